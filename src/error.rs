@@ -1,0 +1,305 @@
+//! The catalogue of everything that can go wrong, as a client sees it.
+//!
+//! One [`Code`] has one meaning on all three faces; this is the only place that maps it to a
+//! gRPC status, an HTTP status and a retry rule. [`CloseCode`] does the same for the WebSocket.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+/// The result of anything that a client asked for.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of failure it is. Named as gRPC's codes, in lower case with underscores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Code {
+    /// The request itself is wrong; sending it again will not help.
+    InvalidArgument,
+    /// There is no valid token: bring a new one.
+    Unauthenticated,
+    /// The identity may not do this.
+    PermissionDenied,
+    /// There is no such thing.
+    NotFound,
+    /// It is there already.
+    AlreadyExists,
+    /// The server or channel is not set up for this.
+    FailedPrecondition,
+    /// A limit was reached; try again later, if there is a `retry_after`.
+    ResourceExhausted,
+    /// A position or page is outside what exists.
+    OutOfRange,
+    /// Not now; try again.
+    Unavailable,
+    /// A fault of the server.
+    Internal,
+}
+
+impl Code {
+    /// Every code, in the order of [`Code::index`].
+    pub const ALL: [Code; 10] = [
+        Code::InvalidArgument,
+        Code::Unauthenticated,
+        Code::PermissionDenied,
+        Code::NotFound,
+        Code::AlreadyExists,
+        Code::FailedPrecondition,
+        Code::ResourceExhausted,
+        Code::OutOfRange,
+        Code::Unavailable,
+        Code::Internal,
+    ];
+
+    /// The code as it stands in messages, metrics and documents.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Code::InvalidArgument => "invalid_argument",
+            Code::Unauthenticated => "unauthenticated",
+            Code::PermissionDenied => "permission_denied",
+            Code::NotFound => "not_found",
+            Code::AlreadyExists => "already_exists",
+            Code::FailedPrecondition => "failed_precondition",
+            Code::ResourceExhausted => "resource_exhausted",
+            Code::OutOfRange => "out_of_range",
+            Code::Unavailable => "unavailable",
+            Code::Internal => "internal",
+        }
+    }
+
+    /// The code's place in [`Code::ALL`], for tables of counters.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The HTTP status that stands for it (as `google.rpc.Code` documents the mapping).
+    #[must_use]
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => 400,
+            Code::Unauthenticated => 401,
+            Code::PermissionDenied => 403,
+            Code::NotFound => 404,
+            Code::AlreadyExists => 409,
+            Code::ResourceExhausted => 429,
+            Code::Unavailable => 503,
+            Code::Internal => 500,
+        }
+    }
+
+    /// The number in `google.rpc.Code`.
+    #[must_use]
+    pub const fn grpc(self) -> i32 {
+        match self {
+            Code::InvalidArgument => 3,
+            Code::NotFound => 5,
+            Code::AlreadyExists => 6,
+            Code::PermissionDenied => 7,
+            Code::ResourceExhausted => 8,
+            Code::FailedPrecondition => 9,
+            Code::OutOfRange => 11,
+            Code::Internal => 13,
+            Code::Unavailable => 14,
+            Code::Unauthenticated => 16,
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A failure that is told to a client: never holds a token, a secret or a payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Inner {
+    code: Code,
+    message: Cow<'static, str>,
+    field: Option<Cow<'static, str>>,
+    retry_after: Option<Duration>,
+}
+
+impl Error {
+    /// A failure of this kind with a message for developers.
+    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Error(Box::new(Inner { code, message: message.into(), field: None, retry_after: None }))
+    }
+
+    /// A wrong field of a request: its name and what was expected.
+    pub fn field(
+        field: impl Into<Cow<'static, str>>,
+        expected: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let mut error = Error::new(Code::InvalidArgument, expected);
+        error.0.field = Some(field.into());
+        error
+    }
+
+    /// The same failure found one level deeper: `field` becomes `outer.field`.
+    #[must_use]
+    pub fn within(mut self, outer: &str) -> Self {
+        if let Some(field) = &self.0.field {
+            self.0.field = Some(Cow::Owned(format!("{outer}.{field}")));
+        }
+        self
+    }
+
+    /// Tells the client when to try again.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.0.retry_after = Some(wait);
+        self
+    }
+
+    /// [`Code::InvalidArgument`].
+    pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Error::new(Code::InvalidArgument, message)
+    }
+    /// [`Code::Unauthenticated`].
+    pub fn unauthenticated(message: impl Into<Cow<'static, str>>) -> Self {
+        Error::new(Code::Unauthenticated, message)
+    }
+    /// [`Code::PermissionDenied`].
+    pub fn denied(message: impl Into<Cow<'static, str>>) -> Self {
+        Error::new(Code::PermissionDenied, message)
+    }
+    /// [`Code::NotFound`].
+    pub fn not_found(message: impl Into<Cow<'static, str>>) -> Self {
+        Error::new(Code::NotFound, message)
+    }
+    /// [`Code::FailedPrecondition`].
+    pub fn precondition(message: impl Into<Cow<'static, str>>) -> Self {
+        Error::new(Code::FailedPrecondition, message)
+    }
+    /// [`Code::ResourceExhausted`].
+    pub fn exhausted(message: impl Into<Cow<'static, str>>) -> Self {
+        Error::new(Code::ResourceExhausted, message)
+    }
+    /// [`Code::Unavailable`].
+    pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
+        Error::new(Code::Unavailable, message)
+    }
+    /// [`Code::Internal`].
+    pub fn internal(message: impl Into<Cow<'static, str>>) -> Self {
+        Error::new(Code::Internal, message)
+    }
+
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+    /// The message, with the field's name in front where there is one.
+    #[must_use]
+    pub fn message(&self) -> String {
+        match &self.0.field {
+            Some(field) => format!("{field}: {}", self.0.message),
+            None => self.0.message.clone().into_owned(),
+        }
+    }
+    /// The wrong field of the request, as a dotted path.
+    #[must_use]
+    pub fn field_name(&self) -> Option<&str> {
+        self.0.field.as_deref()
+    }
+    /// What was expected, without the field's name.
+    #[must_use]
+    pub fn description(&self) -> &str {
+        &self.0.message
+    }
+    /// When to try again.
+    #[must_use]
+    pub fn retry_delay(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code(), self.message())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Why a WebSocket was closed (RFC 6455 §7.4; 4000–4999 are private use).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum CloseCode {
+    /// The client asked for it.
+    Normal = 1000,
+    /// The server stops.
+    Shutdown = 1001,
+    /// A frame broke RFC 6455.
+    Protocol = 1002,
+    /// A binary message where the dialect takes text only.
+    Unsupported = 1003,
+    /// A text message that is not UTF-8, or data that can't be inflated.
+    InvalidPayload = 1007,
+    /// A message over `limits.message_bytes`.
+    TooBig = 1009,
+    /// A fault of the server.
+    Internal = 1011,
+    /// The server restarts; `reconnect` said when to come back.
+    Restart = 1012,
+    /// The server is full: come back later.
+    Full = 1013,
+    /// No valid token, or it expired: bring a new one.
+    Unauthenticated = 4401,
+    /// May not be here: give up.
+    Forbidden = 4403,
+    /// Nothing was heard for `heartbeat.timeout`: reconnect.
+    HeartbeatTimeout = 4408,
+    /// An operator ended it.
+    Disconnected = 4410,
+    /// The outbox was full: reconnect and resume.
+    TooSlow = 4411,
+    /// Kept sending faster than `limits.messages_per_second`: reconnect later.
+    TooManyMessages = 4429,
+}
+
+impl CloseCode {
+    /// The number in the close frame.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+
+    /// The reason in the close frame where the server gives no other.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            CloseCode::Normal => "",
+            CloseCode::Shutdown => "the server stops",
+            CloseCode::Protocol => "protocol error",
+            CloseCode::Unsupported => "binary messages are not taken here",
+            CloseCode::InvalidPayload => "invalid payload",
+            CloseCode::TooBig => "message too big",
+            CloseCode::Internal => "internal error",
+            CloseCode::Restart => "the server restarts",
+            CloseCode::Full => "the server is full",
+            CloseCode::Unauthenticated => "unauthenticated",
+            CloseCode::Forbidden => "forbidden",
+            CloseCode::HeartbeatTimeout => "heartbeat timeout",
+            CloseCode::Disconnected => "disconnected by an operator",
+            CloseCode::TooSlow => "too slow",
+            CloseCode::TooManyMessages => "too many messages",
+        }
+    }
+
+    /// The code for a failure that ends a connection.
+    #[must_use]
+    pub const fn for_code(code: Code) -> Self {
+        match code {
+            Code::Unauthenticated => CloseCode::Unauthenticated,
+            Code::PermissionDenied => CloseCode::Forbidden,
+            Code::ResourceExhausted | Code::Unavailable => CloseCode::Full,
+            _ => CloseCode::Internal,
+        }
+    }
+}

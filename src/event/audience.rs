@@ -1,0 +1,127 @@
+//! Those for whom an event is meant.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+
+/// Names one connection for as long as it lives; it also says where in the process it is, so that
+/// finding it takes no shared table. The random part keeps old ids from meaning a newer connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId {
+    shard: u16,
+    slot: u32,
+    nonce: u64,
+}
+
+impl ConnectionId {
+    /// The id of the connection in this slot of this shard.
+    #[must_use]
+    pub const fn new(shard: u16, slot: u32, nonce: u64) -> Self {
+        ConnectionId { shard, slot, nonce }
+    }
+
+    /// The shard that owns the connection.
+    #[must_use]
+    pub const fn shard(self) -> u16 {
+        self.shard
+    }
+
+    /// The connection's place in its shard.
+    #[must_use]
+    pub const fn slot(self) -> u32 {
+        self.slot
+    }
+
+    /// What tells it from earlier holders of the place.
+    #[must_use]
+    pub const fn nonce(self) -> u64 {
+        self.nonce
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}{:08x}{:016x}", self.shard, self.slot, self.nonce)
+    }
+}
+
+impl fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for ConnectionId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || Error::field("connection_id", "expected a connection id as the server gave it");
+        if text.len() != 28 || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            return Err(wrong());
+        }
+        let shard = u16::from_str_radix(&text[..4], 16).map_err(|_| wrong())?;
+        let slot = u32::from_str_radix(&text[4..12], 16).map_err(|_| wrong())?;
+        let nonce = u64::from_str_radix(&text[12..], 16).map_err(|_| wrong())?;
+        Ok(ConnectionId { shard, slot, nonce })
+    }
+}
+
+/// A choice of receivers. A connection is meant if it is one of `users`, has one of `roles` or is
+/// one of `connections` (all of them, where the three are empty), and is not left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audience {
+    /// User names.
+    pub users: Vec<Arc<str>>,
+    /// Roles.
+    pub roles: Vec<Arc<str>>,
+    /// Connections.
+    pub connections: Vec<ConnectionId>,
+    /// Connections that are left out.
+    pub except_connections: Vec<ConnectionId>,
+}
+
+impl Audience {
+    /// The most users, connections or exceptions in one audience.
+    pub const MAX_NAMES: usize = 1000;
+    /// The most roles in one audience.
+    pub const MAX_ROLES: usize = 100;
+
+    /// True if nobody is named: the whole channel is meant, but for the exceptions.
+    #[must_use]
+    pub fn is_everyone(&self) -> bool {
+        self.users.is_empty() && self.roles.is_empty() && self.connections.is_empty()
+    }
+
+    /// True if a connection with this identity is meant.
+    #[must_use]
+    pub fn includes(&self, id: ConnectionId, user: Option<&str>, roles: &[Arc<str>]) -> bool {
+        if self.except_connections.contains(&id) {
+            return false;
+        }
+        self.is_everyone()
+            || user.is_some_and(|user| self.users.iter().any(|u| &**u == user))
+            || roles.iter().any(|role| self.roles.contains(role))
+            || self.connections.contains(&id)
+    }
+
+    /// Checks the sizes and names.
+    ///
+    /// # Errors
+    /// `invalid_argument` for the field `audience`.
+    pub fn validate(&self) -> Result<()> {
+        let too_many = self.users.len() > Self::MAX_NAMES
+            || self.connections.len() > Self::MAX_NAMES
+            || self.except_connections.len() > Self::MAX_NAMES
+            || self.roles.len() > Self::MAX_ROLES;
+        if too_many {
+            return Err(Error::field("audience", "expected at most 1000 users, 1000 connections and 100 roles"));
+        }
+        let wrong = |name: &Arc<str>| name.is_empty() || name.len() > 255;
+        if self.users.iter().chain(&self.roles).any(wrong) {
+            return Err(Error::field("audience", "expected names of 1 to 255 bytes"));
+        }
+        Ok(())
+    }
+}

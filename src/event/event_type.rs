@@ -1,0 +1,113 @@
+//! The names of event types.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+
+/// The name of an event type: 1–128 of `A-Z a-z 0-9 _ - .`, starting with a letter, and not the
+/// name of a control message. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EventType(Arc<str>);
+
+impl EventType {
+    /// The longest name, in bytes.
+    pub const MAX_LEN: usize = 128;
+
+    /// Takes a name, or says what a name must look like.
+    ///
+    /// # Errors
+    /// `invalid_argument` for the field `type`.
+    pub fn new(name: impl AsRef<str>) -> Result<Self> {
+        let name = name.as_ref();
+        if !is_well_formed(name) {
+            return Err(Error::field(
+                "type",
+                "expected 1 to 128 of A-Z a-z 0-9 _ - . starting with a letter",
+            ));
+        }
+        if is_control_name(name) {
+            return Err(Error::field("type", "the name of a control message can't be an event type"));
+        }
+        Ok(EventType(Arc::from(name)))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn is_well_formed(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+    name.len() <= EventType::MAX_LEN
+        && name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
+        && name.bytes().all(allowed)
+}
+
+/// True for the names of the protocol's own messages, in either direction.
+#[must_use]
+pub fn is_control_name(name: &str) -> bool {
+    matches!(
+        name,
+        "authenticate" | "authenticated" | "register" | "registered" | "subscribe" | "subscribed"
+            | "unsubscribe" | "unsubscribed" | "publish" | "published" | "history" | "presence"
+            | "ping" | "pong" | "heartbeat" | "heartbeat_response" | "connection_established"
+            | "presence_joined" | "presence_left" | "token_expiring" | "gap" | "reconnect"
+            | "error" | "receive" | "received"
+    )
+}
+
+impl Borrow<str> for EventType {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", &*self.0)
+    }
+}
+
+/// What a subscription says of types: an exact name, or a prefix with a trailing `*`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TypePattern(Arc<str>);
+
+impl TypePattern {
+    /// Takes an exact name or a prefix with a trailing `*`.
+    ///
+    /// # Errors
+    /// `invalid_argument` for the field `event_types`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let prefix = text.strip_suffix('*').unwrap_or(text);
+        if text == "*" || is_well_formed(prefix) {
+            Ok(TypePattern(Arc::from(text)))
+        } else {
+            Err(Error::field("event_types", "expected event types, exact or with a trailing *"))
+        }
+    }
+
+    /// True if an event of this type is meant.
+    #[must_use]
+    pub fn matches(&self, event_type: &str) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(prefix) => event_type.starts_with(prefix),
+            None => event_type == &*self.0,
+        }
+    }
+
+    /// The pattern as it was given.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}

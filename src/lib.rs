@@ -1,0 +1,16 @@
+//! Tidings: a real-time event server. Backend services publish over gRPC, browsers receive over
+//! WebSocket, and both hang on one in-process bus.
+//!
+//! `ARCHITECTURE.md` names the rooms and their order; `docs/protocol.md` is what clients see.
+
+pub mod error;
+pub mod event;
+
+/// The generated messages and services of `proto/tidings/v1`.
+#[allow(missing_docs, clippy::all, clippy::pedantic, unreachable_pub)]
+pub mod proto {
+    tonic::include_proto!("tidings.v1");
+
+    /// The compiled schema, for reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("tidings");
+}
