@@ -1,0 +1,3 @@
+//! The fan-out: shards, outboxes, filters, catching up.
+
+pub mod filter;
