@@ -1,1 +1,112 @@
-//! Stores that give events their places.
+//! Stores that give events their places in their channels.
+//!
+//! A [`Broker`] appends an event to its channel and hands it to the [`Sink`] in one step, so that
+//! the order of offsets is the order of delivery. Every broker enters the bus by that one door
+//! and passes one contract suite; the rest of the program can't tell which is there.
+
+mod memory;
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::event::{ChannelName, Draft, Event, Position};
+use crate::promise::Promise;
+
+pub use memory::{Bounds, Memory};
+
+/// Where events go once they have their place: the hub.
+pub trait Sink: Send + Sync {
+    /// Takes an event that has its place. A broker calls this once for each event, and for the
+    /// events of one channel in the order of their offsets, one after the other. It never waits.
+    /// Answers how many subscriptions the channel has.
+    fn deliver(&self, event: Arc<Event>) -> u64;
+
+    /// True if the channel has subscribers, so that its numbering must be kept.
+    fn is_followed(&self, channel: &ChannelName) -> bool;
+}
+
+/// What became of a publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The event's id; the first one's where this is a duplicate.
+    pub id: Uuid,
+    /// The place it was given; `None` where the channel keeps no history.
+    pub position: Option<Position>,
+    /// Subscriptions to the channel on this node.
+    pub subscribers: u64,
+    /// True if an earlier publish with the same idempotency key stands for this one.
+    pub duplicate: bool,
+}
+
+/// Which part of a channel's history, by offsets of its present epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// Only events after this offset.
+    pub after: u64,
+    /// Only events up to this offset.
+    pub until: u64,
+    /// The most events.
+    pub limit: usize,
+    /// Newest first.
+    pub reverse: bool,
+}
+
+impl Range {
+    /// Everything that is kept, up to `limit` events.
+    #[must_use]
+    pub const fn all(limit: usize) -> Self {
+        Range { after: 0, until: u64::MAX, limit, reverse: false }
+    }
+}
+
+/// A part of a channel's history.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The channel's newest position.
+    pub top: Position,
+    /// The offset of the oldest event that is kept; `top.offset + 1` where none is.
+    pub oldest: u64,
+    /// The events in the range, in the asked order.
+    pub events: Vec<Arc<Event>>,
+    /// True if the range holds more.
+    pub more: bool,
+}
+
+impl Page {
+    /// True if every event after `since` is still kept, so that a subscriber that stood there
+    /// can be given each of them.
+    #[must_use]
+    pub fn covers(&self, since: Position) -> bool {
+        since.epoch == self.top.epoch
+            && since.offset <= self.top.offset
+            && since.offset.saturating_add(1) >= self.oldest
+    }
+}
+
+/// A channel that a broker keeps.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    /// Its name.
+    pub channel: ChannelName,
+    /// Its newest position.
+    pub top: Position,
+}
+
+/// A store that gives events their places.
+pub trait Broker: Send + Sync {
+    /// Appends an event to its channel and hands it to the sink; answers once it has its place
+    /// (and, where the store is durable, is kept for good).
+    fn publish(&self, draft: Draft) -> Promise<Receipt>;
+
+    /// Reads a part of a channel's history; `None` where the channel keeps none. Starts the
+    /// channel's numbering if it has none yet, so that a first position can be resumed from.
+    fn read(&self, channel: &ChannelName, range: Range) -> Promise<Option<Page>>;
+
+    /// Up to `limit` kept channels whose names start with `prefix` and come after `after`, by name.
+    fn list(&self, prefix: &str, after: &str, limit: usize) -> Promise<Vec<Kept>>;
+
+    /// Lets go of what has expired: old events, idempotency keys, idle channels. Called about
+    /// once a second; does a bounded part of the work at each call.
+    fn sweep(&self);
+}

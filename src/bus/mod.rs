@@ -1,3 +1,30 @@
-//! The fan-out: shards, outboxes, filters, catching up.
+//! The fan-out: from a publisher to many connections.
+//!
+//! The [`Hub`] knows which shards want a channel; a [`Shard`] is one thread that owns its
+//! connections; a [`Protocol`] is what a transport supplies. See `ARCHITECTURE.md`.
 
+mod connection;
+mod delivery;
 pub mod filter;
+mod filter_table;
+mod hub;
+mod inbox;
+mod link;
+mod outbox;
+mod pipe;
+mod presence;
+mod protocol;
+mod route;
+mod shard;
+mod slots;
+mod visibility;
+
+pub use connection::{Client, ConnectionInfo};
+pub use delivery::{DialectId, MAX_DIALECTS};
+pub use hub::{Hub, Observer, Seat, Settings, TypeRoles};
+pub use link::Link;
+pub use pipe::{Pipe, PipeReader, Piped, Shareable};
+pub use presence::Present;
+pub use protocol::{Joined, Notice, Protocol, Refused};
+pub use shard::{ConnectionFilter, ConnectionPage, Cx, Join, JoinRequest, Opening, Shard};
+pub use visibility::may_see;

@@ -1,6 +1,7 @@
 //! An event before and after it has its place.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use uuid::Uuid;
 
@@ -78,6 +79,10 @@ pub struct Draft {
     pub time: Timestamp,
     /// The `fanout` span's context, or the publisher's own.
     pub trace: Option<TraceContext>,
+    /// The span that the `fanout` span belongs under; 0 where nothing is recorded.
+    pub parent_span: u64,
+    /// When the publish was accepted, to tell how long delivery took.
+    pub accepted: Instant,
 }
 
 /// An event as it stands in its channel.

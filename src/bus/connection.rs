@@ -1,0 +1,155 @@
+//! One client, as its shard keeps it.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::link::Link;
+use super::outbox::Outbox;
+use super::protocol::Protocol;
+use crate::auth::Identity;
+use crate::error::CloseCode;
+use crate::event::{ConnectionId, Position, Timestamp};
+
+/// What a client said of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Such as `gui` or `mobile`.
+    pub kind: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
+}
+
+/// A connection, as far as others may know it.
+#[derive(Debug, Clone)]
+pub struct ConnectionInfo {
+    /// Its id.
+    pub id: ConnectionId,
+    /// The token's user; `None` for anonymous ones.
+    pub user: Option<Arc<str>>,
+    /// The token's roles.
+    pub roles: Vec<Arc<str>>,
+    /// `websocket`, `sse` or `grpc`.
+    pub transport: &'static str,
+    /// What it said of itself.
+    pub client: Option<Client>,
+    /// Its network address.
+    pub address: SocketAddr,
+    /// When it came.
+    pub connected_at: Timestamp,
+    /// When it was last heard of.
+    pub last_seen_at: Timestamp,
+    /// What it follows, with where it stands.
+    pub subscriptions: Vec<(String, Option<Position>)>,
+    /// Events handed to it.
+    pub delivered: u64,
+    /// Events it lost for being slow.
+    pub dropped: u64,
+    /// Bytes received from it.
+    pub bytes_in: u64,
+    /// Bytes handed to its socket or stream.
+    pub bytes_out: u64,
+    /// Bytes waiting for it.
+    pub outbox_bytes: usize,
+    /// Round trip of the last answered Ping, in microseconds; 0 before the first.
+    pub round_trip_us: u32,
+}
+
+/// A connection. Everything that only some need at a time is behind a pointer that is empty
+/// otherwise: an idle connection must cost little.
+pub(super) struct Connection {
+    pub(super) nonce: u64,
+    pub(super) link: Link,
+    pub(super) protocol: Arc<dyn Protocol>,
+    /// `None` until it has shown a token, where one is required.
+    pub(super) identity: Option<Arc<Identity>>,
+    pub(super) client: Option<Box<Client>>,
+    pub(super) address: SocketAddr,
+    pub(super) outbox: Outbox,
+    /// Bytes that came but are not a whole message yet.
+    pub(super) partial: Option<Box<Vec<u8>>>,
+    /// What the protocol keeps between two reads.
+    pub(super) state: Option<Box<dyn Any + Send>>,
+    pub(super) subscriptions: Vec<Subscription>,
+    pub(super) catch_ups: Option<Box<Vec<CatchUp>>>,
+    pub(super) ending: Option<Box<Ending>>,
+    pub(super) connected_at: Timestamp,
+    /// Milliseconds on the shard's clock.
+    pub(super) last_seen: u64,
+    pub(super) last_ping: u64,
+    /// When its timer will ring; entries of the timer queue for other times are stale.
+    pub(super) timer: u64,
+    /// The number of the event that it got last, so that two subscriptions give it once.
+    pub(super) last_event: u64,
+    /// When the message rate allows the next one (virtual scheduling), in microseconds.
+    pub(super) next_message: u64,
+    pub(super) delivered: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) dropped: u32,
+    pub(super) round_trip_us: u32,
+    pub(super) refused_messages: u16,
+    pub(super) flags: Flags,
+}
+
+/// Small facts about a connection.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, one byte each")]
+pub(super) struct Flags {
+    /// An answer is being made elsewhere; what comes in waits.
+    pub(super) busy: bool,
+    /// Already on the list of those to flush.
+    pub(super) touched: bool,
+    /// There may be something to read that was put off.
+    pub(super) unread: bool,
+    /// The expiry of the token was announced.
+    pub(super) expiry_told: bool,
+    /// Counted among the connections of its user.
+    pub(super) seated: bool,
+    /// On the list of those whose catching up goes on.
+    pub(super) hungry: bool,
+}
+
+/// What one connection follows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subscription {
+    /// The topic's place in the shard.
+    pub(super) topic: u32,
+    /// The subscriber's place in the topic.
+    pub(super) at: u32,
+}
+
+/// A subscription that reads history before it goes live.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CatchUp {
+    pub(super) topic: u32,
+    /// The last offset that was sent.
+    pub(super) after: u64,
+    /// A page is being read elsewhere.
+    pub(super) reading: bool,
+}
+
+/// A connection that is being closed.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) code: CloseCode,
+    pub(super) reason: String,
+    /// When it is dropped even if the client has not answered.
+    pub(super) deadline: u64,
+    /// Our side is shut.
+    pub(super) finished: bool,
+}
+
+impl Connection {
+    pub(super) fn user(&self) -> Option<&str> {
+        self.identity.as_ref().and_then(|identity| identity.user())
+    }
+
+    pub(super) fn roles(&self) -> &[Arc<str>] {
+        self.identity.as_ref().map_or(&[], |identity| identity.roles())
+    }
+
+    pub(super) fn client_kind(&self) -> &str {
+        self.client.as_ref().map_or("unknown", |client| &client.kind)
+    }
+}

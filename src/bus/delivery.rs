@@ -1,0 +1,106 @@
+//! One event on its way to many connections.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::protocol::Protocol;
+use crate::event::Event;
+use crate::telemetry::FanoutSpan;
+
+/// The most dialects that one server speaks at once.
+pub const MAX_DIALECTS: usize = 8;
+
+/// Names a dialect: its place in every event's table of frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DialectId(u8);
+
+impl DialectId {
+    /// The dialect at this place; places beyond [`MAX_DIALECTS`] share the last.
+    #[must_use]
+    pub const fn new(place: u8) -> Self {
+        DialectId(if place < 8 { place } else { 7 })
+    }
+
+    /// Its place in a table of [`MAX_DIALECTS`].
+    #[must_use]
+    pub fn place(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// An event with the frames that were made of it: each is made once, by the first shard that
+/// needs it, and then shared by every connection of the dialect.
+///
+/// The shards hold it together; when the last of them has flushed, its span ends.
+pub struct Delivery {
+    event: Arc<Event>,
+    frames: [OnceLock<Bytes>; MAX_DIALECTS],
+    accepted: Instant,
+    tally: Tally,
+    span: Option<FanoutSpan>,
+}
+
+/// What happened to an event, over all shards.
+#[derive(Debug, Default)]
+pub struct Tally {
+    delivered: AtomicU32,
+    filtered: AtomicU32,
+    dropped: AtomicU32,
+    subscribers: AtomicU32,
+}
+
+impl Delivery {
+    /// An event that goes out now, for so many subscriptions.
+    #[must_use]
+    pub fn new(event: Arc<Event>, subscribers: u64, span: Option<FanoutSpan>) -> Self {
+        let tally = Tally::default();
+        tally.subscribers.store(u32::try_from(subscribers).unwrap_or(u32::MAX), Ordering::Relaxed);
+        let accepted = event.accepted;
+        Delivery { event, frames: [const { OnceLock::new() }; MAX_DIALECTS], accepted, tally, span }
+    }
+
+    /// The event.
+    #[must_use]
+    pub fn event(&self) -> &Arc<Event> {
+        &self.event
+    }
+
+    /// When its publish was accepted.
+    #[must_use]
+    pub fn accepted(&self) -> Instant {
+        self.accepted
+    }
+
+    /// The frame for connections of this protocol.
+    #[must_use]
+    pub fn frame(&self, protocol: &dyn Protocol) -> Bytes {
+        match self.frames.get(protocol.dialect().place()) {
+            Some(frame) => frame.get_or_init(|| protocol.event(&self.event)).clone(),
+            None => protocol.event(&self.event),
+        }
+    }
+
+    /// Adds what one shard did with it.
+    pub fn count(&self, delivered: u32, filtered: u32, dropped: u32) {
+        self.tally.delivered.fetch_add(delivered, Ordering::Relaxed);
+        self.tally.filtered.fetch_add(filtered, Ordering::Relaxed);
+        self.tally.dropped.fetch_add(dropped, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if let Some(span) = self.span.take() {
+            let read = |count: &AtomicU32| u64::from(count.load(Ordering::Relaxed));
+            span.finish(
+                read(&self.tally.subscribers),
+                read(&self.tally.delivered),
+                read(&self.tally.filtered),
+                read(&self.tally.dropped),
+            );
+        }
+    }
+}

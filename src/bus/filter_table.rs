@@ -1,0 +1,72 @@
+//! The distinct filters of a shard, each evaluated once per event however many share it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::filter::{EventFilter, EventView, FilterKey};
+use super::slots::Slots;
+
+/// No filter.
+pub const NO_FILTER: u32 = u32::MAX;
+
+/// Distinct filters with how many subscriptions use each.
+#[derive(Default)]
+pub struct FilterTable {
+    filters: Slots<Shared>,
+    places: HashMap<FilterKey, u32>,
+}
+
+struct Shared {
+    filter: Arc<EventFilter>,
+    uses: u32,
+    /// The event for which `passes` holds.
+    judged: u64,
+    passes: bool,
+}
+
+impl FilterTable {
+    /// The place of a filter, one use more.
+    pub fn acquire(&mut self, filter: Option<&Arc<EventFilter>>) -> u32 {
+        let Some(filter) = filter else { return NO_FILTER };
+        if let Some(&place) = self.places.get(filter.key()) {
+            if let Some(shared) = self.filters.get_mut(place) {
+                shared.uses += 1;
+            }
+            return place;
+        }
+        let shared = Shared { filter: Arc::clone(filter), uses: 1, judged: 0, passes: false };
+        let place = self.filters.insert(shared);
+        self.places.insert(filter.key().clone(), place);
+        place
+    }
+
+    /// One use fewer.
+    pub fn release(&mut self, place: u32) {
+        let Some(shared) = self.filters.get_mut(place) else { return };
+        shared.uses -= 1;
+        if shared.uses == 0
+            && let Some(shared) = self.filters.remove(place)
+        {
+            self.places.remove(shared.filter.key());
+        }
+    }
+
+    /// The filter in a place.
+    #[must_use]
+    pub fn get(&self, place: u32) -> Option<&Arc<EventFilter>> {
+        self.filters.get(place).map(|shared| &shared.filter)
+    }
+
+    /// Whether the event passes; judged once for each number of an event.
+    pub fn passes(&mut self, place: u32, sequence: u64, view: &mut EventView<'_>) -> bool {
+        if place == NO_FILTER {
+            return true;
+        }
+        let Some(shared) = self.filters.get_mut(place) else { return true };
+        if shared.judged != sequence {
+            shared.judged = sequence;
+            shared.passes = shared.filter.matches(view);
+        }
+        shared.passes
+    }
+}

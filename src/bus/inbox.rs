@@ -1,0 +1,101 @@
+//! The queue through which everything reaches a shard.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use crossbeam_queue::SegQueue;
+use tokio::sync::Notify;
+
+use super::delivery::Delivery;
+use super::shard::Shard;
+
+/// Something for a shard to do.
+pub enum Inbound {
+    /// An event to fan out.
+    Event(Arc<Delivery>),
+    /// Anything else, done on the shard's own thread.
+    Task(Box<dyn FnOnce(&mut Shard) + Send>),
+}
+
+/// Events that may wait before publishers are asked to wait.
+pub const HIGH_WATER: usize = 16_384;
+
+/// One shard's queue. Pushing takes no lock; the shard is woken at most once for whatever came
+/// while it slept. It never refuses: publishers look at [`Inbox::is_full`] beforehand and wait.
+pub struct Inbox {
+    queue: SegQueue<Inbound>,
+    len: AtomicUsize,
+    /// True while the shard knows that there is something to do.
+    awake: AtomicBool,
+    waker: mio::Waker,
+    room: Notify,
+}
+
+impl Inbox {
+    /// An empty queue that wakes the shard through `waker`.
+    #[must_use]
+    pub fn new(waker: mio::Waker) -> Self {
+        Inbox {
+            queue: SegQueue::new(),
+            len: AtomicUsize::new(0),
+            awake: AtomicBool::new(false),
+            waker,
+            room: Notify::new(),
+        }
+    }
+
+    /// Adds something to do.
+    pub fn push(&self, inbound: Inbound) {
+        self.len.fetch_add(1, Ordering::Relaxed);
+        self.queue.push(inbound);
+        if !self.awake.swap(true, Ordering::SeqCst)
+            && let Err(error) = self.waker.wake()
+        {
+            log_wake_failure(&error);
+        }
+    }
+
+    /// True if publishers should wait.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.len.load(Ordering::Relaxed) >= HIGH_WATER
+    }
+
+    /// Waits until there is room.
+    pub async fn room(&self) {
+        loop {
+            let notified = self.room.notified();
+            if !self.is_full() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// The shard is about to look: what is pushed from now on wakes it again.
+    pub fn looking(&self) {
+        self.awake.store(false, Ordering::SeqCst);
+    }
+
+    /// The next thing to do.
+    pub fn pop(&self) -> Option<Inbound> {
+        let inbound = self.queue.pop()?;
+        let before = self.len.fetch_sub(1, Ordering::Relaxed);
+        if before == HIGH_WATER / 2 {
+            self.room.notify_waiters();
+        }
+        Some(inbound)
+    }
+
+    /// True if nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+#[cold]
+fn log_wake_failure(error: &io::Error) {
+    tracing::error!(%error, "a shard could not be woken");
+}

@@ -1,0 +1,190 @@
+//! How a shard reaches a client: a socket that it owns, or a pipe to another task.
+
+use std::io::{self, IoSlice, Read, Write};
+
+use bytes::Bytes;
+use mio::net::TcpStream;
+use tokio_rustls::rustls::ServerConnection;
+
+use super::outbox::{MAX_SLICES, Outbox, Spares};
+use super::pipe::Pipe;
+use crate::error::CloseCode;
+
+/// A connection's way out, and for sockets in.
+pub enum Link {
+    /// A plain socket.
+    Socket(TcpStream),
+    /// A socket under TLS.
+    Tls(TcpStream, Box<ServerConnection>),
+    /// A stream that another task sends.
+    Pipe(Pipe),
+}
+
+/// What came of a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Got {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing for now.
+    Nothing,
+    /// The client has closed its side, or the connection broke.
+    End,
+}
+
+/// What came of writing an outbox out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flushed {
+    /// Bytes that went out.
+    pub bytes: usize,
+    /// False if the connection broke.
+    pub alive: bool,
+}
+
+impl Link {
+    /// The socket, where there is one.
+    pub fn socket(&mut self) -> Option<&mut TcpStream> {
+        match self {
+            Link::Socket(socket) | Link::Tls(socket, _) => Some(socket),
+            Link::Pipe(_) => None,
+        }
+    }
+
+    /// Reads what is there.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Got {
+        let read = match self {
+            Link::Socket(socket) => socket.read(buffer),
+            Link::Tls(socket, tls) => return read_tls(socket, tls, buffer),
+            Link::Pipe(_) => return Got::Nothing,
+        };
+        match read {
+            Ok(0) => Got::End,
+            Ok(count) => Got::Bytes(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Got::Nothing,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.read(buffer),
+            Err(_) => Got::End,
+        }
+    }
+
+    /// Writes as much of the outbox as the other side takes: many frames in one system call.
+    pub fn flush(&mut self, outbox: &mut Outbox, spares: &mut Spares) -> Flushed {
+        match self {
+            Link::Socket(socket) => flush_socket(socket, outbox, spares),
+            Link::Tls(socket, tls) => flush_tls(socket, tls, outbox, spares),
+            Link::Pipe(pipe) => {
+                let bytes = pipe.write(|| {
+                    let frame = first_frame(outbox)?;
+                    outbox.advance(frame.len(), spares);
+                    Some(frame)
+                });
+                Flushed { bytes, alive: true }
+            }
+        }
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn finish(&mut self, code: CloseCode, reason: &str) {
+        let over = match self {
+            Link::Socket(socket) => socket.shutdown(std::net::Shutdown::Write),
+            Link::Tls(socket, tls) => {
+                tls.send_close_notify();
+                let sent = tls.write_tls(socket).map(|_| ());
+                sent.and_then(|()| socket.shutdown(std::net::Shutdown::Write))
+            }
+            Link::Pipe(pipe) => {
+                pipe.end(code, reason);
+                Ok(())
+            }
+        };
+        if let Err(error) = over {
+            tracing::trace!(%error, "the client was gone before the last byte");
+        }
+    }
+}
+
+fn first_frame(outbox: &Outbox) -> Option<Bytes> {
+    outbox.first().map(|frame| Bytes::clone(frame))
+}
+
+fn flush_socket(socket: &mut TcpStream, outbox: &mut Outbox, spares: &mut Spares) -> Flushed {
+    let mut bytes = 0;
+    while !outbox.is_empty() {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let filled = outbox.slices(&mut slices);
+        let offered = slices.get(..filled).unwrap_or_default();
+        let written = match offered {
+            [one] => socket.write(one),
+            many => socket.write_vectored(many),
+        };
+        match written {
+            Ok(0) => return Flushed { bytes, alive: false },
+            Ok(count) => {
+                bytes += count;
+                outbox.advance(count, spares);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Flushed { bytes, alive: false },
+        }
+    }
+    Flushed { bytes, alive: true }
+}
+
+/// Plaintext that may wait inside TLS for the socket to take it.
+const TLS_WINDOW: usize = 64 * 1024;
+
+fn flush_tls(
+    socket: &mut TcpStream,
+    tls: &mut ServerConnection,
+    outbox: &mut Outbox,
+    spares: &mut Spares,
+) -> Flushed {
+    let mut bytes = 0;
+    tls.set_buffer_limit(Some(TLS_WINDOW));
+    loop {
+        while tls.wants_write() {
+            match tls.write_tls(socket) {
+                Ok(0) => return Flushed { bytes, alive: false },
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Flushed { bytes, alive: true };
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Flushed { bytes, alive: false },
+            }
+        }
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let filled = outbox.slices(&mut slices);
+        if filled == 0 {
+            return Flushed { bytes, alive: true };
+        }
+        match tls.writer().write_vectored(slices.get(..filled).unwrap_or_default()) {
+            Ok(count) => {
+                bytes += count;
+                outbox.advance(count, spares);
+            }
+            Err(_) => return Flushed { bytes, alive: false },
+        }
+    }
+}
+
+fn read_tls(socket: &mut TcpStream, tls: &mut ServerConnection, buffer: &mut [u8]) -> Got {
+    loop {
+        match tls.reader().read(buffer) {
+            Ok(0) => return Got::End,
+            Ok(count) => return Got::Bytes(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return Got::End,
+        }
+        match tls.read_tls(socket) {
+            Ok(0) => return Got::End,
+            Ok(_) => {
+                if tls.process_new_packets().is_err() {
+                    return Got::End;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Got::Nothing,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Got::End,
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What waits for one connection.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+/// A frame as a shard hands it around: counted without atomics, for a shard is one thread.
+pub type Frame = Rc<Bytes>;
+
+/// The most frames in one vectored write. Linux takes 1,024 (`IOV_MAX`); beyond 64 the gain is
+/// under a hundredth.
+pub const MAX_SLICES: usize = 64;
+
+/// Where an event in an outbox comes from, so that what is dropped can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The channel's place in its shard.
+    pub channel: u32,
+    /// The event's offset; 0 where the channel keeps no history.
+    pub offset: u64,
+    /// A hash of the event's key; 0 where it has none.
+    pub key: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    frame: Frame,
+    origin: Option<Origin>,
+}
+
+/// Frames that wait for one connection, in order. Costs eight bytes while it is empty: shards
+/// lend the queue itself from a [`Spares`].
+#[derive(Debug, Default)]
+pub struct Outbox(Option<Box<Queue>>);
+
+/// The frames themselves.
+#[derive(Debug, Default)]
+pub struct Queue {
+    entries: VecDeque<Entry>,
+    /// How much of the first frame is already written.
+    written: usize,
+    bytes: usize,
+}
+
+/// Queues that no connection needs at the moment.
+#[derive(Debug, Default)]
+pub struct Spares(Vec<Box<Queue>>);
+
+impl Spares {
+    /// The most that are kept.
+    const MAX: usize = 4096;
+    /// The most entries a kept queue has room for.
+    const MAX_ROOM: usize = 256;
+
+    fn take(&mut self) -> Box<Queue> {
+        self.0.pop().unwrap_or_default()
+    }
+
+    fn give(&mut self, mut queue: Box<Queue>) {
+        if self.0.len() < Self::MAX && queue.entries.capacity() <= Self::MAX_ROOM {
+            queue.entries.clear();
+            queue.written = 0;
+            queue.bytes = 0;
+            self.0.push(queue);
+        }
+    }
+
+    /// Lets go of all of them: called when nothing has happened for a while.
+    pub fn clear(&mut self) {
+        self.0.clear();
+        self.0.shrink_to_fit();
+    }
+}
+
+impl Outbox {
+    /// Bytes that wait.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| queue.bytes)
+    }
+
+    /// True if nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Puts a frame at the end.
+    pub fn push(&mut self, frame: Frame, origin: Option<Origin>, spares: &mut Spares) {
+        let queue = self.0.get_or_insert_with(|| spares.take());
+        queue.bytes += frame.len();
+        queue.entries.push_back(Entry { frame, origin });
+    }
+
+    /// The frame at the front; what is written of it counts as still there.
+    #[must_use]
+    pub fn first(&self) -> Option<&Frame> {
+        self.0.as_ref()?.entries.front().map(|entry| &entry.frame)
+    }
+
+    /// Forgets every waiting frame but one that is partly written.
+    pub fn clear(&mut self, spares: &mut Spares) {
+        let Some(queue) = &mut self.0 else { return };
+        let keep = usize::from(queue.written > 0);
+        queue.entries.truncate(keep);
+        let left = queue.entries.front().map_or(0, |entry| entry.frame.len());
+        queue.bytes = left.saturating_sub(queue.written);
+        if queue.entries.is_empty()
+            && let Some(queue) = self.0.take()
+        {
+            spares.give(queue);
+        }
+    }
+
+    /// Fills `slices` with what is to be written next; answers how many it filled.
+    pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let Some(queue) = &self.0 else { return 0 };
+        let mut written = queue.written;
+        let mut filled = 0;
+        for (slot, entry) in slices.iter_mut().zip(&queue.entries) {
+            *slot = IoSlice::new(entry.frame.get(written..).unwrap_or_default());
+            written = 0;
+            filled += 1;
+        }
+        filled
+    }
+
+    /// Forgets what has been written. Gives the queue back once it is empty.
+    pub fn advance(&mut self, mut count: usize, spares: &mut Spares) {
+        let Some(queue) = &mut self.0 else { return };
+        queue.bytes = queue.bytes.saturating_sub(count);
+        while let Some(first) = queue.entries.front() {
+            let left = first.frame.len() - queue.written;
+            if count < left {
+                queue.written += count;
+                break;
+            }
+            count -= left;
+            queue.written = 0;
+            queue.entries.pop_front();
+        }
+        if queue.entries.is_empty()
+            && let Some(queue) = self.0.take()
+        {
+            spares.give(queue);
+        }
+    }
+
+    /// Takes out the oldest whole events until `room` bytes are free of `limit`; answers where
+    /// they came from. A frame that is partly written stays, as do replies.
+    pub fn drop_oldest(&mut self, room: usize, limit: usize) -> Vec<Origin> {
+        let Some(queue) = &mut self.0 else { return Vec::new() };
+        let mut dropped = Vec::new();
+        let mut at = usize::from(queue.written > 0);
+        while queue.bytes.saturating_add(room) > limit && at < queue.entries.len() {
+            let Some(origin) = queue.entries.get(at).and_then(|entry| entry.origin) else {
+                at += 1;
+                continue;
+            };
+            if let Some(entry) = queue.entries.remove(at) {
+                queue.bytes = queue.bytes.saturating_sub(entry.frame.len());
+                dropped.push(origin);
+            }
+        }
+        dropped
+    }
+
+    /// Takes out waiting events of the same channel and key as `newer`; answers where they came from.
+    pub fn conflate(&mut self, newer: Origin) -> Vec<Origin> {
+        let Some(queue) = &mut self.0 else { return Vec::new() };
+        let mut replaced = Vec::new();
+        let partly = usize::from(queue.written > 0);
+        let mut at = 0;
+        let bytes = &mut queue.bytes;
+        queue.entries.retain(|entry| {
+            at += 1;
+            let same = |o: Origin| newer.key != 0 && o.key == newer.key && o.channel == newer.channel;
+            match entry.origin {
+                Some(origin) if at > partly && same(origin) => {
+                    *bytes = bytes.saturating_sub(entry.frame.len());
+                    replaced.push(origin);
+                    false
+                }
+                _ => true,
+            }
+        });
+        replaced
+    }
+}

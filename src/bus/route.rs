@@ -1,0 +1,182 @@
+//! Which shards want which channels.
+//!
+//! A publisher looks a channel up here to learn to which shards its event goes; a shard writes
+//! only when a channel gains its first subscriber there or loses its last.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::event::{ChannelName, ChannelPattern};
+
+const STRIPES: usize = 64;
+
+/// The most shards: a set of them is one word.
+pub const MAX_SHARDS: usize = 64;
+
+/// The shards that follow one channel, and how many subscriptions there are in all.
+#[derive(Debug, Default)]
+pub struct Route {
+    shards: AtomicU64,
+    subscriptions: AtomicU32,
+}
+
+impl Route {
+    /// The shards, as a set of bits.
+    pub fn shards(&self) -> u64 {
+        self.shards.load(Ordering::Acquire)
+    }
+
+    /// Subscriptions on this node.
+    pub fn subscriptions(&self) -> u64 {
+        u64::from(self.subscriptions.load(Ordering::Relaxed))
+    }
+
+    /// One subscription more.
+    pub fn joined(&self) {
+        self.subscriptions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One subscription fewer.
+    pub fn left(&self) {
+        self.subscriptions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The routes of all channels, and of the patterns that services follow.
+#[derive(Debug)]
+pub struct Routes {
+    exact: Box<[RwLock<HashMap<ChannelName, Arc<Route>>>]>,
+    hasher: RandomState,
+    namespaces: RwLock<HashMap<Arc<str>, Arc<Route>>>,
+    all: Arc<Route>,
+    /// How many namespaces have a route; publishers skip the look-up while there is none.
+    wide: AtomicU32,
+}
+
+impl Routes {
+    /// No routes.
+    #[must_use]
+    pub fn new() -> Self {
+        Routes {
+            exact: (0..STRIPES).map(|_| RwLock::default()).collect(),
+            hasher: RandomState::new(),
+            namespaces: RwLock::default(),
+            all: Arc::default(),
+            wide: AtomicU32::new(0),
+        }
+    }
+
+    fn stripe(&self, channel: &ChannelName) -> &RwLock<HashMap<ChannelName, Arc<Route>>> {
+        let at = usize::try_from(self.hasher.hash_one(channel) % 64).unwrap_or(0);
+        match self.exact.get(at).or_else(|| self.exact.first()) {
+            Some(stripe) => stripe,
+            None => unreachable!("there are always {STRIPES} stripes"),
+        }
+    }
+
+    /// The shards to which an event of this channel goes, and the channel's subscriptions.
+    #[must_use]
+    pub fn find(&self, channel: &ChannelName) -> (u64, u64) {
+        let (mut shards, mut subscriptions) = (self.all.shards(), self.all.subscriptions());
+        let mut add = |route: &Route| {
+            shards |= route.shards();
+            subscriptions += route.subscriptions();
+        };
+        if let Some(route) = self.stripe(channel).read().unwrap_or_else(PoisonError::into_inner).get(channel) {
+            add(route);
+        }
+        if self.wide.load(Ordering::Acquire) > 0 {
+            let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(route) = namespaces.get(channel.namespace()) {
+                add(route);
+            }
+        }
+        (shards, subscriptions)
+    }
+
+    /// Subscriptions to exactly this channel; `None` where nobody follows it.
+    #[must_use]
+    pub fn subscriptions(&self, channel: &ChannelName) -> Option<u64> {
+        let stripe = self.stripe(channel).read().unwrap_or_else(PoisonError::into_inner);
+        stripe.get(channel).map(|route| route.subscriptions())
+    }
+
+    /// Notes that a shard wants this from now on.
+    pub fn add(&self, pattern: &ChannelPattern, shard: usize) -> Arc<Route> {
+        let bit = 1_u64 << shard;
+        let route = match pattern {
+            ChannelPattern::All => Arc::clone(&self.all),
+            ChannelPattern::Namespace(name) => {
+                let mut routes = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
+                if !routes.contains_key(name) {
+                    self.wide.fetch_add(1, Ordering::Release);
+                }
+                Arc::clone(routes.entry(Arc::clone(name)).or_default())
+            }
+            ChannelPattern::Exact(channel) => {
+                let mut routes = self.stripe(channel).write().unwrap_or_else(PoisonError::into_inner);
+                let route = Arc::clone(routes.entry(channel.clone()).or_default());
+                // Set while the table is locked, or another shard could remove the entry between.
+                route.shards.fetch_or(bit, Ordering::AcqRel);
+                return route;
+            }
+        };
+        route.shards.fetch_or(bit, Ordering::AcqRel);
+        route
+    }
+
+    /// Notes that a shard no longer wants this.
+    pub fn remove(&self, pattern: &ChannelPattern, shard: usize) {
+        let bit = 1_u64 << shard;
+        match pattern {
+            ChannelPattern::All => {
+                self.all.shards.fetch_and(!bit, Ordering::AcqRel);
+            }
+            ChannelPattern::Namespace(name) => {
+                let mut routes = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
+                let Some(route) = routes.get(name) else { return };
+                if route.shards.fetch_and(!bit, Ordering::AcqRel) == bit {
+                    routes.remove(name);
+                    self.wide.fetch_sub(1, Ordering::Release);
+                }
+            }
+            ChannelPattern::Exact(channel) => {
+                let mut routes = self.stripe(channel).write().unwrap_or_else(PoisonError::into_inner);
+                let Some(route) = routes.get(channel) else { return };
+                if route.shards.fetch_and(!bit, Ordering::AcqRel) == bit {
+                    routes.remove(channel);
+                }
+            }
+        }
+    }
+
+    /// Up to `limit` followed channels whose names start with `prefix` and come after `after`,
+    /// by name.
+    #[must_use]
+    pub fn list(&self, prefix: &str, after: &str, limit: usize) -> Vec<(ChannelName, u64)> {
+        let mut found: Vec<(ChannelName, u64)> = Vec::new();
+        for stripe in &self.exact {
+            let stripe = stripe.read().unwrap_or_else(PoisonError::into_inner);
+            let wanted = stripe.iter().filter(|(name, _)| {
+                name.as_str().starts_with(prefix) && name.as_str() > after
+            });
+            found.extend(wanted.map(|(name, route)| (name.clone(), route.subscriptions())));
+            if found.len() > limit.saturating_mul(4) {
+                found.sort_unstable();
+                found.truncate(limit);
+            }
+        }
+        found.sort_unstable();
+        found.truncate(limit);
+        found
+    }
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,345 @@
+//! One event to many connections.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::life::Doom;
+use super::{Shard, Topic};
+use crate::bus::connection::Connection;
+use crate::bus::delivery::{Delivery, MAX_DIALECTS};
+use crate::bus::filter::EventView;
+use crate::bus::filter_table::FilterTable;
+use crate::bus::outbox::{Frame, Origin, Spares};
+use crate::bus::protocol::Notice;
+use crate::bus::slots::Slots;
+use crate::bus::visibility::may_see;
+use crate::event::{ChannelName, ConnectionId, Event, Position, SlowConsumer};
+use crate::telemetry::DropReason;
+
+/// What one shard did with one event.
+#[derive(Debug, Default, Clone, Copy)]
+struct Outcome {
+    delivered: u32,
+    filtered: u32,
+    dropped: u32,
+}
+
+/// What holds for one event, whoever gets it.
+struct Fan<'d> {
+    delivery: &'d Delivery,
+    event: &'d Event,
+    type_roles: Option<Arc<[Arc<str>]>>,
+    policy: SlowConsumer,
+    sequence: u64,
+    shard: u16,
+    limit: usize,
+    frames: [Option<Frame>; MAX_DIALECTS],
+    key: u64,
+}
+
+impl Shard {
+    /// Puts an event into the outbox of everyone here who is to have it.
+    pub(super) fn fan_out(&mut self, delivery: Arc<Delivery>) {
+        let event = Arc::clone(delivery.event());
+        self.sequence += 1;
+        let fresh = match (&event.channel, event.position) {
+            (Some(channel), Some(position)) => self.advance_topic(channel, position),
+            _ => true,
+        };
+        if !fresh {
+            return;
+        }
+        let policy = event
+            .channel
+            .as_ref()
+            .map_or(SlowConsumer::Disconnect, |c| self.hub.namespaces().of(c).slow_consumer);
+        let mut fan = Fan {
+            delivery: &delivery,
+            event: &event,
+            type_roles: self.hub.type_roles(&event.event_type),
+            policy,
+            sequence: self.sequence,
+            shard: self.index,
+            limit: self.settings.outbox_bytes,
+            frames: [const { None }; MAX_DIALECTS],
+            key: event.key.as_deref().map_or(0, hash_key),
+        };
+        let outcome = match &event.channel {
+            Some(channel) => self.fan_out_channel(&mut fan, channel),
+            None => self.fan_out_direct(&mut fan),
+        };
+        drop(fan);
+        self.metrics.filtered(u64::from(outcome.filtered));
+        delivery.count(outcome.delivered, outcome.filtered, outcome.dropped);
+        self.batch.push((delivery, outcome.delivered));
+    }
+
+    fn fan_out_channel(&mut self, fan: &mut Fan<'_>, channel: &ChannelName) -> Outcome {
+        let topics = [
+            self.by_channel.get(channel).copied(),
+            self.by_namespace.get(channel.namespace()).copied(),
+            self.of_all,
+        ];
+        let mut outcome = Outcome::default();
+        let mut view = EventView::new(fan.event);
+        // Acted on before the next event, or that one could slip in ahead of what found no room.
+        let mut slow: Vec<(u32, Option<u32>)> = Vec::new();
+        for place in topics.into_iter().flatten() {
+            let Some(topic) = self.topics.get(place) else { continue };
+            for subscriber in &topic.subscribers {
+                let slot = subscriber.connection;
+                let Some(connection) = self.connections.get_mut(slot) else { continue };
+                if !subscriber.live {
+                    hunger(&mut self.hungry, slot, connection);
+                    continue;
+                }
+                if connection.last_event == fan.sequence {
+                    continue;
+                }
+                if !fan.may_go_to(slot, connection, subscriber.filter, &mut self.filters, &mut view) {
+                    outcome.filtered += 1;
+                    continue;
+                }
+                connection.last_event = fan.sequence;
+                let origin = fan.origin(place);
+                match fan.put(connection, origin, &self.topics, &mut self.spares, &mut self.metrics) {
+                    Put::Done => outcome.delivered += 1,
+                    Put::Dropped => outcome.dropped += 1,
+                    Put::Resync => {
+                        outcome.dropped += 1;
+                        slow.push((slot, Some(place)));
+                    }
+                    Put::Close => {
+                        outcome.dropped += 1;
+                        slow.push((slot, None));
+                    }
+                }
+                Shard::touch(&mut self.touched, slot, connection);
+            }
+        }
+        for (slot, topic) in slow {
+            match (topic, fan.event.position) {
+                (Some(topic), Some(position)) => self.resync(slot, topic, position.offset - 1),
+                _ => self.too_slow(slot),
+            }
+        }
+        outcome
+    }
+
+    /// An event without a channel: straight to those named.
+    fn fan_out_direct(&mut self, fan: &mut Fan<'_>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let Some(audience) = fan.event.audience.clone() else { return outcome };
+        let mut slots: Vec<u32> = Vec::new();
+        if audience.roles.is_empty() {
+            for user in &audience.users {
+                slots.extend(self.by_user.get(user).into_iter().flatten());
+            }
+            slots.extend(audience.connections.iter().filter_map(|id| self.find(*id)));
+        } else {
+            slots.extend(self.connections.iter().map(|(slot, _)| slot));
+        }
+        let mut view = EventView::new(fan.event);
+        for slot in slots {
+            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            if connection.last_event == fan.sequence || connection.ending.is_some() {
+                continue;
+            }
+            let no_filter = crate::bus::filter_table::NO_FILTER;
+            if !fan.may_go_to(slot, connection, no_filter, &mut self.filters, &mut view) {
+                continue;
+            }
+            connection.last_event = fan.sequence;
+            match fan.put_direct(connection, &mut self.spares, &mut self.metrics) {
+                Put::Done => outcome.delivered += 1,
+                Put::Dropped | Put::Resync | Put::Close => {
+                    outcome.dropped += 1;
+                    self.doomed.push((slot, Doom::TooSlow));
+                }
+            }
+            Shard::touch(&mut self.touched, slot, connection);
+        }
+        outcome
+    }
+
+    /// Notes how far the channel has come here. False if the event was already counted when the
+    /// first subscriber learnt the channel's position.
+    fn advance_topic(&mut self, channel: &ChannelName, position: Position) -> bool {
+        let Some(&place) = self.by_channel.get(channel) else { return true };
+        let Some(topic) = self.topics.get_mut(place) else { return true };
+        let before = topic.position.replace(position);
+        let Some(before) = before else { return true };
+        if before.epoch != position.epoch {
+            self.gap_for_all(place, 1, position.offset.saturating_sub(1), "epoch_changed");
+            return true;
+        }
+        if position.offset <= before.offset {
+            topic.position = Some(before);
+            return false;
+        }
+        if position.offset > before.offset + 1 {
+            // A broker left a hole: everyone reads the missing part from history first.
+            self.catch_up_all(place, before.offset);
+        }
+        true
+    }
+
+    /// Tells every subscriber of a topic that it misses something.
+    fn gap_for_all(&mut self, place: u32, from: u64, to: u64, reason: &'static str) {
+        let Some(topic) = self.topics.get(place) else { return };
+        if from > to {
+            return;
+        }
+        let channel = topic.pattern.to_string();
+        let slots: Vec<u32> = topic.subscribers.iter().map(|s| s.connection).collect();
+        for slot in slots {
+            self.notify(slot, &Notice::Gap { channel: &channel, from, to, reason });
+        }
+    }
+}
+
+/// What came of putting an event into an outbox.
+enum Put {
+    Done,
+    Dropped,
+    Resync,
+    Close,
+}
+
+impl Fan<'_> {
+    fn origin(&self, topic: u32) -> Option<Origin> {
+        let offset = self.event.position.map_or(0, |position| position.offset);
+        Some(Origin { channel: topic, offset, key: self.key })
+    }
+
+    fn may_go_to(
+        &self,
+        slot: u32,
+        connection: &Connection,
+        filter: u32,
+        filters: &mut FilterTable,
+        view: &mut EventView<'_>,
+    ) -> bool {
+        if !filters.passes(filter, self.sequence, view) {
+            return false;
+        }
+        if self.type_roles.is_none() && self.event.audience.is_none() {
+            return true;
+        }
+        let id = ConnectionId::new(self.shard, slot, connection.nonce);
+        may_see(self.event, self.type_roles.as_deref(), connection.identity.as_deref(), Some(id))
+    }
+
+    fn frame(&mut self, connection: &Connection) -> Frame {
+        let protocol = &*connection.protocol;
+        match self.frames.get_mut(protocol.dialect().place()) {
+            Some(Some(frame)) => Rc::clone(frame),
+            Some(empty) => Rc::clone(empty.insert(Rc::new(self.delivery.frame(protocol)))),
+            None => Rc::new(self.delivery.frame(protocol)),
+        }
+    }
+
+    /// Puts the event into an outbox, or does what the namespace says of slow connections.
+    fn put(
+        &mut self,
+        connection: &mut Connection,
+        origin: Option<Origin>,
+        topics: &Slots<Topic>,
+        spares: &mut Spares,
+        metrics: &mut crate::telemetry::ShardMetrics,
+    ) -> Put {
+        let frame = self.frame(connection);
+        if self.policy == SlowConsumer::Conflate
+            && let Some(newer) = origin
+            && newer.key != 0
+            && !connection.outbox.is_empty()
+        {
+            let replaced = connection.outbox.conflate(newer);
+            tell_gaps(connection, replaced, topics, "conflated", spares);
+            metrics.conflated(u64::try_from(replaced.len()).unwrap_or(0));
+        }
+        if self.fits(connection, frame.len()) || self.fits_after_flush(connection, frame.len(), spares) {
+            connection.outbox.push(frame, origin, spares);
+            connection.delivered += 1;
+            return Put::Done;
+        }
+        match self.policy {
+            SlowConsumer::Disconnect => Put::Close,
+            SlowConsumer::Resync => Put::Resync,
+            SlowConsumer::DropOldest | SlowConsumer::Conflate => {
+                let dropped = connection.outbox.drop_oldest(frame.len(), self.limit);
+                let count = u32::try_from(dropped.len()).unwrap_or(u32::MAX);
+                connection.dropped = connection.dropped.saturating_add(count);
+                metrics.dropped(DropReason::DropOldest, u64::from(count));
+                tell_gaps(connection, dropped, topics, "slow_consumer", spares);
+                connection.outbox.push(frame, origin, spares);
+                connection.delivered += 1;
+                if count == 0 { Put::Done } else { Put::Dropped }
+            }
+        }
+    }
+
+    fn put_direct(
+        &mut self,
+        connection: &mut Connection,
+        spares: &mut Spares,
+        metrics: &mut crate::telemetry::ShardMetrics,
+    ) -> Put {
+        let frame = self.frame(connection);
+        if self.fits(connection, frame.len()) || self.fits_after_flush(connection, frame.len(), spares) {
+            connection.outbox.push(frame, None, spares);
+            connection.delivered += 1;
+            return Put::Done;
+        }
+        metrics.dropped(DropReason::SlowConsumer, 1);
+        Put::Close
+    }
+
+    /// True if there is room. An empty outbox takes any frame, or a large event could never leave.
+    fn fits(&self, connection: &Connection, len: usize) -> bool {
+        connection.outbox.is_empty() || connection.outbox.bytes().saturating_add(len) <= self.limit
+    }
+
+    /// The outbox may only be full because this batch has not been written yet.
+    fn fits_after_flush(&self, connection: &mut Connection, len: usize, spares: &mut Spares) -> bool {
+        let flushed = connection.link.flush(&mut connection.outbox, spares);
+        connection.bytes_out += u64::try_from(flushed.bytes).unwrap_or(0);
+        self.fits(connection, len)
+    }
+}
+
+/// Marks a connection whose catching up may go on.
+pub(super) fn hunger(hungry: &mut Vec<u32>, slot: u32, connection: &mut Connection) {
+    if !connection.flags.hungry {
+        connection.flags.hungry = true;
+        hungry.push(slot);
+    }
+}
+
+/// Puts a `gap` for each run of offsets into the outbox, in the place of what is missing.
+fn tell_gaps(
+    connection: &mut Connection,
+    mut missing: Vec<Origin>,
+    topics: &Slots<Topic>,
+    reason: &'static str,
+    spares: &mut Spares,
+) {
+    missing.retain(|origin| origin.offset > 0);
+    missing.sort_unstable_by_key(|origin| (origin.channel, origin.offset));
+    for run in missing.chunk_by(|a, b| a.channel == b.channel && a.offset + 1 == b.offset) {
+        let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
+        let Some(topic) = topics.get(first.channel) else { continue };
+        let channel = topic.pattern.to_string();
+        let notice = Notice::Gap { channel: &channel, from: first.offset, to: last.offset, reason };
+        if let Some(bytes) = connection.protocol.notice(&notice) {
+            connection.outbox.push(Rc::new(bytes), None, spares);
+        }
+    }
+}
+
+fn hash_key(key: &str) -> u64 {
+    use std::hash::{DefaultHasher, Hasher};
+    let mut hasher = DefaultHasher::new();
+    hasher.write(key.as_bytes());
+    hasher.finish().max(1)
+}

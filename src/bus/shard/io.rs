@@ -1,0 +1,210 @@
+//! Reading from clients and writing to them.
+
+use std::mem;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::life::Doom;
+use super::{Cx, Shard};
+use crate::bus::connection::Connection;
+use crate::bus::link::Got;
+use crate::bus::protocol::Notice;
+use crate::event::ConnectionId;
+
+/// Reads from one socket before others get their turn.
+const READS: usize = 8;
+/// What the buffer for the rest of a message starts with.
+const PARTIAL: usize = 4096;
+
+impl Shard {
+    /// A socket can be read, written, or both.
+    pub(super) fn socket_ready(&mut self, slot: u32, readable: bool, writable: bool) {
+        if writable && let Some(connection) = self.connections.get_mut(slot) {
+            Shard::touch(&mut self.touched, slot, connection);
+        }
+        if readable {
+            self.read(slot);
+        }
+    }
+
+    /// Goes on with sockets whose reading was put off.
+    pub(super) fn read_the_rest(&mut self) {
+        for slot in mem::take(&mut self.unread) {
+            if let Some(connection) = self.connections.get_mut(slot) {
+                connection.flags.unread = false;
+                self.read(slot);
+            }
+        }
+    }
+
+    /// Reads what a client has sent and hands it to its protocol.
+    pub(super) fn read(&mut self, slot: u32) {
+        for _ in 0..READS {
+            let Some(connection) = self.connections.get_mut(slot) else { return };
+            if connection.flags.busy {
+                // Goes on when the answer that is being made is there.
+                return;
+            }
+            let mut scratch = mem::take(&mut self.scratch);
+            let got = connection.link.read(&mut scratch);
+            let more = match got {
+                Got::Bytes(count) => {
+                    connection.last_seen = self.now;
+                    connection.bytes_in += u64::try_from(count).unwrap_or(0);
+                    self.hub.metrics().received(u64::try_from(count).unwrap_or(0));
+                    if connection.ending.is_none() {
+                        self.hear(slot, scratch.get_mut(..count).unwrap_or_default());
+                    }
+                    // Edge-triggered: a short read has emptied the socket.
+                    count == scratch.len() || self.is_tls(slot)
+                }
+                Got::Nothing => false,
+                Got::End => {
+                    self.doomed.push((slot, Doom::Gone));
+                    false
+                }
+            };
+            self.scratch = scratch;
+            if !more {
+                return;
+            }
+        }
+        if let Some(connection) = self.connections.get_mut(slot)
+            && !connection.flags.unread
+        {
+            connection.flags.unread = true;
+            self.unread.push(slot);
+        }
+    }
+
+    fn is_tls(&self, slot: u32) -> bool {
+        matches!(self.connections.get(slot).map(|c| &c.link), Some(crate::bus::link::Link::Tls(..)))
+    }
+
+    /// New bytes of a client, behind what is left of earlier ones.
+    pub(super) fn hear(&mut self, slot: u32, fresh: &mut [u8]) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        match connection.partial.take() {
+            None => {
+                let done = self.interpret(slot, fresh);
+                self.keep_rest(slot, fresh.get(done..).unwrap_or_default(), None);
+            }
+            Some(mut partial) => {
+                partial.extend_from_slice(fresh);
+                let done = self.interpret(slot, &mut partial);
+                if done == partial.len() {
+                    return;
+                }
+                partial.drain(..done);
+                self.keep_rest(slot, &[], Some(partial));
+            }
+        }
+    }
+
+    /// Goes on with what waited while an answer was made.
+    pub(super) fn hear_again(&mut self, slot: u32) {
+        if self.connections.get(slot).is_some_and(|c| c.partial.is_some()) {
+            self.hear(slot, &mut []);
+        }
+        let idle = self.connections.get(slot).is_some_and(|c| !c.flags.busy);
+        if idle {
+            self.read(slot);
+        }
+    }
+
+    fn interpret(&mut self, slot: u32, input: &mut [u8]) -> usize {
+        let Some(connection) = self.connections.get(slot) else { return input.len() };
+        let protocol = std::sync::Arc::clone(&connection.protocol);
+        let len = input.len();
+        protocol.received(&mut Cx::new(self, slot), input).min(len)
+    }
+
+    fn keep_rest(&mut self, slot: u32, rest: &[u8], buffer: Option<Box<Vec<u8>>>) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let known = buffer.as_deref().map_or(rest, Vec::as_slice);
+        if known.is_empty() || connection.ending.is_some() {
+            return;
+        }
+        let needed = connection.protocol.needed(known).unwrap_or(PARTIAL);
+        let mut buffer = buffer.unwrap_or_default();
+        let spare = needed.saturating_sub(buffer.len()).max(rest.len());
+        buffer.reserve_exact(spare);
+        buffer.extend_from_slice(rest);
+        connection.partial = Some(buffer);
+    }
+
+    /// Puts bytes into an outbox: a reply, or a notice. One that has no room left for replies
+    /// belongs to a client that asks and does not read.
+    pub(super) fn put(&mut self, slot: u32, bytes: Bytes) {
+        let limit = self.settings.outbox_bytes;
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if connection.ending.is_some() || bytes.is_empty() {
+            return;
+        }
+        let full = !connection.outbox.is_empty()
+            && connection.outbox.bytes().saturating_add(bytes.len()) > limit;
+        if full {
+            self.doomed.push((slot, Doom::TooSlow));
+            return;
+        }
+        connection.outbox.push(Rc::new(bytes), None, &mut self.spares);
+        Shard::touch(&mut self.touched, slot, connection);
+    }
+
+    /// Says something to one connection, if its dialect has words for it.
+    pub(super) fn notify(&mut self, slot: u32, notice: &Notice<'_>) {
+        let Some(connection) = self.connections.get(slot) else { return };
+        if let Some(bytes) = connection.protocol.notice(notice) {
+            self.put(slot, bytes);
+        }
+    }
+
+    /// There is room in a pipe again.
+    pub(in crate::bus) fn refill(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.find(id)
+            && let Some(connection) = self.connections.get_mut(slot)
+        {
+            connection.last_seen = self.now;
+            Shard::touch(&mut self.touched, slot, connection);
+        }
+    }
+
+    /// Nobody reads a pipe any more.
+    pub(in crate::bus) fn reader_gone(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.find(id) {
+            self.doomed.push((slot, Doom::Gone));
+        }
+    }
+
+    /// Writes every touched connection.
+    pub(super) fn flush_touched(&mut self) {
+        for slot in mem::take(&mut self.touched) {
+            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            connection.flags.touched = false;
+            if !flush(connection, &mut self.spares, &mut self.metrics) {
+                self.doomed.push((slot, Doom::Gone));
+                continue;
+            }
+            let below = connection.outbox.bytes() < self.settings.outbox_bytes / 2;
+            if below && connection.catch_ups.is_some() {
+                super::fan_out::hunger(&mut self.hungry, slot, connection);
+            }
+            if connection.ending.is_some() && connection.outbox.is_empty() {
+                self.finish(slot);
+            }
+        }
+    }
+}
+
+fn flush(
+    connection: &mut Connection,
+    spares: &mut crate::bus::outbox::Spares,
+    metrics: &mut crate::telemetry::ShardMetrics,
+) -> bool {
+    let flushed = connection.link.flush(&mut connection.outbox, spares);
+    let bytes = u64::try_from(flushed.bytes).unwrap_or(0);
+    connection.bytes_out += bytes;
+    metrics.sent(bytes);
+    flushed.alive
+}

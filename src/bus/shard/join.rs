@@ -1,0 +1,369 @@
+//! Subscribing and unsubscribing.
+
+use std::sync::Arc;
+
+use super::{Cx, Shard, Subscriber, Topic};
+use crate::broker::{Page, Range};
+use crate::bus::connection::{CatchUp, Subscription};
+use crate::bus::filter::{EventFilter, EventView};
+use crate::bus::presence::ANONYMOUS;
+use crate::bus::protocol::{Joined, Notice, Refused};
+use crate::bus::visibility::may_see;
+use crate::error::{Error, Result};
+use crate::event::{ChannelName, ChannelPattern, Position};
+use crate::promise::Promise;
+
+/// One channel to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Join {
+    /// The channel, or a pattern.
+    pub pattern: ChannelPattern,
+    /// Resume after this position.
+    pub since: Option<Position>,
+    /// Replay the newest so many events.
+    pub rewind: Option<u32>,
+}
+
+/// What a client asks to follow; its right to each is already checked.
+#[derive(Debug, Clone, Default)]
+pub struct JoinRequest {
+    /// The channels.
+    pub joins: Vec<Join>,
+    /// Those that were refused, to be told with the rest.
+    pub refused: Vec<Refused>,
+    /// Which events are wanted; all if `None`.
+    pub filter: Option<Arc<EventFilter>>,
+    /// Whether to hear who comes and goes.
+    pub watch: bool,
+}
+
+/// What is told once all subscriptions stand.
+pub(super) type Then = Box<dyn FnOnce(&mut Cx<'_>, Vec<Joined>, Vec<Refused>) + Send>;
+
+/// A subscription whose history is being looked up.
+struct Pending {
+    join: Join,
+    topic: u32,
+}
+
+impl Shard {
+    /// Subscribes a connection. The subscriptions gather live events only once `then` has been
+    /// told how each began; until then the topics advance without them, and the difference is
+    /// read from history. So nothing is missed and nothing comes twice.
+    pub(super) fn join(&mut self, slot: u32, request: JoinRequest, then: Then) {
+        let JoinRequest { joins, mut refused, filter, watch } = request;
+        let mut pending = Vec::with_capacity(joins.len());
+        let mut pages = Vec::with_capacity(joins.len());
+        for join in joins {
+            match self.attach(slot, &join, filter.as_ref(), watch) {
+                Ok(topic) => {
+                    pages.push(self.look_up(&join));
+                    pending.push(Pending { join, topic });
+                }
+                Err(error) => refused.push(Refused { channel: join.pattern.to_string(), error }),
+            }
+        }
+        let finish = move |cx: &mut Cx<'_>, pages: Vec<Result<Option<Page>>>| {
+            let slot = cx.slot();
+            let mut joined = Vec::with_capacity(pending.len());
+            for (pending, page) in pending.into_iter().zip(pages) {
+                match page.and_then(|page| cx.shard().begin(slot, &pending, page)) {
+                    Ok(began) => joined.push(began),
+                    Err(error) => {
+                        cx.shard().leave_topic(slot, pending.topic);
+                        let channel = pending.join.pattern.to_string();
+                        refused.push(Refused { channel, error });
+                    }
+                }
+            }
+            let recoveries = joined.iter().filter(|j: &&(Joined, bool)| j.1);
+            for (joined, _) in recoveries {
+                cx.shard().hub.metrics().recovery(joined.recovered);
+            }
+            then(cx, joined.into_iter().map(|(joined, _)| joined).collect(), refused);
+            cx.shard().advance_catch_ups(slot);
+        };
+        if pages.iter().all(|page| matches!(page, Promise::Ready(_))) {
+            let ready = pages.into_iter().map(|page| match page {
+                Promise::Ready(page) => page,
+                Promise::Pending(_) => Err(Error::internal("a page was there and is not")),
+            });
+            finish(&mut Cx::new(self, slot), ready.collect());
+            return;
+        }
+        let all = Promise::later(async move {
+            let mut read = Vec::with_capacity(pages.len());
+            for page in pages {
+                read.push(page.await);
+            }
+            Ok(read)
+        });
+        Cx::new(self, slot).wait(all, move |cx, pages| match pages {
+            Ok(pages) => finish(cx, pages),
+            Err(error) => finish(cx, vec![Err(error)]),
+        });
+    }
+
+    /// Where the channel stands, and what of it is asked for.
+    fn look_up(&self, join: &Join) -> Promise<Option<Page>> {
+        let ChannelPattern::Exact(channel) = &join.pattern else { return Promise::ok(None) };
+        let after = match join.since {
+            Some(since) => since.offset,
+            None if join.rewind.is_some() => 0,
+            None => u64::MAX - 1,
+        };
+        let range = Range { after, until: u64::MAX, limit: usize::MAX, reverse: false };
+        self.hub.broker().read(channel, range)
+    }
+
+    /// Puts the connection among the topic's subscribers, not yet live.
+    fn attach(
+        &mut self,
+        slot: u32,
+        join: &Join,
+        filter: Option<&Arc<EventFilter>>,
+        watch: bool,
+    ) -> Result<u32> {
+        if !matches!(join.pattern, ChannelPattern::Exact(_))
+            && (join.since.is_some() || join.rewind.is_some())
+        {
+            return Err(Error::field("since", "a pattern has no position: resume its channels one by one"));
+        }
+        let known = self.topic_of(&join.pattern);
+        let limit = self.settings.subscriptions_per_connection;
+        let connection = self.connections.get(slot).ok_or_else(|| Error::not_found("the connection has gone"))?;
+        let already = known.is_some_and(|t| connection.subscriptions.iter().any(|s| s.topic == t));
+        if !already && connection.subscriptions.len() >= limit {
+            self.hub.metrics().limit_reached("subscriptions_per_connection");
+            let text = format!("expected at most {limit} subscriptions on a connection");
+            return Err(Error::exhausted(text));
+        }
+        if let (true, Some(topic)) = (already, known) {
+            self.detach(slot, topic);
+        } else {
+            self.greet_presence(slot, &join.pattern);
+            self.hub.metrics().subscriptions_added(1);
+        }
+        let topic = self.topic_of(&join.pattern).unwrap_or_else(|| self.new_topic(&join.pattern));
+        let filter = self.filters.acquire(filter);
+        let entry = self.topics.get_mut(topic).ok_or_else(|| Error::internal("a topic vanished"))?;
+        let at = u32::try_from(entry.subscribers.len()).unwrap_or(u32::MAX);
+        entry.subscribers.push(Subscriber { connection: slot, filter, live: false, watches: watch });
+        entry.catching_up += 1;
+        entry.watchers += u32::from(watch);
+        entry.route.joined();
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.subscriptions.reserve_exact(1);
+            connection.subscriptions.push(Subscription { topic, at });
+        }
+        Ok(topic)
+    }
+
+    /// The look-up is there: says how the subscription begins, and notes what is to be replayed.
+    fn begin(&mut self, slot: u32, pending: &Pending, page: Option<Page>) -> Result<(Joined, bool)> {
+        let Pending { join, topic } = pending;
+        let resumed = join.since.is_some();
+        let plain = Joined { channel: join.pattern.to_string(), position: None, recovered: false, replayed: 0 };
+        let Some(entry) = self.topics.get_mut(*topic) else {
+            return Err(Error::unavailable("the subscription ended while it began"));
+        };
+        let Some(page) = page else {
+            self.go_live(slot, *topic);
+            return Ok((plain, resumed));
+        };
+        // What the shard has seen decides: the rest of the page is still on its way here.
+        let position = *entry.position.get_or_insert(page.top);
+        let (after, recovered) = match (join.since, join.rewind) {
+            (Some(since), _) if page.covers(since) => (since.offset, true),
+            (None, Some(count)) => {
+                let start = position.offset.saturating_sub(u64::from(count));
+                (start.max(page.oldest.saturating_sub(1)).min(position.offset), false)
+            }
+            _ => (position.offset, false),
+        };
+        let replayed = self.count_visible(slot, *topic, &page, after, position);
+        self.hub.metrics().replayed(replayed);
+        if let Some(connection) = self.connections.get_mut(slot) {
+            let catch_up = CatchUp { topic: *topic, after, reading: false };
+            connection.catch_ups.get_or_insert_default().push(catch_up);
+        }
+        Ok((Joined { position: Some(position), recovered, replayed, ..plain }, resumed))
+    }
+
+    fn count_visible(&self, slot: u32, topic: u32, page: &Page, after: u64, until: Position) -> u64 {
+        let Some(connection) = self.connections.get(slot) else { return 0 };
+        let filter = self.filter_of(slot, topic).and_then(|place| self.filters.get(place));
+        let id = self.id(slot);
+        let seen = page.events.iter().filter(|event| {
+            let within = event.position.is_some_and(|p| p.offset > after && p.offset <= until.offset);
+            let roles = self.hub.type_roles(&event.event_type);
+            within
+                && may_see(event, roles.as_deref(), connection.identity.as_deref(), id)
+                && filter.is_none_or(|filter| filter.matches(&mut EventView::new(event)))
+        });
+        u64::try_from(seen.count()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn filter_of(&self, slot: u32, topic: u32) -> Option<u32> {
+        let connection = self.connections.get(slot)?;
+        let subscription = connection.subscriptions.iter().find(|s| s.topic == topic)?;
+        let at = usize::try_from(subscription.at).ok()?;
+        Some(self.topics.get(topic)?.subscribers.get(at)?.filter)
+    }
+
+    /// From now on the subscriber gets events as they come.
+    pub(super) fn go_live(&mut self, slot: u32, topic: u32) {
+        self.set_live(slot, topic, true);
+    }
+
+    pub(super) fn set_live(&mut self, slot: u32, topic: u32, live: bool) {
+        let Some(connection) = self.connections.get(slot) else { return };
+        let Some(subscription) = connection.subscriptions.iter().find(|s| s.topic == topic) else { return };
+        let at = usize::try_from(subscription.at).unwrap_or(usize::MAX);
+        let Some(entry) = self.topics.get_mut(topic) else { return };
+        let Some(subscriber) = entry.subscribers.get_mut(at) else { return };
+        if subscriber.live != live {
+            subscriber.live = live;
+            entry.catching_up = if live { entry.catching_up.saturating_sub(1) } else { entry.catching_up + 1 };
+        }
+    }
+
+    /// The topic of a pattern, where anyone here follows it.
+    pub(super) fn topic_of(&self, pattern: &ChannelPattern) -> Option<u32> {
+        match pattern {
+            ChannelPattern::Exact(channel) => self.by_channel.get(channel).copied(),
+            ChannelPattern::Namespace(namespace) => self.by_namespace.get(namespace).copied(),
+            ChannelPattern::All => self.of_all,
+        }
+    }
+
+    /// The first subscriber here: from now on the channel's events come to this shard. Only after
+    /// that may its position be asked for.
+    fn new_topic(&mut self, pattern: &ChannelPattern) -> u32 {
+        let route = self.hub.routes().add(pattern, usize::from(self.index));
+        let topic = self.topics.insert(Topic {
+            pattern: pattern.clone(),
+            route,
+            position: None,
+            subscribers: Vec::new(),
+            catching_up: 0,
+            watchers: 0,
+        });
+        match pattern {
+            ChannelPattern::Exact(channel) => {
+                self.by_channel.insert(channel.clone(), topic);
+            }
+            ChannelPattern::Namespace(namespace) => {
+                self.by_namespace.insert(Arc::clone(namespace), topic);
+            }
+            ChannelPattern::All => self.of_all = Some(topic),
+        }
+        topic
+    }
+
+    /// Ends one subscription; true if there was one.
+    pub(super) fn leave(&mut self, slot: u32, pattern: &ChannelPattern) -> bool {
+        self.topic_of(pattern).is_some_and(|topic| self.leave_topic(slot, topic))
+    }
+
+    pub(super) fn leave_topic(&mut self, slot: u32, topic: u32) -> bool {
+        let Some(pattern) = self.topics.get(topic).map(|t| t.pattern.clone()) else { return false };
+        if !self.detach(slot, topic) {
+            return false;
+        }
+        self.hub.metrics().subscriptions_removed(1);
+        self.part_presence(slot, &pattern);
+        self.drop_if_empty(topic);
+        true
+    }
+
+    /// Ends all subscriptions of a connection.
+    pub(super) fn leave_all(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get(slot) else { return };
+        let topics: Vec<u32> = connection.subscriptions.iter().map(|s| s.topic).collect();
+        for topic in topics {
+            self.leave_topic(slot, topic);
+        }
+    }
+
+    /// Takes the connection out of a topic's subscribers.
+    fn detach(&mut self, slot: u32, topic: u32) -> bool {
+        let Some(connection) = self.connections.get_mut(slot) else { return false };
+        let Some(place) = connection.subscriptions.iter().position(|s| s.topic == topic) else { return false };
+        let gone = connection.subscriptions.swap_remove(place);
+        if let Some(catch_ups) = &mut connection.catch_ups {
+            catch_ups.retain(|c| c.topic != topic);
+            if catch_ups.is_empty() {
+                connection.catch_ups = None;
+            }
+        }
+        let at = usize::try_from(gone.at).unwrap_or(usize::MAX);
+        let Some(entry) = self.topics.get_mut(topic) else { return false };
+        if at >= entry.subscribers.len() {
+            return false;
+        }
+        let subscriber = entry.subscribers.swap_remove(at);
+        entry.catching_up -= u32::from(!subscriber.live);
+        entry.watchers -= u32::from(subscriber.watches);
+        entry.route.left();
+        self.filters.release(subscriber.filter);
+        // Another subscriber has moved to the free place.
+        if let Some(moved) = entry.subscribers.get(at).map(|s| s.connection)
+            && let Some(connection) = self.connections.get_mut(moved)
+            && let Some(other) = connection.subscriptions.iter_mut().find(|s| s.topic == topic)
+        {
+            other.at = gone.at;
+        }
+        true
+    }
+
+    fn drop_if_empty(&mut self, topic: u32) {
+        if self.topics.get(topic).is_some_and(|t| t.subscribers.is_empty())
+            && let Some(topic) = self.topics.remove(topic)
+        {
+            match &topic.pattern {
+                ChannelPattern::Exact(channel) => {
+                    self.by_channel.remove(channel);
+                }
+                ChannelPattern::Namespace(namespace) => {
+                    self.by_namespace.remove(namespace);
+                }
+                ChannelPattern::All => self.of_all = None,
+            }
+            self.hub.routes().remove(&topic.pattern, usize::from(self.index));
+        }
+    }
+
+    fn presence_name(&self, slot: u32) -> Arc<str> {
+        let identity = self.connections.get(slot).and_then(|c| c.identity.as_ref());
+        identity.and_then(|i| i.shared_user()).unwrap_or_else(|| Arc::from(ANONYMOUS))
+    }
+
+    fn greet_presence(&self, slot: u32, pattern: &ChannelPattern) {
+        if let ChannelPattern::Exact(channel) = pattern
+            && self.hub.namespaces().of(channel).presence
+        {
+            self.hub.presence_joined(channel, &self.presence_name(slot));
+        }
+    }
+
+    fn part_presence(&self, slot: u32, pattern: &ChannelPattern) {
+        if let ChannelPattern::Exact(channel) = pattern {
+            self.hub.presence_left(channel, &self.presence_name(slot));
+        }
+    }
+
+    /// Tells those who watch a channel that a user came or left.
+    pub(in crate::bus) fn tell_presence(&mut self, channel: &ChannelName, user: &str, joined: bool) {
+        let Some(&topic) = self.by_channel.get(channel) else { return };
+        let Some(entry) = self.topics.get(topic) else { return };
+        if entry.watchers == 0 {
+            return;
+        }
+        let slots: Vec<u32> =
+            entry.subscribers.iter().filter(|s| s.watches).map(|s| s.connection).collect();
+        for slot in slots {
+            self.notify(slot, &Notice::Presence { channel: channel.as_str(), user, joined });
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! How connections come, are recognised and go.
+
+use std::mem;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use mio::{Interest, Token};
+
+use super::{Cx, Shard};
+use crate::auth::Identity;
+use crate::bus::connection::{Connection, Ending, Flags};
+use crate::bus::hub::Seat;
+use crate::bus::link::Link;
+use crate::bus::outbox::Outbox;
+use crate::bus::protocol::{Notice, Protocol};
+use crate::error::{CloseCode, Error, Result};
+use crate::event::{ConnectionId, Timestamp};
+use crate::telemetry::DropReason;
+
+/// How long a client may take to answer a close frame, in milliseconds.
+const LINGER: u64 = 5_000;
+
+/// What is done first on a new connection, on the shard's thread.
+pub type Greeting = Box<dyn FnOnce(&mut Cx<'_>) + Send>;
+
+/// A connection that is to be taken in.
+pub struct Opening {
+    /// Its way out.
+    pub link: Link,
+    /// Its dialect.
+    pub protocol: Arc<dyn Protocol>,
+    /// Who it is; `None` where it has yet to show a token.
+    pub identity: Option<Arc<Identity>>,
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// Its place among the server's connections.
+    pub seat: Seat,
+    /// Bytes that came with the handshake.
+    pub early: Vec<u8>,
+    /// What is done first.
+    pub greeting: Greeting,
+    /// Tells ids apart; from [`crate::bus::Hub::new_id`].
+    pub nonce: u64,
+}
+
+/// Why a connection must end, noted while something is being walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doom {
+    /// The client has gone.
+    Gone,
+    /// Its outbox is full.
+    TooSlow,
+}
+
+impl Shard {
+    /// Takes a connection in.
+    pub(in crate::bus) fn open(&mut self, opening: Opening) {
+        let Opening { link, protocol, identity, address, mut seat, mut early, greeting, nonce } = opening;
+        let transport = protocol.transport();
+        let connection = Connection {
+            nonce,
+            link,
+            protocol,
+            identity: None,
+            client: None,
+            address,
+            outbox: Outbox::default(),
+            partial: None,
+            state: None,
+            subscriptions: Vec::new(),
+            catch_ups: None,
+            ending: None,
+            connected_at: Timestamp::now(),
+            last_seen: self.now,
+            last_ping: 0,
+            timer: 0,
+            last_event: 0,
+            next_message: 0,
+            delivered: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            dropped: 0,
+            round_trip_us: 0,
+            refused_messages: 0,
+            flags: Flags::default(),
+        };
+        let slot = self.connections.insert(connection);
+        seat.keep();
+        self.hub.metrics().connection_opened(transport);
+        if let Some(id) = self.id(slot) {
+            self.hub.opened(id, address);
+        }
+        if !self.watch_socket(slot) {
+            self.remove(slot);
+            return;
+        }
+        if let Some(identity) = identity
+            && let Err(error) = self.recognise(slot, identity)
+        {
+            self.fail(slot, &error, CloseCode::Full);
+            self.schedule(slot);
+            return;
+        }
+        greeting(&mut Cx::new(self, slot));
+        if !early.is_empty() {
+            self.hear(slot, &mut early);
+        }
+        self.schedule(slot);
+        // What came before the socket was watched makes no event of its own.
+        self.read(slot);
+    }
+
+    fn watch_socket(&mut self, slot: u32) -> bool {
+        let Some(connection) = self.connections.get_mut(slot) else { return false };
+        let Some(socket) = connection.link.socket() else { return true };
+        let token = Token(usize::try_from(slot).unwrap_or(usize::MAX - 1));
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self.poll.registry().register(socket, token, both) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "a socket could not be watched");
+                false
+            }
+        }
+    }
+
+    /// Notes who a connection is. A connection keeps its user for life: a renewal brings a new
+    /// token of the same one.
+    ///
+    /// # Errors
+    /// `permission_denied` for another user, `resource_exhausted` where the user has too many
+    /// connections.
+    pub(super) fn recognise(&mut self, slot: u32, identity: Arc<Identity>) -> Result<()> {
+        let Some(connection) = self.connections.get_mut(slot) else { return Ok(()) };
+        let before = connection.identity.as_ref().and_then(|i| i.shared_user());
+        let user = identity.shared_user();
+        if before.is_some() && before != user {
+            return Err(Error::denied("a connection can't change its user: open another one"));
+        }
+        if before.is_none()
+            && let Some(user) = user
+        {
+            self.hub.seat_user(&user)?;
+            connection.flags.seated = true;
+            self.by_user.entry(user).or_default().push(slot);
+        }
+        connection.identity = Some(identity);
+        connection.flags.expiry_told = false;
+        self.schedule(slot);
+        Ok(())
+    }
+
+    /// Tells a client what is wrong and closes.
+    pub(super) fn fail(&mut self, slot: u32, error: &Error, code: CloseCode) {
+        self.hub.metrics().error(error.code());
+        self.notify(slot, &Notice::Failure(error));
+        self.close(slot, code, error.description());
+    }
+
+    /// Starts closing: what waits is still sent (but not to one that is too slow), then the close.
+    pub(super) fn close(&mut self, slot: u32, code: CloseCode, reason: &str) {
+        self.leave_all(slot);
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if connection.ending.is_some() {
+            return;
+        }
+        if code == CloseCode::TooSlow {
+            connection.outbox.clear(&mut self.spares);
+        }
+        let last = connection.protocol.close(code, reason);
+        if !last.is_empty() {
+            connection.outbox.push(std::rc::Rc::new(last), None, &mut self.spares);
+        }
+        let deadline = self.now + LINGER;
+        let reason = reason.to_owned();
+        connection.ending = Some(Box::new(Ending { code, reason, deadline, finished: false }));
+        connection.partial = None;
+        connection.state = None;
+        connection.timer = 0;
+        Shard::touch(&mut self.touched, slot, connection);
+        self.schedule(slot);
+    }
+
+    /// Everything is sent: shuts our side, and waits a little for the client to shut its own, or
+    /// bytes that it has not read yet would be lost.
+    pub(super) fn finish(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(ending) = &mut connection.ending else { return };
+        if mem::replace(&mut ending.finished, true) {
+            return;
+        }
+        connection.link.finish(ending.code, &ending.reason);
+        if matches!(connection.link, Link::Pipe(_)) {
+            self.remove(slot);
+        }
+    }
+
+    /// Ends what was found broken or too slow.
+    pub(super) fn bury_the_doomed(&mut self) {
+        for (slot, doom) in mem::take(&mut self.doomed) {
+            match doom {
+                Doom::Gone => self.remove(slot),
+                Doom::TooSlow => self.too_slow(slot),
+            }
+        }
+    }
+
+    pub(super) fn too_slow(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if connection.ending.is_some() {
+            return;
+        }
+        connection.dropped = connection.dropped.saturating_add(1);
+        self.hub.metrics().slow_consumer();
+        self.metrics.dropped(DropReason::SlowConsumer, 1);
+        self.close(slot, CloseCode::TooSlow, CloseCode::TooSlow.reason());
+    }
+
+    /// Forgets a connection and everything about it.
+    pub(super) fn remove(&mut self, slot: u32) {
+        self.leave_all(slot);
+        let Some(id) = self.id(slot) else { return };
+        let Some(mut connection) = self.connections.remove(slot) else { return };
+        if let Some(socket) = connection.link.socket()
+            && let Err(error) = self.poll.registry().deregister(socket)
+        {
+            tracing::debug!(%error, "a socket was no longer watched");
+        }
+        connection.outbox.clear(&mut self.spares);
+        let ended = connection.ending.take();
+        let code = ended.as_ref().map_or(CloseCode::Normal, |ending| ending.code);
+        if let Link::Pipe(pipe) = &connection.link {
+            pipe.end(code, ended.as_ref().map_or("", |ending| &ending.reason));
+        }
+        if connection.flags.seated
+            && let Some(user) = connection.identity.as_ref().and_then(|i| i.shared_user())
+        {
+            self.forget_user(&user, slot);
+            self.hub.unseat_user(&user);
+        }
+        let metrics = self.hub.metrics();
+        if let Some(client) = &connection.client {
+            metrics.client_type_changed(Some(&client.kind), None);
+        } else {
+            metrics.client_type_changed(None, None);
+        }
+        metrics.connection_closed(connection.protocol.transport(), code.number());
+        self.hub.unseat(connection.address.ip());
+        self.hub.closed(id, connection.user(), code);
+    }
+
+    fn forget_user(&mut self, user: &Arc<str>, slot: u32) {
+        let Some(slots) = self.by_user.get_mut(user) else { return };
+        slots.retain(|other| *other != slot);
+        if slots.is_empty() {
+            self.by_user.remove(user);
+        }
+    }
+
+    /// Ends a connection on an operator's word; true if it was there.
+    pub(in crate::bus) fn disconnect(&mut self, id: ConnectionId, reason: &str) -> bool {
+        let Some(slot) = self.find(id) else { return false };
+        if self.connections.get(slot).is_some_and(|c| c.ending.is_some()) {
+            return false;
+        }
+        self.close(slot, CloseCode::Disconnected, reason);
+        true
+    }
+
+    /// Ends all connections of a user; answers how many.
+    pub(in crate::bus) fn disconnect_user(&mut self, user: &str, reason: &str) -> u64 {
+        let slots = self.by_user.get(user).cloned().unwrap_or_default();
+        let ids: Vec<ConnectionId> = slots.into_iter().filter_map(|slot| self.id(slot)).collect();
+        ids.into_iter().map(|id| u64::from(self.disconnect(id, reason))).sum()
+    }
+
+    /// Sends everyone away for a restart, each with its own time to come back.
+    pub(in crate::bus) fn send_away(&mut self, window_ms: u64) {
+        let slots: Vec<u32> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let after_ms = fastrand::u64(0..=window_ms);
+            self.notify(slot, &Notice::Reconnect { after_ms, reason: "restart" });
+            self.close(slot, CloseCode::Restart, CloseCode::Restart.reason());
+        }
+    }
+
+    /// Whether any connection is left.
+    pub(in crate::bus) fn is_deserted(&self) -> bool {
+        self.connections.is_empty()
+    }
+}

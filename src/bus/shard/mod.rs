@@ -1,0 +1,260 @@
+//! A shard: one thread that owns its connections, sockets included, for their whole life.
+//!
+//! It waits for sockets and for its inbox, fans out what has come, and then writes every touched
+//! connection once. So at low rates an event leaves at once, and under load many leave in one
+//! system call. Nothing here waits for anything else: what would is done on the runtime, which
+//! comes back through the inbox.
+
+mod catch_up;
+mod cx;
+mod fan_out;
+mod io;
+mod join;
+mod life;
+mod query;
+mod timers;
+
+use std::collections::{BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+
+use super::connection::Connection;
+use super::delivery::Delivery;
+use super::filter_table::FilterTable;
+use super::hub::{Hub, Settings};
+use super::inbox::{Inbound, Inbox};
+use super::outbox::Spares;
+use super::route::Route;
+use super::slots::Slots;
+use crate::event::{ChannelName, ChannelPattern, ConnectionId, Position, Timestamp};
+use crate::telemetry::ShardMetrics;
+
+pub use cx::Cx;
+pub use join::{Join, JoinRequest};
+pub use life::Opening;
+pub use query::{ConnectionFilter, ConnectionPage};
+
+/// The inbox's place among the sockets.
+const WAKE: Token = Token(usize::MAX);
+/// Events fanned out before the touched connections are written.
+const BATCH: usize = 256;
+/// What is read from one socket at a time, for all sockets of the shard.
+const SCRATCH: usize = 64 * 1024;
+
+/// The state of one shard; only its own thread ever sees it.
+pub struct Shard {
+    index: u16,
+    hub: Arc<Hub>,
+    inbox: Arc<Inbox>,
+    poll: Poll,
+    started: Instant,
+    /// Milliseconds since the start, read once in each round.
+    now: u64,
+    settings: Arc<Settings>,
+    metrics: ShardMetrics,
+    connections: Slots<Connection>,
+    topics: Slots<Topic>,
+    by_channel: HashMap<ChannelName, u32>,
+    by_namespace: HashMap<Arc<str>, u32>,
+    of_all: Option<u32>,
+    by_user: HashMap<Arc<str>, Vec<u32>>,
+    filters: FilterTable,
+    timers: BinaryHeap<timers::Timer>,
+    spares: Spares,
+    scratch: Vec<u8>,
+    touched: Vec<u32>,
+    /// Connections with something to read that was put off for the sake of others.
+    unread: Vec<u32>,
+    /// Connections whose catching up goes on after this batch.
+    hungry: Vec<u32>,
+    /// Connections that broke or must end, once nothing is being walked.
+    doomed: Vec<(u32, life::Doom)>,
+    /// Counts events, so that a connection can tell that it has one already.
+    sequence: u64,
+    batch: Vec<(Arc<Delivery>, u32)>,
+    stopping: bool,
+}
+
+/// A channel, or a pattern of channels, with those who follow it here.
+struct Topic {
+    pattern: ChannelPattern,
+    route: Arc<Route>,
+    /// The newest event that this shard has seen; `None` where no history is kept.
+    position: Option<Position>,
+    subscribers: Vec<Subscriber>,
+    /// Subscribers that are not live yet.
+    catching_up: u32,
+    /// Subscribers that want to hear who comes and goes.
+    watchers: u32,
+}
+
+/// One follower of a topic.
+#[derive(Debug, Clone, Copy)]
+struct Subscriber {
+    connection: u32,
+    /// Its filter's place in the table; `u32::MAX` where it has none.
+    filter: u32,
+    live: bool,
+    watches: bool,
+}
+
+impl Shard {
+    /// A shard without connections.
+    ///
+    /// # Errors
+    /// Where the operating system gives no more event queues.
+    pub(super) fn new(index: u16, hub: Arc<Hub>, inbox: Arc<Inbox>, poll: Poll) -> Self {
+        let settings = hub.settings();
+        let metrics = hub.metrics().shard(usize::from(index));
+        Shard {
+            index,
+            hub,
+            inbox,
+            poll,
+            started: Instant::now(),
+            now: 0,
+            settings,
+            metrics,
+            connections: Slots::new(),
+            topics: Slots::new(),
+            by_channel: HashMap::new(),
+            by_namespace: HashMap::new(),
+            of_all: None,
+            by_user: HashMap::new(),
+            filters: FilterTable::default(),
+            timers: BinaryHeap::new(),
+            spares: Spares::default(),
+            scratch: vec![0; SCRATCH],
+            touched: Vec::new(),
+            unread: Vec::new(),
+            hungry: Vec::new(),
+            doomed: Vec::new(),
+            sequence: 0,
+            batch: Vec::with_capacity(BATCH),
+            stopping: false,
+        }
+    }
+
+    /// The inbox's place among what the poll watches.
+    #[must_use]
+    pub(super) const fn wake_token() -> Token {
+        WAKE
+    }
+
+    /// Runs until the shard is told to stop.
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(1024);
+        let mut quiet = false;
+        while !self.stopping {
+            let wait = self.wait(quiet);
+            match self.poll.poll(&mut events, wait) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    tracing::error!(%error, shard = self.index, "the event queue failed");
+                    break;
+                }
+            }
+            quiet = events.is_empty();
+            self.now = self.clock();
+            for event in &events {
+                if event.token() != WAKE {
+                    let slot = u32::try_from(event.token().0).unwrap_or(u32::MAX);
+                    self.socket_ready(slot, event.is_readable() || event.is_read_closed(), event.is_writable());
+                }
+            }
+            self.read_the_rest();
+            self.inbox.looking();
+            self.drain();
+            self.ring_timers();
+            self.settle();
+        }
+    }
+
+    /// Does what has come: events in batches, each followed by one write to each connection.
+    fn drain(&mut self) {
+        self.settings = self.hub.settings();
+        let mut rounds = 0;
+        loop {
+            let mut more = false;
+            while let Some(inbound) = self.inbox.pop() {
+                match inbound {
+                    Inbound::Event(delivery) => self.fan_out(delivery),
+                    Inbound::Task(task) => task(self),
+                }
+                if self.batch.len() >= BATCH {
+                    more = true;
+                    break;
+                }
+            }
+            self.settle();
+            rounds += 1;
+            // Under a flood, sockets and timers get their turn as well.
+            if !more || rounds >= 16 {
+                return;
+            }
+        }
+    }
+
+    /// Writes every touched connection once, and ends those that broke.
+    fn settle(&mut self) {
+        while !(self.touched.is_empty() && self.hungry.is_empty() && self.doomed.is_empty()) {
+            self.feed_the_hungry();
+            self.flush_touched();
+            self.bury_the_doomed();
+        }
+        for (delivery, delivered) in self.batch.drain(..) {
+            if delivered > 0 {
+                self.metrics.delivery_latency(delivery.accepted().elapsed(), u64::from(delivered));
+            }
+        }
+    }
+
+    /// How long the poll may wait: not at all while something is left to do.
+    fn wait(&mut self, quiet: bool) -> Option<Duration> {
+        if !self.unread.is_empty() || !self.inbox.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        if quiet {
+            self.spares.clear();
+        }
+        let next = self.timers.peek().map(|timer| timer.at());
+        let most = Duration::from_secs(10);
+        Some(next.map_or(most, |at| Duration::from_millis(at.saturating_sub(self.clock())).min(most)))
+    }
+
+    fn clock(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn wall_clock(&self, at: u64) -> Timestamp {
+        let ago = self.clock().saturating_sub(at).saturating_mul(1000);
+        Timestamp::from_micros(Timestamp::now().as_micros().saturating_sub_unsigned(ago))
+    }
+
+    fn id(&self, slot: u32) -> Option<ConnectionId> {
+        let connection = self.connections.get(slot)?;
+        Some(ConnectionId::new(self.index, slot, connection.nonce))
+    }
+
+    /// The place of a connection, if it is still the same one.
+    pub(super) fn find(&self, id: ConnectionId) -> Option<u32> {
+        let connection = self.connections.get(id.slot())?;
+        (id.shard() == self.index && connection.nonce == id.nonce()).then_some(id.slot())
+    }
+
+    /// Makes sure that a connection is written at the end of this batch.
+    fn touch(touched: &mut Vec<u32>, slot: u32, connection: &mut Connection) {
+        if !connection.flags.touched {
+            connection.flags.touched = true;
+            touched.push(slot);
+        }
+    }
+
+    /// Stops the thread after this round.
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+    }
+}

@@ -1,0 +1,158 @@
+//! What happens by itself: heartbeats, deadlines, expiry. One queue for all connections, with one
+//! entry for each; nothing else of a connection keeps time.
+
+use std::cmp::Reverse;
+
+use super::Shard;
+use crate::bus::protocol::Notice;
+use crate::error::{CloseCode, Error};
+use crate::event::Timestamp;
+use crate::telemetry::Transport;
+
+/// When to look at a connection again; the earliest stands first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Timer(Reverse<(u64, u32)>);
+
+impl Timer {
+    pub(super) fn at(self) -> u64 {
+        self.0.0.0
+    }
+}
+
+/// How long before a token expires the client is told, at most.
+const EXPIRY_NOTICE_MS: i64 = 60_000;
+
+impl Shard {
+    /// Looks at every connection whose time has come.
+    pub(super) fn ring_timers(&mut self) {
+        while let Some(timer) = self.timers.peek().copied() {
+            let (at, slot) = timer.0.0;
+            if at > self.now {
+                return;
+            }
+            self.timers.pop();
+            if self.connections.get(slot).is_some_and(|c| c.timer == at) {
+                self.look_after(slot);
+            }
+        }
+    }
+
+    /// Sets the timer of a connection to the next moment at which something is due.
+    pub(super) fn schedule(&mut self, slot: u32) {
+        let Some(at) = self.next_due(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        // An entry that rings earlier will set the later one itself.
+        let pending = connection.timer > self.now && connection.timer <= at;
+        if !pending {
+            connection.timer = at;
+            self.timers.push(Timer(Reverse((at, slot))));
+        }
+    }
+
+    fn next_due(&self, slot: u32) -> Option<u64> {
+        let connection = self.connections.get(slot)?;
+        if let Some(ending) = &connection.ending {
+            return Some(ending.deadline);
+        }
+        let interval = millis(self.settings.heartbeat_interval);
+        let mut due = connection.last_seen.max(connection.last_ping) + interval;
+        if connection.protocol.transport() == Transport::WebSocket {
+            due = due.min(connection.last_seen + millis(self.settings.heartbeat_timeout));
+        }
+        if self.must_authenticate(slot) {
+            let came = self.age(connection.connected_at);
+            due = due.min(self.now.saturating_sub(came) + millis(self.settings.auth_deadline));
+        }
+        if let Some(left) = self.token_left(slot) {
+            let notice = if connection.flags.expiry_told { left } else { left - notice_before(left) };
+            due = due.min(self.now + u64::try_from(notice).unwrap_or(0));
+        }
+        Some(due.max(self.now + 1))
+    }
+
+    /// True if the connection has shown no token and has to.
+    fn must_authenticate(&self, slot: u32) -> bool {
+        self.connections.get(slot).is_some_and(|c| c.identity.is_none())
+    }
+
+    fn age(&self, since: Timestamp) -> u64 {
+        u64::try_from(Timestamp::now().as_millis() - since.as_millis()).unwrap_or(0)
+    }
+
+    /// Milliseconds until the token expires; negative when it has.
+    fn token_left(&self, slot: u32) -> Option<i64> {
+        let identity = self.connections.get(slot)?.identity.as_ref()?;
+        Some(identity.expires_at()?.as_millis() - Timestamp::now().as_millis())
+    }
+
+    fn look_after(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get(slot) else { return };
+        if let Some(ending) = &connection.ending {
+            if ending.deadline <= self.now {
+                self.remove(slot);
+            } else {
+                self.schedule(slot);
+            }
+            return;
+        }
+        let silent = self.now.saturating_sub(connection.last_seen);
+        let websocket = connection.protocol.transport() == Transport::WebSocket;
+        if websocket && silent >= millis(self.settings.heartbeat_timeout) {
+            self.close(slot, CloseCode::HeartbeatTimeout, CloseCode::HeartbeatTimeout.reason());
+            return;
+        }
+        if self.must_authenticate(slot)
+            && self.age(connection.connected_at) >= millis(self.settings.auth_deadline)
+        {
+            let error = Error::unauthenticated("no token came before auth.deadline");
+            self.fail(slot, &error, CloseCode::Unauthenticated);
+            return;
+        }
+        if self.look_at_token(slot) {
+            return;
+        }
+        self.beat(slot);
+        self.schedule(slot);
+    }
+
+    /// True if the token has expired and the connection was closed for it.
+    fn look_at_token(&mut self, slot: u32) -> bool {
+        let Some(left) = self.token_left(slot) else { return false };
+        if left <= 0 {
+            self.hub.metrics().auth_failure("expired");
+            let error = Error::unauthenticated("the token has expired");
+            self.fail(slot, &error, CloseCode::Unauthenticated);
+            return true;
+        }
+        let Some(connection) = self.connections.get_mut(slot) else { return true };
+        if left <= EXPIRY_NOTICE_MS && !connection.flags.expiry_told {
+            connection.flags.expiry_told = true;
+            let expires_at = connection.identity.as_ref().and_then(|i| i.expires_at());
+            if let Some(expires_at) = expires_at {
+                self.notify(slot, &Notice::TokenExpiring { expires_at });
+            }
+        }
+        false
+    }
+
+    fn beat(&mut self, slot: u32) {
+        let interval = millis(self.settings.heartbeat_interval);
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        if self.now < connection.last_seen.max(connection.last_ping) + interval {
+            return;
+        }
+        connection.last_ping = self.now;
+        let bytes = connection.protocol.heartbeat(Timestamp::now());
+        self.put(slot, bytes);
+    }
+}
+
+/// How long before its expiry a token with so long to live is announced: a minute, or half of
+/// what is left of a short-lived one.
+fn notice_before(left: i64) -> i64 {
+    EXPIRY_NOTICE_MS.min(left / 2)
+}
+
+pub(super) fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4)
+}

@@ -1,0 +1,121 @@
+//! Numbered places that are used again.
+
+/// Values in numbered places. Grows by whole blocks, so that nothing moves and no more than one
+/// block stands empty.
+#[derive(Debug)]
+pub struct Slots<T> {
+    blocks: Vec<Box<[Option<T>]>>,
+    free: Vec<u32>,
+    len: usize,
+}
+
+const BLOCK: u32 = 128;
+
+impl<T> Slots<T> {
+    /// No places.
+    #[must_use]
+    pub const fn new() -> Self {
+        Slots { blocks: Vec::new(), free: Vec::new(), len: 0 }
+    }
+
+    /// How many places are taken.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if no place is taken.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// One past the highest place there has been.
+    #[must_use]
+    pub fn end(&self) -> u32 {
+        u32::try_from(self.blocks.len()).unwrap_or(u32::MAX).saturating_mul(BLOCK)
+    }
+
+    /// Takes a place; the lowest free one of those given back last.
+    pub fn insert(&mut self, value: T) -> u32 {
+        if self.free.is_empty() {
+            let start = self.end();
+            self.blocks.push((0..BLOCK).map(|_| None).collect());
+            self.free.extend((start..start + BLOCK).rev());
+        }
+        let place = self.free.pop().unwrap_or_default();
+        if let Some(slot) = self.slot(place) {
+            *slot = Some(value);
+            self.len += 1;
+        }
+        place
+    }
+
+    /// Gives a place back.
+    pub fn remove(&mut self, place: u32) -> Option<T> {
+        let value = self.slot(place)?.take()?;
+        self.free.push(place);
+        self.len -= 1;
+        Some(value)
+    }
+
+    /// What is in a place.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, place: u32) -> Option<&T> {
+        let (block, at) = split(place);
+        self.blocks.get(block)?.get(at)?.as_ref()
+    }
+
+    /// What is in a place, to change it.
+    #[inline]
+    pub fn get_mut(&mut self, place: u32) -> Option<&mut T> {
+        self.slot(place)?.as_mut()
+    }
+
+    /// All taken places.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        (0..).zip(self.blocks.iter().flatten()).filter_map(|(at, slot)| Some((at, slot.as_ref()?)))
+    }
+
+    #[inline]
+    fn slot(&mut self, place: u32) -> Option<&mut Option<T>> {
+        let (block, at) = split(place);
+        self.blocks.get_mut(block)?.get_mut(at)
+    }
+}
+
+#[inline]
+fn split(place: u32) -> (usize, usize) {
+    let wide = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+    (wide(place / BLOCK), wide(place % BLOCK))
+}
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_was_given_back_is_used_again() {
+        let mut slots = Slots::new();
+        let (a, b) = (slots.insert('a'), slots.insert('b'));
+        assert_eq!((slots.get(a), slots.get(b), slots.len()), (Some(&'a'), Some(&'b'), 2));
+        assert_eq!(slots.remove(a), Some('a'));
+        assert_eq!(slots.remove(a), None);
+        assert_eq!(slots.insert('c'), a);
+        assert_eq!(slots.iter().map(|(_, c)| *c).collect::<Vec<_>>(), ['c', 'b']);
+    }
+
+    #[test]
+    fn a_thousand_values_keep_their_places() {
+        let mut slots = Slots::new();
+        let places: Vec<u32> = (0..1000).map(|n| slots.insert(n)).collect();
+        assert!(places.iter().zip(0..).all(|(place, n)| slots.get(*place) == Some(&n)));
+    }
+}
