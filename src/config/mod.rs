@@ -1,1 +1,71 @@
 //! The configuration: defaults, files, environment, checks.
+
+pub mod duration;
+mod secret;
+mod tables;
+mod values;
+
+pub use secret::Secret;
+pub use tables::{
+    Audit, Auth, Catalog, CatalogMode, Dialect, Durability, EventTypeConfig, Heartbeat,
+    HistoryConfig, Internal, InternalAuth, Limits, LogFormat, NamespaceConfig, NamespaceHistory,
+    OtlpProtocol, Public, Server, Storage, Telemetry, WebSocket,
+};
+
+use serde::Deserialize;
+
+/// Everything that can be set, one field for each table or key of the TOML file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The listener for browsers and the HTTP API.
+    pub public: Public,
+    /// The listener for gRPC and metrics.
+    pub internal: Internal,
+    /// Tokens.
+    pub auth: Auth,
+    /// Bounds.
+    pub limits: Limits,
+    /// Liveness of connections.
+    pub heartbeat: Heartbeat,
+    /// Where events are kept.
+    pub history: HistoryConfig,
+    /// Channels that a new connection follows unasked; `{user}` stands for its user, and entries
+    /// with it are left out for anonymous ones.
+    pub auto_subscribe: Vec<String>,
+    /// The declared namespaces.
+    pub namespace: Vec<NamespaceConfig>,
+    /// The known event types.
+    pub event_type: Vec<EventTypeConfig>,
+    /// How strictly event types are held to the catalog.
+    pub catalog: Catalog,
+    /// The WebSocket.
+    pub websocket: WebSocket,
+    /// Traces, metrics and logs.
+    pub telemetry: Telemetry,
+    /// The record of who did what.
+    pub audit: Audit,
+    /// The process itself.
+    pub server: Server,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            public: Public::default(),
+            internal: Internal::default(),
+            auth: Auth::default(),
+            limits: Limits::default(),
+            heartbeat: Heartbeat::default(),
+            history: HistoryConfig::default(),
+            auto_subscribe: vec![String::from("global"), String::from("user:{user}")],
+            namespace: Vec::new(),
+            event_type: Vec::new(),
+            catalog: Catalog::default(),
+            websocket: WebSocket::default(),
+            telemetry: Telemetry::default(),
+            audit: Audit::default(),
+            server: Server::default(),
+        }
+    }
+}

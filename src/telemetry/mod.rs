@@ -1,1 +1,27 @@
-//! Metrics, traces and logs.
+//! Metrics, traces and logs: what happens in the server, told to those who run it.
+//!
+//! Three rules hold here. Whoever reports never waits: counters are atomics, spans go to a bounded
+//! queue that drops when it is full. What is off costs a branch. And no token, secret or payload
+//! may appear in any of them, nor a channel, user or connection in a metric's label.
+
+mod exporter;
+mod histogram;
+mod labels;
+pub mod logs;
+mod metrics;
+mod names;
+mod otlp;
+mod shard;
+mod span;
+mod spans;
+mod stats;
+
+pub use histogram::{Histogram, HistogramSnapshot};
+pub use labels::{DropReason, Transport};
+pub use metrics::Metrics;
+pub use names::{Counter, Gauge};
+pub use otlp::{TracingError, TracingSettings};
+pub use shard::ShardMetrics;
+pub use span::{FanoutSpan, Span, TraceId};
+pub use spans::{Tracing, extract};
+pub use stats::{ByteStats, ConnectionStats, EventStats, LatencyStats, StatsSnapshot};

@@ -1,0 +1,488 @@
+//! The tables of the TOML file, one struct each; fields are named as the keys are.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{Secret, duration, values};
+use crate::event::SlowConsumer;
+
+/// `[public]`: the listener for browsers and the HTTP API.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Public {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Origins of pages that may connect (WebSocket upgrades and CORS). Empty: only pages of this
+    /// server's own origin. `*` alone: any.
+    pub allowed_origins: Vec<String>,
+    /// TLS certificate chain, PEM. Needs `key`.
+    #[serde(deserialize_with = "values::path")]
+    pub cert: Option<PathBuf>,
+    /// TLS private key, PEM. Needs `cert`.
+    #[serde(deserialize_with = "values::path")]
+    pub key: Option<PathBuf>,
+}
+
+impl Default for Public {
+    fn default() -> Self {
+        Public {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
+            allowed_origins: Vec::new(),
+            cert: None,
+            key: None,
+        }
+    }
+}
+
+/// `[internal]`: the listener for gRPC and metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Internal {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// How callers prove who they are.
+    pub auth: InternalAuth,
+    /// TLS certificate chain, PEM. Needs `key`.
+    #[serde(deserialize_with = "values::path")]
+    pub cert: Option<PathBuf>,
+    /// TLS private key, PEM. Needs `cert`.
+    #[serde(deserialize_with = "values::path")]
+    pub key: Option<PathBuf>,
+    /// Authorities that sign callers' certificates, PEM; callers without one are refused.
+    #[serde(deserialize_with = "values::path")]
+    pub client_ca: Option<PathBuf>,
+}
+
+impl Default for Internal {
+    fn default() -> Self {
+        Internal {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
+            auth: InternalAuth::Jwt,
+            cert: None,
+            key: None,
+            client_ca: None,
+        }
+    }
+}
+
+/// How callers of the internal listener prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InternalAuth {
+    /// By a token.
+    #[default]
+    Jwt,
+    /// By a client certificate.
+    Mtls,
+    /// Not at all: everyone is a service and an admin. Only on loopback, or with `--dev`.
+    None,
+}
+
+/// `[auth]`: tokens (JWT, RFC 7519).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// The shared secret of the HMAC algorithms (HS256, HS384, HS512).
+    #[serde(deserialize_with = "values::secret")]
+    pub hs256_secret: Option<Secret>,
+    /// A public key, PEM.
+    #[serde(deserialize_with = "values::path")]
+    pub public_key_file: Option<PathBuf>,
+    /// A JWK Set (RFC 7517 §5), as a file.
+    #[serde(deserialize_with = "values::path")]
+    pub jwks_file: Option<PathBuf>,
+    /// A JWK Set, as a URL.
+    #[serde(deserialize_with = "values::text")]
+    pub jwks_url: Option<String>,
+    /// The algorithms that are accepted.
+    pub algorithms: Vec<String>,
+    /// What `iss` must be; empty: anything.
+    pub issuer: String,
+    /// What `aud` must hold; empty: anything.
+    pub audience: String,
+    /// How far clocks may differ.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub leeway: Duration,
+    /// The claim with the user's name.
+    pub user_claim: String,
+    /// The claim with the roles.
+    pub roles_claim: String,
+    /// The claim with the channels that may be followed.
+    pub channels_claim: String,
+    /// False: connections without a token are let in as anonymous.
+    pub required: bool,
+    /// How long a connection may stay without a token where one is required.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub deadline: Duration,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Auth {
+            hs256_secret: None,
+            public_key_file: None,
+            jwks_file: None,
+            jwks_url: None,
+            algorithms: vec![String::from("HS256")],
+            issuer: String::new(),
+            audience: String::new(),
+            leeway: Duration::from_secs(5),
+            user_claim: String::from("sub"),
+            roles_claim: String::from("roles"),
+            channels_claim: String::from("channels"),
+            required: true,
+            deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Auth {
+    /// True if there is something to check tokens with.
+    #[must_use]
+    pub fn has_key(&self) -> bool {
+        self.hs256_secret.is_some()
+            || self.public_key_file.is_some()
+            || self.jwks_file.is_some()
+            || self.jwks_url.is_some()
+    }
+}
+
+/// `[limits]`: bounds, and so what no client can exhaust.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The most connections.
+    pub connections: usize,
+    /// The most connections of one user.
+    pub connections_per_user: usize,
+    /// The most connections from one network address.
+    pub connections_per_ip: usize,
+    /// The most subscriptions of one connection.
+    pub subscriptions_per_connection: usize,
+    /// The biggest message from a client, in bytes.
+    pub message_bytes: usize,
+    /// The biggest payload of an event, in bytes.
+    pub event_bytes: usize,
+    /// Messages per second from one connection; 0: no limit.
+    pub messages_per_second: u32,
+    /// Messages that may come at once; 0: as many as in a second.
+    pub messages_burst: u32,
+    /// Publishes per second by one identity; 0: no limit.
+    pub publishes_per_second: u32,
+    /// Publishes that may come at once; 0: as many as in a second.
+    pub publishes_burst: u32,
+    /// What may wait for one slow connection, in bytes.
+    pub outbox_bytes: usize,
+    /// The most channels kept.
+    pub channels: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 10_000,
+            connections_per_user: 100,
+            connections_per_ip: 1000,
+            subscriptions_per_connection: 128,
+            message_bytes: 65_536,
+            event_bytes: 1_048_576,
+            messages_per_second: 50,
+            messages_burst: 100,
+            publishes_per_second: 0,
+            publishes_burst: 0,
+            outbox_bytes: 1_048_576,
+            channels: 1_000_000,
+        }
+    }
+}
+
+/// `[heartbeat]`: liveness of connections.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Heartbeat {
+    /// After this long without a word from the client, it is asked for a sign of life.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub interval: Duration,
+    /// After this long without a word from the client, it is closed.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub timeout: Duration,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Heartbeat {
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// `[history]`: where events are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HistoryConfig {
+    /// The kind of store.
+    pub storage: Storage,
+    /// The store's directory, for `disk`.
+    pub path: PathBuf,
+    /// When a publish counts as stored, for `disk`.
+    pub durability: Durability,
+}
+
+impl Default for HistoryConfig {
+    fn default() -> Self {
+        HistoryConfig {
+            storage: Storage::Memory,
+            path: PathBuf::from("./tidings-data"),
+            durability: Durability::Fsync,
+        }
+    }
+}
+
+/// A kind of store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Storage {
+    /// This process's memory.
+    #[default]
+    Memory,
+    /// Files.
+    Disk,
+    /// NATS JetStream.
+    Nats,
+}
+
+/// When a publish counts as stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// When it is on disk.
+    #[default]
+    Fsync,
+    /// When the operating system has it.
+    Async,
+}
+
+/// `[[namespace]]`: what holds for all channels whose names begin alike.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NamespaceConfig {
+    /// The part of the channel's name before the first `:`, or `*` for every undeclared one.
+    pub name: String,
+    /// How much of each channel is kept.
+    pub history: NamespaceHistory,
+    /// Whether it is known who is in a channel.
+    pub presence: bool,
+    /// Who may follow (CEL); `None`: services and admins only.
+    #[serde(deserialize_with = "values::text")]
+    pub subscribe: Option<String>,
+    /// Who may publish from a browser (CEL); `None`: services and admins only.
+    #[serde(deserialize_with = "values::text")]
+    pub publish: Option<String>,
+    /// What happens to a connection whose outbox is full.
+    #[serde(deserialize_with = "values::slow_consumer")]
+    pub slow_consumer: SlowConsumer,
+    /// How long an empty, unused channel is kept.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub max_idle: Duration,
+}
+
+impl Default for NamespaceConfig {
+    fn default() -> Self {
+        NamespaceConfig {
+            name: String::new(),
+            history: NamespaceHistory::default(),
+            presence: false,
+            subscribe: None,
+            publish: None,
+            slow_consumer: SlowConsumer::Disconnect,
+            max_idle: Duration::from_hours(1),
+        }
+    }
+}
+
+/// `history` of a namespace: how much of each channel is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NamespaceHistory {
+    /// The most events of a channel; 0: none, and no offsets.
+    pub size: usize,
+    /// How long.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub ttl: Duration,
+    /// The most bytes of a channel.
+    pub bytes: usize,
+}
+
+impl Default for NamespaceHistory {
+    fn default() -> Self {
+        NamespaceHistory {
+            size: 0,
+            ttl: Duration::from_hours(1),
+            bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// `[[event_type]]`: a known kind of event.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventTypeConfig {
+    /// Its name.
+    pub name: String,
+    /// The namespace in whose channels it is published; empty: any.
+    pub namespace: String,
+    /// What it means.
+    pub description: String,
+    /// If not empty, only holders of one of these roles receive it.
+    pub roles: Vec<String>,
+    /// JSON Schema (2020-12) of its payload.
+    #[serde(deserialize_with = "values::path")]
+    pub schema_file: Option<PathBuf>,
+    /// Where in the event the key for conflation stands, such as `data.job_id`.
+    #[serde(deserialize_with = "values::text")]
+    pub conflate_key: Option<String>,
+}
+
+/// `[catalog]`: how strictly event types are held to the catalog.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Catalog {
+    /// What happens to unknown and invalid events.
+    pub mode: CatalogMode,
+}
+
+/// What happens to unknown and invalid events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CatalogMode {
+    /// Unknown types pass.
+    #[default]
+    Open,
+    /// Unknown types and invalid payloads are refused.
+    Strict,
+}
+
+/// `[websocket]`: the WebSocket.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebSocket {
+    /// Its path.
+    pub path: String,
+    /// What is spoken where the client asks for no subprotocol.
+    pub dialect: Dialect,
+    /// Whether permessage-deflate (RFC 7692) is offered.
+    pub compression: bool,
+}
+
+impl Default for WebSocket {
+    fn default() -> Self {
+        WebSocket {
+            path: String::from("/ws"),
+            dialect: Dialect::Tidings,
+            compression: true,
+        }
+    }
+}
+
+/// What is spoken on the WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    /// JSON messages as `docs/protocol.md` describes them.
+    #[default]
+    Tidings,
+    /// Every message comes back as it was sent, for measuring.
+    Echo,
+}
+
+/// `[telemetry]`: traces, metrics and logs.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// Where traces go; `None`: as `OTEL_EXPORTER_OTLP_ENDPOINT` says, or nowhere.
+    #[serde(deserialize_with = "values::text")]
+    pub otlp_endpoint: Option<String>,
+    /// How they go there.
+    pub otlp_protocol: OtlpProtocol,
+    /// The name under which they are found.
+    pub service_name: String,
+    /// The share of traces without a parent that are recorded, 0 to 1.
+    pub sample_ratio: f64,
+    /// The share of deliveries in a recorded trace that get a span of their own, 0 to 1.
+    pub delivery_spans: f64,
+    /// What log lines look like.
+    pub log_format: LogFormat,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Telemetry {
+            otlp_endpoint: None,
+            otlp_protocol: OtlpProtocol::Grpc,
+            service_name: String::from("tidings"),
+            sample_ratio: 1.0,
+            delivery_spans: 0.01,
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+/// An encoding of OTLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+pub enum OtlpProtocol {
+    /// gRPC.
+    #[default]
+    #[serde(rename = "grpc")]
+    Grpc,
+    /// Protobuf over HTTP.
+    #[serde(rename = "http/protobuf")]
+    HttpProtobuf,
+}
+
+/// What log lines look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[audit]`: the record of who did what.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// The file to append to, as JSON lines; `None`: no record is kept.
+    #[serde(deserialize_with = "values::path")]
+    pub file: Option<PathBuf>,
+}
+
+/// `[server]`: the process itself.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Threads that own connections; 0: one per core.
+    pub shards: usize,
+    /// How long clients have to leave when the server stops.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub drain: Duration,
+    /// The node's name in statistics and telemetry; the host's name unless set.
+    #[serde(deserialize_with = "values::node")]
+    pub node: String,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Server {
+            shards: 0,
+            drain: Duration::from_secs(10),
+            node: values::host_name(),
+        }
+    }
+}

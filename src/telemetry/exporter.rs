@@ -1,0 +1,225 @@
+//! The thread that sends spans away, and the bounded queue in front of it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+use opentelemetry::Context;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter, SpanProcessor};
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::metrics::Metrics;
+
+/// How spans wait and leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Batching {
+    /// How many spans may wait; more are dropped and counted. Stops a slow collector from taking
+    /// the memory.
+    pub(super) queue: usize,
+    /// How many leave at once.
+    pub(super) batch: usize,
+    /// How long a span waits for others.
+    pub(super) delay: Duration,
+}
+
+impl Default for Batching {
+    fn default() -> Self {
+        Batching {
+            queue: 8192,
+            batch: 512,
+            delay: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What the SDK and the thread share.
+#[derive(Debug)]
+struct Waiting {
+    spans: ArrayQueue<SpanData>,
+    /// How many make a batch.
+    batch: usize,
+    full_batch: Notify,
+    metrics: Arc<Metrics>,
+}
+
+/// The SDK's end: takes spans as they end, never waits.
+#[derive(Debug)]
+pub(super) struct Queue(Arc<Waiting>);
+
+impl SpanProcessor for Queue {
+    fn on_start(&self, _: &mut Span, _: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        if self.0.spans.push(span).is_err() {
+            self.0.metrics.telemetry_dropped(1);
+        }
+        // Not for every span: a wake-up costs more than the push.
+        if self.0.spans.len() >= self.0.batch {
+            self.0.full_batch.notify_one();
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.0.full_batch.notify_one();
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
+    }
+}
+
+/// The other end: a thread with a runtime of its own, which the exporters' clients need.
+#[derive(Debug)]
+pub(super) struct Exporting {
+    /// `Some` is the moment at which the thread has to be done.
+    stop: watch::Sender<Option<Instant>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Closed when the thread is at its end.
+    done: watch::Receiver<()>,
+}
+
+impl Exporting {
+    /// Starts the thread. `build` makes the exporter on it, within its runtime.
+    ///
+    /// # Errors
+    /// What `build` answers, or why there is no thread or runtime.
+    pub(super) fn start<E: SpanExporter + 'static>(
+        batching: Batching,
+        metrics: Arc<Metrics>,
+        build: impl FnOnce() -> Result<E, String> + Send + 'static,
+    ) -> Result<(Queue, Exporting), String> {
+        let waiting = Arc::new(Waiting {
+            spans: ArrayQueue::new(batching.queue),
+            batch: batching.batch,
+            full_batch: Notify::new(),
+            metrics,
+        });
+        let (stop, stopping) = watch::channel(None);
+        let (alive, done) = watch::channel(());
+        let (built, answer) = std::sync::mpsc::sync_channel(1);
+        let thread = {
+            let waiting = Arc::clone(&waiting);
+            std::thread::Builder::new()
+                .name("tidings-telemetry".to_owned())
+                .spawn(move || {
+                    let _alive = alive;
+                    let runtime = match tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()
+                    {
+                        Ok(runtime) => runtime,
+                        Err(error) => return drop(built.send(Err(error.to_string()))),
+                    };
+                    runtime.block_on(async move {
+                        match build() {
+                            Ok(exporter) => {
+                                drop(built.send(Ok(())));
+                                run(&waiting, &exporter, batching.delay, stopping).await;
+                            }
+                            Err(error) => drop(built.send(Err(error))),
+                        }
+                    });
+                })
+        };
+        let thread = thread.map_err(|error| format!("no thread for telemetry: {error}"))?;
+        answer
+            .recv()
+            .map_err(|_| "the thread for telemetry ended".to_owned())??;
+        Ok((
+            Queue(waiting),
+            Exporting {
+                stop,
+                thread: Mutex::new(Some(thread)),
+                done,
+            },
+        ))
+    }
+
+    /// Lets the thread export what waits, and waits for its end, for at most `timeout`.
+    pub(super) async fn finish(&self, timeout: Duration) {
+        self.stop.send_replace(Some(Instant::now() + timeout));
+        let mut done = self.done.clone();
+        // The thread itself keeps the deadline; this one guards against a client that blocks.
+        let waited = tokio::time::timeout(timeout + Duration::from_secs(1), async {
+            while done.changed().await.is_ok() {}
+        });
+        if waited.await.is_ok() {
+            let thread = self
+                .thread
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(Err(_)) = thread.map(JoinHandle::join) {
+                tracing::error!("the thread for telemetry panicked");
+            }
+        }
+    }
+}
+
+/// Exports batch after batch until it is told to stop.
+async fn run<E: SpanExporter>(
+    waiting: &Waiting,
+    exporter: &E,
+    delay: Duration,
+    mut stopping: watch::Receiver<Option<Instant>>,
+) {
+    let mut failing = false;
+    loop {
+        let stop = tokio::select! {
+            () = waiting.full_batch.notified() => false,
+            () = tokio::time::sleep(delay) => false,
+            // Told to stop, or nobody is left who could.
+            _ = stopping.changed() => true,
+        };
+        while let Some(batch) = next_batch(waiting) {
+            let spans = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+            let result = tokio::select! {
+                result = exporter.export(batch) => result.map_err(|error| error.to_string()),
+                () = deadline(stopping.clone()) => Err("the server stopped first".to_owned()),
+            };
+            match result {
+                Ok(()) if failing => tracing::info!("spans are exported again"),
+                Ok(()) => {}
+                Err(error) => {
+                    waiting.metrics.telemetry_dropped(spans);
+                    if !failing {
+                        tracing::warn!(
+                            ?error,
+                            "spans can't be exported; they are dropped and counted"
+                        );
+                    }
+                    failing = true;
+                    continue;
+                }
+            }
+            failing = false;
+        }
+        if stop || stopping.borrow().is_some() {
+            return;
+        }
+    }
+}
+
+/// Up to a batch of what waits; `None` where nothing does.
+fn next_batch(waiting: &Waiting) -> Option<Vec<SpanData>> {
+    let first = waiting.spans.pop()?;
+    let rest = std::iter::from_fn(|| waiting.spans.pop());
+    Some(
+        std::iter::once(first)
+            .chain(rest.take(waiting.batch - 1))
+            .collect(),
+    )
+}
+
+/// Resolves when the time to stop is over; never while nobody asked to stop.
+async fn deadline(mut stopping: watch::Receiver<Option<Instant>>) {
+    match stopping.wait_for(Option::is_some).await.map(|until| *until) {
+        Ok(Some(until)) => tokio::time::sleep_until(until).await,
+        // Nobody is left who could ask: end with what is under way.
+        Ok(None) | Err(_) => {}
+    }
+}

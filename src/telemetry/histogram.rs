@@ -1,0 +1,319 @@
+//! Latencies in fine buckets, from which percentiles and Prometheus' coarse buckets both follow.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// The bounds that are exported, in nanoseconds: 10 µs to 10 s. Each is also a fine bound, so
+/// the cumulative counts are exact.
+const EXPORTED: [u64; 19] = [
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];
+
+/// How many fine bounds there are: one at 1 µs, 35 in each of the seven decades up to 10 s, and
+/// 29 from there to 60 s.
+const BOUNDS: usize = 1 + 35 * 7 + 29;
+
+/// The fine upper bounds, inclusive, in nanoseconds; each at most a tenth above the one before.
+static FINE: [u64; BOUNDS] = fine_bounds();
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, which checks each index"
+)]
+const fn fine_bounds() -> [u64; BOUNDS] {
+    let mut bounds = [0; BOUNDS];
+    let mut bound = 1_000;
+    let mut decade = 1_000;
+    let mut at = 0;
+    while at < BOUNDS {
+        bounds[at] = bound;
+        at += 1;
+        if bound >= decade * 10 {
+            decade *= 10;
+        }
+        // Inside a decade the steps are a tenth of its start, then of 2.5 times it, then of 5.
+        bound += if bound < decade * 5 / 2 {
+            decade / 10
+        } else if bound < decade * 5 || decade == 10_000_000_000 {
+            decade / 4
+        } else {
+            decade / 2
+        };
+    }
+    bounds
+}
+
+/// A lock-free histogram of durations: buckets at most 10 % wide from 1 µs to 60 s, one below
+/// and one above. About 2 KiB.
+#[derive(Debug)]
+pub struct Histogram {
+    /// One per fine bound, and the last for what is above them all.
+    counts: Box<[AtomicU64]>,
+    /// In microseconds, so that it lasts for centuries of waiting.
+    sum: AtomicU64,
+    /// In nanoseconds.
+    max: AtomicU64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram {
+            counts: (0..=BOUNDS).map(|_| AtomicU64::new(0)).collect(),
+            sum: AtomicU64::new(0),
+            max: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Histogram {
+    /// Counts one observation.
+    pub fn record(&self, value: Duration) {
+        self.record_many(value, 1);
+    }
+
+    /// Counts `times` observations of the same value at the price of one.
+    pub fn record_many(&self, value: Duration, times: u64) {
+        if times == 0 {
+            return;
+        }
+        let nanos = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
+        let bucket = FINE.partition_point(|bound| *bound < nanos);
+        if let Some(count) = self.counts.get(bucket) {
+            count.fetch_add(times, Relaxed);
+        }
+        let micros = nanos.saturating_mul(times).saturating_add(500) / 1_000;
+        self.sum.fetch_add(micros, Relaxed);
+        if self.max.load(Relaxed) < nanos {
+            self.max.fetch_max(nanos, Relaxed);
+        }
+    }
+
+    /// What it holds now. Observations that arrive meanwhile may be in or not.
+    #[must_use]
+    pub fn snapshot(&self) -> HistogramSnapshot {
+        HistogramSnapshot {
+            counts: self
+                .counts
+                .iter()
+                .map(|count| count.load(Relaxed))
+                .collect(),
+            sum_micros: self.sum.load(Relaxed),
+            max_nanos: self.max.load(Relaxed),
+        }
+    }
+}
+
+/// The state of one or several [`Histogram`]s at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistogramSnapshot {
+    counts: Vec<u64>,
+    sum_micros: u64,
+    max_nanos: u64,
+}
+
+impl Default for HistogramSnapshot {
+    fn default() -> Self {
+        HistogramSnapshot {
+            counts: vec![0; BOUNDS + 1],
+            sum_micros: 0,
+            max_nanos: 0,
+        }
+    }
+}
+
+impl HistogramSnapshot {
+    /// Adds another's observations.
+    pub fn merge(&mut self, other: &HistogramSnapshot) {
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine += theirs;
+        }
+        self.sum_micros = self.sum_micros.wrapping_add(other.sum_micros);
+        self.max_nanos = self.max_nanos.max(other.max_nanos);
+    }
+
+    /// How many observations there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The sum of all observations, to the microsecond.
+    #[must_use]
+    pub fn sum(&self) -> Duration {
+        Duration::from_micros(self.sum_micros)
+    }
+
+    /// The longest observation, exact; zero where there is none.
+    #[must_use]
+    pub fn max(&self) -> Duration {
+        Duration::from_nanos(self.max_nanos)
+    }
+
+    /// The value that `percent` (0–100) of the observations do not exceed, by nearest rank:
+    /// never below the exact one, and at most 10 % (below 1 µs: 1 µs) above it. Zero where
+    /// there is none.
+    #[must_use]
+    pub fn percentile(&self, percent: f64) -> Duration {
+        let rank = rank(self.count(), percent);
+        let mut seen = 0;
+        for (count, bound) in self.counts.iter().zip(FINE) {
+            seen += count;
+            if seen >= rank {
+                return Duration::from_nanos(bound.min(self.max_nanos));
+            }
+        }
+        self.max()
+    }
+
+    /// The buckets for Prometheus and OTLP: upper bound in seconds and how many observations lie
+    /// in this bucket (not cumulative). The last bound is infinity.
+    #[must_use]
+    pub fn exported_buckets(&self) -> Vec<(f64, u64)> {
+        let mut counts = self.counts.iter().zip(FINE).peekable();
+        let mut buckets: Vec<(f64, u64)> = EXPORTED
+            .iter()
+            .map(|bound| {
+                let mut inside = 0;
+                while let Some((count, _)) = counts.next_if(|(_, fine)| fine <= bound) {
+                    inside += count;
+                }
+                (Duration::from_nanos(*bound).as_secs_f64(), inside)
+            })
+            .collect();
+        let below: u64 = buckets.iter().map(|(_, inside)| inside).sum();
+        buckets.push((f64::INFINITY, self.count() - below));
+        buckets
+    }
+}
+
+/// The nearest rank of a percentile: 1 to `count`.
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rank beyond 2^53 may be off by one; negative and NaN become 0, too large becomes the count"
+)]
+fn rank(count: u64, percent: f64) -> u64 {
+    let rank = (count as f64 * percent / 100.0).ceil() as u64;
+    rank.clamp(1.min(count), count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn histogram_of(nanos: &[u64]) -> HistogramSnapshot {
+        let histogram = Histogram::default();
+        nanos
+            .iter()
+            .for_each(|n| histogram.record(Duration::from_nanos(*n)));
+        histogram.snapshot()
+    }
+
+    #[test]
+    fn the_fine_bounds_run_from_a_microsecond_to_a_minute_in_steps_of_at_most_a_tenth() {
+        assert_eq!(FINE.first(), Some(&1_000));
+        assert_eq!(FINE.last(), Some(&60_000_000_000));
+        for pair in FINE.windows(2) {
+            assert!(
+                pair[0] < pair[1] && pair[1] * 10 <= pair[0] * 11,
+                "{pair:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_exported_bound_is_a_fine_bound() {
+        for bound in EXPORTED {
+            assert!(FINE.contains(&bound), "{bound}");
+        }
+    }
+
+    #[test]
+    fn an_empty_histogram_answers_zero() {
+        let empty = HistogramSnapshot::default();
+        assert_eq!(empty.percentile(99.0), Duration::ZERO);
+        assert_eq!((empty.count(), empty.max()), (0, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_weighted_record_counts_as_that_many_single_ones() {
+        let (weighted, single) = (Histogram::default(), Histogram::default());
+        weighted.record_many(Duration::from_millis(3), 1_000);
+        weighted.record_many(Duration::from_secs(100), 0);
+        (0..1_000).for_each(|_| single.record(Duration::from_millis(3)));
+        assert_eq!(weighted.snapshot(), single.snapshot());
+    }
+
+    #[test]
+    fn what_is_longer_than_a_minute_is_answered_with_the_longest() {
+        let snapshot = histogram_of(&[90_000_000_000, 61_000_000_000]);
+        assert_eq!(snapshot.percentile(50.0), Duration::from_secs(90));
+        assert_eq!(
+            snapshot.exported_buckets().last(),
+            Some(&(f64::INFINITY, 2))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn percentiles_are_within_a_tenth_of_the_exact_ones(
+            mut nanos in prop::collection::vec(prop_oneof![1_000..10_000_000_u64, 1_000..60_000_000_000_u64], 1..300),
+            percent in 0.0..=100.0_f64,
+        ) {
+            let snapshot = histogram_of(&nanos);
+            nanos.sort_unstable();
+            let rank = rank(nanos.len() as u64, percent);
+            let exact = nanos[usize::try_from(rank).unwrap() - 1];
+            let answer = u64::try_from(snapshot.percentile(percent).as_nanos()).unwrap();
+            prop_assert!(answer >= exact && answer * 10 <= exact * 11, "{answer} for {exact}");
+        }
+
+        #[test]
+        fn exported_buckets_hold_exactly_the_observations_up_to_their_bound(
+            nanos in prop::collection::vec(prop_oneof![0..20_000_000_000_u64, prop::sample::select(EXPORTED.to_vec())], 0..300),
+        ) {
+            let snapshot = histogram_of(&nanos);
+            let mut cumulative = 0;
+            for ((bound, inside), exported) in snapshot.exported_buckets().iter().zip(EXPORTED) {
+                cumulative += inside;
+                let expected = nanos.iter().filter(|n| **n <= exported).count() as u64;
+                prop_assert_eq!(cumulative, expected, "at {}", bound);
+            }
+            prop_assert_eq!(snapshot.count(), nanos.len() as u64);
+            let sum: u64 = nanos.iter().sum();
+            let off = snapshot.sum().as_nanos().abs_diff(u128::from(sum));
+            prop_assert!(off <= 500 * nanos.len() as u128);
+        }
+
+        #[test]
+        fn merging_is_the_same_as_recording_into_one(
+            left in prop::collection::vec(0..70_000_000_000_u64, 0..50),
+            right in prop::collection::vec(0..70_000_000_000_u64, 0..50),
+        ) {
+            let mut merged = histogram_of(&left);
+            merged.merge(&histogram_of(&right));
+            prop_assert_eq!(merged, histogram_of(&[left, right].concat()));
+        }
+    }
+}

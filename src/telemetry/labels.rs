@@ -1,0 +1,99 @@
+//! The label values that are known beforehand.
+
+/// How a client is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// A WebSocket, whatever its dialect.
+    WebSocket,
+    /// Server-sent events.
+    Sse,
+    /// A gRPC stream.
+    Grpc,
+}
+
+impl Transport {
+    /// Every transport, in the order of [`Transport::index`].
+    pub const ALL: [Transport; 3] = [Transport::WebSocket, Transport::Sse, Transport::Grpc];
+
+    /// The name as it stands in metrics and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Transport::WebSocket => "websocket",
+            Transport::Sse => "sse",
+            Transport::Grpc => "grpc",
+        }
+    }
+
+    /// Picks this transport's part of a table that has one part for each.
+    pub(super) const fn pick<T>(self, table: &[T; 3]) -> &T {
+        let [websocket, sse, grpc] = table;
+        match self {
+            Transport::WebSocket => websocket,
+            Transport::Sse => sse,
+            Transport::Grpc => grpc,
+        }
+    }
+}
+
+/// Why an event did not reach a subscriber that it was meant for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// The outbox was full and the policy ended the connection.
+    SlowConsumer,
+    /// The outbox was full and the policy dropped the oldest.
+    DropOldest,
+    /// A newer event of the same key took its place in a full outbox.
+    Conflated,
+    /// The connection ended with the event still in its outbox.
+    Disconnected,
+    /// A catch-up needed an event that history no longer holds.
+    NoHistory,
+    /// The event is larger than the transport takes.
+    TooBig,
+}
+
+impl DropReason {
+    /// Every reason.
+    pub const ALL: [DropReason; 6] = [
+        DropReason::SlowConsumer,
+        DropReason::DropOldest,
+        DropReason::Conflated,
+        DropReason::Disconnected,
+        DropReason::NoHistory,
+        DropReason::TooBig,
+    ];
+
+    /// The reason as it stands in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DropReason::SlowConsumer => "slow_consumer",
+            DropReason::DropOldest => "drop_oldest",
+            DropReason::Conflated => "conflated",
+            DropReason::Disconnected => "disconnected",
+            DropReason::NoHistory => "no_history",
+            DropReason::TooBig => "too_big",
+        }
+    }
+
+    /// Picks this reason's part of a table that has one part for each.
+    pub(super) const fn pick<T>(self, table: &[T; 6]) -> &T {
+        let [
+            slow_consumer,
+            drop_oldest,
+            conflated,
+            disconnected,
+            no_history,
+            too_big,
+        ] = table;
+        match self {
+            DropReason::SlowConsumer => slow_consumer,
+            DropReason::DropOldest => drop_oldest,
+            DropReason::Conflated => conflated,
+            DropReason::Disconnected => disconnected,
+            DropReason::NoHistory => no_history,
+            DropReason::TooBig => too_big,
+        }
+    }
+}

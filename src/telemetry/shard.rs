@@ -1,0 +1,66 @@
+//! The counters that every delivery touches, once per thread that delivers.
+
+use std::time::Duration;
+
+use super::histogram::{Histogram, HistogramSnapshot};
+use super::labels::Transport;
+use super::names::{Counter, Gauge};
+
+/// One delivering thread's own counters: no other thread writes their cache lines. They are
+/// summed when somebody reads.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ShardMetrics {
+    delivered: [Counter; 3],
+    bytes_out: Counter,
+    filtered: Counter,
+    outbox_bytes: Gauge,
+    delivery_latency: Histogram,
+}
+
+impl ShardMetrics {
+    /// Events were handed to connections of this transport, as this many bytes.
+    pub fn delivered(&self, transport: Transport, events: u64, bytes: u64) {
+        transport.pick(&self.delivered).add(events);
+        self.bytes_out.add(bytes);
+    }
+
+    /// Events were kept from subscribers by a filter, a role or an audience.
+    pub fn filtered(&self, n: u64) {
+        self.filtered.add(n);
+    }
+
+    /// What waits in outboxes grew or shrank by this many bytes.
+    pub fn outbox_bytes(&self, delta: i64) {
+        self.outbox_bytes.add(delta);
+    }
+
+    /// So many deliveries took this long from the accepted publish to the socket.
+    pub fn delivery_latency(&self, latency: Duration, deliveries: u64) {
+        self.delivery_latency.record_many(latency, deliveries);
+    }
+}
+
+/// The sum over all shards.
+#[derive(Debug, Default)]
+pub(super) struct Deliveries {
+    /// Events by transport, in the order of [`Transport::ALL`].
+    pub(super) delivered: [u64; 3],
+    pub(super) bytes_out: u64,
+    pub(super) filtered: u64,
+    pub(super) outbox_bytes: i64,
+    pub(super) latency: HistogramSnapshot,
+}
+
+impl Deliveries {
+    /// Adds what one shard holds now.
+    pub(super) fn add(&mut self, shard: &ShardMetrics) {
+        for (sum, delivered) in self.delivered.iter_mut().zip(&shard.delivered) {
+            *sum += delivered.get();
+        }
+        self.bytes_out += shard.bytes_out.get();
+        self.filtered += shard.filtered.get();
+        self.outbox_bytes += shard.outbox_bytes.get();
+        self.latency.merge(&shard.delivery_latency.snapshot());
+    }
+}

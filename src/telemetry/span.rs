@@ -1,0 +1,248 @@
+//! A span that may be recorded, only passed on, or nothing at all.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use opentelemetry::trace::{Span as _, SpanContext, Status, TraceFlags, TraceState};
+use opentelemetry::{Key, KeyValue, Value};
+use opentelemetry_sdk::trace::Span as SdkSpan;
+use tracing::field::DisplayValue;
+
+use crate::error::{Code, Error};
+use crate::event::TraceContext;
+
+/// A trace's id in its usual form, 32 hexadecimal digits; for log lines.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TraceId(pub u128);
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Something that takes time. It ends when it is dropped.
+///
+/// Where tracing is off or the trace is not sampled, nothing is recorded and the context of the
+/// parent, if any, is passed on.
+#[derive(Debug, Default)]
+pub struct Span {
+    recording: Option<Box<SdkSpan>>,
+    context: Option<TraceContext>,
+    /// True for the kind server, where a client's mistake is no error of the span.
+    server: bool,
+}
+
+impl Span {
+    /// Nothing: no recording, no context.
+    #[must_use]
+    pub const fn none() -> Self {
+        Span {
+            recording: None,
+            context: None,
+            server: false,
+        }
+    }
+
+    /// No recording; hands the parent's context on.
+    pub(super) fn passing_on(parent: Option<&TraceContext>) -> Self {
+        Span {
+            recording: None,
+            context: parent.cloned(),
+            server: false,
+        }
+    }
+
+    /// What the SDK started, `parent_state` being the tracestate that it inherits.
+    pub(super) fn started(span: SdkSpan, server: bool, parent_state: Option<Arc<str>>) -> Self {
+        let own = span.span_context();
+        let context = own.is_valid().then(|| TraceContext {
+            trace_id: u128::from_be_bytes(own.trace_id().to_bytes()),
+            span_id: u64::from_be_bytes(own.span_id().to_bytes()),
+            sampled: own.is_sampled(),
+            state: parent_state,
+        });
+        let recording = span.is_recording().then(|| Box::new(span));
+        Span {
+            recording,
+            context,
+            server,
+        }
+    }
+
+    /// What children and events carry: this span where it is recorded, else the parent's.
+    #[must_use]
+    pub fn context(&self) -> Option<TraceContext> {
+        self.context.clone()
+    }
+
+    /// The same without a copy.
+    #[must_use]
+    pub fn context_ref(&self) -> Option<&TraceContext> {
+        self.context.as_ref()
+    }
+
+    /// For the field `trace_id` of a log line; the field is left out where there is no trace.
+    #[must_use]
+    pub fn trace_id(&self) -> Option<DisplayValue<TraceId>> {
+        self.context
+            .as_ref()
+            .map(|context| tracing::field::display(TraceId(context.trace_id)))
+    }
+
+    /// True if somebody will see it: whoever has costly attributes asks first.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    /// Adds or replaces an attribute.
+    pub fn attribute(&mut self, key: &'static str, value: impl Into<Value>) {
+        if let Some(span) = &mut self.recording {
+            span.set_attribute(KeyValue::new(Key::from_static_str(key), value));
+        }
+    }
+
+    /// Says that it failed. In a span of the kind server a client's mistake leaves the status
+    /// unset, as the conventions ask; the code stands in `error.type` all the same.
+    pub fn set_error(&mut self, error: &Error) {
+        if let Some(span) = &mut self.recording {
+            span.set_attribute(KeyValue::new("error.type", error.code().as_str()));
+            if !self.server || is_servers_fault(error.code()) {
+                span.set_status(Status::error(error.message()));
+            }
+        }
+    }
+
+    /// The answer of a remote procedure call, by its number in `google.rpc.Code` (0 is OK).
+    pub fn grpc_status(&mut self, code: i32) {
+        self.attribute("rpc.grpc.status_code", i64::from(code));
+    }
+
+    /// The answer of an HTTP request.
+    pub fn http_status(&mut self, status: u16) {
+        self.attribute("http.response.status_code", i64::from(status));
+        if status >= 500
+            && let Some(span) = &mut self.recording
+        {
+            span.set_attribute(KeyValue::new("error.type", status.to_string()));
+            span.set_status(Status::error(""));
+        }
+    }
+
+    /// Ends it now, at a time of its own.
+    pub(super) fn end_at(mut self, time: std::time::SystemTime) {
+        if let Some(mut span) = self.recording.take() {
+            span.end_with_timestamp(time);
+        }
+    }
+}
+
+/// The codes for which a server's span is failed (OpenTelemetry's conventions for gRPC).
+fn is_servers_fault(code: Code) -> bool {
+    match code {
+        Code::Internal | Code::Unavailable => true,
+        Code::InvalidArgument
+        | Code::Unauthenticated
+        | Code::PermissionDenied
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::FailedPrecondition
+        | Code::ResourceExhausted
+        | Code::OutOfRange => false,
+    }
+}
+
+/// The way of one event to all of its subscribers: made before delivery, so that the event can
+/// carry its context; counted by every thread that delivers; ended when the last one drops it.
+#[derive(Debug, Default)]
+pub struct FanoutSpan {
+    span: Span,
+    subscribers: AtomicU64,
+    delivered: AtomicU64,
+    filtered: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl FanoutSpan {
+    /// Counts for this span.
+    pub(super) fn new(span: Span) -> Self {
+        FanoutSpan {
+            span,
+            subscribers: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+            filtered: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// What the event carries.
+    #[must_use]
+    pub fn context(&self) -> Option<TraceContext> {
+        self.span.context()
+    }
+
+    /// True if somebody will see it; where not, it need not be kept.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        self.span.is_recording()
+    }
+
+    /// Adds what one thread did: of its `subscribers` so many were handed the event, were kept
+    /// from it, or lost it.
+    pub fn add(&self, subscribers: u64, delivered: u64, filtered: u64, dropped: u64) {
+        self.subscribers.fetch_add(subscribers, Relaxed);
+        self.delivered.fetch_add(delivered, Relaxed);
+        self.filtered.fetch_add(filtered, Relaxed);
+        self.dropped.fetch_add(dropped, Relaxed);
+    }
+
+    /// Adds the last counts and ends it.
+    pub fn finish(self, subscribers: u64, delivered: u64, filtered: u64, dropped: u64) {
+        self.add(subscribers, delivered, filtered, dropped);
+    }
+}
+
+impl Drop for FanoutSpan {
+    fn drop(&mut self) {
+        if self.span.is_recording() {
+            for (key, count) in [
+                ("tidings.subscribers", &self.subscribers),
+                ("tidings.delivered", &self.delivered),
+                ("tidings.filtered", &self.filtered),
+                ("tidings.dropped", &self.dropped),
+            ] {
+                let count = i64::try_from(count.load(Relaxed)).unwrap_or(i64::MAX);
+                self.span.attribute(key, count);
+            }
+        }
+    }
+}
+
+/// A trace context as the SDK has it.
+pub(super) fn to_sdk(context: &TraceContext, remote: bool) -> SpanContext {
+    let flags = if context.sampled {
+        TraceFlags::SAMPLED
+    } else {
+        TraceFlags::default()
+    };
+    let state = context
+        .state
+        .as_deref()
+        .and_then(|state| TraceState::from_str(state).ok());
+    SpanContext::new(
+        context.trace_id.into(),
+        context.span_id.into(),
+        flags,
+        remote,
+        state.unwrap_or_default(),
+    )
+}

@@ -1,0 +1,357 @@
+//! The spans of the server, one method for each, named after what happens.
+
+use std::borrow::Cow;
+use std::time::{Duration, SystemTime};
+
+use opentelemetry::trace::{Link, SpanKind, TraceContextExt, Tracer, TracerProvider};
+use opentelemetry::{Context, InstrumentationScope, KeyValue};
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
+use uuid::Uuid;
+
+use super::exporter::Exporting;
+use super::span::{FanoutSpan, Span, to_sdk};
+use crate::event::{ChannelName, ConnectionId, EventType, Timestamp, TraceContext};
+
+/// The trace context of a request, from its `traceparent` and `tracestate` (W3C Trace Context
+/// §3); `None` where there is none or it is malformed.
+pub fn extract<'a>(headers: impl Fn(&str) -> Option<&'a str>) -> Option<TraceContext> {
+    TraceContext::parse(headers("traceparent")?, headers("tracestate").unwrap_or(""))
+}
+
+/// Makes the server's spans, or does nothing where tracing is off.
+#[derive(Debug, Default)]
+pub struct Tracing {
+    /// `None` where tracing is off.
+    on: Option<On>,
+}
+
+#[derive(Debug)]
+struct On {
+    tracer: SdkTracer,
+    /// Whether a parent that is not sampled decides for its children.
+    parent_based: bool,
+    /// The share of deliveries that get a span of their own, 0–1.
+    delivery_spans: f64,
+    exporting: Exporting,
+}
+
+impl Tracing {
+    /// No tracing: contexts are passed on, nothing is recorded.
+    #[must_use]
+    pub const fn off() -> Self {
+        Tracing { on: None }
+    }
+
+    /// Makes spans with this provider, whose spans go to `exporting`.
+    pub(super) fn on(
+        provider: &SdkTracerProvider,
+        exporting: Exporting,
+        parent_based: bool,
+        delivery_spans: f64,
+    ) -> Self {
+        let scope =
+            InstrumentationScope::builder("tidings").with_version(env!("CARGO_PKG_VERSION"));
+        let tracer = provider.tracer_with_scope(scope.build());
+        Tracing {
+            on: Some(On {
+                tracer,
+                parent_based,
+                delivery_spans,
+                exporting,
+            }),
+        }
+    }
+
+    /// False where tracing is off.
+    #[must_use]
+    pub const fn enabled(&self) -> bool {
+        self.on.is_some()
+    }
+
+    /// Exports what is waiting, for at most `timeout`; what is left then is dropped and counted.
+    /// Spans that end later are dropped too.
+    pub async fn shutdown(&self, timeout: Duration) {
+        if let Some(on) = &self.on {
+            on.exporting.finish(timeout).await;
+        }
+    }
+
+    /// A remote procedure call, served: `rpc("tidings.v1.EventService", "Publish", …)`.
+    #[must_use]
+    pub fn rpc(
+        &self,
+        service: &'static str,
+        method: &'static str,
+        parent: Option<&TraceContext>,
+    ) -> Span {
+        self.start(SpanKind::Server, Parent::Remote(parent), || {
+            let attributes = vec![
+                KeyValue::new("rpc.system", "grpc"),
+                KeyValue::new("rpc.service", service),
+                KeyValue::new("rpc.method", method),
+            ];
+            (format!("{service}/{method}").into(), attributes)
+        })
+    }
+
+    /// An HTTP request, served; `route` is the pattern (`/api/v1/connections/{id}`), never the path.
+    #[must_use]
+    pub fn http(&self, method: &str, route: &'static str, parent: Option<&TraceContext>) -> Span {
+        self.start(SpanKind::Server, Parent::Remote(parent), || {
+            let method = known_method(method);
+            let attributes = vec![
+                KeyValue::new("http.request.method", method),
+                KeyValue::new("http.route", route),
+            ];
+            let shown = if method == "_OTHER" { "HTTP" } else { method };
+            (format!("{shown} {route}").into(), attributes)
+        })
+    }
+
+    /// An event is given its place. Its parent is the span of the request.
+    #[must_use]
+    pub fn publish(
+        &self,
+        namespace: &str,
+        channel: &ChannelName,
+        event_type: &EventType,
+        id: Uuid,
+        parent: Option<&TraceContext>,
+    ) -> Span {
+        self.start(SpanKind::Producer, Parent::Local(parent), || {
+            let mut attributes = message("send", "publish", channel, id);
+            attributes.push(KeyValue::new(
+                "tidings.event.type",
+                event_type.as_str().to_owned(),
+            ));
+            attributes.push(KeyValue::new("tidings.namespace", namespace.to_owned()));
+            (format!("publish {namespace}").into(), attributes)
+        })
+    }
+
+    /// An event goes to all subscribers; the event carries this span's context.
+    #[must_use]
+    pub fn fanout(
+        &self,
+        channel: &ChannelName,
+        id: Uuid,
+        parent: Option<&TraceContext>,
+    ) -> FanoutSpan {
+        FanoutSpan::new(self.start(SpanKind::Internal, Parent::Local(parent), || {
+            ("fanout".into(), message("send", "fanout", channel, id))
+        }))
+    }
+
+    /// One event goes to one connection: a sample of the sampled, else nothing. `event` is the
+    /// context that the event carries: the fan-out's.
+    #[must_use]
+    pub fn deliver(
+        &self,
+        channel: &ChannelName,
+        id: Uuid,
+        connection: ConnectionId,
+        event: Option<&TraceContext>,
+    ) -> Option<Span> {
+        let on = self.on.as_ref()?;
+        let event = event.filter(|event| event.sampled)?;
+        if fastrand::f64() >= on.delivery_spans {
+            return None;
+        }
+        let mut attributes = message("process", "deliver", channel, id);
+        attributes.push(connection_id(connection));
+        let builder = on
+            .tracer
+            .span_builder("deliver")
+            .with_kind(SpanKind::Consumer)
+            .with_links(vec![Link::with_context(to_sdk(event, false))])
+            .with_attributes(attributes);
+        Some(on.begin(builder, false, Parent::Local(Some(event))))
+    }
+
+    /// A page confirmed that its handler ran, at this time of the browser's clock. A span without
+    /// length, in the trace of the event that it names by its context.
+    pub fn receive(
+        &self,
+        id: Option<Uuid>,
+        connection: ConnectionId,
+        handled_at: Timestamp,
+        event: Option<&TraceContext>,
+    ) {
+        let Some(on) = &self.on else { return };
+        let Some(event) = event.filter(|event| event.sampled) else {
+            return;
+        };
+        let micros = u64::try_from(handled_at.as_micros()).unwrap_or(0);
+        let at = SystemTime::UNIX_EPOCH + Duration::from_micros(micros);
+        let mut attributes = operation("process", "receive");
+        attributes.push(connection_id(connection));
+        attributes.extend(id.map(|id| KeyValue::new("messaging.message.id", id.to_string())));
+        let builder = on
+            .tracer
+            .span_builder("receive")
+            .with_kind(SpanKind::Consumer)
+            .with_start_time(at)
+            .with_attributes(attributes);
+        on.begin(builder, false, Parent::Remote(Some(event)))
+            .end_at(at);
+    }
+
+    /// A client connects.
+    #[must_use]
+    pub fn connect(&self, transport: super::Transport, parent: Option<&TraceContext>) -> Span {
+        self.start(SpanKind::Server, Parent::Remote(parent), || {
+            (
+                "connect".into(),
+                vec![KeyValue::new("tidings.transport", transport.as_str())],
+            )
+        })
+    }
+
+    /// A token is checked.
+    #[must_use]
+    pub fn authenticate(&self, parent: Option<&TraceContext>) -> Span {
+        self.start(SpanKind::Internal, Parent::Local(parent), || {
+            ("authenticate".into(), Vec::new())
+        })
+    }
+
+    /// A connection asks for so many channels.
+    #[must_use]
+    pub fn subscribe(
+        &self,
+        connection: ConnectionId,
+        channels: usize,
+        parent: Option<&TraceContext>,
+    ) -> Span {
+        self.start(SpanKind::Internal, Parent::Local(parent), || {
+            let count = i64::try_from(channels).unwrap_or(i64::MAX);
+            (
+                "subscribe".into(),
+                vec![
+                    connection_id(connection),
+                    KeyValue::new("tidings.channels", count),
+                ],
+            )
+        })
+    }
+
+    /// A connection ends, by a close code (0 where its transport has none).
+    #[must_use]
+    pub fn disconnect(
+        &self,
+        connection: ConnectionId,
+        close_code: u16,
+        parent: Option<&TraceContext>,
+    ) -> Span {
+        self.start(SpanKind::Internal, Parent::Local(parent), || {
+            let code = KeyValue::new("tidings.close_code", i64::from(close_code));
+            ("disconnect".into(), vec![connection_id(connection), code])
+        })
+    }
+
+    /// Starts a span; what it is called and says is only asked for where it may be recorded.
+    fn start(
+        &self,
+        kind: SpanKind,
+        parent: Parent<'_>,
+        describe: impl FnOnce() -> (Cow<'static, str>, Vec<KeyValue>),
+    ) -> Span {
+        let Some(on) = &self.on else {
+            return Span::passing_on(parent.context());
+        };
+        if on.parent_based && parent.context().is_some_and(|parent| !parent.sampled) {
+            return Span::passing_on(parent.context());
+        }
+        let server = matches!(kind, SpanKind::Server);
+        let (name, attributes) = describe();
+        let builder = on
+            .tracer
+            .span_builder(name)
+            .with_kind(kind)
+            .with_attributes(attributes);
+        on.begin(builder, server, parent)
+    }
+}
+
+impl On {
+    fn begin(
+        &self,
+        builder: opentelemetry::trace::SpanBuilder,
+        server: bool,
+        parent: Parent<'_>,
+    ) -> Span {
+        let mut context = Context::new();
+        if let Some(sdk) = parent.to_sdk() {
+            context = context.with_remote_span_context(sdk);
+        }
+        let span = self.tracer.build_with_context(builder, &context);
+        let started = Span::started(span, server, parent.context().and_then(|p| p.state.clone()));
+        if started.is_recording() || parent.context().is_none() {
+            return started;
+        }
+        // Nobody will see it, so whoever comes next is told of the last span that somebody may see.
+        Span::passing_on(parent.context())
+    }
+}
+
+/// Where the parent's context came from.
+#[derive(Clone, Copy)]
+enum Parent<'a> {
+    /// Another process.
+    Remote(Option<&'a TraceContext>),
+    /// This one.
+    Local(Option<&'a TraceContext>),
+}
+
+impl<'a> Parent<'a> {
+    fn context(self) -> Option<&'a TraceContext> {
+        let (Parent::Remote(context) | Parent::Local(context)) = self;
+        context
+    }
+
+    fn to_sdk(self) -> Option<opentelemetry::trace::SpanContext> {
+        match self {
+            Parent::Remote(context) => context.map(|context| to_sdk(context, true)),
+            Parent::Local(context) => context.map(|context| to_sdk(context, false)),
+        }
+    }
+}
+
+/// What every span about a message says (OpenTelemetry's messaging conventions).
+fn message(
+    kind: &'static str,
+    name: &'static str,
+    channel: &ChannelName,
+    id: Uuid,
+) -> Vec<KeyValue> {
+    let mut attributes = operation(kind, name);
+    attributes.push(KeyValue::new(
+        "messaging.destination.name",
+        channel.as_str().to_owned(),
+    ));
+    attributes.push(KeyValue::new("messaging.message.id", id.to_string()));
+    attributes
+}
+
+fn operation(kind: &'static str, name: &'static str) -> Vec<KeyValue> {
+    let mut attributes = Vec::with_capacity(8);
+    attributes.push(KeyValue::new("messaging.system", "tidings"));
+    attributes.push(KeyValue::new("messaging.operation.type", kind));
+    attributes.push(KeyValue::new("messaging.operation.name", name));
+    attributes
+}
+
+fn connection_id(connection: ConnectionId) -> KeyValue {
+    KeyValue::new("messaging.client.id", connection.to_string())
+}
+
+/// The methods of RFC 9110 and RFC 5789; another's name is a client's text and bounded so.
+fn known_method(method: &str) -> &'static str {
+    const KNOWN: [&str; 9] = [
+        "GET", "POST", "DELETE", "PUT", "PATCH", "OPTIONS", "HEAD", "CONNECT", "TRACE",
+    ];
+    KNOWN
+        .into_iter()
+        .find(|known| *known == method)
+        .unwrap_or("_OTHER")
+}

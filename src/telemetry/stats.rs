@@ -1,0 +1,267 @@
+//! The numbers that operators ask for over gRPC and HTTP.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::histogram::HistogramSnapshot;
+use super::labels::{DropReason, Transport};
+use super::metrics::Metrics;
+use super::names::{Counter, Gauge};
+use crate::error::Code;
+
+/// All statistics at a moment. Read from counters: asking costs the same with one connection as
+/// with a million. Numbers that change while it is read may be one event apart from each other.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StatsSnapshot {
+    /// The node that answers.
+    pub node: String,
+    /// Since the start of the process.
+    pub uptime_seconds: f64,
+    /// Connected clients.
+    pub connections: ConnectionStats,
+    /// Connections × channels.
+    pub subscriptions: u64,
+    /// Channels that exist.
+    pub channels: u64,
+    /// Events since the start.
+    pub events: EventStats,
+    /// Traffic since the start.
+    pub bytes: ByteStats,
+    /// Errors that clients were told, by code; only those that happened.
+    pub errors: BTreeMap<String, u64>,
+    /// Tokens and certificates refused.
+    pub auth_failures: u64,
+    /// Requests refused because they came too fast.
+    pub rate_limited: u64,
+    /// How often an outbox was full.
+    pub slow_consumers: u64,
+    /// From the accepted publish to the bytes handed to the socket.
+    pub latency: LatencyStats,
+}
+
+/// Connected clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConnectionStats {
+    /// At this moment.
+    pub now: u64,
+    /// The most at any moment.
+    pub peak: u64,
+    /// All since the start.
+    pub total: u64,
+    /// At this moment, by `websocket`, `sse`, `grpc`.
+    pub by_transport: BTreeMap<String, u64>,
+    /// At this moment, by the type that they gave; only those that are there.
+    pub by_client_type: BTreeMap<String, u64>,
+}
+
+/// Events since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EventStats {
+    /// Accepted from publishers.
+    pub published: u64,
+    /// Handed to connections.
+    pub delivered: u64,
+    /// Sent from history.
+    pub replayed: u64,
+    /// Kept from a subscriber that it was meant for, for any reason.
+    pub dropped: u64,
+    /// Gave way to a newer one of the same key.
+    pub conflated: u64,
+    /// Kept from a subscriber by a filter, a role or an audience.
+    pub filtered: u64,
+    /// Published, by event type; at most 1000 names and "other".
+    pub by_type: BTreeMap<String, u64>,
+}
+
+/// Traffic since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ByteStats {
+    /// From clients.
+    #[serde(rename = "in")]
+    pub received: u64,
+    /// To clients.
+    #[serde(rename = "out")]
+    pub sent: u64,
+}
+
+/// Percentiles in milliseconds, at most 10 % above the exact ones; `max_ms` is exact.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct LatencyStats {
+    /// The median.
+    pub p50_ms: f64,
+    /// Nine of ten are not longer.
+    pub p90_ms: f64,
+    /// 99 of 100 are not longer.
+    pub p99_ms: f64,
+    /// The longest.
+    pub max_ms: f64,
+}
+
+impl From<&HistogramSnapshot> for LatencyStats {
+    fn from(histogram: &HistogramSnapshot) -> Self {
+        LatencyStats {
+            p50_ms: millis(histogram.percentile(50.0)),
+            p90_ms: millis(histogram.percentile(90.0)),
+            p99_ms: millis(histogram.percentile(99.0)),
+            max_ms: millis(histogram.max()),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+impl Metrics {
+    /// All statistics at this moment.
+    #[must_use]
+    pub fn snapshot(&self) -> StatsSnapshot {
+        let deliveries = self.deliveries();
+        StatsSnapshot {
+            node: self.node.clone(),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
+            connections: self.connection_stats(),
+            subscriptions: self.subscriptions.level(),
+            channels: self.channels.level(),
+            events: self.event_stats(deliveries.delivered.iter().sum(), deliveries.filtered),
+            bytes: ByteStats {
+                received: self.bytes_in.get(),
+                sent: deliveries.bytes_out,
+            },
+            errors: Code::ALL
+                .iter()
+                .zip(&self.errors)
+                .filter(|(_, count)| count.get() > 0)
+                .map(|(code, count)| (code.as_str().to_owned(), count.get()))
+                .collect(),
+            auth_failures: self
+                .auth_failures
+                .read(Counter::get, |_| true)
+                .iter()
+                .map(|(_, n)| n)
+                .sum(),
+            rate_limited: self.rate_limited.get(),
+            slow_consumers: self.slow_consumers.get(),
+            latency: LatencyStats::from(&deliveries.latency),
+        }
+    }
+
+    fn connection_stats(&self) -> ConnectionStats {
+        ConnectionStats {
+            now: self.connections_now.level(),
+            peak: self.connections_peak.level(),
+            total: self.connections_total.get(),
+            by_transport: Transport::ALL
+                .iter()
+                .map(|t| (t.as_str().to_owned(), t.pick(&self.connections).level()))
+                .collect(),
+            by_client_type: self
+                .client_types
+                .read(Gauge::level, |n| *n > 0)
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    fn event_stats(&self, delivered: u64, filtered: u64) -> EventStats {
+        let by_type: BTreeMap<String, u64> = self
+            .published
+            .read(Counter::get, |n| *n > 0)
+            .into_iter()
+            .collect();
+        EventStats {
+            published: by_type.values().sum(),
+            delivered,
+            replayed: self.replayed.get(),
+            dropped: DropReason::ALL
+                .iter()
+                .map(|reason| reason.pick(&self.dropped).get())
+                .sum(),
+            conflated: self.conflated.get(),
+            filtered,
+            by_type,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::EventType;
+
+    #[test]
+    fn everything_returns_to_zero_when_all_have_left_whatever_the_threads() {
+        let metrics = Metrics::new("test");
+        std::thread::scope(|scope| {
+            for transport in Transport::ALL {
+                let metrics = &metrics;
+                scope.spawn(move || {
+                    let shard = metrics.shard(0);
+                    for n in 0..1_000 {
+                        metrics.connection_opened(transport);
+                        let name = format!("client{}", n % 200);
+                        metrics.client_type_changed(None, Some(&name));
+                        metrics.subscriptions_added(3);
+                        metrics.channels_changed(2);
+                        shard.outbox_bytes(77);
+                        metrics.outbox_bytes(-77);
+                        metrics.channels_changed(-2);
+                        metrics.subscriptions_removed(3);
+                        metrics.connection_closed(transport, 1000, Some(&name));
+                    }
+                });
+            }
+        });
+        let stats = metrics.snapshot();
+        assert_eq!(
+            (stats.connections.now, stats.subscriptions, stats.channels),
+            (0, 0, 0)
+        );
+        assert!(stats.connections.by_transport.values().all(|n| *n == 0));
+        assert_eq!(stats.connections.by_client_type, BTreeMap::new());
+        assert_eq!(stats.connections.total, 3_000);
+        assert!((1..=3).contains(&stats.connections.peak));
+        assert_eq!(metrics.deliveries().outbox_bytes, 0);
+    }
+
+    #[test]
+    fn the_json_has_the_documented_shape() {
+        let metrics = Metrics::new("n1");
+        metrics.connection_opened(Transport::WebSocket);
+        metrics.published(&EventType::new("a.b").unwrap());
+        metrics.type_counter(&EventType::new("a.b").unwrap()).add(1);
+        metrics.shard(1).delivered(Transport::WebSocket, 5, 100);
+        metrics.delivered(Transport::Sse, 1, 10);
+        metrics
+            .shard(1)
+            .delivery_latency(Duration::from_millis(2), 6);
+        metrics.dropped(DropReason::DropOldest, 3);
+        metrics.dropped(DropReason::NoHistory, 1);
+        metrics.error(Code::NotFound);
+        metrics.auth_failure("expired");
+        metrics.rate_limited("messages_per_second");
+        metrics.received(9);
+        let mut json = serde_json::to_value(metrics.snapshot()).unwrap();
+        assert!(json["uptime_seconds"].take().as_f64().unwrap() >= 0.0);
+        let expected = serde_json::json!({
+            "node": "n1", "uptime_seconds": null,
+            "connections": {
+                "now": 1, "peak": 1, "total": 1,
+                "by_transport": {"websocket": 1, "sse": 0, "grpc": 0},
+                "by_client_type": {"unknown": 1},
+            },
+            "subscriptions": 0, "channels": 0,
+            "events": {
+                "published": 2, "delivered": 6, "replayed": 0, "dropped": 4, "conflated": 0,
+                "filtered": 0, "by_type": {"a.b": 2},
+            },
+            "bytes": {"in": 9, "out": 110},
+            "errors": {"not_found": 1},
+            "auth_failures": 1, "rate_limited": 1, "slow_consumers": 0,
+            "latency": {"p50_ms": 2.0, "p90_ms": 2.0, "p99_ms": 2.0, "max_ms": 2.0},
+        });
+        assert_eq!(json, expected);
+    }
+}
