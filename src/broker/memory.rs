@@ -14,6 +14,7 @@ use super::{Broker, Kept, Page, Range, Receipt, Sink};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, Epoch, Event, HistoryPolicy, Namespaces, Position};
 use crate::promise::Promise;
+use crate::telemetry::FanoutSpan;
 
 /// How long an idempotency key is kept.
 const KEY_TTL: Duration = Duration::from_secs(300);
@@ -93,9 +94,9 @@ impl Memory {
         }
     }
 
-    fn publish_now(&self, draft: Draft) -> Result<Receipt> {
+    fn publish_now(&self, draft: Draft, span: Option<FanoutSpan>) -> Result<Receipt> {
         let Some(channel) = draft.channel.clone() else {
-            return Ok(self.publish_direct(draft));
+            return Ok(self.publish_direct(draft, span));
         };
         let policy = self.namespaces.load().of(&channel).history;
         let now = Instant::now();
@@ -119,7 +120,7 @@ impl Memory {
             kept.append(draft, policy, now)
         };
         // Still under the channel's lock: the order of offsets is the order of delivery.
-        let subscribers = self.sink.upgrade().map_or(0, |sink| sink.deliver(event));
+        let subscribers = self.sink.upgrade().map_or(0, |sink| sink.deliver(event, span));
         let receipt = Receipt { id, position, subscribers, duplicate: false };
         if let Some(key) = key {
             stripe.expiry.push_back((now + KEY_TTL, channel.clone(), Arc::clone(&key)));
@@ -129,10 +130,10 @@ impl Memory {
         Ok(receipt)
     }
 
-    fn publish_direct(&self, draft: Draft) -> Receipt {
+    fn publish_direct(&self, draft: Draft, span: Option<FanoutSpan>) -> Receipt {
         let id = draft.id;
         let event = Arc::new(Event::new(draft, None));
-        let subscribers = self.sink.upgrade().map_or(0, |sink| sink.deliver(event));
+        let subscribers = self.sink.upgrade().map_or(0, |sink| sink.deliver(event, span));
         Receipt { id, position: None, subscribers, duplicate: false }
     }
 
@@ -173,8 +174,8 @@ impl Memory {
 }
 
 impl Broker for Memory {
-    fn publish(&self, draft: Draft) -> Promise<Receipt> {
-        Promise::Ready(self.publish_now(draft))
+    fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> Promise<Receipt> {
+        Promise::Ready(self.publish_now(draft, span))
     }
 
     fn read(&self, channel: &ChannelName, range: Range) -> Promise<Option<Page>> {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::event::{ChannelName, Draft, Event, Position};
 use crate::promise::Promise;
+use crate::telemetry::FanoutSpan;
 
 pub use memory::{Bounds, Memory};
 
@@ -19,8 +20,8 @@ pub use memory::{Bounds, Memory};
 pub trait Sink: Send + Sync {
     /// Takes an event that has its place. A broker calls this once for each event, and for the
     /// events of one channel in the order of their offsets, one after the other. It never waits.
-    /// Answers how many subscriptions the channel has.
-    fn deliver(&self, event: Arc<Event>) -> u64;
+    /// `span` ends when the last shard is done. Answers how many subscriptions the channel has.
+    fn deliver(&self, event: Arc<Event>, span: Option<FanoutSpan>) -> u64;
 
     /// True if the channel has subscribers, so that its numbering must be kept.
     fn is_followed(&self, channel: &ChannelName) -> bool;
@@ -97,7 +98,8 @@ pub struct Kept {
 pub trait Broker: Send + Sync {
     /// Appends an event to its channel and hands it to the sink; answers once it has its place
     /// (and, where the store is durable, is kept for good).
-    fn publish(&self, draft: Draft) -> Promise<Receipt>;
+    /// `span` goes to the sink with the event.
+    fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> Promise<Receipt>;
 
     /// Reads a part of a channel's history; `None` where the channel keeps none. Starts the
     /// channel's numbering if it has none yet, so that a first position can be resumed from.

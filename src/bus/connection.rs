@@ -142,7 +142,7 @@ pub(super) struct Ending {
 
 impl Connection {
     pub(super) fn user(&self) -> Option<&str> {
-        self.identity.as_ref().and_then(|identity| identity.user())
+        self.identity.as_ref()?.user().map(|user| &**user)
     }
 
     pub(super) fn roles(&self) -> &[Arc<str>] {

@@ -58,7 +58,7 @@ impl FilterTable {
     }
 
     /// Whether the event passes; judged once for each number of an event.
-    pub fn passes(&mut self, place: u32, sequence: u64, view: &mut EventView<'_>) -> bool {
+    pub fn passes(&mut self, place: u32, sequence: u64, view: &EventView<'_>) -> bool {
         if place == NO_FILTER {
             return true;
         }

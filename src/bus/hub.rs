@@ -20,7 +20,7 @@ use super::shard::{Opening, Shard};
 use crate::broker::{Broker, Sink};
 use crate::error::{CloseCode, Error, Result};
 use crate::event::{ChannelName, ConnectionId, Event, EventType, Namespaces};
-use crate::telemetry::{Metrics, Tracing};
+use crate::telemetry::{FanoutSpan, Metrics, Tracing};
 
 /// The bus's limits and times; taken over by every shard within one round.
 #[derive(Debug, Clone)]
@@ -461,7 +461,7 @@ impl Hub {
 }
 
 impl Sink for Hub {
-    fn deliver(&self, event: Arc<Event>) -> u64 {
+    fn deliver(&self, event: Arc<Event>, span: Option<FanoutSpan>) -> u64 {
         let (shards, subscribers) = match &event.channel {
             Some(channel) => self.routes.find(channel),
             None => (u64::MAX, self.count_addressed(&event)),
@@ -470,7 +470,6 @@ impl Sink for Hub {
         if shards == 0 {
             return 0;
         }
-        let span = self.tracing.fanout(&event);
         let delivery = Arc::new(Delivery::new(event, subscribers, span));
         for (index, inbox) in self.inboxes.iter().enumerate() {
             if shards & (1 << index) != 0 {

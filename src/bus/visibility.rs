@@ -24,7 +24,7 @@ pub fn may_see(
         }
     }
     let Some(audience) = &event.audience else { return true };
-    let user = identity.and_then(Identity::user);
+    let user = identity.and_then(Identity::user).map(|user| &**user);
     let roles = identity.map_or(&[][..], Identity::roles);
     let nobody = ConnectionId::new(u16::MAX, u32::MAX, 0);
     audience.includes(connection.unwrap_or(nobody), user, roles)

@@ -79,8 +79,6 @@ pub struct Draft {
     pub time: Timestamp,
     /// The `fanout` span's context, or the publisher's own.
     pub trace: Option<TraceContext>,
-    /// The span that the `fanout` span belongs under; 0 where nothing is recorded.
-    pub parent_span: u64,
     /// When the publish was accepted, to tell how long delivery took.
     pub accepted: Instant,
 }

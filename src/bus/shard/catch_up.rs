@@ -143,7 +143,7 @@ impl Shard {
     fn replay_event(&mut self, slot: u32, topic: u32, event: &Arc<Event>) {
         let roles = self.hub.type_roles(&event.event_type);
         let filter = self.filter_of(slot, topic).and_then(|place| self.filters.get(place));
-        let passes = filter.is_none_or(|filter| filter.matches(&mut EventView::new(event)));
+        let passes = filter.is_none_or(|filter| filter.matches(&EventView::new(event)));
         let id = self.id(slot);
         let Some(connection) = self.connections.get_mut(slot) else { return };
         if !passes || !may_see(event, roles.as_deref(), connection.identity.as_deref(), id) {
@@ -154,7 +154,7 @@ impl Shard {
         let frame = std::rc::Rc::new(connection.protocol.event(event));
         connection.outbox.push(frame, origin, &mut self.spares);
         connection.delivered += 1;
-        self.metrics.delivered(connection.protocol.transport(), 1);
+        self.metrics.delivered(connection.protocol.transport(), 1, 0);
         Shard::touch(&mut self.touched, slot, connection);
     }
 

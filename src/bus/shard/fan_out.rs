@@ -14,7 +14,7 @@ use crate::bus::protocol::Notice;
 use crate::bus::slots::Slots;
 use crate::bus::visibility::may_see;
 use crate::event::{ChannelName, ConnectionId, Event, Position, SlowConsumer};
-use crate::telemetry::DropReason;
+use crate::telemetry::{DropReason, Metrics, Transport};
 
 /// What one shard did with one event.
 #[derive(Debug, Default, Clone, Copy)]
@@ -22,6 +22,19 @@ struct Outcome {
     delivered: u32,
     filtered: u32,
     dropped: u32,
+    by_transport: [u32; 3],
+}
+
+impl Outcome {
+    fn add(&mut self, transport: Transport) {
+        self.delivered += 1;
+        let [websocket, sse, grpc] = &mut self.by_transport;
+        *match transport {
+            Transport::WebSocket => websocket,
+            Transport::Sse => sse,
+            Transport::Grpc => grpc,
+        } += 1;
+    }
 }
 
 /// What holds for one event, whoever gets it.
@@ -69,6 +82,11 @@ impl Shard {
             None => self.fan_out_direct(&mut fan),
         };
         drop(fan);
+        for (transport, count) in Transport::ALL.into_iter().zip(outcome.by_transport) {
+            if count > 0 {
+                self.metrics.delivered(transport, u64::from(count), 0);
+            }
+        }
         self.metrics.filtered(u64::from(outcome.filtered));
         delivery.count(outcome.delivered, outcome.filtered, outcome.dropped);
         self.batch.push((delivery, outcome.delivered));
@@ -81,7 +99,7 @@ impl Shard {
             self.of_all,
         ];
         let mut outcome = Outcome::default();
-        let mut view = EventView::new(fan.event);
+        let view = EventView::new(fan.event);
         // Acted on before the next event, or that one could slip in ahead of what found no room.
         let mut slow: Vec<(u32, Option<u32>)> = Vec::new();
         for place in topics.into_iter().flatten() {
@@ -96,14 +114,14 @@ impl Shard {
                 if connection.last_event == fan.sequence {
                     continue;
                 }
-                if !fan.may_go_to(slot, connection, subscriber.filter, &mut self.filters, &mut view) {
+                if !fan.may_go_to(slot, connection, subscriber.filter, &mut self.filters, &view) {
                     outcome.filtered += 1;
                     continue;
                 }
                 connection.last_event = fan.sequence;
                 let origin = fan.origin(place);
-                match fan.put(connection, origin, &self.topics, &mut self.spares, &mut self.metrics) {
-                    Put::Done => outcome.delivered += 1,
+                match fan.put(connection, origin, &self.topics, &mut self.spares, self.hub.metrics()) {
+                    Put::Done => outcome.add(connection.protocol.transport()),
                     Put::Dropped => outcome.dropped += 1,
                     Put::Resync => {
                         outcome.dropped += 1;
@@ -139,19 +157,19 @@ impl Shard {
         } else {
             slots.extend(self.connections.iter().map(|(slot, _)| slot));
         }
-        let mut view = EventView::new(fan.event);
+        let view = EventView::new(fan.event);
         for slot in slots {
             let Some(connection) = self.connections.get_mut(slot) else { continue };
             if connection.last_event == fan.sequence || connection.ending.is_some() {
                 continue;
             }
             let no_filter = crate::bus::filter_table::NO_FILTER;
-            if !fan.may_go_to(slot, connection, no_filter, &mut self.filters, &mut view) {
+            if !fan.may_go_to(slot, connection, no_filter, &mut self.filters, &view) {
                 continue;
             }
             connection.last_event = fan.sequence;
-            match fan.put_direct(connection, &mut self.spares, &mut self.metrics) {
-                Put::Done => outcome.delivered += 1,
+            match fan.put_direct(connection, &mut self.spares, self.hub.metrics()) {
+                Put::Done => outcome.add(connection.protocol.transport()),
                 Put::Dropped | Put::Resync | Put::Close => {
                     outcome.dropped += 1;
                     self.doomed.push((slot, Doom::TooSlow));
@@ -218,7 +236,7 @@ impl Fan<'_> {
         connection: &Connection,
         filter: u32,
         filters: &mut FilterTable,
-        view: &mut EventView<'_>,
+        view: &EventView<'_>,
     ) -> bool {
         if !filters.passes(filter, self.sequence, view) {
             return false;
@@ -246,7 +264,7 @@ impl Fan<'_> {
         origin: Option<Origin>,
         topics: &Slots<Topic>,
         spares: &mut Spares,
-        metrics: &mut crate::telemetry::ShardMetrics,
+        metrics: &Metrics,
     ) -> Put {
         let frame = self.frame(connection);
         if self.policy == SlowConsumer::Conflate
@@ -283,7 +301,7 @@ impl Fan<'_> {
         &mut self,
         connection: &mut Connection,
         spares: &mut Spares,
-        metrics: &mut crate::telemetry::ShardMetrics,
+        metrics: &Metrics,
     ) -> Put {
         let frame = self.frame(connection);
         if self.fits(connection, frame.len()) || self.fits_after_flush(connection, frame.len(), spares) {

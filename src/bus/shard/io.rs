@@ -182,7 +182,7 @@ impl Shard {
         for slot in mem::take(&mut self.touched) {
             let Some(connection) = self.connections.get_mut(slot) else { continue };
             connection.flags.touched = false;
-            if !flush(connection, &mut self.spares, &mut self.metrics) {
+            if !flush(connection, &mut self.spares, &self.metrics) {
                 self.doomed.push((slot, Doom::Gone));
                 continue;
             }
@@ -200,11 +200,11 @@ impl Shard {
 fn flush(
     connection: &mut Connection,
     spares: &mut crate::bus::outbox::Spares,
-    metrics: &mut crate::telemetry::ShardMetrics,
+    metrics: &crate::telemetry::ShardMetrics,
 ) -> bool {
     let flushed = connection.link.flush(&mut connection.outbox, spares);
     let bytes = u64::try_from(flushed.bytes).unwrap_or(0);
     connection.bytes_out += bytes;
-    metrics.sent(bytes);
+    metrics.delivered(connection.protocol.transport(), 0, bytes);
     flushed.alive
 }

@@ -199,7 +199,7 @@ impl Shard {
             let roles = self.hub.type_roles(&event.event_type);
             within
                 && may_see(event, roles.as_deref(), connection.identity.as_deref(), id)
-                && filter.is_none_or(|filter| filter.matches(&mut EventView::new(event)))
+                && filter.is_none_or(|filter| filter.matches(&EventView::new(event)))
         });
         u64::try_from(seen.count()).unwrap_or(u64::MAX)
     }
@@ -336,7 +336,7 @@ impl Shard {
 
     fn presence_name(&self, slot: u32) -> Arc<str> {
         let identity = self.connections.get(slot).and_then(|c| c.identity.as_ref());
-        identity.and_then(|i| i.shared_user()).unwrap_or_else(|| Arc::from(ANONYMOUS))
+        identity.and_then(|i| i.user().cloned()).unwrap_or_else(|| Arc::from(ANONYMOUS))
     }
 
     fn greet_presence(&self, slot: u32, pattern: &ChannelPattern) {

@@ -132,8 +132,8 @@ impl Shard {
     /// connections.
     pub(super) fn recognise(&mut self, slot: u32, identity: Arc<Identity>) -> Result<()> {
         let Some(connection) = self.connections.get_mut(slot) else { return Ok(()) };
-        let before = connection.identity.as_ref().and_then(|i| i.shared_user());
-        let user = identity.shared_user();
+        let before = connection.identity.as_ref().and_then(|i| i.user().cloned());
+        let user = identity.user().cloned();
         if before.is_some() && before != user {
             return Err(Error::denied("a connection can't change its user: open another one"));
         }
@@ -212,7 +212,7 @@ impl Shard {
         }
         connection.dropped = connection.dropped.saturating_add(1);
         self.hub.metrics().slow_consumer();
-        self.metrics.dropped(DropReason::SlowConsumer, 1);
+        self.hub.metrics().dropped(DropReason::SlowConsumer, 1);
         self.close(slot, CloseCode::TooSlow, CloseCode::TooSlow.reason());
     }
 
@@ -233,18 +233,13 @@ impl Shard {
             pipe.end(code, ended.as_ref().map_or("", |ending| &ending.reason));
         }
         if connection.flags.seated
-            && let Some(user) = connection.identity.as_ref().and_then(|i| i.shared_user())
+            && let Some(user) = connection.identity.as_ref().and_then(|i| i.user().cloned())
         {
             self.forget_user(&user, slot);
             self.hub.unseat_user(&user);
         }
-        let metrics = self.hub.metrics();
-        if let Some(client) = &connection.client {
-            metrics.client_type_changed(Some(&client.kind), None);
-        } else {
-            metrics.client_type_changed(None, None);
-        }
-        metrics.connection_closed(connection.protocol.transport(), code.number());
+        let kind = connection.client.as_ref().map(|client| &*client.kind);
+        self.hub.metrics().connection_closed(connection.protocol.transport(), code.number(), kind);
         self.hub.unseat(connection.address.ip());
         self.hub.closed(id, connection.user(), code);
     }

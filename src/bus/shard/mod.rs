@@ -53,7 +53,7 @@ pub struct Shard {
     /// Milliseconds since the start, read once in each round.
     now: u64,
     settings: Arc<Settings>,
-    metrics: ShardMetrics,
+    metrics: Arc<ShardMetrics>,
     connections: Slots<Connection>,
     topics: Slots<Topic>,
     by_channel: HashMap<ChannelName, u32>,

@@ -82,7 +82,7 @@ impl Shard {
         });
         Some(ConnectionInfo {
             id: self.id(slot)?,
-            user: connection.identity.as_ref().and_then(|i| i.shared_user()),
+            user: connection.identity.as_ref().and_then(|i| i.user().cloned()),
             roles: connection.roles().to_vec(),
             transport: connection.protocol.transport().as_str(),
             client: connection.client.as_deref().cloned(),
