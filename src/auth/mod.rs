@@ -1,1 +1,27 @@
 //! Who a client is and what it may do.
+//!
+//! A [`Verifier`] makes an [`Identity`] of a token; a [`Policy`] says what that identity may do.
+
+mod cache;
+mod claims;
+mod failure;
+mod fingerprint;
+mod identity;
+mod jwks;
+mod keys;
+mod mint;
+mod policy;
+mod revocation;
+mod secret;
+mod settings;
+mod verifier;
+
+pub use failure::AuthFailure;
+pub use fingerprint::Fingerprint;
+pub use identity::{ADMIN, Identity, SERVICE};
+pub use mint::{TokenMint, TokenRequest};
+pub use policy::{NamespaceRules, Policy, RuleError};
+pub use revocation::Revoke;
+pub use secret::Secret;
+pub use settings::VerifierSettings;
+pub use verifier::Verifier;

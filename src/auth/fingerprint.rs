@@ -1,0 +1,54 @@
+//! What stands for a token where the token itself must not be kept.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// The first 128 bits of a token's SHA-256: enough to find it again, useless for signing in.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Fingerprint([u8; 16]);
+
+impl Fingerprint {
+    /// The fingerprint of a token.
+    #[must_use]
+    pub fn of(token: &str) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+        let mut bytes = [0; 16];
+        for (to, from) in bytes.iter_mut().zip(digest.as_ref()) {
+            *to = *from;
+        }
+        Fingerprint(bytes)
+    }
+
+    /// Picks one of this many places, evenly.
+    pub(super) fn place(self, places: usize) -> usize {
+        let [first, second, ..] = self.0;
+        usize::from(u16::from_le_bytes([first, second])) % places
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || Error::field("fingerprint", "expected 32 hexadecimal digits");
+        if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        let bits = u128::from_str_radix(text, 16).map_err(|_| wrong())?;
+        Ok(Fingerprint(bits.to_be_bytes()))
+    }
+}

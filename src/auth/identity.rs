@@ -1,0 +1,173 @@
+//! Who a client is.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::Fingerprint;
+use crate::event::Timestamp;
+
+/// The role that publishes and subscribes anywhere.
+pub const SERVICE: &str = "service";
+/// The role that also sees and ends connections.
+pub const ADMIN: &str = "admin";
+
+/// Who a client is, as its token said. Shared by all connections and calls with the same token.
+#[derive(Clone, Default)]
+pub struct Identity {
+    pub(super) user: Option<Arc<str>>,
+    pub(super) roles: Box<[Arc<str>]>,
+    pub(super) channels: Box<[Box<str>]>,
+    /// The token's payload, as JSON; empty stands for no claims.
+    pub(super) claims: Box<str>,
+    pub(super) issued_at: Option<Timestamp>,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) valid_until: Option<Timestamp>,
+    pub(super) fingerprint: Option<Fingerprint>,
+}
+
+impl Identity {
+    /// Nobody in particular, without any role.
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Identity::default()
+    }
+
+    /// A client of the internal listener that needs no token there: it may do everything.
+    #[must_use]
+    pub fn trusted(user: &str) -> Self {
+        Identity {
+            user: Some(Arc::from(user)),
+            roles: Box::new([Arc::from(SERVICE), Arc::from(ADMIN)]),
+            ..Identity::default()
+        }
+    }
+
+    /// The user's name: 1 to 255 bytes without control characters; `None` is anonymous.
+    #[must_use]
+    pub fn user(&self) -> Option<&Arc<str>> {
+        self.user.as_ref()
+    }
+
+    /// The roles, at most 100.
+    #[must_use]
+    pub fn roles(&self) -> &[Arc<str>] {
+        &self.roles
+    }
+
+    /// True if this is one of the roles.
+    #[must_use]
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.iter().any(|held| &**held == role)
+    }
+
+    /// True if it may publish and subscribe anywhere: role `service` or `admin`.
+    #[must_use]
+    pub fn is_service(&self) -> bool {
+        self.has_role(SERVICE) || self.is_admin()
+    }
+
+    /// True if it may see and end connections: role `admin`.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.has_role(ADMIN)
+    }
+
+    /// True if there is no user's name.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        self.user.is_none()
+    }
+
+    /// The token's `exp`; `None` never expires.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
+    /// Until when the token is honoured: `exp` and the leeway for clocks that differ.
+    #[must_use]
+    pub fn valid_until(&self) -> Option<Timestamp> {
+        self.valid_until
+    }
+
+    /// What stands for the token in a revocation.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<Fingerprint> {
+        self.fingerprint
+    }
+
+    /// The token's claims, as JSON text; `{}` where there was no token.
+    #[must_use]
+    pub fn claims(&self) -> &str {
+        if self.claims.is_empty() {
+            "{}"
+        } else {
+            &self.claims
+        }
+    }
+
+    /// True if the token itself opens this channel, by name or by a pattern with a trailing `*`.
+    #[must_use]
+    pub fn is_granted(&self, channel: &str) -> bool {
+        self.channels
+            .iter()
+            .any(|pattern| match pattern.strip_suffix('*') {
+                Some(prefix) => channel.starts_with(prefix),
+                None => channel == &**pattern,
+            })
+    }
+}
+
+/// Shows who it is, and nothing else that the token says.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("user", &self.user)
+            .field("roles", &self.roles)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trusted_identity_may_do_everything() {
+        let identity = Identity::trusted("internal");
+        assert!(identity.is_service() && identity.is_admin() && !identity.is_anonymous());
+    }
+
+    #[test]
+    fn an_admin_is_also_a_service_but_not_the_other_way_round() {
+        let with = |role: &str| Identity {
+            roles: Box::new([Arc::from(role)]),
+            ..Identity::default()
+        };
+        assert!(with(ADMIN).is_service());
+        assert!(!with(SERVICE).is_admin());
+        assert!(!with("editor").is_service());
+    }
+
+    #[test]
+    fn debug_shows_no_claims_and_no_fingerprint() {
+        let identity = Identity {
+            claims: Box::from(r#"{"email":"ann@example.com"}"#),
+            fingerprint: Some(Fingerprint::of("token")),
+            ..Identity::trusted("ann")
+        };
+        let shown = format!("{identity:?}");
+        assert!(shown.contains("ann") && !shown.contains("email"));
+        assert!(!shown.contains(&Fingerprint::of("token").to_string()));
+    }
+
+    #[test]
+    fn a_grant_is_a_name_or_a_prefix() {
+        let identity = Identity {
+            channels: Box::new([Box::from("news"), Box::from("project:*")]),
+            ..Identity::anonymous()
+        };
+        assert!(identity.is_granted("news") && identity.is_granted("project:42"));
+        assert!(!identity.is_granted("news:1") && !identity.is_granted("projects"));
+    }
+}

@@ -1,0 +1,111 @@
+//! Fetching a JWK set.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Uri, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+
+use super::keys::MAX_BYTES;
+use crate::error::{Error, Result};
+
+/// How long a fetch may take in all.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where a JWK set is fetched from.
+#[derive(Clone)]
+pub(super) struct Source {
+    uri: Uri,
+    client: Transport,
+}
+
+#[derive(Clone)]
+enum Transport {
+    /// Only ever on loopback.
+    Plain(Client<HttpConnector, Empty<Bytes>>),
+    Tls(Client<HttpsConnector<HttpConnector>, Empty<Bytes>>),
+}
+
+impl Source {
+    /// Takes an `https` address, or an `http` one on loopback: keys that anybody on the way could
+    /// replace are worse than none.
+    ///
+    /// # Errors
+    /// `invalid_argument` for the field `auth.jwks_url`.
+    pub(super) fn new(url: &str) -> Result<Self> {
+        let wrong = |what: &'static str| Error::field("auth.jwks_url", what);
+        let uri: Uri = url.parse().map_err(|_| wrong("expected an address"))?;
+        let host = uri
+            .host()
+            .ok_or_else(|| wrong("expected an address with a host"))?;
+        let client = match uri.scheme_str() {
+            Some("https") => {
+                let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
+                let connector = HttpsConnectorBuilder::new()
+                    .with_provider_and_native_roots(provider)
+                    .map_err(|_| wrong("the system's certificates can't be read"))?
+                    .https_only()
+                    .enable_http1()
+                    .build();
+                Transport::Tls(builder().build(connector))
+            }
+            Some("http") if is_loopback(host) => {
+                Transport::Plain(builder().build(HttpConnector::new()))
+            }
+            _ => return Err(wrong("expected https, or http on loopback")),
+        };
+        Ok(Source { uri, client })
+    }
+
+    /// True if both fetch the same set.
+    pub(super) fn is_same(&self, other: &Source) -> bool {
+        self.uri == other.uri
+    }
+
+    /// Fetches the set: at most 1 MiB within 5 s, following no redirects.
+    pub(super) async fn fetch(&self) -> std::result::Result<Bytes, String> {
+        match tokio::time::timeout(TIMEOUT, self.request()).await {
+            Ok(answer) => answer,
+            Err(_) => Err(String::from("no answer within 5 s")),
+        }
+    }
+
+    async fn request(&self) -> std::result::Result<Bytes, String> {
+        let request = Request::get(&self.uri)
+            .header(header::ACCEPT, "application/jwk-set+json, application/json")
+            .body(Empty::new())
+            .map_err(|error| error.to_string())?;
+        let response = match &self.client {
+            Transport::Plain(client) => client.request(request).await,
+            Transport::Tls(client) => client.request(request).await,
+        };
+        let response = response.map_err(|error| error.to_string())?;
+        if response.status() != http::StatusCode::OK {
+            return Err(format!("the answer was {}", response.status()));
+        }
+        let body = Limited::new(response.into_body(), MAX_BYTES)
+            .collect()
+            .await;
+        body.map(http_body_util::Collected::to_bytes)
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// Fetches are minutes apart: no connection is kept.
+fn builder() -> hyper_util::client::legacy::Builder {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder.pool_max_idle_per_host(0);
+    builder
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
+}

@@ -1,0 +1,264 @@
+//! What an identity may do.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use super::Identity;
+use crate::error::{Error, Result};
+use crate::event::{ChannelName, ChannelPattern, ConnectionId};
+use crate::expression::{self, CowVal, Expression, Val, Variables};
+
+/// The names that a rule may use.
+const VARIABLES: [&str; 6] = ["user", "roles", "claims", "client", "id", "channel"];
+
+/// The rules that hold for namespaces of these names where the configuration has none.
+const BUILT_IN: [(&str, &str); 2] = [("global", "true"), ("user", r#"user != "" && id == user"#)];
+
+/// The rules of one namespace, as configured: CEL; a missing rule lets only services and admins.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NamespaceRules {
+    /// The namespace, or `*` for every one that is not declared.
+    pub name: String,
+    /// Who may subscribe.
+    pub subscribe: Option<String>,
+    /// Who may publish.
+    pub publish: Option<String>,
+}
+
+/// A rule that is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleError {
+    /// Whose rule.
+    pub namespace: String,
+    /// `subscribe` or `publish`.
+    pub rule: &'static str,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for RuleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "namespace {}: {}: {}",
+            self.namespace, self.rule, self.message
+        )
+    }
+}
+
+impl std::error::Error for RuleError {}
+
+/// Who may do what in which channel. Services and admins may everything.
+#[derive(Debug)]
+pub struct Policy {
+    rules: HashMap<Box<str>, Rules>,
+    /// What holds for namespaces that are not declared.
+    other: Rules,
+}
+
+#[derive(Debug, Default)]
+struct Rules {
+    subscribe: Rule,
+    publish: Rule,
+}
+
+#[derive(Debug, Default)]
+enum Rule {
+    /// Services and admins only.
+    #[default]
+    Closed,
+    Open,
+    When(Expression),
+}
+
+impl Policy {
+    /// Compiles the rules. `open` lets everybody into namespaces that are not declared.
+    ///
+    /// # Errors
+    /// Names the first rule that is not valid, and says why.
+    pub fn new(
+        rules: impl IntoIterator<Item = NamespaceRules>,
+        open: bool,
+    ) -> Result<Policy, RuleError> {
+        let mut compiled: HashMap<Box<str>, Rules> = HashMap::new();
+        for rules in rules {
+            let entry = Rules {
+                subscribe: compile(&rules.name, "subscribe", rules.subscribe.as_deref())?,
+                publish: compile(&rules.name, "publish", rules.publish.as_deref())?,
+            };
+            compiled.insert(rules.name.into(), entry);
+        }
+        for (name, rule) in BUILT_IN {
+            // Declaring a built-in namespace for its history must not close it.
+            let declared = compiled.contains_key(name);
+            if open && !declared {
+                continue;
+            }
+            let entry = compiled.entry(Box::from(name)).or_default();
+            if matches!(entry.subscribe, Rule::Closed) {
+                entry.subscribe = compile(name, "subscribe", Some(rule))?;
+            }
+        }
+        let undeclared = || match open {
+            true => Rules {
+                subscribe: Rule::Open,
+                publish: Rule::Open,
+            },
+            false => Rules::default(),
+        };
+        let other = compiled.remove("*").unwrap_or_else(undeclared);
+        Ok(Policy {
+            rules: compiled,
+            other,
+        })
+    }
+
+    /// Lets the identity subscribe to the channel, by the namespace's rule or by its own token.
+    ///
+    /// # Errors
+    /// `permission_denied`, naming the channel.
+    pub fn may_subscribe(
+        &self,
+        identity: &Identity,
+        channel: &ChannelName,
+        client: Option<ConnectionId>,
+    ) -> Result<()> {
+        let rule = &self.of(channel.namespace()).subscribe;
+        if identity.is_service()
+            || identity.is_granted(channel.as_str())
+            || rule.allows(identity, channel, client)
+        {
+            return Ok(());
+        }
+        Err(Error::denied(format!(
+            "may not subscribe to {channel}: the rules don't allow it"
+        )))
+    }
+
+    /// Lets the identity publish to the channel.
+    ///
+    /// # Errors
+    /// `permission_denied`, naming the channel.
+    pub fn may_publish(
+        &self,
+        identity: &Identity,
+        channel: &ChannelName,
+        client: Option<ConnectionId>,
+    ) -> Result<()> {
+        let rule = &self.of(channel.namespace()).publish;
+        if identity.is_service() || rule.allows(identity, channel, client) {
+            return Ok(());
+        }
+        Err(Error::denied(format!(
+            "may not publish to {channel}: the rules don't allow it"
+        )))
+    }
+
+    /// Lets the identity subscribe to all that the pattern means. One channel is held to its
+    /// rule; whole namespaces are for services and admins, or for all where they are open.
+    ///
+    /// # Errors
+    /// `permission_denied`, naming the pattern.
+    pub fn may_subscribe_pattern(
+        &self,
+        identity: &Identity,
+        pattern: &ChannelPattern,
+    ) -> Result<()> {
+        let allowed = match pattern {
+            ChannelPattern::Exact(channel) => {
+                return self.may_subscribe(identity, channel, None);
+            }
+            ChannelPattern::Namespace(name) => matches!(self.of(name).subscribe, Rule::Open),
+            // Declared namespaces are never open, so "all" is only where none is declared.
+            ChannelPattern::All => {
+                self.rules.is_empty() && matches!(self.other.subscribe, Rule::Open)
+            }
+        };
+        if allowed || identity.is_service() {
+            return Ok(());
+        }
+        Err(Error::denied(format!(
+            "may not subscribe to {pattern}: only services may"
+        )))
+    }
+
+    fn of(&self, namespace: &str) -> &Rules {
+        self.rules.get(namespace).unwrap_or(&self.other)
+    }
+}
+
+fn compile(namespace: &str, rule: &'static str, source: Option<&str>) -> Result<Rule, RuleError> {
+    let Some(source) = source else {
+        return Ok(Rule::Closed);
+    };
+    Expression::compile(source, &VARIABLES)
+        .map(Rule::When)
+        .map_err(|error| RuleError {
+            namespace: namespace.to_owned(),
+            rule,
+            message: error.description().to_owned(),
+        })
+}
+
+impl Rule {
+    fn allows(
+        &self,
+        identity: &Identity,
+        channel: &ChannelName,
+        client: Option<ConnectionId>,
+    ) -> bool {
+        match self {
+            Rule::Closed => false,
+            Rule::Open => true,
+            Rule::When(expression) => {
+                let request = Request {
+                    identity,
+                    channel,
+                    client,
+                    claims: OnceLock::new(),
+                };
+                expression.evaluate(&request).unwrap_or_else(|fault| {
+                    tracing::debug!(%channel, %fault, "a rule gave no answer, which means no");
+                    false
+                })
+            }
+        }
+    }
+}
+
+/// What a rule sees. Claims are parsed only where a rule asks for them.
+struct Request<'a> {
+    identity: &'a Identity,
+    channel: &'a ChannelName,
+    client: Option<ConnectionId>,
+    claims: OnceLock<Box<dyn Val>>,
+}
+
+impl Variables for Request<'_> {
+    fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
+        Some(match name {
+            "user" => expression::text(self.identity.user().map_or("", |user| user)),
+            "roles" => expression::texts(self.identity.roles().iter().map(Arc::as_ref)),
+            "claims" => {
+                let claims = self.claims.get_or_init(|| {
+                    match serde_json::from_str(self.identity.claims()) {
+                        Ok(claims) => expression::json(claims),
+                        Err(_) => expression::json_null(),
+                    }
+                });
+                CowVal::Borrowed(claims.as_ref())
+            }
+            "client" => {
+                let client = self.client.map(|id| id.to_string()).unwrap_or_default();
+                CowVal::Owned(expression::json(client.into()))
+            }
+            "id" => expression::text(self.channel.id()),
+            "channel" => expression::text(self.channel.as_str()),
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! Tokens that were taken back before they expire.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::{Fingerprint, Identity};
+use crate::error::{Error, Result};
+use crate::event::Timestamp;
+
+/// What is taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Revoke {
+    /// One token.
+    Token(Fingerprint),
+    /// Every token of a user that was issued before then, or that doesn't say when it was issued.
+    User {
+        /// The user's name.
+        user: Arc<str>,
+        /// Tokens issued (`iat`) from then on are good.
+        issued_before: Timestamp,
+    },
+}
+
+/// The tokens that are taken back, each until it would have expired anyway.
+#[derive(Default)]
+pub(super) struct Revocations {
+    /// Spares everybody the lock as long as nothing is revoked.
+    any: AtomicBool,
+    lists: RwLock<Lists>,
+}
+
+#[derive(Default)]
+struct Lists {
+    tokens: HashMap<Fingerprint, Timestamp>,
+    users: HashMap<Arc<str>, UserEntry>,
+}
+
+struct UserEntry {
+    issued_before: Timestamp,
+    until: Timestamp,
+}
+
+impl Revocations {
+    /// The most entries of each kind.
+    pub(super) const MAX: usize = 10_000;
+
+    /// Adds an entry that may be forgotten after `until`.
+    pub(super) fn add(&self, what: Revoke, until: Timestamp, now: Timestamp) -> Result<()> {
+        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        if lists.tokens.len().max(lists.users.len()) >= Self::MAX {
+            lists.tokens.retain(|_, end| *end > now);
+            lists.users.retain(|_, entry| entry.until > now);
+        }
+        let full = || Error::exhausted("at most 10000 revocations are kept");
+        match what {
+            Revoke::Token(token) => {
+                if lists.tokens.len() >= Self::MAX && !lists.tokens.contains_key(&token) {
+                    return Err(full());
+                }
+                let end = lists.tokens.entry(token).or_insert(until);
+                *end = until.max(*end);
+            }
+            Revoke::User {
+                user,
+                issued_before,
+            } => {
+                if lists.users.len() >= Self::MAX && !lists.users.contains_key(&user) {
+                    return Err(full());
+                }
+                let entry = lists.users.entry(user).or_insert(UserEntry {
+                    issued_before,
+                    until,
+                });
+                entry.issued_before = issued_before.max(entry.issued_before);
+                entry.until = until.max(entry.until);
+            }
+        }
+        self.any.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// True if the identity's token was taken back.
+    pub(super) fn covers(&self, identity: &Identity, now: Timestamp) -> bool {
+        if !self.any.load(Ordering::Acquire) {
+            return false;
+        }
+        let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
+        let token = identity
+            .fingerprint
+            .and_then(|token| lists.tokens.get(&token))
+            .is_some_and(|end| *end > now);
+        token
+            || identity
+                .user
+                .as_ref()
+                .and_then(|user| lists.users.get(user))
+                .is_some_and(|entry| {
+                    entry.until > now
+                        && identity
+                            .issued_at
+                            .is_none_or(|issued| issued < entry.issued_before)
+                })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: i64) -> Timestamp {
+        Timestamp::from_micros(micros)
+    }
+
+    fn issued(user: &str, micros: Option<i64>) -> Identity {
+        Identity {
+            user: Some(Arc::from(user)),
+            issued_at: micros.map(at),
+            fingerprint: Some(Fingerprint::of(user)),
+            ..Identity::anonymous()
+        }
+    }
+
+    #[test]
+    fn a_revoked_token_is_covered_until_it_would_have_expired() {
+        let revocations = Revocations::default();
+        revocations
+            .add(Revoke::Token(Fingerprint::of("ann")), at(100), at(0))
+            .unwrap();
+        assert!(revocations.covers(&issued("ann", None), at(99)));
+        assert!(!revocations.covers(&issued("ann", None), at(100)));
+        assert!(!revocations.covers(&issued("bob", None), at(0)));
+    }
+
+    #[test]
+    fn a_user_s_older_tokens_are_covered_and_newer_ones_are_not() {
+        let revocations = Revocations::default();
+        let what = Revoke::User {
+            user: Arc::from("ann"),
+            issued_before: at(50),
+        };
+        revocations.add(what, at(100), at(0)).unwrap();
+        assert!(revocations.covers(&issued("ann", Some(49)), at(60)));
+        assert!(!revocations.covers(&issued("ann", Some(50)), at(60)));
+        assert!(revocations.covers(&issued("ann", None), at(60)));
+        assert!(!revocations.covers(&issued("bob", Some(1)), at(60)));
+    }
+
+    #[test]
+    fn the_list_is_bounded_and_forgets_what_is_over() {
+        let revocations = Revocations::default();
+        for n in 0..Revocations::MAX {
+            let token = Fingerprint::of(&n.to_string());
+            revocations
+                .add(Revoke::Token(token), at(100), at(0))
+                .unwrap();
+        }
+        let one_more = Revoke::Token(Fingerprint::of("one more"));
+        let error = revocations
+            .add(one_more.clone(), at(100), at(99))
+            .unwrap_err();
+        assert_eq!(error.code(), crate::error::Code::ResourceExhausted);
+        revocations.add(one_more, at(200), at(100)).unwrap();
+    }
+}

@@ -1,0 +1,62 @@
+//! What the verifier needs to know.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Secret;
+
+/// Where keys come from and what a token must say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifierSettings {
+    /// The shared secret of HS256, HS384 and HS512.
+    pub hs256_secret: Option<Secret>,
+    /// A PEM file with one RSA, EC (P-256 or P-384) or Ed25519 public key.
+    pub public_key_file: Option<PathBuf>,
+    /// A file with a JWK set (RFC 7517).
+    pub jwks_file: Option<PathBuf>,
+    /// Where to fetch a JWK set: `https`, or `http` on loopback.
+    pub jwks_url: Option<String>,
+    /// The algorithms that are allowed, of those in RFC 7518 §3.1 (but ES512) and `EdDSA`.
+    pub algorithms: Vec<String>,
+    /// What `iss` must be.
+    pub issuer: Option<String>,
+    /// What `aud` must be or hold.
+    pub audience: Option<String>,
+    /// How far clocks may differ.
+    pub leeway: Duration,
+    /// The claim with the user's name, such as `sub`: a name or a dotted path.
+    pub user_claim: String,
+    /// The claim with the roles, such as `roles` or `realm_access.roles`.
+    pub roles_claim: String,
+    /// The claim with the channels that the token itself opens.
+    pub channels_claim: String,
+}
+
+impl Default for VerifierSettings {
+    fn default() -> Self {
+        VerifierSettings {
+            hs256_secret: None,
+            public_key_file: None,
+            jwks_file: None,
+            jwks_url: None,
+            algorithms: vec![String::from("HS256")],
+            issuer: None,
+            audience: None,
+            leeway: Duration::from_secs(5),
+            user_claim: String::from("sub"),
+            roles_claim: String::from("roles"),
+            channels_claim: String::from("channels"),
+        }
+    }
+}
+
+impl VerifierSettings {
+    /// True if there is any key at all.
+    #[must_use]
+    pub fn has_key(&self) -> bool {
+        self.hs256_secret.is_some()
+            || self.public_key_file.is_some()
+            || self.jwks_file.is_some()
+            || self.jwks_url.is_some()
+    }
+}

@@ -1,0 +1,344 @@
+//! Making an identity of a token.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use jsonwebtoken::Algorithm;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use tokio::time::Instant;
+
+use super::cache::Cache;
+use super::claims::Expectations;
+use super::jwks::Source;
+use super::keys::{self, Check, Key};
+use super::revocation::Revocations;
+use super::{AuthFailure, Fingerprint, Identity, Revoke, VerifierSettings};
+use crate::error::{Error, Result};
+use crate::event::Timestamp;
+use crate::promise::Promise;
+
+/// The longest token, in bytes.
+pub const MAX_TOKEN: usize = 8192;
+/// The shortest time between two fetches of the keys, however many unknown keys are named.
+const FETCH_PAUSE: Duration = Duration::from_secs(10);
+/// How often the keys are fetched anew.
+const REFRESH: Duration = Duration::from_mins(5);
+
+/// Verifies tokens: JSON Web Tokens (RFC 7519) with a signature, held to RFC 8725.
+///
+/// `exp` is always required. Verified tokens are remembered until they expire or the keys change,
+/// so that a token that comes with every call costs one hash.
+pub struct Verifier {
+    state: ArcSwap<State>,
+    cache: Cache,
+    revocations: Revocations,
+    /// Held by whoever fetches keys: there is one fetch at a time.
+    fetching: tokio::sync::Mutex<()>,
+    last_fetch: Mutex<Option<Instant>>,
+    /// Held by whoever replaces the state.
+    replacing: Mutex<()>,
+    on_failure: Box<dyn Fn(AuthFailure) + Send + Sync>,
+}
+
+/// All that a reload replaces at once.
+#[derive(Clone)]
+struct State {
+    algorithms: Vec<Algorithm>,
+    expectations: Expectations,
+    /// From the settings and their files.
+    keys: Vec<Key>,
+    source: Option<Source>,
+    /// What was fetched last, and its keys.
+    fetched: Option<Bytes>,
+    fetched_keys: Vec<Key>,
+    /// Grows with each change, so that nothing verified before counts after it.
+    generation: u64,
+}
+
+/// A token in its parts (RFC 7515 §7.1).
+struct Parts<'a> {
+    message: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+    algorithm: Algorithm,
+    key_id: Option<String>,
+}
+
+/// What of a token's header matters. A member that stands twice is an error.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    crit: Option<IgnoredAny>,
+}
+
+impl Verifier {
+    /// Loads the keys that are in the settings or in files; those behind a URL come with the
+    /// first token, or with [`Verifier::keep_fresh`]. `on_failure` is told of every refused token.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the setting that is wrong.
+    pub fn new(
+        settings: &VerifierSettings,
+        on_failure: impl Fn(AuthFailure) + Send + Sync + 'static,
+    ) -> Result<Arc<Self>> {
+        Ok(Arc::new(Verifier {
+            state: ArcSwap::from_pointee(State::load(settings)?),
+            cache: Cache::new(),
+            revocations: Revocations::default(),
+            fetching: tokio::sync::Mutex::new(()),
+            last_fetch: Mutex::new(None),
+            replacing: Mutex::new(()),
+            on_failure: Box::new(on_failure),
+        }))
+    }
+
+    /// The identity of a token: at once, but where its key must first be fetched.
+    ///
+    /// # Errors
+    /// `unauthenticated`; the reason goes to `on_failure`.
+    pub fn verify(self: &Arc<Self>, token: &str) -> Promise<Arc<Identity>> {
+        match self.check(token) {
+            Err(AuthFailure::UnknownKey) if self.may_fetch() => {
+                let (this, token) = (Arc::clone(self), Box::<str>::from(token));
+                Promise::later(async move {
+                    this.refresh().await;
+                    this.check(&token).map_err(|failure| this.refuse(failure))
+                })
+            }
+            answer => Promise::Ready(answer.map_err(|failure| self.refuse(failure))),
+        }
+    }
+
+    /// The reason why a token that came from outside is not there, reported as the others are.
+    #[must_use]
+    pub fn missing(&self) -> Error {
+        self.refuse(AuthFailure::Missing)
+    }
+
+    /// True if an identity that was verified earlier is still good: neither expired nor revoked.
+    #[must_use]
+    pub fn is_current(&self, identity: &Identity) -> bool {
+        let now = Timestamp::now();
+        identity.valid_until().is_none_or(|end| now < end)
+            && !self.revocations.covers(identity, now)
+    }
+
+    /// Replaces keys and expectations. Keys fetched from the same URL stay.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the setting that is wrong; then everything stays as it is.
+    pub fn reload(&self, settings: &VerifierSettings) -> Result<()> {
+        let mut new = State::load(settings)?;
+        self.replace(|old| {
+            if let (Some(was), Some(is)) = (&old.source, &new.source)
+                && was.is_same(is)
+            {
+                new.fetched.clone_from(&old.fetched);
+                new.fetched_keys.clone_from(&old.fetched_keys);
+            }
+            Some(new)
+        });
+        Ok(())
+    }
+
+    /// Takes a token, or a user's tokens, back. The entry is kept until `until`: say, until the
+    /// token expires.
+    ///
+    /// # Errors
+    /// `resource_exhausted` where 10000 entries are kept already.
+    pub fn revoke(&self, what: Revoke, until: Timestamp) -> Result<()> {
+        self.revocations.add(what, until, Timestamp::now())
+    }
+
+    /// Fetches the keys now and then every five minutes, for as long as it is polled. Where a
+    /// fetch fails, the keys that are there stay.
+    pub async fn keep_fresh(self: Arc<Self>) {
+        loop {
+            if self.state.load().source.is_some() {
+                self.refresh().await;
+            }
+            tokio::time::sleep(REFRESH).await;
+        }
+    }
+
+    fn refuse(&self, failure: AuthFailure) -> Error {
+        (self.on_failure)(failure);
+        failure.into()
+    }
+
+    fn check(&self, token: &str) -> Result<Arc<Identity>, AuthFailure> {
+        if token.is_empty() {
+            return Err(AuthFailure::Missing);
+        }
+        if token.len() > MAX_TOKEN {
+            return Err(AuthFailure::Malformed);
+        }
+        let (state, now, fingerprint) =
+            (self.state.load(), Timestamp::now(), Fingerprint::of(token));
+        let identity = match self.cache.get(fingerprint, state.generation, now) {
+            Some(identity) => identity,
+            None => {
+                let identity = Arc::new(state.verify(token, fingerprint, now)?);
+                self.cache
+                    .put(fingerprint, state.generation, &identity, now);
+                identity
+            }
+        };
+        if self.revocations.covers(&identity, now) {
+            return Err(AuthFailure::Revoked);
+        }
+        Ok(identity)
+    }
+
+    /// True if the keys can be fetched, and weren't just now, or are being fetched.
+    fn may_fetch(&self) -> bool {
+        self.state.load().source.is_some() && (self.is_due() || self.fetching.try_lock().is_err())
+    }
+
+    fn is_due(&self) -> bool {
+        let last = *self
+            .last_fetch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        last.is_none_or(|last| last.elapsed() >= FETCH_PAUSE)
+    }
+
+    /// Fetches the keys, or waits for the fetch that is under way.
+    async fn refresh(&self) {
+        let _only_one = self.fetching.lock().await;
+        let Some(source) = self.state.load().source.clone() else {
+            return;
+        };
+        if !self.is_due() {
+            return;
+        }
+        *self
+            .last_fetch
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        let fetched = match source.fetch().await {
+            Ok(fetched) => fetched,
+            Err(reason) => {
+                tracing::warn!(%reason, "the JWK set could not be fetched; the known keys stay");
+                return;
+            }
+        };
+        match keys::from_jwks(&fetched) {
+            Ok(keys) => self.adopt(&source, fetched, keys),
+            Err(reason) => {
+                tracing::warn!(%reason, "the JWK set is not valid; the known keys stay");
+            }
+        }
+    }
+
+    fn adopt(&self, source: &Source, fetched: Bytes, keys: Vec<Key>) {
+        self.replace(|old| {
+            let same_source = old.source.as_ref().is_some_and(|now| now.is_same(source));
+            if !same_source || old.fetched.as_ref() == Some(&fetched) {
+                return None;
+            }
+            Some(State {
+                fetched: Some(fetched),
+                fetched_keys: keys,
+                ..old.clone()
+            })
+        });
+    }
+
+    /// Puts a new state in the old one's place, and forgets what was verified with the old one.
+    fn replace(&self, next: impl FnOnce(&State) -> Option<State>) {
+        let _only_one = self
+            .replacing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let old = self.state.load_full();
+        if let Some(mut new) = next(&old) {
+            new.generation = old.generation.wrapping_add(1);
+            self.state.store(Arc::new(new));
+            self.cache.clear();
+        }
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn load(settings: &VerifierSettings) -> Result<Self> {
+        let algorithms = keys::algorithms(&settings.algorithms)?;
+        Ok(State {
+            keys: keys::load(settings, &algorithms)?,
+            expectations: Expectations::new(settings),
+            source: settings.jwks_url.as_deref().map(Source::new).transpose()?,
+            algorithms,
+            fetched: None,
+            fetched_keys: Vec::new(),
+            generation: 0,
+        })
+    }
+
+    fn verify(
+        &self,
+        token: &str,
+        fingerprint: Fingerprint,
+        now: Timestamp,
+    ) -> Result<Identity, AuthFailure> {
+        let parts = self.take_apart(token)?;
+        let keys = self.keys.iter().chain(&self.fetched_keys);
+        let key_id = parts.key_id.as_deref();
+        match keys::check(
+            keys,
+            parts.algorithm,
+            key_id,
+            parts.message,
+            parts.signature,
+        ) {
+            Check::Good => {}
+            Check::Bad => return Err(AuthFailure::Signature),
+            Check::Unknown => return Err(AuthFailure::UnknownKey),
+        }
+        let payload = URL_SAFE_NO_PAD
+            .decode(parts.payload)
+            .map_err(|_| AuthFailure::Malformed)?;
+        self.expectations.identity(&payload, fingerprint, now)
+    }
+
+    fn take_apart<'a>(&self, token: &'a str) -> Result<Parts<'a>, AuthFailure> {
+        let malformed = AuthFailure::Malformed;
+        let (message, signature) = token.rsplit_once('.').ok_or(malformed)?;
+        let (header, payload) = message.split_once('.').ok_or(malformed)?;
+        if payload.contains('.') {
+            return Err(malformed);
+        }
+        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| malformed)?;
+        let header: Header = serde_json::from_slice(&header).map_err(|_| malformed)?;
+        // Extensions that must be understood (RFC 7515 §4.1.11): none is.
+        if header.crit.is_some() {
+            return Err(malformed);
+        }
+        let algorithm = header.alg.parse().map_err(|_| AuthFailure::Algorithm)?;
+        if !self.algorithms.contains(&algorithm) {
+            return Err(AuthFailure::Algorithm);
+        }
+        Ok(Parts {
+            message,
+            payload,
+            signature,
+            algorithm,
+            key_id: header.kid,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

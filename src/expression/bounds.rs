@@ -1,0 +1,276 @@
+//! What an expression may cost: checked on its tree, once, when it is compiled.
+
+use std::mem::take;
+
+use cel::common::ast::{
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedEntryExpr, IdedExpr, LiteralValue,
+};
+
+use super::values::Pattern;
+use super::{Error, MATCHES, Result};
+
+/// The deepest nesting, in brackets and in the tree.
+pub(super) const MAX_DEPTH: u16 = 32;
+/// The most nodes of a tree, macros expanded.
+const MAX_NODES: usize = 512;
+/// The most additions: each may copy what it adds.
+const MAX_ADDITIONS: usize = 4;
+/// The most comprehensions.
+const MAX_COMPREHENSIONS: usize = 4;
+
+/// The names of types, as in `type(data.n) == int`.
+const TYPES: [&str; 9] = [
+    "bool",
+    "int",
+    "uint",
+    "double",
+    "string",
+    "bytes",
+    "list",
+    "map",
+    "null_type",
+];
+
+/// Everything that may be called by name; operators have names that no identifier can be.
+const FUNCTIONS: [&str; 12] = [
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "type",
+    "int",
+    "uint",
+    "double",
+    "string",
+    "bytes",
+    "bool",
+];
+
+/// Checks a tree, and takes its regular expressions out of it.
+pub(super) fn check(root: &mut IdedExpr, known: &[&str], large: &[&str]) -> Result<Vec<Pattern>> {
+    let mut walk = Walk {
+        known,
+        large,
+        loop_variable: None,
+        nodes: 0,
+        additions: 0,
+        comprehensions: 0,
+        patterns: Vec::new(),
+    };
+    walk.node(root, 0)?;
+    Ok(walk.patterns)
+}
+
+struct Walk<'a> {
+    known: &'a [&'a str],
+    large: &'a [&'a str],
+    /// The variable of the comprehension whose body this is.
+    loop_variable: Option<String>,
+    nodes: usize,
+    additions: usize,
+    comprehensions: usize,
+    patterns: Vec<Pattern>,
+}
+
+impl Walk<'_> {
+    fn node(&mut self, node: &mut IdedExpr, depth: u16) -> Result<()> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES || depth > MAX_DEPTH {
+            return Err(Error::invalid("the expression is too complex"));
+        }
+        match &mut node.expr {
+            Expr::Literal(_) => Ok(()),
+            Expr::Ident(name) => self.identifier(name),
+            Expr::Select(select) => self.node(&mut select.operand, depth + 1),
+            Expr::Call(call) => self.call(call, depth),
+            Expr::Comprehension(comprehension) => self.comprehension(comprehension, depth),
+            Expr::List(list) => list
+                .elements
+                .iter_mut()
+                .try_for_each(|e| self.element(e, depth)),
+            Expr::Map(map) => map
+                .entries
+                .iter_mut()
+                .try_for_each(|e| self.entry(e, depth)),
+            Expr::Struct(made) => Err(Error::invalid(format!("unknown type: {}", made.type_name))),
+            Expr::Unspecified => Err(Error::invalid("not valid CEL")),
+        }
+    }
+
+    fn identifier(&self, name: &str) -> Result<()> {
+        let name = name.strip_prefix('.').unwrap_or(name);
+        if self.loop_variable.as_deref() == Some(name) || TYPES.contains(&name) {
+            return Ok(());
+        }
+        if !self.known.contains(&name) {
+            let mut known = self.known.to_vec();
+            known.sort_unstable();
+            let known = known.join(", ");
+            return Err(Error::invalid(format!(
+                "unknown name: {name}; known are {known}"
+            )));
+        }
+        if self.loop_variable.is_some() && self.large.contains(&name) {
+            return Err(Error::invalid(format!(
+                "{name} can't be used for each element of a list"
+            )));
+        }
+        Ok(())
+    }
+
+    fn call(&mut self, call: &mut CallExpr, depth: u16) -> Result<()> {
+        let is_name = call
+            .func_name
+            .starts_with(|c: char| c.is_ascii_alphabetic());
+        if is_name && !FUNCTIONS.contains(&call.func_name.as_str()) {
+            let name = &call.func_name;
+            return Err(Error::invalid(format!(
+                "unknown function, or wrong number of arguments: {name}"
+            )));
+        }
+        if call.func_name == "matches" {
+            self.pattern(call)?;
+        }
+        if call.func_name == "_+_" {
+            self.additions += 1;
+            if self.additions > MAX_ADDITIONS {
+                return Err(Error::invalid("expected at most 4 additions"));
+            }
+        }
+        if let Some(target) = &mut call.target {
+            self.node(target, depth + 1)?;
+        }
+        call.args
+            .iter_mut()
+            .try_for_each(|argument| self.argument(argument, depth + 1))
+    }
+
+    /// A compiled pattern's name is the one identifier that no source can hold.
+    fn argument(&mut self, argument: &mut IdedExpr, depth: u16) -> Result<()> {
+        match &argument.expr {
+            Expr::Ident(name) if name.starts_with(Pattern::PREFIX) => Ok(()),
+            _ => self.node(argument, depth),
+        }
+    }
+
+    /// Makes `subject.matches("pattern")` a call with the compiled pattern.
+    fn pattern(&mut self, call: &mut CallExpr) -> Result<()> {
+        let mut arguments = take(&mut call.args);
+        if let Some(target) = call.target.take() {
+            arguments.insert(0, *target);
+        }
+        let [_, pattern] = arguments.as_mut_slice() else {
+            return Err(Error::invalid(
+                "expected text.matches(\"regular expression\")",
+            ));
+        };
+        let Expr::Literal(LiteralValue::String(source)) = &pattern.expr else {
+            return Err(Error::invalid(
+                "expected the regular expression of matches as a literal",
+            ));
+        };
+        let compiled = Pattern::new(source.inner()).map_err(Error::invalid)?;
+        pattern.expr = Expr::Ident(format!("{}{}", Pattern::PREFIX, self.patterns.len()));
+        self.patterns.push(compiled);
+        call.func_name = String::from(MATCHES);
+        call.args = arguments;
+        Ok(())
+    }
+
+    fn comprehension(&mut self, made: &mut ComprehensionExpr, depth: u16) -> Result<()> {
+        self.comprehensions += 1;
+        if self.loop_variable.is_some() || has_comprehension(&made.iter_range) {
+            return Err(Error::invalid("expected no comprehension inside another"));
+        }
+        if self.comprehensions > MAX_COMPREHENSIONS {
+            return Err(Error::invalid("expected at most 4 comprehensions"));
+        }
+        self.node(&mut made.iter_range, depth + 1)?;
+        self.loop_variable = Some(made.iter_var.clone());
+        let body = self.body(made, depth + 1);
+        self.loop_variable = None;
+        body
+    }
+
+    /// The macros write the body, so their accumulator is in it.
+    fn body(&mut self, made: &mut ComprehensionExpr, depth: u16) -> Result<()> {
+        let step = take(&mut made.loop_step);
+        let mut step = step;
+        let checked = self.step(&mut step, &made.accu_var, depth);
+        made.loop_step = step;
+        checked
+    }
+
+    /// Looks for what the user wrote in a step such as `@result && (…)` or `@result + [(…)]`.
+    fn step(&mut self, node: &mut IdedExpr, accumulator: &str, depth: u16) -> Result<()> {
+        match &mut node.expr {
+            Expr::Ident(name) if name == accumulator => Ok(()),
+            Expr::Call(call) if call.args.iter().any(|a| is_accumulator(a, accumulator)) => {
+                // The macro's own call: its list literal is how it appends, not a copy of data.
+                call.args.iter_mut().try_for_each(|a| match &mut a.expr {
+                    Expr::List(list) => list
+                        .elements
+                        .iter_mut()
+                        .try_for_each(|e| self.node(e, depth + 1)),
+                    _ => self.step(a, accumulator, depth + 1),
+                })
+            }
+            _ => self.node(node, depth),
+        }
+    }
+
+    fn entry(&mut self, entry: &mut IdedEntryExpr, depth: u16) -> Result<()> {
+        match &mut entry.expr {
+            EntryExpr::MapEntry(entry) => {
+                self.element(&mut entry.key, depth)?;
+                self.element(&mut entry.value, depth)
+            }
+            EntryExpr::StructField(field) => self.element(&mut field.value, depth),
+        }
+    }
+
+    /// Literals copy their elements, so these are constants or small variables.
+    fn element(&mut self, element: &mut IdedExpr, depth: u16) -> Result<()> {
+        let small = match &element.expr {
+            Expr::Literal(_) | Expr::List(_) | Expr::Map(_) => true,
+            Expr::Ident(name) => {
+                !self.large.contains(&name.as_str()) && self.loop_variable.as_ref() != Some(name)
+            }
+            // A negative number.
+            Expr::Call(call) => {
+                call.func_name == "-_"
+                    && call.args.iter().all(|a| matches!(a.expr, Expr::Literal(_)))
+            }
+            Expr::Select(_) | Expr::Comprehension(_) | Expr::Struct(_) | Expr::Unspecified => false,
+        };
+        if !small {
+            return Err(Error::invalid(
+                "expected only constants in a list or map literal",
+            ));
+        }
+        self.node(element, depth + 1)
+    }
+}
+
+fn is_accumulator(node: &IdedExpr, accumulator: &str) -> bool {
+    matches!(&node.expr, Expr::Ident(name) if name == accumulator)
+}
+
+/// True if what a comprehension goes through is itself made by one.
+fn has_comprehension(node: &IdedExpr) -> bool {
+    match &node.expr {
+        Expr::Comprehension(_) => true,
+        Expr::Select(select) => has_comprehension(&select.operand),
+        Expr::Call(call) => {
+            call.target.iter().any(|t| has_comprehension(t))
+                || call.args.iter().any(has_comprehension)
+        }
+        Expr::List(_)
+        | Expr::Map(_)
+        | Expr::Struct(_)
+        | Expr::Literal(_)
+        | Expr::Ident(_)
+        | Expr::Unspecified => false,
+    }
+}
