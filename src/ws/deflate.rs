@@ -1,1 +1,156 @@
-//! deflate.
+//! permessage-deflate (RFC 7692), always without context takeover: every message stands alone, so
+//! one compressed frame serves every subscriber and no connection keeps a compressor. One
+//! [`Inflater`] and one [`Deflater`] serve all connections of a thread.
+
+use bytes::Bytes;
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+
+use crate::ws::frame::{Opcode, Violation, frame};
+
+/// What ends every flushed block and is left out on the wire (RFC 7692 §7.2.1).
+const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
+
+/// The largest window, as a power of two.
+const MAX_WINDOW_BITS: u8 = 15;
+
+/// The smallest window that zlib makes raw streams for, as a power of two.
+pub(super) const MIN_WINDOW_BITS: u8 = 9;
+
+/// A compressor's output buffer is given back after a message that made it larger than this.
+const KEPT_BYTES: usize = 256 * 1024;
+
+/// What was agreed with one client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DeflateParams {
+    /// The largest window that the client can inflate, as a power of two: 9 to 15.
+    pub server_window_bits: u8,
+}
+
+impl DeflateParams {
+    /// The window to compress a payload with, for [`Deflater::compress`]. A payload that fits into
+    /// the client's window never looks back further than that, so it gets the same frame as
+    /// everyone else's; use the answer as the key where compressed frames are shared.
+    #[must_use]
+    pub fn window_for(self, payload: usize) -> u8 {
+        if payload <= 1 << self.server_window_bits {
+            MAX_WINDOW_BITS
+        } else {
+            self.server_window_bits
+        }
+    }
+}
+
+/// Inflates messages, one after the other, of any number of connections. About 50 KiB.
+#[derive(Debug)]
+pub struct Inflater {
+    stream: Decompress,
+}
+
+impl Default for Inflater {
+    fn default() -> Self {
+        Inflater::new()
+    }
+}
+
+impl Inflater {
+    /// An inflater with the largest window, which reads what any smaller one wrote.
+    #[must_use]
+    pub fn new() -> Self {
+        Inflater {
+            stream: Decompress::new(false),
+        }
+    }
+
+    /// Inflates one message's payload (RFC 7692 §7.2.2). Memory stays within about twice `limit`
+    /// however much the payload would inflate to.
+    ///
+    /// # Errors
+    /// Too big where the message is over `limit` bytes; damaged where it is no deflate stream.
+    pub fn inflate(&mut self, payload: &[u8], limit: usize) -> Result<Vec<u8>, Violation> {
+        self.stream.reset(false);
+        let mut out = Vec::new();
+        self.feed(payload, &mut out, limit)?;
+        self.feed(&TAIL, &mut out, limit)?;
+        Ok(out)
+    }
+
+    fn feed(&mut self, mut input: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Violation> {
+        loop {
+            if out.len() == out.capacity() {
+                let room = out.len().max(input.len().saturating_mul(4)).max(256);
+                // One byte over the limit is enough to see that it is passed.
+                out.reserve_exact(
+                    room.min(limit.saturating_add(1).saturating_sub(out.len()))
+                        .max(1),
+                );
+            }
+            let before = self.stream.total_in();
+            let status = self
+                .stream
+                .decompress_vec(input, out, FlushDecompress::Sync)
+                .map_err(|_| Violation::NOT_DEFLATE)?;
+            if out.len() > limit {
+                return Err(Violation::TOO_BIG);
+            }
+            let taken = usize::try_from(self.stream.total_in() - before).unwrap_or(usize::MAX);
+            input = input.get(taken..).unwrap_or_default();
+            match status {
+                // A final block: what follows is a stream of its own (RFC 7692 §7.2.3.4).
+                Status::StreamEnd => self.stream.reset(false),
+                // With room left, everything that could be read has been.
+                Status::Ok | Status::BufError if out.len() < out.capacity() && input.is_empty() => {
+                    return Ok(());
+                }
+                Status::BufError if out.len() < out.capacity() => {
+                    return Err(Violation::NOT_DEFLATE);
+                }
+                Status::Ok | Status::BufError => {}
+            }
+            if input.is_empty() && status == Status::StreamEnd {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Compresses messages, one after the other, for any number of connections. About 300 KiB per
+/// window size that was really asked for.
+#[derive(Debug, Default)]
+pub struct Deflater {
+    /// By window bits, from [`MIN_WINDOW_BITS`] to [`MAX_WINDOW_BITS`].
+    streams: [Option<Compress>; 7],
+    scratch: Vec<u8>,
+}
+
+impl Deflater {
+    /// A compressor that owns nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Deflater::default()
+    }
+
+    /// A whole compressed server frame of this opcode (text or binary), in one exact allocation.
+    /// `None` where compressing saves nothing: send the plain frame. `window_bits` comes from
+    /// [`DeflateParams::window_for`].
+    pub fn compress(&mut self, opcode: Opcode, payload: &[u8], window_bits: u8) -> Option<Bytes> {
+        let index = usize::from(window_bits.checked_sub(MIN_WINDOW_BITS)?);
+        let stream = self.streams.get_mut(index)?.get_or_insert_with(|| {
+            Compress::new_with_window_bits(Compression::default(), false, window_bits)
+        });
+        stream.reset();
+        self.scratch.clear();
+        // Whatever does not fit here would not be smaller than the payload.
+        self.scratch.reserve_exact(payload.len() + TAIL.len());
+        let flushed = stream.compress_vec(payload, &mut self.scratch, FlushCompress::Sync);
+        let framed = self
+            .scratch
+            .strip_suffix(&TAIL)
+            .filter(|short| flushed.is_ok() && short.len() < payload.len())
+            .filter(|_| usize::try_from(stream.total_in()) == Ok(payload.len()))
+            .map(|short| frame(opcode, true, short));
+        if self.scratch.capacity() > KEPT_BYTES {
+            self.scratch = Vec::new();
+        }
+        framed
+    }
+}

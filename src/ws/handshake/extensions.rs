@@ -1,0 +1,110 @@
+//! Which offer of permessage-deflate is accepted (RFC 7692 §5 and §7.1).
+
+use std::fmt::Write as _;
+
+use http::header::{GetAll, HeaderValue};
+
+use crate::ws::deflate::{DeflateParams, MIN_WINDOW_BITS};
+
+/// The first acceptable offer and its answer. Both sides go without context takeover, so that one
+/// compressed frame serves everyone and no connection keeps an inflater (RFC 7692 §7.1.1 lets the
+/// server ask for it unoffered).
+pub(super) fn accept(lines: &GetAll<'_, HeaderValue>) -> Option<(DeflateParams, HeaderValue)> {
+    let lines = lines.iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| split(line, ',')).find_map(accept_one)
+}
+
+fn accept_one(offer: &str) -> Option<(DeflateParams, HeaderValue)> {
+    let mut parts = split(offer, ';');
+    if !parts.next()?.eq_ignore_ascii_case("permessage-deflate") {
+        return None;
+    }
+    let offered = Offered::read(parts)?;
+    let mut answer =
+        "permessage-deflate; server_no_context_takeover; client_no_context_takeover".to_owned();
+    if let Some(bits) = offered.server_max_window_bits {
+        write!(answer, "; server_max_window_bits={bits}").ok()?;
+    }
+    let params = DeflateParams {
+        server_window_bits: offered.server_max_window_bits.unwrap_or(15),
+    };
+    Some((params, HeaderValue::try_from(answer).ok()?))
+}
+
+/// The parameters of one offer; each may stand there once.
+#[derive(Default)]
+struct Offered {
+    server_no_context_takeover: bool,
+    client_no_context_takeover: bool,
+    server_max_window_bits: Option<u8>,
+    client_max_window_bits: bool,
+}
+
+impl Offered {
+    /// `None` for any parameter that is unknown, repeated or has a wrong value: then the whole
+    /// offer is declined (RFC 7692 §7.1).
+    fn read<'o>(parts: impl Iterator<Item = &'o str>) -> Option<Self> {
+        let mut offered = Offered::default();
+        for part in parts {
+            let (name, value) = match part.split_once('=') {
+                Some((name, value)) => (name.trim_ascii(), Some(unquoted(value.trim_ascii())?)),
+                None => (part, None),
+            };
+            let again = match (name, value) {
+                ("server_no_context_takeover", None) => {
+                    std::mem::replace(&mut offered.server_no_context_takeover, true)
+                }
+                ("client_no_context_takeover", None) => {
+                    std::mem::replace(&mut offered.client_no_context_takeover, true)
+                }
+                ("server_max_window_bits", Some(value)) => {
+                    let bits = window_bits(value).filter(|bits| *bits >= MIN_WINDOW_BITS)?;
+                    offered.server_max_window_bits.replace(bits).is_some()
+                }
+                // Our inflater has the largest window and takes whatever the client uses.
+                ("client_max_window_bits", value) => {
+                    if let Some(value) = value {
+                        window_bits(value)?;
+                    }
+                    std::mem::replace(&mut offered.client_max_window_bits, true)
+                }
+                _ => return None,
+            };
+            if again {
+                return None;
+            }
+        }
+        Some(offered)
+    }
+}
+
+/// 8 to 15, without leading zeros (RFC 7692 §7.1.2).
+fn window_bits(value: &str) -> Option<u8> {
+    match value {
+        "8" | "9" | "10" | "11" | "12" | "13" | "14" | "15" => value.parse().ok(),
+        _ => None,
+    }
+}
+
+/// A value without its quotation marks (RFC 6455 §9.1 allows them around a token).
+fn unquoted(value: &str) -> Option<&str> {
+    match value.strip_prefix('"') {
+        Some(rest) => rest.strip_suffix('"'),
+        None => Some(value),
+    }
+}
+
+/// Splits at a separator that does not stand between quotation marks.
+fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |letter| {
+        let was_escaped = std::mem::take(&mut escaped);
+        match letter {
+            '"' if !was_escaped => quoted = !quoted,
+            '\\' if quoted && !was_escaped => escaped = true,
+            _ => return letter == separator && !quoted,
+        }
+        false
+    })
+    .map(str::trim_ascii)
+}
