@@ -3,15 +3,18 @@
 //!
 //! `ARCHITECTURE.md` names the rooms and their order; `docs/protocol.md` is what clients see.
 
+pub mod admin;
 pub mod auth;
 pub mod broker;
 pub mod bus;
+pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod error;
 pub mod event;
 pub mod expression;
 pub mod promise;
+pub mod session;
 pub mod telemetry;
 pub mod ws;
 

@@ -88,7 +88,7 @@ pub struct Hub {
     settings: ArcSwap<Settings>,
     type_roles: ArcSwap<TypeRoles>,
     metrics: Arc<Metrics>,
-    tracing: Tracing,
+    tracing: Arc<Tracing>,
     runtime: tokio::runtime::Handle,
     tasks: TaskTracker,
     started: Instant,
@@ -108,7 +108,7 @@ impl Hub {
         settings: Settings,
         namespaces: Arc<ArcSwap<Namespaces>>,
         metrics: Arc<Metrics>,
-        tracing: Tracing,
+        tracing: Arc<Tracing>,
     ) -> io::Result<Arc<Self>> {
         let shards = shards.clamp(1, MAX_SHARDS);
         let mut polls = Vec::with_capacity(shards);
@@ -215,7 +215,7 @@ impl Hub {
 
     /// The tracer.
     #[must_use]
-    pub fn tracing(&self) -> &Tracing {
+    pub fn tracing(&self) -> &Arc<Tracing> {
         &self.tracing
     }
 

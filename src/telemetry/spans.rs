@@ -112,8 +112,7 @@ impl Tracing {
     #[must_use]
     pub fn publish(
         &self,
-        namespace: &str,
-        channel: &ChannelName,
+        channel: Option<&ChannelName>,
         event_type: &EventType,
         id: Uuid,
         parent: Option<&TraceContext>,
@@ -124,6 +123,7 @@ impl Tracing {
                 "tidings.event.type",
                 event_type.as_str().to_owned(),
             ));
+            let namespace = channel.map_or("direct", ChannelName::namespace);
             attributes.push(KeyValue::new("tidings.namespace", namespace.to_owned()));
             (format!("publish {namespace}").into(), attributes)
         })
@@ -133,7 +133,7 @@ impl Tracing {
     #[must_use]
     pub fn fanout(
         &self,
-        channel: &ChannelName,
+        channel: Option<&ChannelName>,
         id: Uuid,
         parent: Option<&TraceContext>,
     ) -> FanoutSpan {
@@ -157,7 +157,7 @@ impl Tracing {
         if fastrand::f64() >= on.delivery_spans {
             return None;
         }
-        let mut attributes = message("process", "deliver", channel, id);
+        let mut attributes = message("process", "deliver", Some(channel), id);
         attributes.push(connection_id(connection));
         let builder = on
             .tracer
@@ -321,14 +321,14 @@ impl<'a> Parent<'a> {
 fn message(
     kind: &'static str,
     name: &'static str,
-    channel: &ChannelName,
+    channel: Option<&ChannelName>,
     id: Uuid,
 ) -> Vec<KeyValue> {
     let mut attributes = operation(kind, name);
-    attributes.push(KeyValue::new(
-        "messaging.destination.name",
-        channel.as_str().to_owned(),
-    ));
+    attributes.extend(
+        channel
+            .map(|channel| KeyValue::new("messaging.destination.name", channel.as_str().to_owned())),
+    );
     attributes.push(KeyValue::new("messaging.message.id", id.to_string()));
     attributes
 }

@@ -273,8 +273,8 @@ impl Fan<'_> {
             && !connection.outbox.is_empty()
         {
             let replaced = connection.outbox.conflate(newer);
-            tell_gaps(connection, replaced, topics, "conflated", spares);
             metrics.conflated(u64::try_from(replaced.len()).unwrap_or(0));
+            tell_gaps(connection, replaced, topics, "conflated", spares);
         }
         if self.fits(connection, frame.len()) || self.fits_after_flush(connection, frame.len(), spares) {
             connection.outbox.push(frame, origin, spares);

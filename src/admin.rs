@@ -1,0 +1,192 @@
+//! What operators may ask and do: one set of use cases that gRPC and HTTP both call.
+
+use std::sync::Arc;
+
+use crate::auth::Identity;
+use crate::bus::{ConnectionFilter, ConnectionInfo, Present};
+use crate::error::{Error, Result};
+use crate::event::{ChannelName, ConnectionId, Position};
+use crate::session::Services;
+use crate::telemetry::StatsSnapshot;
+
+/// The most entries of one page.
+const MAX_PAGE: usize = 1000;
+/// Entries of a page that names no size.
+const DEFAULT_PAGE: usize = 100;
+/// The longest reason of a disconnect: what a close frame holds (RFC 6455 §5.5).
+const MAX_REASON: usize = 123;
+
+/// An operator's dealings with the server.
+#[derive(Clone)]
+pub struct Admin {
+    services: Arc<Services>,
+}
+
+/// A channel, as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelInfo {
+    /// Its name.
+    pub channel: ChannelName,
+    /// Subscriptions to it on this node.
+    pub subscribers: u64,
+    /// Its newest position; `None` where it keeps no history.
+    pub position: Option<Position>,
+}
+
+/// Whom to disconnect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// One connection.
+    Connection(ConnectionId),
+    /// All of a user's.
+    User(String),
+}
+
+impl Admin {
+    /// Only for holders of role `admin`.
+    ///
+    /// # Errors
+    /// `permission_denied` for everyone else.
+    pub fn new(services: &Arc<Services>, identity: &Identity) -> Result<Self> {
+        if identity.is_admin() {
+            Ok(Admin { services: Arc::clone(services) })
+        } else {
+            Err(Error::denied("needs role admin"))
+        }
+    }
+
+    /// The counters at this moment.
+    #[must_use]
+    pub fn stats(&self) -> StatsSnapshot {
+        self.services.metrics.snapshot()
+    }
+
+    /// A page of connections, and the token of the next; an empty token is the start or the end.
+    ///
+    /// # Errors
+    /// `invalid_argument` for the fields `page_size` and `page_token`.
+    pub async fn connections(
+        &self,
+        filter: ConnectionFilter,
+        page_size: u32,
+        page_token: &str,
+    ) -> Result<(Vec<ConnectionInfo>, String)> {
+        let size = page_size_of(page_size)?;
+        let (mut shard, mut place) = parse_token(page_token)?;
+        let hub = &self.services.hub;
+        let mut found: Vec<ConnectionInfo> = Vec::new();
+        while shard < hub.shards() {
+            let (filter, from, limit) = (filter.clone(), place, size - found.len());
+            let page = hub.ask(shard, move |shard| shard.list(&filter, from, limit)).await?;
+            found.extend(page.connections);
+            match page.next {
+                Some(next) => place = next,
+                None => (shard, place) = (shard + 1, 0),
+            }
+            if found.len() == size && shard < hub.shards() {
+                return Ok((found, format!("{shard}.{place}")));
+            }
+        }
+        Ok((found, String::new()))
+    }
+
+    /// One connection.
+    ///
+    /// # Errors
+    /// `not_found` where it has gone.
+    pub async fn connection(&self, id: ConnectionId) -> Result<ConnectionInfo> {
+        let shard = usize::from(id.shard());
+        let gone = || Error::not_found("no such connection");
+        if shard >= self.services.hub.shards() {
+            return Err(gone());
+        }
+        self.services.hub.ask(shard, move |shard| shard.look_at(id)).await?.ok_or_else(gone)
+    }
+
+    /// Ends connections; answers how many.
+    ///
+    /// # Errors
+    /// `not_found` where the one connection has gone; `invalid_argument` for the field `reason`.
+    pub async fn disconnect(&self, target: Target, reason: &str) -> Result<u64> {
+        if reason.len() > MAX_REASON {
+            return Err(Error::field("reason", "expected at most 123 bytes"));
+        }
+        let reason = if reason.is_empty() { "disconnected by an operator" } else { reason };
+        match target {
+            Target::Connection(id) => {
+                if self.services.hub.disconnect(id, reason.to_owned()).await? {
+                    Ok(1)
+                } else {
+                    Err(Error::not_found("no such connection"))
+                }
+            }
+            Target::User(user) => self.services.hub.disconnect_user(&user, reason).await,
+        }
+    }
+
+    /// A page of channels by name, and the token of the next.
+    ///
+    /// # Errors
+    /// `invalid_argument` for the fields `page_size` and `page_token`.
+    pub async fn channels(
+        &self,
+        prefix: &str,
+        page_size: u32,
+        page_token: &str,
+    ) -> Result<(Vec<ChannelInfo>, String)> {
+        let size = page_size_of(page_size)?;
+        if prefix.len() > ChannelName::MAX_LEN || page_token.len() > ChannelName::MAX_LEN {
+            return Err(Error::field("page_token", "expected the next_page_token of the page before"));
+        }
+        let followed = self.services.hub.routes().list(prefix, page_token, size + 1);
+        let kept = self.services.broker.list(prefix, page_token, size + 1).await?;
+        let mut channels: std::collections::BTreeMap<ChannelName, ChannelInfo> = followed
+            .into_iter()
+            .map(|(channel, subscribers)| {
+                (channel.clone(), ChannelInfo { channel, subscribers, position: None })
+            })
+            .collect();
+        for kept in kept {
+            let channel = kept.channel.clone();
+            let entry = channels.entry(channel.clone());
+            entry.or_insert(ChannelInfo { channel, subscribers: 0, position: None }).position = Some(kept.top);
+        }
+        let mut page: Vec<ChannelInfo> = channels.into_values().collect();
+        let more = page.len() > size;
+        page.truncate(size);
+        let next = if more { page.last().map(|last| last.channel.to_string()) } else { None };
+        Ok((page, next.unwrap_or_default()))
+    }
+
+    /// Who is in a channel.
+    ///
+    /// # Errors
+    /// `failed_precondition` where the namespace keeps no presence.
+    pub fn presence(&self, channel: &ChannelName) -> Result<Present> {
+        if !self.services.hub.namespaces().of(channel).presence {
+            return Err(Error::precondition(format!("{channel} keeps no presence")));
+        }
+        Ok(self.services.hub.present(channel, MAX_PAGE))
+    }
+}
+
+/// The size of a page: 0 is the default.
+///
+/// # Errors
+/// `invalid_argument` for the field `page_size`.
+pub fn page_size_of(asked: u32) -> Result<usize> {
+    match usize::try_from(asked) {
+        Ok(0) => Ok(DEFAULT_PAGE),
+        Ok(size) if size <= MAX_PAGE => Ok(size),
+        _ => Err(Error::field("page_size", "expected at most 1000")),
+    }
+}
+
+fn parse_token(token: &str) -> Result<(usize, u32)> {
+    if token.is_empty() {
+        return Ok((0, 0));
+    }
+    let wrong = || Error::field("page_token", "expected the next_page_token of the page before");
+    let (shard, place) = token.split_once('.').ok_or_else(wrong)?;
+    Ok((shard.parse().map_err(|_| wrong())?, place.parse().map_err(|_| wrong())?))
+}

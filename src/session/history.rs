@@ -1,0 +1,97 @@
+//! Reading history, and who is there.
+
+use std::sync::Arc;
+
+use super::Session;
+use crate::broker::{Page, Range};
+use crate::bus::{Present, may_see};
+use crate::error::{Error, Result};
+use crate::event::{ChannelName, Event, Position};
+use crate::promise::Promise;
+
+/// The most events of one page.
+const MAX_PAGE: usize = 1000;
+/// The most users that are named at once.
+const MAX_USERS: usize = 1000;
+
+/// Which part of a channel's history.
+#[derive(Debug, Clone)]
+pub struct HistoryQuery {
+    /// The channel.
+    pub channel: ChannelName,
+    /// Only events after this position (before it, if `reverse`).
+    pub since: Option<Position>,
+    /// The most events, 1 to 1,000.
+    pub limit: usize,
+    /// Newest first.
+    pub reverse: bool,
+}
+
+/// A part of a channel's history, as far as this identity may see it.
+#[derive(Debug, Clone)]
+pub struct HistoryPage {
+    /// The channel's newest position.
+    pub top: Position,
+    /// The events.
+    pub events: Vec<Arc<Event>>,
+    /// Where the next page starts; `None` where there is nothing more.
+    pub next: Option<Position>,
+}
+
+impl Session {
+    /// Reads a page of history. Roles and audiences hold as they do live.
+    pub fn history(&self, query: HistoryQuery) -> Promise<HistoryPage> {
+        if let Err(error) = self.check_history(&query) {
+            return Promise::Ready(Err(error));
+        }
+        let HistoryQuery { channel, since, limit, reverse } = query;
+        let range = match (since, reverse) {
+            (Some(since), false) => Range { after: since.offset, ..Range::all(limit) },
+            (Some(since), true) => {
+                Range { until: since.offset.saturating_sub(1), reverse, ..Range::all(limit) }
+            }
+            (None, _) => Range { reverse, ..Range::all(limit) },
+        };
+        let session = self.clone();
+        self.services.broker.read(&channel, range).then(move |page| session.page(&channel, since, page?))
+    }
+
+    fn check_history(&self, query: &HistoryQuery) -> Result<()> {
+        if !(1..=MAX_PAGE).contains(&query.limit) {
+            return Err(Error::field("limit", "expected 1 to 1000"));
+        }
+        self.may_subscribe(&query.channel)
+    }
+
+    fn page(&self, channel: &ChannelName, since: Option<Position>, page: Option<Page>) -> Result<HistoryPage> {
+        let Some(page) = page else {
+            return Err(Error::precondition(format!("{channel} keeps no history")));
+        };
+        if since.is_some_and(|since| since.epoch != page.top.epoch) {
+            return Err(Error::new(
+                crate::error::Code::OutOfRange,
+                "since: the position is of another epoch: read from the start",
+            ));
+        }
+        let last = page.events.last().and_then(|event| event.position);
+        let next = if page.more { last } else { None };
+        let visible = page.events.into_iter().filter(|event| {
+            let roles = self.services.hub.type_roles(&event.event_type);
+            may_see(event, roles.as_deref(), Some(&self.identity), self.connection)
+        });
+        Ok(HistoryPage { top: page.top, events: visible.collect(), next })
+    }
+
+    /// Who is in a channel.
+    ///
+    /// # Errors
+    /// `permission_denied` for those who may not subscribe, `failed_precondition` where the
+    /// namespace keeps no presence.
+    pub fn presence(&self, channel: &ChannelName) -> Result<Present> {
+        self.may_subscribe(channel)?;
+        if !self.services.hub.namespaces().of(channel).presence {
+            return Err(Error::precondition(format!("{channel} keeps no presence")));
+        }
+        Ok(self.services.hub.present(channel, MAX_USERS))
+    }
+}

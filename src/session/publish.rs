@@ -1,0 +1,213 @@
+//! Publishing.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use uuid::Uuid;
+
+use super::Session;
+use crate::broker::Receipt;
+use crate::error::{Error, Result};
+use crate::event::{
+    Audience, ChannelName, Draft, EventType, Headers, Payload, Timestamp, TraceContext,
+};
+use crate::promise::Promise;
+use crate::telemetry::FanoutSpan;
+
+/// The most channels of one publish.
+const MAX_CHANNELS: usize = 100;
+/// The longest key, idempotency key or source, in bytes.
+const MAX_KEY: usize = 255;
+/// The channel of an event that names neither a channel nor an audience.
+const GLOBAL: &str = "global";
+
+/// An event to publish.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// Where to: none and no audience is `global`; none with an audience is straight to those.
+    pub channels: Vec<ChannelName>,
+    /// What happened.
+    pub event_type: EventType,
+    /// The data.
+    pub payload: Payload,
+    /// Free pairs that travel along.
+    pub headers: Headers,
+    /// What it is about, for conflation; empty is none.
+    pub key: String,
+    /// Makes a repeat safe; empty is none.
+    pub idempotency_key: String,
+    /// For whom.
+    pub audience: Option<Audience>,
+    /// Who publishes; empty is the token's user.
+    pub source: String,
+    /// When it happened.
+    pub time: Option<Timestamp>,
+    /// The publisher's trace context.
+    pub trace: Option<TraceContext>,
+}
+
+/// What became of a publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The event's id.
+    pub id: Uuid,
+    /// One for each channel; one without a channel for a direct event.
+    pub results: Vec<PublishResult>,
+}
+
+/// What became of an event in one channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishResult {
+    /// The channel; `None` for a direct event.
+    pub channel: Option<ChannelName>,
+    /// Its place and more.
+    pub receipt: Receipt,
+}
+
+impl Session {
+    /// Publishes an event; answers once it has its place in every channel. Every right is checked
+    /// before the first channel gets it.
+    pub fn publish(&self, publish: Publish) -> Promise<Published> {
+        let drafts = match self.prepare(publish) {
+            Ok(drafts) => drafts,
+            Err(error) => return Promise::Ready(Err(error)),
+        };
+        if self.services.hub.is_full() {
+            let session = self.clone();
+            return Promise::later(async move {
+                session.services.hub.room().await;
+                session.commit(drafts).await
+            });
+        }
+        self.commit(drafts)
+    }
+
+    fn commit(&self, drafts: Vec<(Draft, Option<FanoutSpan>)>) -> Promise<Published> {
+        let mut channels = Vec::with_capacity(drafts.len());
+        let mut receipts = Vec::with_capacity(drafts.len());
+        for (draft, span) in drafts {
+            channels.push(draft.channel.clone());
+            receipts.push(self.services.broker.publish(draft, span));
+        }
+        let finish = |channels: Vec<Option<ChannelName>>, receipts: Vec<Result<Receipt>>| {
+            let mut results = Vec::with_capacity(channels.len());
+            for (channel, receipt) in channels.into_iter().zip(receipts) {
+                results.push(PublishResult { channel, receipt: receipt? });
+            }
+            let id = results.first().map_or_else(Uuid::nil, |first| first.receipt.id);
+            Ok(Published { id, results })
+        };
+        if receipts.iter().all(|receipt| matches!(receipt, Promise::Ready(_))) {
+            let ready = receipts.into_iter().map(|receipt| match receipt {
+                Promise::Ready(receipt) => receipt,
+                Promise::Pending(_) => Err(Error::internal("a receipt was there and is not")),
+            });
+            return Promise::Ready(finish(channels, ready.collect()));
+        }
+        Promise::later(async move {
+            let mut ready = Vec::with_capacity(receipts.len());
+            for receipt in receipts {
+                ready.push(receipt.await);
+            }
+            finish(channels, ready)
+        })
+    }
+
+    /// Checks everything, and makes one draft for each channel.
+    fn prepare(&self, publish: Publish) -> Result<Vec<(Draft, Option<FanoutSpan>)>> {
+        let accepted = Instant::now();
+        let now = Timestamp::now();
+        self.check_sizes(&publish)?;
+        let Publish { channels, event_type, payload, headers, audience, time, trace, .. } = publish;
+        if let Some(audience) = &audience {
+            audience.validate()?;
+        }
+        let targets = self.targets(channels, audience.as_ref())?;
+        for target in &targets {
+            self.services.catalog.load().check(&event_type, target.as_ref())?;
+        }
+        self.services.take_publish(self.identity.user())?;
+        let text = |text: String| (!text.is_empty()).then(|| Arc::from(text));
+        let key = text(publish.key)
+            .or_else(|| self.services.catalog.load().conflation_key(&event_type, &payload));
+        let source = text(publish.source).or_else(|| self.identity.user().cloned());
+        let draft = Draft {
+            id: Draft::new_id(now),
+            channel: None,
+            event_type,
+            payload,
+            headers,
+            key,
+            idempotency_key: text(publish.idempotency_key),
+            audience: audience.map(Arc::new),
+            source,
+            time: time.unwrap_or(now),
+            trace,
+            accepted,
+        };
+        Ok(targets.into_iter().map(|target| self.trace(Draft { channel: target, ..draft.clone() })).collect())
+    }
+
+    /// Starts the spans of one channel's event; it carries the fan-out's own context.
+    fn trace(&self, mut draft: Draft) -> (Draft, Option<FanoutSpan>) {
+        let tracing = &self.services.tracing;
+        if !tracing.enabled() {
+            return (draft, None);
+        }
+        let channel = draft.channel.as_ref();
+        let publish =
+            tracing.publish(channel, &draft.event_type, draft.id, draft.trace.as_ref());
+        let fanout = tracing.fanout(channel, draft.id, publish.context_ref());
+        draft.trace = fanout.context().or(draft.trace);
+        let recorded = fanout.is_recording();
+        (draft, recorded.then_some(fanout))
+    }
+
+    fn check_sizes(&self, publish: &Publish) -> Result<()> {
+        let limit = self.services.limits.load().event_bytes;
+        if publish.payload.data().len() > limit {
+            self.services.metrics.limit_reached("event_bytes");
+            return Err(Error::field("data", format!("expected at most {limit} bytes (limits.event_bytes)")));
+        }
+        if publish.channels.len() > MAX_CHANNELS {
+            return Err(Error::field("channels", "expected at most 100 channels"));
+        }
+        let named = [
+            ("key", &publish.key),
+            ("idempotency_key", &publish.idempotency_key),
+            ("source", &publish.source),
+        ];
+        for (field, value) in named {
+            if value.len() > MAX_KEY {
+                return Err(Error::field(field, "expected at most 255 bytes"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The channels, each allowed; `None` stands for straight to the audience.
+    fn targets(
+        &self,
+        mut channels: Vec<ChannelName>,
+        audience: Option<&Audience>,
+    ) -> Result<Vec<Option<ChannelName>>> {
+        let named = audience.is_some_and(|audience| !audience.is_everyone());
+        if channels.is_empty() && named {
+            if !self.identity.is_service() {
+                return Err(Error::denied("only services publish straight to users, roles or connections"));
+            }
+            return Ok(vec![None]);
+        }
+        if channels.is_empty() {
+            channels.push(ChannelName::new(GLOBAL)?);
+        }
+        let policy = self.services.policy.load();
+        for (at, channel) in channels.iter().enumerate() {
+            if channels.iter().take(at).any(|earlier| earlier == channel) {
+                return Err(Error::field("channels", format!("{channel} is named twice")));
+            }
+            policy.may_publish(&self.identity, channel, self.connection)?;
+        }
+        Ok(channels.into_iter().map(Some).collect())
+    }
+}

@@ -1,0 +1,80 @@
+//! Subscribing: what an identity may follow.
+
+use super::Session;
+use crate::bus::filter::EventFilter;
+use crate::bus::{Join, JoinRequest, Refused};
+use crate::error::{Error, Result};
+use crate::event::{ChannelPattern, Position, TypePattern};
+
+/// One channel that a client wants to follow.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The channel, or a pattern of channels.
+    pub channel: String,
+    /// Resume after this position.
+    pub since: Option<Position>,
+    /// Replay the newest so many events.
+    pub rewind: Option<u32>,
+}
+
+/// What a client wants to follow.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Subscribe {
+    /// The channels.
+    pub channels: Vec<Wanted>,
+    /// Event types, exact or with a trailing `*`; all if empty.
+    pub event_types: Vec<String>,
+    /// A CEL expression; none if empty.
+    pub filter: String,
+    /// Whether to hear who comes and goes.
+    pub presence: bool,
+}
+
+impl Session {
+    /// Checks the right to each channel. What may not be followed is refused one by one; only a
+    /// wrong filter refuses the whole.
+    ///
+    /// # Errors
+    /// `invalid_argument` for the fields `event_types` and `filter`.
+    pub fn subscribe(&self, wanted: Subscribe) -> Result<JoinRequest> {
+        let types = wanted.event_types.iter().map(|text| TypePattern::parse(text));
+        let types: Vec<TypePattern> = types.collect::<Result<_>>()?;
+        let filter = EventFilter::new(types, Some(&wanted.filter))?;
+        let mut request = JoinRequest { filter, watch: wanted.presence, ..JoinRequest::default() };
+        for wanted in wanted.channels {
+            match self.admit(&wanted) {
+                Ok(join) => request.joins.push(join),
+                Err(error) => request.refused.push(Refused { channel: wanted.channel, error }),
+            }
+        }
+        Ok(request)
+    }
+
+    fn admit(&self, wanted: &Wanted) -> Result<Join> {
+        if wanted.since.is_some() && wanted.rewind.is_some() {
+            return Err(Error::field("since", "expected either since or rewind"));
+        }
+        let pattern = ChannelPattern::parse(&wanted.channel)?;
+        match &pattern {
+            ChannelPattern::Exact(channel) => self.may_subscribe(channel)?,
+            ChannelPattern::Namespace(_) | ChannelPattern::All => {
+                self.services.policy.load().may_subscribe_pattern(&self.identity, &pattern)?;
+            }
+        }
+        Ok(Join { pattern, since: wanted.since, rewind: wanted.rewind })
+    }
+
+    /// What this identity follows without asking, as far as it may.
+    #[must_use]
+    pub fn auto_subscribe(&self) -> JoinRequest {
+        let user = self.identity.user();
+        let limits = self.services.limits.load();
+        let names = limits.auto_subscribe.iter().filter_map(|name| match user {
+            Some(user) => Some(name.replace("{user}", user)),
+            None => (!name.contains("{user}")).then(|| name.clone()),
+        });
+        let wanted = names.map(|channel| Wanted { channel, ..Wanted::default() });
+        let joins = wanted.filter_map(|wanted| self.admit(&wanted).ok()).collect();
+        JoinRequest { joins, ..JoinRequest::default() }
+    }
+}
