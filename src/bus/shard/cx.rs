@@ -73,6 +73,11 @@ impl<'s> Cx<'s> {
         self.shard.close(self.slot, code, reason);
     }
 
+    /// Closes the connection with these last bytes.
+    pub fn end(&mut self, code: CloseCode, last: Bytes) {
+        self.shard.close_with(self.slot, code, "", last);
+    }
+
     /// Tells the client what is wrong and closes.
     pub fn fail(&mut self, error: &Error, code: CloseCode) {
         self.shard.fail(self.slot, error, code);
@@ -109,6 +114,11 @@ impl<'s> Cx<'s> {
     /// Ends a subscription; true if there was one.
     pub fn leave(&mut self, pattern: &ChannelPattern) -> bool {
         self.shard.leave(self.slot, pattern)
+    }
+
+    /// Gives a subscription another filter.
+    pub fn narrow(&mut self, pattern: &ChannelPattern, filter: Option<Arc<EventFilter>>) {
+        self.shard.set_filter(self.slot, pattern, filter.as_ref());
     }
 
     /// The filter of a subscription; the outer `None` where there is no such subscription.

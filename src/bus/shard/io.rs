@@ -14,8 +14,6 @@ use crate::event::ConnectionId;
 
 /// Reads from one socket before others get their turn.
 const READS: usize = 8;
-/// What the buffer for the rest of a message starts with.
-const PARTIAL: usize = 4096;
 
 impl Shard {
     /// A socket can be read, written, or both.
@@ -126,10 +124,7 @@ impl Shard {
         if known.is_empty() || connection.ending.is_some() {
             return;
         }
-        let needed = connection.protocol.needed(known).unwrap_or(PARTIAL);
         let mut buffer = buffer.unwrap_or_default();
-        let spare = needed.saturating_sub(buffer.len()).max(rest.len());
-        buffer.reserve_exact(spare);
         buffer.extend_from_slice(rest);
         connection.partial = Some(buffer);
     }

@@ -211,6 +211,25 @@ impl Shard {
         Some(self.topics.get(topic)?.subscribers.get(at)?.filter)
     }
 
+    pub(super) fn set_filter(
+        &mut self,
+        slot: u32,
+        pattern: &ChannelPattern,
+        filter: Option<&Arc<EventFilter>>,
+    ) {
+        let Some(topic) = self.topic_of(pattern) else { return };
+        let Some(connection) = self.connections.get(slot) else { return };
+        let Some(subscription) = connection.subscriptions.iter().find(|s| s.topic == topic) else { return };
+        let at = usize::try_from(subscription.at).unwrap_or(usize::MAX);
+        let place = self.filters.acquire(filter);
+        let subscriber = self.topics.get_mut(topic).and_then(|t| t.subscribers.get_mut(at));
+        let unused = match subscriber {
+            Some(subscriber) => std::mem::replace(&mut subscriber.filter, place),
+            None => place,
+        };
+        self.filters.release(unused);
+    }
+
     /// From now on the subscriber gets events as they come.
     pub(super) fn go_live(&mut self, slot: u32, topic: u32) {
         self.set_live(slot, topic, true);
@@ -350,6 +369,26 @@ impl Shard {
     fn part_presence(&self, slot: u32, pattern: &ChannelPattern) {
         if let ChannelPattern::Exact(channel) = pattern {
             self.hub.presence_left(channel, &self.presence_name(slot));
+        }
+    }
+
+    fn followed_by(&self, slot: u32) -> Vec<ChannelPattern> {
+        let Some(connection) = self.connections.get(slot) else { return Vec::new() };
+        let topics = connection.subscriptions.iter().filter_map(|s| self.topics.get(s.topic));
+        topics.map(|topic| topic.pattern.clone()).collect()
+    }
+
+    /// The connection is about to have another name: the old one leaves its channels.
+    pub(super) fn part_everywhere(&self, slot: u32) {
+        for pattern in self.followed_by(slot) {
+            self.part_presence(slot, &pattern);
+        }
+    }
+
+    /// The connection has another name: it comes to its channels.
+    pub(super) fn greet_everywhere(&self, slot: u32) {
+        for pattern in self.followed_by(slot) {
+            self.greet_presence(slot, &pattern);
         }
     }
 

@@ -138,14 +138,23 @@ impl Shard {
             return Err(Error::denied("a connection can't change its user: open another one"));
         }
         if before.is_none()
-            && let Some(user) = user
+            && let Some(user) = &user
         {
-            self.hub.seat_user(&user)?;
+            self.hub.seat_user(user)?;
             connection.flags.seated = true;
-            self.by_user.entry(user).or_default().push(slot);
+            self.by_user.entry(Arc::clone(user)).or_default().push(slot);
         }
-        connection.identity = Some(identity);
-        connection.flags.expiry_told = false;
+        let renamed = before != user;
+        if renamed {
+            self.part_everywhere(slot);
+        }
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.identity = Some(identity);
+            connection.flags.expiry_told = false;
+        }
+        if renamed {
+            self.greet_everywhere(slot);
+        }
         self.schedule(slot);
         Ok(())
     }
@@ -159,6 +168,12 @@ impl Shard {
 
     /// Starts closing: what waits is still sent (but not to one that is too slow), then the close.
     pub(super) fn close(&mut self, slot: u32, code: CloseCode, reason: &str) {
+        let Some(connection) = self.connections.get(slot) else { return };
+        let last = connection.protocol.close(code, reason);
+        self.close_with(slot, code, reason, last);
+    }
+
+    pub(super) fn close_with(&mut self, slot: u32, code: CloseCode, reason: &str, last: bytes::Bytes) {
         self.leave_all(slot);
         let Some(connection) = self.connections.get_mut(slot) else { return };
         if connection.ending.is_some() {
@@ -167,7 +182,6 @@ impl Shard {
         if code == CloseCode::TooSlow {
             connection.outbox.clear(&mut self.spares);
         }
-        let last = connection.protocol.close(code, reason);
         if !last.is_empty() {
             connection.outbox.push(std::rc::Rc::new(last), None, &mut self.spares);
         }
