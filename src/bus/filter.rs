@@ -39,6 +39,14 @@ pub struct FilterKey {
     source: Option<Arc<str>>,
 }
 
+impl FilterKey {
+    /// The event types that pass, sorted; all where there are none.
+    #[must_use]
+    pub fn types(&self) -> &[TypePattern] {
+        &self.types
+    }
+}
+
 impl EventFilter {
     /// The most event types in one filter.
     pub const MAX_TYPES: usize = 64;

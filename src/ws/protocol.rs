@@ -19,6 +19,8 @@ use crate::telemetry::Transport;
 const WORTH_COMPRESSING: usize = 96;
 /// The window that frames for all clients are made with.
 const FULL_WINDOW: u8 = 15;
+/// The answer to a close frame without a code.
+const EMPTY_CLOSE: Bytes = Bytes::from_static(&[0x88, 0]);
 
 thread_local! {
     // One of each for all connections of a shard: no message leaves anything behind in them.
@@ -215,7 +217,7 @@ fn read_messages(
             }
             Some(Message::Close(code, _)) => {
                 // The same code comes back (RFC 6455 §5.5.1).
-                let last = code.map_or_else(frame::close_without_code, |code| frame::close(code, ""));
+                let last = code.map_or(EMPTY_CLOSE, |code| frame::close(code, ""));
                 cx.end(CloseCode::Normal, last);
                 return input.len();
             }
