@@ -92,17 +92,17 @@ impl Exporting {
         metrics: Arc<Metrics>,
         build: impl FnOnce() -> Result<E, String> + Send + 'static,
     ) -> Result<(Queue, Exporting), String> {
-        let waiting = Arc::new(Waiting {
+        let queue = Arc::new(Waiting {
             spans: ArrayQueue::new(batching.queue),
             batch: batching.batch,
             full_batch: Notify::new(),
             metrics,
         });
-        let (stop, stopping) = watch::channel(None);
+        let (stop, told) = watch::channel(None);
         let (alive, done) = watch::channel(());
         let (built, answer) = std::sync::mpsc::sync_channel(1);
         let thread = {
-            let waiting = Arc::clone(&waiting);
+            let waiting = Arc::clone(&queue);
             std::thread::Builder::new()
                 .name("tidings-telemetry".to_owned())
                 .spawn(move || {
@@ -118,7 +118,7 @@ impl Exporting {
                         match build() {
                             Ok(exporter) => {
                                 drop(built.send(Ok(())));
-                                run(&waiting, &exporter, batching.delay, stopping).await;
+                                run(&waiting, &exporter, batching.delay, told).await;
                             }
                             Err(error) => drop(built.send(Err(error))),
                         }
@@ -130,7 +130,7 @@ impl Exporting {
             .recv()
             .map_err(|_| "the thread for telemetry ended".to_owned())??;
         Ok((
-            Queue(waiting),
+            Queue(queue),
             Exporting {
                 stop,
                 thread: Mutex::new(Some(thread)),
@@ -217,9 +217,9 @@ fn next_batch(waiting: &Waiting) -> Option<Vec<SpanData>> {
 
 /// Resolves when the time to stop is over; never while nobody asked to stop.
 async fn deadline(mut stopping: watch::Receiver<Option<Instant>>) {
-    match stopping.wait_for(Option::is_some).await.map(|until| *until) {
-        Ok(Some(until)) => tokio::time::sleep_until(until).await,
-        // Nobody is left who could ask: end with what is under way.
-        Ok(None) | Err(_) => {}
+    // An error means that nobody is left who could ask: then there is nothing to wait for either.
+    let asked = stopping.wait_for(Option::is_some).await.map(|until| *until);
+    if let Ok(Some(until)) = asked {
+        tokio::time::sleep_until(until).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Where traces go: the configuration and the standard `OTEL_*` variables, brought together.
+//! Sets tracing up: the collector, the client that speaks to it, and the sampler.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,17 +9,13 @@ use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_otlp::{
     Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanExporter as _};
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanExporter as _};
 use tonic::transport::{ClientTlsConfig, Endpoint};
 
-use super::exporter::{Batching, Exporting};
+use super::environment::{Environment, Target, ratio};
+use super::exporter::Exporting;
 use super::metrics::Metrics;
 use super::spans::Tracing;
-
-/// How long one export may take, retries included, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says
-/// otherwise.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The part of the configuration that is about traces. The standard environment variables win
 /// over it, as the environment does over the file everywhere.
@@ -55,7 +51,7 @@ impl Default for TracingSettings {
 pub struct TracingError(String);
 
 impl TracingError {
-    fn new(place: &str, problem: impl fmt::Display) -> Self {
+    pub(super) fn new(place: &str, problem: impl fmt::Display) -> Self {
         TracingError(format!("{place}: {problem}"))
     }
 }
@@ -68,152 +64,6 @@ impl fmt::Display for TracingError {
 
 impl std::error::Error for TracingError {}
 
-/// A collector and how to speak to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Target {
-    endpoint: String,
-    protocol: Protocol,
-}
-
-/// A variable of the environment; one that is empty counts as not set, as the standard asks.
-struct Environment<F>(F);
-
-impl<F: Fn(&str) -> Option<String>> Environment<F> {
-    fn get(&self, name: &str) -> Option<String> {
-        self.0(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
-    }
-
-    /// The first of these that is set, with its name.
-    fn first<'a>(&self, names: &[&'a str]) -> Option<(&'a str, String)> {
-        names.iter().find_map(|name| self.get(name).map(|value| (*name, value)))
-    }
-
-    fn is_off(&self) -> bool {
-        self.get("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
-            || self.get("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none")
-    }
-
-    /// The collector; `None` where nothing names one.
-    fn target(&self, settings: &TracingSettings) -> Result<Option<Target>, TracingError> {
-        if self.is_off() {
-            return Ok(None);
-        }
-        let protocol = self
-            .first(&["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"])
-            .unwrap_or(("telemetry.otlp_protocol", settings.otlp_protocol.clone()));
-        let protocol = match protocol.1.as_str() {
-            "grpc" => Protocol::Grpc,
-            "http/protobuf" => Protocol::HttpBinary,
-            _ => return Err(TracingError::new(protocol.0, "expected grpc or http/protobuf")),
-        };
-        let named = settings.otlp_endpoint.trim();
-        let configured = (!named.is_empty()).then(|| ("telemetry.otlp_endpoint", named.to_owned()));
-        let own = self.first(&["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]);
-        let general = self.first(&["OTEL_EXPORTER_OTLP_ENDPOINT"]).or(configured);
-        // Only the general endpoint gets the signal's path (OTLP exporter, "Endpoint URLs").
-        let (place, endpoint) = match (own, general) {
-            (Some(own), _) => own,
-            (None, Some((place, base))) => {
-                let whole = protocol == Protocol::Grpc || base.ends_with("/v1/traces");
-                let path = if whole { "" } else { "/v1/traces" };
-                (place, format!("{}{path}", base.trim_end_matches('/')))
-            }
-            (None, None) => return Ok(None),
-        };
-        let endpoint =
-            if endpoint.contains("://") { endpoint } else { format!("http://{endpoint}") };
-        let uri: http::Uri = endpoint.parse().map_err(|error| TracingError::new(place, error))?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
-            return Err(TracingError::new(place, "expected http://host:port or https://host:port"));
-        }
-        Ok(Some(Target { endpoint, protocol }))
-    }
-
-    /// The head sampler, and whether a parent's decision holds.
-    fn sampler(&self, settings: &TracingSettings) -> Result<(Sampler, bool), TracingError> {
-        let Some(name) = self.get("OTEL_TRACES_SAMPLER") else {
-            let ratio = ratio("telemetry.sample_ratio", settings.sample_ratio)?;
-            return Ok((Sampler::ParentBased(Box::new(ratio)), true));
-        };
-        let from_argument = || {
-            let place = "OTEL_TRACES_SAMPLER_ARG";
-            let text = self.get(place).unwrap_or_else(|| "1".to_owned());
-            let value = text.parse().map_err(|_| TracingError::new(place, "expected 0 to 1"))?;
-            ratio(place, value)
-        };
-        let (parent_based, root) = match name.strip_prefix("parentbased_") {
-            Some(root) => (true, root),
-            None => (false, name.as_str()),
-        };
-        let root = match root {
-            "always_on" => Sampler::AlwaysOn,
-            "always_off" => Sampler::AlwaysOff,
-            "traceidratio" => from_argument()?,
-            _ => {
-                let expected = "expected always_on, always_off, traceidratio, or one of them after parentbased_";
-                return Err(TracingError::new("OTEL_TRACES_SAMPLER", expected));
-            }
-        };
-        Ok(if parent_based { (Sampler::ParentBased(Box::new(root)), true) } else { (root, false) })
-    }
-
-    fn batching(&self) -> Result<Batching, TracingError> {
-        let number = |name: &str, default: usize| match self.get(name) {
-            None => Ok(default),
-            Some(text) => {
-                let wrong = || TracingError::new(name, "expected a number from 1 to 1000000");
-                let value: usize = text.parse().map_err(|_| wrong())?;
-                if (1..=1_000_000).contains(&value) { Ok(value) } else { Err(wrong()) }
-            }
-        };
-        let default = Batching::default();
-        let queue = number("OTEL_BSP_MAX_QUEUE_SIZE", default.queue)?;
-        let batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", default.batch)?.min(queue);
-        let millis = number("OTEL_BSP_SCHEDULE_DELAY", 1_000)?;
-        let delay = u64::try_from(millis).map_or(default.delay, Duration::from_millis);
-        Ok(Batching { queue, batch, delay })
-    }
-
-    /// How long one export may take.
-    fn timeout(&self) -> Result<Duration, TracingError> {
-        let names = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
-        let Some((place, text)) = self.first(&names) else { return Ok(TIMEOUT) };
-        let millis = text.parse().ok().filter(|millis| (1..=600_000).contains(millis));
-        millis
-            .map(Duration::from_millis)
-            .ok_or_else(|| TracingError::new(place, "expected 1 to 600000 milliseconds"))
-    }
-
-    /// Who says it: the name from the environment, else the configured one.
-    fn resource(&self, settings: &TracingSettings, node: &str) -> Resource {
-        // Reads OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME.
-        let mut builder = Resource::builder();
-        let attributes = self.get("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
-        let sets = |key: &str| {
-            attributes.split(',').any(|pair| pair.split('=').next().is_some_and(|k| k.trim() == key))
-        };
-        if self.get("OTEL_SERVICE_NAME").is_none() && !sets("service.name") {
-            builder = builder.with_service_name(settings.service_name.clone());
-        }
-        for (key, value) in
-            [("service.version", env!("CARGO_PKG_VERSION")), ("service.instance.id", node)]
-        {
-            if !sets(key) {
-                builder = builder.with_attribute(opentelemetry::KeyValue::new(key, value.to_owned()));
-            }
-        }
-        builder.build()
-    }
-}
-
-fn ratio(place: &str, value: f64) -> Result<Sampler, TracingError> {
-    if (0.0..=1.0).contains(&value) {
-        Ok(Sampler::TraceIdRatioBased(value))
-    } else {
-        Err(TracingError::new(place, "expected 0 to 1"))
-    }
-}
-
 impl Tracing {
     /// Sets tracing up by the configuration and the environment; off where neither names a
     /// collector, or `OTEL_SDK_DISABLED` or `OTEL_TRACES_EXPORTER=none` says so. Never waits for
@@ -221,7 +71,10 @@ impl Tracing {
     ///
     /// # Errors
     /// Names the key or variable that can't be used.
-    pub fn init(settings: &TracingSettings, metrics: &Arc<Metrics>) -> Result<Tracing, TracingError> {
+    pub fn init(
+        settings: &TracingSettings,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Tracing, TracingError> {
         Tracing::from_environment(settings, metrics, |name| std::env::var(name).ok())
     }
 
@@ -232,7 +85,9 @@ impl Tracing {
     ) -> Result<Tracing, TracingError> {
         let environment = Environment(variables);
         ratio("telemetry.delivery_spans", settings.delivery_spans)?;
-        let Some(target) = environment.target(settings)? else { return Ok(Tracing::off()) };
+        let Some(target) = environment.target(settings)? else {
+            return Ok(Tracing::off());
+        };
         let (sampler, parent_based) = environment.sampler(settings)?;
         let resource = environment.resource(settings, &metrics.node);
         let timeout = environment.timeout()?;
@@ -252,7 +107,12 @@ impl Tracing {
             .with_resource(resource)
             .with_span_processor(queue)
             .build();
-        Ok(Tracing::on(&provider, exporting, parent_based, settings.delivery_spans))
+        Ok(Tracing::on(
+            &provider,
+            exporting,
+            parent_based,
+            settings.delivery_spans,
+        ))
     }
 }
 
@@ -267,7 +127,9 @@ fn build_exporter(target: &Target, timeout: Duration) -> Result<SpanExporter, St
             .timeout(timeout);
         if secure {
             let tls = ClientTlsConfig::new().with_native_roots();
-            endpoint = endpoint.tls_config(tls).map_err(|error| error.to_string())?;
+            endpoint = endpoint
+                .tls_config(tls)
+                .map_err(|error| error.to_string())?;
         }
         SpanExporter::builder()
             .with_tonic()
@@ -288,10 +150,208 @@ fn build_exporter(target: &Target, timeout: Duration) -> Result<SpanExporter, St
                 .https_only()
                 .enable_http1()
                 .build();
-            http.with_http_client(HyperClient::new(connector, timeout, None)).build()
+            http.with_http_client(HyperClient::new(connector, timeout, None))
+                .build()
         } else {
-            http.with_http_client(HyperClient::with_default_connector(timeout, None)).build()
+            http.with_http_client(HyperClient::with_default_connector(timeout, None))
+                .build()
         }
     };
     exporter.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(
+        pairs: &'static [(&'static str, &'static str)],
+    ) -> Environment<impl Fn(&str) -> Option<String>> {
+        Environment(|name: &str| {
+            pairs
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    fn to(endpoint: &str, protocol: &str) -> TracingSettings {
+        TracingSettings {
+            otlp_endpoint: endpoint.to_owned(),
+            otlp_protocol: protocol.to_owned(),
+            ..TracingSettings::default()
+        }
+    }
+
+    fn target(
+        settings: &TracingSettings,
+        pairs: &'static [(&'static str, &'static str)],
+    ) -> Option<(String, Protocol)> {
+        let target = environment(pairs).target(settings).unwrap();
+        target.map(|target| (target.endpoint, target.protocol))
+    }
+
+    #[test]
+    fn tracing_is_off_where_nothing_names_a_collector_or_the_environment_says_so() {
+        let on = to("http://c:4317", "grpc");
+        assert_eq!(
+            target(
+                &TracingSettings::default(),
+                &[("OTEL_EXPORTER_OTLP_ENDPOINT", " ")]
+            ),
+            None
+        );
+        assert_eq!(target(&on, &[("OTEL_SDK_DISABLED", "TRUE")]), None);
+        assert_eq!(target(&on, &[("OTEL_TRACES_EXPORTER", "none")]), None);
+        let metrics = Metrics::new("n");
+        let off = Tracing::from_environment(&TracingSettings::default(), &metrics, |_| None);
+        assert!(!off.unwrap().enabled());
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_and_the_signals_own_over_the_general() {
+        let file = to("file:1", "grpc");
+        assert_eq!(
+            target(&file, &[]),
+            Some(("http://file:1".to_owned(), Protocol::Grpc))
+        );
+        let general = &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://general:2")];
+        assert_eq!(
+            target(&file, general),
+            Some(("http://general:2".to_owned(), Protocol::Grpc))
+        );
+        let both = &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://general:2"),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://own:3/x"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+        ];
+        assert_eq!(
+            target(&file, both),
+            Some(("http://own:3/x".to_owned(), Protocol::HttpBinary))
+        );
+    }
+
+    #[test]
+    fn over_http_a_general_endpoint_gets_the_path_of_traces() {
+        for base in ["http://c:4318", "http://c:4318/", "http://c:4318/v1/traces"] {
+            let found = target(&to(base, "http/protobuf"), &[]).unwrap().0;
+            assert_eq!(found, "http://c:4318/v1/traces", "{base}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_refused_by_its_name() {
+        let message = |settings: &TracingSettings, pairs| {
+            let metrics = Metrics::new("n");
+            let variables = environment(pairs).0;
+            Tracing::from_environment(settings, &metrics, variables)
+                .unwrap_err()
+                .to_string()
+        };
+        let on = to("http://c:4317", "grpc");
+        for (settings, expected) in [
+            (to("ftp://c", "grpc"), "telemetry.otlp_endpoint: "),
+            (to("http://", "grpc"), "telemetry.otlp_endpoint: "),
+            (
+                to("http://c", "carrier pigeon"),
+                "telemetry.otlp_protocol: ",
+            ),
+            (
+                TracingSettings {
+                    sample_ratio: 1.5,
+                    ..on.clone()
+                },
+                "telemetry.sample_ratio: ",
+            ),
+            (
+                TracingSettings {
+                    delivery_spans: -1.0,
+                    ..on.clone()
+                },
+                "telemetry.delivery_spans: ",
+            ),
+        ] {
+            let error = message(&settings, &[]);
+            assert!(error.starts_with(expected), "{error}");
+        }
+        assert!(
+            message(&on, &[("OTEL_TRACES_SAMPLER", "xray")]).starts_with("OTEL_TRACES_SAMPLER: ")
+        );
+        let pairs = &[
+            ("OTEL_TRACES_SAMPLER", "traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", "2"),
+        ];
+        assert!(message(&on, pairs).starts_with("OTEL_TRACES_SAMPLER_ARG: "));
+        assert!(
+            message(&on, &[("OTEL_BSP_MAX_QUEUE_SIZE", "0")])
+                .starts_with("OTEL_BSP_MAX_QUEUE_SIZE: ")
+        );
+        assert!(
+            message(&on, &[("OTEL_EXPORTER_OTLP_TIMEOUT", "x")])
+                .starts_with("OTEL_EXPORTER_OTLP_TIMEOUT: ")
+        );
+    }
+
+    #[test]
+    fn samplers_are_named_as_the_standard_does() {
+        let settings = TracingSettings {
+            sample_ratio: 0.25,
+            ..TracingSettings::default()
+        };
+        let sampler = |pairs| {
+            let (sampler, parent_based) = environment(pairs).sampler(&settings).unwrap();
+            (format!("{sampler:?}"), parent_based)
+        };
+        assert_eq!(
+            sampler(&[]),
+            ("ParentBased(TraceIdRatioBased(0.25))".to_owned(), true)
+        );
+        assert_eq!(
+            sampler(&[("OTEL_TRACES_SAMPLER", "always_off")]),
+            ("AlwaysOff".to_owned(), false)
+        );
+        let ratio = &[
+            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
+        ];
+        assert_eq!(
+            sampler(ratio),
+            ("ParentBased(TraceIdRatioBased(0.5))".to_owned(), true)
+        );
+    }
+
+    #[test]
+    fn the_services_name_comes_from_the_environment_first() {
+        let settings = TracingSettings {
+            service_name: "file".to_owned(),
+            ..TracingSettings::default()
+        };
+        let resource = environment(&[]).resource(&settings, "node-1");
+        let value = |key: &'static str| resource.get(&key.into()).map(|value| value.to_string());
+        assert_eq!(value("service.name").as_deref(), Some("file"));
+        assert_eq!(value("service.instance.id").as_deref(), Some("node-1"));
+    }
+
+    /// Both clients are built within the exporter's runtime, with nobody listening: that must
+    /// neither fail nor wait.
+    #[test]
+    fn a_collector_that_is_not_there_yet_is_no_error() {
+        for (endpoint, protocol) in [
+            ("http://127.0.0.1:1", "grpc"),
+            ("http://127.0.0.1:1", "http/protobuf"),
+            ("https://127.0.0.1:1", "grpc"),
+            ("https://127.0.0.1:1", "http/protobuf"),
+        ] {
+            let metrics = Metrics::new("n");
+            let tracing = Tracing::from_environment(&to(endpoint, protocol), &metrics, |_| None);
+            let tracing = tracing.unwrap_or_else(|error| panic!("{endpoint} {protocol}: {error}"));
+            drop(tracing.authenticate(None));
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(tracing.shutdown(Duration::ZERO));
+            assert_eq!(metrics.telemetry_dropped.get(), 1, "{endpoint} {protocol}");
+        }
+    }
 }
