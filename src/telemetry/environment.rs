@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry_otlp::Protocol;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::Sampler;
@@ -12,6 +13,34 @@ use super::otlp::{TracingError, TracingSettings};
 /// How long one export may take, retries included, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says
 /// otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often metrics are sent, unless `OTEL_METRIC_EXPORT_INTERVAL` says otherwise.
+const METRICS_INTERVAL: Duration = Duration::from_mins(1);
+
+/// What is exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    Traces,
+    Metrics,
+}
+
+impl Signal {
+    /// As it stands in the names of variables.
+    const fn name(self) -> &'static str {
+        match self {
+            Signal::Traces => "TRACES",
+            Signal::Metrics => "METRICS",
+        }
+    }
+
+    /// The path of OTLP over HTTP.
+    const fn path(self) -> &'static str {
+        match self {
+            Signal::Traces => "/v1/traces",
+            Signal::Metrics => "/v1/metrics",
+        }
+    }
+}
 
 /// A collector and how to speak to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,55 +60,65 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
     }
 
     /// The first of these that is set, with its name.
-    fn first<'a>(&self, names: &[&'a str]) -> Option<(&'a str, String)> {
+    fn first(&self, names: &[String]) -> Option<(String, String)> {
         names
             .iter()
-            .find_map(|name| self.get(name).map(|value| (*name, value)))
+            .find_map(|name| self.get(name).map(|value| (name.clone(), value)))
     }
 
-    fn is_off(&self) -> bool {
+    /// The variable for one signal, else the one for all.
+    fn otlp(&self, signal: Signal, what: &str) -> Option<(String, String)> {
+        let name = signal.name();
+        self.first(&[
+            format!("OTEL_EXPORTER_OTLP_{name}_{what}"),
+            format!("OTEL_EXPORTER_OTLP_{what}"),
+        ])
+    }
+
+    fn is_off(&self, signal: Signal) -> bool {
+        let exporter = self.get(&format!("OTEL_{}_EXPORTER", signal.name()));
         self.get("OTEL_SDK_DISABLED")
             .is_some_and(|value| value.eq_ignore_ascii_case("true"))
-            || self
-                .get("OTEL_TRACES_EXPORTER")
-                .is_some_and(|value| value == "none")
+            || exporter.is_some_and(|value| value == "none")
     }
 
     /// The collector; `None` where nothing names one.
     pub(super) fn target(
         &self,
         settings: &TracingSettings,
+        signal: Signal,
     ) -> Result<Option<Target>, TracingError> {
-        if self.is_off() {
+        if self.is_off(signal) {
             return Ok(None);
         }
-        let protocol = self
-            .first(&[
-                "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
-                "OTEL_EXPORTER_OTLP_PROTOCOL",
-            ])
-            .unwrap_or(("telemetry.otlp_protocol", settings.otlp_protocol.clone()));
-        let protocol = match protocol.1.as_str() {
+        let (place, name) = self.otlp(signal, "PROTOCOL").unwrap_or_else(|| {
+            (
+                "telemetry.otlp_protocol".to_owned(),
+                settings.otlp_protocol.clone(),
+            )
+        });
+        let protocol = match name.as_str() {
             "grpc" => Protocol::Grpc,
             "http/protobuf" => Protocol::HttpBinary,
-            _ => {
-                return Err(TracingError::new(
-                    protocol.0,
-                    "expected grpc or http/protobuf",
-                ));
-            }
+            _ => return Err(TracingError::new(&place, "expected grpc or http/protobuf")),
         };
         let named = settings.otlp_endpoint.trim();
-        let configured = (!named.is_empty()).then(|| ("telemetry.otlp_endpoint", named.to_owned()));
-        let own = self.first(&["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]);
-        let general = self.first(&["OTEL_EXPORTER_OTLP_ENDPOINT"]).or(configured);
+        let configured =
+            (!named.is_empty()).then(|| ("telemetry.otlp_endpoint".to_owned(), named.to_owned()));
+        let own = self.first(&[format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.name())]);
+        let general = self
+            .first(&["OTEL_EXPORTER_OTLP_ENDPOINT".to_owned()])
+            .or(configured);
         // Only the general endpoint gets the signal's path (OTLP exporter, "Endpoint URLs").
         let (place, endpoint) = match (own, general) {
             (Some(own), _) => own,
+            (None, Some((place, base))) if protocol == Protocol::Grpc => (place, base),
             (None, Some((place, base))) => {
-                let whole = protocol == Protocol::Grpc || base.ends_with("/v1/traces");
-                let with_path = || format!("{}/v1/traces", base.trim_end_matches('/'));
-                (place, if whole { base.clone() } else { with_path() })
+                // Some write the path of traces into the general one.
+                let base = base
+                    .trim_end_matches('/')
+                    .trim_end_matches(Signal::Traces.path());
+                (place, format!("{base}{}", signal.path()))
             }
             (None, None) => return Ok(None),
         };
@@ -90,10 +129,10 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         };
         let uri: http::Uri = endpoint
             .parse()
-            .map_err(|error| TracingError::new(place, error))?;
+            .map_err(|error| TracingError::new(&place, error))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
             return Err(TracingError::new(
-                place,
+                &place,
                 "expected http://host:port or https://host:port",
             ));
         }
@@ -163,21 +202,30 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
     }
 
     /// How long one export may take.
-    pub(super) fn timeout(&self) -> Result<Duration, TracingError> {
-        let names = [
-            "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
-            "OTEL_EXPORTER_OTLP_TIMEOUT",
-        ];
-        let Some((place, text)) = self.first(&names) else {
-            return Ok(TIMEOUT);
-        };
-        let millis = text
-            .parse()
-            .ok()
-            .filter(|millis| (1..=600_000).contains(millis));
-        millis
-            .map(Duration::from_millis)
-            .ok_or_else(|| TracingError::new(place, "expected 1 to 600000 milliseconds"))
+    pub(super) fn timeout(&self, signal: Signal) -> Result<Duration, TracingError> {
+        self.otlp(signal, "TIMEOUT")
+            .map_or(Ok(TIMEOUT), |(place, text)| millis(&place, &text))
+    }
+
+    /// How often metrics are sent.
+    pub(super) fn metrics_interval(&self) -> Result<Duration, TracingError> {
+        let place = "OTEL_METRIC_EXPORT_INTERVAL";
+        self.get(place)
+            .map_or(Ok(METRICS_INTERVAL), |text| millis(place, &text))
+    }
+
+    /// What every request to the collector carries: `name=value`, comma-separated, the value
+    /// percent-encoded. What is malformed is left out, without a word: it may be a secret.
+    pub(super) fn headers(&self, signal: Signal) -> HeaderMap {
+        let (_, text) = self.otlp(signal, "HEADERS").unwrap_or_default();
+        let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
+        let headers = pairs.filter_map(|(name, value)| {
+            let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+            let mut value = HeaderValue::from_bytes(&percent_decoded(value.trim())).ok()?;
+            value.set_sensitive(true);
+            Some((name, value))
+        });
+        headers.collect()
     }
 
     /// Who says it: the name from the environment, else the configured one.
@@ -204,6 +252,35 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         }
         builder.build()
     }
+}
+
+/// A time in a variable: 1 ms to 10 minutes.
+fn millis(place: &str, text: &str) -> Result<Duration, TracingError> {
+    let millis = text
+        .parse()
+        .ok()
+        .filter(|millis| (1..=600_000).contains(millis));
+    let wrong = || TracingError::new(place, "expected 1 to 600000 milliseconds");
+    millis.map(Duration::from_millis).ok_or_else(wrong)
+}
+
+/// RFC 3986 §2.1; a `%` without two hexadecimal digits stands for itself.
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        let digits = after.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        let digits = digits.filter(|two| two.bytes().all(|b| b.is_ascii_hexdigit()));
+        let decoded = digits.and_then(|two| u8::from_str_radix(two, 16).ok());
+        if let Some(byte) = decoded.filter(|_| *first == b'%') {
+            bytes.push(byte);
+            rest = after.get(2..).unwrap_or_default();
+        } else {
+            bytes.push(*first);
+            rest = after;
+        }
+    }
+    bytes
 }
 
 pub(super) fn ratio(place: &str, value: f64) -> Result<Sampler, TracingError> {

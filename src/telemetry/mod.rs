@@ -13,6 +13,7 @@ pub mod logs;
 mod metrics;
 mod names;
 mod otlp;
+mod otlp_metrics;
 mod process;
 mod prometheus;
 mod shard;
@@ -31,5 +32,7 @@ pub use span::{FanoutSpan, Span, TraceId};
 pub use spans::{Tracing, extract};
 pub use stats::{ByteStats, ConnectionStats, EventStats, LatencyStats, StatsSnapshot};
 
+#[cfg(test)]
+mod otlp_tests;
 #[cfg(test)]
 mod spans_tests;

@@ -1,20 +1,28 @@
 //! Sets tracing up: the collector, the client that speaks to it, and the sampler.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use hyper_rustls::HttpsConnectorBuilder;
 use opentelemetry_http::hyper::HyperClient;
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{
     Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
+use opentelemetry_proto::tonic::resource::v1 as proto;
+use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
+use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanExporter as _};
-use tonic::transport::{ClientTlsConfig, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
-use super::environment::{Environment, Target, ratio};
-use super::exporter::Exporting;
+use super::environment::{Environment, Signal, Target, ratio};
+use super::exporter::{Beside, Exporting, Told};
 use super::metrics::Metrics;
+use super::otlp_metrics::{Client, MetricsExport};
 use super::spans::Tracing;
 
 /// The part of the configuration that is about traces. The standard environment variables win
@@ -78,25 +86,30 @@ impl Tracing {
         Tracing::from_environment(settings, metrics, |name| std::env::var(name).ok())
     }
 
-    fn from_environment(
+    pub(super) fn from_environment(
         settings: &TracingSettings,
         metrics: &Arc<Metrics>,
         variables: impl Fn(&str) -> Option<String>,
     ) -> Result<Tracing, TracingError> {
         let environment = Environment(variables);
         ratio("telemetry.delivery_spans", settings.delivery_spans)?;
-        let Some(target) = environment.target(settings)? else {
+        let Some(target) = environment.target(settings, Signal::Traces)? else {
             return Ok(Tracing::off());
         };
         let (sampler, parent_based) = environment.sampler(settings)?;
         let resource = environment.resource(settings, &metrics.node);
-        let timeout = environment.timeout()?;
+        let timeout = environment.timeout(Signal::Traces)?;
+        let beside = MetricsPlan::read(&environment, settings, &resource, metrics)?;
         let build = {
             let resource = resource.clone();
-            move || {
+            move |told: Told| {
                 let mut exporter = build_exporter(&target, timeout)?;
                 exporter.set_resource(&resource);
-                Ok(exporter)
+                let beside: Beside = match beside {
+                    Some(plan) => Box::pin(plan.build()?.run(told)),
+                    None => Box::pin(async {}),
+                };
+                Ok((exporter, beside))
             }
         };
         let (queue, exporting) =
@@ -116,242 +129,133 @@ impl Tracing {
     }
 }
 
+/// Where metrics go; the client is made later, within a Tokio runtime.
+struct MetricsPlan {
+    target: Target,
+    headers: HeaderMap,
+    interval: Duration,
+    timeout: Duration,
+    resource: Resource,
+    metrics: Arc<Metrics>,
+}
+
+impl MetricsPlan {
+    /// `None` where no collector is named or metrics are not wanted there.
+    fn read<F: Fn(&str) -> Option<String>>(
+        environment: &Environment<F>,
+        settings: &TracingSettings,
+        resource: &Resource,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Self>, TracingError> {
+        let Some(target) = environment.target(settings, Signal::Metrics)? else {
+            return Ok(None);
+        };
+        Ok(Some(MetricsPlan {
+            target,
+            headers: environment.headers(Signal::Metrics),
+            interval: environment.metrics_interval()?,
+            timeout: environment.timeout(Signal::Metrics)?,
+            resource: resource.clone(),
+            metrics: Arc::clone(metrics),
+        }))
+    }
+
+    fn build(self) -> Result<MetricsExport, String> {
+        let client = if self.target.protocol == Protocol::Grpc {
+            Client::Grpc(MetricsServiceClient::new(channel(
+                &self.target,
+                self.timeout,
+            )?))
+        } else {
+            let client = http_client(&self.target, self.timeout)?;
+            Client::Http {
+                client: client.0,
+                endpoint: self.target.endpoint,
+            }
+        };
+        let resource = ResourceAttributesWithSchema::from(&self.resource);
+        Ok(MetricsExport {
+            metrics: self.metrics,
+            resource: proto::Resource {
+                attributes: resource.attributes.0,
+                ..proto::Resource::default()
+            },
+            client,
+            headers: self.headers,
+            interval: self.interval,
+            timeout: self.timeout,
+        })
+    }
+}
+
 /// Makes the exporter; within a Tokio runtime, which its client will use. It reads
 /// `OTEL_EXPORTER_OTLP_HEADERS` and `…_TRACES_HEADERS` itself.
 fn build_exporter(target: &Target, timeout: Duration) -> Result<SpanExporter, String> {
-    let secure = target.endpoint.starts_with("https:");
     let exporter = if target.protocol == Protocol::Grpc {
-        let mut endpoint = Endpoint::from_shared(target.endpoint.clone())
-            .map_err(|error| error.to_string())?
-            .connect_timeout(timeout)
-            .timeout(timeout);
-        if secure {
-            let tls = ClientTlsConfig::new().with_native_roots();
-            endpoint = endpoint
-                .tls_config(tls)
-                .map_err(|error| error.to_string())?;
-        }
+        let channel = channel(target, timeout)?;
         SpanExporter::builder()
             .with_tonic()
-            .with_channel(endpoint.connect_lazy())
+            .with_channel(channel)
             .with_timeout(timeout)
             .build()
     } else {
-        let http = SpanExporter::builder()
+        SpanExporter::builder()
             .with_http()
             .with_protocol(target.protocol)
             .with_endpoint(target.endpoint.clone())
-            .with_timeout(timeout);
-        if secure {
-            let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
-            let connector = HttpsConnectorBuilder::new()
-                .with_provider_and_native_roots(provider)
-                .map_err(|error| error.to_string())?
-                .https_only()
-                .enable_http1()
-                .build();
-            http.with_http_client(HyperClient::new(connector, timeout, None))
-                .build()
-        } else {
-            http.with_http_client(HyperClient::with_default_connector(timeout, None))
-                .build()
-        }
+            .with_timeout(timeout)
+            .with_http_client(http_client(target, timeout)?)
+            .build()
     };
     exporter.map_err(|error| error.to_string())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn environment(
-        pairs: &'static [(&'static str, &'static str)],
-    ) -> Environment<impl Fn(&str) -> Option<String>> {
-        Environment(|name: &str| {
-            pairs
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| (*value).to_owned())
-        })
+/// Connects when it is first used.
+fn channel(target: &Target, timeout: Duration) -> Result<Channel, String> {
+    let mut endpoint = Endpoint::from_shared(target.endpoint.clone())
+        .map_err(|error| error.to_string())?
+        .connect_timeout(timeout)
+        .timeout(timeout);
+    if target.endpoint.starts_with("https:") {
+        let tls = ClientTlsConfig::new().with_native_roots();
+        endpoint = endpoint
+            .tls_config(tls)
+            .map_err(|error| error.to_string())?;
     }
+    Ok(endpoint.connect_lazy())
+}
 
-    fn to(endpoint: &str, protocol: &str) -> TracingSettings {
-        TracingSettings {
-            otlp_endpoint: endpoint.to_owned(),
-            otlp_protocol: protocol.to_owned(),
-            ..TracingSettings::default()
-        }
-    }
+/// A client with or without TLS.
+#[derive(Debug)]
+struct AnyClient(Arc<dyn HttpClient>);
 
-    fn target(
-        settings: &TracingSettings,
-        pairs: &'static [(&'static str, &'static str)],
-    ) -> Option<(String, Protocol)> {
-        let target = environment(pairs).target(settings).unwrap();
-        target.map(|target| (target.endpoint, target.protocol))
+impl HttpClient for AnyClient {
+    fn send_bytes<'s, 'f>(
+        &'s self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'f>>
+    where
+        's: 'f,
+        Self: 'f,
+    {
+        self.0.send_bytes(request)
     }
+}
 
-    #[test]
-    fn tracing_is_off_where_nothing_names_a_collector_or_the_environment_says_so() {
-        let on = to("http://c:4317", "grpc");
-        assert_eq!(
-            target(
-                &TracingSettings::default(),
-                &[("OTEL_EXPORTER_OTLP_ENDPOINT", " ")]
-            ),
-            None
-        );
-        assert_eq!(target(&on, &[("OTEL_SDK_DISABLED", "TRUE")]), None);
-        assert_eq!(target(&on, &[("OTEL_TRACES_EXPORTER", "none")]), None);
-        let metrics = Metrics::new("n");
-        let off = Tracing::from_environment(&TracingSettings::default(), &metrics, |_| None);
-        assert!(!off.unwrap().enabled());
+fn http_client(target: &Target, timeout: Duration) -> Result<AnyClient, String> {
+    if !target.endpoint.starts_with("https:") {
+        return Ok(AnyClient(Arc::new(HyperClient::with_default_connector(
+            timeout, None,
+        ))));
     }
-
-    #[test]
-    fn the_environment_wins_over_the_file_and_the_signals_own_over_the_general() {
-        let file = to("file:1", "grpc");
-        assert_eq!(
-            target(&file, &[]),
-            Some(("http://file:1".to_owned(), Protocol::Grpc))
-        );
-        let general = &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://general:2")];
-        assert_eq!(
-            target(&file, general),
-            Some(("http://general:2".to_owned(), Protocol::Grpc))
-        );
-        let both = &[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://general:2"),
-            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://own:3/x"),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
-        ];
-        assert_eq!(
-            target(&file, both),
-            Some(("http://own:3/x".to_owned(), Protocol::HttpBinary))
-        );
-    }
-
-    #[test]
-    fn over_http_a_general_endpoint_gets_the_path_of_traces() {
-        for base in ["http://c:4318", "http://c:4318/", "http://c:4318/v1/traces"] {
-            let found = target(&to(base, "http/protobuf"), &[]).unwrap().0;
-            assert_eq!(found, "http://c:4318/v1/traces", "{base}");
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_refused_by_its_name() {
-        let message = |settings: &TracingSettings, pairs| {
-            let metrics = Metrics::new("n");
-            let variables = environment(pairs).0;
-            Tracing::from_environment(settings, &metrics, variables)
-                .unwrap_err()
-                .to_string()
-        };
-        let on = to("http://c:4317", "grpc");
-        for (settings, expected) in [
-            (to("ftp://c", "grpc"), "telemetry.otlp_endpoint: "),
-            (to("http://", "grpc"), "telemetry.otlp_endpoint: "),
-            (
-                to("http://c", "carrier pigeon"),
-                "telemetry.otlp_protocol: ",
-            ),
-            (
-                TracingSettings {
-                    sample_ratio: 1.5,
-                    ..on.clone()
-                },
-                "telemetry.sample_ratio: ",
-            ),
-            (
-                TracingSettings {
-                    delivery_spans: -1.0,
-                    ..on.clone()
-                },
-                "telemetry.delivery_spans: ",
-            ),
-        ] {
-            let error = message(&settings, &[]);
-            assert!(error.starts_with(expected), "{error}");
-        }
-        assert!(
-            message(&on, &[("OTEL_TRACES_SAMPLER", "xray")]).starts_with("OTEL_TRACES_SAMPLER: ")
-        );
-        let pairs = &[
-            ("OTEL_TRACES_SAMPLER", "traceidratio"),
-            ("OTEL_TRACES_SAMPLER_ARG", "2"),
-        ];
-        assert!(message(&on, pairs).starts_with("OTEL_TRACES_SAMPLER_ARG: "));
-        assert!(
-            message(&on, &[("OTEL_BSP_MAX_QUEUE_SIZE", "0")])
-                .starts_with("OTEL_BSP_MAX_QUEUE_SIZE: ")
-        );
-        assert!(
-            message(&on, &[("OTEL_EXPORTER_OTLP_TIMEOUT", "x")])
-                .starts_with("OTEL_EXPORTER_OTLP_TIMEOUT: ")
-        );
-    }
-
-    #[test]
-    fn samplers_are_named_as_the_standard_does() {
-        let settings = TracingSettings {
-            sample_ratio: 0.25,
-            ..TracingSettings::default()
-        };
-        let sampler = |pairs| {
-            let (sampler, parent_based) = environment(pairs).sampler(&settings).unwrap();
-            (format!("{sampler:?}"), parent_based)
-        };
-        assert_eq!(
-            sampler(&[]),
-            ("ParentBased(TraceIdRatioBased(0.25))".to_owned(), true)
-        );
-        assert_eq!(
-            sampler(&[("OTEL_TRACES_SAMPLER", "always_off")]),
-            ("AlwaysOff".to_owned(), false)
-        );
-        let ratio = &[
-            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
-            ("OTEL_TRACES_SAMPLER_ARG", "0.5"),
-        ];
-        assert_eq!(
-            sampler(ratio),
-            ("ParentBased(TraceIdRatioBased(0.5))".to_owned(), true)
-        );
-    }
-
-    #[test]
-    fn the_services_name_comes_from_the_environment_first() {
-        let settings = TracingSettings {
-            service_name: "file".to_owned(),
-            ..TracingSettings::default()
-        };
-        let resource = environment(&[]).resource(&settings, "node-1");
-        let value = |key: &'static str| resource.get(&key.into()).map(|value| value.to_string());
-        assert_eq!(value("service.name").as_deref(), Some("file"));
-        assert_eq!(value("service.instance.id").as_deref(), Some("node-1"));
-    }
-
-    /// Both clients are built within the exporter's runtime, with nobody listening: that must
-    /// neither fail nor wait.
-    #[test]
-    fn a_collector_that_is_not_there_yet_is_no_error() {
-        for (endpoint, protocol) in [
-            ("http://127.0.0.1:1", "grpc"),
-            ("http://127.0.0.1:1", "http/protobuf"),
-            ("https://127.0.0.1:1", "grpc"),
-            ("https://127.0.0.1:1", "http/protobuf"),
-        ] {
-            let metrics = Metrics::new("n");
-            let tracing = Tracing::from_environment(&to(endpoint, protocol), &metrics, |_| None);
-            let tracing = tracing.unwrap_or_else(|error| panic!("{endpoint} {protocol}: {error}"));
-            drop(tracing.authenticate(None));
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(tracing.shutdown(Duration::ZERO));
-            assert_eq!(metrics.telemetry_dropped.get(), 1, "{endpoint} {protocol}");
-        }
-    }
+    let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
+    let connector = HttpsConnectorBuilder::new()
+        .with_provider_and_native_roots(provider)
+        .map_err(|error| error.to_string())?
+        .https_only()
+        .enable_http1()
+        .build();
+    Ok(AnyClient(Arc::new(HyperClient::new(
+        connector, timeout, None,
+    ))))
 }

@@ -9,7 +9,7 @@ use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter};
 use uuid::Uuid;
 
-use super::exporter::{Batching, Exporting};
+use super::exporter::{Batching, Beside, Exporting};
 use super::*;
 use crate::error::Error;
 use crate::event::{ChannelName, ConnectionId, EventType, Timestamp, TraceContext};
@@ -42,8 +42,11 @@ fn tracing_to<E: SpanExporter + 'static>(
     batching: Batching,
     metrics: &Arc<Metrics>,
 ) -> Tracing {
-    let (queue, exporting) =
-        Exporting::start(batching, Arc::clone(metrics), move || Ok(exporter)).unwrap();
+    let (queue, exporting) = Exporting::start(batching, Arc::clone(metrics), move |_| {
+        let beside: Beside = Box::pin(async {});
+        Ok((exporter, beside))
+    })
+    .unwrap();
     let provider = SdkTracerProvider::builder()
         .with_sampler(sampler)
         .with_span_processor(queue)
