@@ -11,7 +11,6 @@ mod load;
 mod namespaces;
 mod nearest;
 mod problem;
-mod secret;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -21,7 +20,7 @@ mod values;
 pub use event_tables::{Catalog, CatalogMode, EventTypeConfig, NamespaceConfig, NamespaceHistory};
 pub use load::Inputs;
 pub use problem::{Place, Problem, Problems};
-pub use secret::Secret;
+pub use crate::auth::Secret;
 pub use tables::{
     Audit, Auth, Dialect, Durability, Heartbeat, HistoryConfig, Internal, InternalAuth, Limits,
     LogFormat, OtlpProtocol, Public, Server, Storage, Telemetry, WebSocket,

@@ -247,7 +247,11 @@ impl Request {
         let request = Request { services: Arc::clone(&self.services), id: self.id.clone() };
         cx.wait(session.publish(publish), move |cx, published| match published {
             Ok(published) => {
-                let mut body = json!({ "id": published.id.to_string() });
+                // A request's own `id` is echoed as in every reply; the event's is then beside it.
+                let mut body = json!({ "event_id": published.id.to_string() });
+                if let (None, Some(body)) = (&request.id, body.as_object_mut()) {
+                    body.insert("id".into(), published.id.to_string().into());
+                }
                 let receipt = published.results.first().map(|result| result.receipt);
                 if let (Some(receipt), Some(body)) = (receipt, body.as_object_mut()) {
                     if let Some(position) = receipt.position {
