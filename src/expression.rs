@@ -70,6 +70,10 @@ impl Expression {
                 "expected an expression of at most 1024 bytes",
             ));
         }
+        // The parser's time grows with the square of a chain's length.
+        if source.bytes().filter(u8::is_ascii_punctuation).count() > bounds::MAX_PUNCTUATION {
+            return Err(Error::invalid("the expression is too complex"));
+        }
         let mut root = parse(source)?;
         let patterns = bounds::check(&mut root, variables, large)?;
         Ok(Expression {

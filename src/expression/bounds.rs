@@ -11,6 +11,8 @@ use super::{Error, MATCHES, Result};
 
 /// The deepest nesting, in brackets and in the tree.
 pub(super) const MAX_DEPTH: u16 = 32;
+/// The most operators, brackets and other marks in a source.
+pub(super) const MAX_PUNCTUATION: usize = 256;
 /// The most nodes of a tree, macros expanded.
 const MAX_NODES: usize = 512;
 /// The most additions: each may copy what it adds.

@@ -173,6 +173,7 @@ fn expressions_that_could_cost_much_are_refused() {
     let chained = format!("data{} == 1", ".a".repeat(400));
     let long = format!("user == '{}'", "x".repeat(MAX_SOURCE));
     let added = format!("data.n{} > 1", " + data.n".repeat(5));
+    let marked = format!("user == 'a'{}", " && !true".repeat(90));
     let pattern = format!("user.matches('{}')", "x".repeat(257));
     for source in [
         nested.as_str(),
@@ -181,6 +182,7 @@ fn expressions_that_could_cost_much_are_refused() {
         &long,
         &added,
         &pattern,
+        &marked,
         r"user.matches('(\\w{1,99}){1,99}')",
         "user.matches('(')",
         "user.matches(user)",
@@ -198,21 +200,28 @@ fn expressions_that_could_cost_much_are_refused() {
 #[test]
 fn the_longest_chains_need_little_stack() {
     let sources = [
-        format!("a{}", ".a".repeat(500)),
-        format!("1{}", "+1".repeat(500)),
-        format!("1{}", "==1".repeat(330)),
-        format!("{}true", "!".repeat(1000)),
-        format!("{}1", "-".repeat(1000)),
-        format!("true{}", "&&true".repeat(160)),
-        format!("true{}", "?true:true".repeat(100)),
-        format!("a{}", "[0]".repeat(330)),
-        format!("a{}", ".a()".repeat(250)),
-        "[".repeat(1000),
-        "(".repeat(1000),
-        "{".repeat(1000),
-        "a(".repeat(500),
-        "a?".repeat(500),
+        format!("a{}", ".a".repeat(256)),
+        format!("1{}", "+1".repeat(256)),
+        format!("1{}", "==1".repeat(128)),
+        format!("{}true", "!".repeat(256)),
+        format!("{}1", "-".repeat(256)),
+        format!("true{}", "&&true".repeat(128)),
+        format!("true{}", "?true:true".repeat(95)),
+        format!("a{}", "[0]".repeat(128)),
+        format!("a{}", ".a()".repeat(85)),
+        "[".repeat(256),
+        "(".repeat(256),
+        "{".repeat(256),
+        "a(".repeat(256),
+        "a?".repeat(256),
     ];
+    for source in &sources {
+        let marks = source.bytes().filter(u8::is_ascii_punctuation).count();
+        assert!(
+            source.len() <= MAX_SOURCE && marks <= bounds::MAX_PUNCTUATION,
+            "{source}"
+        );
+    }
     let thread = std::thread::Builder::new().stack_size(1024 * 1024);
     let compiled = thread.spawn(move || sources.iter().filter(|s| compile(s).is_ok()).count());
     assert!(
