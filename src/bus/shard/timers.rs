@@ -82,7 +82,7 @@ impl Shard {
     /// Milliseconds until the token expires; negative when it has.
     fn token_left(&self, slot: u32) -> Option<i64> {
         let identity = self.connections.get(slot)?.identity.as_ref()?;
-        Some(identity.expires_at()?.as_millis() - Timestamp::now().as_millis())
+        Some(identity.valid_until()?.as_millis() - Timestamp::now().as_millis())
     }
 
     fn look_after(&mut self, slot: u32) {
