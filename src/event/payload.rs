@@ -21,7 +21,7 @@ pub struct Payload {
 
 impl Payload {
     /// Takes data of a media type; empty means JSON. JSON must be valid, UTF-8 and at most
-    /// [`MAX_JSON_DEPTH`] deep; empty data stands for `null`.
+    /// [`MAX_JSON_DEPTH`] deep.
     ///
     /// # Errors
     /// `invalid_argument` for the field `data` or `content_type`.
@@ -32,7 +32,6 @@ impl Payload {
         if !is_json(content_type) {
             return Ok(Payload { data, content_type: Some(Arc::from(content_type)) });
         }
-        let data = if data.is_empty() { Bytes::from_static(b"null") } else { data };
         check_json(&data)?;
         let kept = !content_type.is_empty() && content_type != JSON;
         Ok(Payload { data, content_type: kept.then(|| Arc::from(content_type)) })
