@@ -211,8 +211,8 @@ async fn a_stream_reader_that_is_too_slow_is_ended() {
             .await
             .unwrap();
         if stats.into_inner().stats.unwrap().slow_consumers > 0 {
-            let status = slow.ended().await.unwrap_err();
-            assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}");
+            let end = slow.ended().await.unwrap_err();
+            assert_eq!(end.code(), tonic::Code::ResourceExhausted, "{end}");
             return;
         }
     }

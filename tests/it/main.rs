@@ -5,6 +5,9 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::let_underscore_must_use,
+    clippy::match_wild_err_arm,
+    clippy::needless_pass_by_value,
     clippy::too_many_lines,
     unreachable_pub,
     reason = "a test fails by panicking"

@@ -1,5 +1,7 @@
 //! A WebSocket client of bare frames (RFC 6455 §5), which answers nothing by itself.
 
+use std::fmt::Write as _;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
@@ -45,7 +47,7 @@ impl RawWs {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
         );
         for (name, value) in headers {
-            request += &format!("{name}: {value}\r\n");
+            write!(request, "{name}: {value}\r\n").unwrap();
         }
         stream
             .write_all(format!("{request}\r\n").as_bytes())
@@ -70,11 +72,11 @@ impl RawWs {
         match u16::try_from(payload.len()) {
             Ok(len) if len < 126 => frame.push(0x80 | u8::try_from(len).unwrap()),
             Ok(len) => {
-                frame.push(0x80 | 126);
+                frame.push(0x80 | 0x7e);
                 frame.extend(len.to_be_bytes());
             }
             Err(_) => {
-                frame.push(0x80 | 127);
+                frame.push(0x80 | 0x7f);
                 frame.extend(u64::try_from(payload.len()).unwrap().to_be_bytes());
             }
         }

@@ -265,11 +265,9 @@ impl Ws {
 
     /// The next text message, as it stands on the wire.
     pub async fn next_text(&mut self) -> String {
-        loop {
-            match self.receive().await {
-                Received::Text(text) => return text,
-                Received::Closed(close) => panic!("closed with {close:?} before a message"),
-            }
+        match self.receive().await {
+            Received::Text(text) => text,
+            Received::Closed(close) => panic!("closed with {close:?} before a message"),
         }
     }
 
