@@ -17,6 +17,7 @@ mod tables;
 mod tests;
 mod validate;
 mod values;
+mod warnings;
 
 pub use event_tables::{Catalog, CatalogMode, EventTypeConfig, NamespaceConfig, NamespaceHistory};
 pub use load::Inputs;

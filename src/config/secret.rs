@@ -6,12 +6,16 @@ use serde::{Deserialize, Deserializer};
 
 /// A text that never shows in logs, errors or `Debug`.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Box<str>);
 
 impl Secret {
+    /// The shortest that is not weak, in bytes: HS256 needs a key at least as long as its hash
+    /// (RFC 7518 §3.2).
+    pub const STRONG_LEN: usize = 32;
+
     /// Takes the text.
     #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
+    pub fn new(text: impl Into<Box<str>>) -> Self {
         Secret(text.into())
     }
 
@@ -19,6 +23,12 @@ impl Secret {
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// True if it is shorter than [`Secret::STRONG_LEN`]: worth a warning.
+    #[must_use]
+    pub fn is_weak(&self) -> bool {
+        self.0.len() < Self::STRONG_LEN
     }
 }
 
@@ -30,7 +40,7 @@ impl fmt::Debug for Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Secret)
+        String::deserialize(deserializer).map(Secret::new)
     }
 }
 
