@@ -43,7 +43,8 @@ enum Command {
         #[arg(value_name = "TYPE")]
         name: String,
         /// The payload, as JSON; `-` reads it from stdin
-        json: String,
+        #[arg(value_name = "JSON", allow_negative_numbers = true)]
+        data: String,
     },
 }
 
@@ -60,7 +61,7 @@ pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Res
             let event_type = get(&client, &name).await?;
             show(&event_type.example, &name, "example", output)
         }
-        Some(Command::Validate { name, json }) => validate(&client, name, json, output).await,
+        Some(Command::Validate { name, data }) => validate(&client, name, data, output).await,
     }
 }
 
@@ -133,10 +134,10 @@ fn show(text: &str, name: &str, what: &str, output: &mut Output) -> Result<(), F
 async fn validate(
     client: &Client,
     name: String,
-    json: String,
+    data: String,
     output: &mut Output,
 ) -> Result<(), Failure> {
-    let data = if json == "-" {
+    let data = if data == "-" {
         let mut data = Vec::new();
         std::io::stdin()
             .lock()
@@ -144,7 +145,7 @@ async fn validate(
             .read_to_end(&mut data)?;
         Bytes::from(data)
     } else {
-        Bytes::from(json)
+        Bytes::from(data)
     };
     let request = client.request(ValidateEventRequest { r#type: name, data });
     let judgement = client.catalog().validate_event(request).await?.into_inner();

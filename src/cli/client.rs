@@ -18,18 +18,26 @@ const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long an answer may take.
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 /// The biggest answer, in bytes: above the biggest event that a server can be set to take.
 const LARGEST: usize = (1 << 30) + (1 << 20);
 
 /// Which server, and who asks.
 #[derive(Args)]
 pub(super) struct Target {
-    /// The server's gRPC address [env: TIDINGS_SERVER] [default: http://127.0.0.1:50051]
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        help = "The server's gRPC address [env: TIDINGS_SERVER] [default: http://127.0.0.1:50051]"
+    )]
     server: Option<String>,
-    /// The token to show to the server [env: TIDINGS_TOKEN]
-    #[arg(long, global = true, value_name = "JWT")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "JWT",
+        help = "The token to show to the server [env: TIDINGS_TOKEN]"
+    )]
     token: Option<String>,
     /// Authorities to trust for https (PEM file), besides the system's
     #[arg(long, global = true, value_name = "FILE")]

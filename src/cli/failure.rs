@@ -1,7 +1,6 @@
 //! Why a command failed, and how it is told.
 
 use std::error::Error as _;
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -43,9 +42,10 @@ impl Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        match error.kind() == io::ErrorKind::BrokenPipe {
-            true => Failure::ReaderGone,
-            false => Failure::Told(error.to_string()),
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Failure::ReaderGone
+        } else {
+            Failure::Told(error.to_string())
         }
     }
 }
@@ -78,14 +78,14 @@ impl From<Status> for Failure {
             // The message often is the first violation already.
             let line = format!("{}: {}", violation.field, violation.description);
             if line != status.message() {
-                append(&mut text, format_args!("\n  {line}"));
+                text.extend(["\n  ", &line]);
             }
         }
         let wait = status
             .get_details_retry_info()
             .and_then(|details| details.retry_delay);
         if let Some(wait) = wait {
-            append(&mut text, format_args!("\n  try again in {wait:?}"));
+            text.extend(["\n  try again in ", &format!("{wait:?}")]);
         }
         Failure::Told(text)
     }
@@ -101,11 +101,6 @@ impl From<tonic::transport::Error> for Failure {
         }
         Failure::Told(format!("unavailable: the server can't be reached: {text}"))
     }
-}
-
-fn append(text: &mut String, more: std::fmt::Arguments<'_>) {
-    // Writing to a String can't fail.
-    drop(text.write_fmt(more));
 }
 
 /// The code's name in lower case with underscores.

@@ -13,6 +13,8 @@ mod json;
 mod output;
 mod publish;
 pub mod serve;
+#[cfg(test)]
+mod session_tests;
 mod stats;
 mod tail;
 mod token;
@@ -133,6 +135,8 @@ mod tests {
             "tidings serve",
             "tidings serve --config a.toml --dev --ready-file r.json --drain 5s --public 127.0.0.1:0 --internal [::1]:0",
             "tidings publish global greeting {}",
+            "tidings publish global greeting -1.5",
+            "tidings publish global greeting -",
             "tidings publish global greeting - --header a=b --header c=d=e --key k --idempotency-key i --user u --role r",
             "tidings tail global project:* --rewind 5 --filter true --type a.* --json",
             "tidings tail project:42 --since 00000000000000ff/7",

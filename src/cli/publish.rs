@@ -22,7 +22,8 @@ pub(super) struct Args {
     #[arg(value_name = "TYPE")]
     event_type: String,
     /// The payload, as JSON; `-` reads it from stdin
-    json: String,
+    #[arg(value_name = "JSON", allow_negative_numbers = true)]
+    data: String,
     /// A pair that travels with the event
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = pair)]
     headers: Vec<(String, String)>,
@@ -47,10 +48,10 @@ fn pair(text: &str) -> Result<(String, String), &'static str> {
 
 impl Args {
     fn into_request(self) -> Result<PublishRequest, Failure> {
-        let data = if self.json == "-" {
+        let data = if self.data == "-" {
             read_stdin()?
         } else {
-            Bytes::from(self.json)
+            Bytes::from(self.data)
         };
         let everyone = self.users.is_empty() && self.roles.is_empty();
         let audience = Audience {

@@ -20,8 +20,11 @@ const DEV_TTL: Duration = Duration::from_hours(24);
 /// How to run the server.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The configuration file [env: TIDINGS_CONFIG]
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "The configuration file [env: TIDINGS_CONFIG]"
+    )]
     config: Option<PathBuf>,
     /// A ready configuration
     #[arg(long, value_name = "NAME")]
@@ -173,7 +176,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
     };
     SocketAddr::new(ip, address.port())
 }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::ValueHint;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Map, Value, json};
 
@@ -11,7 +10,7 @@ use super::client::said;
 use super::failure::Failure;
 use super::output::Output;
 use crate::config::{Auth, Config, Inputs, duration};
-use crate::event::{ChannelPattern, Timestamp};
+use crate::event::{ChannelName, Timestamp};
 
 /// What the token says.
 #[derive(Debug, clap::Args)]
@@ -25,11 +24,14 @@ pub(super) struct Args {
     /// How long it is good
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = ttl)]
     ttl: Duration,
-    /// A channel that it opens by itself: a name, `project:*` or `*`
+    /// A channel that it opens by itself: a name, or a beginning such as `project:*`
     #[arg(long = "channel", value_name = "PATTERN", value_parser = pattern)]
     channels: Vec<String>,
-    /// The configuration file with the secret [env: TIDINGS_CONFIG]
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "The configuration file with the secret [env: TIDINGS_CONFIG]"
+    )]
     config: Option<PathBuf>,
 }
 
@@ -42,10 +44,13 @@ fn ttl(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
+/// A channel's name, or the beginning of one with a `*` after it.
 fn pattern(text: &str) -> Result<String, String> {
-    ChannelPattern::parse(text)
-        .map(|_| text.to_owned())
-        .map_err(|error| error.message())
+    let beginning = text.strip_suffix('*').unwrap_or(text);
+    if text != "*" {
+        ChannelName::new(beginning).map_err(|error| error.message())?;
+    }
+    Ok(text.to_owned())
 }
 
 /// What a new token says.

@@ -4,6 +4,7 @@ mod document;
 pub mod duration;
 mod environment;
 mod event_tables;
+mod key_list;
 mod keys;
 mod kind;
 mod layer;
@@ -11,6 +12,8 @@ mod load;
 mod namespaces;
 mod nearest;
 mod problem;
+#[cfg(test)]
+mod refusals;
 mod secret;
 mod tables;
 #[cfg(test)]
