@@ -225,6 +225,7 @@ mod tests {
             source: Some(Arc::from("billing")),
             time: now,
             trace: None,
+            accepted: std::time::Instant::now(),
         };
         Event::new(draft, None)
     }

@@ -163,8 +163,8 @@ impl Source<'_> {
         match self {
             Source::Single(place) => Some((*place).clone()),
             Source::File { path, text } => {
-                let before = text.as_bytes().get(..span?.start).unwrap_or_default();
-                let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+                let before = text.get(..span?.start).unwrap_or_default();
+                let line = before.matches('\n').count() + 1;
                 Some(Place::File(path.to_path_buf(), line))
             }
         }
@@ -219,13 +219,11 @@ impl Walk<'_> {
             self.wrong(shown, format!("unknown key {shown}, did you mean {meant}?"));
             return None;
         }
-        match item.as_table_like() {
-            Some(inner) => Some(Value::from(self.table(inner, pattern, shown))),
-            None => {
-                self.wrong(shown, String::from("expected a table"));
-                None
-            }
-        }
+        let Some(inner) = item.as_table_like() else {
+            self.wrong(shown, String::from("expected a table"));
+            return None;
+        };
+        Some(Value::from(self.table(inner, pattern, shown)))
     }
 
     /// Reads the value of a known key.

@@ -4,6 +4,7 @@ mod document;
 pub mod duration;
 mod environment;
 mod event_tables;
+mod key_list;
 mod keys;
 mod kind;
 mod layer;
@@ -11,11 +12,14 @@ mod load;
 mod namespaces;
 mod nearest;
 mod problem;
+#[cfg(test)]
+mod refusals;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod validate;
 mod values;
+mod warnings;
 
 pub use event_tables::{Catalog, CatalogMode, EventTypeConfig, NamespaceConfig, NamespaceHistory};
 pub use load::Inputs;

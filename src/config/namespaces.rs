@@ -1,10 +1,13 @@
 //! The namespaces there are: the declared ones and those built in.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::{Config, NamespaceConfig, NamespaceHistory};
 use crate::event::{HistoryPolicy, Namespace, Namespaces};
+
+/// Those that are always there, with who may subscribe. An anonymous connection has no channel of
+/// its own, not even the one named `user`.
+const BUILT_IN: [(&str, &str); 2] = [("global", "true"), ("user", r#"user != "" && id == user"#)];
 
 impl Config {
     /// The declared namespaces, and `global` and `user` where they are not declared. For
@@ -12,11 +15,24 @@ impl Config {
     #[must_use]
     pub fn all_namespaces(&self, dev: bool) -> Vec<NamespaceConfig> {
         let mut all = self.namespace.clone();
-        for (name, subscribe) in [("global", "true"), ("user", "id == user")] {
-            add(&mut all, name, subscribe, dev);
+        for (name, subscribe) in BUILT_IN {
+            match all.iter_mut().find(|namespace| namespace.name == name) {
+                // Declaring it for its history must not close it.
+                Some(declared) => {
+                    declared
+                        .subscribe
+                        .get_or_insert_with(|| subscribe.to_owned());
+                }
+                None if dev => all.push(open(name)),
+                None => all.push(NamespaceConfig {
+                    name: name.to_owned(),
+                    subscribe: Some(subscribe.to_owned()),
+                    ..NamespaceConfig::default()
+                }),
+            }
         }
-        if dev {
-            add(&mut all, "*", "true", dev);
+        if dev && !all.iter().any(|namespace| namespace.name == "*") {
+            all.push(open("*"));
         }
         all
     }
@@ -62,29 +78,25 @@ impl NamespaceHistory {
     }
 }
 
-fn add(all: &mut Vec<NamespaceConfig>, name: &str, subscribe: &str, dev: bool) {
-    if all.iter().any(|namespace| namespace.name == name) {
-        return;
-    }
-    let mut built_in = NamespaceConfig {
+/// A namespace for trying things out.
+fn open(name: &str) -> NamespaceConfig {
+    NamespaceConfig {
         name: name.to_owned(),
-        subscribe: Some(subscribe.to_owned()),
-        ..NamespaceConfig::default()
-    };
-    if dev {
-        built_in.publish = Some(String::from("true"));
-        built_in.presence = true;
-        built_in.history = NamespaceHistory {
+        history: NamespaceHistory {
             size: 100,
-            ttl: Duration::from_hours(1),
             ..NamespaceHistory::default()
-        };
+        },
+        presence: true,
+        subscribe: Some(String::from("true")),
+        publish: Some(String::from("true")),
+        ..NamespaceConfig::default()
     }
-    all.push(built_in);
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::event::ChannelName;
 
@@ -115,11 +127,13 @@ mod tests {
             ..NamespaceConfig::default()
         };
         let config = Config {
-            namespace: vec![declared.clone()],
+            namespace: vec![declared],
             ..Config::default()
         };
         let all = config.all_namespaces(true);
-        assert_eq!(all.iter().find(|n| n.name == "global"), Some(&declared));
+        let kept = all.iter().find(|n| n.name == "global").expect("declared");
+        assert_eq!((kept.presence, kept.history.size), (false, 0));
+        assert_eq!(kept.subscribe.as_deref(), Some("true"));
         assert_eq!(all.iter().filter(|n| n.name == "global").count(), 1);
     }
 

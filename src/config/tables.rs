@@ -214,7 +214,7 @@ impl Default for Heartbeat {
     fn default() -> Self {
         Heartbeat {
             interval: Duration::from_secs(30),
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
         }
     }
 }

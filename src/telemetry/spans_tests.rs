@@ -111,8 +111,8 @@ fn publish_and_receive() -> ([SpanData; 5], TraceContext) {
     let connection = ConnectionId::new(1, 2, 3);
 
     let mut rpc = tracing.rpc("tidings.v1.EventService", "Publish", Some(&parent(true)));
-    let publish = tracing.publish("project", &channel, &event_type, id, rpc.context_ref());
-    let fanout = tracing.fanout(&channel, id, publish.context_ref());
+    let publish = tracing.publish(Some(&channel), &event_type, id, rpc.context_ref());
+    let fanout = tracing.fanout(Some(&channel), id, publish.context_ref());
     let carried = fanout.context().unwrap();
     drop(publish);
     rpc.grpc_status(0);
@@ -282,7 +282,7 @@ fn an_unsampled_parent_is_passed_on_and_nothing_is_recorded() {
     let parent = parent(false);
     let channel = ChannelName::new("global").unwrap();
     let rpc = tracing.rpc("s", "m", Some(&parent));
-    let fanout = tracing.fanout(&channel, Uuid::nil(), rpc.context_ref());
+    let fanout = tracing.fanout(Some(&channel), Uuid::nil(), rpc.context_ref());
     assert_eq!(fanout.context().as_ref(), Some(&parent));
     assert!(!rpc.is_recording() && !fanout.is_recording());
     let connection = ConnectionId::new(0, 0, 0);
