@@ -25,11 +25,11 @@ struct Fake;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-fn position(offset: u64) -> Option<Position> {
-    Some(Position {
+fn position(offset: u64) -> Position {
+    Position {
         epoch: String::from("ff"),
         offset,
-    })
+    }
 }
 
 fn identified<T>(request: &Request<T>) -> Result<(), Status> {
@@ -64,7 +64,7 @@ impl EventService for Fake {
         }
         let result = |channel| PublishResult {
             channel,
-            position: position(1),
+            position: Some(position(1)),
             subscribers: 2,
             duplicate: false,
         };
@@ -99,7 +99,7 @@ impl EventService for Fake {
         let channels = channels
             .map(|s| SubscribedChannel {
                 channel: s.channel,
-                position: position(1),
+                position: Some(position(1)),
                 recovered: true,
                 replayed: 0,
             })
@@ -108,7 +108,7 @@ impl EventService for Fake {
             r#type: String::from("a.b"),
             channel: String::from("c:1"),
             data: Bytes::from_static(b"{\"x\":1}"),
-            position: position(2),
+            position: Some(position(2)),
             ..Event::default()
         };
         let reason = String::from("slow_consumer");
@@ -174,10 +174,12 @@ async fn run(line: &[&str]) -> (String, Result<(), Failure>) {
     let cli = Cli::try_parse_from(words).expect("a command");
     let mut output = Output::to(printed.clone(), cli.json);
     let command = async {
-        match cli.command {
-            Command::Publish(args) => publish::run(args, &cli.target, &mut output).await,
-            Command::Tail(args) => tail::run(args, &cli.target, &mut output).await,
-            other => panic!("not for this server: {other:?}"),
+        if let Command::Publish(args) = cli.command {
+            publish::run(args, &cli.target, &mut output).await
+        } else if let Command::Tail(args) = cli.command {
+            tail::run(args, &cli.target, &mut output).await
+        } else {
+            panic!("not for this server")
         }
     };
     let outcome = tokio::select! {
