@@ -23,7 +23,13 @@ pub mod telemetry;
 pub mod ws;
 
 /// The generated messages and services of `proto/tidings/v1`.
-#[allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, unreachable_pub)]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    unreachable_pub
+)]
 pub mod proto {
     tonic::include_proto!("tidings.v1");
 

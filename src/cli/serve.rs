@@ -72,13 +72,21 @@ struct Start {
 
 impl fmt::Debug for Start {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Start").field("dev", &self.dev).finish_non_exhaustive()
+        f.debug_struct("Start")
+            .field("dev", &self.dev)
+            .finish_non_exhaustive()
     }
 }
 
 /// Runs the server until it is told to stop.
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let Start { config, dev, ready_file, reload, dev_token } = options(args)?;
+    let Start {
+        config,
+        dev,
+        ready_file,
+        reload,
+        dev_token,
+    } = options(args)?;
     for warning in config.warnings() {
         note(&format!("warning: {warning}"));
     }
@@ -102,7 +110,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         reload: Box::new(move || reload().map_err(|problems| problems.to_string())),
         on_ready: Box::new(on_ready),
     };
-    server::run(options).await.map_err(|error| Failure::new(error.to_string()))
+    server::run(options)
+        .await
+        .map_err(|error| Failure::new(error.to_string()))
 }
 
 fn options(args: Args) -> Result<Start, Failure> {

@@ -21,10 +21,10 @@ mod validate;
 mod values;
 mod warnings;
 
+pub use crate::auth::Secret;
 pub use event_tables::{Catalog, CatalogMode, EventTypeConfig, NamespaceConfig, NamespaceHistory};
 pub use load::Inputs;
 pub use problem::{Place, Problem, Problems};
-pub use crate::auth::Secret;
 pub use tables::{
     Audit, Auth, Dialect, Durability, Heartbeat, HistoryConfig, Internal, InternalAuth, Limits,
     LogFormat, OtlpProtocol, Public, Server, Storage, Telemetry, WebSocket,

@@ -35,12 +35,20 @@ struct Shared {
 }
 
 /// The routes. `/readyz` says no while `draining` is set.
-pub fn routes(_services: &Arc<Services>, settings: HttpSettings, draining: Arc<AtomicBool>) -> Router {
-    let mut routes = Router::new().route("/healthz", get(healthy)).route("/readyz", get(ready));
+pub fn routes(
+    _services: &Arc<Services>,
+    settings: HttpSettings,
+    draining: Arc<AtomicBool>,
+) -> Router {
+    let mut routes = Router::new()
+        .route("/healthz", get(healthy))
+        .route("/readyz", get(ready));
     if settings.demo {
         routes = routes.route("/", get(demo));
     }
-    routes.fallback(nothing_here).with_state(Shared { draining })
+    routes
+        .fallback(nothing_here)
+        .with_state(Shared { draining })
 }
 
 /// The process runs.
@@ -60,7 +68,10 @@ async fn ready(State(shared): State<Shared>) -> Response<Body> {
 async fn demo() -> Response<Body> {
     let mut response = Response::new(Body::from(DEMO));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/html; charset=utf-8"),
+    );
     let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
         img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'";
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));

@@ -33,7 +33,9 @@ pub(super) fn assemble(
     draining: Arc<AtomicBool>,
 ) -> Result<Assembled, StartError> {
     if config.history.storage != Storage::Memory {
-        return Err(StartError::new("history.storage: only \"memory\" is in this build"));
+        return Err(StartError::new(
+            "history.storage: only \"memory\" is in this build",
+        ));
     }
     let metrics = Metrics::new(config.server.node.clone());
     let tracing = Tracing::init(&tracing_settings(config), &metrics).map_err(StartError::new)?;
@@ -52,7 +54,10 @@ pub(super) fn assemble(
     .map_err(StartError::at("server.shards"))?;
     let sink: Arc<dyn Sink> = Arc::clone(&hub) as Arc<dyn Sink>;
     let sink: Weak<dyn Sink> = Arc::downgrade(&sink);
-    let bounds = Bounds { channels: config.limits.channels, ..Bounds::default() };
+    let bounds = Bounds {
+        channels: config.limits.channels,
+        ..Bounds::default()
+    };
     let broker: Arc<dyn Broker> = Arc::new(Memory::new(namespaces, sink, bounds));
     hub.attach(Arc::clone(&broker));
     let counted = Arc::clone(&metrics);
@@ -68,13 +73,23 @@ pub(super) fn assemble(
         catalog(config)?,
         request_limits(config),
     );
-    let endpoint = Arc::new(Endpoint::new(Arc::clone(&services), ws_settings(config, dev), draining));
+    let endpoint = Arc::new(Endpoint::new(
+        Arc::clone(&services),
+        ws_settings(config, dev),
+        draining,
+    ));
     let auth = match config.internal.auth {
         InternalAuth::Jwt => GrpcAuth::Jwt,
         InternalAuth::Mtls | InternalAuth::None => GrpcAuth::Trusted,
     };
     let (grpc, health) = crate::grpc::routes(&services, auth, config.limits.event_bytes);
-    Ok(Assembled { services, endpoint, grpc, health, dev })
+    Ok(Assembled {
+        services,
+        endpoint,
+        grpc,
+        health,
+        dev,
+    })
 }
 
 impl Assembled {
@@ -88,10 +103,16 @@ impl Assembled {
         // Everything that can fail comes first: a bad file changes nothing.
         let policy = policy(config, self.dev)?;
         let catalog = catalog(config)?;
-        self.services.verifier.reload(&verifier_settings(config)).map_err(StartError::new)?;
-        self.services.hub.set_namespaces(config.namespaces(self.dev));
+        self.services
+            .verifier
+            .reload(&verifier_settings(config))
+            .map_err(StartError::new)?;
+        self.services
+            .hub
+            .set_namespaces(config.namespaces(self.dev));
         self.services.hub.set_settings(bus_settings(config));
-        self.services.reload(policy, catalog, request_limits(config));
+        self.services
+            .reload(policy, catalog, request_limits(config));
         self.endpoint.reload(ws_settings(config, self.dev));
         Ok(())
     }
@@ -116,11 +137,18 @@ fn catalog(config: &Config) -> Result<Catalog, StartError> {
             name: EventType::new(&kind.name).map_err(StartError::new)?,
             namespace: kind.namespace.clone(),
             description: kind.description.clone(),
-            roles: kind.roles.iter().map(|role| Arc::from(role.as_str())).collect(),
+            roles: kind
+                .roles
+                .iter()
+                .map(|role| Arc::from(role.as_str()))
+                .collect(),
             conflate_key: kind.conflate_key.clone(),
         })
     });
-    Ok(Catalog::new(mode, known.collect::<Result<Vec<_>, StartError>>()?))
+    Ok(Catalog::new(
+        mode,
+        known.collect::<Result<Vec<_>, StartError>>()?,
+    ))
 }
 
 fn bus_settings(config: &Config) -> Settings {

@@ -27,15 +27,25 @@ pub(super) struct Internal {
 
 impl Internal {
     pub(super) fn new(assembled: &Assembled, _: &Config) -> Self {
-        Internal { services: Arc::clone(&assembled.services), grpc: assembled.grpc.clone() }
+        Internal {
+            services: Arc::clone(&assembled.services),
+            grpc: assembled.grpc.clone(),
+        }
     }
 
     pub(super) fn services(&self) -> &Arc<Services> {
         &self.services
     }
 
-    pub(super) async fn answer(&self, mut request: Request<Incoming>, address: SocketAddr) -> Response<Body> {
-        let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    pub(super) async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        address: SocketAddr,
+    ) -> Response<Body> {
+        let content_type = request
+            .headers()
+            .get(CONTENT_TYPE)
+            .map(HeaderValue::as_bytes);
         if content_type.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
             request.extensions_mut().insert(PeerAddress(address));
             return match self.grpc.clone().oneshot(request.map(Body::new)).await {
@@ -50,10 +60,16 @@ impl Internal {
     }
 
     fn metrics(&self, request: &Request<Incoming>) -> Response<Body> {
-        let accept = request.headers().get(ACCEPT).and_then(|accept| accept.to_str().ok());
+        let accept = request
+            .headers()
+            .get(ACCEPT)
+            .and_then(|accept| accept.to_str().ok());
         let format = TextFormat::accepted(accept);
         let mut response = Response::new(Body::from(self.services.metrics.text(format)));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+        response.headers_mut().insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static(format.content_type()),
+        );
         response
     }
 }

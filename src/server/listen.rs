@@ -66,8 +66,12 @@ pub(super) async fn public(
     }
 }
 
-async fn serve_public<S>(socket: S, address: SocketAddr, front: &Arc<Public>, closing: &CancellationToken)
-where
+async fn serve_public<S>(
+    socket: S,
+    address: SocketAddr,
+    front: &Arc<Public>,
+    closing: &CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let answer = service_fn(|request: Request<Incoming>| {
@@ -124,8 +128,12 @@ pub(super) async fn internal(
     }
 }
 
-async fn serve_internal<S>(socket: S, address: SocketAddr, back: &Arc<Internal>, closing: &CancellationToken)
-where
+async fn serve_internal<S>(
+    socket: S,
+    address: SocketAddr,
+    back: &Arc<Internal>,
+    closing: &CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let answer = service_fn(|request: Request<Incoming>| {
@@ -162,7 +170,10 @@ where
 }
 
 /// The next connection; `None` when the server closes.
-async fn accept(listener: &TcpListener, closing: &CancellationToken) -> Option<(TcpStream, SocketAddr)> {
+async fn accept(
+    listener: &TcpListener,
+    closing: &CancellationToken,
+) -> Option<(TcpStream, SocketAddr)> {
     loop {
         match closing.run_until_cancelled(listener.accept()).await? {
             Ok((socket, address)) => {

@@ -94,10 +94,19 @@ impl Server {
         let public = bind("public.listen", config.public.listen).await?;
         let internal = bind("internal.listen", config.internal.listen).await?;
         let bound = Bound {
-            public: public.local_addr().map_err(StartError::at("public.listen"))?,
-            internal: internal.local_addr().map_err(StartError::at("internal.listen"))?,
+            public: public
+                .local_addr()
+                .map_err(StartError::at("public.listen"))?,
+            internal: internal
+                .local_addr()
+                .map_err(StartError::at("internal.listen"))?,
         };
-        let public_tls = tls::of("public", config.public.cert.as_deref(), config.public.key.as_deref(), None)?;
+        let public_tls = tls::of(
+            "public",
+            config.public.cert.as_deref(),
+            config.public.key.as_deref(),
+            None,
+        )?;
         let internal_tls = tls::of(
             "internal",
             config.internal.cert.as_deref(),
@@ -116,9 +125,22 @@ impl Server {
         };
         let front = public::Public::new(&assembled, config, dev, draining);
         let limit = config.limits.connections.saturating_add(listen::HANDSHAKES);
-        tasks.spawn(listen::public(public, public_tls, front, limit, closing.clone(), tasks.clone()));
+        tasks.spawn(listen::public(
+            public,
+            public_tls,
+            front,
+            limit,
+            closing.clone(),
+            tasks.clone(),
+        ));
         let back = internal::Internal::new(&assembled, config);
-        tasks.spawn(listen::internal(internal, internal_tls, back, closing.clone(), tasks.clone()));
+        tasks.spawn(listen::internal(
+            internal,
+            internal_tls,
+            back,
+            closing.clone(),
+            tasks.clone(),
+        ));
         tasks.spawn(sweep(Arc::clone(&assembled.services), closing));
         Ok(server)
     }
@@ -151,11 +173,17 @@ impl Server {
         self.services().hub.drain(self.drain).await;
         self.closing.cancel();
         self.tasks.close();
-        if tokio::time::timeout(Duration::from_secs(1), self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(1), self.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::info!("some requests had not ended");
         }
         let hub = Arc::clone(&self.services().hub);
-        if tokio::task::spawn_blocking(move || hub.stop()).await.is_err() {
+        if tokio::task::spawn_blocking(move || hub.stop())
+            .await
+            .is_err()
+        {
             tracing::error!("the shards could not be stopped");
         }
         self.services().tracing.shutdown(FLUSH).await;
@@ -163,7 +191,9 @@ impl Server {
 }
 
 async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(StartError::at(&format!("{key} = {address}")))
+    TcpListener::bind(address)
+        .await
+        .map_err(StartError::at(&format!("{key} = {address}")))
 }
 
 /// Lets go of what has expired, a part each second.
@@ -208,10 +238,14 @@ pub async fn run(options: ServeOptions) -> Result<(), StartError> {
 }
 
 fn reload(server: &Server, load: &(dyn Fn() -> Result<Config, String> + Send + Sync)) {
-    let outcome = load().and_then(|config| server.reload(&config).map_err(|error| error.to_string()));
+    let outcome =
+        load().and_then(|config| server.reload(&config).map_err(|error| error.to_string()));
     match outcome {
         Ok(()) => tracing::info!("the configuration was reloaded"),
-        Err(error) => tracing::error!(error, "the configuration was not reloaded: the old one stays"),
+        Err(error) => tracing::error!(
+            error,
+            "the configuration was not reloaded: the old one stays"
+        ),
     }
 }
 

@@ -50,7 +50,11 @@ impl Public {
         &self.services
     }
 
-    pub(super) async fn answer(&self, mut request: Request<Incoming>, address: SocketAddr) -> Response<Body> {
+    pub(super) async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        address: SocketAddr,
+    ) -> Response<Body> {
         if request.uri().path() == self.path {
             return self.endpoint.upgrade(request, address).await.map(Body::new);
         }

@@ -30,8 +30,12 @@ pub(super) fn of(
     key: Option<&Path>,
     client_ca: Option<&Path>,
 ) -> Result<Option<TlsAcceptor>, StartError> {
-    let (Some(cert), Some(key)) = (cert, key) else { return Ok(None) };
-    let wrong = |what: &str, error: &dyn std::fmt::Display| StartError::new(format!("{listener}.{what}: {error}"));
+    let (Some(cert), Some(key)) = (cert, key) else {
+        return Ok(None);
+    };
+    let wrong = |what: &str, error: &dyn std::fmt::Display| {
+        StartError::new(format!("{listener}.{what}: {error}"))
+    };
     let chain = certificates(cert).map_err(|error| wrong("cert", &error))?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong("key", &error))?;
     let builder = ServerConfig::builder();
@@ -40,7 +44,9 @@ pub(super) fn of(
         Some(path) => {
             let mut roots = RootCertStore::empty();
             for root in certificates(path).map_err(|error| wrong("client_ca", &error))? {
-                roots.add(root).map_err(|error| wrong("client_ca", &error))?;
+                roots
+                    .add(root)
+                    .map_err(|error| wrong("client_ca", &error))?;
             }
             let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
                 .build()
@@ -48,7 +54,9 @@ pub(super) fn of(
             builder.with_client_cert_verifier(verifier)
         }
     };
-    let mut config = builder.with_single_cert(chain, key).map_err(|error| wrong("cert", &error))?;
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(|error| wrong("cert", &error))?;
     config.alpn_protocols = match listener {
         "internal" => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         _ => vec![b"http/1.1".to_vec()],

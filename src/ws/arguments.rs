@@ -22,7 +22,10 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 fn members(text: &str) -> Result<HashMap<Cow<'_, str>, &RawValue>, serde_json::Error> {
     let members: HashMap<Key<'_>, &RawValue> = serde_json::from_str(text)?;
-    Ok(members.into_iter().map(|(key, value)| (key.0, value)).collect())
+    Ok(members
+        .into_iter()
+        .map(|(key, value)| (key.0, value))
+        .collect())
 }
 
 impl<'a> Arguments<'a> {
@@ -38,7 +41,10 @@ impl<'a> Arguments<'a> {
             let (line, column) = (error.line(), error.column());
             Error::invalid(format!("expected valid JSON: line {line} column {column}"))
         })?;
-        Ok(Arguments { outer, inner: HashMap::new() })
+        Ok(Arguments {
+            outer,
+            inner: HashMap::new(),
+        })
     }
 
     /// Also takes arguments from the object under `data`, if there is one. Not for messages whose
@@ -71,9 +77,17 @@ impl<'a> Arguments<'a> {
         found.copied().filter(|value| value.get() != "null")
     }
 
-    fn take<T: Deserialize<'a>>(&self, name: &'static str, expected: &'static str) -> Result<Option<T>> {
-        let Some(raw) = self.raw(name) else { return Ok(None) };
-        serde_json::from_str(raw.get()).map(Some).map_err(|_| Error::field(name, expected))
+    fn take<T: Deserialize<'a>>(
+        &self,
+        name: &'static str,
+        expected: &'static str,
+    ) -> Result<Option<T>> {
+        let Some(raw) = self.raw(name) else {
+            return Ok(None);
+        };
+        serde_json::from_str(raw.get())
+            .map(Some)
+            .map_err(|_| Error::field(name, expected))
     }
 
     /// A text.
@@ -81,7 +95,9 @@ impl<'a> Arguments<'a> {
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
     pub fn text(&self, name: &'static str) -> Result<Option<Cow<'a, str>>> {
-        Ok(self.take::<Key<'a>>(name, "expected a string")?.map(|key| key.0))
+        Ok(self
+            .take::<Key<'a>>(name, "expected a string")?
+            .map(|key| key.0))
     }
 
     /// A text that must be there.
@@ -89,7 +105,8 @@ impl<'a> Arguments<'a> {
     /// # Errors
     /// As [`Arguments::text`], and where it is missing.
     pub fn required_text(&self, name: &'static str) -> Result<Cow<'a, str>> {
-        self.text(name)?.ok_or_else(|| Error::field(name, "expected a string, and it is missing"))
+        self.text(name)?
+            .ok_or_else(|| Error::field(name, "expected a string, and it is missing"))
     }
 
     /// A list of texts; empty where it is missing.
@@ -97,7 +114,9 @@ impl<'a> Arguments<'a> {
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
     pub fn texts(&self, name: &'static str) -> Result<Vec<String>> {
-        Ok(self.take(name, "expected a list of strings")?.unwrap_or_default())
+        Ok(self
+            .take(name, "expected a list of strings")?
+            .unwrap_or_default())
     }
 
     /// A whole number.
@@ -113,7 +132,9 @@ impl<'a> Arguments<'a> {
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
     pub fn flag(&self, name: &'static str) -> Result<bool> {
-        Ok(self.take(name, "expected true or false")?.unwrap_or_default())
+        Ok(self
+            .take(name, "expected true or false")?
+            .unwrap_or_default())
     }
 
     /// Pairs of texts; none where it is missing.
@@ -121,7 +142,9 @@ impl<'a> Arguments<'a> {
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
     pub fn pairs(&self, name: &'static str) -> Result<HashMap<String, String>> {
-        Ok(self.take(name, "expected an object of strings")?.unwrap_or_default())
+        Ok(self
+            .take(name, "expected an object of strings")?
+            .unwrap_or_default())
     }
 
     /// A position `{epoch, offset}`.
@@ -141,7 +164,9 @@ impl<'a> Arguments<'a> {
         let places: Option<HashMap<String, Place>> =
             self.take(name, "expected {channel: {epoch, offset}}")?;
         let places = places.unwrap_or_default().into_iter();
-        places.map(|(channel, place)| Ok((channel, place.position()?))).collect()
+        places
+            .map(|(channel, place)| Ok((channel, place.position()?)))
+            .collect()
     }
 }
 
@@ -153,8 +178,14 @@ struct Place {
 
 impl Place {
     fn position(self) -> Result<Position> {
-        let epoch = self.epoch.parse().map_err(|error: Error| error.within("since"))?;
-        Ok(Position { epoch, offset: self.offset })
+        let epoch = self
+            .epoch
+            .parse()
+            .map_err(|error: Error| error.within("since"))?;
+        Ok(Position {
+            epoch,
+            offset: self.offset,
+        })
     }
 }
 
@@ -163,7 +194,12 @@ impl Place {
 /// # Errors
 /// `invalid_argument` for the field `id`.
 pub fn request_id(arguments: &Arguments<'_>) -> Result<Option<serde_json::Value>> {
-    let Some(raw) = arguments.outer.get("id").copied().filter(|raw| raw.get() != "null") else {
+    let Some(raw) = arguments
+        .outer
+        .get("id")
+        .copied()
+        .filter(|raw| raw.get() != "null")
+    else {
         return Ok(None);
     };
     let wrong = || Error::field("id", "expected a string of at most 255 bytes or a number");
@@ -179,18 +215,33 @@ mod tests {
 
     #[test]
     fn arguments_may_stand_at_the_top_or_under_data() {
-        let top = Arguments::parse(r#"{"type":"subscribe","channels":["a"]}"#).unwrap().with_data();
-        let under = Arguments::parse(r#"{"type":"subscribe","data":{"channels":["a"]}}"#).unwrap().with_data();
+        let top = Arguments::parse(r#"{"type":"subscribe","channels":["a"]}"#)
+            .unwrap()
+            .with_data();
+        let under = Arguments::parse(r#"{"type":"subscribe","data":{"channels":["a"]}}"#)
+            .unwrap()
+            .with_data();
         assert_eq!(top.texts("channels").unwrap(), ["a"]);
         assert_eq!(under.texts("channels").unwrap(), ["a"]);
     }
 
     #[test]
     fn a_wrong_type_is_refused_by_its_name() {
-        let arguments = Arguments::parse(r#"{"channels":[1],"rewind":-1,"since":{"a":{"epoch":"x"}}}"#).unwrap();
-        assert_eq!(arguments.texts("channels").unwrap_err().field_name(), Some("channels"));
-        assert_eq!(arguments.number("rewind").unwrap_err().field_name(), Some("rewind"));
-        assert_eq!(arguments.positions("since").unwrap_err().field_name(), Some("since"));
+        let arguments =
+            Arguments::parse(r#"{"channels":[1],"rewind":-1,"since":{"a":{"epoch":"x"}}}"#)
+                .unwrap();
+        assert_eq!(
+            arguments.texts("channels").unwrap_err().field_name(),
+            Some("channels")
+        );
+        assert_eq!(
+            arguments.number("rewind").unwrap_err().field_name(),
+            Some("rewind")
+        );
+        assert_eq!(
+            arguments.positions("since").unwrap_err().field_name(),
+            Some("since")
+        );
     }
 
     #[test]

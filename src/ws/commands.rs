@@ -37,7 +37,10 @@ pub fn handle(services: &Arc<Services>, cx: &mut Cx<'_>, text: &str) {
         Ok(id) => id,
         Err(error) => return refuse(cx, None, &error),
     };
-    let request = Request { services: Arc::clone(services), id };
+    let request = Request {
+        services: Arc::clone(services),
+        id,
+    };
     if let Err(error) = request.dispatch(cx, arguments) {
         refuse(cx, request.id.as_ref(), &error);
     }
@@ -88,10 +91,18 @@ impl Request {
     fn dispatch(&self, cx: &mut Cx<'_>, arguments: Arguments<'_>) -> Result<()> {
         let kind = arguments.required_text("type")?;
         let flat = kind == "publish" && arguments.has_outer("channel");
-        let arguments = if flat { arguments } else { arguments.with_data() };
+        let arguments = if flat {
+            arguments
+        } else {
+            arguments.with_data()
+        };
         match &*kind {
             "ping" => {
-                self.reply(cx, "pong", json!({ "timestamp": Timestamp::now().to_rfc3339() }));
+                self.reply(
+                    cx,
+                    "pong",
+                    json!({ "timestamp": Timestamp::now().to_rfc3339() }),
+                );
                 Ok(())
             }
             "heartbeat_response" => Ok(()),
@@ -104,8 +115,11 @@ impl Request {
             "presence" => self.presence(cx, &arguments),
             _ => {
                 self.session(cx)?;
-                Err(Error::field("type", "expected authenticate, register, subscribe, unsubscribe, \
-                    publish, history, presence, ping or heartbeat_response"))
+                Err(Error::field(
+                    "type",
+                    "expected authenticate, register, subscribe, unsubscribe, \
+                    publish, history, presence, ping or heartbeat_response",
+                ))
             }
         }
     }
@@ -115,33 +129,47 @@ impl Request {
     }
 
     fn session(&self, cx: &Cx<'_>) -> Result<Session> {
-        let identity = cx.identity().ok_or_else(|| {
-            Error::unauthenticated("send authenticate with a token first")
-        })?;
-        Ok(Session::new(Arc::clone(&self.services), Arc::clone(identity), Some(cx.id())))
+        let identity = cx
+            .identity()
+            .ok_or_else(|| Error::unauthenticated("send authenticate with a token first"))?;
+        Ok(Session::new(
+            Arc::clone(&self.services),
+            Arc::clone(identity),
+            Some(cx.id()),
+        ))
     }
 
     fn authenticate(&self, cx: &mut Cx<'_>, arguments: &Arguments<'_>) -> Result<()> {
         let token = arguments.required_text("token")?;
         let span = self.services.tracing.authenticate(None);
-        let request = Request { services: Arc::clone(&self.services), id: self.id.clone() };
-        cx.wait(self.services.verifier.verify(&token), move |cx, verified| {
-            drop(span);
-            let known = cx.identity().is_some_and(|identity| identity.user().is_some());
-            let outcome = verified.and_then(|identity| cx.recognise(Arc::clone(&identity)).map(|()| identity));
-            match outcome {
-                Ok(identity) => {
-                    let (user, roles) = describe(Some(&identity));
-                    let expires_at = identity.expires_at().map(Timestamp::to_rfc3339);
-                    let body = json!({ "user": user, "roles": roles, "expires_at": expires_at });
-                    request.reply(cx, "authenticated", body);
-                    if !known {
-                        auto_subscribe(&request.services, cx);
+        let request = Request {
+            services: Arc::clone(&self.services),
+            id: self.id.clone(),
+        };
+        cx.wait(
+            self.services.verifier.verify(&token),
+            move |cx, verified| {
+                drop(span);
+                let known = cx
+                    .identity()
+                    .is_some_and(|identity| identity.user().is_some());
+                let outcome = verified
+                    .and_then(|identity| cx.recognise(Arc::clone(&identity)).map(|()| identity));
+                match outcome {
+                    Ok(identity) => {
+                        let (user, roles) = describe(Some(&identity));
+                        let expires_at = identity.expires_at().map(Timestamp::to_rfc3339);
+                        let body =
+                            json!({ "user": user, "roles": roles, "expires_at": expires_at });
+                        request.reply(cx, "authenticated", body);
+                        if !known {
+                            auto_subscribe(&request.services, cx);
+                        }
                     }
+                    Err(error) => refuse(cx, request.id.as_ref(), &error),
                 }
-                Err(error) => refuse(cx, request.id.as_ref(), &error),
-            }
-        });
+            },
+        );
         Ok(())
     }
 
@@ -149,15 +177,28 @@ impl Request {
         let text = |name| {
             let text = arguments.text(name)?.unwrap_or_default();
             let plain = text.len() <= MAX_CLIENT_TEXT && !text.chars().any(char::is_control);
-            if plain { Ok(text) } else { Err(Error::field(name, "expected at most 64 bytes without control characters")) }
+            if plain {
+                Ok(text)
+            } else {
+                Err(Error::field(
+                    name,
+                    "expected at most 64 bytes without control characters",
+                ))
+            }
         };
         let kind = text("client_type")?;
         if kind.is_empty() {
-            return Err(Error::field("client_type", "expected a string, and it is missing"));
+            return Err(Error::field(
+                "client_type",
+                "expected a string, and it is missing",
+            ));
         }
         let name = text("client_name")?;
         let body = json!({ "client_type": kind, "client_name": name });
-        cx.register(Client { kind: kind.into(), name: name.into() });
+        cx.register(Client {
+            kind: kind.into(),
+            name: name.into(),
+        });
         self.reply(cx, "registered", body);
         Ok(())
     }
@@ -181,7 +222,11 @@ impl Request {
             let since = since.get(&channel).copied();
             // A position is better than a count.
             let rewind = if since.is_some() { None } else { rewind };
-            Wanted { channel, since, rewind }
+            Wanted {
+                channel,
+                since,
+                rewind,
+            }
         });
         let wanted = Subscribe {
             channels: wanted.collect(),
@@ -189,7 +234,10 @@ impl Request {
             filter: arguments.text("filter")?.unwrap_or_default().into_owned(),
             presence: arguments.flag("presence")?,
         };
-        let span = self.services.tracing.subscribe(cx.id(), wanted.channels.len(), None);
+        let span = self
+            .services
+            .tracing
+            .subscribe(cx.id(), wanted.channels.len(), None);
         let request = session.subscribe(wanted)?;
         let id = self.id.clone();
         cx.join(request, move |cx, joined, refused| {
@@ -207,9 +255,14 @@ impl Request {
         let channels = arguments.texts("channels")?;
         let event_types = arguments.texts("event_types")?;
         if channels.is_empty() && event_types.is_empty() {
-            return Err(Error::field("channels", "expected a list of channels, or event_types"));
+            return Err(Error::field(
+                "channels",
+                "expected a list of channels, or event_types",
+            ));
         }
-        let patterns = channels.iter().map(|channel| ChannelPattern::parse(channel));
+        let patterns = channels
+            .iter()
+            .map(|channel| ChannelPattern::parse(channel));
         let patterns: Vec<ChannelPattern> = patterns.collect::<Result<_>>()?;
         let mut left: Vec<String> = Vec::new();
         for pattern in patterns {
@@ -220,7 +273,11 @@ impl Request {
         if !event_types.is_empty() {
             widen(cx, &event_types, &mut left)?;
         }
-        self.reply(cx, "unsubscribed", json!({ "channels": left, "event_types": event_types }));
+        self.reply(
+            cx,
+            "unsubscribed",
+            json!({ "channels": left, "event_types": event_types }),
+        );
         Ok(())
     }
 
@@ -244,28 +301,34 @@ impl Request {
             time: None,
             trace,
         };
-        let request = Request { services: Arc::clone(&self.services), id: self.id.clone() };
-        cx.wait(session.publish(publish), move |cx, published| match published {
-            Ok(published) => {
-                // A request's own `id` is echoed as in every reply; the event's is then beside it.
-                let mut body = json!({ "event_id": published.id.to_string() });
-                if let (None, Some(body)) = (&request.id, body.as_object_mut()) {
-                    body.insert("id".into(), published.id.to_string().into());
-                }
-                let receipt = published.results.first().map(|result| result.receipt);
-                if let (Some(receipt), Some(body)) = (receipt, body.as_object_mut()) {
-                    if let Some(position) = receipt.position {
-                        body.insert("epoch".into(), position.epoch.to_string().into());
-                        body.insert("offset".into(), position.offset.into());
+        let request = Request {
+            services: Arc::clone(&self.services),
+            id: self.id.clone(),
+        };
+        cx.wait(
+            session.publish(publish),
+            move |cx, published| match published {
+                Ok(published) => {
+                    // A request's own `id` is echoed as in every reply; the event's is then beside it.
+                    let mut body = json!({ "event_id": published.id.to_string() });
+                    if let (None, Some(body)) = (&request.id, body.as_object_mut()) {
+                        body.insert("id".into(), published.id.to_string().into());
                     }
-                    if receipt.duplicate {
-                        body.insert("duplicate".into(), true.into());
+                    let receipt = published.results.first().map(|result| result.receipt);
+                    if let (Some(receipt), Some(body)) = (receipt, body.as_object_mut()) {
+                        if let Some(position) = receipt.position {
+                            body.insert("epoch".into(), position.epoch.to_string().into());
+                            body.insert("offset".into(), position.offset.into());
+                        }
+                        if receipt.duplicate {
+                            body.insert("duplicate".into(), true.into());
+                        }
                     }
+                    request.reply(cx, "published", body);
                 }
-                request.reply(cx, "published", body);
-            }
-            Err(error) => refuse(cx, request.id.as_ref(), &error),
-        });
+                Err(error) => refuse(cx, request.id.as_ref(), &error),
+            },
+        );
         Ok(())
     }
 
@@ -279,7 +342,10 @@ impl Request {
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
             reverse: arguments.flag("reverse")?,
         };
-        let request = Request { services: Arc::clone(&self.services), id: self.id.clone() };
+        let request = Request {
+            services: Arc::clone(&self.services),
+            id: self.id.clone(),
+        };
         cx.wait(session.history(query), move |cx, page| match page {
             Ok(page) => {
                 let events = page.events.iter().map(|event| {
@@ -294,7 +360,12 @@ impl Request {
                             "epoch": page.top.epoch.to_string(),
                             "offset": page.top.offset,
                         });
-                        cx.send(messages::with_events("history", request.id.as_ref(), &head, &events));
+                        cx.send(messages::with_events(
+                            "history",
+                            request.id.as_ref(),
+                            &head,
+                            &events,
+                        ));
                     }
                     Err(error) => refuse(cx, request.id.as_ref(), &error),
                 }
@@ -308,9 +379,10 @@ impl Request {
         let session = self.session(cx)?;
         let channel = ChannelName::new(&*arguments.required_text("channel")?)?;
         let present = session.presence(&channel)?;
-        let users = present.users.iter().map(|(user, connections)| {
-            json!({ "user": &**user, "connections": connections })
-        });
+        let users = present
+            .users
+            .iter()
+            .map(|(user, connections)| json!({ "user": &**user, "connections": connections }));
         let users: Vec<Value> = users.collect();
         let body = json!({ "channel": channel.as_str(), "users": users, "total": present.total });
         self.reply(cx, "presence", body);
@@ -327,7 +399,12 @@ fn payload(raw: Option<&RawValue>) -> Result<Payload> {
 /// The event types to which a subscription is already narrowed.
 fn narrowed_types(cx: &Cx<'_>, pattern: &ChannelPattern) -> Vec<String> {
     match cx.filter_of(pattern) {
-        Some(Some(filter)) => filter.key().types().iter().map(|t| t.as_str().to_owned()).collect(),
+        Some(Some(filter)) => filter
+            .key()
+            .types()
+            .iter()
+            .map(|t| t.as_str().to_owned())
+            .collect(),
         Some(None) | None => Vec::new(),
     }
 }
@@ -345,7 +422,10 @@ fn widen(cx: &mut Cx<'_>, event_types: &[String], left: &mut Vec<String>) -> Res
         left.push(GLOBAL.to_owned());
         return Ok(());
     }
-    let types = types.iter().map(|text| TypePattern::parse(text)).collect::<Result<Vec<_>>>()?;
+    let types = types
+        .iter()
+        .map(|text| TypePattern::parse(text))
+        .collect::<Result<Vec<_>>>()?;
     cx.narrow(&global, EventFilter::new(types, None)?);
     Ok(())
 }

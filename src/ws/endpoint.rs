@@ -71,18 +71,29 @@ impl Endpoint {
 
     /// Takes over new settings; they hold for new connections.
     pub fn reload(&self, settings: WsSettings) {
-        self.protocols.store(Arc::new(protocols(&self.services, &settings)));
+        self.protocols
+            .store(Arc::new(protocols(&self.services, &settings)));
         self.settings.store(Arc::new(settings));
     }
 
     /// Answers an upgrade request, and hands the connection to the bus once the answer is out.
-    pub async fn upgrade(&self, mut request: Request<Incoming>, address: SocketAddr) -> Response<Full<Bytes>> {
+    pub async fn upgrade(
+        &self,
+        mut request: Request<Incoming>,
+        address: SocketAddr,
+    ) -> Response<Full<Bytes>> {
         let admitted = match self.admit(&request, address).await {
             Ok(admitted) => admitted,
             Err(refusal) => return *refusal,
         };
-        let chosen = admitted.offer.protocols.iter().any(|offered| offered == SUBPROTOCOL);
-        let answer = admitted.offer.answer(chosen.then(|| HeaderValue::from_static(SUBPROTOCOL)));
+        let chosen = admitted
+            .offer
+            .protocols
+            .iter()
+            .any(|offered| offered == SUBPROTOCOL);
+        let answer = admitted
+            .offer
+            .answer(chosen.then(|| HeaderValue::from_static(SUBPROTOCOL)));
         let upgrade = hyper::upgrade::on(&mut request);
         let services = Arc::clone(&self.services);
         let protocol = self.protocol_for(&admitted.offer);
@@ -102,33 +113,46 @@ impl Endpoint {
         let headers = request.headers();
         let settings = self.settings.load_full();
         let parent = extract(|name| headers.get(name)?.to_str().ok());
-        let mut span = self.services.tracing.connect(Transport::WebSocket, parent.as_ref());
+        let mut span = self
+            .services
+            .tracing
+            .connect(Transport::WebSocket, parent.as_ref());
         let mut refuse = |error: Error| {
             self.services.metrics.error(error.code());
             span.set_error(&error);
             Box::new(problem(&error))
         };
-        let offer = Offer::read(request.method(), request.version(), headers, settings.compression)
-            .map_err(|refusal| {
-                let error = Error::invalid(refusal.message());
-                let mut response = problem_with_status(&error, refusal.status());
-                if let Some((name, value)) = refusal.header() {
-                    response.headers_mut().insert(name, value);
-                }
-                Box::new(response)
-            })?;
+        let offer = Offer::read(
+            request.method(),
+            request.version(),
+            headers,
+            settings.compression,
+        )
+        .map_err(|refusal| {
+            let error = Error::invalid(refusal.message());
+            let mut response = problem_with_status(&error, refusal.status());
+            if let Some((name, value)) = refusal.header() {
+                response.headers_mut().insert(name, value);
+            }
+            Box::new(response)
+        })?;
         if self.draining.load(Ordering::Relaxed) {
             return Err(refuse(Error::unavailable("the server is about to stop")));
         }
         if !is_allowed_origin(headers, &settings.allowed_origins) {
-            return Err(refuse(Error::denied("this origin may not connect (public.allowed_origins)")));
+            return Err(refuse(Error::denied(
+                "this origin may not connect (public.allowed_origins)",
+            )));
         }
         let seat = self.services.hub.seat(address.ip()).map_err(&mut refuse)?;
         let identity = self.identify(request, &offer).await;
         match &identity {
             Err(error) if !headers.contains_key(ORIGIN) => return Err(refuse(error.clone())),
             Ok(Some(identity)) => {
-                if identity.user().is_some_and(|user| !self.services.hub.user_has_room(user)) {
+                if identity
+                    .user()
+                    .is_some_and(|user| !self.services.hub.user_has_room(user))
+                {
                     return Err(refuse(Error::exhausted(
                         "too many connections of this user (limits.connections_per_user)",
                     )));
@@ -136,11 +160,19 @@ impl Endpoint {
             }
             Ok(None) | Err(_) => {}
         }
-        Ok(Admitted { offer, identity, seat })
+        Ok(Admitted {
+            offer,
+            identity,
+            seat,
+        })
     }
 
     /// Who asks: by header, query or subprotocol. Without a token, whoever may be anonymous is.
-    async fn identify(&self, request: &Request<Incoming>, offer: &Offer) -> Result<Option<Arc<Identity>>> {
+    async fn identify(
+        &self,
+        request: &Request<Incoming>,
+        offer: &Offer,
+    ) -> Result<Option<Arc<Identity>>> {
         let token = bearer(request.headers())
             .map(str::to_owned)
             .or_else(|| token_in_query(request.uri().query()))
@@ -259,18 +291,30 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 fn token_in_query(query: Option<&str>) -> Option<String> {
     // A JWT needs no percent-encoding.
-    query?.split('&').find_map(|pair| pair.strip_prefix("token=")).map(str::to_owned)
+    query?
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("token="))
+        .map(str::to_owned)
 }
 
 /// Whether a page of this origin may connect. What sends no `Origin` is no browser.
 fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else { return true };
-    let Ok(origin) = origin.to_str() else { return false };
-    if allowed.iter().any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin)) {
+    let Some(origin) = headers.get(ORIGIN) else {
+        return true;
+    };
+    let Ok(origin) = origin.to_str() else {
+        return false;
+    };
+    if allowed
+        .iter()
+        .any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
+    {
         return true;
     }
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = headers
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
     let of_origin = origin.split_once("://").map_or("", |(_, rest)| rest);
     allowed.is_empty() && !host.is_empty() && of_origin.eq_ignore_ascii_case(host)
 }
-

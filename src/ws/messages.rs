@@ -29,9 +29,18 @@ pub fn event_json(event: &Event) -> Bytes {
 /// About how long the JSON of an event is; the buffer grows where the guess was short.
 fn event_size(event: &Event) -> usize {
     let data = event.payload.data().len();
-    let data = if event.payload.is_json() { data } else { data.div_ceil(3) * 4 + 64 };
-    let headers: usize = event.headers.iter().map(|(n, v)| n.len() + v.len() + 8).sum();
-    let names = event.event_type.as_str().len() + event.channel.as_ref().map_or(0, |c| c.as_str().len());
+    let data = if event.payload.is_json() {
+        data
+    } else {
+        data.div_ceil(3) * 4 + 64
+    };
+    let headers: usize = event
+        .headers
+        .iter()
+        .map(|(n, v)| n.len() + v.len() + 8)
+        .sum();
+    let names =
+        event.event_type.as_str().len() + event.channel.as_ref().map_or(0, |c| c.as_str().len());
     data + headers + names + 256
 }
 
@@ -125,7 +134,10 @@ pub fn error(id: Option<&Value>, error: &Error) -> Bytes {
     body.insert("code".into(), error.code().as_str().into());
     body.insert("message".into(), error.message().into());
     if let Some(field) = error.field_name() {
-        body.insert("details".into(), json!({ "field": field, "expected": error.description() }));
+        body.insert(
+            "details".into(),
+            json!({ "field": field, "expected": error.description() }),
+        );
     }
     if let Some(wait) = error.retry_delay() {
         let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
@@ -156,7 +168,8 @@ pub fn subscribed(id: Option<&Value>, joined: &[Joined], refused: &[Refused]) ->
             "message": refused.error.message(),
         })
     });
-    let body = json!({ "channels": channels.collect::<Vec<_>>(), "errors": errors.collect::<Vec<_>>() });
+    let body =
+        json!({ "channels": channels.collect::<Vec<_>>(), "errors": errors.collect::<Vec<_>>() });
     reply("subscribed", id, body)
 }
 
@@ -164,24 +177,47 @@ pub fn subscribed(id: Option<&Value>, joined: &[Joined], refused: &[Refused]) ->
 #[must_use]
 pub fn notice(notice: &Notice<'_>) -> Bytes {
     match notice {
-        Notice::Gap { channel, from, to, reason } => {
-            reply("gap", None, json!({ "channel": channel, "from": from, "to": to, "reason": reason }))
-        }
-        Notice::Presence { channel, user, joined } => {
-            let kind = if *joined { "presence_joined" } else { "presence_left" };
+        Notice::Gap {
+            channel,
+            from,
+            to,
+            reason,
+        } => reply(
+            "gap",
+            None,
+            json!({ "channel": channel, "from": from, "to": to, "reason": reason }),
+        ),
+        Notice::Presence {
+            channel,
+            user,
+            joined,
+        } => {
+            let kind = if *joined {
+                "presence_joined"
+            } else {
+                "presence_left"
+            };
             reply(kind, None, json!({ "channel": channel, "user": user }))
         }
-        Notice::TokenExpiring { expires_at } => {
-            reply("token_expiring", None, json!({ "expires_at": expires_at.to_rfc3339() }))
-        }
-        Notice::Reconnect { after_ms, reason } => {
-            reply("reconnect", None, json!({ "after_ms": after_ms, "reason": reason }))
-        }
+        Notice::TokenExpiring { expires_at } => reply(
+            "token_expiring",
+            None,
+            json!({ "expires_at": expires_at.to_rfc3339() }),
+        ),
+        Notice::Reconnect { after_ms, reason } => reply(
+            "reconnect",
+            None,
+            json!({ "after_ms": after_ms, "reason": reason }),
+        ),
         Notice::Failure(failure) => error(None, failure),
         Notice::Unsubscribed { channel, error } => {
             let (code, message) = (error.code().as_str(), error.message());
             let reason = json!({ "code": code, "message": message });
-            reply("unsubscribed", None, json!({ "channels": [channel], "reason": reason }))
+            reply(
+                "unsubscribed",
+                None,
+                json!({ "channels": [channel], "reason": reason }),
+            )
         }
     }
 }

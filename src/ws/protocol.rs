@@ -54,8 +54,12 @@ impl Compression {
     fn params(self) -> Option<DeflateParams> {
         match self {
             Compression::Off => None,
-            Compression::Full => Some(DeflateParams { server_window_bits: FULL_WINDOW }),
-            Compression::Small => Some(DeflateParams { server_window_bits: 9 }),
+            Compression::Full => Some(DeflateParams {
+                server_window_bits: FULL_WINDOW,
+            }),
+            Compression::Small => Some(DeflateParams {
+                server_window_bits: 9,
+            }),
         }
     }
 
@@ -65,7 +69,9 @@ impl Compression {
             Opcode::Binary => frame::binary(payload),
             _ => frame::text(payload),
         };
-        let Some(params) = self.params() else { return plain() };
+        let Some(params) = self.params() else {
+            return plain();
+        };
         if payload.len() < WORTH_COMPRESSING || params.window_for(payload.len()) != FULL_WINDOW {
             return plain();
         }
@@ -85,7 +91,14 @@ impl Tidings {
     /// The dialect with messages of at most so many bytes.
     #[must_use]
     pub fn new(services: Arc<Services>, compression: Compression, message_bytes: usize) -> Self {
-        Tidings { services, compression, params: Params { message_bytes, deflate: compression.params() } }
+        Tidings {
+            services,
+            compression,
+            params: Params {
+                message_bytes,
+                deflate: compression.params(),
+            },
+        }
     }
 }
 
@@ -105,9 +118,9 @@ impl Protocol for Tidings {
     fn event(&self, event: &Event) -> Bytes {
         match self.compression {
             Compression::Off => messages::event_frame(event),
-            Compression::Full | Compression::Small => {
-                self.compression.frame(Opcode::Text, &messages::event_json(event))
-            }
+            Compression::Full | Compression::Small => self
+                .compression
+                .frame(Opcode::Text, &messages::event_json(event)),
         }
     }
 
@@ -143,7 +156,14 @@ impl Echo {
     /// The dialect with messages of at most so many bytes.
     #[must_use]
     pub fn new(services: Arc<Services>, compression: Compression, message_bytes: usize) -> Self {
-        Echo { services, compression, params: Params { message_bytes, deflate: compression.params() } }
+        Echo {
+            services,
+            compression,
+            params: Params {
+                message_bytes,
+                deflate: compression.params(),
+            },
+        }
     }
 }
 
@@ -189,10 +209,14 @@ fn read_messages(
     params: &Params,
     mut handle: impl FnMut(&mut Cx<'_>, Message<'_>),
 ) -> usize {
-    let mut assembly = cx.take_state().and_then(|state| state.downcast::<Assembly>().ok());
+    let mut assembly = cx
+        .take_state()
+        .and_then(|state| state.downcast::<Assembly>().ok());
     let mut done = 0;
     while !cx.is_paused() {
-        let Some(rest) = input.get_mut(done..).filter(|rest| !rest.is_empty()) else { break };
+        let Some(rest) = input.get_mut(done..).filter(|rest| !rest.is_empty()) else {
+            break;
+        };
         let step = INFLATER.with_borrow_mut(|i| frame::decode(&mut assembly, rest, params, i));
         let step = match step {
             Ok(Some(step)) => step,
