@@ -158,6 +158,8 @@ def per_delivery(report):
 
 def latency(report):
     values = report["delivery"]["latency_ms"]
+    if not values["max"]:
+        return "no latency: publishing was late by more than the warm-up"
     return f"p50 {values['p50']:.2f} / p99 {values['p99']:.2f} ms"
 
 
@@ -172,6 +174,8 @@ def flaws(report):
         for name in names:
             if count := (report.get(part) or {}).get(name):
                 found.append(f"{count} {name}")
+    if (late := report["publish"]["behind_ms"]["p99"] if report.get("publish") else 0) > 20:
+        found.append(f"publishing late by {late:.0f} ms")
     found += [f"{count} closed with {code}" for code, count in report["closes"].items()]
     return f"; **{', '.join(found)}**" if found else ""
 

@@ -16,7 +16,9 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{Common, Failure};
 
 pub(crate) fn run(args: &Common) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(args.listen).await?;
         let address = listener.local_addr()?;
@@ -85,13 +87,17 @@ impl EventService for Echo {
         &self,
         _: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        Err(Status::unimplemented("the echo server only takes publishes"))
+        Err(Status::unimplemented(
+            "the echo server only takes publishes",
+        ))
     }
 
     async fn get_history(
         &self,
         _: Request<GetHistoryRequest>,
     ) -> Result<Response<GetHistoryResponse>, Status> {
-        Err(Status::unimplemented("the echo server only takes publishes"))
+        Err(Status::unimplemented(
+            "the echo server only takes publishes",
+        ))
     }
 }

@@ -50,9 +50,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         batch: args.batch.max(1),
     };
     floor.envelope_for(MAX_CHANNELS - 1)?;
-    floor.registry.register(&mut subscribers, SUBSCRIBERS, Interest::READABLE)?;
-    floor.registry.register(&mut publishers, PUBLISHERS, Interest::READABLE)?;
-    args.common.ready(subscribers.local_addr()?, publishers.local_addr()?)?;
+    floor
+        .registry
+        .register(&mut subscribers, SUBSCRIBERS, Interest::READABLE)?;
+    floor
+        .registry
+        .register(&mut publishers, PUBLISHERS, Interest::READABLE)?;
+    args.common
+        .ready(subscribers.local_addr()?, publishers.local_addr()?)?;
     let end = Instant::now() + args.common.lifetime();
     let mut events = Events::with_capacity(1024);
     while Instant::now() < end {
@@ -114,16 +119,21 @@ impl Floor {
             let token = Token(self.peers.len() + FIRST_PEER);
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.registry.register(&mut stream, token, interest)?;
-            self.peers.push(Some(Peer { stream, role, input: Vec::new(), backlog: Vec::new() }));
+            self.peers.push(Some(Peer {
+                stream,
+                role,
+                input: Vec::new(),
+                backlog: Vec::new(),
+            }));
         }
     }
 
     fn drop_peer(&mut self, number: usize) {
         let peer = self.peers.get_mut(number).and_then(Option::take);
-        if let Some(Role::Subscriber(Some(channel))) = peer.map(|peer| peer.role) {
-            if let Some(members) = self.channels.get_mut(channel) {
-                members.retain(|member| *member != number);
-            }
+        if let Some(Role::Subscriber(Some(channel))) = peer.map(|peer| peer.role)
+            && let Some(members) = self.channels.get_mut(channel)
+        {
+            members.retain(|member| *member != number);
         }
     }
 
@@ -145,7 +155,9 @@ impl Floor {
             };
             match peer.stream.read(&mut self.buffer) {
                 Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(count) => peer.input.extend_from_slice(self.buffer.get(..count).unwrap_or_default()),
+                Ok(count) => peer
+                    .input
+                    .extend_from_slice(self.buffer.get(..count).unwrap_or_default()),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
@@ -227,16 +239,28 @@ impl Floor {
     /// What stands around the data: as many bytes as were asked for.
     fn envelope_for(&self, channel: usize) -> io::Result<(String, &'static str)> {
         let bare = |pad: &str| {
-            format!(r#"{{"type":"{EVENT_TYPE}","channel":"{NAMESPACE}:{channel}","pad":"{pad}","data":"#)
+            format!(
+                r#"{{"type":"{EVENT_TYPE}","channel":"{NAMESPACE}:{channel}","pad":"{pad}","data":"#
+            )
         };
-        let missing = self.envelope.checked_sub(bare("").len() + 1).ok_or_else(|| {
-            io::Error::new(ErrorKind::InvalidInput, "--envelope is too short for the channel's name")
-        })?;
+        let missing = self
+            .envelope
+            .checked_sub(bare("").len() + 1)
+            .ok_or_else(|| {
+                io::Error::new(
+                    ErrorKind::InvalidInput,
+                    "--envelope is too short for the channel's name",
+                )
+            })?;
         Ok((bare(&"-".repeat(missing)), "}"))
     }
 
     fn deliver(&mut self, channel: usize) {
-        let members = self.channels.get_mut(channel).map(std::mem::take).unwrap_or_default();
+        let members = self
+            .channels
+            .get_mut(channel)
+            .map(std::mem::take)
+            .unwrap_or_default();
         let mut gone = Vec::new();
         for member in &members {
             let peer = self.peers.get_mut(*member).and_then(Option::as_mut);
@@ -284,9 +308,13 @@ impl Peer {
             return Ok(());
         }
         let request = String::from_utf8_lossy(&self.input).into_owned();
-        let key = request.lines().filter_map(|line| line.split_once(':')).find_map(|(name, value)| {
-            name.eq_ignore_ascii_case("sec-websocket-key").then(|| value.trim())
-        });
+        let key = request
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find_map(|(name, value)| {
+                name.eq_ignore_ascii_case("sec-websocket-key")
+                    .then(|| value.trim())
+            });
         let key = key.ok_or(ErrorKind::InvalidData)?;
         let reply = format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -302,18 +330,29 @@ impl Peer {
 /// The first client frame of at most 65,535 bytes, unmasked, and its length in `input`.
 fn client_text(input: &[u8]) -> Option<(Vec<u8>, usize)> {
     let (header, length) = match input.get(1)? & 0x7f {
-        126 => (4, usize::from(u16::from_be_bytes(*input.get(2..)?.first_chunk()?))),
+        126 => (
+            4,
+            usize::from(u16::from_be_bytes(*input.get(2..)?.first_chunk()?)),
+        ),
         short => (2, usize::from(short)),
     };
     let key: &[u8; 4] = input.get(header..)?.first_chunk()?;
     let end = header + key.len() + length;
     let body = input.get(header + key.len()..end)?;
-    Some((body.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key).collect(), end))
+    Some((
+        body.iter()
+            .zip(key.iter().cycle())
+            .map(|(byte, key)| byte ^ key)
+            .collect(),
+        end,
+    ))
 }
 
 /// The number of the channel `bench:<number>` that is named in `text`.
 fn channel_in(text: &[u8]) -> Option<usize> {
-    let (_, after) = std::str::from_utf8(text).ok()?.split_once(&format!("\"{NAMESPACE}:"))?;
+    let (_, after) = std::str::from_utf8(text)
+        .ok()?
+        .split_once(&format!("\"{NAMESPACE}:"))?;
     let number: usize = after.split_once('"')?.0.parse().ok()?;
     (number < MAX_CHANNELS).then_some(number)
 }

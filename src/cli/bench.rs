@@ -11,6 +11,7 @@ mod floor_link;
 pub mod frame;
 pub mod histogram;
 pub mod lane;
+mod outcome;
 pub mod payload;
 pub mod process;
 pub mod progress;
@@ -159,17 +160,57 @@ impl Args {
     fn check(&self) -> Result<()> {
         let within = |value: f64, from: f64, to: f64| (from..=to).contains(&value);
         let rules = [
-            ("connections", self.connections <= MAX_CONNECTIONS, "at most 200000"),
-            ("channels", (1..=MAX_CONNECTIONS).contains(&self.channels), "1 to 200000"),
-            ("publishers", (1..=MAX_PUBLISHERS).contains(&self.publishers), "1 to 256"),
-            ("window", (1..=MAX_WINDOW).contains(&self.window()), "1 to 1000"),
+            (
+                "connections",
+                self.connections <= MAX_CONNECTIONS,
+                "at most 200000",
+            ),
+            (
+                "channels",
+                (1..=MAX_CONNECTIONS).contains(&self.channels),
+                "1 to 200000",
+            ),
+            (
+                "publishers",
+                (1..=MAX_PUBLISHERS).contains(&self.publishers),
+                "1 to 256",
+            ),
+            (
+                "window",
+                (1..=MAX_WINDOW).contains(&self.window()),
+                "1 to 1000",
+            ),
             ("connecting", self.connecting >= 1, "at least 1"),
-            ("rate", within(self.rate, 0.01, 1e7), "0.01 to 10000000 a second"),
-            ("duration", within(self.duration, 0.1, MAX_SECONDS), "0.1 to 3600 seconds"),
-            ("warmup", within(self.warmup, 0.0, MAX_SECONDS), "0 to 3600 seconds"),
-            ("setup-timeout", within(self.setup_timeout, 0.1, MAX_SECONDS), "0.1 to 3600 seconds"),
-            ("threads", self.threads.is_none_or(|n| (1..=256).contains(&n)), "1 to 256"),
-            ("sources", self.sources.is_none_or(|n| (1..=254).contains(&n)), "1 to 254"),
+            (
+                "rate",
+                within(self.rate, 0.01, 1e7),
+                "0.01 to 10000000 a second",
+            ),
+            (
+                "duration",
+                within(self.duration, 0.1, MAX_SECONDS),
+                "0.1 to 3600 seconds",
+            ),
+            (
+                "warmup",
+                within(self.warmup, 0.0, MAX_SECONDS),
+                "0 to 3600 seconds",
+            ),
+            (
+                "setup-timeout",
+                within(self.setup_timeout, 0.1, MAX_SECONDS),
+                "0.1 to 3600 seconds",
+            ),
+            (
+                "threads",
+                self.threads.is_none_or(|n| (1..=256).contains(&n)),
+                "1 to 256",
+            ),
+            (
+                "sources",
+                self.sources.is_none_or(|n| (1..=254).contains(&n)),
+                "1 to 254",
+            ),
         ];
         for (field, holds, expected) in rules {
             if !holds {
@@ -182,7 +223,8 @@ impl Args {
     /// Events of one publisher that may wait for their answer.
     #[must_use]
     pub fn window(&self) -> usize {
-        self.window.unwrap_or(if self.mode == Mode::Burst { 64 } else { 8 })
+        self.window
+            .unwrap_or(if self.mode == Mode::Burst { 64 } else { 8 })
     }
 
     /// Lanes that each publisher's connection carries: concurrent calls are in no order, so each
@@ -200,7 +242,9 @@ impl Args {
 
     fn threads(&self) -> usize {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        self.threads.unwrap_or(processors / 2).clamp(1, self.connections.max(1))
+        self.threads
+            .unwrap_or(processors / 2)
+            .clamp(1, self.connections.max(1))
     }
 
     fn tokens(&self) -> Tokens {
@@ -208,7 +252,10 @@ impl Args {
         if let Some(token) = &self.token {
             return Tokens::Shared(token.clone());
         }
-        let key = self.hs256_secret.clone().or_else(|| environment("TIDINGS_AUTH__HS256_SECRET"));
+        let key = self
+            .hs256_secret
+            .clone()
+            .or_else(|| environment("TIDINGS_AUTH__HS256_SECRET"));
         if let Some(key) = key {
             return Tokens::Minted(Minter::new(&key, self.role.clone()));
         }
@@ -217,7 +264,10 @@ impl Args {
 
     fn swarm(&self, tokens: &Tokens) -> Result<swarm::Plan> {
         let (host, path) = split_url(&self.url)?;
-        let sources = self.connections.div_ceil(CONNECTIONS_PER_SOURCE).clamp(1, 254);
+        let sources = self
+            .connections
+            .div_ceil(CONNECTIONS_PER_SOURCE)
+            .clamp(1, 254);
         Ok(swarm::Plan {
             address: resolve(host)?,
             host: host.to_owned(),
@@ -249,15 +299,22 @@ fn split_url(url: &str) -> Result<(&str, &str)> {
 }
 
 fn resolve(host: &str) -> Result<SocketAddr> {
-    let mut addresses = host.to_socket_addrs().map_err(|_| Error::field("url", "a known host:port"))?;
-    addresses.next().ok_or_else(|| Error::field("url", "a known host:port"))
+    let mut addresses = host
+        .to_socket_addrs()
+        .map_err(|_| Error::field("url", "a known host:port"))?;
+    addresses
+        .next()
+        .ok_or_else(|| Error::field("url", "a known host:port"))
 }
 
 /// Lets this process open as many sockets as it may. What it may not open fails later, by name.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit of open files stays");
     }
@@ -276,7 +333,9 @@ mod tests {
     }
 
     fn args(words: &[&str]) -> Args {
-        Cli::try_parse_from([&["bench"], words].concat()).unwrap().args
+        Cli::try_parse_from([&["bench"], words].concat())
+            .unwrap()
+            .args
     }
 
     #[test]
@@ -299,7 +358,10 @@ mod tests {
     fn secrets_do_not_show() {
         let args = args(&["--token", "abcdefgh", "--hs256-secret", "ijklmnop"]);
         let shown = format!("{args:?}");
-        assert!(!shown.contains("abcdefgh") && !shown.contains("ijklmnop"), "{shown}");
+        assert!(
+            !shown.contains("abcdefgh") && !shown.contains("ijklmnop"),
+            "{shown}"
+        );
     }
 
     #[test]
@@ -307,13 +369,20 @@ mod tests {
         assert_eq!(split_url("ws://h:1/ws?a=b").unwrap(), ("h:1", "/ws?a=b"));
         assert_eq!(split_url("ws://h:1").unwrap(), ("h:1", "/"));
         for wrong in ["http://h:1/", "ws:///ws", "ws://h:1/a b", "ws://h:1/\r\n"] {
-            assert_eq!(split_url(wrong).unwrap_err().field_name(), Some("url"), "{wrong}");
+            assert_eq!(
+                split_url(wrong).unwrap_err().field_name(),
+                Some("url"),
+                "{wrong}"
+            );
         }
     }
 
     #[test]
     fn concurrent_calls_are_lanes_of_their_own() {
         assert_eq!(args(&["--publishers", "2", "--window", "5"]).lanes(), 10);
-        assert_eq!(args(&["--publishers", "2", "--publish", "stream"]).lanes(), 2);
+        assert_eq!(
+            args(&["--publishers", "2", "--publish", "stream"]).lanes(),
+            2
+        );
     }
 }

@@ -97,18 +97,34 @@ impl Connection {
             buffer.resize(kept + READ_BYTES, 0);
         }
         let Some((front, space)) = buffer.split_at_mut_checked(kept) else {
-            return (Outcome::Over(None, "no space to read".to_owned()), Left::Nothing);
+            return (
+                Outcome::Over(None, "no space to read".to_owned()),
+                Left::Nothing,
+            );
         };
         let count = match self.stream.read(space) {
-            Ok(0) => return (Outcome::Over(None, "closed by the server".to_owned()), Left::Nothing),
+            Ok(0) => {
+                return (
+                    Outcome::Over(None, "closed by the server".to_owned()),
+                    Left::Nothing,
+                );
+            }
             Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return (Outcome::Goes, Left::Nothing),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return (Outcome::Goes, Left::Maybe),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return (Outcome::Goes, Left::Nothing);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                return (Outcome::Goes, Left::Maybe);
+            }
             Err(error) => return (Outcome::Over(None, error.to_string()), Left::Nothing),
         };
         front.copy_from_slice(&self.partial);
         self.partial.clear();
-        let left = if count == space.len() { Left::Maybe } else { Left::ProbablyNothing };
+        let left = if count == space.len() {
+            Left::Maybe
+        } else {
+            Left::ProbablyNothing
+        };
         let input = buffer.get(..kept + count).unwrap_or_default();
         if self.state == State::Upgrading {
             return (self.read_head(input, tally), left);
@@ -125,7 +141,9 @@ impl Connection {
             self.partial.extend_from_slice(input);
             return Outcome::Goes;
         };
-        let (head, rest) = input.split_at_checked(length + end.len()).unwrap_or((input, &[]));
+        let (head, rest) = input
+            .split_at_checked(length + end.len())
+            .unwrap_or((input, &[]));
         if let Err(reason) = check_head(head) {
             return Outcome::Over(None, reason);
         }
@@ -142,7 +160,11 @@ impl Connection {
         let mut events = 0;
         loop {
             match frame::next(input) {
-                Ok(Next::Frame { opcode, payload, rest }) => {
+                Ok(Next::Frame {
+                    opcode,
+                    payload,
+                    rest,
+                }) => {
                     input = rest;
                     if self.take_event(payload, now, tally) {
                         events += 1;
@@ -150,7 +172,9 @@ impl Connection {
                     }
                     match self.take_control(opcode, payload, tally) {
                         Outcome::Goes => {}
-                        other => outcome = other,
+                        other @ (Outcome::Upgraded | Outcome::Subscribed | Outcome::Over(..)) => {
+                            outcome = other;
+                        }
                     }
                     if matches!(outcome, Outcome::Over(..)) {
                         break;
@@ -190,7 +214,9 @@ impl Connection {
                 Err(error) => Outcome::Over(None, error.to_string()),
             },
             Opcode::Close => {
-                let code = payload.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
+                let code = payload
+                    .first_chunk()
+                    .map(|bytes| u16::from_be_bytes(*bytes));
                 let reason = payload.get(2..).unwrap_or_default();
                 Outcome::Over(code, String::from_utf8_lossy(reason).into_owned())
             }
@@ -201,11 +227,16 @@ impl Connection {
 
     fn take_message(&mut self, payload: &[u8], tally: &mut Tally) -> Outcome {
         let of_type = |name: &[u8]| {
-            payload.strip_prefix(b"{\"type\":\"").is_some_and(|rest| rest.starts_with(name))
+            payload
+                .strip_prefix(b"{\"type\":\"")
+                .is_some_and(|rest| rest.starts_with(name))
         };
         if of_type(b"subscribed\"") {
             let refusal = b"\"errors\":[{";
-            if payload.windows(refusal.len()).any(|window| window == refusal) {
+            if payload
+                .windows(refusal.len())
+                .any(|window| window == refusal)
+            {
                 return Outcome::Over(None, excerpt(payload));
             }
             return Outcome::Subscribed;
@@ -227,13 +258,24 @@ impl Connection {
 fn check_head(head: &[u8]) -> Result<(), String> {
     let text = String::from_utf8_lossy(head);
     if !text.starts_with("HTTP/1.1 101 ") {
-        return Err(format!("the upgrade was answered {}", text.lines().next().unwrap_or_default()));
+        return Err(format!(
+            "the upgrade was answered {}",
+            text.lines().next().unwrap_or_default()
+        ));
     }
-    let expected = tokio_tungstenite::tungstenite::handshake::derive_accept_key(HANDSHAKE_KEY.as_bytes());
-    let accepted = text.lines().filter_map(|line| line.split_once(':')).any(|(name, value)| {
-        name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == expected
-    });
-    if accepted { Ok(()) } else { Err("the upgrade has no right Sec-WebSocket-Accept".to_owned()) }
+    let expected =
+        tokio_tungstenite::tungstenite::handshake::derive_accept_key(HANDSHAKE_KEY.as_bytes());
+    let accepted = text
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .any(|(name, value)| {
+            name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == expected
+        });
+    if accepted {
+        Ok(())
+    } else {
+        Err("the upgrade has no right Sec-WebSocket-Accept".to_owned())
+    }
 }
 
 fn excerpt(payload: &[u8]) -> String {

@@ -16,7 +16,12 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// If there is no floor server, or it ends the connection.
-pub(super) async fn publish(address: &str, mut lane: Lane, window: usize, burst: bool) -> Result<LaneLog> {
+pub(super) async fn publish(
+    address: &str,
+    mut lane: Lane,
+    window: usize,
+    burst: bool,
+) -> Result<LaneLog> {
     let failed = |error: std::io::Error| Error::unavailable(format!("the floor server: {error}"));
     let socket = TcpStream::connect(address).await.map_err(failed)?;
     socket.set_nodelay(true).map_err(failed)?;
@@ -26,11 +31,15 @@ pub(super) async fn publish(address: &str, mut lane: Lane, window: usize, burst:
     let send = async {
         let mut bytes = Vec::with_capacity(64 << 10);
         while let Ok(place) = waiting.reserve().await {
-            let Some(event) = lane.next().await else { break };
+            let Some(event) = lane.next().await else {
+                break;
+            };
             place.send(event.sent);
             append(&mut bytes, event.channel, &event.data);
             while burst && bytes.len() < (64 << 10) {
-                let Ok(place) = waiting.try_reserve() else { break };
+                let Ok(place) = waiting.try_reserve() else {
+                    break;
+                };
                 let Some(event) = lane.due() else { break };
                 place.send(event.sent);
                 append(&mut bytes, event.channel, &event.data);

@@ -112,7 +112,10 @@ pub fn next(input: &[u8]) -> Result<Next<'_>, FrameError> {
             None => return Ok(Next::Needs(4)),
         },
         127 => match after.first_chunk() {
-            Some(bytes) => (usize::try_from(u64::from_be_bytes(*bytes)).unwrap_or(usize::MAX), 10),
+            Some(bytes) => (
+                usize::try_from(u64::from_be_bytes(*bytes)).unwrap_or(usize::MAX),
+                10,
+            ),
             None => return Ok(Next::Needs(10)),
         },
         short => (usize::from(short), 2),
@@ -120,8 +123,15 @@ pub fn next(input: &[u8]) -> Result<Next<'_>, FrameError> {
     if length > MAX_PAYLOAD {
         return Err(FrameError::TooLong);
     }
-    match input.get(header..).and_then(|body| body.split_at_checked(length)) {
-        Some((payload, rest)) => Ok(Next::Frame { opcode, payload, rest }),
+    match input
+        .get(header..)
+        .and_then(|body| body.split_at_checked(length))
+    {
+        Some((payload, rest)) => Ok(Next::Frame {
+            opcode,
+            payload,
+            rest,
+        }),
         None => Ok(Next::Needs(header + length)),
     }
 }
@@ -137,7 +147,12 @@ pub fn server_header(opcode: Opcode, length: usize) -> Vec<u8> {
 pub fn client_frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     let mut frame = header(opcode, payload.len(), 0x80);
     frame.extend_from_slice(&MASK);
-    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, key)| byte ^ key));
+    frame.extend(
+        payload
+            .iter()
+            .zip(MASK.iter().cycle())
+            .map(|(byte, key)| byte ^ key),
+    );
     frame
 }
 
@@ -147,11 +162,11 @@ fn header(opcode: Opcode, length: usize, mask_bit: u8) -> Vec<u8> {
     match (u8::try_from(length), u16::try_from(length)) {
         (Ok(short), _) if short < 126 => header.extend_from_slice(&[first, mask_bit | short]),
         (_, Ok(medium)) => {
-            header.extend_from_slice(&[first, mask_bit | 126]);
+            header.extend_from_slice(&[first, mask_bit | 0x7e]);
             header.extend_from_slice(&medium.to_be_bytes());
         }
         (_, Err(_)) => {
-            header.extend_from_slice(&[first, mask_bit | 127]);
+            header.extend_from_slice(&[first, mask_bit | 0x7f]);
             header.extend_from_slice(&u64::try_from(length).unwrap_or(u64::MAX).to_be_bytes());
         }
     }
@@ -174,10 +189,18 @@ mod tests {
             let payload = vec![b'x'; length];
             let mut input = server_frame(Opcode::Text, &payload);
             input.extend_from_slice(b"rest");
-            let Next::Frame { opcode, payload: found, rest } = next(&input).unwrap() else {
+            let Next::Frame {
+                opcode,
+                payload: found,
+                rest,
+            } = next(&input).unwrap()
+            else {
                 panic!("{length}: no frame");
             };
-            assert_eq!((opcode, found, rest), (Opcode::Text, &*payload, &b"rest"[..]));
+            assert_eq!(
+                (opcode, found, rest),
+                (Opcode::Text, &*payload, &b"rest"[..])
+            );
         }
     }
 
@@ -189,7 +212,10 @@ mod tests {
                 let Next::Needs(needed) = next(&frame[..end]).unwrap() else {
                     panic!("{length}: a frame in {end} bytes");
                 };
-                assert!(needed > end && needed <= frame.len(), "{length}: {end} needs {needed}");
+                assert!(
+                    needed > end && needed <= frame.len(),
+                    "{length}: {end} needs {needed}"
+                );
             }
         }
     }
@@ -210,7 +236,11 @@ mod tests {
         let frame = client_frame(Opcode::Text, b"hello");
         assert_eq!(frame[..2], [0x81, 0x85]);
         let key: [u8; 4] = frame[2..6].try_into().unwrap();
-        let text: Vec<u8> = frame[6..].iter().zip(key.iter().cycle()).map(|(b, k)| b ^ k).collect();
+        let text: Vec<u8> = frame[6..]
+            .iter()
+            .zip(key.iter().cycle())
+            .map(|(b, k)| b ^ k)
+            .collect();
         assert_eq!(text, b"hello");
         assert_eq!(client_frame(Opcode::Pong, &[0; 300]).len(), 4 + 4 + 300);
     }

@@ -35,7 +35,11 @@ pub struct Percentiles {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self { buckets: vec![0; BUCKETS], count: 0, max: 0 }
+        Self {
+            buckets: vec![0; BUCKETS],
+            count: 0,
+            max: 0,
+        }
     }
 }
 
@@ -67,7 +71,11 @@ impl Histogram {
     /// The duration that `per_thousand` of 1,000 do not exceed; zero if there are none.
     #[must_use]
     pub fn quantile(&self, per_thousand: u64) -> Duration {
-        let rank = self.count.saturating_mul(per_thousand).div_ceil(1000).max(1);
+        let rank = self
+            .count
+            .saturating_mul(per_thousand)
+            .div_ceil(1000)
+            .max(1);
         let mut seen = 0;
         for (number, bucket) in (0..).zip(&self.buckets) {
             seen += bucket;
@@ -116,7 +124,10 @@ mod tests {
             let bucket = index(value);
             assert!(bucket < BUCKETS, "{value}");
             let bound = upper_bound(u64::try_from(bucket).unwrap());
-            assert!(bound >= value && bound - value <= value / 64 + 1, "{value} {bound}");
+            assert!(
+                bound >= value && bound - value <= value / 64 + 1,
+                "{value} {bound}"
+            );
         }
     }
 
@@ -128,7 +139,10 @@ mod tests {
         }
         for (per_thousand, expected) in [(500, 500.0), (900, 900.0), (990, 990.0), (1000, 1000.0)] {
             let found = histogram.quantile(per_thousand).as_secs_f64() * 1e6;
-            assert!((found / expected - 1.0).abs() < 0.017, "{per_thousand}: {found}");
+            assert!(
+                (found / expected - 1.0).abs() < 0.017,
+                "{per_thousand}: {found}"
+            );
         }
         assert_eq!(histogram.quantile(1000), Duration::from_millis(1));
     }
@@ -141,7 +155,10 @@ mod tests {
         other.record(7_000_000);
         histogram.record(1);
         histogram.add(&other);
-        assert_eq!((histogram.count(), histogram.quantile(1000)), (2, Duration::from_millis(7)));
+        assert_eq!(
+            (histogram.count(), histogram.quantile(1000)),
+            (2, Duration::from_millis(7))
+        );
         assert_eq!(histogram.quantile(500), Duration::from_nanos(1));
     }
 }

@@ -173,20 +173,35 @@ impl Lane {
             *count = count.wrapping_add(1);
         }
         self.progress.published_one(channel);
-        let stamp = Stamp { sent, sequence, lane: self.number };
-        Outgoing { channel, data: Bytes::copy_from_slice(self.template.stamped(stamp)), sent }
+        let stamp = Stamp {
+            sent,
+            sequence,
+            lane: self.number,
+        };
+        Outgoing {
+            channel,
+            data: Bytes::copy_from_slice(self.template.stamped(stamp)),
+            sent,
+        }
     }
 
     /// An empty log for this lane's channels.
     #[must_use]
     pub fn log(&self) -> LaneLog {
-        LaneLog { refused: vec![0; self.sent.len()], ..LaneLog::default() }
+        LaneLog {
+            refused: vec![0; self.sent.len()],
+            ..LaneLog::default()
+        }
     }
 
     /// Ends the lane and completes its log.
     #[must_use]
     pub fn finish(self, log: LaneLog) -> LaneLog {
-        LaneLog { sent: self.sent, behind: self.behind, ..log }
+        LaneLog {
+            sent: self.sent,
+            behind: self.behind,
+            ..log
+        }
     }
 }
 
@@ -197,7 +212,14 @@ mod tests {
 
     fn lane(pace: Pace, channels: usize) -> Lane {
         let template = Template::new(100).unwrap();
-        Lane::new(1, channels, pace, u64::MAX, template, Arc::new(Progress::new(channels)))
+        Lane::new(
+            1,
+            channels,
+            pace,
+            u64::MAX,
+            template,
+            Arc::new(Progress::new(channels)),
+        )
     }
 
     #[test]
@@ -211,18 +233,24 @@ mod tests {
                 (event.channel, stamp.sequence)
             })
             .collect();
-        assert_eq!(events, [(1, 0), (2, 0), (0, 0), (1, 1), (2, 1), (0, 1), (1, 2)]);
+        assert_eq!(
+            events,
+            [(1, 0), (2, 0), (0, 0), (1, 1), (2, 1), (0, 1), (1, 2)]
+        );
         assert_eq!(lane.finish(LaneLog::default()).sent, [2, 3, 2]);
     }
 
     #[test]
     fn a_paced_lane_makes_what_is_due_and_dates_late_events_back() {
         let start = clock::now();
-        let late = 1_000_000_000;
-        let pace = Pace::Every { interval: late, first: start - late };
+        let second = 1_000_000_000;
+        let pace = Pace::Every {
+            interval: second,
+            first: start - second,
+        };
         let mut lane = lane(pace, 1);
         let first = lane.due().unwrap();
-        assert_eq!(first.sent, start - late + clock::nanoseconds(TIMER_SLACK));
+        assert_eq!(first.sent, start - second + clock::nanoseconds(TIMER_SLACK));
         assert!(lane.due().is_some(), "the one that is due at the start");
         assert!(lane.due().is_none(), "the one that is due in a second");
     }

@@ -45,7 +45,10 @@ impl Template {
     /// If `size` is less than [`MIN_BYTES`] or more than [`MAX_BYTES`].
     pub fn new(size: usize) -> Result<Self> {
         if !(MIN_BYTES..=MAX_BYTES).contains(&size) {
-            return Err(Error::field("size", format!("{MIN_BYTES} to {MAX_BYTES} bytes")));
+            return Err(Error::field(
+                "size",
+                format!("{MIN_BYTES} to {MAX_BYTES} bytes"),
+            ));
         }
         let mut bytes = Vec::with_capacity(size);
         bytes.extend_from_slice(MARKER);
@@ -82,14 +85,19 @@ impl Finder {
         if let Some(stamp) = stamp_at(message, self.place) {
             return Some(stamp);
         }
-        let place = message.windows(MARKER.len()).position(|window| window == MARKER)?;
+        let place = message
+            .windows(MARKER.len())
+            .position(|window| window == MARKER)?;
         self.place = place;
         stamp_at(message, place)
     }
 }
 
 fn stamp_at(message: &[u8], place: usize) -> Option<Stamp> {
-    let letters = message.get(place..)?.strip_prefix(MARKER)?.first_chunk::<STAMP_BYTES>()?;
+    let letters = message
+        .get(place..)?
+        .strip_prefix(MARKER)?
+        .first_chunk::<STAMP_BYTES>()?;
     let (words, _) = letters.as_chunks::<8>();
     let mut words = words.iter().map(|word| gather(*word));
     let (high, low) = (words.next()?, words.next()?);
@@ -127,7 +135,11 @@ fn gather(letters: [u8; 8]) -> u32 {
 mod tests {
     use super::*;
 
-    const STAMP: Stamp = Stamp { sent: 0x0123_4567_89ab_cdef, sequence: 4_000_000_007, lane: 513 };
+    const STAMP: Stamp = Stamp {
+        sent: 0x0123_4567_89ab_cdef,
+        sequence: 4_000_000_007,
+        lane: 513,
+    };
 
     #[test]
     fn a_payload_is_json_of_exactly_the_asked_size() {
@@ -137,8 +149,14 @@ mod tests {
             assert_eq!(bytes.len(), size);
             serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
         }
-        assert_eq!(Template::new(MIN_BYTES - 1).unwrap_err().field_name(), Some("size"));
-        assert_eq!(Template::new(MAX_BYTES + 1).unwrap_err().field_name(), Some("size"));
+        assert_eq!(
+            Template::new(MIN_BYTES - 1).unwrap_err().field_name(),
+            Some("size")
+        );
+        assert_eq!(
+            Template::new(MAX_BYTES + 1).unwrap_err().field_name(),
+            Some("size")
+        );
     }
 
     #[test]
@@ -146,11 +164,19 @@ mod tests {
         let mut template = Template::new(100).unwrap();
         let payload = template.stamped(STAMP).to_vec();
         let mut finder = Finder::default();
-        for before in ["", r#"{"type":"bench.tick","data":"#, r#"{"type":"bench.tick","offset":7,"data":"#] {
+        for before in [
+            "",
+            r#"{"type":"bench.tick","data":"#,
+            r#"{"type":"bench.tick","offset":7,"data":"#,
+        ] {
             let mut message = before.as_bytes().to_vec();
             message.extend_from_slice(&payload);
             assert_eq!(finder.find(&message), Some(STAMP));
-            assert_eq!(finder.find(&message), Some(STAMP), "at the remembered place");
+            assert_eq!(
+                finder.find(&message),
+                Some(STAMP),
+                "at the remembered place"
+            );
         }
     }
 

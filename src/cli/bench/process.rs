@@ -44,8 +44,12 @@ impl Process {
     /// # Errors
     /// If there is none that may be read.
     pub fn new(pid: u32) -> Result<Self> {
-        let process = Self { directory: PathBuf::from(format!("/proc/{pid}")) };
-        process.cpu().map_err(|_| Error::field("pid", "a running process on this machine"))?;
+        let process = Self {
+            directory: PathBuf::from(format!("/proc/{pid}")),
+        };
+        process
+            .cpu()
+            .map_err(|_| Error::field("pid", "a running process on this machine"))?;
         Ok(process)
     }
 
@@ -84,14 +88,20 @@ fn parse_stat(stat: &str, ticks_per_second: u64) -> Option<Cpu> {
     let mut fields = fields.split_ascii_whitespace().skip(11);
     let mut time = || {
         let ticks: u64 = fields.next()?.parse().ok()?;
-        Some(Duration::from_micros(ticks.saturating_mul(1_000_000) / ticks_per_second))
+        Some(Duration::from_micros(
+            ticks.saturating_mul(1_000_000) / ticks_per_second,
+        ))
     };
-    Some(Cpu { user: time()?, system: time()? })
+    Some(Cpu {
+        user: time()?,
+        system: time()?,
+    })
 }
 
 fn parse_rss(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| {
-        line.strip_prefix("Rss:").or_else(|| line.strip_prefix("VmRSS:"))
+        line.strip_prefix("Rss:")
+            .or_else(|| line.strip_prefix("VmRSS:"))
     })?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
@@ -113,7 +123,10 @@ mod tests {
     #[test]
     fn resident_memory_is_found_in_either_file() {
         assert_eq!(parse_rss("Name:\tx\nVmRSS:\t    12 kB\n"), Some(12 * 1024));
-        assert_eq!(parse_rss("0-1 [rollup]\nRss:    1804 kB\nPss: 3 kB\n"), Some(1804 * 1024));
+        assert_eq!(
+            parse_rss("0-1 [rollup]\nRss:    1804 kB\nPss: 3 kB\n"),
+            Some(1804 * 1024)
+        );
         assert_eq!(parse_rss("nothing"), None);
     }
 
@@ -121,6 +134,9 @@ mod tests {
     fn this_process_can_be_measured_and_one_that_is_not_there_can_not() {
         let own = Process::new(std::process::id()).unwrap();
         assert!(own.rss().unwrap() > 100_000);
-        assert_eq!(Process::new(u32::MAX).unwrap_err().field_name(), Some("pid"));
+        assert_eq!(
+            Process::new(u32::MAX).unwrap_err().field_name(),
+            Some("pid")
+        );
     }
 }

@@ -68,7 +68,9 @@ impl Progress {
     /// Connections subscribed to `channel` at this moment.
     #[must_use]
     pub fn ready_on(&self, channel: usize) -> u64 {
-        self.ready.get(channel).map_or(0, |ready| ready.load(Relaxed))
+        self.ready
+            .get(channel)
+            .map_or(0, |ready| ready.load(Relaxed))
     }
 
     /// Connections subscribed at this moment.

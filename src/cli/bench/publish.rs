@@ -16,9 +16,7 @@ use super::payload::{EVENT_TYPE, NAMESPACE};
 use super::token::Secret;
 use crate::error::{Error, Result};
 use crate::proto::event_service_client::EventServiceClient;
-use crate::proto::{
-    PublishBatchRequest, PublishRequest, PublishResponse, PublishStreamRequest,
-};
+use crate::proto::{PublishBatchRequest, PublishRequest, PublishResponse, PublishStreamRequest};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that answers later than this is not measured but stuck.
@@ -38,7 +36,9 @@ pub(super) struct Bearer(Option<MetadataValue<Ascii>>);
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> std::result::Result<Request<()>, Status> {
         if let Some(value) = &self.0 {
-            request.metadata_mut().insert("authorization", value.clone());
+            request
+                .metadata_mut()
+                .insert("authorization", value.clone());
         }
         Ok(request)
     }
@@ -53,9 +53,10 @@ pub(super) async fn connect(address: &str, token: Option<Secret>) -> Result<Clie
         .map_err(|_| Error::field("grpc", "host:port"))?
         .connect_timeout(CONNECT_TIMEOUT)
         .tcp_nodelay(true);
-    let channel = endpoint.connect().await.map_err(|error| {
-        Error::unavailable(format!("no gRPC server at {address}: {error}"))
-    })?;
+    let channel = endpoint
+        .connect()
+        .await
+        .map_err(|error| Error::unavailable(format!("no gRPC server at {address}: {error}")))?;
     let bearer = token.map(|token| {
         let mut value = MetadataValue::try_from(format!("Bearer {}", token.expose()))
             .map_err(|_| Error::field("token", "letters that can stand in a header"))?;
@@ -110,7 +111,9 @@ pub(super) async fn batch(mut client: Client, mut lane: Lane, window: usize) -> 
         let answer = limited(call).await.map_err(|status| given_up(&status))?;
         let responses = answer.into_inner().responses;
         if responses.len() != sent.len() {
-            return Err(Error::internal("a batch was answered with too few or too many responses"));
+            return Err(Error::internal(
+                "a batch was answered with too few or too many responses",
+            ));
         }
         for ((channel, sent), response) in sent.into_iter().zip(&responses) {
             note(&mut log, channel, sent, Some(response));
@@ -129,11 +132,15 @@ pub(super) async fn stream(mut client: Client, mut lane: Lane, window: usize) ->
     // Its capacity is the window: what is in it waits for an answer.
     let (waiting, mut answered) = mpsc::channel::<(usize, u64)>(window);
     let call = limited(client.publish_stream(ReceiverStream::new(outgoing)));
-    let send = async {
+    let requesting = async {
         while let Ok(place) = waiting.reserve().await {
-            let Some(event) = lane.next().await else { break };
+            let Some(event) = lane.next().await else {
+                break;
+            };
             place.send((event.channel, event.sent));
-            let request = PublishStreamRequest { request: Some(request_for(event)) };
+            let request = PublishStreamRequest {
+                request: Some(request_for(event)),
+            };
             if requests.send(request).await.is_err() {
                 break;
             }
@@ -153,11 +160,13 @@ pub(super) async fn stream(mut client: Client, mut lane: Lane, window: usize) ->
         }
         answered.close();
         match answered.recv().await {
-            Some(_) => Err(Error::unavailable("the server ended the stream with answers due")),
+            Some(_) => Err(Error::unavailable(
+                "the server ended the stream with answers due",
+            )),
             None => Ok(()),
         }
     };
-    tokio::try_join!(send, receive)?;
+    tokio::try_join!(requesting, receive)?;
     Ok(lane.finish(log))
 }
 
@@ -188,5 +197,9 @@ fn note(log: &mut LaneLog, channel: usize, sent: u64, response: Option<&PublishR
 }
 
 fn given_up(status: &Status) -> Error {
-    Error::unavailable(format!("publishing failed: {:?}: {}", status.code(), status.message()))
+    Error::unavailable(format!(
+        "publishing failed: {:?}: {}",
+        status.code(),
+        status.message()
+    ))
 }

@@ -156,7 +156,11 @@ pub struct Delivery {
 
 /// `count` as a real number: exact up to 2^53.
 #[must_use]
-#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "statistics")]
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    reason = "statistics"
+)]
 pub fn real(count: u64) -> f64 {
     count as f64
 }
@@ -206,7 +210,7 @@ impl Report {
         if let Some(memory) = &self.memory {
             writeln!(
                 out,
-                "memory      {:.0} bytes a connection ({} before, {} after)",
+                "memory      {:.0} bytes per connection ({} before, {} after)",
                 memory.per_connection, memory.before, memory.after,
             )?;
         }
@@ -225,7 +229,10 @@ impl Report {
         let all_arrived = self.delivery.as_ref().is_none_or(|delivery| {
             delivery.lost + delivery.duplicate + delivery.reordered + delivery.gaps == 0
         });
-        let all_taken = self.publish.as_ref().is_none_or(|publish| publish.refused == 0);
+        let all_taken = self
+            .publish
+            .as_ref()
+            .is_none_or(|publish| publish.refused == 0);
         all_up && all_arrived && all_taken && self.closes.is_empty() && self.errors == 0
     }
 }
@@ -255,7 +262,13 @@ impl Delivery {
             self.frame_bytes,
             cpu(self.cpu.as_ref(), "delivery"),
         )?;
-        let Percentiles { p50, p90, p99, p999, max } = self.latency_ms;
+        let Percentiles {
+            p50,
+            p90,
+            p99,
+            p999,
+            max,
+        } = self.latency_ms;
         writeln!(
             out,
             "latency     p50 {p50:.3} ms, p90 {p90:.3}, p99 {p99:.3}, p99.9 {p999:.3}, max {max:.3}"
@@ -271,7 +284,7 @@ impl Delivery {
 fn cpu(cpu: Option<&CpuEach>, what: &str) -> String {
     cpu.map_or(String::new(), |cpu| {
         format!(
-            "; server {:.3} µs a {what} (user {:.3}, system {:.3}), {:.0} % busy",
+            "; server {:.3} µs per {what} (user {:.3}, system {:.3}), {:.0} % busy",
             cpu.total_us,
             cpu.user_us,
             cpu.system_us,
@@ -285,7 +298,10 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let cpu = Cpu { user: Duration::from_millis(100), system: Duration::from_millis(300) };
+        let cpu = Cpu {
+            user: Duration::from_millis(100),
+            system: Duration::from_millis(300),
+        };
         Report {
             mode: "paced",
             delivery: Some(Delivery {
@@ -310,7 +326,10 @@ mod tests {
         report().write(false, &mut text).unwrap();
         report().write(true, &mut json).unwrap();
         let text = String::from_utf8(text).unwrap();
-        assert!(text.contains("server 4.000 µs a delivery (user 1.000, system 3.000), 40 % busy"), "{text}");
+        assert!(
+            text.contains("server 4.000 µs per delivery (user 1.000, system 3.000), 40 % busy"),
+            "{text}"
+        );
         let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
         assert_eq!(json["delivery"]["cpu"]["total_us"], 4.0);
         assert!(json.get("setup").is_none());

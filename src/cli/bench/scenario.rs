@@ -7,14 +7,13 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::histogram::Histogram;
 use super::lane::{Lane, LaneLog, Pace};
+use super::outcome::{Moment, Traffic, delivered, published, taken};
 use super::payload::Template;
-use super::process::{Cpu, Process};
+use super::process::Process;
 use super::progress::Progress;
-use super::report::{CpuEach, Delivery, Idle, Memory, Publish, Report, Setup, real};
-use super::sequence::Counts;
-use super::tally::{Seen, Tally};
+use super::report::{Idle, Memory, Report, Setup, real};
+use super::tally::Tally;
 use super::token::Tokens;
 use super::{Args, Mode, PublishBy, clock, floor_link, publish, swarm};
 use crate::error::{Error, Result};
@@ -51,7 +50,11 @@ pub(super) async fn run(args: &Args) -> Result<Report> {
     };
     let memory = run.rss()?;
     let before = run.moment()?;
-    let threads = if args.connections == 0 { 0 } else { args.threads() };
+    let threads = if args.connections == 0 {
+        0
+    } else {
+        args.threads()
+    };
     let subscribers = swarm::start(&plan, threads, &progress)?;
     // Whatever happens, the threads end: they look at `stop` all the time.
     let phases = run.phases(before, memory).await;
@@ -68,34 +71,13 @@ struct Run<'a> {
     report: Report,
 }
 
-/// The counters at one moment.
-#[derive(Clone, Copy)]
-struct Moment {
-    at: u64,
-    cpu: Option<Cpu>,
-    delivered: u64,
-    published: u64,
-}
-
-impl Moment {
-    fn cpu_each(&self, earlier: &Moment, count: u64) -> Option<CpuEach> {
-        let used = self.cpu?.since(earlier.cpu?);
-        Some(CpuEach::of(used, count, Duration::from_nanos(self.at.saturating_sub(earlier.at))))
-    }
-}
-
-/// What publishing has led to.
-struct Traffic {
-    logs: Vec<LaneLog>,
-    start: Moment,
-    /// When the last lane had ended.
-    published: Moment,
-    end: Moment,
-}
-
 impl Run<'_> {
     async fn phases(&mut self, before: Moment, rss_before: Option<u64>) -> Result<Option<Traffic>> {
         self.set_up(before).await?;
+        if self.args.connections > 0 && self.progress.ready() == 0 {
+            // There is nothing to measure; `complete` says why.
+            return Ok(None);
+        }
         sleep(SETTLE).await;
         let rss_subscribed = self.rss()?;
         let traffic = match self.args.mode {
@@ -111,7 +93,10 @@ impl Run<'_> {
                         *value /= elapsed;
                     }
                 }
-                self.report.idle = Some(Idle { seconds: elapsed, cpu });
+                self.report.idle = Some(Idle {
+                    seconds: elapsed,
+                    cpu,
+                });
                 None
             }
             Mode::Paced | Mode::Burst => Some(self.traffic().await?),
@@ -162,7 +147,7 @@ impl Run<'_> {
         self.progress.measure_from(start.at);
         // Lanes end by themselves; a call that is stuck ends by its own time limit.
         let mut logs = Vec::new();
-        let limit = Instant::now() + self.args.measured() + Duration::from_secs(60);
+        let limit = Instant::now() + self.args.measured() + Duration::from_mins(1);
         while let Some(ended) = timeout_at(limit, lanes.join_next())
             .await
             .map_err(|_| Error::unavailable("publishers did not end in time"))?
@@ -174,7 +159,12 @@ impl Run<'_> {
         let logs: Vec<LaneLog> = logs.into_iter().map(|(_, log)| log).collect();
         let published = self.moment()?;
         self.drain(&logs).await;
-        Ok(Traffic { logs, start, published, end: self.moment()? })
+        Ok(Traffic {
+            logs,
+            start,
+            published,
+            end: self.moment()?,
+        })
     }
 
     async fn start_lanes(&self) -> Result<JoinSet<(u32, Result<LaneLog>)>> {
@@ -198,7 +188,9 @@ impl Run<'_> {
             };
             for _ in 0..args.lanes_each() {
                 let pace = if args.mode == Mode::Burst {
-                    Pace::AsFastAsPossible { max_lag: args.max_lag }
+                    Pace::AsFastAsPossible {
+                        max_lag: args.max_lag,
+                    }
                 } else {
                     Pace::Every {
                         interval: clock::nanoseconds(spacing * lane_count),
@@ -206,7 +198,14 @@ impl Run<'_> {
                     }
                 };
                 let progress = Arc::clone(&self.progress);
-                let lane = Lane::new(number, args.channels, pace, until, template.clone(), progress);
+                let lane = Lane::new(
+                    number,
+                    args.channels,
+                    pace,
+                    until,
+                    template.clone(),
+                    progress,
+                );
                 spawn(&mut lanes, args, number, lane, client.clone());
                 number += 1;
             }
@@ -236,7 +235,9 @@ impl Run<'_> {
             setup.latency_ms = tally.setup.percentiles();
             if setup.ready == 0 {
                 let why = tally.samples.first().map_or("no answer", String::as_str);
-                return Err(Error::unavailable(format!("no connection was subscribed: {why}")));
+                return Err(Error::unavailable(format!(
+                    "no connection was subscribed: {why}"
+                )));
             }
         }
         if let Some(traffic) = traffic {
@@ -293,102 +294,10 @@ fn spawn(
 fn collect(threads: Vec<JoinHandle<Tally>>, progress: &Arc<Progress>) -> Result<Tally> {
     let mut tally = Tally::new(Arc::clone(progress));
     for thread in threads {
-        let counted = thread.join().map_err(|_| Error::internal("a subscriber thread panicked"))?;
+        let counted = thread
+            .join()
+            .map_err(|_| Error::internal("a subscriber thread panicked"))?;
         tally.add(counted);
     }
     Ok(tally)
-}
-
-/// Events that the server took for `channel`.
-fn taken(logs: &[LaneLog], channel: usize) -> u64 {
-    let of = |counts: &[u32]| u64::from(counts.get(channel).copied().unwrap_or(0));
-    logs.iter().map(|log| of(&log.sent).saturating_sub(of(&log.refused))).sum()
-}
-
-fn published(traffic: &Traffic) -> Publish {
-    let (start, end) = (&traffic.start, &traffic.published);
-    let events = end.published - start.published;
-    let seconds = Duration::from_nanos(end.at - start.at).as_secs_f64();
-    let (mut acknowledged, mut behind) = (Histogram::default(), Histogram::default());
-    for log in &traffic.logs {
-        acknowledged.add(&log.acknowledged);
-        behind.add(&log.behind);
-    }
-    Publish {
-        events,
-        refused: traffic.logs.iter().map(LaneLog::refusals).sum(),
-        per_second: real(events) / seconds.max(1e-9),
-        acknowledged_ms: acknowledged.percentiles(),
-        behind_ms: behind.percentiles(),
-        cpu: traffic.end.cpu_each(start, events),
-    }
-}
-
-fn delivered(traffic: &Traffic, tally: &Tally) -> Delivery {
-    let (start, end) = (&traffic.start, &traffic.end);
-    let deliveries = end.delivered - start.delivered;
-    let last = tally.last_delivery().clamp(start.at + 1, end.at.max(start.at + 1));
-    let seconds = Duration::from_nanos(last - start.at).as_secs_f64();
-    let counts = integrity(&traffic.logs, &tally.seen);
-    Delivery {
-        deliveries,
-        seconds,
-        per_second: real(deliveries) / seconds,
-        latency_ms: tally.latency.percentiles(),
-        lost: counts.lost,
-        duplicate: counts.duplicate,
-        reordered: counts.reordered,
-        gaps: tally.gaps,
-        frame_bytes: real(tally.event_bytes) / real(tally.events.max(1)),
-        cpu: end.cpu_each(start, deliveries),
-    }
-}
-
-/// Compares what every connection has seen with what was sent to its channel. What was refused
-/// has a number too, but nobody had to get it.
-fn integrity(logs: &[LaneLog], seen: &[Seen]) -> Counts {
-    let mut all = Counts::default();
-    for connection in seen {
-        for (log, sequence) in logs.iter().zip(&connection.sequences) {
-            let of = |counts: &[u32]| counts.get(connection.channel).copied().unwrap_or(0);
-            let mut counts = if connection.to_the_end {
-                sequence.counts(of(&log.sent))
-            } else {
-                sequence.gaps_only()
-            };
-            counts.lost = counts.lost.saturating_sub(u64::from(of(&log.refused)));
-            all.add(counts);
-        }
-    }
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::sequence::Sequence;
-    use super::*;
-
-    fn seen(numbers: &[u32], to_the_end: bool) -> Seen {
-        let mut sequence = Sequence::default();
-        for number in numbers {
-            sequence.saw(*number);
-        }
-        Seen { channel: 0, sequences: vec![sequence], to_the_end }
-    }
-
-    #[test]
-    fn what_was_refused_is_not_lost_and_what_was_taken_is() {
-        let log = |refused| LaneLog { sent: vec![4], refused: vec![refused], ..LaneLog::default() };
-        let connections = [seen(&[0, 1, 2], true), seen(&[0, 2, 3], true)];
-        assert_eq!(integrity(&[log(0)], &connections).lost, 2);
-        assert_eq!(integrity(&[log(1)], &connections).lost, 0);
-        assert_eq!(taken(&[log(1)], 0), 3);
-    }
-
-    #[test]
-    fn a_connection_that_ended_early_lost_only_what_it_skipped() {
-        let log = LaneLog { sent: vec![100], refused: vec![0], ..LaneLog::default() };
-        let connections = [seen(&[0, 2, 3], false)];
-        assert_eq!(integrity(&[log], &connections), Counts { lost: 1, ..Counts::default() });
-    }
 }

@@ -77,14 +77,20 @@ impl Sequence {
     /// What was found between the first and the newest event, for a stream that ended early.
     #[must_use]
     pub fn gaps_only(&self) -> Counts {
-        self.trouble.as_ref().map_or(Counts::default(), |trouble| trouble.counts)
+        self.trouble
+            .as_ref()
+            .map_or(Counts::default(), |trouble| trouble.counts)
     }
 }
 
 impl Trouble {
     /// Takes `n` out of the gap in which it is missing; false if it is in none.
     fn fill(&mut self, n: u32) -> bool {
-        let Some(index) = self.gaps.iter().position(|(from, to)| (*from..*to).contains(&n)) else {
+        let Some(index) = self
+            .gaps
+            .iter()
+            .position(|(from, to)| (*from..*to).contains(&n))
+        else {
             return false;
         };
         let (from, to) = self.gaps.remove(index);
@@ -107,7 +113,11 @@ mod tests {
         for n in seen {
             sequence.saw(*n);
         }
-        let Counts { lost, duplicate, reordered } = sequence.counts(sent);
+        let Counts {
+            lost,
+            duplicate,
+            reordered,
+        } = sequence.counts(sent);
         (lost, duplicate, reordered)
     }
 
@@ -143,6 +153,12 @@ mod tests {
         let mut sequence = Sequence::default();
         sequence.saw(0);
         sequence.saw(2);
-        assert_eq!(sequence.gaps_only(), Counts { lost: 1, ..Counts::default() });
+        assert_eq!(
+            sequence.gaps_only(),
+            Counts {
+                lost: 1,
+                ..Counts::default()
+            }
+        );
     }
 }

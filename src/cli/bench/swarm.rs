@@ -50,7 +50,11 @@ pub struct Plan {
 ///
 /// # Errors
 /// If a thread or its epoll instance can't be made.
-pub fn start(plan: &Plan, threads: usize, progress: &Arc<Progress>) -> Result<Vec<JoinHandle<Tally>>> {
+pub fn start(
+    plan: &Plan,
+    threads: usize,
+    progress: &Arc<Progress>,
+) -> Result<Vec<JoinHandle<Tally>>> {
     let failed = |error: io::Error| Error::internal(format!("can't start a thread: {error}"));
     let mut handles = Vec::with_capacity(threads);
     for first in 0..threads {
@@ -66,7 +70,14 @@ pub fn start(plan: &Plan, threads: usize, progress: &Arc<Progress>) -> Result<Ve
             plan: plan.clone(),
         };
         let thread = std::thread::Builder::new().name(format!("subscribers-{first}"));
-        handles.push(thread.spawn(move || { worker.run(); worker.finish() }).map_err(failed)?);
+        handles.push(
+            thread
+                .spawn(move || {
+                    worker.run();
+                    worker.finish()
+                })
+                .map_err(failed)?,
+        );
     }
     Ok(handles)
 }
@@ -90,7 +101,9 @@ impl Worker {
         let mut events = Events::with_capacity(1024);
         while !self.progress.stopped() {
             while self.opening < self.connecting {
-                let Some(number) = self.numbers.next() else { break };
+                let Some(number) = self.numbers.next() else {
+                    break;
+                };
                 match self.open(number) {
                     Ok(()) => self.opening += 1,
                     Err(error) => self.never_ready(format!("can't connect: {error}")),
@@ -110,7 +123,11 @@ impl Worker {
 
     fn open(&mut self, number: usize) -> io::Result<()> {
         let address = self.plan.address;
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         if address.is_ipv4() && address.ip().is_loopback() {
@@ -121,14 +138,20 @@ impl Worker {
         }
         match socket.connect(&address.into()) {
             Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
+            Err(error)
+                if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
             Err(error) => return Err(error),
         }
         let mut stream = TcpStream::from_std(socket.into());
         let token = Token(self.slots.len());
-        self.poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        self.poll.registry().register(
+            &mut stream,
+            token,
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
         let channel = number % self.plan.channels.max(1);
-        self.slots.push(Some(Connection::new(stream, number, channel, clock::now())));
+        self.slots
+            .push(Some(Connection::new(stream, number, channel, clock::now())));
         Ok(())
     }
 
@@ -137,10 +160,10 @@ impl Worker {
         let Some(connection) = connection_of(&mut self.slots, token) else {
             return;
         };
-        if connection.state == State::Connecting {
-            if let Err(error) = upgrade(connection, &self.plan, &self.poll, token) {
-                return self.over(token, None, &format!("can't connect: {error}"));
-            }
+        if connection.state == State::Connecting
+            && let Err(error) = upgrade(connection, &self.plan, &self.poll, token)
+        {
+            return self.over(token, None, &format!("can't connect: {error}"));
         }
         if !event.is_readable() && !event.is_read_closed() {
             return;
@@ -191,7 +214,9 @@ impl Worker {
         connection.state = State::Ready;
         self.opening = self.opening.saturating_sub(1);
         let now = clock::now();
-        self.tally.setup.record(now.saturating_sub(connection.started));
+        self.tally
+            .setup
+            .record(now.saturating_sub(connection.started));
         self.progress.connection_ready(connection.channel, now);
     }
 
@@ -201,7 +226,8 @@ impl Worker {
         };
         if connection.state == State::Ready {
             *self.tally.closes.entry(code.unwrap_or(0)).or_default() += 1;
-            self.tally.sample(format!("closed with {}: {reason}", code.unwrap_or(0)));
+            self.tally
+                .sample(format!("closed with {}: {reason}", code.unwrap_or(0)));
             self.progress.connection_lost(connection.channel);
             self.tally.seen.push(Seen {
                 channel: connection.channel,
@@ -230,7 +256,8 @@ impl Worker {
                 continue;
             }
             if connection.send(&goodbye).is_err() {
-                self.tally.sample("a connection could not be closed in order".to_owned());
+                self.tally
+                    .sample("a connection could not be closed in order".to_owned());
             }
             self.tally.seen.push(Seen {
                 channel: connection.channel,
@@ -268,5 +295,6 @@ fn upgrade(connection: &mut Connection, plan: &Plan, poll: &Poll, token: Token) 
     );
     connection.send(request.as_bytes())?;
     connection.state = State::Upgrading;
-    poll.registry().reregister(&mut connection.stream, token, Interest::READABLE)
+    poll.registry()
+        .reregister(&mut connection.stream, token, Interest::READABLE)
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 
 /// How long a minted token is good for.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+const TOKEN_LIFETIME: Duration = Duration::from_hours(24);
 
 /// A value that never shows in `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -75,7 +75,9 @@ pub struct Minter {
 
 impl fmt::Debug for Minter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Minter").field("role", &self.role).finish_non_exhaustive()
+        f.debug_struct("Minter")
+            .field("role", &self.role)
+            .finish_non_exhaustive()
     }
 }
 
@@ -90,13 +92,22 @@ impl Minter {
     /// Signs with `secret`, for users with role `role`.
     #[must_use]
     pub fn new(secret: &Secret, role: String) -> Self {
-        Self { key: EncodingKey::from_secret(secret.expose().as_bytes()), role }
+        Self {
+            key: EncodingKey::from_secret(secret.expose().as_bytes()),
+            role,
+        }
     }
 
     fn mint(&self, name: &str) -> Result<Secret> {
         let expiry = SystemTime::now() + TOKEN_LIFETIME;
-        let exp = expiry.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        let claims = Claims { sub: name, roles: [&self.role], exp };
+        let exp = expiry
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |time| time.as_secs());
+        let claims = Claims {
+            sub: name,
+            roles: [&self.role],
+            exp,
+        };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.key)
             .map(Secret)
             .map_err(|_| Error::field("hs256-secret", "a key that can sign"))
@@ -109,14 +120,20 @@ mod tests {
 
     #[test]
     fn every_user_gets_a_token_of_its_own_and_none_shows_in_debug() {
-        let minter = Minter::new(&Secret::from("a-secret-of-32-bytes-for-the-test"), "service".into());
+        let minter = Minter::new(
+            &Secret::from("a-secret-of-32-bytes-for-the-test"),
+            "service".into(),
+        );
         let tokens = Tokens::Minted(minter);
         let one = tokens.token("bench-1").unwrap().unwrap();
         let two = tokens.token("bench-2").unwrap().unwrap();
         assert_ne!(one, two);
         assert_eq!(one.expose().split('.').count(), 3);
         let shown = format!("{tokens:?} {one:?}");
-        assert!(!shown.contains("a-secret") && !shown.contains(one.expose()), "{shown}");
+        assert!(
+            !shown.contains("a-secret") && !shown.contains(one.expose()),
+            "{shown}"
+        );
     }
 
     #[test]
