@@ -9,8 +9,8 @@ use tidings::proto::{
     SubscribeRequest, SubscribeResponse,
 };
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::{Stream, StreamExt};
+use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{Common, Failure};
@@ -24,10 +24,9 @@ pub(crate) fn run(args: &Common) -> Result<(), Failure> {
         let address = listener.local_addr()?;
         args.ready(address, address)?;
         tonic::transport::Server::builder()
-            .tcp_nodelay(true)
             .add_service(EventServiceServer::new(Echo))
             .serve_with_incoming_shutdown(
-                TcpListenerStream::new(listener),
+                TcpIncoming::from(listener).with_nodelay(Some(true)),
                 tokio::time::sleep(args.lifetime()),
             )
             .await?;
