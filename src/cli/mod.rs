@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr. The exit code is 0 for good, 1 for a failure
 //! and 2 for a command that makes no sense.
 
+pub mod bench;
 mod catalog;
 mod check;
 mod client;
@@ -68,6 +69,8 @@ enum Command {
     Config,
     /// Show the known event types
     Catalog(catalog::Args),
+    /// Put a server under load and measure it
+    Bench(Box<bench::Args>),
 }
 
 /// Runs the program with this process's arguments.
@@ -111,6 +114,13 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Check(args) => check::run(&args, &mut output),
         Command::Config => check::print_default(&mut output),
         Command::Catalog(args) => catalog::run(args, target, &mut output).await,
+        Command::Bench(args) => {
+            if bench::run(*args, cli.json, &mut std::io::stdout()).await? {
+                Ok(())
+            } else {
+                Err(Failure::new("not every event arrived once and in order"))
+            }
+        }
     }
 }
 

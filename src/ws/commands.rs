@@ -113,13 +113,12 @@ impl Request {
             "publish" => self.publish(cx, &arguments),
             "history" => self.history(cx, &arguments),
             "presence" => self.presence(cx, &arguments),
-            _ => {
+            other => {
                 self.session(cx)?;
-                Err(Error::field(
-                    "type",
-                    "expected authenticate, register, subscribe, unsubscribe, \
-                    publish, history, presence, ping or heartbeat_response",
-                ))
+                let shown: String = other.chars().take(64).collect();
+                let known = "expected authenticate, register, subscribe, unsubscribe, publish, \
+                    history, presence, ping or heartbeat_response";
+                Err(Error::field("type", format!("{known}, not {shown:?}")))
             }
         }
     }

@@ -1,0 +1,76 @@
+//! The least that an event server can cost on this machine, to compare Tidings with.
+//!
+//! `floor serve` writes one prepared frame to each subscribed socket from an epoll loop: no
+//! history, no rights, no encoding. `floor echo` is a bare tonic server that answers publishes
+//! without doing anything. Both speak what `tidings bench` speaks. `benches/run.py` starts them.
+
+#[path = "floor/echo.rs"]
+mod echo;
+#[path = "floor/serve.rs"]
+mod serve;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Given by `cargo bench`, which has nothing to run here
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// WebSocket server that only writes
+    Serve(serve::Args),
+    /// gRPC server that only answers
+    Echo(Common),
+}
+
+/// What both servers take.
+#[derive(Debug, Clone, clap::Args)]
+struct Common {
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Written once it listens: `{"public":"…","internal":"…"}`
+    #[arg(long)]
+    ready_file: Option<PathBuf>,
+    /// Seconds after which the server ends by itself
+    #[arg(long, default_value_t = 3600)]
+    seconds: u64,
+}
+
+impl Common {
+    fn ready(&self, public: SocketAddr, internal: SocketAddr) -> std::io::Result<()> {
+        let text = format!("{{\"public\":\"{public}\",\"internal\":\"{internal}\"}}");
+        match &self.ready_file {
+            // In one step, so that nobody reads half of it.
+            Some(path) => {
+                let unfinished = path.with_extension("tmp");
+                std::fs::write(&unfinished, text)?;
+                std::fs::rename(unfinished, path)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn lifetime(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+}
+
+fn main() -> Result<(), Failure> {
+    match Cli::parse().command {
+        Some(Command::Serve(args)) => serve::run(&args),
+        Some(Command::Echo(args)) => echo::run(&args),
+        None => Ok(()),
+    }
+}

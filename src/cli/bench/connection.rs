@@ -1,0 +1,298 @@
+//! One subscriber: a socket, how far it is, and what it has seen.
+
+use std::io::{self, Read, Write};
+
+use mio::net::TcpStream;
+
+use super::frame::{self, Next, Opcode};
+use super::payload::Finder;
+use super::sequence::Sequence;
+use super::tally::Tally;
+
+/// The handshake's key; RFC 6455 §4.1 wants it random to tell caches apart, of which there are
+/// none between a load generator and its server.
+pub(super) const HANDSHAKE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+/// The longest answer to the handshake that is read, in bytes.
+const MAX_HEAD_BYTES: usize = 16 << 10;
+/// What is read at once; grows with the longest frame.
+pub(super) const READ_BYTES: usize = 256 << 10;
+
+/// How far a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Connecting,
+    Upgrading,
+    Subscribing,
+    Ready,
+}
+
+/// One subscriber.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) stream: TcpStream,
+    pub(super) state: State,
+    /// Which connection of the run it is.
+    pub(super) number: usize,
+    pub(super) channel: usize,
+    /// When it was opened.
+    pub(super) started: u64,
+    /// One for each lane, once it is subscribed.
+    pub(super) sequences: Vec<Sequence>,
+    /// The beginning of a frame whose end has not come.
+    partial: Vec<u8>,
+    finder: Finder,
+}
+
+/// What reading has led to.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing that the swarm must know.
+    Goes,
+    /// The handshake is answered: subscribe.
+    Upgraded,
+    /// The subscription stands.
+    Subscribed,
+    /// It is over; with the close code, if there was one, and the reason.
+    Over(Option<u16>, String),
+}
+
+/// What the socket still holds after a read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// It said that it is empty.
+    Nothing,
+    /// It gave less than was asked for.
+    ProbablyNothing,
+    /// It gave all that was asked for.
+    Maybe,
+}
+
+impl Connection {
+    pub(super) fn new(stream: TcpStream, number: usize, channel: usize, started: u64) -> Self {
+        Self {
+            stream,
+            state: State::Connecting,
+            number,
+            channel,
+            started,
+            sequences: Vec::new(),
+            partial: Vec::new(),
+            finder: Finder::default(),
+        }
+    }
+
+    /// Sends something small. A socket that can't take it belongs to a server that doesn't read.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self.stream.write(bytes) {
+            Ok(count) if count == bytes.len() => Ok(()),
+            Ok(_) => Err(io::Error::other("the server does not read")),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads once into `buffer` and handles every whole frame.
+    pub(super) fn read(&mut self, buffer: &mut Vec<u8>, tally: &mut Tally) -> (Outcome, Left) {
+        let kept = self.partial.len();
+        if buffer.len() < kept + READ_BYTES {
+            buffer.resize(kept + READ_BYTES, 0);
+        }
+        let Some((front, space)) = buffer.split_at_mut_checked(kept) else {
+            return (
+                Outcome::Over(None, "no space to read".to_owned()),
+                Left::Nothing,
+            );
+        };
+        let count = match self.stream.read(space) {
+            Ok(0) => {
+                return (
+                    Outcome::Over(None, "closed by the server".to_owned()),
+                    Left::Nothing,
+                );
+            }
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return (Outcome::Goes, Left::Nothing);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                return (Outcome::Goes, Left::Maybe);
+            }
+            Err(error) => return (Outcome::Over(None, error.to_string()), Left::Nothing),
+        };
+        front.copy_from_slice(&self.partial);
+        self.partial.clear();
+        let left = if count == space.len() {
+            Left::Maybe
+        } else {
+            Left::ProbablyNothing
+        };
+        let input = buffer.get(..kept + count).unwrap_or_default();
+        if self.state == State::Upgrading {
+            return (self.read_head(input, tally), left);
+        }
+        (self.read_frames(input, tally), left)
+    }
+
+    fn read_head(&mut self, input: &[u8], tally: &mut Tally) -> Outcome {
+        let end = b"\r\n\r\n";
+        let Some(length) = input.windows(end.len()).position(|window| window == end) else {
+            if input.len() > MAX_HEAD_BYTES {
+                return Outcome::Over(None, "an endless answer to the handshake".to_owned());
+            }
+            self.partial.extend_from_slice(input);
+            return Outcome::Goes;
+        };
+        let (head, rest) = input
+            .split_at_checked(length + end.len())
+            .unwrap_or((input, &[]));
+        if let Err(reason) = check_head(head) {
+            return Outcome::Over(None, reason);
+        }
+        // Frames may follow the answer in the same segment.
+        match self.read_frames(rest, tally) {
+            Outcome::Goes | Outcome::Subscribed | Outcome::Upgraded => Outcome::Upgraded,
+            over @ Outcome::Over(..) => over,
+        }
+    }
+
+    fn read_frames(&mut self, mut input: &[u8], tally: &mut Tally) -> Outcome {
+        let mut outcome = Outcome::Goes;
+        let now = super::clock::now();
+        let mut events = 0;
+        loop {
+            match frame::next(input) {
+                Ok(Next::Frame {
+                    opcode,
+                    payload,
+                    rest,
+                }) => {
+                    input = rest;
+                    if self.take_event(payload, now, tally) {
+                        events += 1;
+                        continue;
+                    }
+                    match self.take_control(opcode, payload, tally) {
+                        Outcome::Goes => {}
+                        other @ (Outcome::Upgraded | Outcome::Subscribed | Outcome::Over(..)) => {
+                            outcome = other;
+                        }
+                    }
+                    if matches!(outcome, Outcome::Over(..)) {
+                        break;
+                    }
+                }
+                Ok(Next::Needs(_)) => {
+                    self.partial.extend_from_slice(input);
+                    break;
+                }
+                Err(error) => {
+                    outcome = Outcome::Over(None, error.to_string());
+                    break;
+                }
+            }
+        }
+        tally.arrived(events, now);
+        outcome
+    }
+
+    /// True if `payload` was a test event.
+    fn take_event(&mut self, payload: &[u8], now: u64, tally: &mut Tally) -> bool {
+        let Some(stamp) = self.finder.find(payload) else {
+            return false;
+        };
+        let lane = usize::try_from(stamp.lane).unwrap_or(usize::MAX);
+        if let Some(sequence) = self.sequences.get_mut(lane) {
+            sequence.saw(stamp.sequence);
+        }
+        tally.event(payload.len(), stamp.sent, now);
+        true
+    }
+
+    fn take_control(&mut self, opcode: Opcode, payload: &[u8], tally: &mut Tally) -> Outcome {
+        match opcode {
+            Opcode::Ping => match self.send(&frame::client_frame(Opcode::Pong, payload)) {
+                Ok(()) => Outcome::Goes,
+                Err(error) => Outcome::Over(None, error.to_string()),
+            },
+            Opcode::Close => {
+                let code = payload
+                    .first_chunk()
+                    .map(|bytes| u16::from_be_bytes(*bytes));
+                let reason = payload.get(2..).unwrap_or_default();
+                Outcome::Over(code, String::from_utf8_lossy(reason).into_owned())
+            }
+            Opcode::Text => self.take_message(payload, tally),
+            Opcode::Binary | Opcode::Pong => Outcome::Goes,
+        }
+    }
+
+    fn take_message(&mut self, payload: &[u8], tally: &mut Tally) -> Outcome {
+        let of_type = |name: &[u8]| {
+            payload
+                .strip_prefix(b"{\"type\":\"")
+                .is_some_and(|rest| rest.starts_with(name))
+        };
+        if of_type(b"subscribed\"") {
+            let refusal = b"\"errors\":[{";
+            if payload
+                .windows(refusal.len())
+                .any(|window| window == refusal)
+            {
+                return Outcome::Over(None, excerpt(payload));
+            }
+            return Outcome::Subscribed;
+        }
+        if of_type(b"gap\"") {
+            tally.gaps += 1;
+            tally.sample(excerpt(payload));
+        } else if of_type(b"error\"") {
+            tally.errors += 1;
+            tally.sample(excerpt(payload));
+            if self.state == State::Subscribing {
+                return Outcome::Over(None, excerpt(payload));
+            }
+        }
+        Outcome::Goes
+    }
+}
+
+fn check_head(head: &[u8]) -> Result<(), String> {
+    let text = String::from_utf8_lossy(head);
+    if !text.starts_with("HTTP/1.1 101 ") {
+        return Err(format!(
+            "the upgrade was answered {}",
+            text.lines().next().unwrap_or_default()
+        ));
+    }
+    let expected =
+        tokio_tungstenite::tungstenite::handshake::derive_accept_key(HANDSHAKE_KEY.as_bytes());
+    let accepted = text
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .any(|(name, value)| {
+            name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == expected
+        });
+    if accepted {
+        Ok(())
+    } else {
+        Err("the upgrade has no right Sec-WebSocket-Accept".to_owned())
+    }
+}
+
+fn excerpt(payload: &[u8]) -> String {
+    String::from_utf8_lossy(payload.get(..200).unwrap_or(payload)).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_101_with_the_right_accept_key_is_an_upgrade() {
+        // The example of RFC 6455 §1.3.
+        let good = "HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        assert_eq!(check_head(good.as_bytes()), Ok(()));
+        let refused = check_head(b"HTTP/1.1 401 Unauthorized\r\n\r\n").unwrap_err();
+        assert!(refused.contains("401"), "{refused}");
+        assert!(check_head(good.replace("s3p", "xxx").as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,303 @@
+//! The phases of a run: set up, warm up, measure, drain, count.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::lane::{Lane, LaneLog, Pace};
+use super::outcome::{Moment, Traffic, delivered, published, taken};
+use super::payload::Template;
+use super::process::Process;
+use super::progress::Progress;
+use super::report::{Idle, Memory, Report, Setup, real};
+use super::tally::Tally;
+use super::token::Tokens;
+use super::{Args, Mode, PublishBy, clock, floor_link, publish, swarm};
+use crate::error::{Error, Result};
+
+/// How often counters are looked at while waiting.
+const LOOK: Duration = Duration::from_millis(5);
+/// Events that have not come after this long without any other are lost.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the server may settle before its memory is read.
+const SETTLE: Duration = Duration::from_millis(500);
+
+/// Carries out what `args` ask for.
+pub(super) async fn run(args: &Args) -> Result<Report> {
+    let tokens = args.tokens();
+    let plan = args.swarm(&tokens)?;
+    let progress = Arc::new(Progress::new(args.channels));
+    let mut run = Run {
+        args,
+        tokens,
+        process: args.pid.map(Process::new).transpose()?,
+        progress: Arc::clone(&progress),
+        report: Report {
+            mode: match args.mode {
+                Mode::Paced => "paced",
+                Mode::Burst => "burst",
+                Mode::Idle => "idle",
+                Mode::Connect => "connect",
+            },
+            connections: args.connections,
+            channels: args.channels,
+            size: args.size,
+            ..Report::default()
+        },
+    };
+    let memory = run.rss()?;
+    let before = run.moment()?;
+    let threads = if args.connections == 0 {
+        0
+    } else {
+        args.threads()
+    };
+    let subscribers = swarm::start(&plan, threads, &progress)?;
+    // Whatever happens, the threads end: they look at `stop` all the time.
+    let phases = run.phases(before, memory).await;
+    progress.stop();
+    let tally = collect(subscribers, &progress)?;
+    run.complete(tally, phases?)
+}
+
+struct Run<'a> {
+    args: &'a Args,
+    tokens: Tokens,
+    process: Option<Process>,
+    progress: Arc<Progress>,
+    report: Report,
+}
+
+impl Run<'_> {
+    async fn phases(&mut self, before: Moment, rss_before: Option<u64>) -> Result<Option<Traffic>> {
+        self.set_up(before).await?;
+        if self.args.connections > 0 && self.progress.ready() == 0 {
+            // There is nothing to measure; `complete` says why.
+            return Ok(None);
+        }
+        sleep(SETTLE).await;
+        let rss_subscribed = self.rss()?;
+        let traffic = match self.args.mode {
+            Mode::Connect => None,
+            Mode::Idle => {
+                let start = self.moment()?;
+                sleep(self.args.measured()).await;
+                let end = self.moment()?;
+                let elapsed = Duration::from_nanos(end.at - start.at).as_secs_f64();
+                let mut cpu = end.cpu_each(&start, self.progress.ready());
+                if let Some(cpu) = &mut cpu {
+                    for value in [&mut cpu.total_us, &mut cpu.user_us, &mut cpu.system_us] {
+                        *value /= elapsed;
+                    }
+                }
+                self.report.idle = Some(Idle {
+                    seconds: elapsed,
+                    cpu,
+                });
+                None
+            }
+            Mode::Paced | Mode::Burst => Some(self.traffic().await?),
+        };
+        if let (Some(before), Some(subscribed), Some(after)) =
+            (rss_before, rss_subscribed, self.rss()?)
+        {
+            let connections = real(self.progress.ready().max(1));
+            self.report.memory = Some(Memory {
+                before,
+                subscribed,
+                after,
+                per_connection: (real(subscribed) - real(before)) / connections,
+                per_connection_after: (real(after) - real(before)) / connections,
+            });
+        }
+        Ok(traffic)
+    }
+
+    async fn set_up(&mut self, before: Moment) -> Result<()> {
+        let asked = u64::try_from(self.args.connections).unwrap_or(u64::MAX);
+        let deadline = Instant::now() + Duration::from_secs_f64(self.args.setup_timeout);
+        while self.progress.settled() < asked && Instant::now() < deadline {
+            sleep(LOOK).await;
+        }
+        let after = self.moment()?;
+        if asked == 0 {
+            return Ok(());
+        }
+        let ready = self.progress.ready();
+        let last = self.progress.last_ready().max(before.at + 1);
+        let seconds = Duration::from_nanos(last - before.at).as_secs_f64();
+        self.report.setup = Some(Setup {
+            ready,
+            failed: asked.saturating_sub(ready),
+            seconds,
+            per_second: real(ready) / seconds,
+            latency_ms: super::histogram::Percentiles::default(),
+            cpu: after.cpu_each(&before, ready),
+        });
+        Ok(())
+    }
+
+    async fn traffic(&mut self) -> Result<Traffic> {
+        let mut lanes = self.start_lanes().await?;
+        sleep(Duration::from_secs_f64(self.args.warmup)).await;
+        let start = self.moment()?;
+        self.progress.measure_from(start.at);
+        // Lanes end by themselves; a call that is stuck ends by its own time limit.
+        let mut logs = Vec::new();
+        let limit = Instant::now() + self.args.measured() + Duration::from_mins(1);
+        while let Some(ended) = timeout_at(limit, lanes.join_next())
+            .await
+            .map_err(|_| Error::unavailable("publishers did not end in time"))?
+        {
+            let (number, log) = ended.map_err(|error| Error::internal(error.to_string()))?;
+            logs.push((number, log?));
+        }
+        logs.sort_by_key(|(number, _)| *number);
+        let logs: Vec<LaneLog> = logs.into_iter().map(|(_, log)| log).collect();
+        let published = self.moment()?;
+        self.drain(&logs).await;
+        Ok(Traffic {
+            logs,
+            start,
+            published,
+            end: self.moment()?,
+        })
+    }
+
+    async fn start_lanes(&self) -> Result<JoinSet<(u32, Result<LaneLog>)>> {
+        let args = self.args;
+        let template = Template::new(args.size)?;
+        let lane_count = u32::try_from(args.lanes()).unwrap_or(1);
+        let begin = clock::now() + clock::nanoseconds(Duration::from_millis(100));
+        let spacing = Duration::from_secs_f64(1.0 / args.rate);
+        let until = begin
+            + clock::nanoseconds(Duration::from_secs_f64(args.warmup))
+            + clock::nanoseconds(args.measured());
+        let mut lanes = JoinSet::new();
+        let mut number = 0;
+        for publisher in 0..args.publishers {
+            let token = self.tokens.token(&format!("bench-publisher-{publisher}"))?;
+            let client = match args.publish {
+                PublishBy::Floor => None,
+                PublishBy::Unary | PublishBy::Batch | PublishBy::Stream => {
+                    Some(publish::connect(&args.grpc, token).await?)
+                }
+            };
+            for _ in 0..args.lanes_each() {
+                let pace = if args.mode == Mode::Burst {
+                    Pace::AsFastAsPossible {
+                        max_lag: args.max_lag,
+                    }
+                } else {
+                    Pace::Every {
+                        interval: clock::nanoseconds(spacing * lane_count),
+                        first: begin + clock::nanoseconds(spacing * number),
+                    }
+                };
+                let progress = Arc::clone(&self.progress);
+                let lane = Lane::new(
+                    number,
+                    args.channels,
+                    pace,
+                    until,
+                    template.clone(),
+                    progress,
+                );
+                spawn(&mut lanes, args, number, lane, client.clone());
+                number += 1;
+            }
+        }
+        Ok(lanes)
+    }
+
+    /// Waits until every connection has what it is due, or nothing comes any more.
+    async fn drain(&self, logs: &[LaneLog]) {
+        let due: u64 = (0..self.args.channels)
+            .map(|channel| taken(logs, channel) * self.progress.ready_on(channel))
+            .sum();
+        let mut seen = self.progress.delivered();
+        let mut patience = Instant::now() + PATIENCE;
+        while seen < due && Instant::now() < patience {
+            sleep(LOOK).await;
+            let now = self.progress.delivered();
+            if now > seen {
+                seen = now;
+                patience = Instant::now() + PATIENCE;
+            }
+        }
+    }
+
+    fn complete(mut self, mut tally: Tally, traffic: Option<Traffic>) -> Result<Report> {
+        if let Some(setup) = &mut self.report.setup {
+            setup.latency_ms = tally.setup.percentiles();
+            if setup.ready == 0 {
+                let why = tally.samples.first().map_or("no answer", String::as_str);
+                return Err(Error::unavailable(format!(
+                    "no connection was subscribed: {why}"
+                )));
+            }
+        }
+        if let Some(traffic) = traffic {
+            for sample in traffic.logs.iter().filter_map(|log| log.sample.clone()) {
+                tally.sample(sample);
+            }
+            self.report.publish = Some(published(&traffic));
+            if self.args.connections > 0 {
+                self.report.delivery = Some(delivered(&traffic, &tally));
+            }
+        }
+        self.report.errors = tally.errors;
+        self.report.closes = tally.closes;
+        self.report.samples = tally.samples;
+        Ok(self.report)
+    }
+
+    fn moment(&self) -> Result<Moment> {
+        Ok(Moment {
+            at: clock::now(),
+            cpu: self.process.as_ref().map(Process::cpu).transpose()?,
+            delivered: self.progress.delivered(),
+            published: self.progress.published(),
+        })
+    }
+
+    fn rss(&self) -> Result<Option<u64>> {
+        self.process.as_ref().map(Process::rss).transpose()
+    }
+}
+
+fn spawn(
+    lanes: &mut JoinSet<(u32, Result<LaneLog>)>,
+    args: &Args,
+    number: u32,
+    lane: Lane,
+    client: Option<publish::Client>,
+) {
+    let (by, window, address) = (args.publish, args.window(), args.grpc.clone());
+    let burst = args.mode == Mode::Burst;
+    lanes.spawn(async move {
+        let log = match (client, by) {
+            (Some(client), PublishBy::Unary) => publish::unary(client, lane).await,
+            (Some(client), PublishBy::Batch) => publish::batch(client, lane, window).await,
+            (Some(client), PublishBy::Stream | PublishBy::Floor) => {
+                publish::stream(client, lane, window).await
+            }
+            (None, _) => floor_link::publish(&address, lane, window, burst).await,
+        };
+        (number, log)
+    });
+}
+
+fn collect(threads: Vec<JoinHandle<Tally>>, progress: &Arc<Progress>) -> Result<Tally> {
+    let mut tally = Tally::new(Arc::clone(progress));
+    for thread in threads {
+        let counted = thread
+            .join()
+            .map_err(|_| Error::internal("a subscriber thread panicked"))?;
+        tally.add(counted);
+    }
+    Ok(tally)
+}
