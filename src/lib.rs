@@ -13,6 +13,7 @@ pub mod config;
 pub mod error;
 pub mod event;
 pub mod expression;
+pub mod grpc;
 pub mod promise;
 pub mod session;
 pub mod telemetry;
