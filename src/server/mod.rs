@@ -169,7 +169,7 @@ impl Server {
     /// when all have gone, or when the window is over.
     pub async fn shutdown(self) {
         self.draining.store(true, Ordering::Relaxed);
-        self.assembled.set_serving(false).await;
+        self.assembled.stop_serving().await;
         self.services().hub.drain(self.drain).await;
         self.closing.cancel();
         self.tasks.close();
