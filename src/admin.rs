@@ -49,7 +49,9 @@ impl Admin {
     /// `permission_denied` for everyone else.
     pub fn new(services: &Arc<Services>, identity: &Identity) -> Result<Self> {
         if identity.is_admin() {
-            Ok(Admin { services: Arc::clone(services) })
+            Ok(Admin {
+                services: Arc::clone(services),
+            })
         } else {
             Err(Error::denied("needs role admin"))
         }
@@ -77,7 +79,9 @@ impl Admin {
         let mut found: Vec<ConnectionInfo> = Vec::new();
         while shard < hub.shards() {
             let (filter, from, limit) = (filter.clone(), place, size - found.len());
-            let page = hub.ask(shard, move |shard| shard.list(&filter, from, limit)).await?;
+            let page = hub
+                .ask(shard, move |shard| shard.list(&filter, from, limit))
+                .await?;
             found.extend(page.connections);
             match page.next {
                 Some(next) => place = next,
@@ -100,7 +104,11 @@ impl Admin {
         if shard >= self.services.hub.shards() {
             return Err(gone());
         }
-        self.services.hub.ask(shard, move |shard| shard.look_at(id)).await?.ok_or_else(gone)
+        self.services
+            .hub
+            .ask(shard, move |shard| shard.look_at(id))
+            .await?
+            .ok_or_else(gone)
     }
 
     /// Ends connections; answers how many.
@@ -111,7 +119,11 @@ impl Admin {
         if reason.len() > MAX_REASON {
             return Err(Error::field("reason", "expected at most 123 bytes"));
         }
-        let reason = if reason.is_empty() { "disconnected by an operator" } else { reason };
+        let reason = if reason.is_empty() {
+            "disconnected by an operator"
+        } else {
+            reason
+        };
         match target {
             Target::Connection(id) => {
                 if self.services.hub.disconnect(id, reason.to_owned()).await? {
@@ -136,25 +148,53 @@ impl Admin {
     ) -> Result<(Vec<ChannelInfo>, String)> {
         let size = page_size_of(page_size)?;
         if prefix.len() > ChannelName::MAX_LEN || page_token.len() > ChannelName::MAX_LEN {
-            return Err(Error::field("page_token", "expected the next_page_token of the page before"));
+            return Err(Error::field(
+                "page_token",
+                "expected the next_page_token of the page before",
+            ));
         }
-        let followed = self.services.hub.routes().list(prefix, page_token, size + 1);
-        let kept = self.services.broker.list(prefix, page_token, size + 1).await?;
+        let followed = self
+            .services
+            .hub
+            .routes()
+            .list(prefix, page_token, size + 1);
+        let kept = self
+            .services
+            .broker
+            .list(prefix, page_token, size + 1)
+            .await?;
         let mut channels: std::collections::BTreeMap<ChannelName, ChannelInfo> = followed
             .into_iter()
             .map(|(channel, subscribers)| {
-                (channel.clone(), ChannelInfo { channel, subscribers, position: None })
+                (
+                    channel.clone(),
+                    ChannelInfo {
+                        channel,
+                        subscribers,
+                        position: None,
+                    },
+                )
             })
             .collect();
         for kept in kept {
             let channel = kept.channel.clone();
             let entry = channels.entry(channel.clone());
-            entry.or_insert(ChannelInfo { channel, subscribers: 0, position: None }).position = Some(kept.top);
+            entry
+                .or_insert(ChannelInfo {
+                    channel,
+                    subscribers: 0,
+                    position: None,
+                })
+                .position = Some(kept.top);
         }
         let mut page: Vec<ChannelInfo> = channels.into_values().collect();
         let more = page.len() > size;
         page.truncate(size);
-        let next = if more { page.last().map(|last| last.channel.to_string()) } else { None };
+        let next = if more {
+            page.last().map(|last| last.channel.to_string())
+        } else {
+            None
+        };
         Ok((page, next.unwrap_or_default()))
     }
 
@@ -186,7 +226,15 @@ fn parse_token(token: &str) -> Result<(usize, u32)> {
     if token.is_empty() {
         return Ok((0, 0));
     }
-    let wrong = || Error::field("page_token", "expected the next_page_token of the page before");
+    let wrong = || {
+        Error::field(
+            "page_token",
+            "expected the next_page_token of the page before",
+        )
+    };
     let (shard, place) = token.split_once('.').ok_or_else(wrong)?;
-    Ok((shard.parse().map_err(|_| wrong())?, place.parse().map_err(|_| wrong())?))
+    Ok((
+        shard.parse().map_err(|_| wrong())?,
+        place.parse().map_err(|_| wrong())?,
+    ))
 }

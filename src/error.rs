@@ -127,7 +127,12 @@ struct Inner {
 impl Error {
     /// A failure of this kind with a message for developers.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Error(Box::new(Inner { code, message: message.into(), field: None, retry_after: None }))
+        Error(Box::new(Inner {
+            code,
+            message: message.into(),
+            field: None,
+            retry_after: None,
+        }))
     }
 
     /// A wrong field of a request: its name and what was expected.

@@ -66,11 +66,21 @@ impl Expression {
     /// As for [`Expression::compile`].
     pub fn compile_over(source: &str, variables: &[&str], large: &[&str]) -> Result<Expression> {
         if source.len() > MAX_SOURCE {
-            return Err(Error::invalid("expected an expression of at most 1024 bytes"));
+            return Err(Error::invalid(
+                "expected an expression of at most 1024 bytes",
+            ));
+        }
+        // The parser's time grows with the square of a chain's length.
+        if source.bytes().filter(u8::is_ascii_punctuation).count() > bounds::MAX_PUNCTUATION {
+            return Err(Error::invalid("the expression is too complex"));
         }
         let mut root = parse(source)?;
         let patterns = bounds::check(&mut root, variables, large)?;
-        Ok(Expression { source: Arc::from(source), root, patterns })
+        Ok(Expression {
+            source: Arc::from(source),
+            root,
+            patterns,
+        })
     }
 
     /// The source.
@@ -85,7 +95,10 @@ impl Expression {
     /// Where the expression fails, for instance on a missing key, or is not a bool: both mean
     /// "no". As CEL has it, `||` and `&&` hide a failure that doesn't decide the answer.
     pub fn evaluate(&self, variables: &dyn Variables) -> Result<bool, Fault> {
-        let scope = Scope { variables, patterns: &self.patterns };
+        let scope = Scope {
+            variables,
+            patterns: &self.patterns,
+        };
         let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
         context.set_variable_resolver(&scope);
         // The library has panics for trees that its parser should never build.
@@ -93,7 +106,10 @@ impl Expression {
             let value = cel::Value::resolve_val(&self.root, &context).map_err(|e| fault(&e))?;
             match value.downcast_ref::<CelBool>() {
                 Some(answer) => Ok(*answer.inner()),
-                None => Err(Fault(format!("gave a {}, not a bool", value.get_type().name()))),
+                None => Err(Fault(format!(
+                    "gave a {}, not a bool",
+                    value.get_type().name()
+                ))),
             }
         }));
         answer.unwrap_or_else(|_| Err(Fault(String::from("the evaluation panicked"))))
@@ -121,7 +137,10 @@ static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
 
 fn parse(source: &str) -> Result<IdedExpr> {
     let parsed = catch_unwind(AssertUnwindSafe(|| {
-        ENVIRONMENT.parser().max_recursion_depth(bounds::MAX_DEPTH).parse(source)
+        ENVIRONMENT
+            .parser()
+            .max_recursion_depth(bounds::MAX_DEPTH)
+            .parse(source)
     }));
     match parsed {
         Ok(Ok(root)) => Ok(root),
@@ -129,7 +148,9 @@ fn parse(source: &str) -> Result<IdedExpr> {
             Some(first) => {
                 let (line, column) = first.pos;
                 let message = first.msg.lines().next().unwrap_or_default();
-                Error::invalid(format!("not valid CEL: line {line} column {column}: {message}"))
+                Error::invalid(format!(
+                    "not valid CEL: line {line} column {column}: {message}"
+                ))
             }
             None => Error::invalid("not valid CEL"),
         }),

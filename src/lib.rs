@@ -14,13 +14,22 @@ pub mod error;
 pub mod event;
 pub mod expression;
 pub mod grpc;
+pub mod http;
+pub mod problem;
 pub mod promise;
+pub mod server;
 pub mod session;
 pub mod telemetry;
 pub mod ws;
 
 /// The generated messages and services of `proto/tidings/v1`.
-#[allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, unreachable_pub)]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    unreachable_pub
+)]
 pub mod proto {
     tonic::include_proto!("tidings.v1");
 

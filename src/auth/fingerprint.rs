@@ -5,15 +5,21 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// The first 128 bits of a token's SHA-256: enough to find it again, useless for signing in.
+/// The first 128 bits of a SHA-256: enough to find a token again, useless for signing in.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 16]);
 
 impl Fingerprint {
-    /// The fingerprint of a token.
+    /// The fingerprint of a token: of what was signed, because some signatures can be written in
+    /// two ways without knowing the key, and both must be the same token to a revocation.
     #[must_use]
     pub fn of(token: &str) -> Self {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+        Fingerprint::exact(token.rsplit_once('.').map_or(token, |(signed, _)| signed))
+    }
+
+    /// The fingerprint of a whole text, signature and all.
+    pub(super) fn exact(text: &str) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
         let mut bytes = [0; 16];
         for (to, from) in bytes.iter_mut().zip(digest.as_ref()) {
             *to = *from;

@@ -25,7 +25,7 @@ pub(super) struct Key {
     id: Option<Box<str>>,
     /// The one algorithm it is meant for, where its set says so.
     algorithm: Option<Algorithm>,
-    key: DecodingKey,
+    verifying: DecodingKey,
 }
 
 impl Key {
@@ -33,14 +33,19 @@ impl Key {
         Key {
             id: None,
             algorithm: None,
-            key,
+            verifying: key,
         }
+    }
+
+    /// True if it signs as well as it checks.
+    pub(super) fn is_secret(&self) -> bool {
+        self.verifying.family() == AlgorithmFamily::Hmac
     }
 
     /// True if a token with this header could be signed with it: never across families, so that
     /// a public key is no shared secret (RFC 8725 §2.1).
     fn fits(&self, algorithm: Algorithm, id: Option<&str>) -> bool {
-        self.key.family() == algorithm.family()
+        self.verifying.family() == algorithm.family()
             && self.algorithm.is_none_or(|own| own == algorithm)
             && match (&self.id, id) {
                 (Some(own), Some(id)) => &**own == id,
@@ -54,6 +59,8 @@ impl Key {
 pub(super) enum Check {
     Good,
     Bad,
+    /// Bad for keys without a name, and no key has the name that the token asks for.
+    BadUnnamed,
     /// No key fits.
     Unknown,
 }
@@ -68,9 +75,13 @@ pub(super) fn check<'a>(
 ) -> Check {
     let mut result = Check::Unknown;
     for key in keys.filter(|key| key.fits(algorithm, id)).take(MAX_TRIES) {
-        result = Check::Bad;
+        if id.is_none() || key.id.is_some() {
+            result = Check::Bad;
+        } else if result == Check::Unknown {
+            result = Check::BadUnnamed;
+        }
         let verified =
-            jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.key, algorithm);
+            jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.verifying, algorithm);
         if matches!(verified, Ok(true)) {
             return Check::Good;
         }
@@ -98,8 +109,7 @@ pub(super) fn algorithms(names: &[String]) -> Result<Vec<Algorithm>> {
         .collect()
 }
 
-/// The keys that the settings hold or name by a file; of `allowed` families only, because a key
-/// that no algorithm could use is a mistake.
+/// The keys that the settings hold or name by a file.
 pub(super) fn load(settings: &VerifierSettings, allowed: &[Algorithm]) -> Result<Vec<Key>> {
     let mut keys = Vec::new();
     if let Some(secret) = &settings.hs256_secret {
@@ -117,30 +127,21 @@ pub(super) fn load(settings: &VerifierSettings, allowed: &[Algorithm]) -> Result
         let field = "auth.public_key_file";
         keys.push(Key::unnamed(from_pem(&read(path, field)?, field)?));
     }
-    for key in &keys {
-        if !allowed
-            .iter()
-            .any(|algorithm| algorithm.family() == key.key.family())
-        {
-            let family = match key.key.family() {
-                AlgorithmFamily::Hmac => "HS256, for the secret",
-                AlgorithmFamily::Rsa => "RS256 or PS256, for the RSA key",
-                AlgorithmFamily::Ec => "ES256 or ES384, for the EC key",
-                AlgorithmFamily::Ed => "EdDSA, for the Ed25519 key",
-            };
-            return Err(Error::field(
-                "auth.algorithms",
-                format!("expected {family}"),
-            ));
-        }
-    }
     if let Some(path) = &settings.jwks_file {
         let field = "auth.jwks_file";
-        keys.extend(
-            from_jwks(&read(path, field)?).map_err(|message| Error::field(field, message))?,
-        );
+        keys.extend(from_jwks(&read(path, field)?).map_err(|what| Error::field(field, what))?);
     }
-    Ok(keys)
+    let is_fetched = settings.jwks_url.is_some();
+    let is_allowed = |family| allowed.iter().any(|algorithm| algorithm.family() == family);
+    let usable = keys.iter().any(|key| is_allowed(key.verifying.family()))
+        || (is_fetched && allowed.iter().any(|a| a.family() != AlgorithmFamily::Hmac));
+    if usable || (keys.is_empty() && !is_fetched) {
+        return Ok(keys);
+    }
+    Err(Error::field(
+        "auth.algorithms",
+        "expected an algorithm that some key can be used with",
+    ))
 }
 
 fn read(path: &Path, field: &'static str) -> Result<Vec<u8>> {
@@ -208,21 +209,18 @@ fn from_jwk(json: &Value) -> Option<Key> {
         (None, AlgorithmParameters::EllipticCurve(curve)) => Some(match curve.curve {
             EllipticCurve::P256 => Algorithm::ES256,
             EllipticCurve::P384 => Algorithm::ES384,
-            _ => return None,
+            // P-521 and those to come: nothing checks them.
+            EllipticCurve::P521 | EllipticCurve::Ed25519 | _ => return None,
         }),
         (None, _) => None,
     };
     let key = DecodingKey::from_jwk(&jwk).ok()?;
-    // A published set must hold no shared secret: everybody could sign with it.
-    if key.family() == AlgorithmFamily::Hmac {
-        return None;
-    }
     if algorithm.is_some_and(|algorithm| algorithm.family() != key.family()) {
         return None;
     }
     Some(Key {
         id: common.key_id.as_deref().map(Box::from),
         algorithm,
-        key,
+        verifying: key,
     })
 }

@@ -100,14 +100,15 @@ impl Policy {
                 entry.subscribe = compile(name, "subscribe", Some(rule))?;
             }
         }
-        let undeclared = || match open {
-            true => Rules {
+        let undeclared = if open {
+            Rules {
                 subscribe: Rule::Open,
                 publish: Rule::Open,
-            },
-            false => Rules::default(),
+            }
+        } else {
+            Rules::default()
         };
-        let other = compiled.remove("*").unwrap_or_else(undeclared);
+        let other = compiled.remove("*").unwrap_or(undeclared);
         Ok(Policy {
             rules: compiled,
             other,

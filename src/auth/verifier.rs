@@ -23,8 +23,6 @@ use crate::error::{Error, Result};
 use crate::event::Timestamp;
 use crate::promise::Promise;
 
-/// The longest token, in bytes.
-pub const MAX_TOKEN: usize = 8192;
 /// The shortest time between two fetches of the keys, however many unknown keys are named.
 const FETCH_PAUSE: Duration = Duration::from_secs(10);
 /// How often the keys are fetched anew.
@@ -79,6 +77,9 @@ struct Header {
 }
 
 impl Verifier {
+    /// The longest token, in bytes.
+    pub const MAX_TOKEN: usize = 8192;
+
     /// Loads the keys that are in the settings or in files; those behind a URL come with the
     /// first token, or with [`Verifier::keep_fresh`]. `on_failure` is told of every refused token.
     ///
@@ -177,20 +178,20 @@ impl Verifier {
         if token.is_empty() {
             return Err(AuthFailure::Missing);
         }
-        if token.len() > MAX_TOKEN {
+        if token.len() > Self::MAX_TOKEN {
             return Err(AuthFailure::Malformed);
         }
-        let (state, now, fingerprint) =
-            (self.state.load(), Timestamp::now(), Fingerprint::of(token));
-        let identity = match self.cache.get(fingerprint, state.generation, now) {
-            Some(identity) => identity,
-            None => {
-                let identity = Arc::new(state.verify(token, fingerprint, now)?);
-                self.cache
-                    .put(fingerprint, state.generation, &identity, now);
-                identity
-            }
-        };
+        let (state, now, exact) = (
+            self.state.load(),
+            Timestamp::now(),
+            Fingerprint::exact(token),
+        );
+        let identity = match self.cache.get(exact, state.generation, now) {
+            Some(identity) => Ok(identity),
+            None => state.verify(token, now).map(Arc::new).inspect(|identity| {
+                self.cache.put(exact, state.generation, identity, now);
+            }),
+        }?;
         if self.revocations.covers(&identity, now) {
             return Err(AuthFailure::Revoked);
         }
@@ -231,7 +232,11 @@ impl Verifier {
             }
         };
         match keys::from_jwks(&fetched) {
-            Ok(keys) => self.adopt(&source, fetched, keys),
+            Ok(mut keys) => {
+                // Everybody can read the set, so everybody could sign with a secret in it.
+                keys.retain(|key| !key.is_secret());
+                self.adopt(&source, fetched, keys);
+            }
             Err(reason) => {
                 tracing::warn!(%reason, "the JWK set is not valid; the known keys stay");
             }
@@ -287,12 +292,7 @@ impl State {
         })
     }
 
-    fn verify(
-        &self,
-        token: &str,
-        fingerprint: Fingerprint,
-        now: Timestamp,
-    ) -> Result<Identity, AuthFailure> {
+    fn verify(&self, token: &str, now: Timestamp) -> Result<Identity, AuthFailure> {
         let parts = self.take_apart(token)?;
         let keys = self.keys.iter().chain(&self.fetched_keys);
         let key_id = parts.key_id.as_deref();
@@ -304,13 +304,16 @@ impl State {
             parts.signature,
         ) {
             Check::Good => {}
-            Check::Bad => return Err(AuthFailure::Signature),
+            // The key that the token names may be one that is not fetched yet.
+            Check::BadUnnamed if self.source.is_some() => return Err(AuthFailure::UnknownKey),
+            Check::Bad | Check::BadUnnamed => return Err(AuthFailure::Signature),
             Check::Unknown => return Err(AuthFailure::UnknownKey),
         }
         let payload = URL_SAFE_NO_PAD
             .decode(parts.payload)
             .map_err(|_| AuthFailure::Malformed)?;
-        self.expectations.identity(&payload, fingerprint, now)
+        self.expectations
+            .identity(&payload, Fingerprint::of(token), now)
     }
 
     fn take_apart<'a>(&self, token: &'a str) -> Result<Parts<'a>, AuthFailure> {

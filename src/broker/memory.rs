@@ -34,7 +34,10 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Bounds { channels: 1_000_000, keys: 1_000_000 }
+        Bounds {
+            channels: 1_000_000,
+            keys: 1_000_000,
+        }
     }
 }
 
@@ -105,11 +108,16 @@ impl Memory {
         if let Some(key) = &key {
             stripe.forget_keys(now, &self.keys);
             if let Some(first) = stripe.keys.get(&(channel.clone(), Arc::clone(key))) {
-                return Ok(Receipt { duplicate: true, ..*first });
+                return Ok(Receipt {
+                    duplicate: true,
+                    ..*first
+                });
             }
             if self.keys.load(Ordering::Relaxed) >= self.bounds.keys {
-                return Err(Error::exhausted("too many idempotency keys within five minutes")
-                    .retry_after(Duration::from_secs(10)));
+                return Err(
+                    Error::exhausted("too many idempotency keys within five minutes")
+                        .retry_after(Duration::from_secs(10)),
+                );
             }
         }
         let id = draft.id;
@@ -120,10 +128,20 @@ impl Memory {
             kept.append(draft, policy, now)
         };
         // Still under the channel's lock: the order of offsets is the order of delivery.
-        let subscribers = self.sink.upgrade().map_or(0, |sink| sink.deliver(event, span));
-        let receipt = Receipt { id, position, subscribers, duplicate: false };
+        let subscribers = self
+            .sink
+            .upgrade()
+            .map_or(0, |sink| sink.deliver(event, span));
+        let receipt = Receipt {
+            id,
+            position,
+            subscribers,
+            duplicate: false,
+        };
         if let Some(key) = key {
-            stripe.expiry.push_back((now + KEY_TTL, channel.clone(), Arc::clone(&key)));
+            stripe
+                .expiry
+                .push_back((now + KEY_TTL, channel.clone(), Arc::clone(&key)));
             stripe.keys.insert((channel, key), receipt);
             self.keys.fetch_add(1, Ordering::Relaxed);
         }
@@ -133,8 +151,16 @@ impl Memory {
     fn publish_direct(&self, draft: Draft, span: Option<FanoutSpan>) -> Receipt {
         let id = draft.id;
         let event = Arc::new(Event::new(draft, None));
-        let subscribers = self.sink.upgrade().map_or(0, |sink| sink.deliver(event, span));
-        Receipt { id, position: None, subscribers, duplicate: false }
+        let subscribers = self
+            .sink
+            .upgrade()
+            .map_or(0, |sink| sink.deliver(event, span));
+        Receipt {
+            id,
+            position: None,
+            subscribers,
+            duplicate: false,
+        }
     }
 
     fn read_now(&self, channel: &ChannelName, range: Range) -> Result<Option<Page>> {
@@ -188,8 +214,10 @@ impl Broker for Memory {
             let stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
             found.extend(stripe.channels.iter().filter_map(|(name, kept)| {
                 let name_text = name.as_str();
-                (name_text.starts_with(prefix) && name_text > after)
-                    .then(|| Kept { channel: name.clone(), top: kept.top() })
+                (name_text.starts_with(prefix) && name_text > after).then(|| Kept {
+                    channel: name.clone(),
+                    top: kept.top(),
+                })
             }));
             // Bounded however many channels there are: only the first `limit` can be answered.
             if found.len() > limit.saturating_mul(4) {
@@ -206,9 +234,13 @@ impl Broker for Memory {
         let namespaces = self.namespaces.load();
         let sink = self.sink.upgrade();
         let now = Instant::now();
-        let start = self.next_sweep.fetch_add(STRIPES_A_SWEEP, Ordering::Relaxed);
+        let start = self
+            .next_sweep
+            .fetch_add(STRIPES_A_SWEEP, Ordering::Relaxed);
         for at in start..start.wrapping_add(STRIPES_A_SWEEP) {
-            let Some(stripe) = self.stripes.get(at % STRIPES) else { continue };
+            let Some(stripe) = self.stripes.get(at % STRIPES) else {
+                continue;
+            };
             let mut stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
             stripe.forget_keys(now, &self.keys);
             let before = stripe.channels.len();
@@ -218,7 +250,8 @@ impl Broker for Memory {
                 let idle = kept.events.is_empty() && now - kept.used >= namespace.max_idle;
                 !idle || sink.as_ref().is_some_and(|sink| sink.is_followed(name))
             });
-            self.channels.fetch_sub(before - stripe.channels.len(), Ordering::Relaxed);
+            self.channels
+                .fetch_sub(before - stripe.channels.len(), Ordering::Relaxed);
         }
     }
 }
@@ -236,11 +269,20 @@ impl Stripe {
 
 impl Channel {
     fn new(now: Instant) -> Self {
-        Channel { epoch: Epoch::random(), last: 0, events: VecDeque::new(), bytes: 0, used: now }
+        Channel {
+            epoch: Epoch::random(),
+            last: 0,
+            events: VecDeque::new(),
+            bytes: 0,
+            used: now,
+        }
     }
 
     fn top(&self) -> Position {
-        Position { epoch: self.epoch, offset: self.last }
+        Position {
+            epoch: self.epoch,
+            offset: self.last,
+        }
     }
 
     fn append(
@@ -284,12 +326,22 @@ impl Channel {
         let last = range.until.min(self.last);
         let count = usize::try_from((last + 1).saturating_sub(first)).unwrap_or(usize::MAX);
         let skip = usize::try_from(first - oldest).unwrap_or(usize::MAX);
-        let within = self.events.iter().skip(skip).take(count).map(|(_, event)| Arc::clone(event));
+        let within = self
+            .events
+            .iter()
+            .skip(skip)
+            .take(count)
+            .map(|(_, event)| Arc::clone(event));
         let events = if range.reverse {
             within.rev().take(range.limit).collect()
         } else {
             within.take(range.limit).collect()
         };
-        Page { top: self.top(), oldest, events, more: count > range.limit }
+        Page {
+            top: self.top(),
+            oldest,
+            events,
+            more: count > range.limit,
+        }
     }
 }

@@ -57,7 +57,12 @@ impl Range {
     /// Everything that is kept, up to `limit` events.
     #[must_use]
     pub const fn all(limit: usize) -> Self {
-        Range { after: 0, until: u64::MAX, limit, reverse: false }
+        Range {
+            after: 0,
+            until: u64::MAX,
+            limit,
+            reverse: false,
+        }
     }
 }
 

@@ -94,7 +94,10 @@ pub(super) struct Connection {
 
 /// Small facts about a connection.
 #[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, one byte each")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, one byte each"
+)]
 pub(super) struct Flags {
     /// An answer is being made elsewhere; what comes in waits.
     pub(super) busy: bool,
@@ -146,10 +149,14 @@ impl Connection {
     }
 
     pub(super) fn roles(&self) -> &[Arc<str>] {
-        self.identity.as_ref().map_or(&[], |identity| identity.roles())
+        self.identity
+            .as_ref()
+            .map_or(&[], |identity| identity.roles())
     }
 
     pub(super) fn client_kind(&self) -> &str {
-        self.client.as_ref().map_or("unknown", |client| &client.kind)
+        self.client
+            .as_ref()
+            .map_or("unknown", |client| &client.kind)
     }
 }

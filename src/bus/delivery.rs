@@ -57,9 +57,18 @@ impl Delivery {
     #[must_use]
     pub fn new(event: Arc<Event>, subscribers: u64, span: Option<FanoutSpan>) -> Self {
         let tally = Tally::default();
-        tally.subscribers.store(u32::try_from(subscribers).unwrap_or(u32::MAX), Ordering::Relaxed);
+        tally.subscribers.store(
+            u32::try_from(subscribers).unwrap_or(u32::MAX),
+            Ordering::Relaxed,
+        );
         let accepted = event.accepted;
-        Delivery { event, frames: [const { OnceLock::new() }; MAX_DIALECTS], accepted, tally, span }
+        Delivery {
+            event,
+            frames: [const { OnceLock::new() }; MAX_DIALECTS],
+            accepted,
+            tally,
+            span,
+        }
     }
 
     /// The event.

@@ -39,6 +39,14 @@ pub struct FilterKey {
     source: Option<Arc<str>>,
 }
 
+impl FilterKey {
+    /// The event types that pass, sorted; all where there are none.
+    #[must_use]
+    pub fn types(&self) -> &[TypePattern] {
+        &self.types
+    }
+}
+
 impl EventFilter {
     /// The most event types in one filter.
     pub const MAX_TYPES: usize = 64;
@@ -198,5 +206,140 @@ impl Variables for EventView<'_> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::event::{ChannelName, Draft, EventType, Headers, Payload, Timestamp};
+
+    fn event(event_type: &str, data: &'static [u8], content_type: &str) -> Event {
+        let now = Timestamp::now();
+        let draft = Draft {
+            id: Draft::new_id(now),
+            channel: Some(ChannelName::new("project:42").unwrap()),
+            event_type: EventType::new(event_type).unwrap(),
+            payload: Payload::new(Bytes::from_static(data), content_type).unwrap(),
+            headers: Headers::new([(String::from("region"), String::from("eu"))]).unwrap(),
+            key: None,
+            idempotency_key: None,
+            audience: None,
+            source: Some(Arc::from("billing")),
+            time: now,
+            trace: None,
+            accepted: std::time::Instant::now(),
+        };
+        Event::new(draft, None)
+    }
+
+    fn types(names: &[&str]) -> Vec<TypePattern> {
+        names
+            .iter()
+            .map(|name| TypePattern::parse(name).unwrap())
+            .collect()
+    }
+
+    fn filter(names: &[&str], source: Option<&str>) -> Arc<EventFilter> {
+        EventFilter::new(types(names), source).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_filter_without_conditions_is_none() {
+        for (names, source) in [
+            (&[][..], None),
+            (&[], Some("  ")),
+            (&["*"], None),
+            (&["a.b", "*"], Some("")),
+        ] {
+            assert!(EventFilter::new(types(names), source).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn types_and_expression_must_both_pass() {
+        let event = event("order.paid", br#"{"amount":20,"items":[{"sku":"x"}]}"#, "");
+        let view = EventView::new(&event);
+        for (names, source, passes) in [
+            (&["order.*"][..], None, true),
+            (&["order.paid"], None, true),
+            (&["order"], None, false),
+            (&["user.*", "order.*"], Some("data.amount > 10"), true),
+            (&["order.*"], Some("data.amount > 100"), false),
+            (&["user.*"], Some("true"), false),
+            (
+                &[],
+                Some("type == 'order.paid' && event_type == type"),
+                true,
+            ),
+            (
+                &[],
+                Some("channel == 'project:42' && source == 'billing'"),
+                true,
+            ),
+            (&[], Some("headers.region == 'eu' && size(id) == 36"), true),
+            (
+                &[],
+                Some("event.type == type && event.data.amount == 20"),
+                true,
+            ),
+            (
+                &[],
+                Some("event['data']['amount'] == 20 && has(event.headers)"),
+                true,
+            ),
+            (&[], Some("data.items.exists(i, i.sku == 'x')"), true),
+            (&[], Some("data.missing == 1"), false),
+            (&[], Some("data.amount"), false),
+        ] {
+            assert_eq!(
+                filter(names, source).matches(&view),
+                passes,
+                "{names:?} {source:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn data_that_is_not_json_is_null() {
+        let event = event("raw", b"\xff\xfe", "application/octet-stream");
+        let view = EventView::new(&event);
+        assert!(filter(&[], Some("data == null")).matches(&view));
+        assert!(!filter(&[], Some("data.a == 1")).matches(&view));
+    }
+
+    #[test]
+    fn data_is_parsed_only_when_asked_for_and_then_once() {
+        let event = event("order.paid", br#"{"a":1}"#, "");
+        let view = EventView::new(&event);
+        assert!(filter(&["order.*"], Some("channel != ''")).matches(&view));
+        assert!(view.data.get().is_none());
+        assert!(filter(&[], Some("data.a == 1")).matches(&view));
+        let parsed = std::ptr::from_ref(view.data.get().unwrap());
+        assert!(filter(&[], Some("event.data.a == 1")).matches(&view));
+        assert_eq!(parsed, std::ptr::from_ref(view.data.get().unwrap()));
+    }
+
+    #[test]
+    fn equal_filters_have_equal_keys() {
+        let one = filter(&["b", "a", "b"], Some(" data.n == 1 "));
+        let two = filter(&["a", "b"], Some("data.n == 1"));
+        assert_eq!(one.key(), two.key());
+        assert_ne!(one.key(), filter(&["a"], Some("data.n == 1")).key());
+        assert_ne!(one.key(), filter(&["a", "b"], None).key());
+    }
+
+    #[test]
+    fn what_is_wrong_names_its_field() {
+        let many: Vec<String> = (0..65).map(|n| format!("t{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let error = EventFilter::new(types(&many), None).unwrap_err();
+        assert_eq!(error.field_name(), Some("event_types"));
+        let error = EventFilter::new([], Some("claims.x == 1")).unwrap_err();
+        assert_eq!(error.field_name(), Some("filter"));
+        assert!(error.message().contains("claims"), "{error}");
+    }
+
+    #[test]
+    fn large_values_are_not_gone_through_twice() {
+        let source = Some("data.items.exists(i, i.sku in data.items)");
+        assert!(EventFilter::new([], source).is_err());
+    }
 }

@@ -27,14 +27,21 @@ struct Shared {
 impl FilterTable {
     /// The place of a filter, one use more.
     pub fn acquire(&mut self, filter: Option<&Arc<EventFilter>>) -> u32 {
-        let Some(filter) = filter else { return NO_FILTER };
+        let Some(filter) = filter else {
+            return NO_FILTER;
+        };
         if let Some(&place) = self.places.get(filter.key()) {
             if let Some(shared) = self.filters.get_mut(place) {
                 shared.uses += 1;
             }
             return place;
         }
-        let shared = Shared { filter: Arc::clone(filter), uses: 1, judged: 0, passes: false };
+        let shared = Shared {
+            filter: Arc::clone(filter),
+            uses: 1,
+            judged: 0,
+            passes: false,
+        };
         let place = self.filters.insert(shared);
         self.places.insert(filter.key().clone(), place);
         place
@@ -42,7 +49,9 @@ impl FilterTable {
 
     /// One use fewer.
     pub fn release(&mut self, place: u32) {
-        let Some(shared) = self.filters.get_mut(place) else { return };
+        let Some(shared) = self.filters.get_mut(place) else {
+            return;
+        };
         shared.uses -= 1;
         if shared.uses == 0
             && let Some(shared) = self.filters.remove(place)
@@ -62,7 +71,9 @@ impl FilterTable {
         if place == NO_FILTER {
             return true;
         }
-        let Some(shared) = self.filters.get_mut(place) else { return true };
+        let Some(shared) = self.filters.get_mut(place) else {
+            return true;
+        };
         if shared.judged != sequence {
             shared.judged = sequence;
             shared.passes = shared.filter.matches(view);

@@ -141,10 +141,15 @@ impl Hub {
         });
         for (index, (poll, inbox)) in (0_u16..).zip(polls.into_iter().zip(&hub.inboxes)) {
             let (hub_of_shard, inbox) = (Arc::clone(&hub), Arc::clone(inbox));
-            let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
-                Shard::new(index, hub_of_shard, inbox, poll).run();
-            })?;
-            hub.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+            let thread = std::thread::Builder::new()
+                .name(format!("shard-{index}"))
+                .spawn(move || {
+                    Shard::new(index, hub_of_shard, inbox, poll).run();
+                })?;
+            hub.threads
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(thread);
         }
         Ok(hub)
     }
@@ -168,7 +173,10 @@ impl Hub {
     /// # Panics
     /// Before [`Hub::attach`].
     #[must_use]
-    #[expect(clippy::expect_used, reason = "a hub without a broker is a fault of the start-up code")]
+    #[expect(
+        clippy::expect_used,
+        reason = "a hub without a broker is a fault of the start-up code"
+    )]
     pub fn broker(&self) -> &Arc<dyn Broker> {
         self.broker.get().expect("the hub has a broker")
     }
@@ -199,7 +207,11 @@ impl Hub {
     #[must_use]
     pub fn type_roles(&self, event_type: &EventType) -> Option<Arc<[Arc<str>]>> {
         let roles = self.type_roles.load();
-        if roles.is_empty() { None } else { roles.get(event_type).cloned() }
+        if roles.is_empty() {
+            None
+        } else {
+            roles.get(event_type).cloned()
+        }
     }
 
     /// Takes over new roles of event types.
@@ -265,18 +277,25 @@ impl Hub {
         let mut per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
         if self.connections.load(Ordering::Relaxed) >= settings.connections {
             self.metrics.limit_reached("connections");
-            return Err(Error::unavailable("the server is full (limits.connections)")
-                .retry_after(Duration::from_secs(5)));
+            return Err(
+                Error::unavailable("the server is full (limits.connections)")
+                    .retry_after(Duration::from_secs(5)),
+            );
         }
         let count = per_ip.entry(ip).or_default();
         if usize::try_from(*count).unwrap_or(usize::MAX) >= settings.connections_per_ip {
             self.metrics.limit_reached("connections_per_ip");
-            return Err(Error::exhausted("too many connections from this address (limits.connections_per_ip)")
-                .retry_after(Duration::from_secs(5)));
+            return Err(Error::exhausted(
+                "too many connections from this address (limits.connections_per_ip)",
+            )
+            .retry_after(Duration::from_secs(5)));
         }
         *count += 1;
         self.connections.fetch_add(1, Ordering::Relaxed);
-        Ok(Seat { hub: Some(Arc::clone(self)), ip })
+        Ok(Seat {
+            hub: Some(Arc::clone(self)),
+            ip,
+        })
     }
 
     pub(super) fn unseat(&self, ip: IpAddr) {
@@ -291,8 +310,10 @@ impl Hub {
         let count = per_user.entry(Arc::clone(user)).or_default();
         if usize::try_from(*count).unwrap_or(usize::MAX) >= limit {
             self.metrics.limit_reached("connections_per_user");
-            return Err(Error::exhausted("too many connections of this user (limits.connections_per_user)")
-                .retry_after(Duration::from_secs(5)));
+            return Err(Error::exhausted(
+                "too many connections of this user (limits.connections_per_user)",
+            )
+            .retry_after(Duration::from_secs(5)));
         }
         *count += 1;
         Ok(())
@@ -309,7 +330,9 @@ impl Hub {
     pub fn user_has_room(&self, user: &str) -> bool {
         let limit = self.settings.load().connections_per_user;
         let per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
-        per_user.get(user).is_none_or(|count| usize::try_from(*count).unwrap_or(usize::MAX) < limit)
+        per_user
+            .get(user)
+            .is_none_or(|count| usize::try_from(*count).unwrap_or(usize::MAX) < limit)
     }
 
     /// A part of an id that was not used before.
@@ -345,9 +368,10 @@ impl Hub {
             drop(answer.send(question(shard)));
         });
         let gone = |_| Error::unavailable("the server stops");
-        tokio::time::timeout(Duration::from_secs(10), answered).await.map_err(|_| {
-            Error::unavailable("the shard is too busy to answer")
-        })?.map_err(gone)
+        tokio::time::timeout(Duration::from_secs(10), answered)
+            .await
+            .map_err(|_| Error::unavailable("the shard is too busy to answer"))?
+            .map_err(gone)
     }
 
     /// Ends a connection; true if it was there.
@@ -358,7 +382,10 @@ impl Hub {
         if usize::from(id.shard()) >= self.inboxes.len() {
             return Ok(false);
         }
-        self.ask(usize::from(id.shard()), move |shard| shard.disconnect(id, &reason)).await
+        self.ask(usize::from(id.shard()), move |shard| {
+            shard.disconnect(id, &reason)
+        })
+        .await
     }
 
     /// Ends all connections of a user; answers how many there were.
@@ -369,7 +396,9 @@ impl Hub {
         let mut count = 0;
         for index in 0..self.inboxes.len() {
             let (user, reason) = (user.to_owned(), reason.to_owned());
-            count += self.ask(index, move |shard| shard.disconnect_user(&user, &reason)).await?;
+            count += self
+                .ask(index, move |shard| shard.disconnect_user(&user, &reason))
+                .await?;
         }
         Ok(count)
     }
@@ -436,7 +465,11 @@ impl Hub {
         let deserted = async {
             let mut look = tokio::time::interval(Duration::from_millis(20));
             for index in 0..self.inboxes.len() {
-                while !self.ask(index, |shard| shard.is_deserted()).await.unwrap_or(true) {
+                while !self
+                    .ask(index, |shard| shard.is_deserted())
+                    .await
+                    .unwrap_or(true)
+                {
                     look.tick().await;
                 }
             }
@@ -452,7 +485,9 @@ impl Hub {
             self.on_shard(index, Shard::stop);
         }
         self.tasks.close();
-        for thread in std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner)) {
+        for thread in
+            std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner))
+        {
             if thread.join().is_err() {
                 tracing::error!("a shard had panicked");
             }
@@ -487,9 +522,15 @@ impl Sink for Hub {
 impl Hub {
     /// How many connections a direct event names: those of its users, and those named themselves.
     fn count_addressed(&self, event: &Event) -> u64 {
-        let Some(audience) = &event.audience else { return 0 };
+        let Some(audience) = &event.audience else {
+            return 0;
+        };
         let per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
-        let users: u32 = audience.users.iter().filter_map(|user| per_user.get(user)).sum();
+        let users: u32 = audience
+            .users
+            .iter()
+            .filter_map(|user| per_user.get(user))
+            .sum();
         u64::from(users) + u64::try_from(audience.connections.len()).unwrap_or(u64::MAX)
     }
 }

@@ -116,14 +116,24 @@ fn flush_socket(socket: &mut TcpStream, outbox: &mut Outbox, spares: &mut Spares
             many => socket.write_vectored(many),
         };
         match written {
-            Ok(0) => return Flushed { bytes, alive: false },
+            Ok(0) => {
+                return Flushed {
+                    bytes,
+                    alive: false,
+                };
+            }
             Ok(count) => {
                 bytes += count;
                 outbox.advance(count, spares);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return Flushed { bytes, alive: false },
+            Err(_) => {
+                return Flushed {
+                    bytes,
+                    alive: false,
+                };
+            }
         }
     }
     Flushed { bytes, alive: true }
@@ -143,13 +153,23 @@ fn flush_tls(
     loop {
         while tls.wants_write() {
             match tls.write_tls(socket) {
-                Ok(0) => return Flushed { bytes, alive: false },
+                Ok(0) => {
+                    return Flushed {
+                        bytes,
+                        alive: false,
+                    };
+                }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Flushed { bytes, alive: true };
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Flushed { bytes, alive: false },
+                Err(_) => {
+                    return Flushed {
+                        bytes,
+                        alive: false,
+                    };
+                }
             }
         }
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
@@ -157,12 +177,20 @@ fn flush_tls(
         if filled == 0 {
             return Flushed { bytes, alive: true };
         }
-        match tls.writer().write_vectored(slices.get(..filled).unwrap_or_default()) {
+        match tls
+            .writer()
+            .write_vectored(slices.get(..filled).unwrap_or_default())
+        {
             Ok(count) => {
                 bytes += count;
                 outbox.advance(count, spares);
             }
-            Err(_) => return Flushed { bytes, alive: false },
+            Err(_) => {
+                return Flushed {
+                    bytes,
+                    alive: false,
+                };
+            }
         }
     }
 }

@@ -151,7 +151,9 @@ impl Outbox {
     /// Takes out the oldest whole events until `room` bytes are free of `limit`; answers where
     /// they came from. A frame that is partly written stays, as do replies.
     pub fn drop_oldest(&mut self, room: usize, limit: usize) -> Vec<Origin> {
-        let Some(queue) = &mut self.0 else { return Vec::new() };
+        let Some(queue) = &mut self.0 else {
+            return Vec::new();
+        };
         let mut dropped = Vec::new();
         let mut at = usize::from(queue.written > 0);
         while queue.bytes.saturating_add(room) > limit && at < queue.entries.len() {
@@ -169,14 +171,17 @@ impl Outbox {
 
     /// Takes out waiting events of the same channel and key as `newer`; answers where they came from.
     pub fn conflate(&mut self, newer: Origin) -> Vec<Origin> {
-        let Some(queue) = &mut self.0 else { return Vec::new() };
+        let Some(queue) = &mut self.0 else {
+            return Vec::new();
+        };
         let mut replaced = Vec::new();
         let partly = usize::from(queue.written > 0);
         let mut at = 0;
         let bytes = &mut queue.bytes;
         queue.entries.retain(|entry| {
             at += 1;
-            let same = |o: Origin| newer.key != 0 && o.key == newer.key && o.channel == newer.channel;
+            let same =
+                |o: Origin| newer.key != 0 && o.key == newer.key && o.channel == newer.channel;
             match entry.origin {
                 Some(origin) if at > partly && same(origin) => {
                     *bytes = bytes.saturating_sub(entry.frame.len());

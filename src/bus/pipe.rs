@@ -38,7 +38,9 @@ impl Pipe {
     /// A pipe, as its two ends. The reading end tells the hub when it makes room or goes away.
     #[must_use]
     pub fn new() -> (Pipe, Shareable) {
-        let shared = Arc::new(Shared { state: Mutex::default() });
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+        });
         (Pipe(Arc::clone(&shared)), Shareable(shared))
     }
 
@@ -91,7 +93,11 @@ impl Shareable {
     /// The reading end of this connection.
     #[must_use]
     pub fn reader(self, hub: Arc<Hub>, id: ConnectionId) -> PipeReader {
-        PipeReader { shared: self.0, hub, id }
+        PipeReader {
+            shared: self.0,
+            hub,
+            id,
+        }
     }
 }
 
@@ -124,7 +130,11 @@ impl Stream for PipeReader {
     type Item = Piped;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piped>> {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self
+            .shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(frame) = state.frames.pop_front() {
             state.bytes -= frame.len();
             let refill = state.wanted && state.bytes <= WINDOW / 2;
@@ -154,7 +164,11 @@ impl Stream for PipeReader {
 
 impl Drop for PipeReader {
     fn drop(&mut self) {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self
+            .shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let over = std::mem::replace(&mut state.gone, true);
         state.frames.clear();
         drop(state);

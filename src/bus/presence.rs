@@ -35,7 +35,10 @@ impl Presence {
     /// Nobody anywhere.
     #[must_use]
     pub fn new() -> Self {
-        Presence { stripes: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
+        Presence {
+            stripes: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+        }
     }
 
     fn stripe(&self, channel: &ChannelName) -> MutexGuard<'_, HashMap<ChannelName, Users>> {
@@ -47,7 +50,11 @@ impl Presence {
     /// One connection of a user more; true if it is the user's first in the channel.
     pub fn join(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
         let mut channels = self.stripe(channel);
-        let count = channels.entry(channel.clone()).or_default().entry(Arc::clone(user)).or_default();
+        let count = channels
+            .entry(channel.clone())
+            .or_default()
+            .entry(Arc::clone(user))
+            .or_default();
         *count += 1;
         *count == 1
     }
@@ -55,8 +62,12 @@ impl Presence {
     /// One connection of a user fewer; true if it was the user's last in the channel.
     pub fn leave(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
         let mut channels = self.stripe(channel);
-        let Some(users) = channels.get_mut(channel) else { return false };
-        let Entry::Occupied(mut count) = users.entry(Arc::clone(user)) else { return false };
+        let Some(users) = channels.get_mut(channel) else {
+            return false;
+        };
+        let Entry::Occupied(mut count) = users.entry(Arc::clone(user)) else {
+            return false;
+        };
         *count.get_mut() -= 1;
         let last = *count.get() == 0;
         if last {
@@ -73,11 +84,16 @@ impl Presence {
     pub fn of(&self, channel: &ChannelName, limit: usize) -> Present {
         let channels = self.stripe(channel);
         let Some(users) = channels.get(channel) else {
-            return Present { users: Vec::new(), total: 0 };
+            return Present {
+                users: Vec::new(),
+                total: 0,
+            };
         };
         let total = u64::try_from(users.len()).unwrap_or(u64::MAX);
-        let mut users: Vec<(Arc<str>, u32)> =
-            users.iter().map(|(user, count)| (Arc::clone(user), *count)).collect();
+        let mut users: Vec<(Arc<str>, u32)> = users
+            .iter()
+            .map(|(user, count)| (Arc::clone(user), *count))
+            .collect();
         drop(channels);
         users.sort_unstable();
         users.truncate(limit);
@@ -106,6 +122,12 @@ mod tests {
         assert!(!presence.leave(&channel, &user));
         assert!(presence.leave(&channel, &user));
         assert!(!presence.leave(&channel, &user));
-        assert_eq!(presence.of(&channel, 10), Present { users: Vec::new(), total: 0 });
+        assert_eq!(
+            presence.of(&channel, 10),
+            Present {
+                users: Vec::new(),
+                total: 0
+            }
+        );
     }
 }

@@ -32,10 +32,6 @@ pub trait Protocol: Send + Sync {
     /// Bytes have come; answers how many of them, from the front, are done with. The rest is
     /// shown again with what comes next.
     fn received(&self, cx: &mut Cx<'_>, input: &mut [u8]) -> usize;
-
-    /// How many bytes, from the front of what is left, the next message takes, where that is
-    /// known: the buffer for the rest is made of that size at once.
-    fn needed(&self, rest: &[u8]) -> Option<usize>;
 }
 
 /// Something that the bus says to one connection.

@@ -85,11 +85,19 @@ impl Routes {
             shards |= route.shards();
             subscriptions += route.subscriptions();
         };
-        if let Some(route) = self.stripe(channel).read().unwrap_or_else(PoisonError::into_inner).get(channel) {
+        if let Some(route) = self
+            .stripe(channel)
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(channel)
+        {
             add(route);
         }
         if self.wide.load(Ordering::Acquire) > 0 {
-            let namespaces = self.namespaces.read().unwrap_or_else(PoisonError::into_inner);
+            let namespaces = self
+                .namespaces
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
             if let Some(route) = namespaces.get(channel.namespace()) {
                 add(route);
             }
@@ -100,7 +108,10 @@ impl Routes {
     /// Subscriptions to exactly this channel; `None` where nobody follows it.
     #[must_use]
     pub fn subscriptions(&self, channel: &ChannelName) -> Option<u64> {
-        let stripe = self.stripe(channel).read().unwrap_or_else(PoisonError::into_inner);
+        let stripe = self
+            .stripe(channel)
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         stripe.get(channel).map(|route| route.subscriptions())
     }
 
@@ -110,14 +121,20 @@ impl Routes {
         let route = match pattern {
             ChannelPattern::All => Arc::clone(&self.all),
             ChannelPattern::Namespace(name) => {
-                let mut routes = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
+                let mut routes = self
+                    .namespaces
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner);
                 if !routes.contains_key(name) {
                     self.wide.fetch_add(1, Ordering::Release);
                 }
                 Arc::clone(routes.entry(Arc::clone(name)).or_default())
             }
             ChannelPattern::Exact(channel) => {
-                let mut routes = self.stripe(channel).write().unwrap_or_else(PoisonError::into_inner);
+                let mut routes = self
+                    .stripe(channel)
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner);
                 let route = Arc::clone(routes.entry(channel.clone()).or_default());
                 // Set while the table is locked, or another shard could remove the entry between.
                 route.shards.fetch_or(bit, Ordering::AcqRel);
@@ -136,16 +153,26 @@ impl Routes {
                 self.all.shards.fetch_and(!bit, Ordering::AcqRel);
             }
             ChannelPattern::Namespace(name) => {
-                let mut routes = self.namespaces.write().unwrap_or_else(PoisonError::into_inner);
-                let Some(route) = routes.get(name) else { return };
+                let mut routes = self
+                    .namespaces
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner);
+                let Some(route) = routes.get(name) else {
+                    return;
+                };
                 if route.shards.fetch_and(!bit, Ordering::AcqRel) == bit {
                     routes.remove(name);
                     self.wide.fetch_sub(1, Ordering::Release);
                 }
             }
             ChannelPattern::Exact(channel) => {
-                let mut routes = self.stripe(channel).write().unwrap_or_else(PoisonError::into_inner);
-                let Some(route) = routes.get(channel) else { return };
+                let mut routes = self
+                    .stripe(channel)
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner);
+                let Some(route) = routes.get(channel) else {
+                    return;
+                };
                 if route.shards.fetch_and(!bit, Ordering::AcqRel) == bit {
                     routes.remove(channel);
                 }
@@ -160,9 +187,9 @@ impl Routes {
         let mut found: Vec<(ChannelName, u64)> = Vec::new();
         for stripe in &self.exact {
             let stripe = stripe.read().unwrap_or_else(PoisonError::into_inner);
-            let wanted = stripe.iter().filter(|(name, _)| {
-                name.as_str().starts_with(prefix) && name.as_str() > after
-            });
+            let wanted = stripe
+                .iter()
+                .filter(|(name, _)| name.as_str().starts_with(prefix) && name.as_str() > after);
             found.extend(wanted.map(|(name, route)| (name.clone(), route.subscriptions())));
             if found.len() > limit.saturating_mul(4) {
                 found.sort_unstable();

@@ -15,7 +15,11 @@ impl<T> Slots<T> {
     /// No places.
     #[must_use]
     pub const fn new() -> Self {
-        Slots { blocks: Vec::new(), free: Vec::new(), len: 0 }
+        Slots {
+            blocks: Vec::new(),
+            free: Vec::new(),
+            len: 0,
+        }
     }
 
     /// How many places are taken.
@@ -33,7 +37,9 @@ impl<T> Slots<T> {
     /// One past the highest place there has been.
     #[must_use]
     pub fn end(&self) -> u32 {
-        u32::try_from(self.blocks.len()).unwrap_or(u32::MAX).saturating_mul(BLOCK)
+        u32::try_from(self.blocks.len())
+            .unwrap_or(u32::MAX)
+            .saturating_mul(BLOCK)
     }
 
     /// Takes a place; the lowest free one of those given back last.
@@ -75,7 +81,9 @@ impl<T> Slots<T> {
 
     /// All taken places.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0..).zip(self.blocks.iter().flatten()).filter_map(|(at, slot)| Some((at, slot.as_ref()?)))
+        (0..)
+            .zip(self.blocks.iter().flatten())
+            .filter_map(|(at, slot)| Some((at, slot.as_ref()?)))
     }
 
     #[inline]
@@ -105,17 +113,28 @@ mod tests {
     fn a_place_that_was_given_back_is_used_again() {
         let mut slots = Slots::new();
         let (a, b) = (slots.insert('a'), slots.insert('b'));
-        assert_eq!((slots.get(a), slots.get(b), slots.len()), (Some(&'a'), Some(&'b'), 2));
+        assert_eq!(
+            (slots.get(a), slots.get(b), slots.len()),
+            (Some(&'a'), Some(&'b'), 2)
+        );
         assert_eq!(slots.remove(a), Some('a'));
         assert_eq!(slots.remove(a), None);
         assert_eq!(slots.insert('c'), a);
-        assert_eq!(slots.iter().map(|(_, c)| *c).collect::<Vec<_>>(), ['c', 'b']);
+        assert_eq!(
+            slots.iter().map(|(_, c)| *c).collect::<Vec<_>>(),
+            ['c', 'b']
+        );
     }
 
     #[test]
     fn a_thousand_values_keep_their_places() {
         let mut slots = Slots::new();
         let places: Vec<u32> = (0..1000).map(|n| slots.insert(n)).collect();
-        assert!(places.iter().zip(0..).all(|(place, n)| slots.get(*place) == Some(&n)));
+        assert!(
+            places
+                .iter()
+                .zip(0..)
+                .all(|(place, n)| slots.get(*place) == Some(&n))
+        );
     }
 }

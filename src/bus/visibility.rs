@@ -23,7 +23,9 @@ pub fn may_see(
             return false;
         }
     }
-    let Some(audience) = &event.audience else { return true };
+    let Some(audience) = &event.audience else {
+        return true;
+    };
     let user = identity.and_then(Identity::user).map(|user| &**user);
     let roles = identity.map_or(&[][..], Identity::roles);
     let nobody = ConnectionId::new(u16::MAX, u32::MAX, 0);

@@ -43,7 +43,10 @@ pub struct Catalog {
 impl Catalog {
     /// A catalog of these types; of two with one name the later counts.
     pub fn new(mode: Mode, types: impl IntoIterator<Item = KnownType>) -> Self {
-        let types = types.into_iter().map(|known| (known.name.clone(), known)).collect();
+        let types = types
+            .into_iter()
+            .map(|known| (known.name.clone(), known))
+            .collect();
         Catalog { mode, types }
     }
 
@@ -56,7 +59,9 @@ impl Catalog {
     /// All types by name, from behind `after` on.
     pub fn after(&self, after: &str) -> impl Iterator<Item = &KnownType> {
         let after = after.to_owned();
-        self.types.values().filter(move |known| known.name.as_str() > after.as_str())
+        self.types
+            .values()
+            .filter(move |known| known.name.as_str() > after.as_str())
     }
 
     /// Whether an event of this type may be published to this channel.
@@ -68,10 +73,15 @@ impl Catalog {
             return Ok(());
         }
         let Some(known) = self.types.get(event_type) else {
-            return Err(Error::field("type", format!("{event_type} is not in the catalog")));
+            return Err(Error::field(
+                "type",
+                format!("{event_type} is not in the catalog"),
+            ));
         };
         match channel {
-            Some(channel) if !known.namespace.is_empty() && channel.namespace() != known.namespace => {
+            Some(channel)
+                if !known.namespace.is_empty() && channel.namespace() != known.namespace =>
+            {
                 let text = format!("{event_type} belongs to the namespace {}", known.namespace);
                 Err(Error::field("type", text))
             }
@@ -103,7 +113,9 @@ impl Catalog {
     #[must_use]
     pub fn type_roles(&self) -> std::collections::HashMap<EventType, Arc<[Arc<str>]>> {
         let limited = self.types.values().filter(|known| !known.roles.is_empty());
-        limited.map(|known| (known.name.clone(), known.roles.clone().into())).collect()
+        limited
+            .map(|known| (known.name.clone(), known.roles.clone().into()))
+            .collect()
     }
 }
 
@@ -115,13 +127,16 @@ mod tests {
 
     fn catalog(mode: Mode) -> Catalog {
         let name = EventType::new("job.progress").unwrap();
-        Catalog::new(mode, [KnownType {
-            name,
-            namespace: "jobs".into(),
-            description: String::new(),
-            roles: Vec::new(),
-            conflate_key: Some("data.job.id".into()),
-        }])
+        Catalog::new(
+            mode,
+            [KnownType {
+                name,
+                namespace: "jobs".into(),
+                description: String::new(),
+                roles: Vec::new(),
+                conflate_key: Some("data.job.id".into()),
+            }],
+        )
     }
 
     #[test]
@@ -131,18 +146,34 @@ mod tests {
         let home = ChannelName::new("jobs:1").unwrap();
         let foreign = ChannelName::new("other:1").unwrap();
         assert!(catalog.check(&known, Some(&home)).is_ok());
-        assert_eq!(catalog.check(&known, Some(&foreign)).unwrap_err().field_name(), Some("type"));
+        assert_eq!(
+            catalog
+                .check(&known, Some(&foreign))
+                .unwrap_err()
+                .field_name(),
+            Some("type")
+        );
         let unknown = EventType::new("x").unwrap();
-        assert_eq!(catalog.check(&unknown, Some(&home)).unwrap_err().field_name(), Some("type"));
+        assert_eq!(
+            catalog
+                .check(&unknown, Some(&home))
+                .unwrap_err()
+                .field_name(),
+            Some("type")
+        );
     }
 
     #[test]
     fn the_conflation_key_is_found_in_the_payload() {
         let catalog = catalog(Mode::Open);
         let known = EventType::new("job.progress").unwrap();
-        let payload = |json: &'static str| Payload::new(Bytes::from_static(json.as_bytes()), "").unwrap();
+        let payload =
+            |json: &'static str| Payload::new(Bytes::from_static(json.as_bytes()), "").unwrap();
         let key = catalog.conflation_key(&known, &payload(r#"{"job":{"id":7}}"#));
         assert_eq!(key.as_deref(), Some("7"));
-        assert_eq!(catalog.conflation_key(&known, &payload(r#"{"job":[]}"#)), None);
+        assert_eq!(
+            catalog.conflation_key(&known, &payload(r#"{"job":[]}"#)),
+            None
+        );
     }
 }

@@ -1,1 +1,184 @@
 //! The command line.
+//!
+//! Results go to stdout, everything else to stderr. The exit code is 0 for good, 1 for a failure
+//! and 2 for a command that makes no sense.
+
+mod catalog;
+mod check;
+mod client;
+mod connections;
+mod disconnect;
+mod failure;
+mod json;
+mod output;
+mod publish;
+pub mod serve;
+#[cfg(test)]
+mod session_tests;
+mod stats;
+mod tail;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::client::Target;
+use self::failure::Failure;
+use self::output::Output;
+
+/// A real-time event server: gRPC in, WebSocket out, nothing lost silently.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tidings",
+    version,
+    about,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+pub struct Cli {
+    /// Print results as JSON, one object a line
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(serve::Args),
+    /// Publish an event
+    Publish(publish::Args),
+    /// Follow channels and print their events
+    Tail(tail::Args),
+    /// Show the server's counters
+    Stats(stats::Args),
+    /// List connections
+    Connections(connections::Args),
+    /// End a connection, or all of a user's
+    Disconnect(disconnect::Args),
+    /// Make a token, signed with the configured `auth.hs256_secret`
+    Token(token::Args),
+    /// Check a configuration file
+    Check(check::Args),
+    /// Print the whole default configuration, commented
+    Config,
+    /// Show the known event types
+    Catalog(catalog::Args),
+}
+
+/// Runs the program with this process's arguments.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misuse(&error),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => Err(Failure::from(error)),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Help is a result; anything else that clap says is a usage error (2).
+fn misuse(error: &clap::Error) -> ExitCode {
+    // There is nobody left to tell where even this can't be written.
+    drop(error.print());
+    u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let mut output = Output::stdout(cli.json);
+    let target = &cli.target;
+    match cli.command {
+        Command::Serve(args) => serve::run(args).await,
+        Command::Publish(args) => publish::run(args, target, &mut output).await,
+        Command::Tail(args) => tail::run(args, target, &mut output).await,
+        Command::Stats(args) => stats::run(&args, target, &mut output).await,
+        Command::Connections(args) => connections::run(args, target, &mut output).await,
+        Command::Disconnect(args) => disconnect::run(args, target, &mut output).await,
+        Command::Token(args) => token::run(args, &mut output),
+        Command::Check(args) => check::run(&args, &mut output),
+        Command::Config => check::print_default(&mut output),
+        Command::Catalog(args) => catalog::run(args, target, &mut output).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn exit_code(line: &str) -> i32 {
+        Cli::try_parse_from(line.split_whitespace()).map_or_else(|error| error.exit_code(), |_| 0)
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_is_taken() {
+        for line in [
+            "tidings serve",
+            "tidings serve --config a.toml --dev --ready-file r.json --drain 5s --public 127.0.0.1:0 --internal [::1]:0",
+            "tidings publish global greeting {}",
+            "tidings publish global greeting -1.5",
+            "tidings publish global greeting -",
+            "tidings publish global greeting - --header a=b --header c=d=e --key k --idempotency-key i --user u --role r",
+            "tidings tail global project:* --rewind 5 --filter true --type a.* --json",
+            "tidings tail project:42 --since 00000000000000ff/7",
+            "tidings stats --watch --interval 500ms",
+            "tidings connections --user u --role r --channel c --transport sse --client-type t",
+            "tidings disconnect 00 --reason bye",
+            "tidings disconnect --user u",
+            "tidings token --sub u --role a --role b --ttl 1h --channel project:*",
+            "tidings check a.toml",
+            "tidings config",
+            "tidings catalog",
+            "tidings catalog schema a",
+            "tidings catalog example a",
+            "tidings catalog validate a {}",
+            "tidings --server http://h:1 --token t stats",
+        ] {
+            assert_eq!(exit_code(line), 0, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_a_usage_error() {
+        for line in [
+            "tidings",
+            "tidings fly",
+            "tidings tail",
+            "tidings tail a --since 7",
+            "tidings tail a --since e/1 --rewind 2",
+            "tidings publish global",
+            "tidings publish global a {} --header novalue",
+            "tidings disconnect",
+            "tidings disconnect a --user u",
+            "tidings token",
+            "tidings token --sub u --ttl soon",
+            "tidings token --sub u --ttl 0s",
+            "tidings token --sub u --channel a*b",
+            "tidings serve --public localhost:80",
+            "tidings serve --drain fast",
+            "tidings stats --interval 1s",
+            "tidings stats --watch --interval 1ms",
+        ] {
+            assert_eq!(exit_code(line), 2, "{line}");
+        }
+    }
+}

@@ -57,7 +57,7 @@ pub fn format(duration: Duration) -> String {
     if millis == 0 {
         return String::from("0s");
     }
-    let whole = |(_, factor): &&(&str, u64)| millis % u128::from(*factor) == 0;
+    let whole = |(_, factor): &&(&str, u64)| millis.is_multiple_of(u128::from(*factor));
     let (unit, factor) = UNITS.iter().find(whole).copied().unwrap_or(("ms", 1));
     format!("{}{unit}", millis / u128::from(factor))
 }

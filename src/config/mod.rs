@@ -1,15 +1,33 @@
 //! The configuration: defaults, files, environment, checks.
 
+mod document;
 pub mod duration;
-mod secret;
+mod environment;
+mod event_tables;
+mod key_list;
+mod keys;
+mod kind;
+mod layer;
+mod load;
+mod namespaces;
+mod nearest;
+mod problem;
+#[cfg(test)]
+mod refusals;
 mod tables;
+#[cfg(test)]
+mod tests;
+mod validate;
 mod values;
+mod warnings;
 
-pub use secret::Secret;
+pub use crate::auth::Secret;
+pub use event_tables::{Catalog, CatalogMode, EventTypeConfig, NamespaceConfig, NamespaceHistory};
+pub use load::Inputs;
+pub use problem::{Place, Problem, Problems};
 pub use tables::{
-    Audit, Auth, Catalog, CatalogMode, Dialect, Durability, EventTypeConfig, Heartbeat,
-    HistoryConfig, Internal, InternalAuth, Limits, LogFormat, NamespaceConfig, NamespaceHistory,
-    OtlpProtocol, Public, Server, Storage, Telemetry, WebSocket,
+    Audit, Auth, Dialect, Durability, Heartbeat, HistoryConfig, Internal, InternalAuth, Limits,
+    LogFormat, OtlpProtocol, Public, Server, Storage, Telemetry, WebSocket,
 };
 
 use serde::Deserialize;

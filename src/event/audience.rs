@@ -57,8 +57,17 @@ impl FromStr for ConnectionId {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let wrong = || Error::field("connection_id", "expected a connection id as the server gave it");
-        if text.len() != 28 || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        let wrong = || {
+            Error::field(
+                "connection_id",
+                "expected a connection id as the server gave it",
+            )
+        };
+        if text.len() != 28
+            || !text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        {
             return Err(wrong());
         }
         let shard = u16::from_str_radix(&text[..4], 16).map_err(|_| wrong())?;
@@ -116,7 +125,10 @@ impl Audience {
             || self.except_connections.len() > Self::MAX_NAMES
             || self.roles.len() > Self::MAX_ROLES;
         if too_many {
-            return Err(Error::field("audience", "expected at most 1000 users, 1000 connections and 100 roles"));
+            return Err(Error::field(
+                "audience",
+                "expected at most 1000 users, 1000 connections and 100 roles",
+            ));
         }
         let wrong = |name: &Arc<str>| name.is_empty() || name.len() > 255;
         if self.users.iter().chain(&self.roles).any(wrong) {

@@ -33,7 +33,9 @@ impl ChannelName {
     /// The part before the first `:`, or the whole name.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        self.0.split_once(':').map_or(&*self.0, |(namespace, _)| namespace)
+        self.0
+            .split_once(':')
+            .map_or(&*self.0, |(namespace, _)| namespace)
     }
 
     /// The part after the first `:`; empty if there is none.
@@ -46,7 +48,10 @@ impl ChannelName {
 fn check(name: &str) -> Result<()> {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_-.:@/~".contains(&b);
     if name.is_empty() || name.len() > ChannelName::MAX_LEN || !name.bytes().all(allowed) {
-        return Err(Error::field("channel", "expected 1 to 255 of A-Z a-z 0-9 _ - . : @ / ~"));
+        return Err(Error::field(
+            "channel",
+            "expected 1 to 255 of A-Z a-z 0-9 _ - . : @ / ~",
+        ));
     }
     Ok(())
 }

@@ -28,7 +28,10 @@ impl EventType {
             ));
         }
         if is_control_name(name) {
-            return Err(Error::field("type", "the name of a control message can't be an event type"));
+            return Err(Error::field(
+                "type",
+                "the name of a control message can't be an event type",
+            ));
         }
         Ok(EventType(Arc::from(name)))
     }
@@ -52,11 +55,31 @@ fn is_well_formed(name: &str) -> bool {
 pub fn is_control_name(name: &str) -> bool {
     matches!(
         name,
-        "authenticate" | "authenticated" | "register" | "registered" | "subscribe" | "subscribed"
-            | "unsubscribe" | "unsubscribed" | "publish" | "published" | "history" | "presence"
-            | "ping" | "pong" | "heartbeat" | "heartbeat_response" | "connection_established"
-            | "presence_joined" | "presence_left" | "token_expiring" | "gap" | "reconnect"
-            | "error" | "receive" | "received"
+        "authenticate"
+            | "authenticated"
+            | "register"
+            | "registered"
+            | "subscribe"
+            | "subscribed"
+            | "unsubscribe"
+            | "unsubscribed"
+            | "publish"
+            | "published"
+            | "history"
+            | "presence"
+            | "ping"
+            | "pong"
+            | "heartbeat"
+            | "heartbeat_response"
+            | "connection_established"
+            | "presence_joined"
+            | "presence_left"
+            | "token_expiring"
+            | "gap"
+            | "reconnect"
+            | "error"
+            | "receive"
+            | "received"
     )
 }
 
@@ -92,7 +115,10 @@ impl TypePattern {
         if text == "*" || is_well_formed(prefix) {
             Ok(TypePattern(Arc::from(text)))
         } else {
-            Err(Error::field("event_types", "expected event types, exact or with a trailing *"))
+            Err(Error::field(
+                "event_types",
+                "expected event types, exact or with a trailing *",
+            ))
         }
     }
 

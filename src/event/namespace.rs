@@ -19,7 +19,11 @@ pub struct HistoryPolicy {
 
 impl HistoryPolicy {
     /// Keeps nothing.
-    pub const NONE: HistoryPolicy = HistoryPolicy { size: 0, ttl: Duration::ZERO, bytes: 0 };
+    pub const NONE: HistoryPolicy = HistoryPolicy {
+        size: 0,
+        ttl: Duration::ZERO,
+        bytes: 0,
+    };
 }
 
 /// What happens when a slow connection's outbox is full.
@@ -75,15 +79,21 @@ pub struct Namespaces {
 impl Namespaces {
     /// Takes the declared ones; one named `*` stands for every other name.
     pub fn new(declared: impl IntoIterator<Item = Namespace>) -> Self {
-        let mut declared: HashMap<Arc<str>, Arc<Namespace>> =
-            declared.into_iter().map(|n| (Arc::clone(&n.name), Arc::new(n))).collect();
-        let other = declared.remove("*").unwrap_or_else(|| Arc::new(Namespace::named("*")));
+        let mut declared: HashMap<Arc<str>, Arc<Namespace>> = declared
+            .into_iter()
+            .map(|n| (Arc::clone(&n.name), Arc::new(n)))
+            .collect();
+        let other = declared
+            .remove("*")
+            .unwrap_or_else(|| Arc::new(Namespace::named("*")));
         Namespaces { declared, other }
     }
 
     /// The settings of a channel.
     #[must_use]
     pub fn of(&self, channel: &ChannelName) -> &Arc<Namespace> {
-        self.declared.get(channel.namespace()).unwrap_or(&self.other)
+        self.declared
+            .get(channel.namespace())
+            .unwrap_or(&self.other)
     }
 }

@@ -21,21 +21,29 @@ pub struct Payload {
 
 impl Payload {
     /// Takes data of a media type; empty means JSON. JSON must be valid, UTF-8 and at most
-    /// [`MAX_JSON_DEPTH`] deep; empty data stands for `null`.
+    /// [`MAX_JSON_DEPTH`] deep.
     ///
     /// # Errors
     /// `invalid_argument` for the field `data` or `content_type`.
     pub fn new(data: Bytes, content_type: &str) -> Result<Self> {
         if content_type.len() > 255 || !content_type.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-            return Err(Error::field("content_type", "expected a media type of at most 255 bytes"));
+            return Err(Error::field(
+                "content_type",
+                "expected a media type of at most 255 bytes",
+            ));
         }
         if !is_json(content_type) {
-            return Ok(Payload { data, content_type: Some(Arc::from(content_type)) });
+            return Ok(Payload {
+                data,
+                content_type: Some(Arc::from(content_type)),
+            });
         }
-        let data = if data.is_empty() { Bytes::from_static(b"null") } else { data };
         check_json(&data)?;
         let kept = !content_type.is_empty() && content_type != JSON;
-        Ok(Payload { data, content_type: kept.then(|| Arc::from(content_type)) })
+        Ok(Payload {
+            data,
+            content_type: kept.then(|| Arc::from(content_type)),
+        })
     }
 
     /// Takes JSON that a parser has just accepted.
@@ -82,7 +90,8 @@ fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or("").trim();
     essence.is_empty()
         || essence.eq_ignore_ascii_case(JSON)
-        || essence.len() > 5 && essence.as_bytes()[essence.len() - 5..].eq_ignore_ascii_case(b"+json")
+        || essence.len() > 5
+            && essence.as_bytes()[essence.len() - 5..].eq_ignore_ascii_case(b"+json")
 }
 
 fn check_json(data: &[u8]) -> Result<()> {
@@ -98,7 +107,11 @@ fn check_json(data: &[u8]) -> Result<()> {
         }
         Err(error) => Err(Error::field(
             "data",
-            format!("expected valid JSON: line {} column {}", error.line(), error.column()),
+            format!(
+                "expected valid JSON: line {} column {}",
+                error.line(),
+                error.column()
+            ),
         )),
     }
 }

@@ -48,10 +48,17 @@ impl FromStr for Epoch {
     /// client that comes with one from elsewhere is told to reload rather than refused.
     fn from_str(text: &str) -> Result<Self, Error> {
         if text.is_empty() || text.len() > 64 {
-            return Err(Error::field("epoch", "expected an epoch as the server gave it"));
+            return Err(Error::field(
+                "epoch",
+                "expected an epoch as the server gave it",
+            ));
         }
         let well_formed = text.len() == 16 && !text.bytes().any(|b| b.is_ascii_uppercase());
-        let bits = if well_formed { u64::from_str_radix(text, 16).unwrap_or(0) } else { 0 };
+        let bits = if well_formed {
+            u64::from_str_radix(text, 16).unwrap_or(0)
+        } else {
+            0
+        };
         Ok(Epoch(bits))
     }
 }
@@ -81,6 +88,9 @@ impl FromStr for Position {
         let offset = offset
             .parse()
             .map_err(|_| Error::field("since", "expected EPOCH/OFFSET with a whole number"))?;
-        Ok(Position { epoch: epoch.parse()?, offset })
+        Ok(Position {
+            epoch: epoch.parse()?,
+            offset,
+        })
     }
 }

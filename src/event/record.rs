@@ -23,20 +23,31 @@ impl Headers {
     /// # Errors
     /// `invalid_argument` for the field `headers`.
     pub fn new(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
-        let mut pairs: Vec<(Box<str>, Box<str>)> =
-            pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let mut pairs: Vec<(Box<str>, Box<str>)> = pairs
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
         if pairs.is_empty() {
             return Ok(Headers(None));
         }
-        let bytes: usize = pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes: usize = pairs
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
         if pairs.len() > Self::MAX_PAIRS || bytes > Self::MAX_BYTES {
-            return Err(Error::field("headers", "expected at most 32 pairs and 8192 bytes in all"));
+            return Err(Error::field(
+                "headers",
+                "expected at most 32 pairs and 8192 bytes in all",
+            ));
         }
         let visible = |name: &str| {
             (1..=128).contains(&name.len()) && name.bytes().all(|b| (0x21..0x7f).contains(&b))
         };
         if !pairs.iter().all(|(name, _)| visible(name)) {
-            return Err(Error::field("headers", "expected names of 1 to 128 visible ASCII characters"));
+            return Err(Error::field(
+                "headers",
+                "expected names of 1 to 128 visible ASCII characters",
+            ));
         }
         pairs.sort();
         Ok(Headers(Some(pairs.into())))
@@ -44,7 +55,10 @@ impl Headers {
 
     /// The pairs.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().flat_map(|pairs| pairs.iter()).map(|(name, value)| (&**name, &**value))
+        self.0
+            .iter()
+            .flat_map(|pairs| pairs.iter())
+            .map(|(name, value)| (&**name, &**value))
     }
 
     /// True if there are none.
@@ -102,7 +116,11 @@ impl Event {
     /// About how much memory it holds, in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
         size_of::<Event>() + self.payload.data().len() + headers
     }
 }

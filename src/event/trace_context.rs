@@ -21,7 +21,8 @@ impl TraceContext {
     #[must_use]
     pub fn parse(traceparent: &str, tracestate: &str) -> Option<Self> {
         let mut parts = traceparent.trim().split('-');
-        let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let (version, trace, span, flags) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let later_version = version != "00";
         if !hex(version, 2) || version == "ff" || (!later_version && parts.next().is_some()) {
             return None;
@@ -39,18 +40,32 @@ impl TraceContext {
             && tracestate.len() <= 512
             && tracestate.bytes().all(|b| (0x20..0x7f).contains(&b));
         let state = keep.then(|| Arc::from(tracestate));
-        Some(TraceContext { trace_id, span_id, sampled: flags & 1 == 1, state })
+        Some(TraceContext {
+            trace_id,
+            span_id,
+            sampled: flags & 1 == 1,
+            state,
+        })
     }
 }
 
 fn hex(text: &str, len: usize) -> bool {
-    text.len() == len && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    text.len() == len
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// The `traceparent` header.
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+        write!(
+            f,
+            "00-{:032x}-{:016x}-{:02x}",
+            self.trace_id,
+            self.span_id,
+            u8::from(self.sampled)
+        )
     }
 }
 

@@ -11,6 +11,8 @@ use super::{Error, MATCHES, Result};
 
 /// The deepest nesting, in brackets and in the tree.
 pub(super) const MAX_DEPTH: u16 = 32;
+/// The most operators, brackets and other marks in a source.
+pub(super) const MAX_PUNCTUATION: usize = 256;
 /// The most nodes of a tree, macros expanded.
 const MAX_NODES: usize = 512;
 /// The most additions: each may copy what it adds.
@@ -148,10 +150,10 @@ impl Walk<'_> {
 
     /// A compiled pattern's name is the one identifier that no source can hold.
     fn argument(&mut self, argument: &mut IdedExpr, depth: u16) -> Result<()> {
-        match &argument.expr {
-            Expr::Ident(name) if name.starts_with(Pattern::PREFIX) => Ok(()),
-            _ => self.node(argument, depth),
+        if matches!(&argument.expr, Expr::Ident(name) if name.starts_with(Pattern::PREFIX)) {
+            return Ok(());
         }
+        self.node(argument, depth)
     }
 
     /// Makes `subject.matches("pattern")` a call with the compiled pattern.
@@ -195,8 +197,7 @@ impl Walk<'_> {
 
     /// The macros write the body, so their accumulator is in it.
     fn body(&mut self, made: &mut ComprehensionExpr, depth: u16) -> Result<()> {
-        let step = take(&mut made.loop_step);
-        let mut step = step;
+        let mut step = take(&mut made.loop_step);
         let checked = self.step(&mut step, &made.accu_var, depth);
         made.loop_step = step;
         checked
@@ -204,20 +205,26 @@ impl Walk<'_> {
 
     /// Looks for what the user wrote in a step such as `@result && (…)` or `@result + [(…)]`.
     fn step(&mut self, node: &mut IdedExpr, accumulator: &str, depth: u16) -> Result<()> {
-        match &mut node.expr {
-            Expr::Ident(name) if name == accumulator => Ok(()),
-            Expr::Call(call) if call.args.iter().any(|a| is_accumulator(a, accumulator)) => {
-                // The macro's own call: its list literal is how it appends, not a copy of data.
-                call.args.iter_mut().try_for_each(|a| match &mut a.expr {
-                    Expr::List(list) => list
-                        .elements
-                        .iter_mut()
-                        .try_for_each(|e| self.node(e, depth + 1)),
-                    _ => self.step(a, accumulator, depth + 1),
-                })
-            }
-            _ => self.node(node, depth),
+        if is_accumulator(node, accumulator) {
+            return Ok(());
         }
+        let Expr::Call(call) = &mut node.expr else {
+            return self.node(node, depth);
+        };
+        if !call.args.iter().any(|a| is_accumulator(a, accumulator)) {
+            return self.node(node, depth);
+        }
+        for argument in &mut call.args {
+            if let Expr::List(list) = &mut argument.expr {
+                // How the macro appends to its result: not a literal of the user's.
+                list.elements
+                    .iter_mut()
+                    .try_for_each(|e| self.node(e, depth + 1))?;
+            } else {
+                self.step(argument, accumulator, depth + 1)?;
+            }
+        }
+        Ok(())
     }
 
     fn entry(&mut self, entry: &mut IdedEntryExpr, depth: u16) -> Result<()> {

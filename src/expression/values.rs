@@ -97,11 +97,12 @@ impl Pattern {
             .nest_limit(32)
             .build()
             .map(Pattern)
-            .map_err(|error| match error {
-                regex::Error::CompiledTooBig(_) => {
-                    String::from("the regular expression is too large when compiled")
-                }
-                _ => String::from("not a valid regular expression"),
+            .map_err(|error| {
+                String::from(if matches!(error, regex::Error::CompiledTooBig(_)) {
+                    "the regular expression is too large when compiled"
+                } else {
+                    "not a valid regular expression"
+                })
             })
     }
 }

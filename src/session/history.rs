@@ -44,16 +44,32 @@ impl Session {
         if let Err(error) = self.check_history(&query) {
             return Promise::Ready(Err(error));
         }
-        let HistoryQuery { channel, since, limit, reverse } = query;
+        let HistoryQuery {
+            channel,
+            since,
+            limit,
+            reverse,
+        } = query;
         let range = match (since, reverse) {
-            (Some(since), false) => Range { after: since.offset, ..Range::all(limit) },
-            (Some(since), true) => {
-                Range { until: since.offset.saturating_sub(1), reverse, ..Range::all(limit) }
-            }
-            (None, _) => Range { reverse, ..Range::all(limit) },
+            (Some(since), false) => Range {
+                after: since.offset,
+                ..Range::all(limit)
+            },
+            (Some(since), true) => Range {
+                until: since.offset.saturating_sub(1),
+                reverse,
+                ..Range::all(limit)
+            },
+            (None, _) => Range {
+                reverse,
+                ..Range::all(limit)
+            },
         };
         let session = self.clone();
-        self.services.broker.read(&channel, range).then(move |page| session.page(&channel, since, page?))
+        self.services
+            .broker
+            .read(&channel, range)
+            .then(move |page| session.page(&channel, since, page?))
     }
 
     fn check_history(&self, query: &HistoryQuery) -> Result<()> {
@@ -63,7 +79,12 @@ impl Session {
         self.may_subscribe(&query.channel)
     }
 
-    fn page(&self, channel: &ChannelName, since: Option<Position>, page: Option<Page>) -> Result<HistoryPage> {
+    fn page(
+        &self,
+        channel: &ChannelName,
+        since: Option<Position>,
+        page: Option<Page>,
+    ) -> Result<HistoryPage> {
         let Some(page) = page else {
             return Err(Error::precondition(format!("{channel} keeps no history")));
         };
@@ -77,9 +98,18 @@ impl Session {
         let next = if page.more { last } else { None };
         let visible = page.events.into_iter().filter(|event| {
             let roles = self.services.hub.type_roles(&event.event_type);
-            may_see(event, roles.as_deref(), Some(&self.identity), self.connection)
+            may_see(
+                event,
+                roles.as_deref(),
+                Some(&self.identity),
+                self.connection,
+            )
         });
-        Ok(HistoryPage { top: page.top, events: visible.collect(), next })
+        Ok(HistoryPage {
+            top: page.top,
+            events: visible.collect(),
+            next,
+        })
     }
 
     /// Who is in a channel.

@@ -112,13 +112,17 @@ impl Services {
 
     fn take_publish(&self, who: Option<&Arc<str>>) -> Result<()> {
         let rate = self.publish_rate.load();
-        let Some(rate) = rate.as_ref() else { return Ok(()) };
+        let Some(rate) = rate.as_ref() else {
+            return Ok(());
+        };
         let anonymous = || Arc::from("");
-        rate.check_key(&who.cloned().unwrap_or_else(anonymous)).map_err(|not_until| {
-            self.metrics.rate_limited("publishes");
-            let wait = not_until.wait_time_from(DefaultClock::default().now());
-            Error::exhausted("too many publishes (limits.publishes_per_second)").retry_after(wait)
-        })
+        rate.check_key(&who.cloned().unwrap_or_else(anonymous))
+            .map_err(|not_until| {
+                self.metrics.rate_limited("publishes");
+                let wait = not_until.wait_time_from(DefaultClock::default().now());
+                Error::exhausted("too many publishes (limits.publishes_per_second)")
+                    .retry_after(wait)
+            })
     }
 }
 
@@ -126,7 +130,11 @@ fn publish_rate(limits: &RequestLimits) -> Option<PublishRate> {
     let per_second = NonZeroU32::new(limits.publishes_per_second)?;
     let burst = NonZeroU32::new(limits.publishes_burst).unwrap_or(per_second);
     let quota = Quota::per_second(per_second).allow_burst(burst);
-    Some(RateLimiter::new(quota, HashMapStateStore::default(), DefaultClock::default()))
+    Some(RateLimiter::new(
+        quota,
+        HashMapStateStore::default(),
+        DefaultClock::default(),
+    ))
 }
 
 /// One identity's dealings with the bus.
@@ -140,8 +148,16 @@ pub struct Session {
 impl Session {
     /// The session of an identity, on a connection of its own or without one.
     #[must_use]
-    pub fn new(services: Arc<Services>, identity: Arc<Identity>, connection: Option<ConnectionId>) -> Self {
-        Session { services, identity, connection }
+    pub fn new(
+        services: Arc<Services>,
+        identity: Arc<Identity>,
+        connection: Option<ConnectionId>,
+    ) -> Self {
+        Session {
+            services,
+            identity,
+            connection,
+        }
     }
 
     /// Who it is.
@@ -158,6 +174,9 @@ impl Session {
 
     /// Whether events of this channel may be seen.
     fn may_subscribe(&self, channel: &ChannelName) -> Result<()> {
-        self.services.policy.load().may_subscribe(&self.identity, channel, self.connection)
+        self.services
+            .policy
+            .load()
+            .may_subscribe(&self.identity, channel, self.connection)
     }
 }

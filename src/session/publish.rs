@@ -111,12 +111,20 @@ impl Session {
         let finish = |channels: Vec<Option<ChannelName>>, receipts: Vec<Result<Receipt>>| {
             let mut results = Vec::with_capacity(channels.len());
             for (channel, receipt) in channels.into_iter().zip(receipts) {
-                results.push(PublishResult { channel, receipt: receipt? });
+                results.push(PublishResult {
+                    channel,
+                    receipt: receipt?,
+                });
             }
-            let id = results.first().map_or_else(Uuid::nil, |first| first.receipt.id);
+            let id = results
+                .first()
+                .map_or_else(Uuid::nil, |first| first.receipt.id);
             Ok(Published { id, results })
         };
-        if receipts.iter().all(|receipt| matches!(receipt, Promise::Ready(_))) {
+        if receipts
+            .iter()
+            .all(|receipt| matches!(receipt, Promise::Ready(_)))
+        {
             let ready = receipts.into_iter().map(|receipt| match receipt {
                 Promise::Ready(receipt) => receipt,
                 Promise::Pending(_) => Err(Error::internal("a receipt was there and is not")),
@@ -137,18 +145,34 @@ impl Session {
         let accepted = Instant::now();
         let now = Timestamp::now();
         self.check_sizes(&publish)?;
-        let Publish { channels, event_type, payload, headers, audience, time, trace, .. } = publish;
+        let Publish {
+            channels,
+            event_type,
+            payload,
+            headers,
+            audience,
+            time,
+            trace,
+            ..
+        } = publish;
         if let Some(audience) = &audience {
             audience.validate()?;
         }
         let targets = self.targets(channels, audience.as_ref())?;
         for target in &targets {
-            self.services.catalog.load().check(&event_type, target.as_ref())?;
+            self.services
+                .catalog
+                .load()
+                .check(&event_type, target.as_ref())?;
         }
         self.services.take_publish(self.identity.user())?;
         let text = |text: String| (!text.is_empty()).then(|| Arc::from(text));
-        let key = text(publish.key)
-            .or_else(|| self.services.catalog.load().conflation_key(&event_type, &payload));
+        let key = text(publish.key).or_else(|| {
+            self.services
+                .catalog
+                .load()
+                .conflation_key(&event_type, &payload)
+        });
         let source = text(publish.source).or_else(|| self.identity.user().cloned());
         let draft = Draft {
             id: Draft::new_id(now),
@@ -164,7 +188,15 @@ impl Session {
             trace,
             accepted,
         };
-        Ok(targets.into_iter().map(|target| self.trace(Draft { channel: target, ..draft.clone() })).collect())
+        Ok(targets
+            .into_iter()
+            .map(|target| {
+                self.trace(Draft {
+                    channel: target,
+                    ..draft.clone()
+                })
+            })
+            .collect())
     }
 
     /// Starts the spans of one channel's event; it carries the fan-out's own context.
@@ -174,8 +206,7 @@ impl Session {
             return (draft, None);
         }
         let channel = draft.channel.as_ref();
-        let publish =
-            tracing.publish(channel, &draft.event_type, draft.id, draft.trace.as_ref());
+        let publish = tracing.publish(channel, &draft.event_type, draft.id, draft.trace.as_ref());
         let fanout = tracing.fanout(channel, draft.id, publish.context_ref());
         draft.trace = fanout.context().or(draft.trace);
         let recorded = fanout.is_recording();
@@ -186,7 +217,10 @@ impl Session {
         let limit = self.services.limits.load().event_bytes;
         if publish.payload.data().len() > limit {
             self.services.metrics.limit_reached("event_bytes");
-            return Err(Error::field("data", format!("expected at most {limit} bytes (limits.event_bytes)")));
+            return Err(Error::field(
+                "data",
+                format!("expected at most {limit} bytes (limits.event_bytes)"),
+            ));
         }
         if publish.channels.len() > MAX_CHANNELS {
             return Err(Error::field("channels", "expected at most 100 channels"));
@@ -213,7 +247,9 @@ impl Session {
         let named = audience.is_some_and(|audience| !audience.is_everyone());
         if channels.is_empty() && named {
             if !self.identity.is_service() {
-                return Err(Error::denied("only services publish straight to users, roles or connections"));
+                return Err(Error::denied(
+                    "only services publish straight to users, roles or connections",
+                ));
             }
             return Ok(vec![None]);
         }
@@ -223,7 +259,10 @@ impl Session {
         let policy = self.services.policy.load();
         for (at, channel) in channels.iter().enumerate() {
             if channels.iter().take(at).any(|earlier| earlier == channel) {
-                return Err(Error::field("channels", format!("{channel} is named twice")));
+                return Err(Error::field(
+                    "channels",
+                    format!("{channel} is named twice"),
+                ));
             }
             policy.may_publish(&self.identity, channel, self.connection)?;
         }

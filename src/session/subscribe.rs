@@ -37,14 +37,24 @@ impl Session {
     /// # Errors
     /// `invalid_argument` for the fields `event_types` and `filter`.
     pub fn subscribe(&self, wanted: Subscribe) -> Result<JoinRequest> {
-        let types = wanted.event_types.iter().map(|text| TypePattern::parse(text));
+        let types = wanted
+            .event_types
+            .iter()
+            .map(|text| TypePattern::parse(text));
         let types: Vec<TypePattern> = types.collect::<Result<_>>()?;
         let filter = EventFilter::new(types, Some(&wanted.filter))?;
-        let mut request = JoinRequest { filter, watch: wanted.presence, ..JoinRequest::default() };
+        let mut request = JoinRequest {
+            filter,
+            watch: wanted.presence,
+            ..JoinRequest::default()
+        };
         for wanted in wanted.channels {
             match self.admit(&wanted) {
                 Ok(join) => request.joins.push(join),
-                Err(error) => request.refused.push(Refused { channel: wanted.channel, error }),
+                Err(error) => request.refused.push(Refused {
+                    channel: wanted.channel,
+                    error,
+                }),
             }
         }
         Ok(request)
@@ -58,10 +68,17 @@ impl Session {
         match &pattern {
             ChannelPattern::Exact(channel) => self.may_subscribe(channel)?,
             ChannelPattern::Namespace(_) | ChannelPattern::All => {
-                self.services.policy.load().may_subscribe_pattern(&self.identity, &pattern)?;
+                self.services
+                    .policy
+                    .load()
+                    .may_subscribe_pattern(&self.identity, &pattern)?;
             }
         }
-        Ok(Join { pattern, since: wanted.since, rewind: wanted.rewind })
+        Ok(Join {
+            pattern,
+            since: wanted.since,
+            rewind: wanted.rewind,
+        })
     }
 
     /// What this identity follows without asking, as far as it may.
@@ -73,8 +90,16 @@ impl Session {
             Some(user) => Some(name.replace("{user}", user)),
             None => (!name.contains("{user}")).then(|| name.clone()),
         });
-        let wanted = names.map(|channel| Wanted { channel, ..Wanted::default() });
-        let joins = wanted.filter_map(|wanted| self.admit(&wanted).ok()).collect();
-        JoinRequest { joins, ..JoinRequest::default() }
+        let wanted = names.map(|channel| Wanted {
+            channel,
+            ..Wanted::default()
+        });
+        let joins = wanted
+            .filter_map(|wanted| self.admit(&wanted).ok())
+            .collect();
+        JoinRequest {
+            joins,
+            ..JoinRequest::default()
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The thread that sends spans away, and the bounded queue in front of it.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -72,6 +73,12 @@ impl SpanProcessor for Queue {
     }
 }
 
+/// Tells the thread to stop: `Some` is the moment at which it has to be done.
+pub(super) type Told = watch::Receiver<Option<Instant>>;
+
+/// What runs on the thread beside the export of spans, until it is told to stop.
+pub(super) type Beside = Pin<Box<dyn Future<Output = ()>>>;
+
 /// The other end: a thread with a runtime of its own, which the exporters' clients need.
 #[derive(Debug)]
 pub(super) struct Exporting {
@@ -83,26 +90,27 @@ pub(super) struct Exporting {
 }
 
 impl Exporting {
-    /// Starts the thread. `build` makes the exporter on it, within its runtime.
+    /// Starts the thread. `build` makes the exporter on it, within its runtime, and
+    /// what else is to run there.
     ///
     /// # Errors
     /// What `build` answers, or why there is no thread or runtime.
     pub(super) fn start<E: SpanExporter + 'static>(
         batching: Batching,
         metrics: Arc<Metrics>,
-        build: impl FnOnce() -> Result<E, String> + Send + 'static,
+        build: impl FnOnce(Told) -> Result<(E, Beside), String> + Send + 'static,
     ) -> Result<(Queue, Exporting), String> {
-        let waiting = Arc::new(Waiting {
+        let queue = Arc::new(Waiting {
             spans: ArrayQueue::new(batching.queue),
             batch: batching.batch,
             full_batch: Notify::new(),
             metrics,
         });
-        let (stop, stopping) = watch::channel(None);
+        let (stop, told) = watch::channel(None);
         let (alive, done) = watch::channel(());
-        let (built, answer) = std::sync::mpsc::sync_channel(1);
+        let (ready, answer) = std::sync::mpsc::sync_channel(1);
         let thread = {
-            let waiting = Arc::clone(&waiting);
+            let waiting = Arc::clone(&queue);
             std::thread::Builder::new()
                 .name("tidings-telemetry".to_owned())
                 .spawn(move || {
@@ -112,15 +120,18 @@ impl Exporting {
                         .build()
                     {
                         Ok(runtime) => runtime,
-                        Err(error) => return drop(built.send(Err(error.to_string()))),
+                        Err(error) => return drop(ready.send(Err(error.to_string()))),
                     };
                     runtime.block_on(async move {
-                        match build() {
-                            Ok(exporter) => {
-                                drop(built.send(Ok(())));
-                                run(&waiting, &exporter, batching.delay, stopping).await;
+                        match build(told.clone()) {
+                            Ok((exporter, beside)) => {
+                                drop(ready.send(Ok(())));
+                                tokio::join!(
+                                    run(&waiting, &exporter, batching.delay, told),
+                                    beside
+                                );
                             }
-                            Err(error) => drop(built.send(Err(error))),
+                            Err(error) => drop(ready.send(Err(error))),
                         }
                     });
                 })
@@ -130,7 +141,7 @@ impl Exporting {
             .recv()
             .map_err(|_| "the thread for telemetry ended".to_owned())??;
         Ok((
-            Queue(waiting),
+            Queue(queue),
             Exporting {
                 stop,
                 thread: Mutex::new(Some(thread)),
@@ -165,7 +176,7 @@ async fn run<E: SpanExporter>(
     waiting: &Waiting,
     exporter: &E,
     delay: Duration,
-    mut stopping: watch::Receiver<Option<Instant>>,
+    mut stopping: Told,
 ) {
     let mut failing = false;
     loop {
@@ -182,21 +193,21 @@ async fn run<E: SpanExporter>(
                 () = deadline(stopping.clone()) => Err("the server stopped first".to_owned()),
             };
             match result {
-                Ok(()) if failing => tracing::info!("spans are exported again"),
-                Ok(()) => {}
+                Ok(()) => {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("spans are exported again");
+                    }
+                }
                 Err(error) => {
                     waiting.metrics.telemetry_dropped(spans);
-                    if !failing {
+                    if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(
                             ?error,
                             "spans can't be exported; they are dropped and counted"
                         );
                     }
-                    failing = true;
-                    continue;
                 }
             }
-            failing = false;
         }
         if stop || stopping.borrow().is_some() {
             return;
@@ -216,10 +227,10 @@ fn next_batch(waiting: &Waiting) -> Option<Vec<SpanData>> {
 }
 
 /// Resolves when the time to stop is over; never while nobody asked to stop.
-async fn deadline(mut stopping: watch::Receiver<Option<Instant>>) {
-    match stopping.wait_for(Option::is_some).await.map(|until| *until) {
-        Ok(Some(until)) => tokio::time::sleep_until(until).await,
-        // Nobody is left who could ask: end with what is under way.
-        Ok(None) | Err(_) => {}
+pub(super) async fn deadline(mut stopping: Told) {
+    // An error means that nobody is left who could ask: then there is nothing to wait for either.
+    let asked = stopping.wait_for(Option::is_some).await.map(|until| *until);
+    if let Ok(Some(until)) = asked {
+        tokio::time::sleep_until(until).await;
     }
 }

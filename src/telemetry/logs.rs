@@ -148,14 +148,16 @@ mod tests {
     fn a_line_carries_the_trace_id_of_its_span_and_none_without_a_trace() {
         let id = super::super::TraceId(0xabc);
         let text = logged(Format::Json, || {
-            tracing::info!(trace_id = Some(id).map(tracing::field::display), "x")
+            tracing::info!(trace_id = Some(tracing::field::display(id)), "x");
         });
         assert!(
             text.contains("\"trace_id\":\"00000000000000000000000000000abc\""),
             "{text}"
         );
         let none: Option<tracing::field::DisplayValue<super::super::TraceId>> = None;
-        let text = logged(Format::Json, || tracing::info!(trace_id = none, "x"));
+        let text = logged(Format::Json, || {
+            tracing::info!(trace_id = none, "x");
+        });
         assert!(!text.contains("trace_id"), "{text}");
     }
 

@@ -4,13 +4,18 @@
 //! queue that drops when it is full. What is off costs a branch. And no token, secret or payload
 //! may appear in any of them, nor a channel, user or connection in a metric's label.
 
+mod environment;
 mod exporter;
+mod families;
 mod histogram;
 mod labels;
 pub mod logs;
 mod metrics;
 mod names;
 mod otlp;
+mod otlp_metrics;
+mod process;
+mod prometheus;
 mod shard;
 mod span;
 mod spans;
@@ -21,7 +26,13 @@ pub use labels::{DropReason, Transport};
 pub use metrics::Metrics;
 pub use names::{Counter, Gauge};
 pub use otlp::{TracingError, TracingSettings};
+pub use prometheus::TextFormat;
 pub use shard::ShardMetrics;
 pub use span::{FanoutSpan, Span, TraceId};
 pub use spans::{Tracing, extract};
 pub use stats::{ByteStats, ConnectionStats, EventStats, LatencyStats, StatsSnapshot};
+
+#[cfg(test)]
+mod otlp_tests;
+#[cfg(test)]
+mod spans_tests;

@@ -1,25 +1,29 @@
-//! Where traces go: the configuration and the standard `OTEL_*` variables, brought together.
+//! Sets tracing up: the collector, the client that speaks to it, and the sampler.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use hyper_rustls::HttpsConnectorBuilder;
 use opentelemetry_http::hyper::HyperClient;
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{
     Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
+use opentelemetry_proto::tonic::resource::v1 as proto;
+use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanExporter as _};
-use tonic::transport::{ClientTlsConfig, Endpoint};
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanExporter as _};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
-use super::exporter::{Batching, Exporting};
+use super::environment::{Environment, Signal, Target, ratio};
+use super::exporter::{Beside, Exporting, Told};
 use super::metrics::Metrics;
+use super::otlp_metrics::{Client, MetricsExport};
 use super::spans::Tracing;
-
-/// How long one export may take, retries included, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says
-/// otherwise.
-const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The part of the configuration that is about traces. The standard environment variables win
 /// over it, as the environment does over the file everywhere.
@@ -55,7 +59,7 @@ impl Default for TracingSettings {
 pub struct TracingError(String);
 
 impl TracingError {
-    fn new(place: &str, problem: impl fmt::Display) -> Self {
+    pub(super) fn new(place: &str, problem: impl fmt::Display) -> Self {
         TracingError(format!("{place}: {problem}"))
     }
 }
@@ -68,152 +72,6 @@ impl fmt::Display for TracingError {
 
 impl std::error::Error for TracingError {}
 
-/// A collector and how to speak to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Target {
-    endpoint: String,
-    protocol: Protocol,
-}
-
-/// A variable of the environment; one that is empty counts as not set, as the standard asks.
-struct Environment<F>(F);
-
-impl<F: Fn(&str) -> Option<String>> Environment<F> {
-    fn get(&self, name: &str) -> Option<String> {
-        self.0(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
-    }
-
-    /// The first of these that is set, with its name.
-    fn first<'a>(&self, names: &[&'a str]) -> Option<(&'a str, String)> {
-        names.iter().find_map(|name| self.get(name).map(|value| (*name, value)))
-    }
-
-    fn is_off(&self) -> bool {
-        self.get("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
-            || self.get("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none")
-    }
-
-    /// The collector; `None` where nothing names one.
-    fn target(&self, settings: &TracingSettings) -> Result<Option<Target>, TracingError> {
-        if self.is_off() {
-            return Ok(None);
-        }
-        let protocol = self
-            .first(&["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"])
-            .unwrap_or(("telemetry.otlp_protocol", settings.otlp_protocol.clone()));
-        let protocol = match protocol.1.as_str() {
-            "grpc" => Protocol::Grpc,
-            "http/protobuf" => Protocol::HttpBinary,
-            _ => return Err(TracingError::new(protocol.0, "expected grpc or http/protobuf")),
-        };
-        let named = settings.otlp_endpoint.trim();
-        let configured = (!named.is_empty()).then(|| ("telemetry.otlp_endpoint", named.to_owned()));
-        let own = self.first(&["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]);
-        let general = self.first(&["OTEL_EXPORTER_OTLP_ENDPOINT"]).or(configured);
-        // Only the general endpoint gets the signal's path (OTLP exporter, "Endpoint URLs").
-        let (place, endpoint) = match (own, general) {
-            (Some(own), _) => own,
-            (None, Some((place, base))) => {
-                let whole = protocol == Protocol::Grpc || base.ends_with("/v1/traces");
-                let path = if whole { "" } else { "/v1/traces" };
-                (place, format!("{}{path}", base.trim_end_matches('/')))
-            }
-            (None, None) => return Ok(None),
-        };
-        let endpoint =
-            if endpoint.contains("://") { endpoint } else { format!("http://{endpoint}") };
-        let uri: http::Uri = endpoint.parse().map_err(|error| TracingError::new(place, error))?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
-            return Err(TracingError::new(place, "expected http://host:port or https://host:port"));
-        }
-        Ok(Some(Target { endpoint, protocol }))
-    }
-
-    /// The head sampler, and whether a parent's decision holds.
-    fn sampler(&self, settings: &TracingSettings) -> Result<(Sampler, bool), TracingError> {
-        let Some(name) = self.get("OTEL_TRACES_SAMPLER") else {
-            let ratio = ratio("telemetry.sample_ratio", settings.sample_ratio)?;
-            return Ok((Sampler::ParentBased(Box::new(ratio)), true));
-        };
-        let from_argument = || {
-            let place = "OTEL_TRACES_SAMPLER_ARG";
-            let text = self.get(place).unwrap_or_else(|| "1".to_owned());
-            let value = text.parse().map_err(|_| TracingError::new(place, "expected 0 to 1"))?;
-            ratio(place, value)
-        };
-        let (parent_based, root) = match name.strip_prefix("parentbased_") {
-            Some(root) => (true, root),
-            None => (false, name.as_str()),
-        };
-        let root = match root {
-            "always_on" => Sampler::AlwaysOn,
-            "always_off" => Sampler::AlwaysOff,
-            "traceidratio" => from_argument()?,
-            _ => {
-                let expected = "expected always_on, always_off, traceidratio, or one of them after parentbased_";
-                return Err(TracingError::new("OTEL_TRACES_SAMPLER", expected));
-            }
-        };
-        Ok(if parent_based { (Sampler::ParentBased(Box::new(root)), true) } else { (root, false) })
-    }
-
-    fn batching(&self) -> Result<Batching, TracingError> {
-        let number = |name: &str, default: usize| match self.get(name) {
-            None => Ok(default),
-            Some(text) => {
-                let wrong = || TracingError::new(name, "expected a number from 1 to 1000000");
-                let value: usize = text.parse().map_err(|_| wrong())?;
-                if (1..=1_000_000).contains(&value) { Ok(value) } else { Err(wrong()) }
-            }
-        };
-        let default = Batching::default();
-        let queue = number("OTEL_BSP_MAX_QUEUE_SIZE", default.queue)?;
-        let batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", default.batch)?.min(queue);
-        let millis = number("OTEL_BSP_SCHEDULE_DELAY", 1_000)?;
-        let delay = u64::try_from(millis).map_or(default.delay, Duration::from_millis);
-        Ok(Batching { queue, batch, delay })
-    }
-
-    /// How long one export may take.
-    fn timeout(&self) -> Result<Duration, TracingError> {
-        let names = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
-        let Some((place, text)) = self.first(&names) else { return Ok(TIMEOUT) };
-        let millis = text.parse().ok().filter(|millis| (1..=600_000).contains(millis));
-        millis
-            .map(Duration::from_millis)
-            .ok_or_else(|| TracingError::new(place, "expected 1 to 600000 milliseconds"))
-    }
-
-    /// Who says it: the name from the environment, else the configured one.
-    fn resource(&self, settings: &TracingSettings, node: &str) -> Resource {
-        // Reads OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME.
-        let mut builder = Resource::builder();
-        let attributes = self.get("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
-        let sets = |key: &str| {
-            attributes.split(',').any(|pair| pair.split('=').next().is_some_and(|k| k.trim() == key))
-        };
-        if self.get("OTEL_SERVICE_NAME").is_none() && !sets("service.name") {
-            builder = builder.with_service_name(settings.service_name.clone());
-        }
-        for (key, value) in
-            [("service.version", env!("CARGO_PKG_VERSION")), ("service.instance.id", node)]
-        {
-            if !sets(key) {
-                builder = builder.with_attribute(opentelemetry::KeyValue::new(key, value.to_owned()));
-            }
-        }
-        builder.build()
-    }
-}
-
-fn ratio(place: &str, value: f64) -> Result<Sampler, TracingError> {
-    if (0.0..=1.0).contains(&value) {
-        Ok(Sampler::TraceIdRatioBased(value))
-    } else {
-        Err(TracingError::new(place, "expected 0 to 1"))
-    }
-}
-
 impl Tracing {
     /// Sets tracing up by the configuration and the environment; off where neither names a
     /// collector, or `OTEL_SDK_DISABLED` or `OTEL_TRACES_EXPORTER=none` says so. Never waits for
@@ -221,27 +79,37 @@ impl Tracing {
     ///
     /// # Errors
     /// Names the key or variable that can't be used.
-    pub fn init(settings: &TracingSettings, metrics: &Arc<Metrics>) -> Result<Tracing, TracingError> {
+    pub fn init(
+        settings: &TracingSettings,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Tracing, TracingError> {
         Tracing::from_environment(settings, metrics, |name| std::env::var(name).ok())
     }
 
-    fn from_environment(
+    pub(super) fn from_environment(
         settings: &TracingSettings,
         metrics: &Arc<Metrics>,
         variables: impl Fn(&str) -> Option<String>,
     ) -> Result<Tracing, TracingError> {
         let environment = Environment(variables);
         ratio("telemetry.delivery_spans", settings.delivery_spans)?;
-        let Some(target) = environment.target(settings)? else { return Ok(Tracing::off()) };
+        let Some(target) = environment.target(settings, Signal::Traces)? else {
+            return Ok(Tracing::off());
+        };
         let (sampler, parent_based) = environment.sampler(settings)?;
         let resource = environment.resource(settings, &metrics.node);
-        let timeout = environment.timeout()?;
+        let timeout = environment.timeout(Signal::Traces)?;
+        let beside = MetricsPlan::read(&environment, settings, &resource, metrics)?;
         let build = {
             let resource = resource.clone();
-            move || {
+            move |told: Told| {
                 let mut exporter = build_exporter(&target, timeout)?;
                 exporter.set_resource(&resource);
-                Ok(exporter)
+                let beside: Beside = match beside {
+                    Some(plan) => Box::pin(plan.build()?.run(told)),
+                    None => Box::pin(async {}),
+                };
+                Ok((exporter, beside))
             }
         };
         let (queue, exporting) =
@@ -252,46 +120,142 @@ impl Tracing {
             .with_resource(resource)
             .with_span_processor(queue)
             .build();
-        Ok(Tracing::on(&provider, exporting, parent_based, settings.delivery_spans))
+        Ok(Tracing::on(
+            &provider,
+            exporting,
+            parent_based,
+            settings.delivery_spans,
+        ))
+    }
+}
+
+/// Where metrics go; the client is made later, within a Tokio runtime.
+struct MetricsPlan {
+    target: Target,
+    headers: HeaderMap,
+    interval: Duration,
+    timeout: Duration,
+    resource: Resource,
+    metrics: Arc<Metrics>,
+}
+
+impl MetricsPlan {
+    /// `None` where no collector is named or metrics are not wanted there.
+    fn read<F: Fn(&str) -> Option<String>>(
+        environment: &Environment<F>,
+        settings: &TracingSettings,
+        resource: &Resource,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Self>, TracingError> {
+        let Some(target) = environment.target(settings, Signal::Metrics)? else {
+            return Ok(None);
+        };
+        Ok(Some(MetricsPlan {
+            target,
+            headers: environment.headers(Signal::Metrics),
+            interval: environment.metrics_interval()?,
+            timeout: environment.timeout(Signal::Metrics)?,
+            resource: resource.clone(),
+            metrics: Arc::clone(metrics),
+        }))
+    }
+
+    fn build(self) -> Result<MetricsExport, String> {
+        let client = if self.target.protocol == Protocol::Grpc {
+            Client::Grpc(MetricsServiceClient::new(channel(
+                &self.target,
+                self.timeout,
+            )?))
+        } else {
+            let client = http_client(&self.target, self.timeout)?;
+            Client::Http {
+                client: client.0,
+                endpoint: self.target.endpoint,
+            }
+        };
+        let resource = ResourceAttributesWithSchema::from(&self.resource);
+        Ok(MetricsExport {
+            metrics: self.metrics,
+            resource: proto::Resource {
+                attributes: resource.attributes.0,
+                ..proto::Resource::default()
+            },
+            client,
+            headers: self.headers,
+            interval: self.interval,
+            timeout: self.timeout,
+        })
     }
 }
 
 /// Makes the exporter; within a Tokio runtime, which its client will use. It reads
 /// `OTEL_EXPORTER_OTLP_HEADERS` and `…_TRACES_HEADERS` itself.
 fn build_exporter(target: &Target, timeout: Duration) -> Result<SpanExporter, String> {
-    let secure = target.endpoint.starts_with("https:");
     let exporter = if target.protocol == Protocol::Grpc {
-        let mut endpoint = Endpoint::from_shared(target.endpoint.clone())
-            .map_err(|error| error.to_string())?
-            .connect_timeout(timeout)
-            .timeout(timeout);
-        if secure {
-            let tls = ClientTlsConfig::new().with_native_roots();
-            endpoint = endpoint.tls_config(tls).map_err(|error| error.to_string())?;
-        }
+        let channel = channel(target, timeout)?;
         SpanExporter::builder()
             .with_tonic()
-            .with_channel(endpoint.connect_lazy())
+            .with_channel(channel)
             .with_timeout(timeout)
             .build()
     } else {
-        let http = SpanExporter::builder()
+        SpanExporter::builder()
             .with_http()
             .with_protocol(target.protocol)
             .with_endpoint(target.endpoint.clone())
-            .with_timeout(timeout);
-        if secure {
-            let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
-            let connector = HttpsConnectorBuilder::new()
-                .with_provider_and_native_roots(provider)
-                .map_err(|error| error.to_string())?
-                .https_only()
-                .enable_http1()
-                .build();
-            http.with_http_client(HyperClient::new(connector, timeout, None)).build()
-        } else {
-            http.with_http_client(HyperClient::with_default_connector(timeout, None)).build()
-        }
+            .with_timeout(timeout)
+            .with_http_client(http_client(target, timeout)?)
+            .build()
     };
     exporter.map_err(|error| error.to_string())
+}
+
+/// Connects when it is first used.
+fn channel(target: &Target, timeout: Duration) -> Result<Channel, String> {
+    let mut endpoint = Endpoint::from_shared(target.endpoint.clone())
+        .map_err(|error| error.to_string())?
+        .connect_timeout(timeout)
+        .timeout(timeout);
+    if target.endpoint.starts_with("https:") {
+        let tls = ClientTlsConfig::new().with_native_roots();
+        endpoint = endpoint
+            .tls_config(tls)
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(endpoint.connect_lazy())
+}
+
+/// A client with or without TLS.
+#[derive(Debug)]
+struct AnyClient(Arc<dyn HttpClient>);
+
+impl HttpClient for AnyClient {
+    fn send_bytes<'s, 'f>(
+        &'s self,
+        request: Request<Bytes>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'f>>
+    where
+        's: 'f,
+        Self: 'f,
+    {
+        self.0.send_bytes(request)
+    }
+}
+
+fn http_client(target: &Target, timeout: Duration) -> Result<AnyClient, String> {
+    if !target.endpoint.starts_with("https:") {
+        return Ok(AnyClient(Arc::new(HyperClient::with_default_connector(
+            timeout, None,
+        ))));
+    }
+    let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
+    let connector = HttpsConnectorBuilder::new()
+        .with_provider_and_native_roots(provider)
+        .map_err(|error| error.to_string())?
+        .https_only()
+        .enable_http1()
+        .build();
+    Ok(AnyClient(Arc::new(HyperClient::new(
+        connector, timeout, None,
+    ))))
 }

@@ -326,8 +326,9 @@ fn message(
 ) -> Vec<KeyValue> {
     let mut attributes = operation(kind, name);
     attributes.extend(
-        channel
-            .map(|channel| KeyValue::new("messaging.destination.name", channel.as_str().to_owned())),
+        channel.map(|channel| {
+            KeyValue::new("messaging.destination.name", channel.as_str().to_owned())
+        }),
     );
     attributes.push(KeyValue::new("messaging.message.id", id.to_string()));
     attributes

@@ -154,3 +154,164 @@ impl Deflater {
         framed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::error::CloseCode;
+    use crate::ws::frame::header_len;
+
+    /// The compressed payload of a frame that the deflater made.
+    fn payload(frame: &[u8]) -> &[u8] {
+        assert_eq!(frame[0], 0xC1, "final, RSV1, text");
+        let header = [2, 4, 10]
+            .into_iter()
+            .find(|size| header_len(frame.len() - size) == *size);
+        &frame[header.expect("one fits")..]
+    }
+
+    /// JSON that repeats itself from far away.
+    fn events(count: usize) -> Vec<u8> {
+        let events =
+            (0..count).map(|n| format!("{{\"type\":\"project.updated\",\"n\":{}}}", n % 977));
+        events.collect::<Vec<_>>().join(",").into_bytes()
+    }
+
+    #[test]
+    fn a_small_gain_is_taken_and_no_gain_leaves_the_plain_frame() {
+        let mut deflater = Deflater::new();
+        let json = events(5);
+        let frame = deflater.compress(Opcode::Text, &json, 15).expect("smaller");
+        assert!(payload(&frame).len() < json.len() / 2);
+        assert_eq!(deflater.compress(Opcode::Text, b"", 15), None);
+        assert_eq!(deflater.compress(Opcode::Text, b"Hello", 15), None);
+        let noise: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
+            .take(5000)
+            .collect();
+        assert_eq!(deflater.compress(Opcode::Text, &noise, 15), None);
+        let again = deflater.compress(Opcode::Text, &json, 15);
+        assert_eq!(
+            again,
+            Some(frame),
+            "nothing is carried from one message to the next"
+        );
+    }
+
+    #[test]
+    fn a_window_outside_9_to_15_compresses_nothing() {
+        for bits in [0, 8, 16, 255] {
+            assert_eq!(
+                Deflater::new().compress(Opcode::Text, &events(50), bits),
+                None
+            );
+        }
+    }
+
+    #[test]
+    fn a_client_with_a_small_window_can_read_what_is_made_for_it() {
+        let mut deflater = Deflater::new();
+        for bits in MIN_WINDOW_BITS..=MAX_WINDOW_BITS {
+            for count in [3, 10, 100, 5000] {
+                let json = events(count);
+                let window = DeflateParams {
+                    server_window_bits: bits,
+                }
+                .window_for(json.len());
+                let Some(frame) = deflater.compress(Opcode::Text, &json, window) else {
+                    continue;
+                };
+                let mut client = Decompress::new_with_window_bits(false, bits);
+                let stream = [payload(&frame), &TAIL].concat();
+                let mut out = Vec::with_capacity(json.len() + 1);
+                client
+                    .decompress_vec(&stream, &mut out, FlushDecompress::Sync)
+                    .expect("readable");
+                assert!(out == json, "{count} events in a window of {bits} bits");
+            }
+        }
+    }
+
+    #[test]
+    fn a_payload_within_the_clients_window_shares_the_common_frame() {
+        let small = DeflateParams {
+            server_window_bits: 10,
+        };
+        assert_eq!(small.window_for(1024), 15);
+        assert_eq!(small.window_for(1025), 10);
+        assert_eq!(
+            DeflateParams {
+                server_window_bits: 15
+            }
+            .window_for(1 << 20),
+            15
+        );
+    }
+
+    #[test]
+    fn a_bomb_is_stopped_at_the_limit() {
+        let zeros = vec![0; 50 << 20];
+        let frame = Deflater::new()
+            .compress(Opcode::Text, &zeros, 15)
+            .expect("smaller");
+        let bomb = payload(&frame);
+        assert!(
+            bomb.len() < 64 * 1024,
+            "it fits into the limit before inflating"
+        );
+        let mut inflater = Inflater::new();
+        assert_eq!(inflater.inflate(bomb, 64 * 1024), Err(Violation::TOO_BIG));
+        inflater.stream.reset(false);
+        let mut out = Vec::new();
+        assert_eq!(
+            inflater.feed(bomb, &mut out, 64 * 1024),
+            Err(Violation::TOO_BIG)
+        );
+        assert!(
+            out.capacity() <= 64 * 1024 + 1,
+            "{} bytes held",
+            out.capacity()
+        );
+    }
+
+    #[test]
+    fn a_message_of_exactly_the_limit_passes_and_the_next_starts_afresh() {
+        let json = events(200);
+        let frame = Deflater::new()
+            .compress(Opcode::Text, &json, 15)
+            .expect("smaller");
+        let mut inflater = Inflater::new();
+        let too_big = inflater
+            .inflate(payload(&frame), json.len() - 1)
+            .expect_err("over");
+        assert_eq!(too_big.close, CloseCode::TooBig);
+        assert_eq!(inflater.inflate(payload(&frame), json.len()), Ok(json));
+        assert_eq!(inflater.inflate(b"", 10), Ok(Vec::new()));
+        assert_eq!(inflater.inflate(&[0x00], 0), Ok(Vec::new()));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_compressed_inflates_to_itself(
+            words in prop::collection::vec("[a-d]{1,9}", 0..800),
+            bits in MIN_WINDOW_BITS..=MAX_WINDOW_BITS,
+        ) {
+            let text = words.join(" ").into_bytes();
+            if let Some(frame) = Deflater::new().compress(Opcode::Text, &text, bits) {
+                prop_assert!(payload(&frame).len() < text.len());
+                prop_assert_eq!(Inflater::new().inflate(payload(&frame), text.len()), Ok(text));
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_panic_nor_pass_the_limit(
+            payload in prop::collection::vec(any::<u8>(), 0..500),
+            limit in 0_usize..2000,
+        ) {
+            if let Ok(out) = Inflater::new().inflate(&payload, limit) {
+                prop_assert!(out.len() <= limit);
+            }
+        }
+    }
+}

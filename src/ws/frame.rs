@@ -15,6 +15,8 @@ mod header;
 mod mask;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod rules;
 
 use std::borrow::Cow;
 

@@ -199,7 +199,8 @@ fn items<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = 
 
 fn subprotocols(headers: &HeaderMap) -> Result<(Vec<String>, Option<String>), Refusal> {
     let (mut protocols, mut bearer) = (Vec::new(), None);
-    for (index, item) in items(headers, &SEC_WEBSOCKET_PROTOCOL).enumerate() {
+    let offered = items(headers, &SEC_WEBSOCKET_PROTOCOL).filter(|item| !item.is_empty());
+    for (index, item) in offered.enumerate() {
         if index == MAX_PROTOCOLS || !is_token(item) {
             return Err(Refusal::Protocol);
         }
@@ -215,4 +216,169 @@ fn subprotocols(headers: &HeaderMap) -> Result<(Vec<String>, Option<String>), Re
 fn is_token(text: &str) -> bool {
     let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(is_tchar)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+    fn request() -> HeaderMap {
+        [
+            (UPGRADE, "websocket"),
+            (CONNECTION, "keep-alive, Upgrade"),
+            (SEC_WEBSOCKET_VERSION, "13"),
+            (SEC_WEBSOCKET_KEY, KEY),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name, HeaderValue::from_static(value)))
+        .collect()
+    }
+
+    fn read(headers: &HeaderMap) -> Result<Offer, Refusal> {
+        Offer::read(&Method::GET, Version::HTTP_11, headers, true)
+    }
+
+    fn with(name: HeaderName, value: &'static str) -> Result<Offer, Refusal> {
+        let mut headers = request();
+        headers.insert(name, HeaderValue::from_static(value));
+        read(&headers)
+    }
+
+    #[test]
+    fn the_key_of_the_rfc_gets_the_answer_of_the_rfc() {
+        assert_eq!(accept_key(KEY), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        let answer = read(&request()).expect("valid").answer(None);
+        assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
+        assert_eq!(
+            answer.headers()[SEC_WEBSOCKET_ACCEPT],
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
+        assert_eq!(answer.headers()[UPGRADE], "websocket");
+        assert_eq!(answer.headers()[CONNECTION], "Upgrade");
+        assert!(!answer.headers().contains_key(SEC_WEBSOCKET_PROTOCOL));
+        assert!(!answer.headers().contains_key(SEC_WEBSOCKET_EXTENSIONS));
+    }
+
+    #[test]
+    fn only_get_and_http_1_1_open_a_websocket() {
+        let post = Offer::read(&Method::POST, Version::HTTP_11, &request(), true);
+        assert_eq!(post, Err(Refusal::Method));
+        for version in [Version::HTTP_10, Version::HTTP_2] {
+            let refused = Offer::read(&Method::GET, version, &request(), true);
+            assert_eq!(refused, Err(Refusal::NotAnUpgrade));
+        }
+    }
+
+    #[test]
+    fn every_required_header_is_required() {
+        for (name, refusal) in [
+            (UPGRADE, Refusal::NotAnUpgrade),
+            (CONNECTION, Refusal::NotAnUpgrade),
+            (SEC_WEBSOCKET_VERSION, Refusal::Version),
+            (SEC_WEBSOCKET_KEY, Refusal::Key),
+        ] {
+            let mut headers = request();
+            headers.remove(&name);
+            assert_eq!(read(&headers), Err(refusal), "without {name}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_compared_whole_and_without_case() {
+        assert!(with(UPGRADE, "WebSocket").is_ok());
+        assert!(with(CONNECTION, "upgrade").is_ok());
+        assert_eq!(with(UPGRADE, "websocket2"), Err(Refusal::NotAnUpgrade));
+        assert_eq!(with(CONNECTION, "keep-alive"), Err(Refusal::NotAnUpgrade));
+    }
+
+    #[test]
+    fn another_version_is_answered_with_ours() {
+        for version in ["8", "12", "14", "", "13, 8"] {
+            assert_eq!(with(SEC_WEBSOCKET_VERSION, version), Err(Refusal::Version));
+        }
+        assert_eq!(Refusal::Version.status(), StatusCode::UPGRADE_REQUIRED);
+        let header = Refusal::Version.header().expect("names the version");
+        assert_eq!(
+            header,
+            (SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))
+        );
+    }
+
+    #[test]
+    fn a_key_is_16_bytes_in_base64_and_stands_once() {
+        for key in [
+            "",
+            "short",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "dGhlIHNhbXBsZSBub25jZSE=",
+        ] {
+            assert_eq!(with(SEC_WEBSOCKET_KEY, key), Err(Refusal::Key), "{key}");
+        }
+        let mut twice = request();
+        twice.append(SEC_WEBSOCKET_KEY, HeaderValue::from_static(KEY));
+        assert_eq!(read(&twice), Err(Refusal::Key));
+        assert_eq!(Refusal::Key.status(), StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn subprotocols_keep_their_order_and_the_token_stands_apart() {
+        let mut headers = request();
+        let lines = [
+            "tidings.v1.json, bearer.aaa.bbb.ccc",
+            "cloudevents.json,bearer.second",
+        ];
+        for line in lines {
+            headers.append(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(line));
+        }
+        let offer = read(&headers).expect("valid");
+        assert_eq!(offer.protocols, ["tidings.v1.json", "cloudevents.json"]);
+        assert_eq!(offer.bearer.as_deref(), Some("aaa.bbb.ccc"));
+        assert!(
+            !format!("{offer:?}").contains("aaa"),
+            "the token stays out of Debug"
+        );
+        let chosen = HeaderValue::from_static("cloudevents.json");
+        let answer = offer.answer(Some(chosen.clone()));
+        assert_eq!(answer.headers()[SEC_WEBSOCKET_PROTOCOL], chosen);
+    }
+
+    #[test]
+    fn a_list_of_subprotocols_is_tokens_and_bounded() {
+        assert_eq!(with(SEC_WEBSOCKET_PROTOCOL, "a b"), Err(Refusal::Protocol));
+        let mut headers = request();
+        let many = ["p"; MAX_PROTOCOLS].join(",");
+        headers.insert(
+            SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::try_from(&many).expect("valid"),
+        );
+        assert_eq!(
+            read(&headers).map(|offer| offer.protocols.len()),
+            Ok(MAX_PROTOCOLS)
+        );
+        headers.append(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("one-more"));
+        assert_eq!(read(&headers), Err(Refusal::Protocol));
+    }
+
+    #[test]
+    fn compression_is_only_agreed_where_it_is_switched_on() {
+        let mut headers = request();
+        let offered = HeaderValue::from_static("permessage-deflate");
+        headers.insert(SEC_WEBSOCKET_EXTENSIONS, offered);
+        let on = read(&headers).expect("valid");
+        assert_eq!(
+            on.deflate,
+            Some(DeflateParams {
+                server_window_bits: 15
+            })
+        );
+        let answer = on.answer(None);
+        assert_eq!(
+            answer.headers().get(SEC_WEBSOCKET_EXTENSIONS),
+            on.deflate_answer.as_ref()
+        );
+        let off = Offer::read(&Method::GET, Version::HTTP_11, &headers, false).expect("valid");
+        assert_eq!((off.deflate, off.deflate_answer), (None, None));
+    }
 }

@@ -1,5 +1,12 @@
-//! The WebSocket transport.
+//! The WebSocket transport: the upgrade, the frames (RFC 6455, RFC 7692) and the dialects.
 
+mod arguments;
+mod commands;
 pub mod deflate;
+mod endpoint;
 pub mod frame;
 pub mod handshake;
+mod messages;
+mod protocol;
+
+pub use endpoint::{Endpoint, WsSettings};

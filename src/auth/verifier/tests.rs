@@ -1,1 +1,356 @@
+//! Tokens signed with a shared secret.
 
+mod public_keys;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::auth::{Secret, TokenMint, TokenRequest};
+use crate::error::Code;
+
+const SECRET: &str = "a secret that is long enough for HS256";
+
+/// Keeps the reasons of all refusals.
+type Reasons = Arc<Mutex<Vec<AuthFailure>>>;
+
+fn verifier(settings: &VerifierSettings) -> (Arc<Verifier>, Reasons) {
+    let reasons = Reasons::default();
+    let seen = Arc::clone(&reasons);
+    let verifier = Verifier::new(settings, move |reason| seen.lock().unwrap().push(reason));
+    (verifier.unwrap(), reasons)
+}
+
+fn with_secret() -> VerifierSettings {
+    VerifierSettings {
+        hs256_secret: Some(Secret::new(SECRET)),
+        ..VerifierSettings::default()
+    }
+}
+
+fn seconds() -> i64 {
+    Timestamp::now().as_micros() / 1_000_000
+}
+
+fn claims() -> Value {
+    json!({"sub": "ann", "exp": seconds() + 60})
+}
+
+fn with(name: &str, value: Value) -> Value {
+    let mut claims = claims();
+    claims[name] = value;
+    claims
+}
+
+fn part(json: &str) -> String {
+    URL_SAFE_NO_PAD.encode(json)
+}
+
+fn signed(header: &str, payload: &str, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
+    let message = format!("{}.{}", part(header), part(payload));
+    let signature = URL_SAFE_NO_PAD.encode(sign(message.as_bytes()));
+    format!("{message}.{signature}")
+}
+
+fn hs256(key: &[u8]) -> impl Fn(&[u8]) -> Vec<u8> {
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key);
+    move |message| aws_lc_rs::hmac::sign(&key, message).as_ref().to_vec()
+}
+
+fn hs256_token(payload: &Value) -> String {
+    signed(
+        r#"{"alg":"HS256"}"#,
+        &payload.to_string(),
+        hs256(SECRET.as_bytes()),
+    )
+}
+
+/// Takes an answer that must be there at once.
+fn now(promise: Promise<Arc<Identity>>) -> Result<Arc<Identity>> {
+    match promise {
+        Promise::Ready(answer) => answer,
+        Promise::Pending(_) => panic!("the answer is not there yet"),
+    }
+}
+
+/// The reason for which a token is refused.
+fn reason(settings: &VerifierSettings, token: &str) -> Option<AuthFailure> {
+    let (verifier, reasons) = verifier(settings);
+    let answer = now(verifier.verify(token));
+    let reasons = reasons.lock().unwrap();
+    assert_eq!(answer.is_err(), reasons.len() == 1);
+    if let Err(error) = &answer {
+        assert_eq!(error.code(), Code::Unauthenticated);
+        assert!(token.is_empty() || !error.message().contains(token));
+    }
+    reasons.first().copied()
+}
+
+#[test]
+fn a_good_token_makes_an_identity() {
+    let payload = json!({
+        "sub": "ann", "exp": seconds() + 60, "iat": seconds(), "nbf": seconds(),
+        "roles": ["editor", "service"], "channels": ["project:*"], "projects": ["42"],
+    });
+    let (verifier, reasons) = verifier(&with_secret());
+    let token = hs256_token(&payload);
+    let identity = now(verifier.verify(&token)).unwrap();
+    assert_eq!(identity.user().map(AsRef::as_ref), Some("ann"));
+    assert!(identity.has_role("editor") && identity.is_service() && !identity.is_admin());
+    assert!(identity.is_granted("project:1"));
+    assert!(identity.claims().contains("projects"));
+    let exp = payload["exp"].as_i64().unwrap() * 1_000_000;
+    assert_eq!(identity.expires_at(), Some(Timestamp::from_micros(exp)));
+    assert_eq!(
+        identity.valid_until(),
+        Some(Timestamp::from_micros(exp + 5_000_000))
+    );
+    assert_eq!(identity.fingerprint(), Some(Fingerprint::of(&token)));
+    assert!(reasons.lock().unwrap().is_empty());
+}
+
+#[test]
+fn bad_tokens_are_refused_each_for_its_reason() {
+    let key = SECRET.as_bytes();
+    let good = hs256_token(&claims());
+    let (message, _) = good.rsplit_once('.').unwrap();
+    let other = hs256_token(&with("sub", json!("eve")));
+    let (_, other_signature) = other.rsplit_once('.').unwrap();
+    let raw = |header: &str, payload: &str| signed(header, payload, hs256(key));
+    let text = claims().to_string();
+    let doubled = format!(r#"{{"sub":"eve",{}"#, &text[1..]);
+    for (token, expected) in [
+        (String::new(), AuthFailure::Missing),
+        (String::from("x"), AuthFailure::Malformed),
+        (format!("{message}."), AuthFailure::Signature),
+        (format!("{good}.x"), AuthFailure::Malformed),
+        (
+            format!("{message}.{other_signature}"),
+            AuthFailure::Signature,
+        ),
+        (
+            format!("{good}{}", "A".repeat(8192)),
+            AuthFailure::Malformed,
+        ),
+        (
+            signed(r#"{"alg":"HS256"}"#, &text, hs256(b"another")),
+            AuthFailure::Signature,
+        ),
+        (
+            format!("{}.{}.", part(r#"{"alg":"none"}"#), part(&text)),
+            AuthFailure::Algorithm,
+        ),
+        (raw(r#"{"alg":"none"}"#, &text), AuthFailure::Algorithm),
+        (raw(r#"{"alg":"hs256"}"#, &text), AuthFailure::Algorithm),
+        (raw(r#"{"alg":"HS512"}"#, &text), AuthFailure::Algorithm),
+        (
+            raw(r#"{"alg":"HS256","alg":"HS256"}"#, &text),
+            AuthFailure::Malformed,
+        ),
+        (
+            raw(r#"{"alg":"HS256","crit":["exp"]}"#, &text),
+            AuthFailure::Malformed,
+        ),
+        (raw(r#"{"typ":"JWT"}"#, &text), AuthFailure::Malformed),
+        (raw(r#"{"alg":"HS256"}"#, &doubled), AuthFailure::Claims),
+        (raw(r#"{"alg":"HS256"}"#, "[]"), AuthFailure::Claims),
+        (hs256_token(&json!({"sub": "ann"})), AuthFailure::Claims),
+        (
+            hs256_token(&with("exp", json!("soon"))),
+            AuthFailure::Claims,
+        ),
+        (
+            hs256_token(&with("exp", json!(seconds() - 6))),
+            AuthFailure::Expired,
+        ),
+        (
+            hs256_token(&with("exp", json!(-1e300))),
+            AuthFailure::Expired,
+        ),
+        (
+            hs256_token(&with("nbf", json!(seconds() + 20))),
+            AuthFailure::NotYetValid,
+        ),
+        (hs256_token(&with("sub", json!(""))), AuthFailure::Claims),
+        (
+            hs256_token(&with("sub", json!("a\nb"))),
+            AuthFailure::Claims,
+        ),
+        (
+            hs256_token(&with("sub", json!("x".repeat(256)))),
+            AuthFailure::Claims,
+        ),
+        (hs256_token(&with("sub", json!(null))), AuthFailure::Claims),
+        (hs256_token(&with("roles", json!([1]))), AuthFailure::Claims),
+        (
+            hs256_token(&with("roles", json!(vec!["r"; 101]))),
+            AuthFailure::Claims,
+        ),
+        (
+            hs256_token(&with("channels", json!({}))),
+            AuthFailure::Claims,
+        ),
+    ] {
+        assert_eq!(reason(&with_secret(), &token), Some(expected), "{token}");
+    }
+    assert_eq!(reason(&with_secret(), &good), None);
+}
+
+#[test]
+fn clocks_may_differ_by_the_leeway() {
+    for payload in [
+        with("exp", json!(seconds() - 2)),
+        with("nbf", json!(seconds() + 3)),
+    ] {
+        assert_eq!(
+            reason(&with_secret(), &hs256_token(&payload)),
+            None,
+            "{payload}"
+        );
+    }
+}
+
+#[test]
+fn issuer_and_audience_are_checked_where_set() {
+    let settings = VerifierSettings {
+        issuer: Some(String::from("https://id.example.com")),
+        audience: Some(String::from("tidings")),
+        ..with_secret()
+    };
+    let token = |iss: Value, aud: Value| {
+        let mut payload = with("iss", iss);
+        payload["aud"] = aud;
+        hs256_token(&payload)
+    };
+    let issuer = json!("https://id.example.com");
+    for (token, expected) in [
+        (token(issuer.clone(), json!("tidings")), None),
+        (token(issuer.clone(), json!(["other", "tidings"])), None),
+        (
+            token(issuer.clone(), json!(["other"])),
+            Some(AuthFailure::Audience),
+        ),
+        (token(issuer, json!(null)), Some(AuthFailure::Audience)),
+        (
+            token(json!("https://evil"), json!("tidings")),
+            Some(AuthFailure::Issuer),
+        ),
+        (
+            token(json!(["https://id.example.com"]), json!("tidings")),
+            Some(AuthFailure::Issuer),
+        ),
+    ] {
+        assert_eq!(reason(&settings, &token), expected, "{token}");
+    }
+}
+
+#[test]
+fn claims_may_be_nested_and_roles_may_be_one_text() {
+    let settings = VerifierSettings {
+        user_claim: String::from("uid"),
+        roles_claim: String::from("realm_access.roles"),
+        ..with_secret()
+    };
+    let (verifier, _) = verifier(&settings);
+    let payload = json!({
+        "uid": 7, "exp": seconds() + 60, "realm_access": {"roles": "editor  admin"},
+    });
+    let identity = now(verifier.verify(&hs256_token(&payload))).unwrap();
+    assert_eq!(identity.user().map(AsRef::as_ref), Some("7"));
+    assert_eq!(identity.roles().len(), 2);
+    assert!(identity.is_admin());
+}
+
+#[test]
+fn a_verified_token_is_shared_until_the_keys_change() {
+    let (verifier, reasons) = verifier(&with_secret());
+    let token = hs256_token(&claims());
+    let first = now(verifier.verify(&token)).unwrap();
+    let second = now(verifier.verify(&token)).unwrap();
+    assert!(Arc::ptr_eq(&first, &second));
+    let bad = VerifierSettings {
+        algorithms: vec![String::from("none")],
+        ..with_secret()
+    };
+    assert!(verifier.reload(&bad).is_err());
+    assert!(now(verifier.verify(&token)).is_ok());
+    let new = VerifierSettings {
+        hs256_secret: Some(Secret::new("new")),
+        ..with_secret()
+    };
+    verifier.reload(&new).unwrap();
+    assert!(now(verifier.verify(&token)).is_err());
+    assert_eq!(*reasons.lock().unwrap(), [AuthFailure::Signature]);
+}
+
+#[test]
+fn a_revoked_token_is_refused_even_when_it_was_verified_before() {
+    let (verifier, reasons) = verifier(&with_secret());
+    let token = hs256_token(&with("iat", json!(seconds())));
+    let identity = now(verifier.verify(&token)).unwrap();
+    assert!(verifier.is_current(&identity));
+    let until = identity.valid_until().unwrap();
+    verifier
+        .revoke(Revoke::Token(identity.fingerprint().unwrap()), until)
+        .unwrap();
+    assert!(now(verifier.verify(&token)).is_err());
+    assert!(!verifier.is_current(&identity));
+    assert_eq!(*reasons.lock().unwrap(), [AuthFailure::Revoked]);
+}
+
+#[test]
+fn settings_that_are_wrong_name_their_key() {
+    let secret = with_secret();
+    let none = VerifierSettings {
+        algorithms: vec![String::from("none")],
+        ..secret.clone()
+    };
+    let empty = VerifierSettings {
+        hs256_secret: Some(Secret::new("")),
+        ..secret.clone()
+    };
+    let file = VerifierSettings {
+        jwks_file: Some("no/such/file".into()),
+        ..secret.clone()
+    };
+    let plain = VerifierSettings {
+        jwks_url: Some(String::from("http://example.com/k")),
+        ..secret.clone()
+    };
+    let useless = VerifierSettings {
+        algorithms: vec![String::from("RS256")],
+        ..secret
+    };
+    for (settings, field) in [
+        (none, "auth.algorithms"),
+        (empty, "auth.hs256_secret"),
+        (file, "auth.jwks_file"),
+        (plain, "auth.jwks_url"),
+        (useless, "auth.algorithms"),
+    ] {
+        let error = Verifier::new(&settings, |_| ()).unwrap_err();
+        assert_eq!(error.field_name(), Some(field), "{error}");
+        assert!(!error.message().contains(SECRET));
+    }
+}
+
+#[test]
+fn a_minted_token_is_taken_by_a_verifier_with_the_same_settings() {
+    let settings = VerifierSettings {
+        issuer: Some(String::from("tidings")),
+        audience: Some(String::from("tidings")),
+        roles_claim: String::from("realm_access.roles"),
+        algorithms: vec![String::from("RS256"), String::from("HS512")],
+        ..with_secret()
+    };
+    let request = TokenRequest {
+        user: String::from("ann"),
+        roles: vec![String::from("service")],
+        channels: vec![String::from("project:*")],
+        ttl: Duration::from_mins(1),
+    };
+    let token = TokenMint::new(&settings).unwrap().mint(&request).unwrap();
+    let (verifier, _) = verifier(&settings);
+    let identity = now(verifier.verify(&token)).unwrap();
+    assert!(identity.is_service() && identity.is_granted("project:1"));
+    assert!(TokenMint::new(&VerifierSettings::default()).is_err());
+}

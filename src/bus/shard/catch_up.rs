@@ -45,9 +45,17 @@ impl Shard {
 
     /// Brings a connection's subscriptions as far forward as its outbox has room.
     pub(super) fn advance_catch_ups(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get(slot) else { return };
-        let Some(catch_ups) = &connection.catch_ups else { return };
-        let topics: Vec<u32> = catch_ups.iter().filter(|c| !c.reading).map(|c| c.topic).collect();
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        let Some(catch_ups) = &connection.catch_ups else {
+            return;
+        };
+        let topics: Vec<u32> = catch_ups
+            .iter()
+            .filter(|c| !c.reading)
+            .map(|c| c.topic)
+            .collect();
         for topic in topics {
             self.advance_one(slot, topic);
         }
@@ -63,7 +71,9 @@ impl Shard {
                     return;
                 }
                 Step::Read(until) => {
-                    let Some(page) = self.read_page(slot, topic, until) else { return };
+                    let Some(page) = self.read_page(slot, topic, until) else {
+                        return;
+                    };
                     match page {
                         Promise::Ready(page) => self.replay(slot, topic, page),
                         later @ Promise::Pending(_) => {
@@ -77,15 +87,26 @@ impl Shard {
     }
 
     fn catch_up(&mut self, slot: u32, topic: u32) -> Option<&mut CatchUp> {
-        self.connections.get_mut(slot)?.catch_ups.as_mut()?.iter_mut().find(|c| c.topic == topic)
+        self.connections
+            .get_mut(slot)?
+            .catch_ups
+            .as_mut()?
+            .iter_mut()
+            .find(|c| c.topic == topic)
     }
 
     fn next_step(&mut self, slot: u32, topic: u32) -> Step {
         let room = self.settings.outbox_bytes / 2;
-        let Some(connection) = self.connections.get(slot) else { return Step::Wait };
+        let Some(connection) = self.connections.get(slot) else {
+            return Step::Wait;
+        };
         let has_room = connection.outbox.bytes() < room.max(1);
-        let Some(position) = self.topics.get(topic).and_then(|t| t.position) else { return Step::Live };
-        let Some(catch_up) = self.catch_up(slot, topic) else { return Step::Wait };
+        let Some(position) = self.topics.get(topic).and_then(|t| t.position) else {
+            return Step::Live;
+        };
+        let Some(catch_up) = self.catch_up(slot, topic) else {
+            return Step::Wait;
+        };
         if catch_up.after == position.offset {
             Step::Live
         } else if catch_up.after > position.offset || !has_room {
@@ -97,8 +118,15 @@ impl Shard {
 
     fn read_page(&mut self, slot: u32, topic: u32, until: u64) -> Option<Promise<Option<Page>>> {
         let after = self.catch_up(slot, topic)?.after;
-        let ChannelPattern::Exact(channel) = &self.topics.get(topic)?.pattern else { return None };
-        let range = Range { after, until, limit: PAGE, reverse: false };
+        let ChannelPattern::Exact(channel) = &self.topics.get(topic)?.pattern else {
+            return None;
+        };
+        let range = Range {
+            after,
+            until,
+            limit: PAGE,
+            reverse: false,
+        };
         Some(self.hub.broker().read(channel, range))
     }
 
@@ -118,7 +146,11 @@ impl Shard {
 
     /// Puts a page of history into the outbox.
     fn replay(&mut self, slot: u32, topic: u32, page: Result<Option<Page>>) {
-        let until = self.topics.get(topic).and_then(|t| t.position).map_or(0, |p| p.offset);
+        let until = self
+            .topics
+            .get(topic)
+            .and_then(|t| t.position)
+            .map_or(0, |p| p.offset);
         let events = match page {
             Ok(Some(page)) if !page.events.is_empty() => page.events,
             // Gone meanwhile, or unreadable: said, never silent.
@@ -129,8 +161,12 @@ impl Shard {
             }
         };
         for event in &events {
-            let Some(offset) = event.position.map(|p| p.offset) else { continue };
-            let Some(catch_up) = self.catch_up(slot, topic) else { return };
+            let Some(offset) = event.position.map(|p| p.offset) else {
+                continue;
+            };
+            let Some(catch_up) = self.catch_up(slot, topic) else {
+                return;
+            };
             let expected = catch_up.after + 1;
             catch_up.after = offset;
             if offset > expected {
@@ -142,25 +178,36 @@ impl Shard {
 
     fn replay_event(&mut self, slot: u32, topic: u32, event: &Arc<Event>) {
         let roles = self.hub.type_roles(&event.event_type);
-        let filter = self.filter_of(slot, topic).and_then(|place| self.filters.get(place));
+        let filter = self
+            .filter_of(slot, topic)
+            .and_then(|place| self.filters.get(place));
         let passes = filter.is_none_or(|filter| filter.matches(&EventView::new(event)));
         let id = self.id(slot);
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if !passes || !may_see(event, roles.as_deref(), connection.identity.as_deref(), id) {
             return;
         }
         let offset = event.position.map_or(0, |p| p.offset);
-        let origin = Some(Origin { channel: topic, offset, key: 0 });
+        let origin = Some(Origin {
+            channel: topic,
+            offset,
+            key: 0,
+        });
         let frame = std::rc::Rc::new(connection.protocol.event(event));
         connection.outbox.push(frame, origin, &mut self.spares);
         connection.delivered += 1;
-        self.metrics.delivered(connection.protocol.transport(), 1, 0);
+        self.metrics
+            .delivered(connection.protocol.transport(), 1, 0);
         Shard::touch(&mut self.touched, slot, connection);
     }
 
     /// What is missing can't be had: says so, and goes on behind it.
     fn skip(&mut self, slot: u32, topic: u32, until: u64, reason: &'static str) {
-        let Some(catch_up) = self.catch_up(slot, topic) else { return };
+        let Some(catch_up) = self.catch_up(slot, topic) else {
+            return;
+        };
         let from = catch_up.after + 1;
         catch_up.after = until;
         if from <= until {
@@ -169,13 +216,27 @@ impl Shard {
     }
 
     fn tell_gap(&mut self, slot: u32, topic: u32, from: u64, to: u64, reason: &'static str) {
-        let Some(channel) = self.topics.get(topic).map(|t| t.pattern.to_string()) else { return };
-        self.notify(slot, &Notice::Gap { channel: &channel, from, to, reason });
+        let Some(channel) = self.topics.get(topic).map(|t| t.pattern.to_string()) else {
+            return;
+        };
+        self.notify(
+            slot,
+            &Notice::Gap {
+                channel: &channel,
+                from,
+                to,
+                reason,
+            },
+        );
     }
 
     fn end_catch_up(&mut self, slot: u32, topic: u32) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
-        let Some(catch_ups) = &mut connection.catch_ups else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let Some(catch_ups) = &mut connection.catch_ups else {
+            return;
+        };
         catch_ups.retain(|c| c.topic != topic);
         if catch_ups.is_empty() {
             connection.catch_ups = None;
@@ -189,11 +250,17 @@ impl Shard {
         if followed_by_pattern {
             return self.too_slow(slot);
         }
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if connection.ending.is_some() {
             return;
         }
-        let catch_up = CatchUp { topic, after, reading: false };
+        let catch_up = CatchUp {
+            topic,
+            after,
+            reading: false,
+        };
         connection.catch_ups.get_or_insert_default().push(catch_up);
         self.hub.metrics().slow_consumer();
         self.set_live(slot, topic, false);
@@ -201,13 +268,23 @@ impl Shard {
 
     /// A broker left a hole in a channel: its subscribers read the missing part first.
     pub(super) fn catch_up_all(&mut self, topic: u32, after: u64) {
-        let Some(entry) = self.topics.get(topic) else { return };
-        let live: Vec<u32> =
-            entry.subscribers.iter().filter(|s| s.live).map(|s| s.connection).collect();
+        let Some(entry) = self.topics.get(topic) else {
+            return;
+        };
+        let live: Vec<u32> = entry
+            .subscribers
+            .iter()
+            .filter(|s| s.live)
+            .map(|s| s.connection)
+            .collect();
         for slot in live {
             self.set_live(slot, topic, false);
             if let Some(connection) = self.connections.get_mut(slot) {
-                let catch_up = CatchUp { topic, after, reading: false };
+                let catch_up = CatchUp {
+                    topic,
+                    after,
+                    reading: false,
+                };
                 connection.catch_ups.get_or_insert_default().push(catch_up);
                 super::fan_out::hunger(&mut self.hungry, slot, connection);
             }

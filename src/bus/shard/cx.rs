@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Shard;
 use super::join::{JoinRequest, Then};
 use super::timers::millis;
-use super::Shard;
 use crate::auth::Identity;
 use crate::bus::connection::Client;
 use crate::bus::filter::EventFilter;
@@ -40,7 +40,9 @@ impl<'s> Cx<'s> {
     /// The connection's id.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
-        self.shard.id(self.slot).unwrap_or(ConnectionId::new(u16::MAX, u32::MAX, 0))
+        self.shard
+            .id(self.slot)
+            .unwrap_or(ConnectionId::new(u16::MAX, u32::MAX, 0))
     }
 
     /// The bus.
@@ -73,6 +75,11 @@ impl<'s> Cx<'s> {
         self.shard.close(self.slot, code, reason);
     }
 
+    /// Closes the connection with these last bytes.
+    pub fn end(&mut self, code: CloseCode, last: Bytes) {
+        self.shard.close_with(self.slot, code, "", last);
+    }
+
     /// Tells the client what is wrong and closes.
     pub fn fail(&mut self, error: &Error, code: CloseCode) {
         self.shard.fail(self.slot, error, code);
@@ -89,7 +96,9 @@ impl<'s> Cx<'s> {
 
     /// Notes what the client said of itself.
     pub fn register(&mut self, client: Client) {
-        let Some(connection) = self.shard.connections.get_mut(self.slot) else { return };
+        let Some(connection) = self.shard.connections.get_mut(self.slot) else {
+            return;
+        };
         let before = connection.client.replace(Box::new(client));
         let from = before.as_ref().map(|client| &*client.kind);
         let to = connection.client.as_ref().map(|client| &*client.kind);
@@ -100,7 +109,9 @@ impl<'s> Cx<'s> {
     pub fn join(
         &mut self,
         request: JoinRequest,
-        then: impl FnOnce(&mut Cx<'_>, Vec<super::super::Joined>, Vec<super::super::Refused>) + Send + 'static,
+        then: impl FnOnce(&mut Cx<'_>, Vec<super::super::Joined>, Vec<super::super::Refused>)
+        + Send
+        + 'static,
     ) {
         let then: Then = Box::new(then);
         self.shard.join(self.slot, request, then);
@@ -109,6 +120,11 @@ impl<'s> Cx<'s> {
     /// Ends a subscription; true if there was one.
     pub fn leave(&mut self, pattern: &ChannelPattern) -> bool {
         self.shard.leave(self.slot, pattern)
+    }
+
+    /// Gives a subscription another filter.
+    pub fn narrow(&mut self, pattern: &ChannelPattern, filter: Option<Arc<EventFilter>>) {
+        self.shard.set_filter(self.slot, pattern, filter.as_ref());
     }
 
     /// The filter of a subscription; the outer `None` where there is no such subscription.
@@ -194,14 +210,19 @@ impl<'s> Cx<'s> {
     /// `resource_exhausted` with the time to wait. A client that goes on regardless, for as many
     /// messages as a whole burst, is closed with 4429.
     pub fn take_message(&mut self) -> Result<()> {
-        let (rate, burst) = (self.shard.settings.messages_per_second, self.shard.settings.messages_burst);
+        let (rate, burst) = (
+            self.shard.settings.messages_per_second,
+            self.shard.settings.messages_burst,
+        );
         if rate == 0 {
             return Ok(());
         }
         let now = self.clock_us();
         let cost = 1_000_000 / u64::from(rate).max(1);
         let allowance = cost.saturating_mul(u64::from(burst.max(1)));
-        let Some(connection) = self.shard.connections.get_mut(self.slot) else { return Ok(()) };
+        let Some(connection) = self.shard.connections.get_mut(self.slot) else {
+            return Ok(());
+        };
         let next = connection.next_message.max(now);
         if next + cost <= now + allowance {
             connection.next_message = next + cost;
@@ -239,6 +260,9 @@ impl<'s> Cx<'s> {
     #[must_use]
     pub fn heartbeat_ms(&self) -> (u64, u64) {
         let settings = &self.shard.settings;
-        (millis(settings.heartbeat_interval), millis(settings.heartbeat_timeout))
+        (
+            millis(settings.heartbeat_interval),
+            millis(settings.heartbeat_timeout),
+        )
     }
 }

@@ -65,7 +65,9 @@ impl Shard {
         let policy = event
             .channel
             .as_ref()
-            .map_or(SlowConsumer::Disconnect, |c| self.hub.namespaces().of(c).slow_consumer);
+            .map_or(SlowConsumer::Disconnect, |c| {
+                self.hub.namespaces().of(c).slow_consumer
+            });
         let mut fan = Fan {
             delivery: &delivery,
             event: &event,
@@ -103,10 +105,14 @@ impl Shard {
         // Acted on before the next event, or that one could slip in ahead of what found no room.
         let mut slow: Vec<(u32, Option<u32>)> = Vec::new();
         for place in topics.into_iter().flatten() {
-            let Some(topic) = self.topics.get(place) else { continue };
+            let Some(topic) = self.topics.get(place) else {
+                continue;
+            };
             for subscriber in &topic.subscribers {
                 let slot = subscriber.connection;
-                let Some(connection) = self.connections.get_mut(slot) else { continue };
+                let Some(connection) = self.connections.get_mut(slot) else {
+                    continue;
+                };
                 if !subscriber.live {
                     hunger(&mut self.hungry, slot, connection);
                     continue;
@@ -114,13 +120,25 @@ impl Shard {
                 if connection.last_event == fan.sequence {
                     continue;
                 }
-                if !fan.may_go_to(slot, connection, subscriber.filter, &mut self.filters, &view) {
+                if !fan.may_go_to(
+                    slot,
+                    connection,
+                    subscriber.filter,
+                    &mut self.filters,
+                    &view,
+                ) {
                     outcome.filtered += 1;
                     continue;
                 }
                 connection.last_event = fan.sequence;
                 let origin = fan.origin(place);
-                match fan.put(connection, origin, &self.topics, &mut self.spares, self.hub.metrics()) {
+                match fan.put(
+                    connection,
+                    origin,
+                    &self.topics,
+                    &mut self.spares,
+                    self.hub.metrics(),
+                ) {
                     Put::Done => outcome.add(connection.protocol.transport()),
                     Put::Dropped => outcome.dropped += 1,
                     Put::Resync => {
@@ -147,7 +165,9 @@ impl Shard {
     /// An event without a channel: straight to those named.
     fn fan_out_direct(&mut self, fan: &mut Fan<'_>) -> Outcome {
         let mut outcome = Outcome::default();
-        let Some(audience) = fan.event.audience.clone() else { return outcome };
+        let Some(audience) = fan.event.audience.clone() else {
+            return outcome;
+        };
         let mut slots: Vec<u32> = Vec::new();
         if audience.roles.is_empty() {
             for user in &audience.users {
@@ -159,7 +179,9 @@ impl Shard {
         }
         let view = EventView::new(fan.event);
         for slot in slots {
-            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            let Some(connection) = self.connections.get_mut(slot) else {
+                continue;
+            };
             if connection.last_event == fan.sequence || connection.ending.is_some() {
                 continue;
             }
@@ -183,8 +205,12 @@ impl Shard {
     /// Notes how far the channel has come here. False if the event was already counted when the
     /// first subscriber learnt the channel's position.
     fn advance_topic(&mut self, channel: &ChannelName, position: Position) -> bool {
-        let Some(&place) = self.by_channel.get(channel) else { return true };
-        let Some(topic) = self.topics.get_mut(place) else { return true };
+        let Some(&place) = self.by_channel.get(channel) else {
+            return true;
+        };
+        let Some(topic) = self.topics.get_mut(place) else {
+            return true;
+        };
         let before = topic.position.replace(position);
         let Some(before) = before else { return true };
         if before.epoch != position.epoch {
@@ -204,14 +230,24 @@ impl Shard {
 
     /// Tells every subscriber of a topic that it misses something.
     fn gap_for_all(&mut self, place: u32, from: u64, to: u64, reason: &'static str) {
-        let Some(topic) = self.topics.get(place) else { return };
+        let Some(topic) = self.topics.get(place) else {
+            return;
+        };
         if from > to {
             return;
         }
         let channel = topic.pattern.to_string();
         let slots: Vec<u32> = topic.subscribers.iter().map(|s| s.connection).collect();
         for slot in slots {
-            self.notify(slot, &Notice::Gap { channel: &channel, from, to, reason });
+            self.notify(
+                slot,
+                &Notice::Gap {
+                    channel: &channel,
+                    from,
+                    to,
+                    reason,
+                },
+            );
         }
     }
 }
@@ -227,7 +263,11 @@ enum Put {
 impl Fan<'_> {
     fn origin(&self, topic: u32) -> Option<Origin> {
         let offset = self.event.position.map_or(0, |position| position.offset);
-        Some(Origin { channel: topic, offset, key: self.key })
+        Some(Origin {
+            channel: topic,
+            offset,
+            key: self.key,
+        })
     }
 
     fn may_go_to(
@@ -245,7 +285,12 @@ impl Fan<'_> {
             return true;
         }
         let id = ConnectionId::new(self.shard, slot, connection.nonce);
-        may_see(self.event, self.type_roles.as_deref(), connection.identity.as_deref(), Some(id))
+        may_see(
+            self.event,
+            self.type_roles.as_deref(),
+            connection.identity.as_deref(),
+            Some(id),
+        )
     }
 
     fn frame(&mut self, connection: &Connection) -> Frame {
@@ -276,7 +321,9 @@ impl Fan<'_> {
             metrics.conflated(u64::try_from(replaced.len()).unwrap_or(0));
             tell_gaps(connection, replaced, topics, "conflated", spares);
         }
-        if self.fits(connection, frame.len()) || self.fits_after_flush(connection, frame.len(), spares) {
+        if self.fits(connection, frame.len())
+            || self.fits_after_flush(connection, frame.len(), spares)
+        {
             connection.outbox.push(frame, origin, spares);
             connection.delivered += 1;
             return Put::Done;
@@ -304,7 +351,9 @@ impl Fan<'_> {
         metrics: &Metrics,
     ) -> Put {
         let frame = self.frame(connection);
-        if self.fits(connection, frame.len()) || self.fits_after_flush(connection, frame.len(), spares) {
+        if self.fits(connection, frame.len())
+            || self.fits_after_flush(connection, frame.len(), spares)
+        {
             connection.outbox.push(frame, None, spares);
             connection.delivered += 1;
             return Put::Done;
@@ -319,7 +368,12 @@ impl Fan<'_> {
     }
 
     /// The outbox may only be full because this batch has not been written yet.
-    fn fits_after_flush(&self, connection: &mut Connection, len: usize, spares: &mut Spares) -> bool {
+    fn fits_after_flush(
+        &self,
+        connection: &mut Connection,
+        len: usize,
+        spares: &mut Spares,
+    ) -> bool {
         let flushed = connection.link.flush(&mut connection.outbox, spares);
         connection.bytes_out += u64::try_from(flushed.bytes).unwrap_or(0);
         self.fits(connection, len)
@@ -345,10 +399,19 @@ fn tell_gaps(
     missing.retain(|origin| origin.offset > 0);
     missing.sort_unstable_by_key(|origin| (origin.channel, origin.offset));
     for run in missing.chunk_by(|a, b| a.channel == b.channel && a.offset + 1 == b.offset) {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else { continue };
-        let Some(topic) = topics.get(first.channel) else { continue };
+        let (Some(first), Some(last)) = (run.first(), run.last()) else {
+            continue;
+        };
+        let Some(topic) = topics.get(first.channel) else {
+            continue;
+        };
         let channel = topic.pattern.to_string();
-        let notice = Notice::Gap { channel: &channel, from: first.offset, to: last.offset, reason };
+        let notice = Notice::Gap {
+            channel: &channel,
+            from: first.offset,
+            to: last.offset,
+            reason,
+        };
         if let Some(bytes) = connection.protocol.notice(&notice) {
             connection.outbox.push(Rc::new(bytes), None, spares);
         }

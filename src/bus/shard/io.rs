@@ -14,8 +14,6 @@ use crate::event::ConnectionId;
 
 /// Reads from one socket before others get their turn.
 const READS: usize = 8;
-/// What the buffer for the rest of a message starts with.
-const PARTIAL: usize = 4096;
 
 impl Shard {
     /// A socket can be read, written, or both.
@@ -41,7 +39,9 @@ impl Shard {
     /// Reads what a client has sent and hands it to its protocol.
     pub(super) fn read(&mut self, slot: u32) {
         for _ in 0..READS {
-            let Some(connection) = self.connections.get_mut(slot) else { return };
+            let Some(connection) = self.connections.get_mut(slot) else {
+                return;
+            };
             if connection.flags.busy {
                 // Goes on when the answer that is being made is there.
                 return;
@@ -52,7 +52,9 @@ impl Shard {
                 Got::Bytes(count) => {
                     connection.last_seen = self.now;
                     connection.bytes_in += u64::try_from(count).unwrap_or(0);
-                    self.hub.metrics().received(u64::try_from(count).unwrap_or(0));
+                    self.hub
+                        .metrics()
+                        .received(u64::try_from(count).unwrap_or(0));
                     if connection.ending.is_none() {
                         self.hear(slot, scratch.get_mut(..count).unwrap_or_default());
                     }
@@ -79,12 +81,17 @@ impl Shard {
     }
 
     fn is_tls(&self, slot: u32) -> bool {
-        matches!(self.connections.get(slot).map(|c| &c.link), Some(crate::bus::link::Link::Tls(..)))
+        matches!(
+            self.connections.get(slot).map(|c| &c.link),
+            Some(crate::bus::link::Link::Tls(..))
+        )
     }
 
     /// New bytes of a client, behind what is left of earlier ones.
     pub(super) fn hear(&mut self, slot: u32, fresh: &mut [u8]) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         match connection.partial.take() {
             None => {
                 let done = self.interpret(slot, fresh);
@@ -104,7 +111,11 @@ impl Shard {
 
     /// Goes on with what waited while an answer was made.
     pub(super) fn hear_again(&mut self, slot: u32) {
-        if self.connections.get(slot).is_some_and(|c| c.partial.is_some()) {
+        if self
+            .connections
+            .get(slot)
+            .is_some_and(|c| c.partial.is_some())
+        {
             self.hear(slot, &mut []);
         }
         let idle = self.connections.get(slot).is_some_and(|c| !c.flags.busy);
@@ -114,22 +125,23 @@ impl Shard {
     }
 
     fn interpret(&mut self, slot: u32, input: &mut [u8]) -> usize {
-        let Some(connection) = self.connections.get(slot) else { return input.len() };
+        let Some(connection) = self.connections.get(slot) else {
+            return input.len();
+        };
         let protocol = std::sync::Arc::clone(&connection.protocol);
         let len = input.len();
         protocol.received(&mut Cx::new(self, slot), input).min(len)
     }
 
     fn keep_rest(&mut self, slot: u32, rest: &[u8], buffer: Option<Box<Vec<u8>>>) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         let known = buffer.as_deref().map_or(rest, Vec::as_slice);
         if known.is_empty() || connection.ending.is_some() {
             return;
         }
-        let needed = connection.protocol.needed(known).unwrap_or(PARTIAL);
         let mut buffer = buffer.unwrap_or_default();
-        let spare = needed.saturating_sub(buffer.len()).max(rest.len());
-        buffer.reserve_exact(spare);
         buffer.extend_from_slice(rest);
         connection.partial = Some(buffer);
     }
@@ -138,7 +150,9 @@ impl Shard {
     /// belongs to a client that asks and does not read.
     pub(super) fn put(&mut self, slot: u32, bytes: Bytes) {
         let limit = self.settings.outbox_bytes;
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if connection.ending.is_some() || bytes.is_empty() {
             return;
         }
@@ -148,13 +162,17 @@ impl Shard {
             self.doomed.push((slot, Doom::TooSlow));
             return;
         }
-        connection.outbox.push(Rc::new(bytes), None, &mut self.spares);
+        connection
+            .outbox
+            .push(Rc::new(bytes), None, &mut self.spares);
         Shard::touch(&mut self.touched, slot, connection);
     }
 
     /// Says something to one connection, if its dialect has words for it.
     pub(super) fn notify(&mut self, slot: u32, notice: &Notice<'_>) {
-        let Some(connection) = self.connections.get(slot) else { return };
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
         if let Some(bytes) = connection.protocol.notice(notice) {
             self.put(slot, bytes);
         }
@@ -180,7 +198,9 @@ impl Shard {
     /// Writes every touched connection.
     pub(super) fn flush_touched(&mut self) {
         for slot in mem::take(&mut self.touched) {
-            let Some(connection) = self.connections.get_mut(slot) else { continue };
+            let Some(connection) = self.connections.get_mut(slot) else {
+                continue;
+            };
             connection.flags.touched = false;
             if !flush(connection, &mut self.spares, &self.metrics) {
                 self.doomed.push((slot, Doom::Gone));

@@ -51,7 +51,12 @@ impl Shard {
     /// told how each began; until then the topics advance without them, and the difference is
     /// read from history. So nothing is missed and nothing comes twice.
     pub(super) fn join(&mut self, slot: u32, request: JoinRequest, then: Then) {
-        let JoinRequest { joins, mut refused, filter, watch } = request;
+        let JoinRequest {
+            joins,
+            mut refused,
+            filter,
+            watch,
+        } = request;
         let mut pending = Vec::with_capacity(joins.len());
         let mut pages = Vec::with_capacity(joins.len());
         for join in joins {
@@ -60,7 +65,10 @@ impl Shard {
                     pages.push(self.look_up(&join));
                     pending.push(Pending { join, topic });
                 }
-                Err(error) => refused.push(Refused { channel: join.pattern.to_string(), error }),
+                Err(error) => refused.push(Refused {
+                    channel: join.pattern.to_string(),
+                    error,
+                }),
             }
         }
         let finish = move |cx: &mut Cx<'_>, pages: Vec<Result<Option<Page>>>| {
@@ -80,7 +88,11 @@ impl Shard {
             for (joined, _) in recoveries {
                 cx.shard().hub.metrics().recovery(joined.recovered);
             }
-            then(cx, joined.into_iter().map(|(joined, _)| joined).collect(), refused);
+            then(
+                cx,
+                joined.into_iter().map(|(joined, _)| joined).collect(),
+                refused,
+            );
             cx.shard().advance_catch_ups(slot);
         };
         if pages.iter().all(|page| matches!(page, Promise::Ready(_))) {
@@ -106,13 +118,20 @@ impl Shard {
 
     /// Where the channel stands, and what of it is asked for.
     fn look_up(&self, join: &Join) -> Promise<Option<Page>> {
-        let ChannelPattern::Exact(channel) = &join.pattern else { return Promise::ok(None) };
+        let ChannelPattern::Exact(channel) = &join.pattern else {
+            return Promise::ok(None);
+        };
         let after = match join.since {
             Some(since) => since.offset,
             None if join.rewind.is_some() => 0,
             None => u64::MAX - 1,
         };
-        let range = Range { after, until: u64::MAX, limit: usize::MAX, reverse: false };
+        let range = Range {
+            after,
+            until: u64::MAX,
+            limit: usize::MAX,
+            reverse: false,
+        };
         self.hub.broker().read(channel, range)
     }
 
@@ -127,14 +146,22 @@ impl Shard {
         if !matches!(join.pattern, ChannelPattern::Exact(_))
             && (join.since.is_some() || join.rewind.is_some())
         {
-            return Err(Error::field("since", "a pattern has no position: resume its channels one by one"));
+            return Err(Error::field(
+                "since",
+                "a pattern has no position: resume its channels one by one",
+            ));
         }
         let known = self.topic_of(&join.pattern);
         let limit = self.settings.subscriptions_per_connection;
-        let connection = self.connections.get(slot).ok_or_else(|| Error::not_found("the connection has gone"))?;
+        let connection = self
+            .connections
+            .get(slot)
+            .ok_or_else(|| Error::not_found("the connection has gone"))?;
         let already = known.is_some_and(|t| connection.subscriptions.iter().any(|s| s.topic == t));
         if !already && connection.subscriptions.len() >= limit {
-            self.hub.metrics().limit_reached("subscriptions_per_connection");
+            self.hub
+                .metrics()
+                .limit_reached("subscriptions_per_connection");
             let text = format!("expected at most {limit} subscriptions on a connection");
             return Err(Error::exhausted(text));
         }
@@ -144,11 +171,21 @@ impl Shard {
             self.greet_presence(slot, &join.pattern);
             self.hub.metrics().subscriptions_added(1);
         }
-        let topic = self.topic_of(&join.pattern).unwrap_or_else(|| self.new_topic(&join.pattern));
+        let topic = self
+            .topic_of(&join.pattern)
+            .unwrap_or_else(|| self.new_topic(&join.pattern));
         let filter = self.filters.acquire(filter);
-        let entry = self.topics.get_mut(topic).ok_or_else(|| Error::internal("a topic vanished"))?;
+        let entry = self
+            .topics
+            .get_mut(topic)
+            .ok_or_else(|| Error::internal("a topic vanished"))?;
         let at = u32::try_from(entry.subscribers.len()).unwrap_or(u32::MAX);
-        entry.subscribers.push(Subscriber { connection: slot, filter, live: false, watches: watch });
+        entry.subscribers.push(Subscriber {
+            connection: slot,
+            filter,
+            live: false,
+            watches: watch,
+        });
         entry.catching_up += 1;
         entry.watchers += u32::from(watch);
         entry.route.joined();
@@ -160,10 +197,20 @@ impl Shard {
     }
 
     /// The look-up is there: says how the subscription begins, and notes what is to be replayed.
-    fn begin(&mut self, slot: u32, pending: &Pending, page: Option<Page>) -> Result<(Joined, bool)> {
+    fn begin(
+        &mut self,
+        slot: u32,
+        pending: &Pending,
+        page: Option<Page>,
+    ) -> Result<(Joined, bool)> {
         let Pending { join, topic } = pending;
         let resumed = join.since.is_some();
-        let plain = Joined { channel: join.pattern.to_string(), position: None, recovered: false, replayed: 0 };
+        let plain = Joined {
+            channel: join.pattern.to_string(),
+            position: None,
+            recovered: false,
+            replayed: 0,
+        };
         let Some(entry) = self.topics.get_mut(*topic) else {
             return Err(Error::unavailable("the subscription ended while it began"));
         };
@@ -177,25 +224,55 @@ impl Shard {
             (Some(since), _) if page.covers(since) => (since.offset, true),
             (None, Some(count)) => {
                 let start = position.offset.saturating_sub(u64::from(count));
-                (start.max(page.oldest.saturating_sub(1)).min(position.offset), false)
+                (
+                    start
+                        .max(page.oldest.saturating_sub(1))
+                        .min(position.offset),
+                    false,
+                )
             }
             _ => (position.offset, false),
         };
         let replayed = self.count_visible(slot, *topic, &page, after, position);
         self.hub.metrics().replayed(replayed);
         if let Some(connection) = self.connections.get_mut(slot) {
-            let catch_up = CatchUp { topic: *topic, after, reading: false };
+            let catch_up = CatchUp {
+                topic: *topic,
+                after,
+                reading: false,
+            };
             connection.catch_ups.get_or_insert_default().push(catch_up);
         }
-        Ok((Joined { position: Some(position), recovered, replayed, ..plain }, resumed))
+        Ok((
+            Joined {
+                position: Some(position),
+                recovered,
+                replayed,
+                ..plain
+            },
+            resumed,
+        ))
     }
 
-    fn count_visible(&self, slot: u32, topic: u32, page: &Page, after: u64, until: Position) -> u64 {
-        let Some(connection) = self.connections.get(slot) else { return 0 };
-        let filter = self.filter_of(slot, topic).and_then(|place| self.filters.get(place));
+    fn count_visible(
+        &self,
+        slot: u32,
+        topic: u32,
+        page: &Page,
+        after: u64,
+        until: Position,
+    ) -> u64 {
+        let Some(connection) = self.connections.get(slot) else {
+            return 0;
+        };
+        let filter = self
+            .filter_of(slot, topic)
+            .and_then(|place| self.filters.get(place));
         let id = self.id(slot);
         let seen = page.events.iter().filter(|event| {
-            let within = event.position.is_some_and(|p| p.offset > after && p.offset <= until.offset);
+            let within = event
+                .position
+                .is_some_and(|p| p.offset > after && p.offset <= until.offset);
             let roles = self.hub.type_roles(&event.event_type);
             within
                 && may_see(event, roles.as_deref(), connection.identity.as_deref(), id)
@@ -211,20 +288,60 @@ impl Shard {
         Some(self.topics.get(topic)?.subscribers.get(at)?.filter)
     }
 
+    pub(super) fn set_filter(
+        &mut self,
+        slot: u32,
+        pattern: &ChannelPattern,
+        filter: Option<&Arc<EventFilter>>,
+    ) {
+        let Some(topic) = self.topic_of(pattern) else {
+            return;
+        };
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        let Some(subscription) = connection.subscriptions.iter().find(|s| s.topic == topic) else {
+            return;
+        };
+        let at = usize::try_from(subscription.at).unwrap_or(usize::MAX);
+        let place = self.filters.acquire(filter);
+        let subscriber = self
+            .topics
+            .get_mut(topic)
+            .and_then(|t| t.subscribers.get_mut(at));
+        let unused = match subscriber {
+            Some(subscriber) => std::mem::replace(&mut subscriber.filter, place),
+            None => place,
+        };
+        self.filters.release(unused);
+    }
+
     /// From now on the subscriber gets events as they come.
     pub(super) fn go_live(&mut self, slot: u32, topic: u32) {
         self.set_live(slot, topic, true);
     }
 
     pub(super) fn set_live(&mut self, slot: u32, topic: u32, live: bool) {
-        let Some(connection) = self.connections.get(slot) else { return };
-        let Some(subscription) = connection.subscriptions.iter().find(|s| s.topic == topic) else { return };
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        let Some(subscription) = connection.subscriptions.iter().find(|s| s.topic == topic) else {
+            return;
+        };
         let at = usize::try_from(subscription.at).unwrap_or(usize::MAX);
-        let Some(entry) = self.topics.get_mut(topic) else { return };
-        let Some(subscriber) = entry.subscribers.get_mut(at) else { return };
+        let Some(entry) = self.topics.get_mut(topic) else {
+            return;
+        };
+        let Some(subscriber) = entry.subscribers.get_mut(at) else {
+            return;
+        };
         if subscriber.live != live {
             subscriber.live = live;
-            entry.catching_up = if live { entry.catching_up.saturating_sub(1) } else { entry.catching_up + 1 };
+            entry.catching_up = if live {
+                entry.catching_up.saturating_sub(1)
+            } else {
+                entry.catching_up + 1
+            };
         }
     }
 
@@ -263,11 +380,14 @@ impl Shard {
 
     /// Ends one subscription; true if there was one.
     pub(super) fn leave(&mut self, slot: u32, pattern: &ChannelPattern) -> bool {
-        self.topic_of(pattern).is_some_and(|topic| self.leave_topic(slot, topic))
+        self.topic_of(pattern)
+            .is_some_and(|topic| self.leave_topic(slot, topic))
     }
 
     pub(super) fn leave_topic(&mut self, slot: u32, topic: u32) -> bool {
-        let Some(pattern) = self.topics.get(topic).map(|t| t.pattern.clone()) else { return false };
+        let Some(pattern) = self.topics.get(topic).map(|t| t.pattern.clone()) else {
+            return false;
+        };
         if !self.detach(slot, topic) {
             return false;
         }
@@ -279,7 +399,9 @@ impl Shard {
 
     /// Ends all subscriptions of a connection.
     pub(super) fn leave_all(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get(slot) else { return };
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
         let topics: Vec<u32> = connection.subscriptions.iter().map(|s| s.topic).collect();
         for topic in topics {
             self.leave_topic(slot, topic);
@@ -288,8 +410,16 @@ impl Shard {
 
     /// Takes the connection out of a topic's subscribers.
     fn detach(&mut self, slot: u32, topic: u32) -> bool {
-        let Some(connection) = self.connections.get_mut(slot) else { return false };
-        let Some(place) = connection.subscriptions.iter().position(|s| s.topic == topic) else { return false };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return false;
+        };
+        let Some(place) = connection
+            .subscriptions
+            .iter()
+            .position(|s| s.topic == topic)
+        else {
+            return false;
+        };
         let gone = connection.subscriptions.swap_remove(place);
         if let Some(catch_ups) = &mut connection.catch_ups {
             catch_ups.retain(|c| c.topic != topic);
@@ -298,7 +428,9 @@ impl Shard {
             }
         }
         let at = usize::try_from(gone.at).unwrap_or(usize::MAX);
-        let Some(entry) = self.topics.get_mut(topic) else { return false };
+        let Some(entry) = self.topics.get_mut(topic) else {
+            return false;
+        };
         if at >= entry.subscribers.len() {
             return false;
         }
@@ -310,7 +442,10 @@ impl Shard {
         // Another subscriber has moved to the free place.
         if let Some(moved) = entry.subscribers.get(at).map(|s| s.connection)
             && let Some(connection) = self.connections.get_mut(moved)
-            && let Some(other) = connection.subscriptions.iter_mut().find(|s| s.topic == topic)
+            && let Some(other) = connection
+                .subscriptions
+                .iter_mut()
+                .find(|s| s.topic == topic)
         {
             other.at = gone.at;
         }
@@ -318,7 +453,10 @@ impl Shard {
     }
 
     fn drop_if_empty(&mut self, topic: u32) {
-        if self.topics.get(topic).is_some_and(|t| t.subscribers.is_empty())
+        if self
+            .topics
+            .get(topic)
+            .is_some_and(|t| t.subscribers.is_empty())
             && let Some(topic) = self.topics.remove(topic)
         {
             match &topic.pattern {
@@ -330,13 +468,17 @@ impl Shard {
                 }
                 ChannelPattern::All => self.of_all = None,
             }
-            self.hub.routes().remove(&topic.pattern, usize::from(self.index));
+            self.hub
+                .routes()
+                .remove(&topic.pattern, usize::from(self.index));
         }
     }
 
     fn presence_name(&self, slot: u32) -> Arc<str> {
         let identity = self.connections.get(slot).and_then(|c| c.identity.as_ref());
-        identity.and_then(|i| i.user().cloned()).unwrap_or_else(|| Arc::from(ANONYMOUS))
+        identity
+            .and_then(|i| i.user().cloned())
+            .unwrap_or_else(|| Arc::from(ANONYMOUS))
     }
 
     fn greet_presence(&self, slot: u32, pattern: &ChannelPattern) {
@@ -353,17 +495,62 @@ impl Shard {
         }
     }
 
+    fn followed_by(&self, slot: u32) -> Vec<ChannelPattern> {
+        let Some(connection) = self.connections.get(slot) else {
+            return Vec::new();
+        };
+        let topics = connection
+            .subscriptions
+            .iter()
+            .filter_map(|s| self.topics.get(s.topic));
+        topics.map(|topic| topic.pattern.clone()).collect()
+    }
+
+    /// The connection is about to have another name: the old one leaves its channels.
+    pub(super) fn part_everywhere(&self, slot: u32) {
+        for pattern in self.followed_by(slot) {
+            self.part_presence(slot, &pattern);
+        }
+    }
+
+    /// The connection has another name: it comes to its channels.
+    pub(super) fn greet_everywhere(&self, slot: u32) {
+        for pattern in self.followed_by(slot) {
+            self.greet_presence(slot, &pattern);
+        }
+    }
+
     /// Tells those who watch a channel that a user came or left.
-    pub(in crate::bus) fn tell_presence(&mut self, channel: &ChannelName, user: &str, joined: bool) {
-        let Some(&topic) = self.by_channel.get(channel) else { return };
-        let Some(entry) = self.topics.get(topic) else { return };
+    pub(in crate::bus) fn tell_presence(
+        &mut self,
+        channel: &ChannelName,
+        user: &str,
+        joined: bool,
+    ) {
+        let Some(&topic) = self.by_channel.get(channel) else {
+            return;
+        };
+        let Some(entry) = self.topics.get(topic) else {
+            return;
+        };
         if entry.watchers == 0 {
             return;
         }
-        let slots: Vec<u32> =
-            entry.subscribers.iter().filter(|s| s.watches).map(|s| s.connection).collect();
+        let slots: Vec<u32> = entry
+            .subscribers
+            .iter()
+            .filter(|s| s.watches)
+            .map(|s| s.connection)
+            .collect();
         for slot in slots {
-            self.notify(slot, &Notice::Presence { channel: channel.as_str(), user, joined });
+            self.notify(
+                slot,
+                &Notice::Presence {
+                    channel: channel.as_str(),
+                    user,
+                    joined,
+                },
+            );
         }
     }
 }

@@ -55,7 +55,16 @@ pub(super) enum Doom {
 impl Shard {
     /// Takes a connection in.
     pub(in crate::bus) fn open(&mut self, opening: Opening) {
-        let Opening { link, protocol, identity, address, mut seat, mut early, greeting, nonce } = opening;
+        let Opening {
+            link,
+            protocol,
+            identity,
+            address,
+            mut seat,
+            mut early,
+            greeting,
+            nonce,
+        } = opening;
         let transport = protocol.transport();
         let connection = Connection {
             nonce,
@@ -111,8 +120,12 @@ impl Shard {
     }
 
     fn watch_socket(&mut self, slot: u32) -> bool {
-        let Some(connection) = self.connections.get_mut(slot) else { return false };
-        let Some(socket) = connection.link.socket() else { return true };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return false;
+        };
+        let Some(socket) = connection.link.socket() else {
+            return true;
+        };
         let token = Token(usize::try_from(slot).unwrap_or(usize::MAX - 1));
         let both = Interest::READABLE | Interest::WRITABLE;
         match self.poll.registry().register(socket, token, both) {
@@ -131,21 +144,34 @@ impl Shard {
     /// `permission_denied` for another user, `resource_exhausted` where the user has too many
     /// connections.
     pub(super) fn recognise(&mut self, slot: u32, identity: Arc<Identity>) -> Result<()> {
-        let Some(connection) = self.connections.get_mut(slot) else { return Ok(()) };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return Ok(());
+        };
         let before = connection.identity.as_ref().and_then(|i| i.user().cloned());
         let user = identity.user().cloned();
         if before.is_some() && before != user {
-            return Err(Error::denied("a connection can't change its user: open another one"));
+            return Err(Error::denied(
+                "a connection can't change its user: open another one",
+            ));
         }
         if before.is_none()
-            && let Some(user) = user
+            && let Some(user) = &user
         {
-            self.hub.seat_user(&user)?;
+            self.hub.seat_user(user)?;
             connection.flags.seated = true;
-            self.by_user.entry(user).or_default().push(slot);
+            self.by_user.entry(Arc::clone(user)).or_default().push(slot);
         }
-        connection.identity = Some(identity);
-        connection.flags.expiry_told = false;
+        let renamed = before != user;
+        if renamed {
+            self.part_everywhere(slot);
+        }
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.identity = Some(identity);
+            connection.flags.expiry_told = false;
+        }
+        if renamed {
+            self.greet_everywhere(slot);
+        }
         self.schedule(slot);
         Ok(())
     }
@@ -159,21 +185,43 @@ impl Shard {
 
     /// Starts closing: what waits is still sent (but not to one that is too slow), then the close.
     pub(super) fn close(&mut self, slot: u32, code: CloseCode, reason: &str) {
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        let last = connection.protocol.close(code, reason);
+        self.close_with(slot, code, reason, last);
+    }
+
+    pub(super) fn close_with(
+        &mut self,
+        slot: u32,
+        code: CloseCode,
+        reason: &str,
+        last: bytes::Bytes,
+    ) {
         self.leave_all(slot);
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if connection.ending.is_some() {
             return;
         }
         if code == CloseCode::TooSlow {
             connection.outbox.clear(&mut self.spares);
         }
-        let last = connection.protocol.close(code, reason);
         if !last.is_empty() {
-            connection.outbox.push(std::rc::Rc::new(last), None, &mut self.spares);
+            connection
+                .outbox
+                .push(std::rc::Rc::new(last), None, &mut self.spares);
         }
         let deadline = self.now + LINGER;
         let reason = reason.to_owned();
-        connection.ending = Some(Box::new(Ending { code, reason, deadline, finished: false }));
+        connection.ending = Some(Box::new(Ending {
+            code,
+            reason,
+            deadline,
+            finished: false,
+        }));
         connection.partial = None;
         connection.state = None;
         connection.timer = 0;
@@ -184,8 +232,12 @@ impl Shard {
     /// Everything is sent: shuts our side, and waits a little for the client to shut its own, or
     /// bytes that it has not read yet would be lost.
     pub(super) fn finish(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
-        let Some(ending) = &mut connection.ending else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let Some(ending) = &mut connection.ending else {
+            return;
+        };
         if mem::replace(&mut ending.finished, true) {
             return;
         }
@@ -206,7 +258,9 @@ impl Shard {
     }
 
     pub(super) fn too_slow(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if connection.ending.is_some() {
             return;
         }
@@ -220,7 +274,9 @@ impl Shard {
     pub(super) fn remove(&mut self, slot: u32) {
         self.leave_all(slot);
         let Some(id) = self.id(slot) else { return };
-        let Some(mut connection) = self.connections.remove(slot) else { return };
+        let Some(mut connection) = self.connections.remove(slot) else {
+            return;
+        };
         if let Some(socket) = connection.link.socket()
             && let Err(error) = self.poll.registry().deregister(socket)
         {
@@ -228,7 +284,9 @@ impl Shard {
         }
         connection.outbox.clear(&mut self.spares);
         let ended = connection.ending.take();
-        let code = ended.as_ref().map_or(CloseCode::Normal, |ending| ending.code);
+        let code = ended
+            .as_ref()
+            .map_or(CloseCode::Normal, |ending| ending.code);
         if let Link::Pipe(pipe) = &connection.link {
             pipe.end(code, ended.as_ref().map_or("", |ending| &ending.reason));
         }
@@ -239,13 +297,17 @@ impl Shard {
             self.hub.unseat_user(&user);
         }
         let kind = connection.client.as_ref().map(|client| &*client.kind);
-        self.hub.metrics().connection_closed(connection.protocol.transport(), code.number(), kind);
+        self.hub
+            .metrics()
+            .connection_closed(connection.protocol.transport(), code.number(), kind);
         self.hub.unseat(connection.address.ip());
         self.hub.closed(id, connection.user(), code);
     }
 
     fn forget_user(&mut self, user: &Arc<str>, slot: u32) {
-        let Some(slots) = self.by_user.get_mut(user) else { return };
+        let Some(slots) = self.by_user.get_mut(user) else {
+            return;
+        };
         slots.retain(|other| *other != slot);
         if slots.is_empty() {
             self.by_user.remove(user);
@@ -254,8 +316,14 @@ impl Shard {
 
     /// Ends a connection on an operator's word; true if it was there.
     pub(in crate::bus) fn disconnect(&mut self, id: ConnectionId, reason: &str) -> bool {
-        let Some(slot) = self.find(id) else { return false };
-        if self.connections.get(slot).is_some_and(|c| c.ending.is_some()) {
+        let Some(slot) = self.find(id) else {
+            return false;
+        };
+        if self
+            .connections
+            .get(slot)
+            .is_some_and(|c| c.ending.is_some())
+        {
             return false;
         }
         self.close(slot, CloseCode::Disconnected, reason);
@@ -266,7 +334,9 @@ impl Shard {
     pub(in crate::bus) fn disconnect_user(&mut self, user: &str, reason: &str) -> u64 {
         let slots = self.by_user.get(user).cloned().unwrap_or_default();
         let ids: Vec<ConnectionId> = slots.into_iter().filter_map(|slot| self.id(slot)).collect();
-        ids.into_iter().map(|id| u64::from(self.disconnect(id, reason))).sum()
+        ids.into_iter()
+            .map(|id| u64::from(self.disconnect(id, reason)))
+            .sum()
     }
 
     /// Sends everyone away for a restart, each with its own time to come back.
@@ -274,7 +344,13 @@ impl Shard {
         let slots: Vec<u32> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             let after_ms = fastrand::u64(0..=window_ms);
-            self.notify(slot, &Notice::Reconnect { after_ms, reason: "restart" });
+            self.notify(
+                slot,
+                &Notice::Reconnect {
+                    after_ms,
+                    reason: "restart",
+                },
+            );
             self.close(slot, CloseCode::Restart, CloseCode::Restart.reason());
         }
     }

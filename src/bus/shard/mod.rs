@@ -162,7 +162,11 @@ impl Shard {
             for event in &events {
                 if event.token() != WAKE {
                     let slot = u32::try_from(event.token().0).unwrap_or(u32::MAX);
-                    self.socket_ready(slot, event.is_readable() || event.is_read_closed(), event.is_writable());
+                    self.socket_ready(
+                        slot,
+                        event.is_readable() || event.is_read_closed(),
+                        event.is_writable(),
+                    );
                 }
             }
             self.read_the_rest();
@@ -207,7 +211,8 @@ impl Shard {
         }
         for (delivery, delivered) in self.batch.drain(..) {
             if delivered > 0 {
-                self.metrics.delivery_latency(delivery.accepted().elapsed(), u64::from(delivered));
+                self.metrics
+                    .delivery_latency(delivery.accepted().elapsed(), u64::from(delivered));
             }
         }
     }
@@ -222,7 +227,9 @@ impl Shard {
         }
         let next = self.timers.peek().map(|timer| timer.at());
         let most = Duration::from_secs(10);
-        Some(next.map_or(most, |at| Duration::from_millis(at.saturating_sub(self.clock())).min(most)))
+        Some(next.map_or(most, |at| {
+            Duration::from_millis(at.saturating_sub(self.clock())).min(most)
+        }))
     }
 
     fn clock(&self) -> u64 {

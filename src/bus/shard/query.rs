@@ -61,17 +61,31 @@ impl Shard {
     }
 
     fn is_wanted(&self, slot: u32, filter: &ConnectionFilter) -> bool {
-        let Some(connection) = self.connections.get(slot) else { return false };
+        let Some(connection) = self.connections.get(slot) else {
+            return false;
+        };
         let follows = |channel: &ChannelName| {
             let topic = self.by_channel.get(channel);
             topic.is_some_and(|topic| connection.subscriptions.iter().any(|s| s.topic == *topic))
         };
         connection.ending.is_none()
-            && filter.user.as_deref().is_none_or(|user| connection.user() == Some(user))
-            && filter.role.as_ref().is_none_or(|role| connection.roles().contains(role))
+            && filter
+                .user
+                .as_deref()
+                .is_none_or(|user| connection.user() == Some(user))
+            && filter
+                .role
+                .as_ref()
+                .is_none_or(|role| connection.roles().contains(role))
             && filter.channel.as_ref().is_none_or(follows)
-            && filter.transport.as_deref().is_none_or(|t| connection.protocol.transport().as_str() == t)
-            && filter.client_type.as_deref().is_none_or(|kind| connection.client_kind() == kind)
+            && filter
+                .transport
+                .as_deref()
+                .is_none_or(|t| connection.protocol.transport().as_str() == t)
+            && filter
+                .client_type
+                .as_deref()
+                .is_none_or(|kind| connection.client_kind() == kind)
     }
 
     fn describe(&self, slot: u32) -> Option<ConnectionInfo> {

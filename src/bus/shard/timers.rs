@@ -39,8 +39,12 @@ impl Shard {
 
     /// Sets the timer of a connection to the next moment at which something is due.
     pub(super) fn schedule(&mut self, slot: u32) {
-        let Some(at) = self.next_due(slot) else { return };
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(at) = self.next_due(slot) else {
+            return;
+        };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         // An entry that rings earlier will set the later one itself.
         let pending = connection.timer > self.now && connection.timer <= at;
         if !pending {
@@ -64,7 +68,11 @@ impl Shard {
             due = due.min(self.now.saturating_sub(came) + millis(self.settings.auth_deadline));
         }
         if let Some(left) = self.token_left(slot) {
-            let notice = if connection.flags.expiry_told { left } else { left - notice_before(left) };
+            let notice = if connection.flags.expiry_told {
+                left
+            } else {
+                left - notice_before(left)
+            };
             due = due.min(self.now + u64::try_from(notice).unwrap_or(0));
         }
         Some(due.max(self.now + 1))
@@ -72,7 +80,9 @@ impl Shard {
 
     /// True if the connection has shown no token and has to.
     fn must_authenticate(&self, slot: u32) -> bool {
-        self.connections.get(slot).is_some_and(|c| c.identity.is_none())
+        self.connections
+            .get(slot)
+            .is_some_and(|c| c.identity.is_none())
     }
 
     fn age(&self, since: Timestamp) -> u64 {
@@ -82,11 +92,13 @@ impl Shard {
     /// Milliseconds until the token expires; negative when it has.
     fn token_left(&self, slot: u32) -> Option<i64> {
         let identity = self.connections.get(slot)?.identity.as_ref()?;
-        Some(identity.expires_at()?.as_millis() - Timestamp::now().as_millis())
+        Some(identity.valid_until()?.as_millis() - Timestamp::now().as_millis())
     }
 
     fn look_after(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get(slot) else { return };
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
         if let Some(ending) = &connection.ending {
             if ending.deadline <= self.now {
                 self.remove(slot);
@@ -98,7 +110,11 @@ impl Shard {
         let silent = self.now.saturating_sub(connection.last_seen);
         let websocket = connection.protocol.transport() == Transport::WebSocket;
         if websocket && silent >= millis(self.settings.heartbeat_timeout) {
-            self.close(slot, CloseCode::HeartbeatTimeout, CloseCode::HeartbeatTimeout.reason());
+            self.close(
+                slot,
+                CloseCode::HeartbeatTimeout,
+                CloseCode::HeartbeatTimeout.reason(),
+            );
             return;
         }
         if self.must_authenticate(slot)
@@ -117,14 +133,18 @@ impl Shard {
 
     /// True if the token has expired and the connection was closed for it.
     fn look_at_token(&mut self, slot: u32) -> bool {
-        let Some(left) = self.token_left(slot) else { return false };
+        let Some(left) = self.token_left(slot) else {
+            return false;
+        };
         if left <= 0 {
             self.hub.metrics().auth_failure("expired");
             let error = Error::unauthenticated("the token has expired");
             self.fail(slot, &error, CloseCode::Unauthenticated);
             return true;
         }
-        let Some(connection) = self.connections.get_mut(slot) else { return true };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return true;
+        };
         if left <= EXPIRY_NOTICE_MS && !connection.flags.expiry_told {
             connection.flags.expiry_told = true;
             let expires_at = connection.identity.as_ref().and_then(|i| i.expires_at());
@@ -137,7 +157,9 @@ impl Shard {
 
     fn beat(&mut self, slot: u32) {
         let interval = millis(self.settings.heartbeat_interval);
-        let Some(connection) = self.connections.get_mut(slot) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         if self.now < connection.last_seen.max(connection.last_ping) + interval {
             return;
         }

@@ -259,6 +259,12 @@ fn finished(text: bool, data: Cow<'_, [u8]>) -> Result<Message<'_>, Violation> {
 }
 
 impl Assembly {
+    /// How much memory it holds for the message, in bytes.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.data.capacity()
+    }
+
     /// Adds a part of a frame that had `missing` bytes to come.
     fn append(&mut self, part: &[u8], missing: usize) {
         if self.data.capacity() - self.data.len() < part.len() {

@@ -108,3 +108,94 @@ fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     })
     .map(str::trim_ascii)
 }
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use http::header::SEC_WEBSOCKET_EXTENSIONS;
+
+    use super::*;
+
+    const BOTH: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+
+    /// The agreed window and what stands in the answer behind [`BOTH`].
+    fn agreed(lines: &[&str]) -> Option<(u8, String)> {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(
+                SEC_WEBSOCKET_EXTENSIONS,
+                HeaderValue::try_from(*line).expect("valid"),
+            );
+        }
+        let (params, answer) = accept(&headers.get_all(SEC_WEBSOCKET_EXTENSIONS))?;
+        let rest = answer
+            .to_str()
+            .expect("text")
+            .strip_prefix(BOTH)
+            .expect("no takeover");
+        Some((params.server_window_bits, rest.to_owned()))
+    }
+
+    #[test]
+    fn acceptable_offers_are_answered_without_context_takeover() {
+        let plain = Some((15, String::new()));
+        for offer in [
+            "permessage-deflate",
+            "Permessage-Deflate",
+            "permessage-deflate; client_max_window_bits",
+            "permessage-deflate; client_max_window_bits=8",
+            "permessage-deflate;server_no_context_takeover;client_no_context_takeover",
+            "x-webkit-deflate-frame, permessage-deflate",
+            "other; a=\"permessage-deflate; b, c=\\\"\", permessage-deflate",
+        ] {
+            assert_eq!(agreed(&[offer]), plain, "{offer}");
+        }
+    }
+
+    #[test]
+    fn a_smaller_window_is_respected_and_repeated_in_the_answer() {
+        for bits in 9..=15 {
+            let wanted = Some((bits, format!("; server_max_window_bits={bits}")));
+            let bare = format!("permessage-deflate; server_max_window_bits={bits}");
+            let quoted = format!("permessage-deflate; server_max_window_bits = \"{bits}\"");
+            assert_eq!(agreed(&[&bare]), wanted);
+            assert_eq!(agreed(&[&quoted]), wanted);
+        }
+    }
+
+    #[test]
+    fn offers_with_wrong_parameters_are_declined() {
+        for parameters in [
+            "server_max_window_bits",
+            "server_max_window_bits=8",
+            "server_max_window_bits=7",
+            "server_max_window_bits=16",
+            "server_max_window_bits=010",
+            "server_max_window_bits=\"10",
+            "client_max_window_bits=16",
+            "client_max_window_bits=",
+            "server_no_context_takeover=1",
+            "client_no_context_takeover; client_no_context_takeover",
+            "client_max_window_bits; client_max_window_bits=10",
+            "unknown",
+            "",
+        ] {
+            assert_eq!(
+                agreed(&[&format!("permessage-deflate; {parameters}")]),
+                None
+            );
+        }
+        assert_eq!(agreed(&["permessage-bzip2"]), None);
+        assert_eq!(agreed(&[]), None);
+    }
+
+    #[test]
+    fn the_first_acceptable_of_several_offers_wins() {
+        let offers = "permessage-deflate; server_max_window_bits=8, \
+                      permessage-deflate; server_max_window_bits=10, permessage-deflate";
+        let wanted = Some((10, "; server_max_window_bits=10".to_owned()));
+        assert_eq!(agreed(&[offers]), wanted);
+        let lines: Vec<&str> = offers.split(", ").collect();
+        assert_eq!(agreed(&lines), wanted);
+    }
+}

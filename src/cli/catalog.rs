@@ -1,0 +1,178 @@
+//! `tidings catalog`.
+
+use std::io::Read;
+
+use bytes::Bytes;
+use clap::Subcommand;
+
+use super::client::{Client, Target};
+use super::failure::Failure;
+use super::json;
+use super::output::Output;
+use crate::proto::{EventType, GetEventTypeRequest, ListEventTypesRequest, ValidateEventRequest};
+
+/// Event types asked for at a time.
+const PAGE: u32 = 500;
+/// The biggest payload read from stdin, in bytes.
+const LARGEST: u64 = 1 << 30;
+
+/// What to show.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print the JSON Schema of a type
+    Schema {
+        /// The event type
+        #[arg(value_name = "TYPE")]
+        name: String,
+    },
+    /// Print a valid payload of a type
+    Example {
+        /// The event type
+        #[arg(value_name = "TYPE")]
+        name: String,
+    },
+    /// Say whether a payload would be accepted
+    Validate {
+        /// The event type
+        #[arg(value_name = "TYPE")]
+        name: String,
+        /// The payload, as JSON; `-` reads it from stdin
+        #[arg(value_name = "JSON", allow_negative_numbers = true)]
+        data: String,
+    },
+}
+
+/// Lists the event types, or shows one.
+pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Result<(), Failure> {
+    let client = target.connect().await?;
+    match args.command {
+        None => list(&client, output).await,
+        Some(Command::Schema { name }) => {
+            let event_type = get(&client, &name).await?;
+            show(&event_type.schema, &name, "schema", output)
+        }
+        Some(Command::Example { name }) => {
+            let event_type = get(&client, &name).await?;
+            show(&event_type.example, &name, "example", output)
+        }
+        Some(Command::Validate { name, data }) => validate(&client, name, data, output).await,
+    }
+}
+
+async fn list(client: &Client, output: &mut Output) -> Result<(), Failure> {
+    let mut token = String::new();
+    let mut first = true;
+    loop {
+        let request = client.request(ListEventTypesRequest {
+            page_size: PAGE,
+            page_token: token,
+        });
+        let page = client
+            .catalog()
+            .list_event_types(request)
+            .await?
+            .into_inner();
+        if output.is_json() {
+            page.event_types
+                .iter()
+                .try_for_each(|t| output.object(&json::event_type(t)))?;
+        } else {
+            let rows: Vec<Vec<String>> = page.event_types.iter().map(row).collect();
+            let headings: &[&str] = if first {
+                &["TYPE", "NAMESPACE", "DESCRIPTION"]
+            } else {
+                &[]
+            };
+            output.table(headings, &rows)?;
+        }
+        if page.next_page_token.is_empty() {
+            return Ok(());
+        }
+        token = page.next_page_token;
+        first = false;
+    }
+}
+
+fn row(event_type: &EventType) -> Vec<String> {
+    vec![
+        event_type.name.clone(),
+        event_type.namespace.clone(),
+        event_type.description.clone(),
+    ]
+}
+
+async fn get(client: &Client, name: &str) -> Result<EventType, Failure> {
+    let request = client.request(GetEventTypeRequest {
+        name: name.to_owned(),
+    });
+    let answer = client.catalog().get_event_type(request).await?.into_inner();
+    answer
+        .event_type
+        .ok_or_else(|| Failure::new(format!("not_found: no event type {name}")))
+}
+
+/// Prints JSON text: as it is for machines, on several lines for people.
+fn show(text: &str, name: &str, what: &str, output: &mut Output) -> Result<(), Failure> {
+    if text.is_empty() {
+        return Err(Failure::new(format!("not_found: {name} has no {what}")));
+    }
+    let value: serde_json::Value = serde_json::from_str(text)
+        .map_err(|_| Failure::new(format!("internal: the {what} of {name} is not JSON")))?;
+    if output.is_json() {
+        output.object(&value)
+    } else {
+        output.line(&format!("{value:#}"))
+    }
+}
+
+async fn validate(
+    client: &Client,
+    name: String,
+    data: String,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let data = if data == "-" {
+        let mut data = Vec::new();
+        std::io::stdin()
+            .lock()
+            .take(LARGEST)
+            .read_to_end(&mut data)?;
+        Bytes::from(data)
+    } else {
+        Bytes::from(data)
+    };
+    let request = client.request(ValidateEventRequest { r#type: name, data });
+    let judgement = client.catalog().validate_event(request).await?.into_inner();
+    if output.is_json() {
+        output.object(&json::judgement(&judgement))?;
+    } else if judgement.valid {
+        output.line("valid")?;
+    } else {
+        let rows: Vec<Vec<String>> = judgement
+            .errors
+            .iter()
+            .map(|error| {
+                vec![
+                    if error.path.is_empty() {
+                        String::from("/")
+                    } else {
+                        error.path.clone()
+                    },
+                    error.message.clone(),
+                ]
+            })
+            .collect();
+        output.table(&["AT", "PROBLEM"], &rows)?;
+    }
+    if judgement.valid {
+        Ok(())
+    } else {
+        Err(Failure::new("invalid_argument: the payload is not valid"))
+    }
+}

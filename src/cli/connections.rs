@@ -1,0 +1,113 @@
+//! `tidings connections`.
+
+use super::client::Target;
+use super::failure::Failure;
+use super::json;
+use super::output::Output;
+use crate::proto::{Connection, ListConnectionsRequest};
+
+/// Connections asked for at a time.
+const PAGE: u32 = 500;
+
+/// Which connections; all conditions must hold.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Only this user's
+    #[arg(long)]
+    user: Option<String>,
+    /// Only those with this role
+    #[arg(long)]
+    role: Option<String>,
+    /// Only those subscribed to this channel
+    #[arg(long)]
+    channel: Option<String>,
+    /// Only this transport: websocket, sse or grpc
+    #[arg(long)]
+    transport: Option<String>,
+    /// Only those that registered as this
+    #[arg(long)]
+    client_type: Option<String>,
+}
+
+/// Prints connections, page by page, so that there may be any number of them.
+pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Result<(), Failure> {
+    let client = target.connect().await?;
+    let mut request = ListConnectionsRequest {
+        user: args.user.unwrap_or_default(),
+        role: args.role.unwrap_or_default(),
+        channel: args.channel.unwrap_or_default(),
+        transport: args.transport.unwrap_or_default(),
+        client_type: args.client_type.unwrap_or_default(),
+        page_size: PAGE,
+        page_token: String::new(),
+    };
+    let mut first = true;
+    loop {
+        let asked = client.request(request.clone());
+        let page = client
+            .connections()
+            .list_connections(asked)
+            .await?
+            .into_inner();
+        print(&page.connections, first, output)?;
+        if page.next_page_token.is_empty() {
+            return Ok(());
+        }
+        request.page_token = page.next_page_token;
+        first = false;
+    }
+}
+
+const HEADINGS: [&str; 8] = [
+    "ID",
+    "USER",
+    "TRANSPORT",
+    "CLIENT",
+    "ADDRESS",
+    "CONNECTED",
+    "DELIVERED",
+    "CHANNELS",
+];
+
+fn print(connections: &[Connection], first: bool, output: &mut Output) -> Result<(), Failure> {
+    if output.is_json() {
+        return connections
+            .iter()
+            .try_for_each(|c| output.object(&json::connection(c)));
+    }
+    let rows: Vec<Vec<String>> = connections.iter().map(row).collect();
+    if first {
+        output.table(&HEADINGS, &rows)
+    } else {
+        output.table(&[], &rows)
+    }
+}
+
+fn row(connection: &Connection) -> Vec<String> {
+    let or_dash = |text: &str| String::from(if text.is_empty() { "-" } else { text });
+    let channels: Vec<&str> = connection
+        .subscriptions
+        .iter()
+        .map(|subscription| subscription.channel.as_str())
+        .collect();
+    vec![
+        connection.id.clone(),
+        or_dash(&connection.user),
+        connection.transport.clone(),
+        or_dash(&connection.client_type),
+        connection.address.clone(),
+        json::time(connection.connected_at.as_ref()).unwrap_or_default(),
+        connection.delivered.to_string(),
+        or_dash(&channels.join(" ")),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_has_a_cell_under_every_heading() {
+        assert_eq!(row(&Connection::default()).len(), HEADINGS.len());
+    }
+}

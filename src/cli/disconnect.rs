@@ -1,0 +1,47 @@
+//! `tidings disconnect`.
+
+use serde_json::json;
+
+use super::client::Target as Server;
+use super::failure::Failure;
+use super::output::Output;
+use crate::proto::DisconnectRequest;
+use crate::proto::disconnect_request::Target;
+
+/// Which connections to end.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("whom").required(true).args(["id", "user"]))]
+pub(super) struct Args {
+    /// The connection, by its id
+    id: Option<String>,
+    /// All of this user's connections
+    #[arg(long)]
+    user: Option<String>,
+    /// Told to the client; at most 123 bytes
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+/// Ends connections and prints how many.
+pub(super) async fn run(args: Args, server: &Server, output: &mut Output) -> Result<(), Failure> {
+    let client = server.connect().await?;
+    let target = args
+        .id
+        .map(Target::ConnectionId)
+        .or(args.user.map(Target::User));
+    let request = client.request(DisconnectRequest {
+        target,
+        reason: args.reason,
+    });
+    let count = client
+        .connections()
+        .disconnect(request)
+        .await?
+        .into_inner()
+        .disconnected;
+    if output.is_json() {
+        return output.object(&json!({"disconnected": count}));
+    }
+    let plural = if count == 1 { "" } else { "s" };
+    output.line(&format!("{count} connection{plural} ended"))
+}

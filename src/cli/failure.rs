@@ -1,0 +1,164 @@
+//! Why a command failed, and how it is told.
+
+use std::error::Error as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::config::Problems;
+use crate::error::Error;
+
+/// Why a command failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// Whoever read the results has gone (`tidings tail … | head`): no failure to them.
+    ReaderGone,
+    /// A command that makes no sense.
+    Usage(String),
+    /// What went wrong, for people.
+    Told(String),
+}
+
+impl Failure {
+    /// A failure in these words.
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Failure::Told(message.into())
+    }
+
+    /// Tells it on stderr.
+    pub(super) fn report(self) -> ExitCode {
+        let (message, code) = match self {
+            Failure::ReaderGone => return ExitCode::SUCCESS,
+            Failure::Usage(message) => (message, ExitCode::from(2)),
+            Failure::Told(message) => (message, ExitCode::FAILURE),
+        };
+        // There is nobody left to tell where even this can't be written.
+        drop(writeln!(io::stderr(), "{message}"));
+        code
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            Failure::ReaderGone
+        } else {
+            Failure::Told(error.to_string())
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Told(error.to_string())
+    }
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Failure::Told(problems.to_string())
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Failure::from(io::Error::from(error))
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        let mut text = format!("{}: {}", code_name(status.code()), status.message());
+        let violations = status
+            .get_details_bad_request()
+            .map(|details| details.field_violations);
+        for violation in violations.unwrap_or_default() {
+            // The message often is the first violation already.
+            let line = format!("{}: {}", violation.field, violation.description);
+            if line != status.message() {
+                text.extend(["\n  ", &line]);
+            }
+        }
+        let wait = status
+            .get_details_retry_info()
+            .and_then(|details| details.retry_delay);
+        if let Some(wait) = wait {
+            text.extend(["\n  try again in ", &format!("{wait:?}")]);
+        }
+        Failure::Told(text)
+    }
+}
+
+impl From<tonic::transport::Error> for Failure {
+    fn from(error: tonic::transport::Error) -> Self {
+        let mut cause = error.source();
+        let mut text = error.to_string();
+        while let Some(inner) = cause {
+            text = inner.to_string();
+            cause = inner.source();
+        }
+        Failure::Told(format!("unavailable: the server can't be reached: {text}"))
+    }
+}
+
+/// The code's name in lower case with underscores.
+pub(super) fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "ok",
+        Code::Cancelled => "cancelled",
+        Code::Unknown => "unknown",
+        Code::InvalidArgument => "invalid_argument",
+        Code::DeadlineExceeded => "deadline_exceeded",
+        Code::NotFound => "not_found",
+        Code::AlreadyExists => "already_exists",
+        Code::PermissionDenied => "permission_denied",
+        Code::ResourceExhausted => "resource_exhausted",
+        Code::FailedPrecondition => "failed_precondition",
+        Code::Aborted => "aborted",
+        Code::OutOfRange => "out_of_range",
+        Code::Unimplemented => "unimplemented",
+        Code::Internal => "internal",
+        Code::Unavailable => "unavailable",
+        Code::DataLoss => "data_loss",
+        Code::Unauthenticated => "unauthenticated",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn a_status_names_its_code_and_fields() {
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("requests[0].type", "expected a letter");
+        let status =
+            Status::with_error_details(Code::InvalidArgument, "2 fields are wrong", details);
+        let expected =
+            "invalid_argument: 2 fields are wrong\n  requests[0].type: expected a letter";
+        assert_eq!(Failure::from(status), Failure::new(expected));
+    }
+
+    #[test]
+    fn a_violation_is_not_told_twice() {
+        let details = ErrorDetails::with_bad_request_violation("type", "expected a letter");
+        let status =
+            Status::with_error_details(Code::InvalidArgument, "type: expected a letter", details);
+        assert_eq!(
+            Failure::from(status),
+            Failure::new("invalid_argument: type: expected a letter")
+        );
+    }
+
+    #[test]
+    fn a_reader_that_leaves_is_no_failure() {
+        assert_eq!(
+            Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)),
+            Failure::ReaderGone
+        );
+    }
+}

@@ -1,0 +1,277 @@
+//! `tidings serve`.
+
+use std::fmt;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::client::said;
+use super::failure::Failure;
+use super::output::note;
+use super::token::{self, Claims};
+use crate::config::{Config, Inputs, LogFormat, Problems, Secret, duration};
+use crate::event::Timestamp;
+use crate::server::{self, Bound, ServeOptions};
+use crate::telemetry::logs;
+
+/// How long the token for trying things out is good.
+const DEV_TTL: Duration = Duration::from_hours(24);
+
+/// How to run the server.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "The configuration file [env: TIDINGS_CONFIG]"
+    )]
+    config: Option<PathBuf>,
+    /// A ready configuration
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// For trying things out: a made-up secret, anonymous connections, open channels, a demo page
+    #[arg(long)]
+    dev: bool,
+    /// Write the bound addresses to this file, as JSON, once both listeners accept
+    #[arg(long, value_name = "PATH")]
+    ready_file: Option<PathBuf>,
+    /// How long clients have to leave when the server stops (`server.drain`)
+    #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
+    drain: Option<String>,
+    /// Where browsers connect (`public.listen`)
+    #[arg(long, value_name = "ADDRESS")]
+    public: Option<SocketAddr>,
+    /// Where services connect (`internal.listen`)
+    #[arg(long, value_name = "ADDRESS")]
+    internal: Option<SocketAddr>,
+}
+
+fn checked_duration(text: &str) -> Result<String, &'static str> {
+    duration::parse(text).map(|_| text.to_owned())
+}
+
+/// Loads the configuration again, from the same sources.
+type Reload = Arc<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
+
+/// What the server is started with.
+struct Start {
+    /// The checked configuration.
+    config: Config,
+    /// For trying things out.
+    dev: bool,
+    /// Where to write the bound addresses.
+    ready_file: Option<PathBuf>,
+    /// For SIGHUP.
+    reload: Reload,
+    /// With `dev`: a token with the roles `service` and `admin`, if there is a secret to sign it
+    /// with.
+    dev_token: Option<String>,
+}
+
+impl fmt::Debug for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Start")
+            .field("dev", &self.dev)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs the server until it is told to stop.
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let Start {
+        config,
+        dev,
+        ready_file,
+        reload,
+        dev_token,
+    } = options(args)?;
+    for warning in config.warnings() {
+        note(&format!("warning: {warning}"));
+    }
+    let format = match config.telemetry.log_format {
+        LogFormat::Text => logs::Format::Text,
+        LogFormat::Json => logs::Format::Json,
+    };
+    logs::init(format).map_err(|error| Failure::new(error.to_string()))?;
+    let on_ready = move |bound: Bound| {
+        if let Some(token) = dev_token {
+            let banner = dev_banner(bound.public, bound.internal, &token);
+            if let Err(error) = std::io::stdout().write_all(banner.as_bytes()) {
+                tracing::debug!(%error, "nobody reads the banner");
+            }
+        }
+    };
+    let options = ServeOptions {
+        config,
+        dev,
+        ready_file,
+        reload: Box::new(move || reload().map_err(|problems| problems.to_string())),
+        on_ready: Box::new(on_ready),
+    };
+    server::run(options)
+        .await
+        .map_err(|error| Failure::new(error.to_string()))
+}
+
+fn options(args: Args) -> Result<Start, Failure> {
+    if args.preset.is_some() {
+        return Err(Failure::new(
+            "failed_precondition: no presets in this build yet",
+        ));
+    }
+    let file = args
+        .config
+        .or_else(|| said(None, "TIDINGS_CONFIG").map(PathBuf::from));
+    // Made once: the same secret after every reload, so that tokens stay good.
+    let secret = args.dev.then(random_secret);
+    let addresses = [
+        ("--public", "public.listen", args.public),
+        ("--internal", "internal.listen", args.internal),
+    ];
+    let mut flags: Vec<(&str, &str, String)> = addresses
+        .into_iter()
+        .filter_map(|(flag, key, address)| Some((flag, key, address?.to_string())))
+        .collect();
+    flags.extend(args.drain.map(|drain| ("--drain", "server.drain", drain)));
+    let inputs = Inputs {
+        file,
+        environment: Inputs::process_environment(),
+        flags,
+        dev: secret,
+        needs_key: true,
+    };
+    let config = Config::load(&inputs)?;
+    let dev_token = if args.dev { dev_token(&config)? } else { None };
+    Ok(Start {
+        config,
+        dev: args.dev,
+        ready_file: args.ready_file,
+        reload: Arc::new(move || Config::load(&inputs)),
+        dev_token,
+    })
+}
+
+/// A secret of 244 random bits.
+fn random_secret() -> Secret {
+    let half = || uuid::Uuid::new_v4().simple().to_string();
+    Secret::new(half() + &half())
+}
+
+fn dev_token(config: &Config) -> Result<Option<String>, Failure> {
+    if config.auth.hs256_secret.is_none() {
+        return Ok(None);
+    }
+    let roles = [String::from("service"), String::from("admin")];
+    let claims = Claims {
+        user: "dev",
+        roles: &roles,
+        channels: &[],
+        ttl: DEV_TTL,
+    };
+    token::sign(&config.auth, &claims, Timestamp::now()).map(Some)
+}
+
+/// What a developer is told once the server listens: the token, and three lines to copy.
+#[must_use]
+pub fn dev_banner(public: SocketAddr, internal: SocketAddr, token: &str) -> String {
+    let (public, internal) = (reachable(public), reachable(internal));
+    format!(
+        "Tidings for development: every channel is open, and no token is needed to follow one.\n\
+         \n\
+         A token with the roles service and admin, good for 24 hours:\n\
+         export TIDINGS_TOKEN={token}\n\
+         \n\
+         Then, in that shell:\n\
+         tidings --server http://{internal} publish global greeting '{{\"text\":\"hello\"}}'\n\
+         tidings --server http://{internal} tail global --rewind 5\n\
+         open http://{public}/\n"
+    )
+}
+
+/// The address by which this machine reaches a listener.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(config: Option<PathBuf>, dev: bool) -> Args {
+        Args {
+            config,
+            preset: None,
+            dev,
+            ready_file: None,
+            drain: None,
+            public: None,
+            internal: None,
+        }
+    }
+
+    #[test]
+    fn the_banner_has_lines_that_work_from_this_machine() {
+        let all = SocketAddr::from(([0, 0, 0, 0], 8000));
+        let six = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 50051));
+        let banner = dev_banner(all, six, "abc.def.ghi");
+        assert!(banner.contains("TIDINGS_TOKEN=abc.def.ghi\n"));
+        assert!(banner.contains(
+            "\ntidings --server http://[::1]:50051 publish global greeting '{\"text\":\"hello\"}'\n"
+        ));
+        assert!(banner.contains("\ntidings --server http://[::1]:50051 tail global"));
+        assert!(banner.contains("http://127.0.0.1:8000/\n"));
+    }
+
+    #[test]
+    fn flags_win_and_a_reload_keeps_them_and_the_made_up_secret() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("config.toml");
+        std::fs::write(
+            &file,
+            "[public]\nlisten = \"127.0.0.1:1\"\n[limits]\nconnections = 7",
+        )
+        .expect("write");
+        let public = Some(SocketAddr::from(([127, 0, 0, 1], 2)));
+        let options = options(Args {
+            public,
+            drain: Some(String::from("3s")),
+            ..args(Some(file.clone()), true)
+        })
+        .expect("good");
+        assert_eq!(options.config.public.listen.port(), 2);
+        assert_eq!(options.config.server.drain, Duration::from_secs(3));
+        assert_eq!(options.config.limits.connections, 7);
+        assert!(!options.config.auth.required);
+        assert!(options.dev_token.is_some());
+
+        std::fs::write(&file, "[limits]\nconnections = 8").expect("write");
+        let again = (options.reload)().expect("good");
+        assert_eq!(
+            (again.limits.connections, again.public.listen.port()),
+            (8, 2)
+        );
+        assert_eq!(again.auth.hs256_secret, options.config.auth.hs256_secret);
+
+        std::fs::write(&file, "[limits]\nconnections = 0").expect("write");
+        assert!((options.reload)().is_err());
+    }
+
+    #[test]
+    fn presets_are_refused_in_plain_words() {
+        let failure = options(Args {
+            preset: Some(String::from("x")),
+            ..args(None, true)
+        })
+        .expect_err("none yet");
+        assert!(
+            matches!(failure, Failure::Told(message) if message.contains("no presets in this build yet"))
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! What kind of value a key takes.
+
+use std::net::SocketAddr;
+
+use toml_edit::Value;
+
+use super::duration;
+
+/// The largest number of things or bytes that a key may ask for, unless it says otherwise.
+pub(super) const MANY: i64 = 1 << 40;
+
+/// A kind of value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Any text.
+    Text,
+    /// A path; relative ones in a file are taken from that file's directory.
+    Path,
+    /// An IP address with a port.
+    Address,
+    /// A text that [`duration::parse`] reads.
+    Duration,
+    /// One of these texts.
+    OneOf(&'static [&'static str]),
+    /// A whole number from the first to the second.
+    Whole(i64, i64),
+    /// A number from 0 to 1.
+    Ratio,
+    /// True or false.
+    Bool,
+    /// An array of texts.
+    List,
+    /// An array of tables.
+    Tables,
+}
+
+impl Kind {
+    /// What the kind looks like, for error messages.
+    pub(super) fn expected(self) -> String {
+        match self {
+            Kind::Text => String::from("expected a text in quotes"),
+            Kind::Path => String::from("expected a path in quotes"),
+            Kind::Address => {
+                String::from("expected an IP address with a port, such as \"127.0.0.1:8000\"")
+            }
+            Kind::Duration => String::from(duration::EXPECTED),
+            Kind::OneOf(names) => {
+                let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+                format!("expected one of {}", names.join(", "))
+            }
+            Kind::Whole(least, MANY) => format!("expected a whole number of at least {least}"),
+            Kind::Whole(least, most) => format!("expected a whole number from {least} to {most}"),
+            Kind::Ratio => String::from("expected a number from 0 to 1"),
+            Kind::Bool => String::from("expected true or false"),
+            Kind::List => String::from("expected an array of texts, such as [\"a\", \"b\"]"),
+            Kind::Tables => String::from("expected an array of tables"),
+        }
+    }
+
+    /// True if the value is of this kind. Arrays of tables are looked at elsewhere.
+    pub(super) fn takes(self, value: &Value) -> bool {
+        let text = value.as_str();
+        match self {
+            Kind::Text | Kind::Path => text.is_some(),
+            Kind::Address => text.is_some_and(|text| text.parse::<SocketAddr>().is_ok()),
+            Kind::Duration => text.is_some_and(|text| duration::parse(text).is_ok()),
+            Kind::OneOf(names) => text.is_some_and(|text| names.contains(&text)),
+            Kind::Whole(least, most) => value
+                .as_integer()
+                .is_some_and(|number| (least..=most).contains(&number)),
+            Kind::Ratio => {
+                let float = value
+                    .as_float()
+                    .is_some_and(|number| (0.0..=1.0).contains(&number));
+                float
+                    || value
+                        .as_integer()
+                        .is_some_and(|number| (0..=1).contains(&number))
+            }
+            Kind::Bool => value.as_bool().is_some(),
+            Kind::List => value
+                .as_array()
+                .is_some_and(|array| array.iter().all(|entry| entry.as_str().is_some())),
+            Kind::Tables => value.is_array(),
+        }
+    }
+
+    /// Reads a value as it stands in an environment variable: texts without quotes, and lists
+    /// either separated by commas or as TOML arrays.
+    pub(super) fn read(self, text: &str) -> Option<Value> {
+        match self {
+            Kind::Text | Kind::Path | Kind::Address | Kind::Duration | Kind::OneOf(_) => {
+                Some(Value::from(text))
+            }
+            Kind::Whole(..) | Kind::Ratio => text
+                .trim()
+                .parse::<Value>()
+                .ok()
+                .filter(|value| value.is_integer() || value.is_float()),
+            Kind::Bool => text.trim().parse::<bool>().ok().map(Value::from),
+            Kind::List if !text.trim_start().starts_with('[') => {
+                let entries = text
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|entry| !entry.is_empty());
+                Some(Value::Array(entries.collect()))
+            }
+            Kind::List | Kind::Tables => text.trim().parse::<Value>().ok(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEVELS: Kind = Kind::OneOf(&["low", "high"]);
+
+    #[test]
+    fn each_kind_takes_its_own_and_nothing_else() {
+        for (kind, good, bad) in [
+            (Kind::Text, r#""a""#, "1"),
+            (Kind::Path, r#""./a""#, "true"),
+            (Kind::Address, r#""[::1]:0""#, r#""localhost:80""#),
+            (Kind::Duration, r#""1h""#, "3600"),
+            (LEVELS, r#""low""#, r#""Low""#),
+            (Kind::Whole(1, 9), "9", "10"),
+            (Kind::Whole(1, 9), "1", "1.0"),
+            (Kind::Ratio, "0.5", "1.1"),
+            (Kind::Ratio, "1", "2"),
+            (Kind::Ratio, "0.0", "nan"),
+            (Kind::Bool, "true", r#""true""#),
+            (Kind::List, r#"["a"]"#, r#"["a", 1]"#),
+            (Kind::Tables, "[{}]", "{}"),
+        ] {
+            let value = |text: &str| text.parse::<Value>().expect("TOML");
+            assert!(kind.takes(&value(good)), "{kind:?} {good}");
+            assert!(!kind.takes(&value(bad)), "{kind:?} {bad}");
+            assert!(kind.expected().starts_with("expected "));
+        }
+    }
+
+    #[test]
+    fn the_environment_needs_no_quotes() {
+        for (kind, text, good) in [
+            (Kind::Text, "plain text", true),
+            (Kind::Text, "42", true),
+            (Kind::Whole(0, 9), "7", true),
+            (Kind::Whole(0, 9), "seven", false),
+            (Kind::Whole(0, 9), "\"7\"", false),
+            (Kind::Ratio, "0.25", true),
+            (Kind::Bool, "false", true),
+            (Kind::Bool, "no", false),
+            (Kind::List, "a, b,c", true),
+            (Kind::List, "", true),
+            (Kind::List, "[\"a\"]", true),
+            (Kind::List, "[a]", false),
+            (Kind::Tables, "[{ name = \"a\" }]", true),
+        ] {
+            let value = kind.read(text);
+            assert_eq!(
+                value.is_some_and(|value| kind.takes(&value)),
+                good,
+                "{kind:?} {text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! Checks of meaning: values that are each well-formed but make no sense, alone or together.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::path::Path;
+
+use super::problem::{Place, Problem};
+use super::{Config, InternalAuth, NamespaceConfig, Storage};
+use crate::event::{ChannelName, EventType, SlowConsumer};
+
+/// What the configuration is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setting {
+    /// For development.
+    pub(super) dev: bool,
+    /// Whether there must be a key to check tokens with.
+    pub(super) needs_key: bool,
+}
+
+/// Signature algorithms (RFC 7518 §3.1, RFC 8037 §3.1) with a shared secret.
+const SHARED: [&str; 3] = ["HS256", "HS384", "HS512"];
+/// Those with a key pair.
+const PAIRED: [&str; 9] = [
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
+];
+/// Paths of the public listener that the WebSocket can't have.
+const TAKEN: [&str; 7] = [
+    "/",
+    "/sse",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+    "/openapi.json",
+    "/asyncapi.json",
+];
+
+/// Everything that makes no sense. Keys that already have a problem get no second one.
+pub(super) fn problems(
+    config: &Config,
+    setting: Setting,
+    places: &BTreeMap<String, Place>,
+    known: &[Problem],
+) -> Vec<Problem> {
+    let mut check = Check {
+        places,
+        known,
+        found: Vec::new(),
+    };
+    listeners(config, setting, &mut check);
+    origins(config, &mut check);
+    auth(config, setting, &mut check);
+    heartbeat(config, &mut check);
+    for (index, namespace) in config.namespace.iter().enumerate() {
+        one_namespace(namespace, &format!("namespace[{index}]"), &mut check);
+    }
+    duplicates(
+        config.namespace.iter().map(|n| n.name.as_str()),
+        "namespace",
+        &mut check,
+    );
+    event_types(config, &mut check);
+    rest(config, &mut check);
+    check.found
+}
+
+/// Collects problems with their places.
+struct Check<'a> {
+    places: &'a BTreeMap<String, Place>,
+    known: &'a [Problem],
+    found: Vec<Problem>,
+}
+
+impl Check<'_> {
+    /// Notes a problem unless all is well.
+    fn expect(&mut self, well: bool, key: &str, message: impl Into<String>) {
+        if well || self.known.iter().any(|problem| problem.key == key) {
+            return;
+        }
+        let place = self.place(key).cloned();
+        self.found.push(Problem {
+            place,
+            key: key.to_owned(),
+            message: message.into(),
+        });
+    }
+
+    /// The key's place, or that of the table it would stand in.
+    fn place(&self, key: &str) -> Option<&Place> {
+        let mut path = key;
+        loop {
+            if let Some(place) = self.places.get(path) {
+                return Some(place);
+            }
+            path = path.rsplit_once('.')?.0;
+        }
+    }
+
+    fn readable(&mut self, file: Option<&Path>, key: &str) {
+        if let Some(Err(error)) = file.map(File::open) {
+            self.expect(false, key, format!("the file can't be read: {error}"));
+        }
+    }
+}
+
+fn listeners(config: &Config, setting: Setting, check: &mut Check<'_>) {
+    let (public, internal) = (&config.public, &config.internal);
+    for (table, cert, key) in [
+        ("public", &public.cert, &public.key),
+        ("internal", &internal.cert, &internal.key),
+    ] {
+        check.expect(
+            key.is_some() || cert.is_none(),
+            &format!("{table}.cert"),
+            format!("needs {table}.key"),
+        );
+        check.expect(
+            cert.is_some() || key.is_none(),
+            &format!("{table}.key"),
+            format!("needs {table}.cert"),
+        );
+        check.readable(cert.as_deref(), &format!("{table}.cert"));
+        check.readable(key.as_deref(), &format!("{table}.key"));
+    }
+    let tls = internal.cert.is_some() && internal.key.is_some();
+    let authority = internal.client_ca.is_some();
+    check.expect(
+        tls || !authority,
+        "internal.client_ca",
+        "needs internal.cert and internal.key",
+    );
+    check.readable(internal.client_ca.as_deref(), "internal.client_ca");
+    let mtls = internal.auth == InternalAuth::Mtls;
+    let complete = tls && authority;
+    check.expect(
+        !mtls || complete,
+        "internal.auth",
+        "\"mtls\" needs internal.cert, internal.key and internal.client_ca",
+    );
+    let local = internal.listen.ip().to_canonical().is_loopback();
+    check.expect(
+        internal.auth != InternalAuth::None || local || setting.dev,
+        "internal.auth",
+        "\"none\" is only allowed where internal.listen is a loopback address, or with --dev",
+    );
+    let same = public.listen == internal.listen && public.listen.port() != 0;
+    check.expect(
+        !same,
+        "internal.listen",
+        "expected another address than public.listen",
+    );
+}
+
+fn origins(config: &Config, check: &mut Check<'_>) {
+    let (key, origins) = ("public.allowed_origins", &config.public.allowed_origins);
+    let any = origins.iter().any(|origin| origin == "*");
+    check.expect(
+        !any || origins.len() == 1,
+        key,
+        "\"*\" allows every origin and must stand alone",
+    );
+    let good = origins
+        .iter()
+        .all(|origin| origin == "*" || is_origin(origin));
+    check.expect(
+        good,
+        key,
+        "expected origins as browsers send them, without a path: \"https://app.example.com\"",
+    );
+}
+
+/// True for `scheme://host[:port]` (RFC 6454 §6.2).
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else {
+        return false;
+    };
+    let scheme_byte = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
+    let host_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
+    let well_formed =
+        |part: &str, allowed: fn(u8) -> bool| !part.is_empty() && part.bytes().all(allowed);
+    well_formed(scheme, scheme_byte) && well_formed(host, host_byte)
+}
+
+fn auth(config: &Config, setting: Setting, check: &mut Check<'_>) {
+    let auth = &config.auth;
+    let spoiled = check
+        .known
+        .iter()
+        .any(|problem| problem.key.starts_with("auth."));
+    check.expect(
+        auth.has_key() || !setting.needs_key || spoiled,
+        "auth",
+        "no key to check tokens with: set auth.hs256_secret (TIDINGS_AUTH__HS256_SECRET), \
+         auth.public_key_file, auth.jwks_file or auth.jwks_url, or start with --dev to try things out",
+    );
+    let names = || auth.algorithms.iter().map(String::as_str);
+    let known = names().all(|name| SHARED.contains(&name) || PAIRED.contains(&name));
+    let expected = format!(
+        "expected some of {}, {}",
+        SHARED.join(", "),
+        PAIRED.join(", ")
+    );
+    check.expect(
+        known && !auth.algorithms.is_empty(),
+        "auth.algorithms",
+        expected,
+    );
+    let shared = auth.hs256_secret.is_some() && names().any(|name| SHARED.contains(&name));
+    let paired = auth.public_key_file.is_some() && names().any(|name| PAIRED.contains(&name));
+    let set = auth.jwks_file.is_some() || auth.jwks_url.is_some();
+    check.expect(
+        shared || paired || set || !auth.has_key() || !known,
+        "auth.algorithms",
+        "none of these fits the key that is set, so no token could ever be accepted",
+    );
+    check.readable(auth.public_key_file.as_deref(), "auth.public_key_file");
+    check.readable(auth.jwks_file.as_deref(), "auth.jwks_file");
+    let url = auth.jwks_url.as_deref().is_none_or(is_url);
+    check.expect(url, "auth.jwks_url", "expected an http or https URL");
+    for (name, claim) in [
+        ("user_claim", &auth.user_claim),
+        ("roles_claim", &auth.roles_claim),
+        ("channels_claim", &auth.channels_claim),
+    ] {
+        check.expect(
+            !claim.is_empty(),
+            &format!("auth.{name}"),
+            "expected the name of a claim",
+        );
+    }
+    check.expect(
+        !auth.deadline.is_zero(),
+        "auth.deadline",
+        "expected more than 0s",
+    );
+}
+
+/// True for something with scheme and host that may be fetched.
+fn is_url(text: &str) -> bool {
+    let url = text.parse::<http::Uri>().ok();
+    url.is_some_and(|url| {
+        matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some()
+    })
+}
+
+fn heartbeat(config: &Config, check: &mut Check<'_>) {
+    let heartbeat = &config.heartbeat;
+    check.expect(
+        !heartbeat.interval.is_zero(),
+        "heartbeat.interval",
+        "expected more than 0s",
+    );
+    check.expect(
+        heartbeat.timeout > heartbeat.interval,
+        "heartbeat.timeout",
+        "expected longer than heartbeat.interval",
+    );
+}
+
+fn one_namespace(namespace: &NamespaceConfig, at: &str, check: &mut Check<'_>) {
+    let name = namespace.name.as_str();
+    check.expect(
+        is_namespace(name) || name == "*",
+        &format!("{at}.name"),
+        "expected 1 to 255 of A-Z a-z 0-9 _ - . @ / ~, or \"*\"",
+    );
+    let history = &namespace.history;
+    check.expect(
+        namespace.slow_consumer != SlowConsumer::Resync || history.size > 0,
+        &format!("{at}.slow_consumer"),
+        format!("\"resync\" catches up from history: it needs {at}.history.size of at least 1"),
+    );
+    let lasting = history.size == 0 || !history.ttl.is_zero();
+    check.expect(
+        lasting,
+        &format!("{at}.history.ttl"),
+        "expected more than 0s",
+    );
+    check.expect(
+        !namespace.max_idle.is_zero(),
+        &format!("{at}.max_idle"),
+        "expected more than 0s",
+    );
+}
+
+fn is_namespace(name: &str) -> bool {
+    ChannelName::new(name).is_ok() && !name.contains(':')
+}
+
+/// Notes every name that stood before.
+fn duplicates<'a>(names: impl Iterator<Item = &'a str>, table: &str, check: &mut Check<'_>) {
+    let mut seen = HashSet::new();
+    for (index, name) in names.enumerate() {
+        let first = name.is_empty() || seen.insert(name);
+        check.expect(
+            first,
+            &format!("{table}[{index}].name"),
+            format!("\"{name}\" is declared twice"),
+        );
+    }
+}
+
+fn event_types(config: &Config, check: &mut Check<'_>) {
+    for (index, event_type) in config.event_type.iter().enumerate() {
+        let at = format!("event_type[{index}]");
+        if let Err(error) = EventType::new(&event_type.name) {
+            check.expect(false, &format!("{at}.name"), error.description());
+        }
+        let namespace = event_type.namespace.as_str();
+        check.expect(
+            namespace.is_empty() || namespace == "*" || is_namespace(namespace),
+            &format!("{at}.namespace"),
+            "expected the name of a namespace",
+        );
+        check.readable(
+            event_type.schema_file.as_deref(),
+            &format!("{at}.schema_file"),
+        );
+        check.expect(
+            event_type.conflate_key.as_deref().is_none_or(is_data_path),
+            &format!("{at}.conflate_key"),
+            "expected a path into the data, such as \"data.job_id\"",
+        );
+    }
+    duplicates(
+        config.event_type.iter().map(|t| t.name.as_str()),
+        "event_type",
+        check,
+    );
+}
+
+/// True for `data.` and names separated by dots.
+fn is_data_path(text: &str) -> bool {
+    text.strip_prefix("data.")
+        .is_some_and(|path| path.split('.').all(|part| !part.is_empty()))
+}
+
+fn rest(config: &Config, check: &mut Check<'_>) {
+    let not_yet = match config.history.storage {
+        Storage::Memory => None,
+        Storage::Disk => Some("disk"),
+        Storage::Nats => Some("nats"),
+    };
+    if let Some(name) = not_yet {
+        let message = format!("not in this build yet: history.storage = \"{name}\"");
+        check.expect(false, "history.storage", message);
+    }
+    let channels = config.auto_subscribe.iter();
+    let good = channels
+        .map(|c| c.replace("{user}", "u"))
+        .all(|c| ChannelName::new(c).is_ok());
+    check.expect(
+        good,
+        "auto_subscribe",
+        "expected names of channels, where {user} stands for the user",
+    );
+    let path = config.websocket.path.as_str();
+    let plain = path.starts_with('/')
+        && path
+            .bytes()
+            .all(|b| b.is_ascii_graphic() && !b"?#{}*".contains(&b));
+    check.expect(plain, "websocket.path", "expected a path such as \"/ws\"");
+    let free = !TAKEN.contains(&path) && !path.starts_with("/api/v1/");
+    check.expect(
+        free || path == "/api/v1/websocket",
+        "websocket.path",
+        "this path is taken",
+    );
+    let telemetry = &config.telemetry;
+    let endpoint = telemetry.otlp_endpoint.as_deref().is_none_or(is_url);
+    check.expect(
+        endpoint,
+        "telemetry.otlp_endpoint",
+        "expected an http or https URL",
+    );
+    check.expect(
+        !telemetry.service_name.is_empty(),
+        "telemetry.service_name",
+        "expected a name",
+    );
+}

@@ -1,0 +1,79 @@
+//! What works but is hardly meant.
+
+use super::{Config, Secret};
+
+impl Config {
+    /// Things worth a word to whoever runs the server, each naming its key.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let auth = &self.auth;
+        let mut warnings = Vec::new();
+        if !auth.has_key() {
+            warnings.push(String::from(
+                "auth: no key to check tokens with; the server will not start without one",
+            ));
+        }
+        if auth.hs256_secret.as_ref().is_some_and(Secret::is_weak) {
+            warnings.push(format!(
+                "auth.hs256_secret: shorter than {} bytes can be guessed",
+                Secret::STRONG_LEN
+            ));
+        }
+        if self
+            .public
+            .allowed_origins
+            .iter()
+            .any(|origin| origin == "*")
+        {
+            warnings.push(String::from(
+                "public.allowed_origins: pages of every origin may connect",
+            ));
+        }
+        if self.limits.outbox_bytes < self.limits.event_bytes {
+            warnings.push(String::from(
+                "limits.outbox_bytes: less than limits.event_bytes: the biggest events fit no outbox",
+            ));
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sound_configuration_has_no_warnings() {
+        let mut config = Config::default();
+        config.auth.hs256_secret = Some(Secret::new("x".repeat(32)));
+        assert_eq!(config.warnings(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn doubtful_settings_are_named() {
+        let mut config = Config::default();
+        assert!(
+            config
+                .warnings()
+                .iter()
+                .any(|warning| warning.starts_with("auth: "))
+        );
+        config.auth.hs256_secret = Some(Secret::new("short"));
+        config.public.allowed_origins = vec![String::from("*")];
+        config.limits.outbox_bytes = 1;
+        let keys: Vec<String> = config
+            .warnings()
+            .iter()
+            .filter_map(|w| w.split(": ").next().map(str::to_owned))
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                "auth.hs256_secret",
+                "public.allowed_origins",
+                "limits.outbox_bytes"
+            ]
+        );
+        assert!(!config.warnings().join("").contains("short\""));
+    }
+}

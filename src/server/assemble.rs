@@ -1,0 +1,229 @@
+//! From a configuration to the parts that run.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
+
+use arc_swap::ArcSwap;
+
+use super::StartError;
+use crate::auth::{NamespaceRules, Policy, Verifier, VerifierSettings};
+use crate::broker::{Bounds, Broker, Memory, Sink};
+use crate::bus::{Hub, Settings};
+use crate::catalog::{Catalog, KnownType, Mode};
+use crate::config::{CatalogMode, Config, Dialect, InternalAuth, OtlpProtocol, Storage};
+use crate::event::EventType;
+use crate::grpc::{GrpcAuth, HealthHandle};
+use crate::session::{RequestLimits, Services};
+use crate::telemetry::{Metrics, Tracing, TracingSettings};
+use crate::ws::{Endpoint, WsSettings};
+
+/// The parts of a running server.
+pub struct Assembled {
+    pub(crate) services: Arc<Services>,
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) grpc: axum::Router,
+    health: HealthHandle,
+    dev: bool,
+}
+
+/// Builds the parts.
+pub(super) fn assemble(
+    config: &Config,
+    dev: bool,
+    draining: Arc<AtomicBool>,
+) -> Result<Assembled, StartError> {
+    if config.history.storage != Storage::Memory {
+        return Err(StartError::new(
+            "history.storage: only \"memory\" is in this build",
+        ));
+    }
+    let metrics = Metrics::new(config.server.node.clone());
+    let tracing = Tracing::init(&tracing_settings(config), &metrics).map_err(StartError::new)?;
+    let namespaces = Arc::new(ArcSwap::from_pointee(config.namespaces(dev)));
+    let shards = match config.server.shards {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        shards => shards,
+    };
+    let hub = Hub::start(
+        shards,
+        bus_settings(config),
+        Arc::clone(&namespaces),
+        Arc::clone(&metrics),
+        Arc::new(tracing),
+    )
+    .map_err(StartError::at("server.shards"))?;
+    let sink: Arc<dyn Sink> = Arc::clone(&hub) as Arc<dyn Sink>;
+    let sink: Weak<dyn Sink> = Arc::downgrade(&sink);
+    let bounds = Bounds {
+        channels: config.limits.channels,
+        ..Bounds::default()
+    };
+    let broker: Arc<dyn Broker> = Arc::new(Memory::new(namespaces, sink, bounds));
+    hub.attach(Arc::clone(&broker));
+    let counted = Arc::clone(&metrics);
+    let verifier = Verifier::new(&verifier_settings(config), move |failure| {
+        counted.auth_failure(failure.as_str());
+    })
+    .map_err(StartError::new)?;
+    let services = Services::new(
+        hub,
+        broker,
+        verifier,
+        policy(config, dev)?,
+        catalog(config)?,
+        request_limits(config),
+    );
+    let endpoint = Arc::new(Endpoint::new(
+        Arc::clone(&services),
+        ws_settings(config, dev),
+        draining,
+    ));
+    let auth = match config.internal.auth {
+        InternalAuth::Jwt => GrpcAuth::Jwt,
+        InternalAuth::Mtls | InternalAuth::None => GrpcAuth::Trusted,
+    };
+    let (grpc, health) = crate::grpc::routes(&services, auth, config.limits.event_bytes);
+    Ok(Assembled {
+        services,
+        endpoint,
+        grpc,
+        health,
+        dev,
+    })
+}
+
+impl Assembled {
+    /// Tells gRPC's health service that the server takes requests.
+    pub(super) async fn serve(&self) {
+        self.health.set_serving(true).await;
+    }
+
+    /// Tells it that it doesn't any more, and ends gRPC's endless streams.
+    pub(super) async fn drain(&self) {
+        self.health.drain().await;
+    }
+
+    /// Takes over what can change while connections stay.
+    pub(super) fn reload(&self, config: &Config) -> Result<(), StartError> {
+        // Everything that can fail comes first: a bad file changes nothing.
+        let policy = policy(config, self.dev)?;
+        let catalog = catalog(config)?;
+        self.services
+            .verifier
+            .reload(&verifier_settings(config))
+            .map_err(StartError::new)?;
+        self.services
+            .hub
+            .set_namespaces(config.namespaces(self.dev));
+        self.services.hub.set_settings(bus_settings(config));
+        self.services
+            .reload(policy, catalog, request_limits(config));
+        self.endpoint.reload(ws_settings(config, self.dev));
+        Ok(())
+    }
+}
+
+fn policy(config: &Config, dev: bool) -> Result<Policy, StartError> {
+    let rules = config.namespace.iter().map(|namespace| NamespaceRules {
+        name: namespace.name.clone(),
+        subscribe: namespace.subscribe.clone(),
+        publish: namespace.publish.clone(),
+    });
+    Policy::new(rules, dev).map_err(StartError::new)
+}
+
+fn catalog(config: &Config) -> Result<Catalog, StartError> {
+    let mode = match config.catalog.mode {
+        CatalogMode::Open => Mode::Open,
+        CatalogMode::Strict => Mode::Strict,
+    };
+    let known = config.event_type.iter().map(|kind| {
+        Ok(KnownType {
+            name: EventType::new(&kind.name).map_err(StartError::new)?,
+            namespace: kind.namespace.clone(),
+            description: kind.description.clone(),
+            roles: kind
+                .roles
+                .iter()
+                .map(|role| Arc::from(role.as_str()))
+                .collect(),
+            conflate_key: kind.conflate_key.clone(),
+        })
+    });
+    Ok(Catalog::new(
+        mode,
+        known.collect::<Result<Vec<_>, StartError>>()?,
+    ))
+}
+
+fn bus_settings(config: &Config) -> Settings {
+    let limits = &config.limits;
+    Settings {
+        connections: limits.connections,
+        connections_per_user: limits.connections_per_user,
+        connections_per_ip: limits.connections_per_ip,
+        subscriptions_per_connection: limits.subscriptions_per_connection,
+        outbox_bytes: limits.outbox_bytes,
+        messages_per_second: limits.messages_per_second,
+        messages_burst: limits.messages_burst,
+        heartbeat_interval: config.heartbeat.interval,
+        heartbeat_timeout: config.heartbeat.timeout,
+        auth_deadline: config.auth.deadline,
+    }
+}
+
+fn request_limits(config: &Config) -> RequestLimits {
+    RequestLimits {
+        event_bytes: config.limits.event_bytes,
+        publishes_per_second: config.limits.publishes_per_second,
+        publishes_burst: config.limits.publishes_burst,
+        auto_subscribe: config.auto_subscribe.clone(),
+        auth_required: config.auth.required,
+    }
+}
+
+fn ws_settings(config: &Config, dev: bool) -> WsSettings {
+    let mut allowed_origins = config.public.allowed_origins.clone();
+    if dev && allowed_origins.is_empty() {
+        allowed_origins.push("*".to_owned());
+    }
+    WsSettings {
+        allowed_origins,
+        compression: config.websocket.compression,
+        message_bytes: config.limits.message_bytes,
+        echo: config.websocket.dialect == Dialect::Echo,
+    }
+}
+
+fn verifier_settings(config: &Config) -> VerifierSettings {
+    let auth = &config.auth;
+    let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+    VerifierSettings {
+        hs256_secret: auth.hs256_secret.clone(),
+        public_key_file: auth.public_key_file.clone(),
+        jwks_file: auth.jwks_file.clone(),
+        jwks_url: auth.jwks_url.clone(),
+        algorithms: auth.algorithms.clone(),
+        issuer: text(&auth.issuer),
+        audience: text(&auth.audience),
+        leeway: auth.leeway,
+        user_claim: auth.user_claim.clone(),
+        roles_claim: auth.roles_claim.clone(),
+        channels_claim: auth.channels_claim.clone(),
+    }
+}
+
+fn tracing_settings(config: &Config) -> TracingSettings {
+    let telemetry = &config.telemetry;
+    TracingSettings {
+        otlp_endpoint: telemetry.otlp_endpoint.clone().unwrap_or_default(),
+        otlp_protocol: match telemetry.otlp_protocol {
+            OtlpProtocol::Grpc => "grpc",
+            OtlpProtocol::HttpProtobuf => "http/protobuf",
+        }
+        .to_owned(),
+        service_name: telemetry.service_name.clone(),
+        sample_ratio: telemetry.sample_ratio,
+        delivery_spans: telemetry.delivery_spans,
+    }
+}

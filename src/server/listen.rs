@@ -1,0 +1,194 @@
+//! Accepting connections.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, server};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::internal::Internal;
+use super::public::Public;
+
+/// Connections that may be between their TCP handshake and their upgrade, or speak plain HTTP,
+/// beyond those that the limits allow on the bus.
+pub(super) const HANDSHAKES: usize = 1024;
+/// How long a TLS handshake or the head of a request may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The most headers of a request.
+const MAX_HEADERS: usize = 64;
+/// The largest head of a request, in bytes.
+const MAX_HEAD: usize = 32 * 1024;
+/// The most streams of one HTTP/2 connection.
+const MAX_STREAMS: u32 = 1024;
+/// What may wait in one HTTP/2 stream for its reader, in bytes, however large its window.
+const STREAM_BUFFER: usize = 256 * 1024;
+/// How often a silent HTTP/2 peer is pinged, and how long it may take to answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// Serves the public listener: HTTP/1.1, with upgrades.
+pub(super) async fn public(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    front: Public,
+    limit: usize,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+) {
+    let front = Arc::new(front);
+    let room = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
+    while let Some((socket, address)) = accept(&listener, &closing).await {
+        // Beyond the limit a socket is closed at once: nothing is read from it.
+        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+            front.services().metrics.limit_reached("sockets");
+            continue;
+        };
+        let (front, tls, closing) = (Arc::clone(&front), tls.clone(), closing.clone());
+        tasks.spawn(async move {
+            match tls {
+                None => serve_public(socket, address, &front, &closing).await,
+                Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(socket)).await {
+                    Ok(Ok(socket)) => serve_public(socket, address, &front, &closing).await,
+                    Ok(Err(error)) => tracing::debug!(%address, %error, "no TLS"),
+                    Err(_) => tracing::debug!(%address, "the TLS handshake took too long"),
+                },
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn serve_public<S>(
+    socket: S,
+    address: SocketAddr,
+    front: &Arc<Public>,
+    closing: &CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let answer = service_fn(|request: Request<Incoming>| {
+        let front = Arc::clone(front);
+        async move { Ok::<_, std::convert::Infallible>(front.answer(request, address).await) }
+    });
+    let connection = server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HANDSHAKE)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(socket), answer)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let outcome = tokio::select! {
+        outcome = &mut connection => outcome,
+        () = closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%address, %error, "a connection broke");
+    }
+}
+
+/// Serves the internal listener: HTTP/2 and HTTP/1.1.
+pub(super) async fn internal(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    back: Internal,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+) {
+    let back = Arc::new(back);
+    let room = Arc::new(Semaphore::new(HANDSHAKES));
+    while let Some((socket, address)) = accept(&listener, &closing).await {
+        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
+            back.services().metrics.limit_reached("sockets");
+            continue;
+        };
+        let (back, tls, closing) = (Arc::clone(&back), tls.clone(), closing.clone());
+        tasks.spawn(async move {
+            match tls {
+                None => serve_internal(socket, address, &back, &closing).await,
+                Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(socket)).await {
+                    Ok(Ok(socket)) => serve_internal(socket, address, &back, &closing).await,
+                    Ok(Err(error)) => tracing::debug!(%address, %error, "no TLS"),
+                    Err(_) => tracing::debug!(%address, "the TLS handshake took too long"),
+                },
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn serve_internal<S>(
+    socket: S,
+    address: SocketAddr,
+    back: &Arc<Internal>,
+    closing: &CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let answer = service_fn(|request: Request<Incoming>| {
+        let back = Arc::clone(back);
+        async move { Ok::<_, std::convert::Infallible>(back.answer(request, address).await) }
+    });
+    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HANDSHAKE)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_send_buf_size(STREAM_BUFFER)
+        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE);
+    let connection = builder.serve_connection(TokioIo::new(socket), answer);
+    tokio::pin!(connection);
+    let outcome = tokio::select! {
+        outcome = &mut connection => outcome,
+        () = closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%address, %error, "a connection broke");
+    }
+}
+
+/// The next connection; `None` when the server closes.
+async fn accept(
+    listener: &TcpListener,
+    closing: &CancellationToken,
+) -> Option<(TcpStream, SocketAddr)> {
+    loop {
+        match closing.run_until_cancelled(listener.accept()).await? {
+            Ok((socket, address)) => {
+                // Frames are whole messages: waiting to fill a segment only delays them.
+                if let Err(error) = socket.set_nodelay(true) {
+                    tracing::debug!(%error, "a socket was gone at once");
+                    continue;
+                }
+                return Some((socket, address));
+            }
+            Err(error) => {
+                // Out of descriptors, most likely: others must close first.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The process: builds the parts, binds the listeners, and at the end drains.
+
+mod assemble;
+mod internal;
+mod listen;
+mod public;
+mod tls;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::session::Services;
+
+pub use assemble::Assembled;
+
+/// How long spans that are left may take to be exported at the end.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// What `serve` was asked to do.
+pub struct ServeOptions {
+    /// The configuration.
+    pub config: Config,
+    /// Whether undeclared namespaces are open, anonymous clients come in, and the demo page is there.
+    pub dev: bool,
+    /// Where to write the bound addresses, once both listeners accept.
+    pub ready_file: Option<PathBuf>,
+    /// Loads the configuration again, for SIGHUP; the text says what is wrong with it.
+    pub reload: Box<dyn Fn() -> Result<Config, String> + Send + Sync>,
+    /// Called once both listeners accept.
+    pub on_ready: Box<dyn FnOnce(Bound) + Send>,
+}
+
+/// The addresses that were bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Bound {
+    /// For browsers and the HTTP API.
+    pub public: SocketAddr,
+    /// For gRPC and metrics.
+    pub internal: SocketAddr,
+}
+
+/// Why the server did not start.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl StartError {
+    fn new(what: impl std::fmt::Display) -> Self {
+        StartError(what.to_string())
+    }
+
+    fn at(place: &str) -> impl Fn(io::Error) -> Self {
+        let place = place.to_owned();
+        move |error| StartError(format!("{place}: {error}"))
+    }
+}
+
+/// A running server.
+pub struct Server {
+    bound: Bound,
+    assembled: Arc<Assembled>,
+    draining: Arc<AtomicBool>,
+    /// Cancelled when connections must go.
+    closing: CancellationToken,
+    tasks: TaskTracker,
+    drain: Duration,
+}
+
+impl Server {
+    /// Builds everything and binds both listeners; connections are accepted from then on.
+    ///
+    /// # Errors
+    /// Says which key or address can't be used.
+    pub async fn start(config: &Config, dev: bool) -> Result<Server, StartError> {
+        tls::install_crypto();
+        let draining = Arc::new(AtomicBool::new(false));
+        let public = bind("public.listen", config.public.listen).await?;
+        let internal = bind("internal.listen", config.internal.listen).await?;
+        let bound = Bound {
+            public: public
+                .local_addr()
+                .map_err(StartError::at("public.listen"))?,
+            internal: internal
+                .local_addr()
+                .map_err(StartError::at("internal.listen"))?,
+        };
+        let public_tls = tls::of(
+            "public",
+            config.public.cert.as_deref(),
+            config.public.key.as_deref(),
+            None,
+        )?;
+        let internal_tls = tls::of(
+            "internal",
+            config.internal.cert.as_deref(),
+            config.internal.key.as_deref(),
+            config.internal.client_ca.as_deref(),
+        )?;
+        let assembled = Arc::new(assemble::assemble(config, dev, Arc::clone(&draining))?);
+        let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let server = Server {
+            bound,
+            assembled: Arc::clone(&assembled),
+            draining: Arc::clone(&draining),
+            closing: closing.clone(),
+            tasks: tasks.clone(),
+            drain: config.server.drain,
+        };
+        let front = public::Public::new(&assembled, config, dev, draining);
+        let limit = config.limits.connections.saturating_add(listen::HANDSHAKES);
+        tasks.spawn(listen::public(
+            public,
+            public_tls,
+            front,
+            limit,
+            closing.clone(),
+            tasks.clone(),
+        ));
+        let back = internal::Internal::new(&assembled, config);
+        tasks.spawn(listen::internal(
+            internal,
+            internal_tls,
+            back,
+            closing.clone(),
+            tasks.clone(),
+        ));
+        tasks.spawn(sweep(Arc::clone(&assembled.services), closing));
+        assembled.serve().await;
+        Ok(server)
+    }
+
+    /// The addresses that were bound.
+    #[must_use]
+    pub fn bound(&self) -> Bound {
+        self.bound
+    }
+
+    /// What the transports share.
+    #[must_use]
+    pub fn services(&self) -> &Arc<Services> {
+        &self.assembled.services
+    }
+
+    /// Takes over another configuration: namespaces, event types, keys and limits.
+    ///
+    /// # Errors
+    /// Says what is wrong with it; the old one stays.
+    pub fn reload(&self, config: &Config) -> Result<(), StartError> {
+        self.assembled.reload(config)
+    }
+
+    /// Drains: no new connections, everyone is sent away, what was published is flushed. Ends
+    /// when all have gone, or when the window is over.
+    pub async fn shutdown(self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.assembled.drain().await;
+        self.services().hub.drain(self.drain).await;
+        self.closing.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(Duration::from_secs(1), self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::info!("some requests had not ended");
+        }
+        let hub = Arc::clone(&self.services().hub);
+        if tokio::task::spawn_blocking(move || hub.stop())
+            .await
+            .is_err()
+        {
+            tracing::error!("the shards could not be stopped");
+        }
+        self.services().tracing.shutdown(FLUSH).await;
+    }
+}
+
+async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(StartError::at(&format!("{key} = {address}")))
+}
+
+/// Lets go of what has expired, a part each second.
+async fn sweep(services: Arc<Services>, closing: CancellationToken) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    while closing.run_until_cancelled(second.tick()).await.is_some() {
+        services.broker.sweep();
+        services.sweep();
+    }
+}
+
+/// Runs a server until it is told to stop: the first SIGTERM or SIGINT drains, a second ends it
+/// at once; SIGHUP reloads.
+///
+/// # Errors
+/// Says why it could not start.
+pub async fn run(options: ServeOptions) -> Result<(), StartError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::at("SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::at("SIGINT"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(StartError::at("SIGHUP"))?;
+    let server = Server::start(&options.config, options.dev).await?;
+    let bound = server.bound();
+    tracing::info!(public = %bound.public, internal = %bound.internal, "ready");
+    if let Some(path) = &options.ready_file {
+        write_ready_file(path, bound)?;
+    }
+    (options.on_ready)(bound);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload(&server, &*options.reload),
+        }
+    }
+    tracing::info!("draining");
+    tokio::select! {
+        () = server.shutdown() => tracing::info!("stopped"),
+        _ = terminate.recv() => tracing::warn!("stopped at once"),
+        _ = interrupt.recv() => tracing::warn!("stopped at once"),
+    }
+    Ok(())
+}
+
+fn reload(server: &Server, load: &(dyn Fn() -> Result<Config, String> + Send + Sync)) {
+    let outcome =
+        load().and_then(|config| server.reload(&config).map_err(|error| error.to_string()));
+    match outcome {
+        Ok(()) => tracing::info!("the configuration was reloaded"),
+        Err(error) => tracing::error!(
+            error,
+            "the configuration was not reloaded: the old one stays"
+        ),
+    }
+}
+
+/// Written beside and moved into place, so that a reader never sees half of it.
+fn write_ready_file(path: &std::path::Path, bound: Bound) -> Result<(), StartError> {
+    let failed = StartError::at("--ready-file");
+    let text = serde_json::to_string(&bound).map_err(StartError::new)?;
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".tmp");
+    std::fs::write(&beside, text).map_err(&failed)?;
+    std::fs::rename(&beside, path).map_err(&failed)
+}

@@ -1,0 +1,342 @@
+//! Every metric by its public name: the one list from which both `/metrics` and OTLP are written.
+
+use std::time::{Duration, SystemTime};
+
+use super::histogram::HistogramSnapshot;
+use super::labels::{DropReason, Transport};
+use super::metrics::{CLOSE_CODES, Metrics};
+use super::names::{Counter, Gauge, OTHER};
+use super::process;
+use crate::error::Code;
+
+/// One metric with all of its series.
+#[derive(Debug)]
+pub(super) struct Family {
+    /// Without the `_total` that a counter gets when it is written.
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) data: Data,
+}
+
+/// The label of a series and its number.
+#[derive(Debug, PartialEq)]
+pub(super) struct Series<N> {
+    /// At most one, so that series can't multiply.
+    pub(super) label: Option<(&'static str, String)>,
+    pub(super) value: N,
+}
+
+#[derive(Debug)]
+pub(super) enum Data {
+    /// Only grows.
+    Counter(Vec<Series<u64>>),
+    /// Only grows, in seconds.
+    Seconds(f64),
+    /// Goes up and down.
+    Gauge(Vec<Series<f64>>),
+    /// Durations, in seconds when written.
+    Histogram(HistogramSnapshot),
+}
+
+fn counter(name: &'static str, help: &'static str, value: u64) -> Family {
+    Family {
+        name,
+        help,
+        data: Data::Counter(vec![Series { label: None, value }]),
+    }
+}
+
+fn counters(
+    name: &'static str,
+    help: &'static str,
+    label: &'static str,
+    series: impl IntoIterator<Item = (impl Into<String>, u64)>,
+) -> Family {
+    let series = series.into_iter();
+    let series = series.map(|(text, value)| Series {
+        label: Some((label, text.into())),
+        value,
+    });
+    Family {
+        name,
+        help,
+        data: Data::Counter(series.collect()),
+    }
+}
+
+fn gauge(name: &'static str, help: &'static str, value: f64) -> Family {
+    Family {
+        name,
+        help,
+        data: Data::Gauge(vec![Series { label: None, value }]),
+    }
+}
+
+fn gauges(
+    name: &'static str,
+    help: &'static str,
+    label: &'static str,
+    series: impl IntoIterator<Item = (impl Into<String>, f64)>,
+) -> Family {
+    let series = series.into_iter();
+    let series = series.map(|(text, value)| Series {
+        label: Some((label, text.into())),
+        value,
+    });
+    Family {
+        name,
+        help,
+        data: Data::Gauge(series.collect()),
+    }
+}
+
+fn histogram(name: &'static str, help: &'static str, data: HistogramSnapshot) -> Family {
+    Family {
+        name,
+        help,
+        data: Data::Histogram(data),
+    }
+}
+
+/// A gauge as it is written; exact up to 2^53.
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    reason = "no gauge here comes near 2^53"
+)]
+fn float(value: u64) -> f64 {
+    value as f64
+}
+
+/// All metrics at this moment, in the order in which they are written.
+pub(super) fn read(metrics: &Metrics) -> Vec<Family> {
+    let mut families = Vec::from(clients(metrics));
+    families.extend(events(metrics));
+    families.extend(troubles(metrics));
+    families.extend(process_itself(metrics));
+    families
+}
+
+fn clients(metrics: &Metrics) -> [Family; 8] {
+    let by_transport = Transport::ALL.map(|transport| {
+        (
+            transport.as_str(),
+            float(transport.pick(&metrics.connections).level()),
+        )
+    });
+    let by_type = metrics
+        .client_types
+        .read(|gauge| float(Gauge::level(gauge)), |n| *n > 0.0);
+    let closes = CLOSE_CODES
+        .iter()
+        .zip(&metrics.closes)
+        .filter(|(_, count)| count.get() > 0);
+    let closes = closes.map(|(code, count)| (code.to_string(), count.get()));
+    let closes = closes.chain([(OTHER.to_owned(), metrics.other_closes.get())]);
+    let recoveries = [
+        ("true", metrics.recovered.get()),
+        ("false", metrics.not_recovered.get()),
+    ];
+    [
+        gauges(
+            "tidings_connections",
+            "Connected clients",
+            "transport",
+            by_transport,
+        ),
+        gauges(
+            "tidings_clients",
+            "Connected clients by the type that they gave",
+            "client_type",
+            by_type,
+        ),
+        gauge(
+            "tidings_connections_peak",
+            "The most connected clients at any moment",
+            float(metrics.connections_peak.level()),
+        ),
+        counter(
+            "tidings_connections_opened",
+            "Clients that connected",
+            metrics.connections_total.get(),
+        ),
+        counters(
+            "tidings_closes",
+            "Connections closed, by close code",
+            "code",
+            closes,
+        ),
+        gauge(
+            "tidings_subscriptions",
+            "Subscriptions: connections times channels",
+            float(metrics.subscriptions.level()),
+        ),
+        gauge(
+            "tidings_channels",
+            "Channels that exist",
+            float(metrics.channels.level()),
+        ),
+        counters(
+            "tidings_recoveries",
+            "Resumed subscriptions, by whether nothing was missed",
+            "recovered",
+            recoveries,
+        ),
+    ]
+}
+
+fn events(metrics: &Metrics) -> [Family; 12] {
+    let sums = metrics.deliveries();
+    let published = metrics.published.read(Counter::get, |_| true);
+    let delivered = Transport::ALL
+        .iter()
+        .zip(sums.delivered)
+        .map(|(t, n)| (t.as_str(), n));
+    let dropped =
+        DropReason::ALL.map(|reason| (reason.as_str(), reason.pick(&metrics.dropped).get()));
+    let outbox = u64::try_from(sums.outbox_bytes).unwrap_or(0);
+    [
+        counters(
+            "tidings_events_published",
+            "Events accepted, by type",
+            "type",
+            published,
+        ),
+        counters(
+            "tidings_events_delivered",
+            "Events handed to connections",
+            "transport",
+            delivered,
+        ),
+        counters(
+            "tidings_events_dropped",
+            "Events that did not reach a subscriber they were meant for",
+            "reason",
+            dropped,
+        ),
+        counter(
+            "tidings_events_replayed",
+            "Events sent from history",
+            metrics.replayed.get(),
+        ),
+        counter(
+            "tidings_events_filtered",
+            "Events kept from subscribers by filters, roles or audiences",
+            sums.filtered,
+        ),
+        counter(
+            "tidings_events_conflated",
+            "Events that gave way to newer ones of the same key",
+            metrics.conflated.get(),
+        ),
+        counter(
+            "tidings_received_bytes",
+            "Bytes from clients",
+            metrics.bytes_in.get(),
+        ),
+        counter("tidings_sent_bytes", "Bytes to clients", sums.bytes_out),
+        gauge(
+            "tidings_outbox_bytes",
+            "Bytes that wait for slow connections",
+            float(outbox),
+        ),
+        histogram(
+            "tidings_delivery_latency_seconds",
+            "From the accepted publish to the bytes handed to the socket",
+            sums.latency,
+        ),
+        histogram(
+            "tidings_publish_commit_seconds",
+            "From the publish to its place in the channel, durable if asked",
+            metrics.publish_commit.snapshot(),
+        ),
+        histogram(
+            "tidings_end_to_end_latency_seconds",
+            "From the publisher to the handler in the page, where pages confirm",
+            metrics.end_to_end.snapshot(),
+        ),
+    ]
+}
+
+fn troubles(metrics: &Metrics) -> [Family; 6] {
+    let errors = Code::ALL
+        .iter()
+        .zip(&metrics.errors)
+        .map(|(code, n)| (code.as_str(), n.get()));
+    let refused = metrics.auth_failures.read(Counter::get, |_| true);
+    let limits = metrics.limits_reached.read(Counter::get, |_| true);
+    [
+        counters(
+            "tidings_errors",
+            "Errors that clients were told",
+            "code",
+            errors,
+        ),
+        counters(
+            "tidings_auth_failures",
+            "Tokens and certificates refused",
+            "reason",
+            refused,
+        ),
+        counter(
+            "tidings_rate_limited",
+            "Requests refused because they came too fast",
+            metrics.rate_limited.get(),
+        ),
+        counters(
+            "tidings_limit_reached",
+            "Refusals by a configured limit",
+            "limit",
+            limits,
+        ),
+        counter(
+            "tidings_slow_consumers",
+            "Times that an outbox was full",
+            metrics.slow_consumers.get(),
+        ),
+        counter(
+            "tidings_telemetry_dropped",
+            "Spans that could not be exported",
+            metrics.telemetry_dropped.get(),
+        ),
+    ]
+}
+
+fn process_itself(metrics: &Metrics) -> Vec<Family> {
+    let started = metrics
+        .started_at
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    let version = [(env!("CARGO_PKG_VERSION"), 1.0)];
+    let mut families = vec![
+        gauges(
+            "tidings_build_info",
+            "The version that runs; always 1",
+            "version",
+            version,
+        ),
+        gauge(
+            "process_start_time_seconds",
+            "Start of the process, in seconds since 1970",
+            started.as_secs_f64(),
+        ),
+    ];
+    let usage = process::usage();
+    let resident = usage.resident_bytes.map(|bytes| {
+        gauge(
+            "process_resident_memory_bytes",
+            "Memory in use by the process",
+            float(bytes),
+        )
+    });
+    let files = usage
+        .open_files
+        .map(|files| gauge("process_open_fds", "Open file descriptors", float(files)));
+    let cpu = usage.cpu.map(|cpu| Family {
+        name: "process_cpu_seconds",
+        help: "Processor time used by the process",
+        data: Data::Seconds(cpu.as_secs_f64()),
+    });
+    families.extend([resident, files, cpu].into_iter().flatten());
+    families
+}

@@ -1,0 +1,342 @@
+//! The metrics over OTLP: what `/metrics` shows, sent at an interval. The SDK's own instruments
+//! know no histogram that is read from outside, so the messages are made here.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, Request};
+use opentelemetry_http::HttpClient;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::metrics::v1 as proto;
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use prost::Message;
+use proto::number_data_point::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tonic::metadata::MetadataMap;
+use tonic::transport::Channel;
+
+use super::exporter::deadline;
+use super::families::{self, Data, Family, Series};
+use super::histogram::HistogramSnapshot;
+use super::metrics::Metrics;
+
+/// How requests reach the collector.
+#[derive(Debug)]
+pub(super) enum Client {
+    Grpc(MetricsServiceClient<Channel>),
+    Http {
+        client: Arc<dyn HttpClient>,
+        endpoint: String,
+    },
+}
+
+/// What is sent, where, and how often.
+#[derive(Debug)]
+pub(super) struct MetricsExport {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) resource: Resource,
+    pub(super) client: Client,
+    /// From `OTEL_EXPORTER_OTLP_HEADERS`; may hold secrets, so it is never logged.
+    pub(super) headers: HeaderMap,
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
+}
+
+/// Why a request failed, and whether the next can't fare better.
+struct Failure {
+    problem: String,
+    for_good: bool,
+}
+
+impl MetricsExport {
+    /// Sends at each interval, and once more when told to stop. Gives up where the collector takes
+    /// no metrics.
+    pub(super) async fn run(mut self, mut told: watch::Receiver<Option<Instant>>) {
+        let mut failing = false;
+        loop {
+            let stop = tokio::select! {
+                () = tokio::time::sleep(self.interval) => false,
+                _ = told.changed() => true,
+            };
+            let request = request(&self.metrics, &self.resource, SystemTime::now());
+            let limit = self.timeout;
+            let sent = tokio::select! {
+                sent = tokio::time::timeout(limit, self.send(request)) => sent,
+                () = deadline(told.clone()) => return,
+            };
+            let timed_out = || Failure {
+                problem: "no answer in time".to_owned(),
+                for_good: false,
+            };
+            match sent.unwrap_or_else(|_| Err(timed_out())) {
+                Ok(()) => {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!("metrics are exported again");
+                    }
+                }
+                Err(failure) if failure.for_good => {
+                    tracing::warn!(error = ?failure.problem, "the collector takes no metrics; none are sent");
+                    return;
+                }
+                Err(failure) => {
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(error = ?failure.problem, "metrics can't be exported");
+                    }
+                }
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    async fn send(&mut self, message: ExportMetricsServiceRequest) -> Result<(), Failure> {
+        match &mut self.client {
+            Client::Grpc(client) => {
+                let mut request = tonic::Request::new(message);
+                *request.metadata_mut() = MetadataMap::from_headers(self.headers.clone());
+                client
+                    .export(request)
+                    .await
+                    .map(|_| ())
+                    .map_err(|status| Failure {
+                        problem: status.message().to_owned(),
+                        for_good: status.code() == tonic::Code::Unimplemented,
+                    })
+            }
+            Client::Http { client, endpoint } => {
+                let fails = |problem: String| Failure {
+                    problem,
+                    for_good: false,
+                };
+                let mut request = Request::post(endpoint.as_str())
+                    .body(message.encode_to_vec().into())
+                    .map_err(|error| fails(error.to_string()))?;
+                *request.headers_mut() = self.headers.clone();
+                let kind = http::HeaderValue::from_static("application/x-protobuf");
+                request
+                    .headers_mut()
+                    .insert(http::header::CONTENT_TYPE, kind);
+                let answer = client.send_bytes(request).await;
+                let status = answer.map_err(|error| fails(error.to_string()))?.status();
+                if status.is_success() {
+                    return Ok(());
+                }
+                let for_good = matches!(status.as_u16(), 404 | 405 | 501);
+                Err(Failure {
+                    problem: format!("status {status}"),
+                    for_good,
+                })
+            }
+        }
+    }
+}
+
+/// All metrics at this moment, as one request.
+fn request(metrics: &Metrics, resource: &Resource, now: SystemTime) -> ExportMetricsServiceRequest {
+    let times = Times {
+        start: nanos(metrics.started_at),
+        now: nanos(now),
+    };
+    let scope = InstrumentationScope {
+        name: "tidings".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..InstrumentationScope::default()
+    };
+    let families = families::read(metrics);
+    let scope_metrics = proto::ScopeMetrics {
+        scope: Some(scope),
+        metrics: families
+            .iter()
+            .map(|family| metric(family, times))
+            .collect(),
+        schema_url: String::new(),
+    };
+    ExportMetricsServiceRequest {
+        resource_metrics: vec![proto::ResourceMetrics {
+            resource: Some(resource.clone()),
+            scope_metrics: vec![scope_metrics],
+            schema_url: String::new(),
+        }],
+    }
+}
+
+/// Since when counters count, and when they were read; nanoseconds since 1970.
+#[derive(Clone, Copy)]
+struct Times {
+    start: u64,
+    now: u64,
+}
+
+fn nanos(time: SystemTime) -> u64 {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// A family under the name that it has in Prometheus, so that both ways lead to one series.
+fn metric(family: &Family, times: Times) -> proto::Metric {
+    let int = |value: &u64| Value::AsInt(i64::try_from(*value).unwrap_or(i64::MAX));
+    let (suffix, data) = match &family.data {
+        Data::Counter(series) => ("_total", sum(points(series, times, int))),
+        Data::Seconds(value) => {
+            let series = [Series {
+                label: None,
+                value: *value,
+            }];
+            (
+                "_total",
+                sum(points(&series, times, |value| Value::AsDouble(*value))),
+            )
+        }
+        Data::Gauge(series) => {
+            let data_points = points(series, times, |value| Value::AsDouble(*value));
+            ("", proto::metric::Data::Gauge(proto::Gauge { data_points }))
+        }
+        Data::Histogram(snapshot) => (
+            "",
+            proto::metric::Data::Histogram(histogram(snapshot, times)),
+        ),
+    };
+    let unit = if family.name.ends_with("_seconds") {
+        "s"
+    } else if family.name.ends_with("_bytes") {
+        "By"
+    } else {
+        "1"
+    };
+    proto::Metric {
+        name: format!("{}{suffix}", family.name),
+        description: family.help.to_owned(),
+        unit: unit.to_owned(),
+        metadata: Vec::new(),
+        data: Some(data),
+    }
+}
+
+fn sum(data_points: Vec<proto::NumberDataPoint>) -> proto::metric::Data {
+    proto::metric::Data::Sum(proto::Sum {
+        data_points,
+        aggregation_temporality: proto::AggregationTemporality::Cumulative.into(),
+        is_monotonic: true,
+    })
+}
+
+fn points<N>(
+    series: &[Series<N>],
+    times: Times,
+    value: impl Fn(&N) -> Value,
+) -> Vec<proto::NumberDataPoint> {
+    let point = |one: &Series<N>| proto::NumberDataPoint {
+        attributes: one
+            .label
+            .iter()
+            .map(|(key, text)| attribute(key, text))
+            .collect(),
+        start_time_unix_nano: times.start,
+        time_unix_nano: times.now,
+        value: Some(value(&one.value)),
+        ..proto::NumberDataPoint::default()
+    };
+    series.iter().map(point).collect()
+}
+
+fn attribute(key: &str, text: &str) -> KeyValue {
+    let value = AnyValue {
+        value: Some(Any::StringValue(text.to_owned())),
+    };
+    KeyValue {
+        key: key.to_owned(),
+        value: Some(value),
+        ..KeyValue::default()
+    }
+}
+
+fn histogram(snapshot: &HistogramSnapshot, times: Times) -> proto::Histogram {
+    let buckets = snapshot.exported_buckets();
+    let (mut bounds, counts): (Vec<f64>, Vec<u64>) = buckets.into_iter().unzip();
+    // The last bucket has no bound of its own here.
+    bounds.pop();
+    let point = proto::HistogramDataPoint {
+        start_time_unix_nano: times.start,
+        time_unix_nano: times.now,
+        count: counts.iter().sum(),
+        sum: Some(snapshot.sum().as_secs_f64()),
+        bucket_counts: counts,
+        explicit_bounds: bounds,
+        max: (snapshot.count() > 0).then(|| snapshot.max().as_secs_f64()),
+        ..proto::HistogramDataPoint::default()
+    };
+    proto::Histogram {
+        data_points: vec![point],
+        aggregation_temporality: proto::AggregationTemporality::Cumulative.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Transport;
+
+    fn sent(metrics: &Metrics) -> Vec<proto::Metric> {
+        let mut request = request(metrics, &Resource::default(), SystemTime::now());
+        request
+            .resource_metrics
+            .remove(0)
+            .scope_metrics
+            .remove(0)
+            .metrics
+    }
+
+    fn data(metrics: &[proto::Metric], name: &str) -> proto::metric::Data {
+        metrics
+            .iter()
+            .find(|metric| metric.name == name)
+            .unwrap()
+            .data
+            .clone()
+            .unwrap()
+    }
+
+    #[test]
+    fn counters_and_gauges_are_sent_under_their_prometheus_names() {
+        let metrics = Metrics::new("n");
+        metrics.connection_opened(Transport::Sse);
+        metrics.shard(0).delivered(Transport::Sse, 5, 1);
+        let sent = sent(&metrics);
+        let proto::metric::Data::Sum(sum) = data(&sent, "tidings_events_delivered_total") else {
+            panic!("not a sum")
+        };
+        assert!(sum.is_monotonic);
+        let point = &sum.data_points[1];
+        assert_eq!(point.attributes, [attribute("transport", "sse")]);
+        assert_eq!(point.value, Some(Value::AsInt(5)));
+        assert!(point.start_time_unix_nano <= point.time_unix_nano);
+        let proto::metric::Data::Gauge(gauge) = data(&sent, "tidings_connections") else {
+            panic!("not a gauge")
+        };
+        assert_eq!(gauge.data_points[1].value, Some(Value::AsDouble(1.0)));
+    }
+
+    #[test]
+    fn a_histogram_has_one_more_bucket_than_bounds_and_counts_everything() {
+        let metrics = Metrics::new("n");
+        metrics.delivery_latency(Duration::from_secs(20), 2);
+        metrics.delivery_latency(Duration::from_millis(1), 3);
+        let sent = sent(&metrics);
+        let proto::metric::Data::Histogram(histogram) =
+            data(&sent, "tidings_delivery_latency_seconds")
+        else {
+            panic!("not a histogram")
+        };
+        let point = &histogram.data_points[0];
+        assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
+        assert_eq!((point.count, point.bucket_counts.last()), (5, Some(&2)));
+        assert_eq!((point.sum, point.max), (Some(40.003), Some(20.0)));
+    }
+}

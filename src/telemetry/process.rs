@@ -1,0 +1,85 @@
+//! What the process itself uses, as Linux tells in `/proc/self` (proc(5)).
+
+use std::fs;
+use std::time::Duration;
+
+/// How often Linux counts processor time per second in `/proc` (`USER_HZ`): 100 wherever this
+/// program runs.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// `None` where the system does not tell.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Usage {
+    pub(super) resident_bytes: Option<u64>,
+    pub(super) cpu: Option<Duration>,
+    pub(super) open_files: Option<u64>,
+}
+
+/// Reads it; three small files.
+pub(super) fn usage() -> Usage {
+    Usage {
+        resident_bytes: fs::read_to_string("/proc/self/status")
+            .ok()
+            .and_then(|text| resident(&text)),
+        cpu: fs::read_to_string("/proc/self/stat")
+            .ok()
+            .and_then(|text| cpu(&text)),
+        // The listing itself holds one open.
+        open_files: fs::read_dir("/proc/self/fd")
+            .ok()
+            .and_then(|files| u64::try_from(files.count()).ok())
+            .map(|files| files.saturating_sub(1)),
+    }
+}
+
+fn resident(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+/// User and system time are the fields 14 and 15; the second is a name in parentheses that may
+/// hold spaces and parentheses of its own.
+fn cpu(stat: &str) -> Option<Duration> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut times = after_name.split_whitespace().skip(11);
+    let user: u64 = times.next()?.parse().ok()?;
+    let system: u64 = times.next()?.parse().ok()?;
+    Some(Duration::from_millis(
+        (user + system).saturating_mul(1_000 / TICKS_PER_SECOND),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_process_cannot_shift_the_fields() {
+        let stat = "7 (a) R 1 (x) S 1 7 7 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 4 0 9 1 1";
+        assert_eq!(cpu(stat), Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn resident_memory_is_told_in_bytes() {
+        assert_eq!(resident("Name:\tx\nVmRSS:\t    2048 kB\n"), Some(2 << 20));
+        assert_eq!(resident("Name:\tx\n"), None);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn linux_tells_all_three() {
+        let usage = usage();
+        assert!(
+            usage.resident_bytes.is_some_and(|bytes| bytes > 1 << 20),
+            "{usage:?}"
+        );
+        assert!(
+            usage.open_files.is_some_and(|files| files >= 3),
+            "{usage:?}"
+        );
+        assert!(usage.cpu.is_some(), "{usage:?}");
+    }
+}

@@ -1,0 +1,370 @@
+//! What the spans of the server say, seen through an exporter that keeps them.
+
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use opentelemetry::Value;
+use opentelemetry::trace::{SpanKind, Status};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporter};
+use uuid::Uuid;
+
+use super::exporter::{Batching, Beside, Exporting};
+use super::*;
+use crate::error::Error;
+use crate::event::{ChannelName, ConnectionId, EventType, Timestamp, TraceContext};
+
+#[derive(Debug, Clone, Default)]
+struct Kept(Arc<Mutex<Vec<SpanData>>>);
+
+impl SpanExporter for Kept {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        self.0.lock().unwrap().extend(batch);
+        Ok(())
+    }
+}
+
+/// A collector that takes the first batch and never answers.
+#[derive(Debug, Clone, Default)]
+struct Stuck(Arc<(Mutex<bool>, Condvar)>);
+
+impl SpanExporter for Stuck {
+    async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
+        *self.0.0.lock().unwrap() = true;
+        self.0.1.notify_all();
+        std::future::pending().await
+    }
+}
+
+fn tracing_to<E: SpanExporter + 'static>(
+    exporter: E,
+    sampler: Sampler,
+    batching: Batching,
+    metrics: &Arc<Metrics>,
+) -> Tracing {
+    let (queue, exporting) = Exporting::start(batching, Arc::clone(metrics), move |_| {
+        let beside: Beside = Box::pin(async {});
+        Ok((exporter, beside))
+    })
+    .unwrap();
+    let provider = SdkTracerProvider::builder()
+        .with_sampler(sampler)
+        .with_span_processor(queue)
+        .build();
+    Tracing::on(&provider, exporting, true, 1.0)
+}
+
+fn sampling(sampler: Sampler) -> (Tracing, Kept) {
+    let kept = Kept::default();
+    let sampler = Sampler::ParentBased(Box::new(sampler));
+    (
+        tracing_to(
+            kept.clone(),
+            sampler,
+            Batching::default(),
+            &Metrics::new("n"),
+        ),
+        kept,
+    )
+}
+
+/// Everything that ended, in that order.
+fn ended(tracing: &Tracing, kept: &Kept) -> Vec<SpanData> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(tracing.shutdown(Duration::from_secs(30)));
+    kept.0.lock().unwrap().clone()
+}
+
+fn attribute<'a>(span: &'a SpanData, key: &str) -> Option<&'a Value> {
+    span.attributes
+        .iter()
+        .find(|pair| pair.key.as_str() == key)
+        .map(|pair| &pair.value)
+}
+
+fn text(span: &SpanData, key: &str) -> String {
+    attribute(span, key)
+        .unwrap_or_else(|| panic!("{key}"))
+        .as_str()
+        .into_owned()
+}
+
+fn parent(sampled: bool) -> TraceContext {
+    let flags = if sampled { "01" } else { "00" };
+    let header = format!("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-{flags}");
+    TraceContext::parse(&header, "vendor=1").unwrap()
+}
+
+fn span_id(span: &SpanData) -> u64 {
+    u64::from_be_bytes(span.span_context.span_id().to_bytes())
+}
+
+/// The spans of one publish that one connection receives and confirms: publish, rpc, deliver,
+/// fanout, receive; and what the event carried.
+fn publish_and_receive() -> ([SpanData; 5], TraceContext) {
+    let (tracing, kept) = sampling(Sampler::AlwaysOn);
+    let (channel, id) = (ChannelName::new("project:42").unwrap(), Uuid::from_u128(7));
+    let event_type = EventType::new("project.updated").unwrap();
+    let connection = ConnectionId::new(1, 2, 3);
+
+    let mut rpc = tracing.rpc("tidings.v1.EventService", "Publish", Some(&parent(true)));
+    let publish = tracing.publish(Some(&channel), &event_type, id, rpc.context_ref());
+    let fanout = tracing.fanout(Some(&channel), id, publish.context_ref());
+    let carried = fanout.context().unwrap();
+    drop(publish);
+    rpc.grpc_status(0);
+    drop(rpc);
+    let deliver = || tracing.deliver(&channel, id, connection, Some(&carried));
+    std::thread::scope(|scope| drop(scope.spawn(deliver).join().unwrap().unwrap()));
+    fanout.add(2, 1, 1, 0);
+    std::thread::spawn(move || fanout.finish(2, 1, 0, 1))
+        .join()
+        .unwrap();
+    tracing.receive(
+        Some(id),
+        connection,
+        Timestamp::from_micros(1_500_000),
+        Some(&carried),
+    );
+    (ended(&tracing, &kept).try_into().unwrap(), carried)
+}
+
+#[test]
+fn a_publish_is_one_trace_from_the_callers_span_to_the_page() {
+    let (spans, carried) = publish_and_receive();
+    let [publish, rpc, deliver, fanout, receive] = &spans;
+    let caller = parent(true).span_id;
+    for (span, name, kind, parent) in [
+        (
+            rpc,
+            "tidings.v1.EventService/Publish",
+            SpanKind::Server,
+            caller,
+        ),
+        (publish, "publish project", SpanKind::Producer, span_id(rpc)),
+        (fanout, "fanout", SpanKind::Internal, span_id(publish)),
+        (deliver, "deliver", SpanKind::Consumer, span_id(fanout)),
+        (receive, "receive", SpanKind::Consumer, span_id(fanout)),
+    ] {
+        assert_eq!((&*span.name, &span.span_kind), (name, &kind));
+        assert_eq!(
+            u64::from_be_bytes(span.parent_span_id.to_bytes()),
+            parent,
+            "{name}"
+        );
+        let trace = u128::from_be_bytes(span.span_context.trace_id().to_bytes());
+        assert_eq!(trace, carried.trace_id, "{name}");
+    }
+    assert!(rpc.parent_span_is_remote && !publish.parent_span_is_remote);
+    assert_eq!(carried.span_id, span_id(fanout));
+    assert_eq!(carried.state.as_deref(), Some("vendor=1"));
+    assert_eq!(
+        deliver.links[0].span_context.span_id(),
+        fanout.span_context.span_id()
+    );
+    let handled = receive
+        .start_time
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    assert_eq!(
+        (handled, receive.end_time),
+        (Duration::from_millis(1_500), receive.start_time)
+    );
+}
+
+#[test]
+fn attributes_follow_the_conventions_for_messaging_and_rpc() {
+    let ([publish, rpc, deliver, fanout, receive], _) = publish_and_receive();
+    assert_eq!(text(&rpc, "rpc.system"), "grpc");
+    assert_eq!(text(&rpc, "rpc.service"), "tidings.v1.EventService");
+    assert_eq!(text(&rpc, "rpc.method"), "Publish");
+    assert_eq!(
+        attribute(&rpc, "rpc.grpc.status_code"),
+        Some(&Value::I64(0))
+    );
+    for (span, kind, name) in [
+        (&publish, "send", "publish"),
+        (&fanout, "send", "fanout"),
+        (&deliver, "process", "deliver"),
+        (&receive, "process", "receive"),
+    ] {
+        assert_eq!(text(span, "messaging.system"), "tidings");
+        assert_eq!(text(span, "messaging.operation.type"), kind);
+        assert_eq!(text(span, "messaging.operation.name"), name);
+        assert_eq!(
+            text(span, "messaging.message.id"),
+            Uuid::from_u128(7).to_string()
+        );
+    }
+    for span in [&publish, &fanout, &deliver] {
+        assert_eq!(text(span, "messaging.destination.name"), "project:42");
+    }
+    assert_eq!(text(&publish, "tidings.event.type"), "project.updated");
+    assert_eq!(
+        text(&deliver, "messaging.client.id"),
+        ConnectionId::new(1, 2, 3).to_string()
+    );
+    for (key, count) in [
+        ("tidings.subscribers", 4),
+        ("tidings.delivered", 2),
+        ("tidings.filtered", 1),
+        ("tidings.dropped", 1),
+    ] {
+        assert_eq!(attribute(&fanout, key), Some(&Value::I64(count)), "{key}");
+    }
+}
+
+#[test]
+fn the_life_of_a_connection_has_its_spans() {
+    let (tracing, kept) = sampling(Sampler::AlwaysOn);
+    let connection = ConnectionId::new(0, 1, 2);
+    let connect = tracing.connect(Transport::WebSocket, None);
+    drop(tracing.authenticate(connect.context_ref()));
+    drop(tracing.subscribe(connection, 3, connect.context_ref()));
+    drop(tracing.disconnect(connection, 4411, connect.context_ref()));
+    drop(connect);
+    drop(tracing.http("GET", "/api/v1/stats", None));
+    drop(tracing.http("BREW", "/healthz", None));
+    let spans = ended(&tracing, &kept);
+    let names: Vec<&str> = spans.iter().map(|span| &*span.name).collect();
+    let expected = [
+        "authenticate",
+        "subscribe",
+        "disconnect",
+        "connect",
+        "GET /api/v1/stats",
+        "HTTP /healthz",
+    ];
+    assert_eq!(names, expected);
+    assert!(
+        spans[..3]
+            .iter()
+            .all(|span| span.parent_span_id == spans[3].span_context.span_id())
+    );
+    assert_eq!(
+        attribute(&spans[1], "tidings.channels"),
+        Some(&Value::I64(3))
+    );
+    assert_eq!(
+        attribute(&spans[2], "tidings.close_code"),
+        Some(&Value::I64(4411))
+    );
+    assert_eq!(text(&spans[3], "tidings.transport"), "websocket");
+    assert_eq!(text(&spans[5], "http.request.method"), "_OTHER");
+}
+
+#[test]
+fn a_clients_mistake_fails_no_server_span_but_a_servers_fault_does() {
+    let (tracing, kept) = sampling(Sampler::AlwaysOn);
+    for error in [Error::not_found("no"), Error::internal("oh")] {
+        tracing.rpc("s", "m", None).set_error(&error);
+    }
+    tracing
+        .authenticate(None)
+        .set_error(&Error::unauthenticated("expired"));
+    tracing.http("GET", "/x", None).http_status(404);
+    tracing.http("GET", "/x", None).http_status(503);
+    let spans = ended(&tracing, &kept);
+    let failed: Vec<bool> = spans
+        .iter()
+        .map(|span| matches!(span.status, Status::Error { .. }))
+        .collect();
+    assert_eq!(failed, [false, true, true, false, true]);
+    assert_eq!(text(&spans[0], "error.type"), "not_found");
+}
+
+#[test]
+fn an_unsampled_parent_is_passed_on_and_nothing_is_recorded() {
+    let (tracing, kept) = sampling(Sampler::AlwaysOn);
+    let parent = parent(false);
+    let channel = ChannelName::new("global").unwrap();
+    let rpc = tracing.rpc("s", "m", Some(&parent));
+    let fanout = tracing.fanout(Some(&channel), Uuid::nil(), rpc.context_ref());
+    assert_eq!(fanout.context().as_ref(), Some(&parent));
+    assert!(!rpc.is_recording() && !fanout.is_recording());
+    let connection = ConnectionId::new(0, 0, 0);
+    assert!(
+        tracing
+            .deliver(&channel, Uuid::nil(), connection, Some(&parent))
+            .is_none()
+    );
+    tracing.receive(None, connection, Timestamp::now(), Some(&parent));
+    drop((rpc, fanout));
+    assert_eq!(ended(&tracing, &kept).len(), 0);
+}
+
+#[test]
+fn a_trace_that_is_not_sampled_at_its_root_is_told_so_downstream() {
+    let (tracing, kept) = sampling(Sampler::AlwaysOff);
+    let rpc = tracing.rpc("s", "m", None);
+    let root = rpc.context().unwrap();
+    assert!(!root.sampled && root.trace_id != 0);
+    assert_eq!(tracing.authenticate(Some(&root)).context(), Some(root));
+    drop(rpc);
+    assert_eq!(ended(&tracing, &kept).len(), 0);
+}
+
+#[test]
+fn where_tracing_is_off_the_parent_is_passed_on() {
+    let tracing = Tracing::off();
+    assert!(!tracing.enabled());
+    assert_eq!(
+        tracing.rpc("s", "m", Some(&parent(true))).context(),
+        Some(parent(true))
+    );
+    let span = tracing.rpc("s", "m", None);
+    assert_eq!(span.context(), None);
+    assert!(span.trace_id().is_none());
+}
+
+#[test]
+fn a_dead_collector_blocks_nobody_and_what_is_lost_is_counted() {
+    const SPANS: u64 = 100_000;
+    let metrics = Metrics::new("n");
+    let stuck = Stuck::default();
+    let batching = Batching {
+        queue: 1_000,
+        batch: 100,
+        delay: Duration::from_hours(1),
+    };
+    let tracing = tracing_to(stuck.clone(), Sampler::AlwaysOn, batching, &metrics);
+    // The exporter has to hang first, so that the queue is all there is.
+    (0..100).for_each(|_| drop(tracing.authenticate(None)));
+    let (begun, changed) = &*stuck.0;
+    drop(
+        changed
+            .wait_while(begun.lock().unwrap(), |begun| !*begun)
+            .unwrap(),
+    );
+
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..SPANS / 4).for_each(|_| drop(tracing.authenticate(None))));
+        }
+    });
+    assert_eq!(metrics.telemetry_dropped.get(), SPANS - 1_000);
+
+    // A shutdown gives up at its deadline, and counts what was still waiting.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(tracing.shutdown(Duration::ZERO));
+    assert_eq!(metrics.telemetry_dropped.get(), SPANS + 100);
+}
+
+#[test]
+fn extract_reads_the_two_headers() {
+    let header = parent(true).to_string();
+    let found = extract(|name| match name {
+        "traceparent" => Some(header.as_str()),
+        "tracestate" => Some("vendor=1"),
+        _ => None,
+    });
+    assert_eq!(found, Some(parent(true)));
+    assert_eq!(extract(|_| None), None);
+    assert_eq!(extract(|_| Some("00-zz")), None);
+}

@@ -1,0 +1,262 @@
+//! The arguments of a client's message, taken out one by one with errors that name them.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::error::{Error, Result};
+use crate::event::Position;
+
+/// The members of a message; values stay text until they are asked for.
+pub struct Arguments<'a> {
+    outer: HashMap<Cow<'a, str>, &'a RawValue>,
+    inner: HashMap<Cow<'a, str>, &'a RawValue>,
+}
+
+/// The keys of an object, kept as they stand in the text where that has no escapes.
+#[derive(Deserialize, PartialEq, Eq, Hash)]
+#[serde(transparent)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+fn members(text: &str) -> Result<HashMap<Cow<'_, str>, &RawValue>, serde_json::Error> {
+    let members: HashMap<Key<'_>, &RawValue> = serde_json::from_str(text)?;
+    Ok(members
+        .into_iter()
+        .map(|(key, value)| (key.0, value))
+        .collect())
+}
+
+impl<'a> Arguments<'a> {
+    /// Takes a message apart.
+    ///
+    /// # Errors
+    /// `invalid_argument` where it is not a JSON object.
+    pub fn parse(text: &'a str) -> Result<Self> {
+        if !text.trim_start().starts_with('{') {
+            return Err(Error::invalid("expected a JSON object with a `type`"));
+        }
+        let outer = members(text).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            Error::invalid(format!("expected valid JSON: line {line} column {column}"))
+        })?;
+        Ok(Arguments {
+            outer,
+            inner: HashMap::new(),
+        })
+    }
+
+    /// Also takes arguments from the object under `data`, if there is one. Not for messages whose
+    /// `data` is a payload.
+    #[must_use]
+    pub fn with_data(mut self) -> Self {
+        if let Some(data) = self.outer.get("data")
+            && data.get().starts_with('{')
+        {
+            self.inner = members(data.get()).unwrap_or_default();
+        }
+        self
+    }
+
+    /// True if the message itself has this member.
+    #[must_use]
+    pub fn has_outer(&self, name: &str) -> bool {
+        self.outer.contains_key(name)
+    }
+
+    /// An argument as it stands; one that is `null` counts as absent.
+    #[must_use]
+    pub fn raw(&self, name: &str) -> Option<&'a RawValue> {
+        let found = match self.outer.get(name) {
+            // `data` itself, where the arguments stand under it, is not an argument.
+            Some(_) if name == "data" && !self.inner.is_empty() => self.inner.get(name),
+            Some(value) => Some(value),
+            None => self.inner.get(name),
+        };
+        found.copied().filter(|value| value.get() != "null")
+    }
+
+    fn take<T: Deserialize<'a>>(
+        &self,
+        name: &'static str,
+        expected: &'static str,
+    ) -> Result<Option<T>> {
+        let Some(raw) = self.raw(name) else {
+            return Ok(None);
+        };
+        serde_json::from_str(raw.get())
+            .map(Some)
+            .map_err(|_| Error::field(name, expected))
+    }
+
+    /// A text.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the field where it is something else.
+    pub fn text(&self, name: &'static str) -> Result<Option<Cow<'a, str>>> {
+        Ok(self
+            .take::<Key<'a>>(name, "expected a string")?
+            .map(|key| key.0))
+    }
+
+    /// A text that must be there.
+    ///
+    /// # Errors
+    /// As [`Arguments::text`], and where it is missing.
+    pub fn required_text(&self, name: &'static str) -> Result<Cow<'a, str>> {
+        self.text(name)?
+            .ok_or_else(|| Error::field(name, "expected a string, and it is missing"))
+    }
+
+    /// A list of texts; empty where it is missing.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the field where it is something else.
+    pub fn texts(&self, name: &'static str) -> Result<Vec<String>> {
+        Ok(self
+            .take(name, "expected a list of strings")?
+            .unwrap_or_default())
+    }
+
+    /// A whole number.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the field where it is something else.
+    pub fn number(&self, name: &'static str) -> Result<Option<u32>> {
+        self.take(name, "expected a whole number from 0 to 4294967295")
+    }
+
+    /// True or false; false where it is missing.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the field where it is something else.
+    pub fn flag(&self, name: &'static str) -> Result<bool> {
+        Ok(self
+            .take(name, "expected true or false")?
+            .unwrap_or_default())
+    }
+
+    /// Pairs of texts; none where it is missing.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the field where it is something else.
+    pub fn pairs(&self, name: &'static str) -> Result<HashMap<String, String>> {
+        Ok(self
+            .take(name, "expected an object of strings")?
+            .unwrap_or_default())
+    }
+
+    /// A position `{epoch, offset}`.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the field where it is something else.
+    pub fn position(&self, name: &'static str) -> Result<Option<Position>> {
+        let place: Option<Place> = self.take(name, "expected {epoch, offset}")?;
+        place.map(Place::position).transpose()
+    }
+
+    /// Positions by channel.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the field where it is something else.
+    pub fn positions(&self, name: &'static str) -> Result<HashMap<String, Position>> {
+        let places: Option<HashMap<String, Place>> =
+            self.take(name, "expected {channel: {epoch, offset}}")?;
+        let places = places.unwrap_or_default().into_iter();
+        places
+            .map(|(channel, place)| Ok((channel, place.position()?)))
+            .collect()
+    }
+}
+
+#[derive(Deserialize)]
+struct Place {
+    epoch: String,
+    offset: u64,
+}
+
+impl Place {
+    fn position(self) -> Result<Position> {
+        let epoch = self
+            .epoch
+            .parse()
+            .map_err(|error: Error| error.within("since"))?;
+        Ok(Position {
+            epoch,
+            offset: self.offset,
+        })
+    }
+}
+
+/// The `id` of a message, to be echoed: a string or a number.
+///
+/// # Errors
+/// `invalid_argument` for the field `id`.
+pub fn request_id(arguments: &Arguments<'_>) -> Result<Option<serde_json::Value>> {
+    let Some(raw) = arguments
+        .outer
+        .get("id")
+        .copied()
+        .filter(|raw| raw.get() != "null")
+    else {
+        return Ok(None);
+    };
+    let wrong = || Error::field("id", "expected a string of at most 255 bytes or a number");
+    let value: serde_json::Value = serde_json::from_str(raw.get()).map_err(|_| wrong())?;
+    let short = raw.get().len() <= 257;
+    let fits = (value.is_string() || value.is_number()) && short;
+    if fits { Ok(Some(value)) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_may_stand_at_the_top_or_under_data() {
+        let top = Arguments::parse(r#"{"type":"subscribe","channels":["a"]}"#)
+            .unwrap()
+            .with_data();
+        let under = Arguments::parse(r#"{"type":"subscribe","data":{"channels":["a"]}}"#)
+            .unwrap()
+            .with_data();
+        assert_eq!(top.texts("channels").unwrap(), ["a"]);
+        assert_eq!(under.texts("channels").unwrap(), ["a"]);
+    }
+
+    #[test]
+    fn a_wrong_type_is_refused_by_its_name() {
+        let arguments =
+            Arguments::parse(r#"{"channels":[1],"rewind":-1,"since":{"a":{"epoch":"x"}}}"#)
+                .unwrap();
+        assert_eq!(
+            arguments.texts("channels").unwrap_err().field_name(),
+            Some("channels")
+        );
+        assert_eq!(
+            arguments.number("rewind").unwrap_err().field_name(),
+            Some("rewind")
+        );
+        assert_eq!(
+            arguments.positions("since").unwrap_err().field_name(),
+            Some("since")
+        );
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for text in ["", "[]", "1", "\"x\"", "nul", "{", "{\"a\":}"] {
+            assert!(Arguments::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ids_are_strings_or_numbers() {
+        let id = |text| request_id(&Arguments::parse(text).unwrap());
+        assert_eq!(id(r#"{"id":7}"#).unwrap(), Some(7.into()));
+        assert_eq!(id(r#"{"id":"a"}"#).unwrap(), Some("a".into()));
+        assert_eq!(id(r#"{"id":null}"#).unwrap(), None);
+        assert!(id(r#"{"id":[]}"#).is_err());
+    }
+}

@@ -1,0 +1,320 @@
+//! The upgrade: from an HTTP request to a connection on the bus.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use super::handshake::Offer;
+use super::protocol::{Compression, Echo, Tidings};
+use super::{commands, messages};
+use crate::auth::Identity;
+use crate::bus::{Hub, Link, Opening, Protocol, Seat};
+use crate::error::{CloseCode, Error, Result};
+use crate::problem::{problem, problem_with_status};
+use crate::session::Services;
+use crate::telemetry::{Transport, extract};
+
+/// The subprotocol of the dialect `tidings`.
+const SUBPROTOCOL: &str = "tidings.v1.json";
+
+/// What the endpoint is set up with.
+#[derive(Debug, Clone)]
+pub struct WsSettings {
+    /// Origins from which pages may connect: empty is the same origin only, `*` is any.
+    pub allowed_origins: Vec<String>,
+    /// Whether permessage-deflate is offered.
+    pub compression: bool,
+    /// The largest message of a client, in bytes.
+    pub message_bytes: usize,
+    /// True for the dialect `echo`.
+    pub echo: bool,
+}
+
+/// The WebSocket endpoint.
+pub struct Endpoint {
+    services: Arc<Services>,
+    settings: ArcSwap<WsSettings>,
+    protocols: ArcSwap<[Arc<dyn Protocol>; 3]>,
+    draining: Arc<AtomicBool>,
+}
+
+/// A request that may become a connection.
+struct Admitted {
+    offer: Offer,
+    identity: Result<Option<Arc<Identity>>>,
+    seat: Seat,
+}
+
+impl Endpoint {
+    /// The endpoint; it refuses upgrades while `draining` is set.
+    #[must_use]
+    pub fn new(services: Arc<Services>, settings: WsSettings, draining: Arc<AtomicBool>) -> Self {
+        let protocols = protocols(&services, &settings);
+        Endpoint {
+            services,
+            protocols: ArcSwap::from_pointee(protocols),
+            settings: ArcSwap::from_pointee(settings),
+            draining,
+        }
+    }
+
+    /// Takes over new settings; they hold for new connections.
+    pub fn reload(&self, settings: WsSettings) {
+        self.protocols
+            .store(Arc::new(protocols(&self.services, &settings)));
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Answers an upgrade request, and hands the connection to the bus once the answer is out.
+    pub async fn upgrade(
+        &self,
+        mut request: Request<Incoming>,
+        address: SocketAddr,
+    ) -> Response<Full<Bytes>> {
+        let admitted = match self.admit(&request, address).await {
+            Ok(admitted) => admitted,
+            Err(refusal) => return *refusal,
+        };
+        let chosen = admitted
+            .offer
+            .protocols
+            .iter()
+            .any(|offered| offered == SUBPROTOCOL);
+        let answer = admitted
+            .offer
+            .answer(chosen.then(|| HeaderValue::from_static(SUBPROTOCOL)));
+        let upgrade = hyper::upgrade::on(&mut request);
+        let services = Arc::clone(&self.services);
+        let protocol = self.protocol_for(&admitted.offer);
+        let echo = self.settings.load().echo;
+        self.services.hub.spawn(async move {
+            take_over(services, upgrade, admitted, protocol, address, echo).await;
+        });
+        answer.map(|()| Full::default())
+    }
+
+    /// Checks everything that can be refused with an HTTP status.
+    async fn admit(
+        &self,
+        request: &Request<Incoming>,
+        address: SocketAddr,
+    ) -> Result<Admitted, Box<Response<Full<Bytes>>>> {
+        let headers = request.headers();
+        let settings = self.settings.load_full();
+        let parent = extract(|name| headers.get(name)?.to_str().ok());
+        let mut span = self
+            .services
+            .tracing
+            .connect(Transport::WebSocket, parent.as_ref());
+        let mut refuse = |error: Error| {
+            self.services.metrics.error(error.code());
+            span.set_error(&error);
+            Box::new(problem(&error))
+        };
+        let offer = Offer::read(
+            request.method(),
+            request.version(),
+            headers,
+            settings.compression,
+        )
+        .map_err(|refusal| {
+            let error = Error::invalid(refusal.message());
+            let mut response = problem_with_status(&error, refusal.status());
+            if let Some((name, value)) = refusal.header() {
+                response.headers_mut().insert(name, value);
+            }
+            Box::new(response)
+        })?;
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(refuse(Error::unavailable("the server is about to stop")));
+        }
+        if !is_allowed_origin(headers, &settings.allowed_origins) {
+            return Err(refuse(Error::denied(
+                "this origin may not connect (public.allowed_origins)",
+            )));
+        }
+        let seat = self.services.hub.seat(address.ip()).map_err(&mut refuse)?;
+        let identity = self.identify(request, &offer).await;
+        match &identity {
+            Err(error) if !headers.contains_key(ORIGIN) => return Err(refuse(error.clone())),
+            Ok(Some(identity)) => {
+                if identity
+                    .user()
+                    .is_some_and(|user| !self.services.hub.user_has_room(user))
+                {
+                    return Err(refuse(Error::exhausted(
+                        "too many connections of this user (limits.connections_per_user)",
+                    )));
+                }
+            }
+            Ok(None) | Err(_) => {}
+        }
+        Ok(Admitted {
+            offer,
+            identity,
+            seat,
+        })
+    }
+
+    /// Who asks: by header, query or subprotocol. Without a token, whoever may be anonymous is.
+    async fn identify(
+        &self,
+        request: &Request<Incoming>,
+        offer: &Offer,
+    ) -> Result<Option<Arc<Identity>>> {
+        let token = bearer(request.headers())
+            .map(str::to_owned)
+            .or_else(|| token_in_query(request.uri().query()))
+            .or_else(|| offer.bearer.clone());
+        match token {
+            Some(token) => {
+                let _span = self.services.tracing.authenticate(None);
+                self.services.verifier.verify(&token).await.map(Some)
+            }
+            None if self.services.limits.load().auth_required => Ok(None),
+            None => Ok(Some(Arc::new(Identity::anonymous()))),
+        }
+    }
+
+    fn protocol_for(&self, offer: &Offer) -> Arc<dyn Protocol> {
+        let [off, full, small] = &**self.protocols.load();
+        Arc::clone(match Compression::of(offer.deflate) {
+            Compression::Off => off,
+            Compression::Full => full,
+            Compression::Small => small,
+        })
+    }
+}
+
+fn protocols(services: &Arc<Services>, settings: &WsSettings) -> [Arc<dyn Protocol>; 3] {
+    let all = [Compression::Off, Compression::Full, Compression::Small];
+    all.map(|compression| -> Arc<dyn Protocol> {
+        let services = Arc::clone(services);
+        if settings.echo {
+            Arc::new(Echo::new(services, compression, settings.message_bytes))
+        } else {
+            Arc::new(Tidings::new(services, compression, settings.message_bytes))
+        }
+    })
+}
+
+/// The answer is out: takes the socket and hands it to a shard.
+async fn take_over(
+    services: Arc<Services>,
+    upgrade: OnUpgrade,
+    admitted: Admitted,
+    protocol: Arc<dyn Protocol>,
+    address: SocketAddr,
+    echo: bool,
+) {
+    let upgraded = match upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            tracing::debug!(%error, "the client went away during the upgrade");
+            return;
+        }
+    };
+    let Some((link, early)) = unwrap(upgraded) else {
+        tracing::warn!("an upgraded connection is of an unknown kind");
+        return;
+    };
+    let Admitted { identity, seat, .. } = admitted;
+    let (identity, refusal) = match identity {
+        Ok(identity) => (identity, None),
+        Err(error) => (None, Some(error)),
+    };
+    let of_greeting = Arc::clone(&services);
+    services.hub.open(Opening {
+        link,
+        protocol,
+        identity,
+        address,
+        seat,
+        early,
+        nonce: Hub::new_nonce(),
+        greeting: Box::new(move |cx| match refusal {
+            // A page can't read the status of a refused upgrade, but it can read this.
+            Some(error) => {
+                cx.hub().metrics().error(error.code());
+                cx.send(messages::error(None, &error));
+                cx.close(CloseCode::Unauthenticated, error.description());
+            }
+            None if echo => {}
+            None => commands::greet(&of_greeting, cx),
+        }),
+    });
+}
+
+/// The bare socket under an upgraded connection, and what was already read from it. Whatever HTTP
+/// had allocated for it is gone afterwards.
+fn unwrap(upgraded: Upgraded) -> Option<(Link, Vec<u8>)> {
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => {
+            let early = parts.read_buf.to_vec();
+            return Some((Link::Socket(to_mio(parts.io.into_inner())?), early));
+        }
+        Err(upgraded) => upgraded,
+    };
+    let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
+    let early = parts.read_buf.to_vec();
+    let (socket, tls) = parts.io.into_inner().into_inner();
+    Some((Link::Tls(to_mio(socket)?, Box::new(tls)), early))
+}
+
+fn to_mio(socket: TcpStream) -> Option<mio::net::TcpStream> {
+    match socket.into_std() {
+        Ok(socket) => Some(mio::net::TcpStream::from_std(socket)),
+        Err(error) => {
+            tracing::warn!(%error, "a socket could not be taken over");
+            None
+        }
+    }
+}
+
+/// The token of an `Authorization: Bearer` header (RFC 6750 §2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn token_in_query(query: Option<&str>) -> Option<String> {
+    // A JWT needs no percent-encoding.
+    query?
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("token="))
+        .map(str::to_owned)
+}
+
+/// Whether a page of this origin may connect. What sends no `Origin` is no browser.
+fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
+    let Some(origin) = headers.get(ORIGIN) else {
+        return true;
+    };
+    let Ok(origin) = origin.to_str() else {
+        return false;
+    };
+    if allowed
+        .iter()
+        .any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
+    {
+        return true;
+    }
+    let host = headers
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
+    let of_origin = origin.split_once("://").map_or("", |(_, rest)| rest);
+    allowed.is_empty() && !host.is_empty() && of_origin.eq_ignore_ascii_case(host)
+}

@@ -1,0 +1,264 @@
+//! The command line.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Config, SECRET, Server, Tidings, Token};
+
+#[tokio::test]
+async fn publish_reaches_a_browser_and_answers_as_json() {
+    let server = Server::start(Config::rooms()).await;
+    let mut ws = server.ws().token("alice", &[]).connect().await;
+    ws.subscribe("room:1").await;
+    let done = server
+        .cli(&["publish", "room:1", "said.hello", r#"{"n":1}"#, "--json"])
+        .run()
+        .await;
+    let answer = done.exits(0).json();
+    let event = ws.expect_event("said.hello").await;
+    assert_eq!(event["data"], json!({"n": 1}));
+    assert!(
+        answer.to_string().contains(event["id"].as_str().unwrap()),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_refused_publish_exits_with_1_and_says_why() {
+    let server = Server::start(Config::rooms()).await;
+    let done = server
+        .cli(&["publish", "not valid", "a.b", "{}"])
+        .run()
+        .await
+        .exits(1);
+    assert!(done.stdout.is_empty(), "{done:?}");
+    assert!(done.stderr.contains("channel"), "{done:?}");
+    let done = server
+        .cli(&["publish", "room:1", "a.b", "{not json"])
+        .run()
+        .await;
+    assert!(matches!(done.code, Some(1 | 2)), "{done:?}");
+    let nobody = Token::new("alice");
+    let done = server
+        .cli_as(&nobody, &["publish", "nowhere:1", "a.b", "{}"])
+        .run()
+        .await
+        .exits(1);
+    assert!(done.stderr.contains("permission"), "{done:?}");
+}
+
+#[tokio::test]
+async fn nobody_there_exits_with_1() {
+    let server = Server::start(Config::rooms()).await;
+    let command = server.cli(&["stats"]);
+    drop(server);
+    let done = command
+        .within(std::env::temp_dir().as_path())
+        .run()
+        .await
+        .exits(1);
+    assert!(!done.stderr.is_empty());
+}
+
+#[tokio::test]
+async fn tail_shows_events_as_they_come() {
+    let server = Server::start(Config::rooms()).await;
+    let mut service = server.publisher("service").await;
+    service.count("room:1", "count.up", 1..=5).await;
+    let filter = ["--filter", "event.data.n != 4"];
+    let mut tail = server
+        .cli(&[
+            "tail", "room:1", "--rewind", "3", filter[0], filter[1], "--json",
+        ])
+        .start();
+    let mut seen = Vec::new();
+    for n in [3, 5, 6] {
+        if n == 6 {
+            service.count("room:1", "count.up", 6..=6).await;
+        }
+        let line = tail.expect("count.up").await;
+        let event: Value = serde_json::from_str(&line).expect("one JSON object a line");
+        seen.push(event["data"]["n"].as_u64().unwrap());
+    }
+    assert_eq!(seen, [3, 5, 6]);
+}
+
+#[tokio::test]
+async fn tail_resumes_from_a_position() {
+    let server = Server::start(Config::rooms()).await;
+    let mut service = server.publisher("service").await;
+    service.count("room:1", "count.up", 1..=3).await;
+    let answer = service.publish("room:1", "count.up", json!({"n": 4})).await;
+    let epoch = &answer.results[0].position.as_ref().unwrap().epoch;
+    let since = format!("{epoch}/2");
+    let mut tail = server
+        .cli(&["tail", "room:1", "--since", &since, "--json"])
+        .start();
+    for n in [3, 4] {
+        let line = tail.expect("count.up").await;
+        let event: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(event["data"]["n"], n);
+    }
+}
+
+#[tokio::test]
+async fn stats_connections_and_disconnect() {
+    let server = Server::start(Config::rooms()).await;
+    let mut ws = server.ws().token("alice", &["editor"]).connect().await;
+    let id = ws.id();
+
+    let stats = server.cli(&["stats", "--json"]).run().await.exits(0).json();
+    assert!(stats.get("connections").is_some(), "{stats}");
+    let human = server.cli(&["stats"]).run().await.exits(0);
+    assert!(!human.stdout.is_empty());
+
+    let list = server.cli(&["connections", "--json"]).run().await.exits(0);
+    assert!(
+        list.stdout.contains(&id) && list.stdout.contains("alice"),
+        "{list:?}"
+    );
+    let human = server.cli(&["connections"]).run().await.exits(0);
+    assert!(human.stdout.contains("alice"), "{human:?}");
+
+    server.cli(&["disconnect", &id]).run().await.exits(0);
+    ws.expect_close(4410).await;
+    let again = server.cli(&["disconnect", &id]).run().await.exits(1);
+    assert!(!again.stderr.is_empty(), "{again:?}");
+}
+
+#[tokio::test]
+async fn a_printed_token_opens_the_door() {
+    let server = Server::start(Config::rooms()).await;
+    let args = [
+        "token",
+        "--sub",
+        "alice",
+        "--role",
+        "editor",
+        "--role",
+        "viewer",
+        "--ttl",
+        "1h",
+        "--channel",
+        "vault:*",
+    ];
+    let done = Tidings::new(&args)
+        .within(&server.path(""))
+        .env("TIDINGS_AUTH__HS256_SECRET", SECRET)
+        .run()
+        .await
+        .exits(0);
+    let token = done.stdout.trim();
+    assert_eq!(
+        token.split('.').count(),
+        3,
+        "nothing but the token on stdout: {done:?}"
+    );
+    let mut ws = server.ws().bearer(token).connect().await;
+    assert_eq!(ws.established["user"], "alice");
+    assert_eq!(ws.established["roles"], json!(["editor", "viewer"]));
+    ws.subscribe("vault:1").await;
+    Tidings::new(&["token"]).run().await.exits(2);
+}
+
+async fn check(toml: &str) -> crate::harness::Finished {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("tidings.toml"), toml).unwrap();
+    Tidings::new(&["check", "tidings.toml"])
+        .within(dir.path())
+        .run()
+        .await
+}
+
+#[tokio::test]
+async fn check_accepts_a_good_file() {
+    check(&Config::rooms().to_toml()).await.exits(0);
+}
+
+#[tokio::test]
+async fn check_names_the_line_of_what_is_wrong() {
+    let table = [
+        (
+            4,
+            "[public]\nlisten = \"127.0.0.1:0\"\n[limits]\nconections = 5\n",
+            "connections",
+        ),
+        (2, "[public]\nlisten = 5\n", "listen"),
+        (
+            3,
+            "[auth]\nhs256_secret = \"abcdefghijklmnopqrstuvwxyz0123456789\"\ndeadline = \"soon\"\n",
+            "deadline",
+        ),
+        (
+            3,
+            "[[namespace]]\nname = \"a\"\nsubscribe = 'id =='\n",
+            "subscribe",
+        ),
+        (2, "[public]\nlisten = \n", ""),
+    ];
+    for (line, toml, word) in table {
+        let done = check(toml).await.exits(1);
+        let said = done.stdout.clone() + &done.stderr;
+        assert!(
+            said.contains(&line.to_string()),
+            "line {line} of {toml}: {said}"
+        );
+        assert!(said.contains(word), "{word} in {toml}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn check_of_a_missing_file_fails() {
+    Tidings::new(&["check", "no-such-file.toml"])
+        .run()
+        .await
+        .exits(1);
+}
+
+#[tokio::test]
+async fn the_printed_config_is_whole_commented_and_accepted() {
+    let done = Tidings::new(&["config"]).run().await.exits(0);
+    for table in [
+        "public",
+        "internal",
+        "auth",
+        "limits",
+        "heartbeat",
+        "history",
+        "namespace",
+        "catalog",
+        "websocket",
+        "telemetry",
+        "audit",
+    ] {
+        assert!(done.stdout.contains(table), "{table}");
+    }
+    assert!(done.stdout.contains('#'));
+    check(&done.stdout).await.exits(0);
+}
+
+#[tokio::test]
+async fn help_and_version_exit_with_0() {
+    let help = Tidings::new(&["--help"]).run().await.exits(0);
+    for command in [
+        "serve",
+        "publish",
+        "tail",
+        "stats",
+        "connections",
+        "disconnect",
+        "token",
+        "check",
+        "config",
+        "catalog",
+        "bench",
+    ] {
+        assert!(help.stdout.contains(command), "{command}: {help:?}");
+    }
+    let version = Tidings::new(&["--version"]).run().await.exits(0);
+    assert!(
+        version.stdout.contains(env!("CARGO_PKG_VERSION")),
+        "{version:?}"
+    );
+}

@@ -1,0 +1,145 @@
+//! What somebody sees who starts Tidings for the first time.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::harness::{Config, SECRET, Server, Tidings};
+
+#[tokio::test]
+async fn dev_prints_a_token_and_three_lines_to_try() {
+    let server = Server::start(Config::dev()).await;
+    let printed = server.printed() + &server.log();
+
+    let token = printed
+        .split(|c: char| c.is_whitespace() || "\"'=".contains(c))
+        .find(|word| word.starts_with("eyJ") && word.split('.').count() == 3)
+        .expect("a token");
+    let mut ws = server.ws().bearer(token).connect().await;
+    ws.lives().await;
+
+    assert!(printed.contains("tidings tail"), "{printed}");
+    assert!(
+        printed.contains(&format!("http://{}", server.public)),
+        "{printed}"
+    );
+
+    let line = printed
+        .lines()
+        .find_map(|l| l.find("tidings publish").map(|at| &l[at..]));
+    let line = line.expect("a line that publishes").trim();
+    let bin = Path::new(env!("CARGO_BIN_EXE_tidings")).parent().unwrap();
+    let path = format!(
+        "{}:{}",
+        bin.display(),
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let status = std::process::Command::new("sh")
+        .args(["-c", line])
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    assert!(status.status.success(), "{line}: {status:?}");
+}
+
+#[tokio::test]
+async fn dev_shows_a_page_and_lets_anonymous_browsers_in() {
+    let server = Server::start(Config::dev()).await;
+    let page = server.get("/").await;
+    assert_eq!(page.status, 200);
+    assert!(
+        page.header("content-type").starts_with("text/html"),
+        "{page:?}"
+    );
+
+    let origin = format!("http://{}", server.public);
+    let mut page = server.ws().origin(&origin).connect().await;
+    page.subscribe("anything:1").await;
+    page.publish("anything:1", "said.hello", json!({"n": 1}))
+        .await;
+    assert_eq!(
+        page.expect_event("said.hello").await["data"],
+        json!({"n": 1})
+    );
+}
+
+#[tokio::test]
+async fn the_page_exists_only_with_dev() {
+    let server = Server::start(Config::rooms()).await;
+    server.get("/").await.assert_problem(404);
+}
+
+#[tokio::test]
+async fn without_a_key_the_server_refuses_to_start() {
+    let (status, said) = Server::refuses(Config::new().without_key()).await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("auth") && said.contains("--dev"), "{said}");
+}
+
+#[tokio::test]
+async fn a_key_may_come_from_the_environment() {
+    let config = Config::rooms()
+        .without_key()
+        .env("TIDINGS_AUTH__HS256_SECRET", SECRET);
+    let server = Server::start(config).await;
+    server
+        .ws()
+        .token("alice", &[])
+        .connect()
+        .await
+        .lives()
+        .await;
+}
+
+#[tokio::test]
+async fn the_ready_file_names_both_bound_addresses() {
+    let server = Server::start(Config::rooms()).await;
+    for address in [&server.public, &server.internal] {
+        let address: std::net::SocketAddr = address.parse().unwrap();
+        assert!(address.ip().is_loopback());
+        assert_ne!(address.port(), 0);
+    }
+    assert_eq!(server.get("/readyz").await.status, 200);
+    assert!(
+        server.log().contains(&server.public),
+        "the bound address is logged"
+    );
+}
+
+#[tokio::test]
+async fn internal_without_authentication_is_refused_away_from_loopback() {
+    let config = Config::new()
+        .set("internal.listen", r#""0.0.0.0:0""#)
+        .set("internal.auth", r#""none""#);
+    let (status, said) = Server::refuses(config).await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("internal"), "{said}");
+}
+
+#[tokio::test]
+async fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+    let (status, said) = Server::refuses(Config::new().set("limits.conections", "5")).await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("conections") && said.contains("connections"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn resync_without_history_is_refused() {
+    let keys = "history = { size = 0, ttl = \"1h\" }\nslow_consumer = \"resync\"";
+    let (status, said) = Server::refuses(Config::new().namespace("quick", keys)).await;
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("resync"), "{said}");
+}
+
+#[tokio::test]
+async fn wrong_usage_exits_with_2() {
+    Tidings::new(&["serve", "--no-such-flag"])
+        .run()
+        .await
+        .exits(2);
+    Tidings::new(&["no-such-command"]).run().await.exits(2);
+    Tidings::new(&["publish"]).run().await.exits(2);
+}

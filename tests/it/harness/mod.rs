@@ -1,0 +1,45 @@
+//! The language of the tests: a server to start, and clients that read as sentences.
+
+mod cli;
+mod config;
+mod grpc;
+mod http;
+mod raw;
+mod server;
+mod token;
+mod ws;
+
+use std::time::Duration;
+
+pub use cli::{Finished, Tidings};
+pub use config::Config;
+pub use grpc::{Publisher, event, refused_fields};
+pub use raw::RawWs;
+pub use server::Server;
+pub use token::{SECRET, Token};
+pub use ws::{Ws, WsBuilder};
+
+/// How long a condition may take to come true before the test fails.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Waits for `future`, at most [`DEADLINE`].
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(DEADLINE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {DEADLINE:?} for {what}"),
+    }
+}
+
+/// Asks `probe` again and again until it answers `Some`, at most [`DEADLINE`].
+pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let mut pause = tokio::time::interval(Duration::from_millis(10));
+    within(what, async {
+        loop {
+            if let Some(value) = probe().await {
+                return value;
+            }
+            pause.tick().await;
+        }
+    })
+    .await
+}

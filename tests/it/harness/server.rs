@@ -1,0 +1,160 @@
+//! The real binary, running.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Config, RawWs, Token, WsBuilder, eventually};
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    dir: TempDir,
+    pub public: String,
+    pub internal: String,
+}
+
+impl Server {
+    /// Starts the server and waits until both listeners accept.
+    pub async fn start(config: Config) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(dir, config).await
+    }
+
+    /// Starts the server in a directory that may hold the files of an earlier one.
+    pub async fn start_in(dir: TempDir, config: Config) -> Self {
+        let ready = dir.path().join("ready.json");
+        let _ = fs::remove_file(&ready);
+        let child = spawn(dir.path(), &config);
+        let mut server = Self {
+            child,
+            dir,
+            public: String::new(),
+            internal: String::new(),
+        };
+        let addresses = eventually("the ready file", async || {
+            if let Some(status) = server.child.try_wait().unwrap() {
+                panic!("the server ended with {status}:\n{}", server.log());
+            }
+            serde_json::from_slice::<Value>(&fs::read(&ready).ok()?).ok()
+        })
+        .await;
+        addresses["public"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut server.public);
+        addresses["internal"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut server.internal);
+        server
+    }
+
+    /// Starts a server that is expected to refuse: its exit status, and what it said.
+    pub async fn refuses(config: Config) -> (ExitStatus, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = spawn(dir.path(), &config);
+        let status = eventually("the server to refuse", async || child.try_wait().unwrap()).await;
+        let said = ["stderr", "stdout"].map(|f| fs::read_to_string(dir.path().join(f)).unwrap());
+        (status, said.concat())
+    }
+
+    /// A WebSocket client in the making.
+    pub fn ws(&self) -> WsBuilder {
+        WsBuilder::new(&self.public)
+    }
+
+    /// A WebSocket client that sees frames and answers nothing by itself.
+    pub async fn raw_ws(&self, token: &Token) -> RawWs {
+        RawWs::connect(
+            &self.public,
+            &[("Authorization", &format!("Bearer {}", token.sign()))],
+        )
+        .await
+    }
+
+    /// What the server logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// What the server printed.
+    pub fn printed(&self) -> String {
+        fs::read_to_string(self.dir.path().join("stdout")).unwrap_or_default()
+    }
+
+    /// A file in the server's directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Replaces the configuration file and sends SIGHUP.
+    pub fn reload(&self, config: &Config) {
+        self.reload_text(&config.to_toml());
+    }
+
+    /// Replaces the configuration file by any text and sends SIGHUP.
+    pub fn reload_text(&self, toml: &str) {
+        fs::write(self.dir.path().join("tidings.toml"), toml).unwrap();
+        self.signal("HUP");
+    }
+
+    /// Sends a signal, by its name without `SIG`.
+    pub fn signal(&self, name: &str) {
+        // The shell's own `kill` exists where there is no program of that name.
+        let kill = format!("kill -{name} {}", self.child.id());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Waits for the end of the process.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        eventually("the server to end", async || child.try_wait().unwrap()).await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let start = log.char_indices().rev().nth(4000).map_or(0, |(at, _)| at);
+            eprintln!(
+                "--- end of the server's log ---\n{}",
+                log.get(start..).unwrap_or(&log)
+            );
+        }
+    }
+}
+
+fn spawn(dir: &Path, config: &Config) -> Child {
+    fs::write(dir.join("tidings.toml"), config.to_toml()).unwrap();
+    let file = |name: &str| Stdio::from(fs::File::create(dir.join(name)).unwrap());
+    Command::new(env!("CARGO_BIN_EXE_tidings"))
+        .args([
+            "serve",
+            "--config",
+            "tidings.toml",
+            "--ready-file",
+            "ready.json",
+        ])
+        .args(&config.args)
+        .envs(config.env.iter().cloned())
+        .current_dir(dir)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(file("stdout"))
+        .stderr(file("stderr"))
+        .spawn()
+        .unwrap()
+}

@@ -1,0 +1,75 @@
+//! Tokens, signed as an identity provider would.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Map, Value, json};
+
+/// The key of every server under test.
+pub const SECRET: &str = "a-secret-of-the-tests-that-is-long-enough-for-hs256";
+
+/// A JSON Web Token (RFC 7519) in the making.
+#[derive(Clone)]
+pub struct Token {
+    claims: Map<String, Value>,
+    secret: String,
+    algorithm: Algorithm,
+}
+
+impl Token {
+    /// For this user, valid for an hour.
+    pub fn new(user: &str) -> Self {
+        let claims = Map::from_iter([("sub".to_owned(), json!(user))]);
+        Self {
+            claims,
+            secret: SECRET.to_owned(),
+            algorithm: Algorithm::HS256,
+        }
+        .expires_in(3600)
+    }
+
+    /// With these roles.
+    pub fn roles(self, roles: &[&str]) -> Self {
+        self.claim("roles", json!(roles))
+    }
+
+    /// With this claim.
+    pub fn claim(mut self, name: &str, value: Value) -> Self {
+        self.claims.insert(name.to_owned(), value);
+        self
+    }
+
+    /// Without this claim.
+    pub fn without(mut self, name: &str) -> Self {
+        self.claims.remove(name);
+        self
+    }
+
+    /// Valid for this many seconds from now on; negative if it has expired already.
+    pub fn expires_in(self, seconds: i64) -> Self {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        let expires = i64::try_from(now).unwrap() + seconds;
+        self.claim("exp", json!(expires))
+    }
+
+    /// Signed with another key.
+    pub fn secret(mut self, secret: &str) -> Self {
+        secret.clone_into(&mut self.secret);
+        self
+    }
+
+    /// Signed with another algorithm of the same family.
+    pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.algorithm = algorithm;
+        self
+    }
+
+    /// The token.
+    pub fn sign(&self) -> String {
+        let key = EncodingKey::from_secret(self.secret.as_bytes());
+        jsonwebtoken::encode(&Header::new(self.algorithm), &self.claims, &key).unwrap()
+    }
+}

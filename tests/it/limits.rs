@@ -1,0 +1,148 @@
+//! Everything is bounded, and says so.
+
+use serde_json::json;
+use tonic_types::StatusExt as _;
+
+use crate::harness::{Config, Server, Token, event, eventually};
+
+fn bearer(user: &str) -> String {
+    format!("Bearer {}", Token::new(user).sign())
+}
+
+/// Checks that one more upgrade is refused, and that a place given up can be taken.
+async fn is_full(server: &Server, user: &str, held: crate::harness::Ws) {
+    let token = bearer(user);
+    let refused = server
+        .refused_upgrade("/ws", &[("Authorization", &token)])
+        .await;
+    assert!(matches!(refused.status, 429 | 503), "{refused:?}");
+    let status = refused.status;
+    assert_eq!(
+        refused.assert_problem(status)["code"],
+        "resource_exhausted",
+        "{refused:?}"
+    );
+    held.close().await;
+    eventually("a free place", async || {
+        server.ws().token(user, &[]).upgrade().await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_node_takes_only_so_many_connections() {
+    let server = Server::start(Config::rooms().set("limits.connections", "2")).await;
+    let _one = server.ws().token("alice", &[]).connect().await;
+    let two = server.ws().token("bob", &[]).connect().await;
+    is_full(&server, "carol", two).await;
+}
+
+#[tokio::test]
+async fn a_user_has_only_so_many_connections() {
+    let server = Server::start(Config::rooms().set("limits.connections_per_user", "2")).await;
+    let _one = server.ws().token("alice", &[]).connect().await;
+    let two = server.ws().token("alice", &[]).connect().await;
+    server.ws().token("bob", &[]).connect().await.lives().await;
+    is_full(&server, "alice", two).await;
+}
+
+#[tokio::test]
+async fn an_address_has_only_so_many_connections() {
+    let server = Server::start(Config::rooms().set("limits.connections_per_ip", "2")).await;
+    let _one = server.ws().token("alice", &[]).connect().await;
+    let two = server.ws().token("bob", &[]).connect().await;
+    is_full(&server, "carol", two).await;
+}
+
+async fn slow_lane() -> Server {
+    let config = Config::rooms()
+        .set("limits.messages_per_second", "5")
+        .set("limits.messages_burst", "10");
+    Server::start(config).await
+}
+
+#[tokio::test]
+async fn too_many_messages_are_refused_and_then_taken_again() {
+    let server = slow_lane().await;
+    let mut ws = server.ws().token("alice", &[]).connect().await;
+    for n in 0..15 {
+        ws.send(json!({"type": "ping", "id": n})).await;
+    }
+    let error = ws.expect("error").await;
+    assert_eq!(error["code"], "resource_exhausted", "{error}");
+    let wait = error["retry_after_ms"].as_u64().expect("retry_after_ms");
+    assert!((1..=10_000).contains(&wait), "{error}");
+    eventually("a message to be taken again", async || {
+        tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
+        (ws.ask(json!({"type": "ping"})).await["type"] == "pong").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_does_not_stop_is_closed_with_4429() {
+    let server = slow_lane().await;
+    let mut ws = server.ws().token("alice", &[]).connect().await;
+    for _ in 0..20_000 {
+        ws.send(json!({"type": "ping"})).await;
+        match ws.next_or_close().await {
+            Ok(reply) => assert!(
+                reply["type"] == "pong" || reply["type"] == "error",
+                "{reply}"
+            ),
+            Err(code) => {
+                assert_eq!(code, 4429);
+                return;
+            }
+        }
+    }
+    panic!("20,000 messages where 5 a second are allowed, and still open");
+}
+
+#[tokio::test]
+async fn a_publisher_over_its_rate_is_told_when_to_retry() {
+    let config = Config::rooms()
+        .set("limits.publishes_per_second", "1")
+        .set("limits.publishes_burst", "2");
+    let server = Server::start(config).await;
+    let mut service = server.publisher("service").await;
+    let mut refused = None;
+    for _ in 0..5 {
+        if let Err(status) = service.try_send(event("room:1", "a.b", json!({}))).await {
+            refused = Some(status);
+        }
+    }
+    let refused = refused.expect("five at once are more than a burst of two");
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted, "{refused}");
+    let retry = refused
+        .get_details_retry_info()
+        .expect("RetryInfo")
+        .retry_delay;
+    assert!(retry.is_some_and(|delay| !delay.is_zero()), "{retry:?}");
+    // Another identity has a rate of its own.
+    let other = Token::new("another-backend").roles(&["service"]);
+    server
+        .publisher_as(&other)
+        .await
+        .publish("room:1", "a.b", json!({}))
+        .await;
+}
+
+#[tokio::test]
+async fn an_event_that_is_too_big_is_refused() {
+    let server = Server::start(Config::rooms().set("limits.event_bytes", "4096")).await;
+    let mut service = server.publisher("service").await;
+    service
+        .publish("room:1", "a.b", json!("x".repeat(3000)))
+        .await;
+    let big = event("room:1", "a.b", json!("x".repeat(5000)));
+    let refused = service.try_send(big).await.unwrap_err();
+    let code = refused.code();
+    let fitting = [
+        tonic::Code::InvalidArgument,
+        tonic::Code::ResourceExhausted,
+        tonic::Code::OutOfRange,
+    ];
+    assert!(fitting.contains(&code), "{refused}");
+    service.publish("room:1", "a.b", json!("still here")).await;
+}

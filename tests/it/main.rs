@@ -1,0 +1,45 @@
+//! Tidings seen from the outside: the real binary, real sockets, and clients that share no code
+//! with the server except the generated gRPC stubs. Each test starts the server it needs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::let_underscore_must_use,
+    clippy::match_wild_err_arm,
+    clippy::needless_pass_by_value,
+    clippy::too_many_lines,
+    unreachable_pub,
+    reason = "a test fails by panicking"
+)]
+
+mod harness;
+
+mod audience;
+mod bad_input;
+mod cli;
+mod closing;
+mod compression;
+mod connections;
+mod envelope;
+mod first_minute;
+mod grpc_errors;
+mod grpc_subscribe;
+mod heartbeat;
+mod history;
+mod http;
+mod idempotency;
+mod internal_listener;
+mod limits;
+mod messages;
+mod namespaces;
+mod origins;
+mod presence;
+mod publish;
+mod recovery;
+mod seam;
+mod slow_consumer;
+mod stats;
+mod subscribe;
+mod token_lifetime;
+mod tokens;

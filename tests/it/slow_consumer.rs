@@ -1,0 +1,179 @@
+//! One that reads too slowly harms nobody, and is told what it lost.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Config, Publisher, Server, Ws};
+
+const MIB: usize = 1 << 20;
+
+/// A server with small outboxes, where `room` has this policy.
+async fn server_with(policy: &str) -> Server {
+    let keys = format!(
+        "history = {{ size = 100, ttl = \"1h\" }}\nsubscribe = 'true'\nslow_consumer = \"{policy}\""
+    );
+    let config = Config::new()
+        .namespace("room", &keys)
+        .set("limits.outbox_bytes", "262144");
+    Server::start(config).await
+}
+
+async fn slow(server: &Server) -> Ws {
+    let mut ws = server
+        .ws()
+        .token("slow", &[])
+        .small_window()
+        .connect()
+        .await;
+    ws.subscribe("room:1").await;
+    ws
+}
+
+async fn slow_consumers(server: &Server) -> u64 {
+    let request = tidings::proto::GetStatsRequest {};
+    let answer = server.admin().await.get_stats(request).await.unwrap();
+    answer.into_inner().stats.unwrap().slow_consumers
+}
+
+/// Publishes until the server feels that somebody is slow, and a little more; `read` has to
+/// take each event at once. How many events that were.
+async fn flood(server: &Server, service: &mut Publisher, reader: &mut Ws) -> u64 {
+    let pad = "x".repeat(MIB / 16);
+    let mut felt = None;
+    for n in 1..=1600 {
+        let mut request = crate::harness::event("room:1", "big", json!({"n": n, "pad": pad}));
+        request.key = format!("key-{}", n % 4);
+        service.send(request).await;
+        assert_eq!(
+            reader.numbers("big", 1).await,
+            [n],
+            "others get everything, in order"
+        );
+        match felt {
+            None if n % 16 == 0 && slow_consumers(server).await > 0 => felt = Some(n),
+            Some(at) if n == at + 20 => return n,
+            _ => {}
+        }
+    }
+    panic!("100 MiB unread, and the server has not noticed");
+}
+
+#[tokio::test]
+async fn with_disconnect_the_slow_one_is_closed_with_4411() {
+    let server = server_with("disconnect").await;
+    let mut slow = slow(&server).await;
+    let mut reader = server.ws().token("reader", &[]).connect().await;
+    reader.subscribe("room:1").await;
+    let mut service = server.publisher("service").await;
+    flood(&server, &mut service, &mut reader).await;
+    slow.expect_close(4411).await;
+    let numbers: Vec<u64> = slow
+        .unread()
+        .filter_map(|m| m["data"]["n"].as_u64())
+        .collect();
+    let expected: Vec<u64> = (1..).take(numbers.len()).collect();
+    assert_eq!(numbers, expected, "what came before the close is whole");
+    reader.lives().await;
+}
+
+/// Reads up to the last event: the offsets that came, and those that gaps name.
+async fn account(slow: &mut Ws, last: u64) -> (Vec<u64>, Vec<(u64, u64)>) {
+    let (mut came, mut gaps) = (Vec::new(), Vec::new());
+    while came.last() != Some(&last) {
+        let message: Value = slow.next_or_close().await.expect("no close");
+        match message["type"].as_str().unwrap() {
+            "big" | "fence" => came.push(message["offset"].as_u64().unwrap()),
+            "gap" => {
+                assert_eq!(message["channel"], "room:1", "{message}");
+                assert!(message["reason"].is_string(), "{message}");
+                let (from, to) = (message["from"].as_u64(), message["to"].as_u64());
+                gaps.push((from.unwrap(), to.unwrap()));
+            }
+            _ => {}
+        }
+    }
+    (came, gaps)
+}
+
+#[tokio::test]
+async fn with_drop_oldest_a_gap_names_what_was_lost() {
+    let server = server_with("drop_oldest").await;
+    let mut slow = slow(&server).await;
+    let mut reader = server.ws().token("reader", &[]).connect().await;
+    reader.subscribe("room:1").await;
+    let mut service = server.publisher("service").await;
+    let last = flood(&server, &mut service, &mut reader).await + 1;
+    service.publish("room:1", "fence", json!({})).await;
+
+    let (came, gaps) = account(&mut slow, last).await;
+    assert!(
+        came.is_sorted_by(|a, b| a < b),
+        "in order, each once: {came:?}"
+    );
+    assert!(!gaps.is_empty());
+    for offset in 1..=last {
+        let named = gaps
+            .iter()
+            .any(|(from, to)| (*from..=*to).contains(&offset));
+        assert_ne!(
+            came.contains(&offset),
+            named,
+            "{offset} of {came:?}, gaps {gaps:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn with_conflate_the_newest_of_each_key_arrives() {
+    let server = server_with("conflate").await;
+    let mut slow = slow(&server).await;
+    let mut reader = server.ws().token("reader", &[]).connect().await;
+    reader.subscribe("room:1").await;
+    let mut service = server.publisher("service").await;
+    let last = flood(&server, &mut service, &mut reader).await + 1;
+    service.publish("room:1", "fence", json!({})).await;
+
+    let (came, gaps) = account(&mut slow, last).await;
+    for offset in 1..=last {
+        let named = gaps
+            .iter()
+            .any(|(from, to)| (*from..=*to).contains(&offset));
+        assert!(
+            came.contains(&offset) || named,
+            "{offset} of {came:?}, gaps {gaps:?}"
+        );
+    }
+    assert!(
+        came.is_sorted_by(|a, b| a < b),
+        "in order, each once: {came:?}"
+    );
+}
+
+#[tokio::test]
+async fn with_resync_nothing_that_history_holds_is_lost() {
+    let server = server_with("resync").await;
+    let mut slow = slow(&server).await;
+    let mut reader = server.ws().token("reader", &[]).connect().await;
+    reader.subscribe("room:1").await;
+    let mut service = server.publisher("service").await;
+    let last = flood(&server, &mut service, &mut reader).await + 1;
+    service.publish("room:1", "fence", json!({})).await;
+
+    let (came, gaps) = account(&mut slow, last).await;
+    assert!(
+        came.is_sorted_by(|a, b| a < b),
+        "in order, each once: {came:?}"
+    );
+    for offset in 1..=last {
+        let named = gaps
+            .iter()
+            .any(|(from, to)| (*from..=*to).contains(&offset));
+        assert_ne!(
+            came.contains(&offset),
+            named,
+            "{offset} of {came:?}, gaps {gaps:?}"
+        );
+    }
+    // After catching up it is live again.
+    service.publish("room:1", "live", json!({})).await;
+    slow.expect_event("live").await;
+}
