@@ -12,7 +12,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(FILES, ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    std::fs::write(out.join("tidings.bin"), prost::Message::encode_to_vec(&descriptors))?;
+    std::fs::write(
+        out.join("tidings.bin"),
+        prost::Message::encode_to_vec(&descriptors),
+    )?;
     messages_and_clients().compile_fds(descriptors.clone())?;
     let servers_out = out.join("server");
     std::fs::create_dir_all(&servers_out)?;
@@ -20,11 +23,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// `crate::proto`: what clients use, and the messages for both sides.
+/// `crate::proto`: what clients use, the messages for both sides, and plain servers for whoever
+/// tests a client against one.
 fn messages_and_clients() -> tonic_prost_build::Builder {
     tonic_prost_build::configure()
         .bytes(".")
-        .build_server(false)
         .extern_path(".google.rpc", "::tonic_types::pb")
 }
 
@@ -36,5 +39,8 @@ fn servers() -> tonic_prost_build::Builder {
         .codec_path("crate::grpc::Codec")
         .extern_path(".google.rpc", "::tonic_types::pb")
         .extern_path(".tidings.v1", "crate::proto")
-        .extern_path(".tidings.v1.SubscribeResponse", "crate::grpc::SharedResponse")
+        .extern_path(
+            ".tidings.v1.SubscribeResponse",
+            "crate::grpc::SharedResponse",
+        )
 }

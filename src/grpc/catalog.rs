@@ -9,8 +9,8 @@ use crate::catalog::KnownType;
 use crate::error::{Error, Result};
 use crate::event::Payload;
 use crate::proto::{
-    EventType, GetEventTypeRequest, GetEventTypeResponse, ListEventTypesRequest, ListEventTypesResponse,
-    ValidateEventRequest, ValidateEventResponse, ValidationError,
+    EventType, GetEventTypeRequest, GetEventTypeResponse, ListEventTypesRequest,
+    ListEventTypesResponse, ValidateEventRequest, ValidateEventResponse, ValidationError,
 };
 use crate::session::Session;
 
@@ -36,7 +36,9 @@ impl CatalogService for EventTypes {
         request: Request<ListEventTypesRequest>,
     ) -> Result<Response<ListEventTypesResponse>, Status> {
         let list = |call| std::future::ready(list(&call));
-        self.door.answer(procedure("ListEventTypes"), request, list).await
+        self.door
+            .answer(procedure("ListEventTypes"), request, list)
+            .await
     }
 
     async fn get_event_type(
@@ -44,7 +46,9 @@ impl CatalogService for EventTypes {
         request: Request<GetEventTypeRequest>,
     ) -> Result<Response<GetEventTypeResponse>, Status> {
         let get = |call| std::future::ready(get(&call));
-        self.door.answer(procedure("GetEventType"), request, get).await
+        self.door
+            .answer(procedure("GetEventType"), request, get)
+            .await
     }
 
     async fn validate_event(
@@ -52,7 +56,9 @@ impl CatalogService for EventTypes {
         request: Request<ValidateEventRequest>,
     ) -> Result<Response<ValidateEventResponse>, Status> {
         let validate = |call| std::future::ready(validate(call));
-        self.door.answer(procedure("ValidateEvent"), request, validate).await
+        self.door
+            .answer(procedure("ValidateEvent"), request, validate)
+            .await
     }
 }
 
@@ -70,15 +76,25 @@ fn list(call: &Call<ListEventTypesRequest>) -> Result<ListEventTypesResponse> {
     let mut types = catalog.after(&call.message.page_token);
     let event_types: Vec<EventType> = types.by_ref().take(size).map(event_type).collect();
     let more = types.next().is_some();
-    let last = event_types.last().filter(|_| more).map(|last| last.name.clone());
-    Ok(ListEventTypesResponse { event_types, next_page_token: last.unwrap_or_default() })
+    let last = event_types
+        .last()
+        .filter(|_| more)
+        .map(|last| last.name.clone());
+    Ok(ListEventTypesResponse {
+        event_types,
+        next_page_token: last.unwrap_or_default(),
+    })
 }
 
 fn get(call: &Call<GetEventTypeRequest>) -> Result<GetEventTypeResponse> {
     check_role(&call.session)?;
     let catalog = call.session.services().catalog.load();
-    let known = catalog.get(&call.message.name).ok_or_else(|| unknown(&call.message.name))?;
-    Ok(GetEventTypeResponse { event_type: Some(event_type(known)) })
+    let known = catalog
+        .get(&call.message.name)
+        .ok_or_else(|| unknown(&call.message.name))?;
+    Ok(GetEventTypeResponse {
+        event_type: Some(event_type(known)),
+    })
 }
 
 /// Judges a payload as a publish would.
@@ -93,13 +109,22 @@ fn validate(call: Call<ValidateEventRequest>) -> Result<ValidateEventResponse> {
     let mut errors = Vec::new();
     if data.len() > limit {
         let message = format!("expected at most {limit} bytes (limits.event_bytes)");
-        errors.push(ValidationError { path: String::new(), message });
+        errors.push(ValidationError {
+            path: String::new(),
+            message,
+        });
     }
     if let Err(error) = Payload::new(data, "") {
         let message = error.description().to_owned();
-        errors.push(ValidationError { path: String::new(), message });
+        errors.push(ValidationError {
+            path: String::new(),
+            message,
+        });
     }
-    Ok(ValidateEventResponse { valid: errors.is_empty(), errors })
+    Ok(ValidateEventResponse {
+        valid: errors.is_empty(),
+        errors,
+    })
 }
 
 fn unknown(name: &str) -> Error {

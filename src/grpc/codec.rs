@@ -56,7 +56,8 @@ impl<T: Message> Encoder for SizedEncoder<T> {
 
     fn encode(&mut self, item: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         buffer.reserve(item.encoded_len());
-        item.encode(buffer).map_err(|_| Status::internal("a message did not fit its buffer"))
+        item.encode(buffer)
+            .map_err(|_| Status::internal("a message did not fit its buffer"))
     }
 
     fn buffer_settings(&self) -> BufferSettings {

@@ -19,9 +19,10 @@ use crate::error::{Error, Result};
 use crate::event::{ChannelName, ConnectionId};
 use crate::proto::disconnect_request;
 use crate::proto::{
-    DisconnectRequest, DisconnectResponse, GetConnectionRequest, GetConnectionResponse, GetPresenceRequest,
-    GetPresenceResponse, GetStatsRequest, GetStatsResponse, ListChannelsRequest, ListChannelsResponse,
-    ListConnectionsRequest, ListConnectionsResponse, WatchStatsRequest, WatchStatsResponse,
+    DisconnectRequest, DisconnectResponse, GetConnectionRequest, GetConnectionResponse,
+    GetPresenceRequest, GetPresenceResponse, GetStatsRequest, GetStatsResponse,
+    ListChannelsRequest, ListChannelsResponse, ListConnectionsRequest, ListConnectionsResponse,
+    WatchStatsRequest, WatchStatsResponse,
 };
 use crate::session::Session;
 use crate::telemetry::{Span, Transport};
@@ -49,14 +50,24 @@ fn admin(session: &Session) -> Result<Admin> {
 impl ConnectionService for Connections {
     type WatchStatsStream = WatchStats;
 
-    async fn get_stats(&self, request: Request<GetStatsRequest>) -> Result<Response<GetStatsResponse>, Status> {
+    async fn get_stats(
+        &self,
+        request: Request<GetStatsRequest>,
+    ) -> Result<Response<GetStatsResponse>, Status> {
         let stats = |call: Call<GetStatsRequest>| async move {
-            Ok(GetStatsResponse { stats: Some(reports::stats(admin(&call.session)?.stats())) })
+            Ok(GetStatsResponse {
+                stats: Some(reports::stats(admin(&call.session)?.stats())),
+            })
         };
-        self.door.answer(procedure("GetStats"), request, stats).await
+        self.door
+            .answer(procedure("GetStats"), request, stats)
+            .await
     }
 
-    async fn watch_stats(&self, request: Request<WatchStatsRequest>) -> Result<Response<WatchStats>, Status> {
+    async fn watch_stats(
+        &self,
+        request: Request<WatchStatsRequest>,
+    ) -> Result<Response<WatchStats>, Status> {
         let (call, span) = self.door.enter(procedure("WatchStats"), request).await?;
         match watch(call, self.door.clone()) {
             Ok(mut watch) => {
@@ -71,7 +82,9 @@ impl ConnectionService for Connections {
         &self,
         request: Request<ListConnectionsRequest>,
     ) -> Result<Response<ListConnectionsResponse>, Status> {
-        self.door.answer(procedure("ListConnections"), request, list).await
+        self.door
+            .answer(procedure("ListConnections"), request, list)
+            .await
     }
 
     async fn get_connection(
@@ -80,14 +93,25 @@ impl ConnectionService for Connections {
     ) -> Result<Response<GetConnectionResponse>, Status> {
         let get = |call: Call<GetConnectionRequest>| async move {
             let admin = admin(&call.session)?;
-            let found = admin.connection(connection_id(&call.message.connection_id)?).await?;
-            Ok(GetConnectionResponse { connection: Some(reports::connection(found)) })
+            let found = admin
+                .connection(connection_id(&call.message.connection_id)?)
+                .await?;
+            Ok(GetConnectionResponse {
+                connection: Some(reports::connection(found)),
+            })
         };
-        self.door.answer(procedure("GetConnection"), request, get).await
+        self.door
+            .answer(procedure("GetConnection"), request, get)
+            .await
     }
 
-    async fn disconnect(&self, request: Request<DisconnectRequest>) -> Result<Response<DisconnectResponse>, Status> {
-        self.door.answer(procedure("Disconnect"), request, disconnect).await
+    async fn disconnect(
+        &self,
+        request: Request<DisconnectRequest>,
+    ) -> Result<Response<DisconnectResponse>, Status> {
+        self.door
+            .answer(procedure("Disconnect"), request, disconnect)
+            .await
     }
 
     async fn list_channels(
@@ -96,12 +120,18 @@ impl ConnectionService for Connections {
     ) -> Result<Response<ListChannelsResponse>, Status> {
         let list = |call: Call<ListChannelsRequest>| async move {
             let (admin, asked) = (admin(&call.session)?, call.message);
-            let (channels, next_page_token) =
-                admin.channels(&asked.prefix, asked.page_size, &asked.page_token).await?;
-            let channels = channels.into_iter().map(reports::channel).collect();
-            Ok(ListChannelsResponse { channels, next_page_token })
+            let (channels, next_page_token) = admin
+                .channels(&asked.prefix, asked.page_size, &asked.page_token)
+                .await?;
+            let channels = channels.iter().map(reports::channel).collect();
+            Ok(ListChannelsResponse {
+                channels,
+                next_page_token,
+            })
         };
-        self.door.answer(procedure("ListChannels"), request, list).await
+        self.door
+            .answer(procedure("ListChannels"), request, list)
+            .await
     }
 
     async fn get_presence(
@@ -113,7 +143,9 @@ impl ConnectionService for Connections {
             let channel = ChannelName::new(&call.message.channel)?;
             Ok(reports::presence(&channel, admin.presence(&channel)?))
         };
-        self.door.answer(procedure("GetPresence"), request, presence).await
+        self.door
+            .answer(procedure("GetPresence"), request, presence)
+            .await
     }
 }
 
@@ -121,29 +153,41 @@ async fn list(call: Call<ListConnectionsRequest>) -> Result<ListConnectionsRespo
     let (admin, asked) = (admin(&call.session)?, call.message);
     let text = |text: &str| (!text.is_empty()).then(|| Arc::<str>::from(text));
     let some = |text: &str| (!text.is_empty()).then(|| Box::<str>::from(text));
-    let known = Transport::ALL.iter().any(|transport| transport.as_str() == asked.transport);
+    let known = Transport::ALL
+        .iter()
+        .any(|transport| transport.as_str() == asked.transport);
     if !asked.transport.is_empty() && !known {
         return Err(Error::field("transport", "expected websocket, sse or grpc"));
     }
     let filter = ConnectionFilter {
         user: text(&asked.user),
         role: text(&asked.role),
-        channel: (!asked.channel.is_empty()).then(|| ChannelName::new(&asked.channel)).transpose()?,
+        channel: (!asked.channel.is_empty())
+            .then(|| ChannelName::new(&asked.channel))
+            .transpose()?,
         transport: some(&asked.transport),
         client_type: some(&asked.client_type),
     };
-    let (connections, next_page_token) =
-        admin.connections(filter, asked.page_size, &asked.page_token).await?;
+    let (connections, next_page_token) = admin
+        .connections(filter, asked.page_size, &asked.page_token)
+        .await?;
     let connections = connections.into_iter().map(reports::connection).collect();
-    Ok(ListConnectionsResponse { connections, next_page_token })
+    Ok(ListConnectionsResponse {
+        connections,
+        next_page_token,
+    })
 }
 
 async fn disconnect(call: Call<DisconnectRequest>) -> Result<DisconnectResponse> {
     let (admin, asked) = (admin(&call.session)?, call.message);
     let target = match asked.target {
-        Some(disconnect_request::Target::ConnectionId(id)) => Target::Connection(connection_id(&id)?),
+        Some(disconnect_request::Target::ConnectionId(id)) => {
+            Target::Connection(connection_id(&id)?)
+        }
         Some(disconnect_request::Target::User(user)) if !user.is_empty() => Target::User(user),
-        Some(disconnect_request::Target::User(_)) => return Err(Error::field("user", "expected a user's name")),
+        Some(disconnect_request::Target::User(_)) => {
+            return Err(Error::field("user", "expected a user's name"));
+        }
         None => return Err(Error::field("target", "expected connection_id or user")),
     };
     let disconnected = admin.disconnect(target, &asked.reason).await?;
@@ -153,9 +197,13 @@ async fn disconnect(call: Call<DisconnectRequest>) -> Result<DisconnectResponse>
 /// Ids mean nothing to clients, so one that the server never gave is like one that has gone.
 fn connection_id(text: &str) -> Result<ConnectionId> {
     if text.is_empty() {
-        return Err(Error::field("connection_id", "expected a connection id as the server gave it"));
+        return Err(Error::field(
+            "connection_id",
+            "expected a connection id as the server gave it",
+        ));
     }
-    text.parse().map_err(|_| Error::not_found("no such connection"))
+    text.parse()
+        .map_err(|_| Error::not_found("no such connection"))
 }
 
 fn watch(call: Call<WatchStatsRequest>, door: Door) -> Result<WatchStats> {
@@ -163,12 +211,22 @@ fn watch(call: Call<WatchStatsRequest>, door: Door) -> Result<WatchStats> {
     let mut every = tokio::time::interval(interval(call.message.interval)?);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let stopping = Box::pin(door.stopping().clone().cancelled_owned());
-    Ok(WatchStats { admin, session: call.session, every, stopping, door, span: Span::none(), over: false })
+    Ok(WatchStats {
+        admin,
+        session: call.session,
+        every,
+        stopping,
+        door,
+        span: Span::none(),
+        over: false,
+    })
 }
 
 fn interval(asked: Option<prost_types::Duration>) -> Result<Duration> {
-    let Some(asked) = asked else { return Ok(Duration::from_secs(1)) };
-    let (least, most) = (Duration::from_millis(100), Duration::from_secs(3600));
+    let Some(asked) = asked else {
+        return Ok(Duration::from_secs(1));
+    };
+    let (least, most) = (Duration::from_millis(100), Duration::from_hours(1));
     match Duration::try_from(asked) {
         Ok(interval) if (least..=most).contains(&interval) => Ok(interval),
         _ => Err(Error::field("interval", "expected 100 ms to 1 h")),
@@ -205,6 +263,8 @@ impl Stream for WatchStats {
             let status = this.door.refuse(std::mem::take(&mut this.span), &error);
             return Poll::Ready(Some(Err(status)));
         }
-        Poll::Ready(Some(Ok(WatchStatsResponse { stats: Some(reports::stats(this.admin.stats())) })))
+        Poll::Ready(Some(Ok(WatchStatsResponse {
+            stats: Some(reports::stats(this.admin.stats())),
+        })))
     }
 }

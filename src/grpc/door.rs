@@ -41,17 +41,20 @@ pub(super) struct Call<Q> {
 }
 
 impl Door {
-    pub(super) fn new(services: &Arc<Services>, auth: GrpcAuth, stopping: CancellationToken) -> Self {
+    pub(super) fn new(
+        services: &Arc<Services>,
+        auth: GrpcAuth,
+        stopping: CancellationToken,
+    ) -> Self {
         let trusted = match auth {
             GrpcAuth::Jwt => None,
             GrpcAuth::Trusted => Some(Arc::new(Identity::trusted("internal"))),
         };
-        Door { services: Arc::clone(services), trusted, stopping }
-    }
-
-    /// What all sessions share.
-    pub(super) fn services(&self) -> &Arc<Services> {
-        &self.services
+        Door {
+            services: Arc::clone(services),
+            trusted,
+            stopping,
+        }
     }
 
     /// Rings when streams must end.
@@ -90,13 +93,26 @@ impl Door {
     ) -> Result<(Call<Q>, Span), Status> {
         let (metadata, extensions, message) = request.into_parts();
         let text = |name: &str| metadata.get(name).and_then(|value| value.to_str().ok());
-        let span = self.services.tracing.rpc(service, method, extract(text).as_ref());
+        let span = self
+            .services
+            .tracing
+            .rpc(service, method, extract(text).as_ref());
         let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        let address = extensions.get::<PeerAddress>().map_or(nowhere, |peer| peer.0);
+        let address = extensions
+            .get::<PeerAddress>()
+            .map_or(nowhere, |peer| peer.0);
         match self.identify(&metadata).await {
             Ok(identity) => {
                 let session = Session::new(Arc::clone(&self.services), identity, None);
-                Ok((Call { session, message, address, trace: span.context() }, span))
+                Ok((
+                    Call {
+                        session,
+                        message,
+                        address,
+                        trace: span.context(),
+                    },
+                    span,
+                ))
             }
             Err(error) => Err(self.refuse(span, &error)),
         }
@@ -106,7 +122,9 @@ impl Door {
         if let Some(trusted) = &self.trusted {
             return Ok(Arc::clone(trusted));
         }
-        let Some(token) = bearer(metadata) else { return Err(self.services.verifier.missing()) };
+        let Some(token) = bearer(metadata) else {
+            return Err(self.services.verifier.missing());
+        };
         self.services.verifier.verify(token).await
     }
 

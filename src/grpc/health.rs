@@ -15,22 +15,32 @@ const NAMES: [&str; 4] = [
 
 /// Says whether the services serve, and ends what would never end by itself.
 #[derive(Clone)]
-pub struct Health {
+pub struct HealthHandle {
     reporter: HealthReporter,
     stopping: CancellationToken,
 }
 
-impl Health {
+impl HealthHandle {
     /// Not serving yet, with the service that answers.
     pub(super) fn new() -> (Self, HealthServer<HealthService>) {
         let reporter = HealthReporter::new();
         let service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
-        (Health { reporter, stopping: CancellationToken::new() }, service)
+        (
+            HealthHandle {
+                reporter,
+                stopping: CancellationToken::new(),
+            },
+            service,
+        )
     }
 
     /// Says whether the server and each of its services serve.
     pub async fn set_serving(&self, serving: bool) {
-        let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+        let status = if serving {
+            ServingStatus::Serving
+        } else {
+            ServingStatus::NotServing
+        };
         for name in NAMES {
             self.reporter.set_service_status(name, status).await;
         }

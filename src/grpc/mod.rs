@@ -21,7 +21,13 @@ mod subscribe;
 mod tests;
 
 /// The servers' side of `proto/tidings/v1`, generated.
-#[allow(missing_docs, clippy::all, clippy::pedantic, clippy::restriction, unreachable_pub)]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    unreachable_pub
+)]
 pub mod service {
     include!(concat!(env!("OUT_DIR"), "/server/tidings.v1.rs"));
 }
@@ -36,7 +42,7 @@ use crate::proto;
 use crate::session::Services;
 
 pub use codec::Codec;
-pub use health::Health;
+pub use health::HealthHandle;
 pub use shared::SharedResponse;
 
 use door::Door;
@@ -65,29 +71,44 @@ pub struct PeerAddress(pub SocketAddr);
 /// All services, with health (`grpc.health.v1`), reflection (v1 and v1alpha) and gRPC-Web, and
 /// the handle that says whether they serve. Health and reflection need no token.
 ///
-/// Messages may be as large as the limits at this moment allow: `limits.event_bytes` with its
-/// envelope, and 16 MiB for batches.
+/// A message may hold a payload of `event_bytes` (`limits.event_bytes` at the start) with its
+/// envelope, or a batch of 16 MiB; larger ones are answered `out_of_range`.
 ///
 /// # Panics
 /// Where the schema that was compiled in is not one.
-#[must_use]
-#[expect(clippy::expect_used, reason = "a build without its schema must not start")]
-pub fn routes(services: &Arc<Services>, auth: GrpcAuth) -> (axum::Router, Health) {
-    let (health, health_service) = Health::new();
+#[expect(
+    clippy::expect_used,
+    reason = "a build without its schema must not start"
+)]
+pub fn routes(
+    services: &Arc<Services>,
+    auth: GrpcAuth,
+    event_bytes: usize,
+) -> (axum::Router, HealthHandle) {
+    let (health, health_service) = HealthHandle::new();
     let door = Door::new(services, auth, health.stopping());
-    let one = services.limits.load().event_bytes.saturating_add(ENVELOPE);
+    let one = event_bytes.saturating_add(ENVELOPE);
     let events = EventServiceServer::new(events::Events::new(door.clone()))
         .max_decoding_message_size(one.max(BATCH))
         .max_encoding_message_size(one.max(BATCH));
     let connections = ConnectionServiceServer::new(connections::Connections::new(door.clone()))
         .max_decoding_message_size(ENVELOPE);
-    let catalog = CatalogServiceServer::new(catalog::EventTypes::new(door)).max_decoding_message_size(one);
+    let catalog =
+        CatalogServiceServer::new(catalog::EventTypes::new(door)).max_decoding_message_size(one);
     let routes = Routes::new(events)
         .add_service(connections)
         .add_service(catalog)
         .add_service(health_service)
-        .add_service(reflection().build_v1().expect("the schema was compiled by build.rs"))
-        .add_service(reflection().build_v1alpha().expect("the schema was compiled by build.rs"));
+        .add_service(
+            reflection()
+                .build_v1()
+                .expect("the schema was compiled by build.rs"),
+        )
+        .add_service(
+            reflection()
+                .build_v1alpha()
+                .expect("the schema was compiled by build.rs"),
+        );
     (routes.into_axum_router().layer(GrpcWebLayer::new()), health)
 }
 

@@ -14,8 +14,8 @@ use crate::error::{Error, Result};
 use crate::event::TraceContext;
 use crate::promise::{Awaited, BoxFuture, Promise};
 use crate::proto::{
-    PublishBatchRequest, PublishBatchResponse, PublishRequest, PublishResponse, PublishStreamRequest,
-    PublishStreamResponse,
+    PublishBatchRequest, PublishBatchResponse, PublishRequest, PublishResponse,
+    PublishStreamRequest, PublishStreamResponse,
 };
 use crate::session::{Published, Session};
 use crate::telemetry::Span;
@@ -31,7 +31,12 @@ const IN_FLIGHT: usize = 64;
 /// Those of [`Session::publish`], and wrong fields.
 pub(super) async fn one(call: Call<PublishRequest>) -> Result<PublishResponse> {
     let promise = {
-        let Call { session, message, trace, .. } = call;
+        let Call {
+            session,
+            message,
+            trace,
+            ..
+        } = call;
         count_bytes(&session, &message);
         session.publish(messages::publish(message, trace)?)
     };
@@ -44,7 +49,12 @@ pub(super) async fn one(call: Call<PublishRequest>) -> Result<PublishResponse> {
 /// # Errors
 /// `invalid_argument` for the field `requests` where there are more than 1,000.
 pub(super) async fn batch(call: Call<PublishBatchRequest>) -> Result<PublishBatchResponse> {
-    let Call { session, message, trace, .. } = call;
+    let Call {
+        session,
+        message,
+        trace,
+        ..
+    } = call;
     if message.requests.len() > MAX_BATCH {
         return Err(Error::field("requests", "expected at most 1000"));
     }
@@ -55,14 +65,20 @@ pub(super) async fn batch(call: Call<PublishBatchRequest>) -> Result<PublishBatc
     }
     let mut responses = Vec::with_capacity(promises.len());
     for (at, promise) in promises.into_iter().enumerate() {
-        let published = promise.await.map_err(|error| error.within(&format!("requests[{at}]")));
+        let published = promise
+            .await
+            .map_err(|error| error.within(&format!("requests[{at}]")));
         responses.push(response(&session, published));
     }
     Ok(PublishBatchResponse { responses })
 }
 
 /// Begins a publish. Whoever begins several awaits [`Session::room`] before each.
-fn begin(session: &Session, request: PublishRequest, trace: Option<TraceContext>) -> Promise<Published> {
+fn begin(
+    session: &Session,
+    request: PublishRequest,
+    trace: Option<TraceContext>,
+) -> Promise<Published> {
     count_bytes(session, &request);
     match messages::publish(request, trace) {
         Ok(publish) => session.publish_now(publish),
@@ -71,7 +87,10 @@ fn begin(session: &Session, request: PublishRequest, trace: Option<TraceContext>
 }
 
 fn count_bytes(session: &Session, request: &PublishRequest) {
-    session.services().metrics.received(u64::try_from(request.data.len()).unwrap_or(u64::MAX));
+    session
+        .services()
+        .metrics
+        .received(u64::try_from(request.data.len()).unwrap_or(u64::MAX));
 }
 
 /// The answer to one of several requests.
@@ -80,7 +99,10 @@ fn response(session: &Session, published: Result<Published>) -> PublishResponse 
         Ok(published) => messages::published(published),
         Err(error) => {
             session.services().metrics.error(error.code());
-            PublishResponse { error: Some(status::message(&error)), ..PublishResponse::default() }
+            PublishResponse {
+                error: Some(status::message(&error)),
+                ..PublishResponse::default()
+            }
         }
     }
 }

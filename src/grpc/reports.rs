@@ -11,7 +11,12 @@ use crate::telemetry::StatsSnapshot;
 
 /// The counters.
 pub(super) fn stats(snapshot: StatsSnapshot) -> proto::Stats {
-    let StatsSnapshot { connections, events, latency, .. } = snapshot;
+    let StatsSnapshot {
+        connections,
+        events,
+        latency,
+        ..
+    } = snapshot;
     proto::Stats {
         node: snapshot.node,
         uptime: duration(snapshot.uptime_seconds),
@@ -49,7 +54,9 @@ pub(super) fn stats(snapshot: StatsSnapshot) -> proto::Stats {
 }
 
 fn duration(seconds: f64) -> Option<prost_types::Duration> {
-    Duration::try_from_secs_f64(seconds).ok().and_then(|duration| duration.try_into().ok())
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .and_then(|duration| duration.try_into().ok())
 }
 
 /// One connection.
@@ -59,9 +66,13 @@ pub(super) fn connection(info: ConnectionInfo) -> proto::Connection {
         None => (String::from("unknown"), String::new()),
     };
     let round_trip = Duration::from_micros(u64::from(info.round_trip_us));
-    let subscriptions = info.subscriptions.into_iter().map(|(channel, at)| {
-        proto::ConnectionSubscription { channel, position: at.map(position) }
-    });
+    let subscriptions =
+        info.subscriptions
+            .into_iter()
+            .map(|(channel, at)| proto::ConnectionSubscription {
+                channel,
+                position: at.map(position),
+            });
     proto::Connection {
         id: info.id.to_string(),
         user: info.user.map(|user| user.to_string()).unwrap_or_default(),
@@ -83,7 +94,7 @@ pub(super) fn connection(info: ConnectionInfo) -> proto::Connection {
 }
 
 /// One channel.
-pub(super) fn channel(info: ChannelInfo) -> proto::Channel {
+pub(super) fn channel(info: &ChannelInfo) -> proto::Channel {
     proto::Channel {
         channel: info.channel.to_string(),
         subscribers: info.subscribers,
@@ -97,7 +108,10 @@ pub(super) fn presence(channel: &ChannelName, present: Present) -> proto::GetPre
     proto::GetPresenceResponse {
         channel: channel.to_string(),
         users: users
-            .map(|(user, connections)| proto::PresenceUser { user: user.to_string(), connections })
+            .map(|(user, connections)| proto::PresenceUser {
+                user: user.to_string(),
+                connections,
+            })
             .collect(),
         total: present.total,
     }

@@ -21,7 +21,11 @@ impl SharedResponse {
     /// The bytes of one step.
     #[must_use]
     pub fn encoded(step: Step) -> Bytes {
-        SubscribeResponse { message: Some(step) }.encode_to_vec().into()
+        SubscribeResponse {
+            message: Some(step),
+        }
+        .encode_to_vec()
+        .into()
     }
 }
 
@@ -57,7 +61,12 @@ mod tests {
 
     #[test]
     fn shared_bytes_are_read_as_the_message_they_were_made_of() {
-        let gap = Gap { channel: "a:1".into(), from: 3, to: 4, reason: "slow_consumer".into() };
+        let gap = Gap {
+            channel: "a:1".into(),
+            from: 3,
+            to: 4,
+            reason: "slow_consumer".into(),
+        };
         let shared = SharedResponse::new(SharedResponse::encoded(Step::Gap(gap.clone())));
         let read = SubscribeResponse::decode(shared.encode_to_vec().as_slice()).unwrap();
         assert_eq!(read.message, Some(Step::Gap(gap)));

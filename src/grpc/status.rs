@@ -38,7 +38,11 @@ pub(super) fn message(error: &Error) -> pb::Status {
 
 /// How a followed stream ends when its connection does; `None` is an ordinary end.
 pub(super) fn ended(code: CloseCode, reason: String) -> Option<Error> {
-    let reason = if reason.is_empty() { code.reason().to_owned() } else { reason };
+    let reason = if reason.is_empty() {
+        code.reason().to_owned()
+    } else {
+        reason
+    };
     Some(match code {
         CloseCode::Normal => return None,
         CloseCode::Unauthenticated => Error::unauthenticated(reason),
@@ -71,16 +75,25 @@ mod tests {
         assert_eq!(status.message(), "type: expected a name");
         let details = status.get_error_details();
         let violations = &details.bad_request().unwrap().field_violations;
-        assert_eq!((&*violations[0].field, &*violations[0].description), ("type", "expected a name"));
+        assert_eq!(
+            (&*violations[0].field, &*violations[0].description),
+            ("type", "expected a name")
+        );
         let info = details.error_info().unwrap();
-        assert_eq!((&*info.reason, &*info.domain), ("invalid_argument", "tidings"));
+        assert_eq!(
+            (&*info.reason, &*info.domain),
+            ("invalid_argument", "tidings")
+        );
     }
 
     #[test]
     fn the_time_to_wait_is_told() {
         let wait = Duration::from_millis(1500);
         let status = status(&Error::exhausted("slow down").retry_after(wait));
-        assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(wait));
+        assert_eq!(
+            status.get_details_retry_info().unwrap().retry_delay,
+            Some(wait)
+        );
     }
 
     #[test]
@@ -96,6 +109,9 @@ mod tests {
     fn only_an_ordinary_end_is_no_failure() {
         assert!(ended(CloseCode::Normal, String::new()).is_none());
         let restart = ended(CloseCode::Restart, String::new()).unwrap();
-        assert_eq!((restart.code().as_str(), restart.description()), ("unavailable", "the server restarts"));
+        assert_eq!(
+            (restart.code().as_str(), restart.description()),
+            ("unavailable", "the server restarts")
+        );
     }
 }

@@ -11,9 +11,9 @@ use tokio_stream::Stream;
 use tonic::Status;
 
 use super::door::Call;
+use super::messages;
 use super::shared::SharedResponse;
 use super::status::{ended, status};
-use super::messages;
 use crate::bus::{
     Cx, DialectId, Hub, Joined, Link, Notice, Opening, Pipe, PipeReader, Piped, Protocol, Refused,
 };
@@ -45,9 +45,19 @@ impl Protocol for Follower {
 
     fn notice(&self, notice: &Notice<'_>) -> Option<Bytes> {
         match *notice {
-            Notice::Gap { channel, from, to, reason } => {
+            Notice::Gap {
+                channel,
+                from,
+                to,
+                reason,
+            } => {
                 let (channel, reason) = (channel.to_owned(), reason.to_owned());
-                Some(SharedResponse::encoded(Step::Gap(Gap { channel, from, to, reason })))
+                Some(SharedResponse::encoded(Step::Gap(Gap {
+                    channel,
+                    from,
+                    to,
+                    reason,
+                })))
             }
             Notice::Presence { .. }
             | Notice::TokenExpiring { .. }
@@ -78,14 +88,24 @@ impl Protocol for Follower {
 /// # Errors
 /// What is wrong with the whole request, or with its only subscription; `unavailable` and
 /// `resource_exhausted` where there is no place for one connection more.
-pub(super) async fn follow(call: Call<SubscribeRequest>, protocol: Arc<dyn Protocol>) -> Result<Following> {
-    let Call { session, message, address, trace } = call;
+pub(super) async fn follow(
+    call: Call<SubscribeRequest>,
+    protocol: Arc<dyn Protocol>,
+) -> Result<Following> {
+    let Call {
+        session,
+        message,
+        address,
+        trace,
+    } = call;
     let hub = Arc::clone(&session.services().hub);
     let asked = wanted(message, hub.settings().subscriptions_per_connection)?;
     let user = session.identity().user().cloned();
     let full = || {
         let full = user.as_ref().is_some_and(|user| !hub.user_has_room(user));
-        full.then(|| Error::exhausted("too many connections of this user (limits.connections_per_user)"))
+        full.then(|| {
+            Error::exhausted("too many connections of this user (limits.connections_per_user)")
+        })
     };
     if let Some(error) = full() {
         return Err(error);
@@ -94,7 +114,9 @@ pub(super) async fn follow(call: Call<SubscribeRequest>, protocol: Arc<dyn Proto
     match begun.await {
         Ok(reader) => Ok(Following { reader: reader? }),
         // The bus did not take the connection in.
-        Err(_) => Err(full().unwrap_or_else(|| Error::unavailable("the connection was not taken in"))),
+        Err(_) => {
+            Err(full().unwrap_or_else(|| Error::unavailable("the connection was not taken in")))
+        }
     }
 }
 
@@ -110,19 +132,25 @@ fn open(
 ) -> Result<oneshot::Receiver<Result<PipeReader>>> {
     let seat = hub.seat(address.ip())?;
     let (pipe, shareable) = Pipe::new();
-    let (begin, begun) = oneshot::channel();
-    let (services, identity) = (Arc::clone(session.services()), Arc::clone(session.identity()));
+    let (answer, begun) = oneshot::channel();
+    let (services, identity) = (
+        Arc::clone(session.services()),
+        Arc::clone(session.identity()),
+    );
     let greeting = move |cx: &mut Cx<'_>| {
         let id = cx.id();
         let reader = shareable.reader(Arc::clone(cx.hub()), id);
-        let span = cx.hub().tracing().subscribe(id, asked.channels.len(), trace.as_ref());
+        let span = cx
+            .hub()
+            .tracing()
+            .subscribe(id, asked.channels.len(), trace.as_ref());
         match Session::new(services, identity, Some(id)).subscribe(asked) {
             Ok(request) => cx.join(request, move |cx, joined, refused| {
                 drop(span);
-                let answer = stand(cx, joined, refused).map(|()| reader);
-                hand_over(cx, begin, answer);
+                let stands = stand(cx, joined, refused).map(|()| reader);
+                hand_over(cx, answer, stands);
             }),
-            Err(error) => hand_over(cx, begin, Err(error)),
+            Err(error) => hand_over(cx, answer, Err(error)),
         }
     };
     hub.open(Opening {
@@ -140,13 +168,13 @@ fn open(
 
 fn hand_over(
     cx: &mut Cx<'_>,
-    begin: oneshot::Sender<Result<PipeReader>>,
-    answer: Result<PipeReader>,
+    answer: oneshot::Sender<Result<PipeReader>>,
+    stands: Result<PipeReader>,
 ) {
-    if answer.is_err() {
+    if stands.is_err() {
         cx.close(CloseCode::Normal, "");
     }
-    if begin.send(answer).is_err() {
+    if answer.send(stands).is_err() {
         tracing::debug!("the caller had gone before its subscription stood");
     }
 }
@@ -191,7 +219,8 @@ fn subscription_error(refused: &Refused) -> SubscriptionError {
 /// What a request asks for; nothing means `global`.
 fn wanted(request: SubscribeRequest, limit: usize) -> Result<Subscribe> {
     if request.subscriptions.len() > limit {
-        let text = format!("expected at most {limit} subscriptions (limits.subscriptions_per_connection)");
+        let text =
+            format!("expected at most {limit} subscriptions (limits.subscriptions_per_connection)");
         return Err(Error::exhausted(text));
     }
     let mut channels = Vec::with_capacity(request.subscriptions.len().max(1));
@@ -204,9 +233,17 @@ fn wanted(request: SubscribeRequest, limit: usize) -> Result<Subscribe> {
         });
     }
     if channels.is_empty() {
-        channels.push(Wanted { channel: GLOBAL.to_owned(), ..Wanted::default() });
+        channels.push(Wanted {
+            channel: GLOBAL.to_owned(),
+            ..Wanted::default()
+        });
     }
-    Ok(Subscribe { channels, event_types: request.event_types, filter: request.filter, presence: false })
+    Ok(Subscribe {
+        channels,
+        event_types: request.event_types,
+        filter: request.filter,
+        presence: false,
+    })
 }
 
 /// A followed stream. Dropping it closes its connection.
@@ -218,9 +255,11 @@ impl Stream for Following {
     type Item = Result<SharedResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut self.reader).poll_next(cx).map(|piped| match piped? {
-            Piped::Frame(frame) => Some(Ok(SharedResponse::new(frame))),
-            Piped::End(code, reason) => ended(code, reason).map(|error| Err(status(&error))),
-        })
+        Pin::new(&mut self.reader)
+            .poll_next(cx)
+            .map(|piped| match piped? {
+                Piped::Frame(frame) => Some(Ok(SharedResponse::new(frame))),
+                Piped::End(code, reason) => ended(code, reason).map(|error| Err(status(&error))),
+            })
     }
 }

@@ -12,7 +12,7 @@ use crate::bus::{Hub, Settings};
 use crate::catalog::{Catalog, KnownType, Mode};
 use crate::config::{CatalogMode, Config, Dialect, InternalAuth, OtlpProtocol, Storage};
 use crate::event::EventType;
-use crate::grpc::{GrpcAuth, Health};
+use crate::grpc::{GrpcAuth, HealthHandle};
 use crate::session::{RequestLimits, Services};
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
 use crate::ws::{Endpoint, WsSettings};
@@ -22,7 +22,7 @@ pub struct Assembled {
     pub(crate) services: Arc<Services>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) grpc: axum::Router,
-    health: Health,
+    health: HealthHandle,
     dev: bool,
 }
 
@@ -82,7 +82,7 @@ pub(super) fn assemble(
         InternalAuth::Jwt => GrpcAuth::Jwt,
         InternalAuth::Mtls | InternalAuth::None => GrpcAuth::Trusted,
     };
-    let (grpc, health) = crate::grpc::routes(&services, auth);
+    let (grpc, health) = crate::grpc::routes(&services, auth, config.limits.event_bytes);
     Ok(Assembled {
         services,
         endpoint,
@@ -93,8 +93,13 @@ pub(super) fn assemble(
 }
 
 impl Assembled {
-    /// Tells gRPC's health service that nothing serves any more.
-    pub(super) async fn stop_serving(&self) {
+    /// Tells gRPC's health service that the server takes requests.
+    pub(super) async fn serve(&self) {
+        self.health.set_serving(true).await;
+    }
+
+    /// Tells it that it doesn't any more, and ends gRPC's endless streams.
+    pub(super) async fn drain(&self) {
         self.health.drain().await;
     }
 
