@@ -18,6 +18,7 @@ mod route;
 mod shard;
 mod slots;
 mod visibility;
+pub mod wording;
 
 pub use connection::{Client, ConnectionInfo};
 pub use delivery::{DialectId, MAX_DIALECTS};
