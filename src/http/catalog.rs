@@ -55,11 +55,11 @@ pub(super) async fn validate(
     if shared.services.catalog.load().get(&name).is_none() {
         return Err(unknown().into());
     }
-    reply::json(&judgement(Payload::new(data, "").map(|_| ())))
+    reply::json(&judgement(&Payload::new(data, "").map(|_| ())))
 }
 
-fn judgement(judged: Result<()>) -> Value {
-    let errors: Vec<Value> = match &judged {
+fn judgement(judged: &Result<()>) -> Value {
+    let errors: Vec<Value> = match judged {
         Ok(()) => Vec::new(),
         Err(error) => vec![json!({ "path": "", "message": error.description() })],
     };

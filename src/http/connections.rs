@@ -32,7 +32,7 @@ pub(super) async fn list(caller: Caller, query: Query) -> Answer {
 }
 
 /// Which connections a query asks for.
-fn filter(query: &Query) -> Result<ConnectionFilter> {
+pub(super) fn filter(query: &Query) -> Result<ConnectionFilter> {
     let text = |name| query.all(name).next();
     let transport = text("transport");
     if transport.is_some_and(|asked| Transport::ALL.iter().all(|known| known.as_str() != asked)) {
@@ -59,7 +59,7 @@ pub(super) async fn end(caller: Caller, uri: Uri, query: Query) -> Answer {
     let admin = caller.admin()?;
     let target = Target::Connection(id_in(&uri, ONE)?);
     admin.disconnect(target, query.text("reason")).await?;
-    reply::nothing()
+    Ok(reply::nothing())
 }
 
 /// The connection named at the end of a path; what can't be an id names no connection.

@@ -1,5 +1,6 @@
 //! Which pages of other origins may read answers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE, ETAG, RETRY_AFTER};
@@ -9,11 +10,11 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::origin;
 
 /// How long a browser may remember the answer to a preflight request.
-const REMEMBER: Duration = Duration::from_secs(600);
+const REMEMBER: Duration = Duration::from_mins(10);
 
 /// Cross-origin resource sharing for these origins; none listed is the same origin only, which
 /// needs no such headers. Credentials are never allowed: tokens come in a header.
-pub(super) fn layer(allowed: Vec<String>) -> CorsLayer {
+pub(super) fn layer(allowed: Arc<[String]>) -> CorsLayer {
     let by_origin = AllowOrigin::predicate(move |_, request| {
         !allowed.is_empty() && origin::is_allowed(&request.headers, &allowed)
     });

@@ -9,9 +9,11 @@ mod connections;
 mod cors;
 mod events;
 mod observe;
+mod older;
 mod pages;
 mod query;
 mod reply;
+mod sse;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -39,6 +41,7 @@ pub struct HttpSettings {
 struct Shared {
     services: Arc<Services>,
     draining: Arc<AtomicBool>,
+    allowed_origins: Arc<[String]>,
 }
 
 /// The routes. `/readyz` says no while `draining` is set.
@@ -50,6 +53,7 @@ pub fn routes(
     let shared = Shared {
         services: Arc::clone(services),
         draining,
+        allowed_origins: settings.allowed_origins.into(),
     };
     let mut routes = Router::new()
         .route("/healthz", get(pages::healthy))
@@ -63,13 +67,14 @@ pub fn routes(
     routes
         .fallback(pages::nothing_here)
         .method_not_allowed_fallback(reply::not_allowed)
-        .layer(cors::layer(settings.allowed_origins))
+        .layer(cors::layer(Arc::clone(&shared.allowed_origins)))
         .with_state(shared)
 }
 
 /// Every path of the API with what it answers.
 fn api() -> Vec<(&'static str, MethodRouter<Shared>)> {
     vec![
+        ("/sse", get(sse::open)),
         ("/api/v1/events", post(events::publish)),
         ("/api/v1/stats", get(connections::stats)),
         ("/api/v1/connections", get(connections::list)),
@@ -82,6 +87,13 @@ fn api() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/api/v1/catalog", get(catalog::list)),
         ("/api/v1/catalog/{type}", get(catalog::show)),
         ("/api/v1/catalog/{type}/validate", post(catalog::validate)),
+        ("/api/v1/websocket/connections", get(older::connections)),
+        ("/api/v1/websocket/broadcast", post(older::broadcast)),
+        ("/api/v1/websocket/stats", get(older::stats)),
+        ("/websocket/clients", get(older::clients)),
+        ("/websocket/broadcast", post(older::broadcast)),
+        ("/websocket/disconnect/{id}", post(older::disconnect)),
+        ("/websocket/stats", get(older::stats)),
     ]
 }
 

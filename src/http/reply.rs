@@ -77,10 +77,10 @@ pub(super) fn json_text(text: Bytes) -> Response {
 }
 
 /// Done, and there is nothing to say.
-pub(super) fn nothing() -> Answer {
+pub(super) fn nothing() -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    Ok(response)
+    response
 }
 
 /// The path is right and the method is not; the router adds `Allow` (RFC 9110 §15.5.6).
