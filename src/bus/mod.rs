@@ -19,6 +19,7 @@ mod shard;
 mod shed;
 mod slots;
 mod visibility;
+pub mod wording;
 
 pub use connection::{Client, ConnectionInfo};
 pub use delivery::{DialectId, MAX_DIALECTS};

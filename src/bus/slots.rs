@@ -22,12 +22,6 @@ impl<T> Slots<T> {
         }
     }
 
-    /// How many places are taken.
-    #[must_use]
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
     /// True if no place is taken.
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST, ORIGIN};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::header::ORIGIN;
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -18,9 +18,10 @@ use tokio_rustls::server::TlsStream;
 use super::handshake::Offer;
 use super::protocol::{Compression, Echo, Envelope, Tidings};
 use super::{commands, messages};
-use crate::auth::Identity;
+use crate::auth::{Identity, bearer};
 use crate::bus::{Hub, Link, Opening, Protocol, Seat};
 use crate::error::{CloseCode, Error, Result};
+use crate::origin;
 use crate::problem::{problem, problem_with_status};
 use crate::session::Services;
 use crate::telemetry::{Transport, extract};
@@ -135,7 +136,7 @@ impl Endpoint {
         if self.draining.load(Ordering::Relaxed) {
             return Err(refuse(Error::unavailable("the server is about to stop")));
         }
-        if !is_allowed_origin(headers, &settings.allowed_origins) {
+        if !origin::is_allowed(headers, &settings.allowed_origins) {
             return Err(refuse(Error::denied(
                 "this origin may not connect (public.allowed_origins)",
             )));
@@ -313,39 +314,10 @@ fn to_mio(socket: TcpStream) -> Option<mio::net::TcpStream> {
     }
 }
 
-/// The token of an `Authorization: Bearer` header (RFC 6750 §2.1).
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
 fn token_in_query(query: Option<&str>) -> Option<String> {
     // A JWT needs no percent-encoding.
     query?
         .split('&')
         .find_map(|pair| pair.strip_prefix("token="))
         .map(str::to_owned)
-}
-
-/// Whether a page of this origin may connect. What sends no `Origin` is no browser.
-fn is_allowed_origin(headers: &HeaderMap, allowed: &[String]) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else {
-        return true;
-    };
-    let Ok(origin) = origin.to_str() else {
-        return false;
-    };
-    if allowed
-        .iter()
-        .any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
-    {
-        return true;
-    }
-    let host = headers
-        .get(HOST)
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or_default();
-    let of_origin = origin.split_once("://").map_or("", |(_, rest)| rest);
-    allowed.is_empty() && !host.is_empty() && of_origin.eq_ignore_ascii_case(host)
 }
