@@ -128,7 +128,12 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
     let hub = Hub::start(2, settings, Arc::clone(&namespaces), metrics, tracing).unwrap();
     let sink: Arc<dyn Sink> = hub.clone();
     let sink: Weak<dyn Sink> = Arc::downgrade(&sink);
-    let broker: Arc<dyn Broker> = Arc::new(Memory::new(namespaces, sink, Arc::clone(&metrics), Bounds::default()));
+    let broker: Arc<dyn Broker> = Arc::new(Memory::new(
+        namespaces,
+        sink,
+        Arc::clone(&metrics),
+        Bounds::default(),
+    ));
     hub.attach(Arc::clone(&broker));
     let rules = NamespaceRules {
         name: "room".to_owned(),
