@@ -15,6 +15,7 @@ pub mod event;
 pub mod expression;
 pub mod grpc;
 pub mod http;
+pub mod origin;
 pub mod problem;
 pub mod promise;
 pub mod server;

@@ -2,6 +2,7 @@
 //!
 //! A [`Verifier`] makes an [`Identity`] of a token; a [`Policy`] says what that identity may do.
 
+mod bearer;
 mod cache;
 mod claims;
 mod failure;
@@ -16,6 +17,7 @@ mod secret;
 mod settings;
 mod verifier;
 
+pub use bearer::bearer;
 pub use failure::AuthFailure;
 pub use fingerprint::Fingerprint;
 pub use identity::{ADMIN, Identity, SERVICE};

@@ -16,8 +16,10 @@ mod presence;
 mod protocol;
 mod route;
 mod shard;
+mod shed;
 mod slots;
 mod visibility;
+pub mod wording;
 
 pub use connection::{Client, ConnectionInfo};
 pub use delivery::{DialectId, MAX_DIALECTS};

@@ -3,6 +3,7 @@
 mod audience;
 mod channel;
 mod event_type;
+pub mod json;
 mod namespace;
 mod payload;
 mod position;

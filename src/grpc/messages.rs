@@ -154,6 +154,7 @@ mod tests {
     fn request() -> proto::PublishRequest {
         proto::PublishRequest {
             r#type: "a.b".into(),
+            data: "1".into(),
             ..proto::PublishRequest::default()
         }
     }

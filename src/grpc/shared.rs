@@ -18,6 +18,12 @@ impl SharedResponse {
         SharedResponse(encoded)
     }
 
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
     /// The bytes of one step.
     #[must_use]
     pub fn encoded(step: Step) -> Bytes {

@@ -1,21 +1,29 @@
 //! The HTTP routes of the public listener, but for the WebSocket.
 
+mod body;
+mod caller;
+mod catalog;
+mod channels;
+mod cloud_events;
+mod connections;
+mod cors;
+mod events;
+mod observe;
+mod older;
+mod pages;
+mod query;
+mod reply;
+mod sse;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::State;
-use axum::routing::get;
-use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
-use http::{HeaderValue, Response};
+use axum::middleware::from_fn_with_state;
+use axum::routing::{MethodRouter, get, post};
 
-use crate::error::Error;
-use crate::problem::problem;
 use crate::session::Services;
-
-/// The page that shows a newcomer what happens.
-const DEMO: &str = include_str!("demo.html");
+use observe::{Route, observe};
 
 /// What the routes are set up with.
 #[derive(Debug, Clone)]
@@ -31,53 +39,73 @@ pub struct HttpSettings {
 /// What the handlers share.
 #[derive(Clone)]
 struct Shared {
+    services: Arc<Services>,
     draining: Arc<AtomicBool>,
+    allowed_origins: Arc<[String]>,
 }
 
 /// The routes. `/readyz` says no while `draining` is set.
 pub fn routes(
-    _services: &Arc<Services>,
+    services: &Arc<Services>,
     settings: HttpSettings,
     draining: Arc<AtomicBool>,
 ) -> Router {
+    let shared = Shared {
+        services: Arc::clone(services),
+        draining,
+        allowed_origins: settings.allowed_origins.into(),
+    };
     let mut routes = Router::new()
-        .route("/healthz", get(healthy))
-        .route("/readyz", get(ready));
+        .route("/healthz", get(pages::healthy))
+        .route("/readyz", get(pages::ready));
     if settings.demo {
-        routes = routes.route("/", get(demo));
+        routes = routes.route("/", get(pages::demo));
+    }
+    for (path, methods) in api() {
+        routes = routes.route(path, observed(&shared, path, methods));
     }
     routes
-        .fallback(nothing_here)
-        .with_state(Shared { draining })
+        .fallback(pages::nothing_here)
+        .method_not_allowed_fallback(reply::not_allowed)
+        .layer(cors::layer(Arc::clone(&shared.allowed_origins)))
+        .with_state(shared)
 }
 
-/// The process runs.
-async fn healthy() -> &'static str {
-    "ok\n"
+/// Every path of the API with what it answers.
+fn api() -> Vec<(&'static str, MethodRouter<Shared>)> {
+    vec![
+        ("/sse", get(sse::open)),
+        ("/api/v1/events", post(events::publish)),
+        ("/api/v1/stats", get(connections::stats)),
+        ("/api/v1/connections", get(connections::list)),
+        (
+            "/api/v1/connections/{id}",
+            get(connections::show).delete(connections::end),
+        ),
+        ("/api/v1/channels", get(channels::list)),
+        ("/api/v1/channels/{*channel}", get(channels::show)),
+        ("/api/v1/catalog", get(catalog::list)),
+        ("/api/v1/catalog/{type}", get(catalog::show)),
+        ("/api/v1/catalog/{type}/validate", post(catalog::validate)),
+        ("/api/v1/websocket/connections", get(older::connections)),
+        ("/api/v1/websocket/broadcast", post(older::broadcast)),
+        ("/api/v1/websocket/stats", get(older::stats)),
+        ("/websocket/clients", get(older::clients)),
+        ("/websocket/broadcast", post(older::broadcast)),
+        ("/websocket/disconnect/{id}", post(older::disconnect)),
+        ("/websocket/stats", get(older::stats)),
+    ]
 }
 
-/// The server takes connections.
-async fn ready(State(shared): State<Shared>) -> Response<Body> {
-    if shared.draining.load(Ordering::Relaxed) {
-        problem(&Error::unavailable("the server is about to stop"))
-    } else {
-        Response::new(Body::from("ok\n"))
-    }
-}
-
-async fn demo() -> Response<Body> {
-    let mut response = Response::new(Body::from(DEMO));
-    let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/html; charset=utf-8"),
-    );
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
-        img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'";
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-    response
-}
-
-async fn nothing_here() -> Response<Body> {
-    problem(&Error::not_found("nothing is here"))
+fn observed(
+    shared: &Shared,
+    name: &'static str,
+    methods: MethodRouter<Shared>,
+) -> MethodRouter<Shared> {
+    let route = Route {
+        shared: shared.clone(),
+        name,
+    };
+    let layer = from_fn_with_state(route, observe);
+    methods.fallback(reply::not_allowed).layer(layer)
 }

@@ -58,7 +58,8 @@ pub(super) fn assemble(
         channels: config.limits.channels,
         ..Bounds::default()
     };
-    let broker: Arc<dyn Broker> = Arc::new(Memory::new(namespaces, sink, bounds));
+    let broker: Arc<dyn Broker> =
+        Arc::new(Memory::new(namespaces, sink, Arc::clone(&metrics), bounds));
     hub.attach(Arc::clone(&broker));
     let counted = Arc::clone(&metrics);
     let verifier = Verifier::new(&verifier_settings(config), move |failure| {

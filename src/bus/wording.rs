@@ -1,0 +1,95 @@
+//! What the bus says to a connection, as JSON: the words are the same in every text dialect.
+
+use serde_json::{Map, Value, json};
+
+use super::protocol::{Joined, Notice, Refused};
+use crate::error::Error;
+
+/// The name and the members of a notice.
+#[must_use]
+pub fn notice(notice: &Notice<'_>) -> (&'static str, Value) {
+    match notice {
+        Notice::Gap {
+            channel,
+            from,
+            to,
+            reason,
+        } => (
+            "gap",
+            json!({ "channel": channel, "from": from, "to": to, "reason": reason }),
+        ),
+        Notice::Presence {
+            channel,
+            user,
+            joined,
+        } => {
+            let kind = if *joined {
+                "presence_joined"
+            } else {
+                "presence_left"
+            };
+            (kind, json!({ "channel": channel, "user": user }))
+        }
+        Notice::TokenExpiring { expires_at } => (
+            "token_expiring",
+            json!({ "expires_at": expires_at.to_rfc3339() }),
+        ),
+        Notice::Reconnect { after_ms, reason } => (
+            "reconnect",
+            json!({ "after_ms": after_ms, "reason": reason }),
+        ),
+        Notice::Failure(failure) => ("error", error(failure)),
+        Notice::Unsubscribed { channel, error } => {
+            let (code, message) = (error.code().as_str(), error.message());
+            let reason = json!({ "code": code, "message": message });
+            (
+                "unsubscribed",
+                json!({ "channels": [channel], "reason": reason }),
+            )
+        }
+    }
+}
+
+/// The members of an `error` message.
+#[must_use]
+pub fn error(error: &Error) -> Value {
+    let mut body = Map::new();
+    body.insert("code".into(), error.code().as_str().into());
+    body.insert("message".into(), error.message().into());
+    if let Some(field) = error.field_name() {
+        body.insert(
+            "details".into(),
+            json!({ "field": field, "expected": error.description() }),
+        );
+    }
+    if let Some(wait) = error.retry_delay() {
+        let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+        body.insert("retry_after_ms".into(), millis.into());
+    }
+    Value::Object(body)
+}
+
+/// The members of a `subscribed` message.
+#[must_use]
+pub fn subscribed(joined: &[Joined], refused: &[Refused]) -> Value {
+    let channels = joined.iter().map(|joined| {
+        let mut entry = json!({
+            "channel": joined.channel,
+            "recovered": joined.recovered,
+            "replayed": joined.replayed,
+        });
+        if let (Some(position), Some(entry)) = (joined.position, entry.as_object_mut()) {
+            entry.insert("epoch".into(), position.epoch.to_string().into());
+            entry.insert("offset".into(), position.offset.into());
+        }
+        entry
+    });
+    let errors = refused.iter().map(|refused| {
+        json!({
+            "channel": refused.channel,
+            "code": refused.error.code().as_str(),
+            "message": refused.error.message(),
+        })
+    });
+    json!({ "channels": channels.collect::<Vec<_>>(), "errors": errors.collect::<Vec<_>>() })
+}

@@ -1,0 +1,183 @@
+//! Request bodies: read whole within bounds, and JSON objects taken apart.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http_body_util::BodyExt;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::reply::Refusal;
+use crate::error::{Error, Result};
+
+/// How long a client may take to send a body.
+const SENDING: Duration = Duration::from_secs(30);
+/// A body that is too long is read on, and thrown away, up to so many times its limit: a client
+/// that is cut off while it sends would not see the answer.
+const PATIENCE: usize = 4;
+
+/// Reads a body of at most `limit` bytes.
+///
+/// # Errors
+/// 413 where it is longer, 408 where it comes too slowly, 400 where it breaks off.
+pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, Refusal> {
+    let Ok(whole) = tokio::time::timeout(SENDING, collect(body, limit)).await else {
+        let error = Error::invalid("the body did not come within 30 seconds");
+        return Err(Refusal::with_status(error, StatusCode::REQUEST_TIMEOUT));
+    };
+    whole
+}
+
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
+    let mut whole = BytesMut::new();
+    let mut seen = 0_usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Error::invalid("the body broke off"))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        seen = seen.saturating_add(data.len());
+        if seen <= limit {
+            whole.extend_from_slice(&data);
+        } else {
+            whole = BytesMut::new();
+            if seen > limit.saturating_mul(PATIENCE) {
+                break;
+            }
+        }
+    }
+    if seen > limit {
+        return Err(too_large(Error::invalid(format!(
+            "expected a body of at most {limit} bytes"
+        ))));
+    }
+    Ok(whole.freeze())
+}
+
+/// 413 for this failure.
+pub(super) fn too_large(error: Error) -> Refusal {
+    Refusal::with_status(error, StatusCode::PAYLOAD_TOO_LARGE)
+}
+
+/// The members of a JSON object; their values stay text until they are asked for.
+pub(super) struct Members<'a>(HashMap<Cow<'a, str>, &'a RawValue>);
+
+/// A text, kept as it stands in the JSON where that has no escapes.
+#[derive(Deserialize, PartialEq, Eq, Hash)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'a> Members<'a> {
+    /// Takes an object apart.
+    ///
+    /// # Errors
+    /// `invalid_argument` where it is none.
+    pub(super) fn parse(json: &'a [u8]) -> Result<Self> {
+        if !json.trim_ascii_start().starts_with(b"{") {
+            return Err(Error::invalid("expected a JSON object"));
+        }
+        let members: HashMap<Text<'_>, &RawValue> =
+            serde_json::from_slice(json).map_err(|error| not_json(&error))?;
+        let members = members.into_iter().map(|(name, value)| (name.0, value));
+        Ok(Members(members.collect()))
+    }
+
+    /// A member as it stands in the text, `null` too.
+    pub(super) fn raw(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.get(name).copied()
+    }
+
+    /// A member; `null` counts as absent.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the member where it is not what was expected.
+    pub(super) fn take<T: Deserialize<'a>>(
+        &self,
+        name: &'static str,
+        expected: &'static str,
+    ) -> Result<Option<T>> {
+        match self.raw(name).filter(|value| value.get() != "null") {
+            None => Ok(None),
+            Some(raw) => serde_json::from_str(raw.get())
+                .map(Some)
+                .map_err(|_| Error::field(name, expected)),
+        }
+    }
+
+    /// A text; empty where it is absent.
+    ///
+    /// # Errors
+    /// As [`Members::take`].
+    pub(super) fn text(&self, name: &'static str) -> Result<Cow<'a, str>> {
+        let text: Option<Text<'a>> = self.take(name, "expected a string")?;
+        Ok(text.map(|text| text.0).unwrap_or_default())
+    }
+
+    /// A text that must be there.
+    ///
+    /// # Errors
+    /// As [`Members::take`], and where it is missing or empty.
+    pub(super) fn required_text(&self, name: &'static str) -> Result<Cow<'a, str>> {
+        let text = self.text(name)?;
+        if text.is_empty() {
+            return Err(Error::field(name, "expected a string, and it is missing"));
+        }
+        Ok(text)
+    }
+
+    /// Refuses members of other names than these: a misspelt one would be lost silently.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the member.
+    pub(super) fn only(&self, known: &'static [&'static str]) -> Result<()> {
+        match self.0.keys().find(|name| !known.contains(&name.as_ref())) {
+            None => Ok(()),
+            Some(name) => {
+                let name: String = name.chars().take(64).collect();
+                let expected = format!("expected one of {}", known.join(", "));
+                Err(Error::field(name, expected))
+            }
+        }
+    }
+
+    /// All names with their values, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.0.iter().map(|(name, value)| (name.as_ref(), *value))
+    }
+}
+
+/// The place at which JSON is broken.
+pub(super) fn not_json(error: &serde_json::Error) -> Error {
+    let (line, column) = (error.line(), error.column());
+    Error::invalid(format!("expected valid JSON: line {line} column {column}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_named_where_they_are_wrong() {
+        let members = Members::parse(br#"{"type":5,"n":null,"chanel":"a"}"#).unwrap();
+        assert_eq!(members.text("type").unwrap_err().field_name(), Some("type"));
+        assert_eq!(members.take::<u32>("n", "a number").unwrap(), None);
+        assert_eq!(members.raw("n").map(RawValue::get), Some("null"));
+        let unknown = members.only(&["type", "n", "channel"]).unwrap_err();
+        assert_eq!(unknown.field_name(), Some("chanel"));
+        for broken in ["", "[]", "{", "5", "{\"a\":}"] {
+            assert!(Members::parse(broken.as_bytes()).is_err(), "{broken}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_refused_with_413() {
+        assert_eq!(read(Body::from("12345"), 5).await.unwrap(), "12345");
+        let refused = read(Body::from("123456"), 5).await.unwrap_err();
+        let response = axum::response::IntoResponse::into_response(refused);
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    }
+}

@@ -1,0 +1,101 @@
+//! Channels: which there are, their history, and who is in them.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::Uri;
+use serde_json::{Value, json};
+
+use super::caller::Caller;
+use super::connections::at_position;
+use super::query::{Query, name_in_path};
+use super::reply::{self, Answer};
+use crate::error::{Error, Result};
+use crate::event::{ChannelName, Position, json as event_json};
+use crate::session::{HistoryPage, HistoryQuery};
+
+/// The path of one channel, before its name.
+const ONE: &str = "/api/v1/channels/";
+/// Events of a history that names no limit.
+const DEFAULT_LIMIT: u32 = 100;
+
+/// `GET /api/v1/channels`: a page of channels, by name.
+pub(super) async fn list(caller: Caller, query: Query) -> Answer {
+    let admin = caller.admin()?;
+    let size = query.number("page_size")?.unwrap_or_default();
+    let (prefix, token) = (query.text("prefix"), query.text("page_token"));
+    let (channels, next) = admin.channels(prefix, size, token).await?;
+    let channels = channels.iter().map(|channel| {
+        let mut entry = at_position(channel.channel.as_str(), channel.position);
+        if let Some(entry) = entry.as_object_mut() {
+            entry.insert("subscribers".to_owned(), channel.subscribers.into());
+        }
+        entry
+    });
+    let channels: Vec<Value> = channels.collect();
+    reply::json(&json!({ "channels": channels, "next_page_token": next }))
+}
+
+/// `GET /api/v1/channels/{channel}/history` and `/presence`. A channel's name may hold slashes, so
+/// the last part of the path decides.
+pub(super) async fn show(caller: Caller, uri: Uri, query: Query) -> Answer {
+    match uri.path().rsplit_once('/') {
+        Some((_, "history")) => history(&caller, &uri, &query).await,
+        Some((_, "presence")) => presence(&caller, &uri),
+        _ => Err(Error::not_found("a channel has /history and /presence").into()),
+    }
+}
+
+fn channel_in(uri: &Uri, after: &str) -> Result<ChannelName> {
+    ChannelName::new(name_in_path(uri, ONE, after)?)
+}
+
+async fn history(caller: &Caller, uri: &Uri, query: &Query) -> Answer {
+    let session = caller.service()?;
+    let channel = channel_in(uri, "/history")?;
+    let limit = query.number("limit")?.unwrap_or(DEFAULT_LIMIT);
+    let since = query.all("since").next();
+    let asked = HistoryQuery {
+        channel: channel.clone(),
+        since: since.map(str::parse).transpose()?,
+        limit: usize::try_from(limit).unwrap_or(usize::MAX),
+        reverse: query.flag("reverse")?,
+    };
+    let page = session.history(asked).await?;
+    Ok(reply::json_text(page_json(&channel, &page)))
+}
+
+/// The events stand as they do on every transport, each with its payload byte for byte.
+fn page_json(channel: &ChannelName, page: &HistoryPage) -> Bytes {
+    let Position { epoch, offset } = page.top;
+    let sizes = page.events.iter().map(|event| event_json::size(event));
+    let mut out = BytesMut::with_capacity(sizes.sum::<usize>() + 512);
+    // A channel's name and an epoch need no escaping.
+    let head = format!(r#"{{"channel":"{channel}","epoch":"{epoch}","offset":{offset},"#);
+    out.put_slice(head.as_bytes());
+    if let Some(next) = page.next {
+        out.put_slice(format!(r#""next_since":"{next}","#).as_bytes());
+    }
+    out.put_slice(br#""events":["#);
+    for (at, event) in page.events.iter().enumerate() {
+        if at > 0 {
+            out.put_slice(b",");
+        }
+        event_json::write(&mut out, event);
+    }
+    out.put_slice(b"]}");
+    out.freeze()
+}
+
+fn presence(caller: &Caller, uri: &Uri) -> Answer {
+    let session = caller.service()?;
+    let channel = channel_in(uri, "/presence")?;
+    let present = session.presence(&channel)?;
+    let users = present
+        .users
+        .iter()
+        .map(|(user, connections)| json!({ "user": &**user, "connections": connections }));
+    reply::json(&json!({
+        "channel": channel.as_str(),
+        "users": users.collect::<Vec<_>>(),
+        "total": present.total,
+    }))
+}

@@ -1,0 +1,49 @@
+//! What is noted of every request: its span, and the error that it was told.
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::Shared;
+use crate::error::Code;
+use crate::event::TraceContext;
+use crate::telemetry::extract;
+
+/// The trace context of a request's span, as a request extension.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Trace(Option<TraceContext>);
+
+impl Trace {
+    /// The context, where there is one.
+    pub(super) fn context(&self) -> Option<&TraceContext> {
+        self.0.as_ref()
+    }
+}
+
+/// A route, as it is named in spans: the pattern, never a path.
+#[derive(Clone)]
+pub(super) struct Route {
+    pub(super) shared: Shared,
+    pub(super) name: &'static str,
+}
+
+/// Puts a span around a request and counts its refusal.
+pub(super) async fn observe(
+    State(route): State<Route>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let headers = request.headers();
+    let parent = extract(|name| headers.get(name)?.to_str().ok());
+    let services = &route.shared.services;
+    let mut span = services
+        .tracing
+        .http(request.method().as_str(), route.name, parent.as_ref());
+    request.extensions_mut().insert(Trace(span.context()));
+    let response = next.run(request).await;
+    span.http_status(response.status().as_u16());
+    if let Some(code) = response.extensions().get::<Code>() {
+        services.metrics.error(*code);
+    }
+    response
+}

@@ -1,0 +1,97 @@
+//! What needs no token: health, the demo page, and nothing.
+
+use std::sync::LazyLock;
+use std::sync::atomic::Ordering;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::HeaderValue;
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+
+use super::Shared;
+use super::reply::Refusal;
+use crate::error::Error;
+
+/// The page that shows a newcomer what happens.
+const DEMO: &str = include_str!("demo.html");
+
+/// What the page may do: run its own script and style, by their digests, and nothing injected.
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let style = sources(DEMO, "<style>", "</style>");
+    let script = sources(DEMO, "<script>", "</script>");
+    let policy = format!(
+        "default-src 'none'; style-src {style}; script-src {script}; img-src data:; \
+         connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'"
+    );
+    HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
+});
+
+/// The digests of all inline elements of one kind (Content Security Policy 3 §2.3.1).
+fn sources(page: &str, open: &str, close: &str) -> String {
+    let elements = page.split(open).skip(1);
+    let texts = elements.filter_map(|rest| rest.split_once(close));
+    let digests = texts.map(|(text, _)| {
+        let digest = digest(&SHA256, text.as_bytes());
+        format!("'sha256-{}'", BASE64.encode(digest))
+    });
+    digests.collect::<Vec<_>>().join(" ")
+}
+
+/// The process runs.
+pub(super) async fn healthy() -> &'static str {
+    "ok\n"
+}
+
+/// The server takes connections.
+pub(super) async fn ready(State(shared): State<Shared>) -> Response {
+    if shared.draining.load(Ordering::Relaxed) {
+        let error = Error::unavailable("the server is about to stop");
+        return Refusal::from(error).into_response();
+    }
+    "ok\n".into_response()
+}
+
+/// The demo page.
+pub(super) async fn demo() -> Response {
+    let mut response = Response::new(Body::from(DEMO));
+    let headers = response.headers_mut();
+    let html = HeaderValue::from_static("text/html; charset=utf-8");
+    headers.insert(CONTENT_TYPE, html);
+    headers.insert(CONTENT_SECURITY_POLICY, POLICY.clone());
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Every other path.
+pub(super) async fn nothing_here(State(shared): State<Shared>) -> Refusal {
+    let error = Error::not_found("nothing is here");
+    shared.services.metrics.error(error.code());
+    error.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_no_inline_handlers_or_styles_that_its_policy_would_stop() {
+        assert_eq!(
+            DEMO.matches("<script").count(),
+            DEMO.matches("<script>").count()
+        );
+        assert_eq!(
+            DEMO.matches("<style").count(),
+            DEMO.matches("<style>").count()
+        );
+        for inline in [" style=\"", " onclick=", " onload=", "javascript:"] {
+            assert!(!DEMO.contains(inline), "{inline}");
+        }
+        let policy = POLICY.to_str().unwrap();
+        assert!(policy.contains("script-src 'sha256-") && !policy.contains("unsafe"));
+    }
+}

@@ -1,0 +1,154 @@
+//! What stands in a request's address: the query, and names within the path.
+
+use axum::extract::FromRequestParts;
+use http::Uri;
+use http::request::Parts;
+
+use super::Shared;
+use super::reply::Refusal;
+use crate::error::{Error, Result};
+
+/// The parameters of a query, in their order. Unknown ones are ignored, empty ones are absent.
+#[derive(Debug, Default)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl FromRequestParts<Shared> for Query {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Shared) -> Result<Self, Refusal> {
+        Ok(Query::parse(parts.uri.query().unwrap_or_default())?)
+    }
+}
+
+impl Query {
+    /// Takes a query apart.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the parameter whose percent-encoding is wrong.
+    pub(super) fn parse(query: &str) -> Result<Self> {
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = decode(name, true)
+                .ok_or_else(|| Error::invalid("expected a percent-encoded query in UTF-8"))?;
+            match decode(value, true) {
+                Some(value) => Ok((name, value)),
+                None => Err(Error::field(name, "expected percent-encoded UTF-8")),
+            }
+        });
+        Ok(Query(pairs.collect::<Result<_>>()?))
+    }
+
+    /// Every value of a parameter.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let found = self
+            .0
+            .iter()
+            .filter(move |(n, v)| n == name && !v.is_empty());
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The first value of a parameter; empty where there is none.
+    pub(super) fn text(&self, name: &str) -> &str {
+        self.all(name).next().unwrap_or_default()
+    }
+
+    /// A whole number.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the parameter where it is something else.
+    pub(super) fn number(&self, name: &'static str) -> Result<Option<u32>> {
+        let expected = "expected a whole number from 0 to 4294967295";
+        let text = self.all(name).next();
+        text.map(|text| text.parse().map_err(|_| Error::field(name, expected)))
+            .transpose()
+    }
+
+    /// `true` or `false`; false where it is absent.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the parameter where it is something else.
+    pub(super) fn flag(&self, name: &'static str) -> Result<bool> {
+        match self.text(name) {
+            "true" | "1" => Ok(true),
+            "" | "false" | "0" => Ok(false),
+            _ => Err(Error::field(name, "expected true or false")),
+        }
+    }
+}
+
+/// The name that stands in the path between two fixed parts. Taken from the path as it was sent,
+/// so that a `/` within the name may be encoded or not.
+///
+/// # Errors
+/// `invalid_argument` where the percent-encoding is wrong.
+pub(super) fn name_in_path(uri: &Uri, before: &str, after: &str) -> Result<String> {
+    let path = uri.path();
+    let name = path
+        .strip_prefix(before)
+        .and_then(|rest| rest.strip_suffix(after));
+    name.and_then(|name| decode(name, false))
+        .ok_or_else(|| Error::invalid("expected a percent-encoded path in UTF-8"))
+}
+
+/// Undoes percent-encoding (RFC 3986 §2.1), and in queries `+` for a space; `None` where it is
+/// broken or the bytes are not UTF-8.
+pub(super) fn decode(text: &str, plus_is_space: bool) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut plain = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        plain.push(match byte {
+            b'%' => {
+                let (high, low) = (bytes.next()?, bytes.next()?);
+                hex(high)? << 4 | hex(low)?
+            }
+            b'+' if plus_is_space => b' ',
+            other => other,
+        });
+    }
+    String::from_utf8(plain).ok()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    let value = char::from(digit).to_digit(16)?;
+    u8::try_from(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_encoding_is_undone_or_refused() {
+        assert_eq!(decode("a%2Fb%c3%a4+c", true).unwrap(), "a/bä c");
+        assert_eq!(decode("a+b", false).unwrap(), "a+b");
+        for broken in ["%", "%4", "%zz", "%ff", "%+1"] {
+            assert_eq!(decode(broken, true), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_refused_by_their_name_and_unknown_ones_ignored() {
+        let query = Query::parse("limit=ten&reverse=maybe&x=1&empty=&a=1&a=2").unwrap();
+        assert_eq!(
+            query.number("limit").unwrap_err().field_name(),
+            Some("limit")
+        );
+        assert_eq!(
+            query.flag("reverse").unwrap_err().field_name(),
+            Some("reverse")
+        );
+        assert_eq!(query.number("empty").unwrap(), None);
+        assert_eq!(query.all("a").collect::<Vec<_>>(), ["1", "2"]);
+        let broken = Query::parse("user=%zz").unwrap_err();
+        assert_eq!(broken.field_name(), Some("user"));
+    }
+
+    #[test]
+    fn a_name_in_the_path_may_hold_slashes() {
+        let uri = Uri::from_static("/api/v1/channels/a/b%2fc/history");
+        let name = name_in_path(&uri, "/api/v1/channels/", "/history").unwrap();
+        assert_eq!(name, "a/b/c");
+        assert!(name_in_path(&Uri::from_static("/x/%zz"), "/x/", "").is_err());
+    }
+}

@@ -1,0 +1,226 @@
+//! `GET /sse`: events as server-sent events (WHATWG HTML §9.2).
+//!
+//! A stream is a connection on the bus like any other. Its first message is `event: subscribed`;
+//! events have no `event:` field, so that `onmessage` gets them; notices are named after what
+//! they are (`event: gap`), and the last message is `event: close` with the close code.
+
+mod dialect;
+mod resume;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use tokio::sync::oneshot;
+use tokio_stream::Stream;
+
+use super::Shared;
+use super::observe::Trace;
+use super::query::Query;
+use super::reply::Answer;
+use crate::auth::{Identity, bearer};
+use crate::bus::{Cx, Hub, Link, Opening, Pipe, PipeReader, Piped, Shareable};
+use crate::error::{CloseCode, Error, Result};
+use crate::event::TraceContext;
+use crate::origin;
+use crate::session::{Services, Session, Subscribe, Wanted};
+use dialect::EventStream;
+use resume::Ids;
+
+/// Opens a stream.
+pub(super) async fn open(
+    State(shared): State<Shared>,
+    Extension(trace): Extension<Trace>,
+    Extension(ConnectInfo(address)): Extension<ConnectInfo<SocketAddr>>,
+    method: Method,
+    headers: HeaderMap,
+    query: Query,
+) -> Answer {
+    let services = &shared.services;
+    if shared.draining.load(Ordering::Relaxed) {
+        return Err(Error::unavailable("the server is about to stop").into());
+    }
+    if !origin::is_allowed(&headers, &shared.allowed_origins) {
+        let text = "this origin may not connect (public.allowed_origins)";
+        return Err(Error::denied(text).into());
+    }
+    let identity = identify(services, &headers, &query, trace.context()).await?;
+    let (wanted, ids) = wanted(&headers, &query)?;
+    if method == Method::HEAD {
+        return Ok(stream(Body::empty()));
+    }
+    let user = identity.user();
+    if user.is_some_and(|user| !services.hub.user_has_room(user)) {
+        let text = "too many connections of this user (limits.connections_per_user)";
+        return Err(Error::exhausted(text).into());
+    }
+    let seat = services.hub.seat(address.ip())?;
+    let (pipe, shareable) = Pipe::new();
+    let (tell, told) = oneshot::channel();
+    let starting = Starting {
+        services: Arc::clone(services),
+        wanted,
+        ids,
+        shareable,
+        tell,
+        trace: trace.context().cloned(),
+    };
+    services.hub.open(Opening {
+        link: Link::Pipe(pipe),
+        protocol: Arc::new(EventStream),
+        identity: Some(identity),
+        address,
+        seat,
+        early: Vec::new(),
+        greeting: Box::new(move |cx| starting.begin(cx)),
+        nonce: Hub::new_nonce(),
+    });
+    // Where nobody tells, the user had one connection too many after all.
+    let lost = |_| Error::exhausted("the connection was refused (limits.connections_per_user)");
+    let frames = told.await.map_err(lost)??;
+    Ok(stream(Body::from_stream(frames)))
+}
+
+/// Who asks: `EventSource` can't send headers, so the token may stand in the query. Without one,
+/// whoever may be anonymous is.
+async fn identify(
+    services: &Services,
+    headers: &HeaderMap,
+    query: &Query,
+    trace: Option<&TraceContext>,
+) -> Result<Arc<Identity>> {
+    match bearer(headers).or_else(|| query.all("token").next()) {
+        Some(token) => {
+            let _span = services.tracing.authenticate(trace);
+            services.verifier.verify(token).await
+        }
+        None if services.limits.load().auth_required => Err(services.verifier.missing()),
+        None => Ok(Arc::new(Identity::anonymous())),
+    }
+}
+
+/// What a request asks to follow, and from where.
+fn wanted(headers: &HeaderMap, query: &Query) -> Result<(Subscribe, Ids)> {
+    let channels: Vec<&str> = query.all("channel").collect();
+    if channels.is_empty() {
+        let expected = "expected one or more channels, as in ?channel=a&channel=b";
+        return Err(Error::field("channel", expected));
+    }
+    let last = match headers.get("last-event-id") {
+        Some(value) => value
+            .to_str()
+            .map_err(|_| Error::field("last_event_id", "expected an id as the server gave it"))?,
+        None => query.text("last_event_id"),
+    };
+    let ids = Ids::parse(&channels, last)?;
+    let rewind = query.number("rewind")?;
+    let channels = channels
+        .iter()
+        .zip(ids.positions())
+        .map(|(name, since)| Wanted {
+            channel: (*name).to_owned(),
+            since,
+            // A position is better than a count.
+            rewind: if since.is_some() { None } else { rewind },
+        });
+    let types = query.all("event_types").flat_map(|list| list.split(','));
+    let wanted = Subscribe {
+        channels: channels.collect(),
+        event_types: types.map(str::to_owned).collect(),
+        filter: query.text("filter").to_owned(),
+        presence: query.flag("presence")?,
+    };
+    Ok((wanted, ids))
+}
+
+/// The head of every stream. Proxies must not hold events back.
+fn stream(body: Body) -> Response {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    let kind = HeaderValue::from_static("text/event-stream");
+    headers.insert(CONTENT_TYPE, kind);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let buffering = HeaderName::from_static("x-accel-buffering");
+    headers.insert(buffering, HeaderValue::from_static("no"));
+    response
+}
+
+/// A stream that is about to be, on its way to its shard.
+struct Starting {
+    services: Arc<Services>,
+    wanted: Subscribe,
+    ids: Ids,
+    shareable: Shareable,
+    tell: oneshot::Sender<Result<Frames>>,
+    trace: Option<TraceContext>,
+}
+
+impl Starting {
+    /// Subscribes. The reading end is made here and goes with the answer: if the client has gone
+    /// meanwhile, it is dropped, which ends the connection.
+    fn begin(self, cx: &mut Cx<'_>) {
+        let Starting {
+            services,
+            wanted,
+            mut ids,
+            shareable,
+            tell,
+            trace,
+        } = self;
+        let identity = cx.identity().cloned().unwrap_or_default();
+        let count = wanted.channels.len();
+        let session = Session::new(Arc::clone(&services), identity, Some(cx.id()));
+        let request = match session.subscribe(wanted) {
+            Ok(request) => request,
+            Err(error) => return refuse(cx, tell, error),
+        };
+        let span = services.tracing.subscribe(cx.id(), count, trace.as_ref());
+        cx.join(request, move |cx, joined, refused| {
+            drop(span);
+            if let (true, Some(first)) = (joined.is_empty(), refused.first()) {
+                return refuse(cx, tell, first.error.clone());
+            }
+            for refused in &refused {
+                cx.hub().metrics().error(refused.error.code());
+            }
+            ids.began(&joined);
+            cx.send(dialect::subscribed(&ids, &joined, &refused));
+            let reader = shareable.reader(Arc::clone(cx.hub()), cx.id());
+            drop(tell.send(Ok(Frames { reader, ids })));
+        });
+    }
+}
+
+/// Nothing can be followed: the request is answered with a status, and the connection is no more.
+fn refuse(cx: &mut Cx<'_>, tell: oneshot::Sender<Result<Frames>>, error: Error) {
+    cx.close(CloseCode::for_code(error.code()), error.description());
+    drop(tell.send(Err(error)));
+}
+
+/// The body of a stream.
+struct Frames {
+    reader: PipeReader,
+    ids: Ids,
+}
+
+impl Stream for Frames {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Frames { reader, ids } = self.get_mut();
+        Pin::new(reader).poll_next(cx).map(|piped| match piped {
+            Some(Piped::Frame(frame)) => Some(Ok(ids.rewrite(frame))),
+            Some(Piped::End(..)) | None => None,
+        })
+    }
+}

@@ -1,0 +1,152 @@
+//! How the bus's words look in an event stream.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::{Value, json};
+
+use super::resume::Ids;
+use crate::bus::{Cx, DialectId, Joined, Notice, Protocol, Refused, wording};
+use crate::error::CloseCode;
+use crate::event::{Event, Timestamp, json as event_json};
+use crate::telemetry::Transport;
+
+/// After how many milliseconds a browser connects again.
+const RETRY_MS: u32 = 2_000;
+
+/// The dialect of event streams.
+pub(super) struct EventStream;
+
+impl Protocol for EventStream {
+    fn transport(&self) -> Transport {
+        Transport::Sse
+    }
+
+    fn dialect(&self) -> DialectId {
+        DialectId::new(4)
+    }
+
+    fn event(&self, event: &Event) -> Bytes {
+        let json = event_json::object(event);
+        let mut out = BytesMut::with_capacity(json.len() + 64);
+        if let Some(position) = event.position {
+            out.put_slice(format!("id: {position}\n").as_bytes());
+        }
+        put_data(&mut out, &json);
+        out.freeze()
+    }
+
+    fn notice(&self, notice: &Notice<'_>) -> Option<Bytes> {
+        let (kind, body) = wording::notice(notice);
+        // `EventSource` calls its own failures `error`.
+        let name = if kind == "error" {
+            "server_error"
+        } else {
+            kind
+        };
+        let retry = match notice {
+            Notice::Reconnect { after_ms, .. } => u32::try_from(*after_ms).ok(),
+            Notice::Gap { .. }
+            | Notice::Presence { .. }
+            | Notice::TokenExpiring { .. }
+            | Notice::Failure(_)
+            | Notice::Unsubscribed { .. } => None,
+        };
+        Some(message(name, kind, None, retry, body))
+    }
+
+    fn heartbeat(&self, _: Timestamp) -> Bytes {
+        Bytes::from_static(b": heartbeat\n\n")
+    }
+
+    fn close(&self, code: CloseCode, reason: &str) -> Bytes {
+        let body = json!({ "code": code.number(), "reason": reason });
+        message("close", "close", None, None, body)
+    }
+
+    fn received(&self, _: &mut Cx<'_>, input: &mut [u8]) -> usize {
+        input.len()
+    }
+}
+
+/// The first message of a stream.
+pub(super) fn subscribed(ids: &Ids, joined: &[Joined], refused: &[Refused]) -> Bytes {
+    let body = wording::subscribed(joined, refused);
+    let id = ids.known();
+    message(
+        "subscribed",
+        "subscribed",
+        id.as_deref(),
+        Some(RETRY_MS),
+        body,
+    )
+}
+
+/// A message that is no event: its JSON is the same as on the WebSocket, `type` first.
+fn message(name: &str, kind: &str, id: Option<&str>, retry: Option<u32>, body: Value) -> Bytes {
+    let mut out = BytesMut::with_capacity(256);
+    if let Some(retry) = retry {
+        out.put_slice(format!("retry: {retry}\n").as_bytes());
+    }
+    out.put_slice(format!("event: {name}\n").as_bytes());
+    if let Some(id) = id {
+        out.put_slice(format!("id: {id}\n").as_bytes());
+    }
+    let mut json = format!("{{\"type\":\"{kind}\"").into_bytes();
+    if let Value::Object(members) = body {
+        for (name, value) in members {
+            json.extend_from_slice(format!(",\"{name}\":{value}").as_bytes());
+        }
+    }
+    json.push(b'}');
+    put_data(&mut out, &json);
+    out.freeze()
+}
+
+/// The fields `data` and the end of the message. A line break in the payload, which JSON allows
+/// between values, starts another field; the browser puts them together again.
+fn put_data(out: &mut BytesMut, json: &[u8]) {
+    let mut rest = json;
+    while let Some(at) = rest.iter().position(|b| matches!(b, b'\n' | b'\r')) {
+        let (line, after) = rest.split_at(at);
+        out.put_slice(b"data: ");
+        out.put_slice(line);
+        out.put_slice(b"\n");
+        rest = match after {
+            [b'\r', b'\n', rest @ ..] | [_, rest @ ..] => rest,
+            [] => after,
+        };
+    }
+    out.put_slice(b"data: ");
+    out.put_slice(rest);
+    out.put_slice(b"\n\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_break_in_the_payload_starts_another_data_field() {
+        let mut out = BytesMut::new();
+        put_data(&mut out, b"{\n\"a\":\r\n1\r}");
+        assert_eq!(out, "data: {\ndata: \"a\":\ndata: 1\ndata: }\n\n");
+    }
+
+    #[test]
+    fn a_restart_sets_the_time_after_which_the_browser_comes_back() {
+        let notice = Notice::Reconnect {
+            after_ms: 750,
+            reason: "restart",
+        };
+        let text = EventStream.notice(&notice).unwrap();
+        let expected = "retry: 750\nevent: reconnect\n\
+            data: {\"type\":\"reconnect\",\"after_ms\":750,\"reason\":\"restart\"}\n\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_failure_is_not_called_as_the_browser_calls_its_own() {
+        let failure = crate::error::Error::denied("no");
+        let text = EventStream.notice(&Notice::Failure(&failure)).unwrap();
+        assert!(text.starts_with(b"event: server_error\ndata: {\"type\":\"error\","));
+    }
+}
