@@ -251,7 +251,7 @@ async fn connections_and_channels_are_paged() {
             break;
         }
     }
-    let mut expected: Vec<String> = clients.iter().map(|ws| ws.id()).collect();
+    let mut expected: Vec<String> = clients.iter().map(crate::harness::Ws::id).collect();
     ids.sort();
     expected.sort();
     assert_eq!(ids, expected);
@@ -355,8 +355,8 @@ async fn the_older_systems_scripts_go_on_working() {
     assert_eq!(admin.post(&path, &json!({})).await.json()["success"], true);
     ws.expect_close(4410).await;
     eventually("the client to be gone", async || {
-        let status = admin.post(&path, &json!({})).await.status;
-        (status == 404).then_some(())
+        let again = admin.post(&path, &json!({})).await;
+        (again.status == 404).then_some(())
     })
     .await;
 }
