@@ -16,9 +16,31 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         out.join("tidings.bin"),
         prost::Message::encode_to_vec(&descriptors),
     )?;
+    messages_and_clients().compile_fds(descriptors.clone())?;
+    let servers_out = out.join("server");
+    std::fs::create_dir_all(&servers_out)?;
+    servers().out_dir(servers_out).compile_fds(descriptors)?;
+    Ok(())
+}
+
+/// `crate::proto`: what clients use, the messages for both sides, and plain servers for whoever
+/// tests a client against one.
+fn messages_and_clients() -> tonic_prost_build::Builder {
     tonic_prost_build::configure()
         .bytes(".")
         .extern_path(".google.rpc", "::tonic_types::pb")
-        .compile_fds(descriptors)?;
-    Ok(())
+}
+
+/// `crate::grpc::service`: the servers' traits, over the same messages. Only the stream of
+/// `Subscribe` is of a type of our own, so that an event is encoded once for all subscribers.
+fn servers() -> tonic_prost_build::Builder {
+    tonic_prost_build::configure()
+        .build_client(false)
+        .codec_path("crate::grpc::Codec")
+        .extern_path(".google.rpc", "::tonic_types::pb")
+        .extern_path(".tidings.v1", "crate::proto")
+        .extern_path(
+            ".tidings.v1.SubscribeResponse",
+            "crate::grpc::SharedResponse",
+        )
 }

@@ -14,7 +14,7 @@ use super::{Broker, Kept, Page, Range, Receipt, Sink};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, Epoch, Event, HistoryPolicy, Namespaces, Position};
 use crate::promise::Promise;
-use crate::telemetry::FanoutSpan;
+use crate::telemetry::{FanoutSpan, Metrics};
 
 /// How long an idempotency key is kept.
 const KEY_TTL: Duration = Duration::from_secs(300);
@@ -47,6 +47,7 @@ pub struct Memory {
     hasher: RandomState,
     namespaces: Arc<ArcSwap<Namespaces>>,
     sink: Weak<dyn Sink>,
+    metrics: Arc<Metrics>,
     bounds: Bounds,
     channels: AtomicUsize,
     keys: AtomicUsize,
@@ -74,12 +75,18 @@ struct Channel {
 impl Memory {
     /// A broker with no channels. It holds the sink weakly, for the sink holds the broker.
     #[must_use]
-    pub fn new(namespaces: Arc<ArcSwap<Namespaces>>, sink: Weak<dyn Sink>, bounds: Bounds) -> Self {
+    pub fn new(
+        namespaces: Arc<ArcSwap<Namespaces>>,
+        sink: Weak<dyn Sink>,
+        metrics: Arc<Metrics>,
+        bounds: Bounds,
+    ) -> Self {
         Memory {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             namespaces,
             sink,
+            metrics,
             bounds,
             channels: AtomicUsize::new(0),
             keys: AtomicUsize::new(0),
@@ -193,6 +200,7 @@ impl Memory {
                     self.channels.fetch_sub(1, Ordering::Relaxed);
                     return Err(Error::exhausted("too many channels (limits.channels)"));
                 }
+                self.metrics.channels_changed(1);
                 Ok(entry.insert(Channel::new(now)))
             }
         }
@@ -250,8 +258,10 @@ impl Broker for Memory {
                 let idle = kept.events.is_empty() && now - kept.used >= namespace.max_idle;
                 !idle || sink.as_ref().is_some_and(|sink| sink.is_followed(name))
             });
-            self.channels
-                .fetch_sub(before - stripe.channels.len(), Ordering::Relaxed);
+            let forgotten = before - stripe.channels.len();
+            self.channels.fetch_sub(forgotten, Ordering::Relaxed);
+            let change = i64::try_from(forgotten).unwrap_or(i64::MAX);
+            self.metrics.channels_changed(-change);
         }
     }
 }

@@ -35,7 +35,7 @@ impl DialectId {
 /// needs it, and then shared by every connection of the dialect.
 ///
 /// The shards hold it together; when the last of them has flushed, its span ends.
-pub struct Delivery {
+pub(super) struct Delivery {
     event: Arc<Event>,
     frames: [OnceLock<Bytes>; MAX_DIALECTS],
     accepted: Instant,
@@ -45,7 +45,7 @@ pub struct Delivery {
 
 /// What happened to an event, over all shards.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub(super) struct Tally {
     delivered: AtomicU32,
     filtered: AtomicU32,
     dropped: AtomicU32,
@@ -55,7 +55,7 @@ pub struct Tally {
 impl Delivery {
     /// An event that goes out now, for so many subscriptions.
     #[must_use]
-    pub fn new(event: Arc<Event>, subscribers: u64, span: Option<FanoutSpan>) -> Self {
+    pub(super) fn new(event: Arc<Event>, subscribers: u64, span: Option<FanoutSpan>) -> Self {
         let tally = Tally::default();
         tally.subscribers.store(
             u32::try_from(subscribers).unwrap_or(u32::MAX),
@@ -73,19 +73,19 @@ impl Delivery {
 
     /// The event.
     #[must_use]
-    pub fn event(&self) -> &Arc<Event> {
+    pub(super) fn event(&self) -> &Arc<Event> {
         &self.event
     }
 
     /// When its publish was accepted.
     #[must_use]
-    pub fn accepted(&self) -> Instant {
+    pub(super) fn accepted(&self) -> Instant {
         self.accepted
     }
 
     /// The frame for connections of this protocol.
     #[must_use]
-    pub fn frame(&self, protocol: &dyn Protocol) -> Bytes {
+    pub(super) fn frame(&self, protocol: &dyn Protocol) -> Bytes {
         match self.frames.get(protocol.dialect().place()) {
             Some(frame) => frame.get_or_init(|| protocol.event(&self.event)).clone(),
             None => protocol.event(&self.event),
@@ -93,7 +93,7 @@ impl Delivery {
     }
 
     /// Adds what one shard did with it.
-    pub fn count(&self, delivered: u32, filtered: u32, dropped: u32) {
+    pub(super) fn count(&self, delivered: u32, filtered: u32, dropped: u32) {
         self.tally.delivered.fetch_add(delivered, Ordering::Relaxed);
         self.tally.filtered.fetch_add(filtered, Ordering::Relaxed);
         self.tally.dropped.fetch_add(dropped, Ordering::Relaxed);

@@ -7,11 +7,11 @@ use super::filter::{EventFilter, EventView, FilterKey};
 use super::slots::Slots;
 
 /// No filter.
-pub const NO_FILTER: u32 = u32::MAX;
+pub(super) const NO_FILTER: u32 = u32::MAX;
 
 /// Distinct filters with how many subscriptions use each.
 #[derive(Default)]
-pub struct FilterTable {
+pub(super) struct FilterTable {
     filters: Slots<Shared>,
     places: HashMap<FilterKey, u32>,
 }
@@ -26,7 +26,7 @@ struct Shared {
 
 impl FilterTable {
     /// The place of a filter, one use more.
-    pub fn acquire(&mut self, filter: Option<&Arc<EventFilter>>) -> u32 {
+    pub(super) fn acquire(&mut self, filter: Option<&Arc<EventFilter>>) -> u32 {
         let Some(filter) = filter else {
             return NO_FILTER;
         };
@@ -48,7 +48,7 @@ impl FilterTable {
     }
 
     /// One use fewer.
-    pub fn release(&mut self, place: u32) {
+    pub(super) fn release(&mut self, place: u32) {
         let Some(shared) = self.filters.get_mut(place) else {
             return;
         };
@@ -62,12 +62,12 @@ impl FilterTable {
 
     /// The filter in a place.
     #[must_use]
-    pub fn get(&self, place: u32) -> Option<&Arc<EventFilter>> {
+    pub(super) fn get(&self, place: u32) -> Option<&Arc<EventFilter>> {
         self.filters.get(place).map(|shared| &shared.filter)
     }
 
     /// Whether the event passes; judged once for each number of an event.
-    pub fn passes(&mut self, place: u32, sequence: u64, view: &EventView<'_>) -> bool {
+    pub(super) fn passes(&mut self, place: u32, sequence: u64, view: &EventView<'_>) -> bool {
         if place == NO_FILTER {
             return true;
         }

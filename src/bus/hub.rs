@@ -15,11 +15,11 @@ use tokio_util::task::TaskTracker;
 use super::delivery::Delivery;
 use super::inbox::{Inbound, Inbox};
 use super::presence::{Presence, Present};
-use super::route::{MAX_SHARDS, Routes};
+use super::route::{MAX_SHARDS, Route, Routes};
 use super::shard::{Opening, Shard};
 use crate::broker::{Broker, Sink};
 use crate::error::{CloseCode, Error, Result};
-use crate::event::{ChannelName, ConnectionId, Event, EventType, Namespaces};
+use crate::event::{ChannelName, ChannelPattern, ConnectionId, Event, EventType, Namespaces};
 use crate::telemetry::{FanoutSpan, Metrics, Tracing};
 
 /// The bus's limits and times; taken over by every shard within one round.
@@ -237,6 +237,29 @@ impl Hub {
         &self.routes
     }
 
+    /// A shard wants a channel, or a pattern of channels, from now on. A channel that no broker
+    /// keeps counts among the channels while it is followed.
+    pub(super) fn follow(&self, pattern: &ChannelPattern, shard: usize) -> Arc<Route> {
+        let route = self.routes.add(pattern, shard);
+        if let ChannelPattern::Exact(channel) = pattern
+            && self.namespaces().of(channel).history.size == 0
+            && route.count()
+        {
+            self.metrics.channels_changed(1);
+        }
+        route
+    }
+
+    pub(super) fn unfollow(&self, pattern: &ChannelPattern, shard: usize) {
+        if self
+            .routes
+            .remove(pattern, shard)
+            .is_some_and(|route| route.is_counted())
+        {
+            self.metrics.channels_changed(-1);
+        }
+    }
+
     /// Microseconds since the bus started.
     #[must_use]
     pub fn clock_us(&self) -> u64 {
@@ -271,16 +294,14 @@ impl Hub {
     /// Takes a place among the connections.
     ///
     /// # Errors
-    /// `unavailable` where the server is full, `resource_exhausted` where the address has too many.
+    /// `resource_exhausted` where the server is full or the address has too many connections.
     pub fn seat(self: &Arc<Self>, ip: IpAddr) -> Result<Seat> {
         let settings = self.settings.load();
         let mut per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
         if self.connections.load(Ordering::Relaxed) >= settings.connections {
             self.metrics.limit_reached("connections");
-            return Err(
-                Error::unavailable("the server is full (limits.connections)")
-                    .retry_after(Duration::from_secs(5)),
-            );
+            return Err(Error::exhausted("the server is full (limits.connections)")
+                .retry_after(Duration::from_secs(5)));
         }
         let count = per_ip.entry(ip).or_default();
         if usize::try_from(*count).unwrap_or(usize::MAX) >= settings.connections_per_ip {
@@ -296,6 +317,12 @@ impl Hub {
             hub: Some(Arc::clone(self)),
             ip,
         })
+    }
+
+    /// True if `limits.connections` is reached.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) >= self.settings.load().connections
     }
 
     pub(super) fn unseat(&self, ip: IpAddr) {

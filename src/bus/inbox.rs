@@ -11,7 +11,7 @@ use super::delivery::Delivery;
 use super::shard::Shard;
 
 /// Something for a shard to do.
-pub enum Inbound {
+pub(super) enum Inbound {
     /// An event to fan out.
     Event(Arc<Delivery>),
     /// Anything else, done on the shard's own thread.
@@ -19,11 +19,11 @@ pub enum Inbound {
 }
 
 /// Events that may wait before publishers are asked to wait.
-pub const HIGH_WATER: usize = 16_384;
+pub(super) const HIGH_WATER: usize = 16_384;
 
 /// One shard's queue. Pushing takes no lock; the shard is woken at most once for whatever came
 /// while it slept. It never refuses: publishers look at [`Inbox::is_full`] beforehand and wait.
-pub struct Inbox {
+pub(super) struct Inbox {
     queue: SegQueue<Inbound>,
     len: AtomicUsize,
     /// True while the shard knows that there is something to do.
@@ -35,7 +35,7 @@ pub struct Inbox {
 impl Inbox {
     /// An empty queue that wakes the shard through `waker`.
     #[must_use]
-    pub fn new(waker: mio::Waker) -> Self {
+    pub(super) fn new(waker: mio::Waker) -> Self {
         Inbox {
             queue: SegQueue::new(),
             len: AtomicUsize::new(0),
@@ -46,7 +46,7 @@ impl Inbox {
     }
 
     /// Adds something to do.
-    pub fn push(&self, inbound: Inbound) {
+    pub(super) fn push(&self, inbound: Inbound) {
         self.len.fetch_add(1, Ordering::Relaxed);
         self.queue.push(inbound);
         if !self.awake.swap(true, Ordering::SeqCst)
@@ -58,12 +58,12 @@ impl Inbox {
 
     /// True if publishers should wait.
     #[must_use]
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.len.load(Ordering::Relaxed) >= HIGH_WATER
     }
 
     /// Waits until there is room.
-    pub async fn room(&self) {
+    pub(super) async fn room(&self) {
         loop {
             let notified = self.room.notified();
             if !self.is_full() {
@@ -74,12 +74,12 @@ impl Inbox {
     }
 
     /// The shard is about to look: what is pushed from now on wakes it again.
-    pub fn looking(&self) {
+    pub(super) fn looking(&self) {
         self.awake.store(false, Ordering::SeqCst);
     }
 
     /// The next thing to do.
-    pub fn pop(&self) -> Option<Inbound> {
+    pub(super) fn pop(&self) -> Option<Inbound> {
         let inbound = self.queue.pop()?;
         let before = self.len.fetch_sub(1, Ordering::Relaxed);
         if before == HIGH_WATER / 2 {
@@ -90,7 +90,7 @@ impl Inbox {
 
     /// True if nothing waits.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 }

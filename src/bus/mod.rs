@@ -16,6 +16,7 @@ mod presence;
 mod protocol;
 mod route;
 mod shard;
+mod shed;
 mod slots;
 mod visibility;
 pub mod wording;

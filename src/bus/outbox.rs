@@ -7,11 +7,11 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 /// A frame as a shard hands it around: counted without atomics, for a shard is one thread.
-pub type Frame = Rc<Bytes>;
+pub(super) type Frame = Rc<Bytes>;
 
 /// The most frames in one vectored write. Linux takes 1,024 (`IOV_MAX`); beyond 64 the gain is
 /// under a hundredth.
-pub const MAX_SLICES: usize = 64;
+pub(super) const MAX_SLICES: usize = 64;
 
 /// Where an event in an outbox comes from, so that what is dropped can be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,10 +24,34 @@ pub struct Origin {
     pub key: u64,
 }
 
+/// A run of events that were taken out of an outbox; 0 to 0 where they had no offsets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// The channel's place in its shard.
+    pub channel: u32,
+    /// The first offset.
+    pub from: u64,
+    /// The last offset.
+    pub to: u64,
+    /// True if newer events with the same keys stand for all of them.
+    pub conflated: bool,
+}
+
 #[derive(Debug)]
-struct Entry {
-    frame: Frame,
-    origin: Option<Origin>,
+pub(super) struct Entry {
+    pub(super) frame: Frame,
+    pub(super) kind: Kind,
+}
+
+/// What a waiting frame is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    /// A reply or a notice: never taken out.
+    Fixed,
+    /// An event that may be taken out.
+    Event(Origin),
+    /// Says what was taken out before; grows where more goes.
+    Gap(Missing),
 }
 
 /// Frames that wait for one connection, in order. Costs eight bytes while it is empty: shards
@@ -37,11 +61,11 @@ pub struct Outbox(Option<Box<Queue>>);
 
 /// The frames themselves.
 #[derive(Debug, Default)]
-pub struct Queue {
-    entries: VecDeque<Entry>,
+pub(super) struct Queue {
+    pub(super) entries: VecDeque<Entry>,
     /// How much of the first frame is already written.
-    written: usize,
-    bytes: usize,
+    pub(super) written: usize,
+    pub(super) bytes: usize,
 }
 
 /// Queues that no connection needs at the moment.
@@ -75,6 +99,11 @@ impl Spares {
 }
 
 impl Outbox {
+    /// The queue, where anything waits.
+    pub(super) fn queue(&mut self) -> Option<&mut Queue> {
+        self.0.as_deref_mut()
+    }
+
     /// Bytes that wait.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -91,7 +120,8 @@ impl Outbox {
     pub fn push(&mut self, frame: Frame, origin: Option<Origin>, spares: &mut Spares) {
         let queue = self.0.get_or_insert_with(|| spares.take());
         queue.bytes += frame.len();
-        queue.entries.push_back(Entry { frame, origin });
+        let kind = origin.map_or(Kind::Fixed, Kind::Event);
+        queue.entries.push_back(Entry { frame, kind });
     }
 
     /// The frame at the front; what is written of it counts as still there.
@@ -146,51 +176,5 @@ impl Outbox {
         {
             spares.give(queue);
         }
-    }
-
-    /// Takes out the oldest whole events until `room` bytes are free of `limit`; answers where
-    /// they came from. A frame that is partly written stays, as do replies.
-    pub fn drop_oldest(&mut self, room: usize, limit: usize) -> Vec<Origin> {
-        let Some(queue) = &mut self.0 else {
-            return Vec::new();
-        };
-        let mut dropped = Vec::new();
-        let mut at = usize::from(queue.written > 0);
-        while queue.bytes.saturating_add(room) > limit && at < queue.entries.len() {
-            let Some(origin) = queue.entries.get(at).and_then(|entry| entry.origin) else {
-                at += 1;
-                continue;
-            };
-            if let Some(entry) = queue.entries.remove(at) {
-                queue.bytes = queue.bytes.saturating_sub(entry.frame.len());
-                dropped.push(origin);
-            }
-        }
-        dropped
-    }
-
-    /// Takes out waiting events of the same channel and key as `newer`; answers where they came from.
-    pub fn conflate(&mut self, newer: Origin) -> Vec<Origin> {
-        let Some(queue) = &mut self.0 else {
-            return Vec::new();
-        };
-        let mut replaced = Vec::new();
-        let partly = usize::from(queue.written > 0);
-        let mut at = 0;
-        let bytes = &mut queue.bytes;
-        queue.entries.retain(|entry| {
-            at += 1;
-            let same =
-                |o: Origin| newer.key != 0 && o.key == newer.key && o.channel == newer.channel;
-            match entry.origin {
-                Some(origin) if at > partly && same(origin) => {
-                    *bytes = bytes.saturating_sub(entry.frame.len());
-                    replaced.push(origin);
-                    false
-                }
-                _ => true,
-            }
-        });
-        replaced
     }
 }

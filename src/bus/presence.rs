@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::event::ChannelName;
 
 /// The name under which connections without a user are counted.
-pub const ANONYMOUS: &str = "anonymous";
+pub(super) const ANONYMOUS: &str = "anonymous";
 
 const STRIPES: usize = 16;
 
@@ -17,7 +17,7 @@ type Users = HashMap<Arc<str>, u32>;
 /// The users of each channel with how many connections each has there. Kept only for channels of
 /// namespaces with presence; written when a connection joins or leaves, never by an event.
 #[derive(Debug)]
-pub struct Presence {
+pub(super) struct Presence {
     stripes: [Mutex<HashMap<ChannelName, Users>>; STRIPES],
     hasher: RandomState,
 }
@@ -34,7 +34,7 @@ pub struct Present {
 impl Presence {
     /// Nobody anywhere.
     #[must_use]
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Presence {
             stripes: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
@@ -48,7 +48,7 @@ impl Presence {
     }
 
     /// One connection of a user more; true if it is the user's first in the channel.
-    pub fn join(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
+    pub(super) fn join(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
         let mut channels = self.stripe(channel);
         let count = channels
             .entry(channel.clone())
@@ -60,7 +60,7 @@ impl Presence {
     }
 
     /// One connection of a user fewer; true if it was the user's last in the channel.
-    pub fn leave(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
+    pub(super) fn leave(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
         let mut channels = self.stripe(channel);
         let Some(users) = channels.get_mut(channel) else {
             return false;
@@ -81,7 +81,7 @@ impl Presence {
 
     /// Who is in a channel: the first `limit` users by name.
     #[must_use]
-    pub fn of(&self, channel: &ChannelName, limit: usize) -> Present {
+    pub(super) fn of(&self, channel: &ChannelName, limit: usize) -> Present {
         let channels = self.stripe(channel);
         let Some(users) = channels.get(channel) else {
             return Present {

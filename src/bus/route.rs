@@ -6,24 +6,36 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use crate::event::{ChannelName, ChannelPattern};
 
 const STRIPES: usize = 64;
 
 /// The most shards: a set of them is one word.
-pub const MAX_SHARDS: usize = 64;
+pub(super) const MAX_SHARDS: usize = 64;
 
 /// The shards that follow one channel, and how many subscriptions there are in all.
 #[derive(Debug, Default)]
 pub struct Route {
     shards: AtomicU64,
     subscriptions: AtomicU32,
+    /// Counted among the channels: set where no broker keeps it.
+    counted: AtomicBool,
 }
 
 impl Route {
+    /// Notes that the channel is counted for being followed; true for the first to note it.
+    pub fn count(&self) -> bool {
+        !self.counted.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether the channel is counted for being followed.
+    pub fn is_counted(&self) -> bool {
+        self.counted.load(Ordering::Relaxed)
+    }
+
     /// The shards, as a set of bits.
     pub fn shards(&self) -> u64 {
         self.shards.load(Ordering::Acquire)
@@ -115,67 +127,56 @@ impl Routes {
         stripe.get(channel).map(|route| route.subscriptions())
     }
 
-    /// Notes that a shard wants this from now on.
+    /// Notes that a shard wants this from now on. The bit is set while the table is locked, or
+    /// another shard could remove the entry between.
     pub fn add(&self, pattern: &ChannelPattern, shard: usize) -> Arc<Route> {
-        let bit = 1_u64 << shard;
-        let route = match pattern {
-            ChannelPattern::All => Arc::clone(&self.all),
-            ChannelPattern::Namespace(name) => {
-                let mut routes = self
-                    .namespaces
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner);
-                if !routes.contains_key(name) {
-                    self.wide.fetch_add(1, Ordering::Release);
-                }
-                Arc::clone(routes.entry(Arc::clone(name)).or_default())
-            }
-            ChannelPattern::Exact(channel) => {
-                let mut routes = self
-                    .stripe(channel)
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner);
-                let route = Arc::clone(routes.entry(channel.clone()).or_default());
-                // Set while the table is locked, or another shard could remove the entry between.
-                route.shards.fetch_or(bit, Ordering::AcqRel);
-                return route;
-            }
-        };
-        route.shards.fetch_or(bit, Ordering::AcqRel);
-        route
-    }
-
-    /// Notes that a shard no longer wants this.
-    pub fn remove(&self, pattern: &ChannelPattern, shard: usize) {
         let bit = 1_u64 << shard;
         match pattern {
             ChannelPattern::All => {
-                self.all.shards.fetch_and(!bit, Ordering::AcqRel);
+                self.all.shards.fetch_or(bit, Ordering::AcqRel);
+                Arc::clone(&self.all)
             }
             ChannelPattern::Namespace(name) => {
-                let mut routes = self
-                    .namespaces
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner);
-                let Some(route) = routes.get(name) else {
-                    return;
-                };
-                if route.shards.fetch_and(!bit, Ordering::AcqRel) == bit {
-                    routes.remove(name);
-                    self.wide.fetch_sub(1, Ordering::Release);
+                let mut routes = lock(&self.namespaces);
+                if !routes.contains_key(name) {
+                    self.wide.fetch_add(1, Ordering::Release);
                 }
+                let route = routes.entry(Arc::clone(name)).or_default();
+                route.shards.fetch_or(bit, Ordering::AcqRel);
+                Arc::clone(route)
             }
             ChannelPattern::Exact(channel) => {
-                let mut routes = self
-                    .stripe(channel)
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner);
-                let Some(route) = routes.get(channel) else {
-                    return;
-                };
-                if route.shards.fetch_and(!bit, Ordering::AcqRel) == bit {
-                    routes.remove(channel);
+                let mut routes = lock(self.stripe(channel));
+                let route = routes.entry(channel.clone()).or_default();
+                route.shards.fetch_or(bit, Ordering::AcqRel);
+                Arc::clone(route)
+            }
+        }
+    }
+
+    /// Notes that a shard no longer wants this; answers the route if no shard does.
+    pub fn remove(&self, pattern: &ChannelPattern, shard: usize) -> Option<Arc<Route>> {
+        let bit = 1_u64 << shard;
+        let was_last = |route: &Route| route.shards.fetch_and(!bit, Ordering::AcqRel) == bit;
+        match pattern {
+            ChannelPattern::All => {
+                self.all.shards.fetch_and(!bit, Ordering::AcqRel);
+                None
+            }
+            ChannelPattern::Namespace(name) => {
+                let mut routes = lock(&self.namespaces);
+                if !was_last(routes.get(name)?) {
+                    return None;
                 }
+                self.wide.fetch_sub(1, Ordering::Release);
+                routes.remove(name)
+            }
+            ChannelPattern::Exact(channel) => {
+                let mut routes = lock(self.stripe(channel));
+                if !was_last(routes.get(channel)?) {
+                    return None;
+                }
+                routes.remove(channel)
             }
         }
     }
@@ -200,6 +201,10 @@ impl Routes {
         found.truncate(limit);
         found
     }
+}
+
+fn lock<T>(table: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    table.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Default for Routes {

@@ -3,7 +3,7 @@
 /// Values in numbered places. Grows by whole blocks, so that nothing moves and no more than one
 /// block stands empty.
 #[derive(Debug)]
-pub struct Slots<T> {
+pub(super) struct Slots<T> {
     blocks: Vec<Box<[Option<T>]>>,
     free: Vec<u32>,
     len: usize,
@@ -14,7 +14,7 @@ const BLOCK: u32 = 128;
 impl<T> Slots<T> {
     /// No places.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Slots {
             blocks: Vec::new(),
             free: Vec::new(),
@@ -22,28 +22,22 @@ impl<T> Slots<T> {
         }
     }
 
-    /// How many places are taken.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
     /// True if no place is taken.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// One past the highest place there has been.
     #[must_use]
-    pub fn end(&self) -> u32 {
+    pub(super) fn end(&self) -> u32 {
         u32::try_from(self.blocks.len())
             .unwrap_or(u32::MAX)
             .saturating_mul(BLOCK)
     }
 
     /// Takes a place; the lowest free one of those given back last.
-    pub fn insert(&mut self, value: T) -> u32 {
+    pub(super) fn insert(&mut self, value: T) -> u32 {
         if self.free.is_empty() {
             let start = self.end();
             self.blocks.push((0..BLOCK).map(|_| None).collect());
@@ -58,7 +52,7 @@ impl<T> Slots<T> {
     }
 
     /// Gives a place back.
-    pub fn remove(&mut self, place: u32) -> Option<T> {
+    pub(super) fn remove(&mut self, place: u32) -> Option<T> {
         let value = self.slot(place)?.take()?;
         self.free.push(place);
         self.len -= 1;
@@ -68,19 +62,19 @@ impl<T> Slots<T> {
     /// What is in a place.
     #[inline]
     #[must_use]
-    pub fn get(&self, place: u32) -> Option<&T> {
+    pub(super) fn get(&self, place: u32) -> Option<&T> {
         let (block, at) = split(place);
         self.blocks.get(block)?.get(at)?.as_ref()
     }
 
     /// What is in a place, to change it.
     #[inline]
-    pub fn get_mut(&mut self, place: u32) -> Option<&mut T> {
+    pub(super) fn get_mut(&mut self, place: u32) -> Option<&mut T> {
         self.slot(place)?.as_mut()
     }
 
     /// All taken places.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         (0..)
             .zip(self.blocks.iter().flatten())
             .filter_map(|(at, slot)| Some((at, slot.as_ref()?)))
@@ -114,7 +108,7 @@ mod tests {
         let mut slots = Slots::new();
         let (a, b) = (slots.insert('a'), slots.insert('b'));
         assert_eq!(
-            (slots.get(a), slots.get(b), slots.len()),
+            (slots.get(a), slots.get(b), slots.len),
             (Some(&'a'), Some(&'b'), 2)
         );
         assert_eq!(slots.remove(a), Some('a'));

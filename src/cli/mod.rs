@@ -14,8 +14,6 @@ mod json;
 mod output;
 mod publish;
 pub mod serve;
-#[cfg(test)]
-mod session_tests;
 mod stats;
 mod tail;
 mod token;

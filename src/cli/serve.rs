@@ -177,15 +177,16 @@ fn dev_token(config: &Config) -> Result<Option<String>, Failure> {
 #[must_use]
 pub fn dev_banner(public: SocketAddr, internal: SocketAddr, token: &str) -> String {
     let (public, internal) = (reachable(public), reachable(internal));
+    let to = format!("--server http://{internal} --token {token}");
     format!(
         "Tidings for development: every channel is open, and no token is needed to follow one.\n\
          \n\
          A token with the roles service and admin, good for 24 hours:\n\
-         export TIDINGS_TOKEN={token}\n\
+         {token}\n\
          \n\
-         Then, in that shell:\n\
-         tidings --server http://{internal} publish global greeting '{{\"text\":\"hello\"}}'\n\
-         tidings --server http://{internal} tail global --rewind 5\n\
+         Publish an event, follow a channel, see it in a browser:\n\
+         tidings publish demo greeting '{{\"text\":\"hello\"}}' {to}\n\
+         tidings tail demo --rewind 5 {to}\n\
          open http://{public}/\n"
     )
 }
@@ -221,11 +222,10 @@ mod tests {
         let all = SocketAddr::from(([0, 0, 0, 0], 8000));
         let six = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 50051));
         let banner = dev_banner(all, six, "abc.def.ghi");
-        assert!(banner.contains("TIDINGS_TOKEN=abc.def.ghi\n"));
-        assert!(banner.contains(
-            "\ntidings --server http://[::1]:50051 publish global greeting '{\"text\":\"hello\"}'\n"
-        ));
-        assert!(banner.contains("\ntidings --server http://[::1]:50051 tail global"));
+        let to = "--server http://[::1]:50051 --token abc.def.ghi\n";
+        let publish = format!("\ntidings publish demo greeting '{{\"text\":\"hello\"}}' {to}");
+        assert!(banner.contains(&publish), "{banner}");
+        assert!(banner.contains(&format!("\ntidings tail demo --rewind 5 {to}")));
         assert!(banner.contains("http://127.0.0.1:8000/\n"));
     }
 

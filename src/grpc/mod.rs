@@ -1,32 +1,119 @@
-//! The gRPC services.
+//! gRPC: how backend services publish and follow, and how operators look in.
+//!
+//! Nothing is decided here. A call is decoded, handed to a [`Session`](crate::session::Session)
+//! or an [`Admin`](crate::admin::Admin), and its answer encoded.
+
+mod catalog;
+mod codec;
+mod connections;
+mod door;
+mod events;
+#[cfg(test)]
+mod fixture;
+mod health;
+mod messages;
+mod publish;
+mod reports;
+mod shared;
+mod status;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+
+/// The servers' side of `proto/tidings/v1`, generated.
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    unreachable_pub
+)]
+pub mod service {
+    include!(concat!(env!("OUT_DIR"), "/server/tidings.v1.rs"));
+}
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tonic::service::Routes;
+use tonic_web::GrpcWebLayer;
+
+use crate::proto;
 use crate::session::Services;
 
-/// Who calls are from.
+pub use codec::Codec;
+pub use health::HealthHandle;
+pub use shared::SharedResponse;
+
+use door::Door;
+use service::catalog_service_server::CatalogServiceServer;
+use service::connection_service_server::ConnectionServiceServer;
+use service::event_service_server::EventServiceServer;
+
+/// What a message may take beside its payload: headers, names, keys.
+const ENVELOPE: usize = 64 * 1024;
+/// The largest batch of events, in bytes.
+const BATCH: usize = 16 * 1024 * 1024;
+
+/// How callers of the internal listener show who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GrpcAuth {
-    /// By token.
+    /// By a token in the metadata `authorization: Bearer …` (RFC 6750 §2.1).
     Jwt,
-    /// By having reached the listener.
+    /// They need not: the listener is on loopback, or asks for a client's certificate.
     Trusted,
 }
 
-/// The peer's address, as a request extension.
-#[derive(Debug, Clone, Copy)]
+/// Where a call comes from: whoever accepts connections puts it into each request's extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddress(pub SocketAddr);
 
-/// Tells health.
-pub struct HealthHandle;
-
-impl HealthHandle {
-    /// Whether the services serve.
-    pub async fn set_serving(&self, _: bool) {}
+/// All services, with health (`grpc.health.v1`), reflection (v1 and v1alpha) and gRPC-Web, and
+/// the handle that says whether they serve. Health and reflection need no token.
+///
+/// A message may hold a payload of `event_bytes` (`limits.event_bytes` at the start) with its
+/// envelope, or a batch of 16 MiB; larger ones are answered `out_of_range`.
+///
+/// # Panics
+/// Where the schema that was compiled in is not one.
+#[expect(
+    clippy::expect_used,
+    reason = "a build without its schema must not start"
+)]
+pub fn routes(
+    services: &Arc<Services>,
+    auth: GrpcAuth,
+    event_bytes: usize,
+) -> (axum::Router, HealthHandle) {
+    let (health, health_service) = HealthHandle::new();
+    let door = Door::new(services, auth, health.stopping());
+    let one = event_bytes.saturating_add(ENVELOPE);
+    let events = EventServiceServer::new(events::Events::new(door.clone()))
+        .max_decoding_message_size(one.max(BATCH))
+        .max_encoding_message_size(one.max(BATCH));
+    let connections = ConnectionServiceServer::new(connections::Connections::new(door.clone()))
+        .max_decoding_message_size(ENVELOPE);
+    let catalog =
+        CatalogServiceServer::new(catalog::EventTypes::new(door)).max_decoding_message_size(one);
+    let routes = Routes::new(events)
+        .add_service(connections)
+        .add_service(catalog)
+        .add_service(health_service)
+        .add_service(
+            reflection()
+                .build_v1()
+                .expect("the schema was compiled by build.rs"),
+        )
+        .add_service(
+            reflection()
+                .build_v1alpha()
+                .expect("the schema was compiled by build.rs"),
+        );
+    (routes.into_axum_router().layer(GrpcWebLayer::new()), health)
 }
 
-/// The routes.
-pub fn routes(_: &Arc<Services>, _: GrpcAuth, _: usize) -> (axum::Router, HealthHandle) {
-    (axum::Router::new(), HealthHandle)
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }

@@ -58,7 +58,8 @@ pub(super) fn assemble(
         channels: config.limits.channels,
         ..Bounds::default()
     };
-    let broker: Arc<dyn Broker> = Arc::new(Memory::new(namespaces, sink, bounds));
+    let broker: Arc<dyn Broker> =
+        Arc::new(Memory::new(namespaces, sink, Arc::clone(&metrics), bounds));
     hub.attach(Arc::clone(&broker));
     let counted = Arc::clone(&metrics);
     let verifier = Verifier::new(&verifier_settings(config), move |failure| {
@@ -93,9 +94,14 @@ pub(super) fn assemble(
 }
 
 impl Assembled {
-    /// Tells gRPC's health service whether the server takes requests.
-    pub(super) async fn set_serving(&self, serving: bool) {
-        self.health.set_serving(serving).await;
+    /// Tells gRPC's health service that the server takes requests.
+    pub(super) async fn serve(&self) {
+        self.health.set_serving(true).await;
+    }
+
+    /// Tells it that it doesn't any more, and ends gRPC's endless streams.
+    pub(super) async fn drain(&self) {
+        self.health.drain().await;
     }
 
     /// Takes over what can change while connections stay.

@@ -142,6 +142,7 @@ impl Server {
             tasks.clone(),
         ));
         tasks.spawn(sweep(Arc::clone(&assembled.services), closing));
+        assembled.serve().await;
         Ok(server)
     }
 
@@ -169,7 +170,7 @@ impl Server {
     /// when all have gone, or when the window is over.
     pub async fn shutdown(self) {
         self.draining.store(true, Ordering::Relaxed);
-        self.assembled.set_serving(false).await;
+        self.assembled.drain().await;
         self.services().hub.drain(self.drain).await;
         self.closing.cancel();
         self.tasks.close();

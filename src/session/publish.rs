@@ -66,20 +66,39 @@ pub struct PublishResult {
 
 impl Session {
     /// Publishes an event; answers once it has its place in every channel. Every right is checked
-    /// before the first channel gets it.
+    /// before the first channel gets it. Where the bus is full, it waits for room; whoever begins
+    /// one publish before another is answered, and wants them in order, awaits [`Session::room`]
+    /// and calls [`Session::publish_now`].
     pub fn publish(&self, publish: Publish) -> Promise<Published> {
-        let drafts = match self.prepare(publish) {
-            Ok(drafts) => drafts,
-            Err(error) => return Promise::Ready(Err(error)),
-        };
-        if self.services.hub.is_full() {
-            let session = self.clone();
-            return Promise::later(async move {
-                session.services.hub.room().await;
-                session.commit(drafts).await
-            });
+        if !self.services.hub.is_full() {
+            return self.publish_now(publish);
         }
-        self.commit(drafts)
+        match self.prepare(publish) {
+            Ok(drafts) => {
+                let session = self.clone();
+                Promise::later(async move {
+                    session.room().await;
+                    session.commit(drafts).await
+                })
+            }
+            Err(error) => Promise::Ready(Err(error)),
+        }
+    }
+
+    /// Publishes an event even where the bus is full: of two calls, the first one's event comes
+    /// first.
+    pub fn publish_now(&self, publish: Publish) -> Promise<Published> {
+        match self.prepare(publish) {
+            Ok(drafts) => self.commit(drafts),
+            Err(error) => Promise::Ready(Err(error)),
+        }
+    }
+
+    /// Waits until the bus has room for more events.
+    pub async fn room(&self) {
+        if self.services.hub.is_full() {
+            self.services.hub.room().await;
+        }
     }
 
     fn commit(&self, drafts: Vec<(Draft, Option<FanoutSpan>)>) -> Promise<Published> {

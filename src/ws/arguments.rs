@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::event::Position;
 
 /// The members of a message; values stay text until they are asked for.
-pub struct Arguments<'a> {
+pub(super) struct Arguments<'a> {
     outer: HashMap<Cow<'a, str>, &'a RawValue>,
     inner: HashMap<Cow<'a, str>, &'a RawValue>,
 }
@@ -33,7 +33,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` where it is not a JSON object.
-    pub fn parse(text: &'a str) -> Result<Self> {
+    pub(super) fn parse(text: &'a str) -> Result<Self> {
         if !text.trim_start().starts_with('{') {
             return Err(Error::invalid("expected a JSON object with a `type`"));
         }
@@ -50,7 +50,7 @@ impl<'a> Arguments<'a> {
     /// Also takes arguments from the object under `data`, if there is one. Not for messages whose
     /// `data` is a payload.
     #[must_use]
-    pub fn with_data(mut self) -> Self {
+    pub(super) fn with_data(mut self) -> Self {
         if let Some(data) = self.outer.get("data")
             && data.get().starts_with('{')
         {
@@ -61,13 +61,13 @@ impl<'a> Arguments<'a> {
 
     /// True if the message itself has this member.
     #[must_use]
-    pub fn has_outer(&self, name: &str) -> bool {
+    pub(super) fn has_outer(&self, name: &str) -> bool {
         self.outer.contains_key(name)
     }
 
     /// An argument as it stands; one that is `null` counts as absent.
     #[must_use]
-    pub fn raw(&self, name: &str) -> Option<&'a RawValue> {
+    pub(super) fn raw(&self, name: &str) -> Option<&'a RawValue> {
         let found = match self.outer.get(name) {
             // `data` itself, where the arguments stand under it, is not an argument.
             Some(_) if name == "data" && !self.inner.is_empty() => self.inner.get(name),
@@ -94,7 +94,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
-    pub fn text(&self, name: &'static str) -> Result<Option<Cow<'a, str>>> {
+    pub(super) fn text(&self, name: &'static str) -> Result<Option<Cow<'a, str>>> {
         Ok(self
             .take::<Key<'a>>(name, "expected a string")?
             .map(|key| key.0))
@@ -104,7 +104,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// As [`Arguments::text`], and where it is missing.
-    pub fn required_text(&self, name: &'static str) -> Result<Cow<'a, str>> {
+    pub(super) fn required_text(&self, name: &'static str) -> Result<Cow<'a, str>> {
         self.text(name)?
             .ok_or_else(|| Error::field(name, "expected a string, and it is missing"))
     }
@@ -113,7 +113,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
-    pub fn texts(&self, name: &'static str) -> Result<Vec<String>> {
+    pub(super) fn texts(&self, name: &'static str) -> Result<Vec<String>> {
         Ok(self
             .take(name, "expected a list of strings")?
             .unwrap_or_default())
@@ -123,7 +123,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
-    pub fn number(&self, name: &'static str) -> Result<Option<u32>> {
+    pub(super) fn number(&self, name: &'static str) -> Result<Option<u32>> {
         self.take(name, "expected a whole number from 0 to 4294967295")
     }
 
@@ -131,7 +131,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
-    pub fn flag(&self, name: &'static str) -> Result<bool> {
+    pub(super) fn flag(&self, name: &'static str) -> Result<bool> {
         Ok(self
             .take(name, "expected true or false")?
             .unwrap_or_default())
@@ -141,7 +141,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
-    pub fn pairs(&self, name: &'static str) -> Result<HashMap<String, String>> {
+    pub(super) fn pairs(&self, name: &'static str) -> Result<HashMap<String, String>> {
         Ok(self
             .take(name, "expected an object of strings")?
             .unwrap_or_default())
@@ -151,7 +151,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
-    pub fn position(&self, name: &'static str) -> Result<Option<Position>> {
+    pub(super) fn position(&self, name: &'static str) -> Result<Option<Position>> {
         let place: Option<Place> = self.take(name, "expected {epoch, offset}")?;
         place.map(Place::position).transpose()
     }
@@ -160,7 +160,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
-    pub fn positions(&self, name: &'static str) -> Result<HashMap<String, Position>> {
+    pub(super) fn positions(&self, name: &'static str) -> Result<HashMap<String, Position>> {
         let places: Option<HashMap<String, Place>> =
             self.take(name, "expected {channel: {epoch, offset}}")?;
         let places = places.unwrap_or_default().into_iter();
@@ -193,7 +193,7 @@ impl Place {
 ///
 /// # Errors
 /// `invalid_argument` for the field `id`.
-pub fn request_id(arguments: &Arguments<'_>) -> Result<Option<serde_json::Value>> {
+pub(super) fn request_id(arguments: &Arguments<'_>) -> Result<Option<serde_json::Value>> {
     let Some(raw) = arguments
         .outer
         .get("id")

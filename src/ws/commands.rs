@@ -25,7 +25,7 @@ const DEFAULT_HISTORY: u32 = 100;
 
 /// Does what a text message asks for. A message that is refused is answered with `error`, and the
 /// connection lives.
-pub fn handle(services: &Arc<Services>, cx: &mut Cx<'_>, text: &str) {
+pub(super) fn handle(services: &Arc<Services>, cx: &mut Cx<'_>, text: &str) {
     if let Err(error) = cx.take_message() {
         return refuse(cx, None, &error);
     }
@@ -53,7 +53,7 @@ fn refuse(cx: &mut Cx<'_>, id: Option<&Value>, error: &Error) {
 }
 
 /// The first message on a connection.
-pub fn greet(services: &Arc<Services>, cx: &mut Cx<'_>) {
+pub(super) fn greet(services: &Arc<Services>, cx: &mut Cx<'_>) {
     let (interval, timeout) = cx.heartbeat_ms();
     let (user, roles) = describe(cx.identity());
     let body = json!({
@@ -430,6 +430,6 @@ fn widen(cx: &mut Cx<'_>, event_types: &[String], left: &mut Vec<String>) -> Res
 }
 
 /// A client that sends what this dialect has no use for.
-pub fn refuse_binary(cx: &mut Cx<'_>) {
+pub(super) fn refuse_binary(cx: &mut Cx<'_>) {
     cx.close(CloseCode::Unsupported, CloseCode::Unsupported.reason());
 }

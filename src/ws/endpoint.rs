@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::ORIGIN;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::handshake::Offer;
-use super::protocol::{Compression, Echo, Tidings};
+use super::protocol::{Compression, Echo, Envelope, Tidings};
 use super::{commands, messages};
 use crate::auth::{Identity, bearer};
 use crate::bus::{Hub, Link, Opening, Protocol, Seat};
@@ -28,6 +28,8 @@ use crate::telemetry::{Transport, extract};
 
 /// The subprotocol of the dialect `tidings`.
 const SUBPROTOCOL: &str = "tidings.v1.json";
+/// The subprotocol of the same dialect with events as `CloudEvents`.
+const CLOUD_EVENTS: &str = "cloudevents.json";
 
 /// What the endpoint is set up with.
 #[derive(Debug, Clone)]
@@ -46,7 +48,7 @@ pub struct WsSettings {
 pub struct Endpoint {
     services: Arc<Services>,
     settings: ArcSwap<WsSettings>,
-    protocols: ArcSwap<[Arc<dyn Protocol>; 3]>,
+    protocols: ArcSwap<Protocols>,
     draining: Arc<AtomicBool>,
 }
 
@@ -61,7 +63,7 @@ impl Endpoint {
     /// The endpoint; it refuses upgrades while `draining` is set.
     #[must_use]
     pub fn new(services: Arc<Services>, settings: WsSettings, draining: Arc<AtomicBool>) -> Self {
-        let protocols = protocols(&services, &settings);
+        let protocols = Protocols::new(&services, &settings);
         Endpoint {
             services,
             protocols: ArcSwap::from_pointee(protocols),
@@ -73,7 +75,7 @@ impl Endpoint {
     /// Takes over new settings; they hold for new connections.
     pub fn reload(&self, settings: WsSettings) {
         self.protocols
-            .store(Arc::new(protocols(&self.services, &settings)));
+            .store(Arc::new(Protocols::new(&self.services, &settings)));
         self.settings.store(Arc::new(settings));
     }
 
@@ -87,17 +89,11 @@ impl Endpoint {
             Ok(admitted) => admitted,
             Err(refusal) => return *refusal,
         };
-        let chosen = admitted
-            .offer
-            .protocols
-            .iter()
-            .any(|offered| offered == SUBPROTOCOL);
-        let answer = admitted
-            .offer
-            .answer(chosen.then(|| HeaderValue::from_static(SUBPROTOCOL)));
+        let chosen = choose(&admitted.offer.protocols);
+        let answer = admitted.offer.answer(chosen.map(HeaderValue::from_static));
         let upgrade = hyper::upgrade::on(&mut request);
         let services = Arc::clone(&self.services);
-        let protocol = self.protocol_for(&admitted.offer);
+        let protocol = self.protocol_for(&admitted.offer, chosen);
         let echo = self.settings.load().echo;
         self.services.hub.spawn(async move {
             take_over(services, upgrade, admitted, protocol, address, echo).await;
@@ -145,7 +141,14 @@ impl Endpoint {
                 "this origin may not connect (public.allowed_origins)",
             )));
         }
-        let seat = self.services.hub.seat(address.ip()).map_err(&mut refuse)?;
+        let seat = self.services.hub.seat(address.ip()).map_err(|error| {
+            let mut response = refuse(error.clone());
+            if self.services.hub.is_crowded() {
+                // Not this client's doing.
+                *response = problem_with_status(&error, StatusCode::SERVICE_UNAVAILABLE);
+            }
+            response
+        })?;
         let identity = self.identify(request, &offer).await;
         match &identity {
             Err(error) if !headers.contains_key(ORIGIN) => return Err(refuse(error.clone())),
@@ -188,8 +191,13 @@ impl Endpoint {
         }
     }
 
-    fn protocol_for(&self, offer: &Offer) -> Arc<dyn Protocol> {
-        let [off, full, small] = &**self.protocols.load();
+    fn protocol_for(&self, offer: &Offer, chosen: Option<&str>) -> Arc<dyn Protocol> {
+        let protocols = self.protocols.load();
+        let [off, full, small] = if chosen == Some(CLOUD_EVENTS) {
+            &protocols.cloud_events
+        } else {
+            &protocols.plain
+        };
         Arc::clone(match Compression::of(offer.deflate) {
             Compression::Off => off,
             Compression::Full => full,
@@ -198,16 +206,39 @@ impl Endpoint {
     }
 }
 
-fn protocols(services: &Arc<Services>, settings: &WsSettings) -> [Arc<dyn Protocol>; 3] {
-    let all = [Compression::Off, Compression::Full, Compression::Small];
-    all.map(|compression| -> Arc<dyn Protocol> {
-        let services = Arc::clone(services);
-        if settings.echo {
-            Arc::new(Echo::new(services, compression, settings.message_bytes))
-        } else {
-            Arc::new(Tidings::new(services, compression, settings.message_bytes))
-        }
+/// The first of the offered subprotocols that the server speaks.
+fn choose(offered: &[String]) -> Option<&'static str> {
+    offered.iter().find_map(|name| {
+        [SUBPROTOCOL, CLOUD_EVENTS]
+            .into_iter()
+            .find(|known| known == name)
     })
+}
+
+/// The protocols of the endpoint, for each kind of compression.
+struct Protocols {
+    plain: [Arc<dyn Protocol>; 3],
+    cloud_events: [Arc<dyn Protocol>; 3],
+}
+
+impl Protocols {
+    fn new(services: &Arc<Services>, settings: &WsSettings) -> Self {
+        let make = |envelope: Envelope| {
+            let all = [Compression::Off, Compression::Full, Compression::Small];
+            all.map(|compression| -> Arc<dyn Protocol> {
+                let (services, bytes) = (Arc::clone(services), settings.message_bytes);
+                if settings.echo {
+                    Arc::new(Echo::new(services, compression, bytes))
+                } else {
+                    Arc::new(Tidings::new(services, envelope, compression, bytes))
+                }
+            })
+        };
+        Protocols {
+            plain: make(Envelope::Tidings),
+            cloud_events: make(Envelope::CloudEvents),
+        }
+    }
 }
 
 /// The answer is out: takes the socket and hands it to a shard.

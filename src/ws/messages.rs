@@ -10,7 +10,7 @@ use crate::event::{Event, Timestamp, json};
 
 /// An event as a text frame.
 #[must_use]
-pub fn event_frame(event: &Event) -> Bytes {
+pub(super) fn event_frame(event: &Event) -> Bytes {
     let mut out = frame::reserve(json::size(event));
     json::write(&mut out, event);
     frame::seal(out, Opcode::Text)
@@ -18,13 +18,13 @@ pub fn event_frame(event: &Event) -> Bytes {
 
 /// An event as a JSON object.
 #[must_use]
-pub fn event_json(event: &Event) -> Bytes {
+pub(super) fn event_json(event: &Event) -> Bytes {
     json::object(event)
 }
 
 /// A reply as a text frame: its type first, then the request's id, then the rest.
 #[must_use]
-pub fn reply(kind: &str, id: Option<&Value>, body: Value) -> Bytes {
+pub(super) fn reply(kind: &str, id: Option<&Value>, body: Value) -> Bytes {
     let mut text = format!("{{\"type\":\"{kind}\"");
     if let Some(id) = id {
         text.push_str(",\"id\":");
@@ -44,26 +44,26 @@ pub fn reply(kind: &str, id: Option<&Value>, body: Value) -> Bytes {
 
 /// An `error` message.
 #[must_use]
-pub fn error(id: Option<&Value>, error: &Error) -> Bytes {
+pub(super) fn error(id: Option<&Value>, error: &Error) -> Bytes {
     reply("error", id, wording::error(error))
 }
 
 /// A `subscribed` message.
 #[must_use]
-pub fn subscribed(id: Option<&Value>, joined: &[Joined], refused: &[Refused]) -> Bytes {
+pub(super) fn subscribed(id: Option<&Value>, joined: &[Joined], refused: &[Refused]) -> Bytes {
     reply("subscribed", id, wording::subscribed(joined, refused))
 }
 
 /// What the bus says by itself.
 #[must_use]
-pub fn notice(notice: &Notice<'_>) -> Bytes {
+pub(super) fn notice(notice: &Notice<'_>) -> Bytes {
     let (kind, body) = wording::notice(notice);
     reply(kind, None, body)
 }
 
 /// A `heartbeat` message behind a protocol Ping, whose payload comes back with the Pong.
 #[must_use]
-pub fn heartbeat(now: Timestamp, clock_us: u64) -> Bytes {
+pub(super) fn heartbeat(now: Timestamp, clock_us: u64) -> Bytes {
     let ping = frame::ping(&clock_us.to_be_bytes());
     let message = reply("heartbeat", None, json!({ "timestamp": now.to_rfc3339() }));
     let mut both = BytesMut::with_capacity(ping.len() + message.len());
@@ -74,7 +74,7 @@ pub fn heartbeat(now: Timestamp, clock_us: u64) -> Bytes {
 
 /// A reply that ends with a list of ready events.
 #[must_use]
-pub fn with_events(
+pub(super) fn with_events(
     kind: &str,
     id: Option<&Value>,
     head: &Value,

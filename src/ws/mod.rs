@@ -1,6 +1,7 @@
 //! The WebSocket transport: the upgrade, the frames (RFC 6455, RFC 7692) and the dialects.
 
 mod arguments;
+mod cloud_events;
 mod commands;
 pub mod deflate;
 mod endpoint;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::cloud_events::cloud_event;
 use super::deflate::{DeflateParams, Deflater, Inflater};
 use super::frame::{self, Assembly, Message, Opcode, Params};
 use super::{commands, messages};
@@ -31,7 +32,7 @@ thread_local! {
 /// What was agreed about compression, as far as frames differ for it. Each is a dialect of its
 /// own to the bus, so that a compressed frame is made once and shared too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
+pub(super) enum Compression {
     /// None.
     Off,
     /// permessage-deflate with the full window.
@@ -43,7 +44,7 @@ pub enum Compression {
 impl Compression {
     /// What a client and the server have agreed.
     #[must_use]
-    pub fn of(params: Option<DeflateParams>) -> Self {
+    pub(super) fn of(params: Option<DeflateParams>) -> Self {
         match params {
             None => Compression::Off,
             Some(params) if params.server_window_bits == FULL_WINDOW => Compression::Full,
@@ -80,9 +81,19 @@ impl Compression {
     }
 }
 
+/// How events are written; everything else is said alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Envelope {
+    /// The dialect's own.
+    Tidings,
+    /// `CloudEvents`.
+    CloudEvents,
+}
+
 /// The dialect `tidings`.
-pub struct Tidings {
+pub(super) struct Tidings {
     services: Arc<Services>,
+    envelope: Envelope,
     compression: Compression,
     params: Params,
 }
@@ -90,9 +101,15 @@ pub struct Tidings {
 impl Tidings {
     /// The dialect with messages of at most so many bytes.
     #[must_use]
-    pub fn new(services: Arc<Services>, compression: Compression, message_bytes: usize) -> Self {
+    pub(super) fn new(
+        services: Arc<Services>,
+        envelope: Envelope,
+        compression: Compression,
+        message_bytes: usize,
+    ) -> Self {
         Tidings {
             services,
+            envelope,
             compression,
             params: Params {
                 message_bytes,
@@ -108,19 +125,23 @@ impl Protocol for Tidings {
     }
 
     fn dialect(&self) -> DialectId {
-        DialectId::new(match self.compression {
-            Compression::Off => 0,
-            Compression::Full => 2,
-            Compression::Small => 3,
+        DialectId::new(match (self.envelope, self.compression) {
+            (Envelope::Tidings, Compression::Off) => 0,
+            (Envelope::Tidings, Compression::Full) => 2,
+            (Envelope::Tidings, Compression::Small) => 3,
+            (Envelope::CloudEvents, Compression::Full) => 6,
+            // Most events do not fit a small window anyway: one frame serves both.
+            (Envelope::CloudEvents, Compression::Off | Compression::Small) => 5,
         })
     }
 
     fn event(&self, event: &Event) -> Bytes {
-        match self.compression {
-            Compression::Off => messages::event_frame(event),
-            Compression::Full | Compression::Small => self
-                .compression
-                .frame(Opcode::Text, &messages::event_json(event)),
+        let packed = |json: &[u8]| self.compression.frame(Opcode::Text, json);
+        match (self.envelope, self.compression) {
+            (Envelope::Tidings, Compression::Off) => messages::event_frame(event),
+            (Envelope::Tidings, _) => packed(&messages::event_json(event)),
+            (Envelope::CloudEvents, Compression::Full) => packed(&cloud_event(event)),
+            (Envelope::CloudEvents, _) => frame::text(&cloud_event(event)),
         }
     }
 
@@ -146,7 +167,7 @@ impl Protocol for Tidings {
 }
 
 /// A dialect for conformance suites: every message comes back as it went; the bus is not touched.
-pub struct Echo {
+pub(super) struct Echo {
     services: Arc<Services>,
     compression: Compression,
     params: Params,
@@ -155,7 +176,11 @@ pub struct Echo {
 impl Echo {
     /// The dialect with messages of at most so many bytes.
     #[must_use]
-    pub fn new(services: Arc<Services>, compression: Compression, message_bytes: usize) -> Self {
+    pub(super) fn new(
+        services: Arc<Services>,
+        compression: Compression,
+        message_bytes: usize,
+    ) -> Self {
         Echo {
             services,
             compression,

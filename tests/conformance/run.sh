@@ -85,7 +85,8 @@ messages_per_second = 0
 interval = "30s"
 timeout = "60s"
 TOML
-  "$binary" serve --dev --config "$work/tidings.toml" --ready-file "$work/ready.json" \
+  # Neither is a setting of the server, which refuses settings that it does not know.
+  env -u TIDINGS_CACHE -u TIDINGS_BIN "$binary" serve --dev --config "$work/tidings.toml" --ready-file "$work/ready.json" \
     >"$cache/server.log" 2>&1 &
   server=$!
   local attempt

@@ -9,11 +9,11 @@ use crate::bus::connection::Connection;
 use crate::bus::delivery::{Delivery, MAX_DIALECTS};
 use crate::bus::filter::EventView;
 use crate::bus::filter_table::FilterTable;
-use crate::bus::outbox::{Frame, Origin, Spares};
+use crate::bus::outbox::{Frame, Missing, Origin, Spares};
 use crate::bus::protocol::Notice;
 use crate::bus::slots::Slots;
 use crate::bus::visibility::may_see;
-use crate::event::{ChannelName, ConnectionId, Event, Position, SlowConsumer};
+use crate::event::{ChannelName, ChannelPattern, ConnectionId, Event, Position, SlowConsumer};
 use crate::telemetry::{DropReason, Metrics, Transport};
 
 /// What one shard did with one event.
@@ -131,7 +131,7 @@ impl Shard {
                     continue;
                 }
                 connection.last_event = fan.sequence;
-                let origin = fan.origin(place);
+                let origin = fan.origin(place, topic);
                 match fan.put(
                     connection,
                     origin,
@@ -140,7 +140,6 @@ impl Shard {
                     self.hub.metrics(),
                 ) {
                     Put::Done => outcome.add(connection.protocol.transport()),
-                    Put::Dropped => outcome.dropped += 1,
                     Put::Resync => {
                         outcome.dropped += 1;
                         slow.push((slot, Some(place)));
@@ -192,7 +191,7 @@ impl Shard {
             connection.last_event = fan.sequence;
             match fan.put_direct(connection, &mut self.spares, self.hub.metrics()) {
                 Put::Done => outcome.add(connection.protocol.transport()),
-                Put::Dropped | Put::Resync | Put::Close => {
+                Put::Resync | Put::Close => {
                     outcome.dropped += 1;
                     self.doomed.push((slot, Doom::TooSlow));
                 }
@@ -255,16 +254,20 @@ impl Shard {
 /// What came of putting an event into an outbox.
 enum Put {
     Done,
-    Dropped,
     Resync,
     Close,
 }
 
 impl Fan<'_> {
-    fn origin(&self, topic: u32) -> Option<Origin> {
+    /// Where the event comes from, if it may be taken out of an outbox again. One that came by a
+    /// pattern may not: a gap in it could not be told by channel.
+    fn origin(&self, place: u32, topic: &Topic) -> Option<Origin> {
+        let ChannelPattern::Exact(_) = topic.pattern else {
+            return None;
+        };
         let offset = self.event.position.map_or(0, |position| position.offset);
         Some(Origin {
-            channel: topic,
+            channel: place,
             offset,
             key: self.key,
         })
@@ -312,15 +315,6 @@ impl Fan<'_> {
         metrics: &Metrics,
     ) -> Put {
         let frame = self.frame(connection);
-        if self.policy == SlowConsumer::Conflate
-            && let Some(newer) = origin
-            && newer.key != 0
-            && !connection.outbox.is_empty()
-        {
-            let replaced = connection.outbox.conflate(newer);
-            metrics.conflated(u64::try_from(replaced.len()).unwrap_or(0));
-            tell_gaps(connection, replaced, topics, "conflated", spares);
-        }
         if self.fits(connection, frame.len())
             || self.fits_after_flush(connection, frame.len(), spares)
         {
@@ -332,16 +326,57 @@ impl Fan<'_> {
             SlowConsumer::Disconnect => Put::Close,
             SlowConsumer::Resync => Put::Resync,
             SlowConsumer::DropOldest | SlowConsumer::Conflate => {
-                let dropped = connection.outbox.drop_oldest(frame.len(), self.limit);
-                let count = u32::try_from(dropped.len()).unwrap_or(u32::MAX);
-                connection.dropped = connection.dropped.saturating_add(count);
-                metrics.dropped(DropReason::DropOldest, u64::from(count));
-                tell_gaps(connection, dropped, topics, "slow_consumer", spares);
-                connection.outbox.push(frame, origin, spares);
-                connection.delivered += 1;
-                if count == 0 { Put::Done } else { Put::Dropped }
+                metrics.slow_consumer();
+                self.make_room(connection, origin, frame, topics, spares, metrics)
             }
         }
+    }
+
+    /// Takes waiting events out of the outbox, and says so in their place.
+    fn make_room(
+        &self,
+        connection: &mut Connection,
+        origin: Option<Origin>,
+        frame: Frame,
+        topics: &Slots<Topic>,
+        spares: &mut Spares,
+        metrics: &Metrics,
+    ) -> Put {
+        let Some(newer) = origin else {
+            return Put::Close;
+        };
+        let protocol = Arc::clone(&connection.protocol);
+        let gap = |missing: Missing| {
+            let topic = topics.get(missing.channel)?;
+            let channel = topic.pattern.to_string();
+            let reason = if missing.conflated {
+                "conflated"
+            } else {
+                "slow_consumer"
+            };
+            let Missing { from, to, .. } = missing;
+            let notice = Notice::Gap {
+                channel: &channel,
+                from,
+                to,
+                reason,
+            };
+            protocol.notice(&notice).map(Rc::new)
+        };
+        let conflate = self.policy == SlowConsumer::Conflate;
+        let shed = connection
+            .outbox
+            .shed(newer, frame.len(), self.limit, conflate, gap);
+        metrics.conflated(shed.conflated);
+        metrics.dropped(DropReason::DropOldest, shed.dropped);
+        let dropped = u32::try_from(shed.dropped).unwrap_or(u32::MAX);
+        connection.dropped = connection.dropped.saturating_add(dropped);
+        if !self.fits(connection, frame.len()) {
+            return Put::Close;
+        }
+        connection.outbox.push(frame, origin, spares);
+        connection.delivered += 1;
+        Put::Done
     }
 
     fn put_direct(
@@ -385,36 +420,6 @@ pub(super) fn hunger(hungry: &mut Vec<u32>, slot: u32, connection: &mut Connecti
     if !connection.flags.hungry {
         connection.flags.hungry = true;
         hungry.push(slot);
-    }
-}
-
-/// Puts a `gap` for each run of offsets into the outbox, in the place of what is missing.
-fn tell_gaps(
-    connection: &mut Connection,
-    mut missing: Vec<Origin>,
-    topics: &Slots<Topic>,
-    reason: &'static str,
-    spares: &mut Spares,
-) {
-    missing.retain(|origin| origin.offset > 0);
-    missing.sort_unstable_by_key(|origin| (origin.channel, origin.offset));
-    for run in missing.chunk_by(|a, b| a.channel == b.channel && a.offset + 1 == b.offset) {
-        let (Some(first), Some(last)) = (run.first(), run.last()) else {
-            continue;
-        };
-        let Some(topic) = topics.get(first.channel) else {
-            continue;
-        };
-        let channel = topic.pattern.to_string();
-        let notice = Notice::Gap {
-            channel: &channel,
-            from: first.offset,
-            to: last.offset,
-            reason,
-        };
-        if let Some(bytes) = connection.protocol.notice(&notice) {
-            connection.outbox.push(Rc::new(bytes), None, spares);
-        }
     }
 }
 

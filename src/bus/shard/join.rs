@@ -357,7 +357,7 @@ impl Shard {
     /// The first subscriber here: from now on the channel's events come to this shard. Only after
     /// that may its position be asked for.
     fn new_topic(&mut self, pattern: &ChannelPattern) -> u32 {
-        let route = self.hub.routes().add(pattern, usize::from(self.index));
+        let route = self.hub.follow(pattern, usize::from(self.index));
         let topic = self.topics.insert(Topic {
             pattern: pattern.clone(),
             route,
@@ -468,9 +468,7 @@ impl Shard {
                 }
                 ChannelPattern::All => self.of_all = None,
             }
-            self.hub
-                .routes()
-                .remove(&topic.pattern, usize::from(self.index));
+            self.hub.unfollow(&topic.pattern, usize::from(self.index));
         }
     }
 

@@ -21,7 +21,7 @@ use crate::telemetry::DropReason;
 const LINGER: u64 = 5_000;
 
 /// What is done first on a new connection, on the shard's thread.
-pub type Greeting = Box<dyn FnOnce(&mut Cx<'_>) + Send>;
+pub(super) type Greeting = Box<dyn FnOnce(&mut Cx<'_>) + Send>;
 
 /// A connection that is to be taken in.
 pub struct Opening {

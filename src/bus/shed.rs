@@ -1,0 +1,290 @@
+//! Making room in an outbox that is full, without losing anything silently.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use super::outbox::{Entry, Frame, Kind, Missing, Origin, Outbox};
+
+/// How many events went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shed {
+    /// Dropped for being the oldest.
+    pub dropped: u64,
+    /// Taken out for a newer event with the same key.
+    pub conflated: u64,
+}
+
+impl Outbox {
+    /// Makes room for `newer`, a frame of `needed` bytes, below `limit`: with `conflate`, of
+    /// waiting events with one key only the newest stays; then the oldest go, down to three
+    /// quarters of the limit, so that the work is not done again for the very next event. In the
+    /// place of what went stands a frame that `gap` makes for each run of offsets; frames for
+    /// adjoining runs become one. A frame that is partly written stays, as do replies.
+    pub fn shed(
+        &mut self,
+        newer: Origin,
+        needed: usize,
+        limit: usize,
+        conflate: bool,
+        gap: impl Fn(Missing) -> Option<Frame>,
+    ) -> Shed {
+        let Some(queue) = self.queue() else {
+            return Shed::default();
+        };
+        let mut shed = Shed::default();
+        let mut entries: Vec<(Entry, bool)> = std::mem::take(&mut queue.entries)
+            .into_iter()
+            .map(|entry| (entry, false))
+            .collect();
+        let partly = usize::from(queue.written > 0);
+        let mut bytes = queue.bytes;
+        if conflate {
+            shed.conflated = mark_superseded(&mut entries, partly, newer, &mut bytes);
+        }
+        let superseded: Vec<bool> = entries.iter().map(|(_, gone)| *gone).collect();
+        if bytes.saturating_add(needed) > limit {
+            let target = (limit / 4 * 3).saturating_sub(needed);
+            shed.dropped = mark_oldest(&mut entries, partly, target, &mut bytes);
+        }
+        let mut rebuilt = Rebuilt::new(gap);
+        for ((entry, gone), superseded) in entries.into_iter().zip(superseded) {
+            rebuilt.take(entry, gone, superseded);
+        }
+        queue.entries = rebuilt.finish();
+        let whole: usize = queue.entries.iter().map(|entry| entry.frame.len()).sum();
+        queue.bytes = whole.saturating_sub(queue.written);
+        shed
+    }
+}
+
+/// Marks events for which a newer one with the same key waits behind them; answers how many.
+fn mark_superseded(
+    entries: &mut [(Entry, bool)],
+    partly: usize,
+    newer: Origin,
+    bytes: &mut usize,
+) -> u64 {
+    let mut seen = HashSet::from([(newer.channel, newer.key)]);
+    let mut count = 0;
+    for (entry, gone) in entries.iter_mut().skip(partly).rev() {
+        let Kind::Event(origin) = entry.kind else {
+            continue;
+        };
+        if origin.key != 0 && !seen.insert((origin.channel, origin.key)) {
+            *gone = true;
+            *bytes = bytes.saturating_sub(entry.frame.len());
+            count += 1;
+        }
+    }
+    count
+}
+
+/// Marks the oldest events until no more than `target` bytes are left; answers how many.
+fn mark_oldest(
+    entries: &mut [(Entry, bool)],
+    partly: usize,
+    target: usize,
+    bytes: &mut usize,
+) -> u64 {
+    let mut count = 0;
+    for (entry, gone) in entries.iter_mut().skip(partly) {
+        if *bytes <= target {
+            break;
+        }
+        if matches!(entry.kind, Kind::Event(_)) && !*gone {
+            *gone = true;
+            *bytes = bytes.saturating_sub(entry.frame.len());
+            count += 1;
+        }
+    }
+    count
+}
+
+/// The queue after something went, with a gap for each run.
+struct Rebuilt<G> {
+    entries: VecDeque<Entry>,
+    /// The run of each channel that may still grow.
+    open: HashMap<u32, Missing>,
+    gap: G,
+}
+
+impl<G: Fn(Missing) -> Option<Frame>> Rebuilt<G> {
+    fn new(gap: G) -> Self {
+        Rebuilt {
+            entries: VecDeque::new(),
+            open: HashMap::new(),
+            gap,
+        }
+    }
+
+    fn take(&mut self, entry: Entry, gone: bool, superseded: bool) {
+        match entry.kind {
+            Kind::Event(origin) if gone => self.miss(Missing {
+                channel: origin.channel,
+                from: origin.offset,
+                to: origin.offset,
+                conflated: superseded,
+            }),
+            Kind::Event(origin) => {
+                self.tell(origin.channel);
+                self.entries.push_back(entry);
+            }
+            Kind::Gap(missing) => self.miss(missing),
+            Kind::Fixed => self.entries.push_back(entry),
+        }
+    }
+
+    /// Adds a run to what is missing; one that adjoins the open run becomes part of it.
+    fn miss(&mut self, missing: Missing) {
+        match self.open.get_mut(&missing.channel) {
+            Some(open) if missing.from <= open.to + 1 => {
+                open.to = open.to.max(missing.to);
+                open.conflated &= missing.conflated;
+            }
+            Some(_) => {
+                self.tell(missing.channel);
+                self.open.insert(missing.channel, missing);
+            }
+            None => {
+                self.open.insert(missing.channel, missing);
+            }
+        }
+    }
+
+    /// Puts the gap of a channel where it belongs: before the next event that is there.
+    fn tell(&mut self, channel: u32) {
+        if let Some(missing) = self.open.remove(&channel)
+            && let Some(frame) = (self.gap)(missing)
+        {
+            self.entries.push_back(Entry {
+                frame,
+                kind: Kind::Gap(missing),
+            });
+        }
+    }
+
+    fn finish(mut self) -> VecDeque<Entry> {
+        let mut channels: Vec<u32> = self.open.keys().copied().collect();
+        channels.sort_unstable();
+        for channel in channels {
+            self.tell(channel);
+        }
+        self.entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+    use std::rc::Rc;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::super::outbox::Spares;
+    use super::*;
+
+    fn frame(text: String) -> Frame {
+        Rc::new(Bytes::from(text))
+    }
+
+    fn origin(channel: u32, offset: u64, key: u64) -> Origin {
+        Origin {
+            channel,
+            offset,
+            key,
+        }
+    }
+
+    fn gap(missing: Missing) -> Option<Frame> {
+        Some(frame(format!("[{}-{}]", missing.from, missing.to)))
+    }
+
+    fn texts(outbox: &Outbox) -> Vec<String> {
+        let mut slices = [IoSlice::new(&[]); 64];
+        let count = outbox.slices(&mut slices);
+        slices[..count]
+            .iter()
+            .map(|s| String::from_utf8_lossy(s).into_owned())
+            .collect()
+    }
+
+    fn filled(events: &[(u64, u64)], spares: &mut Spares) -> Outbox {
+        let mut outbox = Outbox::default();
+        for (offset, key) in events {
+            outbox.push(
+                frame(format!("event-{offset}")),
+                Some(origin(0, *offset, *key)),
+                spares,
+            );
+        }
+        outbox
+    }
+
+    #[test]
+    fn the_oldest_go_and_one_gap_says_which() {
+        let mut spares = Spares::default();
+        let mut outbox = filled(&[(1, 0), (2, 0), (3, 0), (4, 0)], &mut spares);
+        let shed = outbox.shed(origin(0, 5, 0), 7, 28, false, gap);
+        assert_eq!(shed.dropped, 2);
+        assert_eq!(texts(&outbox), ["[1-2]", "event-3", "event-4"]);
+        let shed = outbox.shed(origin(0, 5, 0), 7, 20, false, gap);
+        assert_eq!(shed.dropped, 2);
+        assert_eq!(texts(&outbox), ["[1-4]"], "adjoining gaps become one");
+    }
+
+    #[test]
+    fn of_one_key_the_newest_stays() {
+        let mut spares = Spares::default();
+        let mut outbox = filled(&[(1, 7), (2, 8), (3, 7), (4, 9)], &mut spares);
+        let shed = outbox.shed(origin(0, 5, 8), 7, 35, true, gap);
+        assert_eq!((shed.conflated, shed.dropped), (2, 0));
+        assert_eq!(texts(&outbox), ["[1-2]", "event-3", "event-4"]);
+    }
+
+    #[test]
+    fn what_is_partly_written_and_what_is_no_event_stays() {
+        let mut spares = Spares::default();
+        let mut outbox = filled(&[(1, 0), (2, 0)], &mut spares);
+        outbox.push(frame("reply".into()), None, &mut spares);
+        outbox.advance(3, &mut spares);
+        let shed = outbox.shed(origin(0, 3, 0), 7, 4, false, gap);
+        assert_eq!(shed.dropped, 1);
+        assert_eq!(texts(&outbox), ["nt-1", "reply", "[2-2]"]);
+        assert_eq!(outbox.bytes(), 4 + 5 + 5);
+    }
+
+    proptest! {
+        /// Whatever is taken out, in however many rounds: what a reader sees and what gaps tell
+        /// make up everything, each once and in order.
+        #[test]
+        fn events_and_gaps_together_are_everything(
+            rounds in proptest::collection::vec((1_usize..12, 20_usize..200, any::<bool>(), 0_usize..30), 1..12),
+        ) {
+            let mut spares = Spares::default();
+            let mut outbox = Outbox::default();
+            let mut offset = 0;
+            let mut seen = String::new();
+            for (count, limit, conflate, written) in rounds {
+                for _ in 0..count {
+                    offset += 1;
+                    outbox.push(frame(format!("[{offset}]")), Some(origin(0, offset, offset % 3)), &mut spares);
+                }
+                outbox.shed(origin(0, offset + 1, 1), 0, limit, conflate, gap);
+                let all = texts(&outbox).concat();
+                let written = written.min(all.len());
+                seen.push_str(&all[..written]);
+                outbox.advance(written, &mut spares);
+                prop_assert_eq!(outbox.bytes(), all.len() - written);
+            }
+            seen.push_str(&texts(&outbox).concat());
+            let mut next = 1;
+            for part in seen.split(['[', ']']).filter(|part| !part.is_empty()) {
+                let (from, to) = part.split_once('-').unwrap_or((part, part));
+                let (from, to): (u64, u64) = (from.parse().unwrap(), to.parse().unwrap());
+                prop_assert_eq!(from, next, "{}", seen);
+                next = to + 1;
+            }
+            prop_assert_eq!(next, offset + 1, "{}", seen);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `tidings.v1.CatalogService`.
+
+use tonic::{Request, Response, Status};
+
+use super::door::{Call, Door, Procedure};
+use super::service::catalog_service_server::CatalogService;
+use crate::admin::page_size_of;
+use crate::catalog::KnownType;
+use crate::error::{Error, Result};
+use crate::event::Payload;
+use crate::proto::{
+    EventType, GetEventTypeRequest, GetEventTypeResponse, ListEventTypesRequest,
+    ListEventTypesResponse, ValidateEventRequest, ValidateEventResponse, ValidationError,
+};
+use crate::session::Session;
+
+/// Shows the known event types.
+pub(super) struct EventTypes {
+    door: Door,
+}
+
+impl EventTypes {
+    pub(super) fn new(door: Door) -> Self {
+        EventTypes { door }
+    }
+}
+
+const fn procedure(method: &'static str) -> Procedure {
+    Procedure("tidings.v1.CatalogService", method)
+}
+
+#[tonic::async_trait]
+impl CatalogService for EventTypes {
+    async fn list_event_types(
+        &self,
+        request: Request<ListEventTypesRequest>,
+    ) -> Result<Response<ListEventTypesResponse>, Status> {
+        let list = |call| std::future::ready(list(&call));
+        self.door
+            .answer(procedure("ListEventTypes"), request, list)
+            .await
+    }
+
+    async fn get_event_type(
+        &self,
+        request: Request<GetEventTypeRequest>,
+    ) -> Result<Response<GetEventTypeResponse>, Status> {
+        let get = |call| std::future::ready(get(&call));
+        self.door
+            .answer(procedure("GetEventType"), request, get)
+            .await
+    }
+
+    async fn validate_event(
+        &self,
+        request: Request<ValidateEventRequest>,
+    ) -> Result<Response<ValidateEventResponse>, Status> {
+        let validate = |call| std::future::ready(validate(call));
+        self.door
+            .answer(procedure("ValidateEvent"), request, validate)
+            .await
+    }
+}
+
+fn check_role(session: &Session) -> Result<()> {
+    if session.identity().is_service() {
+        return Ok(());
+    }
+    Err(Error::denied("needs role service or admin"))
+}
+
+fn list(call: &Call<ListEventTypesRequest>) -> Result<ListEventTypesResponse> {
+    check_role(&call.session)?;
+    let size = page_size_of(call.message.page_size)?;
+    let catalog = call.session.services().catalog.load();
+    let mut types = catalog.after(&call.message.page_token);
+    let event_types: Vec<EventType> = types.by_ref().take(size).map(event_type).collect();
+    let more = types.next().is_some();
+    let last = event_types
+        .last()
+        .filter(|_| more)
+        .map(|last| last.name.clone());
+    Ok(ListEventTypesResponse {
+        event_types,
+        next_page_token: last.unwrap_or_default(),
+    })
+}
+
+fn get(call: &Call<GetEventTypeRequest>) -> Result<GetEventTypeResponse> {
+    check_role(&call.session)?;
+    let catalog = call.session.services().catalog.load();
+    let known = catalog
+        .get(&call.message.name)
+        .ok_or_else(|| unknown(&call.message.name))?;
+    Ok(GetEventTypeResponse {
+        event_type: Some(event_type(known)),
+    })
+}
+
+/// Judges a payload as a publish would.
+fn validate(call: Call<ValidateEventRequest>) -> Result<ValidateEventResponse> {
+    check_role(&call.session)?;
+    let services = call.session.services();
+    let ValidateEventRequest { r#type, data } = call.message;
+    if services.catalog.load().get(&r#type).is_none() {
+        return Err(unknown(&r#type));
+    }
+    let limit = services.limits.load().event_bytes;
+    let mut errors = Vec::new();
+    if data.len() > limit {
+        let message = format!("expected at most {limit} bytes (limits.event_bytes)");
+        errors.push(ValidationError {
+            path: String::new(),
+            message,
+        });
+    }
+    if let Err(error) = Payload::new(data, "") {
+        let message = error.description().to_owned();
+        errors.push(ValidationError {
+            path: String::new(),
+            message,
+        });
+    }
+    Ok(ValidateEventResponse {
+        valid: errors.is_empty(),
+        errors,
+    })
+}
+
+fn unknown(name: &str) -> Error {
+    // A name that no type can have is not worth repeating.
+    match crate::event::EventType::new(name) {
+        Ok(name) => Error::not_found(format!("{name} is not in the catalog")),
+        Err(_) => Error::not_found("no such event type in the catalog"),
+    }
+}
+
+fn event_type(known: &KnownType) -> EventType {
+    EventType {
+        name: known.name.to_string(),
+        namespace: known.namespace.clone(),
+        description: known.description.clone(),
+        roles: known.roles.iter().map(ToString::to_string).collect(),
+        schema: String::new(),
+        example: String::new(),
+    }
+}

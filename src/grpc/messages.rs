@@ -1,0 +1,232 @@
+//! Between the messages of the schema and the values that the rest of the program knows.
+
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::event::{
+    Audience, ChannelName, Epoch, Event, EventType, Headers, Payload, Position, Timestamp,
+    TraceContext,
+};
+use crate::proto;
+use crate::session::{Publish, PublishResult, Published};
+
+/// An event to publish.
+///
+/// # Errors
+/// `invalid_argument`, naming the field.
+pub(super) fn publish(
+    request: proto::PublishRequest,
+    trace: Option<TraceContext>,
+) -> Result<Publish> {
+    let channels = request.channels.iter().enumerate().map(|(at, name)| {
+        ChannelName::new(name).map_err(|error| renamed(&error, format!("channels[{at}]")))
+    });
+    Ok(Publish {
+        channels: channels.collect::<Result<_>>()?,
+        event_type: EventType::new(&request.r#type)?,
+        payload: Payload::new(request.data, &request.content_type)?,
+        headers: Headers::new(request.headers)?,
+        key: request.key,
+        idempotency_key: request.idempotency_key,
+        audience: request.audience.map(audience).transpose()?,
+        source: request.source,
+        time: request.time.map(time).transpose()?,
+        trace,
+    })
+}
+
+fn audience(audience: proto::Audience) -> Result<Audience> {
+    let names = |names: Vec<String>| names.into_iter().map(Arc::from).collect();
+    let ids = |ids: Vec<String>, field: &str| {
+        let parsed = ids.iter().enumerate().map(|(at, id)| {
+            id.parse()
+                .map_err(|error| renamed(&error, format!("audience.{field}[{at}]")))
+        });
+        parsed.collect::<Result<Vec<_>>>()
+    };
+    Ok(Audience {
+        users: names(audience.users),
+        roles: names(audience.roles),
+        connections: ids(audience.connections, "connections")?,
+        except_connections: ids(audience.except_connections, "except_connections")?,
+    })
+}
+
+/// The same failure under the name that the field has in the request.
+fn renamed(error: &Error, field: String) -> Error {
+    Error::field(field, error.description().to_owned())
+}
+
+/// A point in time, which must be one that RFC 3339 can say: years 1 to 9999.
+fn time(time: prost_types::Timestamp) -> Result<Timestamp> {
+    const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+    if !SECONDS.contains(&time.seconds) || !(0..1_000_000_000).contains(&time.nanos) {
+        return Err(Error::field(
+            "time",
+            "expected years 1 to 9999 and nanos below 1000000000",
+        ));
+    }
+    Ok(Timestamp::from_micros(
+        time.seconds * 1_000_000 + i64::from(time.nanos / 1000),
+    ))
+}
+
+/// A point in time, as the schema has it.
+pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+    let micros = time.as_micros();
+    prost_types::Timestamp {
+        seconds: micros.div_euclid(1_000_000),
+        nanos: i32::try_from(micros.rem_euclid(1_000_000) * 1000).unwrap_or(0),
+    }
+}
+
+/// A place in a channel that a client came with.
+///
+/// # Errors
+/// `invalid_argument` for the field `since.epoch`.
+pub(super) fn since(position: &proto::Position) -> Result<Position> {
+    let epoch: Result<Epoch> = position.epoch.parse();
+    Ok(Position {
+        epoch: epoch.map_err(|error| error.within("since"))?,
+        offset: position.offset,
+    })
+}
+
+/// A place in a channel.
+pub(super) fn position(position: Position) -> proto::Position {
+    proto::Position {
+        epoch: position.epoch.to_string(),
+        offset: position.offset,
+    }
+}
+
+/// What became of a publish.
+pub(super) fn published(published: Published) -> proto::PublishResponse {
+    proto::PublishResponse {
+        id: published.id.to_string(),
+        results: published.results.into_iter().map(result).collect(),
+        error: None,
+    }
+}
+
+fn result(PublishResult { channel, receipt }: PublishResult) -> proto::PublishResult {
+    proto::PublishResult {
+        channel: channel
+            .map(|channel| channel.to_string())
+            .unwrap_or_default(),
+        position: receipt.position.map(position),
+        subscribers: receipt.subscribers,
+        duplicate: receipt.duplicate,
+    }
+}
+
+/// An event, as subscribers receive it.
+pub(super) fn event(event: &Event) -> proto::Event {
+    let text = |text: &Option<Arc<str>>| text.as_deref().unwrap_or_default().to_owned();
+    let trace = event.trace.as_ref();
+    proto::Event {
+        id: event.id.to_string(),
+        r#type: event.event_type.to_string(),
+        channel: event
+            .channel
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        time: Some(timestamp(event.time)),
+        data: event.payload.data().clone(),
+        content_type: event.payload.content_type().to_owned(),
+        source: text(&event.source),
+        headers: event
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect(),
+        traceparent: trace.map(ToString::to_string).unwrap_or_default(),
+        tracestate: trace.map(|trace| text(&trace.state)).unwrap_or_default(),
+        position: event.position.map(position),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> proto::PublishRequest {
+        proto::PublishRequest {
+            r#type: "a.b".into(),
+            data: "1".into(),
+            ..proto::PublishRequest::default()
+        }
+    }
+
+    fn wrong_field(request: proto::PublishRequest) -> String {
+        publish(request, None)
+            .unwrap_err()
+            .field_name()
+            .unwrap()
+            .to_owned()
+    }
+
+    #[test]
+    fn each_wrong_field_is_named_as_the_request_has_it() {
+        let channels = vec!["ok".into(), "not ok".into()];
+        assert_eq!(
+            wrong_field(proto::PublishRequest {
+                channels,
+                ..request()
+            }),
+            "channels[1]"
+        );
+        assert_eq!(
+            wrong_field(proto::PublishRequest {
+                r#type: "1".into(),
+                ..request()
+            }),
+            "type"
+        );
+        assert_eq!(
+            wrong_field(proto::PublishRequest {
+                data: "{".into(),
+                ..request()
+            }),
+            "data"
+        );
+        let audience = proto::Audience {
+            connections: vec!["x".into()],
+            ..proto::Audience::default()
+        };
+        let audience = Some(audience);
+        assert_eq!(
+            wrong_field(proto::PublishRequest {
+                audience,
+                ..request()
+            }),
+            "audience.connections[0]"
+        );
+    }
+
+    #[test]
+    fn times_that_cannot_be_said_are_refused() {
+        for (seconds, nanos) in [
+            (0, -1),
+            (0, 1_000_000_000),
+            (253_402_300_800, 0),
+            (i64::MIN, 0),
+        ] {
+            let time = Some(prost_types::Timestamp { seconds, nanos });
+            assert_eq!(
+                wrong_field(proto::PublishRequest { time, ..request() }),
+                "time"
+            );
+        }
+    }
+
+    #[test]
+    fn times_before_1970_come_back_as_they_went() {
+        let before = prost_types::Timestamp {
+            seconds: -2,
+            nanos: 500_000_000,
+        };
+        assert_eq!(timestamp(time(before).unwrap()), before);
+    }
+}

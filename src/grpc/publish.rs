@@ -1,0 +1,227 @@
+//! Publishing one event, several, or a stream of them.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio_stream::Stream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::{Status, Streaming};
+
+use super::door::{Call, Door};
+use super::{messages, status};
+use crate::error::{Error, Result};
+use crate::event::TraceContext;
+use crate::promise::{Awaited, BoxFuture, Promise};
+use crate::proto::{
+    PublishBatchRequest, PublishBatchResponse, PublishRequest, PublishResponse,
+    PublishStreamRequest, PublishStreamResponse,
+};
+use crate::session::{Published, Session};
+use crate::telemetry::Span;
+
+/// The most events of one batch.
+const MAX_BATCH: usize = 1000;
+/// Events of one stream that may wait for their places at once.
+const IN_FLIGHT: usize = 64;
+
+/// Publishes one event.
+///
+/// # Errors
+/// Those of [`Session::publish`], and wrong fields.
+pub(super) async fn one(call: Call<PublishRequest>) -> Result<PublishResponse> {
+    let promise = {
+        let Call {
+            session,
+            message,
+            trace,
+            ..
+        } = call;
+        count_bytes(&session, &message);
+        session.publish(messages::publish(message, trace)?)
+    };
+    promise.await.map(messages::published)
+}
+
+/// Publishes several events in order, each judged alone: all are begun before the first is
+/// waited for, so that a store can keep them together.
+///
+/// # Errors
+/// `invalid_argument` for the field `requests` where there are more than 1,000.
+pub(super) async fn batch(call: Call<PublishBatchRequest>) -> Result<PublishBatchResponse> {
+    let Call {
+        session,
+        message,
+        trace,
+        ..
+    } = call;
+    if message.requests.len() > MAX_BATCH {
+        return Err(Error::field("requests", "expected at most 1000"));
+    }
+    let mut promises = Vec::with_capacity(message.requests.len());
+    for request in message.requests {
+        session.room().await;
+        promises.push(begin(&session, request, trace.clone()));
+    }
+    let mut responses = Vec::with_capacity(promises.len());
+    for (at, promise) in promises.into_iter().enumerate() {
+        let published = promise
+            .await
+            .map_err(|error| error.within(&format!("requests[{at}]")));
+        responses.push(response(&session, published));
+    }
+    Ok(PublishBatchResponse { responses })
+}
+
+/// Begins a publish. Whoever begins several awaits [`Session::room`] before each.
+fn begin(
+    session: &Session,
+    request: PublishRequest,
+    trace: Option<TraceContext>,
+) -> Promise<Published> {
+    count_bytes(session, &request);
+    match messages::publish(request, trace) {
+        Ok(publish) => session.publish_now(publish),
+        Err(error) => Promise::Ready(Err(error)),
+    }
+}
+
+fn count_bytes(session: &Session, request: &PublishRequest) {
+    session
+        .services()
+        .metrics
+        .received(u64::try_from(request.data.len()).unwrap_or(u64::MAX));
+}
+
+/// The answer to one of several requests.
+fn response(session: &Session, published: Result<Published>) -> PublishResponse {
+    match published {
+        Ok(published) => messages::published(published),
+        Err(error) => {
+            session.services().metrics.error(error.code());
+            PublishResponse {
+                error: Some(status::message(&error)),
+                ..PublishResponse::default()
+            }
+        }
+    }
+}
+
+/// The answers to a stream of events, in the order of the requests. Events are begun in that
+/// order too, up to [`IN_FLIGHT`] of them ahead of the oldest that has no place yet.
+pub(super) struct Publishing {
+    requests: Streaming<PublishStreamRequest>,
+    session: Session,
+    door: Door,
+    span: Span,
+    begun: VecDeque<Awaited<Published>>,
+    /// Waits until the bus has room for the next event.
+    room: Option<BoxFuture<()>>,
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Set once no more is taken: how the stream ends after the last answer.
+    end: Option<End>,
+}
+
+enum End {
+    Done,
+    Broken(Status),
+    Refused(Error),
+}
+
+impl Publishing {
+    pub(super) fn new(call: Call<Streaming<PublishStreamRequest>>, door: Door, span: Span) -> Self {
+        Publishing {
+            requests: call.message,
+            session: call.session,
+            span,
+            begun: VecDeque::with_capacity(IN_FLIGHT),
+            room: None,
+            stopping: Box::pin(door.stopping().clone().cancelled_owned()),
+            door,
+            end: None,
+        }
+    }
+
+    /// Begins what can be begun.
+    fn take_in(&mut self, cx: &mut Context<'_>) {
+        if self.end.is_none() && self.stopping.as_mut().poll(cx).is_ready() {
+            self.end = Some(End::Refused(Error::unavailable("the server restarts")));
+        }
+        while self.end.is_none() && self.begun.len() < IN_FLIGHT {
+            if self.wait_for_room(cx).is_pending() {
+                return;
+            }
+            match Pin::new(&mut self.requests).poll_next(cx) {
+                Poll::Pending => return,
+                Poll::Ready(None) => self.end = Some(End::Done),
+                Poll::Ready(Some(Err(broken))) => self.end = Some(End::Broken(broken)),
+                Poll::Ready(Some(Ok(request))) => self.begin(request),
+            }
+        }
+    }
+
+    fn wait_for_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.room.is_none() && self.session.services().hub.is_full() {
+            let session = self.session.clone();
+            self.room = Some(Box::pin(async move { session.room().await }));
+        }
+        if let Some(room) = &mut self.room {
+            std::task::ready!(room.as_mut().poll(cx));
+            self.room = None;
+        }
+        Poll::Ready(())
+    }
+
+    fn begin(&mut self, PublishStreamRequest { request }: PublishStreamRequest) {
+        if let Err(error) = self.door.still_good(&self.session) {
+            self.end = Some(End::Refused(error));
+            return;
+        }
+        let promise = match request {
+            Some(request) => begin(&self.session, request, self.span.context()),
+            None => Promise::Ready(Err(Error::field("request", "expected an event to publish"))),
+        };
+        self.begun.push_back(promise.then(in_stream).into_future());
+    }
+
+    /// Ends the span, and says how the stream ends.
+    fn finish(&mut self, end: End) -> Option<Status> {
+        let span = std::mem::take(&mut self.span);
+        self.end = Some(End::Done);
+        match end {
+            End::Done => {
+                self.door.finish(span, None);
+                None
+            }
+            End::Broken(status) => Some(status),
+            End::Refused(error) => Some(self.door.refuse(span, &error)),
+        }
+    }
+}
+
+/// Names a wrong field as the stream's message has it.
+fn in_stream(published: Result<Published>) -> Result<Published> {
+    published.map_err(|error| match error.field_name() {
+        Some("request") => error,
+        _ => error.within("request"),
+    })
+}
+
+impl Stream for Publishing {
+    type Item = Result<PublishStreamResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        this.take_in(cx);
+        if let Some(oldest) = this.begun.front_mut() {
+            let published = std::task::ready!(Pin::new(oldest).poll(cx));
+            this.begun.pop_front();
+            let response = Some(response(&this.session, published));
+            return Poll::Ready(Some(Ok(PublishStreamResponse { response })));
+        }
+        match this.end.take() {
+            Some(end) => Poll::Ready(this.finish(end).map(Err)),
+            None => Poll::Pending,
+        }
+    }
+}
