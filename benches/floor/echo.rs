@@ -2,11 +2,12 @@
 
 use std::pin::Pin;
 
-use tidings::proto::event_service_server::{EventService, EventServiceServer};
+use tidings::grpc::SharedResponse;
+use tidings::grpc::service::event_service_server::{EventService, EventServiceServer};
 use tidings::proto::{
     GetHistoryRequest, GetHistoryResponse, PublishBatchRequest, PublishBatchResponse,
     PublishRequest, PublishResponse, PublishResult, PublishStreamRequest, PublishStreamResponse,
-    SubscribeRequest, SubscribeResponse,
+    SubscribeRequest,
 };
 use tokio::net::TcpListener;
 use tokio_stream::{Stream, StreamExt};
@@ -54,7 +55,7 @@ fn answer(request: &PublishRequest) -> PublishResponse {
 impl EventService for Echo {
     type PublishStreamStream =
         Pin<Box<dyn Stream<Item = Result<PublishStreamResponse, Status>> + Send>>;
-    type SubscribeStream = tokio_stream::Empty<Result<SubscribeResponse, Status>>;
+    type SubscribeStream = tokio_stream::Empty<Result<SharedResponse, Status>>;
 
     async fn publish(
         &self,

@@ -108,7 +108,7 @@ mod tests {
         let mut slots = Slots::new();
         let (a, b) = (slots.insert('a'), slots.insert('b'));
         assert_eq!(
-            (slots.get(a), slots.get(b), slots.len()),
+            (slots.get(a), slots.get(b), slots.len),
             (Some(&'a'), Some(&'b'), 2)
         );
         assert_eq!(slots.remove(a), Some('a'));

@@ -89,6 +89,11 @@ impl Namespaces {
         Namespaces { declared, other }
     }
 
+    /// The declared ones, in no order; not the one that stands for every other name.
+    pub fn declared(&self) -> impl Iterator<Item = &Arc<Namespace>> {
+        self.declared.values()
+    }
+
     /// The settings of a channel.
     #[must_use]
     pub fn of(&self, channel: &ChannelName) -> &Arc<Namespace> {

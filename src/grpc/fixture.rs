@@ -125,7 +125,14 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
     };
     let namespaces = Arc::new(ArcSwap::from_pointee(Namespaces::new([room])));
     let (metrics, tracing) = (Metrics::new("test"), Arc::new(Tracing::off()));
-    let hub = Hub::start(2, settings, Arc::clone(&namespaces), metrics, tracing).unwrap();
+    let hub = Hub::start(
+        2,
+        settings,
+        Arc::clone(&namespaces),
+        Arc::clone(&metrics),
+        tracing,
+    )
+    .unwrap();
     let sink: Arc<dyn Sink> = hub.clone();
     let sink: Weak<dyn Sink> = Arc::downgrade(&sink);
     let broker: Arc<dyn Broker> = Arc::new(Memory::new(

@@ -1,5 +1,6 @@
 //! The HTTP routes of the public listener, but for the WebSocket.
 
+mod asyncapi;
 mod body;
 mod caller;
 mod catalog;
@@ -10,6 +11,7 @@ mod cors;
 mod events;
 mod observe;
 mod older;
+mod openapi;
 mod pages;
 mod query;
 mod reply;
@@ -32,8 +34,8 @@ pub struct HttpSettings {
     pub allowed_origins: Vec<String>,
     /// Whether the demo page is at `/`.
     pub demo: bool,
-    /// The largest payload of an event, in bytes.
-    pub event_bytes: usize,
+    /// Where the WebSocket is, for the description of the events.
+    pub websocket_path: String,
 }
 
 /// What the handlers share.
@@ -42,6 +44,7 @@ struct Shared {
     services: Arc<Services>,
     draining: Arc<AtomicBool>,
     allowed_origins: Arc<[String]>,
+    websocket_path: Arc<str>,
 }
 
 /// The routes. `/readyz` says no while `draining` is set.
@@ -54,6 +57,7 @@ pub fn routes(
         services: Arc::clone(services),
         draining,
         allowed_origins: settings.allowed_origins.into(),
+        websocket_path: settings.websocket_path.into(),
     };
     let mut routes = Router::new()
         .route("/healthz", get(pages::healthy))
@@ -74,6 +78,8 @@ pub fn routes(
 /// Every path of the API with what it answers.
 fn api() -> Vec<(&'static str, MethodRouter<Shared>)> {
     vec![
+        ("/openapi.json", get(openapi::show)),
+        ("/asyncapi.json", get(asyncapi::show)),
         ("/sse", get(sse::open)),
         ("/api/v1/events", post(events::publish)),
         ("/api/v1/stats", get(connections::stats)),

@@ -183,13 +183,18 @@ fn request_limits(config: &Config) -> RequestLimits {
     }
 }
 
-fn ws_settings(config: &Config, dev: bool) -> WsSettings {
-    let mut allowed_origins = config.public.allowed_origins.clone();
-    if dev && allowed_origins.is_empty() {
-        allowed_origins.push("*".to_owned());
+/// Pages of which origins may use the server; for a developer who lists none, all.
+pub(super) fn allowed_origins(config: &Config, dev: bool) -> Vec<String> {
+    let mut allowed = config.public.allowed_origins.clone();
+    if dev && allowed.is_empty() {
+        allowed.push("*".to_owned());
     }
+    allowed
+}
+
+fn ws_settings(config: &Config, dev: bool) -> WsSettings {
     WsSettings {
-        allowed_origins,
+        allowed_origins: allowed_origins(config, dev),
         compression: config.websocket.compression,
         message_bytes: config.limits.message_bytes,
         echo: config.websocket.dialect == Dialect::Echo,

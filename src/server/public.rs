@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use super::Assembled;
+use super::assemble::allowed_origins;
 use crate::config::Config;
 use crate::session::Services;
 use crate::ws::Endpoint;
@@ -34,9 +35,9 @@ impl Public {
     ) -> Self {
         let services = Arc::clone(&assembled.services);
         let settings = crate::http::HttpSettings {
-            allowed_origins: config.public.allowed_origins.clone(),
+            allowed_origins: allowed_origins(config, dev),
             demo: dev,
-            event_bytes: config.limits.event_bytes,
+            websocket_path: config.websocket.path.clone(),
         };
         Public {
             routes: crate::http::routes(&services, settings, draining),

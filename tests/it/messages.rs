@@ -251,6 +251,8 @@ async fn the_named_subprotocol_speaks_the_same() {
     let ws = server.ws().token("alice", &[]).protocol("cloudevents.json");
     let mut ws = ws.upgrade().await.expect("an upgrade");
     assert_eq!(ws.protocol.as_deref(), Some("cloudevents.json"));
+    // Comes with the subscriptions that everyone has.
+    ws.expect("connection_established").await;
     server
         .publisher("service")
         .await

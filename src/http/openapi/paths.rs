@@ -1,0 +1,361 @@
+//! The operations, resource by resource.
+
+use serde_json::{Map, Value, json};
+
+/// All paths with their operations.
+pub(super) fn all() -> Value {
+    let parts = [
+        events(),
+        connections(),
+        channels(),
+        catalog(),
+        older(),
+        server(),
+    ];
+    let mut paths = Map::new();
+    for part in parts {
+        if let Value::Object(part) = part {
+            paths.extend(part);
+        }
+    }
+    Value::Object(paths)
+}
+
+fn schema(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+fn json_content(schema: &Value) -> Value {
+    json!({ "application/json": { "schema": schema } })
+}
+
+fn response(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/responses/{name}") })
+}
+
+/// An operation that needs a token: what it answers, and in what ways it may refuse.
+fn operation(tag: &str, id: &str, summary: &str, ok: &Value, refusals: &[&str]) -> Value {
+    let mut responses = Map::new();
+    responses.insert(
+        "200".to_owned(),
+        json!({ "description": "Done.", "content": json_content(ok) }),
+    );
+    for name in ["Unauthenticated", "PermissionDenied"]
+        .iter()
+        .chain(refusals)
+    {
+        let status = match *name {
+            "BadRequest" => "400",
+            "Unauthenticated" => "401",
+            "PermissionDenied" => "403",
+            "NotFound" => "404",
+            "TooLarge" => "413",
+            "UnsupportedMediaType" => "415",
+            "ResourceExhausted" => "429",
+            _ => "503",
+        };
+        responses.insert(status.to_owned(), response(name));
+    }
+    json!({ "tags": [tag], "operationId": id, "summary": summary, "responses": responses })
+}
+
+/// The same with more members, such as parameters and a body.
+fn with(mut operation: Value, members: Value) -> Value {
+    if let (Value::Object(operation), Value::Object(members)) = (&mut operation, members) {
+        operation.extend(members);
+    }
+    operation
+}
+
+fn in_query(name: &str, kind: &str, description: &str) -> Value {
+    json!({
+        "name": name, "in": "query", "description": description, "schema": { "type": kind },
+    })
+}
+
+fn in_path(name: &str, description: &str) -> Value {
+    json!({
+        "name": name, "in": "path", "required": true, "description": description,
+        "schema": { "type": "string" },
+    })
+}
+
+fn page() -> [Value; 2] {
+    [
+        in_query("page_size", "integer", "1 to 1000; 100 if absent."),
+        in_query(
+            "page_token",
+            "string",
+            "`next_page_token` of the page before.",
+        ),
+    ]
+}
+
+fn events() -> Value {
+    let publish = with(
+        operation(
+            "events",
+            "publish",
+            "Publishes an event, or CloudEvents 1.0",
+            &json!({ "anyOf": [
+                schema("Published"), { "type": "array", "items": schema("Published") },
+            ] }),
+            &[
+                "BadRequest",
+                "TooLarge",
+                "UnsupportedMediaType",
+                "ResourceExhausted",
+                "Unavailable",
+            ],
+        ),
+        json!({
+            "description": "Role `service`, or what the namespace's rules allow. A CloudEvent may \
+                also come in the binary mode: its attributes as `ce-` headers, its data as the \
+                body. A batch answers a list, with `error` in place of what was refused.",
+            "requestBody": { "required": true, "content": {
+                "application/json": { "schema": schema("PublishRequest") },
+                "application/cloudevents+json": { "schema": schema("CloudEvent") },
+                "application/cloudevents-batch+json": { "schema": {
+                    "type": "array", "maxItems": 1000, "items": schema("CloudEvent"),
+                } },
+            } },
+        }),
+    );
+    let mut follow = with(
+        operation(
+            "events",
+            "follow",
+            "Follows channels as server-sent events",
+            &json!({ "type": "string" }),
+            &["BadRequest", "ResourceExhausted", "Unavailable"],
+        ),
+        json!({
+            "description": "The first message is `event: subscribed`; events have no `event` \
+                field; `id` is EPOCH/OFFSET, with several channels one for each separated by \
+                commas, and resumes all of them as `Last-Event-ID`.",
+            "security": [{ "bearer": [] }, { "token": [] }, {}],
+            "parameters": [
+                {
+                    "name": "channel", "in": "query", "required": true, "explode": true,
+                    "description": "A channel, or a pattern such as `project:*`; may be repeated.",
+                    "schema": { "type": "array", "minItems": 1, "items": { "type": "string" } },
+                },
+                in_query("event_types", "string", "Exact names or with a trailing `*`, by commas."),
+                in_query("filter", "string", "A CEL expression over `event`."),
+                in_query("rewind", "integer", "Replays the newest so many events first."),
+                in_query("presence", "boolean", "Whether to hear who comes and goes."),
+                in_query("last_event_id", "string", "As the header `Last-Event-ID`."),
+                {
+                    "name": "Last-Event-ID", "in": "header",
+                    "description": "Resumes behind this id.", "schema": { "type": "string" },
+                },
+            ],
+        }),
+    );
+    if let Some(ok) = follow.pointer_mut("/responses/200/content") {
+        *ok = json!({ "text/event-stream": { "schema": { "type": "string" } } });
+    }
+    json!({ "/api/v1/events": { "post": publish }, "/sse": { "get": follow } })
+}
+
+fn filters() -> Vec<Value> {
+    let mut parameters = vec![
+        in_query("user", "string", "Only this user's."),
+        in_query("role", "string", "Only those with this role."),
+        in_query(
+            "channel",
+            "string",
+            "Only those subscribed to this channel.",
+        ),
+        in_query("transport", "string", "Only `websocket`, `sse` or `grpc`."),
+        in_query(
+            "client_type",
+            "string",
+            "Only those that registered as this.",
+        ),
+    ];
+    parameters.extend(page());
+    parameters
+}
+
+fn connections() -> Value {
+    let id = in_path("id", "The connection's id.");
+    let reason = in_query("reason", "string", "Told to the client; at most 123 bytes.");
+    let (ok, tag) = (schema("Connection"), "connections");
+    let show = operation(
+        tag,
+        "getConnection",
+        "Shows a connection",
+        &ok,
+        &["NotFound"],
+    );
+    let mut end = with(
+        operation(
+            tag,
+            "disconnect",
+            "Ends a connection (4410)",
+            &ok,
+            &["BadRequest", "NotFound"],
+        ),
+        json!({ "parameters": [reason] }),
+    );
+    if let Some(Value::Object(responses)) = end.get_mut("responses") {
+        responses.remove("200");
+        responses.insert("204".to_owned(), json!({ "description": "Ended." }));
+    }
+    let list = operation(
+        tag,
+        "listConnections",
+        "Lists connections",
+        &schema("ConnectionPage"),
+        &["BadRequest"],
+    );
+    json!({
+        "/api/v1/stats": {
+            "get": operation(tag, "getStats", "Shows the counters", &schema("Stats"), &[]),
+        },
+        "/api/v1/connections": { "get": with(list, json!({ "parameters": filters() })) },
+        "/api/v1/connections/{id}": { "parameters": [id], "get": show, "delete": end },
+    })
+}
+
+fn channels() -> Value {
+    let tag = "channels";
+    let channel = in_path("channel", "The channel's name; it may hold `/`.");
+    let [size, token] = page();
+    let list = operation(
+        tag,
+        "listChannels",
+        "Lists channels",
+        &schema("ChannelPage"),
+        &["BadRequest"],
+    );
+    let history = operation(
+        tag,
+        "getHistory",
+        "Reads history",
+        &schema("History"),
+        &["BadRequest"],
+    );
+    let presence = operation(
+        tag,
+        "getPresence",
+        "Shows who is there",
+        &schema("Presence"),
+        &["BadRequest"],
+    );
+    json!({
+        "/api/v1/channels": { "get": with(list, json!({ "parameters": [
+            in_query("prefix", "string", "Only names that start with this."), size, token,
+        ] })) },
+        "/api/v1/channels/{channel}/history": {
+            "parameters": [channel],
+            "get": with(history, json!({ "parameters": [
+                in_query("limit", "integer", "1 to 1000; 100 if absent."),
+                in_query("since", "string", "Only events after EPOCH/OFFSET; before, if `reverse`."),
+                in_query("reverse", "boolean", "Newest first."),
+            ] })),
+        },
+        "/api/v1/channels/{channel}/presence": { "parameters": [channel], "get": presence },
+    })
+}
+
+fn catalog() -> Value {
+    let tag = "catalog";
+    let kind = in_path("type", "The event type.");
+    let page = page();
+    let list = operation(
+        tag,
+        "listEventTypes",
+        "Lists event types",
+        &schema("EventTypePage"),
+        &["BadRequest"],
+    );
+    let show = operation(
+        tag,
+        "getEventType",
+        "Shows an event type",
+        &schema("EventType"),
+        &["NotFound"],
+    );
+    let validate = operation(
+        tag,
+        "validateEvent",
+        "Says whether a payload would be accepted",
+        &schema("Judgement"),
+        &["BadRequest", "NotFound", "TooLarge"],
+    );
+    let body = json!({ "required": true, "content": json_content(&json!({})) });
+    json!({
+        "/api/v1/catalog": { "get": with(list, json!({ "parameters": page })) },
+        "/api/v1/catalog/{type}": { "parameters": [kind], "get": show },
+        "/api/v1/catalog/{type}/validate": {
+            "parameters": [kind], "post": with(validate, json!({ "requestBody": body })),
+        },
+    })
+}
+
+fn older() -> Value {
+    let tag = "older";
+    let any = json!({ "type": "object" });
+    let broadcast = |id: &str| {
+        let body = json!({ "required": true, "content": json_content(&schema("Broadcast")) });
+        with(
+            operation(
+                tag,
+                id,
+                "Publishes an event",
+                &schema("Published"),
+                &["BadRequest", "TooLarge", "ResourceExhausted"],
+            ),
+            json!({ "requestBody": body }),
+        )
+    };
+    let list = |id: &str, summary: &str| {
+        let parameters = json!({ "parameters": filters() });
+        with(
+            operation(tag, id, summary, &any, &["BadRequest"]),
+            parameters,
+        )
+    };
+    let stats = |id: &str| operation(tag, id, "Shows the counters", &any, &[]);
+    json!({
+        "/api/v1/websocket/connections": {
+            "get": list("listWebsocketConnections", "Lists connections"),
+        },
+        "/api/v1/websocket/broadcast": { "post": broadcast("websocketBroadcast") },
+        "/api/v1/websocket/stats": { "get": stats("websocketStats") },
+        "/websocket/clients": { "get": list("listClients", "Lists clients") },
+        "/websocket/broadcast": { "post": broadcast("broadcast") },
+        "/websocket/disconnect/{id}": {
+            "parameters": [in_path("id", "The connection's id.")],
+            "post": operation(tag, "disconnectClient", "Ends a connection", &any, &["NotFound"]),
+        },
+        "/websocket/stats": { "get": stats("clientStats") },
+    })
+}
+
+fn server() -> Value {
+    let open = |id: &str, summary: &str, content: &str| {
+        json!({ "get": {
+            "tags": ["server"], "operationId": id, "summary": summary, "security": [],
+            "responses": { "200": {
+                "description": "It is.", "content": { content: { "schema": {} } },
+            } },
+        } })
+    };
+    let mut ready = open(
+        "ready",
+        "Whether the server takes connections",
+        "text/plain",
+    );
+    if let Some(Value::Object(responses)) = ready.pointer_mut("/get/responses") {
+        responses.insert("503".to_owned(), response("Unavailable"));
+    }
+    json!({
+        "/healthz": open("healthy", "Whether the process runs", "text/plain"),
+        "/readyz": ready,
+        "/openapi.json": open("describeHttp", "This description", "application/json"),
+        "/asyncapi.json": open("describeEvents", "The events, in AsyncAPI", "application/json"),
+    })
+}
