@@ -83,10 +83,7 @@ impl Admin {
                 .ask(shard, move |shard| shard.list(&filter, from, limit))
                 .await?;
             found.extend(page.connections);
-            match page.next {
-                Some(next) => place = next,
-                None => (shard, place) = (shard + 1, 0),
-            }
+            (shard, place) = page.next.map_or((shard + 1, 0), |next| (shard, next));
             if found.len() == size && shard < hub.shards() {
                 return Ok((found, format!("{shard}.{place}")));
             }

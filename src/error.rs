@@ -69,6 +69,10 @@ impl Code {
 
     /// The code's place in [`Code::ALL`], for tables of counters.
     #[must_use]
+    #[expect(
+        clippy::as_conversions,
+        reason = "the only way to a discriminant in a const fn"
+    )]
     pub const fn index(self) -> usize {
         self as usize
     }
@@ -271,6 +275,10 @@ pub enum CloseCode {
 impl CloseCode {
     /// The number in the close frame.
     #[must_use]
+    #[expect(
+        clippy::as_conversions,
+        reason = "the only way to a discriminant in a const fn"
+    )]
     pub const fn number(self) -> u16 {
         self as u16
     }
@@ -304,7 +312,12 @@ impl CloseCode {
             Code::Unauthenticated => CloseCode::Unauthenticated,
             Code::PermissionDenied => CloseCode::Forbidden,
             Code::ResourceExhausted | Code::Unavailable => CloseCode::Full,
-            _ => CloseCode::Internal,
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::FailedPrecondition
+            | Code::OutOfRange
+            | Code::Internal => CloseCode::Internal,
         }
     }
 }

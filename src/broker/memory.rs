@@ -17,7 +17,7 @@ use crate::promise::Promise;
 use crate::telemetry::{FanoutSpan, Metrics};
 
 /// How long an idempotency key is kept.
-const KEY_TTL: Duration = Duration::from_secs(300);
+const KEY_TTL: Duration = Duration::from_mins(5);
 /// Channels are spread over this many locks, so that publishers to different ones rarely meet.
 const STRIPES: usize = 64;
 /// Stripes swept at a call: all of them every eight calls.

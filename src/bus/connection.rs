@@ -67,10 +67,12 @@ pub(super) struct Connection {
     pub(super) address: SocketAddr,
     pub(super) outbox: Outbox,
     /// Bytes that came but are not a whole message yet.
+    #[expect(clippy::box_collection, reason = "eight bytes where there is nothing")]
     pub(super) partial: Option<Box<Vec<u8>>>,
     /// What the protocol keeps between two reads.
     pub(super) state: Option<Box<dyn Any + Send>>,
     pub(super) subscriptions: Vec<Subscription>,
+    #[expect(clippy::box_collection, reason = "eight bytes where there is nothing")]
     pub(super) catch_ups: Option<Box<Vec<CatchUp>>>,
     pub(super) ending: Option<Box<Ending>>,
     pub(super) connected_at: Timestamp,

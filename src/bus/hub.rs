@@ -58,7 +58,7 @@ impl Default for Settings {
             messages_per_second: 50,
             messages_burst: 100,
             heartbeat_interval: Duration::from_secs(30),
-            heartbeat_timeout: Duration::from_secs(60),
+            heartbeat_timeout: Duration::from_mins(1),
             auth_deadline: Duration::from_secs(10),
         }
     }

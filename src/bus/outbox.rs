@@ -70,6 +70,10 @@ pub(super) struct Queue {
 
 /// Queues that no connection needs at the moment.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::vec_box,
+    reason = "a queue goes to and fro without being moved"
+)]
 pub struct Spares(Vec<Box<Queue>>);
 
 impl Spares {
@@ -78,6 +82,7 @@ impl Spares {
     /// The most entries a kept queue has room for.
     const MAX_ROOM: usize = 256;
 
+    #[expect(clippy::unnecessary_box_returns, reason = "it is kept in its box")]
     fn take(&mut self) -> Box<Queue> {
         self.0.pop().unwrap_or_default()
     }

@@ -57,10 +57,12 @@ impl Route {
     }
 }
 
+type Stripe = RwLock<HashMap<ChannelName, Arc<Route>>>;
+
 /// The routes of all channels, and of the patterns that services follow.
 #[derive(Debug)]
 pub struct Routes {
-    exact: Box<[RwLock<HashMap<ChannelName, Arc<Route>>>]>,
+    exact: Box<[Stripe]>,
     hasher: RandomState,
     namespaces: RwLock<HashMap<Arc<str>, Arc<Route>>>,
     all: Arc<Route>,
@@ -81,7 +83,7 @@ impl Routes {
         }
     }
 
-    fn stripe(&self, channel: &ChannelName) -> &RwLock<HashMap<ChannelName, Arc<Route>>> {
+    fn stripe(&self, channel: &ChannelName) -> &Stripe {
         let at = usize::try_from(self.hasher.hash_one(channel) % 64).unwrap_or(0);
         match self.exact.get(at).or_else(|| self.exact.first()) {
             Some(stripe) => stripe,

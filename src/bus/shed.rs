@@ -195,6 +195,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as `shed` wants it")]
     fn gap(missing: Missing) -> Option<Frame> {
         Some(frame(format!("[{}-{}]", missing.from, missing.to)))
     }

@@ -21,15 +21,6 @@ impl Output {
         }
     }
 
-    /// Prints elsewhere.
-    #[cfg(test)]
-    pub(super) fn to(out: impl Write + Send + 'static, json: bool) -> Self {
-        Output {
-            json,
-            out: Box::new(out),
-        }
-    }
-
     /// True if a machine reads it.
     pub(super) fn is_json(&self) -> bool {
         self.json

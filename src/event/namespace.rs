@@ -64,7 +64,7 @@ impl Namespace {
             history: HistoryPolicy::NONE,
             presence: false,
             slow_consumer: SlowConsumer::Disconnect,
-            max_idle: Duration::from_secs(3600),
+            max_idle: Duration::from_hours(1),
         }
     }
 }

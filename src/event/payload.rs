@@ -90,8 +90,12 @@ fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or("").trim();
     essence.is_empty()
         || essence.eq_ignore_ascii_case(JSON)
-        || essence.len() > 5
-            && essence.as_bytes()[essence.len() - 5..].eq_ignore_ascii_case(b"+json")
+        || essence
+            .len()
+            .checked_sub(5)
+            .filter(|at| *at > 0)
+            .and_then(|at| essence.get(at..))
+            .is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json"))
 }
 
 fn check_json(data: &[u8]) -> Result<()> {

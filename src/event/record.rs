@@ -10,7 +10,9 @@ use crate::error::{Error, Result};
 
 /// Free pairs that travel with an event, in order of their names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Headers(Option<Arc<[(Box<str>, Box<str>)]>>);
+pub struct Headers(Option<Arc<[Pair]>>);
+
+type Pair = (Box<str>, Box<str>);
 
 impl Headers {
     /// The most pairs.
@@ -23,7 +25,7 @@ impl Headers {
     /// # Errors
     /// `invalid_argument` for the field `headers`.
     pub fn new(pairs: impl IntoIterator<Item = (String, String)>) -> Result<Self> {
-        let mut pairs: Vec<(Box<str>, Box<str>)> = pairs
+        let mut pairs: Vec<Pair> = pairs
             .into_iter()
             .map(|(name, value)| (name.into(), value.into()))
             .collect();

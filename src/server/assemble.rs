@@ -52,7 +52,7 @@ pub(super) fn assemble(
         Arc::new(tracing),
     )
     .map_err(StartError::at("server.shards"))?;
-    let sink: Arc<dyn Sink> = Arc::clone(&hub) as Arc<dyn Sink>;
+    let sink: Arc<dyn Sink> = Arc::<Hub>::clone(&hub);
     let sink: Weak<dyn Sink> = Arc::downgrade(&sink);
     let bounds = Bounds {
         channels: config.limits.channels,

@@ -69,8 +69,11 @@ pub(super) fn greet(services: &Arc<Services>, cx: &mut Cx<'_>) {
 }
 
 fn describe(identity: Option<&Arc<Identity>>) -> (Option<String>, Vec<String>) {
-    let user = identity.and_then(|i| i.user()).map(|user| user.to_string());
-    let roles = identity.map_or(&[][..], |i| i.roles());
+    let user = identity.and_then(|i| i.user()).map(ToString::to_string);
+    let roles: &[Arc<str>] = match identity {
+        Some(identity) => identity.roles(),
+        None => &[],
+    };
     (user, roles.iter().map(ToString::to_string).collect())
 }
 
@@ -425,7 +428,7 @@ fn widen(cx: &mut Cx<'_>, event_types: &[String], left: &mut Vec<String>) -> Res
         .iter()
         .map(|text| TypePattern::parse(text))
         .collect::<Result<Vec<_>>>()?;
-    cx.narrow(&global, EventFilter::new(types, None)?);
+    cx.narrow(&global, EventFilter::new(types, None)?.as_ref());
     Ok(())
 }
 

@@ -82,13 +82,18 @@ pub(super) fn with_events(
 ) -> Bytes {
     let len: usize = events.iter().map(|event| event.get().len() + 1).sum();
     let mut text = String::with_capacity(len + 256);
-    text.push_str(&format!("{{\"type\":\"{kind}\""));
+    text.push_str("{\"type\":\"");
+    text.push_str(kind);
+    text.push('"');
     if let Some(id) = id {
         text.push_str(",\"id\":");
         text.push_str(&id.to_string());
     }
     for (name, value) in head.as_object().into_iter().flatten() {
-        text.push_str(&format!(",\"{name}\":{value}"));
+        text.push_str(",\"");
+        text.push_str(name);
+        text.push_str("\":");
+        text.push_str(&value.to_string());
     }
     text.push_str(",\"events\":[");
     for (at, event) in events.iter().enumerate() {

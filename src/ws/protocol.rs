@@ -66,9 +66,12 @@ impl Compression {
 
     /// The message as one frame, compressed where that is agreed and pays.
     fn frame(self, opcode: Opcode, payload: &[u8]) -> Bytes {
-        let plain = || match opcode {
-            Opcode::Binary => frame::binary(payload),
-            _ => frame::text(payload),
+        let plain = || {
+            if opcode == Opcode::Binary {
+                frame::binary(payload)
+            } else {
+                frame::text(payload)
+            }
         };
         let Some(params) = self.params() else {
             return plain();
@@ -253,12 +256,11 @@ fn read_messages(
         };
         done += step.consumed;
         match step.message {
-            None => {}
-            Some(Message::Ping(payload)) => {
-                if cx.take_message().is_ok() {
-                    cx.send(frame::pong(payload));
-                }
+            Some(Message::Ping(payload)) if cx.take_message().is_ok() => {
+                cx.send(frame::pong(payload));
             }
+            // A part of a message, or a Ping too many: counted, and not answered.
+            None | Some(Message::Ping(_)) => {}
             Some(Message::Pong(payload)) => {
                 if let Ok(sent) = <[u8; 8]>::try_from(payload) {
                     cx.pong(u64::from_be_bytes(sent));

@@ -123,8 +123,8 @@ impl<'s> Cx<'s> {
     }
 
     /// Gives a subscription another filter.
-    pub fn narrow(&mut self, pattern: &ChannelPattern, filter: Option<Arc<EventFilter>>) {
-        self.shard.set_filter(self.slot, pattern, filter.as_ref());
+    pub fn narrow(&mut self, pattern: &ChannelPattern, filter: Option<&Arc<EventFilter>>) {
+        self.shard.set_filter(self.slot, pattern, filter);
     }
 
     /// The filter of a subscription; the outer `None` where there is no such subscription.

@@ -103,30 +103,24 @@ impl Shard {
         let mut outcome = Outcome::default();
         let view = EventView::new(fan.event);
         // Acted on before the next event, or that one could slip in ahead of what found no room.
-        let mut slow: Vec<(u32, Option<u32>)> = Vec::new();
+        let mut too_slow: Vec<(u32, Option<u32>)> = Vec::new();
         for place in topics.into_iter().flatten() {
             let Some(topic) = self.topics.get(place) else {
                 continue;
             };
-            for subscriber in &topic.subscribers {
-                let slot = subscriber.connection;
+            for follower in &topic.subscribers {
+                let slot = follower.connection;
                 let Some(connection) = self.connections.get_mut(slot) else {
                     continue;
                 };
-                if !subscriber.live {
+                if !follower.live {
                     hunger(&mut self.hungry, slot, connection);
                     continue;
                 }
                 if connection.last_event == fan.sequence {
                     continue;
                 }
-                if !fan.may_go_to(
-                    slot,
-                    connection,
-                    subscriber.filter,
-                    &mut self.filters,
-                    &view,
-                ) {
+                if !fan.may_go_to(slot, connection, follower.filter, &mut self.filters, &view) {
                     outcome.filtered += 1;
                     continue;
                 }
@@ -142,17 +136,17 @@ impl Shard {
                     Put::Done => outcome.add(connection.protocol.transport()),
                     Put::Resync => {
                         outcome.dropped += 1;
-                        slow.push((slot, Some(place)));
+                        too_slow.push((slot, Some(place)));
                     }
                     Put::Close => {
                         outcome.dropped += 1;
-                        slow.push((slot, None));
+                        too_slow.push((slot, None));
                     }
                 }
                 Shard::touch(&mut self.touched, slot, connection);
             }
         }
-        for (slot, topic) in slow {
+        for (slot, topic) in too_slow {
             match (topic, fan.event.position) {
                 (Some(topic), Some(position)) => self.resync(slot, topic, position.offset - 1),
                 _ => self.too_slow(slot),

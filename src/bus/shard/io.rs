@@ -133,6 +133,7 @@ impl Shard {
         protocol.received(&mut Cx::new(self, slot), input).min(len)
     }
 
+    #[expect(clippy::box_collection, reason = "it goes back to where it was")]
     fn keep_rest(&mut self, slot: u32, rest: &[u8], buffer: Option<Box<Vec<u8>>>) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;

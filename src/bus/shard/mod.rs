@@ -38,6 +38,8 @@ pub use query::{ConnectionFilter, ConnectionPage};
 
 /// The inbox's place among the sockets.
 const WAKE: Token = Token(usize::MAX);
+/// The longest wait for something to happen.
+const IDLE: Duration = Duration::from_secs(10);
 /// Events fanned out before the touched connections are written.
 const BATCH: usize = 256;
 /// What is read from one socket at a time, for all sockets of the shard.
@@ -149,7 +151,7 @@ impl Shard {
         let mut quiet = false;
         while !self.stopping {
             let wait = self.wait(quiet);
-            match self.poll.poll(&mut events, wait) {
+            match self.poll.poll(&mut events, Some(wait)) {
                 Ok(()) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) => {
@@ -218,18 +220,17 @@ impl Shard {
     }
 
     /// How long the poll may wait: not at all while something is left to do.
-    fn wait(&mut self, quiet: bool) -> Option<Duration> {
+    fn wait(&mut self, quiet: bool) -> Duration {
         if !self.unread.is_empty() || !self.inbox.is_empty() {
-            return Some(Duration::ZERO);
+            return Duration::ZERO;
         }
         if quiet {
             self.spares.clear();
         }
-        let next = self.timers.peek().map(|timer| timer.at());
-        let most = Duration::from_secs(10);
-        Some(next.map_or(most, |at| {
-            Duration::from_millis(at.saturating_sub(self.clock())).min(most)
-        }))
+        match self.timers.peek() {
+            Some(timer) => Duration::from_millis(timer.at().saturating_sub(self.clock())).min(IDLE),
+            None => IDLE,
+        }
     }
 
     fn clock(&self) -> u64 {

@@ -64,7 +64,7 @@ impl Shard {
             due = due.min(connection.last_seen + millis(self.settings.heartbeat_timeout));
         }
         if self.must_authenticate(slot) {
-            let came = self.age(connection.connected_at);
+            let came = Self::age(connection.connected_at);
             due = due.min(self.now.saturating_sub(came) + millis(self.settings.auth_deadline));
         }
         if let Some(left) = self.token_left(slot) {
@@ -85,7 +85,7 @@ impl Shard {
             .is_some_and(|c| c.identity.is_none())
     }
 
-    fn age(&self, since: Timestamp) -> u64 {
+    fn age(since: Timestamp) -> u64 {
         u64::try_from(Timestamp::now().as_millis() - since.as_millis()).unwrap_or(0)
     }
 
@@ -118,7 +118,7 @@ impl Shard {
             return;
         }
         if self.must_authenticate(slot)
-            && self.age(connection.connected_at) >= millis(self.settings.auth_deadline)
+            && Self::age(connection.connected_at) >= millis(self.settings.auth_deadline)
         {
             let error = Error::unauthenticated("no token came before auth.deadline");
             self.fail(slot, &error, CloseCode::Unauthenticated);
