@@ -1,9 +1,17 @@
 //! The known event types.
 
+mod definition;
+mod schema;
+mod wording;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
+
+pub use definition::{Definition, DefinitionError, Part};
+pub use schema::{MAX_VIOLATIONS, Schema, SchemaError, Violation};
 
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, EventType, Payload};
@@ -11,15 +19,16 @@ use crate::event::{ChannelName, EventType, Payload};
 /// Whether types that are not in the catalog pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Unknown types pass.
+    /// Unknown types pass, and so do payloads that their schema does not allow.
     #[default]
     Open,
-    /// Unknown types are refused, and known ones outside their namespace.
+    /// Refused are unknown types, known ones outside their namespace, and payloads that their
+    /// schema does not allow.
     Strict,
 }
 
 /// One known event type.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct KnownType {
     /// Its name.
     pub name: EventType,
@@ -31,6 +40,10 @@ pub struct KnownType {
     pub roles: Vec<Arc<str>>,
     /// Where in the payload the key for conflation stands, such as `data.job_id`.
     pub conflate_key: Option<String>,
+    /// What its payload looks like; `None`: like anything.
+    pub schema: Option<Schema>,
+    /// A payload that is valid, as JSON.
+    pub example: Option<Arc<str>>,
 }
 
 /// All known event types, by name.
@@ -54,6 +67,18 @@ impl Catalog {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&KnownType> {
         self.types.get(name)
+    }
+
+    /// One type, which must be there.
+    ///
+    /// # Errors
+    /// `not_found`.
+    pub fn known(&self, name: &str) -> Result<&KnownType> {
+        self.get(name).ok_or_else(|| match EventType::new(name) {
+            Ok(name) => Error::not_found(format!("{name} is not in the catalog")),
+            // A name that no type can have is not worth repeating.
+            Err(_) => Error::not_found("no such event type in the catalog"),
+        })
     }
 
     /// All types by name, from behind `after` on.
@@ -89,6 +114,49 @@ impl Catalog {
         }
     }
 
+    /// Whether this payload may be published. In open mode it always may, and where the type has
+    /// no schema nothing is looked at.
+    ///
+    /// # Errors
+    /// In strict mode, `invalid_argument` for the field `data` with up to [`MAX_VIOLATIONS`]
+    /// violations, each as `data`, the JSON Pointer, and what was expected.
+    pub fn check_payload(&self, event_type: &EventType, payload: &Payload) -> Result<()> {
+        if self.mode == Mode::Open {
+            return Ok(());
+        }
+        let known = self.types.get(event_type);
+        let Some(schema) = known.and_then(|known| known.schema.as_ref()) else {
+            return Ok(());
+        };
+        if !payload.is_json() {
+            let text = format!("expected JSON: {event_type} has a schema");
+            return Err(Error::field("data", text));
+        }
+        let violations = schema.violations(payload.data());
+        if violations.is_empty() {
+            return Ok(());
+        }
+        let told: Vec<String> = violations.iter().map(Violation::in_data).collect();
+        Err(Error::field("data", told.join("; ")))
+    }
+
+    /// What is wrong with a payload in JSON, whatever the mode; at most [`MAX_VIOLATIONS`]. The
+    /// caller bounds its size.
+    ///
+    /// # Errors
+    /// `not_found` where the type is not in the catalog.
+    pub fn validate(&self, event_type: &str, data: &[u8]) -> Result<Vec<Violation>> {
+        let known = self.known(event_type)?;
+        let payload = match Payload::new(Bytes::copy_from_slice(data), "") {
+            Ok(payload) => payload,
+            Err(error) => return Ok(vec![Violation::of_all(error.description())]),
+        };
+        Ok(match &known.schema {
+            Some(schema) => schema.violations(payload.data()),
+            None => Vec::new(),
+        })
+    }
+
     /// The key for conflation, as the type's `conflate_key` finds it in the payload.
     #[must_use]
     pub fn conflation_key(&self, event_type: &EventType, payload: &Payload) -> Option<Arc<str>> {
@@ -120,60 +188,4 @@ impl Catalog {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::*;
-
-    fn catalog(mode: Mode) -> Catalog {
-        let name = EventType::new("job.progress").unwrap();
-        Catalog::new(
-            mode,
-            [KnownType {
-                name,
-                namespace: "jobs".into(),
-                description: String::new(),
-                roles: Vec::new(),
-                conflate_key: Some("data.job.id".into()),
-            }],
-        )
-    }
-
-    #[test]
-    fn strict_mode_refuses_unknown_types_and_foreign_namespaces() {
-        let catalog = catalog(Mode::Strict);
-        let known = EventType::new("job.progress").unwrap();
-        let home = ChannelName::new("jobs:1").unwrap();
-        let foreign = ChannelName::new("other:1").unwrap();
-        assert!(catalog.check(&known, Some(&home)).is_ok());
-        assert_eq!(
-            catalog
-                .check(&known, Some(&foreign))
-                .unwrap_err()
-                .field_name(),
-            Some("type")
-        );
-        let unknown = EventType::new("x").unwrap();
-        assert_eq!(
-            catalog
-                .check(&unknown, Some(&home))
-                .unwrap_err()
-                .field_name(),
-            Some("type")
-        );
-    }
-
-    #[test]
-    fn the_conflation_key_is_found_in_the_payload() {
-        let catalog = catalog(Mode::Open);
-        let known = EventType::new("job.progress").unwrap();
-        let payload =
-            |json: &'static str| Payload::new(Bytes::from_static(json.as_bytes()), "").unwrap();
-        let key = catalog.conflation_key(&known, &payload(r#"{"job":{"id":7}}"#));
-        assert_eq!(key.as_deref(), Some("7"));
-        assert_eq!(
-            catalog.conflation_key(&known, &payload(r#"{"job":[]}"#)),
-            None
-        );
-    }
-}
+mod tests;

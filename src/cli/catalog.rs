@@ -157,16 +157,7 @@ async fn validate(
         let rows: Vec<Vec<String>> = judgement
             .errors
             .iter()
-            .map(|error| {
-                vec![
-                    if error.path.is_empty() {
-                        String::from("/")
-                    } else {
-                        error.path.clone()
-                    },
-                    error.message.clone(),
-                ]
-            })
+            .map(|error| vec![format!("data{}", error.path), error.message.clone()])
             .collect();
         output.table(&["AT", "PROBLEM"], &rows)?;
     }

@@ -84,6 +84,9 @@ pub struct EventTypeConfig {
     /// JSON Schema (2020-12) of its payload.
     #[serde(deserialize_with = "values::path")]
     pub schema_file: Option<PathBuf>,
+    /// A payload that is valid, as JSON; `None`: the first of the schema's `examples`.
+    #[serde(deserialize_with = "values::path")]
+    pub example_file: Option<PathBuf>,
     /// Where in the event the key for conflation stands, such as `data.job_id`.
     #[serde(deserialize_with = "values::text")]
     pub conflate_key: Option<String>,

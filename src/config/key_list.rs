@@ -407,6 +407,12 @@ pub(super) const KEYS: &[Key] = &[
         "JSON Schema (2020-12) of its payload; empty: none.",
     ),
     key(
+        "event_type[].example_file",
+        Kind::Path,
+        r#""""#,
+        "A valid payload (JSON file); empty: the first of the schema's examples.",
+    ),
+    key(
         "event_type[].conflate_key",
         Kind::Text,
         r#""""#,

@@ -1,5 +1,6 @@
 //! The configuration: defaults, files, environment, checks.
 
+mod declarations;
 mod document;
 pub mod duration;
 mod environment;

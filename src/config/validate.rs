@@ -1,12 +1,12 @@
 //! Checks of meaning: values that are each well-formed but make no sense, alone or together.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
 use super::problem::{Place, Problem};
-use super::{Config, InternalAuth, NamespaceConfig, Storage};
-use crate::event::{ChannelName, EventType, SlowConsumer};
+use super::{Config, InternalAuth, Storage, declarations};
+use crate::event::ChannelName;
 
 /// What the configuration is for.
 #[derive(Debug, Clone, Copy)]
@@ -50,21 +50,13 @@ pub(super) fn problems(
     origins(config, &mut check);
     auth(config, setting, &mut check);
     heartbeat(config, &mut check);
-    for (index, namespace) in config.namespace.iter().enumerate() {
-        one_namespace(namespace, &format!("namespace[{index}]"), &mut check);
-    }
-    duplicates(
-        config.namespace.iter().map(|n| n.name.as_str()),
-        "namespace",
-        &mut check,
-    );
-    event_types(config, &mut check);
+    declarations::check(config, &mut check);
     rest(config, &mut check);
     check.found
 }
 
 /// Collects problems with their places.
-struct Check<'a> {
+pub(super) struct Check<'a> {
     places: &'a BTreeMap<String, Place>,
     known: &'a [Problem],
     found: Vec<Problem>,
@@ -72,7 +64,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     /// Notes a problem unless all is well.
-    fn expect(&mut self, well: bool, key: &str, message: impl Into<String>) {
+    pub(super) fn expect(&mut self, well: bool, key: &str, message: impl Into<String>) {
         if well || self.known.iter().any(|problem| problem.key == key) {
             return;
         }
@@ -254,84 +246,6 @@ fn heartbeat(config: &Config, check: &mut Check<'_>) {
         "heartbeat.timeout",
         "expected longer than heartbeat.interval",
     );
-}
-
-fn one_namespace(namespace: &NamespaceConfig, at: &str, check: &mut Check<'_>) {
-    let name = namespace.name.as_str();
-    check.expect(
-        is_namespace(name) || name == "*",
-        &format!("{at}.name"),
-        "expected 1 to 255 of A-Z a-z 0-9 _ - . @ / ~, or \"*\"",
-    );
-    let history = &namespace.history;
-    check.expect(
-        namespace.slow_consumer != SlowConsumer::Resync || history.size > 0,
-        &format!("{at}.slow_consumer"),
-        format!("\"resync\" catches up from history: it needs {at}.history.size of at least 1"),
-    );
-    let lasting = history.size == 0 || !history.ttl.is_zero();
-    check.expect(
-        lasting,
-        &format!("{at}.history.ttl"),
-        "expected more than 0s",
-    );
-    check.expect(
-        !namespace.max_idle.is_zero(),
-        &format!("{at}.max_idle"),
-        "expected more than 0s",
-    );
-}
-
-fn is_namespace(name: &str) -> bool {
-    ChannelName::new(name).is_ok() && !name.contains(':')
-}
-
-/// Notes every name that stood before.
-fn duplicates<'a>(names: impl Iterator<Item = &'a str>, table: &str, check: &mut Check<'_>) {
-    let mut seen = HashSet::new();
-    for (index, name) in names.enumerate() {
-        let first = name.is_empty() || seen.insert(name);
-        check.expect(
-            first,
-            &format!("{table}[{index}].name"),
-            format!("\"{name}\" is declared twice"),
-        );
-    }
-}
-
-fn event_types(config: &Config, check: &mut Check<'_>) {
-    for (index, event_type) in config.event_type.iter().enumerate() {
-        let at = format!("event_type[{index}]");
-        if let Err(error) = EventType::new(&event_type.name) {
-            check.expect(false, &format!("{at}.name"), error.description());
-        }
-        let namespace = event_type.namespace.as_str();
-        check.expect(
-            namespace.is_empty() || namespace == "*" || is_namespace(namespace),
-            &format!("{at}.namespace"),
-            "expected the name of a namespace",
-        );
-        check.readable(
-            event_type.schema_file.as_deref(),
-            &format!("{at}.schema_file"),
-        );
-        check.expect(
-            event_type.conflate_key.as_deref().is_none_or(is_data_path),
-            &format!("{at}.conflate_key"),
-            "expected a path into the data, such as \"data.job_id\"",
-        );
-    }
-    duplicates(
-        config.event_type.iter().map(|t| t.name.as_str()),
-        "event_type",
-        check,
-    );
-}
-
-/// True for `data.` and names separated by dots.
-fn is_data_path(text: &str) -> bool {
-    text.strip_prefix("data.")
-        .is_some_and(|path| path.split('.').all(|part| !part.is_empty()))
 }
 
 fn rest(config: &Config, check: &mut Check<'_>) {

@@ -5,9 +5,8 @@ use tonic::{Request, Response, Status};
 use super::door::{Call, Door, Procedure};
 use super::service::catalog_service_server::CatalogService;
 use crate::admin::page_size_of;
-use crate::catalog::KnownType;
+use crate::catalog::{KnownType, Schema, Violation};
 use crate::error::{Error, Result};
-use crate::event::Payload;
 use crate::proto::{
     EventType, GetEventTypeRequest, GetEventTypeResponse, ListEventTypesRequest,
     ListEventTypesResponse, ValidateEventRequest, ValidateEventResponse, ValidationError,
@@ -55,7 +54,7 @@ impl CatalogService for EventTypes {
         &self,
         request: Request<ValidateEventRequest>,
     ) -> Result<Response<ValidateEventResponse>, Status> {
-        let validate = |call| std::future::ready(validate(call));
+        let validate = |call| std::future::ready(validate(&call));
         self.door
             .answer(procedure("ValidateEvent"), request, validate)
             .await
@@ -89,52 +88,43 @@ fn list(call: &Call<ListEventTypesRequest>) -> Result<ListEventTypesResponse> {
 fn get(call: &Call<GetEventTypeRequest>) -> Result<GetEventTypeResponse> {
     check_role(&call.session)?;
     let catalog = call.session.services().catalog.load();
-    let known = catalog
-        .get(&call.message.name)
-        .ok_or_else(|| unknown(&call.message.name))?;
+    let known = catalog.known(&call.message.name)?;
     Ok(GetEventTypeResponse {
-        event_type: Some(event_type(known)),
+        event_type: Some(EventType {
+            schema: text(known.schema.as_ref().map(Schema::text)),
+            example: text(known.example.as_deref()),
+            ..event_type(known)
+        }),
     })
 }
 
-/// Judges a payload as a publish would.
-fn validate(call: Call<ValidateEventRequest>) -> Result<ValidateEventResponse> {
+/// Judges a payload as a publish to a strict catalog would.
+fn validate(call: &Call<ValidateEventRequest>) -> Result<ValidateEventResponse> {
     check_role(&call.session)?;
     let services = call.session.services();
-    let ValidateEventRequest { r#type, data } = call.message;
-    if services.catalog.load().get(&r#type).is_none() {
-        return Err(unknown(&r#type));
-    }
+    let ValidateEventRequest { r#type, data } = &call.message;
+    let catalog = services.catalog.load();
     let limit = services.limits.load().event_bytes;
-    let mut errors = Vec::new();
-    if data.len() > limit {
-        let message = format!("expected at most {limit} bytes (limits.event_bytes)");
-        errors.push(ValidationError {
-            path: String::new(),
-            message,
-        });
-    }
-    if let Err(error) = Payload::new(data, "") {
-        let message = error.description().to_owned();
-        errors.push(ValidationError {
-            path: String::new(),
-            message,
-        });
-    }
+    let violations = if data.len() > limit {
+        catalog.known(r#type)?;
+        let expected = format!("expected at most {limit} bytes (limits.event_bytes)");
+        vec![Violation::of_all(expected)]
+    } else {
+        catalog.validate(r#type, data)?
+    };
+    let errors = violations.into_iter().map(|violation| ValidationError {
+        path: violation.path,
+        message: violation.message,
+    });
+    let errors: Vec<ValidationError> = errors.collect();
     Ok(ValidateEventResponse {
         valid: errors.is_empty(),
         errors,
     })
 }
 
-fn unknown(name: &str) -> Error {
-    // A name that no type can have is not worth repeating.
-    match crate::event::EventType::new(name) {
-        Ok(name) => Error::not_found(format!("{name} is not in the catalog")),
-        Err(_) => Error::not_found("no such event type in the catalog"),
-    }
-}
-
+/// An event type without its schema and example, which can be large: a page of them would not fit
+/// a message.
 fn event_type(known: &KnownType) -> EventType {
     EventType {
         name: known.name.to_string(),
@@ -144,4 +134,8 @@ fn event_type(known: &KnownType) -> EventType {
         schema: String::new(),
         example: String::new(),
     }
+}
+
+fn text(text: Option<&str>) -> String {
+    text.unwrap_or_default().to_owned()
 }

@@ -9,8 +9,10 @@ use super::StartError;
 use crate::auth::{NamespaceRules, Policy, Verifier, VerifierSettings};
 use crate::broker::{Bounds, Broker, Memory, Sink};
 use crate::bus::{Hub, Settings};
-use crate::catalog::{Catalog, KnownType, Mode};
-use crate::config::{CatalogMode, Config, Dialect, InternalAuth, OtlpProtocol, Storage};
+use crate::catalog::{Catalog, Definition, KnownType, Mode, Schema};
+use crate::config::{
+    CatalogMode, Config, Dialect, EventTypeConfig, InternalAuth, OtlpProtocol, Storage,
+};
 use crate::event::EventType;
 use crate::grpc::{GrpcAuth, HealthHandle};
 use crate::session::{RequestLimits, Services};
@@ -138,23 +140,37 @@ fn catalog(config: &Config) -> Result<Catalog, StartError> {
         CatalogMode::Open => Mode::Open,
         CatalogMode::Strict => Mode::Strict,
     };
-    let known = config.event_type.iter().map(|kind| {
-        Ok(KnownType {
-            name: EventType::new(&kind.name).map_err(StartError::new)?,
-            namespace: kind.namespace.clone(),
-            description: kind.description.clone(),
-            roles: kind
-                .roles
-                .iter()
-                .map(|role| Arc::from(role.as_str()))
-                .collect(),
-            conflate_key: kind.conflate_key.clone(),
-        })
-    });
+    let known = config.event_type.iter().map(known_type);
     Ok(Catalog::new(
         mode,
         known.collect::<Result<Vec<_>, StartError>>()?,
     ))
+}
+
+fn known_type(kind: &EventTypeConfig) -> Result<KnownType, StartError> {
+    let name = EventType::new(&kind.name).map_err(StartError::new)?;
+    let files = (&kind.schema_file, &kind.example_file);
+    let Definition { schema, example } =
+        Definition::load(files.0.as_deref(), files.1.as_deref())
+            .map_err(|error| StartError::new(format!("event type {name}: {error}")))?;
+    let described = schema.as_ref().and_then(Schema::description);
+    let description = match (kind.description.as_str(), described) {
+        ("", Some(described)) => described.to_owned(),
+        (configured, _) => configured.to_owned(),
+    };
+    Ok(KnownType {
+        name,
+        namespace: kind.namespace.clone(),
+        description,
+        roles: kind
+            .roles
+            .iter()
+            .map(|role| Arc::from(role.as_str()))
+            .collect(),
+        conflate_key: kind.conflate_key.clone(),
+        schema,
+        example,
+    })
 }
 
 fn bus_settings(config: &Config) -> Settings {

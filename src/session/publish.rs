@@ -159,20 +159,15 @@ impl Session {
             audience.validate()?;
         }
         let targets = self.targets(channels, audience.as_ref())?;
+        let catalog = self.services.catalog.load();
         for target in &targets {
-            self.services
-                .catalog
-                .load()
-                .check(&event_type, target.as_ref())?;
+            catalog.check(&event_type, target.as_ref())?;
         }
         self.services.take_publish(self.identity.user())?;
+        // After the rate limit: a schema may take time, also for what it refuses.
+        catalog.check_payload(&event_type, &payload)?;
         let text = |text: String| (!text.is_empty()).then(|| Arc::from(text));
-        let key = text(publish.key).or_else(|| {
-            self.services
-                .catalog
-                .load()
-                .conflation_key(&event_type, &payload)
-        });
+        let key = text(publish.key).or_else(|| catalog.conflation_key(&event_type, &payload));
         let source = text(publish.source).or_else(|| self.identity.user().cloned());
         let draft = Draft {
             id: Draft::new_id(now),

@@ -1,0 +1,234 @@
+//! JSON Schema (2020-12): what a payload looks like.
+//!
+//! A schema stands by itself: references lead to its own parts or to the meta-schemas, never to
+//! another file or the network. Regular expressions run in linear time, so look-around and
+//! back-references are refused. `format` is an annotation, as the standard has it by default.
+
+use std::fmt;
+use std::sync::Arc;
+
+use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
+use serde_json::Value;
+
+use super::wording::{clipped, expected};
+
+/// The most violations that are told of one payload.
+pub const MAX_VIOLATIONS: usize = 8;
+/// What `$schema` may be.
+const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
+/// The largest compiled regular expression, in bytes; also for the cache of its automaton.
+const MAX_PATTERN: usize = 1 << 20;
+/// The longest JSON Pointer that is told, in bytes.
+const MAX_PATH: usize = 512;
+/// The biggest payload of which all violations are collected, in bytes. The library collects them
+/// eagerly, and each takes a few hundred bytes.
+const MAX_COLLECTED: usize = 64 * 1024;
+/// Keywords for which even the first violation collects those of every alternative.
+const ALTERNATIVES: [&str; 2] = ["anyOf", "oneOf"];
+
+/// A compiled schema; clones share it.
+#[derive(Clone)]
+pub struct Schema(Arc<Inner>);
+
+struct Inner {
+    text: String,
+    value: Value,
+    validator: Validator,
+    /// Whether one of [`ALTERNATIVES`] may stand in it.
+    alternatives: bool,
+}
+
+/// Where a payload is not as its schema says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Where, as a JSON Pointer (RFC 6901) into the payload; empty for all of it. Where the place
+    /// itself has a name too long to tell, that of what it stands in.
+    pub path: String,
+    /// What was expected. Never holds a value of the payload.
+    pub message: String,
+}
+
+/// Why a text is no schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaError(String);
+
+impl fmt::Display for SchemaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SchemaError {}
+
+impl Schema {
+    /// Compiles a schema, and holds its `examples` to it. The caller bounds its size.
+    ///
+    /// # Errors
+    /// Not JSON, of another dialect than 2020-12, not a valid schema, a reference that leads
+    /// outside or nowhere, a regular expression that is not allowed, or an invalid example.
+    pub fn compile(text: &str) -> Result<Schema, SchemaError> {
+        let text = text.trim();
+        let value: Value = serde_json::from_str(text).map_err(|error| {
+            let (line, column) = (error.line(), error.column());
+            SchemaError(format!("not valid JSON: line {line} column {column}"))
+        })?;
+        check_dialect(&value)?;
+        let patterns = PatternOptions::regex()
+            .size_limit(MAX_PATTERN)
+            .dfa_size_limit(MAX_PATTERN);
+        let validator = jsonschema::options()
+            .with_draft(Draft::Draft202012)
+            .offline()
+            .with_pattern_options(patterns)
+            .build(&value)
+            .map_err(|error| refusal(&error))?;
+        let alternatives = ALTERNATIVES.iter().any(|keyword| text.contains(keyword));
+        let schema = Schema(Arc::new(Inner {
+            text: text.to_owned(),
+            value,
+            validator,
+            alternatives,
+        }));
+        schema.check_examples()?;
+        Ok(schema)
+    }
+
+    /// The schema, as it was written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    /// Its `description`.
+    #[must_use]
+    pub fn description(&self) -> Option<&str> {
+        self.0.value.get("description")?.as_str()
+    }
+
+    /// Its `examples`.
+    #[must_use]
+    pub fn examples(&self) -> &[Value] {
+        let examples = self.0.value.get("examples").and_then(Value::as_array);
+        examples.map_or(&[], Vec::as_slice)
+    }
+
+    /// What is wrong with a payload, at most [`MAX_VIOLATIONS`]; empty if it is valid. Of a big
+    /// payload only the first, and where the schema has alternatives, without its place.
+    #[must_use]
+    pub fn violations(&self, data: &[u8]) -> Vec<Violation> {
+        let value: Value = match serde_json::from_slice(data) {
+            Ok(value) => value,
+            Err(error) => {
+                let (line, column) = (error.line(), error.column());
+                let text = format!("expected valid JSON: line {line} column {column}");
+                return vec![Violation::of_all(text)];
+            }
+        };
+        let validator = &self.0.validator;
+        // Says so without collecting anything.
+        if validator.is_valid(&value) {
+            return Vec::new();
+        }
+        let found: Vec<Violation> = if data.len() <= MAX_COLLECTED {
+            let errors = validator.iter_errors(&value).take(MAX_VIOLATIONS);
+            errors.map(|error| Violation::from_error(&error)).collect()
+        } else if self.0.alternatives {
+            Vec::new()
+        } else {
+            let first = validator.validate(&value).err();
+            first.iter().map(Violation::from_error).collect()
+        };
+        if found.is_empty() {
+            return vec![Violation::of_all("expected what the schema describes")];
+        }
+        found
+    }
+
+    fn check_examples(&self) -> Result<(), SchemaError> {
+        for (index, example) in self.examples().iter().enumerate() {
+            if let Some(violation) = self.violations(example.to_string().as_bytes()).first() {
+                return Err(SchemaError(format!(
+                    "its own example is not valid: examples/{index}{}: {}",
+                    violation.path, violation.message
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Schema").field(&self.0.text).finish()
+    }
+}
+
+impl Violation {
+    /// One of the payload as a whole.
+    pub fn of_all(expected: impl Into<String>) -> Self {
+        Violation {
+            path: String::new(),
+            message: expected.into(),
+        }
+    }
+
+    /// As it stands in the refusal of a publish: `data/items/0: expected …`; without a place where
+    /// it is about all of it.
+    #[must_use]
+    pub fn in_data(&self) -> String {
+        if self.path.is_empty() {
+            return self.message.clone();
+        }
+        format!("data{}: {}", self.path, self.message)
+    }
+
+    fn from_error(error: &ValidationError<'_>) -> Self {
+        Violation {
+            path: told(error.instance_path().as_str()).to_owned(),
+            message: expected(error.kind()),
+        }
+    }
+}
+
+/// The pointer, or where it is too long, one to what its place stands in.
+fn told(pointer: &str) -> &str {
+    if pointer.len() <= MAX_PATH {
+        return pointer;
+    }
+    let start = pointer.as_bytes().get(..MAX_PATH).unwrap_or_default();
+    let end = start.iter().rposition(|byte| *byte == b'/');
+    end.and_then(|end| pointer.get(..end)).unwrap_or_default()
+}
+
+fn check_dialect(schema: &Value) -> Result<(), SchemaError> {
+    match schema.get("$schema") {
+        None => Ok(()),
+        Some(Value::String(uri)) if uri.trim_end_matches('#') == DIALECT => Ok(()),
+        Some(_) => Err(SchemaError(format!("$schema: expected \"{DIALECT}\""))),
+    }
+}
+
+/// Why the library does not take a schema.
+fn refusal(error: &ValidationError<'_>) -> SchemaError {
+    if let jsonschema::error::ValidationErrorKind::Referencing(error) = error.kind() {
+        let text = clipped(&error.to_string());
+        return SchemaError(format!(
+            "a reference leads out of the file or nowhere: {text}"
+        ));
+    }
+    let path = error.instance_path().as_str();
+    let keyword = path.rsplit('/').next().unwrap_or_default();
+    let expected = match (error.kind().keyword(), keyword) {
+        ("format" | "pattern", "pattern" | "patternProperties") => String::from(
+            "expected a regular expression without look-around and back-references, at most 1 MiB when compiled",
+        ),
+        _ => expected(error.kind()),
+    };
+    SchemaError(format!(
+        "not a valid JSON Schema (2020-12): {}: {expected}",
+        told(path)
+    ))
+}
+
+#[cfg(test)]
+mod tests;

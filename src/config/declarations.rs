@@ -1,0 +1,179 @@
+//! Checks of what a configuration declares: namespaces with their rules, and event types with
+//! their schemas.
+
+use std::collections::HashSet;
+
+use super::validate::Check;
+use super::{Config, EventTypeConfig, NamespaceConfig};
+use crate::auth::{NamespaceRules, Policy};
+use crate::catalog::{Definition, Part};
+use crate::event::{ChannelName, EventType, SlowConsumer};
+
+/// Notes everything in the namespaces and event types that makes no sense.
+pub(super) fn check(config: &Config, check: &mut Check<'_>) {
+    for (index, namespace) in config.namespace.iter().enumerate() {
+        one_namespace(namespace, &format!("namespace[{index}]"), check);
+    }
+    duplicates(
+        config.namespace.iter().map(|n| n.name.as_str()),
+        "namespace",
+        check,
+    );
+    event_types(config, check);
+}
+
+fn one_namespace(namespace: &NamespaceConfig, at: &str, check: &mut Check<'_>) {
+    let name = namespace.name.as_str();
+    check.expect(
+        is_namespace(name) || name == "*",
+        &format!("{at}.name"),
+        "expected 1 to 255 of A-Z a-z 0-9 _ - . @ / ~, or \"*\"",
+    );
+    let history = &namespace.history;
+    check.expect(
+        namespace.slow_consumer != SlowConsumer::Resync || history.size > 0,
+        &format!("{at}.slow_consumer"),
+        format!("\"resync\" catches up from history: it needs {at}.history.size of at least 1"),
+    );
+    let lasting = history.size == 0 || !history.ttl.is_zero();
+    check.expect(
+        lasting,
+        &format!("{at}.history.ttl"),
+        "expected more than 0s",
+    );
+    check.expect(
+        !namespace.max_idle.is_zero(),
+        &format!("{at}.max_idle"),
+        "expected more than 0s",
+    );
+    rules(namespace, at, check);
+}
+
+/// Compiles the rules one by one, so that each bad one is named.
+fn rules(namespace: &NamespaceConfig, at: &str, check: &mut Check<'_>) {
+    let rules = [
+        NamespaceRules {
+            subscribe: namespace.subscribe.clone(),
+            ..NamespaceRules::default()
+        },
+        NamespaceRules {
+            publish: namespace.publish.clone(),
+            ..NamespaceRules::default()
+        },
+    ];
+    for one in rules {
+        if let Err(error) = Policy::new([one], false) {
+            check.expect(false, &format!("{at}.{}", error.rule), error.message);
+        }
+    }
+}
+
+fn is_namespace(name: &str) -> bool {
+    ChannelName::new(name).is_ok() && !name.contains(':')
+}
+
+/// Notes every name that stood before.
+fn duplicates<'a>(names: impl Iterator<Item = &'a str>, table: &str, check: &mut Check<'_>) {
+    let mut seen = HashSet::new();
+    for (index, name) in names.enumerate() {
+        let first = name.is_empty() || seen.insert(name);
+        check.expect(
+            first,
+            &format!("{table}[{index}].name"),
+            format!("\"{name}\" is declared twice"),
+        );
+    }
+}
+
+fn event_types(config: &Config, check: &mut Check<'_>) {
+    for (index, event_type) in config.event_type.iter().enumerate() {
+        let at = format!("event_type[{index}]");
+        if let Err(error) = EventType::new(&event_type.name) {
+            check.expect(false, &format!("{at}.name"), error.description());
+        }
+        let namespace = event_type.namespace.as_str();
+        check.expect(
+            namespace.is_empty() || namespace == "*" || is_namespace(namespace),
+            &format!("{at}.namespace"),
+            "expected the name of a namespace",
+        );
+        definition(event_type, &at, check);
+        check.expect(
+            event_type.conflate_key.as_deref().is_none_or(is_data_path),
+            &format!("{at}.conflate_key"),
+            "expected a path into the data, such as \"data.job_id\"",
+        );
+    }
+    duplicates(
+        config.event_type.iter().map(|t| t.name.as_str()),
+        "event_type",
+        check,
+    );
+}
+
+/// Reads the schema and the example, as the server will.
+fn definition(event_type: &EventTypeConfig, at: &str, check: &mut Check<'_>) {
+    let files = (&event_type.schema_file, &event_type.example_file);
+    if let Err(error) = Definition::load(files.0.as_deref(), files.1.as_deref()) {
+        let key = match error.part {
+            Part::Schema => "schema_file",
+            Part::Example => "example_file",
+        };
+        let message = format!("{error}, of the event type {:?}", event_type.name);
+        check.expect(false, &format!("{at}.{key}"), message);
+    }
+}
+
+/// True for `data.` and names separated by dots.
+fn is_data_path(text: &str) -> bool {
+    text.strip_prefix("data.")
+        .is_some_and(|path| path.split('.').all(|part| !part.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tests::problems;
+
+    #[test]
+    fn every_bad_rule_is_named_with_its_line() {
+        let says = problems(
+            "[[namespace]]\nname = \"a\"\nsubscribe = 'id =='\npublish = 'nobody == id'\n\
+             [[namespace]]\nname = \"b\"\nsubscribe = 'user == id'\npublish = ''",
+        );
+        let lines: Vec<&str> = says.lines().collect();
+        assert_eq!(lines.len(), 2, "{says}");
+        for (line, start) in lines.iter().zip([
+            "config.toml:3: namespace[0].subscribe: not valid CEL: ",
+            "config.toml:4: namespace[0].publish: ",
+        ]) {
+            assert!(line.starts_with(start), "{says}");
+        }
+    }
+
+    #[test]
+    fn a_bad_schema_or_example_is_named_with_its_line_type_and_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).expect("write");
+            path.display().to_string()
+        };
+        let schema = file("schema.json", r#"{"type": "object"}"#);
+        let bad = file("bad.json", r#"{"type": "thing"}"#);
+        let example = file("example.json", "5");
+        let declare = |keys: &str| problems(&format!("[[event_type]]\nname = \"a.b\"\n{keys}"));
+
+        let says = declare(&format!("schema_file = {bad:?}"));
+        let start = "config.toml:3: event_type[0].schema_file: not a valid JSON Schema";
+        assert!(says.starts_with(start), "{says}");
+        let end = format!("(in {bad}), of the event type \"a.b\"");
+        assert!(says.ends_with(&end), "{says}");
+
+        let says = declare(&format!(
+            "schema_file = {schema:?}\nexample_file = {example:?}"
+        ));
+        let start = "config.toml:4: event_type[0].example_file: not valid by the type's schema: ";
+        assert!(says.starts_with(start), "{says}");
+        assert_eq!(declare(&format!("schema_file = {schema:?}")), "");
+    }
+}
