@@ -21,9 +21,6 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Given by `cargo bench`, which has nothing to run here
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -300,7 +300,7 @@ ROWS = {"fan-out": fan_out, "burst": burst, "calls": calls, "idle": idle, "admis
 
 def build(profile):
     """Builds the server and the floor, and gives back where they are."""
-    command = ["cargo", "build", "--locked", "--bin", "tidings", "--bench", "floor",
+    command = ["cargo", "build", "--locked", "--bin", "tidings", "--bin", "floor", "--features", "floor",
                "--message-format=json-render-diagnostics"]
     command += ["--release"] if profile == "release" else []
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)

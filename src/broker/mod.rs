@@ -4,6 +4,8 @@
 //! the order of offsets is the order of delivery. Every broker enters the bus by that one door
 //! and passes one contract suite; the rest of the program can't tell which is there.
 
+#[cfg(test)]
+mod contract;
 mod memory;
 
 use std::sync::Arc;

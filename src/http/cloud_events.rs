@@ -59,7 +59,7 @@ pub(super) fn structured(json: &[u8], trace: Option<&TraceContext>) -> Result<Pu
             Payload::new(from_base64(&members.text("data_base64")?)?, &content_type)?
         }
         (Some(data), None) => payload_of(data, &content_type)?,
-        (None, None) => Payload::new(Bytes::new(), "")?,
+        (None, None) => nothing()?,
     };
     let mut attributes = Vec::new();
     for (name, value) in members.iter() {
@@ -71,6 +71,11 @@ pub(super) fn structured(json: &[u8], trace: Option<&TraceContext>) -> Result<Pu
         }
     }
     assemble(attributes, payload, trace)
+}
+
+/// An event need not have data (CloudEvents §3.2); it is delivered as `null`.
+fn nothing() -> Result<Payload> {
+    Payload::new(Bytes::from_static(b"null"), "")
 }
 
 /// Data of another media type than JSON stands in the JSON as a string (JSON event format §3.1).
@@ -113,7 +118,10 @@ pub(super) fn binary(
         Some(Ok(value)) => value,
         Some(Err(_)) => return Err(Error::field("content-type", "expected visible ASCII")),
     };
-    let payload = Payload::new(body, content_type)?;
+    let payload = match content_type {
+        "" if body.is_empty() => nothing()?,
+        content_type => Payload::new(body, content_type)?,
+    };
     let mut attributes = Vec::new();
     for (header, value) in headers {
         let Some(name) = header.as_str().strip_prefix(PREFIX) else {

@@ -85,6 +85,6 @@ pub(super) fn nothing() -> Response {
 
 /// The path is right and the method is not; the router adds `Allow` (RFC 9110 §15.5.6).
 pub(super) async fn not_allowed() -> Refusal {
-    let text = format!("the method is not among those in the header {ALLOW}");
+    let text = format!("the header {ALLOW} names the methods that this path takes");
     Refusal::with_status(Error::invalid(text), StatusCode::METHOD_NOT_ALLOWED)
 }

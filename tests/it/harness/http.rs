@@ -161,7 +161,7 @@ async fn request(
     }
 }
 
-async fn open(
+pub(super) async fn open(
     address: &str,
     method: Method,
     path: &str,

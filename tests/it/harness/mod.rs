@@ -6,11 +6,13 @@ mod grpc;
 mod http;
 mod raw;
 mod server;
+mod sse;
 mod token;
 mod ws;
 
 use std::time::Duration;
 
+pub use self::http::Answer;
 pub use cli::{Finished, Tidings};
 pub use config::Config;
 pub use grpc::{Publisher, event, refused_fields};

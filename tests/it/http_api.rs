@@ -1,0 +1,392 @@
+//! The HTTP API in detail: fields, refusals, CloudEvents, and the older systems' paths.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Config, Server, Token, eventually};
+
+/// A caller with one role.
+struct Caller<'a> {
+    server: &'a Server,
+    token: String,
+}
+
+impl<'a> Caller<'a> {
+    fn new(server: &'a Server, role: &str) -> Self {
+        let token = format!("Bearer {}", Token::new("caller").roles(&[role]).sign());
+        Caller { server, token }
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: &str,
+    ) -> crate::harness::Answer {
+        let headers = [
+            ("Authorization", self.token.as_str()),
+            ("Content-Type", kind),
+        ];
+        self.server.http(method, path, &headers, body).await
+    }
+
+    async fn get(&self, path: &str) -> crate::harness::Answer {
+        self.send(Method::GET, path, "application/json", "").await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> crate::harness::Answer {
+        let body = body.to_string();
+        self.send(Method::POST, path, "application/json", &body)
+            .await
+    }
+
+    async fn publish(&self, channel: &str, data: Value) -> Value {
+        let body = json!({ "channels": [channel], "type": "a.b", "data": data });
+        let answer = self.post("/api/v1/events", &body).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+}
+
+#[tokio::test]
+async fn the_wrong_method_is_told_the_right_ones() {
+    let server = Server::start(Config::rooms()).await;
+    let admin = Caller::new(&server, "admin");
+    let answer = admin
+        .send(Method::PUT, "/api/v1/connections/x", "text/plain", "")
+        .await;
+    answer.assert_problem(405);
+    let allowed = answer.header("allow");
+    assert!(
+        allowed.contains("GET") && allowed.contains("DELETE"),
+        "{allowed}"
+    );
+    let head = admin
+        .send(Method::HEAD, "/api/v1/stats", "text/plain", "")
+        .await;
+    assert_eq!((head.status, head.body.len()), (200, 0), "{head:?}");
+}
+
+#[tokio::test]
+async fn wrong_parameters_are_named() {
+    let server = Server::start(Config::rooms()).await;
+    let admin = Caller::new(&server, "admin");
+    for (path, field) in [
+        ("/api/v1/connections?page_size=many", "page_size"),
+        ("/api/v1/connections?page_size=1001", "page_size"),
+        ("/api/v1/connections?page_token=x", "page_token"),
+        ("/api/v1/connections?transport=pigeon", "transport"),
+        ("/api/v1/connections?channel=a%20b", "channel"),
+        ("/api/v1/connections?user=%ff", "user"),
+        ("/api/v1/channels/room:1/history?limit=0", "limit"),
+        ("/api/v1/channels/room:1/history?since=x", "since"),
+        ("/api/v1/channels/room:1/history?reverse=2", "reverse"),
+        ("/api/v1/channels/a%20b/history", "channel"),
+    ] {
+        let problem = admin.get(path).await.assert_problem(400);
+        assert_eq!(problem["code"], "invalid_argument", "{path}");
+        assert_eq!(problem["errors"][0]["field"], field, "{path}: {problem}");
+    }
+    for path in ["/api/v1/channels/%zz/history", "/api/v1/connections/%ff"] {
+        admin.get(path).await.assert_problem(400);
+    }
+    let unknown = admin.get("/api/v1/connections?nonsense=1").await;
+    assert_eq!(unknown.status, 200);
+    for path in [
+        "/api/v1/connections/x",
+        "/api/v1/catalog/no.such",
+        "/api/v1/channels/a/b",
+    ] {
+        admin.get(path).await.assert_problem(404);
+    }
+    let none = admin.get("/api/v1/channels/plain:1/history").await;
+    assert_eq!(none.assert_problem(400)["code"], "failed_precondition");
+}
+
+#[tokio::test]
+async fn refused_publishes_say_why() {
+    let server = Server::start(Config::rooms().set("limits.event_bytes", "1024")).await;
+    let service = Caller::new(&server, "service");
+    let path = "/api/v1/events";
+    let misspelt = json!({ "channel": "room:1", "type": "a.b", "data": 1 });
+    let problem = service.post(path, &misspelt).await.assert_problem(400);
+    assert_eq!(problem["errors"][0]["field"], "channel");
+    let form = service
+        .send(
+            Method::POST,
+            path,
+            "application/x-www-form-urlencoded",
+            "a=b",
+        )
+        .await;
+    form.assert_problem(415);
+    let large = json!({ "channels": ["room:1"], "type": "a.b", "data": "x".repeat(2000) });
+    let problem = service.post(path, &large).await.assert_problem(413);
+    assert_eq!(problem["errors"][0]["field"], "data");
+    let larger = "x".repeat(200_000);
+    let answer = service
+        .send(Method::POST, path, "application/json", &larger)
+        .await;
+    answer.assert_problem(413);
+    let viewer = Caller::new(&server, "viewer");
+    let closed = json!({ "channels": ["project:1"], "type": "a.b", "data": 1 });
+    viewer.post(path, &closed).await.assert_problem(403);
+    let stats = Caller::new(&server, "admin").get("/api/v1/stats").await;
+    let errors = &stats.json()["errors"];
+    assert_eq!(errors["permission_denied"], 1, "{errors}");
+    assert_eq!(errors["invalid_argument"], 4, "{errors}");
+}
+
+#[tokio::test]
+async fn everything_of_a_publish_arrives() {
+    let server = Server::start(Config::rooms()).await;
+    let service = Caller::new(&server, "service");
+    let mut alice = server.ws().token("alice", &[]).connect().await;
+    let mut bob = server.ws().token("bob", &[]).connect().await;
+    alice.subscribe("room:1").await;
+    bob.subscribe("room:1").await;
+    let body = json!({
+        "channels": ["room:1", "plain:1"], "type": "a.b", "data_base64": "AAH/",
+        "content_type": "image/png", "headers": {"h": "v"}, "idempotency_key": "once",
+        "audience": {"users": ["alice"]}, "time": "2026-01-02T03:04:05.678Z",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    });
+    let first = service.post("/api/v1/events", &body).await.json();
+    assert_eq!(first["results"][0]["offset"], 1, "{first}");
+    assert!(first["results"][1].get("offset").is_none(), "{first}");
+    let event = alice.expect_event("a.b").await;
+    assert_eq!(event["data_base64"], "AAH/");
+    assert_eq!(event["timestamp"], "2026-01-02T03:04:05.678Z");
+    let trace = event["traceparent"].as_str().unwrap();
+    assert!(
+        trace.contains("0af7651916cd43dd8448eb211c80319c"),
+        "{event}"
+    );
+    let again = service.post("/api/v1/events", &body).await.json();
+    assert_eq!(again["id"], first["id"]);
+    assert_eq!(again["results"][0]["duplicate"], true);
+    service.publish("room:1", json!("for all")).await;
+    assert_eq!(bob.expect_event("a.b").await["data"], "for all");
+}
+
+#[tokio::test]
+async fn a_batch_of_cloud_events_is_judged_one_by_one() {
+    let server = Server::start(Config::rooms()).await;
+    let service = Caller::new(&server, "service");
+    let event = |id: &str, channel: &str| {
+        json!({
+            "specversion": "1.0", "id": id, "source": "/s", "type": "a.b",
+            "channel": channel, "retries": 2, "data": {"id": id},
+        })
+    };
+    let body = json!([
+        event("1", "room:1"),
+        event("2", "a b"),
+        event("1", "room:1")
+    ])
+    .to_string();
+    let kind = "application/cloudevents-batch+json; charset=utf-8";
+    let answer = service
+        .send(Method::POST, "/api/v1/events", kind, &body)
+        .await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let answer = answer.json();
+    assert_eq!(answer[0]["results"][0]["offset"], 1, "{answer}");
+    assert_eq!(answer[1]["error"]["code"], "invalid_argument");
+    assert_eq!(answer[1]["error"]["details"]["field"], "channel");
+    assert_eq!(answer[2]["results"][0]["duplicate"], true);
+    let history = service.get("/api/v1/channels/room:1/history").await.json();
+    assert_eq!(history["events"][0]["headers"], json!({"retries": "2"}));
+}
+
+#[tokio::test]
+async fn history_is_read_page_by_page() {
+    let server = Server::start(Config::rooms()).await;
+    let service = Caller::new(&server, "service");
+    for n in 1..=5 {
+        service.publish("room:a/b", json!(n)).await;
+    }
+    let numbers = |page: &Value| {
+        let events = page["events"].as_array().unwrap().iter();
+        events
+            .map(|e| e["data"].as_u64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    let path = "/api/v1/channels/room:a/b/history?limit=2";
+    let first = service.get(path).await.json();
+    assert_eq!(numbers(&first), [1, 2]);
+    assert_eq!(first["offset"], 5);
+    let next = first["next_since"].as_str().unwrap();
+    let path = "/api/v1/channels/room%3Aa%2Fb/history?since=";
+    let rest = service.get(&format!("{path}{next}")).await.json();
+    assert_eq!(numbers(&rest), [3, 4, 5]);
+    assert!(rest.get("next_since").is_none());
+    let path = "/api/v1/channels/room:a/b/history?reverse=true&limit=2";
+    assert_eq!(numbers(&service.get(path).await.json()), [5, 4]);
+    let old = "/api/v1/channels/room:a/b/history?since=0000000000000001/2";
+    let problem = service.get(old).await.assert_problem(400);
+    assert_eq!(problem["code"], "out_of_range");
+}
+
+#[tokio::test]
+async fn connections_and_channels_are_paged() {
+    let server = Server::start(Config::rooms()).await;
+    let admin = Caller::new(&server, "admin");
+    let mut clients = Vec::new();
+    for n in 0..3 {
+        let mut ws = server.ws().token("alice", &["x"]).connect().await;
+        ws.subscribe(&format!("room:{n}")).await;
+        clients.push(ws);
+    }
+    let mut ids = Vec::new();
+    let mut token = String::new();
+    loop {
+        let path = format!("/api/v1/connections?page_size=2&user=alice&page_token={token}");
+        let page = admin.get(&path).await.json();
+        let found = page["connections"].as_array().unwrap();
+        ids.extend(found.iter().map(|c| c["id"].as_str().unwrap().to_owned()));
+        token = page["next_page_token"].as_str().unwrap().to_owned();
+        if token.is_empty() {
+            break;
+        }
+    }
+    let mut expected: Vec<String> = clients.iter().map(crate::harness::Ws::id).collect();
+    ids.sort();
+    expected.sort();
+    assert_eq!(ids, expected);
+    let one = admin.get("/api/v1/connections?channel=room:1").await.json();
+    assert_eq!(one["connections"][0]["roles"], json!(["x"]), "{one}");
+    let path = "/api/v1/channels?prefix=room:&page_size=2";
+    let page = admin.get(path).await.json();
+    assert_eq!(page["channels"][1]["channel"], "room:1", "{page}");
+    assert_eq!(page["channels"][1]["subscribers"], 1);
+    let token = page["next_page_token"].as_str().unwrap();
+    let page = admin
+        .get(&format!("{path}&page_token={token}"))
+        .await
+        .json();
+    assert_eq!(page["channels"][0]["channel"], "room:2", "{page}");
+    assert_eq!(page["next_page_token"], "");
+    let service = Caller::new(&server, "service");
+    for path in ["/api/v1/connections", "/api/v1/stats", "/api/v1/channels"] {
+        service.get(path).await.assert_problem(403);
+    }
+}
+
+#[tokio::test]
+async fn the_catalog_is_shown_and_judges() {
+    let config = Config::rooms()
+        .event_type(
+            "bill.sent",
+            "namespace = \"room\"\ndescription = \"A bill went out.\"",
+        )
+        .event_type("bill.paid", "namespace = \"room\"");
+    let server = Server::start(config).await;
+    let service = Caller::new(&server, "service");
+    let first = service.get("/api/v1/catalog?page_size=1").await.json();
+    assert_eq!(first["event_types"][0]["name"], "bill.paid");
+    assert_eq!(first["next_page_token"], "bill.paid");
+    let one = service.get("/api/v1/catalog/bill.sent").await.json();
+    assert_eq!(one["description"], "A bill went out.");
+    let path = "/api/v1/catalog/bill.sent/validate";
+    let kind = "application/json";
+    let good = service.send(Method::POST, path, kind, "{\"n\":1}").await;
+    assert_eq!(good.json(), json!({ "valid": true, "errors": [] }));
+    let bad = service
+        .send(Method::POST, path, kind, "{\"n\":")
+        .await
+        .json();
+    assert_eq!(bad["valid"], false);
+    assert!(bad["errors"][0]["message"].is_string(), "{bad}");
+    let asyncapi = server.get("/asyncapi.json").await.json();
+    let messages = &asyncapi["channels"]["room"]["messages"];
+    assert!(messages["bill.sent"]["$ref"].is_string(), "{asyncapi}");
+    let viewer = Caller::new(&server, "viewer");
+    viewer.get("/api/v1/catalog").await.assert_problem(403);
+}
+
+#[tokio::test]
+async fn the_older_systems_scripts_go_on_working() {
+    let server = Server::start(Config::rooms()).await;
+    let admin = Caller::new(&server, "admin");
+    let mut ws = server.ws().token("alice", &[]).connect().await;
+    ws.ask(json!({"type": "register", "client_type": "gui", "client_name": "Desk"}))
+        .await;
+    ws.subscribe("room:1").await;
+    let clients = admin.get("/websocket/clients").await.json();
+    let client = &clients["clients"][0];
+    assert_eq!(
+        (&client["type"], &client["name"]),
+        (&json!("gui"), &json!("Desk"))
+    );
+    assert!(
+        client["subscriptions"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("room:1"))
+    );
+    assert!(client["connected_at"].is_string());
+    let stats = admin.get("/websocket/stats").await.json();
+    assert_eq!(stats["clients_by_type"]["gui"], 1, "{stats}");
+    assert_eq!(stats["subscriptions_per_channel"]["room:1"], 1);
+
+    let flat = json!({"type": "job_progress", "channel": "room:1", "progress": 50});
+    let answer = admin.post("/websocket/broadcast", &flat).await;
+    assert_eq!(answer.json()["recipients"], 1, "{answer:?}");
+    assert_eq!(
+        ws.expect_event("job_progress").await["data"],
+        json!({"progress": 50})
+    );
+    let named = json!({"type": "user_notification", "user": "alice", "data": {"m": "hi"}});
+    admin.post("/api/v1/websocket/broadcast", &named).await;
+    assert_eq!(
+        ws.expect_event("user_notification").await["data"]["m"],
+        "hi"
+    );
+    let everyone = json!({"type": "system_alert", "data": {}});
+    admin.post("/api/v1/websocket/broadcast", &everyone).await;
+    ws.expect_event("system_alert").await;
+    let viewer = Caller::new(&server, "viewer");
+    let refused = viewer.post("/websocket/broadcast", &everyone).await;
+    refused.assert_problem(403);
+
+    let path = format!("/websocket/disconnect/{}", ws.id());
+    assert_eq!(admin.post(&path, &json!({})).await.json()["success"], true);
+    ws.expect_close(4410).await;
+    eventually("the client to be gone", async || {
+        let again = admin.post(&path, &json!({})).await;
+        (again.status == 404).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pages_of_allowed_origins_may_ask_beforehand() {
+    let allowed = r#"["https://app.example.com"]"#;
+    let server = Server::start(Config::rooms().set("public.allowed_origins", allowed)).await;
+    let ask = async |origin: &str| {
+        let headers = [
+            ("Origin", origin),
+            ("Access-Control-Request-Method", "POST"),
+            (
+                "Access-Control-Request-Headers",
+                "authorization,last-event-id",
+            ),
+        ];
+        server
+            .http(Method::OPTIONS, "/api/v1/events", &headers, "")
+            .await
+    };
+    let yes = ask("https://app.example.com").await;
+    assert_eq!(
+        yes.header("access-control-allow-origin"),
+        "https://app.example.com"
+    );
+    assert!(
+        yes.header("access-control-allow-headers")
+            .contains("last-event-id")
+    );
+    let no = ask("https://evil.example.com").await;
+    assert_eq!(no.header("access-control-allow-origin"), "");
+}

@@ -1,0 +1,215 @@
+//! Server-sent events.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::harness::{Config, Server, Token, eventually};
+
+fn bearer(user: &str, roles: &[&str]) -> String {
+    format!("Bearer {}", Token::new(user).roles(roles).sign())
+}
+
+async fn publish(server: &Server, channel: &str, data: &str) -> Value {
+    let token = bearer("backend", &["service"]);
+    let headers = [("Authorization", token.as_str())];
+    let body = format!(r#"{{"channels":["{channel}"],"type":"a.b","data":{data}}}"#);
+    let answer = server
+        .http(Method::POST, "/api/v1/events", &headers, &body)
+        .await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["results"][0].take()
+}
+
+#[tokio::test]
+async fn events_arrive_with_their_position_as_id() {
+    let server = Server::start(Config::rooms()).await;
+    let token = Token::new("alice").sign();
+    let query = format!("channel=room:1&token={token}");
+    let (mut stream, first) = server.sse(&query, &[]).await;
+    assert_eq!(first.retry, "2000");
+    assert_eq!(first.json()["type"], "subscribed");
+    assert_eq!(first.json()["channels"][0]["channel"], "room:1");
+    let place = publish(&server, "room:1", "{ \"n\" : 1.0 }").await;
+    let event = stream.event().await;
+    let epoch = place["epoch"].as_str().unwrap();
+    assert_eq!(event.id, format!("{epoch}/1"));
+    assert!(event.data.contains(r#""data":{ "n" : 1.0 }"#), "{event:?}");
+    assert_eq!(event.json()["type"], "a.b");
+    publish(&server, "room:1", "[1,\n2]").await;
+    assert_eq!(stream.event().await.json()["data"], json!([1, 2]));
+}
+
+#[tokio::test]
+async fn a_stream_resumes_where_it_was_cut() {
+    let server = Server::start(Config::rooms()).await;
+    let token = bearer("alice", &[]);
+    let auth = ("Authorization", token.as_str());
+    let (stream, first) = server.sse("channel=room:1", &[auth]).await;
+    assert!(first.id.ends_with("/0"), "{first:?}");
+    drop(stream);
+    for n in 1..=3 {
+        publish(&server, "room:1", &n.to_string()).await;
+    }
+    let resume = [auth, ("Last-Event-ID", first.id.as_str())];
+    let (mut stream, again) = server.sse("channel=room:1", &resume).await;
+    assert_eq!(again.json()["channels"][0]["recovered"], true, "{again:?}");
+    for n in 1..=3 {
+        assert_eq!(stream.event().await.json()["data"], n);
+    }
+    let foreign = [auth, ("Last-Event-ID", "0000000000000001/1")];
+    let (_, reload) = server.sse("channel=room:1", &foreign).await;
+    assert_eq!(reload.json()["channels"][0]["recovered"], false);
+}
+
+#[tokio::test]
+async fn with_several_channels_one_id_resumes_all() {
+    let server = Server::start(Config::rooms()).await;
+    let token = bearer("alice", &[]);
+    let auth = ("Authorization", token.as_str());
+    let query = "channel=room:1&channel=plain:1&channel=room:2";
+    let (mut stream, _) = server.sse(query, &[auth]).await;
+    publish(&server, "room:1", "1").await;
+    let seen = stream.event().await;
+    assert!(
+        seen.id.contains("/1,-,") && seen.id.ends_with("/0"),
+        "{seen:?}"
+    );
+    drop(stream);
+    publish(&server, "room:2", "2").await;
+    publish(&server, "room:1", "3").await;
+    let resume = [auth, ("Last-Event-ID", seen.id.as_str())];
+    let (mut stream, _) = server.sse(query, &resume).await;
+    let mut data = [
+        stream.event().await.json()["data"].clone(),
+        stream.event().await.json()["data"].clone(),
+    ];
+    data.sort_by_key(Value::as_u64);
+    assert_eq!(data, [json!(2), json!(3)]);
+}
+
+#[tokio::test]
+async fn types_filters_and_rewind_hold_on_a_stream() {
+    let server = Server::start(Config::rooms()).await;
+    let token = bearer("alice", &[]);
+    let headers = [("Authorization", token.as_str())];
+    for n in 1..=5 {
+        publish(&server, "room:1", &n.to_string()).await;
+    }
+    let (mut stream, _) = server.sse("channel=room:1&rewind=2", &headers).await;
+    assert_eq!(stream.event().await.json()["data"], 4);
+    let query = "channel=room:1&filter=event.data%20%3E%207&event_types=x.*,a.b";
+    let (mut stream, _) = server.sse(query, &headers).await;
+    publish(&server, "room:1", "6").await;
+    publish(&server, "room:1", "8").await;
+    assert_eq!(stream.event().await.json()["data"], 8);
+}
+
+#[tokio::test]
+async fn what_may_not_be_followed_is_refused_with_a_status() {
+    let server = Server::start(Config::rooms()).await;
+    let token = bearer("alice", &[]);
+    let auth = ("Authorization", token.as_str());
+    let get = async |query: &str, headers: &[(&str, &str)]| {
+        let path = format!("/sse?{query}");
+        server.http(Method::GET, &path, headers, "").await
+    };
+    let missing = get("channel=room:1", &[]).await;
+    assert_eq!(missing.assert_problem(401)["code"], "unauthenticated");
+    assert_eq!(missing.header("www-authenticate"), "Bearer");
+    get("channel=room:1&token=x", &[]).await.assert_problem(401);
+    get("channel=nowhere:1", &[auth]).await.assert_problem(403);
+    for (query, field) in [
+        ("x=1", "channel"),
+        ("channel=room:1&rewind=all", "rewind"),
+        ("channel=room:1&filter=%28", "filter"),
+        ("channel=room:1&last_event_id=x", "last_event_id"),
+        ("channel=%zz", "channel"),
+    ] {
+        let problem = get(query, &[auth]).await.assert_problem(400);
+        assert_eq!(problem["errors"][0]["field"], field, "{problem}");
+    }
+    let foreign = [auth, ("Origin", "https://evil.example.com")];
+    get("channel=room:1", &foreign).await.assert_problem(403);
+    let admin = Token::new("root").roles(&["admin"]);
+    eventually("no connection to be left", async || {
+        let stats = server.get_as(&admin, "/api/v1/stats").await.json();
+        (stats["connections"]["now"] == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_partly_refused_stream_says_what_it_lacks() {
+    let server = Server::start(Config::rooms()).await;
+    let token = bearer("alice", &[]);
+    let headers = [("Authorization", token.as_str())];
+    let (_, first) = server
+        .sse("channel=room:1&channel=nowhere:1", &headers)
+        .await;
+    let first = first.json();
+    assert_eq!(first["errors"][0]["channel"], "nowhere:1");
+    assert_eq!(first["errors"][0]["code"], "permission_denied");
+}
+
+#[tokio::test]
+async fn anonymous_pages_follow_where_no_token_is_required() {
+    let server = Server::start(Config::rooms().set("auth.required", "false")).await;
+    let (mut stream, _) = server.sse("channel=room:1", &[]).await;
+    publish(&server, "room:1", "1").await;
+    assert_eq!(stream.event().await.json()["data"], 1);
+}
+
+#[tokio::test]
+async fn a_stream_is_a_connection_like_any_other() {
+    let server = Server::start(Config::rooms()).await;
+    let token = bearer("alice", &[]);
+    let headers = [("Authorization", token.as_str())];
+    let (mut stream, _) = server.sse("channel=room:1", &headers).await;
+    let admin = Token::new("root").roles(&["admin"]);
+    let path = "/api/v1/connections?transport=sse";
+    let list = server.get_as(&admin, path).await.json();
+    assert_eq!(list["connections"][0]["user"], "alice", "{list}");
+    let id = list["connections"][0]["id"].as_str().unwrap();
+    let path = format!("/api/v1/connections/{id}?reason=enough");
+    let admin = bearer("root", &["admin"]);
+    let ended = server
+        .http(Method::DELETE, &path, &[("Authorization", &admin)], "")
+        .await;
+    assert_eq!(ended.status, 204, "{ended:?}");
+    let close = stream.next().await;
+    assert_eq!(close.event, "close");
+    assert_eq!(close.json()["code"], 4410);
+    assert_eq!(close.json()["reason"], "enough");
+    stream.ended().await;
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_is_forgotten() {
+    let server = Server::start(Config::rooms()).await;
+    let token = bearer("alice", &[]);
+    let headers = [("Authorization", token.as_str())];
+    let (stream, _) = server.sse("channel=room:1", &headers).await;
+    let admin = Token::new("root").roles(&["admin"]);
+    let now = async || {
+        let stats = server.get_as(&admin, "/api/v1/stats").await.json();
+        stats["connections"]["by_transport"]["sse"].as_u64()
+    };
+    assert_eq!(now().await, Some(1));
+    drop(stream);
+    eventually("the stream to be forgotten", async || {
+        (now().await == Some(0)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_silent_stream_has_heartbeats_as_comments() {
+    let config = Config::rooms()
+        .set("heartbeat.interval", r#""1s""#)
+        .set("heartbeat.timeout", r#""2s""#);
+    let server = Server::start(config).await;
+    let token = bearer("alice", &[]);
+    let headers = [("Authorization", token.as_str())];
+    let (mut stream, _) = server.sse("channel=room:1", &headers).await;
+    assert_eq!(stream.next().await.comment, "heartbeat");
+}
