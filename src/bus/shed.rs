@@ -46,7 +46,12 @@ impl Outbox {
             shed.dropped = mark_oldest(&mut entries, partly, target, &mut bytes);
         }
         let mut rebuilt = Rebuilt::new(gap);
-        for ((entry, gone), superseded) in entries.into_iter().zip(superseded) {
+        let mut entries = entries.into_iter().zip(superseded);
+        // Its first bytes are out: even a gap can't grow any more.
+        for ((begun, _), _) in entries.by_ref().take(partly) {
+            rebuilt.entries.push_back(begun);
+        }
+        for ((entry, gone), superseded) in entries {
             rebuilt.take(entry, gone, superseded);
         }
         queue.entries = rebuilt.finish();
@@ -252,6 +257,18 @@ mod tests {
         assert_eq!(shed.dropped, 1);
         assert_eq!(texts(&outbox), ["nt-1", "reply", "[2-2]"]);
         assert_eq!(outbox.bytes(), 4 + 5 + 5);
+    }
+
+    #[test]
+    fn a_gap_that_is_partly_written_does_not_grow() {
+        let mut spares = Spares::default();
+        let mut outbox = filled(&[(1, 0), (2, 0)], &mut spares);
+        outbox.shed(origin(0, 3, 0), 7, 7, false, gap);
+        assert_eq!(texts(&outbox), ["[1-2]"]);
+        outbox.advance(4, &mut spares);
+        outbox.push(frame("event-3".into()), Some(origin(0, 3, 0)), &mut spares);
+        outbox.shed(origin(0, 4, 0), 7, 7, false, gap);
+        assert_eq!(texts(&outbox), ["]", "[3-3]"]);
     }
 
     proptest! {

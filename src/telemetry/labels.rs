@@ -12,7 +12,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Every transport, in the order of [`Transport::index`].
+    /// Every transport, in the order of their declaration.
     pub const ALL: [Transport; 3] = [Transport::WebSocket, Transport::Sse, Transport::Grpc];
 
     /// The name as it stands in metrics and answers.

@@ -39,7 +39,7 @@ pub struct Opening {
     pub early: Vec<u8>,
     /// What is done first.
     pub greeting: Greeting,
-    /// Tells ids apart; from [`crate::bus::Hub::new_id`].
+    /// Tells ids apart; from [`crate::bus::Hub::new_nonce`].
     pub nonce: u64,
 }
 
