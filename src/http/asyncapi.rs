@@ -141,6 +141,8 @@ mod tests {
             description: String::new(),
             roles: Vec::new(),
             conflate_key: None,
+            schema: None,
+            example: None,
         }
     }
 
