@@ -18,6 +18,8 @@ use crate::telemetry::{FanoutSpan, Metrics};
 
 /// How long an idempotency key is kept.
 const KEY_TTL: Duration = Duration::from_mins(5);
+/// How long a channel that was only looked at is kept.
+const NEVER_USED: Duration = Duration::from_mins(1);
 /// Channels are spread over this many locks, so that publishers to different ones rarely meet.
 const STRIPES: usize = 64;
 /// Stripes swept at a call: all of them every eight calls.
@@ -255,7 +257,13 @@ impl Broker for Memory {
             stripe.channels.retain(|name, kept| {
                 let namespace = namespaces.of(name);
                 kept.trim(namespace.history, now);
-                let idle = kept.events.is_empty() && now - kept.used >= namespace.max_idle;
+                // One that never had an event has nothing that could be resumed from.
+                let patience = if kept.last == 0 {
+                    namespace.max_idle.min(NEVER_USED)
+                } else {
+                    namespace.max_idle
+                };
+                let idle = kept.events.is_empty() && now - kept.used >= patience;
                 !idle || sink.as_ref().is_some_and(|sink| sink.is_followed(name))
             });
             let forgotten = before - stripe.channels.len();

@@ -1,6 +1,7 @@
 //! One client, as its shard keeps it.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::outbox::Outbox;
 use super::protocol::Protocol;
 use crate::auth::Identity;
 use crate::error::CloseCode;
-use crate::event::{ConnectionId, Position, Timestamp};
+use crate::event::{ConnectionId, Event, Position, Timestamp};
 
 /// What a client said of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +112,8 @@ pub(super) struct Flags {
     pub(super) expiry_told: bool,
     /// Counted among the connections of its user.
     pub(super) seated: bool,
+    /// The client has shut its side: what is left must be read to its end.
+    pub(super) peer_closed: bool,
     /// On the list of those whose catching up goes on.
     pub(super) hungry: bool,
 }
@@ -122,14 +125,18 @@ pub(super) struct Subscription {
     pub(super) topic: u32,
     /// The subscriber's place in the topic.
     pub(super) at: u32,
+    /// Counted among those present.
+    pub(super) present: bool,
 }
 
 /// A subscription that reads history before it goes live.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct CatchUp {
     pub(super) topic: u32,
     /// The last offset that was sent.
     pub(super) after: u64,
+    /// Events that are read but not sent.
+    pub(super) waiting: VecDeque<Arc<Event>>,
     /// A page is being read elsewhere.
     pub(super) reading: bool,
 }
@@ -143,6 +150,17 @@ pub(super) struct Ending {
     pub(super) deadline: u64,
     /// Our side is shut.
     pub(super) finished: bool,
+}
+
+impl CatchUp {
+    pub(super) fn behind(topic: u32, after: u64) -> Self {
+        CatchUp {
+            topic,
+            after,
+            waiting: VecDeque::new(),
+            reading: false,
+        }
+    }
 }
 
 impl Connection {

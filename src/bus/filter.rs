@@ -40,6 +40,12 @@ pub struct FilterKey {
 }
 
 impl FilterKey {
+    /// The expression's text, where there is one.
+    #[must_use]
+    pub fn source(&self) -> Option<&Arc<str>> {
+        self.source.as_ref()
+    }
+
     /// The event types that pass, sorted; all where there are none.
     #[must_use]
     pub fn types(&self) -> &[TypePattern] {

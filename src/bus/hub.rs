@@ -17,6 +17,7 @@ use super::inbox::{Inbound, Inbox};
 use super::presence::{Presence, Present};
 use super::route::{MAX_SHARDS, Route, Routes};
 use super::shard::{Opening, Shard};
+use crate::auth::Identity;
 use crate::broker::{Broker, Sink};
 use crate::error::{CloseCode, Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId, Event, EventType, Namespaces};
@@ -63,6 +64,9 @@ impl Default for Settings {
         }
     }
 }
+
+/// How long publishes that were accepted may take to end after the last connection has gone.
+const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// For which roles each event type is meant; types that are not here are for everyone.
 pub type TypeRoles = HashMap<EventType, Arc<[Arc<str>]>>;
@@ -144,7 +148,14 @@ impl Hub {
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{index}"))
                 .spawn(move || {
-                    Shard::new(index, hub_of_shard, inbox, poll).run();
+                    let shard = Shard::new(index, hub_of_shard, inbox, poll);
+                    let run = std::panic::AssertUnwindSafe(|| shard.run());
+                    if std::panic::catch_unwind(run).is_err() {
+                        // Its connections would hang and its inbox stop every publisher: better
+                        // to be started again, and for clients to resume.
+                        tracing::error!(shard = index, "a shard has panicked: the process ends");
+                        std::process::abort();
+                    }
                 })?;
             hub.threads
                 .lock()
@@ -430,6 +441,21 @@ impl Hub {
         Ok(count)
     }
 
+    /// Ends every subscription that `allowed` refuses: after the rules have changed.
+    pub fn check_rights(
+        &self,
+        allowed: impl Fn(&Identity, &ChannelPattern, ConnectionId) -> Result<()>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    ) {
+        for index in 0..self.inboxes.len() {
+            let allowed = allowed.clone();
+            self.on_shard(index, move |shard| shard.check_all_rights(&allowed));
+        }
+    }
+
     /// There is room in a pipe again.
     pub(super) fn refill(&self, id: ConnectionId) {
         self.on_shard(usize::from(id.shard()), move |shard| shard.refill(id));
@@ -503,6 +529,14 @@ impl Hub {
         };
         if tokio::time::timeout(window, deserted).await.is_err() {
             tracing::info!("some connections had not gone when the drain window was over");
+        }
+        // Publishes that were accepted come to their end.
+        self.tasks.close();
+        if tokio::time::timeout(LAST_WORK, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("some work had not ended when the server stopped");
         }
     }
 

@@ -81,6 +81,14 @@ impl Link {
         }
     }
 
+    /// True if TLS holds bytes that the socket has not taken.
+    pub fn wants_write(&self) -> bool {
+        match self {
+            Link::Tls(_, tls) => tls.wants_write(),
+            Link::Socket(_) | Link::Pipe(_) => false,
+        }
+    }
+
     /// Says that nothing more will be sent.
     pub fn finish(&mut self, code: CloseCode, reason: &str) {
         let over = match self {

@@ -135,6 +135,21 @@ impl Outbox {
         self.0.as_ref()?.entries.front().map(|entry| &entry.frame)
     }
 
+    /// Waiting events of this channel can't be taken out any more: nobody could say of which
+    /// channel they were.
+    pub fn settle_channel(&mut self, channel: u32) {
+        for entry in self.0.iter_mut().flat_map(|queue| &mut queue.entries) {
+            let of = match entry.kind {
+                Kind::Event(origin) => origin.channel,
+                Kind::Gap(missing) => missing.channel,
+                Kind::Fixed => continue,
+            };
+            if of == channel {
+                entry.kind = Kind::Fixed;
+            }
+        }
+    }
+
     /// Forgets every waiting frame but one that is partly written.
     pub fn clear(&mut self, spares: &mut Spares) {
         let Some(queue) = &mut self.0 else { return };

@@ -13,8 +13,19 @@ pub struct Shed {
     pub conflated: u64,
 }
 
+/// How much room is wanted, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// The length of the frame that is to be put in, in bytes.
+    pub needed: usize,
+    /// What may wait, in bytes.
+    pub limit: usize,
+    /// Whether of events with one key only the newest stays.
+    pub conflate: bool,
+}
+
 impl Outbox {
-    /// Makes room for `newer`, a frame of `needed` bytes, below `limit`: with `conflate`, of
+    /// Makes room for `newer`, among events whose channel `may_go`: with `conflate`, of
     /// waiting events with one key only the newest stays; then the oldest go, down to three
     /// quarters of the limit, so that the work is not done again for the very next event. In the
     /// place of what went stands a frame that `gap` makes for each run of offsets; frames for
@@ -22,11 +33,15 @@ impl Outbox {
     pub fn shed(
         &mut self,
         newer: Origin,
-        needed: usize,
-        limit: usize,
-        conflate: bool,
+        room: Room,
+        may_go: impl Fn(u32) -> bool,
         gap: impl Fn(Missing) -> Option<Frame>,
     ) -> Shed {
+        let Room {
+            needed,
+            limit,
+            conflate,
+        } = room;
         let Some(queue) = self.queue() else {
             return Shed::default();
         };
@@ -38,12 +53,12 @@ impl Outbox {
         let partly = usize::from(queue.written > 0);
         let mut bytes = queue.bytes;
         if conflate {
-            shed.conflated = mark_superseded(&mut entries, partly, newer, &mut bytes);
+            shed.conflated = mark_superseded(&mut entries, partly, newer, &may_go, &mut bytes);
         }
         let superseded: Vec<bool> = entries.iter().map(|(_, gone)| *gone).collect();
         if bytes.saturating_add(needed) > limit {
             let target = (limit / 4 * 3).saturating_sub(needed);
-            shed.dropped = mark_oldest(&mut entries, partly, target, &mut bytes);
+            shed.dropped = mark_oldest(&mut entries, partly, target, &may_go, &mut bytes);
         }
         let mut rebuilt = Rebuilt::new(gap);
         let mut entries = entries.into_iter().zip(superseded);
@@ -66,6 +81,7 @@ fn mark_superseded(
     entries: &mut [(Entry, bool)],
     partly: usize,
     newer: Origin,
+    may_go: &impl Fn(u32) -> bool,
     bytes: &mut usize,
 ) -> u64 {
     let mut seen = HashSet::from([(newer.channel, newer.key)]);
@@ -74,7 +90,7 @@ fn mark_superseded(
         let Kind::Event(origin) = entry.kind else {
             continue;
         };
-        if origin.key != 0 && !seen.insert((origin.channel, origin.key)) {
+        if origin.key != 0 && may_go(origin.channel) && !seen.insert((origin.channel, origin.key)) {
             *gone = true;
             *bytes = bytes.saturating_sub(entry.frame.len());
             count += 1;
@@ -88,6 +104,7 @@ fn mark_oldest(
     entries: &mut [(Entry, bool)],
     partly: usize,
     target: usize,
+    may_go: &impl Fn(u32) -> bool,
     bytes: &mut usize,
 ) -> u64 {
     let mut count = 0;
@@ -95,7 +112,10 @@ fn mark_oldest(
         if *bytes <= target {
             break;
         }
-        if matches!(entry.kind, Kind::Event(_)) && !*gone {
+        if let Kind::Event(origin) = entry.kind
+            && !*gone
+            && may_go(origin.channel)
+        {
             *gone = true;
             *bytes = bytes.saturating_sub(entry.frame.len());
             count += 1;
@@ -230,10 +250,28 @@ mod tests {
     fn the_oldest_go_and_one_gap_says_which() {
         let mut spares = Spares::default();
         let mut outbox = filled(&[(1, 0), (2, 0), (3, 0), (4, 0)], &mut spares);
-        let shed = outbox.shed(origin(0, 5, 0), 7, 28, false, gap);
+        let shed = outbox.shed(
+            origin(0, 5, 0),
+            Room {
+                needed: 7,
+                limit: 28,
+                conflate: false,
+            },
+            |_| true,
+            gap,
+        );
         assert_eq!(shed.dropped, 2);
         assert_eq!(texts(&outbox), ["[1-2]", "event-3", "event-4"]);
-        let shed = outbox.shed(origin(0, 5, 0), 7, 20, false, gap);
+        let shed = outbox.shed(
+            origin(0, 5, 0),
+            Room {
+                needed: 7,
+                limit: 20,
+                conflate: false,
+            },
+            |_| true,
+            gap,
+        );
         assert_eq!(shed.dropped, 2);
         assert_eq!(texts(&outbox), ["[1-4]"], "adjoining gaps become one");
     }
@@ -242,7 +280,16 @@ mod tests {
     fn of_one_key_the_newest_stays() {
         let mut spares = Spares::default();
         let mut outbox = filled(&[(1, 7), (2, 8), (3, 7), (4, 9)], &mut spares);
-        let shed = outbox.shed(origin(0, 5, 8), 7, 35, true, gap);
+        let shed = outbox.shed(
+            origin(0, 5, 8),
+            Room {
+                needed: 7,
+                limit: 35,
+                conflate: true,
+            },
+            |_| true,
+            gap,
+        );
         assert_eq!((shed.conflated, shed.dropped), (2, 0));
         assert_eq!(texts(&outbox), ["[1-2]", "event-3", "event-4"]);
     }
@@ -253,7 +300,16 @@ mod tests {
         let mut outbox = filled(&[(1, 0), (2, 0)], &mut spares);
         outbox.push(frame("reply".into()), None, &mut spares);
         outbox.advance(3, &mut spares);
-        let shed = outbox.shed(origin(0, 3, 0), 7, 4, false, gap);
+        let shed = outbox.shed(
+            origin(0, 3, 0),
+            Room {
+                needed: 7,
+                limit: 4,
+                conflate: false,
+            },
+            |_| true,
+            gap,
+        );
         assert_eq!(shed.dropped, 1);
         assert_eq!(texts(&outbox), ["nt-1", "reply", "[2-2]"]);
         assert_eq!(outbox.bytes(), 4 + 5 + 5);
@@ -263,11 +319,29 @@ mod tests {
     fn a_gap_that_is_partly_written_does_not_grow() {
         let mut spares = Spares::default();
         let mut outbox = filled(&[(1, 0), (2, 0)], &mut spares);
-        outbox.shed(origin(0, 3, 0), 7, 7, false, gap);
+        outbox.shed(
+            origin(0, 3, 0),
+            Room {
+                needed: 7,
+                limit: 7,
+                conflate: false,
+            },
+            |_| true,
+            gap,
+        );
         assert_eq!(texts(&outbox), ["[1-2]"]);
         outbox.advance(4, &mut spares);
         outbox.push(frame("event-3".into()), Some(origin(0, 3, 0)), &mut spares);
-        outbox.shed(origin(0, 4, 0), 7, 7, false, gap);
+        outbox.shed(
+            origin(0, 4, 0),
+            Room {
+                needed: 7,
+                limit: 7,
+                conflate: false,
+            },
+            |_| true,
+            gap,
+        );
         assert_eq!(texts(&outbox), ["]", "[3-3]"]);
     }
 
@@ -287,7 +361,7 @@ mod tests {
                     offset += 1;
                     outbox.push(frame(format!("[{offset}]")), Some(origin(0, offset, offset % 3)), &mut spares);
                 }
-                outbox.shed(origin(0, offset + 1, 1), 0, limit, conflate, gap);
+                outbox.shed(origin(0, offset + 1, 1), Room { needed: 0, limit, conflate }, |_| true, gap);
                 let all = texts(&outbox).concat();
                 let written = written.min(all.len());
                 seen.push_str(&all[..written]);

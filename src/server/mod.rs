@@ -141,6 +141,11 @@ impl Server {
             closing.clone(),
             tasks.clone(),
         ));
+        let verifier = Arc::clone(&assembled.services.verifier);
+        let until = closing.clone();
+        tasks.spawn(async move {
+            until.run_until_cancelled(verifier.keep_fresh()).await;
+        });
         tasks.spawn(sweep(Arc::clone(&assembled.services), closing));
         assembled.serve().await;
         Ok(server)

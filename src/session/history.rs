@@ -11,6 +11,8 @@ use crate::promise::Promise;
 
 /// The most events of one page.
 const MAX_PAGE: usize = 1000;
+/// The most bytes of one page, about.
+const MAX_PAGE_BYTES: usize = 1 << 20;
 /// The most users that are named at once.
 const MAX_USERS: usize = 1000;
 
@@ -94,9 +96,13 @@ impl Session {
                 "since: the position is of another epoch: read from the start",
             ));
         }
-        let last = page.events.last().and_then(|event| event.position);
-        let next = if page.more { last } else { None };
-        let visible = page.events.into_iter().filter(|event| {
+        let mut events = page.events;
+        let cut = self.fitting(&events);
+        let more = page.more || cut < events.len();
+        events.truncate(cut);
+        let last = events.last().and_then(|event| event.position);
+        let next = if more { last } else { None };
+        let visible = events.into_iter().filter(|event| {
             let roles = self.services.hub.type_roles(&event.event_type);
             may_see(
                 event,
@@ -110,6 +116,17 @@ impl Session {
             events: visible.collect(),
             next,
         })
+    }
+
+    /// How many of these events make one page: at least one, and what an outbox can take.
+    fn fitting(&self, events: &[Arc<Event>]) -> usize {
+        let limit = MAX_PAGE_BYTES.min(self.services.hub.settings().outbox_bytes / 2);
+        let mut bytes: usize = 0;
+        let fits = events.iter().take_while(|event| {
+            bytes = bytes.saturating_add(event.weight());
+            bytes <= limit
+        });
+        fits.count().max(1)
     }
 
     /// Who is in a channel.

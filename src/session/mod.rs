@@ -20,7 +20,7 @@ use crate::broker::Broker;
 use crate::bus::Hub;
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, ConnectionId};
+use crate::event::{ChannelName, ChannelPattern, ConnectionId};
 use crate::telemetry::{Metrics, Tracing};
 
 pub use history::{HistoryPage, HistoryQuery};
@@ -94,12 +94,30 @@ impl Services {
     }
 
     /// Takes over new rules, types and limits; connections stay.
-    pub fn reload(&self, policy: Policy, catalog: Catalog, limits: RequestLimits) {
+    pub fn reload(self: &Arc<Self>, policy: Policy, catalog: Catalog, limits: RequestLimits) {
         self.hub.set_type_roles(catalog.type_roles());
         self.publish_rate.store(Arc::new(publish_rate(&limits)));
         self.policy.store(Arc::new(policy));
         self.catalog.store(Arc::new(catalog));
         self.limits.store(Arc::new(limits));
+        // What is no longer allowed ends now, not when the client comes back.
+        let services = Arc::clone(self);
+        self.hub.check_rights(move |identity, pattern, connection| {
+            services.may_follow(identity, pattern, connection)
+        });
+    }
+
+    /// Whether an identity may follow a channel or a pattern, by the rules that hold now.
+    ///
+    /// # Errors
+    /// `permission_denied`.
+    pub fn may_follow(
+        &self,
+        identity: &Identity,
+        pattern: &ChannelPattern,
+        connection: ConnectionId,
+    ) -> Result<()> {
+        subscribe::may_follow(&self.policy.load(), identity, pattern, Some(connection))
     }
 
     /// Forgets the publish rates of identities that have been quiet.

@@ -1,10 +1,11 @@
 //! Subscribing: what an identity may follow.
 
 use super::Session;
+use crate::auth::{Identity, Policy};
 use crate::bus::filter::EventFilter;
 use crate::bus::{Join, JoinRequest, Refused};
 use crate::error::{Error, Result};
-use crate::event::{ChannelPattern, Position, TypePattern};
+use crate::event::{ChannelPattern, ConnectionId, Position, TypePattern};
 
 /// One channel that a client wants to follow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,15 +66,8 @@ impl Session {
             return Err(Error::field("since", "expected either since or rewind"));
         }
         let pattern = ChannelPattern::parse(&wanted.channel)?;
-        match &pattern {
-            ChannelPattern::Exact(channel) => self.may_subscribe(channel)?,
-            ChannelPattern::Namespace(_) | ChannelPattern::All => {
-                self.services
-                    .policy
-                    .load()
-                    .may_subscribe_pattern(&self.identity, &pattern)?;
-            }
-        }
+        let policy = self.services.policy.load();
+        may_follow(&policy, &self.identity, &pattern, self.connection)?;
         Ok(Join {
             pattern,
             since: wanted.since,
@@ -100,6 +94,21 @@ impl Session {
         JoinRequest {
             joins,
             ..JoinRequest::default()
+        }
+    }
+}
+
+/// Whether an identity may follow a channel or a pattern.
+pub(super) fn may_follow(
+    policy: &Policy,
+    identity: &Identity,
+    pattern: &ChannelPattern,
+    connection: Option<ConnectionId>,
+) -> Result<()> {
+    match pattern {
+        ChannelPattern::Exact(channel) => policy.may_subscribe(identity, channel, connection),
+        ChannelPattern::Namespace(_) | ChannelPattern::All => {
+            policy.may_subscribe_pattern(identity, pattern)
         }
     }
 }

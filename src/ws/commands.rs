@@ -80,7 +80,12 @@ fn describe(identity: Option<&Arc<Identity>>) -> (Option<String>, Vec<String>) {
 fn auto_subscribe(services: &Arc<Services>, cx: &mut Cx<'_>) {
     if let Some(identity) = cx.identity() {
         let session = Session::new(Arc::clone(services), Arc::clone(identity), Some(cx.id()));
-        cx.join(session.auto_subscribe(), |_, _, _| {});
+        let mut request = session.auto_subscribe();
+        // What the client already follows stays as it has set it up.
+        request
+            .joins
+            .retain(|join| cx.filter_of(&join.pattern).is_none());
+        cx.join(request, |_, _, _| {});
     }
 }
 
@@ -164,6 +169,10 @@ impl Request {
                         let body =
                             json!({ "user": user, "roles": roles, "expires_at": expires_at });
                         request.reply(cx, "authenticated", body);
+                        let services = &request.services;
+                        cx.check_rights(&|identity, pattern, id| {
+                            services.may_follow(identity, pattern, id)
+                        });
                         if !known {
                             auto_subscribe(&request.services, cx);
                         }
@@ -418,6 +427,10 @@ fn widen(cx: &mut Cx<'_>, event_types: &[String], left: &mut Vec<String>) -> Res
     if types.is_empty() {
         return Err(Error::precondition("global is not narrowed to event types"));
     }
+    let source = cx
+        .filter_of(&global)
+        .flatten()
+        .and_then(|filter| filter.key().source().cloned());
     types.retain(|kept| !event_types.contains(kept));
     if types.is_empty() {
         cx.leave(&global);
@@ -428,7 +441,10 @@ fn widen(cx: &mut Cx<'_>, event_types: &[String], left: &mut Vec<String>) -> Res
         .iter()
         .map(|text| TypePattern::parse(text))
         .collect::<Result<Vec<_>>>()?;
-    cx.narrow(&global, EventFilter::new(types, None)?.as_ref());
+    cx.narrow(
+        &global,
+        EventFilter::new(types, source.as_deref())?.as_ref(),
+    );
     Ok(())
 }
 

@@ -28,6 +28,8 @@ enum Step {
     Live,
     /// Events are missing up to this offset.
     Read(u64),
+    /// Events that are read can be sent.
+    Send,
     /// The shard is not there yet, or the outbox has no room.
     Wait,
 }
@@ -70,12 +72,13 @@ impl Shard {
                     self.go_live(slot, topic);
                     return;
                 }
+                Step::Send => self.send_waiting(slot, topic),
                 Step::Read(until) => {
                     let Some(page) = self.read_page(slot, topic, until) else {
                         return;
                     };
                     match page {
-                        Promise::Ready(page) => self.replay(slot, topic, page),
+                        Promise::Ready(page) => self.take_page(slot, topic, page),
                         later @ Promise::Pending(_) => {
                             self.wait_for_page(slot, topic, later);
                             return;
@@ -111,8 +114,10 @@ impl Shard {
             Step::Live
         } else if catch_up.after > position.offset || !has_room {
             Step::Wait
-        } else {
+        } else if catch_up.waiting.is_empty() {
             Step::Read(position.offset)
+        } else {
+            Step::Send
         }
     }
 
@@ -138,41 +143,57 @@ impl Shard {
             let slot = cx.slot();
             if let Some(catch_up) = cx.shard().catch_up(slot, topic) {
                 catch_up.reading = false;
-                cx.shard().replay(slot, topic, page);
+                cx.shard().take_page(slot, topic, page);
                 cx.shard().advance_one(slot, topic);
             }
         });
     }
 
-    /// Puts a page of history into the outbox.
-    fn replay(&mut self, slot: u32, topic: u32, page: Result<Option<Page>>) {
+    /// A page of history is there.
+    fn take_page(&mut self, slot: u32, topic: u32, page: Result<Option<Page>>) {
         let until = self
             .topics
             .get(topic)
             .and_then(|t| t.position)
             .map_or(0, |p| p.offset);
-        let events = match page {
-            Ok(Some(page)) if !page.events.is_empty() => page.events,
+        match page {
+            Ok(Some(page)) if !page.events.is_empty() => {
+                if let Some(catch_up) = self.catch_up(slot, topic) {
+                    catch_up.waiting = page.events.into();
+                }
+            }
             // Gone meanwhile, or unreadable: said, never silent.
-            Ok(_) => return self.skip(slot, topic, until, "expired"),
+            Ok(_) => self.skip(slot, topic, until, "expired"),
             Err(error) => {
                 tracing::warn!(%error, "history could not be read");
-                return self.skip(slot, topic, until, "unavailable");
+                self.skip(slot, topic, until, "unavailable");
             }
-        };
-        for event in &events {
-            let Some(offset) = event.position.map(|p| p.offset) else {
-                continue;
-            };
+        }
+    }
+
+    /// Puts events that are read into the outbox, as long as it has room.
+    fn send_waiting(&mut self, slot: u32, topic: u32) {
+        let room = self.settings.outbox_bytes / 2;
+        loop {
+            let full = |c: &crate::bus::connection::Connection| c.outbox.bytes() >= room.max(1);
+            if self.connections.get(slot).is_none_or(full) {
+                return;
+            }
             let Some(catch_up) = self.catch_up(slot, topic) else {
                 return;
+            };
+            let Some(event) = catch_up.waiting.pop_front() else {
+                return;
+            };
+            let Some(offset) = event.position.map(|p| p.offset) else {
+                continue;
             };
             let expected = catch_up.after + 1;
             catch_up.after = offset;
             if offset > expected {
                 self.tell_gap(slot, topic, expected, offset - 1, "expired");
             }
-            self.replay_event(slot, topic, event);
+            self.replay_event(slot, topic, &event);
         }
     }
 
@@ -256,11 +277,7 @@ impl Shard {
         if connection.ending.is_some() {
             return;
         }
-        let catch_up = CatchUp {
-            topic,
-            after,
-            reading: false,
-        };
+        let catch_up = CatchUp::behind(topic, after);
         connection.catch_ups.get_or_insert_default().push(catch_up);
         self.hub.metrics().slow_consumer();
         self.set_live(slot, topic, false);
@@ -280,11 +297,7 @@ impl Shard {
         for slot in live {
             self.set_live(slot, topic, false);
             if let Some(connection) = self.connections.get_mut(slot) {
-                let catch_up = CatchUp {
-                    topic,
-                    after,
-                    reading: false,
-                };
+                let catch_up = CatchUp::behind(topic, after);
                 connection.catch_ups.get_or_insert_default().push(catch_up);
                 super::fan_out::hunger(&mut self.hungry, slot, connection);
             }

@@ -122,6 +122,14 @@ impl<'s> Cx<'s> {
         self.shard.leave(self.slot, pattern)
     }
 
+    /// Ends subscriptions that `allowed` refuses, and says why.
+    pub fn check_rights(
+        &mut self,
+        allowed: &(dyn Fn(&Identity, &ChannelPattern, ConnectionId) -> Result<()> + Send + Sync),
+    ) {
+        self.shard.check_rights(self.slot, allowed);
+    }
+
     /// Gives a subscription another filter.
     pub fn narrow(&mut self, pattern: &ChannelPattern, filter: Option<&Arc<EventFilter>>) {
         self.shard.set_filter(self.slot, pattern, filter);
@@ -150,8 +158,12 @@ impl<'s> Cx<'s> {
         }
         self.elsewhere(future, |cx, answer| {
             let slot = cx.slot;
-            if let Some(connection) = cx.shard.connections.get_mut(slot) {
-                connection.flags.busy = false;
+            let Some(connection) = cx.shard.connections.get_mut(slot) else {
+                return;
+            };
+            connection.flags.busy = false;
+            if connection.ending.is_some() {
+                return;
             }
             then(cx, answer);
             cx.shard.hear_again(slot);
@@ -217,6 +229,7 @@ impl<'s> Cx<'s> {
         if rate == 0 {
             return Ok(());
         }
+        let burst = if burst == 0 { rate } else { burst };
         let now = self.clock_us();
         let cost = 1_000_000 / u64::from(rate).max(1);
         let allowance = cost.saturating_mul(u64::from(burst.max(1)));

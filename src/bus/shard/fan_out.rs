@@ -3,18 +3,21 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::io::flush;
 use super::life::Doom;
 use super::{Shard, Topic};
 use crate::bus::connection::Connection;
 use crate::bus::delivery::{Delivery, MAX_DIALECTS};
 use crate::bus::filter::EventView;
 use crate::bus::filter_table::FilterTable;
+use crate::bus::hub::Hub;
 use crate::bus::outbox::{Frame, Missing, Origin, Spares};
 use crate::bus::protocol::Notice;
+use crate::bus::shed::Room;
 use crate::bus::slots::Slots;
 use crate::bus::visibility::may_see;
 use crate::event::{ChannelName, ChannelPattern, ConnectionId, Event, Position, SlowConsumer};
-use crate::telemetry::{DropReason, Metrics, Transport};
+use crate::telemetry::{DropReason, ShardMetrics, Transport};
 
 /// What one shard did with one event.
 #[derive(Debug, Default, Clone, Copy)]
@@ -59,9 +62,6 @@ impl Shard {
             (Some(channel), Some(position)) => self.advance_topic(channel, position),
             _ => true,
         };
-        if !fresh {
-            return;
-        }
         let policy = event
             .channel
             .as_ref()
@@ -80,7 +80,7 @@ impl Shard {
             key: event.key.as_deref().map_or(0, hash_key),
         };
         let outcome = match &event.channel {
-            Some(channel) => self.fan_out_channel(&mut fan, channel),
+            Some(channel) => self.fan_out_channel(&mut fan, channel, fresh),
             None => self.fan_out_direct(&mut fan),
         };
         drop(fan);
@@ -94,7 +94,14 @@ impl Shard {
         self.batch.push((delivery, outcome.delivered));
     }
 
-    fn fan_out_channel(&mut self, fan: &mut Fan<'_>, channel: &ChannelName) -> Outcome {
+    /// Without `fresh`, the event is one that the channel's own subscribers have had from history;
+    /// those who follow it by a pattern have not.
+    fn fan_out_channel(
+        &mut self,
+        fan: &mut Fan<'_>,
+        channel: &ChannelName,
+        fresh: bool,
+    ) -> Outcome {
         let topics = [
             self.by_channel.get(channel).copied(),
             self.by_namespace.get(channel.namespace()).copied(),
@@ -104,7 +111,11 @@ impl Shard {
         let view = EventView::new(fan.event);
         // Acted on before the next event, or that one could slip in ahead of what found no room.
         let mut too_slow: Vec<(u32, Option<u32>)> = Vec::new();
-        for place in topics.into_iter().flatten() {
+        let offset = fan.event.position.map_or(0, |position| position.offset);
+        for (by_name, place) in (0..)
+            .zip(topics)
+            .filter_map(|(n, place)| Some((n == 0, place?)))
+        {
             let Some(topic) = self.topics.get(place) else {
                 continue;
             };
@@ -113,8 +124,22 @@ impl Shard {
                 let Some(connection) = self.connections.get_mut(slot) else {
                     continue;
                 };
-                if !follower.live {
-                    hunger(&mut self.hungry, slot, connection);
+                if !follower.live || (by_name && !fresh) {
+                    if offset > follower.from
+                        && fan.may_go_to(
+                            slot,
+                            connection,
+                            follower.filter,
+                            &mut self.filters,
+                            &view,
+                        )
+                    {
+                        // It comes from history, and so not by a pattern.
+                        connection.last_event = fan.sequence;
+                    }
+                    if !follower.live {
+                        hunger(&mut self.hungry, slot, connection);
+                    }
                     continue;
                 }
                 if connection.last_event == fan.sequence {
@@ -131,7 +156,8 @@ impl Shard {
                     origin,
                     &self.topics,
                     &mut self.spares,
-                    self.hub.metrics(),
+                    &self.metrics,
+                    &self.hub,
                 ) {
                     Put::Done => outcome.add(connection.protocol.transport()),
                     Put::Resync => {
@@ -183,7 +209,7 @@ impl Shard {
                 continue;
             }
             connection.last_event = fan.sequence;
-            match fan.put_direct(connection, &mut self.spares, self.hub.metrics()) {
+            match fan.put_direct(connection, &mut self.spares, &self.metrics, &self.hub) {
                 Put::Done => outcome.add(connection.protocol.transport()),
                 Put::Resync | Put::Close => {
                     outcome.dropped += 1;
@@ -306,11 +332,12 @@ impl Fan<'_> {
         origin: Option<Origin>,
         topics: &Slots<Topic>,
         spares: &mut Spares,
-        metrics: &Metrics,
+        metrics: &ShardMetrics,
+        hub: &Hub,
     ) -> Put {
         let frame = self.frame(connection);
         if self.fits(connection, frame.len())
-            || self.fits_after_flush(connection, frame.len(), spares)
+            || self.fits_after_flush(connection, frame.len(), spares, metrics)
         {
             connection.outbox.push(frame, origin, spares);
             connection.delivered += 1;
@@ -320,13 +347,14 @@ impl Fan<'_> {
             SlowConsumer::Disconnect => Put::Close,
             SlowConsumer::Resync => Put::Resync,
             SlowConsumer::DropOldest | SlowConsumer::Conflate => {
-                metrics.slow_consumer();
-                self.make_room(connection, origin, frame, topics, spares, metrics)
+                hub.metrics().slow_consumer();
+                self.make_room(connection, origin, frame, topics, spares, hub)
             }
         }
     }
 
-    /// Takes waiting events out of the outbox, and says so in their place.
+    /// Takes waiting events out of the outbox, and says so in their place. Only those of channels
+    /// whose namespace lets events go.
     fn make_room(
         &self,
         connection: &mut Connection,
@@ -334,15 +362,22 @@ impl Fan<'_> {
         frame: Frame,
         topics: &Slots<Topic>,
         spares: &mut Spares,
-        metrics: &Metrics,
+        hub: &Hub,
     ) -> Put {
         let Some(newer) = origin else {
             return Put::Close;
         };
         let protocol = Arc::clone(&connection.protocol);
+        let namespaces = hub.namespaces();
+        let may_go = |place: u32| match topics.get(place).map(|topic| &topic.pattern) {
+            Some(ChannelPattern::Exact(channel)) => matches!(
+                namespaces.of(channel).slow_consumer,
+                SlowConsumer::DropOldest | SlowConsumer::Conflate
+            ),
+            _ => false,
+        };
         let gap = |missing: Missing| {
-            let topic = topics.get(missing.channel)?;
-            let channel = topic.pattern.to_string();
+            let channel = topics.get(missing.channel)?.pattern.to_string();
             let reason = if missing.conflated {
                 "conflated"
             } else {
@@ -357,12 +392,14 @@ impl Fan<'_> {
             };
             protocol.notice(&notice).map(Rc::new)
         };
-        let conflate = self.policy == SlowConsumer::Conflate;
-        let shed = connection
-            .outbox
-            .shed(newer, frame.len(), self.limit, conflate, gap);
-        metrics.conflated(shed.conflated);
-        metrics.dropped(DropReason::DropOldest, shed.dropped);
+        let room = Room {
+            needed: frame.len(),
+            limit: self.limit,
+            conflate: self.policy == SlowConsumer::Conflate,
+        };
+        let shed = connection.outbox.shed(newer, room, may_go, gap);
+        hub.metrics().conflated(shed.conflated);
+        hub.metrics().dropped(DropReason::DropOldest, shed.dropped);
         let dropped = u32::try_from(shed.dropped).unwrap_or(u32::MAX);
         connection.dropped = connection.dropped.saturating_add(dropped);
         if !self.fits(connection, frame.len()) {
@@ -377,17 +414,18 @@ impl Fan<'_> {
         &mut self,
         connection: &mut Connection,
         spares: &mut Spares,
-        metrics: &Metrics,
+        metrics: &ShardMetrics,
+        hub: &Hub,
     ) -> Put {
         let frame = self.frame(connection);
         if self.fits(connection, frame.len())
-            || self.fits_after_flush(connection, frame.len(), spares)
+            || self.fits_after_flush(connection, frame.len(), spares, metrics)
         {
             connection.outbox.push(frame, None, spares);
             connection.delivered += 1;
             return Put::Done;
         }
-        metrics.dropped(DropReason::SlowConsumer, 1);
+        hub.metrics().dropped(DropReason::SlowConsumer, 1);
         Put::Close
     }
 
@@ -402,9 +440,9 @@ impl Fan<'_> {
         connection: &mut Connection,
         len: usize,
         spares: &mut Spares,
+        metrics: &ShardMetrics,
     ) -> bool {
-        let flushed = connection.link.flush(&mut connection.outbox, spares);
-        connection.bytes_out += u64::try_from(flushed.bytes).unwrap_or(0);
+        flush(connection, spares, metrics);
         self.fits(connection, len)
     }
 }

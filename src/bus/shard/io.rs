@@ -4,11 +4,12 @@ use std::mem;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use mio::event::Event;
 
 use super::life::Doom;
 use super::{Cx, Shard};
 use crate::bus::connection::Connection;
-use crate::bus::link::Got;
+use crate::bus::link::{Got, Link};
 use crate::bus::protocol::Notice;
 use crate::event::ConnectionId;
 
@@ -17,11 +18,15 @@ const READS: usize = 8;
 
 impl Shard {
     /// A socket can be read, written, or both.
-    pub(super) fn socket_ready(&mut self, slot: u32, readable: bool, writable: bool) {
-        if writable && let Some(connection) = self.connections.get_mut(slot) {
+    pub(super) fn socket_ready(&mut self, slot: u32, event: &Event) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        connection.flags.peer_closed |= event.is_read_closed();
+        if event.is_writable() {
             Shard::touch(&mut self.touched, slot, connection);
         }
-        if readable {
+        if event.is_readable() || event.is_read_closed() {
             self.read(slot);
         }
     }
@@ -58,8 +63,8 @@ impl Shard {
                     if connection.ending.is_none() {
                         self.hear(slot, scratch.get_mut(..count).unwrap_or_default());
                     }
-                    // Edge-triggered: a short read has emptied the socket.
-                    count == scratch.len() || self.is_tls(slot)
+                    // Edge-triggered: a short read has emptied the socket, but for its end.
+                    count == scratch.len() || self.reads_on(slot)
                 }
                 Got::Nothing => false,
                 Got::End => {
@@ -80,11 +85,9 @@ impl Shard {
         }
     }
 
-    fn is_tls(&self, slot: u32) -> bool {
-        matches!(
-            self.connections.get(slot).map(|c| &c.link),
-            Some(crate::bus::link::Link::Tls(..))
-        )
+    fn reads_on(&self, slot: u32) -> bool {
+        let connection = self.connections.get(slot);
+        connection.is_some_and(|c| c.flags.peer_closed || matches!(c.link, Link::Tls(..)))
     }
 
     /// New bytes of a client, behind what is left of earlier ones.
@@ -157,9 +160,15 @@ impl Shard {
         if connection.ending.is_some() || bytes.is_empty() {
             return;
         }
-        let full = !connection.outbox.is_empty()
-            && connection.outbox.bytes().saturating_add(bytes.len()) > limit;
-        if full {
+        let full = |connection: &Connection| {
+            !connection.outbox.is_empty()
+                && connection.outbox.bytes().saturating_add(bytes.len()) > limit
+        };
+        // It may only be full because this round has not been written yet.
+        if full(connection)
+            && flush(connection, &mut self.spares, &self.metrics)
+            && full(connection)
+        {
             self.doomed.push((slot, Doom::TooSlow));
             return;
         }
@@ -211,14 +220,16 @@ impl Shard {
             if below && connection.catch_ups.is_some() {
                 super::fan_out::hunger(&mut self.hungry, slot, connection);
             }
-            if connection.ending.is_some() && connection.outbox.is_empty() {
+            let sent = connection.outbox.is_empty() && !connection.link.wants_write();
+            if connection.ending.is_some() && sent {
                 self.finish(slot);
             }
         }
     }
 }
 
-fn flush(
+/// Writes what waits, and counts it; false if the connection broke.
+pub(super) fn flush(
     connection: &mut Connection,
     spares: &mut crate::bus::outbox::Spares,
     metrics: &crate::telemetry::ShardMetrics,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Cx, Shard, Subscriber, Topic};
+use crate::auth::Identity;
 use crate::broker::{Page, Range};
 use crate::bus::connection::{CatchUp, Subscription};
 use crate::bus::filter::{EventFilter, EventView};
@@ -10,7 +11,7 @@ use crate::bus::presence::ANONYMOUS;
 use crate::bus::protocol::{Joined, Notice, Refused};
 use crate::bus::visibility::may_see;
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, ChannelPattern, Position};
+use crate::event::{ChannelName, ChannelPattern, ConnectionId, Event, Position};
 use crate::promise::Promise;
 
 /// One channel to follow.
@@ -36,6 +37,10 @@ pub struct JoinRequest {
     /// Whether to hear who comes and goes.
     pub watch: bool,
 }
+
+/// Whether an identity may still follow something.
+pub(in crate::bus) type Allowed<'a> =
+    &'a (dyn Fn(&Identity, &ChannelPattern, ConnectionId) -> Result<()> + Send + Sync);
 
 /// What is told once all subscriptions stand.
 pub(super) type Then = Box<dyn FnOnce(&mut Cx<'_>, Vec<Joined>, Vec<Refused>) + Send>;
@@ -121,16 +126,17 @@ impl Shard {
         let ChannelPattern::Exact(channel) = &join.pattern else {
             return Promise::ok(None);
         };
-        let after = match join.since {
-            Some(since) => since.offset,
-            None if join.rewind.is_some() => 0,
-            None => u64::MAX - 1,
-        };
-        let range = Range {
-            after,
-            until: u64::MAX,
-            limit: usize::MAX,
-            reverse: false,
+        let newest = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+        let range = match (join.since, join.rewind) {
+            (Some(since), _) => Range {
+                after: since.offset,
+                ..Range::all(usize::MAX)
+            },
+            (None, Some(count)) => Range {
+                reverse: true,
+                ..Range::all(newest(count))
+            },
+            (None, None) => Range::all(0),
         };
         self.hub.broker().read(channel, range)
     }
@@ -165,12 +171,12 @@ impl Shard {
             let text = format!("expected at most {limit} subscriptions on a connection");
             return Err(Error::exhausted(text));
         }
-        if let (true, Some(topic)) = (already, known) {
-            self.detach(slot, topic);
+        let present = if let (true, Some(topic)) = (already, known) {
+            self.detach(slot, topic).is_some_and(|gone| gone.present)
         } else {
-            self.greet_presence(slot, &join.pattern);
             self.hub.metrics().subscriptions_added(1);
-        }
+            self.greet_presence(slot, &join.pattern)
+        };
         let topic = self
             .topic_of(&join.pattern)
             .unwrap_or_else(|| self.new_topic(&join.pattern));
@@ -185,13 +191,16 @@ impl Shard {
             filter,
             live: false,
             watches: watch,
+            from: u64::MAX,
         });
         entry.catching_up += 1;
         entry.watchers += u32::from(watch);
         entry.route.joined();
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.subscriptions.reserve_exact(1);
-            connection.subscriptions.push(Subscription { topic, at });
+            connection
+                .subscriptions
+                .push(Subscription { topic, at, present });
         }
         Ok(topic)
     }
@@ -233,19 +242,32 @@ impl Shard {
             }
             _ => (position.offset, false),
         };
-        let replayed = self.count_visible(slot, *topic, &page, after, position);
-        self.hub.metrics().replayed(replayed);
-        if let Some(connection) = self.connections.get_mut(slot) {
-            let catch_up = CatchUp {
-                topic: *topic,
-                after,
-                reading: false,
-            };
-            connection.catch_ups.get_or_insert_default().push(catch_up);
+        let mut waiting: Vec<Arc<Event>> = page.events;
+        if join.rewind.is_some() && join.since.is_none() {
+            waiting.reverse();
         }
+        // What the shard has not seen yet comes live.
+        let wanted = |p: Position| p.offset > after && p.offset <= position.offset;
+        waiting.retain(|event| event.position.is_some_and(wanted));
+        let replayed = self.count_visible(slot, *topic, &waiting);
+        self.hub.metrics().replayed(replayed);
+        self.answer_from(slot, *topic, after);
+        if let Some(connection) = self.connections.get_mut(slot) {
+            let catch_ups = connection.catch_ups.get_or_insert_default();
+            // Named twice in one request: the later mention holds.
+            catch_ups.retain(|other| other.topic != *topic);
+            let mut catch_up = CatchUp::behind(*topic, after);
+            catch_up.waiting = waiting.into();
+            catch_ups.push(catch_up);
+        }
+        // A client that is ahead of this shard keeps its own place.
+        let shown = Position {
+            offset: position.offset.max(after),
+            ..position
+        };
         Ok((
             Joined {
-                position: Some(position),
+                position: Some(shown),
                 recovered,
                 replayed,
                 ..plain
@@ -254,14 +276,7 @@ impl Shard {
         ))
     }
 
-    fn count_visible(
-        &self,
-        slot: u32,
-        topic: u32,
-        page: &Page,
-        after: u64,
-        until: Position,
-    ) -> u64 {
+    fn count_visible(&self, slot: u32, topic: u32, events: &[Arc<Event>]) -> u64 {
         let Some(connection) = self.connections.get(slot) else {
             return 0;
         };
@@ -269,16 +284,27 @@ impl Shard {
             .filter_of(slot, topic)
             .and_then(|place| self.filters.get(place));
         let id = self.id(slot);
-        let seen = page.events.iter().filter(|event| {
-            let within = event
-                .position
-                .is_some_and(|p| p.offset > after && p.offset <= until.offset);
+        let seen = events.iter().filter(|event| {
             let roles = self.hub.type_roles(&event.event_type);
-            within
-                && may_see(event, roles.as_deref(), connection.identity.as_deref(), id)
+            may_see(event, roles.as_deref(), connection.identity.as_deref(), id)
                 && filter.is_none_or(|filter| filter.matches(&EventView::new(event)))
         });
         u64::try_from(seen.count()).unwrap_or(u64::MAX)
+    }
+
+    /// Notes behind which offset a subscription answers for its channel.
+    fn answer_from(&mut self, slot: u32, topic: u32, from: u64) {
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        let Some(subscription) = connection.subscriptions.iter().find(|s| s.topic == topic) else {
+            return;
+        };
+        let at = usize::try_from(subscription.at).unwrap_or(usize::MAX);
+        let entry = self.topics.get_mut(topic);
+        if let Some(follower) = entry.and_then(|t| t.subscribers.get_mut(at)) {
+            follower.from = from;
+        }
     }
 
     pub(super) fn filter_of(&self, slot: u32, topic: u32) -> Option<u32> {
@@ -388,11 +414,13 @@ impl Shard {
         let Some(pattern) = self.topics.get(topic).map(|t| t.pattern.clone()) else {
             return false;
         };
-        if !self.detach(slot, topic) {
+        let Some(gone) = self.detach(slot, topic) else {
             return false;
-        }
+        };
         self.hub.metrics().subscriptions_removed(1);
-        self.part_presence(slot, &pattern);
+        if gone.present {
+            self.part_presence(slot, &pattern);
+        }
         self.drop_if_empty(topic);
         true
     }
@@ -409,17 +437,12 @@ impl Shard {
     }
 
     /// Takes the connection out of a topic's subscribers.
-    fn detach(&mut self, slot: u32, topic: u32) -> bool {
-        let Some(connection) = self.connections.get_mut(slot) else {
-            return false;
-        };
-        let Some(place) = connection
+    fn detach(&mut self, slot: u32, topic: u32) -> Option<Subscription> {
+        let connection = self.connections.get_mut(slot)?;
+        let place = connection
             .subscriptions
             .iter()
-            .position(|s| s.topic == topic)
-        else {
-            return false;
-        };
+            .position(|s| s.topic == topic)?;
         let gone = connection.subscriptions.swap_remove(place);
         if let Some(catch_ups) = &mut connection.catch_ups {
             catch_ups.retain(|c| c.topic != topic);
@@ -427,18 +450,18 @@ impl Shard {
                 connection.catch_ups = None;
             }
         }
+        // Another channel may get the topic's place: what waits must not be told as that one's.
+        connection.outbox.settle_channel(topic);
         let at = usize::try_from(gone.at).unwrap_or(usize::MAX);
-        let Some(entry) = self.topics.get_mut(topic) else {
-            return false;
-        };
+        let entry = self.topics.get_mut(topic)?;
         if at >= entry.subscribers.len() {
-            return false;
+            return None;
         }
-        let subscriber = entry.subscribers.swap_remove(at);
-        entry.catching_up -= u32::from(!subscriber.live);
-        entry.watchers -= u32::from(subscriber.watches);
+        let follower = entry.subscribers.swap_remove(at);
+        entry.catching_up -= u32::from(!follower.live);
+        entry.watchers -= u32::from(follower.watches);
         entry.route.left();
-        self.filters.release(subscriber.filter);
+        self.filters.release(follower.filter);
         // Another subscriber has moved to the free place.
         if let Some(moved) = entry.subscribers.get(at).map(|s| s.connection)
             && let Some(connection) = self.connections.get_mut(moved)
@@ -449,7 +472,7 @@ impl Shard {
         {
             other.at = gone.at;
         }
-        true
+        Some(gone)
     }
 
     fn drop_if_empty(&mut self, topic: u32) {
@@ -479,12 +502,16 @@ impl Shard {
             .unwrap_or_else(|| Arc::from(ANONYMOUS))
     }
 
-    fn greet_presence(&self, slot: u32, pattern: &ChannelPattern) {
-        if let ChannelPattern::Exact(channel) = pattern
-            && self.hub.namespaces().of(channel).presence
-        {
+    /// True if the connection now counts among those present.
+    fn greet_presence(&self, slot: u32, pattern: &ChannelPattern) -> bool {
+        let ChannelPattern::Exact(channel) = pattern else {
+            return false;
+        };
+        let kept = self.hub.namespaces().of(channel).presence;
+        if kept {
             self.hub.presence_joined(channel, &self.presence_name(slot));
         }
+        kept
     }
 
     fn part_presence(&self, slot: u32, pattern: &ChannelPattern) {
@@ -493,28 +520,68 @@ impl Shard {
         }
     }
 
-    fn followed_by(&self, slot: u32) -> Vec<ChannelPattern> {
+    fn present_in(&self, slot: u32) -> Vec<ChannelPattern> {
         let Some(connection) = self.connections.get(slot) else {
             return Vec::new();
         };
-        let topics = connection
-            .subscriptions
-            .iter()
-            .filter_map(|s| self.topics.get(s.topic));
-        topics.map(|topic| topic.pattern.clone()).collect()
+        let present = connection.subscriptions.iter().filter(|s| s.present);
+        present
+            .filter_map(|s| Some(self.topics.get(s.topic)?.pattern.clone()))
+            .collect()
     }
 
     /// The connection is about to have another name: the old one leaves its channels.
     pub(super) fn part_everywhere(&self, slot: u32) {
-        for pattern in self.followed_by(slot) {
+        for pattern in self.present_in(slot) {
             self.part_presence(slot, &pattern);
         }
     }
 
     /// The connection has another name: it comes to its channels.
     pub(super) fn greet_everywhere(&self, slot: u32) {
-        for pattern in self.followed_by(slot) {
-            self.greet_presence(slot, &pattern);
+        for pattern in self.present_in(slot) {
+            if let ChannelPattern::Exact(channel) = &pattern {
+                self.hub.presence_joined(channel, &self.presence_name(slot));
+            }
+        }
+    }
+
+    /// Ends subscriptions that `allowed` refuses, and says why.
+    pub(in crate::bus) fn check_rights(&mut self, slot: u32, allowed: Allowed<'_>) {
+        let Some(id) = self.id(slot) else {
+            return;
+        };
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        let Some(identity) = connection.identity.clone() else {
+            return;
+        };
+        let topics: Vec<u32> = connection.subscriptions.iter().map(|s| s.topic).collect();
+        for topic in topics {
+            let Some(pattern) = self.topics.get(topic).map(|t| t.pattern.clone()) else {
+                continue;
+            };
+            if let Err(error) = allowed(&identity, &pattern, id) {
+                self.leave_topic(slot, topic);
+                let channel = pattern.to_string();
+                let error = &error;
+                self.notify(
+                    slot,
+                    &Notice::Unsubscribed {
+                        channel: &channel,
+                        error,
+                    },
+                );
+            }
+        }
+    }
+
+    /// The same for every connection.
+    pub(in crate::bus) fn check_all_rights(&mut self, allowed: Allowed<'_>) {
+        let slots: Vec<u32> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.check_rights(slot, allowed);
         }
     }
 

@@ -111,6 +111,9 @@ impl Shard {
             return;
         }
         greeting(&mut Cx::new(self, slot));
+        if let Some(window) = self.draining {
+            self.send_one_away(slot, window);
+        }
         if !early.is_empty() {
             self.hear(slot, &mut early);
         }
@@ -339,20 +342,21 @@ impl Shard {
             .sum()
     }
 
-    /// Sends everyone away for a restart, each with its own time to come back.
+    /// Sends everyone away for a restart, and whoever still comes.
     pub(in crate::bus) fn send_away(&mut self, window_ms: u64) {
+        self.draining = Some(window_ms);
         let slots: Vec<u32> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
-            let after_ms = fastrand::u64(0..=window_ms);
-            self.notify(
-                slot,
-                &Notice::Reconnect {
-                    after_ms,
-                    reason: "restart",
-                },
-            );
-            self.close(slot, CloseCode::Restart, CloseCode::Restart.reason());
+            self.send_one_away(slot, window_ms);
         }
+    }
+
+    /// Each client has its own time to come back.
+    fn send_one_away(&mut self, slot: u32, window_ms: u64) {
+        let after_ms = fastrand::u64(0..=window_ms);
+        let reason = "restart";
+        self.notify(slot, &Notice::Reconnect { after_ms, reason });
+        self.close(slot, CloseCode::Restart, CloseCode::Restart.reason());
     }
 
     /// Whether any connection is left.

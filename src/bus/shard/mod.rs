@@ -76,6 +76,8 @@ pub struct Shard {
     /// Counts events, so that a connection can tell that it has one already.
     sequence: u64,
     batch: Vec<(Arc<Delivery>, u32)>,
+    /// The drain window, once everyone has been sent away.
+    draining: Option<u64>,
     stopping: bool,
 }
 
@@ -100,6 +102,9 @@ struct Subscriber {
     filter: u32,
     live: bool,
     watches: bool,
+    /// The offset behind which this subscription answers for the channel's events; what is not
+    /// behind it is left to a pattern that the connection follows as well.
+    from: u64,
 }
 
 impl Shard {
@@ -135,6 +140,7 @@ impl Shard {
             doomed: Vec::new(),
             sequence: 0,
             batch: Vec::with_capacity(BATCH),
+            draining: None,
             stopping: false,
         }
     }
@@ -164,11 +170,7 @@ impl Shard {
             for event in &events {
                 if event.token() != WAKE {
                     let slot = u32::try_from(event.token().0).unwrap_or(u32::MAX);
-                    self.socket_ready(
-                        slot,
-                        event.is_readable() || event.is_read_closed(),
-                        event.is_writable(),
-                    );
+                    self.socket_ready(slot, event);
                 }
             }
             self.read_the_rest();
@@ -206,8 +208,9 @@ impl Shard {
 
     /// Writes every touched connection once, and ends those that broke.
     fn settle(&mut self) {
-        while !(self.touched.is_empty() && self.hungry.is_empty() && self.doomed.is_empty()) {
-            self.feed_the_hungry();
+        // Once in each round: a long replay leaves others their turn.
+        self.feed_the_hungry();
+        while !(self.touched.is_empty() && self.doomed.is_empty()) {
             self.flush_touched();
             self.bury_the_doomed();
         }
@@ -221,7 +224,7 @@ impl Shard {
 
     /// How long the poll may wait: not at all while something is left to do.
     fn wait(&mut self, quiet: bool) -> Duration {
-        if !self.unread.is_empty() || !self.inbox.is_empty() {
+        if !self.unread.is_empty() || !self.hungry.is_empty() || !self.inbox.is_empty() {
             return Duration::ZERO;
         }
         if quiet {

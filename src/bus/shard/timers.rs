@@ -164,6 +164,10 @@ impl Shard {
             return;
         }
         connection.last_ping = self.now;
+        if !connection.outbox.is_empty() {
+            // What waits says that the server is there, once the client reads it.
+            return;
+        }
         let bytes = connection.protocol.heartbeat(Timestamp::now());
         self.put(slot, bytes);
     }
