@@ -1,4 +1,8 @@
 //! `GET /asyncapi.json`: the events, described in AsyncAPI 3.0 from the namespaces and the catalog.
+//!
+//! AsyncAPI reads a schema as JSON Schema draft 7, and passes over what only 2020-12 has.
+
+mod embedded;
 
 use std::collections::BTreeSet;
 
@@ -9,7 +13,8 @@ use serde_json::{Map, Value, json};
 
 use super::Shared;
 use super::reply::{self, Answer};
-use crate::catalog::{Catalog, KnownType};
+use crate::catalog::{Catalog, KnownType, Schema};
+use embedded::embedded;
 
 /// Answers with the description of the events that are known now.
 pub(super) async fn show(State(shared): State<Shared>, headers: HeaderMap) -> Answer {
@@ -51,6 +56,10 @@ fn document<'a>(
     let messages = catalog
         .after("")
         .map(|known| (known.name.to_string(), message(known)));
+    let schemas = catalog.after("").filter_map(|known| {
+        let schema = payload_schema(known, known.schema.as_ref()?)?;
+        Some((known.name.to_string(), schema))
+    });
     json!({
         "asyncapi": "3.0.0",
         "info": {
@@ -64,6 +73,7 @@ fn document<'a>(
         "operations": operations,
         "components": {
             "messages": messages.collect::<Map<_, _>>(),
+            "schemas": schemas.collect::<Map<_, _>>(),
             "securitySchemes": {
                 "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
             },
@@ -101,14 +111,20 @@ fn operation(namespace: &str, types: &[&str]) -> Value {
 /// An event of one type, as it stands in a text frame.
 fn message(known: &KnownType) -> Value {
     let text = json!({ "type": "string" });
-    json!({
+    let mut required = vec!["type", "id", "timestamp"];
+    let mut data = json!({});
+    if known.schema.is_some() {
+        required.push("data");
+        data = json!({ "$ref": schema_place(known) });
+    }
+    let mut message = json!({
         "name": known.name.as_str(),
         "title": known.name.as_str(),
         "summary": known.description,
         "contentType": "application/json",
         "payload": {
             "type": "object",
-            "required": ["type", "id", "timestamp"],
+            "required": required,
             "properties": {
                 "type": { "const": known.name.as_str() },
                 "channel": text,
@@ -116,11 +132,43 @@ fn message(known: &KnownType) -> Value {
                 "timestamp": { "type": "string", "format": "date-time" },
                 "offset": { "type": "integer", "minimum": 1 },
                 "headers": { "type": "object", "additionalProperties": text },
-                "data": {},
+                "data": data,
                 "traceparent": text,
+                "tracestate": text,
             },
         },
-    })
+    });
+    if let (Value::Object(message), Some(example)) = (&mut message, example(known)) {
+        message.insert("examples".to_owned(), json!([{ "payload": example }]));
+    }
+    message
+}
+
+/// An event of this type with the example as its data.
+fn example(known: &KnownType) -> Option<Value> {
+    let data: Value = serde_json::from_str(known.example.as_deref()?).ok()?;
+    let namespace = match known.namespace.as_str() {
+        "" => "global",
+        namespace => namespace,
+    };
+    Some(json!({
+        "type": known.name.as_str(),
+        "channel": format!("{namespace}:1"),
+        "id": "01a1fd92-b923-70e4-ab79-c09a91e88b58",
+        "timestamp": "2026-11-21T10:06:53.731Z",
+        "offset": 1,
+        "data": data,
+    }))
+}
+
+/// Where the schema of a type's data stands in the description.
+fn schema_place(known: &KnownType) -> String {
+    format!("#/components/schemas/{}", known.name)
+}
+
+fn payload_schema(known: &KnownType, schema: &Schema) -> Option<Value> {
+    let schema = serde_json::from_str(schema.text()).ok()?;
+    Some(embedded(schema, &schema_place(known)))
 }
 
 /// One part of a JSON Pointer (RFC 6901 §3).
@@ -161,5 +209,25 @@ mod tests {
         let place = &document["operations"]["send.a/b"]["channel"]["$ref"];
         let pointer = place.as_str().unwrap().strip_prefix('#').unwrap();
         assert!(document.pointer(pointer).is_some());
+    }
+    #[test]
+    fn a_type_with_a_schema_shows_it_and_an_example() {
+        let text = r##"{"$ref": "#/$defs/bill", "$defs": {"bill": {"required": ["n"]}}}"##;
+        let bill = KnownType {
+            schema: Some(Schema::compile(text).unwrap()),
+            example: Some(r#"{"n":1}"#.into()),
+            ..known("bill.sent", "room")
+        };
+        let catalog = Catalog::new(Mode::Open, [bill, known("a.b", "room")]);
+        let document = document(std::iter::empty(), &catalog, &json!({}));
+        let messages = &document["components"]["messages"];
+        let place = &messages["bill.sent"]["payload"]["properties"]["data"]["$ref"];
+        let pointer = place.as_str().unwrap().strip_prefix('#').unwrap();
+        let inner = document.pointer(pointer).unwrap()["$ref"].as_str().unwrap();
+        let bill = document.pointer(inner.strip_prefix('#').unwrap()).unwrap();
+        assert_eq!(bill["required"], json!(["n"]));
+        let example = &messages["bill.sent"]["examples"][0]["payload"];
+        assert_eq!(example["data"], json!({ "n": 1 }));
+        assert!(messages["a.b"].get("examples").is_none());
     }
 }

@@ -3,7 +3,9 @@
 use axum::body::Body;
 use axum::extract::State;
 use http::Uri;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::Shared;
 use super::body;
@@ -11,26 +13,36 @@ use super::caller::Caller;
 use super::query::{Query, name_in_path};
 use super::reply::{self, Answer};
 use crate::admin::page_size_of;
-use crate::catalog::KnownType;
-use crate::error::{Error, Result};
-use crate::event::Payload;
+use crate::catalog::{KnownType, Schema};
 
 /// The path of one type, before its name.
 const ONE: &str = "/api/v1/catalog/";
+/// A page takes no further type once its schemas and examples have this many bytes: one of them
+/// alone may have a mebibyte.
+const PAGE_BYTES: usize = 1 << 20;
 
 /// `GET /api/v1/catalog`: a page of event types, by name.
 pub(super) async fn list(State(shared): State<Shared>, caller: Caller, query: Query) -> Answer {
     caller.service()?;
     let size = page_size_of(query.number("page_size")?.unwrap_or_default())?;
     let catalog = shared.services.catalog.load();
-    let mut types = catalog.after(query.text("page_token"));
-    let page: Vec<&KnownType> = types.by_ref().take(size).collect();
-    let more = types.next().is_some();
-    let last = page.last().filter(|_| more).map(|last| last.name.as_str());
-    reply::json(&json!({
-        "event_types": page.iter().map(|known| describe(known)).collect::<Vec<_>>(),
-        "next_page_token": last.unwrap_or_default(),
-    }))
+    let mut types = catalog.after(query.text("page_token")).peekable();
+    let mut page: Vec<Described<'_>> = Vec::new();
+    let mut bytes = 0_usize;
+    while page.len() < size
+        && bytes < PAGE_BYTES
+        && let Some(known) = types.next()
+    {
+        let described = Described::new(known);
+        bytes = bytes.saturating_add(described.bytes());
+        page.push(described);
+    }
+    let more = types.peek().is_some();
+    let last = page.last().filter(|_| more).map(|last| last.name);
+    reply::json(&Page {
+        next_page_token: last.unwrap_or_default(),
+        event_types: page,
+    })
 }
 
 /// `GET /api/v1/catalog/{type}`: one event type.
@@ -38,10 +50,11 @@ pub(super) async fn show(State(shared): State<Shared>, caller: Caller, uri: Uri)
     caller.service()?;
     let name = name_in_path(&uri, ONE, "")?;
     let catalog = shared.services.catalog.load();
-    reply::json(&describe(catalog.get(&name).ok_or_else(unknown)?))
+    reply::json(&Described::new(catalog.known(&name)?))
 }
 
-/// `POST /api/v1/catalog/{type}/validate`: whether the body would be accepted as a payload.
+/// `POST /api/v1/catalog/{type}/validate`: whether a strict catalog would accept the body as a
+/// payload.
 pub(super) async fn validate(
     State(shared): State<Shared>,
     caller: Caller,
@@ -52,29 +65,52 @@ pub(super) async fn validate(
     let name = name_in_path(&uri, ONE, "/validate")?;
     let limit = shared.services.limits.load().event_bytes;
     let data = body::read(body, limit).await?;
-    if shared.services.catalog.load().get(&name).is_none() {
-        return Err(unknown().into());
+    let violations = shared.services.catalog.load().validate(&name, &data)?;
+    let errors = violations
+        .iter()
+        .map(|violation| json!({ "path": violation.path, "message": violation.message }));
+    reply::json(&json!({
+        "valid": violations.is_empty(),
+        "errors": errors.collect::<Vec<_>>(),
+    }))
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    event_types: Vec<Described<'a>>,
+    next_page_token: &'a str,
+}
+
+/// An event type as it is shown. Schema and example stay as they were written.
+#[derive(Serialize)]
+struct Described<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    description: &'a str,
+    roles: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    example: Option<&'a RawValue>,
+}
+
+impl<'a> Described<'a> {
+    fn new(known: &'a KnownType) -> Self {
+        // Both were held to be JSON when they were loaded.
+        let raw = |text: &'a str| serde_json::from_str(text).ok();
+        Described {
+            name: known.name.as_str(),
+            namespace: &known.namespace,
+            description: &known.description,
+            roles: known.roles.iter().map(|role| &**role).collect(),
+            schema: known.schema.as_ref().map(Schema::text).and_then(raw),
+            example: known.example.as_deref().and_then(raw),
+        }
     }
-    reply::json(&judgement(&Payload::new(data, "").map(|_| ())))
-}
 
-fn judgement(judged: &Result<()>) -> Value {
-    let errors: Vec<Value> = match judged {
-        Ok(()) => Vec::new(),
-        Err(error) => vec![json!({ "path": "", "message": error.description() })],
-    };
-    json!({ "valid": judged.is_ok(), "errors": errors })
-}
-
-fn unknown() -> Error {
-    Error::not_found("this event type is not in the catalog")
-}
-
-fn describe(known: &KnownType) -> Value {
-    json!({
-        "name": known.name.as_str(),
-        "namespace": known.namespace,
-        "description": known.description,
-        "roles": known.roles.iter().map(|role| &**role).collect::<Vec<_>>(),
-    })
+    /// How long its schema and its example are.
+    fn bytes(&self) -> usize {
+        let texts = [self.schema, self.example];
+        texts.into_iter().flatten().map(|raw| raw.get().len()).sum()
+    }
 }

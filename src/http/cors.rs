@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, Method};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -13,9 +14,10 @@ use crate::origin;
 const REMEMBER: Duration = Duration::from_mins(10);
 
 /// Cross-origin resource sharing for these origins; none listed is the same origin only, which
-/// needs no such headers. Credentials are never allowed: tokens come in a header.
-pub(super) fn layer(allowed: Arc<[String]>) -> CorsLayer {
+/// needs no such headers. They are looked up for each request, as they may change. Credentials are never allowed: tokens come in a header.
+pub(super) fn layer(allowed: Arc<ArcSwap<Vec<String>>>) -> CorsLayer {
     let by_origin = AllowOrigin::predicate(move |_, request| {
+        let allowed = allowed.load();
         !allowed.is_empty() && origin::is_allowed(&request.headers, &allowed)
     });
     CorsLayer::new()

@@ -20,6 +20,7 @@ mod sse;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
@@ -30,8 +31,9 @@ use observe::{Route, observe};
 /// What the routes are set up with.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
-    /// Origins whose pages may call the API (CORS).
-    pub allowed_origins: Vec<String>,
+    /// Origins whose pages may call the API (CORS) and open event streams; what is stored here
+    /// later holds for the requests from then on.
+    pub allowed_origins: Arc<ArcSwap<Vec<String>>>,
     /// Whether the demo page is at `/`.
     pub demo: bool,
     /// Where the WebSocket is, for the description of the events.
@@ -43,7 +45,7 @@ pub struct HttpSettings {
 struct Shared {
     services: Arc<Services>,
     draining: Arc<AtomicBool>,
-    allowed_origins: Arc<[String]>,
+    allowed_origins: Arc<ArcSwap<Vec<String>>>,
     websocket_path: Arc<str>,
 }
 
@@ -56,7 +58,7 @@ pub fn routes(
     let shared = Shared {
         services: Arc::clone(services),
         draining,
-        allowed_origins: settings.allowed_origins.into(),
+        allowed_origins: settings.allowed_origins,
         websocket_path: settings.websocket_path.into(),
     };
     let mut routes = Router::new()

@@ -50,7 +50,7 @@ pub(super) async fn open(
     if shared.draining.load(Ordering::Relaxed) {
         return Err(Error::unavailable("the server is about to stop").into());
     }
-    if !origin::is_allowed(&headers, &shared.allowed_origins) {
+    if !origin::is_allowed(&headers, &shared.allowed_origins.load()) {
         let text = "this origin may not connect (public.allowed_origins)";
         return Err(Error::denied(text).into());
     }

@@ -24,6 +24,7 @@ pub struct Assembled {
     pub(crate) services: Arc<Services>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) grpc: axum::Router,
+    pub(super) allowed_origins: Arc<ArcSwap<Vec<String>>>,
     health: HealthHandle,
     dev: bool,
 }
@@ -90,6 +91,7 @@ pub(super) fn assemble(
         services,
         endpoint,
         grpc,
+        allowed_origins: Arc::new(ArcSwap::from_pointee(allowed_origins(config, dev))),
         health,
         dev,
     })
@@ -122,6 +124,8 @@ impl Assembled {
         self.services
             .reload(policy, catalog, request_limits(config));
         self.endpoint.reload(ws_settings(config, self.dev));
+        self.allowed_origins
+            .store(Arc::new(allowed_origins(config, self.dev)));
         Ok(())
     }
 }
@@ -200,7 +204,7 @@ fn request_limits(config: &Config) -> RequestLimits {
 }
 
 /// Pages of which origins may use the server; for a developer who lists none, all.
-pub(super) fn allowed_origins(config: &Config, dev: bool) -> Vec<String> {
+fn allowed_origins(config: &Config, dev: bool) -> Vec<String> {
     let mut allowed = config.public.allowed_origins.clone();
     if dev && allowed.is_empty() {
         allowed.push("*".to_owned());

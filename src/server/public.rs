@@ -12,7 +12,6 @@ use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use super::Assembled;
-use super::assemble::allowed_origins;
 use crate::config::Config;
 use crate::session::Services;
 use crate::ws::Endpoint;
@@ -35,7 +34,7 @@ impl Public {
     ) -> Self {
         let services = Arc::clone(&assembled.services);
         let settings = crate::http::HttpSettings {
-            allowed_origins: allowed_origins(config, dev),
+            allowed_origins: Arc::clone(&assembled.allowed_origins),
             demo: dev,
             websocket_path: config.websocket.path.clone(),
         };

@@ -275,38 +275,6 @@ async fn connections_and_channels_are_paged() {
 }
 
 #[tokio::test]
-async fn the_catalog_is_shown_and_judges() {
-    let config = Config::rooms()
-        .event_type(
-            "bill.sent",
-            "namespace = \"room\"\ndescription = \"A bill went out.\"",
-        )
-        .event_type("bill.paid", "namespace = \"room\"");
-    let server = Server::start(config).await;
-    let service = Caller::new(&server, "service");
-    let first = service.get("/api/v1/catalog?page_size=1").await.json();
-    assert_eq!(first["event_types"][0]["name"], "bill.paid");
-    assert_eq!(first["next_page_token"], "bill.paid");
-    let one = service.get("/api/v1/catalog/bill.sent").await.json();
-    assert_eq!(one["description"], "A bill went out.");
-    let path = "/api/v1/catalog/bill.sent/validate";
-    let kind = "application/json";
-    let good = service.send(Method::POST, path, kind, "{\"n\":1}").await;
-    assert_eq!(good.json(), json!({ "valid": true, "errors": [] }));
-    let bad = service
-        .send(Method::POST, path, kind, "{\"n\":")
-        .await
-        .json();
-    assert_eq!(bad["valid"], false);
-    assert!(bad["errors"][0]["message"].is_string(), "{bad}");
-    let asyncapi = server.get("/asyncapi.json").await.json();
-    let messages = &asyncapi["channels"]["room"]["messages"];
-    assert!(messages["bill.sent"]["$ref"].is_string(), "{asyncapi}");
-    let viewer = Caller::new(&server, "viewer");
-    viewer.get("/api/v1/catalog").await.assert_problem(403);
-}
-
-#[tokio::test]
 async fn the_older_systems_scripts_go_on_working() {
     let server = Server::start(Config::rooms()).await;
     let admin = Caller::new(&server, "admin");
@@ -361,32 +329,51 @@ async fn the_older_systems_scripts_go_on_working() {
     .await;
 }
 
+/// The origin that a page is told it may ask from; empty if it may not.
+async fn allowed_to_ask(server: &Server, origin: &str) -> String {
+    let headers = [
+        ("Origin", origin),
+        ("Access-Control-Request-Method", "POST"),
+        (
+            "Access-Control-Request-Headers",
+            "authorization,last-event-id",
+        ),
+    ];
+    let path = "/api/v1/events";
+    let answer = server.http(Method::OPTIONS, path, &headers, "").await;
+    let headers = answer.header("access-control-allow-headers");
+    assert!(headers.contains("last-event-id"), "{headers}");
+    answer.header("access-control-allow-origin").to_owned()
+}
+
+const APP: &str = "https://app.example.com";
+const OTHER: &str = "https://other.example.com";
+
 #[tokio::test]
 async fn pages_of_allowed_origins_may_ask_beforehand() {
-    let allowed = r#"["https://app.example.com"]"#;
-    let server = Server::start(Config::rooms().set("public.allowed_origins", allowed)).await;
-    let ask = async |origin: &str| {
-        let headers = [
-            ("Origin", origin),
-            ("Access-Control-Request-Method", "POST"),
-            (
-                "Access-Control-Request-Headers",
-                "authorization,last-event-id",
-            ),
-        ];
-        server
-            .http(Method::OPTIONS, "/api/v1/events", &headers, "")
-            .await
-    };
-    let yes = ask("https://app.example.com").await;
-    assert_eq!(
-        yes.header("access-control-allow-origin"),
-        "https://app.example.com"
-    );
-    assert!(
-        yes.header("access-control-allow-headers")
-            .contains("last-event-id")
-    );
-    let no = ask("https://evil.example.com").await;
-    assert_eq!(no.header("access-control-allow-origin"), "");
+    let allowed = format!("[{APP:?}]");
+    let server = Server::start(Config::rooms().set("public.allowed_origins", &allowed)).await;
+    assert_eq!(allowed_to_ask(&server, APP).await, APP);
+    assert_eq!(allowed_to_ask(&server, OTHER).await, "");
+}
+
+#[tokio::test]
+async fn sighup_changes_which_pages_may_ask_and_follow() {
+    let allow =
+        |origin: &str| Config::rooms().set("public.allowed_origins", &format!("[{origin:?}]"));
+    let server = Server::start(allow(APP)).await;
+    server.reload(&allow(OTHER));
+    eventually("the other origin to be allowed", async || {
+        (allowed_to_ask(&server, OTHER).await == OTHER).then_some(())
+    })
+    .await;
+    assert_eq!(allowed_to_ask(&server, APP).await, "");
+    let token = format!("Bearer {}", Token::new("alice").sign());
+    let headers = [("Authorization", token.as_str()), ("Origin", APP)];
+    let follow = "/sse?channel=room:1";
+    let refused = server.http(Method::HEAD, follow, &headers, "").await;
+    assert_eq!(refused.status, 403, "{refused:?}");
+    let headers = [("Authorization", token.as_str()), ("Origin", OTHER)];
+    let followed = server.http(Method::HEAD, follow, &headers, "").await;
+    assert_eq!(followed.status, 200, "{followed:?}");
 }

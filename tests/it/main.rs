@@ -29,6 +29,7 @@ mod heartbeat;
 mod history;
 mod http;
 mod http_api;
+mod http_catalog;
 mod idempotency;
 mod internal_listener;
 mod limits;

@@ -281,13 +281,16 @@ fn catalog() -> Value {
     let validate = operation(
         tag,
         "validateEvent",
-        "Says whether a payload would be accepted",
+        "Says whether a strict catalog would accept the body as a payload",
         &schema("Judgement"),
         &["BadRequest", "NotFound", "TooLarge"],
     );
     let body = json!({ "required": true, "content": json_content(&json!({})) });
     json!({
-        "/api/v1/catalog": { "get": with(list, json!({ "parameters": page })) },
+        "/api/v1/catalog": { "get": with(list, json!({
+            "parameters": page,
+            "description": "A page ends early when its schemas and examples have a mebibyte.",
+        })) },
         "/api/v1/catalog/{type}": { "parameters": [kind], "get": show },
         "/api/v1/catalog/{type}/validate": {
             "parameters": [kind], "post": with(validate, json!({ "requestBody": body })),

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::catalog::MAX_VIOLATIONS;
+
 /// All schemas by name.
 pub(super) fn all() -> Value {
     let mut all = Map::new();
@@ -184,15 +186,32 @@ fn channels() -> Value {
 
 fn catalog() -> Value {
     json!({
-        "EventType": object(&["name"], json!({
-            "name": text(), "namespace": text(), "description": text(), "roles": texts(),
+        "EventType": object(&["name", "namespace", "description", "roles"], json!({
+            "name": text(),
+            "namespace": { "type": "string", "description": "Empty is any." },
+            "description": text(),
+            "roles": {
+                "type": "array", "items": { "type": "string" },
+                "description": "If not empty, only holders of one of these receive it.",
+            },
+            "schema": {
+                "type": ["object", "boolean"],
+                "description": "JSON Schema (2020-12) of the payload; absent if it has none.",
+            },
+            "example": { "description": "A payload that is valid; absent if there is none." },
         })),
         "EventTypePage": page_of("event_types", "EventType"),
         "Judgement": object(&["valid", "errors"], json!({
             "valid": { "type": "boolean" },
-            "errors": { "type": "array", "items": object(&["path", "message"], json!({
-                "path": { "type": "string", "format": "json-pointer" }, "message": text(),
-            })) },
+            "errors": { "type": "array", "maxItems": MAX_VIOLATIONS,
+                "items": object(&["path", "message"], json!({
+                    "path": {
+                        "type": "string", "format": "json-pointer",
+                        "description": "A place in the payload; empty is all of it.",
+                    },
+                    "message": { "type": "string", "description": "What was expected." },
+                })),
+            },
         })),
     })
 }
