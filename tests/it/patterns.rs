@@ -64,7 +64,8 @@ async fn a_channel_and_its_pattern_give_each_event_once_and_in_order() {
     let mut service = server.publisher("service").await;
     let first = service.publish("room:1", "count.up", json!({"n": 0})).await;
     let position = first.results[0].position.clone().unwrap();
-    let publishing = tokio::spawn(publish_many(service.clone()));
+    let mut publishing = JoinSet::new();
+    publishing.spawn(publish_many(service.clone()));
     let exact = |since| Subscription {
         channel: "room:1".into(),
         since,
@@ -83,5 +84,5 @@ async fn a_channel_and_its_pattern_give_each_event_once_and_in_order() {
     for offset in 2..=EVENTS + 1 {
         assert_eq!(stream.event().await.position.unwrap().offset, offset);
     }
-    publishing.await.unwrap();
+    publishing.join_next().await.unwrap().unwrap();
 }
