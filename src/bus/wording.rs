@@ -63,7 +63,7 @@ pub fn error(error: &Error) -> Value {
         );
     }
     if let Some(wait) = error.retry_delay() {
-        let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+        let millis = u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
         body.insert("retry_after_ms".into(), millis.into());
     }
     Value::Object(body)

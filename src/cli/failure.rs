@@ -87,6 +87,9 @@ impl From<Status> for Failure {
         if let Some(wait) = wait {
             text.extend(["\n  try again in ", &format!("{wait:?}")]);
         }
+        if status.code() == Code::Unauthenticated {
+            text.push_str("\n  give a token with --token or TIDINGS_TOKEN");
+        }
         Failure::Told(text)
     }
 }

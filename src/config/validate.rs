@@ -258,6 +258,11 @@ fn rest(config: &Config, check: &mut Check<'_>) {
         let message = format!("not in this build yet: history.storage = \"{name}\"");
         check.expect(false, "history.storage", message);
     }
+    check.expect(
+        config.audit.file.is_none(),
+        "audit.file",
+        "not in this build yet: the audit log",
+    );
     let channels = config.auto_subscribe.iter();
     let good = channels
         .map(|c| c.replace("{user}", "u"))

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use prost::Message;
 use tonic::Status;
-use tonic::codec::{BufferSettings, EncodeBuf, Encoder};
+use tonic::codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic_prost::ProstDecoder;
 
 /// What a call's buffers start with, in bytes. A follower that waits for a rare event should not
@@ -35,14 +35,14 @@ where
     type Encode = T;
     type Decode = U;
     type Encoder = SizedEncoder<T>;
-    type Decoder = ProstDecoder<U>;
+    type Decoder = CarefulDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
         SizedEncoder(PhantomData)
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstDecoder::new(buffers())
+        CarefulDecoder(ProstDecoder::new(buffers()))
     }
 }
 
@@ -62,5 +62,24 @@ impl<T: Message> Encoder for SizedEncoder<T> {
 
     fn buffer_settings(&self) -> BufferSettings {
         buffers()
+    }
+}
+
+/// Says of bytes that are not the message that it is the caller's doing.
+#[derive(Debug, Clone)]
+pub struct CarefulDecoder<U>(ProstDecoder<U>);
+
+impl<U: Message + Default> Decoder for CarefulDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        self.0
+            .decode(bytes)
+            .map_err(|_| Status::invalid_argument("expected a protobuf message of this call"))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        self.0.buffer_settings()
     }
 }

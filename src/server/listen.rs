@@ -15,6 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::impatient::Impatient;
 use super::internal::Internal;
 use super::public::Public;
 
@@ -155,7 +156,8 @@ async fn serve_internal<S>(
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
-    let connection = builder.serve_connection(TokioIo::new(socket), answer);
+    let socket = TokioIo::new(Impatient::new(socket, HANDSHAKE));
+    let connection = builder.serve_connection(socket, answer);
     tokio::pin!(connection);
     let outcome = tokio::select! {
         outcome = &mut connection => outcome,

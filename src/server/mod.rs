@@ -1,6 +1,7 @@
 //! The process: builds the parts, binds the listeners, and at the end drains.
 
 mod assemble;
+mod impatient;
 mod internal;
 mod listen;
 mod public;
@@ -244,8 +245,12 @@ pub async fn run(options: ServeOptions) -> Result<(), StartError> {
 }
 
 fn reload(server: &Server, load: &(dyn Fn() -> Result<Config, String> + Send + Sync)) {
-    let outcome =
-        load().and_then(|config| server.reload(&config).map_err(|error| error.to_string()));
+    let outcome = load().and_then(|config| {
+        for warning in config.warnings() {
+            tracing::warn!(warning, "about the new configuration");
+        }
+        server.reload(&config).map_err(|error| error.to_string())
+    });
     match outcome {
         Ok(()) => tracing::info!("the configuration was reloaded"),
         Err(error) => tracing::error!(

@@ -26,16 +26,16 @@ const DEFAULT_HISTORY: u32 = 100;
 /// Does what a text message asks for. A message that is refused is answered with `error`, and the
 /// connection lives.
 pub(super) fn handle(services: &Arc<Services>, cx: &mut Cx<'_>, text: &str) {
-    if let Err(error) = cx.take_message() {
-        return refuse(cx, None, &error);
-    }
-    let arguments = match Arguments::parse(text) {
-        Ok(arguments) => arguments,
-        Err(error) => return refuse(cx, None, &error),
-    };
-    let id = match request_id(&arguments) {
-        Ok(id) => id,
-        Err(error) => return refuse(cx, None, &error),
+    let allowed = cx.take_message();
+    // Taken apart first, so that even a refusal for the rate echoes the id.
+    let read = Arguments::parse(text).and_then(|arguments| {
+        let id = request_id(&arguments)?;
+        Ok((arguments, id))
+    });
+    let (arguments, id) = match (allowed, read) {
+        (Ok(()), Ok(read)) => read,
+        (Err(error), Ok((_, id))) => return refuse(cx, id.as_ref(), &error),
+        (Err(error), Err(_)) | (Ok(()), Err(error)) => return refuse(cx, None, &error),
     };
     let request = Request {
         services: Arc::clone(services),
