@@ -41,7 +41,14 @@ pub(super) async fn observe(
         .http(request.method().as_str(), route.name, parent.as_ref());
     request.extensions_mut().insert(Trace(span.context()));
     let response = next.run(request).await;
-    span.http_status(response.status().as_u16());
+    let status = response.status().as_u16();
+    span.http_status(status);
+    tracing::debug!(
+        trace_id = span.trace_id(),
+        route = route.name,
+        status,
+        "answered"
+    );
     if let Some(code) = response.extensions().get::<Code>() {
         services.metrics.error(*code);
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 
 use super::StartError;
+use super::journal::Journal;
 use crate::auth::{NamespaceRules, Policy, Verifier, VerifierSettings};
 use crate::broker::{Bounds, Broker, Memory, Sink};
 use crate::bus::{Hub, Settings};
@@ -64,6 +65,8 @@ pub(super) fn assemble(
     let broker: Arc<dyn Broker> =
         Arc::new(Memory::new(namespaces, sink, Arc::clone(&metrics), bounds));
     hub.attach(Arc::clone(&broker));
+    let tracing = Arc::clone(hub.tracing());
+    hub.observe(Arc::new(Journal { tracing }));
     let counted = Arc::clone(&metrics);
     let verifier = Verifier::new(&verifier_settings(config), move |failure| {
         counted.auth_failure(failure.as_str());

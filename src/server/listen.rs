@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::impatient::Impatient;
 use super::internal::Internal;
 use super::public::Public;
+use crate::session::Services;
 
 /// Connections that may be between their TCP handshake and their upgrade, or speak plain HTTP,
 /// beyond those that the limits allow on the bus.
@@ -35,29 +36,45 @@ const STREAM_BUFFER: usize = 256 * 1024;
 /// How often a silent HTTP/2 peer is pinged, and how long it may take to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// Serves the public listener: HTTP/1.1, with upgrades.
-pub(super) async fn public(
+/// What a listener's connections are served by, whatever carries them.
+pub(super) trait Serve: Send + Sync + 'static {
+    /// What all transports share.
+    fn services(&self) -> &Arc<Services>;
+
+    /// Serves one connection to its end.
+    fn serve<S>(
+        self: &Arc<Self>,
+        socket: S,
+        address: SocketAddr,
+        closing: &CancellationToken,
+    ) -> impl Future<Output = ()> + Send
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+}
+
+/// Accepts connections, at most `limit` at once, until the server closes.
+pub(super) async fn listen<T: Serve>(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
-    front: Public,
+    server: T,
     limit: usize,
     closing: CancellationToken,
     tasks: TaskTracker,
 ) {
-    let front = Arc::new(front);
+    let server = Arc::new(server);
     let room = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
     while let Some((socket, address)) = accept(&listener, &closing).await {
         // Beyond the limit a socket is closed at once: nothing is read from it.
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
-            front.services().metrics.limit_reached("sockets");
+            server.services().metrics.limit_reached("sockets");
             continue;
         };
-        let (front, tls, closing) = (Arc::clone(&front), tls.clone(), closing.clone());
+        let (server, tls, closing) = (Arc::clone(&server), tls.clone(), closing.clone());
         tasks.spawn(async move {
             match tls {
-                None => serve_public(socket, address, &front, &closing).await,
+                None => server.serve(socket, address, &closing).await,
                 Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(socket)).await {
-                    Ok(Ok(socket)) => serve_public(socket, address, &front, &closing).await,
+                    Ok(Ok(socket)) => server.serve(socket, address, &closing).await,
                     Ok(Err(error)) => tracing::debug!(%address, %error, "no TLS"),
                     Err(_) => tracing::debug!(%address, "the TLS handshake took too long"),
                 },
@@ -67,107 +84,83 @@ pub(super) async fn public(
     }
 }
 
-async fn serve_public<S>(
-    socket: S,
-    address: SocketAddr,
-    front: &Arc<Public>,
-    closing: &CancellationToken,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let answer = service_fn(|request: Request<Incoming>| {
-        let front = Arc::clone(front);
-        async move { Ok::<_, std::convert::Infallible>(front.answer(request, address).await) }
-    });
-    let connection = server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(socket), answer)
-        .with_upgrades();
-    tokio::pin!(connection);
-    let outcome = tokio::select! {
-        outcome = &mut connection => outcome,
-        () = closing.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(%address, %error, "a connection broke");
+/// HTTP/1.1, with upgrades.
+impl Serve for Public {
+    fn services(&self) -> &Arc<Services> {
+        self.services()
     }
-}
 
-/// Serves the internal listener: HTTP/2 and HTTP/1.1.
-pub(super) async fn internal(
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    back: Internal,
-    closing: CancellationToken,
-    tasks: TaskTracker,
-) {
-    let back = Arc::new(back);
-    let room = Arc::new(Semaphore::new(HANDSHAKES));
-    while let Some((socket, address)) = accept(&listener, &closing).await {
-        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
-            back.services().metrics.limit_reached("sockets");
-            continue;
-        };
-        let (back, tls, closing) = (Arc::clone(&back), tls.clone(), closing.clone());
-        tasks.spawn(async move {
-            match tls {
-                None => serve_internal(socket, address, &back, &closing).await,
-                Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(socket)).await {
-                    Ok(Ok(socket)) => serve_internal(socket, address, &back, &closing).await,
-                    Ok(Err(error)) => tracing::debug!(%address, %error, "no TLS"),
-                    Err(_) => tracing::debug!(%address, "the TLS handshake took too long"),
-                },
-            }
-            drop(place);
+    async fn serve<S>(self: &Arc<Self>, socket: S, address: SocketAddr, closing: &CancellationToken)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let answer = service_fn(|request: Request<Incoming>| {
+            let front = Arc::clone(self);
+            async move { Ok::<_, std::convert::Infallible>(front.answer(request, address).await) }
         });
+        let connection = server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HANDSHAKE)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(TokioIo::new(socket), answer)
+            .with_upgrades();
+        tokio::pin!(connection);
+        let outcome = tokio::select! {
+            outcome = &mut connection => outcome,
+            () = closing.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%address, %error, "a connection broke");
+        }
     }
 }
 
-async fn serve_internal<S>(
-    socket: S,
-    address: SocketAddr,
-    back: &Arc<Internal>,
-    closing: &CancellationToken,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let answer = service_fn(|request: Request<Incoming>| {
-        let back = Arc::clone(back);
-        async move { Ok::<_, std::convert::Infallible>(back.answer(request, address).await) }
-    });
-    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_send_buf_size(STREAM_BUFFER)
-        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
-        .keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE);
-    let socket = TokioIo::new(Impatient::new(socket, HANDSHAKE));
-    let connection = builder.serve_connection(socket, answer);
-    tokio::pin!(connection);
-    let outcome = tokio::select! {
-        outcome = &mut connection => outcome,
-        () = closing.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+/// HTTP/2 and HTTP/1.1.
+impl Serve for Internal {
+    fn services(&self) -> &Arc<Services> {
+        self.services()
+    }
+
+    async fn serve<S>(self: &Arc<Self>, socket: S, address: SocketAddr, closing: &CancellationToken)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let answer = service_fn(|request: Request<Incoming>| {
+            let back = Arc::clone(self);
+            async move { Ok::<_, std::convert::Infallible>(back.answer(request, address).await) }
+        });
+        let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HANDSHAKE)
+            .max_headers(MAX_HEADERS)
+            .max_buf_size(MAX_HEAD);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_send_buf_size(STREAM_BUFFER)
+            .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE);
+        let socket = TokioIo::new(Impatient::new(socket, HANDSHAKE));
+        let connection = builder.serve_connection(socket, answer);
+        tokio::pin!(connection);
+        let outcome = tokio::select! {
+            outcome = &mut connection => outcome,
+            () = closing.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%address, %error, "a connection broke");
         }
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(%address, %error, "a connection broke");
     }
 }
 

@@ -3,6 +3,7 @@
 mod assemble;
 mod impatient;
 mod internal;
+mod journal;
 mod listen;
 mod public;
 mod tls;
@@ -126,7 +127,7 @@ impl Server {
         };
         let front = public::Public::new(&assembled, config, dev, draining);
         let limit = config.limits.connections.saturating_add(listen::HANDSHAKES);
-        tasks.spawn(listen::public(
+        tasks.spawn(listen::listen(
             public,
             public_tls,
             front,
@@ -135,10 +136,11 @@ impl Server {
             tasks.clone(),
         ));
         let back = internal::Internal::new(&assembled, config);
-        tasks.spawn(listen::internal(
+        tasks.spawn(listen::listen(
             internal,
             internal_tls,
             back,
+            listen::HANDSHAKES,
             closing.clone(),
             tasks.clone(),
         ));
