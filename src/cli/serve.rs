@@ -125,7 +125,7 @@ fn options(args: Args) -> Result<Start, Failure> {
         .config
         .or_else(|| said(None, "TIDINGS_CONFIG").map(PathBuf::from));
     // Made once: the same secret after every reload, so that tokens stay good.
-    let secret = args.dev.then(random_secret);
+    let secret = args.dev.then(Secret::random).transpose()?;
     let addresses = [
         ("--public", "public.listen", args.public),
         ("--internal", "internal.listen", args.internal),
@@ -151,12 +151,6 @@ fn options(args: Args) -> Result<Start, Failure> {
         reload: Arc::new(move || Config::load(&inputs)),
         dev_token,
     })
-}
-
-/// A secret of 244 random bits.
-fn random_secret() -> Secret {
-    let half = || uuid::Uuid::new_v4().simple().to_string();
-    Secret::new(half() + &half())
 }
 
 fn dev_token(config: &Config) -> Result<Option<String>, Failure> {

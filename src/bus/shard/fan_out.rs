@@ -336,11 +336,7 @@ impl Fan<'_> {
         hub: &Hub,
     ) -> Put {
         let frame = self.frame(connection);
-        if self.fits(connection, frame.len())
-            || self.fits_after_flush(connection, frame.len(), spares, metrics)
-        {
-            connection.outbox.push(frame, origin, spares);
-            connection.delivered += 1;
+        if self.push(connection, &frame, origin, spares, metrics) {
             return Put::Done;
         }
         match self.policy {
@@ -351,6 +347,24 @@ impl Fan<'_> {
                 self.make_room(connection, origin, frame, topics, spares, hub)
             }
         }
+    }
+
+    /// Puts a frame into an outbox if it has room, now or once it has been written.
+    fn push(
+        &self,
+        connection: &mut Connection,
+        frame: &Frame,
+        origin: Option<Origin>,
+        spares: &mut Spares,
+        metrics: &ShardMetrics,
+    ) -> bool {
+        let room = self.fits(connection, frame.len())
+            || self.fits_after_flush(connection, frame.len(), spares, metrics);
+        if room {
+            connection.outbox.push(Rc::clone(frame), origin, spares);
+            connection.delivered += 1;
+        }
+        room
     }
 
     /// Takes waiting events out of the outbox, and says so in their place. Only those of channels
@@ -418,11 +432,7 @@ impl Fan<'_> {
         hub: &Hub,
     ) -> Put {
         let frame = self.frame(connection);
-        if self.fits(connection, frame.len())
-            || self.fits_after_flush(connection, frame.len(), spares, metrics)
-        {
-            connection.outbox.push(frame, None, spares);
-            connection.delivered += 1;
+        if self.push(connection, &frame, None, spares, metrics) {
             return Put::Done;
         }
         hub.metrics().dropped(DropReason::SlowConsumer, 1);
