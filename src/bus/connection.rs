@@ -82,8 +82,10 @@ pub(super) struct Connection {
     pub(super) last_ping: u64,
     /// When its timer will ring; entries of the timer queue for other times are stale.
     pub(super) timer: u64,
-    /// The number of the event that it got last, so that two subscriptions give it once.
-    pub(super) last_event: u64,
+    /// The number of the run that it got something of last, and which of its events it got: so
+    /// that two subscriptions give an event once.
+    pub(super) last_run: u64,
+    pub(super) answered: u64,
     /// When the message rate allows the next one (virtual scheduling), in microseconds.
     pub(super) next_message: u64,
     pub(super) delivered: u64,
@@ -164,6 +166,11 @@ impl CatchUp {
 }
 
 impl Connection {
+    /// True if nothing but writing is left to do once it has got an event.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.flags.touched && self.catch_ups.is_none() && self.ending.is_none()
+    }
+
     pub(super) fn user(&self) -> Option<&str> {
         self.identity.as_ref()?.user().map(|user| &**user)
     }

@@ -19,9 +19,9 @@ pub(super) struct FilterTable {
 struct Shared {
     filter: Arc<EventFilter>,
     uses: u32,
-    /// The event for which `passes` holds.
+    /// The run for which `passes` holds.
     judged: u64,
-    passes: bool,
+    passes: u64,
 }
 
 impl FilterTable {
@@ -40,7 +40,7 @@ impl FilterTable {
             filter: Arc::clone(filter),
             uses: 1,
             judged: 0,
-            passes: false,
+            passes: 0,
         };
         let place = self.filters.insert(shared);
         self.places.insert(filter.key().clone(), place);
@@ -66,17 +66,17 @@ impl FilterTable {
         self.filters.get(place).map(|shared| &shared.filter)
     }
 
-    /// Whether the event passes; judged once for each number of an event.
-    pub(super) fn passes(&mut self, place: u32, sequence: u64, view: &EventView<'_>) -> bool {
-        if place == NO_FILTER {
-            return true;
-        }
+    /// Which events of a run pass, as a set of bits; judged once for each run's number.
+    pub(super) fn passes(&mut self, place: u32, run: u64, views: &[EventView<'_>]) -> u64 {
         let Some(shared) = self.filters.get_mut(place) else {
-            return true;
+            return u64::MAX;
         };
-        if shared.judged != sequence {
-            shared.judged = sequence;
-            shared.passes = shared.filter.matches(view);
+        if shared.judged != run {
+            shared.judged = run;
+            shared.passes = (0..)
+                .zip(views)
+                .filter(|(_, view)| shared.filter.matches(view))
+                .fold(0, |set, (at, _): (u32, _)| set | (1 << at));
         }
         shared.passes
     }

@@ -110,18 +110,15 @@ impl Link {
 }
 
 fn first_frame(outbox: &Outbox) -> Option<Bytes> {
-    outbox.first().map(|frame| Bytes::clone(frame))
+    outbox.first().map(|frame| frame.bytes().clone())
 }
 
 fn flush_socket(socket: &mut TcpStream, outbox: &mut Outbox, spares: &mut Spares) -> Flushed {
     let mut bytes = 0;
     while !outbox.is_empty() {
-        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        let filled = outbox.slices(&mut slices);
-        let offered = slices.get(..filled).unwrap_or_default();
-        let written = match offered {
-            [one] => socket.write(one),
-            many => socket.write_vectored(many),
+        let written = match outbox.only() {
+            Some(one) => socket.write(one),
+            None => write_many(socket, outbox),
         };
         match written {
             Ok(0) => {
@@ -145,6 +142,12 @@ fn flush_socket(socket: &mut TcpStream, outbox: &mut Outbox, spares: &mut Spares
         }
     }
     Flushed { bytes, alive: true }
+}
+
+fn write_many(socket: &mut TcpStream, outbox: &Outbox) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+    let filled = outbox.slices(&mut slices);
+    socket.write_vectored(slices.get(..filled).unwrap_or_default())
 }
 
 /// Plaintext that may wait inside TLS for the socket to take it.

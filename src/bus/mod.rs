@@ -3,6 +3,7 @@
 //! The [`Hub`] knows which shards want a channel; a [`Shard`] is one thread that owns its
 //! connections; a [`Protocol`] is what a transport supplies. See `ARCHITECTURE.md`.
 
+mod chunk;
 mod connection;
 mod delivery;
 pub mod filter;

@@ -2,31 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::rc::Rc;
 
-use bytes::Bytes;
-
-/// A frame as a shard hands it around: counted without atomics, for a shard is one thread.
-pub(super) type Frame = Rc<Bytes>;
+use super::chunk::Frame;
 
 /// The most frames in one vectored write. Linux takes 1,024 (`IOV_MAX`); beyond 64 the gain is
 /// under a hundredth.
 pub(super) const MAX_SLICES: usize = 64;
 
-/// Where an event in an outbox comes from, so that what is dropped can be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Origin {
-    /// The channel's place in its shard.
-    pub channel: u32,
-    /// The event's offset; 0 where the channel keeps no history.
-    pub offset: u64,
-    /// A hash of the event's key; 0 where it has none.
-    pub key: u64,
-}
-
 /// A run of events that were taken out of an outbox; 0 to 0 where they had no offsets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Missing {
+pub(super) struct Missing {
     /// The channel's place in its shard.
     pub channel: u32,
     /// The first offset.
@@ -44,14 +29,14 @@ pub(super) struct Entry {
 }
 
 /// What a waiting frame is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) enum Kind {
     /// A reply or a notice: never taken out.
     Fixed,
-    /// An event that may be taken out.
-    Event(Origin),
+    /// Events of the channel in this place of the shard, that may be taken out.
+    Events(u32),
     /// Says what was taken out before; grows where more goes.
-    Gap(Missing),
+    Gap(Box<Missing>),
 }
 
 /// Frames that wait for one connection, in order. Costs eight bytes while it is empty: shards
@@ -103,6 +88,34 @@ impl Spares {
     }
 }
 
+impl Queue {
+    /// Takes joined events apart, so that each can be taken out by itself. What has been written
+    /// whole is forgotten.
+    pub(super) fn split(&mut self) {
+        let mut written = std::mem::take(&mut self.written);
+        for entry in std::mem::take(&mut self.entries) {
+            let Kind::Events(channel) = entry.kind else {
+                if self.entries.is_empty() {
+                    self.written = std::mem::take(&mut written);
+                }
+                self.entries.push_back(entry);
+                continue;
+            };
+            for frame in entry.frame.split() {
+                if written > 0 && written >= frame.len() {
+                    written -= frame.len();
+                    continue;
+                }
+                if self.entries.is_empty() {
+                    self.written = std::mem::take(&mut written);
+                }
+                let kind = Kind::Events(channel);
+                self.entries.push_back(Entry { frame, kind });
+            }
+        }
+    }
+}
+
 impl Outbox {
     /// The queue, where anything waits.
     pub(super) fn queue(&mut self) -> Option<&mut Queue> {
@@ -121,26 +134,38 @@ impl Outbox {
         self.0.is_none()
     }
 
-    /// Puts a frame at the end.
-    pub fn push(&mut self, frame: Frame, origin: Option<Origin>, spares: &mut Spares) {
+    /// Puts a frame at the end; with the place of its channel, where events that wait may be
+    /// taken out again.
+    pub(super) fn push(&mut self, frame: Frame, channel: Option<u32>, spares: &mut Spares) {
         let queue = self.0.get_or_insert_with(|| spares.take());
         queue.bytes += frame.len();
-        let kind = origin.map_or(Kind::Fixed, Kind::Event);
+        let kind = channel.map_or(Kind::Fixed, Kind::Events);
         queue.entries.push_back(Entry { frame, kind });
     }
 
     /// The frame at the front; what is written of it counts as still there.
     #[must_use]
-    pub fn first(&self) -> Option<&Frame> {
+    pub(super) fn first(&self) -> Option<&Frame> {
         self.0.as_ref()?.entries.front().map(|entry| &entry.frame)
+    }
+
+    /// What is to be written, where it is one piece.
+    #[must_use]
+    pub(super) fn only(&self) -> Option<&[u8]> {
+        let queue = self.0.as_ref()?;
+        let first = queue.entries.front()?;
+        if queue.entries.len() > 1 {
+            return None;
+        }
+        first.frame.bytes().get(queue.written..)
     }
 
     /// Waiting events of this channel can't be taken out any more: nobody could say of which
     /// channel they were.
     pub fn settle_channel(&mut self, channel: u32) {
         for entry in self.0.iter_mut().flat_map(|queue| &mut queue.entries) {
-            let of = match entry.kind {
-                Kind::Event(origin) => origin.channel,
+            let of = match &entry.kind {
+                Kind::Events(channel) => *channel,
                 Kind::Gap(missing) => missing.channel,
                 Kind::Fixed => continue,
             };
@@ -153,6 +178,9 @@ impl Outbox {
     /// Forgets every waiting frame but one that is partly written.
     pub fn clear(&mut self, spares: &mut Spares) {
         let Some(queue) = &mut self.0 else { return };
+        if queue.written > 0 {
+            queue.split();
+        }
         let keep = usize::from(queue.written > 0);
         queue.entries.truncate(keep);
         let left = queue.entries.front().map_or(0, |entry| entry.frame.len());
@@ -170,7 +198,7 @@ impl Outbox {
         let mut written = queue.written;
         let mut filled = 0;
         for (slot, entry) in slices.iter_mut().zip(&queue.entries) {
-            *slot = IoSlice::new(entry.frame.get(written..).unwrap_or_default());
+            *slot = IoSlice::new(entry.frame.bytes().get(written..).unwrap_or_default());
             written = 0;
             filled += 1;
         }

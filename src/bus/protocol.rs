@@ -20,6 +20,12 @@ pub trait Protocol: Send + Sync {
     /// An event, ready for the socket or stream.
     fn event(&self, event: &Event) -> Bytes;
 
+    /// True if the frames of several events may stand in one piece of memory, end to end: where
+    /// the other side tells them apart by what is in them.
+    fn frames_join(&self) -> bool {
+        true
+    }
+
     /// Something that the bus has to say; `None` where the dialect has no words for it.
     fn notice(&self, notice: &Notice<'_>) -> Option<Bytes>;
 

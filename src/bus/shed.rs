@@ -2,20 +2,25 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::outbox::{Entry, Frame, Kind, Missing, Origin, Outbox};
+use super::chunk::Frame;
+use super::outbox::{Entry, Kind, Missing, Outbox};
 
 /// How many events went.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Shed {
+pub(super) struct Shed {
     /// Dropped for being the oldest.
     pub dropped: u64,
     /// Taken out for a newer event with the same key.
     pub conflated: u64,
 }
 
-/// How much room is wanted, and how.
+/// For what room is made, how much, and how.
 #[derive(Debug, Clone, Copy)]
-pub struct Room {
+pub(super) struct Room {
+    /// The place of the new event's channel.
+    pub channel: u32,
+    /// A hash of its key; 0 where it has none.
+    pub key: u64,
     /// The length of the frame that is to be put in, in bytes.
     pub needed: usize,
     /// What may wait, in bytes.
@@ -25,14 +30,13 @@ pub struct Room {
 }
 
 impl Outbox {
-    /// Makes room for `newer`, among events whose channel `may_go`: with `conflate`, of
+    /// Makes room for a new event, among events whose channel `may_go`: with `conflate`, of
     /// waiting events with one key only the newest stays; then the oldest go, down to three
     /// quarters of the limit, so that the work is not done again for the very next event. In the
     /// place of what went stands a frame that `gap` makes for each run of offsets; frames for
     /// adjoining runs become one. A frame that is partly written stays, as do replies.
-    pub fn shed(
+    pub(super) fn shed(
         &mut self,
-        newer: Origin,
         room: Room,
         may_go: impl Fn(u32) -> bool,
         gap: impl Fn(Missing) -> Option<Frame>,
@@ -41,10 +45,12 @@ impl Outbox {
             needed,
             limit,
             conflate,
+            ..
         } = room;
         let Some(queue) = self.queue() else {
             return Shed::default();
         };
+        queue.split();
         let mut shed = Shed::default();
         let mut entries: Vec<(Entry, bool)> = std::mem::take(&mut queue.entries)
             .into_iter()
@@ -53,7 +59,7 @@ impl Outbox {
         let partly = usize::from(queue.written > 0);
         let mut bytes = queue.bytes;
         if conflate {
-            shed.conflated = mark_superseded(&mut entries, partly, newer, &may_go, &mut bytes);
+            shed.conflated = mark_superseded(&mut entries, partly, room, &may_go, &mut bytes);
         }
         let superseded: Vec<bool> = entries.iter().map(|(_, gone)| *gone).collect();
         if bytes.saturating_add(needed) > limit {
@@ -80,17 +86,17 @@ impl Outbox {
 fn mark_superseded(
     entries: &mut [(Entry, bool)],
     partly: usize,
-    newer: Origin,
+    room: Room,
     may_go: &impl Fn(u32) -> bool,
     bytes: &mut usize,
 ) -> u64 {
-    let mut seen = HashSet::from([(newer.channel, newer.key)]);
+    let mut seen = HashSet::from([(room.channel, room.key)]);
     let mut count = 0;
     for (entry, gone) in entries.iter_mut().skip(partly).rev() {
-        let Kind::Event(origin) = entry.kind else {
+        let (Kind::Events(channel), Some(part)) = (&entry.kind, entry.frame.part()) else {
             continue;
         };
-        if origin.key != 0 && may_go(origin.channel) && !seen.insert((origin.channel, origin.key)) {
+        if part.key != 0 && may_go(*channel) && !seen.insert((*channel, part.key)) {
             *gone = true;
             *bytes = bytes.saturating_sub(entry.frame.len());
             count += 1;
@@ -112,9 +118,9 @@ fn mark_oldest(
         if *bytes <= target {
             break;
         }
-        if let Kind::Event(origin) = entry.kind
+        if let Kind::Events(channel) = entry.kind
             && !*gone
-            && may_go(origin.channel)
+            && may_go(channel)
         {
             *gone = true;
             *bytes = bytes.saturating_sub(entry.frame.len());
@@ -143,17 +149,20 @@ impl<G: Fn(Missing) -> Option<Frame>> Rebuilt<G> {
 
     fn take(&mut self, entry: Entry, gone: bool, superseded: bool) {
         match entry.kind {
-            Kind::Event(origin) if gone => self.miss(Missing {
-                channel: origin.channel,
-                from: origin.offset,
-                to: origin.offset,
-                conflated: superseded,
-            }),
-            Kind::Event(origin) => {
-                self.tell(origin.channel);
+            Kind::Events(channel) if gone => {
+                let offset = entry.frame.part().map_or(0, |part| part.offset);
+                self.miss(Missing {
+                    channel,
+                    from: offset,
+                    to: offset,
+                    conflated: superseded,
+                });
+            }
+            Kind::Events(channel) => {
+                self.tell(channel);
                 self.entries.push_back(entry);
             }
-            Kind::Gap(missing) => self.miss(missing),
+            Kind::Gap(missing) => self.miss(*missing),
             Kind::Fixed => self.entries.push_back(entry),
         }
     }
@@ -182,7 +191,7 @@ impl<G: Fn(Missing) -> Option<Frame>> Rebuilt<G> {
         {
             self.entries.push_back(Entry {
                 frame,
-                kind: Kind::Gap(missing),
+                kind: Kind::Gap(Box::new(missing)),
             });
         }
     }
@@ -200,24 +209,20 @@ impl<G: Fn(Missing) -> Option<Frame>> Rebuilt<G> {
 #[cfg(test)]
 mod tests {
     use std::io::IoSlice;
-    use std::rc::Rc;
 
     use bytes::Bytes;
     use proptest::prelude::*;
 
+    use super::super::chunk::Chunk;
     use super::super::outbox::Spares;
     use super::*;
 
     fn frame(text: String) -> Frame {
-        Rc::new(Bytes::from(text))
+        Chunk::plain(Bytes::from(text))
     }
 
-    fn origin(channel: u32, offset: u64, key: u64) -> Origin {
-        Origin {
-            channel,
-            offset,
-            key,
-        }
+    fn event(text: String, offset: u64, key: u64) -> Frame {
+        Chunk::event(Bytes::from(text), offset, key)
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "as `shed` wants it")]
@@ -237,11 +242,8 @@ mod tests {
     fn filled(events: &[(u64, u64)], spares: &mut Spares) -> Outbox {
         let mut outbox = Outbox::default();
         for (offset, key) in events {
-            outbox.push(
-                frame(format!("event-{offset}")),
-                Some(origin(0, *offset, *key)),
-                spares,
-            );
+            let frame = event(format!("event-{offset}"), *offset, *key);
+            outbox.push(frame, Some(0), spares);
         }
         outbox
     }
@@ -251,8 +253,9 @@ mod tests {
         let mut spares = Spares::default();
         let mut outbox = filled(&[(1, 0), (2, 0), (3, 0), (4, 0)], &mut spares);
         let shed = outbox.shed(
-            origin(0, 5, 0),
             Room {
+                channel: 0,
+                key: 0,
                 needed: 7,
                 limit: 28,
                 conflate: false,
@@ -263,8 +266,9 @@ mod tests {
         assert_eq!(shed.dropped, 2);
         assert_eq!(texts(&outbox), ["[1-2]", "event-3", "event-4"]);
         let shed = outbox.shed(
-            origin(0, 5, 0),
             Room {
+                channel: 0,
+                key: 0,
                 needed: 7,
                 limit: 20,
                 conflate: false,
@@ -281,8 +285,9 @@ mod tests {
         let mut spares = Spares::default();
         let mut outbox = filled(&[(1, 7), (2, 8), (3, 7), (4, 9)], &mut spares);
         let shed = outbox.shed(
-            origin(0, 5, 8),
             Room {
+                channel: 0,
+                key: 8,
                 needed: 7,
                 limit: 35,
                 conflate: true,
@@ -301,8 +306,9 @@ mod tests {
         outbox.push(frame("reply".into()), None, &mut spares);
         outbox.advance(3, &mut spares);
         let shed = outbox.shed(
-            origin(0, 3, 0),
             Room {
+                channel: 0,
+                key: 0,
                 needed: 7,
                 limit: 4,
                 conflate: false,
@@ -320,8 +326,9 @@ mod tests {
         let mut spares = Spares::default();
         let mut outbox = filled(&[(1, 0), (2, 0)], &mut spares);
         outbox.shed(
-            origin(0, 3, 0),
             Room {
+                channel: 0,
+                key: 0,
                 needed: 7,
                 limit: 7,
                 conflate: false,
@@ -331,10 +338,11 @@ mod tests {
         );
         assert_eq!(texts(&outbox), ["[1-2]"]);
         outbox.advance(4, &mut spares);
-        outbox.push(frame("event-3".into()), Some(origin(0, 3, 0)), &mut spares);
+        outbox.push(event("event-3".into(), 3, 0), Some(0), &mut spares);
         outbox.shed(
-            origin(0, 4, 0),
             Room {
+                channel: 0,
+                key: 0,
                 needed: 7,
                 limit: 7,
                 conflate: false,
@@ -350,18 +358,25 @@ mod tests {
         /// make up everything, each once and in order.
         #[test]
         fn events_and_gaps_together_are_everything(
-            rounds in proptest::collection::vec((1_usize..12, 20_usize..200, any::<bool>(), 0_usize..30), 1..12),
+            rounds in proptest::collection::vec((1_usize..12, 20_usize..200, any::<bool>(), any::<bool>(), 0_usize..30), 1..12),
         ) {
             let mut spares = Spares::default();
             let mut outbox = Outbox::default();
             let mut offset = 0;
             let mut seen = String::new();
-            for (count, limit, conflate, written) in rounds {
+            for (count, limit, conflate, joined, written) in rounds {
+                let mut frames = Vec::new();
                 for _ in 0..count {
                     offset += 1;
-                    outbox.push(frame(format!("[{offset}]")), Some(origin(0, offset, offset % 3)), &mut spares);
+                    frames.push(event(format!("[{offset}]"), offset, offset % 3));
                 }
-                outbox.shed(origin(0, offset + 1, 1), Room { needed: 0, limit, conflate }, |_| true, gap);
+                if joined {
+                    frames = vec![Chunk::joined(&frames)];
+                }
+                for frame in frames {
+                    outbox.push(frame, Some(0), &mut spares);
+                }
+                outbox.shed(Room { channel: 0, key: 1, needed: 0, limit, conflate }, |_| true, gap);
                 let all = texts(&outbox).concat();
                 let written = written.min(all.len());
                 seen.push_str(&all[..written]);

@@ -39,6 +39,11 @@ impl Protocol for Follower {
         DialectId::new(1)
     }
 
+    fn frames_join(&self) -> bool {
+        // Each piece that leaves becomes a gRPC message of its own.
+        false
+    }
+
     fn event(&self, event: &Event) -> Bytes {
         SharedResponse::encoded(Step::Event(messages::event(event)))
     }

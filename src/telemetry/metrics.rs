@@ -168,12 +168,6 @@ impl Metrics {
         self.published.of(event_type.as_str())
     }
 
-    /// Events were handed to connections of this transport, as this many bytes. A thread that
-    /// delivers much uses its [`Metrics::shard`].
-    pub fn delivered(&self, transport: Transport, events: u64, bytes: u64) {
-        self.shared.delivered(transport, events, bytes);
-    }
-
     /// Bytes came in from clients.
     pub fn received(&self, bytes: u64) {
         self.bytes_in.add(bytes);

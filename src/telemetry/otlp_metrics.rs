@@ -307,7 +307,7 @@ mod tests {
     fn counters_and_gauges_are_sent_under_their_prometheus_names() {
         let metrics = Metrics::new("n");
         metrics.connection_opened(Transport::Sse);
-        metrics.shard(0).delivered(Transport::Sse, 5, 1);
+        metrics.shard(0).delivered(Transport::Sse, 5);
         let sent = sent(&metrics);
         let proto::metric::Data::Sum(sum) = data(&sent, "tidings_events_delivered_total") else {
             panic!("not a sum")

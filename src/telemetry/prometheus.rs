@@ -162,7 +162,8 @@ mod tests {
         metrics.connection_opened(Transport::WebSocket);
         metrics.client_type_changed(None, Some("a \"quoted\\\nname"));
         metrics.published(&EventType::new("project.updated").unwrap());
-        metrics.shard(3).delivered(Transport::WebSocket, 2, 64);
+        metrics.shard(3).delivered(Transport::WebSocket, 2);
+        metrics.shard(3).sent(64);
         metrics
             .shard(3)
             .delivery_latency(Duration::from_micros(1_500), 2);

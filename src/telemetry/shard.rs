@@ -19,9 +19,13 @@ pub struct ShardMetrics {
 }
 
 impl ShardMetrics {
-    /// Events were handed to connections of this transport, as this many bytes.
-    pub fn delivered(&self, transport: Transport, events: u64, bytes: u64) {
+    /// Events were handed to connections of this transport.
+    pub fn delivered(&self, transport: Transport, events: u64) {
         transport.pick(&self.delivered).add(events);
+    }
+
+    /// So many bytes left for a socket or a stream.
+    pub fn sent(&self, bytes: u64) {
         self.bytes_out.add(bytes);
     }
 

@@ -232,8 +232,10 @@ mod tests {
         metrics.connection_opened(Transport::WebSocket);
         metrics.published(&EventType::new("a.b").unwrap());
         metrics.type_counter(&EventType::new("a.b").unwrap()).add(1);
-        metrics.shard(1).delivered(Transport::WebSocket, 5, 100);
-        metrics.delivered(Transport::Sse, 1, 10);
+        metrics.shard(1).delivered(Transport::WebSocket, 5);
+        metrics.shard(1).sent(100);
+        metrics.shard(0).delivered(Transport::Sse, 1);
+        metrics.shard(0).sent(10);
         metrics
             .shard(1)
             .delivery_latency(Duration::from_millis(2), 6);

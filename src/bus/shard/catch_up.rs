@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use super::{Cx, Shard};
 use crate::broker::{Page, Range};
+use crate::bus::chunk::Chunk;
 use crate::bus::connection::CatchUp;
 use crate::bus::filter::EventView;
-use crate::bus::outbox::Origin;
 use crate::bus::protocol::Notice;
 use crate::bus::visibility::may_see;
 use crate::error::Result;
@@ -211,16 +211,10 @@ impl Shard {
             return;
         }
         let offset = event.position.map_or(0, |p| p.offset);
-        let origin = Some(Origin {
-            channel: topic,
-            offset,
-            key: 0,
-        });
-        let frame = std::rc::Rc::new(connection.protocol.event(event));
-        connection.outbox.push(frame, origin, &mut self.spares);
+        let frame = Chunk::event(connection.protocol.event(event), offset, 0);
+        connection.outbox.push(frame, Some(topic), &mut self.spares);
         connection.delivered += 1;
-        self.metrics
-            .delivered(connection.protocol.transport(), 1, 0);
+        self.metrics.delivered(connection.protocol.transport(), 1);
         Shard::touch(&mut self.touched, slot, connection);
     }
 

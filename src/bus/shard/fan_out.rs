@@ -1,192 +1,157 @@
-//! One event to many connections.
+//! Events to many connections.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::io::flush;
 use super::life::Doom;
-use super::{Shard, Topic};
+use super::run::{MAX_RUN, Run, count, each};
+use super::{Shard, Subscriber, Topic};
+use crate::bus::chunk::Frame;
 use crate::bus::connection::Connection;
-use crate::bus::delivery::{Delivery, MAX_DIALECTS};
-use crate::bus::filter::EventView;
-use crate::bus::filter_table::FilterTable;
+use crate::bus::delivery::Delivery;
+use crate::bus::filter_table::{FilterTable, NO_FILTER};
 use crate::bus::hub::Hub;
-use crate::bus::outbox::{Frame, Missing, Origin, Spares};
+use crate::bus::outbox::{Missing, Spares};
 use crate::bus::protocol::Notice;
 use crate::bus::shed::Room;
 use crate::bus::slots::Slots;
-use crate::bus::visibility::may_see;
-use crate::event::{ChannelName, ChannelPattern, ConnectionId, Event, Position, SlowConsumer};
+use crate::event::{Audience, ChannelName, ChannelPattern, Position, SlowConsumer};
 use crate::telemetry::{DropReason, ShardMetrics, Transport};
 
-/// What one shard did with one event.
-#[derive(Debug, Default, Clone, Copy)]
-struct Outcome {
-    delivered: u32,
-    filtered: u32,
-    dropped: u32,
-    by_transport: [u32; 3],
-}
-
-impl Outcome {
-    fn add(&mut self, transport: Transport) {
-        self.delivered += 1;
-        let [websocket, sse, grpc] = &mut self.by_transport;
-        *match transport {
-            Transport::WebSocket => websocket,
-            Transport::Sse => sse,
-            Transport::Grpc => grpc,
-        } += 1;
-    }
-}
-
-/// What holds for one event, whoever gets it.
-struct Fan<'d> {
-    delivery: &'d Delivery,
-    event: &'d Event,
-    type_roles: Option<Arc<[Arc<str>]>>,
-    policy: SlowConsumer,
-    sequence: u64,
-    shard: u16,
-    limit: usize,
-    frames: [Option<Frame>; MAX_DIALECTS],
-    key: u64,
-}
-
 impl Shard {
-    /// Puts an event into the outbox of everyone here who is to have it.
-    pub(super) fn fan_out(&mut self, delivery: Arc<Delivery>) {
-        let event = Arc::clone(delivery.event());
-        self.sequence += 1;
-        let fresh = match (&event.channel, event.position) {
-            (Some(channel), Some(position)) => self.advance_topic(channel, position),
-            _ => true,
+    /// Takes an event: at once, or together with those that come right behind it.
+    pub(super) fn gather(&mut self, delivery: Arc<Delivery>) {
+        if !self.gathered.takes(&delivery) {
+            self.fan_out(false);
+        }
+        self.gathered.push(delivery);
+    }
+
+    /// Puts what was gathered into the outbox of everyone here who is to have it. With `last`,
+    /// nothing comes behind it in this round: what can leave leaves at once.
+    pub(super) fn fan_out(&mut self, last: bool) {
+        let deliveries = self.gathered.take();
+        let Some(first) = deliveries.first() else {
+            return;
         };
-        let policy = event
-            .channel
-            .as_ref()
-            .map_or(SlowConsumer::Disconnect, |c| {
-                self.hub.namespaces().of(c).slow_consumer
-            });
-        let mut fan = Fan {
-            delivery: &delivery,
-            event: &event,
-            type_roles: self.hub.type_roles(&event.event_type),
-            policy,
-            sequence: self.sequence,
-            shard: self.index,
-            limit: self.settings.outbox_bytes,
-            frames: [const { None }; MAX_DIALECTS],
-            key: event.key.as_deref().map_or(0, hash_key),
-        };
-        let outcome = match &event.channel {
-            Some(channel) => self.fan_out_channel(&mut fan, channel, fresh),
-            None => self.fan_out_direct(&mut fan),
-        };
-        drop(fan);
+        self.runs += 1;
+        let hub = Arc::clone(&self.hub);
+        let mut run = Run::new(&deliveries, self.runs, self.index, &hub);
+        let mut outcome = Outcome::default();
+        let event = Arc::clone(first.event());
+        match (&event.channel, &event.audience) {
+            (Some(channel), _) => {
+                let end = deliveries.last().and_then(|last| last.event().position);
+                let fresh = self.advance_topic(channel, &run, end);
+                self.fan_out_channel(&mut run, channel, fresh, last, &mut outcome);
+            }
+            (None, Some(audience)) => {
+                self.fan_out_direct(&mut run, audience, &mut outcome);
+            }
+            (None, None) => {}
+        }
+        drop(run);
+        self.count(&deliveries, &outcome);
+        self.gathered.give_back(deliveries);
+    }
+
+    fn count(&mut self, deliveries: &[Arc<Delivery>], outcome: &Outcome) {
         for (transport, count) in Transport::ALL.into_iter().zip(outcome.by_transport) {
             if count > 0 {
-                self.metrics.delivered(transport, u64::from(count), 0);
+                self.metrics.delivered(transport, count);
             }
         }
-        self.metrics.filtered(u64::from(outcome.filtered));
-        delivery.count(outcome.delivered, outcome.filtered, outcome.dropped);
-        self.batch.push((delivery, outcome.delivered));
+        if outcome.all_filtered > 0 {
+            self.metrics.filtered(outcome.all_filtered);
+        }
+        for (delivery, at) in deliveries.iter().zip(0..) {
+            let (delivered, filtered, dropped) = outcome.of(at);
+            delivery.count(delivered, filtered, dropped);
+            self.batch.push((Arc::clone(delivery), delivered));
+        }
     }
 
-    /// Without `fresh`, the event is one that the channel's own subscribers have had from history;
-    /// those who follow it by a pattern have not.
+    /// `fresh` are the events that the channel's own subscribers have not had from history; those
+    /// who follow it by a pattern have had none from there.
     fn fan_out_channel(
         &mut self,
-        fan: &mut Fan<'_>,
+        run: &mut Run<'_>,
         channel: &ChannelName,
-        fresh: bool,
-    ) -> Outcome {
+        fresh: u64,
+        last: bool,
+        outcome: &mut Outcome,
+    ) {
         let topics = [
             self.by_channel.get(channel).copied(),
             self.by_namespace.get(channel.namespace()).copied(),
             self.of_all,
         ];
-        let mut outcome = Outcome::default();
-        let view = EventView::new(fan.event);
-        // Acted on before the next event, or that one could slip in ahead of what found no room.
-        let mut too_slow: Vec<(u32, Option<u32>)> = Vec::new();
-        let offset = fan.event.position.map_or(0, |position| position.offset);
+        let Shard {
+            topics: places,
+            connections,
+            filters,
+            hungry,
+            touched,
+            doomed,
+            ..
+        } = self;
+        let mut hand = Hand {
+            run,
+            policy: self.hub.namespaces().of(channel).slow_consumer,
+            limit: self.settings.outbox_bytes,
+            topics: places,
+            spares: &mut self.spares,
+            metrics: &self.metrics,
+            hub: &self.hub,
+            outcome,
+        };
+        // Acted on before the next run, or that one could slip in ahead of what found no room.
+        let mut too_slow: Vec<(u32, Option<(u32, u64)>)> = Vec::new();
         for (by_name, place) in (0..)
             .zip(topics)
             .filter_map(|(n, place)| Some((n == 0, place?)))
         {
-            let Some(topic) = self.topics.get(place) else {
+            let Some(topic) = places.get(place) else {
                 continue;
             };
+            let from_topic = matches!(topic.pattern, ChannelPattern::Exact(_)).then_some(place);
             for follower in &topic.subscribers {
                 let slot = follower.connection;
-                let Some(connection) = self.connections.get_mut(slot) else {
+                let Some(connection) = connections.get_mut(slot) else {
                     continue;
                 };
-                if !follower.live || (by_name && !fresh) {
-                    if offset > follower.from
-                        && fan.may_go_to(
-                            slot,
-                            connection,
-                            follower.filter,
-                            &mut self.filters,
-                            &view,
-                        )
-                    {
-                        // It comes from history, and so not by a pattern.
-                        connection.last_event = fan.sequence;
-                    }
-                    if !follower.live {
-                        hunger(&mut self.hungry, slot, connection);
-                    }
+                let live = if by_name { fresh } else { hand.run.all() };
+                let set = hand.owed(slot, connection, follower, live, filters);
+                if !follower.live {
+                    hunger(hungry, slot, connection);
+                }
+                if set == 0 {
                     continue;
                 }
-                if connection.last_event == fan.sequence {
-                    continue;
+                match hand.put(connection, set, from_topic) {
+                    Put::Done => {}
+                    Put::Resync(offset) => too_slow.push((slot, Some((place, offset)))),
+                    Put::Close => too_slow.push((slot, None)),
                 }
-                if !fan.may_go_to(slot, connection, follower.filter, &mut self.filters, &view) {
-                    outcome.filtered += 1;
-                    continue;
-                }
-                connection.last_event = fan.sequence;
-                let origin = fan.origin(place, topic);
-                match fan.put(
-                    connection,
-                    origin,
-                    &self.topics,
-                    &mut self.spares,
-                    &self.metrics,
-                    &self.hub,
-                ) {
-                    Put::Done => outcome.add(connection.protocol.transport()),
-                    Put::Resync => {
-                        outcome.dropped += 1;
-                        too_slow.push((slot, Some(place)));
+                if last && connection.is_plain() {
+                    if !flush(connection, hand.spares, hand.metrics) {
+                        doomed.push((slot, Doom::Gone));
                     }
-                    Put::Close => {
-                        outcome.dropped += 1;
-                        too_slow.push((slot, None));
-                    }
+                } else {
+                    Shard::touch(touched, slot, connection);
                 }
-                Shard::touch(&mut self.touched, slot, connection);
             }
         }
         for (slot, topic) in too_slow {
-            match (topic, fan.event.position) {
-                (Some(topic), Some(position)) => self.resync(slot, topic, position.offset - 1),
-                _ => self.too_slow(slot),
+            match topic {
+                Some((topic, offset)) => self.resync(slot, topic, offset.saturating_sub(1)),
+                None => self.too_slow(slot),
             }
         }
-        outcome
     }
 
     /// An event without a channel: straight to those named.
-    fn fan_out_direct(&mut self, fan: &mut Fan<'_>) -> Outcome {
-        let mut outcome = Outcome::default();
-        let Some(audience) = fan.event.audience.clone() else {
-            return outcome;
-        };
+    fn fan_out_direct(&mut self, run: &mut Run<'_>, audience: &Audience, outcome: &mut Outcome) {
         let mut slots: Vec<u32> = Vec::new();
         if audience.roles.is_empty() {
             for user in &audience.users {
@@ -196,55 +161,71 @@ impl Shard {
         } else {
             slots.extend(self.connections.iter().map(|(slot, _)| slot));
         }
-        let view = EventView::new(fan.event);
+        let mut hand = Hand {
+            run,
+            policy: SlowConsumer::Disconnect,
+            limit: self.settings.outbox_bytes,
+            topics: &self.topics,
+            spares: &mut self.spares,
+            metrics: &self.metrics,
+            hub: &self.hub,
+            outcome,
+        };
         for slot in slots {
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;
             };
-            if connection.last_event == fan.sequence || connection.ending.is_some() {
+            if connection.last_run == hand.run.number() || connection.ending.is_some() {
                 continue;
             }
-            let no_filter = crate::bus::filter_table::NO_FILTER;
-            if !fan.may_go_to(slot, connection, no_filter, &mut self.filters, &view) {
+            let set = hand
+                .run
+                .passing(slot, connection, NO_FILTER, &mut self.filters);
+            if set == 0 {
                 continue;
             }
-            connection.last_event = fan.sequence;
-            match fan.put_direct(connection, &mut self.spares, &self.metrics, &self.hub) {
-                Put::Done => outcome.add(connection.protocol.transport()),
-                Put::Resync | Put::Close => {
-                    outcome.dropped += 1;
-                    self.doomed.push((slot, Doom::TooSlow));
-                }
+            connection.last_run = hand.run.number();
+            if let Put::Resync(_) | Put::Close = hand.put(connection, set, None) {
+                self.doomed.push((slot, Doom::TooSlow));
             }
             Shard::touch(&mut self.touched, slot, connection);
         }
-        outcome
     }
 
-    /// Notes how far the channel has come here. False if the event was already counted when the
-    /// first subscriber learnt the channel's position.
-    fn advance_topic(&mut self, channel: &ChannelName, position: Position) -> bool {
+    /// Notes how far the channel has come here, and answers which events of the run are new: the
+    /// others were already counted when the first subscriber learnt the channel's position.
+    fn advance_topic(
+        &mut self,
+        channel: &ChannelName,
+        run: &Run<'_>,
+        end: Option<Position>,
+    ) -> u64 {
+        let all = run.all();
+        let (Some(start), Some(end)) = (run.start(), end) else {
+            return all;
+        };
         let Some(&place) = self.by_channel.get(channel) else {
-            return true;
+            return all;
         };
         let Some(topic) = self.topics.get_mut(place) else {
-            return true;
+            return all;
         };
-        let before = topic.position.replace(position);
-        let Some(before) = before else { return true };
-        if before.epoch != position.epoch {
-            self.gap_for_all(place, 1, position.offset.saturating_sub(1), "epoch_changed");
-            return true;
+        let Some(before) = topic.position.replace(end) else {
+            return all;
+        };
+        if before.epoch != end.epoch {
+            self.gap_for_all(place, 1, start.offset.saturating_sub(1), "epoch_changed");
+            return all;
         }
-        if position.offset <= before.offset {
+        if end.offset <= before.offset {
             topic.position = Some(before);
-            return false;
+            return 0;
         }
-        if position.offset > before.offset + 1 {
+        if start.offset > before.offset + 1 {
             // A broker left a hole: everyone reads the missing part from history first.
             self.catch_up_all(place, before.offset);
         }
-        true
+        run.behind(before.offset)
     }
 
     /// Tells every subscriber of a topic that it misses something.
@@ -271,118 +252,182 @@ impl Shard {
     }
 }
 
-/// What came of putting an event into an outbox.
-enum Put {
-    Done,
-    Resync,
-    Close,
+/// What one shard did with a run.
+struct Outcome {
+    /// Connections that got all of it.
+    whole: u32,
+    /// What others got of each event.
+    delivered: [u32; MAX_RUN],
+    filtered: [u32; MAX_RUN],
+    dropped: [u32; MAX_RUN],
+    all_filtered: u64,
+    by_transport: [u64; 3],
 }
 
-impl Fan<'_> {
-    /// Where the event comes from, if it may be taken out of an outbox again. One that came by a
-    /// pattern may not: a gap in it could not be told by channel.
-    fn origin(&self, place: u32, topic: &Topic) -> Option<Origin> {
-        let ChannelPattern::Exact(_) = topic.pattern else {
-            return None;
-        };
-        let offset = self.event.position.map_or(0, |position| position.offset);
-        Some(Origin {
-            channel: place,
-            offset,
-            key: self.key,
-        })
+impl Default for Outcome {
+    fn default() -> Self {
+        Outcome {
+            whole: 0,
+            delivered: [0; MAX_RUN],
+            filtered: [0; MAX_RUN],
+            dropped: [0; MAX_RUN],
+            all_filtered: 0,
+            by_transport: [0; 3],
+        }
     }
+}
 
-    fn may_go_to(
-        &self,
-        slot: u32,
-        connection: &Connection,
-        filter: u32,
-        filters: &mut FilterTable,
-        view: &EventView<'_>,
-    ) -> bool {
-        if !filters.passes(filter, self.sequence, view) {
-            return false;
-        }
-        if self.type_roles.is_none() && self.event.audience.is_none() {
-            return true;
-        }
-        let id = ConnectionId::new(self.shard, slot, connection.nonce);
-        may_see(
-            self.event,
-            self.type_roles.as_deref(),
-            connection.identity.as_deref(),
-            Some(id),
+impl Outcome {
+    /// How often an event was delivered, filtered and dropped.
+    fn of(&self, at: usize) -> (u32, u32, u32) {
+        let read = |counts: &[u32; MAX_RUN]| counts.get(at).copied().unwrap_or(0);
+        (
+            self.whole + read(&self.delivered),
+            read(&self.filtered),
+            read(&self.dropped),
         )
     }
 
-    fn frame(&mut self, connection: &Connection) -> Frame {
-        let protocol = &*connection.protocol;
-        match self.frames.get_mut(protocol.dialect().place()) {
-            Some(Some(frame)) => Rc::clone(frame),
-            Some(empty) => Rc::clone(empty.insert(Rc::new(self.delivery.frame(protocol)))),
-            None => Rc::new(self.delivery.frame(protocol)),
+    fn add(&mut self, transport: Transport, set: u64, all: u64) {
+        if set == all {
+            self.whole += 1;
+        } else {
+            note(&mut self.delivered, set);
+        }
+        let [websocket, sse, grpc] = &mut self.by_transport;
+        *match transport {
+            Transport::WebSocket => websocket,
+            Transport::Sse => sse,
+            Transport::Grpc => grpc,
+        } += u64::from(count(set));
+    }
+}
+
+fn note(counts: &mut [u32; MAX_RUN], set: u64) {
+    for at in each(set) {
+        if let Some(count) = counts.get_mut(at) {
+            *count += 1;
         }
     }
+}
 
-    /// Puts the event into an outbox, or does what the namespace says of slow connections.
-    fn put(
+/// What came of putting events into an outbox.
+enum Put {
+    Done,
+    /// From this offset on, they come from history.
+    Resync(u64),
+    Close,
+}
+
+/// Hands a run to one connection after the other.
+struct Hand<'h, 'd> {
+    run: &'h mut Run<'d>,
+    policy: SlowConsumer,
+    limit: usize,
+    topics: &'h Slots<Topic>,
+    spares: &'h mut Spares,
+    metrics: &'h ShardMetrics,
+    hub: &'h Hub,
+    outcome: &'h mut Outcome,
+}
+
+impl Hand<'_, '_> {
+    /// The events that a follower is to get now, `live` being those that come live where it is.
+    /// What it has by another subscription, or gets from history, is left out.
+    fn owed(
         &mut self,
+        slot: u32,
         connection: &mut Connection,
-        origin: Option<Origin>,
-        topics: &Slots<Topic>,
-        spares: &mut Spares,
-        metrics: &ShardMetrics,
-        hub: &Hub,
-    ) -> Put {
-        let frame = self.frame(connection);
-        if self.push(connection, &frame, origin, spares, metrics) {
+        follower: &Subscriber,
+        live: u64,
+        filters: &mut FilterTable,
+    ) -> u64 {
+        let passing = self.run.passing(slot, connection, follower.filter, filters);
+        if connection.last_run != self.run.number() {
+            connection.last_run = self.run.number();
+            connection.answered = 0;
+        }
+        let live = if follower.live { live } else { 0 };
+        if live != self.run.all() {
+            // It comes from history, and so not by a pattern.
+            connection.answered |= passing & !live & self.run.behind(follower.from);
+        }
+        let wanted = live & !connection.answered;
+        let filtered = wanted & !passing;
+        if filtered != 0 {
+            note(&mut self.outcome.filtered, filtered);
+            self.outcome.all_filtered += u64::from(count(filtered));
+        }
+        connection.answered |= wanted & passing;
+        wanted & passing
+    }
+
+    /// Puts events into an outbox, or does what the namespace says of slow connections.
+    fn put(&mut self, connection: &mut Connection, set: u64, topic: Option<u32>) -> Put {
+        let protocol = Arc::clone(&connection.protocol);
+        if let Some(frame) = self.run.joined(&*protocol, set)
+            && self.has_room(connection, frame.len())
+        {
+            self.push(connection, frame, topic, set);
             return Put::Done;
         }
-        match self.policy {
-            SlowConsumer::Disconnect => Put::Close,
-            SlowConsumer::Resync => Put::Resync,
-            SlowConsumer::DropOldest | SlowConsumer::Conflate => {
-                hub.metrics().slow_consumer();
-                self.make_room(connection, origin, frame, topics, spares, hub)
+        for at in each(set) {
+            let Some(frame) = self.run.single(&*protocol, at) else {
+                continue;
+            };
+            let one = 1 << at;
+            if self.has_room(connection, frame.len()) {
+                self.push(connection, frame, topic, one);
+                continue;
             }
+            let kept = match (self.policy, topic) {
+                (SlowConsumer::DropOldest | SlowConsumer::Conflate, Some(topic)) => {
+                    self.hub.metrics().slow_consumer();
+                    self.make_room(connection, topic, &frame)
+                }
+                _ => false,
+            };
+            if kept {
+                self.push(connection, frame, topic, one);
+                continue;
+            }
+            note(&mut self.outcome.dropped, one);
+            // None of the rest comes by another subscription either.
+            connection.answered = u64::MAX;
+            let offset = self.run.event(at).and_then(|event| event.position);
+            return match (self.policy, offset) {
+                (SlowConsumer::Resync, Some(position)) => Put::Resync(position.offset),
+                _ => Put::Close,
+            };
         }
+        Put::Done
     }
 
-    /// Puts a frame into an outbox if it has room, now or once it has been written.
-    fn push(
-        &self,
-        connection: &mut Connection,
-        frame: &Frame,
-        origin: Option<Origin>,
-        spares: &mut Spares,
-        metrics: &ShardMetrics,
-    ) -> bool {
-        let room = self.fits(connection, frame.len())
-            || self.fits_after_flush(connection, frame.len(), spares, metrics);
-        if room {
-            connection.outbox.push(Rc::clone(frame), origin, spares);
-            connection.delivered += 1;
-        }
-        room
+    fn push(&mut self, connection: &mut Connection, frame: Frame, topic: Option<u32>, set: u64) {
+        connection.outbox.push(frame, topic, self.spares);
+        connection.delivered += u64::from(count(set));
+        let transport = connection.protocol.transport();
+        self.outcome.add(transport, set, self.run.all());
+    }
+
+    /// True if there is room, now or once the outbox has been written: it may only be full because
+    /// this batch has not been.
+    fn has_room(&mut self, connection: &mut Connection, len: usize) -> bool {
+        self.fits(connection, len)
+            || (flush(connection, self.spares, self.metrics) && self.fits(connection, len))
+    }
+
+    /// An empty outbox takes any frame, or a large event could never leave.
+    fn fits(&self, connection: &Connection, len: usize) -> bool {
+        connection.outbox.is_empty() || connection.outbox.bytes().saturating_add(len) <= self.limit
     }
 
     /// Takes waiting events out of the outbox, and says so in their place. Only those of channels
-    /// whose namespace lets events go.
-    fn make_room(
-        &self,
-        connection: &mut Connection,
-        origin: Option<Origin>,
-        frame: Frame,
-        topics: &Slots<Topic>,
-        spares: &mut Spares,
-        hub: &Hub,
-    ) -> Put {
-        let Some(newer) = origin else {
-            return Put::Close;
-        };
+    /// whose namespace lets events go. True if there is room now.
+    fn make_room(&mut self, connection: &mut Connection, topic: u32, frame: &Frame) -> bool {
         let protocol = Arc::clone(&connection.protocol);
-        let namespaces = hub.namespaces();
+        let namespaces = self.hub.namespaces();
+        let topics = self.topics;
         let may_go = |place: u32| match topics.get(place).map(|topic| &topic.pattern) {
             Some(ChannelPattern::Exact(channel)) => matches!(
                 namespaces.of(channel).slow_consumer,
@@ -404,56 +449,25 @@ impl Fan<'_> {
                 to,
                 reason,
             };
-            protocol.notice(&notice).map(Rc::new)
+            protocol
+                .notice(&notice)
+                .map(crate::bus::chunk::Chunk::plain)
         };
         let room = Room {
+            channel: topic,
+            key: frame.part().map_or(0, |part| part.key),
             needed: frame.len(),
             limit: self.limit,
             conflate: self.policy == SlowConsumer::Conflate,
         };
-        let shed = connection.outbox.shed(newer, room, may_go, gap);
-        hub.metrics().conflated(shed.conflated);
-        hub.metrics().dropped(DropReason::DropOldest, shed.dropped);
+        let shed = connection.outbox.shed(room, may_go, gap);
+        self.hub.metrics().conflated(shed.conflated);
+        self.hub
+            .metrics()
+            .dropped(DropReason::DropOldest, shed.dropped);
         let dropped = u32::try_from(shed.dropped).unwrap_or(u32::MAX);
         connection.dropped = connection.dropped.saturating_add(dropped);
-        if !self.fits(connection, frame.len()) {
-            return Put::Close;
-        }
-        connection.outbox.push(frame, origin, spares);
-        connection.delivered += 1;
-        Put::Done
-    }
-
-    fn put_direct(
-        &mut self,
-        connection: &mut Connection,
-        spares: &mut Spares,
-        metrics: &ShardMetrics,
-        hub: &Hub,
-    ) -> Put {
-        let frame = self.frame(connection);
-        if self.push(connection, &frame, None, spares, metrics) {
-            return Put::Done;
-        }
-        hub.metrics().dropped(DropReason::SlowConsumer, 1);
-        Put::Close
-    }
-
-    /// True if there is room. An empty outbox takes any frame, or a large event could never leave.
-    fn fits(&self, connection: &Connection, len: usize) -> bool {
-        connection.outbox.is_empty() || connection.outbox.bytes().saturating_add(len) <= self.limit
-    }
-
-    /// The outbox may only be full because this batch has not been written yet.
-    fn fits_after_flush(
-        &self,
-        connection: &mut Connection,
-        len: usize,
-        spares: &mut Spares,
-        metrics: &ShardMetrics,
-    ) -> bool {
-        flush(connection, spares, metrics);
-        self.fits(connection, len)
+        self.fits(connection, frame.len())
     }
 }
 
@@ -463,11 +477,4 @@ pub(super) fn hunger(hungry: &mut Vec<u32>, slot: u32, connection: &mut Connecti
         connection.flags.hungry = true;
         hungry.push(slot);
     }
-}
-
-fn hash_key(key: &str) -> u64 {
-    use std::hash::{DefaultHasher, Hasher};
-    let mut hasher = DefaultHasher::new();
-    hasher.write(key.as_bytes());
-    hasher.finish().max(1)
 }

@@ -1,13 +1,13 @@
 //! Reading from clients and writing to them.
 
 use std::mem;
-use std::rc::Rc;
 
 use bytes::Bytes;
 use mio::event::Event;
 
 use super::life::Doom;
 use super::{Cx, Shard};
+use crate::bus::chunk::Chunk;
 use crate::bus::connection::Connection;
 use crate::bus::link::{Got, Link};
 use crate::bus::protocol::Notice;
@@ -174,7 +174,7 @@ impl Shard {
         }
         connection
             .outbox
-            .push(Rc::new(bytes), None, &mut self.spares);
+            .push(Chunk::plain(bytes), None, &mut self.spares);
         Shard::touch(&mut self.touched, slot, connection);
     }
 
@@ -237,6 +237,6 @@ pub(super) fn flush(
     let flushed = connection.link.flush(&mut connection.outbox, spares);
     let bytes = u64::try_from(flushed.bytes).unwrap_or(0);
     connection.bytes_out += bytes;
-    metrics.delivered(connection.protocol.transport(), 0, bytes);
+    metrics.sent(bytes);
     flushed.alive
 }

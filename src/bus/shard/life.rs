@@ -8,6 +8,7 @@ use mio::{Interest, Token};
 
 use super::{Cx, Shard};
 use crate::auth::Identity;
+use crate::bus::chunk::Chunk;
 use crate::bus::connection::{Connection, Ending, Flags};
 use crate::bus::hub::Seat;
 use crate::bus::link::Link;
@@ -83,7 +84,8 @@ impl Shard {
             last_seen: self.now,
             last_ping: 0,
             timer: 0,
-            last_event: 0,
+            last_run: 0,
+            answered: 0,
             next_message: 0,
             delivered: 0,
             bytes_in: 0,
@@ -215,7 +217,7 @@ impl Shard {
         if !last.is_empty() {
             connection
                 .outbox
-                .push(std::rc::Rc::new(last), None, &mut self.spares);
+                .push(Chunk::plain(last), None, &mut self.spares);
         }
         let deadline = self.now + LINGER;
         let reason = reason.to_owned();

@@ -12,6 +12,7 @@ mod io;
 mod join;
 mod life;
 mod query;
+mod run;
 mod timers;
 
 use std::collections::{BinaryHeap, HashMap};
@@ -40,7 +41,7 @@ pub use query::{ConnectionFilter, ConnectionPage};
 const WAKE: Token = Token(usize::MAX);
 /// The longest wait for something to happen.
 const IDLE: Duration = Duration::from_secs(10);
-/// Events fanned out before the touched connections are written.
+/// Events and tasks taken before the touched connections are written.
 const BATCH: usize = 256;
 /// What is read from one socket at a time, for all sockets of the shard.
 const SCRATCH: usize = 64 * 1024;
@@ -73,8 +74,10 @@ pub struct Shard {
     hungry: Vec<u32>,
     /// Connections that broke or must end, once nothing is being walked.
     doomed: Vec<(u32, life::Doom)>,
-    /// Counts events, so that a connection can tell that it has one already.
-    sequence: u64,
+    /// Events that go out together.
+    gathered: run::Gathered,
+    /// Counts runs of events, so that a connection can tell what it has already.
+    runs: u64,
     batch: Vec<(Arc<Delivery>, u32)>,
     /// The drain window, once everyone has been sent away.
     draining: Option<u64>,
@@ -138,7 +141,8 @@ impl Shard {
             unread: Vec::new(),
             hungry: Vec::new(),
             doomed: Vec::new(),
-            sequence: 0,
+            gathered: run::Gathered::default(),
+            runs: 0,
             batch: Vec::with_capacity(BATCH),
             draining: None,
             stopping: false,
@@ -186,21 +190,25 @@ impl Shard {
         self.settings = self.hub.settings();
         let mut rounds = 0;
         loop {
-            let mut more = false;
-            while let Some(inbound) = self.inbox.pop() {
+            let mut taken = 0;
+            while taken < BATCH
+                && let Some(inbound) = self.inbox.pop()
+            {
                 match inbound {
-                    Inbound::Event(delivery) => self.fan_out(delivery),
-                    Inbound::Task(task) => task(self),
+                    Inbound::Event(delivery) => self.gather(delivery),
+                    Inbound::Task(task) => {
+                        // It sees the shard as it is after the events before it.
+                        self.fan_out(false);
+                        task(self);
+                    }
                 }
-                if self.batch.len() >= BATCH {
-                    more = true;
-                    break;
-                }
+                taken += 1;
             }
+            self.fan_out(true);
             self.settle();
             rounds += 1;
             // Under a flood, sockets and timers get their turn as well.
-            if !more || rounds >= 16 {
+            if taken < BATCH || rounds >= 16 {
                 return;
             }
         }

@@ -1,0 +1,254 @@
+//! Events of one channel that came one after the other, handed out together.
+//!
+//! A set of a run's events is one word, so that "who gets what" is arithmetic: what a filter lets
+//! through, what a connection has already, what comes from history. Subscribers who get the same
+//! set share one piece of memory.
+
+use std::cell::OnceCell;
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::bus::chunk::{Chunk, Frame};
+use crate::bus::connection::Connection;
+use crate::bus::delivery::{Delivery, MAX_DIALECTS};
+use crate::bus::filter::EventView;
+use crate::bus::filter_table::{FilterTable, NO_FILTER};
+use crate::bus::hub::Hub;
+use crate::bus::protocol::Protocol;
+use crate::bus::visibility::may_see;
+use crate::event::{ConnectionId, Event, Position};
+
+/// The most events in a run: a set of them is one word.
+pub(super) const MAX_RUN: usize = 64;
+/// The most bytes of data in a run of several events: what is joined is copied once.
+const MAX_BYTES: usize = 64 * 1024;
+/// The most different parts of a run that are joined; further ones leave event by event.
+const MAX_PARTS: usize = 16;
+
+/// Events that are being gathered.
+#[derive(Default)]
+pub(super) struct Gathered {
+    deliveries: Vec<Arc<Delivery>>,
+    bytes: usize,
+}
+
+impl Gathered {
+    /// True if the event may go out together with those before it: it is of the same channel, and
+    /// next in it.
+    pub(super) fn takes(&self, next: &Delivery) -> bool {
+        let Some(last) = self.deliveries.last() else {
+            return true;
+        };
+        let (last, next) = (last.event(), next.event());
+        let follows = match (last.position, next.position) {
+            (None, None) => true,
+            (Some(last), Some(next)) => last.epoch == next.epoch && last.offset + 1 == next.offset,
+            _ => false,
+        };
+        follows
+            && next.channel.is_some()
+            && self.deliveries.len() < MAX_RUN
+            && self.bytes + next.payload.data().len() <= MAX_BYTES
+            && last.channel == next.channel
+    }
+
+    /// Adds an event that [`Gathered::takes`].
+    pub(super) fn push(&mut self, next: Arc<Delivery>) {
+        self.bytes += next.event().payload.data().len();
+        self.deliveries.push(next);
+    }
+
+    /// The events, to be handed out.
+    pub(super) fn take(&mut self) -> Vec<Arc<Delivery>> {
+        self.bytes = 0;
+        std::mem::take(&mut self.deliveries)
+    }
+
+    /// Gives the memory back, to be used again.
+    pub(super) fn give_back(&mut self, mut deliveries: Vec<Arc<Delivery>>) {
+        deliveries.clear();
+        self.deliveries = deliveries;
+    }
+}
+
+/// The events of a set, from the first to the last.
+pub(super) fn each(mut set: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let at = (set != 0).then(|| usize::try_from(set.trailing_zeros()).unwrap_or(0))?;
+        set &= set - 1;
+        Some(at)
+    })
+}
+
+/// How many events a set holds.
+pub(super) fn count(set: u64) -> u32 {
+    set.count_ones()
+}
+
+/// A run on its way out, with what was already worked out for it.
+pub(super) struct Run<'d> {
+    deliveries: &'d [Arc<Delivery>],
+    number: u64,
+    shard: u16,
+    all: u64,
+    /// The events that not everyone may see.
+    guarded: u64,
+    roles: Vec<Option<Arc<[Arc<str>]>>>,
+    views: OnceCell<Vec<EventView<'d>>>,
+    /// The whole run in each dialect.
+    whole: [Option<Frame>; MAX_DIALECTS],
+    /// Parts of it, by dialect and set.
+    parts: HashMap<(usize, u64), Frame>,
+    /// Its events one by one.
+    singles: Vec<[Option<Frame>; MAX_DIALECTS]>,
+}
+
+impl<'d> Run<'d> {
+    /// Looks at who may see what.
+    pub(super) fn new(deliveries: &'d [Arc<Delivery>], number: u64, shard: u16, hub: &Hub) -> Self {
+        let all = u64::MAX >> (64 - deliveries.len().clamp(1, MAX_RUN));
+        let mut run = Run {
+            deliveries,
+            number,
+            shard,
+            all,
+            guarded: 0,
+            roles: Vec::new(),
+            views: OnceCell::new(),
+            whole: [const { None }; MAX_DIALECTS],
+            parts: HashMap::new(),
+            singles: Vec::new(),
+        };
+        for (at, delivery) in deliveries.iter().enumerate() {
+            let roles = hub.type_roles(&delivery.event().event_type);
+            if roles.is_some() || delivery.event().audience.is_some() {
+                run.guarded |= 1 << at;
+                run.roles.resize(at, None);
+                run.roles.push(roles);
+            }
+        }
+        run
+    }
+
+    /// The set of all its events.
+    pub(super) fn all(&self) -> u64 {
+        self.all
+    }
+
+    /// Tells it from every other run of the shard.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// One of its events.
+    pub(super) fn event(&self, at: usize) -> Option<&'d Event> {
+        self.deliveries.get(at).map(|delivery| &**delivery.event())
+    }
+
+    /// Where it begins; `None` where its channel keeps no history.
+    pub(super) fn start(&self) -> Option<Position> {
+        self.event(0)?.position
+    }
+
+    /// The events behind an offset.
+    pub(super) fn behind(&self, offset: u64) -> u64 {
+        let Some(start) = self.start() else { return 0 };
+        let known = offset.saturating_add(1).saturating_sub(start.offset);
+        match u32::try_from(known) {
+            Ok(known) => self.all & u64::MAX.checked_shl(known).unwrap_or(0),
+            Err(_) => 0,
+        }
+    }
+
+    /// The events that a connection may have by this filter.
+    pub(super) fn passing(
+        &self,
+        slot: u32,
+        connection: &Connection,
+        filter: u32,
+        filters: &mut FilterTable,
+    ) -> u64 {
+        let mut passing = self.all;
+        if filter != NO_FILTER {
+            let views = self.views.get_or_init(|| {
+                let view = |delivery: &'d Arc<Delivery>| EventView::new(delivery.event());
+                self.deliveries.iter().map(view).collect()
+            });
+            passing &= filters.passes(filter, self.number, views);
+        }
+        for at in each(passing & self.guarded) {
+            let roles = self.roles.get(at).and_then(Option::as_deref);
+            let id = ConnectionId::new(self.shard, slot, connection.nonce);
+            let identity = connection.identity.as_deref();
+            let seen = |event| may_see(event, roles, identity, Some(id));
+            if !self.event(at).is_some_and(seen) {
+                passing &= !(1 << at);
+            }
+        }
+        passing
+    }
+
+    /// These events in one piece; `None` where they must leave one by one.
+    pub(super) fn joined(&mut self, protocol: &dyn Protocol, set: u64) -> Option<Frame> {
+        let dialect = protocol.dialect().place();
+        if set == self.all
+            && let Some(Some(frame)) = self.whole.get(dialect)
+        {
+            return Some(Rc::clone(frame));
+        }
+        if count(set) == 1 {
+            return each(set).next().and_then(|at| self.single(protocol, at));
+        }
+        if !protocol.frames_join() {
+            return None;
+        }
+        if let Some(frame) = self.parts.get(&(dialect, set)) {
+            return Some(Rc::clone(frame));
+        }
+        if set != self.all && self.parts.len() >= MAX_PARTS {
+            return None;
+        }
+        let frames: Option<Vec<Frame>> = each(set).map(|at| self.single(protocol, at)).collect();
+        let frame = Chunk::joined(&frames?);
+        match self.whole.get_mut(dialect) {
+            Some(whole) if set == self.all => *whole = Some(Rc::clone(&frame)),
+            _ => {
+                self.parts.insert((dialect, set), Rc::clone(&frame));
+            }
+        }
+        Some(frame)
+    }
+
+    /// One event by itself.
+    pub(super) fn single(&mut self, protocol: &dyn Protocol, at: usize) -> Option<Frame> {
+        let delivery = self.deliveries.get(at)?;
+        let make = || {
+            let event = delivery.event();
+            let offset = event.position.map_or(0, |position| position.offset);
+            let key = event.key.as_deref().map_or(0, hash_key);
+            Chunk::event(delivery.frame(protocol), offset, key)
+        };
+        let dialect = protocol.dialect().place();
+        let place = if self.deliveries.len() == 1 {
+            self.whole.get_mut(dialect)
+        } else {
+            if self.singles.is_empty() {
+                let none = || [const { None }; MAX_DIALECTS];
+                self.singles.resize_with(self.deliveries.len(), none);
+            }
+            self.singles.get_mut(at).and_then(|d| d.get_mut(dialect))
+        };
+        Some(match place {
+            Some(place) => Rc::clone(place.get_or_insert_with(make)),
+            None => make(),
+        })
+    }
+}
+
+fn hash_key(key: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(key.as_bytes());
+    hasher.finish().max(1)
+}
