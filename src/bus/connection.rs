@@ -5,12 +5,14 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::delivery::DialectId;
 use super::link::Link;
 use super::outbox::Outbox;
 use super::protocol::Protocol;
 use crate::auth::Identity;
 use crate::error::CloseCode;
 use crate::event::{ConnectionId, Event, Position, Timestamp};
+use crate::telemetry::Transport;
 
 /// What a client said of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,44 +59,48 @@ pub struct ConnectionInfo {
 }
 
 /// A connection. Everything that only some need at a time is behind a pointer that is empty
-/// otherwise: an idle connection must cost little.
+/// otherwise: an idle connection must cost little. What every delivery touches stands first and
+/// together (`repr(C)` keeps the order): of thousands of connections none is in a cache.
+#[repr(C)]
 pub(super) struct Connection {
-    pub(super) nonce: u64,
+    pub(super) outbox: Outbox,
     pub(super) link: Link,
+    pub(super) flags: Flags,
+    pub(super) dialect: DialectId,
+    pub(super) transport: Transport,
+    /// The number of the run that it got something of last, and which of its events it got: so
+    /// that two subscriptions give an event once.
+    pub(super) last_run: u64,
+    pub(super) answered: u64,
+    #[expect(clippy::box_collection, reason = "eight bytes where there is nothing")]
+    pub(super) catch_ups: Option<Box<Vec<CatchUp>>>,
+    pub(super) ending: Option<Box<Ending>>,
+    pub(super) delivered: u64,
+    pub(super) bytes_out: u64,
     pub(super) protocol: Arc<dyn Protocol>,
     /// `None` until it has shown a token, where one is required.
     pub(super) identity: Option<Arc<Identity>>,
+    pub(super) nonce: u64,
     pub(super) client: Option<Box<Client>>,
-    pub(super) address: SocketAddr,
-    pub(super) outbox: Outbox,
     /// Bytes that came but are not a whole message yet.
     #[expect(clippy::box_collection, reason = "eight bytes where there is nothing")]
     pub(super) partial: Option<Box<Vec<u8>>>,
     /// What the protocol keeps between two reads.
     pub(super) state: Option<Box<dyn Any + Send>>,
     pub(super) subscriptions: Vec<Subscription>,
-    #[expect(clippy::box_collection, reason = "eight bytes where there is nothing")]
-    pub(super) catch_ups: Option<Box<Vec<CatchUp>>>,
-    pub(super) ending: Option<Box<Ending>>,
     pub(super) connected_at: Timestamp,
     /// Milliseconds on the shard's clock.
     pub(super) last_seen: u64,
     pub(super) last_ping: u64,
     /// When its timer will ring; entries of the timer queue for other times are stale.
     pub(super) timer: u64,
-    /// The number of the run that it got something of last, and which of its events it got: so
-    /// that two subscriptions give an event once.
-    pub(super) last_run: u64,
-    pub(super) answered: u64,
     /// When the message rate allows the next one (virtual scheduling), in microseconds.
     pub(super) next_message: u64,
-    pub(super) delivered: u64,
     pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
     pub(super) dropped: u32,
     pub(super) round_trip_us: u32,
+    pub(super) address: SocketAddr,
     pub(super) refused_messages: u16,
-    pub(super) flags: Flags,
 }
 
 /// Small facts about a connection.

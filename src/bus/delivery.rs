@@ -38,10 +38,21 @@ impl DialectId {
 pub(super) struct Delivery {
     event: Arc<Event>,
     frames: [OnceLock<Bytes>; MAX_DIALECTS],
+    verdicts: OnceLock<Box<[OnceLock<Verdict>]>>,
     accepted: Instant,
     tally: Tally,
     span: Option<FanoutSpan>,
 }
+
+/// What a filter says of an event.
+struct Verdict {
+    filter: u64,
+    passes: bool,
+}
+
+/// The verdicts that the shards share. Numbers of filters follow one another, so that up to so
+/// many filters never meet in one place; of those that do, all but the first ask for themselves.
+const VERDICTS: u64 = 64;
 
 /// What happened to an event, over all shards.
 #[derive(Debug, Default)]
@@ -65,6 +76,7 @@ impl Delivery {
         Delivery {
             event,
             frames: [const { OnceLock::new() }; MAX_DIALECTS],
+            verdicts: OnceLock::new(),
             accepted,
             tally,
             span,
@@ -89,6 +101,25 @@ impl Delivery {
         match self.frames.get(protocol.dialect().place()) {
             Some(frame) => frame.get_or_init(|| protocol.event(&self.event)).clone(),
             None => protocol.event(&self.event),
+        }
+    }
+
+    /// Whether the filter with this number lets the event through: asked once for all shards.
+    #[must_use]
+    pub(super) fn passes(&self, filter: u64, ask: impl Fn() -> bool) -> bool {
+        let verdicts = self
+            .verdicts
+            .get_or_init(|| (0..VERDICTS).map(|_| OnceLock::new()).collect());
+        let place = usize::try_from(filter % VERDICTS).unwrap_or(0);
+        let verdict = verdicts.get(place).map(|place| {
+            place.get_or_init(|| Verdict {
+                filter,
+                passes: ask(),
+            })
+        });
+        match verdict {
+            Some(verdict) if verdict.filter == filter => verdict.passes,
+            _ => ask(),
         }
     }
 

@@ -1,23 +1,29 @@
-//! The distinct filters of a shard, each evaluated once per event however many share it.
+//! The distinct filters of a shard, each asked once per event however many subscriptions share it;
+//! what it said is shared with the other shards.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::delivery::Delivery;
 use super::filter::{EventFilter, EventView, FilterKey};
+use super::filter_numbers::FilterNumbers;
 use super::slots::Slots;
+use crate::telemetry::ShardMetrics;
 
 /// No filter.
 pub(super) const NO_FILTER: u32 = u32::MAX;
 
 /// Distinct filters with how many subscriptions use each.
-#[derive(Default)]
 pub(super) struct FilterTable {
     filters: Slots<Shared>,
     places: HashMap<FilterKey, u32>,
+    numbers: Arc<FilterNumbers>,
 }
 
 struct Shared {
     filter: Arc<EventFilter>,
+    /// The same on every shard.
+    number: u64,
     uses: u32,
     /// The run for which `passes` holds.
     judged: u64,
@@ -25,6 +31,15 @@ struct Shared {
 }
 
 impl FilterTable {
+    /// No filters.
+    pub(super) fn new(numbers: Arc<FilterNumbers>) -> Self {
+        FilterTable {
+            filters: Slots::new(),
+            places: HashMap::new(),
+            numbers,
+        }
+    }
+
     /// The place of a filter, one use more.
     pub(super) fn acquire(&mut self, filter: Option<&Arc<EventFilter>>) -> u32 {
         let Some(filter) = filter else {
@@ -38,6 +53,7 @@ impl FilterTable {
         }
         let shared = Shared {
             filter: Arc::clone(filter),
+            number: self.numbers.acquire(filter.key()),
             uses: 1,
             judged: 0,
             passes: 0,
@@ -57,6 +73,7 @@ impl FilterTable {
             && let Some(shared) = self.filters.remove(place)
         {
             self.places.remove(shared.filter.key());
+            self.numbers.release(shared.filter.key());
         }
     }
 
@@ -66,17 +83,27 @@ impl FilterTable {
         self.filters.get(place).map(|shared| &shared.filter)
     }
 
-    /// Which events of a run pass, as a set of bits; judged once for each run's number.
-    pub(super) fn passes(&mut self, place: u32, run: u64, views: &[EventView<'_>]) -> u64 {
+    /// Which events of a run pass, as a set of bits; worked out once for each run's number.
+    pub(super) fn passes(
+        &mut self,
+        place: u32,
+        run: u64,
+        events: &[(&Delivery, EventView<'_>)],
+        metrics: &ShardMetrics,
+    ) -> u64 {
         let Some(shared) = self.filters.get_mut(place) else {
             return u64::MAX;
         };
         if shared.judged != run {
             shared.judged = run;
-            shared.passes = (0..)
-                .zip(views)
-                .filter(|(_, view)| shared.filter.matches(view))
-                .fold(0, |set, (at, _): (u32, _)| set | (1 << at));
+            shared.passes = 0;
+            for ((delivery, view), at) in events.iter().zip(0_u32..) {
+                let passes = delivery.passes(shared.number, || {
+                    metrics.filter_evaluated();
+                    shared.filter.matches(view)
+                });
+                shared.passes |= u64::from(passes) << at;
+            }
         }
         shared.passes
     }

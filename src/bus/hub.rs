@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::delivery::Delivery;
+use super::filter_numbers::FilterNumbers;
 use super::inbox::{Inbound, Inbox};
 use super::presence::{Presence, Present};
 use super::route::{MAX_SHARDS, Route, Routes};
@@ -85,6 +86,7 @@ pub struct Hub {
     inboxes: Box<[Arc<Inbox>]>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     routes: Routes,
+    filter_numbers: Arc<FilterNumbers>,
     presence: Presence,
     broker: OnceLock<Arc<dyn Broker>>,
     observer: OnceLock<Arc<dyn Observer>>,
@@ -127,6 +129,7 @@ impl Hub {
             inboxes: inboxes.into(),
             threads: Mutex::default(),
             routes: Routes::new(),
+            filter_numbers: Arc::default(),
             presence: Presence::new(),
             broker: OnceLock::new(),
             observer: OnceLock::new(),
@@ -246,6 +249,10 @@ impl Hub {
     #[must_use]
     pub fn routes(&self) -> &Routes {
         &self.routes
+    }
+
+    pub(super) fn filter_numbers(&self) -> Arc<FilterNumbers> {
+        Arc::clone(&self.filter_numbers)
     }
 
     /// A shard wants a channel, or a pattern of channels, from now on. A channel that no broker

@@ -7,6 +7,7 @@ mod chunk;
 mod connection;
 mod delivery;
 pub mod filter;
+mod filter_numbers;
 mod filter_table;
 mod hub;
 mod inbox;

@@ -171,14 +171,7 @@ async fn accept(
 ) -> Option<(TcpStream, SocketAddr)> {
     loop {
         match closing.run_until_cancelled(listener.accept()).await? {
-            Ok((socket, address)) => {
-                // Frames are whole messages: waiting to fill a segment only delays them.
-                if let Err(error) = socket.set_nodelay(true) {
-                    tracing::debug!(%error, "a socket was gone at once");
-                    continue;
-                }
-                return Some((socket, address));
-            }
+            Ok(accepted) => return Some(accepted),
             Err(error) => {
                 // Out of descriptors, most likely: others must close first.
                 tracing::warn!(%error, "a connection could not be accepted");

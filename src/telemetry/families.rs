@@ -185,7 +185,7 @@ fn clients(metrics: &Metrics) -> [Family; 8] {
     ]
 }
 
-fn events(metrics: &Metrics) -> [Family; 12] {
+fn events(metrics: &Metrics) -> [Family; 13] {
     let sums = metrics.deliveries();
     let published = metrics.published.read(Counter::get, |_| true);
     let delivered = Transport::ALL
@@ -223,6 +223,11 @@ fn events(metrics: &Metrics) -> [Family; 12] {
             "tidings_events_filtered",
             "Events kept from subscribers by filters, roles or audiences",
             sums.filtered,
+        ),
+        counter(
+            "tidings_filter_evaluations",
+            "Times that a filter was asked about an event: once for all its subscriptions",
+            sums.filter_evaluations,
         ),
         counter(
             "tidings_events_conflated",

@@ -14,6 +14,7 @@ pub struct ShardMetrics {
     delivered: [Counter; 3],
     bytes_out: Counter,
     filtered: Counter,
+    filter_evaluations: Counter,
     outbox_bytes: Gauge,
     delivery_latency: Histogram,
 }
@@ -34,6 +35,11 @@ impl ShardMetrics {
         self.filtered.add(n);
     }
 
+    /// A filter was asked about an event.
+    pub fn filter_evaluated(&self) {
+        self.filter_evaluations.add(1);
+    }
+
     /// What waits in outboxes grew or shrank by this many bytes.
     pub fn outbox_bytes(&self, delta: i64) {
         self.outbox_bytes.add(delta);
@@ -52,6 +58,7 @@ pub(super) struct Deliveries {
     pub(super) delivered: [u64; 3],
     pub(super) bytes_out: u64,
     pub(super) filtered: u64,
+    pub(super) filter_evaluations: u64,
     pub(super) outbox_bytes: i64,
     pub(super) latency: HistogramSnapshot,
 }
@@ -64,6 +71,7 @@ impl Deliveries {
         }
         self.bytes_out += shard.bytes_out.get();
         self.filtered += shard.filtered.get();
+        self.filter_evaluations += shard.filter_evaluations.get();
         self.outbox_bytes += shard.outbox_bytes.get();
         self.latency.merge(&shard.delivery_latency.snapshot());
     }

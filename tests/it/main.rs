@@ -46,5 +46,6 @@ mod slow_consumer;
 mod sse;
 mod stats;
 mod subscribe;
+mod together;
 mod token_lifetime;
 mod tokens;

@@ -6,7 +6,7 @@ use super::io::flush;
 use super::life::Doom;
 use super::run::{MAX_RUN, Run, count, each};
 use super::{Shard, Subscriber, Topic};
-use crate::bus::chunk::Frame;
+use crate::bus::chunk::{Chunk, Frame};
 use crate::bus::connection::Connection;
 use crate::bus::delivery::Delivery;
 use crate::bus::filter_table::{FilterTable, NO_FILTER};
@@ -178,9 +178,13 @@ impl Shard {
             if connection.last_run == hand.run.number() || connection.ending.is_some() {
                 continue;
             }
-            let set = hand
-                .run
-                .passing(slot, connection, NO_FILTER, &mut self.filters);
+            let set = hand.run.passing(
+                slot,
+                connection,
+                NO_FILTER,
+                &mut self.filters,
+                &self.metrics,
+            );
             if set == 0 {
                 continue;
             }
@@ -342,7 +346,9 @@ impl Hand<'_, '_> {
         live: u64,
         filters: &mut FilterTable,
     ) -> u64 {
-        let passing = self.run.passing(slot, connection, follower.filter, filters);
+        let passing = self
+            .run
+            .passing(slot, connection, follower.filter, filters, self.metrics);
         if connection.last_run != self.run.number() {
             connection.last_run = self.run.number();
             connection.answered = 0;
@@ -364,17 +370,19 @@ impl Hand<'_, '_> {
 
     /// Puts events into an outbox, or does what the namespace says of slow connections.
     fn put(&mut self, connection: &mut Connection, set: u64, topic: Option<u32>) -> Put {
-        let protocol = Arc::clone(&connection.protocol);
-        if let Some(frame) = self.run.joined(&*protocol, set)
+        if let Some(frame) = self
+            .run
+            .joined(connection.dialect, &connection.protocol, set)
             && self.has_room(connection, frame.len())
         {
             self.push(connection, frame, topic, set);
             return Put::Done;
         }
         for at in each(set) {
-            let Some(frame) = self.run.single(&*protocol, at) else {
-                continue;
-            };
+            let frame = self
+                .run
+                .single(connection.dialect, &connection.protocol, at);
+            let Some(frame) = frame else { continue };
             let one = 1 << at;
             if self.has_room(connection, frame.len()) {
                 self.push(connection, frame, topic, one);
@@ -406,8 +414,7 @@ impl Hand<'_, '_> {
     fn push(&mut self, connection: &mut Connection, frame: Frame, topic: Option<u32>, set: u64) {
         connection.outbox.push(frame, topic, self.spares);
         connection.delivered += u64::from(count(set));
-        let transport = connection.protocol.transport();
-        self.outcome.add(transport, set, self.run.all());
+        self.outcome.add(connection.transport, set, self.run.all());
     }
 
     /// True if there is room, now or once the outbox has been written: it may only be full because
@@ -425,7 +432,7 @@ impl Hand<'_, '_> {
     /// Takes waiting events out of the outbox, and says so in their place. Only those of channels
     /// whose namespace lets events go. True if there is room now.
     fn make_room(&mut self, connection: &mut Connection, topic: u32, frame: &Frame) -> bool {
-        let protocol = Arc::clone(&connection.protocol);
+        let protocol = &connection.protocol;
         let namespaces = self.hub.namespaces();
         let topics = self.topics;
         let may_go = |place: u32| match topics.get(place).map(|topic| &topic.pattern) {
@@ -449,9 +456,7 @@ impl Hand<'_, '_> {
                 to,
                 reason,
             };
-            protocol
-                .notice(&notice)
-                .map(crate::bus::chunk::Chunk::plain)
+            protocol.notice(&notice).map(Chunk::plain)
         };
         let room = Room {
             channel: topic,

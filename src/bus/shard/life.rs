@@ -70,6 +70,8 @@ impl Shard {
         let connection = Connection {
             nonce,
             link,
+            dialect: protocol.dialect(),
+            transport,
             protocol,
             identity: None,
             client: None,
@@ -120,8 +122,12 @@ impl Shard {
             self.hear(slot, &mut early);
         }
         self.schedule(slot);
-        // What came before the socket was watched makes no event of its own.
-        self.read(slot);
+        // What a socket holds already makes an event as soon as it is watched; what TLS has
+        // decrypted makes none.
+        let tls = |c: &Connection| matches!(c.link, Link::Tls(..));
+        if self.connections.get(slot).is_some_and(tls) {
+            self.read(slot);
+        }
     }
 
     fn watch_socket(&mut self, slot: u32) -> bool {

@@ -118,6 +118,7 @@ impl Shard {
     pub(super) fn new(index: u16, hub: Arc<Hub>, inbox: Arc<Inbox>, poll: Poll) -> Self {
         let settings = hub.settings();
         let metrics = hub.metrics().shard(usize::from(index));
+        let filters = FilterTable::new(hub.filter_numbers());
         Shard {
             index,
             hub,
@@ -133,7 +134,7 @@ impl Shard {
             by_namespace: HashMap::new(),
             of_all: None,
             by_user: HashMap::new(),
-            filters: FilterTable::default(),
+            filters,
             timers: BinaryHeap::new(),
             spares: Spares::default(),
             scratch: vec![0; SCRATCH],

@@ -12,13 +12,14 @@ use std::sync::Arc;
 
 use crate::bus::chunk::{Chunk, Frame};
 use crate::bus::connection::Connection;
-use crate::bus::delivery::{Delivery, MAX_DIALECTS};
+use crate::bus::delivery::{Delivery, DialectId, MAX_DIALECTS};
 use crate::bus::filter::EventView;
 use crate::bus::filter_table::{FilterTable, NO_FILTER};
 use crate::bus::hub::Hub;
 use crate::bus::protocol::Protocol;
 use crate::bus::visibility::may_see;
 use crate::event::{ConnectionId, Event, Position};
+use crate::telemetry::ShardMetrics;
 
 /// The most events in a run: a set of them is one word.
 pub(super) const MAX_RUN: usize = 64;
@@ -96,7 +97,7 @@ pub(super) struct Run<'d> {
     /// The events that not everyone may see.
     guarded: u64,
     roles: Vec<Option<Arc<[Arc<str>]>>>,
-    views: OnceCell<Vec<EventView<'d>>>,
+    views: OnceCell<Vec<(&'d Delivery, EventView<'d>)>>,
     /// The whole run in each dialect.
     whole: [Option<Frame>; MAX_DIALECTS],
     /// Parts of it, by dialect and set.
@@ -169,14 +170,16 @@ impl<'d> Run<'d> {
         connection: &Connection,
         filter: u32,
         filters: &mut FilterTable,
+        metrics: &ShardMetrics,
     ) -> u64 {
         let mut passing = self.all;
         if filter != NO_FILTER {
             let views = self.views.get_or_init(|| {
-                let view = |delivery: &'d Arc<Delivery>| EventView::new(delivery.event());
+                let view =
+                    |delivery: &'d Arc<Delivery>| (&**delivery, EventView::new(delivery.event()));
                 self.deliveries.iter().map(view).collect()
             });
-            passing &= filters.passes(filter, self.number, views);
+            passing &= filters.passes(filter, self.number, views, metrics);
         }
         for at in each(passing & self.guarded) {
             let roles = self.roles.get(at).and_then(Option::as_deref);
@@ -191,46 +194,68 @@ impl<'d> Run<'d> {
     }
 
     /// These events in one piece; `None` where they must leave one by one.
-    pub(super) fn joined(&mut self, protocol: &dyn Protocol, set: u64) -> Option<Frame> {
-        let dialect = protocol.dialect().place();
+    #[inline]
+    pub(super) fn joined(
+        &mut self,
+        dialect: DialectId,
+        protocol: &Arc<dyn Protocol>,
+        set: u64,
+    ) -> Option<Frame> {
         if set == self.all
-            && let Some(Some(frame)) = self.whole.get(dialect)
+            && let Some(Some(frame)) = self.whole.get(dialect.place())
         {
             return Some(Rc::clone(frame));
         }
+        self.join(dialect, protocol, set)
+    }
+
+    fn join(
+        &mut self,
+        dialect: DialectId,
+        protocol: &Arc<dyn Protocol>,
+        set: u64,
+    ) -> Option<Frame> {
         if count(set) == 1 {
-            return each(set).next().and_then(|at| self.single(protocol, at));
+            let at = each(set).next()?;
+            return self.single(dialect, protocol, at);
         }
         if !protocol.frames_join() {
             return None;
         }
-        if let Some(frame) = self.parts.get(&(dialect, set)) {
+        if let Some(frame) = self.parts.get(&(dialect.place(), set)) {
             return Some(Rc::clone(frame));
         }
         if set != self.all && self.parts.len() >= MAX_PARTS {
             return None;
         }
-        let frames: Option<Vec<Frame>> = each(set).map(|at| self.single(protocol, at)).collect();
+        let frames: Option<Vec<Frame>> = each(set)
+            .map(|at| self.single(dialect, protocol, at))
+            .collect();
         let frame = Chunk::joined(&frames?);
-        match self.whole.get_mut(dialect) {
+        match self.whole.get_mut(dialect.place()) {
             Some(whole) if set == self.all => *whole = Some(Rc::clone(&frame)),
             _ => {
-                self.parts.insert((dialect, set), Rc::clone(&frame));
+                self.parts.insert((dialect.place(), set), Rc::clone(&frame));
             }
         }
         Some(frame)
     }
 
     /// One event by itself.
-    pub(super) fn single(&mut self, protocol: &dyn Protocol, at: usize) -> Option<Frame> {
+    pub(super) fn single(
+        &mut self,
+        dialect: DialectId,
+        protocol: &Arc<dyn Protocol>,
+        at: usize,
+    ) -> Option<Frame> {
         let delivery = self.deliveries.get(at)?;
         let make = || {
             let event = delivery.event();
             let offset = event.position.map_or(0, |position| position.offset);
             let key = event.key.as_deref().map_or(0, hash_key);
-            Chunk::event(delivery.frame(protocol), offset, key)
+            Chunk::event(delivery.frame(&**protocol), offset, key)
         };
-        let dialect = protocol.dialect().place();
+        let dialect = dialect.place();
         let place = if self.deliveries.len() == 1 {
             self.whole.get_mut(dialect)
         } else {
