@@ -228,6 +228,11 @@ impl Hub {
         }
     }
 
+    /// The roles of all event types that are limited to some.
+    pub(super) fn all_type_roles(&self) -> Arc<TypeRoles> {
+        self.type_roles.load_full()
+    }
+
     /// Takes over new roles of event types.
     pub fn set_type_roles(&self, roles: TypeRoles) {
         self.type_roles.store(Arc::new(roles));

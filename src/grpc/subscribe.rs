@@ -64,11 +64,32 @@ impl Protocol for Follower {
                     reason,
                 })))
             }
+            Notice::Renumbered { channel, position } => {
+                let again = SubscribedChannel {
+                    channel: channel.to_owned(),
+                    position: Some(messages::position(position)),
+                    ..SubscribedChannel::default()
+                };
+                Some(SharedResponse::encoded(Step::Subscribed(Subscribed {
+                    channels: vec![again],
+                    ..Subscribed::default()
+                })))
+            }
+            Notice::Unsubscribed { channel, error } => {
+                let ended = SubscriptionError {
+                    channel: channel.to_owned(),
+                    code: error.code().as_str().to_owned(),
+                    message: error.message(),
+                };
+                Some(SharedResponse::encoded(Step::Subscribed(Subscribed {
+                    errors: vec![ended],
+                    ..Subscribed::default()
+                })))
+            }
             Notice::Presence { .. }
             | Notice::TokenExpiring { .. }
             | Notice::Reconnect { .. }
-            | Notice::Failure(_)
-            | Notice::Unsubscribed { .. } => None,
+            | Notice::Failure(_) => None,
         }
     }
 
