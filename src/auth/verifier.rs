@@ -15,10 +15,11 @@ use tokio::time::Instant;
 
 use super::cache::Cache;
 use super::claims::Expectations;
+use super::identity::Vouched;
 use super::jwks::Source;
 use super::keys::{self, Check, Key};
-use super::revocation::Revocations;
-use super::{AuthFailure, Fingerprint, Identity, Revoke, VerifierSettings};
+use super::revocation::{Revocations, Revoke};
+use super::{AuthFailure, Fingerprint, Identity, VerifierSettings};
 use crate::error::{Error, Result};
 use crate::event::Timestamp;
 use crate::promise::Promise;
@@ -49,6 +50,10 @@ pub struct Verifier {
 struct State {
     algorithms: Vec<Algorithm>,
     expectations: Expectations,
+    /// Grows when the expectations change.
+    expected: u64,
+    /// The most revocations of each kind.
+    revocations: usize,
     /// From the settings and their files.
     keys: Vec<Key>,
     source: Option<Source>,
@@ -117,18 +122,36 @@ impl Verifier {
         }
     }
 
-    /// The reason why a token that came from outside is not there, reported as the others are.
+    /// The failure of a token that never came so far as to be verified, reported as the others
+    /// are.
     #[must_use]
-    pub fn missing(&self) -> Error {
-        self.refuse(AuthFailure::Missing)
+    pub fn refused(&self, failure: AuthFailure) -> Error {
+        self.refuse(failure)
     }
 
-    /// True if an identity that was verified earlier is still good: neither expired nor revoked.
-    #[must_use]
-    pub fn is_current(&self, identity: &Identity) -> bool {
+    /// Looks again at an identity that was verified earlier: has it expired, was it revoked, is
+    /// its key still known, are its claims what is expected now.
+    ///
+    /// # Errors
+    /// What is wrong with it; `on_failure` is not told.
+    pub fn recheck(&self, identity: &Identity) -> Result<(), AuthFailure> {
         let now = Timestamp::now();
-        identity.valid_until().is_none_or(|end| now < end)
-            && !self.revocations.covers(identity, now)
+        if identity.valid_until().is_some_and(|end| now >= end) {
+            return Err(AuthFailure::Expired);
+        }
+        if self.revocations.covers(identity, now) {
+            return Err(AuthFailure::Revoked);
+        }
+        match identity.vouched {
+            Some(vouched) => self.state.load().recheck(identity, vouched, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Another number after each change of keys, algorithms or expectations.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.state.load().generation
     }
 
     /// Replaces keys and expectations. Keys fetched from the same URL stay.
@@ -144,18 +167,50 @@ impl Verifier {
                 new.fetched.clone_from(&old.fetched);
                 new.fetched_keys.clone_from(&old.fetched_keys);
             }
+            new.expected = old.expected;
+            if new.expectations != old.expectations {
+                new.expected = old.expected.wrapping_add(1);
+            }
             Some(new)
         });
         Ok(())
     }
 
-    /// Takes a token, or a user's tokens, back. The entry is kept until `until`: say, until the
-    /// token expires.
+    /// Takes back the token of an identity, until it has expired.
     ///
     /// # Errors
-    /// `resource_exhausted` where 10000 entries are kept already.
-    pub fn revoke(&self, what: Revoke, until: Timestamp) -> Result<()> {
-        self.revocations.add(what, until, Timestamp::now())
+    /// `failed_precondition` where it has no token, `resource_exhausted` where
+    /// `auth.revocations` are kept already.
+    pub fn revoke_token(&self, identity: &Identity) -> Result<()> {
+        let token = identity
+            .fingerprint()
+            .ok_or_else(|| Error::precondition("the connection has shown no token"))?;
+        let until = identity.valid_until().unwrap_or_else(never);
+        let limit = self.state.load().revocations;
+        self.revocations
+            .add(Revoke::Token(token), until, Timestamp::now(), limit)
+    }
+
+    /// Takes back every token of a user that was issued until now, or that doesn't say when. This
+    /// is kept until `auth.max_lifetime` has passed, and without one for as long as the server
+    /// runs.
+    ///
+    /// # Errors
+    /// `resource_exhausted` where `auth.revocations` are kept already.
+    pub fn revoke_user(&self, user: &str) -> Result<()> {
+        let (state, now) = (self.state.load(), Timestamp::now());
+        let what = Revoke::User {
+            user: Arc::from(user),
+            issued_before: now,
+        };
+        let until = state.expectations.all_expired(now);
+        let until = until.unwrap_or_else(never);
+        self.revocations.add(what, until, now, state.revocations)
+    }
+
+    /// Forgets revocations of what has expired; answers how many are left.
+    pub fn sweep(&self) -> usize {
+        self.revocations.sweep(Timestamp::now())
     }
 
     /// Fetches the keys now and then every five minutes, for as long as it is polled. Where a
@@ -235,6 +290,11 @@ impl Verifier {
             Ok(mut keys) => {
                 // Everybody can read the set, so everybody could sign with a secret in it.
                 keys.retain(|key| !key.is_secret());
+                if keys.is_empty() {
+                    // More likely a fault over there than a wish to shut everybody out.
+                    tracing::warn!("the JWK set holds no usable key; the known keys stay");
+                    return;
+                }
                 self.adopt(&source, fetched, keys);
             }
             Err(reason) => {
@@ -272,6 +332,11 @@ impl Verifier {
     }
 }
 
+/// Further away than any token lives.
+fn never() -> Timestamp {
+    Timestamp::from_micros(i64::MAX)
+}
+
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier").finish_non_exhaustive()
@@ -284,6 +349,8 @@ impl State {
         Ok(State {
             keys: keys::load(settings, &algorithms)?,
             expectations: Expectations::new(settings),
+            expected: 0,
+            revocations: settings.revocations,
             source: settings.jwks_url.as_deref().map(Source::new).transpose()?,
             algorithms,
             fetched: None,
@@ -296,24 +363,54 @@ impl State {
         let parts = self.take_apart(token)?;
         let keys = self.keys.iter().chain(&self.fetched_keys);
         let key_id = parts.key_id.as_deref();
-        match keys::check(
+        let key = match keys::check(
             keys,
             parts.algorithm,
             key_id,
             parts.message,
             parts.signature,
         ) {
-            Check::Good => {}
+            Check::Good(key) => key,
             // The key that the token names may be one that is not fetched yet.
             Check::BadUnnamed if self.source.is_some() => return Err(AuthFailure::UnknownKey),
             Check::Bad | Check::BadUnnamed => return Err(AuthFailure::Signature),
             Check::Unknown => return Err(AuthFailure::UnknownKey),
-        }
+        };
         let payload = URL_SAFE_NO_PAD
             .decode(parts.payload)
             .map_err(|_| AuthFailure::Malformed)?;
+        let mut identity = self
+            .expectations
+            .identity(&payload, Fingerprint::of(token), now)?;
+        identity.vouched = Some(Vouched {
+            key,
+            algorithm: parts.algorithm,
+            expected: self.expected,
+        });
+        Ok(identity)
+    }
+
+    /// Whether a token that was good once would be good now, apart from its signature.
+    fn recheck(
+        &self,
+        identity: &Identity,
+        vouched: Vouched,
+        now: Timestamp,
+    ) -> Result<(), AuthFailure> {
+        if !self.algorithms.contains(&vouched.algorithm) {
+            return Err(AuthFailure::Algorithm);
+        }
+        let mut keys = self.keys.iter().chain(&self.fetched_keys);
+        if !keys.any(|key| key.is(vouched.key, vouched.algorithm)) {
+            return Err(AuthFailure::UnknownKey);
+        }
+        if vouched.expected == self.expected {
+            return Ok(());
+        }
+        let print = identity.fingerprint.unwrap_or(vouched.key);
         self.expectations
-            .identity(&payload, Fingerprint::of(token), now)
+            .identity(identity.claims().as_bytes(), print, now)
+            .map(drop)
     }
 
     fn take_apart<'a>(&self, token: &'a str) -> Result<Parts<'a>, AuthFailure> {

@@ -25,7 +25,7 @@ pub mod wording;
 
 pub use connection::{Client, ConnectionInfo};
 pub use delivery::{DialectId, MAX_DIALECTS};
-pub use hub::{Hub, Observer, Seat, Settings, TypeRoles};
+pub use hub::{End, Hub, Observer, Seat, Seen, Settings, TypeRoles};
 pub use link::Link;
 pub use pipe::{Pipe, PipeReader, Piped, Shareable};
 pub use presence::Present;

@@ -27,8 +27,9 @@ pub use event_tables::{Catalog, CatalogMode, EventTypeConfig, NamespaceConfig, N
 pub use load::Inputs;
 pub use problem::{Place, Problem, Problems};
 pub use tables::{
-    Audit, Auth, Dialect, Durability, Heartbeat, HistoryConfig, Internal, InternalAuth, Limits,
-    LogFormat, OtlpProtocol, Public, Server, Storage, Telemetry, WebSocket,
+    Audit, Auth, Dialect, Documents, Durability, ForwardedHeader, Heartbeat, HistoryConfig,
+    Internal, InternalAuth, Limits, LogFormat, OtlpProtocol, Public, Server, Storage, Telemetry,
+    WebSocket,
 };
 
 use serde::Deserialize;

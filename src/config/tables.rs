@@ -17,6 +17,12 @@ pub struct Public {
     /// Origins of pages that may connect (WebSocket upgrades and CORS). Empty: only pages of this
     /// server's own origin. `*` alone: any.
     pub allowed_origins: Vec<String>,
+    /// Networks of the proxies whose word on where a request comes from is believed.
+    pub trusted_proxies: Vec<String>,
+    /// The header in which they give it.
+    pub forwarded_header: ForwardedHeader,
+    /// Who may read `/openapi.json` and `/asyncapi.json`.
+    pub documents: Documents,
     /// TLS certificate chain, PEM. Needs `key`.
     #[serde(deserialize_with = "values::path")]
     pub cert: Option<PathBuf>,
@@ -25,11 +31,36 @@ pub struct Public {
     pub key: Option<PathBuf>,
 }
 
+/// A header in which proxies say for whom they ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`: addresses with commas between.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+/// Who may read the descriptions of the API and the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Documents {
+    /// Anyone.
+    #[default]
+    Open,
+    /// Holders of a valid token.
+    Token,
+}
+
 impl Default for Public {
     fn default() -> Self {
         Public {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
             allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
+            documents: Documents::default(),
             cert: None,
             key: None,
         }
@@ -44,6 +75,8 @@ pub struct Internal {
     pub listen: SocketAddr,
     /// How callers prove who they are.
     pub auth: InternalAuth,
+    /// Origins of pages that may call gRPC-Web. Empty: none.
+    pub allowed_origins: Vec<String>,
     /// TLS certificate chain, PEM. Needs `key`.
     #[serde(deserialize_with = "values::path")]
     pub cert: Option<PathBuf>,
@@ -60,6 +93,7 @@ impl Default for Internal {
         Internal {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
             auth: InternalAuth::Jwt,
+            allowed_origins: Vec::new(),
             cert: None,
             key: None,
             client_ca: None,
@@ -116,6 +150,11 @@ pub struct Auth {
     /// How long a connection may stay without a token where one is required.
     #[serde(deserialize_with = "duration::deserialize")]
     pub deadline: Duration,
+    /// How long after its `iat` a token may expire, at most; zero: no limit.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub max_lifetime: Duration,
+    /// The most revocations of tokens, and of users, that are kept.
+    pub revocations: usize,
 }
 
 impl Default for Auth {
@@ -134,6 +173,8 @@ impl Default for Auth {
             channels_claim: String::from("channels"),
             required: true,
             deadline: Duration::from_secs(10),
+            max_lifetime: Duration::ZERO,
+            revocations: 10_000,
         }
     }
 }
@@ -177,6 +218,8 @@ pub struct Limits {
     pub outbox_bytes: usize,
     /// The most channels kept.
     pub channels: usize,
+    /// Channels that one user may bring into being in a minute; 0: no limit.
+    pub channels_per_minute: u32,
 }
 
 impl Default for Limits {
@@ -194,6 +237,7 @@ impl Default for Limits {
             publishes_burst: 0,
             outbox_bytes: 1_048_576,
             channels: 1_000_000,
+            channels_per_minute: 300,
         }
     }
 }
