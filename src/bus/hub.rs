@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -15,14 +15,15 @@ use tokio_util::task::TaskTracker;
 use super::delivery::Delivery;
 use super::filter_numbers::FilterNumbers;
 use super::inbox::{Inbound, Inbox};
+use super::observer::{End, Observer, Seen};
 use super::presence::{Presence, Present};
 use super::route::{MAX_SHARDS, Route, Routes};
 use super::shard::{Opening, Shard};
 use crate::auth::{Identity, neighbours};
 use crate::broker::{Broker, Sink};
-use crate::error::{CloseCode, Error, Result};
+use crate::error::{Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId, Event, EventType, Namespaces};
-use crate::telemetry::{FanoutSpan, Metrics, Tracing, Transport};
+use crate::telemetry::{FanoutSpan, Metrics, Tracing};
 
 /// The bus's limits and times; taken over by every shard within one round.
 #[derive(Debug, Clone)]
@@ -71,38 +72,6 @@ const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// For which roles each event type is meant; types that are not here are for everyone.
 pub type TypeRoles = HashMap<EventType, Arc<[Arc<str>]>>;
-
-/// A connection, as those see it who hear of it.
-#[derive(Debug, Clone, Copy)]
-pub struct Seen<'a> {
-    /// Its id.
-    pub id: ConnectionId,
-    /// Where it comes from.
-    pub address: SocketAddr,
-    /// How it is connected.
-    pub transport: Transport,
-    /// Who it is; `None` until it has shown a token, where one is required.
-    pub identity: Option<&'a Identity>,
-}
-
-/// How a connection ended.
-#[derive(Debug, Clone, Copy)]
-pub struct End<'a> {
-    /// The close code.
-    pub code: CloseCode,
-    /// Why.
-    pub reason: &'a str,
-    /// Who ended it: `client`, `server`, or an operator's name.
-    pub by: &'a str,
-}
-
-/// Hears of connections that come and go.
-pub trait Observer: Send + Sync {
-    /// A connection has come.
-    fn opened(&self, connection: Seen<'_>);
-    /// A connection has gone.
-    fn closed(&self, connection: Seen<'_>, end: End<'_>);
-}
 
 /// Says whether an identity is still good.
 type Voucher = Box<dyn Fn(&Identity) -> Result<()> + Send + Sync>;

@@ -121,6 +121,33 @@ async fn tokens_of_a_published_key_are_taken() {
 }
 
 #[tokio::test]
+async fn a_public_key_is_no_shared_secret() {
+    let signer = Signer::new("one");
+    let set = json!({"keys": [signer.jwk]}).to_string();
+    let (url, _) = provider(Says::Document(set.clone())).await;
+    let config = config(&url).set("auth.algorithms", r#"["ES256", "HS256"]"#);
+    let server = Server::start(config).await;
+    let point = |name: &str| signer.jwk[name].as_str().unwrap().to_owned();
+    // Everything public that might be taken for the key.
+    for secret in [point("x"), point("y"), point("x") + &point("y"), set] {
+        let mut header = Header::new(Algorithm::HS256);
+        header.kid = Some("one".to_owned());
+        let claims = json!({"sub": "alice", "exp": 4_000_000_000_u64});
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        let forged = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+        let upgrade = server.ws().bearer(&forged).upgrade().await;
+        assert_eq!(upgrade.map(drop), Err(401));
+    }
+    server
+        .ws()
+        .bearer(&signer.token("one"))
+        .connect()
+        .await
+        .lives()
+        .await;
+}
+
+#[tokio::test]
 async fn a_provider_that_misbehaves_lets_nobody_in_and_holds_nobody_up() {
     let signer = Signer::new("one");
     let set = json!({"keys": [signer.jwk]}).to_string();
