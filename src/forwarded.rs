@@ -47,6 +47,12 @@ impl FromStr for Network {
 }
 
 impl Network {
+    /// True if every address of its family is one of these.
+    #[must_use]
+    pub fn is_everyone(&self) -> bool {
+        self.bits == 0
+    }
+
     /// True if the address is one of these.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -110,11 +110,12 @@ impl Revocations {
             return false;
         }
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
-        let token = identity
-            .fingerprint
-            .and_then(|token| lists.tokens.get(&token))
-            .is_some_and(|end| *end > now);
-        token
+        // Who came without a token has none that could be taken back, whatever its name.
+        let Some(token) = identity.fingerprint else {
+            return false;
+        };
+        let token = lists.tokens.get(&token);
+        token.is_some_and(|end| *end > now)
             || identity
                 .user
                 .as_ref()
@@ -168,6 +169,7 @@ mod tests {
         assert!(!revocations.covers(&issued("ann", Some(50)), at(60)));
         assert!(revocations.covers(&issued("ann", None), at(60)));
         assert!(!revocations.covers(&issued("bob", Some(1)), at(60)));
+        assert!(!revocations.covers(&Identity::trusted("ann"), at(60)));
     }
 
     #[test]

@@ -154,7 +154,7 @@ fn open(
         match Session::new(Arc::clone(&services), identity, Some(id)).subscribe(asked) {
             Ok(request) => cx.join(request, move |cx, joined, refused| {
                 drop(span);
-                services.refused(cx.identity(), id, &refused);
+                services.note_refused(cx.identity(), id, &refused);
                 let stands = stand(cx, joined, refused).map(|()| reader);
                 hand_over(cx, answer, stands);
             }),
@@ -200,6 +200,9 @@ fn stand(cx: &mut Cx<'_>, joined: Vec<Joined>, mut refused: Vec<Refused>) -> Res
         errors: refused.iter().map(subscription_error).collect(),
         connection_id: cx.id().to_string(),
     };
+    for refused in &refused {
+        cx.hub().metrics().error(refused.error.code());
+    }
     cx.send(SharedResponse::encoded(Step::Subscribed(subscribed)));
     Ok(())
 }

@@ -199,9 +199,12 @@ impl Starting {
         let span = services.tracing.subscribe(cx.id(), count, trace.as_ref());
         cx.join(request, move |cx, joined, refused| {
             drop(span);
-            services.refused(cx.identity(), cx.id(), &refused);
+            services.note_refused(cx.identity(), cx.id(), &refused);
             if let (true, Some(first)) = (joined.is_empty(), refused.first()) {
                 return refuse(cx, tell, first.error.clone());
+            }
+            for refused in &refused {
+                cx.hub().metrics().error(refused.error.code());
             }
             ids.began(&joined);
             cx.send(dialect::subscribed(&ids, &joined, &refused));

@@ -11,7 +11,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, ORIGIN};
 use http::{HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use tower::ServiceExt;
-use tower_http::cors::{AllowOrigin, Any, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::Assembled;
 use crate::error::Error;
@@ -55,7 +55,7 @@ impl Internal {
                 is_listed(origin, &allowed.load())
             }))
             .allow_methods([Method::POST])
-            .allow_headers(Any)
+            .allow_headers(AllowHeaders::mirror_request())
             .expose_headers(grpc_web)
             .max_age(REMEMBER);
         Internal {

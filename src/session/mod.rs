@@ -168,15 +168,14 @@ impl Services {
         })
     }
 
-    /// Counts subscriptions that were refused, and notes them in the audit log.
-    pub fn refused(
+    /// Notes subscriptions that were refused in the audit log.
+    pub fn note_refused(
         &self,
         identity: Option<&Arc<Identity>>,
         connection: ConnectionId,
         refused: &[Refused],
     ) {
         for Refused { channel, error } in refused {
-            self.metrics.error(error.code());
             let mut record = Record {
                 connection: Some(connection),
                 channel: Some(channel),
@@ -230,7 +229,8 @@ impl Services {
     /// Takes the share of a channel that would be brought into being from the identity's rate.
     /// Services are not held to it.
     fn take_channel(&self, who: &Identity, channel: &ChannelName) -> Result<()> {
-        if who.is_service() || self.broker.is_known(channel) {
+        let unbounded = who.is_service() || self.channel_rate.load().is_none();
+        if unbounded || self.broker.is_known(channel) {
             return Ok(());
         }
         take(&self.channel_rate, who).map_err(|wait| {

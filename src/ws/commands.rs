@@ -271,7 +271,10 @@ impl Request {
         let (id, services) = (self.id.clone(), Arc::clone(&self.services));
         cx.join(request, move |cx, joined, refused| {
             drop(span);
-            services.refused(cx.identity(), cx.id(), &refused);
+            services.note_refused(cx.identity(), cx.id(), &refused);
+            for refused in &refused {
+                cx.hub().metrics().error(refused.error.code());
+            }
             cx.send(messages::subscribed(id.as_ref(), &joined, &refused));
         });
         Ok(())

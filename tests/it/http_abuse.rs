@@ -235,6 +235,9 @@ async fn pages_call_grpc_web_only_where_they_are_listed() {
         "https://app.example.com"
     );
     assert!(answer.status < 300, "{answer:?}");
+    // A star would leave the token out (Fetch §3.3.3).
+    let headers = answer.header("access-control-allow-headers");
+    assert!(headers.contains("authorization"), "{answer:?}");
     let evil = preflight(&server, "https://evil.example").await;
     evil.assert_problem(403);
     let token = service();
