@@ -206,3 +206,26 @@ impl fmt::Debug for Audit {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_queue_makes_nobody_wait() {
+        let (queue, orders) = sync_channel(1);
+        let audit = Audit {
+            queue: Some(queue),
+            lost: Arc::default(),
+            metrics: Metrics::new("test"),
+        };
+        for _ in 0..3 {
+            audit.note(What::Connect, &Record::default());
+        }
+        assert_eq!(audit.lost.load(Ordering::Relaxed), 2);
+        // Nobody writes: patience has an end.
+        audit.flush(Duration::from_secs(2)).await;
+        assert!(matches!(orders.try_recv(), Ok(Order::Line(_))));
+        assert!(orders.try_recv().is_err());
+    }
+}

@@ -222,3 +222,23 @@ async fn a_file_that_can_not_be_opened_stops_the_start() {
     assert!(!status.success());
     assert!(said.contains("audit.file"), "{said}");
 }
+
+#[tokio::test]
+async fn a_full_disk_holds_nobody_up_and_is_counted() {
+    let server = Server::start(Config::rooms().set("audit.file", r#""/dev/full""#)).await;
+    let mut alice = server.ws().token("alice", &[]).connect().await;
+    eventually("a dropped record", async || {
+        (server.metric("tidings_audit_dropped_total").await > 0).then_some(())
+    })
+    .await;
+    alice.publish("room:1", "still.here", json!({})).await;
+    for _ in 0..5 {
+        server.ws().token("bob", &[]).connect().await.close().await;
+    }
+    alice.lives().await;
+    let said = server
+        .log()
+        .matches("the audit log can't be written")
+        .count();
+    assert_eq!(said, 1, "once, however often it fails");
+}

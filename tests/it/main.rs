@@ -51,7 +51,7 @@ mod slow_consumer;
 mod sse;
 mod stats;
 mod subscribe;
-mod together;
 mod tls;
+mod together;
 mod token_lifetime;
 mod tokens;
