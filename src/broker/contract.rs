@@ -338,6 +338,25 @@ async fn bounds_keys_and_channels(subject: &Subject) {
     );
 }
 
+async fn knows_what_it_keeps(subject: &Subject) {
+    let is_known = |channel: &str| {
+        let channel = ChannelName::new(channel).unwrap();
+        subject.broker.is_known(&channel)
+    };
+    for channel in ["kept:published", "kept:read"] {
+        assert!(!is_known(channel), "{channel}");
+    }
+    subject.publish("kept:published", 0).await;
+    subject.read("kept:read", Range::all(0)).await;
+    for channel in ["kept:published", "kept:read"] {
+        assert!(is_known(channel), "{channel}");
+    }
+    assert!(
+        is_known("other:1"),
+        "nothing is ever brought into being there"
+    );
+}
+
 /// Runs every rule against a fresh subject each.
 macro_rules! every_rule {
     ($make:ident: $($rule:ident)*) => {$(
@@ -361,5 +380,6 @@ mod memory_broker {
         lets_go_of_what_has_expired
         forgets_an_idle_channel_but_never_a_followed_one
         bounds_keys_and_channels
+        knows_what_it_keeps
     }
 }

@@ -159,6 +159,8 @@ pub(super) struct CatchUp {
 pub(super) struct Ending {
     pub(super) code: CloseCode,
     pub(super) reason: String,
+    /// The operator who ended it.
+    pub(super) by: Option<Box<str>>,
     /// When it is dropped even if the client has not answered.
     pub(super) deadline: u64,
     /// Our side is shut.
