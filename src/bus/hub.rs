@@ -113,6 +113,37 @@ impl Hub {
         metrics: Arc<Metrics>,
         tracing: Arc<Tracing>,
     ) -> io::Result<Arc<Self>> {
+        let (hub, polls) = Self::without_threads(shards, settings, namespaces, metrics, tracing)?;
+        for (index, (poll, inbox)) in (0_u16..).zip(polls.into_iter().zip(&hub.inboxes)) {
+            let (hub_of_shard, inbox) = (Arc::clone(&hub), Arc::clone(inbox));
+            let thread = std::thread::Builder::new()
+                .name(format!("shard-{index}"))
+                .spawn(move || {
+                    let shard = Shard::new(index, hub_of_shard, inbox, poll);
+                    let run = std::panic::AssertUnwindSafe(|| shard.run());
+                    if std::panic::catch_unwind(run).is_err() {
+                        // Its connections would hang and its inbox stop every publisher: better
+                        // to be started again, and for clients to resume.
+                        tracing::error!(shard = index, "a shard has panicked: the process ends");
+                        std::process::abort();
+                    }
+                })?;
+            hub.threads
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(thread);
+        }
+        Ok(hub)
+    }
+
+    /// The bus, and what each of its shards will wait at.
+    pub(super) fn without_threads(
+        shards: usize,
+        settings: Settings,
+        namespaces: Arc<ArcSwap<Namespaces>>,
+        metrics: Arc<Metrics>,
+        tracing: Arc<Tracing>,
+    ) -> io::Result<(Arc<Self>, Vec<mio::Poll>)> {
         let shards = shards.clamp(1, MAX_SHARDS);
         let mut polls = Vec::with_capacity(shards);
         let mut inboxes = Vec::with_capacity(shards);
@@ -144,26 +175,13 @@ impl Hub {
             per_ip: Mutex::default(),
             per_user: Mutex::default(),
         });
-        for (index, (poll, inbox)) in (0_u16..).zip(polls.into_iter().zip(&hub.inboxes)) {
-            let (hub_of_shard, inbox) = (Arc::clone(&hub), Arc::clone(inbox));
-            let thread = std::thread::Builder::new()
-                .name(format!("shard-{index}"))
-                .spawn(move || {
-                    let shard = Shard::new(index, hub_of_shard, inbox, poll);
-                    let run = std::panic::AssertUnwindSafe(|| shard.run());
-                    if std::panic::catch_unwind(run).is_err() {
-                        // Its connections would hang and its inbox stop every publisher: better
-                        // to be started again, and for clients to resume.
-                        tracing::error!(shard = index, "a shard has panicked: the process ends");
-                        std::process::abort();
-                    }
-                })?;
-            hub.threads
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(thread);
-        }
-        Ok(hub)
+        Ok((hub, polls))
+    }
+
+    /// The queue of one shard.
+    #[cfg(test)]
+    pub(super) fn inbox(&self, index: usize) -> Option<&Arc<Inbox>> {
+        self.inboxes.get(index)
     }
 
     /// Tells the hub where history is, once.

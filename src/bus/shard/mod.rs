@@ -12,6 +12,8 @@ mod io;
 mod join;
 mod life;
 mod look_up;
+#[cfg(test)]
+mod model;
 mod query;
 mod replays;
 mod run;
@@ -171,28 +173,35 @@ impl Shard {
         let mut quiet = false;
         while !self.stopping {
             let wait = self.wait(quiet);
-            match self.poll.poll(&mut events, Some(wait)) {
-                Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    tracing::error!(%error, shard = self.index, "the event queue failed");
-                    break;
-                }
+            if let Err(error) = self.turn(&mut events, wait) {
+                tracing::error!(%error, shard = self.index, "the event queue failed");
+                break;
             }
             quiet = events.is_empty();
-            self.now = self.clock();
-            for event in &events {
-                if event.token() != WAKE {
-                    let slot = u32::try_from(event.token().0).unwrap_or(u32::MAX);
-                    self.socket_ready(slot, event);
-                }
-            }
-            self.read_the_rest();
-            self.inbox.looking();
-            self.drain();
-            self.ring_timers();
-            self.settle();
         }
+    }
+
+    /// One round: waits for something to do, but no longer than this, and does it.
+    fn turn(&mut self, events: &mut Events, wait: Duration) -> std::io::Result<()> {
+        match self.poll.poll(events, Some(wait)) {
+            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error),
+            // Interrupted: what was found is not told, and comes again.
+            Err(_) => events.clear(),
+            Ok(()) => {}
+        }
+        self.now = self.clock();
+        for event in &*events {
+            if event.token() != WAKE {
+                let slot = u32::try_from(event.token().0).unwrap_or(u32::MAX);
+                self.socket_ready(slot, event);
+            }
+        }
+        self.read_the_rest();
+        self.inbox.looking();
+        self.drain();
+        self.ring_timers();
+        self.settle();
+        Ok(())
     }
 
     /// Does what has come: events in batches, each followed by one write to each connection.
