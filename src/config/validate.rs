@@ -249,15 +249,16 @@ fn heartbeat(config: &Config, check: &mut Check<'_>) {
 }
 
 fn rest(config: &Config, check: &mut Check<'_>) {
-    let not_yet = match config.history.storage {
-        Storage::Memory => None,
-        Storage::Disk => Some("disk"),
-        Storage::Nats => Some("nats"),
-    };
-    if let Some(name) = not_yet {
-        let message = format!("not in this build yet: history.storage = \"{name}\"");
-        check.expect(false, "history.storage", message);
-    }
+    check.expect(
+        config.history.storage != Storage::Nats,
+        "history.storage",
+        "not in this build yet: history.storage = \"nats\"",
+    );
+    check.expect(
+        !config.history.path.as_os_str().is_empty(),
+        "history.path",
+        "expected a directory",
+    );
     check.expect(
         config.audit.file.is_none(),
         "audit.file",

@@ -8,13 +8,13 @@ use arc_swap::ArcSwap;
 use super::StartError;
 use super::journal::Journal;
 use crate::auth::{NamespaceRules, Policy, Verifier, VerifierSettings};
-use crate::broker::{Bounds, Broker, Memory, Sink};
+use crate::broker::{Bounds, Broker, Disk, DiskSettings, Durability, Memory, Sink};
 use crate::bus::{Hub, Settings};
 use crate::catalog::{Catalog, Definition, KnownType, Mode, Schema};
 use crate::config::{
-    CatalogMode, Config, Dialect, EventTypeConfig, InternalAuth, OtlpProtocol, Storage,
+    self, CatalogMode, Config, Dialect, EventTypeConfig, InternalAuth, OtlpProtocol, Storage,
 };
-use crate::event::EventType;
+use crate::event::{EventType, Namespaces};
 use crate::grpc::{GrpcAuth, HealthHandle};
 use crate::session::{RequestLimits, Services};
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
@@ -36,11 +36,6 @@ pub(super) fn assemble(
     dev: bool,
     draining: Arc<AtomicBool>,
 ) -> Result<Assembled, StartError> {
-    if config.history.storage != Storage::Memory {
-        return Err(StartError::new(
-            "history.storage: only \"memory\" is in this build",
-        ));
-    }
     let metrics = Metrics::new(config.server.node.clone());
     let tracing = Tracing::init(&tracing_settings(config), &metrics).map_err(StartError::new)?;
     let namespaces = Arc::new(ArcSwap::from_pointee(config.namespaces(dev)));
@@ -58,12 +53,7 @@ pub(super) fn assemble(
     .map_err(StartError::at("server.shards"))?;
     let sink: Arc<dyn Sink> = Arc::<Hub>::clone(&hub);
     let sink: Weak<dyn Sink> = Arc::downgrade(&sink);
-    let bounds = Bounds {
-        channels: config.limits.channels,
-        ..Bounds::default()
-    };
-    let broker: Arc<dyn Broker> =
-        Arc::new(Memory::new(namespaces, sink, Arc::clone(&metrics), bounds));
+    let broker = broker(config, namespaces, sink, &metrics)?;
     hub.attach(Arc::clone(&broker));
     let tracing = Arc::clone(hub.tracing());
     hub.observe(Arc::new(Journal { tracing }));
@@ -131,6 +121,41 @@ impl Assembled {
             .store(Arc::new(allowed_origins(config, self.dev)));
         Ok(())
     }
+}
+
+/// The store that the configuration names.
+fn broker(
+    config: &Config,
+    namespaces: Arc<ArcSwap<Namespaces>>,
+    sink: Weak<dyn Sink>,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<dyn Broker>, StartError> {
+    let metrics = Arc::clone(metrics);
+    let bounds = Bounds {
+        channels: config.limits.channels,
+        ..Bounds::default()
+    };
+    Ok(match config.history.storage {
+        Storage::Memory => Arc::new(Memory::new(namespaces, sink, metrics, bounds)),
+        Storage::Disk => {
+            let settings = DiskSettings {
+                path: config.history.path.clone(),
+                durability: match config.history.durability {
+                    config::Durability::Fsync => Durability::Fsync,
+                    config::Durability::Async => Durability::Async,
+                },
+                cache_bytes: config.history.cache_bytes,
+                bounds,
+            };
+            let disk = Disk::open(namespaces, sink, metrics, settings);
+            Arc::new(disk.map_err(StartError::new)?)
+        }
+        Storage::Nats => {
+            return Err(StartError::new(
+                "history.storage: nats is not in this build",
+            ));
+        }
+    })
 }
 
 fn policy(config: &Config, dev: bool) -> Result<Policy, StartError> {
