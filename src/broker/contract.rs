@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use tokio::task::JoinSet;
 
 use super::disk::tests::TestDisk;
 use super::{Bounds, Broker, Memory, Page, Range, Receipt, Sink};
@@ -364,18 +365,17 @@ async fn bounds_keys_and_channels(subject: &Subject) {
 }
 
 async fn keeps_the_order_of_concurrent_publishers(subject: &Subject) {
-    let publishers = (0..8).map(|publisher| {
+    let mut publishers = JoinSet::new();
+    for publisher in 0..8 {
         let broker = Arc::clone(&subject.broker);
-        tokio::spawn(async move {
+        publishers.spawn(async move {
             for n in 0..25 {
                 let event = draft("brief:a", publisher * 100 + n, None);
                 broker.publish(event, None).await.unwrap();
             }
-        })
-    });
-    for publisher in publishers.collect::<Vec<_>>() {
-        publisher.await.unwrap();
+        });
     }
+    publishers.join_all().await;
     let delivered = subject.sink.events.lock().unwrap().clone();
     let offsets = delivered.iter().map(|e| e.position.unwrap().offset);
     assert_eq!(offsets.collect::<Vec<_>>(), (1..=200).collect::<Vec<_>>());

@@ -19,6 +19,10 @@ pub(super) struct Clock {
 
 impl Clock {
     /// The time.
+    #[cfg_attr(
+        not(test),
+        expect(clippy::unused_self, reason = "in tests the clock can be ahead")
+    )]
     pub(super) fn now(&self) -> u64 {
         let now = u64::try_from(Timestamp::now().as_millis()).unwrap_or(0);
         #[cfg(test)]

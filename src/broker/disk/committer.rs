@@ -145,9 +145,9 @@ impl Committer {
             self.sweep(store);
         }
         #[cfg(test)]
-        settled.into_iter().for_each(|answer| {
-            let _ = answer.send(Ok(()));
-        });
+        for answer in settled {
+            answer.give(Ok(()));
+        }
     }
 
     /// Writes a batch; then, and only then, is it true.
@@ -180,11 +180,11 @@ impl Committer {
                 continue;
             }
             {
-                let mut state = staged.channel.state();
-                staged.history.catch_up_with(&state.history);
-                state.history = staged.history;
-                state.removed = staged.removed;
-                state.used = state.used.max(now);
+                let mut held = staged.channel.state();
+                staged.history.catch_up_with(&held.history);
+                held.history = staged.history;
+                held.removed = staged.removed;
+                held.used = held.used.max(now);
             }
             if staged.is_new {
                 self.shared.table.insert(&staged.channel);
@@ -232,7 +232,7 @@ impl Committer {
                     if let (Some(key), Some(channel)) = (key, channel) {
                         self.keys.insert(channel, key, receipt, expires);
                     }
-                    let _ = answer.send(Ok(receipt));
+                    answer.give(Ok(receipt));
                     Some(receipt)
                 }
                 Done::Repeat { of, answer } => {
@@ -241,11 +241,11 @@ impl Committer {
                         duplicate: true,
                         ..first
                     });
-                    let _ = answer.send(repeat.ok_or_else(unavailable));
+                    answer.give(repeat.ok_or_else(unavailable));
                     None
                 }
                 Done::Opened { channel, answer } => {
-                    let _ = answer.send(Ok(channel));
+                    answer.give(Ok(channel));
                     None
                 }
             };
@@ -302,10 +302,10 @@ impl Done {
     fn refuse(self) {
         match self {
             Done::Event { answer, .. } | Done::Repeat { answer, .. } => {
-                let _ = answer.send(Err(unavailable()));
+                answer.give(Err(unavailable()));
             }
             Done::Opened { answer, .. } => {
-                let _ = answer.send(Err(unavailable()));
+                answer.give(Err(unavailable()));
             }
         }
     }
@@ -315,15 +315,15 @@ fn refuse(ops: Vec<Op>) {
     for op in ops {
         match op {
             Op::Publish(publish) => {
-                let _ = publish.answer.send(Err(unavailable()));
+                publish.answer.give(Err(unavailable()));
             }
             Op::Open(_, answer) => {
-                let _ = answer.send(Err(unavailable()));
+                answer.give(Err(unavailable()));
             }
             Op::Sweep => {}
             #[cfg(test)]
             Op::Settle(answer) | Op::Fail(answer) => {
-                let _ = answer.send(Ok(()));
+                answer.give(Ok(()));
             }
         }
     }

@@ -151,7 +151,7 @@ impl Folder {
         let path = self.path.join("probe");
         let written = File::create(&path).and_then(|mut file| {
             // Not zeros: some file systems take those for free.
-            file.write_all(&[0xA5; PROBE])?;
+            file.write_all(&vec![0xA5; PROBE])?;
             file.sync_all()
         });
         let removed = fs::remove_file(&path);

@@ -161,7 +161,7 @@ impl Disk {
     /// Waits until everything that was asked before is done.
     #[cfg(test)]
     async fn settle(&self) {
-        let (answer, settled) = oneshot::channel();
+        let (answer, settled) = queue::Answer::new();
         assert!(self.shared.queue.push(Op::Settle(answer)).is_ok());
         settled.await.unwrap().unwrap();
     }
@@ -181,7 +181,7 @@ impl Shared {
         if !self.available.load(Ordering::Relaxed) {
             return Err(unavailable());
         }
-        let (answer, later) = oneshot::channel();
+        let (answer, later) = queue::Answer::new();
         match self.queue.push(op(answer)) {
             Ok(()) => Ok(later),
             Err(Refused::Full) => {
@@ -232,7 +232,7 @@ impl Broker for Disk {
     fn sweep(&self) {
         self.unkept.sweep();
         // Where the queue is full there is more to do than this.
-        let _ = self.shared.queue.push(Op::Sweep);
+        self.shared.queue.push(Op::Sweep).unwrap_or_default();
     }
 
     fn is_available(&self) -> bool {

@@ -20,7 +20,20 @@ const BATCH_OPS: usize = 2048;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// Where an answer goes.
-pub(super) type Answer<T> = oneshot::Sender<Result<T>>;
+pub(super) struct Answer<T>(oneshot::Sender<Result<T>>);
+
+impl<T> Answer<T> {
+    /// A place for an answer, and where to wait for it.
+    pub(super) fn new() -> (Self, oneshot::Receiver<Result<T>>) {
+        let (answer, later) = oneshot::channel();
+        (Answer(answer), later)
+    }
+
+    /// Answers, if anyone still waits.
+    pub(super) fn give(self, answer: Result<T>) {
+        drop(self.0.send(answer));
+    }
+}
 
 /// An event to be published.
 pub(super) struct Publish {

@@ -45,7 +45,7 @@ pub(super) fn seal(key: &[u8], message: &impl Message) -> Vec<u8> {
     record.push(VERSION);
     record.extend_from_slice(&[0; 8]);
     // A vector takes whatever it is given.
-    let _ = message.encode(&mut record);
+    message.encode(&mut record).unwrap_or_default();
     let (head, body) = record.split_at_mut(HEAD);
     let sum = checksum(key, body).to_le_bytes();
     if let Some(place) = head.get_mut(1..) {
@@ -278,7 +278,7 @@ pub(super) struct Numbers {
 }
 
 /// A channel.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct ChannelRecord {
     /// Its number in the keys of its events; never given twice.
     #[prost(uint64, tag = "1")]

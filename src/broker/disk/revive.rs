@@ -100,6 +100,10 @@ impl Committer {
     }
 
     /// Closes the database once nobody reads from it.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "neither readers nor the database's threads tell when they are done"
+    )]
     fn close_store(&mut self) -> Result<(), Trouble> {
         let Some(mut store) = self.shared.store.swap(None) else {
             return Ok(());

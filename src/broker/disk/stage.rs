@@ -99,7 +99,7 @@ impl<'s> Stage<'s> {
         let key = draft.idempotency_key.clone();
         if let Some(key) = &key {
             if let Some(receipt) = keys.repeat(&name, key) {
-                let _ = answer.send(Ok(receipt));
+                answer.give(Ok(receipt));
                 return;
             }
             let pair = (name.clone(), Arc::clone(key));
@@ -108,14 +108,14 @@ impl<'s> Stage<'s> {
                 return;
             }
             if keys.len() + self.keys.len() >= self.bounds.keys {
-                let _ = answer.send(Err(too_many_keys()));
+                answer.give(Err(too_many_keys()));
                 return;
             }
         }
         let staged = match self.channel(shared, &name) {
             Ok(staged) => staged,
             Err(error) => {
-                let _ = answer.send(Err(error));
+                answer.give(Err(error));
                 return;
             }
         };
@@ -173,7 +173,7 @@ impl<'s> Stage<'s> {
         answer: Answer<Arc<Channel>>,
     ) {
         if let Some(channel) = shared.table.get(name) {
-            let _ = answer.send(Ok(channel));
+            answer.give(Ok(channel));
             return;
         }
         let place = self.channel(shared, name);
@@ -183,11 +183,11 @@ impl<'s> Stage<'s> {
                 self.done.push(Done::Opened { channel, answer });
             }
             Ok(Some(staged)) => {
-                let _ = answer.send(Ok(Arc::clone(&staged.channel)));
+                answer.give(Ok(Arc::clone(&staged.channel)));
             }
             Ok(None) => drop(answer),
             Err(error) => {
-                let _ = answer.send(Err(error));
+                answer.give(Err(error));
             }
         }
     }

@@ -71,7 +71,7 @@ impl Committer {
         let mut looked_at = 0;
         for entry in store.channels("", &start) {
             let (name, record) = entry?;
-            self.sweep_channel(&mut sweep, &name, record)?;
+            self.sweep_channel(&mut sweep, &name, &record)?;
             looked_at += 1;
             if looked_at == CHANNELS || sweep.budget == 0 {
                 name.as_str().clone_into(&mut self.swept_to);
@@ -105,7 +105,7 @@ impl Committer {
         &self,
         sweep: &mut Sweep<'_>,
         name: &ChannelName,
-        record: ChannelRecord,
+        record: &ChannelRecord,
     ) -> Result<(), Trouble> {
         let namespaces = self.shared.namespaces.load();
         let namespace = namespaces.of(name);
@@ -143,7 +143,7 @@ impl Committer {
                 removed,
                 batch: 0,
                 previous: None,
-                ..record
+                ..*record
             };
             sweep.batch.put_channel(name, &record);
             if let Some(channel) = in_memory {

@@ -278,7 +278,7 @@ async fn a_damaged_event_is_a_hole_and_never_another_event() {
 async fn a_failed_store_refuses_and_works_again_by_itself() {
     let disk = TestDisk::new(bounds());
     disk.publish("kept:a", 0).await;
-    let (answer, failed) = oneshot::channel();
+    let (answer, failed) = queue::Answer::new();
     assert!(disk.disk.shared.queue.push(Op::Fail(answer)).is_ok());
     failed.await.unwrap().unwrap();
     assert!(!disk.disk.is_available());

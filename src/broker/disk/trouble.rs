@@ -26,9 +26,13 @@ impl std::fmt::Display for Trouble {
 
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Trouble::Full,
-            _ => Trouble::Failed(error.to_string()),
+        if matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        ) {
+            Trouble::Full
+        } else {
+            Trouble::Failed(error.to_string())
         }
     }
 }
@@ -40,6 +44,10 @@ impl From<Unreadable> for Trouble {
 }
 
 impl From<fjall::Error> for Trouble {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "whatever else there is or will be is about what stands on disk"
+    )]
     fn from(error: fjall::Error) -> Self {
         use fjall::{Error, LsmError};
         let text = error.to_string();
