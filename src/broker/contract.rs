@@ -1,154 +1,22 @@
 //! What every broker must do: one suite that each of them passes.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+mod subject;
 
-use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::disk::tests::TestDisk;
-use super::{Bounds, Broker, Memory, Page, Range, Receipt, Sink};
+use super::Range;
 use crate::event::{
-    Audience, ChannelName, ConnectionId, Draft, Event, EventType, Headers, HistoryPolicy,
-    Namespace, Namespaces, Payload, Position, Timestamp, TraceContext,
+    Audience, ChannelName, ConnectionId, Draft, Event, Headers, Payload, Position, Timestamp,
+    TraceContext,
 };
-use crate::telemetry::{FanoutSpan, Metrics};
+use subject::{Subject, disk, memory, offsets};
 
-/// A sink that remembers what it was given.
-#[derive(Default)]
-pub(super) struct Recorder {
-    pub(super) events: Mutex<Vec<Arc<Event>>>,
-    pub(super) followed: AtomicBool,
-}
-
-impl Sink for Recorder {
-    fn deliver(&self, event: Arc<Event>, _: Option<FanoutSpan>) -> u64 {
-        self.events.lock().unwrap().push(event);
-        3
-    }
-
-    fn is_followed(&self, _: &ChannelName) -> bool {
-        self.followed.load(Ordering::Relaxed)
-    }
-}
-
-/// A broker with its sink. `kept` keeps five events for an hour, `brief` any number for a minute,
-/// `small` 2,000 bytes; other namespaces keep nothing.
-struct Subject {
-    broker: Arc<dyn Broker>,
-    sink: Arc<Recorder>,
-    disk: Option<TestDisk>,
-}
-
-pub(super) fn namespaces() -> Arc<ArcSwap<Namespaces>> {
-    let hour = Duration::from_hours(1);
-    let policy = |name: &str, size, ttl, bytes| Namespace {
-        history: HistoryPolicy { size, ttl, bytes },
-        max_idle: Duration::from_mins(10),
-        ..Namespace::named(name)
-    };
-    Arc::new(ArcSwap::from_pointee(Namespaces::new([
-        policy("kept", 5, hour, usize::MAX),
-        policy("brief", 1000, Duration::from_mins(1), usize::MAX),
-        policy("small", 1000, hour, 2000),
-    ])))
-}
-
-fn memory() -> Subject {
-    let sink = Arc::new(Recorder::default());
-    let shared: Arc<dyn Sink> = Arc::<Recorder>::clone(&sink);
-    let weak: Weak<dyn Sink> = Arc::downgrade(&shared);
-    let bounds = Bounds {
-        channels: 100,
-        keys: 3,
-    };
-    let broker = Memory::new(namespaces(), weak, Metrics::new("test"), bounds);
-    Subject {
-        broker: Arc::new(broker),
-        sink,
-        disk: None,
-    }
-}
-
-fn disk() -> Subject {
-    let bounds = Bounds {
-        channels: 100,
-        keys: 3,
-    };
-    let disk = TestDisk::new(bounds);
-    Subject {
-        broker: disk.broker(),
-        sink: Arc::clone(&disk.sink),
-        disk: Some(disk),
-    }
-}
-
-pub(super) fn draft(channel: &str, n: usize, key: Option<&str>) -> Draft {
-    let now = Timestamp::now();
-    Draft {
-        id: Draft::new_id(now),
-        channel: Some(ChannelName::new(channel).unwrap()),
-        event_type: EventType::new("tick").unwrap(),
-        payload: Payload::new(Bytes::from(n.to_string()), "").unwrap(),
-        headers: Headers::default(),
-        key: None,
-        idempotency_key: key.map(Arc::from),
-        audience: None,
-        source: None,
-        time: now,
-        trace: None,
-        accepted: Instant::now(),
-    }
-}
-
-impl Subject {
-    async fn publish(&self, channel: &str, n: usize) -> Receipt {
-        self.broker
-            .publish(draft(channel, n, None), None)
-            .await
-            .unwrap()
-    }
-
-    async fn read(&self, channel: &str, range: Range) -> Page {
-        let channel = ChannelName::new(channel).unwrap();
-        self.broker
-            .read(&channel, range)
-            .await
-            .unwrap()
-            .expect("history")
-    }
-
-    async fn offsets(&self, channel: &str, range: Range) -> Vec<u64> {
-        offsets(&self.read(channel, range).await)
-    }
-
-    /// Enough sweeps for everything to have been looked at.
-    async fn sweep(&self) {
-        for _ in 0..8 {
-            self.broker.sweep();
-            if let Some(disk) = &self.disk {
-                disk.settle().await;
-            }
-        }
-    }
-
-    /// Lets time pass.
-    async fn advance(&self, by: Duration) {
-        match &self.disk {
-            Some(disk) => disk.advance(by),
-            None => tokio::time::advance(by).await,
-        }
-    }
-}
-
-fn offsets(page: &Page) -> Vec<u64> {
-    page.events
-        .iter()
-        .map(|event| event.position.unwrap().offset)
-        .collect()
-}
+pub(super) use subject::{Recorder, draft, namespaces};
 
 async fn numbers_from_one_in_each_channel(subject: &Subject) {
     for n in 1..=3 {

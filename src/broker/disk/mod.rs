@@ -11,6 +11,7 @@ mod clock;
 mod committer;
 mod folder;
 mod history;
+mod journal;
 mod queue;
 mod read;
 mod record;

@@ -134,7 +134,13 @@ pub(super) fn list(
     Promise::later(async move {
         let work = move |shared: &Shared, store: &Store| {
             let manifest = store.manifest()?.unwrap_or_default();
-            let channels = store.channels(&prefix, &after).take(limit);
+            let readable = |entry: &Result<_, Trouble>| {
+                let damaged = matches!(entry, Err(Trouble::Damaged(_)));
+                shared.metrics.store().damaged(u64::from(damaged));
+                !damaged
+            };
+            let channels = store.channels(&prefix, &after);
+            let channels = channels.filter(readable).take(limit);
             let kept = channels.map(|entry| {
                 let (name, record) = entry?;
                 let in_memory = shared.table.get(&name);

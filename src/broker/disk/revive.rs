@@ -160,7 +160,12 @@ pub(super) fn settle(
 /// Takes the last batch back.
 fn take_back(store: &Store, batch: &mut Batch<'_>, manifest: &mut Manifest) -> Result<(), Trouble> {
     for entry in store.channels("", "") {
-        let (name, record) = entry?;
+        let (name, record) = match entry {
+            Ok(entry) => entry,
+            // What can't be read is not served either.
+            Err(Trouble::Damaged(_)) => continue,
+            Err(trouble) => return Err(trouble),
+        };
         if record.batch != manifest.batch {
             continue;
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 
 use super::history::Mark;
+use super::journal;
 use super::record::{
     ChannelRecord, EventRecord, KeyRecord, Manifest, MarkRecord, Unreadable, seal, unseal,
 };
@@ -68,6 +69,7 @@ pub(super) struct Stretch {
 impl Store {
     /// Opens the database in a directory, or makes one there.
     pub(super) fn open(path: &Path) -> Result<Self, Trouble> {
+        journal::check_all(path)?;
         // The database trusts some of the names and numbers that it finds on disk.
         catch_unwind(AssertUnwindSafe(|| Self::try_open(path)))
             .unwrap_or_else(|_| Err(Trouble::Damaged("its files can't be understood".to_owned())))
@@ -108,7 +110,8 @@ impl Store {
         Ok(channel.transpose()?)
     }
 
-    /// The channels whose names come after `after` and start with `prefix`, by name.
+    /// The channels whose names come after `after` and start with `prefix`, by name. A damaged
+    /// record is an error between the others; a damaged file is one behind which nothing comes.
     pub(super) fn channels(
         &self,
         prefix: &str,
@@ -116,10 +119,19 @@ impl Store {
     ) -> impl Iterator<Item = Result<(ChannelName, ChannelRecord), Trouble>> {
         let from = if after >= prefix { after } else { prefix };
         let (prefix, after) = (prefix.to_owned(), after.to_owned());
+        let mut unreadable = false;
         self.channels
             .range(from.as_bytes()..)
+            .map_while(move |entry| {
+                if unreadable {
+                    return None;
+                }
+                let entry = entry.into_inner();
+                unreadable = entry.is_err();
+                Some(entry)
+            })
             .map(|entry| {
-                let (key, record) = entry.into_inner()?;
+                let (key, record) = entry?;
                 let name = std::str::from_utf8(&key).map_err(|_| Unreadable::Damaged)?;
                 let name = ChannelName::new(name).map_err(|_| Unreadable::Damaged)?;
                 Ok((name, unseal(&key, &record)?))

@@ -70,10 +70,18 @@ impl Committer {
         let start = std::mem::take(&mut self.swept_to);
         let mut looked_at = 0;
         for entry in store.channels("", &start) {
-            let (name, record) = entry?;
-            self.sweep_channel(&mut sweep, &name, &record)?;
             looked_at += 1;
-            if looked_at == CHANNELS || sweep.budget == 0 {
+            let (name, record) = match entry {
+                Ok(entry) => entry,
+                // The others still have their turn.
+                Err(Trouble::Damaged(_)) if looked_at < CHANNELS => {
+                    self.shared.metrics.store().damaged(1);
+                    continue;
+                }
+                Err(trouble) => return Err(trouble),
+            };
+            self.sweep_channel(&mut sweep, &name, &record)?;
+            if looked_at >= CHANNELS || sweep.budget == 0 {
                 name.as_str().clone_into(&mut self.swept_to);
                 break;
             }

@@ -360,6 +360,43 @@ async fn a_store_whose_journal_was_cut_is_refused() {
     assert!(said.contains("damaged"), "{said}");
 }
 
+/// Changes the first byte of the item of the second of three events.
+async fn with_a_broken_item(journal: impl Fn(&mut Vec<u8>, usize)) -> TestDisk {
+    let disk = TestDisk::new(bounds());
+    for n in 0..3 {
+        disk.publish("kept:a", n).await;
+    }
+    disk.disk.stop();
+    std::fs::write(disk.file("state"), "running fsync\n").unwrap();
+    let path = disk.file("log/0.jnl");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let trailers = bytes
+        .windows(4)
+        .enumerate()
+        .filter(|(_, w)| *w == b"FJL\x03");
+    // Of the batches: the database's own, the first manifest, the channel's first event, …
+    let ends: Vec<usize> = trailers.map(|(at, _)| at + 4).collect();
+    journal(&mut bytes, ends[ends.len() - 3]);
+    std::fs::write(&path, bytes).unwrap();
+    disk
+}
+
+#[tokio::test]
+async fn a_journal_that_breaks_off_before_whole_batches_is_refused() {
+    let disk = with_a_broken_item(|bytes, batch| bytes[batch + 13] = 77).await;
+    let said = disk.try_reopen().err().unwrap().to_string();
+    assert!(said.contains("whole batches follow"), "{said}");
+}
+
+#[tokio::test]
+async fn a_batch_that_a_crash_cut_off_is_forgotten() {
+    let disk = with_a_broken_item(|bytes, batch| bytes.truncate(batch + 40)).await;
+    let disk = disk.reopen();
+    assert_eq!(disk.offsets("kept:a").await, [1]);
+    assert_eq!(disk.publish("kept:a", 1).await.position.unwrap().offset, 2);
+    assert_eq!(disk.reopen().offsets("kept:a").await, [1, 2]);
+}
+
 #[tokio::test]
 async fn a_store_whose_journal_was_altered_is_refused() {
     let said = refusal(|disk| {
