@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::audit::{Record, What};
 use crate::auth::Identity;
 use crate::bus::{ConnectionFilter, ConnectionInfo, Present};
 use crate::error::{Error, Result};
@@ -20,6 +21,8 @@ const MAX_REASON: usize = 123;
 #[derive(Clone)]
 pub struct Admin {
     services: Arc<Services>,
+    /// The operator's name, for the audit log.
+    by: Arc<str>,
 }
 
 /// A channel, as operators see it.
@@ -49,11 +52,21 @@ impl Admin {
     /// `permission_denied` for everyone else.
     pub fn new(services: &Arc<Services>, identity: &Identity) -> Result<Self> {
         if identity.is_admin() {
+            let unnamed = || Arc::from("an operator");
             Ok(Admin {
                 services: Arc::clone(services),
+                by: identity.user().cloned().unwrap_or_else(unnamed),
             })
         } else {
-            Err(Error::denied("needs role admin"))
+            let error = Error::denied("needs role admin");
+            let record = Record {
+                user: identity.user().map(|user| &**user),
+                roles: identity.roles(),
+                error: Some(&error),
+                ..Record::default()
+            };
+            services.audit.note(What::Refused, &record);
+            Err(error)
         }
     }
 
@@ -108,11 +121,15 @@ impl Admin {
             .ok_or_else(gone)
     }
 
-    /// Ends connections; answers how many.
+    /// Ends connections; answers how many. With `revoke`, first takes back the one connection's
+    /// token, or all tokens of the user that were issued until now, and closes whatever else uses
+    /// them with 4401.
     ///
     /// # Errors
-    /// `not_found` where the one connection has gone; `invalid_argument` for the field `reason`.
-    pub async fn disconnect(&self, target: Target, reason: &str) -> Result<u64> {
+    /// `not_found` where the one connection has gone; `invalid_argument` for the field `reason`;
+    /// `failed_precondition` where it has shown no token that could be taken back;
+    /// `resource_exhausted` where `auth.revocations` are kept already.
+    pub async fn disconnect(&self, target: Target, reason: &str, revoke: bool) -> Result<u64> {
         if reason.len() > MAX_REASON {
             return Err(Error::field("reason", "expected at most 123 bytes"));
         }
@@ -121,16 +138,54 @@ impl Admin {
         } else {
             reason
         };
-        match target {
+        if revoke {
+            self.revoke(&target, reason).await?;
+        }
+        let (hub, by) = (&self.services.hub, &self.by);
+        let ended = match target {
             Target::Connection(id) => {
-                if self.services.hub.disconnect(id, reason.to_owned()).await? {
+                if hub
+                    .disconnect(id, reason.to_owned(), Arc::clone(by))
+                    .await?
+                {
                     Ok(1)
                 } else {
                     Err(Error::not_found("no such connection"))
                 }
             }
-            Target::User(user) => self.services.hub.disconnect_user(&user, reason).await,
+            Target::User(user) => hub.disconnect_user(&user, reason, by).await,
+        };
+        if revoke {
+            hub.check_identities();
         }
+        ended
+    }
+
+    /// Takes tokens back before anything is closed, so that nobody comes back with them.
+    async fn revoke(&self, target: &Target, reason: &str) -> Result<()> {
+        let services = &self.services;
+        let mut record = Record {
+            reason: Some(reason),
+            by: Some(&self.by),
+            ..Record::default()
+        };
+        match target {
+            Target::Connection(id) => {
+                let gone = || Error::not_found("no such connection");
+                let identity = services.hub.identity_of(*id).await?.ok_or_else(gone)?;
+                services.verifier.revoke_token(&identity)?;
+                record.connection = Some(*id);
+                record.user = identity.user().map(|user| &**user);
+                services.audit.note(What::Revoke, &record);
+            }
+            Target::User(user) => {
+                services.verifier.revoke_user(user)?;
+                record.user = Some(user);
+                services.audit.note(What::Revoke, &record);
+            }
+        }
+        services.metrics.revocations(services.verifier.sweep());
+        Ok(())
     }
 
     /// A page of channels by name, and the token of the next.

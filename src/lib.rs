@@ -4,6 +4,7 @@
 //! `ARCHITECTURE.md` names the rooms and their order; `docs/protocol.md` is what clients see.
 
 pub mod admin;
+pub mod audit;
 pub mod auth;
 pub mod broker;
 pub mod bus;
@@ -13,6 +14,7 @@ pub mod config;
 pub mod error;
 pub mod event;
 pub mod expression;
+pub mod forwarded;
 pub mod grpc;
 pub mod http;
 pub mod origin;

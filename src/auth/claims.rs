@@ -44,7 +44,7 @@ impl<'de> Deserialize<'de> for Claims {
 }
 
 /// What the claims must say, and where to look.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Expectations {
     issuer: Option<String>,
     audience: Option<String>,
@@ -52,6 +52,7 @@ pub(super) struct Expectations {
     user: String,
     roles: String,
     channels: String,
+    max_lifetime: Duration,
 }
 
 impl Expectations {
@@ -63,7 +64,15 @@ impl Expectations {
             user: settings.user_claim.clone(),
             roles: settings.roles_claim.clone(),
             channels: settings.channels_claim.clone(),
+            max_lifetime: settings.max_lifetime,
         }
+    }
+
+    /// When the last token that was issued until now will have expired; `None` is never.
+    pub(super) fn all_expired(&self, now: Timestamp) -> Option<Timestamp> {
+        // A token from the future by a clock that is ahead counts as issued now.
+        let leeway = self.leeway.saturating_mul(2);
+        (!self.max_lifetime.is_zero()).then(|| later(later(now, self.max_lifetime), leeway))
     }
 
     /// Makes an identity of a payload whose signature is good.
@@ -85,6 +94,14 @@ impl Expectations {
             .is_some_and(|start| start > later(now, self.leeway))
         {
             return Err(AuthFailure::NotYetValid);
+        }
+        let issued_at = claims.time("iat")?;
+        if !self.max_lifetime.is_zero() {
+            let issued_at = issued_at.ok_or(AuthFailure::Claims)?;
+            let ahead = issued_at > later(now, self.leeway);
+            if ahead || expires_at > later(issued_at, self.max_lifetime) {
+                return Err(AuthFailure::Claims);
+            }
         }
         if self.issuer.is_some() && claims.text("iss") != self.issuer.as_deref() {
             return Err(AuthFailure::Issuer);
@@ -111,10 +128,11 @@ impl Expectations {
             roles,
             channels,
             claims: Box::from(text),
-            issued_at: claims.time("iat")?,
+            issued_at,
             expires_at: Some(expires_at),
             valid_until: Some(valid_until),
             fingerprint: Some(fingerprint),
+            ..Identity::default()
         })
     }
 }

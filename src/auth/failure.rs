@@ -29,11 +29,13 @@ pub enum AuthFailure {
     UnknownKey,
     /// An operator took it back.
     Revoked,
+    /// There was more than one `Authorization` header.
+    Ambiguous,
 }
 
 impl AuthFailure {
     /// Every reason.
-    pub const ALL: [AuthFailure; 11] = [
+    pub const ALL: [AuthFailure; 12] = [
         AuthFailure::Missing,
         AuthFailure::Malformed,
         AuthFailure::Algorithm,
@@ -45,6 +47,7 @@ impl AuthFailure {
         AuthFailure::Claims,
         AuthFailure::UnknownKey,
         AuthFailure::Revoked,
+        AuthFailure::Ambiguous,
     ];
 
     /// The reason as it stands in metrics and audit records.
@@ -62,6 +65,7 @@ impl AuthFailure {
             AuthFailure::Claims => "claims",
             AuthFailure::UnknownKey => "unknown_key",
             AuthFailure::Revoked => "revoked",
+            AuthFailure::Ambiguous => "ambiguous",
         }
     }
 
@@ -79,6 +83,7 @@ impl AuthFailure {
             AuthFailure::Claims => "the token's claims are missing or not as expected",
             AuthFailure::UnknownKey => "the token's key is not known",
             AuthFailure::Revoked => "the token was revoked",
+            AuthFailure::Ambiguous => "expected one authorization header, not several",
         }
     }
 }

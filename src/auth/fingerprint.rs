@@ -19,7 +19,12 @@ impl Fingerprint {
 
     /// The fingerprint of a whole text, signature and all.
     pub(super) fn exact(text: &str) -> Self {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        Fingerprint::of_bytes(text.as_bytes())
+    }
+
+    /// The fingerprint of some bytes.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
         let mut bytes = [0; 16];
         for (to, from) in bytes.iter_mut().zip(digest.as_ref()) {
             *to = *from;

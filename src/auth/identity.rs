@@ -1,7 +1,10 @@
 //! Who a client is.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use jsonwebtoken::Algorithm;
 
 use super::Fingerprint;
 use crate::event::Timestamp;
@@ -23,6 +26,19 @@ pub struct Identity {
     pub(super) expires_at: Option<Timestamp>,
     pub(super) valid_until: Option<Timestamp>,
     pub(super) fingerprint: Option<Fingerprint>,
+    pub(super) vouched: Option<Vouched>,
+    /// Where somebody without a name comes from.
+    pub(super) address: Option<IpAddr>,
+}
+
+/// What a token was found good by.
+#[derive(Clone, Copy)]
+pub(super) struct Vouched {
+    /// The print of the key.
+    pub(super) key: Fingerprint,
+    pub(super) algorithm: Algorithm,
+    /// Which expectations its claims were held to.
+    pub(super) expected: u64,
 }
 
 impl Identity {
@@ -30,6 +46,26 @@ impl Identity {
     #[must_use]
     pub fn anonymous() -> Self {
         Identity::default()
+    }
+
+    /// Nobody in particular, from this address.
+    #[must_use]
+    pub fn anonymous_from(address: IpAddr) -> Self {
+        Identity {
+            address: Some(address),
+            ..Identity::default()
+        }
+    }
+
+    /// Under which name rates are counted: the user's, or else the address.
+    #[must_use]
+    pub fn account(&self) -> Arc<str> {
+        match (&self.user, self.address) {
+            (Some(user), _) => Arc::clone(user),
+            // No user's name holds a control character, so these are nobody's.
+            (None, Some(address)) => Arc::from(format!("\0{}", neighbours(address))),
+            (None, None) => Arc::from("\0"),
+        }
     }
 
     /// A client of the internal listener that needs no token there: it may do everything.
@@ -115,6 +151,16 @@ impl Identity {
                 Some(prefix) => channel.starts_with(prefix),
                 None => channel == &**pattern,
             })
+    }
+}
+
+/// The addresses that count as one: of IPv6 a /64, which is what one subscriber is given
+/// (RFC 6177).
+#[must_use]
+pub fn neighbours(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
     }
 }
 

@@ -5,10 +5,10 @@ use std::path::Path;
 use jsonwebtoken::jwk::{
     AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse,
 };
-use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
 use serde_json::Value;
 
-use super::VerifierSettings;
+use super::{Fingerprint, VerifierSettings};
 use crate::error::{Error, Result};
 
 /// The most keys in one JWK set.
@@ -26,6 +26,8 @@ pub(super) struct Key {
     /// The one algorithm it is meant for, where its set says so.
     algorithm: Option<Algorithm>,
     verifying: DecodingKey,
+    /// What stands for it, so that it is known again.
+    print: Fingerprint,
 }
 
 impl Key {
@@ -33,8 +35,14 @@ impl Key {
         Key {
             id: None,
             algorithm: None,
+            print: print(&key),
             verifying: key,
         }
+    }
+
+    /// True if a token that was signed with the key of this print could be signed with this one.
+    pub(super) fn is(&self, print: Fingerprint, algorithm: Algorithm) -> bool {
+        self.print == print && self.algorithm.is_none_or(|own| own == algorithm)
     }
 
     /// True if it signs as well as it checks.
@@ -57,7 +65,8 @@ impl Key {
 /// What became of a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Check {
-    Good,
+    /// Good, by the key of this print.
+    Good(Fingerprint),
     Bad,
     /// Bad for keys without a name, and no key has the name that the token asks for.
     BadUnnamed,
@@ -83,7 +92,7 @@ pub(super) fn check<'a>(
         let verified =
             jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.verifying, algorithm);
         if matches!(verified, Ok(true)) {
-            return Check::Good;
+            return Check::Good(key.print);
         }
     }
     result
@@ -221,6 +230,21 @@ fn from_jwk(json: &Value) -> Option<Key> {
     Some(Key {
         id: common.key_id.as_deref().map(Box::from),
         algorithm,
+        print: print(&key),
         verifying: key,
     })
+}
+
+/// A print of what a key is made of: the same for the same key under another name.
+fn print(key: &DecodingKey) -> Fingerprint {
+    let mut material = format!("{:?}:", key.family()).into_bytes();
+    match key.kind() {
+        DecodingKeyKind::SecretOrDer(bytes) => material.extend_from_slice(bytes),
+        DecodingKeyKind::RsaModulusExponent { n, e } => {
+            material.extend_from_slice(n);
+            material.push(b':');
+            material.extend_from_slice(e);
+        }
+    }
+    Fingerprint::of_bytes(&material)
 }

@@ -10,7 +10,7 @@ use crate::event::Timestamp;
 
 /// What is taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Revoke {
+pub(super) enum Revoke {
     /// One token.
     Token(Fingerprint),
     /// Every token of a user that was issued before then, or that doesn't say when it was issued.
@@ -41,21 +41,33 @@ struct UserEntry {
     until: Timestamp,
 }
 
-impl Revocations {
-    /// The most entries of each kind.
-    pub(super) const MAX: usize = 10_000;
+impl Lists {
+    fn forget(&mut self, now: Timestamp) {
+        self.tokens.retain(|_, end| *end > now);
+        self.users.retain(|_, entry| entry.until > now);
+    }
+}
 
-    /// Adds an entry that may be forgotten after `until`.
-    pub(super) fn add(&self, what: Revoke, until: Timestamp, now: Timestamp) -> Result<()> {
+impl Revocations {
+    /// Adds an entry that may be forgotten after `until`; of each kind, at most `limit` are kept.
+    pub(super) fn add(
+        &self,
+        what: Revoke,
+        until: Timestamp,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<()> {
         let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
-        if lists.tokens.len().max(lists.users.len()) >= Self::MAX {
-            lists.tokens.retain(|_, end| *end > now);
-            lists.users.retain(|_, entry| entry.until > now);
+        if lists.tokens.len().max(lists.users.len()) >= limit {
+            lists.forget(now);
         }
-        let full = || Error::exhausted("at most 10000 revocations are kept");
+        let full = || {
+            let text = format!("{limit} revocations are kept already (auth.revocations)");
+            Error::exhausted(text)
+        };
         match what {
             Revoke::Token(token) => {
-                if lists.tokens.len() >= Self::MAX && !lists.tokens.contains_key(&token) {
+                if lists.tokens.len() >= limit && !lists.tokens.contains_key(&token) {
                     return Err(full());
                 }
                 let end = lists.tokens.entry(token).or_insert(until);
@@ -65,7 +77,7 @@ impl Revocations {
                 user,
                 issued_before,
             } => {
-                if lists.users.len() >= Self::MAX && !lists.users.contains_key(&user) {
+                if lists.users.len() >= limit && !lists.users.contains_key(&user) {
                     return Err(full());
                 }
                 let entry = lists.users.entry(user).or_insert(UserEntry {
@@ -80,17 +92,30 @@ impl Revocations {
         Ok(())
     }
 
+    /// Forgets what is over; answers how many entries are left.
+    pub(super) fn sweep(&self, now: Timestamp) -> usize {
+        if !self.any.load(Ordering::Acquire) {
+            return 0;
+        }
+        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        lists.forget(now);
+        let left = lists.tokens.len() + lists.users.len();
+        self.any.store(left > 0, Ordering::Release);
+        left
+    }
+
     /// True if the identity's token was taken back.
     pub(super) fn covers(&self, identity: &Identity, now: Timestamp) -> bool {
         if !self.any.load(Ordering::Acquire) {
             return false;
         }
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
-        let token = identity
-            .fingerprint
-            .and_then(|token| lists.tokens.get(&token))
-            .is_some_and(|end| *end > now);
-        token
+        // Who came without a token has none that could be taken back, whatever its name.
+        let Some(token) = identity.fingerprint else {
+            return false;
+        };
+        let token = lists.tokens.get(&token);
+        token.is_some_and(|end| *end > now)
             || identity
                 .user
                 .as_ref()
@@ -125,7 +150,7 @@ mod tests {
     fn a_revoked_token_is_covered_until_it_would_have_expired() {
         let revocations = Revocations::default();
         revocations
-            .add(Revoke::Token(Fingerprint::of("ann")), at(100), at(0))
+            .add(Revoke::Token(Fingerprint::of("ann")), at(100), at(0), 10)
             .unwrap();
         assert!(revocations.covers(&issued("ann", None), at(99)));
         assert!(!revocations.covers(&issued("ann", None), at(100)));
@@ -139,27 +164,31 @@ mod tests {
             user: Arc::from("ann"),
             issued_before: at(50),
         };
-        revocations.add(what, at(100), at(0)).unwrap();
+        revocations.add(what, at(100), at(0), 10).unwrap();
         assert!(revocations.covers(&issued("ann", Some(49)), at(60)));
         assert!(!revocations.covers(&issued("ann", Some(50)), at(60)));
         assert!(revocations.covers(&issued("ann", None), at(60)));
         assert!(!revocations.covers(&issued("bob", Some(1)), at(60)));
+        assert!(!revocations.covers(&Identity::trusted("ann"), at(60)));
     }
 
     #[test]
     fn the_list_is_bounded_and_forgets_what_is_over() {
         let revocations = Revocations::default();
-        for n in 0..Revocations::MAX {
+        for n in 0..10 {
             let token = Fingerprint::of(&n.to_string());
             revocations
-                .add(Revoke::Token(token), at(100), at(0))
+                .add(Revoke::Token(token), at(100), at(0), 10)
                 .unwrap();
         }
+        assert_eq!(revocations.sweep(at(99)), 10);
         let one_more = Revoke::Token(Fingerprint::of("one more"));
         let error = revocations
-            .add(one_more.clone(), at(100), at(99))
+            .add(one_more.clone(), at(100), at(99), 10)
             .unwrap_err();
         assert_eq!(error.code(), crate::error::Code::ResourceExhausted);
-        revocations.add(one_more, at(200), at(100)).unwrap();
+        revocations.add(one_more, at(200), at(100), 10).unwrap();
+        assert_eq!(revocations.sweep(at(100)), 1);
+        assert_eq!(revocations.sweep(at(200)), 0);
     }
 }

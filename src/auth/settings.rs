@@ -30,6 +30,10 @@ pub struct VerifierSettings {
     pub roles_claim: String,
     /// The claim with the channels that the token itself opens.
     pub channels_claim: String,
+    /// How long after its `iat` a token may expire; zero is no limit.
+    pub max_lifetime: Duration,
+    /// The most revocations of each kind.
+    pub revocations: usize,
 }
 
 impl Default for VerifierSettings {
@@ -46,6 +50,8 @@ impl Default for VerifierSettings {
             user_claim: String::from("sub"),
             roles_claim: String::from("roles"),
             channels_claim: String::from("channels"),
+            max_lifetime: Duration::ZERO,
+            revocations: 10_000,
         }
     }
 }

@@ -1,27 +1,24 @@
 //! Making an identity of a token.
 
+mod state;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use jsonwebtoken::Algorithm;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use tokio::time::Instant;
 
 use super::cache::Cache;
-use super::claims::Expectations;
 use super::jwks::Source;
-use super::keys::{self, Check, Key};
-use super::revocation::Revocations;
-use super::{AuthFailure, Fingerprint, Identity, Revoke, VerifierSettings};
+use super::keys::{self, Key};
+use super::revocation::{Revocations, Revoke};
+use super::{AuthFailure, Fingerprint, Identity, VerifierSettings};
 use crate::error::{Error, Result};
 use crate::event::Timestamp;
 use crate::promise::Promise;
+use state::State;
 
 /// The shortest time between two fetches of the keys, however many unknown keys are named.
 const FETCH_PAUSE: Duration = Duration::from_secs(10);
@@ -42,38 +39,6 @@ pub struct Verifier {
     /// Held by whoever replaces the state.
     replacing: Mutex<()>,
     on_failure: Box<dyn Fn(AuthFailure) + Send + Sync>,
-}
-
-/// All that a reload replaces at once.
-#[derive(Clone)]
-struct State {
-    algorithms: Vec<Algorithm>,
-    expectations: Expectations,
-    /// From the settings and their files.
-    keys: Vec<Key>,
-    source: Option<Source>,
-    /// What was fetched last, and its keys.
-    fetched: Option<Bytes>,
-    fetched_keys: Vec<Key>,
-    /// Grows with each change, so that nothing verified before counts after it.
-    generation: u64,
-}
-
-/// A token in its parts (RFC 7515 §7.1).
-struct Parts<'a> {
-    message: &'a str,
-    payload: &'a str,
-    signature: &'a str,
-    algorithm: Algorithm,
-    key_id: Option<String>,
-}
-
-/// What of a token's header matters. A member that stands twice is an error.
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    crit: Option<IgnoredAny>,
 }
 
 impl Verifier {
@@ -117,18 +82,36 @@ impl Verifier {
         }
     }
 
-    /// The reason why a token that came from outside is not there, reported as the others are.
+    /// The failure of a token that never came so far as to be verified, reported as the others
+    /// are.
     #[must_use]
-    pub fn missing(&self) -> Error {
-        self.refuse(AuthFailure::Missing)
+    pub fn refused(&self, failure: AuthFailure) -> Error {
+        self.refuse(failure)
     }
 
-    /// True if an identity that was verified earlier is still good: neither expired nor revoked.
-    #[must_use]
-    pub fn is_current(&self, identity: &Identity) -> bool {
+    /// Looks again at an identity that was verified earlier: has it expired, was it revoked, is
+    /// its key still known, are its claims what is expected now.
+    ///
+    /// # Errors
+    /// What is wrong with it; `on_failure` is not told.
+    pub fn recheck(&self, identity: &Identity) -> Result<(), AuthFailure> {
         let now = Timestamp::now();
-        identity.valid_until().is_none_or(|end| now < end)
-            && !self.revocations.covers(identity, now)
+        if identity.valid_until().is_some_and(|end| now >= end) {
+            return Err(AuthFailure::Expired);
+        }
+        if self.revocations.covers(identity, now) {
+            return Err(AuthFailure::Revoked);
+        }
+        match identity.vouched {
+            Some(vouched) => self.state.load().recheck(identity, vouched, now),
+            None => Ok(()),
+        }
+    }
+
+    /// Another number after each change of keys, algorithms or expectations.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.state.load().generation
     }
 
     /// Replaces keys and expectations. Keys fetched from the same URL stay.
@@ -144,18 +127,50 @@ impl Verifier {
                 new.fetched.clone_from(&old.fetched);
                 new.fetched_keys.clone_from(&old.fetched_keys);
             }
+            new.expected = old.expected;
+            if new.expectations != old.expectations {
+                new.expected = old.expected.wrapping_add(1);
+            }
             Some(new)
         });
         Ok(())
     }
 
-    /// Takes a token, or a user's tokens, back. The entry is kept until `until`: say, until the
-    /// token expires.
+    /// Takes back the token of an identity, until it has expired.
     ///
     /// # Errors
-    /// `resource_exhausted` where 10000 entries are kept already.
-    pub fn revoke(&self, what: Revoke, until: Timestamp) -> Result<()> {
-        self.revocations.add(what, until, Timestamp::now())
+    /// `failed_precondition` where it has no token, `resource_exhausted` where
+    /// `auth.revocations` are kept already.
+    pub fn revoke_token(&self, identity: &Identity) -> Result<()> {
+        let token = identity
+            .fingerprint()
+            .ok_or_else(|| Error::precondition("the connection has shown no token"))?;
+        let until = identity.valid_until().unwrap_or_else(never);
+        let limit = self.state.load().revocations;
+        self.revocations
+            .add(Revoke::Token(token), until, Timestamp::now(), limit)
+    }
+
+    /// Takes back every token of a user that was issued until now, or that doesn't say when. This
+    /// is kept until `auth.max_lifetime` has passed, and without one for as long as the server
+    /// runs.
+    ///
+    /// # Errors
+    /// `resource_exhausted` where `auth.revocations` are kept already.
+    pub fn revoke_user(&self, user: &str) -> Result<()> {
+        let (state, now) = (self.state.load(), Timestamp::now());
+        let what = Revoke::User {
+            user: Arc::from(user),
+            issued_before: now,
+        };
+        let until = state.expectations.all_expired(now);
+        let until = until.unwrap_or_else(never);
+        self.revocations.add(what, until, now, state.revocations)
+    }
+
+    /// Forgets revocations of what has expired; answers how many are left.
+    pub fn sweep(&self) -> usize {
+        self.revocations.sweep(Timestamp::now())
     }
 
     /// Fetches the keys now and then every five minutes, for as long as it is polled. Where a
@@ -235,6 +250,11 @@ impl Verifier {
             Ok(mut keys) => {
                 // Everybody can read the set, so everybody could sign with a secret in it.
                 keys.retain(|key| !key.is_secret());
+                if keys.is_empty() {
+                    // More likely a fault over there than a wish to shut everybody out.
+                    tracing::warn!("the JWK set holds no usable key; the known keys stay");
+                    return;
+                }
                 self.adopt(&source, fetched, keys);
             }
             Err(reason) => {
@@ -272,74 +292,14 @@ impl Verifier {
     }
 }
 
+/// Further away than any token lives.
+fn never() -> Timestamp {
+    Timestamp::from_micros(i64::MAX)
+}
+
 impl fmt::Debug for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verifier").finish_non_exhaustive()
-    }
-}
-
-impl State {
-    fn load(settings: &VerifierSettings) -> Result<Self> {
-        let algorithms = keys::algorithms(&settings.algorithms)?;
-        Ok(State {
-            keys: keys::load(settings, &algorithms)?,
-            expectations: Expectations::new(settings),
-            source: settings.jwks_url.as_deref().map(Source::new).transpose()?,
-            algorithms,
-            fetched: None,
-            fetched_keys: Vec::new(),
-            generation: 0,
-        })
-    }
-
-    fn verify(&self, token: &str, now: Timestamp) -> Result<Identity, AuthFailure> {
-        let parts = self.take_apart(token)?;
-        let keys = self.keys.iter().chain(&self.fetched_keys);
-        let key_id = parts.key_id.as_deref();
-        match keys::check(
-            keys,
-            parts.algorithm,
-            key_id,
-            parts.message,
-            parts.signature,
-        ) {
-            Check::Good => {}
-            // The key that the token names may be one that is not fetched yet.
-            Check::BadUnnamed if self.source.is_some() => return Err(AuthFailure::UnknownKey),
-            Check::Bad | Check::BadUnnamed => return Err(AuthFailure::Signature),
-            Check::Unknown => return Err(AuthFailure::UnknownKey),
-        }
-        let payload = URL_SAFE_NO_PAD
-            .decode(parts.payload)
-            .map_err(|_| AuthFailure::Malformed)?;
-        self.expectations
-            .identity(&payload, Fingerprint::of(token), now)
-    }
-
-    fn take_apart<'a>(&self, token: &'a str) -> Result<Parts<'a>, AuthFailure> {
-        let malformed = AuthFailure::Malformed;
-        let (message, signature) = token.rsplit_once('.').ok_or(malformed)?;
-        let (header, payload) = message.split_once('.').ok_or(malformed)?;
-        if payload.contains('.') {
-            return Err(malformed);
-        }
-        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| malformed)?;
-        let header: Header = serde_json::from_slice(&header).map_err(|_| malformed)?;
-        // Extensions that must be understood (RFC 7515 §4.1.11): none is.
-        if header.crit.is_some() {
-            return Err(malformed);
-        }
-        let algorithm = header.alg.parse().map_err(|_| AuthFailure::Algorithm)?;
-        if !self.algorithms.contains(&algorithm) {
-            return Err(AuthFailure::Algorithm);
-        }
-        Ok(Parts {
-            message,
-            payload,
-            signature,
-            algorithm,
-            key_id: header.kid,
-        })
     }
 }
 

@@ -232,6 +232,25 @@ async fn bounds_keys_and_channels(subject: &Subject) {
     );
 }
 
+async fn knows_what_it_keeps(subject: &Subject) {
+    let is_known = |channel: &str| {
+        let channel = ChannelName::new(channel).unwrap();
+        subject.broker.is_known(&channel)
+    };
+    for channel in ["kept:published", "kept:read"] {
+        assert!(!is_known(channel), "{channel}");
+    }
+    subject.publish("kept:published", 0).await;
+    subject.read("kept:read", Range::all(0)).await;
+    for channel in ["kept:published", "kept:read"] {
+        assert!(is_known(channel), "{channel}");
+    }
+    assert!(
+        is_known("other:1"),
+        "nothing is ever brought into being there"
+    );
+}
+
 async fn keeps_the_order_of_concurrent_publishers(subject: &Subject) {
     let mut publishers = JoinSet::new();
     for publisher in 0..8 {
@@ -393,6 +412,7 @@ every_rule! {
     lets_go_of_what_has_expired
     forgets_an_idle_channel_but_never_a_followed_one
     bounds_keys_and_channels
+    knows_what_it_keeps
     keeps_the_order_of_concurrent_publishers
     reads_a_long_history_page_by_page
     gives_back_what_was_published

@@ -230,6 +230,11 @@ impl Broker for Memory {
         Promise::Ready(self.read_now(channel, range))
     }
 
+    fn is_known(&self, channel: &ChannelName) -> bool {
+        self.namespaces.load().of(channel).history.size == 0
+            || self.stripe(channel).channels.contains_key(channel)
+    }
+
     fn list(&self, prefix: &str, after: &str, limit: usize) -> Promise<Vec<Kept>> {
         let mut found: Vec<Kept> = Vec::new();
         for stripe in &self.stripes {

@@ -115,6 +115,10 @@ pub trait Broker: Send + Sync {
     /// channel's numbering if it has none yet, so that a first position can be resumed from.
     fn read(&self, channel: &ChannelName, range: Range) -> Promise<Option<Page>>;
 
+    /// True if a channel's numbering is kept, or if it will never have one: then a publish or a
+    /// read brings nothing into being.
+    fn is_known(&self, channel: &ChannelName) -> bool;
+
     /// Up to `limit` kept channels whose names start with `prefix` and come after `after`, by name.
     fn list(&self, prefix: &str, after: &str, limit: usize) -> Promise<Vec<Kept>>;
 

@@ -11,7 +11,7 @@ use super::outbox::Outbox;
 use super::protocol::Protocol;
 use crate::auth::Identity;
 use crate::error::CloseCode;
-use crate::event::{ConnectionId, Event, Position, Timestamp};
+use crate::event::{ConnectionId, Epoch, Event, Position, Timestamp};
 use crate::telemetry::Transport;
 
 /// What a client said of itself.
@@ -135,12 +135,17 @@ pub(super) struct Subscription {
     pub(super) at: u32,
     /// Counted among those present.
     pub(super) present: bool,
+    /// Tells it from every other subscription that the shard has seen.
+    pub(super) serial: u64,
 }
 
 /// A subscription that reads history before it goes live.
 #[derive(Debug)]
 pub(super) struct CatchUp {
     pub(super) topic: u32,
+    /// The subscription's.
+    pub(super) serial: u64,
+    pub(super) epoch: Epoch,
     /// The last offset that was sent.
     pub(super) after: u64,
     /// Events that are read but not sent.
@@ -154,6 +159,8 @@ pub(super) struct CatchUp {
 pub(super) struct Ending {
     pub(super) code: CloseCode,
     pub(super) reason: String,
+    /// The operator who ended it.
+    pub(super) by: Option<Box<str>>,
     /// When it is dropped even if the client has not answered.
     pub(super) deadline: u64,
     /// Our side is shut.
@@ -161,10 +168,12 @@ pub(super) struct Ending {
 }
 
 impl CatchUp {
-    pub(super) fn behind(topic: u32, after: u64) -> Self {
+    pub(super) fn behind(topic: u32, serial: u64, after: Position) -> Self {
         CatchUp {
             topic,
-            after,
+            serial,
+            epoch: after.epoch,
+            after: after.offset,
             waiting: VecDeque::new(),
             reading: false,
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -15,12 +15,13 @@ use tokio_util::task::TaskTracker;
 use super::delivery::Delivery;
 use super::filter_numbers::FilterNumbers;
 use super::inbox::{Inbound, Inbox};
+use super::observer::{End, Observer, Seen};
 use super::presence::{Presence, Present};
 use super::route::{MAX_SHARDS, Route, Routes};
 use super::shard::{Opening, Shard};
-use crate::auth::Identity;
+use crate::auth::{Identity, neighbours};
 use crate::broker::{Broker, Sink};
-use crate::error::{CloseCode, Error, Result};
+use crate::error::{Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId, Event, EventType, Namespaces};
 use crate::telemetry::{FanoutSpan, Metrics, Tracing};
 
@@ -72,13 +73,8 @@ const LAST_WORK: Duration = Duration::from_secs(1);
 /// For which roles each event type is meant; types that are not here are for everyone.
 pub type TypeRoles = HashMap<EventType, Arc<[Arc<str>]>>;
 
-/// Hears of connections that come and go.
-pub trait Observer: Send + Sync {
-    /// A connection has come.
-    fn opened(&self, id: ConnectionId, address: SocketAddr);
-    /// A connection has gone.
-    fn closed(&self, id: ConnectionId, user: Option<&str>, code: CloseCode);
-}
+/// Says whether an identity is still good.
+type Voucher = Box<dyn Fn(&Identity) -> Result<()> + Send + Sync>;
 
 /// The bus of one process: publishers come in through [`Sink::deliver`], connections live in the
 /// shards.
@@ -90,6 +86,7 @@ pub struct Hub {
     presence: Presence,
     broker: OnceLock<Arc<dyn Broker>>,
     observer: OnceLock<Arc<dyn Observer>>,
+    voucher: OnceLock<Voucher>,
     namespaces: Arc<ArcSwap<Namespaces>>,
     settings: ArcSwap<Settings>,
     type_roles: ArcSwap<TypeRoles>,
@@ -133,6 +130,7 @@ impl Hub {
             presence: Presence::new(),
             broker: OnceLock::new(),
             observer: OnceLock::new(),
+            voucher: OnceLock::new(),
             namespaces,
             settings: ArcSwap::from_pointee(settings),
             type_roles: ArcSwap::default(),
@@ -182,6 +180,28 @@ impl Hub {
         }
     }
 
+    /// Tells the hub, once, how it can tell whether an identity is still good.
+    pub fn vouch_by(&self, voucher: impl Fn(&Identity) -> Result<()> + Send + Sync + 'static) {
+        if self.voucher.set(Box::new(voucher)).is_err() {
+            tracing::error!("the hub has a voucher already");
+        }
+    }
+
+    /// Whether an identity is still good.
+    ///
+    /// # Errors
+    /// `unauthenticated`.
+    pub(super) fn vouch(&self, identity: &Identity) -> Result<()> {
+        self.voucher.get().map_or(Ok(()), |vouch| vouch(identity))
+    }
+
+    /// Looks at everybody's identity again, and closes with 4401 where it is no longer good.
+    pub fn check_identities(&self) {
+        for index in 0..self.inboxes.len() {
+            self.on_shard(index, Shard::check_identities);
+        }
+    }
+
     /// Where history is.
     ///
     /// # Panics
@@ -226,6 +246,11 @@ impl Hub {
         } else {
             roles.get(event_type).cloned()
         }
+    }
+
+    /// The roles of all event types that are limited to some.
+    pub(super) fn all_type_roles(&self) -> Arc<TypeRoles> {
+        self.type_roles.load_full()
     }
 
     /// Takes over new roles of event types.
@@ -290,6 +315,12 @@ impl Hub {
         self.inboxes.len()
     }
 
+    /// What runs for the bus and its clients; it is waited for at the end.
+    #[must_use]
+    pub fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
     /// Runs something on the runtime; it is waited for at the end.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn_on(future, &self.runtime);
@@ -315,6 +346,7 @@ impl Hub {
     /// `resource_exhausted` where the server is full or the address has too many connections.
     pub fn seat(self: &Arc<Self>, ip: IpAddr) -> Result<Seat> {
         let settings = self.settings.load();
+        let ip = neighbours(ip);
         let mut per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
         if self.connections.load(Ordering::Relaxed) >= settings.connections {
             self.metrics.limit_reached("connections");
@@ -346,7 +378,7 @@ impl Hub {
     pub(super) fn unseat(&self, ip: IpAddr) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
         let mut per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        release(&mut per_ip, &ip);
+        release(&mut per_ip, &neighbours(ip));
     }
 
     pub(super) fn seat_user(&self, user: &Arc<str>) -> Result<()> {
@@ -419,30 +451,44 @@ impl Hub {
             .map_err(gone)
     }
 
-    /// Ends a connection; true if it was there.
+    /// Ends a connection on the word of `by`; true if it was there.
     ///
     /// # Errors
     /// `unavailable` where the shard has stopped.
-    pub async fn disconnect(&self, id: ConnectionId, reason: String) -> Result<bool> {
+    pub async fn disconnect(&self, id: ConnectionId, reason: String, by: Arc<str>) -> Result<bool> {
         if usize::from(id.shard()) >= self.inboxes.len() {
             return Ok(false);
         }
         self.ask(usize::from(id.shard()), move |shard| {
-            shard.disconnect(id, &reason)
+            shard.disconnect(id, &reason, &by)
         })
         .await
     }
 
-    /// Ends all connections of a user; answers how many there were.
+    /// Who a connection is: nobody until it has shown a token, `None` where it has gone.
+    ///
+    /// # Errors
+    /// `unavailable` where the shard has stopped.
+    pub async fn identity_of(&self, id: ConnectionId) -> Result<Option<Arc<Identity>>> {
+        if usize::from(id.shard()) >= self.inboxes.len() {
+            return Ok(None);
+        }
+        self.ask(usize::from(id.shard()), move |shard| shard.identity_of(id))
+            .await
+    }
+
+    /// Ends all connections of a user on the word of `by`; answers how many there were.
     ///
     /// # Errors
     /// `unavailable` where a shard has stopped.
-    pub async fn disconnect_user(&self, user: &str, reason: &str) -> Result<u64> {
+    pub async fn disconnect_user(&self, user: &str, reason: &str, by: &Arc<str>) -> Result<u64> {
         let mut count = 0;
         for index in 0..self.inboxes.len() {
-            let (user, reason) = (user.to_owned(), reason.to_owned());
+            let (user, reason, by) = (user.to_owned(), reason.to_owned(), Arc::clone(by));
             count += self
-                .ask(index, move |shard| shard.disconnect_user(&user, &reason))
+                .ask(index, move |shard| {
+                    shard.disconnect_user(&user, &reason, &by)
+                })
                 .await?;
         }
         Ok(count)
@@ -503,15 +549,15 @@ impl Hub {
         }
     }
 
-    pub(super) fn opened(&self, id: ConnectionId, address: SocketAddr) {
+    pub(super) fn opened(&self, connection: Seen<'_>) {
         if let Some(observer) = self.observer.get() {
-            observer.opened(id, address);
+            observer.opened(connection);
         }
     }
 
-    pub(super) fn closed(&self, id: ConnectionId, user: Option<&str>, code: CloseCode) {
+    pub(super) fn closed(&self, connection: Seen<'_>, end: End<'_>) {
         if let Some(observer) = self.observer.get() {
-            observer.closed(id, user, code);
+            observer.closed(connection, end);
         }
     }
 

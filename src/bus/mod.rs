@@ -12,6 +12,7 @@ mod filter_table;
 mod hub;
 mod inbox;
 mod link;
+mod observer;
 mod outbox;
 mod pipe;
 mod presence;
@@ -25,8 +26,9 @@ pub mod wording;
 
 pub use connection::{Client, ConnectionInfo};
 pub use delivery::{DialectId, MAX_DIALECTS};
-pub use hub::{Hub, Observer, Seat, Settings, TypeRoles};
+pub use hub::{Hub, Seat, Settings, TypeRoles};
 pub use link::Link;
+pub use observer::{End, Observer, Seen};
 pub use pipe::{Pipe, PipeReader, Piped, Shareable};
 pub use presence::Present;
 pub use protocol::{Joined, Notice, Protocol, Refused};

@@ -54,6 +54,14 @@ pub enum Notice<'a> {
         /// Why.
         reason: &'static str,
     },
+    /// The channel is numbered anew: what the connection missed can't be told, and positions of
+    /// before hold no more.
+    Renumbered {
+        /// The channel.
+        channel: &'a str,
+        /// Where live delivery goes on.
+        position: Position,
+    },
     /// A user came to a channel or left it.
     Presence {
         /// The channel.

@@ -18,6 +18,15 @@ pub fn notice(notice: &Notice<'_>) -> (&'static str, Value) {
             "gap",
             json!({ "channel": channel, "from": from, "to": to, "reason": reason }),
         ),
+        Notice::Renumbered { channel, position } => {
+            let joined = Joined {
+                channel: (*channel).to_owned(),
+                position: Some(*position),
+                recovered: false,
+                replayed: 0,
+            };
+            ("subscribed", subscribed(&[joined], &[]))
+        }
         Notice::Presence {
             channel,
             user,

@@ -17,6 +17,9 @@ pub(super) struct Args {
     /// All of this user's connections
     #[arg(long)]
     user: Option<String>,
+    /// Refuse the connection's token, or all tokens the user has by now, until they expire
+    #[arg(long)]
+    revoke: bool,
     /// Told to the client; at most 123 bytes
     #[arg(long, default_value = "")]
     reason: String,
@@ -32,6 +35,7 @@ pub(super) async fn run(args: Args, server: &Server, output: &mut Output) -> Res
     let request = client.request(DisconnectRequest {
         target,
         reason: args.reason,
+        revoke: args.revoke,
     });
     let count = client
         .connections()

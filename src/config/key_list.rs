@@ -30,6 +30,24 @@ pub(super) const KEYS: &[Key] = &[
         "Origins of pages that may connect, such as \"https://app.example.com\"; empty: same origin only; [\"*\"]: any.",
     ),
     key(
+        "public.trusted_proxies",
+        Kind::List,
+        "[]",
+        "Addresses of proxies that say for whom they ask, such as \"10.0.0.0/8\"; empty: none is believed.",
+    ),
+    key(
+        "public.forwarded_header",
+        Kind::OneOf(&["x-forwarded-for", "forwarded"]),
+        r#""x-forwarded-for""#,
+        "The header in which they say it: x-forwarded-for, or forwarded (RFC 7239).",
+    ),
+    key(
+        "public.documents",
+        Kind::OneOf(&["open", "token"]),
+        r#""open""#,
+        "Who may read /openapi.json and /asyncapi.json: open (anyone) or token.",
+    ),
+    key(
         "public.cert",
         Kind::Path,
         r#""""#,
@@ -52,6 +70,12 @@ pub(super) const KEYS: &[Key] = &[
         Kind::OneOf(&["jwt", "mtls", "none"]),
         r#""jwt""#,
         "How callers prove who they are: jwt, mtls, or none (only on loopback or with --dev).",
+    ),
+    key(
+        "internal.allowed_origins",
+        Kind::List,
+        "[]",
+        "Origins of pages that may call gRPC-Web; empty: none, requests of pages are refused.",
     ),
     key(
         "internal.cert",
@@ -149,6 +173,18 @@ pub(super) const KEYS: &[Key] = &[
         r#""10s""#,
         "A connection without a token is closed after this.",
     ),
+    key(
+        "auth.max_lifetime",
+        Kind::Duration,
+        r#""0s""#,
+        "How long after iat a token may expire, at most; 0s: no limit, and no iat is needed.",
+    ),
+    key(
+        "auth.revocations",
+        ONE,
+        "10000",
+        "Revoked tokens, and users, that are kept in mind; each until its tokens have expired.",
+    ),
     key("limits.connections", ONE, "10000", "Connections in all."),
     key(
         "limits.connections_per_user",
@@ -211,6 +247,12 @@ pub(super) const KEYS: &[Key] = &[
         "What may wait for one slow connection, in bytes.",
     ),
     key("limits.channels", ONE, "1000000", "Channels that are kept."),
+    key(
+        "limits.channels_per_minute",
+        RATE,
+        "300",
+        "Channels with history that one user may bring into being in a minute; 0: no limit.",
+    ),
     key(
         "heartbeat.interval",
         Kind::Duration,

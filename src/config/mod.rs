@@ -9,6 +9,7 @@ mod key_list;
 mod keys;
 mod kind;
 mod layer;
+mod listeners;
 mod load;
 mod namespaces;
 mod nearest;
@@ -24,11 +25,12 @@ mod warnings;
 
 pub use crate::auth::Secret;
 pub use event_tables::{Catalog, CatalogMode, EventTypeConfig, NamespaceConfig, NamespaceHistory};
+pub use listeners::{Documents, ForwardedHeader, Internal, InternalAuth, Public};
 pub use load::Inputs;
 pub use problem::{Place, Problem, Problems};
 pub use tables::{
-    Audit, Auth, Dialect, Durability, Heartbeat, HistoryConfig, Internal, InternalAuth, Limits,
-    LogFormat, OtlpProtocol, Public, Server, Storage, Telemetry, WebSocket,
+    Audit, Auth, Dialect, Durability, Heartbeat, HistoryConfig, Limits, LogFormat, OtlpProtocol,
+    Server, Storage, Telemetry, WebSocket,
 };
 
 use serde::Deserialize;

@@ -1,84 +1,11 @@
 //! The tables of the TOML file, one struct each; fields are named as the keys are.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::{Secret, duration, values};
-
-/// `[public]`: the listener for browsers and the HTTP API.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Public {
-    /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// Origins of pages that may connect (WebSocket upgrades and CORS). Empty: only pages of this
-    /// server's own origin. `*` alone: any.
-    pub allowed_origins: Vec<String>,
-    /// TLS certificate chain, PEM. Needs `key`.
-    #[serde(deserialize_with = "values::path")]
-    pub cert: Option<PathBuf>,
-    /// TLS private key, PEM. Needs `cert`.
-    #[serde(deserialize_with = "values::path")]
-    pub key: Option<PathBuf>,
-}
-
-impl Default for Public {
-    fn default() -> Self {
-        Public {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
-            allowed_origins: Vec::new(),
-            cert: None,
-            key: None,
-        }
-    }
-}
-
-/// `[internal]`: the listener for gRPC and metrics.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Internal {
-    /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// How callers prove who they are.
-    pub auth: InternalAuth,
-    /// TLS certificate chain, PEM. Needs `key`.
-    #[serde(deserialize_with = "values::path")]
-    pub cert: Option<PathBuf>,
-    /// TLS private key, PEM. Needs `cert`.
-    #[serde(deserialize_with = "values::path")]
-    pub key: Option<PathBuf>,
-    /// Authorities that sign callers' certificates, PEM; callers without one are refused.
-    #[serde(deserialize_with = "values::path")]
-    pub client_ca: Option<PathBuf>,
-}
-
-impl Default for Internal {
-    fn default() -> Self {
-        Internal {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
-            auth: InternalAuth::Jwt,
-            cert: None,
-            key: None,
-            client_ca: None,
-        }
-    }
-}
-
-/// How callers of the internal listener prove who they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum InternalAuth {
-    /// By a token.
-    #[default]
-    Jwt,
-    /// By a client certificate.
-    Mtls,
-    /// Not at all: everyone is a service and an admin. Only on loopback, or with `--dev`.
-    None,
-}
 
 /// `[auth]`: tokens (JWT, RFC 7519).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -116,6 +43,11 @@ pub struct Auth {
     /// How long a connection may stay without a token where one is required.
     #[serde(deserialize_with = "duration::deserialize")]
     pub deadline: Duration,
+    /// How long after its `iat` a token may expire, at most; zero: no limit.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub max_lifetime: Duration,
+    /// The most revocations of tokens, and of users, that are kept.
+    pub revocations: usize,
 }
 
 impl Default for Auth {
@@ -134,6 +66,8 @@ impl Default for Auth {
             channels_claim: String::from("channels"),
             required: true,
             deadline: Duration::from_secs(10),
+            max_lifetime: Duration::ZERO,
+            revocations: 10_000,
         }
     }
 }
@@ -177,6 +111,8 @@ pub struct Limits {
     pub outbox_bytes: usize,
     /// The most channels kept.
     pub channels: usize,
+    /// Channels that one user may bring into being in a minute; 0: no limit.
+    pub channels_per_minute: u32,
 }
 
 impl Default for Limits {
@@ -194,6 +130,7 @@ impl Default for Limits {
             publishes_burst: 0,
             outbox_bytes: 1_048_576,
             channels: 1_000_000,
+            channels_per_minute: 300,
         }
     }
 }

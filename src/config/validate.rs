@@ -7,6 +7,7 @@ use std::path::Path;
 use super::problem::{Place, Problem};
 use super::{Config, InternalAuth, Storage, declarations};
 use crate::event::ChannelName;
+use crate::forwarded::Network;
 
 /// What the configuration is for.
 #[derive(Debug, Clone, Copy)]
@@ -143,7 +144,25 @@ fn listeners(config: &Config, setting: Setting, check: &mut Check<'_>) {
 }
 
 fn origins(config: &Config, check: &mut Check<'_>) {
-    let (key, origins) = ("public.allowed_origins", &config.public.allowed_origins);
+    allowed_origins(
+        "public.allowed_origins",
+        &config.public.allowed_origins,
+        check,
+    );
+    allowed_origins(
+        "internal.allowed_origins",
+        &config.internal.allowed_origins,
+        check,
+    );
+    let mut proxies = config.public.trusted_proxies.iter();
+    check.expect(
+        proxies.all(|text| text.parse::<Network>().is_ok()),
+        "public.trusted_proxies",
+        "expected addresses or networks: \"10.0.0.0/8\", \"2001:db8::1\"",
+    );
+}
+
+fn allowed_origins(key: &str, origins: &[String], check: &mut Check<'_>) {
     let any = origins.iter().any(|origin| origin == "*");
     check.expect(
         !any || origins.len() == 1,
@@ -258,11 +277,6 @@ fn rest(config: &Config, check: &mut Check<'_>) {
         !config.history.path.as_os_str().is_empty(),
         "history.path",
         "expected a directory",
-    );
-    check.expect(
-        config.audit.file.is_none(),
-        "audit.file",
-        "not in this build yet: the audit log",
     );
     let channels = config.auto_subscribe.iter();
     let good = channels

@@ -1,6 +1,7 @@
 //! What works but is hardly meant.
 
 use super::{Config, Secret};
+use crate::forwarded::Network;
 
 impl Config {
     /// Things worth a word to whoever runs the server, each naming its key.
@@ -27,6 +28,17 @@ impl Config {
         {
             warnings.push(String::from(
                 "public.allowed_origins: pages of every origin may connect",
+            ));
+        }
+        let mut proxies = self.public.trusted_proxies.iter();
+        if proxies.any(|text| text.parse().is_ok_and(|n: Network| n.is_everyone())) {
+            warnings.push(String::from(
+                "public.trusted_proxies: whoever connects may say where it comes from",
+            ));
+        }
+        if self.internal.allowed_origins.iter().any(|o| o == "*") {
+            warnings.push(String::from(
+                "internal.allowed_origins: pages of every origin may call gRPC-Web",
             ));
         }
         if self.limits.outbox_bytes < self.limits.event_bytes {
@@ -60,6 +72,8 @@ mod tests {
         );
         config.auth.hs256_secret = Some(Secret::new("short"));
         config.public.allowed_origins = vec![String::from("*")];
+        config.public.trusted_proxies = vec![String::from("0.0.0.0/0")];
+        config.internal.allowed_origins = vec![String::from("*")];
         config.limits.outbox_bytes = 1;
         let keys: Vec<String> = config
             .warnings()
@@ -71,6 +85,8 @@ mod tests {
             [
                 "auth.hs256_secret",
                 "public.allowed_origins",
+                "public.trusted_proxies",
+                "internal.allowed_origins",
                 "limits.outbox_bytes"
             ]
         );

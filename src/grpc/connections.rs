@@ -190,7 +190,9 @@ async fn disconnect(call: Call<DisconnectRequest>) -> Result<DisconnectResponse>
         }
         None => return Err(Error::field("target", "expected connection_id or user")),
     };
-    let disconnected = admin.disconnect(target, &asked.reason).await?;
+    let disconnected = admin
+        .disconnect(target, &asked.reason, asked.revoke)
+        .await?;
     Ok(DisconnectResponse { disconnected })
 }
 

@@ -9,11 +9,11 @@ use tonic::{Request, Response, Status};
 
 use super::status::status;
 use super::{GrpcAuth, PeerAddress};
-use crate::auth::Identity;
+use crate::auth::{AuthFailure, Identity};
 use crate::error::{Error, Result};
 use crate::event::TraceContext;
 use crate::session::{Services, Session};
-use crate::telemetry::{Span, extract};
+use crate::telemetry::{Span, Transport, extract};
 
 /// Lets calls in.
 #[derive(Clone)]
@@ -114,7 +114,11 @@ impl Door {
                     span,
                 ))
             }
-            Err(error) => Err(self.refuse(span, &error)),
+            Err(error) => {
+                let grpc = Some(Transport::Grpc);
+                self.services.not_let_in(address, grpc, &error);
+                Err(self.refuse(span, &error))
+            }
         }
     }
 
@@ -122,22 +126,22 @@ impl Door {
         if let Some(trusted) = &self.trusted {
             return Ok(Arc::clone(trusted));
         }
-        let Some(token) = bearer(metadata) else {
-            return Err(self.services.verifier.missing());
-        };
-        self.services.verifier.verify(token).await
+        let verifier = &self.services.verifier;
+        match bearer(metadata) {
+            Ok(token) => verifier.verify(token).await,
+            Err(failure) => Err(verifier.refused(failure)),
+        }
     }
 
-    /// Fails if the token that a stream began with has expired or was revoked since.
+    /// Fails if the token that a stream began with would not be taken any more.
     ///
     /// # Errors
     /// `unauthenticated`.
     pub(super) fn still_good(&self, session: &Session) -> Result<()> {
-        if self.services.verifier.is_current(session.identity()) {
-            return Ok(());
-        }
-        self.services.metrics.auth_failure("expired");
-        Err(Error::unauthenticated("the token has expired"))
+        let verifier = &self.services.verifier;
+        verifier
+            .recheck(session.identity())
+            .map_err(|failure| verifier.refused(failure))
     }
 
     /// Ends the span of a call that failed, counts the failure and says it as a status.
@@ -157,11 +161,19 @@ impl Door {
     }
 }
 
-/// The token in `authorization: Bearer …`; the scheme's case is free (RFC 9110 §11.1).
-fn bearer(metadata: &MetadataMap) -> Option<&str> {
-    let value = metadata.get("authorization")?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+/// The one token in `authorization: Bearer …`; the scheme's case is free (RFC 9110 §11.1).
+fn bearer(metadata: &MetadataMap) -> Result<&str, AuthFailure> {
+    let mut values = metadata.get_all("authorization").iter();
+    let value = values.next().ok_or(AuthFailure::Missing)?;
+    if values.next().is_some() {
+        return Err(AuthFailure::Ambiguous);
+    }
+    let text = value.to_str().ok();
+    text.and_then(|value| {
+        let (scheme, token) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    })
+    .ok_or(AuthFailure::Missing)
 }
 
 #[cfg(test)]
@@ -173,11 +185,16 @@ mod tests {
         let token = |value: &str| {
             let mut metadata = MetadataMap::new();
             metadata.insert("authorization", value.parse().unwrap());
-            bearer(&metadata).map(str::to_owned)
+            bearer(&metadata).ok().map(str::to_owned)
         };
         assert_eq!(token("Bearer abc").as_deref(), Some("abc"));
         assert_eq!(token("bearer  abc").as_deref(), Some("abc"));
         assert_eq!(token("Basic abc"), None);
         assert_eq!(token("abc"), None);
+        let mut twice = MetadataMap::new();
+        for value in ["Bearer a", "Bearer b"] {
+            twice.append("authorization", value.parse().unwrap());
+        }
+        assert_eq!(bearer(&twice), Err(AuthFailure::Ambiguous));
     }
 }

@@ -13,6 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Streaming};
 
 use super::{GrpcAuth, HealthHandle, routes};
+use crate::audit::Audit;
 use crate::auth::{
     NamespaceRules, Policy, Secret, TokenMint, TokenRequest, Verifier, VerifierSettings,
 };
@@ -159,7 +160,10 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
             publishes_burst: 0,
             auto_subscribe: Vec::new(),
             auth_required: true,
+            channels_per_minute: 0,
+            open_documents: true,
         },
+        Audit::off(&metrics),
     )
 }
 

@@ -16,6 +16,7 @@ use super::shared::SharedResponse;
 use super::status::{ended, status};
 use crate::bus::{
     Cx, DialectId, Hub, Joined, Link, Notice, Opening, Pipe, PipeReader, Piped, Protocol, Refused,
+    Seat,
 };
 use crate::error::{CloseCode, Error, Result};
 use crate::event::{Event, Timestamp, TraceContext};
@@ -64,11 +65,32 @@ impl Protocol for Follower {
                     reason,
                 })))
             }
+            Notice::Renumbered { channel, position } => {
+                let again = SubscribedChannel {
+                    channel: channel.to_owned(),
+                    position: Some(messages::position(position)),
+                    ..SubscribedChannel::default()
+                };
+                Some(SharedResponse::encoded(Step::Subscribed(Subscribed {
+                    channels: vec![again],
+                    ..Subscribed::default()
+                })))
+            }
+            Notice::Unsubscribed { channel, error } => {
+                let ended = SubscriptionError {
+                    channel: channel.to_owned(),
+                    code: error.code().as_str().to_owned(),
+                    message: error.message(),
+                };
+                Some(SharedResponse::encoded(Step::Subscribed(Subscribed {
+                    errors: vec![ended],
+                    ..Subscribed::default()
+                })))
+            }
             Notice::Presence { .. }
             | Notice::TokenExpiring { .. }
             | Notice::Reconnect { .. }
-            | Notice::Failure(_)
-            | Notice::Unsubscribed { .. } => None,
+            | Notice::Failure(_) => None,
         }
     }
 
@@ -103,7 +125,8 @@ pub(super) async fn follow(
         address,
         trace,
     } = call;
-    let hub = Arc::clone(&session.services().hub);
+    let services = session.services();
+    let hub = Arc::clone(&services.hub);
     let asked = wanted(message, hub.settings().subscriptions_per_connection)?;
     let user = session.identity().user().cloned();
     let full = || {
@@ -112,10 +135,11 @@ pub(super) async fn follow(
             Error::exhausted("too many connections of this user (limits.connections_per_user)")
         })
     };
-    if let Some(error) = full() {
-        return Err(error);
-    }
-    let begun = open(&hub, &session, asked, address, protocol, trace)?;
+    let seat = full().map_or_else(|| hub.seat(address.ip()), Err);
+    let seat = seat.inspect_err(|error| {
+        services.not_let_in(address, Some(Transport::Grpc), error);
+    })?;
+    let begun = open(&hub, &session, asked, (address, seat), protocol, trace);
     match begun.await {
         Ok(reader) => Ok(Following { reader: reader? }),
         // The bus did not take the connection in.
@@ -131,11 +155,10 @@ fn open(
     hub: &Arc<Hub>,
     session: &Session,
     asked: Subscribe,
-    address: SocketAddr,
+    (address, seat): (SocketAddr, Seat),
     protocol: Arc<dyn Protocol>,
     trace: Option<TraceContext>,
-) -> Result<oneshot::Receiver<Result<PipeReader>>> {
-    let seat = hub.seat(address.ip())?;
+) -> oneshot::Receiver<Result<PipeReader>> {
     let (pipe, shareable) = Pipe::new();
     let (answer, begun) = oneshot::channel();
     let (services, identity) = (
@@ -149,9 +172,10 @@ fn open(
             .hub()
             .tracing()
             .subscribe(id, asked.channels.len(), trace.as_ref());
-        match Session::new(services, identity, Some(id)).subscribe(asked) {
+        match Session::new(Arc::clone(&services), identity, Some(id)).subscribe(asked) {
             Ok(request) => cx.join(request, move |cx, joined, refused| {
                 drop(span);
+                services.note_refused(cx.identity(), id, &refused);
                 let stands = stand(cx, joined, refused).map(|()| reader);
                 hand_over(cx, answer, stands);
             }),
@@ -168,7 +192,7 @@ fn open(
         greeting: Box::new(greeting),
         nonce: Hub::new_nonce(),
     });
-    Ok(begun)
+    begun
 }
 
 fn hand_over(

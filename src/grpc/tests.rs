@@ -231,6 +231,7 @@ async fn an_operator_ends_a_stream() {
     let request = DisconnectRequest {
         target: Some(Target::ConnectionId(subscribed.connection_id)),
         reason: "enough".to_owned(),
+        revoke: false,
     };
     let ended = operator.disconnect(request.clone()).await.unwrap();
     assert_eq!(ended.into_inner().disconnected, 1);

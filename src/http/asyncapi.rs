@@ -12,12 +12,13 @@ use http::header::HOST;
 use serde_json::{Map, Value, json};
 
 use super::Shared;
+use super::caller::Reader;
 use super::reply::{self, Answer};
 use crate::catalog::{Catalog, KnownType, Schema};
 use embedded::embedded;
 
 /// Answers with the description of the events that are known now.
-pub(super) async fn show(State(shared): State<Shared>, headers: HeaderMap) -> Answer {
+pub(super) async fn show(_: Reader, State(shared): State<Shared>, headers: HeaderMap) -> Answer {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let catalog = shared.services.catalog.load();
     let namespaces = shared.services.hub.namespaces();

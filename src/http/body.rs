@@ -4,18 +4,21 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tokio_util::task::TaskTracker;
 
 use super::reply::Refusal;
 use crate::error::{Error, Result};
 
 /// How long a client may take to send a body.
 const SENDING: Duration = Duration::from_secs(30);
+/// How long a body that was refused by its announced length is still read.
+const LINGER: Duration = Duration::from_secs(5);
 /// A body that is too long is read on, and thrown away, up to so many times its limit: a client
 /// that is cut off while it sends would not see the answer.
 const PATIENCE: usize = 4;
@@ -24,15 +27,20 @@ const PATIENCE: usize = 4;
 ///
 /// # Errors
 /// 413 where it is longer, 408 where it comes too slowly, 400 where it breaks off.
-pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, Refusal> {
-    let Ok(whole) = tokio::time::timeout(SENDING, collect(body, limit)).await else {
+pub(super) async fn read(body: Body, limit: usize, tasks: &TaskTracker) -> Result<Bytes, Refusal> {
+    let Ok(whole) = tokio::time::timeout(SENDING, collect(body, limit, tasks)).await else {
         let error = Error::invalid("the body did not come within 30 seconds");
         return Err(Refusal::with_status(error, StatusCode::REQUEST_TIMEOUT));
     };
     whole
 }
 
-async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
+async fn collect(mut body: Body, limit: usize, tasks: &TaskTracker) -> Result<Bytes, Refusal> {
+    let announced = HttpBody::size_hint(&body).lower();
+    if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
+        tasks.spawn(throw_away(body, limit));
+        return Err(longer_than(limit));
+    }
     let mut whole = BytesMut::new();
     let mut seen = 0_usize;
     while let Some(frame) = body.frame().await {
@@ -51,11 +59,30 @@ async fn collect(mut body: Body, limit: usize) -> Result<Bytes, Refusal> {
         }
     }
     if seen > limit {
-        return Err(too_large(Error::invalid(format!(
-            "expected a body of at most {limit} bytes"
-        ))));
+        return Err(longer_than(limit));
     }
     Ok(whole.freeze())
+}
+
+/// Reads on while the answer is on its way.
+async fn throw_away(mut body: Body, limit: usize) {
+    let mut left = limit.saturating_mul(PATIENCE);
+    let all = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(LINGER, all).await.is_err() {
+        tracing::debug!("a client went on with a body that was refused");
+    }
+}
+
+fn longer_than(limit: usize) -> Refusal {
+    let text = format!("expected a body of at most {limit} bytes");
+    too_large(Error::invalid(text))
 }
 
 /// 413 for this failure.
@@ -175,8 +202,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_over_the_limit_is_refused_with_413() {
-        assert_eq!(read(Body::from("12345"), 5).await.unwrap(), "12345");
-        let refused = read(Body::from("123456"), 5).await.unwrap_err();
+        assert_eq!(
+            read(Body::from("12345"), 5, &TaskTracker::new())
+                .await
+                .unwrap(),
+            "12345"
+        );
+        let refused = read(Body::from("123456"), 5, &TaskTracker::new())
+            .await
+            .unwrap_err();
         let response = axum::response::IntoResponse::into_response(refused);
         assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{ConnectInfo, FromRequestParts};
 use http::request::Parts;
 
 use super::Shared;
 use super::observe::Trace;
 use super::reply::Refusal;
 use crate::admin::Admin;
-use crate::auth::{Identity, bearer};
+use crate::auth::{AuthFailure, Identity, bearer};
 use crate::error::{Error, Result};
 use crate::session::{Services, Session};
 
@@ -25,13 +25,36 @@ impl FromRequestParts<Shared> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
         let services = Arc::clone(&shared.services);
-        let token = bearer(&parts.headers).ok_or_else(|| services.verifier.missing())?;
         let parent = parts.extensions.get::<Trace>();
         let _span = services
             .tracing
             .authenticate(parent.and_then(Trace::context));
-        let identity = services.verifier.verify(token).await?;
+        let token = bearer(&parts.headers).and_then(|token| token.ok_or(AuthFailure::Missing));
+        let identity = match token {
+            Ok(token) => services.verifier.verify(token).await,
+            Err(failure) => Err(services.verifier.refused(failure)),
+        };
+        let identity = identity.inspect_err(|error| {
+            if let Some(ConnectInfo(address)) = parts.extensions.get() {
+                services.not_let_in(*address, None, error);
+            }
+        })?;
         Ok(Caller { services, identity })
+    }
+}
+
+/// Whoever may read the descriptions of the API and the events: anyone, or where
+/// `public.documents` says so, holders of a token.
+pub(super) struct Reader;
+
+impl FromRequestParts<Shared> for Reader {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
+        if !shared.services.limits.load().open_documents {
+            Caller::from_request_parts(parts, shared).await?;
+        }
+        Ok(Reader)
     }
 }
 

@@ -64,7 +64,7 @@ pub(super) async fn validate(
     caller.service()?;
     let name = name_in_path(&uri, ONE, "/validate")?;
     let limit = shared.services.limits.load().event_bytes;
-    let data = body::read(body, limit).await?;
+    let data = body::read(body, limit, shared.services.hub.tasks()).await?;
     let violations = shared.services.catalog.load().validate(&name, &data)?;
     let errors = violations
         .iter()

@@ -54,12 +54,27 @@ pub(super) async fn show(caller: Caller, uri: Uri) -> Answer {
     reply::json(&describe(&connection))
 }
 
-/// `DELETE /api/v1/connections/{id}?reason=`: ends a connection with close code 4410.
+/// `DELETE /api/v1/connections/{id}?reason=&revoke=`: ends a connection with close code 4410.
 pub(super) async fn end(caller: Caller, uri: Uri, query: Query) -> Answer {
     let admin = caller.admin()?;
     let target = Target::Connection(id_in(&uri, ONE)?);
-    admin.disconnect(target, query.text("reason")).await?;
+    let (reason, revoke) = (query.text("reason"), query.flag("revoke")?);
+    admin.disconnect(target, reason, revoke).await?;
     Ok(reply::nothing())
+}
+
+/// `DELETE /api/v1/connections?user=&reason=&revoke=`: ends all connections of a user. The user
+/// must be named: what ends everybody is not one parameter away.
+pub(super) async fn end_all(caller: Caller, query: Query) -> Answer {
+    let admin = caller.admin()?;
+    let user = query.text("user");
+    if user.is_empty() {
+        return Err(Error::field("user", "expected a user's name").into());
+    }
+    let (reason, revoke) = (query.text("reason"), query.flag("revoke")?);
+    let target = Target::User(user.to_owned());
+    let disconnected = admin.disconnect(target, reason, revoke).await?;
+    reply::json(&json!({ "disconnected": disconnected }))
 }
 
 /// The connection named at the end of a path; what can't be an id names no connection.

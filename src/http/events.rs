@@ -57,7 +57,7 @@ pub(super) async fn publish(
     // Base64 makes four bytes of three.
     let whole = limit.div_ceil(3).saturating_mul(4).saturating_add(ENVELOPE);
     let kind = Kind::of(&headers)?;
-    let body = body::read(body, whole).await?;
+    let body = body::read(body, whole, shared.services.hub.tasks()).await?;
     let trace = trace.context();
     match kind {
         Kind::Request => one(&session, request(&body, trace)?).await,

@@ -85,7 +85,10 @@ fn api() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/sse", get(sse::open)),
         ("/api/v1/events", post(events::publish)),
         ("/api/v1/stats", get(connections::stats)),
-        ("/api/v1/connections", get(connections::list)),
+        (
+            "/api/v1/connections",
+            get(connections::list).delete(connections::end_all),
+        ),
         (
             "/api/v1/connections/{id}",
             get(connections::show).delete(connections::end),

@@ -106,7 +106,7 @@ pub(super) async fn stats(caller: Caller) -> Answer {
 pub(super) async fn disconnect(caller: Caller, uri: Uri) -> Answer {
     let admin = caller.admin()?;
     let id = id_in(&uri, "/websocket/disconnect/")?;
-    admin.disconnect(Target::Connection(id), "").await?;
+    admin.disconnect(Target::Connection(id), "", false).await?;
     reply::json(&json!({ "success": true, "client_id": id.to_string() }))
 }
 
@@ -120,7 +120,12 @@ pub(super) async fn broadcast(
 ) -> Answer {
     let session = caller.service()?;
     let limit = shared.services.limits.load().event_bytes;
-    let body = body::read(body, limit.saturating_add(ENVELOPE)).await?;
+    let body = body::read(
+        body,
+        limit.saturating_add(ENVELOPE),
+        shared.services.hub.tasks(),
+    )
+    .await?;
     let event = event(&body, trace.context())?;
     let published = events::commit(&session, event).await?;
     let recipients = published

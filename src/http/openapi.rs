@@ -9,13 +9,14 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use super::caller::Reader;
 use super::reply;
 
 /// The description; it is the same for every server of this version.
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
 
 /// Answers with the description.
-pub(super) async fn show() -> Response {
+pub(super) async fn show(_: Reader) -> Response {
     reply::json_text(DOCUMENT.clone())
 }
 

@@ -28,12 +28,13 @@ use super::Shared;
 use super::observe::Trace;
 use super::query::Query;
 use super::reply::Answer;
-use crate::auth::{Identity, bearer};
+use crate::auth::{AuthFailure, Identity, bearer};
 use crate::bus::{Cx, Hub, Link, Opening, Pipe, PipeReader, Piped, Shareable};
 use crate::error::{CloseCode, Error, Result};
 use crate::event::TraceContext;
 use crate::origin;
 use crate::session::{Services, Session, Subscribe, Wanted};
+use crate::telemetry::Transport;
 use dialect::EventStream;
 use resume::Ids;
 
@@ -47,14 +48,19 @@ pub(super) async fn open(
     query: Query,
 ) -> Answer {
     let services = &shared.services;
+    let not_let_in = |error: &Error| services.not_let_in(address, Some(Transport::Sse), error);
     if shared.draining.load(Ordering::Relaxed) {
         return Err(Error::unavailable("the server is about to stop").into());
     }
     if !origin::is_allowed(&headers, &shared.allowed_origins.load()) {
         let text = "this origin may not connect (public.allowed_origins)";
-        return Err(Error::denied(text).into());
+        let error = Error::denied(text);
+        not_let_in(&error);
+        return Err(error.into());
     }
-    let identity = identify(services, &headers, &query, trace.context()).await?;
+    let identity = identify(services, &headers, &query, address, trace.context())
+        .await
+        .inspect_err(not_let_in)?;
     let (wanted, ids) = wanted(&headers, &query)?;
     if method == Method::HEAD {
         return Ok(stream(Body::empty()));
@@ -62,9 +68,11 @@ pub(super) async fn open(
     let user = identity.user();
     if user.is_some_and(|user| !services.hub.user_has_room(user)) {
         let text = "too many connections of this user (limits.connections_per_user)";
-        return Err(Error::exhausted(text).into());
+        let error = Error::exhausted(text);
+        not_let_in(&error);
+        return Err(error.into());
     }
-    let seat = services.hub.seat(address.ip())?;
+    let seat = services.hub.seat(address.ip()).inspect_err(not_let_in)?;
     let (pipe, shareable) = Pipe::new();
     let (tell, told) = oneshot::channel();
     let starting = Starting {
@@ -97,15 +105,19 @@ async fn identify(
     services: &Services,
     headers: &HeaderMap,
     query: &Query,
+    address: SocketAddr,
     trace: Option<&TraceContext>,
 ) -> Result<Arc<Identity>> {
-    match bearer(headers).or_else(|| query.all("token").next()) {
+    let token = bearer(headers).map_err(|failure| services.verifier.refused(failure))?;
+    match token.or_else(|| query.all("token").next()) {
         Some(token) => {
             let _span = services.tracing.authenticate(trace);
             services.verifier.verify(token).await
         }
-        None if services.limits.load().auth_required => Err(services.verifier.missing()),
-        None => Ok(Arc::new(Identity::anonymous())),
+        None if services.limits.load().auth_required => {
+            Err(services.verifier.refused(AuthFailure::Missing))
+        }
+        None => Ok(Arc::new(Identity::anonymous_from(address.ip()))),
     }
 }
 
@@ -187,6 +199,7 @@ impl Starting {
         let span = services.tracing.subscribe(cx.id(), count, trace.as_ref());
         cx.join(request, move |cx, joined, refused| {
             drop(span);
+            services.note_refused(cx.identity(), cx.id(), &refused);
             if let (true, Some(first)) = (joined.is_empty(), refused.first()) {
                 return refuse(cx, tell, first.error.clone());
             }

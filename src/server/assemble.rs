@@ -7,14 +7,17 @@ use arc_swap::ArcSwap;
 
 use super::StartError;
 use super::journal::Journal;
+use crate::audit::Audit;
 use crate::auth::{NamespaceRules, Policy, Verifier, VerifierSettings};
 use crate::broker::{Bounds, Broker, Disk, DiskSettings, Durability, Memory, Sink};
 use crate::bus::{Hub, Settings};
 use crate::catalog::{Catalog, Definition, KnownType, Mode, Schema};
 use crate::config::{
-    self, CatalogMode, Config, Dialect, EventTypeConfig, InternalAuth, OtlpProtocol, Storage,
+    self, CatalogMode, Config, Dialect, Documents, EventTypeConfig, ForwardedHeader, InternalAuth,
+    OtlpProtocol, Storage,
 };
 use crate::event::{EventType, Namespaces};
+use crate::forwarded::Trust;
 use crate::grpc::{GrpcAuth, HealthHandle};
 use crate::session::{RequestLimits, Services};
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
@@ -26,6 +29,10 @@ pub struct Assembled {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) grpc: axum::Router,
     pub(super) allowed_origins: Arc<ArcSwap<Vec<String>>>,
+    /// Which proxies are believed on the public listener.
+    pub(super) trust: Arc<ArcSwap<Trust>>,
+    /// Origins whose pages may call gRPC-Web.
+    pub(super) internal_origins: Arc<ArcSwap<Vec<String>>>,
     health: HealthHandle,
     dev: bool,
 }
@@ -56,7 +63,14 @@ pub(super) fn assemble(
     let broker = broker(config, namespaces, sink, &metrics)?;
     hub.attach(Arc::clone(&broker));
     let tracing = Arc::clone(hub.tracing());
-    hub.observe(Arc::new(Journal { tracing }));
+    let audit = match &config.audit.file {
+        None => Audit::off(&metrics),
+        Some(path) => Audit::open(path, &metrics).map_err(StartError::at("audit.file"))?,
+    };
+    hub.observe(Arc::new(Journal {
+        tracing,
+        audit: Arc::clone(&audit),
+    }));
     let counted = Arc::clone(&metrics);
     let verifier = Verifier::new(&verifier_settings(config), move |failure| {
         counted.auth_failure(failure.as_str());
@@ -69,6 +83,7 @@ pub(super) fn assemble(
         policy(config, dev)?,
         catalog(config)?,
         request_limits(config),
+        audit,
     );
     let endpoint = Arc::new(Endpoint::new(
         Arc::clone(&services),
@@ -85,6 +100,10 @@ pub(super) fn assemble(
         endpoint,
         grpc,
         allowed_origins: Arc::new(ArcSwap::from_pointee(allowed_origins(config, dev))),
+        trust: Arc::new(ArcSwap::from_pointee(trust(config))),
+        internal_origins: Arc::new(ArcSwap::from_pointee(
+            config.internal.allowed_origins.clone(),
+        )),
         health,
         dev,
     })
@@ -119,6 +138,9 @@ impl Assembled {
         self.endpoint.reload(ws_settings(config, self.dev));
         self.allowed_origins
             .store(Arc::new(allowed_origins(config, self.dev)));
+        self.trust.store(Arc::new(trust(config)));
+        self.internal_origins
+            .store(Arc::new(config.internal.allowed_origins.clone()));
         Ok(())
     }
 }
@@ -228,6 +250,8 @@ fn request_limits(config: &Config) -> RequestLimits {
         publishes_burst: config.limits.publishes_burst,
         auto_subscribe: config.auto_subscribe.clone(),
         auth_required: config.auth.required,
+        channels_per_minute: config.limits.channels_per_minute,
+        open_documents: config.public.documents == Documents::Open,
     }
 }
 
@@ -238,6 +262,15 @@ fn allowed_origins(config: &Config, dev: bool) -> Vec<String> {
         allowed.push("*".to_owned());
     }
     allowed
+}
+
+fn trust(config: &Config) -> Trust {
+    // Whatever is no network was refused when the configuration was read.
+    let proxies = config.public.trusted_proxies.iter();
+    Trust {
+        proxies: proxies.filter_map(|text| text.parse().ok()).collect(),
+        standard: config.public.forwarded_header == ForwardedHeader::Forwarded,
+    }
 }
 
 fn ws_settings(config: &Config, dev: bool) -> WsSettings {
@@ -264,6 +297,8 @@ fn verifier_settings(config: &Config) -> VerifierSettings {
         user_claim: auth.user_claim.clone(),
         roles_claim: auth.roles_claim.clone(),
         channels_claim: auth.channels_claim.clone(),
+        max_lifetime: auth.max_lifetime,
+        revocations: auth.revocations,
     }
 }
 

@@ -2,34 +2,66 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response};
+use http::header::{ACCEPT, CONTENT_TYPE, ORIGIN};
+use http::{HeaderName, HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
 use tower::ServiceExt;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::Assembled;
-use crate::config::Config;
 use crate::error::Error;
 use crate::grpc::PeerAddress;
 use crate::problem::problem;
 use crate::session::Services;
 use crate::telemetry::TextFormat;
 
+/// How long a browser may remember the answer to a preflight request.
+const REMEMBER: Duration = Duration::from_mins(10);
+/// How a call ended, where no message came.
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// True for one of these origins, or where any may call. There are no pages here, so an origin is
+/// never the server's own: what names itself so came by a name that was bent to this address.
+fn is_listed(origin: &HeaderValue, allowed: &[String]) -> bool {
+    let is = |listed: &String| listed == "*" || listed.as_bytes() == origin.as_bytes();
+    allowed.iter().any(is)
+}
+
 /// The internal listener's requests: gRPC and gRPC-Web by their content type, `/metrics`, and
 /// nothing else.
 pub(super) struct Internal {
     services: Arc<Services>,
     grpc: Router,
+    /// Origins whose pages may call gRPC-Web.
+    origins: Arc<ArcSwap<Vec<String>>>,
 }
 
 impl Internal {
-    pub(super) fn new(assembled: &Assembled, _: &Config) -> Self {
+    pub(super) fn new(assembled: &Assembled) -> Self {
+        let origins = Arc::clone(&assembled.internal_origins);
+        let allowed = Arc::clone(&origins);
+        let grpc_web = [
+            GRPC_STATUS,
+            HeaderName::from_static("grpc-message"),
+            HeaderName::from_static("grpc-status-details-bin"),
+        ];
+        let cors = CorsLayer::new()
+            .allow_origin(AllowOrigin::predicate(move |origin, _| {
+                is_listed(origin, &allowed.load())
+            }))
+            .allow_methods([Method::POST])
+            .allow_headers(AllowHeaders::mirror_request())
+            .expose_headers(grpc_web)
+            .max_age(REMEMBER);
         Internal {
+            origins,
             services: Arc::clone(&assembled.services),
-            grpc: assembled.grpc.clone(),
+            grpc: assembled.grpc.clone().layer(cors),
         }
     }
 
@@ -42,11 +74,23 @@ impl Internal {
         mut request: Request<Incoming>,
         address: SocketAddr,
     ) -> Response<Body> {
+        let page = request.headers().get(ORIGIN);
+        if let Some(origin) = page
+            && !is_listed(origin, &self.origins.load())
+        {
+            let text = "pages of this origin may not call (internal.allowed_origins)";
+            let error = Error::denied(text);
+            self.services.metrics.error(error.code());
+            self.services.not_let_in(address, None, &error);
+            return problem(&error);
+        }
+        let preflight = page.is_some() && request.method() == Method::OPTIONS;
         let content_type = request
             .headers()
             .get(CONTENT_TYPE)
             .map(HeaderValue::as_bytes);
-        if content_type.is_some_and(|kind| kind.starts_with(b"application/grpc")) {
+        let grpc = content_type.is_some_and(|kind| kind.starts_with(b"application/grpc"));
+        if grpc || preflight {
             request.extensions_mut().insert(PeerAddress(address));
             return match self.grpc.clone().oneshot(request.map(Body::new)).await {
                 Ok(response) => response,

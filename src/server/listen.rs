@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -11,13 +11,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::impatient::Impatient;
 use super::internal::Internal;
 use super::public::Public;
+use super::tls::Tls;
+use crate::error::Error;
 use crate::session::Services;
 
 /// Connections that may be between their TCP handshake and their upgrade, or speak plain HTTP,
@@ -33,6 +34,10 @@ const MAX_HEAD: usize = 32 * 1024;
 const MAX_STREAMS: u32 = 1024;
 /// What may wait in one HTTP/2 stream for its reader, in bytes, however large its window.
 const STREAM_BUFFER: usize = 256 * 1024;
+/// How long nothing is accepted after the system gave no socket.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often it is told that connections can't be accepted.
+const TELL: Duration = Duration::from_secs(1);
 /// How often a silent HTTP/2 peer is pinged, and how long it may take to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
@@ -55,7 +60,7 @@ pub(super) trait Serve: Send + Sync + 'static {
 /// Accepts connections, at most `limit` at once, until the server closes.
 pub(super) async fn listen<T: Serve>(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     server: T,
     limit: usize,
     closing: CancellationToken,
@@ -63,25 +68,39 @@ pub(super) async fn listen<T: Serve>(
 ) {
     let server = Arc::new(server);
     let room = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
-    while let Some((socket, address)) = accept(&listener, &closing).await {
+    let mut trouble = Trouble::default();
+    while let Some((socket, address)) =
+        accept(&listener, &closing, server.services(), &mut trouble).await
+    {
         // Beyond the limit a socket is closed at once: nothing is read from it.
         let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
-            server.services().metrics.limit_reached("sockets");
+            let services = server.services();
+            services.metrics.limit_reached("sockets");
+            let error = Error::exhausted("too many sockets (limits.connections)");
+            services.not_let_in(address, None, &error);
             continue;
         };
-        let (server, tls, closing) = (Arc::clone(&server), tls.clone(), closing.clone());
+        let acceptor = tls.as_ref().map(Tls::acceptor);
+        let (server, closing) = (Arc::clone(&server), closing.clone());
         tasks.spawn(async move {
-            match tls {
+            match acceptor {
                 None => server.serve(socket, address, &closing).await,
                 Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(socket)).await {
                     Ok(Ok(socket)) => server.serve(socket, address, &closing).await,
-                    Ok(Err(error)) => tracing::debug!(%address, %error, "no TLS"),
-                    Err(_) => tracing::debug!(%address, "the TLS handshake took too long"),
+                    Ok(Err(error)) => no_tls(server.services(), address, &error.to_string()),
+                    Err(_) => no_tls(server.services(), address, "it took too long"),
                 },
             }
             drop(place);
         });
     }
+}
+
+/// Notes that a TLS handshake came to nothing.
+fn no_tls(services: &Services, address: SocketAddr, reason: &str) {
+    tracing::debug!(%address, reason, "no TLS");
+    let error = Error::denied(format!("the TLS handshake failed: {reason}"));
+    services.not_let_in(address, None, &error);
 }
 
 /// HTTP/1.1, with upgrades.
@@ -164,18 +183,42 @@ impl Serve for Internal {
     }
 }
 
+/// What went wrong with accepting, so that a storm of failures makes few lines.
+#[derive(Default)]
+struct Trouble {
+    /// When it was last told.
+    told: Option<Instant>,
+    /// Failures since.
+    untold: u64,
+}
+
+impl Trouble {
+    /// Tells of a failure, at most once a second.
+    fn tell(&mut self, error: &std::io::Error) {
+        self.untold += 1;
+        if self.told.is_none_or(|told| told.elapsed() >= TELL) {
+            let count = self.untold;
+            tracing::warn!(%error, count, "connections could not be accepted");
+            (self.told, self.untold) = (Some(Instant::now()), 0);
+        }
+    }
+}
+
 /// The next connection; `None` when the server closes.
 async fn accept(
     listener: &TcpListener,
     closing: &CancellationToken,
+    services: &Services,
+    trouble: &mut Trouble,
 ) -> Option<(TcpStream, SocketAddr)> {
     loop {
         match closing.run_until_cancelled(listener.accept()).await? {
             Ok(accepted) => return Some(accepted),
             Err(error) => {
                 // Out of descriptors, most likely: others must close first.
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                trouble.tell(&error);
+                services.metrics.accept_error();
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }

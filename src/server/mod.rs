@@ -1,6 +1,7 @@
 //! The process: builds the parts, binds the listeners, and at the end drains.
 
 mod assemble;
+mod host;
 mod impatient;
 mod internal;
 mod journal;
@@ -21,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::{Record, What};
 use crate::config::Config;
 use crate::session::Services;
 
@@ -79,6 +81,7 @@ impl StartError {
 pub struct Server {
     bound: Bound,
     assembled: Arc<Assembled>,
+    tls: tls::Listeners,
     draining: Arc<AtomicBool>,
     /// Cancelled when connections must go.
     closing: CancellationToken,
@@ -104,23 +107,16 @@ impl Server {
                 .local_addr()
                 .map_err(StartError::at("internal.listen"))?,
         };
-        let public_tls = tls::of(
-            "public",
-            config.public.cert.as_deref(),
-            config.public.key.as_deref(),
-            None,
-        )?;
-        let internal_tls = tls::of(
-            "internal",
-            config.internal.cert.as_deref(),
-            config.internal.key.as_deref(),
-            config.internal.client_ca.as_deref(),
-        )?;
+        let tls = tls::Listeners::load(config)?;
         let assembled = Arc::new(assemble::assemble(config, dev, Arc::clone(&draining))?);
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
         let server = Server {
             bound,
             assembled: Arc::clone(&assembled),
+            tls: tls::Listeners {
+                public: tls.public.clone(),
+                internal: tls.internal.clone(),
+            },
             draining: Arc::clone(&draining),
             closing: closing.clone(),
             tasks: tasks.clone(),
@@ -130,16 +126,16 @@ impl Server {
         let limit = config.limits.connections.saturating_add(listen::HANDSHAKES);
         tasks.spawn(listen::listen(
             public,
-            public_tls,
+            tls.public,
             front,
             limit,
             closing.clone(),
             tasks.clone(),
         ));
-        let back = internal::Internal::new(&assembled, config);
+        let back = internal::Internal::new(&assembled);
         tasks.spawn(listen::listen(
             internal,
-            internal_tls,
+            tls.internal,
             back,
             listen::HANDSHAKES,
             closing.clone(),
@@ -152,6 +148,8 @@ impl Server {
         });
         tasks.spawn(sweep(Arc::clone(&assembled.services), closing));
         assembled.serve().await;
+        let audit = &server.services().audit;
+        audit.note(What::Start, &Record::default());
         Ok(server)
     }
 
@@ -167,12 +165,15 @@ impl Server {
         &self.assembled.services
     }
 
-    /// Takes over another configuration: namespaces, event types, keys and limits.
+    /// Takes over another configuration: namespaces, event types, keys, limits, certificates.
     ///
     /// # Errors
     /// Says what is wrong with it; the old one stays.
     pub fn reload(&self, config: &Config) -> Result<(), StartError> {
-        self.assembled.reload(config)
+        let renewed = tls::Renewed::load(config)?;
+        self.assembled.reload(config)?;
+        self.tls.renew(renewed);
+        Ok(())
     }
 
     /// Drains: no new connections, everyone is sent away, what was published is flushed. Ends
@@ -198,6 +199,9 @@ impl Server {
         if stopped.await.is_err() {
             tracing::error!("the shards could not be stopped");
         }
+        let audit = &self.services().audit;
+        audit.note(What::Stop, &Record::default());
+        audit.flush(FLUSH).await;
         self.services().tracing.shutdown(FLUSH).await;
     }
 }
@@ -263,6 +267,20 @@ fn reload(server: &Server, load: &(dyn Fn() -> Result<Config, String> + Send + S
         }
         server.reload(&config).map_err(|error| error.to_string())
     });
+    let services = server.services();
+    // Whoever rotates files says so by the same signal.
+    services.audit.reopen();
+    services.metrics.reloaded(outcome.is_ok());
+    let reason = match &outcome {
+        Ok(()) => "taken over",
+        Err(error) => error,
+    };
+    let record = Record {
+        reason: Some(reason),
+        by: Some("SIGHUP"),
+        ..Record::default()
+    };
+    services.audit.note(What::Reload, &record);
     match outcome {
         Ok(()) => tracing::info!("the configuration was reloaded"),
         Err(error) => tracing::error!(

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -11,8 +12,10 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use super::Assembled;
+use super::{Assembled, host};
 use crate::config::Config;
+use crate::forwarded::Trust;
+use crate::problem::problem;
 use crate::session::Services;
 use crate::ws::Endpoint;
 
@@ -23,6 +26,7 @@ pub(super) struct Public {
     endpoint: Arc<Endpoint>,
     path: String,
     routes: Router,
+    trust: Arc<ArcSwap<Trust>>,
 }
 
 impl Public {
@@ -43,6 +47,7 @@ impl Public {
             services,
             endpoint: Arc::clone(&assembled.endpoint),
             path: config.websocket.path.clone(),
+            trust: Arc::clone(&assembled.trust),
         }
     }
 
@@ -53,8 +58,12 @@ impl Public {
     pub(super) async fn answer(
         &self,
         mut request: Request<Incoming>,
-        address: SocketAddr,
+        peer: SocketAddr,
     ) -> Response<Body> {
+        if let Err(error) = host::check(&request) {
+            return problem(&error);
+        }
+        let address = self.trust.load().client(peer, request.headers());
         if request.uri().path() == self.path {
             return self.endpoint.upgrade(request, address).await.map(Body::new);
         }

@@ -1,8 +1,9 @@
-//! Certificates.
+//! Certificates, which may be renewed while the server runs.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -11,6 +12,7 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use super::StartError;
+use crate::config::Config;
 
 /// Chooses the cryptography for the whole process; the first choice stays.
 pub(super) fn install_crypto() {
@@ -19,17 +21,94 @@ pub(super) fn install_crypto() {
     }
 }
 
+/// How one listener accepts TLS; what is stored here later holds for connections from then on.
+#[derive(Clone)]
+pub(super) struct Tls(Arc<ArcSwap<ServerConfig>>);
+
+impl Tls {
+    /// For the next connection.
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.0.load_full())
+    }
+}
+
+/// How both listeners accept TLS; `None` where no certificate is configured.
+pub(super) struct Listeners {
+    pub(super) public: Option<Tls>,
+    pub(super) internal: Option<Tls>,
+}
+
+/// Certificates that were read again and are good.
+pub(super) struct Renewed {
+    public: Option<Arc<ServerConfig>>,
+    internal: Option<Arc<ServerConfig>>,
+}
+
+impl Listeners {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// Names the key whose file can't be used.
+    pub(super) fn load(config: &Config) -> Result<Self, StartError> {
+        let Renewed { public, internal } = Renewed::load(config)?;
+        let swappable = |tls: Arc<ServerConfig>| Tls(Arc::new(ArcSwap::new(tls)));
+        Ok(Listeners {
+            public: public.map(swappable),
+            internal: internal.map(swappable),
+        })
+    }
+
+    /// Takes over what was read again. Whether a listener speaks TLS at all does not change.
+    pub(super) fn renew(&self, renewed: Renewed) {
+        let Renewed { public, internal } = renewed;
+        for (name, now, next) in [
+            ("public", &self.public, public),
+            ("internal", &self.internal, internal),
+        ] {
+            match (now, next) {
+                (Some(now), Some(next)) => now.0.store(next),
+                (None, None) => {}
+                (Some(_), None) | (None, Some(_)) => {
+                    tracing::warn!(listener = name, "switching TLS on or off needs a restart");
+                }
+            }
+        }
+    }
+}
+
+impl Renewed {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// Names the key whose file can't be used.
+    pub(super) fn load(config: &Config) -> Result<Self, StartError> {
+        let (public, internal) = (&config.public, &config.internal);
+        let client_ca = internal.client_ca.as_deref();
+        Ok(Renewed {
+            public: of(
+                "public",
+                public.cert.as_deref(),
+                public.key.as_deref(),
+                None,
+            )?,
+            internal: of(
+                "internal",
+                internal.cert.as_deref(),
+                internal.key.as_deref(),
+                client_ca,
+            )?,
+        })
+    }
+}
+
 /// What accepts TLS on a listener; `None` where no certificate is configured. With `client_ca`,
 /// clients must show a certificate that it signed.
-///
-/// # Errors
-/// Names the key whose file can't be used.
-pub(super) fn of(
+fn of(
     listener: &'static str,
     cert: Option<&Path>,
     key: Option<&Path>,
     client_ca: Option<&Path>,
-) -> Result<Option<TlsAcceptor>, StartError> {
+) -> Result<Option<Arc<ServerConfig>>, StartError> {
     let (Some(cert), Some(key)) = (cert, key) else {
         return Ok(None);
     };
@@ -61,7 +140,7 @@ pub(super) fn of(
         "internal" => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         _ => vec![b"http/1.1".to_vec()],
     };
-    Ok(Some(TlsAcceptor::from(Arc::new(config))))
+    Ok(Some(Arc::new(config)))
 }
 
 fn certificates(

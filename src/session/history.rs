@@ -78,7 +78,8 @@ impl Session {
         if !(1..=MAX_PAGE).contains(&query.limit) {
             return Err(Error::field("limit", "expected 1 to 1000"));
         }
-        self.may_subscribe(&query.channel)
+        self.may_subscribe(&query.channel)?;
+        self.services.take_channel(&self.identity, &query.channel)
     }
 
     fn page(

@@ -7,21 +7,25 @@ mod history;
 mod publish;
 mod subscribe;
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use governor::clock::{Clock, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 
+use crate::audit::{Audit, Record, What};
 use crate::auth::{Identity, Policy, Verifier};
 use crate::broker::Broker;
-use crate::bus::Hub;
+use crate::bus::{Hub, Refused};
 use crate::catalog::Catalog;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId};
-use crate::telemetry::{Metrics, Tracing};
+use crate::telemetry::{Metrics, Tracing, Transport};
 
 pub use history::{HistoryPage, HistoryQuery};
 pub use publish::{Publish, PublishResult, Published};
@@ -40,9 +44,14 @@ pub struct RequestLimits {
     pub auto_subscribe: Vec<String>,
     /// Whether a connection must show a token.
     pub auth_required: bool,
+    /// Channels that one identity may bring into being in a minute; 0 is no limit.
+    pub channels_per_minute: u32,
+    /// Whether anyone may read the descriptions of the API and the events.
+    pub open_documents: bool,
 }
 
-type PublishRate = RateLimiter<Arc<str>, HashMapStateStore<Arc<str>>, DefaultClock>;
+/// A rate for each identity.
+type Rate = RateLimiter<Arc<str>, HashMapStateStore<Arc<str>>, DefaultClock>;
 
 /// Everything that sessions share.
 pub struct Services {
@@ -63,7 +72,13 @@ pub struct Services {
     /// The tracer.
     pub tracing: Arc<Tracing>,
     /// How often each identity may publish; `None` where there is no limit.
-    publish_rate: ArcSwap<Option<PublishRate>>,
+    publish_rate: ArcSwap<Option<Rate>>,
+    /// How often each identity may bring a channel into being.
+    channel_rate: ArcSwap<Option<Rate>>,
+    /// The audit log.
+    pub audit: Arc<Audit>,
+    /// The generation of the keys that everybody was last held to.
+    checked: AtomicU64,
 }
 
 impl Services {
@@ -76,10 +91,18 @@ impl Services {
         policy: Policy,
         catalog: Catalog,
         limits: RequestLimits,
+        audit: Arc<Audit>,
     ) -> Arc<Self> {
         let (metrics, tracing) = (Arc::clone(hub.metrics()), Arc::clone(hub.tracing()));
         let publish_rate = ArcSwap::from_pointee(publish_rate(&limits));
+        let channel_rate = ArcSwap::from_pointee(channel_rate(&limits));
         hub.set_type_roles(catalog.type_roles());
+        let voucher = Arc::clone(&verifier);
+        hub.vouch_by(move |identity| {
+            let refused = |failure| voucher.refused(failure);
+            voucher.recheck(identity).map_err(refused)
+        });
+        let checked = AtomicU64::new(verifier.generation());
         Arc::new(Services {
             hub,
             broker,
@@ -90,6 +113,9 @@ impl Services {
             metrics,
             tracing,
             publish_rate,
+            channel_rate,
+            audit,
+            checked,
         })
     }
 
@@ -97,6 +123,7 @@ impl Services {
     pub fn reload(self: &Arc<Self>, policy: Policy, catalog: Catalog, limits: RequestLimits) {
         self.hub.set_type_roles(catalog.type_roles());
         self.publish_rate.store(Arc::new(publish_rate(&limits)));
+        self.channel_rate.store(Arc::new(channel_rate(&limits)));
         self.policy.store(Arc::new(policy));
         self.catalog.store(Arc::new(catalog));
         self.limits.store(Arc::new(limits));
@@ -105,9 +132,20 @@ impl Services {
         self.hub.check_rights(move |identity, pattern, connection| {
             services.may_follow(identity, pattern, connection)
         });
+        self.check_tokens();
     }
 
-    /// Whether an identity may follow a channel or a pattern, by the rules that hold now.
+    /// Closes the connections whose tokens would not be taken any more, if anything has changed
+    /// by which tokens are judged.
+    pub fn check_tokens(&self) {
+        let now = self.verifier.generation();
+        if self.checked.swap(now, Ordering::AcqRel) != now {
+            self.hub.check_identities();
+        }
+    }
+
+    /// Whether an identity may still follow a channel or a pattern, by the rules that hold now;
+    /// a refusal goes into the audit log.
     ///
     /// # Errors
     /// `permission_denied`.
@@ -117,42 +155,124 @@ impl Services {
         pattern: &ChannelPattern,
         connection: ConnectionId,
     ) -> Result<()> {
-        subscribe::may_follow(&self.policy.load(), identity, pattern, Some(connection))
+        let policy = self.policy.load();
+        subscribe::may_follow(&policy, identity, pattern, Some(connection)).inspect_err(|error| {
+            let record = Record {
+                connection: Some(connection),
+                channel: Some(&pattern.to_string()),
+                error: Some(error),
+                ..Record::default()
+            };
+            self.audit
+                .note(What::SubscribeRefused, &about(identity, record));
+        })
     }
 
-    /// Forgets the publish rates of identities that have been quiet.
-    pub fn sweep(&self) {
-        if let Some(rate) = self.publish_rate.load().as_ref() {
-            rate.retain_recent();
-            rate.shrink_to_fit();
+    /// Notes subscriptions that were refused in the audit log.
+    pub fn note_refused(
+        &self,
+        identity: Option<&Arc<Identity>>,
+        connection: ConnectionId,
+        refused: &[Refused],
+    ) {
+        for Refused { channel, error } in refused {
+            let mut record = Record {
+                connection: Some(connection),
+                channel: Some(channel),
+                error: Some(error),
+                ..Record::default()
+            };
+            if let Some(identity) = identity {
+                record = about(identity, record);
+            }
+            self.audit.note(What::SubscribeRefused, &record);
         }
     }
 
-    fn take_publish(&self, who: Option<&Arc<str>>) -> Result<()> {
-        let rate = self.publish_rate.load();
-        let Some(rate) = rate.as_ref() else {
-            return Ok(());
+    /// Notes in the audit log that somebody was not let in.
+    pub fn not_let_in(&self, address: SocketAddr, transport: Option<Transport>, error: &Error) {
+        let what = if error.code() == Code::Unauthenticated {
+            What::AuthenticationFailed
+        } else {
+            What::Refused
         };
-        let anonymous = || Arc::from("");
-        rate.check_key(&who.cloned().unwrap_or_else(anonymous))
-            .map_err(|not_until| {
-                self.metrics.rate_limited("publishes");
-                let wait = not_until.wait_time_from(DefaultClock::default().now());
-                Error::exhausted("too many publishes (limits.publishes_per_second)")
-                    .retry_after(wait)
-            })
+        let record = Record {
+            address: Some(address),
+            transport,
+            error: Some(error),
+            ..Record::default()
+        };
+        self.audit.note(what, &record);
+    }
+
+    /// Forgets the rates of identities that have been quiet, and revocations of tokens that have
+    /// expired; looks whether fetched keys have changed. Called about once a second.
+    pub fn sweep(&self) {
+        for rate in [&self.publish_rate, &self.channel_rate] {
+            if let Some(rate) = rate.load().as_ref() {
+                rate.retain_recent();
+                rate.shrink_to_fit();
+            }
+        }
+        self.metrics.revocations(self.verifier.sweep());
+        self.check_tokens();
+    }
+
+    fn take_publish(&self, who: &Identity) -> Result<()> {
+        let taken = take(&self.publish_rate, who);
+        taken.map_err(|wait| {
+            self.metrics.rate_limited("publishes");
+            Error::exhausted("too many publishes (limits.publishes_per_second)").retry_after(wait)
+        })
+    }
+
+    /// Takes the share of a channel that would be brought into being from the identity's rate.
+    /// Services are not held to it.
+    fn take_channel(&self, who: &Identity, channel: &ChannelName) -> Result<()> {
+        let unbounded = who.is_service() || self.channel_rate.load().is_none();
+        if unbounded || self.broker.is_known(channel) {
+            return Ok(());
+        }
+        take(&self.channel_rate, who).map_err(|wait| {
+            self.metrics.rate_limited("channels_per_minute");
+            Error::exhausted("too many new channels (limits.channels_per_minute)").retry_after(wait)
+        })
     }
 }
 
-fn publish_rate(limits: &RequestLimits) -> Option<PublishRate> {
+/// Takes one from an identity's rate; the error is how long to wait.
+fn take(rate: &ArcSwap<Option<Rate>>, who: &Identity) -> Result<(), Duration> {
+    let rate = rate.load();
+    let Some(rate) = rate.as_ref() else {
+        return Ok(());
+    };
+    rate.check_key(&who.account())
+        .map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
+}
+
+/// The record with whom it is about.
+fn about<'a>(identity: &'a Identity, record: Record<'a>) -> Record<'a> {
+    Record {
+        user: identity.user().map(|user| &**user),
+        roles: identity.roles(),
+        ..record
+    }
+}
+
+fn channel_rate(limits: &RequestLimits) -> Option<Rate> {
+    let per_minute = NonZeroU32::new(limits.channels_per_minute)?;
+    Some(rate(Quota::per_minute(per_minute)))
+}
+
+fn rate(quota: Quota) -> Rate {
+    RateLimiter::new(quota, HashMapStateStore::default(), DefaultClock::default())
+}
+
+fn publish_rate(limits: &RequestLimits) -> Option<Rate> {
     let per_second = NonZeroU32::new(limits.publishes_per_second)?;
     let burst = NonZeroU32::new(limits.publishes_burst).unwrap_or(per_second);
     let quota = Quota::per_second(per_second).allow_burst(burst);
-    Some(RateLimiter::new(
-        quota,
-        HashMapStateStore::default(),
-        DefaultClock::default(),
-    ))
+    Some(rate(quota))
 }
 
 /// One identity's dealings with the bus.

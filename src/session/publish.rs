@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::Session;
+use super::{Session, about};
+use crate::audit::{Record, What};
 use crate::broker::Receipt;
 use crate::error::{Error, Result};
 use crate::event::{
@@ -142,6 +143,30 @@ impl Session {
 
     /// Checks everything, and makes one draft for each channel.
     fn prepare(&self, publish: Publish) -> Result<Vec<(Draft, Option<FanoutSpan>)>> {
+        let audited = self.services.audit.is_on();
+        let what = audited.then(|| {
+            (
+                publish.channels.first().cloned(),
+                publish.event_type.clone(),
+            )
+        });
+        self.check(publish).inspect_err(|error| {
+            let Some((channel, event_type)) = &what else {
+                return;
+            };
+            let record = Record {
+                connection: self.connection,
+                channel: channel.as_ref().map(ChannelName::as_str),
+                event_type: Some(event_type.as_str()),
+                error: Some(error),
+                ..Record::default()
+            };
+            let record = about(&self.identity, record);
+            self.services.audit.note(What::PublishRefused, &record);
+        })
+    }
+
+    fn check(&self, publish: Publish) -> Result<Vec<(Draft, Option<FanoutSpan>)>> {
         let accepted = Instant::now();
         let now = Timestamp::now();
         self.check_sizes(&publish)?;
@@ -163,7 +188,7 @@ impl Session {
         for target in &targets {
             catalog.check(&event_type, target.as_ref())?;
         }
-        self.services.take_publish(self.identity.user())?;
+        self.services.take_publish(&self.identity)?;
         // After the rate limit: a schema may take time, also for what it refuses.
         catalog.check_payload(&event_type, &payload)?;
         let text = |text: String| (!text.is_empty()).then(|| Arc::from(text));
@@ -260,6 +285,9 @@ impl Session {
                 ));
             }
             policy.may_publish(&self.identity, channel, self.connection)?;
+        }
+        for channel in &channels {
+            self.services.take_channel(&self.identity, channel)?;
         }
         Ok(channels.into_iter().map(Some).collect())
     }

@@ -68,6 +68,9 @@ impl Session {
         let pattern = ChannelPattern::parse(&wanted.channel)?;
         let policy = self.services.policy.load();
         may_follow(&policy, &self.identity, &pattern, self.connection)?;
+        if let ChannelPattern::Exact(channel) = &pattern {
+            self.services.take_channel(&self.identity, channel)?;
+        }
         Ok(Join {
             pattern,
             since: wanted.since,

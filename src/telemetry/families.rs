@@ -299,13 +299,16 @@ fn store(metrics: &Metrics) -> [Family; 5] {
     ]
 }
 
-fn troubles(metrics: &Metrics) -> [Family; 6] {
+fn troubles(metrics: &Metrics) -> [Family; 10] {
     let errors = Code::ALL
         .iter()
         .zip(&metrics.errors)
         .map(|(code, n)| (code.as_str(), n.get()));
     let refused = metrics.auth_failures.read(Counter::get, |_| true);
     let limits = metrics.limits_reached.read(Counter::get, |_| true);
+    let reloads = ["taken", "refused"]
+        .into_iter()
+        .zip(metrics.reloads.iter().map(Counter::get));
     [
         counters(
             "tidings_errors",
@@ -339,6 +342,27 @@ fn troubles(metrics: &Metrics) -> [Family; 6] {
             "tidings_telemetry_dropped",
             "Spans that could not be exported",
             metrics.telemetry_dropped.get(),
+        ),
+        counter(
+            "tidings_audit_dropped",
+            "Records of the audit log that could not be written",
+            metrics.audit_dropped.get(),
+        ),
+        counter(
+            "tidings_accept_errors",
+            "Connections for which the operating system gave no socket",
+            metrics.accept_errors.get(),
+        ),
+        counters(
+            "tidings_reloads",
+            "Times that the configuration was read again, by what became of it",
+            "outcome",
+            reloads,
+        ),
+        gauge(
+            "tidings_revocations",
+            "Tokens and users whose revocation is kept",
+            float(metrics.revocations.level()),
         ),
     ]
 }

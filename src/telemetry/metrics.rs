@@ -56,6 +56,10 @@ pub struct Metrics {
     pub(super) recovered: Counter,
     pub(super) not_recovered: Counter,
     pub(super) telemetry_dropped: Counter,
+    pub(super) audit_dropped: Counter,
+    pub(super) accept_errors: Counter,
+    pub(super) reloads: [Counter; 2],
+    pub(super) revocations: Gauge,
     pub(super) publish_commit: Histogram,
     pub(super) end_to_end: Histogram,
     pub(super) store: StoreMetrics,
@@ -94,6 +98,10 @@ impl Metrics {
             recovered: Counter::default(),
             not_recovered: Counter::default(),
             telemetry_dropped: Counter::default(),
+            audit_dropped: Counter::default(),
+            accept_errors: Counter::default(),
+            reloads: Default::default(),
+            revocations: Gauge::default(),
             publish_commit: Histogram::default(),
             end_to_end: Histogram::default(),
             store: StoreMetrics::default(),
@@ -278,6 +286,27 @@ impl Metrics {
     /// Spans could not be exported and were thrown away.
     pub fn telemetry_dropped(&self, n: u64) {
         self.telemetry_dropped.add(n);
+    }
+
+    /// Records of the audit log could not be written and were thrown away.
+    pub fn audit_dropped(&self, n: u64) {
+        self.audit_dropped.add(n);
+    }
+
+    /// The operating system gave no socket for a connection that had come.
+    pub fn accept_error(&self) {
+        self.accept_errors.add(1);
+    }
+
+    /// The configuration was read again, and taken over or refused.
+    pub fn reloaded(&self, taken: bool) {
+        let [taken_over, refused] = &self.reloads;
+        if taken { taken_over } else { refused }.add(1);
+    }
+
+    /// So many revocations are kept now.
+    pub fn revocations(&self, now: usize) {
+        self.revocations.set(signed(now));
     }
 
     /// The sum over the shards.

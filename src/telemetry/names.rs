@@ -37,6 +37,11 @@ impl Gauge {
         self.0.fetch_add(delta, Relaxed).wrapping_add(delta)
     }
 
+    /// Makes it `value`.
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Relaxed);
+    }
+
     /// Makes it at least `value`.
     pub fn raise(&self, value: i64) {
         if self.get() < value {

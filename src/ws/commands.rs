@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::arguments::{Arguments, request_id};
 use super::messages;
+use crate::audit::{Record, What};
 use crate::auth::Identity;
 use crate::bus::filter::EventFilter;
 use crate::bus::{Client, Cx};
@@ -162,6 +163,7 @@ impl Request {
                     .is_some_and(|identity| identity.user().is_some());
                 let outcome = verified
                     .and_then(|identity| cx.recognise(Arc::clone(&identity)).map(|()| identity));
+                request.note_authentication(cx, outcome.as_ref().err());
                 match outcome {
                     Ok(identity) => {
                         let (user, roles) = describe(Some(&identity));
@@ -182,6 +184,22 @@ impl Request {
             },
         );
         Ok(())
+    }
+
+    /// Puts into the audit log what became of a token.
+    fn note_authentication(&self, cx: &Cx<'_>, error: Option<&Error>) {
+        let identity = cx.identity();
+        let record = Record {
+            connection: Some(cx.id()),
+            user: identity.and_then(|i| i.user()).map(|user| &**user),
+            error,
+            ..Record::default()
+        };
+        let what = match error {
+            None => What::Authenticated,
+            Some(_) => What::AuthenticationFailed,
+        };
+        self.services.audit.note(what, &record);
     }
 
     fn register(&self, cx: &mut Cx<'_>, arguments: &Arguments<'_>) -> Result<()> {
@@ -250,9 +268,10 @@ impl Request {
             .tracing
             .subscribe(cx.id(), wanted.channels.len(), None);
         let request = session.subscribe(wanted)?;
-        let id = self.id.clone();
+        let (id, services) = (self.id.clone(), Arc::clone(&self.services));
         cx.join(request, move |cx, joined, refused| {
             drop(span);
+            services.note_refused(cx.identity(), cx.id(), &refused);
             for refused in &refused {
                 cx.hub().metrics().error(refused.error.code());
             }

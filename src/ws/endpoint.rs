@@ -116,6 +116,7 @@ impl Endpoint {
             .connect(Transport::WebSocket, parent.as_ref());
         let mut refuse = |error: Error| {
             self.services.metrics.error(error.code());
+            self.not_let_in(address, &error);
             span.set_error(&error);
             Box::new(problem(&error))
         };
@@ -127,6 +128,7 @@ impl Endpoint {
         )
         .map_err(|refusal| {
             let error = Error::invalid(refusal.message());
+            self.not_let_in(address, &error);
             let mut response = problem_with_status(&error, refusal.status());
             if let Some((name, value)) = refusal.header() {
                 response.headers_mut().insert(name, value);
@@ -149,9 +151,10 @@ impl Endpoint {
             }
             response
         })?;
-        let identity = self.identify(request, &offer).await;
+        let identity = self.identify(request, &offer, address).await;
         match &identity {
             Err(error) if !headers.contains_key(ORIGIN) => return Err(refuse(error.clone())),
+            Err(error) => self.not_let_in(address, error),
             Ok(Some(identity)) => {
                 if identity
                     .user()
@@ -162,7 +165,7 @@ impl Endpoint {
                     )));
                 }
             }
-            Ok(None) | Err(_) => {}
+            Ok(None) => {}
         }
         Ok(Admitted {
             offer,
@@ -176,19 +179,27 @@ impl Endpoint {
         &self,
         request: &Request<Incoming>,
         offer: &Offer,
+        address: SocketAddr,
     ) -> Result<Option<Arc<Identity>>> {
+        let verifier = &self.services.verifier;
         let token = bearer(request.headers())
+            .map_err(|failure| verifier.refused(failure))?
             .map(str::to_owned)
             .or_else(|| token_in_query(request.uri().query()))
             .or_else(|| offer.bearer.clone());
         match token {
             Some(token) => {
                 let _span = self.services.tracing.authenticate(None);
-                self.services.verifier.verify(&token).await.map(Some)
+                verifier.verify(&token).await.map(Some)
             }
             None if self.services.limits.load().auth_required => Ok(None),
-            None => Ok(Some(Arc::new(Identity::anonymous()))),
+            None => Ok(Some(Arc::new(Identity::anonymous_from(address.ip())))),
         }
+    }
+
+    fn not_let_in(&self, address: SocketAddr, error: &Error) {
+        let websocket = Some(Transport::WebSocket);
+        self.services.not_let_in(address, websocket, error);
     }
 
     fn protocol_for(&self, offer: &Offer, chosen: Option<&str>) -> Arc<dyn Protocol> {

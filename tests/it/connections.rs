@@ -201,6 +201,7 @@ async fn one_connection_is_ended_with_a_reason() {
     let request = DisconnectRequest {
         target: Some(Target::ConnectionId(one.id())),
         reason: "go home".into(),
+        revoke: false,
     };
     let mut admin = server.admin().await;
     let answer = admin
@@ -229,6 +230,7 @@ async fn all_connections_of_a_user_are_ended() {
     let request = DisconnectRequest {
         target: Some(Target::User("alice".into())),
         reason: String::new(),
+        revoke: false,
     };
     let answer = server
         .admin()
@@ -250,6 +252,7 @@ async fn a_reason_that_does_not_fit_is_refused() {
     let request = DisconnectRequest {
         target: Some(Target::ConnectionId(alice.id())),
         reason: "x".repeat(124),
+        revoke: false,
     };
     let refused = server.admin().await.disconnect(request).await.unwrap_err();
     assert_eq!(refused.code(), tonic::Code::InvalidArgument);

@@ -234,6 +234,7 @@ async fn only_admins_see_and_end_connections() {
                 .disconnect(DisconnectRequest {
                     target: Some(disconnect_request::Target::User("alice".into())),
                     reason: String::new(),
+                    revoke: false,
                 })
                 .await
                 .unwrap_err(),
@@ -271,6 +272,7 @@ async fn what_is_not_there_is_not_found() {
         .disconnect(DisconnectRequest {
             target: None,
             reason: String::new(),
+            revoke: false,
         })
         .await
         .unwrap_err();

@@ -146,3 +146,41 @@ async fn an_event_that_is_too_big_is_refused() {
     assert!(fitting.contains(&code), "{refused}");
     service.publish("room:1", "a.b", json!("still here")).await;
 }
+
+#[tokio::test]
+async fn one_user_brings_only_so_many_channels_into_being() {
+    let config = Config::rooms().set("limits.channels_per_minute", "5");
+    let server = Server::start(config).await;
+    let mut eve = server.ws().token("eve", &[]).connect().await;
+    let mut service = server.publisher("service").await;
+    service.publish("room:known", "a.b", json!({})).await;
+    let mut refused = None;
+    for n in 0..10 {
+        // Joining, reading and publishing count alike, also where it is left at once.
+        let message = match n % 3 {
+            0 => json!({"type": "subscribe", "channels": [format!("room:{n}")]}),
+            1 => json!({"type": "history", "channel": format!("room:{n}")}),
+            _ => {
+                let channel = format!("room:{n}");
+                json!({"type": "publish", "channel": channel, "event_type": "a.b", "data": 1})
+            }
+        };
+        let reply = eve.ask(message).await;
+        if reply.to_string().contains("resource_exhausted") {
+            refused = Some(reply);
+        }
+    }
+    let refused = refused.expect("ten are more than five").to_string();
+    assert!(refused.contains("limits.channels_per_minute"), "{refused}");
+    // What is there is not brought into being, and others have a share of their own.
+    eve.subscribe("room:known").await;
+    eve.subscribe("room:0").await;
+    eve.subscribe("plain:no-history").await;
+    let mut bob = server.ws().token("bob", &[]).connect().await;
+    bob.subscribe("room:of-bob").await;
+    service
+        .publish("room:of-the-service", "a.b", json!({}))
+        .await;
+    let series = "tidings_limit_reached_total{limit=\"channels_per_minute\"}";
+    assert!(server.metric(series).await > 0);
+}

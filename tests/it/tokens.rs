@@ -1,9 +1,11 @@
 //! How a client shows who it is.
 
-use jsonwebtoken::Algorithm;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
-use crate::harness::{Config, Server, Token, Ws};
+use crate::harness::{Config, SECRET, Server, Token, Ws};
 
 fn user(ws: &Ws) -> &Value {
     &ws.established["user"]
@@ -66,6 +68,15 @@ async fn a_token_is_taken_from_a_message() {
     ws.expect_event("for.you").await;
 }
 
+/// A token whose payload is this text, as no library would write it.
+fn handmade(payload: &str) -> String {
+    let base64 = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    let message = format!("{}.{}", base64(r#"{"alg":"HS256"}"#), base64(payload));
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256);
+    format!("{message}.{}", signature.unwrap())
+}
+
 fn bad_tokens() -> Vec<(&'static str, String)> {
     let good = Token::new("alice").sign();
     let (head, signature) = good.rsplit_once('.').unwrap();
@@ -92,6 +103,18 @@ fn bad_tokens() -> Vec<(&'static str, String)> {
             let far = json!(4_000_000_000_u64);
             Token::new("alice").claim("nbf", far).sign()
         }),
+        ("a claim twice", {
+            let twice = r#"{"exp":4000000000,"sub":"alice","sub":"root","roles":["admin"]}"#;
+            handmade(twice)
+        }),
+        ("roles twice", {
+            handmade(r#"{"exp":4000000000,"sub":"alice","roles":[],"roles":["admin"]}"#)
+        }),
+        ("no object", handmade("[]")),
+        (
+            "an expiry that is no number",
+            handmade(r#"{"sub":"alice","exp":"never"}"#),
+        ),
         ("not a token", "garbage".to_owned()),
         ("two parts", head.to_owned()),
     ]

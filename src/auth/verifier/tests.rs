@@ -2,6 +2,8 @@
 
 mod public_keys;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::*;
@@ -287,14 +289,75 @@ fn a_revoked_token_is_refused_even_when_it_was_verified_before() {
     let (verifier, reasons) = verifier(&with_secret());
     let token = hs256_token(&with("iat", json!(seconds())));
     let identity = now(verifier.verify(&token)).unwrap();
-    assert!(verifier.is_current(&identity));
-    let until = identity.valid_until().unwrap();
-    verifier
-        .revoke(Revoke::Token(identity.fingerprint().unwrap()), until)
-        .unwrap();
+    assert_eq!(verifier.recheck(&identity), Ok(()));
+    verifier.revoke_token(&identity).unwrap();
     assert!(now(verifier.verify(&token)).is_err());
-    assert!(!verifier.is_current(&identity));
+    assert_eq!(verifier.recheck(&identity), Err(AuthFailure::Revoked));
     assert_eq!(*reasons.lock().unwrap(), [AuthFailure::Revoked]);
+    assert_eq!(verifier.sweep(), 1);
+}
+
+#[test]
+fn all_tokens_of_a_user_are_revoked_but_those_that_are_issued_later() {
+    let settings = VerifierSettings {
+        revocations: 1,
+        ..with_secret()
+    };
+    let (verifier, _) = verifier(&settings);
+    let issued = |at: i64| hs256_token(&with("iat", json!(at)));
+    let old = now(verifier.verify(&issued(seconds() - 1))).unwrap();
+    verifier.revoke_user("ann").unwrap();
+    assert_eq!(verifier.recheck(&old), Err(AuthFailure::Revoked));
+    assert!(
+        now(verifier.verify(&hs256_token(&claims()))).is_err(),
+        "no iat"
+    );
+    assert!(now(verifier.verify(&issued(seconds() + 1))).is_ok());
+    let full = verifier.revoke_user("bob").unwrap_err();
+    assert_eq!(full.code(), Code::ResourceExhausted);
+    assert!(full.message().contains("auth.revocations"));
+}
+
+#[test]
+fn an_identity_ends_with_its_key_its_algorithm_and_what_is_expected() {
+    let (verifier, _) = verifier(&with_secret());
+    let identity = now(verifier.verify(&hs256_token(&claims()))).unwrap();
+    let changed = |change: fn(&mut VerifierSettings)| {
+        let mut settings = with_secret();
+        change(&mut settings);
+        verifier.reload(&settings).unwrap();
+        verifier.recheck(&identity)
+    };
+    assert_eq!(changed(|_| {}), Ok(()));
+    let other = changed(|s| s.hs256_secret = Some(Secret::new("new")));
+    assert_eq!(other, Err(AuthFailure::UnknownKey));
+    assert_eq!(changed(|_| {}), Ok(()), "the key is back");
+    let algorithm = changed(|s| s.algorithms = vec![String::from("HS512")]);
+    assert_eq!(algorithm, Err(AuthFailure::Algorithm));
+    let issuer = changed(|s| s.issuer = Some(String::from("me")));
+    assert_eq!(issuer, Err(AuthFailure::Issuer));
+    assert_eq!(changed(|s| s.leeway = Duration::from_secs(6)), Ok(()));
+}
+
+#[test]
+fn a_token_may_live_no_longer_than_is_allowed() {
+    let settings = VerifierSettings {
+        max_lifetime: Duration::from_mins(5),
+        ..with_secret()
+    };
+    let token = |iat: Value, lifetime: i64| {
+        let mut claims = with("iat", iat);
+        claims["exp"] = json!(seconds() + lifetime);
+        hs256_token(&claims)
+    };
+    assert_eq!(reason(&settings, &token(json!(seconds()), 300)), None);
+    for wrong in [
+        token(json!(seconds()), 310),
+        token(json!(null), 60),
+        token(json!(seconds() + 100), 350),
+    ] {
+        assert_eq!(reason(&settings, &wrong), Some(AuthFailure::Claims));
+    }
 }
 
 #[test]

@@ -73,6 +73,7 @@ impl Committer {
             .map_err(|error| failed(error.into()))?;
         let now = shared.clock.now();
         let keys = load_keys(&store, manifest.era, now).map_err(failed)?;
+        shared.known.replace(store.names()).map_err(failed)?;
         let channels = i64::try_from(manifest.channels).unwrap_or(i64::MAX);
         shared.metrics.channels_changed(channels);
         shared.metrics.store().available(true);
@@ -188,6 +189,7 @@ impl Committer {
             }
             if staged.is_new {
                 self.shared.table.insert(&staged.channel);
+                self.shared.known.add(staged.channel.name.as_str());
                 self.shared.metrics.channels_changed(1);
             }
             self.cache.keep(&staged.channel, &staged.events);

@@ -12,6 +12,7 @@ mod committer;
 mod folder;
 mod history;
 mod journal;
+mod known;
 mod queue;
 mod read;
 mod record;
@@ -41,6 +42,7 @@ use crate::telemetry::{FanoutSpan, Metrics};
 use clock::Clock;
 use committer::Committer;
 use folder::Folder;
+use known::Known;
 use queue::{Op, Publish, Queue, Refused};
 use store::Store;
 use table::Table;
@@ -103,6 +105,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     clock: Clock,
     table: Table,
+    known: Known,
     queue: Queue,
     /// `None` while it is opened again.
     store: ArcSwapOption<Store>,
@@ -141,6 +144,7 @@ impl Disk {
             metrics: Arc::clone(&metrics),
             clock,
             table: Table::new(),
+            known: Known::default(),
             queue: Queue::default(),
             store: ArcSwapOption::empty(),
             available: AtomicBool::new(true),
@@ -224,6 +228,11 @@ impl Broker for Disk {
 
     fn read(&self, channel: &ChannelName, range: Range) -> Promise<Option<Page>> {
         read::page(&self.shared, channel, range)
+    }
+
+    fn is_known(&self, channel: &ChannelName) -> bool {
+        self.shared.namespaces.load().of(channel).history.size == 0
+            || self.shared.known.contains(channel.as_str())
     }
 
     fn list(&self, prefix: &str, after: &str, limit: usize) -> Promise<Vec<Kept>> {

@@ -92,6 +92,7 @@ impl Committer {
         let manifest = settle(&store, found, refused, false)?;
         self.manifest = manifest;
         self.next_batch = self.next_batch.max(manifest.batch + 1);
+        self.shared.known.replace(store.names())?;
         // What is in memory is asked from the disk again.
         self.cache.clear();
         self.shared.table.clear();

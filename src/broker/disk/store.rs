@@ -142,6 +142,12 @@ impl Store {
             )
     }
 
+    /// The names of all channels.
+    pub(super) fn names(&self) -> impl Iterator<Item = Result<Vec<u8>, Trouble>> {
+        let entries = self.channels.iter();
+        entries.map(|entry| Ok(entry.key()?.to_vec()))
+    }
+
     /// Events of a channel within offsets, up to a number and, once there is one, to a size.
     pub(super) fn events(
         &self,

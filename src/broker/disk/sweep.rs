@@ -30,7 +30,7 @@ struct Sweep<'s> {
     budget: u64,
     /// Channels in memory whose kept events begin later, and up to where they are deleted.
     trimmed: Vec<(Arc<Channel>, History, u64)>,
-    forgotten: u64,
+    forgotten: Vec<ChannelName>,
 }
 
 impl Committer {
@@ -62,7 +62,7 @@ impl Committer {
             now,
             budget: EVENTS,
             trimmed: Vec::new(),
-            forgotten: 0,
+            forgotten: Vec::new(),
         };
         for place in store.expired_keys(now, KEYS)? {
             sweep.batch.remove_key(place);
@@ -89,9 +89,11 @@ impl Committer {
         if sweep.batch.is_empty() {
             return Ok(());
         }
+        let forgotten = sweep.forgotten.len();
+        let fewer = u64::try_from(forgotten).unwrap_or(u64::MAX);
         let manifest = Manifest {
             batch: self.next_batch,
-            channels: self.manifest.channels.saturating_sub(sweep.forgotten),
+            channels: self.manifest.channels.saturating_sub(fewer),
             ..self.manifest
         };
         self.next_batch += 1;
@@ -104,7 +106,10 @@ impl Committer {
             state.history.catch_up_with(&history);
             state.removed = removed;
         }
-        let forgotten = i64::try_from(sweep.forgotten).unwrap_or(i64::MAX);
+        for name in &sweep.forgotten {
+            self.shared.known.remove(name.as_str());
+        }
+        let forgotten = i64::try_from(forgotten).unwrap_or(i64::MAX);
         self.shared.metrics.channels_changed(-forgotten);
         Ok(())
     }
@@ -141,7 +146,7 @@ impl Committer {
             let used = record.used.max(self.opened);
             if self.may_forget(name, used, patience, sweep.now) {
                 sweep.batch.remove_channel(name);
-                sweep.forgotten += 1;
+                sweep.forgotten.push(name.clone());
                 return Ok(());
             }
         }

@@ -10,13 +10,12 @@ use std::sync::Arc;
 
 use super::{Cx, Shard};
 use crate::broker::{Page, Range};
-use crate::bus::chunk::Chunk;
 use crate::bus::connection::CatchUp;
 use crate::bus::filter::EventView;
 use crate::bus::protocol::Notice;
 use crate::bus::visibility::may_see;
 use crate::error::Result;
-use crate::event::{ChannelPattern, Event};
+use crate::event::{ChannelPattern, Event, Position};
 use crate::promise::Promise;
 
 /// Events read from history at a time.
@@ -136,12 +135,16 @@ impl Shard {
     }
 
     fn wait_for_page(&mut self, slot: u32, topic: u32, page: Promise<Option<Page>>) {
-        if let Some(catch_up) = self.catch_up(slot, topic) {
-            catch_up.reading = true;
-        }
+        let Some(catch_up) = self.catch_up(slot, topic) else {
+            return;
+        };
+        catch_up.reading = true;
+        let serial = catch_up.serial;
         Cx::new(self, slot).meanwhile(page, move |cx, page| {
             let slot = cx.slot();
-            if let Some(catch_up) = cx.shard().catch_up(slot, topic) {
+            if let Some(catch_up) = cx.shard().catch_up(slot, topic)
+                && catch_up.serial == serial
+            {
                 catch_up.reading = false;
                 cx.shard().take_page(slot, topic, page);
                 cx.shard().advance_one(slot, topic);
@@ -156,7 +159,9 @@ impl Shard {
             .get(topic)
             .and_then(|t| t.position)
             .map_or(0, |p| p.offset);
+        let epoch = self.catch_up(slot, topic).map(|catch_up| catch_up.epoch);
         match page {
+            Ok(Some(page)) if Some(page.top.epoch) != epoch => self.renumber(topic, page.top),
             Ok(Some(page)) if !page.events.is_empty() => {
                 if let Some(catch_up) = self.catch_up(slot, topic) {
                     catch_up.waiting = page.events.into();
@@ -210,8 +215,10 @@ impl Shard {
         if !passes || !may_see(event, roles.as_deref(), connection.identity.as_deref(), id) {
             return;
         }
-        let offset = event.position.map_or(0, |p| p.offset);
-        let frame = Chunk::event(connection.protocol.event(event), offset, 0);
+        let numbering = self.topics.get(topic).map_or(0, |topic| topic.serial);
+        let frame = self
+            .replays
+            .frame(numbering, event, connection.dialect, &*connection.protocol);
         connection.outbox.push(frame, Some(topic), &mut self.spares);
         connection.delivered += 1;
         self.metrics.delivered(connection.protocol.transport(), 1);
@@ -261,24 +268,40 @@ impl Shard {
     /// A slow connection whose namespace says `resync`: live delivery of the topic stops behind
     /// `after`, and goes on from history once the outbox drains.
     pub(super) fn resync(&mut self, slot: u32, topic: u32, after: u64) {
-        let followed_by_pattern = self.topics.get(topic).is_none_or(|t| t.position.is_none());
-        if followed_by_pattern {
+        let Some(position) = self.topics.get(topic).and_then(|t| t.position) else {
+            // Followed by a pattern.
             return self.too_slow(slot);
-        }
-        let Some(connection) = self.connections.get_mut(slot) else {
-            return;
         };
-        if connection.ending.is_some() {
+        if !self.fall_behind(
+            slot,
+            topic,
+            Position {
+                offset: after,
+                ..position
+            },
+        ) {
             return;
         }
-        let catch_up = CatchUp::behind(topic, after);
-        connection.catch_ups.get_or_insert_default().push(catch_up);
         self.hub.metrics().slow_consumer();
         self.set_live(slot, topic, false);
     }
 
+    /// From now on the subscription reads history behind `after`; false if it ends anyway.
+    fn fall_behind(&mut self, slot: u32, topic: u32, after: Position) -> bool {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return false;
+        };
+        let subscription = connection.subscriptions.iter().find(|s| s.topic == topic);
+        let (Some(subscription), None) = (subscription, &connection.ending) else {
+            return false;
+        };
+        let catch_up = CatchUp::behind(topic, subscription.serial, after);
+        connection.catch_ups.get_or_insert_default().push(catch_up);
+        true
+    }
+
     /// A broker left a hole in a channel: its subscribers read the missing part first.
-    pub(super) fn catch_up_all(&mut self, topic: u32, after: u64) {
+    pub(super) fn catch_up_all(&mut self, topic: u32, after: Position) {
         let Some(entry) = self.topics.get(topic) else {
             return;
         };
@@ -289,11 +312,40 @@ impl Shard {
             .map(|s| s.connection)
             .collect();
         for slot in live {
-            self.set_live(slot, topic, false);
+            if self.fall_behind(slot, topic, after) {
+                self.set_live(slot, topic, false);
+            }
             if let Some(connection) = self.connections.get_mut(slot) {
-                let catch_up = CatchUp::behind(topic, after);
-                connection.catch_ups.get_or_insert_default().push(catch_up);
                 super::fan_out::hunger(&mut self.hungry, slot, connection);
+            }
+        }
+    }
+
+    /// A channel is numbered anew, and live from `position` on: whatever its subscribers missed
+    /// can't be told, so each learns that it has to load its state again.
+    pub(super) fn renumber(&mut self, topic: u32, position: Position) {
+        let serial = self.next_serial();
+        let Some(entry) = self.topics.get_mut(topic) else {
+            return;
+        };
+        entry.position = Some(position);
+        entry.serial = serial;
+        let channel = entry.pattern.to_string();
+        let slots: Vec<u32> = entry.subscribers.iter().map(|s| s.connection).collect();
+        for slot in slots {
+            // One that is just joining learns it when it begins.
+            let begun = self.catch_up(slot, topic).is_some() || self.is_live(slot, topic);
+            if begun {
+                self.end_catch_up(slot, topic);
+                self.answer_from(slot, topic, position.offset);
+                self.notify(
+                    slot,
+                    &Notice::Renumbered {
+                        channel: &channel,
+                        position,
+                    },
+                );
+                self.go_live(slot, topic);
             }
         }
     }

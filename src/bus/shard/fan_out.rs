@@ -218,7 +218,11 @@ impl Shard {
             return all;
         };
         if before.epoch != end.epoch {
-            self.gap_for_all(place, 1, start.offset.saturating_sub(1), "epoch_changed");
+            let offset = start.offset.saturating_sub(1);
+            self.renumber(place, Position { offset, ..start });
+            if let Some(topic) = self.topics.get_mut(place) {
+                topic.position = Some(end);
+            }
             return all;
         }
         if end.offset <= before.offset {
@@ -227,32 +231,9 @@ impl Shard {
         }
         if start.offset > before.offset + 1 {
             // A broker left a hole: everyone reads the missing part from history first.
-            self.catch_up_all(place, before.offset);
+            self.catch_up_all(place, before);
         }
         run.behind(before.offset)
-    }
-
-    /// Tells every subscriber of a topic that it misses something.
-    fn gap_for_all(&mut self, place: u32, from: u64, to: u64, reason: &'static str) {
-        let Some(topic) = self.topics.get(place) else {
-            return;
-        };
-        if from > to {
-            return;
-        }
-        let channel = topic.pattern.to_string();
-        let slots: Vec<u32> = topic.subscribers.iter().map(|s| s.connection).collect();
-        for slot in slots {
-            self.notify(
-                slot,
-                &Notice::Gap {
-                    channel: &channel,
-                    from,
-                    to,
-                    reason,
-                },
-            );
-        }
     }
 }
 

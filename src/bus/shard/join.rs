@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
+use super::look_up::{Beginning, Viewer, look_up};
 use super::{Cx, Shard, Subscriber, Topic};
 use crate::auth::Identity;
-use crate::broker::{Page, Range};
 use crate::bus::connection::{CatchUp, Subscription};
-use crate::bus::filter::{EventFilter, EventView};
+use crate::bus::filter::EventFilter;
 use crate::bus::presence::ANONYMOUS;
 use crate::bus::protocol::{Joined, Notice, Refused};
-use crate::bus::visibility::may_see;
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, ChannelPattern, ConnectionId, Event, Position};
+use crate::event::{ChannelName, ChannelPattern, ConnectionId, Position};
 use crate::promise::Promise;
 
 /// One channel to follow.
@@ -49,12 +48,13 @@ pub(super) type Then = Box<dyn FnOnce(&mut Cx<'_>, Vec<Joined>, Vec<Refused>) + 
 struct Pending {
     join: Join,
     topic: u32,
+    serial: u64,
 }
 
 impl Shard {
-    /// Subscribes a connection. The subscriptions gather live events only once `then` has been
-    /// told how each began; until then the topics advance without them, and the difference is
-    /// read from history. So nothing is missed and nothing comes twice.
+    /// Subscribes a connection. The subscriptions take events only once `then` has been told how
+    /// each began; until then the topics advance without them, and the difference is read from
+    /// history. So nothing is missed and nothing comes twice.
     pub(super) fn join(&mut self, slot: u32, request: JoinRequest, then: Then) {
         let JoinRequest {
             joins,
@@ -63,12 +63,16 @@ impl Shard {
             watch,
         } = request;
         let mut pending = Vec::with_capacity(joins.len());
-        let mut pages = Vec::with_capacity(joins.len());
+        let mut found = Vec::with_capacity(joins.len());
         for join in joins {
             match self.attach(slot, &join, filter.as_ref(), watch) {
-                Ok(topic) => {
-                    pages.push(self.look_up(&join));
-                    pending.push(Pending { join, topic });
+                Ok((topic, serial)) => {
+                    found.push(self.look_up(slot, &join, filter.as_ref()));
+                    pending.push(Pending {
+                        join,
+                        topic,
+                        serial,
+                    });
                 }
                 Err(error) => refused.push(Refused {
                     channel: join.pattern.to_string(),
@@ -76,69 +80,60 @@ impl Shard {
                 }),
             }
         }
-        let finish = move |cx: &mut Cx<'_>, pages: Vec<Result<Option<Page>>>| {
-            let slot = cx.slot();
+        let finish = move |cx: &mut Cx<'_>, found: Vec<Result<Option<Beginning>>>| {
+            let (slot, shard) = (cx.slot(), cx.shard());
             let mut joined = Vec::with_capacity(pending.len());
-            for (pending, page) in pending.into_iter().zip(pages) {
-                match page.and_then(|page| cx.shard().begin(slot, &pending, page)) {
+            for (pending, found) in pending.into_iter().zip(found) {
+                match found.and_then(|found| shard.begin(slot, &pending, found)) {
                     Ok(began) => joined.push(began),
                     Err(error) => {
-                        cx.shard().leave_topic(slot, pending.topic);
+                        if shard.still_stands(slot, pending.topic, pending.serial) {
+                            shard.leave_topic(slot, pending.topic);
+                        }
                         let channel = pending.join.pattern.to_string();
                         refused.push(Refused { channel, error });
                     }
                 }
             }
-            let recoveries = joined.iter().filter(|j: &&(Joined, bool)| j.1);
-            for (joined, _) in recoveries {
-                cx.shard().hub.metrics().recovery(joined.recovered);
-            }
-            then(
-                cx,
-                joined.into_iter().map(|(joined, _)| joined).collect(),
-                refused,
-            );
+            then(cx, joined, refused);
             cx.shard().advance_catch_ups(slot);
         };
-        if pages.iter().all(|page| matches!(page, Promise::Ready(_))) {
-            let ready = pages.into_iter().map(|page| match page {
-                Promise::Ready(page) => page,
+        if found.iter().all(|found| matches!(found, Promise::Ready(_))) {
+            let ready = found.into_iter().map(|found| match found {
+                Promise::Ready(found) => found,
                 Promise::Pending(_) => Err(Error::internal("a page was there and is not")),
             });
             finish(&mut Cx::new(self, slot), ready.collect());
             return;
         }
         let all = Promise::later(async move {
-            let mut read = Vec::with_capacity(pages.len());
-            for page in pages {
-                read.push(page.await);
+            let mut read = Vec::with_capacity(found.len());
+            for found in found {
+                read.push(found.await);
             }
             Ok(read)
         });
-        Cx::new(self, slot).wait(all, move |cx, pages| match pages {
-            Ok(pages) => finish(cx, pages),
-            Err(error) => finish(cx, vec![Err(error)]),
-        });
+        Cx::new(self, slot).wait(all, move |cx, found| finish(cx, found.unwrap_or_default()));
     }
 
     /// Where the channel stands, and what of it is asked for.
-    fn look_up(&self, join: &Join) -> Promise<Option<Page>> {
+    fn look_up(
+        &self,
+        slot: u32,
+        join: &Join,
+        filter: Option<&Arc<EventFilter>>,
+    ) -> Promise<Option<Beginning>> {
         let ChannelPattern::Exact(channel) = &join.pattern else {
             return Promise::ok(None);
         };
-        let newest = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
-        let range = match (join.since, join.rewind) {
-            (Some(since), _) => Range {
-                after: since.offset,
-                ..Range::all(usize::MAX)
-            },
-            (None, Some(count)) => Range {
-                reverse: true,
-                ..Range::all(newest(count))
-            },
-            (None, None) => Range::all(0),
+        let connection = self.connections.get(slot);
+        let viewer = Viewer {
+            id: self.id(slot),
+            identity: connection.and_then(|c| c.identity.clone()),
+            filter: filter.cloned(),
+            type_roles: self.hub.all_type_roles(),
         };
-        self.hub.broker().read(channel, range)
+        look_up(self.hub.broker(), channel, join, viewer)
     }
 
     /// Puts the connection among the topic's subscribers, not yet live.
@@ -148,7 +143,7 @@ impl Shard {
         join: &Join,
         filter: Option<&Arc<EventFilter>>,
         watch: bool,
-    ) -> Result<u32> {
+    ) -> Result<(u32, u64)> {
         if !matches!(join.pattern, ChannelPattern::Exact(_))
             && (join.since.is_some() || join.rewind.is_some())
         {
@@ -196,104 +191,96 @@ impl Shard {
         entry.catching_up += 1;
         entry.watchers += u32::from(watch);
         entry.route.joined();
+        let serial = self.next_serial();
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.subscriptions.reserve_exact(1);
-            connection
-                .subscriptions
-                .push(Subscription { topic, at, present });
+            connection.subscriptions.push(Subscription {
+                topic,
+                at,
+                present,
+                serial,
+            });
         }
-        Ok(topic)
+        Ok((topic, serial))
+    }
+
+    /// A number that no subscription and no topic of this shard had before.
+    pub(super) fn next_serial(&mut self) -> u64 {
+        self.serials += 1;
+        self.serials
+    }
+
+    /// True if the connection still has just this subscription: while something was read, it may
+    /// have gone, and its topic's place may be another's.
+    pub(super) fn still_stands(&self, slot: u32, topic: u32, serial: u64) -> bool {
+        self.connections.get(slot).is_some_and(|connection| {
+            let subscriptions = &connection.subscriptions;
+            subscriptions
+                .iter()
+                .any(|s| s.topic == topic && s.serial == serial)
+        })
     }
 
     /// The look-up is there: says how the subscription begins, and notes what is to be replayed.
-    fn begin(
-        &mut self,
-        slot: u32,
-        pending: &Pending,
-        page: Option<Page>,
-    ) -> Result<(Joined, bool)> {
-        let Pending { join, topic } = pending;
-        let resumed = join.since.is_some();
-        let plain = Joined {
+    fn begin(&mut self, slot: u32, pending: &Pending, found: Option<Beginning>) -> Result<Joined> {
+        let Pending {
+            join,
+            topic,
+            serial,
+        } = pending;
+        if !self.still_stands(slot, *topic, *serial) {
+            return Err(Error::unavailable("the subscription ended while it began"));
+        }
+        let mut joined = Joined {
             channel: join.pattern.to_string(),
             position: None,
             recovered: false,
             replayed: 0,
         };
+        let resumed = join.since.is_some();
         let Some(entry) = self.topics.get_mut(*topic) else {
             return Err(Error::unavailable("the subscription ended while it began"));
         };
-        let Some(page) = page else {
+        let Some(mut found) = found else {
             self.go_live(slot, *topic);
-            return Ok((plain, resumed));
-        };
-        // What the shard has seen decides: the rest of the page is still on its way here.
-        let position = *entry.position.get_or_insert(page.top);
-        let (after, recovered) = match (join.since, join.rewind) {
-            (Some(since), _) if page.covers(since) => (since.offset, true),
-            (None, Some(count)) => {
-                let start = position.offset.saturating_sub(u64::from(count));
-                (
-                    start
-                        .max(page.oldest.saturating_sub(1))
-                        .min(position.offset),
-                    false,
-                )
+            if resumed {
+                self.hub.metrics().recovery(false);
             }
-            _ => (position.offset, false),
+            return Ok(joined);
         };
-        let mut waiting: Vec<Arc<Event>> = page.events;
-        if join.rewind.is_some() && join.since.is_none() {
-            waiting.reverse();
+        let position = *entry.position.get_or_insert(found.top);
+        if position.epoch != found.top.epoch {
+            // Numbered anew since the look-up.
+            found = Beginning {
+                top: position,
+                after: position.offset,
+                recovered: false,
+                replayed: 0,
+                events: Vec::new(),
+            };
         }
-        // What the shard has not seen yet comes live.
-        let wanted = |p: Position| p.offset > after && p.offset <= position.offset;
-        waiting.retain(|event| event.position.is_some_and(wanted));
-        let replayed = self.count_visible(slot, *topic, &waiting);
-        self.hub.metrics().replayed(replayed);
-        self.answer_from(slot, *topic, after);
+        self.hub.metrics().replayed(found.replayed);
+        if resumed {
+            self.hub.metrics().recovery(found.recovered);
+        }
+        self.answer_from(slot, *topic, found.after);
+        joined.position = Some(found.top);
+        joined.recovered = found.recovered;
+        joined.replayed = found.replayed;
         if let Some(connection) = self.connections.get_mut(slot) {
-            let catch_ups = connection.catch_ups.get_or_insert_default();
-            // Named twice in one request: the later mention holds.
-            catch_ups.retain(|other| other.topic != *topic);
-            let mut catch_up = CatchUp::behind(*topic, after);
-            catch_up.waiting = waiting.into();
-            catch_ups.push(catch_up);
+            let after = Position {
+                offset: found.after,
+                ..found.top
+            };
+            let mut catch_up = CatchUp::behind(*topic, *serial, after);
+            catch_up.waiting = found.events.into();
+            connection.catch_ups.get_or_insert_default().push(catch_up);
         }
-        // A client that is ahead of this shard keeps its own place.
-        let shown = Position {
-            offset: position.offset.max(after),
-            ..position
-        };
-        Ok((
-            Joined {
-                position: Some(shown),
-                recovered,
-                replayed,
-                ..plain
-            },
-            resumed,
-        ))
-    }
-
-    fn count_visible(&self, slot: u32, topic: u32, events: &[Arc<Event>]) -> u64 {
-        let Some(connection) = self.connections.get(slot) else {
-            return 0;
-        };
-        let filter = self
-            .filter_of(slot, topic)
-            .and_then(|place| self.filters.get(place));
-        let id = self.id(slot);
-        let seen = events.iter().filter(|event| {
-            let roles = self.hub.type_roles(&event.event_type);
-            may_see(event, roles.as_deref(), connection.identity.as_deref(), id)
-                && filter.is_none_or(|filter| filter.matches(&EventView::new(event)))
-        });
-        u64::try_from(seen.count()).unwrap_or(u64::MAX)
+        Ok(joined)
     }
 
     /// Notes behind which offset a subscription answers for its channel.
-    fn answer_from(&mut self, slot: u32, topic: u32, from: u64) {
+    pub(super) fn answer_from(&mut self, slot: u32, topic: u32, from: u64) {
         let Some(connection) = self.connections.get(slot) else {
             return;
         };
@@ -305,6 +292,16 @@ impl Shard {
         if let Some(follower) = entry.and_then(|t| t.subscribers.get_mut(at)) {
             follower.from = from;
         }
+    }
+
+    pub(super) fn is_live(&self, slot: u32, topic: u32) -> bool {
+        let follower = || {
+            let connection = self.connections.get(slot)?;
+            let subscription = connection.subscriptions.iter().find(|s| s.topic == topic)?;
+            let at = usize::try_from(subscription.at).ok()?;
+            self.topics.get(topic)?.subscribers.get(at)
+        };
+        follower().is_some_and(|follower| follower.live)
     }
 
     pub(super) fn filter_of(&self, slot: u32, topic: u32) -> Option<u32> {
@@ -384,7 +381,9 @@ impl Shard {
     /// that may its position be asked for.
     fn new_topic(&mut self, pattern: &ChannelPattern) -> u32 {
         let route = self.hub.follow(pattern, usize::from(self.index));
+        let serial = self.next_serial();
         let topic = self.topics.insert(Topic {
+            serial,
             pattern: pattern.clone(),
             route,
             position: None,

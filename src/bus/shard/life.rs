@@ -12,6 +12,7 @@ use crate::bus::chunk::Chunk;
 use crate::bus::connection::{Connection, Ending, Flags};
 use crate::bus::hub::Seat;
 use crate::bus::link::Link;
+use crate::bus::observer::{End, Seen};
 use crate::bus::outbox::Outbox;
 use crate::bus::protocol::{Notice, Protocol};
 use crate::error::{CloseCode, Error, Result};
@@ -101,7 +102,12 @@ impl Shard {
         seat.keep();
         self.hub.metrics().connection_opened(transport);
         if let Some(id) = self.id(slot) {
-            self.hub.opened(id, address);
+            self.hub.opened(Seen {
+                id,
+                address,
+                transport,
+                identity: identity.as_deref(),
+            });
         }
         if !self.watch_socket(slot) {
             self.remove(slot);
@@ -110,7 +116,7 @@ impl Shard {
         if let Some(identity) = identity
             && let Err(error) = self.recognise(slot, identity)
         {
-            self.fail(slot, &error, CloseCode::Full);
+            self.fail(slot, &error, CloseCode::for_code(error.code()));
             self.schedule(slot);
             return;
         }
@@ -152,9 +158,11 @@ impl Shard {
     /// token of the same one.
     ///
     /// # Errors
-    /// `permission_denied` for another user, `resource_exhausted` where the user has too many
-    /// connections.
+    /// `unauthenticated` where the token was taken back meanwhile, `permission_denied` for another
+    /// user, `resource_exhausted` where the user has too many connections.
     pub(super) fn recognise(&mut self, slot: u32, identity: Arc<Identity>) -> Result<()> {
+        // Here and not before: whoever is let in now is seen by every later look at all.
+        self.hub.vouch(&identity)?;
         let Some(connection) = self.connections.get_mut(slot) else {
             return Ok(());
         };
@@ -230,6 +238,7 @@ impl Shard {
         connection.ending = Some(Box::new(Ending {
             code,
             reason,
+            by: None,
             deadline,
             finished: false,
         }));
@@ -298,8 +307,9 @@ impl Shard {
         let code = ended
             .as_ref()
             .map_or(CloseCode::Normal, |ending| ending.code);
+        let reason = ended.as_ref().map_or("", |ending| &ending.reason);
         if let Link::Pipe(pipe) = &connection.link {
-            pipe.end(code, ended.as_ref().map_or("", |ending| &ending.reason));
+            pipe.end(code, reason);
         }
         if connection.flags.seated
             && let Some(user) = connection.identity.as_ref().and_then(|i| i.user().cloned())
@@ -312,7 +322,48 @@ impl Shard {
             .metrics()
             .connection_closed(connection.protocol.transport(), code.number(), kind);
         self.hub.unseat(connection.address.ip());
-        self.hub.closed(id, connection.user(), code);
+        let of_itself = if code == CloseCode::Normal {
+            "client"
+        } else {
+            "server"
+        };
+        let by = ended.as_ref().and_then(|ending| ending.by.as_deref());
+        let seen = Seen {
+            id,
+            address: connection.address,
+            transport: connection.protocol.transport(),
+            identity: connection.identity.as_deref(),
+        };
+        let end = End {
+            code,
+            reason: if reason.is_empty() {
+                code.reason()
+            } else {
+                reason
+            },
+            by: by.unwrap_or(of_itself),
+        };
+        self.hub.closed(seen, end);
+    }
+
+    /// Closes every connection whose identity is no longer good.
+    pub(in crate::bus) fn check_identities(&mut self) {
+        let connections = self.connections.iter();
+        let identified: Vec<(u32, Arc<Identity>)> = connections
+            .filter(|(_, connection)| connection.ending.is_none())
+            .filter_map(|(slot, connection)| Some((slot, connection.identity.clone()?)))
+            .collect();
+        for (slot, identity) in identified {
+            if let Err(error) = self.hub.vouch(&identity) {
+                self.fail(slot, &error, CloseCode::Unauthenticated);
+            }
+        }
+    }
+
+    /// Who a connection is; nobody until it has shown a token.
+    pub(in crate::bus) fn identity_of(&self, id: ConnectionId) -> Option<Arc<Identity>> {
+        let connection = self.connections.get(self.find(id)?)?;
+        Some(connection.identity.clone().unwrap_or_default())
     }
 
     fn forget_user(&mut self, user: &Arc<str>, slot: u32) {
@@ -326,7 +377,7 @@ impl Shard {
     }
 
     /// Ends a connection on an operator's word; true if it was there.
-    pub(in crate::bus) fn disconnect(&mut self, id: ConnectionId, reason: &str) -> bool {
+    pub(in crate::bus) fn disconnect(&mut self, id: ConnectionId, reason: &str, by: &str) -> bool {
         let Some(slot) = self.find(id) else {
             return false;
         };
@@ -338,15 +389,22 @@ impl Shard {
             return false;
         }
         self.close(slot, CloseCode::Disconnected, reason);
+        if let Some(ending) = self
+            .connections
+            .get_mut(slot)
+            .and_then(|c| c.ending.as_mut())
+        {
+            ending.by = Some(by.into());
+        }
         true
     }
 
     /// Ends all connections of a user; answers how many.
-    pub(in crate::bus) fn disconnect_user(&mut self, user: &str, reason: &str) -> u64 {
+    pub(in crate::bus) fn disconnect_user(&mut self, user: &str, reason: &str, by: &str) -> u64 {
         let slots = self.by_user.get(user).cloned().unwrap_or_default();
         let ids: Vec<ConnectionId> = slots.into_iter().filter_map(|slot| self.id(slot)).collect();
         ids.into_iter()
-            .map(|id| u64::from(self.disconnect(id, reason)))
+            .map(|id| u64::from(self.disconnect(id, reason, by)))
             .sum()
     }
 

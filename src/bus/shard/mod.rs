@@ -11,7 +11,9 @@ mod fan_out;
 mod io;
 mod join;
 mod life;
+mod look_up;
 mod query;
+mod replays;
 mod run;
 mod timers;
 
@@ -78,6 +80,9 @@ pub struct Shard {
     gathered: run::Gathered,
     /// Counts runs of events, so that a connection can tell what it has already.
     runs: u64,
+    /// Counts subscriptions and topics.
+    serials: u64,
+    replays: replays::Replays,
     batch: Vec<(Arc<Delivery>, u32)>,
     /// The drain window, once everyone has been sent away.
     draining: Option<u64>,
@@ -86,6 +91,8 @@ pub struct Shard {
 
 /// A channel, or a pattern of channels, with those who follow it here.
 struct Topic {
+    /// Tells this numbering from every other one that the shard has seen.
+    serial: u64,
     pattern: ChannelPattern,
     route: Arc<Route>,
     /// The newest event that this shard has seen; `None` where no history is kept.
@@ -144,6 +151,8 @@ impl Shard {
             doomed: Vec::new(),
             gathered: run::Gathered::default(),
             runs: 0,
+            serials: 0,
+            replays: replays::Replays::default(),
             batch: Vec::with_capacity(BATCH),
             draining: None,
             stopping: false,
@@ -238,6 +247,7 @@ impl Shard {
         }
         if quiet {
             self.spares.clear();
+            self.replays.clear();
         }
         match self.timers.peek() {
             Some(timer) => Duration::from_millis(timer.at().saturating_sub(self.clock())).min(IDLE),

@@ -180,7 +180,14 @@ fn filters() -> Vec<Value> {
 
 fn connections() -> Value {
     let id = in_path("id", "The connection's id.");
-    let reason = in_query("reason", "string", "Told to the client; at most 123 bytes.");
+    let ending = json!([
+        in_query("reason", "string", "Told to the client; at most 123 bytes."),
+        in_query(
+            "revoke",
+            "boolean",
+            "Also takes back the connection's token, or all that the user has by now.",
+        ),
+    ]);
     let (ok, tag) = (schema("Connection"), "connections");
     let show = operation(
         tag,
@@ -195,9 +202,9 @@ fn connections() -> Value {
             "disconnect",
             "Ends a connection (4410)",
             &ok,
-            &["BadRequest", "NotFound"],
+            &["BadRequest", "NotFound", "ResourceExhausted"],
         ),
-        json!({ "parameters": [reason] }),
+        json!({ "parameters": &ending }),
     );
     if let Some(Value::Object(responses)) = end.get_mut("responses") {
         responses.remove("200");
@@ -210,11 +217,31 @@ fn connections() -> Value {
         &schema("ConnectionPage"),
         &["BadRequest"],
     );
+    let ended = schema("Disconnected");
+    let mut all = json!([{
+        "name": "user", "in": "query", "required": true, "description": "Whose connections.",
+        "schema": { "type": "string", "minLength": 1 },
+    }]);
+    if let (Value::Array(all), Value::Array(ending)) = (&mut all, ending) {
+        all.extend(ending);
+    }
+    let end_all = with(
+        operation(
+            tag,
+            "disconnectUser",
+            "Ends all connections of a user (4410)",
+            &ended,
+            &["BadRequest", "ResourceExhausted"],
+        ),
+        json!({ "parameters": all }),
+    );
     json!({
         "/api/v1/stats": {
             "get": operation(tag, "getStats", "Shows the counters", &schema("Stats"), &[]),
         },
-        "/api/v1/connections": { "get": with(list, json!({ "parameters": filters() })) },
+        "/api/v1/connections": {
+            "get": with(list, json!({ "parameters": filters() })), "delete": end_all,
+        },
         "/api/v1/connections/{id}": { "parameters": [id], "get": show, "delete": end },
     })
 }

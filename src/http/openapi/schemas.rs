@@ -101,6 +101,7 @@ fn publishing() -> Value {
             "time": time(), "subject": text(), "channel": text(), "datacontenttype": text(),
             "data": {}, "data_base64": base64,
         })),
+        "Disconnected": object(&["disconnected"], json!({ "disconnected": count() })),
         "Published": object(&[], json!({
             "id": { "type": "string", "format": "uuid" },
             "results": { "type": "array", "items": object(&["subscribers", "duplicate"], json!({

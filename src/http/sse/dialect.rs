@@ -45,6 +45,7 @@ impl Protocol for EventStream {
         let retry = match notice {
             Notice::Reconnect { after_ms, .. } => u32::try_from(*after_ms).ok(),
             Notice::Gap { .. }
+            | Notice::Renumbered { .. }
             | Notice::Presence { .. }
             | Notice::TokenExpiring { .. }
             | Notice::Failure(_)

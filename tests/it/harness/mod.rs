@@ -16,7 +16,7 @@ pub use self::http::Answer;
 pub use cli::{Finished, Tidings};
 pub use config::Config;
 pub use grpc::{Publisher, event, refused_fields};
-pub use raw::RawWs;
+pub use raw::{RawWs, raw_request};
 pub use server::Server;
 pub use token::{SECRET, Token};
 pub use ws::{Ws, WsBuilder};

@@ -29,6 +29,17 @@ impl Frame {
     }
 }
 
+/// Sends a request as it is written here, and reads all that comes back until the server closes.
+pub async fn raw_request(address: &str, request: &str) -> String {
+    let mut stream = within("TCP", TcpStream::connect(address)).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    within("the answer", stream.read_to_end(&mut answer))
+        .await
+        .unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 /// An open connection.
 pub struct RawWs {
     stream: BufReader<TcpStream>,

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use bytes::Bytes;
+use http::Method;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -110,6 +112,23 @@ impl Server {
     /// A file in the server's directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// The server's process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The value of a series of `/metrics`; 0 where there is none.
+    pub async fn metric(&self, series: &str) -> u64 {
+        let answer = self
+            .internal_http(Method::GET, "/metrics", &[], Bytes::new())
+            .await;
+        let mut lines = answer.text().lines();
+        let value = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        // Gauges are written with a fraction.
+        let whole = value.map(|value| value.trim().split('.').next().unwrap());
+        whole.map_or(0, |whole| whole.parse().unwrap())
     }
 
     /// Replaces the configuration file and sends SIGHUP.

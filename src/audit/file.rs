@@ -1,0 +1,105 @@
+//! The file of the audit log, wherever it has gone.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Only the owner may read who was where.
+const MODE: u32 = 0o600;
+
+/// A file that is appended to by its path: once it was moved or removed, what is at the path is
+/// opened, or made.
+pub(super) struct LogFile {
+    path: PathBuf,
+    file: File,
+    /// The last write ended within a line.
+    torn: bool,
+}
+
+impl LogFile {
+    /// Opens or makes it.
+    ///
+    /// # Errors
+    /// Where that can't be done.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        Ok(LogFile {
+            path: path.to_owned(),
+            file: append_to(path)?,
+            torn: false,
+        })
+    }
+
+    /// True if another file, or none, is at the path.
+    pub(super) fn was_moved(&self) -> bool {
+        let here = self.file.metadata().map(|file| (file.dev(), file.ino()));
+        let there = std::fs::metadata(&self.path).map(|file| (file.dev(), file.ino()));
+        match (here, there) {
+            (Ok(here), Ok(there)) => here != there,
+            (Err(_), _) | (_, Err(_)) => true,
+        }
+    }
+
+    /// Opens what is at the path.
+    ///
+    /// # Errors
+    /// Where that can't be done; then the old file stays.
+    pub(super) fn reopen(&mut self) -> io::Result<()> {
+        self.file = append_to(&self.path)?;
+        self.torn = false;
+        Ok(())
+    }
+
+    /// Appends whole lines.
+    ///
+    /// # Errors
+    /// Where they could not all be written; a line that was torn is ended before the next.
+    pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.file.write_all(b"\n")?;
+            self.torn = false;
+        }
+        let written = self.file.write_all(lines);
+        self.torn = written.is_err();
+        written
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(MODE).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_moved_or_removed_is_made_anew_for_its_owner_only() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("audit.log");
+        let mut log = LogFile::open(&path).expect("opened");
+        log.append(b"1\n").expect("written");
+        assert!(!log.was_moved());
+        let mode = std::fs::metadata(&path)
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        for turn in ["moved", "removed"] {
+            if turn == "moved" {
+                std::fs::rename(&path, directory.path().join("audit.log.1")).expect("moved");
+            } else {
+                std::fs::remove_file(&path).expect("removed");
+            }
+            assert!(log.was_moved(), "{turn}");
+            log.reopen().expect("opened");
+            log.append(b"2\n").expect("written");
+            assert_eq!(std::fs::read(&path).expect("there"), b"2\n", "{turn}");
+        }
+        let old = std::fs::read(directory.path().join("audit.log.1")).expect("there");
+        assert_eq!(old, b"1\n");
+    }
+}

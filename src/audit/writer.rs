@@ -1,0 +1,155 @@
+//! The thread that writes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::file::LogFile;
+use super::{Order, line};
+use crate::telemetry::Metrics;
+
+/// How often it is seen whether the file is still at its path.
+const LOOK: Duration = Duration::from_secs(1);
+/// The most bytes that are written at once.
+const BATCH: usize = 64 * 1024;
+
+/// Takes records out of the queue and writes them.
+pub(super) struct Writer {
+    file: LogFile,
+    /// Records that are missing since the last line that said so.
+    lost: Arc<AtomicU64>,
+    metrics: Arc<Metrics>,
+    looked: Instant,
+    /// The last attempt failed, and the log has said so.
+    failing: bool,
+}
+
+impl Writer {
+    pub(super) fn new(file: LogFile, lost: Arc<AtomicU64>, metrics: Arc<Metrics>) -> Self {
+        Writer {
+            file,
+            lost,
+            metrics,
+            looked: Instant::now(),
+            failing: false,
+        }
+    }
+
+    /// Writes until nobody can note anything any more.
+    pub(super) fn run(mut self, orders: &Receiver<Order>) {
+        let (mut lines, mut count) = (Vec::new(), 0);
+        loop {
+            let order = match orders.recv_timeout(LOOK) {
+                Ok(order) => order,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.look(false);
+                    // What was lost while nothing else came is told as well.
+                    self.write(&mut lines, &mut count);
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let mut next = Some(order);
+            while let Some(order) = next.take() {
+                match order {
+                    Order::Line(line) => {
+                        lines.extend_from_slice(&line);
+                        count += 1;
+                    }
+                    Order::Reopen => {
+                        self.write(&mut lines, &mut count);
+                        self.look(true);
+                    }
+                    Order::Flush(done) => {
+                        self.write(&mut lines, &mut count);
+                        if done.send(()).is_err() {
+                            tracing::debug!("whoever waited for the audit log has gone");
+                        }
+                    }
+                }
+                if lines.len() < BATCH {
+                    next = orders.try_recv().ok();
+                }
+            }
+            self.look(false);
+            self.write(&mut lines, &mut count);
+        }
+    }
+
+    /// Opens what is at the path, if that is another file, or if it was asked for.
+    fn look(&mut self, at_once: bool) {
+        if !at_once && self.looked.elapsed() < LOOK {
+            return;
+        }
+        self.looked = Instant::now();
+        if at_once || self.file.was_moved() {
+            let opened = self.file.reopen();
+            self.judge(opened);
+        }
+    }
+
+    fn write(&mut self, lines: &mut Vec<u8>, count: &mut u64) {
+        let missing = self.lost.swap(0, Ordering::Relaxed);
+        if missing > 0 {
+            lines.extend_from_slice(&line::dropped(missing));
+        }
+        if lines.is_empty() {
+            return;
+        }
+        let written = self.file.append(lines);
+        if written.is_err() {
+            self.lost.fetch_add(missing + *count, Ordering::Relaxed);
+            self.metrics.audit_dropped(*count);
+        }
+        self.judge(written);
+        lines.clear();
+        *count = 0;
+    }
+
+    /// Says once that it fails, and once that it works again.
+    fn judge(&mut self, outcome: std::io::Result<()>) {
+        match outcome {
+            Err(error) if !self.failing => {
+                tracing::error!(%error, "the audit log can't be written");
+                self.failing = true;
+            }
+            Ok(()) if self.failing => {
+                tracing::info!("the audit log is written again");
+                self.failing = false;
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told_by_a_line_of_its_own() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("audit.log");
+        let lost = Arc::new(AtomicU64::new(3));
+        let file = LogFile::open(&path).expect("opened");
+        let writer = Writer::new(file, Arc::clone(&lost), Metrics::new("test"));
+        let (queue, orders) = sync_channel(8);
+        queue.send(Order::Line(b"{}\n".to_vec())).expect("room");
+        queue.send(Order::Reopen).expect("room");
+        drop(queue);
+        writer.run(&orders);
+        let text = std::fs::read_to_string(&path).expect("there");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert_eq!(lines.first(), Some(&"{}"));
+        assert!(
+            lines
+                .last()
+                .is_some_and(|l| l.contains(r#""event":"dropped","count":3"#))
+        );
+        assert_eq!(lost.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,157 @@
+//! What tokens are held to.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use jsonwebtoken::Algorithm;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::auth::claims::Expectations;
+use crate::auth::identity::Vouched;
+use crate::auth::jwks::Source;
+use crate::auth::keys::{self, Check, Key};
+use crate::auth::{AuthFailure, Fingerprint, Identity, VerifierSettings};
+use crate::error::Result;
+use crate::event::Timestamp;
+
+/// All that a reload replaces at once.
+#[derive(Clone)]
+pub(super) struct State {
+    pub(super) algorithms: Vec<Algorithm>,
+    pub(super) expectations: Expectations,
+    /// Grows when the expectations change.
+    pub(super) expected: u64,
+    /// The most revocations of each kind.
+    pub(super) revocations: usize,
+    /// From the settings and their files.
+    pub(super) keys: Vec<Key>,
+    pub(super) source: Option<Source>,
+    /// What was fetched last, and its keys.
+    pub(super) fetched: Option<Bytes>,
+    pub(super) fetched_keys: Vec<Key>,
+    /// Grows with each change, so that nothing verified before counts after it.
+    pub(super) generation: u64,
+}
+
+/// A token in its parts (RFC 7515 §7.1).
+struct Parts<'a> {
+    message: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+    algorithm: Algorithm,
+    key_id: Option<String>,
+}
+
+/// What of a token's header matters. A member that stands twice is an error.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    crit: Option<IgnoredAny>,
+}
+
+impl State {
+    /// Reads the keys.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the setting that is wrong.
+    pub(super) fn load(settings: &VerifierSettings) -> Result<Self> {
+        let algorithms = keys::algorithms(&settings.algorithms)?;
+        Ok(State {
+            keys: keys::load(settings, &algorithms)?,
+            expectations: Expectations::new(settings),
+            expected: 0,
+            revocations: settings.revocations,
+            source: settings.jwks_url.as_deref().map(Source::new).transpose()?,
+            algorithms,
+            fetched: None,
+            fetched_keys: Vec::new(),
+            generation: 0,
+        })
+    }
+
+    /// The identity of a token.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn verify(&self, token: &str, now: Timestamp) -> Result<Identity, AuthFailure> {
+        let parts = self.take_apart(token)?;
+        let keys = self.keys.iter().chain(&self.fetched_keys);
+        let key_id = parts.key_id.as_deref();
+        let key = match keys::check(
+            keys,
+            parts.algorithm,
+            key_id,
+            parts.message,
+            parts.signature,
+        ) {
+            Check::Good(key) => key,
+            // The key that the token names may be one that is not fetched yet.
+            Check::BadUnnamed if self.source.is_some() => return Err(AuthFailure::UnknownKey),
+            Check::Bad | Check::BadUnnamed => return Err(AuthFailure::Signature),
+            Check::Unknown => return Err(AuthFailure::UnknownKey),
+        };
+        let payload = URL_SAFE_NO_PAD
+            .decode(parts.payload)
+            .map_err(|_| AuthFailure::Malformed)?;
+        let mut identity = self
+            .expectations
+            .identity(&payload, Fingerprint::of(token), now)?;
+        identity.vouched = Some(Vouched {
+            key,
+            algorithm: parts.algorithm,
+            expected: self.expected,
+        });
+        Ok(identity)
+    }
+
+    /// Whether a token that was good once would be good now, apart from its signature.
+    pub(super) fn recheck(
+        &self,
+        identity: &Identity,
+        vouched: Vouched,
+        now: Timestamp,
+    ) -> Result<(), AuthFailure> {
+        if !self.algorithms.contains(&vouched.algorithm) {
+            return Err(AuthFailure::Algorithm);
+        }
+        let mut keys = self.keys.iter().chain(&self.fetched_keys);
+        if !keys.any(|key| key.is(vouched.key, vouched.algorithm)) {
+            return Err(AuthFailure::UnknownKey);
+        }
+        if vouched.expected == self.expected {
+            return Ok(());
+        }
+        let print = identity.fingerprint.unwrap_or(vouched.key);
+        self.expectations
+            .identity(identity.claims().as_bytes(), print, now)
+            .map(drop)
+    }
+
+    fn take_apart<'a>(&self, token: &'a str) -> Result<Parts<'a>, AuthFailure> {
+        let malformed = AuthFailure::Malformed;
+        let (message, signature) = token.rsplit_once('.').ok_or(malformed)?;
+        let (header, payload) = message.split_once('.').ok_or(malformed)?;
+        if payload.contains('.') {
+            return Err(malformed);
+        }
+        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| malformed)?;
+        let header: Header = serde_json::from_slice(&header).map_err(|_| malformed)?;
+        // Extensions that must be understood (RFC 7515 §4.1.11): none is.
+        if header.crit.is_some() {
+            return Err(malformed);
+        }
+        let algorithm = header.alg.parse().map_err(|_| AuthFailure::Algorithm)?;
+        if !self.algorithms.contains(&algorithm) {
+            return Err(AuthFailure::Algorithm);
+        }
+        Ok(Parts {
+            message,
+            payload,
+            signature,
+            algorithm,
+            key_id: header.kid,
+        })
+    }
+}

@@ -1,0 +1,181 @@
+//! What a subscription begins with: where its channel stands, and what is to be replayed.
+//!
+//! What is replayed is counted first and read again when it is sent, a page at a time: however
+//! long the history, no subscription holds more than a page of it.
+
+use std::sync::Arc;
+
+use super::join::Join;
+use crate::auth::Identity;
+use crate::broker::{Broker, Page, Range};
+use crate::bus::filter::{EventFilter, EventView};
+use crate::bus::hub::TypeRoles;
+use crate::bus::visibility::may_see;
+use crate::error::Result;
+use crate::event::{ChannelName, ConnectionId, Event, Position};
+use crate::promise::Promise;
+
+/// Events read at a time, to be counted.
+const PAGE: usize = 512;
+/// Pages that are counted on the shard's thread, where a broker has them at hand.
+const PAGES_AT_ONCE: usize = 16;
+/// A replay of at most so many bytes is kept rather than read again.
+const KEEP_BYTES: usize = 64 * 1024;
+
+/// For whom events are counted.
+pub(super) struct Viewer {
+    pub(super) id: Option<ConnectionId>,
+    pub(super) identity: Option<Arc<Identity>>,
+    pub(super) filter: Option<Arc<EventFilter>>,
+    pub(super) type_roles: Arc<TypeRoles>,
+}
+
+impl Viewer {
+    fn sees(&self, event: &Event) -> bool {
+        let roles = self.type_roles.get(&event.event_type).map(|roles| &**roles);
+        may_see(event, roles, self.identity.as_deref(), self.id)
+            && self
+                .filter
+                .as_ref()
+                .is_none_or(|filter| filter.matches(&EventView::new(event)))
+    }
+}
+
+/// How a subscription begins.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    /// Where the channel stood.
+    pub(super) top: Position,
+    /// The offset behind which events are replayed.
+    pub(super) after: u64,
+    /// True if the asked position was there, and everything behind it.
+    pub(super) recovered: bool,
+    /// How many events there are for this subscriber between `after` and `top`.
+    pub(super) replayed: u64,
+    /// Those events, where they are few; otherwise they are read when they are sent.
+    pub(super) events: Vec<Arc<Event>>,
+}
+
+/// Finds out where a channel stands, and counts what is to be replayed; `None` where the channel
+/// keeps no history.
+pub(super) fn look_up(
+    broker: &Arc<dyn Broker>,
+    channel: &ChannelName,
+    join: &Join,
+    viewer: Viewer,
+) -> Promise<Option<Beginning>> {
+    let range = match join.since {
+        Some(since) => Range {
+            after: since.offset,
+            ..Range::all(PAGE)
+        },
+        None => Range::all(0),
+    };
+    let mut count = Count {
+        broker: Arc::clone(broker),
+        channel: channel.clone(),
+        since: join.since,
+        rewind: join.rewind,
+        viewer,
+        found: None,
+        read_to: 0,
+        weight: 0,
+    };
+    let mut page = broker.read(channel, range);
+    for _ in 0..PAGES_AT_ONCE {
+        match page {
+            Promise::Ready(ready) => match ready.map(|ready| count.take(ready)) {
+                Ok(Some(range)) => page = count.read(range),
+                Ok(None) => return Promise::ok(count.found),
+                Err(error) => return Promise::Ready(Err(error)),
+            },
+            Promise::Pending(_) => break,
+        }
+    }
+    Promise::later(async move { count.finish(page).await })
+}
+
+/// A look-up that is under way.
+struct Count {
+    broker: Arc<dyn Broker>,
+    channel: ChannelName,
+    since: Option<Position>,
+    rewind: Option<u32>,
+    viewer: Viewer,
+    found: Option<Beginning>,
+    read_to: u64,
+    weight: usize,
+}
+
+impl Count {
+    async fn finish(mut self, mut page: Promise<Option<Page>>) -> Result<Option<Beginning>> {
+        while let Some(range) = self.take(page.await?) {
+            page = self.read(range);
+        }
+        Ok(self.found)
+    }
+
+    fn read(&self, range: Range) -> Promise<Option<Page>> {
+        self.broker.read(&self.channel, range)
+    }
+
+    /// Takes a page; answers what is to be read next.
+    fn take(&mut self, page: Option<Page>) -> Option<Range> {
+        let page = page?;
+        let begins = self.found.is_none();
+        let found = self
+            .found
+            .get_or_insert_with(|| begin(&page, self.since, self.rewind));
+        if begins {
+            self.read_to = found.after;
+        }
+        if page.top.epoch != found.top.epoch {
+            // Numbered anew meanwhile: the subscription will notice.
+            return None;
+        }
+        let (after, until) = (self.read_to, found.top.offset);
+        for event in &page.events {
+            let offset = event.position.map_or(0, |position| position.offset);
+            if offset <= self.read_to || offset > until {
+                continue;
+            }
+            self.read_to = offset;
+            self.weight = self.weight.saturating_add(event.weight());
+            found.replayed += u64::from(self.viewer.sees(event));
+            if self.weight <= KEEP_BYTES {
+                found.events.push(Arc::clone(event));
+            }
+        }
+        if self.weight > KEEP_BYTES {
+            found.events = Vec::new();
+        }
+        // A page without events: what was there has gone meanwhile.
+        let ended = self.read_to == after && !begins;
+        (self.read_to < until && !ended).then_some(Range {
+            after: self.read_to,
+            until,
+            limit: PAGE,
+            reverse: false,
+        })
+    }
+}
+
+fn begin(page: &Page, since: Option<Position>, rewind: Option<u32>) -> Beginning {
+    let top = page.top;
+    let (after, recovered) = match (since, rewind) {
+        (Some(since), _) if page.covers(since) => (since.offset, true),
+        (None, Some(count)) => {
+            let start = top.offset.saturating_sub(u64::from(count));
+            let kept = page.oldest.saturating_sub(1);
+            (start.max(kept).min(top.offset), false)
+        }
+        _ => (top.offset, false),
+    };
+    Beginning {
+        top,
+        after,
+        recovered,
+        replayed: 0,
+        events: Vec::new(),
+    }
+}

@@ -1,0 +1,114 @@
+//! The tables of the two listeners; fields are named as the keys are.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::values;
+
+/// `[public]`: the listener for browsers and the HTTP API.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Public {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Origins of pages that may connect (WebSocket upgrades and CORS). Empty: only pages of this
+    /// server's own origin. `*` alone: any.
+    pub allowed_origins: Vec<String>,
+    /// Networks of the proxies whose word on where a request comes from is believed.
+    pub trusted_proxies: Vec<String>,
+    /// The header in which they give it.
+    pub forwarded_header: ForwardedHeader,
+    /// Who may read `/openapi.json` and `/asyncapi.json`.
+    pub documents: Documents,
+    /// TLS certificate chain, PEM. Needs `key`.
+    #[serde(deserialize_with = "values::path")]
+    pub cert: Option<PathBuf>,
+    /// TLS private key, PEM. Needs `cert`.
+    #[serde(deserialize_with = "values::path")]
+    pub key: Option<PathBuf>,
+}
+
+/// A header in which proxies say for whom they ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`: addresses with commas between.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+/// Who may read the descriptions of the API and the events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Documents {
+    /// Anyone.
+    #[default]
+    Open,
+    /// Holders of a valid token.
+    Token,
+}
+
+impl Default for Public {
+    fn default() -> Self {
+        Public {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
+            allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
+            documents: Documents::default(),
+            cert: None,
+            key: None,
+        }
+    }
+}
+
+/// `[internal]`: the listener for gRPC and metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Internal {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// How callers prove who they are.
+    pub auth: InternalAuth,
+    /// Origins of pages that may call gRPC-Web. Empty: none.
+    pub allowed_origins: Vec<String>,
+    /// TLS certificate chain, PEM. Needs `key`.
+    #[serde(deserialize_with = "values::path")]
+    pub cert: Option<PathBuf>,
+    /// TLS private key, PEM. Needs `cert`.
+    #[serde(deserialize_with = "values::path")]
+    pub key: Option<PathBuf>,
+    /// Authorities that sign callers' certificates, PEM; callers without one are refused.
+    #[serde(deserialize_with = "values::path")]
+    pub client_ca: Option<PathBuf>,
+}
+
+impl Default for Internal {
+    fn default() -> Self {
+        Internal {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
+            auth: InternalAuth::Jwt,
+            allowed_origins: Vec::new(),
+            cert: None,
+            key: None,
+            client_ca: None,
+        }
+    }
+}
+
+/// How callers of the internal listener prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InternalAuth {
+    /// By a token.
+    #[default]
+    Jwt,
+    /// By a client certificate.
+    Mtls,
+    /// Not at all: everyone is a service and an admin. Only on loopback, or with `--dev`.
+    None,
+}

@@ -1,0 +1,237 @@
+//! For whom a proxy asks: which of its words are believed.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use http::header::FORWARDED;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The most hops that are looked at, from the nearest on.
+const MAX_HOPS: usize = 32;
+/// Addresses with commas between, the nearest last.
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The addresses that begin with the same bits: `10.0.0.0/8`, or one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    first: IpAddr,
+    bits: u8,
+}
+
+/// The text is no network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotANetwork;
+
+impl FromStr for Network {
+    type Err = NotANetwork;
+
+    fn from_str(text: &str) -> Result<Self, NotANetwork> {
+        let (address, bits) = match text.split_once('/') {
+            None => (text, None),
+            Some((address, bits)) => (address, Some(bits)),
+        };
+        let first: IpAddr = address.parse().map_err(|_| NotANetwork)?;
+        let most = if first.is_ipv4() { 32 } else { 128 };
+        let bits = match bits {
+            None => most,
+            Some(bits) if bits.bytes().all(|digit| digit.is_ascii_digit()) => {
+                bits.parse().map_err(|_| NotANetwork)?
+            }
+            Some(_) => return Err(NotANetwork),
+        };
+        if bits > most {
+            return Err(NotANetwork);
+        }
+        Ok(Network { first, bits })
+    }
+}
+
+impl Network {
+    /// True if every address of its family is one of these.
+    #[must_use]
+    pub fn is_everyone(&self) -> bool {
+        self.bits == 0
+    }
+
+    /// True if the address is one of these.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.first, address.to_canonical()) {
+            (IpAddr::V4(first), IpAddr::V4(address)) => {
+                let differ = u32::from(first) ^ u32::from(address);
+                differ.leading_zeros() >= u32::from(self.bits)
+            }
+            (IpAddr::V6(first), IpAddr::V6(address)) => {
+                let differ = u128::from(first) ^ u128::from(address);
+                differ.leading_zeros() >= u32::from(self.bits)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+/// Which proxies are believed, and by which header.
+///
+/// Only one header is looked at: what a proxy does not write itself it may pass on as a client
+/// wrote it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// The proxies.
+    pub proxies: Vec<Network>,
+    /// `Forwarded` (RFC 7239) instead of `X-Forwarded-For`.
+    pub standard: bool,
+}
+
+impl Trust {
+    /// Where a request comes from: the peer, or, where that is a trusted proxy, the nearest hop
+    /// that is not. An entry that is no address ends the search: what stands before it is
+    /// somebody's word for somebody's word.
+    #[must_use]
+    pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+        let mut client = peer;
+        if self.proxies.is_empty() {
+            return client;
+        }
+        let name = if self.standard {
+            FORWARDED
+        } else {
+            X_FORWARDED_FOR
+        };
+        let lines: Vec<&str> = headers
+            .get_all(name)
+            .iter()
+            .map(|line| HeaderValue::to_str(line).unwrap_or_default())
+            .collect();
+        let hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
+        for hop in hops.take(MAX_HOPS) {
+            if !self.proxies.iter().any(|p| p.contains(client.ip())) {
+                break;
+            }
+            let said = if self.standard { node(hop) } else { Some(hop) };
+            match said.and_then(address) {
+                Some(before) => client = before,
+                None => break,
+            }
+        }
+        client
+    }
+}
+
+/// The value of `for` in one element of `Forwarded` (RFC 7239 §4).
+fn node(element: &str) -> Option<&str> {
+    element.split(';').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        name.trim()
+            .eq_ignore_ascii_case("for")
+            .then(|| value.trim().trim_matches('"'))
+    })
+}
+
+/// An address with or without a port, and with or without brackets; port 0 where there is none.
+fn address(text: &str) -> Option<SocketAddr> {
+    let text = text.trim();
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
+    let found = match bare.parse::<IpAddr>() {
+        Ok(ip) => SocketAddr::new(ip, 0),
+        Err(_) => text.parse().ok()?,
+    };
+    Some(SocketAddr::new(found.ip().to_canonical(), found.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trust(proxies: &[&str], standard: bool) -> Trust {
+        let proxies = proxies.iter().map(|text| text.parse().expect("a network"));
+        Trust {
+            proxies: proxies.collect(),
+            standard,
+        }
+    }
+
+    fn client(trust: &Trust, peer: &str, name: &'static str, lines: &[&'static str]) -> String {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(name, HeaderValue::from_static(line));
+        }
+        let peer = SocketAddr::new(peer.parse().expect("an address"), 1);
+        trust.client(peer, &headers).ip().to_string()
+    }
+
+    #[test]
+    fn a_network_is_an_address_with_or_without_bits() {
+        for (network, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
+            ("10.0.0.1", "10.0.0.1", "10.0.0.2"),
+            ("10.0.0.0/8", "::ffff:10.1.1.1", "::1"),
+            ("2001:db8::/32", "2001:db8:1::1", "2001:db9::1"),
+            ("0.0.0.0/0", "8.8.8.8", "::1"),
+        ] {
+            let network: Network = network.parse().expect("a network");
+            assert!(network.contains(inside.parse().expect("an address")));
+            assert!(!network.contains(outside.parse().expect("an address")));
+        }
+        for wrong in [
+            "",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0/8",
+            "a",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+        ] {
+            assert_eq!(wrong.parse::<Network>(), Err(NotANetwork), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_hop_that_is_not_trusted_counts() {
+        let proxies = trust(&["10.0.0.0/8"], false);
+        let table: [(&str, &[&str], &str); 8] = [
+            ("203.0.113.9", &["198.51.100.1"], "203.0.113.9"),
+            ("10.0.0.1", &["198.51.100.1"], "198.51.100.1"),
+            ("10.0.0.1", &["1.1.1.1, 198.51.100.1"], "198.51.100.1"),
+            ("10.0.0.1", &["198.51.100.1, 10.0.0.2"], "198.51.100.1"),
+            (
+                "10.0.0.1",
+                &["1.1.1.1", "198.51.100.1,10.0.0.2"],
+                "198.51.100.1",
+            ),
+            ("10.0.0.1", &["1.1.1.1, nonsense"], "10.0.0.1"),
+            ("10.0.0.1", &["1.1.1.1,,"], "10.0.0.1"),
+            ("10.0.0.1", &[], "10.0.0.1"),
+        ];
+        for (peer, lines, expected) in table {
+            let got = client(&proxies, peer, "x-forwarded-for", lines);
+            assert_eq!(got, expected, "{peer} {lines:?}");
+        }
+        let nobody = Trust::default();
+        let got = client(&nobody, "10.0.0.1", "x-forwarded-for", &["1.1.1.1"]);
+        assert_eq!(got, "10.0.0.1");
+    }
+
+    #[test]
+    fn the_standard_header_may_have_ports_brackets_and_more_parameters() {
+        let proxies = trust(&["10.0.0.0/8"], true);
+        for (line, expected) in [
+            ("for=192.0.2.60;proto=http;by=203.0.113.43", "192.0.2.60"),
+            (
+                "for=1.1.1.1, For=\"[2001:db8:cafe::17]:4711\"",
+                "2001:db8:cafe::17",
+            ),
+            ("proto=https; for = \"192.0.2.43:47011\"", "192.0.2.43"),
+            ("for=unknown", "10.0.0.1"),
+            ("for=_hidden", "10.0.0.1"),
+            ("by=1.1.1.1", "10.0.0.1"),
+        ] {
+            let got = client(&proxies, "10.0.0.1", "forwarded", &[line]);
+            assert_eq!(got, expected, "{line}");
+        }
+        let other = client(&proxies, "10.0.0.1", "x-forwarded-for", &["1.1.1.1"]);
+        assert_eq!(other, "10.0.0.1", "only the configured header is looked at");
+    }
+}

@@ -1,0 +1,271 @@
+//! TLS on both listeners: certificates, clients' certificates, and renewal while it runs.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use futures_util::StreamExt as _;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tidings::proto::GetStatsRequest;
+use tidings::proto::connection_service_client::ConnectionServiceClient;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+
+use crate::harness::{Config, Server, Token, eventually, within};
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<&str> = text
+        .as_bytes()
+        .chunks(64)
+        .map(|line| std::str::from_utf8(line).unwrap())
+        .collect();
+    format!(
+        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+        lines.join("\n")
+    )
+}
+
+/// An authority that signs certificates.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Authority(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn der(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    fn pem(&self) -> String {
+        pem("CERTIFICATE", self.0.der())
+    }
+
+    /// A certificate for this name, and its key.
+    fn sign(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let cert = params.signed_by(&key, &self.0).unwrap();
+        (
+            pem("CERTIFICATE", cert.der()),
+            pem("PRIVATE KEY", &key.serialize_der()),
+        )
+    }
+
+    /// Puts a new certificate where the server looks for it.
+    fn renew(&self, dir: &Path) {
+        let (cert, key) = self.sign("localhost");
+        fs::write(dir.join("cert.pem"), cert).unwrap();
+        fs::write(dir.join("key.pem"), key).unwrap();
+    }
+}
+
+fn with_tls(config: Config) -> Config {
+    ["public", "internal"]
+        .into_iter()
+        .fold(config, |config, table| {
+            config
+                .set(&format!("{table}.cert"), r#""cert.pem""#)
+                .set(&format!("{table}.key"), r#""key.pem""#)
+        })
+}
+
+async fn start(authority: &Authority, config: Config) -> Server {
+    let dir: TempDir = tempfile::tempdir().unwrap();
+    authority.renew(dir.path());
+    fs::write(dir.path().join("ca.pem"), authority.pem()).unwrap();
+    Server::start_in(dir, config).await
+}
+
+/// A TLS connection that trusts this authority; the error is why there is none.
+async fn dial(address: &str, authority: &Authority) -> Result<TlsStream<TcpStream>, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der()).unwrap();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let socket = within("TCP", TcpStream::connect(address)).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let connect = TlsConnector::from(Arc::new(client)).connect(name, socket);
+    within("TLS", connect)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+/// A WebSocket over TLS, greeted.
+async fn wss(server: &Server, authority: &Authority) -> WebSocketStream<TlsStream<TcpStream>> {
+    let stream = dial(&server.public, authority).await.unwrap();
+    let mut request = "ws://localhost/ws".into_client_request().unwrap();
+    let token = format!("Bearer {}", Token::new("alice").sign());
+    request
+        .headers_mut()
+        .insert("Authorization", token.parse().unwrap());
+    let (mut ws, _) = tokio_tungstenite::client_async(request, stream)
+        .await
+        .unwrap();
+    assert_eq!(message(&mut ws).await["type"], "connection_established");
+    ws
+}
+
+async fn message(ws: &mut WebSocketStream<TlsStream<TcpStream>>) -> Value {
+    loop {
+        let message = within("a message", ws.next()).await.unwrap().unwrap();
+        if let Ok(text) = message.to_text()
+            && message.is_text()
+        {
+            return serde_json::from_str(text).unwrap();
+        }
+    }
+}
+
+async fn lives(ws: &mut WebSocketStream<TlsStream<TcpStream>>) {
+    use futures_util::SinkExt as _;
+    let ping = json!({"type": "ping"}).to_string();
+    ws.send(tokio_tungstenite::tungstenite::Message::text(ping))
+        .await
+        .unwrap();
+    while message(ws).await["type"] != "pong" {}
+}
+
+/// Asks for the statistics over gRPC with this configuration; `Err` where it can't even connect.
+async fn stats(server: &Server, tls: ClientTlsConfig, token: Option<&Token>) -> Result<(), String> {
+    let endpoint = Endpoint::from_shared(format!("https://{}", server.internal)).unwrap();
+    let endpoint = endpoint.tls_config(tls.domain_name("localhost")).unwrap();
+    let channel = within("gRPC", endpoint.connect())
+        .await
+        .map_err(|e| format!("{e:?}"))?;
+    let mut request = tonic::Request::new(GetStatsRequest {});
+    if let Some(token) = token {
+        let token = format!("Bearer {}", token.sign()).parse().unwrap();
+        request.metadata_mut().insert("authorization", token);
+    }
+    let mut client = ConnectionServiceClient::new(channel);
+    let answer = within("the answer", client.get_stats(request)).await;
+    answer.map(drop).map_err(|status| status.to_string())
+}
+
+fn trusting(authority: &Authority) -> ClientTlsConfig {
+    ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()))
+}
+
+#[tokio::test]
+async fn both_listeners_speak_tls() {
+    let authority = Authority::new();
+    let server = start(&authority, with_tls(Config::rooms())).await;
+    let mut ws = wss(&server, &authority).await;
+    lives(&mut ws).await;
+
+    let stream = dial(&server.public, &authority).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio_util::task::TaskTracker::new().spawn(connection);
+    let request = http::Request::get("/healthz").header("Host", "localhost");
+    let request = request.body(Empty::<Bytes>::new()).unwrap();
+    let answer = within("the answer", sender.send_request(request))
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "ok\n");
+
+    let admin = Token::new("root").roles(&["admin"]);
+    stats(&server, trusting(&authority), Some(&admin))
+        .await
+        .unwrap();
+    let refused = stats(&server, trusting(&authority), None)
+        .await
+        .unwrap_err();
+    assert!(refused.contains("a token is needed"), "{refused}");
+    let stranger = Authority::new();
+    assert!(dial(&server.public, &stranger).await.is_err());
+    assert!(
+        stats(&server, trusting(&stranger), Some(&admin))
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn inside_a_certificate_may_take_the_place_of_the_token() {
+    let authority = Authority::new();
+    let config = with_tls(Config::rooms())
+        .set("internal.auth", r#""mtls""#)
+        .set("internal.client_ca", r#""ca.pem""#)
+        .set("audit.file", r#""audit.log""#);
+    let server = start(&authority, config).await;
+    let (cert, key) = authority.sign("backend");
+    let with_certificate = trusting(&authority).identity(Identity::from_pem(cert, key));
+    stats(&server, with_certificate, None).await.unwrap();
+
+    let admin = Token::new("root").roles(&["admin"]);
+    assert!(
+        stats(&server, trusting(&authority), Some(&admin))
+            .await
+            .is_err()
+    );
+    let (cert, key) = Authority::new().sign("backend");
+    let foreign = trusting(&authority).identity(Identity::from_pem(cert, key));
+    assert!(stats(&server, foreign, Some(&admin)).await.is_err());
+    eventually("a note of the refusal", async || {
+        let log = fs::read_to_string(server.path("audit.log")).unwrap_or_default();
+        log.contains("the TLS handshake failed").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn certificates_are_renewed_without_dropping_anybody() {
+    let (old, new) = (Authority::new(), Authority::new());
+    let config = with_tls(Config::rooms());
+    let server = start(&old, config.clone()).await;
+    let mut ws = wss(&server, &old).await;
+
+    new.renew(&server.path(""));
+    server.reload(&config);
+    eventually("the new certificate", async || {
+        dial(&server.public, &new).await.ok()
+    })
+    .await;
+    assert!(dial(&server.public, &old).await.is_err());
+    let admin = Token::new("root").roles(&["admin"]);
+    stats(&server, trusting(&new), Some(&admin)).await.unwrap();
+    assert!(stats(&server, trusting(&old), Some(&admin)).await.is_err());
+    lives(&mut ws).await;
+
+    // What is no certificate is refused, and so is a key that fits none.
+    let (_, other_key) = new.sign("localhost");
+    for (file, text) in [("cert.pem", "nonsense"), ("key.pem", other_key.as_str())] {
+        let good = fs::read(server.path(file)).unwrap();
+        let refusals = server.log().matches("was not reloaded").count();
+        fs::write(server.path(file), text).unwrap();
+        server.reload(&config);
+        eventually("the refusal", async || {
+            (server.log().matches("was not reloaded").count() > refusals).then_some(())
+        })
+        .await;
+        assert!(server.log().contains("public."), "{}", server.log());
+        fs::write(server.path(file), good).unwrap();
+        dial(&server.public, &new).await.unwrap();
+    }
+    lives(&mut ws).await;
+}
