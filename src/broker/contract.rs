@@ -1,126 +1,22 @@
 //! What every broker must do: one suite that each of them passes.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+mod subject;
 
-use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use bytes::Bytes;
+use tokio::task::JoinSet;
 
-use super::{Bounds, Broker, Memory, Page, Range, Receipt, Sink};
+use super::Range;
 use crate::event::{
-    ChannelName, Draft, Event, EventType, Headers, HistoryPolicy, Namespace, Namespaces, Payload,
-    Position, Timestamp,
+    Audience, ChannelName, ConnectionId, Draft, Event, Headers, Payload, Position, Timestamp,
+    TraceContext,
 };
-use crate::telemetry::{FanoutSpan, Metrics};
+use subject::{Subject, disk, memory, offsets};
 
-/// A sink that remembers what it was given.
-#[derive(Default)]
-struct Recorder {
-    events: Mutex<Vec<Arc<Event>>>,
-    followed: AtomicBool,
-}
-
-impl Sink for Recorder {
-    fn deliver(&self, event: Arc<Event>, _: Option<FanoutSpan>) -> u64 {
-        self.events.lock().unwrap().push(event);
-        3
-    }
-
-    fn is_followed(&self, _: &ChannelName) -> bool {
-        self.followed.load(Ordering::Relaxed)
-    }
-}
-
-/// A broker with its sink. `kept` keeps five events for an hour, `brief` any number for a minute,
-/// `small` 2,000 bytes; other namespaces keep nothing.
-struct Subject {
-    broker: Box<dyn Broker>,
-    sink: Arc<Recorder>,
-}
-
-fn namespaces() -> Arc<ArcSwap<Namespaces>> {
-    let hour = Duration::from_hours(1);
-    let policy = |name: &str, size, ttl, bytes| Namespace {
-        history: HistoryPolicy { size, ttl, bytes },
-        max_idle: Duration::from_mins(10),
-        ..Namespace::named(name)
-    };
-    Arc::new(ArcSwap::from_pointee(Namespaces::new([
-        policy("kept", 5, hour, usize::MAX),
-        policy("brief", 1000, Duration::from_mins(1), usize::MAX),
-        policy("small", 1000, hour, 2000),
-    ])))
-}
-
-fn memory() -> Subject {
-    let sink = Arc::new(Recorder::default());
-    let shared: Arc<dyn Sink> = Arc::<Recorder>::clone(&sink);
-    let weak: Weak<dyn Sink> = Arc::downgrade(&shared);
-    let bounds = Bounds {
-        channels: 100,
-        keys: 3,
-    };
-    let broker = Memory::new(namespaces(), weak, Metrics::new("test"), bounds);
-    Subject {
-        broker: Box::new(broker),
-        sink,
-    }
-}
-
-fn draft(channel: &str, n: usize, key: Option<&str>) -> Draft {
-    let now = Timestamp::now();
-    Draft {
-        id: Draft::new_id(now),
-        channel: Some(ChannelName::new(channel).unwrap()),
-        event_type: EventType::new("tick").unwrap(),
-        payload: Payload::new(Bytes::from(n.to_string()), "").unwrap(),
-        headers: Headers::default(),
-        key: None,
-        idempotency_key: key.map(Arc::from),
-        audience: None,
-        source: None,
-        time: now,
-        trace: None,
-        accepted: Instant::now(),
-    }
-}
-
-impl Subject {
-    async fn publish(&self, channel: &str, n: usize) -> Receipt {
-        self.broker
-            .publish(draft(channel, n, None), None)
-            .await
-            .unwrap()
-    }
-
-    async fn read(&self, channel: &str, range: Range) -> Page {
-        let channel = ChannelName::new(channel).unwrap();
-        self.broker
-            .read(&channel, range)
-            .await
-            .unwrap()
-            .expect("history")
-    }
-
-    async fn offsets(&self, channel: &str, range: Range) -> Vec<u64> {
-        offsets(&self.read(channel, range).await)
-    }
-
-    /// Enough sweeps for everything to have been looked at.
-    fn sweep(&self) {
-        for _ in 0..8 {
-            self.broker.sweep();
-        }
-    }
-}
-
-fn offsets(page: &Page) -> Vec<u64> {
-    page.events
-        .iter()
-        .map(|event| event.position.unwrap().offset)
-        .collect()
-}
+pub(super) use subject::{Recorder, draft, namespaces};
 
 async fn numbers_from_one_in_each_channel(subject: &Subject) {
     for n in 1..=3 {
@@ -272,11 +168,11 @@ async fn lists_channels_by_name(subject: &Subject) {
 
 async fn lets_go_of_what_has_expired(subject: &Subject) {
     subject.publish("brief:a", 0).await;
-    tokio::time::advance(Duration::from_secs(30)).await;
+    subject.advance(Duration::from_secs(30)).await;
     subject.publish("brief:a", 1).await;
-    tokio::time::advance(Duration::from_secs(31)).await;
+    subject.advance(Duration::from_secs(31)).await;
     assert_eq!(subject.offsets("brief:a", Range::all(9)).await, [2]);
-    tokio::time::advance(Duration::from_secs(31)).await;
+    subject.advance(Duration::from_secs(31)).await;
     let page = subject.read("brief:a", Range::all(9)).await;
     assert_eq!(
         (offsets(&page).len(), page.oldest, page.top.offset),
@@ -291,13 +187,13 @@ async fn lets_go_of_what_has_expired(subject: &Subject) {
 async fn forgets_an_idle_channel_but_never_a_followed_one(subject: &Subject) {
     let before = subject.publish("brief:a", 0).await.position.unwrap();
     subject.sink.followed.store(true, Ordering::Relaxed);
-    tokio::time::advance(Duration::from_hours(1)).await;
-    subject.sweep();
+    subject.advance(Duration::from_hours(1)).await;
+    subject.sweep().await;
     let kept = subject.read("brief:a", Range::all(0)).await.top;
     assert_eq!(kept, before, "followed");
     subject.sink.followed.store(false, Ordering::Relaxed);
-    tokio::time::advance(Duration::from_hours(1)).await;
-    subject.sweep();
+    subject.advance(Duration::from_hours(1)).await;
+    subject.sweep().await;
     let fresh = subject.read("brief:a", Range::all(0)).await.top;
     assert_eq!(fresh.offset, 0);
     assert_ne!(
@@ -309,9 +205,7 @@ async fn forgets_an_idle_channel_but_never_a_followed_one(subject: &Subject) {
 async fn bounds_keys_and_channels(subject: &Subject) {
     let publish = |n: usize| {
         let key = n.to_string();
-        subject
-            .broker
-            .publish(draft("plain:a", 1, Some(&key)), None)
+        subject.broker.publish(draft("kept:a", 1, Some(&key)), None)
     };
     for n in 0..3 {
         publish(n).await.unwrap();
@@ -319,13 +213,13 @@ async fn bounds_keys_and_channels(subject: &Subject) {
     let refused = publish(3).await.unwrap_err();
     assert_eq!(refused.code(), crate::error::Code::ResourceExhausted);
     assert!(refused.retry_delay().is_some());
-    tokio::time::advance(Duration::from_mins(5)).await;
-    subject.sweep();
+    subject.advance(Duration::from_mins(5)).await;
+    subject.sweep().await;
     assert!(
         !publish(0).await.unwrap().duplicate,
         "forgotten after five minutes"
     );
-    for n in 0..100 {
+    for n in 1..100 {
         subject.publish(&format!("kept:{n}"), 0).await;
     }
     let one_more = subject
@@ -357,29 +251,171 @@ async fn knows_what_it_keeps(subject: &Subject) {
     );
 }
 
-/// Runs every rule against a fresh subject each.
-macro_rules! every_rule {
-    ($make:ident: $($rule:ident)*) => {$(
-        #[tokio::test(start_paused = true)]
-        async fn $rule() {
-            super::$rule(&super::$make()).await;
-        }
-    )*};
+async fn keeps_the_order_of_concurrent_publishers(subject: &Subject) {
+    let mut publishers = JoinSet::new();
+    for publisher in 0..8 {
+        let broker = Arc::clone(&subject.broker);
+        publishers.spawn(async move {
+            for n in 0..25 {
+                let event = draft("brief:a", publisher * 100 + n, None);
+                broker.publish(event, None).await.unwrap();
+            }
+        });
+    }
+    publishers.join_all().await;
+    let delivered = subject.sink.events.lock().unwrap().clone();
+    let offsets = delivered.iter().map(|e| e.position.unwrap().offset);
+    assert_eq!(offsets.collect::<Vec<_>>(), (1..=200).collect::<Vec<_>>());
+    let numbers = delivered.iter().map(|event| number(event));
+    let mut last = [0; 8];
+    for number in numbers {
+        let seen = &mut last[number / 100];
+        assert_eq!(*seen, number % 100, "publisher {}", number / 100);
+        *seen += 1;
+    }
+    let page = subject.read("brief:a", Range::all(1000)).await;
+    let kept = page.events.iter().map(|event| number(event));
+    let delivered = delivered.iter().map(|event| number(event));
+    assert_eq!(kept.collect::<Vec<_>>(), delivered.collect::<Vec<_>>());
 }
 
-mod memory_broker {
-    every_rule! { memory:
-        numbers_from_one_in_each_channel
-        delivers_in_order_and_with_the_place_it_answers
-        keeps_no_more_than_it_should
-        reads_any_part_in_either_direction
-        says_what_can_be_resumed_from
-        keeps_nothing_where_nothing_is_to_be_kept
-        answers_a_repeat_with_the_first_place
-        lists_channels_by_name
-        lets_go_of_what_has_expired
-        forgets_an_idle_channel_but_never_a_followed_one
-        bounds_keys_and_channels
-        knows_what_it_keeps
+fn number(event: &Event) -> usize {
+    let data = event.payload.data();
+    std::str::from_utf8(data).unwrap().parse().unwrap()
+}
+
+async fn reads_a_long_history_page_by_page(subject: &Subject) {
+    for n in 0..300 {
+        subject.publish("brief:a", n).await;
     }
+    let (mut forward, mut after) = (Vec::new(), 0);
+    loop {
+        let range = Range {
+            after,
+            ..Range::all(64)
+        };
+        let page = subject.read("brief:a", range).await;
+        forward.extend(offsets(&page));
+        after = *forward.last().unwrap();
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(forward, (1..=300).collect::<Vec<_>>());
+    let (mut backward, mut until) = (Vec::new(), u64::MAX);
+    loop {
+        let range = Range {
+            until,
+            reverse: true,
+            ..Range::all(64)
+        };
+        let page = subject.read("brief:a", range).await;
+        backward.extend(offsets(&page));
+        until = *backward.last().unwrap() - 1;
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(backward, (1..=300).rev().collect::<Vec<_>>());
+}
+
+async fn gives_back_what_was_published(subject: &Subject) {
+    let pairs = [("a", "1"), ("b", "ü")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    let published = Draft {
+        payload: Payload::new(Bytes::from_static(b"\0\xff bytes"), "image/png").unwrap(),
+        headers: Headers::new(pairs).unwrap(),
+        key: Some("k".into()),
+        audience: Some(Arc::new(Audience {
+            users: vec!["u".into()],
+            roles: vec!["r".into()],
+            connections: vec![ConnectionId::new(1, 2, 3)],
+            except_connections: vec![ConnectionId::new(4, 5, 6)],
+        })),
+        source: Some("s".into()),
+        time: Timestamp::from_micros(-1_234_567),
+        trace: TraceContext::parse(
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "vendor=1",
+        ),
+        ..draft("kept:a", 0, None)
+    };
+    let sent = published.clone();
+    subject.broker.publish(published, None).await.unwrap();
+    let page = subject.read("kept:a", Range::all(1)).await;
+    let got = &page.events[0];
+    assert_eq!((got.id, &got.channel), (sent.id, &sent.channel));
+    assert_eq!(got.event_type, sent.event_type);
+    assert_eq!((&got.payload, &got.headers), (&sent.payload, &sent.headers));
+    assert_eq!((&got.key, &got.audience), (&sent.key, &sent.audience));
+    assert_eq!((&got.source, got.time), (&sent.source, sent.time));
+    assert!(sent.trace.is_some() && got.trace == sent.trace);
+    assert_eq!(got.position, Some(page.top));
+}
+
+async fn pages_through_the_channels(subject: &Subject) {
+    for n in 0..25 {
+        subject.publish(&format!("kept:{n:02}"), 0).await;
+    }
+    let mut names: Vec<String> = Vec::new();
+    loop {
+        let after = names.last().cloned().unwrap_or_default();
+        let kept = subject.broker.list("kept:", &after, 10).await.unwrap();
+        names.extend(kept.iter().map(|kept| kept.channel.to_string()));
+        if kept.len() < 10 {
+            break;
+        }
+    }
+    let all: Vec<String> = (0..25).map(|n| format!("kept:{n:02}")).collect();
+    assert_eq!(names, all);
+}
+
+async fn answers_repeats_that_come_at_once(subject: &Subject) {
+    let publish = || subject.broker.publish(draft("kept:a", 1, Some("k")), None);
+    let (first, second, third) = (publish(), publish(), publish());
+    let first = first.await.unwrap();
+    for again in [second.await.unwrap(), third.await.unwrap()] {
+        assert_eq!(
+            (again.id, again.position, again.duplicate),
+            (first.id, first.position, true)
+        );
+    }
+    assert_eq!(subject.sink.events.lock().unwrap().len(), 1);
+}
+
+/// Runs every rule against a fresh subject each. `memory` goes by the runtime's clock.
+macro_rules! every_rule {
+    ($($rule:ident)*) => {
+        mod memory_broker {$(
+            #[tokio::test(start_paused = true)]
+            async fn $rule() {
+                super::$rule(&super::memory()).await;
+            }
+        )*}
+        mod disk_broker {$(
+            #[tokio::test]
+            async fn $rule() {
+                super::$rule(&super::disk()).await;
+            }
+        )*}
+    };
+}
+
+every_rule! {
+    numbers_from_one_in_each_channel
+    delivers_in_order_and_with_the_place_it_answers
+    keeps_no_more_than_it_should
+    reads_any_part_in_either_direction
+    says_what_can_be_resumed_from
+    keeps_nothing_where_nothing_is_to_be_kept
+    answers_a_repeat_with_the_first_place
+    lists_channels_by_name
+    lets_go_of_what_has_expired
+    forgets_an_idle_channel_but_never_a_followed_one
+    bounds_keys_and_channels
+    knows_what_it_keeps
+    keeps_the_order_of_concurrent_publishers
+    reads_a_long_history_page_by_page
+    gives_back_what_was_published
+    pages_through_the_channels
+    answers_repeats_that_come_at_once
 }

@@ -10,14 +10,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
+use super::keys::{KEY_TTL, KeyTable, too_many_keys};
 use super::{Broker, Kept, Page, Range, Receipt, Sink};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, Epoch, Event, HistoryPolicy, Namespaces, Position};
 use crate::promise::Promise;
 use crate::telemetry::{FanoutSpan, Metrics};
 
-/// How long an idempotency key is kept.
-const KEY_TTL: Duration = Duration::from_mins(5);
 /// How long a channel that was only looked at is kept.
 const NEVER_USED: Duration = Duration::from_mins(1);
 /// Channels are spread over this many locks, so that publishers to different ones rarely meet.
@@ -60,9 +59,7 @@ pub struct Memory {
 #[derive(Default)]
 struct Stripe {
     channels: HashMap<ChannelName, Channel>,
-    keys: HashMap<(ChannelName, Arc<str>), Receipt>,
-    /// Keys in the order in which they expire.
-    expiry: VecDeque<(Instant, ChannelName, Arc<str>)>,
+    keys: KeyTable<Instant>,
 }
 
 /// One channel's numbering and history.
@@ -106,36 +103,54 @@ impl Memory {
         }
     }
 
+    /// Publishes an event that is not kept: to a channel without history, or straight to its
+    /// audience. Keeps the order of a channel, and its idempotency keys.
+    ///
+    /// # Errors
+    /// `resource_exhausted` where there are too many keys.
+    pub(super) fn publish_unkept(&self, draft: Draft, span: Option<FanoutSpan>) -> Result<Receipt> {
+        self.publish_by(HistoryPolicy::NONE, draft, span)
+    }
+
     fn publish_now(&self, draft: Draft, span: Option<FanoutSpan>) -> Result<Receipt> {
+        let policy = match &draft.channel {
+            Some(channel) => self.namespaces.load().of(channel).history,
+            None => HistoryPolicy::NONE,
+        };
+        self.publish_by(policy, draft, span)
+    }
+
+    fn publish_by(
+        &self,
+        policy: HistoryPolicy,
+        draft: Draft,
+        span: Option<FanoutSpan>,
+    ) -> Result<Receipt> {
         let Some(channel) = draft.channel.clone() else {
             return Ok(self.publish_direct(draft, span));
         };
-        let policy = self.namespaces.load().of(&channel).history;
         let now = Instant::now();
         let mut stripe = self.stripe(&channel);
         let key = draft.idempotency_key.clone();
         if let Some(key) = &key {
             stripe.forget_keys(now, &self.keys);
-            if let Some(first) = stripe.keys.get(&(channel.clone(), Arc::clone(key))) {
-                return Ok(Receipt {
-                    duplicate: true,
-                    ..*first
-                });
+            if let Some(receipt) = stripe.keys.repeat(&channel, key) {
+                return Ok(receipt);
             }
             if self.keys.load(Ordering::Relaxed) >= self.bounds.keys {
-                return Err(
-                    Error::exhausted("too many idempotency keys within five minutes")
-                        .retry_after(Duration::from_secs(10)),
-                );
+                return Err(too_many_keys());
             }
         }
-        let id = draft.id;
+        let (id, accepted) = (draft.id, draft.accepted);
         let (event, position) = if policy.size == 0 {
             (Arc::new(Event::new(draft, None)), None)
         } else {
             let kept = self.kept(&mut stripe, &channel, now)?;
             kept.append(draft, policy, now)
         };
+        if position.is_some() {
+            self.metrics.publish_commit(accepted.elapsed());
+        }
         // Still under the channel's lock: the order of offsets is the order of delivery.
         let subscribers = self
             .sink
@@ -148,10 +163,7 @@ impl Memory {
             duplicate: false,
         };
         if let Some(key) = key {
-            stripe
-                .expiry
-                .push_back((now + KEY_TTL, channel.clone(), Arc::clone(&key)));
-            stripe.keys.insert((channel, key), receipt);
+            stripe.keys.insert(channel, key, receipt, now + KEY_TTL);
             self.keys.fetch_add(1, Ordering::Relaxed);
         }
         Ok(receipt)
@@ -281,12 +293,7 @@ impl Broker for Memory {
 
 impl Stripe {
     fn forget_keys(&mut self, now: Instant, count: &AtomicUsize) {
-        while self.expiry.front().is_some_and(|(at, ..)| *at <= now) {
-            if let Some((_, channel, key)) = self.expiry.pop_front() {
-                self.keys.remove(&(channel, key));
-                count.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
+        count.fetch_sub(self.keys.forget(now), Ordering::Relaxed);
     }
 }
 

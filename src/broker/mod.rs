@@ -6,6 +6,8 @@
 
 #[cfg(test)]
 mod contract;
+mod disk;
+mod keys;
 mod memory;
 
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use crate::event::{ChannelName, Draft, Event, Position};
 use crate::promise::Promise;
 use crate::telemetry::FanoutSpan;
 
+pub use disk::{Disk, DiskSettings, Durability, OpenError};
 pub use memory::{Bounds, Memory};
 
 /// Where events go once they have their place: the hub.
@@ -120,6 +123,15 @@ pub trait Broker: Send + Sync {
     fn list(&self, prefix: &str, after: &str, limit: usize) -> Promise<Vec<Kept>>;
 
     /// Lets go of what has expired: old events, idempotency keys, idle channels. Called about
-    /// once a second; does a bounded part of the work at each call.
+    /// once a second; does a bounded part of the work at each call, and never waits.
     fn sweep(&self);
+
+    /// False while nothing can be published because the store can't write.
+    fn is_available(&self) -> bool {
+        true
+    }
+
+    /// Finishes what was accepted and closes the store; what is published later is refused.
+    /// Waits until that is done, so it must not be called where nothing may wait.
+    fn stop(&self) {}
 }

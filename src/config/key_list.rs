@@ -284,6 +284,12 @@ pub(super) const KEYS: &[Key] = &[
         "When a publish is acknowledged, for disk: fsync (on disk) or async.",
     ),
     key(
+        "history.cache_bytes",
+        Kind::Whole(0, MANY),
+        "67108864",
+        "The newest events that stay in memory, for disk, in bytes over all channels; 0: none.",
+    ),
+    key(
         "catalog.mode",
         Kind::OneOf(&["open", "strict"]),
         r#""open""#,

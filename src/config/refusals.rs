@@ -220,8 +220,8 @@ fn settings_that_make_no_sense_are_refused() {
             "config.toml:2: public.allowed_origins: expected origins as browsers send them, without a path: \"https://app.example.com\"",
         ),
         (
-            "[history]\nstorage = \"disk\"",
-            "config.toml:2: history.storage: not in this build yet: history.storage = \"disk\"",
+            "[history]\npath = \"\"",
+            "config.toml:2: history.path: expected a directory",
         ),
         (
             "[history]\nstorage = \"nats\"",

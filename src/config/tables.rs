@@ -166,6 +166,8 @@ pub struct HistoryConfig {
     pub path: PathBuf,
     /// When a publish counts as stored, for `disk`.
     pub durability: Durability,
+    /// The newest events that stay in memory, for `disk`: bytes over all channels; 0 for none.
+    pub cache_bytes: usize,
 }
 
 impl Default for HistoryConfig {
@@ -174,6 +176,7 @@ impl Default for HistoryConfig {
             storage: Storage::Memory,
             path: PathBuf::from("./tidings-data"),
             durability: Durability::Fsync,
+            cache_bytes: 64 * 1024 * 1024,
         }
     }
 }

@@ -268,15 +268,16 @@ fn heartbeat(config: &Config, check: &mut Check<'_>) {
 }
 
 fn rest(config: &Config, check: &mut Check<'_>) {
-    let not_yet = match config.history.storage {
-        Storage::Memory => None,
-        Storage::Disk => Some("disk"),
-        Storage::Nats => Some("nats"),
-    };
-    if let Some(name) = not_yet {
-        let message = format!("not in this build yet: history.storage = \"{name}\"");
-        check.expect(false, "history.storage", message);
-    }
+    check.expect(
+        config.history.storage != Storage::Nats,
+        "history.storage",
+        "not in this build yet: history.storage = \"nats\"",
+    );
+    check.expect(
+        !config.history.path.as_os_str().is_empty(),
+        "history.path",
+        "expected a directory",
+    );
     let channels = config.auto_subscribe.iter();
     let good = channels
         .map(|c| c.replace("{user}", "u"))

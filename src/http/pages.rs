@@ -47,10 +47,14 @@ pub(super) async fn healthy() -> &'static str {
     "ok\n"
 }
 
-/// The server takes connections.
+/// The server takes connections, and what is published can be kept.
 pub(super) async fn ready(State(shared): State<Shared>) -> Response {
     if shared.draining.load(Ordering::Relaxed) {
         let error = Error::unavailable("the server is about to stop");
+        return Refusal::from(error).into_response();
+    }
+    if !shared.services.broker.is_available() {
+        let error = Error::unavailable("the store can't write");
         return Refusal::from(error).into_response();
     }
     "ok\n".into_response()

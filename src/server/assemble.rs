@@ -9,14 +9,14 @@ use super::StartError;
 use super::journal::Journal;
 use crate::audit::Audit;
 use crate::auth::{NamespaceRules, Policy, Verifier, VerifierSettings};
-use crate::broker::{Bounds, Broker, Memory, Sink};
+use crate::broker::{Bounds, Broker, Disk, DiskSettings, Durability, Memory, Sink};
 use crate::bus::{Hub, Settings};
 use crate::catalog::{Catalog, Definition, KnownType, Mode, Schema};
 use crate::config::{
-    CatalogMode, Config, Dialect, Documents, EventTypeConfig, ForwardedHeader, InternalAuth,
+    self, CatalogMode, Config, Dialect, Documents, EventTypeConfig, ForwardedHeader, InternalAuth,
     OtlpProtocol, Storage,
 };
-use crate::event::EventType;
+use crate::event::{EventType, Namespaces};
 use crate::forwarded::Trust;
 use crate::grpc::{GrpcAuth, HealthHandle};
 use crate::session::{RequestLimits, Services};
@@ -43,11 +43,6 @@ pub(super) fn assemble(
     dev: bool,
     draining: Arc<AtomicBool>,
 ) -> Result<Assembled, StartError> {
-    if config.history.storage != Storage::Memory {
-        return Err(StartError::new(
-            "history.storage: only \"memory\" is in this build",
-        ));
-    }
     let metrics = Metrics::new(config.server.node.clone());
     let tracing = Tracing::init(&tracing_settings(config), &metrics).map_err(StartError::new)?;
     let namespaces = Arc::new(ArcSwap::from_pointee(config.namespaces(dev)));
@@ -65,12 +60,7 @@ pub(super) fn assemble(
     .map_err(StartError::at("server.shards"))?;
     let sink: Arc<dyn Sink> = Arc::<Hub>::clone(&hub);
     let sink: Weak<dyn Sink> = Arc::downgrade(&sink);
-    let bounds = Bounds {
-        channels: config.limits.channels,
-        ..Bounds::default()
-    };
-    let broker: Arc<dyn Broker> =
-        Arc::new(Memory::new(namespaces, sink, Arc::clone(&metrics), bounds));
+    let broker = broker(config, namespaces, sink, &metrics)?;
     hub.attach(Arc::clone(&broker));
     let tracing = Arc::clone(hub.tracing());
     let audit = match &config.audit.file {
@@ -153,6 +143,41 @@ impl Assembled {
             .store(Arc::new(config.internal.allowed_origins.clone()));
         Ok(())
     }
+}
+
+/// The store that the configuration names.
+fn broker(
+    config: &Config,
+    namespaces: Arc<ArcSwap<Namespaces>>,
+    sink: Weak<dyn Sink>,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<dyn Broker>, StartError> {
+    let metrics = Arc::clone(metrics);
+    let bounds = Bounds {
+        channels: config.limits.channels,
+        ..Bounds::default()
+    };
+    Ok(match config.history.storage {
+        Storage::Memory => Arc::new(Memory::new(namespaces, sink, metrics, bounds)),
+        Storage::Disk => {
+            let settings = DiskSettings {
+                path: config.history.path.clone(),
+                durability: match config.history.durability {
+                    config::Durability::Fsync => Durability::Fsync,
+                    config::Durability::Async => Durability::Async,
+                },
+                cache_bytes: config.history.cache_bytes,
+                bounds,
+            };
+            let disk = Disk::open(namespaces, sink, metrics, settings);
+            Arc::new(disk.map_err(StartError::new)?)
+        }
+        Storage::Nats => {
+            return Err(StartError::new(
+                "history.storage: nats is not in this build",
+            ));
+        }
+    })
 }
 
 fn policy(config: &Config, dev: bool) -> Result<Policy, StartError> {

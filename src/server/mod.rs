@@ -190,11 +190,13 @@ impl Server {
         {
             tracing::info!("some requests had not ended");
         }
-        let hub = Arc::clone(&self.services().hub);
-        if tokio::task::spawn_blocking(move || hub.stop())
-            .await
-            .is_err()
-        {
+        let services = Arc::clone(self.services());
+        let stopped = tokio::task::spawn_blocking(move || {
+            // First the store: what it has accepted still goes out.
+            services.broker.stop();
+            services.hub.stop();
+        });
+        if stopped.await.is_err() {
             tracing::error!("the shards could not be stopped");
         }
         let audit = &self.services().audit;

@@ -112,6 +112,7 @@ fn float(value: u64) -> f64 {
 pub(super) fn read(metrics: &Metrics) -> Vec<Family> {
     let mut families = Vec::from(clients(metrics));
     families.extend(events(metrics));
+    families.extend(store(metrics));
     families.extend(troubles(metrics));
     families.extend(process_itself(metrics));
     families
@@ -259,6 +260,41 @@ fn events(metrics: &Metrics) -> [Family; 13] {
             "tidings_end_to_end_latency_seconds",
             "From the publisher to the handler in the page, where pages confirm",
             metrics.end_to_end.snapshot(),
+        ),
+    ]
+}
+
+fn store(metrics: &Metrics) -> [Family; 5] {
+    let store = &metrics.store;
+    [
+        gauge(
+            "tidings_store_available",
+            "Whether the store can write: 1, or 0 while it can't",
+            if store.unavailable.get() == 0 {
+                1.0
+            } else {
+                0.0
+            },
+        ),
+        counter(
+            "tidings_store_failures",
+            "Times that the store could not write any more",
+            store.failures.get(),
+        ),
+        counter(
+            "tidings_store_commits",
+            "Batches written to disk",
+            store.commits.get(),
+        ),
+        counter(
+            "tidings_store_events",
+            "Events in batches written to disk",
+            store.events.get(),
+        ),
+        counter(
+            "tidings_store_damaged",
+            "Records on disk found damaged or missing",
+            store.damaged.get(),
         ),
     ]
 }

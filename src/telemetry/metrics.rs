@@ -7,6 +7,7 @@ use super::histogram::Histogram;
 use super::labels::{DropReason, Transport};
 use super::names::{Counter, Gauge, Names};
 use super::shard::{Deliveries, ShardMetrics};
+use super::store::StoreMetrics;
 use crate::error::Code;
 use crate::event::EventType;
 
@@ -61,6 +62,7 @@ pub struct Metrics {
     pub(super) revocations: Gauge,
     pub(super) publish_commit: Histogram,
     pub(super) end_to_end: Histogram,
+    pub(super) store: StoreMetrics,
     /// For those that have no shard.
     shared: ShardMetrics,
     shards: RwLock<Vec<Arc<ShardMetrics>>>,
@@ -102,6 +104,7 @@ impl Metrics {
             revocations: Gauge::default(),
             publish_commit: Histogram::default(),
             end_to_end: Histogram::default(),
+            store: StoreMetrics::default(),
             shared: ShardMetrics::default(),
             shards: RwLock::default(),
         })
@@ -272,6 +275,12 @@ impl Metrics {
     /// An event took this long from its publisher's clock to the handler in the browser.
     pub fn end_to_end_latency(&self, latency: Duration) {
         self.end_to_end.record(latency);
+    }
+
+    /// What is counted of the store on disk.
+    #[must_use]
+    pub fn store(&self) -> &StoreMetrics {
+        &self.store
     }
 
     /// Spans could not be exported and were thrown away.

@@ -20,6 +20,7 @@ mod shard;
 mod span;
 mod spans;
 mod stats;
+mod store;
 
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use labels::{DropReason, Transport};
@@ -31,6 +32,7 @@ pub use shard::ShardMetrics;
 pub use span::{FanoutSpan, Span, TraceId};
 pub use spans::{Tracing, extract};
 pub use stats::{ByteStats, ConnectionStats, EventStats, LatencyStats, StatsSnapshot};
+pub use store::StoreMetrics;
 
 #[cfg(test)]
 mod otlp_tests;

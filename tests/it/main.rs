@@ -22,6 +22,8 @@ mod cli;
 mod closing;
 mod compression;
 mod connections;
+mod disk;
+mod disk_full;
 mod envelope;
 mod first_minute;
 mod grpc_errors;

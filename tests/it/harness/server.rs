@@ -58,10 +58,31 @@ impl Server {
     /// Starts a server that is expected to refuse: its exit status, and what it said.
     pub async fn refuses(config: Config) -> (ExitStatus, String) {
         let dir = tempfile::tempdir().unwrap();
-        let mut child = spawn(dir.path(), &config);
+        Self::refuses_in(dir.path(), config).await
+    }
+
+    /// As [`Server::refuses`], in a directory that may hold the files of an earlier one.
+    pub async fn refuses_in(dir: &Path, config: Config) -> (ExitStatus, String) {
+        let mut child = spawn(dir, &config);
         let status = eventually("the server to refuse", async || child.try_wait().unwrap()).await;
-        let said = ["stderr", "stdout"].map(|f| fs::read_to_string(dir.path().join(f)).unwrap());
+        let said = ["stderr", "stdout"].map(|f| fs::read_to_string(dir.join(f)).unwrap());
         (status, said.concat())
+    }
+
+    /// Ends the process without notice; its directory.
+    pub async fn kill(self) -> TempDir {
+        self.end("KILL").await
+    }
+
+    /// Ends the process in order; its directory.
+    pub async fn stop(self) -> TempDir {
+        self.end("TERM").await
+    }
+
+    async fn end(mut self, signal: &str) -> TempDir {
+        self.signal(signal);
+        self.ended().await;
+        std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
     }
 
     /// A WebSocket client in the making.

@@ -1,0 +1,150 @@
+//! The brokers that are held to the contract, and how they are asked.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+
+use crate::broker::disk::tests::TestDisk;
+use crate::broker::{Bounds, Broker, Memory, Page, Range, Receipt, Sink};
+use crate::event::{
+    ChannelName, Draft, Event, EventType, Headers, HistoryPolicy, Namespace, Namespaces, Payload,
+    Timestamp,
+};
+use crate::telemetry::{FanoutSpan, Metrics};
+
+/// A sink that remembers what it was given.
+#[derive(Default)]
+pub(in crate::broker) struct Recorder {
+    pub(in crate::broker) events: Mutex<Vec<Arc<Event>>>,
+    pub(in crate::broker) followed: AtomicBool,
+}
+
+impl Sink for Recorder {
+    fn deliver(&self, event: Arc<Event>, _: Option<FanoutSpan>) -> u64 {
+        self.events.lock().unwrap().push(event);
+        3
+    }
+
+    fn is_followed(&self, _: &ChannelName) -> bool {
+        self.followed.load(Ordering::Relaxed)
+    }
+}
+
+/// A broker with its sink. `kept` keeps five events for an hour, `brief` any number for a minute,
+/// `small` 2,000 bytes; other namespaces keep nothing.
+pub(super) struct Subject {
+    pub(super) broker: Arc<dyn Broker>,
+    pub(super) sink: Arc<Recorder>,
+    disk: Option<TestDisk>,
+}
+
+pub(in crate::broker) fn namespaces() -> Arc<ArcSwap<Namespaces>> {
+    let hour = Duration::from_hours(1);
+    let policy = |name: &str, size, ttl, bytes| Namespace {
+        history: HistoryPolicy { size, ttl, bytes },
+        max_idle: Duration::from_mins(10),
+        ..Namespace::named(name)
+    };
+    Arc::new(ArcSwap::from_pointee(Namespaces::new([
+        policy("kept", 5, hour, usize::MAX),
+        policy("brief", 1000, Duration::from_mins(1), usize::MAX),
+        policy("small", 1000, hour, 2000),
+    ])))
+}
+
+pub(super) fn memory() -> Subject {
+    let sink = Arc::new(Recorder::default());
+    let shared: Arc<dyn Sink> = Arc::<Recorder>::clone(&sink);
+    let weak: Weak<dyn Sink> = Arc::downgrade(&shared);
+    let bounds = Bounds {
+        channels: 100,
+        keys: 3,
+    };
+    let broker = Memory::new(namespaces(), weak, Metrics::new("test"), bounds);
+    Subject {
+        broker: Arc::new(broker),
+        sink,
+        disk: None,
+    }
+}
+
+pub(super) fn disk() -> Subject {
+    let bounds = Bounds {
+        channels: 100,
+        keys: 3,
+    };
+    let disk = TestDisk::new(bounds);
+    Subject {
+        broker: disk.broker(),
+        sink: Arc::clone(&disk.sink),
+        disk: Some(disk),
+    }
+}
+
+pub(in crate::broker) fn draft(channel: &str, n: usize, key: Option<&str>) -> Draft {
+    let now = Timestamp::now();
+    Draft {
+        id: Draft::new_id(now),
+        channel: Some(ChannelName::new(channel).unwrap()),
+        event_type: EventType::new("tick").unwrap(),
+        payload: Payload::new(Bytes::from(n.to_string()), "").unwrap(),
+        headers: Headers::default(),
+        key: None,
+        idempotency_key: key.map(Arc::from),
+        audience: None,
+        source: None,
+        time: now,
+        trace: None,
+        accepted: Instant::now(),
+    }
+}
+
+impl Subject {
+    pub(super) async fn publish(&self, channel: &str, n: usize) -> Receipt {
+        self.broker
+            .publish(draft(channel, n, None), None)
+            .await
+            .unwrap()
+    }
+
+    pub(super) async fn read(&self, channel: &str, range: Range) -> Page {
+        let channel = ChannelName::new(channel).unwrap();
+        self.broker
+            .read(&channel, range)
+            .await
+            .unwrap()
+            .expect("history")
+    }
+
+    pub(super) async fn offsets(&self, channel: &str, range: Range) -> Vec<u64> {
+        offsets(&self.read(channel, range).await)
+    }
+
+    /// Enough sweeps for everything to have been looked at.
+    pub(super) async fn sweep(&self) {
+        for _ in 0..8 {
+            self.broker.sweep();
+            if let Some(disk) = &self.disk {
+                disk.settle().await;
+            }
+        }
+    }
+
+    /// Lets time pass.
+    pub(super) async fn advance(&self, by: Duration) {
+        match &self.disk {
+            Some(disk) => disk.advance(by),
+            None => tokio::time::advance(by).await,
+        }
+    }
+}
+
+pub(super) fn offsets(page: &Page) -> Vec<u64> {
+    page.events
+        .iter()
+        .map(|event| event.position.unwrap().offset)
+        .collect()
+}

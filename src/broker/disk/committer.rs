@@ -1,0 +1,382 @@
+//! The thread that writes: everything that changes a channel happens here, one after the other.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::clock::millis;
+use super::folder::{Folder, LeftAs, OpenError};
+use super::queue::Op;
+use super::record::{KeyRecord, Manifest};
+use super::revive::{Down, settle};
+use super::stage::{Done, Stage};
+use super::store::{Commit, Store};
+use super::table::Cache;
+use super::trouble::Trouble;
+use super::{DiskSettings, Durability, Shared, unavailable};
+use crate::broker::Receipt;
+use crate::broker::keys::{KEY_TTL, KeyTable};
+use crate::event::{ChannelName, Epoch, Position};
+
+/// How long it sleeps when there is nothing to do.
+const IDLE: Duration = Duration::from_mins(1);
+/// How long events may wait for the device where nobody waits for that.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+/// The committer's own things.
+pub(super) struct Committer {
+    pub(super) shared: Arc<Shared>,
+    pub(super) folder: Folder,
+    pub(super) settings: DiskSettings,
+    /// What holds since the last batch.
+    pub(super) manifest: Manifest,
+    /// The number of the next batch; never that of one that failed.
+    pub(super) next_batch: u64,
+    pub(super) keys: KeyTable<u64>,
+    pub(super) cache: Cache,
+    /// Why nothing can be written now.
+    pub(super) down: Option<Down>,
+    /// Where the next sweep goes on.
+    pub(super) swept_to: String,
+    /// When the store was opened: nobody could use a channel before.
+    pub(super) opened: u64,
+    /// Since when something waits to be synced.
+    unsynced: Option<Instant>,
+}
+
+impl Committer {
+    /// Opens the store, and brings it in order.
+    pub(super) fn open(
+        shared: Arc<Shared>,
+        folder: Folder,
+        left: LeftAs,
+        settings: DiskSettings,
+    ) -> Result<Self, OpenError> {
+        let failed = |trouble: Trouble| {
+            let why = match &trouble {
+                Trouble::Damaged(why) => format!("the store is damaged: {why}"),
+                Trouble::Full | Trouble::Failed(_) => trouble.to_string(),
+            };
+            OpenError::new(folder.path(), why)
+        };
+        let store = Store::open(&folder.log()).map_err(failed)?;
+        let found = store.manifest().map_err(failed)?;
+        check_complete(left, found.as_ref()).map_err(failed)?;
+        // Whoever held a position may have seen events that never came to the disk.
+        let new_era = left == LeftAs::Running(Durability::Async);
+        let manifest = settle(&store, found, folder.refused(), new_era).map_err(failed)?;
+        folder
+            .running(settings.durability)
+            .map_err(|error| failed(error.into()))?;
+        let now = shared.clock.now();
+        let keys = load_keys(&store, manifest.era, now).map_err(failed)?;
+        shared.known.replace(store.names()).map_err(failed)?;
+        let channels = i64::try_from(manifest.channels).unwrap_or(i64::MAX);
+        shared.metrics.channels_changed(channels);
+        shared.metrics.store().available(true);
+        shared.store.store(Some(Arc::new(store)));
+        Ok(Committer {
+            shared,
+            folder,
+            manifest,
+            next_batch: manifest.batch + 1,
+            keys,
+            cache: Cache::new(settings.cache_bytes),
+            settings,
+            down: None,
+            swept_to: String::new(),
+            opened: now,
+            unsynced: None,
+        })
+    }
+
+    /// Works until the queue has stopped and is empty.
+    pub(super) fn run(mut self) {
+        let guard = Guard(Arc::clone(&self.shared));
+        while let Some(ops) = self.shared.queue.take(self.patience()) {
+            self.revive_if_due();
+            match (&self.down, self.shared.store.load_full()) {
+                (None, Some(store)) => self.work(&store, ops),
+                _ => refuse(ops),
+            }
+            self.sync_if_due();
+        }
+        self.finish();
+        drop(guard);
+    }
+
+    fn patience(&self) -> Duration {
+        let sync = self
+            .unsynced
+            .map(|since| SYNC_EVERY.saturating_sub(since.elapsed()));
+        let retry = self.down.as_ref().map(Down::patience);
+        sync.into_iter().chain(retry).min().unwrap_or(IDLE)
+    }
+
+    fn work(&mut self, store: &Store, ops: Vec<Op>) {
+        if ops.is_empty() {
+            return;
+        }
+        let (shared, now) = (Arc::clone(&self.shared), self.shared.clock.now());
+        self.keys.forget(now);
+        let bounds = self.settings.bounds;
+        let mut stage = Stage::new(store, self.manifest, self.next_batch, now, bounds);
+        let mut sweep = false;
+        #[cfg(test)]
+        let mut settled = Vec::new();
+        for op in ops {
+            match op {
+                Op::Publish(publish) => stage.publish(&shared, &self.keys, *publish),
+                Op::Open(name, answer) => stage.open(&shared, &name, answer),
+                Op::Sweep => sweep = true,
+                #[cfg(test)]
+                Op::Settle(answer) => settled.push(answer),
+                #[cfg(test)]
+                Op::Fail(answer) => {
+                    self.fail(&Trouble::Failed("as asked".to_owned()), None);
+                    settled.push(answer);
+                }
+            }
+        }
+        self.commit(stage, now);
+        if sweep && self.down.is_none() {
+            self.sweep(store);
+        }
+        #[cfg(test)]
+        for answer in settled {
+            answer.give(Ok(()));
+        }
+    }
+
+    /// Writes a batch; then, and only then, is it true.
+    fn commit(&mut self, mut stage: Stage<'_>, now: u64) {
+        stage.complete(&self.shared);
+        if stage.batch.is_empty() {
+            return;
+        }
+        let how = match self.settings.durability {
+            Durability::Fsync => Commit::Synced,
+            Durability::Async => Commit::Buffered,
+        };
+        let number = stage.manifest.batch;
+        self.next_batch = number + 1;
+        let Stage {
+            batch,
+            manifest,
+            channels,
+            done,
+            ..
+        } = stage;
+        if let Err(trouble) = batch.commit(how) {
+            self.fail(&trouble, Some(number));
+            done.into_iter().for_each(Done::refuse);
+            return;
+        }
+        self.wrote(manifest);
+        for mut staged in channels {
+            if !staged.is_changed() {
+                continue;
+            }
+            {
+                let mut held = staged.channel.state();
+                staged.history.catch_up_with(&held.history);
+                held.history = staged.history;
+                held.removed = staged.removed;
+                held.used = held.used.max(now);
+            }
+            if staged.is_new {
+                self.shared.table.insert(&staged.channel);
+                self.shared.known.add(staged.channel.name.as_str());
+                self.shared.metrics.channels_changed(1);
+            }
+            self.cache.keep(&staged.channel, &staged.events);
+        }
+        self.deliver(done, now);
+    }
+
+    /// Notes that a batch was written.
+    pub(super) fn wrote(&mut self, manifest: Manifest) {
+        self.manifest = manifest;
+        if self.settings.durability == Durability::Async {
+            self.unsynced.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Hands the events of a written batch on, in the order in which they came.
+    fn deliver(&mut self, done: Vec<Done>, now: u64) {
+        let sink = self.shared.sink.upgrade();
+        let expires = now.saturating_add(millis(KEY_TTL));
+        let mut receipts: Vec<Option<Receipt>> = Vec::with_capacity(done.len());
+        let mut events = 0;
+        for done in done {
+            let receipt = match done {
+                Done::Event {
+                    event,
+                    span,
+                    key,
+                    answer,
+                } => {
+                    events += 1;
+                    let metrics = &self.shared.metrics;
+                    metrics.publish_commit(event.accepted.elapsed());
+                    let (id, position) = (event.id, event.position);
+                    let channel = event.channel.clone();
+                    let subscribers = sink.as_ref().map_or(0, |sink| sink.deliver(event, span));
+                    let receipt = Receipt {
+                        id,
+                        position,
+                        subscribers,
+                        duplicate: false,
+                    };
+                    if let (Some(key), Some(channel)) = (key, channel) {
+                        self.keys.insert(channel, key, receipt, expires);
+                    }
+                    answer.give(Ok(receipt));
+                    Some(receipt)
+                }
+                Done::Repeat { of, answer } => {
+                    let first = receipts.get(of).copied().flatten();
+                    let repeat = first.map(|first| Receipt {
+                        duplicate: true,
+                        ..first
+                    });
+                    answer.give(repeat.ok_or_else(unavailable));
+                    None
+                }
+                Done::Opened { channel, answer } => {
+                    answer.give(Ok(channel));
+                    None
+                }
+            };
+            receipts.push(receipt);
+        }
+        self.shared.metrics.store().committed(events);
+    }
+
+    fn sync_if_due(&mut self) {
+        let due = self
+            .unsynced
+            .is_some_and(|since| since.elapsed() >= SYNC_EVERY);
+        if !due || self.down.is_some() {
+            return;
+        }
+        self.unsynced = None;
+        let synced = self.shared.store.load_full().map(|store| store.sync());
+        if let Some(Err(trouble)) = synced {
+            self.fail(&trouble, None);
+        }
+    }
+
+    /// The store can't write any more.
+    pub(super) fn fail(&mut self, trouble: &Trouble, refused: Option<u64>) {
+        tracing::error!(%trouble, "the store can't write: publishes are refused until it can");
+        self.shared.available.store(false, Ordering::Relaxed);
+        self.shared.metrics.store().available(false);
+        if let Some(batch) = refused
+            && let Err(error) = self.folder.refuse(batch)
+        {
+            tracing::warn!(%error, "the refused batch could not be noted on disk");
+        }
+        self.unsynced = None;
+        self.down = Some(Down::new(trouble, refused));
+    }
+
+    /// Brings everything to the device and says that this process has finished.
+    fn finish(&mut self) {
+        let store = self.shared.store.swap(None);
+        let Some(store) = store.filter(|_| self.down.is_none()) else {
+            return;
+        };
+        let finished = store.sync().and_then(|()| {
+            let noted = self.folder.finished(self.manifest.batch);
+            noted.map_err(Trouble::from)
+        });
+        if let Err(trouble) = finished {
+            tracing::error!(%trouble, "the store could not be closed in order");
+        }
+    }
+}
+
+impl Done {
+    fn refuse(self) {
+        match self {
+            Done::Event { answer, .. } | Done::Repeat { answer, .. } => {
+                answer.give(Err(unavailable()));
+            }
+            Done::Opened { answer, .. } => {
+                answer.give(Err(unavailable()));
+            }
+        }
+    }
+}
+
+fn refuse(ops: Vec<Op>) {
+    for op in ops {
+        match op {
+            Op::Publish(publish) => {
+                publish.answer.give(Err(unavailable()));
+            }
+            Op::Open(_, answer) => {
+                answer.give(Err(unavailable()));
+            }
+            Op::Sweep => {}
+            #[cfg(test)]
+            Op::Settle(answer) | Op::Fail(answer) => {
+                answer.give(Ok(()));
+            }
+        }
+    }
+}
+
+/// Whoever waits for the committer is not left waiting if it ends in the midst of its work.
+struct Guard(Arc<Shared>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.available.store(false, Ordering::Relaxed);
+            self.0.metrics.store().available(false);
+        }
+        self.0.queue.abandon();
+    }
+}
+
+/// A store that was closed in order must be as it was left.
+fn check_complete(left: LeftAs, found: Option<&Manifest>) -> Result<(), Trouble> {
+    let complete = match left {
+        LeftAs::New => true,
+        LeftAs::Clean(last) => found.is_some_and(|manifest| manifest.batch == last),
+        LeftAs::Running(_) => found.is_some(),
+    };
+    let missing = || Trouble::Damaged("writes that were finished are missing".to_owned());
+    complete.then_some(()).ok_or_else(missing)
+}
+
+fn load_keys(store: &Store, era: u64, now: u64) -> Result<KeyTable<u64>, Trouble> {
+    let mut keys = KeyTable::default();
+    for entry in store.keys() {
+        let (expires, _, record) = entry?;
+        let receipt = receipt(&record, era);
+        if let (Some((channel, receipt)), true) = (receipt, expires > now) {
+            keys.insert(channel, Arc::from(record.key), receipt, expires);
+        }
+    }
+    Ok(keys)
+}
+
+fn receipt(record: &KeyRecord, era: u64) -> Option<(ChannelName, Receipt)> {
+    let receipt = Receipt {
+        id: Uuid::from_slice(&record.id).ok()?,
+        position: Some(Position {
+            epoch: Epoch::from_bits(record.epoch ^ era),
+            offset: record.offset,
+        }),
+        // How many there were when it was delivered is not kept.
+        subscribers: 0,
+        duplicate: false,
+    };
+    Some((ChannelName::new(&record.channel).ok()?, receipt))
+}

@@ -1,0 +1,168 @@
+//! Reading: from memory where that is enough, else from the disk, by a thread that may wait.
+
+use std::sync::Arc;
+
+use super::channel::Channel;
+use super::queue::Op;
+use super::store::Store;
+use super::trouble::Trouble;
+use super::{Shared, answered, unavailable};
+use crate::broker::{Kept, Page, Range};
+use crate::error::{Error, Result};
+use crate::event::{ChannelName, HistoryPolicy, Position};
+use crate::promise::Promise;
+
+/// A page that holds so many bytes is not made longer.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// A part of a channel's history.
+pub(super) fn page(
+    shared: &Arc<Shared>,
+    name: &ChannelName,
+    range: Range,
+) -> Promise<Option<Page>> {
+    let policy = shared.namespaces.load().of(name).history;
+    if policy.size == 0 {
+        return Promise::ok(None);
+    }
+    let shared = Arc::clone(shared);
+    if let Some(channel) = shared.table.get(name) {
+        return match channel.page(range, &policy, shared.clock.now()) {
+            Some(page) => Promise::ok(Some(page)),
+            None => Promise::later(from_disk(shared, channel, range, policy)),
+        };
+    }
+    match shared.ask(|answer| Op::Open(name.clone(), answer)) {
+        Ok(later) => Promise::later(async move {
+            let channel = answered(later).await?;
+            match channel.page(range, &policy, shared.clock.now()) {
+                Some(page) => Ok(Some(page)),
+                None => from_disk(shared, channel, range, policy).await,
+            }
+        }),
+        Err(error) => Promise::Ready(Err(error)),
+    }
+}
+
+async fn from_disk(
+    shared: Arc<Shared>,
+    channel: Arc<Channel>,
+    range: Range,
+    policy: HistoryPolicy,
+) -> Result<Option<Page>> {
+    let page = at_the_disk(&shared, move |shared, store| {
+        read(shared, store, &channel, range, &policy)
+    });
+    page.await.map(Some)
+}
+
+/// Does something that waits for the disk, on a thread that may.
+async fn at_the_disk<T: Send + 'static>(
+    shared: &Arc<Shared>,
+    work: impl FnOnce(&Shared, &Store) -> Result<T, Trouble> + Send + 'static,
+) -> Result<T> {
+    let _permit = shared.readers.acquire().await;
+    let shared = Arc::clone(shared);
+    let done = tokio::task::spawn_blocking(move || {
+        let store = shared.store.load_full().ok_or_else(unavailable)?;
+        work(&shared, &store).map_err(|trouble| {
+            if matches!(trouble, Trouble::Damaged(_)) {
+                shared.metrics.store().damaged(1);
+            }
+            tracing::error!(%trouble, "the store can't be read");
+            Error::unavailable("the store can't be read")
+        })
+    });
+    done.await.unwrap_or_else(|_| Err(unavailable()))
+}
+
+fn read(
+    shared: &Shared,
+    store: &Store,
+    channel: &Channel,
+    range: Range,
+    policy: &HistoryPolicy,
+) -> Result<Page, Trouble> {
+    let now = shared.clock.now();
+    let mut history = channel.state().history.clone();
+    let last = history.numbers().last;
+    let mut look_up = |from: u64, limit: usize| store.marks(channel.id, from..=last, limit);
+    history.trim_with(policy, now, &mut look_up)?;
+    channel.state().history.catch_up_with(&history);
+
+    let mut wanted = channel.wanted(&history, range);
+    let stretch = store.events(
+        channel.id,
+        wanted.from..=wanted.to,
+        range.reverse,
+        range.limit,
+        PAGE_BYTES,
+    )?;
+    // What was let go of meanwhile may have been deleted while this was reading.
+    wanted.oldest = wanted.oldest.max(channel.state().history.numbers().first);
+    wanted.more |= stretch.cut;
+    let mut damaged = stretch.damaged;
+    let mut events = Vec::with_capacity(stretch.records.len());
+    for (offset, record) in stretch.records {
+        let epoch = channel.epoch;
+        match record.event(&channel.name, Position { epoch, offset }) {
+            Ok(event) if offset >= wanted.oldest => events.push(Arc::new(event)),
+            Ok(_) => {}
+            Err(_) => damaged += 1,
+        }
+    }
+    let seen = u64::try_from(events.len()).unwrap_or(u64::MAX);
+    let from = wanted.from.max(wanted.oldest);
+    let expected = (wanted.to + 1).saturating_sub(from);
+    if damaged > 0 || (seen < expected && !stretch.cut) {
+        // The reader sees the hole in the offsets, and is told of a gap.
+        shared.metrics.store().damaged(damaged.max(1));
+        tracing::error!(channel = %channel.name, damaged, "events are damaged or missing");
+    }
+    Ok(wanted.page(events))
+}
+
+/// Kept channels by name.
+pub(super) fn list(
+    shared: &Arc<Shared>,
+    prefix: &str,
+    after: &str,
+    limit: usize,
+) -> Promise<Vec<Kept>> {
+    let shared = Arc::clone(shared);
+    let (prefix, after) = (prefix.to_owned(), after.to_owned());
+    Promise::later(async move {
+        let work = move |shared: &Shared, store: &Store| {
+            let manifest = store.manifest()?.unwrap_or_default();
+            let readable = |entry: &Result<_, Trouble>| {
+                let damaged = matches!(entry, Err(Trouble::Damaged(_)));
+                shared.metrics.store().damaged(u64::from(damaged));
+                !damaged
+            };
+            let channels = store.channels(&prefix, &after);
+            let channels = channels.filter(readable).take(limit);
+            let kept = channels.map(|entry| {
+                let (name, record) = entry?;
+                let in_memory = shared.table.get(&name);
+                let top = in_memory.map(|channel| top(&channel));
+                let stored = || Position {
+                    epoch: super::channel::epoch(record.epoch, manifest.era),
+                    offset: record.now.last,
+                };
+                Ok(Kept {
+                    top: top.unwrap_or_else(stored),
+                    channel: name,
+                })
+            });
+            kept.collect::<Result<Vec<Kept>, Trouble>>()
+        };
+        at_the_disk(&shared, work).await
+    })
+}
+
+fn top(channel: &Channel) -> Position {
+    Position {
+        epoch: channel.epoch,
+        offset: channel.state().history.numbers().last,
+    }
+}

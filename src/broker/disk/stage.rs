@@ -1,0 +1,329 @@
+//! A batch in the making: nothing of it is true before it is written.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::channel::{Channel, epoch};
+use super::clock::millis;
+use super::history::{History, Mark};
+use super::queue::{Answer, Publish};
+use super::record::{ChannelRecord, EventRecord, KeyRecord, Manifest, Numbers};
+use super::store::{Batch, Store};
+use super::trouble::Trouble;
+use super::{Shared, unavailable};
+use crate::broker::keys::{KEY_TTL, KeyTable, too_many_keys};
+use crate::broker::{Bounds, Receipt};
+use crate::error::{Error, Result};
+use crate::event::{ChannelName, Epoch, Event, HistoryPolicy, Position};
+use crate::telemetry::FanoutSpan;
+
+/// Deletes at least so many old events of a channel with a batch, if there are as many.
+const REMOVED_AT_ONCE: u64 = 64;
+
+/// A batch in the making.
+pub(super) struct Stage<'s> {
+    pub(super) store: &'s Store,
+    pub(super) batch: Batch<'s>,
+    /// What will hold when it is written.
+    pub(super) manifest: Manifest,
+    pub(super) channels: Vec<Staged>,
+    pub(super) done: Vec<Done>,
+    now: u64,
+    bounds: Bounds,
+    by_name: HashMap<ChannelName, usize>,
+    keys: HashMap<(ChannelName, Arc<str>), usize>,
+}
+
+/// A channel as it will stand.
+pub(super) struct Staged {
+    pub(super) channel: Arc<Channel>,
+    pub(super) is_new: bool,
+    pub(super) history: History,
+    pub(super) removed: u64,
+    pub(super) events: Vec<Arc<Event>>,
+    previous: Numbers,
+    marks: Vec<Mark>,
+}
+
+/// What is to be answered once the batch is written, in the order in which it was asked.
+pub(super) enum Done {
+    /// An event has its place.
+    Event {
+        event: Arc<Event>,
+        span: Option<FanoutSpan>,
+        key: Option<Arc<str>>,
+        answer: Answer<Receipt>,
+    },
+    /// A repeat of an earlier one of this batch.
+    Repeat { of: usize, answer: Answer<Receipt> },
+    /// A channel was made.
+    Opened {
+        channel: Arc<Channel>,
+        answer: Answer<Arc<Channel>>,
+    },
+}
+
+impl<'s> Stage<'s> {
+    /// A batch that follows the one of this manifest.
+    pub(super) fn new(
+        store: &'s Store,
+        manifest: Manifest,
+        number: u64,
+        now: u64,
+        bounds: Bounds,
+    ) -> Self {
+        Stage {
+            store,
+            batch: store.batch(),
+            manifest: Manifest {
+                batch: number,
+                ..manifest
+            },
+            channels: Vec::new(),
+            done: Vec::new(),
+            now,
+            bounds,
+            by_name: HashMap::new(),
+            keys: HashMap::new(),
+        }
+    }
+
+    /// Gives an event its place, or refuses it.
+    pub(super) fn publish(&mut self, shared: &Shared, keys: &KeyTable<u64>, publish: Publish) {
+        let Publish {
+            channel: name,
+            draft,
+            span,
+            answer,
+        } = publish;
+        let key = draft.idempotency_key.clone();
+        if let Some(key) = &key {
+            if let Some(receipt) = keys.repeat(&name, key) {
+                answer.give(Ok(receipt));
+                return;
+            }
+            let pair = (name.clone(), Arc::clone(key));
+            if let Some(of) = self.keys.get(&pair).copied() {
+                self.done.push(Done::Repeat { of, answer });
+                return;
+            }
+            if keys.len() + self.keys.len() >= self.bounds.keys {
+                answer.give(Err(too_many_keys()));
+                return;
+            }
+        }
+        let staged = match self.channel(shared, &name) {
+            Ok(staged) => staged,
+            Err(error) => {
+                answer.give(Err(error));
+                return;
+            }
+        };
+        let event = self.append(staged, Event::new(draft, None));
+        if let Some(key) = &key {
+            self.keep_key(&name, key, &event);
+        }
+        self.done.push(Done::Event {
+            event,
+            span,
+            key,
+            answer,
+        });
+    }
+
+    fn append(&mut self, staged: usize, mut event: Event) -> Arc<Event> {
+        let Some(staged) = self.channels.get_mut(staged) else {
+            return Arc::new(event);
+        };
+        let (offset, mark) = staged.history.append(self.now, event.weight());
+        let epoch = staged.channel.epoch;
+        event.position = Some(Position { epoch, offset });
+        let record = EventRecord::new(&event, mark.at, mark.before);
+        self.batch.put_event(staged.channel.id, offset, &record);
+        let event = Arc::new(event);
+        staged.marks.push(mark);
+        staged.events.push(Arc::clone(&event));
+        event
+    }
+
+    fn keep_key(&mut self, name: &ChannelName, key: &Arc<str>, event: &Event) {
+        let Some(position) = event.position else {
+            return;
+        };
+        let record = KeyRecord {
+            channel: name.as_str().to_owned(),
+            key: key.as_ref().to_owned(),
+            id: event.id.as_bytes().to_vec(),
+            epoch: position.epoch.to_bits() ^ self.manifest.era,
+            offset: position.offset,
+        };
+        let index = u32::try_from(self.keys.len()).unwrap_or(u32::MAX);
+        let expires = self.now.saturating_add(millis(KEY_TTL));
+        self.batch
+            .put_key(expires, self.manifest.batch, index, &record);
+        self.keys
+            .insert((name.clone(), Arc::clone(key)), self.done.len());
+    }
+
+    /// Brings a channel into memory, or makes it; answers now if it was there.
+    pub(super) fn open(
+        &mut self,
+        shared: &Shared,
+        name: &ChannelName,
+        answer: Answer<Arc<Channel>>,
+    ) {
+        if let Some(channel) = shared.table.get(name) {
+            answer.give(Ok(channel));
+            return;
+        }
+        let place = self.channel(shared, name);
+        match place.map(|place| self.channels.get(place)) {
+            Ok(Some(staged)) if staged.is_new => {
+                let channel = Arc::clone(&staged.channel);
+                self.done.push(Done::Opened { channel, answer });
+            }
+            Ok(Some(staged)) => {
+                answer.give(Ok(Arc::clone(&staged.channel)));
+            }
+            Ok(None) => drop(answer),
+            Err(error) => {
+                answer.give(Err(error));
+            }
+        }
+    }
+
+    /// The place of a channel among the staged ones.
+    fn channel(&mut self, shared: &Shared, name: &ChannelName) -> Result<usize> {
+        if let Some(place) = self.by_name.get(name) {
+            return Ok(*place);
+        }
+        let staged = match shared.table.get(name) {
+            Some(channel) => Staged::of(channel, false),
+            None => self.load(shared, name)?,
+        };
+        let place = self.channels.len();
+        self.by_name.insert(name.clone(), place);
+        self.channels.push(staged);
+        Ok(place)
+    }
+
+    /// A channel from the disk, or a new one.
+    fn load(&mut self, shared: &Shared, name: &ChannelName) -> Result<Staged> {
+        let found = self.store.channel(name).map_err(|trouble| {
+            shared.metrics.store().damaged(1);
+            tracing::error!(channel = %name, %trouble, "a channel can't be read");
+            unavailable()
+        })?;
+        let era = self.manifest.era;
+        if let Some(record) = found {
+            let channel = Arc::new(Channel::new(name.clone(), &record, era, self.now));
+            shared.table.insert(&channel);
+            return Ok(Staged::of(channel, false));
+        }
+        let most = u64::try_from(self.bounds.channels).unwrap_or(u64::MAX);
+        if self.manifest.channels >= most {
+            shared.metrics.limit_reached("limits.channels");
+            return Err(Error::exhausted("too many channels (limits.channels)"));
+        }
+        let record = ChannelRecord {
+            id: self.manifest.next_id,
+            epoch: Epoch::random().to_bits() ^ era,
+            now: History::EMPTY,
+            removed: 1,
+            ..ChannelRecord::default()
+        };
+        self.manifest.next_id += 1;
+        self.manifest.channels += 1;
+        debug_assert_ne!(epoch(record.epoch, era).to_bits(), 0, "0 names no epoch");
+        let channel = Channel::new(name.clone(), &record, era, self.now);
+        Ok(Staged::of(Arc::new(channel), true))
+    }
+
+    /// Completes the batch: trims what has become too much, and writes where everything stands.
+    pub(super) fn complete(&mut self, shared: &Shared) {
+        let namespaces = shared.namespaces.load();
+        for staged in &mut self.channels {
+            if !staged.is_changed() {
+                continue;
+            }
+            let policy = namespaces.of(&staged.channel.name).history;
+            if let Err(trouble) = staged.trim(self.store, &policy, self.now) {
+                // They are only kept longer.
+                shared.metrics.store().damaged(1);
+                tracing::error!(channel = %staged.channel.name, %trouble, "old events can't be read");
+            }
+            staged.remove_old(&mut self.batch);
+            let record = staged.record(self.manifest.batch, self.now);
+            self.batch.put_channel(&staged.channel.name, &record);
+        }
+        if !self.batch.is_empty() {
+            self.batch.put_manifest(&self.manifest);
+        }
+    }
+}
+
+impl Staged {
+    fn of(channel: Arc<Channel>, is_new: bool) -> Self {
+        let (history, removed) = {
+            let state = channel.state();
+            (state.history.clone(), state.removed)
+        };
+        Staged {
+            previous: *history.numbers(),
+            channel,
+            is_new,
+            history,
+            removed,
+            marks: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_changed(&self) -> bool {
+        self.is_new || !self.events.is_empty()
+    }
+
+    fn trim(&mut self, store: &Store, policy: &HistoryPolicy, now: u64) -> Result<(), Trouble> {
+        let (id, stored, staged) = (self.channel.id, self.previous.last, &self.marks);
+        let mut look_up = |from: u64, limit: usize| {
+            if from <= stored {
+                let found = store.marks(id, from..=stored, limit)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+            let from = from.max(stored + 1);
+            let skip = usize::try_from(from - stored - 1).unwrap_or(usize::MAX);
+            let run: Vec<Mark> = staged.iter().skip(skip).take(limit).copied().collect();
+            Ok((!run.is_empty()).then_some((from, run)))
+        };
+        self.history.trim_with(policy, now, &mut look_up)
+    }
+
+    /// Deletes events that were let go of earlier. Those that this batch lets go of stay until
+    /// the next, so that all of it can be taken back.
+    fn remove_old(&mut self, batch: &mut Batch<'_>) {
+        let published = u64::try_from(self.events.len()).unwrap_or(u64::MAX);
+        let at_once = published.saturating_mul(2).max(REMOVED_AT_ONCE);
+        let until = self
+            .previous
+            .first
+            .min(self.removed.saturating_add(at_once));
+        for offset in self.removed..until {
+            batch.remove_event(self.channel.id, offset);
+        }
+        self.removed = self.removed.max(until);
+    }
+
+    fn record(&self, batch: u64, now: u64) -> ChannelRecord {
+        ChannelRecord {
+            id: self.channel.id,
+            epoch: self.channel.own_epoch,
+            now: *self.history.numbers(),
+            removed: self.removed,
+            used: now,
+            batch,
+            previous: (!self.is_new).then_some(self.previous),
+        }
+    }
+}

@@ -1,0 +1,363 @@
+//! The database: four keyspaces of fjall, an embedded log-structured store.
+//!
+//! `events` holds events by channel number and offset, `channels` where each channel stands, `keys`
+//! the idempotency keys in the order in which they expire, `meta` the [`Manifest`]. A batch is
+//! written to fjall's journal as one: after a crash all of it is there, or nothing.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+
+use super::history::Mark;
+use super::journal;
+use super::record::{
+    ChannelRecord, EventRecord, KeyRecord, Manifest, MarkRecord, Unreadable, seal, unseal,
+};
+use super::trouble::Trouble;
+use crate::event::ChannelName;
+
+/// Where the [`Manifest`] stands.
+const MANIFEST: &[u8] = b"manifest";
+/// Memory for blocks that were read.
+const BLOCK_CACHE: u64 = 16 * 1024 * 1024;
+/// Journals are at most about this long, so that a start need not read more.
+const JOURNALS: u64 = 128 * 1024 * 1024;
+/// What is gathered in memory before it becomes a table: for events, and for the rest.
+const EVENTS_IN_MEMORY: u64 = 16 * 1024 * 1024;
+const REST_IN_MEMORY: u64 = 4 * 1024 * 1024;
+/// A reader of marks stops after so many bytes.
+const MARKS_BYTES: usize = 256 * 1024;
+
+/// An open database.
+pub(super) struct Store {
+    db: Database,
+    meta: Keyspace,
+    channels: Keyspace,
+    events: Keyspace,
+    keys: Keyspace,
+}
+
+/// When a batch counts as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Commit {
+    /// When it is on the device.
+    Synced,
+    /// When the operating system has it.
+    Buffered,
+}
+
+/// Changes that are written together.
+pub(super) struct Batch<'s> {
+    store: &'s Store,
+    writes: OwnedWriteBatch,
+}
+
+/// A stretch of a channel's events, as far as they can be read.
+#[derive(Debug, Default)]
+pub(super) struct Stretch {
+    /// The records with their offsets, in the asked order.
+    pub(super) records: Vec<(u64, EventRecord)>,
+    /// How many could not be read.
+    pub(super) damaged: u64,
+    /// True if it was cut short for its size.
+    pub(super) cut: bool,
+}
+
+impl Store {
+    /// Opens the database in a directory, or makes one there.
+    pub(super) fn open(path: &Path) -> Result<Self, Trouble> {
+        journal::check_all(path)?;
+        // The database trusts some of the names and numbers that it finds on disk.
+        catch_unwind(AssertUnwindSafe(|| Self::try_open(path)))
+            .unwrap_or_else(|_| Err(Trouble::Damaged("its files can't be understood".to_owned())))
+    }
+
+    fn try_open(path: &Path) -> Result<Self, Trouble> {
+        let db = Database::builder(path)
+            .cache_size(BLOCK_CACHE)
+            .max_journaling_size(JOURNALS)
+            .worker_threads(2)
+            .open()?;
+        let open = |name: &str, in_memory: u64| {
+            // Leveled compaction, which is the default; what is too old is deleted by name.
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(in_memory);
+            db.keyspace(name, options)
+        };
+        Ok(Store {
+            meta: open("meta", REST_IN_MEMORY)?,
+            channels: open("channels", REST_IN_MEMORY)?,
+            events: open("events", EVENTS_IN_MEMORY)?,
+            keys: open("keys", REST_IN_MEMORY)?,
+            db,
+        })
+    }
+
+    /// What holds for the whole store; `None` where it is new.
+    pub(super) fn manifest(&self) -> Result<Option<Manifest>, Trouble> {
+        let record = self.meta.get(MANIFEST)?;
+        let manifest = record.map(|record| unseal(MANIFEST, &record));
+        Ok(manifest.transpose()?)
+    }
+
+    /// A channel; `None` where there is none of this name.
+    pub(super) fn channel(&self, name: &ChannelName) -> Result<Option<ChannelRecord>, Trouble> {
+        let key = name.as_str().as_bytes();
+        let record = self.channels.get(key)?;
+        let channel = record.map(|record| unseal(key, &record));
+        Ok(channel.transpose()?)
+    }
+
+    /// The channels whose names come after `after` and start with `prefix`, by name. A damaged
+    /// record is an error between the others; a damaged file is one behind which nothing comes.
+    pub(super) fn channels(
+        &self,
+        prefix: &str,
+        after: &str,
+    ) -> impl Iterator<Item = Result<(ChannelName, ChannelRecord), Trouble>> {
+        let from = if after >= prefix { after } else { prefix };
+        let (prefix, after) = (prefix.to_owned(), after.to_owned());
+        let mut unreadable = false;
+        self.channels
+            .range(from.as_bytes()..)
+            .map_while(move |entry| {
+                if unreadable {
+                    return None;
+                }
+                let entry = entry.into_inner();
+                unreadable = entry.is_err();
+                Some(entry)
+            })
+            .map(|entry| {
+                let (key, record) = entry?;
+                let name = std::str::from_utf8(&key).map_err(|_| Unreadable::Damaged)?;
+                let name = ChannelName::new(name).map_err(|_| Unreadable::Damaged)?;
+                Ok((name, unseal(&key, &record)?))
+            })
+            .skip_while(move |entry| matches!(entry, Ok((name, _)) if name.as_str() == after))
+            .take_while(
+                move |entry| !matches!(entry, Ok((name, _)) if !name.as_str().starts_with(&prefix)),
+            )
+    }
+
+    /// The names of all channels.
+    pub(super) fn names(&self) -> impl Iterator<Item = Result<Vec<u8>, Trouble>> {
+        let entries = self.channels.iter();
+        entries.map(|entry| Ok(entry.key()?.to_vec()))
+    }
+
+    /// Events of a channel within offsets, up to a number and, once there is one, to a size.
+    pub(super) fn events(
+        &self,
+        id: u64,
+        offsets: std::ops::RangeInclusive<u64>,
+        newest_first: bool,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<Stretch, Trouble> {
+        let mut stretch = Stretch::default();
+        if offsets.is_empty() || limit == 0 {
+            return Ok(stretch);
+        }
+        let mut entries = self
+            .events
+            .range(event_key(id, *offsets.start())..=event_key(id, *offsets.end()));
+        let mut bytes = 0;
+        while stretch.records.len() < limit {
+            let entry = if newest_first {
+                entries.next_back()
+            } else {
+                entries.next()
+            };
+            let Some(entry) = entry else { break };
+            let (key, record) = entry.into_inner()?;
+            let offset = offset_in(&key);
+            bytes += record.len();
+            if bytes > max_bytes && !stretch.records.is_empty() {
+                stretch.cut = true;
+                break;
+            }
+            match (offset, unseal::<EventRecord>(&key, &record)) {
+                (Some(offset), Ok(event)) => stretch.records.push((offset, event)),
+                _ => stretch.damaged += 1,
+            }
+        }
+        Ok(stretch)
+    }
+
+    /// The marks of consecutive readable events from an offset on: at most `limit`, and two at
+    /// least where there are two. With the offset of the first.
+    pub(super) fn marks(
+        &self,
+        id: u64,
+        offsets: std::ops::RangeInclusive<u64>,
+        limit: usize,
+    ) -> Result<Option<(u64, Vec<Mark>)>, Trouble> {
+        if offsets.is_empty() {
+            return Ok(None);
+        }
+        let (mut found, mut bytes): (Option<(u64, Vec<Mark>)>, usize) = (None, 0);
+        let entries = self
+            .events
+            .range(event_key(id, *offsets.start())..=event_key(id, *offsets.end()));
+        for entry in entries {
+            let (key, record) = entry.into_inner()?;
+            bytes += record.len();
+            let mark = unseal::<MarkRecord>(&key, &record);
+            let (Some(offset), Ok(mark)) = (offset_in(&key), mark) else {
+                // A damaged record: what comes before and after it is not one run.
+                if found.is_some() {
+                    break;
+                }
+                continue;
+            };
+            let mark = Mark {
+                at: mark.at,
+                before: mark.before,
+            };
+            match &mut found {
+                None => found = Some((offset, vec![mark])),
+                Some((_, marks)) => marks.push(mark),
+            }
+            let count = found.as_ref().map_or(0, |(_, marks)| marks.len());
+            if count >= limit || (count >= 2 && bytes > MARKS_BYTES) {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Every idempotency key with the time at which it expires, in that order.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Result<(u64, Vec<u8>, KeyRecord), Trouble>> {
+        self.keys.iter().map(|entry| {
+            let (key, record) = entry.into_inner()?;
+            let expires = key.first_chunk().map(|at| u64::from_be_bytes(*at));
+            let expires = expires.ok_or(Unreadable::Damaged)?;
+            Ok((expires, key.to_vec(), unseal(&key, &record)?))
+        })
+    }
+
+    /// The places of up to `limit` idempotency keys that expired before this time.
+    pub(super) fn expired_keys(&self, now: u64, limit: usize) -> Result<Vec<Vec<u8>>, Trouble> {
+        let entries = self.keys.range(..now.to_be_bytes()).take(limit);
+        entries
+            .map(|entry| Ok(entry.key()?.to_vec()))
+            .collect::<Result<_, Trouble>>()
+    }
+
+    /// Puts anything in an event's place.
+    #[cfg(test)]
+    pub(super) fn put_raw_event(&self, id: u64, offset: u64, record: &[u8]) {
+        self.events.insert(event_key(id, offset), record).unwrap();
+    }
+
+    /// Starts a batch.
+    pub(super) fn batch(&self) -> Batch<'_> {
+        Batch {
+            store: self,
+            writes: self.db.batch(),
+        }
+    }
+
+    /// Brings everything that was written to the device.
+    pub(super) fn sync(&self) -> Result<(), Trouble> {
+        Ok(self.db.persist(PersistMode::SyncData)?)
+    }
+
+    /// Fails where an earlier failure, also one in the background, keeps the database from taking
+    /// writes.
+    pub(super) fn check(&self) -> Result<(), Trouble> {
+        Ok(self.db.persist(PersistMode::Buffer)?)
+    }
+
+    /// Waits while tables are written behind. The database would wait by itself, but it would
+    /// not notice that the writing has failed.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the database tells nobody when it has caught up"
+    )]
+    fn wait_for_room(&self) -> Result<(), Trouble> {
+        let all = [&self.meta, &self.channels, &self.events, &self.keys];
+        let behind = |k: &&Keyspace| k.sealed_memtable_count() >= 3 || k.l0_table_count() >= 20;
+        while all.iter().any(behind) {
+            self.check()?;
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+impl Batch<'_> {
+    pub(super) fn put_manifest(&mut self, manifest: &Manifest) {
+        let record = seal(MANIFEST, manifest);
+        self.writes.insert(&self.store.meta, MANIFEST, record);
+    }
+
+    pub(super) fn put_channel(&mut self, name: &ChannelName, channel: &ChannelRecord) {
+        let key = name.as_str().as_bytes();
+        let record = seal(key, channel);
+        self.writes.insert(&self.store.channels, key, record);
+    }
+
+    pub(super) fn remove_channel(&mut self, name: &ChannelName) {
+        self.writes
+            .remove(&self.store.channels, name.as_str().as_bytes());
+    }
+
+    pub(super) fn put_event(&mut self, id: u64, offset: u64, event: &EventRecord) {
+        let key = event_key(id, offset);
+        let record = seal(&key, event);
+        self.writes.insert(&self.store.events, key, record);
+    }
+
+    pub(super) fn remove_event(&mut self, id: u64, offset: u64) {
+        self.writes
+            .remove(&self.store.events, event_key(id, offset));
+    }
+
+    /// Keeps an idempotency key; `index` tells the keys of a batch apart.
+    pub(super) fn put_key(&mut self, expires: u64, batch: u64, index: u32, key: &KeyRecord) {
+        let mut place = Vec::with_capacity(20);
+        place.extend_from_slice(&expires.to_be_bytes());
+        place.extend_from_slice(&batch.to_be_bytes());
+        place.extend_from_slice(&index.to_be_bytes());
+        let record = seal(&place, key);
+        self.writes.insert(&self.store.keys, place, record);
+    }
+
+    pub(super) fn remove_key(&mut self, place: Vec<u8>) {
+        self.writes.remove(&self.store.keys, place);
+    }
+
+    /// True if nothing would be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// Writes it all, or, as far as readers can tell, nothing. After a failure the database takes
+    /// no more writes.
+    pub(super) fn commit(self, how: Commit) -> Result<(), Trouble> {
+        self.store.wait_for_room()?;
+        let mode = match how {
+            Commit::Synced => PersistMode::SyncData,
+            Commit::Buffered => PersistMode::Buffer,
+        };
+        Ok(self.writes.durability(Some(mode)).commit()?)
+    }
+}
+
+/// The batch that wrote the idempotency key in this place.
+pub(super) fn batch_of_key(place: &[u8]) -> Option<u64> {
+    let batch = place.get(8..16)?.first_chunk()?;
+    Some(u64::from_be_bytes(*batch))
+}
+
+fn event_key(id: u64, offset: u64) -> [u8; 16] {
+    (u128::from(id) << 64 | u128::from(offset)).to_be_bytes()
+}
+
+fn offset_in(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(*key.last_chunk()?))
+}

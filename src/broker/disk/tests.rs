@@ -1,0 +1,411 @@
+//! What only a store on disk must do; the rest is in the contract of all brokers.
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::broker::contract::{Recorder, draft, namespaces};
+
+/// A broker on a directory of its own, which can be closed and opened again.
+pub(in crate::broker) struct TestDisk {
+    pub(in crate::broker) sink: Arc<Recorder>,
+    pub(super) metrics: Arc<Metrics>,
+    disk: Arc<Disk>,
+    clock: Clock,
+    dir: Arc<TempDir>,
+    settings: DiskSettings,
+}
+
+impl TestDisk {
+    pub(in crate::broker) fn new(bounds: Bounds) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let settings = DiskSettings {
+            path: dir.path().join("store"),
+            durability: Durability::Fsync,
+            cache_bytes: 1 << 20,
+            bounds,
+        };
+        Self::open(dir, settings, Clock::default()).unwrap()
+    }
+
+    fn open(
+        dir: Arc<TempDir>,
+        settings: DiskSettings,
+        clock: Clock,
+    ) -> std::result::Result<Self, OpenError> {
+        let sink = Arc::new(Recorder::default());
+        let shared: Arc<dyn Sink> = Arc::<Recorder>::clone(&sink);
+        let metrics = Metrics::new("test");
+        let disk = Disk::open_at(
+            namespaces(),
+            Arc::downgrade(&shared),
+            Arc::clone(&metrics),
+            settings.clone(),
+            clock.clone(),
+        )?;
+        Ok(TestDisk {
+            sink,
+            metrics,
+            disk: Arc::new(disk),
+            clock,
+            dir,
+            settings,
+        })
+    }
+
+    pub(in crate::broker) fn broker(&self) -> Arc<dyn Broker> {
+        Arc::<Disk>::clone(&self.disk)
+    }
+
+    pub(in crate::broker) fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+
+    pub(in crate::broker) async fn settle(&self) {
+        self.disk.settle().await;
+    }
+}
+
+fn bounds() -> Bounds {
+    Bounds {
+        channels: 1000,
+        keys: 1000,
+    }
+}
+
+impl TestDisk {
+    /// Closes the store and opens it again.
+    fn reopen(self) -> Self {
+        self.try_reopen().unwrap()
+    }
+
+    fn try_reopen(self) -> std::result::Result<Self, OpenError> {
+        let (dir, settings, clock) = (Arc::clone(&self.dir), self.settings.clone(), self.clock);
+        self.disk.stop();
+        drop(self.disk);
+        Self::open(dir, settings, clock)
+    }
+
+    async fn publish(&self, channel: &str, n: usize) -> Receipt {
+        let event = draft(channel, n, None);
+        self.disk.publish(event, None).await.unwrap()
+    }
+
+    async fn page(&self, channel: &str) -> Page {
+        let channel = ChannelName::new(channel).unwrap();
+        let page = self.disk.read(&channel, Range::all(1000)).await.unwrap();
+        page.expect("history")
+    }
+
+    async fn offsets(&self, channel: &str) -> Vec<u64> {
+        let page = self.page(channel).await;
+        let positions = page.events.iter().map(|event| event.position.unwrap());
+        positions.map(|position| position.offset).collect()
+    }
+
+    fn store(&self) -> Arc<Store> {
+        self.disk.shared.store.load_full().unwrap()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.settings.path.join(name)
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_was_closed_is_there_again() {
+    let disk = TestDisk::new(bounds());
+    for n in 0..8 {
+        disk.publish("kept:a", n).await;
+    }
+    let first = disk.disk.publish(draft("kept:b", 0, Some("k")), None);
+    let first = first.await.unwrap();
+    let before = disk.page("kept:a").await;
+
+    let disk = disk.reopen();
+    let after = disk.page("kept:a").await;
+    assert_eq!((after.top, after.oldest), (before.top, 4));
+    assert_eq!(disk.offsets("kept:a").await, [4, 5, 6, 7, 8]);
+    let again = disk.disk.publish(draft("kept:b", 1, Some("k")), None);
+    let again = again.await.unwrap();
+    assert_eq!(
+        (again.id, again.position, again.duplicate),
+        (first.id, first.position, true)
+    );
+    assert_eq!(disk.publish("kept:a", 9).await.position.unwrap().offset, 9);
+    assert_eq!(disk.disk.list("", "", 10).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_history_is_read_from_disk_where_it_is_not_in_memory() {
+    let mut disk = TestDisk::new(bounds());
+    disk.settings.cache_bytes = 0;
+    let disk = disk.reopen();
+    for n in 0..300 {
+        disk.publish("brief:a", n).await;
+    }
+    assert_eq!(disk.offsets("brief:a").await, (1..=300).collect::<Vec<_>>());
+    let channel = ChannelName::new("brief:a").unwrap();
+    let newest = Range {
+        reverse: true,
+        ..Range::all(2)
+    };
+    let page = disk.disk.read(&channel, newest).await.unwrap().unwrap();
+    assert_eq!(page.events.len(), 2);
+    assert!(page.more);
+    assert_eq!(page.events[0].position, Some(page.top));
+}
+
+#[tokio::test]
+async fn age_bytes_and_count_hold_across_a_restart() {
+    let disk = TestDisk::new(bounds());
+    for n in 0..200 {
+        disk.publish("brief:a", n).await;
+        disk.publish("small:a", n).await;
+    }
+    disk.advance(Duration::from_secs(40));
+    for n in 200..210 {
+        disk.publish("brief:a", n).await;
+    }
+    let small = disk.offsets("small:a").await;
+    disk.advance(Duration::from_secs(30));
+    let disk = disk.reopen();
+    assert_eq!(
+        disk.offsets("brief:a").await,
+        (201..=210).collect::<Vec<_>>(),
+        "the rest is older than a minute"
+    );
+    assert_eq!(disk.offsets("small:a").await, small);
+}
+
+#[tokio::test]
+async fn what_has_expired_is_deleted_in_steps() {
+    let disk = TestDisk::new(bounds());
+    for n in 0..300 {
+        disk.publish("brief:a", n).await;
+    }
+    disk.advance(Duration::from_mins(2));
+    disk.publish("brief:a", 300).await;
+    for _ in 0..3 {
+        disk.disk.sweep();
+        disk.settle().await;
+    }
+    let record = disk.store().channel(&ChannelName::new("brief:a").unwrap());
+    let record = record.unwrap().unwrap();
+    assert_eq!((record.removed, record.now.first), (301, 301));
+    let left = disk
+        .store()
+        .events(record.id, 0..=1000, false, 1000, 1 << 20);
+    assert_eq!(left.unwrap().records.len(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_that_was_refused_is_taken_back_even_if_it_came_to_the_disk() {
+    let disk = TestDisk::new(bounds());
+    disk.publish("kept:a", 0).await;
+    let kept = disk.page("kept:a").await.top;
+    disk.disk
+        .publish(draft("kept:a", 1, Some("k")), None)
+        .await
+        .unwrap();
+    let batch = disk.store().manifest().unwrap().unwrap().batch;
+    disk.disk.stop();
+    // As if the process had been killed just after it refused the second event.
+    std::fs::write(disk.file("refused"), batch.to_be_bytes()).unwrap();
+    let disk = disk.reopen();
+    assert_eq!(disk.page("kept:a").await.top, kept);
+    assert_eq!(disk.offsets("kept:a").await, [1]);
+    let again = disk.disk.publish(draft("kept:a", 2, Some("k")), None).await;
+    let again = again.unwrap();
+    assert!(!again.duplicate, "its key is free again");
+    assert_eq!(again.position.unwrap().offset, 2);
+    let disk = disk.reopen();
+    assert_eq!(disk.offsets("kept:a").await, [1, 2], "taken back once only");
+}
+
+#[tokio::test]
+async fn a_channel_that_a_refused_batch_made_is_taken_back() {
+    let disk = TestDisk::new(bounds());
+    disk.publish("kept:a", 0).await;
+    let made = disk.publish("kept:b", 0).await.position.unwrap();
+    let batch = disk.store().manifest().unwrap().unwrap().batch;
+    disk.disk.stop();
+    std::fs::write(disk.file("refused"), batch.to_be_bytes()).unwrap();
+    let disk = disk.reopen();
+    let top = disk.page("kept:b").await.top;
+    assert_eq!(top.offset, 0);
+    assert_ne!(top.epoch, made.epoch);
+    assert_eq!(disk.store().manifest().unwrap().unwrap().channels, 2);
+}
+
+#[tokio::test]
+async fn an_unclean_end_of_an_async_store_gives_every_channel_a_new_epoch() {
+    let mut disk = TestDisk::new(bounds());
+    disk.settings.durability = Durability::Async;
+    let disk = disk.reopen();
+    let before = disk.publish("kept:a", 0).await.position.unwrap();
+    let disk = disk.reopen();
+    assert_eq!(disk.page("kept:a").await.top, before, "closed in order");
+    disk.disk.stop();
+    std::fs::write(disk.file("state"), "running async\n").unwrap();
+    let disk = disk.reopen();
+    let page = disk.page("kept:a").await;
+    assert_ne!(page.top.epoch, before.epoch);
+    assert!(!page.covers(before));
+    assert_eq!(page.events[0].position, Some(page.top));
+    let disk = disk.reopen();
+    assert_eq!(disk.page("kept:a").await.top, page.top, "once only");
+}
+
+#[tokio::test]
+async fn a_damaged_event_is_a_hole_and_never_another_event() {
+    let mut disk = TestDisk::new(bounds());
+    disk.settings.cache_bytes = 0;
+    let disk = disk.reopen();
+    for n in 0..5 {
+        disk.publish("kept:a", n).await;
+    }
+    let store = disk.store();
+    let channel = ChannelName::new("kept:a").unwrap();
+    let id = store.channel(&channel).unwrap().unwrap().id;
+    store.put_raw_event(id, 3, b"\x01 something else");
+    assert_eq!(disk.offsets("kept:a").await, [1, 2, 4, 5]);
+    let text = disk.metrics.text(crate::telemetry::TextFormat::Prometheus);
+    assert!(text.contains("tidings_store_damaged_total 1\n"), "{text}");
+    assert_eq!(disk.publish("kept:a", 9).await.position.unwrap().offset, 6);
+}
+
+#[tokio::test]
+async fn a_failed_store_refuses_and_works_again_by_itself() {
+    let disk = TestDisk::new(bounds());
+    disk.publish("kept:a", 0).await;
+    let (answer, failed) = queue::Answer::new();
+    assert!(disk.disk.shared.queue.push(Op::Fail(answer)).is_ok());
+    failed.await.unwrap().unwrap();
+    assert!(!disk.disk.is_available());
+    let refused = disk.disk.publish(draft("kept:a", 1, None), None).await;
+    assert_eq!(refused.unwrap_err().code(), crate::error::Code::Unavailable);
+    while !disk.disk.is_available() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(disk.publish("kept:a", 1).await.position.unwrap().offset, 2);
+    assert_eq!(disk.offsets("kept:a").await, [1, 2]);
+    assert_eq!(disk.sink.events.lock().unwrap().len(), 2);
+}
+
+/// What opening the store says, after something was done to its files.
+async fn refusal(change: impl FnOnce(&TestDisk)) -> String {
+    let disk = TestDisk::new(bounds());
+    for n in 0..3 {
+        disk.publish("kept:a", n).await;
+    }
+    disk.disk.stop();
+    change(&disk);
+    let path = disk.settings.path.display().to_string();
+    let said = match disk.try_reopen() {
+        Ok(_) => panic!("it was opened"),
+        Err(error) => error.to_string(),
+    };
+    assert!(
+        said.starts_with(&format!("history.path = {path}: ")),
+        "{said}"
+    );
+    said
+}
+
+#[tokio::test]
+async fn a_store_that_is_in_use_is_refused() {
+    let disk = TestDisk::new(bounds());
+    let second = TestDisk::open(
+        Arc::clone(&disk.dir),
+        disk.settings.clone(),
+        Clock::default(),
+    );
+    let said = second.err().unwrap().to_string();
+    assert!(
+        said.contains("another process is using this store"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_newer_store_is_refused() {
+    let said = refusal(|disk| std::fs::write(disk.file("format"), "tidings 2\n").unwrap()).await;
+    assert!(
+        said.contains("format 2") && said.contains("newer"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_directory_of_something_else_is_refused() {
+    let said = refusal(|disk| std::fs::remove_file(disk.file("format")).unwrap()).await;
+    assert!(said.contains("not a store of Tidings"), "{said}");
+}
+
+#[tokio::test]
+async fn a_store_without_its_log_is_refused() {
+    let said = refusal(|disk| std::fs::remove_dir_all(disk.file("log")).unwrap()).await;
+    assert!(said.contains("damaged"), "{said}");
+}
+
+#[tokio::test]
+async fn a_store_whose_journal_was_cut_is_refused() {
+    let said = refusal(|disk| {
+        let journal = std::fs::File::options()
+            .write(true)
+            .open(disk.file("log/0.jnl"));
+        journal.unwrap().set_len(600).unwrap();
+    })
+    .await;
+    assert!(said.contains("damaged"), "{said}");
+}
+
+/// Changes the first byte of the item of the second of three events.
+async fn with_a_broken_item(journal: impl Fn(&mut Vec<u8>, usize)) -> TestDisk {
+    let disk = TestDisk::new(bounds());
+    for n in 0..3 {
+        disk.publish("kept:a", n).await;
+    }
+    disk.disk.stop();
+    std::fs::write(disk.file("state"), "running fsync\n").unwrap();
+    let path = disk.file("log/0.jnl");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let trailers = bytes
+        .windows(4)
+        .enumerate()
+        .filter(|(_, w)| *w == b"FJL\x03");
+    // Of the batches: the database's own, the first manifest, the channel's first event, …
+    let ends: Vec<usize> = trailers.map(|(at, _)| at + 4).collect();
+    journal(&mut bytes, ends[ends.len() - 3]);
+    std::fs::write(&path, bytes).unwrap();
+    disk
+}
+
+#[tokio::test]
+async fn a_journal_that_breaks_off_before_whole_batches_is_refused() {
+    let disk = with_a_broken_item(|bytes, batch| bytes[batch + 13] = 77).await;
+    let said = disk.try_reopen().err().unwrap().to_string();
+    assert!(said.contains("whole batches follow"), "{said}");
+}
+
+#[tokio::test]
+async fn a_batch_that_a_crash_cut_off_is_forgotten() {
+    let disk = with_a_broken_item(|bytes, batch| bytes.truncate(batch + 40)).await;
+    let disk = disk.reopen();
+    assert_eq!(disk.offsets("kept:a").await, [1]);
+    assert_eq!(disk.publish("kept:a", 1).await.position.unwrap().offset, 2);
+    assert_eq!(disk.reopen().offsets("kept:a").await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_store_whose_journal_was_altered_is_refused() {
+    let said = refusal(|disk| {
+        let path = disk.file("log/0.jnl");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let at = bytes.windows(6).position(|w| w == b"kept:a").unwrap();
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    })
+    .await;
+    assert!(said.contains("damaged"), "{said}");
+}

@@ -1,0 +1,42 @@
+//! What is counted of the store on disk.
+
+use super::names::{Counter, Gauge};
+
+/// Counters of a store that keeps events on disk.
+#[derive(Debug, Default)]
+pub struct StoreMetrics {
+    /// 0 or 1, the wrong way round: what is not on disk is always there.
+    pub(super) unavailable: Gauge,
+    pub(super) commits: Counter,
+    pub(super) events: Counter,
+    pub(super) failures: Counter,
+    pub(super) damaged: Counter,
+}
+
+impl StoreMetrics {
+    /// The store can write, or can't any more.
+    pub fn available(&self, is: bool) {
+        let now = self.unavailable.get();
+        match (is, now) {
+            (true, 0) | (false, 1..) => {}
+            (true, _) => {
+                self.unavailable.add(-now);
+            }
+            (false, _) => {
+                self.unavailable.add(1 - now);
+                self.failures.add(1);
+            }
+        }
+    }
+
+    /// So many events were written together.
+    pub fn committed(&self, events: u64) {
+        self.commits.add(1);
+        self.events.add(events);
+    }
+
+    /// So many records were found damaged or missing.
+    pub fn damaged(&self, records: u64) {
+        self.damaged.add(records);
+    }
+}
