@@ -83,9 +83,9 @@ export class Topic {
       if (epoch !== undefined) Object.assign(how, { epoch, offset });
       const { at } = follower;
       const ours = at && at.epoch === epoch;
-      if (ours && ((recovered && at.offset >= since!.offset) || at.offset >= offset)) {
+      if (ours && (recovered || at.offset >= offset)) {
         how.recovered = true;
-      } else if (ours && since && at.offset > since.offset) {
+      } else if (ours && since && (at.offset > since.offset || since.epoch !== epoch)) {
         // Another one's position was too old; this one's may not be.
         again = true;
         continue;
