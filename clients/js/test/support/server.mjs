@@ -201,9 +201,11 @@ class Proxy {
       });
       one.on("end", () => other.end());
       one.on("error", () => {});
-      one.on("close", () => {
+      one.on("close", (failed) => {
         this.#sockets.delete(one);
-        other.destroy();
+        // What is still on its way arrives, unless the connection broke.
+        if (failed) other.destroy();
+        else other.end();
       });
       if (this.stalled) one.pause();
     }
