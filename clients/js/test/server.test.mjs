@@ -137,7 +137,11 @@ describe("against the server", () => {
     let cuts = 0;
     let count = 0;
     const publishing = (async () => {
-      while (cuts < 5) await server.publish("room:load", "count", { n: ++count });
+      while (cuts < 5) {
+        await server.publish("room:load", "count", { n: ++count });
+        // No further ahead than history reaches back.
+        await until(() => count - notes.offsets.length < 500 || cuts === 5, "the client to catch up");
+      }
     })();
     for (; cuts < 5; cuts++) {
       const seen = notes.offsets.length;
