@@ -1,0 +1,186 @@
+import { Connection } from "./connection.js";
+import { TidingsError } from "./errors.js";
+import { Follower } from "./follower.js";
+import { Stream } from "./stream.js";
+import type {
+  AnyEvents,
+  ClientEvents,
+  EventOf,
+  EventStream,
+  Gap,
+  History,
+  HistoryOptions,
+  Options,
+  Presence,
+  Published,
+  PublishOptions,
+  Stale,
+  State,
+  StreamOptions,
+  Subscribed,
+  SubscribeOptions,
+  Subscription,
+  TypePattern,
+} from "./types.js";
+
+/** Follows the channels of a server, and keeps at it. */
+export class Client<Events = AnyEvents> {
+  readonly #connection: Connection;
+  readonly #session = random();
+  #published = 0;
+
+  constructor(url: string | URL, options: Options = {}) {
+    this.#connection = new Connection(url, options);
+  }
+
+  /** How the connection stands. */
+  get state(): State {
+    return this.#connection.state;
+  }
+
+  /** Listens; the answer ends that. */
+  on<Name extends keyof ClientEvents>(name: Name, listener: (value: ClientEvents[Name]) => void): () => void {
+    return this.#connection.events.on(name, listener);
+  }
+
+  /** Follows a channel: each event comes once and in order, over any number of connections. */
+  subscribe<const Pattern extends TypePattern<Events> = keyof Events & string>(
+    channel: string,
+    options: SubscribeOptions<Pattern>,
+    handler: (event: EventOf<Events, Pattern>) => unknown,
+  ): Subscription;
+  subscribe(channel: string, handler: (event: EventOf<Events>) => unknown): Subscription;
+  /** Follows a channel with `for await`. Events wait from now on, also before the loop begins. */
+  subscribe<const Pattern extends TypePattern<Events> = keyof Events & string>(
+    channel: string,
+    options?: StreamOptions<Pattern>,
+  ): EventStream<EventOf<Events, Pattern>>;
+  subscribe(channel: string, ...rest: any[]): any {
+    const handler = typeof rest.at(-1) === "function" ? rest.pop() : undefined;
+    return this.#subscribe(channel, rest[0] ?? {}, handler);
+  }
+
+  /** Publishes an event; resolves when it has its place in the channel. */
+  async publish<Type extends keyof Events & string>(
+    channel: string,
+    type: Type,
+    data: Events[Type],
+    options: PublishOptions = {},
+  ): Promise<Published> {
+    const { idempotencyKey, ...rest } = options;
+    const { event_id, epoch, offset, duplicate } = await this.#connection.ask({
+      type: "publish",
+      channel,
+      event_type: type,
+      data: data ?? null,
+      ...rest,
+      idempotency_key: idempotencyKey ?? `${this.#session}-${++this.#published}`,
+    });
+    return { id: event_id, epoch, offset, ...(duplicate && { duplicate }) };
+  }
+
+  /** Reads back what was published in a channel. */
+  async history(channel: string, options: HistoryOptions = {}): Promise<History<EventOf<Events>>> {
+    const reply = await this.#connection.ask({ type: "history", channel, ...options });
+    const { epoch, offset, events } = reply;
+    for (const event of events) event.epoch = epoch;
+    return { channel, epoch, offset, events };
+  }
+
+  /** Who follows a channel. */
+  async presence(channel: string): Promise<Presence> {
+    const { users, total } = await this.#connection.ask({ type: "presence", channel });
+    return { channel, users, total };
+  }
+
+  /** The end: requests fail with `cancelled`, loops end. */
+  close(): void {
+    this.#connection.close();
+  }
+
+  #subscribe(channel: string, options: StreamOptions, handler?: (event: any) => unknown): unknown {
+    const { subscriptions } = this.#connection;
+    let settle!: { resolve: (how: Subscribed) => void; reject: (error: Error) => void };
+    const ready = new Promise<Subscribed>((resolve, reject) => (settle = { resolve, reject }));
+    ready.catch(() => {});
+    const leave = () => subscriptions.remove(channel, follower);
+    const told = this.#told(options);
+    const { bufferLimit = 1000, overflow } = options;
+    const stream = handler
+      ? undefined
+      : new Stream(bufferLimit, overflow === "drop_oldest", { left: leave, gap: told.gap });
+    const follower: Follower = new Follower(options, {
+      ...told,
+      event: (event) => (stream ? stream.push(event) : this.#connection.handle(event, handler!)),
+      subscribed: (how) => {
+        settle.resolve(how);
+        told.subscribed(how);
+      },
+      ended: (error) => {
+        settle.reject(error);
+        if (stream) stream.end(this.state === "closed" && isCancelled(error) ? undefined : error);
+        told.ended(error);
+      },
+    });
+    const subscription = {
+      channel,
+      ready,
+      get position() {
+        return follower.at && { ...follower.at };
+      },
+      unsubscribe: () => {
+        leave();
+        stream?.end();
+        settle.reject(new TidingsError("cancelled", "unsubscribed"));
+      },
+      ...(stream && { [Symbol.asyncIterator]: () => stream }),
+    };
+    if (this.state === "closed") throw new TidingsError("cancelled", "the client is closed");
+    subscriptions.add(channel, follower);
+    return subscription;
+  }
+
+  /** Tells whoever listens: the subscription's own callbacks, and those of the client. */
+  #told(options: SubscribeOptions) {
+    const { events, guard } = this.#connection;
+    const stale = (why: Stale) => {
+      guard(() => options.onStale?.(why));
+      events.emit("stale", why);
+    };
+    return {
+      subscribed: (how: Subscribed) => {
+        guard(() => options.onSubscribed?.(how));
+        events.emit("subscribed", how);
+        if (how.recovered === false) stale({ recovered: false, channel: how.channel });
+      },
+      gap: (gap: Gap) => {
+        guard(() => options.onGap?.(gap));
+        events.emit("gap", gap);
+        // What was conflated is in the events that follow; after a new epoch `recovered: false` does.
+        if (gap.reason !== "conflated" && gap.reason !== "epoch_changed") stale(gap);
+      },
+      presence: (change: any) => guard(() => options.onPresence?.(change)),
+      ended: (error: Error) => {
+        if (isCancelled(error)) return;
+        guard(() => options.onError?.(error));
+        // The end of the client itself is told once.
+        if (!options.onError && this.state !== "closed") events.emit("error", error);
+      },
+    };
+  }
+}
+
+/** Connects to a server, such as `wss://events.example.com/ws`; in a page `/ws` will do. */
+export function connect<Events = AnyEvents>(url: string | URL, options?: Options): Client<Events> {
+  return new Client<Events>(url, options);
+}
+
+function isCancelled(error: Error): boolean {
+  return error instanceof TidingsError && error.code === "cancelled";
+}
+
+/** Also where `crypto.randomUUID` is not: in pages that came over plain HTTP. */
+function random(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

@@ -1,0 +1,48 @@
+import type { WebSocketLike } from "./types.js";
+
+/** What goes from a tab to the shared worker; `socket` numbers the tab's sockets. */
+export type ToWorker =
+  | { open: number; url: string; options: WorkerOptions; lock?: string }
+  | { text: string; socket: number }
+  | { close: number }
+  | { answer: number; token?: string | null; failed?: string };
+
+/** What comes back. */
+export type ToTab =
+  | { text: string; socket: number }
+  | { closed: number; code: number; reason: string }
+  | { ask: number; refused: boolean };
+
+/** Options that reach the worker. Those of the first tab hold. */
+export interface WorkerOptions {
+  clientType?: string;
+  clientName?: string;
+  queueLimit?: number;
+  requestTimeoutMs?: number;
+  minDelayMs?: number;
+  maxDelayMs?: number;
+  connectTimeoutMs?: number;
+  /** Whether this tab can be asked for a token. */
+  hasToken: boolean;
+}
+
+/** A socket to the shared worker in place of one to the server. */
+export class PortSocket implements WebSocketLike {
+  onopen: WebSocketLike["onopen"] = null;
+  onmessage: WebSocketLike["onmessage"] = null;
+  onclose: WebSocketLike["onclose"] = null;
+  onerror: WebSocketLike["onerror"] = null;
+
+  constructor(
+    readonly number: number,
+    readonly post: (message: ToWorker) => void,
+  ) {}
+
+  send(text: string): void {
+    this.post({ text, socket: this.number });
+  }
+
+  close(): void {
+    this.post({ close: this.number });
+  }
+}

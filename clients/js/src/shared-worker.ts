@@ -1,0 +1,239 @@
+import { Connection } from "./connection.js";
+import { type TidingsError } from "./errors.js";
+import { Follower } from "./follower.js";
+import type { ToTab, ToWorker, WorkerOptions } from "./port.js";
+import type { SubscribeOptions, TidingsEvent } from "./types.js";
+
+/** How long a tab may take for a token, in milliseconds, before another one is asked. */
+const TOKEN_MS = 10_000;
+/** How long a connection stays without tabs, in milliseconds: a page that is loaded anew takes it. */
+const LINGER_MS = 2_000;
+
+/** One connection to a server, and the tabs that share it. */
+class Upstream {
+  readonly connection: Connection;
+  readonly sessions = new Set<Session>();
+  #linger: ReturnType<typeof setTimeout> | undefined;
+  /** The last events that were confirmed: several tabs may have handled one. */
+  readonly #confirmed = new Set<string>();
+
+  constructor(
+    readonly url: string,
+    { hasToken, ...options }: WorkerOptions,
+  ) {
+    const token = hasToken ? { token: (why: { refused: boolean }) => this.#token(why.refused) } : {};
+    this.connection = new Connection(url, { ...options, ...token, confirm: false });
+    this.connection.events.on("state", ({ state, code = 1006, reason = "" }) => {
+      if (state === "closed") upstreams.delete(url);
+      for (const session of [...this.sessions]) {
+        if (state === "open") session.established();
+        else if (state === "closed" || session.stands) session.end(code, reason);
+      }
+    });
+    this.connection.events.on("event", (event) => this.#all(event));
+    this.connection.events.on("error", ({ message, code = "unavailable" }: any) => {
+      this.#all({ type: "error", code, message });
+    });
+  }
+
+  enter(session: Session): void {
+    clearTimeout(this.#linger);
+    this.sessions.add(session);
+    if (this.connection.state === "open") session.established();
+  }
+
+  leave(session: Session): void {
+    this.sessions.delete(session);
+    if (this.sessions.size) return;
+    this.#linger = setTimeout(() => this.connection.close(), LINGER_MS);
+  }
+
+  confirm(message: { id: string }): void {
+    if (this.#confirmed.has(message.id)) return;
+    this.#confirmed.add(message.id);
+    const [oldest] = this.#confirmed;
+    if (this.#confirmed.size > 1000) this.#confirmed.delete(oldest!);
+    this.connection.send(message);
+  }
+
+  #all(message: object): void {
+    for (const session of this.sessions) session.send(message);
+  }
+
+  async #token(refused: boolean): Promise<string | null> {
+    let failure = new Error("no tab has given a token");
+    const tabs = new Set([...this.sessions].reverse().map((session) => session.tab));
+    for (const tab of tabs) {
+      try {
+        return await tab.token(refused);
+      } catch (error) {
+        failure = error as Error;
+      }
+    }
+    throw failure;
+  }
+}
+
+const upstreams = new Map<string, Upstream>();
+
+/** A tab's virtual connection: to the tab it looks like the server's. */
+class Session {
+  readonly #follows = new Map<string, { follower: Follower; upstream: Connection }>();
+  #last: TidingsEvent | undefined;
+  stands = false;
+
+  constructor(
+    readonly tab: Tab,
+    readonly number: number,
+    readonly upstream: Upstream,
+  ) {
+    upstream.enter(this);
+  }
+
+  established(): void {
+    this.stands = true;
+    const timestamp = new Date().toISOString();
+    this.send({ type: "connection_established", heartbeat_interval_ms: 30_000, timestamp });
+  }
+
+  end(code: number, reason: string): void {
+    this.leave();
+    this.tab.post({ closed: this.number, code, reason });
+  }
+
+  leave(): void {
+    this.tab.sessions.delete(this.number);
+    for (const channel of [...this.#follows.keys()]) this.#leave(channel);
+    this.upstream.leave(this);
+  }
+
+  send(message: object): void {
+    this.tab.post({ text: JSON.stringify(message), socket: this.number });
+  }
+
+  take(message: any): void {
+    const { type, id } = message;
+    switch (type) {
+      case "ping":
+        return this.send({ type: "pong" });
+      case "register":
+      case "heartbeat_response":
+        return;
+      case "receive":
+        return this.upstream.confirm(message);
+      case "subscribe":
+        for (const channel of message.channels) this.#follow(channel, message);
+        return;
+      case "unsubscribe":
+        for (const channel of message.channels) this.#leave(channel);
+        return this.send({ type: "unsubscribed", id, channels: message.channels });
+      default:
+        this.upstream.connection.ask(message).then(
+          (reply) => this.send({ ...reply, id }),
+          (error: TidingsError) => this.send({ type: "error", id, ...wire(error) }),
+        );
+    }
+  }
+
+  #follow(channel: string, message: any): void {
+    const { id, since, event_types, filter, presence, rewind } = message;
+    const options: SubscribeOptions = {
+      ...{ eventTypes: event_types, filter, since: since?.[channel], rewind: since?.[channel] ? undefined : rewind },
+      ...(presence && { onPresence: () => {} }),
+    };
+    let told = false;
+    const refuse = (error: TidingsError) => {
+      this.#follows.delete(channel);
+      if (told) this.send({ type: "unsubscribed", channels: [channel], reason: wire(error) });
+      else this.send({ type: "subscribed", id, channels: [], errors: [{ channel, ...wire(error) }] });
+    };
+    const follower = new Follower(options, {
+      event: (event) => {
+        // By its name and by a pattern, it comes twice; to the tab once.
+        if (event !== this.#last) this.send((this.#last = event));
+      },
+      subscribed: (how) => {
+        // A later beginning follows a gap, upon which the tab subscribes again.
+        if (!told) this.send({ type: "subscribed", id, channels: [{ recovered: false, ...how }], errors: [] });
+        told = true;
+      },
+      gap: (gap) => this.send({ type: "gap", ...gap }),
+      presence: ({ joined, ...rest }) => this.send({ type: joined ? "presence_joined" : "presence_left", ...rest }),
+      ended: (error) => refuse(error as TidingsError),
+    });
+    this.#leave(channel);
+    const upstream = this.upstream.connection;
+    this.#follows.set(channel, { follower, upstream });
+    try {
+      upstream.subscriptions.add(channel, follower);
+    } catch (error) {
+      refuse(error as TidingsError);
+    }
+  }
+
+  #leave(channel: string): void {
+    const follow = this.#follows.get(channel);
+    this.#follows.delete(channel);
+    follow?.upstream.subscriptions.remove(channel, follow.follower);
+  }
+}
+
+/** A tab, over all its sessions. */
+class Tab {
+  readonly sessions = new Map<number, Session>();
+  readonly #asked = new Map<number, { resolve: (token: string | null) => void; reject: (error: Error) => void }>();
+  #count = 0;
+
+  constructor(readonly port: MessagePort) {
+    port.onmessage = ({ data }) => this.#take(data);
+  }
+
+  post(message: ToTab): void {
+    this.port.postMessage(message);
+  }
+
+  /** Asks the tab for a token. */
+  token(refused: boolean): Promise<string | null> {
+    const ask = ++this.#count;
+    return new Promise<string | null>((resolve, reject) => {
+      this.#asked.set(ask, { resolve, reject });
+      setTimeout(() => reject(new Error("the tab gave no token in time")), TOKEN_MS);
+      this.post({ ask, refused });
+    }).finally(() => this.#asked.delete(ask));
+  }
+
+  #take(message: ToWorker): void {
+    if ("open" in message) return this.#open(message);
+    if ("answer" in message) {
+      const asked = this.#asked.get(message.answer);
+      if (message.failed !== undefined) asked?.reject(new Error(message.failed));
+      else asked?.resolve(message.token ?? null);
+    } else if ("close" in message) {
+      this.sessions.get(message.close)?.leave();
+    } else {
+      const session = this.sessions.get(message.socket);
+      if (session) session.take(JSON.parse(message.text));
+      else this.post({ closed: message.socket, code: 1006, reason: "the worker does not know this tab" });
+    }
+  }
+
+  #open({ open, url, options, lock }: Extract<ToWorker, { open: number }>): void {
+    if (lock) void navigator.locks.request(lock, () => this.#gone());
+    let upstream = upstreams.get(url);
+    if (!upstream) upstreams.set(url, (upstream = new Upstream(url, options)));
+    // Known before it enters: that may already be answered.
+    const session = new Session(this, open, upstream);
+    this.sessions.set(open, session);
+  }
+
+  #gone(): void {
+    for (const session of [...this.sessions.values()]) session.leave();
+  }
+}
+
+function wire(error: TidingsError): object {
+  const { code = "internal", message, details, retryAfterMs } = error;
+  return { code, message, details, retry_after_ms: retryAfterMs };
+}
+
+(globalThis as any).onconnect = ({ ports }: MessageEvent) => new Tab(ports[0]!);

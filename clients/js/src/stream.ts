@@ -1,0 +1,62 @@
+import { TidingsError } from "./errors.js";
+import type { Gap, TidingsEvent } from "./types.js";
+
+/** Events that wait for a `for await` loop: as many as may, and what then is said. */
+export class Stream implements AsyncIterableIterator<any> {
+  readonly #events: TidingsEvent[] = [];
+  #waiting: { resolve: (result: IteratorResult<any>) => void; reject: (error: Error) => void }[] = [];
+  #end: { error?: Error } | undefined;
+
+  constructor(
+    readonly limit: number,
+    readonly dropOldest: boolean,
+    readonly to: { left(): void; gap(gap: Gap): void },
+  ) {}
+
+  push(event: TidingsEvent): void {
+    if (this.#end) return;
+    const waiting = this.#waiting.shift();
+    if (waiting) return waiting.resolve({ value: event, done: false });
+    if (this.#events.length >= this.limit) {
+      if (!this.dropOldest) {
+        const text = `the loop is too slow: ${this.limit} events wait for it (bufferLimit)`;
+        this.end(new TidingsError("resource_exhausted", text));
+        return this.to.left();
+      }
+      const { channel = "", offset = 0 } = this.#events.shift()!;
+      this.to.gap({ channel, from: offset, to: offset, reason: "buffer_full" });
+    }
+    this.#events.push(event);
+  }
+
+  /** Nothing more comes: the loop ends after what waits, with an error or without. */
+  end(error?: Error): void {
+    this.#end ??= error ? { error } : {};
+    for (const { resolve, reject } of this.#waiting) {
+      if (error) reject(error);
+      else resolve({ value: undefined, done: true });
+    }
+    this.#waiting = [];
+  }
+
+  next(): Promise<IteratorResult<any>> {
+    const event = this.#events.shift();
+    if (event) return Promise.resolve({ value: event, done: false });
+    if (!this.#end) return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+    const { error } = this.#end;
+    // Told once, as generators do.
+    this.#end = {};
+    return error ? Promise.reject(error) : Promise.resolve({ value: undefined, done: true });
+  }
+
+  return(): Promise<IteratorResult<any>> {
+    this.#events.length = 0;
+    this.end();
+    this.to.left();
+    return Promise.resolve({ value: undefined, done: true });
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+}

@@ -1,0 +1,171 @@
+// Loops and requests: what is bounded, and what happens at the bound.
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+import { connect, TidingsError } from "../dist/index.js";
+import { fakeSockets, settle } from "./support/fake.mjs";
+
+describe("loops", () => {
+  let socket, client;
+
+  beforeEach(async () => {
+    const fake = fakeSockets();
+    client = connect("ws://test/ws", { WebSocket: fake.Fake });
+    await settle();
+    [socket] = fake.sockets;
+    socket.greet();
+    await settle();
+  });
+
+  afterEach(() => client.close());
+
+  async function stream(options) {
+    const events = client.subscribe("a", options);
+    await settle();
+    socket.subscribed({ a: 0 });
+    return events;
+  }
+
+  it("get every event in order, and unsubscribe when they are left", async () => {
+    const events = await stream({});
+    const got = [];
+    for (const offset of [1, 2, 3]) socket.event("a", offset);
+    for await (const { offset } of events) {
+      got.push(offset);
+      if (offset === 3) queueMicrotask(() => socket.event("a", 4));
+      if (offset === 4) break;
+    }
+    await settle();
+    assert.deepEqual(got, [1, 2, 3, 4]);
+    assert.deepEqual(socket.of("unsubscribe").map(({ channels }) => channels), [["a"]]);
+  });
+
+  it("that are too slow end with an error after what waits", async () => {
+    const events = await stream({ bufferLimit: 2 });
+    for (const offset of [1, 2, 3, 4]) socket.event("a", offset);
+    const got = [];
+    await assert.rejects(async () => {
+      for await (const { offset } of events) got.push(offset);
+    }, { code: "resource_exhausted" });
+    assert.deepEqual(got, [1, 2]);
+  });
+
+  it("that may lose the oldest are told which", async () => {
+    const gaps = [];
+    const events = await stream({ bufferLimit: 2, overflow: "drop_oldest", onGap: ({ from, reason }) => gaps.push([from, reason]) });
+    for (const offset of [1, 2, 3, 4]) socket.event("a", offset);
+    assert.deepEqual(gaps, [[1, "buffer_full"], [2, "buffer_full"]]);
+    const got = [];
+    for await (const { offset } of events) {
+      got.push(offset);
+      if (offset === 4) break;
+    }
+    assert.deepEqual(got, [3, 4]);
+  });
+
+  it("end quietly with the client, and with the error of a refusal", async () => {
+    const events = await stream({});
+    const refused = client.subscribe("b", { onError: () => {} });
+    await settle();
+    const { id } = socket.of("subscribe").at(-1);
+    socket.say({ type: "subscribed", id, channels: [], errors: [{ channel: "b", code: "permission_denied", message: "no" }] });
+    await assert.rejects(refused[Symbol.asyncIterator]().next(), { code: "permission_denied" });
+    const next = events[Symbol.asyncIterator]().next();
+    client.close();
+    assert.deepEqual(await next, { value: undefined, done: true });
+  });
+});
+
+describe("requests", () => {
+  async function start(t, options = {}) {
+    t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_000_000 });
+    t.mock.method(Math, "random", () => 0);
+    const { Fake, sockets } = fakeSockets();
+    const client = connect("ws://test/ws", { WebSocket: Fake, ...options });
+    t.after(() => client.close());
+    await settle();
+    return { client, sockets };
+  }
+
+  it("wait for a connection, so many and no more", async (t) => {
+    const { client, sockets } = await start(t, { queueLimit: 2 });
+    const kept = [client.presence("a"), client.presence("b")];
+    await assert.rejects(client.presence("c"), { code: "resource_exhausted", message: /queueLimit/ });
+    sockets[0].greet();
+    await settle();
+    for (const { id, channel } of sockets[0].of("presence")) sockets[0].say({ type: "presence", id, channel, users: [], total: 0 });
+    assert.deepEqual((await Promise.all(kept)).map(({ channel }) => channel), ["a", "b"]);
+  });
+
+  it("are asked again after a drop, a publish with the same idempotency key", async (t) => {
+    const { client, sockets } = await start(t);
+    sockets[0].greet();
+    await settle();
+    const published = client.publish("a", "count", 1);
+    client.publish("a", "count", 2).catch(() => {});
+    await settle();
+    sockets[0].end(1006);
+    t.mock.timers.tick(0);
+    await settle();
+    sockets[1].greet();
+    await settle();
+    assert.deepEqual(sockets[1].of("publish"), sockets[0].of("publish"));
+    const [first, second] = sockets[1].of("publish");
+    assert.notEqual(first.idempotency_key, second.idempotency_key);
+    sockets[1].say({ type: "published", id: first.id, event_id: "e", epoch: "e1", offset: 4, duplicate: true });
+    assert.deepEqual(await published, { id: "e", epoch: "e1", offset: 4, duplicate: true });
+  });
+
+  it("that come too fast are repeated when the server says", async (t) => {
+    const { client, sockets } = await start(t);
+    sockets[0].greet();
+    await settle();
+    const asked = client.presence("a");
+    await settle();
+    const [{ id }] = sockets[0].of("presence");
+    sockets[0].say({ type: "error", id, code: "resource_exhausted", message: "slowly", retry_after_ms: 40 });
+    client.presence("b").catch(() => {});
+    t.mock.timers.tick(39);
+    assert.equal(sockets[0].of("presence").length, 1);
+    t.mock.timers.tick(1);
+    assert.deepEqual(sockets[0].of("presence").map(({ channel }) => channel), ["a", "a", "b"]);
+    sockets[0].say({ type: "presence", id, channel: "a", users: [], total: 0 });
+    assert.equal((await asked).total, 0);
+  });
+
+  it("are on their way 32 at a time", async (t) => {
+    const { client, sockets } = await start(t);
+    sockets[0].greet();
+    await settle();
+    for (let n = 0; n < 40; n++) client.presence("a").catch(() => {});
+    await settle();
+    const sent = sockets[0].of("presence");
+    assert.equal(sent.length, 32);
+    sockets[0].say({ type: "presence", id: sent[0].id, channel: "a", users: [], total: 0 });
+    assert.equal(sockets[0].of("presence").length, 33);
+  });
+
+  it("fail where no answer comes in time, with the server's error, or too big", async (t) => {
+    const { client, sockets } = await start(t, { requestTimeoutMs: 5000 });
+    sockets[0].greet();
+    await settle();
+    const late = client.presence("a");
+    t.mock.timers.tick(5000);
+    await assert.rejects(late, { code: "deadline_exceeded" });
+    const refused = client.publish("a", "no", {});
+    await settle();
+    const { id } = sockets[0].of("publish")[0];
+    sockets[0].say({ type: "error", id, code: "invalid_argument", message: "event_type: no", details: { field: "event_type" } });
+    await assert.rejects(refused, (error) => error instanceof TidingsError && error.details.field === "event_type");
+    const big = client.publish("a", "big", "x".repeat(1000));
+    const small = client.publish("a", "small", "x");
+    small.catch(() => {});
+    await settle();
+    sockets[0].end(1009, "too big");
+    await assert.rejects(big, { code: "invalid_argument", message: /message_bytes/ });
+    t.mock.timers.tick(1);
+    await settle();
+    sockets[1].greet();
+    await settle();
+    assert.deepEqual(sockets[1].of("publish").map(({ event_type }) => event_type), ["small"]);
+  });
+});

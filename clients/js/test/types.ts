@@ -1,0 +1,64 @@
+// What the compiler has to know of events. `npm run types` reads it; nothing runs it.
+import WebSocket from "ws";
+import { connect, type EventOf } from "../dist/index.js";
+import { connectShared } from "../dist/shared.js";
+import { useEvents } from "../dist/react.js";
+
+interface Events {
+  "project.updated": { status: "open" | "done" };
+  "project.removed": { by: string };
+  ping: number;
+}
+
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+function same<A, B>(..._: Same<A, B> extends true ? [] : [never]): void {}
+
+const client = connect<Events>("ws://localhost/ws", { WebSocket });
+
+client.subscribe("project:42", { eventTypes: ["project.updated"] }, (event) => {
+  same<typeof event.type, "project.updated">();
+  same<typeof event.data, { status: "open" | "done" }>();
+  // @ts-expect-error: there is no such member
+  event.data.state;
+});
+
+client.subscribe("project:42", { eventTypes: ["project.*"] }, (event) => {
+  same<typeof event.type, "project.updated" | "project.removed">();
+  if (event.type === "project.removed") same<typeof event.data, { by: string }>();
+});
+
+client.subscribe("project:42", (event) => {
+  same<typeof event, EventOf<Events>>();
+  same<typeof event.type, keyof Events>();
+});
+
+// @ts-expect-error: no such type
+client.subscribe("project:42", { eventTypes: ["project.moved"] }, () => {});
+
+async function read(): Promise<void> {
+  for await (const event of client.subscribe("project:42", { eventTypes: ["ping"], bufferLimit: 10 })) {
+    same<typeof event.data, number>();
+  }
+  const { events } = await client.history("project:42");
+  same<(typeof events)[number], EventOf<Events>>();
+}
+
+void read();
+void client.publish("project:42", "project.updated", { status: "done" });
+// @ts-expect-error: wrong data
+void client.publish("project:42", "project.updated", { status: "gone" });
+// @ts-expect-error: wrong type
+void client.publish("project:42", "project.moved", {});
+
+// Without a map everything goes.
+const loose = connect("ws://localhost/ws");
+loose.subscribe("a", { eventTypes: ["x", "y.*"] }, (event) => void event.data.anything);
+void loose.publish("a", "x", { y: 1 });
+
+connectShared<Events>("/ws").subscribe("a", { eventTypes: ["ping"] }, ({ data }) => same<typeof data, number>());
+
+export function Component(): number {
+  const events = useEvents<Events>("a");
+  same<(typeof events)[number]["type"], keyof Events>();
+  return events.length;
+}
