@@ -124,6 +124,9 @@ pub(super) struct Flags {
     pub(super) peer_closed: bool,
     /// On the list of those whose catching up goes on.
     pub(super) hungry: bool,
+    /// About to be closed for being too slow: something that it had to get found no room, so
+    /// nothing that comes behind it may reach it either.
+    pub(super) doomed: bool,
 }
 
 /// What one connection follows.

@@ -102,7 +102,7 @@ impl Shard {
         let Some(connection) = self.connections.get(slot) else {
             return Step::Wait;
         };
-        let has_room = connection.outbox.bytes() < room.max(1);
+        let has_room = connection.outbox.bytes() < room.max(1) && !connection.flags.doomed;
         let Some(position) = self.topics.get(topic).and_then(|t| t.position) else {
             return Step::Live;
         };
@@ -180,7 +180,9 @@ impl Shard {
     fn send_waiting(&mut self, slot: u32, topic: u32) {
         let room = self.settings.outbox_bytes / 2;
         loop {
-            let full = |c: &crate::bus::connection::Connection| c.outbox.bytes() >= room.max(1);
+            let full = |c: &crate::bus::connection::Connection| {
+                c.outbox.bytes() >= room.max(1) || c.flags.doomed
+            };
             if self.connections.get(slot).is_none_or(full) {
                 return;
             }
@@ -338,6 +340,10 @@ impl Shard {
             if begun {
                 self.end_catch_up(slot, topic);
                 self.answer_from(slot, topic, position.offset);
+                if let Some(connection) = self.connections.get_mut(slot) {
+                    // What waits is of the old numbering: a gap in it can't be told any more.
+                    connection.outbox.settle_channel(topic);
+                }
                 self.notify(
                     slot,
                     &Notice::Renumbered {

@@ -175,7 +175,10 @@ impl Shard {
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;
             };
-            if connection.last_run == hand.run.number() || connection.ending.is_some() {
+            if connection.last_run == hand.run.number()
+                || connection.ending.is_some()
+                || connection.flags.doomed
+            {
                 continue;
             }
             let set = hand.run.passing(
@@ -190,6 +193,7 @@ impl Shard {
             }
             connection.last_run = hand.run.number();
             if let Put::Resync(_) | Put::Close = hand.put(connection, set, None) {
+                connection.flags.doomed = true;
                 self.doomed.push((slot, Doom::TooSlow));
             }
             Shard::touch(&mut self.touched, slot, connection);
@@ -327,6 +331,9 @@ impl Hand<'_, '_> {
         live: u64,
         filters: &mut FilterTable,
     ) -> u64 {
+        if connection.flags.doomed {
+            return 0;
+        }
         let passing = self
             .run
             .passing(slot, connection, follower.filter, filters, self.metrics);

@@ -157,7 +157,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        if connection.ending.is_some() || bytes.is_empty() {
+        if connection.ending.is_some() || connection.flags.doomed || bytes.is_empty() {
             return;
         }
         let full = |connection: &Connection| {
@@ -169,6 +169,7 @@ impl Shard {
             && flush(connection, &mut self.spares, &self.metrics)
             && full(connection)
         {
+            connection.flags.doomed = true;
             self.doomed.push((slot, Doom::TooSlow));
             return;
         }

@@ -133,6 +133,17 @@ impl Count {
             // Numbered anew meanwhile: the subscription will notice.
             return None;
         }
+        if page.oldest > self.read_to.saturating_add(1) && self.read_to < found.top.offset {
+            // History has moved on since the last page: a replay begins where it does now, and a
+            // resume can't have everything any more.
+            found.after = match self.since {
+                Some(_) => found.top.offset,
+                None => page.oldest.saturating_sub(1).min(found.top.offset),
+            };
+            (found.recovered, found.replayed) = (false, 0);
+            found.events = Vec::new();
+            (self.read_to, self.weight) = (found.after, 0);
+        }
         let (after, until) = (self.read_to, found.top.offset);
         for event in &page.events {
             let offset = event.position.map_or(0, |position| position.offset);
