@@ -139,7 +139,7 @@ pub(super) struct Subscription {
     /// Counted among those present.
     pub(super) present: bool,
     /// Tells it from every other subscription that the shard has seen.
-    pub(super) serial: u64,
+    pub(super) serial: u32,
 }
 
 /// A subscription that reads history before it goes live.
@@ -147,7 +147,7 @@ pub(super) struct Subscription {
 pub(super) struct CatchUp {
     pub(super) topic: u32,
     /// The subscription's.
-    pub(super) serial: u64,
+    pub(super) serial: u32,
     pub(super) epoch: Epoch,
     /// The last offset that was sent.
     pub(super) after: u64,
@@ -171,7 +171,7 @@ pub(super) struct Ending {
 }
 
 impl CatchUp {
-    pub(super) fn behind(topic: u32, serial: u64, after: Position) -> Self {
+    pub(super) fn behind(topic: u32, serial: u32, after: Position) -> Self {
         CatchUp {
             topic,
             serial,

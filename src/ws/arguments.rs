@@ -65,7 +65,7 @@ impl<'a> Arguments<'a> {
         self.outer.contains_key(name)
     }
 
-    /// An argument as it stands; one that is `null` counts as absent.
+    /// An argument as it stands, `null` too.
     #[must_use]
     pub(super) fn raw(&self, name: &str) -> Option<&'a RawValue> {
         let found = match self.outer.get(name) {
@@ -74,7 +74,13 @@ impl<'a> Arguments<'a> {
             Some(value) => Some(value),
             None => self.inner.get(name),
         };
-        found.copied().filter(|value| value.get() != "null")
+        found.copied()
+    }
+
+    /// An argument; one that is `null` counts as absent.
+    #[must_use]
+    pub(super) fn given(&self, name: &str) -> Option<&'a RawValue> {
+        self.raw(name).filter(|value| value.get() != "null")
     }
 
     fn take<T: Deserialize<'a>>(
@@ -82,7 +88,7 @@ impl<'a> Arguments<'a> {
         name: &'static str,
         expected: &'static str,
     ) -> Result<Option<T>> {
-        let Some(raw) = self.raw(name) else {
+        let Some(raw) = self.given(name) else {
             return Ok(None);
         };
         serde_json::from_str(raw.get())

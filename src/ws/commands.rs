@@ -237,7 +237,7 @@ impl Request {
         let mut event_types = arguments.texts("event_types")?;
         let mut channels = arguments.texts("channels")?;
         if channels.is_empty() {
-            if arguments.raw("channels").is_some() || event_types.is_empty() {
+            if arguments.given("channels").is_some() || event_types.is_empty() {
                 return Err(Error::field("channels", "expected a list of channels"));
             }
             channels.push(GLOBAL.to_owned());

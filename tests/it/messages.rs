@@ -115,6 +115,17 @@ async fn publish_answers_id_and_position() {
 }
 
 #[tokio::test]
+async fn null_is_data_like_any_other_json() {
+    let server = Server::start(Config::rooms()).await;
+    let mut ws = server.ws().token("ann", &[]).connect().await;
+    ws.subscribe("room:1").await;
+    ws.publish("room:1", "nothing.new", Value::Null).await;
+    assert_eq!(ws.expect_event("nothing.new").await["data"], Value::Null);
+    let missing = json!({"type": "publish", "channel": "room:1", "event_type": "nothing.new"});
+    ws.refused(missing, "invalid_argument").await;
+}
+
+#[tokio::test]
 async fn history_answers_events_and_the_newest_position() {
     let server = Server::start(Config::rooms()).await;
     server

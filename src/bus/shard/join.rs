@@ -48,7 +48,7 @@ pub(super) type Then = Box<dyn FnOnce(&mut Cx<'_>, Vec<Joined>, Vec<Refused>) + 
 struct Pending {
     join: Join,
     topic: u32,
-    serial: u64,
+    serial: u32,
 }
 
 impl Shard {
@@ -143,7 +143,7 @@ impl Shard {
         join: &Join,
         filter: Option<&Arc<EventFilter>>,
         watch: bool,
-    ) -> Result<(u32, u64)> {
+    ) -> Result<(u32, u32)> {
         if !matches!(join.pattern, ChannelPattern::Exact(_))
             && (join.since.is_some() || join.rewind.is_some())
         {
@@ -181,6 +181,10 @@ impl Shard {
             .get_mut(topic)
             .ok_or_else(|| Error::internal("a topic vanished"))?;
         let at = u32::try_from(entry.subscribers.len()).unwrap_or(u32::MAX);
+        if entry.subscribers.is_empty() {
+            // Most channels of a large server are one user's own: no room for more in advance.
+            entry.subscribers.reserve_exact(1);
+        }
         entry.subscribers.push(Subscriber {
             connection: slot,
             filter,
@@ -204,15 +208,15 @@ impl Shard {
         Ok((topic, serial))
     }
 
-    /// A number that no subscription and no topic of this shard had before.
-    pub(super) fn next_serial(&mut self) -> u64 {
-        self.serials += 1;
+    /// A number that no subscription and no topic of this shard had lately.
+    pub(super) fn next_serial(&mut self) -> u32 {
+        self.serials = self.serials.wrapping_add(1);
         self.serials
     }
 
     /// True if the connection still has just this subscription: while something was read, it may
     /// have gone, and its topic's place may be another's.
-    pub(super) fn still_stands(&self, slot: u32, topic: u32, serial: u64) -> bool {
+    pub(super) fn still_stands(&self, slot: u32, topic: u32, serial: u32) -> bool {
         self.connections.get(slot).is_some_and(|connection| {
             let subscriptions = &connection.subscriptions;
             subscriptions

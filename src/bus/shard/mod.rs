@@ -83,7 +83,7 @@ pub struct Shard {
     /// Counts runs of events, so that a connection can tell what it has already.
     runs: u64,
     /// Counts subscriptions and topics.
-    serials: u64,
+    serials: u32,
     replays: replays::Replays,
     batch: Vec<(Arc<Delivery>, u32)>,
     /// The drain window, once everyone has been sent away.
@@ -94,7 +94,7 @@ pub struct Shard {
 /// A channel, or a pattern of channels, with those who follow it here.
 struct Topic {
     /// Tells this numbering from every other one that the shard has seen.
-    serial: u64,
+    serial: u32,
     pattern: ChannelPattern,
     route: Arc<Route>,
     /// The newest event that this shard has seen; `None` where no history is kept.

@@ -193,7 +193,11 @@ impl Protocol for Lines {
                 "subscribed {channel} {} {} false 0",
                 position.offset, position.epoch
             ))),
-            _ => None,
+            Notice::Presence { .. }
+            | Notice::TokenExpiring { .. }
+            | Notice::Reconnect { .. }
+            | Notice::Failure(_)
+            | Notice::Unsubscribed { .. } => None,
         }
     }
 
@@ -444,7 +448,7 @@ impl World {
             .hub
             .seat(std::net::IpAddr::from([127, 0, 0, 1]))
             .unwrap();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
         self.shard.open(Opening {
             link: Link::Pipe(pipe),
             protocol: Arc::new(Lines),

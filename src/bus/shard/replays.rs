@@ -15,7 +15,7 @@ const MAX_BYTES: usize = 4 << 20;
 /// The frames that were made lately.
 #[derive(Default)]
 pub(super) struct Replays {
-    frames: HashMap<(u64, u64, usize), Frame>,
+    frames: HashMap<(u32, u64, usize), Frame>,
     bytes: usize,
 }
 
@@ -23,7 +23,7 @@ impl Replays {
     /// The frame of an event of the numbering with this serial, made if it is not there.
     pub(super) fn frame(
         &mut self,
-        numbering: u64,
+        numbering: u32,
         event: &Event,
         dialect: DialectId,
         protocol: &dyn Protocol,
