@@ -165,6 +165,12 @@ impl Error {
         self
     }
 
+    /// Says something more, behind what it says already.
+    #[must_use]
+    pub fn note(mut self, more: &str) -> Self {
+        self.0.message = Cow::Owned(format!("{}; {more}", self.0.message));
+        self
+    }
     /// [`Code::InvalidArgument`].
     pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
         Error::new(Code::InvalidArgument, message)

@@ -109,19 +109,6 @@ impl Session {
             channels.push(draft.channel.clone());
             receipts.push(self.services.broker.publish(draft, span));
         }
-        let finish = |channels: Vec<Option<ChannelName>>, receipts: Vec<Result<Receipt>>| {
-            let mut results = Vec::with_capacity(channels.len());
-            for (channel, receipt) in channels.into_iter().zip(receipts) {
-                results.push(PublishResult {
-                    channel,
-                    receipt: receipt?,
-                });
-            }
-            let id = results
-                .first()
-                .map_or_else(Uuid::nil, |first| first.receipt.id);
-            Ok(Published { id, results })
-        };
         if receipts
             .iter()
             .all(|receipt| matches!(receipt, Promise::Ready(_)))
@@ -130,14 +117,14 @@ impl Session {
                 Promise::Ready(receipt) => receipt,
                 Promise::Pending(_) => Err(Error::internal("a receipt was there and is not")),
             });
-            return Promise::Ready(finish(channels, ready.collect()));
+            return Promise::Ready(published(channels, ready.collect()));
         }
         Promise::later(async move {
             let mut ready = Vec::with_capacity(receipts.len());
             for receipt in receipts {
                 ready.push(receipt.await);
             }
-            finish(channels, ready)
+            published(channels, ready)
         })
     }
 
@@ -290,5 +277,60 @@ impl Session {
             self.services.take_channel(&self.identity, channel)?;
         }
         Ok(channels.into_iter().map(Some).collect())
+    }
+}
+
+/// The answer to a publish. A store that failed in the midst of several channels has some of them:
+/// the error says which, so that a repeat can leave them out, or bring an idempotency key.
+fn published(
+    channels: Vec<Option<ChannelName>>,
+    receipts: Vec<Result<Receipt>>,
+) -> Result<Published> {
+    let mut results = Vec::with_capacity(channels.len());
+    let mut failed = None;
+    for (channel, receipt) in channels.into_iter().zip(receipts) {
+        match receipt {
+            Ok(receipt) => results.push(PublishResult { channel, receipt }),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    let Some(error) = failed else {
+        let first = results.first();
+        let id = first.map_or_else(Uuid::nil, |first| first.receipt.id);
+        return Ok(Published { id, results });
+    };
+    let done: Vec<&str> = results
+        .iter()
+        .filter_map(|result| Some(result.channel.as_ref()?.as_str()))
+        .collect();
+    if done.is_empty() {
+        return Err(error);
+    }
+    Err(error.note(&format!("already published to {}", done.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_in_the_midst_names_the_channels_that_have_the_event() {
+        let channels = ["a", "b", "c"].map(|name| ChannelName::new(name).ok());
+        let receipt = || {
+            Ok(Receipt {
+                id: Uuid::nil(),
+                position: None,
+                subscribers: 0,
+                duplicate: false,
+            })
+        };
+        let full = || Err(Error::unavailable("the store can't write"));
+        let error = published(channels.to_vec(), vec![receipt(), full(), receipt()]).unwrap_err();
+        assert_eq!(
+            error.message(),
+            "the store can't write; already published to a, c"
+        );
+        let error = published(channels.to_vec(), vec![full(), full(), full()]).unwrap_err();
+        assert_eq!(error.message(), "the store can't write");
     }
 }
