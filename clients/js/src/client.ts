@@ -156,8 +156,8 @@ export class Client<Events = AnyEvents> {
       gap: (gap: Gap) => {
         guard(() => options.onGap?.(gap));
         events.emit("gap", gap);
-        // What was conflated is in the events that follow; after a new epoch `recovered: false` does.
-        if (gap.reason !== "conflated" && gap.reason !== "epoch_changed") stale(gap);
+        // What was conflated is in the events that follow.
+        if (gap.reason !== "conflated") stale(gap);
       },
       presence: (change: any) => guard(() => options.onPresence?.(change)),
       ended: (error: Error) => {

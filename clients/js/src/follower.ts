@@ -47,7 +47,7 @@ export class Follower {
 
   /** Some events will not come. */
   miss(gap: Gap): void {
-    if (gap.to && this.at && gap.reason !== "epoch_changed") {
+    if (gap.to && this.at) {
       if (gap.to <= this.at.offset) return;
       this.at.offset = gap.to;
     }

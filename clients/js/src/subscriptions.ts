@@ -257,10 +257,7 @@ export class Subscriptions {
   #gap(message: any): void {
     const { channel, from, to, reason } = message;
     const gap: Gap = { channel, from, to, reason };
-    const exact = this.#topics.get(channel);
-    for (const topic of [exact, ...this.#patterns(channel)]) {
-      if (topic?.miss(gap) && topic === exact) this.#ask(topic);
-    }
+    for (const topic of [this.#topics.get(channel), ...this.#patterns(channel)]) topic?.miss(gap);
   }
 
   #presence(message: any): void {

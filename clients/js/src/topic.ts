@@ -121,17 +121,11 @@ export class Topic {
     for (const follower of [...this.followers]) follower.take(event);
   }
 
-  /** Events will not come. True if the channel has to be subscribed to again. */
-  miss(gap: Gap): boolean {
-    if (!this.live && gap.to) return false;
-    const anew = gap.reason === "epoch_changed";
-    if (anew) this.epoch = undefined;
-    for (const follower of [...this.followers]) {
-      follower.miss(gap);
-      if (anew) follower.at = undefined;
-    }
-    if (!anew) this.offset = Math.max(this.offset, gap.to);
-    return anew;
+  /** Events will not come. */
+  miss(gap: Gap): void {
+    if (!this.live && gap.to) return;
+    for (const follower of [...this.followers]) follower.miss(gap);
+    this.offset = Math.max(this.offset, gap.to);
   }
 
   #wanted(): Terms {

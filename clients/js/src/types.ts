@@ -60,7 +60,7 @@ export interface Gap {
   channel: string;
   from: number;
   to: number;
-  reason: "slow_consumer" | "conflated" | "expired" | "unavailable" | "epoch_changed" | (string & {});
+  reason: "slow_consumer" | "conflated" | "expired" | "unavailable" | (string & {});
 }
 
 /** Somebody came to a channel or left it. */
