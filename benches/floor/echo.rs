@@ -1,15 +1,19 @@
-//! A bare tonic server: what a publish costs when nothing is done with it.
+//! A bare tonic server: what a publish costs when nothing is done with it but, where there are
+//! followers, to hand the same encoded event to all of them.
 
 use std::pin::Pin;
 
 use tidings::grpc::SharedResponse;
 use tidings::grpc::service::event_service_server::{EventService, EventServiceServer};
+use tidings::proto::subscribe_response::Message as Step;
 use tidings::proto::{
-    GetHistoryRequest, GetHistoryResponse, PublishBatchRequest, PublishBatchResponse,
+    Event, GetHistoryRequest, GetHistoryResponse, PublishBatchRequest, PublishBatchResponse,
     PublishRequest, PublishResponse, PublishResult, PublishStreamRequest, PublishStreamResponse,
-    SubscribeRequest,
+    SubscribeRequest, Subscribed,
 };
 use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
@@ -25,7 +29,7 @@ pub(crate) fn run(args: &Common) -> Result<(), Failure> {
         let address = listener.local_addr()?;
         args.ready(address, address)?;
         tonic::transport::Server::builder()
-            .add_service(EventServiceServer::new(Echo))
+            .add_service(EventServiceServer::new(Echo::new()))
             .serve_with_incoming_shutdown(
                 TcpIncoming::from(listener).with_nodelay(Some(true)),
                 tokio::time::sleep(args.lifetime()),
@@ -35,7 +39,37 @@ pub(crate) fn run(args: &Common) -> Result<(), Failure> {
     })
 }
 
-struct Echo;
+/// Events that followers may be behind.
+const BACKLOG: usize = 4096;
+
+struct Echo {
+    followers: broadcast::Sender<SharedResponse>,
+}
+
+impl Echo {
+    fn new() -> Self {
+        Echo {
+            followers: broadcast::Sender::new(BACKLOG),
+        }
+    }
+
+    fn take(&self, request: &PublishRequest) -> PublishResponse {
+        let answer = answer(request);
+        if self.followers.receiver_count() > 0 {
+            let event = Event {
+                id: answer.id.clone(),
+                r#type: request.r#type.clone(),
+                channel: request.channels.first().cloned().unwrap_or_default(),
+                data: request.data.clone(),
+                ..Event::default()
+            };
+            let encoded = SharedResponse::encoded(Step::Event(event));
+            // The last follower may have gone meanwhile.
+            drop(self.followers.send(SharedResponse::new(encoded)));
+        }
+        answer
+    }
+}
 
 /// As long as a real answer.
 fn answer(request: &PublishRequest) -> PublishResponse {
@@ -55,20 +89,21 @@ fn answer(request: &PublishRequest) -> PublishResponse {
 impl EventService for Echo {
     type PublishStreamStream =
         Pin<Box<dyn Stream<Item = Result<PublishStreamResponse, Status>> + Send>>;
-    type SubscribeStream = tokio_stream::Empty<Result<SharedResponse, Status>>;
+    type SubscribeStream = Pin<Box<dyn Stream<Item = Result<SharedResponse, Status>> + Send>>;
 
     async fn publish(
         &self,
         request: Request<PublishRequest>,
     ) -> Result<Response<PublishResponse>, Status> {
-        Ok(Response::new(answer(request.get_ref())))
+        Ok(Response::new(self.take(request.get_ref())))
     }
 
     async fn publish_batch(
         &self,
         request: Request<PublishBatchRequest>,
     ) -> Result<Response<PublishBatchResponse>, Status> {
-        let responses = request.get_ref().requests.iter().map(answer).collect();
+        let requests = request.get_ref().requests.iter();
+        let responses = requests.map(|request| self.take(request)).collect();
         Ok(Response::new(PublishBatchResponse { responses }))
     }
 
@@ -87,17 +122,17 @@ impl EventService for Echo {
         &self,
         _: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        Err(Status::unimplemented(
-            "the echo server only takes publishes",
-        ))
+        let stands = SharedResponse::encoded(Step::Subscribed(Subscribed::default()));
+        let first = tokio_stream::once(Ok(SharedResponse::new(stands)));
+        let events = BroadcastStream::new(self.followers.subscribe());
+        let events = events.map(|event| event.map_err(|_| Status::aborted("too far behind")));
+        Ok(Response::new(Box::pin(first.chain(events))))
     }
 
     async fn get_history(
         &self,
         _: Request<GetHistoryRequest>,
     ) -> Result<Response<GetHistoryResponse>, Status> {
-        Err(Status::unimplemented(
-            "the echo server only takes publishes",
-        ))
+        Err(Status::unimplemented("the echo server keeps no events"))
     }
 }

@@ -32,5 +32,7 @@ pub use observer::{End, Observer, Seen};
 pub use pipe::{Pipe, PipeReader, Piped, Shareable};
 pub use presence::Present;
 pub use protocol::{Joined, Notice, Protocol, Refused};
+#[cfg(feature = "parts")]
+pub use shard::parts;
 pub use shard::{ConnectionFilter, ConnectionPage, Cx, Join, JoinRequest, Opening, Shard};
 pub use visibility::may_see;

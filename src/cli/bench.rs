@@ -8,9 +8,11 @@
 pub mod clock;
 mod connection;
 mod floor_link;
+mod follower;
 pub mod frame;
 pub mod histogram;
 pub mod lane;
+pub mod last;
 mod outcome;
 pub mod payload;
 pub mod process;
@@ -19,6 +21,8 @@ mod publish;
 pub mod report;
 mod scenario;
 pub mod sequence;
+pub mod sieve;
+mod streams;
 pub mod swarm;
 pub mod tally;
 pub mod token;
@@ -52,6 +56,15 @@ pub enum Mode {
     Connect,
 }
 
+/// How subscribers reach the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Transport {
+    /// A WebSocket each.
+    Ws,
+    /// gRPC streams, a hundred to an HTTP/2 connection.
+    Grpc,
+}
+
 /// How events are handed to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum PublishBy {
@@ -81,6 +94,12 @@ pub struct Args {
     /// Subscribers; 0 only publishes
     #[arg(long, short, default_value_t = 100)]
     pub connections: usize,
+    /// How they connect
+    #[arg(long, value_enum, default_value = "ws")]
+    pub transport: Transport,
+    /// Different filters that they have: each keeps one event in ten back; 0 to 10
+    #[arg(long, default_value_t = 0)]
+    pub filters: u32,
     /// Channels that the subscribers are spread over: `bench:0`, `bench:1`, …
     #[arg(long, default_value_t = 1)]
     pub channels: usize,
@@ -96,6 +115,9 @@ pub struct Args {
     /// Seconds of the same traffic before that
     #[arg(long, default_value_t = 1.0)]
     pub warmup: f64,
+    /// Seconds of silence after the traffic, before the server's memory is read
+    #[arg(long, default_value_t = 0.0)]
+    pub quiet: f64,
     /// Publishing connections
     #[arg(long, default_value_t = 1)]
     pub publishers: usize,
@@ -180,7 +202,13 @@ impl Args {
                 (1..=MAX_WINDOW).contains(&self.window()),
                 "1 to 1000",
             ),
+            ("filters", self.filters <= payload::PARTS, "0 to 10"),
             ("connecting", self.connecting >= 1, "at least 1"),
+            (
+                "quiet",
+                within(self.quiet, 0.0, MAX_SECONDS),
+                "0 to 3600 seconds",
+            ),
             (
                 "rate",
                 within(self.rate, 0.01, 1e7),
@@ -274,6 +302,7 @@ impl Args {
             path: path.to_owned(),
             connections: self.connections,
             channels: self.channels,
+            filters: self.filters,
             connecting: self.connecting,
             sources: self.sources.unwrap_or(u8::try_from(sources).unwrap_or(254)),
             lanes: self.lanes(),
@@ -346,6 +375,8 @@ mod tests {
             (["--rate", "0"], "rate"),
             (["--rate", "NaN"], "rate"),
             (["--size", "10"], "size"),
+            (["--filters", "11"], "filters"),
+            (["--quiet", "1e9"], "quiet"),
             (["--window", "1001"], "window"),
             (["--duration", "1e9"], "duration"),
         ] {

@@ -112,6 +112,13 @@ pub fn routes(
     (routes.into_axum_router().layer(GrpcWebLayer::new()), health)
 }
 
+/// The dialect of `Subscribe`, for `benches/parts.rs`.
+#[cfg(feature = "parts")]
+#[must_use]
+pub fn dialect() -> Arc<dyn crate::bus::Protocol> {
+    Arc::new(subscribe::Follower)
+}
+
 fn reflection() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)

@@ -28,6 +28,9 @@ use axum::routing::{MethodRouter, get, post};
 use crate::session::Services;
 use observe::{Route, observe};
 
+#[cfg(feature = "parts")]
+pub use sse::dialect as sse_dialect;
+
 /// What the routes are set up with.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {

@@ -38,6 +38,13 @@ use crate::telemetry::Transport;
 use dialect::EventStream;
 use resume::Ids;
 
+/// The dialect of event streams, for `benches/parts.rs`.
+#[cfg(feature = "parts")]
+#[must_use]
+pub fn dialect() -> Arc<dyn crate::bus::Protocol> {
+    Arc::new(EventStream)
+}
+
 /// Opens a stream.
 pub(super) async fn open(
     State(shared): State<Shared>,

@@ -11,3 +11,10 @@ mod messages;
 mod protocol;
 
 pub use endpoint::{Endpoint, WsSettings};
+
+/// An event as a text frame of the dialect `tidings`, for `benches/parts.rs`.
+#[cfg(feature = "parts")]
+#[must_use]
+pub fn event_frame(event: &crate::event::Event) -> bytes::Bytes {
+    messages::event_frame(event)
+}

@@ -14,6 +14,8 @@ mod life;
 mod look_up;
 #[cfg(test)]
 mod model;
+#[cfg(feature = "parts")]
+pub mod parts;
 mod query;
 mod replays;
 mod run;

@@ -4,9 +4,8 @@ use std::io::{self, Read, Write};
 
 use mio::net::TcpStream;
 
+use super::follower::Follower;
 use super::frame::{self, Next, Opcode};
-use super::payload::Finder;
-use super::sequence::Sequence;
 use super::tally::Tally;
 
 /// The handshake's key; RFC 6455 §4.1 wants it random to tell caches apart, of which there are
@@ -33,14 +32,12 @@ pub(super) struct Connection {
     pub(super) state: State,
     /// Which connection of the run it is.
     pub(super) number: usize,
-    pub(super) channel: usize,
+    /// What it follows, and what it has seen.
+    pub(super) follower: Follower,
     /// When it was opened.
     pub(super) started: u64,
-    /// One for each lane, once it is subscribed.
-    pub(super) sequences: Vec<Sequence>,
     /// The beginning of a frame whose end has not come.
     partial: Vec<u8>,
-    finder: Finder,
 }
 
 /// What reading has led to.
@@ -68,16 +65,14 @@ pub(super) enum Left {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, number: usize, channel: usize, started: u64) -> Self {
+    pub(super) fn new(stream: TcpStream, number: usize, follower: Follower, started: u64) -> Self {
         Self {
             stream,
             state: State::Connecting,
             number,
-            channel,
+            follower,
             started,
-            sequences: Vec::new(),
             partial: Vec::new(),
-            finder: Finder::default(),
         }
     }
 
@@ -166,7 +161,7 @@ impl Connection {
                     rest,
                 }) => {
                     input = rest;
-                    if self.take_event(payload, now, tally) {
+                    if self.follower.take(payload, payload.len(), now, tally) {
                         events += 1;
                         continue;
                     }
@@ -192,19 +187,6 @@ impl Connection {
         }
         tally.arrived(events, now);
         outcome
-    }
-
-    /// True if `payload` was a test event.
-    fn take_event(&mut self, payload: &[u8], now: u64, tally: &mut Tally) -> bool {
-        let Some(stamp) = self.finder.find(payload) else {
-            return false;
-        };
-        let lane = usize::try_from(stamp.lane).unwrap_or(usize::MAX);
-        if let Some(sequence) = self.sequences.get_mut(lane) {
-            sequence.saw(stamp.sequence);
-        }
-        tally.event(payload.len(), stamp.sent, now);
-        true
     }
 
     fn take_control(&mut self, opcode: Opcode, payload: &[u8], tally: &mut Tally) -> Outcome {

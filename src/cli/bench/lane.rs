@@ -172,7 +172,7 @@ impl Lane {
             sequence = *count;
             *count = count.wrapping_add(1);
         }
-        self.progress.published_one(channel);
+        self.progress.published_one(channel, sequence);
         let stamp = Stamp {
             sent,
             sequence,
@@ -208,6 +208,7 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::super::payload::Finder;
+    use super::super::sieve::Sieve;
     use super::*;
 
     fn lane(pace: Pace, channels: usize) -> Lane {
@@ -218,7 +219,7 @@ mod tests {
             pace,
             u64::MAX,
             template,
-            Arc::new(Progress::new(channels)),
+            Arc::new(Progress::new(channels, 0)),
         )
     }
 
@@ -259,7 +260,7 @@ mod tests {
     fn a_burst_waits_for_subscribers_that_lag() {
         let mut lane = lane(Pace::AsFastAsPossible { max_lag: 2 }, 1);
         let progress = Arc::clone(&lane.progress);
-        progress.connection_ready(0, 1);
+        progress.connection_ready(0, Sieve::default(), 1);
         assert!((0..3).all(|_| lane.due().is_some()));
         assert!(lane.due().is_none(), "three are on their way");
         progress.delivered_more(1, 2);

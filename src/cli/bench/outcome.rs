@@ -7,6 +7,7 @@ use super::lane::LaneLog;
 use super::process::Cpu;
 use super::report::{CpuEach, Delivery, Publish, real};
 use super::sequence::Counts;
+use super::sieve::Sieve;
 use super::tally::{Seen, Tally};
 
 /// The counters at one moment.
@@ -38,11 +39,17 @@ pub(super) struct Traffic {
     pub(super) end: Moment,
 }
 
-/// Events that the server took for `channel`.
-pub(super) fn taken(logs: &[LaneLog], channel: usize) -> u64 {
-    let of = |counts: &[u32]| u64::from(counts.get(channel).copied().unwrap_or(0));
+/// Events that the server took for `channel`, and that come through the filter.
+pub(super) fn taken(logs: &[LaneLog], channel: usize, sieve: Sieve) -> u64 {
+    let of = |counts: &[u32]| counts.get(channel).copied().unwrap_or(0);
     logs.iter()
-        .map(|log| of(&log.sent).saturating_sub(of(&log.refused)))
+        .map(|log| {
+            u64::from(
+                sieve
+                    .of_first(of(&log.sent))
+                    .saturating_sub(of(&log.refused)),
+            )
+        })
         .sum()
 }
 
@@ -78,6 +85,7 @@ pub(super) fn delivered(traffic: &Traffic, tally: &Tally) -> Delivery {
         seconds,
         per_second: real(deliveries) / seconds,
         latency_ms: tally.latency.percentiles(),
+        last_ms: tally.last.percentiles(),
         lost: counts.lost,
         duplicate: counts.duplicate,
         reordered: counts.reordered,
@@ -95,7 +103,7 @@ fn integrity(logs: &[LaneLog], seen: &[Seen]) -> Counts {
         for (log, sequence) in logs.iter().zip(&connection.sequences) {
             let of = |counts: &[u32]| counts.get(connection.channel).copied().unwrap_or(0);
             let mut counts = if connection.to_the_end {
-                sequence.counts(of(&log.sent))
+                sequence.counts(connection.sieve.of_first(of(&log.sent)))
             } else {
                 sequence.gaps_only()
             };
@@ -118,6 +126,7 @@ mod tests {
         }
         Seen {
             channel: 0,
+            sieve: Sieve::default(),
             sequences: vec![sequence],
             to_the_end,
         }
@@ -133,7 +142,30 @@ mod tests {
         let connections = [seen(&[0, 1, 2], true), seen(&[0, 2, 3], true)];
         assert_eq!(integrity(&[log(0)], &connections).lost, 2);
         assert_eq!(integrity(&[log(1)], &connections).lost, 0);
-        assert_eq!(taken(&[log(1)], 0), 3);
+        assert_eq!(taken(&[log(1)], 0, Sieve::default()), 3);
+    }
+
+    #[test]
+    fn what_a_filter_keeps_back_is_not_lost() {
+        let log = LaneLog {
+            sent: vec![20],
+            refused: vec![0],
+            ..LaneLog::default()
+        };
+        let sieve = Sieve::of(0, 10);
+        let filtered = |numbers: &[u32]| Seen {
+            sieve,
+            ..seen(numbers, true)
+        };
+        let all: Vec<u32> = (0..20).filter_map(|n| sieve.place(n)).collect();
+        let connections = [filtered(&all), filtered(&all[1..])];
+        assert_eq!(taken(&[log], 0, sieve), 18);
+        let log = LaneLog {
+            sent: vec![20],
+            refused: vec![0],
+            ..LaneLog::default()
+        };
+        assert_eq!(integrity(&[log], &connections).lost, 1);
     }
 
     #[test]

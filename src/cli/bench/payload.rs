@@ -1,8 +1,9 @@
 //! The payload of a test event: JSON that carries a stamp which is found without a JSON parser.
 //!
-//! `{"bench":"<32 letters>","pad":"xxx…"}`. The letters are nibbles, `@` for 0 to `O` for 15, so
+//! `{"bench":"<32 letters>","part":7,"pad":"xxx…"}`. The letters are nibbles, `@` for 0 to `O` for 15, so
 //! that eight of them turn into a number with a few shifts: the client shares the machine with
-//! the server that it measures, and every nanosecond spent here is missing there.
+//! the server that it measures, and every nanosecond spent here is missing there. The part is the
+//! last digit of the event's number, for filters to choose by.
 
 use crate::error::{Error, Result};
 
@@ -10,6 +11,8 @@ use crate::error::{Error, Result};
 pub const EVENT_TYPE: &str = "bench.tick";
 /// The smallest payload that holds a stamp, in bytes.
 pub const MIN_BYTES: usize = 64;
+/// How many parts there are: 0 to 9.
+pub const PARTS: u32 = 10;
 /// The largest payload, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
 
@@ -18,7 +21,8 @@ pub const NAMESPACE: &str = "bench";
 
 const MARKER: &[u8] = b"{\"bench\":\"";
 const STAMP_BYTES: usize = 32;
-const TAIL: &[u8] = b"\",\"pad\":\"";
+const PART: &[u8] = b"\",\"part\":";
+const TAIL: &[u8] = b",\"pad\":\"";
 const END: &[u8] = b"\"}";
 
 /// What an event says about itself.
@@ -53,6 +57,8 @@ impl Template {
         let mut bytes = Vec::with_capacity(size);
         bytes.extend_from_slice(MARKER);
         bytes.resize(MARKER.len() + STAMP_BYTES, b'@');
+        bytes.extend_from_slice(PART);
+        bytes.push(b'0');
         bytes.extend_from_slice(TAIL);
         bytes.resize(size - END.len(), b'x');
         bytes.extend_from_slice(END);
@@ -67,6 +73,10 @@ impl Template {
         let letters = words.iter().flat_map(|word| spread(*word));
         for (place, letter) in stamp_bytes.zip(letters) {
             *place = letter;
+        }
+        let part = MARKER.len() + STAMP_BYTES + PART.len();
+        if let Some(digit) = self.bytes.get_mut(part) {
+            *digit = b'0' + u8::try_from(stamp.sequence % PARTS).unwrap_or(0);
         }
         &self.bytes
     }
@@ -147,7 +157,8 @@ mod tests {
             let mut template = Template::new(size).unwrap();
             let bytes = template.stamped(STAMP);
             assert_eq!(bytes.len(), size);
-            serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
+            let value: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+            assert_eq!(value["part"], 7, "the last digit of the number");
         }
         assert_eq!(
             Template::new(MIN_BYTES - 1).unwrap_err().field_name(),

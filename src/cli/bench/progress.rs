@@ -2,12 +2,15 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use super::sieve::Sieve;
+
 /// Shared by all threads of one run. Every number is a statistic: nothing else is published
 /// through it, so relaxed order is enough.
 #[derive(Debug)]
 pub struct Progress {
-    /// Connections that are subscribed, by channel.
-    ready: Vec<AtomicU64>,
+    /// Connections that are subscribed, by channel and filter.
+    ready: Vec<Vec<AtomicU64>>,
+    filters: u32,
     settled: AtomicU64,
     lost_connections: AtomicU64,
     delivered: AtomicU64,
@@ -20,11 +23,13 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// For a run over `channels` channels.
+    /// For a run over `channels` channels, with so many different filters.
     #[must_use]
-    pub fn new(channels: usize) -> Self {
+    pub fn new(channels: usize, filters: u32) -> Self {
+        let by_filter = || (0..filters.max(1)).map(|_| AtomicU64::new(0)).collect();
         Self {
-            ready: (0..channels).map(|_| AtomicU64::new(0)).collect(),
+            ready: (0..channels).map(|_| by_filter()).collect(),
+            filters,
             settled: AtomicU64::new(0),
             lost_connections: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
@@ -37,9 +42,13 @@ impl Progress {
         }
     }
 
+    fn ready_place(&self, channel: usize, sieve: Sieve) -> Option<&AtomicU64> {
+        self.ready.get(channel)?.get(sieve.number())
+    }
+
     /// A connection to `channel` is subscribed, at `now`.
-    pub fn connection_ready(&self, channel: usize, now: u64) {
-        if let Some(ready) = self.ready.get(channel) {
+    pub fn connection_ready(&self, channel: usize, sieve: Sieve, now: u64) {
+        if let Some(ready) = self.ready_place(channel, sieve) {
             ready.fetch_add(1, Relaxed);
         }
         self.last_ready.fetch_max(now, Relaxed);
@@ -52,8 +61,8 @@ impl Progress {
     }
 
     /// A subscribed connection to `channel` ended.
-    pub fn connection_lost(&self, channel: usize) {
-        if let Some(ready) = self.ready.get(channel) {
+    pub fn connection_lost(&self, channel: usize, sieve: Sieve) {
+        if let Some(ready) = self.ready_place(channel, sieve) {
             ready.fetch_sub(1, Relaxed);
         }
         self.lost_connections.fetch_add(1, Relaxed);
@@ -65,18 +74,18 @@ impl Progress {
         self.settled.load(Relaxed)
     }
 
-    /// Connections subscribed to `channel` at this moment.
-    #[must_use]
-    pub fn ready_on(&self, channel: usize) -> u64 {
-        self.ready
-            .get(channel)
-            .map_or(0, |ready| ready.load(Relaxed))
+    /// Connections subscribed to `channel` at this moment, by what they ask for.
+    pub fn ready_on(&self, channel: usize) -> impl Iterator<Item = (Sieve, u64)> {
+        let filters = self.filters;
+        let ready = self.ready.get(channel).into_iter().flatten().enumerate();
+        ready.map(move |(number, ready)| (Sieve::of(number, filters), ready.load(Relaxed)))
     }
 
     /// Connections subscribed at this moment.
     #[must_use]
     pub fn ready(&self) -> u64 {
-        self.ready.iter().map(|ready| ready.load(Relaxed)).sum()
+        let all = self.ready.iter().flatten();
+        all.map(|ready| ready.load(Relaxed)).sum()
     }
 
     /// When the newest connection was subscribed.
@@ -103,10 +112,14 @@ impl Progress {
         self.last_delivery.load(Relaxed)
     }
 
-    /// An event is on its way to `channel`.
-    pub fn published_one(&self, channel: usize) {
+    /// Event number `n` is on its way to `channel`.
+    pub fn published_one(&self, channel: usize, n: u32) {
         self.published.fetch_add(1, Relaxed);
-        self.due.fetch_add(self.ready_on(channel), Relaxed);
+        let wanted = self
+            .ready_on(channel)
+            .filter(|(sieve, _)| sieve.place(n).is_some());
+        self.due
+            .fetch_add(wanted.map(|(_, ready)| ready).sum(), Relaxed);
     }
 
     /// Events sent to the server.

@@ -35,7 +35,7 @@ pub struct Report {
     /// Receiving.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
-    /// `error` messages that connections received.
+    /// `error` messages that connections received, and events that a filter should have kept back.
     pub errors: u64,
     /// Subscribed connections that ended before the run did, by close code; 0 is "without one".
     pub closes: BTreeMap<u16, u64>,
@@ -139,6 +139,9 @@ pub struct Delivery {
     pub per_second: f64,
     /// From publishing to reading.
     pub latency_ms: Percentiles,
+    /// From publishing an event to the moment the last of its subscribers read it; absent in
+    /// runs with too many events to tell.
+    pub last_ms: Option<Percentiles>,
     /// Events that never arrived, in the whole run. For a connection that ended early only
     /// those before its last one.
     pub lost: u64,
@@ -210,8 +213,8 @@ impl Report {
         if let Some(memory) = &self.memory {
             writeln!(
                 out,
-                "memory      {:.0} bytes per connection ({} before, {} after)",
-                memory.per_connection, memory.before, memory.after,
+                "memory      {:.0} bytes per connection, {:.0} at the end ({} before, {} after)",
+                memory.per_connection, memory.per_connection_after, memory.before, memory.after,
             )?;
         }
         if let Some(idle) = &self.idle {
@@ -273,6 +276,13 @@ impl Delivery {
             out,
             "latency     p50 {p50:.3} ms, p90 {p90:.3}, p99 {p99:.3}, p99.9 {p999:.3}, max {max:.3}"
         )?;
+        if let Some(last) = self.last_ms {
+            let Percentiles { p50, p99, max, .. } = last;
+            writeln!(
+                out,
+                "last one    p50 {p50:.3} ms, p99 {p99:.3}, max {max:.3}"
+            )?;
+        }
         writeln!(
             out,
             "integrity   {} lost, {} duplicate, {} reordered, {} gaps",
@@ -309,6 +319,7 @@ mod tests {
                 seconds: 1.0,
                 per_second: 100_000.0,
                 latency_ms: Percentiles::default(),
+                last_ms: None,
                 lost: 0,
                 duplicate: 0,
                 reordered: 0,

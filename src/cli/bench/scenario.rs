@@ -15,7 +15,7 @@ use super::progress::Progress;
 use super::report::{Idle, Memory, Report, Setup, real};
 use super::tally::Tally;
 use super::token::Tokens;
-use super::{Args, Mode, PublishBy, clock, floor_link, publish, swarm};
+use super::{Args, Mode, PublishBy, Transport, clock, floor_link, publish, streams, swarm};
 use crate::error::{Error, Result};
 
 /// How often counters are looked at while waiting.
@@ -29,7 +29,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 pub(super) async fn run(args: &Args) -> Result<Report> {
     let tokens = args.tokens();
     let plan = args.swarm(&tokens)?;
-    let progress = Arc::new(Progress::new(args.channels));
+    let progress = Arc::new(Progress::new(args.channels, args.filters));
     let mut run = Run {
         args,
         tokens,
@@ -55,7 +55,10 @@ pub(super) async fn run(args: &Args) -> Result<Report> {
     } else {
         args.threads()
     };
-    let subscribers = swarm::start(&plan, threads, &progress)?;
+    let subscribers = match args.transport {
+        Transport::Ws => swarm::start(&plan, threads, &progress)?,
+        Transport::Grpc => streams::start(&plan, &args.grpc, threads, &progress)?,
+    };
     // Whatever happens, the threads end: they look at `stop` all the time.
     let phases = run.phases(before, memory).await;
     progress.stop();
@@ -101,6 +104,7 @@ impl Run<'_> {
             }
             Mode::Paced | Mode::Burst => Some(self.traffic().await?),
         };
+        sleep(Duration::from_secs_f64(self.args.quiet)).await;
         if let (Some(before), Some(subscribed), Some(after)) =
             (rss_before, rss_subscribed, self.rss()?)
         {
@@ -216,7 +220,10 @@ impl Run<'_> {
     /// Waits until every connection has what it is due, or nothing comes any more.
     async fn drain(&self, logs: &[LaneLog]) {
         let due: u64 = (0..self.args.channels)
-            .map(|channel| taken(logs, channel) * self.progress.ready_on(channel))
+            .flat_map(|channel| {
+                let ready = self.progress.ready_on(channel);
+                ready.map(move |(sieve, count)| taken(logs, channel, sieve) * count)
+            })
             .sum();
         let mut seen = self.progress.delivered();
         let mut patience = Instant::now() + PATIENCE;

@@ -13,10 +13,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::clock;
 use super::connection::{Connection, HANDSHAKE_KEY, Left, Outcome, READ_BYTES, State};
+use super::follower::Follower;
 use super::frame::{Opcode, client_frame};
 use super::payload::NAMESPACE;
 use super::progress::Progress;
-use super::tally::{Seen, Tally};
+use super::sieve::Sieve;
+use super::tally::Tally;
 use super::token::Tokens;
 use crate::error::{Error, Result};
 
@@ -36,6 +38,8 @@ pub struct Plan {
     pub connections: usize,
     /// How many channels there are.
     pub channels: usize,
+    /// How many different filters they have: number `i` has filter `i % filters`. 0: none.
+    pub filters: u32,
     /// How many may be on their way to a subscription at once, over all threads.
     pub connecting: usize,
     /// From how many loopback addresses they come: 127.0.0.1, 127.0.0.2, …
@@ -150,8 +154,13 @@ impl Worker {
             Interest::READABLE | Interest::WRITABLE,
         )?;
         let channel = number % self.plan.channels.max(1);
-        self.slots
-            .push(Some(Connection::new(stream, number, channel, clock::now())));
+        let follower = Follower::new(channel, Sieve::of(number, self.plan.filters));
+        self.slots.push(Some(Connection::new(
+            stream,
+            number,
+            follower,
+            clock::now(),
+        )));
         Ok(())
     }
 
@@ -196,9 +205,12 @@ impl Worker {
             return;
         };
         connection.state = State::Subscribing;
-        connection.sequences = vec![super::sequence::Sequence::default(); self.plan.lanes];
-        let channel = connection.channel;
-        let text = format!(r#"{{"type":"subscribe","channels":["{NAMESPACE}:{channel}"]}}"#);
+        connection.follower.begin(self.plan.lanes);
+        let channel = connection.follower.channel;
+        let filter = connection.follower.sieve.expression();
+        let filter = filter.map_or(String::new(), |text| format!(r#","filter":"{text}""#));
+        let text =
+            format!(r#"{{"type":"subscribe","channels":["{NAMESPACE}:{channel}"]{filter}}}"#);
         if let Err(error) = connection.send(&client_frame(Opcode::Text, text.as_bytes())) {
             self.over(token, None, &error.to_string());
         }
@@ -217,7 +229,9 @@ impl Worker {
         self.tally
             .setup
             .record(now.saturating_sub(connection.started));
-        self.progress.connection_ready(connection.channel, now);
+        let follower = &connection.follower;
+        self.progress
+            .connection_ready(follower.channel, follower.sieve, now);
     }
 
     fn over(&mut self, token: Token, code: Option<u16>, reason: &str) {
@@ -228,12 +242,10 @@ impl Worker {
             *self.tally.closes.entry(code.unwrap_or(0)).or_default() += 1;
             self.tally
                 .sample(format!("closed with {}: {reason}", code.unwrap_or(0)));
-            self.progress.connection_lost(connection.channel);
-            self.tally.seen.push(Seen {
-                channel: connection.channel,
-                sequences: connection.sequences,
-                to_the_end: false,
-            });
+            let follower = connection.follower;
+            self.progress
+                .connection_lost(follower.channel, follower.sieve);
+            self.tally.seen.push(follower.seen(false));
         } else {
             self.opening = self.opening.saturating_sub(1);
             self.never_ready(reason.to_owned());
@@ -259,11 +271,7 @@ impl Worker {
                 self.tally
                     .sample("a connection could not be closed in order".to_owned());
             }
-            self.tally.seen.push(Seen {
-                channel: connection.channel,
-                sequences: connection.sequences,
-                to_the_end: true,
-            });
+            self.tally.seen.push(connection.follower.seen(true));
         }
         std::mem::replace(&mut self.tally, Tally::new(Arc::clone(&self.progress)))
     }

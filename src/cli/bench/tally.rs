@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::histogram::Histogram;
+use super::last::LastOfEach;
 use super::progress::Progress;
 use super::sequence::Sequence;
+use super::sieve::Sieve;
 
 /// How many texts of errors are kept.
 const MAX_SAMPLES: usize = 5;
@@ -19,13 +21,15 @@ pub struct Tally {
     pub setup: Histogram,
     /// From publishing to reading, of events after the warm-up.
     pub latency: Histogram,
+    /// When each of them reached its last subscriber.
+    pub last: LastOfEach,
     /// Events that arrived.
     pub events: u64,
     /// Their bytes, as WebSocket payload.
     pub event_bytes: u64,
     /// `gap` messages.
     pub gaps: u64,
-    /// `error` messages.
+    /// `error` messages, and events that a filter should have kept back.
     pub errors: u64,
     /// Connections that never were subscribed.
     pub failed: u64,
@@ -42,6 +46,8 @@ pub struct Tally {
 pub struct Seen {
     /// Its channel.
     pub channel: usize,
+    /// What it asked for.
+    pub sieve: Sieve,
     /// One for each lane.
     pub sequences: Vec<Sequence>,
     /// False if it ended before the run did.
@@ -57,6 +63,7 @@ impl Tally {
             measure_from: u64::MAX,
             setup: Histogram::default(),
             latency: Histogram::default(),
+            last: LastOfEach::default(),
             events: 0,
             event_bytes: 0,
             gaps: 0,
@@ -78,6 +85,7 @@ impl Tally {
         self.event_bytes += u64::try_from(bytes).unwrap_or(0);
         if sent >= self.measure_from {
             self.latency.record(now.saturating_sub(sent));
+            self.last.arrived(sent, now);
         }
     }
 
@@ -87,6 +95,13 @@ impl Tally {
             self.events += events;
             self.progress.delivered_more(events, now);
         }
+    }
+
+    /// An event came that a filter keeps back.
+    #[cold]
+    pub fn unwanted(&mut self) {
+        self.errors += 1;
+        self.sample("an event that the filter keeps back".to_owned());
     }
 
     /// When the newest event of all threads arrived.
@@ -106,6 +121,7 @@ impl Tally {
     pub fn add(&mut self, other: Tally) {
         self.setup.add(&other.setup);
         self.latency.add(&other.latency);
+        self.last.add(other.last);
         self.events += other.events;
         self.event_bytes += other.event_bytes;
         self.gaps += other.gaps;

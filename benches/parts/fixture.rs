@@ -1,0 +1,132 @@
+//! Events, frames and a bus to measure with.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use tidings::broker::{Bounds, Broker, Memory, Range, Sink};
+use tidings::bus::{Hub, Settings};
+use tidings::cli::bench::frame::{Opcode, client_frame as framed};
+use tidings::event::{
+    ChannelName, Draft, Epoch, Event, EventType, Headers, HistoryPolicy, Namespace, Namespaces,
+    Payload, Position, Timestamp,
+};
+use tidings::promise::Promise;
+use tidings::telemetry::{Metrics, Tracing};
+
+/// Where everything is published.
+pub(crate) fn channel() -> ChannelName {
+    ChannelName::new("project:42").expect("a channel")
+}
+
+/// What a transport hands to the broker, with so many bytes of JSON.
+pub(crate) fn draft(data: usize) -> Draft {
+    let now = Timestamp::now();
+    let before = r#"{"part":7,"pad":""#;
+    let pad = "x".repeat(data.saturating_sub(before.len() + 2));
+    let json = Bytes::from(format!("{before}{pad}\"}}"));
+    Draft {
+        id: Draft::new_id(now),
+        channel: Some(channel()),
+        event_type: EventType::new("project.7.updated").expect("a type"),
+        payload: Payload::new(json, "").expect("JSON"),
+        headers: Headers::default(),
+        key: None,
+        idempotency_key: None,
+        audience: None,
+        source: None,
+        time: now,
+        trace: None,
+        accepted: Instant::now(),
+    }
+}
+
+/// The same with a place in its channel.
+pub(crate) fn event(data: usize, offset: u64) -> Event {
+    let epoch = Epoch::random();
+    Event::new(draft(data), Some(Position { epoch, offset }))
+}
+
+/// A client's text frame with so many bytes, masked.
+pub(crate) fn client_frame(payload: usize) -> Vec<u8> {
+    framed(Opcode::Text, &vec![b'x'; payload])
+}
+
+/// A hub with its shards and a store, as the server has them.
+pub(crate) struct Bus {
+    pub(crate) broker: Arc<dyn Broker>,
+    hub: Arc<Hub>,
+    /// What the hub's own tasks run on.
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Bus {
+    /// A bus whose channels keep so many events; 0 is none.
+    pub(crate) fn new(history: usize) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let inside = runtime.enter();
+        let keeping = Namespace {
+            history: HistoryPolicy {
+                size: history,
+                ttl: Duration::from_hours(1),
+                bytes: usize::MAX,
+            },
+            ..Namespace::named("project")
+        };
+        let namespaces = Arc::new(ArcSwap::from_pointee(Namespaces::new([keeping])));
+        let metrics = Metrics::new("bench");
+        let hub = Hub::start(
+            2,
+            Settings::default(),
+            Arc::clone(&namespaces),
+            Arc::clone(&metrics),
+            Arc::new(Tracing::off()),
+        )
+        .expect("shards");
+        let sink: Arc<dyn Sink> = Arc::<Hub>::clone(&hub);
+        let sink: Weak<dyn Sink> = Arc::downgrade(&sink);
+        let broker: Arc<dyn Broker> =
+            Arc::new(Memory::new(namespaces, sink, metrics, Bounds::default()));
+        hub.attach(Arc::clone(&broker));
+        drop(inside);
+        Bus {
+            broker,
+            hub,
+            _runtime: runtime,
+        }
+    }
+
+    /// A bus whose channel holds so many events.
+    pub(crate) fn holding(events: usize) -> Self {
+        let bus = Bus::new(events);
+        for _ in 0..events {
+            match bus.broker.publish(draft(200), None) {
+                Promise::Ready(Ok(_)) => {}
+                Promise::Ready(Err(_)) | Promise::Pending(_) => panic!("an event was refused"),
+            }
+        }
+        bus
+    }
+
+    /// Before the first event.
+    pub(crate) fn start(&self) -> Position {
+        match self.broker.read(&channel(), Range::all(0)) {
+            Promise::Ready(Ok(Some(page))) => Position {
+                offset: 0,
+                ..page.top
+            },
+            Promise::Ready(_) | Promise::Pending(_) => panic!("the channel keeps no history"),
+        }
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        self.hub.stop();
+    }
+}
