@@ -1,5 +1,5 @@
 //! The parts of a delivery, each by itself: what an event, or one subscriber's share of it, costs
-//! in the program, without sockets. `benches/run.py` measures them together.
+//! in the program, without sockets. `benches/run.py` measures what they come to.
 //!
 //! ```sh
 //! cargo bench --bench parts --features parts
@@ -8,6 +8,10 @@
 #![expect(
     clippy::expect_used,
     reason = "a measurement that is set up wrongly must end"
+)]
+#![expect(
+    clippy::wildcard_imports,
+    reason = "the groups are chapters of this file"
 )]
 
 #[path = "parts/fixture.rs"]
