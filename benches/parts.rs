@@ -42,7 +42,11 @@ const DATA: usize = 200;
 const RUN: u64 = 64;
 
 fn main() {
-    divan::main();
+    // A hundred at a time, for some parts take hardly longer than a look at the clock.
+    divan::Divan::default()
+        .sample_size(100)
+        .config_with_args()
+        .main();
 }
 
 /// An event into the bytes of each dialect: once for all subscribers.

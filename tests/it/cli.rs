@@ -262,3 +262,28 @@ async fn help_and_version_exit_with_0() {
         "{version:?}"
     );
 }
+
+#[tokio::test]
+async fn bench_knows_which_events_filters_let_through() {
+    let server = Server::start(Config::rooms()).await;
+    let (url, grpc) = (format!("ws://{}/ws", server.public), &server.internal);
+    for transport in ["ws", "grpc"] {
+        let subscribers = ["--transport", transport, "--filters", "10"];
+        let traffic = ["--publish", "stream", "--rate", "200", "--duration", "0.5"];
+        let report = Tidings::new(&["bench", "--json", "--warmup", "0", "--connections", "20"])
+            .env("TIDINGS_AUTH__HS256_SECRET", SECRET);
+        let words = subscribers.iter().chain(&traffic);
+        let report = words
+            .chain(&["--url", &url, "--grpc", grpc])
+            .fold(report, |command, word| command.arg(word))
+            .run()
+            .await
+            .exits(0)
+            .json();
+        let events = report["publish"]["events"].as_u64().unwrap();
+        let deliveries = report["delivery"]["deliveries"].as_u64().unwrap();
+        assert!(events > 10, "{report}");
+        // Each event is kept from two of the twenty.
+        assert_eq!(deliveries, events * 18, "{transport}: {report}");
+    }
+}
