@@ -106,7 +106,7 @@ fn message(name: &str, kind: &str, id: Option<&str>, retry: Option<u32>, body: V
 /// between values, starts another field; the browser puts them together again.
 fn put_data(out: &mut BytesMut, json: &[u8]) {
     let mut rest = json;
-    while let Some(at) = rest.iter().position(|b| matches!(b, b'\n' | b'\r')) {
+    while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
         let (line, after) = rest.split_at(at);
         out.put_slice(b"data: ");
         out.put_slice(line);
