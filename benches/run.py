@@ -466,6 +466,29 @@ def half_capacity(bench):
                batch=64, window=256, rate=round(max(1.0, full / 2), 2), **arguments)
 
 
+def handed_over(bench):
+    """From the accepted publish to the bytes handed to the socket, by the server's own histogram,
+    for events that come one by one and keep about half of the processors busy."""
+    def token():
+        command = [bench.tidings_path, "token", "--sub", "bench", "--role", "admin"]
+        return subprocess.run(command, env=bench.environment, capture_output=True, text=True,
+                              check=True).stdout.strip()
+
+    found = []
+    for _ in range(bench.runs):
+        with bench.tidings() as server:
+            report = bench.load(server, "paced", connections=1000, rate=100)
+            command = [bench.tidings_path, "stats", "--json", "--server", f"http://{server.internal}"]
+            done = subprocess.run(command, env={**bench.environment, "TIDINGS_TOKEN": token()},
+                                  capture_output=True, text=True, check=True)
+            times = json.loads(done.stdout)["latency"]
+            busy = report["delivery"]["cpu"]["busy"]
+            found.append([float(times[q].rstrip("s")) * 1000 for q in ("p50", "p99", "max")] + [busy])
+    p50, p99, most, busy = (statistics.median(column) for column in zip(*found))
+    bench.row("accepted to handed over: 1,000 subscribers × 100/s",
+              f"p50 {p50:.1f} / p99 {p99:.1f} ms", note=f"max {most:.1f} ms; {busy:.2f} processors busy")
+
+
 def growth(bench):
     seconds = bench.seconds / 2
     steps = [(10, 1000), (100, 200), (1000, 50)]
@@ -501,7 +524,7 @@ def publish(bench):
 
 ROWS = {"fan-out": fan_out, "burst": burst, "calls": calls, "last": last, "filters": filters,
         "streams": streams, "idle": idle, "crowd": crowd, "admission": admission, "channels": channels,
-        "half-capacity": half_capacity, "growth": growth, "publish": publish}
+        "half-capacity": half_capacity, "handed-over": handed_over, "growth": growth, "publish": publish}
 
 
 def build(profile):
