@@ -1,0 +1,260 @@
+"""The client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any
+
+import grpc.aio
+
+from . import wire
+from .backoff import Backoff
+from .connection import Connection, Deadline, Metadata, Tls
+from .errors import TidingsError, from_status
+from .places import Places
+from .publisher import Publisher
+from .subscription import Subscription
+from .token import TokenProvider
+from .types import Audience, Event, HistoryPage, NewEvent, Position, Presence, Published
+from .v1 import connection_service_pb2, event_service_pb2
+
+# What the server takes in one batch; the bytes with room to spare.
+_BATCH_EVENTS = 1000
+_BATCH_BYTES = 8 << 20
+
+
+class Tidings:
+    """A client of one server; make it where an event loop runs.
+
+    `token` is a JWT, or a function that answers one, now or later: it is asked before the first call, before
+    the token ends, and when the server refuses it; never twice at once. `tls` is True for the usual
+    authorities, or `Tls`. A call that can be repeated is, with pauses of `backoff`, until `timeout`
+    (seconds) is over. After `keepalive` seconds of silence the server is asked whether it is still there.
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:50051",
+        *,
+        token: str | TokenProvider | None = None,
+        tls: Tls | bool = False,
+        timeout: float = 30.0,
+        backoff: Backoff | None = None,
+        keepalive: float = 20.0,
+    ) -> None:
+        self._connection = Connection(address, token, tls, backoff or Backoff(), keepalive)
+        self._timeout = timeout
+
+    async def __aenter__(self) -> Tidings:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends what is under way, and the connection."""
+        await self._connection.close()
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """The gRPC channel, for calls with the stubs in `tidings.v1`."""
+        return self._connection.channel
+
+    async def metadata(self) -> Metadata:
+        """What such calls need as `metadata`: the token, and the trace context."""
+        return (await self._connection.metadata())[0]
+
+    async def publish(
+        self,
+        channel: str | Sequence[str] | None,
+        type: str,
+        data: Any = None,
+        *,
+        content_type: str = "",
+        key: str = "",
+        headers: Mapping[str, str] | None = None,
+        audience: Audience | None = None,
+        source: str = "",
+        time: datetime | None = None,
+        idempotency_key: str = "",
+        timeout: float | None = None,
+    ) -> Published:
+        """Publishes one event; see `NewEvent` for what it may carry.
+
+        Answers when the event has its place in every channel. Raises `TidingsError`.
+        """
+        request = wire.request(
+            NewEvent(
+                channel=channel,
+                type=type,
+                data=data,
+                content_type=content_type,
+                key=key,
+                headers=headers or {},
+                audience=audience,
+                source=source,
+                time=time,
+                idempotency_key=idempotency_key,
+            )
+        )
+        publish = self._connection.events.Publish
+        answer: event_service_pb2.PublishResponse = await self._connection.call(
+            publish, request, self._of(timeout), wire.repeatable(request)
+        )
+        return wire.published(answer)
+
+    async def publish_batch(
+        self, events: Iterable[NewEvent], *, timeout: float | None = None
+    ) -> list[Published | TidingsError]:
+        """Publishes events in order; answers for each what became of it, or why it was refused.
+
+        Any number: they go in as many calls as it takes. Those that the server finds too fast are sent again,
+        as long as there is time. Raises `TidingsError` where a whole call fails.
+        """
+        deadline = Deadline(self._of(timeout))
+        requests = [wire.request(event) for event in events]
+        outcomes: dict[int, Published | TidingsError] = {}
+        left = list(range(len(requests)))
+        failures = 0
+        while left:
+            for part in _parts(left, requests):
+                await self._batch(part, requests, outcomes, deadline)
+            refused = {at: outcome for at in left if isinstance(outcome := outcomes[at], TidingsError)}
+            left = [at for at, failure in refused.items() if failure.passing]
+            advised = max((refused[at].retry_after or 0.0 for at in left), default=0.0)
+            pause = self._connection.backoff.pause(failures, advised)
+            if not left or pause >= deadline.left():
+                break
+            await asyncio.sleep(pause)
+            failures += 1
+        return [outcomes[at] for at in range(len(requests))]
+
+    def publisher(self, *, in_flight: int = 256, timeout: float | None = None) -> Publisher:
+        """A stream for many events, of which at most `in_flight` await their answers."""
+        return Publisher(self._connection, in_flight, self._of(timeout))
+
+    def subscribe(
+        self,
+        *channels: str,
+        since: Position | Mapping[str, Position] | None = None,
+        rewind: int = 0,
+        event_types: Sequence[str] = (),
+        filter: str = "",
+        remember: int = 100,
+    ) -> Subscription:
+        """Follows channels: names, `namespace:*` or `*`; without any, `global`.
+
+        `since` goes on behind a position, or, by channel, behind several; a pattern takes those of its
+        channels. `rewind` begins with the newest events of each other channel that is named. `event_types`
+        are exact or end in `*`; `filter` is a CEL expression over the event. Of the channels that a pattern
+        brings, `remember` can be resumed; with those named they should stay within the server's
+        `limits.subscriptions_per_connection`.
+        """
+        names = channels or ("global",)
+        if isinstance(since, Position):
+            if len(names) != 1:
+                raise ValueError("since: expected a position for each channel, by its name")
+            since = {names[0]: since}
+        places = Places(names, since or {}, rewind, remember)
+        return Subscription(self._connection, places, event_types, filter, self._timeout)
+
+    async def history_page(
+        self,
+        channel: str,
+        *,
+        since: Position | None = None,
+        page_size: int = 100,
+        page_token: str = "",
+        reverse: bool = False,
+        timeout: float | None = None,
+    ) -> HistoryPage:
+        """Reads a page of a channel's history: what is behind `since`, or before it if `reverse`."""
+        request = event_service_pb2.GetHistoryRequest(
+            channel=channel, page_size=page_size, page_token=page_token, reverse=reverse
+        )
+        if since is not None:
+            request.since.CopyFrom(wire.place(since))
+        get = self._connection.events.GetHistory
+        answer: event_service_pb2.GetHistoryResponse = await self._connection.call(
+            get, request, self._of(timeout)
+        )
+        return wire.page(answer)
+
+    async def history(
+        self,
+        channel: str,
+        *,
+        since: Position | None = None,
+        page_size: int = 100,
+        reverse: bool = False,
+    ) -> AsyncIterator[Event]:
+        """Reads a channel's history, page by page as it is iterated over."""
+        token = ""
+        while True:
+            page = await self.history_page(
+                channel, since=since, page_size=page_size, page_token=token, reverse=reverse
+            )
+            for event in page.events:
+                yield event
+            token = page.next_page_token
+            if not token:
+                return
+
+    async def presence(self, channel: str, *, timeout: float | None = None) -> Presence:
+        """Who is in a channel. Needs role `admin`."""
+        request = connection_service_pb2.GetPresenceRequest(channel=channel)
+        get = self._connection.connections.GetPresence
+        answer: connection_service_pb2.GetPresenceResponse = await self._connection.call(
+            get, request, self._of(timeout)
+        )
+        return Presence({user.user: user.connections for user in answer.users}, answer.total)
+
+    async def stats(self, *, timeout: float | None = None) -> connection_service_pb2.Stats:
+        """The server's counters at this moment. Needs role `admin`."""
+        get = self._connection.connections.GetStats
+        answer: connection_service_pb2.GetStatsResponse = await self._connection.call(
+            get, connection_service_pb2.GetStatsRequest(), self._of(timeout)
+        )
+        return answer.stats
+
+    async def _batch(
+        self,
+        part: list[int],
+        requests: list[event_service_pb2.PublishRequest],
+        outcomes: dict[int, Published | TidingsError],
+        deadline: Deadline,
+    ) -> None:
+        asked = event_service_pb2.PublishBatchRequest(requests=[requests[at] for at in part])
+        repeatable = all(wire.repeatable(requests[at]) for at in part)
+        publish = self._connection.events.PublishBatch
+        answer: event_service_pb2.PublishBatchResponse = await self._connection.call(
+            publish, asked, deadline.left(), repeatable
+        )
+        for at, response in zip(part, answer.responses, strict=True):
+            refused = response.HasField("error")
+            outcomes[at] = from_status(response.error) if refused else wire.published(response)
+
+    def _of(self, timeout: float | None) -> float:
+        return self._timeout if timeout is None else timeout
+
+
+def _parts(left: list[int], requests: list[event_service_pb2.PublishRequest]) -> list[list[int]]:
+    """Cuts a list of requests into what fits into one call each."""
+    parts: list[list[int]] = [[]]
+    size = 0
+    for at in left:
+        bytes_ = requests[at].ByteSize()
+        if parts[-1] and (len(parts[-1]) == _BATCH_EVENTS or size + bytes_ > _BATCH_BYTES):
+            parts.append([])
+            size = 0
+        parts[-1].append(at)
+        size += bytes_
+    return parts

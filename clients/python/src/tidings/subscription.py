@@ -1,0 +1,208 @@
+"""Following channels over any number of connections."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeAlias
+
+import grpc.aio
+
+from . import wire
+from .connection import Connection
+from .errors import TidingsError, from_call
+from .places import Places
+from .types import Event, Gap, Subscribed
+from .v1 import event_service_pb2
+
+log = logging.getLogger("tidings")
+
+Step: TypeAlias = "Event | Gap | Subscribed"
+"""What following a channel brings."""
+
+OnStale: TypeAlias = Callable[["Gap | Subscribed"], "Awaitable[None] | None"]
+"""Called where something was missed and will not come."""
+
+# A stream that stood for so many seconds was a good one: pauses begin small again.
+_GOOD = 10.0
+
+
+class Subscription:
+    """Follows channels: iterate over it, in one place at a time.
+
+    It connects with the first step, and when the connection breaks, again and again, each channel going on
+    behind what was handed on. There is no queue: what is not read waits at the server, within its limits.
+    Iterating raises `TidingsError` where the server refuses a channel, or takes the right to it back.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        places: Places,
+        event_types: Sequence[str],
+        filter: str,
+        open_timeout: float,
+    ) -> None:
+        self._connection = connection
+        self._places = places
+        self._event_types = list(event_types)
+        self._filter = filter
+        self._open_timeout = open_timeout
+        self._ready: deque[Step] = deque()
+        self._stream: grpc.aio.UnaryStreamCall[Any, event_service_pb2.SubscribeResponse] | None = None
+        self._reading: asyncio.Task[Any] | None = None
+        self._token: str | None = None
+        self._failures = 0
+        self._stood_since: float | None = None
+        self._ever_stood = False
+        self._renewed = False
+        self._done = False
+        self.connection_id = ""
+        """The server's name for the newest connection; empty before the first."""
+
+    @property
+    def positions(self) -> dict[str, Any]:
+        """For each channel the position behind what was handed on: the `since` with which to go on later."""
+        return self._places.positions()
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Step:
+        while not self._ready:
+            if self._done or self._connection.closed:
+                raise StopAsyncIteration
+            try:
+                message = await self._read()
+                if message is not None:
+                    self._ready.extend(self._steps(message))
+                continue
+            except grpc.aio.AioRpcError as error:
+                failure = from_call(error)
+            except TidingsError as error:
+                failure = error
+            self._drop_stream()
+            await self._after(failure)
+        return self._ready.popleft()
+
+    async def events(self, on_stale: OnStale | None = None) -> AsyncIterator[Event]:
+        """Only the events. `on_stale` is called, and awaited, where something was missed and will not come.
+
+        Without it, that is logged as a warning.
+        """
+        async for step in self:
+            if isinstance(step, Event):
+                yield step
+            elif step.stale and on_stale is None:
+                log.warning("%s: events were missed, and nobody asked to hear of it (on_stale)", step.channel)
+            elif step.stale and on_stale is not None:
+                answer = on_stale(step)
+                if inspect.isawaitable(answer):
+                    await answer
+
+    async def aclose(self) -> None:
+        """Follows no longer. An iteration that waits for the next step ends."""
+        self._done = True
+        self._ready.clear()
+        self._drop_stream()
+
+    async def __aenter__(self) -> Subscription:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def _read(self) -> event_service_pb2.SubscribeResponse | None:
+        """The next message, after opening a stream where there is none. None if it was ended here."""
+        if self._stream is None:
+            self._stream = await self._open()
+        if self._reading is None:
+            # A task of its own: whoever stops waiting for the next step, say after a time, loses nothing.
+            self._reading = asyncio.ensure_future(self._stream.read())
+        reading = self._reading
+        timeout = None if self._stood_since is not None else self._open_timeout
+        done, _ = await asyncio.wait((reading,), timeout=timeout)
+        if not done:
+            raise TidingsError("unavailable", "the server did not answer in time")
+        if self._reading is reading:
+            self._reading = None
+        if reading.cancelled():
+            if self._done or self._connection.closed:
+                return None
+            raise TidingsError("unavailable", "the stream was cancelled")
+        message = reading.result()
+        if message is grpc.aio.EOF:
+            raise TidingsError("unavailable", "the server ended the stream")
+        assert isinstance(message, event_service_pb2.SubscribeResponse)  # noqa: S101
+        return message
+
+    async def _open(self) -> Any:
+        metadata, self._token = await self._connection.metadata()
+        request = event_service_pb2.SubscribeRequest(
+            subscriptions=self._places.subscriptions(),
+            event_types=self._event_types,
+            filter=self._filter,
+        )
+        return self._connection.events.Subscribe(request, metadata=metadata)
+
+    def _steps(self, message: event_service_pb2.SubscribeResponse) -> list[Step]:
+        which = message.WhichOneof("message")
+        if which == "event":
+            return [*self._places.event(wire.event(message.event))]
+        if which == "gap":
+            return [wire.gap(message.gap)]
+        if which != "subscribed":
+            # Something that a newer server says and this client does not know.
+            return []
+        steps: list[Step] = [*self._places.subscribed(message.subscribed)]
+        if self._stood_since is None:
+            self._stood_since = asyncio.get_running_loop().time()
+            self._ever_stood = True
+            self._renewed = False
+            self.connection_id = message.subscribed.connection_id
+        return steps
+
+    async def _after(self, failure: TidingsError) -> None:
+        """The stream is gone: waits until it is time for another one, or raises."""
+        now = asyncio.get_running_loop().time()
+        stood = self._stood_since is not None
+        if self._stood_since is not None and now - self._stood_since >= _GOOD:
+            self._failures = 0
+        self._stood_since = None
+        if self._done or self._connection.closed:
+            return
+        if (
+            failure.code == "unauthenticated"
+            and not self._renewed
+            and self._connection.tokens.refused(self._token)
+        ):
+            self._renewed = True
+            return
+        if failure.code == "resource_exhausted" and failure.retry_after is None and not stood:
+            lost = self._places.forget_noted()
+            if lost:
+                self._ready.extend(lost)
+                return
+            if not self._ever_stood:
+                await self._give_up(failure)
+        if failure.final:
+            await self._give_up(failure)
+        pause = self._connection.backoff.pause(self._failures, failure.retry_after)
+        self._failures += 1
+        log.info("following is interrupted (%s): again in %.2f s", failure, pause)
+        await asyncio.sleep(pause)
+
+    async def _give_up(self, failure: TidingsError) -> None:
+        await self.aclose()
+        raise failure
+
+    def _drop_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        reading, self._reading = self._reading, None
+        if stream is not None:
+            stream.cancel()
+        if reading is not None:
+            reading.cancel()

@@ -1,0 +1,84 @@
+"""Tokens: asked for in time, never twice at once."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import inspect
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from .errors import TidingsError
+
+log = logging.getLogger("tidings")
+
+TokenProvider: TypeAlias = Callable[[], "str | Awaitable[str]"]
+"""Answers a token (a JWT), now or later."""
+
+# A new token is fetched so many seconds before the old one ends, or at half of its life.
+_EARLY = 60.0
+
+
+class Tokens:
+    """The token to show, from a string or a provider."""
+
+    def __init__(self, source: str | TokenProvider | None) -> None:
+        self._provider = source if callable(source) else None
+        self._token = source if isinstance(source, str) else None
+        self._renew_at = float("inf")
+        self._ends_at = float("inf")
+        self._asking = asyncio.Lock()
+
+    async def get(self) -> str | None:
+        """A token that is good for a while.
+
+        Raises `unavailable` where the provider fails and there is no token left to show.
+        """
+        if self._provider is None or self._fresh():
+            return self._token
+        async with self._asking:
+            if self._fresh():
+                return self._token
+            try:
+                answer = self._provider()
+                token = await answer if inspect.isawaitable(answer) else answer
+            except Exception as error:
+                if self._token is not None and time.time() < self._ends_at:
+                    log.warning(
+                        "the token provider failed (%s): going on with the old token", type(error).__name__
+                    )
+                    return self._token
+                text = f"the token provider failed: {type(error).__name__}"
+                raise TidingsError("unavailable", text) from error
+            self._keep(token)
+            return token
+
+    def refused(self, token: str | None) -> bool:
+        """The server refused this token. True if there may be another one."""
+        if self._provider is None:
+            return False
+        if token == self._token:
+            self._token = None
+        return True
+
+    def _fresh(self) -> bool:
+        return self._token is not None and time.time() < self._renew_at
+
+    def _keep(self, token: str) -> None:
+        self._token = token
+        self._ends_at = expiry(token)
+        left = self._ends_at - time.time()
+        self._renew_at = self._ends_at - min(_EARLY, left / 2)
+
+
+def expiry(token: str) -> float:
+    """When a JWT ends, in seconds since 1970; never, if it does not say so."""
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return float(claims["exp"])
+    except (IndexError, KeyError, TypeError, ValueError):
+        return float("inf")

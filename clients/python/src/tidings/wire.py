@@ -1,0 +1,97 @@
+"""Between the types of this package and the schema's."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+from .types import UTC, Event, Gap, HistoryPage, NewEvent, Position, Published, PublishedTo
+from .v1 import event_pb2, event_service_pb2
+
+
+def request(new: NewEvent) -> event_service_pb2.PublishRequest:
+    """The request to publish an event, with an idempotency key in any case."""
+    channels = [new.channel] if isinstance(new.channel, str) else list(new.channel or ())
+    built = event_service_pb2.PublishRequest(
+        channels=channels,
+        type=new.type,
+        data=payload(new.data),
+        content_type=new.content_type,
+        headers=dict(new.headers),
+        key=new.key,
+        idempotency_key=new.idempotency_key or uuid.uuid4().hex,
+        source=new.source,
+    )
+    if new.time is not None:
+        built.time.FromDatetime(new.time)
+    if new.audience is not None:
+        built.audience.users.extend(new.audience.users)
+        built.audience.roles.extend(new.audience.roles)
+        built.audience.connections.extend(new.audience.connections)
+        built.audience.except_connections.extend(new.audience.except_connections)
+    return built
+
+
+def repeatable(asked: event_service_pb2.PublishRequest) -> bool:
+    """True if a repeat is known as one: keys are kept by channel, so not straight to an audience."""
+    return bool(asked.channels) or not asked.HasField("audience")
+
+
+def payload(data: Any) -> bytes:
+    """Bytes as they are, anything else as JSON (RFC 8259, so no NaN)."""
+    if isinstance(data, bytes):
+        return data
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def published(answer: event_service_pb2.PublishResponse) -> Published:
+    """What became of an event."""
+    results = (
+        PublishedTo(
+            result.channel,
+            position(result.position) if result.HasField("position") else None,
+            result.subscribers,
+            result.duplicate,
+        )
+        for result in answer.results
+    )
+    return Published(answer.id, tuple(results))
+
+
+def event(message: event_pb2.Event) -> Event:
+    """An event."""
+    return Event(
+        id=message.id,
+        type=message.type,
+        channel=message.channel,
+        time=message.time.ToDatetime(tzinfo=UTC),
+        data=message.data,
+        content_type=message.content_type or "application/json",
+        source=message.source,
+        headers=dict(message.headers),
+        traceparent=message.traceparent,
+        tracestate=message.tracestate,
+        position=position(message.position) if message.HasField("position") else None,
+    )
+
+
+def gap(message: event_service_pb2.Gap) -> Gap:
+    """A gap. `from` is a word of Python, so that the field has to be asked for by name."""
+    return Gap(message.channel, getattr(message, "from"), message.to, message.reason)
+
+
+def page(answer: event_service_pb2.GetHistoryResponse) -> HistoryPage:
+    """A page of history."""
+    events = tuple(event(message) for message in answer.events)
+    return HistoryPage(events, position(answer.position), answer.next_page_token)
+
+
+def position(message: event_pb2.Position) -> Position:
+    """A position."""
+    return Position(message.epoch, message.offset)
+
+
+def place(at: Position) -> event_pb2.Position:
+    """The schema's form of a position."""
+    return event_pb2.Position(epoch=at.epoch, offset=at.offset)
