@@ -3,13 +3,17 @@
 
 use std::path::Path;
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 13] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "SECURITY.md",
     "benches/README.md",
+    "clients/README.md",
     "clients/examples/README.md",
+    "clients/go/README.md",
+    "clients/js/README.md",
+    "clients/python/README.md",
     "docs/configuration.md",
     "docs/observability.md",
     "docs/protocol.md",

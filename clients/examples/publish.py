@@ -1,6 +1,6 @@
 """Publishes one event to a Tidings server and prints its id and its place in the channel.
 
-Generate the stubs first (see README.md beside this file), then:
+Install the stubs first (see README.md beside this file), then:
 
     python publish.py [--channel project:42] [--type project.updated] ['{"any": "json"}']
 

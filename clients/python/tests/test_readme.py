@@ -1,4 +1,4 @@
-"""The README's examples, run as they stand but for the server's address."""
+"""The examples of the READMEs, run as they stand but for the server's address."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Start, token
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+READMES = (ROOT / "README.md", Path(__file__).parents[1] / "README.md")
+EXAMPLES = [
+    example for path in READMES for example in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+]
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
