@@ -15,7 +15,7 @@ from . import wire
 from .connection import Connection
 from .errors import TidingsError, from_call
 from .places import Places
-from .types import Event, Gap, Subscribed
+from .types import Event, Gap, Position, Subscribed
 from .v1 import event_service_pb2
 
 log = logging.getLogger("tidings")
@@ -64,7 +64,7 @@ class Subscription:
         """The server's name for the newest connection; empty before the first."""
 
     @property
-    def positions(self) -> dict[str, Any]:
+    def positions(self) -> dict[str, Position]:
         """For each channel the position behind what was handed on: the `since` with which to go on later."""
         return self._places.positions()
 
@@ -136,8 +136,8 @@ class Subscription:
         message = reading.result()
         if message is grpc.aio.EOF:
             raise TidingsError("unavailable", "the server ended the stream")
-        assert isinstance(message, event_service_pb2.SubscribeResponse)  # noqa: S101
-        return message
+        response: event_service_pb2.SubscribeResponse = message
+        return response
 
     async def _open(self) -> Any:
         metadata, self._token = await self._connection.metadata()
