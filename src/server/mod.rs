@@ -7,6 +7,7 @@ mod internal;
 mod journal;
 mod listen;
 mod public;
+mod room;
 mod tls;
 
 use std::io;
