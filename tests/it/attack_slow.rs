@@ -132,7 +132,8 @@ async fn thousands_of_sockets_without_a_token_end_and_others_are_served() {
         let first = match n % 4 {
             0 | 1 => format!("{upgrade}\r\n"),
             2 => upgrade.to_owned(),
-            _ => String::new(),
+            // One byte: of a socket that says nothing at all the system may not even tell.
+            _ => "G".to_owned(),
         };
         ends.spawn(drips(server.public.clone(), first, ""));
     }

@@ -20,7 +20,6 @@ mod attack_frames;
 mod attack_http2;
 mod attack_identity;
 mod attack_logs;
-mod attack_neighbour;
 mod attack_slow;
 mod audience;
 mod audit;
