@@ -57,7 +57,7 @@ async fn storms_end_with_a_close_and_reach_nobody_else() {
         let (code, ()) = tokio::join!(storm(&server, &messages), server.serves_promptly());
         assert!(matches!(code, Some(4429 | 4411)), "{messages:?}: {code:?}");
     }
-    calm.is_back().await;
+    calm.comes_back().await;
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn a_message_that_lists_too_much_is_refused_as_a_whole() {
         );
     }
     eve.close().await;
-    calm.is_back().await;
+    calm.comes_back().await;
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn filters_are_held_to_a_cost() {
     }
     eve.close().await;
     drop(service);
-    calm.is_back().await;
+    calm.comes_back().await;
 }
 
 #[tokio::test]
@@ -160,24 +160,27 @@ async fn a_flood_of_publishes_over_http_is_held_to_the_rate() {
                 ("Authorization", token.as_str()),
                 ("Content-Type", "application/json"),
             ];
-            let mut taken = 0;
+            let mut accepted = 0;
             for _ in 0..50 {
                 let answer = server
                     .http(Method::POST, "/api/v1/events", &headers, body)
                     .await;
                 assert!(matches!(answer.status, 200 | 429), "{answer:?}");
-                taken += usize::from(answer.status == 200);
+                accepted += usize::from(answer.status == 200);
             }
-            taken
+            accepted
         });
     }
     let started = std::time::Instant::now();
     // Publishers of other names have a rate of their own.
     server.serves_promptly().await;
-    let taken: usize = floods.join_all().await.into_iter().sum();
+    let accepted: usize = floods.join_all().await.into_iter().sum();
     let seconds = usize::try_from(started.elapsed().as_secs()).unwrap();
-    assert!(taken <= 10 + 10 * (seconds + 1), "{taken} in {seconds} s");
-    calm.is_back().await;
+    assert!(
+        accepted <= 10 + 10 * (seconds + 1),
+        "{accepted} in {seconds} s"
+    );
+    calm.comes_back().await;
 }
 
 #[tokio::test]
@@ -201,7 +204,7 @@ async fn whoever_asks_and_does_not_read_is_closed() {
     })
     .await;
     drop((eve, service));
-    calm.is_back().await;
+    calm.comes_back().await;
 }
 
 async fn ask_for_history(ws: &mut Ws) {

@@ -53,7 +53,7 @@ async fn floods_of_small_frames_end_with_4429() {
         let (code, ()) = tokio::join!(flood, server.serves_promptly());
         assert_eq!(code, Some(4429), "{what}");
     }
-    calm.is_back().await;
+    calm.comes_back().await;
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn messages_that_never_end_do_end() {
         let (code, ()) = tokio::join!(flood, server.serves_promptly());
         assert_eq!(code, Some(expected), "{what}");
     }
-    calm.is_back().await;
+    calm.comes_back().await;
 }
 
 #[tokio::test]
@@ -91,13 +91,13 @@ async fn what_is_announced_is_not_what_is_kept() {
     let mut begun = Vec::new();
     for _ in 0..90 {
         let mut eve = server.raw_ws(&Token::new("eve")).await;
-        let whole = masked(FIN | TEXT, &[b' '; 65_000]);
+        let whole = masked(FIN | TEXT, &vec![b' '; 65_000]);
         eve.send_bytes(&whole[..1000]).await;
         begun.push(eve);
     }
     server.serves_promptly().await;
     drop(begun);
-    calm.is_back().await;
+    calm.comes_back().await;
 }
 
 #[tokio::test]
@@ -163,7 +163,7 @@ async fn compression_bombs_are_stopped_at_the_limit() {
         assert_eq!(eve.close_code().await, 1009);
     }
     server.serves_promptly().await;
-    calm.is_back().await;
+    calm.comes_back().await;
 }
 
 #[tokio::test]
@@ -187,5 +187,5 @@ async fn messages_that_take_long_to_inflate_hold_nobody_up() {
         let (code, ()) = tokio::join!(flood, server.serves_promptly());
         assert!(matches!(code, Some(4429 | 1007 | 1002)), "{code:?}");
     }
-    calm.is_back().await;
+    calm.comes_back().await;
 }

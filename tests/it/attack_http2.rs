@@ -6,8 +6,8 @@ use crate::harness::http2::{
 };
 use crate::harness::{Config, Http2, Server, Token};
 
-/// Answers to frames that break the rules: PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED,
-/// FRAME_SIZE_ERROR, COMPRESSION_ERROR and ENHANCE_YOUR_CALM (RFC 9113 §7).
+/// Answers to frames that break the rules: `PROTOCOL_ERROR`, `FLOW_CONTROL_ERROR`, `STREAM_CLOSED`,
+/// `FRAME_SIZE_ERROR`, `COMPRESSION_ERROR` and `ENHANCE_YOUR_CALM` (RFC 9113 §7).
 const REFUSALS: [u32; 6] = [1, 3, 5, 6, 9, 11];
 
 async fn is_well(server: &Server) {
@@ -43,7 +43,7 @@ async fn rapid_reset_is_cut_off() {
         let calmed = matches!(outcome, Outcome::Ended(None | Some(11)));
         assert!(calmed, "50,000 streams were reset: {outcome:?}");
     }
-    calm.is_back().await;
+    calm.comes_back().await;
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn headers_without_end_are_cut_off() {
     let eve = Http2::connect(&server.internal).await;
     let (outcome, ()) = tokio::join!(eve.flood(empty, 100_000), is_well(&server));
     assert!(matches!(outcome, Outcome::Ended(_)), "headers of nothing");
-    calm.is_back().await;
+    calm.comes_back().await;
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn heads_are_bounded_in_number_and_size() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
     let long = "a".repeat(14_000);
-    let many = call("EventService/Publish", &[("x", "y"); 1500]);
+    let many = call("EventService/Publish", &vec![("x", "y"); 1500]);
     let large = call("EventService/Publish", &[("x", &long)]);
     // Behind the head of a call as much again, three times.
     let larger = fields(&[("y", &long)]);
@@ -93,7 +93,7 @@ async fn heads_are_bounded_in_number_and_size() {
         let kind = eve.end_of(1).await;
         assert!(matches!(kind, HEADERS | RST_STREAM), "{kind}");
     }
-    calm.is_back().await;
+    calm.comes_back().await;
 }
 
 #[tokio::test]
@@ -126,7 +126,7 @@ async fn floods_of_control_frames_hold_nobody_up() {
         assert!(taken < most, "{taken} bytes, and no answer was ever read");
         is_well(&server).await;
     }
-    calm.is_back().await;
+    calm.comes_back().await;
 }
 
 #[tokio::test]
@@ -192,17 +192,17 @@ async fn calls_that_never_send_their_message_are_bounded_in_number() {
         data[5..9].copy_from_slice(&id.to_be_bytes());
         [frame(HEADERS, END_HEADERS, id, &head), data].concat()
     };
-    let mut held = Vec::new();
+    let mut floods = Vec::new();
     for _ in 0..4 {
         let eve = Http2::connect(&server.internal).await;
-        held.push(eve.flood(calls, 2000));
+        floods.push(eve.flood(calls, 2000));
     }
-    for flood in held {
+    for flood in floods {
         let (outcome, ()) = tokio::join!(flood, is_well(&server));
         let fine = matches!(outcome, Outcome::Answered | Outcome::Ended(None | Some(11)));
         assert!(fine, "{outcome:?}");
     }
-    calm.is_back().await;
+    calm.comes_back().await;
 }
 
 #[tokio::test]

@@ -144,7 +144,7 @@ async fn forged_tokens_let_nobody_in_on_any_door() {
         assert_eq!(reply["type"], "error", "{token:?}: {reply}");
     }
     ws.close().await;
-    calm.is_back().await;
+    calm.comes_back().await;
 }
 
 #[tokio::test]
@@ -298,7 +298,7 @@ async fn nobody_hears_what_is_for_another_user() {
         );
     }
     alice.close().await;
-    calm.is_back().await;
+    calm.comes_back().await;
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ async fn nobody_forges_a_line_or_reads_a_secret_there() {
                 "{format}: a payload or a token is in the log"
             );
         }
-        calm.is_back().await;
+        calm.comes_back().await;
     }
 }
 

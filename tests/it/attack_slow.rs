@@ -113,7 +113,7 @@ async fn whoever_says_too_little_is_not_waited_for() {
     })
     .await
     .unwrap_or_else(|_| panic!("{} are held open", ends.len()));
-    calm.is_back().await;
+    calm.comes_back().await;
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn thousands_of_sockets_without_a_token_end_and_others_are_served() {
     })
     .await
     .unwrap_or_else(|_| panic!("{} are held open", ends.len()));
-    calm.is_back().await;
+    calm.comes_back().await;
 }
 
 #[tokio::test]
@@ -177,5 +177,5 @@ async fn one_address_does_not_take_every_socket() {
         Some(server.try_status("/healthz").await? == 200).filter(|served| *served)
     })
     .await;
-    calm.is_back().await;
+    calm.comes_back().await;
 }

@@ -4,9 +4,19 @@ use serde_json::{Value, json};
 
 use crate::event::{Audience, Headers};
 
-/// A text of at most 255 bytes.
+/// A text of at most 255 bytes, or none.
 pub(super) fn short() -> Value {
-    json!({ "type": ["string", "null"], "maxLength": 255 })
+    or_none(&bytes(0, 255))
+}
+
+/// A text of so many bytes in UTF-8. JSON Schema counts characters, which have up to four: longer
+/// texts are described only where they are ASCII.
+pub(super) fn bytes(least: usize, most: usize) -> Value {
+    let ascii = format!("^[\\x00-\\x7f]{{{least},{most}}}$");
+    json!({
+        "type": "string", "description": format!("{least} to {most} bytes in UTF-8."),
+        "anyOf": [{ "minLength": least, "maxLength": most / 4 }, { "pattern": ascii }],
+    })
 }
 
 /// The name of a channel.
@@ -76,8 +86,7 @@ pub(super) fn or_none(schema: &Value) -> Value {
 /// Users or roles, at most so many.
 fn names(most: usize) -> Value {
     json!({
-        "type": "array", "maxItems": most,
-        "items": { "type": "string", "minLength": 1, "maxLength": 255 },
+        "type": "array", "maxItems": most, "items": bytes(1, 255),
     })
 }
 

@@ -134,11 +134,11 @@ fn publish_request() -> Value {
 }
 
 fn cloud_event() -> Value {
-    let attribute = json!({ "type": "string", "minLength": 1, "maxLength": 255 });
     let mut event = object(
         &["specversion", "id", "source", "type"],
         json!({
-            "specversion": { "const": "1.0" }, "id": attribute, "source": attribute,
+            "specversion": { "const": "1.0" }, "id": { "type": "string", "minLength": 1 },
+            "source": names::bytes(1, 255),
             "type": names::event_type(), "time": names::time_or_none(),
             "channel": names::channel_or_none(),
             "subject": { "type": ["string", "null"],

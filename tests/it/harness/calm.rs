@@ -62,7 +62,7 @@ impl Calm<'_> {
     /// Checks that the attack has left nothing behind: clients are served, no connection of the
     /// attackers is left, memory is what it was, and the log holds neither a panic nor a secret
     /// nor a character that could forge a line.
-    pub async fn is_back(self) {
+    pub async fn comes_back(self) {
         self.server.serves_promptly().await;
         eventually("the attackers' connections to end", async || {
             let open = ["websocket", "sse", "grpc"]

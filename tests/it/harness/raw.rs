@@ -140,7 +140,7 @@ impl RawWs {
                     break;
                 }
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         within("the end of the flood", async {
             tokio::select! {
