@@ -201,7 +201,7 @@ fn connections() -> Value {
     let ending = json!([
         in_query(
             "reason",
-            &names::bytes(0, 123),
+            &json!({ "type": "string", "maxLength": 123 }),
             "Told to the client; at most 123 bytes."
         ),
         in_query(
@@ -276,7 +276,7 @@ fn channels() -> Value {
         &names::channel(),
         "The channel's name; it may hold `/`.",
     );
-    let short = names::bytes(0, 255);
+    let short = json!({ "type": "string", "maxLength": 255 });
     let [size, token] = page(&short);
     let list = operation(
         tag,
