@@ -83,6 +83,12 @@ pub struct Trust {
 }
 
 impl Trust {
+    /// True for one of the proxies.
+    #[must_use]
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxies.iter().any(|proxy| proxy.contains(address))
+    }
+
     /// Where a request comes from: the peer, or, where that is a trusted proxy, the nearest hop
     /// that is not. An entry that is no address ends the search: what stands before it is
     /// somebody's word for somebody's word.
@@ -104,7 +110,7 @@ impl Trust {
             .collect();
         let hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
         for hop in hops.take(MAX_HOPS) {
-            if !self.proxies.iter().any(|p| p.contains(client.ip())) {
+            if !self.is_proxy(client.ip()) {
                 break;
             }
             let said = if self.standard { node(hop) } else { Some(hop) };

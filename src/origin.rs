@@ -7,11 +7,12 @@ use http::header::{HOST, ORIGIN};
 /// where none is listed. What sends no `Origin` is no browser.
 #[must_use]
 pub fn is_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
-    let Some(origin) = headers.get(ORIGIN) else {
-        return true;
-    };
-    let Ok(origin) = origin.to_str() else {
-        return false;
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let origin = match (origins.next(), origins.next()) {
+        (None, _) => return true,
+        // No browser sends two.
+        (Some(_), Some(_)) => return false,
+        (Some(origin), None) => origin.to_str().unwrap_or_default(),
     };
     if allowed
         .iter()
@@ -23,6 +24,10 @@ pub fn is_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
         .get(HOST)
         .and_then(|host| host.to_str().ok())
         .unwrap_or_default();
-    let of_origin = origin.split_once("://").map_or("", |(_, rest)| rest);
-    allowed.is_empty() && !host.is_empty() && of_origin.eq_ignore_ascii_case(host)
+    // Whether a proxy in front speaks TLS is not known here.
+    let of_origin = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| origin.strip_prefix(scheme));
+    let same = of_origin.is_some_and(|of_origin| of_origin.eq_ignore_ascii_case(host));
+    allowed.is_empty() && !host.is_empty() && same
 }

@@ -28,6 +28,18 @@ use crate::session::Publish;
 const MAX_BATCH: usize = 1000;
 /// The longest idempotency key, in bytes.
 const MAX_KEY: usize = 255;
+/// Attributes that are texts (CloudEvents §3.1 and §3.2).
+const TEXTS: [&str; 9] = [
+    "id",
+    "type",
+    "source",
+    "specversion",
+    "time",
+    "subject",
+    "channel",
+    "traceparent",
+    "tracestate",
+];
 /// What the headers of the binary mode begin with.
 const PREFIX: &str = "ce-";
 
@@ -94,9 +106,10 @@ fn payload_of(data: &RawValue, content_type: &str) -> Result<Payload> {
 fn plain(name: &str, value: &RawValue) -> Result<Option<String>> {
     match serde_json::from_str(value.get()) {
         Ok(Value::String(text)) => Ok(Some(text)),
+        Ok(Value::Null) => Ok(None),
+        Ok(_) if TEXTS.contains(&name) => Err(Error::field(name.to_owned(), "expected a string")),
         Ok(Value::Number(number)) => Ok(Some(number.to_string())),
         Ok(Value::Bool(truth)) => Ok(Some(truth.to_string())),
-        Ok(Value::Null) => Ok(None),
         Ok(Value::Array(_) | Value::Object(_)) | Err(_) => Err(Error::field(
             name.chars().take(64).collect::<String>(),
             "expected a string, a number, true or false",
@@ -283,6 +296,7 @@ mod tests {
         };
         let table = [
             (r#","time":"noon""#, "time"),
+            (r#","subject":5"#, "subject"),
             (r#","subject":"a b""#, "subject"),
             (r#","channel":"a b""#, "channel"),
             (r#","Upper":"x""#, "Upper"),

@@ -1,5 +1,6 @@
 //! `GET /openapi.json`: the HTTP API, described in OpenAPI 3.1.
 
+mod names;
 mod paths;
 mod schemas;
 

@@ -1,6 +1,6 @@
 //! Accepting connections.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use hyper::{Request, server};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::impatient::Impatient;
 use super::internal::Internal;
 use super::public::Public;
+use super::room::{Full, Room};
 use super::tls::Tls;
 use crate::error::Error;
 use crate::session::Services;
@@ -24,6 +24,8 @@ use crate::session::Services;
 /// Connections that may be between their TCP handshake and their upgrade, or speak plain HTTP,
 /// beyond those that the limits allow on the bus.
 pub(super) const HANDSHAKES: usize = 1024;
+/// How many of them one address may have, beyond those that the limits allow it on the bus.
+const HANDSHAKES_EACH: usize = 128;
 /// How long a TLS handshake or the head of a request may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The most headers of a request.
@@ -46,6 +48,9 @@ pub(super) trait Serve: Send + Sync + 'static {
     /// What all transports share.
     fn services(&self) -> &Arc<Services>;
 
+    /// The most sockets of this address.
+    fn most_of(&self, address: IpAddr) -> Option<usize>;
+
     /// Serves one connection to its end.
     fn serve<S>(
         self: &Arc<Self>,
@@ -67,18 +72,18 @@ pub(super) async fn listen<T: Serve>(
     tasks: TaskTracker,
 ) {
     let server = Arc::new(server);
-    let room = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
+    let room = Room::new(limit);
     let mut trouble = Trouble::default();
     while let Some((socket, address)) =
         accept(&listener, &closing, server.services(), &mut trouble).await
     {
         // Beyond the limit a socket is closed at once: nothing is read from it.
-        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
-            let services = server.services();
-            services.metrics.limit_reached("sockets");
-            let error = Error::exhausted("too many sockets (limits.connections)");
-            services.not_let_in(address, None, &error);
-            continue;
+        let place = match room.take(address.ip(), server.most_of(address.ip())) {
+            Ok(place) => place,
+            Err(full) => {
+                no_room(server.services(), address, &full);
+                continue;
+            }
         };
         let acceptor = tls.as_ref().map(Tls::acceptor);
         let (server, closing) = (Arc::clone(&server), closing.clone());
@@ -96,6 +101,19 @@ pub(super) async fn listen<T: Serve>(
     }
 }
 
+/// Notes that a socket was closed at once.
+fn no_room(services: &Services, address: SocketAddr, full: &Full) {
+    let (limit, text) = match full {
+        Full::All => ("sockets", "too many sockets (limits.connections)"),
+        Full::Address => (
+            "sockets_per_ip",
+            "too many sockets of this address (limits.connections_per_ip)",
+        ),
+    };
+    services.metrics.limit_reached(limit);
+    services.not_let_in(address, None, &Error::exhausted(text));
+}
+
 /// Notes that a TLS handshake came to nothing.
 fn no_tls(services: &Services, address: SocketAddr, reason: &str) {
     tracing::debug!(%address, reason, "no TLS");
@@ -107,6 +125,12 @@ fn no_tls(services: &Services, address: SocketAddr, reason: &str) {
 impl Serve for Public {
     fn services(&self) -> &Arc<Services> {
         self.services()
+    }
+
+    fn most_of(&self, address: IpAddr) -> Option<usize> {
+        // Behind a proxy are many clients; each has its own limits once its request is read.
+        let each = self.services().hub.settings().connections_per_ip;
+        (!self.is_proxy(address)).then(|| each.saturating_add(HANDSHAKES_EACH))
     }
 
     async fn serve<S>(self: &Arc<Self>, socket: S, address: SocketAddr, closing: &CancellationToken)
@@ -142,6 +166,11 @@ impl Serve for Public {
 impl Serve for Internal {
     fn services(&self) -> &Arc<Services> {
         self.services()
+    }
+
+    fn most_of(&self, _: IpAddr) -> Option<usize> {
+        // Services of one host are expected here.
+        None
     }
 
     async fn serve<S>(self: &Arc<Self>, socket: S, address: SocketAddr, closing: &CancellationToken)

@@ -7,6 +7,7 @@ mod internal;
 mod journal;
 mod listen;
 mod public;
+mod room;
 mod tls;
 
 use std::io;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use socket2::SockRef;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,6 +29,9 @@ use crate::session::Services;
 
 pub use assemble::Assembled;
 
+/// Connections that may wait to be accepted; the system may allow fewer. Of those beyond, each
+/// tries again after a second and more: many come at once when many have lost another server.
+const BACKLOG: u32 = 4096;
 /// How long spans that are left may take to be exported at the end.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -97,8 +101,8 @@ impl Server {
     pub async fn start(config: &Config, dev: bool) -> Result<Server, StartError> {
         tls::install_crypto();
         let draining = Arc::new(AtomicBool::new(false));
-        let public = bind("public.listen", config.public.listen).await?;
-        let internal = bind("internal.listen", config.internal.listen).await?;
+        let public = bind("public.listen", config.public.listen)?;
+        let internal = bind("internal.listen", config.internal.listen)?;
         let bound = Bound {
             public: public
                 .local_addr()
@@ -206,11 +210,18 @@ impl Server {
     }
 }
 
-async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
     let named = format!("{key} = {address}");
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(StartError::at(&named))?;
+    let listen = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    let listener = listen().map_err(StartError::at(&named))?;
     // Frames are whole messages: waiting to fill a segment only delays them. What is accepted
     // takes this over from the listener, which saves a system call for each connection.
     SockRef::from(&listener)

@@ -1,6 +1,6 @@
 //! What the public listener answers.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -53,6 +53,11 @@ impl Public {
 
     pub(super) fn services(&self) -> &Arc<Services> {
         &self.services
+    }
+
+    /// True for a trusted proxy, whose connections are those of many clients.
+    pub(super) fn is_proxy(&self, address: IpAddr) -> bool {
+        self.trust.load().is_proxy(address)
     }
 
     pub(super) async fn answer(

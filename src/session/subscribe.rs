@@ -7,6 +7,10 @@ use crate::bus::{Join, JoinRequest, Refused};
 use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, ConnectionId, Position, TypePattern};
 
+/// Names that one request may list, where not even as many subscriptions are allowed: each costs
+/// the evaluation of a rule and a line in the reply, also where it is refused.
+const MAX_LISTED: usize = 256;
+
 /// One channel that a client wants to follow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
@@ -33,11 +37,20 @@ pub struct Subscribe {
 
 impl Session {
     /// Checks the right to each channel. What may not be followed is refused one by one; only a
-    /// wrong filter refuses the whole.
+    /// wrong filter, or far too long a list, refuses the whole.
     ///
     /// # Errors
-    /// `invalid_argument` for the fields `event_types` and `filter`.
+    /// `invalid_argument` for the fields `channels`, `event_types` and `filter`.
     pub fn subscribe(&self, wanted: Subscribe) -> Result<JoinRequest> {
+        let hub = &self.services.hub;
+        let most = hub.settings().subscriptions_per_connection.max(MAX_LISTED);
+        if wanted.channels.len() > most {
+            hub.metrics().limit_reached("subscriptions_per_connection");
+            let text = format!(
+                "expected at most {most} names at once (limits.subscriptions_per_connection)"
+            );
+            return Err(Error::field("channels", text));
+        }
         let types = wanted
             .event_types
             .iter()

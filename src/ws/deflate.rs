@@ -16,6 +16,10 @@ const MAX_WINDOW_BITS: u8 = 15;
 /// The smallest window that zlib makes raw streams for, as a power of two.
 pub(super) const MIN_WINDOW_BITS: u8 = 9;
 
+/// The most deflate streams of one message: a final block ends one (RFC 7692 §7.2.3.4). No client
+/// sends more than one, and beginning each anew costs more than its two bytes cost the sender.
+const MAX_STREAMS: usize = 16;
+
 /// A compressor's output buffer is given back after a message that made it larger than this.
 const KEPT_BYTES: usize = 256 * 1024;
 
@@ -65,16 +69,25 @@ impl Inflater {
     /// however much the payload would inflate to.
     ///
     /// # Errors
-    /// Too big where the message is over `limit` bytes; damaged where it is no deflate stream.
+    /// Too big where the message is over `limit` bytes; damaged where it is no deflate stream, or
+    /// more than 16 of them.
     pub fn inflate(&mut self, payload: &[u8], limit: usize) -> Result<Vec<u8>, Violation> {
         self.stream.reset(false);
         let mut out = Vec::new();
-        self.feed(payload, &mut out, limit)?;
-        self.feed(&TAIL, &mut out, limit)?;
+        let mut streams = MAX_STREAMS;
+        self.feed(payload, &mut out, limit, &mut streams)?;
+        self.feed(&TAIL, &mut out, limit, &mut streams)?;
         Ok(out)
     }
 
-    fn feed(&mut self, mut input: &[u8], out: &mut Vec<u8>, limit: usize) -> Result<(), Violation> {
+    /// Inflates a part of a message, which may end so many more streams.
+    fn feed(
+        &mut self,
+        mut input: &[u8],
+        out: &mut Vec<u8>,
+        limit: usize,
+        streams: &mut usize,
+    ) -> Result<(), Violation> {
         loop {
             if out.len() == out.capacity() {
                 let room = out.len().max(input.len().saturating_mul(4)).max(256);
@@ -96,7 +109,10 @@ impl Inflater {
             input = input.get(taken..).unwrap_or_default();
             match status {
                 // A final block: what follows is a stream of its own (RFC 7692 §7.2.3.4).
-                Status::StreamEnd => self.stream.reset(false),
+                Status::StreamEnd => {
+                    *streams = streams.checked_sub(1).ok_or(Violation::NOT_DEFLATE)?;
+                    self.stream.reset(false);
+                }
                 // With room left, everything that could be read has been.
                 Status::Ok | Status::BufError if out.len() < out.capacity() && input.is_empty() => {
                     return Ok(());
@@ -265,7 +281,7 @@ mod tests {
         inflater.stream.reset(false);
         let mut out = Vec::new();
         assert_eq!(
-            inflater.feed(bomb, &mut out, 64 * 1024),
+            inflater.feed(bomb, &mut out, 64 * 1024, &mut 1),
             Err(Violation::TOO_BIG)
         );
         assert!(
@@ -273,6 +289,18 @@ mod tests {
             "{} bytes held",
             out.capacity()
         );
+    }
+
+    #[test]
+    fn a_message_of_many_streams_is_damaged() {
+        // An empty final block, in two bytes.
+        let streams = |count: usize| [0x03, 0x00].repeat(count);
+        let mut inflater = Inflater::new();
+        assert_eq!(inflater.inflate(&streams(MAX_STREAMS), 10), Ok(Vec::new()));
+        for count in [MAX_STREAMS + 1, 30_000] {
+            let refused = inflater.inflate(&streams(count), 10);
+            assert_eq!(refused, Err(Violation::NOT_DEFLATE), "{count}");
+        }
     }
 
     #[test]

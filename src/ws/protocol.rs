@@ -259,12 +259,16 @@ fn read_messages(
             Some(Message::Ping(payload)) if cx.take_message().is_ok() => {
                 cx.send(frame::pong(payload));
             }
-            // A part of a message: counted, so that a flood of empty ones ends with 4429. Or a
-            // Ping too many: counted already, and not answered.
-            None if cx.take_message().is_err() => {}
+            // A fragment: counted, so that a flood of empty ones ends with 4429. In how many reads
+            // a frame comes says nothing of its sender.
+            None if is_between_frames(assembly.as_deref()) && cx.take_message().is_err() => {}
+            // Or a Ping too many: counted already, and not answered.
             None | Some(Message::Ping(_)) => {}
+            // Counted too: nobody has to ask for them.
             Some(Message::Pong(payload)) => {
-                if let Ok(sent) = <[u8; 8]>::try_from(payload) {
+                if cx.take_message().is_ok()
+                    && let Ok(sent) = <[u8; 8]>::try_from(payload)
+                {
                     cx.pong(u64::from_be_bytes(sent));
                 }
             }
@@ -279,4 +283,9 @@ fn read_messages(
     }
     cx.keep_state(assembly.map(|assembly| -> Box<dyn Any + Send> { assembly }));
     done
+}
+
+/// True where a fragment has come whole and the next has not begun.
+fn is_between_frames(assembly: Option<&Assembly>) -> bool {
+    assembly.is_some_and(Assembly::is_between_frames)
 }

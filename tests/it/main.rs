@@ -15,6 +15,12 @@
 
 mod harness;
 
+mod attack_floods;
+mod attack_frames;
+mod attack_http2;
+mod attack_identity;
+mod attack_logs;
+mod attack_slow;
 mod audience;
 mod audit;
 mod bad_input;

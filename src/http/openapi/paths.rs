@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::names;
+use crate::telemetry::Transport;
+
 /// All paths with their operations.
 pub(super) fn all() -> Value {
     let parts = [
@@ -67,27 +70,39 @@ fn with(mut operation: Value, members: Value) -> Value {
     operation
 }
 
-fn in_query(name: &str, kind: &str, description: &str) -> Value {
+/// A parameter that may be missing; an empty one counts as missing.
+fn in_query(name: &str, schema: &Value, description: &str) -> Value {
     json!({
-        "name": name, "in": "query", "description": description, "schema": { "type": kind },
+        "name": name, "in": "query", "description": description, "schema": schema,
+        "allowEmptyValue": true,
     })
 }
 
-fn in_path(name: &str, description: &str) -> Value {
+fn text() -> Value {
+    json!({ "type": "string" })
+}
+
+fn number(from: u32, to: u32) -> Value {
+    json!({ "type": "integer", "minimum": from, "maximum": to })
+}
+
+fn flag() -> Value {
+    json!({ "type": "boolean" })
+}
+
+fn in_path(name: &str, schema: &Value, description: &str) -> Value {
     json!({
         "name": name, "in": "path", "required": true, "description": description,
-        "schema": { "type": "string" },
+        "schema": schema,
     })
 }
 
-fn page() -> [Value; 2] {
+/// The parameters of paging, with the shape of this list's tokens.
+fn page(token: &Value) -> [Value; 2] {
+    let size = number(0, 1000);
     [
-        in_query("page_size", "integer", "1 to 1000; 100 if absent."),
-        in_query(
-            "page_token",
-            "string",
-            "`next_page_token` of the page before.",
-        ),
+        in_query("page_size", &size, "At most 1000; 100 if absent or 0."),
+        in_query("page_token", token, "`next_page_token` of the page before."),
     ]
 }
 
@@ -116,7 +131,8 @@ fn events() -> Value {
                 "application/json": { "schema": schema("PublishRequest") },
                 "application/cloudevents+json": { "schema": schema("CloudEvent") },
                 "application/cloudevents-batch+json": { "schema": {
-                    "type": "array", "maxItems": 1000, "items": schema("CloudEvent"),
+                    "type": "array", "maxItems": 1000,
+                    "items": { "description": "A CloudEvent each, judged by itself." },
                 } },
             } },
         }),
@@ -138,13 +154,13 @@ fn events() -> Value {
                 {
                     "name": "channel", "in": "query", "required": true, "explode": true,
                     "description": "A channel, or a pattern such as `project:*`; may be repeated.",
-                    "schema": { "type": "array", "minItems": 1, "items": { "type": "string" } },
+                    "schema": { "type": "array", "minItems": 1, "items": text() },
                 },
-                in_query("event_types", "string", "Exact names or with a trailing `*`, by commas."),
-                in_query("filter", "string", "A CEL expression over `event`."),
-                in_query("rewind", "integer", "Replays the newest so many events first."),
-                in_query("presence", "boolean", "Whether to hear who comes and goes."),
-                in_query("last_event_id", "string", "As the header `Last-Event-ID`."),
+                in_query("event_types", &text(), "Exact names or with a trailing `*`, by commas."),
+                in_query("filter", &text(), "A CEL expression over `event`."),
+                in_query("rewind", &number(0, u32::MAX), "Replays the newest so many events first."),
+                in_query("presence", &flag(), "Whether to hear who comes and goes."),
+                in_query("last_event_id", &text(), "As the header `Last-Event-ID`."),
                 {
                     "name": "Last-Event-ID", "in": "header",
                     "description": "Resumes behind this id.", "schema": { "type": "string" },
@@ -159,32 +175,38 @@ fn events() -> Value {
 }
 
 fn filters() -> Vec<Value> {
+    let transport = json!({ "enum": Transport::ALL.map(Transport::as_str) });
     let mut parameters = vec![
-        in_query("user", "string", "Only this user's."),
-        in_query("role", "string", "Only those with this role."),
+        in_query("user", &text(), "Only this user's."),
+        in_query("role", &text(), "Only those with this role."),
         in_query(
             "channel",
-            "string",
+            &names::channel(),
             "Only those subscribed to this channel.",
         ),
-        in_query("transport", "string", "Only `websocket`, `sse` or `grpc`."),
+        in_query("transport", &transport, "Only this transport's."),
         in_query(
             "client_type",
-            "string",
+            &text(),
             "Only those that registered as this.",
         ),
     ];
-    parameters.extend(page());
+    let token = json!({ "type": "string", "pattern": "^[0-9]{1,4}\\.[0-9]{1,9}$" });
+    parameters.extend(page(&token));
     parameters
 }
 
 fn connections() -> Value {
-    let id = in_path("id", "The connection's id.");
+    let id = in_path("id", &text(), "The connection's id.");
     let ending = json!([
-        in_query("reason", "string", "Told to the client; at most 123 bytes."),
+        in_query(
+            "reason",
+            &json!({ "type": "string", "maxLength": 123 }),
+            "Told to the client; at most 123 bytes."
+        ),
         in_query(
             "revoke",
-            "boolean",
+            &flag(),
             "Also takes back the connection's token, or all that the user has by now.",
         ),
     ]);
@@ -248,8 +270,14 @@ fn connections() -> Value {
 
 fn channels() -> Value {
     let tag = "channels";
-    let channel = in_path("channel", "The channel's name; it may hold `/`.");
-    let [size, token] = page();
+    let since = names::position("EPOCH/OFFSET");
+    let channel = in_path(
+        "channel",
+        &names::channel(),
+        "The channel's name; it may hold `/`.",
+    );
+    let short = json!({ "type": "string", "maxLength": 255 });
+    let [size, token] = page(&short);
     let list = operation(
         tag,
         "listChannels",
@@ -273,14 +301,14 @@ fn channels() -> Value {
     );
     json!({
         "/api/v1/channels": { "get": with(list, json!({ "parameters": [
-            in_query("prefix", "string", "Only names that start with this."), size, token,
+            in_query("prefix", &short, "Only names that start with this."), size, token,
         ] })) },
         "/api/v1/channels/{channel}/history": {
             "parameters": [channel],
             "get": with(history, json!({ "parameters": [
-                in_query("limit", "integer", "1 to 1000; 100 if absent."),
-                in_query("since", "string", "Only events after EPOCH/OFFSET; before, if `reverse`."),
-                in_query("reverse", "boolean", "Newest first."),
+                in_query("limit", &number(1, 1000), "1 to 1000; 100 if absent."),
+                in_query("since", &since, "Only events after this place; before, if `reverse`."),
+                in_query("reverse", &flag(), "Newest first."),
             ] })),
         },
         "/api/v1/channels/{channel}/presence": { "parameters": [channel], "get": presence },
@@ -289,8 +317,8 @@ fn channels() -> Value {
 
 fn catalog() -> Value {
     let tag = "catalog";
-    let kind = in_path("type", "The event type.");
-    let page = page();
+    let kind = in_path("type", &text(), "The event type.");
+    let page = page(&text());
     let list = operation(
         tag,
         "listEventTypes",
@@ -358,7 +386,7 @@ fn older() -> Value {
         "/websocket/clients": { "get": list("listClients", "Lists clients") },
         "/websocket/broadcast": { "post": broadcast("broadcast") },
         "/websocket/disconnect/{id}": {
-            "parameters": [in_path("id", "The connection's id.")],
+            "parameters": [in_path("id", &text(), "The connection's id.")],
             "post": operation(tag, "disconnectClient", "Ends a connection", &any, &["NotFound"]),
         },
         "/websocket/stats": { "get": stats("clientStats") },

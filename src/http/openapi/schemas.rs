@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::names;
 use crate::catalog::MAX_VIOLATIONS;
 
 /// All schemas by name.
@@ -75,32 +76,15 @@ fn problem() -> Value {
 }
 
 fn publishing() -> Value {
-    let base64 = json!({ "type": "string", "contentEncoding": "base64" });
-    let pairs = json!({ "type": "object", "additionalProperties": { "type": "string" } });
     json!({
-        "Audience": object(&[], json!({
-            "users": texts(), "roles": texts(), "connections": texts(),
-            "except_connections": texts(),
+        "Audience": names::audience(),
+        "PublishRequest": publish_request(),
+        "Broadcast": object(&["type"], json!({
+            "type": names::event_type(), "channel": names::channel_or_none(),
+            "user": names::short(), "roles": names::roles_or_none(),
+            "data": { "description": "Where it is missing, all other members." },
         })),
-        "PublishRequest": with_no_others(object(&["type"], json!({
-            "channels": { "type": "array", "maxItems": 100, "items": { "type": "string" },
-                "description": "None and no audience is `global`." },
-            "type": text(),
-            "data": { "description": "Any JSON; passed on byte for byte." },
-            "data_base64": base64, "content_type": text(), "headers": pairs,
-            "key": text(), "idempotency_key": text(),
-            "audience": { "$ref": "#/components/schemas/Audience" },
-            "source": text(), "time": time(), "traceparent": text(),
-        }))),
-        "Broadcast": object(&[], json!({
-            "type": text(), "event": text(), "channel": text(), "user": text(),
-            "roles": texts(), "data": {},
-        })),
-        "CloudEvent": object(&["specversion", "id", "source", "type"], json!({
-            "specversion": { "const": "1.0" }, "id": text(), "source": text(), "type": text(),
-            "time": time(), "subject": text(), "channel": text(), "datacontenttype": text(),
-            "data": {}, "data_base64": base64,
-        })),
+        "CloudEvent": cloud_event(),
         "Disconnected": object(&["disconnected"], json!({ "disconnected": count() })),
         "Published": object(&[], json!({
             "id": { "type": "string", "format": "uuid" },
@@ -112,18 +96,92 @@ fn publishing() -> Value {
         })),
         "Event": object(&["type", "id", "timestamp"], json!({
             "type": text(), "channel": text(), "id": { "type": "string", "format": "uuid" },
-            "timestamp": time(), "offset": count(), "headers": pairs,
-            "data": { "description": "As published." }, "data_base64": base64,
+            "timestamp": time(), "offset": count(), "headers": names::headers(),
+            "data": { "description": "As published." }, "data_base64": names::base64(),
             "content_type": text(), "traceparent": text(), "tracestate": text(),
         })),
     })
 }
 
+/// An event to publish: its payload is JSON, or bytes of another media type.
+fn publish_request() -> Value {
+    let mut request = with_no_others(object(
+        &["type"],
+        json!({
+            "channels": {
+                "type": ["array", "null"], "maxItems": 100, "uniqueItems": true,
+                "items": names::channel(), "description": "None and no audience is `global`.",
+            },
+            "type": names::event_type(),
+            "data": { "description": "Any JSON; passed on byte for byte." },
+            "data_base64": names::base64(), "content_type": { "type": ["string", "null"] },
+            "headers": names::headers(), "key": names::short(),
+            "idempotency_key": names::short(),
+            "audience": names::or_none(&json!({ "$ref": "#/components/schemas/Audience" })),
+            "source": names::short(), "time": names::time_or_none(),
+            "traceparent": { "type": ["string", "null"] },
+        }),
+    ));
+    let either = json!([
+        { "required": ["data"], "properties": {
+            "content_type": names::json_media(), "data_base64": { "enum": ["", null] },
+        } },
+        { "required": ["data_base64", "content_type"], "not": { "required": ["data"] },
+            "properties": { "content_type": names::other_media(), "data_base64": text() } },
+    ]);
+    insert(&mut request, "anyOf", either);
+    request
+}
+
+fn cloud_event() -> Value {
+    let mut event = object(
+        &["specversion", "id", "source", "type"],
+        json!({
+            "specversion": { "const": "1.0" }, "id": { "type": "string", "minLength": 1 },
+            "source": names::bytes(1, 255),
+            "type": names::event_type(), "time": names::time_or_none(),
+            "channel": names::channel_or_none(),
+            "subject": { "type": ["string", "null"],
+                "description": "The channel, where `channel` names none." },
+            "datacontenttype": { "type": ["string", "null"] },
+            "data": {}, "data_base64": names::base64(),
+        }),
+    );
+    let scalar = json!({ "type": ["string", "number", "boolean", "null"] });
+    insert(&mut event, "additionalProperties", scalar);
+    let name = json!({ "pattern": "^([a-z0-9]{1,20}|data_base64)$" });
+    insert(&mut event, "propertyNames", name);
+    // Data of another media type is a string (JSON event format §3.1).
+    let media = json!([
+        { "properties": { "datacontenttype": names::json_media() },
+            "not": { "required": ["data_base64"] } },
+        { "required": ["datacontenttype"], "not": { "required": ["data_base64"] }, "properties": {
+            "datacontenttype": names::other_media(), "data": text(),
+        } },
+        { "required": ["datacontenttype", "data_base64"], "not": { "required": ["data"] },
+            "properties": { "datacontenttype": names::other_media(), "data_base64": text() } },
+    ]);
+    let place = json!([
+        { "properties": { "subject": names::channel_or_none() } },
+        { "required": ["channel"], "properties": { "channel": names::channel() } },
+    ]);
+    insert(
+        &mut event,
+        "allOf",
+        json!([{ "anyOf": media }, { "anyOf": place }]),
+    );
+    event
+}
+
+fn insert(schema: &mut Value, name: &str, value: Value) {
+    if let Value::Object(schema) = schema {
+        schema.insert(name.to_owned(), value);
+    }
+}
+
 /// Unknown members are refused: a misspelt one would be lost silently.
 fn with_no_others(mut schema: Value) -> Value {
-    if let Value::Object(schema) = &mut schema {
-        schema.insert("additionalProperties".to_owned(), false.into());
-    }
+    insert(&mut schema, "additionalProperties", false.into());
     schema
 }
 

@@ -265,6 +265,12 @@ impl Assembly {
         self.data.capacity()
     }
 
+    /// True where the last fragment has come whole.
+    #[must_use]
+    pub fn is_between_frames(&self) -> bool {
+        self.frame.is_none()
+    }
+
     /// Adds a part of a frame that had `missing` bytes to come.
     fn append(&mut self, part: &[u8], missing: usize) {
         if self.data.capacity() - self.data.len() < part.len() {

@@ -1,9 +1,11 @@
 //! The language of the tests: a server to start, and clients that read as sentences.
 
+mod calm;
 mod cli;
 mod config;
 mod grpc;
 mod http;
+pub mod http2;
 mod raw;
 mod server;
 mod sse;
@@ -16,7 +18,8 @@ pub use self::http::Answer;
 pub use cli::{Finished, Tidings};
 pub use config::Config;
 pub use grpc::{Publisher, event, refused_fields};
-pub use raw::{RawWs, raw_request};
+pub use http2::Http2;
+pub use raw::{RawWs, masked, raw_request};
 pub use server::Server;
 pub use token::{SECRET, Token};
 pub use ws::{Ws, WsBuilder};

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
 use super::within;
@@ -38,6 +38,31 @@ pub async fn raw_request(address: &str, request: &str) -> String {
         .await
         .unwrap();
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A masked frame (RFC 6455 §5.3) with these first bits and opcode.
+pub fn masked(first_byte: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = vec![first_byte];
+    match u16::try_from(payload.len()) {
+        Ok(len) if len < 126 => frame.push(0x80 | u8::try_from(len).unwrap()),
+        Ok(len) => {
+            frame.push(0x80 | 0x7e);
+            frame.extend(len.to_be_bytes());
+        }
+        Err(_) => {
+            frame.push(0x80 | 0x7f);
+            frame.extend(u64::try_from(payload.len()).unwrap().to_be_bytes());
+        }
+    }
+    frame.extend(mask);
+    frame.extend(
+        payload
+            .iter()
+            .zip(mask.iter().cycle())
+            .map(|(byte, key)| byte ^ key),
+    );
+    frame
 }
 
 /// An open connection.
@@ -78,29 +103,7 @@ impl RawWs {
 
     /// Sends a masked frame (RFC 6455 §5.3) with these first bits and opcode.
     pub async fn send(&mut self, first_byte: u8, payload: &[u8]) {
-        let mask = [0x37, 0xfa, 0x21, 0x3d];
-        let mut frame = vec![first_byte];
-        match u16::try_from(payload.len()) {
-            Ok(len) if len < 126 => frame.push(0x80 | u8::try_from(len).unwrap()),
-            Ok(len) => {
-                frame.push(0x80 | 0x7e);
-                frame.extend(len.to_be_bytes());
-            }
-            Err(_) => {
-                frame.push(0x80 | 0x7f);
-                frame.extend(u64::try_from(payload.len()).unwrap().to_be_bytes());
-            }
-        }
-        frame.extend(mask);
-        frame.extend(
-            payload
-                .iter()
-                .zip(mask.iter().cycle())
-                .map(|(byte, key)| byte ^ key),
-        );
-        within("room to send", self.stream.write_all(&frame))
-            .await
-            .unwrap();
+        self.send_bytes(&masked(first_byte, payload)).await;
     }
 
     /// Sends bytes as they are.
@@ -112,24 +115,7 @@ impl RawWs {
 
     /// The next frame; `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<Frame> {
-        within("a frame", async {
-            let first = self.stream.read_u8().await.ok()?;
-            let second = self.stream.read_u8().await.ok()?;
-            assert_eq!(second & 0x80, 0, "a server never masks");
-            let len = match second {
-                126 => u64::from(self.stream.read_u16().await.ok()?),
-                127 => self.stream.read_u64().await.ok()?,
-                len => u64::from(len),
-            };
-            let mut payload = vec![0; usize::try_from(len).unwrap()];
-            self.stream.read_exact(&mut payload).await.ok()?;
-            Some(Frame {
-                opcode: first & 0x0f,
-                compressed: first & 0x40 != 0,
-                payload,
-            })
-        })
-        .await
+        within("a frame", read_frame(&mut self.stream)).await
     }
 
     /// Reads on until the server closes: the code.
@@ -141,4 +127,60 @@ impl RawWs {
             }
         }
     }
+
+    /// Sends these bytes again and again, while it reads what comes, until the server closes: with
+    /// which code.
+    pub async fn flood(self, bytes: Vec<u8>, times: usize) -> Option<u16> {
+        let (read, mut write) = tokio::io::split(self.stream.into_inner());
+        let mut listener = RawListener(BufReader::new(read));
+        let send = async {
+            for _ in 0..times {
+                if write.write_all(&bytes).await.is_err() {
+                    // Closed: the other half reads with which code.
+                    break;
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        within("the end of the flood", async {
+            tokio::select! {
+                code = listener.close_code() => code,
+                () = send => None,
+            }
+        })
+        .await
+    }
+}
+
+/// The half of a connection that hears how it ends.
+struct RawListener(BufReader<tokio::io::ReadHalf<TcpStream>>);
+
+impl RawListener {
+    async fn close_code(&mut self) -> Option<u16> {
+        loop {
+            let frame = read_frame(&mut self.0).await?;
+            if let Some(code) = frame.close_code() {
+                return Some(code);
+            }
+        }
+    }
+}
+
+/// The next frame; `None` at the end of the stream.
+async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Frame> {
+    let first = stream.read_u8().await.ok()?;
+    let second = stream.read_u8().await.ok()?;
+    assert_eq!(second & 0x80, 0, "a server never masks");
+    let len = match second {
+        126 => u64::from(stream.read_u16().await.ok()?),
+        127 => stream.read_u64().await.ok()?,
+        len => u64::from(len),
+    };
+    let mut payload = vec![0; usize::try_from(len).unwrap()];
+    stream.read_exact(&mut payload).await.ok()?;
+    Some(Frame {
+        opcode: first & 0x0f,
+        compressed: first & 0x40 != 0,
+        payload,
+    })
 }

@@ -189,9 +189,9 @@ fn spawn(dir: &Path, config: &Config) -> Child {
             "ready.json",
         ])
         .args(&config.args)
-        .envs(config.env.iter().cloned())
         .current_dir(dir)
         .env_remove("RUST_LOG")
+        .envs(config.env.iter().cloned())
         .stdin(Stdio::null())
         .stdout(file("stdout"))
         .stderr(file("stderr"))

@@ -1,0 +1,120 @@
+//! The shapes of names and other small values, as narrow as the server takes them.
+
+use serde_json::{Value, json};
+
+use crate::event::{Audience, Headers};
+
+/// A text of at most 255 bytes, or none.
+pub(super) fn short() -> Value {
+    or_none(&bytes(0, 255))
+}
+
+/// A text of so many bytes in UTF-8. JSON Schema counts characters, which have up to four: longer
+/// texts are described only where they are ASCII.
+pub(super) fn bytes(least: usize, most: usize) -> Value {
+    let ascii = format!("^[\\x00-\\x7f]{{{least},{most}}}$");
+    json!({
+        "type": "string", "description": format!("{least} to {most} bytes in UTF-8."),
+        "anyOf": [{ "minLength": least, "maxLength": most / 4 }, { "pattern": ascii }],
+    })
+}
+
+/// The name of a channel.
+pub(super) fn channel() -> Value {
+    json!({ "type": "string", "pattern": "^[A-Za-z0-9_.:@/~-]{1,255}$" })
+}
+
+/// The name of a channel, or an empty text, which is none.
+pub(super) fn channel_or_none() -> Value {
+    json!({ "type": ["string", "null"], "pattern": "^[A-Za-z0-9_.:@/~-]{0,255}$" })
+}
+
+/// An event type.
+pub(super) fn event_type() -> Value {
+    json!({
+        "type": "string", "pattern": "^[A-Za-z][A-Za-z0-9_.-]{0,127}$",
+        "description": "No name of a message of the protocol.",
+    })
+}
+
+/// A connection's id.
+pub(super) fn connection_id() -> Value {
+    json!({ "type": "string", "pattern": "^[0-9a-f]{28}$" })
+}
+
+/// A place in a channel, as EPOCH/OFFSET.
+pub(super) fn position(description: &str) -> Value {
+    json!({
+        "type": "string", "pattern": "^[0-9a-f]{16}/[0-9]{1,19}$", "description": description,
+    })
+}
+
+/// A time as in RFC 3339; an empty one is none.
+pub(super) fn time_or_none() -> Value {
+    let time = json!({ "type": "string", "format": "date-time" });
+    json!({ "anyOf": [time, { "enum": ["", null] }] })
+}
+
+/// Standard base64 with padding (RFC 4648 §4).
+pub(super) fn base64() -> Value {
+    json!({
+        "type": ["string", "null"], "contentEncoding": "base64",
+        "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$",
+    })
+}
+
+/// The headers of an event.
+pub(super) fn headers() -> Value {
+    json!({
+        "type": ["object", "null"], "maxProperties": Headers::MAX_PAIRS,
+        "propertyNames": { "pattern": "^[!-~]{1,128}$" },
+        "additionalProperties": { "type": "string" },
+        "description": format!("At most {} bytes in all.", Headers::MAX_BYTES),
+    })
+}
+
+/// Roles of an audience, or none.
+pub(super) fn roles_or_none() -> Value {
+    or_none(&names(Audience::MAX_ROLES))
+}
+
+/// This, or `null`, which counts as absent.
+pub(super) fn or_none(schema: &Value) -> Value {
+    json!({ "anyOf": [schema, { "type": "null" }] })
+}
+
+/// Users or roles, at most so many.
+fn names(most: usize) -> Value {
+    json!({
+        "type": "array", "maxItems": most, "items": bytes(1, 255),
+    })
+}
+
+/// Who an event is for.
+pub(super) fn audience() -> Value {
+    let connections = json!({
+        "type": "array", "maxItems": Audience::MAX_NAMES, "items": connection_id(),
+    });
+    json!({
+        "type": "object", "additionalProperties": false, "properties": {
+            "users": names(Audience::MAX_NAMES), "roles": names(Audience::MAX_ROLES),
+            "connections": connections, "except_connections": connections,
+        },
+    })
+}
+
+/// What [`Payload`](crate::event::Payload) takes for JSON; empty is `application/json`.
+pub(super) fn json_media() -> Value {
+    json!({
+        "type": ["string", "null"], "maxLength": 255,
+        "pattern": "^(application/json|[a-z]+/[a-z0-9.-]+\\+json)?(;[ -~]*)?$",
+    })
+}
+
+/// Any other media type.
+pub(super) fn other_media() -> Value {
+    json!({
+        "type": "string", "maxLength": 255, "pattern": "^[a-z]+/[a-z0-9.-]+(;[ -~]*)?$",
+        "not": { "pattern": "^application/json" },
+    })
+}

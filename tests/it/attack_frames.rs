@@ -1,0 +1,198 @@
+//! An attacker's afternoon: frames that no client sends. The server ends each such connection
+//! itself, and serves everybody else meanwhile.
+
+use std::io::Write as _;
+
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
+
+use crate::harness::{Config, RawWs, Server, Token, masked};
+
+const FIN: u8 = 0x80;
+const COMPRESSED: u8 = 0x40;
+const TEXT: u8 = 0x1;
+const CONTINUATION: u8 = 0x0;
+const PING: u8 = 0x9;
+const PONG: u8 = 0xa;
+
+/// Frames that are written at once.
+const BATCH: usize = 1000;
+
+/// A connection that has agreed on permessage-deflate.
+async fn compressing(server: &Server) -> RawWs {
+    let token = format!("Bearer {}", Token::new("eve").sign());
+    let headers = [
+        ("Authorization", token.as_str()),
+        ("Sec-WebSocket-Extensions", "permessage-deflate"),
+    ];
+    RawWs::connect(&server.public, &headers).await
+}
+
+/// A payload as permessage-deflate sends it.
+fn deflated(payload: &[u8]) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(payload).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Few messages are too many already, however slow the machine is on which this runs.
+fn impatient() -> Config {
+    Config::rooms()
+        .set("limits.messages_per_second", "5")
+        .set("limits.messages_burst", "20")
+}
+
+#[tokio::test]
+async fn floods_of_small_frames_end_with_4429() {
+    let server = Server::start(impatient()).await;
+    let calm = server.calm().await;
+    let floods = [
+        ("empty messages", masked(FIN | TEXT, b"")),
+        ("messages of one byte", masked(FIN | TEXT, b"{")),
+        ("pings", masked(FIN | PING, b"")),
+        ("long pings", masked(FIN | PING, &[b'!'; 125])),
+        ("pongs that nobody asked for", masked(FIN | PONG, b"")),
+        ("pongs that look asked for", masked(FIN | PONG, &[0; 8])),
+    ];
+    for (what, frame) in floods {
+        let eve = server.raw_ws(&Token::new("eve")).await;
+        let flood = eve.flood(frame.repeat(BATCH), 1000);
+        let (code, ()) = tokio::join!(flood, server.serves_promptly());
+        assert_eq!(code, Some(4429), "{what}");
+    }
+    calm.comes_back().await;
+}
+
+#[tokio::test]
+async fn messages_that_never_end_do_end() {
+    let server = Server::start(impatient()).await;
+    let calm = server.calm().await;
+    // A message of so many fragments of so many bytes, and how it ends.
+    let floods = [("empty", 0, 4429), ("tiny", 1, 4429), ("large", 2000, 1009)];
+    for (what, bytes, expected) in floods {
+        let mut eve = server.raw_ws(&Token::new("eve")).await;
+        eve.send(TEXT, b"").await;
+        let fragment = masked(CONTINUATION, &vec![b' '; bytes]);
+        let flood = eve.flood(fragment.repeat(50), 2000);
+        let (code, ()) = tokio::join!(flood, server.serves_promptly());
+        assert_eq!(code, Some(expected), "{what}");
+    }
+    calm.comes_back().await;
+}
+
+#[tokio::test]
+async fn what_is_announced_is_not_what_is_kept() {
+    let server = Server::start(Config::rooms()).await;
+    let calm = server.calm().await;
+    // Beyond the limit: refused by the head of the frame alone.
+    for len in [u64::from(u32::MAX), 1 << 40, u64::MAX >> 1, u64::MAX] {
+        let mut eve = server.raw_ws(&Token::new("eve")).await;
+        let mut head = vec![FIN | TEXT, 0x80 | 127];
+        head.extend(len.to_be_bytes());
+        head.extend([0; 4]);
+        eve.send_bytes(&head).await;
+        let code = eve.close_code().await;
+        assert!(matches!(code, 1002 | 1009), "{len}: {code}");
+    }
+    // Within it: a hundred begin what they never finish.
+    let mut begun = Vec::new();
+    for _ in 0..90 {
+        let mut eve = server.raw_ws(&Token::new("eve")).await;
+        let whole = masked(FIN | TEXT, &vec![b' '; 65_000]);
+        eve.send_bytes(&whole[..1000]).await;
+        begun.push(eve);
+    }
+    server.serves_promptly().await;
+    drop(begun);
+    calm.comes_back().await;
+}
+
+#[tokio::test]
+async fn a_large_message_may_come_in_many_small_pieces() {
+    // How often the server has to read for one message says nothing of its sender.
+    let config = Config::rooms()
+        .set("limits.messages_per_second", "5")
+        .set("limits.messages_burst", "5");
+    let server = Server::start(config).await;
+    let mut alice = server.raw_ws(&Token::new("alice")).await;
+    let text = format!(
+        r#"{{"type":"ping","id":"slow","pad":"{}"}}"#,
+        " ".repeat(500)
+    );
+    for byte in masked(FIN | TEXT, text.as_bytes()) {
+        alice.send_bytes(&[byte]).await;
+        // Lets the byte go on its own.
+        tokio::task::yield_now().await;
+    }
+    loop {
+        let frame = alice.next().await.expect("still open");
+        assert_eq!(frame.opcode, TEXT, "{frame:?}");
+        if frame.text().contains("\"slow\"") {
+            assert!(frame.text().contains("\"pong\""), "{}", frame.text());
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn bits_and_opcodes_that_mean_nothing_are_refused() {
+    let server = Server::start(Config::rooms()).await;
+    for first in 0..=u8::MAX {
+        let (bits, opcode) = (first & 0x70, first & 0x0f);
+        let fine = bits == 0 && matches!(opcode, 0x1 | 0x2 | 0x8 | 0x9 | 0xa);
+        // A sample of the rest, or there would be more connections than one user may have.
+        if fine || first % 7 != 3 {
+            continue;
+        }
+        let mut eve = server.raw_ws(&Token::new("eve")).await;
+        eve.send(first, b"").await;
+        assert_eq!(eve.close_code().await, 1002, "{first:#04x}");
+    }
+    server.serves_promptly().await;
+}
+
+#[tokio::test]
+async fn compression_bombs_are_stopped_at_the_limit() {
+    let server = Server::start(Config::rooms()).await;
+    let calm = server.calm().await;
+    let bomb = deflated(&vec![b' '; 50 << 20]);
+    assert!(bomb.len() < 60_000, "it must fit: {}", bomb.len());
+    for round in 0..20 {
+        let mut eve = compressing(&server).await;
+        assert!(eve.head.contains("permessage-deflate"), "{}", eve.head);
+        if round % 2 == 0 {
+            eve.send(FIN | COMPRESSED | TEXT, &bomb).await;
+        } else {
+            let (first, rest) = bomb.split_at(1000);
+            eve.send(COMPRESSED | TEXT, first).await;
+            eve.send(CONTINUATION | FIN, rest).await;
+        }
+        assert_eq!(eve.close_code().await, 1009);
+    }
+    server.serves_promptly().await;
+    calm.comes_back().await;
+}
+
+#[tokio::test]
+async fn messages_that_take_long_to_inflate_hold_nobody_up() {
+    let server = Server::start(impatient()).await;
+    let calm = server.calm().await;
+    // Thousands of streams in one message, each empty; and thousands of blocks, each empty.
+    let ends = [0x03, 0x00].repeat(32_000);
+    let blocks = [0x00, 0x00, 0x00, 0xff, 0xff].repeat(12_800);
+    // A code table for each block, and not one byte of output.
+    let mut tables = Vec::new();
+    while tables.len() < 60_000 {
+        tables.extend([
+            0x04, 0xc0, 0x81, 0x08, 0x00, 0x00, 0x00, 0x00, 0x20, 0x7f, 0xeb, 0x0b,
+        ]);
+    }
+    for payload in [ends, blocks, tables] {
+        let eve = compressing(&server).await;
+        let frame = masked(FIN | COMPRESSED | TEXT, &payload);
+        let flood = eve.flood(frame, 1000);
+        let (code, ()) = tokio::join!(flood, server.serves_promptly());
+        assert!(matches!(code, Some(4429 | 1007 | 1002)), "{code:?}");
+    }
+    calm.comes_back().await;
+}

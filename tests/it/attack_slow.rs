@@ -1,0 +1,181 @@
+//! An attacker's afternoon: sockets that are held open and say too little.
+//!
+//! A head, the first bytes and a TLS handshake have ten seconds, so these tests take as long.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::harness::{Config, Server, Token, eventually};
+
+/// By when everything that is too slow must have ended: a body has the longest, 30 s.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// How often a slow client says one byte more.
+const DRIP: Duration = Duration::from_millis(200);
+
+/// Says `first`, then `drip` again and again, until the server closes: what it answered.
+async fn drips(address: String, first: String, drip: &'static str) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(first.as_bytes()).await.unwrap();
+    let (mut read, mut write) = socket.split();
+    let mut answer = Vec::new();
+    let speak = async {
+        let mut pause = tokio::time::interval(DRIP);
+        loop {
+            pause.tick().await;
+            if drip.is_empty() || write.write_all(drip.as_bytes()).await.is_err() {
+                return std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        // An end by force is an end too.
+        _ = read.read_to_end(&mut answer) => {}
+        () = speak => {}
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn whoever_says_too_little_is_not_waited_for() {
+    let server = Server::start(Config::rooms()).await;
+    let calm = server.calm().await;
+    let token = format!(
+        "Bearer {}",
+        Token::new("backend").roles(&["service"]).sign()
+    );
+    let post = format!(
+        "POST /api/v1/events HTTP/1.1\r\nHost: a\r\nAuthorization: {token}\r\n\
+         Content-Type: application/json\r\n"
+    );
+    let get = "GET /healthz HTTP/1.1\r\nHost: a\r\n".to_owned();
+    let (public, internal) = (&server.public, &server.internal);
+    // What is said at first, what again and again, and what the answer begins with.
+    let slow = [
+        (public, String::new(), "", ""),
+        (public, "G".to_owned(), "", ""),
+        (public, get.clone(), "", ""),
+        (public, get.clone(), "X: y\r\n", ""),
+        (public, format!("{get}X: "), "a", ""),
+        // The first answer, and then nothing more on a connection that could be used again.
+        (public, format!("{get}\r\n"), "", "HTTP/1.1 200"),
+        (
+            public,
+            format!("{post}Content-Length: 1000\r\n\r\n"),
+            "a",
+            "HTTP/1.1 408",
+        ),
+        (
+            public,
+            format!("{post}Content-Length: 1000\r\n\r\n"),
+            "",
+            "HTTP/1.1 408",
+        ),
+        (
+            public,
+            format!("{post}Transfer-Encoding: chunked\r\n\r\n"),
+            "1\r\na\r\n",
+            "HTTP/1.1 408",
+        ),
+        // The size of a chunk never ends.
+        (
+            public,
+            format!("{post}Transfer-Encoding: chunked\r\n\r\n"),
+            "0",
+            "HTTP/1.1 4",
+        ),
+        (internal, String::new(), "", ""),
+        (internal, "PRI * HTTP/2.0\r\n".to_owned(), "", ""),
+        (
+            internal,
+            "GET /metrics HTTP/1.1\r\nHost: a\r\n".to_owned(),
+            "X: y\r\n",
+            "",
+        ),
+    ];
+    let mut ends = JoinSet::new();
+    for (address, first, drip, expected) in slow {
+        for _ in 0..10 {
+            let dripping = drips(address.clone(), first.clone(), drip);
+            let first = first.clone();
+            ends.spawn(async move { (first, drip, expected, dripping.await) });
+        }
+    }
+    server.serves_promptly().await;
+    tokio::time::timeout(PATIENCE, async {
+        while let Some(ended) = ends.join_next().await {
+            let (first, drip, expected, answer) = ended.unwrap();
+            assert!(answer.starts_with(expected), "{first:?} {drip:?}: {answer}");
+        }
+    })
+    .await
+    .unwrap_or_else(|_| panic!("{} are held open", ends.len()));
+    calm.comes_back().await;
+}
+
+#[tokio::test]
+async fn thousands_of_sockets_without_a_token_end_and_others_are_served() {
+    let config = Config::rooms()
+        .set("limits.connections", "2500")
+        .set("limits.connections_per_ip", "2500")
+        .set("auth.deadline", r#""2s""#);
+    let server = Server::start(config).await;
+    let calm = server.calm().await;
+    let upgrade = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let mut ends = JoinSet::new();
+    // Half are on the bus; the rest has not come so far.
+    for n in 0..2000 {
+        let first = match n % 4 {
+            0 | 1 => format!("{upgrade}\r\n"),
+            2 => upgrade.to_owned(),
+            // One byte: of a socket that says nothing at all the system may not even tell.
+            _ => "G".to_owned(),
+        };
+        ends.spawn(drips(server.public.clone(), first, ""));
+    }
+    let open = "tidings_connections{transport=\"websocket\"}";
+    eventually("the upgraded ones", async || {
+        (server.metric(open).await >= 500).then_some(())
+    })
+    .await;
+    server.serves_promptly().await;
+    tokio::time::timeout(PATIENCE, async {
+        let mut told = 0;
+        while let Some(answer) = ends.join_next().await {
+            told += usize::from(answer.unwrap().contains("unauthenticated"));
+        }
+        assert_eq!(told, 1000, "all that were upgraded are told why");
+    })
+    .await
+    .unwrap_or_else(|_| panic!("{} are held open", ends.len()));
+    calm.comes_back().await;
+}
+
+#[tokio::test]
+async fn one_address_does_not_take_every_socket() {
+    let config = Config::rooms()
+        .set("limits.connections", "2000")
+        .set("limits.connections_per_ip", "20");
+    let server = Server::start(config).await;
+    let calm = server.calm().await;
+    let mut held = Vec::new();
+    // Of the 3024 sockets that there are in all.
+    for _ in 0..600 {
+        held.push(TcpStream::connect(&server.public).await.unwrap());
+    }
+    let refused = "tidings_limit_reached_total{limit=\"sockets_per_ip\"}";
+    eventually("the rest to be refused", async || {
+        (server.metric(refused).await >= 300).then_some(())
+    })
+    .await;
+    drop(held);
+    eventually("free places", async || {
+        Some(server.try_status("/healthz").await? == 200).filter(|served| *served)
+    })
+    .await;
+    calm.comes_back().await;
+}
