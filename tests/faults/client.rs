@@ -106,7 +106,7 @@ impl Client {
     }
 
     fn token(&mut self) -> String {
-        token(&self.follower.name, "member", self.rng.u64(5..40))
+        token(&self.follower.name, "member", self.rng.u64(2..20))
     }
 
     async fn connect(&mut self) -> Option<Ws> {

@@ -7,8 +7,8 @@ use crate::ledger::Number;
 use crate::options::{NAMESPACES, Sabotage, Store};
 use crate::world::World;
 
-/// Each so-many-th event is misreported, where that is asked for.
-const SABOTAGED: u64 = 1000;
+/// Each so-many-th event of a follower is misreported, where that is asked for.
+const SABOTAGED: u64 = 50;
 
 /// A follower: its channels, and its book of each.
 pub struct Follower {

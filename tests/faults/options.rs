@@ -40,7 +40,7 @@ pub enum Store {
     Disk,
 }
 
-/// How clients misreport every thousandth event.
+/// How clients misreport some events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Sabotage {
     Drop,

@@ -84,7 +84,7 @@ pub fn plan(seed: u64, lasts: Duration, store: Store) -> Vec<(Duration, Fault)> 
         let kind = round.pop().unwrap_or_else(|| {
             round = (0..KINDS).collect();
             // What happens to connections happens more often than what happens to the server.
-            round.extend([5, 6]);
+            round.extend([5, 5, 6]);
             rng.shuffle(&mut round);
             round.pop().unwrap()
         });
@@ -94,7 +94,7 @@ pub fn plan(seed: u64, lasts: Duration, store: Store) -> Vec<(Duration, Fault)> 
             continue;
         }
         plan.push((at, fault));
-        at += millis(&mut rng, 300, 2500);
+        at += millis(&mut rng, 500, 3000);
     }
     plan
 }

@@ -1,5 +1,6 @@
 //! The real binary: started, killed, stopped, started again in the same directory.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -53,7 +54,7 @@ impl Server {
             .append(true)
             .open(self.directory.join("log"))
             .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_tidings"))
+        let child = Command::new(binary())
             .args(["serve", "--config", "tidings.toml", "--ready-file"])
             .arg(&ready)
             .current_dir(&self.directory)
@@ -133,6 +134,11 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The server to try: `TIDINGS_BIN`, or the one that was built with this.
+fn binary() -> OsString {
+    std::env::var_os("TIDINGS_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tidings").into())
 }
 
 fn read_addresses(ready: &Path) -> Option<Addresses> {

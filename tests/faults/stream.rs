@@ -66,7 +66,7 @@ pub async fn run(world: Arc<World>, follower: Arc<Follower>, seed: u64) {
             subscriptions: subscriptions.collect(),
             ..SubscribeRequest::default()
         };
-        let request = signed(request, &follower.name, "member", rng.u64(5..40));
+        let request = signed(request, &follower.name, "member", rng.u64(2..20));
         let answer = tokio::time::timeout(PATIENCE, events.subscribe(request)).await;
         if let Ok(Ok(answer)) = answer {
             world.totals.connects.add(1);
