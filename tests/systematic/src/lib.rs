@@ -25,8 +25,8 @@ mod inboxes;
 mod joining;
 mod pipes;
 
-/// Goes through every order in which a thread is interrupted at most this often where it need not
-/// be; switches at locks and waits are free. More finds nothing more in what was tried, and takes hours.
+/// A scene is gone through in every order in which threads are interrupted at most this often where
+/// they need not be; switches at locks and waits are free. Without a bound it would take hours.
 const INTERRUPTIONS: usize = 2;
 
 /// Tries a scene in every order.
