@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-const DOCUMENTS: [&str; 13] = [
+const DOCUMENTS: [&str; 14] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -17,6 +17,7 @@ const DOCUMENTS: [&str; 13] = [
     "docs/configuration.md",
     "docs/observability.md",
     "docs/protocol.md",
+    "tests/README.md",
 ];
 
 fn read(path: &str) -> String {

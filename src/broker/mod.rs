@@ -18,6 +18,8 @@ use crate::event::{ChannelName, Draft, Event, Position};
 use crate::promise::Promise;
 use crate::telemetry::FanoutSpan;
 
+#[cfg(feature = "fuzzing")]
+pub use disk::fuzzing;
 pub use disk::{Disk, DiskSettings, Durability, OpenError};
 pub use memory::{Bounds, Memory};
 

@@ -1,12 +1,13 @@
 //! One event on its way to many connections.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::protocol::Protocol;
+use super::sync::{AtomicU32, OnceLock};
 use crate::event::Event;
 use crate::telemetry::FanoutSpan;
 
@@ -75,7 +76,7 @@ impl Delivery {
         let accepted = event.accepted;
         Delivery {
             event,
-            frames: [const { OnceLock::new() }; MAX_DIALECTS],
+            frames: std::array::from_fn(|_| OnceLock::new()),
             verdicts: OnceLock::new(),
             accepted,
             tally,

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::delivery::Delivery;
 use super::filter_numbers::FilterNumbers;
-use super::inbox::{Inbound, Inbox};
+use super::inbox::{HIGH_WATER, Inbound, Inbox};
 use super::observer::{End, Observer, Seen};
 use super::presence::{Presence, Present};
 use super::route::{MAX_SHARDS, Route, Routes};
@@ -150,7 +150,7 @@ impl Hub {
         for _ in 0..shards {
             let poll = mio::Poll::new()?;
             let waker = mio::Waker::new(poll.registry(), Shard::wake_token())?;
-            inboxes.push(Arc::new(Inbox::new(waker)));
+            inboxes.push(Arc::new(Inbox::new(waker, HIGH_WATER)));
             polls.push(poll);
         }
         let hub = Arc::new(Hub {

@@ -2,13 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-use crossbeam_queue::SegQueue;
-use tokio::sync::Notify;
+use std::sync::atomic::Ordering;
 
 use super::delivery::Delivery;
 use super::shard::Shard;
+use super::sync::{AtomicBool, AtomicUsize, Notify, SegQueue, Waker};
 
 /// Something for a shard to do.
 pub(super) enum Inbound {
@@ -28,19 +26,21 @@ pub(super) struct Inbox {
     len: AtomicUsize,
     /// True while the shard knows that there is something to do.
     awake: AtomicBool,
-    waker: mio::Waker,
+    waker: Waker,
+    high_water: usize,
     room: Notify,
 }
 
 impl Inbox {
-    /// An empty queue that wakes the shard through `waker`.
+    /// An empty queue that wakes the shard through `waker`, and is full from `high_water` on.
     #[must_use]
-    pub(super) fn new(waker: mio::Waker) -> Self {
+    pub(super) fn new(waker: Waker, high_water: usize) -> Self {
         Inbox {
             queue: SegQueue::new(),
             len: AtomicUsize::new(0),
             awake: AtomicBool::new(false),
             waker,
+            high_water,
             room: Notify::new(),
         }
     }
@@ -59,7 +59,7 @@ impl Inbox {
     /// True if publishers should wait.
     #[must_use]
     pub(super) fn is_full(&self) -> bool {
-        self.len.load(Ordering::Relaxed) >= HIGH_WATER
+        self.len.load(Ordering::Relaxed) >= self.high_water
     }
 
     /// Waits until there is room.
@@ -73,16 +73,17 @@ impl Inbox {
         }
     }
 
-    /// The shard is about to look: what is pushed from now on wakes it again.
+    /// The shard is about to look: what is pushed from now on wakes it again. A swap and no mere
+    /// store, as it has to see whatever was pushed by those who found it awake.
     pub(super) fn looking(&self) {
-        self.awake.store(false, Ordering::SeqCst);
+        self.awake.swap(false, Ordering::SeqCst);
     }
 
     /// The next thing to do.
     pub(super) fn pop(&self) -> Option<Inbound> {
         let inbound = self.queue.pop()?;
         let before = self.len.fetch_sub(1, Ordering::Relaxed);
-        if before == HIGH_WATER / 2 {
+        if before == self.high_water / 2 {
             self.room.notify_waiters();
         }
         Some(inbound)

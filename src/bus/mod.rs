@@ -21,6 +21,7 @@ mod route;
 mod shard;
 mod shed;
 mod slots;
+mod sync;
 mod visibility;
 pub mod wording;
 

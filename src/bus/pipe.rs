@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use tokio_stream::Stream;
 
 use super::hub::Hub;
+use super::sync::{Mutex, MutexGuard};
 use crate::error::CloseCode;
 use crate::event::ConnectionId;
 
@@ -39,7 +40,7 @@ impl Pipe {
     #[must_use]
     pub fn new() -> (Pipe, Shareable) {
         let shared = Arc::new(Shared {
-            state: Mutex::default(),
+            state: Mutex::new(State::default()),
         });
         (Pipe(Arc::clone(&shared)), Shareable(shared))
     }

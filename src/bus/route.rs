@@ -4,11 +4,11 @@
 //! only when a channel gains its first subscriber there or loses its last.
 
 use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
+use super::sync::{AtomicBool, AtomicU32, AtomicU64, RandomState, RwLock, RwLockWriteGuard};
 use crate::event::{ChannelName, ChannelPattern};
 
 const STRIPES: usize = 64;
@@ -75,9 +75,9 @@ impl Routes {
     #[must_use]
     pub fn new() -> Self {
         Routes {
-            exact: (0..STRIPES).map(|_| RwLock::default()).collect(),
-            hasher: RandomState::new(),
-            namespaces: RwLock::default(),
+            exact: (0..STRIPES).map(|_| RwLock::new(HashMap::new())).collect(),
+            hasher: RandomState::default(),
+            namespaces: RwLock::new(HashMap::new()),
             all: Arc::default(),
             wide: AtomicU32::new(0),
         }

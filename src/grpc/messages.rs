@@ -147,6 +147,14 @@ pub(super) fn event(event: &Event) -> proto::Event {
     }
 }
 
+/// For `fuzz/`: reads any bytes as a request to publish.
+#[cfg(feature = "fuzzing")]
+pub fn read_all(bytes: &[u8]) {
+    if let Ok(request) = <proto::PublishRequest as prost::Message>::decode(bytes) {
+        drop(publish(request, None));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -43,6 +43,8 @@ use crate::session::Services;
 
 pub use codec::Codec;
 pub use health::HealthHandle;
+#[cfg(feature = "fuzzing")]
+pub use messages::read_all as read_publish;
 pub use shared::SharedResponse;
 
 use door::Door;

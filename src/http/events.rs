@@ -264,6 +264,14 @@ impl AudienceMembers {
     }
 }
 
+/// For `fuzz/`: reads any bytes as each kind of request to publish.
+#[cfg(feature = "fuzzing")]
+pub fn read_all(body: &[u8]) {
+    drop(request(body, None));
+    drop(cloud_events::structured(body, None));
+    drop(cloud_events::batch(body));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -17,6 +17,9 @@ mod query;
 mod reply;
 mod sse;
 
+#[cfg(feature = "fuzzing")]
+pub use events::read_all as read_events;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 

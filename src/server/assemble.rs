@@ -115,6 +115,11 @@ impl Assembled {
         self.health.set_serving(true).await;
     }
 
+    /// Tells it whether events can be published.
+    pub(super) async fn publishes(&self, available: bool) {
+        self.health.set_publishing(available).await;
+    }
+
     /// Tells it that it doesn't any more, and ends gRPC's endless streams.
     pub(super) async fn drain(&self) {
         self.health.drain().await;

@@ -150,8 +150,8 @@ impl Server {
         tasks.spawn(async move {
             until.run_until_cancelled(verifier.keep_fresh()).await;
         });
-        tasks.spawn(sweep(Arc::clone(&assembled.services), closing));
         assembled.serve().await;
+        tasks.spawn(sweep(Arc::clone(&assembled), closing));
         let audit = &server.services().audit;
         audit.note(What::Start, &Record::default());
         Ok(server)
@@ -230,12 +230,19 @@ fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
     Ok(listener)
 }
 
-/// Lets go of what has expired, a part each second.
-async fn sweep(services: Arc<Services>, closing: CancellationToken) {
+/// Lets go of what has expired, a part each second, and tells gRPC's health service when the store
+/// stops or starts to take events.
+async fn sweep(assembled: Arc<Assembled>, closing: CancellationToken) {
+    let services = &assembled.services;
+    let mut available = true;
     let mut second = tokio::time::interval(Duration::from_secs(1));
     while closing.run_until_cancelled(second.tick()).await.is_some() {
         services.broker.sweep();
         services.sweep();
+        if services.broker.is_available() != available {
+            available = !available;
+            assembled.publishes(available).await;
+        }
     }
 }
 

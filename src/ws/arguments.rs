@@ -215,6 +215,35 @@ pub(super) fn request_id(arguments: &Arguments<'_>) -> Result<Option<serde_json:
     if fits { Ok(Some(value)) } else { Err(wrong()) }
 }
 
+/// For `fuzz/`: takes any text apart as a message, by the name and type of every argument.
+#[cfg(feature = "fuzzing")]
+pub fn read_all(text: &str) {
+    let Ok(arguments) = Arguments::parse(text) else {
+        return;
+    };
+    let arguments = arguments.with_data();
+    drop(request_id(&arguments));
+    for name in [
+        "type",
+        "channel",
+        "event_type",
+        "filter",
+        "key",
+        "traceparent",
+    ] {
+        drop(arguments.text(name));
+    }
+    drop((arguments.texts("channels"), arguments.texts("event_types")));
+    drop((arguments.position("since"), arguments.positions("since")));
+    drop((arguments.number("rewind"), arguments.flag("presence")));
+    drop(
+        arguments
+            .pairs("headers")
+            .and_then(crate::event::Headers::new),
+    );
+    drop(arguments.raw("data").map(crate::event::Payload::from_json));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

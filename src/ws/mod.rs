@@ -10,6 +10,8 @@ pub mod handshake;
 mod messages;
 mod protocol;
 
+#[cfg(feature = "fuzzing")]
+pub use arguments::read_all as read_arguments;
 pub use endpoint::{Endpoint, WsSettings};
 
 /// An event as a text frame of the dialect `tidings`, for `benches/parts.rs`.

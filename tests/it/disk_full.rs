@@ -9,6 +9,8 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::harness::{Config, Publisher, Server, event, eventually};
 
@@ -79,6 +81,19 @@ async fn fill_up(service: &mut Publisher, disk: &SmallDisk, from: u64) -> u64 {
     unreachable!("there are always more numbers")
 }
 
+/// Waits until gRPC's health service says so of publishing.
+async fn health(server: &Server, status: ServingStatus) {
+    let mut health = HealthClient::new(server.channel().await);
+    let request = HealthCheckRequest {
+        service: "tidings.v1.EventService".into(),
+    };
+    eventually("gRPC's health service to say so", async || {
+        let answer = health.check(request.clone()).await.unwrap();
+        (answer.into_inner().status() == status).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_full_disk_refuses_publishes_and_works_again_when_there_is_space() {
     let Some(disk) = SmallDisk::new() else { return };
@@ -98,6 +113,7 @@ async fn a_full_disk_refuses_publishes_and_works_again_when_there_is_space() {
         "{}",
         metrics.text()
     );
+    health(&server, ServingStatus::NotServing).await;
     // Who is there stays, and history can be read.
     ws.lives().await;
     let history = json!({"type": "history", "channel": "room:1", "limit": 3});
@@ -108,6 +124,7 @@ async fn a_full_disk_refuses_publishes_and_works_again_when_there_is_space() {
         (server.get("/readyz").await.status == 200).then_some(())
     })
     .await;
+    health(&server, ServingStatus::Serving).await;
     service
         .count("room:1", "count.up", refused..=refused + 2)
         .await;

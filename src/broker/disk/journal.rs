@@ -42,14 +42,7 @@ pub(super) fn check_all(directory: &Path) -> Result<(), Trouble> {
 
 fn check(path: &Path) -> Result<(), Trouble> {
     let mut file = BufReader::with_capacity(PART, File::open(path)?);
-    let (mut end, mut last) = (0, 0);
-    // The end of the last batch that is whole as far as its shape goes; the database checks sums.
-    while let Some((length, number)) = batch(&mut file)? {
-        end += length;
-        last = number;
-    }
-    file.seek(SeekFrom::Start(end))?;
-    if follows(&mut file, last)? {
+    if let Some(end) = damaged(&mut file)? {
         let name = path.file_name().unwrap_or_default().display();
         return Err(Trouble::Damaged(format!(
             "the journal {name} can't be read at byte {end}, and whole batches follow"
@@ -58,8 +51,20 @@ fn check(path: &Path) -> Result<(), Trouble> {
     Ok(())
 }
 
+/// The byte at which a journal can't be read any further although whole batches follow.
+pub(super) fn damaged(file: &mut BufReader<impl Read + Seek>) -> io::Result<Option<u64>> {
+    let (mut end, mut last) = (0, 0);
+    // The end of the last batch that is whole as far as its shape goes; the database checks sums.
+    while let Some((length, number)) = batch(file)? {
+        end += length;
+        last = number;
+    }
+    file.seek(SeekFrom::Start(end))?;
+    Ok(follows(file, last)?.then_some(end))
+}
+
 /// Reads over a batch: its length and its number; `None` where there is none, or not all of it.
-fn batch(file: &mut BufReader<File>) -> io::Result<Option<(u64, u64)>> {
+fn batch(file: &mut BufReader<impl Read + Seek>) -> io::Result<Option<(u64, u64)>> {
     let mut length = 0;
     let mut number = None;
     loop {
@@ -100,7 +105,7 @@ fn batch(file: &mut BufReader<File>) -> io::Result<Option<(u64, u64)>> {
 }
 
 /// Reads over an item: its length without the tag.
-fn item(file: &mut BufReader<File>) -> io::Result<Option<usize>> {
+fn item(file: &mut BufReader<impl Read + Seek>) -> io::Result<Option<usize>> {
     let Some(head) = take::<ITEM_LEN>(file)? else {
         return Ok(None);
     };
@@ -114,7 +119,7 @@ fn item(file: &mut BufReader<File>) -> io::Result<Option<usize>> {
 }
 
 /// True if somewhere in what is left a batch ends and a later one begins.
-fn follows(file: &mut BufReader<File>, last: u64) -> io::Result<bool> {
+fn follows(file: &mut BufReader<impl Read + Seek>, last: u64) -> io::Result<bool> {
     /// The end of one batch and the start of the next, up to the tag of its first item.
     const SEAM: usize = TRAILER.len() + 1 + START_LEN + 1;
     let mut part = Vec::with_capacity(PART + SEAM);
@@ -157,7 +162,7 @@ fn number_in(start: &[u8; START_LEN]) -> u64 {
 }
 
 /// The next bytes; `None` where there are not so many.
-fn take<const N: usize>(file: &mut BufReader<File>) -> io::Result<Option<[u8; N]>> {
+fn take<const N: usize>(file: &mut BufReader<impl Read + Seek>) -> io::Result<Option<[u8; N]>> {
     let mut bytes = [0; N];
     match file.read_exact(&mut bytes) {
         Ok(()) => Ok(Some(bytes)),

@@ -10,6 +10,8 @@ mod channel;
 mod clock;
 mod committer;
 mod folder;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod history;
 mod journal;
 mod known;

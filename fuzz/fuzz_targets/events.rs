@@ -1,0 +1,7 @@
+//! Any bytes as a request to publish: protobuf, JSON, CloudEvents.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    tidings::grpc::read_publish(bytes);
+    tidings::http::read_events(bytes);
+});

@@ -1,0 +1,130 @@
+//! What reads the disk, with any bytes: for `fuzz/`, and in short with the other tests.
+
+use std::io::{BufReader, Cursor};
+
+use super::journal;
+use super::record::{ChannelRecord, EventRecord, KeyRecord, Manifest, MarkRecord, seal, unseal};
+use crate::event::{ChannelName, Epoch, Position};
+
+/// Reads bytes as each kind of record, as they are and under a checksum that fits. An event that
+/// can be read must come back the same when it is written and read again.
+///
+/// # Panics
+/// Where it does not.
+pub fn records(key: &[u8], bytes: &[u8]) {
+    read::<ChannelRecord>(key, bytes);
+    read::<KeyRecord>(key, bytes);
+    read::<Manifest>(key, bytes);
+    read::<MarkRecord>(key, bytes);
+    let Ok(channel) = ChannelName::new("room:1") else {
+        return;
+    };
+    let position = Position {
+        epoch: Epoch::from_bits(7),
+        offset: 9,
+    };
+    for record in read::<EventRecord>(key, bytes) {
+        let Ok(event) = record.event(&channel, position) else {
+            continue;
+        };
+        let again = seal(key, &EventRecord::new(&event, 1, 2));
+        let back = unseal::<EventRecord>(key, &again).and_then(|r| r.event(&channel, position));
+        let same = back.as_ref().is_ok_and(|back| {
+            (back.id, &back.event_type, back.time) == (event.id, &event.event_type, event.time)
+                && back.payload.data() == event.payload.data()
+                && back.headers == event.headers
+                && back.key == event.key
+        });
+        assert!(same, "{event:?} came back as {back:?}");
+    }
+}
+
+/// What bytes hold of one kind: as a record, and as the message in one.
+fn read<M: prost::Message + Default>(key: &[u8], bytes: &[u8]) -> Vec<M> {
+    let bare = M::decode(bytes).ok();
+    let sealed = bare.map(|message| unseal::<M>(key, &seal(key, &message)));
+    if let Some(Err(error)) = &sealed {
+        panic!("what was sealed can't be unsealed: {error}");
+    }
+    let read = [Some(unseal::<M>(key, bytes)), sealed]
+        .into_iter()
+        .flatten();
+    read.filter_map(Result::ok).collect()
+}
+
+/// Looks at bytes as at a journal: where it is damaged.
+///
+/// # Panics
+/// Where that is not within it.
+#[must_use]
+pub fn journal(bytes: &[u8]) -> Option<u64> {
+    let mut file = BufReader::new(Cursor::new(bytes));
+    let damaged = journal::damaged(&mut file).ok().flatten();
+    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    assert!(
+        damaged.is_none_or(|at| at < length),
+        "{damaged:?} of {length}"
+    );
+    damaged
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A batch with one item, as a journal holds it.
+    fn batch(number: u64, value: &[u8]) -> Vec<u8> {
+        let mut batch = vec![1, 1, 0, 0, 0];
+        batch.extend_from_slice(&number.to_le_bytes());
+        batch.push(2);
+        let mut head = [0; 20];
+        head[8] = 1;
+        head[16..].copy_from_slice(&u32::try_from(value.len()).unwrap().to_le_bytes());
+        batch.extend_from_slice(&head);
+        batch.push(b'k');
+        batch.extend_from_slice(value);
+        batch.push(3);
+        batch.extend_from_slice(&[0; 8]);
+        batch.extend_from_slice(b"FJL\x03");
+        batch
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_can_be_looked_at(key: [u8; 8], bytes: Vec<u8>) {
+            records(&key, &bytes);
+            let _ = journal(&bytes);
+        }
+
+        #[test]
+        fn a_journal_that_is_cut_off_is_sound_and_one_with_a_hole_is_not(
+            value in proptest::collection::vec(1_u8..255, 0..300),
+            batches in 4_u64..12,
+            cut in 0.0_f64..1.0,
+        ) {
+            let whole: Vec<Vec<u8>> = (1..=batches).map(|number| batch(number, &value)).collect();
+            let bytes = whole.concat();
+            prop_assert_eq!(journal(&bytes), None);
+            #[expect(clippy::as_conversions, clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length")]
+            let cut = (bytes.len() as f64 * cut) as usize;
+            prop_assert_eq!(journal(&bytes[..cut]), None);
+            // The tag of the second batch is gone.
+            let second = whole[0].len();
+            let mut broken = bytes;
+            broken[second] = 77;
+            prop_assert_eq!(journal(&broken), Some(u64::try_from(second).unwrap()));
+        }
+
+        #[test]
+        fn a_record_with_a_changed_bit_is_refused(key: [u8; 4], id: u64, at: prop::sample::Index, bit in 0_u8..8) {
+            let message = Manifest { batch: id, channels: 3, next_id: 4, era: 5 };
+            let mut record = seal(&key, &message);
+            prop_assert_eq!(unseal::<Manifest>(&key, &record), Ok(message));
+            let at = at.index(record.len());
+            record[at] ^= 1 << bit;
+            prop_assert!(unseal::<Manifest>(&key, &record).is_err());
+        }
+    }
+}

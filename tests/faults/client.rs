@@ -1,0 +1,237 @@
+//! WebSocket clients: they resume after every drop, and some renew their tokens.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fastrand::Rng;
+use futures_util::{SinkExt as _, StreamExt as _};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+
+use crate::book::Place;
+use crate::follower::{Event, Follower};
+use crate::ledger::Number;
+use crate::options::channel_name;
+use crate::server::SECRET;
+use crate::world::World;
+
+/// The type of every event.
+pub const EVENT_TYPE: &str = "fault.tick";
+/// How long an upgrade may take before the client tries anew.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A token for so many seconds.
+pub fn token(user: &str, role: &str, seconds: u64) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let claims = json!({"sub": user, "roles": [role], "exp": now.as_secs() + seconds});
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap()
+}
+
+/// Any message of the server, as far as a client here cares.
+#[derive(Deserialize)]
+struct Heard {
+    r#type: String,
+    channel: Option<String>,
+    offset: Option<u64>,
+    epoch: Option<String>,
+    recovered: Option<bool>,
+    data: Option<Data>,
+    #[serde(default)]
+    channels: Vec<Joined>,
+    #[serde(default)]
+    errors: Vec<Value>,
+    from: Option<u64>,
+    to: Option<u64>,
+    reason: Option<Value>,
+    after_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    n: u64,
+}
+
+#[derive(Deserialize)]
+struct Joined {
+    channel: String,
+    epoch: String,
+    offset: u64,
+    recovered: bool,
+    #[serde(default)]
+    replayed: u64,
+}
+
+type Ws = WebSocketStream<TcpStream>;
+
+/// One client, for as long as the run goes.
+pub struct Client {
+    follower: Arc<Follower>,
+    world: Arc<World>,
+    rng: Rng,
+    /// Renews its token when it is told to; otherwise it lets it expire.
+    renews: bool,
+    names: HashMap<String, usize>,
+}
+
+impl Client {
+    pub fn new(world: &Arc<World>, follower: Arc<Follower>, seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let names = follower.channels.iter().map(|c| (channel_name(*c), *c));
+        Client {
+            world: Arc::clone(world),
+            renews: rng.bool(),
+            rng,
+            names: names.collect(),
+            follower,
+        }
+    }
+
+    /// Connects again and again.
+    pub async fn run(mut self) {
+        loop {
+            let pause = match tokio::time::timeout(PATIENCE, self.connect()).await {
+                Ok(Some(ws)) => self.live(ws).await,
+                Ok(None) | Err(_) => None,
+            };
+            let pause = pause.unwrap_or_else(|| Duration::from_millis(self.rng.u64(20..400)));
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn token(&mut self) -> String {
+        token(&self.follower.name, "member", self.rng.u64(2..20))
+    }
+
+    async fn connect(&mut self) -> Option<Ws> {
+        let stream = TcpStream::connect(self.world.public.address).await.ok()?;
+        let _ = stream.set_nodelay(true);
+        let url = format!("ws://{}/ws", self.world.public.address);
+        let mut request = url.into_client_request().unwrap();
+        let bearer = format!("Bearer {}", self.token());
+        request
+            .headers_mut()
+            .insert("Authorization", bearer.parse().unwrap());
+        let (mut ws, _) = tokio_tungstenite::client_async(request, stream)
+            .await
+            .ok()?;
+        let mut since = Map::new();
+        let mut channels = Vec::new();
+        for (channel, place) in self.follower.resume() {
+            channels.push(channel_name(channel));
+            if let Some(Place { epoch, offset }) = place {
+                since.insert(
+                    channel_name(channel),
+                    json!({"epoch": epoch, "offset": offset}),
+                );
+            }
+        }
+        let subscribe = json!({"type": "subscribe", "id": 1, "channels": channels, "since": since});
+        ws.send(Message::text(subscribe.to_string())).await.ok()?;
+        self.world.totals.connects.add(1);
+        Some(ws)
+    }
+
+    /// Hears what comes until the connection ends: how long to stay away, if it was told.
+    async fn live(&mut self, mut ws: Ws) -> Option<Duration> {
+        let mut away = None;
+        loop {
+            match ws.next().await {
+                Some(Ok(Message::Text(text))) => {
+                    let heard: Heard = match serde_json::from_str(&text) {
+                        Ok(heard) => heard,
+                        Err(error) => {
+                            let why = format!("{error}: {text}");
+                            self.world.wrong(&self.follower.name, why);
+                            return None;
+                        }
+                    };
+                    match heard.r#type.as_str() {
+                        "reconnect" => away = heard.after_ms.map(Duration::from_millis),
+                        "token_expiring" if self.renews => {
+                            let renewal = json!({"type": "authenticate", "token": self.token()});
+                            ws.send(Message::text(renewal.to_string())).await.ok()?;
+                            self.world.totals.renewals.add(1);
+                        }
+                        _ => {
+                            if !self.hear(heard) {
+                                return None;
+                            }
+                        }
+                    }
+                }
+                Some(Ok(Message::Close(frame))) => {
+                    let code = frame.map_or(1005, |frame| u16::from(frame.code));
+                    self.world.totals.closed(&code.to_string());
+                    return away;
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => {
+                    self.world.totals.closed("broken");
+                    return away;
+                }
+            }
+        }
+    }
+
+    /// One message; false where the client should connect anew.
+    fn hear(&self, heard: Heard) -> bool {
+        let channel = heard
+            .channel
+            .as_ref()
+            .and_then(|c| self.names.get(c))
+            .copied();
+        match (heard.r#type.as_str(), channel, heard.offset) {
+            (EVENT_TYPE, Some(channel), Some(offset)) => {
+                let Some(Data { n }) = heard.data else {
+                    self.world.wrong(&self.follower.name, "no data".into());
+                    return true;
+                };
+                self.follower.event(Event {
+                    channel,
+                    epoch: None,
+                    offset,
+                    number: Number::from_data(n),
+                });
+            }
+            ("subscribed", Some(channel), Some(offset)) => {
+                // The channel was numbered anew.
+                let epoch = heard.epoch.unwrap_or_default();
+                let recovered = heard.recovered.unwrap_or_default();
+                let place = Place { epoch, offset };
+                self.follower.subscribed(channel, place, recovered, 0);
+            }
+            ("subscribed", None, _) => {
+                for joined in heard.channels {
+                    let place = Place {
+                        epoch: joined.epoch,
+                        offset: joined.offset,
+                    };
+                    let channel = self.names[&joined.channel];
+                    self.follower
+                        .subscribed(channel, place, joined.recovered, joined.replayed);
+                }
+                return heard.errors.is_empty();
+            }
+            ("gap", Some(channel), _) => {
+                let reason = heard.reason.unwrap_or_default();
+                let (from, to) = (heard.from.unwrap_or(0), heard.to.unwrap_or(0));
+                let reason = reason.as_str().unwrap_or_default();
+                self.follower.gap(channel, from, to, reason);
+            }
+            ("error" | "unsubscribed", ..) => return false,
+            ("connection_established" | "heartbeat" | "authenticated" | "token_expiring", ..) => {}
+            (other, ..) => {
+                let why = format!("{other} was not expected");
+                self.world.wrong(&self.follower.name, why);
+            }
+        }
+        true
+    }
+}

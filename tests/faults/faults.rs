@@ -1,0 +1,206 @@
+//! What goes wrong, and how.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+
+use crate::disk::{SmallDisk, fail_syncs};
+use crate::publisher::Publisher;
+use crate::schedule::Fault;
+use crate::server::Server;
+use crate::world::World;
+
+/// Events that are published while connections are frozen.
+const BURST: usize = 100;
+/// How long a start may be refused, say because the disk is full.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Makes the faults happen.
+pub struct Faults {
+    world: Arc<World>,
+    server: Server,
+    disk: Arc<Mutex<Option<SmallDisk>>>,
+    can_fail_syncs: bool,
+    syncs: Arc<Mutex<()>>,
+    burst: Arc<Mutex<Publisher>>,
+    rng: Rng,
+    /// Those that last while others happen.
+    lasting: JoinSet<()>,
+}
+
+impl Faults {
+    pub fn new(
+        world: &Arc<World>,
+        server: Server,
+        disk: Option<SmallDisk>,
+        can_fail_syncs: bool,
+        burst: Publisher,
+        rng: Rng,
+    ) -> Self {
+        Faults {
+            world: Arc::clone(world),
+            server,
+            disk: Arc::new(Mutex::new(disk)),
+            can_fail_syncs,
+            syncs: Arc::default(),
+            burst: Arc::new(Mutex::new(burst)),
+            rng,
+            lasting: JoinSet::new(),
+        }
+    }
+
+    /// Starts the server; tries again while it refuses, as it may on a full disk.
+    pub async fn start(&mut self) {
+        let started = async {
+            loop {
+                match self.server.start().await {
+                    Ok(addresses) => {
+                        self.world.public.lead_to(Some(addresses.public));
+                        self.world.internal.lead_to(Some(addresses.internal));
+                        return;
+                    }
+                    Err(_) => self.world.totals.refused_starts.add(1),
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        let started = tokio::time::timeout(PATIENCE, started).await;
+        assert!(started.is_ok(), "no start:\n{}", tail(&self.server.log()));
+    }
+
+    /// Lets one fault happen; those that last go on by themselves.
+    pub async fn happen(&mut self, fault: Fault) {
+        self.check_alive().await;
+        match fault {
+            Fault::Kill { down } => {
+                self.kill();
+                tokio::time::sleep(down).await;
+                self.start().await;
+            }
+            Fault::Restart => {
+                self.stop().await;
+                self.start().await;
+            }
+            Fault::KillWhileDraining { after } => {
+                self.server.terminate();
+                tokio::time::sleep(after).await;
+                self.kill();
+                self.start().await;
+            }
+            Fault::FillDisk { left, lasts } => self.fill_disk(left, lasts),
+            Fault::FailSync { lasts } => self.fail_syncs(lasts),
+            Fault::Freeze { share, lasts } => self.freeze(share, lasts),
+            Fault::Cut { share } => {
+                self.world.public.cut(share, &mut self.rng);
+                self.world.internal.cut(share, &mut self.rng);
+            }
+        }
+        let skipped = match fault {
+            Fault::FailSync { .. } => !self.can_fail_syncs,
+            Fault::FillDisk { .. } => self.disk.try_lock().is_ok_and(|disk| disk.is_none()),
+            Fault::Kill { .. }
+            | Fault::Restart
+            | Fault::KillWhileDraining { .. }
+            | Fault::Freeze { .. }
+            | Fault::Cut { .. } => false,
+        };
+        if !skipped {
+            self.world.totals.fault(fault.kind());
+        }
+    }
+
+    async fn check_alive(&mut self) {
+        if let Some(status) = self.server.ended() {
+            let log = tail(&self.server.log());
+            let why = format!("ended by itself with {status}:\n{log}");
+            self.world.wrong("the server", why);
+            self.start().await;
+        }
+    }
+
+    fn kill(&mut self) {
+        self.world.public.lead_to(None);
+        self.world.internal.lead_to(None);
+        self.server.kill();
+    }
+
+    /// SIGTERM; the server must end well.
+    pub async fn stop(&mut self) {
+        let status = self.server.stop().await;
+        self.world.public.lead_to(None);
+        self.world.internal.lead_to(None);
+        if !status.is_some_and(|status| status.success()) {
+            let log = tail(&self.server.log());
+            let why = format!("SIGTERM ended it with {status:?}:\n{log}");
+            self.world.wrong("the server", why);
+        }
+    }
+
+    fn fill_disk(&mut self, left: u64, lasts: Duration) {
+        let disk = Arc::clone(&self.disk);
+        self.lasting.spawn(async move {
+            let disk = disk.lock().await;
+            if let Some(disk) = &*disk {
+                disk.fill(left);
+                tokio::time::sleep(lasts).await;
+                disk.free();
+            }
+        });
+    }
+
+    fn fail_syncs(&mut self, lasts: Duration) {
+        let (syncs, process) = (Arc::clone(&self.syncs), self.server.process());
+        if let (true, Some(process)) = (self.can_fail_syncs, process) {
+            self.lasting.spawn(async move {
+                let _one = syncs.lock().await;
+                fail_syncs(process, lasts).await;
+            });
+        }
+    }
+
+    fn freeze(&mut self, share: f64, lasts: Duration) {
+        let mut frozen = self.world.public.freeze(share, &mut self.rng);
+        frozen.extend(self.world.internal.freeze(share / 4.0, &mut self.rng));
+        self.lasting.spawn(async move {
+            tokio::time::sleep(lasts).await;
+            for link in frozen {
+                link.send_replace(false);
+            }
+        });
+        let channel = self.rng.usize(..self.world.options.channels());
+        let burst = Arc::clone(&self.burst);
+        self.lasting.spawn(async move {
+            burst.lock().await.burst(channel, BURST).await;
+        });
+    }
+
+    /// Waits until everything that lasted is over.
+    pub async fn over(&mut self) {
+        while let Some(ended) = self.lasting.join_next().await {
+            ended.unwrap();
+        }
+        self.check_alive().await;
+    }
+
+    /// Nothing in the log may tell of a fault in the server itself.
+    pub fn check_log(&self) {
+        let log = self.server.log();
+        let bad = log.lines().filter(|line| line.contains("panicked"));
+        for line in bad {
+            self.world.wrong("the server's log", line.to_owned());
+        }
+    }
+
+    /// The end of what the server logged.
+    pub fn log(&self) -> String {
+        tail(&self.server.log())
+    }
+}
+
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().rev().take(15).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}

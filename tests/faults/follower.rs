@@ -1,0 +1,152 @@
+//! One who follows channels, over whatever transport, and checks what comes.
+
+use std::sync::{Arc, Mutex};
+
+use crate::book::{Book, Place, Promise};
+use crate::ledger::Number;
+use crate::options::{NAMESPACES, Sabotage, Store};
+use crate::world::World;
+
+/// Each so-many-th event of a follower is misreported, where that is asked for.
+const SABOTAGED: u64 = 50;
+
+/// A follower: its channels, and its book of each.
+pub struct Follower {
+    pub name: String,
+    pub channels: Vec<usize>,
+    books: Mutex<Vec<Book>>,
+    world: Arc<World>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    events: u64,
+    /// Held back, to come in the wrong order.
+    held: Option<Event>,
+}
+
+/// An event as it came.
+#[derive(Clone)]
+pub struct Event {
+    pub channel: usize,
+    pub epoch: Option<String>,
+    pub offset: u64,
+    pub number: Number,
+}
+
+impl Follower {
+    pub fn new(world: &Arc<World>, name: String, channels: Vec<usize>) -> Arc<Self> {
+        let book = |channel: &usize| {
+            Book::new(Promise {
+                drops: NAMESPACES[channel % NAMESPACES.len()].1,
+                durable: world.options.store == Store::Disk,
+            })
+        };
+        let books = channels.iter().map(book).collect();
+        let follower = Arc::new(Follower {
+            name,
+            channels,
+            books: Mutex::new(books),
+            world: Arc::clone(world),
+            seen: Mutex::default(),
+        });
+        world.followers.lock().unwrap().push(Arc::clone(&follower));
+        follower
+    }
+
+    /// It connects again: the channels, each with where to resume.
+    pub fn resume(&self) -> Vec<(usize, Option<Place>)> {
+        let mut books = self.books.lock().unwrap();
+        let places = books.iter_mut().map(Book::resume);
+        self.channels.iter().copied().zip(places).collect()
+    }
+
+    pub fn subscribed(&self, channel: usize, to: Place, recovered: bool, replayed: u64) {
+        self.on(channel, |book| {
+            if book.at().is_some() {
+                let count = if recovered {
+                    &self.world.totals.recovered
+                } else {
+                    &self.world.totals.not_recovered
+                };
+                count.add(1);
+            }
+            for finding in book.subscribed(to, recovered, replayed) {
+                self.world.totals.found(&self.of(channel), finding);
+            }
+        });
+    }
+
+    pub fn event(&self, event: Event) {
+        self.world.totals.delivered.add(1);
+        let Some(sabotage) = self.world.options.sabotage else {
+            return self.take(&event);
+        };
+        let mut seen = self.seen.lock().unwrap();
+        seen.events += 1;
+        let held = seen.held.take();
+        if !seen.events.is_multiple_of(SABOTAGED) {
+            drop(seen);
+            self.take(&event);
+            if let Some(held) = held {
+                self.take(&held);
+            }
+            return;
+        }
+        match sabotage {
+            Sabotage::Drop => {}
+            Sabotage::Repeat => {
+                self.take(&event);
+                self.take(&event);
+            }
+            Sabotage::Swap => seen.held = Some(event),
+        }
+    }
+
+    fn take(&self, event: &Event) {
+        self.on(event.channel, |book| {
+            if let Some(finding) = book.event(event.epoch.as_deref(), event.offset) {
+                self.world.totals.found(&self.of(event.channel), finding);
+            }
+            if let Some(at) = book.at() {
+                let place = Place {
+                    offset: event.offset,
+                    ..at.clone()
+                };
+                let saw = self.world.ledger.saw(event.channel, &place, event.number);
+                if let Err(why) = saw {
+                    self.world.wrong(&self.of(event.channel), why);
+                }
+            }
+        });
+    }
+
+    pub fn gap(&self, channel: usize, from: u64, to: u64, reason: &str) {
+        self.on(channel, |book| match book.gap(from, to, reason) {
+            Some(finding) => self.world.totals.found(&self.of(channel), finding),
+            None => self.world.totals.told.add(to - from + 1),
+        });
+    }
+
+    /// The channels in which it does not stand where they do.
+    pub fn behind(&self, ends: &[Place]) -> Vec<(usize, Option<Place>)> {
+        let books = self.books.lock().unwrap();
+        let places = self.channels.iter().zip(&*books);
+        let behind = places.filter(|(channel, book)| book.at() != Some(&ends[**channel]));
+        behind
+            .map(|(channel, book)| (*channel, book.at().cloned()))
+            .collect()
+    }
+
+    fn on(&self, channel: usize, then: impl FnOnce(&mut Book)) {
+        let Some(at) = self.channels.iter().position(|other| *other == channel) else {
+            return self.world.wrong(&self.of(channel), "not asked for".into());
+        };
+        then(&mut self.books.lock().unwrap()[at]);
+    }
+
+    fn of(&self, channel: usize) -> String {
+        format!("{} in {}", self.name, crate::options::channel_name(channel))
+    }
+}

@@ -1,0 +1,134 @@
+//! What was published and where: each publisher writes down what it was answered, each follower
+//! what it saw, and at the end history is laid beside it.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use crate::book::Place;
+
+/// An event: its publisher, and the publisher's own count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Number {
+    pub publisher: u32,
+    pub count: u32,
+}
+
+impl Number {
+    /// As it stands in the event's data.
+    pub fn to_data(self) -> u64 {
+        u64::from(self.publisher) << 32 | u64::from(self.count)
+    }
+
+    pub fn from_data(data: u64) -> Self {
+        Number {
+            publisher: u32::try_from(data >> 32).unwrap(),
+            count: u32::try_from(data & u64::from(u32::MAX)).unwrap(),
+        }
+    }
+}
+
+/// What is known of one numbering of one channel.
+#[derive(Default)]
+struct Numbering {
+    events: HashMap<u64, Number>,
+    places: HashMap<Number, u64>,
+    acknowledged: Vec<(u64, Number)>,
+}
+
+impl Numbering {
+    fn note(&mut self, offset: u64, number: Number) -> Result<(), String> {
+        let event = *self.events.entry(offset).or_insert(number);
+        if event != number {
+            return Err(format!("offset {offset} is {event:?} and {number:?}"));
+        }
+        let place = *self.places.entry(number).or_insert(offset);
+        if place != offset {
+            return Err(format!("{number:?} has the offsets {place} and {offset}"));
+        }
+        Ok(())
+    }
+}
+
+/// One table for each channel.
+pub struct Ledger(Vec<Mutex<HashMap<String, Numbering>>>);
+
+impl Ledger {
+    pub fn new(channels: usize) -> Self {
+        Ledger((0..channels).map(|_| Mutex::default()).collect())
+    }
+
+    /// Somebody saw this event in this place; fails where another stands there, or it elsewhere.
+    pub fn saw(&self, channel: usize, place: &Place, number: Number) -> Result<(), String> {
+        let mut table = self.0[channel].lock().unwrap();
+        if let Some(numbering) = table.get_mut(&place.epoch) {
+            return numbering.note(place.offset, number);
+        }
+        let numbering = table.entry(place.epoch.clone()).or_default();
+        numbering.note(place.offset, number)
+    }
+
+    /// A publisher was told that its event has this place.
+    pub fn acknowledged(
+        &self,
+        channel: usize,
+        place: &Place,
+        number: Number,
+    ) -> Result<(), String> {
+        let mut table = self.0[channel].lock().unwrap();
+        let numbering = table.entry(place.epoch.clone()).or_default();
+        numbering.acknowledged.push((place.offset, number));
+        numbering.note(place.offset, number)
+    }
+
+    /// How many distinct events have a place.
+    pub fn events(&self) -> usize {
+        self.sum(|numbering| numbering.events.len())
+    }
+
+    fn sum(&self, count: impl Fn(&Numbering) -> usize) -> usize {
+        let tables = self.0.iter().map(|table| {
+            let table = table.lock().unwrap();
+            table.values().map(&count).sum::<usize>()
+        });
+        tables.sum()
+    }
+
+    /// How many numberings a channel has had.
+    pub fn epochs(&self, channel: usize) -> usize {
+        self.0[channel].lock().unwrap().len()
+    }
+
+    /// Lays a channel's whole history beside the book: acknowledged events that are missing, and
+    /// what else is wrong. Publishers up to `ordered` publish one event after the other.
+    pub fn compare(
+        &self,
+        channel: usize,
+        epoch: &str,
+        history: &[(u64, Number)],
+        ordered: u32,
+    ) -> (Vec<String>, Vec<String>) {
+        let mut wrong = Vec::new();
+        let mut last: HashMap<u32, u32> = HashMap::new();
+        for (at, (offset, number)) in history.iter().enumerate() {
+            if u64::try_from(at).unwrap() + 1 != *offset {
+                wrong.push(format!("offset {offset} stands at {at} of history"));
+            }
+            let place = Place {
+                epoch: epoch.to_owned(),
+                offset: *offset,
+            };
+            wrong.extend(self.saw(channel, &place, *number).err());
+            let before = last.insert(number.publisher, number.count);
+            if number.publisher < ordered && before.is_some_and(|before| before >= number.count) {
+                wrong.push(format!("{number:?} stands behind {before:?}"));
+            }
+        }
+        let table = self.0[channel].lock().unwrap();
+        let kept: HashMap<u64, Number> = history.iter().copied().collect();
+        let missing = table.get(epoch).into_iter().flat_map(|numbering| {
+            let acknowledged = numbering.acknowledged.iter();
+            acknowledged.filter(|(offset, number)| kept.get(offset) != Some(number))
+        });
+        (missing.map(|event| format!("{event:?}")).collect(), wrong)
+    }
+}

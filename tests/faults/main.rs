@@ -1,0 +1,50 @@
+//! Drives the real server through faults while many clients check what they get.
+//!
+//! The server is killed, restarted, its disk filled, its syncs made to fail; its clients are frozen
+//! and cut, and their tokens expire. Publishers try each event until it is acknowledged. At the end
+//! every client must stand where its channels stand, and history must hold what was acknowledged.
+//!
+//! `cargo test --test faults -- --help`
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::let_underscore_must_use,
+    unreachable_pub,
+    reason = "a test fails by panicking"
+)]
+
+mod book;
+mod client;
+mod disk;
+mod faults;
+mod follower;
+mod ledger;
+mod options;
+mod proxy;
+mod publisher;
+mod run;
+mod schedule;
+mod server;
+mod stream;
+mod totals;
+mod world;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let options = options::Options::parse();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let clean = runtime.block_on(run::run(options));
+    // Clients that still run end with the program.
+    runtime.shutdown_background();
+    if clean {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

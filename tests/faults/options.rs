@@ -1,0 +1,72 @@
+//! What to run.
+
+use clap::{Parser, ValueEnum};
+
+/// Drives the server through faults, and checks that nothing is lost, repeated or reordered.
+#[derive(Debug, Parser)]
+pub struct Options {
+    /// Replays the schedule of an earlier run; without it a new one is made and printed
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// How long faults happen; what comes after takes some seconds more
+    #[arg(long, default_value_t = 60)]
+    pub seconds: u64,
+    #[arg(long, value_enum, default_value_t = Store::Disk)]
+    pub store: Store,
+    /// WebSocket clients
+    #[arg(long, default_value_t = 200)]
+    pub clients: usize,
+    /// Followed gRPC streams
+    #[arg(long, default_value_t = 8)]
+    pub streams: usize,
+    /// Events a second
+    #[arg(long, default_value_t = 100)]
+    pub rate: u32,
+    /// Print the totals as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Have clients misreport what they got, to see that the run fails
+    #[arg(long, value_enum, hide = true)]
+    pub sabotage: Option<Sabotage>,
+    /// Some versions of cargo hand this to every test
+    #[arg(long, hide = true)]
+    pub nocapture: bool,
+}
+
+/// Where history is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Store {
+    Memory,
+    Disk,
+}
+
+/// How clients misreport some events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Sabotage {
+    Drop,
+    Repeat,
+    Swap,
+}
+
+/// Clients of each channel, on average: what an event costs stays the same with more clients.
+const CLIENTS_PER_CHANNEL: usize = 16;
+
+/// The namespaces, one for each policy, and whether it drops events.
+pub const NAMESPACES: [(&str, bool); 4] = [
+    ("disconnect", false),
+    ("resync", false),
+    ("drop_oldest", true),
+    ("conflate", true),
+];
+
+impl Options {
+    /// How many channels there are.
+    pub fn channels(&self) -> usize {
+        (self.clients / CLIENTS_PER_CHANNEL).max(3 * NAMESPACES.len())
+    }
+}
+
+/// A channel's name.
+pub fn channel_name(channel: usize) -> String {
+    format!("{}:{channel}", NAMESPACES[channel % NAMESPACES.len()].0)
+}

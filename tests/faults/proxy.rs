@@ -1,0 +1,144 @@
+//! A TCP proxy in front of the server, in which connections freeze and break.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use fastrand::Rng;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Small, so that a client that stops reading is soon felt by the server.
+const BUFFER: u32 = 8 * 1024;
+const PART: usize = 4 * 1024;
+
+struct Link {
+    frozen: watch::Sender<bool>,
+    cut: CancellationToken,
+}
+
+struct Shared {
+    target: Mutex<Option<SocketAddr>>,
+    links: Mutex<BTreeMap<u64, Link>>,
+    next: AtomicU64,
+    tasks: TaskTracker,
+}
+
+/// A fixed address that leads to wherever the server listens now.
+#[derive(Clone)]
+pub struct Proxy {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Proxy {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            target: Mutex::default(),
+            links: Mutex::default(),
+            next: AtomicU64::new(0),
+            tasks: TaskTracker::new(),
+        });
+        let accepting = Arc::clone(&shared);
+        shared.tasks.spawn(async move {
+            loop {
+                let Ok((client, _)) = listener.accept().await else {
+                    tokio::task::yield_now().await;
+                    continue;
+                };
+                let link = Arc::clone(&accepting);
+                accepting
+                    .tasks
+                    .spawn(async move { link.carry(client).await });
+            }
+        });
+        Proxy { address, shared }
+    }
+
+    /// Where connections go from now on; nowhere while there is no server.
+    pub fn lead_to(&self, target: Option<SocketAddr>) {
+        *self.shared.target.lock().unwrap() = target;
+    }
+
+    /// Breaks about this share of the connections.
+    pub fn cut(&self, share: f64, rng: &mut Rng) {
+        for link in self.shared.links.lock().unwrap().values() {
+            if rng.f64() < share {
+                link.cut.cancel();
+            }
+        }
+    }
+
+    /// Stops carrying what the server sends on about this share of the connections: what thaws
+    /// them.
+    pub fn freeze(&self, share: f64, rng: &mut Rng) -> Vec<watch::Sender<bool>> {
+        let links = self.shared.links.lock().unwrap();
+        let chosen = links.values().filter(|_| rng.f64() < share);
+        let frozen: Vec<_> = chosen.map(|link| link.frozen.clone()).collect();
+        for link in &frozen {
+            link.send_replace(true);
+        }
+        frozen
+    }
+}
+
+impl Shared {
+    async fn carry(&self, client: TcpStream) {
+        let Some(target) = *self.target.lock().unwrap() else {
+            return;
+        };
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(BUFFER).unwrap();
+        let Ok(server) = socket.connect(target).await else {
+            return;
+        };
+        let _ = client.set_nodelay(true);
+        let _ = server.set_nodelay(true);
+        let (freeze, frozen) = watch::channel(false);
+        let cut = CancellationToken::new();
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let link = Link {
+            frozen: freeze,
+            cut: cut.clone(),
+        };
+        self.links.lock().unwrap().insert(id, link);
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        let never = watch::channel(false).1;
+        // A half that ends leaves the other one going: the last words of a close come through.
+        let both = async {
+            tokio::join!(
+                copy(from_client, to_server, never),
+                copy(from_server, to_client, frozen)
+            );
+        };
+        tokio::select! {
+            () = both => {}
+            () = cut.cancelled() => {}
+        }
+        self.links.lock().unwrap().remove(&id);
+    }
+}
+
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, frozen: watch::Receiver<bool>) {
+    let mut part = [0; PART];
+    let mut frozen = frozen;
+    loop {
+        if frozen.wait_for(|frozen| !frozen).await.is_err() && *frozen.borrow() {
+            return;
+        }
+        let Ok(read @ 1..) = from.read(&mut part).await else {
+            return;
+        };
+        if to.write_all(&part[..read]).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! A run, from the start to the totals.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use serde_json::json;
+use tidings::proto::GetHistoryRequest;
+use tidings::proto::event_service_client::EventServiceClient;
+use tokio::task::JoinSet;
+
+use crate::book::{Finding, Place};
+use crate::client::Client;
+use crate::disk::{SmallDisk, can_fail_syncs};
+use crate::faults::Faults;
+use crate::follower::Follower;
+use crate::ledger::Number;
+use crate::options::{Options, Store, channel_name};
+use crate::publisher::Publisher;
+use crate::server::Server;
+use crate::stream::{channel, signed};
+use crate::world::World;
+use crate::{schedule, stream};
+
+/// How long everyone has to catch up at the end.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Channels that each one follows.
+const FOLLOWED: usize = 3;
+/// Publishers that publish one event after the other.
+const PUBLISHERS: u32 = 8;
+
+/// True if nothing was lost, repeated or reordered.
+pub async fn run(options: Options) -> bool {
+    let seed = options.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
+    println!("seed {seed}: repeat with --seed {seed}");
+    raise_file_limit();
+    let began = Instant::now();
+    let mut rng = Rng::with_seed(seed);
+    let directory = tempfile::tempdir().unwrap();
+    let disk = match options.store {
+        Store::Disk => SmallDisk::new(),
+        Store::Memory => None,
+    };
+    let syncs = options.store == Store::Disk && can_fail_syncs();
+    say_what_is_skipped(options.store, disk.is_some(), syncs);
+    let store = disk
+        .as_ref()
+        .map_or_else(|| directory.path().join("store"), SmallDisk::store);
+    let server = Server::new(directory.path(), options.store, &store);
+    let plan = schedule::plan(seed, Duration::from_secs(options.seconds), options.store);
+
+    let world = World::new(options).await;
+    let burst = Publisher::new(&world, PUBLISHERS, rng.u64(..));
+    let mut faults = Faults::new(&world, server, disk, syncs, burst, rng.fork());
+    faults.start().await;
+    let mut followers = follow(&world, &mut rng);
+    let publishers = publish(&world, &mut rng);
+    let start = Instant::now();
+    for (at, fault) in plan {
+        tokio::time::sleep_until((start + at).into()).await;
+        faults.happen(fault).await;
+    }
+    let lasts = start + Duration::from_secs(world.options.seconds);
+    tokio::time::sleep_until(lasts.into()).await;
+    finish(&world, &mut faults, publishers, &mut rng).await;
+    followers.abort_all();
+    faults.stop().await;
+    faults.check_log();
+    report(&world, seed, began.elapsed())
+}
+
+fn say_what_is_skipped(store: Store, disk: bool, syncs: bool) {
+    if store == Store::Disk && !disk {
+        println!("skipped: a full disk, as mounting a small one takes root");
+    }
+    if store == Store::Disk && !syncs {
+        println!("skipped: syncs that fail, as strace is missing or may not trace");
+    }
+}
+
+/// Each connection takes three descriptors here.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+fn follow(world: &Arc<World>, rng: &mut Rng) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let channels = world.options.channels();
+    for n in 0..world.options.clients + world.options.streams {
+        let mut all: Vec<usize> = (0..channels).collect();
+        rng.shuffle(&mut all);
+        all.truncate(FOLLOWED);
+        let seed = rng.u64(..);
+        if n < world.options.clients {
+            let follower = Follower::new(world, format!("client-{n}"), all);
+            tasks.spawn(Client::new(world, follower, seed).run());
+        } else {
+            let follower = Follower::new(world, format!("stream-{n}"), all);
+            tasks.spawn(stream::run(Arc::clone(world), follower, seed));
+        }
+    }
+    tasks
+}
+
+fn publish(world: &Arc<World>, rng: &mut Rng) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let pause = Duration::from_secs(1) * PUBLISHERS / world.options.rate.max(1);
+    for n in 0..PUBLISHERS {
+        let publisher = Publisher::new(world, n, rng.u64(..));
+        tasks.spawn(publisher.run(pause));
+    }
+    tasks
+}
+
+/// All faults end, everything is acknowledged, everyone catches up, and history is checked.
+async fn finish(world: &Arc<World>, faults: &mut Faults, publishers: JoinSet<()>, rng: &mut Rng) {
+    faults.over().await;
+    world.enough.cancel();
+    let mut last = Publisher::new(world, PUBLISHERS + 1, rng.u64(..));
+    let ends = tokio::time::timeout(PATIENCE, async {
+        publishers.join_all().await;
+        let mut ends = Vec::new();
+        for channel in 0..world.options.channels() {
+            ends.push(last.publish(channel, 10).await);
+        }
+        ends
+    });
+    let Ok(ends) = ends.await else {
+        let why = format!("some events are never acknowledged:\n{}", faults.log());
+        return world.wrong("the publishers", why);
+    };
+    caught_up(world, &ends).await;
+    for (channel, end) in ends.iter().enumerate() {
+        check_history(world, channel, end).await;
+    }
+}
+
+async fn caught_up(world: &World, ends: &[Place]) {
+    let followers = world.followers.lock().unwrap().clone();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let behind = followers.iter().flat_map(|follower| {
+            let behind = follower.behind(ends).into_iter();
+            behind.map(|(channel, at)| (follower.name.clone(), channel, at))
+        });
+        let behind: Vec<_> = behind.collect();
+        if behind.is_empty() {
+            return;
+        }
+        if Instant::now() > deadline {
+            for (name, channel, at) in behind {
+                let end = &ends[channel];
+                let lost = end
+                    .offset
+                    .saturating_sub(at.as_ref().map_or(0, |at| at.offset));
+                let why = format!("stands at {at:?} of {}, not {end:?}", channel_name(channel));
+                world.totals.found(&name, Finding::Lost(lost.max(1), why));
+            }
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn check_history(world: &World, number: usize, end: &Place) {
+    let name = channel_name(number);
+    let mut events = EventServiceClient::new(channel(world)).max_decoding_message_size(1 << 26);
+    let mut history = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = GetHistoryRequest {
+            channel: name.clone(),
+            page_size: 1000,
+            page_token,
+            ..GetHistoryRequest::default()
+        };
+        let answer = events
+            .get_history(signed(request, "backend", "service", 60))
+            .await;
+        let page = match answer {
+            Ok(page) => page.into_inner(),
+            Err(status) => return world.wrong(&name, format!("its history: {status}")),
+        };
+        for event in page.events {
+            let data: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
+            let offset = event.position.map_or(0, |position| position.offset);
+            history.push((offset, Number::from_data(data["n"].as_u64().unwrap())));
+        }
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    history.sort_unstable();
+    let (missing, wrong) = world
+        .ledger
+        .compare(number, &end.epoch, &history, PUBLISHERS);
+    for event in missing {
+        let why = format!("{event} was acknowledged and is not in history");
+        world.totals.found(&name, Finding::Lost(1, why));
+    }
+    for why in wrong {
+        world.wrong(&name, why);
+    }
+    if u64::try_from(history.len()).unwrap() != end.offset {
+        world.wrong(&name, format!("{} events up to {end:?}", history.len()));
+    }
+    if world.options.store == Store::Disk && world.ledger.epochs(number) > 1 {
+        world.wrong(&name, "it was numbered anew".into());
+    }
+}
+
+fn report(world: &World, seed: u64, took: Duration) -> bool {
+    let options = &world.options;
+    let store = match options.store {
+        Store::Memory => "memory",
+        Store::Disk => "disk",
+    };
+    let run = json!({
+        "seed": seed,
+        "store": store,
+        "seconds": took.as_secs(),
+        "clients": options.clients,
+        "streams": options.streams,
+        "channels": options.channels(),
+    });
+    let report = world.totals.report(&run, world.ledger.events());
+    if options.json {
+        println!("{report}");
+    } else {
+        println!("by kind: {}", report["faults_by_kind"]);
+        println!("closes: {}", report["closes"]);
+    }
+    let names = [
+        "faults",
+        "events",
+        "acknowledged",
+        "delivered",
+        "connects",
+        "recovered",
+        "not_recovered",
+        "told_dropped",
+        "lost",
+        "repeated",
+        "reordered",
+        "wrong",
+    ];
+    let line = names.map(|name| format!("{name} {}", report[name]));
+    println!(
+        "seed {seed} {store} clients {} {}",
+        options.clients + options.streams,
+        line.join(" ")
+    );
+    world.totals.is_clean()
+}

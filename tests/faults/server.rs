@@ -1,0 +1,181 @@
+//! The real binary: started, killed, stopped, started again in the same directory.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::options::{NAMESPACES, Store};
+
+/// The key of the clients' tokens.
+pub const SECRET: &str = "a-secret-of-the-fault-run-that-is-long-enough";
+/// How long clients have to leave.
+const DRAIN: Duration = Duration::from_secs(2);
+/// How long a start or an end may take, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// How often to look whether something has happened.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Where a server listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    pub public: SocketAddr,
+    pub internal: SocketAddr,
+}
+
+/// The server, running or not.
+pub struct Server {
+    directory: PathBuf,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Not running yet; with its configuration in `directory`, its store in `store`.
+    pub fn new(directory: &Path, kind: Store, store: &Path) -> Self {
+        fs::write(directory.join("tidings.toml"), configuration(kind, store)).unwrap();
+        Server {
+            directory: directory.to_owned(),
+            child: None,
+        }
+    }
+
+    /// Starts it and waits until it accepts; fails with how it ended if it ends instead.
+    pub async fn start(&mut self) -> Result<Addresses, ExitStatus> {
+        let ready = self.directory.join("ready.json");
+        let _ = fs::remove_file(&ready);
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.join("log"))
+            .unwrap();
+        let child = Command::new(binary())
+            .args(["serve", "--config", "tidings.toml", "--ready-file"])
+            .arg(&ready)
+            .current_dir(&self.directory)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let child = self.child.insert(child);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                self.child = None;
+                return Err(status);
+            }
+            if let Some(addresses) = read_addresses(&ready) {
+                return Ok(addresses);
+            }
+            assert!(Instant::now() < deadline, "the server does not get ready");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// The process.
+    pub fn process(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// How it ended, if it did so by itself.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = self.child.as_mut()?.try_wait().unwrap()?;
+        self.child = None;
+        Some(status)
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// SIGTERM, without waiting.
+    pub fn terminate(&self) {
+        let Some(child) = &self.child else { return };
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+    }
+
+    /// SIGTERM, and waits for the end: its status, none if it had to be killed.
+    pub async fn stop(&mut self) -> Option<ExitStatus> {
+        self.terminate();
+        let deadline = Instant::now() + DRAIN + PATIENCE;
+        while let Some(child) = &mut self.child {
+            if let Some(status) = child.try_wait().unwrap() {
+                self.child = None;
+                return Some(status);
+            }
+            if Instant::now() > deadline {
+                self.kill();
+                return None;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        None
+    }
+
+    /// What all its processes logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The server to try: `TIDINGS_BIN`, or the one that was built with this.
+fn binary() -> OsString {
+    std::env::var_os("TIDINGS_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tidings").into())
+}
+
+fn read_addresses(ready: &Path) -> Option<Addresses> {
+    let addresses: Value = serde_json::from_slice(&fs::read(ready).ok()?).ok()?;
+    let address = |name: &str| addresses[name].as_str()?.parse().ok();
+    Some(Addresses {
+        public: address("public")?,
+        internal: address("internal")?,
+    })
+}
+
+/// Small outboxes, so that slow clients are felt; a history that loses nothing to retention; and
+/// a small cache, so that much is read from the disk.
+fn configuration(kind: Store, store: &Path) -> String {
+    let storage = match kind {
+        Store::Memory => "memory",
+        Store::Disk => "disk",
+    };
+    let mut toml = format!(
+        "[public]\nlisten = \"127.0.0.1:0\"\n\
+         [internal]\nlisten = \"127.0.0.1:0\"\n\
+         [auth]\nhs256_secret = {SECRET:?}\nleeway = \"0s\"\n\
+         [limits]\nconnections = 20000\nconnections_per_ip = 20000\noutbox_bytes = 65536\n\
+         event_bytes = 16384\n\
+         [heartbeat]\ninterval = \"5s\"\ntimeout = \"15s\"\n\
+         [history]\nstorage = {storage:?}\npath = \"{}\"\ncache_bytes = 262144\n\
+         [server]\ndrain = \"{}s\"\n",
+        store.display(),
+        DRAIN.as_secs()
+    );
+    for (policy, _) in NAMESPACES {
+        write!(
+            toml,
+            "[[namespace]]\nname = {policy:?}\nslow_consumer = {policy:?}\nsubscribe = 'true'\n\
+             history = {{ size = 1000000, ttl = \"24h\", bytes = 4294967296 }}\n"
+        )
+        .unwrap();
+    }
+    toml
+}

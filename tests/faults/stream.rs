@@ -1,0 +1,131 @@
+//! Followed gRPC streams, which resume as WebSocket clients do.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tidings::proto::event_service_client::EventServiceClient;
+use tidings::proto::subscribe_response::Message;
+use tidings::proto::{Position, SubscribeRequest, Subscription};
+use tonic::Request;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::book::Place;
+use crate::client::token;
+use crate::follower::{Event, Follower};
+use crate::ledger::Number;
+use crate::options::channel_name;
+use crate::world::World;
+
+/// How long a call may take to be answered.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection to the internal listener that comes to be when it is needed.
+pub fn channel(world: &World) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{}", world.internal.address)).unwrap();
+    endpoint.connect_timeout(PATIENCE).connect_lazy()
+}
+
+/// A request with a token for so many seconds.
+pub fn signed<T>(message: T, user: &str, role: &str, seconds: u64) -> Request<T> {
+    let mut request = Request::new(message);
+    let bearer = format!("Bearer {}", token(user, role, seconds));
+    request
+        .metadata_mut()
+        .insert("authorization", bearer.parse().unwrap());
+    request
+}
+
+fn place(position: Option<Position>) -> Place {
+    let position = position.unwrap_or_default();
+    Place {
+        epoch: position.epoch,
+        offset: position.offset,
+    }
+}
+
+/// Follows again and again, for as long as the run goes.
+pub async fn run(world: Arc<World>, follower: Arc<Follower>, seed: u64) {
+    let mut rng = Rng::with_seed(seed);
+    let names: HashMap<String, usize> = follower
+        .channels
+        .iter()
+        .map(|channel| (channel_name(*channel), *channel))
+        .collect();
+    // A connection of its own, so that it freezes and breaks alone.
+    let mut events = EventServiceClient::new(channel(&world));
+    loop {
+        let subscriptions = follower.resume().into_iter();
+        let subscriptions = subscriptions.map(|(channel, place)| Subscription {
+            channel: channel_name(channel),
+            since: place.map(|Place { epoch, offset }| Position { epoch, offset }),
+            rewind: 0,
+        });
+        let request = SubscribeRequest {
+            subscriptions: subscriptions.collect(),
+            ..SubscribeRequest::default()
+        };
+        let request = signed(request, &follower.name, "member", rng.u64(2..20));
+        let answer = tokio::time::timeout(PATIENCE, events.subscribe(request)).await;
+        if let Ok(Ok(answer)) = answer {
+            world.totals.connects.add(1);
+            let mut stream = answer.into_inner();
+            let end = loop {
+                match stream.message().await {
+                    Ok(Some(message)) => {
+                        if !hear(&world, &follower, &names, message.message) {
+                            break "left".to_owned();
+                        }
+                    }
+                    Ok(None) => break "grpc ok".to_owned(),
+                    Err(status) => break format!("grpc {:?}", status.code()),
+                }
+            };
+            world.totals.closed(&end);
+        }
+        tokio::time::sleep(Duration::from_millis(rng.u64(20..400))).await;
+    }
+}
+
+/// One message; false where the stream should be followed anew.
+fn hear(
+    world: &World,
+    follower: &Follower,
+    names: &HashMap<String, usize>,
+    message: Option<Message>,
+) -> bool {
+    match message {
+        Some(Message::Subscribed(subscribed)) => {
+            for joined in subscribed.channels {
+                let to = place(joined.position);
+                follower.subscribed(
+                    names[&joined.channel],
+                    to,
+                    joined.recovered,
+                    joined.replayed,
+                );
+            }
+            subscribed.errors.is_empty()
+        }
+        Some(Message::Event(event)) => {
+            let data: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
+            let at = place(event.position);
+            follower.event(Event {
+                channel: names[&event.channel],
+                epoch: Some(at.epoch),
+                offset: at.offset,
+                number: Number::from_data(data["n"].as_u64().unwrap()),
+            });
+            true
+        }
+        Some(Message::Gap(gap)) => {
+            follower.gap(names[&gap.channel], gap.from, gap.to, &gap.reason);
+            true
+        }
+        None => {
+            world.wrong(&follower.name, "an empty message".into());
+            true
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What happened, counted.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::book::Finding;
+
+/// Findings that are told in full; the others are only counted.
+const TOLD: u64 = 20;
+
+/// A count of what the run did or found.
+#[derive(Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    pub fn add(&self, more: u64) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Everything that is counted.
+#[derive(Default)]
+pub struct Totals {
+    faults: Mutex<BTreeMap<&'static str, u64>>,
+    closes: Mutex<BTreeMap<String, u64>>,
+    pub acknowledged: Count,
+    /// Publishes that were refused or not answered, and tried again.
+    pub retries: Count,
+    pub duplicates: Count,
+    pub delivered: Count,
+    pub connects: Count,
+    pub recovered: Count,
+    pub not_recovered: Count,
+    pub renewals: Count,
+    pub refused_starts: Count,
+    /// Events of which a `gap` told, where the policy drops.
+    pub told: Count,
+    lost: Count,
+    repeated: Count,
+    reordered: Count,
+    wrong: Count,
+}
+
+impl Totals {
+    pub fn fault(&self, kind: &'static str) {
+        *self.faults.lock().unwrap().entry(kind).or_default() += 1;
+    }
+
+    /// A connection ended, and with what.
+    pub fn closed(&self, with: &str) {
+        *self
+            .closes
+            .lock()
+            .unwrap()
+            .entry(with.to_owned())
+            .or_default() += 1;
+    }
+
+    /// Something that must not be.
+    pub fn found(&self, who: &str, finding: Finding) {
+        let (count, by, why) = match finding {
+            Finding::Lost(events, why) => (&self.lost, events, why),
+            Finding::Repeated(why) => (&self.repeated, 1, why),
+            Finding::Reordered(why) => (&self.reordered, 1, why),
+            Finding::Wrong(why) => (&self.wrong, 1, why),
+        };
+        count.add(by);
+        if self.bad() <= TOLD {
+            eprintln!("FOUND {who}: {why}");
+        }
+    }
+
+    fn bad(&self) -> u64 {
+        let counts = [&self.lost, &self.repeated, &self.reordered, &self.wrong];
+        counts.map(Count::get).iter().sum()
+    }
+
+    pub fn is_clean(&self) -> bool {
+        self.bad() == 0
+    }
+
+    /// All of it. `run` says what was run.
+    pub fn report(&self, run: &Value, events: usize) -> Value {
+        let faults = self.faults.lock().unwrap().clone();
+        json!({
+            "run": run,
+            "faults": faults.values().sum::<u64>(),
+            "faults_by_kind": faults,
+            "events": events,
+            "acknowledged": self.acknowledged.get(),
+            "retries": self.retries.get(),
+            "duplicates": self.duplicates.get(),
+            "delivered": self.delivered.get(),
+            "connects": self.connects.get(),
+            "closes": *self.closes.lock().unwrap(),
+            "recovered": self.recovered.get(),
+            "not_recovered": self.not_recovered.get(),
+            "renewals": self.renewals.get(),
+            "refused_starts": self.refused_starts.get(),
+            "told_dropped": self.told.get(),
+            "lost": self.lost.get(),
+            "repeated": self.repeated.get(),
+            "reordered": self.reordered.get(),
+            "wrong": self.wrong.get(),
+        })
+    }
+}

@@ -1,0 +1,45 @@
+//! What everyone in a run shares.
+
+use std::sync::{Arc, Mutex};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::book::Finding;
+use crate::follower::Follower;
+use crate::ledger::Ledger;
+use crate::options::Options;
+use crate::proxy::Proxy;
+use crate::totals::Totals;
+
+/// A run.
+pub struct World {
+    pub options: Options,
+    pub totals: Totals,
+    pub ledger: Ledger,
+    pub followers: Mutex<Vec<Arc<Follower>>>,
+    /// Leads to the public listener.
+    pub public: Proxy,
+    /// Leads to the internal listener.
+    pub internal: Proxy,
+    /// Rings when no more is to be published.
+    pub enough: CancellationToken,
+}
+
+impl World {
+    pub async fn new(options: Options) -> Arc<Self> {
+        Arc::new(World {
+            ledger: Ledger::new(options.channels()),
+            options,
+            totals: Totals::default(),
+            followers: Mutex::default(),
+            public: Proxy::start().await,
+            internal: Proxy::start().await,
+            enough: CancellationToken::new(),
+        })
+    }
+
+    /// Something that can't be.
+    pub fn wrong(&self, who: &str, why: String) {
+        self.totals.found(who, Finding::Wrong(why));
+    }
+}

@@ -1,0 +1,104 @@
+//! A delivery that shards share: a frame is made once, a filter is asked once and never answers
+//! for another, and the last shard ends the span with what all of them counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use loom::thread;
+
+use crate::delivery::{Delivery, DialectId};
+use crate::event::Event;
+use crate::model;
+use crate::protocol::Protocol;
+use crate::telemetry::FanoutSpan;
+
+/// Counts the frames that it makes. The count is no part of the model.
+#[derive(Default)]
+struct Counting(AtomicU64);
+
+impl Protocol for Counting {
+    fn dialect(&self) -> DialectId {
+        DialectId::new(1)
+    }
+
+    fn event(&self, _: &Event) -> Bytes {
+        let made = self.0.fetch_add(1, Ordering::SeqCst);
+        vec![u8::try_from(made).unwrap()].into()
+    }
+}
+
+fn event() -> Arc<Event> {
+    Arc::new(Event {
+        accepted: Instant::now(),
+    })
+}
+
+#[test]
+fn shards_share_one_frame_and_one_verdict_of_each_filter() {
+    model(|| {
+        let delivery = Arc::new(Delivery::new(event(), 2, None));
+        let protocol = Arc::new(Counting::default());
+        let asked = Arc::new(AtomicU64::new(0));
+        let shard = {
+            let (delivery, protocol, asked) = (
+                Arc::clone(&delivery),
+                Arc::clone(&protocol),
+                Arc::clone(&asked),
+            );
+            move || {
+                assert_eq!(&*delivery.frame(&*protocol), [0]);
+                let ask = |answer: bool| {
+                    let asked = Arc::clone(&asked);
+                    move || {
+                        asked.fetch_add(1, Ordering::SeqCst);
+                        answer
+                    }
+                };
+                assert!(delivery.passes(3, ask(true)));
+            }
+        };
+        let other = thread::spawn(shard.clone());
+        shard();
+        other.join().unwrap();
+        assert_eq!(protocol.0.load(Ordering::SeqCst), 1, "made once");
+        assert_eq!(asked.load(Ordering::SeqCst), 1, "asked once");
+    });
+}
+
+#[test]
+fn filters_that_share_a_place_never_answer_for_each_other() {
+    model(|| {
+        let delivery = Arc::new(Delivery::new(event(), 2, None));
+        let other = Arc::clone(&delivery);
+        // 5 and 69 share a place of 64.
+        let no = thread::spawn(move || {
+            assert!(!other.passes(69, || false));
+            assert!(!other.passes(69, || false));
+        });
+        assert!(delivery.passes(5, || true));
+        assert!(delivery.passes(5, || true));
+        no.join().unwrap();
+    });
+}
+
+#[test]
+fn the_last_shard_ends_the_span_with_everything_that_was_counted() {
+    model(|| {
+        let told = Arc::new(std::sync::Mutex::new(None));
+        let telling = Arc::clone(&told);
+        let span = FanoutSpan(Box::new(move |counts| {
+            let before = telling.lock().unwrap().replace(counts);
+            assert!(before.is_none(), "it ends once");
+        }));
+        // Loom's own, so that the model knows who let go before whom.
+        let delivery = loom::sync::Arc::new(Delivery::new(event(), 3, Some(span)));
+        let other = delivery.clone();
+        let shard = thread::spawn(move || other.count(2, 1, 0));
+        delivery.count(0, 0, 1);
+        drop(delivery);
+        shard.join().unwrap();
+        assert_eq!(*told.lock().unwrap(), Some([3, 2, 1, 1]));
+    });
+}

@@ -1,0 +1,91 @@
+//! The inbox: whatever is pushed is done without another push, and publishers that wait for room
+//! get to know of it.
+
+use std::sync::Arc;
+
+use loom::future::block_on;
+use loom::thread;
+
+use crate::inbox::{Inbound, Inbox};
+use crate::model;
+use crate::shard::Shard;
+use crate::sync::Waker;
+
+fn inbox(high_water: usize) -> (Arc<Inbox>, Waker) {
+    let waker = Waker::new();
+    (Arc::new(Inbox::new(waker.clone(), high_water)), waker)
+}
+
+/// Anything to do.
+fn task() -> Inbound {
+    Inbound::Task(Box::new(|_: &mut Shard| {}))
+}
+
+/// What a shard's thread does, until it has done so much.
+fn turn_until(inbox: &Inbox, waker: &Waker, wanted: usize) {
+    let mut done = 0;
+    while done < wanted {
+        if inbox.is_empty() {
+            waker.wait();
+        }
+        inbox.looking();
+        while inbox.pop().is_some() {
+            done += 1;
+        }
+    }
+}
+
+#[test]
+fn a_shard_that_waits_is_woken_for_everything_that_is_pushed() {
+    model(|| {
+        let (inbox, waker) = inbox(100);
+        let pushing = Arc::clone(&inbox);
+        let first = thread::spawn(move || pushing.push(task()));
+        let pushing = Arc::clone(&inbox);
+        let second = thread::spawn(move || {
+            pushing.push(task());
+            pushing.push(task());
+        });
+        turn_until(&inbox, &waker, 3);
+        first.join().unwrap();
+        second.join().unwrap();
+        assert!(inbox.is_empty());
+    });
+}
+
+#[test]
+fn whoever_waits_for_room_gets_it() {
+    model(|| {
+        let (inbox, waker) = inbox(2);
+        let pushing = Arc::clone(&inbox);
+        let publisher = thread::spawn(move || {
+            for _ in 0..3 {
+                block_on(pushing.room());
+                pushing.push(task());
+            }
+        });
+        turn_until(&inbox, &waker, 3);
+        publisher.join().unwrap();
+        assert!(!inbox.is_full());
+    });
+}
+
+#[test]
+fn two_that_wait_for_room_both_get_it() {
+    model(|| {
+        let (inbox, waker) = inbox(2);
+        inbox.push(task());
+        inbox.push(task());
+        let publishers = [(); 2].map(|()| {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || {
+                block_on(inbox.room());
+                inbox.push(task());
+            })
+        });
+        turn_until(&inbox, &waker, 4);
+        for publisher in publishers {
+            publisher.join().unwrap();
+        }
+    });
+}

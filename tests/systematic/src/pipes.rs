@@ -1,0 +1,102 @@
+//! The pipe between a shard and a stream's task: every frame comes, in order, then the end; and
+//! neither side waits for the other for ever.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use loom::future::block_on;
+use loom::thread;
+use tokio_stream::Stream as _;
+
+use crate::error::CloseCode;
+use crate::event::ConnectionId;
+use crate::hub::Hub;
+use crate::model;
+use crate::pipe::{Pipe, PipeReader, Piped};
+
+/// Two of these fill the pipe.
+const FRAME: usize = 40 * 1024;
+
+async fn next(reader: &mut PipeReader) -> Option<Piped> {
+    let mut reader = pin!(reader);
+    std::future::poll_fn(|cx: &mut Context<'_>| -> Poll<Option<Piped>> {
+        reader.as_mut().poll_next(cx)
+    })
+    .await
+}
+
+fn frame(number: u8, bytes: usize) -> Bytes {
+    vec![number; bytes].into()
+}
+
+/// What a shard does: writes what there is, and again when it hears of room, until all is in.
+fn write_all(pipe: &Pipe, hub: &Hub, frames: Vec<Bytes>) {
+    let mut frames = frames.into_iter().peekable();
+    let mut refills = 0;
+    loop {
+        pipe.write(|| frames.next());
+        if frames.peek().is_none() {
+            return;
+        }
+        // Not all found room, so the reader tells when there is some.
+        loop {
+            let told = hub.told.lock().unwrap();
+            if told.gone > 0 {
+                return;
+            }
+            if told.refills > refills {
+                refills = told.refills;
+                break;
+            }
+            drop(told);
+            hub.waker.wait();
+        }
+    }
+}
+
+#[test]
+fn every_frame_comes_in_order_and_then_the_end() {
+    for (frames, bytes) in [(3, 10), (3, FRAME)] {
+        model(move || {
+            let hub = Arc::new(Hub::new());
+            let (pipe, shareable) = Pipe::new();
+            let telling = Arc::clone(&hub);
+            let shard = thread::spawn(move || {
+                let all = (0..frames).map(|number| frame(number, bytes)).collect();
+                write_all(&pipe, &telling, all);
+                pipe.end(CloseCode, "over");
+            });
+            let mut reader = shareable.reader(Arc::clone(&hub), ConnectionId);
+            for number in 0..frames {
+                match block_on(next(&mut reader)) {
+                    Some(Piped::Frame(bytes)) => assert_eq!(bytes[0], number),
+                    other => panic!("{other:?} instead of frame {number}"),
+                }
+            }
+            assert!(matches!(block_on(next(&mut reader)), Some(Piped::End(..))));
+            assert!(block_on(next(&mut reader)).is_none());
+            drop(reader);
+            shard.join().unwrap();
+            assert_eq!(hub.told.lock().unwrap().gone, 0, "it had ended");
+        });
+    }
+}
+
+#[test]
+fn a_shard_hears_of_a_reader_that_goes_away_however_full_the_pipe_is() {
+    model(|| {
+        let hub = Arc::new(Hub::new());
+        let (pipe, shareable) = Pipe::new();
+        let telling = Arc::clone(&hub);
+        let reader = shareable.reader(Arc::clone(&hub), ConnectionId);
+        let shard = thread::spawn(move || {
+            let all = (0..3).map(|number| frame(number, FRAME)).collect();
+            write_all(&pipe, &telling, all);
+        });
+        drop(reader);
+        shard.join().unwrap();
+        assert_eq!(hub.told.lock().unwrap().gone, 1);
+    });
+}

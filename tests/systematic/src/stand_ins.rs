@@ -1,0 +1,108 @@
+//! What the bus's files name of the rest of the program: as much of it as they use.
+
+pub(crate) mod error {
+    /// Why a connection ended.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct CloseCode;
+}
+
+pub(crate) mod event {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    /// Names a connection.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct ConnectionId;
+
+    /// An event, as far as its delivery looks.
+    pub struct Event {
+        pub accepted: Instant,
+    }
+
+    /// A channel.
+    #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub struct ChannelName(pub Arc<str>);
+
+    impl ChannelName {
+        pub fn as_str(&self) -> &str {
+            &self.0
+        }
+
+        pub fn namespace(&self) -> &str {
+            self.0.split(':').next().unwrap()
+        }
+    }
+
+    /// One channel, all of a namespace, or all.
+    #[derive(Debug, Clone)]
+    pub enum ChannelPattern {
+        Exact(ChannelName),
+        Namespace(Arc<str>),
+        All,
+    }
+}
+
+pub(crate) mod telemetry {
+    /// Ends when the last shard is done, with what they counted.
+    pub struct FanoutSpan(pub Box<dyn FnOnce([u64; 4]) + Send + Sync>);
+
+    impl FanoutSpan {
+        pub fn finish(self, subscribers: u64, delivered: u64, filtered: u64, dropped: u64) {
+            (self.0)([subscribers, delivered, filtered, dropped]);
+        }
+    }
+}
+
+pub(crate) mod protocol {
+    use bytes::Bytes;
+
+    use crate::delivery::DialectId;
+    use crate::event::Event;
+
+    /// Makes frames.
+    pub trait Protocol: Send + Sync {
+        fn dialect(&self) -> DialectId;
+        fn event(&self, event: &Event) -> Bytes;
+    }
+}
+
+pub(crate) mod shard {
+    /// The state of a shard's thread.
+    pub struct Shard;
+}
+
+pub(crate) mod hub {
+    use crate::event::ConnectionId;
+    use crate::sync::{Mutex, Waker};
+
+    /// The way to the one shard of a model: what it was told.
+    pub struct Hub {
+        pub told: Mutex<Told>,
+        pub waker: Waker,
+    }
+
+    #[derive(Default)]
+    pub struct Told {
+        pub refills: usize,
+        pub gone: usize,
+    }
+
+    impl Hub {
+        pub(crate) fn new() -> Self {
+            Hub {
+                told: Mutex::new(Told::default()),
+                waker: Waker::new(),
+            }
+        }
+
+        pub fn refill(&self, _: ConnectionId) {
+            self.told.lock().unwrap().refills += 1;
+            self.waker.wake().unwrap();
+        }
+
+        pub fn reader_gone(&self, _: ConnectionId) {
+            self.told.lock().unwrap().gone += 1;
+            self.waker.wake().unwrap();
+        }
+    }
+}
