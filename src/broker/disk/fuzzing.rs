@@ -80,7 +80,7 @@ mod tests {
         batch.extend_from_slice(&number.to_le_bytes());
         batch.push(2);
         let mut head = [0; 20];
-        head[8] = 1;
+        head[10] = 1;
         head[16..].copy_from_slice(&u32::try_from(value.len()).unwrap().to_le_bytes());
         batch.extend_from_slice(&head);
         batch.push(b'k');
