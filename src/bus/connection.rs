@@ -168,6 +168,8 @@ pub(super) struct Ending {
     pub(super) deadline: u64,
     /// Our side is shut.
     pub(super) finished: bool,
+    /// Bytes that came since, and were not looked at.
+    pub(super) unread: usize,
 }
 
 impl CatchUp {

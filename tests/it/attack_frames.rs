@@ -64,6 +64,18 @@ async fn floods_of_small_frames_end_with_4429() {
 }
 
 #[tokio::test]
+async fn who_goes_on_after_the_end_is_cut_off() {
+    let server = Server::start(impatient()).await;
+    let mut eve = server.raw_ws(&Token::new("eve")).await;
+    // An opcode that there is not.
+    eve.send(FIN | 0x0b, b"").await;
+    assert_eq!(eve.close_code().await, 1002);
+    let most = 256 << 20;
+    let taken = eve.pour(most).await;
+    assert!(taken < most / 4, "{taken} bytes read after the end");
+}
+
+#[tokio::test]
 async fn messages_that_never_end_do_end() {
     let server = Server::start(impatient()).await;
     let calm = server.calm().await;

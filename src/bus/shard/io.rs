@@ -15,6 +15,9 @@ use crate::event::ConnectionId;
 
 /// Reads from one socket before others get their turn.
 const READS: usize = 8;
+/// What a client may go on sending while it is closed, in bytes. It is read, for unread bytes would
+/// cut off what was sent last; who sends more than this does not look at that either.
+const MAX_UNREAD: usize = 1 << 20;
 
 impl Shard {
     /// A socket can be read, written, or both.
@@ -60,8 +63,14 @@ impl Shard {
                     self.hub
                         .metrics()
                         .received(u64::try_from(count).unwrap_or(0));
-                    if connection.ending.is_none() {
-                        self.hear(slot, scratch.get_mut(..count).unwrap_or_default());
+                    match &mut connection.ending {
+                        None => self.hear(slot, scratch.get_mut(..count).unwrap_or_default()),
+                        Some(ending) => {
+                            ending.unread = ending.unread.saturating_add(count);
+                            if ending.unread > MAX_UNREAD {
+                                self.doomed.push((slot, Doom::Gone));
+                            }
+                        }
                     }
                     // Edge-triggered: a short read has emptied the socket, but for its end.
                     count == scratch.len() || self.reads_on(slot)

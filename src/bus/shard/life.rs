@@ -241,6 +241,7 @@ impl Shard {
             by: None,
             deadline,
             finished: false,
+            unread: 0,
         }));
         connection.partial = None;
         connection.state = None;

@@ -113,6 +113,19 @@ impl RawWs {
             .unwrap();
     }
 
+    /// Sends on until the server hangs up, but no more than this; how many bytes it took.
+    pub async fn pour(&mut self, most: usize) -> usize {
+        let junk = vec![0; 64 * 1024];
+        let mut poured = 0;
+        while poured < most {
+            match within("room to send", self.stream.write(&junk)).await {
+                Ok(count) => poured += count,
+                Err(_) => break,
+            }
+        }
+        poured
+    }
+
     /// The next frame; `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<Frame> {
         within("a frame", read_frame(&mut self.stream)).await
