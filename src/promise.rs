@@ -27,6 +27,30 @@ impl<T: Send + 'static> Promise<T> {
         Promise::Ready(Ok(value))
     }
 
+    /// All answers in their order, good or not: there already if each of them is.
+    pub fn all(promises: Vec<Promise<T>>) -> Promise<Vec<Result<T>>> {
+        let mut answers = Vec::with_capacity(promises.len());
+        let mut promises = promises.into_iter();
+        for promise in promises.by_ref() {
+            match promise {
+                Promise::Ready(answer) => answers.push(answer),
+                Promise::Pending(first) => {
+                    return Promise::later(async move {
+                        answers.push(first.await);
+                        for promise in promises {
+                            answers.push(match promise {
+                                Promise::Ready(answer) => answer,
+                                Promise::Pending(later) => later.await,
+                            });
+                        }
+                        Ok(answers)
+                    });
+                }
+            }
+        }
+        Promise::ok(answers)
+    }
+
     /// An answer that a future will give.
     pub fn later(future: impl Future<Output = Result<T>> + Send + 'static) -> Self {
         Promise::Pending(Box::pin(future))

@@ -186,6 +186,11 @@ impl CatchUp {
 }
 
 impl Connection {
+    /// How it follows a topic, if it does.
+    pub(super) fn subscription(&self, topic: u32) -> Option<&Subscription> {
+        self.subscriptions.iter().find(|s| s.topic == topic)
+    }
+
     /// True if nothing but writing is left to do once it has got an event.
     pub(super) fn is_plain(&self) -> bool {
         !self.flags.touched && self.catch_ups.is_none() && self.ending.is_none()

@@ -109,23 +109,7 @@ impl Session {
             channels.push(draft.channel.clone());
             receipts.push(self.services.broker.publish(draft, span));
         }
-        if receipts
-            .iter()
-            .all(|receipt| matches!(receipt, Promise::Ready(_)))
-        {
-            let ready = receipts.into_iter().map(|receipt| match receipt {
-                Promise::Ready(receipt) => receipt,
-                Promise::Pending(_) => Err(Error::internal("a receipt was there and is not")),
-            });
-            return Promise::Ready(published(channels, ready.collect()));
-        }
-        Promise::later(async move {
-            let mut ready = Vec::with_capacity(receipts.len());
-            for receipt in receipts {
-                ready.push(receipt.await);
-            }
-            published(channels, ready)
-        })
+        Promise::all(receipts).then(|receipts| published(channels, receipts?))
     }
 
     /// Checks everything, and makes one draft for each channel.

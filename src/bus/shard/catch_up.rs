@@ -223,7 +223,7 @@ impl Shard {
             .frame(numbering, event, connection.dialect, &*connection.protocol);
         connection.outbox.push(frame, Some(topic), &mut self.spares);
         connection.delivered += 1;
-        self.metrics.delivered(connection.protocol.transport(), 1);
+        self.metrics.delivered(connection.transport, 1);
         Shard::touch(&mut self.touched, slot, connection);
     }
 
@@ -293,7 +293,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return false;
         };
-        let subscription = connection.subscriptions.iter().find(|s| s.topic == topic);
+        let subscription = connection.subscription(topic);
         let (Some(subscription), None) = (subscription, &connection.ending) else {
             return false;
         };

@@ -98,22 +98,10 @@ impl Shard {
             then(cx, joined, refused);
             cx.shard().advance_catch_ups(slot);
         };
-        if found.iter().all(|found| matches!(found, Promise::Ready(_))) {
-            let ready = found.into_iter().map(|found| match found {
-                Promise::Ready(found) => found,
-                Promise::Pending(_) => Err(Error::internal("a page was there and is not")),
-            });
-            finish(&mut Cx::new(self, slot), ready.collect());
-            return;
-        }
-        let all = Promise::later(async move {
-            let mut read = Vec::with_capacity(found.len());
-            for found in found {
-                read.push(found.await);
-            }
-            Ok(read)
+        Cx::new(self, slot).wait(Promise::all(found), move |cx, found| {
+            // All of them are there, each with its own failure if it has one.
+            finish(cx, found.unwrap_or_default());
         });
-        Cx::new(self, slot).wait(all, move |cx, found| finish(cx, found.unwrap_or_default()));
     }
 
     /// Where the channel stands, and what of it is asked for.
@@ -217,12 +205,11 @@ impl Shard {
     /// True if the connection still has just this subscription: while something was read, it may
     /// have gone, and its topic's place may be another's.
     pub(super) fn still_stands(&self, slot: u32, topic: u32, serial: u32) -> bool {
-        self.connections.get(slot).is_some_and(|connection| {
-            let subscriptions = &connection.subscriptions;
-            subscriptions
-                .iter()
-                .any(|s| s.topic == topic && s.serial == serial)
-        })
+        let subscription = self
+            .connections
+            .get(slot)
+            .and_then(|c| c.subscription(topic));
+        subscription.is_some_and(|s| s.serial == serial)
     }
 
     /// The look-up is there: says how the subscription begins, and notes what is to be replayed.
@@ -283,36 +270,33 @@ impl Shard {
         Ok(joined)
     }
 
+    /// The connection's entry among a topic's subscribers.
+    fn follower(&self, slot: u32, topic: u32) -> Option<&Subscriber> {
+        let at = self.connections.get(slot)?.subscription(topic)?.at;
+        let at = usize::try_from(at).ok()?;
+        self.topics.get(topic)?.subscribers.get(at)
+    }
+
+    /// The same, to change it.
+    fn follower_mut(&mut self, slot: u32, topic: u32) -> Option<&mut Subscriber> {
+        let at = self.connections.get(slot)?.subscription(topic)?.at;
+        let at = usize::try_from(at).ok()?;
+        self.topics.get_mut(topic)?.subscribers.get_mut(at)
+    }
+
     /// Notes behind which offset a subscription answers for its channel.
     pub(super) fn answer_from(&mut self, slot: u32, topic: u32, from: u64) {
-        let Some(connection) = self.connections.get(slot) else {
-            return;
-        };
-        let Some(subscription) = connection.subscriptions.iter().find(|s| s.topic == topic) else {
-            return;
-        };
-        let at = usize::try_from(subscription.at).unwrap_or(usize::MAX);
-        let entry = self.topics.get_mut(topic);
-        if let Some(follower) = entry.and_then(|t| t.subscribers.get_mut(at)) {
+        if let Some(follower) = self.follower_mut(slot, topic) {
             follower.from = from;
         }
     }
 
     pub(super) fn is_live(&self, slot: u32, topic: u32) -> bool {
-        let follower = || {
-            let connection = self.connections.get(slot)?;
-            let subscription = connection.subscriptions.iter().find(|s| s.topic == topic)?;
-            let at = usize::try_from(subscription.at).ok()?;
-            self.topics.get(topic)?.subscribers.get(at)
-        };
-        follower().is_some_and(|follower| follower.live)
+        self.follower(slot, topic).is_some_and(|f| f.live)
     }
 
     pub(super) fn filter_of(&self, slot: u32, topic: u32) -> Option<u32> {
-        let connection = self.connections.get(slot)?;
-        let subscription = connection.subscriptions.iter().find(|s| s.topic == topic)?;
-        let at = usize::try_from(subscription.at).ok()?;
-        Some(self.topics.get(topic)?.subscribers.get(at)?.filter)
+        Some(self.follower(slot, topic)?.filter)
     }
 
     pub(super) fn set_filter(
@@ -324,20 +308,9 @@ impl Shard {
         let Some(topic) = self.topic_of(pattern) else {
             return;
         };
-        let Some(connection) = self.connections.get(slot) else {
-            return;
-        };
-        let Some(subscription) = connection.subscriptions.iter().find(|s| s.topic == topic) else {
-            return;
-        };
-        let at = usize::try_from(subscription.at).unwrap_or(usize::MAX);
         let place = self.filters.acquire(filter);
-        let subscriber = self
-            .topics
-            .get_mut(topic)
-            .and_then(|t| t.subscribers.get_mut(at));
-        let unused = match subscriber {
-            Some(subscriber) => std::mem::replace(&mut subscriber.filter, place),
+        let unused = match self.follower_mut(slot, topic) {
+            Some(follower) => std::mem::replace(&mut follower.filter, place),
             None => place,
         };
         self.filters.release(unused);
@@ -349,21 +322,13 @@ impl Shard {
     }
 
     pub(super) fn set_live(&mut self, slot: u32, topic: u32, live: bool) {
-        let Some(connection) = self.connections.get(slot) else {
+        let Some(follower) = self.follower_mut(slot, topic) else {
             return;
         };
-        let Some(subscription) = connection.subscriptions.iter().find(|s| s.topic == topic) else {
+        if std::mem::replace(&mut follower.live, live) == live {
             return;
-        };
-        let at = usize::try_from(subscription.at).unwrap_or(usize::MAX);
-        let Some(entry) = self.topics.get_mut(topic) else {
-            return;
-        };
-        let Some(subscriber) = entry.subscribers.get_mut(at) else {
-            return;
-        };
-        if subscriber.live != live {
-            subscriber.live = live;
+        }
+        if let Some(entry) = self.topics.get_mut(topic) {
             entry.catching_up = if live {
                 entry.catching_up.saturating_sub(1)
             } else {

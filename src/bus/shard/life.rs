@@ -321,7 +321,7 @@ impl Shard {
         let kind = connection.client.as_ref().map(|client| &*client.kind);
         self.hub
             .metrics()
-            .connection_closed(connection.protocol.transport(), code.number(), kind);
+            .connection_closed(connection.transport, code.number(), kind);
         self.hub.unseat(connection.address.ip());
         let of_itself = if code == CloseCode::Normal {
             "client"
@@ -332,7 +332,7 @@ impl Shard {
         let seen = Seen {
             id,
             address: connection.address,
-            transport: connection.protocol.transport(),
+            transport: connection.transport,
             identity: connection.identity.as_deref(),
         };
         let end = End {

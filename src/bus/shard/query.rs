@@ -81,7 +81,7 @@ impl Shard {
             && filter
                 .transport
                 .as_deref()
-                .is_none_or(|t| connection.protocol.transport().as_str() == t)
+                .is_none_or(|t| connection.transport.as_str() == t)
             && filter
                 .client_type
                 .as_deref()
@@ -98,7 +98,7 @@ impl Shard {
             id: self.id(slot)?,
             user: connection.identity.as_ref().and_then(|i| i.user().cloned()),
             roles: connection.roles().to_vec(),
-            transport: connection.protocol.transport().as_str(),
+            transport: connection.transport.as_str(),
             client: connection.client.as_deref().cloned(),
             address: connection.address,
             connected_at: connection.connected_at,

@@ -60,7 +60,7 @@ impl Shard {
         }
         let interval = millis(self.settings.heartbeat_interval);
         let mut due = connection.last_seen.max(connection.last_ping) + interval;
-        if connection.protocol.transport() == Transport::WebSocket {
+        if connection.transport == Transport::WebSocket {
             due = due.min(connection.last_seen + millis(self.settings.heartbeat_timeout));
         }
         if self.must_authenticate(slot) {
@@ -108,7 +108,7 @@ impl Shard {
             return;
         }
         let silent = self.now.saturating_sub(connection.last_seen);
-        let websocket = connection.protocol.transport() == Transport::WebSocket;
+        let websocket = connection.transport == Transport::WebSocket;
         if websocket && silent >= millis(self.settings.heartbeat_timeout) {
             self.close(
                 slot,
