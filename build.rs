@@ -1,4 +1,5 @@
-//! Compiles `proto/tidings/v1` in pure Rust, so that nobody needs protoc.
+//! Compiles the server's side of `proto/tidings/v1` in pure Rust, so that nobody needs protoc. The messages and
+//! clients are those of `clients/rust`.
 
 use std::path::PathBuf;
 
@@ -16,19 +17,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         out.join("tidings.bin"),
         prost::Message::encode_to_vec(&descriptors),
     )?;
-    messages_and_clients().compile_fds(descriptors.clone())?;
     let servers_out = out.join("server");
     std::fs::create_dir_all(&servers_out)?;
     servers().out_dir(servers_out).compile_fds(descriptors)?;
     Ok(())
-}
-
-/// `crate::proto`: what clients use, the messages for both sides, and plain servers for whoever
-/// tests a client against one.
-fn messages_and_clients() -> tonic_prost_build::Builder {
-    tonic_prost_build::configure()
-        .bytes(".")
-        .extern_path(".google.rpc", "::tonic_types::pb")
 }
 
 /// `crate::grpc::service`: the servers' traits, over the same messages. Only the stream of

@@ -25,16 +25,9 @@ pub mod session;
 pub mod telemetry;
 pub mod ws;
 
-/// The generated messages and services of `proto/tidings/v1`.
-#[allow(
-    missing_docs,
-    clippy::all,
-    clippy::pedantic,
-    clippy::restriction,
-    unreachable_pub
-)]
+/// The messages and clients of `proto/tidings/v1`, the same that other programs use.
 pub mod proto {
-    tonic::include_proto!("tidings.v1");
+    pub use tidings_client::proto::*;
 
     /// The compiled schema, for reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("tidings");

@@ -4,8 +4,9 @@ use std::io::Read;
 
 use bytes::Bytes;
 use clap::Subcommand;
+use tidings_client::Client;
 
-use super::client::{Client, Target};
+use super::client::Target;
 use super::failure::Failure;
 use super::json;
 use super::output::Output;
@@ -69,10 +70,12 @@ async fn list(client: &Client, output: &mut Output) -> Result<(), Failure> {
     let mut token = String::new();
     let mut first = true;
     loop {
-        let request = client.request(ListEventTypesRequest {
-            page_size: PAGE,
-            page_token: token,
-        });
+        let request = client
+            .request(ListEventTypesRequest {
+                page_size: PAGE,
+                page_token: token,
+            })
+            .await?;
         let page = client
             .catalog()
             .list_event_types(request)
@@ -108,9 +111,11 @@ fn row(event_type: &EventType) -> Vec<String> {
 }
 
 async fn get(client: &Client, name: &str) -> Result<EventType, Failure> {
-    let request = client.request(GetEventTypeRequest {
-        name: name.to_owned(),
-    });
+    let request = client
+        .request(GetEventTypeRequest {
+            name: name.to_owned(),
+        })
+        .await?;
     let answer = client.catalog().get_event_type(request).await?.into_inner();
     answer
         .event_type
@@ -147,7 +152,9 @@ async fn validate(
     } else {
         Bytes::from(data)
     };
-    let request = client.request(ValidateEventRequest { r#type: name, data });
+    let request = client
+        .request(ValidateEventRequest { r#type: name, data })
+        .await?;
     let judgement = client.catalog().validate_event(request).await?.into_inner();
     if output.is_json() {
         output.object(&json::judgement(&judgement))?;

@@ -4,19 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use tonic::Request;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tidings_client::Client;
 
 use super::failure::Failure;
-use crate::proto::catalog_service_client::CatalogServiceClient;
-use crate::proto::connection_service_client::ConnectionServiceClient;
-use crate::proto::event_service_client::EventServiceClient;
 
 /// Where a server is found unless it is said.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
-/// How long a connection may take.
-const CONNECT: Duration = Duration::from_secs(10);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_mins(1);
 /// The biggest answer, in bytes: above the biggest event that a server can be set to take.
@@ -63,45 +56,26 @@ impl Target {
     pub(super) async fn connect(&self) -> Result<Client, Failure> {
         let server = said(self.server.as_ref(), "TIDINGS_SERVER")
             .unwrap_or_else(|| String::from(DEFAULT_SERVER));
-        let url = if server.contains("://") {
-            server
-        } else {
-            format!("http://{server}")
-        };
-        let wrong = || Failure::new("--server: expected a URL such as http://127.0.0.1:50051");
-        let mut endpoint = Endpoint::from_shared(url.clone()).map_err(|_| wrong())?;
-        if url.starts_with("https://") {
-            endpoint = endpoint.tls_config(self.tls()?)?;
+        let mut client = Client::builder(server)
+            .timeout(ANSWER)
+            .largest_message(LARGEST)
+            .user_agent(concat!("tidings-cli/", env!("CARGO_PKG_VERSION")));
+        if let Some(token) = said(self.token.as_ref(), "TIDINGS_TOKEN") {
+            client = client.token(token);
         }
-        let endpoint = endpoint
-            .connect_timeout(CONNECT)
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(20))
-            .user_agent(concat!("tidings-cli/", env!("CARGO_PKG_VERSION")))?;
-        let token = match said(self.token.as_ref(), "TIDINGS_TOKEN") {
-            None => None,
-            Some(token) => Some(bearer(&token)?),
-        };
-        Ok(Client {
-            channel: endpoint.connect().await?,
-            token,
-        })
-    }
-
-    fn tls(&self) -> Result<ClientTlsConfig, Failure> {
-        let mut tls = ClientTlsConfig::new().with_native_roots();
         if let Some(path) = &self.ca {
-            tls = tls.ca_certificate(Certificate::from_pem(read(path)?));
+            client = client.ca(read(path)?);
         }
-        match (&self.client_cert, &self.client_key) {
-            (Some(cert), Some(key)) => {
-                Ok(tls.identity(Identity::from_pem(read(cert)?, read(key)?)))
+        client = match (&self.client_cert, &self.client_key) {
+            (Some(cert), Some(key)) => client.identity(read(cert)?, read(key)?),
+            (None, None) => client,
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(Failure::new(
+                    "--client-cert and --client-key belong together",
+                ));
             }
-            (None, None) => Ok(tls),
-            (Some(_), None) | (None, Some(_)) => Err(Failure::new(
-                "--client-cert and --client-key belong together",
-            )),
-        }
+        };
+        Ok(client.connect().await?)
     }
 }
 
@@ -113,58 +87,6 @@ pub(super) fn said(flag: Option<&String>, variable: &str) -> Option<String> {
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
-}
-
-/// The header's value; marked so that it shows in no log.
-fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Failure> {
-    let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.trim())
-        .parse()
-        .map_err(|_| Failure::new("--token: expected a token as `tidings token` prints it"))?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-/// A connection to a server.
-pub(super) struct Client {
-    channel: Channel,
-    token: Option<MetadataValue<Ascii>>,
-}
-
-impl Client {
-    /// Publishing and following.
-    pub(super) fn events(&self) -> EventServiceClient<Channel> {
-        EventServiceClient::new(self.channel.clone())
-            .max_decoding_message_size(LARGEST)
-            .max_encoding_message_size(LARGEST)
-    }
-
-    /// Looking at connections.
-    pub(super) fn connections(&self) -> ConnectionServiceClient<Channel> {
-        ConnectionServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST)
-    }
-
-    /// Looking at event types.
-    pub(super) fn catalog(&self) -> CatalogServiceClient<Channel> {
-        CatalogServiceClient::new(self.channel.clone()).max_decoding_message_size(LARGEST)
-    }
-
-    /// A request whose answer comes soon.
-    pub(super) fn request<T>(&self, message: T) -> Request<T> {
-        let mut request = self.stream(message);
-        request.set_timeout(ANSWER);
-        request
-    }
-
-    /// A request whose answers never end.
-    pub(super) fn stream<T>(&self, message: T) -> Request<T> {
-        let mut request = Request::new(message);
-        if let Some(token) = &self.token {
-            request
-                .metadata_mut()
-                .insert("authorization", token.clone());
-        }
-        request
-    }
 }
 
 #[cfg(test)]
@@ -181,6 +103,5 @@ mod tests {
             client_key: None,
         };
         assert!(!format!("{target:?}").contains("hunter2"));
-        assert!(!format!("{:?}", bearer("hunter2")).contains("hunter2"));
     }
 }

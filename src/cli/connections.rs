@@ -43,7 +43,7 @@ pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Res
     };
     let mut first = true;
     loop {
-        let asked = client.request(request.clone());
+        let asked = client.request(request.clone()).await?;
         let page = client
             .connections()
             .list_connections(asked)

@@ -32,11 +32,13 @@ pub(super) async fn run(args: Args, server: &Server, output: &mut Output) -> Res
         .id
         .map(Target::ConnectionId)
         .or(args.user.map(Target::User));
-    let request = client.request(DisconnectRequest {
-        target,
-        reason: args.reason,
-        revoke: args.revoke,
-    });
+    let request = client
+        .request(DisconnectRequest {
+            target,
+            reason: args.reason,
+            revoke: args.revoke,
+        })
+        .await?;
     let count = client
         .connections()
         .disconnect(request)

@@ -94,15 +94,15 @@ impl From<Status> for Failure {
     }
 }
 
-impl From<tonic::transport::Error> for Failure {
-    fn from(error: tonic::transport::Error) -> Self {
-        let mut cause = error.source();
-        let mut text = error.to_string();
-        while let Some(inner) = cause {
-            text = inner.to_string();
-            cause = inner.source();
+impl From<tidings_client::Error> for Failure {
+    fn from(error: tidings_client::Error) -> Self {
+        let Some(mut cause) = error.source() else {
+            return Failure::from(error.status().clone());
+        };
+        while let Some(inner) = cause.source() {
+            cause = inner;
         }
-        Failure::Told(format!("unavailable: the server can't be reached: {text}"))
+        Failure::Told(format!("unavailable: the server can't be reached: {cause}"))
     }
 }
 

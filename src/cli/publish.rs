@@ -90,7 +90,7 @@ pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Res
     let client = target.connect().await?;
     let response = client
         .events()
-        .publish(client.request(request))
+        .publish(client.request(request).await?)
         .await?
         .into_inner();
     if output.is_json() {

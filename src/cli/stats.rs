@@ -37,14 +37,14 @@ pub(super) async fn run(args: &Args, target: &Target, output: &mut Output) -> Re
     if !args.watch {
         let answer = client
             .connections()
-            .get_stats(client.request(GetStatsRequest {}))
+            .get_stats(client.request(GetStatsRequest {}).await?)
             .await?;
         return print(&answer.into_inner().stats.unwrap_or_default(), output);
     }
     let interval = args
         .interval
         .and_then(|interval| prost_types::Duration::try_from(interval).ok());
-    let request = client.stream(WatchStatsRequest { interval });
+    let request = client.endless(WatchStatsRequest { interval }).await?;
     let mut stream = client
         .connections()
         .watch_stats(request)

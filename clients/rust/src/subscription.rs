@@ -1,0 +1,318 @@
+//! Following channels over any number of connections.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::{Code, Streaming};
+
+use crate::client::signed;
+use crate::places::Places;
+use crate::proto::SubscribeResponse;
+use crate::proto::subscribe_response::Message;
+use crate::{Client, Error, Event, Gap, Position, Result, proto};
+
+/// A stream that stood for so long was a good one: pauses begin small again.
+const GOOD: Duration = Duration::from_secs(10);
+
+/// What to follow.
+#[derive(Debug, Clone, Default)]
+pub struct Subscribe {
+    channels: Vec<String>,
+    since: HashMap<String, Position>,
+    rewind: u32,
+    event_types: Vec<String>,
+    filter: String,
+    once: bool,
+    on_interruption: OnInterruption,
+}
+
+/// Hears of a failure.
+type Hear = dyn Fn(&Error) + Send + Sync;
+
+/// Who hears of each failure that is not the last.
+#[derive(Clone, Default)]
+struct OnInterruption(Option<Arc<Hear>>);
+
+impl fmt::Debug for OnInterruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnInterruption")
+            .field(&self.0.is_some())
+            .finish()
+    }
+}
+
+impl Subscribe {
+    /// These channels: exact names, `project:*` for a namespace, or `*` for all.
+    #[must_use]
+    pub fn to<C: Into<String>>(channels: impl IntoIterator<Item = C>) -> Self {
+        Subscribe {
+            channels: channels.into_iter().map(Into::into).collect(),
+            ..Subscribe::default()
+        }
+    }
+
+    /// This channel from behind a position, as [`Subscription::positions`] gave it.
+    #[must_use]
+    pub fn since(mut self, channel: impl Into<String>, position: Position) -> Self {
+        self.since.insert(channel.into(), position);
+        self
+    }
+
+    /// The newest events of each channel first, where it has no position yet.
+    #[must_use]
+    pub fn rewind(mut self, events: u32) -> Self {
+        self.rewind = events;
+        self
+    }
+
+    /// Only events of this type, and others so named; a trailing `*` stands for any ending.
+    #[must_use]
+    pub fn event_type(mut self, event_type: impl Into<String>) -> Self {
+        self.event_types.push(event_type.into());
+        self
+    }
+
+    /// Only events for which this CEL expression is true, such as `event.data.urgent`.
+    #[must_use]
+    pub fn filter(mut self, expression: impl Into<String>) -> Self {
+        self.filter = expression.into();
+        self
+    }
+
+    /// Called when the connection is lost, before it is tried again; for logs.
+    #[must_use]
+    pub fn on_interruption(mut self, hear: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        self.on_interruption = OnInterruption(Some(Arc::new(hear)));
+        self
+    }
+
+    /// Ends with the first failure instead of coming back.
+    #[must_use]
+    pub fn once(mut self) -> Self {
+        self.once = true;
+        self
+    }
+}
+
+/// What following channels brings.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// How a channel stands: at the beginning, and after each drop.
+    Subscribed(Joined),
+    /// An event.
+    Event(Event),
+    /// Events that will not come.
+    Gap(Gap),
+}
+
+impl Step {
+    /// True where something was missed and will not come: load your state anew.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        match self {
+            Step::Subscribed(joined) => joined.recovered == Some(false),
+            // Newer events stand for those that are left out.
+            Step::Gap(gap) => gap.reason != "conflated",
+            Step::Event(_) => false,
+        }
+    }
+}
+
+/// How a channel stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    /// The channel.
+    pub channel: String,
+    /// Where live delivery starts; `None` where the channel keeps no history.
+    pub position: Option<Position>,
+    /// `None`: it has just begun. True: nothing was missed, the rest follows. False: something may have been missed
+    /// and will not come.
+    pub recovered: Option<bool>,
+    /// How many events are replayed.
+    pub replayed: u64,
+}
+
+/// Follows channels: call [`Subscription::next`] for as long as it answers.
+///
+/// It connects with the first step, and when the connection breaks, again and again, each channel going on behind
+/// what was handed on. There is no queue: what is not read waits at the server, within its limits.
+#[derive(Debug)]
+pub struct Subscription {
+    client: Client,
+    places: Places,
+    event_types: Vec<String>,
+    filter: String,
+    once: bool,
+    ready: VecDeque<Step>,
+    stream: Option<Streaming<SubscribeResponse>>,
+    token: Option<MetadataValue<Ascii>>,
+    attempts: Attempts,
+    over: bool,
+    connection_id: String,
+    on_interruption: OnInterruption,
+}
+
+/// How it went so far.
+#[derive(Debug, Default)]
+struct Attempts {
+    failures: u32,
+    again_at: Option<Instant>,
+    stood_since: Option<Instant>,
+    ever_stood: bool,
+    renewed: bool,
+}
+
+impl Subscription {
+    pub(crate) fn new(client: Client, what: Subscribe) -> Self {
+        Subscription {
+            client,
+            places: Places::new(what.channels, what.since, what.rewind),
+            event_types: what.event_types,
+            filter: what.filter,
+            once: what.once,
+            ready: VecDeque::new(),
+            stream: None,
+            token: None,
+            attempts: Attempts::default(),
+            over: false,
+            connection_id: String::new(),
+            on_interruption: what.on_interruption,
+        }
+    }
+
+    /// The next step; `None` after the failure that ended it. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// Where the server refuses a channel, or takes the right to it back. That is the last step.
+    pub async fn next(&mut self) -> Option<Result<Step>> {
+        loop {
+            if let Some(step) = self.ready.pop_front() {
+                return Some(Ok(step));
+            }
+            if self.over {
+                return None;
+            }
+            let failure = match self.read().await {
+                Ok(message) => match self.take(message) {
+                    Ok(()) => continue,
+                    Err(failure) => failure,
+                },
+                Err(failure) => failure,
+            };
+            self.stream = None;
+            if let Err(failure) = self.after(failure).await {
+                self.over = true;
+                return Some(Err(failure));
+            }
+        }
+    }
+
+    /// For each channel the position behind what was handed on: the `since` with which to go on later.
+    #[must_use]
+    pub fn positions(&self) -> HashMap<String, Position> {
+        self.places.positions()
+    }
+
+    /// The server's name for the newest connection; empty before the first.
+    #[must_use]
+    pub fn connection_id(&self) -> &str {
+        &self.connection_id
+    }
+
+    /// The next message, after opening a stream where there is none.
+    async fn read(&mut self) -> Result<SubscribeResponse> {
+        if let Some(at) = self.attempts.again_at {
+            sleep_until(at).await;
+            self.attempts.again_at = None;
+        }
+        let ended = || Error::new(Code::Unavailable, "the server ended the stream");
+        let stood = self.attempts.stood_since.is_some();
+        let message = if stood {
+            self.message().await
+        } else {
+            let late = |_| Error::new(Code::Unavailable, "the server did not answer in time");
+            let within = self.client.timeout();
+            timeout(within, self.message()).await.map_err(late)?
+        };
+        message?.ok_or_else(ended)
+    }
+
+    async fn message(&mut self) -> Result<Option<SubscribeResponse>> {
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            none => {
+                self.token = self.client.tokens().get().await?;
+                let request = proto::SubscribeRequest {
+                    subscriptions: self.places.subscriptions(),
+                    event_types: self.event_types.clone(),
+                    filter: self.filter.clone(),
+                };
+                let request = signed(request, self.token.as_ref());
+                none.insert(self.client.events().subscribe(request).await?.into_inner())
+            }
+        };
+        Ok(stream.message().await?)
+    }
+
+    fn take(&mut self, response: SubscribeResponse) -> Result<()> {
+        match response.message {
+            Some(Message::Event(event)) => self.ready.extend(self.places.event(event.into())),
+            Some(Message::Gap(gap)) => self.ready.push_back(Step::Gap(gap.into())),
+            Some(Message::Subscribed(mut subscribed)) => {
+                let connection = std::mem::take(&mut subscribed.connection_id);
+                self.ready.extend(self.places.subscribed(subscribed)?);
+                if self.attempts.stood_since.is_none() {
+                    self.attempts.stood_since = Some(Instant::now());
+                    self.attempts.ever_stood = true;
+                    self.attempts.renewed = false;
+                    self.connection_id = connection;
+                }
+            }
+            // Something that a newer server says and this client does not know.
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The stream is gone: sets when to open another one, or answers why not.
+    async fn after(&mut self, failure: Error) -> Result<()> {
+        let stood = self.attempts.stood_since.take();
+        if stood.is_some_and(|since| since.elapsed() >= GOOD) {
+            self.attempts.failures = 0;
+        }
+        if self.once {
+            return Err(failure);
+        }
+        let refused = failure.code() == Code::Unauthenticated && !self.attempts.renewed;
+        if refused && self.client.tokens().refused(self.token.as_ref()).await {
+            self.attempts.renewed = true;
+            return Ok(());
+        }
+        let full = failure.code() == Code::ResourceExhausted && failure.retry_after().is_none();
+        if full && stood.is_none() {
+            let lost = self.places.forget_noted();
+            if !lost.is_empty() {
+                self.ready.extend(lost);
+                return Ok(());
+            }
+            if !self.attempts.ever_stood {
+                return Err(failure);
+            }
+        }
+        if failure.is_final() {
+            return Err(failure);
+        }
+        let backoff = self.client.backoff();
+        let pause = backoff.pause(self.attempts.failures, failure.retry_after());
+        self.attempts.failures = self.attempts.failures.saturating_add(1);
+        self.attempts.again_at = Some(Instant::now() + pause);
+        if let Some(hear) = &self.on_interruption.0 {
+            hear(&failure);
+        }
+        Ok(())
+    }
+}
