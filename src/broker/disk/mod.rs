@@ -11,6 +11,10 @@ mod clock;
 mod committer;
 mod folder;
 #[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(
+    not(feature = "fuzzing"),
+    allow(unreachable_pub, reason = "tests reach it from within")
+)]
 pub mod fuzzing;
 mod history;
 mod journal;
