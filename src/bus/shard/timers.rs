@@ -19,6 +19,8 @@ impl Timer {
     }
 }
 
+/// How much later than due a heartbeat may go out, at most.
+const LONGEST_STEP_MS: u64 = 250;
 /// How long before a token expires the client is told, at most.
 const EXPIRY_NOTICE_MS: i64 = 60_000;
 
@@ -63,6 +65,7 @@ impl Shard {
         if connection.transport == Transport::WebSocket {
             due = due.min(connection.last_seen + millis(self.settings.heartbeat_timeout));
         }
+        let mut due = together(due, interval);
         if self.must_authenticate(slot) {
             let came = Self::age(connection.connected_at);
             due = due.min(self.now.saturating_sub(came) + millis(self.settings.auth_deadline));
@@ -173,6 +176,13 @@ impl Shard {
     }
 }
 
+/// The next of the moments at which heartbeats go out. Of a crowd many are due together then, and their answers come
+/// together: a wake-up for each would cost more than the heartbeat.
+fn together(due: u64, interval: u64) -> u64 {
+    let step = (interval / 64).clamp(1, LONGEST_STEP_MS);
+    due.next_multiple_of(step)
+}
+
 /// How long before its expiry a token with so long to live is announced: a minute, or half of
 /// what is left of a short-lived one.
 fn notice_before(left: i64) -> i64 {
@@ -181,4 +191,20 @@ fn notice_before(left: i64) -> i64 {
 
 pub(super) fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_wait_for_others_but_not_for_long() {
+        assert_eq!(together(30_001, 30_000), 30_250);
+        assert_eq!(together(30_250, 30_000), 30_250);
+        assert_eq!(together(701, 640), 710);
+        for (due, interval) in [(7, 1), (8, 63), (u64::from(u32::MAX), 86_400_000)] {
+            let at = together(due, interval);
+            assert!(at >= due && at - due <= (interval / 64).min(LONGEST_STEP_MS));
+        }
+    }
 }
