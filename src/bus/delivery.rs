@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::protocol::Protocol;
 use super::sync::{AtomicU32, OnceLock};
-use crate::event::Event;
+use crate::event::{Event, TraceContext};
 use crate::telemetry::FanoutSpan;
 
 /// The most dialects that one server speaks at once.
@@ -43,6 +43,8 @@ pub(super) struct Delivery {
     accepted: Instant,
     tally: Tally,
     span: Option<FanoutSpan>,
+    /// The frames that ask for a confirmation; `None` where nobody looks at its way.
+    watched: Option<Box<[OnceLock<Option<Bytes>>; MAX_DIALECTS]>>,
 }
 
 /// What a filter says of an event.
@@ -81,7 +83,31 @@ impl Delivery {
             accepted,
             tally,
             span,
+            watched: None,
         }
+    }
+
+    /// From now on its way to some connections is looked at.
+    pub(super) fn watch(&mut self) {
+        self.watched = Some(Box::new(std::array::from_fn(|_| OnceLock::new())));
+    }
+
+    /// True if its way to some connections is looked at.
+    #[must_use]
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched.is_some()
+    }
+
+    /// The context of its `fanout`, where that is recorded.
+    #[must_use]
+    pub(super) fn trace(&self) -> Option<&TraceContext> {
+        self.span.as_ref().and(self.event.trace.as_ref())
+    }
+
+    /// How many subscriptions its channel has, on all shards.
+    #[must_use]
+    pub(super) fn subscribers(&self) -> u32 {
+        self.tally.subscribers.load(Ordering::Relaxed)
     }
 
     /// The event.
@@ -103,6 +129,17 @@ impl Delivery {
             Some(frame) => frame.get_or_init(|| protocol.event(&self.event)).clone(),
             None => protocol.event(&self.event),
         }
+    }
+
+    /// The frame that asks for a confirmation; `None` where the dialect has no words for that, or
+    /// nobody looks.
+    #[must_use]
+    pub(super) fn frame_to_confirm(&self, protocol: &dyn Protocol) -> Option<Bytes> {
+        let frames = self.watched.as_ref()?;
+        let place = frames.get(protocol.dialect().place())?;
+        place
+            .get_or_init(|| protocol.event_to_confirm(&self.event))
+            .clone()
     }
 
     /// Whether the filter with this number lets the event through: asked once for all shards.

@@ -48,6 +48,10 @@ pub struct Settings {
     pub heartbeat_timeout: Duration,
     /// How long a client may take to show a token.
     pub auth_deadline: Duration,
+    /// The share of events outside of recorded traces whose arrival clients are asked to confirm.
+    pub confirmations: f64,
+    /// The most connections of one event that get a span of their own or are asked to confirm.
+    pub connections_per_event: usize,
 }
 
 impl Default for Settings {
@@ -63,6 +67,8 @@ impl Default for Settings {
             heartbeat_interval: Duration::from_secs(30),
             heartbeat_timeout: Duration::from_mins(1),
             auth_deadline: Duration::from_secs(10),
+            confirmations: 0.0,
+            connections_per_event: 8,
         }
     }
 }
@@ -628,7 +634,10 @@ impl Hub {
 }
 
 impl Sink for Hub {
-    fn deliver(&self, event: Arc<Event>, span: Option<FanoutSpan>) -> u64 {
+    fn deliver(&self, event: Arc<Event>, mut span: Option<FanoutSpan>) -> u64 {
+        if let Some(span) = &mut span {
+            span.begin();
+        }
         let (shards, subscribers) = match &event.channel {
             Some(channel) => self.routes.find(channel),
             None => (u64::MAX, self.count_addressed(&event)),
@@ -637,7 +646,11 @@ impl Sink for Hub {
         if shards == 0 {
             return 0;
         }
-        let delivery = Arc::new(Delivery::new(event, subscribers, span));
+        let mut delivery = Delivery::new(event, subscribers, span);
+        if self.is_watched(&delivery) {
+            delivery.watch();
+        }
+        let delivery = Arc::new(delivery);
         for (index, inbox) in self.inboxes.iter().enumerate() {
             if shards & (1 << index) != 0 {
                 inbox.push(Inbound::Event(Arc::clone(&delivery)));
@@ -652,6 +665,15 @@ impl Sink for Hub {
 }
 
 impl Hub {
+    /// True for an event whose way to some connections is looked at: each in a recorded trace, and
+    /// a share of the others.
+    fn is_watched(&self, delivery: &Delivery) -> bool {
+        let settings = self.settings.load();
+        settings.connections_per_event > 0
+            && (delivery.trace().is_some()
+                || (settings.confirmations > 0.0 && fastrand::f64() < settings.confirmations))
+    }
+
     /// How many connections a direct event names: those of its users, and those named themselves.
     fn count_addressed(&self, event: &Event) -> u64 {
         let Some(audience) = &event.audience else {

@@ -35,5 +35,5 @@ pub use presence::Present;
 pub use protocol::{Joined, Notice, Protocol, Refused};
 #[cfg(feature = "parts")]
 pub use shard::parts;
-pub use shard::{ConnectionFilter, ConnectionPage, Cx, Join, JoinRequest, Opening, Shard};
+pub use shard::{Arrived, ConnectionFilter, ConnectionPage, Cx, Join, JoinRequest, Opening, Shard};
 pub use visibility::may_see;

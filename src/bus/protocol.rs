@@ -20,6 +20,13 @@ pub trait Protocol: Send + Sync {
     /// An event, ready for the socket or stream.
     fn event(&self, event: &Event) -> Bytes;
 
+    /// The same event, with the question to confirm that it has arrived; `None` where the dialect
+    /// has no words for that. What clients answer goes to [`Cx::confirm`].
+    fn event_to_confirm(&self, event: &Event) -> Option<Bytes> {
+        let _ = event;
+        None
+    }
+
     /// True if the frames of several events may stand in one piece of memory, end to end: where
     /// the other side tells them apart by what is in them.
     fn frames_join(&self) -> bool {

@@ -339,6 +339,18 @@ pub(super) const KEYS: &[Key] = &[
         "Share of deliveries in a recorded trace that get a span of their own, 0 to 1.",
     ),
     key(
+        "telemetry.confirmations",
+        Kind::Ratio,
+        "0.0",
+        "Share of the other events whose arrival pages are asked to confirm, 0 to 1.",
+    ),
+    key(
+        "telemetry.connections_per_event",
+        Kind::Whole(0, 64),
+        "8",
+        "Connections of one event that get a span or are asked to confirm, at most.",
+    ),
+    key(
         "telemetry.log_format",
         Kind::OneOf(&["text", "json"]),
         r#""text""#,

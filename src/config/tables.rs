@@ -253,6 +253,11 @@ pub struct Telemetry {
     pub sample_ratio: f64,
     /// The share of deliveries in a recorded trace that get a span of their own, 0 to 1.
     pub delivery_spans: f64,
+    /// The share of the events outside of recorded traces whose arrival pages are asked to
+    /// confirm, 0 to 1.
+    pub confirmations: f64,
+    /// The most connections of one event that get a span of their own or are asked to confirm.
+    pub connections_per_event: usize,
     /// What log lines look like.
     pub log_format: LogFormat,
 }
@@ -265,6 +270,8 @@ impl Default for Telemetry {
             service_name: String::from("tidings"),
             sample_ratio: 1.0,
             delivery_spans: 0.01,
+            confirmations: 0.0,
+            connections_per_event: 8,
             log_format: LogFormat::Text,
         }
     }

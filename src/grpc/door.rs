@@ -101,7 +101,7 @@ impl Door {
         let address = extensions
             .get::<PeerAddress>()
             .map_or(nowhere, |peer| peer.0);
-        match self.identify(&metadata).await {
+        match self.identify(&metadata, &span).await {
             Ok(identity) => {
                 let session = Session::new(Arc::clone(&self.services), identity, None);
                 Ok((
@@ -122,15 +122,17 @@ impl Door {
         }
     }
 
-    async fn identify(&self, metadata: &MetadataMap) -> Result<Arc<Identity>> {
+    async fn identify(&self, metadata: &MetadataMap, call: &Span) -> Result<Arc<Identity>> {
         if let Some(trusted) = &self.trusted {
             return Ok(Arc::clone(trusted));
         }
         let verifier = &self.services.verifier;
-        match bearer(metadata) {
+        let mut span = self.services.tracing.authenticate(call.context_ref());
+        let identity = match bearer(metadata) {
             Ok(token) => verifier.verify(token).await,
             Err(failure) => Err(verifier.refused(failure)),
-        }
+        };
+        identity.inspect_err(|error| span.set_error(error))
     }
 
     /// Fails if the token that a stream began with would not be taken any more.

@@ -245,6 +245,8 @@ fn bus_settings(config: &Config) -> Settings {
         heartbeat_interval: config.heartbeat.interval,
         heartbeat_timeout: config.heartbeat.timeout,
         auth_deadline: config.auth.deadline,
+        confirmations: config.telemetry.confirmations,
+        connections_per_event: config.telemetry.connections_per_event,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::event::{
     Audience, ChannelName, Draft, EventType, Headers, Payload, Timestamp, TraceContext,
 };
 use crate::promise::Promise;
-use crate::telemetry::FanoutSpan;
+use crate::telemetry::{FanoutSpan, Span};
 
 /// The most channels of one publish.
 const MAX_CHANNELS: usize = 100;
@@ -65,6 +65,15 @@ pub struct PublishResult {
     pub receipt: Receipt,
 }
 
+/// An event of one channel, with its spans.
+struct Traced {
+    draft: Draft,
+    /// Ends when the answer is there.
+    publish: Span,
+    /// What goes with the event; `None` where nobody will see it.
+    fanout: Option<FanoutSpan>,
+}
+
 impl Session {
     /// Publishes an event; answers once it has its place in every channel. Every right is checked
     /// before the first channel gets it. Where the bus is full, it waits for room; whoever begins
@@ -102,18 +111,26 @@ impl Session {
         }
     }
 
-    fn commit(&self, drafts: Vec<(Draft, Option<FanoutSpan>)>) -> Promise<Published> {
+    fn commit(&self, drafts: Vec<Traced>) -> Promise<Published> {
         let mut channels = Vec::with_capacity(drafts.len());
         let mut receipts = Vec::with_capacity(drafts.len());
-        for (draft, span) in drafts {
-            channels.push(draft.channel.clone());
-            receipts.push(self.services.broker.publish(draft, span));
+        let mut spans = Vec::new();
+        for (at, traced) in drafts.into_iter().enumerate() {
+            channels.push(traced.draft.channel.clone());
+            receipts.push(self.services.broker.publish(traced.draft, traced.fanout));
+            if traced.publish.is_recording() {
+                spans.push((at, traced.publish));
+            }
         }
-        Promise::all(receipts).then(|receipts| published(channels, receipts?))
+        Promise::all(receipts).then(|receipts| {
+            let receipts = receipts?;
+            end(spans, &receipts);
+            published(channels, receipts)
+        })
     }
 
     /// Checks everything, and makes one draft for each channel.
-    fn prepare(&self, publish: Publish) -> Result<Vec<(Draft, Option<FanoutSpan>)>> {
+    fn prepare(&self, publish: Publish) -> Result<Vec<Traced>> {
         let audited = self.services.audit.is_on();
         let what = audited.then(|| {
             (
@@ -137,7 +154,7 @@ impl Session {
         })
     }
 
-    fn check(&self, publish: Publish) -> Result<Vec<(Draft, Option<FanoutSpan>)>> {
+    fn check(&self, publish: Publish) -> Result<Vec<Traced>> {
         let accepted = Instant::now();
         let now = Timestamp::now();
         self.check_sizes(&publish)?;
@@ -191,17 +208,28 @@ impl Session {
     }
 
     /// Starts the spans of one channel's event; it carries the fan-out's own context.
-    fn trace(&self, mut draft: Draft) -> (Draft, Option<FanoutSpan>) {
+    fn trace(&self, mut draft: Draft) -> Traced {
         let tracing = &self.services.tracing;
         if !tracing.enabled() {
-            return (draft, None);
+            return Traced {
+                draft,
+                publish: Span::none(),
+                fanout: None,
+            };
         }
         let channel = draft.channel.as_ref();
         let publish = tracing.publish(channel, &draft.event_type, draft.id, draft.trace.as_ref());
         let fanout = tracing.fanout(channel, draft.id, publish.context_ref());
-        draft.trace = fanout.context().or(draft.trace);
-        let recorded = fanout.is_recording();
-        (draft, recorded.then_some(fanout))
+        let own = match &fanout {
+            Some(fanout) => Some(fanout.context().clone()),
+            None => publish.context(),
+        };
+        draft.trace = own.or(draft.trace);
+        Traced {
+            draft,
+            publish,
+            fanout,
+        }
     }
 
     fn check_sizes(&self, publish: &Publish) -> Result<()> {
@@ -261,6 +289,17 @@ impl Session {
             self.services.take_channel(&self.identity, channel)?;
         }
         Ok(channels.into_iter().map(Some).collect())
+    }
+}
+
+/// Ends the spans of a publish, each at its place among the channels.
+fn end(spans: Vec<(usize, Span)>, receipts: &[Result<Receipt>]) {
+    for (at, mut span) in spans {
+        match receipts.get(at) {
+            Some(Err(error)) => span.set_error(error),
+            Some(Ok(receipt)) => span.committed(receipt.position, receipt.duplicate),
+            None => {}
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::histogram::HistogramSnapshot;
-use super::labels::{DropReason, Transport};
+use super::labels::{Confirmation, DropReason, Transport};
 use super::metrics::{CLOSE_CODES, Metrics};
 use super::names::{Counter, Gauge, OTHER};
 use super::process;
@@ -186,7 +186,7 @@ fn clients(metrics: &Metrics) -> [Family; 8] {
     ]
 }
 
-fn events(metrics: &Metrics) -> [Family; 13] {
+fn events(metrics: &Metrics) -> [Family; 15] {
     let sums = metrics.deliveries();
     let published = metrics.published.read(Counter::get, |_| true);
     let delivered = Transport::ALL
@@ -258,8 +258,19 @@ fn events(metrics: &Metrics) -> [Family; 13] {
         ),
         histogram(
             "tidings_end_to_end_latency_seconds",
-            "From the publisher to the handler in the page, where pages confirm",
+            "From the accepted publish until a page's handler had returned, where pages confirm",
             metrics.end_to_end.snapshot(),
+        ),
+        counter(
+            "tidings_confirmations_asked",
+            "Deliveries that a page was asked to confirm",
+            metrics.confirmations_asked.get(),
+        ),
+        counters(
+            "tidings_confirmations",
+            "What pages said of events that arrived, by what became of it",
+            "outcome",
+            Confirmation::ALL.map(|c| (c.as_str(), c.pick(&metrics.confirmations).get())),
         ),
     ]
 }

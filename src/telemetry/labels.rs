@@ -97,3 +97,43 @@ impl DropReason {
         }
     }
 }
+
+/// What became of a client's word that an event has arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Confirmation {
+    /// It stands in the trace and the histogram.
+    Taken,
+    /// The client was not asked about this event, has told already, or took too long.
+    Unknown,
+    /// Its times can't be: the event had not been sent yet, or they run backwards.
+    Implausible,
+}
+
+impl Confirmation {
+    /// Every outcome.
+    pub const ALL: [Confirmation; 3] = [
+        Confirmation::Taken,
+        Confirmation::Unknown,
+        Confirmation::Implausible,
+    ];
+
+    /// The outcome as it stands in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Confirmation::Taken => "taken",
+            Confirmation::Unknown => "unknown",
+            Confirmation::Implausible => "implausible",
+        }
+    }
+
+    /// Picks this outcome's part of a table that has one part for each.
+    pub(super) const fn pick<T>(self, table: &[T; 3]) -> &T {
+        let [taken, unknown, implausible] = table;
+        match self {
+            Confirmation::Taken => taken,
+            Confirmation::Unknown => unknown,
+            Confirmation::Implausible => implausible,
+        }
+    }
+}

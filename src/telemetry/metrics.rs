@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::histogram::Histogram;
-use super::labels::{DropReason, Transport};
+use super::labels::{Confirmation, DropReason, Transport};
 use super::names::{Counter, Gauge, Names};
 use super::shard::{Deliveries, ShardMetrics};
 use super::store::StoreMetrics;
@@ -62,6 +62,8 @@ pub struct Metrics {
     pub(super) revocations: Gauge,
     pub(super) publish_commit: Histogram,
     pub(super) end_to_end: Histogram,
+    pub(super) confirmations_asked: Counter,
+    pub(super) confirmations: [Counter; 3],
     pub(super) store: StoreMetrics,
     /// For those that have no shard.
     shared: ShardMetrics,
@@ -104,6 +106,8 @@ impl Metrics {
             revocations: Gauge::default(),
             publish_commit: Histogram::default(),
             end_to_end: Histogram::default(),
+            confirmations_asked: Counter::default(),
+            confirmations: Default::default(),
             store: StoreMetrics::default(),
             shared: ShardMetrics::default(),
             shards: RwLock::default(),
@@ -272,7 +276,17 @@ impl Metrics {
         self.shared.delivery_latency(latency, deliveries);
     }
 
-    /// An event took this long from its publisher's clock to the handler in the browser.
+    /// A client was asked to confirm an event.
+    pub fn confirmation_asked(&self) {
+        self.confirmations_asked.add(1);
+    }
+
+    /// A client said that an event has arrived.
+    pub fn confirmation(&self, outcome: Confirmation) {
+        outcome.pick(&self.confirmations).add(1);
+    }
+
+    /// An event took this long from its accepted publish until a page's handler had returned.
     pub fn end_to_end_latency(&self, latency: Duration) {
         self.end_to_end.record(latency);
     }

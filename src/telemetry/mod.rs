@@ -4,9 +4,11 @@
 //! queue that drops when it is full. What is off costs a branch. And no token, secret or payload
 //! may appear in any of them, nor a channel, user or connection in a metric's label.
 
+mod arrival;
 mod environment;
 mod exporter;
 mod families;
+mod fanout;
 mod histogram;
 mod labels;
 pub mod logs;
@@ -22,14 +24,16 @@ mod spans;
 mod stats;
 mod store;
 
+pub use arrival::{Arrival, Delivered};
+pub use fanout::{FanoutSpan, commit_together};
 pub use histogram::{Histogram, HistogramSnapshot};
-pub use labels::{DropReason, Transport};
+pub use labels::{Confirmation, DropReason, Transport};
 pub use metrics::Metrics;
 pub use names::{Counter, Gauge};
 pub use otlp::{TracingError, TracingSettings};
 pub use prometheus::TextFormat;
 pub use shard::ShardMetrics;
-pub use span::{FanoutSpan, Span, TraceId};
+pub use span::{Span, TraceId};
 pub use spans::{Tracing, extract};
 pub use stats::{ByteStats, ConnectionStats, EventStats, LatencyStats, StatsSnapshot};
 pub use store::StoreMetrics;

@@ -21,6 +21,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 use super::environment::{Environment, Signal, Target, ratio};
 use super::exporter::{Beside, Exporting, Told};
+use super::fanout::Ids;
 use super::metrics::Metrics;
 use super::otlp_metrics::{Client, MetricsExport};
 use super::spans::Tracing;
@@ -117,6 +118,7 @@ impl Tracing {
                 .map_err(|error| TracingError::new("telemetry.otlp_endpoint", error))?;
         let provider = SdkTracerProvider::builder()
             .with_sampler(sampler)
+            .with_id_generator(Ids::default())
             .with_resource(resource)
             .with_span_processor(queue)
             .build();

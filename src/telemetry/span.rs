@@ -3,7 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use opentelemetry::trace::{Span as _, SpanContext, Status, TraceFlags, TraceState};
 use opentelemetry::{Key, KeyValue, Value};
@@ -11,7 +10,7 @@ use opentelemetry_sdk::trace::Span as SdkSpan;
 use tracing::field::DisplayValue;
 
 use crate::error::{Code, Error};
-use crate::event::TraceContext;
+use crate::event::{Position, TraceContext};
 
 /// A trace's id in its usual form, 32 hexadecimal digits; for log lines.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -122,6 +121,17 @@ impl Span {
         }
     }
 
+    /// An event has its place, if it has one; or it is the repeat of an earlier one.
+    pub fn committed(&mut self, position: Option<Position>, duplicate: bool) {
+        if let Some(position) = position {
+            let offset = i64::try_from(position.offset).unwrap_or(i64::MAX);
+            self.attribute("tidings.offset", offset);
+        }
+        if duplicate {
+            self.attribute("tidings.duplicate", true);
+        }
+    }
+
     /// The answer of a remote procedure call, by its number in `google.rpc.Code` (0 is OK).
     pub fn grpc_status(&mut self, code: i32) {
         self.attribute("rpc.grpc.status_code", i64::from(code));
@@ -135,6 +145,13 @@ impl Span {
         {
             span.set_attribute(KeyValue::new("error.type", status.to_string()));
             span.set_status(Status::error(""));
+        }
+    }
+
+    /// Points at another span that has to do with it.
+    pub(super) fn link(&mut self, other: &TraceContext) {
+        if let Some(span) = &mut self.recording {
+            span.add_link(to_sdk(other, false), Vec::new());
         }
     }
 
@@ -158,72 +175,6 @@ fn is_servers_fault(code: Code) -> bool {
         | Code::FailedPrecondition
         | Code::ResourceExhausted
         | Code::OutOfRange => false,
-    }
-}
-
-/// The way of one event to all of its subscribers: made before delivery, so that the event can
-/// carry its context; counted by every thread that delivers; ended when the last one drops it.
-#[derive(Debug, Default)]
-pub struct FanoutSpan {
-    span: Span,
-    subscribers: AtomicU64,
-    delivered: AtomicU64,
-    filtered: AtomicU64,
-    dropped: AtomicU64,
-}
-
-impl FanoutSpan {
-    /// Counts for this span.
-    pub(super) fn new(span: Span) -> Self {
-        FanoutSpan {
-            span,
-            subscribers: AtomicU64::new(0),
-            delivered: AtomicU64::new(0),
-            filtered: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
-        }
-    }
-
-    /// What the event carries.
-    #[must_use]
-    pub fn context(&self) -> Option<TraceContext> {
-        self.span.context()
-    }
-
-    /// True if somebody will see it; where not, it need not be kept.
-    #[must_use]
-    pub fn is_recording(&self) -> bool {
-        self.span.is_recording()
-    }
-
-    /// Adds what one thread did: of its `subscribers` so many were handed the event, were kept
-    /// from it, or lost it.
-    pub fn add(&self, subscribers: u64, delivered: u64, filtered: u64, dropped: u64) {
-        self.subscribers.fetch_add(subscribers, Relaxed);
-        self.delivered.fetch_add(delivered, Relaxed);
-        self.filtered.fetch_add(filtered, Relaxed);
-        self.dropped.fetch_add(dropped, Relaxed);
-    }
-
-    /// Adds the last counts and ends it.
-    pub fn finish(self, subscribers: u64, delivered: u64, filtered: u64, dropped: u64) {
-        self.add(subscribers, delivered, filtered, dropped);
-    }
-}
-
-impl Drop for FanoutSpan {
-    fn drop(&mut self) {
-        if self.span.is_recording() {
-            for (key, count) in [
-                ("tidings.subscribers", &self.subscribers),
-                ("tidings.delivered", &self.delivered),
-                ("tidings.filtered", &self.filtered),
-                ("tidings.dropped", &self.dropped),
-            ] {
-                let count = i64::try_from(count.load(Relaxed)).unwrap_or(i64::MAX);
-                self.span.attribute(key, count);
-            }
-        }
     }
 }
 

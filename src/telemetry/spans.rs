@@ -1,16 +1,19 @@
 //! The spans of the server, one method for each, named after what happens.
 
 use std::borrow::Cow;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use opentelemetry::trace::{Link, SpanKind, TraceContextExt, Tracer, TracerProvider};
+use opentelemetry::trace::{SpanKind, TraceContextExt, Tracer, TracerProvider};
 use opentelemetry::{Context, InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use uuid::Uuid;
 
 use super::exporter::Exporting;
-use super::span::{FanoutSpan, Span, to_sdk};
-use crate::event::{ChannelName, ConnectionId, EventType, Timestamp, TraceContext};
+use super::span::{Span, to_sdk};
+use crate::event::{ChannelName, ConnectionId, EventType, TraceContext};
+
+/// The version of OpenTelemetry's semantic conventions that names and attributes follow.
+const CONVENTIONS: &str = "https://opentelemetry.io/schemas/1.37.0";
 
 /// The trace context of a request, from its `traceparent` and `tracestate` (W3C Trace Context
 /// §3); `None` where there is none or it is malformed.
@@ -22,12 +25,12 @@ pub fn extract<'a>(headers: impl Fn(&str) -> Option<&'a str>) -> Option<TraceCon
 #[derive(Debug, Default)]
 pub struct Tracing {
     /// `None` where tracing is off.
-    on: Option<On>,
+    pub(super) on: Option<On>,
 }
 
 #[derive(Debug)]
-struct On {
-    tracer: SdkTracer,
+pub(super) struct On {
+    pub(super) tracer: SdkTracer,
     /// Whether a parent that is not sampled decides for its children.
     parent_based: bool,
     /// The share of deliveries that get a span of their own, 0–1.
@@ -49,8 +52,9 @@ impl Tracing {
         parent_based: bool,
         delivery_spans: f64,
     ) -> Self {
-        let scope =
-            InstrumentationScope::builder("tidings").with_version(env!("CARGO_PKG_VERSION"));
+        let scope = InstrumentationScope::builder("tidings")
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .with_schema_url(CONVENTIONS);
         let tracer = provider.tracer_with_scope(scope.build());
         Tracing {
             on: Some(On {
@@ -129,73 +133,6 @@ impl Tracing {
         })
     }
 
-    /// An event goes to all subscribers; the event carries this span's context.
-    #[must_use]
-    pub fn fanout(
-        &self,
-        channel: Option<&ChannelName>,
-        id: Uuid,
-        parent: Option<&TraceContext>,
-    ) -> FanoutSpan {
-        FanoutSpan::new(self.start(SpanKind::Internal, Parent::Local(parent), || {
-            ("fanout".into(), message("send", "fanout", channel, id))
-        }))
-    }
-
-    /// One event goes to one connection: a sample of the sampled, else nothing. `event` is the
-    /// context that the event carries: the fan-out's.
-    #[must_use]
-    pub fn deliver(
-        &self,
-        channel: &ChannelName,
-        id: Uuid,
-        connection: ConnectionId,
-        event: Option<&TraceContext>,
-    ) -> Option<Span> {
-        let on = self.on.as_ref()?;
-        let event = event.filter(|event| event.sampled)?;
-        if fastrand::f64() >= on.delivery_spans {
-            return None;
-        }
-        let mut attributes = message("process", "deliver", Some(channel), id);
-        attributes.push(connection_id(connection));
-        let builder = on
-            .tracer
-            .span_builder("deliver")
-            .with_kind(SpanKind::Consumer)
-            .with_links(vec![Link::with_context(to_sdk(event, false))])
-            .with_attributes(attributes);
-        Some(on.begin(builder, false, Parent::Local(Some(event))))
-    }
-
-    /// A page confirmed that its handler ran, at this time of the browser's clock. A span without
-    /// length, in the trace of the event that it names by its context.
-    pub fn receive(
-        &self,
-        id: Option<Uuid>,
-        connection: ConnectionId,
-        handled_at: Timestamp,
-        event: Option<&TraceContext>,
-    ) {
-        let Some(on) = &self.on else { return };
-        let Some(event) = event.filter(|event| event.sampled) else {
-            return;
-        };
-        let micros = u64::try_from(handled_at.as_micros()).unwrap_or(0);
-        let at = SystemTime::UNIX_EPOCH + Duration::from_micros(micros);
-        let mut attributes = operation("process", "receive");
-        attributes.push(connection_id(connection));
-        attributes.extend(id.map(|id| KeyValue::new("messaging.message.id", id.to_string())));
-        let builder = on
-            .tracer
-            .span_builder("receive")
-            .with_kind(SpanKind::Consumer)
-            .with_start_time(at)
-            .with_attributes(attributes);
-        on.begin(builder, false, Parent::Remote(Some(event)))
-            .end_at(at);
-    }
-
     /// A client connects.
     #[must_use]
     pub fn connect(&self, transport: super::Transport, parent: Option<&TraceContext>) -> Span {
@@ -249,8 +186,14 @@ impl Tracing {
         })
     }
 
+    /// The share of deliveries in recorded traces that get a span of their own, 0–1.
+    #[must_use]
+    pub fn delivery_spans(&self) -> f64 {
+        self.on.as_ref().map_or(0.0, |on| on.delivery_spans)
+    }
+
     /// Starts a span; what it is called and says is only asked for where it may be recorded.
-    fn start(
+    pub(super) fn start(
         &self,
         kind: SpanKind,
         parent: Parent<'_>,
@@ -274,7 +217,7 @@ impl Tracing {
 }
 
 impl On {
-    fn begin(
+    pub(super) fn begin(
         &self,
         builder: opentelemetry::trace::SpanBuilder,
         server: bool,
@@ -296,7 +239,7 @@ impl On {
 
 /// Where the parent's context came from.
 #[derive(Clone, Copy)]
-enum Parent<'a> {
+pub(super) enum Parent<'a> {
     /// Another process.
     Remote(Option<&'a TraceContext>),
     /// This one.
@@ -318,7 +261,7 @@ impl<'a> Parent<'a> {
 }
 
 /// What every span about a message says (OpenTelemetry's messaging conventions).
-fn message(
+pub(super) fn message(
     kind: &'static str,
     name: &'static str,
     channel: Option<&ChannelName>,
@@ -342,7 +285,7 @@ fn operation(kind: &'static str, name: &'static str) -> Vec<KeyValue> {
     attributes
 }
 
-fn connection_id(connection: ConnectionId) -> KeyValue {
+pub(super) fn connection_id(connection: ConnectionId) -> KeyValue {
     KeyValue::new("messaging.client.id", connection.to_string())
 }
 

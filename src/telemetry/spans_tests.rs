@@ -10,9 +10,10 @@ use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider, SpanData, SpanExporte
 use uuid::Uuid;
 
 use super::exporter::{Batching, Beside, Exporting};
+use super::fanout::Ids;
 use super::*;
 use crate::error::Error;
-use crate::event::{ChannelName, ConnectionId, EventType, Timestamp, TraceContext};
+use crate::event::{ChannelName, ConnectionId, EventType, TraceContext};
 
 #[derive(Debug, Clone, Default)]
 struct Kept(Arc<Mutex<Vec<SpanData>>>);
@@ -49,6 +50,7 @@ fn tracing_to<E: SpanExporter + 'static>(
     .unwrap();
     let provider = SdkTracerProvider::builder()
         .with_sampler(sampler)
+        .with_id_generator(Ids::default())
         .with_span_processor(queue)
         .build();
     Tracing::on(&provider, exporting, true, 1.0)
@@ -102,9 +104,9 @@ fn span_id(span: &SpanData) -> u64 {
     u64::from_be_bytes(span.span_context.span_id().to_bytes())
 }
 
-/// The spans of one publish that one connection receives and confirms: publish, rpc, deliver,
-/// fanout, receive; and what the event carried.
-fn publish_and_receive() -> ([SpanData; 5], TraceContext) {
+/// The spans of one publish that one connection receives and confirms: commit, deliver, fanout,
+/// publish, rpc, receive; and what the event carried.
+fn publish_and_receive() -> ([SpanData; 6], TraceContext) {
     let (tracing, kept) = sampling(Sampler::AlwaysOn);
     let (channel, id) = (ChannelName::new("project:42").unwrap(), Uuid::from_u128(7));
     let event_type = EventType::new("project.updated").unwrap();
@@ -112,30 +114,42 @@ fn publish_and_receive() -> ([SpanData; 5], TraceContext) {
 
     let mut rpc = tracing.rpc("tidings.v1.EventService", "Publish", Some(&parent(true)));
     let publish = tracing.publish(Some(&channel), &event_type, id, rpc.context_ref());
-    let fanout = tracing.fanout(Some(&channel), id, publish.context_ref());
-    let carried = fanout.context().unwrap();
-    drop(publish);
-    rpc.grpc_status(0);
-    drop(rpc);
-    let deliver = || tracing.deliver(&channel, id, connection, Some(&carried));
-    std::thread::scope(|scope| drop(scope.spawn(deliver).join().unwrap().unwrap()));
+    let mut fanout = tracing
+        .fanout(Some(&channel), id, publish.context_ref())
+        .unwrap();
+    let carried = fanout.context().clone();
+    fanout.begin();
     fanout.add(2, 1, 1, 0);
+    let what = Delivered {
+        channel: Some(&channel),
+        id,
+        connection,
+        event: &carried,
+    };
+    let at = |ms| std::time::UNIX_EPOCH + Duration::from_millis(ms);
+    let deliver = tracing
+        .deliver(what, Transport::WebSocket, at(1_000), at(1_001))
+        .unwrap();
     std::thread::spawn(move || fanout.finish(2, 1, 0, 1))
         .join()
         .unwrap();
-    tracing.receive(
-        Some(id),
-        connection,
-        Timestamp::from_micros(1_500_000),
-        Some(&carried),
-    );
+    drop(publish);
+    rpc.grpc_status(0);
+    drop(rpc);
+    let arrival = Arrival {
+        arrived: at(1_500),
+        handled: at(1_507),
+        clock_offset_ms: -3,
+        round_trip: Duration::from_millis(9),
+    };
+    tracing.receive(what, arrival, &deliver);
     (ended(&tracing, &kept).try_into().unwrap(), carried)
 }
 
 #[test]
 fn a_publish_is_one_trace_from_the_callers_span_to_the_page() {
     let (spans, carried) = publish_and_receive();
-    let [publish, rpc, deliver, fanout, receive] = &spans;
+    let [commit, deliver, fanout, publish, rpc, receive] = &spans;
     let caller = parent(true).span_id;
     for (span, name, kind, parent) in [
         (
@@ -145,9 +159,10 @@ fn a_publish_is_one_trace_from_the_callers_span_to_the_page() {
             caller,
         ),
         (publish, "publish project", SpanKind::Producer, span_id(rpc)),
-        (fanout, "fanout", SpanKind::Internal, span_id(publish)),
+        (commit, "commit", SpanKind::Internal, span_id(publish)),
+        (fanout, "fanout", SpanKind::Internal, span_id(commit)),
         (deliver, "deliver", SpanKind::Consumer, span_id(fanout)),
-        (receive, "receive", SpanKind::Consumer, span_id(fanout)),
+        (receive, "receive", SpanKind::Consumer, span_id(deliver)),
     ] {
         assert_eq!((&*span.name, &span.span_kind), (name, &kind));
         assert_eq!(
@@ -161,23 +176,69 @@ fn a_publish_is_one_trace_from_the_callers_span_to_the_page() {
     assert!(rpc.parent_span_is_remote && !publish.parent_span_is_remote);
     assert_eq!(carried.span_id, span_id(fanout));
     assert_eq!(carried.state.as_deref(), Some("vendor=1"));
+    assert!(commit.end_time <= fanout.start_time);
+    for span in [deliver, receive] {
+        assert_eq!(
+            span.links[0].span_context.span_id(),
+            fanout.span_context.span_id()
+        );
+    }
+    let since_1970 = |time: std::time::SystemTime| time.duration_since(std::time::UNIX_EPOCH);
+    let times = [deliver, receive].map(|span| [span.start_time, span.end_time]);
     assert_eq!(
-        deliver.links[0].span_context.span_id(),
-        fanout.span_context.span_id()
-    );
-    let handled = receive
-        .start_time
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
-    assert_eq!(
-        (handled, receive.end_time),
-        (Duration::from_millis(1_500), receive.start_time)
+        times.map(|pair| pair.map(|time| since_1970(time).unwrap().as_millis())),
+        [[1_000, 1_001], [1_500, 1_507]]
     );
 }
 
 #[test]
+fn what_is_written_together_is_linked() {
+    let (tracing, kept) = sampling(Sampler::AlwaysOn);
+    let mut traced: Vec<FanoutSpan> = (0..3)
+        .map(|n| tracing.fanout(None, Uuid::from_u128(n), Some(&parent(true))))
+        .map(Option::unwrap)
+        .collect();
+    drop(commit_together(traced.iter_mut().take(1), 1));
+    drop(commit_together(traced.iter_mut(), 5));
+    traced.iter_mut().for_each(FanoutSpan::begin);
+    drop(traced);
+    let spans = ended(&tracing, &kept);
+    let (batch, rest) = spans.split_first().unwrap();
+    let commits = &rest[..3];
+    assert_eq!(&*batch.name, "commit batch");
+    assert_eq!(
+        attribute(batch, "messaging.batch.message_count"),
+        Some(&Value::I64(5))
+    );
+    assert_eq!(batch.parent_span_id, commits[0].span_context.span_id());
+    let linked = |span: &SpanData| -> Vec<_> {
+        let ids = span.links.iter().map(|link| link.span_context.span_id());
+        ids.collect()
+    };
+    assert_eq!(
+        linked(batch),
+        commits
+            .iter()
+            .map(|commit| commit.span_context.span_id())
+            .collect::<Vec<_>>()
+    );
+    for commit in commits {
+        assert_eq!(&*commit.name, "commit");
+        assert_eq!(linked(commit), [batch.span_context.span_id()]);
+    }
+}
+
+#[test]
+fn an_event_that_got_no_place_has_no_fanout() {
+    let (tracing, kept) = sampling(Sampler::AlwaysOn);
+    drop(tracing.fanout(None, Uuid::nil(), Some(&parent(true))));
+    let names: Vec<_> = ended(&tracing, &kept).into_iter().map(|s| s.name).collect();
+    assert_eq!(names, ["commit"]);
+}
+
+#[test]
 fn attributes_follow_the_conventions_for_messaging_and_rpc() {
-    let ([publish, rpc, deliver, fanout, receive], _) = publish_and_receive();
+    let ([commit, deliver, fanout, publish, rpc, receive], _) = publish_and_receive();
     assert_eq!(text(&rpc, "rpc.system"), "grpc");
     assert_eq!(text(&rpc, "rpc.service"), "tidings.v1.EventService");
     assert_eq!(text(&rpc, "rpc.method"), "Publish");
@@ -187,6 +248,7 @@ fn attributes_follow_the_conventions_for_messaging_and_rpc() {
     );
     for (span, kind, name) in [
         (&publish, "send", "publish"),
+        (&commit, "send", "commit"),
         (&fanout, "send", "fanout"),
         (&deliver, "process", "deliver"),
         (&receive, "process", "receive"),
@@ -199,7 +261,7 @@ fn attributes_follow_the_conventions_for_messaging_and_rpc() {
             Uuid::from_u128(7).to_string()
         );
     }
-    for span in [&publish, &fanout, &deliver] {
+    for span in [&publish, &commit, &fanout, &deliver, &receive] {
         assert_eq!(text(span, "messaging.destination.name"), "project:42");
     }
     assert_eq!(text(&publish, "tidings.event.type"), "project.updated");
@@ -283,16 +345,9 @@ fn an_unsampled_parent_is_passed_on_and_nothing_is_recorded() {
     let channel = ChannelName::new("global").unwrap();
     let rpc = tracing.rpc("s", "m", Some(&parent));
     let fanout = tracing.fanout(Some(&channel), Uuid::nil(), rpc.context_ref());
-    assert_eq!(fanout.context().as_ref(), Some(&parent));
-    assert!(!rpc.is_recording() && !fanout.is_recording());
-    let connection = ConnectionId::new(0, 0, 0);
-    assert!(
-        tracing
-            .deliver(&channel, Uuid::nil(), connection, Some(&parent))
-            .is_none()
-    );
-    tracing.receive(None, connection, Timestamp::now(), Some(&parent));
-    drop((rpc, fanout));
+    assert_eq!(rpc.context().as_ref(), Some(&parent));
+    assert!(!rpc.is_recording() && fanout.is_none());
+    drop(rpc);
     assert_eq!(ended(&tracing, &kept).len(), 0);
 }
 

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::arguments::{Arguments, request_id};
-use super::messages;
+use super::{messages, receive};
 use crate::audit::{Record, What};
 use crate::auth::Identity;
 use crate::bus::filter::EventFilter;
@@ -115,6 +115,7 @@ impl Request {
                 Ok(())
             }
             "heartbeat_response" => Ok(()),
+            "receive" => receive::receive(cx, &arguments),
             "authenticate" => self.authenticate(cx, &arguments),
             "register" => self.register(cx, &arguments),
             "subscribe" => self.subscribe(cx, &arguments),

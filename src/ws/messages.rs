@@ -22,6 +22,16 @@ pub(super) fn event_json(event: &Event) -> Bytes {
     json::object(event)
 }
 
+/// An event as a JSON object, with the question to confirm that it has arrived.
+#[must_use]
+pub(super) fn event_to_confirm(event: &Event) -> Bytes {
+    let mut out = BytesMut::with_capacity(json::size(event));
+    json::write(&mut out, event);
+    out.truncate(out.len().saturating_sub(1));
+    out.put_slice(b",\"confirm\":true}");
+    out.freeze()
+}
+
 /// A reply as a text frame: its type first, then the request's id, then the rest.
 #[must_use]
 pub(super) fn reply(kind: &str, id: Option<&Value>, body: Value) -> Bytes {

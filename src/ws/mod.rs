@@ -9,6 +9,7 @@ pub mod frame;
 pub mod handshake;
 mod messages;
 mod protocol;
+mod receive;
 
 #[cfg(feature = "fuzzing")]
 pub use arguments::read_all as read_arguments;

@@ -148,6 +148,13 @@ impl Protocol for Tidings {
         }
     }
 
+    fn event_to_confirm(&self, event: &Event) -> Option<Bytes> {
+        (self.envelope == Envelope::Tidings).then(|| {
+            let json = messages::event_to_confirm(event);
+            self.compression.frame(Opcode::Text, &json)
+        })
+    }
+
     fn notice(&self, notice: &Notice<'_>) -> Option<Bytes> {
         Some(messages::notice(notice))
     }

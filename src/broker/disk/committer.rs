@@ -20,6 +20,7 @@ use super::{DiskSettings, Durability, Shared, unavailable};
 use crate::broker::Receipt;
 use crate::broker::keys::{KEY_TTL, KeyTable};
 use crate::event::{ChannelName, Epoch, Position};
+use crate::telemetry::{Span, commit_together};
 
 /// How long it sleeps when there is nothing to do.
 const IDLE: Duration = Duration::from_mins(1);
@@ -167,10 +168,13 @@ impl Committer {
             batch,
             manifest,
             channels,
-            done,
+            mut done,
             ..
         } = stage;
-        if let Err(trouble) = batch.commit(how) {
+        let together = together(&mut done);
+        let written = batch.commit(how);
+        drop(together);
+        if let Err(trouble) = written {
             self.fail(&trouble, Some(number));
             done.into_iter().for_each(Done::refuse);
             return;
@@ -311,6 +315,19 @@ impl Done {
             }
         }
     }
+}
+
+/// The span of one write for several events; ends when it is dropped.
+fn together(done: &mut [Done]) -> Span {
+    let mut events = 0;
+    let mut spans = Vec::new();
+    for one in done {
+        if let Done::Event { span, .. } = one {
+            events += 1;
+            spans.extend(span);
+        }
+    }
+    commit_together(spans.into_iter(), events)
 }
 
 fn refuse(ops: Vec<Op>) {

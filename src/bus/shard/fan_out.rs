@@ -1,10 +1,12 @@
 //! Events to many connections.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::io::flush;
 use super::life::Doom;
 use super::run::{MAX_RUN, Run, count, each};
+use super::witness::{Sighting, Witnesses};
 use super::{Shard, Subscriber, Topic};
 use crate::bus::chunk::{Chunk, Frame};
 use crate::bus::connection::Connection;
@@ -15,7 +17,7 @@ use crate::bus::outbox::{Missing, Spares};
 use crate::bus::protocol::Notice;
 use crate::bus::shed::Room;
 use crate::bus::slots::Slots;
-use crate::event::{Audience, ChannelName, ChannelPattern, Position, SlowConsumer};
+use crate::event::{Audience, ChannelName, ChannelPattern, ConnectionId, Position, SlowConsumer};
 use crate::telemetry::{DropReason, ShardMetrics, Transport};
 
 impl Shard {
@@ -95,8 +97,11 @@ impl Shard {
             doomed,
             ..
         } = self;
+        let most = self.settings.connections_per_event;
         let mut hand = Hand {
             run,
+            shard: self.index,
+            sightings: &mut self.sightings,
             policy: self.hub.namespaces().of(channel).slow_consumer,
             limit: self.settings.outbox_bytes,
             topics: places,
@@ -115,8 +120,14 @@ impl Shard {
                 continue;
             };
             let from_topic = matches!(topic.pattern, ChannelPattern::Exact(_)).then_some(place);
-            for follower in &topic.subscribers {
+            let mut witnesses = hand.witnesses(topic.subscribers.len(), most);
+            let mut witness = witnesses.next();
+            for (at, follower) in topic.subscribers.iter().enumerate() {
                 let slot = follower.connection;
+                let is_witness = at == witness;
+                if is_witness {
+                    witness = witnesses.next();
+                }
                 let Some(connection) = connections.get_mut(slot) else {
                     continue;
                 };
@@ -128,7 +139,12 @@ impl Shard {
                 if set == 0 {
                     continue;
                 }
-                match hand.put(connection, set, from_topic) {
+                let put = if is_witness {
+                    hand.put_and_look(slot, connection, set, from_topic)
+                } else {
+                    hand.put(connection, set, from_topic)
+                };
+                match put {
                     Put::Done => {}
                     Put::Resync(offset) => too_slow.push((slot, Some((place, offset)))),
                     Put::Close => too_slow.push((slot, None)),
@@ -136,6 +152,9 @@ impl Shard {
                 if last && connection.is_plain() {
                     if !flush(connection, hand.spares, hand.metrics) {
                         doomed.push((slot, Doom::Gone));
+                    }
+                    if is_witness {
+                        hand.written();
                     }
                 } else {
                     Shard::touch(touched, slot, connection);
@@ -161,8 +180,11 @@ impl Shard {
         } else {
             slots.extend(self.connections.iter().map(|(slot, _)| slot));
         }
+        let most = self.settings.connections_per_event;
         let mut hand = Hand {
             run,
+            shard: self.index,
+            sightings: &mut self.sightings,
             policy: SlowConsumer::Disconnect,
             limit: self.settings.outbox_bytes,
             topics: &self.topics,
@@ -171,7 +193,13 @@ impl Shard {
             hub: &self.hub,
             outcome,
         };
-        for slot in slots {
+        let mut witnesses = hand.witnesses(slots.len(), most);
+        let mut witness = witnesses.next();
+        for (at, slot) in slots.into_iter().enumerate() {
+            let is_witness = at == witness;
+            if is_witness {
+                witness = witnesses.next();
+            }
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;
             };
@@ -192,7 +220,12 @@ impl Shard {
                 continue;
             }
             connection.last_run = hand.run.number();
-            if let Put::Resync(_) | Put::Close = hand.put(connection, set, None) {
+            let put = if is_witness {
+                hand.put_and_look(slot, connection, set, None)
+            } else {
+                hand.put(connection, set, None)
+            };
+            if let Put::Resync(_) | Put::Close = put {
                 connection.flags.doomed = true;
                 self.doomed.push((slot, Doom::TooSlow));
             }
@@ -311,6 +344,8 @@ enum Put {
 /// Hands a run to one connection after the other.
 struct Hand<'h, 'd> {
     run: &'h mut Run<'d>,
+    shard: u16,
+    sightings: &'h mut Vec<Sighting>,
     policy: SlowConsumer,
     limit: usize,
     topics: &'h Slots<Topic>,
@@ -366,14 +401,46 @@ impl Hand<'_, '_> {
             self.push(connection, frame, topic, set);
             return Put::Done;
         }
+        self.put_each(connection, set, topic, None)
+    }
+
+    /// As [`Hand::put`], one by one, and looks at how those get there that are to be looked at.
+    fn put_and_look(
+        &mut self,
+        slot: u32,
+        connection: &mut Connection,
+        set: u64,
+        topic: Option<u32>,
+    ) -> Put {
+        if set & self.run.watched() == 0 {
+            return self.put(connection, set, topic);
+        }
+        let id = ConnectionId::new(self.shard, slot, connection.nonce);
+        self.put_each(connection, set, topic, Some(id))
+    }
+
+    fn put_each(
+        &mut self,
+        connection: &mut Connection,
+        set: u64,
+        topic: Option<u32>,
+        looked_at: Option<ConnectionId>,
+    ) -> Put {
         for at in each(set) {
-            let frame = self
-                .run
-                .single(connection.dialect, &connection.protocol, at);
+            let asking = match looked_at {
+                Some(_) => self.run.asking(&connection.protocol, at),
+                None => None,
+            };
+            let asked = asking.is_some();
+            let frame = asking.or_else(|| {
+                self.run
+                    .single(connection.dialect, &connection.protocol, at)
+            });
             let Some(frame) = frame else { continue };
             let one = 1 << at;
             if self.has_room(connection, frame.len()) {
                 self.push(connection, frame, topic, one);
+                self.look(looked_at, connection, at, asked);
                 continue;
             }
             let kept = match (self.policy, topic) {
@@ -385,6 +452,7 @@ impl Hand<'_, '_> {
             };
             if kept {
                 self.push(connection, frame, topic, one);
+                self.look(looked_at, connection, at, asked);
                 continue;
             }
             note(&mut self.outcome.dropped, one);
@@ -403,6 +471,44 @@ impl Hand<'_, '_> {
         connection.outbox.push(frame, topic, self.spares);
         connection.delivered += u64::from(count(set));
         self.outcome.add(connection.transport, set, self.run.all());
+    }
+
+    /// Who is looked at among so many subscribers; nobody where no event of the run is watched.
+    fn witnesses(&self, here: usize, most: usize) -> Witnesses {
+        let first = each(self.run.watched()).next();
+        match first.and_then(|at| self.run.delivery(at)) {
+            Some(delivery) => Witnesses::choose(here, delivery.subscribers(), most),
+            None => Witnesses::NONE,
+        }
+    }
+
+    fn look(
+        &mut self,
+        looked_at: Option<ConnectionId>,
+        connection: &Connection,
+        at: usize,
+        asked: bool,
+    ) {
+        if let (Some(id), Some(delivery)) = (looked_at, self.run.delivery(at))
+            && delivery.is_watched()
+        {
+            self.sightings.push(Sighting {
+                connection: id,
+                transport: connection.transport,
+                delivery: Arc::clone(delivery),
+                asked,
+                put: Instant::now(),
+                written: None,
+            });
+        }
+    }
+
+    /// What was put last is written already.
+    fn written(&mut self) {
+        let now = Instant::now();
+        let unwritten = |sighting: &&mut Sighting| sighting.written.is_none();
+        let last = self.sightings.iter_mut().rev().take_while(unwritten);
+        last.for_each(|sighting| sighting.written = Some(now));
     }
 
     /// True if there is room, now or once the outbox has been written: it may only be full because

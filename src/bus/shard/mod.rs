@@ -6,6 +6,7 @@
 //! comes back through the inbox.
 
 mod catch_up;
+mod confirmations;
 mod cx;
 mod fan_out;
 mod io;
@@ -20,6 +21,7 @@ mod query;
 mod replays;
 mod run;
 mod timers;
+mod witness;
 
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
@@ -38,6 +40,7 @@ use super::slots::Slots;
 use crate::event::{ChannelName, ChannelPattern, ConnectionId, Position, Timestamp};
 use crate::telemetry::ShardMetrics;
 
+pub use confirmations::Arrived;
 pub use cx::Cx;
 pub use join::{Join, JoinRequest};
 pub use life::Opening;
@@ -88,6 +91,9 @@ pub struct Shard {
     serials: u32,
     replays: replays::Replays,
     batch: Vec<(Arc<Delivery>, u32)>,
+    /// Deliveries that are looked at, until they are written.
+    sightings: Vec<witness::Sighting>,
+    confirmations: confirmations::Confirmations,
     /// The drain window, once everyone has been sent away.
     draining: Option<u64>,
     stopping: bool,
@@ -158,6 +164,8 @@ impl Shard {
             serials: 0,
             replays: replays::Replays::default(),
             batch: Vec::with_capacity(BATCH),
+            sightings: Vec::new(),
+            confirmations: confirmations::Confirmations::default(),
             draining: None,
             stopping: false,
         }
@@ -243,6 +251,7 @@ impl Shard {
             self.flush_touched();
             self.bury_the_doomed();
         }
+        self.note_sightings();
         for (delivery, delivered) in self.batch.drain(..) {
             if delivered > 0 {
                 self.metrics

@@ -10,6 +10,8 @@ use std::hash::{DefaultHasher, Hasher};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::bus::chunk::{Chunk, Frame};
 use crate::bus::connection::Connection;
 use crate::bus::delivery::{Delivery, DialectId, MAX_DIALECTS};
@@ -96,6 +98,8 @@ pub(super) struct Run<'d> {
     all: u64,
     /// The events that not everyone may see.
     guarded: u64,
+    /// The events whose way to some connections is looked at.
+    watched: u64,
     roles: Vec<Option<Arc<[Arc<str>]>>>,
     views: OnceCell<Vec<(&'d Delivery, EventView<'d>)>>,
     /// The whole run in each dialect.
@@ -116,6 +120,7 @@ impl<'d> Run<'d> {
             shard,
             all,
             guarded: 0,
+            watched: 0,
             roles: Vec::new(),
             views: OnceCell::new(),
             whole: [const { None }; MAX_DIALECTS],
@@ -123,6 +128,9 @@ impl<'d> Run<'d> {
             singles: Vec::new(),
         };
         for (at, delivery) in deliveries.iter().enumerate() {
+            if delivery.is_watched() {
+                run.watched |= 1 << at;
+            }
             let roles = hub.type_roles(&delivery.event().event_type);
             if roles.is_some() || delivery.event().audience.is_some() {
                 run.guarded |= 1 << at;
@@ -146,6 +154,16 @@ impl<'d> Run<'d> {
     /// One of its events.
     pub(super) fn event(&self, at: usize) -> Option<&'d Event> {
         self.deliveries.get(at).map(|delivery| &**delivery.event())
+    }
+
+    /// The events whose way to some connections is looked at.
+    pub(super) fn watched(&self) -> u64 {
+        self.watched
+    }
+
+    /// One of its events, on its way.
+    pub(super) fn delivery(&self, at: usize) -> Option<&'d Arc<Delivery>> {
+        self.deliveries.get(at)
     }
 
     /// Where it begins; `None` where its channel keeps no history.
@@ -241,6 +259,14 @@ impl<'d> Run<'d> {
         Some(frame)
     }
 
+    /// One event by itself, with the question to confirm it; `None` where nobody looks at it or
+    /// the dialect has no words for that. Made once for all, but for the little that a shard adds.
+    pub(super) fn asking(&self, protocol: &Arc<dyn Protocol>, at: usize) -> Option<Frame> {
+        let delivery = self.deliveries.get(at)?;
+        let bytes = delivery.frame_to_confirm(&**protocol)?;
+        Some(chunk(delivery.event(), bytes))
+    }
+
     /// One event by itself.
     pub(super) fn single(
         &mut self,
@@ -249,12 +275,7 @@ impl<'d> Run<'d> {
         at: usize,
     ) -> Option<Frame> {
         let delivery = self.deliveries.get(at)?;
-        let make = || {
-            let event = delivery.event();
-            let offset = event.position.map_or(0, |position| position.offset);
-            let key = event.key.as_deref().map_or(0, hash_key);
-            Chunk::event(delivery.frame(&**protocol), offset, key)
-        };
+        let make = || chunk(delivery.event(), delivery.frame(&**protocol));
         let dialect = dialect.place();
         let place = if self.deliveries.len() == 1 {
             self.whole.get_mut(dialect)
@@ -270,6 +291,13 @@ impl<'d> Run<'d> {
             None => make(),
         })
     }
+}
+
+/// One event by itself, in these bytes.
+pub(super) fn chunk(event: &Event, bytes: Bytes) -> Frame {
+    let offset = event.position.map_or(0, |position| position.offset);
+    let key = event.key.as_deref().map_or(0, hash_key);
+    Chunk::event(bytes, offset, key)
 }
 
 fn hash_key(key: &str) -> u64 {

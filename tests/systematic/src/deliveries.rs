@@ -27,11 +27,16 @@ impl Protocol for Counting {
         let made = self.0.fetch_add(1, Ordering::SeqCst);
         vec![u8::try_from(made).unwrap()].into()
     }
+
+    fn event_to_confirm(&self, event: &Event) -> Option<Bytes> {
+        Some(self.event(event))
+    }
 }
 
 fn event() -> Arc<Event> {
     Arc::new(Event {
         accepted: Instant::now(),
+        trace: None,
     })
 }
 

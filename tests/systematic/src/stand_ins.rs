@@ -17,7 +17,11 @@ pub(crate) mod event {
     /// An event, as far as its delivery looks.
     pub struct Event {
         pub accepted: Instant,
+        pub trace: Option<TraceContext>,
     }
+
+    /// A trace.
+    pub struct TraceContext;
 
     /// A channel.
     #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,6 +67,7 @@ pub(crate) mod protocol {
     pub trait Protocol: Send + Sync {
         fn dialect(&self) -> DialectId;
         fn event(&self, event: &Event) -> Bytes;
+        fn event_to_confirm(&self, event: &Event) -> Option<Bytes>;
     }
 }
 

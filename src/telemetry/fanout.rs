@@ -1,0 +1,197 @@
+//! The spans of an event on its way: it is given its place, then handed to everyone.
+
+use std::cell::Cell;
+use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use opentelemetry::trace::{SpanId, SpanKind, TraceContextExt, TraceId, Tracer};
+use opentelemetry::{Context, KeyValue};
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SdkTracer};
+use uuid::Uuid;
+
+use super::span::{Span, to_sdk};
+use super::spans::{Parent, Tracing, message};
+use crate::event::{ChannelName, TraceContext};
+
+/// The most events that the span of a common commit points at.
+const MAX_LINKS: usize = 128;
+
+thread_local! {
+    /// The id of the span that this thread starts next, where it was promised before.
+    static PROMISED: Cell<Option<SpanId>> = const { Cell::new(None) };
+}
+
+/// Ids at random, but for those that were promised: an event carries the id of its `fanout` span
+/// to the disk, long before that span begins.
+#[derive(Debug, Default)]
+pub(super) struct Ids(RandomIdGenerator);
+
+impl IdGenerator for Ids {
+    fn new_trace_id(&self) -> TraceId {
+        self.0.new_trace_id()
+    }
+
+    fn new_span_id(&self) -> SpanId {
+        PROMISED.take().unwrap_or_else(|| self.0.new_span_id())
+    }
+}
+
+/// The way of one event to all of its subscribers: `commit` until it has its place, then
+/// `fanout`, which is counted by every thread that delivers and ends when the last one drops it.
+/// The event carries the context of `fanout` from the beginning.
+#[derive(Debug)]
+pub struct FanoutSpan(Box<Way>);
+
+#[derive(Debug)]
+struct Way {
+    commit: Span,
+    /// Until it begins.
+    planned: Option<Planned>,
+    fanout: Span,
+    /// The context of `fanout`.
+    context: TraceContext,
+    subscribers: AtomicU64,
+    delivered: AtomicU64,
+    filtered: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// A `fanout` that has not begun.
+#[derive(Debug)]
+struct Planned {
+    tracer: SdkTracer,
+    id: SpanId,
+    attributes: Vec<KeyValue>,
+}
+
+impl Tracing {
+    /// An event is given its place, and then goes to all subscribers. Its parent is `publish`.
+    /// `None` where nobody will see it.
+    #[must_use]
+    pub fn fanout(
+        &self,
+        channel: Option<&ChannelName>,
+        id: Uuid,
+        parent: Option<&TraceContext>,
+    ) -> Option<FanoutSpan> {
+        let on = self.on.as_ref()?;
+        let commit = self.start(SpanKind::Internal, Parent::Local(parent), || {
+            ("commit".into(), message("send", "commit", channel, id))
+        });
+        let context = commit.context().filter(|_| commit.is_recording())?;
+        let span_id = fastrand::u64(1..);
+        Some(FanoutSpan(Box::new(Way {
+            commit,
+            planned: Some(Planned {
+                tracer: on.tracer.clone(),
+                id: span_id.into(),
+                attributes: message("send", "fanout", channel, id),
+            }),
+            fanout: Span::none(),
+            context: TraceContext { span_id, ..context },
+            subscribers: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+            filtered: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        })))
+    }
+}
+
+impl FanoutSpan {
+    /// What the event carries.
+    #[must_use]
+    pub fn context(&self) -> &TraceContext {
+        &self.0.context
+    }
+
+    /// The event has its place: `commit` ends, and `fanout` begins.
+    pub fn begin(&mut self) {
+        let way = &mut *self.0;
+        let Some(planned) = way.planned.take() else {
+            return;
+        };
+        let commit = mem::take(&mut way.commit);
+        let parent = commit.context();
+        drop(commit);
+        let mut context = Context::new();
+        if let Some(parent) = &parent {
+            context = context.with_remote_span_context(to_sdk(parent, false));
+        }
+        let builder = planned
+            .tracer
+            .span_builder("fanout")
+            .with_kind(SpanKind::Internal)
+            .with_attributes(planned.attributes);
+        PROMISED.set(Some(planned.id));
+        let span = planned.tracer.build_with_context(builder, &context);
+        // Where the provider is shut down, nobody asked for it.
+        PROMISED.set(None);
+        way.fanout = Span::started(span, false, parent.and_then(|parent| parent.state));
+    }
+
+    /// Adds what one thread did: of its `subscribers` so many were handed the event, were kept
+    /// from it, or lost it.
+    pub fn add(&self, subscribers: u64, delivered: u64, filtered: u64, dropped: u64) {
+        self.0.subscribers.fetch_add(subscribers, Relaxed);
+        self.0.delivered.fetch_add(delivered, Relaxed);
+        self.0.filtered.fetch_add(filtered, Relaxed);
+        self.0.dropped.fetch_add(dropped, Relaxed);
+    }
+
+    /// Adds the last counts and ends it.
+    pub fn finish(self, subscribers: u64, delivered: u64, filtered: u64, dropped: u64) {
+        self.add(subscribers, delivered, filtered, dropped);
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        if self.fanout.is_recording() {
+            for (key, count) in [
+                ("tidings.subscribers", &self.subscribers),
+                ("tidings.delivered", &self.delivered),
+                ("tidings.filtered", &self.filtered),
+                ("tidings.dropped", &self.dropped),
+            ] {
+                let count = i64::try_from(count.load(Relaxed)).unwrap_or(i64::MAX);
+                self.fanout.attribute(key, count);
+            }
+        }
+    }
+}
+
+/// One write for several events that wait for their places: a span `commit batch` in the trace of
+/// the first, linked with the `commit` of each; `events` counts those that are not traced too.
+/// Nothing where less than two events are written, or none of them is traced.
+#[must_use]
+pub fn commit_together<'s>(spans: impl Iterator<Item = &'s mut FanoutSpan>, events: usize) -> Span {
+    let mut waiting: Vec<&mut FanoutSpan> = spans.filter(|s| s.0.planned.is_some()).collect();
+    let first = waiting.first().and_then(|first| {
+        let tracer = first.0.planned.as_ref()?.tracer.clone();
+        Some((tracer, first.0.commit.context()?))
+    });
+    let (2.., Some((tracer, parent))) = (events, first) else {
+        return Span::none();
+    };
+    let context = Context::new().with_remote_span_context(to_sdk(&parent, false));
+    let count = KeyValue::new(
+        "messaging.batch.message_count",
+        i64::try_from(events).unwrap_or(i64::MAX),
+    );
+    let builder = tracer
+        .span_builder("commit batch")
+        .with_kind(SpanKind::Internal)
+        .with_attributes([KeyValue::new("messaging.system", "tidings"), count]);
+    let span = tracer.build_with_context(builder, &context);
+    let mut batch = Span::started(span, false, parent.state);
+    let own = batch.context();
+    for one in waiting.iter_mut().take(MAX_LINKS) {
+        if let Some(commit) = one.0.commit.context_ref() {
+            batch.link(commit);
+        }
+        if let Some(own) = &own {
+            one.0.commit.link(own);
+        }
+    }
+    batch
+}
