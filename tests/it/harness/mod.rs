@@ -2,6 +2,7 @@
 
 mod calm;
 mod cli;
+mod collector;
 mod config;
 mod grpc;
 mod http;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use self::http::Answer;
 pub use cli::{Finished, Tidings};
+pub use collector::{Collector, attribute};
 pub use config::Config;
 pub use grpc::{Publisher, event, refused_fields};
 pub use http2::Http2;

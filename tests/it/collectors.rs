@@ -1,0 +1,125 @@
+//! Collectors that are gone, slow or lie: no event waits for them, and what is lost is counted.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::harness::{Config, Server, eventually};
+
+/// What a collector does with each connection.
+#[derive(Clone, Copy)]
+enum Manner {
+    /// Takes what comes and says nothing.
+    Silent,
+    /// Answers with bytes of no protocol.
+    Garbage,
+    /// Answers well and at once, with a body that never ends.
+    Endless,
+    /// Closes.
+    Rude,
+}
+
+/// Starts a collector; its address.
+async fn collector(manner: Manner) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            tokio::spawn(serve(socket, manner));
+        }
+    });
+    address
+}
+
+async fn serve(mut socket: TcpStream, manner: Manner) {
+    let mut buffer = vec![0; 64 * 1024];
+    let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ntransfer-encoding: chunked\r\n\r\n";
+    let chunk = [b"10000\r\n".as_slice(), &vec![b'x'; 0x10000], b"\r\n"].concat();
+    while socket.read(&mut buffer).await.is_ok_and(|count| count > 0) {
+        match manner {
+            Manner::Silent => {}
+            Manner::Garbage => drop(socket.write_all(&[0xa5; 4096]).await),
+            Manner::Rude => return,
+            Manner::Endless => {
+                drop(socket.write_all(head).await);
+                while socket.write_all(&chunk).await.is_ok() {}
+                return;
+            }
+        }
+    }
+}
+
+/// Publishes with this collector: every event arrives as if there were none, the spans are
+/// dropped and counted, and the server stops in time.
+async fn endures(endpoint: &str, protocol: &str) {
+    let config = Config::rooms()
+        .set("telemetry.otlp_endpoint", &format!("{endpoint:?}"))
+        .set("telemetry.otlp_protocol", &format!("{protocol:?}"))
+        .set("telemetry.delivery_spans", "1.0")
+        .env("OTEL_BSP_SCHEDULE_DELAY", "20")
+        .env("OTEL_BSP_MAX_QUEUE_SIZE", "64")
+        .env("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "32")
+        .env("OTEL_EXPORTER_OTLP_TIMEOUT", "500")
+        .env("OTEL_METRIC_EXPORT_INTERVAL", "100");
+    let server = Server::start(config).await;
+    let mut alice = server.ws().token("alice", &[]).connect().await;
+    alice.subscribe("room:1").await;
+    let mut service = server.publisher("service").await;
+    let began = Instant::now();
+    service.count("room:1", "count.up", 1..=100).await;
+    let expected: Vec<u64> = (1..=100).collect();
+    assert_eq!(alice.numbers("count.up", 100).await, expected, "{endpoint}");
+    // One export alone takes half a second to fail.
+    assert!(began.elapsed() < Duration::from_secs(5), "{endpoint}");
+    eventually("spans to be dropped", async || {
+        let dropped = server.metric("tidings_telemetry_dropped_total").await;
+        (dropped > 100).then_some(())
+    })
+    .await;
+    service.publish("room:1", "after.it", json!({})).await;
+    alice.expect_event("after.it").await;
+    let stopping = Instant::now();
+    let directory = server.stop().await;
+    assert!(stopping.elapsed() < Duration::from_secs(10), "{endpoint}");
+    drop(directory);
+}
+
+#[tokio::test]
+async fn a_collector_that_is_not_there_holds_nobody_up() {
+    endures("http://127.0.0.1:1", "grpc").await;
+    endures("http://127.0.0.1:1", "http/protobuf").await;
+}
+
+#[tokio::test]
+async fn a_collector_that_says_nothing_holds_nobody_up() {
+    for protocol in ["grpc", "http/protobuf"] {
+        let address = collector(Manner::Silent).await;
+        endures(&format!("http://{address}"), protocol).await;
+        endures(&format!("https://{address}"), protocol).await;
+    }
+}
+
+#[tokio::test]
+async fn a_collector_that_talks_rubbish_holds_nobody_up() {
+    for protocol in ["grpc", "http/protobuf"] {
+        let address = collector(Manner::Garbage).await;
+        endures(&format!("http://{address}"), protocol).await;
+        endures(&format!("https://{address}"), protocol).await;
+    }
+}
+
+#[tokio::test]
+async fn a_collector_that_hangs_up_holds_nobody_up() {
+    for protocol in ["grpc", "http/protobuf"] {
+        let address = collector(Manner::Rude).await;
+        endures(&format!("http://{address}"), protocol).await;
+    }
+}
+
+#[tokio::test]
+async fn a_collector_whose_answer_never_ends_takes_no_memory() {
+    let address = collector(Manner::Endless).await;
+    endures(&format!("http://{address}"), "http/protobuf").await;
+}

@@ -1,0 +1,92 @@
+//! A collector that keeps the spans that it is sent.
+
+use std::sync::{Arc, Mutex};
+
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use tonic::{Request, Response, Status};
+
+use super::{Config, eventually};
+
+/// A collector; it ends with the test's runtime.
+pub struct Collector {
+    address: String,
+    spans: Arc<Mutex<Vec<Span>>>,
+}
+
+struct Keeping(Arc<Mutex<Vec<Span>>>);
+
+#[tonic::async_trait]
+impl TraceService for Keeping {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let resources = request.into_inner().resource_spans;
+        let scopes = resources.into_iter().flat_map(|r| r.scope_spans);
+        let spans = scopes.flat_map(|s| s.spans);
+        self.0.lock().unwrap().extend(spans);
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+impl Collector {
+    pub async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let spans = Arc::<Mutex<Vec<Span>>>::default();
+        let service = TraceServiceServer::new(Keeping(Arc::clone(&spans)));
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let server = tonic::transport::Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(incoming));
+        Self { address, spans }
+    }
+
+    /// What makes a server send its spans here, and soon.
+    pub fn of(&self, config: Config) -> Config {
+        config
+            .set(
+                "telemetry.otlp_endpoint",
+                &format!(r#""http://{}""#, self.address),
+            )
+            .env("OTEL_BSP_SCHEDULE_DELAY", "50")
+            .env("OTEL_METRICS_EXPORTER", "none")
+    }
+
+    /// The spans with this name so far.
+    pub fn named(&self, name: &str) -> Vec<Span> {
+        let spans = self.spans.lock().unwrap();
+        spans.iter().filter(|s| s.name == name).cloned().collect()
+    }
+
+    /// Waits for so many spans with this name.
+    pub async fn wait(&self, name: &str, count: usize) -> Vec<Span> {
+        eventually(&format!("{count} × {name}"), async || {
+            Some(self.named(name)).filter(|found| found.len() >= count)
+        })
+        .await
+    }
+
+    /// Waits for the one span with this name.
+    pub async fn one(&self, name: &str) -> Span {
+        self.wait(name, 1).await.remove(0)
+    }
+}
+
+/// An attribute as text.
+pub fn attribute(span: &Span, key: &str) -> String {
+    let found = span.attributes.iter().find(|pair| pair.key == key);
+    let value = found.and_then(|pair| pair.value.as_ref()?.value.as_ref());
+    match value {
+        Some(Value::StringValue(text)) => text.clone(),
+        Some(Value::IntValue(number)) => number.to_string(),
+        Some(other) => format!("{other:?}"),
+        None => panic!("no {key} in {:?}", span.attributes),
+    }
+}

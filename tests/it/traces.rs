@@ -1,0 +1,216 @@
+//! One trace from the publisher to everyone whom its event reaches.
+
+use http::Method;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use serde_json::json;
+use tidings::proto::PublishBatchRequest;
+use tonic::Request;
+
+use crate::harness::{Collector, Config, Server, Token, attribute, event};
+
+/// The trace and the span of the caller in every test.
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const CALLER: &str = "b7ad6b7169203331";
+
+fn traceparent(flags: &str) -> String {
+    format!("00-{TRACE}-{CALLER}-{flags}")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// That these are one after the other in the caller's trace, each the parent of the next.
+fn assert_chain(spans: &[&Span]) {
+    let mut parent = CALLER.to_owned();
+    for span in spans {
+        assert_eq!(hex(&span.trace_id), TRACE, "{}", span.name);
+        assert_eq!(hex(&span.parent_span_id), parent, "{}", span.name);
+        parent = hex(&span.span_id);
+    }
+}
+
+async fn start(more: impl FnOnce(Config) -> Config) -> (Server, Collector) {
+    let collector = Collector::start().await;
+    let config = Config::rooms()
+        .set("telemetry.delivery_spans", "1.0")
+        .set("server.shards", "1");
+    let server = Server::start(more(collector.of(config))).await;
+    (server, collector)
+}
+
+#[tokio::test]
+async fn a_call_with_grpc_is_followed_to_every_kind_of_client() {
+    let (server, collector) = start(|config| config).await;
+    let mut alice = server.ws().token("alice", &[]).connect().await;
+    alice.subscribe("room:1").await;
+    let mut service = server.publisher("service").await;
+    let mut follower = service.follow(&["room:1"]).await;
+    let mut call = Request::new(event("room:1", "count.up", json!({"n": 1})));
+    call.metadata_mut()
+        .insert("traceparent", traceparent("01").parse().unwrap());
+    call.metadata_mut()
+        .insert("tracestate", "vendor=1".parse().unwrap());
+    let id = service.events.publish(call).await.unwrap().into_inner().id;
+    let seen = alice.expect_event("count.up").await;
+    let followed = follower.event().await;
+
+    let rpc = collector.one("tidings.v1.EventService/Publish").await;
+    let publish = collector.one("publish room").await;
+    let commit = collector.one("commit").await;
+    let fanout = collector.one("fanout").await;
+    let delivers = collector.wait("deliver", 2).await;
+    for deliver in &delivers {
+        assert_chain(&[&rpc, &publish, &commit, &fanout, deliver]);
+        assert_eq!(deliver.links[0].span_id, fanout.span_id);
+        assert_eq!(attribute(deliver, "messaging.message.id"), id);
+        assert_eq!(deliver.kind(), SpanKind::Consumer);
+    }
+    let mut transports: Vec<String> = delivers
+        .iter()
+        .map(|deliver| attribute(deliver, "tidings.transport"))
+        .collect();
+    transports.sort();
+    assert_eq!(transports, ["grpc", "websocket"]);
+    assert_eq!(attribute(&fanout, "tidings.delivered"), "2");
+    assert_eq!(attribute(&publish, "tidings.offset"), "1");
+    assert!(commit.end_time_unix_nano <= fanout.start_time_unix_nano);
+    // The event bears the fan-out's own context.
+    let carried = format!("00-{TRACE}-{}-01", hex(&fanout.span_id));
+    assert_eq!(seen["traceparent"], carried);
+    assert_eq!(seen["tracestate"], "vendor=1");
+    assert_eq!(followed.traceparent, carried);
+}
+
+#[tokio::test]
+async fn http_and_websocket_bring_a_trace_too() {
+    let (server, collector) = start(|config| config).await;
+    let token = Token::new("svc").roles(&["service"]).sign();
+    let answer = server
+        .http(
+            Method::POST,
+            "/api/v1/events",
+            &[
+                ("authorization", &format!("Bearer {token}")),
+                ("content-type", "application/json"),
+                ("traceparent", &traceparent("01")),
+            ],
+            r#"{"channels":["room:1"],"type":"a.b","data":{}}"#,
+        )
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let request = collector.one("POST /api/v1/events").await;
+    let publish = collector.one("publish room").await;
+    assert_chain(&[&request, &publish]);
+
+    let mut alice = server.ws().token("alice", &[]).connect().await;
+    alice
+        .ask(
+            json!({"type": "publish", "channel": "plain:1", "event_type": "a.b", "data": {},
+            "traceparent": traceparent("01")}),
+        )
+        .await;
+    assert_chain(&[&collector.one("publish plain").await]);
+}
+
+#[tokio::test]
+async fn a_caller_who_does_not_sample_decides_for_the_server() {
+    let (server, collector) = start(|config| config).await;
+    let mut alice = server.ws().token("alice", &[]).connect().await;
+    alice.subscribe("room:1").await;
+    let mut service = server.publisher("service").await;
+    let mut call = Request::new(event("room:1", "count.up", json!({"n": 1})));
+    call.metadata_mut()
+        .insert("traceparent", traceparent("00").parse().unwrap());
+    service.events.publish(call).await.unwrap();
+    let seen = alice.expect_event("count.up").await;
+    assert_eq!(seen["traceparent"], traceparent("00"));
+    assert_eq!(seen.get("confirm"), None);
+    service.publish("room:1", "fence", json!({})).await;
+    collector.one("fanout").await;
+    assert_eq!(collector.named("commit").len(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_on_disk_is_one_write_that_is_linked_with_its_events() {
+    let (server, collector) = start(|config| config.set("history.storage", r#""disk""#)).await;
+    let mut service = server.publisher("service").await;
+    let requests = (0..50).map(|n| event("room:1", "count.up", json!({"n": n})));
+    let mut call = Request::new(PublishBatchRequest {
+        requests: requests.collect(),
+    });
+    call.metadata_mut()
+        .insert("traceparent", traceparent("01").parse().unwrap());
+    service.events.publish_batch(call).await.unwrap();
+    let rpc = collector.one("tidings.v1.EventService/PublishBatch").await;
+    let publishes = collector.wait("publish room", 50).await;
+    for publish in &publishes {
+        assert_chain(&[&rpc, publish]);
+    }
+    // The first event may have been on its way alone.
+    let commits = collector.wait("commit", 50).await;
+    let batches = collector.wait("commit batch", 1).await;
+    let linked: usize = batches.iter().map(|batch| batch.links.len()).sum();
+    let pointing = commits.iter().filter(|commit| !commit.links.is_empty());
+    assert_eq!(pointing.count(), linked);
+    assert!(linked >= 2, "{linked}");
+    for batch in &batches {
+        let first = &batch.links[0];
+        assert_eq!(batch.parent_span_id, first.span_id);
+        let count = attribute(batch, "messaging.batch.message_count");
+        assert_eq!(count, batch.links.len().to_string());
+    }
+}
+
+#[tokio::test]
+async fn connections_leave_spans_where_they_come_ask_and_go() {
+    let (server, collector) = start(|config| config).await;
+    let mut alice = server.ws().token("alice", &[]).connect().await;
+    alice.subscribe("room:1").await;
+    let id = alice.id();
+    alice.close().await;
+    assert_eq!(
+        attribute(&collector.one("connect").await, "tidings.transport"),
+        "websocket"
+    );
+    collector.one("authenticate").await;
+    for (name, key, value) in [
+        ("subscribe", "tidings.channels", "1"),
+        ("disconnect", "tidings.close_code", "1000"),
+    ] {
+        let span = collector.one(name).await;
+        assert_eq!(attribute(&span, key), value);
+        assert_eq!(attribute(&span, "messaging.client.id"), id);
+    }
+}
+
+#[tokio::test]
+async fn no_event_has_more_spans_of_deliveries_than_it_may() {
+    let bounded = |config: Config| config.set("telemetry.connections_per_event", "3");
+    let (server, collector) = start(bounded).await;
+    let mut many = Vec::new();
+    for n in 0..20 {
+        let mut ws = server.ws().token(&format!("user{n}"), &[]).connect().await;
+        ws.subscribe("room:1").await;
+        many.push(ws);
+    }
+    let mut service = server.publisher("service").await;
+    service.count("room:1", "count.up", 1..=10).await;
+    for ws in &mut many {
+        assert_eq!(
+            ws.numbers("count.up", 10).await,
+            (1..=10).collect::<Vec<_>>()
+        );
+    }
+    let fanouts = collector.wait("fanout", 10).await;
+    let delivers = collector.wait("deliver", 30).await;
+    assert_eq!(delivers.len(), 30);
+    for fanout in fanouts {
+        let own = delivers
+            .iter()
+            .filter(|d| d.parent_span_id == fanout.span_id);
+        assert_eq!(own.count(), 3);
+        assert_eq!(attribute(&fanout, "tidings.delivered"), "20");
+    }
+}
