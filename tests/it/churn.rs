@@ -1,6 +1,6 @@
 //! The numbers stay right while connections come and go under load, and go back to zero.
 //!
-//! `TIDINGS_CHURN=100000 cargo test --test it churn` for as many connections as one likes; each
+//! `CHURN=100000 cargo test --test it churn` for as many connections as one likes; each
 //! comes from an address of its own, so that the ports of one don't run out.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -151,7 +151,7 @@ async fn stay(mut ws: Ws, last: Arc<AtomicU64>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_come_and_go_under_load_leave_nothing_behind() {
-    let wanted = std::env::var("TIDINGS_CHURN").ok();
+    let wanted = std::env::var("CHURN").ok();
     let all: u64 = wanted.map_or(CONNECTIONS, |n| n.parse().unwrap());
     let mut config = Config::rooms().set("telemetry.confirmations", "0.1");
     for key in ["connections", "connections_per_user", "connections_per_ip"] {

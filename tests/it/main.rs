@@ -48,6 +48,7 @@ mod internal_listener;
 mod jwks;
 mod limits;
 mod messages;
+mod metrics;
 mod namespaces;
 mod origins;
 mod patterns;
