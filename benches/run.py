@@ -15,6 +15,7 @@ and ratios; times by the clock depend on what else runs. Needs nothing but Pytho
 
 import argparse
 import contextlib
+import http.server
 import json
 import os
 import pathlib
@@ -27,6 +28,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 
@@ -466,6 +468,47 @@ def half_capacity(bench):
                batch=64, window=256, rate=round(max(1.0, full / 2), 2), **arguments)
 
 
+class Sink(http.server.BaseHTTPRequestHandler):
+    """A collector that takes everything; `requests` counts what came."""
+    protocol_version = "HTTP/1.1"
+    requests = 0
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).requests += 1
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def tracing(bench):
+    """The same traffic with tracing off, and with one trace in a hundred sent to a collector on
+    this machine: the server's processor time, that of its exporting thread included."""
+    sink = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Sink)
+    threading.Thread(target=sink.serve_forever, daemon=True).start()
+    settings = {"TIDINGS_TELEMETRY__OTLP_ENDPOINT": f"http://127.0.0.1:{sink.server_port}",
+                "TIDINGS_TELEMETRY__OTLP_PROTOCOL": "http/protobuf",
+                "TIDINGS_TELEMETRY__SAMPLE_RATIO": "0.01",
+                "OTEL_METRIC_EXPORT_INTERVAL": "1000"}
+    for name, mode, arguments in (
+            ("1,000 subscribers × 97/s", "paced", {"connections": 1000, "rate": 97, "duration": 2 * bench.seconds}),
+            ("burst, 100 subscribers", "burst", {"connections": 100, "publish": "batch", "window": 100})):
+        def once(settings, mode=mode, arguments=arguments):
+            with bench.tidings(settings) as server:
+                return bench.load(server, mode, **arguments)
+
+        mine, off = bench.turns(lambda: once(settings), lambda: once(None))
+        bench.row(f"1 % of traces exported: {name}", per_delivery(mine), f"{per_delivery(off)} (tracing off)",
+                  ratio(mine, off, cost), f"{latency(mine)}; off {latency(off)}; {rate(mine)}, off {rate(off)}"
+                  f"; the collector got {Sink.requests} requests{flaws(*mine, *off)}")
+    sink.shutdown()
+    if not Sink.requests:
+        sys.exit("the collector got nothing")
+
+
 def handed_over(bench):
     """From the accepted publish to the bytes handed to the socket, by the server's own histogram,
     for events that come one by one and keep about half of the processors busy."""
@@ -524,7 +567,8 @@ def publish(bench):
 
 ROWS = {"fan-out": fan_out, "burst": burst, "calls": calls, "last": last, "filters": filters,
         "streams": streams, "idle": idle, "crowd": crowd, "admission": admission, "channels": channels,
-        "half-capacity": half_capacity, "handed-over": handed_over, "growth": growth, "publish": publish}
+        "half-capacity": half_capacity, "handed-over": handed_over, "growth": growth, "publish": publish,
+        "tracing": tracing}
 
 
 def build(profile):

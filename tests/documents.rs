@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-const DOCUMENTS: [&str; 14] = [
+const DOCUMENTS: [&str; 15] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -14,6 +14,7 @@ const DOCUMENTS: [&str; 14] = [
     "clients/go/README.md",
     "clients/js/README.md",
     "clients/python/README.md",
+    "deploy/README.md",
     "docs/configuration.md",
     "docs/observability.md",
     "docs/protocol.md",

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::exemplars::{Exemplar, Exemplars};
 use super::histogram::HistogramSnapshot;
 use super::labels::{Confirmation, DropReason, Transport};
 use super::metrics::{CLOSE_CODES, Metrics};
@@ -35,7 +36,7 @@ pub(super) enum Data {
     /// Goes up and down.
     Gauge(Vec<Series<f64>>),
     /// Durations, in seconds when written.
-    Histogram(HistogramSnapshot),
+    Histogram(HistogramSnapshot, Vec<Option<Exemplar>>),
 }
 
 fn counter(name: &'static str, help: &'static str, value: u64) -> Family {
@@ -94,7 +95,17 @@ fn histogram(name: &'static str, help: &'static str, data: HistogramSnapshot) ->
     Family {
         name,
         help,
-        data: Data::Histogram(data),
+        data: Data::Histogram(data, Vec::new()),
+    }
+}
+
+impl Family {
+    /// A histogram with a trace for some of its buckets.
+    fn with(mut self, exemplars: &Exemplars) -> Self {
+        if let Data::Histogram(_, own) = &mut self.data {
+            *own = exemplars.read();
+        }
+        self
     }
 }
 
@@ -250,7 +261,8 @@ fn events(metrics: &Metrics) -> [Family; 15] {
             "tidings_delivery_latency_seconds",
             "From the accepted publish to the bytes handed to the socket",
             sums.latency,
-        ),
+        )
+        .with(&metrics.delivery_exemplars),
         histogram(
             "tidings_publish_commit_seconds",
             "From the publish to its place in the channel, durable if asked",
@@ -260,7 +272,8 @@ fn events(metrics: &Metrics) -> [Family; 15] {
             "tidings_end_to_end_latency_seconds",
             "From the accepted publish until a page's handler had returned, where pages confirm",
             metrics.end_to_end.snapshot(),
-        ),
+        )
+        .with(&metrics.end_to_end_exemplars),
         counter(
             "tidings_confirmations_asked",
             "Deliveries that a page was asked to confirm",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// The bounds that are exported, in nanoseconds: 10 µs to 10 s. Each is also a fine bound, so
 /// the cumulative counts are exact.
-const EXPORTED: [u64; 19] = [
+pub(super) const EXPORTED: [u64; 19] = [
     10_000,
     25_000,
     50_000,
@@ -119,6 +119,12 @@ impl Histogram {
             max_nanos: self.max.load(Relaxed),
         }
     }
+}
+
+/// The place of a value among the exported buckets; the last is above all bounds.
+pub(super) fn exported_bucket(value: Duration) -> usize {
+    let nanos = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
+    EXPORTED.partition_point(|bound| *bound < nanos)
 }
 
 /// The state of one or several [`Histogram`]s at a moment.

@@ -3,13 +3,14 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::exemplars::Exemplars;
 use super::histogram::Histogram;
 use super::labels::{Confirmation, DropReason, Transport};
 use super::names::{Counter, Gauge, Names};
 use super::shard::{Deliveries, ShardMetrics};
 use super::store::StoreMetrics;
 use crate::error::Code;
-use crate::event::EventType;
+use crate::event::{EventType, TraceContext};
 
 /// How many event types are counted by name.
 const MAX_EVENT_TYPES: usize = 1000;
@@ -62,6 +63,8 @@ pub struct Metrics {
     pub(super) revocations: Gauge,
     pub(super) publish_commit: Histogram,
     pub(super) end_to_end: Histogram,
+    pub(super) delivery_exemplars: Exemplars,
+    pub(super) end_to_end_exemplars: Exemplars,
     pub(super) confirmations_asked: Counter,
     pub(super) confirmations: [Counter; 3],
     pub(super) store: StoreMetrics,
@@ -106,6 +109,8 @@ impl Metrics {
             revocations: Gauge::default(),
             publish_commit: Histogram::default(),
             end_to_end: Histogram::default(),
+            delivery_exemplars: Exemplars::default(),
+            end_to_end_exemplars: Exemplars::default(),
             confirmations_asked: Counter::default(),
             confirmations: Default::default(),
             store: StoreMetrics::default(),
@@ -286,9 +291,18 @@ impl Metrics {
         outcome.pick(&self.confirmations).add(1);
     }
 
-    /// An event took this long from its accepted publish until a page's handler had returned.
-    pub fn end_to_end_latency(&self, latency: Duration) {
+    /// A delivery in a recorded trace took this long; it is counted by itself.
+    pub fn delivery_exemplar(&self, latency: Duration, trace: &TraceContext) {
+        self.delivery_exemplars.note(latency, trace);
+    }
+
+    /// An event took this long from its accepted publish until a page's handler had returned;
+    /// `trace` is its recorded trace, if it has one.
+    pub fn end_to_end_latency(&self, latency: Duration, trace: Option<&TraceContext>) {
         self.end_to_end.record(latency);
+        if let Some(trace) = trace {
+            self.end_to_end_exemplars.note(latency, trace);
+        }
     }
 
     /// What is counted of the store on disk.

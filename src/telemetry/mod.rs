@@ -6,6 +6,7 @@
 
 mod arrival;
 mod environment;
+mod exemplars;
 mod exporter;
 mod families;
 mod fanout;

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 
+use super::exemplars::Exemplar;
 use super::exporter::deadline;
 use super::families::{self, Data, Family, Series};
 use super::histogram::HistogramSnapshot;
@@ -198,9 +199,9 @@ fn metric(family: &Family, times: Times) -> proto::Metric {
             let data_points = points(series, times, |value| Value::AsDouble(*value));
             ("", proto::metric::Data::Gauge(proto::Gauge { data_points }))
         }
-        Data::Histogram(snapshot) => (
+        Data::Histogram(snapshot, exemplars) => (
             "",
-            proto::metric::Data::Histogram(histogram(snapshot, times)),
+            proto::metric::Data::Histogram(histogram(snapshot, exemplars, times)),
         ),
     };
     let unit = if family.name.ends_with("_seconds") {
@@ -257,7 +258,21 @@ fn attribute(key: &str, text: &str) -> KeyValue {
     }
 }
 
-fn histogram(snapshot: &HistogramSnapshot, times: Times) -> proto::Histogram {
+fn exemplar(one: &Exemplar) -> proto::Exemplar {
+    proto::Exemplar {
+        time_unix_nano: nanos(one.at),
+        trace_id: one.trace_id.to_be_bytes().into(),
+        span_id: one.span_id.to_be_bytes().into(),
+        value: Some(proto::exemplar::Value::AsDouble(one.value.as_secs_f64())),
+        ..proto::Exemplar::default()
+    }
+}
+
+fn histogram(
+    snapshot: &HistogramSnapshot,
+    exemplars: &[Option<Exemplar>],
+    times: Times,
+) -> proto::Histogram {
     let buckets = snapshot.exported_buckets();
     let (mut bounds, counts): (Vec<f64>, Vec<u64>) = buckets.into_iter().unzip();
     // The last bucket has no bound of its own here.
@@ -269,6 +284,7 @@ fn histogram(snapshot: &HistogramSnapshot, times: Times) -> proto::Histogram {
         sum: Some(snapshot.sum().as_secs_f64()),
         bucket_counts: counts,
         explicit_bounds: bounds,
+        exemplars: exemplars.iter().flatten().map(exemplar).collect(),
         max: (snapshot.count() > 0).then(|| snapshot.max().as_secs_f64()),
         ..proto::HistogramDataPoint::default()
     };
@@ -338,5 +354,26 @@ mod tests {
         assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
         assert_eq!((point.count, point.bucket_counts.last()), (5, Some(&2)));
         assert_eq!((point.sum, point.max), (Some(40.003), Some(20.0)));
+        assert_eq!(point.exemplars.len(), 0);
+    }
+
+    #[test]
+    fn an_exemplar_names_its_trace() {
+        let metrics = Metrics::new("n");
+        let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let trace = crate::event::TraceContext::parse(header, "").unwrap();
+        metrics.end_to_end_latency(Duration::from_millis(30), Some(&trace));
+        let sent = sent(&metrics);
+        let proto::metric::Data::Histogram(histogram) =
+            data(&sent, "tidings_end_to_end_latency_seconds")
+        else {
+            panic!("not a histogram")
+        };
+        let [exemplar] = &*histogram.data_points[0].exemplars else {
+            panic!("not one exemplar")
+        };
+        assert_eq!(exemplar.trace_id, trace.trace_id.to_be_bytes());
+        assert_eq!(exemplar.span_id, trace.span_id.to_be_bytes());
+        assert_eq!(exemplar.value, Some(proto::exemplar::Value::AsDouble(0.03)));
     }
 }

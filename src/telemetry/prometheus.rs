@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue};
@@ -11,6 +12,7 @@ use prometheus_client::registry::Registry;
 
 use super::families::{self, Data, Family, Series};
 use super::metrics::Metrics;
+use super::span::TraceId;
 
 /// The forms in which metrics are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +56,7 @@ impl Metrics {
             return String::new();
         }
         match format {
-            TextFormat::OpenMetrics => text,
+            TextFormat::OpenMetrics => with_exemplars(&text, self),
             TextFormat::Prometheus => classic(&text),
         }
     }
@@ -76,7 +78,7 @@ fn encode(encoder: &mut DescriptorEncoder<'_>, family: &Family) -> fmt::Result {
     let kind = match family.data {
         Data::Counter(_) | Data::Seconds(_) => MetricType::Counter,
         Data::Gauge(_) => MetricType::Gauge,
-        Data::Histogram(_) => MetricType::Histogram,
+        Data::Histogram(..) => MetricType::Histogram,
     };
     let mut metric = encoder.encode_descriptor(family.name, family.help, None, kind)?;
     match &family.data {
@@ -89,7 +91,7 @@ fn encode(encoder: &mut DescriptorEncoder<'_>, family: &Family) -> fmt::Result {
             },
         ),
         Data::Gauge(series) => series.iter().try_for_each(|one| gauge(&mut metric, one)),
-        Data::Histogram(data) => {
+        Data::Histogram(data, _) => {
             let buckets = data.exported_buckets();
             metric.encode_histogram::<[(&str, &str); 0]>(
                 data.sum().as_secs_f64(),
@@ -122,6 +124,36 @@ fn gauge<N: EncodeGaugeValue>(metric: &mut MetricEncoder<'_>, series: &Series<N>
     }
 }
 
+/// Adds to the buckets of the latencies the newest trace that fell into each (`OpenMetrics` 1.0,
+/// "Exemplars"). The library keeps exemplars only in histograms of its own.
+fn with_exemplars(plain: &str, metrics: &Metrics) -> String {
+    let mut left = [
+        (
+            "tidings_delivery_latency_seconds_bucket{",
+            metrics.delivery_exemplars.read().into_iter(),
+        ),
+        (
+            "tidings_end_to_end_latency_seconds_bucket{",
+            metrics.end_to_end_exemplars.read().into_iter(),
+        ),
+    ];
+    let mut text = String::with_capacity(plain.len() + 4096);
+    for line in plain.lines() {
+        text.push_str(line);
+        let family = left.iter_mut().find(|(name, _)| line.starts_with(name));
+        // The buckets stand in the text in their order.
+        if let Some(Some(one)) = family.and_then(|(_, exemplars)| exemplars.next()) {
+            let trace = TraceId(one.trace_id);
+            let value = one.value.as_secs_f64();
+            let at = one.at.duration_since(SystemTime::UNIX_EPOCH);
+            let at = at.unwrap_or(Duration::ZERO).as_secs_f64();
+            text.push_str(&format!(" # {{trace_id=\"{trace}\"}} {value} {at:.3}"));
+        }
+        text.push('\n');
+    }
+    text
+}
+
 /// `OpenMetrics` to the older format: there a counter's description bears the `_total` too, and no
 /// line marks the end.
 fn classic(open_metrics: &str) -> String {
@@ -150,7 +182,6 @@ fn classic(open_metrics: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::{HashMap, HashSet};
-    use std::time::Duration;
 
     use super::*;
     use crate::error::Code;
@@ -294,6 +325,27 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn a_latency_leads_to_its_trace_in_openmetrics_only() {
+        let metrics = busy();
+        let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let trace = crate::event::TraceContext::parse(header, "").unwrap();
+        metrics.delivery_exemplar(Duration::from_micros(1_500), &trace);
+        metrics.end_to_end_latency(Duration::from_mins(1), Some(&trace));
+        let open = metrics.text(TextFormat::OpenMetrics);
+        let line = |start: &str| {
+            let found = open.lines().find(|line| line.starts_with(start));
+            found.unwrap_or_else(|| panic!("{start}"))
+        };
+        let exemplar = " # {trace_id=\"0af7651916cd43dd8448eb211c80319c\"} ";
+        let bucket = line("tidings_delivery_latency_seconds_bucket{le=\"0.0025\"} 2");
+        assert!(bucket.contains(&format!("{exemplar}0.0015 ")), "{bucket}");
+        let bucket = line("tidings_end_to_end_latency_seconds_bucket{le=\"+Inf\"} 1");
+        assert!(bucket.contains(&format!("{exemplar}60 ")), "{bucket}");
+        assert_eq!(open.matches(exemplar).count(), 2);
+        assert!(!metrics.text(TextFormat::Prometheus).contains("trace_id"));
     }
 
     #[test]

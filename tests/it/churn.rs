@@ -158,8 +158,8 @@ async fn connections_that_come_and_go_under_load_leave_nothing_behind() {
         config = config.set(&format!("limits.{key}"), "5000");
     }
     let server = Arc::new(Server::start(config).await);
-    let begun = stats(&server).await.connections.unwrap();
-    assert_eq!((begun.now, begun.total), (0, 0));
+    let empty = stats(&server).await.connections.unwrap();
+    assert_eq!((empty.now, empty.total), (0, 0));
     let last = Arc::new(AtomicU64::new(0));
     let mut steady = Vec::new();
     for n in 0..STEADY {

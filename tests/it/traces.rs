@@ -46,7 +46,7 @@ async fn a_call_with_grpc_is_followed_to_every_kind_of_client() {
     let mut alice = server.ws().token("alice", &[]).connect().await;
     alice.subscribe("room:1").await;
     let mut service = server.publisher("service").await;
-    let mut follower = service.follow(&["room:1"]).await;
+    let mut stream = service.follow(&["room:1"]).await;
     let mut call = Request::new(event("room:1", "count.up", json!({"n": 1})));
     call.metadata_mut()
         .insert("traceparent", traceparent("01").parse().unwrap());
@@ -54,7 +54,7 @@ async fn a_call_with_grpc_is_followed_to_every_kind_of_client() {
         .insert("tracestate", "vendor=1".parse().unwrap());
     let id = service.events.publish(call).await.unwrap().into_inner().id;
     let seen = alice.expect_event("count.up").await;
-    let followed = follower.event().await;
+    let followed = stream.event().await;
 
     let rpc = collector.one("tidings.v1.EventService/Publish").await;
     let publish = collector.one("publish room").await;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::Cx;
 use crate::event::{ChannelName, ConnectionId, Event, Timestamp, TraceContext};
-use crate::telemetry::{Arrival, Confirmation, Delivered};
+use crate::telemetry::{Arrival, Confirmation, Delivered, TraceId};
 
 /// The most questions that wait for an answer, on each shard; beyond it the oldest is forgotten.
 const MOST: usize = 4096;
@@ -167,7 +167,7 @@ impl Cx<'_> {
         let took = moments.handled.saturating_duration_since(event.accepted);
         let trace = event.trace.as_ref().filter(|_| asked.traced);
         let hub = self.hub();
-        hub.metrics().end_to_end_latency(took);
+        hub.metrics().end_to_end_latency(took, trace);
         if let (Some(trace), Some(parent)) = (trace, &asked.parent) {
             let wall = SystemTime::now();
             let at = |then: Instant| wall - now.saturating_duration_since(then);
@@ -186,10 +186,8 @@ impl Cx<'_> {
             };
             hub.tracing().receive(what, arrival, parent);
         }
-        tracing::debug!(
-            connection_id = %connection, trace_id = trace.map(|t| tracing::field::display(crate::telemetry::TraceId(t.trace_id))),
-            took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX), "an event was confirmed"
-        );
+        let trace_id = trace.map(|trace| tracing::field::display(TraceId(trace.trace_id)));
+        tracing::debug!(connection_id = %connection, trace_id, ?took, "an event was confirmed");
         Confirmation::Taken
     }
 }

@@ -254,8 +254,11 @@ impl Shard {
         self.note_sightings();
         for (delivery, delivered) in self.batch.drain(..) {
             if delivered > 0 {
-                self.metrics
-                    .delivery_latency(delivery.accepted().elapsed(), u64::from(delivered));
+                let took = delivery.accepted().elapsed();
+                self.metrics.delivery_latency(took, u64::from(delivered));
+                if let Some(trace) = delivery.trace() {
+                    self.hub.metrics().delivery_exemplar(took, trace);
+                }
             }
         }
     }

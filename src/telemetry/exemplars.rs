@@ -1,0 +1,48 @@
+//! Traces that stand for the buckets of a histogram.
+
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use super::histogram::{EXPORTED, exported_bucket};
+use crate::event::TraceContext;
+
+/// An observation whose trace is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Exemplar {
+    pub(super) trace_id: u128,
+    pub(super) span_id: u64,
+    pub(super) value: Duration,
+    pub(super) at: SystemTime,
+}
+
+/// The newest exemplar of each exported bucket.
+#[derive(Debug)]
+pub(super) struct Exemplars([Mutex<Option<Exemplar>>; EXPORTED.len() + 1]);
+
+impl Default for Exemplars {
+    fn default() -> Self {
+        Exemplars(std::array::from_fn(|_| Mutex::default()))
+    }
+}
+
+impl Exemplars {
+    /// Keeps this one, unless somebody is at the same bucket just now: nobody waits for that.
+    pub(super) fn note(&self, value: Duration, trace: &TraceContext) {
+        if let Some(place) = self.0.get(exported_bucket(value))
+            && let Ok(mut place) = place.try_lock()
+        {
+            *place = Some(Exemplar {
+                trace_id: trace.trace_id,
+                span_id: trace.span_id,
+                value,
+                at: SystemTime::now(),
+            });
+        }
+    }
+
+    /// One for each bucket, where there is one.
+    pub(super) fn read(&self) -> Vec<Option<Exemplar>> {
+        let read = |place: &Mutex<Option<Exemplar>>| place.lock().ok().and_then(|kept| *kept);
+        self.0.iter().map(read).collect()
+    }
+}
