@@ -58,16 +58,23 @@ pub(super) async fn publish(
     let whole = limit.div_ceil(3).saturating_mul(4).saturating_add(ENVELOPE);
     let kind = Kind::of(&headers)?;
     let body = body::read(body, whole, shared.services.hub.tasks()).await?;
-    let trace = trace.context();
+    let (brought, trace) = (trace.brought(), trace.context());
     match kind {
-        Kind::Request => one(&session, request(&body, trace)?).await,
-        Kind::Structured => one(&session, cloud_events::structured(&body, trace)?).await,
-        Kind::Binary => one(&session, cloud_events::binary(&headers, body, trace)?).await,
+        Kind::Request => one(&session, request(&body, brought)?, trace).await,
+        Kind::Structured => one(&session, cloud_events::structured(&body, brought)?, trace).await,
+        Kind::Binary => {
+            one(
+                &session,
+                cloud_events::binary(&headers, body, brought)?,
+                trace,
+            )
+            .await
+        }
         Kind::Batch => {
             let mut answers = Vec::new();
             for event in cloud_events::batch(&body)? {
-                let published = match cloud_events::structured(event.get().as_bytes(), trace) {
-                    Ok(event) => commit(&session, event).await,
+                let published = match cloud_events::structured(event.get().as_bytes(), brought) {
+                    Ok(event) => commit(&session, within(event, trace)).await,
                     Err(error) => Err(error.into()),
                 };
                 answers.push(match published {
@@ -117,9 +124,15 @@ impl Kind {
     }
 }
 
-async fn one(session: &Session, event: Publish) -> Answer {
-    let published = commit(session, event).await?;
+async fn one(session: &Session, event: Publish, trace: Option<&TraceContext>) -> Answer {
+    let published = commit(session, within(event, trace)).await?;
     reply::json(&describe(&published))
+}
+
+/// An event that is in no trace is in its request's.
+fn within(mut event: Publish, trace: Option<&TraceContext>) -> Publish {
+    event.trace = event.trace.or_else(|| trace.cloned());
+    event
 }
 
 /// Publishes an event, unless its payload is too large for the limits.

@@ -11,12 +11,21 @@ use crate::telemetry::extract;
 
 /// The trace context of a request's span, as a request extension.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Trace(Option<TraceContext>);
+pub(super) struct Trace {
+    own: Option<TraceContext>,
+    brought: bool,
+}
 
 impl Trace {
     /// The context, where there is one.
     pub(super) fn context(&self) -> Option<&TraceContext> {
-        self.0.as_ref()
+        self.own.as_ref()
+    }
+
+    /// The context, where the caller brought the trace; where it did not, an event in the request
+    /// may have one of its own.
+    pub(super) fn brought(&self) -> Option<&TraceContext> {
+        self.own.as_ref().filter(|_| self.brought)
     }
 }
 
@@ -39,7 +48,10 @@ pub(super) async fn observe(
     let mut span = services
         .tracing
         .http(request.method().as_str(), route.name, parent.as_ref());
-    request.extensions_mut().insert(Trace(span.context()));
+    request.extensions_mut().insert(Trace {
+        own: span.context(),
+        brought: parent.is_some(),
+    });
     let response = next.run(request).await;
     let status = response.status().as_u16();
     span.http_status(status);

@@ -147,7 +147,8 @@ fn with_exemplars(plain: &str, metrics: &Metrics) -> String {
             let value = one.value.as_secs_f64();
             let at = one.at.duration_since(SystemTime::UNIX_EPOCH);
             let at = at.unwrap_or(Duration::ZERO).as_secs_f64();
-            text.push_str(&format!(" # {{trace_id=\"{trace}\"}} {value} {at:.3}"));
+            let exemplar = format!(" # {{trace_id=\"{trace}\"}} {value} {at:.3}");
+            text.push_str(&exemplar);
         }
         text.push('\n');
     }

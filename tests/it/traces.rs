@@ -81,6 +81,15 @@ async fn a_call_with_grpc_is_followed_to_every_kind_of_client() {
     assert_eq!(seen["traceparent"], carried);
     assert_eq!(seen["tracestate"], "vendor=1");
     assert_eq!(followed.traceparent, carried);
+    // And a slow bucket of the histogram leads to the trace.
+    let accept = [("accept", "application/openmetrics-text")];
+    let answer = server
+        .internal_http(Method::GET, "/metrics", &accept, bytes::Bytes::new())
+        .await;
+    let exemplar = format!(" # {{trace_id=\"{TRACE}\"}} ");
+    let mut lines = answer.text().lines();
+    let line = lines.find(|line| line.contains(&exemplar));
+    assert!(line.is_some_and(|line| line.starts_with("tidings_delivery_latency_seconds_bucket")));
 }
 
 #[tokio::test]
