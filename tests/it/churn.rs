@@ -13,6 +13,7 @@ use serde_json::json;
 use tidings::proto::{GetStatsRequest, Stats, WatchStatsRequest};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
@@ -161,7 +162,7 @@ async fn connections_that_come_and_go_under_load_leave_nothing_behind() {
     let empty = stats(&server).await.connections.unwrap();
     assert_eq!((empty.now, empty.total), (0, 0));
     let last = Arc::new(AtomicU64::new(0));
-    let mut steady = Vec::new();
+    let mut steady = JoinSet::new();
     for n in 0..STEADY {
         let mut ws = server
             .ws()
@@ -169,17 +170,19 @@ async fn connections_that_come_and_go_under_load_leave_nothing_behind() {
             .connect()
             .await;
         ws.subscribe("plain:load").await;
-        steady.push(tokio::spawn(stay(ws, Arc::clone(&last))));
+        steady.spawn(stay(ws, Arc::clone(&last)));
     }
     let over = Arc::new(AtomicBool::new(false));
-    let watching = tokio::spawn(watch(Arc::clone(&server), Arc::clone(&over)));
-    let publishing = tokio::spawn(publish(Arc::clone(&server), Arc::clone(&over)));
+    let (mut watching, mut publishing) = (JoinSet::new(), JoinSet::new());
+    watching.spawn(watch(Arc::clone(&server), Arc::clone(&over)));
+    publishing.spawn(publish(Arc::clone(&server), Arc::clone(&over)));
 
     let (next, began) = (Arc::new(AtomicU64::new(0)), Instant::now());
     let token = Arc::new(Token::new("churn").sign());
-    let coming = (0..AT_ONCE).map(|_| {
+    let mut coming = JoinSet::new();
+    for _ in 0..AT_ONCE {
         let (server, next, token) = (server.clone(), next.clone(), token.clone());
-        tokio::spawn(async move {
+        coming.spawn(async move {
             loop {
                 let n = next.fetch_add(1, Ordering::SeqCst);
                 if n >= all {
@@ -187,23 +190,19 @@ async fn connections_that_come_and_go_under_load_leave_nothing_behind() {
                 }
                 come_and_go(&server, &token, n).await;
             }
-        })
-    });
-    for one in coming.collect::<Vec<_>>() {
-        one.await.unwrap();
+        });
     }
+    coming.join_all().await;
     let took = began.elapsed();
     over.store(true, Ordering::SeqCst);
-    let published = publishing.await.unwrap();
-    let looks = watching.await.unwrap();
+    let published = publishing.join_next().await.unwrap().unwrap();
+    let looks = watching.join_next().await.unwrap().unwrap();
     // One more, so that those who stay learn that it was the last but one.
     last.store(published + 1, Ordering::SeqCst);
     let mut service = server.publisher("service").await;
     let data = json!({"n": published + 1});
     service.publish("plain:load", "count.up", data).await;
-    for one in steady {
-        one.await.unwrap();
-    }
+    steady.join_all().await;
 
     let end = eventually("all to be gone", async || {
         let now = stats(&server).await;

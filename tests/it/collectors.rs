@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 use crate::harness::{Config, Server, eventually};
 
@@ -21,16 +22,18 @@ enum Manner {
     Rude,
 }
 
-/// Starts a collector; its address.
-async fn collector(manner: Manner) -> String {
+/// Starts a collector; its address, and what keeps it alive.
+async fn collector(manner: Manner) -> (String, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    tokio::spawn(async move {
+    let mut running = JoinSet::new();
+    running.spawn(async move {
+        let mut connections = JoinSet::new();
         while let Ok((socket, _)) = listener.accept().await {
-            tokio::spawn(serve(socket, manner));
+            connections.spawn(serve(socket, manner));
         }
     });
-    address
+    (address, running)
 }
 
 async fn serve(mut socket: TcpStream, manner: Manner) {
@@ -95,7 +98,7 @@ async fn a_collector_that_is_not_there_holds_nobody_up() {
 #[tokio::test]
 async fn a_collector_that_says_nothing_holds_nobody_up() {
     for protocol in ["grpc", "http/protobuf"] {
-        let address = collector(Manner::Silent).await;
+        let (address, _running) = collector(Manner::Silent).await;
         endures(&format!("http://{address}"), protocol).await;
         endures(&format!("https://{address}"), protocol).await;
     }
@@ -104,7 +107,7 @@ async fn a_collector_that_says_nothing_holds_nobody_up() {
 #[tokio::test]
 async fn a_collector_that_talks_rubbish_holds_nobody_up() {
     for protocol in ["grpc", "http/protobuf"] {
-        let address = collector(Manner::Garbage).await;
+        let (address, _running) = collector(Manner::Garbage).await;
         endures(&format!("http://{address}"), protocol).await;
         endures(&format!("https://{address}"), protocol).await;
     }
@@ -113,13 +116,13 @@ async fn a_collector_that_talks_rubbish_holds_nobody_up() {
 #[tokio::test]
 async fn a_collector_that_hangs_up_holds_nobody_up() {
     for protocol in ["grpc", "http/protobuf"] {
-        let address = collector(Manner::Rude).await;
+        let (address, _running) = collector(Manner::Rude).await;
         endures(&format!("http://{address}"), protocol).await;
     }
 }
 
 #[tokio::test]
 async fn a_collector_whose_answer_never_ends_takes_no_memory() {
-    let address = collector(Manner::Endless).await;
+    let (address, _running) = collector(Manner::Endless).await;
     endures(&format!("http://{address}"), "http/protobuf").await;
 }

@@ -17,8 +17,12 @@ fn traceparent(flags: &str) -> String {
     format!("00-{TRACE}-{CALLER}-{flags}")
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// A span's id in its usual form.
+fn hex(id: &[u8]) -> String {
+    let text = |id: &u64| format!("{id:016x}");
+    let words = id.chunks_exact(8).map(|word| word.try_into().unwrap());
+    let words: Vec<String> = words.map(u64::from_be_bytes).map(|w| text(&w)).collect();
+    words.concat()
 }
 
 /// That these are one after the other in the caller's trace, each the parent of the next.

@@ -10,12 +10,14 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use tokio::task::JoinSet;
 use tonic::{Request, Response, Status};
 
 use super::{Config, eventually};
 
-/// A collector; it ends with the test's runtime.
+/// A collector; it ends when it is dropped.
 pub struct Collector {
+    _serving: JoinSet<Result<(), tonic::transport::Error>>,
     address: String,
     spans: Arc<Mutex<Vec<Span>>>,
 }
@@ -44,8 +46,13 @@ impl Collector {
         let service = TraceServiceServer::new(Keeping(Arc::clone(&spans)));
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         let server = tonic::transport::Server::builder().add_service(service);
-        tokio::spawn(server.serve_with_incoming(incoming));
-        Self { address, spans }
+        let mut serving = JoinSet::new();
+        serving.spawn(server.serve_with_incoming(incoming));
+        Self {
+            _serving: serving,
+            address,
+            spans,
+        }
     }
 
     /// What makes a server send its spans here, and soon.
