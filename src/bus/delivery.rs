@@ -1,13 +1,13 @@
 //! One event on its way to many connections.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::protocol::Protocol;
-use super::sync::{AtomicU32, OnceLock};
+use super::sync::{AtomicU32, Mutex, OnceLock};
 use crate::event::{Event, TraceContext};
 use crate::telemetry::FanoutSpan;
 
@@ -44,8 +44,12 @@ pub(super) struct Delivery {
     tally: Tally,
     span: Option<FanoutSpan>,
     /// The frames that ask for a confirmation; `None` where nobody looks at its way.
-    watched: Option<Box<[OnceLock<Option<Bytes>>; MAX_DIALECTS]>>,
+    watched: Option<Box<Mutex<AskingFrames>>>,
 }
+
+/// The frames that ask for a confirmation, of the few dialects that those have who are asked;
+/// `None` for a dialect that has no words for it.
+type AskingFrames = Vec<(DialectId, Option<Bytes>)>;
 
 /// What a filter says of an event.
 struct Verdict {
@@ -89,7 +93,7 @@ impl Delivery {
 
     /// From now on its way to some connections is looked at.
     pub(super) fn watch(&mut self) {
-        self.watched = Some(Box::new(std::array::from_fn(|_| OnceLock::new())));
+        self.watched = Some(Box::default());
     }
 
     /// True if its way to some connections is looked at.
@@ -136,10 +140,14 @@ impl Delivery {
     #[must_use]
     pub(super) fn frame_to_confirm(&self, protocol: &dyn Protocol) -> Option<Bytes> {
         let frames = self.watched.as_ref()?;
-        let place = frames.get(protocol.dialect().place())?;
-        place
-            .get_or_init(|| protocol.event_to_confirm(&self.event))
-            .clone()
+        let mut frames = frames.lock().unwrap_or_else(PoisonError::into_inner);
+        let dialect = protocol.dialect();
+        if let Some((_, frame)) = frames.iter().find(|(of, _)| *of == dialect) {
+            return frame.clone();
+        }
+        let frame = protocol.event_to_confirm(&self.event);
+        frames.push((dialect, frame.clone()));
+        frame
     }
 
     /// Whether the filter with this number lets the event through: asked once for all shards.

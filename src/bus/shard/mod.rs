@@ -9,6 +9,7 @@ mod catch_up;
 mod confirmations;
 mod cx;
 mod fan_out;
+mod hand;
 mod io;
 mod join;
 mod life;
