@@ -11,6 +11,7 @@ pub mod bus;
 pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod dialect;
 pub mod error;
 pub mod event;
 pub mod expression;

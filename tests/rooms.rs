@@ -19,6 +19,7 @@ const ROOMS: &[&[&str]] = &[
     &["session"],
     &["admin"],
     &["origin", "forwarded", "problem", "proto"],
+    &["dialect"],
     &["ws", "grpc", "http"],
     &["config"],
     &["server"],

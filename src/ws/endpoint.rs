@@ -16,10 +16,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::handshake::Offer;
-use super::protocol::{Compression, Echo, Envelope, Tidings};
-use super::{commands, messages};
+use super::protocol::{Echo, Speaking};
+use super::voice::Compression;
 use crate::auth::{Identity, bearer};
-use crate::bus::{Hub, Link, Opening, Protocol, Seat};
+use crate::bus::{DialectId, Hub, Link, Opening, Protocol, Seat};
+use crate::dialect::{Dialect, Voice, Words, greet, turn_away};
 use crate::error::{CloseCode, Error, Result};
 use crate::origin;
 use crate::problem::{problem, problem_with_status};
@@ -48,6 +49,7 @@ pub struct WsSettings {
 pub struct Endpoint {
     services: Arc<Services>,
     settings: ArcSwap<WsSettings>,
+    families: Families,
     protocols: ArcSwap<Protocols>,
     draining: Arc<AtomicBool>,
 }
@@ -63,9 +65,11 @@ impl Endpoint {
     /// The endpoint; it refuses upgrades while `draining` is set.
     #[must_use]
     pub fn new(services: Arc<Services>, settings: WsSettings, draining: Arc<AtomicBool>) -> Self {
-        let protocols = Protocols::new(&services, &settings);
+        let families = Families::new(&services);
+        let protocols = Protocols::new(&services, &families, &settings);
         Endpoint {
             services,
+            families,
             protocols: ArcSwap::from_pointee(protocols),
             settings: ArcSwap::from_pointee(settings),
             draining,
@@ -74,8 +78,8 @@ impl Endpoint {
 
     /// Takes over new settings; they hold for new connections.
     pub fn reload(&self, settings: WsSettings) {
-        self.protocols
-            .store(Arc::new(Protocols::new(&self.services, &settings)));
+        let protocols = Protocols::new(&self.services, &self.families, &settings);
+        self.protocols.store(Arc::new(protocols));
         self.settings.store(Arc::new(settings));
     }
 
@@ -93,10 +97,9 @@ impl Endpoint {
         let answer = admitted.offer.answer(chosen.map(HeaderValue::from_static));
         let upgrade = hyper::upgrade::on(&mut request);
         let services = Arc::clone(&self.services);
-        let protocol = self.protocol_for(&admitted.offer, chosen);
-        let echo = self.settings.load().echo;
+        let spoken = self.spoken_to(&admitted.offer, chosen);
         self.services.hub.spawn(async move {
-            take_over(services, upgrade, admitted, protocol, address, echo).await;
+            take_over(services, upgrade, admitted, spoken, address).await;
         });
         answer.map(|()| Full::default())
     }
@@ -202,18 +205,20 @@ impl Endpoint {
         self.services.not_let_in(address, websocket, error);
     }
 
-    fn protocol_for(&self, offer: &Offer, chosen: Option<&str>) -> Arc<dyn Protocol> {
+    fn spoken_to(&self, offer: &Offer, chosen: Option<&str>) -> Spoken {
         let protocols = self.protocols.load();
-        let [off, full, small] = if chosen == Some(CLOUD_EVENTS) {
+        let all = if chosen == Some(CLOUD_EVENTS) {
             &protocols.cloud_events
         } else {
             &protocols.plain
         };
-        Arc::clone(match Compression::of(offer.deflate) {
+        let [off, full, small] = all;
+        match Compression::of(offer.deflate) {
             Compression::Off => off,
             Compression::Full => full,
             Compression::Small => small,
-        })
+        }
+        .clone()
     }
 }
 
@@ -226,28 +231,79 @@ fn choose(offered: &[String]) -> Option<&'static str> {
     })
 }
 
+/// What is spoken on a connection.
+#[derive(Clone)]
+struct Spoken {
+    protocol: Arc<dyn Protocol>,
+    /// What the client is greeted with; `None` for `echo`, which says nothing of itself.
+    voice: Option<Arc<dyn Voice>>,
+}
+
+/// A dialect with its number in each kind of compression, which it keeps when settings change:
+/// its frames stay the same.
+struct Family {
+    dialect: Arc<dyn Dialect>,
+    ids: [DialectId; 3],
+}
+
+impl Family {
+    fn new(services: &Services, dialect: Words) -> Self {
+        Family {
+            dialect: Arc::new(dialect),
+            ids: [(); 3].map(|()| services.hub.dialects().claim()),
+        }
+    }
+}
+
+/// The dialects of the endpoint.
+struct Families {
+    plain: Family,
+    cloud_events: Family,
+}
+
+impl Families {
+    fn new(services: &Services) -> Self {
+        Families {
+            plain: Family::new(services, Words::tidings()),
+            cloud_events: Family::new(services, Words::cloud_events()),
+        }
+    }
+}
+
 /// The protocols of the endpoint, for each kind of compression.
 struct Protocols {
-    plain: [Arc<dyn Protocol>; 3],
-    cloud_events: [Arc<dyn Protocol>; 3],
+    plain: [Spoken; 3],
+    cloud_events: [Spoken; 3],
 }
 
 impl Protocols {
-    fn new(services: &Arc<Services>, settings: &WsSettings) -> Self {
-        let make = |envelope: Envelope| {
-            let all = [Compression::Off, Compression::Full, Compression::Small];
-            all.map(|compression| -> Arc<dyn Protocol> {
+    fn new(services: &Arc<Services>, families: &Families, settings: &WsSettings) -> Self {
+        let make = |family: &Family| {
+            let [off, full, small] = family.ids;
+            [
+                (Compression::Off, off),
+                (Compression::Full, full),
+                (Compression::Small, small),
+            ]
+            .map(|(compression, id)| {
                 let (services, bytes) = (Arc::clone(services), settings.message_bytes);
                 if settings.echo {
-                    Arc::new(Echo::new(services, compression, bytes))
-                } else {
-                    Arc::new(Tidings::new(services, envelope, compression, bytes))
+                    return Spoken {
+                        protocol: Arc::new(Echo::new(services, compression, id, bytes)),
+                        voice: None,
+                    };
+                }
+                let dialect = Arc::clone(&family.dialect);
+                let speaking = Speaking::new(services, dialect, compression, id, bytes);
+                Spoken {
+                    voice: Some(Arc::clone(speaking.voice())),
+                    protocol: Arc::new(speaking),
                 }
             })
         };
         Protocols {
-            plain: make(Envelope::Tidings),
-            cloud_events: make(Envelope::CloudEvents),
+            plain: make(&families.plain),
+            cloud_events: make(&families.cloud_events),
         }
     }
 }
@@ -257,9 +313,8 @@ async fn take_over(
     services: Arc<Services>,
     upgrade: OnUpgrade,
     admitted: Admitted,
-    protocol: Arc<dyn Protocol>,
+    spoken: Spoken,
     address: SocketAddr,
-    echo: bool,
 ) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
@@ -277,6 +332,7 @@ async fn take_over(
         Ok(identity) => (identity, None),
         Err(error) => (None, Some(error)),
     };
+    let Spoken { protocol, voice } = spoken;
     let of_greeting = Arc::clone(&services);
     services.hub.open(Opening {
         link,
@@ -286,15 +342,12 @@ async fn take_over(
         seat,
         early,
         nonce: Hub::new_nonce(),
-        greeting: Box::new(move |cx| match refusal {
+        greeting: Box::new(move |cx| match (voice, refusal) {
             // A page can't read the status of a refused upgrade, but it can read this.
-            Some(error) => {
-                cx.hub().metrics().error(error.code());
-                cx.send(messages::error(None, &error));
-                cx.close(CloseCode::Unauthenticated, error.description());
-            }
-            None if echo => {}
-            None => commands::greet(&of_greeting, cx),
+            (Some(voice), Some(error)) => turn_away(&*voice, cx, &error),
+            (Some(voice), None) => greet(&of_greeting, &voice, cx),
+            (None, Some(error)) => cx.close(CloseCode::Unauthenticated, error.description()),
+            (None, None) => {}
         }),
     });
 }
