@@ -16,21 +16,16 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::handshake::Offer;
-use super::protocol::{Echo, Speaking};
+use super::tongues::{self, Declared, Spoken, Tongues};
 use super::voice::Compression;
 use crate::auth::{Identity, bearer};
-use crate::bus::{DialectId, Hub, Link, Opening, Protocol, Seat};
-use crate::dialect::{Dialect, Voice, Words, greet, turn_away};
+use crate::bus::{Hub, Link, Opening, Seat};
+use crate::dialect::{greet, turn_away};
 use crate::error::{CloseCode, Error, Result};
 use crate::origin;
 use crate::problem::{problem, problem_with_status};
 use crate::session::Services;
 use crate::telemetry::{Transport, extract};
-
-/// The subprotocol of the dialect `tidings`.
-const SUBPROTOCOL: &str = "tidings.v1.json";
-/// The subprotocol of the same dialect with events as `CloudEvents`.
-const CLOUD_EVENTS: &str = "cloudevents.json";
 
 /// What the endpoint is set up with.
 #[derive(Debug, Clone)]
@@ -41,16 +36,17 @@ pub struct WsSettings {
     pub compression: bool,
     /// The largest message of a client, in bytes.
     pub message_bytes: usize,
-    /// True for the dialect `echo`.
-    pub echo: bool,
+    /// What is spoken where the client asks for no subprotocol: the name of a dialect.
+    pub dialect: String,
+    /// The dialects that are not built in.
+    pub dialects: Vec<Declared>,
 }
 
 /// The WebSocket endpoint.
 pub struct Endpoint {
     services: Arc<Services>,
     settings: ArcSwap<WsSettings>,
-    families: Families,
-    protocols: ArcSwap<Protocols>,
+    tongues: ArcSwap<Tongues>,
     draining: Arc<AtomicBool>,
 }
 
@@ -65,12 +61,10 @@ impl Endpoint {
     /// The endpoint; it refuses upgrades while `draining` is set.
     #[must_use]
     pub fn new(services: Arc<Services>, settings: WsSettings, draining: Arc<AtomicBool>) -> Self {
-        let families = Families::new(&services);
-        let protocols = Protocols::new(&services, &families, &settings);
+        let tongues = Tongues::new(&services, &settings, None);
         Endpoint {
             services,
-            families,
-            protocols: ArcSwap::from_pointee(protocols),
+            tongues: ArcSwap::from_pointee(tongues),
             settings: ArcSwap::from_pointee(settings),
             draining,
         }
@@ -78,9 +72,16 @@ impl Endpoint {
 
     /// Takes over new settings; they hold for new connections.
     pub fn reload(&self, settings: WsSettings) {
-        let protocols = Protocols::new(&self.services, &self.families, &settings);
-        self.protocols.store(Arc::new(protocols));
+        let before = self.tongues.load();
+        let tongues = Tongues::new(&self.services, &settings, Some(&before));
+        self.tongues.store(Arc::new(tongues));
         self.settings.store(Arc::new(settings));
+    }
+
+    /// True if a dialect is spoken at this path, which is not `websocket.path`.
+    #[must_use]
+    pub fn is_at(&self, path: &str) -> bool {
+        self.tongues.load().is_at(path)
     }
 
     /// Answers an upgrade request, and hands the connection to the bus once the answer is out.
@@ -93,11 +94,13 @@ impl Endpoint {
             Ok(admitted) => admitted,
             Err(refusal) => return *refusal,
         };
-        let chosen = choose(&admitted.offer.protocols);
+        let chosen = tongues::choose(&admitted.offer.protocols);
         let answer = admitted.offer.answer(chosen.map(HeaderValue::from_static));
+        let compression = Compression::of(admitted.offer.deflate);
+        let path = request.uri().path();
+        let spoken = self.tongues.load().spoken(path, chosen, compression);
         let upgrade = hyper::upgrade::on(&mut request);
         let services = Arc::clone(&self.services);
-        let spoken = self.spoken_to(&admitted.offer, chosen);
         self.services.hub.spawn(async move {
             take_over(services, upgrade, admitted, spoken, address).await;
         });
@@ -203,108 +206,6 @@ impl Endpoint {
     fn not_let_in(&self, address: SocketAddr, error: &Error) {
         let websocket = Some(Transport::WebSocket);
         self.services.not_let_in(address, websocket, error);
-    }
-
-    fn spoken_to(&self, offer: &Offer, chosen: Option<&str>) -> Spoken {
-        let protocols = self.protocols.load();
-        let all = if chosen == Some(CLOUD_EVENTS) {
-            &protocols.cloud_events
-        } else {
-            &protocols.plain
-        };
-        let [off, full, small] = all;
-        match Compression::of(offer.deflate) {
-            Compression::Off => off,
-            Compression::Full => full,
-            Compression::Small => small,
-        }
-        .clone()
-    }
-}
-
-/// The first of the offered subprotocols that the server speaks.
-fn choose(offered: &[String]) -> Option<&'static str> {
-    offered.iter().find_map(|name| {
-        [SUBPROTOCOL, CLOUD_EVENTS]
-            .into_iter()
-            .find(|known| known == name)
-    })
-}
-
-/// What is spoken on a connection.
-#[derive(Clone)]
-struct Spoken {
-    protocol: Arc<dyn Protocol>,
-    /// What the client is greeted with; `None` for `echo`, which says nothing of itself.
-    voice: Option<Arc<dyn Voice>>,
-}
-
-/// A dialect with its number in each kind of compression, which it keeps when settings change:
-/// its frames stay the same.
-struct Family {
-    dialect: Arc<dyn Dialect>,
-    ids: [DialectId; 3],
-}
-
-impl Family {
-    fn new(services: &Services, dialect: Words) -> Self {
-        Family {
-            dialect: Arc::new(dialect),
-            ids: [(); 3].map(|()| services.hub.dialects().claim()),
-        }
-    }
-}
-
-/// The dialects of the endpoint.
-struct Families {
-    plain: Family,
-    cloud_events: Family,
-}
-
-impl Families {
-    fn new(services: &Services) -> Self {
-        Families {
-            plain: Family::new(services, Words::tidings()),
-            cloud_events: Family::new(services, Words::cloud_events()),
-        }
-    }
-}
-
-/// The protocols of the endpoint, for each kind of compression.
-struct Protocols {
-    plain: [Spoken; 3],
-    cloud_events: [Spoken; 3],
-}
-
-impl Protocols {
-    fn new(services: &Arc<Services>, families: &Families, settings: &WsSettings) -> Self {
-        let make = |family: &Family| {
-            let [off, full, small] = family.ids;
-            [
-                (Compression::Off, off),
-                (Compression::Full, full),
-                (Compression::Small, small),
-            ]
-            .map(|(compression, id)| {
-                let (services, bytes) = (Arc::clone(services), settings.message_bytes);
-                if settings.echo {
-                    return Spoken {
-                        protocol: Arc::new(Echo::new(services, compression, id, bytes)),
-                        voice: None,
-                    };
-                }
-                let dialect = Arc::clone(&family.dialect);
-                let speaking = Speaking::new(services, dialect, compression, id, bytes);
-                Spoken {
-                    voice: Some(Arc::clone(speaking.voice())),
-                    protocol: Arc::new(speaking),
-                }
-            })
-        };
-        Protocols {
-            plain: make(&families.plain),
-            cloud_events: make(&families.cloud_events),
-        }
     }
 }
 

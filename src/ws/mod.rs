@@ -5,9 +5,11 @@ mod endpoint;
 pub mod frame;
 pub mod handshake;
 mod protocol;
+mod tongues;
 mod voice;
 
 pub use endpoint::{Endpoint, WsSettings};
+pub use tongues::Declared;
 
 /// An event as a text frame of the dialect `tidings`, for `benches/parts.rs`.
 #[cfg(feature = "parts")]

@@ -25,6 +25,7 @@ impl fmt::Debug for Authenticate {
 }
 
 impl Ask for Authenticate {
+    const MEMBERS: &'static [&'static str] = &["token"];
     const OPEN: bool = true;
 
     fn read(arguments: &Arguments<'_>) -> Result<Self> {

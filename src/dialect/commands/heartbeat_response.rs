@@ -11,6 +11,7 @@ use crate::error::Result;
 pub struct HeartbeatResponse;
 
 impl Ask for HeartbeatResponse {
+    const MEMBERS: &'static [&'static str] = &[];
     const OPEN: bool = true;
 
     fn read(_: &Arguments<'_>) -> Result<Self> {

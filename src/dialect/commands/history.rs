@@ -26,6 +26,8 @@ pub struct History {
 }
 
 impl Ask for History {
+    const MEMBERS: &'static [&'static str] = &["channel", "since", "limit", "reverse"];
+
     fn read(arguments: &Arguments<'_>) -> Result<Self> {
         Ok(History {
             channel: arguments.channel()?,

@@ -33,6 +33,9 @@ pub(super) trait Ask: Sized {
     /// True if it may be asked before the client has shown who it is.
     const OPEN: bool = false;
 
+    /// The names of its arguments.
+    const MEMBERS: &'static [&'static str];
+
     /// Takes it out of the arguments of a message.
     fn read(arguments: &Arguments<'_>) -> Result<Self>;
 
@@ -68,6 +71,12 @@ macro_rules! commands {
             #[must_use]
             pub(super) const fn is_open(self) -> bool {
                 match self { $(Kind::$command => <$command as Ask>::OPEN,)* }
+            }
+
+            /// The names of its arguments, as the dialect `tidings` has them.
+            #[must_use]
+            pub const fn members(self) -> &'static [&'static str] {
+                match self { $(Kind::$command => <$command as Ask>::MEMBERS,)* }
             }
 
             /// Takes the command out of the arguments of a message.
@@ -116,6 +125,13 @@ impl Kind {
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    /// True if it is about channels.
+    #[must_use]
+    pub fn names_channels(self) -> bool {
+        let members = self.members();
+        members.contains(&"channel") || members.contains(&"channels")
     }
 
     /// Every name, as a sentence has them: `a, b or c`.

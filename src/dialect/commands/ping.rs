@@ -13,6 +13,7 @@ use crate::event::Timestamp;
 pub struct Ping;
 
 impl Ask for Ping {
+    const MEMBERS: &'static [&'static str] = &[];
     const OPEN: bool = true;
 
     fn read(_: &Arguments<'_>) -> Result<Self> {

@@ -16,6 +16,8 @@ pub struct Presence {
 }
 
 impl Ask for Presence {
+    const MEMBERS: &'static [&'static str] = &["channel"];
+
     fn read(arguments: &Arguments<'_>) -> Result<Self> {
         let channel = arguments.channel()?;
         Ok(Presence { channel })

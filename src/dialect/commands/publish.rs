@@ -16,6 +16,17 @@ use crate::session;
 pub struct Publish(pub Box<session::Publish>);
 
 impl Ask for Publish {
+    const MEMBERS: &'static [&'static str] = &[
+        "channel",
+        "event_type",
+        "data",
+        "headers",
+        "key",
+        "idempotency_key",
+        "traceparent",
+        "tracestate",
+    ];
+
     fn read(arguments: &Arguments<'_>) -> Result<Self> {
         let channel = arguments.channel()?;
         let event_type = arguments.required_text("event_type")?;

@@ -20,6 +20,7 @@ pub struct Register {
 }
 
 impl Ask for Register {
+    const MEMBERS: &'static [&'static str] = &["client_type", "client_name"];
     const OPEN: bool = true;
 
     fn read(arguments: &Arguments<'_>) -> Result<Self> {

@@ -30,6 +30,15 @@ pub struct Subscribe {
 }
 
 impl Ask for Subscribe {
+    const MEMBERS: &'static [&'static str] = &[
+        "channels",
+        "event_types",
+        "filter",
+        "since",
+        "rewind",
+        "presence",
+    ];
+
     fn read(arguments: &Arguments<'_>) -> Result<Self> {
         let event_types = arguments.texts("event_types")?;
         let channels = arguments.channels()?;

@@ -20,6 +20,8 @@ pub struct Unsubscribe {
 }
 
 impl Ask for Unsubscribe {
+    const MEMBERS: &'static [&'static str] = &["channels", "event_types"];
+
     fn read(arguments: &Arguments<'_>) -> Result<Self> {
         Ok(Unsubscribe {
             channels: arguments.channels()?,

@@ -170,3 +170,6 @@ impl Dialect for Words {
         json::size(event)
     }
 }
+
+#[cfg(test)]
+mod tests;
