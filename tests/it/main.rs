@@ -28,6 +28,7 @@ mod cli;
 mod closing;
 mod compression;
 mod connections;
+mod dialects;
 mod disk;
 mod disk_full;
 mod envelope;
