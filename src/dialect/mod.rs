@@ -5,11 +5,13 @@
 //! connections. What commands do is the same in all of them: [`handle`].
 
 mod arguments;
+mod binary;
 mod cloud_events;
 mod commands;
 mod definition;
 mod request;
 mod said;
+pub mod schema;
 mod template;
 mod turn;
 mod voice;
@@ -17,6 +19,7 @@ mod words;
 
 #[cfg(feature = "fuzzing")]
 pub use arguments::read_all as read_arguments;
+pub use binary::Binary;
 pub use commands::{
     Authenticate, Command, HeartbeatResponse, History, Kind, Ping, Presence, Publish, Register,
     Subscribe, Unsubscribe,

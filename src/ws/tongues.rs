@@ -7,18 +7,21 @@ use super::endpoint::WsSettings;
 use super::protocol::{Echo, Speaking};
 use super::voice::Compression;
 use crate::bus::{DialectId, Protocol};
-use crate::dialect::{Definition, Dialect, Voice, Words};
+use crate::dialect::{Binary, Definition, Dialect, Voice, Words};
 use crate::session::Services;
 
 /// Subprotocols with the dialects that they name.
-const SUBPROTOCOLS: [(&str, &str); 2] = [
+const SUBPROTOCOLS: [(&str, &str); 3] = [
     ("tidings.v1.json", TIDINGS),
     ("cloudevents.json", CLOUD_EVENTS),
+    (PROTO, PROTO),
 ];
 /// The dialect that is spoken unless another is asked for.
 const TIDINGS: &str = "tidings";
 /// The same dialect with events as `CloudEvents`.
 const CLOUD_EVENTS: &str = "cloudevents";
+/// The same dialect in protobuf.
+const PROTO: &str = "tidings.v1.proto";
 /// Every message comes back as it went.
 const ECHO: &str = "echo";
 
@@ -74,7 +77,7 @@ impl Tongues {
         settings: &WsSettings,
         before: Option<&Tongues>,
     ) -> Self {
-        let built_in = [TIDINGS, CLOUD_EVENTS, ECHO].map(|name| (name, None));
+        let built_in = [TIDINGS, CLOUD_EVENTS, PROTO, ECHO].map(|name| (name, None));
         let declared = settings.dialects.iter();
         let declared = declared.map(|own| (own.name.as_str(), Some(Arc::clone(&own.definition))));
         let mut all: Vec<_> = declared.chain(built_in).collect();
@@ -146,6 +149,7 @@ impl Tongue {
         let dialect: Option<Arc<dyn Dialect>> = match (&definition, name) {
             (Some(definition), _) => Some(Arc::new(Words::new(Arc::clone(definition)))),
             (None, ECHO) => None,
+            (None, PROTO) => Some(Arc::new(Binary)),
             (None, CLOUD_EVENTS) => Some(Arc::new(Words::cloud_events())),
             (None, _) => Some(Arc::new(Words::tidings())),
         };

@@ -24,6 +24,7 @@ mod attack_slow;
 mod audience;
 mod audit;
 mod bad_input;
+mod binary;
 mod cli;
 mod closing;
 mod compression;

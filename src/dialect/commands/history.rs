@@ -9,9 +9,6 @@ use crate::error::Result;
 use crate::event::{ChannelName, Position};
 use crate::session::HistoryQuery;
 
-/// Events of a request that names no limit.
-pub(crate) const DEFAULT_LIMIT: u32 = 100;
-
 /// Asks for a page of a channel's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
@@ -25,13 +22,18 @@ pub struct History {
     pub reverse: bool,
 }
 
+impl History {
+    /// The most events of a page that names no limit.
+    pub const DEFAULT_LIMIT: u32 = 100;
+}
+
 impl Ask for History {
     const MEMBERS: &'static [&'static str] = &["channel", "since", "limit", "reverse"];
 
     fn read(arguments: &Arguments<'_>) -> Result<Self> {
         Ok(History {
             channel: arguments.channel()?,
-            limit: arguments.number("limit")?.unwrap_or(DEFAULT_LIMIT),
+            limit: arguments.number("limit")?.unwrap_or(Self::DEFAULT_LIMIT),
             since: arguments.position("since")?,
             reverse: arguments.flag("reverse")?,
         })

@@ -1,6 +1,5 @@
 //! `subscribe`: send me these.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Ask, GLOBAL};
@@ -9,24 +8,42 @@ use crate::dialect::arguments::Arguments;
 use crate::dialect::said::Said;
 use crate::dialect::turn::Turn;
 use crate::error::{Error, Result};
-use crate::event::{ChannelPattern, Position};
+use crate::event::ChannelPattern;
 use crate::session::{self, Wanted};
 
 /// Follows channels, or narrows `global` to event types.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subscribe {
-    /// Channels or patterns of channels; none is `global`, narrowed to the event types.
-    pub channels: Vec<String>,
-    /// Only these: exact names, or with a trailing `*`; all if empty.
-    pub event_types: Vec<String>,
-    /// A CEL expression; none if empty.
-    pub filter: String,
-    /// By channel, the position after which to resume.
-    pub since: HashMap<String, Position>,
-    /// Replay the newest so many events of each channel without such a position.
-    pub rewind: Option<u32>,
-    /// Whether to hear who comes and goes.
-    pub presence: bool,
+    wanted: session::Subscribe,
+    /// True if `global` is to be narrowed: no channel was named.
+    narrows: bool,
+}
+
+impl Subscribe {
+    /// Follows what is wanted; without a channel, `global` narrowed to the event types beside
+    /// those that it is narrowed to already.
+    ///
+    /// # Errors
+    /// `invalid_argument` for the field `channels` where there are no event types either.
+    pub fn new(mut wanted: session::Subscribe) -> Result<Self> {
+        let narrows = wanted.channels.is_empty();
+        if narrows {
+            if wanted.event_types.is_empty() {
+                return Err(no_channels());
+            }
+            wanted.channels.push(Wanted {
+                channel: GLOBAL.to_owned(),
+                ..Wanted::default()
+            });
+        }
+        Ok(Subscribe { wanted, narrows })
+    }
+
+    /// What is wanted.
+    #[must_use]
+    pub fn wanted(&self) -> &session::Subscribe {
+        &self.wanted
+    }
 }
 
 impl Ask for Subscribe {
@@ -45,19 +62,38 @@ impl Ask for Subscribe {
         if channels.is_empty() && arguments.given("channels").is_some() {
             return Err(no_channels());
         }
-        Ok(Subscribe {
-            channels,
+        let (since, rewind) = (arguments.positions("since")?, arguments.number("rewind")?);
+        let wanted = |channel: String| {
+            let since = since.get(&channel).copied();
+            // A position is better than a count.
+            let rewind = if since.is_some() { None } else { rewind };
+            Wanted {
+                channel,
+                since,
+                rewind,
+            }
+        };
+        let mut subscribe = Subscribe::new(session::Subscribe {
+            channels: channels.into_iter().map(wanted).collect(),
             event_types,
-            since: arguments.positions("since")?,
-            rewind: arguments.number("rewind")?,
             filter: arguments.text("filter")?.unwrap_or_default().into_owned(),
             presence: arguments.flag("presence")?,
-        })
+        })?;
+        if subscribe.narrows {
+            subscribe.wanted.channels = vec![wanted(GLOBAL.to_owned())];
+        }
+        Ok(subscribe)
     }
 
     fn run(self, turn: &Turn, cx: &mut Cx<'_>) -> Result<()> {
         let session = turn.session(cx)?;
-        let wanted = self.wanted(cx)?;
+        let mut wanted = self.wanted;
+        if self.narrows {
+            let types = &mut wanted.event_types;
+            types.extend(narrowed_types(cx, &ChannelPattern::parse(GLOBAL)?));
+            types.sort_unstable();
+            types.dedup();
+        }
         let tracing = &turn.services.tracing;
         let span = tracing.subscribe(cx.id(), wanted.channels.len(), None);
         let request = session.subscribe(wanted)?;
@@ -72,44 +108,6 @@ impl Ask for Subscribe {
             turn.say(cx, &Said::Subscribed { joined, refused });
         });
         Ok(())
-    }
-}
-
-impl Subscribe {
-    fn wanted(self, cx: &Cx<'_>) -> Result<session::Subscribe> {
-        let Subscribe {
-            mut channels,
-            mut event_types,
-            filter,
-            since,
-            rewind,
-            presence,
-        } = self;
-        if channels.is_empty() {
-            if event_types.is_empty() {
-                return Err(no_channels());
-            }
-            channels.push(GLOBAL.to_owned());
-            event_types.extend(narrowed_types(cx, &ChannelPattern::parse(GLOBAL)?));
-            event_types.sort_unstable();
-            event_types.dedup();
-        }
-        let wanted = channels.into_iter().map(|channel| {
-            let since = since.get(&channel).copied();
-            // A position is better than a count.
-            let rewind = if since.is_some() { None } else { rewind };
-            Wanted {
-                channel,
-                since,
-                rewind,
-            }
-        });
-        Ok(session::Subscribe {
-            channels: wanted.collect(),
-            event_types,
-            filter,
-            presence,
-        })
     }
 }
 

@@ -315,8 +315,10 @@ fn a_command_of_another_name_makes_its_channels_from_members() {
         let Ok(Command::Subscribe(command)) = words.read(&incoming) else {
             panic!("{text}");
         };
-        assert_eq!(command.channels, ["session:x", "session:7"]);
-        assert_eq!(command.event_types, ["a.b"]);
+        let wanted = command.wanted();
+        let channels: Vec<&str> = wanted.channels.iter().map(|w| w.channel.as_str()).collect();
+        assert_eq!(channels, ["session:x", "session:7"]);
+        assert_eq!(wanted.event_types, ["a.b"]);
         let asked = words.asked(&incoming);
         assert_eq!(asked.id, RequestId::Given(1.into()));
         let echoed = asked
