@@ -299,7 +299,7 @@ pub(super) fn request_id(arguments: &Arguments<'_>) -> Result<Option<serde_json:
 
 /// For `fuzz/`: takes any text apart as a message, by the name and type of every argument.
 #[cfg(feature = "fuzzing")]
-pub fn read_all(text: &str) {
+pub(super) fn read_all(text: &str) {
     let Ok(arguments) = Arguments::parse(text) else {
         return;
     };

@@ -44,6 +44,21 @@ pub struct Asked {
     pub echoed: Vec<(Box<str>, Box<RawValue>)>,
 }
 
+impl Asked {
+    /// What the transport itself knows of a message.
+    #[must_use]
+    pub fn by(incoming: &Incoming<'_>) -> Self {
+        let mut asked = Asked::default();
+        if let Incoming::Named {
+            token: Some(token), ..
+        } = incoming
+        {
+            asked.id = RequestId::Token(*token);
+        }
+        asked
+    }
+}
+
 /// A message that could not be read as a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unread {

@@ -198,3 +198,39 @@ fn published_body(published: &Published, asked: &Asked) -> Value {
     }
     Value::Object(body)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::Kind;
+    use crate::event::is_control_name;
+
+    #[test]
+    fn no_event_is_called_what_a_message_is() {
+        for name in Said::NAMES {
+            assert!(is_control_name(name), "{name}");
+        }
+        for kind in Kind::ALL {
+            assert!(is_control_name(kind.name()), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn every_name_is_listed() {
+        let error = Error::denied("no");
+        let now = Timestamp::now();
+        let notice = Notice::Presence {
+            channel: "a",
+            user: "ann",
+            joined: false,
+        };
+        for said in [
+            Said::Error(&error),
+            Said::Pong(now),
+            Said::Heartbeat(now),
+            Said::Notice(&notice),
+        ] {
+            assert!(Said::NAMES.contains(&said.name()), "{said:?}");
+        }
+    }
+}

@@ -18,19 +18,21 @@ pub fn handle(
     cx: &mut Cx<'_>,
     incoming: &Incoming<'_>,
 ) {
-    let allowed = cx.take_message();
-    let dialect = voice.dialect();
+    let (asked, read) = match cx.take_message() {
+        Ok(()) => voice.dialect().read(incoming),
+        // Even a refusal for the rate echoes the id.
+        Err(error) => (voice.dialect().asked(incoming), Err(error.into())),
+    };
     let turn = Turn {
         services: Arc::clone(services),
         voice: Arc::clone(voice),
-        // First, so that even a refusal for the rate echoes the id.
-        asked: dialect.asked(incoming),
+        asked,
     };
-    let outcome = allowed.and_then(|()| match dialect.read(incoming) {
+    let outcome = match read {
         Ok(command) => command.run(&turn, cx),
         Err(unread) if unread.guarded => Err(turn.session(cx).err().unwrap_or(unread.error)),
         Err(unread) => Err(unread.error),
-    });
+    };
     if let Err(error) = outcome {
         turn.refuse(cx, &error);
     }

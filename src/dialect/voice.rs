@@ -11,14 +11,11 @@ use crate::event::Event;
 /// What clients and server call things. One value serves all connections that speak it, so it
 /// keeps nothing about any.
 pub trait Dialect: Send + Sync {
-    /// What a reply to this message refers to, as far as the message can be read.
+    /// What a reply to this message refers to, for a message that is not read further.
     fn asked(&self, incoming: &Incoming<'_>) -> Asked;
 
-    /// What a client asks for.
-    ///
-    /// # Errors
-    /// What is wrong with the message.
-    fn read(&self, incoming: &Incoming<'_>) -> Result<Command, Unread>;
+    /// What a client asks for, or what is wrong with its message, and what the reply refers to.
+    fn read(&self, incoming: &Incoming<'_>) -> (Asked, Result<Command, Unread>);
 
     /// Something that the server says, as one message, several or none, in this order.
     fn said(&self, asked: &Asked, said: &Said<'_>, out: &mut dyn FnMut(Message<'_>));

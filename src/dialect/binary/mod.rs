@@ -32,11 +32,34 @@ struct Head {
     id: String,
 }
 
+fn asked(id: &str) -> Asked {
+    let mut asked = Asked::default();
+    if (1..=MAX_ID).contains(&id.len()) {
+        asked.id = RequestId::Given(id.into());
+    }
+    asked
+}
+
 fn bytes<'a>(incoming: &Incoming<'a>) -> Result<&'a [u8]> {
     match *incoming {
         Incoming::Binary(bytes) => Ok(bytes),
         Incoming::Text(_) | Incoming::Named { .. } => Err(Error::invalid("expected protobuf")),
     }
+}
+
+fn command(message: ClientMessage) -> Result<Command, Unread> {
+    if message.id.len() > MAX_ID {
+        return Err(Error::field("id", "expected a string of at most 255 bytes").into());
+    }
+    let command = message.command.ok_or_else(|| Unread {
+        error: Error::field("command", format!("expected {}", Kind::list())),
+        guarded: true,
+    })?;
+    let kind = read::kind(&command);
+    read::command(command).map_err(|error| Unread {
+        error,
+        guarded: !kind.is_open(),
+    })
 }
 
 fn as_u64(len: usize) -> u64 {
@@ -46,32 +69,19 @@ fn as_u64(len: usize) -> u64 {
 impl Dialect for Binary {
     fn asked(&self, incoming: &Incoming<'_>) -> Asked {
         let head = bytes(incoming).ok().and_then(|b| Head::decode(b).ok());
-        let id = head.map(|head| head.id).unwrap_or_default();
-        let mut asked = Asked::default();
-        if (1..=MAX_ID).contains(&id.len()) {
-            asked.id = RequestId::Given(id.into());
-        }
-        asked
+        asked(&head.unwrap_or_default().id)
     }
 
-    fn read(&self, incoming: &Incoming<'_>) -> Result<Command, Unread> {
+    fn read(&self, incoming: &Incoming<'_>) -> (Asked, Result<Command, Unread>) {
         // The one copy: what the message holds then shares it.
-        let bytes = Bytes::copy_from_slice(bytes(incoming)?);
-        let message = ClientMessage::decode(bytes)
-            .map_err(|_| Error::invalid("expected a protobuf ClientMessage"))?;
-        if message.id.len() > MAX_ID {
-            return Err(Error::field("id", "expected a string of at most 255 bytes").into());
+        let message = bytes(incoming).and_then(|bytes| {
+            ClientMessage::decode(Bytes::copy_from_slice(bytes))
+                .map_err(|_| Error::invalid("expected a protobuf ClientMessage"))
+        });
+        match message {
+            Ok(message) => (asked(&message.id), command(message)),
+            Err(error) => (Asked::default(), Err(error.into())),
         }
-        let Some(command) = message.command else {
-            let error = Error::field("command", format!("expected {}", Kind::list()));
-            let guarded = true;
-            return Err(Unread { error, guarded });
-        };
-        let kind = read::kind(&command);
-        read::command(command).map_err(|error| Unread {
-            error,
-            guarded: !kind.is_open(),
-        })
     }
 
     fn said(&self, asked: &Asked, said: &Said<'_>, out: &mut dyn FnMut(Message<'_>)) {

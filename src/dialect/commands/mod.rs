@@ -137,16 +137,23 @@ impl Kind {
     /// Every name, as a sentence has them: `a, b or c`.
     #[must_use]
     pub fn list() -> String {
-        let names: Vec<&str> = Self::ALL.iter().map(|kind| kind.name()).collect();
+        Self::list_after(&[])
+    }
+
+    fn list_after(own: &[&str]) -> String {
+        let ours = Self::ALL.iter().map(|kind| kind.name());
+        let names: Vec<&str> = own.iter().copied().chain(ours).collect();
         match names.split_last() {
             Some((last, others)) => format!("{} or {last}", others.join(", ")),
             None => String::new(),
         }
     }
 
-    /// The refusal of a message with a name that is none of these.
-    pub(super) fn unknown(name: &str) -> Error {
+    /// The refusal of a message with a name that is none of these, nor of those that a dialect
+    /// has of its own.
+    pub(super) fn unknown(name: &str, own: &[&str]) -> Error {
         let shown: String = name.chars().take(64).collect();
-        Error::field("type", format!("expected {}, not {shown:?}", Self::list()))
+        let known = Self::list_after(own);
+        Error::field("type", format!("expected {known}, not {shown:?}"))
     }
 }

@@ -3,6 +3,7 @@
 mod event;
 mod reply;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
@@ -75,83 +76,101 @@ impl Words {
         commands.find(|command| command.name == name)
     }
 
-    /// Takes a message apart: what it is called, and its arguments.
-    fn open<'a>(incoming: &Incoming<'a>) -> Result<Opened<'a>> {
+    /// Takes a message apart: what it is called, what it does, and its arguments.
+    fn open<'a>(&'a self, incoming: &Incoming<'a>) -> Result<Opened<'a>> {
         let (name, text) = match *incoming {
             Incoming::Text(text) => (None, text),
             Incoming::Named { name, argument, .. } => (Some(name), argument),
             Incoming::Binary(_) => return Err(Error::invalid("expected text")),
         };
-        let arguments = Arguments::parse(text)?;
-        Ok(Opened { name, arguments })
+        let mut arguments = Arguments::parse(text)?;
+        let name = match name {
+            Some(name) => Ok(name.to_owned()),
+            None => arguments.required_text("type").map(Cow::into_owned),
+        };
+        let words = name.as_ref().ok().and_then(|name| self.command(name));
+        let kind = match (&name, words) {
+            (_, Some(words)) => Some(words.does),
+            (Ok(name), None) => Kind::of(name),
+            (Err(_), None) => None,
+        };
+        if let Some(words) = words {
+            arguments = arguments.translated(&words.members, words.channels.as_ref());
+        }
+        // Beside the channel of an event, `data` is what is published.
+        if kind != Some(Kind::Publish) || !arguments.names_channel() {
+            arguments = arguments.with_data();
+        }
+        Ok(Opened {
+            name,
+            words,
+            kind,
+            arguments,
+        })
+    }
+
+    /// The refusal of a command that is none.
+    fn unknown(&self, name: &str) -> Error {
+        let own = self.definition.commands.iter();
+        let own: Vec<&str> = own.map(|command| command.name.as_str()).collect();
+        Kind::unknown(name, &own)
     }
 }
 
+/// A message that was taken apart.
 struct Opened<'a> {
-    name: Option<&'a str>,
+    name: Result<String>,
+    /// What the dialect says of it.
+    words: Option<&'a CommandWords>,
+    kind: Option<Kind>,
     arguments: Arguments<'a>,
 }
 
 impl Opened<'_> {
-    fn name(&self) -> Result<std::borrow::Cow<'_, str>> {
-        match self.name {
-            Some(name) => Ok(name.into()),
-            None => self.arguments.required_text("type"),
+    /// What a reply repeats of it.
+    fn asked(&self, asked: &mut Asked) {
+        if let (RequestId::None, Ok(Some(id))) = (&asked.id, request_id(&self.arguments)) {
+            asked.id = RequestId::Given(id);
         }
+        let echo = self.words.into_iter().flat_map(|words| &words.echo);
+        let echoed = echo.filter_map(|member| {
+            let value = self.arguments.member(member)?;
+            Some((member.as_str().into(), value.to_owned()))
+        });
+        asked.echoed.extend(echoed);
     }
 }
 
 impl Dialect for Words {
     fn asked(&self, incoming: &Incoming<'_>) -> Asked {
-        let mut asked = Asked::default();
-        if let Ok(opened) = Self::open(incoming) {
-            if let Ok(Some(id)) = request_id(&opened.arguments) {
-                asked.id = RequestId::Given(id);
-            }
-            let name = opened.name().unwrap_or_default().into_owned();
-            let command = self
-                .command(&name)
-                .filter(|command| !command.echo.is_empty());
-            if let Some(command) = command {
-                let arguments = opened.arguments.with_data();
-                let echoed = command.echo.iter().filter_map(|member| {
-                    let value = arguments.member(member)?;
-                    Some((member.as_str().into(), value.to_owned()))
-                });
-                asked.echoed = echoed.collect();
-            }
-        }
-        if let Incoming::Named {
-            token: Some(token), ..
-        } = incoming
-        {
-            asked.id = RequestId::Token(*token);
+        let mut asked = Asked::by(incoming);
+        if let Ok(opened) = self.open(incoming) {
+            opened.asked(&mut asked);
         }
         asked
     }
 
-    fn read(&self, incoming: &Incoming<'_>) -> Result<Command, Unread> {
-        let opened = Self::open(incoming)?;
-        request_id(&opened.arguments)?;
-        let name = opened.name()?.into_owned();
-        let words = self.command(&name);
-        let kind = words.map_or_else(|| Kind::of(&name), |words| Some(words.does));
-        let kind = kind.ok_or_else(|| Unread {
-            error: Kind::unknown(&name),
-            guarded: true,
-        })?;
-        let mut arguments = opened.arguments;
-        if let Some(words) = words {
-            arguments = arguments.translated(&words.members, words.channels.as_ref());
-        }
-        // Beside the channel of an event, `data` is what is published.
-        if kind != Kind::Publish || !arguments.names_channel() {
-            arguments = arguments.with_data();
-        }
-        kind.read(&arguments).map_err(|error| Unread {
-            error,
-            guarded: !kind.is_open(),
-        })
+    fn read(&self, incoming: &Incoming<'_>) -> (Asked, Result<Command, Unread>) {
+        let mut asked = Asked::by(incoming);
+        let opened = match self.open(incoming) {
+            Ok(opened) => opened,
+            Err(error) => return (asked, Err(error.into())),
+        };
+        opened.asked(&mut asked);
+        let read = || {
+            request_id(&opened.arguments)?;
+            let name = opened.name.as_ref().map_err(Clone::clone)?;
+            let kind = opened.kind.ok_or_else(|| Unread {
+                error: self.unknown(name),
+                guarded: true,
+            })?;
+            kind.read(&opened.arguments).map_err(|error| Unread {
+                error,
+                guarded: !kind.is_open(),
+            })
+        };
+        let command = read();
+        (asked, command)
     }
 
     fn said(&self, asked: &Asked, said: &Said<'_>, out: &mut dyn FnMut(Message<'_>)) {

@@ -312,7 +312,7 @@ fn a_command_of_another_name_makes_its_channels_from_members() {
         r#"{"type":"subscribe_session","data":{"session_id":["x",7],"only":["a.b"]},"id":1}"#,
     ] {
         let incoming = Incoming::Text(text);
-        let Ok(Command::Subscribe(command)) = words.read(&incoming) else {
+        let Ok(Command::Subscribe(command)) = words.read(&incoming).1 else {
             panic!("{text}");
         };
         let wanted = command.wanted();
@@ -327,7 +327,7 @@ fn a_command_of_another_name_makes_its_channels_from_members() {
             .map(|(name, value)| (&**name, value.get()));
         assert_eq!(echoed, Some(("session_id", r#"["x",7]"#)));
     }
-    let wrong = |text| words.read(&Incoming::Text(text)).unwrap_err();
+    let wrong = |text| words.read(&Incoming::Text(text)).1.unwrap_err();
     let missing = wrong(r#"{"type":"subscribe_session"}"#);
     assert_eq!(missing.error.field_name(), Some("session_id"));
     assert!(missing.guarded);
@@ -338,7 +338,9 @@ fn a_command_of_another_name_makes_its_channels_from_members() {
         "the name that the client knows"
     );
     // Ours are there too.
-    let ours = words.read(&Incoming::Text(r#"{"type":"subscribe","channels":["a"]}"#));
+    let ours = words
+        .read(&Incoming::Text(r#"{"type":"subscribe","channels":["a"]}"#))
+        .1;
     assert!(matches!(ours, Ok(Command::Subscribe(_))));
 }
 
@@ -349,7 +351,7 @@ fn a_publish_of_another_name_has_its_payload_under_data_either_way() {
         r#"{"type":"say","room":"x","kind":"a.b","data":{"room":"y"}}"#,
         r#"{"type":"say","data":{"room":"x","kind":"a.b","data":{"room":"y"}}}"#,
     ] {
-        let Ok(Command::Publish(publish)) = words.read(&Incoming::Text(text)) else {
+        let Ok(Command::Publish(publish)) = words.read(&Incoming::Text(text)).1 else {
             panic!("{text}");
         };
         assert_eq!(
@@ -364,7 +366,7 @@ fn a_publish_of_another_name_has_its_payload_under_data_either_way() {
         assert_eq!(publish.0.payload.data().as_ref(), br#"{"room":"y"}"#);
     }
     let two = r#"{"type":"say","room":["x","y"],"kind":"a.b","data":1}"#;
-    let error = words.read(&Incoming::Text(two)).unwrap_err().error;
+    let error = words.read(&Incoming::Text(two)).1.unwrap_err().error;
     assert_eq!(error.field_name(), Some("room"));
 }
 
@@ -376,7 +378,7 @@ fn a_name_that_comes_beside_the_argument_is_the_commands() {
         argument: r#"{"session_id":"x","type":"ping"}"#,
         token: Some(9),
     };
-    assert!(matches!(words.read(&incoming), Ok(Command::Subscribe(_))));
+    assert!(matches!(words.read(&incoming).1, Ok(Command::Subscribe(_))));
     assert_eq!(words.asked(&incoming).id, RequestId::Token(9));
 }
 
