@@ -175,10 +175,15 @@ impl<'a> Arguments<'a> {
     /// # Errors
     /// `invalid_argument` naming the field.
     pub(super) fn channels(&self) -> Result<Vec<String>> {
-        match self.template {
-            Some(template) => template.fill(|member| self.member(member)),
-            None => self.texts("channels"),
+        let Some(template) = self.template else {
+            return self.texts("channels");
+        };
+        let channels = template.fill(|member| self.member(member))?;
+        if channels.is_empty() {
+            let member = template.members().next().unwrap_or("channels").to_owned();
+            return Err(Error::field(member, "expected one value or more"));
         }
+        Ok(channels)
     }
 
     /// The one channel that the message is about.

@@ -32,6 +32,9 @@ pub use words::Words;
 
 /// For `fuzz/`: takes any bytes as a client's message, in JSON, in JSON of other words, and in
 /// protobuf.
+///
+/// # Panics
+/// Where a reply is no JSON.
 #[cfg(feature = "fuzzing")]
 pub fn read_messages(bytes: &[u8]) {
     drop(Binary.read(&Incoming::Binary(bytes)));

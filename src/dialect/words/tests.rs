@@ -331,6 +331,8 @@ fn a_command_of_another_name_makes_its_channels_from_members() {
     let missing = wrong(r#"{"type":"subscribe_session"}"#);
     assert_eq!(missing.error.field_name(), Some("session_id"));
     assert!(missing.guarded);
+    let none = wrong(r#"{"type":"subscribe_session","session_id":[],"only":["a.b"]}"#);
+    assert_eq!(none.error.field_name(), Some("session_id"), "not `global`");
     let theirs = wrong(r#"{"type":"subscribe_session","session_id":"x","only":5}"#);
     assert_eq!(
         theirs.error.field_name(),
