@@ -191,4 +191,6 @@ impl Dialect for Words {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
