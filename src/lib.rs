@@ -17,6 +17,7 @@ pub mod expression;
 pub mod forwarded;
 pub mod grpc;
 pub mod http;
+pub mod impatient;
 pub mod origin;
 pub mod problem;
 pub mod promise;
