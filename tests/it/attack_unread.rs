@@ -39,7 +39,7 @@ async fn with_history() -> Server {
 }
 
 /// A socket whose system takes next to nothing for it.
-async fn narrow(address: &str) -> TcpStream {
+fn narrow(address: &str) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let address: std::net::SocketAddr = address.parse().unwrap();
@@ -74,7 +74,7 @@ async fn answers_over_http_1_that_nobody_reads_are_let_go() {
     let mut held = Vec::new();
     for (address, asked) in [(&server.public, &history), (&server.internal, &metrics)] {
         for _ in 0..5 {
-            let mut socket = narrow(address).await;
+            let mut socket = narrow(address);
             // As many requests as it takes: they are read while answers are.
             let _ = tokio::time::timeout(
                 Duration::from_millis(500),
@@ -128,7 +128,7 @@ async fn answers_over_http_2_that_nobody_takes_are_let_go_and_the_connection_goe
             let frame_of = eve.later().await.expect("the connection goes on");
             match frame_of.kind {
                 PING if frame_of.flags == 0 => {
-                    eve.send(&frame(PING, 1, 0, &frame_of.payload)).await
+                    eve.send(&frame(PING, 1, 0, &frame_of.payload)).await;
                 }
                 RST_STREAM => ended += 1,
                 DATA => assert!(frame_of.payload.is_empty(), "the windows are shut"),
@@ -151,7 +151,7 @@ async fn answers_over_http_2_that_nobody_takes_are_let_go_and_the_connection_goe
 async fn a_stream_of_events_that_nobody_reads_is_let_go() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
-    let mut socket = narrow(&server.public).await;
+    let mut socket = narrow(&server.public);
     let token = service();
     let ask =
         format!("GET /sse?channel=plain:1 HTTP/1.1\r\nHost: a\r\nAuthorization: {token}\r\n\r\n");
