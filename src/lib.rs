@@ -18,6 +18,7 @@ pub mod expression;
 pub mod forwarded;
 pub mod grpc;
 pub mod http;
+pub mod impatient;
 pub mod origin;
 pub mod problem;
 pub mod promise;

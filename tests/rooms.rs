@@ -18,7 +18,7 @@ const ROOMS: &[&[&str]] = &[
     &["bus"],
     &["session"],
     &["admin"],
-    &["origin", "forwarded", "problem", "proto"],
+    &["origin", "forwarded", "impatient", "problem", "proto"],
     &["dialect"],
     &["ws", "grpc", "http"],
     &["config"],

@@ -22,6 +22,7 @@ use crate::auth::{Identity, bearer};
 use crate::bus::{Hub, Link, Opening, Seat};
 use crate::dialect::{greet, turn_away};
 use crate::error::{CloseCode, Error, Result};
+use crate::impatient::Impatient;
 use crate::origin;
 use crate::problem::{problem, problem_with_status};
 use crate::session::Services;
@@ -256,16 +257,19 @@ async fn take_over(
 /// The bare socket under an upgraded connection, and what was already read from it. Whatever HTTP
 /// had allocated for it is gone afterwards.
 fn unwrap(upgraded: Upgraded) -> Option<(Link, Vec<u8>)> {
-    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+    let upgraded = match upgraded.downcast::<TokioIo<Impatient<TcpStream>>>() {
         Ok(parts) => {
             let early = parts.read_buf.to_vec();
-            return Some((Link::Socket(to_mio(parts.io.into_inner())?), early));
+            let socket = parts.io.into_inner().into_inner();
+            return Some((Link::Socket(to_mio(socket)?), early));
         }
         Err(upgraded) => upgraded,
     };
-    let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
+    let parts = upgraded
+        .downcast::<TokioIo<Impatient<TlsStream<TcpStream>>>>()
+        .ok()?;
     let early = parts.read_buf.to_vec();
-    let (socket, tls) = parts.io.into_inner().into_inner();
+    let (socket, tls) = parts.io.into_inner().into_inner().into_inner();
     Some((Link::Tls(to_mio(socket)?, Box::new(tls)), early))
 }
 
