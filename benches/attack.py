@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
 """How much a quiet user feels of another user's flood.
 
-    python3 benches/attack.py [--binary target/release/tidings] [--seconds 10] [--rounds 3]
+    python3 benches/attack.py [--binary target/release/tidings] [--seconds 10] [--rounds 3] [--ahead]
 
 Starts the server. A quiet user follows a channel to which 100 events a second are published over
 HTTP, and each one's way from the publisher to the quiet user's socket is timed, in turn without and
 with another user who floods. Prints a table, and exits with 1 where the p99 beside a user's flood is
 more than twice that without (and 2 ms more: on a shared machine less than that is its scheduler).
-The last row floods as nobody, with sockets that never say anything: it is shown and not judged.
+The last row floods as nobody, with sockets that never say anything.
+
+With --ahead the server and the quiet user go before everything else on the machine (SCHED_RR, which
+needs root), and the flood before all the rest: what is left is how the server itself shares out
+its time. It is the way to measure beside other people's work.
 
 The flooding processes run at a lower priority: on loopback they take from the server what would
 be their own machines' processors. Needs nothing but Python 3.
@@ -111,7 +115,11 @@ def again(attack):
     """Attacks until the process is ended, whatever the server does about it."""
 
     def forever(address, token):
-        os.nice(10)
+        if os.sched_getscheduler(0) == os.SCHED_OTHER:
+            os.nice(10)
+        else:
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            os.setpriority(os.PRIO_PROCESS, 0, -20)
         while True:
             try:
                 attack(address, token)
@@ -278,8 +286,7 @@ def compare(address, metrics, binary, options):
             return statistics.median(percentile(took, share) for took in rounds)
 
         before, after = median(alone, 0.99), median(beside, 0.99)
-        if flood is not bare_sockets:
-            borne &= after <= max(FACTOR * before, before + NOISE)
+        borne &= after <= max(FACTOR * before, before + NOISE)
         figures = [median(alone, 0.5), before, median(beside, 0.5), after]
         cells = [f"{figure * 1e3:.2f} ms" for figure in figures]
         print(
@@ -295,7 +302,10 @@ def main():
     parser.add_argument("--binary", default="target/release/tidings")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ahead", action="store_true")
     options = parser.parse_args()
+    if options.ahead:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     binary = os.path.abspath(options.binary)
     with tempfile.TemporaryDirectory() as directory:
         with open(os.path.join(directory, "tidings.toml"), "w", encoding="utf-8") as file:

@@ -55,7 +55,7 @@ impl Admin {
             let unnamed = || Arc::from("an operator");
             Ok(Admin {
                 services: Arc::clone(services),
-                by: identity.user().cloned().unwrap_or_else(unnamed),
+                by: identity.audited().cloned().unwrap_or_else(unnamed),
             })
         } else {
             let error = Error::denied("needs role admin");

@@ -108,7 +108,7 @@ impl Trust {
             .iter()
             .map(|line| HeaderValue::to_str(line).unwrap_or_default())
             .collect();
-        let hops = lines.iter().rev().flat_map(|line| line.rsplit(','));
+        let hops = lines.iter().rev().flat_map(|line| split(line, ','));
         for hop in hops.take(MAX_HOPS) {
             if !self.is_proxy(client.ip()) {
                 break;
@@ -125,11 +125,33 @@ impl Trust {
 
 /// The value of `for` in one element of `Forwarded` (RFC 7239 §4).
 fn node(element: &str) -> Option<&str> {
-    element.split(';').find_map(|pair| {
+    split(element, ';').find_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         name.trim()
             .eq_ignore_ascii_case("for")
             .then(|| value.trim().trim_matches('"'))
+    })
+}
+
+/// The parts between separators, the last one first. What stands in quotes is one part with what is
+/// around it (RFC 9110 §5.6.4): a proxy may quote what a client said, such as its `Host`. It is read
+/// from the end, because the end is what the nearest proxy wrote.
+fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest.take()?;
+        let mut quoted = false;
+        for (at, letter) in text.char_indices().rev() {
+            let before = text.get(..at).unwrap_or_default();
+            if letter == '"' {
+                let escapes = before.len() - before.trim_end_matches('\\').len();
+                quoted ^= escapes % 2 == 0;
+            } else if letter == separator && !quoted {
+                rest = Some(before);
+                return text.get(at + letter.len_utf8()..);
+            }
+        }
+        Some(text)
     })
 }
 
@@ -233,6 +255,14 @@ mod tests {
             ("for=unknown", "10.0.0.1"),
             ("for=_hidden", "10.0.0.1"),
             ("by=1.1.1.1", "10.0.0.1"),
+            // A proxy may quote what the client said, and the client may have said anything before.
+            ("for=192.0.2.1;host=\"a,for=1.1.1.1\"", "192.0.2.1"),
+            ("host=\"a;for=1.1.1.1\";for=192.0.2.1", "192.0.2.1"),
+            ("for=192.0.2.1;host=\"a;for=1.1.1.1\"", "192.0.2.1"),
+            ("for=192.0.2.1;host=\"\\\",for=1.1.1.1\"", "192.0.2.1"),
+            ("for=192.0.2.1;host=\"\\\\\"", "192.0.2.1"),
+            ("for=\"1.1.1.1, for=192.0.2.1", "192.0.2.1"),
+            ("\", for=192.0.2.1", "192.0.2.1"),
         ] {
             let got = client(&proxies, "10.0.0.1", "forwarded", &[line]);
             assert_eq!(got, expected, "{line}");

@@ -52,8 +52,9 @@ fn every_key_is_in_the_table_of_its_section() {
     for key in keys {
         let (table, name) = match key.split_once("[].") {
             Some(("namespace", name)) => ("## Namespaces", name),
+            Some(("dialect", name)) => ("## Dialects", name),
             Some((_, name)) => ("## Event types", name),
-            None if key == "namespace" || key == "event_type" => continue,
+            None if ["namespace", "event_type", "dialect"].contains(&&*key) => continue,
             None => match key.split_once('.') {
                 Some((table, name)) => (&*format!("### `[{table}]`"), name),
                 None => ("## Keys", &*key),

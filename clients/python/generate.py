@@ -26,8 +26,9 @@ def generated(into: Path) -> dict[str, bytes]:
     if protoc.main(["protoc", f"-I{SCHEMA}", f"-I{WELL_KNOWN}", *outputs, *sources]) != 0:
         sys.exit("protoc failed")
     files = {path.name: path.read_bytes() for path in (into / "tidings" / "v1").iterdir()}
-    # It has no services.
-    del files["event_pb2_grpc.py"]
+    # They have no services.
+    for name in ("event", "messages"):
+        del files[f"{name}_pb2_grpc.py"]
     return files
 
 

@@ -1,4 +1,4 @@
-//! Any text as a message of a client.
+//! Any bytes as a message of a client, in JSON and in protobuf.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|text: &str| tidings::ws::read_arguments(text));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::dialect::read_messages(bytes));

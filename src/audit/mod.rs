@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::error::Error;
 use crate::event::ConnectionId;
@@ -116,6 +116,8 @@ enum Order {
 pub struct Audit {
     queue: Option<SyncSender<Order>>,
     lost: Arc<AtomicU64>,
+    /// Told each time the writer has taken something out of the queue.
+    taken: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
 
@@ -126,6 +128,7 @@ impl Audit {
         Arc::new(Audit {
             queue: None,
             lost: Arc::default(),
+            taken: Arc::default(),
             metrics: Arc::clone(metrics),
         })
     }
@@ -138,13 +141,20 @@ impl Audit {
         let file = LogFile::open(path)?;
         let (queue, orders) = sync_channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
-        let writer = Writer::new(file, Arc::clone(&lost), Arc::clone(metrics));
+        let taken = Arc::new(Notify::new());
+        let writer = Writer::new(
+            file,
+            Arc::clone(&lost),
+            Arc::clone(&taken),
+            Arc::clone(metrics),
+        );
         std::thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || writer.run(&orders))?;
         Ok(Arc::new(Audit {
             queue: Some(queue),
             lost,
+            taken,
             metrics: Arc::clone(metrics),
         }))
     }
@@ -178,12 +188,17 @@ impl Audit {
         }
         let (done, is_done) = oneshot::channel();
         let written = async {
-            let mut order = Some(Order::Flush(done));
-            while let Some(again) = order.take().and_then(|order| self.order(order)) {
-                order = Some(again);
-                tokio::time::sleep(Duration::from_millis(10)).await;
+            let mut order = Order::Flush(done);
+            loop {
+                // Listened for before the queue is tried, so that no word of it is missed.
+                let mut taken = std::pin::pin!(self.taken.notified());
+                taken.as_mut().enable();
+                match self.order(order) {
+                    None => return is_done.await,
+                    Some(again) => order = again,
+                }
+                taken.await;
             }
-            is_done.await
         };
         if !matches!(tokio::time::timeout(patience, written).await, Ok(Ok(()))) {
             tracing::warn!("the end of the audit log may be missing");
@@ -209,6 +224,8 @@ impl fmt::Debug for Audit {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -217,6 +234,7 @@ mod tests {
         let audit = Audit {
             queue: Some(queue),
             lost: Arc::default(),
+            taken: Arc::default(),
             metrics: Metrics::new("test"),
         };
         for _ in 0..3 {
@@ -227,5 +245,35 @@ mod tests {
         audit.flush(Duration::from_secs(2)).await;
         assert!(matches!(orders.try_recv(), Ok(Order::Line(_))));
         assert!(orders.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_flush_waits_for_its_place_in_a_full_queue() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.log");
+        let file = LogFile::open(&path).unwrap();
+        let (queue, orders) = sync_channel(1);
+        let (lost, taken, metrics) = (Arc::default(), Arc::default(), Metrics::new("test"));
+        let writer = Writer::new(
+            file,
+            Arc::clone(&lost),
+            Arc::clone(&taken),
+            Arc::clone(&metrics),
+        );
+        let audit = Audit {
+            queue: Some(queue),
+            lost,
+            taken,
+            metrics,
+        };
+        audit.note(What::Start, &Record::default());
+        let mut flushed = std::pin::pin!(audit.flush(Duration::from_mins(1)));
+        // The queue is full, so it waits.
+        let waits = std::future::poll_fn(|cx| Poll::Ready(flushed.as_mut().poll(cx).is_pending()));
+        assert!(waits.await);
+        std::thread::spawn(move || writer.run(&orders));
+        flushed.await;
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
     }
 }

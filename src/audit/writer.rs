@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use super::file::LogFile;
 use super::{Order, line};
 use crate::telemetry::Metrics;
@@ -19,6 +21,8 @@ pub(super) struct Writer {
     file: LogFile,
     /// Records that are missing since the last line that said so.
     lost: Arc<AtomicU64>,
+    /// Tells those who wait for a place in the queue.
+    taken: Arc<Notify>,
     metrics: Arc<Metrics>,
     looked: Instant,
     /// The last attempt failed, and the log has said so.
@@ -26,10 +30,16 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(file: LogFile, lost: Arc<AtomicU64>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        file: LogFile,
+        lost: Arc<AtomicU64>,
+        taken: Arc<Notify>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Writer {
             file,
             lost,
+            taken,
             metrics,
             looked: Instant::now(),
             failing: false,
@@ -72,6 +82,7 @@ impl Writer {
                     next = orders.try_recv().ok();
                 }
             }
+            self.taken.notify_waiters();
             self.look(false);
             self.write(&mut lines, &mut count);
         }
@@ -135,7 +146,12 @@ mod tests {
         let path = directory.path().join("audit.log");
         let lost = Arc::new(AtomicU64::new(3));
         let file = LogFile::open(&path).expect("opened");
-        let writer = Writer::new(file, Arc::clone(&lost), Metrics::new("test"));
+        let writer = Writer::new(
+            file,
+            Arc::clone(&lost),
+            Arc::default(),
+            Metrics::new("test"),
+        );
         let (queue, orders) = sync_channel(8);
         queue.send(Order::Line(b"{}\n".to_vec())).expect("room");
         queue.send(Order::Reopen).expect("room");

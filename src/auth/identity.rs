@@ -29,6 +29,8 @@ pub struct Identity {
     pub(super) vouched: Option<Vouched>,
     /// Where somebody without a name comes from.
     pub(super) address: Option<IpAddr>,
+    /// Whom a certificate names that took the place of a token.
+    pub(super) certified: Option<Arc<str>>,
 }
 
 /// What a token was found good by.
@@ -76,6 +78,22 @@ impl Identity {
             roles: Box::new([Arc::from(SERVICE), Arc::from(ADMIN)]),
             ..Identity::default()
         }
+    }
+
+    /// Such a client, and whom its certificate names.
+    #[must_use]
+    pub fn certified(user: &str, name: Arc<str>) -> Self {
+        Identity {
+            certified: Some(name),
+            ..Identity::trusted(user)
+        }
+    }
+
+    /// Under which name the audit log tells what it did: whom its certificate names, or else the
+    /// user's.
+    #[must_use]
+    pub fn audited(&self) -> Option<&Arc<str>> {
+        self.certified.as_ref().or(self.user.as_ref())
     }
 
     /// The user's name: 1 to 255 bytes without control characters; `None` is anonymous.

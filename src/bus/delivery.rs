@@ -11,24 +11,37 @@ use super::sync::{AtomicU32, Mutex, OnceLock};
 use crate::event::{Event, TraceContext};
 use crate::telemetry::FanoutSpan;
 
-/// The most dialects that one server speaks at once.
-pub const MAX_DIALECTS: usize = 8;
+/// The dialects whose frames have a place of their own in every event: those that are spoken most
+/// are numbered first.
+pub(super) const NEAR: usize = 7;
 
-/// Names a dialect: its place in every event's table of frames.
+/// Places for the frames of all other dialects, made with the first such frame. Numbers of dialects
+/// follow one another, so that up to so many never meet in one place; of those that do, all but the
+/// first make their frames for themselves.
+const FAR: u32 = 32;
+
+/// Names a dialect in one framing and one compression: whose frames are the same bytes for
+/// everyone. A number is never given twice, so that frames that are kept stay true when dialects
+/// change while the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct DialectId(u8);
+pub struct DialectId(u32);
 
 impl DialectId {
-    /// The dialect at this place; places beyond [`MAX_DIALECTS`] share the last.
+    /// The messages of gRPC's `Subscribe`.
+    pub const GRPC: DialectId = DialectId(0);
+    /// Server-sent events.
+    pub const SSE: DialectId = DialectId(1);
+
+    /// The dialect with this number. [`DialectIds`](super::DialectIds) gives them out.
     #[must_use]
-    pub const fn new(place: u8) -> Self {
-        DialectId(if place < 8 { place } else { 7 })
+    pub const fn new(number: u32) -> Self {
+        DialectId(number)
     }
 
-    /// Its place in a table of [`MAX_DIALECTS`].
+    /// Its number, as a place in a table.
     #[must_use]
     pub fn place(self) -> usize {
-        usize::from(self.0)
+        usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }
 
@@ -38,13 +51,20 @@ impl DialectId {
 /// The shards hold it together; when the last of them has flushed, its span ends.
 pub(super) struct Delivery {
     event: Arc<Event>,
-    frames: [OnceLock<Bytes>; MAX_DIALECTS],
+    near: [OnceLock<Bytes>; NEAR],
+    far: OnceLock<Box<[OnceLock<FarFrame>]>>,
     verdicts: OnceLock<Box<[OnceLock<Verdict>]>>,
     accepted: Instant,
     tally: Tally,
     span: Option<FanoutSpan>,
     /// The frames that ask for a confirmation; `None` where nobody looks at its way.
     watched: Option<Box<Mutex<AskingFrames>>>,
+}
+
+/// A frame with the dialect that it was made for.
+struct FarFrame {
+    dialect: DialectId,
+    bytes: Bytes,
 }
 
 /// The frames that ask for a confirmation, of the few dialects that those have who are asked;
@@ -82,7 +102,8 @@ impl Delivery {
         let accepted = event.accepted;
         Delivery {
             event,
-            frames: std::array::from_fn(|_| OnceLock::new()),
+            near: std::array::from_fn(|_| OnceLock::new()),
+            far: OnceLock::new(),
             verdicts: OnceLock::new(),
             accepted,
             tally,
@@ -129,9 +150,27 @@ impl Delivery {
     /// The frame for connections of this protocol.
     #[must_use]
     pub(super) fn frame(&self, protocol: &dyn Protocol) -> Bytes {
-        match self.frames.get(protocol.dialect().place()) {
+        let dialect = protocol.dialect();
+        match self.near.get(dialect.place()) {
             Some(frame) => frame.get_or_init(|| protocol.event(&self.event)).clone(),
-            None => protocol.event(&self.event),
+            None => self.far_frame(dialect, protocol),
+        }
+    }
+
+    fn far_frame(&self, dialect: DialectId, protocol: &dyn Protocol) -> Bytes {
+        let places = self
+            .far
+            .get_or_init(|| (0..FAR).map(|_| OnceLock::new()).collect());
+        let place = usize::try_from(dialect.0 % FAR).unwrap_or(0);
+        let frame = places.get(place).map(|place| {
+            place.get_or_init(|| FarFrame {
+                dialect,
+                bytes: protocol.event(&self.event),
+            })
+        });
+        match frame {
+            Some(frame) if frame.dialect == dialect => frame.bytes.clone(),
+            _ => protocol.event(&self.event),
         }
     }
 

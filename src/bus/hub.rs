@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use super::delivery::Delivery;
+use super::dialect_ids::DialectIds;
 use super::filter_numbers::FilterNumbers;
 use super::inbox::{HIGH_WATER, Inbound, Inbox};
 use super::observer::{End, Observer, Seen};
@@ -89,6 +90,7 @@ pub struct Hub {
     threads: Mutex<Vec<JoinHandle<()>>>,
     routes: Routes,
     filter_numbers: Arc<FilterNumbers>,
+    dialects: DialectIds,
     presence: Presence,
     broker: OnceLock<Arc<dyn Broker>>,
     observer: OnceLock<Arc<dyn Observer>>,
@@ -164,6 +166,7 @@ impl Hub {
             threads: Mutex::default(),
             routes: Routes::new(),
             filter_numbers: Arc::default(),
+            dialects: DialectIds::default(),
             presence: Presence::new(),
             broker: OnceLock::new(),
             observer: OnceLock::new(),
@@ -325,6 +328,12 @@ impl Hub {
         {
             self.metrics.channels_changed(-1);
         }
+    }
+
+    /// The register of dialects.
+    #[must_use]
+    pub fn dialects(&self) -> &DialectIds {
+        &self.dialects
     }
 
     /// Microseconds since the bus started.

@@ -6,6 +6,7 @@
 mod chunk;
 mod connection;
 mod delivery;
+mod dialect_ids;
 pub mod filter;
 mod filter_numbers;
 mod filter_table;
@@ -26,7 +27,8 @@ mod visibility;
 pub mod wording;
 
 pub use connection::{Client, ConnectionInfo};
-pub use delivery::{DialectId, MAX_DIALECTS};
+pub use delivery::DialectId;
+pub use dialect_ids::DialectIds;
 pub use hub::{Hub, Seat, Settings, TypeRoles};
 pub use link::Link;
 pub use observer::{End, Observer, Seen};

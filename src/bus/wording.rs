@@ -5,19 +5,31 @@ use serde_json::{Map, Value, json};
 use super::protocol::{Joined, Notice, Refused};
 use crate::error::Error;
 
-/// The name and the members of a notice.
+/// What a notice is called.
 #[must_use]
-pub fn notice(notice: &Notice<'_>) -> (&'static str, Value) {
+pub fn notice_name(notice: &Notice<'_>) -> &'static str {
+    match notice {
+        Notice::Gap { .. } => "gap",
+        Notice::Renumbered { .. } => "subscribed",
+        Notice::Presence { joined: true, .. } => "presence_joined",
+        Notice::Presence { joined: false, .. } => "presence_left",
+        Notice::TokenExpiring { .. } => "token_expiring",
+        Notice::Reconnect { .. } => "reconnect",
+        Notice::Failure(_) => "error",
+        Notice::Unsubscribed { .. } => "unsubscribed",
+    }
+}
+
+/// The members of a notice.
+#[must_use]
+pub fn notice(notice: &Notice<'_>) -> Value {
     match notice {
         Notice::Gap {
             channel,
             from,
             to,
             reason,
-        } => (
-            "gap",
-            json!({ "channel": channel, "from": from, "to": to, "reason": reason }),
-        ),
+        } => json!({ "channel": channel, "from": from, "to": to, "reason": reason }),
         Notice::Renumbered { channel, position } => {
             let joined = Joined {
                 channel: (*channel).to_owned(),
@@ -25,36 +37,18 @@ pub fn notice(notice: &Notice<'_>) -> (&'static str, Value) {
                 recovered: false,
                 replayed: 0,
             };
-            ("subscribed", subscribed(&[joined], &[]))
+            subscribed(&[joined], &[])
         }
-        Notice::Presence {
-            channel,
-            user,
-            joined,
-        } => {
-            let kind = if *joined {
-                "presence_joined"
-            } else {
-                "presence_left"
-            };
-            (kind, json!({ "channel": channel, "user": user }))
+        Notice::Presence { channel, user, .. } => json!({ "channel": channel, "user": user }),
+        Notice::TokenExpiring { expires_at } => json!({ "expires_at": expires_at.to_rfc3339() }),
+        Notice::Reconnect { after_ms, reason } => {
+            json!({ "after_ms": after_ms, "reason": reason })
         }
-        Notice::TokenExpiring { expires_at } => (
-            "token_expiring",
-            json!({ "expires_at": expires_at.to_rfc3339() }),
-        ),
-        Notice::Reconnect { after_ms, reason } => (
-            "reconnect",
-            json!({ "after_ms": after_ms, "reason": reason }),
-        ),
-        Notice::Failure(failure) => ("error", error(failure)),
+        Notice::Failure(failure) => error(failure),
         Notice::Unsubscribed { channel, error } => {
             let (code, message) = (error.code().as_str(), error.message());
             let reason = json!({ "code": code, "message": message });
-            (
-                "unsubscribed",
-                json!({ "channels": [channel], "reason": reason }),
-            )
+            json!({ "channels": [channel], "reason": reason })
         }
     }
 }

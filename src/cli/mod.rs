@@ -80,6 +80,9 @@ pub fn main() -> ExitCode {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        // Sockets are asked for news after so many tasks: with tokio's 61, whoever publishes over
+        // HTTP waits behind as many new connections of a flood.
+        .event_interval(16)
         .build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(run(cli)),

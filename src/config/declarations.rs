@@ -73,7 +73,11 @@ fn is_namespace(name: &str) -> bool {
 }
 
 /// Notes every name that stood before.
-fn duplicates<'a>(names: impl Iterator<Item = &'a str>, table: &str, check: &mut Check<'_>) {
+pub(super) fn duplicates<'a>(
+    names: impl Iterator<Item = &'a str>,
+    table: &str,
+    check: &mut Check<'_>,
+) {
     let mut seen = HashSet::new();
     for (index, name) in names.enumerate() {
         let first = name.is_empty() || seen.insert(name);

@@ -2,6 +2,7 @@
 
 use super::Config;
 use super::keys::{KEYS, Key, TABLES};
+use super::kind::Kind;
 
 impl Config {
     /// Every key with its default and a line on what it means. Reading it back gives the defaults.
@@ -45,6 +46,8 @@ impl Config {
                     .strip_prefix(table)
                     .map(|rest| rest.trim_start_matches("[]"));
                 match name.and_then(|rest| rest.strip_prefix('.')) {
+                    // Tables within tables stand by themselves.
+                    Some(_) if key.kind == Kind::Tables => {}
                     Some(name) if !name.contains('.') => line(&mut text, key, name, prefix),
                     Some(_) | None => {}
                 }
@@ -56,7 +59,10 @@ impl Config {
 
 /// True for the tables that may stand several times.
 fn is_array(table: &str) -> bool {
-    matches!(table, "namespace" | "event_type")
+    matches!(
+        table,
+        "namespace" | "event_type" | "dialect" | "dialect[].command"
+    )
 }
 
 fn line(text: &mut String, key: &Key, name: &str, prefix: &str) {

@@ -34,7 +34,7 @@ pub(super) const fn key(
 }
 
 /// Tables with what they are about, in the order of the default file.
-pub(super) const TABLES: [(&str, &str); 14] = [
+pub(super) const TABLES: [(&str, &str); 18] = [
     ("public", "The listener for browsers and the HTTP API."),
     ("internal", "The listener for gRPC, gRPC-Web and /metrics."),
     (
@@ -64,6 +64,19 @@ pub(super) const TABLES: [(&str, &str); 14] = [
     ),
     ("namespace[].history", "How much of each channel is kept."),
     ("event_type", "A known event type. Repeat as needed."),
+    (
+        "dialect",
+        "What clients and server call things, for clients of another system. Repeat as needed.",
+    ),
+    ("dialect[].event", "How an event is written."),
+    (
+        "dialect[].control",
+        "How replies and the server's own messages are written.",
+    ),
+    (
+        "dialect[].command",
+        "Something that clients say. Repeat as needed; the rest is as in the dialect tidings.",
+    ),
 ];
 
 /// The same setting by another path.

@@ -30,11 +30,36 @@ pub(super) enum Kind {
     Bool,
     /// An array of texts.
     List,
+    /// A text, or an array of texts.
+    TextOrList,
     /// An array of tables.
     Tables,
+    /// A table of texts under any names.
+    Texts,
+    /// A table of texts, or arrays of texts, under any names.
+    Names,
 }
 
 impl Kind {
+    /// What stands under each name of a table under any names; `None` for other kinds.
+    pub(super) fn of_each(self) -> Option<Kind> {
+        match self {
+            Kind::Texts => Some(Kind::Text),
+            Kind::Names => Some(Kind::TextOrList),
+            Kind::Text
+            | Kind::Path
+            | Kind::Address
+            | Kind::Duration
+            | Kind::OneOf(_)
+            | Kind::Whole(..)
+            | Kind::Ratio
+            | Kind::Bool
+            | Kind::List
+            | Kind::TextOrList
+            | Kind::Tables => None,
+        }
+    }
+
     /// What the kind looks like, for error messages.
     pub(super) fn expected(self) -> String {
         match self {
@@ -53,7 +78,9 @@ impl Kind {
             Kind::Ratio => String::from("expected a number from 0 to 1"),
             Kind::Bool => String::from("expected true or false"),
             Kind::List => String::from("expected an array of texts, such as [\"a\", \"b\"]"),
+            Kind::TextOrList => String::from("expected a text in quotes, or an array of texts"),
             Kind::Tables => String::from("expected an array of tables"),
+            Kind::Texts | Kind::Names => String::from("expected a table"),
         }
     }
 
@@ -81,7 +108,9 @@ impl Kind {
             Kind::List => value
                 .as_array()
                 .is_some_and(|array| array.iter().all(|entry| entry.as_str().is_some())),
+            Kind::TextOrList => Kind::Text.takes(value) || Kind::List.takes(value),
             Kind::Tables => value.is_array(),
+            Kind::Texts | Kind::Names => value.is_inline_table(),
         }
     }
 
@@ -105,7 +134,9 @@ impl Kind {
                     .filter(|entry| !entry.is_empty());
                 Some(Value::Array(entries.collect()))
             }
-            Kind::List | Kind::Tables => text.trim().parse::<Value>().ok(),
+            Kind::List | Kind::TextOrList | Kind::Tables | Kind::Texts | Kind::Names => {
+                text.trim().parse::<Value>().ok()
+            }
         }
     }
 }
@@ -132,6 +163,10 @@ mod tests {
             (Kind::Bool, "true", r#""true""#),
             (Kind::List, r#"["a"]"#, r#"["a", 1]"#),
             (Kind::Tables, "[{}]", "{}"),
+            (Kind::TextOrList, "\"a\"", "1"),
+            (Kind::TextOrList, "[\"a\"]", "[1]"),
+            (Kind::Texts, "{}", "[]"),
+            (Kind::Names, "{}", "[]"),
         ] {
             let value = |text: &str| text.parse::<Value>().expect("TOML");
             assert!(kind.takes(&value(good)), "{kind:?} {good}");

@@ -231,6 +231,9 @@ impl Walk<'_> {
         if kind == Kind::Tables {
             return self.tables(item, pattern, shown);
         }
+        if let Some(inner) = kind.of_each() {
+            return self.named(item, kind, inner, shown);
+        }
         let Some(value) = item.as_value().filter(|value| kind.takes(value)) else {
             self.wrong(shown, kind.expected());
             return None;
@@ -240,6 +243,28 @@ impl Walk<'_> {
             return Some(Value::from(path.to_string_lossy().into_owned()));
         }
         plain(value)
+    }
+
+    /// Reads a table whose names are no keys of ours.
+    fn named(&mut self, item: &Item, kind: Kind, inner: Kind, shown: &str) -> Option<Value> {
+        let Some(table) = item.as_table_like() else {
+            self.wrong(shown, kind.expected());
+            return None;
+        };
+        let mut values = Dict::new();
+        for (name, item) in table.iter() {
+            let shown = join(shown, name);
+            let span = table
+                .get_key_value(name)
+                .and_then(|(key, item)| key.span().or(item.span()));
+            if let Some(place) = self.source.place(span) {
+                self.layer.places.insert(shown.clone(), place);
+            }
+            if let Some(value) = self.value(item, inner, "", &shown) {
+                values.insert(name.to_owned(), value);
+            }
+        }
+        Some(Value::from(values))
     }
 
     /// Reads an array of tables, in either of TOML's two ways to write it.

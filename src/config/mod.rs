@@ -1,6 +1,8 @@
 //! The configuration: defaults, files, environment, checks.
 
 mod declarations;
+mod dialect_tables;
+mod dialects;
 mod document;
 pub mod duration;
 mod environment;
@@ -24,13 +26,17 @@ mod values;
 mod warnings;
 
 pub use crate::auth::Secret;
+pub use dialect_tables::{
+    DialectCommand, DialectConfig, DialectControl, DialectEvent, DialectNames, DialectProtocol,
+    DialectRefusals,
+};
 pub use event_tables::{Catalog, CatalogMode, EventTypeConfig, NamespaceConfig, NamespaceHistory};
 pub use listeners::{Documents, ForwardedHeader, Internal, InternalAuth, Public};
 pub use load::Inputs;
 pub use problem::{Place, Problem, Problems};
 pub use tables::{
-    Audit, Auth, Dialect, Durability, Heartbeat, HistoryConfig, Limits, LogFormat, OtlpProtocol,
-    Server, Storage, Telemetry, WebSocket,
+    Audit, Auth, Durability, Heartbeat, HistoryConfig, Limits, LogFormat, OtlpProtocol, Server,
+    Storage, Telemetry, WebSocket,
 };
 
 use serde::Deserialize;
@@ -58,6 +64,8 @@ pub struct Config {
     pub namespace: Vec<NamespaceConfig>,
     /// The known event types.
     pub event_type: Vec<EventTypeConfig>,
+    /// What clients and server call things, where they don't speak a dialect that is always there.
+    pub dialect: Vec<DialectConfig>,
     /// How strictly event types are held to the catalog.
     pub catalog: Catalog,
     /// The WebSocket.
@@ -82,6 +90,7 @@ impl Default for Config {
             auto_subscribe: vec![String::from("global"), String::from("user:{user}")],
             namespace: Vec::new(),
             event_type: Vec::new(),
+            dialect: Vec::new(),
             catalog: Catalog::default(),
             websocket: WebSocket::default(),
             telemetry: Telemetry::default(),

@@ -211,8 +211,8 @@ pub enum Durability {
 pub struct WebSocket {
     /// Its path.
     pub path: String,
-    /// What is spoken where the client asks for no subprotocol.
-    pub dialect: Dialect,
+    /// What is spoken where the client asks for no subprotocol: a dialect's name.
+    pub dialect: String,
     /// Whether permessage-deflate (RFC 7692) is offered.
     pub compression: bool,
 }
@@ -221,21 +221,10 @@ impl Default for WebSocket {
     fn default() -> Self {
         WebSocket {
             path: String::from("/ws"),
-            dialect: Dialect::Tidings,
+            dialect: String::from("tidings"),
             compression: true,
         }
     }
-}
-
-/// What is spoken on the WebSocket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Dialect {
-    /// JSON messages as `docs/protocol.md` describes them.
-    #[default]
-    Tidings,
-    /// Every message comes back as it was sent, for measuring.
-    Echo,
 }
 
 /// `[telemetry]`: traces, metrics and logs.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use super::problem::{Place, Problem};
-use super::{Config, InternalAuth, Storage, declarations};
+use super::{Config, InternalAuth, Storage, declarations, dialects};
 use crate::event::ChannelName;
 use crate::forwarded::Network;
 
@@ -25,7 +25,7 @@ const PAIRED: [&str; 9] = [
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
 ];
 /// Paths of the public listener that the WebSocket can't have.
-const TAKEN: [&str; 7] = [
+pub(super) const TAKEN: [&str; 7] = [
     "/",
     "/sse",
     "/healthz",
@@ -52,6 +52,7 @@ pub(super) fn problems(
     auth(config, setting, &mut check);
     heartbeat(config, &mut check);
     declarations::check(config, &mut check);
+    dialects::check(config, &mut check);
     rest(config, &mut check);
     check.found
 }
@@ -288,10 +289,7 @@ fn rest(config: &Config, check: &mut Check<'_>) {
         "expected names of channels, where {user} stands for the user",
     );
     let path = config.websocket.path.as_str();
-    let plain = path.starts_with('/')
-        && path
-            .bytes()
-            .all(|b| b.is_ascii_graphic() && !b"?#{}*".contains(&b));
+    let plain = is_plain_path(path);
     check.expect(plain, "websocket.path", "expected a path such as \"/ws\"");
     let free = !TAKEN.contains(&path) && !path.starts_with("/api/v1/");
     check.expect(
@@ -311,4 +309,10 @@ fn rest(config: &Config, check: &mut Check<'_>) {
         "telemetry.service_name",
         "expected a name",
     );
+}
+
+/// True for a path that stands for itself only.
+pub(super) fn is_plain_path(path: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_graphic() && !b"?#{}*".contains(&b);
+    path.starts_with('/') && path.bytes().all(plain)
 }

@@ -46,6 +46,16 @@ impl Config {
                 "limits.outbox_bytes: less than limits.event_bytes: the biggest events fit no outbox",
             ));
         }
+        let own = self.dialect.iter().enumerate();
+        let silent = own.filter(|(_, dialect)| {
+            dialect.paths.is_empty() && dialect.name != self.websocket.dialect
+        });
+        warnings.extend(silent.map(|(index, _)| {
+            format!(
+                "dialect[{index}].paths: it is spoken nowhere: there are none, and \
+                 websocket.dialect names another"
+            )
+        }));
         warnings
     }
 }
@@ -53,6 +63,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::DialectConfig;
 
     #[test]
     fn a_sound_configuration_has_no_warnings() {
@@ -75,6 +86,7 @@ mod tests {
         config.public.trusted_proxies = vec![String::from("0.0.0.0/0")];
         config.internal.allowed_origins = vec![String::from("*")];
         config.limits.outbox_bytes = 1;
+        config.dialect.push(DialectConfig::default());
         let keys: Vec<String> = config
             .warnings()
             .iter()
@@ -87,7 +99,8 @@ mod tests {
                 "public.allowed_origins",
                 "public.trusted_proxies",
                 "internal.allowed_origins",
-                "limits.outbox_bytes"
+                "limits.outbox_bytes",
+                "dialect[0].paths"
             ]
         );
         assert!(!config.warnings().join("").contains("short\""));

@@ -34,51 +34,145 @@ pub fn size(event: &Event) -> usize {
     data + headers + names + 256
 }
 
-/// Appends an event as a JSON object: `type` first, `data` exactly as it was published. Names of
-/// channels, types and ids need no escaping: what they may hold is plain.
-pub fn write(out: &mut BytesMut, event: &Event) {
-    out.put_slice(b"{\"type\":\"");
-    out.put_slice(event.event_type.as_str().as_bytes());
-    if let Some(channel) = &event.channel {
-        out.put_slice(b"\",\"channel\":\"");
-        out.put_slice(channel.as_str().as_bytes());
-    }
-    out.put_slice(b"\",\"id\":\"");
-    let mut id = uuid::Uuid::encode_buffer();
-    out.put_slice(event.id.hyphenated().encode_lower(&mut id).as_bytes());
-    out.put_slice(b"\",\"timestamp\":\"");
-    out.put_slice(event.time.to_rfc3339().as_bytes());
-    out.put_slice(b"\"");
-    if let Some(position) = event.position {
-        out.put_slice(b",\"offset\":");
-        out.put_slice(position.offset.to_string().as_bytes());
-    }
-    write_headers(out, event);
-    if event.payload.is_json() {
-        out.put_slice(b",\"data\":");
-        out.put_slice(event.payload.data());
-    } else {
-        out.put_slice(b",\"data_base64\":\"");
-        out.put_slice(BASE64.encode(event.payload.data()).as_bytes());
-        out.put_slice(b"\"");
-    }
-    if event.payload.explicit_content_type().is_some() {
-        out.put_slice(b",\"content_type\":");
-        write_text(out, event.payload.content_type());
-    }
-    if let Some(trace) = &event.trace {
-        out.put_slice(b",\"traceparent\":\"");
-        out.put_slice(trace.to_string().as_bytes());
-        out.put_slice(b"\"");
-        if let Some(state) = &trace.state {
-            out.put_slice(b",\"tracestate\":");
-            write_text(out, state);
-        }
-    }
-    out.put_slice(b"}");
+/// A member of an event's envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Member {
+    /// `type`.
+    Type,
+    /// `channel`, where the event has one.
+    Channel,
+    /// `id`.
+    Id,
+    /// `timestamp`.
+    Timestamp,
+    /// `offset`, where the channel keeps history.
+    Offset,
+    /// `headers`, if there are any.
+    Headers,
+    /// `traceparent` and `tracestate`, if the event is traced.
+    Traceparent,
 }
 
-fn write_headers(out: &mut BytesMut, event: &Event) {
+impl Member {
+    /// Every member, in the order in which the dialect `tidings` writes them; the data stands
+    /// before the last.
+    pub const ALL: [Member; 7] = [
+        Member::Type,
+        Member::Channel,
+        Member::Id,
+        Member::Timestamp,
+        Member::Offset,
+        Member::Headers,
+        Member::Traceparent,
+    ];
+
+    /// The member's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Member::Type => "type",
+            Member::Channel => "channel",
+            Member::Id => "id",
+            Member::Timestamp => "timestamp",
+            Member::Offset => "offset",
+            Member::Headers => "headers",
+            Member::Traceparent => "traceparent",
+        }
+    }
+}
+
+/// Appends an event as a JSON object: `type` first, `data` exactly as it was published.
+pub fn write(out: &mut BytesMut, event: &Event) {
+    let start = out.len();
+    for member in Member::ALL {
+        if member == Member::Traceparent {
+            put_data(out, event, b",\"data\":");
+            put_content_type(out, event);
+        }
+        put_member(out, event, member);
+    }
+    close(out, start);
+}
+
+/// Appends `,"name":value`, if the event has the member. Names of channels, types and ids need no
+/// escaping: what they may hold is plain.
+pub fn put_member(out: &mut BytesMut, event: &Event, member: Member) {
+    match member {
+        Member::Type => put_plain(out, b",\"type\":\"", event.event_type.as_str()),
+        Member::Channel => {
+            if let Some(channel) = &event.channel {
+                put_plain(out, b",\"channel\":\"", channel.as_str());
+            }
+        }
+        Member::Id => {
+            let mut id = uuid::Uuid::encode_buffer();
+            let id = event.id.hyphenated().encode_lower(&mut id);
+            put_plain(out, b",\"id\":\"", id);
+        }
+        Member::Timestamp => put_plain(out, b",\"timestamp\":\"", &event.time.to_rfc3339()),
+        Member::Offset => {
+            if let Some(position) = event.position {
+                out.put_slice(b",\"offset\":");
+                out.put_slice(position.offset.to_string().as_bytes());
+            }
+        }
+        Member::Headers => put_headers(out, event),
+        Member::Traceparent => {
+            if let Some(trace) = &event.trace {
+                put_plain(out, b",\"traceparent\":\"", &trace.to_string());
+                if let Some(state) = &trace.state {
+                    out.put_slice(b",\"tracestate\":");
+                    put_text(out, state);
+                }
+            }
+        }
+    }
+}
+
+/// Appends the data behind `name`, which is a comma, the member's name and a colon; data that is
+/// not JSON as `data_base64`.
+pub fn put_data(out: &mut BytesMut, event: &Event, name: &[u8]) {
+    if event.payload.is_json() {
+        out.put_slice(name);
+        out.put_slice(event.payload.data());
+    } else {
+        put_plain(
+            out,
+            b",\"data_base64\":\"",
+            &BASE64.encode(event.payload.data()),
+        );
+    }
+}
+
+/// Appends `content_type`, where it is not plain JSON.
+pub fn put_content_type(out: &mut BytesMut, event: &Event) {
+    if event.payload.explicit_content_type().is_some() {
+        out.put_slice(b",\"content_type\":");
+        put_text(out, event.payload.content_type());
+    }
+}
+
+/// Makes one object of the members that were appended from `start` on, each behind a comma.
+pub fn close(out: &mut BytesMut, start: usize) {
+    match out.get_mut(start) {
+        Some(comma) => *comma = b'{',
+        None => out.put_u8(b'{'),
+    }
+    out.put_u8(b'}');
+}
+
+/// Appends a text as JSON.
+pub fn put_text(out: &mut BytesMut, text: &str) {
+    out.put_slice(Value::from(text).to_string().as_bytes());
+}
+
+fn put_plain(out: &mut BytesMut, before: &[u8], text: &str) {
+    out.put_slice(before);
+    out.put_slice(text.as_bytes());
+    out.put_u8(b'"');
+}
+
+fn put_headers(out: &mut BytesMut, event: &Event) {
     if event.headers.is_empty() {
         return;
     }
@@ -87,13 +181,9 @@ fn write_headers(out: &mut BytesMut, event: &Event) {
         if at > 0 {
             out.put_slice(b",");
         }
-        write_text(out, name);
+        put_text(out, name);
         out.put_slice(b":");
-        write_text(out, value);
+        put_text(out, value);
     }
     out.put_slice(b"}");
-}
-
-fn write_text(out: &mut BytesMut, text: &str) {
-    out.put_slice(Value::from(text).to_string().as_bytes());
 }

@@ -26,10 +26,10 @@ impl Payload {
     /// # Errors
     /// `invalid_argument` for the field `data` or `content_type`.
     pub fn new(data: Bytes, content_type: &str) -> Result<Self> {
-        if content_type.len() > 255 || !content_type.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        if content_type.len() > 255 || !is_media_type(content_type) {
             return Err(Error::field(
                 "content_type",
-                "expected a media type of at most 255 bytes",
+                "expected a media type of at most 255 bytes, such as text/plain",
             ));
         }
         if !is_json(content_type) {
@@ -86,6 +86,20 @@ impl Payload {
 }
 
 /// True for `application/json`, any `…+json` (RFC 6839), and for none at all.
+/// A type and a subtype, and what may follow them (RFC 9110 §8.3.1), in printable ASCII; or none.
+fn is_media_type(text: &str) -> bool {
+    let essence = text.split(';').next().unwrap_or("").trim_end_matches(' ');
+    let names = essence.split_once('/');
+    text.bytes().all(|b| (0x20..0x7f).contains(&b))
+        && (essence.is_empty() || names.is_some_and(|(kind, sub)| is_token(kind) && is_token(sub)))
+}
+
+/// A token (RFC 9110 §5.6.2).
+fn is_token(text: &str) -> bool {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(good)
+}
+
 fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or("").trim();
     essence.is_empty()
@@ -145,4 +159,30 @@ fn json_depth(data: &[u8]) -> usize {
         }
     }
     deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_media_type_is_a_type_and_a_subtype() {
+        let payload = |kind: &str| Payload::new(Bytes::from_static(b"1"), kind);
+        for good in [
+            "",
+            ";charset=utf-8",
+            "text/plain",
+            "Text/Plain ; charset=x",
+            "a/b+JSON",
+        ] {
+            assert!(payload(good).is_ok(), "{good}");
+        }
+        let long = format!("text/{}", "a".repeat(251));
+        for bad in [
+            "?Yf", "text", "text/", "/plain", "a/b/c", "te xt/a", "a/ä", "a/b\n", "+json", &long,
+        ] {
+            let error = payload(bad).unwrap_err();
+            assert_eq!(error.field_name(), Some("content_type"), "{bad}");
+        }
+    }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status};
+use tonic::{Extensions, Request, Response, Status};
 
 use super::status::status;
-use super::{GrpcAuth, PeerAddress};
+use super::{GrpcAuth, PeerAddress, PeerIdentity, TRUSTED};
 use crate::auth::{AuthFailure, Identity};
 use crate::error::{Error, Result};
 use crate::event::TraceContext;
@@ -48,7 +48,7 @@ impl Door {
     ) -> Self {
         let trusted = match auth {
             GrpcAuth::Jwt => None,
-            GrpcAuth::Trusted => Some(Arc::new(Identity::trusted("internal"))),
+            GrpcAuth::Trusted => Some(Arc::new(Identity::trusted(TRUSTED))),
         };
         Door {
             services: Arc::clone(services),
@@ -101,7 +101,7 @@ impl Door {
         let address = extensions
             .get::<PeerAddress>()
             .map_or(nowhere, |peer| peer.0);
-        match self.identify(&metadata, &span).await {
+        match self.identify(&metadata, &extensions, &span).await {
             Ok(identity) => {
                 let session = Session::new(Arc::clone(&self.services), identity, None);
                 Ok((
@@ -122,9 +122,15 @@ impl Door {
         }
     }
 
-    async fn identify(&self, metadata: &MetadataMap, call: &Span) -> Result<Arc<Identity>> {
+    async fn identify(
+        &self,
+        metadata: &MetadataMap,
+        extensions: &Extensions,
+        call: &Span,
+    ) -> Result<Arc<Identity>> {
         if let Some(trusted) = &self.trusted {
-            return Ok(Arc::clone(trusted));
+            let certified = extensions.get::<PeerIdentity>();
+            return Ok(Arc::clone(certified.map_or(trusted, |peer| &peer.0)));
         }
         let verifier = &self.services.verifier;
         let mut span = self.services.tracing.authenticate(call.context_ref());

@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
+pub(super) use crate::dialect::schema::{event, position, since, timestamp};
 use crate::error::{Error, Result};
-use crate::event::{
-    Audience, ChannelName, Epoch, Event, EventType, Headers, Payload, Position, Timestamp,
-    TraceContext,
-};
+use crate::event::{Audience, ChannelName, EventType, Headers, Payload, Timestamp, TraceContext};
 use crate::proto;
 use crate::session::{Publish, PublishResult, Published};
 
@@ -71,35 +69,6 @@ fn time(time: prost_types::Timestamp) -> Result<Timestamp> {
     ))
 }
 
-/// A point in time, as the schema has it.
-pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
-    let micros = time.as_micros();
-    prost_types::Timestamp {
-        seconds: micros.div_euclid(1_000_000),
-        nanos: i32::try_from(micros.rem_euclid(1_000_000) * 1000).unwrap_or(0),
-    }
-}
-
-/// A place in a channel that a client came with.
-///
-/// # Errors
-/// `invalid_argument` for the field `since.epoch`.
-pub(super) fn since(position: &proto::Position) -> Result<Position> {
-    let epoch: Result<Epoch> = position.epoch.parse();
-    Ok(Position {
-        epoch: epoch.map_err(|error| error.within("since"))?,
-        offset: position.offset,
-    })
-}
-
-/// A place in a channel.
-pub(super) fn position(position: Position) -> proto::Position {
-    proto::Position {
-        epoch: position.epoch.to_string(),
-        offset: position.offset,
-    }
-}
-
 /// What became of a publish.
 pub(super) fn published(published: Published) -> proto::PublishResponse {
     proto::PublishResponse {
@@ -117,33 +86,6 @@ fn result(PublishResult { channel, receipt }: PublishResult) -> proto::PublishRe
         position: receipt.position.map(position),
         subscribers: receipt.subscribers,
         duplicate: receipt.duplicate,
-    }
-}
-
-/// An event, as subscribers receive it.
-pub(super) fn event(event: &Event) -> proto::Event {
-    let text = |text: &Option<Arc<str>>| text.as_deref().unwrap_or_default().to_owned();
-    let trace = event.trace.as_ref();
-    proto::Event {
-        id: event.id.to_string(),
-        r#type: event.event_type.to_string(),
-        channel: event
-            .channel
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
-        time: Some(timestamp(event.time)),
-        data: event.payload.data().clone(),
-        content_type: event.payload.content_type().to_owned(),
-        source: text(&event.source),
-        headers: event
-            .headers
-            .iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect(),
-        traceparent: trace.map(ToString::to_string).unwrap_or_default(),
-        tracestate: trace.map(|trace| text(&trace.state)).unwrap_or_default(),
-        position: event.position.map(position),
     }
 }
 

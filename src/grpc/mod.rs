@@ -38,6 +38,7 @@ use std::sync::Arc;
 use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
 
+use crate::auth::Identity;
 use crate::proto;
 use crate::session::Services;
 
@@ -54,6 +55,8 @@ use service::event_service_server::EventServiceServer;
 
 /// What a message may take beside its payload: headers, names, keys.
 const ENVELOPE: usize = 64 * 1024;
+/// The user that everybody is where no token is asked for.
+const TRUSTED: &str = "internal";
 /// The largest batch of events, in bytes.
 const BATCH: usize = 16 * 1024 * 1024;
 
@@ -69,6 +72,19 @@ pub enum GrpcAuth {
 /// Where a call comes from: whoever accepts connections puts it into each request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddress(pub SocketAddr);
+
+/// Who calls, as the certificate says that it showed; for listeners that take one in place of a
+/// token. Whoever accepts connections puts it into each request's extensions.
+#[derive(Debug, Clone)]
+pub struct PeerIdentity(pub Arc<Identity>);
+
+impl PeerIdentity {
+    /// Of a client whose certificate, which was verified, names this one.
+    #[must_use]
+    pub fn certified(name: Arc<str>) -> Self {
+        PeerIdentity(Arc::new(Identity::certified(TRUSTED, name)))
+    }
+}
 
 /// All services, with health (`grpc.health.v1`), reflection (v1 and v1alpha) and gRPC-Web, and
 /// the handle that says whether they serve. Health and reflection need no token.

@@ -37,7 +37,7 @@ impl Protocol for Follower {
     }
 
     fn dialect(&self) -> DialectId {
-        DialectId::new(1)
+        DialectId::GRPC
     }
 
     fn frames_join(&self) -> bool {

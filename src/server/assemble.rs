@@ -13,15 +13,15 @@ use crate::broker::{Bounds, Broker, Disk, DiskSettings, Durability, Memory, Sink
 use crate::bus::{Hub, Settings};
 use crate::catalog::{Catalog, Definition, KnownType, Mode, Schema};
 use crate::config::{
-    self, CatalogMode, Config, Dialect, Documents, EventTypeConfig, ForwardedHeader, InternalAuth,
-    OtlpProtocol, Storage,
+    self, CatalogMode, Config, DialectConfig, DialectProtocol, Documents, EventTypeConfig,
+    ForwardedHeader, InternalAuth, OtlpProtocol, Storage,
 };
 use crate::event::{EventType, Namespaces};
 use crate::forwarded::Trust;
 use crate::grpc::{GrpcAuth, HealthHandle};
 use crate::session::{RequestLimits, Services};
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
-use crate::ws::{Endpoint, WsSettings};
+use crate::ws::{Declared, Endpoint, WsSettings};
 
 /// The parts of a running server.
 pub struct Assembled {
@@ -281,11 +281,19 @@ fn trust(config: &Config) -> Trust {
 }
 
 fn ws_settings(config: &Config, dev: bool) -> WsSettings {
+    let declared = config.dialect.iter();
+    let declared = declared.filter(|own| own.protocol == DialectProtocol::WebSocket);
+    let declare = |own: &DialectConfig| Declared {
+        name: own.name.clone(),
+        paths: own.paths.clone(),
+        definition: Arc::new(own.definition()),
+    };
     WsSettings {
         allowed_origins: allowed_origins(config, dev),
         compression: config.websocket.compression,
         message_bytes: config.limits.message_bytes,
-        echo: config.websocket.dialect == Dialect::Echo,
+        dialect: config.websocket.dialect.clone(),
+        dialects: declared.map(declare).collect(),
     }
 }
 

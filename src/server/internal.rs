@@ -14,8 +14,9 @@ use tower::ServiceExt;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::Assembled;
+use super::streams::{Answer, Streams};
 use crate::error::Error;
-use crate::grpc::PeerAddress;
+use crate::grpc::{PeerAddress, PeerIdentity};
 use crate::problem::problem;
 use crate::session::Services;
 use crate::telemetry::TextFormat;
@@ -39,6 +40,7 @@ pub(super) struct Internal {
     grpc: Router,
     /// Origins whose pages may call gRPC-Web.
     origins: Arc<ArcSwap<Vec<String>>>,
+    streams: Streams,
 }
 
 impl Internal {
@@ -60,6 +62,7 @@ impl Internal {
             .max_age(REMEMBER);
         Internal {
             origins,
+            streams: Streams::new(&assembled.services.metrics),
             services: Arc::clone(&assembled.services),
             grpc: assembled.grpc.clone().layer(cors),
         }
@@ -69,10 +72,32 @@ impl Internal {
         &self.services
     }
 
+    /// What runs the streams of HTTP/2.
+    pub(super) fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    /// Answers a request.
     pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+        address: SocketAddr,
+        certified: Option<PeerIdentity>,
+    ) -> Response<Body> {
+        // Who follows may be slow: what waits for it has bounds of its own.
+        let follows = request.uri().path().ends_with("/Subscribe");
+        let response = self.route(request, address, certified).await;
+        if follows {
+            return response;
+        }
+        response.map(|body| Body::new(Answer::new(body)))
+    }
+
+    async fn route(
         &self,
         mut request: Request<Incoming>,
         address: SocketAddr,
+        certified: Option<PeerIdentity>,
     ) -> Response<Body> {
         let page = request.headers().get(ORIGIN);
         if let Some(origin) = page
@@ -92,6 +117,9 @@ impl Internal {
         let grpc = content_type.is_some_and(|kind| kind.starts_with(b"application/grpc"));
         if grpc || preflight {
             request.extensions_mut().insert(PeerAddress(address));
+            if let Some(certified) = certified {
+                request.extensions_mut().insert(certified);
+            }
             return match self.grpc.clone().oneshot(request.map(Body::new)).await {
                 Ok(response) => response,
                 Err(never) => match never {},

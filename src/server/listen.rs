@@ -7,18 +7,20 @@ use std::time::{Duration, Instant};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, server};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::impatient::Impatient;
 use super::internal::Internal;
 use super::public::Public;
 use super::room::{Full, Room};
+use super::subject;
 use super::tls::Tls;
 use crate::error::Error;
+use crate::grpc::PeerIdentity;
+use crate::impatient::Impatient;
 use crate::session::Services;
 
 /// Connections that may be between their TCP handshake and their upgrade, or speak plain HTTP,
@@ -36,12 +38,23 @@ const MAX_HEAD: usize = 32 * 1024;
 const MAX_STREAMS: u32 = 1024;
 /// What may wait in one HTTP/2 stream for its reader, in bytes, however large its window.
 const STREAM_BUFFER: usize = 256 * 1024;
+/// How many connections are accepted one behind the other. Then all that is ready to run has its
+/// turn, so that nobody who is connected waits for a flood of those who want to be; those wait in
+/// the system's queue.
+const BURST: u32 = 8;
 /// How long nothing is accepted after the system gave no socket.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How often it is told that connections can't be accepted.
 const TELL: Duration = Duration::from_secs(1);
 /// How often a silent HTTP/2 peer is pinged, and how long it may take to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// Who is at the other end.
+pub(super) struct Peer {
+    address: SocketAddr,
+    /// Whom its certificate names, where it showed one.
+    name: Option<Arc<str>>,
+}
 
 /// What a listener's connections are served by, whatever carries them.
 pub(super) trait Serve: Send + Sync + 'static {
@@ -55,7 +68,7 @@ pub(super) trait Serve: Send + Sync + 'static {
     fn serve<S>(
         self: &Arc<Self>,
         socket: S,
-        address: SocketAddr,
+        peer: Peer,
         closing: &CancellationToken,
     ) -> impl Future<Output = ()> + Send
     where
@@ -74,9 +87,14 @@ pub(super) async fn listen<T: Serve>(
     let server = Arc::new(server);
     let room = Room::new(limit);
     let mut trouble = Trouble::default();
+    let mut burst = 0_u32;
     while let Some((socket, address)) =
         accept(&listener, &closing, server.services(), &mut trouble).await
     {
+        burst = (burst + 1) % BURST;
+        if burst == 0 {
+            tokio::task::yield_now().await;
+        }
         // Beyond the limit a socket is closed at once: nothing is read from it.
         let place = match room.take(address.ip(), server.most_of(address.ip())) {
             Ok(place) => place,
@@ -89,9 +107,20 @@ pub(super) async fn listen<T: Serve>(
         let (server, closing) = (Arc::clone(&server), closing.clone());
         tasks.spawn(async move {
             match acceptor {
-                None => server.serve(socket, address, &closing).await,
+                None => {
+                    let peer = Peer {
+                        address,
+                        name: None,
+                    };
+                    server.serve(socket, peer, &closing).await;
+                }
                 Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(socket)).await {
-                    Ok(Ok(socket)) => server.serve(socket, address, &closing).await,
+                    Ok(Ok(socket)) => {
+                        let shown = socket.get_ref().1.peer_certificates();
+                        let name = shown.and_then(|chain| subject::of(chain.first()?));
+                        let peer = Peer { address, name };
+                        server.serve(socket, peer, &closing).await;
+                    }
                     Ok(Err(error)) => no_tls(server.services(), address, &error.to_string()),
                     Err(_) => no_tls(server.services(), address, "it took too long"),
                 },
@@ -133,14 +162,16 @@ impl Serve for Public {
         (!self.is_proxy(address)).then(|| each.saturating_add(HANDSHAKES_EACH))
     }
 
-    async fn serve<S>(self: &Arc<Self>, socket: S, address: SocketAddr, closing: &CancellationToken)
+    async fn serve<S>(self: &Arc<Self>, socket: S, peer: Peer, closing: &CancellationToken)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let address = peer.address;
         let answer = service_fn(|request: Request<Incoming>| {
             let front = Arc::clone(self);
             async move { Ok::<_, std::convert::Infallible>(front.answer(request, address).await) }
         });
+        let socket = Impatient::new(socket, &self.services().metrics);
         let connection = server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HANDSHAKE)
@@ -173,15 +204,20 @@ impl Serve for Internal {
         None
     }
 
-    async fn serve<S>(self: &Arc<Self>, socket: S, address: SocketAddr, closing: &CancellationToken)
+    async fn serve<S>(self: &Arc<Self>, socket: S, peer: Peer, closing: &CancellationToken)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let address = peer.address;
+        let certified = peer.name.map(PeerIdentity::certified);
         let answer = service_fn(|request: Request<Incoming>| {
-            let back = Arc::clone(self);
-            async move { Ok::<_, std::convert::Infallible>(back.answer(request, address).await) }
+            let (back, certified) = (Arc::clone(self), certified.clone());
+            async move {
+                let answer = back.answer(request, address, certified).await;
+                Ok::<_, std::convert::Infallible>(answer)
+            }
         });
-        let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+        let mut builder = hyper_util::server::conn::auto::Builder::new(self.streams().clone());
         builder
             .http1()
             .timer(TokioTimer::new())
@@ -196,8 +232,8 @@ impl Serve for Internal {
             .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE);
-        let socket = TokioIo::new(Impatient::new(socket, HANDSHAKE));
-        let connection = builder.serve_connection(socket, answer);
+        let socket = Impatient::new(socket, &self.services().metrics).speaks_within(HANDSHAKE);
+        let connection = builder.serve_connection(TokioIo::new(socket), answer);
         tokio::pin!(connection);
         let outcome = tokio::select! {
             outcome = &mut connection => outcome,

@@ -2,12 +2,13 @@
 
 mod assemble;
 mod host;
-mod impatient;
 mod internal;
 mod journal;
 mod listen;
 mod public;
 mod room;
+mod streams;
+mod subject;
 mod tls;
 
 use std::io;

@@ -69,7 +69,8 @@ impl Public {
             return problem(&error);
         }
         let address = self.trust.load().client(peer, request.headers());
-        if request.uri().path() == self.path {
+        let path = request.uri().path();
+        if path == self.path || self.endpoint.is_at(path) {
             return self.endpoint.upgrade(request, address).await.map(Body::new);
         }
         request.extensions_mut().insert(ConnectInfo(address));

@@ -16,20 +16,17 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::handshake::Offer;
-use super::protocol::{Compression, Echo, Envelope, Tidings};
-use super::{commands, messages};
+use super::tongues::{self, Declared, Spoken, Tongues};
+use super::voice::Compression;
 use crate::auth::{Identity, bearer};
-use crate::bus::{Hub, Link, Opening, Protocol, Seat};
+use crate::bus::{Hub, Link, Opening, Seat};
+use crate::dialect::{greet, turn_away};
 use crate::error::{CloseCode, Error, Result};
+use crate::impatient::Impatient;
 use crate::origin;
 use crate::problem::{problem, problem_with_status};
 use crate::session::Services;
 use crate::telemetry::{Transport, extract};
-
-/// The subprotocol of the dialect `tidings`.
-const SUBPROTOCOL: &str = "tidings.v1.json";
-/// The subprotocol of the same dialect with events as `CloudEvents`.
-const CLOUD_EVENTS: &str = "cloudevents.json";
 
 /// What the endpoint is set up with.
 #[derive(Debug, Clone)]
@@ -40,15 +37,17 @@ pub struct WsSettings {
     pub compression: bool,
     /// The largest message of a client, in bytes.
     pub message_bytes: usize,
-    /// True for the dialect `echo`.
-    pub echo: bool,
+    /// What is spoken where the client asks for no subprotocol: the name of a dialect.
+    pub dialect: String,
+    /// The dialects that are not built in.
+    pub dialects: Vec<Declared>,
 }
 
 /// The WebSocket endpoint.
 pub struct Endpoint {
     services: Arc<Services>,
     settings: ArcSwap<WsSettings>,
-    protocols: ArcSwap<Protocols>,
+    tongues: ArcSwap<Tongues>,
     draining: Arc<AtomicBool>,
 }
 
@@ -63,10 +62,10 @@ impl Endpoint {
     /// The endpoint; it refuses upgrades while `draining` is set.
     #[must_use]
     pub fn new(services: Arc<Services>, settings: WsSettings, draining: Arc<AtomicBool>) -> Self {
-        let protocols = Protocols::new(&services, &settings);
+        let tongues = Tongues::new(&services, &settings, None);
         Endpoint {
             services,
-            protocols: ArcSwap::from_pointee(protocols),
+            tongues: ArcSwap::from_pointee(tongues),
             settings: ArcSwap::from_pointee(settings),
             draining,
         }
@@ -74,9 +73,16 @@ impl Endpoint {
 
     /// Takes over new settings; they hold for new connections.
     pub fn reload(&self, settings: WsSettings) {
-        self.protocols
-            .store(Arc::new(Protocols::new(&self.services, &settings)));
+        let before = self.tongues.load();
+        let tongues = Tongues::new(&self.services, &settings, Some(&before));
+        self.tongues.store(Arc::new(tongues));
         self.settings.store(Arc::new(settings));
+    }
+
+    /// True if a dialect is spoken at this path, which is not `websocket.path`.
+    #[must_use]
+    pub fn is_at(&self, path: &str) -> bool {
+        self.tongues.load().is_at(path)
     }
 
     /// Answers an upgrade request, and hands the connection to the bus once the answer is out.
@@ -89,14 +95,15 @@ impl Endpoint {
             Ok(admitted) => admitted,
             Err(refusal) => return *refusal,
         };
-        let chosen = choose(&admitted.offer.protocols);
+        let chosen = tongues::choose(&admitted.offer.protocols);
         let answer = admitted.offer.answer(chosen.map(HeaderValue::from_static));
+        let compression = Compression::of(admitted.offer.deflate);
+        let path = request.uri().path();
+        let spoken = self.tongues.load().spoken(path, chosen, compression);
         let upgrade = hyper::upgrade::on(&mut request);
         let services = Arc::clone(&self.services);
-        let protocol = self.protocol_for(&admitted.offer, chosen);
-        let echo = self.settings.load().echo;
         self.services.hub.spawn(async move {
-            take_over(services, upgrade, admitted, protocol, address, echo).await;
+            take_over(services, upgrade, admitted, spoken, address).await;
         });
         answer.map(|()| Full::default())
     }
@@ -201,55 +208,6 @@ impl Endpoint {
         let websocket = Some(Transport::WebSocket);
         self.services.not_let_in(address, websocket, error);
     }
-
-    fn protocol_for(&self, offer: &Offer, chosen: Option<&str>) -> Arc<dyn Protocol> {
-        let protocols = self.protocols.load();
-        let [off, full, small] = if chosen == Some(CLOUD_EVENTS) {
-            &protocols.cloud_events
-        } else {
-            &protocols.plain
-        };
-        Arc::clone(match Compression::of(offer.deflate) {
-            Compression::Off => off,
-            Compression::Full => full,
-            Compression::Small => small,
-        })
-    }
-}
-
-/// The first of the offered subprotocols that the server speaks.
-fn choose(offered: &[String]) -> Option<&'static str> {
-    offered.iter().find_map(|name| {
-        [SUBPROTOCOL, CLOUD_EVENTS]
-            .into_iter()
-            .find(|known| known == name)
-    })
-}
-
-/// The protocols of the endpoint, for each kind of compression.
-struct Protocols {
-    plain: [Arc<dyn Protocol>; 3],
-    cloud_events: [Arc<dyn Protocol>; 3],
-}
-
-impl Protocols {
-    fn new(services: &Arc<Services>, settings: &WsSettings) -> Self {
-        let make = |envelope: Envelope| {
-            let all = [Compression::Off, Compression::Full, Compression::Small];
-            all.map(|compression| -> Arc<dyn Protocol> {
-                let (services, bytes) = (Arc::clone(services), settings.message_bytes);
-                if settings.echo {
-                    Arc::new(Echo::new(services, compression, bytes))
-                } else {
-                    Arc::new(Tidings::new(services, envelope, compression, bytes))
-                }
-            })
-        };
-        Protocols {
-            plain: make(Envelope::Tidings),
-            cloud_events: make(Envelope::CloudEvents),
-        }
-    }
 }
 
 /// The answer is out: takes the socket and hands it to a shard.
@@ -257,9 +215,8 @@ async fn take_over(
     services: Arc<Services>,
     upgrade: OnUpgrade,
     admitted: Admitted,
-    protocol: Arc<dyn Protocol>,
+    spoken: Spoken,
     address: SocketAddr,
-    echo: bool,
 ) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
@@ -277,6 +234,7 @@ async fn take_over(
         Ok(identity) => (identity, None),
         Err(error) => (None, Some(error)),
     };
+    let Spoken { protocol, voice } = spoken;
     let of_greeting = Arc::clone(&services);
     services.hub.open(Opening {
         link,
@@ -286,15 +244,12 @@ async fn take_over(
         seat,
         early,
         nonce: Hub::new_nonce(),
-        greeting: Box::new(move |cx| match refusal {
+        greeting: Box::new(move |cx| match (voice, refusal) {
             // A page can't read the status of a refused upgrade, but it can read this.
-            Some(error) => {
-                cx.hub().metrics().error(error.code());
-                cx.send(messages::error(None, &error));
-                cx.close(CloseCode::Unauthenticated, error.description());
-            }
-            None if echo => {}
-            None => commands::greet(&of_greeting, cx),
+            (Some(voice), Some(error)) => turn_away(&*voice, cx, &error),
+            (Some(voice), None) => greet(&of_greeting, &voice, cx),
+            (None, Some(error)) => cx.close(CloseCode::Unauthenticated, error.description()),
+            (None, None) => {}
         }),
     });
 }
@@ -302,16 +257,19 @@ async fn take_over(
 /// The bare socket under an upgraded connection, and what was already read from it. Whatever HTTP
 /// had allocated for it is gone afterwards.
 fn unwrap(upgraded: Upgraded) -> Option<(Link, Vec<u8>)> {
-    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+    let upgraded = match upgraded.downcast::<TokioIo<Impatient<TcpStream>>>() {
         Ok(parts) => {
             let early = parts.read_buf.to_vec();
-            return Some((Link::Socket(to_mio(parts.io.into_inner())?), early));
+            let socket = parts.io.into_inner().into_inner();
+            return Some((Link::Socket(to_mio(socket)?), early));
         }
         Err(upgraded) => upgraded,
     };
-    let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
+    let parts = upgraded
+        .downcast::<TokioIo<Impatient<TlsStream<TcpStream>>>>()
+        .ok()?;
     let early = parts.read_buf.to_vec();
-    let (socket, tls) = parts.io.into_inner().into_inner();
+    let (socket, tls) = parts.io.into_inner().into_inner().into_inner();
     Some((Link::Tls(to_mio(socket)?, Box::new(tls)), early))
 }
 

@@ -4,163 +4,95 @@ use std::any::Any;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 
-use super::cloud_events::cloud_event;
-use super::deflate::{DeflateParams, Deflater, Inflater};
+use super::deflate::Inflater;
 use super::frame::{self, Assembly, Message, Opcode, Params};
-use super::{commands, messages};
+use super::voice::{Compression, Framed};
 use crate::bus::{Cx, DialectId, Notice, Protocol};
+use crate::dialect::{Dialect, Incoming, Said, Voice, handle, spoken};
 use crate::error::CloseCode;
 use crate::event::{Event, Timestamp};
 use crate::session::Services;
 use crate::telemetry::Transport;
 
-/// Payloads below this many bytes are not worth compressing.
-const WORTH_COMPRESSING: usize = 96;
-/// The window that frames for all clients are made with.
-const FULL_WINDOW: u8 = 15;
 /// The answer to a close frame without a code.
 const EMPTY_CLOSE: Bytes = Bytes::from_static(&[0x88, 0]);
 
 thread_local! {
-    // One of each for all connections of a shard: no message leaves anything behind in them.
+    // One for all connections of a shard: no message leaves anything behind in it.
     static INFLATER: RefCell<Inflater> = RefCell::default();
-    static DEFLATER: RefCell<Deflater> = RefCell::default();
 }
 
-/// What was agreed about compression, as far as frames differ for it. Each is a dialect of its
-/// own to the bus, so that a compressed frame is made once and shared too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
-    /// None.
-    Off,
-    /// permessage-deflate with the full window.
-    Full,
-    /// permessage-deflate with a window of 512 bytes or more: what is longer goes uncompressed.
-    Small,
-}
-
-impl Compression {
-    /// What a client and the server have agreed.
-    #[must_use]
-    pub(super) fn of(params: Option<DeflateParams>) -> Self {
-        match params {
-            None => Compression::Off,
-            Some(params) if params.server_window_bits == FULL_WINDOW => Compression::Full,
-            Some(_) => Compression::Small,
-        }
-    }
-
-    fn params(self) -> Option<DeflateParams> {
-        match self {
-            Compression::Off => None,
-            Compression::Full => Some(DeflateParams {
-                server_window_bits: FULL_WINDOW,
-            }),
-            Compression::Small => Some(DeflateParams {
-                server_window_bits: 9,
-            }),
-        }
-    }
-
-    /// The message as one frame, compressed where that is agreed and pays.
-    fn frame(self, opcode: Opcode, payload: &[u8]) -> Bytes {
-        let plain = || {
-            if opcode == Opcode::Binary {
-                frame::binary(payload)
-            } else {
-                frame::text(payload)
-            }
-        };
-        let Some(params) = self.params() else {
-            return plain();
-        };
-        if payload.len() < WORTH_COMPRESSING || params.window_for(payload.len()) != FULL_WINDOW {
-            return plain();
-        }
-        let compressed = DEFLATER.with_borrow_mut(|d| d.compress(opcode, payload, FULL_WINDOW));
-        compressed.unwrap_or_else(plain)
-    }
-}
-
-/// How events are written; everything else is said alike.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Envelope {
-    /// The dialect's own.
-    Tidings,
-    /// `CloudEvents`.
-    CloudEvents,
-}
-
-/// The dialect `tidings`.
-pub(super) struct Tidings {
+/// A dialect over the WebSocket.
+pub(super) struct Speaking {
     services: Arc<Services>,
-    envelope: Envelope,
-    compression: Compression,
+    framed: Arc<Framed>,
+    voice: Arc<dyn Voice>,
+    id: DialectId,
     params: Params,
 }
 
-impl Tidings {
-    /// The dialect with messages of at most so many bytes.
+impl Speaking {
+    /// The dialect in one kind of compression, with messages of at most so many bytes.
     #[must_use]
     pub(super) fn new(
         services: Arc<Services>,
-        envelope: Envelope,
+        dialect: Arc<dyn Dialect>,
         compression: Compression,
+        id: DialectId,
         message_bytes: usize,
     ) -> Self {
-        Tidings {
+        let framed = Arc::new(Framed::new(dialect, compression));
+        Speaking {
             services,
-            envelope,
-            compression,
+            voice: Arc::<Framed>::clone(&framed),
+            framed,
+            id,
             params: Params {
                 message_bytes,
                 deflate: compression.params(),
             },
         }
     }
+
+    /// What replies are said with.
+    pub(super) fn voice(&self) -> &Arc<dyn Voice> {
+        &self.voice
+    }
 }
 
-impl Protocol for Tidings {
+impl Protocol for Speaking {
     fn transport(&self) -> Transport {
         Transport::WebSocket
     }
 
     fn dialect(&self) -> DialectId {
-        DialectId::new(match (self.envelope, self.compression) {
-            (Envelope::Tidings, Compression::Off) => 0,
-            (Envelope::Tidings, Compression::Full) => 2,
-            (Envelope::Tidings, Compression::Small) => 3,
-            (Envelope::CloudEvents, Compression::Full) => 6,
-            // Most events do not fit a small window anyway: one frame serves both.
-            (Envelope::CloudEvents, Compression::Off | Compression::Small) => 5,
-        })
+        self.id
     }
 
     fn event(&self, event: &Event) -> Bytes {
-        let packed = |json: &[u8]| self.compression.frame(Opcode::Text, json);
-        match (self.envelope, self.compression) {
-            (Envelope::Tidings, Compression::Off) => messages::event_frame(event),
-            (Envelope::Tidings, _) => packed(&messages::event_json(event)),
-            (Envelope::CloudEvents, Compression::Full) => packed(&cloud_event(event)),
-            (Envelope::CloudEvents, _) => frame::text(&cloud_event(event)),
-        }
+        self.framed.event(event)
     }
 
     fn event_to_confirm(&self, event: &Event) -> Option<Bytes> {
-        (self.envelope == Envelope::Tidings).then(|| {
-            let json = messages::event_to_confirm(event);
-            self.compression.frame(Opcode::Text, &json)
-        })
+        self.framed.event_to_confirm(event)
     }
 
     fn notice(&self, notice: &Notice<'_>) -> Option<Bytes> {
-        Some(messages::notice(notice))
+        spoken(&*self.framed, &Said::Notice(notice))
     }
 
+    /// A message behind a protocol Ping, whose payload comes back with the Pong.
     fn heartbeat(&self, now: Timestamp) -> Bytes {
-        messages::heartbeat(now, self.services.hub.clock_us())
+        let ping = frame::ping(&self.services.hub.clock_us().to_be_bytes());
+        let Some(message) = spoken(&*self.framed, &Said::Heartbeat(now)) else {
+            return ping;
+        };
+        let mut both = BytesMut::with_capacity(ping.len() + message.len());
+        both.put(ping);
+        both.put(message);
+        both.freeze()
     }
 
     fn close(&self, code: CloseCode, reason: &str) -> Bytes {
@@ -168,9 +100,18 @@ impl Protocol for Tidings {
     }
 
     fn received(&self, cx: &mut Cx<'_>, input: &mut [u8]) -> usize {
+        let binary = self.framed.dialect().is_binary();
         read_messages(cx, input, &self.params, |cx, message| match message {
-            Message::Text(text) => commands::handle(&self.services, cx, &text),
-            Message::Binary(_) => commands::refuse_binary(cx),
+            Message::Text(text) if !binary => {
+                handle(&self.services, &self.voice, cx, &Incoming::Text(&text));
+            }
+            Message::Binary(bytes) if binary => {
+                handle(&self.services, &self.voice, cx, &Incoming::Binary(&bytes));
+            }
+            // What the dialect has no use for.
+            Message::Text(_) | Message::Binary(_) => {
+                cx.close(CloseCode::Unsupported, CloseCode::Unsupported.reason());
+            }
             Message::Ping(_) | Message::Pong(_) | Message::Close(..) => {}
         })
     }
@@ -180,6 +121,7 @@ impl Protocol for Tidings {
 pub(super) struct Echo {
     services: Arc<Services>,
     compression: Compression,
+    id: DialectId,
     params: Params,
 }
 
@@ -189,11 +131,13 @@ impl Echo {
     pub(super) fn new(
         services: Arc<Services>,
         compression: Compression,
+        id: DialectId,
         message_bytes: usize,
     ) -> Self {
         Echo {
             services,
             compression,
+            id,
             params: Params {
                 message_bytes,
                 deflate: compression.params(),
@@ -208,7 +152,7 @@ impl Protocol for Echo {
     }
 
     fn dialect(&self) -> DialectId {
-        DialectId::new(7)
+        self.id
     }
 
     fn event(&self, _: &Event) -> Bytes {

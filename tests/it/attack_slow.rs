@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(45);
 const DRIP: Duration = Duration::from_millis(200);
 
 /// Says `first`, then `drip` again and again, until the server closes: what it answered.
-async fn drips(address: String, first: String, drip: &'static str) -> String {
+pub async fn drips(address: String, first: String, drip: &'static str) -> String {
     let mut socket = TcpStream::connect(address).await.unwrap();
     socket.write_all(first.as_bytes()).await.unwrap();
     let (mut read, mut write) = socket.split();

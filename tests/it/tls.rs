@@ -3,18 +3,24 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use futures_util::StreamExt as _;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidings::proto::GetStatsRequest;
 use tidings::proto::connection_service_client::ConnectionServiceClient;
+use tidings::proto::disconnect_request::Target;
+use tidings::proto::{DisconnectRequest, GetStatsRequest};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -24,6 +30,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
+use crate::attack_slow::drips;
 use crate::harness::{Config, Server, Token, eventually, within};
 
 fn pem(label: &str, der: &[u8]) -> String {
@@ -60,7 +67,11 @@ impl Authority {
     /// A certificate for this name, and its key.
     fn sign(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, name.to_owned());
         let cert = params.signed_by(&key, &self.0).unwrap();
         (
             pem("CERTIFICATE", cert.der()),
@@ -163,6 +174,22 @@ async fn stats(server: &Server, tls: ClientTlsConfig, token: Option<&Token>) -> 
     answer.map(drop).map_err(|status| status.to_string())
 }
 
+/// Ends all connections of a user over gRPC.
+async fn disconnect(server: &Server, tls: ClientTlsConfig, user: &str) {
+    let endpoint = Endpoint::from_shared(format!("https://{}", server.internal)).unwrap();
+    let endpoint = endpoint.tls_config(tls.domain_name("localhost")).unwrap();
+    let channel = within("gRPC", endpoint.connect()).await.unwrap();
+    let request = DisconnectRequest {
+        target: Some(Target::User(user.to_owned())),
+        reason: "enough".to_owned(),
+        ..DisconnectRequest::default()
+    };
+    let mut client = ConnectionServiceClient::new(channel);
+    within("the answer", client.disconnect(request))
+        .await
+        .unwrap();
+}
+
 fn trusting(authority: &Authority) -> ClientTlsConfig {
     ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem()))
 }
@@ -215,7 +242,19 @@ async fn inside_a_certificate_may_take_the_place_of_the_token() {
     let server = start(&authority, config).await;
     let (cert, key) = authority.sign("backend");
     let with_certificate = trusting(&authority).identity(Identity::from_pem(cert, key));
-    stats(&server, with_certificate, None).await.unwrap();
+    stats(&server, with_certificate.clone(), None)
+        .await
+        .unwrap();
+    let ws = wss(&server, &authority).await;
+    disconnect(&server, with_certificate, "alice").await;
+    drop(ws);
+    eventually("a note of who did it", async || {
+        let log = fs::read_to_string(server.path("audit.log")).unwrap_or_default();
+        let ended = log.lines().find(|l| l.contains(r#""disconnect""#))?;
+        assert!(ended.contains(r#""by":"CN=backend""#), "{ended}");
+        Some(())
+    })
+    .await;
 
     let admin = Token::new("root").roles(&["admin"]);
     assert!(
@@ -268,4 +307,42 @@ async fn certificates_are_renewed_without_dropping_anybody() {
         dial(&server.public, &new).await.unwrap();
     }
     lives(&mut ws).await;
+}
+
+/// Handshakes and heads have ten seconds, so this test takes as long.
+#[tokio::test]
+async fn a_handshake_that_does_not_come_to_its_end_is_not_waited_for() {
+    let authority = Authority::new();
+    let config = with_tls(Config::rooms())
+        .set("internal.client_ca", r#""ca.pem""#)
+        .set("audit.file", r#""audit.log""#);
+    let server = start(&authority, config).await;
+    // A record of 16 KiB is announced, and in it a ClientHello.
+    let record = "\u{16}\u{3}\u{1}\u{40}\u{0}\u{1}";
+    let mut ends = JoinSet::new();
+    for address in [&server.public, &server.internal] {
+        for (first, drip) in [("", ""), ("\u{16}", ""), (record, ""), (record, "\u{0}")] {
+            for _ in 0..10 {
+                ends.spawn(drips(address.clone(), first.to_owned(), drip));
+            }
+        }
+    }
+    // And one that was secured and then says nothing.
+    let mut silent = dial(&server.public, &authority).await.unwrap();
+    let late = tokio::time::timeout(Duration::from_secs(25), async {
+        while let Some(ended) = ends.join_next().await {
+            ended.unwrap();
+        }
+        let mut answer = Vec::new();
+        // An end by force is an end too.
+        let _ = silent.read_to_end(&mut answer).await;
+        assert!(answer.is_empty());
+    });
+    let (_, late) = tokio::join!(wss(&server, &authority), late);
+    assert!(late.is_ok(), "{} are held open", ends.len());
+    eventually("notes of them", async || {
+        let log = fs::read_to_string(server.path("audit.log")).unwrap_or_default();
+        (log.matches("it took too long").count() >= 40).then_some(())
+    })
+    .await;
 }

@@ -137,7 +137,11 @@ impl Committer {
                 Op::Settle(answer) => settled.push(answer),
                 #[cfg(test)]
                 Op::Fail(answer) => {
-                    self.fail(&Trouble::Failed("as asked".to_owned()), None);
+                    let trouble = Trouble::Failed("as asked".to_owned());
+                    match self.settings.durability {
+                        Durability::Fsync => self.fail(&trouble, None),
+                        Durability::Async => self.fail_to_sync(&trouble),
+                    }
                     settled.push(answer);
                 }
             }
@@ -270,8 +274,15 @@ impl Committer {
         self.unsynced = None;
         let synced = self.shared.store.load_full().map(|store| store.sync());
         if let Some(Err(trouble)) = synced {
-            self.fail(&trouble, None);
+            self.fail_to_sync(&trouble);
         }
+    }
+
+    /// What was acknowledged may never come to the disk: as after an unclean end, no position of
+    /// before may pass for one of after.
+    pub(super) fn fail_to_sync(&mut self, trouble: &Trouble) {
+        self.fail(trouble, None);
+        self.down = self.down.take().map(Down::unclean);
     }
 
     /// The store can't write any more.
@@ -372,7 +383,7 @@ fn check_complete(left: LeftAs, found: Option<&Manifest>) -> Result<(), Trouble>
     complete.then_some(()).ok_or_else(missing)
 }
 
-fn load_keys(store: &Store, era: u64, now: u64) -> Result<KeyTable<u64>, Trouble> {
+pub(super) fn load_keys(store: &Store, era: u64, now: u64) -> Result<KeyTable<u64>, Trouble> {
     let mut keys = KeyTable::default();
     for entry in store.keys() {
         let (expires, _, record) = entry?;

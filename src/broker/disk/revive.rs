@@ -4,14 +4,15 @@
 //! can't be trusted to be on the device. So once the directory takes writes again the database is
 //! closed and opened anew from what is really there. A batch that was refused is taken back should
 //! parts of it have come to the disk after all: its publishers were told that it failed, and will
-//! publish again.
+//! publish again. Where something may be missing that was acknowledged, which with `async` is so
+//! after a failed sync, every channel gets a new epoch, as after an unclean end.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::committer::Committer;
+use super::committer::{Committer, load_keys};
 use super::record::{ChannelRecord, Manifest};
 use super::store::{Batch, Commit, Store, batch_of_key};
 use super::trouble::Trouble;
@@ -34,6 +35,8 @@ pub(super) struct Down {
     refused: Option<u64>,
     /// True where the system may count as written what is not.
     doubtful: bool,
+    /// True where what was acknowledged may never have come to the disk.
+    unclean: bool,
 }
 
 impl Down {
@@ -45,6 +48,15 @@ impl Down {
             wait: FIRST_WAIT,
             refused,
             doubtful: !matches!(trouble, Trouble::Full),
+            unclean: false,
+        }
+    }
+
+    /// The same after a sync of what was acknowledged before it.
+    pub(super) fn unclean(self) -> Self {
+        Down {
+            unclean: true,
+            ..self
         }
     }
 
@@ -89,7 +101,14 @@ impl Committer {
         let store = Store::open(&self.folder.log())?;
         let found = store.manifest()?;
         let refused = down.refused.unwrap_or(0).max(self.folder.refused());
-        let manifest = settle(&store, found, refused, false)?;
+        let lost = found.is_none_or(|found| found.batch < self.manifest.batch);
+        let new_era = down.unclean || lost;
+        let manifest = settle(&store, found, refused, new_era)?;
+        if new_era {
+            let now = self.shared.clock.now();
+            self.keys = load_keys(&store, manifest.era, now)?;
+            tracing::warn!("what was acknowledged may be missing: every channel has a new epoch");
+        }
         self.manifest = manifest;
         self.next_batch = self.next_batch.max(manifest.batch + 1);
         self.shared.known.replace(store.names())?;

@@ -102,6 +102,17 @@ impl TestDisk {
         positions.map(|position| position.offset).collect()
     }
 
+    /// Lets the store fail, and waits until it works again.
+    async fn fail(&self) {
+        let (answer, failed) = queue::Answer::new();
+        assert!(self.disk.shared.queue.push(Op::Fail(answer)).is_ok());
+        failed.await.unwrap().unwrap();
+        assert!(!self.disk.is_available());
+        while !self.disk.is_available() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     fn store(&self) -> Arc<Store> {
         self.disk.shared.store.load_full().unwrap()
     }
@@ -290,6 +301,35 @@ async fn a_failed_store_refuses_and_works_again_by_itself() {
     assert_eq!(disk.publish("kept:a", 1).await.position.unwrap().offset, 2);
     assert_eq!(disk.offsets("kept:a").await, [1, 2]);
     assert_eq!(disk.sink.events.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn an_async_store_that_failed_to_sync_gives_every_channel_a_new_epoch() {
+    let mut disk = TestDisk::new(bounds());
+    disk.settings.durability = Durability::Async;
+    let disk = disk.reopen();
+    let publish = || disk.disk.publish(draft("kept:a", 0, Some("k")), None);
+    let before = publish().await.unwrap();
+    disk.fail().await;
+    let page = disk.page("kept:a").await;
+    let (old, new) = (before.position.unwrap(), page.top);
+    assert_ne!(new.epoch, old.epoch);
+    assert!(!page.covers(old));
+    // Whoever publishes again is told the place by which the event is found now.
+    let again = publish().await.unwrap();
+    assert_eq!((again.id, again.duplicate), (before.id, true));
+    assert_eq!(again.position, Some(new));
+    disk.disk.stop();
+    let disk = disk.reopen();
+    assert_eq!(disk.page("kept:a").await.top, new, "once only");
+}
+
+#[tokio::test]
+async fn what_was_synced_keeps_its_epoch_when_the_store_fails() {
+    let disk = TestDisk::new(bounds());
+    let before = disk.publish("kept:a", 0).await.position.unwrap();
+    disk.fail().await;
+    assert_eq!(disk.page("kept:a").await.top, before);
 }
 
 /// What opening the store says, after something was done to its files.

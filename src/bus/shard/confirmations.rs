@@ -77,7 +77,7 @@ impl Confirmations {
 }
 
 /// A client's word that an event has arrived; times are of the client's clock.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrived {
     /// The event.
     pub id: Uuid,

@@ -156,8 +156,13 @@ impl Broker for Moody {
     }
 }
 
-/// A dialect of lines: what happened, the channel and the numbers, padded to the frame's length.
-struct Lines;
+/// A dialect of lines: what happened, the channel and the numbers, and the dialect's own number,
+/// padded to the frame's length.
+struct Lines(u32);
+
+/// The numbers of the dialects that clients speak: frames of the first have their own place in
+/// each event, those of the others share one.
+const DIALECTS: [u32; 3] = [0, 40, 72];
 
 fn line(text: String) -> Bytes {
     let mut text = text;
@@ -171,13 +176,14 @@ impl Protocol for Lines {
     }
 
     fn dialect(&self) -> DialectId {
-        DialectId::new(0)
+        DialectId::new(self.0)
     }
 
     fn event(&self, event: &Event) -> Bytes {
         let channel = event.channel.as_ref().unwrap();
         let position = event.position.unwrap();
-        let text = format!("event {channel} {} {}", position.offset, position.epoch);
+        let Position { epoch, offset } = position;
+        let text = format!("event {channel} {offset} {epoch} {}", self.0);
         line(format!("{text:<width$}", width = FRAME - 1))
     }
 
@@ -224,6 +230,8 @@ struct Book {
 
 #[derive(Default)]
 struct Client {
+    /// The number of what it speaks.
+    dialect: u32,
     reader: Option<PipeReader>,
     /// Bytes that are not a whole line yet.
     rest: Vec<u8>,
@@ -297,6 +305,11 @@ impl Client {
                 let book = self.books.get_mut(&channel).expect("it is subscribed");
                 assert_eq!(book.epoch.to_string(), words[3], "{text}: {book:?}");
                 assert_eq!(book.at + 1, number(2), "{text}: {book:?}");
+                assert_eq!(
+                    u64::from(self.dialect),
+                    number(4),
+                    "{text}: not its dialect"
+                );
                 book.at += 1;
             }
             "gap" => {
@@ -451,7 +464,7 @@ impl World {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         self.shard.open(Opening {
             link: Link::Pipe(pipe),
-            protocol: Arc::new(Lines),
+            protocol: Arc::new(Lines(client.dialect)),
             identity: Some(Arc::new(Identity::anonymous())),
             address,
             seat,
@@ -547,7 +560,10 @@ impl World {
 
 fn run(ops: Vec<Op>) {
     let mut world = World::new();
-    let mut clients: [Client; CLIENTS] = Default::default();
+    let mut clients: [Client; CLIENTS] = std::array::from_fn(|at| Client {
+        dialect: DIALECTS[at % DIALECTS.len()],
+        ..Client::default()
+    });
     for op in ops {
         match op {
             Op::Publish {

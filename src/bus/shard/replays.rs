@@ -15,7 +15,7 @@ const MAX_BYTES: usize = 4 << 20;
 /// The frames that were made lately.
 #[derive(Default)]
 pub(super) struct Replays {
-    frames: HashMap<(u32, u64, usize), Frame>,
+    frames: HashMap<(u32, u64, DialectId), Frame>,
     bytes: usize,
 }
 
@@ -29,7 +29,7 @@ impl Replays {
         protocol: &dyn Protocol,
     ) -> Frame {
         let offset = event.position.map_or(0, |position| position.offset);
-        let key = (numbering, offset, dialect.place());
+        let key = (numbering, offset, dialect);
         if let Some(frame) = self.frames.get(&key) {
             return Rc::clone(frame);
         }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use crate::bus::chunk::{Chunk, Frame};
 use crate::bus::connection::Connection;
-use crate::bus::delivery::{Delivery, DialectId, MAX_DIALECTS};
+use crate::bus::delivery::{Delivery, DialectId, NEAR};
 use crate::bus::filter::EventView;
 use crate::bus::filter_table::{FilterTable, NO_FILTER};
 use crate::bus::hub::Hub;
@@ -102,12 +102,16 @@ pub(super) struct Run<'d> {
     watched: u64,
     roles: Vec<Option<Arc<[Arc<str>]>>>,
     views: OnceCell<Vec<(&'d Delivery, EventView<'d>)>>,
-    /// The whole run in each dialect.
-    whole: [Option<Frame>; MAX_DIALECTS],
+    /// The whole run in each of the first dialects.
+    whole: [Option<Frame>; NEAR],
+    /// The whole run in each further dialect that somebody here speaks: hardly more than a few.
+    whole_far: Vec<(DialectId, Frame)>,
     /// Parts of it, by dialect and set.
-    parts: HashMap<(usize, u64), Frame>,
+    parts: HashMap<(DialectId, u64), Frame>,
     /// Its events one by one.
-    singles: Vec<[Option<Frame>; MAX_DIALECTS]>,
+    singles: Vec<[Option<Frame>; NEAR]>,
+    /// Its events one by one in further dialects.
+    singles_far: HashMap<(DialectId, usize), Frame>,
 }
 
 impl<'d> Run<'d> {
@@ -123,9 +127,11 @@ impl<'d> Run<'d> {
             watched: 0,
             roles: Vec::new(),
             views: OnceCell::new(),
-            whole: [const { None }; MAX_DIALECTS],
+            whole: [const { None }; NEAR],
+            whole_far: Vec::new(),
             parts: HashMap::new(),
             singles: Vec::new(),
+            singles_far: HashMap::new(),
         };
         for (at, delivery) in deliveries.iter().enumerate() {
             if delivery.is_watched() {
@@ -220,11 +226,20 @@ impl<'d> Run<'d> {
         set: u64,
     ) -> Option<Frame> {
         if set == self.all
-            && let Some(Some(frame)) = self.whole.get(dialect.place())
+            && let Some(frame) = self.whole(dialect)
         {
             return Some(Rc::clone(frame));
         }
         self.join(dialect, protocol, set)
+    }
+
+    #[inline]
+    fn whole(&self, dialect: DialectId) -> Option<&Frame> {
+        if let Some(near) = self.whole.get(dialect.place()) {
+            return near.as_ref();
+        }
+        let mut far = self.whole_far.iter();
+        far.find(|(of, _)| *of == dialect).map(|(_, frame)| frame)
     }
 
     fn join(
@@ -240,7 +255,7 @@ impl<'d> Run<'d> {
         if !protocol.frames_join() {
             return None;
         }
-        if let Some(frame) = self.parts.get(&(dialect.place(), set)) {
+        if let Some(frame) = self.parts.get(&(dialect, set)) {
             return Some(Rc::clone(frame));
         }
         if set != self.all && self.parts.len() >= MAX_PARTS {
@@ -250,11 +265,10 @@ impl<'d> Run<'d> {
             .map(|at| self.single(dialect, protocol, at))
             .collect();
         let frame = Chunk::joined(&frames?);
-        match self.whole.get_mut(dialect.place()) {
-            Some(whole) if set == self.all => *whole = Some(Rc::clone(&frame)),
-            _ => {
-                self.parts.insert((dialect.place(), set), Rc::clone(&frame));
-            }
+        if set == self.all {
+            self.keep_whole(dialect, &frame);
+        } else {
+            self.parts.insert((dialect, set), Rc::clone(&frame));
         }
         Some(frame)
     }
@@ -267,6 +281,13 @@ impl<'d> Run<'d> {
         Some(chunk(delivery.event(), bytes))
     }
 
+    fn keep_whole(&mut self, dialect: DialectId, frame: &Frame) {
+        match self.whole.get_mut(dialect.place()) {
+            Some(near) => *near = Some(Rc::clone(frame)),
+            None => self.whole_far.push((dialect, Rc::clone(frame))),
+        }
+    }
+
     /// One event by itself.
     pub(super) fn single(
         &mut self,
@@ -276,20 +297,24 @@ impl<'d> Run<'d> {
     ) -> Option<Frame> {
         let delivery = self.deliveries.get(at)?;
         let make = || chunk(delivery.event(), delivery.frame(&**protocol));
-        let dialect = dialect.place();
-        let place = if self.deliveries.len() == 1 {
-            self.whole.get_mut(dialect)
-        } else {
-            if self.singles.is_empty() {
-                let none = || [const { None }; MAX_DIALECTS];
-                self.singles.resize_with(self.deliveries.len(), none);
+        if self.deliveries.len() == 1 {
+            if let Some(frame) = self.whole(dialect) {
+                return Some(Rc::clone(frame));
             }
-            self.singles.get_mut(at).and_then(|d| d.get_mut(dialect))
-        };
-        Some(match place {
-            Some(place) => Rc::clone(place.get_or_insert_with(make)),
-            None => make(),
-        })
+            let frame = make();
+            self.keep_whole(dialect, &frame);
+            return Some(frame);
+        }
+        if dialect.place() >= NEAR {
+            let frame = self.singles_far.entry((dialect, at));
+            return Some(Rc::clone(frame.or_insert_with(make)));
+        }
+        if self.singles.is_empty() {
+            let none = || [const { None }; NEAR];
+            self.singles.resize_with(self.deliveries.len(), none);
+        }
+        let place = self.singles.get_mut(at)?.get_mut(dialect.place())?;
+        Some(Rc::clone(place.get_or_insert_with(make)))
     }
 }
 

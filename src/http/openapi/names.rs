@@ -107,14 +107,27 @@ pub(super) fn audience() -> Value {
 pub(super) fn json_media() -> Value {
     json!({
         "type": ["string", "null"], "maxLength": 255,
-        "pattern": "^(application/json|[a-z]+/[a-z0-9.-]+\\+json)?(;[ -~]*)?$",
+        "pattern": format!("^({})? *(;[ -~]*)?$", json_essence()),
     })
 }
 
-/// Any other media type.
+/// Any other media type (RFC 9110 §8.3.1).
 pub(super) fn other_media() -> Value {
     json!({
-        "type": "string", "maxLength": 255, "pattern": "^[a-z]+/[a-z0-9.-]+(;[ -~]*)?$",
-        "not": { "pattern": "^application/json" },
+        "type": "string", "maxLength": 255, "pattern": format!("^{TOKEN}+/{TOKEN}+ *(;[ -~]*)?$"),
+        "not": { "pattern": format!("^{} *(;|$)", json_essence()) },
     })
+}
+
+/// A character of a token (RFC 9110 §5.6.2).
+const TOKEN: &str = "[!#$%&'*+.^_`|~0-9A-Za-z-]";
+
+/// The types of JSON, in letters of any case.
+fn json_essence() -> String {
+    let any_case = |word: &str| -> String {
+        let both = |letter: char| format!("[{letter}{}]", letter.to_ascii_uppercase());
+        word.chars().map(both).collect()
+    };
+    let (application, json) = (any_case("application"), any_case("json"));
+    format!("({application}/{json}|{TOKEN}+/{TOKEN}*[+]{json})")
 }

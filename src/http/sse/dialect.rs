@@ -21,7 +21,7 @@ impl Protocol for EventStream {
     }
 
     fn dialect(&self) -> DialectId {
-        DialectId::new(4)
+        DialectId::SSE
     }
 
     fn event(&self, event: &Event) -> Bytes {
@@ -35,7 +35,7 @@ impl Protocol for EventStream {
     }
 
     fn notice(&self, notice: &Notice<'_>) -> Option<Bytes> {
-        let (kind, body) = wording::notice(notice);
+        let (kind, body) = (wording::notice_name(notice), wording::notice(notice));
         // `EventSource` calls its own failures `error`.
         let name = if kind == "error" {
             "server_error"

@@ -98,6 +98,12 @@ impl Config {
         self.block("event_type", name, keys)
     }
 
+    /// Adds `[[dialect]]` tables, as they would stand in the file.
+    pub fn dialects(mut self, toml: &str) -> Self {
+        self.blocks.push_str(toml);
+        self
+    }
+
     fn block(mut self, kind: &str, name: &str, keys: &str) -> Self {
         writeln!(self.blocks, "[[{kind}]]\nname = \"{name}\"\n{keys}").unwrap();
         self

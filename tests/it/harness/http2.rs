@@ -116,6 +116,11 @@ impl Http2 {
         within("a frame", read_frame(&mut self.stream)).await
     }
 
+    /// The next frame, however late it comes.
+    pub async fn later(&mut self) -> Option<H2Frame> {
+        read_frame(&mut self.stream).await
+    }
+
     /// Reads on to the last frame of this stream: its kind.
     pub async fn end_of(&mut self, stream: u32) -> u8 {
         loop {

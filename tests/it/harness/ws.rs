@@ -16,6 +16,7 @@ use super::{Token, within};
 #[must_use]
 pub struct WsBuilder {
     address: String,
+    path: String,
     query: String,
     headers: Vec<(&'static str, String)>,
     protocols: Vec<String>,
@@ -26,11 +27,18 @@ impl WsBuilder {
     pub fn new(address: &str) -> Self {
         Self {
             address: address.to_owned(),
+            path: "/ws".to_owned(),
             query: String::new(),
             headers: Vec::new(),
             protocols: Vec::new(),
             receive_buffer: None,
         }
+    }
+
+    /// At another path than the usual one.
+    pub fn path(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.path);
+        self
     }
 
     /// As this user with these roles; the token travels in the `Authorization` header.
@@ -89,7 +97,7 @@ impl WsBuilder {
 
     /// Upgrades, or fails with the status of the refusal.
     pub async fn upgrade(self) -> Result<Ws, u16> {
-        let url = format!("ws://{}/ws{}", self.address, self.query);
+        let url = format!("ws://{}{}{}", self.address, self.path, self.query);
         let mut request = url.into_client_request().unwrap();
         for (name, value) in &self.headers {
             request.headers_mut().append(*name, value.parse().unwrap());

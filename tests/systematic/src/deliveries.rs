@@ -88,6 +88,35 @@ fn filters_that_share_a_place_never_answer_for_each_other() {
     });
 }
 
+/// A dialect whose number stands in its frames.
+struct Numbered(u32);
+
+impl Protocol for Numbered {
+    fn dialect(&self) -> DialectId {
+        DialectId::new(self.0)
+    }
+
+    fn event(&self, _: &Event) -> Bytes {
+        vec![u8::try_from(self.0).unwrap()].into()
+    }
+}
+
+#[test]
+fn dialects_that_share_a_place_never_get_each_others_frames() {
+    model(|| {
+        let delivery = Arc::new(Delivery::new(event(), 2, None));
+        let other = Arc::clone(&delivery);
+        // 40 and 72 share a place of 32.
+        let shard = thread::spawn(move || {
+            assert_eq!(&*other.frame(&Numbered(72)), [72]);
+            assert_eq!(&*other.frame(&Numbered(72)), [72]);
+        });
+        assert_eq!(&*delivery.frame(&Numbered(40)), [40]);
+        assert_eq!(&*delivery.frame(&Numbered(40)), [40]);
+        shard.join().unwrap();
+    });
+}
+
 #[test]
 fn the_last_shard_ends_the_span_with_everything_that_was_counted() {
     model(|| {

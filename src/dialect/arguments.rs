@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::template::Template;
 use crate::error::{Error, Result};
 use crate::event::Position;
 
@@ -13,12 +14,16 @@ use crate::event::Position;
 pub(super) struct Arguments<'a> {
     outer: HashMap<Cow<'a, str>, &'a RawValue>,
     inner: HashMap<Cow<'a, str>, &'a RawValue>,
+    /// Members that the client calls something else: its name and ours.
+    renamed: &'a [(String, String)],
+    /// What the channels are made from, where they are not named themselves.
+    template: Option<&'a Template>,
 }
 
 /// The keys of an object, kept as they stand in the text where that has no escapes.
 #[derive(Deserialize, PartialEq, Eq, Hash)]
 #[serde(transparent)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Key<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 fn members(text: &str) -> Result<HashMap<Cow<'_, str>, &RawValue>, serde_json::Error> {
     let members: HashMap<Key<'_>, &RawValue> = serde_json::from_str(text)?;
@@ -44,6 +49,8 @@ impl<'a> Arguments<'a> {
         Ok(Arguments {
             outer,
             inner: HashMap::new(),
+            renamed: &[],
+            template: None,
         })
     }
 
@@ -59,6 +66,30 @@ impl<'a> Arguments<'a> {
         self
     }
 
+    /// Reads members under other names, and makes channels from a template.
+    #[must_use]
+    pub(super) fn translated(
+        mut self,
+        renamed: &'a [(String, String)],
+        template: Option<&'a Template>,
+    ) -> Self {
+        self.renamed = renamed;
+        self.template = template;
+        self
+    }
+
+    /// True if the message itself, not the object under its `data`, names a channel.
+    #[must_use]
+    pub(super) fn names_channel(&self) -> bool {
+        let renamed = self.renamed.iter().filter(|(_, ours)| ours == "channel");
+        let of_template = self.template.into_iter().flat_map(Template::members);
+        self.has_outer("channel")
+            || renamed
+                .into_iter()
+                .any(|(theirs, _)| self.has_outer(theirs))
+            || of_template.into_iter().any(|member| self.has_outer(member))
+    }
+
     /// True if the message itself has this member.
     #[must_use]
     pub(super) fn has_outer(&self, name: &str) -> bool {
@@ -68,6 +99,30 @@ impl<'a> Arguments<'a> {
     /// An argument as it stands, `null` too.
     #[must_use]
     pub(super) fn raw(&self, name: &str) -> Option<&'a RawValue> {
+        match self.their_name(name) {
+            Some(theirs) => self.member(theirs),
+            None => self.member(name),
+        }
+    }
+
+    /// What the client calls an argument of ours, where it has given it under that name.
+    fn their_name(&self, name: &str) -> Option<&'a str> {
+        let mut renamed = self.renamed.iter().filter(|(_, ours)| ours == name);
+        renamed
+            .find(|(theirs, _)| self.member(theirs).is_some())
+            .map(|(theirs, _)| theirs.as_str())
+    }
+
+    /// A failure of an argument, under the name that the client knows.
+    fn wrong(&self, name: &'static str, expected: &'static str) -> Error {
+        match self.their_name(name) {
+            Some(theirs) => Error::field(theirs.to_owned(), expected),
+            None => Error::field(name, expected),
+        }
+    }
+
+    /// A member of the client's message under its own name.
+    pub(super) fn member(&self, name: &str) -> Option<&'a RawValue> {
         let found = match self.outer.get(name) {
             // `data` itself, where the arguments stand under it, is not an argument.
             Some(_) if name == "data" && !self.inner.is_empty() => self.inner.get(name),
@@ -93,7 +148,7 @@ impl<'a> Arguments<'a> {
         };
         serde_json::from_str(raw.get())
             .map(Some)
-            .map_err(|_| Error::field(name, expected))
+            .map_err(|_| self.wrong(name, expected))
     }
 
     /// A text.
@@ -112,7 +167,39 @@ impl<'a> Arguments<'a> {
     /// As [`Arguments::text`], and where it is missing.
     pub(super) fn required_text(&self, name: &'static str) -> Result<Cow<'a, str>> {
         self.text(name)?
-            .ok_or_else(|| Error::field(name, "expected a string, and it is missing"))
+            .ok_or_else(|| self.wrong(name, "expected a string, and it is missing"))
+    }
+
+    /// The channels that the message is about: listed, or made from what it names.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the field.
+    pub(super) fn channels(&self) -> Result<Vec<String>> {
+        let Some(template) = self.template else {
+            return self.texts("channels");
+        };
+        let channels = template.fill(|member| self.member(member))?;
+        if channels.is_empty() {
+            let member = template.members().next().unwrap_or("channels").to_owned();
+            return Err(Error::field(member, "expected one value or more"));
+        }
+        Ok(channels)
+    }
+
+    /// The one channel that the message is about.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the field.
+    pub(super) fn channel(&self) -> Result<String> {
+        let Some(template) = self.template else {
+            return Ok(self.required_text("channel")?.into_owned());
+        };
+        let mut channels = template.fill(|member| self.member(member))?;
+        if let (Some(channel), true) = (channels.pop(), channels.is_empty()) {
+            return Ok(channel);
+        }
+        let member = template.members().next().unwrap_or("channel").to_owned();
+        Err(Error::field(member, "expected one value, not a list"))
     }
 
     /// A list of texts; empty where it is missing.
@@ -217,7 +304,7 @@ pub(super) fn request_id(arguments: &Arguments<'_>) -> Result<Option<serde_json:
 
 /// For `fuzz/`: takes any text apart as a message, by the name and type of every argument.
 #[cfg(feature = "fuzzing")]
-pub fn read_all(text: &str) {
+pub(super) fn read_all(text: &str) {
     let Ok(arguments) = Arguments::parse(text) else {
         return;
     };

@@ -1,0 +1,116 @@
+//! The dialect `tidings` in protobuf: `ClientMessage` and `ServerMessage` of `proto/tidings/v1`.
+
+mod read;
+mod write;
+
+use bytes::{Bytes, BytesMut};
+use prost::Message as _;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+
+use super::commands::{Command, Kind};
+use super::request::{Asked, Incoming, RequestId, Unread};
+use super::said::Said;
+use super::schema;
+use super::voice::{Dialect, Message};
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::proto::{ClientMessage, ServerMessage};
+
+/// The longest id of a request, in bytes.
+const MAX_ID: usize = 255;
+/// The number of `event` in `ServerMessage`.
+const EVENT: u32 = 2;
+
+/// The dialect `tidings` in protobuf.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Binary;
+
+/// The beginning of a `ClientMessage`: what a reply needs, without a copy of the rest.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Head {
+    #[prost(string, tag = "1")]
+    id: String,
+}
+
+fn asked(id: &str) -> Asked {
+    let mut asked = Asked::default();
+    if (1..=MAX_ID).contains(&id.len()) {
+        asked.id = RequestId::Given(id.into());
+    }
+    asked
+}
+
+fn bytes<'a>(incoming: &Incoming<'a>) -> Result<&'a [u8]> {
+    match *incoming {
+        Incoming::Binary(bytes) => Ok(bytes),
+        Incoming::Text(_) | Incoming::Named { .. } => Err(Error::invalid("expected protobuf")),
+    }
+}
+
+fn command(message: ClientMessage) -> Result<Command, Unread> {
+    if message.id.len() > MAX_ID {
+        return Err(Error::field("id", "expected a string of at most 255 bytes").into());
+    }
+    let command = message.command.ok_or_else(|| Unread {
+        error: Error::field("command", format!("expected {}", Kind::list())),
+        guarded: true,
+    })?;
+    let kind = read::kind(&command);
+    read::command(command).map_err(|error| Unread {
+        error,
+        guarded: !kind.is_open(),
+    })
+}
+
+fn as_u64(len: usize) -> u64 {
+    u64::try_from(len).unwrap_or(u64::MAX)
+}
+
+impl Dialect for Binary {
+    fn asked(&self, incoming: &Incoming<'_>) -> Asked {
+        let head = bytes(incoming).ok().and_then(|b| Head::decode(b).ok());
+        asked(&head.unwrap_or_default().id)
+    }
+
+    fn read(&self, incoming: &Incoming<'_>) -> (Asked, Result<Command, Unread>) {
+        // The one copy: what the message holds then shares it.
+        let message = bytes(incoming).and_then(|bytes| {
+            ClientMessage::decode(Bytes::copy_from_slice(bytes))
+                .map_err(|_| Error::invalid("expected a protobuf ClientMessage"))
+        });
+        match message {
+            Ok(message) => (asked(&message.id), command(message)),
+            Err(error) => (Asked::default(), Err(error.into())),
+        }
+    }
+
+    fn said(&self, asked: &Asked, said: &Said<'_>, out: &mut dyn FnMut(Message<'_>)) {
+        let id = match &asked.id {
+            RequestId::Given(id) => id.as_str().unwrap_or_default().to_owned(),
+            RequestId::None | RequestId::Token(_) => String::new(),
+        };
+        let message = Some(write::message(said));
+        out(Message {
+            name: said.name(),
+            body: &ServerMessage { id, message }.encode_to_vec(),
+            token: None,
+        });
+    }
+
+    fn event(&self, out: &mut BytesMut, event: &Event) {
+        let event = schema::event(event);
+        let len = event.encoded_len();
+        out.reserve(key_len(EVENT) + encoded_len_varint(as_u64(len)) + len);
+        encode_key(EVENT, WireType::LengthDelimited, out);
+        encode_varint(as_u64(len), out);
+        event.encode_raw(out);
+    }
+
+    fn event_size(&self, event: &Event) -> usize {
+        crate::event::json::size(event)
+    }
+
+    fn is_binary(&self) -> bool {
+        true
+    }
+}

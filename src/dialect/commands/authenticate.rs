@@ -1,0 +1,79 @@
+//! `authenticate`: who I am.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::Ask;
+use crate::audit::{Record, What};
+use crate::bus::Cx;
+use crate::dialect::arguments::Arguments;
+use crate::dialect::said::Said;
+use crate::dialect::turn::Turn;
+use crate::error::{Error, Result};
+
+/// Shows a token: the first one, or a new one of the same user.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Authenticate {
+    /// The token, a JWT.
+    pub token: String,
+}
+
+impl fmt::Debug for Authenticate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticate").finish_non_exhaustive()
+    }
+}
+
+impl Ask for Authenticate {
+    const MEMBERS: &'static [&'static str] = &["token"];
+    const OPEN: bool = true;
+
+    fn read(arguments: &Arguments<'_>) -> Result<Self> {
+        let token = arguments.required_text("token")?.into_owned();
+        Ok(Authenticate { token })
+    }
+
+    fn run(self, turn: &Turn, cx: &mut Cx<'_>) -> Result<()> {
+        let span = turn.services.tracing.authenticate(None);
+        let verified = turn.services.verifier.verify(&self.token);
+        let turn = turn.clone();
+        cx.wait(verified, move |cx, verified| {
+            drop(span);
+            let known = cx
+                .identity()
+                .is_some_and(|identity| identity.user().is_some());
+            let outcome = verified
+                .and_then(|identity| cx.recognise(Arc::clone(&identity)).map(|()| identity));
+            note(&turn, cx, outcome.as_ref().err());
+            match outcome {
+                Ok(identity) => {
+                    turn.say(cx, &Said::Authenticated(&identity));
+                    cx.check_rights(&|identity, pattern, id| {
+                        turn.services.may_follow(identity, pattern, id)
+                    });
+                    if !known {
+                        turn.auto_subscribe(cx);
+                    }
+                }
+                Err(error) => turn.refuse(cx, &error),
+            }
+        });
+        Ok(())
+    }
+}
+
+/// Puts into the audit log what became of a token.
+fn note(turn: &Turn, cx: &Cx<'_>, error: Option<&Error>) {
+    let identity = cx.identity();
+    let record = Record {
+        connection: Some(cx.id()),
+        user: identity.and_then(|i| i.user()).map(|user| &**user),
+        error,
+        ..Record::default()
+    };
+    let what = match error {
+        None => What::Authenticated,
+        Some(_) => What::AuthenticationFailed,
+    };
+    turn.services.audit.note(what, &record);
+}

@@ -1,0 +1,57 @@
+//! `register`: what I am.
+
+use super::Ask;
+use crate::bus::{Client, Cx};
+use crate::dialect::arguments::Arguments;
+use crate::dialect::said::Said;
+use crate::dialect::turn::Turn;
+use crate::error::{Error, Result};
+
+/// The longest client type or name, in bytes.
+const MAX_TEXT: usize = 64;
+
+/// Says what the client is, for operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Register {
+    /// Such as `gui` or `mobile`.
+    pub client_type: String,
+    /// Its name; may be empty.
+    pub client_name: String,
+}
+
+impl Ask for Register {
+    const MEMBERS: &'static [&'static str] = &["client_type", "client_name"];
+    const OPEN: bool = true;
+
+    fn read(arguments: &Arguments<'_>) -> Result<Self> {
+        let text = |name| Ok::<_, Error>(arguments.text(name)?.unwrap_or_default().into_owned());
+        Ok(Register {
+            client_type: text("client_type")?,
+            client_name: text("client_name")?,
+        })
+    }
+
+    fn run(self, turn: &Turn, cx: &mut Cx<'_>) -> Result<()> {
+        check("client_type", &self.client_type)?;
+        if self.client_type.is_empty() {
+            let text = "expected a string, and it is missing";
+            return Err(Error::field("client_type", text));
+        }
+        check("client_name", &self.client_name)?;
+        let client = Client {
+            kind: self.client_type.into(),
+            name: self.client_name.into(),
+        };
+        cx.register(client.clone());
+        turn.say(cx, &Said::Registered(&client));
+        Ok(())
+    }
+}
+
+fn check(name: &'static str, text: &str) -> Result<()> {
+    if text.len() <= MAX_TEXT && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    let expected = "expected at most 64 bytes without control characters";
+    Err(Error::field(name, expected))
+}

@@ -1,0 +1,129 @@
+//! `subscribe`: send me these.
+
+use std::sync::Arc;
+
+use super::{Ask, GLOBAL};
+use crate::bus::Cx;
+use crate::dialect::arguments::Arguments;
+use crate::dialect::said::Said;
+use crate::dialect::turn::Turn;
+use crate::error::{Error, Result};
+use crate::event::ChannelPattern;
+use crate::session::{self, Wanted};
+
+/// Follows channels, or narrows `global` to event types.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Subscribe {
+    wanted: session::Subscribe,
+    /// True if `global` is to be narrowed: no channel was named.
+    narrows: bool,
+}
+
+impl Subscribe {
+    /// Follows what is wanted; without a channel, `global` narrowed to the event types beside
+    /// those that it is narrowed to already.
+    ///
+    /// # Errors
+    /// `invalid_argument` for the field `channels` where there are no event types either.
+    pub fn new(mut wanted: session::Subscribe) -> Result<Self> {
+        let narrows = wanted.channels.is_empty();
+        if narrows {
+            if wanted.event_types.is_empty() {
+                return Err(no_channels());
+            }
+            wanted.channels.push(Wanted {
+                channel: GLOBAL.to_owned(),
+                ..Wanted::default()
+            });
+        }
+        Ok(Subscribe { wanted, narrows })
+    }
+
+    /// What is wanted.
+    #[must_use]
+    pub fn wanted(&self) -> &session::Subscribe {
+        &self.wanted
+    }
+}
+
+impl Ask for Subscribe {
+    const MEMBERS: &'static [&'static str] = &[
+        "channels",
+        "event_types",
+        "filter",
+        "since",
+        "rewind",
+        "presence",
+    ];
+
+    fn read(arguments: &Arguments<'_>) -> Result<Self> {
+        let event_types = arguments.texts("event_types")?;
+        let channels = arguments.channels()?;
+        if channels.is_empty() && arguments.given("channels").is_some() {
+            return Err(no_channels());
+        }
+        let (since, rewind) = (arguments.positions("since")?, arguments.number("rewind")?);
+        let wanted = |channel: String| {
+            let since = since.get(&channel).copied();
+            // A position is better than a count.
+            let rewind = if since.is_some() { None } else { rewind };
+            Wanted {
+                channel,
+                since,
+                rewind,
+            }
+        };
+        let mut subscribe = Subscribe::new(session::Subscribe {
+            channels: channels.into_iter().map(wanted).collect(),
+            event_types,
+            filter: arguments.text("filter")?.unwrap_or_default().into_owned(),
+            presence: arguments.flag("presence")?,
+        })?;
+        if subscribe.narrows {
+            subscribe.wanted.channels = vec![wanted(GLOBAL.to_owned())];
+        }
+        Ok(subscribe)
+    }
+
+    fn run(self, turn: &Turn, cx: &mut Cx<'_>) -> Result<()> {
+        let session = turn.session(cx)?;
+        let mut wanted = self.wanted;
+        if self.narrows {
+            let types = &mut wanted.event_types;
+            types.extend(narrowed_types(cx, &ChannelPattern::parse(GLOBAL)?));
+            types.sort_unstable();
+            types.dedup();
+        }
+        let tracing = &turn.services.tracing;
+        let span = tracing.subscribe(cx.id(), wanted.channels.len(), None);
+        let request = session.subscribe(wanted)?;
+        let turn = turn.clone();
+        cx.join(request, move |cx, joined, refused| {
+            drop(span);
+            turn.services.note_refused(cx.identity(), cx.id(), &refused);
+            for refused in &refused {
+                cx.hub().metrics().error(refused.error.code());
+            }
+            let (joined, refused) = (&joined, &refused);
+            turn.say(cx, &Said::Subscribed { joined, refused });
+        });
+        Ok(())
+    }
+}
+
+fn no_channels() -> Error {
+    Error::field("channels", "expected a list of channels")
+}
+
+/// The event types to which a subscription is already narrowed.
+pub(super) fn narrowed_types(cx: &Cx<'_>, pattern: &ChannelPattern) -> Vec<String> {
+    match cx.filter_of(pattern) {
+        Some(Some(filter)) => types_of(&filter),
+        Some(None) | None => Vec::new(),
+    }
+}
+
+fn types_of(filter: &Arc<crate::bus::filter::EventFilter>) -> Vec<String> {
+    let types = filter.key().types().iter();
+    types.map(|kind| kind.as_str().to_owned()).collect()
+}

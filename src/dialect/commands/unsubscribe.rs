@@ -1,0 +1,90 @@
+//! `unsubscribe`: no more of these.
+
+use super::subscribe::narrowed_types;
+use super::{Ask, GLOBAL};
+use crate::bus::Cx;
+use crate::bus::filter::EventFilter;
+use crate::dialect::arguments::Arguments;
+use crate::dialect::said::Said;
+use crate::dialect::turn::Turn;
+use crate::error::{Error, Result};
+use crate::event::{ChannelPattern, TypePattern};
+
+/// Leaves channels, or takes event types out of those to which `global` is narrowed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unsubscribe {
+    /// The channels or patterns, as they were subscribed to.
+    pub channels: Vec<String>,
+    /// Event types.
+    pub event_types: Vec<String>,
+}
+
+impl Ask for Unsubscribe {
+    const MEMBERS: &'static [&'static str] = &["channels", "event_types"];
+
+    fn read(arguments: &Arguments<'_>) -> Result<Self> {
+        Ok(Unsubscribe {
+            channels: arguments.channels()?,
+            event_types: arguments.texts("event_types")?,
+        })
+    }
+
+    fn run(self, turn: &Turn, cx: &mut Cx<'_>) -> Result<()> {
+        turn.session(cx)?;
+        let Unsubscribe {
+            channels,
+            event_types,
+        } = self;
+        if channels.is_empty() && event_types.is_empty() {
+            let text = "expected a list of channels, or event_types";
+            return Err(Error::field("channels", text));
+        }
+        let patterns = channels
+            .iter()
+            .map(|channel| ChannelPattern::parse(channel));
+        let patterns: Vec<ChannelPattern> = patterns.collect::<Result<_>>()?;
+        let mut left: Vec<String> = Vec::new();
+        for pattern in patterns {
+            if cx.leave(&pattern) {
+                left.push(pattern.to_string());
+            }
+        }
+        if !event_types.is_empty() {
+            widen(cx, &event_types, &mut left)?;
+        }
+        let said = Said::Unsubscribed {
+            channels: &left,
+            event_types: &event_types,
+        };
+        turn.say(cx, &said);
+        Ok(())
+    }
+}
+
+/// Takes event types out of those to which `global` was narrowed; leaves it with the last.
+fn widen(cx: &mut Cx<'_>, event_types: &[String], left: &mut Vec<String>) -> Result<()> {
+    let global = ChannelPattern::parse(GLOBAL)?;
+    let mut types = narrowed_types(cx, &global);
+    if types.is_empty() {
+        return Err(Error::precondition("global is not narrowed to event types"));
+    }
+    let source = cx
+        .filter_of(&global)
+        .flatten()
+        .and_then(|filter| filter.key().source().cloned());
+    types.retain(|kept| !event_types.contains(kept));
+    if types.is_empty() {
+        cx.leave(&global);
+        left.push(GLOBAL.to_owned());
+        return Ok(());
+    }
+    let types = types
+        .iter()
+        .map(|text| TypePattern::parse(text))
+        .collect::<Result<Vec<_>>>()?;
+    cx.narrow(
+        &global,
+        EventFilter::new(types, source.as_deref())?.as_ref(),
+    );
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! What clients and server say to each other, whatever carries it.
+//!
+//! A [`Dialect`] reads a client's message as a [`Command`] and writes what is [`Said`], both free
+//! of any framing. A transport supplies a [`Voice`], which wraps ready messages for its
+//! connections. What commands do is the same in all of them: [`handle`].
+
+mod arguments;
+mod binary;
+mod cloud_events;
+mod commands;
+mod definition;
+mod request;
+mod said;
+pub mod schema;
+mod template;
+mod turn;
+mod voice;
+mod words;
+
+pub use binary::Binary;
+pub use commands::{
+    Authenticate, Command, HeartbeatResponse, History, Kind, Ping, Presence, Publish, Receive,
+    Register, Subscribe, Unsubscribe,
+};
+pub use definition::{CommandWords, ControlMember, ControlWords, Definition, EventWords, Refusals};
+pub use request::{Asked, Incoming, RequestId, Unread};
+pub use said::Said;
+pub use template::Template;
+pub use turn::{greet, handle, turn_away};
+pub use voice::{Dialect, Message, Voice, say, spoken};
+pub use words::Words;
+
+/// For `fuzz/`: takes any bytes as a client's message, in JSON, in JSON of other words, and in
+/// protobuf.
+///
+/// # Panics
+/// Where a reply is no JSON.
+#[cfg(feature = "fuzzing")]
+pub fn read_messages(bytes: &[u8]) {
+    drop(Binary.read(&Incoming::Binary(bytes)));
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    arguments::read_all(text);
+    drop(Words::tidings().read(&Incoming::Text(text)));
+    let own = CommandWords {
+        name: "subscribe".into(),
+        does: Kind::Subscribe,
+        channels: Template::parse("{channels}:{type}").ok(),
+        members: vec![("channel".into(), "event_types".into())],
+        echo: vec!["data".into(), "id".into()],
+    };
+    let definition = Definition {
+        commands: vec![own],
+        ..Definition::default()
+    };
+    let words = Words::new(std::sync::Arc::new(definition));
+    let (asked, _) = words.read(&Incoming::Text(text));
+    let error = crate::error::Error::denied("no");
+    words.said(&asked, &Said::Error(&error), &mut |message| {
+        assert!(serde_json::from_slice::<serde_json::Value>(message.body).is_ok());
+    });
+}

@@ -1,0 +1,78 @@
+//! A client's message, and what a reply to it refers to.
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::error::Error;
+
+/// A client's message, without its framing.
+#[derive(Debug, Clone, Copy)]
+pub enum Incoming<'a> {
+    /// A text message: its type stands in it.
+    Text(&'a str),
+    /// A binary message.
+    Binary(&'a [u8]),
+    /// A message whose name the transport carries beside its argument, as Socket.IO does.
+    Named {
+        /// What the client says.
+        name: &'a str,
+        /// The argument: text that should be a JSON object.
+        argument: &'a str,
+        /// What the transport itself answers by.
+        token: Option<u64>,
+    },
+}
+
+/// By what the client knows the reply.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum RequestId {
+    /// By nothing.
+    #[default]
+    None,
+    /// By an `id` of its own: a string of up to 255 bytes, or a number, which is echoed.
+    Given(Value),
+    /// By a number of the transport, such as Socket.IO's acknowledgement id.
+    Token(u64),
+}
+
+/// What a reply refers to.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// The request's id.
+    pub id: RequestId,
+    /// Members of the request that the reply repeats.
+    pub echoed: Vec<(Box<str>, Box<RawValue>)>,
+}
+
+impl Asked {
+    /// What the transport itself knows of a message.
+    #[must_use]
+    pub fn by(incoming: &Incoming<'_>) -> Self {
+        let mut asked = Asked::default();
+        if let Incoming::Named {
+            token: Some(token), ..
+        } = incoming
+        {
+            asked.id = RequestId::Token(*token);
+        }
+        asked
+    }
+}
+
+/// A message that could not be read as a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// What is wrong with it.
+    pub error: Error,
+    /// True if only those may learn what is wrong who have shown who they are.
+    pub guarded: bool,
+}
+
+impl From<Error> for Unread {
+    fn from(error: Error) -> Self {
+        Unread {
+            error,
+            guarded: false,
+        }
+    }
+}

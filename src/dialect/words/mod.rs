@@ -1,0 +1,207 @@
+//! Dialects in JSON.
+
+mod event;
+mod reply;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::{BufMut, BytesMut};
+
+use self::event::Envelope;
+use super::arguments::{Arguments, request_id};
+use super::cloud_events::cloud_event;
+use super::commands::{Command, Kind};
+use super::definition::{CommandWords, Definition};
+use super::request::{Asked, Incoming, RequestId, Unread};
+use super::said::Said;
+use super::voice::{Dialect, Message};
+use crate::error::{Error, Result};
+use crate::event::{Event, json};
+
+/// A dialect in JSON.
+#[derive(Debug, Clone)]
+pub struct Words {
+    definition: Arc<Definition>,
+    events: Form,
+}
+
+/// How events are written.
+#[derive(Debug, Clone)]
+enum Form {
+    /// As in the dialect `tidings`.
+    Plain,
+    /// As `CloudEvents`.
+    CloudEvent,
+    /// As the definition says.
+    Envelope(Envelope),
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Words::tidings()
+    }
+}
+
+impl Words {
+    /// The dialect `tidings`.
+    #[must_use]
+    pub fn tidings() -> Self {
+        Words::new(Arc::default())
+    }
+
+    /// The dialect `tidings` with events as `CloudEvents`.
+    #[must_use]
+    pub fn cloud_events() -> Self {
+        Words {
+            definition: Arc::default(),
+            events: Form::CloudEvent,
+        }
+    }
+
+    /// A dialect that calls things so.
+    #[must_use]
+    pub fn new(definition: Arc<Definition>) -> Self {
+        let events = if definition.event == Definition::default().event {
+            Form::Plain
+        } else {
+            Form::Envelope(Envelope::new(&definition.event))
+        };
+        Words { definition, events }
+    }
+
+    /// What the dialect says of a command with this name.
+    fn command(&self, name: &str) -> Option<&CommandWords> {
+        let mut commands = self.definition.commands.iter();
+        commands.find(|command| command.name == name)
+    }
+
+    /// Takes a message apart: what it is called, what it does, and its arguments.
+    fn open<'a>(&'a self, incoming: &Incoming<'a>) -> Result<Opened<'a>> {
+        let (name, text) = match *incoming {
+            Incoming::Text(text) => (None, text),
+            Incoming::Named { name, argument, .. } => (Some(name), argument),
+            Incoming::Binary(_) => return Err(Error::invalid("expected text")),
+        };
+        let mut arguments = Arguments::parse(text)?;
+        let name = match name {
+            Some(name) => Ok(name.to_owned()),
+            None => arguments.required_text("type").map(Cow::into_owned),
+        };
+        let words = name.as_ref().ok().and_then(|name| self.command(name));
+        let kind = match (&name, words) {
+            (_, Some(words)) => Some(words.does),
+            (Ok(name), None) => Kind::of(name),
+            (Err(_), None) => None,
+        };
+        if let Some(words) = words {
+            arguments = arguments.translated(&words.members, words.channels.as_ref());
+        }
+        // Beside the channel of an event, `data` is what is published.
+        if kind != Some(Kind::Publish) || !arguments.names_channel() {
+            arguments = arguments.with_data();
+        }
+        Ok(Opened {
+            name,
+            words,
+            kind,
+            arguments,
+        })
+    }
+
+    /// The refusal of a command that is none.
+    fn unknown(&self, name: &str) -> Error {
+        let own = self.definition.commands.iter();
+        let own: Vec<&str> = own.map(|command| command.name.as_str()).collect();
+        Kind::unknown(name, &own)
+    }
+}
+
+/// A message that was taken apart.
+struct Opened<'a> {
+    name: Result<String>,
+    /// What the dialect says of it.
+    words: Option<&'a CommandWords>,
+    kind: Option<Kind>,
+    arguments: Arguments<'a>,
+}
+
+impl Opened<'_> {
+    /// What a reply repeats of it.
+    fn asked(&self, asked: &mut Asked) {
+        if let (RequestId::None, Ok(Some(id))) = (&asked.id, request_id(&self.arguments)) {
+            asked.id = RequestId::Given(id);
+        }
+        let echo = self.words.into_iter().flat_map(|words| &words.echo);
+        let echoed = echo.filter_map(|member| {
+            let value = self.arguments.member(member)?;
+            Some((member.as_str().into(), value.to_owned()))
+        });
+        asked.echoed.extend(echoed);
+    }
+}
+
+impl Dialect for Words {
+    fn asked(&self, incoming: &Incoming<'_>) -> Asked {
+        let mut asked = Asked::by(incoming);
+        if let Ok(opened) = self.open(incoming) {
+            opened.asked(&mut asked);
+        }
+        asked
+    }
+
+    fn read(&self, incoming: &Incoming<'_>) -> (Asked, Result<Command, Unread>) {
+        let mut asked = Asked::by(incoming);
+        let opened = match self.open(incoming) {
+            Ok(opened) => opened,
+            Err(error) => return (asked, Err(error.into())),
+        };
+        opened.asked(&mut asked);
+        let read = || {
+            request_id(&opened.arguments)?;
+            let name = opened.name.as_ref().map_err(Clone::clone)?;
+            let kind = opened.kind.ok_or_else(|| Unread {
+                error: self.unknown(name),
+                guarded: true,
+            })?;
+            kind.read(&opened.arguments).map_err(|error| Unread {
+                error,
+                guarded: !kind.is_open(),
+            })
+        };
+        let command = read();
+        (asked, command)
+    }
+
+    fn said(&self, asked: &Asked, said: &Said<'_>, out: &mut dyn FnMut(Message<'_>)) {
+        self.reply(asked, said, out);
+    }
+
+    fn event(&self, out: &mut BytesMut, event: &Event) {
+        match &self.events {
+            Form::Plain => json::write(out, event),
+            Form::CloudEvent => out.put_slice(&cloud_event(event)),
+            Form::Envelope(envelope) => envelope.write(out, event),
+        }
+    }
+
+    fn event_to_confirm(&self, out: &mut BytesMut, event: &Event) -> bool {
+        let plain = matches!(self.events, Form::Plain);
+        if plain {
+            json::write(out, event);
+            // In place of the brace at the end.
+            out.truncate(out.len().saturating_sub(1));
+            out.put_slice(b",\"confirm\":true}");
+        }
+        plain
+    }
+
+    fn event_size(&self, event: &Event) -> usize {
+        json::size(event)
+    }
+}
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

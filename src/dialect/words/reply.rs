@@ -1,0 +1,200 @@
+//! Replies and the server's own messages.
+
+use bytes::{BufMut, BytesMut};
+use serde_json::{Map, Value};
+
+use super::Words;
+use crate::bus::{Joined, Refused};
+use crate::dialect::definition::{ControlMember, Refusals};
+use crate::dialect::request::{Asked, RequestId};
+use crate::dialect::said::Said;
+use crate::dialect::voice::{Dialect, Message};
+use crate::error::Error;
+use crate::event::{Event, Timestamp, json};
+
+/// What a message says, before it is called anything.
+struct Body<'a> {
+    members: Map<String, Value>,
+    /// The events of a page of history.
+    events: &'a [std::sync::Arc<Event>],
+}
+
+impl Words {
+    /// Hands out what is said, in as many messages as the dialect makes of it.
+    pub(super) fn reply(&self, asked: &Asked, said: &Said<'_>, out: &mut dyn FnMut(Message<'_>)) {
+        if let RequestId::Token(token) = asked.id {
+            // The transport answers by itself, once: what the reply is called is no matter.
+            return self.acknowledge(token, asked, said, out);
+        }
+        if let Said::Subscribed { joined, refused } = said
+            && self.definition.control.refusals == Refusals::Error
+            && !refused.is_empty()
+        {
+            return self.subscribed_in_part(asked, joined, refused, out);
+        }
+        self.speak(said.name(), asked, &body(asked, said), out);
+    }
+
+    /// Says something under each of its names.
+    fn speak(&self, name: &str, asked: &Asked, body: &Body<'_>, out: &mut dyn FnMut(Message<'_>)) {
+        let mut one = |name: &str| {
+            let body = self.write(name, asked, body);
+            let body = &body;
+            let token = None;
+            out(Message { name, body, token });
+        };
+        match self.definition.control.names.get(name) {
+            Some(names) => names.iter().for_each(|name| one(name)),
+            None => one(name),
+        }
+    }
+
+    /// What began, and an `error` for each channel that did not.
+    fn subscribed_in_part(
+        &self,
+        asked: &Asked,
+        joined: &[Joined],
+        refused: &[Refused],
+        out: &mut dyn FnMut(Message<'_>),
+    ) {
+        if !joined.is_empty() {
+            let refused = &[];
+            let said = Said::Subscribed { joined, refused };
+            self.speak(said.name(), asked, &body(asked, &said), out);
+        }
+        for Refused { channel, error } in refused {
+            let body = refusal(channel, error);
+            self.speak("error", asked, &body, out);
+        }
+    }
+
+    /// The one answer to a request that the transport has numbered; a failure stands in it under
+    /// `error`.
+    fn acknowledge(
+        &self,
+        token: u64,
+        asked: &Asked,
+        said: &Said<'_>,
+        out: &mut dyn FnMut(Message<'_>),
+    ) {
+        let name = said.name();
+        let failed = match (said, self.definition.control.refusals) {
+            (Said::Error(_), _) => Some(body(asked, said)),
+            (
+                Said::Subscribed {
+                    joined: [],
+                    refused: [Refused { channel, error }, ..],
+                },
+                Refusals::Error,
+            ) => Some(refusal(channel, error)),
+            (_, _) => None,
+        };
+        let written = match failed {
+            Some(failed) => {
+                let mut members = Map::new();
+                members.insert("error".into(), Value::Object(failed.members));
+                let wrapped = Body {
+                    members,
+                    events: &[],
+                };
+                self.write(name, asked, &wrapped)
+            }
+            None => self.write(name, asked, &body(asked, said)),
+        };
+        let first = self.definition.control.names.get(name);
+        let name = first
+            .and_then(|names| names.first())
+            .map_or(name, |name| name);
+        out(Message {
+            name,
+            body: &written,
+            token: Some(token),
+        });
+    }
+
+    /// One message.
+    fn write(&self, name: &str, asked: &Asked, body: &Body<'_>) -> BytesMut {
+        let control = &self.definition.control;
+        let flat = control.data.is_empty();
+        let mut out = BytesMut::with_capacity(256);
+        for member in &control.members {
+            match member {
+                ControlMember::Type => put(&mut out, "type", &Value::from(name)),
+                ControlMember::Timestamp if flat && body.members.contains_key("timestamp") => {}
+                ControlMember::Timestamp => {
+                    let now = Timestamp::now().to_rfc3339();
+                    put(&mut out, "timestamp", &now.into());
+                }
+            }
+        }
+        if let RequestId::Given(id) = &asked.id {
+            put(&mut out, "id", id);
+        }
+        if flat {
+            self.put_body(&mut out, asked, body);
+        } else {
+            put_name(&mut out, &control.data);
+            let start = out.len();
+            self.put_body(&mut out, asked, body);
+            json::close(&mut out, start);
+        }
+        json::close(&mut out, 0);
+        out
+    }
+
+    fn put_body(&self, out: &mut BytesMut, asked: &Asked, body: &Body<'_>) {
+        for (name, value) in &asked.echoed {
+            // What we say ourselves is not said twice.
+            if !body.members.contains_key(&**name) {
+                put_name(out, name);
+                out.put_slice(value.get().as_bytes());
+            }
+        }
+        for (name, value) in &body.members {
+            put(out, name, value);
+        }
+        for (at, event) in body.events.iter().enumerate() {
+            out.put_slice(if at == 0 { b",\"events\":[" } else { b"," });
+            self.event(out, event);
+        }
+        if !body.events.is_empty() {
+            out.put_u8(b']');
+        }
+    }
+}
+
+fn body<'a>(asked: &Asked, said: &Said<'a>) -> Body<'a> {
+    let mut body = Body {
+        members: said.members(asked),
+        events: &[],
+    };
+    if let Said::History { page, .. } = said {
+        body.events = &page.events;
+        if page.events.is_empty() {
+            body.members
+                .insert("events".into(), Value::Array(Vec::new()));
+        }
+    }
+    body
+}
+
+fn refusal(channel: &str, error: &Error) -> Body<'static> {
+    let mut body = body(&Asked::default(), &Said::Error(error));
+    body.members.insert("channel".into(), channel.into());
+    Body {
+        members: body.members,
+        events: &[],
+    }
+}
+
+/// Appends a member behind a comma.
+fn put(out: &mut BytesMut, name: &str, value: &Value) {
+    put_name(out, name);
+    out.put_slice(value.to_string().as_bytes());
+}
+
+fn put_name(out: &mut BytesMut, name: &str) {
+    out.put_u8(b',');
+    json::put_text(out, name);
+    out.put_u8(b':');
+}
