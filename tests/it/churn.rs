@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use crate::harness::{Config, Server, Token, Ws, eventually, within};
 
 /// Connections in a usual run.
-const CONNECTIONS: u64 = 3_000;
+const CONNECTIONS: u64 = 1_500;
 /// Who come and go at the same time.
 const AT_ONCE: u64 = 32;
 /// Who stay all the time, and get every event.
