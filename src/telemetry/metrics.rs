@@ -34,7 +34,7 @@ pub struct Metrics {
     pub(super) node: String,
     pub(super) started: Instant,
     pub(super) started_at: SystemTime,
-    pub(super) connections: [Gauge; 3],
+    pub(super) connections: [Gauge; Transport::COUNT],
     pub(super) connections_now: Gauge,
     pub(super) connections_peak: Gauge,
     pub(super) connections_total: Counter,

@@ -6,6 +6,7 @@
 //! comes back through the inbox.
 
 mod catch_up;
+mod crossing;
 mod cx;
 mod fan_out;
 mod io;
@@ -38,6 +39,7 @@ use super::slots::Slots;
 use crate::event::{ChannelName, ChannelPattern, ConnectionId, Position, Timestamp};
 use crate::telemetry::ShardMetrics;
 
+pub use crossing::Crossing;
 pub use cx::Cx;
 pub use join::{Join, JoinRequest};
 pub use life::Opening;
