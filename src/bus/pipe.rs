@@ -141,6 +141,15 @@ impl PipeReader {
         self.id
     }
 
+    /// What comes next, if it is there already.
+    pub fn try_next(&mut self) -> Option<Piped> {
+        let nobody = &mut Context::from_waker(Waker::noop());
+        match Pin::new(self).poll_next(nobody) {
+            Poll::Ready(piped) => piped,
+            Poll::Pending => None,
+        }
+    }
+
     /// True if the connection has ended: what is in the pipe comes still, and nothing after it.
     #[must_use]
     pub fn is_over(&self) -> bool {
