@@ -24,6 +24,7 @@ pub mod problem;
 pub mod promise;
 pub mod server;
 pub mod session;
+pub mod socketio;
 pub mod telemetry;
 pub mod wire;
 pub mod ws;
