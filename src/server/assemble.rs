@@ -16,7 +16,6 @@ use crate::config::{
     self, CatalogMode, Config, DialectConfig, DialectProtocol, Documents, EventTypeConfig,
     ForwardedHeader, InternalAuth, OtlpProtocol, Storage,
 };
-use crate::dialect::Words;
 use crate::event::{EventType, Namespaces};
 use crate::forwarded::Trust;
 use crate::grpc::{GrpcAuth, HealthHandle};
@@ -312,7 +311,7 @@ fn socketio_settings(config: &Config) -> SocketIoSettings {
     let declared = config.dialect.iter();
     let declared = declared.filter(|own| own.protocol == DialectProtocol::SocketIo);
     let declare = |own: &DialectConfig| SocketIoDialect {
-        dialect: Arc::new(Words::new(Arc::new(own.definition()))),
+        definition: Arc::new(own.definition()),
         paths: own.paths.clone(),
         namespaces: own.namespaces.clone(),
     };

@@ -13,13 +13,13 @@ use super::failure::Failure;
 use super::family::Family;
 use super::query::{Query, Way, is_engine};
 use super::sessions::Sessions;
-use crate::dialect::Dialect;
+use crate::dialect::Definition;
 use crate::session::Services;
 
 /// A dialect that is spoken over Socket.IO.
 pub struct SocketIoDialect {
     /// What client and server call things.
-    pub dialect: Arc<dyn Dialect>,
+    pub definition: Arc<Definition>,
     /// The paths of the requests; a slash at the end makes no difference.
     pub paths: Vec<String>,
     /// The namespaces to which clients may connect.
@@ -52,20 +52,23 @@ struct Spoken {
 }
 
 impl Spoken {
-    fn new(services: &Arc<Services>, settings: SocketIoSettings) -> Self {
+    /// What these settings say. A dialect that stays the same stays itself, with its numbers.
+    fn new(services: &Arc<Services>, settings: SocketIoSettings, before: Option<&Spoken>) -> Self {
         let SocketIoSettings {
             dialects,
             compression,
             message_bytes,
         } = settings;
         let families = dialects.into_iter().flat_map(|spoken| {
-            let services = Arc::clone(services);
             let SocketIoDialect {
-                dialect,
+                definition,
                 paths,
                 namespaces,
             } = spoken;
-            let family = Arc::new(Family::new(services, dialect, &namespaces, message_bytes));
+            let family = Family::new(services, definition, &namespaces, message_bytes);
+            let mut known = before.iter().flat_map(|before| &before.families);
+            let same = known.find(|(_, known)| known.is_like(&family));
+            let family = same.map_or_else(|| Arc::new(family), |(_, same)| Arc::clone(same));
             let paths = paths.into_iter();
             paths.map(move |path| (without_slash(&path).to_owned(), Arc::clone(&family)))
         });
@@ -87,7 +90,7 @@ impl Endpoint {
     ) -> Self {
         Endpoint {
             sessions: Arc::new(Sessions::new(Arc::clone(&services.metrics))),
-            spoken: ArcSwap::from_pointee(Spoken::new(&services, settings)),
+            spoken: ArcSwap::from_pointee(Spoken::new(&services, settings, None)),
             services,
             allowed_origins,
             draining,
@@ -96,7 +99,8 @@ impl Endpoint {
 
     /// Takes over new settings; they hold for new connections.
     pub fn reload(&self, settings: SocketIoSettings) {
-        let spoken = Spoken::new(&self.services, settings);
+        let before = self.spoken.load();
+        let spoken = Spoken::new(&self.services, settings, Some(&before));
         self.spoken.store(Arc::new(spoken));
     }
 

@@ -5,14 +5,15 @@ use std::sync::{Arc, OnceLock};
 use super::packet::{Kind, head};
 use super::packing::Packing;
 use crate::bus::DialectId;
-use crate::dialect::Dialect;
+use crate::dialect::{Definition, Words};
 use crate::session::Services;
 
 /// A dialect over Socket.IO. Its connections hold it, so that they go on in it where the
 /// configuration changes.
 pub(super) struct Family {
     pub(super) services: Arc<Services>,
-    pub(super) dialect: Arc<dyn Dialect>,
+    pub(super) dialect: Words,
+    definition: Arc<Definition>,
     /// The largest message of a client, and the largest payload of a POST, in bytes.
     pub(super) message_bytes: usize,
     namespaces: Vec<Namespace>,
@@ -53,20 +54,31 @@ pub(super) enum Place {
 
 impl Family {
     pub(super) fn new(
-        services: Arc<Services>,
-        dialect: Arc<dyn Dialect>,
+        services: &Arc<Services>,
+        definition: Arc<Definition>,
         namespaces: &[String],
         message_bytes: usize,
     ) -> Self {
         let namespaces: Vec<Namespace> = namespaces.iter().map(|n| Namespace::new(n)).collect();
         let ids = (0..=namespaces.len()).map(|_| Default::default());
         Family {
-            services,
-            dialect,
+            services: Arc::clone(services),
+            dialect: Words::new(Arc::clone(&definition)),
+            definition,
             message_bytes,
             ids: ids.collect(),
             namespaces,
         }
+    }
+
+    /// True if nobody could tell it from the other.
+    pub(super) fn is_like(&self, other: &Family) -> bool {
+        let names = |family: &Family| -> Vec<Box<str>> {
+            family.namespaces.iter().map(|n| n.name.clone()).collect()
+        };
+        self.definition == other.definition
+            && self.message_bytes == other.message_bytes
+            && names(self) == names(other)
     }
 
     /// The place of a namespace, if clients may connect to it.

@@ -17,7 +17,7 @@ use crate::event::ConnectionId;
 use crate::telemetry::Metrics;
 
 /// How long the end of a connection waits for a client to poll for it.
-const LINGER: Duration = Duration::from_secs(10);
+const LINGER: Duration = Duration::from_secs(5);
 /// Sessions that have ended and wait for a client, beyond those that limits.connections allows.
 const ENDED: usize = 1024;
 

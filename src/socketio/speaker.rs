@@ -220,7 +220,7 @@ fn put_name(out: &mut impl BufMut, name: &str) {
 
 impl Voice for Speaker {
     fn dialect(&self) -> &dyn Dialect {
-        &*self.family.dialect
+        &self.family.dialect
     }
 
     fn pack(&self, message: &Ready<'_>) -> Bytes {
