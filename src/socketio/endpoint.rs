@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::body::Body;
@@ -15,6 +16,9 @@ use super::query::{Query, Way, is_engine};
 use super::sessions::Sessions;
 use crate::dialect::Definition;
 use crate::session::Services;
+
+/// How late a ping may be, at least, before a client gives up.
+const LEAST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A dialect that is spoken over Socket.IO.
 pub struct SocketIoDialect {
@@ -179,8 +183,10 @@ impl Endpoint {
     pub(super) fn open_packet(&self, family: &Family, sid: &str, upgrades: &[&str]) -> String {
         let settings = self.services.hub.settings();
         let interval = settings.heartbeat_interval;
-        // The client gives up after both; so does the server.
+        // The client gives up after both, and so does the server. Pings of a crowd go out together,
+        // so a ping may be a little late.
         let timeout = settings.heartbeat_timeout.saturating_sub(interval);
+        let timeout = timeout.max(LEAST_TIMEOUT);
         let body = json!({
             "sid": sid,
             "upgrades": upgrades,

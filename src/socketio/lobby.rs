@@ -91,8 +91,11 @@ fn token(auth: &str) -> Result<Option<Cow<'_, str>>> {
     if auth.is_empty() {
         return Ok(None);
     }
-    let auth: Auth<'_> = serde_json::from_str(auth)
-        .map_err(|_| Error::field("auth", "expected an object, and in it token as a string"))?;
+    let wrong = || Error::field("auth", "expected an object, and in it token as a string");
+    if !auth.starts_with('{') {
+        return Err(wrong());
+    }
+    let auth: Auth<'_> = serde_json::from_str(auth).map_err(|_| wrong())?;
     Ok(auth.token.map(|token| token.0))
 }
 

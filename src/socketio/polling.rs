@@ -140,6 +140,10 @@ impl Endpoint {
         packets.push(SEPARATOR);
         hub.hear(session.id, packets, move |cx| {
             let mut state = State::take(cx);
+            // A request that was given up does not make room for another payload.
+            if state.posted.is_some() {
+                cx.close(CloseCode::Protocol, "a second POST at once");
+            }
             state.posted = Some(done);
             state.keep(cx);
         });

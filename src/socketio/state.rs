@@ -39,9 +39,10 @@ impl State {
 
     /// Every packet of a POST is dealt with.
     pub(super) fn all_done(&mut self) {
-        if let Some(posted) = self.posted.take() {
-            // Nobody waits where the client has gone.
-            let _ = posted.send(());
+        if let Some(posted) = self.posted.take()
+            && posted.send(()).is_err()
+        {
+            tracing::trace!("the client was gone before its packets were dealt with");
         }
     }
 }

@@ -50,7 +50,7 @@ pub struct ConnectionStats {
     pub peak: u64,
     /// All since the start.
     pub total: u64,
-    /// At this moment, by `websocket`, `sse`, `grpc`.
+    /// At this moment, by `websocket`, `socketio`, `sse`, `grpc`.
     pub by_transport: BTreeMap<String, u64>,
     /// At this moment, by the type that they gave; only those that are there.
     pub by_client_type: BTreeMap<String, u64>,
