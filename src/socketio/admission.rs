@@ -71,7 +71,6 @@ impl Endpoint {
             return Ok(());
         }
         let error = Error::denied("this origin may not connect (public.allowed_origins)");
-        self.services.metrics.error(error.code());
         self.services
             .not_let_in(address, Some(Transport::SocketIo), &error);
         Err(Failure::Forbidden)

@@ -127,7 +127,10 @@ impl Endpoint {
         };
         match self.route(family, request, address).await {
             Ok(response) => response,
-            Err(failure) => failure.response(),
+            Err(failure) => {
+                self.services.metrics.error(failure.means());
+                failure.response()
+            }
         }
     }
 

@@ -5,6 +5,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
+use crate::error::Code;
+
 /// A refusal, as the reference implementation numbers and words it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
@@ -31,6 +33,17 @@ impl Failure {
             Failure::Request => 3,
             Failure::Forbidden => 4,
             Failure::Version => 5,
+        }
+    }
+
+    /// What it would be elsewhere.
+    pub(super) const fn means(self) -> Code {
+        match self {
+            Failure::Session => Code::NotFound,
+            Failure::Forbidden => Code::PermissionDenied,
+            Failure::Transport | Failure::Method | Failure::Request | Failure::Version => {
+                Code::InvalidArgument
+            }
         }
     }
 
