@@ -239,6 +239,9 @@ impl Kind {
 }
 
 /// For `fuzz/`: reads any text as a packet of both protocols.
+///
+/// # Panics
+/// Where one packet is judged by itself in another way than in a payload.
 #[cfg(feature = "fuzzing")]
 pub fn read_all(text: &str) {
     let alone = !text.contains(char::from(SEPARATOR));
