@@ -27,8 +27,8 @@ use tidings::bus::Protocol;
 use tidings::bus::filter::EventFilter;
 use tidings::bus::parts::{Frames, Matcher, Run, Waiting, count};
 use tidings::event::{Event, TypePattern};
-use tidings::ws::deflate::{Deflater, Inflater};
-use tidings::ws::frame::{self, Opcode, Params};
+use tidings::wire::deflate::{Deflater, Inflater};
+use tidings::wire::frame::{self, Opcode, Params};
 
 use fixture::{channel, client_frame, draft, event};
 

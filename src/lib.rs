@@ -24,7 +24,9 @@ pub mod problem;
 pub mod promise;
 pub mod server;
 pub mod session;
+pub mod socketio;
 pub mod telemetry;
+pub mod wire;
 pub mod ws;
 
 /// The messages and clients of `proto/tidings/v1`, the same that other programs use.

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidings::ws::deflate::{DeflateParams, Inflater};
-use tidings::ws::frame::{MAX_LEFTOVER, Params, decode};
+use tidings::wire::deflate::{DeflateParams, Inflater};
+use tidings::wire::frame::{MAX_LEFTOVER, Params, decode};
 
 const LIMIT: usize = 4096;
 

@@ -32,7 +32,7 @@ pub struct ConnectionInfo {
     pub user: Option<Arc<str>>,
     /// The token's roles.
     pub roles: Vec<Arc<str>>,
-    /// `websocket`, `sse` or `grpc`.
+    /// `websocket`, `socketio`, `sse` or `grpc`.
     pub transport: &'static str,
     /// What it said of itself.
     pub client: Option<Client>,

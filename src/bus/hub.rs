@@ -19,7 +19,7 @@ use super::inbox::{HIGH_WATER, Inbound, Inbox};
 use super::observer::{End, Observer, Seen};
 use super::presence::{Presence, Present};
 use super::route::{MAX_SHARDS, Route, Routes};
-use super::shard::{Opening, Shard};
+use super::shard::{Crossing, Cx, Opening, Shard};
 use crate::auth::{Identity, neighbours};
 use crate::broker::{Broker, Sink};
 use crate::error::{Error, Result};
@@ -540,6 +540,28 @@ impl Hub {
             let allowed = allowed.clone();
             self.on_shard(index, move |shard| shard.check_all_rights(&allowed));
         }
+    }
+
+    /// Bytes of a client have come by another way than its link; `first` is done before they are
+    /// read. Both are forgotten where the connection has gone.
+    pub fn hear(
+        &self,
+        id: ConnectionId,
+        bytes: Vec<u8>,
+        first: impl FnOnce(&mut Cx<'_>) + Send + 'static,
+    ) {
+        let first = Box::new(first);
+        self.on_shard(usize::from(id.shard()), move |shard| {
+            shard.hear_from(id, bytes, first);
+        });
+    }
+
+    /// Gives a connection with a pipe a socket instead. The socket is closed where the connection
+    /// has gone meanwhile.
+    pub fn cross(&self, id: ConnectionId, crossing: Crossing) {
+        self.on_shard(usize::from(id.shard()), move |shard| {
+            shard.cross(id, crossing);
+        });
     }
 
     /// There is room in a pipe again.

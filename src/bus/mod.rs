@@ -37,5 +37,7 @@ pub use presence::Present;
 pub use protocol::{Joined, Notice, Protocol, Refused};
 #[cfg(feature = "parts")]
 pub use shard::parts;
-pub use shard::{Arrived, ConnectionFilter, ConnectionPage, Cx, Join, JoinRequest, Opening, Shard};
+pub use shard::{
+    Arrived, ConnectionFilter, ConnectionPage, Crossing, Cx, Join, JoinRequest, Opening, Shard,
+};
 pub use visibility::may_see;

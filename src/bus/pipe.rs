@@ -73,6 +73,21 @@ impl Pipe {
         taken
     }
 
+    /// Takes back what the task has not taken; it gets nothing more, and its going away means
+    /// nothing from now on.
+    pub(super) fn detach(&self) -> VecDeque<Bytes> {
+        let mut state = self.lock();
+        state.gone = true;
+        state.bytes = 0;
+        let left = std::mem::take(&mut state.frames);
+        let reader = state.reader.take();
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        left
+    }
+
     /// Ends the stream after what is already in it.
     pub fn end(&self, code: CloseCode, reason: &str) {
         let mut state = self.lock();
@@ -124,6 +139,23 @@ impl PipeReader {
     #[must_use]
     pub fn id(&self) -> ConnectionId {
         self.id
+    }
+
+    /// What comes next, if it is there already.
+    pub fn try_next(&mut self) -> Option<Piped> {
+        let nobody = &mut Context::from_waker(Waker::noop());
+        match Pin::new(self).poll_next(nobody) {
+            Poll::Ready(piped) => piped,
+            Poll::Pending => None,
+        }
+    }
+
+    /// True if the connection has ended: what is in the pipe comes still, and nothing after it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let state = self.shared.state.lock();
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        state.gone || state.ended.is_some()
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Args {
     /// Only those subscribed to this channel
     #[arg(long)]
     channel: Option<String>,
-    /// Only this transport: websocket, sse or grpc
+    /// Only this transport: websocket, socketio, sse or grpc
     #[arg(long)]
     transport: Option<String>,
     /// Only those that registered as this

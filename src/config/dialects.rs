@@ -245,13 +245,19 @@ fn one_command(command: &DialectCommand, at: &str, check: &mut Check<'_>) {
     }
 }
 
-/// No path leads to two places.
+/// No path leads to two places. Socket.IO may be where the WebSocket is: its requests say in their
+/// query that they are its.
 fn paths(config: &Config, check: &mut Check<'_>) {
-    let mut taken: BTreeMap<String, String> = BTreeMap::new();
     // With and without the slash at its end it is the same.
     let same = |path: &str| path.trim_end_matches('/').to_owned();
-    taken.insert(same(&config.websocket.path), "websocket.path".to_owned());
+    let main = (same(&config.websocket.path), "websocket.path".to_owned());
+    let mut of_websocket = BTreeMap::from([main]);
+    let mut of_socket_io = BTreeMap::new();
     for (index, dialect) in config.dialect.iter().enumerate() {
+        let taken = match dialect.protocol {
+            DialectProtocol::WebSocket => &mut of_websocket,
+            DialectProtocol::SocketIo => &mut of_socket_io,
+        };
         let key = format!("dialect[{index}].paths");
         for path in &dialect.paths {
             let text = format!("expected paths such as \"/ws\", not {path:?}");

@@ -85,7 +85,6 @@ impl Payload {
     }
 }
 
-/// True for `application/json`, any `…+json` (RFC 6839), and for none at all.
 /// A type and a subtype, and what may follow them (RFC 9110 §8.3.1), in printable ASCII; or none.
 fn is_media_type(text: &str) -> bool {
     let essence = text.split(';').next().unwrap_or("").trim_end_matches(' ');
@@ -100,6 +99,7 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(good)
 }
 
+/// True for `application/json`, any `…+json` (RFC 6839), and for none at all.
 fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or("").trim();
     essence.is_empty()

@@ -7,7 +7,6 @@ mod catalog;
 mod channels;
 mod cloud_events;
 mod connections;
-mod cors;
 mod events;
 mod observe;
 mod older;
@@ -28,6 +27,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
 
+use crate::origin;
 use crate::session::Services;
 use observe::{Route, observe};
 
@@ -79,7 +79,7 @@ pub fn routes(
     routes
         .fallback(pages::nothing_here)
         .method_not_allowed_fallback(reply::not_allowed)
-        .layer(cors::layer(Arc::clone(&shared.allowed_origins)))
+        .layer(origin::cors(Arc::clone(&shared.allowed_origins)))
         .with_state(shared)
 }
 

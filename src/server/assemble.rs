@@ -20,6 +20,7 @@ use crate::event::{EventType, Namespaces};
 use crate::forwarded::Trust;
 use crate::grpc::{GrpcAuth, HealthHandle};
 use crate::session::{RequestLimits, Services};
+use crate::socketio::{Endpoint as SocketIo, SocketIoDialect, SocketIoSettings};
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
 use crate::ws::{Declared, Endpoint, WsSettings};
 
@@ -27,6 +28,7 @@ use crate::ws::{Declared, Endpoint, WsSettings};
 pub struct Assembled {
     pub(crate) services: Arc<Services>,
     pub(super) endpoint: Arc<Endpoint>,
+    pub(super) socketio: Arc<SocketIo>,
     pub(super) grpc: axum::Router,
     pub(super) allowed_origins: Arc<ArcSwap<Vec<String>>>,
     /// Which proxies are believed on the public listener.
@@ -88,6 +90,13 @@ pub(super) fn assemble(
     let endpoint = Arc::new(Endpoint::new(
         Arc::clone(&services),
         ws_settings(config, dev),
+        Arc::clone(&draining),
+    ));
+    let allowed_origins = Arc::new(ArcSwap::from_pointee(allowed_origins(config, dev)));
+    let socketio = Arc::new(SocketIo::new(
+        Arc::clone(&services),
+        socketio_settings(config),
+        Arc::clone(&allowed_origins),
         draining,
     ));
     let auth = match config.internal.auth {
@@ -98,8 +107,9 @@ pub(super) fn assemble(
     Ok(Assembled {
         services,
         endpoint,
+        socketio,
         grpc,
-        allowed_origins: Arc::new(ArcSwap::from_pointee(allowed_origins(config, dev))),
+        allowed_origins,
         trust: Arc::new(ArcSwap::from_pointee(trust(config))),
         internal_origins: Arc::new(ArcSwap::from_pointee(
             config.internal.allowed_origins.clone(),
@@ -141,6 +151,7 @@ impl Assembled {
         self.services
             .reload(policy, catalog, request_limits(config));
         self.endpoint.reload(ws_settings(config, self.dev));
+        self.socketio.reload(socketio_settings(config));
         self.allowed_origins
             .store(Arc::new(allowed_origins(config, self.dev)));
         self.trust.store(Arc::new(trust(config)));
@@ -294,6 +305,22 @@ fn ws_settings(config: &Config, dev: bool) -> WsSettings {
         message_bytes: config.limits.message_bytes,
         dialect: config.websocket.dialect.clone(),
         dialects: declared.map(declare).collect(),
+    }
+}
+
+/// The dialects that are spoken over Socket.IO.
+fn socketio_settings(config: &Config) -> SocketIoSettings {
+    let declared = config.dialect.iter();
+    let declared = declared.filter(|own| own.protocol == DialectProtocol::SocketIo);
+    let declare = |own: &DialectConfig| SocketIoDialect {
+        definition: Arc::new(own.definition()),
+        paths: own.paths.clone(),
+        namespaces: own.namespaces.clone(),
+    };
+    SocketIoSettings {
+        dialects: declared.map(declare).collect(),
+        compression: config.websocket.compression,
+        message_bytes: config.limits.message_bytes,
     }
 }
 

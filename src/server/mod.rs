@@ -240,6 +240,7 @@ async fn sweep(assembled: Arc<Assembled>, closing: CancellationToken) {
     while closing.run_until_cancelled(second.tick()).await.is_some() {
         services.broker.sweep();
         services.sweep();
+        assembled.socketio.sweep();
         if services.broker.is_available() != available {
             available = !available;
             assembled.publishes(available).await;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
-use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
+use axum::extract::{ConnectInfo, State};
+use axum::{Extension, Router};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tower::ServiceExt;
@@ -15,8 +15,10 @@ use tower::ServiceExt;
 use super::{Assembled, host};
 use crate::config::Config;
 use crate::forwarded::Trust;
+use crate::origin;
 use crate::problem::problem;
 use crate::session::Services;
+use crate::socketio::Endpoint as SocketIo;
 use crate::ws::Endpoint;
 
 /// The public listener's requests: upgrades go straight to the WebSocket endpoint, the rest to the
@@ -25,7 +27,9 @@ pub(super) struct Public {
     services: Arc<Services>,
     endpoint: Arc<Endpoint>,
     path: String,
+    socketio: Arc<SocketIo>,
     routes: Router,
+    socketio_routes: Router,
     trust: Arc<ArcSwap<Trust>>,
 }
 
@@ -44,6 +48,8 @@ impl Public {
         };
         Public {
             routes: crate::http::routes(&services, settings, draining),
+            socketio_routes: socketio_routes(assembled),
+            socketio: Arc::clone(&assembled.socketio),
             services,
             endpoint: Arc::clone(&assembled.endpoint),
             path: config.websocket.path.clone(),
@@ -69,14 +75,36 @@ impl Public {
             return problem(&error);
         }
         let address = self.trust.load().client(peer, request.headers());
-        let path = request.uri().path();
-        if path == self.path || self.endpoint.is_at(path) {
+        let (path, query) = (request.uri().path(), request.uri().query());
+        let plain = path == self.path || self.endpoint.is_at(path);
+        if self.socketio.takes(path, query, plain) {
+            request.extensions_mut().insert(ConnectInfo(address));
+            return ask(&self.socketio_routes, request).await;
+        }
+        if plain {
             return self.endpoint.upgrade(request, address).await.map(Body::new);
         }
         request.extensions_mut().insert(ConnectInfo(address));
-        match self.routes.clone().oneshot(request.map(Body::new)).await {
-            Ok(response) => response,
-            Err(never) => match never {},
-        }
+        ask(&self.routes, request).await
     }
+}
+
+async fn ask(routes: &Router, request: Request<Incoming>) -> Response<Body> {
+    match routes.clone().oneshot(request.map(Body::new)).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+/// Socket.IO's requests, whose pages may be of other origins.
+fn socketio_routes(assembled: &Assembled) -> Router {
+    let answer =
+        |State(endpoint): State<Arc<SocketIo>>,
+         Extension(ConnectInfo(address)): Extension<ConnectInfo<SocketAddr>>,
+         request: Request<Body>| async move { endpoint.answer(request, address).await };
+    let allowed = Arc::clone(&assembled.allowed_origins);
+    Router::new()
+        .fallback(answer)
+        .layer(origin::cors_with_credentials(allowed))
+        .with_state(Arc::clone(&assembled.socketio))
 }

@@ -129,7 +129,7 @@ pub(super) fn read(metrics: &Metrics) -> Vec<Family> {
     families
 }
 
-fn clients(metrics: &Metrics) -> [Family; 8] {
+fn clients(metrics: &Metrics) -> [Family; 10] {
     let by_transport = Transport::ALL.map(|transport| {
         (
             transport.as_str(),
@@ -161,6 +161,16 @@ fn clients(metrics: &Metrics) -> [Family; 8] {
             "Connected clients by the type that they gave",
             "client_type",
             by_type,
+        ),
+        gauge(
+            "tidings_polling_sessions",
+            "Socket.IO clients that poll, or have yet to learn that they are gone",
+            float(metrics.polling_sessions.level()),
+        ),
+        counter(
+            "tidings_transport_upgrades",
+            "Socket.IO clients that went from polling to a WebSocket",
+            metrics.transport_upgrades.get(),
         ),
         gauge(
             "tidings_connections_peak",

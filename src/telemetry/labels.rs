@@ -3,8 +3,10 @@
 /// How a client is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transport {
-    /// A WebSocket, whatever its dialect.
+    /// A WebSocket of the server's own dialects.
     WebSocket,
+    /// Socket.IO, by long polling or over a WebSocket: a connection goes from one to the other.
+    SocketIo,
     /// Server-sent events.
     Sse,
     /// A gRPC stream.
@@ -13,23 +15,33 @@ pub enum Transport {
 
 impl Transport {
     /// Every transport, in the order of their declaration.
-    pub const ALL: [Transport; 3] = [Transport::WebSocket, Transport::Sse, Transport::Grpc];
+    pub const ALL: [Transport; Transport::COUNT] = [
+        Transport::WebSocket,
+        Transport::SocketIo,
+        Transport::Sse,
+        Transport::Grpc,
+    ];
+
+    /// How many there are.
+    pub const COUNT: usize = 4;
 
     /// The name as it stands in metrics and answers.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Transport::WebSocket => "websocket",
+            Transport::SocketIo => "socketio",
             Transport::Sse => "sse",
             Transport::Grpc => "grpc",
         }
     }
 
     /// Picks this transport's part of a table that has one part for each.
-    pub(super) const fn pick<T>(self, table: &[T; 3]) -> &T {
-        let [websocket, sse, grpc] = table;
+    pub(super) const fn pick<T>(self, table: &[T; Self::COUNT]) -> &T {
+        let [websocket, socketio, sse, grpc] = table;
         match self {
             Transport::WebSocket => websocket,
+            Transport::SocketIo => socketio,
             Transport::Sse => sse,
             Transport::Grpc => grpc,
         }

@@ -35,11 +35,13 @@ pub struct Metrics {
     pub(super) node: String,
     pub(super) started: Instant,
     pub(super) started_at: SystemTime,
-    pub(super) connections: [Gauge; 3],
+    pub(super) connections: [Gauge; Transport::COUNT],
     pub(super) connections_now: Gauge,
     pub(super) connections_peak: Gauge,
     pub(super) connections_total: Counter,
     pub(super) client_types: Names<Gauge>,
+    pub(super) polling_sessions: Gauge,
+    pub(super) transport_upgrades: Counter,
     pub(super) subscriptions: Gauge,
     pub(super) channels: Gauge,
     pub(super) published: Names<Counter>,
@@ -86,6 +88,8 @@ impl Metrics {
             connections_peak: Gauge::default(),
             connections_total: Counter::default(),
             client_types: Names::new(MAX_CLIENT_TYPES),
+            polling_sessions: Gauge::default(),
+            transport_upgrades: Counter::default(),
             subscriptions: Gauge::default(),
             channels: Gauge::default(),
             published: Names::new(MAX_EVENT_TYPES),
@@ -234,6 +238,17 @@ impl Metrics {
     /// A configured limit refused something; `name` is its key.
     pub fn limit_reached(&self, name: &'static str) {
         self.limits_reached.of(name).add(1);
+    }
+
+    /// So many Socket.IO clients poll, or have to learn still that they are gone.
+    pub fn polling_sessions(&self, now: usize) {
+        self.polling_sessions
+            .set(i64::try_from(now).unwrap_or(i64::MAX));
+    }
+
+    /// A Socket.IO client has gone from polling to a WebSocket.
+    pub fn transport_upgraded(&self) {
+        self.transport_upgrades.add(1);
     }
 
     /// A connection's outbox was full.

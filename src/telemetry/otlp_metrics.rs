@@ -329,14 +329,14 @@ mod tests {
             panic!("not a sum")
         };
         assert!(sum.is_monotonic);
-        let point = &sum.data_points[1];
+        let point = &sum.data_points[2];
         assert_eq!(point.attributes, [attribute("transport", "sse")]);
         assert_eq!(point.value, Some(Value::AsInt(5)));
         assert!(point.start_time_unix_nano <= point.time_unix_nano);
         let proto::metric::Data::Gauge(gauge) = data(&sent, "tidings_connections") else {
             panic!("not a gauge")
         };
-        assert_eq!(gauge.data_points[1].value, Some(Value::AsDouble(1.0)));
+        assert_eq!(gauge.data_points[2].value, Some(Value::AsDouble(1.0)));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::names::{Counter, Gauge};
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ShardMetrics {
-    delivered: [Counter; 3],
+    delivered: [Counter; Transport::COUNT],
     bytes_out: Counter,
     filtered: Counter,
     filter_evaluations: Counter,
@@ -55,7 +55,7 @@ impl ShardMetrics {
 #[derive(Debug, Default)]
 pub(super) struct Deliveries {
     /// Events by transport, in the order of [`Transport::ALL`].
-    pub(super) delivered: [u64; 3],
+    pub(super) delivered: [u64; Transport::COUNT],
     pub(super) bytes_out: u64,
     pub(super) filtered: u64,
     pub(super) filter_evaluations: u64,

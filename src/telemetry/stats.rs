@@ -50,7 +50,7 @@ pub struct ConnectionStats {
     pub peak: u64,
     /// All since the start.
     pub total: u64,
-    /// At this moment, by `websocket`, `sse`, `grpc`.
+    /// At this moment, by `websocket`, `socketio`, `sse`, `grpc`.
     pub by_transport: BTreeMap<String, u64>,
     /// At this moment, by the type that they gave; only those that are there.
     pub by_client_type: BTreeMap<String, u64>,
@@ -221,8 +221,8 @@ mod tests {
         );
         assert!(stats.connections.by_transport.values().all(|n| *n == 0));
         assert_eq!(stats.connections.by_client_type, BTreeMap::new());
-        assert_eq!(stats.connections.total, 3_000);
-        assert!((1..=3).contains(&stats.connections.peak));
+        assert_eq!(stats.connections.total, 4_000);
+        assert!((1..=4).contains(&stats.connections.peak));
         assert_eq!(metrics.deliveries().outbox_bytes, 0);
     }
 
@@ -251,7 +251,7 @@ mod tests {
             "node": "n1", "uptime_seconds": null,
             "connections": {
                 "now": 1, "peak": 1, "total": 1,
-                "by_transport": {"websocket": 1, "sse": 0, "grpc": 0},
+                "by_transport": {"websocket": 1, "socketio": 0, "sse": 0, "grpc": 0},
                 "by_client_type": {"unknown": 1},
             },
             "subscriptions": 0, "channels": 0,

@@ -10,23 +10,19 @@ use http::header::ORIGIN;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use hyper::upgrade::OnUpgrade;
 
 use super::handshake::Offer;
 use super::tongues::{self, Declared, Spoken, Tongues};
-use super::voice::Compression;
 use crate::auth::{Identity, bearer};
-use crate::bus::{Hub, Link, Opening, Seat};
+use crate::bus::{Hub, Opening, Seat};
 use crate::dialect::{greet, turn_away};
 use crate::error::{CloseCode, Error, Result};
-use crate::impatient::Impatient;
 use crate::origin;
 use crate::problem::{problem, problem_with_status};
 use crate::session::Services;
 use crate::telemetry::{Transport, extract};
+use crate::wire::{Compression, bare_socket};
 
 /// What the endpoint is set up with.
 #[derive(Debug, Clone)]
@@ -225,8 +221,7 @@ async fn take_over(
             return;
         }
     };
-    let Some((link, early)) = unwrap(upgraded) else {
-        tracing::warn!("an upgraded connection is of an unknown kind");
+    let Some((link, early)) = bare_socket(upgraded) else {
         return;
     };
     let Admitted { identity, seat, .. } = admitted;
@@ -252,35 +247,6 @@ async fn take_over(
             (None, None) => {}
         }),
     });
-}
-
-/// The bare socket under an upgraded connection, and what was already read from it. Whatever HTTP
-/// had allocated for it is gone afterwards.
-fn unwrap(upgraded: Upgraded) -> Option<(Link, Vec<u8>)> {
-    let upgraded = match upgraded.downcast::<TokioIo<Impatient<TcpStream>>>() {
-        Ok(parts) => {
-            let early = parts.read_buf.to_vec();
-            let socket = parts.io.into_inner().into_inner();
-            return Some((Link::Socket(to_mio(socket)?), early));
-        }
-        Err(upgraded) => upgraded,
-    };
-    let parts = upgraded
-        .downcast::<TokioIo<Impatient<TlsStream<TcpStream>>>>()
-        .ok()?;
-    let early = parts.read_buf.to_vec();
-    let (socket, tls) = parts.io.into_inner().into_inner().into_inner();
-    Some((Link::Tls(to_mio(socket)?, Box::new(tls)), early))
-}
-
-fn to_mio(socket: TcpStream) -> Option<mio::net::TcpStream> {
-    match socket.into_std() {
-        Ok(socket) => Some(mio::net::TcpStream::from_std(socket)),
-        Err(error) => {
-            tracing::warn!(%error, "a socket could not be taken over");
-            None
-        }
-    }
 }
 
 fn token_in_query(query: Option<&str>) -> Option<String> {

@@ -1,12 +1,11 @@
-//! The WebSocket transport: the upgrade, the frames (RFC 6455, RFC 7692) and the dialects.
+//! The WebSocket transport: the upgrade and the dialects.
 
-pub mod deflate;
 mod endpoint;
-pub mod frame;
-pub mod handshake;
 mod protocol;
 mod tongues;
 mod voice;
+
+use crate::wire::{frame, handshake};
 
 pub use endpoint::{Endpoint, WsSettings};
 pub use tongues::Declared;
@@ -18,7 +17,7 @@ pub fn event_frame(event: &crate::event::Event) -> bytes::Bytes {
     use std::sync::{Arc, LazyLock};
     static TIDINGS: LazyLock<voice::Framed> = LazyLock::new(|| {
         let dialect = Arc::new(crate::dialect::Words::tidings());
-        voice::Framed::new(dialect, voice::Compression::Off)
+        voice::Framed::new(dialect, crate::wire::Compression::Off)
     });
     TIDINGS.event(event)
 }

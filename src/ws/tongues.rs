@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::endpoint::WsSettings;
 use super::protocol::{Echo, Speaking};
-use super::voice::Compression;
 use crate::bus::{DialectId, Protocol};
 use crate::dialect::{Binary, Definition, Dialect, Voice, Words};
 use crate::session::Services;
+use crate::wire::Compression;
 
 /// Subprotocols with the dialects that they name.
 const SUBPROTOCOLS: [(&str, &str); 3] = [

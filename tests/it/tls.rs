@@ -233,6 +233,46 @@ async fn both_listeners_speak_tls() {
 }
 
 #[tokio::test]
+async fn a_client_of_socket_io_leaves_polling_over_tls() {
+    use futures_util::SinkExt as _;
+    use tokio_tungstenite::tungstenite::Message;
+    let authority = Authority::new();
+    let server = start(&authority, with_tls(Config::socketio())).await;
+    let stream = dial(&server.public, &authority).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio_util::task::TaskTracker::new().spawn(connection);
+    let path = "/socket.io/?EIO=4&transport=polling";
+    let request = http::Request::get(path).header("Host", "localhost");
+    let request = request.body(Empty::<Bytes>::new()).unwrap();
+    let answer = within("the answer", sender.send_request(request)).await;
+    let body = answer.unwrap().into_body().collect().await.unwrap();
+    let open: Value = serde_json::from_slice(&body.to_bytes()[1..]).unwrap();
+    let sid = open["sid"].as_str().unwrap();
+    let stream = dial(&server.public, &authority).await.unwrap();
+    let url = format!("ws://localhost/socket.io/?EIO=4&transport=websocket&sid={sid}");
+    let (mut ws, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+    ws.send(Message::text("2probe")).await.unwrap();
+    let probe = within("the probe", ws.next()).await.unwrap().unwrap();
+    assert_eq!(probe.to_text().unwrap(), "3probe");
+    // All in one record: what TLS has decrypted already goes to the shard as well.
+    ws.feed(Message::text("5")).await.unwrap();
+    let token = Token::new("ada").sign();
+    let connect = format!("40{}", json!({ "token": token }));
+    ws.feed(Message::text(connect)).await.unwrap();
+    ws.feed(Message::text("421[\"ping\"]")).await.unwrap();
+    ws.flush().await.unwrap();
+    for expected in ["40{", "42[\"connection_established\"", "431["] {
+        let packet = within("a packet", ws.next()).await.unwrap().unwrap();
+        assert!(
+            packet.to_text().unwrap().starts_with(expected),
+            "{packet:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn inside_a_certificate_may_take_the_place_of_the_token() {
     let authority = Authority::new();
     let config = with_tls(Config::rooms())

@@ -361,7 +361,7 @@ type ConnectionStats struct {
 	Peak uint64 `protobuf:"varint,2,opt,name=peak,proto3" json:"peak,omitempty"`
 	// Opened since the start.
 	Total uint64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
-	// Open now, by transport: `websocket`, `sse`, `grpc`.
+	// Open now, by transport: `websocket`, `socketio`, `sse`, `grpc`.
 	ByTransport map[string]uint64 `protobuf:"bytes,4,rep,name=by_transport,json=byTransport,proto3" json:"by_transport,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// Open now, by what clients registered as; `unknown` until then.
 	ByClientType  map[string]uint64 `protobuf:"bytes,5,rep,name=by_client_type,json=byClientType,proto3" json:"by_client_type,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
@@ -616,7 +616,7 @@ type ListConnectionsRequest struct {
 	Role string `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
 	// Only those subscribed to this channel.
 	Channel string `protobuf:"bytes,3,opt,name=channel,proto3" json:"channel,omitempty"`
-	// Only this transport: `websocket`, `sse` or `grpc`.
+	// Only this transport: `websocket`, `socketio`, `sse` or `grpc`.
 	Transport string `protobuf:"bytes,4,opt,name=transport,proto3" json:"transport,omitempty"`
 	// Only those that registered as this.
 	ClientType string `protobuf:"bytes,5,opt,name=client_type,json=clientType,proto3" json:"client_type,omitempty"`
@@ -863,7 +863,7 @@ type Connection struct {
 	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
 	// The token's roles.
 	Roles []string `protobuf:"bytes,3,rep,name=roles,proto3" json:"roles,omitempty"`
-	// `websocket`, `sse` or `grpc`.
+	// `websocket`, `socketio`, `sse` or `grpc`.
 	Transport string `protobuf:"bytes,4,opt,name=transport,proto3" json:"transport,omitempty"`
 	// What it registered as; `unknown` until then.
 	ClientType string `protobuf:"bytes,5,opt,name=client_type,json=clientType,proto3" json:"client_type,omitempty"`

@@ -1,6 +1,7 @@
 //! One connection, as its protocol may act on it.
 
 use std::any::Any;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,9 +11,11 @@ use super::join::{JoinRequest, Then};
 use super::timers::millis;
 use crate::auth::Identity;
 use crate::bus::connection::Client;
+use crate::bus::delivery::DialectId;
 use crate::bus::filter::EventFilter;
 use crate::bus::hub::Hub;
 use crate::bus::inbox::Inbound;
+use crate::bus::protocol::Protocol;
 use crate::error::{CloseCode, Error, Result};
 use crate::event::{ChannelPattern, ConnectionId};
 use crate::promise::Promise;
@@ -207,6 +210,37 @@ impl<'s> Cx<'s> {
             && sent_us <= now
         {
             connection.round_trip_us = u32::try_from(now - sent_us).unwrap_or(u32::MAX);
+        }
+    }
+
+    /// The client has answered the last heartbeat, by an answer that does not say which.
+    pub fn answered(&mut self) {
+        let now = self.shard.clock();
+        if let Some(connection) = self.shard.connections.get_mut(self.slot) {
+            let took = now
+                .saturating_sub(connection.last_ping)
+                .saturating_mul(1000);
+            connection.round_trip_us = u32::try_from(took).unwrap_or(u32::MAX).max(1);
+        }
+    }
+
+    /// The dialect that it speaks.
+    #[must_use]
+    pub fn dialect(&self) -> Option<DialectId> {
+        Some(self.shard.connections.get(self.slot)?.dialect)
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        Some(self.shard.connections.get(self.slot)?.address)
+    }
+
+    /// Goes on in another dialect of the same transport. What waits in the outbox stays as it is.
+    pub fn speak(&mut self, protocol: Arc<dyn Protocol>) {
+        if let Some(connection) = self.shard.connections.get_mut(self.slot) {
+            connection.dialect = protocol.dialect();
+            connection.protocol = protocol;
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) struct Outcome {
     filtered: [u32; MAX_RUN],
     dropped: [u32; MAX_RUN],
     pub(super) all_filtered: u64,
-    pub(super) by_transport: [u64; 3],
+    pub(super) by_transport: [u64; Transport::COUNT],
 }
 
 impl Default for Outcome {
@@ -39,7 +39,7 @@ impl Default for Outcome {
             filtered: [0; MAX_RUN],
             dropped: [0; MAX_RUN],
             all_filtered: 0,
-            by_transport: [0; 3],
+            by_transport: [0; Transport::COUNT],
         }
     }
 }
@@ -61,9 +61,10 @@ impl Outcome {
         } else {
             note(&mut self.delivered, set);
         }
-        let [websocket, sse, grpc] = &mut self.by_transport;
+        let [websocket, socketio, sse, grpc] = &mut self.by_transport;
         *match transport {
             Transport::WebSocket => websocket,
+            Transport::SocketIo => socketio,
             Transport::Sse => sse,
             Transport::Grpc => grpc,
         } += u64::from(count(set));

@@ -23,7 +23,7 @@ use crate::telemetry::DropReason;
 const LINGER: u64 = 5_000;
 
 /// What is done first on a new connection, on the shard's thread.
-pub(super) type Greeting = Box<dyn FnOnce(&mut Cx<'_>) + Send>;
+pub(in crate::bus) type Greeting = Box<dyn FnOnce(&mut Cx<'_>) + Send>;
 
 /// A connection that is to be taken in.
 pub struct Opening {
@@ -85,7 +85,7 @@ impl Shard {
             ending: None,
             connected_at: Timestamp::now(),
             last_seen: self.now,
-            last_ping: 0,
+            last_ping: self.now,
             timer: 0,
             last_run: 0,
             answered: 0,
@@ -136,7 +136,7 @@ impl Shard {
         }
     }
 
-    fn watch_socket(&mut self, slot: u32) -> bool {
+    pub(super) fn watch_socket(&mut self, slot: u32) -> bool {
         let Some(connection) = self.connections.get_mut(slot) else {
             return false;
         };

@@ -7,6 +7,7 @@
 
 mod catch_up;
 mod confirmations;
+mod crossing;
 mod cx;
 mod fan_out;
 mod hand;
@@ -42,6 +43,7 @@ use crate::event::{ChannelName, ChannelPattern, ConnectionId, Position, Timestam
 use crate::telemetry::ShardMetrics;
 
 pub use confirmations::Arrived;
+pub use crossing::Crossing;
 pub use cx::Cx;
 pub use join::{Join, JoinRequest};
 pub use life::Opening;

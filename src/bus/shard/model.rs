@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use tokio::sync::oneshot;
 use tokio_stream::Stream;
 
-use super::{Cx, Join, JoinRequest, Opening, Shard};
+use super::{Crossing, Cx, Join, JoinRequest, Opening, Shard};
 use crate::auth::Identity;
 use crate::broker::{Bounds, Broker, Kept, Memory, Page, Range, Receipt, Sink};
 use crate::bus::delivery::DialectId;
@@ -65,6 +65,8 @@ enum Op {
     Leave { client: usize, channel: usize },
     /// A client's connection breaks; it keeps its book.
     Drop { client: usize },
+    /// A client goes on by another way, in another dialect.
+    Cross { client: usize },
     /// A client reads so many messages.
     Read { client: usize, count: u8 },
     /// The shard does what there is to do.
@@ -100,6 +102,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
             .prop_map(|(client, channel, how)| Op::Join { client, channel, how }),
         1 => (client.clone(), channel).prop_map(|(client, channel)| Op::Leave { client, channel }),
         2 => client.clone().prop_map(|client| Op::Drop { client }),
+        3 => client.clone().prop_map(|client| Op::Cross { client }),
         6 => (client, 1_u8..30).prop_map(|(client, count)| Op::Read { client, count }),
         8 => Just(Op::Turn),
         2 => (any::<bool>(), any::<bool>()).prop_map(|(late, stale)| Op::Late { late, stale }),
@@ -544,6 +547,42 @@ impl World {
         client.follows.retain(|other| *other != channel);
     }
 
+    /// Gives a connection another pipe; what it had not read comes there, in the other dialect.
+    fn cross(&mut self, client: &mut Client) {
+        let Some(before) = &client.reader else {
+            return;
+        };
+        let id = before.id();
+        let next = DIALECTS.iter().position(|number| *number == client.dialect);
+        let next = DIALECTS[(next.unwrap() + 1) % DIALECTS.len()];
+        let (pipe, shareable) = Pipe::new();
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let crossing = Crossing {
+            link: Link::Pipe(pipe),
+            early: Vec::new(),
+            translate: Box::new(move |dialect, waiting| {
+                tell.send(()).unwrap();
+                let (old, new) = (dialect.place(), next);
+                let text = String::from_utf8(waiting.concat()).unwrap();
+                let lines = text.lines().map(|said| {
+                    let event = said.strip_prefix("event ").map(str::trim_end);
+                    let event = event.and_then(|said| said.strip_suffix(&format!(" {old}")));
+                    match event {
+                        Some(event) => format!("event {event} {new}\n"),
+                        None => format!("{said}\n"),
+                    }
+                });
+                (Arc::new(Lines(new)), lines.collect::<String>().into())
+            }),
+        };
+        self.shard.cross(id, crossing);
+        // One that is being closed stays where it is, and hears of it there.
+        if told.try_recv().is_ok() {
+            client.dialect = next;
+            client.reader = Some(shareable.reader(Arc::clone(&self.hub), id));
+        }
+    }
+
     /// Reads until nothing more comes, with every late answer given.
     fn drain(&mut self, client: &mut Client) {
         let mut quiet = 0;
@@ -582,6 +621,7 @@ fn run(ops: Vec<Op>) {
             } => world.join(&mut clients[client], channel, how),
             Op::Leave { client, channel } => world.leave(&mut clients[client], channel),
             Op::Drop { client } => clients[client].lost_connection(),
+            Op::Cross { client } => world.cross(&mut clients[client]),
             Op::Read { client, count } => {
                 for _ in 0..count {
                     clients[client].read(&world);

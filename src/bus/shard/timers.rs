@@ -4,6 +4,7 @@
 use std::cmp::Reverse;
 
 use super::Shard;
+use crate::bus::connection::Connection;
 use crate::bus::protocol::Notice;
 use crate::error::{CloseCode, Error};
 use crate::event::Timestamp;
@@ -61,8 +62,8 @@ impl Shard {
             return Some(ending.deadline);
         }
         let interval = millis(self.settings.heartbeat_interval);
-        let mut due = connection.last_seen.max(connection.last_ping) + interval;
-        if connection.transport == Transport::WebSocket {
+        let mut due = asked_or_heard(connection) + interval;
+        if answers(connection.transport) {
             due = due.min(connection.last_seen + millis(self.settings.heartbeat_timeout));
         }
         let mut due = together(due, interval);
@@ -111,8 +112,7 @@ impl Shard {
             return;
         }
         let silent = self.now.saturating_sub(connection.last_seen);
-        let websocket = connection.transport == Transport::WebSocket;
-        if websocket && silent >= millis(self.settings.heartbeat_timeout) {
+        if answers(connection.transport) && silent >= millis(self.settings.heartbeat_timeout) {
             self.close(
                 slot,
                 CloseCode::HeartbeatTimeout,
@@ -163,11 +163,11 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        if self.now < connection.last_seen.max(connection.last_ping) + interval {
+        if self.now < asked_or_heard(connection) + interval {
             return;
         }
         connection.last_ping = self.now;
-        if !connection.outbox.is_empty() {
+        if !connection.outbox.is_empty() && !counts_on_pings(connection.transport) {
             // What waits says that the server is there, once the client reads it.
             return;
         }
@@ -181,6 +181,32 @@ impl Shard {
 fn together(due: u64, interval: u64) -> u64 {
     let step = (interval / 64).clamp(1, LONGEST_STEP_MS);
     due.next_multiple_of(step)
+}
+
+/// True if a client that says nothing is gone: where streams end by themselves, it need not answer.
+const fn answers(transport: Transport) -> bool {
+    match transport {
+        Transport::WebSocket | Transport::SocketIo => true,
+        Transport::Sse | Transport::Grpc => false,
+    }
+}
+
+/// True if the client gives the server up where a ping is missing, however much it hears and says
+/// itself (Engine.IO, "Heartbeat").
+const fn counts_on_pings(transport: Transport) -> bool {
+    match transport {
+        Transport::SocketIo => true,
+        Transport::WebSocket | Transport::Sse | Transport::Grpc => false,
+    }
+}
+
+/// From when the interval of heartbeats counts.
+fn asked_or_heard(connection: &Connection) -> u64 {
+    if counts_on_pings(connection.transport) {
+        connection.last_ping
+    } else {
+        connection.last_seen.max(connection.last_ping)
+    }
 }
 
 /// How long before its expiry a token with so long to live is announced: a minute, or half of

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::names;
 use crate::catalog::MAX_VIOLATIONS;
+use crate::telemetry::Transport;
 
 /// All schemas by name.
 pub(super) fn all() -> Value {
@@ -191,7 +192,7 @@ fn connections() -> Value {
     json!({
         "Connection": object(&["id", "transport", "connected_at"], json!({
             "id": text(), "user": { "type": ["string", "null"] }, "roles": texts(),
-            "transport": { "enum": ["websocket", "sse", "grpc"] },
+            "transport": { "enum": Transport::ALL.map(Transport::as_str) },
             "client_type": text(), "client_name": text(), "address": text(),
             "connected_at": time(), "last_seen_at": time(),
             "subscriptions": { "type": "array", "items": object(&["channel"], position) },

@@ -62,6 +62,26 @@ impl Config {
             )
     }
 
+    /// As `rooms`, with a dialect over Socket.IO: at the usual path and beside the WebSocket.
+    pub fn socketio() -> Self {
+        Self::rooms().block(
+            "dialect",
+            "devplatform",
+            r#"
+            protocol = "socket.io"
+            paths = ["/socket.io/", "/ws/socket.io/", "/ws/"]
+            namespaces = ["/", "/ws"]
+            [dialect.control.names]
+            heartbeat = []
+            [[dialect.command]]
+            name = "subscribe"
+            does = "subscribe"
+            channels = "{room}"
+            echo = ["room"]
+            "#,
+        )
+    }
+
     /// `--dev`, and no key at all.
     pub fn dev() -> Self {
         Self::new().without_key().arg("--dev")

@@ -9,6 +9,7 @@ mod http;
 pub mod http2;
 mod raw;
 mod server;
+pub mod socketio;
 mod sse;
 mod token;
 mod ws;

@@ -100,3 +100,26 @@ fn a_shard_hears_of_a_reader_that_goes_away_however_full_the_pipe_is() {
         assert_eq!(hub.told.lock().unwrap().gone, 1);
     });
 }
+
+#[test]
+fn what_was_read_and_what_is_taken_back_are_all_frames_in_order() {
+    model(|| {
+        let hub = Arc::new(Hub::new());
+        let (pipe, shareable) = Pipe::new();
+        let mut reader = shareable.reader(Arc::clone(&hub), ConnectionId);
+        let shard = thread::spawn(move || {
+            let mut all = (0..3).map(|number| frame(number, 10));
+            pipe.write(|| all.next());
+            pipe.detach()
+        });
+        let mut read = Vec::new();
+        while let Some(Piped::Frame(bytes)) = block_on(next(&mut reader)) {
+            read.push(bytes);
+        }
+        drop(reader);
+        read.extend(shard.join().unwrap());
+        let numbers: Vec<u8> = read.iter().map(|bytes| bytes[0]).collect();
+        assert_eq!(numbers, [0, 1, 2]);
+        assert_eq!(hub.told.lock().unwrap().gone, 0, "the connection goes on");
+    });
+}

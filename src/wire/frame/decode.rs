@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::header::{self, Header};
 use super::mask::{turned, unmask};
 use super::{Message, Opcode, Params, Step, Violation};
-use crate::ws::deflate::Inflater;
+use crate::wire::deflate::Inflater;
 
 /// Room made at once for a frame that has been announced but has not come: beyond it, memory grows
 /// with the bytes received, so that many connections announcing large frames cost nothing.

@@ -16,7 +16,7 @@ use http::header::{
 use http::{Method, StatusCode, Version};
 use sha1::{Digest, Sha1};
 
-use crate::ws::deflate::DeflateParams;
+use crate::wire::deflate::DeflateParams;
 
 /// What RFC 6455 §1.3 puts behind the client's key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";

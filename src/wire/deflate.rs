@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use crate::ws::frame::{Opcode, Violation, frame};
+use crate::wire::frame::{Opcode, Violation, frame};
 
 /// What ends every flushed block and is left out on the wire (RFC 7692 §7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xFF, 0xFF];
@@ -177,7 +177,7 @@ mod tests {
 
     use super::*;
     use crate::error::CloseCode;
-    use crate::ws::frame::header_len;
+    use crate::wire::frame::header_len;
 
     /// The compressed payload of a frame that the deflater made.
     fn payload(frame: &[u8]) -> &[u8] {

@@ -28,7 +28,7 @@ pub use encode::{
 pub use mask::unmask;
 
 use crate::error::CloseCode;
-use crate::ws::deflate::DeflateParams;
+use crate::wire::deflate::DeflateParams;
 
 /// The most that a control frame may carry, in bytes (RFC 6455 §5.5).
 pub const MAX_CONTROL_PAYLOAD: usize = 125;

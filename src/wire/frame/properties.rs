@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 
 use super::*;
-use crate::ws::deflate::{Deflater, Inflater};
+use crate::wire::deflate::{Deflater, Inflater};
 
 const PARAMS: Params = Params {
     message_bytes: 4096,

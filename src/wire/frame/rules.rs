@@ -1,7 +1,7 @@
 //! The rules of RFC 6455 and RFC 7692 that a sequence of frames can break, one by one.
 
 use super::*;
-use crate::ws::deflate::Inflater;
+use crate::wire::deflate::Inflater;
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const FIN: u8 = 0x80;
@@ -190,7 +190,7 @@ fn the_size_limit_holds_for_frames_and_for_the_sum_of_fragments() {
 
 #[test]
 fn a_compressed_message_is_held_to_the_limit_after_inflating() {
-    let mut deflater = crate::ws::deflate::Deflater::new();
+    let mut deflater = crate::wire::deflate::Deflater::new();
     let mut compressed = |length| {
         let frame = deflater
             .compress(Opcode::Binary, &vec![7; length], 15)

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use http::header::{GetAll, HeaderValue};
 
-use crate::ws::deflate::{DeflateParams, MIN_WINDOW_BITS};
+use crate::wire::deflate::{DeflateParams, MIN_WINDOW_BITS};
 
 /// The first acceptable offer and its answer. Both sides go without context takeover, so that one
 /// compressed frame serves everyone and no connection keeps an inflater (RFC 7692 §7.1.1 lets the

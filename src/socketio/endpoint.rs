@@ -1,0 +1,206 @@
+//! The endpoint: which requests are Socket.IO's, and what each of them is.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::body::Body;
+use http::{Method, Request, Response};
+use serde_json::json;
+
+use super::failure::Failure;
+use super::family::Family;
+use super::query::{Query, Way, is_engine};
+use super::sessions::Sessions;
+use crate::dialect::Definition;
+use crate::session::Services;
+
+/// How late a ping may be, at least, before a client gives up.
+const LEAST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A dialect that is spoken over Socket.IO.
+pub struct SocketIoDialect {
+    /// What client and server call things.
+    pub definition: Arc<Definition>,
+    /// The paths of the requests; a slash at the end makes no difference.
+    pub paths: Vec<String>,
+    /// The namespaces to which clients may connect.
+    pub namespaces: Vec<String>,
+}
+
+/// What the endpoint is set up with.
+pub struct SocketIoSettings {
+    /// Each with its own paths.
+    pub dialects: Vec<SocketIoDialect>,
+    /// Whether permessage-deflate is offered.
+    pub compression: bool,
+    /// The largest message of a client, and the largest payload of a POST, in bytes.
+    pub message_bytes: usize,
+}
+
+/// The Socket.IO endpoint.
+pub struct Endpoint {
+    pub(super) services: Arc<Services>,
+    pub(super) allowed_origins: Arc<ArcSwap<Vec<String>>>,
+    pub(super) draining: Arc<AtomicBool>,
+    pub(super) sessions: Arc<Sessions>,
+    spoken: ArcSwap<Spoken>,
+}
+
+/// What is spoken where.
+struct Spoken {
+    families: Vec<(String, Arc<Family>)>,
+    compression: bool,
+}
+
+impl Spoken {
+    /// What these settings say. A dialect that stays the same stays itself, with its numbers.
+    fn new(services: &Arc<Services>, settings: SocketIoSettings, before: Option<&Spoken>) -> Self {
+        let SocketIoSettings {
+            dialects,
+            compression,
+            message_bytes,
+        } = settings;
+        let families = dialects.into_iter().flat_map(|spoken| {
+            let SocketIoDialect {
+                definition,
+                paths,
+                namespaces,
+            } = spoken;
+            let family = Family::new(services, definition, &namespaces, message_bytes);
+            let mut known = before.iter().flat_map(|before| &before.families);
+            let same = known.find(|(_, known)| known.is_like(&family));
+            let family = same.map_or_else(|| Arc::new(family), |(_, same)| Arc::clone(same));
+            let paths = paths.into_iter();
+            paths.map(move |path| (without_slash(&path).to_owned(), Arc::clone(&family)))
+        });
+        Spoken {
+            families: families.collect(),
+            compression,
+        }
+    }
+}
+
+impl Endpoint {
+    /// The endpoint; it takes no new connections while `draining` is set.
+    #[must_use]
+    pub fn new(
+        services: Arc<Services>,
+        settings: SocketIoSettings,
+        allowed_origins: Arc<ArcSwap<Vec<String>>>,
+        draining: Arc<AtomicBool>,
+    ) -> Self {
+        Endpoint {
+            sessions: Arc::new(Sessions::new(Arc::clone(&services.metrics))),
+            spoken: ArcSwap::from_pointee(Spoken::new(&services, settings, None)),
+            services,
+            allowed_origins,
+            draining,
+        }
+    }
+
+    /// Takes over new settings; they hold for new connections.
+    pub fn reload(&self, settings: SocketIoSettings) {
+        let before = self.spoken.load();
+        let spoken = Spoken::new(&self.services, settings, Some(&before));
+        self.spoken.store(Arc::new(spoken));
+    }
+
+    /// Whether a request with this path and query is for this endpoint. Where its path is the
+    /// WebSocket's too, the query says which is meant.
+    #[must_use]
+    pub fn takes(&self, path: &str, query: Option<&str>, is_also_another: bool) -> bool {
+        self.family(path).is_some() && (!is_also_another || is_engine(query))
+    }
+
+    /// Forgets sessions that have ended. Called about once a second.
+    pub fn sweep(&self) {
+        self.sessions.sweep();
+    }
+
+    /// Answers a request.
+    pub async fn answer(&self, request: Request<Body>, address: SocketAddr) -> Response<Body> {
+        let Some(family) = self.family(request.uri().path()) else {
+            return Failure::Request.response();
+        };
+        match self.route(family, request, address).await {
+            Ok(response) => response,
+            Err(failure) => {
+                self.services.metrics.error(failure.means());
+                failure.response()
+            }
+        }
+    }
+
+    async fn route(
+        &self,
+        family: Arc<Family>,
+        request: Request<Body>,
+        address: SocketAddr,
+    ) -> Result<Response<Body>, Failure> {
+        let uri = request.uri().clone();
+        let query = Query::read(uri.query())?;
+        self.check_origin(request.headers(), address)?;
+        let session = match query.sid {
+            None => None,
+            Some(sid) => {
+                let session = self.sessions.get(sid).ok_or(Failure::Session)?;
+                Some((sid, session))
+            }
+        };
+        let (method, headers) = (request.method().clone(), request.headers().clone());
+        match (query.way, session, method) {
+            (Way::Polling, None, Method::GET) => Ok(self
+                .open_polling(family, &headers, query.token, address)
+                .await),
+            (Way::Polling, Some((sid, session)), Method::GET) => {
+                self.poll(sid, &session, &headers).await
+            }
+            (Way::Polling, Some((_, session)), Method::POST) => self.post(&session, request).await,
+            (Way::WebSocket, None, Method::GET) => {
+                self.open_socket(family, request, query.token, address)
+                    .await
+            }
+            (Way::WebSocket, Some((sid, session)), Method::GET) => {
+                self.upgrade(sid, session, request)
+            }
+            (_, None, _) => Err(Failure::Method),
+            (_, Some(_), _) => Err(Failure::Request),
+        }
+    }
+
+    fn family(&self, path: &str) -> Option<Arc<Family>> {
+        let spoken = self.spoken.load();
+        let path = without_slash(path);
+        let found = spoken.families.iter().find(|(own, _)| own == path)?;
+        Some(Arc::clone(&found.1))
+    }
+
+    pub(super) fn compression(&self) -> bool {
+        self.spoken.load().compression
+    }
+
+    /// The first packet: under which name the client comes back, and what it may count on.
+    pub(super) fn open_packet(&self, family: &Family, sid: &str, upgrades: &[&str]) -> String {
+        let settings = self.services.hub.settings();
+        let interval = settings.heartbeat_interval;
+        // The client gives up after both, and so does the server. Pings of a crowd go out together,
+        // so a ping may be a little late.
+        let timeout = settings.heartbeat_timeout.saturating_sub(interval);
+        let timeout = timeout.max(LEAST_TIMEOUT);
+        let body = json!({
+            "sid": sid,
+            "upgrades": upgrades,
+            "pingInterval": u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
+            "pingTimeout": u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            "maxPayload": family.message_bytes,
+        });
+        format!("0{body}")
+    }
+}
+
+fn without_slash(path: &str) -> &str {
+    path.strip_suffix('/').unwrap_or(path)
+}

@@ -1,0 +1,372 @@
+//! The packets of Engine.IO 4 and Socket.IO 5, as text and without any I/O.
+//!
+//! An Engine.IO packet is a digit and the rest; a Socket.IO packet is the rest of a `message`: its
+//! own digit, the namespace unless that is `/`, a number to acknowledge by, and JSON. Over long
+//! polling several packets make a payload, with [`SEPARATOR`] between them. Binary packets are
+//! recognised, and nothing more.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Stands between the packets of a payload. JSON never contains it.
+pub(super) const SEPARATOR: u8 = 0x1e;
+
+/// The longest name of a namespace, in bytes.
+pub(super) const MAX_NAMESPACE: usize = 255;
+
+/// The namespace that is not written.
+pub(super) const MAIN: &str = "/";
+
+/// The most that can be acknowledged by: what JavaScript counts to without loss.
+const MAX_ACK: u64 = (1 << 53) - 1;
+
+/// An Engine.IO packet of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Engine<'a> {
+    /// The client goes.
+    Close,
+    /// A question, sent by clients only to try another transport.
+    Ping(&'a str),
+    /// The answer to the server's ping.
+    Pong,
+    /// A Socket.IO packet.
+    Message(&'a str),
+    /// The client goes on over this transport.
+    Upgrade,
+    /// Nothing.
+    Noop,
+    /// Binary data, in base64.
+    Binary,
+}
+
+/// A Socket.IO packet of a client.
+#[derive(Debug)]
+pub(super) enum Socket<'a> {
+    /// The client wants to connect to a namespace.
+    Connect {
+        /// The namespace.
+        namespace: &'a str,
+        /// What it shows: an object, as text; empty where there is none.
+        auth: &'a str,
+    },
+    /// The client leaves a namespace.
+    Disconnect {
+        /// The namespace.
+        namespace: &'a str,
+    },
+    /// The client says something.
+    Event {
+        /// The namespace.
+        namespace: &'a str,
+        /// By what it wants to have it acknowledged.
+        ack: Option<u64>,
+        /// What it says.
+        name: Cow<'a, str>,
+        /// What comes with it.
+        arguments: Vec<&'a RawValue>,
+    },
+    /// The client acknowledges something that it was never asked to.
+    Ack,
+    /// An event or an acknowledgement with binary parts.
+    Binary {
+        /// The namespace.
+        namespace: &'a str,
+        /// By what the client wants to have an event acknowledged.
+        ack: Option<u64>,
+    },
+}
+
+/// Bytes that are no packet: the rule that they break. Never holds what the client sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Malformed(pub(super) &'static str);
+
+/// Reads an Engine.IO packet.
+///
+/// # Errors
+/// Where its type is none that a client sends.
+pub(super) fn engine(text: &str) -> Result<Engine<'_>, Malformed> {
+    let mut letters = text.chars();
+    let kind = letters.next();
+    let rest = letters.as_str();
+    match (kind, rest) {
+        (Some('1'), "") => Ok(Engine::Close),
+        (Some('2'), _) => Ok(Engine::Ping(rest)),
+        (Some('3'), _) => Ok(Engine::Pong),
+        (Some('4'), _) => Ok(Engine::Message(rest)),
+        (Some('5'), "") => Ok(Engine::Upgrade),
+        (Some('6'), "") => Ok(Engine::Noop),
+        (Some('b'), _) => Ok(Engine::Binary),
+        _ => Err(Malformed("expected an Engine.IO packet of a client")),
+    }
+}
+
+/// True if every packet of a payload is one that [`engine`] reads.
+#[must_use]
+pub(super) fn is_payload(payload: &str) -> bool {
+    payload
+        .split(char::from(SEPARATOR))
+        .all(|packet| engine(packet).is_ok())
+}
+
+/// Reads a Socket.IO packet.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub(super) fn socket(text: &str) -> Result<Socket<'_>, Malformed> {
+    let mut letters = text.chars();
+    let kind = letters.next();
+    let rest = letters.as_str();
+    match kind {
+        Some('0') => {
+            let (namespace, auth) = namespace(rest)?;
+            Ok(Socket::Connect { namespace, auth })
+        }
+        Some('1') => match namespace(rest)? {
+            (namespace, "") => Ok(Socket::Disconnect { namespace }),
+            _ => Err(Malformed("a disconnect carries nothing")),
+        },
+        Some('2') => event(rest),
+        Some('3') => Ok(Socket::Ack),
+        Some(kind @ ('5' | '6')) => {
+            let (_, rest) = rest
+                .split_once('-')
+                .ok_or(Malformed("expected the number of attachments"))?;
+            let (namespace, rest) = namespace(rest)?;
+            let (number, _) = number(rest)?;
+            let ack = number.filter(|_| kind == '5');
+            Ok(Socket::Binary { namespace, ack })
+        }
+        _ => Err(Malformed("expected a Socket.IO packet of a client")),
+    }
+}
+
+/// The namespace at the front, and the rest.
+fn namespace(text: &str) -> Result<(&str, &str), Malformed> {
+    if !text.starts_with('/') {
+        return Ok((MAIN, text));
+    }
+    let (name, rest) = text.split_once(',').unwrap_or((text, ""));
+    if name.len() > MAX_NAMESPACE {
+        return Err(Malformed("a namespace has at most 255 bytes"));
+    }
+    Ok((name, rest))
+}
+
+fn event(text: &str) -> Result<Socket<'_>, Malformed> {
+    let (namespace, rest) = namespace(text)?;
+    let (ack, json) = number(rest)?;
+    let malformed = |_| Malformed("expected a JSON list with an event's name first");
+    let list: Vec<&RawValue> = serde_json::from_str(json).map_err(malformed)?;
+    let (name, arguments) = list
+        .split_first()
+        .ok_or(Malformed("expected an event's name"))?;
+    let name: Text<'_> = serde_json::from_str(name.get()).map_err(malformed)?;
+    Ok(Socket::Event {
+        namespace,
+        ack,
+        name: name.0,
+        arguments: arguments.to_vec(),
+    })
+}
+
+/// The number to acknowledge by at the front, where there is one, and the rest.
+fn number(text: &str) -> Result<(Option<u64>, &str), Malformed> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, rest) = text.split_at(digits);
+    if number.is_empty() {
+        return Ok((None, rest));
+    }
+    let number = number.parse().ok().filter(|number| *number <= MAX_ACK);
+    let wrong = Malformed("an acknowledgement is by a number up to 2^53");
+    Ok((Some(number.ok_or(wrong)?), rest))
+}
+
+/// A text, kept as it stands in the JSON where that has no escapes.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Names of events that Socket.IO keeps for itself: a client takes a packet that names one for
+/// broken, and hangs up.
+pub(super) const RESERVED: [&str; 6] = [
+    "connect",
+    "connect_error",
+    "disconnect",
+    "disconnecting",
+    "newListener",
+    "removeListener",
+];
+
+/// The beginning of a Socket.IO packet within an Engine.IO message: the two digits and the
+/// namespace.
+#[must_use]
+pub(super) fn head(kind: Kind, namespace: &str) -> String {
+    let digit = kind.digit();
+    if namespace == MAIN {
+        format!("4{digit}")
+    } else {
+        format!("4{digit}{namespace},")
+    }
+}
+
+/// What the server sends in a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The client is connected.
+    Connect,
+    /// The client is no longer connected, on the server's word.
+    Disconnect,
+    /// An event.
+    Event,
+    /// An acknowledgement.
+    Ack,
+    /// The client may not connect.
+    ConnectError,
+}
+
+impl Kind {
+    const fn digit(self) -> char {
+        match self {
+            Kind::Connect => '0',
+            Kind::Disconnect => '1',
+            Kind::Event => '2',
+            Kind::Ack => '3',
+            Kind::ConnectError => '4',
+        }
+    }
+}
+
+/// For `fuzz/`: reads any text as a packet of both protocols.
+///
+/// # Panics
+/// Where one packet is judged by itself in another way than in a payload.
+#[cfg(feature = "fuzzing")]
+pub fn read_all(text: &str) {
+    let alone = !text.contains(char::from(SEPARATOR));
+    assert!(!alone || engine(text).is_ok() == is_payload(text));
+    drop(socket(text));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn broken(text: &str) -> &'static str {
+        socket(text).expect_err("it is no packet").0
+    }
+
+    #[test]
+    fn the_packets_of_the_protocols_documents_are_read() {
+        assert_eq!(engine("1"), Ok(Engine::Close));
+        assert_eq!(engine("2probe"), Ok(Engine::Ping("probe")));
+        assert_eq!(engine("3"), Ok(Engine::Pong));
+        assert_eq!(engine("4hello"), Ok(Engine::Message("hello")));
+        assert_eq!(engine("5"), Ok(Engine::Upgrade));
+        assert_eq!(engine("bAQIDBA=="), Ok(Engine::Binary));
+        for text in ["", "0{}", "7", "x", "11", "é"] {
+            assert!(engine(text).is_err(), "{text}");
+        }
+        let connect = socket(r#"0/admin,{"token":"123"}"#).unwrap();
+        assert!(
+            matches!(connect, Socket::Connect { namespace: "/admin", auth } if auth == r#"{"token":"123"}"#)
+        );
+        assert!(matches!(
+            socket("0").unwrap(),
+            Socket::Connect {
+                namespace: "/",
+                auth: ""
+            }
+        ));
+        assert!(matches!(
+            socket("1/admin,").unwrap(),
+            Socket::Disconnect {
+                namespace: "/admin"
+            }
+        ));
+        assert!(matches!(
+            socket(r#"51-/ws,9["a",{"_placeholder":true,"num":0}]"#).unwrap(),
+            Socket::Binary {
+                namespace: "/ws",
+                ack: Some(9)
+            }
+        ));
+    }
+
+    #[test]
+    fn an_event_has_a_name_arguments_and_perhaps_a_number() {
+        let packet = socket(r#"2/ws,17["sub\u0073cribe",{"room":"a"},2]"#).unwrap();
+        let Socket::Event {
+            namespace,
+            ack,
+            name,
+            arguments,
+        } = packet
+        else {
+            panic!("{packet:?}");
+        };
+        assert_eq!(
+            (namespace, ack, &*name),
+            ("/ws", Some(17), "subscribe"),
+            "escapes are undone"
+        );
+        let arguments: Vec<&str> = arguments.iter().map(|argument| argument.get()).collect();
+        assert_eq!(arguments, [r#"{"room":"a"}"#, "2"]);
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_refused_by_it() {
+        assert_eq!(broken("2[]"), "expected an event's name");
+        for text in ["2", "2{}", "2[1]", "2[\"a\"", "2/ws,", "2[\"a\u{1e}\"]"] {
+            assert!(broken(text).starts_with("expected a JSON list"), "{text}");
+        }
+        assert!(broken("29007199254740992[\"a\"]").contains("2^53"));
+        assert!(broken(&format!("299{}[\"a\"]", "9".repeat(40))).contains("2^53"));
+        assert!(broken(&format!("0/{}", "n".repeat(255))).contains("255"));
+        assert!(broken("5[]").contains("attachments"));
+        for text in ["", "4", "7[]", "x"] {
+            assert!(broken(text).starts_with("expected a Socket.IO"), "{text}");
+        }
+    }
+
+    #[test]
+    fn heads_name_every_namespace_but_the_main_one() {
+        assert_eq!(head(Kind::Event, "/"), "42");
+        assert_eq!(head(Kind::Event, "/ws"), "42/ws,");
+        assert_eq!(head(Kind::ConnectError, "/ws"), "44/ws,");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_more_than_refused(text in "\\PC{0,80}") {
+            let read = engine(&text);
+            prop_assert_eq!(read.is_ok(), is_payload(&text));
+            drop(socket(&text));
+        }
+
+        #[test]
+        fn no_event_is_more_than_refused(text in "2(/[a-z,]{0,6})?[0-9]{0,20}[\\[\\]{}\"a,:1]{0,20}") {
+            drop(socket(&text));
+        }
+
+        #[test]
+        fn an_event_is_read_as_it_was_written(
+            namespace in "/[a-z0-9_-]{0,20}",
+            ack in proptest::option::of(0..=MAX_ACK),
+            name in "\\PC{0,20}",
+            argument in "\\PC{0,20}",
+        ) {
+            let list = serde_json::json!([name, { "room": argument }]).to_string();
+            let number = ack.map(|ack| ack.to_string()).unwrap_or_default();
+            let text = format!("{}{number}{list}", head(Kind::Event, &namespace));
+            let Engine::Message(message) = engine(&text).unwrap() else { panic!("a message") };
+            let Socket::Event { namespace: read, ack: by, name: said, arguments } =
+                socket(message).unwrap() else { panic!("an event") };
+            prop_assert_eq!((read, by, &*said), (&*namespace, ack, &*name));
+            prop_assert_eq!(arguments.len(), 1);
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The clients that poll, by the name under which they come back.
+//!
+//! Whoever knows a session's name can read its events, so it is a random one, stands in no log,
+//! and is not the connection's id, which operators and other clients may see.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Mutex as Turn, Notify};
+
+use super::family::Family;
+use crate::bus::{Hub, PipeReader};
+use crate::error::{CloseCode, Error, Result};
+use crate::event::ConnectionId;
+use crate::telemetry::Metrics;
+
+/// How long the end of a connection waits for a client to poll for it.
+const LINGER: Duration = Duration::from_secs(5);
+/// Sessions that have ended and wait for a client, beyond those that limits.connections allows.
+const ENDED: usize = 1024;
+
+/// A client that polls.
+pub(super) struct Session {
+    pub(super) id: ConnectionId,
+    pub(super) family: Arc<Family>,
+    /// Held by the request that polls.
+    pub(super) poll: Turn<Poll>,
+    /// Held by the request that brings packets.
+    pub(super) posting: Turn<()>,
+    /// The client tries a WebSocket.
+    pub(super) upgrading: AtomicBool,
+    /// Ends a poll that waits, as the client wants to leave polling.
+    pub(super) nudge: Notify,
+    /// Since when the connection has been seen ended.
+    ended: Mutex<Option<Instant>>,
+}
+
+/// What polls go on with, one after the other.
+pub(super) struct Poll {
+    pub(super) reader: PipeReader,
+    /// The client has everything but the word that the connection ends.
+    pub(super) closing: bool,
+}
+
+impl Session {
+    pub(super) fn new(family: Arc<Family>, reader: PipeReader) -> Self {
+        Session {
+            id: reader.id(),
+            family,
+            poll: Turn::new(Poll {
+                reader,
+                closing: false,
+            }),
+            posting: Turn::new(()),
+            upgrading: AtomicBool::new(false),
+            nudge: Notify::new(),
+            ended: Mutex::default(),
+        }
+    }
+
+    /// Begins to try a WebSocket; false if another one is being tried.
+    pub(super) fn begin_upgrade(&self) -> bool {
+        !self.upgrading.swap(true, Ordering::AcqRel)
+    }
+
+    /// Closes the connection of a client that breaks the protocol.
+    pub(super) fn break_off(&self, hub: &Hub, reason: &'static str) {
+        hub.hear(self.id, Vec::new(), move |cx| {
+            cx.close(CloseCode::Protocol, reason);
+        });
+    }
+
+    /// True if it has been over for long enough, or nobody will ever poll again.
+    fn is_stale(&self, now: Instant) -> bool {
+        // A request that polls hears of the end itself.
+        let Ok(poll) = self.poll.try_lock() else {
+            return false;
+        };
+        if !poll.reader.is_over() {
+            return false;
+        }
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        now.duration_since(*ended.get_or_insert(now)) >= LINGER
+    }
+}
+
+/// All of them.
+pub(super) struct Sessions {
+    table: Mutex<HashMap<Box<str>, Arc<Session>>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Sessions {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Sessions {
+            table: Mutex::default(),
+            metrics,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Session>>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A name that nobody can guess: 122 random bits.
+    pub(super) fn new_name() -> Box<str> {
+        uuid::Uuid::new_v4().simple().to_string().into()
+    }
+
+    /// Adds a session under a name of [`Sessions::new_name`].
+    ///
+    /// # Errors
+    /// `resource_exhausted` where too many that have ended wait for their clients.
+    pub(super) fn insert(&self, hub: &Hub, name: &str, session: Session) -> Result<()> {
+        let most = hub.settings().connections.saturating_add(ENDED);
+        let mut table = self.lock();
+        if table.len() >= most {
+            self.metrics.limit_reached("polling_sessions");
+            return Err(
+                Error::exhausted("too many sessions that have ended (limits.connections)")
+                    .retry_after(LINGER),
+            );
+        }
+        table.insert(name.into(), Arc::new(session));
+        self.metrics.polling_sessions(table.len());
+        Ok(())
+    }
+
+    /// The session of this name.
+    pub(super) fn get(&self, name: &str) -> Option<Arc<Session>> {
+        self.lock().get(name).cloned()
+    }
+
+    /// Forgets a session. If its connection still polls, it ends.
+    pub(super) fn remove(&self, name: &str) {
+        let mut table = self.lock();
+        let gone = table.remove(name);
+        self.metrics.polling_sessions(table.len());
+        drop(table);
+        drop(gone);
+    }
+
+    /// Forgets those that have ended and whose clients do not come for it.
+    pub(super) fn sweep(&self) {
+        let now = Instant::now();
+        let mut table = self.lock();
+        if table.is_empty() {
+            return;
+        }
+        table.retain(|_, session| !session.is_stale(now));
+        if table.capacity() > 4 * table.len() + 64 {
+            table.shrink_to_fit();
+        }
+        self.metrics.polling_sessions(table.len());
+    }
+}

@@ -1,0 +1,168 @@
+//! From long polling to a WebSocket, step by step.
+
+use http::Method;
+use serde_json::json;
+
+use crate::harness::socketio::Polling;
+use crate::harness::{Config, Server, Token, eventually};
+
+async fn publish(server: &Server, n: u64) {
+    let token = Token::new("backend").roles(&["service"]).sign();
+    let token = format!("Bearer {token}");
+    let headers = [("Authorization", token.as_str())];
+    let body = json!({ "channels": ["room:1"], "type": "a.b", "data": n }).to_string();
+    let answer = server
+        .http(Method::POST, "/api/v1/events", &headers, &body)
+        .await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+async fn subscribed(server: &Server) -> Polling<'_> {
+    let client = server.polling().await;
+    client.connect(&Token::new("ada")).await;
+    client
+        .send(&[r#"420["subscribe",{"room":"room:1"}]"#])
+        .await;
+    client.until("430[").await;
+    client
+}
+
+/// The data of an event's packet.
+fn number(packet: &str) -> u64 {
+    let event: serde_json::Value = serde_json::from_str(&packet[2..]).unwrap();
+    event[1]["data"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn what_no_poll_has_taken_comes_first_on_the_websocket() {
+    let server = Server::start(Config::socketio()).await;
+    let client = subscribed(&server).await;
+    let mut socket = client.try_websocket().await.unwrap();
+    socket.send("2probe").await;
+    assert_eq!(socket.text().await, "3probe");
+    // The client's polls end meanwhile, so that it can leave them.
+    assert_eq!(client.packets().await, ["6"]);
+    // By polling still: the client has not gone over.
+    publish(&server, 1).await;
+    let by_poll = client.until("42[").await;
+    assert_eq!(number(&by_poll), 1);
+    for n in 2..=4 {
+        publish(&server, n).await;
+    }
+    socket.send("5").await;
+    for n in 2..=4 {
+        assert_eq!(number(&socket.text().await), n);
+    }
+    publish(&server, 5).await;
+    assert_eq!(number(&socket.text().await), 5);
+    socket.send(r#"421["ping"]"#).await;
+    assert!(socket.text().await.starts_with("431[{"));
+    assert_eq!(server.metric("tidings_transport_upgrades_total").await, 1);
+    assert_eq!(server.metric("tidings_polling_sessions").await, 0);
+    for answer in [client.get().await, client.post("3").await] {
+        assert_eq!(answer.status, 400, "nothing is left to poll");
+        assert_eq!(answer.json()["code"], 1);
+    }
+    assert_eq!(client.try_websocket().await.err(), Some(400));
+}
+
+#[tokio::test]
+async fn a_poll_that_waits_is_ended_by_the_probe() {
+    let server = Server::start(Config::socketio()).await;
+    let client = subscribed(&server).await;
+    let mut socket = client.try_websocket().await.unwrap();
+    let probe = async {
+        socket.send("2probe").await;
+        socket.text().await
+    };
+    let (poll, probe) = tokio::join!(client.packets(), probe);
+    assert_eq!((poll, probe.as_str()), (vec!["6".to_owned()], "3probe"));
+    // What follows the packet by which the client goes over is read by its shard.
+    socket.send("5").await;
+    socket.send(r#"421["ping"]"#).await;
+    assert!(socket.text().await.starts_with("431[{"));
+}
+
+#[tokio::test]
+async fn an_attempt_that_fails_leaves_the_client_polling() {
+    let server = Server::start(Config::socketio()).await;
+    let client = subscribed(&server).await;
+    for wrong in ["5", "2", "40", "3probe", "x"] {
+        // The one before has ended once the next is let try.
+        let mut socket = eventually("another attempt", async || {
+            client.try_websocket().await.ok()
+        })
+        .await;
+        socket.send(wrong).await;
+        let (code, said) = socket.closed().await;
+        assert_eq!((code, said.as_str()), (None, ""), "{wrong}");
+    }
+    publish(&server, 1).await;
+    assert_eq!(number(&client.until("42[").await), 1);
+}
+
+#[tokio::test]
+async fn one_attempt_at_a_time() {
+    let server = Server::start(Config::socketio()).await;
+    let client = subscribed(&server).await;
+    let mut first = client.try_websocket().await.unwrap();
+    assert_eq!(client.try_websocket().await.err(), Some(400));
+    first.send("2probe").await;
+    assert_eq!(first.text().await, "3probe");
+    first.send("5").await;
+    publish(&server, 1).await;
+    assert_eq!(number(&first.until("42[").await), 1);
+}
+
+#[tokio::test]
+async fn a_client_may_go_over_before_it_is_in_a_namespace() {
+    let server = Server::start(Config::socketio()).await;
+    let client = server.polling().await;
+    let mut socket = client.try_websocket().await.unwrap();
+    socket.send("2probe").await;
+    assert_eq!(socket.text().await, "3probe");
+    socket.send("5").await;
+    let token = Token::new("ada").sign();
+    socket
+        .send(&format!(r#"40/ws,{{"token":"{token}"}}"#))
+        .await;
+    assert!(socket.text().await.starts_with("40/ws,{"));
+    socket.until("42/ws,[\"connection_established\"").await;
+}
+
+#[tokio::test]
+async fn the_token_of_the_handshake_holds_after_it() {
+    let server = Server::start(Config::socketio()).await;
+    let token = format!("Bearer {}", Token::new("grace").sign());
+    let headers = [("Authorization", token.as_str())];
+    let query = "EIO=4&transport=polling";
+    let answer = server.engine_with(Method::GET, query, &headers, "").await;
+    let open: serde_json::Value = serde_json::from_str(&answer.text()[1..]).unwrap();
+    let more = format!("&sid={}", open["sid"].as_str().unwrap());
+    let mut socket = server.engine_ws(&more, &[]).await.unwrap();
+    socket.send("2probe").await;
+    assert_eq!(socket.text().await, "3probe");
+    socket.send("5").await;
+    socket.send("40").await;
+    let greeting = socket.until("42[\"connection_established\"").await;
+    assert!(greeting.contains("\"user\":\"grace\""), "{greeting}");
+}
+
+#[tokio::test]
+async fn the_connection_ends_under_an_attempt() {
+    let server = Server::start(Config::socketio()).await;
+    let client = subscribed(&server).await;
+    let mut socket = client.try_websocket().await.unwrap();
+    socket.send("2probe").await;
+    assert_eq!(socket.text().await, "3probe");
+    client.send(&["1"]).await;
+    socket.send("5").await;
+    let (_, said) = socket.closed().await;
+    assert_eq!(said, "");
+    eventually("nothing is left", async || {
+        let sessions = server.metric("tidings_polling_sessions").await;
+        let connections = r#"tidings_connections{transport="socketio"}"#;
+        (sessions + server.metric(connections).await == 0).then_some(())
+    })
+    .await;
+}
