@@ -8,8 +8,9 @@ use figment::{Metadata, Profile, Provider};
 use toml_edit::{ImDocument, Item, TableLike};
 
 use super::kind::Kind;
+use super::presets::Preset;
 use super::problem::{Place, Problem};
-use super::{environment, keys};
+use super::{environment, json, keys};
 
 /// The settings of one source, with the places where they stand.
 #[derive(Debug, Default)]
@@ -24,8 +25,16 @@ pub(super) struct Layer {
 impl Layer {
     /// Reads a TOML file that has this name.
     pub(super) fn file(path: &Path, text: &str) -> Self {
+        Layer::document(Source::File { path, text }, text)
+    }
+
+    /// Reads a preset.
+    pub(super) fn preset(preset: Preset) -> Self {
+        Layer::document(Source::Preset(preset), preset.toml)
+    }
+
+    fn document(source: Source<'_>, text: &str) -> Self {
         let mut layer = Layer::default();
-        let source = Source::File { path, text };
         match ImDocument::parse(text) {
             Ok(document) => {
                 let mut walk = Walk {
@@ -99,6 +108,47 @@ impl Layer {
         }
     }
 
+    /// True if it sets this key of no table.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
+    /// Puts its tables of this array behind those of `other`, which is stronger; those whose names
+    /// are taken there are left out. Places and problems go along.
+    pub(super) fn lend(&mut self, array: &str, other: &mut Layer) {
+        let (Some(Value::Array(_, lent)), Some(Value::Array(_, kept))) =
+            (self.values.remove(array), other.values.get_mut(array))
+        else {
+            return;
+        };
+        let own = kept.len();
+        for (index, table) in lent.into_iter().enumerate() {
+            let name = table.find_ref("name");
+            let taken = name.is_some()
+                && kept.iter().take(own).any(|kept| {
+                    kept.find_ref("name").and_then(Value::as_str) == name.and_then(Value::as_str)
+                });
+            let (from, to) = (format!("{array}[{index}]"), format!("{array}[{}]", kept.len()));
+            if !taken {
+                kept.push(table);
+                for (path, place) in &self.places {
+                    if let Some(rest) = inside(path, &from) {
+                        other.places.insert(format!("{to}{rest}"), place.clone());
+                    }
+                }
+            }
+            for problem in self.problems.extract_if(.., |p| inside(&p.key, &from).is_some()) {
+                if !taken {
+                    let rest = inside(&problem.key, &from).unwrap_or_default();
+                    let key = format!("{to}{rest}");
+                    other.problems.push(Problem { key, ..problem });
+                }
+            }
+        }
+        let lent = format!("{array}[");
+        self.places.retain(|path, _| !path.starts_with(&lent));
+    }
+
     /// Keeps the values; what stands under its other path goes where it belongs.
     fn take(&mut self, mut values: Dict) {
         let (alias, key) = keys::ALIAS;
@@ -148,11 +198,19 @@ fn insert(values: &mut Dict, path: &str, value: Value) {
     }
 }
 
+/// What of a path stands within a table: `.name` of `namespace[0].name` in `namespace[0]`.
+fn inside<'p>(path: &'p str, table: &str) -> Option<&'p str> {
+    let rest = path.strip_prefix(table)?;
+    (rest.is_empty() || rest.starts_with('.')).then_some(rest)
+}
+
 /// What is being read.
 #[derive(Clone, Copy)]
 enum Source<'a> {
     /// A file.
     File { path: &'a Path, text: &'a str },
+    /// A preset.
+    Preset(Preset),
     /// One variable or flag.
     Single(&'a Place),
 }
@@ -163,10 +221,9 @@ impl Source<'_> {
         match self {
             Source::Single(place) => Some((*place).clone()),
             Source::File { path, text } => {
-                let before = text.get(..span?.start).unwrap_or_default();
-                let line = before.matches('\n').count() + 1;
-                Some(Place::File(path.to_path_buf(), line))
+                Some(Place::File(path.to_path_buf(), line(text, &span?)))
             }
+            Source::Preset(preset) => Some(Place::Preset(preset.name, line(preset.toml, &span?))),
         }
     }
 
@@ -174,7 +231,7 @@ impl Source<'_> {
     fn resolve(&self, path: &str) -> PathBuf {
         let directory = match self {
             Source::File { path, .. } => path.parent().unwrap_or(Path::new("")),
-            Source::Single(_) => Path::new(""),
+            Source::Single(_) | Source::Preset(_) => Path::new(""),
         };
         if path.is_empty() {
             PathBuf::new()
@@ -182,6 +239,12 @@ impl Source<'_> {
             directory.join(path)
         }
     }
+}
+
+/// The line on which a part of a text begins, counted from 1.
+fn line(text: &str, part: &std::ops::Range<usize>) -> usize {
+    let before = text.get(..part.start).unwrap_or_default();
+    before.matches('\n').count() + 1
 }
 
 /// Goes through a file, or through tables within a variable.
@@ -233,6 +296,13 @@ impl Walk<'_> {
         }
         if let Some(inner) = kind.of_each() {
             return self.named(item, kind, inner, shown);
+        }
+        if kind == Kind::Json {
+            let text = json::text(item);
+            if text.is_none() {
+                self.wrong(shown, kind.expected());
+            }
+            return text.map(Value::from);
         }
         let Some(value) = item.as_value().filter(|value| kind.takes(value)) else {
             self.wrong(shown, kind.expected());

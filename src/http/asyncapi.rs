@@ -187,6 +187,8 @@ mod tests {
         KnownType {
             name: EventType::new(name).unwrap(),
             namespace: namespace.to_owned(),
+            broadcast: false,
+            control: false,
             description: String::new(),
             roles: Vec::new(),
             conflate_key: None,

@@ -218,11 +218,10 @@ fn catalog(config: &Config) -> Result<Catalog, StartError> {
 }
 
 fn known_type(kind: &EventTypeConfig) -> Result<KnownType, StartError> {
-    let name = EventType::new(&kind.name).map_err(StartError::new)?;
-    let files = (&kind.schema_file, &kind.example_file);
-    let Definition { schema, example } =
-        Definition::load(files.0.as_deref(), files.1.as_deref())
-            .map_err(|error| StartError::new(format!("event type {name}: {error}")))?;
+    // Names of control messages are for those that are only described: checked with the rest.
+    let name = EventType::described(&kind.name).map_err(StartError::new)?;
+    let Definition { schema, example } = Definition::load(kind.sources())
+        .map_err(|error| StartError::new(format!("event type {name}: {error}")))?;
     let described = schema.as_ref().and_then(Schema::description);
     let description = match (kind.description.as_str(), described) {
         ("", Some(described)) => described.to_owned(),
@@ -231,6 +230,8 @@ fn known_type(kind: &EventTypeConfig) -> Result<KnownType, StartError> {
     Ok(KnownType {
         name,
         namespace: kind.namespace.clone(),
+        broadcast: kind.broadcast,
+        control: kind.control,
         description,
         roles: kind
             .roles
