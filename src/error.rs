@@ -153,10 +153,7 @@ impl Error {
 
     /// A wrong field whose value is wrong in these places, each a JSON Pointer (RFC 6901) into the
     /// value, empty for all of it, with what was expected there. The message tells them all.
-    pub fn places(
-        field: &'static str,
-        places: impl IntoIterator<Item = (String, String)>,
-    ) -> Self {
+    pub fn places(field: &'static str, places: impl IntoIterator<Item = (String, String)>) -> Self {
         let places: Vec<(String, String)> = places.into_iter().collect();
         let told = places.iter().map(|(path, expected)| match path.as_str() {
             "" => expected.clone(),

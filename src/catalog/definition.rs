@@ -250,7 +250,10 @@ mod tests {
             "not valid by the type's schema: data/n: expected the type integer"
         );
         let big = format!("\"{}\"", "x".repeat(1 << 20));
-        assert_eq!(load(&big).expect_err("big").message, "expected at most 1 MiB");
+        assert_eq!(
+            load(&big).expect_err("big").message,
+            "expected at most 1 MiB"
+        );
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The known event types.
 
 mod definition;
+mod embedded;
 mod schema;
+pub mod typescript;
 mod wording;
 
 use std::collections::BTreeMap;
@@ -11,6 +13,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 pub use definition::{Definition, DefinitionError, Part, Source, Sources};
+pub use embedded::{embedded, pointer_part};
 pub use schema::{MAX_VIOLATIONS, Schema, SchemaError, Violation};
 
 use crate::error::{Error, Result};
@@ -96,11 +99,12 @@ impl Catalog {
     /// # Errors
     /// `not_found`.
     pub fn known(&self, name: &str) -> Result<&KnownType> {
-        self.get(name).ok_or_else(|| match EventType::described(name) {
-            Ok(name) => Error::not_found(format!("{name} is not in the catalog")),
-            // A name that no type can have is not worth repeating.
-            Err(_) => Error::not_found("no such event type in the catalog"),
-        })
+        self.get(name)
+            .ok_or_else(|| match EventType::described(name) {
+                Ok(name) => Error::not_found(format!("{name} is not in the catalog")),
+                // A name that no type can have is not worth repeating.
+                Err(_) => Error::not_found("no such event type in the catalog"),
+            })
     }
 
     /// All types by name, from behind `after` on.
@@ -134,7 +138,11 @@ impl Catalog {
         if self.mode == Mode::Open || channel.is_none_or(|channel| known.belongs(channel)) {
             return Ok(());
         }
-        let also = if known.broadcast { ", or to global" } else { "" };
+        let also = if known.broadcast {
+            ", or to global"
+        } else {
+            ""
+        };
         let home = &known.namespace;
         let text = format!("{event_type} belongs to the namespace {home}{also}");
         Err(Error::field("type", text))

@@ -166,6 +166,9 @@ mod tests {
             "tidings catalog schema a",
             "tidings catalog example a",
             "tidings catalog validate a {}",
+            "tidings catalog typescript",
+            "tidings catalog typescript --preset spc",
+            "tidings catalog asyncapi --config a.toml",
             "tidings --server http://h:1 --token t stats",
         ] {
             assert_eq!(exit_code(line), 0, "{line}");

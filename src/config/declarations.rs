@@ -217,9 +217,16 @@ mod tests {
         let start = "config.toml:3: event_type[0].schema: not a valid JSON Schema";
         assert!(says.starts_with(start), "{says}");
         let says = declare("schema = '{'");
-        let expected = "config.toml:3: event_type[0].schema: expected a table, or a text that holds JSON";
+        let expected =
+            "config.toml:3: event_type[0].schema: expected a table, or a text that holds JSON";
         assert_eq!(says, expected);
-        assert_eq!(declare("schema = '{\"type\": \"object\"}'\nexample = '{}'"), "");
-        assert_eq!(problems("[[event_type]]\nname = \"pong\"\ncontrol = true"), "");
+        assert_eq!(
+            declare("schema = '{\"type\": \"object\"}'\nexample = '{}'"),
+            ""
+        );
+        assert_eq!(
+            problems("[[event_type]]\nname = \"pong\"\ncontrol = true"),
+            ""
+        );
     }
 }

@@ -73,9 +73,18 @@ mod tests {
     #[test]
     fn tables_become_objects_and_texts_stay_as_they_are() {
         for (toml, json) in [
-            ("x = { a = [1, 2.5, true], b = { c = \"d\" } }", r#"{"a":[1,2.5,true],"b":{"c":"d"}}"#),
-            ("[x]\na = 1\n[[x.b]]\nc = 2\n[[x.b]]\nc = 3", r#"{"a":1,"b":[{"c":2},{"c":3}]}"#),
-            ("x = '{ \"b\": null,  \"a\": 1 }'", r#"{ "b": null,  "a": 1 }"#),
+            (
+                "x = { a = [1, 2.5, true], b = { c = \"d\" } }",
+                r#"{"a":[1,2.5,true],"b":{"c":"d"}}"#,
+            ),
+            (
+                "[x]\na = 1\n[[x.b]]\nc = 2\n[[x.b]]\nc = 3",
+                r#"{"a":1,"b":[{"c":2},{"c":3}]}"#,
+            ),
+            (
+                "x = '{ \"b\": null,  \"a\": 1 }'",
+                r#"{ "b": null,  "a": 1 }"#,
+            ),
             ("x = 5", "5"),
             ("x = \"\"", ""),
         ] {
@@ -86,7 +95,13 @@ mod tests {
     #[test]
     fn what_json_does_not_have_is_refused() {
         let deep = format!("x = {}1{}", "[".repeat(64), "]".repeat(64));
-        for toml in ["x = nan", "x = 2026-11-21", "x = \"plain\"", "x = [[inf]]", &deep] {
+        for toml in [
+            "x = nan",
+            "x = 2026-11-21",
+            "x = \"plain\"",
+            "x = [[inf]]",
+            &deep,
+        ] {
             assert_eq!(read(toml), None, "{toml}");
         }
     }

@@ -128,7 +128,10 @@ impl Layer {
                 && kept.iter().take(own).any(|kept| {
                     kept.find_ref("name").and_then(Value::as_str) == name.and_then(Value::as_str)
                 });
-            let (from, to) = (format!("{array}[{index}]"), format!("{array}[{}]", kept.len()));
+            let (from, to) = (
+                format!("{array}[{index}]"),
+                format!("{array}[{}]", kept.len()),
+            );
             if !taken {
                 kept.push(table);
                 for (path, place) in &self.places {
@@ -137,7 +140,10 @@ impl Layer {
                     }
                 }
             }
-            for problem in self.problems.extract_if(.., |p| inside(&p.key, &from).is_some()) {
+            for problem in self
+                .problems
+                .extract_if(.., |p| inside(&p.key, &from).is_some())
+            {
                 if !taken {
                     let rest = inside(&problem.key, &from).unwrap_or_default();
                     let key = format!("{to}{rest}");

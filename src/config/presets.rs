@@ -154,7 +154,10 @@ mod tests {
         assert_eq!(names(&config), expected);
         assert_eq!(config.event_type.len(), 1);
         // A table replaces the preset's as a whole, its rule included.
-        assert_eq!(config.namespace.get(1).and_then(|n| n.subscribe.as_deref()), None);
+        assert_eq!(
+            config.namespace.get(1).and_then(|n| n.subscribe.as_deref()),
+            None
+        );
 
         let variable = environment(&[("TIDINGS_NAMESPACE", "[{ name = \"second\" }]")]);
         let config = load(MADE_UP, "", &variable).expect("good");
@@ -184,7 +187,10 @@ mod tests {
 
         let says = load("limits.conections = 1", "x = 1", &Inputs::default());
         let says = says.expect_err("unknown keys");
-        assert!(says.contains("preset made-up:1: unknown key limits.conections"), "{says}");
+        assert!(
+            says.contains("preset made-up:1: unknown key limits.conections"),
+            "{says}"
+        );
         assert!(says.contains("config.toml:1: unknown key x"), "{says}");
     }
 

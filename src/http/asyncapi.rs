@@ -2,8 +2,6 @@
 //!
 //! AsyncAPI reads a schema as JSON Schema draft 7, and passes over what only 2020-12 has.
 
-mod embedded;
-
 use std::collections::BTreeSet;
 
 use axum::extract::State;
@@ -14,8 +12,23 @@ use serde_json::{Map, Value, json};
 use super::Shared;
 use super::caller::Reader;
 use super::reply::{self, Answer};
-use crate::catalog::{Catalog, KnownType, Schema};
-use embedded::embedded;
+use crate::catalog::{Catalog, KnownType, Schema, embedded, pointer_part};
+
+/// The channel that everyone follows.
+const GLOBAL: &str = "global";
+/// The entry for the server's own messages; no namespace can have this name.
+const OWN: &str = "$server";
+
+/// What the description says of the server itself.
+#[derive(Debug, Clone)]
+pub struct AsyncApiServer {
+    /// Where it is: a host, with a port where it is not the usual one.
+    pub host: String,
+    /// The WebSocket's path.
+    pub path: String,
+    /// Whether connections need a token.
+    pub token_required: bool,
+}
 
 /// Answers with the description of the events that are known now.
 pub(super) async fn show(_: Reader, State(shared): State<Shared>, headers: HeaderMap) -> Answer {
@@ -23,36 +36,33 @@ pub(super) async fn show(_: Reader, State(shared): State<Shared>, headers: Heade
     let catalog = shared.services.catalog.load();
     let namespaces = shared.services.hub.namespaces();
     let declared = namespaces.declared().map(|namespace| &*namespace.name);
-    let server = json!({
-        "host": host.unwrap_or("localhost"),
-        "pathname": &*shared.websocket_path,
-        "protocol": "ws",
-        "description": "JSON text frames; the subprotocol `tidings.v1.json`.",
-        "security": [{ "$ref": "#/components/securitySchemes/bearer" }],
-    });
-    reply::json(&document(declared, &catalog, &server))
+    let server = AsyncApiServer {
+        host: host.unwrap_or("localhost").to_owned(),
+        path: shared.websocket_path.to_string(),
+        token_required: shared.services.limits.load().auth_required,
+    };
+    reply::json(&document(&server, declared, &catalog))
 }
 
-/// The whole description.
-fn document<'a>(
+/// The whole description, for these declared namespaces and event types.
+pub fn document<'a>(
+    server: &AsyncApiServer,
     declared: impl Iterator<Item = &'a str>,
     catalog: &'a Catalog,
-    server: &Value,
 ) -> Value {
     let mut namespaces: BTreeSet<&str> = declared.collect();
-    let named = catalog.after("").map(|known| known.namespace.as_str());
-    namespaces.extend(named.filter(|namespace| !namespace.is_empty()));
+    let homes = catalog.after("").filter(|known| !known.is_anywhere());
+    namespaces.extend(homes.map(|known| known.namespace.as_str()));
     let (mut channels, mut operations) = (Map::new(), Map::new());
     for namespace in namespaces {
-        let of_namespace =
-            |known: &&KnownType| known.namespace.is_empty() || known.namespace == namespace;
-        let types: Vec<&str> = catalog
-            .after("")
-            .filter(of_namespace)
-            .map(|known| known.name.as_str())
-            .collect();
+        let types = types(catalog, |known| published_in(known, namespace));
         channels.insert(namespace.to_owned(), channel(namespace, &types));
         operations.insert(format!("send.{namespace}"), operation(namespace, &types));
+    }
+    let own = types(catalog, |known| known.control);
+    if !own.is_empty() {
+        channels.insert(OWN.to_owned(), own_channel(&own));
+        operations.insert(format!("send.{OWN}"), operation(OWN, &own));
     }
     let messages = catalog
         .after("")
@@ -69,7 +79,7 @@ fn document<'a>(
             "description": "The events of this server, as WebSocket clients receive them.",
         },
         "defaultContentType": "application/json",
-        "servers": { "websocket": server },
+        "servers": { "websocket": websocket(server) },
         "channels": channels,
         "operations": operations,
         "components": {
@@ -77,26 +87,86 @@ fn document<'a>(
             "schemas": schemas.collect::<Map<_, _>>(),
             "securitySchemes": {
                 "bearer": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" },
+                "token": { "type": "httpApiKey", "in": "query", "name": "token" },
             },
         },
     })
 }
 
+fn websocket(server: &AsyncApiServer) -> Value {
+    let need = if server.token_required {
+        "Every connection needs a token, in a header, in the query, as the subprotocol \
+         `bearer.TOKEN`, or by the message `authenticate`."
+    } else {
+        "Without a token a connection is anonymous: it sees what is open to everyone, and nothing \
+         that is meant for a user or a role."
+    };
+    let schemes = ["bearer", "token"]
+        .map(|name| json!({ "$ref": format!("#/components/securitySchemes/{name}") }));
+    json!({
+        "host": server.host,
+        "pathname": server.path,
+        "protocol": "ws",
+        "description": format!("JSON text frames; the subprotocol `tidings.v1.json`. {need}"),
+        "security": schemes,
+    })
+}
+
+/// The names of the types for which this holds.
+fn types(catalog: &Catalog, wanted: impl Fn(&KnownType) -> bool) -> Vec<&str> {
+    let types = catalog.after("").filter(|known| wanted(known));
+    types.map(|known| known.name.as_str()).collect()
+}
+
+/// True for events that may be published in this namespace.
+fn published_in(known: &KnownType, namespace: &str) -> bool {
+    let everyone = namespace == GLOBAL && known.broadcast;
+    !known.control && (known.is_anywhere() || known.namespace == namespace || everyone)
+}
+
 /// The channels of one namespace.
 fn channel(namespace: &str, types: &[&str]) -> Value {
+    let messages = messages(types);
+    let id = json!({ "description": "What the channel is about." });
+    match namespace {
+        GLOBAL => json!({
+            "address": GLOBAL,
+            "description": "The channel for everyone.",
+            "messages": messages,
+        }),
+        "*" => json!({
+            "address": "{namespace}:{id}",
+            "description": "Every channel of a namespace that is not declared.",
+            "parameters": { "namespace": { "description": "Any other." }, "id": id },
+            "messages": messages,
+        }),
+        _ => json!({
+            "address": format!("{namespace}:{{id}}"),
+            "description": format!("The channel `{namespace}`, and every channel `{namespace}:ID`."),
+            "parameters": { "id": id },
+            "messages": messages,
+        }),
+    }
+}
+
+/// What the server says by itself, to one connection.
+fn own_channel(types: &[&str]) -> Value {
+    json!({
+        "address": null,
+        "description": "The server's own messages, which are no events and stand in no channel.",
+        "messages": messages(types),
+    })
+}
+
+fn messages(types: &[&str]) -> Value {
     let messages = types.iter().map(|name| {
         let message = json!({ "$ref": format!("#/components/messages/{name}") });
         ((*name).to_owned(), message)
     });
-    json!({
-        "address": format!("{namespace}:{{id}}"),
-        "description": format!("The channel `{namespace}`, and every channel `{namespace}:ID`."),
-        "parameters": { "id": { "description": "What the channel is about." } },
-        "messages": messages.collect::<Map<_, _>>(),
-    })
+    Value::Object(messages.collect())
 }
 
-/// The server sends the events of one namespace.
+/// The server sends the messages of one entry.
 fn operation(namespace: &str, types: &[&str]) -> Value {
     let place = format!("#/channels/{}", pointer_part(namespace));
     let messages = types
@@ -109,35 +179,14 @@ fn operation(namespace: &str, types: &[&str]) -> Value {
     })
 }
 
-/// An event of one type, as it stands in a text frame.
+/// An event of one type, or a message of the server, as it stands in a text frame.
 fn message(known: &KnownType) -> Value {
-    let text = json!({ "type": "string" });
-    let mut required = vec!["type", "id", "timestamp"];
-    let mut data = json!({});
-    if known.schema.is_some() {
-        required.push("data");
-        data = json!({ "$ref": schema_place(known) });
-    }
     let mut message = json!({
         "name": known.name.as_str(),
         "title": known.name.as_str(),
         "summary": known.description,
         "contentType": "application/json",
-        "payload": {
-            "type": "object",
-            "required": required,
-            "properties": {
-                "type": { "const": known.name.as_str() },
-                "channel": text,
-                "id": { "type": "string", "format": "uuid" },
-                "timestamp": { "type": "string", "format": "date-time" },
-                "offset": { "type": "integer", "minimum": 1 },
-                "headers": { "type": "object", "additionalProperties": text },
-                "data": data,
-                "traceparent": text,
-                "tracestate": text,
-            },
-        },
+        "payload": if known.control { own_payload(known) } else { payload(known) },
     });
     if let (Value::Object(message), Some(example)) = (&mut message, example(known)) {
         message.insert("examples".to_owned(), json!([{ "payload": example }]));
@@ -145,16 +194,59 @@ fn message(known: &KnownType) -> Value {
     message
 }
 
+/// A message of the server: its members stand beside its type.
+fn own_payload(known: &KnownType) -> Value {
+    let named = json!({
+        "type": "object",
+        "required": ["type"],
+        "properties": { "type": { "const": known.name.as_str() } },
+    });
+    match known.schema {
+        Some(_) => json!({ "allOf": [named, { "$ref": schema_place(known) }] }),
+        None => named,
+    }
+}
+
+fn payload(known: &KnownType) -> Value {
+    let text = json!({ "type": "string" });
+    let mut required = vec!["type", "id", "timestamp"];
+    let mut data = json!({});
+    if known.schema.is_some() {
+        required.push("data");
+        data = json!({ "$ref": schema_place(known) });
+    }
+    json!({
+        "type": "object",
+        "required": required,
+        "properties": {
+            "type": { "const": known.name.as_str() },
+            "channel": text,
+            "id": { "type": "string", "format": "uuid" },
+            "timestamp": { "type": "string", "format": "date-time" },
+            "offset": { "type": "integer", "minimum": 1 },
+            "headers": { "type": "object", "additionalProperties": text },
+            "data": data,
+            "traceparent": text,
+            "tracestate": text,
+        },
+    })
+}
+
 /// An event of this type with the example as its data.
 fn example(known: &KnownType) -> Option<Value> {
-    let data: Value = serde_json::from_str(known.example.as_deref()?).ok()?;
-    let namespace = match known.namespace.as_str() {
-        "" => "global",
-        namespace => namespace,
+    let mut data: Value = serde_json::from_str(known.example.as_deref()?).ok()?;
+    if known.control {
+        let members = data.as_object_mut()?;
+        members.insert("type".to_owned(), known.name.as_str().into());
+        return Some(data);
+    }
+    let channel = match known.namespace.as_str() {
+        "" | "*" | GLOBAL => GLOBAL.to_owned(),
+        namespace => format!("{namespace}:1"),
     };
     Some(json!({
         "type": known.name.as_str(),
-        "channel": format!("{namespace}:1"),
+        "channel": channel,
         "id": "01a1fd92-b923-70e4-ab79-c09a91e88b58",
         "timestamp": "2026-11-21T10:06:53.731Z",
         "offset": 1,
@@ -170,11 +262,6 @@ fn schema_place(known: &KnownType) -> String {
 fn payload_schema(known: &KnownType, schema: &Schema) -> Option<Value> {
     let schema = serde_json::from_str(schema.text()).ok()?;
     Some(embedded(schema, &schema_place(known)))
-}
-
-/// One part of a JSON Pointer (RFC 6901 §3).
-fn pointer_part(name: &str) -> String {
-    name.replace('~', "~0").replace('/', "~1")
 }
 
 #[cfg(test)]
@@ -197,11 +284,42 @@ mod tests {
         }
     }
 
+    fn server() -> AsyncApiServer {
+        AsyncApiServer {
+            host: String::from("localhost:8000"),
+            path: String::from("/ws"),
+            token_required: true,
+        }
+    }
+
+    #[test]
+    fn what_goes_to_everyone_and_what_the_server_says_have_their_places() {
+        let wide = KnownType {
+            broadcast: true,
+            ..known("a.b", "room")
+        };
+        let own = KnownType {
+            control: true,
+            ..known("hello", "")
+        };
+        let catalog = Catalog::new(Mode::Open, [wide, own, known("c.d", "*")]);
+        let document = document(&server(), ["global", "room"].into_iter(), &catalog);
+        let messages = |entry: &str| {
+            let messages = document["channels"][entry]["messages"].as_object().unwrap();
+            messages.keys().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(messages("global"), ["a.b", "c.d"]);
+        assert_eq!(messages("room"), ["a.b", "c.d"]);
+        assert_eq!(messages(OWN), ["hello"]);
+        assert_eq!(document["channels"]["global"]["address"], "global");
+        assert!(document["channels"].get("*").is_none());
+    }
+
     #[test]
     fn every_namespace_has_its_own_types_and_those_of_none() {
         let types = [known("a.b", "room"), known("c.d", ""), known("e.f", "a/b")];
         let catalog = Catalog::new(Mode::Open, types);
-        let document = document(["room", "global"].into_iter(), &catalog, &json!({}));
+        let document = document(&server(), ["room", "global"].into_iter(), &catalog);
         let messages = |pointer: &str| {
             let messages = document.pointer(pointer).unwrap().as_object().unwrap();
             messages.keys().cloned().collect::<Vec<_>>()
@@ -213,6 +331,7 @@ mod tests {
         let pointer = place.as_str().unwrap().strip_prefix('#').unwrap();
         assert!(document.pointer(pointer).is_some());
     }
+
     #[test]
     fn a_type_with_a_schema_shows_it_and_an_example() {
         let text = r##"{"$ref": "#/$defs/bill", "$defs": {"bill": {"required": ["n"]}}}"##;
@@ -222,7 +341,7 @@ mod tests {
             ..known("bill.sent", "room")
         };
         let catalog = Catalog::new(Mode::Open, [bill, known("a.b", "room")]);
-        let document = document(std::iter::empty(), &catalog, &json!({}));
+        let document = document(&server(), std::iter::empty(), &catalog);
         let messages = &document["components"]["messages"];
         let place = &messages["bill.sent"]["payload"]["properties"]["data"]["$ref"];
         let pointer = place.as_str().unwrap().strip_prefix('#').unwrap();

@@ -16,6 +16,7 @@ mod query;
 mod reply;
 mod sse;
 
+pub use asyncapi::{AsyncApiServer, document as asyncapi_document};
 #[cfg(feature = "fuzzing")]
 pub use events::read_all as read_events;
 

@@ -205,7 +205,11 @@ fn policy(config: &Config, dev: bool) -> Result<Policy, StartError> {
     Policy::new(rules, dev).map_err(StartError::new)
 }
 
-fn catalog(config: &Config) -> Result<Catalog, StartError> {
+/// The known event types, with their schemas compiled.
+///
+/// # Errors
+/// Names the type whose schema or example can't be used.
+pub fn catalog(config: &Config) -> Result<Catalog, StartError> {
     let mode = match config.catalog.mode {
         CatalogMode::Open => Mode::Open,
         CatalogMode::Strict => Mode::Strict,

@@ -28,7 +28,7 @@ use crate::audit::{Record, What};
 use crate::config::Config;
 use crate::session::Services;
 
-pub use assemble::Assembled;
+pub use assemble::{Assembled, catalog};
 
 /// Connections that may wait to be accepted; the system may allow fewer. Of those beyond, each
 /// tries again after a second and more: many come at once when many have lost another server.
