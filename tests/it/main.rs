@@ -52,6 +52,8 @@ mod namespaces;
 mod origins;
 mod patterns;
 mod presence;
+mod presets;
+mod presets_events;
 mod proxies;
 mod publish;
 mod recovery;
