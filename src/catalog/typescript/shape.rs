@@ -53,7 +53,7 @@ impl<'a> Shapes<'a> {
             };
             text.push('\n');
             text.push_str(&doc(described(schema).unwrap_or(own), ""));
-            text.push_str(&format!("export type {name} = {shape};\n"));
+            text.extend(["export type ", &name, " = ", &shape, ";\n"]);
         }
         text
     }

@@ -83,11 +83,13 @@ pub(super) fn doc(text: &str, indent: &str) -> String {
         [] => String::new(),
         [line] => format!("{indent}/** {line} */\n"),
         lines => {
-            let lines: String = lines
-                .iter()
-                .map(|line| format!("{}\n", format!("{indent} * {line}").trim_end()))
-                .collect();
-            format!("{indent}/**\n{lines}{indent} */\n")
+            let mut comment = format!("{indent}/**\n");
+            for line in lines {
+                comment.push_str(format!("{indent} * {line}").trim_end());
+                comment.push('\n');
+            }
+            comment.extend([indent, " */\n"]);
+            comment
         }
     }
 }
