@@ -58,6 +58,7 @@ impl Kind {
             | Kind::Bool
             | Kind::List
             | Kind::TextOrList
+            | Kind::Json
             | Kind::Tables => None,
         }
     }

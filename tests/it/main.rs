@@ -53,6 +53,7 @@ mod origins;
 mod patterns;
 mod presence;
 mod presets;
+mod presets_clients;
 mod presets_events;
 mod proxies;
 mod publish;

@@ -8,7 +8,12 @@ use crate::harness::{Answer, Config, Server, Tidings, Token, Ws, eventually};
 
 /// A client that speaks the dialect `tidings`, whatever is usual on this server.
 async fn client(server: &Server, token: Option<&Token>) -> Ws {
-    let offered = server.ws().path("/ws").protocol("tidings.v1.json");
+    client_at(server, "/ws", token).await
+}
+
+/// The same where the WebSocket has another path.
+async fn client_at(server: &Server, path: &str, token: Option<&Token>) -> Ws {
+    let offered = server.ws().path(path).protocol("tidings.v1.json");
     match token {
         Some(token) => offered.bearer(&token.sign()).connect().await,
         None => offered.connect().await,
@@ -180,12 +185,12 @@ async fn football_has_one_channel_for_everyone_and_its_http_is_for_admins() {
 #[tokio::test]
 async fn devplatform_needs_a_token_and_asks_it_for_each_room() {
     let server = Server::start(Config::preset("devplatform").set("auth.deadline", "\"1s\"")).await;
-    let mut stranger = client(&server, None).await;
+    let mut stranger = client_at(&server, "/tidings", None).await;
     stranger.expect_close(4401).await;
     let member = Token::new("u-1")
         .claim("projects", json!(["123"]))
         .claim("agents", json!(["a-1"]));
-    let mut ann = client(&server, Some(&member)).await;
+    let mut ann = client_at(&server, "/tidings", Some(&member)).await;
     let mut publisher = server.publisher("service").await;
     let finding = json!({"analysis_id": "an-1"});
     for automatic in ["global", "user:u-1"] {
@@ -205,7 +210,7 @@ async fn devplatform_needs_a_token_and_asks_it_for_each_room() {
         assert_eq!(reply["errors"][0]["code"], "permission_denied", "{closed}");
     }
     let bare = Token::new("u-2");
-    let mut bob = client(&server, Some(&bare)).await;
+    let mut bob = client_at(&server, "/tidings", Some(&bare)).await;
     let reply = bob
         .ask(json!({"type": "subscribe", "channels": ["project:123"]}))
         .await;

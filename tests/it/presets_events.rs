@@ -199,7 +199,7 @@ async fn every_event_of_football_arrives() {
 
 #[tokio::test]
 async fn every_event_of_devplatform_arrives() {
-    every_type("devplatform", "/ws", rooms).await;
+    every_type("devplatform", "/tidings", rooms).await;
 }
 
 #[tokio::test]
