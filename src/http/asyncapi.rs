@@ -2,7 +2,10 @@
 //!
 //! AsyncAPI reads a schema as JSON Schema draft 7, and passes over what only 2020-12 has.
 
+mod messages;
+
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::extract::State;
 use http::HeaderMap;
@@ -12,22 +15,37 @@ use serde_json::{Map, Value, json};
 use super::Shared;
 use super::caller::Reader;
 use super::reply::{self, Answer};
-use crate::catalog::{Catalog, KnownType, Schema, embedded, pointer_part};
+use crate::catalog::{Catalog, KnownType, pointer_part};
+use crate::dialect::Definition;
+use messages::{message, payload_schema};
 
 /// The channel that everyone follows.
 const GLOBAL: &str = "global";
 /// The entry for the server's own messages; no namespace can have this name.
 const OWN: &str = "$server";
 
+/// What the configuration has the description say.
+#[derive(Debug, Clone, Default)]
+pub struct AsyncApiSettings {
+    /// The WebSocket's path.
+    pub path: String,
+    /// The name of the dialect that is spoken there.
+    pub dialect: String,
+    /// What that dialect calls things.
+    pub words: Arc<Definition>,
+    /// The paths at which Socket.IO is spoken, each with what an event's argument is there.
+    pub socket_io: Vec<(String, String)>,
+}
+
 /// What the description says of the server itself.
 #[derive(Debug, Clone)]
 pub struct AsyncApiServer {
     /// Where it is: a host, with a port where it is not the usual one.
     pub host: String,
-    /// The WebSocket's path.
-    pub path: String,
     /// Whether connections need a token.
     pub token_required: bool,
+    /// What is spoken where.
+    pub settings: Arc<AsyncApiSettings>,
 }
 
 /// Answers with the description of the events that are known now.
@@ -38,8 +56,8 @@ pub(super) async fn show(_: Reader, State(shared): State<Shared>, headers: Heade
     let declared = namespaces.declared().map(|namespace| &*namespace.name);
     let server = AsyncApiServer {
         host: host.unwrap_or("localhost").to_owned(),
-        path: shared.websocket_path.to_string(),
         token_required: shared.services.limits.load().auth_required,
+        settings: shared.asyncapi.load_full(),
     };
     reply::json(&document(&server, declared, &catalog))
 }
@@ -50,6 +68,7 @@ pub fn document<'a>(
     declared: impl Iterator<Item = &'a str>,
     catalog: &'a Catalog,
 ) -> Value {
+    let words = &*server.settings.words;
     let mut namespaces: BTreeSet<&str> = declared.collect();
     let homes = catalog.after("").filter(|known| !known.is_anywhere());
     namespaces.extend(homes.map(|known| known.namespace.as_str()));
@@ -66,7 +85,7 @@ pub fn document<'a>(
     }
     let messages = catalog
         .after("")
-        .map(|known| (known.name.to_string(), message(known)));
+        .map(|known| (known.name.to_string(), message(known, words)));
     let schemas = catalog.after("").filter_map(|known| {
         let schema = payload_schema(known, known.schema.as_ref()?)?;
         Some((known.name.to_string(), schema))
@@ -79,7 +98,7 @@ pub fn document<'a>(
             "description": "The events of this server, as WebSocket clients receive them.",
         },
         "defaultContentType": "application/json",
-        "servers": { "websocket": websocket(server) },
+        "servers": servers(server),
         "channels": channels,
         "operations": operations,
         "components": {
@@ -93,7 +112,13 @@ pub fn document<'a>(
     })
 }
 
-fn websocket(server: &AsyncApiServer) -> Value {
+fn servers(server: &AsyncApiServer) -> Value {
+    let AsyncApiSettings {
+        path,
+        dialect,
+        socket_io,
+        ..
+    } = &*server.settings;
     let need = if server.token_required {
         "Every connection needs a token, in a header, in the query, as the subprotocol \
          `bearer.TOKEN`, or by the message `authenticate`."
@@ -103,13 +128,26 @@ fn websocket(server: &AsyncApiServer) -> Value {
     };
     let schemes = ["bearer", "token"]
         .map(|name| json!({ "$ref": format!("#/components/securitySchemes/{name}") }));
-    json!({
-        "host": server.host,
-        "pathname": server.path,
-        "protocol": "ws",
-        "description": format!("JSON text frames; the subprotocol `tidings.v1.json`. {need}"),
-        "security": schemes,
-    })
+    let entry = |path: &str, protocol: &str, text: String| {
+        json!({
+            "host": server.host, "pathname": path, "protocol": protocol, "security": schemes,
+            "description": format!("{text} {need}"),
+        })
+    };
+    let text = format!(
+        "JSON text frames in the dialect `{dialect}`, which is spoken where no subprotocol is \
+         asked for."
+    );
+    let mut servers = Map::new();
+    servers.insert("websocket".to_owned(), entry(path, "ws", text));
+    for (at, (path, argument)) in socket_io.iter().enumerate() {
+        let name = format!("socketio{}", at.saturating_add(1));
+        let text = format!(
+            "Socket.IO: the event's name is the type of the message, its argument `{argument}`."
+        );
+        servers.insert(name, entry(path, "socket.io", text));
+    }
+    Value::Object(servers)
 }
 
 /// The names of the types for which this holds.
@@ -179,98 +217,13 @@ fn operation(namespace: &str, types: &[&str]) -> Value {
     })
 }
 
-/// An event of one type, or a message of the server, as it stands in a text frame.
-fn message(known: &KnownType) -> Value {
-    let mut message = json!({
-        "name": known.name.as_str(),
-        "title": known.name.as_str(),
-        "summary": known.description,
-        "contentType": "application/json",
-        "payload": if known.control { own_payload(known) } else { payload(known) },
-    });
-    if let (Value::Object(message), Some(example)) = (&mut message, example(known)) {
-        message.insert("examples".to_owned(), json!([{ "payload": example }]));
-    }
-    message
-}
-
-/// A message of the server: its members stand beside its type.
-fn own_payload(known: &KnownType) -> Value {
-    let named = json!({
-        "type": "object",
-        "required": ["type"],
-        "properties": { "type": { "const": known.name.as_str() } },
-    });
-    match known.schema {
-        Some(_) => json!({ "allOf": [named, { "$ref": schema_place(known) }] }),
-        None => named,
-    }
-}
-
-fn payload(known: &KnownType) -> Value {
-    let text = json!({ "type": "string" });
-    let mut required = vec!["type", "id", "timestamp"];
-    let mut data = json!({});
-    if known.schema.is_some() {
-        required.push("data");
-        data = json!({ "$ref": schema_place(known) });
-    }
-    json!({
-        "type": "object",
-        "required": required,
-        "properties": {
-            "type": { "const": known.name.as_str() },
-            "channel": text,
-            "id": { "type": "string", "format": "uuid" },
-            "timestamp": { "type": "string", "format": "date-time" },
-            "offset": { "type": "integer", "minimum": 1 },
-            "headers": { "type": "object", "additionalProperties": text },
-            "data": data,
-            "traceparent": text,
-            "tracestate": text,
-        },
-    })
-}
-
-/// An event of this type with the example as its data.
-fn example(known: &KnownType) -> Option<Value> {
-    let mut data: Value = serde_json::from_str(known.example.as_deref()?).ok()?;
-    if known.control {
-        let members = data.as_object_mut()?;
-        members.insert("type".to_owned(), known.name.as_str().into());
-        return Some(data);
-    }
-    let channel = match known.namespace.as_str() {
-        "" | "*" | GLOBAL => GLOBAL.to_owned(),
-        namespace => format!("{namespace}:1"),
-    };
-    Some(json!({
-        "type": known.name.as_str(),
-        "channel": channel,
-        "id": "01a1fd92-b923-70e4-ab79-c09a91e88b58",
-        "timestamp": "2026-11-21T10:06:53.731Z",
-        "offset": 1,
-        "data": data,
-    }))
-}
-
-/// Where the schema of a type's data stands in the description.
-fn schema_place(known: &KnownType) -> String {
-    format!("#/components/schemas/{}", known.name)
-}
-
-fn payload_schema(known: &KnownType, schema: &Schema) -> Option<Value> {
-    let schema = serde_json::from_str(schema.text()).ok()?;
-    Some(embedded(schema, &schema_place(known)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Mode;
+    use crate::catalog::{Mode, Schema};
     use crate::event::EventType;
 
-    fn known(name: &str, namespace: &str) -> KnownType {
+    pub(super) fn known(name: &str, namespace: &str) -> KnownType {
         KnownType {
             name: EventType::new(name).unwrap(),
             namespace: namespace.to_owned(),
@@ -287,8 +240,8 @@ mod tests {
     fn server() -> AsyncApiServer {
         AsyncApiServer {
             host: String::from("localhost:8000"),
-            path: String::from("/ws"),
             token_required: true,
+            settings: Arc::default(),
         }
     }
 

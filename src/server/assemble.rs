@@ -6,19 +6,20 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 
 use super::StartError;
+use super::described::{asyncapi_settings, catalog};
 use super::journal::Journal;
 use crate::audit::Audit;
 use crate::auth::{NamespaceRules, Policy, Verifier, VerifierSettings};
 use crate::broker::{Bounds, Broker, Disk, DiskSettings, Durability, Memory, Sink};
 use crate::bus::{Hub, Settings};
-use crate::catalog::{Catalog, Definition, KnownType, Mode, Schema};
 use crate::config::{
-    self, CatalogMode, Config, DialectConfig, DialectProtocol, Documents, EventTypeConfig,
-    ForwardedHeader, InternalAuth, OtlpProtocol, Storage,
+    self, Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth,
+    OtlpProtocol, Storage,
 };
-use crate::event::{EventType, Namespaces};
+use crate::event::Namespaces;
 use crate::forwarded::Trust;
 use crate::grpc::{GrpcAuth, HealthHandle};
+use crate::http::AsyncApiSettings;
 use crate::session::{RequestLimits, Services};
 use crate::socketio::{Endpoint as SocketIo, SocketIoDialect, SocketIoSettings};
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
@@ -33,6 +34,8 @@ pub struct Assembled {
     pub(super) allowed_origins: Arc<ArcSwap<Vec<String>>>,
     /// Which proxies are believed on the public listener.
     pub(super) trust: Arc<ArcSwap<Trust>>,
+    /// What is spoken where, for the description of the events.
+    pub(super) asyncapi: Arc<ArcSwap<AsyncApiSettings>>,
     /// Origins whose pages may call gRPC-Web.
     pub(super) internal_origins: Arc<ArcSwap<Vec<String>>>,
     health: HealthHandle,
@@ -111,6 +114,7 @@ pub(super) fn assemble(
         grpc,
         allowed_origins,
         trust: Arc::new(ArcSwap::from_pointee(trust(config))),
+        asyncapi: Arc::new(ArcSwap::from_pointee(asyncapi_settings(config))),
         internal_origins: Arc::new(ArcSwap::from_pointee(
             config.internal.allowed_origins.clone(),
         )),
@@ -155,6 +159,7 @@ impl Assembled {
         self.allowed_origins
             .store(Arc::new(allowed_origins(config, self.dev)));
         self.trust.store(Arc::new(trust(config)));
+        self.asyncapi.store(Arc::new(asyncapi_settings(config)));
         self.internal_origins
             .store(Arc::new(config.internal.allowed_origins.clone()));
         Ok(())
@@ -203,49 +208,6 @@ fn policy(config: &Config, dev: bool) -> Result<Policy, StartError> {
         publish: namespace.publish.clone(),
     });
     Policy::new(rules, dev).map_err(StartError::new)
-}
-
-/// The known event types, with their schemas compiled.
-///
-/// # Errors
-/// Names the type whose schema or example can't be used.
-pub fn catalog(config: &Config) -> Result<Catalog, StartError> {
-    let mode = match config.catalog.mode {
-        CatalogMode::Open => Mode::Open,
-        CatalogMode::Strict => Mode::Strict,
-    };
-    let known = config.event_type.iter().map(known_type);
-    Ok(Catalog::new(
-        mode,
-        known.collect::<Result<Vec<_>, StartError>>()?,
-    ))
-}
-
-fn known_type(kind: &EventTypeConfig) -> Result<KnownType, StartError> {
-    // Names of control messages are for those that are only described: checked with the rest.
-    let name = EventType::described(&kind.name).map_err(StartError::new)?;
-    let Definition { schema, example } = Definition::load(kind.sources())
-        .map_err(|error| StartError::new(format!("event type {name}: {error}")))?;
-    let described = schema.as_ref().and_then(Schema::description);
-    let description = match (kind.description.as_str(), described) {
-        ("", Some(described)) => described.to_owned(),
-        (configured, _) => configured.to_owned(),
-    };
-    Ok(KnownType {
-        name,
-        namespace: kind.namespace.clone(),
-        broadcast: kind.broadcast,
-        control: kind.control,
-        description,
-        roles: kind
-            .roles
-            .iter()
-            .map(|role| Arc::from(role.as_str()))
-            .collect(),
-        conflate_key: kind.conflate_key.clone(),
-        schema,
-        example,
-    })
 }
 
 fn bus_settings(config: &Config) -> Settings {

@@ -68,8 +68,58 @@ async fn refused(publisher: &mut Publisher, request: PublishRequest) -> Vec<(Str
     violations.map(|v| (v.field, v.description)).collect()
 }
 
+/// A client as the system always had them: what it gets is in that system's own envelope.
+struct Older {
+    ws: Ws,
+    data: fn(Value) -> Value,
+}
+
+impl Older {
+    async fn connect(server: &Server, channels: &[String], data: fn(Value) -> Value) -> Self {
+        let token = Token::new("otto").roles(&["admin"]).sign();
+        let mut ws = server
+            .ws()
+            .bearer(&token)
+            .upgrade()
+            .await
+            .expect("an upgrade");
+        // Where rooms are asked for by the numbers of what they are about, it is by those.
+        let ask = json!({"type": "subscribe", "channels": channels, "characteristic_ids": [1]});
+        ws.send(ask).await;
+        ws.expect("subscribed").await;
+        Older { ws, data }
+    }
+
+    async fn sees(&mut self, kind: &Declared) {
+        let seen = self.ws.expect(&kind.name).await;
+        assert_eq!((self.data)(seen), kind.example, "{}", kind.name);
+    }
+}
+
+/// Takes the only members that an envelope has, and leaves the data.
+fn unwrapped(mut message: Value, envelope: &[&str], data: &str) -> Value {
+    let members = message.as_object_mut().unwrap();
+    for name in envelope {
+        assert!(
+            members.remove(*name).is_some_and(|value| value.is_string()),
+            "{members:?}"
+        );
+    }
+    if data.is_empty() {
+        return message;
+    }
+    let data = members.remove(data).unwrap();
+    assert!(members.is_empty(), "{members:?}");
+    data
+}
+
 /// Goes through every type of a preset. `channel` makes a channel of a namespace.
-async fn every_type(preset: &str, path: &str, channel: fn(&str) -> String) {
+async fn every_type(
+    preset: &str,
+    path: &str,
+    channel: fn(&str) -> String,
+    envelope: Option<fn(Value) -> Value>,
+) {
     let server = Server::start(Config::preset(preset)).await;
     let mut publisher = server.publisher("service").await;
     let member = Token::new("ann")
@@ -92,6 +142,10 @@ async fn every_type(preset: &str, path: &str, channel: fn(&str) -> String) {
         ann.subscribe(home).await;
         operator.subscribe(home).await;
     }
+    let mut older = match envelope {
+        Some(data) => Some(Older::connect(&server, &homes, data).await),
+        None => None,
+    };
     for kind in &declared {
         if kind.control {
             let violations = refused(&mut publisher, event("global", &kind.name, json!({}))).await;
@@ -104,8 +158,14 @@ async fn every_type(preset: &str, path: &str, channel: fn(&str) -> String) {
         } else {
             arrives(&mut publisher, &mut operator, &home, kind).await;
         }
+        if let Some(older) = &mut older {
+            older.sees(kind).await;
+        }
         if kind.broadcast {
             arrives(&mut publisher, &mut ann, "global", kind).await;
+            if let Some(older) = &mut older {
+                older.sees(kind).await;
+            }
         }
         let wrong = refused(&mut publisher, event(&home, &kind.name, json!(["wrong"]))).await;
         assert_eq!(wrong[0].0, "data", "{}: {wrong:?}", kind.name);
@@ -194,17 +254,19 @@ fn rooms(namespace: &str) -> String {
 
 #[tokio::test]
 async fn every_event_of_football_arrives() {
-    every_type("football", "/ws", rooms).await;
+    let data = |event| unwrapped(event, &["type", "timestamp"], "data");
+    every_type("football", "/ws", rooms, Some(data)).await;
 }
 
 #[tokio::test]
 async fn every_event_of_devplatform_arrives() {
-    every_type("devplatform", "/tidings", rooms).await;
+    every_type("devplatform", "/tidings", rooms, None).await;
 }
 
 #[tokio::test]
 async fn every_event_of_spc_arrives() {
-    every_type("spc", "/ws", rooms).await;
+    let data = |event| unwrapped(event, &["type"], "payload");
+    every_type("spc", "/ws", rooms, Some(data)).await;
 }
 
 #[tokio::test]
@@ -213,12 +275,13 @@ async fn every_event_of_photo_arrives() {
         "" => "global".to_owned(),
         channel => channel.to_owned(),
     };
-    every_type("photo", "/ws", bare).await;
+    let data = |event| unwrapped(event, &["type", "timestamp"], "");
+    every_type("photo", "/ws", bare, Some(data)).await;
 }
 
 #[tokio::test]
 async fn every_event_of_robotics_arrives() {
-    every_type("robotics", "/ws", rooms).await;
+    every_type("robotics", "/ws", rooms, None).await;
 }
 
 #[tokio::test]

@@ -55,8 +55,8 @@ pub(super) fn asyncapi(source: &Source, output: &mut Output) -> Result<(), Failu
     let namespaces = config.all_namespaces(false);
     let server = AsyncApiServer {
         host: config.public.listen.to_string(),
-        path: config.websocket.path.clone(),
         token_required: config.auth.required,
+        settings: server::asyncapi_settings(&config).into(),
     };
     let names = namespaces.iter().map(|namespace| namespace.name.as_str());
     let document = asyncapi_document(&server, names, &catalog);
