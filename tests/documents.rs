@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-const DOCUMENTS: [&str; 14] = [
+const DOCUMENTS: [&str; 15] = [
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -17,6 +17,7 @@ const DOCUMENTS: [&str; 14] = [
     "docs/configuration.md",
     "docs/observability.md",
     "docs/protocol.md",
+    "docs/systems.md",
     "tests/README.md",
 ];
 

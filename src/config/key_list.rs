@@ -351,6 +351,12 @@ pub(super) const KEYS: &[Key] = &[
         "File to append to, as JSON lines; empty: no record is kept.",
     ),
     key(
+        "audit.publishes",
+        Kind::Bool,
+        "false",
+        "Whether every published event stands in it too: by whom, where and of what type.",
+    ),
+    key(
         "server.shards",
         Kind::Whole(0, 1024),
         "0",

@@ -235,6 +235,7 @@ fn request_limits(config: &Config) -> RequestLimits {
         auth_required: config.auth.required,
         channels_per_minute: config.limits.channels_per_minute,
         open_documents: config.public.documents == Documents::Open,
+        audit_publishes: config.audit.publishes,
     }
 }
 

@@ -226,8 +226,27 @@ async fn devplatform_needs_a_token_and_asks_it_for_each_room() {
     assert_eq!(stats["rooms"]["project:123"], 1, "{stats}");
     assert_eq!(stats["rooms"]["global"], 2);
     assert_eq!(stats["total_subscriptions"], 6);
-    let audit = std::fs::read_to_string(server.path("tidings-audit.jsonl")).unwrap();
-    assert!(audit.contains("subscribe_refused"), "{audit}");
+    eventually("every event to stand in the audit log", async || {
+        let audit = std::fs::read_to_string(server.path("tidings-audit.jsonl")).unwrap();
+        let lines = audit
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let lines: Vec<Value> = lines.collect();
+        let published = |channel| {
+            let found = |line: &&Value| line["event"] == "publish" && line["channel"] == channel;
+            lines.iter().find(found)
+        };
+        assert!(!audit.contains("an-1"), "no payload stands in it");
+        let (global, user) = (published("global")?, published("user:u-1")?);
+        assert_eq!(global["user"], "backend");
+        assert_eq!(user["event_type"], "ai.analysis_complete");
+        assert!(user["id"].is_string(), "{user}");
+        lines
+            .iter()
+            .find(|line| line["event"] == "subscribe_refused")
+            .map(drop)
+    })
+    .await;
 }
 
 #[tokio::test]
