@@ -232,12 +232,12 @@ async fn devplatform_needs_a_token_and_asks_it_for_each_room() {
             .lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap());
         let lines: Vec<Value> = lines.collect();
-        let published = |channel| {
+        let taken = |channel| {
             let found = |line: &&Value| line["event"] == "publish" && line["channel"] == channel;
             lines.iter().find(found)
         };
         assert!(!audit.contains("an-1"), "no payload stands in it");
-        let (global, user) = (published("global")?, published("user:u-1")?);
+        let (global, user) = (taken("global")?, taken("user:u-1")?);
         assert_eq!(global["user"], "backend");
         assert_eq!(user["event_type"], "ai.analysis_complete");
         assert!(user["id"].is_string(), "{user}");
