@@ -51,12 +51,6 @@ impl WsBuilder {
         self.header("Authorization", &format!("Bearer {token}"))
     }
 
-    /// On another path than `/ws`.
-    pub fn path(mut self, path: &str) -> Self {
-        path.clone_into(&mut self.path);
-        self
-    }
-
     /// With this token in the query.
     pub fn query_token(mut self, token: &str) -> Self {
         self.query = format!("?token={token}");
