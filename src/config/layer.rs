@@ -1,5 +1,7 @@
 //! One source of settings, checked key by key: what is right is kept, what is wrong is noted.
 
+mod lend;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -113,48 +115,6 @@ impl Layer {
         self.values.contains_key(key)
     }
 
-    /// Puts its tables of this array behind those of `other`, which is stronger; those whose names
-    /// are taken there are left out. Places and problems go along.
-    pub(super) fn lend(&mut self, array: &str, other: &mut Layer) {
-        let (Some(Value::Array(_, lent)), Some(Value::Array(_, kept))) =
-            (self.values.remove(array), other.values.get_mut(array))
-        else {
-            return;
-        };
-        let own = kept.len();
-        for (index, table) in lent.into_iter().enumerate() {
-            let name = table.find_ref("name");
-            let taken = name.is_some()
-                && kept.iter().take(own).any(|kept| {
-                    kept.find_ref("name").and_then(Value::as_str) == name.and_then(Value::as_str)
-                });
-            let (from, to) = (
-                format!("{array}[{index}]"),
-                format!("{array}[{}]", kept.len()),
-            );
-            if !taken {
-                kept.push(table);
-                for (path, place) in &self.places {
-                    if let Some(rest) = inside(path, &from) {
-                        other.places.insert(format!("{to}{rest}"), place.clone());
-                    }
-                }
-            }
-            for problem in self
-                .problems
-                .extract_if(.., |p| inside(&p.key, &from).is_some())
-            {
-                if !taken {
-                    let rest = inside(&problem.key, &from).unwrap_or_default();
-                    let key = format!("{to}{rest}");
-                    other.problems.push(Problem { key, ..problem });
-                }
-            }
-        }
-        let lent = format!("{array}[");
-        self.places.retain(|path, _| !path.starts_with(&lent));
-    }
-
     /// Keeps the values; what stands under its other path goes where it belongs.
     fn take(&mut self, mut values: Dict) {
         let (alias, key) = keys::ALIAS;
@@ -202,12 +162,6 @@ fn insert(values: &mut Dict, path: &str, value: Value) {
             }
         }
     }
-}
-
-/// What of a path stands within a table: `.name` of `namespace[0].name` in `namespace[0]`.
-fn inside<'p>(path: &'p str, table: &str) -> Option<&'p str> {
-    let rest = path.strip_prefix(table)?;
-    (rest.is_empty() || rest.starts_with('.')).then_some(rest)
 }
 
 /// What is being read.
