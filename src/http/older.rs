@@ -32,10 +32,17 @@ use crate::telemetry::StatsSnapshot;
 const ENVELOPE: usize = 64 * 1024;
 /// The most channels that statistics name.
 const CHANNELS: u32 = 1000;
-/// Members of a broadcast that say what it is and where it goes.
-const NAMING: [&str; 4] = ["type", "event", "event_type", "channel"];
-/// Members that say to whom a broadcast with `data` goes, one of them.
-const USERS: [&str; 3] = ["user", "user_id", "target_user"];
+/// Members of a broadcast that are not the event's own. Those that name people never are: what was
+/// meant for somebody must not go to everybody.
+const ENVELOPE_MEMBERS: [&str; 7] = [
+    "type",
+    "event",
+    "event_type",
+    "channel",
+    "user",
+    "user_id",
+    "roles",
+];
 
 /// `GET /api/v1/websocket/connections`: as `/api/v1/connections`, with how many there are, what
 /// was delivered to them, and what went wrong.
@@ -157,9 +164,8 @@ pub(super) async fn broadcast(
     reply::json(&answer)
 }
 
-/// Takes a broadcast: `{type, data}` with a channel, a user or roles; or flat, where all members
-/// but its type and channel are the payload's own; or such a flat one under `message`, beside
-/// the channel.
+/// Takes a broadcast: `{type, data}` with a channel, a user or roles; or flat, where all other
+/// members are the payload's own; or a flat one under `message`, beside the channel.
 fn event(body: &[u8], trace: Option<&TraceContext>) -> Result<Publish> {
     let outer = Members::parse(body)?;
     let mut channel = outer.text("channel")?;
@@ -173,10 +179,14 @@ fn event(body: &[u8], trace: Option<&TraceContext>) -> Result<Publish> {
     if channel.is_empty() {
         channel = members.text("channel")?;
     }
-    let (payload, audience) = match members.raw("data") {
-        Some(data) => (Payload::from_json(data)?, audience(members)?),
-        None => (Payload::new(own_members(members), "")?, None),
+    let payload = match members.raw("data") {
+        Some(data) => Payload::from_json(data)?,
+        None => Payload::new(own_members(members), "")?,
     };
+    let mut audience = audience(&outer)?;
+    if let (None, Some(inner)) = (&audience, &inner) {
+        audience = self::audience(inner)?;
+    }
     let channels = match &*channel {
         "" => Vec::new(),
         name => vec![ChannelName::new(name)?],
@@ -211,7 +221,7 @@ fn audience(members: &Members<'_>) -> Result<Option<Audience>> {
         .take("roles", "expected a list of strings")?
         .unwrap_or_default();
     let mut users: Vec<Arc<str>> = Vec::new();
-    for name in USERS {
+    for name in ["user", "user_id"] {
         let user = members.text(name)?;
         if !user.is_empty() {
             users.push(Arc::from(&*user));
@@ -229,7 +239,7 @@ fn audience(members: &Members<'_>) -> Result<Option<Audience>> {
 fn own_members(members: &Members<'_>) -> Bytes {
     let own: BTreeMap<&str, &serde_json::value::RawValue> = members
         .iter()
-        .filter(|(name, _)| !NAMING.contains(name))
+        .filter(|(name, _)| !ENVELOPE_MEMBERS.contains(name))
         .collect();
     let members: Vec<String> = own
         .into_iter()
@@ -252,14 +262,14 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_broadcast_may_stand_beside_its_channel_and_have_users_of_its_own() {
+    fn a_flat_broadcast_may_stand_beside_its_channel() {
         let body =
             br#"{"message":{"type":"job_failed","user":"ann","error":"e"},"channel":"jobs"}"#;
         let event = event(body, None).unwrap();
         assert_eq!(event.event_type.as_str(), "job_failed");
-        assert_eq!(event.payload.data(), r#"{"error":"e","user":"ann"}"#);
+        assert_eq!(event.payload.data(), r#"{"error":"e"}"#);
         assert_eq!(event.channels, [ChannelName::new("jobs").unwrap()]);
-        assert_eq!(event.audience, None);
+        assert_eq!(&*event.audience.unwrap().users[0], "ann", "and nobody else");
         let alert = br#"{"type":"system_alert","message":{"type":"x"}}"#;
         let event = super::event(alert, None).unwrap();
         assert_eq!(event.event_type.as_str(), "system_alert");

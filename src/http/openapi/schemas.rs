@@ -84,7 +84,7 @@ fn publishing() -> Value {
         "Broadcast": object(&["type"], json!({
             "type": names::event_type(), "channel": names::channel_or_none(),
             "user": names::short(), "roles": names::roles_or_none(),
-            "data": { "description": "Where it is missing, all members but type and channel are the data." },
+            "data": { "description": "Where it is missing, all other members." },
         })),
         "CloudEvent": cloud_event(),
         "Disconnected": object(&["disconnected"], json!({ "disconnected": count() })),
