@@ -126,6 +126,7 @@ struct Inner {
     message: Cow<'static, str>,
     field: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
+    places: Vec<(String, String)>,
 }
 
 impl Error {
@@ -136,6 +137,7 @@ impl Error {
             message: message.into(),
             field: None,
             retry_after: None,
+            places: Vec::new(),
         }))
     }
 
@@ -146,6 +148,19 @@ impl Error {
     ) -> Self {
         let mut error = Error::new(Code::InvalidArgument, expected);
         error.0.field = Some(field.into());
+        error
+    }
+
+    /// A wrong field whose value is wrong in these places, each a JSON Pointer (RFC 6901) into the
+    /// value, empty for all of it, with what was expected there. The message tells them all.
+    pub fn places(field: &'static str, places: impl IntoIterator<Item = (String, String)>) -> Self {
+        let places: Vec<(String, String)> = places.into_iter().collect();
+        let told = places.iter().map(|(path, expected)| match path.as_str() {
+            "" => expected.clone(),
+            path => format!("{field}{path}: {expected}"),
+        });
+        let mut error = Error::field(field, told.collect::<Vec<_>>().join("; "));
+        error.0.places = places;
         error
     }
 
@@ -226,6 +241,11 @@ impl Error {
     #[must_use]
     pub fn description(&self) -> &str {
         &self.0.message
+    }
+    /// Where in the field, as [`Error::places`] has it; empty where that is not known.
+    #[must_use]
+    pub fn wrong_places(&self) -> &[(String, String)] {
+        &self.0.places
     }
     /// When to try again.
     #[must_use]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::error::Error;
 
@@ -28,8 +28,15 @@ pub fn problem_with_status<B: From<Bytes>>(error: &Error, status: StatusCode) ->
         "detail": error.message(),
     });
     if let (Some(field), Some(map)) = (error.field_name(), body.as_object_mut()) {
-        let wrong = json!([{ "field": field, "message": error.description() }]);
-        map.insert("errors".to_owned(), wrong);
+        let mut wrong: Vec<Value> = error
+            .wrong_places()
+            .iter()
+            .map(|(path, expected)| json!({ "field": field, "path": path, "message": expected }))
+            .collect();
+        if wrong.is_empty() {
+            wrong.push(json!({ "field": field, "message": error.description() }));
+        }
+        map.insert("errors".to_owned(), wrong.into());
     }
     let mut response = Response::new(B::from(Bytes::from(body.to_string())));
     *response.status_mut() = status;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-const DOCUMENTS: [&str; 15] = [
+const DOCUMENTS: &[&str] = &[
     "README.md",
     "ARCHITECTURE.md",
     "CHANGELOG.md",
@@ -14,10 +14,14 @@ const DOCUMENTS: [&str; 15] = [
     "clients/go/README.md",
     "clients/js/README.md",
     "clients/python/README.md",
+    "clients/rust/README.md",
     "deploy/README.md",
     "docs/configuration.md",
     "docs/observability.md",
     "docs/protocol.md",
+    "docs/performance.md",
+    "docs/socketio.md",
+    "docs/systems.md",
     "tests/README.md",
 ];
 

@@ -78,6 +78,8 @@ impl Serialize for Line<'_> {
         text("transport", record.transport.map(Transport::as_str))?;
         text("channel", record.channel)?;
         text("event_type", record.event_type)?;
+        let id = record.id.map(|id| id.to_string());
+        text("id", id.as_deref())?;
         let close = record.close.map(|code| code.to_string());
         let code = record.error.map(|error| error.code().as_str());
         text("code", code.or(close.as_deref()))?;

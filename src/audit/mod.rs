@@ -42,6 +42,8 @@ pub enum What {
     Authenticated,
     /// A channel may not be followed, or not any longer.
     SubscribeRefused,
+    /// An event was taken, where that is noted.
+    Publish,
     /// An event was not taken.
     PublishRefused,
     /// A token, or a user's tokens, were taken back.
@@ -65,6 +67,7 @@ impl What {
             What::AuthenticationFailed => "authentication_failed",
             What::Authenticated => "authenticated",
             What::SubscribeRefused => "subscribe_refused",
+            What::Publish => "publish",
             What::PublishRefused => "publish_refused",
             What::Revoke => "revoke",
             What::Reload => "reload",
@@ -92,6 +95,8 @@ pub struct Record<'a> {
     pub channel: Option<&'a str>,
     /// The type of the event.
     pub event_type: Option<&'a str>,
+    /// The event's id.
+    pub id: Option<uuid::Uuid>,
     /// The close code.
     pub close: Option<u16>,
     /// The failure: its code and its message.

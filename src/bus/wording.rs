@@ -60,10 +60,16 @@ pub fn error(error: &Error) -> Value {
     body.insert("code".into(), error.code().as_str().into());
     body.insert("message".into(), error.message().into());
     if let Some(field) = error.field_name() {
-        body.insert(
-            "details".into(),
-            json!({ "field": field, "expected": error.description() }),
-        );
+        let mut details = json!({ "field": field, "expected": error.description() });
+        let places = error
+            .wrong_places()
+            .iter()
+            .map(|(path, expected)| json!({ "path": path, "message": expected }));
+        let places: Vec<Value> = places.collect();
+        if let (false, Some(details)) = (places.is_empty(), details.as_object_mut()) {
+            details.insert("errors".into(), places.into());
+        }
+        body.insert("details".into(), details);
     }
     if let Some(wait) = error.retry_delay() {
         let millis = u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);

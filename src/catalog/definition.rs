@@ -1,4 +1,4 @@
-//! The files that define an event type: its schema and an example.
+//! What defines an event type: its schema and an example, in the configuration or in files.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -11,10 +11,53 @@ use bytes::Bytes;
 use super::Schema;
 use crate::event::Payload;
 
-/// The largest file, in bytes: 1 MiB.
+/// The largest schema or example, in bytes: 1 MiB.
 const LARGEST: u64 = 1 << 20;
 
-/// What the files say.
+/// Where a schema or an example stands.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    /// It is this JSON.
+    Inline(&'a str),
+    /// In this file.
+    File(&'a Path),
+}
+
+impl<'a> Source<'a> {
+    /// The text if there is one, or the file.
+    #[must_use]
+    pub fn of(text: Option<&'a str>, file: Option<&'a Path>) -> Option<Source<'a>> {
+        text.map(Source::Inline).or(file.map(Source::File))
+    }
+
+    fn file(self) -> Option<PathBuf> {
+        match self {
+            Source::Inline(_) => None,
+            Source::File(path) => Some(path.to_owned()),
+        }
+    }
+
+    fn read(self) -> Result<String, String> {
+        match self {
+            Source::File(path) => read(path),
+            Source::Inline(text) if u64::try_from(text.len()).is_ok_and(|len| len <= LARGEST) => {
+                Ok(text.to_owned())
+            }
+            Source::Inline(_) => Err(String::from("expected at most 1 MiB")),
+        }
+    }
+}
+
+/// Where both stand.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sources<'a> {
+    /// The schema.
+    pub schema: Option<Source<'a>>,
+    /// The example.
+    pub example: Option<Source<'a>>,
+}
+
+/// What they say.
 #[derive(Debug, Clone, Default)]
 pub struct Definition {
     /// What the payload looks like.
@@ -23,7 +66,7 @@ pub struct Definition {
     pub example: Option<Arc<str>>,
 }
 
-/// Which of the files.
+/// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// The schema.
@@ -32,42 +75,44 @@ pub enum Part {
     Example,
 }
 
-/// A file that can't be used.
+/// A definition that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DefinitionError {
     /// Which of the two.
     pub part: Part,
-    /// Where it is.
-    pub file: PathBuf,
+    /// The file, if it stands in one.
+    pub file: Option<PathBuf>,
     /// What is wrong.
     pub message: String,
 }
 
 impl fmt::Display for DefinitionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (in {})", self.message, self.file.display())
+        f.write_str(&self.message)?;
+        match &self.file {
+            Some(file) => write!(f, " (in {})", file.display()),
+            None => Ok(()),
+        }
     }
 }
 
 impl std::error::Error for DefinitionError {}
 
 impl Definition {
-    /// Reads the files, each at most 1 MiB. Without an example of its own, the first of the
-    /// schema's `examples` is taken.
+    /// Reads both, each at most 1 MiB. Without an example of its own, the first of the schema's
+    /// `examples` is taken.
     ///
     /// # Errors
-    /// A file can't be read, is no valid schema, or holds an example that the schema refuses.
-    pub fn load(
-        schema: Option<&Path>,
-        example: Option<&Path>,
-    ) -> Result<Definition, DefinitionError> {
-        let schema = schema
-            .map(|file| read_schema(file).map_err(wrong(Part::Schema, file)))
+    /// One can't be read, is no valid schema, or is an example that the schema refuses.
+    pub fn load(sources: Sources<'_>) -> Result<Definition, DefinitionError> {
+        let schema = sources
+            .schema
+            .map(|source| read_schema(source).map_err(wrong(Part::Schema, source)))
             .transpose()?;
-        let example = match example {
-            Some(file) => {
-                let example = read_example(file, schema.as_ref());
-                Some(example.map_err(wrong(Part::Example, file))?)
+        let example = match sources.example {
+            Some(source) => {
+                let example = read_example(source, schema.as_ref());
+                Some(example.map_err(wrong(Part::Example, source))?)
             }
             None => first_example(schema.as_ref()),
         };
@@ -75,8 +120,8 @@ impl Definition {
     }
 }
 
-fn wrong(part: Part, file: &Path) -> impl FnOnce(String) -> DefinitionError {
-    let file = file.to_owned();
+fn wrong(part: Part, source: Source<'_>) -> impl FnOnce(String) -> DefinitionError {
+    let file = source.file();
     move |message| DefinitionError {
         part,
         file,
@@ -84,12 +129,12 @@ fn wrong(part: Part, file: &Path) -> impl FnOnce(String) -> DefinitionError {
     }
 }
 
-fn read_schema(file: &Path) -> Result<Schema, String> {
-    Schema::compile(&read(file)?).map_err(|error| error.to_string())
+fn read_schema(source: Source<'_>) -> Result<Schema, String> {
+    Schema::compile(&source.read()?).map_err(|error| error.to_string())
 }
 
-fn read_example(file: &Path, schema: Option<&Schema>) -> Result<Arc<str>, String> {
-    let text = read(file)?;
+fn read_example(source: Source<'_>, schema: Option<&Schema>) -> Result<Arc<str>, String> {
+    let text = source.read()?;
     let text = text.trim();
     // Held to what every payload is held to, too.
     Payload::new(Bytes::copy_from_slice(text.as_bytes()), "")
@@ -137,7 +182,10 @@ mod tests {
         if let Some(example) = example {
             fs::write(example_file, example).expect("write");
         }
-        Definition::load(Some(schema_file), example.map(|_| example_file.as_path()))
+        Definition::load(Sources {
+            schema: Some(Source::File(schema_file)),
+            example: example.map(|_| Source::File(example_file)),
+        })
     }
 
     const SCHEMA: &str = r#"{"properties": {"n": {"type": "integer"}}, "examples": [{"n": 1}]}"#;
@@ -150,7 +198,8 @@ mod tests {
         assert_eq!(first.example.as_deref(), Some("{\"n\":1}"));
         assert_eq!(first.schema.as_ref().map(Schema::text), Some(SCHEMA));
         assert_eq!(load("true", None).expect("good").example, None);
-        assert!(Definition::load(None, None).expect("good").schema.is_none());
+        let nothing = Definition::load(Sources::default()).expect("good");
+        assert!(nothing.schema.is_none());
     }
 
     #[test]
@@ -186,13 +235,40 @@ mod tests {
     }
 
     #[test]
+    fn a_definition_may_stand_in_the_configuration() {
+        let load = |example| {
+            Definition::load(Sources {
+                schema: Some(Source::Inline(SCHEMA)),
+                example: Some(Source::Inline(example)),
+            })
+        };
+        let good = load(r#"{"n": 3}"#).expect("good");
+        assert_eq!(good.example.as_deref(), Some(r#"{"n": 3}"#));
+        let error = load(r#"{"n": true}"#).expect_err("wrong");
+        assert_eq!(
+            error.to_string(),
+            "not valid by the type's schema: data/n: expected the type integer"
+        );
+        let big = format!("\"{}\"", "x".repeat(1 << 20));
+        assert_eq!(
+            load(&big).expect_err("big").message,
+            "expected at most 1 MiB"
+        );
+    }
+
+    #[test]
     fn only_plain_files_of_bounded_size_are_read() {
         let size = usize::try_from(LARGEST).expect("small");
         assert!(load(&format!("{{}}{}", " ".repeat(size - 2)), None).is_ok());
         let error = load(&format!("{{}}{}", " ".repeat(size - 1)), None).expect_err("big");
         assert_eq!(error.message, "expected a file of at most 1 MiB");
         let directory = tempfile::tempdir().expect("a directory");
-        let error = Definition::load(None, Some(directory.path())).expect_err("no file");
+        let example = Some(Source::File(directory.path()));
+        let error = Definition::load(Sources {
+            schema: None,
+            example,
+        })
+        .expect_err("no file");
         assert_eq!(
             (error.part, error.message.as_str()),
             (Part::Example, "expected a plain file")

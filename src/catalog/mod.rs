@@ -1,7 +1,9 @@
 //! The known event types.
 
 mod definition;
+mod embedded;
 mod schema;
+pub mod typescript;
 mod wording;
 
 use std::collections::BTreeMap;
@@ -10,11 +12,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
-pub use definition::{Definition, DefinitionError, Part};
+pub use definition::{Definition, DefinitionError, Part, Source, Sources};
+pub use embedded::{embedded, pointer_part};
 pub use schema::{MAX_VIOLATIONS, Schema, SchemaError, Violation};
 
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, EventType, Payload};
+
+/// The channel that everyone follows.
+const GLOBAL: &str = "global";
 
 /// Whether types that are not in the catalog pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,8 +38,12 @@ pub enum Mode {
 pub struct KnownType {
     /// Its name.
     pub name: EventType,
-    /// The namespace in whose channels it is published; empty is any.
+    /// The namespace in whose channels it is published; empty and `*` are any.
     pub namespace: String,
+    /// Whether it may also go to `global`, to everyone, where it has a namespace.
+    pub broadcast: bool,
+    /// Whether it is one of the server's own messages, which are never published.
+    pub control: bool,
     /// What it means.
     pub description: String,
     /// If not empty, only holders of one of these roles receive it.
@@ -44,6 +54,21 @@ pub struct KnownType {
     pub schema: Option<Schema>,
     /// A payload that is valid, as JSON.
     pub example: Option<Arc<str>>,
+}
+
+impl KnownType {
+    /// True if it may be published in any namespace.
+    #[must_use]
+    pub fn is_anywhere(&self) -> bool {
+        matches!(&*self.namespace, "" | "*")
+    }
+
+    /// True if it is published in this channel.
+    fn belongs(&self, channel: &ChannelName) -> bool {
+        self.is_anywhere()
+            || channel.namespace() == self.namespace
+            || (self.broadcast && channel.as_str() == GLOBAL)
+    }
 }
 
 /// All known event types, by name.
@@ -74,11 +99,12 @@ impl Catalog {
     /// # Errors
     /// `not_found`.
     pub fn known(&self, name: &str) -> Result<&KnownType> {
-        self.get(name).ok_or_else(|| match EventType::new(name) {
-            Ok(name) => Error::not_found(format!("{name} is not in the catalog")),
-            // A name that no type can have is not worth repeating.
-            Err(_) => Error::not_found("no such event type in the catalog"),
-        })
+        self.get(name)
+            .ok_or_else(|| match EventType::described(name) {
+                Ok(name) => Error::not_found(format!("{name} is not in the catalog")),
+                // A name that no type can have is not worth repeating.
+                Err(_) => Error::not_found("no such event type in the catalog"),
+            })
     }
 
     /// All types by name, from behind `after` on.
@@ -89,29 +115,37 @@ impl Catalog {
             .filter(move |known| known.name.as_str() > after.as_str())
     }
 
-    /// Whether an event of this type may be published to this channel.
+    /// Whether an event of this type may be published to this channel, or, without one, straight
+    /// to somebody.
     ///
     /// # Errors
-    /// In strict mode, `invalid_argument` for the field `type`.
+    /// `invalid_argument` for the field `type`: for the server's own messages, and in strict mode
+    /// for unknown types and for known ones outside their namespace.
     pub fn check(&self, event_type: &EventType, channel: Option<&ChannelName>) -> Result<()> {
-        if self.mode == Mode::Open {
+        let Some(known) = self.types.get(event_type) else {
+            return match self.mode {
+                Mode::Open => Ok(()),
+                Mode::Strict => Err(Error::field(
+                    "type",
+                    format!("{event_type} is not in the catalog"),
+                )),
+            };
+        };
+        if known.control {
+            let text = format!("{event_type} is the server's own message, and no event");
+            return Err(Error::field("type", text));
+        }
+        if self.mode == Mode::Open || channel.is_none_or(|channel| known.belongs(channel)) {
             return Ok(());
         }
-        let Some(known) = self.types.get(event_type) else {
-            return Err(Error::field(
-                "type",
-                format!("{event_type} is not in the catalog"),
-            ));
+        let also = if known.broadcast {
+            ", or to global"
+        } else {
+            ""
         };
-        match channel {
-            Some(channel)
-                if !known.namespace.is_empty() && channel.namespace() != known.namespace =>
-            {
-                let text = format!("{event_type} belongs to the namespace {}", known.namespace);
-                Err(Error::field("type", text))
-            }
-            _ => Ok(()),
-        }
+        let home = &known.namespace;
+        let text = format!("{event_type} belongs to the namespace {home}{also}");
+        Err(Error::field("type", text))
     }
 
     /// Whether this payload may be published. In open mode it always may, and where the type has
@@ -119,7 +153,7 @@ impl Catalog {
     ///
     /// # Errors
     /// In strict mode, `invalid_argument` for the field `data` with up to [`MAX_VIOLATIONS`]
-    /// violations, each as `data`, the JSON Pointer, and what was expected.
+    /// places, each as a JSON Pointer with what was expected there.
     pub fn check_payload(&self, event_type: &EventType, payload: &Payload) -> Result<()> {
         if self.mode == Mode::Open {
             return Ok(());
@@ -136,8 +170,10 @@ impl Catalog {
         if violations.is_empty() {
             return Ok(());
         }
-        let told: Vec<String> = violations.iter().map(Violation::in_data).collect();
-        Err(Error::field("data", told.join("; ")))
+        let places = violations
+            .into_iter()
+            .map(|violation| (violation.path, violation.message));
+        Err(Error::places("data", places))
     }
 
     /// What is wrong with a payload in JSON, whatever the mode; at most [`MAX_VIOLATIONS`]. The

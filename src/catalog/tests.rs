@@ -10,6 +10,8 @@ fn catalog(mode: Mode) -> Catalog {
         [KnownType {
             name,
             namespace: "jobs".into(),
+            broadcast: false,
+            control: false,
             description: String::new(),
             roles: Vec::new(),
             conflate_key: Some("data.job.id".into()),

@@ -1,5 +1,7 @@
 //! `tidings catalog`.
 
+mod described;
+
 use std::io::Read;
 
 use bytes::Bytes;
@@ -10,7 +12,10 @@ use super::client::Target;
 use super::failure::Failure;
 use super::json;
 use super::output::Output;
-use crate::proto::{EventType, GetEventTypeRequest, ListEventTypesRequest, ValidateEventRequest};
+use crate::proto::{
+    EventType, GetEventTypeRequest, ListEventTypesRequest, ListEventTypesResponse,
+    ValidateEventRequest,
+};
 
 /// Event types asked for at a time.
 const PAGE: u32 = 500;
@@ -47,22 +52,29 @@ enum Command {
         #[arg(value_name = "JSON", allow_negative_numbers = true)]
         data: String,
     },
+    /// Print a TypeScript module with the type of each event's data
+    Typescript(described::Source),
+    /// Print the description of the events in AsyncAPI 3.0, as `/asyncapi.json` has it
+    Asyncapi(described::Source),
 }
 
 /// Lists the event types, or shows one.
 pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Result<(), Failure> {
-    let client = target.connect().await?;
     match args.command {
-        None => list(&client, output).await,
+        Some(Command::Asyncapi(source)) => described::asyncapi(&source, output),
+        Some(Command::Typescript(source)) => described::typescript(&source, target, output).await,
+        None => list(&target.connect().await?, output).await,
         Some(Command::Schema { name }) => {
-            let event_type = get(&client, &name).await?;
+            let event_type = get(&target.connect().await?, &name).await?;
             show(&event_type.schema, &name, "schema", output)
         }
         Some(Command::Example { name }) => {
-            let event_type = get(&client, &name).await?;
+            let event_type = get(&target.connect().await?, &name).await?;
             show(&event_type.example, &name, "example", output)
         }
-        Some(Command::Validate { name, data }) => validate(&client, name, data, output).await,
+        Some(Command::Validate { name, data }) => {
+            validate(&target.connect().await?, name, data, output).await
+        }
     }
 }
 
@@ -70,17 +82,7 @@ async fn list(client: &Client, output: &mut Output) -> Result<(), Failure> {
     let mut token = String::new();
     let mut first = true;
     loop {
-        let request = client
-            .request(ListEventTypesRequest {
-                page_size: PAGE,
-                page_token: token,
-            })
-            .await?;
-        let page = client
-            .catalog()
-            .list_event_types(request)
-            .await?
-            .into_inner();
+        let page = page(client, token).await?;
         if output.is_json() {
             page.event_types
                 .iter()
@@ -100,6 +102,17 @@ async fn list(client: &Client, output: &mut Output) -> Result<(), Failure> {
         token = page.next_page_token;
         first = false;
     }
+}
+
+async fn page(client: &Client, token: String) -> Result<ListEventTypesResponse, Failure> {
+    let request = client
+        .request(ListEventTypesRequest {
+            page_size: PAGE,
+            page_token: token,
+        })
+        .await?;
+    let answer = client.catalog().list_event_types(request).await?;
+    Ok(answer.into_inner())
 }
 
 fn row(event_type: &EventType) -> Vec<String> {

@@ -2,56 +2,90 @@
 
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use serde_json::json;
 
 use super::failure::Failure;
 use super::output::{Output, note};
-use crate::config::{Config, Inputs, Place, Problem, Problems, Secret};
+use crate::config::{Config, Inputs, Place, Preset, Problem, Problems, Secret};
 
-/// Which file to check.
+/// What to check.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true))]
 pub(super) struct Args {
     /// The configuration file
-    file: PathBuf,
+    #[arg(group = "what")]
+    file: Option<PathBuf>,
+    /// The preset that lies under it, or, without a file, the preset itself
+    #[arg(long, value_name = "NAME", group = "what", value_parser = preset_names())]
+    preset: Option<String>,
     /// Check it as `tidings serve --dev` would take it
     #[arg(long)]
     dev: bool,
 }
 
+/// What to print.
+#[derive(Debug, clap::Args)]
+pub(super) struct PrintArgs {
+    /// Print this preset instead
+    #[arg(long, value_name = "NAME", value_parser = preset_names())]
+    preset: Option<String>,
+}
+
+/// Takes the name of a preset.
+pub(super) fn preset_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(Preset::all().iter().map(|preset| preset.name))
+}
+
+/// The preset of this name, if one is given.
+pub(super) fn preset(name: Option<&str>) -> Result<Option<Preset>, Problems> {
+    let found = name.map(Preset::named).transpose();
+    found.map_err(|problem| Problems(vec![problem]))
+}
+
 /// Checks a file by itself, without this process's environment. A key for tokens may be missing,
 /// for secrets often come by the environment; that is only remarked.
 pub(super) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
-    let file = args.file.display().to_string();
+    let preset = preset(args.preset.as_deref())?;
+    let name = match (&args.file, preset) {
+        (Some(file), _) => file.display().to_string(),
+        (None, Some(preset)) => format!("preset {}", preset.name),
+        (None, None) => String::new(),
+    };
     let dev = args
         .dev
         .then(|| Secret::new("a stand-in, for only the file is looked at"));
     match Config::load(&Inputs {
-        file: Some(args.file.clone()),
+        preset,
+        file: args.file.clone(),
         dev,
         ..Inputs::default()
     }) {
         Ok(config) => {
             for warning in config.warnings() {
-                note(&format!("{file}: {warning}"));
+                note(&format!("{name}: {warning}"));
             }
             if output.is_json() {
-                return output.object(&json!({"file": file, "valid": true, "problems": []}));
+                return output.object(&json!({"file": name, "valid": true, "problems": []}));
             }
-            output.line(&format!("{file}: good"))
+            output.line(&format!("{name}: good"))
         }
         Err(problems) => {
             if output.is_json() {
                 let list: Vec<_> = problems.0.iter().map(entry).collect();
-                output.object(&json!({"file": file, "valid": false, "problems": list}))?;
+                output.object(&json!({"file": name, "valid": false, "problems": list}))?;
             }
             Err(Failure::from(in_order(problems)))
         }
     }
 }
 
-/// Prints the default configuration.
-pub(super) fn print_default(output: &mut Output) -> Result<(), Failure> {
-    let text = Config::default_toml();
+/// Prints the default configuration, or a preset.
+pub(super) fn print(args: &PrintArgs, output: &mut Output) -> Result<(), Failure> {
+    let text = match preset(args.preset.as_deref())? {
+        Some(preset) => preset.toml.to_owned(),
+        None => Config::default_toml(),
+    };
     if output.is_json() {
         return output.object(&json!({"toml": text}));
     }
@@ -60,7 +94,7 @@ pub(super) fn print_default(output: &mut Output) -> Result<(), Failure> {
 
 fn entry(problem: &Problem) -> serde_json::Value {
     let line = match &problem.place {
-        Some(Place::File(_, line)) => Some(*line),
+        Some(Place::File(_, line) | Place::Preset(_, line)) => Some(*line),
         Some(Place::Environment(_) | Place::Flag(_)) | None => None,
     };
     json!({"line": line, "key": problem.key, "message": problem.message})
@@ -69,7 +103,7 @@ fn entry(problem: &Problem) -> serde_json::Value {
 /// In the order of the file.
 fn in_order(mut problems: Problems) -> Problems {
     problems.0.sort_by_key(|problem| match &problem.place {
-        Some(Place::File(_, line)) => *line,
+        Some(Place::File(_, line) | Place::Preset(_, line)) => *line,
         Some(Place::Environment(_) | Place::Flag(_)) | None => 0,
     });
     problems

@@ -61,10 +61,10 @@ enum Command {
     Disconnect(disconnect::Args),
     /// Make a token, signed with the configured `auth.hs256_secret`
     Token(token::Args),
-    /// Check a configuration file
+    /// Check a configuration file, or a preset
     Check(check::Args),
-    /// Print the whole default configuration, commented
-    Config,
+    /// Print the whole default configuration, commented, or a preset
+    Config(check::PrintArgs),
     /// Show the known event types
     Catalog(catalog::Args),
     /// Put a server under load and measure it
@@ -113,7 +113,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Disconnect(args) => disconnect::run(args, target, &mut output).await,
         Command::Token(args) => token::run(args, &mut output),
         Command::Check(args) => check::run(&args, &mut output),
-        Command::Config => check::print_default(&mut output),
+        Command::Config(args) => check::print(&args, &mut output),
         Command::Catalog(args) => catalog::run(args, target, &mut output).await,
         Command::Bench(args) => {
             if bench::run(*args, cli.json, &mut std::io::stdout()).await? {
@@ -157,11 +157,18 @@ mod tests {
             "tidings disconnect --user u",
             "tidings token --sub u --role a --role b --ttl 1h --channel project:*",
             "tidings check a.toml",
+            "tidings check --preset spc",
+            "tidings check a.toml --preset spc --dev",
+            "tidings serve --preset football",
             "tidings config",
+            "tidings config --preset photo",
             "tidings catalog",
             "tidings catalog schema a",
             "tidings catalog example a",
             "tidings catalog validate a {}",
+            "tidings catalog typescript",
+            "tidings catalog typescript --preset spc",
+            "tidings catalog asyncapi --config a.toml",
             "tidings --server http://h:1 --token t stats",
         ] {
             assert_eq!(exit_code(line), 0, "{line}");
@@ -178,6 +185,10 @@ mod tests {
             "tidings tail a --since e/1 --rewind 2",
             "tidings publish global",
             "tidings publish global a {} --header novalue",
+            "tidings check",
+            "tidings check --preset chess",
+            "tidings serve --preset chess",
+            "tidings config --preset chess",
             "tidings disconnect",
             "tidings disconnect a --user u",
             "tidings token",

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::check;
 use super::client::said;
 use super::failure::Failure;
 use super::output::note;
@@ -28,8 +29,12 @@ pub(super) struct Args {
         help = "The configuration file [env: TIDINGS_CONFIG]"
     )]
     config: Option<PathBuf>,
-    /// A ready configuration
-    #[arg(long, value_name = "NAME")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_parser = check::preset_names(),
+        help = "A ready configuration that lies under the file and the environment [env: TIDINGS_PRESET]"
+    )]
     preset: Option<String>,
     /// For trying things out: a made-up secret, anonymous connections, open channels, a demo page
     #[arg(long)]
@@ -116,11 +121,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn options(args: Args) -> Result<Start, Failure> {
-    if args.preset.is_some() {
-        return Err(Failure::new(
-            "failed_precondition: no presets in this build yet",
-        ));
-    }
+    let preset = args.preset.or_else(|| said(None, "TIDINGS_PRESET"));
+    let preset = check::preset(preset.as_deref())?;
     let file = args
         .config
         .or_else(|| said(None, "TIDINGS_CONFIG").map(PathBuf::from));
@@ -136,6 +138,7 @@ fn options(args: Args) -> Result<Start, Failure> {
         .collect();
     flags.extend(args.drain.map(|drain| ("--drain", "server.drain", drain)));
     let inputs = Inputs {
+        preset,
         file,
         environment: Inputs::process_environment(),
         flags,
@@ -258,14 +261,30 @@ mod tests {
     }
 
     #[test]
-    fn presets_are_refused_in_plain_words() {
+    fn a_preset_holds_where_nothing_else_is_said() {
+        let public = Some(SocketAddr::from(([127, 0, 0, 1], 2)));
+        let options = options(Args {
+            preset: Some(String::from("football")),
+            public,
+            ..args(None, true)
+        })
+        .expect("good");
+        assert_eq!(options.config.limits.connections, 1000);
+        assert_eq!(options.config.public.listen.port(), 2);
+        let again = (options.reload)().expect("good");
+        assert_eq!(again.event_type, options.config.event_type);
+    }
+
+    #[test]
+    fn an_unknown_preset_is_refused_with_the_known_ones() {
         let failure = options(Args {
             preset: Some(String::from("x")),
             ..args(None, true)
         })
-        .expect_err("none yet");
+        .expect_err("unknown");
         assert!(
-            matches!(failure, Failure::Told(message) if message.contains("no presets in this build yet"))
+            matches!(&failure, Failure::Told(message) if message.contains("expected one of football, ")),
+            "{failure:?}"
         );
     }
 }

@@ -92,7 +92,12 @@ pub(super) fn duplicates<'a>(
 fn event_types(config: &Config, check: &mut Check<'_>) {
     for (index, event_type) in config.event_type.iter().enumerate() {
         let at = format!("event_type[{index}]");
-        if let Err(error) = EventType::new(&event_type.name) {
+        let name = if event_type.control {
+            EventType::described(&event_type.name)
+        } else {
+            EventType::new(&event_type.name)
+        };
+        if let Err(error) = name {
             check.expect(false, &format!("{at}.name"), error.description());
         }
         let namespace = event_type.namespace.as_str();
@@ -117,14 +122,24 @@ fn event_types(config: &Config, check: &mut Check<'_>) {
 
 /// Reads the schema and the example, as the server will.
 fn definition(event_type: &EventTypeConfig, at: &str, check: &mut Check<'_>) {
-    let files = (&event_type.schema_file, &event_type.example_file);
-    if let Err(error) = Definition::load(files.0.as_deref(), files.1.as_deref()) {
-        let key = match error.part {
-            Part::Schema => "schema_file",
-            Part::Example => "example_file",
+    for (part, inline, file) in [
+        ("schema", &event_type.schema, &event_type.schema_file),
+        ("example", &event_type.example, &event_type.example_file),
+    ] {
+        check.expect(
+            inline.is_none() || file.is_none(),
+            &format!("{at}.{part}_file"),
+            format!("set twice: {at}.{part} is the same setting"),
+        );
+    }
+    if let Err(error) = Definition::load(event_type.sources()) {
+        let part = match error.part {
+            Part::Schema => "schema",
+            Part::Example => "example",
         };
+        let place = if error.file.is_some() { "_file" } else { "" };
         let message = format!("{error}, of the event type {:?}", event_type.name);
-        check.expect(false, &format!("{at}.{key}"), message);
+        check.expect(false, &format!("{at}.{part}{place}"), message);
     }
 }
 
@@ -179,5 +194,39 @@ mod tests {
         let start = "config.toml:4: event_type[0].example_file: not valid by the type's schema: ";
         assert!(says.starts_with(start), "{says}");
         assert_eq!(declare(&format!("schema_file = {schema:?}")), "");
+
+        let says = declare(&format!("schema = {{}}\nschema_file = {schema:?}"));
+        let twice =
+            "config.toml:4: event_type[0].schema_file: set twice: event_type[0].schema is the same";
+        assert!(says.starts_with(twice), "{says}");
+    }
+
+    #[test]
+    fn a_bad_example_in_the_file_is_named_with_its_line_type_and_pointer() {
+        let declare = |keys: &str| problems(&format!("[[event_type]]\nname = \"a.b\"\n{keys}"));
+        let says = declare(
+            "[event_type.schema.properties.n]\ntype = \"integer\"\n\
+             [event_type.example]\nn = \"x\"",
+        );
+        assert_eq!(
+            says,
+            "config.toml:5: event_type[0].example: not valid by the type's schema: data/n: \
+             expected the type integer, of the event type \"a.b\""
+        );
+        let says = declare("schema = '{\"type\": 5}'");
+        let start = "config.toml:3: event_type[0].schema: not a valid JSON Schema";
+        assert!(says.starts_with(start), "{says}");
+        let says = declare("schema = '{'");
+        let expected =
+            "config.toml:3: event_type[0].schema: expected a table, or a text that holds JSON";
+        assert_eq!(says, expected);
+        assert_eq!(
+            declare("schema = '{\"type\": \"object\"}'\nexample = '{}'"),
+            ""
+        );
+        assert_eq!(
+            problems("[[event_type]]\nname = \"pong\"\ncontrol = true"),
+            ""
+        );
     }
 }

@@ -4,10 +4,11 @@
 pub(super) const PREFIX: &str = "TIDINGS_";
 
 /// Variables of the command line and of those who test it; none is a setting.
-const OTHERS: [&str; 4] = [
+const OTHERS: [&str; 5] = [
     "TIDINGS_SERVER",
     "TIDINGS_TOKEN",
     "TIDINGS_CONFIG",
+    "TIDINGS_PRESET",
     "TIDINGS_BIN",
 ];
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{duration, values};
+use crate::catalog::{Source, Sources};
 use crate::event::SlowConsumer;
 
 /// `[[namespace]]`: what holds for all channels whose names begin alike.
@@ -81,15 +82,36 @@ pub struct EventTypeConfig {
     pub description: String,
     /// If not empty, only holders of one of these roles receive it.
     pub roles: Vec<String>,
-    /// JSON Schema (2020-12) of its payload.
+    /// Whether it may also go to `global`, to everyone, where `namespace` is set.
+    pub broadcast: bool,
+    /// Whether it is one of the server's own messages, which can be looked up but not published.
+    pub control: bool,
+    /// JSON Schema (2020-12) of its payload, as JSON.
+    #[serde(deserialize_with = "values::text")]
+    pub schema: Option<String>,
+    /// The same, in a file.
     #[serde(deserialize_with = "values::path")]
     pub schema_file: Option<PathBuf>,
-    /// A payload that is valid, as JSON; `None`: the first of the schema's `examples`.
+    /// A payload that is valid, as JSON.
+    #[serde(deserialize_with = "values::text")]
+    pub example: Option<String>,
+    /// The same, in a file. Where neither is set: the first of the schema's `examples`.
     #[serde(deserialize_with = "values::path")]
     pub example_file: Option<PathBuf>,
     /// Where in the event the key for conflation stands, such as `data.job_id`.
     #[serde(deserialize_with = "values::text")]
     pub conflate_key: Option<String>,
+}
+
+impl EventTypeConfig {
+    /// Where its schema and its example stand.
+    #[must_use]
+    pub fn sources(&self) -> Sources<'_> {
+        Sources {
+            schema: Source::of(self.schema.as_deref(), self.schema_file.as_deref()),
+            example: Source::of(self.example.as_deref(), self.example_file.as_deref()),
+        }
+    }
 }
 
 /// `[catalog]`: how strictly event types are held to the catalog.

@@ -363,6 +363,12 @@ pub(super) const KEYS: &[Key] = &[
         "File to append to, as JSON lines; empty: no record is kept.",
     ),
     key(
+        "audit.publishes",
+        Kind::Bool,
+        "false",
+        "Whether every published event stands in it too: by whom, where and of what type.",
+    ),
+    key(
         "server.shards",
         Kind::Whole(0, 1024),
         "0",
@@ -461,16 +467,40 @@ pub(super) const KEYS: &[Key] = &[
         "If set, only holders of one of these receive it.",
     ),
     key(
+        "event_type[].broadcast",
+        Kind::Bool,
+        "false",
+        "Whether it may also go to everyone, in the channel global, where namespace is set.",
+    ),
+    key(
+        "event_type[].control",
+        Kind::Bool,
+        "false",
+        "true: one of the server's own messages, which can be looked up but not published.",
+    ),
+    key(
+        "event_type[].schema",
+        Kind::Json,
+        r#""""#,
+        "JSON Schema (2020-12) of its payload, as a table or as JSON in a text; empty: none.",
+    ),
+    key(
         "event_type[].schema_file",
         Kind::Path,
         r#""""#,
-        "JSON Schema (2020-12) of its payload; empty: none.",
+        "The same in a JSON file.",
+    ),
+    key(
+        "event_type[].example",
+        Kind::Json,
+        r#""""#,
+        "A valid payload, as a table or as JSON in a text; empty: the first of the schema's examples.",
     ),
     key(
         "event_type[].example_file",
         Kind::Path,
         r#""""#,
-        "A valid payload (JSON file); empty: the first of the schema's examples.",
+        "The same in a JSON file.",
     ),
     key(
         "event_type[].conflate_key",

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use toml_edit::Value;
+use toml_edit::{Item, Value};
 
-use super::duration;
+use super::{duration, json};
 
 /// The largest number of things or bytes that a key may ask for, unless it says otherwise.
 pub(super) const MANY: i64 = 1 << 40;
@@ -32,6 +32,8 @@ pub(super) enum Kind {
     List,
     /// A text, or an array of texts.
     TextOrList,
+    /// JSON, as a text or written in TOML.
+    Json,
     /// An array of tables.
     Tables,
     /// A table of texts under any names.
@@ -56,6 +58,7 @@ impl Kind {
             | Kind::Bool
             | Kind::List
             | Kind::TextOrList
+            | Kind::Json
             | Kind::Tables => None,
         }
     }
@@ -79,6 +82,7 @@ impl Kind {
             Kind::Bool => String::from("expected true or false"),
             Kind::List => String::from("expected an array of texts, such as [\"a\", \"b\"]"),
             Kind::TextOrList => String::from("expected a text in quotes, or an array of texts"),
+            Kind::Json => String::from("expected a table, or a text that holds JSON"),
             Kind::Tables => String::from("expected an array of tables"),
             Kind::Texts | Kind::Names => String::from("expected a table"),
         }
@@ -109,6 +113,7 @@ impl Kind {
                 .as_array()
                 .is_some_and(|array| array.iter().all(|entry| entry.as_str().is_some())),
             Kind::TextOrList => Kind::Text.takes(value) || Kind::List.takes(value),
+            Kind::Json => json::text(&Item::Value(value.clone())).is_some(),
             Kind::Tables => value.is_array(),
             Kind::Texts | Kind::Names => value.is_inline_table(),
         }
@@ -134,9 +139,12 @@ impl Kind {
                     .filter(|entry| !entry.is_empty());
                 Some(Value::Array(entries.collect()))
             }
-            Kind::List | Kind::TextOrList | Kind::Tables | Kind::Texts | Kind::Names => {
-                text.trim().parse::<Value>().ok()
-            }
+            Kind::List
+            | Kind::TextOrList
+            | Kind::Json
+            | Kind::Tables
+            | Kind::Texts
+            | Kind::Names => text.trim().parse::<Value>().ok(),
         }
     }
 }
@@ -162,6 +170,7 @@ mod tests {
             (Kind::Ratio, "0.0", "nan"),
             (Kind::Bool, "true", r#""true""#),
             (Kind::List, r#"["a"]"#, r#"["a", 1]"#),
+            (Kind::Json, "{ a = 1 }", "\"a\""),
             (Kind::Tables, "[{}]", "{}"),
             (Kind::TextOrList, "\"a\"", "1"),
             (Kind::TextOrList, "[\"a\"]", "[1]"),

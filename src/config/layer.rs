@@ -1,5 +1,7 @@
 //! One source of settings, checked key by key: what is right is kept, what is wrong is noted.
 
+mod lend;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -8,8 +10,9 @@ use figment::{Metadata, Profile, Provider};
 use toml_edit::{ImDocument, Item, TableLike};
 
 use super::kind::Kind;
+use super::presets::Preset;
 use super::problem::{Place, Problem};
-use super::{environment, keys};
+use super::{environment, json, keys};
 
 /// The settings of one source, with the places where they stand.
 #[derive(Debug, Default)]
@@ -24,8 +27,16 @@ pub(super) struct Layer {
 impl Layer {
     /// Reads a TOML file that has this name.
     pub(super) fn file(path: &Path, text: &str) -> Self {
+        Layer::document(Source::File { path, text }, text)
+    }
+
+    /// Reads a preset.
+    pub(super) fn preset(preset: Preset) -> Self {
+        Layer::document(Source::Preset(preset), preset.toml)
+    }
+
+    fn document(source: Source<'_>, text: &str) -> Self {
         let mut layer = Layer::default();
-        let source = Source::File { path, text };
         match ImDocument::parse(text) {
             Ok(document) => {
                 let mut walk = Walk {
@@ -99,6 +110,11 @@ impl Layer {
         }
     }
 
+    /// True if it sets this key of no table.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.values.contains_key(key)
+    }
+
     /// Keeps the values; what stands under its other path goes where it belongs.
     fn take(&mut self, mut values: Dict) {
         let (alias, key) = keys::ALIAS;
@@ -153,6 +169,8 @@ fn insert(values: &mut Dict, path: &str, value: Value) {
 enum Source<'a> {
     /// A file.
     File { path: &'a Path, text: &'a str },
+    /// A preset.
+    Preset(Preset),
     /// One variable or flag.
     Single(&'a Place),
 }
@@ -163,10 +181,9 @@ impl Source<'_> {
         match self {
             Source::Single(place) => Some((*place).clone()),
             Source::File { path, text } => {
-                let before = text.get(..span?.start).unwrap_or_default();
-                let line = before.matches('\n').count() + 1;
-                Some(Place::File(path.to_path_buf(), line))
+                Some(Place::File(path.to_path_buf(), line(text, &span?)))
             }
+            Source::Preset(preset) => Some(Place::Preset(preset.name, line(preset.toml, &span?))),
         }
     }
 
@@ -174,7 +191,7 @@ impl Source<'_> {
     fn resolve(&self, path: &str) -> PathBuf {
         let directory = match self {
             Source::File { path, .. } => path.parent().unwrap_or(Path::new("")),
-            Source::Single(_) => Path::new(""),
+            Source::Single(_) | Source::Preset(_) => Path::new(""),
         };
         if path.is_empty() {
             PathBuf::new()
@@ -182,6 +199,12 @@ impl Source<'_> {
             directory.join(path)
         }
     }
+}
+
+/// The line on which a part of a text begins, counted from 1.
+fn line(text: &str, part: &std::ops::Range<usize>) -> usize {
+    let before = text.get(..part.start).unwrap_or_default();
+    before.matches('\n').count() + 1
 }
 
 /// Goes through a file, or through tables within a variable.
@@ -233,6 +256,13 @@ impl Walk<'_> {
         }
         if let Some(inner) = kind.of_each() {
             return self.named(item, kind, inner, shown);
+        }
+        if kind == Kind::Json {
+            let text = json::text(item);
+            if text.is_none() {
+                self.wrong(shown, kind.expected());
+            }
+            return text.map(Value::from);
         }
         let Some(value) = item.as_value().filter(|value| kind.takes(value)) else {
             self.wrong(shown, kind.expected());

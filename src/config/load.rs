@@ -7,11 +7,15 @@ use figment::Figment;
 
 use super::layer::Layer;
 use super::problem::{Place, Problem, Problems};
-use super::{Config, Secret, environment, validate};
+use super::{Config, Preset, Secret, environment, presets, validate};
 
-/// What a configuration is made from, the strongest last: defaults, `file`, `environment`, `flags`.
+/// What a configuration is made from, the strongest last: defaults, `preset`, `file`, `environment`,
+/// `flags`.
 #[derive(Debug, Clone, Default)]
 pub struct Inputs {
+    /// The preset under everything else. Its namespaces, event types and dialects stay beside the
+    /// file's, unless the file declares one of the same name.
+    pub preset: Option<Preset>,
     /// The TOML file.
     pub file: Option<PathBuf>,
     /// Environment variables; those that don't begin with `TIDINGS_` are left alone.
@@ -85,11 +89,14 @@ fn read(path: &Path) -> Result<String, Problems> {
 }
 
 fn merge(file: Layer, inputs: &Inputs) -> Result<Config, Problems> {
-    let layers = [
+    let mut layers = vec![
         file,
         Layer::environment(&inputs.environment),
         Layer::flags(&inputs.flags),
     ];
+    if let Some(preset) = inputs.preset {
+        presets::put_under(Layer::preset(preset), &mut layers);
+    }
     let mut figment = Figment::new();
     let mut places: BTreeMap<String, Place> = BTreeMap::new();
     let mut problems = Vec::new();

@@ -7,6 +7,7 @@ mod document;
 pub mod duration;
 mod environment;
 mod event_tables;
+mod json;
 mod key_list;
 mod keys;
 mod kind;
@@ -15,6 +16,7 @@ mod listeners;
 mod load;
 mod namespaces;
 mod nearest;
+mod presets;
 mod problem;
 #[cfg(test)]
 mod refusals;
@@ -33,6 +35,7 @@ pub use dialect_tables::{
 pub use event_tables::{Catalog, CatalogMode, EventTypeConfig, NamespaceConfig, NamespaceHistory};
 pub use listeners::{Documents, ForwardedHeader, Internal, InternalAuth, Public};
 pub use load::Inputs;
+pub use presets::Preset;
 pub use problem::{Place, Problem, Problems};
 pub use tables::{
     Audit, Auth, Durability, Heartbeat, HistoryConfig, Limits, LogFormat, OtlpProtocol, Server,

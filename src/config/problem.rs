@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub enum Place {
     /// In this file, on this line, counted from 1.
     File(PathBuf, usize),
+    /// In the preset of this name, on this line, counted from 1.
+    Preset(&'static str, usize),
     /// In this environment variable.
     Environment(String),
     /// In this flag of the command line.
@@ -18,6 +20,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Place::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Place::Preset(name, line) => write!(f, "preset {name}:{line}"),
             Place::Environment(name) => f.write_str(name),
             Place::Flag(name) => f.write_str(name),
         }

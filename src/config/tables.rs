@@ -296,6 +296,8 @@ pub struct Audit {
     /// The file to append to, as JSON lines; `None`: no record is kept.
     #[serde(deserialize_with = "values::path")]
     pub file: Option<PathBuf>,
+    /// Whether every published event stands in it too, without what it says.
+    pub publishes: bool,
 }
 
 /// `[server]`: the process itself.

@@ -21,16 +21,26 @@ impl EventType {
     /// `invalid_argument` for the field `type`.
     pub fn new(name: impl AsRef<str>) -> Result<Self> {
         let name = name.as_ref();
-        if !is_well_formed(name) {
-            return Err(Error::field(
-                "type",
-                "expected 1 to 128 of A-Z a-z 0-9 _ - . starting with a letter",
-            ));
-        }
         if is_control_name(name) {
             return Err(Error::field(
                 "type",
                 "the name of a control message can't be an event type",
+            ));
+        }
+        EventType::described(name)
+    }
+
+    /// As [`EventType::new`], also for the name of a control message: for what is only described
+    /// and never published.
+    ///
+    /// # Errors
+    /// As [`EventType::new`].
+    pub fn described(name: impl AsRef<str>) -> Result<Self> {
+        let name = name.as_ref();
+        if !is_well_formed(name) {
+            return Err(Error::field(
+                "type",
+                "expected 1 to 128 of A-Z a-z 0-9 _ - . starting with a letter",
             ));
         }
         Ok(EventType(Arc::from(name)))

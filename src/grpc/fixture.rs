@@ -162,6 +162,7 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
             auth_required: true,
             channels_per_minute: 0,
             open_documents: true,
+            audit_publishes: false,
         },
         Audit::off(&metrics),
     )

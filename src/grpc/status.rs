@@ -17,7 +17,12 @@ pub(super) fn status(error: &Error) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info(code.as_str(), DOMAIN, HashMap::new());
     if let Some(field) = error.field_name() {
-        details.add_bad_request_violation(field, error.description());
+        for (path, expected) in error.wrong_places() {
+            details.add_bad_request_violation(format!("{field}{path}"), expected);
+        }
+        if error.wrong_places().is_empty() {
+            details.add_bad_request_violation(field, error.description());
+        }
     }
     if let Some(wait) = error.retry_delay() {
         details.set_retry_info(Some(wait));

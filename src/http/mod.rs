@@ -16,6 +16,7 @@ mod query;
 mod reply;
 mod sse;
 
+pub use asyncapi::{AsyncApiServer, AsyncApiSettings, document as asyncapi_document};
 #[cfg(feature = "fuzzing")]
 pub use events::read_all as read_events;
 
@@ -42,8 +43,9 @@ pub struct HttpSettings {
     pub allowed_origins: Arc<ArcSwap<Vec<String>>>,
     /// Whether the demo page is at `/`.
     pub demo: bool,
-    /// Where the WebSocket is, for the description of the events.
-    pub websocket_path: String,
+    /// What is spoken where, for the description of the events; what is stored here later holds
+    /// from then on.
+    pub asyncapi: Arc<ArcSwap<AsyncApiSettings>>,
 }
 
 /// What the handlers share.
@@ -52,7 +54,7 @@ struct Shared {
     services: Arc<Services>,
     draining: Arc<AtomicBool>,
     allowed_origins: Arc<ArcSwap<Vec<String>>>,
-    websocket_path: Arc<str>,
+    asyncapi: Arc<ArcSwap<AsyncApiSettings>>,
 }
 
 /// The routes. `/readyz` says no while `draining` is set.
@@ -65,7 +67,7 @@ pub fn routes(
         services: Arc::clone(services),
         draining,
         allowed_origins: settings.allowed_origins,
-        websocket_path: settings.websocket_path.into(),
+        asyncapi: settings.asyncapi,
     };
     let mut routes = Router::new()
         .route("/healthz", get(pages::healthy))

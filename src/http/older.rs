@@ -2,6 +2,7 @@
 //!
 //! They answer from the same use cases as `/api/v1`, with the same roles; only the names differ.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -25,12 +26,14 @@ use crate::bus::ConnectionInfo;
 use crate::error::Result;
 use crate::event::{Audience, ChannelName, EventType, Headers, Payload, TraceContext};
 use crate::session::Publish;
+use crate::telemetry::StatsSnapshot;
 
 /// What a request may hold beside its payload, in bytes.
 const ENVELOPE: usize = 64 * 1024;
 /// The most channels that statistics name.
 const CHANNELS: u32 = 1000;
-/// Members of a broadcast that are not the event's own.
+/// Members of a broadcast that are not the event's own. Those that name people never are: what was
+/// meant for somebody must not go to everybody.
 const ENVELOPE_MEMBERS: [&str; 7] = [
     "type",
     "event",
@@ -41,7 +44,8 @@ const ENVELOPE_MEMBERS: [&str; 7] = [
     "roles",
 ];
 
-/// `GET /api/v1/websocket/connections`: as `/api/v1/connections`, with how many there are.
+/// `GET /api/v1/websocket/connections`: as `/api/v1/connections`, with how many there are, what
+/// was delivered to them, and what went wrong.
 pub(super) async fn connections(caller: Caller, query: Query) -> Answer {
     list(&caller, &query, "connections", describe).await
 }
@@ -62,11 +66,24 @@ async fn list(
     let token = query.text("page_token");
     let (found, next) = admin.connections(filter(query)?, size, token).await?;
     let found: Vec<Value> = found.iter().map(show).collect();
+    let now = admin.stats();
     reply::json(&json!({
         name: found,
-        "total": admin.stats().connections.now,
+        "total": now.connections.now,
+        "statistics": statistics(&now),
         "next_page_token": next,
     }))
+}
+
+/// Connections, deliveries and errors, in few words.
+fn statistics(now: &StatsSnapshot) -> Value {
+    json!({
+        "active_connections": now.connections.now,
+        "total_connections": now.connections.total,
+        "subscriptions": now.subscriptions,
+        "messages_delivered": now.events.delivered,
+        "errors": now.errors.values().sum::<u64>(),
+    })
 }
 
 fn client(connection: &ConnectionInfo) -> Value {
@@ -74,10 +91,13 @@ fn client(connection: &ConnectionInfo) -> Value {
     let channels = connection.subscriptions.iter().map(|(channel, _)| channel);
     json!({
         "id": connection.id.to_string(),
+        "client_id": connection.id.to_string(),
         "type": known.map_or("unknown", |client| &client.kind),
         "name": known.map_or("", |client| &client.name),
+        "user": connection.user.as_deref(),
         "subscriptions": channels.collect::<Vec<_>>(),
         "connected_at": connection.connected_at.to_rfc3339(),
+        "last_seen_at": connection.last_seen_at.to_rfc3339(),
     })
 }
 
@@ -93,9 +113,12 @@ pub(super) async fn stats(caller: Caller) -> Answer {
     let now = admin.stats();
     reply::json(&json!({
         "total_connections": now.connections.now,
+        "total_subscriptions": now.subscriptions,
         "clients_by_type": now.connections.by_client_type,
         "active_channels": subscriptions.keys().collect::<Vec<_>>(),
         "subscriptions_per_channel": subscriptions,
+        // The same by the name that rooms had.
+        "rooms": subscriptions,
         "messages_delivered": now.events.delivered,
         "errors": now.errors.values().sum::<u64>(),
         "stats": now,
@@ -141,37 +164,56 @@ pub(super) async fn broadcast(
     reply::json(&answer)
 }
 
-/// Takes a broadcast. The payload is `data`, or where there is none the event's own members, which
-/// then stand beside its type.
+/// Takes a broadcast: `{type, data}` with a channel, a user or roles; or flat, where all other
+/// members are the payload's own; or a flat one under `message`, beside the channel.
 fn event(body: &[u8], trace: Option<&TraceContext>) -> Result<Publish> {
-    let members = Members::parse(body)?;
-    let mut kind = members.text("event_type")?;
-    for name in ["type", "event"] {
-        if kind.is_empty() {
-            kind = members.text(name)?;
+    let outer = Members::parse(body)?;
+    let mut channel = outer.text("channel")?;
+    let inner = match outer.raw("message") {
+        Some(message) if kind(&outer)?.is_empty() && message.get().starts_with('{') => {
+            Some(Members::parse(message.get().as_bytes())?)
         }
+        _ => None,
+    };
+    let members = inner.as_ref().unwrap_or(&outer);
+    if channel.is_empty() {
+        channel = members.text("channel")?;
     }
     let payload = match members.raw("data") {
         Some(data) => Payload::from_json(data)?,
-        None => Payload::new(own_members(&members), "")?,
+        None => Payload::new(own_members(members), "")?,
     };
-    let channel = members.text("channel")?;
+    let mut audience = audience(&outer)?;
+    if let (None, Some(inner)) = (&audience, &inner) {
+        audience = self::audience(inner)?;
+    }
     let channels = match &*channel {
         "" => Vec::new(),
         name => vec![ChannelName::new(name)?],
     };
     Ok(Publish {
         channels,
-        event_type: EventType::new(kind)?,
+        event_type: EventType::new(kind(members)?)?,
         payload,
         headers: Headers::default(),
         key: String::new(),
         idempotency_key: String::new(),
-        audience: audience(&members)?,
+        audience,
         source: String::new(),
         time: None,
         trace: trace.cloned(),
     })
+}
+
+/// The event's type, by any of the names that it had; empty where there is none.
+fn kind<'a>(members: &Members<'a>) -> Result<Cow<'a, str>> {
+    for name in ["event_type", "type", "event"] {
+        let kind = members.text(name)?;
+        if !kind.is_empty() {
+            return Ok(kind);
+        }
+    }
+    Ok(Cow::Borrowed(""))
 }
 
 fn audience(members: &Members<'_>) -> Result<Option<Audience>> {
@@ -182,7 +224,7 @@ fn audience(members: &Members<'_>) -> Result<Option<Audience>> {
     for name in ["user", "user_id"] {
         let user = members.text(name)?;
         if !user.is_empty() {
-            users.push(Arc::from(user));
+            users.push(Arc::from(&*user));
         }
     }
     let audience = Audience {
@@ -217,6 +259,22 @@ mod tests {
         assert_eq!(event.payload.data(), r#"{"job_id":"7","progress":1.50}"#);
         assert_eq!(event.channels, [ChannelName::new("jobs").unwrap()]);
         assert_eq!(event.audience, None);
+    }
+
+    #[test]
+    fn a_flat_broadcast_may_stand_beside_its_channel() {
+        let body =
+            br#"{"message":{"type":"job_failed","user":"ann","error":"e"},"channel":"jobs"}"#;
+        let event = event(body, None).unwrap();
+        assert_eq!(event.event_type.as_str(), "job_failed");
+        assert_eq!(event.payload.data(), r#"{"error":"e"}"#);
+        assert_eq!(event.channels, [ChannelName::new("jobs").unwrap()]);
+        assert_eq!(&*event.audience.unwrap().users[0], "ann", "and nobody else");
+        let alert = br#"{"type":"system_alert","message":{"type":"x"}}"#;
+        let event = super::event(alert, None).unwrap();
+        assert_eq!(event.event_type.as_str(), "system_alert");
+        assert_eq!(event.payload.data(), r#"{"message":{"type":"x"}}"#);
+        assert!(super::event(br#"{"message":"hello"}"#, None).is_err());
     }
 
     #[test]

@@ -6,19 +6,20 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 
 use super::StartError;
+use super::described::{asyncapi_settings, catalog};
 use super::journal::Journal;
 use crate::audit::Audit;
 use crate::auth::{NamespaceRules, Policy, Verifier, VerifierSettings};
 use crate::broker::{Bounds, Broker, Disk, DiskSettings, Durability, Memory, Sink};
 use crate::bus::{Hub, Settings};
-use crate::catalog::{Catalog, Definition, KnownType, Mode, Schema};
 use crate::config::{
-    self, CatalogMode, Config, DialectConfig, DialectProtocol, Documents, EventTypeConfig,
-    ForwardedHeader, InternalAuth, OtlpProtocol, Storage,
+    self, Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth,
+    OtlpProtocol, Storage,
 };
-use crate::event::{EventType, Namespaces};
+use crate::event::Namespaces;
 use crate::forwarded::Trust;
 use crate::grpc::{GrpcAuth, HealthHandle};
+use crate::http::AsyncApiSettings;
 use crate::session::{RequestLimits, Services};
 use crate::socketio::{Endpoint as SocketIo, SocketIoDialect, SocketIoSettings};
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
@@ -33,6 +34,8 @@ pub struct Assembled {
     pub(super) allowed_origins: Arc<ArcSwap<Vec<String>>>,
     /// Which proxies are believed on the public listener.
     pub(super) trust: Arc<ArcSwap<Trust>>,
+    /// What is spoken where, for the description of the events.
+    pub(super) asyncapi: Arc<ArcSwap<AsyncApiSettings>>,
     /// Origins whose pages may call gRPC-Web.
     pub(super) internal_origins: Arc<ArcSwap<Vec<String>>>,
     health: HealthHandle,
@@ -111,6 +114,7 @@ pub(super) fn assemble(
         grpc,
         allowed_origins,
         trust: Arc::new(ArcSwap::from_pointee(trust(config))),
+        asyncapi: Arc::new(ArcSwap::from_pointee(asyncapi_settings(config))),
         internal_origins: Arc::new(ArcSwap::from_pointee(
             config.internal.allowed_origins.clone(),
         )),
@@ -155,6 +159,7 @@ impl Assembled {
         self.allowed_origins
             .store(Arc::new(allowed_origins(config, self.dev)));
         self.trust.store(Arc::new(trust(config)));
+        self.asyncapi.store(Arc::new(asyncapi_settings(config)));
         self.internal_origins
             .store(Arc::new(config.internal.allowed_origins.clone()));
         Ok(())
@@ -205,44 +210,6 @@ fn policy(config: &Config, dev: bool) -> Result<Policy, StartError> {
     Policy::new(rules, dev).map_err(StartError::new)
 }
 
-fn catalog(config: &Config) -> Result<Catalog, StartError> {
-    let mode = match config.catalog.mode {
-        CatalogMode::Open => Mode::Open,
-        CatalogMode::Strict => Mode::Strict,
-    };
-    let known = config.event_type.iter().map(known_type);
-    Ok(Catalog::new(
-        mode,
-        known.collect::<Result<Vec<_>, StartError>>()?,
-    ))
-}
-
-fn known_type(kind: &EventTypeConfig) -> Result<KnownType, StartError> {
-    let name = EventType::new(&kind.name).map_err(StartError::new)?;
-    let files = (&kind.schema_file, &kind.example_file);
-    let Definition { schema, example } =
-        Definition::load(files.0.as_deref(), files.1.as_deref())
-            .map_err(|error| StartError::new(format!("event type {name}: {error}")))?;
-    let described = schema.as_ref().and_then(Schema::description);
-    let description = match (kind.description.as_str(), described) {
-        ("", Some(described)) => described.to_owned(),
-        (configured, _) => configured.to_owned(),
-    };
-    Ok(KnownType {
-        name,
-        namespace: kind.namespace.clone(),
-        description,
-        roles: kind
-            .roles
-            .iter()
-            .map(|role| Arc::from(role.as_str()))
-            .collect(),
-        conflate_key: kind.conflate_key.clone(),
-        schema,
-        example,
-    })
-}
-
 fn bus_settings(config: &Config) -> Settings {
     let limits = &config.limits;
     Settings {
@@ -270,6 +237,7 @@ fn request_limits(config: &Config) -> RequestLimits {
         auth_required: config.auth.required,
         channels_per_minute: config.limits.channels_per_minute,
         open_documents: config.public.documents == Documents::Open,
+        audit_publishes: config.audit.publishes,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The process: builds the parts, binds the listeners, and at the end drains.
 
 mod assemble;
+mod described;
 mod host;
 mod internal;
 mod journal;
@@ -29,6 +30,7 @@ use crate::config::Config;
 use crate::session::Services;
 
 pub use assemble::Assembled;
+pub use described::{asyncapi_settings, catalog};
 
 /// Connections that may wait to be accepted; the system may allow fewer. Of those beyond, each
 /// tries again after a second and more: many come at once when many have lost another server.

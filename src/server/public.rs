@@ -44,7 +44,7 @@ impl Public {
         let settings = crate::http::HttpSettings {
             allowed_origins: Arc::clone(&assembled.allowed_origins),
             demo: dev,
-            websocket_path: config.websocket.path.clone(),
+            asyncapi: Arc::clone(&assembled.asyncapi),
         };
         Public {
             routes: crate::http::routes(&services, settings, draining),

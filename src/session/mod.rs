@@ -48,6 +48,8 @@ pub struct RequestLimits {
     pub channels_per_minute: u32,
     /// Whether anyone may read the descriptions of the API and the events.
     pub open_documents: bool,
+    /// Whether every published event stands in the audit log.
+    pub audit_publishes: bool,
 }
 
 /// A rate for each identity.

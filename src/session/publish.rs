@@ -112,6 +112,7 @@ impl Session {
     }
 
     fn commit(&self, drafts: Vec<Traced>) -> Promise<Published> {
+        let noted = self.noted(&drafts);
         let mut channels = Vec::with_capacity(drafts.len());
         let mut receipts = Vec::with_capacity(drafts.len());
         let mut spans = Vec::new();
@@ -125,8 +126,36 @@ impl Session {
         Promise::all(receipts).then(|receipts| {
             let receipts = receipts?;
             end(spans, &receipts);
-            published(channels, receipts)
+            let published = published(channels, receipts)?;
+            if let Some((session, event_type)) = noted {
+                session.note_published(&published, &event_type);
+            }
+            Ok(published)
         })
+    }
+
+    /// What has to be kept for the audit log; nothing where publishes don't stand in it.
+    fn noted(&self, drafts: &[Traced]) -> Option<(Session, EventType)> {
+        let services = &self.services;
+        if !services.audit.is_on() || !services.limits.load().audit_publishes {
+            return None;
+        }
+        let first = drafts.first()?;
+        Some((self.clone(), first.draft.event_type.clone()))
+    }
+
+    fn note_published(&self, published: &Published, event_type: &EventType) {
+        for result in &published.results {
+            let record = Record {
+                connection: self.connection,
+                channel: result.channel.as_ref().map(ChannelName::as_str),
+                event_type: Some(event_type.as_str()),
+                id: Some(published.id),
+                ..Record::default()
+            };
+            let record = about(&self.identity, record);
+            self.services.audit.note(What::Publish, &record);
+        }
     }
 
     /// Checks everything, and makes one draft for each channel.

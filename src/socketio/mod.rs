@@ -2,8 +2,8 @@
 //!
 //! An Engine.IO connection is a connection on the bus like any other; it is in one namespace at a
 //! time. Over a WebSocket its shard owns the socket; while it polls, its packets wait in a pipe
-//! for the next request ([`polling`]). Going from one to the other changes how the shard reaches
-//! the client and nothing else ([`upgrade`]). An event is one packet, made once for everyone in
+//! for the next request. Going from one to the other changes how the shard reaches
+//! the client and nothing else. An event is one packet, made once for everyone in
 //! the namespace.
 
 mod admission;

@@ -71,6 +71,7 @@ fn problem() -> Value {
             "code": { "type": "string", "enum": codes }, "detail": text(),
             "errors": { "type": "array", "items": object(&["field", "message"], json!({
                 "field": text(), "message": text(),
+                "path": { "type": "string", "description": "A JSON Pointer (RFC 6901) into the field." },
             })) },
         })),
     })

@@ -87,6 +87,11 @@ impl Config {
         Self::new().without_key().arg("--dev")
     }
 
+    /// As `new`, over a preset.
+    pub fn preset(name: &str) -> Self {
+        Self::new().arg("--preset").arg(name)
+    }
+
     /// Leaves the `[auth]` key out.
     pub fn without_key(mut self) -> Self {
         self.has_key = false;

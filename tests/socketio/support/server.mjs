@@ -1,5 +1,5 @@
 // The real server, with the dialects of a system that was built on Socket.IO.
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
@@ -115,17 +115,31 @@ export async function startServer({ heartbeat = { interval: "30s", timeout: "60s
   return server;
 }
 
+/** Starts a server with a preset, and answers once it listens. */
+export async function startPreset(preset) {
+  const directory = mkdtempSync(join(tmpdir(), "tidings-socketio-"));
+  const listen = `127.0.0.1:${await freePort()}`;
+  const own = `public.listen = "${listen}"\ninternal.listen = "127.0.0.1:0"\nauth.hs256_secret = "${SECRET}"\n`;
+  writeFileSync(join(directory, "tidings.toml"), own);
+  const server = new Server(directory, join(directory, "ready.json"), `http://${listen}`, ["--preset", preset]);
+  const tables = execFileSync(binary, ["config", "--preset", preset], { encoding: "utf8" }).split("[[event_type]]").slice(1);
+  const described = tables.filter((table) => table.includes("\ncontrol = true\n"));
+  server.control = described.map((table) => table.match(/name = "(.*)"/)[1]);
+  await server.start();
+  return server;
+}
+
 class Server {
   #child;
   #log = "";
 
-  constructor(directory, ready, url) {
-    Object.assign(this, { directory, ready, url });
+  constructor(directory, ready, url, more = []) {
+    Object.assign(this, { directory, ready, url, more });
   }
 
   async start() {
     rmSync(this.ready, { force: true });
-    const args = ["serve", "--config", "tidings.toml", "--ready-file", this.ready];
+    const args = ["serve", "--config", "tidings.toml", "--ready-file", this.ready, ...this.more];
     this.#child = spawn(binary, args, { cwd: this.directory, stdio: ["ignore", "ignore", "pipe"] });
     this.#child.stderr.on("data", (data) => (this.#log += data));
     await until("the server is ready", () => {

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { until } from "./until.mjs";
 
-const BIN = process.env.TIDINGS_BIN ?? fileURLToPath(new URL("../../../../target/debug/tidings", import.meta.url));
+export const BIN = process.env.TIDINGS_BIN ?? fileURLToPath(new URL("../../../../target/debug/tidings", import.meta.url));
 const SECRET = "a secret of the tests that is long enough";
 
 const CONFIG = `

@@ -35,7 +35,8 @@ const NAMED: [&str; 5] = [
 /// The schema as it may stand at `place`, such as `#/components/schemas/a.b`: its references lead
 /// to its own parts there. References to other schemas stay. It is always an object, as AsyncAPI
 /// wants it.
-pub(super) fn embedded(mut schema: Value, place: &str) -> Value {
+#[must_use]
+pub fn embedded(mut schema: Value, place: &str) -> Value {
     if let Value::Bool(everything) = schema {
         return if everything {
             json!({})
@@ -106,11 +107,17 @@ fn walk(
             && let Value::Object(named) = value
         {
             for (name, schema) in named {
-                let place = format!("{place}/{}", super::pointer_part(name));
+                let place = format!("{place}/{}", pointer_part(name));
                 walk(schema, &place, &base, visit);
             }
         }
     }
+}
+
+/// One part of a JSON Pointer (RFC 6901 §3).
+#[must_use]
+pub fn pointer_part(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
 }
 
 #[cfg(test)]

@@ -1,0 +1,108 @@
+//! JSON within TOML: a schema, or an example of a payload.
+
+use serde_json::{Map, Number, Value};
+use toml_edit::Item;
+
+/// The deepest nesting that is read, in levels; payloads may have no more either.
+const DEEPEST: usize = 64;
+
+/// What an item is as JSON, as a text: a text holds JSON itself and stays as it was written, and
+/// an empty one stands for nothing. `None` for what JSON does not have, and for a text that is no
+/// JSON.
+pub(super) fn text(item: &Item) -> Option<String> {
+    match item.as_str() {
+        Some("") => Some(String::new()),
+        Some(text) => serde_json::from_str::<serde::de::IgnoredAny>(text)
+            .is_ok()
+            .then(|| text.trim().to_owned()),
+        None => of_item(item, DEEPEST).map(|value| value.to_string()),
+    }
+}
+
+fn of_item(item: &Item, levels: usize) -> Option<Value> {
+    let below = levels.checked_sub(1)?;
+    match item {
+        Item::None => None,
+        Item::Value(value) => of_value(value, levels),
+        Item::Table(table) => {
+            let members = table
+                .iter()
+                .map(|(name, item)| Some((name.to_owned(), of_item(item, below)?)));
+            Some(Value::Object(members.collect::<Option<Map<_, _>>>()?))
+        }
+        Item::ArrayOfTables(tables) => {
+            let tables = tables
+                .iter()
+                .map(|table| of_item(&Item::Table(table.clone()), below));
+            Some(Value::Array(tables.collect::<Option<Vec<_>>>()?))
+        }
+    }
+}
+
+fn of_value(value: &toml_edit::Value, levels: usize) -> Option<Value> {
+    let below = levels.checked_sub(1)?;
+    Some(match value {
+        toml_edit::Value::String(text) => Value::from(text.value().as_str()),
+        toml_edit::Value::Integer(number) => Value::from(*number.value()),
+        toml_edit::Value::Float(number) => Value::Number(Number::from_f64(*number.value())?),
+        toml_edit::Value::Boolean(bool) => Value::from(*bool.value()),
+        // JSON has no dates: whoever wants one writes a text.
+        toml_edit::Value::Datetime(_) => return None,
+        toml_edit::Value::Array(array) => {
+            let items = array.iter().map(|value| of_value(value, below));
+            Value::Array(items.collect::<Option<Vec<_>>>()?)
+        }
+        toml_edit::Value::InlineTable(table) => {
+            let members = table
+                .iter()
+                .map(|(name, value)| Some((name.to_owned(), of_value(value, below)?)));
+            Value::Object(members.collect::<Option<Map<_, _>>>()?)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(toml: &str) -> Option<String> {
+        let document = toml_edit::ImDocument::parse(toml).expect("TOML");
+        text(document.get("x").expect("x"))
+    }
+
+    #[test]
+    fn tables_become_objects_and_texts_stay_as_they_are() {
+        for (toml, json) in [
+            (
+                "x = { a = [1, 2.5, true], b = { c = \"d\" } }",
+                r#"{"a":[1,2.5,true],"b":{"c":"d"}}"#,
+            ),
+            (
+                "[x]\na = 1\n[[x.b]]\nc = 2\n[[x.b]]\nc = 3",
+                r#"{"a":1,"b":[{"c":2},{"c":3}]}"#,
+            ),
+            (
+                "x = '{ \"b\": null,  \"a\": 1 }'",
+                r#"{ "b": null,  "a": 1 }"#,
+            ),
+            ("x = 5", "5"),
+            ("x = \"\"", ""),
+        ] {
+            assert_eq!(read(toml).as_deref(), Some(json), "{toml}");
+        }
+    }
+
+    #[test]
+    fn what_json_does_not_have_is_refused() {
+        let deep = format!("x = {}1{}", "[".repeat(64), "]".repeat(64));
+        for toml in [
+            "x = nan",
+            "x = 2026-11-21",
+            "x = \"plain\"",
+            "x = [[inf]]",
+            &deep,
+        ] {
+            assert_eq!(read(toml), None, "{toml}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What the server tells of its events: the catalog, and the description in AsyncAPI.
+
+use std::sync::Arc;
+
+use super::StartError;
+use crate::catalog::{Catalog, Definition, KnownType, Mode, Schema};
+use crate::config::{CatalogMode, Config, DialectConfig, DialectProtocol, EventTypeConfig};
+use crate::event::EventType;
+use crate::http::AsyncApiSettings;
+
+/// The known event types, with their schemas compiled.
+///
+/// # Errors
+/// Names the type whose schema or example can't be used.
+pub fn catalog(config: &Config) -> Result<Catalog, StartError> {
+    let mode = match config.catalog.mode {
+        CatalogMode::Open => Mode::Open,
+        CatalogMode::Strict => Mode::Strict,
+    };
+    let known = config.event_type.iter().map(known_type);
+    Ok(Catalog::new(
+        mode,
+        known.collect::<Result<Vec<_>, StartError>>()?,
+    ))
+}
+
+fn known_type(kind: &EventTypeConfig) -> Result<KnownType, StartError> {
+    // Names of control messages are for those that are only described: checked with the rest.
+    let name = EventType::described(&kind.name).map_err(StartError::new)?;
+    let Definition { schema, example } = Definition::load(kind.sources())
+        .map_err(|error| StartError::new(format!("event type {name}: {error}")))?;
+    let described = schema.as_ref().and_then(Schema::description);
+    let description = match (kind.description.as_str(), described) {
+        ("", Some(described)) => described.to_owned(),
+        (configured, _) => configured.to_owned(),
+    };
+    Ok(KnownType {
+        name,
+        namespace: kind.namespace.clone(),
+        broadcast: kind.broadcast,
+        control: kind.control,
+        description,
+        roles: kind
+            .roles
+            .iter()
+            .map(|role| Arc::from(role.as_str()))
+            .collect(),
+        conflate_key: kind.conflate_key.clone(),
+        schema,
+        example,
+    })
+}
+
+/// What is spoken where.
+#[must_use]
+pub fn asyncapi_settings(config: &Config) -> AsyncApiSettings {
+    let spoken = &config.websocket.dialect;
+    let declared = config.dialect.iter().find(|own| own.name == *spoken);
+    let socket_io = config
+        .dialect
+        .iter()
+        .filter(|own| own.protocol == DialectProtocol::SocketIo)
+        .flat_map(|own| own.paths.iter().map(|path| (path.clone(), argument(own))));
+    AsyncApiSettings {
+        path: config.websocket.path.clone(),
+        dialect: spoken.clone(),
+        words: Arc::new(declared.map(DialectConfig::definition).unwrap_or_default()),
+        socket_io: socket_io.collect(),
+    }
+}
+
+/// An event's argument in Socket.IO, in short: `{type, timestamp, data}`.
+fn argument(dialect: &DialectConfig) -> String {
+    let event = &dialect.event;
+    let data = match event.data.as_str() {
+        "" => "…the data's own members",
+        name => name,
+    };
+    let members = event.members.iter().map(String::as_str);
+    let members: Vec<&str> = members.chain([data]).collect();
+    format!("{{{}}}", members.join(", "))
+}
