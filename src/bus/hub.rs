@@ -1,78 +1,36 @@
 //! The hub: the shards, and the way to them.
 
+mod deliver;
+mod seats;
+mod settings;
+mod shards;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
-use super::delivery::Delivery;
 use super::dialect_ids::DialectIds;
 use super::filter_numbers::FilterNumbers;
 use super::inbox::{HIGH_WATER, Inbound, Inbox};
 use super::observer::{End, Observer, Seen};
 use super::presence::{Presence, Present};
 use super::route::{MAX_SHARDS, Route, Routes};
-use super::shard::{Crossing, Cx, Opening, Shard};
-use crate::auth::{Identity, neighbours};
-use crate::broker::{Broker, Sink};
-use crate::error::{Error, Result};
-use crate::event::{ChannelName, ChannelPattern, ConnectionId, Event, EventType, Namespaces};
-use crate::telemetry::{FanoutSpan, Metrics, Tracing};
+use super::shard::Shard;
+use crate::auth::Identity;
+use crate::broker::Broker;
+use crate::error::Result;
+use crate::event::{ChannelName, ChannelPattern, EventType, Namespaces};
+use crate::telemetry::{Metrics, Tracing};
 
-/// The bus's limits and times; taken over by every shard within one round.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The most connections.
-    pub connections: usize,
-    /// The most connections of one user.
-    pub connections_per_user: usize,
-    /// The most connections from one address.
-    pub connections_per_ip: usize,
-    /// The most subscriptions of one connection.
-    pub subscriptions_per_connection: usize,
-    /// What may wait for one connection, in bytes.
-    pub outbox_bytes: usize,
-    /// Messages a second that a client may send on average; 0 is no limit.
-    pub messages_per_second: u32,
-    /// Messages that a client may send at once.
-    pub messages_burst: u32,
-    /// How often the server says something to a silent client.
-    pub heartbeat_interval: Duration,
-    /// After what silence it gives a client up.
-    pub heartbeat_timeout: Duration,
-    /// How long a client may take to show a token.
-    pub auth_deadline: Duration,
-    /// The share of events outside of recorded traces whose arrival clients are asked to confirm.
-    pub confirmations: f64,
-    /// The most connections of one event that get a span of their own or are asked to confirm.
-    pub connections_per_event: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            connections: 10_000,
-            connections_per_user: 100,
-            connections_per_ip: 1_000,
-            subscriptions_per_connection: 128,
-            outbox_bytes: 1 << 20,
-            messages_per_second: 50,
-            messages_burst: 100,
-            heartbeat_interval: Duration::from_secs(30),
-            heartbeat_timeout: Duration::from_mins(1),
-            auth_deadline: Duration::from_secs(10),
-            confirmations: 0.0,
-            connections_per_event: 8,
-        }
-    }
-}
+pub use seats::Seat;
+pub use settings::Settings;
 
 /// How long publishes that were accepted may take to end after the last connection has gone.
 const LAST_WORK: Duration = Duration::from_secs(1);
@@ -222,13 +180,6 @@ impl Hub {
         self.voucher.get().map_or(Ok(()), |vouch| vouch(identity))
     }
 
-    /// Looks at everybody's identity again, and closes with 4401 where it is no longer good.
-    pub fn check_identities(&self) {
-        for index in 0..self.inboxes.len() {
-            self.on_shard(index, Shard::check_identities);
-        }
-    }
-
     /// Where history is.
     ///
     /// # Panics
@@ -373,205 +324,10 @@ impl Hub {
         self.inboxes.iter().any(|inbox| inbox.is_full())
     }
 
-    /// Takes a place among the connections.
-    ///
-    /// # Errors
-    /// `resource_exhausted` where the server is full or the address has too many connections.
-    pub fn seat(self: &Arc<Self>, ip: IpAddr) -> Result<Seat> {
-        let settings = self.settings.load();
-        let ip = neighbours(ip);
-        let mut per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.connections.load(Ordering::Relaxed) >= settings.connections {
-            self.metrics.limit_reached("connections");
-            return Err(Error::exhausted("the server is full (limits.connections)")
-                .retry_after(Duration::from_secs(5)));
-        }
-        let count = per_ip.entry(ip).or_default();
-        if usize::try_from(*count).unwrap_or(usize::MAX) >= settings.connections_per_ip {
-            self.metrics.limit_reached("connections_per_ip");
-            return Err(Error::exhausted(
-                "too many connections from this address (limits.connections_per_ip)",
-            )
-            .retry_after(Duration::from_secs(5)));
-        }
-        *count += 1;
-        self.connections.fetch_add(1, Ordering::Relaxed);
-        Ok(Seat {
-            hub: Some(Arc::clone(self)),
-            ip,
-        })
-    }
-
-    /// True if `limits.connections` is reached.
-    #[must_use]
-    pub fn is_crowded(&self) -> bool {
-        self.connections.load(Ordering::Relaxed) >= self.settings.load().connections
-    }
-
-    pub(super) fn unseat(&self, ip: IpAddr) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
-        let mut per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        release(&mut per_ip, &neighbours(ip));
-    }
-
-    pub(super) fn seat_user(&self, user: &Arc<str>) -> Result<()> {
-        let limit = self.settings.load().connections_per_user;
-        let mut per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = per_user.entry(Arc::clone(user)).or_default();
-        if usize::try_from(*count).unwrap_or(usize::MAX) >= limit {
-            self.metrics.limit_reached("connections_per_user");
-            return Err(Error::exhausted(
-                "too many connections of this user (limits.connections_per_user)",
-            )
-            .retry_after(Duration::from_secs(5)));
-        }
-        *count += 1;
-        Ok(())
-    }
-
-    pub(super) fn unseat_user(&self, user: &Arc<str>) {
-        let mut per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
-        release(&mut per_user, user);
-    }
-
-    /// True if the user may have one connection more: a look before the upgrade, so that the
-    /// refusal can still be an HTTP status.
-    #[must_use]
-    pub fn user_has_room(&self, user: &str) -> bool {
-        let limit = self.settings.load().connections_per_user;
-        let per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
-        per_user
-            .get(user)
-            .is_none_or(|count| usize::try_from(*count).unwrap_or(usize::MAX) < limit)
-    }
-
     /// A part of an id that was not used before.
     #[must_use]
     pub fn new_nonce() -> u64 {
         fastrand::u64(1..)
-    }
-
-    /// Hands a connection to a shard, which owns it from then on.
-    pub fn open(&self, opening: Opening) {
-        let turn = self.next_shard.fetch_add(1, Ordering::Relaxed) % self.inboxes.len();
-        self.on_shard(turn, move |shard| shard.open(opening));
-    }
-
-    fn on_shard(&self, index: usize, task: impl FnOnce(&mut Shard) + Send + 'static) {
-        if let Some(inbox) = self.inboxes.get(index) {
-            inbox.push(Inbound::Task(Box::new(task)));
-        }
-    }
-
-    /// Asks a shard something.
-    ///
-    /// # Errors
-    /// `unavailable` where there is no such shard, or it has stopped.
-    pub async fn ask<T: Send + 'static>(
-        &self,
-        index: usize,
-        question: impl FnOnce(&mut Shard) -> T + Send + 'static,
-    ) -> Result<T> {
-        let (answer, answered) = oneshot::channel();
-        self.on_shard(index, move |shard| {
-            // Nobody waits for the answer if the asker has gone.
-            drop(answer.send(question(shard)));
-        });
-        let gone = |_| Error::unavailable("the server stops");
-        tokio::time::timeout(Duration::from_secs(10), answered)
-            .await
-            .map_err(|_| Error::unavailable("the shard is too busy to answer"))?
-            .map_err(gone)
-    }
-
-    /// Ends a connection on the word of `by`; true if it was there.
-    ///
-    /// # Errors
-    /// `unavailable` where the shard has stopped.
-    pub async fn disconnect(&self, id: ConnectionId, reason: String, by: Arc<str>) -> Result<bool> {
-        if usize::from(id.shard()) >= self.inboxes.len() {
-            return Ok(false);
-        }
-        self.ask(usize::from(id.shard()), move |shard| {
-            shard.disconnect(id, &reason, &by)
-        })
-        .await
-    }
-
-    /// Who a connection is: nobody until it has shown a token, `None` where it has gone.
-    ///
-    /// # Errors
-    /// `unavailable` where the shard has stopped.
-    pub async fn identity_of(&self, id: ConnectionId) -> Result<Option<Arc<Identity>>> {
-        if usize::from(id.shard()) >= self.inboxes.len() {
-            return Ok(None);
-        }
-        self.ask(usize::from(id.shard()), move |shard| shard.identity_of(id))
-            .await
-    }
-
-    /// Ends all connections of a user on the word of `by`; answers how many there were.
-    ///
-    /// # Errors
-    /// `unavailable` where a shard has stopped.
-    pub async fn disconnect_user(&self, user: &str, reason: &str, by: &Arc<str>) -> Result<u64> {
-        let mut count = 0;
-        for index in 0..self.inboxes.len() {
-            let (user, reason, by) = (user.to_owned(), reason.to_owned(), Arc::clone(by));
-            count += self
-                .ask(index, move |shard| {
-                    shard.disconnect_user(&user, &reason, &by)
-                })
-                .await?;
-        }
-        Ok(count)
-    }
-
-    /// Ends every subscription that `allowed` refuses: after the rules have changed.
-    pub fn check_rights(
-        &self,
-        allowed: impl Fn(&Identity, &ChannelPattern, ConnectionId) -> Result<()>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    ) {
-        for index in 0..self.inboxes.len() {
-            let allowed = allowed.clone();
-            self.on_shard(index, move |shard| shard.check_all_rights(&allowed));
-        }
-    }
-
-    /// Bytes of a client have come by another way than its link; `first` is done before they are
-    /// read. Both are forgotten where the connection has gone.
-    pub fn hear(
-        &self,
-        id: ConnectionId,
-        bytes: Vec<u8>,
-        first: impl FnOnce(&mut Cx<'_>) + Send + 'static,
-    ) {
-        let first = Box::new(first);
-        self.on_shard(usize::from(id.shard()), move |shard| {
-            shard.hear_from(id, bytes, first);
-        });
-    }
-
-    /// Gives a connection with a pipe a socket instead. The socket is closed where the connection
-    /// has gone meanwhile.
-    pub fn cross(&self, id: ConnectionId, crossing: Crossing) {
-        self.on_shard(usize::from(id.shard()), move |shard| {
-            shard.cross(id, crossing);
-        });
-    }
-
-    /// There is room in a pipe again.
-    pub(super) fn refill(&self, id: ConnectionId) {
-        self.on_shard(usize::from(id.shard()), move |shard| shard.refill(id));
-    }
-
-    /// Nobody reads a pipe any more.
-    pub(super) fn reader_gone(&self, id: ConnectionId) {
-        self.on_shard(usize::from(id.shard()), move |shard| shard.reader_gone(id));
     }
 
     /// Who is in a channel.
@@ -660,92 +416,6 @@ impl Hub {
             if thread.join().is_err() {
                 tracing::error!("a shard had panicked");
             }
-        }
-    }
-}
-
-impl Sink for Hub {
-    fn deliver(&self, event: Arc<Event>, mut span: Option<FanoutSpan>) -> u64 {
-        if let Some(span) = &mut span {
-            span.begin();
-        }
-        let (shards, subscribers) = match &event.channel {
-            Some(channel) => self.routes.find(channel),
-            None => (u64::MAX, self.count_addressed(&event)),
-        };
-        self.metrics.published(&event.event_type);
-        if shards == 0 {
-            return 0;
-        }
-        let mut delivery = Delivery::new(event, subscribers, span);
-        if self.is_watched(&delivery) {
-            delivery.watch();
-        }
-        let delivery = Arc::new(delivery);
-        for (index, inbox) in self.inboxes.iter().enumerate() {
-            if shards & (1 << index) != 0 {
-                inbox.push(Inbound::Event(Arc::clone(&delivery)));
-            }
-        }
-        subscribers
-    }
-
-    fn is_followed(&self, channel: &ChannelName) -> bool {
-        self.routes.subscriptions(channel).is_some()
-    }
-}
-
-impl Hub {
-    /// True for an event whose way to some connections is looked at: each in a recorded trace, and
-    /// a share of the others.
-    fn is_watched(&self, delivery: &Delivery) -> bool {
-        let settings = self.settings.load();
-        settings.connections_per_event > 0
-            && (delivery.trace().is_some()
-                || (settings.confirmations > 0.0 && fastrand::f64() < settings.confirmations))
-    }
-
-    /// How many connections a direct event names: those of its users, and those named themselves.
-    fn count_addressed(&self, event: &Event) -> u64 {
-        let Some(audience) = &event.audience else {
-            return 0;
-        };
-        let per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
-        let users: u32 = audience
-            .users
-            .iter()
-            .filter_map(|user| per_user.get(user))
-            .sum();
-        u64::from(users) + u64::try_from(audience.connections.len()).unwrap_or(u64::MAX)
-    }
-}
-
-fn release<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, u32>, key: &K) {
-    if let Some(count) = counts.get_mut(key) {
-        *count -= 1;
-        if *count == 0 {
-            counts.remove(key);
-        }
-    }
-}
-
-/// A place among the server's connections, given back unless a shard keeps it.
-pub struct Seat {
-    hub: Option<Arc<Hub>>,
-    ip: IpAddr,
-}
-
-impl Seat {
-    /// The connection has been taken in: its shard gives the place back.
-    pub(super) fn keep(&mut self) {
-        self.hub = None;
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        if let Some(hub) = self.hub.take() {
-            hub.unseat(self.ip);
         }
     }
 }

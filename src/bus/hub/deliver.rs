@@ -1,0 +1,66 @@
+//! Events, from the broker to the shards that want them.
+
+use std::sync::{Arc, PoisonError};
+
+use super::Hub;
+use crate::broker::Sink;
+use crate::bus::delivery::Delivery;
+use crate::bus::inbox::Inbound;
+use crate::event::{ChannelName, Event};
+use crate::telemetry::FanoutSpan;
+
+impl Sink for Hub {
+    fn deliver(&self, event: Arc<Event>, mut span: Option<FanoutSpan>) -> u64 {
+        if let Some(span) = &mut span {
+            span.begin();
+        }
+        let (shards, subscribers) = match &event.channel {
+            Some(channel) => self.routes.find(channel),
+            None => (u64::MAX, self.count_addressed(&event)),
+        };
+        self.metrics.published(&event.event_type);
+        if shards == 0 {
+            return 0;
+        }
+        let mut delivery = Delivery::new(event, subscribers, span);
+        if self.is_watched(&delivery) {
+            delivery.watch();
+        }
+        let delivery = Arc::new(delivery);
+        for (index, inbox) in self.inboxes.iter().enumerate() {
+            if shards & (1 << index) != 0 {
+                inbox.push(Inbound::Event(Arc::clone(&delivery)));
+            }
+        }
+        subscribers
+    }
+
+    fn is_followed(&self, channel: &ChannelName) -> bool {
+        self.routes.subscriptions(channel).is_some()
+    }
+}
+
+impl Hub {
+    /// True for an event whose way to some connections is looked at: each in a recorded trace, and
+    /// a share of the others.
+    fn is_watched(&self, delivery: &Delivery) -> bool {
+        let settings = self.settings.load();
+        settings.connections_per_event > 0
+            && (delivery.trace().is_some()
+                || (settings.confirmations > 0.0 && fastrand::f64() < settings.confirmations))
+    }
+
+    /// How many connections a direct event names: those of its users, and those named themselves.
+    fn count_addressed(&self, event: &Event) -> u64 {
+        let Some(audience) = &event.audience else {
+            return 0;
+        };
+        let per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
+        let users: u32 = audience
+            .users
+            .iter()
+            .filter_map(|user| per_user.get(user))
+            .sum();
+        u64::from(users) + u64::try_from(audience.connections.len()).unwrap_or(u64::MAX)
+    }
+}
