@@ -1,16 +1,14 @@
-//! Subscribing and unsubscribing.
+//! Subscribing.
 
 use std::sync::Arc;
 
 use super::look_up::{Beginning, Viewer, look_up};
 use super::{Cx, Shard, Subscriber, Topic};
-use crate::auth::Identity;
 use crate::bus::connection::{CatchUp, Subscription};
 use crate::bus::filter::EventFilter;
-use crate::bus::presence::ANONYMOUS;
-use crate::bus::protocol::{Joined, Notice, Refused};
+use crate::bus::protocol::{Joined, Refused};
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, ChannelPattern, ConnectionId, Position};
+use crate::event::{ChannelPattern, Position};
 use crate::promise::Promise;
 
 /// One channel to follow.
@@ -36,10 +34,6 @@ pub struct JoinRequest {
     /// Whether to hear who comes and goes.
     pub watch: bool,
 }
-
-/// Whether an identity may still follow something.
-pub(in crate::bus) type Allowed<'a> =
-    &'a (dyn Fn(&Identity, &ChannelPattern, ConnectionId) -> Result<()> + Send + Sync);
 
 /// What is told once all subscriptions stand.
 pub(super) type Then = Box<dyn FnOnce(&mut Cx<'_>, Vec<Joined>, Vec<Refused>) + Send>;
@@ -370,220 +364,5 @@ impl Shard {
             ChannelPattern::All => self.of_all = Some(topic),
         }
         topic
-    }
-
-    /// Ends one subscription; true if there was one.
-    pub(super) fn leave(&mut self, slot: u32, pattern: &ChannelPattern) -> bool {
-        self.topic_of(pattern)
-            .is_some_and(|topic| self.leave_topic(slot, topic))
-    }
-
-    pub(super) fn leave_topic(&mut self, slot: u32, topic: u32) -> bool {
-        let Some(pattern) = self.topics.get(topic).map(|t| t.pattern.clone()) else {
-            return false;
-        };
-        let Some(gone) = self.detach(slot, topic) else {
-            return false;
-        };
-        self.hub.metrics().subscriptions_removed(1);
-        if gone.present {
-            self.part_presence(slot, &pattern);
-        }
-        self.drop_if_empty(topic);
-        true
-    }
-
-    /// Ends all subscriptions of a connection.
-    pub(super) fn leave_all(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get(slot) else {
-            return;
-        };
-        let topics: Vec<u32> = connection.subscriptions.iter().map(|s| s.topic).collect();
-        for topic in topics {
-            self.leave_topic(slot, topic);
-        }
-    }
-
-    /// Takes the connection out of a topic's subscribers.
-    fn detach(&mut self, slot: u32, topic: u32) -> Option<Subscription> {
-        let connection = self.connections.get_mut(slot)?;
-        let place = connection
-            .subscriptions
-            .iter()
-            .position(|s| s.topic == topic)?;
-        let gone = connection.subscriptions.swap_remove(place);
-        if let Some(catch_ups) = &mut connection.catch_ups {
-            catch_ups.retain(|c| c.topic != topic);
-            if catch_ups.is_empty() {
-                connection.catch_ups = None;
-            }
-        }
-        // Another channel may get the topic's place: what waits must not be told as that one's.
-        connection.outbox.settle_channel(topic);
-        let at = usize::try_from(gone.at).unwrap_or(usize::MAX);
-        let entry = self.topics.get_mut(topic)?;
-        if at >= entry.subscribers.len() {
-            return None;
-        }
-        let follower = entry.subscribers.swap_remove(at);
-        entry.catching_up -= u32::from(!follower.live);
-        entry.watchers -= u32::from(follower.watches);
-        entry.route.left();
-        self.filters.release(follower.filter);
-        // Another subscriber has moved to the free place.
-        if let Some(moved) = entry.subscribers.get(at).map(|s| s.connection)
-            && let Some(connection) = self.connections.get_mut(moved)
-            && let Some(other) = connection
-                .subscriptions
-                .iter_mut()
-                .find(|s| s.topic == topic)
-        {
-            other.at = gone.at;
-        }
-        Some(gone)
-    }
-
-    fn drop_if_empty(&mut self, topic: u32) {
-        if self
-            .topics
-            .get(topic)
-            .is_some_and(|t| t.subscribers.is_empty())
-            && let Some(topic) = self.topics.remove(topic)
-        {
-            match &topic.pattern {
-                ChannelPattern::Exact(channel) => {
-                    self.by_channel.remove(channel);
-                }
-                ChannelPattern::Namespace(namespace) => {
-                    self.by_namespace.remove(namespace);
-                }
-                ChannelPattern::All => self.of_all = None,
-            }
-            self.hub.unfollow(&topic.pattern, usize::from(self.index));
-        }
-    }
-
-    fn presence_name(&self, slot: u32) -> Arc<str> {
-        let identity = self.connections.get(slot).and_then(|c| c.identity.as_ref());
-        identity
-            .and_then(|i| i.user().cloned())
-            .unwrap_or_else(|| Arc::from(ANONYMOUS))
-    }
-
-    /// True if the connection now counts among those present.
-    fn greet_presence(&self, slot: u32, pattern: &ChannelPattern) -> bool {
-        let ChannelPattern::Exact(channel) = pattern else {
-            return false;
-        };
-        let kept = self.hub.namespaces().of(channel).presence;
-        if kept {
-            self.hub.presence_joined(channel, &self.presence_name(slot));
-        }
-        kept
-    }
-
-    fn part_presence(&self, slot: u32, pattern: &ChannelPattern) {
-        if let ChannelPattern::Exact(channel) = pattern {
-            self.hub.presence_left(channel, &self.presence_name(slot));
-        }
-    }
-
-    fn present_in(&self, slot: u32) -> Vec<ChannelPattern> {
-        let Some(connection) = self.connections.get(slot) else {
-            return Vec::new();
-        };
-        let present = connection.subscriptions.iter().filter(|s| s.present);
-        present
-            .filter_map(|s| Some(self.topics.get(s.topic)?.pattern.clone()))
-            .collect()
-    }
-
-    /// The connection is about to have another name: the old one leaves its channels.
-    pub(super) fn part_everywhere(&self, slot: u32) {
-        for pattern in self.present_in(slot) {
-            self.part_presence(slot, &pattern);
-        }
-    }
-
-    /// The connection has another name: it comes to its channels.
-    pub(super) fn greet_everywhere(&self, slot: u32) {
-        for pattern in self.present_in(slot) {
-            if let ChannelPattern::Exact(channel) = &pattern {
-                self.hub.presence_joined(channel, &self.presence_name(slot));
-            }
-        }
-    }
-
-    /// Ends subscriptions that `allowed` refuses, and says why.
-    pub(in crate::bus) fn check_rights(&mut self, slot: u32, allowed: Allowed<'_>) {
-        let Some(id) = self.id(slot) else {
-            return;
-        };
-        let Some(connection) = self.connections.get(slot) else {
-            return;
-        };
-        let Some(identity) = connection.identity.clone() else {
-            return;
-        };
-        let topics: Vec<u32> = connection.subscriptions.iter().map(|s| s.topic).collect();
-        for topic in topics {
-            let Some(pattern) = self.topics.get(topic).map(|t| t.pattern.clone()) else {
-                continue;
-            };
-            if let Err(error) = allowed(&identity, &pattern, id) {
-                self.leave_topic(slot, topic);
-                let channel = pattern.to_string();
-                let error = &error;
-                self.notify(
-                    slot,
-                    &Notice::Unsubscribed {
-                        channel: &channel,
-                        error,
-                    },
-                );
-            }
-        }
-    }
-
-    /// The same for every connection.
-    pub(in crate::bus) fn check_all_rights(&mut self, allowed: Allowed<'_>) {
-        let slots: Vec<u32> = self.connections.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            self.check_rights(slot, allowed);
-        }
-    }
-
-    /// Tells those who watch a channel that a user came or left.
-    pub(in crate::bus) fn tell_presence(
-        &mut self,
-        channel: &ChannelName,
-        user: &str,
-        joined: bool,
-    ) {
-        let Some(&topic) = self.by_channel.get(channel) else {
-            return;
-        };
-        let Some(entry) = self.topics.get(topic) else {
-            return;
-        };
-        if entry.watchers == 0 {
-            return;
-        }
-        let slots: Vec<u32> = entry
-            .subscribers
-            .iter()
-            .filter(|s| s.watches)
-            .map(|s| s.connection)
-            .collect();
-        for slot in slots {
-            self.notify(
-                slot,
-                &Notice::Presence {
-                    channel: channel.as_str(),
-                    user,
-                    joined,
-                },
-            );
-        }
     }
 }

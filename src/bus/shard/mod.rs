@@ -5,6 +5,7 @@
 //! system call. Nothing here waits for anything else: what would is done on the runtime, which
 //! comes back through the inbox.
 
+mod attendance;
 mod catch_up;
 mod confirmations;
 mod crossing;
@@ -13,6 +14,7 @@ mod fan_out;
 mod hand;
 mod io;
 mod join;
+mod leave;
 mod life;
 mod look_up;
 #[cfg(test)]
@@ -21,6 +23,7 @@ mod model;
 pub mod parts;
 mod query;
 mod replays;
+mod rights;
 mod run;
 mod timers;
 mod witness;
