@@ -12,7 +12,7 @@ use super::client::said;
 use super::failure::Failure;
 use super::output::note;
 use super::token::{self, Claims};
-use crate::config::{Config, Inputs, LogFormat, Problems, Secret, duration};
+use crate::config::{CatalogMode, Config, Inputs, LogFormat, Problems, Secret, duration};
 use crate::event::Timestamp;
 use crate::server::{self, Bound, ServeOptions};
 use crate::telemetry::logs;
@@ -73,6 +73,46 @@ struct Start {
     /// With `dev`: a token with the roles `service` and `admin`, if there is a secret to sign it
     /// with.
     dev_token: Option<String>,
+    /// With `dev`: what to try it out with.
+    trial: Trial,
+}
+
+/// An event to try the server out with.
+#[derive(Debug, PartialEq, Eq)]
+struct Trial {
+    channel: String,
+    event_type: String,
+    data: String,
+}
+
+impl Trial {
+    /// The event of a greeting; where the catalog takes none, the first that it has an example of.
+    fn of(config: &Config) -> Self {
+        let greeting = Trial {
+            channel: String::from("demo"),
+            event_type: String::from("greeting"),
+            data: String::from("{\"text\":\"hello\"}"),
+        };
+        if config.catalog.mode != CatalogMode::Strict {
+            return greeting;
+        }
+        let mut known = config.event_type.iter();
+        let known = known
+            .find(|known| !known.control && known.roles.is_empty() && known.namespace != "user");
+        let found = known.and_then(|known| {
+            let channel = match known.namespace.as_str() {
+                "" | "*" => "global",
+                namespace => namespace,
+            };
+            Some(Trial {
+                channel: channel.to_owned(),
+                event_type: known.name.clone(),
+                // It stands between single quotes.
+                data: known.example.clone().filter(|data| !data.contains('\''))?,
+            })
+        });
+        found.unwrap_or(greeting)
+    }
 }
 
 impl fmt::Debug for Start {
@@ -91,6 +131,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         ready_file,
         reload,
         dev_token,
+        trial,
     } = options(args)?;
     for warning in config.warnings() {
         note(&format!("warning: {warning}"));
@@ -102,7 +143,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     logs::init(format).map_err(|error| Failure::new(error.to_string()))?;
     let on_ready = move |bound: Bound| {
         if let Some(token) = dev_token {
-            let banner = dev_banner(bound.public, bound.internal, &token);
+            let banner = dev_banner(bound.public, bound.internal, &token, &trial);
             if let Err(error) = std::io::stdout().write_all(banner.as_bytes()) {
                 tracing::debug!(%error, "nobody reads the banner");
             }
@@ -148,6 +189,7 @@ fn options(args: Args) -> Result<Start, Failure> {
     let config = Config::load(&inputs)?;
     let dev_token = if args.dev { dev_token(&config)? } else { None };
     Ok(Start {
+        trial: Trial::of(&config),
         config,
         dev: args.dev,
         ready_file: args.ready_file,
@@ -171,10 +213,14 @@ fn dev_token(config: &Config) -> Result<Option<String>, Failure> {
 }
 
 /// What a developer is told once the server listens: the token, and three lines to copy.
-#[must_use]
-pub fn dev_banner(public: SocketAddr, internal: SocketAddr, token: &str) -> String {
+fn dev_banner(public: SocketAddr, internal: SocketAddr, token: &str, trial: &Trial) -> String {
     let (public, internal) = (reachable(public), reachable(internal));
     let to = format!("--server http://{internal} --token {token}");
+    let Trial {
+        channel,
+        event_type,
+        data,
+    } = trial;
     format!(
         "Tidings for development: every channel is open, and no token is needed to follow one.\n\
          \n\
@@ -182,8 +228,8 @@ pub fn dev_banner(public: SocketAddr, internal: SocketAddr, token: &str) -> Stri
          {token}\n\
          \n\
          Publish an event, follow a channel, see it in a browser:\n\
-         tidings publish demo greeting '{{\"text\":\"hello\"}}' {to}\n\
-         tidings tail demo --rewind 5 {to}\n\
+         tidings publish {channel} {event_type} '{data}' {to}\n\
+         tidings tail {channel} --rewind 5 {to}\n\
          open http://{public}/\n"
     )
 }
@@ -218,12 +264,32 @@ mod tests {
     fn the_banner_has_lines_that_work_from_this_machine() {
         let all = SocketAddr::from(([0, 0, 0, 0], 8000));
         let six = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 50051));
-        let banner = dev_banner(all, six, "abc.def.ghi");
+        let banner = dev_banner(all, six, "abc.def.ghi", &Trial::of(&Config::default()));
         let to = "--server http://[::1]:50051 --token abc.def.ghi\n";
         let publish = format!("\ntidings publish demo greeting '{{\"text\":\"hello\"}}' {to}");
         assert!(banner.contains(&publish), "{banner}");
         assert!(banner.contains(&format!("\ntidings tail demo --rewind 5 {to}")));
         assert!(banner.contains("http://127.0.0.1:8000/\n"));
+    }
+
+    #[test]
+    fn with_a_preset_the_banner_publishes_what_its_catalog_takes() {
+        for preset in crate::config::Preset::all() {
+            let inputs = Inputs {
+                preset: Some(*preset),
+                dev: Some(Secret::random().expect("random bytes")),
+                ..Inputs::default()
+            };
+            let config = Config::load(&inputs).expect("good");
+            let trial = Trial::of(&config);
+            assert_ne!(trial.event_type, "greeting");
+            let known = config
+                .event_type
+                .iter()
+                .find(|known| known.name == trial.event_type)
+                .expect("a known type");
+            assert_eq!(known.example.as_deref(), Some(trial.data.as_str()));
+        }
     }
 
     #[test]
