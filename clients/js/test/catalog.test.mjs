@@ -5,7 +5,7 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import ts from "typescript";
-import { BIN } from "./support/server.mjs";
+import { BIN, plainEnvironment } from "./support/server.mjs";
 
 const PRESETS = ["football", "devplatform", "spc", "photo", "robotics"];
 const WORK = fileURLToPath(new URL(".catalog", import.meta.url));
@@ -30,7 +30,8 @@ function complaints(...names) {
 }
 
 function generate(name, ...args) {
-  const module = execFileSync(BIN, ["catalog", "typescript", ...args], { encoding: "utf8", maxBuffer: 1 << 26 });
+  const options = { encoding: "utf8", maxBuffer: 1 << 26, env: plainEnvironment() };
+  const module = execFileSync(BIN, ["catalog", "typescript", ...args], options);
   writeFileSync(`${WORK}/${name}.ts`, module);
   return module;
 }

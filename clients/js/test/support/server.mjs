@@ -10,6 +10,11 @@ import { fileURLToPath } from "node:url";
 import { until } from "./until.mjs";
 
 export const BIN = process.env.TIDINGS_BIN ?? fileURLToPath(new URL("../../../../target/debug/tidings", import.meta.url));
+
+/** The environment without what would be taken for settings of a server. */
+export function plainEnvironment() {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("TIDINGS_")));
+}
 const SECRET = "a secret of the tests that is long enough";
 
 const CONFIG = `
@@ -87,7 +92,7 @@ class Server {
     if (!existsSync(BIN)) throw new Error(`there is no server to test against: set TIDINGS_BIN (looked for ${BIN})`);
     const ready = join(this.#dir, "ready.json");
     rmSync(ready, { force: true });
-    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("TIDINGS_")));
+    const env = plainEnvironment();
     const child = spawn(BIN, [...this.args, "--ready-file", ready], { stdio: ["ignore", "ignore", "pipe"], env });
     let log = "";
     child.stderr.on("data", (text) => (log += text));
