@@ -41,7 +41,7 @@ pub type TypeRoles = HashMap<EventType, Arc<[Arc<str>]>>;
 /// Says whether an identity is still good.
 type Voucher = Box<dyn Fn(&Identity) -> Result<()> + Send + Sync>;
 
-/// The bus of one process: publishers come in through [`Sink::deliver`], connections live in the
+/// The bus of one process: publishers come in through [`Sink::deliver`](crate::broker::Sink::deliver), connections live in the
 /// shards.
 pub struct Hub {
     inboxes: Box<[Arc<Inbox>]>,
