@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { until } from "./until.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const binary = resolve(process.env.TIDINGS_BIN ?? join(here, "../../../target/debug/tidings"));
+export const binary = resolve(process.env.TIDINGS_BIN ?? join(here, "../../../target/debug/tidings"));
 const SECRET = "a-secret-of-the-socketio-tests-long-enough";
 
 const base64url = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
@@ -115,13 +115,13 @@ export async function startServer({ heartbeat = { interval: "30s", timeout: "60s
   return server;
 }
 
-/** Starts a server with a preset, and answers once it listens. */
-export async function startPreset(preset) {
+/** Starts a server with a preset, and with settings in the environment, and answers once it listens. */
+export async function startPreset(preset, environment = {}) {
   const directory = mkdtempSync(join(tmpdir(), "tidings-socketio-"));
   const listen = `127.0.0.1:${await freePort()}`;
   const own = `public.listen = "${listen}"\ninternal.listen = "127.0.0.1:0"\nauth.hs256_secret = "${SECRET}"\n`;
   writeFileSync(join(directory, "tidings.toml"), own);
-  const server = new Server(directory, join(directory, "ready.json"), `http://${listen}`, ["--preset", preset]);
+  const server = new Server(directory, join(directory, "ready.json"), `http://${listen}`, ["--preset", preset], environment);
   const tables = execFileSync(binary, ["config", "--preset", preset], { encoding: "utf8" }).split("[[event_type]]").slice(1);
   const described = tables.filter((table) => table.includes("\ncontrol = true\n"));
   server.control = described.map((table) => table.match(/name = "(.*)"/)[1]);
@@ -133,14 +133,15 @@ class Server {
   #child;
   #log = "";
 
-  constructor(directory, ready, url, more = []) {
-    Object.assign(this, { directory, ready, url, more });
+  constructor(directory, ready, url, more = [], environment = {}) {
+    Object.assign(this, { directory, ready, url, more, environment });
   }
 
   async start() {
     rmSync(this.ready, { force: true });
     const args = ["serve", "--config", "tidings.toml", "--ready-file", this.ready, ...this.more];
-    this.#child = spawn(binary, args, { cwd: this.directory, stdio: ["ignore", "ignore", "pipe"] });
+    const env = { ...process.env, ...this.environment };
+    this.#child = spawn(binary, args, { cwd: this.directory, env, stdio: ["ignore", "ignore", "pipe"] });
     this.#child.stderr.on("data", (data) => (this.#log += data));
     await until("the server is ready", () => {
       assertRunning(this.#child, this.#log);
