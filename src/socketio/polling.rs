@@ -98,7 +98,13 @@ impl Endpoint {
             session.break_off(&self.services.hub, "a second poll at once");
             return Err(Failure::Request);
         };
+        let mut abandoned = Abandoned {
+            session,
+            hub: &self.services.hub,
+            answered: false,
+        };
         let (packets, over) = collect(session, &mut poll).await;
+        abandoned.answered = true;
         drop(poll);
         if over {
             self.sessions.remove(sid);
@@ -194,6 +200,22 @@ async fn collect(session: &Session, poll: &mut Poll) -> (Bytes, bool) {
         packets.freeze()
     };
     (packets, false)
+}
+
+/// Ends the connection of a client that goes away while it polls, as it will not come back to it:
+/// its library takes this for the end of the connection, and what the poll has taken is lost.
+struct Abandoned<'p> {
+    session: &'p Session,
+    hub: &'p Hub,
+    answered: bool,
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.session.break_off(self.hub, "a poll was abandoned");
+        }
+    }
 }
 
 /// Waits until a poll must end without a packet.

@@ -200,3 +200,19 @@ async fn connections_stay_when_the_configuration_is_read_again() {
     publish(&server, "room:1", "and still").await;
     socket.until("42[\"a.b\"").await;
 }
+
+#[tokio::test]
+async fn a_client_that_goes_away_while_it_polls_is_gone_at_once() {
+    let server = Server::start(Config::socketio()).await;
+    let client = server.polling().await;
+    client.connect(&Token::new("ada")).await;
+    // Takes what is there, so that the next poll waits.
+    let connections = "tidings_connections{transport=\"socketio\"}";
+    assert_eq!(server.metric(connections).await, 1);
+    let poll = tokio::time::timeout(std::time::Duration::from_millis(300), client.get());
+    assert!(poll.await.is_err(), "nothing to say, so the poll waits");
+    eventually("the connection to end", async || {
+        (server.metric(connections).await == 0).then_some(())
+    })
+    .await;
+}
