@@ -26,7 +26,7 @@ impl FromRequestParts<Shared> for Caller {
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
         let services = Arc::clone(&shared.services);
         let parent = parts.extensions.get::<Trace>();
-        let _span = services
+        let mut span = services
             .tracing
             .authenticate(parent.and_then(Trace::context));
         let token = bearer(&parts.headers).and_then(|token| token.ok_or(AuthFailure::Missing));
@@ -35,6 +35,7 @@ impl FromRequestParts<Shared> for Caller {
             Err(failure) => Err(services.verifier.refused(failure)),
         };
         let identity = identity.inspect_err(|error| {
+            span.set_error(error);
             if let Some(ConnectInfo(address)) = parts.extensions.get() {
                 services.not_let_in(*address, None, error);
             }

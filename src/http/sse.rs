@@ -118,8 +118,9 @@ async fn identify(
     let token = bearer(headers).map_err(|failure| services.verifier.refused(failure))?;
     match token.or_else(|| query.all("token").next()) {
         Some(token) => {
-            let _span = services.tracing.authenticate(trace);
-            services.verifier.verify(token).await
+            let mut span = services.tracing.authenticate(trace);
+            let identity = services.verifier.verify(token).await;
+            identity.inspect_err(|error| span.set_error(error))
         }
         None if services.limits.load().auth_required => {
             Err(services.verifier.refused(AuthFailure::Missing))

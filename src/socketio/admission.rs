@@ -13,6 +13,7 @@ use super::state::Shown;
 use crate::auth::{Identity, bearer};
 use crate::bus::Seat;
 use crate::error::{Error, Result};
+use crate::event::TraceContext;
 use crate::origin;
 use crate::problem::{problem, problem_with_status};
 use crate::telemetry::{Transport, extract};
@@ -38,6 +39,7 @@ impl Endpoint {
         let mut span = services
             .tracing
             .connect(Transport::SocketIo, parent.as_ref());
+        let connecting = span.context();
         let mut refuse = |error: &Error| {
             services.metrics.error(error.code());
             services.not_let_in(address, Some(Transport::SocketIo), error);
@@ -57,7 +59,7 @@ impl Endpoint {
                 problem(&error)
             })
         })?;
-        let shown = Arc::new(self.identify(headers, token).await);
+        let shown = Arc::new(self.identify(headers, token, connecting.as_ref()).await);
         Ok(Admitted { seat, shown })
     }
 
@@ -81,13 +83,17 @@ impl Endpoint {
         &self,
         headers: &HeaderMap,
         token: Option<&str>,
+        parent: Option<&TraceContext>,
     ) -> Result<Option<Arc<Identity>>> {
         let verifier = &self.services.verifier;
         let of_header = bearer(headers).map_err(|failure| verifier.refused(failure))?;
         let Some(token) = of_header.or(token) else {
             return Ok(None);
         };
-        let _span = self.services.tracing.authenticate(None);
-        verifier.verify(token).await.map(Some)
+        let mut span = self.services.tracing.authenticate(parent);
+        let identity = verifier.verify(token).await;
+        identity
+            .inspect_err(|error| span.set_error(error))
+            .map(Some)
     }
 }

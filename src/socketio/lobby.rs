@@ -47,10 +47,11 @@ pub(super) fn connect(
         return welcome(speaker, cx);
     }
     let services = Arc::clone(&speaker.family.services);
+    let mut span = None;
     let identity = match token(auth) {
         Err(error) => Promise::Ready(Err(error)),
         Ok(Some(token)) => {
-            let _span = services.tracing.authenticate(None);
+            span = Some(services.tracing.authenticate(None));
             services.verifier.verify(&token)
         }
         Ok(None) => Promise::Ready(of_handshake(&services, cx, shown)),
@@ -60,6 +61,10 @@ pub(super) fn connect(
         // The connection may have left polling for a WebSocket meanwhile.
         let speaker = speaker.now(cx);
         let let_in = identity.and_then(|identity| cx.recognise(identity));
+        if let (Some(span), Err(error)) = (&mut span, &let_in) {
+            span.set_error(error);
+        }
+        drop(span);
         match let_in {
             Ok(()) => enter(&speaker, place, cx),
             Err(error) => {

@@ -18,6 +18,7 @@ use crate::auth::{Identity, bearer};
 use crate::bus::{Hub, Opening, Seat};
 use crate::dialect::{greet, turn_away};
 use crate::error::{CloseCode, Error, Result};
+use crate::event::TraceContext;
 use crate::origin;
 use crate::problem::{problem, problem_with_status};
 use crate::session::Services;
@@ -117,6 +118,7 @@ impl Endpoint {
             .services
             .tracing
             .connect(Transport::WebSocket, parent.as_ref());
+        let connecting = span.context();
         let mut refuse = |error: Error| {
             self.services.metrics.error(error.code());
             self.not_let_in(address, &error);
@@ -154,7 +156,9 @@ impl Endpoint {
             }
             response
         })?;
-        let identity = self.identify(request, &offer, address).await;
+        let identity = self
+            .identify(request, &offer, address, connecting.as_ref())
+            .await;
         match &identity {
             Err(error) if !headers.contains_key(ORIGIN) => return Err(refuse(error.clone())),
             Err(error) => self.not_let_in(address, error),
@@ -183,6 +187,7 @@ impl Endpoint {
         request: &Request<Incoming>,
         offer: &Offer,
         address: SocketAddr,
+        parent: Option<&TraceContext>,
     ) -> Result<Option<Arc<Identity>>> {
         let verifier = &self.services.verifier;
         let token = bearer(request.headers())
@@ -192,8 +197,11 @@ impl Endpoint {
             .or_else(|| offer.bearer.clone());
         match token {
             Some(token) => {
-                let _span = self.services.tracing.authenticate(None);
-                verifier.verify(&token).await.map(Some)
+                let mut span = self.services.tracing.authenticate(parent);
+                let identity = verifier.verify(&token).await;
+                identity
+                    .inspect_err(|error| span.set_error(error))
+                    .map(Some)
             }
             None if self.services.limits.load().auth_required => Ok(None),
             None => Ok(Some(Arc::new(Identity::anonymous_from(address.ip())))),

@@ -3,11 +3,12 @@
 use http::Method;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode as Code;
 use serde_json::json;
 use tidings::proto::PublishBatchRequest;
 use tonic::Request;
 
-use crate::harness::{Collector, Config, Server, Token, attribute, event};
+use crate::harness::{Collector, Config, Server, Token, attribute, event, eventually};
 
 /// The trace and the span of the caller in every test.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -225,5 +226,61 @@ async fn no_event_has_more_spans_of_deliveries_than_it_may() {
             .filter(|d| d.parent_span_id == fanout.span_id);
         assert_eq!(own.count(), 3);
         assert_eq!(attribute(&fanout, "tidings.delivered"), "20");
+    }
+}
+
+/// Waits for so many refused tokens: their spans.
+async fn refusals(collector: &Collector, count: usize) -> Vec<Span> {
+    eventually(&format!("{count} refusals"), async || {
+        let mut spans = collector.named("authenticate");
+        spans.retain(|span| {
+            span.status
+                .as_ref()
+                .is_some_and(|s| s.code() == Code::Error)
+        });
+        (spans.len() == count).then_some(spans)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_refused_token_fails_its_span_wherever_it_was_shown() {
+    let collector = Collector::start().await;
+    let server = Server::start(collector.of(Config::socketio())).await;
+    let wrong = [("authorization", "Bearer x.y.z")];
+
+    let status = server.ws().bearer("x.y.z").upgrade().await.map(drop);
+    assert_eq!(status, Err(401));
+    let of_handshake = refusals(&collector, 1).await.remove(0);
+    let connect = collector.one("connect").await;
+    assert_eq!(of_handshake.parent_span_id, connect.span_id);
+
+    let mut alice = server.ws().token("alice", &[]).connect().await;
+    let command = json!({"type": "authenticate", "token": "x.y.z"});
+    alice.refused(command, "unauthenticated").await;
+    refusals(&collector, 2).await;
+
+    let mut client = server.engine_ws("", &wrong).await.unwrap();
+    client.until("0{").await;
+    refusals(&collector, 3).await;
+    client.send(r#"40{"token":"x.y.z"}"#).await;
+    client.until("44{").await;
+    refusals(&collector, 4).await;
+
+    let answer = server.http(Method::GET, "/api/v1/stats", &wrong, "").await;
+    answer.assert_problem(401);
+    refusals(&collector, 5).await;
+
+    let stream = "/sse?channel=room:1&token=x.y.z";
+    let answer = server.http(Method::GET, stream, &[], "").await;
+    answer.assert_problem(401);
+    refusals(&collector, 6).await;
+
+    let forged = Token::new("svc").secret("a-secret-of-nobody-that-is-long-enough-for-hs256");
+    let mut service = server.publisher_as(&forged).await;
+    let refused = service.try_send(event("room:1", "a.b", json!({}))).await;
+    refused.unwrap_err();
+    for span in refusals(&collector, 7).await {
+        assert_eq!(attribute(&span, "error.type"), "unauthenticated");
     }
 }

@@ -34,16 +34,19 @@ impl Ask for Authenticate {
     }
 
     fn run(self, turn: &Turn, cx: &mut Cx<'_>) -> Result<()> {
-        let span = turn.services.tracing.authenticate(None);
+        let mut span = turn.services.tracing.authenticate(None);
         let verified = turn.services.verifier.verify(&self.token);
         let turn = turn.clone();
         cx.wait(verified, move |cx, verified| {
-            drop(span);
             let known = cx
                 .identity()
                 .is_some_and(|identity| identity.user().is_some());
             let outcome = verified
                 .and_then(|identity| cx.recognise(Arc::clone(&identity)).map(|()| identity));
+            if let Err(error) = &outcome {
+                span.set_error(error);
+            }
+            drop(span);
             note(&turn, cx, outcome.as_ref().err());
             match outcome {
                 Ok(identity) => {
