@@ -59,7 +59,7 @@ pub(super) fn is_binary(headers: &HeaderMap) -> bool {
 ///
 /// # Errors
 /// `invalid_argument` naming the attribute that is wrong.
-pub(super) fn structured(json: &[u8], trace: Option<&TraceContext>) -> Result<Publish> {
+pub(super) fn structured(json: &[u8]) -> Result<Publish> {
     let members = Members::parse(json)?;
     let content_type = members.text("datacontenttype")?;
     let payload = match (members.raw("data"), members.raw("data_base64")) {
@@ -82,7 +82,7 @@ pub(super) fn structured(json: &[u8], trace: Option<&TraceContext>) -> Result<Pu
             attributes.push(Attribute { name, value });
         }
     }
-    assemble(attributes, payload, trace)
+    assemble(attributes, payload)
 }
 
 /// An event need not have data (CloudEvents §3.2); it is delivered as `null`.
@@ -121,11 +121,7 @@ fn plain(name: &str, value: &RawValue) -> Result<Option<String>> {
 ///
 /// # Errors
 /// `invalid_argument` naming the attribute that is wrong.
-pub(super) fn binary(
-    headers: &HeaderMap,
-    body: Bytes,
-    trace: Option<&TraceContext>,
-) -> Result<Publish> {
+pub(super) fn binary(headers: &HeaderMap, body: Bytes) -> Result<Publish> {
     let content_type = match headers.get(CONTENT_TYPE).map(|value| value.to_str()) {
         None => "",
         Some(Ok(value)) => value,
@@ -148,7 +144,7 @@ pub(super) fn binary(
             value: value.ok_or_else(wrong)?,
         });
     }
-    assemble(attributes, payload, trace)
+    assemble(attributes, payload)
 }
 
 /// The events of a batch (JSON event format §4), one by one.
@@ -167,11 +163,7 @@ pub(super) fn batch(json: &[u8]) -> Result<Vec<&RawValue>> {
 }
 
 /// Makes an event of its attributes.
-fn assemble(
-    attributes: Vec<Attribute>,
-    payload: Payload,
-    trace: Option<&TraceContext>,
-) -> Result<Publish> {
+fn assemble(attributes: Vec<Attribute>, payload: Payload) -> Result<Publish> {
     let (mut id, mut kind, mut source, mut version) = Default::default();
     let (mut channel, mut subject, mut at) = <(String, String, String)>::default();
     let (mut traceparent, mut tracestate) = <(String, String)>::default();
@@ -219,9 +211,7 @@ fn assemble(
         audience: None,
         source,
         time: time(&at)?,
-        trace: trace
-            .cloned()
-            .or_else(|| TraceContext::parse(&traceparent, &tracestate)),
+        trace: TraceContext::parse(&traceparent, &tracestate),
     })
 }
 
@@ -265,7 +255,7 @@ mod tests {
         let json = format!(
             r#"{{"specversion":"1.0","id":"7","source":"/billing","type":"bill.sent"{members}}}"#
         );
-        structured(json.as_bytes(), None)
+        structured(json.as_bytes())
     }
 
     #[test]
@@ -307,9 +297,9 @@ mod tests {
         for (members, name) in table {
             assert_eq!(field(event(members)).as_deref(), Some(name), "{members}");
         }
-        let no_version = structured(br#"{"id":"1","source":"/a","type":"a"}"#, None);
+        let no_version = structured(br#"{"id":"1","source":"/a","type":"a"}"#);
         assert_eq!(field(no_version).as_deref(), Some("specversion"));
-        let no_id = structured(br#"{"specversion":"1.0","source":"/a","type":"a"}"#, None);
+        let no_id = structured(br#"{"specversion":"1.0","source":"/a","type":"a"}"#);
         assert_eq!(field(no_id).as_deref(), Some("id"));
     }
 
@@ -340,7 +330,7 @@ mod tests {
         })
         .collect();
         assert!(is_binary(&headers));
-        let event = binary(&headers, Bytes::from_static(b"{ }"), None).unwrap();
+        let event = binary(&headers, Bytes::from_static(b"{ }")).unwrap();
         assert_eq!(event.source, "/café");
         assert_eq!(event.payload.data(), "{ }");
     }

@@ -58,23 +58,15 @@ pub(super) async fn publish(
     let whole = limit.div_ceil(3).saturating_mul(4).saturating_add(ENVELOPE);
     let kind = Kind::of(&headers)?;
     let body = body::read(body, whole, shared.services.hub.tasks()).await?;
-    let (brought, trace) = (trace.brought(), trace.context());
     match kind {
-        Kind::Request => one(&session, request(&body, brought)?, trace).await,
-        Kind::Structured => one(&session, cloud_events::structured(&body, brought)?, trace).await,
-        Kind::Binary => {
-            one(
-                &session,
-                cloud_events::binary(&headers, body, brought)?,
-                trace,
-            )
-            .await
-        }
+        Kind::Request => one(&session, request(&body)?, &trace).await,
+        Kind::Structured => one(&session, cloud_events::structured(&body)?, &trace).await,
+        Kind::Binary => one(&session, cloud_events::binary(&headers, body)?, &trace).await,
         Kind::Batch => {
             let mut answers = Vec::new();
             for event in cloud_events::batch(&body)? {
-                let published = match cloud_events::structured(event.get().as_bytes(), brought) {
-                    Ok(event) => commit(&session, within(event, trace)).await,
+                let published = match cloud_events::structured(event.get().as_bytes()) {
+                    Ok(event) => commit(&session, within(event, &trace)).await,
                     Err(error) => Err(error.into()),
                 };
                 answers.push(match published {
@@ -124,14 +116,14 @@ impl Kind {
     }
 }
 
-async fn one(session: &Session, event: Publish, trace: Option<&TraceContext>) -> Answer {
+async fn one(session: &Session, event: Publish, trace: &Trace) -> Answer {
     let published = commit(session, within(event, trace)).await?;
     reply::json(&describe(&published))
 }
 
-/// An event that is in no trace is in its request's.
-fn within(mut event: Publish, trace: Option<&TraceContext>) -> Publish {
-    event.trace = event.trace.or_else(|| trace.cloned());
+/// Puts an event into its request's trace, unless it has one of its own and the request has not.
+fn within(mut event: Publish, trace: &Trace) -> Publish {
+    event.trace = trace.of_event(event.trace.take());
     event
 }
 
@@ -174,7 +166,7 @@ fn refused(session: &Session, error: &Error) -> Value {
 ///
 /// # Errors
 /// `invalid_argument` naming the member that is wrong.
-fn request(body: &[u8], trace: Option<&TraceContext>) -> Result<Publish> {
+fn request(body: &[u8]) -> Result<Publish> {
     let members = Members::parse(body)?;
     members.only(&MEMBERS)?;
     let channels: Vec<String> = members
@@ -191,7 +183,6 @@ fn request(body: &[u8], trace: Option<&TraceContext>) -> Result<Publish> {
         "audience",
         "expected {users, roles, connections, except_connections}, each a list of strings",
     )?;
-    let own = TraceContext::parse(&members.text("traceparent")?, "");
     Ok(Publish {
         channels: channels.collect::<Result<_>>()?,
         event_type: EventType::new(members.required_text("type")?)?,
@@ -202,7 +193,7 @@ fn request(body: &[u8], trace: Option<&TraceContext>) -> Result<Publish> {
         audience: audience.map(AudienceMembers::audience).transpose()?,
         source: members.text("source")?.into_owned(),
         time: time(&members.text("time")?)?,
-        trace: trace.cloned().or(own),
+        trace: TraceContext::parse(&members.text("traceparent")?, ""),
     })
 }
 
@@ -280,8 +271,8 @@ impl AudienceMembers {
 /// For `fuzz/`: reads any bytes as each kind of request to publish.
 #[cfg(feature = "fuzzing")]
 pub fn read_all(body: &[u8]) {
-    drop(request(body, None));
-    drop(cloud_events::structured(body, None));
+    drop(request(body));
+    drop(cloud_events::structured(body));
     drop(cloud_events::batch(body));
 }
 
@@ -290,7 +281,7 @@ mod tests {
     use super::*;
 
     fn field(body: &str) -> Option<String> {
-        let refused = request(body.as_bytes(), None).unwrap_err();
+        let refused = request(body.as_bytes()).unwrap_err();
         refused.field_name().map(str::to_owned)
     }
 
@@ -298,7 +289,7 @@ mod tests {
     fn a_request_is_taken_with_its_data_byte_for_byte() {
         let body = br#"{"type":"a.b","channels":["room:1"],"data":{ "n" : 1.0 },"key":"k",
             "time":"2026-11-21T10:00:00Z","audience":{"users":["ann"]},"headers":{"h":"v"}}"#;
-        let event = request(body, None).unwrap();
+        let event = request(body).unwrap();
         assert_eq!(event.payload.data(), r#"{ "n" : 1.0 }"#);
         assert_eq!(event.channels.len(), 1);
         assert_eq!(event.time, Timestamp::parse("2026-11-21T10:00:00Z"));
@@ -332,7 +323,7 @@ mod tests {
     #[test]
     fn bytes_come_in_base64() {
         let body = br#"{"type":"a.b","data_base64":"AAH/","content_type":"image/png"}"#;
-        let event = request(body, None).unwrap();
+        let event = request(body).unwrap();
         assert_eq!(event.payload.data().as_ref(), [0, 1, 255]);
         assert_eq!(event.payload.content_type(), "image/png");
         let wrong = r#"{"type":"a.b","data_base64":"AA","content_type":"image/png"}"#;

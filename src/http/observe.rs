@@ -1,5 +1,7 @@
 //! What is noted of every request: its span, and the error that it was told.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -7,13 +9,19 @@ use axum::response::Response;
 use super::Shared;
 use crate::error::Code;
 use crate::event::TraceContext;
-use crate::telemetry::extract;
+use crate::telemetry::{Span, extract};
+
+/// How many events of a request its span points at the creators of: as many as a span of the SDK
+/// has links.
+const MAX_CREATORS: usize = 128;
 
 /// The trace context of a request's span, as a request extension.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Trace {
     own: Option<TraceContext>,
     brought: bool,
+    /// What the events of the request say that they come from; `None` where nobody will see it.
+    creators: Option<Arc<Mutex<Vec<TraceContext>>>>,
 }
 
 impl Trace {
@@ -22,10 +30,32 @@ impl Trace {
         self.own.as_ref()
     }
 
-    /// The context, where the caller brought the trace; where it did not, an event in the request
-    /// may have one of its own.
-    pub(super) fn brought(&self) -> Option<&TraceContext> {
-        self.own.as_ref().filter(|_| self.brought)
+    /// The context for an event of the request that has `own`: that of the request where the
+    /// caller brought the trace, or the event has none. The request's span is linked with `own`.
+    pub(super) fn of_event(&self, own: Option<TraceContext>) -> Option<TraceContext> {
+        let Some(own) = own else {
+            return self.own.clone();
+        };
+        if let Some(creators) = &self.creators {
+            let mut creators = creators.lock().unwrap_or_else(PoisonError::into_inner);
+            if creators.len() < MAX_CREATORS && !creators.contains(&own) {
+                creators.push(own.clone());
+            }
+        }
+        match &self.own {
+            Some(request) if self.brought => Some(request.clone()),
+            Some(_) | None => Some(own),
+        }
+    }
+
+    /// Links a request's span with the creators of its events.
+    fn link(&self, span: &mut Span) {
+        if let Some(creators) = &self.creators {
+            let creators = creators.lock().unwrap_or_else(PoisonError::into_inner);
+            creators
+                .iter()
+                .for_each(|creator| span.link_to_creator(creator));
+        }
     }
 }
 
@@ -48,11 +78,14 @@ pub(super) async fn observe(
     let mut span = services
         .tracing
         .http(request.method().as_str(), route.name, parent.as_ref());
-    request.extensions_mut().insert(Trace {
+    let trace = Trace {
         own: span.context(),
         brought: parent.is_some(),
-    });
+        creators: span.is_recording().then(Arc::default),
+    };
+    request.extensions_mut().insert(trace.clone());
     let response = next.run(request).await;
+    trace.link(&mut span);
     let status = response.status().as_u16();
     span.http_status(status);
     tracing::debug!(

@@ -148,6 +148,14 @@ impl Span {
         }
     }
 
+    /// Points at the span, of whatever process, that made an event which it serves (OpenTelemetry's
+    /// conventions for messaging). As many as the SDK takes, 128 unless it is told otherwise.
+    pub fn link_to_creator(&mut self, creator: &TraceContext) {
+        if let Some(span) = &mut self.recording {
+            span.add_link(to_sdk(creator, true), Vec::new());
+        }
+    }
+
     /// Points at another span that has to do with it.
     pub(super) fn link(&mut self, other: &TraceContext) {
         if let Some(span) = &mut self.recording {

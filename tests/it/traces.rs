@@ -284,3 +284,66 @@ async fn a_refused_token_fails_its_span_wherever_it_was_shown() {
         assert_eq!(attribute(&span, "error.type"), "unauthenticated");
     }
 }
+
+/// Publishes CloudEvents over HTTP: the events' own `traceparent`, or none.
+async fn publish_batch(server: &Server, headers: &[(&str, &str)], creators: &[String]) {
+    let events = creators.iter().enumerate().map(|(n, creator)| {
+        let mut event = json!({"specversion": "1.0", "id": n.to_string(), "source": "/a",
+            "type": "a.b", "subject": "room:1", "data": n});
+        if !creator.is_empty() {
+            event["traceparent"] = json!(creator);
+        }
+        event
+    });
+    let body = json!(events.collect::<Vec<_>>()).to_string();
+    let authorization = format!("Bearer {}", Token::new("svc").roles(&["service"]).sign());
+    let mut all = vec![
+        ("authorization", authorization.as_str()),
+        ("content-type", "application/cloudevents-batch+json"),
+    ];
+    all.extend(headers);
+    let answer = server
+        .http(Method::POST, "/api/v1/events", &all, &body)
+        .await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
+/// The context of the creator of the `n`-th event.
+fn creator(n: usize) -> String {
+    format!("00-{:032x}-{:016x}-01", n + 1, n + 1)
+}
+
+#[tokio::test]
+async fn a_batch_is_linked_with_the_creators_of_its_events() {
+    let (server, collector) = start(|config| config).await;
+    // One event says nothing, one says it wrong, and two are of one creator.
+    let said = [
+        creator(0),
+        creator(1),
+        String::new(),
+        "00-zz".to_owned(),
+        creator(1),
+    ];
+    publish_batch(&server, &[("traceparent", &traceparent("01"))], &said).await;
+    let request = collector.one("POST /api/v1/events").await;
+    let linked: Vec<String> = request.links.iter().map(|l| hex(&l.trace_id)).collect();
+    assert_eq!(linked, [format!("{:032x}", 1), format!("{:032x}", 2)]);
+    for publish in collector.wait("publish room", 5).await {
+        assert_chain(&[&request, &publish]);
+    }
+}
+
+#[tokio::test]
+async fn a_batch_without_a_trace_is_linked_with_those_that_its_events_are_in() {
+    let (server, collector) = start(|config| config).await;
+    let said: Vec<String> = (0..200).map(creator).collect();
+    publish_batch(&server, &[], &said).await;
+    let request = collector.one("POST /api/v1/events").await;
+    assert_eq!(request.links.len(), 128);
+    let publishes = collector.wait("publish room", 200).await;
+    for (n, link) in request.links.iter().enumerate() {
+        assert_eq!(hex(&link.span_id), format!("{:016x}", n + 1));
+        let within = |publish: &&Span| publish.parent_span_id == link.span_id;
+        assert_eq!(publishes.iter().filter(within).count(), 1);
+    }
+}
