@@ -220,7 +220,8 @@ impl Rule {
                     claims: OnceLock::new(),
                 };
                 expression.evaluate(&request).unwrap_or_else(|fault| {
-                    tracing::debug!(%channel, %fault, "a rule gave no answer, which means no");
+                    let connection_id = client.map(tracing::field::display);
+                    tracing::debug!(connection_id, %channel, %fault, "a rule gave no answer, which means no");
                     false
                 })
             }

@@ -90,8 +90,11 @@ impl Link {
     }
 
     /// Says that nothing more will be sent.
-    pub fn finish(&mut self, code: CloseCode, reason: &str) {
-        let over = match self {
+    ///
+    /// # Errors
+    /// The client was gone before the last byte.
+    pub fn finish(&mut self, code: CloseCode, reason: &str) -> io::Result<()> {
+        match self {
             Link::Socket(socket) => socket.shutdown(std::net::Shutdown::Write),
             Link::Tls(socket, tls) => {
                 tls.send_close_notify();
@@ -102,9 +105,6 @@ impl Link {
                 pipe.end(code, reason);
                 Ok(())
             }
-        };
-        if let Err(error) = over {
-            tracing::trace!(%error, "the client was gone before the last byte");
         }
     }
 }

@@ -163,7 +163,8 @@ impl Door {
         if let Some(error) = error {
             self.services.metrics.error(error.code());
             span.set_error(error);
-            tracing::debug!(trace_id = span.trace_id(), %error, "a call was refused");
+            let (trace_id, span_id) = (span.trace_id(), span.span_id());
+            tracing::debug!(trace_id, span_id, %error, "a call was refused");
         }
         span.grpc_status(error.map_or(0, |error| error.code().grpc()));
     }

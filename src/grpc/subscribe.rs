@@ -204,7 +204,7 @@ fn hand_over(
         cx.close(CloseCode::Normal, "");
     }
     if answer.send(stands).is_err() {
-        tracing::debug!("the caller had gone before its subscription stood");
+        tracing::debug!(connection_id = %cx.id(), "the caller had gone before its subscription stood");
     }
 }
 

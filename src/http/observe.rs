@@ -90,6 +90,7 @@ pub(super) async fn observe(
     span.http_status(status);
     tracing::debug!(
         trace_id = span.trace_id(),
+        span_id = span.span_id(),
         route = route.name,
         status,
         "answered"

@@ -35,9 +35,9 @@ impl Observer for Journal {
     fn closed(&self, connection: Seen<'_>, end: End<'_>) {
         let (id, code) = (connection.id, end.code.number());
         let span = self.tracing.disconnect(id, code, None);
-        let trace_id = span.trace_id();
+        let (trace_id, span_id) = (span.trace_id(), span.span_id());
         let user = connection.identity.and_then(|i| i.user());
-        tracing::debug!(connection_id = %id, ?user, code, trace_id, "disconnected");
+        tracing::debug!(connection_id = %id, ?user, code, trace_id, span_id, "disconnected");
         let record = Record {
             close: Some(code),
             reason: (!end.reason.is_empty()).then_some(end.reason),

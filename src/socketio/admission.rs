@@ -16,10 +16,12 @@ use crate::error::{Error, Result};
 use crate::event::TraceContext;
 use crate::origin;
 use crate::problem::{problem, problem_with_status};
-use crate::telemetry::{Transport, extract};
+use crate::telemetry::{Span, Transport, extract};
 
 /// A request that becomes a connection.
 pub(super) struct Admitted {
+    /// The span of the request.
+    pub(super) span: Span,
     pub(super) seat: Seat,
     /// A token that is wrong refuses nothing here: the client is told as it connects to a
     /// namespace, where pages can read it.
@@ -60,7 +62,7 @@ impl Endpoint {
             })
         })?;
         let shown = Arc::new(self.identify(headers, token, connecting.as_ref()).await);
-        Ok(Admitted { seat, shown })
+        Ok(Admitted { span, seat, shown })
     }
 
     /// Holds every request to the allowed origins.

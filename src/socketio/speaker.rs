@@ -79,7 +79,7 @@ impl Speaker {
                 Err(malformed) => break_off(cx, malformed),
             },
             Engine::Close => {
-                state.all_done();
+                state.all_done(cx);
                 self.leave(cx);
             }
             Engine::Pong => {
@@ -132,7 +132,7 @@ impl Speaker {
                 self.refuse(cx, ack, &error.unwrap_or_else(|| Error::invalid(text)));
             }
             Socket::Disconnect { namespace } if self.is_in(namespace) => {
-                state.all_done();
+                state.all_done(cx);
                 self.leave(cx);
             }
             // For a namespace in which the client is not: it may have been refused meanwhile.
@@ -195,7 +195,7 @@ impl Speaker {
             }
         }
         if done == input.len() {
-            state.all_done();
+            state.all_done(cx);
         }
         done
     }

@@ -38,11 +38,11 @@ impl State {
     }
 
     /// Every packet of a POST is dealt with.
-    pub(super) fn all_done(&mut self) {
+    pub(super) fn all_done(&mut self, cx: &Cx<'_>) {
         if let Some(posted) = self.posted.take()
             && posted.send(()).is_err()
         {
-            tracing::trace!("the client was gone before its packets were dealt with");
+            tracing::trace!(connection_id = %cx.id(), "the client was gone before its packets were dealt with");
         }
     }
 }

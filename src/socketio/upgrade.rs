@@ -129,13 +129,14 @@ async fn open(
     address: SocketAddr,
 ) {
     let Ok(upgraded) = upgrade.await else {
-        tracing::debug!("the client went away during the upgrade");
+        let (trace_id, span_id) = (admitted.span.trace_id(), admitted.span.span_id());
+        tracing::debug!(trace_id, span_id, %address, "the client went away during the upgrade");
         return;
     };
     let Some((link, early)) = bare_socket(upgraded) else {
         return;
     };
-    let Admitted { seat, shown } = admitted;
+    let Admitted { seat, shown, .. } = admitted;
     services.hub.open(Opening {
         link,
         protocol: speaker,

@@ -2,7 +2,8 @@
 //!
 //! Text that comes from a client is logged with `?` (its `Debug` form), never with `%`: then a
 //! line break or an escape sequence in it stays inside its quotes and cannot forge a line.
-//! A line of a request carries its trace: `info!(trace_id = span.trace_id(), "…")`.
+//! A line of a request carries its trace and its span, one about a connection that one's id:
+//! `info!(trace_id = span.trace_id(), span_id = span.span_id(), connection_id = %id, "…")`.
 
 use std::fmt;
 use std::io::IsTerminal;

@@ -34,7 +34,7 @@ pub use names::{Counter, Gauge};
 pub use otlp::{TracingError, TracingSettings};
 pub use prometheus::TextFormat;
 pub use shard::ShardMetrics;
-pub use span::{Span, TraceId};
+pub use span::{Span, SpanId, TraceId};
 pub use spans::{Tracing, extract};
 pub use stats::{ByteStats, ConnectionStats, EventStats, LatencyStats, StatsSnapshot};
 pub use store::StoreMetrics;

@@ -28,6 +28,22 @@ impl fmt::Debug for TraceId {
     }
 }
 
+/// A span's id in its usual form, 16 hexadecimal digits; for log lines.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct SpanId(pub u64);
+
+impl fmt::Display for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// Something that takes time. It ends when it is dropped.
 ///
 /// Where tracing is off or the trace is not sampled, nothing is recorded and the context of the
@@ -95,6 +111,13 @@ impl Span {
         self.context
             .as_ref()
             .map(|context| tracing::field::display(TraceId(context.trace_id)))
+    }
+
+    /// For the field `span_id` of a log line; the field is left out where the span is not recorded.
+    #[must_use]
+    pub fn span_id(&self) -> Option<DisplayValue<SpanId>> {
+        let context = self.context.as_ref().filter(|_| self.is_recording());
+        context.map(|context| tracing::field::display(SpanId(context.span_id)))
     }
 
     /// True if somebody will see it: whoever has costly attributes asks first.

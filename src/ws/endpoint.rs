@@ -22,7 +22,7 @@ use crate::event::TraceContext;
 use crate::origin;
 use crate::problem::{problem, problem_with_status};
 use crate::session::Services;
-use crate::telemetry::{Transport, extract};
+use crate::telemetry::{Span, Transport, extract};
 use crate::wire::{Compression, bare_socket};
 
 /// What the endpoint is set up with.
@@ -50,6 +50,8 @@ pub struct Endpoint {
 
 /// A request that may become a connection.
 struct Admitted {
+    /// The span of the upgrade.
+    span: Span,
     offer: Offer,
     identity: Result<Option<Arc<Identity>>>,
     seat: Seat,
@@ -175,6 +177,7 @@ impl Endpoint {
             Ok(None) => {}
         }
         Ok(Admitted {
+            span,
             offer,
             identity,
             seat,
@@ -225,7 +228,8 @@ async fn take_over(
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
-            tracing::debug!(%error, "the client went away during the upgrade");
+            let (trace_id, span_id) = (admitted.span.trace_id(), admitted.span.span_id());
+            tracing::debug!(trace_id, span_id, %address, %error, "the client went away during the upgrade");
             return;
         }
     };

@@ -347,3 +347,44 @@ async fn a_batch_without_a_trace_is_linked_with_those_that_its_events_are_in() {
         assert_eq!(publishes.iter().filter(within).count(), 1);
     }
 }
+
+#[tokio::test]
+async fn lines_of_the_log_lead_to_the_span_and_the_connection() {
+    for format in ["json", "text"] {
+        let logs = |config: Config| {
+            let format = format!("{format:?}");
+            let config = config.set("telemetry.log_format", &format);
+            config.env("RUST_LOG", "info,tidings=debug")
+        };
+        let (server, collector) = start(logs).await;
+        let line_with = async |part: &str| {
+            eventually(part, async || {
+                let log = server.log();
+                log.lines().find(|l| l.contains(part)).map(str::to_owned)
+            })
+            .await
+        };
+        let field = |name: &str, value: &str| match format {
+            "json" => format!("\"{name}\":\"{value}\""),
+            _ => format!(" {name}={value}"),
+        };
+
+        let parent = traceparent("01");
+        let headers = [("traceparent", parent.as_str())];
+        server
+            .http(Method::GET, "/api/v1/stats", &headers, "")
+            .await;
+        let request = hex(&collector.one("GET /api/v1/stats").await.span_id);
+        let line = line_with("answered").await;
+        assert!(line.contains(&field("trace_id", TRACE)), "{line}");
+        assert!(line.contains(&field("span_id", &request)), "{line}");
+
+        let alice = server.ws().token("alice", &[]).connect().await;
+        let id = alice.id();
+        alice.close().await;
+        let disconnect = hex(&collector.one("disconnect").await.span_id);
+        let line = line_with("disconnected").await;
+        assert!(line.contains(&field("connection_id", &id)), "{line}");
+        assert!(line.contains(&field("span_id", &disconnect)), "{line}");
+    }
+}

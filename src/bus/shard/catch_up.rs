@@ -170,7 +170,8 @@ impl Shard {
             // Gone meanwhile, or unreadable: said, never silent.
             Ok(_) => self.skip(slot, topic, until, "expired"),
             Err(error) => {
-                tracing::warn!(%error, "history could not be read");
+                let connection_id = self.id(slot).map(tracing::field::display);
+                tracing::warn!(connection_id, %error, "history could not be read");
                 self.skip(slot, topic, until, "unavailable");
             }
         }

@@ -148,7 +148,8 @@ impl Shard {
         match self.poll.registry().register(socket, token, both) {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(%error, "a socket could not be watched");
+                let connection_id = self.id(slot).map(tracing::field::display);
+                tracing::warn!(connection_id, %error, "a socket could not be watched");
                 false
             }
         }
@@ -262,8 +263,12 @@ impl Shard {
         if mem::replace(&mut ending.finished, true) {
             return;
         }
-        connection.link.finish(ending.code, &ending.reason);
-        if matches!(connection.link, Link::Pipe(_)) {
+        let over = connection.link.finish(ending.code, &ending.reason);
+        let is_pipe = matches!(connection.link, Link::Pipe(_));
+        if let (Err(error), Some(id)) = (over, self.id(slot)) {
+            tracing::trace!(connection_id = %id, %error, "the client was gone before the last byte");
+        }
+        if is_pipe {
             self.remove(slot);
         }
     }
@@ -301,7 +306,7 @@ impl Shard {
         if let Some(socket) = connection.link.socket()
             && let Err(error) = self.poll.registry().deregister(socket)
         {
-            tracing::debug!(%error, "a socket was no longer watched");
+            tracing::debug!(connection_id = %id, %error, "a socket was no longer watched");
         }
         connection.outbox.clear(&mut self.spares);
         let ended = connection.ending.take();
