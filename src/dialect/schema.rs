@@ -16,6 +16,14 @@ pub fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     }
 }
 
+/// A point in time that somebody came with; `None` where RFC 3339 can't say it: years 1 to 9999.
+#[must_use]
+pub fn moment(time: prost_types::Timestamp) -> Option<Timestamp> {
+    const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
+    let can_be = SECONDS.contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
+    can_be.then(|| Timestamp::from_micros(time.seconds * 1_000_000 + i64::from(time.nanos / 1000)))
+}
+
 /// A place in a channel that a client came with.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-pub(super) use crate::dialect::schema::{event, position, since, timestamp};
+pub(super) use crate::dialect::schema::{event, moment, position, since, timestamp};
 use crate::error::{Error, Result};
 use crate::event::{Audience, ChannelName, EventType, Headers, Payload, Timestamp, TraceContext};
 use crate::proto;
@@ -57,16 +57,10 @@ fn renamed(error: &Error, field: String) -> Error {
 
 /// A point in time, which must be one that RFC 3339 can say: years 1 to 9999.
 fn time(time: prost_types::Timestamp) -> Result<Timestamp> {
-    const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
-    if !SECONDS.contains(&time.seconds) || !(0..1_000_000_000).contains(&time.nanos) {
-        return Err(Error::field(
-            "time",
-            "expected years 1 to 9999 and nanos below 1000000000",
-        ));
-    }
-    Ok(Timestamp::from_micros(
-        time.seconds * 1_000_000 + i64::from(time.nanos / 1000),
-    ))
+    moment(time).ok_or_else(|| {
+        let expected = "expected years 1 to 9999 and nanos below 1000000000";
+        Error::field("time", expected)
+    })
 }
 
 /// What became of a publish.

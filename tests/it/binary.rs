@@ -9,8 +9,8 @@ use tidings::proto::client_message::Command;
 use tidings::proto::server_message::Message;
 use tidings::proto::{
     AuthenticateCommand, ClientMessage, Event, HistoryCommand, PingCommand, Position,
-    PresenceCommand, PublishCommand, RegisterCommand, ServerMessage, SubscribeCommand,
-    Subscription, UnsubscribeCommand,
+    PresenceCommand, PublishCommand, ReceiveCommand, RegisterCommand, ServerMessage,
+    SubscribeCommand, Subscription, UnsubscribeCommand,
 };
 
 use crate::harness::{Config, RawWs, Server, Token};
@@ -337,4 +337,64 @@ async fn events_are_compressed_where_that_is_agreed() {
         assert_eq!(event.data, data);
     }
     assert_eq!(ann.compressed, 3);
+}
+
+#[tokio::test]
+async fn events_are_confirmed_in_binary_too() {
+    let config = Config::rooms().set("telemetry.confirmations", "1.0");
+    let server = Server::start(config).await;
+    let mut client = Client::of(&server, "alice").await;
+    client.ask(subscribe(vec![follow("room:1")])).await;
+    let mut service = server.publisher("service").await;
+    service.publish("room:1", "a.b", json!({"n": 1})).await;
+    let said = client.next().await;
+    assert!(said.confirm, "{said:?}");
+    let Some(Message::Event(event)) = said.message else {
+        panic!("{said:?}");
+    };
+    assert_eq!(event.data, r#"{"n":1}"#);
+
+    // A client whose clock stands still in 2001.
+    let time = |nanos| {
+        let seconds = 978_307_200;
+        Some(prost_types::Timestamp { seconds, nanos })
+    };
+    let good = ReceiveCommand {
+        id: event.id,
+        channel: event.channel,
+        received_at: time(0),
+        handled_at: time(1_000_000),
+        sent_at: None,
+    };
+    let with = |change: fn(&mut ReceiveCommand)| {
+        let mut said = good.clone();
+        change(&mut said);
+        Command::Receive(said)
+    };
+    for (wrong, field) in [
+        (with(|said| said.id = "none".to_owned()), "id"),
+        (with(|said| said.channel = "not one".to_owned()), "channel"),
+        (with(|said| said.received_at = None), "received_at"),
+        (
+            with(|said| said.handled_at.as_mut().unwrap().nanos = -1),
+            "handled_at",
+        ),
+        (
+            with(|said| {
+                let seconds = i64::MAX;
+                said.sent_at = Some(prost_types::Timestamp { seconds, nanos: 0 });
+            }),
+            "sent_at",
+        ),
+    ] {
+        assert_eq!(client.refused(wrong, "invalid_argument").await, field);
+    }
+    client.tell("", Some(Command::Receive(good))).await;
+    client.ask(Command::Ping(PingCommand {})).await;
+    for series in [
+        "tidings_confirmations_total{outcome=\"taken\"}",
+        "tidings_end_to_end_latency_seconds_count",
+    ] {
+        assert_eq!(server.metric(series).await, 1, "{series}");
+    }
 }

@@ -41,6 +41,7 @@ type ClientMessage struct {
 	//	*ClientMessage_Presence
 	//	*ClientMessage_Ping
 	//	*ClientMessage_HeartbeatResponse
+	//	*ClientMessage_Receive
 	Command       isClientMessage_Command `protobuf_oneof:"command"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -171,6 +172,15 @@ func (x *ClientMessage) GetHeartbeatResponse() *HeartbeatResponseCommand {
 	return nil
 }
 
+func (x *ClientMessage) GetReceive() *ReceiveCommand {
+	if x != nil {
+		if x, ok := x.Command.(*ClientMessage_Receive); ok {
+			return x.Receive
+		}
+	}
+	return nil
+}
+
 type isClientMessage_Command interface {
 	isClientMessage_Command()
 }
@@ -220,6 +230,11 @@ type ClientMessage_HeartbeatResponse struct {
 	HeartbeatResponse *HeartbeatResponseCommand `protobuf:"bytes,10,opt,name=heartbeat_response,json=heartbeatResponse,proto3,oneof"`
 }
 
+type ClientMessage_Receive struct {
+	// Confirms an event that came with `confirm`; has no reply.
+	Receive *ReceiveCommand `protobuf:"bytes,11,opt,name=receive,proto3,oneof"`
+}
+
 func (*ClientMessage_Authenticate) isClientMessage_Command() {}
 
 func (*ClientMessage_Register) isClientMessage_Command() {}
@@ -237,6 +252,8 @@ func (*ClientMessage_Presence) isClientMessage_Command() {}
 func (*ClientMessage_Ping) isClientMessage_Command() {}
 
 func (*ClientMessage_HeartbeatResponse) isClientMessage_Command() {}
+
+func (*ClientMessage_Receive) isClientMessage_Command() {}
 
 // Shows a token: the first one, or a new one of the same user. Answered by `authenticated`.
 type AuthenticateCommand struct {
@@ -778,6 +795,89 @@ func (*HeartbeatResponseCommand) Descriptor() ([]byte, []int) {
 	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{9}
 }
 
+// Confirms that an event has arrived. All times are of the client's clock, which may be wrong: only
+// what lies between them counts.
+type ReceiveCommand struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event's id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Its channel; empty if it had none.
+	Channel string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	// When it came.
+	ReceivedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
+	// When its handler had returned.
+	HandledAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=handled_at,json=handledAt,proto3" json:"handled_at,omitempty"`
+	// When this is sent; `handled_at` if absent.
+	SentAt        *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReceiveCommand) Reset() {
+	*x = ReceiveCommand{}
+	mi := &file_tidings_v1_messages_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReceiveCommand) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReceiveCommand) ProtoMessage() {}
+
+func (x *ReceiveCommand) ProtoReflect() protoreflect.Message {
+	mi := &file_tidings_v1_messages_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReceiveCommand.ProtoReflect.Descriptor instead.
+func (*ReceiveCommand) Descriptor() ([]byte, []int) {
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ReceiveCommand) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ReceiveCommand) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *ReceiveCommand) GetReceivedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReceivedAt
+	}
+	return nil
+}
+
+func (x *ReceiveCommand) GetHandledAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.HandledAt
+	}
+	return nil
+}
+
+func (x *ReceiveCommand) GetSentAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SentAt
+	}
+	return nil
+}
+
 // What the server says in the subprotocol `tidings.v1.proto`: one binary WebSocket message each.
 type ServerMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -804,14 +904,16 @@ type ServerMessage struct {
 	//	*ServerMessage_TokenExpiring
 	//	*ServerMessage_Gap
 	//	*ServerMessage_Reconnect
-	Message       isServerMessage_Message `protobuf_oneof:"message"`
+	Message isServerMessage_Message `protobuf_oneof:"message"`
+	// True if the client is asked for `receive` once its handler of this event has returned.
+	Confirm       bool `protobuf:"varint,19,opt,name=confirm,proto3" json:"confirm,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ServerMessage) Reset() {
 	*x = ServerMessage{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[10]
+	mi := &file_tidings_v1_messages_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +925,7 @@ func (x *ServerMessage) String() string {
 func (*ServerMessage) ProtoMessage() {}
 
 func (x *ServerMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[10]
+	mi := &file_tidings_v1_messages_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +938,7 @@ func (x *ServerMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerMessage.ProtoReflect.Descriptor instead.
 func (*ServerMessage) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{10}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ServerMessage) GetId() string {
@@ -1006,6 +1108,13 @@ func (x *ServerMessage) GetReconnect() *Reconnect {
 	return nil
 }
 
+func (x *ServerMessage) GetConfirm() bool {
+	if x != nil {
+		return x.Confirm
+	}
+	return false
+}
+
 type isServerMessage_Message interface {
 	isServerMessage_Message()
 }
@@ -1150,7 +1259,7 @@ type ConnectionEstablished struct {
 
 func (x *ConnectionEstablished) Reset() {
 	*x = ConnectionEstablished{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[11]
+	mi := &file_tidings_v1_messages_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1162,7 +1271,7 @@ func (x *ConnectionEstablished) String() string {
 func (*ConnectionEstablished) ProtoMessage() {}
 
 func (x *ConnectionEstablished) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[11]
+	mi := &file_tidings_v1_messages_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1175,7 +1284,7 @@ func (x *ConnectionEstablished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionEstablished.ProtoReflect.Descriptor instead.
 func (*ConnectionEstablished) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{11}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ConnectionEstablished) GetConnectionId() string {
@@ -1235,7 +1344,7 @@ type Authenticated struct {
 
 func (x *Authenticated) Reset() {
 	*x = Authenticated{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[12]
+	mi := &file_tidings_v1_messages_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1247,7 +1356,7 @@ func (x *Authenticated) String() string {
 func (*Authenticated) ProtoMessage() {}
 
 func (x *Authenticated) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[12]
+	mi := &file_tidings_v1_messages_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1260,7 +1369,7 @@ func (x *Authenticated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Authenticated.ProtoReflect.Descriptor instead.
 func (*Authenticated) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{12}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Authenticated) GetUser() string {
@@ -1297,7 +1406,7 @@ type Registered struct {
 
 func (x *Registered) Reset() {
 	*x = Registered{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[13]
+	mi := &file_tidings_v1_messages_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1309,7 +1418,7 @@ func (x *Registered) String() string {
 func (*Registered) ProtoMessage() {}
 
 func (x *Registered) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[13]
+	mi := &file_tidings_v1_messages_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1322,7 +1431,7 @@ func (x *Registered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registered.ProtoReflect.Descriptor instead.
 func (*Registered) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{13}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Registered) GetClientType() string {
@@ -1354,7 +1463,7 @@ type Unsubscribed struct {
 
 func (x *Unsubscribed) Reset() {
 	*x = Unsubscribed{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[14]
+	mi := &file_tidings_v1_messages_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1475,7 @@ func (x *Unsubscribed) String() string {
 func (*Unsubscribed) ProtoMessage() {}
 
 func (x *Unsubscribed) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[14]
+	mi := &file_tidings_v1_messages_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1488,7 @@ func (x *Unsubscribed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unsubscribed.ProtoReflect.Descriptor instead.
 func (*Unsubscribed) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{14}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Unsubscribed) GetChannels() []string {
@@ -1418,7 +1527,7 @@ type Published struct {
 
 func (x *Published) Reset() {
 	*x = Published{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[15]
+	mi := &file_tidings_v1_messages_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1430,7 +1539,7 @@ func (x *Published) String() string {
 func (*Published) ProtoMessage() {}
 
 func (x *Published) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[15]
+	mi := &file_tidings_v1_messages_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1443,7 +1552,7 @@ func (x *Published) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Published.ProtoReflect.Descriptor instead.
 func (*Published) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{15}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Published) GetEventId() string {
@@ -1482,7 +1591,7 @@ type HistoryPage struct {
 
 func (x *HistoryPage) Reset() {
 	*x = HistoryPage{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[16]
+	mi := &file_tidings_v1_messages_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1494,7 +1603,7 @@ func (x *HistoryPage) String() string {
 func (*HistoryPage) ProtoMessage() {}
 
 func (x *HistoryPage) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[16]
+	mi := &file_tidings_v1_messages_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1507,7 +1616,7 @@ func (x *HistoryPage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistoryPage.ProtoReflect.Descriptor instead.
 func (*HistoryPage) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{16}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HistoryPage) GetChannel() string {
@@ -1546,7 +1655,7 @@ type Presence struct {
 
 func (x *Presence) Reset() {
 	*x = Presence{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[17]
+	mi := &file_tidings_v1_messages_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1667,7 @@ func (x *Presence) String() string {
 func (*Presence) ProtoMessage() {}
 
 func (x *Presence) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[17]
+	mi := &file_tidings_v1_messages_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1680,7 @@ func (x *Presence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Presence.ProtoReflect.Descriptor instead.
 func (*Presence) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{17}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Presence) GetChannel() string {
@@ -1608,7 +1717,7 @@ type PresentUser struct {
 
 func (x *PresentUser) Reset() {
 	*x = PresentUser{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[18]
+	mi := &file_tidings_v1_messages_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1620,7 +1729,7 @@ func (x *PresentUser) String() string {
 func (*PresentUser) ProtoMessage() {}
 
 func (x *PresentUser) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[18]
+	mi := &file_tidings_v1_messages_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1633,7 +1742,7 @@ func (x *PresentUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresentUser.ProtoReflect.Descriptor instead.
 func (*PresentUser) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{18}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PresentUser) GetUser() string {
@@ -1661,7 +1770,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[19]
+	mi := &file_tidings_v1_messages_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1673,7 +1782,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[19]
+	mi := &file_tidings_v1_messages_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1686,7 +1795,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{19}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Pong) GetTimestamp() *timestamppb.Timestamp {
@@ -1715,7 +1824,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[20]
+	mi := &file_tidings_v1_messages_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1836,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[20]
+	mi := &file_tidings_v1_messages_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +1849,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{20}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Failure) GetCode() string {
@@ -1789,7 +1898,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[21]
+	mi := &file_tidings_v1_messages_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +1910,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[21]
+	mi := &file_tidings_v1_messages_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +1923,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{21}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Heartbeat) GetTimestamp() *timestamppb.Timestamp {
@@ -1837,7 +1946,7 @@ type PresenceJoined struct {
 
 func (x *PresenceJoined) Reset() {
 	*x = PresenceJoined{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[22]
+	mi := &file_tidings_v1_messages_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1849,7 +1958,7 @@ func (x *PresenceJoined) String() string {
 func (*PresenceJoined) ProtoMessage() {}
 
 func (x *PresenceJoined) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[22]
+	mi := &file_tidings_v1_messages_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1862,7 +1971,7 @@ func (x *PresenceJoined) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceJoined.ProtoReflect.Descriptor instead.
 func (*PresenceJoined) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{22}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PresenceJoined) GetChannel() string {
@@ -1892,7 +2001,7 @@ type PresenceLeft struct {
 
 func (x *PresenceLeft) Reset() {
 	*x = PresenceLeft{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[23]
+	mi := &file_tidings_v1_messages_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1904,7 +2013,7 @@ func (x *PresenceLeft) String() string {
 func (*PresenceLeft) ProtoMessage() {}
 
 func (x *PresenceLeft) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[23]
+	mi := &file_tidings_v1_messages_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1917,7 +2026,7 @@ func (x *PresenceLeft) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PresenceLeft.ProtoReflect.Descriptor instead.
 func (*PresenceLeft) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{23}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PresenceLeft) GetChannel() string {
@@ -1945,7 +2054,7 @@ type TokenExpiring struct {
 
 func (x *TokenExpiring) Reset() {
 	*x = TokenExpiring{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[24]
+	mi := &file_tidings_v1_messages_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1957,7 +2066,7 @@ func (x *TokenExpiring) String() string {
 func (*TokenExpiring) ProtoMessage() {}
 
 func (x *TokenExpiring) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[24]
+	mi := &file_tidings_v1_messages_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1970,7 +2079,7 @@ func (x *TokenExpiring) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenExpiring.ProtoReflect.Descriptor instead.
 func (*TokenExpiring) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{24}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TokenExpiring) GetExpiresAt() *timestamppb.Timestamp {
@@ -1993,7 +2102,7 @@ type Reconnect struct {
 
 func (x *Reconnect) Reset() {
 	*x = Reconnect{}
-	mi := &file_tidings_v1_messages_proto_msgTypes[25]
+	mi := &file_tidings_v1_messages_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2005,7 +2114,7 @@ func (x *Reconnect) String() string {
 func (*Reconnect) ProtoMessage() {}
 
 func (x *Reconnect) ProtoReflect() protoreflect.Message {
-	mi := &file_tidings_v1_messages_proto_msgTypes[25]
+	mi := &file_tidings_v1_messages_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2018,7 +2127,7 @@ func (x *Reconnect) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reconnect.ProtoReflect.Descriptor instead.
 func (*Reconnect) Descriptor() ([]byte, []int) {
-	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{25}
+	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Reconnect) GetAfterMs() uint64 {
@@ -2040,7 +2149,7 @@ var File_tidings_v1_messages_proto protoreflect.FileDescriptor
 const file_tidings_v1_messages_proto_rawDesc = "" +
 	"\n" +
 	"\x19tidings/v1/messages.proto\x12\n" +
-	"tidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tidings/v1/event.proto\x1a\x1etidings/v1/event_service.proto\"\xdf\x04\n" +
+	"tidings.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tidings/v1/event.proto\x1a\x1etidings/v1/event_service.proto\"\x97\x05\n" +
 	"\rClientMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12E\n" +
 	"\fauthenticate\x18\x02 \x01(\v2\x1f.tidings.v1.AuthenticateCommandH\x00R\fauthenticate\x129\n" +
@@ -2052,7 +2161,8 @@ const file_tidings_v1_messages_proto_rawDesc = "" +
 	"\bpresence\x18\b \x01(\v2\x1b.tidings.v1.PresenceCommandH\x00R\bpresence\x12-\n" +
 	"\x04ping\x18\t \x01(\v2\x17.tidings.v1.PingCommandH\x00R\x04ping\x12U\n" +
 	"\x12heartbeat_response\x18\n" +
-	" \x01(\v2$.tidings.v1.HeartbeatResponseCommandH\x00R\x11heartbeatResponseB\t\n" +
+	" \x01(\v2$.tidings.v1.HeartbeatResponseCommandH\x00R\x11heartbeatResponse\x126\n" +
+	"\areceive\x18\v \x01(\v2\x1a.tidings.v1.ReceiveCommandH\x00R\areceiveB\t\n" +
 	"\acommand\"+\n" +
 	"\x13AuthenticateCommand\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\"S\n" +
@@ -2095,7 +2205,15 @@ const file_tidings_v1_messages_proto_rawDesc = "" +
 	"\x0fPresenceCommand\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\"\r\n" +
 	"\vPingCommand\"\x1a\n" +
-	"\x18HeartbeatResponseCommand\"\xfc\a\n" +
+	"\x18HeartbeatResponseCommand\"\xe7\x01\n" +
+	"\x0eReceiveCommand\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\achannel\x18\x02 \x01(\tR\achannel\x12;\n" +
+	"\vreceived_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"receivedAt\x129\n" +
+	"\n" +
+	"handled_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\thandledAt\x123\n" +
+	"\asent_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x06sentAt\"\x96\b\n" +
 	"\rServerMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12)\n" +
 	"\x05event\x18\x02 \x01(\v2\x11.tidings.v1.EventH\x00R\x05event\x12Z\n" +
@@ -2119,7 +2237,8 @@ const file_tidings_v1_messages_proto_rawDesc = "" +
 	"\rpresence_left\x18\x0f \x01(\v2\x18.tidings.v1.PresenceLeftH\x00R\fpresenceLeft\x12B\n" +
 	"\x0etoken_expiring\x18\x10 \x01(\v2\x19.tidings.v1.TokenExpiringH\x00R\rtokenExpiring\x12#\n" +
 	"\x03gap\x18\x11 \x01(\v2\x0f.tidings.v1.GapH\x00R\x03gap\x125\n" +
-	"\treconnect\x18\x12 \x01(\v2\x15.tidings.v1.ReconnectH\x00R\treconnectB\t\n" +
+	"\treconnect\x18\x12 \x01(\v2\x15.tidings.v1.ReconnectH\x00R\treconnect\x12\x18\n" +
+	"\aconfirm\x18\x13 \x01(\bR\aconfirmB\t\n" +
 	"\amessage\"\x86\x02\n" +
 	"\x15ConnectionEstablished\x12#\n" +
 	"\rconnection_id\x18\x01 \x01(\tR\fconnectionId\x12\x12\n" +
@@ -2196,7 +2315,7 @@ func file_tidings_v1_messages_proto_rawDescGZIP() []byte {
 	return file_tidings_v1_messages_proto_rawDescData
 }
 
-var file_tidings_v1_messages_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_tidings_v1_messages_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_tidings_v1_messages_proto_goTypes = []any{
 	(*ClientMessage)(nil),            // 0: tidings.v1.ClientMessage
 	(*AuthenticateCommand)(nil),      // 1: tidings.v1.AuthenticateCommand
@@ -2208,30 +2327,31 @@ var file_tidings_v1_messages_proto_goTypes = []any{
 	(*PresenceCommand)(nil),          // 7: tidings.v1.PresenceCommand
 	(*PingCommand)(nil),              // 8: tidings.v1.PingCommand
 	(*HeartbeatResponseCommand)(nil), // 9: tidings.v1.HeartbeatResponseCommand
-	(*ServerMessage)(nil),            // 10: tidings.v1.ServerMessage
-	(*ConnectionEstablished)(nil),    // 11: tidings.v1.ConnectionEstablished
-	(*Authenticated)(nil),            // 12: tidings.v1.Authenticated
-	(*Registered)(nil),               // 13: tidings.v1.Registered
-	(*Unsubscribed)(nil),             // 14: tidings.v1.Unsubscribed
-	(*Published)(nil),                // 15: tidings.v1.Published
-	(*HistoryPage)(nil),              // 16: tidings.v1.HistoryPage
-	(*Presence)(nil),                 // 17: tidings.v1.Presence
-	(*PresentUser)(nil),              // 18: tidings.v1.PresentUser
-	(*Pong)(nil),                     // 19: tidings.v1.Pong
-	(*Failure)(nil),                  // 20: tidings.v1.Failure
-	(*Heartbeat)(nil),                // 21: tidings.v1.Heartbeat
-	(*PresenceJoined)(nil),           // 22: tidings.v1.PresenceJoined
-	(*PresenceLeft)(nil),             // 23: tidings.v1.PresenceLeft
-	(*TokenExpiring)(nil),            // 24: tidings.v1.TokenExpiring
-	(*Reconnect)(nil),                // 25: tidings.v1.Reconnect
-	nil,                              // 26: tidings.v1.PublishCommand.HeadersEntry
-	(*Subscription)(nil),             // 27: tidings.v1.Subscription
-	(*Position)(nil),                 // 28: tidings.v1.Position
-	(*Event)(nil),                    // 29: tidings.v1.Event
-	(*Subscribed)(nil),               // 30: tidings.v1.Subscribed
-	(*Gap)(nil),                      // 31: tidings.v1.Gap
-	(*timestamppb.Timestamp)(nil),    // 32: google.protobuf.Timestamp
-	(*SubscriptionError)(nil),        // 33: tidings.v1.SubscriptionError
+	(*ReceiveCommand)(nil),           // 10: tidings.v1.ReceiveCommand
+	(*ServerMessage)(nil),            // 11: tidings.v1.ServerMessage
+	(*ConnectionEstablished)(nil),    // 12: tidings.v1.ConnectionEstablished
+	(*Authenticated)(nil),            // 13: tidings.v1.Authenticated
+	(*Registered)(nil),               // 14: tidings.v1.Registered
+	(*Unsubscribed)(nil),             // 15: tidings.v1.Unsubscribed
+	(*Published)(nil),                // 16: tidings.v1.Published
+	(*HistoryPage)(nil),              // 17: tidings.v1.HistoryPage
+	(*Presence)(nil),                 // 18: tidings.v1.Presence
+	(*PresentUser)(nil),              // 19: tidings.v1.PresentUser
+	(*Pong)(nil),                     // 20: tidings.v1.Pong
+	(*Failure)(nil),                  // 21: tidings.v1.Failure
+	(*Heartbeat)(nil),                // 22: tidings.v1.Heartbeat
+	(*PresenceJoined)(nil),           // 23: tidings.v1.PresenceJoined
+	(*PresenceLeft)(nil),             // 24: tidings.v1.PresenceLeft
+	(*TokenExpiring)(nil),            // 25: tidings.v1.TokenExpiring
+	(*Reconnect)(nil),                // 26: tidings.v1.Reconnect
+	nil,                              // 27: tidings.v1.PublishCommand.HeadersEntry
+	(*Subscription)(nil),             // 28: tidings.v1.Subscription
+	(*Position)(nil),                 // 29: tidings.v1.Position
+	(*timestamppb.Timestamp)(nil),    // 30: google.protobuf.Timestamp
+	(*Event)(nil),                    // 31: tidings.v1.Event
+	(*Subscribed)(nil),               // 32: tidings.v1.Subscribed
+	(*Gap)(nil),                      // 33: tidings.v1.Gap
+	(*SubscriptionError)(nil),        // 34: tidings.v1.SubscriptionError
 }
 var file_tidings_v1_messages_proto_depIdxs = []int32{
 	1,  // 0: tidings.v1.ClientMessage.authenticate:type_name -> tidings.v1.AuthenticateCommand
@@ -2243,41 +2363,45 @@ var file_tidings_v1_messages_proto_depIdxs = []int32{
 	7,  // 6: tidings.v1.ClientMessage.presence:type_name -> tidings.v1.PresenceCommand
 	8,  // 7: tidings.v1.ClientMessage.ping:type_name -> tidings.v1.PingCommand
 	9,  // 8: tidings.v1.ClientMessage.heartbeat_response:type_name -> tidings.v1.HeartbeatResponseCommand
-	27, // 9: tidings.v1.SubscribeCommand.subscriptions:type_name -> tidings.v1.Subscription
-	26, // 10: tidings.v1.PublishCommand.headers:type_name -> tidings.v1.PublishCommand.HeadersEntry
-	28, // 11: tidings.v1.HistoryCommand.since:type_name -> tidings.v1.Position
-	29, // 12: tidings.v1.ServerMessage.event:type_name -> tidings.v1.Event
-	11, // 13: tidings.v1.ServerMessage.connection_established:type_name -> tidings.v1.ConnectionEstablished
-	12, // 14: tidings.v1.ServerMessage.authenticated:type_name -> tidings.v1.Authenticated
-	13, // 15: tidings.v1.ServerMessage.registered:type_name -> tidings.v1.Registered
-	30, // 16: tidings.v1.ServerMessage.subscribed:type_name -> tidings.v1.Subscribed
-	14, // 17: tidings.v1.ServerMessage.unsubscribed:type_name -> tidings.v1.Unsubscribed
-	15, // 18: tidings.v1.ServerMessage.published:type_name -> tidings.v1.Published
-	16, // 19: tidings.v1.ServerMessage.history:type_name -> tidings.v1.HistoryPage
-	17, // 20: tidings.v1.ServerMessage.presence:type_name -> tidings.v1.Presence
-	19, // 21: tidings.v1.ServerMessage.pong:type_name -> tidings.v1.Pong
-	20, // 22: tidings.v1.ServerMessage.error:type_name -> tidings.v1.Failure
-	21, // 23: tidings.v1.ServerMessage.heartbeat:type_name -> tidings.v1.Heartbeat
-	22, // 24: tidings.v1.ServerMessage.presence_joined:type_name -> tidings.v1.PresenceJoined
-	23, // 25: tidings.v1.ServerMessage.presence_left:type_name -> tidings.v1.PresenceLeft
-	24, // 26: tidings.v1.ServerMessage.token_expiring:type_name -> tidings.v1.TokenExpiring
-	31, // 27: tidings.v1.ServerMessage.gap:type_name -> tidings.v1.Gap
-	25, // 28: tidings.v1.ServerMessage.reconnect:type_name -> tidings.v1.Reconnect
-	32, // 29: tidings.v1.ConnectionEstablished.timestamp:type_name -> google.protobuf.Timestamp
-	32, // 30: tidings.v1.Authenticated.expires_at:type_name -> google.protobuf.Timestamp
-	33, // 31: tidings.v1.Unsubscribed.reason:type_name -> tidings.v1.SubscriptionError
-	28, // 32: tidings.v1.Published.position:type_name -> tidings.v1.Position
-	28, // 33: tidings.v1.HistoryPage.position:type_name -> tidings.v1.Position
-	29, // 34: tidings.v1.HistoryPage.events:type_name -> tidings.v1.Event
-	18, // 35: tidings.v1.Presence.users:type_name -> tidings.v1.PresentUser
-	32, // 36: tidings.v1.Pong.timestamp:type_name -> google.protobuf.Timestamp
-	32, // 37: tidings.v1.Heartbeat.timestamp:type_name -> google.protobuf.Timestamp
-	32, // 38: tidings.v1.TokenExpiring.expires_at:type_name -> google.protobuf.Timestamp
-	39, // [39:39] is the sub-list for method output_type
-	39, // [39:39] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	10, // 9: tidings.v1.ClientMessage.receive:type_name -> tidings.v1.ReceiveCommand
+	28, // 10: tidings.v1.SubscribeCommand.subscriptions:type_name -> tidings.v1.Subscription
+	27, // 11: tidings.v1.PublishCommand.headers:type_name -> tidings.v1.PublishCommand.HeadersEntry
+	29, // 12: tidings.v1.HistoryCommand.since:type_name -> tidings.v1.Position
+	30, // 13: tidings.v1.ReceiveCommand.received_at:type_name -> google.protobuf.Timestamp
+	30, // 14: tidings.v1.ReceiveCommand.handled_at:type_name -> google.protobuf.Timestamp
+	30, // 15: tidings.v1.ReceiveCommand.sent_at:type_name -> google.protobuf.Timestamp
+	31, // 16: tidings.v1.ServerMessage.event:type_name -> tidings.v1.Event
+	12, // 17: tidings.v1.ServerMessage.connection_established:type_name -> tidings.v1.ConnectionEstablished
+	13, // 18: tidings.v1.ServerMessage.authenticated:type_name -> tidings.v1.Authenticated
+	14, // 19: tidings.v1.ServerMessage.registered:type_name -> tidings.v1.Registered
+	32, // 20: tidings.v1.ServerMessage.subscribed:type_name -> tidings.v1.Subscribed
+	15, // 21: tidings.v1.ServerMessage.unsubscribed:type_name -> tidings.v1.Unsubscribed
+	16, // 22: tidings.v1.ServerMessage.published:type_name -> tidings.v1.Published
+	17, // 23: tidings.v1.ServerMessage.history:type_name -> tidings.v1.HistoryPage
+	18, // 24: tidings.v1.ServerMessage.presence:type_name -> tidings.v1.Presence
+	20, // 25: tidings.v1.ServerMessage.pong:type_name -> tidings.v1.Pong
+	21, // 26: tidings.v1.ServerMessage.error:type_name -> tidings.v1.Failure
+	22, // 27: tidings.v1.ServerMessage.heartbeat:type_name -> tidings.v1.Heartbeat
+	23, // 28: tidings.v1.ServerMessage.presence_joined:type_name -> tidings.v1.PresenceJoined
+	24, // 29: tidings.v1.ServerMessage.presence_left:type_name -> tidings.v1.PresenceLeft
+	25, // 30: tidings.v1.ServerMessage.token_expiring:type_name -> tidings.v1.TokenExpiring
+	33, // 31: tidings.v1.ServerMessage.gap:type_name -> tidings.v1.Gap
+	26, // 32: tidings.v1.ServerMessage.reconnect:type_name -> tidings.v1.Reconnect
+	30, // 33: tidings.v1.ConnectionEstablished.timestamp:type_name -> google.protobuf.Timestamp
+	30, // 34: tidings.v1.Authenticated.expires_at:type_name -> google.protobuf.Timestamp
+	34, // 35: tidings.v1.Unsubscribed.reason:type_name -> tidings.v1.SubscriptionError
+	29, // 36: tidings.v1.Published.position:type_name -> tidings.v1.Position
+	29, // 37: tidings.v1.HistoryPage.position:type_name -> tidings.v1.Position
+	31, // 38: tidings.v1.HistoryPage.events:type_name -> tidings.v1.Event
+	19, // 39: tidings.v1.Presence.users:type_name -> tidings.v1.PresentUser
+	30, // 40: tidings.v1.Pong.timestamp:type_name -> google.protobuf.Timestamp
+	30, // 41: tidings.v1.Heartbeat.timestamp:type_name -> google.protobuf.Timestamp
+	30, // 42: tidings.v1.TokenExpiring.expires_at:type_name -> google.protobuf.Timestamp
+	43, // [43:43] is the sub-list for method output_type
+	43, // [43:43] is the sub-list for method input_type
+	43, // [43:43] is the sub-list for extension type_name
+	43, // [43:43] is the sub-list for extension extendee
+	0,  // [0:43] is the sub-list for field type_name
 }
 
 func init() { file_tidings_v1_messages_proto_init() }
@@ -2297,8 +2421,9 @@ func file_tidings_v1_messages_proto_init() {
 		(*ClientMessage_Presence)(nil),
 		(*ClientMessage_Ping)(nil),
 		(*ClientMessage_HeartbeatResponse)(nil),
+		(*ClientMessage_Receive)(nil),
 	}
-	file_tidings_v1_messages_proto_msgTypes[10].OneofWrappers = []any{
+	file_tidings_v1_messages_proto_msgTypes[11].OneofWrappers = []any{
 		(*ServerMessage_Event)(nil),
 		(*ServerMessage_ConnectionEstablished)(nil),
 		(*ServerMessage_Authenticated)(nil),
@@ -2323,7 +2448,7 @@ func file_tidings_v1_messages_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tidings_v1_messages_proto_rawDesc), len(file_tidings_v1_messages_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

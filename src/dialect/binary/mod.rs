@@ -20,6 +20,8 @@ use crate::proto::{ClientMessage, ServerMessage};
 const MAX_ID: usize = 255;
 /// The number of `event` in `ServerMessage`.
 const EVENT: u32 = 2;
+/// The number of `confirm` in `ServerMessage`.
+const CONFIRM: u32 = 19;
 
 /// The dialect `tidings` in protobuf.
 #[derive(Debug, Clone, Copy, Default)]
@@ -92,7 +94,12 @@ impl Dialect for Binary {
         let message = Some(write::message(said));
         out(Message {
             name: said.name(),
-            body: &ServerMessage { id, message }.encode_to_vec(),
+            body: &ServerMessage {
+                id,
+                message,
+                confirm: false,
+            }
+            .encode_to_vec(),
             token: None,
         });
     }
@@ -104,6 +111,13 @@ impl Dialect for Binary {
         encode_key(EVENT, WireType::LengthDelimited, out);
         encode_varint(as_u64(len), out);
         event.encode_raw(out);
+    }
+
+    fn event_to_confirm(&self, out: &mut BytesMut, event: &Event) -> bool {
+        self.event(out, event);
+        encode_key(CONFIRM, WireType::Varint, out);
+        encode_varint(u64::from(true), out);
+        true
     }
 
     fn event_size(&self, event: &Event) -> usize {

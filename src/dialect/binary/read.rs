@@ -1,12 +1,15 @@
 //! What clients say.
 
+use uuid::Uuid;
+
+use crate::bus::Arrived;
 use crate::dialect::commands::{
-    Authenticate, Command, HeartbeatResponse, History, Kind, Ping, Presence, Publish, Register,
-    Subscribe, Unsubscribe,
+    Authenticate, Command, HeartbeatResponse, History, Kind, Ping, Presence, Publish, Receive,
+    Register, Subscribe, Unsubscribe,
 };
-use crate::dialect::schema::since;
+use crate::dialect::schema::{moment, since};
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, EventType, Headers, Payload, TraceContext};
+use crate::event::{ChannelName, EventType, Headers, Payload, Timestamp, TraceContext};
 use crate::proto;
 use crate::proto::client_message::Command as Said;
 use crate::session::{self, Wanted};
@@ -23,6 +26,7 @@ pub(super) fn kind(said: &Said) -> Kind {
         Said::Presence(_) => Kind::Presence,
         Said::Ping(_) => Kind::Ping,
         Said::HeartbeatResponse(_) => Kind::HeartbeatResponse,
+        Said::Receive(_) => Kind::Receive,
     }
 }
 
@@ -59,6 +63,7 @@ pub(super) fn command(said: Said) -> Result<Command> {
         }
         Said::Ping(_) => Command::Ping(Ping),
         Said::HeartbeatResponse(_) => Command::HeartbeatResponse(HeartbeatResponse),
+        Said::Receive(said) => Command::Receive(receive(&said)?),
     })
 }
 
@@ -93,4 +98,26 @@ fn publish(event: proto::PublishCommand) -> Result<Publish> {
         time: None,
         trace: TraceContext::parse(&event.traceparent, &event.tracestate),
     })))
+}
+
+fn receive(said: &proto::ReceiveCommand) -> Result<Receive> {
+    let id =
+        Uuid::parse_str(&said.id).map_err(|_| Error::field("id", "expected the id of an event"))?;
+    let channel = (!said.channel.is_empty()).then(|| ChannelName::new(&said.channel));
+    let handled_at = time("handled_at", said.handled_at)?;
+    Ok(Receive::new(Arrived {
+        id,
+        channel: channel.transpose()?,
+        received_at: time("received_at", said.received_at)?,
+        handled_at,
+        sent_at: match said.sent_at {
+            Some(_) => time("sent_at", said.sent_at)?,
+            None => handled_at,
+        },
+    }))
+}
+
+fn time(name: &'static str, time: Option<prost_types::Timestamp>) -> Result<Timestamp> {
+    time.and_then(moment)
+        .ok_or_else(|| Error::field(name, "expected a time of the years 1 to 9999"))
 }

@@ -14,6 +14,14 @@ use crate::event::{ChannelName, Timestamp};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receive(Arrived);
 
+impl Receive {
+    /// What a client says of an event.
+    #[must_use]
+    pub const fn new(arrived: Arrived) -> Self {
+        Receive(arrived)
+    }
+}
+
 impl Ask for Receive {
     const MEMBERS: &'static [&'static str] =
         &["id", "channel", "received_at", "handled_at", "sent_at"];

@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ClientMessage(_message.Message):
-    __slots__ = ("id", "authenticate", "register", "subscribe", "unsubscribe", "publish", "history", "presence", "ping", "heartbeat_response")
+    __slots__ = ("id", "authenticate", "register", "subscribe", "unsubscribe", "publish", "history", "presence", "ping", "heartbeat_response", "receive")
     ID_FIELD_NUMBER: _ClassVar[int]
     AUTHENTICATE_FIELD_NUMBER: _ClassVar[int]
     REGISTER_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class ClientMessage(_message.Message):
     PRESENCE_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    RECEIVE_FIELD_NUMBER: _ClassVar[int]
     id: str
     authenticate: AuthenticateCommand
     register: RegisterCommand
@@ -33,7 +34,8 @@ class ClientMessage(_message.Message):
     presence: PresenceCommand
     ping: PingCommand
     heartbeat_response: HeartbeatResponseCommand
-    def __init__(self, id: _Optional[str] = ..., authenticate: _Optional[_Union[AuthenticateCommand, _Mapping]] = ..., register: _Optional[_Union[RegisterCommand, _Mapping]] = ..., subscribe: _Optional[_Union[SubscribeCommand, _Mapping]] = ..., unsubscribe: _Optional[_Union[UnsubscribeCommand, _Mapping]] = ..., publish: _Optional[_Union[PublishCommand, _Mapping]] = ..., history: _Optional[_Union[HistoryCommand, _Mapping]] = ..., presence: _Optional[_Union[PresenceCommand, _Mapping]] = ..., ping: _Optional[_Union[PingCommand, _Mapping]] = ..., heartbeat_response: _Optional[_Union[HeartbeatResponseCommand, _Mapping]] = ...) -> None: ...
+    receive: ReceiveCommand
+    def __init__(self, id: _Optional[str] = ..., authenticate: _Optional[_Union[AuthenticateCommand, _Mapping]] = ..., register: _Optional[_Union[RegisterCommand, _Mapping]] = ..., subscribe: _Optional[_Union[SubscribeCommand, _Mapping]] = ..., unsubscribe: _Optional[_Union[UnsubscribeCommand, _Mapping]] = ..., publish: _Optional[_Union[PublishCommand, _Mapping]] = ..., history: _Optional[_Union[HistoryCommand, _Mapping]] = ..., presence: _Optional[_Union[PresenceCommand, _Mapping]] = ..., ping: _Optional[_Union[PingCommand, _Mapping]] = ..., heartbeat_response: _Optional[_Union[HeartbeatResponseCommand, _Mapping]] = ..., receive: _Optional[_Union[ReceiveCommand, _Mapping]] = ...) -> None: ...
 
 class AuthenticateCommand(_message.Message):
     __slots__ = ("token",)
@@ -124,8 +126,22 @@ class HeartbeatResponseCommand(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class ReceiveCommand(_message.Message):
+    __slots__ = ("id", "channel", "received_at", "handled_at", "sent_at")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_AT_FIELD_NUMBER: _ClassVar[int]
+    HANDLED_AT_FIELD_NUMBER: _ClassVar[int]
+    SENT_AT_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    channel: str
+    received_at: _timestamp_pb2.Timestamp
+    handled_at: _timestamp_pb2.Timestamp
+    sent_at: _timestamp_pb2.Timestamp
+    def __init__(self, id: _Optional[str] = ..., channel: _Optional[str] = ..., received_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., handled_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sent_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
 class ServerMessage(_message.Message):
-    __slots__ = ("id", "event", "connection_established", "authenticated", "registered", "subscribed", "unsubscribed", "published", "history", "presence", "pong", "error", "heartbeat", "presence_joined", "presence_left", "token_expiring", "gap", "reconnect")
+    __slots__ = ("id", "event", "connection_established", "authenticated", "registered", "subscribed", "unsubscribed", "published", "history", "presence", "pong", "error", "heartbeat", "presence_joined", "presence_left", "token_expiring", "gap", "reconnect", "confirm")
     ID_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
     CONNECTION_ESTABLISHED_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +160,7 @@ class ServerMessage(_message.Message):
     TOKEN_EXPIRING_FIELD_NUMBER: _ClassVar[int]
     GAP_FIELD_NUMBER: _ClassVar[int]
     RECONNECT_FIELD_NUMBER: _ClassVar[int]
+    CONFIRM_FIELD_NUMBER: _ClassVar[int]
     id: str
     event: _event_pb2.Event
     connection_established: ConnectionEstablished
@@ -162,7 +179,8 @@ class ServerMessage(_message.Message):
     token_expiring: TokenExpiring
     gap: _event_service_pb2.Gap
     reconnect: Reconnect
-    def __init__(self, id: _Optional[str] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ..., connection_established: _Optional[_Union[ConnectionEstablished, _Mapping]] = ..., authenticated: _Optional[_Union[Authenticated, _Mapping]] = ..., registered: _Optional[_Union[Registered, _Mapping]] = ..., subscribed: _Optional[_Union[_event_service_pb2.Subscribed, _Mapping]] = ..., unsubscribed: _Optional[_Union[Unsubscribed, _Mapping]] = ..., published: _Optional[_Union[Published, _Mapping]] = ..., history: _Optional[_Union[HistoryPage, _Mapping]] = ..., presence: _Optional[_Union[Presence, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., error: _Optional[_Union[Failure, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., presence_joined: _Optional[_Union[PresenceJoined, _Mapping]] = ..., presence_left: _Optional[_Union[PresenceLeft, _Mapping]] = ..., token_expiring: _Optional[_Union[TokenExpiring, _Mapping]] = ..., gap: _Optional[_Union[_event_service_pb2.Gap, _Mapping]] = ..., reconnect: _Optional[_Union[Reconnect, _Mapping]] = ...) -> None: ...
+    confirm: bool
+    def __init__(self, id: _Optional[str] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ..., connection_established: _Optional[_Union[ConnectionEstablished, _Mapping]] = ..., authenticated: _Optional[_Union[Authenticated, _Mapping]] = ..., registered: _Optional[_Union[Registered, _Mapping]] = ..., subscribed: _Optional[_Union[_event_service_pb2.Subscribed, _Mapping]] = ..., unsubscribed: _Optional[_Union[Unsubscribed, _Mapping]] = ..., published: _Optional[_Union[Published, _Mapping]] = ..., history: _Optional[_Union[HistoryPage, _Mapping]] = ..., presence: _Optional[_Union[Presence, _Mapping]] = ..., pong: _Optional[_Union[Pong, _Mapping]] = ..., error: _Optional[_Union[Failure, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., presence_joined: _Optional[_Union[PresenceJoined, _Mapping]] = ..., presence_left: _Optional[_Union[PresenceLeft, _Mapping]] = ..., token_expiring: _Optional[_Union[TokenExpiring, _Mapping]] = ..., gap: _Optional[_Union[_event_service_pb2.Gap, _Mapping]] = ..., reconnect: _Optional[_Union[Reconnect, _Mapping]] = ..., confirm: bool = ...) -> None: ...
 
 class ConnectionEstablished(_message.Message):
     __slots__ = ("connection_id", "user", "roles", "heartbeat_interval_ms", "heartbeat_timeout_ms", "timestamp")
