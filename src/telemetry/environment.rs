@@ -207,6 +207,16 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
             .map_or(Ok(TIMEOUT), |(place, text)| millis(&place, &text))
     }
 
+    /// Refuses a compression: what is sent is not compressed.
+    pub(super) fn no_compression(&self, signal: Signal) -> Result<(), TracingError> {
+        match self.otlp(signal, "COMPRESSION") {
+            Some((place, value)) if value != "none" => {
+                Err(TracingError::new(&place, "expected none"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// How often metrics are sent.
     pub(super) fn metrics_interval(&self) -> Result<Duration, TracingError> {
         let place = "OTEL_METRIC_EXPORT_INTERVAL";

@@ -374,7 +374,7 @@ fn troubles(metrics: &Metrics) -> [Family; 10] {
         ),
         counter(
             "tidings_telemetry_dropped",
-            "Spans that could not be exported",
+            "Spans that could not be exported, or that the collector threw away",
             metrics.telemetry_dropped.get(),
         ),
         counter(

@@ -17,6 +17,7 @@ mod metrics;
 mod names;
 mod otlp;
 mod otlp_metrics;
+mod otlp_spans;
 mod process;
 mod prometheus;
 mod shard;

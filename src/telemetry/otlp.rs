@@ -9,9 +9,7 @@ use http::HeaderMap;
 use hyper_rustls::HttpsConnectorBuilder;
 use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{
-    Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
-};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use opentelemetry_proto::tonic::resource::v1 as proto;
 use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
@@ -24,6 +22,7 @@ use super::exporter::{Beside, Exporting, Told};
 use super::fanout::Ids;
 use super::metrics::Metrics;
 use super::otlp_metrics::{Client, MetricsExport};
+use super::otlp_spans::{Counting, GrpcExporter, Rejections, Spans};
 use super::spans::Tracing;
 
 /// The part of the configuration that is about traces. The standard environment variables win
@@ -99,12 +98,19 @@ impl Tracing {
         };
         let (sampler, parent_based) = environment.sampler(settings)?;
         let resource = environment.resource(settings, &metrics.node);
+        environment.no_compression(Signal::Traces)?;
         let timeout = environment.timeout(Signal::Traces)?;
+        let headers = environment.headers(Signal::Traces);
+        let batching = environment.batching()?;
+        let rejections = Rejections {
+            metrics: Arc::clone(metrics),
+            most: u64::try_from(batching.batch).unwrap_or(u64::MAX),
+        };
         let beside = MetricsPlan::read(&environment, settings, &resource, metrics)?;
         let build = {
             let resource = resource.clone();
             move |told: Told| {
-                let mut exporter = build_exporter(&target, timeout)?;
+                let mut exporter = build_exporter(&target, headers, timeout, rejections)?;
                 exporter.set_resource(&resource);
                 let beside: Beside = match beside {
                     Some(plan) => Box::pin(plan.build()?.run(told)),
@@ -113,9 +119,8 @@ impl Tracing {
                 Ok((exporter, beside))
             }
         };
-        let (queue, exporting) =
-            Exporting::start(environment.batching()?, Arc::clone(metrics), build)
-                .map_err(|error| TracingError::new("telemetry.otlp_endpoint", error))?;
+        let (queue, exporting) = Exporting::start(batching, Arc::clone(metrics), build)
+            .map_err(|error| TracingError::new("telemetry.otlp_endpoint", error))?;
         let provider = SdkTracerProvider::builder()
             .with_sampler(sampler)
             .with_id_generator(Ids::default())
@@ -190,26 +195,36 @@ impl MetricsPlan {
     }
 }
 
-/// Makes the exporter; within a Tokio runtime, which its client will use. It reads
+/// Makes the exporter; within a Tokio runtime, which its client will use. That over HTTP reads
 /// `OTEL_EXPORTER_OTLP_HEADERS` and `…_TRACES_HEADERS` itself.
-fn build_exporter(target: &Target, timeout: Duration) -> Result<SpanExporter, String> {
-    let exporter = if target.protocol == Protocol::Grpc {
-        let channel = channel(target, timeout)?;
-        SpanExporter::builder()
-            .with_tonic()
-            .with_channel(channel)
-            .with_timeout(timeout)
-            .build()
-    } else {
-        SpanExporter::builder()
-            .with_http()
-            .with_protocol(target.protocol)
-            .with_endpoint(target.endpoint.clone())
-            .with_timeout(timeout)
-            .with_http_client(http_client(target, timeout)?)
-            .build()
+fn build_exporter(
+    target: &Target,
+    headers: HeaderMap,
+    timeout: Duration,
+    rejections: Rejections,
+) -> Result<Spans, String> {
+    if target.protocol == Protocol::Grpc {
+        return Ok(Spans::Grpc(GrpcExporter {
+            channel: channel(target, timeout)?,
+            headers,
+            timeout,
+            resource: ResourceAttributesWithSchema::default(),
+            rejections,
+        }));
+    }
+    let client = Counting {
+        client: http_client(target, timeout)?,
+        rejections,
     };
-    exporter.map_err(|error| error.to_string())
+    SpanExporter::builder()
+        .with_http()
+        .with_protocol(target.protocol)
+        .with_endpoint(target.endpoint.clone())
+        .with_timeout(timeout)
+        .with_http_client(client)
+        .build()
+        .map(Spans::Http)
+        .map_err(|error| error.to_string())
 }
 
 /// Connects when it is first used.

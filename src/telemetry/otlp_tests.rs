@@ -161,6 +161,10 @@ fn what_cannot_be_used_is_refused_by_its_name() {
         message(&on, &[("OTEL_BSP_MAX_QUEUE_SIZE", "0")]).starts_with("OTEL_BSP_MAX_QUEUE_SIZE: ")
     );
     assert!(
+        message(&on, &[("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")])
+            .starts_with("OTEL_EXPORTER_OTLP_COMPRESSION: ")
+    );
+    assert!(
         message(&on, &[("OTEL_EXPORTER_OTLP_TIMEOUT", "x")])
             .starts_with("OTEL_EXPORTER_OTLP_TIMEOUT: ")
     );

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::harness::{Config, Server, eventually};
+use crate::harness::{Collector, Config, Server, eventually};
 
 /// What a collector does with each connection.
 #[derive(Clone, Copy)]
@@ -125,4 +125,20 @@ async fn a_collector_that_hangs_up_holds_nobody_up() {
 async fn a_collector_whose_answer_never_ends_takes_no_memory() {
     let (address, _running) = collector(Manner::Endless).await;
     endures(&format!("http://{address}"), "http/protobuf").await;
+}
+
+#[tokio::test]
+async fn what_a_collector_takes_and_throws_away_is_counted() {
+    let collector = Collector::rejecting().await;
+    let config = collector.of(Config::rooms());
+    let config = config.env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=1");
+    let server = Server::start(config).await;
+    let mut service = server.publisher("service").await;
+    service.count("room:1", "count.up", 1..=20).await;
+    collector.wait("fanout", 20).await;
+    eventually("every rejected span to be counted", async || {
+        let dropped = server.metric("tidings_telemetry_dropped_total").await;
+        (dropped >= 80 && dropped == collector.count()).then_some(())
+    })
+    .await;
 }

@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
 use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -22,7 +22,11 @@ pub struct Collector {
     spans: Arc<Mutex<Vec<Span>>>,
 }
 
-struct Keeping(Arc<Mutex<Vec<Span>>>);
+struct Keeping {
+    spans: Arc<Mutex<Vec<Span>>>,
+    /// Whether it says that it threw them away.
+    rejects: bool,
+}
 
 #[tonic::async_trait]
 impl TraceService for Keeping {
@@ -32,18 +36,36 @@ impl TraceService for Keeping {
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let resources = request.into_inner().resource_spans;
         let scopes = resources.into_iter().flat_map(|r| r.scope_spans);
-        let spans = scopes.flat_map(|s| s.spans);
-        self.0.lock().unwrap().extend(spans);
-        Ok(Response::new(ExportTraceServiceResponse::default()))
+        let spans: Vec<Span> = scopes.flat_map(|s| s.spans).collect();
+        let partial_success = self.rejects.then(|| ExportTracePartialSuccess {
+            rejected_spans: i64::try_from(spans.len()).unwrap(),
+            error_message: "no".to_owned(),
+        });
+        self.spans.lock().unwrap().extend(spans);
+        Ok(Response::new(ExportTraceServiceResponse {
+            partial_success,
+        }))
     }
 }
 
 impl Collector {
     pub async fn start() -> Self {
+        Self::start_as(false).await
+    }
+
+    /// One that says of all spans that it threw them away.
+    pub async fn rejecting() -> Self {
+        Self::start_as(true).await
+    }
+
+    async fn start_as(rejects: bool) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let spans = Arc::<Mutex<Vec<Span>>>::default();
-        let service = TraceServiceServer::new(Keeping(Arc::clone(&spans)));
+        let service = TraceServiceServer::new(Keeping {
+            spans: Arc::clone(&spans),
+            rejects,
+        });
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         let server = tonic::transport::Server::builder().add_service(service);
         let mut serving = JoinSet::new();
@@ -70,6 +92,11 @@ impl Collector {
     pub fn named(&self, name: &str) -> Vec<Span> {
         let spans = self.spans.lock().unwrap();
         spans.iter().filter(|s| s.name == name).cloned().collect()
+    }
+
+    /// How many spans came so far.
+    pub fn count(&self) -> u64 {
+        self.spans.lock().unwrap().len().try_into().unwrap()
     }
 
     /// Waits for so many spans with this name.
