@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The longest that a server's advice, or a pause of our own, is kept to.
+const LONGEST_ADVICE: Duration = Duration::from_hours(24);
+
 /// Pauses with full jitter: a random part of a time that doubles with each failure in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
@@ -24,8 +27,11 @@ impl Backoff {
     /// The pause after so many failures in a row; never less than what the server advised.
     pub(crate) fn pause(self, failures: u32, advised: Option<Duration>) -> Duration {
         let doubled = self.first.saturating_mul(1 << failures.min(16));
-        let jitter = doubled.min(self.longest).mul_f64(fastrand::f64());
-        advised.unwrap_or_default().saturating_add(jitter)
+        let longest = self.longest.min(LONGEST_ADVICE);
+        let jitter = doubled.min(longest).mul_f64(fastrand::f64());
+        // More would be nobody's intention, and time can't be counted without end.
+        let advised = advised.unwrap_or_default().min(LONGEST_ADVICE);
+        advised.saturating_add(jitter)
     }
 }
 
@@ -45,5 +51,18 @@ mod tests {
         assert!(longest(u32::MAX) > backoff.first * 4 && longest(40) <= backoff.longest);
         let advice = Duration::from_mins(1);
         assert!(backoff.pause(0, Some(advice)) >= advice);
+    }
+
+    #[test]
+    fn no_advice_leads_beyond_what_time_can_be_counted_to() {
+        let endless = Backoff {
+            first: Duration::MAX,
+            longest: Duration::MAX,
+        };
+        for advice in [None, Some(Duration::MAX)] {
+            let pause = endless.pause(3, advice);
+            assert!(std::time::Instant::now().checked_add(pause).is_some());
+            assert!(pause <= LONGEST_ADVICE * 2);
+        }
     }
 }

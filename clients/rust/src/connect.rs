@@ -14,6 +14,8 @@ use crate::{Backoff, Client, Error, Result};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
+/// The longest that a call may take: gRPC can't say much more, and time can't be counted without end.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
 /// After how long without a word the server is asked whether it is still there, and how long it may take to answer.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
@@ -70,10 +72,10 @@ impl Builder {
         self
     }
 
-    /// How long a call may take with all its repeats; a minute unless it is said.
+    /// How long a call may take with all its repeats; a minute unless it is said, a year at most.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.timeout = timeout.min(LONGEST);
         self
     }
 
