@@ -160,6 +160,8 @@ impl Speaker {
         let Packing::Frames(compression) = self.packing else {
             return input.len();
         };
+        // What was left of a POST when the client went over is gone.
+        state.posted = None;
         let params = Params {
             message_bytes: self.family.message_bytes,
             deflate: compression.params(),

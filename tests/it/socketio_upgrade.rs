@@ -2,9 +2,11 @@
 
 use http::Method;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::harness::socketio::Polling;
-use crate::harness::{Config, Server, Token, eventually};
+use crate::harness::{Config, Server, Token, eventually, within};
 
 async fn publish(server: &Server, n: u64) {
     let token = Token::new("backend").roles(&["service"]).sign();
@@ -165,4 +167,35 @@ async fn the_connection_ends_under_an_attempt() {
         (sessions + server.metric(connections).await == 0).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_post_that_arrives_after_the_client_has_gone_over_is_refused() {
+    let server = Server::start(Config::socketio()).await;
+    let client = subscribed(&server).await;
+    let packet = r#"421["ping"]"#;
+    let head = format!(
+        "POST /socket.io/?EIO=4&transport=polling&sid={} HTTP/1.1\r\nHost: {}\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n4",
+        client.sid,
+        server.public,
+        packet.len()
+    );
+    let mut post = TcpStream::connect(&server.public).await.unwrap();
+    post.write_all(head.as_bytes()).await.unwrap();
+    let mut socket = client.try_websocket().await.unwrap();
+    socket.send("2probe").await;
+    assert_eq!(socket.text().await, "3probe");
+    socket.send("5").await;
+    socket.send(r#"422["ping"]"#).await;
+    assert!(socket.text().await.starts_with("432[{"));
+    post.write_all(&packet.as_bytes()[1..]).await.unwrap();
+    let mut answer = String::new();
+    within("an answer", post.read_to_string(&mut answer))
+        .await
+        .unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    // Nothing of it has come between the frames.
+    socket.send(r#"423["ping"]"#).await;
+    assert!(socket.text().await.starts_with("433[{"));
 }

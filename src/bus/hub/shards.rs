@@ -106,7 +106,7 @@ impl Hub {
     }
 
     /// Bytes of a client have come by another way than its link; `first` is done before they are
-    /// read. Both are forgotten where the connection has gone.
+    /// read. Both are forgotten where the connection has gone, or over to a socket.
     pub fn hear(
         &self,
         id: ConnectionId,

@@ -4,7 +4,6 @@
 //! minute; and nothing that it says can lie before the event was sent or after the answer came.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use uuid::Uuid;
@@ -21,13 +20,15 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// and milliseconds are rounded.
 const DRIFT: Duration = Duration::from_secs(1);
 
-/// An event that a client was asked to confirm.
+/// What is kept of an event that a client was asked to confirm: not its payload, for thousands may
+/// wait, and nobody says for how long after the last one.
 pub(super) struct Asked {
-    pub(super) event: Arc<Event>,
+    /// When the server took the event.
+    pub(super) accepted: Instant,
     /// What `receive` is a child of.
     pub(super) parent: Option<TraceContext>,
-    /// Whether there will be a `receive` at all.
-    pub(super) traced: bool,
+    /// The event's trace; `None` where there will be no `receive` at all.
+    pub(super) trace: Option<TraceContext>,
     /// When the event was handed to the socket.
     pub(super) written: Instant,
 }
@@ -44,13 +45,13 @@ pub(super) struct Confirmations {
 }
 
 impl Confirmations {
-    /// Remembers a question.
-    pub(super) fn ask(&mut self, connection: ConnectionId, asked: Asked) {
+    /// Remembers a question about this event.
+    pub(super) fn ask(&mut self, connection: ConnectionId, event: &Event, asked: Asked) {
         self.forget(asked.written);
         while self.order.len() >= MOST {
             self.forget_oldest();
         }
-        let key = (connection, asked.event.id, asked.event.channel.clone());
+        let key = (connection, event.id, event.channel.clone());
         self.order.push_back((asked.written, key.clone()));
         self.waiting.insert(key, asked);
     }
@@ -163,9 +164,8 @@ impl Cx<'_> {
         let Some(moments) = moments(said, asked.written, now, ping) else {
             return Confirmation::Implausible;
         };
-        let event = &asked.event;
-        let took = moments.handled.saturating_duration_since(event.accepted);
-        let trace = event.trace.as_ref().filter(|_| asked.traced);
+        let took = moments.handled.saturating_duration_since(asked.accepted);
+        let trace = asked.trace.as_ref();
         let hub = self.hub();
         hub.metrics().end_to_end_latency(took, trace);
         if let (Some(trace), Some(parent)) = (trace, &asked.parent) {
@@ -179,8 +179,8 @@ impl Cx<'_> {
                 round_trip: moments.round_trip,
             };
             let what = Delivered {
-                channel: event.channel.as_ref(),
-                id: event.id,
+                channel: said.channel.as_ref(),
+                id: said.id,
                 connection,
                 event: trace,
             };

@@ -32,7 +32,8 @@ pub struct Crossing {
 }
 
 impl Shard {
-    /// Bytes of a client that came by another way than its link.
+    /// Bytes of a client that came by another way than its link; forgotten where the connection has
+    /// a socket, in which they would stand between frames.
     pub(in crate::bus) fn hear_from(
         &mut self,
         id: ConnectionId,
@@ -43,7 +44,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        if connection.ending.is_some() {
+        if connection.ending.is_some() || !matches!(connection.link, Link::Pipe(_)) {
             return;
         }
         let count = u64::try_from(bytes.len()).unwrap_or(0);

@@ -86,12 +86,12 @@ impl Shard {
             if sighting.asked {
                 self.hub.metrics().confirmation_asked();
                 let asked = Asked {
-                    event: Arc::clone(event),
+                    accepted: event.accepted,
                     parent,
-                    traced: sighting.delivery.trace().is_some(),
+                    trace: sighting.delivery.trace().and(event.trace.clone()),
                     written,
                 };
-                self.confirmations.ask(sighting.connection, asked);
+                self.confirmations.ask(sighting.connection, event, asked);
             }
         }
         self.sightings = sightings;
