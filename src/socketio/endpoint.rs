@@ -109,10 +109,15 @@ impl Endpoint {
     }
 
     /// Whether a request with this path and query is for this endpoint. Where its path is the
-    /// WebSocket's too, the query says which is meant.
+    /// WebSocket's too, the query says which is meant. The clients that poll go on where their
+    /// dialect, or its path, is gone from the configuration.
     #[must_use]
     pub fn takes(&self, path: &str, query: Option<&str>, is_also_another: bool) -> bool {
-        self.family(path).is_some() && (!is_also_another || is_engine(query))
+        if self.family(path).is_some() {
+            return !is_also_another || is_engine(query);
+        }
+        let sid = Query::read(query).ok().and_then(|query| query.sid);
+        sid.is_some_and(|sid| self.sessions.get(sid).is_some())
     }
 
     /// Forgets sessions that have ended. Called about once a second.
@@ -122,9 +127,7 @@ impl Endpoint {
 
     /// Answers a request.
     pub async fn answer(&self, request: Request<Body>, address: SocketAddr) -> Response<Body> {
-        let Some(family) = self.family(request.uri().path()) else {
-            return Failure::Request.response();
-        };
+        let family = self.family(request.uri().path());
         match self.route(family, request, address).await {
             Ok(response) => response,
             Err(failure) => {
@@ -136,7 +139,7 @@ impl Endpoint {
 
     async fn route(
         &self,
-        family: Arc<Family>,
+        family: Option<Arc<Family>>,
         request: Request<Body>,
         address: SocketAddr,
     ) -> Result<Response<Body>, Failure> {
@@ -150,17 +153,18 @@ impl Endpoint {
                 Some((sid, session))
             }
         };
+        let family = family.ok_or(Failure::Request);
         let (method, headers) = (request.method().clone(), request.headers().clone());
         match (query.way, session, method) {
             (Way::Polling, None, Method::GET) => Ok(self
-                .open_polling(family, &headers, query.token, address)
+                .open_polling(family?, &headers, query.token, address)
                 .await),
             (Way::Polling, Some((sid, session)), Method::GET) => {
                 self.poll(sid, &session, &headers).await
             }
             (Way::Polling, Some((_, session)), Method::POST) => self.post(&session, request).await,
             (Way::WebSocket, None, Method::GET) => {
-                self.open_socket(family, request, query.token, address)
+                self.open_socket(family?, request, query.token, address)
                     .await
             }
             (Way::WebSocket, Some((sid, session)), Method::GET) => {

@@ -216,3 +216,31 @@ async fn a_client_that_goes_away_while_it_polls_is_gone_at_once() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn clients_that_poll_go_on_where_their_dialect_is_gone() {
+    let server = Server::start(Config::socketio()).await;
+    let client = server.polling().await;
+    client.connect(&Token::new("ada")).await;
+    client
+        .send(&[r#"420["subscribe",{"room":"room:1"}]"#])
+        .await;
+    client.until("430[").await;
+    server.reload(&Config::rooms());
+    eventually("nobody new to be taken", async || {
+        let open = "EIO=4&transport=polling";
+        let answer = server.engine(Method::GET, open, "").await;
+        (answer.status == 404).then_some(())
+    })
+    .await;
+    publish(&server, "room:1", "still").await;
+    client.until("42[\"a.b\"").await;
+    client.send(&[r#"421["ping"]"#]).await;
+    client.until("431[").await;
+    let mut socket = client.try_websocket().await.unwrap();
+    socket.send("2probe").await;
+    socket.text().await;
+    socket.send("5").await;
+    publish(&server, "room:1", "and still").await;
+    socket.until("42[\"a.b\"").await;
+}
