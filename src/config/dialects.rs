@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::declarations::duplicates;
-use super::validate::{Check, TAKEN, is_plain_path};
+use super::validate::{Check, is_plain_path, is_taken};
 use super::{
     Config, DialectCommand, DialectConfig, DialectControl, DialectEvent, DialectProtocol,
     DialectRefusals,
@@ -220,6 +220,15 @@ fn one_command(command: &DialectCommand, at: &str, check: &mut Check<'_>) {
         check.expect(false, &format!("{at}.does"), text);
         return;
     };
+    let secret = |name: &String| {
+        let ours = command.members.get(name).unwrap_or(name);
+        kind == Kind::Authenticate && ours == "token"
+    };
+    check.expect(
+        !command.echo.iter().any(secret),
+        &format!("{at}.echo"),
+        "a token is not repeated",
+    );
     if !command.channels.is_empty() {
         let key = format!("{at}.channels");
         check.expect(
@@ -262,8 +271,7 @@ fn paths(config: &Config, check: &mut Check<'_>) {
         for path in &dialect.paths {
             let text = format!("expected paths such as \"/ws\", not {path:?}");
             check.expect(is_plain_path(path), &key, text);
-            let built_in = TAKEN.contains(&path.as_str()) || path.starts_with("/api/v1/");
-            check.expect(!built_in, &key, format!("{path} is taken"));
+            check.expect(!is_taken(path), &key, format!("{path} is taken"));
             if let Some(other) = taken.get(&same(path)).filter(|other| **other != key) {
                 let text = format!("{path} is taken already by {other}");
                 check.expect(false, &key, text);

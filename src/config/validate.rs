@@ -25,7 +25,7 @@ const PAIRED: [&str; 9] = [
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
 ];
 /// Paths of the public listener that the WebSocket can't have.
-pub(super) const TAKEN: [&str; 7] = [
+const TAKEN: [&str; 10] = [
     "/",
     "/sse",
     "/healthz",
@@ -33,7 +33,20 @@ pub(super) const TAKEN: [&str; 7] = [
     "/metrics",
     "/openapi.json",
     "/asyncapi.json",
+    "/websocket/clients",
+    "/websocket/broadcast",
+    "/websocket/stats",
 ];
+
+/// True if the public listener answers something else at this path, with or without a slash at its
+/// end.
+pub(super) fn is_taken(path: &str) -> bool {
+    let path = path.trim_end_matches('/');
+    let own = |taken: &&str| taken.trim_end_matches('/') == path;
+    TAKEN.iter().any(|taken| own(taken))
+        || path.starts_with("/api/v1/")
+        || path.starts_with("/websocket/disconnect/")
+}
 
 /// Everything that makes no sense. Keys that already have a problem get no second one.
 pub(super) fn problems(
@@ -291,9 +304,8 @@ fn rest(config: &Config, check: &mut Check<'_>) {
     let path = config.websocket.path.as_str();
     let plain = is_plain_path(path);
     check.expect(plain, "websocket.path", "expected a path such as \"/ws\"");
-    let free = !TAKEN.contains(&path) && !path.starts_with("/api/v1/");
     check.expect(
-        free || path == "/api/v1/websocket",
+        !is_taken(path) || path == "/api/v1/websocket",
         "websocket.path",
         "this path is taken",
     );

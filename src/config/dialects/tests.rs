@@ -24,6 +24,24 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     ("paths = [\"/sse\"]", "dialect[0].paths: /sse is taken"),
     (
+        "protocol = \"socket.io\"\npaths = [\"/healthz/\"]",
+        "dialect[0].paths: /healthz/ is taken",
+    ),
+    ("paths = [\"//\"]", "dialect[0].paths: // is taken"),
+    (
+        "paths = [\"/websocket/stats\"]",
+        "dialect[0].paths: /websocket/stats is taken",
+    ),
+    (
+        "[[dialect.command]]\nname = \"a\"\ndoes = \"authenticate\"\necho = [\"token\"]",
+        "dialect[0].command[0].echo: a token is not repeated",
+    ),
+    (
+        "[[dialect.command]]\nname = \"a\"\ndoes = \"authenticate\"\n\
+            members = { jwt = \"token\" }\necho = [\"jwt\"]",
+        "dialect[0].command[0].echo: a token is not repeated",
+    ),
+    (
         "paths = [\"/ws/\"]",
         "dialect[0].paths: /ws/ is taken already by websocket.path",
     ),
