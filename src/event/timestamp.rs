@@ -7,8 +7,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// Year 9999's end: what RFC 3339 and `google.protobuf.Timestamp` can say.
-    const MAX: i64 = 253_402_300_799_999_999;
+    /// Year 9999's end, 26 hours early, so that it is still year 9999 in every time zone: what
+    /// RFC 3339, `google.protobuf.Timestamp` and the calendar can say.
+    const MAX: i64 = 253_402_207_199_999_999;
     /// Year 1's start.
     const MIN: i64 = -62_135_596_800_000_000;
 
@@ -60,5 +61,20 @@ impl From<SystemTime> for Timestamp {
             Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |m| -m),
         };
         Timestamp::from_micros(micros)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_farthest_times_are_written_as_such() {
+        let written = |micros| Timestamp::from_micros(micros).to_rfc3339();
+        assert_eq!(written(i64::MAX), "9999-12-30T21:59:59.999Z");
+        assert_eq!(written(i64::MIN), "0001-01-01T00:00:00.000Z");
+        for farthest in [i64::MAX, i64::MIN] {
+            assert!(Timestamp::parse(&written(farthest)).is_some());
+        }
     }
 }

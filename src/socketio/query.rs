@@ -1,5 +1,7 @@
 //! The query of an Engine.IO request.
 
+use std::fmt;
+
 use super::failure::Failure;
 
 /// How the client wants to be reached.
@@ -11,14 +13,22 @@ pub(super) enum Way {
     WebSocket,
 }
 
-/// What stands in it.
-#[derive(Debug, PartialEq, Eq)]
+/// What stands in it. Its `Debug` shows neither the session nor the token.
+#[derive(PartialEq, Eq)]
 pub(super) struct Query<'q> {
     pub(super) way: Way,
     /// The session; `None` opens one.
     pub(super) sid: Option<&'q str>,
     /// A token for all namespaces.
     pub(super) token: Option<&'q str>,
+}
+
+impl fmt::Debug for Query<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Query")
+            .field("way", &self.way)
+            .finish_non_exhaustive()
+    }
 }
 
 /// True if a query is one of Engine.IO, whatever it asks for.
@@ -69,6 +79,13 @@ mod tests {
         assert_eq!(read, expected);
         let direct = Query::read(Some("EIO=4&transport=websocket")).unwrap();
         assert_eq!((direct.way, direct.sid), (Way::WebSocket, None));
+    }
+
+    #[test]
+    fn what_is_secret_in_it_is_not_shown() {
+        let read = Query::read(Some("EIO=4&transport=polling&sid=abc&token=a.b")).unwrap();
+        let shown = format!("{read:?}");
+        assert!(!shown.contains("abc") && !shown.contains("a.b"), "{shown}");
     }
 
     #[test]
