@@ -43,7 +43,7 @@ const TAKEN: [&str; 10] = [
 pub(super) fn is_taken(path: &str) -> bool {
     let path = path.trim_end_matches('/');
     let own = |taken: &&str| taken.trim_end_matches('/') == path;
-    TAKEN.iter().any(|taken| own(taken))
+    TAKEN.iter().any(own)
         || path.starts_with("/api/v1/")
         || path.starts_with("/websocket/disconnect/")
 }
