@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
@@ -188,7 +188,12 @@ impl Server {
     pub async fn shutdown(self) {
         self.draining.store(true, Ordering::Relaxed);
         self.assembled.drain().await;
+        let window = Instant::now() + self.drain;
         self.services().hub.drain(self.drain).await;
+        let fetched = tokio::time::timeout_at(window.into(), self.assembled.socketio.deserted());
+        if fetched.await.is_err() {
+            tracing::info!("some clients that poll did not come for the end of their connections");
+        }
         self.closing.cancel();
         self.tasks.close();
         if tokio::time::timeout(Duration::from_secs(1), self.tasks.wait())

@@ -120,6 +120,16 @@ impl Endpoint {
         sid.is_some_and(|sid| self.sessions.get(sid).is_some())
     }
 
+    /// Waits until every client that polls has fetched the end of its connection, or had its time
+    /// for that: after the connections have ended, before nobody answers polls any more.
+    pub async fn deserted(&self) {
+        let mut look = tokio::time::interval(Duration::from_millis(20));
+        while !self.sessions.is_empty() {
+            look.tick().await;
+            self.sessions.sweep();
+        }
+    }
+
     /// Forgets sessions that have ended. Called about once a second.
     pub fn sweep(&self) {
         self.sessions.sweep();

@@ -142,6 +142,11 @@ impl Sessions {
         drop(gone);
     }
 
+    /// True if there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// Forgets those that have ended and whose clients do not come for it.
     pub(super) fn sweep(&self) {
         let now = Instant::now();

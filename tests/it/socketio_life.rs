@@ -152,7 +152,8 @@ async fn a_drain_advises_to_come_back_and_takes_no_one_in() {
     let (code, last) = direct.closed().await;
     assert_eq!(code, Some(1012));
     assert!(last.starts_with("42[\"reconnect\",{\"after_ms\":") || last.contains("after_ms"));
-    drop(polling);
+    // Who polls is told as well, before nobody answers any more.
+    assert_eq!(polling.until("1").await, "1");
     assert!(server.ended().await.success());
 }
 
