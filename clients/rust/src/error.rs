@@ -99,7 +99,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", name(self.code()), self.message())
+        write!(f, "{}: {}", code_name(self.code()), self.message())
     }
 }
 
@@ -151,7 +151,8 @@ impl From<tonic::transport::Error> for Error {
 }
 
 /// A code's name, in lower case with underscores as the protocol has it.
-pub(crate) fn name(code: Code) -> &'static str {
+#[must_use]
+pub fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "ok",
         Code::Cancelled => "cancelled",
@@ -177,7 +178,7 @@ pub(crate) fn name(code: Code) -> &'static str {
 pub(crate) fn named(text: &str) -> Code {
     (0..=16)
         .map(Code::from_i32)
-        .find(|code| name(*code) == text)
+        .find(|code| code_name(*code) == text)
         .unwrap_or(Code::Unknown)
 }
 
@@ -223,7 +224,7 @@ mod tests {
     fn names_of_codes_are_read_back() {
         for number in 0..=16 {
             let code = Code::from_i32(number);
-            assert_eq!(named(name(code)), code);
+            assert_eq!(named(code_name(code)), code);
         }
         assert_eq!(named("new_one"), Code::Unknown);
     }

@@ -6,15 +6,17 @@ mod connect;
 mod error;
 mod event;
 mod places;
+mod step;
 mod subscription;
 mod token;
 
 pub use backoff::Backoff;
 pub use client::Client;
 pub use connect::Builder;
-pub use error::{Code, Error, Result};
+pub use error::{Code, Error, Result, code_name};
 pub use event::{Event, Gap, NewEvent, Position, Published, PublishedIn};
-pub use subscription::{Joined, Step, Subscribe, Subscription};
+pub use step::{Joined, Step};
+pub use subscription::{Subscribe, Subscription};
 pub use token::TokenError;
 
 /// The generated messages and clients of `proto/tidings/v1`, for what has no method here.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::error::named;
-use crate::subscription::{Joined, Step};
+use crate::step::{Joined, Step};
 use crate::{Error, Event, Position, Result, proto};
 
 /// Channels that came by a pattern and whose positions are remembered; those quiet for longest go first.
