@@ -67,7 +67,11 @@ pub(crate) mod protocol {
     pub trait Protocol: Send + Sync {
         fn dialect(&self) -> DialectId;
         fn event(&self, event: &Event) -> Bytes;
-        fn event_to_confirm(&self, event: &Event) -> Option<Bytes>;
+
+        fn event_to_confirm(&self, event: &Event) -> Option<Bytes> {
+            let _ = event;
+            None
+        }
     }
 }
 
