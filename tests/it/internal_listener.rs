@@ -179,7 +179,10 @@ async fn metrics_have_the_documented_names() {
     };
     let text = eventually("the close to be counted", async || {
         let text = metrics().await;
-        text.contains("tidings_closes_total{").then_some(text)
+        let closed = text.contains("tidings_closes_total{");
+        // One is counted before the other.
+        let left = text.contains("tidings_connections{transport=\"websocket\"} 1");
+        (closed && left).then_some(text)
     })
     .await;
     for name in [
