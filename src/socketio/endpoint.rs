@@ -164,13 +164,13 @@ impl Endpoint {
             }
         };
         let family = family.ok_or(Failure::Request);
-        let (method, headers) = (request.method().clone(), request.headers().clone());
+        let method = request.method().clone();
         match (query.way, session, method) {
             (Way::Polling, None, Method::GET) => Ok(self
-                .open_polling(family?, &headers, query.token, address)
+                .open_polling(family?, request.headers(), query.token, address)
                 .await),
             (Way::Polling, Some((sid, session)), Method::GET) => {
-                self.poll(sid, &session, &headers).await
+                self.poll(sid, &session, request.headers()).await
             }
             (Way::Polling, Some((_, session)), Method::POST) => self.post(&session, request).await,
             (Way::WebSocket, None, Method::GET) => {
