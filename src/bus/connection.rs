@@ -196,6 +196,11 @@ impl Connection {
         !self.flags.touched && self.catch_ups.is_none() && self.ending.is_none()
     }
 
+    /// True if what it gets can go to its socket as it is: nothing waits before it.
+    pub(super) fn takes_at_once(&self) -> bool {
+        self.outbox.is_empty() && self.link.plain().is_some()
+    }
+
     pub(super) fn user(&self) -> Option<&str> {
         self.identity.as_ref()?.user().map(|user| &**user)
     }

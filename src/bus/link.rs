@@ -49,6 +49,14 @@ impl Link {
         }
     }
 
+    /// The socket, where what is written to it is all that it takes.
+    pub fn plain(&self) -> Option<&TcpStream> {
+        match self {
+            Link::Socket(socket) => Some(socket),
+            Link::Tls(..) | Link::Pipe(_) => None,
+        }
+    }
+
     /// Reads what is there.
     pub fn read(&mut self, buffer: &mut [u8]) -> Got {
         let read = match self {

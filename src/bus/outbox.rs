@@ -149,6 +149,14 @@ impl Outbox {
         self.0.as_ref()?.entries.front().map(|entry| &entry.frame)
     }
 
+    /// The only frame that waits, where nothing of it is written yet.
+    #[must_use]
+    pub(super) fn whole(&self) -> Option<&Frame> {
+        let queue = self.0.as_ref()?;
+        let first = queue.entries.front()?;
+        (queue.entries.len() == 1 && queue.written == 0).then_some(&first.frame)
+    }
+
     /// What is to be written, where it is one piece.
     #[must_use]
     pub(super) fn only(&self) -> Option<&[u8]> {

@@ -375,6 +375,12 @@ pub(super) const KEYS: &[Key] = &[
         "Threads that own connections, at most 1024; 0: one per core.",
     ),
     key(
+        "server.io_uring",
+        Kind::Bool,
+        "true",
+        "Whether many sends go out in one system call by io_uring, where the system allows it.",
+    ),
+    key(
         "server.drain",
         Kind::Duration,
         r#""10s""#,

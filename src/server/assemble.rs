@@ -225,6 +225,7 @@ fn bus_settings(config: &Config) -> Settings {
         auth_deadline: config.auth.deadline,
         confirmations: config.telemetry.confirmations,
         connections_per_event: config.telemetry.connections_per_event,
+        io_uring: config.server.io_uring,
     }
 }
 

@@ -29,6 +29,9 @@ pub struct Settings {
     pub confirmations: f64,
     /// The most connections of one event that get a span of their own or are asked to confirm.
     pub connections_per_event: usize,
+    /// Whether many sends go out in one system call by `io_uring`, where the system allows it.
+    /// Looked at when a shard starts.
+    pub io_uring: bool,
 }
 
 impl Default for Settings {
@@ -46,6 +49,7 @@ impl Default for Settings {
             auth_deadline: Duration::from_secs(10),
             confirmations: 0.0,
             connections_per_event: 8,
+            io_uring: true,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Events to many connections.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Shard;
@@ -7,9 +8,11 @@ use super::hand::{Hand, Outcome, Put};
 use super::io::flush;
 use super::life::Doom;
 use super::run::Run;
+use super::together::Together;
 use crate::bus::connection::Connection;
 use crate::bus::delivery::Delivery;
 use crate::bus::filter_table::NO_FILTER;
+use crate::bus::slots::Slots;
 use crate::event::{Audience, ChannelName, ChannelPattern, Position, SlowConsumer};
 use crate::telemetry::Transport;
 
@@ -88,6 +91,7 @@ impl Shard {
             hungry,
             touched,
             doomed,
+            together,
             ..
         } = self;
         let most = self.settings.connections_per_event;
@@ -103,8 +107,15 @@ impl Shard {
             hub: &self.hub,
             outcome,
         };
-        // Acted on before the next run, or that one could slip in ahead of what found no room.
-        let mut too_slow: Vec<(u32, Option<(u32, u64)>)> = Vec::new();
+        let mut way = Way {
+            last,
+            topic: 0,
+            channel: None,
+            together,
+            touched,
+            doomed,
+            too_slow: Vec::new(),
+        };
         for (by_name, place) in (0..)
             .zip(topics)
             .filter_map(|(n, place)| Some((n == 0, place?)))
@@ -112,7 +123,8 @@ impl Shard {
             let Some(topic) = places.get(place) else {
                 continue;
             };
-            let from_topic = matches!(topic.pattern, ChannelPattern::Exact(_)).then_some(place);
+            way.topic = place;
+            way.channel = matches!(topic.pattern, ChannelPattern::Exact(_)).then_some(place);
             let mut witnesses = hand.witnesses(topic.subscribers.len(), most);
             let mut witness = witnesses.next();
             for (at, follower) in topic.subscribers.iter().enumerate() {
@@ -120,6 +132,9 @@ impl Shard {
                 let is_witness = at == witness;
                 if is_witness {
                     witness = witnesses.next();
+                }
+                if way.must_leave_before(connections.get(slot), &hand) {
+                    way.leave(connections, &mut hand);
                 }
                 let Some(connection) = connections.get_mut(slot) else {
                     continue;
@@ -129,32 +144,13 @@ impl Shard {
                 if !follower.live {
                     hunger(hungry, slot, connection);
                 }
-                if set == 0 {
-                    continue;
-                }
-                let put = if is_witness {
-                    hand.put_and_look(slot, connection, set, from_topic)
-                } else {
-                    hand.put(connection, set, from_topic)
-                };
-                match put {
-                    Put::Done => {}
-                    Put::Resync(offset) => too_slow.push((slot, Some((place, offset)))),
-                    Put::Close => too_slow.push((slot, None)),
-                }
-                if last && connection.is_plain() {
-                    if !flush(connection, hand.spares, hand.metrics) {
-                        doomed.push((slot, Doom::Gone));
-                    }
-                    if is_witness {
-                        hand.written();
-                    }
-                } else {
-                    Shard::touch(touched, slot, connection);
+                if set != 0 {
+                    way.take(slot, connection, set, is_witness, &mut hand);
                 }
             }
+            way.leave(connections, &mut hand);
         }
-        for (slot, topic) in too_slow {
+        for (slot, topic) in way.too_slow {
             match topic {
                 Some((topic, offset)) => self.resync(slot, topic, offset.saturating_sub(1)),
                 None => self.too_slow(slot),
@@ -264,6 +260,99 @@ impl Shard {
             self.catch_up_all(place, before);
         }
         run.behind(before.offset)
+    }
+}
+
+/// How a run goes from the hand to the sockets.
+struct Way<'w> {
+    /// Nothing comes behind it in this round.
+    last: bool,
+    /// The topic by which it goes, and the same if that is a channel.
+    topic: u32,
+    channel: Option<u32>,
+    together: &'w mut Together,
+    touched: &'w mut Vec<u32>,
+    doomed: &'w mut Vec<(u32, Doom)>,
+    /// Acted on before the next run, or that one could slip in ahead of what found no room.
+    too_slow: Vec<(u32, Option<(u32, u64)>)>,
+}
+
+impl Way<'_> {
+    /// Gives these events to one connection: at once or together with others where nothing waits
+    /// before them, or else into its outbox.
+    fn take(
+        &mut self,
+        slot: u32,
+        connection: &mut Connection,
+        set: u64,
+        is_witness: bool,
+        hand: &mut Hand<'_, '_>,
+    ) {
+        if self.last
+            && !is_witness
+            && connection.is_plain()
+            && connection.takes_at_once()
+            && let Some(frame) = hand.run.made(connection.dialect, set)
+        {
+            self.together.add(slot, frame);
+            connection.bytes_out += u64::try_from(frame.len()).unwrap_or(0);
+            hand.count(connection, set);
+            return;
+        }
+        let put = if is_witness {
+            hand.put_and_look(slot, connection, set, self.channel)
+        } else {
+            hand.put(connection, set, self.channel)
+        };
+        match put {
+            Put::Done => {}
+            Put::Resync(offset) => self.too_slow.push((slot, Some((self.topic, offset)))),
+            Put::Close => self.too_slow.push((slot, None)),
+        }
+        if self.last && connection.is_plain() {
+            if !flush(connection, hand.spares, hand.metrics) {
+                self.doomed.push((slot, Doom::Gone));
+            }
+            if is_witness {
+                hand.written();
+            }
+        } else {
+            Shard::touch(self.touched, slot, connection);
+        }
+    }
+
+    /// True if what waits has to leave before this connection has its turn: there is no room for
+    /// more, or some of it is the connection's own.
+    fn must_leave_before(&self, connection: Option<&Connection>, hand: &Hand<'_, '_>) -> bool {
+        self.together.is_full()
+            || (!self.together.is_empty()
+                && connection.is_some_and(|connection| hand.has_met(connection)))
+    }
+
+    /// Sends what waits. What a socket does not take goes into its connection's outbox, to be
+    /// written again at the end of the batch.
+    fn leave(&mut self, connections: &mut Slots<Connection>, hand: &mut Hand<'_, '_>) {
+        let mut bytes = 0;
+        self.together.leave(connections, |connections, left| {
+            bytes += left.bytes();
+            if left.bytes() == left.frame.len() {
+                return;
+            }
+            let Some(connection) = connections.get_mut(left.slot) else {
+                return;
+            };
+            let rest = left.frame.len() - left.bytes();
+            connection.bytes_out -= u64::try_from(rest).unwrap_or(0);
+            if left.is_broken() {
+                self.doomed.push((left.slot, Doom::Gone));
+                return;
+            }
+            let frame = Rc::clone(left.frame);
+            connection.outbox.push(frame, self.channel, hand.spares);
+            connection.outbox.advance(left.bytes(), hand.spares);
+            Shard::touch(self.touched, left.slot, connection);
+        });
+        hand.metrics.sent(u64::try_from(bytes).unwrap_or(0));
     }
 }
 

@@ -215,8 +215,19 @@ impl Hand<'_, '_> {
 
     fn push(&mut self, connection: &mut Connection, frame: Frame, topic: Option<u32>, set: u64) {
         connection.outbox.push(frame, topic, self.spares);
+        self.count(connection, set);
+    }
+
+    /// Counts these events as delivered.
+    pub(super) fn count(&mut self, connection: &mut Connection, set: u64) {
         connection.delivered += u64::from(count(set));
         self.outcome.add(connection.transport, set, self.run.all());
+    }
+
+    /// True if a connection was already asked about in this run: it follows the events in several
+    /// ways, or is named twice.
+    pub(super) fn has_met(&self, connection: &Connection) -> bool {
+        connection.last_run == self.run.number()
     }
 
     /// Who is looked at among so many subscribers; nobody where no event of the run is watched.

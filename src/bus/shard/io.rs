@@ -217,23 +217,77 @@ impl Shard {
 
     /// Writes every touched connection.
     pub(super) fn flush_touched(&mut self) {
-        for slot in mem::take(&mut self.touched) {
+        let touched = mem::take(&mut self.touched);
+        // Nothing but writing is done before all are written: what is gathered stands in the
+        // outboxes still.
+        let mut then = Vec::new();
+        for slot in touched {
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;
             };
             connection.flags.touched = false;
-            if !flush(connection, &mut self.spares, &self.metrics) {
+            if connection.catch_ups.is_some() || connection.ending.is_some() {
+                then.push(slot);
+            }
+            if let Some(frame) = connection.outbox.whole()
+                && connection.link.plain().is_some()
+            {
+                self.together.add(slot, frame);
+                if self.together.is_full() {
+                    self.leave_together();
+                }
+            } else if !flush(connection, &mut self.spares, &self.metrics) {
                 self.doomed.push((slot, Doom::Gone));
-                continue;
             }
-            let below = connection.outbox.bytes() < self.settings.outbox_bytes / 2;
-            if below && connection.catch_ups.is_some() {
-                super::fan_out::hunger(&mut self.hungry, slot, connection);
+        }
+        self.leave_together();
+        for slot in then {
+            self.flushed(slot);
+        }
+    }
+
+    /// Sends what waits of outboxes with one frame each.
+    fn leave_together(&mut self) {
+        let Shard {
+            together,
+            connections,
+            spares,
+            metrics,
+            doomed,
+            ..
+        } = self;
+        let mut bytes = 0;
+        together.leave(connections, |connections, left| {
+            let Some(connection) = connections.get_mut(left.slot) else {
+                return;
+            };
+            let sent = u64::try_from(left.bytes()).unwrap_or(0);
+            bytes += sent;
+            connection.bytes_out += sent;
+            connection.outbox.advance(left.bytes(), spares);
+            // Once more where something is left: until the socket says that it is full, nobody is
+            // told when it has room again.
+            if left.is_broken()
+                || (!connection.outbox.is_empty() && !flush(connection, spares, metrics))
+            {
+                doomed.push((left.slot, Doom::Gone));
             }
-            let sent = connection.outbox.is_empty() && !connection.link.wants_write();
-            if connection.ending.is_some() && sent {
-                self.finish(slot);
-            }
+        });
+        metrics.sent(bytes);
+    }
+
+    /// What comes after writing: reading on in history, or the end.
+    fn flushed(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let below = connection.outbox.bytes() < self.settings.outbox_bytes / 2;
+        if below && connection.catch_ups.is_some() {
+            super::fan_out::hunger(&mut self.hungry, slot, connection);
+        }
+        let sent = connection.outbox.is_empty() && !connection.link.wants_write();
+        if connection.ending.is_some() && sent {
+            self.finish(slot);
         }
     }
 }

@@ -26,6 +26,7 @@ mod replays;
 mod rights;
 mod run;
 mod timers;
+mod together;
 mod witness;
 
 use std::collections::{BinaryHeap, HashMap};
@@ -83,6 +84,7 @@ pub struct Shard {
     spares: Spares,
     scratch: Vec<u8>,
     touched: Vec<u32>,
+    together: together::Together,
     /// Connections with something to read that was put off for the sake of others.
     unread: Vec<u32>,
     /// Connections whose catching up goes on after this batch.
@@ -142,6 +144,7 @@ impl Shard {
         let settings = hub.settings();
         let metrics = hub.metrics().shard(usize::from(index));
         let filters = FilterTable::new(hub.filter_numbers());
+        let together = together::Together::new(settings.io_uring);
         Shard {
             index,
             hub,
@@ -162,6 +165,7 @@ impl Shard {
             spares: Spares::default(),
             scratch: vec![0; SCRATCH],
             touched: Vec::new(),
+            together,
             unread: Vec::new(),
             hungry: Vec::new(),
             doomed: Vec::new(),

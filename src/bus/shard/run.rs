@@ -217,6 +217,16 @@ impl<'d> Run<'d> {
         passing
     }
 
+    /// These events in one piece, where [`Run::joined`] has made it before.
+    #[inline]
+    pub(super) fn made(&self, dialect: DialectId, set: u64) -> Option<&Frame> {
+        if set == self.all {
+            self.whole(dialect)
+        } else {
+            self.parts.get(&(dialect, set))
+        }
+    }
+
     /// These events in one piece; `None` where they must leave one by one.
     #[inline]
     pub(super) fn joined(

@@ -1,0 +1,168 @@
+//! Frames that leave together: those of many sockets in one system call, where the system has
+//! `io_uring`, or else one by one.
+
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use tidings_sends::{Sends, Short};
+
+use crate::bus::chunk::Frame;
+use crate::bus::connection::Connection;
+use crate::bus::slots::Slots;
+
+/// The most sends in one system call. What their connections need in the caches is about what the
+/// second of these holds; beyond this there is little left to gain.
+const MOST: u16 = 128;
+/// Up to so many sends are cheaper one by one.
+const FEW: usize = 3;
+
+/// Sends that are being gathered. The sockets of a gathered send must not be written otherwise
+/// before [`Together::leave`].
+pub(super) struct Together {
+    ring: Option<Sends>,
+    waiting: Vec<Waiting>,
+    /// What they send; mostly it is one frame for all.
+    frames: Vec<Frame>,
+    short: Vec<Short>,
+}
+
+#[derive(Clone, Copy)]
+struct Waiting {
+    slot: u32,
+    frame: u32,
+}
+
+/// What became of one of them.
+pub(super) struct Left<'f> {
+    pub(super) slot: u32,
+    pub(super) frame: &'f Frame,
+    /// How much of it went out.
+    pub(super) sent: io::Result<usize>,
+}
+
+impl Together {
+    /// With `io_uring` where that is wanted and there.
+    pub(super) fn new(io_uring: bool) -> Self {
+        let ring = io_uring.then(|| Sends::new(MOST));
+        let ring = ring.and_then(|ring| {
+            ring.inspect_err(|error| {
+                tracing::info!(%error, "sends are system calls of their own: no io_uring here");
+            })
+            .ok()
+        });
+        Together {
+            ring,
+            waiting: Vec::with_capacity(usize::from(MOST)),
+            frames: Vec::new(),
+            short: Vec::new(),
+        }
+    }
+
+    /// True if nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// True if what waits must leave before more is added.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= usize::from(MOST)
+    }
+
+    /// Adds one to what waits: all of a frame, for a connection with a plain socket.
+    pub(super) fn add(&mut self, slot: u32, frame: &Frame) {
+        if !self
+            .frames
+            .last()
+            .is_some_and(|last| Rc::ptr_eq(last, frame))
+        {
+            self.frames.push(Rc::clone(frame));
+        }
+        let frame = u32::try_from(self.frames.len())
+            .unwrap_or(0)
+            .wrapping_sub(1);
+        self.waiting.push(Waiting { slot, frame });
+    }
+
+    /// Sends all that waits, and tells what became of each.
+    pub(super) fn leave(
+        &mut self,
+        connections: &mut Slots<Connection>,
+        mut told: impl FnMut(&mut Slots<Connection>, Left<'_>),
+    ) {
+        let given = self.send(connections);
+        let Together {
+            waiting,
+            frames,
+            short,
+            ..
+        } = self;
+        let mut short = short.drain(..).peekable();
+        for (index, Waiting { slot, frame }) in waiting.drain(..).enumerate() {
+            let Some(frame) = place(frame).and_then(|frame| frames.get(frame)) else {
+                continue;
+            };
+            let sent = match short.next_if(|short| short.index == index) {
+                Some(short) => short.sent,
+                None if index < given => Ok(frame.len()),
+                None => Err(io::ErrorKind::WouldBlock.into()),
+            };
+            told(connections, Left { slot, frame, sent });
+        }
+        frames.clear();
+    }
+
+    /// Answers how many of those that wait were tried; which of these were not done whole is in
+    /// `short`, in order.
+    fn send(&mut self, connections: &Slots<Connection>) -> usize {
+        let Together {
+            ring,
+            waiting,
+            frames,
+            short,
+        } = self;
+        // Ends where a connection has no socket any more, so that what is told is told of the
+        // right one.
+        let sends = waiting.iter().map_while(|waiting| {
+            let socket = connections.get(waiting.slot)?.link.plain()?;
+            let frame = frames.get(place(waiting.frame)?)?;
+            Some((socket, frame))
+        });
+        match ring {
+            Some(ring) if waiting.len() > FEW && waiting.len() <= ring.most() => {
+                let sends = sends.map(|(socket, frame)| (socket.as_fd(), &**frame.bytes()));
+                let given = ring.send(sends, |one| short.push(one));
+                short.sort_unstable_by_key(|short| short.index);
+                given
+            }
+            _ => {
+                let mut given = 0;
+                for (index, (mut socket, frame)) in sends.enumerate() {
+                    let sent = socket.write(frame.bytes());
+                    if !matches!(sent, Ok(sent) if sent == frame.len()) {
+                        short.push(Short { index, sent });
+                    }
+                    given += 1;
+                }
+                given
+            }
+        }
+    }
+}
+
+impl Left<'_> {
+    /// Bytes that went out.
+    pub(super) fn bytes(&self) -> usize {
+        self.sent.as_ref().map_or(0, |sent| *sent)
+    }
+
+    /// True if the connection broke.
+    pub(super) fn is_broken(&self) -> bool {
+        let for_now = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
+        matches!(&self.sent, Err(error) if !for_now.contains(&error.kind()))
+    }
+}
+
+fn place(at: u32) -> Option<usize> {
+    usize::try_from(at).ok()
+}
