@@ -18,9 +18,11 @@ mod stats;
 mod tail;
 mod token;
 
+use std::num::NonZero;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::Runtime;
 
 use self::client::Target;
 use self::failure::Failure;
@@ -49,6 +51,13 @@ pub struct Cli {
 enum Command {
     /// Run the server
     Serve(serve::Args),
+    #[command(flatten)]
+    Other(Errand),
+}
+
+/// What is done at once, most of it by asking a server.
+#[derive(Debug, Subcommand)]
+enum Errand {
     /// Publish an event
     Publish(publish::Args),
     /// Follow channels and print their events
@@ -78,15 +87,12 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return misuse(&error),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        // Sockets are asked for news after so many tasks: with tokio's 61, whoever publishes over
-        // HTTP waits behind as many new connections of a flood.
-        .event_interval(16)
-        .build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run(cli)),
-        Err(error) => Err(Failure::from(error)),
+    let outcome = match cli.command {
+        // It says itself how many threads it wants.
+        Command::Serve(args) => serve::run(args),
+        Command::Other(errand) => runtime(0).and_then(|runtime| {
+            runtime.block_on(run(errand, &cli.target, Output::stdout(cli.json)))
+        }),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -101,22 +107,37 @@ fn misuse(error: &clap::Error) -> ExitCode {
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-async fn run(cli: Cli) -> Result<(), Failure> {
-    let mut output = Output::stdout(cli.json);
-    let target = &cli.target;
-    match cli.command {
-        Command::Serve(args) => serve::run(args).await,
-        Command::Publish(args) => publish::run(args, target, &mut output).await,
-        Command::Tail(args) => tail::run(args, target, &mut output).await,
-        Command::Stats(args) => stats::run(&args, target, &mut output).await,
-        Command::Connections(args) => connections::run(args, target, &mut output).await,
-        Command::Disconnect(args) => disconnect::run(args, target, &mut output).await,
-        Command::Token(args) => token::run(args, &mut output),
-        Command::Check(args) => check::run(&args, &mut output),
-        Command::Config(args) => check::print(&args, &mut output),
-        Command::Catalog(args) => catalog::run(args, target, &mut output).await,
-        Command::Bench(args) => {
-            if bench::run(*args, cli.json, &mut std::io::stdout()).await? {
+/// The runtime, with so many threads; 0: half as many as there are processors, for the shards of a
+/// server have as many threads as that. More would wake each other for nothing.
+fn runtime(threads: usize) -> Result<Runtime, Failure> {
+    let processors = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = match threads {
+        0 => (processors() / 2).max(1),
+        threads => threads,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        // Sockets are asked for news after so many tasks: with tokio's 61, whoever publishes over
+        // HTTP waits behind as many new connections of a flood.
+        .event_interval(16)
+        .build()?;
+    Ok(runtime)
+}
+
+async fn run(errand: Errand, target: &Target, mut output: Output) -> Result<(), Failure> {
+    match errand {
+        Errand::Publish(args) => publish::run(args, target, &mut output).await,
+        Errand::Tail(args) => tail::run(args, target, &mut output).await,
+        Errand::Stats(args) => stats::run(&args, target, &mut output).await,
+        Errand::Connections(args) => connections::run(args, target, &mut output).await,
+        Errand::Disconnect(args) => disconnect::run(args, target, &mut output).await,
+        Errand::Token(args) => token::run(args, &mut output),
+        Errand::Check(args) => check::run(&args, &mut output),
+        Errand::Config(args) => check::print(&args, &mut output),
+        Errand::Catalog(args) => catalog::run(args, target, &mut output).await,
+        Errand::Bench(args) => {
+            if bench::run(*args, output.is_json(), &mut std::io::stdout()).await? {
                 Ok(())
             } else {
                 Err(Failure::new("not every event arrived once and in order"))

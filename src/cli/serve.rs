@@ -124,7 +124,12 @@ impl fmt::Debug for Start {
 }
 
 /// Runs the server until it is told to stop.
-pub(super) async fn run(args: Args) -> Result<(), Failure> {
+pub(super) fn run(args: Args) -> Result<(), Failure> {
+    let start = options(args)?;
+    super::runtime(start.config.server.runtime_threads)?.block_on(serve(start))
+}
+
+async fn serve(start: Start) -> Result<(), Failure> {
     let Start {
         config,
         dev,
@@ -132,7 +137,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         reload,
         dev_token,
         trial,
-    } = options(args)?;
+    } = start;
     for warning in config.warnings() {
         note(&format!("warning: {warning}"));
     }

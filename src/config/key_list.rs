@@ -375,6 +375,12 @@ pub(super) const KEYS: &[Key] = &[
         "Threads that own connections, at most 1024; 0: one per core.",
     ),
     key(
+        "server.runtime_threads",
+        Kind::Whole(0, 1024),
+        "0",
+        "Threads that serve HTTP and gRPC; 0: half as many as cores, at least one.",
+    ),
+    key(
         "server.io_uring",
         Kind::Bool,
         "true",

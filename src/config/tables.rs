@@ -306,6 +306,8 @@ pub struct Audit {
 pub struct Server {
     /// Threads that own connections; 0: one per core.
     pub shards: usize,
+    /// Threads that serve HTTP and gRPC; 0: half as many as cores, at least one.
+    pub runtime_threads: usize,
     /// Whether many sends go out in one system call by `io_uring`, where the system allows it.
     pub io_uring: bool,
     /// How long clients have to leave when the server stops.
@@ -320,6 +322,7 @@ impl Default for Server {
     fn default() -> Self {
         Server {
             shards: 0,
+            runtime_threads: 0,
             io_uring: true,
             drain: Duration::from_secs(10),
             node: values::host_name(),

@@ -50,6 +50,7 @@ mod idempotency;
 mod internal_listener;
 mod jwks;
 mod limits;
+mod many_sockets;
 mod messages;
 mod metrics;
 mod namespaces;

@@ -125,6 +125,30 @@ async fn events_of_several_channels_keep_the_order_of_one_publisher() {
     }
 }
 
+#[tokio::test]
+async fn who_follows_a_channel_in_several_ways_gets_it_in_its_order() {
+    for channel in ["room:1", "plain:1"] {
+        let server = Server::start(Config::rooms()).await;
+        let mut service = server.publisher("service").await;
+        let mut ws = server.ws().token("watcher", &["service"]).connect().await;
+        let (namespace, _) = channel.split_once(':').unwrap();
+        let threes = json!({"event_types": ["three.*"], "filter": "!data.even"});
+        ws.subscribe_with("*", threes).await;
+        let other = json!({"event_types": ["other"]});
+        ws.subscribe_with(&format!("{namespace}:*"), other).await;
+        let even = json!({"filter": "data.even"});
+        ws.subscribe_with(channel, even).await;
+        publish_in_batches(&mut service, &[channel], 200).await;
+        let not_for_ann = all_that(|n| !n.is_multiple_of(5));
+        assert_eq!(
+            numbers(&mut ws, channel, not_for_ann.len()).await,
+            not_for_ann
+        );
+        ws.lives().await;
+        assert_eq!(ws.unread().count(), 0, "nothing came twice");
+    }
+}
+
 /// The value of a metric without labels.
 async fn metric(server: &Server, name: &str) -> u64 {
     let answer = server

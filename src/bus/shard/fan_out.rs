@@ -8,6 +8,7 @@ use super::hand::{Hand, Outcome, Put};
 use super::io::flush;
 use super::life::Doom;
 use super::run::Run;
+use super::several_ways::SeveralWays;
 use super::together::Together;
 use crate::bus::connection::Connection;
 use crate::bus::delivery::Delivery;
@@ -95,11 +96,12 @@ impl Shard {
             ..
         } = self;
         let most = self.settings.connections_per_event;
+        let policy = self.hub.namespaces().of(channel).slow_consumer;
         let mut hand = Hand {
             run,
             shard: self.index,
             sightings: &mut self.sightings,
-            policy: self.hub.namespaces().of(channel).slow_consumer,
+            policy,
             limit: self.settings.outbox_bytes,
             topics: places,
             spares: &mut self.spares,
@@ -107,10 +109,9 @@ impl Shard {
             hub: &self.hub,
             outcome,
         };
+        let mut several = SeveralWays::of(hand.run.all(), topics, places, connections);
         let mut way = Way {
             last,
-            topic: 0,
-            channel: None,
             together,
             touched,
             doomed,
@@ -123,8 +124,7 @@ impl Shard {
             let Some(topic) = places.get(place) else {
                 continue;
             };
-            way.topic = place;
-            way.channel = matches!(topic.pattern, ChannelPattern::Exact(_)).then_some(place);
+            let channel = matches!(topic.pattern, ChannelPattern::Exact(_)).then_some(place);
             let mut witnesses = hand.witnesses(topic.subscribers.len(), most);
             let mut witness = witnesses.next();
             for (at, follower) in topic.subscribers.iter().enumerate() {
@@ -132,9 +132,6 @@ impl Shard {
                 let is_witness = at == witness;
                 if is_witness {
                     witness = witnesses.next();
-                }
-                if way.must_leave_before(connections.get(slot), &hand) {
-                    way.leave(connections, &mut hand);
                 }
                 let Some(connection) = connections.get_mut(slot) else {
                     continue;
@@ -144,10 +141,33 @@ impl Shard {
                 if !follower.live {
                     hunger(hungry, slot, connection);
                 }
-                if set != 0 {
-                    way.take(slot, connection, set, is_witness, &mut hand);
+                if set == 0 || several.add(slot, set, channel, is_witness) {
+                    continue;
+                }
+                way.take(slot, connection, set, channel, is_witness, &mut hand);
+                if way.together.is_full() {
+                    way.leave(connections, &mut hand);
                 }
             }
+            way.leave(connections, &mut hand);
+        }
+        for (slot, share) in several.shares() {
+            let Some(connection) = connections.get_mut(slot) else {
+                continue;
+            };
+            // By a pattern it comes from no history, so that what finds no room can't be read
+            // from there.
+            let channel = share
+                .channel
+                .filter(|_| !share.by_pattern || policy != SlowConsumer::Resync);
+            way.take(
+                slot,
+                connection,
+                share.set,
+                channel,
+                share.is_witness,
+                &mut hand,
+            );
             way.leave(connections, &mut hand);
         }
         for (slot, topic) in way.too_slow {
@@ -267,9 +287,6 @@ impl Shard {
 struct Way<'w> {
     /// Nothing comes behind it in this round.
     last: bool,
-    /// The topic by which it goes, and the same if that is a channel.
-    topic: u32,
-    channel: Option<u32>,
     together: &'w mut Together,
     touched: &'w mut Vec<u32>,
     doomed: &'w mut Vec<(u32, Doom)>,
@@ -278,13 +295,15 @@ struct Way<'w> {
 }
 
 impl Way<'_> {
-    /// Gives these events to one connection: at once or together with others where nothing waits
-    /// before them, or else into its outbox.
+    /// Gives these events to one connection, `channel` being the place of theirs where they come
+    /// by its name: at once or together with others where nothing waits before them, or else into
+    /// its outbox.
     fn take(
         &mut self,
         slot: u32,
         connection: &mut Connection,
         set: u64,
+        channel: Option<u32>,
         is_witness: bool,
         hand: &mut Hand<'_, '_>,
     ) {
@@ -294,19 +313,22 @@ impl Way<'_> {
             && connection.takes_at_once()
             && let Some(frame) = hand.run.made(connection.dialect, set)
         {
-            self.together.add(slot, frame);
+            self.together.add(slot, frame, channel);
             connection.bytes_out += u64::try_from(frame.len()).unwrap_or(0);
             hand.count(connection, set);
             return;
         }
         let put = if is_witness {
-            hand.put_and_look(slot, connection, set, self.channel)
+            hand.put_and_look(slot, connection, set, channel)
         } else {
-            hand.put(connection, set, self.channel)
+            hand.put(connection, set, channel)
         };
         match put {
             Put::Done => {}
-            Put::Resync(offset) => self.too_slow.push((slot, Some((self.topic, offset)))),
+            Put::Resync(offset) => {
+                let from = channel.map(|channel| (channel, offset));
+                self.too_slow.push((slot, from));
+            }
             Put::Close => self.too_slow.push((slot, None)),
         }
         if self.last && connection.is_plain() {
@@ -319,14 +341,6 @@ impl Way<'_> {
         } else {
             Shard::touch(self.touched, slot, connection);
         }
-    }
-
-    /// True if what waits has to leave before this connection has its turn: there is no room for
-    /// more, or some of it is the connection's own.
-    fn must_leave_before(&self, connection: Option<&Connection>, hand: &Hand<'_, '_>) -> bool {
-        self.together.is_full()
-            || (!self.together.is_empty()
-                && connection.is_some_and(|connection| hand.has_met(connection)))
     }
 
     /// Sends what waits. What a socket does not take goes into its connection's outbox, to be
@@ -348,7 +362,7 @@ impl Way<'_> {
                 return;
             }
             let frame = Rc::clone(left.frame);
-            connection.outbox.push(frame, self.channel, hand.spares);
+            connection.outbox.push(frame, left.channel, hand.spares);
             connection.outbox.advance(left.bytes(), hand.spares);
             Shard::touch(self.touched, left.slot, connection);
         });

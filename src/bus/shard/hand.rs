@@ -224,12 +224,6 @@ impl Hand<'_, '_> {
         self.outcome.add(connection.transport, set, self.run.all());
     }
 
-    /// True if a connection was already asked about in this run: it follows the events in several
-    /// ways, or is named twice.
-    pub(super) fn has_met(&self, connection: &Connection) -> bool {
-        connection.last_run == self.run.number()
-    }
-
     /// Who is looked at among so many subscribers; nobody where no event of the run is watched.
     pub(super) fn witnesses(&self, here: usize, most: usize) -> Witnesses {
         let first = each(self.run.watched()).next();

@@ -232,7 +232,7 @@ impl Shard {
             if let Some(frame) = connection.outbox.whole()
                 && connection.link.plain().is_some()
             {
-                self.together.add(slot, frame);
+                self.together.add(slot, frame, None);
                 if self.together.is_full() {
                     self.leave_together();
                 }

@@ -25,6 +25,7 @@ mod query;
 mod replays;
 mod rights;
 mod run;
+mod several_ways;
 mod timers;
 mod together;
 mod witness;

@@ -31,12 +31,15 @@ pub(super) struct Together {
 struct Waiting {
     slot: u32,
     frame: u32,
+    channel: Option<u32>,
 }
 
 /// What became of one of them.
 pub(super) struct Left<'f> {
     pub(super) slot: u32,
     pub(super) frame: &'f Frame,
+    /// The place of its channel, where it may be taken out of an outbox again.
+    pub(super) channel: Option<u32>,
     /// How much of it went out.
     pub(super) sent: io::Result<usize>,
 }
@@ -59,18 +62,13 @@ impl Together {
         }
     }
 
-    /// True if nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
     /// True if what waits must leave before more is added.
     pub(super) fn is_full(&self) -> bool {
         self.waiting.len() >= usize::from(MOST)
     }
 
     /// Adds one to what waits: all of a frame, for a connection with a plain socket.
-    pub(super) fn add(&mut self, slot: u32, frame: &Frame) {
+    pub(super) fn add(&mut self, slot: u32, frame: &Frame, channel: Option<u32>) {
         if !self
             .frames
             .last()
@@ -81,7 +79,11 @@ impl Together {
         let frame = u32::try_from(self.frames.len())
             .unwrap_or(0)
             .wrapping_sub(1);
-        self.waiting.push(Waiting { slot, frame });
+        self.waiting.push(Waiting {
+            slot,
+            frame,
+            channel,
+        });
     }
 
     /// Sends all that waits, and tells what became of each.
@@ -90,6 +92,9 @@ impl Together {
         connections: &mut Slots<Connection>,
         mut told: impl FnMut(&mut Slots<Connection>, Left<'_>),
     ) {
+        if self.waiting.is_empty() {
+            return;
+        }
         let given = self.send(connections);
         let Together {
             waiting,
@@ -98,8 +103,8 @@ impl Together {
             ..
         } = self;
         let mut short = short.drain(..).peekable();
-        for (index, Waiting { slot, frame }) in waiting.drain(..).enumerate() {
-            let Some(frame) = place(frame).and_then(|frame| frames.get(frame)) else {
+        for (index, waited) in waiting.drain(..).enumerate() {
+            let Some(frame) = place(waited.frame).and_then(|frame| frames.get(frame)) else {
                 continue;
             };
             let sent = match short.next_if(|short| short.index == index) {
@@ -107,7 +112,15 @@ impl Together {
                 None if index < given => Ok(frame.len()),
                 None => Err(io::ErrorKind::WouldBlock.into()),
             };
-            told(connections, Left { slot, frame, sent });
+            told(
+                connections,
+                Left {
+                    slot: waited.slot,
+                    frame,
+                    channel: waited.channel,
+                    sent,
+                },
+            );
         }
         frames.clear();
     }
