@@ -31,8 +31,9 @@ pub(super) struct Room {
 
 impl Outbox {
     /// Makes room for a new event, among events whose channel `may_go`: with `conflate`, of
-    /// waiting events with one key only the newest stays; then the oldest go, down to three
-    /// quarters of the limit, so that the work is not done again for the very next event. In the
+    /// waiting events with one key only the newest stays, and where that frees less than an eighth
+    /// of the limit, or without `conflate`, the oldest go, down to three quarters of the limit. So
+    /// what is walked through here is not walked through again for the very next event. In the
     /// place of what went stands a frame that `gap` makes for each run of offsets; frames for
     /// adjoining runs become one. A frame that is partly written stays, as do replies.
     pub(super) fn shed(
@@ -62,7 +63,8 @@ impl Outbox {
             shed.conflated = mark_superseded(&mut entries, partly, room, &may_go, &mut bytes);
         }
         let superseded: Vec<bool> = entries.iter().map(|(_, gone)| *gone).collect();
-        if bytes.saturating_add(needed) > limit {
+        let most = if conflate { limit - limit / 8 } else { limit };
+        if bytes.saturating_add(needed) > most {
             let target = (limit / 4 * 3).saturating_sub(needed);
             shed.dropped = mark_oldest(&mut entries, partly, target, &may_go, &mut bytes);
         }
@@ -297,6 +299,33 @@ mod tests {
         );
         assert_eq!((shed.conflated, shed.dropped), (2, 0));
         assert_eq!(texts(&outbox), ["[1-2]", "event-3", "event-4"]);
+    }
+
+    #[test]
+    fn keys_that_hardly_fit_are_not_gone_through_for_each_event() {
+        let mut spares = Spares::default();
+        let keys: Vec<(u64, u64)> = (1..=100).map(|n| (n, n)).collect();
+        let mut outbox = filled(&keys, &mut spares);
+        let limit = outbox.bytes();
+        let mut sheds = 0;
+        for offset in 101..=1100 {
+            let key = offset % 100 + 1;
+            let frame = event(format!("event-{offset}"), offset, key);
+            if outbox.bytes() + frame.len() > limit {
+                let room = Room {
+                    channel: 0,
+                    key,
+                    needed: frame.len(),
+                    limit,
+                    conflate: true,
+                };
+                outbox.shed(room, |_| true, gap);
+                sheds += 1;
+            }
+            outbox.push(frame, Some(0), &mut spares);
+            assert!(outbox.bytes() <= limit);
+        }
+        assert!(sheds < 200, "{sheds} times for 1,000 events");
     }
 
     #[test]
