@@ -1,7 +1,7 @@
 //! `tidings bench`: a load generator that costs less than what it measures.
 //!
 //! Subscribers are sockets in epoll threads, without tasks and without parsing; publishers are
-//! gRPC lanes. Every event carries when it was due and its number, so that latency, loss,
+//! lanes over gRPC, WebSocket or HTTP. Every event carries when it was due and its number, so that latency, loss,
 //! repetition and order are checked for each delivery. See `benches/README.md` for the runs
 //! that compare the server with the least that the operating system allows.
 
@@ -10,7 +10,9 @@ mod connection;
 mod floor_link;
 mod follower;
 pub mod frame;
+mod handshake;
 pub mod histogram;
+mod http_publish;
 pub mod lane;
 pub mod last;
 mod outcome;
@@ -26,6 +28,8 @@ mod streams;
 pub mod swarm;
 pub mod tally;
 pub mod token;
+mod way;
+mod websocket;
 
 use std::io::Write;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -74,6 +78,10 @@ pub enum PublishBy {
     Batch,
     /// A stream of events.
     Stream,
+    /// The command `publish` of the JSON WebSocket, a connection for each publisher.
+    Websocket,
+    /// `POST /api/v1/events`, one request for each event.
+    Http,
     /// The floor server of `benches/floor.rs`, at the address given with `--grpc`.
     Floor,
 }
@@ -124,8 +132,8 @@ pub struct Args {
     /// How events are published
     #[arg(long, value_enum, default_value = "unary")]
     pub publish: PublishBy,
-    /// Events of one publisher that may wait for their answer: concurrent calls, events in a
-    /// batch, or open answers of a stream [default: 8 paced, 64 in a burst]
+    /// Events of one publisher that may wait for their answer: concurrent calls or requests,
+    /// events in a batch, or open answers of a stream or WebSocket [default: 8 paced, 64 in a burst]
     #[arg(long)]
     pub window: Option<usize>,
     /// Events that subscribers may be behind, on average, before a burst waits for them
@@ -259,8 +267,8 @@ impl Args {
     /// of them is a lane of its own.
     fn lanes_each(&self) -> usize {
         match self.publish {
-            PublishBy::Unary => self.window(),
-            PublishBy::Batch | PublishBy::Stream | PublishBy::Floor => 1,
+            PublishBy::Unary | PublishBy::Http => self.window(),
+            PublishBy::Batch | PublishBy::Stream | PublishBy::Websocket | PublishBy::Floor => 1,
         }
     }
 
@@ -411,9 +419,10 @@ mod tests {
     #[test]
     fn concurrent_calls_are_lanes_of_their_own() {
         assert_eq!(args(&["--publishers", "2", "--window", "5"]).lanes(), 10);
-        assert_eq!(
-            args(&["--publishers", "2", "--publish", "stream"]).lanes(),
-            2
-        );
+        let two = |by| args(&["--publishers", "2", "--window", "5", "--publish", by]).lanes();
+        assert_eq!(two("http"), 10);
+        for ordered in ["batch", "stream", "websocket", "floor"] {
+            assert_eq!(two(ordered), 2, "{ordered}");
+        }
     }
 }

@@ -287,3 +287,51 @@ async fn bench_knows_which_events_filters_let_through() {
         assert_eq!(deliveries, events * 18, "{transport}: {report}");
     }
 }
+
+#[tokio::test]
+async fn bench_publishes_in_every_way_and_sees_each_event_arrive() {
+    let server = Server::start(Config::rooms().set("limits.messages_per_second", "0")).await;
+    let url = format!("ws://{}/ws", server.public);
+    for by in ["unary", "batch", "stream", "websocket", "http"] {
+        let report = Tidings::new(&["bench", "--json", "--warmup", "0", "--duration", "0.5"])
+            .args(&["--connections", "6", "--channels", "3", "--publishers", "2"])
+            .args(&["--rate", "200", "--window", "4"])
+            .args(&["--publish", by, "--url", &url, "--grpc", &server.internal])
+            .env("TIDINGS_AUTH__HS256_SECRET", SECRET)
+            .run()
+            .await
+            .exits(0)
+            .json();
+        let events = report["publish"]["events"].as_u64().unwrap();
+        let deliveries = report["delivery"]["deliveries"].as_u64().unwrap();
+        assert!(events > 10, "{by}: {report}");
+        // Each channel has two of the six.
+        assert_eq!(deliveries, events * 2, "{by}: {report}");
+        let answered = &report["publish"]["acknowledged_ms"];
+        assert!(answered["max"].as_f64().unwrap() > 0.0, "{by}: {report}");
+    }
+}
+
+#[tokio::test]
+async fn bench_counts_what_a_websocket_publisher_is_refused() {
+    let server = Server::start(Config::rooms()).await;
+    let report = Tidings::new(&["bench", "--json", "--warmup", "0", "--duration", "0.5"])
+        .args(&["--publish", "websocket", "--connections", "0"])
+        .args(&[
+            "--rate",
+            "1000",
+            "--url",
+            &format!("ws://{}/ws", server.public),
+        ])
+        .env("TIDINGS_AUTH__HS256_SECRET", SECRET)
+        .run()
+        .await
+        .exits(1)
+        .json();
+    let count = |name: &str| report["publish"][name].as_u64().unwrap();
+    // A burst of 100 and fifty a second come through.
+    let accepted = count("events") - count("refused");
+    assert!((100..200).contains(&accepted), "{report}");
+    let sample = report["samples"][0].as_str().unwrap();
+    assert!(sample.contains("limits.messages_per_second"), "{report}");
+}

@@ -6,13 +6,9 @@ use mio::net::TcpStream;
 
 use super::follower::Follower;
 use super::frame::{self, Next, Opcode};
+use super::handshake::{self, MAX_HEAD_BYTES};
 use super::tally::Tally;
 
-/// The handshake's key; RFC 6455 §4.1 wants it random to tell caches apart, of which there are
-/// none between a load generator and its server.
-pub(super) const HANDSHAKE_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// The longest answer to the handshake that is read, in bytes.
-const MAX_HEAD_BYTES: usize = 16 << 10;
 /// What is read at once; grows with the longest frame.
 pub(super) const READ_BYTES: usize = 256 << 10;
 
@@ -128,18 +124,14 @@ impl Connection {
     }
 
     fn read_head(&mut self, input: &[u8], tally: &mut Tally) -> Outcome {
-        let end = b"\r\n\r\n";
-        let Some(length) = input.windows(end.len()).position(|window| window == end) else {
+        let Some((head, rest)) = handshake::split(input) else {
             if input.len() > MAX_HEAD_BYTES {
                 return Outcome::Over(None, "an endless answer to the handshake".to_owned());
             }
             self.partial.extend_from_slice(input);
             return Outcome::Goes;
         };
-        let (head, rest) = input
-            .split_at_checked(length + end.len())
-            .unwrap_or((input, &[]));
-        if let Err(reason) = check_head(head) {
+        if let Err(reason) = handshake::check(head) {
             return Outcome::Over(None, reason);
         }
         // Frames may follow the answer in the same segment.
@@ -237,44 +229,7 @@ impl Connection {
     }
 }
 
-fn check_head(head: &[u8]) -> Result<(), String> {
-    let text = String::from_utf8_lossy(head);
-    if !text.starts_with("HTTP/1.1 101 ") {
-        return Err(format!(
-            "the upgrade was answered {}",
-            text.lines().next().unwrap_or_default()
-        ));
-    }
-    let expected =
-        tokio_tungstenite::tungstenite::handshake::derive_accept_key(HANDSHAKE_KEY.as_bytes());
-    let accepted = text
-        .lines()
-        .filter_map(|line| line.split_once(':'))
-        .any(|(name, value)| {
-            name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == expected
-        });
-    if accepted {
-        Ok(())
-    } else {
-        Err("the upgrade has no right Sec-WebSocket-Accept".to_owned())
-    }
-}
-
-fn excerpt(payload: &[u8]) -> String {
+/// The beginning of a message, for people.
+pub(super) fn excerpt(payload: &[u8]) -> String {
     String::from_utf8_lossy(payload.get(..200).unwrap_or(payload)).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_101_with_the_right_accept_key_is_an_upgrade() {
-        // The example of RFC 6455 §1.3.
-        let good = "HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-        assert_eq!(check_head(good.as_bytes()), Ok(()));
-        let refused = check_head(b"HTTP/1.1 401 Unauthorized\r\n\r\n").unwrap_err();
-        assert!(refused.contains("401"), "{refused}");
-        assert!(check_head(good.replace("s3p", "xxx").as_bytes()).is_err());
-    }
 }

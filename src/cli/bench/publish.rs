@@ -18,11 +18,12 @@ use crate::error::{Error, Result};
 use crate::proto::event_service_client::EventServiceClient;
 use crate::proto::{PublishBatchRequest, PublishRequest, PublishResponse, PublishStreamRequest};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A server that is not connected after this is not there.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that answers later than this is not measured but stuck.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// A lane ends after so many refusals in a row: more of them would say nothing new.
-const MAX_REFUSALS: u32 = 100;
+pub(super) const MAX_REFUSALS: u32 = 100;
 /// Answers to a batch may be long: one for each of 1,000 events.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
@@ -173,7 +174,7 @@ pub(super) async fn stream(mut client: Client, mut lane: Lane, window: usize) ->
 async fn limited<T>(
     call: impl Future<Output = std::result::Result<T, Status>>,
 ) -> std::result::Result<T, Status> {
-    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+    match tokio::time::timeout(ANSWER_TIMEOUT, call).await {
         Ok(answer) => answer,
         Err(_) => Err(Status::deadline_exceeded("no answer within 30 s")),
     }

@@ -14,8 +14,8 @@ use super::process::Process;
 use super::progress::Progress;
 use super::report::{Idle, Memory, Report, Setup, real};
 use super::tally::Tally;
-use super::token::Tokens;
-use super::{Args, Mode, PublishBy, Transport, clock, floor_link, publish, streams, swarm};
+use super::way::Way;
+use super::{Args, Mode, Transport, clock, streams, swarm};
 use crate::error::{Error, Result};
 
 /// How often counters are looked at while waiting.
@@ -27,12 +27,11 @@ const SETTLE: Duration = Duration::from_millis(500);
 
 /// Carries out what `args` ask for.
 pub(super) async fn run(args: &Args) -> Result<Report> {
-    let tokens = args.tokens();
-    let plan = args.swarm(&tokens)?;
+    let plan = args.swarm(&args.tokens())?;
     let progress = Arc::new(Progress::new(args.channels, args.filters));
     let mut run = Run {
         args,
-        tokens,
+        plan: &plan,
         process: args.pid.map(Process::new).transpose()?,
         progress: Arc::clone(&progress),
         report: Report {
@@ -68,7 +67,7 @@ pub(super) async fn run(args: &Args) -> Result<Report> {
 
 struct Run<'a> {
     args: &'a Args,
-    tokens: Tokens,
+    plan: &'a swarm::Plan,
     process: Option<Process>,
     progress: Arc<Progress>,
     report: Report,
@@ -183,14 +182,11 @@ impl Run<'_> {
         let mut lanes = JoinSet::new();
         let mut number = 0;
         for publisher in 0..args.publishers {
-            let token = self.tokens.token(&format!("bench-publisher-{publisher}"))?;
-            let client = match args.publish {
-                PublishBy::Floor => None,
-                PublishBy::Unary | PublishBy::Batch | PublishBy::Stream => {
-                    Some(publish::connect(&args.grpc, token).await?)
-                }
-            };
-            for _ in 0..args.lanes_each() {
+            let token = self
+                .plan
+                .tokens
+                .token(&format!("bench-publisher-{publisher}"))?;
+            for way in Way::open(args, self.plan, token).await? {
                 let pace = if args.mode == Mode::Burst {
                     Pace::AsFastAsPossible {
                         max_lag: args.max_lag,
@@ -210,7 +206,8 @@ impl Run<'_> {
                     template.clone(),
                     progress,
                 );
-                spawn(&mut lanes, args, number, lane, client.clone());
+                let args = args.clone();
+                lanes.spawn(async move { (number, way.publish(lane, &args).await) });
                 number += 1;
             }
         }
@@ -274,28 +271,6 @@ impl Run<'_> {
     fn rss(&self) -> Result<Option<u64>> {
         self.process.as_ref().map(Process::rss).transpose()
     }
-}
-
-fn spawn(
-    lanes: &mut JoinSet<(u32, Result<LaneLog>)>,
-    args: &Args,
-    number: u32,
-    lane: Lane,
-    client: Option<publish::Client>,
-) {
-    let (by, window, address) = (args.publish, args.window(), args.grpc.clone());
-    let burst = args.mode == Mode::Burst;
-    lanes.spawn(async move {
-        let log = match (client, by) {
-            (Some(client), PublishBy::Unary) => publish::unary(client, lane).await,
-            (Some(client), PublishBy::Batch) => publish::batch(client, lane, window).await,
-            (Some(client), PublishBy::Stream | PublishBy::Floor) => {
-                publish::stream(client, lane, window).await
-            }
-            (None, _) => floor_link::publish(&address, lane, window, burst).await,
-        };
-        (number, log)
-    });
 }
 
 fn collect(threads: Vec<JoinHandle<Tally>>, progress: &Arc<Progress>) -> Result<Tally> {

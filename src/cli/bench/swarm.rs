@@ -12,9 +12,10 @@ use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::clock;
-use super::connection::{Connection, HANDSHAKE_KEY, Left, Outcome, READ_BYTES, State};
+use super::connection::{Connection, Left, Outcome, READ_BYTES, State};
 use super::follower::Follower;
 use super::frame::{Opcode, client_frame};
+use super::handshake;
 use super::payload::NAMESPACE;
 use super::progress::Progress;
 use super::sieve::Sieve;
@@ -293,14 +294,7 @@ fn upgrade(connection: &mut Connection, plan: &Plan, poll: &Poll, token: Token) 
     }
     let name = format!("bench-{}", connection.number);
     let bearer = plan.tokens.token(&name).map_err(io::Error::other)?;
-    let authorization = bearer.map_or(String::new(), |bearer| {
-        format!("Authorization: Bearer {}\r\n", bearer.expose())
-    });
-    let request = format!(
-        "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: {HANDSHAKE_KEY}\r\nSec-WebSocket-Version: 13\r\n{authorization}\r\n",
-        plan.path, plan.host,
-    );
+    let request = handshake::request(&plan.host, &plan.path, bearer.as_ref());
     connection.send(request.as_bytes())?;
     connection.state = State::Upgrading;
     poll.registry()

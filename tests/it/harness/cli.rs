@@ -58,6 +58,11 @@ impl Tidings {
         self
     }
 
+    /// With several more.
+    pub fn args(self, args: &[&str]) -> Self {
+        args.iter().fold(self, |command, arg| command.arg(arg))
+    }
+
     /// In this directory.
     pub fn within(mut self, dir: &Path) -> Self {
         self.command.current_dir(dir);
