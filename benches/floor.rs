@@ -28,7 +28,7 @@ enum Command {
     /// WebSocket server that only writes
     Serve(serve::Args),
     /// gRPC server that only answers
-    Echo(Common),
+    Echo(echo::Args),
 }
 
 /// What both servers take.

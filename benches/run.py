@@ -42,6 +42,7 @@ listen = "127.0.0.1:0"
 connections = 50000
 connections_per_user = 50000
 connections_per_ip = 50000
+messages_per_second = 0
 [[namespace]]
 name = "bench"
 history = { size = 0, ttl = "1h" }
@@ -112,7 +113,9 @@ class Bench:
                            "--batch", str(batch), "--seconds", "900"])
 
     def echo(self):
-        return self.start([self.floor_path, "echo", "--seconds", "900"])
+        """With as many threads as Tidings gives its own runtime: half of the processors."""
+        threads = max(1, len(os.sched_getaffinity(0)) // 2)
+        return self.start([self.floor_path, "echo", "--threads", str(threads), "--seconds", "900"])
 
     def load(self, server, mode, floor=False, modest=False, **arguments):
         """Runs `tidings bench` once and gives back its report. Modest clients get the processors only while the
@@ -357,6 +360,26 @@ def counter(server, name):
     return sum(map(float, found))
 
 
+def buckets(server, name):
+    """A histogram of the server's own metrics: bounds, and how many observations lie up to each."""
+    with urllib.request.urlopen(f"http://{server.internal}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    found = re.findall(rf'^{name}_bucket{{le="([^"]+)"}} ([\d.e+]+)', text, re.MULTILINE)
+    if not found:
+        sys.exit(f"the server has no histogram {name}")
+    return [(float(bound), float(count)) for bound, count in found]
+
+
+def quantile(share, cumulative):
+    """As Prometheus' `histogram_quantile`: within a bucket, observations are taken to lie evenly."""
+    rank, below, lower = share * cumulative[-1][1], 0, 0.0
+    for bound, count in cumulative:
+        if count >= rank and count > below:
+            return lower if bound == float("inf") else lower + (bound - lower) * (rank - below) / (count - below)
+        below, lower = count, bound
+    return lower
+
+
 def streams(bench):
     """gRPC subscribers, beside a bare tonic server that hands out what is encoded once."""
     for connections in (100, 1000):
@@ -434,21 +457,26 @@ def admission(bench):
 
 
 def channels(bench):
-    """Few deliveries for each event: what the publish costs shows, and the floor has no gRPC. So
-    the note compares with the floor and a bare tonic server that takes the same publishes."""
+    """Few deliveries for each event: what the publish costs shows. The floor takes its events over
+    a bare socket. So there are two lines for each case: published over a gRPC stream, where the
+    note also compares with the floor and a bare tonic server that takes the same publishes; and
+    over the WebSocket, which is to the floor's socket what the WebSocket out is to its own."""
     for name, connections in (("2,000 connections over 1,000 channels", 2000),
                               ("1,000 connections, a channel each", 1000)):
-        publishing = {"channels": 1000, "rate": 2000, "publish": "stream", "window": 64}
+        publishing = {"connections": connections, "channels": 1000, "rate": 2000, "window": 64}
 
-        def ours():
+        def ours(way):
             with bench.tidings() as server:
-                return bench.load(server, "paced", connections=connections, **publishing)
+                return bench.load(server, "paced", publish=way, **publishing)
 
         def least():
             with bench.floor() as server:
-                report = bench.load(server, "paced", True, connections=connections, **publishing)
+                return bench.load(server, "paced", True, **publishing)
+
+        def least_and_bare():
+            report = least()
             with bench.echo() as server:
-                bare = bench.load(server, "paced", connections=0, **publishing)
+                bare = bench.load(server, "paced", **{**publishing, "connections": 0, "publish": "stream"})
             # An event comes to every thousandth connection.
             report["publish_us"] = bare["publish"]["cpu"]["total_us"] * 1000 / connections
             return report
@@ -456,10 +484,13 @@ def channels(bench):
         def together(report):
             return cost(report) + report.get("publish_us", 0)
 
-        mine, its = bench.turns(ours, least)
-        bench.row(name, per_delivery(mine), per_delivery(its), ratio(mine, its, cost),
+        mine, its = bench.turns(lambda: ours("stream"), least_and_bare)
+        bench.row(f"{name}, published over gRPC", per_delivery(mine), per_delivery(its), ratio(mine, its, cost),
                   f"beside floor and bare tonic, {median(its, together):.1f} µs: "
                   f"{ratio(mine, its, together)}; {latency(mine)}{flaws(*mine)}")
+        mine, its = bench.turns(lambda: ours("websocket"), least)
+        bench.row(f"{name}, published over WebSocket", per_delivery(mine), per_delivery(its),
+                  ratio(mine, its, cost), f"{latency(mine)}; floor {latency(its)}{flaws(*mine)}")
 
 
 def half_capacity(bench):
@@ -515,26 +546,26 @@ def tracing(bench):
 def handed_over(bench):
     """From the accepted publish to the bytes handed to the socket, by the server's own histogram,
     for events that come one by one and keep about half of the processors busy."""
-    def token():
-        command = [bench.tidings_path, "token", "--sub", "bench", "--role", "admin"]
-        return subprocess.run(command, env=bench.environment, capture_output=True, text=True,
-                              check=True).stdout.strip()
+    def longest(server):
+        token = subprocess.run([bench.tidings_path, "token", "--sub", "bench", "--role", "admin"],
+                               env=bench.environment, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run([bench.tidings_path, "stats", "--json", "--server", f"http://{server.internal}"],
+                              env={**bench.environment, "TIDINGS_TOKEN": token},
+                              capture_output=True, text=True, check=True)
+        return float(json.loads(done.stdout)["latency"]["max"].rstrip("s")) * 1000
 
     def once(modest):
         with bench.tidings() as server:
             report = bench.load(server, "paced", modest=modest, connections=1000, rate=100)
-            command = [bench.tidings_path, "stats", "--json", "--server", f"http://{server.internal}"]
-            done = subprocess.run(command, env={**bench.environment, "TIDINGS_TOKEN": token()},
-                                  capture_output=True, text=True, check=True)
-            times = json.loads(done.stdout)["latency"]
-            busy = report["delivery"]["cpu"]["busy"]
-            return [float(times[q].rstrip("s")) * 1000 for q in ("p50", "p99", "max")] + [busy]
+            times = buckets(server, "tidings_delivery_latency_seconds")
+            return [*(quantile(share, times) * 1000 for share in (0.5, 0.99)), longest(server),
+                    report["delivery"]["cpu"]["busy"]]
 
     for modest, which in ((False, ""), (True, ", clients that make room")):
-        found = [once(modest) for _ in range(bench.runs)]
-        p50, p99, most, busy = (statistics.median(column) for column in zip(*found))
+        p50, p99, most, busy = zip(*[once(modest) for _ in range(bench.runs)])
         bench.row(f"accepted to handed over: 1,000 subscribers × 100/s{which}",
-                  f"p50 {p50:.1f} / p99 {p99:.1f} ms", note=f"max {most:.1f} ms; {busy:.2f} processors busy")
+                  f"p50 {statistics.median(p50):.2f}{spread(p50)} / p99 {statistics.median(p99):.2f}{spread(p99)} ms",
+                  note=f"max {statistics.median(most):.1f} ms; {statistics.median(busy):.2f} processors busy")
 
 
 def growth(bench):

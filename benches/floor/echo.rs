@@ -1,6 +1,7 @@
 //! A bare tonic server: what a publish costs when nothing is done with it but, where there are
 //! followers, to hand the same encoded event to all of them.
 
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 
 use tidings::grpc::SharedResponse;
@@ -20,10 +21,22 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::{Common, Failure};
 
-pub(crate) fn run(args: &Common) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Threads of its runtime [default: as many as there are processors]
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = args.threads {
+        builder.worker_threads(threads.get());
+    }
+    let runtime = builder.enable_all().build()?;
+    let args = &args.common;
     runtime.block_on(async {
         let listener = TcpListener::bind(args.listen).await?;
         let address = listener.local_addr()?;

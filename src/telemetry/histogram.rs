@@ -3,29 +3,31 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+/// Where the exported bounds lie in each decade, in tenths of its start.
+const STEPS: [u64; 9] = [10, 15, 20, 25, 30, 40, 50, 60, 80];
+
 /// The bounds that are exported, in nanoseconds: 10 µs to 10 s. Each is also a fine bound, so
-/// the cumulative counts are exact.
-pub(super) const EXPORTED: [u64; 19] = [
-    10_000,
-    25_000,
-    50_000,
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    25_000_000,
-    50_000_000,
-    100_000_000,
-    250_000_000,
-    500_000_000,
-    1_000_000_000,
-    2_500_000_000,
-    5_000_000_000,
-    10_000_000_000,
-];
+/// the cumulative counts are exact; and each at most half above the one before, so that a
+/// percentile that is interpolated between them says something.
+pub(super) const EXPORTED: [u64; STEPS.len() * 6 + 1] = exported_bounds();
+
+#[expect(
+    clippy::indexing_slicing,
+    reason = "evaluated by the compiler, which checks each index"
+)]
+const fn exported_bounds() -> [u64; STEPS.len() * 6 + 1] {
+    let mut bounds = [0; STEPS.len() * 6 + 1];
+    let mut decade = 10_000;
+    let mut at = 0;
+    while at < bounds.len() {
+        bounds[at] = decade / 10 * STEPS[at % STEPS.len()];
+        at += 1;
+        if at % STEPS.len() == 0 {
+            decade *= 10;
+        }
+    }
+    bounds
+}
 
 /// How many fine bounds there are: one at 1 µs, 35 in each of the seven decades up to 10 s, and
 /// 29 from there to 60 s.
@@ -249,9 +251,14 @@ mod tests {
     }
 
     #[test]
-    fn every_exported_bound_is_a_fine_bound() {
+    fn every_exported_bound_is_a_fine_bound_and_at_most_half_above_the_one_before() {
         for bound in EXPORTED {
             assert!(FINE.contains(&bound), "{bound}");
+        }
+        assert_eq!(EXPORTED.first(), Some(&10_000));
+        assert_eq!(EXPORTED.last(), Some(&10_000_000_000));
+        for pair in EXPORTED.windows(2) {
+            assert!(pair[0] < pair[1] && pair[1] * 2 <= pair[0] * 3, "{pair:?}");
         }
     }
 

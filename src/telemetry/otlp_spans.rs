@@ -27,7 +27,8 @@ use tonic_types::StatusExt as _;
 use super::metrics::Metrics;
 
 /// How often a request is repeated, and how long the first repeat waits; each further one waits
-/// twice as long, as in the SDK.
+/// twice as long, as in the SDK. All of them wait somewhat longer, by chance: servers whom one
+/// collector has turned away together shall not come back together.
 const RETRIES: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
@@ -110,19 +111,7 @@ impl GrpcExporter {
         &self,
         request: ExportTraceServiceRequest,
     ) -> Result<ExportTraceServiceResponse, Status> {
-        let mut wait = FIRST_WAIT;
-        for _ in 0..RETRIES {
-            match self.try_once(request.clone()).await {
-                Err(status) if passes(&status) => {
-                    let asked = status.get_details_retry_info();
-                    let asked = asked.and_then(|info| info.retry_delay);
-                    tokio::time::sleep(asked.unwrap_or(wait)).await;
-                }
-                done => return done,
-            }
-            wait *= 2;
-        }
-        self.try_once(request).await
+        repeated(|| self.try_once(request.clone())).await
     }
 
     async fn try_once(
@@ -134,6 +123,34 @@ impl GrpcExporter {
         let mut client = TraceServiceClient::new(self.channel.clone());
         Ok(client.export(request).await?.into_inner())
     }
+}
+
+/// Asks until there is an answer that a repeat can't better, [`RETRIES`] times more at most.
+async fn repeated<T, A>(mut ask: impl FnMut() -> A) -> Result<T, Status>
+where
+    A: Future<Output = Result<T, Status>>,
+{
+    let mut wait = FIRST_WAIT;
+    for _ in 0..RETRIES {
+        match ask().await {
+            Err(status) if passes(&status) => {
+                let asked = status.get_details_retry_info();
+                let asked = asked.and_then(|info| info.retry_delay);
+                let wait = spread_out(asked.unwrap_or(wait), fastrand::f64());
+                tokio::time::sleep(wait).await;
+            }
+            done => return done,
+        }
+        wait *= 2;
+    }
+    ask().await
+}
+
+/// `wait` and up to half of it more, as `chance` (0 to 1) has it: never earlier than a collector
+/// asked for. What is too long to count is the longest there is.
+fn spread_out(wait: Duration, chance: f64) -> Duration {
+    let more = Duration::try_from_secs_f64(wait.as_secs_f64() * chance / 2.0);
+    wait.saturating_add(more.unwrap_or(Duration::MAX))
 }
 
 /// Whether a repeat may fare better (OTLP specification, "Failures").
@@ -256,6 +273,51 @@ mod tests {
         let later = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
         let later = Status::with_error_details(Code::ResourceExhausted, "", later);
         assert!(passes(&later));
+    }
+
+    #[test]
+    fn repeats_wait_at_least_as_long_as_asked_and_at_most_half_longer() {
+        let mut chances = fastrand::Rng::with_seed(7);
+        let waits: Vec<_> = (0..100)
+            .map(|_| spread_out(FIRST_WAIT, chances.f64()))
+            .collect();
+        let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+        assert!(*least >= FIRST_WAIT && *most <= FIRST_WAIT * 3 / 2);
+        assert!(*most - *least > FIRST_WAIT / 4, "{least:?} to {most:?}");
+        assert_eq!(spread_out(Duration::MAX, 1.0), Duration::MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_collector_that_turns_everything_away_is_asked_four_times_at_growing_distances() {
+        let asked = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
+        let asked = Status::with_error_details(Code::ResourceExhausted, "", asked);
+        // 100 + 200 + 400 ms of our own, or three times what the collector says.
+        for (answer, least) in [(Status::unavailable(""), 700), (asked, 3000)] {
+            let least = Duration::from_millis(least);
+            let (started, mut count) = (tokio::time::Instant::now(), 0);
+            let done: Result<(), Status> = repeated(|| {
+                count += 1;
+                std::future::ready(Err(answer.clone()))
+            })
+            .await;
+            assert_eq!(done.unwrap_err().code(), answer.code());
+            assert_eq!(count, 4);
+            // The timer counts whole milliseconds and rounds up.
+            let most = least * 3 / 2 + Duration::from_millis(3);
+            let took = started.elapsed();
+            assert!((least..=most).contains(&took), "{took:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_repeat_can_not_mend_is_not_repeated() {
+        let mut count = 0;
+        let done: Result<(), Status> = repeated(|| {
+            count += 1;
+            std::future::ready(Err(Status::unimplemented("")))
+        })
+        .await;
+        assert_eq!((done.unwrap_err().code(), count), (Code::Unimplemented, 1));
     }
 
     #[test]

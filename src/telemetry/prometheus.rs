@@ -279,7 +279,7 @@ mod tests {
             ("tidings_outbox_bytes", 12.0),
             ("tidings_delivery_latency_seconds_bucket{le=\"0.001\"}", 0.0),
             (
-                "tidings_delivery_latency_seconds_bucket{le=\"0.0025\"}",
+                "tidings_delivery_latency_seconds_bucket{le=\"0.0015\"}",
                 2.0,
             ),
             ("tidings_delivery_latency_seconds_bucket{le=\"10.0\"}", 2.0),
@@ -341,7 +341,7 @@ mod tests {
             found.unwrap_or_else(|| panic!("{start}"))
         };
         let exemplar = " # {trace_id=\"0af7651916cd43dd8448eb211c80319c\"} ";
-        let bucket = line("tidings_delivery_latency_seconds_bucket{le=\"0.0025\"} 2");
+        let bucket = line("tidings_delivery_latency_seconds_bucket{le=\"0.0015\"} 2");
         assert!(bucket.contains(&format!("{exemplar}0.0015 ")), "{bucket}");
         let bucket = line("tidings_end_to_end_latency_seconds_bucket{le=\"+Inf\"} 1");
         assert!(bucket.contains(&format!("{exemplar}60 ")), "{bucket}");
