@@ -145,6 +145,8 @@ impl Kind {
 
     fn list_after(own: &[&str]) -> String {
         let ours = Self::ALL.iter().map(|kind| kind.name());
+        // A dialect may call something of its own by a name of ours.
+        let ours = ours.filter(|name| !own.contains(name));
         let names: Vec<&str> = own.iter().copied().chain(ours).collect();
         match names.split_last() {
             Some((last, others)) => format!("{} or {last}", others.join(", ")),

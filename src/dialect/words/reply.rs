@@ -69,7 +69,8 @@ impl Words {
     }
 
     /// The one answer to a request that the transport has numbered; a failure stands in it under
-    /// `error`.
+    /// `error`. Where no channel of several was granted, that is the first refusal, and all of
+    /// them stand in `errors` as they do in `subscribed`.
     fn acknowledge(
         &self,
         token: u64,
@@ -78,29 +79,26 @@ impl Words {
         out: &mut dyn FnMut(Message<'_>),
     ) {
         let name = said.name();
-        let failed = match (said, self.definition.control.refusals) {
-            (Said::Error(_), _) => Some(body(asked, said)),
+        let mut answer = body(asked, said);
+        match (said, self.definition.control.refusals) {
+            (Said::Error(_), _) => {
+                let error = Value::Object(std::mem::take(&mut answer.members));
+                answer.members.insert("error".into(), error);
+            }
             (
                 Said::Subscribed {
                     joined: [],
                     refused: [Refused { channel, error }, ..],
                 },
                 Refusals::Error,
-            ) => Some(refusal(channel, error)),
-            (_, _) => None,
-        };
-        let written = match failed {
-            Some(failed) => {
-                let mut members = Map::new();
-                members.insert("error".into(), Value::Object(failed.members));
-                let wrapped = Body {
-                    members,
-                    events: &[],
-                };
-                self.write(name, asked, &wrapped)
+            ) => {
+                let error = Value::Object(refusal(channel, error).members);
+                answer.members.remove("channels");
+                answer.members.insert("error".into(), error);
             }
-            None => self.write(name, asked, &body(asked, said)),
-        };
+            (_, _) => {}
+        }
+        let written = self.write(name, asked, &answer);
         let first = self.definition.control.names.get(name);
         let name = first
             .and_then(|names| names.first())

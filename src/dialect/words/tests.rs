@@ -229,12 +229,47 @@ fn each_refusal_may_be_an_error_of_its_own() {
         id: RequestId::Token(3),
         echoed: Vec::new(),
     };
+    let other = Refused {
+        channel: "c:1".into(),
+        error: Error::invalid("no"),
+    };
+    let [first] = refused;
+    let refused = [first, other];
+    let none = Said::Subscribed {
+        joined: &[],
+        refused: &refused,
+    };
     let heard = said(&words, &asked, &none);
     let [(_, answer, Some(3))] = heard.as_slice() else {
         panic!("{heard:?}");
     };
-    let failed = answer.get("error").and_then(|error| error.get("channel"));
-    assert_eq!(failed, Some(&json!("b:1")));
+    let first = json!({"channel": "b:1", "code": "permission_denied",
+        "message": refused[0].error.message()});
+    let second = json!({"channel": "c:1", "code": "invalid_argument", "message": "no"});
+    let expected = json!({"type": "subscribed", "error": first, "errors": [first, second]});
+    assert_eq!(*answer, expected);
+}
+
+#[test]
+fn a_name_that_is_ours_and_the_dialects_stands_once_in_a_refusal() {
+    let mut definition = Definition::default();
+    for name in ["subscribe", "enter"] {
+        definition.commands.push(CommandWords {
+            name: name.into(),
+            does: Kind::Subscribe,
+            channels: None,
+            members: Vec::new(),
+            echo: Vec::new(),
+        });
+    }
+    let words = Words::new(Arc::new(definition));
+    let unread = words.read(&Incoming::Text(r#"{"type":"sing"}"#)).1;
+    let error = unread.unwrap_err().error;
+    assert_eq!(
+        error.message(),
+        "type: expected subscribe, enter, authenticate, register, unsubscribe, publish, history, \
+         presence, ping, heartbeat_response or receive, not \"sing\""
+    );
 }
 
 #[test]
