@@ -188,6 +188,7 @@ fn open(
         identity: Some(Arc::clone(session.identity())),
         address,
         seat,
+        answer: Bytes::new(),
         early: Vec::new(),
         greeting: Box::new(greeting),
         nonce: Hub::new_nonce(),

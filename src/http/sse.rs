@@ -96,6 +96,7 @@ pub(super) async fn open(
         identity: Some(identity),
         address,
         seat,
+        answer: Bytes::new(),
         early: Vec::new(),
         greeting: Box::new(move |cx| starting.begin(cx)),
         nonce: Hub::new_nonce(),

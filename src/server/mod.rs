@@ -1,5 +1,6 @@
 //! The process: builds the parts, binds the listeners, and at the end drains.
 
+mod arrival;
 mod assemble;
 mod described;
 mod host;
@@ -8,6 +9,7 @@ mod journal;
 mod listen;
 mod public;
 mod room;
+mod speak;
 mod streams;
 mod subject;
 mod tls;
@@ -19,8 +21,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use mio::net::TcpListener;
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -108,9 +113,11 @@ impl Server {
         let internal = bind("internal.listen", config.internal.listen)?;
         let bound = Bound {
             public: public
+                .get_ref()
                 .local_addr()
                 .map_err(StartError::at("public.listen"))?,
             internal: internal
+                .get_ref()
                 .local_addr()
                 .map_err(StartError::at("internal.listen"))?,
         };
@@ -218,7 +225,8 @@ impl Server {
     }
 }
 
-fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
+/// A listener whose sockets nobody watches yet when they are accepted.
+fn bind(key: &str, address: SocketAddr) -> Result<AsyncFd<TcpListener>, StartError> {
     let named = format!("{key} = {address}");
     let listen = || {
         let socket = match address {
@@ -227,12 +235,17 @@ fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, StartError> {
         }?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        socket.listen(BACKLOG)
+        let listener = socket.listen(BACKLOG)?.into_std()?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe, for types that change their descriptor; this one doesn't"
+        )]
+        AsyncFd::with_interest(TcpListener::from_std(listener), Interest::READABLE)
     };
     let listener = listen().map_err(StartError::at(&named))?;
     // Frames are whole messages: waiting to fill a segment only delays them. What is accepted
     // takes this over from the listener, which saves a system call for each connection.
-    SockRef::from(&listener)
+    SockRef::from(listener.get_ref())
         .set_tcp_nodelay(true)
         .map_err(StartError::at(&named))?;
     Ok(listener)

@@ -13,13 +13,14 @@ use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use super::{Assembled, host};
+use crate::bus::Link;
 use crate::config::Config;
 use crate::forwarded::Trust;
 use crate::origin;
 use crate::problem::problem;
 use crate::session::Services;
 use crate::socketio::Endpoint as SocketIo;
-use crate::ws::Endpoint;
+use crate::ws::{Admitted, Endpoint};
 
 /// The public listener's requests: upgrades go straight to the WebSocket endpoint, the rest to the
 /// HTTP routes.
@@ -31,6 +32,16 @@ pub(super) struct Public {
     routes: Router,
     socketio_routes: Router,
     trust: Arc<ArcSwap<Trust>>,
+}
+
+/// What comes of a request that HTTP has not looked at yet.
+pub(super) enum Admission {
+    /// It is not for the WebSocket endpoint, which knows nothing of it.
+    Elsewhere,
+    /// It was refused, with this answer.
+    Refused(Response<Body>),
+    /// It becomes a connection.
+    Admitted(Box<Admitted>),
 }
 
 impl Public {
@@ -64,6 +75,26 @@ impl Public {
     /// True for a trusted proxy, whose connections are those of many clients.
     pub(super) fn is_proxy(&self, address: IpAddr) -> bool {
         self.trust.load().is_proxy(address)
+    }
+
+    /// Answers a request that was read before HTTP has looked at it, if it is for the WebSocket
+    /// endpoint.
+    pub(super) async fn admit(&self, request: &Request<()>, peer: SocketAddr) -> Admission {
+        let (path, query) = (request.uri().path(), request.uri().query());
+        let is_ours = path == self.path || self.endpoint.is_at(path);
+        if !is_ours || self.socketio.takes(path, query, true) || host::check(request).is_err() {
+            return Admission::Elsewhere;
+        }
+        let address = self.trust.load().client(peer, request.headers());
+        match self.endpoint.admit(request, address).await {
+            Ok(admitted) => Admission::Admitted(Box::new(admitted)),
+            Err(refusal) => Admission::Refused(refusal.map(Body::new)),
+        }
+    }
+
+    /// Hands the connection of a request that was admitted to the bus.
+    pub(super) fn enter(&self, admitted: Admitted, link: Link, early: Vec<u8>) {
+        self.endpoint.enter(admitted, link, early);
     }
 
     pub(super) async fn answer(

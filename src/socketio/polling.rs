@@ -60,6 +60,7 @@ impl Endpoint {
             identity: None,
             address,
             seat: admitted.seat,
+            answer: Bytes::new(),
             early: Vec::new(),
             nonce: Hub::new_nonce(),
             greeting: Box::new(move |cx| {

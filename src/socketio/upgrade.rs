@@ -143,6 +143,7 @@ async fn open(
         identity: None,
         address,
         seat,
+        answer: bytes::Bytes::new(),
         early,
         nonce: Hub::new_nonce(),
         greeting: Box::new(move |cx| {

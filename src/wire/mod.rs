@@ -5,9 +5,12 @@ mod compression;
 pub mod deflate;
 pub mod frame;
 pub mod handshake;
+pub mod head;
 mod reader;
+mod rewound;
 mod socket;
 
 pub use compression::Compression;
 pub use reader::{decode, read_messages};
-pub use socket::bare_socket;
+pub use rewound::Rewound;
+pub use socket::{bare_socket, to_mio};

@@ -5,6 +5,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::rewound::Rewound;
 use crate::bus::Link;
 use crate::impatient::Impatient;
 
@@ -12,10 +13,10 @@ use crate::impatient::Impatient;
 /// allocated for it is gone afterwards. `None` where it can't be taken over, which is logged.
 #[must_use]
 pub fn bare_socket(upgraded: Upgraded) -> Option<(Link, Vec<u8>)> {
-    let upgraded = match upgraded.downcast::<TokioIo<Impatient<TcpStream>>>() {
+    let upgraded = match upgraded.downcast::<TokioIo<Impatient<Rewound<TcpStream>>>>() {
         Ok(parts) => {
-            let early = parts.read_buf.to_vec();
-            let socket = parts.io.into_inner().into_inner();
+            let (socket, unread) = parts.io.into_inner().into_inner().into_parts();
+            let early = [parts.read_buf, unread].concat();
             return Some((Link::Socket(to_mio(socket)?), early));
         }
         Err(upgraded) => upgraded,
@@ -29,7 +30,10 @@ pub fn bare_socket(upgraded: Upgraded) -> Option<(Link, Vec<u8>)> {
     Some((Link::Tls(to_mio(socket)?, Box::new(tls)), early))
 }
 
-fn to_mio(socket: TcpStream) -> Option<mio::net::TcpStream> {
+/// The socket without the runtime that has watched it. `None` where it can't be taken over, which
+/// is logged.
+#[must_use]
+pub fn to_mio(socket: TcpStream) -> Option<mio::net::TcpStream> {
     match socket.into_std() {
         Ok(socket) => Some(mio::net::TcpStream::from_std(socket)),
         Err(error) => {

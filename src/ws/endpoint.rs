@@ -15,7 +15,7 @@ use hyper::upgrade::OnUpgrade;
 use super::handshake::Offer;
 use super::tongues::{self, Declared, Spoken, Tongues};
 use crate::auth::{Identity, bearer};
-use crate::bus::{Hub, Opening, Seat};
+use crate::bus::{Hub, Link, Opening, Seat};
 use crate::dialect::{greet, turn_away};
 use crate::error::{CloseCode, Error, Result};
 use crate::event::TraceContext;
@@ -23,6 +23,7 @@ use crate::origin;
 use crate::problem::{problem, problem_with_status};
 use crate::session::Services;
 use crate::telemetry::{Span, Transport, extract};
+use crate::wire::head::write_answer;
 use crate::wire::{Compression, bare_socket};
 
 /// What the endpoint is set up with.
@@ -49,12 +50,22 @@ pub struct Endpoint {
 }
 
 /// A request that may become a connection.
-struct Admitted {
+pub struct Admitted {
     /// The span of the upgrade.
     span: Span,
-    offer: Offer,
+    answer: Response<()>,
+    spoken: Spoken,
     identity: Result<Option<Arc<Identity>>>,
+    address: SocketAddr,
     seat: Seat,
+}
+
+impl Admitted {
+    /// The head of the answer.
+    #[must_use]
+    pub fn answer(&self) -> &Response<()> {
+        &self.answer
+    }
 }
 
 impl Endpoint {
@@ -94,23 +105,29 @@ impl Endpoint {
             Ok(admitted) => admitted,
             Err(refusal) => return *refusal,
         };
-        let chosen = tongues::choose(&admitted.offer.protocols);
-        let answer = admitted.offer.answer(chosen.map(HeaderValue::from_static));
-        let compression = Compression::of(admitted.offer.deflate);
-        let path = request.uri().path();
-        let spoken = self.tongues.load().spoken(path, chosen, compression);
+        let (head, ()) = admitted.answer.clone().into_parts();
         let upgrade = hyper::upgrade::on(&mut request);
         let services = Arc::clone(&self.services);
         self.services.hub.spawn(async move {
-            take_over(services, upgrade, admitted, spoken, address).await;
+            take_over(services, upgrade, admitted).await;
         });
-        answer.map(|()| Full::default())
+        Response::from_parts(head, Full::default())
+    }
+
+    /// Hands the connection of a request that was admitted to the bus, and its answer, which
+    /// nobody has given yet, with it: it leaves with the greeting. `early` came behind the head.
+    pub fn enter(&self, admitted: Admitted, link: Link, early: Vec<u8>) {
+        let answer = write_answer(&admitted.answer);
+        open(&self.services, admitted, link, answer, early);
     }
 
     /// Checks everything that can be refused with an HTTP status.
-    async fn admit(
+    ///
+    /// # Errors
+    /// The answer that refuses it.
+    pub async fn admit<B: Sync>(
         &self,
-        request: &Request<Incoming>,
+        request: &Request<B>,
         address: SocketAddr,
     ) -> Result<Admitted, Box<Response<Full<Bytes>>>> {
         let headers = request.headers();
@@ -176,18 +193,23 @@ impl Endpoint {
             }
             Ok(None) => {}
         }
+        let chosen = tongues::choose(&offer.protocols);
+        let compression = Compression::of(offer.deflate);
+        let path = request.uri().path();
         Ok(Admitted {
             span,
-            offer,
+            answer: offer.answer(chosen.map(HeaderValue::from_static)),
+            spoken: self.tongues.load().spoken(path, chosen, compression),
             identity,
+            address,
             seat,
         })
     }
 
     /// Who asks: by header, query or subprotocol. Without a token, whoever may be anonymous is.
-    async fn identify(
+    async fn identify<B: Sync>(
         &self,
-        request: &Request<Incoming>,
+        request: &Request<B>,
         offer: &Offer,
         address: SocketAddr,
         parent: Option<&TraceContext>,
@@ -218,37 +240,35 @@ impl Endpoint {
 }
 
 /// The answer is out: takes the socket and hands it to a shard.
-async fn take_over(
-    services: Arc<Services>,
-    upgrade: OnUpgrade,
-    admitted: Admitted,
-    spoken: Spoken,
-    address: SocketAddr,
-) {
+async fn take_over(services: Arc<Services>, upgrade: OnUpgrade, admitted: Admitted) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
             let (trace_id, span_id) = (admitted.span.trace_id(), admitted.span.span_id());
+            let address = admitted.address;
             tracing::debug!(trace_id, span_id, %address, %error, "the client went away during the upgrade");
             return;
         }
     };
-    let Some((link, early)) = bare_socket(upgraded) else {
-        return;
-    };
-    let Admitted { identity, seat, .. } = admitted;
-    let (identity, refusal) = match identity {
+    if let Some((link, early)) = bare_socket(upgraded) {
+        open(&services, admitted, link, Bytes::new(), early);
+    }
+}
+
+fn open(services: &Arc<Services>, admitted: Admitted, link: Link, answer: Bytes, early: Vec<u8>) {
+    let (identity, refusal) = match admitted.identity {
         Ok(identity) => (identity, None),
         Err(error) => (None, Some(error)),
     };
-    let Spoken { protocol, voice } = spoken;
-    let of_greeting = Arc::clone(&services);
+    let Spoken { protocol, voice } = admitted.spoken;
+    let of_greeting = Arc::clone(services);
     services.hub.open(Opening {
         link,
         protocol,
         identity,
-        address,
-        seat,
+        address: admitted.address,
+        seat: admitted.seat,
+        answer,
         early,
         nonce: Hub::new_nonce(),
         greeting: Box::new(move |cx| match (voice, refusal) {

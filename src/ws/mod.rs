@@ -7,7 +7,7 @@ mod voice;
 
 use crate::wire::{frame, handshake};
 
-pub use endpoint::{Endpoint, WsSettings};
+pub use endpoint::{Admitted, Endpoint, WsSettings};
 pub use tongues::Declared;
 
 /// An event as a text frame of the dialect `tidings`, for `benches/parts.rs`.

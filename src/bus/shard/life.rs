@@ -4,6 +4,7 @@ use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use mio::{Interest, Token};
 
 use super::{Cx, Shard};
@@ -37,6 +38,9 @@ pub struct Opening {
     pub address: SocketAddr,
     /// Its place among the server's connections.
     pub seat: Seat,
+    /// What goes out before anything else: the answer to the handshake, where nobody has given it
+    /// yet. It leaves together with the greeting.
+    pub answer: Bytes,
     /// Bytes that came with the handshake.
     pub early: Vec<u8>,
     /// What is done first.
@@ -63,6 +67,7 @@ impl Shard {
             identity,
             address,
             mut seat,
+            answer,
             mut early,
             greeting,
             nonce,
@@ -113,6 +118,7 @@ impl Shard {
             self.remove(slot);
             return;
         }
+        self.put(slot, answer);
         if let Some(identity) = identity
             && let Err(error) = self.recognise(slot, identity)
         {
@@ -212,13 +218,7 @@ impl Shard {
         self.close_with(slot, code, reason, last);
     }
 
-    pub(super) fn close_with(
-        &mut self,
-        slot: u32,
-        code: CloseCode,
-        reason: &str,
-        last: bytes::Bytes,
-    ) {
+    pub(super) fn close_with(&mut self, slot: u32, code: CloseCode, reason: &str, last: Bytes) {
         self.leave_all(slot);
         let Some(connection) = self.connections.get_mut(slot) else {
             return;

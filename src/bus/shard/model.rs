@@ -471,6 +471,7 @@ impl World {
             identity: Some(Arc::new(Identity::anonymous())),
             address,
             seat,
+            answer: Bytes::new(),
             early: Vec::new(),
             greeting: Box::new(move |cx| tell.send(cx.id()).unwrap()),
             nonce: Hub::new_nonce(),
