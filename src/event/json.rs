@@ -163,7 +163,21 @@ pub fn close(out: &mut BytesMut, start: usize) {
 
 /// Appends a text as JSON.
 pub fn put_text(out: &mut BytesMut, text: &str) {
-    out.put_slice(Value::from(text).to_string().as_bytes());
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        put_plain(out, b"\"", text);
+    } else {
+        put_value(out, &Value::from(text));
+    }
+}
+
+/// Appends a value as JSON.
+pub fn put_value(out: &mut BytesMut, value: &Value) {
+    let before = out.len();
+    if serde_json::to_writer(out.writer(), value).is_err() {
+        // A value is always valid, and memory takes everything.
+        out.truncate(before);
+    }
 }
 
 fn put_plain(out: &mut BytesMut, before: &[u8], text: &str) {

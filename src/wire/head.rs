@@ -6,15 +6,17 @@
 use std::time::SystemTime;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderName, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{HeaderValue, Request, Response, Uri};
 
 /// The most headers of a request.
 pub const MAX_HEADERS: usize = 64;
 
 /// Reads the head of a request that asks for an upgrade, and says how long the head is. `None` for
-/// anything but a whole `GET` of a path in HTTP/1.1 with an `Upgrade` and without a body, and at
-/// most [`MAX_HEADERS`] headers: nothing is known about it then.
+/// anything but a whole `GET` of a path in HTTP/1.1 with an `Upgrade`, without a body or the wish to
+/// close, and at most [`MAX_HEADERS`] headers: nothing is known about it then.
 #[must_use]
 pub fn read_upgrade(bytes: &Bytes) -> Option<(Request<()>, usize)> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
@@ -37,11 +39,19 @@ pub fn read_upgrade(bytes: &Bytes) -> Option<(Request<()>, usize)> {
     let has_body = [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT]
         .iter()
         .any(|name| map.contains_key(name));
-    if has_body || !map.contains_key(UPGRADE) {
+    if has_body || closes(&map) || !map.contains_key(UPGRADE) {
         return None;
     }
     *request.headers_mut() = map;
     Some((request, len))
+}
+
+/// Whether the client wants no further request on the connection, which an answer would repeat.
+fn closes(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(CONNECTION).into_iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 /// The head of an answer without a body, with the `Date` (RFC 9110 §6.6.1).
@@ -108,6 +118,7 @@ mod tests {
             with("Content-Length: 0"),
             with("Transfer-Encoding: chunked"),
             with("Expect: 100-continue"),
+            with("Connection: Upgrade, Close"),
             with("no header"),
             with("X : y"),
             with("X: \u{1}"),

@@ -15,6 +15,7 @@
 
 mod harness;
 
+mod admission;
 mod attack_floods;
 mod attack_frames;
 mod attack_http2;

@@ -117,7 +117,10 @@ impl Words {
         let mut out = BytesMut::with_capacity(256);
         for member in &control.members {
             match member {
-                ControlMember::Type => put(&mut out, "type", &Value::from(name)),
+                ControlMember::Type => {
+                    put_name(&mut out, "type");
+                    json::put_text(&mut out, name);
+                }
                 ControlMember::Timestamp if flat && body.members.contains_key("timestamp") => {}
                 ControlMember::Timestamp => {
                     let now = Timestamp::now().to_rfc3339();
@@ -188,7 +191,10 @@ fn refusal(channel: &str, error: &Error) -> Body<'static> {
 /// Appends a member behind a comma.
 fn put(out: &mut BytesMut, name: &str, value: &Value) {
     put_name(out, name);
-    out.put_slice(value.to_string().as_bytes());
+    match value.as_str() {
+        Some(text) => json::put_text(out, text),
+        None => json::put_value(out, value),
+    }
 }
 
 fn put_name(out: &mut BytesMut, name: &str) {

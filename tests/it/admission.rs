@@ -1,0 +1,222 @@
+//! How a connection comes in: what arrives in one piece is read without HTTP's help, the rest with
+//! it, and no client can tell.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::harness::{Config, Server, Token, masked, raw_request, within};
+
+/// What makes a head too long to be read at once, so that HTTP reads it.
+fn padding() -> String {
+    format!("X-Padding: {}\r\n", "a".repeat(5000))
+}
+
+/// The head of an upgrade without its end.
+const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
+                       Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// A request behind which HTTP closes.
+const LAST: &str = "GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+
+fn bearer(token: &Token) -> String {
+    format!("Authorization: Bearer {}\r\n", token.sign())
+}
+
+/// An answer but for what differs from one to the next.
+fn timeless(answer: &str) -> String {
+    let lines = answer.split("\r\n");
+    let lines = lines.filter(|line| !line.starts_with("date: "));
+    lines.collect::<Vec<_>>().join("\r\n")
+}
+
+/// The head of the answer, and the stream behind it.
+async fn answered(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    within("an answer", async {
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+    })
+    .await;
+    String::from_utf8(head).unwrap()
+}
+
+/// Text frames until one holds this.
+async fn until(stream: &mut TcpStream, text: &str) {
+    let mut heard = Vec::new();
+    within(text, async {
+        while !String::from_utf8_lossy(&heard).contains(text) {
+            let count = stream.read_buf(&mut heard).await.unwrap();
+            assert!(count > 0, "{}", String::from_utf8_lossy(&heard));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_is_answered_the_same_however_it_is_read() {
+    let server = Server::start(Config::rooms()).await;
+    let good = bearer(&Token::new("alice"));
+    let bad = bearer(&Token::new("alice").secret("another secret of thirty-two bytes"));
+    let evil = "Origin: https://evil.example.com\r\n";
+    let same = "Origin: http://a\r\n";
+    let without = |line: &str| UPGRADE.replace(line, "");
+    let with = |line: &str, other: &str| UPGRADE.replace(line, other);
+    for (request, status) in [
+        (
+            without("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"),
+            400,
+        ),
+        (with("Key: dGhl", "Key: dGhlcnM"), 400),
+        (format!("{UPGRADE}Sec-WebSocket-Protocol: a b\r\n"), 400),
+        (with("Host: a", "Host: a\r\nHost: b"), 400),
+        (with("Host: a", "Host: user@a"), 400),
+        (without("Host: a\r\n"), 400),
+        (with("/ws", "/ws?token=x"), 401),
+        (format!("{UPGRADE}{bad}"), 401),
+        (format!("{UPGRADE}{good}{good}"), 401),
+        (format!("{UPGRADE}{good}{evil}"), 403),
+        (with("/ws", "/ws/else"), 404),
+        (with("/ws", "/ws/"), 404),
+        (with("GET", "POST"), 405),
+        (with("Version: 13", "Version: 8"), 426),
+        (without("Upgrade: websocket\r\n"), 426),
+        (with("Upgrade: websocket", "Upgrade: h2c"), 426),
+        (with("Connection: Upgrade", "Connection: keep-alive"), 426),
+        (with("Connection: Upgrade", "Connection: close"), 426),
+        (with("HTTP/1.1", "HTTP/1.0"), 426),
+        (format!("{UPGRADE}No header\r\n"), 400),
+        // A page is let in to be told, and closed.
+        (format!("{UPGRADE}{bad}{same}"), 101),
+    ] {
+        let last = if status == 101 { "" } else { LAST };
+        let whole = raw_request(&server.public, &format!("{request}\r\n{last}")).await;
+        let padded = format!("{request}{}\r\n{last}", padding());
+        let by_http = raw_request(&server.public, &padded).await;
+        assert_eq!(
+            whole.get(9..12),
+            Some(&*status.to_string()),
+            "{request}: {whole}"
+        );
+        assert_eq!(timeless(&whole), timeless(&by_http), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_house_is_told_the_same_however_it_is_read() {
+    for (key, status) in [
+        ("limits.connections", "503"),
+        ("limits.connections_per_ip", "429"),
+        ("limits.connections_per_user", "429"),
+    ] {
+        let server = Server::start(Config::rooms().set(key, "1")).await;
+        let _held = server.raw_ws(&Token::new("alice")).await;
+        let request = format!("{UPGRADE}{}", bearer(&Token::new("alice")));
+        let whole = raw_request(&server.public, &format!("{request}\r\n{LAST}")).await;
+        let padded = format!("{request}{}\r\n{LAST}", padding());
+        let by_http = raw_request(&server.public, &padded).await;
+        assert_eq!(whole.get(9..12), Some(status), "{key}: {whole}");
+        assert!(whole.contains("application/problem+json"), "{whole}");
+        assert_eq!(timeless(&whole), timeless(&by_http), "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_good_head_is_answered_the_same_in_any_pieces() {
+    let server = Server::start(Config::rooms()).await;
+    let upgrade = UPGRADE.replace("Connection: Upgrade", "Connection: keep-alive, Upgrade");
+    let request = format!(
+        "{upgrade}{}Sec-WebSocket-Protocol: other, tidings.v1.json\r\n\
+         Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=12\r\n",
+        bearer(&Token::new("alice"))
+    );
+    let whole = format!("{request}\r\n");
+    let padded = format!("{request}{}\r\n", padding());
+    let middle = whole.len() / 2;
+    let (first, second) = whole.split_at(middle);
+    let bytes: Vec<&str> = whole.split_inclusive(|_: char| true).collect();
+    let mut answers = Vec::new();
+    for pieces in [vec![&*whole], vec![&*padded], vec![first, second], bytes] {
+        let mut stream = TcpStream::connect(&server.public).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        for piece in pieces {
+            stream.write_all(piece.as_bytes()).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        answers.push(timeless(&answered(&mut stream).await));
+        // The greeting is compressed, but a ping is answered all the same.
+        stream.write_all(&masked(0x89, b"there?")).await.unwrap();
+        until(&mut stream, "there?").await;
+    }
+    let first = &answers[0];
+    assert!(
+        first.starts_with("HTTP/1.1 101 Switching Protocols\r\n"),
+        "{first}"
+    );
+    assert!(
+        first.contains("\r\nsec-websocket-protocol: tidings.v1.json\r\n"),
+        "{first}"
+    );
+    assert!(first.contains("server_max_window_bits=12"), "{first}");
+    for other in &answers {
+        assert_eq!(first, other);
+    }
+}
+
+#[tokio::test]
+async fn what_comes_behind_the_head_is_heard() {
+    let server = Server::start(Config::rooms()).await;
+    let token = bearer(&Token::new("alice"));
+    let subscribe = masked(
+        0x81,
+        br#"{"type":"subscribe","id":1,"channels":["room:1"]}"#,
+    );
+    let ping = masked(0x81, br#"{"type":"ping","id":2}"#);
+    let (half, rest) = ping.split_at(7);
+    for padding in [String::new(), padding()] {
+        let mut stream = TcpStream::connect(&server.public).await.unwrap();
+        let head = format!("{UPGRADE}{token}{padding}\r\n");
+        // One frame and a half with the head, the other half when all of that is dealt with.
+        let all = [head.as_bytes(), &subscribe, half].concat();
+        stream.write_all(&all).await.unwrap();
+        assert!(answered(&mut stream).await.starts_with("HTTP/1.1 101 "));
+        until(&mut stream, "subscribed").await;
+        stream.write_all(rest).await.unwrap();
+        until(&mut stream, "pong").await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_goes_on_after_a_refused_upgrade() {
+    let server = Server::start(Config::rooms()).await;
+    let refused = format!("{UPGRADE}Origin: https://evil.example.com\r\n");
+    for padding in [String::new(), padding()] {
+        let both = format!("{refused}{padding}\r\n{LAST}");
+        let answer = raw_request(&server.public, &both).await;
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1 200 ").count(), 1, "{answer}");
+        // Another try on the same connection is let in.
+        let again = format!("{}{}", UPGRADE, bearer(&Token::new("alice")));
+        let mut stream = TcpStream::connect(&server.public).await.unwrap();
+        let both = format!("{refused}{padding}\r\n{again}\r\n");
+        stream.write_all(both.as_bytes()).await.unwrap();
+        assert!(answered(&mut stream).await.starts_with("HTTP/1.1 403 "));
+        until(&mut stream, "connection_established").await;
+    }
+    // Each was counted and noted once.
+    let denied = "tidings_errors_total{code=\"permission_denied\"}";
+    assert_eq!(server.metric(denied).await, 4);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_is_refused_on_the_websocket_too() {
+    let server = Server::start(Config::rooms()).await;
+    let many = "X: y\r\n".repeat(100);
+    let long = format!("X: {}\r\n", "a".repeat(100_000));
+    for headers in [many, long] {
+        let answer = raw_request(&server.public, &format!("{UPGRADE}{headers}\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+    server.raw_ws(&Token::new("alice")).await;
+}
