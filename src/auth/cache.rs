@@ -1,7 +1,8 @@
 //! Tokens that were verified a moment ago.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashTable;
 
 use super::{Fingerprint, Identity};
 use crate::event::Timestamp;
@@ -14,13 +15,15 @@ const STRIPE_LEN: usize = 1024;
 /// Verified tokens with their identities, so that a token that comes with every call is verified
 /// once: at most 16384, each until it expires or the keys change.
 pub(super) struct Cache {
-    stripes: [Mutex<HashMap<Fingerprint, Entry>>; STRIPES],
+    stripes: [Mutex<Stripe>; STRIPES],
 }
 
-struct Entry {
-    identity: Arc<Identity>,
-    /// Which keys it was verified with.
+#[derive(Default)]
+struct Stripe {
+    /// Which keys all of them were verified with.
     generation: u64,
+    /// Found by the print of the whole token.
+    identities: HashTable<Arc<Identity>>,
 }
 
 impl Cache {
@@ -38,59 +41,68 @@ impl Cache {
         now: Timestamp,
     ) -> Option<Arc<Identity>> {
         let mut stripe = self.stripe(token)?;
-        let entry = stripe.get(&token)?;
-        if entry.generation == generation && is_valid(&entry.identity, now) {
-            return Some(Arc::clone(&entry.identity));
+        if stripe.generation != generation {
+            return None;
         }
-        stripe.remove(&token);
+        let is_it = |identity: &Arc<Identity>| exact(identity) == Some(token);
+        let entry = stripe.identities.find_entry(token.hash(), is_it).ok()?;
+        if is_valid(entry.get(), now) {
+            return Some(Arc::clone(entry.get()));
+        }
+        entry.remove();
         None
     }
 
     /// Keeps a verified token. A full part first loses what has expired, and then any one entry.
-    pub(super) fn put(
-        &self,
-        token: Fingerprint,
-        generation: u64,
-        identity: &Arc<Identity>,
-        now: Timestamp,
-    ) {
+    pub(super) fn put(&self, generation: u64, identity: &Arc<Identity>, now: Timestamp) {
+        let Some(token) = exact(identity) else { return };
         let Some(mut stripe) = self.stripe(token) else {
             return;
         };
-        if stripe.len() >= STRIPE_LEN {
-            stripe.retain(|_, e| e.generation == generation && is_valid(&e.identity, now));
+        if generation < stripe.generation {
+            // The keys have changed since.
+            return;
         }
-        if stripe.len() >= STRIPE_LEN
-            && let Some(any) = stripe.keys().next().copied()
+        if generation > stripe.generation {
+            stripe.identities.clear();
+            stripe.generation = generation;
+        }
+        let identities = &mut stripe.identities;
+        if identities.len() >= STRIPE_LEN {
+            identities.retain(|identity| is_valid(identity, now));
+        }
+        if identities.len() >= STRIPE_LEN
+            && let Some(any) = identities.iter().next().and_then(|any| exact(any))
+            && let Ok(entry) = identities.find_entry(any.hash(), |one| exact(one) == Some(any))
         {
-            stripe.remove(&any);
+            entry.remove();
         }
-        stripe.insert(
-            token,
-            Entry {
-                identity: Arc::clone(identity),
-                generation,
-            },
-        );
+        match identities.find_mut(token.hash(), |one| exact(one) == Some(token)) {
+            Some(known) => *known = Arc::clone(identity),
+            None => {
+                let hash = |one: &Arc<Identity>| exact(one).map_or(0, Fingerprint::hash);
+                identities.insert_unique(token.hash(), Arc::clone(identity), hash);
+            }
+        }
     }
 
     /// Forgets everything.
     pub(super) fn clear(&self) {
         for stripe in &self.stripes {
-            stripe
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clear();
+            let mut stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
+            stripe.identities = HashTable::new();
         }
     }
 
-    fn stripe(
-        &self,
-        token: Fingerprint,
-    ) -> Option<std::sync::MutexGuard<'_, HashMap<Fingerprint, Entry>>> {
+    fn stripe(&self, token: Fingerprint) -> Option<MutexGuard<'_, Stripe>> {
         let stripe = self.stripes.get(token.place(STRIPES))?;
         Some(stripe.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// The print of the whole token.
+fn exact(identity: &Identity) -> Option<Fingerprint> {
+    identity.token.as_ref().map(|token| token.exact)
 }
 
 fn is_valid(identity: &Identity, now: Timestamp) -> bool {
@@ -99,34 +111,60 @@ fn is_valid(identity: &Identity, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    fn identity(valid_until: i64) -> Arc<Identity> {
+    use super::*;
+    use crate::auth::identity::Token;
+
+    fn identity(token: &str, valid_until: i64) -> Arc<Identity> {
         Arc::new(Identity {
-            valid_until: Some(Timestamp::from_micros(valid_until)),
+            expires_at: Some(Timestamp::from_micros(valid_until)),
+            token: Some(Token::of(token, Duration::ZERO)),
             ..Identity::anonymous()
         })
     }
 
     #[test]
     fn an_entry_ends_with_its_token_and_with_the_keys() {
-        let (cache, token) = (Cache::new(), Fingerprint::of("a"));
+        let (cache, token) = (Cache::new(), Fingerprint::exact("a"));
         let at = Timestamp::from_micros;
-        cache.put(token, 1, &identity(100), at(0));
+        cache.put(1, &identity("a", 100), at(0));
         assert!(cache.get(token, 1, at(99)).is_some());
         assert!(cache.get(token, 1, at(100)).is_none());
-        cache.put(token, 1, &identity(100), at(0));
+        cache.put(1, &identity("a", 100), at(0));
         assert!(cache.get(token, 2, at(0)).is_none());
+        cache.put(2, &identity("a", 100), at(0));
+        assert!(cache.get(token, 2, at(0)).is_some());
+    }
+
+    #[test]
+    fn what_was_verified_with_older_keys_comes_too_late() {
+        let (cache, now) = (Cache::new(), Timestamp::from_micros(0));
+        cache.put(2, &identity("a", 100), now);
+        cache.put(1, &identity("a", 50), now);
+        let found = cache.get(Fingerprint::exact("a"), 2, now).unwrap();
+        assert_eq!(found.valid_until(), Some(Timestamp::from_micros(100)));
+        assert!(cache.get(Fingerprint::exact("a"), 1, now).is_none());
+    }
+
+    #[test]
+    fn another_signature_is_another_token() {
+        let (cache, now) = (Cache::new(), Timestamp::from_micros(0));
+        cache.put(1, &identity("head.claims.signature", 100), now);
+        let other = Fingerprint::exact("head.claims.another");
+        assert!(cache.get(other, 1, now).is_none());
     }
 
     #[test]
     fn the_cache_is_bounded() {
         let (cache, now) = (Cache::new(), Timestamp::from_micros(0));
-        let shared = identity(100);
         for n in 0..40_000 {
-            cache.put(Fingerprint::of(&n.to_string()), 1, &shared, now);
+            cache.put(1, &identity(&n.to_string(), 100), now);
         }
-        let held: usize = cache.stripes.iter().map(|s| s.lock().unwrap().len()).sum();
-        assert_eq!(held, STRIPES * STRIPE_LEN);
+        let held = |stripe: &Mutex<Stripe>| stripe.lock().unwrap().identities.len();
+        assert_eq!(
+            cache.stripes.iter().map(held).sum::<usize>(),
+            STRIPES * STRIPE_LEN
+        );
     }
 }

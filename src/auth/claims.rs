@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{AuthFailure, Fingerprint, Identity, VerifierSettings};
+use super::identity::Apart;
+use super::{AuthFailure, Identity, VerifierSettings};
 use crate::event::Timestamp;
 
 /// The most roles, and the most channel patterns, in one token.
@@ -72,34 +73,33 @@ impl Expectations {
     pub(super) fn all_expired(&self, now: Timestamp) -> Option<Timestamp> {
         // A token from the future by a clock that is ahead counts as issued now.
         let leeway = self.leeway.saturating_mul(2);
-        (!self.max_lifetime.is_zero()).then(|| later(later(now, self.max_lifetime), leeway))
+        (!self.max_lifetime.is_zero()).then(|| now.later(self.max_lifetime).later(leeway))
     }
 
-    /// Makes an identity of a payload whose signature is good.
-    pub(super) fn identity(
-        &self,
-        payload: &[u8],
-        fingerprint: Fingerprint,
-        now: Timestamp,
-    ) -> Result<Identity, AuthFailure> {
+    /// How long after its expiry a token is honoured.
+    pub(super) fn leeway(&self) -> Duration {
+        self.leeway
+    }
+
+    /// Makes an identity of a payload whose signature is good; its token is yet to be noted.
+    pub(super) fn identity(&self, payload: &[u8], now: Timestamp) -> Result<Identity, AuthFailure> {
         let text = std::str::from_utf8(payload).map_err(|_| AuthFailure::Malformed)?;
         let claims: Claims = serde_json::from_str(text).map_err(|_| AuthFailure::Claims)?;
         let expires_at = claims.time("exp")?.ok_or(AuthFailure::Claims)?;
-        let valid_until = later(expires_at, self.leeway);
-        if now >= valid_until {
+        if now >= expires_at.later(self.leeway) {
             return Err(AuthFailure::Expired);
         }
         if claims
             .time("nbf")?
-            .is_some_and(|start| start > later(now, self.leeway))
+            .is_some_and(|start| start > now.later(self.leeway))
         {
             return Err(AuthFailure::NotYetValid);
         }
         let issued_at = claims.time("iat")?;
         if !self.max_lifetime.is_zero() {
             let issued_at = issued_at.ok_or(AuthFailure::Claims)?;
-            let ahead = issued_at > later(now, self.leeway);
-            if ahead || expires_at > later(issued_at, self.max_lifetime) {
+            let ahead = issued_at > now.later(self.leeway);
+            if ahead || expires_at > issued_at.later(self.max_lifetime) {
                 return Err(AuthFailure::Claims);
             }
         }
@@ -118,21 +118,25 @@ impl Expectations {
             .into_iter()
             .map(Arc::from)
             .collect();
-        let channels = claims
+        let channels: Box<[Box<str>]> = claims
             .names(&self.channels)?
             .into_iter()
             .map(Box::from)
             .collect();
+        let apart = (!channels.is_empty()).then(|| {
+            Box::new(Apart {
+                channels,
+                ..Apart::default()
+            })
+        });
         Ok(Identity {
             user: Some(claims.user(&self.user)?),
             roles,
-            channels,
             claims: Box::from(text),
             issued_at,
             expires_at: Some(expires_at),
-            valid_until: Some(valid_until),
-            fingerprint: Some(fingerprint),
-            ..Identity::default()
+            token: None,
+            apart,
         })
     }
 }
@@ -216,9 +220,4 @@ impl Claims {
 
 fn is_name(name: &str) -> bool {
     (1..=MAX_NAME_LEN).contains(&name.len()) && !name.chars().any(char::is_control)
-}
-
-fn later(time: Timestamp, by: Duration) -> Timestamp {
-    let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
-    Timestamp::from_micros(time.as_micros().saturating_add(by))
 }

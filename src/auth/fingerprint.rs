@@ -32,6 +32,12 @@ impl Fingerprint {
         Fingerprint(bytes)
     }
 
+    /// Picks a place in a table. Not what [`Fingerprint::place`] looks at.
+    pub(super) fn hash(self) -> u64 {
+        let [.., a, b, c, d, e, f, g, h] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// Picks one of this many places, evenly.
     pub(super) fn place(self, places: usize) -> usize {
         let [first, second, ..] = self.0;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 
@@ -15,32 +16,52 @@ pub const SERVICE: &str = "service";
 pub const ADMIN: &str = "admin";
 
 /// Who a client is, as its token said. Shared by all connections and calls with the same token.
+///
+/// There is one for each user of a large server, so it is small: what is the same for many is
+/// shared, and what few have is apart.
 #[derive(Clone, Default)]
 pub struct Identity {
     pub(super) user: Option<Arc<str>>,
-    pub(super) roles: Box<[Arc<str>]>,
-    pub(super) channels: Box<[Box<str>]>,
+    pub(super) roles: Arc<[Arc<str>]>,
     /// The token's payload, as JSON; empty stands for no claims.
     pub(super) claims: Box<str>,
     pub(super) issued_at: Option<Timestamp>,
     pub(super) expires_at: Option<Timestamp>,
-    pub(super) valid_until: Option<Timestamp>,
-    pub(super) fingerprint: Option<Fingerprint>,
-    pub(super) vouched: Option<Vouched>,
+    pub(super) token: Option<Token>,
+    pub(super) apart: Option<Box<Apart>>,
+}
+
+/// What few identities have.
+#[derive(Clone, Default)]
+pub(super) struct Apart {
+    /// What the token itself opens.
+    pub(super) channels: Box<[Box<str>]>,
     /// Where somebody without a name comes from.
     pub(super) address: Option<IpAddr>,
     /// Whom a certificate names that took the place of a token.
     pub(super) certified: Option<Arc<str>>,
 }
 
+/// A token, without itself.
+#[derive(Clone)]
+pub(super) struct Token {
+    /// Of what was signed.
+    pub(super) signed: Fingerprint,
+    /// Of the whole token, signature and all.
+    pub(super) exact: Fingerprint,
+    pub(super) vouched: Arc<Vouched>,
+}
+
 /// What a token was found good by.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Vouched {
     /// The print of the key.
     pub(super) key: Fingerprint,
     pub(super) algorithm: Algorithm,
     /// Which expectations its claims were held to.
     pub(super) expected: u64,
+    /// How long after its expiry it is honoured.
+    pub(super) leeway: Duration,
 }
 
 impl Identity {
@@ -54,7 +75,10 @@ impl Identity {
     #[must_use]
     pub fn anonymous_from(address: IpAddr) -> Self {
         Identity {
-            address: Some(address),
+            apart: Some(Box::new(Apart {
+                address: Some(address),
+                ..Apart::default()
+            })),
             ..Identity::default()
         }
     }
@@ -62,7 +86,8 @@ impl Identity {
     /// Under which name rates are counted: the user's, or else the address.
     #[must_use]
     pub fn account(&self) -> Arc<str> {
-        match (&self.user, self.address) {
+        let address = self.apart.as_ref().and_then(|apart| apart.address);
+        match (&self.user, address) {
             (Some(user), _) => Arc::clone(user),
             // No user's name holds a control character, so these are nobody's.
             (None, Some(address)) => Arc::from(format!("\0{}", neighbours(address))),
@@ -75,7 +100,7 @@ impl Identity {
     pub fn trusted(user: &str) -> Self {
         Identity {
             user: Some(Arc::from(user)),
-            roles: Box::new([Arc::from(SERVICE), Arc::from(ADMIN)]),
+            roles: Arc::new([Arc::from(SERVICE), Arc::from(ADMIN)]),
             ..Identity::default()
         }
     }
@@ -84,7 +109,10 @@ impl Identity {
     #[must_use]
     pub fn certified(user: &str, name: Arc<str>) -> Self {
         Identity {
-            certified: Some(name),
+            apart: Some(Box::new(Apart {
+                certified: Some(name),
+                ..Apart::default()
+            })),
             ..Identity::trusted(user)
         }
     }
@@ -93,7 +121,8 @@ impl Identity {
     /// user's.
     #[must_use]
     pub fn audited(&self) -> Option<&Arc<str>> {
-        self.certified.as_ref().or(self.user.as_ref())
+        let certified = self.apart.as_ref().and_then(|a| a.certified.as_ref());
+        certified.or(self.user.as_ref())
     }
 
     /// The user's name: 1 to 255 bytes without control characters; `None` is anonymous.
@@ -141,13 +170,14 @@ impl Identity {
     /// Until when the token is honoured: `exp` and the leeway for clocks that differ.
     #[must_use]
     pub fn valid_until(&self) -> Option<Timestamp> {
-        self.valid_until
+        let leeway = self.token.as_ref().map(|token| token.vouched.leeway);
+        Some(self.expires_at?.later(leeway.unwrap_or_default()))
     }
 
     /// What stands for the token in a revocation.
     #[must_use]
     pub fn fingerprint(&self) -> Option<Fingerprint> {
-        self.fingerprint
+        self.token.as_ref().map(|token| token.signed)
     }
 
     /// The token's claims, as JSON text; `{}` where there was no token.
@@ -163,7 +193,9 @@ impl Identity {
     /// True if the token itself opens this channel, by name or by a pattern with a trailing `*`.
     #[must_use]
     pub fn is_granted(&self, channel: &str) -> bool {
-        self.channels
+        let channels = self.apart.as_deref().map(|apart| &*apart.channels);
+        channels
+            .unwrap_or_default()
             .iter()
             .any(|pattern| match pattern.strip_suffix('*') {
                 Some(prefix) => channel.starts_with(prefix),
@@ -193,8 +225,31 @@ impl fmt::Debug for Identity {
 }
 
 #[cfg(test)]
+impl Token {
+    /// A token that was found good by some key.
+    pub(super) fn of(text: &str, leeway: Duration) -> Self {
+        Token {
+            signed: Fingerprint::of(text),
+            exact: Fingerprint::exact(text),
+            vouched: Arc::new(Vouched {
+                key: Fingerprint::of("key"),
+                algorithm: Algorithm::HS256,
+                expected: 0,
+                leeway,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_identity_is_small() {
+        // With the two counters of its `Arc` it takes 128 bytes, which every allocator has.
+        assert_eq!(size_of::<Identity>(), 112);
+    }
 
     #[test]
     fn a_trusted_identity_may_do_everything() {
@@ -205,7 +260,7 @@ mod tests {
     #[test]
     fn an_admin_is_also_a_service_but_not_the_other_way_round() {
         let with = |role: &str| Identity {
-            roles: Box::new([Arc::from(role)]),
+            roles: Arc::new([Arc::from(role)]),
             ..Identity::default()
         };
         assert!(with(ADMIN).is_service());
@@ -217,7 +272,7 @@ mod tests {
     fn debug_shows_no_claims_and_no_fingerprint() {
         let identity = Identity {
             claims: Box::from(r#"{"email":"ann@example.com"}"#),
-            fingerprint: Some(Fingerprint::of("token")),
+            token: Some(Token::of("token", Duration::ZERO)),
             ..Identity::trusted("ann")
         };
         let shown = format!("{identity:?}");
@@ -228,7 +283,10 @@ mod tests {
     #[test]
     fn a_grant_is_a_name_or_a_prefix() {
         let identity = Identity {
-            channels: Box::new([Box::from("news"), Box::from("project:*")]),
+            apart: Some(Box::new(Apart {
+                channels: Box::new([Box::from("news"), Box::from("project:*")]),
+                ..Apart::default()
+            })),
             ..Identity::anonymous()
         };
         assert!(identity.is_granted("news") && identity.is_granted("project:42"));

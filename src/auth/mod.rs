@@ -5,6 +5,7 @@
 mod bearer;
 mod cache;
 mod claims;
+mod common;
 mod failure;
 mod fingerprint;
 mod identity;

@@ -111,7 +111,7 @@ impl Revocations {
         }
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
         // Who came without a token has none that could be taken back, whatever its name.
-        let Some(token) = identity.fingerprint else {
+        let Some(token) = identity.fingerprint() else {
             return false;
         };
         let token = lists.tokens.get(&token);
@@ -131,7 +131,10 @@ impl Revocations {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::auth::identity::Token;
 
     fn at(micros: i64) -> Timestamp {
         Timestamp::from_micros(micros)
@@ -141,7 +144,7 @@ mod tests {
         Identity {
             user: Some(Arc::from(user)),
             issued_at: micros.map(at),
-            fingerprint: Some(Fingerprint::of(user)),
+            token: Some(Token::of(user, Duration::ZERO)),
             ..Identity::anonymous()
         }
     }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::cache::Cache;
+use super::common::Common;
 use super::jwks::Source;
 use super::keys::{self, Key};
 use super::revocation::{Revocations, Revoke};
@@ -32,6 +33,7 @@ const REFRESH: Duration = Duration::from_mins(5);
 pub struct Verifier {
     state: ArcSwap<State>,
     cache: Cache,
+    common: Common,
     revocations: Revocations,
     /// Held by whoever fetches keys: there is one fetch at a time.
     fetching: tokio::sync::Mutex<()>,
@@ -57,6 +59,7 @@ impl Verifier {
         Ok(Arc::new(Verifier {
             state: ArcSwap::from_pointee(State::load(settings)?),
             cache: Cache::new(),
+            common: Common::default(),
             revocations: Revocations::default(),
             fetching: tokio::sync::Mutex::new(()),
             last_fetch: Mutex::new(None),
@@ -102,8 +105,8 @@ impl Verifier {
         if self.revocations.covers(identity, now) {
             return Err(AuthFailure::Revoked);
         }
-        match identity.vouched {
-            Some(vouched) => self.state.load().recheck(identity, vouched, now),
+        match &identity.token {
+            Some(token) => self.state.load().recheck(identity, &token.vouched, now),
             None => Ok(()),
         }
     }
@@ -202,11 +205,15 @@ impl Verifier {
             Fingerprint::exact(token),
         );
         let identity = match self.cache.get(exact, state.generation, now) {
-            Some(identity) => Ok(identity),
-            None => state.verify(token, now).map(Arc::new).inspect(|identity| {
-                self.cache.put(exact, state.generation, identity, now);
-            }),
-        }?;
+            Some(identity) => identity,
+            None => {
+                let mut identity = state.verify(token, exact, now)?;
+                self.common.share(&mut identity);
+                let identity = Arc::new(identity);
+                self.cache.put(state.generation, &identity, now);
+                identity
+            }
+        };
         if self.revocations.covers(&identity, now) {
             return Err(AuthFailure::Revoked);
         }

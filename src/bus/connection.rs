@@ -2,7 +2,9 @@
 
 use std::any::Any;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::mem;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::delivery::DialectId;
@@ -67,7 +69,7 @@ pub(super) struct Connection {
     pub(super) link: Link,
     pub(super) flags: Flags,
     pub(super) dialect: DialectId,
-    pub(super) transport: Transport,
+    pub(super) round_trip_us: u32,
     /// The number of the run that it got something of last, and which of its events it got: so
     /// that two subscriptions give an event once.
     pub(super) last_run: u64,
@@ -81,13 +83,11 @@ pub(super) struct Connection {
     /// `None` until it has shown a token, where one is required.
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) nonce: u64,
-    pub(super) client: Option<Box<Client>>,
     /// Bytes that came but are not a whole message yet.
     #[expect(clippy::box_collection, reason = "eight bytes where there is nothing")]
     pub(super) partial: Option<Box<Vec<u8>>>,
-    /// What the protocol keeps between two reads.
-    pub(super) state: Option<Box<dyn Any + Send>>,
-    pub(super) subscriptions: Vec<Subscription>,
+    pub(super) rare: Option<Box<Rare>>,
+    pub(super) subscriptions: Subscriptions,
     pub(super) connected_at: Timestamp,
     /// Milliseconds on the shard's clock.
     pub(super) last_seen: u64,
@@ -97,10 +97,82 @@ pub(super) struct Connection {
     /// When the message rate allows the next one (virtual scheduling), in microseconds.
     pub(super) next_message: u64,
     pub(super) bytes_in: u64,
+    pub(super) address: Address,
     pub(super) dropped: u32,
-    pub(super) round_trip_us: u32,
-    pub(super) address: SocketAddr,
     pub(super) refused_messages: u16,
+    pub(super) transport: Transport,
+}
+
+/// What few connections have.
+#[derive(Default)]
+pub(super) struct Rare {
+    pub(super) client: Option<Client>,
+    /// What the protocol keeps between two reads.
+    pub(super) state: Option<Box<dyn Any + Send>>,
+}
+
+/// A client's network address; an IPv6 address is apart.
+#[derive(Debug, Clone)]
+pub(super) enum Address {
+    V4(SocketAddrV4),
+    V6(Box<SocketAddrV6>),
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(address) => Address::V4(address),
+            SocketAddr::V6(address) => Address::V6(Box::new(address)),
+        }
+    }
+}
+
+impl Address {
+    /// The address itself.
+    pub(super) fn get(&self) -> SocketAddr {
+        match self {
+            Address::V4(address) => SocketAddr::V4(*address),
+            Address::V6(address) => SocketAddr::V6(**address),
+        }
+    }
+}
+
+/// What one connection follows: a list with no room to spare, because most never change once they
+/// are there.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions(Box<[Subscription]>);
+
+impl Subscriptions {
+    /// Adds one at the end.
+    pub(super) fn push(&mut self, subscription: Subscription) {
+        let mut list = mem::take(&mut self.0).into_vec();
+        list.reserve_exact(1);
+        list.push(subscription);
+        self.0 = list.into_boxed_slice();
+    }
+
+    /// Takes out the one of a topic; the last one takes its place.
+    pub(super) fn take(&mut self, topic: u32) -> Option<Subscription> {
+        let place = self.0.iter().position(|s| s.topic == topic)?;
+        let mut list = mem::take(&mut self.0).into_vec();
+        let gone = list.swap_remove(place);
+        self.0 = list.into_boxed_slice();
+        Some(gone)
+    }
+}
+
+impl Deref for Subscriptions {
+    type Target = [Subscription];
+
+    fn deref(&self) -> &[Subscription] {
+        &self.0
+    }
+}
+
+impl DerefMut for Subscriptions {
+    fn deref_mut(&mut self) -> &mut [Subscription] {
+        &mut self.0
+    }
 }
 
 /// Small facts about a connection.
@@ -211,9 +283,84 @@ impl Connection {
             .map_or(&[], |identity| identity.roles())
     }
 
+    /// What the client said of itself.
+    pub(super) fn client(&self) -> Option<&Client> {
+        self.rare.as_ref()?.client.as_ref()
+    }
+
     pub(super) fn client_kind(&self) -> &str {
-        self.client
-            .as_ref()
-            .map_or("unknown", |client| &client.kind)
+        self.client().map_or("unknown", |client| &client.kind)
+    }
+
+    /// What few have, made where it is not there.
+    pub(super) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Takes what the protocol keeps between two reads.
+    pub(super) fn take_state(&mut self) -> Option<Box<dyn Any + Send>> {
+        let rare = self.rare.as_mut()?;
+        let state = rare.state.take();
+        if rare.client.is_none() {
+            self.rare = None;
+        }
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A socket is larger where mio keeps more of it for its own assertions.
+    const LINK: usize = size_of::<Link>();
+
+    /// With a link of 16 bytes it is 224: the 128 of a block in the shard are 28 KiB then, which is
+    /// one of the allocator's own sizes. A byte more would cost 32.
+    #[test]
+    fn a_connection_is_small_and_a_place_for_one_no_larger() {
+        assert_eq!(size_of::<Connection>() - LINK, 208);
+        assert_eq!(size_of::<Option<Connection>>(), size_of::<Connection>());
+        if !cfg!(debug_assertions) {
+            assert_eq!(LINK, 16);
+        }
+    }
+
+    #[test]
+    fn what_every_delivery_touches_stands_first() {
+        assert_eq!(mem::offset_of!(Connection, protocol) - LINK, 72);
+    }
+
+    #[test]
+    fn subscriptions_take_no_more_room_than_they_need() {
+        let one = |topic| Subscription {
+            topic,
+            at: 0,
+            present: false,
+            serial: topic,
+        };
+        let topics = |list: &Subscriptions| list.iter().map(|s| s.topic).collect::<Vec<_>>();
+        let mut list = Subscriptions::default();
+        for topic in 1..4 {
+            list.push(one(topic));
+        }
+        assert_eq!(topics(&list), [1, 2, 3]);
+        assert_eq!(list.take(1).map(|gone| gone.serial), Some(1));
+        assert!(list.take(1).is_none());
+        assert_eq!(topics(&list), [3, 2]);
+        assert_eq!(size_of::<Subscription>(), 16);
+    }
+
+    #[test]
+    fn an_address_comes_back_as_it_was() {
+        for text in [
+            "127.0.0.1:80",
+            "[::1]:443",
+            "[fe80::1%7]:1",
+            "[::ffff:10.0.0.1]:2",
+        ] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(Address::from(address).get(), address);
+        }
     }
 }

@@ -1,10 +1,18 @@
 //! Points in time.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::fmt;
+use std::num::NonZeroU64;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Microseconds since 1970-01-01T00:00:00Z.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Timestamp(i64);
+///
+/// Kept with the sign turned over, which keeps their order and is never zero: so a time that may
+/// be missing costs no more than one that is there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timestamp(NonZeroU64);
+
+/// What turns the sign over.
+const SIGN: u64 = 1 << 63;
 
 impl Timestamp {
     /// Year 9999's end, 26 hours early, so that it is still year 9999 in every time zone: what
@@ -22,19 +30,28 @@ impl Timestamp {
     /// This many microseconds after (before, if negative) 1970, held within years 1 to 9999.
     #[must_use]
     pub fn from_micros(micros: i64) -> Self {
-        Timestamp(micros.clamp(Self::MIN, Self::MAX))
+        let turned = micros.clamp(Self::MIN, Self::MAX).cast_unsigned() ^ SIGN;
+        // Only the least number of all would be zero, and it is below year 1.
+        Timestamp(NonZeroU64::new(turned).unwrap_or(NonZeroU64::MIN))
     }
 
     /// Microseconds since 1970.
     #[must_use]
     pub const fn as_micros(self) -> i64 {
-        self.0
+        (self.0.get() ^ SIGN).cast_signed()
     }
 
     /// Milliseconds since 1970.
     #[must_use]
     pub const fn as_millis(self) -> i64 {
-        self.0.div_euclid(1000)
+        self.as_micros().div_euclid(1000)
+    }
+
+    /// So much later, but never after year 9999.
+    #[must_use]
+    pub fn later(self, by: Duration) -> Self {
+        let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
+        Timestamp::from_micros(self.as_micros().saturating_add(by))
     }
 
     /// Takes an RFC 3339 text.
@@ -54,6 +71,12 @@ impl Timestamp {
     }
 }
 
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Timestamp").field(&self.as_micros()).finish()
+    }
+}
+
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let micros = match time.duration_since(UNIX_EPOCH) {
@@ -67,6 +90,17 @@ impl From<SystemTime> for Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_keep_their_order_and_a_missing_one_costs_nothing() {
+        let times = [i64::MIN, -1_000, -1, 0, 1, 999, i64::MAX].map(Timestamp::from_micros);
+        assert!(times.is_sorted());
+        for micros in [-62_135_596_800_000_000, -1, 0, 1, 253_402_207_199_999_999] {
+            assert_eq!(Timestamp::from_micros(micros).as_micros(), micros);
+        }
+        assert_eq!(Timestamp::from_micros(-1).as_millis(), -1);
+        assert_eq!(size_of::<Option<Timestamp>>(), 8);
+    }
 
     #[test]
     fn the_farthest_times_are_written_as_such() {

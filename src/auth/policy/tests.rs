@@ -1,4 +1,5 @@
 use super::*;
+use crate::auth::identity::Apart;
 
 fn rules(name: &str, subscribe: Option<&str>, publish: Option<&str>) -> NamespaceRules {
     NamespaceRules {
@@ -180,7 +181,10 @@ fn open_opens_only_what_is_not_declared() {
 fn a_token_s_own_channels_open_for_subscribing_only() {
     let policy = Policy::new([project()], false).unwrap();
     let guest = Identity {
-        channels: Box::new([Box::from("project:7*"), Box::from("news")]),
+        apart: Some(Box::new(Apart {
+            channels: Box::new([Box::from("project:7*"), Box::from("news")]),
+            ..Apart::default()
+        })),
         ..identity("guest", &[], "{}")
     };
     assert!(

@@ -1,5 +1,7 @@
 //! What tokens are held to.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -8,7 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::auth::claims::Expectations;
-use crate::auth::identity::Vouched;
+use crate::auth::identity::{Token, Vouched};
 use crate::auth::jwks::Source;
 use crate::auth::keys::{self, Check, Key};
 use crate::auth::{AuthFailure, Fingerprint, Identity, VerifierSettings};
@@ -71,11 +73,16 @@ impl State {
         })
     }
 
-    /// The identity of a token.
+    /// The identity of a token, whose fingerprint with its signature is `exact`.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn verify(&self, token: &str, now: Timestamp) -> Result<Identity, AuthFailure> {
+    pub(super) fn verify(
+        &self,
+        token: &str,
+        exact: Fingerprint,
+        now: Timestamp,
+    ) -> Result<Identity, AuthFailure> {
         let parts = self.take_apart(token)?;
         let keys = self.keys.iter().chain(&self.fetched_keys);
         let key_id = parts.key_id.as_deref();
@@ -95,13 +102,16 @@ impl State {
         let payload = URL_SAFE_NO_PAD
             .decode(parts.payload)
             .map_err(|_| AuthFailure::Malformed)?;
-        let mut identity = self
-            .expectations
-            .identity(&payload, Fingerprint::of(token), now)?;
-        identity.vouched = Some(Vouched {
-            key,
-            algorithm: parts.algorithm,
-            expected: self.expected,
+        let mut identity = self.expectations.identity(&payload, now)?;
+        identity.token = Some(Token {
+            signed: Fingerprint::of(token),
+            exact,
+            vouched: Arc::new(Vouched {
+                key,
+                algorithm: parts.algorithm,
+                expected: self.expected,
+                leeway: self.expectations.leeway(),
+            }),
         });
         Ok(identity)
     }
@@ -110,7 +120,7 @@ impl State {
     pub(super) fn recheck(
         &self,
         identity: &Identity,
-        vouched: Vouched,
+        vouched: &Vouched,
         now: Timestamp,
     ) -> Result<(), AuthFailure> {
         if !self.algorithms.contains(&vouched.algorithm) {
@@ -123,9 +133,8 @@ impl State {
         if vouched.expected == self.expected {
             return Ok(());
         }
-        let print = identity.fingerprint.unwrap_or(vouched.key);
         self.expectations
-            .identity(identity.claims().as_bytes(), print, now)
+            .identity(identity.claims().as_bytes(), now)
             .map(drop)
     }
 

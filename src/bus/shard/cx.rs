@@ -102,9 +102,9 @@ impl<'s> Cx<'s> {
         let Some(connection) = self.shard.connections.get_mut(self.slot) else {
             return;
         };
-        let before = connection.client.replace(Box::new(client));
+        let before = connection.rare().client.replace(client);
         let from = before.as_ref().map(|client| &*client.kind);
-        let to = connection.client.as_ref().map(|client| &*client.kind);
+        let to = connection.client().map(|client| &*client.kind);
         self.shard.hub.metrics().client_type_changed(from, to);
     }
 
@@ -233,7 +233,7 @@ impl<'s> Cx<'s> {
     /// Where it comes from.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
-        Some(self.shard.connections.get(self.slot)?.address)
+        Some(self.shard.connections.get(self.slot)?.address.get())
     }
 
     /// Goes on in another dialect of the same transport. What waits in the outbox stays as it is.
@@ -290,7 +290,7 @@ impl<'s> Cx<'s> {
 
     /// What the protocol keeps between two reads; leaves nothing.
     pub fn take_state(&mut self) -> Option<Box<dyn Any + Send>> {
-        self.shard.connections.get_mut(self.slot)?.state.take()
+        self.shard.connections.get_mut(self.slot)?.take_state()
     }
 
     /// Keeps something for the protocol until the next read.
@@ -298,7 +298,10 @@ impl<'s> Cx<'s> {
         if let Some(connection) = self.shard.connections.get_mut(self.slot)
             && connection.ending.is_none()
         {
-            connection.state = state;
+            match state {
+                Some(state) => connection.rare().state = Some(state),
+                None => drop(connection.take_state()),
+            }
         }
     }
 

@@ -81,7 +81,7 @@ impl Shard {
         outcome: &mut Outcome,
     ) {
         let topics = [
-            self.by_channel.get(channel).copied(),
+            self.topic_named(channel),
             self.by_namespace.get(channel.namespace()).copied(),
             self.of_all,
         ];
@@ -183,7 +183,7 @@ impl Shard {
         let mut slots: Vec<u32> = Vec::new();
         if audience.roles.is_empty() {
             for user in &audience.users {
-                slots.extend(self.by_user.get(user).into_iter().flatten());
+                slots.extend(self.slots_of(user));
             }
             slots.extend(audience.connections.iter().filter_map(|id| self.find(*id)));
         } else {
@@ -254,7 +254,7 @@ impl Shard {
         let (Some(start), Some(end)) = (run.start(), end) else {
             return all;
         };
-        let Some(&place) = self.by_channel.get(channel) else {
+        let Some(place) = self.topic_named(channel) else {
             return all;
         };
         let Some(topic) = self.topics.get_mut(place) else {

@@ -140,7 +140,7 @@ impl Shard {
             .connections
             .get(slot)
             .ok_or_else(|| Error::not_found("the connection has gone"))?;
-        let already = known.is_some_and(|t| connection.subscriptions.iter().any(|s| s.topic == t));
+        let already = known.is_some_and(|t| connection.subscription(t).is_some());
         if !already && connection.subscriptions.len() >= limit {
             self.hub
                 .metrics()
@@ -179,7 +179,6 @@ impl Shard {
         entry.route.joined();
         let serial = self.next_serial();
         if let Some(connection) = self.connections.get_mut(slot) {
-            connection.subscriptions.reserve_exact(1);
             connection.subscriptions.push(Subscription {
                 topic,
                 at,
@@ -334,7 +333,7 @@ impl Shard {
     /// The topic of a pattern, where anyone here follows it.
     pub(super) fn topic_of(&self, pattern: &ChannelPattern) -> Option<u32> {
         match pattern {
-            ChannelPattern::Exact(channel) => self.by_channel.get(channel).copied(),
+            ChannelPattern::Exact(channel) => self.topic_named(channel),
             ChannelPattern::Namespace(namespace) => self.by_namespace.get(namespace).copied(),
             ChannelPattern::All => self.of_all,
         }
@@ -356,7 +355,7 @@ impl Shard {
         });
         match pattern {
             ChannelPattern::Exact(channel) => {
-                self.by_channel.insert(channel.clone(), topic);
+                self.by_channel.insert(channel, topic, &self.topics);
             }
             ChannelPattern::Namespace(namespace) => {
                 self.by_namespace.insert(Arc::clone(namespace), topic);

@@ -40,11 +40,7 @@ impl Shard {
     /// Takes the connection out of a topic's subscribers.
     pub(super) fn detach(&mut self, slot: u32, topic: u32) -> Option<Subscription> {
         let connection = self.connections.get_mut(slot)?;
-        let place = connection
-            .subscriptions
-            .iter()
-            .position(|s| s.topic == topic)?;
-        let gone = connection.subscriptions.swap_remove(place);
+        let gone = connection.subscriptions.take(topic)?;
         if let Some(catch_ups) = &mut connection.catch_ups {
             catch_ups.retain(|c| c.topic != topic);
             if catch_ups.is_empty() {
@@ -76,16 +72,16 @@ impl Shard {
         Some(gone)
     }
 
-    fn drop_if_empty(&mut self, topic: u32) {
+    fn drop_if_empty(&mut self, place: u32) {
         if self
             .topics
-            .get(topic)
+            .get(place)
             .is_some_and(|t| t.subscribers.is_empty())
-            && let Some(topic) = self.topics.remove(topic)
+            && let Some(topic) = self.topics.remove(place)
         {
             match &topic.pattern {
                 ChannelPattern::Exact(channel) => {
-                    self.by_channel.remove(channel);
+                    self.by_channel.remove(channel, place);
                 }
                 ChannelPattern::Namespace(namespace) => {
                     self.by_namespace.remove(namespace);

@@ -10,7 +10,7 @@ use mio::{Interest, Token};
 use super::{Cx, Shard};
 use crate::auth::Identity;
 use crate::bus::chunk::Chunk;
-use crate::bus::connection::{Connection, Ending, Flags};
+use crate::bus::connection::{Connection, Ending, Flags, Subscriptions};
 use crate::bus::hub::Seat;
 use crate::bus::link::Link;
 use crate::bus::observer::{End, Seen};
@@ -80,12 +80,11 @@ impl Shard {
             transport,
             protocol,
             identity: None,
-            client: None,
-            address,
+            rare: None,
+            address: address.into(),
             outbox: Outbox::default(),
             partial: None,
-            state: None,
-            subscriptions: Vec::new(),
+            subscriptions: Subscriptions::default(),
             catch_ups: None,
             ending: None,
             connected_at: Timestamp::now(),
@@ -185,7 +184,6 @@ impl Shard {
         {
             self.hub.seat_user(user)?;
             connection.flags.seated = true;
-            self.by_user.entry(Arc::clone(user)).or_default().push(slot);
         }
         let renamed = before != user;
         if renamed {
@@ -194,6 +192,9 @@ impl Shard {
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.identity = Some(identity);
             connection.flags.expiry_told = false;
+        }
+        if before.is_none() {
+            self.by_user.add(slot, &self.connections);
         }
         if renamed {
             self.greet_everywhere(slot);
@@ -245,7 +246,7 @@ impl Shard {
             unread: 0,
         }));
         connection.partial = None;
-        connection.state = None;
+        drop(connection.take_state());
         connection.timer = 0;
         Shard::touch(&mut self.touched, slot, connection);
         self.schedule(slot);
@@ -320,14 +321,15 @@ impl Shard {
         if connection.flags.seated
             && let Some(user) = connection.identity.as_ref().and_then(|i| i.user().cloned())
         {
-            self.forget_user(&user, slot);
+            self.by_user.remove(&user, slot);
             self.hub.unseat_user(&user);
         }
-        let kind = connection.client.as_ref().map(|client| &*client.kind);
+        let kind = connection.client().map(|client| &*client.kind);
         self.hub
             .metrics()
             .connection_closed(connection.transport, code.number(), kind);
-        self.hub.unseat(connection.address.ip());
+        let address = connection.address.get();
+        self.hub.unseat(address.ip());
         let of_itself = if code == CloseCode::Normal {
             "client"
         } else {
@@ -336,7 +338,7 @@ impl Shard {
         let by = ended.as_ref().and_then(|ending| ending.by.as_deref());
         let seen = Seen {
             id,
-            address: connection.address,
+            address,
             transport: connection.transport,
             identity: connection.identity.as_deref(),
         };
@@ -372,16 +374,6 @@ impl Shard {
         Some(connection.identity.clone().unwrap_or_default())
     }
 
-    fn forget_user(&mut self, user: &Arc<str>, slot: u32) {
-        let Some(slots) = self.by_user.get_mut(user) else {
-            return;
-        };
-        slots.retain(|other| *other != slot);
-        if slots.is_empty() {
-            self.by_user.remove(user);
-        }
-    }
-
     /// Ends a connection on an operator's word; true if it was there.
     pub(in crate::bus) fn disconnect(&mut self, id: ConnectionId, reason: &str, by: &str) -> bool {
         let Some(slot) = self.find(id) else {
@@ -407,8 +399,8 @@ impl Shard {
 
     /// Ends all connections of a user; answers how many.
     pub(in crate::bus) fn disconnect_user(&mut self, user: &str, reason: &str, by: &str) -> u64 {
-        let slots = self.by_user.get(user).cloned().unwrap_or_default();
-        let ids: Vec<ConnectionId> = slots.into_iter().filter_map(|slot| self.id(slot)).collect();
+        let slots = self.slots_of(user).iter();
+        let ids: Vec<ConnectionId> = slots.filter_map(|slot| self.id(*slot)).collect();
         ids.into_iter()
             .map(|id| u64::from(self.disconnect(id, reason, by)))
             .sum()

@@ -19,6 +19,7 @@ mod life;
 mod look_up;
 #[cfg(test)]
 mod model;
+mod names;
 #[cfg(feature = "parts")]
 pub mod parts;
 mod query;
@@ -28,6 +29,7 @@ mod run;
 mod several_ways;
 mod timers;
 mod together;
+mod users;
 mod witness;
 
 use std::collections::{BinaryHeap, HashMap};
@@ -76,10 +78,10 @@ pub struct Shard {
     metrics: Arc<ShardMetrics>,
     connections: Slots<Connection>,
     topics: Slots<Topic>,
-    by_channel: HashMap<ChannelName, u32>,
+    by_channel: names::Names,
     by_namespace: HashMap<Arc<str>, u32>,
     of_all: Option<u32>,
-    by_user: HashMap<Arc<str>, Vec<u32>>,
+    by_user: users::Users,
     filters: FilterTable,
     timers: BinaryHeap<timers::Timer>,
     spares: Spares,
@@ -157,10 +159,10 @@ impl Shard {
             metrics,
             connections: Slots::new(),
             topics: Slots::new(),
-            by_channel: HashMap::new(),
+            by_channel: names::Names::default(),
             by_namespace: HashMap::new(),
             of_all: None,
-            by_user: HashMap::new(),
+            by_user: users::Users::default(),
             filters,
             timers: BinaryHeap::new(),
             spares: Spares::default(),
@@ -307,6 +309,16 @@ impl Shard {
     pub(super) fn find(&self, id: ConnectionId) -> Option<u32> {
         let connection = self.connections.get(id.slot())?;
         (id.shard() == self.index && connection.nonce == id.nonce()).then_some(id.slot())
+    }
+
+    /// The place of a channel's topic, where anyone here follows it.
+    fn topic_named(&self, channel: &ChannelName) -> Option<u32> {
+        self.by_channel.find(channel, &self.topics)
+    }
+
+    /// The places of a user's connections.
+    fn slots_of(&self, user: &str) -> &[u32] {
+        self.by_user.of(user, &self.connections)
     }
 
     /// Makes sure that a connection is written at the end of this batch.

@@ -65,8 +65,8 @@ impl Shard {
             return false;
         };
         let follows = |channel: &ChannelName| {
-            let topic = self.by_channel.get(channel);
-            topic.is_some_and(|topic| connection.subscriptions.iter().any(|s| s.topic == *topic))
+            let topic = self.topic_named(channel);
+            topic.is_some_and(|topic| connection.subscription(topic).is_some())
         };
         connection.ending.is_none()
             && filter
@@ -99,8 +99,8 @@ impl Shard {
             user: connection.identity.as_ref().and_then(|i| i.user().cloned()),
             roles: connection.roles().to_vec(),
             transport: connection.transport.as_str(),
-            client: connection.client.as_deref().cloned(),
-            address: connection.address,
+            client: connection.client().cloned(),
+            address: connection.address.get(),
             connected_at: connection.connected_at,
             last_seen_at: self.wall_clock(connection.last_seen),
             subscriptions: subscriptions.collect(),

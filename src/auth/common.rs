@@ -1,0 +1,92 @@
+//! What the tokens of many users have in common.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Identity;
+use super::identity::Vouched;
+
+/// The most different values that are kept of each kind.
+const MOST: usize = 1024;
+
+/// Lists of roles, and what tokens were found good by: kept once for all identities that have the
+/// same.
+#[derive(Default)]
+pub(super) struct Common {
+    roles: Pool<[Arc<str>]>,
+    vouched: Pool<Vouched>,
+}
+
+impl Common {
+    /// Puts what others have as well in the place of the identity's own.
+    pub(super) fn share(&self, identity: &mut Identity) {
+        self.roles.share(&mut identity.roles);
+        if let Some(token) = &mut identity.token {
+            self.vouched.share(&mut token.vouched);
+        }
+    }
+}
+
+/// Values of which equal ones are kept once.
+struct Pool<T: ?Sized>(Mutex<HashSet<Arc<T>>>);
+
+impl<T: ?Sized> Default for Pool<T> {
+    fn default() -> Self {
+        Pool(Mutex::default())
+    }
+}
+
+impl<T: ?Sized + Hash + Eq> Pool<T> {
+    /// Where the pool is full, those that nobody has any more go; and should that not help, each
+    /// keeps its own.
+    fn share(&self, own: &mut Arc<T>) {
+        let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = values.get(own) {
+            *own = Arc::clone(known);
+            return;
+        }
+        if values.len() >= MOST {
+            values.retain(|value| Arc::strong_count(value) > 1);
+        }
+        if values.len() < MOST {
+            values.insert(Arc::clone(own));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roles(name: &str) -> Arc<[Arc<str>]> {
+        Arc::new([Arc::from(name)])
+    }
+
+    #[test]
+    fn equal_lists_of_roles_are_kept_once() {
+        let common = Common::default();
+        let [mut ann, mut bob, mut eve] = ["editor", "editor", "admin"].map(|role| Identity {
+            roles: roles(role),
+            ..Identity::default()
+        });
+        for identity in [&mut ann, &mut bob, &mut eve] {
+            common.share(identity);
+        }
+        assert!(Arc::ptr_eq(&ann.roles, &bob.roles));
+        assert!(!Arc::ptr_eq(&ann.roles, &eve.roles));
+    }
+
+    #[test]
+    fn a_pool_is_bounded_and_has_room_again_once_others_have_gone() {
+        let pool = Pool::default();
+        let mut held: Vec<_> = (0..MOST + 5).map(|n| roles(&n.to_string())).collect();
+        for own in &mut held {
+            pool.share(own);
+        }
+        assert_eq!(pool.0.lock().unwrap().len(), MOST);
+        drop(held);
+        pool.share(&mut roles("one more"));
+        assert_eq!(pool.0.lock().unwrap().len(), 1);
+    }
+}
