@@ -34,7 +34,7 @@ use fixture::{channel, client_frame, draft, event};
 
 /// The allocator of the server, or the figures would be another program's.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tidings_allocator::Allocator = tidings_allocator::Allocator;
 
 /// Bytes of data in an event, as in `benches/run.py`.
 const DATA: usize = 200;

@@ -1,8 +1,7 @@
 //! The `tidings` program.
 
-/// Chosen by measuring: see `docs/performance.md`.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tidings_allocator::Allocator = tidings_allocator::Allocator;
 
 fn main() -> std::process::ExitCode {
     tidings::cli::main()

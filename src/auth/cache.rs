@@ -77,13 +77,13 @@ impl Cache {
         {
             entry.remove();
         }
-        match identities.find_mut(token.hash(), |one| exact(one) == Some(token)) {
-            Some(known) => *known = Arc::clone(identity),
-            None => {
-                let hash = |one: &Arc<Identity>| exact(one).map_or(0, Fingerprint::hash);
-                identities.insert_unique(token.hash(), Arc::clone(identity), hash);
-            }
+        let is_it = |one: &Arc<Identity>| exact(one) == Some(token);
+        if let Some(known) = identities.find_mut(token.hash(), is_it) {
+            *known = Arc::clone(identity);
+            return;
         }
+        let hash = |one: &Arc<Identity>| exact(one).map_or(0, Fingerprint::hash);
+        identities.insert_unique(token.hash(), Arc::clone(identity), hash);
     }
 
     /// Forgets everything.

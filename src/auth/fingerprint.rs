@@ -34,8 +34,8 @@ impl Fingerprint {
 
     /// Picks a place in a table. Not what [`Fingerprint::place`] looks at.
     pub(super) fn hash(self) -> u64 {
-        let [.., a, b, c, d, e, f, g, h] = self.0;
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+        let last = self.0.last_chunk();
+        u64::from_le_bytes(*last.unwrap_or(&[0; 8]))
     }
 
     /// Picks one of this many places, evenly.

@@ -204,15 +204,14 @@ impl Verifier {
             Timestamp::now(),
             Fingerprint::exact(token),
         );
-        let identity = match self.cache.get(exact, state.generation, now) {
-            Some(identity) => identity,
-            None => {
-                let mut identity = state.verify(token, exact, now)?;
-                self.common.share(&mut identity);
-                let identity = Arc::new(identity);
-                self.cache.put(state.generation, &identity, now);
-                identity
-            }
+        let identity = if let Some(known) = self.cache.get(exact, state.generation, now) {
+            known
+        } else {
+            let mut identity = state.verify(token, exact, now)?;
+            self.common.share(&mut identity);
+            let identity = Arc::new(identity);
+            self.cache.put(state.generation, &identity, now);
+            identity
         };
         if self.revocations.covers(&identity, now) {
             return Err(AuthFailure::Revoked);

@@ -194,7 +194,8 @@ impl Shard {
             connection.flags.expiry_told = false;
         }
         if before.is_none() {
-            self.by_user.add(slot, &self.connections);
+            let connections = &self.connections;
+            self.by_user.add(slot, |slot| connections.get(slot)?.user());
         }
         if renamed {
             self.greet_everywhere(slot);

@@ -60,6 +60,8 @@ pub use query::{ConnectionFilter, ConnectionPage};
 const WAKE: Token = Token(usize::MAX);
 /// The longest wait for something to happen.
 const IDLE: Duration = Duration::from_secs(10);
+/// The same after something has happened: what it took is given back once nothing more comes.
+const RESTLESS: Duration = Duration::from_millis(250);
 /// Events and tasks taken before the touched connections are written.
 const BATCH: usize = 256;
 /// What is read from one socket at a time, for all sockets of the shard.
@@ -284,10 +286,14 @@ impl Shard {
         if quiet {
             self.spares.clear();
             self.replays.clear();
+            tidings_allocator::give_back();
         }
+        let longest = if quiet { IDLE } else { RESTLESS };
         match self.timers.peek() {
-            Some(timer) => Duration::from_millis(timer.at().saturating_sub(self.clock())).min(IDLE),
-            None => IDLE,
+            Some(timer) => {
+                Duration::from_millis(timer.at().saturating_sub(self.clock())).min(longest)
+            }
+            None => longest,
         }
     }
 
@@ -318,7 +324,8 @@ impl Shard {
 
     /// The places of a user's connections.
     fn slots_of(&self, user: &str) -> &[u32] {
-        self.by_user.of(user, &self.connections)
+        self.by_user
+            .of(user, |slot| self.connections.get(slot)?.user())
     }
 
     /// Makes sure that a connection is written at the end of this batch.

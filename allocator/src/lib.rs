@@ -1,0 +1,69 @@
+//! The server's allocator, and how it gives back what nobody needs.
+//!
+//! mimalloc keeps freed pages for a moment, and looks at them again only when its thread frees
+//! another one: a thread that has come to rest keeps them for good. So does a thread whose memory
+//! others have freed, as shards free the events that publishers have made. Whoever comes to rest
+//! therefore calls [`give_back`].
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+/// The allocator: chosen by measuring, see `docs/performance.md`.
+pub use mimalloc::MiMalloc as Allocator;
+
+/// How long a thread leaves its memory alone after it has looked through it.
+pub const PAUSE: Duration = Duration::from_secs(2);
+
+thread_local! {
+    /// When this thread last looked.
+    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Gives free pages of this thread back to the system, unless that was done within [`PAUSE`].
+/// Looks at every page of the thread's, some 16 for each megabyte.
+pub fn give_back() {
+    if LOOKED.get().is_none_or(|last| last.elapsed() >= PAUSE) {
+        LOOKED.set(Some(Instant::now()));
+        collect();
+    }
+}
+
+#[expect(unsafe_code, reason = "mimalloc has no safe wrapper for it")]
+fn collect() {
+    // SAFETY: it has no preconditions. It looks at what the calling thread and threads that have
+    // ended have freed, and at nothing that is in use; a thread that has allocated nothing by
+    // mimalloc has nothing to be looked at.
+    unsafe { libmimalloc_sys::mi_collect(true) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[global_allocator]
+    static ALLOCATOR: Allocator = Allocator;
+
+    /// Resident memory in bytes.
+    #[cfg(target_os = "linux")]
+    fn resident() -> usize {
+        let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+        let pages: usize = text.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * 4096
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_another_thread_has_freed_goes_back_and_what_is_in_use_stays() {
+        let kept: Vec<Vec<u8>> = (0..100).map(|n| vec![n; 1000]).collect();
+        let lent: Vec<Vec<u8>> = (0..40_000).map(|_| vec![1; 1000]).collect();
+        let before = resident();
+        std::thread::spawn(move || drop(lent)).join().unwrap();
+        give_back();
+        assert!(resident() + 20_000_000 < before);
+        assert!(
+            (0..)
+                .zip(&kept)
+                .all(|(n, bytes)| bytes.iter().all(|b| *b == n))
+        );
+    }
+}
