@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub use mimalloc::MiMalloc as Allocator;
 
 /// How long a thread leaves its memory alone after it has looked through it.
-pub const PAUSE: Duration = Duration::from_secs(2);
+pub const PAUSE: Duration = Duration::from_millis(250);
 
 thread_local! {
     /// When this thread last looked.
