@@ -11,20 +11,25 @@ use std::time::{Duration, Instant};
 /// The allocator: chosen by measuring, see `docs/performance.md`.
 pub use mimalloc::MiMalloc as Allocator;
 
-/// How long a thread leaves its memory alone after it has looked through it.
+/// How long a thread leaves its memory alone, at least, after it has looked through it.
 pub const PAUSE: Duration = Duration::from_millis(250);
+/// The same, in times that looking took: with much memory it is looked through more rarely.
+const SHARE: u32 = 1000;
 
 thread_local! {
-    /// When this thread last looked.
-    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// When this thread may look again.
+    static NEXT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// Gives free pages of this thread back to the system, unless that was done within [`PAUSE`].
-/// Looks at every page of the thread's, some 16 for each megabyte.
+/// Looks at every page of the thread's, some 16 for each megabyte, but for no more than a
+/// thousandth of the time.
 pub fn give_back() {
-    if LOOKED.get().is_none_or(|last| last.elapsed() >= PAUSE) {
-        LOOKED.set(Some(Instant::now()));
+    let start = Instant::now();
+    if NEXT.get().is_none_or(|next| start >= next) {
         collect();
+        let pause = PAUSE.max(start.elapsed().saturating_mul(SHARE));
+        NEXT.set(start.checked_add(pause));
     }
 }
 
