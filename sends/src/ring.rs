@@ -11,7 +11,7 @@ use super::Short;
 /// How often the kernel may put off one call before the ring is given up.
 const FAILURES: u32 = 64;
 
-/// A ring of its own for one thread's sends.
+/// A ring of its own for the sends of one thread, or of several that take turns.
 ///
 /// # Why this is sound
 /// The kernel reads the bytes of a send only while [`Sends::send`] runs. It reads them inside

@@ -1,11 +1,12 @@
 //! Bytes on their way to many connections at once.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// A chunk as a shard hands it around: counted without atomics, for a shard is one thread.
-pub(super) type Frame = Rc<Chunk>;
+/// A chunk as a shard hands it around. One shard's only; but publishers that help the shard do it
+/// on their threads, one after the other.
+pub(super) type Frame = Arc<Chunk>;
 
 /// A frame, or the frames of several events of one channel end to end: one piece of memory, so
 /// that the kernel copies it in one go, however many events it carries.
@@ -30,7 +31,7 @@ impl Chunk {
     /// A reply or a notice.
     #[must_use]
     pub(super) fn plain(bytes: Bytes) -> Frame {
-        Rc::new(Chunk {
+        Arc::new(Chunk {
             bytes,
             parts: Box::default(),
         })
@@ -40,7 +41,7 @@ impl Chunk {
     #[must_use]
     pub(super) fn event(bytes: Bytes, offset: u64, key: u64) -> Frame {
         let end = bytes.len();
-        Rc::new(Chunk {
+        Arc::new(Chunk {
             bytes,
             parts: Box::new([Part { end, offset, key }]),
         })
@@ -59,7 +60,7 @@ impl Chunk {
                 ..*part
             }));
         }
-        Rc::new(Chunk {
+        Arc::new(Chunk {
             bytes: bytes.into(),
             parts: parts.into(),
         })

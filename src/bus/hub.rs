@@ -4,6 +4,7 @@ mod deliver;
 mod seats;
 mod settings;
 mod shards;
+mod wake_ups;
 
 use std::collections::HashMap;
 use std::io;
@@ -18,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::dialect_ids::DialectIds;
 use super::filter_numbers::FilterNumbers;
+use super::home::Home;
 use super::inbox::{HIGH_WATER, Inbound, Inbox};
 use super::observer::{End, Observer, Seen};
 use super::presence::{Presence, Present};
@@ -45,6 +47,7 @@ type Voucher = Box<dyn Fn(&Identity) -> Result<()> + Send + Sync>;
 /// shards.
 pub struct Hub {
     inboxes: Box<[Arc<Inbox>]>,
+    homes: Box<[Home]>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     routes: Routes,
     filter_numbers: Arc<FilterNumbers>,
@@ -80,26 +83,33 @@ impl Hub {
         tracing: Arc<Tracing>,
     ) -> io::Result<Arc<Self>> {
         let (hub, polls) = Self::without_threads(shards, settings, namespaces, metrics, tracing)?;
-        for (index, (poll, inbox)) in (0_u16..).zip(polls.into_iter().zip(&hub.inboxes)) {
-            let (hub_of_shard, inbox) = (Arc::clone(&hub), Arc::clone(inbox));
+        for (index, poll) in (0_u16..).zip(polls) {
+            let registry = poll.registry().try_clone()?;
+            let hub_of_thread = Arc::clone(&hub);
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{index}"))
-                .spawn(move || {
-                    let shard = Shard::new(index, hub_of_shard, inbox, poll);
-                    let run = std::panic::AssertUnwindSafe(|| shard.run());
-                    if std::panic::catch_unwind(run).is_err() {
-                        // Its connections would hang and its inbox stop every publisher: better
-                        // to be started again, and for clients to resume.
-                        tracing::error!(shard = index, "a shard has panicked: the process ends");
-                        std::process::abort();
-                    }
-                })?;
+                .spawn(move || hub_of_thread.work(index, poll, registry))?;
             hub.threads
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .push(thread);
         }
         Ok(hub)
+    }
+
+    /// What the thread of a shard does, from its beginning to its end.
+    fn work(self: Arc<Self>, index: u16, poll: mio::Poll, registry: mio::Registry) {
+        wake_ups::here_is_a_shard();
+        let place = usize::from(index);
+        let (Some(home), Some(inbox)) = (self.homes.get(place), self.inboxes.get(place)) else {
+            return;
+        };
+        let shard = Shard::new(index, Arc::clone(&self), Arc::clone(inbox), registry);
+        home.move_in(shard);
+        let run = std::panic::AssertUnwindSafe(|| Shard::run(&self, home, poll));
+        if std::panic::catch_unwind(run).is_err() {
+            end_the_process(place);
+        }
     }
 
     /// The bus, and what each of its shards will wait at.
@@ -120,6 +130,7 @@ impl Hub {
             polls.push(poll);
         }
         let hub = Arc::new(Hub {
+            homes: inboxes.iter().map(|_| Home::new()).collect(),
             inboxes: inboxes.into(),
             threads: Mutex::default(),
             routes: Routes::new(),
@@ -418,4 +429,11 @@ impl Hub {
             }
         }
     }
+}
+
+/// A shard has panicked, on its thread or while a publisher did its work. Its connections would
+/// hang and its inbox stop every publisher: better to be started again, and for clients to resume.
+fn end_the_process(shard: usize) -> ! {
+    tracing::error!(shard, "a shard has panicked: the process ends");
+    std::process::abort();
 }

@@ -24,7 +24,8 @@ pub(super) const HIGH_WATER: usize = 16_384;
 pub(super) struct Inbox {
     queue: SegQueue<Inbound>,
     len: AtomicUsize,
-    /// True while the shard knows that there is something to do.
+    /// True while somebody is going to do what there is to do: the shard knows of it, or whoever
+    /// found this false is about to wake it.
     awake: AtomicBool,
     waker: Waker,
     high_water: usize,
@@ -45,13 +46,25 @@ impl Inbox {
         }
     }
 
-    /// Adds something to do.
+    /// Adds something to do, and wakes the shard if it sleeps.
     pub(super) fn push(&self, inbound: Inbound) {
+        if self.push_quietly(inbound) {
+            self.wake();
+        }
+    }
+
+    /// Adds something to do. True if the shard sleeps and nobody else has to wake it: the caller
+    /// must, or do its work ([`Home::rouse`](super::home::Home::rouse)).
+    #[must_use = "a shard that nobody wakes sleeps on"]
+    pub(super) fn push_quietly(&self, inbound: Inbound) -> bool {
         self.len.fetch_add(1, Ordering::Relaxed);
         self.queue.push(inbound);
-        if !self.awake.swap(true, Ordering::SeqCst)
-            && let Err(error) = self.waker.wake()
-        {
+        !self.awake.swap(true, Ordering::SeqCst)
+    }
+
+    /// Ends the wait of the shard's thread: the one that is going on, or else the next.
+    pub(super) fn wake(&self) {
+        if let Err(error) = self.waker.wake() {
             log_wake_failure(&error);
         }
     }
@@ -73,7 +86,7 @@ impl Inbox {
         }
     }
 
-    /// The shard is about to look: what is pushed from now on wakes it again. A swap and no mere
+    /// The shard, or who does its work, is about to look: what is pushed from now on wakes it again. A swap and no mere
     /// store, as it has to see whatever was pushed by those who found it awake.
     pub(super) fn looking(&self) {
         self.awake.swap(false, Ordering::SeqCst);

@@ -10,6 +10,7 @@ mod dialect_ids;
 pub mod filter;
 mod filter_numbers;
 mod filter_table;
+mod home;
 mod hub;
 mod inbox;
 mod link;

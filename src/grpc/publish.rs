@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio_stream::Stream;
@@ -212,7 +213,9 @@ impl Stream for Publishing {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        this.take_in(cx);
+        // What has come together leaves together.
+        let hub = Arc::clone(&this.session.services().hub);
+        hub.wake_after(|| this.take_in(cx));
         if let Some(oldest) = this.begun.front_mut() {
             let published = std::task::ready!(Pin::new(oldest).poll(cx));
             this.begun.pop_front();

@@ -112,6 +112,11 @@ impl Session {
     }
 
     fn commit(&self, drafts: Vec<Traced>) -> Promise<Published> {
+        let hub = &self.services.hub;
+        hub.wake_after(|| self.hand_over(drafts))
+    }
+
+    fn hand_over(&self, drafts: Vec<Traced>) -> Promise<Published> {
         let noted = self.noted(&drafts);
         let mut channels = Vec::with_capacity(drafts.len());
         let mut receipts = Vec::with_capacity(drafts.len());

@@ -207,7 +207,7 @@ fn clients(metrics: &Metrics) -> [Family; 10] {
     ]
 }
 
-fn events(metrics: &Metrics) -> [Family; 15] {
+fn events(metrics: &Metrics) -> [Family; 16] {
     let sums = metrics.deliveries();
     let published = metrics.published.read(Counter::get, |_| true);
     let delivered = Transport::ALL
@@ -262,6 +262,11 @@ fn events(metrics: &Metrics) -> [Family; 15] {
             metrics.bytes_in.get(),
         ),
         counter("tidings_sent_bytes", "Bytes to clients", sums.bytes_out),
+        counter(
+            "tidings_helped_rounds",
+            "Times that a publisher handed events out itself, as the shard's thread slept",
+            sums.helped,
+        ),
         gauge(
             "tidings_outbox_bytes",
             "Bytes that wait for slow connections",

@@ -17,6 +17,7 @@ pub struct ShardMetrics {
     filter_evaluations: Counter,
     outbox_bytes: Gauge,
     delivery_latency: Histogram,
+    helped: Counter,
 }
 
 impl ShardMetrics {
@@ -45,6 +46,11 @@ impl ShardMetrics {
         self.outbox_bytes.add(delta);
     }
 
+    /// A publisher did a round in the place of the shard's thread.
+    pub fn helped(&self) {
+        self.helped.add(1);
+    }
+
     /// So many deliveries took this long from the accepted publish to the socket.
     pub fn delivery_latency(&self, latency: Duration, deliveries: u64) {
         self.delivery_latency.record_many(latency, deliveries);
@@ -61,6 +67,7 @@ pub(super) struct Deliveries {
     pub(super) filter_evaluations: u64,
     pub(super) outbox_bytes: i64,
     pub(super) latency: HistogramSnapshot,
+    pub(super) helped: u64,
 }
 
 impl Deliveries {
@@ -73,6 +80,7 @@ impl Deliveries {
         self.filtered += shard.filtered.get();
         self.filter_evaluations += shard.filter_evaluations.get();
         self.outbox_bytes += shard.outbox_bytes.get();
+        self.helped += shard.helped.get();
         self.latency.merge(&shard.delivery_latency.snapshot());
     }
 }

@@ -27,11 +27,15 @@ impl Sink for Hub {
             delivery.watch();
         }
         let delivery = Arc::new(delivery);
+        let mut asleep = 0_u64;
         for (index, inbox) in self.inboxes.iter().enumerate() {
-            if shards & (1 << index) != 0 {
-                inbox.push(Inbound::Event(Arc::clone(&delivery)));
+            if shards & (1 << index) != 0
+                && inbox.push_quietly(Inbound::Event(Arc::clone(&delivery)))
+            {
+                asleep |= 1 << index;
             }
         }
+        self.owe(asleep, subscribers);
         subscribers
     }
 

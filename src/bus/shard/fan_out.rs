@@ -1,6 +1,5 @@
 //! Events to many connections.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::Shard;
@@ -361,7 +360,7 @@ impl Way<'_> {
                 self.doomed.push((left.slot, Doom::Gone));
                 return;
             }
-            let frame = Rc::clone(left.frame);
+            let frame = Arc::clone(left.frame);
             connection.outbox.push(frame, left.channel, hand.spares);
             connection.outbox.advance(left.bytes(), hand.spares);
             Shard::touch(self.touched, left.slot, connection);

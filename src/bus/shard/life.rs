@@ -150,7 +150,7 @@ impl Shard {
         };
         let token = Token(usize::try_from(slot).unwrap_or(usize::MAX - 1));
         let both = Interest::READABLE | Interest::WRITABLE;
-        match self.poll.registry().register(socket, token, both) {
+        match self.registry.register(socket, token, both) {
             Ok(()) => true,
             Err(error) => {
                 let connection_id = self.id(slot).map(tracing::field::display);
@@ -306,7 +306,7 @@ impl Shard {
             return;
         };
         if let Some(socket) = connection.link.socket()
-            && let Err(error) = self.poll.registry().deregister(socket)
+            && let Err(error) = self.registry.deregister(socket)
         {
             tracing::debug!(connection_id = %id, %error, "a socket was no longer watched");
         }

@@ -1,9 +1,10 @@
-//! A shard: one thread that owns its connections, sockets included, for their whole life.
+//! A shard: owns its connections, sockets included, for their whole life, and has a thread.
 //!
-//! It waits for sockets and for its inbox, fans out what has come, and then writes every touched
+//! That waits for sockets and for the inbox, fans out what has come, and then writes every touched
 //! connection once. So at low rates an event leaves at once, and under load many leave in one
 //! system call. Nothing here waits for anything else: what would is done on the runtime, which
-//! comes back through the inbox.
+//! comes back through the inbox. While the thread sleeps, a publisher may hand out a few events in
+//! its place (`round.rs`).
 
 mod attendance;
 mod catch_up;
@@ -25,6 +26,7 @@ pub mod parts;
 mod query;
 mod replays;
 mod rights;
+mod round;
 mod run;
 mod several_ways;
 mod timers;
@@ -36,7 +38,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token};
+use mio::{Registry, Token};
 
 use super::connection::Connection;
 use super::delivery::Delivery;
@@ -55,6 +57,7 @@ pub use cx::Cx;
 pub use join::{Join, JoinRequest};
 pub use life::Opening;
 pub use query::{ConnectionFilter, ConnectionPage};
+pub(super) use round::FEW;
 
 /// The inbox's place among the sockets.
 const WAKE: Token = Token(usize::MAX);
@@ -67,12 +70,18 @@ const BATCH: usize = 256;
 /// What is read from one socket at a time, for all sockets of the shard.
 const SCRATCH: usize = 64 * 1024;
 
-/// The state of one shard; only its own thread ever sees it.
+/// The state of one shard. Its own thread works with it, or for a small round a publisher that
+/// finds it asleep; never both at once (see `bus/home.rs`).
 pub struct Shard {
     index: u16,
     hub: Arc<Hub>,
     inbox: Arc<Inbox>,
-    poll: Poll,
+    /// Where its sockets are watched; the poll itself is its thread's.
+    registry: Registry,
+    /// What a publisher took out of the inbox and left to the thread: it comes first.
+    put_off: Option<Inbound>,
+    /// The first timer that the thread knew of when it went to sleep.
+    sleeps_until: u64,
     started: Instant,
     /// Milliseconds since the start, read once in each round.
     now: u64,
@@ -141,11 +150,8 @@ struct Subscriber {
 }
 
 impl Shard {
-    /// A shard without connections.
-    ///
-    /// # Errors
-    /// Where the operating system gives no more event queues.
-    pub(super) fn new(index: u16, hub: Arc<Hub>, inbox: Arc<Inbox>, poll: Poll) -> Self {
+    /// A shard without connections, whose sockets will be watched at `registry`.
+    pub(super) fn new(index: u16, hub: Arc<Hub>, inbox: Arc<Inbox>, registry: Registry) -> Self {
         let settings = hub.settings();
         let metrics = hub.metrics().shard(usize::from(index));
         let filters = FilterTable::new(hub.filter_numbers());
@@ -154,7 +160,9 @@ impl Shard {
             index,
             hub,
             inbox,
-            poll,
+            registry,
+            put_off: None,
+            sleeps_until: 0,
             started: Instant::now(),
             now: 0,
             settings,
@@ -190,111 +198,6 @@ impl Shard {
     #[must_use]
     pub(super) const fn wake_token() -> Token {
         WAKE
-    }
-
-    /// Runs until the shard is told to stop.
-    pub(super) fn run(mut self) {
-        let mut events = Events::with_capacity(1024);
-        let mut quiet = false;
-        while !self.stopping {
-            let wait = self.wait(quiet);
-            if let Err(error) = self.turn(&mut events, wait) {
-                tracing::error!(%error, shard = self.index, "the event queue failed");
-                break;
-            }
-            quiet = events.is_empty();
-        }
-    }
-
-    /// One round: waits for something to do, but no longer than this, and does it.
-    fn turn(&mut self, events: &mut Events, wait: Duration) -> std::io::Result<()> {
-        match self.poll.poll(events, Some(wait)) {
-            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(error),
-            // Interrupted: what was found is not told, and comes again.
-            Err(_) => events.clear(),
-            Ok(()) => {}
-        }
-        self.now = self.clock();
-        for event in &*events {
-            if event.token() != WAKE {
-                let slot = u32::try_from(event.token().0).unwrap_or(u32::MAX);
-                self.socket_ready(slot, event);
-            }
-        }
-        self.read_the_rest();
-        self.inbox.looking();
-        self.drain();
-        self.ring_timers();
-        self.settle();
-        Ok(())
-    }
-
-    /// Does what has come: events in batches, each followed by one write to each connection.
-    fn drain(&mut self) {
-        self.settings = self.hub.settings();
-        let mut rounds = 0;
-        loop {
-            let mut taken = 0;
-            while taken < BATCH
-                && let Some(inbound) = self.inbox.pop()
-            {
-                match inbound {
-                    Inbound::Event(delivery) => self.gather(delivery),
-                    Inbound::Task(task) => {
-                        // It sees the shard as it is after the events before it.
-                        self.fan_out(false);
-                        task(self);
-                    }
-                }
-                taken += 1;
-            }
-            self.fan_out(true);
-            self.settle();
-            rounds += 1;
-            // Under a flood, sockets and timers get their turn as well.
-            if taken < BATCH || rounds >= 16 {
-                return;
-            }
-        }
-    }
-
-    /// Writes every touched connection once, and ends those that broke.
-    fn settle(&mut self) {
-        // Once in each round: a long replay leaves others their turn.
-        self.feed_the_hungry();
-        while !(self.touched.is_empty() && self.doomed.is_empty()) {
-            self.flush_touched();
-            self.bury_the_doomed();
-        }
-        self.note_sightings();
-        for (delivery, delivered) in self.batch.drain(..) {
-            if delivered > 0 {
-                let took = delivery.accepted().elapsed();
-                self.metrics.delivery_latency(took, u64::from(delivered));
-                if let Some(trace) = delivery.trace() {
-                    self.hub.metrics().delivery_exemplar(took, trace);
-                }
-            }
-        }
-    }
-
-    /// How long the poll may wait: not at all while something is left to do.
-    fn wait(&mut self, quiet: bool) -> Duration {
-        if !self.unread.is_empty() || !self.hungry.is_empty() || !self.inbox.is_empty() {
-            return Duration::ZERO;
-        }
-        if quiet {
-            self.spares.clear();
-            self.replays.clear();
-            tidings_allocator::give_back();
-        }
-        let longest = if quiet { IDLE } else { RESTLESS };
-        match self.timers.peek() {
-            Some(timer) => {
-                Duration::from_millis(timer.at().saturating_sub(self.clock())).min(longest)
-            }
-            None => longest,
-        }
     }
 
     fn clock(&self) -> u64 {

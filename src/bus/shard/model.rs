@@ -23,6 +23,7 @@ use super::{Crossing, Cx, Join, JoinRequest, Opening, Shard};
 use crate::auth::Identity;
 use crate::broker::{Bounds, Broker, Kept, Memory, Page, Range, Receipt, Sink};
 use crate::bus::delivery::DialectId;
+use crate::bus::home::Left;
 use crate::bus::hub::{Hub, Settings};
 use crate::bus::link::Link;
 use crate::bus::pipe::{Pipe, PipeReader, Piped};
@@ -71,6 +72,8 @@ enum Op {
     Read { client: usize, count: u8 },
     /// The shard does what there is to do.
     Turn,
+    /// A publisher does what it may of that.
+    Help,
     /// The broker's reads are answered late from now on, or at once again; what is told is as it
     /// was when it was asked for, or as it is then.
     Late { late: bool, stale: bool },
@@ -105,6 +108,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         3 => client.clone().prop_map(|client| Op::Cross { client }),
         6 => (client, 1_u8..30).prop_map(|(client, count)| Op::Read { client, count }),
         8 => Just(Op::Turn),
+        8 => Just(Op::Help),
         2 => (any::<bool>(), any::<bool>()).prop_map(|(late, stale)| Op::Late { late, stale }),
         4 => (1_u8..4).prop_map(|count| Op::Answer { count }),
         1 => Just(Op::Renumber),
@@ -339,6 +343,7 @@ struct World {
     hub: Arc<Hub>,
     shard: Shard,
     broker: Arc<Moody>,
+    poll: mio::Poll,
     events: Events,
     /// How far each numbering of each channel came.
     tops: HashMap<(usize, String), u64>,
@@ -393,12 +398,15 @@ impl World {
         });
         hub.attach(Arc::<Moody>::clone(&broker));
         let inbox = Arc::clone(hub.inbox(0).unwrap());
-        let shard = Shard::new(0, Arc::clone(&hub), inbox, polls.remove(0));
+        let poll = polls.remove(0);
+        let registry = poll.registry().try_clone().unwrap();
+        let shard = Shard::new(0, Arc::clone(&hub), inbox, registry);
         World {
             runtime,
             hub,
             shard,
             broker,
+            poll,
             events: Events::with_capacity(16),
             tops: HashMap::new(),
         }
@@ -442,7 +450,21 @@ impl World {
                     tokio::task::yield_now().await;
                 }
             });
-            self.shard.turn(&mut self.events, Duration::ZERO).unwrap();
+            self.round();
+        }
+    }
+
+    /// A round of the shard's thread.
+    fn round(&mut self) {
+        let poll = self.poll.poll(&mut self.events, Some(Duration::ZERO));
+        poll.unwrap();
+        self.shard.turn(&self.events);
+    }
+
+    /// A round of a publisher in the place of the thread, which comes after it where it must.
+    fn help(&mut self) {
+        if self.shard.help() == Left::Work {
+            self.round();
         }
     }
 
@@ -629,6 +651,7 @@ fn run(ops: Vec<Op>) {
                 }
             }
             Op::Turn => world.turn(),
+            Op::Help => world.help(),
             Op::Late { late, stale } => {
                 world.broker.late.store(late, Ordering::Relaxed);
                 world.broker.stale.store(stale, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 //! a restart everyone does.
 
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::bus::chunk::{Chunk, Frame};
 use crate::bus::delivery::DialectId;
@@ -31,14 +31,14 @@ impl Replays {
         let offset = event.position.map_or(0, |position| position.offset);
         let key = (numbering, offset, dialect);
         if let Some(frame) = self.frames.get(&key) {
-            return Rc::clone(frame);
+            return Arc::clone(frame);
         }
         let frame = Chunk::event(protocol.event(event), offset, 0);
         if self.bytes + frame.len() > MAX_BYTES {
             self.clear();
         }
         self.bytes += frame.len();
-        self.frames.insert(key, Rc::clone(&frame));
+        self.frames.insert(key, Arc::clone(&frame));
         frame
     }
 

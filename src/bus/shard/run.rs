@@ -7,7 +7,6 @@
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -238,7 +237,7 @@ impl<'d> Run<'d> {
         if set == self.all
             && let Some(frame) = self.whole(dialect)
         {
-            return Some(Rc::clone(frame));
+            return Some(Arc::clone(frame));
         }
         self.join(dialect, protocol, set)
     }
@@ -266,7 +265,7 @@ impl<'d> Run<'d> {
             return None;
         }
         if let Some(frame) = self.parts.get(&(dialect, set)) {
-            return Some(Rc::clone(frame));
+            return Some(Arc::clone(frame));
         }
         if set != self.all && self.parts.len() >= MAX_PARTS {
             return None;
@@ -278,7 +277,7 @@ impl<'d> Run<'d> {
         if set == self.all {
             self.keep_whole(dialect, &frame);
         } else {
-            self.parts.insert((dialect, set), Rc::clone(&frame));
+            self.parts.insert((dialect, set), Arc::clone(&frame));
         }
         Some(frame)
     }
@@ -293,8 +292,8 @@ impl<'d> Run<'d> {
 
     fn keep_whole(&mut self, dialect: DialectId, frame: &Frame) {
         match self.whole.get_mut(dialect.place()) {
-            Some(near) => *near = Some(Rc::clone(frame)),
-            None => self.whole_far.push((dialect, Rc::clone(frame))),
+            Some(near) => *near = Some(Arc::clone(frame)),
+            None => self.whole_far.push((dialect, Arc::clone(frame))),
         }
     }
 
@@ -309,7 +308,7 @@ impl<'d> Run<'d> {
         let make = || chunk(delivery.event(), delivery.frame(&**protocol));
         if self.deliveries.len() == 1 {
             if let Some(frame) = self.whole(dialect) {
-                return Some(Rc::clone(frame));
+                return Some(Arc::clone(frame));
             }
             let frame = make();
             self.keep_whole(dialect, &frame);
@@ -317,14 +316,14 @@ impl<'d> Run<'d> {
         }
         if dialect.place() >= NEAR {
             let frame = self.singles_far.entry((dialect, at));
-            return Some(Rc::clone(frame.or_insert_with(make)));
+            return Some(Arc::clone(frame.or_insert_with(make)));
         }
         if self.singles.is_empty() {
             let none = || [const { None }; NEAR];
             self.singles.resize_with(self.deliveries.len(), none);
         }
         let place = self.singles.get_mut(at)?.get_mut(dialect.place())?;
-        Some(Rc::clone(place.get_or_insert_with(make)))
+        Some(Arc::clone(place.get_or_insert_with(make)))
     }
 }
 

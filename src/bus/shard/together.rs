@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use tidings_sends::{Sends, Short};
 
@@ -72,9 +72,9 @@ impl Together {
         if !self
             .frames
             .last()
-            .is_some_and(|last| Rc::ptr_eq(last, frame))
+            .is_some_and(|last| Arc::ptr_eq(last, frame))
         {
-            self.frames.push(Rc::clone(frame));
+            self.frames.push(Arc::clone(frame));
         }
         let frame = u32::try_from(self.frames.len())
             .unwrap_or(0)

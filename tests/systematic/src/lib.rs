@@ -13,6 +13,8 @@ use stand_ins::{error, event, hub, protocol, shard, telemetry};
 
 #[path = "../../../src/bus/delivery.rs"]
 mod delivery;
+#[path = "../../../src/bus/home.rs"]
+mod home;
 #[path = "../../../src/bus/inbox.rs"]
 mod inbox;
 #[path = "../../../src/bus/pipe.rs"]
@@ -21,6 +23,7 @@ mod pipe;
 mod route;
 
 mod deliveries;
+mod helping;
 mod inboxes;
 mod joining;
 mod pipes;

@@ -76,8 +76,11 @@ pub(crate) mod protocol {
 }
 
 pub(crate) mod shard {
-    /// The state of a shard's thread.
-    pub struct Shard;
+    /// The state of a shard: how much it has done.
+    #[derive(Default)]
+    pub struct Shard {
+        pub done: usize,
+    }
 }
 
 pub(crate) mod hub {

@@ -1,0 +1,152 @@
+//! Publishers that do the work of a shard whose thread sleeps: whatever is pushed is done, by them
+//! or by the thread, without another push.
+
+use std::sync::Arc;
+
+use loom::thread;
+
+use crate::home::{Home, Left};
+use crate::inbox::{Inbound, Inbox};
+use crate::model;
+use crate::shard::Shard;
+use crate::sync::Waker;
+
+struct World {
+    home: Home,
+    inbox: Inbox,
+    waker: Waker,
+    /// What is done when all is done.
+    wanted: usize,
+}
+
+/// An hour, so that no round is called recent that need not be, in microseconds.
+const LATER: u64 = 3_600_000_000;
+
+impl World {
+    fn new(wanted: usize) -> Arc<Self> {
+        let waker = Waker::new();
+        let world = World {
+            home: Home::new(),
+            inbox: Inbox::new(waker.clone(), 100),
+            waker,
+            wanted,
+        };
+        world.home.move_in(Shard::default());
+        Arc::new(world)
+    }
+
+    /// Anything to do.
+    fn task() -> Inbound {
+        Inbound::Task(Box::new(|_: &mut Shard| {}))
+    }
+
+    /// What a shard's thread does, until all is done.
+    fn turn(&self) {
+        let round = |shard: &mut Shard| {
+            self.inbox.looking();
+            while self.inbox.pop().is_some() {
+                shard.done += 1;
+            }
+            (shard.done == self.wanted, !self.inbox.is_empty())
+        };
+        loop {
+            let (all, more) = self.home.enter(0, round).unwrap();
+            if all {
+                return;
+            }
+            if !more {
+                self.waker.wait();
+            }
+        }
+    }
+
+    /// Pushes, and does up to `most` in the place of the thread if that sleeps.
+    fn publish(&self, now: u64, most: usize) {
+        if self.inbox.push_quietly(Self::task()) {
+            self.home
+                .rouse(&self.inbox, now, |shard| self.help(shard, most));
+        }
+    }
+
+    fn help(&self, shard: &mut Shard, most: usize) -> Left {
+        self.inbox.looking();
+        let mut taken = 0;
+        while taken < most && self.inbox.pop().is_some() {
+            taken += 1;
+        }
+        shard.done += taken;
+        if shard.done == self.wanted {
+            // That the scene is over is all that the thread is told beyond what a server tells it.
+            self.waker.wake().unwrap();
+        }
+        if self.inbox.is_empty() {
+            Left::Nothing
+        } else {
+            Left::Work
+        }
+    }
+}
+
+/// Two publishers and whatever else is done, until the shard has done `wanted`.
+fn scene(
+    wanted: usize,
+    one: impl Fn(&World) + Copy + Send + Sync + 'static,
+    other: impl Fn(&World) + Copy + Send + Sync + 'static,
+) {
+    model(move || {
+        let world = World::new(wanted);
+        let (first, second) = (Arc::clone(&world), Arc::clone(&world));
+        let first = thread::spawn(move || one(&first));
+        let second = thread::spawn(move || other(&second));
+        world.turn();
+        first.join().unwrap();
+        second.join().unwrap();
+        assert!(world.inbox.is_empty());
+    });
+}
+
+#[test]
+fn whatever_is_pushed_is_done_by_the_thread_or_by_who_helps() {
+    scene(
+        3,
+        |world| {
+            world.publish(LATER, 2);
+            world.publish(3 * LATER, 2);
+        },
+        |world| world.publish(2 * LATER, 2),
+    );
+}
+
+#[test]
+fn whoever_may_not_help_wakes() {
+    // The second to come is too early after the first.
+    scene(
+        2,
+        |world| world.publish(LATER, 2),
+        |world| world.publish(LATER, 2),
+    );
+}
+
+#[test]
+fn what_a_helper_leaves_is_done_by_the_thread() {
+    scene(
+        3,
+        |world| world.publish(LATER, 0),
+        |world| {
+            world.publish(2 * LATER, 1);
+            world.publish(3 * LATER, 1);
+        },
+    );
+}
+
+#[test]
+fn helpers_and_those_who_wake_do_not_hide_each_others_work() {
+    scene(
+        3,
+        |world| {
+            world.publish(LATER, 2);
+            world.publish(2 * LATER, 2);
+        },
+        |world| world.inbox.push(World::task()),
+    );
+}
