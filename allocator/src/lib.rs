@@ -3,7 +3,7 @@
 //! mimalloc keeps freed pages for a moment, and looks at them again only when its thread frees
 //! another one: a thread that has come to rest keeps them for good. So does a thread whose memory
 //! others have freed, as shards free the events that publishers have made. Whoever comes to rest
-//! therefore calls [`give_back`].
+//! therefore calls [`give_back`]; who can't tell whether it will stay at rest, [`pausing`].
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ pub const PAUSE: Duration = Duration::from_millis(250);
 const SHARE: u32 = 1000;
 
 thread_local! {
+    /// When this thread last paused.
+    static PAUSED: Cell<Option<Instant>> = const { Cell::new(None) };
     /// When this thread may look again.
     static NEXT: Cell<Option<Instant>> = const { Cell::new(None) };
 }
@@ -30,6 +32,17 @@ pub fn give_back() {
         collect();
         let pause = PAUSE.max(start.elapsed().saturating_mul(SHARE));
         NEXT.set(start.checked_add(pause));
+    }
+}
+
+/// For a thread that pauses often, and for long only when there is nothing to do: does what
+/// [`give_back`] does, but where the thread has paused within [`PAUSE`] already. So a busy thread
+/// is left alone, and one that is woken now and then, by a clock for instance, is not.
+pub fn pausing() {
+    let now = Instant::now();
+    let last = PAUSED.replace(Some(now));
+    if last.is_none_or(|last| now.duration_since(last) >= PAUSE) {
+        give_back();
     }
 }
 

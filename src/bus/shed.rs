@@ -29,11 +29,17 @@ pub(super) struct Room {
     pub conflate: bool,
 }
 
+/// What may wait before events are conflated, in bytes, where `limit` may wait afterwards: an eighth
+/// more, as whatever is conflated is walked through.
+pub(super) fn conflates_at(limit: usize) -> usize {
+    limit.saturating_add(limit / 8)
+}
+
 impl Outbox {
     /// Makes room for a new event, among events whose channel `may_go`: with `conflate`, of
-    /// waiting events with one key only the newest stays, and where that frees less than an eighth
-    /// of the limit, or without `conflate`, the oldest go, down to three quarters of the limit. So
-    /// what is walked through here is not walked through again for the very next event. In the
+    /// waiting events with one key only the newest stays; then the oldest go, down to three
+    /// quarters of the limit, so that the work is not done again for the very next event. For the
+    /// same reason it is called for `conflate` only beyond the limit, from [`conflates_at`] on. In the
     /// place of what went stands a frame that `gap` makes for each run of offsets; frames for
     /// adjoining runs become one. A frame that is partly written stays, as do replies.
     pub(super) fn shed(
@@ -63,12 +69,11 @@ impl Outbox {
             shed.conflated = mark_superseded(&mut entries, partly, room, &may_go, &mut bytes);
         }
         let superseded: Vec<bool> = entries.iter().map(|(_, gone)| *gone).collect();
-        let most = if conflate { limit - limit / 8 } else { limit };
-        if bytes.saturating_add(needed) > most {
+        if bytes.saturating_add(needed) > limit {
             let target = (limit / 4 * 3).saturating_sub(needed);
             shed.dropped = mark_oldest(&mut entries, partly, target, &may_go, &mut bytes);
         }
-        let mut rebuilt = Rebuilt::new(gap);
+        let mut rebuilt = Rebuilt::new(&gap);
         let mut entries = entries.into_iter().zip(superseded);
         // Its first bytes are out: even a gap can't grow any more.
         for ((begun, _), _) in entries.by_ref().take(partly) {
@@ -80,6 +85,14 @@ impl Outbox {
         queue.entries = rebuilt.finish();
         let whole: usize = queue.entries.iter().map(|entry| entry.frame.len()).sum();
         queue.bytes = whole.saturating_sub(queue.written);
+        if conflate && queue.bytes.saturating_add(needed) > limit {
+            // The gaps between those that stay are too much: of the oldest all are one.
+            let room = Room {
+                conflate: false,
+                ..room
+            };
+            shed.dropped += self.shed(room, may_go, gap).dropped;
+        }
         shed
     }
 }
@@ -311,7 +324,7 @@ mod tests {
         for offset in 101..=1100 {
             let key = offset % 100 + 1;
             let frame = event(format!("event-{offset}"), offset, key);
-            if outbox.bytes() + frame.len() > limit {
+            if outbox.bytes() + frame.len() > conflates_at(limit) {
                 let room = Room {
                     channel: 0,
                     key,
@@ -323,9 +336,34 @@ mod tests {
                 sheds += 1;
             }
             outbox.push(frame, Some(0), &mut spares);
-            assert!(outbox.bytes() <= limit);
+            assert!(outbox.bytes() <= conflates_at(limit));
         }
         assert!(sheds < 200, "{sheds} times for 1,000 events");
+    }
+
+    #[test]
+    fn gaps_between_what_stays_find_room_as_well() {
+        let mut spares = Spares::default();
+        // Every other one is superseded: five stay, and five gaps.
+        let keys: Vec<(u64, u64)> = (1..=10)
+            .map(|n| (n, if n % 2 == 0 { n } else { 99 }))
+            .collect();
+        let mut outbox = filled(&keys, &mut spares);
+        let long = |missing: Missing| Some(frame(format!("{:>20}", missing.to)));
+        let room = Room {
+            channel: 0,
+            key: 99,
+            needed: 7,
+            limit: 64,
+            conflate: true,
+        };
+        let shed = outbox.shed(room, |_| true, long);
+        assert_eq!(shed.conflated, 5);
+        assert!(
+            shed.dropped > 0 && outbox.bytes() + 7 <= 64,
+            "{}",
+            outbox.bytes()
+        );
     }
 
     #[test]

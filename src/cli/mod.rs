@@ -107,8 +107,9 @@ fn misuse(error: &clap::Error) -> ExitCode {
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// The runtime, with so many threads; 0: half as many as there are processors, for the shards of a
-/// server have as many threads as that. More would wake each other for nothing.
+/// The runtime, with so many threads; 0: half as many as there are processors. More would wake each
+/// other for nothing: a server's shards have as many threads as there are processors, and what
+/// asks a server, the load generator too, leaves it half of the machine.
 fn runtime(threads: usize) -> Result<Runtime, Failure> {
     let processors = || std::thread::available_parallelism().map_or(1, NonZero::get);
     let threads = match threads {
@@ -121,7 +122,7 @@ fn runtime(threads: usize) -> Result<Runtime, Failure> {
         // Sockets are asked for news after so many tasks: with tokio's 61, whoever publishes over
         // HTTP waits behind as many new connections of a flood.
         .event_interval(16)
-        .on_thread_park(tidings_allocator::give_back)
+        .on_thread_park(tidings_allocator::pausing)
         .build()?;
     Ok(runtime)
 }

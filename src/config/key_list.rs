@@ -378,7 +378,7 @@ pub(super) const KEYS: &[Key] = &[
         "server.runtime_threads",
         Kind::Whole(0, 1024),
         "0",
-        "Threads that serve HTTP and gRPC; 0: half as many as cores, at least one.",
+        "Threads for handshakes, tokens, HTTP and gRPC; 0: half as many as cores, at least one.",
     ),
     key(
         "server.io_uring",

@@ -9,7 +9,7 @@ use tokio::net::TcpStream as Watched;
 
 use crate::wire::to_mio;
 
-/// How much is read at once, in bytes. What fills it is left to HTTP.
+/// How much is read at once, in bytes. A head that is longer is left to HTTP.
 const FIRST: usize = 4096;
 /// How long the first bytes are waited for here. Who takes longer is left to HTTP.
 pub(super) const SOON: Duration = Duration::from_secs(1);

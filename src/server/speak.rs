@@ -14,7 +14,7 @@ use mio::net::TcpStream as Unwatched;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-use super::arrival::Arrival;
+use super::arrival::{Arrival, SOON};
 use super::internal::Internal;
 use super::listen::{HANDSHAKE, HANDSHAKES_EACH, Peer, Serve, watched};
 use super::public::{Admission, Public};
@@ -82,7 +82,8 @@ impl Serve for Public {
             return;
         };
         let socket = Impatient::new(Rewound::new(socket, said), &self.services().metrics);
-        let patience = HANDSHAKE.saturating_sub(began.elapsed());
+        // It holds for later heads as well: what a look at the first took must not leave them none.
+        let patience = HANDSHAKE.saturating_sub(began.elapsed()).max(SOON);
         // It is large, and most connections never come here.
         Box::pin(self.converse(socket, address, patience, refusal, closing)).await;
     }

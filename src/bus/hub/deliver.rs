@@ -20,6 +20,8 @@ impl Sink for Hub {
         };
         self.metrics.published(&event.event_type);
         if shards == 0 {
+            // Whom an earlier event has left asleep does not wait for many that nobody follows.
+            self.owe(0, 0);
             return 0;
         }
         let mut delivery = Delivery::new(event, subscribers, span);
@@ -35,7 +37,12 @@ impl Sink for Hub {
                 asleep |= 1 << index;
             }
         }
-        self.owe(asleep, subscribers);
+        let deliveries = if delivery.is_for_roles() {
+            u64::MAX
+        } else {
+            subscribers
+        };
+        self.owe(asleep, deliveries);
         subscribers
     }
 

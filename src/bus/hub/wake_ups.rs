@@ -140,8 +140,8 @@ mod tests {
     use crate::bus::hub::Settings;
     use crate::bus::inbox::Inbound;
     use crate::event::{
-        ChannelName, ChannelPattern, Draft, Event, EventType, Headers, Namespace, Namespaces,
-        Payload, Timestamp,
+        Audience, ChannelName, ChannelPattern, Draft, Event, EventType, Headers, Namespace,
+        Namespaces, Payload, Timestamp,
     };
     use crate::telemetry::{Metrics, TextFormat, Tracing};
 
@@ -181,16 +181,20 @@ mod tests {
 
     impl World {
         fn publish(&self) {
+            self.publish_to(Some(channel()), None);
+        }
+
+        fn publish_to(&self, channel: Option<ChannelName>, audience: Option<Audience>) {
             let now = Timestamp::now();
             let draft = Draft {
                 id: Draft::new_id(now),
-                channel: Some(channel()),
+                channel,
                 event_type: EventType::new("tick").unwrap(),
                 payload: Payload::new(Bytes::from_static(b"1"), "").unwrap(),
                 headers: Headers::default(),
                 key: None,
                 idempotency_key: None,
-                audience: None,
+                audience: audience.map(Arc::new),
                 source: None,
                 time: now,
                 trace: None,
@@ -266,6 +270,23 @@ mod tests {
             assert!(burst.woken(), "it begins at once");
         });
         assert!(!burst.is_done());
+    }
+
+    #[tokio::test]
+    async fn what_is_for_a_role_is_left_to_the_thread_for_it_looks_at_everyone() {
+        let mut world = world(1);
+        let hub = Arc::clone(&world.hub);
+        hub.wake_after(|| {
+            let audience = Audience {
+                roles: vec![Arc::from("editor")],
+                ..Audience::default()
+            };
+            world.publish_to(None, Some(audience));
+            assert!(world.woken(), "it begins at once");
+        });
+        assert!(!world.is_done());
+        world.hub.rouse(1);
+        assert!(world.woken() && !world.is_done(), "nor does anyone else");
     }
 
     #[tokio::test]

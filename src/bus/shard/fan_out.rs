@@ -343,7 +343,7 @@ impl Way<'_> {
     }
 
     /// Sends what waits. What a socket does not take goes into its connection's outbox, to be
-    /// written again at the end of the batch.
+    /// written again at the end of the batch, when it is also seen if the socket broke.
     fn leave(&mut self, connections: &mut Slots<Connection>, hand: &mut Hand<'_, '_>) {
         let mut bytes = 0;
         self.together.leave(connections, |connections, left| {
@@ -356,10 +356,6 @@ impl Way<'_> {
             };
             let rest = left.frame.len() - left.bytes();
             connection.bytes_out -= u64::try_from(rest).unwrap_or(0);
-            if left.is_broken() {
-                self.doomed.push((left.slot, Doom::Gone));
-                return;
-            }
             let frame = Arc::clone(left.frame);
             connection.outbox.push(frame, left.channel, hand.spares);
             connection.outbox.advance(left.bytes(), hand.spares);

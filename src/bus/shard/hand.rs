@@ -14,7 +14,7 @@ use crate::bus::filter_table::FilterTable;
 use crate::bus::hub::Hub;
 use crate::bus::outbox::{Missing, Spares};
 use crate::bus::protocol::Notice;
-use crate::bus::shed::Room;
+use crate::bus::shed::{Room, conflates_at};
 use crate::bus::slots::Slots;
 use crate::event::{ChannelPattern, ConnectionId, SlowConsumer};
 use crate::telemetry::{DropReason, ShardMetrics, Transport};
@@ -271,7 +271,13 @@ impl Hand<'_, '_> {
 
     /// An empty outbox takes any frame, or a large event could never leave.
     fn fits(&self, connection: &Connection, len: usize) -> bool {
-        connection.outbox.is_empty() || connection.outbox.bytes().saturating_add(len) <= self.limit
+        let limit = match self.policy {
+            SlowConsumer::Conflate => conflates_at(self.limit),
+            SlowConsumer::Disconnect | SlowConsumer::DropOldest | SlowConsumer::Resync => {
+                self.limit
+            }
+        };
+        connection.outbox.is_empty() || connection.outbox.bytes().saturating_add(len) <= limit
     }
 
     /// Takes waiting events out of the outbox, and says so in their place. Only those of channels

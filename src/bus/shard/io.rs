@@ -159,10 +159,12 @@ impl Shard {
         connection.partial = Some(buffer);
     }
 
-    /// Puts bytes into an outbox: a reply, or a notice. One that has no room left for replies
-    /// belongs to a client that asks and does not read.
+    /// Puts bytes into an outbox: a reply, or a notice. They find room, up to a quarter of the
+    /// limit, where events find none; one that has no room left for replies either belongs to a
+    /// client that asks and does not read.
     pub(super) fn put(&mut self, slot: u32, bytes: Bytes) {
         let limit = self.settings.outbox_bytes;
+        let limit = limit.saturating_add(limit / 4);
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -225,7 +227,10 @@ impl Shard {
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;
             };
-            connection.flags.touched = false;
+            // Listed twice only where another connection had this place a moment ago.
+            if !mem::replace(&mut connection.flags.touched, false) {
+                continue;
+            }
             if connection.catch_ups.is_some() || connection.ending.is_some() {
                 then.push(slot);
             }
@@ -266,10 +271,8 @@ impl Shard {
             connection.bytes_out += sent;
             connection.outbox.advance(left.bytes(), spares);
             // Once more where something is left: until the socket says that it is full, nobody is
-            // told when it has room again.
-            if left.is_broken()
-                || (!connection.outbox.is_empty() && !flush(connection, spares, metrics))
-            {
+            // told when it has room again; and if it broke, it says so.
+            if !connection.outbox.is_empty() && !flush(connection, spares, metrics) {
                 doomed.push((left.slot, Doom::Gone));
             }
         });

@@ -1,6 +1,6 @@
 //! A shard's rounds: on its own thread, and small ones of publishers that find it asleep.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
@@ -29,10 +29,17 @@ impl Shard {
                 Err(_) => events.clear(),
                 Ok(()) => {}
             }
+            let quiet = events.is_empty();
             let turned = home.enter(hub.clock_us(), |shard| shard.turn(&events));
             match turned.flatten() {
                 Some(next) => wait = next,
                 None => break,
+            }
+            // Outside, where publishers can help meanwhile; not before work that is known of.
+            if quiet && !wait.is_zero() {
+                let start = Instant::now();
+                tidings_allocator::give_back();
+                wait = wait.saturating_sub(start.elapsed());
             }
         }
         drop(home.move_out());
@@ -71,7 +78,9 @@ impl Shard {
             && let Some(inbound) = self.inbox.pop()
         {
             match inbound {
-                Inbound::Event(delivery) if delivery.subscribers() <= FEW => {
+                Inbound::Event(delivery)
+                    if delivery.subscribers() <= FEW && !delivery.is_for_roles() =>
+                {
                     made += delivery.subscribers().max(1);
                     self.gather(delivery);
                 }
@@ -159,7 +168,6 @@ impl Shard {
         if quiet {
             self.spares.clear();
             self.replays.clear();
-            tidings_allocator::give_back();
         }
         let longest = if quiet { IDLE } else { RESTLESS };
         let Some(timer) = self.timers.peek() else {
