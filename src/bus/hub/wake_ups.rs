@@ -286,7 +286,7 @@ mod tests {
         });
         assert!(!world.is_done());
         world.hub.rouse(1);
-        assert!(world.woken() && !world.is_done(), "nor does anyone else");
+        assert!(world.woken(), "nor does anyone else hand it out");
     }
 
     #[tokio::test]
