@@ -406,12 +406,16 @@ def idle(bench):
             return bench.load(server, mode, floor, connections=connections, **arguments)
 
     def bytes_each(report):
+        return report["memory"]["per_connection_after"]
+
+    def at_once(report):
         return report["memory"]["per_connection"]
 
     mine, its = bench.turns(lambda: once(bench.tidings, False), lambda: once(bench.floor, True))
     bench.row(f"idle: memory of each of {connections:,} connections",
               f"{median(mine, bytes_each):,.0f} B{spread([bytes_each(report) for report in mine], 0)}",
-              f"{median(its, bytes_each):,.0f} B", note=flaws(*mine)[2:])
+              f"{median(its, bytes_each):,.0f} B",
+              note=f"half a second after the last one came {median(mine, at_once):,.0f} B{flaws(*mine)}")
 
     # What a burst took is given back: wait for what is given back only after some silence.
     after = [once(bench.tidings, False, mode="burst", publish="batch", window=64, duration=2, quiet=15)
