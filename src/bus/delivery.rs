@@ -135,14 +135,6 @@ impl Delivery {
         self.tally.subscribers.load(Ordering::Relaxed)
     }
 
-    /// True for an event without a channel for whoever has one of some roles: each connection is
-    /// looked at, however few get it.
-    #[must_use]
-    pub(super) fn is_for_roles(&self) -> bool {
-        let audience = self.event.audience.as_ref();
-        self.event.channel.is_none() && audience.is_some_and(|audience| !audience.roles.is_empty())
-    }
-
     /// The event.
     #[must_use]
     pub(super) fn event(&self) -> &Arc<Event> {

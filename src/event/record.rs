@@ -115,6 +115,14 @@ impl Event {
         Event { draft, position }
     }
 
+    /// True for an event without a channel for whoever has one of some roles: each connection is
+    /// looked at, however few get it.
+    #[must_use]
+    pub fn is_for_roles(&self) -> bool {
+        let audience = self.audience.as_ref();
+        self.channel.is_none() && audience.is_some_and(|audience| !audience.roles.is_empty())
+    }
+
     /// About how much memory it holds, in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {

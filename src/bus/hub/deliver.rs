@@ -37,7 +37,7 @@ impl Sink for Hub {
                 asleep |= 1 << index;
             }
         }
-        let deliveries = if delivery.is_for_roles() {
+        let deliveries = if delivery.event().is_for_roles() {
             u64::MAX
         } else {
             subscribers

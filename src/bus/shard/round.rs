@@ -79,7 +79,7 @@ impl Shard {
         {
             match inbound {
                 Inbound::Event(delivery)
-                    if delivery.subscribers() <= FEW && !delivery.is_for_roles() =>
+                    if delivery.subscribers() <= FEW && !delivery.event().is_for_roles() =>
                 {
                     made += delivery.subscribers().max(1);
                     self.gather(delivery);
