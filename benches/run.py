@@ -298,7 +298,7 @@ def calls(bench):
             counts[found[2]] = int(found[1])
     counts.pop("total", None)
     deliveries = max(report["delivery"]["deliveries"], 1)
-    writes = sum(counts.get(name, 0) for name in ("write", "writev", "sendto", "sendmsg"))
+    writes = sum(counts.get(name, 0) for name in ("write", "writev", "sendto", "sendmsg", "io_uring_enter"))
     top = sorted(counts.items(), key=lambda pair: -pair[1])[:4]
     bench.row(name, f"{sum(counts.values()) / deliveries:.3f}",
               note=f"writes {writes / deliveries:.3f}; {', '.join(f'{n} {c:,}' for n, c in top)}")
