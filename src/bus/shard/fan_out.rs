@@ -347,18 +347,18 @@ impl Way<'_> {
     fn leave(&mut self, connections: &mut Slots<Connection>, hand: &mut Hand<'_, '_>) {
         let mut bytes = 0;
         self.together.leave(connections, |connections, left| {
-            bytes += left.bytes();
-            if left.bytes() == left.frame.len() {
+            bytes += left.bytes;
+            if left.bytes == left.frame.len() {
                 return;
             }
             let Some(connection) = connections.get_mut(left.slot) else {
                 return;
             };
-            let rest = left.frame.len() - left.bytes();
+            let rest = left.frame.len() - left.bytes;
             connection.bytes_out -= u64::try_from(rest).unwrap_or(0);
             let frame = Arc::clone(left.frame);
             connection.outbox.push(frame, left.channel, hand.spares);
-            connection.outbox.advance(left.bytes(), hand.spares);
+            connection.outbox.advance(left.bytes, hand.spares);
             Shard::touch(self.touched, left.slot, connection);
         });
         hand.metrics.sent(u64::try_from(bytes).unwrap_or(0));

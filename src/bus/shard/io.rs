@@ -266,10 +266,10 @@ impl Shard {
             let Some(connection) = connections.get_mut(left.slot) else {
                 return;
             };
-            let sent = u64::try_from(left.bytes()).unwrap_or(0);
+            let sent = u64::try_from(left.bytes).unwrap_or(0);
             bytes += sent;
             connection.bytes_out += sent;
-            connection.outbox.advance(left.bytes(), spares);
+            connection.outbox.advance(left.bytes, spares);
             // Once more where something is left: until the socket says that it is full, nobody is
             // told when it has room again; and if it broke, it says so.
             if !connection.outbox.is_empty() && !flush(connection, spares, metrics) {

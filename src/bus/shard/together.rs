@@ -1,7 +1,7 @@
 //! Frames that leave together: those of many sockets in one system call, where the system has
 //! `io_uring`, or else one by one.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -29,7 +29,8 @@ pub(super) struct Together {
 #[derive(Clone, Copy)]
 struct Waiting {
     slot: u32,
-    frame: u32,
+    /// Its place among the frames.
+    frame: usize,
     channel: Option<u32>,
 }
 
@@ -39,8 +40,8 @@ pub(super) struct Left<'f> {
     pub(super) frame: &'f Frame,
     /// The place of its channel, where it may be taken out of an outbox again.
     pub(super) channel: Option<u32>,
-    /// How much of it went out.
-    pub(super) sent: io::Result<usize>,
+    /// How many bytes of it went out.
+    pub(super) bytes: usize,
 }
 
 impl Together {
@@ -75,9 +76,7 @@ impl Together {
         {
             self.frames.push(Arc::clone(frame));
         }
-        let frame = u32::try_from(self.frames.len())
-            .unwrap_or(0)
-            .wrapping_sub(1);
+        let frame = self.frames.len() - 1;
         self.waiting.push(Waiting {
             slot,
             frame,
@@ -103,13 +102,14 @@ impl Together {
         } = self;
         let mut short = short.drain(..).peekable();
         for (index, waited) in waiting.drain(..).enumerate() {
-            let Some(frame) = place(waited.frame).and_then(|frame| frames.get(frame)) else {
+            let Some(frame) = frames.get(waited.frame) else {
                 continue;
             };
-            let sent = match short.next_if(|short| short.index == index) {
-                Some(short) => short.sent,
-                None if index < given => Ok(frame.len()),
-                None => Err(io::ErrorKind::WouldBlock.into()),
+            // Why it was not all is found out by whoever writes the rest.
+            let bytes = match short.next_if(|short| short.index == index) {
+                Some(short) => short.sent.unwrap_or(0),
+                None if index < given => frame.len(),
+                None => 0,
             };
             told(
                 connections,
@@ -117,7 +117,7 @@ impl Together {
                     slot: waited.slot,
                     frame,
                     channel: waited.channel,
-                    sent,
+                    bytes,
                 },
             );
         }
@@ -137,7 +137,7 @@ impl Together {
         // right one.
         let sends = waiting.iter().map_while(|waiting| {
             let socket = connections.get(waiting.slot)?.link.plain()?;
-            let frame = frames.get(place(waiting.frame)?)?;
+            let frame = frames.get(waiting.frame)?;
             Some((socket, frame))
         });
         match ring {
@@ -163,15 +163,4 @@ impl Together {
             }
         }
     }
-}
-
-impl Left<'_> {
-    /// Bytes that went out.
-    pub(super) fn bytes(&self) -> usize {
-        self.sent.as_ref().map_or(0, |sent| *sent)
-    }
-}
-
-fn place(at: u32) -> Option<usize> {
-    usize::try_from(at).ok()
 }
