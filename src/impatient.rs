@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
 
+use crate::clock::RunTimer;
 use crate::telemetry::Metrics;
 
 /// The length of HTTP/2's connection preface (RFC 9113 §3.4): with less, it can't be told which
@@ -20,19 +20,21 @@ pub const TAKING: Duration = Duration::from_secs(30);
 /// What it must take in this time, in bytes, once the system's own buffers are full.
 const LEAST: usize = 16 * 1024;
 
+/// Both are counted in time in which the server ran: see [`RunTimer`].
+///
 /// Ends with an error where the first bytes do not come in time, and where what is written is not
 /// taken: HTTP itself waits for ever for whoever asks and does not read the answer.
 pub struct Impatient<S> {
     socket: S,
     heard: usize,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<RunTimer>,
     stalled: Option<Stalled>,
     metrics: Arc<Metrics>,
 }
 
 /// The other side takes less than there is.
 struct Stalled {
-    until: Pin<Box<Sleep>>,
+    until: RunTimer,
     /// What it has taken since, in bytes.
     taken: usize,
 }
@@ -53,7 +55,7 @@ impl<S> Impatient<S> {
     /// With so much time for its first bytes too. To be called within a runtime.
     #[must_use]
     pub fn speaks_within(mut self, patience: Duration) -> Self {
-        self.deadline = Some(Box::pin(tokio::time::sleep(patience)));
+        self.deadline = Some(RunTimer::new(patience));
         self
     }
 
@@ -86,10 +88,10 @@ impl<S> Impatient<S> {
     /// Ready with an error where the other side had its time.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let stalled = self.stalled.get_or_insert_with(|| Stalled {
-            until: Box::pin(tokio::time::sleep(TAKING)),
+            until: RunTimer::new(TAKING),
             taken: 0,
         });
-        ready!(stalled.until.as_mut().poll(cx));
+        ready!(Pin::new(&mut stalled.until).poll(cx));
         self.metrics.limit_reached("unread_answers");
         self.stalled = None;
         Poll::Ready(io::ErrorKind::TimedOut.into())
@@ -111,7 +113,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
         this.heard += buffer.filled().len() - before;
         if this.heard >= PREFACE {
             this.deadline = None;
-        } else if read.is_pending() && deadline.as_mut().poll(cx).is_ready() {
+        } else if read.is_pending() && Pin::new(deadline).poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         read

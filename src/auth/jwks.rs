@@ -11,6 +11,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 use super::keys::MAX_BYTES;
+use crate::clock::{Elapsed, timeout};
 use crate::error::{Error, Result};
 
 /// How long a fetch may take in all.
@@ -68,9 +69,9 @@ impl Source {
 
     /// Fetches the set: at most 1 MiB within 5 s, following no redirects.
     pub(super) async fn fetch(&self) -> std::result::Result<Bytes, String> {
-        match tokio::time::timeout(TIMEOUT, self.request()).await {
+        match timeout(TIMEOUT, self.request()).await {
             Ok(answer) => answer,
-            Err(_) => Err(String::from("no answer within 5 s")),
+            Err(Elapsed) => Err(String::from("no answer within 5 s")),
         }
     }
 

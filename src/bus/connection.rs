@@ -88,7 +88,8 @@ pub(super) struct Connection {
     pub(super) partial: Option<Box<Vec<u8>>>,
     pub(super) rare: Option<Box<Rare>>,
     pub(super) subscriptions: Subscriptions,
-    pub(super) connected_at: Timestamp,
+    /// Milliseconds since the shard began, its stalls included.
+    pub(super) connected_at: u64,
     /// Milliseconds on the shard's clock.
     pub(super) last_seen: u64,
     pub(super) last_ping: u64,

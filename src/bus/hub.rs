@@ -29,6 +29,7 @@ use crate::auth::Identity;
 use crate::broker::Broker;
 use crate::error::Result;
 use crate::event::{ChannelName, ChannelPattern, EventType, Namespaces};
+use crate::lifecycle::Departure;
 use crate::telemetry::{Metrics, Tracing};
 
 pub use seats::Seat;
@@ -383,12 +384,13 @@ impl Hub {
         }
     }
 
-    /// Sends everyone away, each with its own time within `window` to come back; waits until all
-    /// are gone, or until the window is over.
-    pub async fn drain(&self, window: Duration) {
-        let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+    /// Sends everyone away as `departure` has it, each with its own time to come back; waits
+    /// until all are gone, or until the window is over.
+    pub async fn drain(&self, departure: Departure, window: Duration) {
+        let departure = Arc::new(departure);
         for index in 0..self.inboxes.len() {
-            self.on_shard(index, move |shard| shard.send_away(window_ms));
+            let departure = Arc::clone(&departure);
+            self.on_shard(index, move |shard| shard.send_away(departure));
         }
         let deserted = async {
             let mut look = tokio::time::interval(Duration::from_millis(20));

@@ -393,6 +393,12 @@ pub(super) const KEYS: &[Key] = &[
         "How long clients have to leave when the server stops.",
     ),
     key(
+        "server.drain_delay",
+        Kind::Duration,
+        r#""0s""#,
+        "How much of that the server goes on as before and only says that it is not ready, for balancers to see.",
+    ),
+    key(
         "server.node",
         Kind::Text,
         r#""""#,

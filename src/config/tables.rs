@@ -313,6 +313,9 @@ pub struct Server {
     /// How long clients have to leave when the server stops.
     #[serde(deserialize_with = "duration::deserialize")]
     pub drain: Duration,
+    /// How much of that it goes on as before, while balancers are told that it is not ready.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub drain_delay: Duration,
     /// The node's name in statistics and telemetry; the host's name unless set.
     #[serde(deserialize_with = "values::node")]
     pub node: String,
@@ -325,6 +328,7 @@ impl Default for Server {
             runtime_threads: 0,
             io_uring: true,
             drain: Duration::from_secs(10),
+            drain_delay: Duration::ZERO,
             node: values::host_name(),
         }
     }

@@ -282,6 +282,12 @@ fn heartbeat(config: &Config, check: &mut Check<'_>) {
 }
 
 fn rest(config: &Config, check: &mut Check<'_>) {
+    let server = &config.server;
+    check.expect(
+        server.drain_delay.is_zero() || server.drain_delay < server.drain,
+        "server.drain_delay",
+        "expected less than server.drain: it is a part of it",
+    );
     check.expect(
         config.history.storage != Storage::Nats,
         "history.storage",

@@ -21,10 +21,11 @@ impl Timestamp {
     /// Year 1's start.
     const MIN: i64 = -62_135_596_800_000_000;
 
-    /// The system's time.
+    /// The system's time; a step of its clock counts once it has lasted
+    /// ([`wall_micros`](crate::clock::wall_micros)).
     #[must_use]
     pub fn now() -> Self {
-        SystemTime::now().into()
+        Timestamp::from_micros(crate::clock::wall_micros())
     }
 
     /// This many microseconds after (before, if negative) 1970, held within years 1 to 9999.

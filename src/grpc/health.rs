@@ -20,6 +20,8 @@ const NAMES: [&str; 4] = [
 #[derive(Clone)]
 pub struct HealthHandle {
     reporter: HealthReporter,
+    /// Balancers have been told to send nobody here any more: that is the last word.
+    retiring: CancellationToken,
     stopping: CancellationToken,
 }
 
@@ -31,6 +33,7 @@ impl HealthHandle {
         (
             HealthHandle {
                 reporter,
+                retiring: CancellationToken::new(),
                 stopping: CancellationToken::new(),
             },
             service,
@@ -47,7 +50,7 @@ impl HealthHandle {
     /// Says whether events can be published and kept: the rest of the server serves all the same.
     pub async fn set_publishing(&self, publishing: bool) {
         // A drain that comes between has the last word.
-        let serves = || publishing && !self.stopping.is_cancelled();
+        let serves = || publishing && !self.retiring.is_cancelled();
         self.set(EVENTS, serves()).await;
         if publishing && !serves() {
             self.set(EVENTS, false).await;
@@ -63,12 +66,19 @@ impl HealthHandle {
         self.reporter.set_service_status(name, status).await;
     }
 
+    /// Says that nothing serves any more, although everything does: whoever asks is to go elsewhere
+    /// while that is still without haste.
+    pub async fn not_ready(&self) {
+        self.retiring.cancel();
+        self.set_serving(false).await;
+    }
+
     /// Says that nothing serves any more, and ends the streams of publishers and of watched
     /// statistics with `unavailable`, once each has answered what it has taken. Followed channels
     /// end with the bus's own drain.
     pub async fn drain(&self) {
+        self.not_ready().await;
         self.stopping.cancel();
-        self.set_serving(false).await;
     }
 
     /// Rings when everything must end.

@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 use tokio_util::task::TaskTracker;
 
 use super::reply::Refusal;
+use crate::clock::timeout;
 use crate::error::{Error, Result};
 
 /// How long a client may take to send a body.
@@ -28,7 +29,7 @@ const PATIENCE: usize = 4;
 /// # Errors
 /// 413 where it is longer, 408 where it comes too slowly, 400 where it breaks off.
 pub(super) async fn read(body: Body, limit: usize, tasks: &TaskTracker) -> Result<Bytes, Refusal> {
-    let Ok(whole) = tokio::time::timeout(SENDING, collect(body, limit, tasks)).await else {
+    let Ok(whole) = timeout(SENDING, collect(body, limit, tasks)).await else {
         let error = Error::invalid("the body did not come within 30 seconds");
         return Err(Refusal::with_status(error, StatusCode::REQUEST_TIMEOUT));
     };
@@ -75,7 +76,7 @@ async fn throw_away(mut body: Body, limit: usize) {
             }
         }
     };
-    if tokio::time::timeout(LINGER, all).await.is_err() {
+    if timeout(LINGER, all).await.is_err() {
         tracing::debug!("a client went on with a body that was refused");
     }
 }

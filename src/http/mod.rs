@@ -21,13 +21,13 @@ pub use asyncapi::{AsyncApiServer, AsyncApiSettings, document as asyncapi_docume
 pub use events::read_all as read_events;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
 
+use crate::lifecycle::Lifecycle;
 use crate::origin;
 use crate::session::Services;
 use observe::{Route, observe};
@@ -52,20 +52,20 @@ pub struct HttpSettings {
 #[derive(Clone)]
 struct Shared {
     services: Arc<Services>,
-    draining: Arc<AtomicBool>,
+    lifecycle: Arc<Lifecycle>,
     allowed_origins: Arc<ArcSwap<Vec<String>>>,
     asyncapi: Arc<ArcSwap<AsyncApiSettings>>,
 }
 
-/// The routes. `/readyz` says no while `draining` is set.
+/// The routes. `/readyz` says no once the server is about to stop.
 pub fn routes(
     services: &Arc<Services>,
     settings: HttpSettings,
-    draining: Arc<AtomicBool>,
+    lifecycle: Arc<Lifecycle>,
 ) -> Router {
     let shared = Shared {
         services: Arc::clone(services),
-        draining,
+        lifecycle,
         allowed_origins: settings.allowed_origins,
         asyncapi: settings.asyncapi,
     };

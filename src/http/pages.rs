@@ -1,7 +1,6 @@
 //! What needs no token: health, the demo page, and nothing.
 
 use std::sync::LazyLock;
-use std::sync::atomic::Ordering;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use axum::body::Body;
@@ -49,7 +48,7 @@ pub(super) async fn healthy() -> &'static str {
 
 /// The server takes connections, and what is published can be kept.
 pub(super) async fn ready(State(shared): State<Shared>) -> Response {
-    if shared.draining.load(Ordering::Relaxed) {
+    if !shared.lifecycle.is_ready() {
         let error = Error::unavailable("the server is about to stop");
         return Refusal::from(error).into_response();
     }

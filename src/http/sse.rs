@@ -3,7 +3,11 @@
 //! A stream is a connection on the bus like any other. Its first message is `event: subscribed`;
 //! events have no `event:` field, so that `onmessage` gets them; notices are named after what
 //! they are (`event: gap`), and the last message is `event: close` with the close code.
+//!
+//! An `EventSource` gives up for good on any other status than 200. So what will pass is told to it
+//! by a stream that ends at once (`come_back.rs`), and a status is left to what is final.
 
+mod come_back;
 mod dialect;
 mod resume;
 
@@ -11,8 +15,8 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -38,6 +42,9 @@ use crate::telemetry::Transport;
 use dialect::EventStream;
 use resume::Ids;
 
+/// When to try again where a user has too many connections.
+const WHEN_FULL: Duration = Duration::from_secs(5);
+
 /// The dialect of event streams, for `benches/parts.rs`.
 #[cfg(feature = "parts")]
 #[must_use]
@@ -45,7 +52,7 @@ pub fn dialect() -> Arc<dyn crate::bus::Protocol> {
     Arc::new(EventStream)
 }
 
-/// Opens a stream.
+/// Opens a stream, or says when to come back.
 pub(super) async fn open(
     State(shared): State<Shared>,
     Extension(trace): Extension<Trace>,
@@ -54,28 +61,41 @@ pub(super) async fn open(
     headers: HeaderMap,
     query: Query,
 ) -> Answer {
+    let answer = follow(&shared, &trace, address, &method, &headers, &query).await;
+    answer.or_else(|refusal| come_back::instead_of(refusal, &headers, &shared.lifecycle))
+}
+
+async fn follow(
+    shared: &Shared,
+    trace: &Trace,
+    address: SocketAddr,
+    method: &Method,
+    headers: &HeaderMap,
+    query: &Query,
+) -> Answer {
     let services = &shared.services;
     let not_let_in = |error: &Error| services.not_let_in(address, Some(Transport::Sse), error);
-    if shared.draining.load(Ordering::Relaxed) {
-        return Err(Error::unavailable("the server is about to stop").into());
+    if let Some(departure) = shared.lifecycle.departure() {
+        let error = Error::unavailable("the server is about to stop");
+        return Err(error.retry_after(departure.come_back()).into());
     }
-    if !origin::is_allowed(&headers, &shared.allowed_origins.load()) {
+    if !origin::is_allowed(headers, &shared.allowed_origins.load()) {
         let text = "this origin may not connect (public.allowed_origins)";
         let error = Error::denied(text);
         not_let_in(&error);
         return Err(error.into());
     }
-    let identity = identify(services, &headers, &query, address, trace.context())
+    let identity = identify(services, headers, query, address, trace.context())
         .await
         .inspect_err(not_let_in)?;
-    let (wanted, ids) = wanted(&headers, &query)?;
-    if method == Method::HEAD {
+    let (wanted, ids) = wanted(headers, query)?;
+    if *method == Method::HEAD {
         return Ok(stream(Body::empty()));
     }
     let user = identity.user();
     if user.is_some_and(|user| !services.hub.user_has_room(user)) {
         let text = "too many connections of this user (limits.connections_per_user)";
-        let error = Error::exhausted(text);
+        let error = Error::exhausted(text).retry_after(WHEN_FULL);
         not_let_in(&error);
         return Err(error.into());
     }
@@ -102,7 +122,10 @@ pub(super) async fn open(
         nonce: Hub::new_nonce(),
     });
     // Where nobody tells, the user had one connection too many after all.
-    let lost = |_| Error::exhausted("the connection was refused (limits.connections_per_user)");
+    let lost = |_| {
+        let text = "the connection was refused (limits.connections_per_user)";
+        Error::exhausted(text).retry_after(WHEN_FULL)
+    };
     let frames = told.await.map_err(lost)??;
     Ok(stream(Body::from_stream(frames)))
 }

@@ -1,6 +1,5 @@
 //! From a configuration to the parts that run.
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
@@ -20,6 +19,7 @@ use crate::event::Namespaces;
 use crate::forwarded::Trust;
 use crate::grpc::{GrpcAuth, HealthHandle};
 use crate::http::AsyncApiSettings;
+use crate::lifecycle::Lifecycle;
 use crate::session::{RequestLimits, Services};
 use crate::socketio::{Endpoint as SocketIo, SocketIoDialect, SocketIoSettings};
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
@@ -46,7 +46,7 @@ pub struct Assembled {
 pub(super) fn assemble(
     config: &Config,
     dev: bool,
-    draining: Arc<AtomicBool>,
+    lifecycle: Arc<Lifecycle>,
 ) -> Result<Assembled, StartError> {
     let metrics = Metrics::new(config.server.node.clone());
     let tracing = Tracing::init(&tracing_settings(config), &metrics).map_err(StartError::new)?;
@@ -93,14 +93,14 @@ pub(super) fn assemble(
     let endpoint = Arc::new(Endpoint::new(
         Arc::clone(&services),
         ws_settings(config, dev),
-        Arc::clone(&draining),
+        Arc::clone(&lifecycle),
     ));
     let allowed_origins = Arc::new(ArcSwap::from_pointee(allowed_origins(config, dev)));
     let socketio = Arc::new(SocketIo::new(
         Arc::clone(&services),
         socketio_settings(config),
         Arc::clone(&allowed_origins),
-        draining,
+        lifecycle,
     ));
     let auth = match config.internal.auth {
         InternalAuth::Jwt => GrpcAuth::Jwt,
@@ -134,7 +134,12 @@ impl Assembled {
         self.health.set_publishing(available).await;
     }
 
-    /// Tells it that it doesn't any more, and ends gRPC's endless streams.
+    /// Tells it that balancers should send nobody here any more; everything is served still.
+    pub(super) async fn not_ready(&self) {
+        self.health.not_ready().await;
+    }
+
+    /// Ends gRPC's endless streams.
     pub(super) async fn drain(&self) {
         self.health.drain().await;
     }

@@ -8,15 +8,17 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
 use http::header::{ACCEPT, CONTENT_TYPE, ORIGIN};
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::Assembled;
+use super::speak::end_after;
 use super::streams::{Answer, Streams};
 use crate::error::Error;
 use crate::grpc::{PeerAddress, PeerIdentity};
+use crate::lifecycle::Lifecycle;
 use crate::problem::problem;
 use crate::session::Services;
 use crate::telemetry::TextFormat;
@@ -41,10 +43,11 @@ pub(super) struct Internal {
     /// Origins whose pages may call gRPC-Web.
     origins: Arc<ArcSwap<Vec<String>>>,
     streams: Streams,
+    lifecycle: Arc<Lifecycle>,
 }
 
 impl Internal {
-    pub(super) fn new(assembled: &Assembled) -> Self {
+    pub(super) fn new(assembled: &Assembled, lifecycle: Arc<Lifecycle>) -> Self {
         let origins = Arc::clone(&assembled.internal_origins);
         let allowed = Arc::clone(&origins);
         let grpc_web = [
@@ -62,6 +65,7 @@ impl Internal {
             .max_age(REMEMBER);
         Internal {
             origins,
+            lifecycle,
             streams: Streams::new(&assembled.services.metrics),
             services: Arc::clone(&assembled.services),
             grpc: assembled.grpc.clone().layer(cors),
@@ -86,7 +90,11 @@ impl Internal {
     ) -> Response<Body> {
         // Who follows may be slow: what waits for it has bounds of its own.
         let follows = request.uri().path().ends_with("/Subscribe");
-        let response = self.route(request, address, certified).await;
+        let version = request.version();
+        let mut response = self.route(request, address, certified).await;
+        if version < Version::HTTP_2 {
+            end_after(&mut response, &self.lifecycle);
+        }
         if follows {
             return response;
         }

@@ -17,6 +17,7 @@ use super::arrival::Arrival;
 use super::room::{Full, Room};
 use super::subject;
 use super::tls::Tls;
+use crate::clock::{Elapsed, timeout};
 use crate::error::Error;
 use crate::session::Services;
 
@@ -131,7 +132,7 @@ async fn over_tls<T: Serve>(
     let Some(socket) = watched(Arrival::Unwatched(socket), address) else {
         return;
     };
-    match tokio::time::timeout(HANDSHAKE, tls.accept(socket)).await {
+    match timeout(HANDSHAKE, tls.accept(socket)).await {
         Ok(Ok(socket)) => {
             let shown = socket.get_ref().1.peer_certificates();
             let name = shown.and_then(|chain| subject::of(chain.first()?));
@@ -139,7 +140,7 @@ async fn over_tls<T: Serve>(
             server.serve(socket, peer, closing).await;
         }
         Ok(Err(error)) => no_tls(server.services(), address, &error.to_string()),
-        Err(_) => no_tls(server.services(), address, "it took too long"),
+        Err(Elapsed) => no_tls(server.services(), address, "it took too long"),
     }
 }
 

@@ -18,7 +18,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpListener;
@@ -27,12 +26,16 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpSocket;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::{Record, What};
+use crate::clock::uptime;
 use crate::config::Config;
+use crate::lifecycle::{Departure, Lifecycle};
 use crate::session::Services;
+use crate::telemetry::Stalled;
 
 pub use assemble::Assembled;
 pub use described::{asyncapi_settings, catalog};
@@ -40,6 +43,10 @@ pub use described::{asyncapi_settings, catalog};
 /// Connections that may wait to be accepted; the system may allow fewer. Of those beyond, each
 /// tries again after a second and more: many come at once when many have lost another server.
 const BACKLOG: u32 = 4096;
+/// How often what has expired is let go of.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How much later than due a sweep may be before it counts as a stall.
+const STALL: Duration = Duration::from_secs(1);
 /// How long spans that are left may take to be exported at the end.
 const FLUSH: Duration = Duration::from_secs(2);
 
@@ -94,11 +101,12 @@ pub struct Server {
     bound: Bound,
     assembled: Arc<Assembled>,
     tls: tls::Listeners,
-    draining: Arc<AtomicBool>,
+    lifecycle: Arc<Lifecycle>,
     /// Cancelled when connections must go.
     closing: CancellationToken,
     tasks: TaskTracker,
     drain: Duration,
+    drain_delay: Duration,
 }
 
 impl Server {
@@ -108,7 +116,7 @@ impl Server {
     /// Says which key or address can't be used.
     pub async fn start(config: &Config, dev: bool) -> Result<Server, StartError> {
         tls::install_crypto();
-        let draining = Arc::new(AtomicBool::new(false));
+        let lifecycle = Arc::new(Lifecycle::default());
         let public = bind("public.listen", config.public.listen)?;
         let internal = bind("internal.listen", config.internal.listen)?;
         let bound = Bound {
@@ -122,7 +130,7 @@ impl Server {
                 .map_err(StartError::at("internal.listen"))?,
         };
         let tls = tls::Listeners::load(config)?;
-        let assembled = Arc::new(assemble::assemble(config, dev, Arc::clone(&draining))?);
+        let assembled = Arc::new(assemble::assemble(config, dev, Arc::clone(&lifecycle))?);
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
         let server = Server {
             bound,
@@ -131,12 +139,13 @@ impl Server {
                 public: tls.public.clone(),
                 internal: tls.internal.clone(),
             },
-            draining: Arc::clone(&draining),
+            lifecycle: Arc::clone(&lifecycle),
             closing: closing.clone(),
             tasks: tasks.clone(),
             drain: config.server.drain,
+            drain_delay: config.server.drain_delay,
         };
-        let front = public::Public::new(&assembled, config, dev, draining);
+        let front = public::Public::new(&assembled, config, dev, Arc::clone(&lifecycle));
         let limit = config.limits.connections.saturating_add(listen::HANDSHAKES);
         tasks.spawn(listen::listen(
             public,
@@ -146,7 +155,7 @@ impl Server {
             closing.clone(),
             tasks.clone(),
         ));
-        let back = internal::Internal::new(&assembled);
+        let back = internal::Internal::new(&assembled, lifecycle);
         tasks.spawn(listen::listen(
             internal,
             tls.internal,
@@ -190,14 +199,23 @@ impl Server {
         Ok(())
     }
 
-    /// Drains: no new connections, everyone is sent away, what was published is flushed. Ends
-    /// when all have gone, or when the window is over.
+    /// Drains. For a while everything is served as before, but balancers are told to send nobody
+    /// here. Then no new connections are taken, those that are open leave one after the other, and
+    /// what was published is flushed. Ends when all have gone, or when the time is over. Until
+    /// then the listeners answer.
     pub async fn shutdown(self) {
-        self.draining.store(true, Ordering::Relaxed);
+        let ends = Instant::now() + self.drain;
+        self.lifecycle.not_ready();
+        self.assembled.not_ready().await;
+        tokio::time::sleep(self.drain_delay).await;
+        let hub = &self.services().hub;
+        let window = ends.saturating_duration_since(Instant::now());
+        let elsewhere = !self.drain_delay.is_zero();
+        let departure = Departure::begin(hub.connections(), window, elsewhere);
+        self.lifecycle.leave(departure);
         self.assembled.drain().await;
-        let window = Instant::now() + self.drain;
-        self.services().hub.drain(self.drain).await;
-        let fetched = tokio::time::timeout_at(window.into(), self.assembled.socketio.deserted());
+        hub.drain(departure, window).await;
+        let fetched = tokio::time::timeout_at(ends.into(), self.assembled.socketio.deserted());
         if fetched.await.is_err() {
             tracing::info!("some clients that poll did not come for the end of their connections");
         }
@@ -256,8 +274,19 @@ fn bind(key: &str, address: SocketAddr) -> Result<AsyncFd<TcpListener>, StartErr
 async fn sweep(assembled: Arc<Assembled>, closing: CancellationToken) {
     let services = &assembled.services;
     let mut available = true;
-    let mut second = tokio::time::interval(Duration::from_secs(1));
+    let mut second = tokio::time::interval(SWEEP);
+    // What was missed is not made up for: once is enough.
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut last = uptime();
     while closing.run_until_cancelled(second.tick()).await.is_some() {
+        let now = uptime();
+        let late = now.saturating_sub(last).saturating_sub(SWEEP);
+        last = now;
+        if late >= STALL {
+            services.metrics.stalled(Stalled::Runtime);
+            let ms = late.as_millis();
+            tracing::warn!(ms, "the server stood still; its clients get that time back");
+        }
         services.broker.sweep();
         services.sweep();
         assembled.socketio.sweep();

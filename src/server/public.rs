@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use axum::body::Body;
@@ -16,6 +15,7 @@ use super::{Assembled, host};
 use crate::bus::Link;
 use crate::config::Config;
 use crate::forwarded::Trust;
+use crate::lifecycle::Lifecycle;
 use crate::origin;
 use crate::problem::problem;
 use crate::session::Services;
@@ -32,6 +32,7 @@ pub(super) struct Public {
     routes: Router,
     socketio_routes: Router,
     trust: Arc<ArcSwap<Trust>>,
+    lifecycle: Arc<Lifecycle>,
 }
 
 /// What comes of a request that HTTP has not looked at yet.
@@ -49,7 +50,7 @@ impl Public {
         assembled: &Assembled,
         config: &Config,
         dev: bool,
-        draining: Arc<AtomicBool>,
+        lifecycle: Arc<Lifecycle>,
     ) -> Self {
         let services = Arc::clone(&assembled.services);
         let settings = crate::http::HttpSettings {
@@ -58,7 +59,8 @@ impl Public {
             asyncapi: Arc::clone(&assembled.asyncapi),
         };
         Public {
-            routes: crate::http::routes(&services, settings, draining),
+            routes: crate::http::routes(&services, settings, Arc::clone(&lifecycle)),
+            lifecycle,
             socketio_routes: socketio_routes(assembled),
             socketio: Arc::clone(&assembled.socketio),
             services,
@@ -95,6 +97,11 @@ impl Public {
     /// Hands the connection of a request that was admitted to the bus.
     pub(super) fn enter(&self, admitted: Admitted, link: Link, early: Vec<u8>) {
         self.endpoint.enter(admitted, link, early);
+    }
+
+    /// What the listener knows of the server's end.
+    pub(super) fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
     }
 
     pub(super) async fn answer(

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use http::Response;
+use http::header::CONNECTION;
+use http::{HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, server};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use mio::net::TcpStream as Unwatched;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
@@ -19,8 +20,10 @@ use super::internal::Internal;
 use super::listen::{HANDSHAKE, HANDSHAKES_EACH, Peer, Serve, watched};
 use super::public::{Admission, Public};
 use crate::bus::Link;
+use crate::clock::HyperTimer;
 use crate::grpc::PeerIdentity;
 use crate::impatient::Impatient;
+use crate::lifecycle::Lifecycle;
 use crate::session::Services;
 use crate::wire::Rewound;
 use crate::wire::head::{MAX_HEADERS, read_upgrade};
@@ -116,15 +119,16 @@ impl Public {
             let front = Arc::clone(self);
             let known = first.lock().unwrap_or_else(PoisonError::into_inner).take();
             async move {
-                let answer = match known {
+                let mut answer = match known {
                     Some(known) => known,
                     None => front.answer(request, address).await,
                 };
+                end_after(&mut answer, front.lifecycle());
                 Ok::<_, std::convert::Infallible>(answer)
             }
         });
         let connection = server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
+            .timer(HyperTimer)
             .header_read_timeout(patience)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD)
@@ -141,6 +145,16 @@ impl Public {
         if let Err(error) = outcome {
             tracing::debug!(%address, %error, "a connection broke");
         }
+    }
+}
+
+/// Ends a connection of HTTP/1.1 behind this answer where the server is about to stop: the next
+/// request opens another one, which a balancer leads elsewhere (RFC 9112 §9.6). An upgrade is no
+/// answer but the connection itself.
+pub(super) fn end_after(answer: &mut Response<Body>, lifecycle: &Lifecycle) {
+    if !lifecycle.is_ready() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let headers = answer.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }
 
@@ -171,13 +185,13 @@ impl Serve for Internal {
         let mut builder = hyper_util::server::conn::auto::Builder::new(self.streams().clone());
         builder
             .http1()
-            .timer(TokioTimer::new())
+            .timer(HyperTimer)
             .header_read_timeout(HANDSHAKE)
             .max_headers(MAX_HEADERS)
             .max_buf_size(MAX_HEAD);
         builder
             .http2()
-            .timer(TokioTimer::new())
+            .timer(HyperTimer)
             .max_concurrent_streams(MAX_STREAMS)
             .max_send_buf_size(STREAM_BUFFER)
             .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))

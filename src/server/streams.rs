@@ -15,9 +15,10 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use hyper::rt::Executor;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::RunTimer;
 use crate::impatient::TAKING;
 use crate::telemetry::Metrics;
 
@@ -64,7 +65,8 @@ where
 /// A stream, and the alarm that ends it.
 struct Watched<F> {
     stream: Pin<Box<F>>,
-    alarm: Option<Pin<Box<Sleep>>>,
+    /// With the time that it was set for.
+    alarm: Option<(Instant, RunTimer)>,
     metrics: Arc<Metrics>,
 }
 
@@ -80,13 +82,15 @@ impl<F: Future<Output = ()>> Future for Watched<F> {
             this.alarm = None;
             return Poll::Pending;
         };
-        let alarm = this
+        let left = until.saturating_duration_since(Instant::now());
+        let (set_for, alarm) = this
             .alarm
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
-        if alarm.deadline() != until {
-            alarm.as_mut().reset(until);
+            .get_or_insert_with(|| (until, RunTimer::new(left)));
+        if *set_for != until {
+            *set_for = until;
+            alarm.restart(left);
         }
-        if alarm.as_mut().poll(cx).is_pending() {
+        if Pin::new(alarm).poll(cx).is_pending() {
             return Poll::Pending;
         }
         // Letting go of it resets the stream.

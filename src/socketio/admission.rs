@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use http::{HeaderMap, Response, StatusCode};
@@ -47,8 +46,9 @@ impl Endpoint {
             services.not_let_in(address, Some(Transport::SocketIo), error);
             span.set_error(error);
         };
-        if self.draining.load(Ordering::Relaxed) {
+        if let Some(departure) = self.lifecycle.departure() {
             let error = Error::unavailable("the server is about to stop");
+            let error = error.retry_after(departure.come_back());
             refuse(&error);
             return Err(Box::new(problem(&error)));
         }

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,6 +14,7 @@ use super::family::Family;
 use super::query::{Query, Way, is_engine};
 use super::sessions::Sessions;
 use crate::dialect::Definition;
+use crate::lifecycle::Lifecycle;
 use crate::session::Services;
 
 /// How late a ping may be, at least, before a client gives up.
@@ -44,7 +44,7 @@ pub struct SocketIoSettings {
 pub struct Endpoint {
     pub(super) services: Arc<Services>,
     pub(super) allowed_origins: Arc<ArcSwap<Vec<String>>>,
-    pub(super) draining: Arc<AtomicBool>,
+    pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) sessions: Arc<Sessions>,
     spoken: ArcSwap<Spoken>,
 }
@@ -84,20 +84,20 @@ impl Spoken {
 }
 
 impl Endpoint {
-    /// The endpoint; it takes no new connections while `draining` is set.
+    /// The endpoint; it takes no new connections once those that are open leave.
     #[must_use]
     pub fn new(
         services: Arc<Services>,
         settings: SocketIoSettings,
         allowed_origins: Arc<ArcSwap<Vec<String>>>,
-        draining: Arc<AtomicBool>,
+        lifecycle: Arc<Lifecycle>,
     ) -> Self {
         Endpoint {
             sessions: Arc::new(Sessions::new(Arc::clone(&services.metrics))),
             spoken: ArcSwap::from_pointee(Spoken::new(&services, settings, None)),
             services,
             allowed_origins,
-            draining,
+            lifecycle,
         }
     }
 

@@ -22,6 +22,7 @@ use super::sessions::{Poll, Session, Sessions};
 use super::speaker::Speaker;
 use super::state::State;
 use crate::bus::{Hub, Link, Opening, Pipe, Piped};
+use crate::clock::timeout;
 use crate::error::{CloseCode, Error};
 use crate::problem::problem;
 
@@ -127,7 +128,7 @@ impl Endpoint {
         };
         let limit = session.family.message_bytes;
         let body = Limited::new(request.into_body(), limit).collect();
-        let body = match tokio::time::timeout(SENDING, body).await {
+        let body = match timeout(SENDING, body).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
                 self.services.metrics.limit_reached("message_bytes");

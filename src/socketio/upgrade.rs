@@ -26,6 +26,7 @@ use super::sessions::Session;
 use super::speaker::Speaker;
 use super::state::State;
 use crate::bus::{Crossing, Hub, Opening};
+use crate::clock::timeout;
 use crate::error::Error;
 use crate::problem::problem_with_status;
 use crate::session::Services;
@@ -88,7 +89,7 @@ impl Endpoint {
         let sid = sid.to_owned();
         self.services.hub.spawn(async move {
             let attempt = attempt(upgrade, &session, compression);
-            let Ok(Some((upgraded, early))) = tokio::time::timeout(ATTEMPT, attempt).await else {
+            let Ok(Some((upgraded, early))) = timeout(ATTEMPT, attempt).await else {
                 session.upgrading.store(false, Ordering::Release);
                 return;
             };

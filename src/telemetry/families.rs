@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::exemplars::{Exemplar, Exemplars};
 use super::histogram::HistogramSnapshot;
-use super::labels::{Confirmation, DropReason, Transport};
+use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::metrics::{CLOSE_CODES, Metrics};
 use super::names::{Counter, Gauge, OTHER};
 use super::process;
@@ -338,7 +338,7 @@ fn store(metrics: &Metrics) -> [Family; 5] {
     ]
 }
 
-fn troubles(metrics: &Metrics) -> [Family; 10] {
+fn troubles(metrics: &Metrics) -> [Family; 11] {
     let errors = Code::ALL
         .iter()
         .zip(&metrics.errors)
@@ -397,6 +397,12 @@ fn troubles(metrics: &Metrics) -> [Family; 10] {
             "Times that the configuration was read again, by what became of it",
             "outcome",
             reloads,
+        ),
+        counters(
+            "tidings_stalls",
+            "Times that a part of the server stood still for a second or more",
+            "part",
+            Stalled::ALL.map(|part| (part.as_str(), part.pick(&metrics.stalls).get())),
         ),
         gauge(
             "tidings_revocations",

@@ -149,3 +149,35 @@ impl Confirmation {
         }
     }
 }
+
+/// What was not there for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stalled {
+    /// The thread of a shard, with its connections.
+    Shard,
+    /// The runtime, with HTTP, gRPC and handshakes.
+    Runtime,
+}
+
+impl Stalled {
+    /// Everything that can stall.
+    pub const ALL: [Stalled; 2] = [Stalled::Shard, Stalled::Runtime];
+
+    /// What it is called in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Stalled::Shard => "shard",
+            Stalled::Runtime => "runtime",
+        }
+    }
+
+    /// Picks its part of a table that has one part for each.
+    pub(super) const fn pick<T>(self, table: &[T; 2]) -> &T {
+        let [shard, runtime] = table;
+        match self {
+            Stalled::Shard => shard,
+            Stalled::Runtime => runtime,
+        }
+    }
+}

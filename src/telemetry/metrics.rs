@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::exemplars::Exemplars;
 use super::histogram::Histogram;
-use super::labels::{Confirmation, DropReason, Transport};
+use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::names::{Counter, Gauge, Names};
 use super::shard::{Deliveries, ShardMetrics};
 use super::store::StoreMetrics;
@@ -62,6 +62,7 @@ pub struct Metrics {
     pub(super) audit_dropped: Counter,
     pub(super) accept_errors: Counter,
     pub(super) reloads: [Counter; 2],
+    pub(super) stalls: [Counter; 2],
     pub(super) revocations: Gauge,
     pub(super) publish_commit: Histogram,
     pub(super) end_to_end: Histogram,
@@ -110,6 +111,7 @@ impl Metrics {
             audit_dropped: Counter::default(),
             accept_errors: Counter::default(),
             reloads: Default::default(),
+            stalls: Default::default(),
             revocations: Gauge::default(),
             publish_commit: Histogram::default(),
             end_to_end: Histogram::default(),
@@ -345,6 +347,11 @@ impl Metrics {
     pub fn reloaded(&self, taken: bool) {
         let [taken_over, refused] = &self.reloads;
         if taken { taken_over } else { refused }.add(1);
+    }
+
+    /// A part of the server was not there for a second or more, and has noticed it.
+    pub fn stalled(&self, what: Stalled) {
+        what.pick(&self.stalls).add(1);
     }
 
     /// So many revocations are kept now.

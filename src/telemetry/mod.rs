@@ -29,7 +29,7 @@ mod store;
 pub use arrival::{Arrival, Delivered};
 pub use fanout::{FanoutSpan, commit_together};
 pub use histogram::{Histogram, HistogramSnapshot};
-pub use labels::{Confirmation, DropReason, Transport};
+pub use labels::{Confirmation, DropReason, Stalled, Transport};
 pub use metrics::Metrics;
 pub use names::{Counter, Gauge};
 pub use otlp::{TracingError, TracingSettings};

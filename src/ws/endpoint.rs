@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -19,6 +18,7 @@ use crate::bus::{Hub, Link, Opening, Seat};
 use crate::dialect::{greet, turn_away};
 use crate::error::{CloseCode, Error, Result};
 use crate::event::TraceContext;
+use crate::lifecycle::Lifecycle;
 use crate::origin;
 use crate::problem::{problem, problem_with_status};
 use crate::session::Services;
@@ -46,7 +46,7 @@ pub struct Endpoint {
     services: Arc<Services>,
     settings: ArcSwap<WsSettings>,
     tongues: ArcSwap<Tongues>,
-    draining: Arc<AtomicBool>,
+    lifecycle: Arc<Lifecycle>,
 }
 
 /// A request that may become a connection.
@@ -69,15 +69,15 @@ impl Admitted {
 }
 
 impl Endpoint {
-    /// The endpoint; it refuses upgrades while `draining` is set.
+    /// The endpoint; it refuses upgrades once connections leave.
     #[must_use]
-    pub fn new(services: Arc<Services>, settings: WsSettings, draining: Arc<AtomicBool>) -> Self {
+    pub fn new(services: Arc<Services>, settings: WsSettings, lifecycle: Arc<Lifecycle>) -> Self {
         let tongues = Tongues::new(&services, &settings, None);
         Endpoint {
             services,
             tongues: ArcSwap::from_pointee(tongues),
             settings: ArcSwap::from_pointee(settings),
-            draining,
+            lifecycle,
         }
     }
 
@@ -159,8 +159,9 @@ impl Endpoint {
             }
             Box::new(response)
         })?;
-        if self.draining.load(Ordering::Relaxed) {
-            return Err(refuse(Error::unavailable("the server is about to stop")));
+        if let Some(departure) = self.lifecycle.departure() {
+            let error = Error::unavailable("the server is about to stop");
+            return Err(refuse(error.retry_after(departure.come_back())));
         }
         if !origin::is_allowed(headers, &settings.allowed_origins) {
             return Err(refuse(Error::denied(

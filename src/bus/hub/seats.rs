@@ -61,6 +61,12 @@ impl Hub {
         })
     }
 
+    /// How many connections there are, those included that are about to be taken in.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
     /// True if `limits.connections` is reached.
     #[must_use]
     pub fn is_crowded(&self) -> bool {

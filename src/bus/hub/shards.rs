@@ -10,6 +10,7 @@ use super::Hub;
 use crate::auth::Identity;
 use crate::bus::inbox::Inbound;
 use crate::bus::shard::{Crossing, Cx, Opening, Shard};
+use crate::clock::{Elapsed, timeout};
 use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, ConnectionId};
 
@@ -41,9 +42,9 @@ impl Hub {
             drop(answer.send(question(shard)));
         });
         let gone = |_| Error::unavailable("the server stops");
-        tokio::time::timeout(Duration::from_secs(10), answered)
+        timeout(Duration::from_secs(10), answered)
             .await
-            .map_err(|_| Error::unavailable("the shard is too busy to answer"))?
+            .map_err(|Elapsed| Error::unavailable("the shard is too busy to answer"))?
             .map_err(gone)
     }
 

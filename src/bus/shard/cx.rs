@@ -215,7 +215,7 @@ impl<'s> Cx<'s> {
 
     /// The client has answered the last heartbeat, by an answer that does not say which.
     pub fn answered(&mut self) {
-        let now = self.shard.clock();
+        let now = self.shard.clock.now();
         if let Some(connection) = self.shard.connections.get_mut(self.slot) {
             let took = now
                 .saturating_sub(connection.last_ping)
@@ -265,12 +265,14 @@ impl<'s> Cx<'s> {
         }
         let burst = if burst == 0 { rate } else { burst };
         let now = self.clock_us();
+        // What came while the server stood still came at its own pace.
+        let credit = self.shard.clock.credit_us();
         let cost = 1_000_000 / u64::from(rate).max(1);
         let allowance = cost.saturating_mul(u64::from(burst.max(1)));
         let Some(connection) = self.shard.connections.get_mut(self.slot) else {
             return Ok(());
         };
-        let next = connection.next_message.max(now);
+        let next = connection.next_message.max(now.saturating_sub(credit));
         if next + cost <= now + allowance {
             connection.next_message = next + cost;
             connection.refused_messages = 0;

@@ -17,7 +17,7 @@ use crate::bus::observer::{End, Seen};
 use crate::bus::outbox::Outbox;
 use crate::bus::protocol::{Notice, Protocol};
 use crate::error::{CloseCode, Error, Result};
-use crate::event::{ConnectionId, Timestamp};
+use crate::event::ConnectionId;
 use crate::telemetry::DropReason;
 
 /// How long a client may take to answer a close frame, in milliseconds.
@@ -87,7 +87,7 @@ impl Shard {
             subscriptions: Subscriptions::default(),
             catch_ups: None,
             ending: None,
-            connected_at: Timestamp::now(),
+            connected_at: self.clock.elapsed(),
             last_seen: self.now,
             last_ping: self.now,
             timer: 0,
@@ -126,8 +126,8 @@ impl Shard {
             return;
         }
         greeting(&mut Cx::new(self, slot));
-        if let Some(window) = self.draining {
-            self.send_one_away(slot, window);
+        if self.departures.has_begun() {
+            self.send_one_away(slot);
         }
         if !early.is_empty() {
             self.hear(slot, &mut early);
@@ -405,23 +405,6 @@ impl Shard {
         ids.into_iter()
             .map(|id| u64::from(self.disconnect(id, reason, by)))
             .sum()
-    }
-
-    /// Sends everyone away for a restart, and whoever still comes.
-    pub(in crate::bus) fn send_away(&mut self, window_ms: u64) {
-        self.draining = Some(window_ms);
-        let slots: Vec<u32> = self.connections.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            self.send_one_away(slot, window_ms);
-        }
-    }
-
-    /// Each client has its own time to come back.
-    fn send_one_away(&mut self, slot: u32, window_ms: u64) {
-        let after_ms = fastrand::u64(0..=window_ms);
-        let reason = "restart";
-        self.notify(slot, &Notice::Reconnect { after_ms, reason });
-        self.close(slot, CloseCode::Restart, CloseCode::Restart.reason());
     }
 
     /// Whether any connection is left.

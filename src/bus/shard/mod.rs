@@ -8,9 +8,11 @@
 
 mod attendance;
 mod catch_up;
+mod clock;
 mod confirmations;
 mod crossing;
 mod cx;
+mod departures;
 mod fan_out;
 mod hand;
 mod io;
@@ -36,7 +38,7 @@ mod witness;
 
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mio::{Registry, Token};
 
@@ -48,8 +50,8 @@ use super::inbox::{Inbound, Inbox};
 use super::outbox::Spares;
 use super::route::Route;
 use super::slots::Slots;
-use crate::event::{ChannelName, ChannelPattern, ConnectionId, Position, Timestamp};
-use crate::telemetry::ShardMetrics;
+use crate::event::{ChannelName, ChannelPattern, ConnectionId, Position};
+use crate::telemetry::{ShardMetrics, Stalled};
 
 pub use confirmations::Arrived;
 pub use crossing::Crossing;
@@ -82,8 +84,8 @@ pub struct Shard {
     put_off: Option<Inbound>,
     /// The first timer that the thread knew of when it went to sleep.
     sleeps_until: u64,
-    started: Instant,
-    /// Milliseconds since the start, read once in each round.
+    clock: clock::Clock,
+    /// Milliseconds in which the shard was there, read once in each round.
     now: u64,
     settings: Arc<Settings>,
     metrics: Arc<ShardMetrics>,
@@ -116,8 +118,7 @@ pub struct Shard {
     /// Deliveries that are looked at, until they are written.
     sightings: Vec<witness::Sighting>,
     confirmations: confirmations::Confirmations,
-    /// The drain window, once everyone has been sent away.
-    draining: Option<u64>,
+    departures: departures::Departures,
     stopping: bool,
 }
 
@@ -163,7 +164,7 @@ impl Shard {
             registry,
             put_off: None,
             sleeps_until: 0,
-            started: Instant::now(),
+            clock: clock::Clock::new(),
             now: 0,
             settings,
             metrics,
@@ -189,7 +190,7 @@ impl Shard {
             batch: Vec::with_capacity(BATCH),
             sightings: Vec::new(),
             confirmations: confirmations::Confirmations::default(),
-            draining: None,
+            departures: departures::Departures::default(),
             stopping: false,
         }
     }
@@ -200,13 +201,13 @@ impl Shard {
         WAKE
     }
 
-    fn clock(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
-    }
-
-    fn wall_clock(&self, at: u64) -> Timestamp {
-        let ago = self.clock().saturating_sub(at).saturating_mul(1000);
-        Timestamp::from_micros(Timestamp::now().as_micros().saturating_sub_unsigned(ago))
+    /// Notes that the shard was not there, where it was not.
+    fn note_stall(&self, stall: Option<Duration>) {
+        if let Some(stall) = stall {
+            self.hub.metrics().stalled(Stalled::Shard);
+            let (shard, ms) = (self.index, stall.as_millis());
+            tracing::warn!(shard, ms, "a shard stood still; its clients get that time back");
+        }
     }
 
     fn id(&self, slot: u32) -> Option<ConnectionId> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Shard;
 use crate::bus::connection::ConnectionInfo;
-use crate::event::{ChannelName, ConnectionId};
+use crate::event::{ChannelName, ConnectionId, Timestamp};
 
 /// Connections looked at before a shard goes back to its work.
 const LOOKED_AT: u32 = 20_000;
@@ -101,8 +101,8 @@ impl Shard {
             transport: connection.transport.as_str(),
             client: connection.client().cloned(),
             address: connection.address.get(),
-            connected_at: connection.connected_at,
-            last_seen_at: self.wall_clock(connection.last_seen),
+            connected_at: ago(self.clock.elapsed().saturating_sub(connection.connected_at)),
+            last_seen_at: ago(self.clock.now().saturating_sub(connection.last_seen)),
             subscriptions: subscriptions.collect(),
             delivered: connection.delivered,
             dropped: u64::from(connection.dropped),
@@ -112,4 +112,10 @@ impl Shard {
             round_trip_us: connection.round_trip_us,
         })
     }
+}
+
+/// So many milliseconds before now, by the calendar.
+fn ago(ms: u64) -> Timestamp {
+    let micros = Timestamp::now().as_micros();
+    Timestamp::from_micros(micros.saturating_sub_unsigned(ms.saturating_mul(1000)))
 }

@@ -48,7 +48,9 @@ impl Shard {
     /// One round of the thread; answers how long it may wait for the next, `None` where that was
     /// the last one.
     pub(in crate::bus) fn turn(&mut self, events: &Events) -> Option<Duration> {
-        self.now = self.clock();
+        let stall = self.clock.wakes();
+        self.note_stall(stall);
+        self.now = self.clock.now();
         for event in events {
             if event.token() != WAKE {
                 let slot = u32::try_from(event.token().0).unwrap_or(u32::MAX);
@@ -59,8 +61,17 @@ impl Shard {
         self.inbox.looking();
         self.drain();
         self.ring_timers();
+        self.send_next_away();
         self.settle();
-        (!self.stopping).then(|| self.wait(events.is_empty()))
+        (!self.stopping).then(|| self.sleep(events.is_empty()))
+    }
+
+    /// Ends a round of the thread; answers how long it may wait for the next.
+    fn sleep(&mut self, quiet: bool) -> Duration {
+        let wait = self.wait(quiet);
+        let stall = self.clock.sleeps(super::timers::millis(wait));
+        self.note_stall(stall);
+        wait
     }
 
     /// One round in the place of the thread, which sleeps: hands out a few events that have few
@@ -70,7 +81,7 @@ impl Shard {
         if self.put_off.is_some() {
             return Left::Work;
         }
-        self.now = self.clock();
+        self.now = self.clock.now();
         self.settings = self.hub.settings();
         self.inbox.looking();
         let mut made = 0;
@@ -170,11 +181,12 @@ impl Shard {
             self.replays.clear();
         }
         let longest = if quiet { IDLE } else { RESTLESS };
-        let Some(timer) = self.timers.peek() else {
+        let timer = self.timers.peek().map(|timer| timer.at());
+        let Some(next) = timer.into_iter().chain(self.departures.next()).min() else {
             self.sleeps_until = u64::MAX;
             return longest;
         };
-        self.sleeps_until = timer.at();
-        Duration::from_millis(timer.at().saturating_sub(self.clock())).min(longest)
+        self.sleeps_until = next;
+        Duration::from_millis(next.saturating_sub(self.clock.now())).min(longest)
     }
 }

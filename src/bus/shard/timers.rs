@@ -64,12 +64,13 @@ impl Shard {
         let interval = millis(self.settings.heartbeat_interval);
         let mut due = asked_or_heard(connection) + interval;
         if answers(connection.transport) {
-            due = due.min(connection.last_seen + millis(self.settings.heartbeat_timeout));
+            due = due.min(self.silent_until(connection));
         }
         let mut due = together(due, interval);
         if self.must_authenticate(slot) {
-            let came = Self::age(connection.connected_at);
-            due = due.min(self.now.saturating_sub(came) + millis(self.settings.auth_deadline));
+            let had = self.clock.since(connection.connected_at);
+            let left = millis(self.settings.auth_deadline).saturating_sub(had);
+            due = due.min(self.now + left);
         }
         if let Some(left) = self.token_left(slot) {
             let notice = if connection.flags.expiry_told {
@@ -89,8 +90,12 @@ impl Shard {
             .is_some_and(|c| c.identity.is_none())
     }
 
-    fn age(since: Timestamp) -> u64 {
-        u64::try_from(Timestamp::now().as_millis() - since.as_millis()).unwrap_or(0)
+    /// Until when a client may be silent: for the timeout, and after a stall of the server for
+    /// another interval, so that it is asked once more before it is given up.
+    fn silent_until(&self, connection: &Connection) -> u64 {
+        let settings = &self.settings;
+        let asked = self.clock.resumed() + millis(settings.heartbeat_interval);
+        asked.max(connection.last_seen + millis(settings.heartbeat_timeout))
     }
 
     /// Milliseconds until the token expires; negative when it has.
@@ -111,8 +116,7 @@ impl Shard {
             }
             return;
         }
-        let silent = self.now.saturating_sub(connection.last_seen);
-        if answers(connection.transport) && silent >= millis(self.settings.heartbeat_timeout) {
+        if answers(connection.transport) && self.now >= self.silent_until(connection) {
             self.close(
                 slot,
                 CloseCode::HeartbeatTimeout,
@@ -121,7 +125,7 @@ impl Shard {
             return;
         }
         if self.must_authenticate(slot)
-            && Self::age(connection.connected_at) >= millis(self.settings.auth_deadline)
+            && self.clock.since(connection.connected_at) >= millis(self.settings.auth_deadline)
         {
             let error = Error::unauthenticated("no token came before auth.deadline");
             self.fail(slot, &error, CloseCode::Unauthenticated);

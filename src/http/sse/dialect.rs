@@ -68,6 +68,11 @@ impl Protocol for EventStream {
     }
 }
 
+/// The field that says after how many milliseconds a browser connects again.
+pub(super) fn retry(after_ms: u64) -> Bytes {
+    format!("retry: {after_ms}\n").into()
+}
+
 /// The first message of a stream.
 pub(super) fn subscribed(ids: &Ids, joined: &[Joined], refused: &[Refused]) -> Bytes {
     let body = wording::subscribed(joined, refused);

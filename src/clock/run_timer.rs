@@ -1,0 +1,186 @@
+//! Timers that count only time in which this process ran.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use hyper::rt;
+use tokio::time::{Instant, Sleep};
+
+/// The shortest slice in which time is counted.
+const LEAST_SLICE: Duration = Duration::from_secs(1);
+/// How many slices a long time has: at most one of them can pass without the process noticing that
+/// it was stopped for most of it.
+const SLICES: u32 = 8;
+/// How much later than due a slice may end and still count.
+const LATE: Duration = Duration::from_secs(1);
+
+/// Rings after a time in which this process ran.
+///
+/// A timer of the runtime that is due while the process is stopped rings at once when it goes on,
+/// although whoever it waits for could say nothing meanwhile. This one waits in slices. A slice
+/// that ends much later than due was a stall, and is waited for again.
+pub struct RunTimer {
+    slice: Pin<Box<Sleep>>,
+    length: Duration,
+    /// What comes after this slice.
+    left: Duration,
+}
+
+impl RunTimer {
+    /// Rings after so long. To be called within a runtime.
+    #[must_use]
+    pub fn new(time: Duration) -> Self {
+        let length = slice_of(time);
+        RunTimer {
+            slice: Box::pin(tokio::time::sleep(length)),
+            length,
+            left: time.saturating_sub(length),
+        }
+    }
+
+    /// Begins anew.
+    pub fn restart(&mut self, time: Duration) {
+        self.length = slice_of(time);
+        self.left = time.saturating_sub(self.length);
+        self.wait();
+    }
+
+    fn wait(&mut self) {
+        self.slice.as_mut().reset(Instant::now() + self.length);
+    }
+}
+
+fn slice_of(time: Duration) -> Duration {
+    (time / SLICES).max(LEAST_SLICE).min(time)
+}
+
+impl Future for RunTimer {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        loop {
+            ready!(this.slice.as_mut().poll(cx));
+            let late = Instant::now().saturating_duration_since(this.slice.deadline());
+            if late <= LATE {
+                if this.left.is_zero() {
+                    return Poll::Ready(());
+                }
+                this.length = this.length.min(this.left);
+                this.left -= this.length;
+            }
+            this.wait();
+        }
+    }
+}
+
+impl fmt::Debug for RunTimer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunTimer").finish_non_exhaustive()
+    }
+}
+
+impl rt::Sleep for RunTimer {}
+
+/// The time was over before the work was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elapsed;
+
+/// Waits for `work`, as long as this process runs for `time`. Work that is done when it goes on
+/// after a stall counts as done.
+///
+/// # Errors
+/// [`Elapsed`].
+pub async fn timeout<F: Future>(time: Duration, work: F) -> Result<F::Output, Elapsed> {
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        () = RunTimer::new(time) => Err(Elapsed),
+    }
+}
+
+/// [`RunTimer`]s for hyper.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HyperTimer;
+
+impl rt::Timer for HyperTimer {
+    fn sleep(&self, time: Duration) -> Pin<Box<dyn rt::Sleep>> {
+        Box::pin(RunTimer::new(time))
+    }
+
+    fn sleep_until(&self, deadline: std::time::Instant) -> Pin<Box<dyn rt::Sleep>> {
+        self.sleep(until(deadline))
+    }
+
+    fn reset(&self, sleep: &mut Pin<Box<dyn rt::Sleep>>, deadline: std::time::Instant) {
+        match sleep.as_mut().downcast_mut_pin::<RunTimer>() {
+            Some(timer) => timer.get_mut().restart(until(deadline)),
+            None => *sleep = self.sleep_until(deadline),
+        }
+    }
+
+    fn now(&self) -> std::time::Instant {
+        Instant::now().into_std()
+    }
+}
+
+fn until(deadline: std::time::Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now().into_std())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn undisturbed_it_rings_when_due() {
+        for time in [
+            Duration::ZERO,
+            Duration::from_millis(3),
+            PATIENCE,
+            Duration::from_secs(75),
+        ] {
+            let began = Instant::now();
+            RunTimer::new(time).await;
+            let took = began.elapsed();
+            // The runtime's timers have a resolution of a millisecond.
+            let rounded = Duration::from_millis(u64::from(2 * SLICES));
+            assert!(took >= time && took <= time + rounded, "{time:?}: {took:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stall_does_not_count() {
+        let mut timer = RunTimer::new(PATIENCE);
+        let began = Instant::now();
+        // Nobody polls for a minute: as after SIGSTOP.
+        assert!(poll_now(&mut timer).await.is_pending());
+        tokio::time::advance(Duration::from_mins(1)).await;
+        assert!(poll_now(&mut timer).await.is_pending());
+        timer.await;
+        let ran = began.elapsed().saturating_sub(Duration::from_mins(1));
+        assert!(ran >= PATIENCE - Duration::from_millis(1), "{ran:?}");
+        assert!(ran < PATIENCE + LATE, "{ran:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_came_during_a_stall_is_done() {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let mut waiting = Box::pin(timeout(PATIENCE, told));
+        assert!(poll_now(&mut waiting).await.is_pending());
+        tokio::time::advance(PATIENCE * 3).await;
+        tell.send(7).unwrap();
+        assert_eq!(waiting.await, Ok(Ok(7)));
+        let never = std::future::pending::<()>();
+        assert_eq!(timeout(PATIENCE, never).await, Err(Elapsed));
+    }
+
+    async fn poll_now<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+        std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *future).poll(cx))).await
+    }
+}
