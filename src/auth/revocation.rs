@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use super::{Fingerprint, Identity};
+use crate::clock::uptime;
 use crate::error::{Error, Result};
 use crate::event::Timestamp;
 
@@ -32,19 +34,67 @@ pub(super) struct Revocations {
 
 #[derive(Default)]
 struct Lists {
-    tokens: HashMap<Fingerprint, Timestamp>,
+    tokens: HashMap<Fingerprint, End>,
     users: HashMap<Arc<str>, UserEntry>,
 }
 
 struct UserEntry {
     issued_before: Timestamp,
-    until: Timestamp,
+    until: End,
 }
 
 impl Lists {
-    fn forget(&mut self, now: Timestamp) {
-        self.tokens.retain(|_, end| *end > now);
-        self.users.retain(|_, entry| entry.until > now);
+    fn forget(&mut self, now: Moment) {
+        self.tokens.retain(|_, end| !end.is_over(now));
+        self.users.retain(|_, entry| !entry.until.is_over(now));
+    }
+}
+
+/// Now, by the calendar and by the machine's uptime, which nobody can set.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) wall: Timestamp,
+    pub(super) up: Duration,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        Moment::at(Timestamp::now())
+    }
+
+    /// Now, which is this by the calendar.
+    pub(super) fn at(wall: Timestamp) -> Self {
+        Moment { wall, up: uptime() }
+    }
+}
+
+/// When an entry is over: when its time has come by the calendar, and has passed. A clock that is
+/// set ahead makes no revocation forgotten whose token is good again once the clock is set right.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    wall: Timestamp,
+    up: Duration,
+}
+
+impl End {
+    fn of(until: Timestamp, now: Moment) -> Self {
+        let left = until.as_micros().saturating_sub(now.wall.as_micros());
+        let left = Duration::from_micros(u64::try_from(left).unwrap_or(0));
+        End {
+            wall: until,
+            up: now.up.saturating_add(left),
+        }
+    }
+
+    fn is_over(self, now: Moment) -> bool {
+        now.wall >= self.wall && now.up >= self.up
+    }
+
+    fn later(self, other: Self) -> Self {
+        End {
+            wall: self.wall.max(other.wall),
+            up: self.up.max(other.up),
+        }
     }
 }
 
@@ -54,7 +104,7 @@ impl Revocations {
         &self,
         what: Revoke,
         until: Timestamp,
-        now: Timestamp,
+        now: Moment,
         limit: usize,
     ) -> Result<()> {
         let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
@@ -65,13 +115,14 @@ impl Revocations {
             let text = format!("{limit} revocations are kept already (auth.revocations)");
             Error::exhausted(text)
         };
+        let until = End::of(until, now);
         match what {
             Revoke::Token(token) => {
                 if lists.tokens.len() >= limit && !lists.tokens.contains_key(&token) {
                     return Err(full());
                 }
                 let end = lists.tokens.entry(token).or_insert(until);
-                *end = until.max(*end);
+                *end = until.later(*end);
             }
             Revoke::User {
                 user,
@@ -85,7 +136,7 @@ impl Revocations {
                     until,
                 });
                 entry.issued_before = issued_before.max(entry.issued_before);
-                entry.until = until.max(entry.until);
+                entry.until = until.later(entry.until);
             }
         }
         self.any.store(true, Ordering::Release);
@@ -93,7 +144,7 @@ impl Revocations {
     }
 
     /// Forgets what is over; answers how many entries are left.
-    pub(super) fn sweep(&self, now: Timestamp) -> usize {
+    pub(super) fn sweep(&self, now: Moment) -> usize {
         if !self.any.load(Ordering::Acquire) {
             return 0;
         }
@@ -106,22 +157,23 @@ impl Revocations {
 
     /// True if the identity's token was taken back.
     pub(super) fn covers(&self, identity: &Identity, now: Timestamp) -> bool {
-        if !self.any.load(Ordering::Acquire) {
-            return false;
-        }
+        self.any.load(Ordering::Acquire) && self.covers_at(identity, Moment::at(now))
+    }
+
+    fn covers_at(&self, identity: &Identity, now: Moment) -> bool {
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
         // Who came without a token has none that could be taken back, whatever its name.
         let Some(token) = identity.fingerprint() else {
             return false;
         };
         let token = lists.tokens.get(&token);
-        token.is_some_and(|end| *end > now)
+        token.is_some_and(|end| !end.is_over(now))
             || identity
                 .user
                 .as_ref()
                 .and_then(|user| lists.users.get(user))
                 .is_some_and(|entry| {
-                    entry.until > now
+                    !entry.until.is_over(now)
                         && identity
                             .issued_at
                             .is_none_or(|issued| issued < entry.issued_before)
@@ -131,13 +183,19 @@ impl Revocations {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::auth::identity::Token;
 
     fn at(micros: i64) -> Timestamp {
         Timestamp::from_micros(micros)
+    }
+
+    /// So many microseconds after the beginning of both clocks.
+    fn moment(micros: u64) -> Moment {
+        Moment {
+            wall: at(micros.cast_signed()),
+            up: Duration::from_micros(micros),
+        }
     }
 
     fn issued(user: &str, micros: Option<i64>) -> Identity {
@@ -153,11 +211,11 @@ mod tests {
     fn a_revoked_token_is_covered_until_it_would_have_expired() {
         let revocations = Revocations::default();
         revocations
-            .add(Revoke::Token(Fingerprint::of("ann")), at(100), at(0), 10)
+            .add(Revoke::Token(Fingerprint::of("ann")), at(100), moment(0), 10)
             .unwrap();
-        assert!(revocations.covers(&issued("ann", None), at(99)));
-        assert!(!revocations.covers(&issued("ann", None), at(100)));
-        assert!(!revocations.covers(&issued("bob", None), at(0)));
+        assert!(revocations.covers_at(&issued("ann", None), moment(99)));
+        assert!(!revocations.covers_at(&issued("ann", None), moment(100)));
+        assert!(!revocations.covers_at(&issued("bob", None), moment(0)));
     }
 
     #[test]
@@ -167,12 +225,12 @@ mod tests {
             user: Arc::from("ann"),
             issued_before: at(50),
         };
-        revocations.add(what, at(100), at(0), 10).unwrap();
-        assert!(revocations.covers(&issued("ann", Some(49)), at(60)));
-        assert!(!revocations.covers(&issued("ann", Some(50)), at(60)));
-        assert!(revocations.covers(&issued("ann", None), at(60)));
-        assert!(!revocations.covers(&issued("bob", Some(1)), at(60)));
-        assert!(!revocations.covers(&Identity::trusted("ann"), at(60)));
+        revocations.add(what, at(100), moment(0), 10).unwrap();
+        assert!(revocations.covers_at(&issued("ann", Some(49)), moment(60)));
+        assert!(!revocations.covers_at(&issued("ann", Some(50)), moment(60)));
+        assert!(revocations.covers_at(&issued("ann", None), moment(60)));
+        assert!(!revocations.covers_at(&issued("bob", Some(1)), moment(60)));
+        assert!(!revocations.covers_at(&Identity::trusted("ann"), moment(60)));
     }
 
     #[test]
@@ -181,17 +239,37 @@ mod tests {
         for n in 0..10 {
             let token = Fingerprint::of(&n.to_string());
             revocations
-                .add(Revoke::Token(token), at(100), at(0), 10)
+                .add(Revoke::Token(token), at(100), moment(0), 10)
                 .unwrap();
         }
-        assert_eq!(revocations.sweep(at(99)), 10);
+        assert_eq!(revocations.sweep(moment(99)), 10);
         let one_more = Revoke::Token(Fingerprint::of("one more"));
         let error = revocations
-            .add(one_more.clone(), at(100), at(99), 10)
+            .add(one_more.clone(), at(100), moment(99), 10)
             .unwrap_err();
         assert_eq!(error.code(), crate::error::Code::ResourceExhausted);
-        revocations.add(one_more, at(200), at(100), 10).unwrap();
-        assert_eq!(revocations.sweep(at(100)), 1);
-        assert_eq!(revocations.sweep(at(200)), 0);
+        revocations.add(one_more, at(200), moment(100), 10).unwrap();
+        assert_eq!(revocations.sweep(moment(100)), 1);
+        assert_eq!(revocations.sweep(moment(200)), 0);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_for_a_while_makes_nothing_forgotten() {
+        let revocations = Revocations::default();
+        let token = Revoke::Token(Fingerprint::of("ann"));
+        revocations.add(token, at(100), moment(0), 10).unwrap();
+        let ahead = Moment {
+            wall: at(1_000_000),
+            up: Duration::from_micros(10),
+        };
+        assert_eq!(revocations.sweep(ahead), 1);
+        assert!(revocations.covers_at(&issued("ann", None), moment(20)));
+        // Nor does one that is behind keep it covered in the end.
+        let behind = Moment {
+            wall: at(-1_000_000),
+            up: Duration::from_micros(200),
+        };
+        assert!(revocations.covers_at(&issued("ann", None), behind));
+        assert_eq!(revocations.sweep(moment(200)), 0);
     }
 }

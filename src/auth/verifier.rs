@@ -14,7 +14,7 @@ use super::cache::Cache;
 use super::common::Common;
 use super::jwks::Source;
 use super::keys::{self, Key};
-use super::revocation::{Revocations, Revoke};
+use super::revocation::{Moment, Revocations, Revoke};
 use super::{AuthFailure, Fingerprint, Identity, VerifierSettings};
 use crate::error::{Error, Result};
 use crate::event::Timestamp;
@@ -151,7 +151,7 @@ impl Verifier {
         let until = identity.valid_until().unwrap_or_else(never);
         let limit = self.state.load().revocations;
         self.revocations
-            .add(Revoke::Token(token), until, Timestamp::now(), limit)
+            .add(Revoke::Token(token), until, Moment::now(), limit)
     }
 
     /// Takes back every token of a user that was issued until now, or that doesn't say when. This
@@ -161,19 +161,19 @@ impl Verifier {
     /// # Errors
     /// `resource_exhausted` where `auth.revocations` are kept already.
     pub fn revoke_user(&self, user: &str) -> Result<()> {
-        let (state, now) = (self.state.load(), Timestamp::now());
+        let (state, now) = (self.state.load(), Moment::now());
         let what = Revoke::User {
             user: Arc::from(user),
-            issued_before: now,
+            issued_before: now.wall,
         };
-        let until = state.expectations.all_expired(now);
+        let until = state.expectations.all_expired(now.wall);
         let until = until.unwrap_or_else(never);
         self.revocations.add(what, until, now, state.revocations)
     }
 
     /// Forgets revocations of what has expired; answers how many are left.
     pub fn sweep(&self) -> usize {
-        self.revocations.sweep(Timestamp::now())
+        self.revocations.sweep(Moment::now())
     }
 
     /// Fetches the keys now and then every five minutes, for as long as it is polled. Where a

@@ -13,6 +13,7 @@ use super::fixture::{Fixture, following, next, next_event, numbered, soon};
 use super::subscribe::{self, Follower};
 use crate::auth::Identity;
 use crate::bus::Settings;
+use crate::lifecycle::Departure;
 use crate::proto::disconnect_request::Target;
 use crate::proto::subscribe_response::Message as Step;
 use crate::proto::{
@@ -387,10 +388,11 @@ async fn a_drain_ends_every_stream_as_unavailable() {
     next_event(&mut followed).await;
 
     fixture.health.drain().await;
+    let window = std::time::Duration::from_secs(5);
     fixture
         .services
         .hub
-        .drain(std::time::Duration::from_secs(5))
+        .drain(Departure::begin(1, window, false), window)
         .await;
     for status in [
         soon(&mut followed).await.unwrap_err(),

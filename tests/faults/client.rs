@@ -23,6 +23,8 @@ use crate::world::World;
 
 /// The type of every event.
 pub const EVENT_TYPE: &str = "fault.tick";
+/// The close code of a client that was silent.
+const SILENT: u16 = 4408;
 /// How long an upgrade may take before the client tries anew.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -169,6 +171,11 @@ impl Client {
                 Some(Ok(Message::Close(frame))) => {
                     let code = frame.map_or(1005, |frame| u16::from(frame.code));
                     self.world.totals.closed(&code.to_string());
+                    let way = ws.get_ref().local_addr().ok();
+                    if code == SILENT && !way.is_some_and(|way| self.world.public.froze(way)) {
+                        let why = "closed for its silence, though it heard and answered";
+                        self.world.wrong(&self.follower.name, why.into());
+                    }
                     return away;
                 }
                 Some(Ok(_)) => {}

@@ -7,6 +7,7 @@ use fastrand::Rng;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
+use crate::clock::Clock;
 use crate::disk::{SmallDisk, fail_syncs};
 use crate::publisher::Publisher;
 use crate::schedule::Fault;
@@ -24,6 +25,7 @@ pub struct Faults {
     server: Server,
     disk: Arc<Mutex<Option<SmallDisk>>>,
     can_fail_syncs: bool,
+    clock: Option<Clock>,
     syncs: Arc<Mutex<()>>,
     burst: Arc<Mutex<Publisher>>,
     rng: Rng,
@@ -37,6 +39,7 @@ impl Faults {
         server: Server,
         disk: Option<SmallDisk>,
         can_fail_syncs: bool,
+        clock: Option<Clock>,
         burst: Publisher,
         rng: Rng,
     ) -> Self {
@@ -45,6 +48,7 @@ impl Faults {
             server,
             disk: Arc::new(Mutex::new(disk)),
             can_fail_syncs,
+            clock,
             syncs: Arc::default(),
             burst: Arc::new(Mutex::new(burst)),
             rng,
@@ -97,11 +101,15 @@ impl Faults {
                 self.world.public.cut(share, &mut self.rng);
                 self.world.internal.cut(share, &mut self.rng);
             }
+            Fault::Stall { lasts } => self.server.stall(lasts).await,
+            Fault::Clock { offset, lasts } => self.set_clock(offset, lasts).await,
         }
         let skipped = match fault {
             Fault::FailSync { .. } => !self.can_fail_syncs,
             Fault::FillDisk { .. } => self.disk.try_lock().is_ok_and(|disk| disk.is_none()),
+            Fault::Clock { .. } => self.clock.is_none(),
             Fault::Kill { .. }
+            | Fault::Stall { .. }
             | Fault::Restart
             | Fault::KillWhileDraining { .. }
             | Fault::Freeze { .. }
@@ -158,6 +166,16 @@ impl Faults {
                 let _one = syncs.lock().await;
                 fail_syncs(process, lasts).await;
             });
+        }
+    }
+
+    /// Nothing else happens meanwhile: a server that starts while its clock is wrong has nothing to
+    /// know it by.
+    async fn set_clock(&self, offset: &str, lasts: Duration) {
+        if let Some(clock) = &self.clock {
+            clock.set(offset);
+            tokio::time::sleep(lasts).await;
+            clock.set("+0");
         }
     }
 

@@ -18,6 +18,7 @@
 
 mod book;
 mod client;
+mod clock;
 mod disk;
 mod faults;
 mod follower;

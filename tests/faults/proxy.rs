@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,8 +17,14 @@ use tokio_util::task::TaskTracker;
 /// Small, so that a client that stops reading is soon felt by the server.
 const BUFFER: u32 = 8 * 1024;
 const PART: usize = 4 * 1024;
+/// A freeze, and the silence for which the server closes, are shorter together.
+const LATELY: Duration = Duration::from_secs(20);
 
 struct Link {
+    /// The client's address.
+    client: Option<SocketAddr>,
+    /// When it was frozen last.
+    froze: Option<Instant>,
     frozen: watch::Sender<bool>,
     cut: CancellationToken,
 }
@@ -79,13 +86,25 @@ impl Proxy {
     /// Stops carrying what the server sends on about this share of the connections: what thaws
     /// them.
     pub fn freeze(&self, share: f64, rng: &mut Rng) -> Vec<watch::Sender<bool>> {
-        let links = self.shared.links.lock().unwrap();
-        let chosen = links.values().filter(|_| rng.f64() < share);
-        let frozen: Vec<_> = chosen.map(|link| link.frozen.clone()).collect();
+        let mut links = self.shared.links.lock().unwrap();
+        let chosen = links.values_mut().filter(|_| rng.f64() < share);
+        let frozen = chosen.map(|link| {
+            link.froze = Some(Instant::now());
+            link.frozen.clone()
+        });
+        let frozen: Vec<_> = frozen.collect();
         for link in &frozen {
             link.send_replace(true);
         }
         frozen
+    }
+
+    /// True if the connection from this address was frozen so lately that it may well have been
+    /// silent.
+    pub fn froze(&self, client: SocketAddr) -> bool {
+        let links = self.shared.links.lock().unwrap();
+        let mut its = links.values().filter(|link| link.client == Some(client));
+        its.any(|link| link.froze.is_some_and(|froze| froze.elapsed() < LATELY))
     }
 }
 
@@ -105,6 +124,8 @@ impl Shared {
         let cut = CancellationToken::new();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let link = Link {
+            client: client.peer_addr().ok(),
+            froze: None,
             frozen: freeze,
             cut: cut.clone(),
         };

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::book::{Finding, Place};
 use crate::client::Client;
+use crate::clock::Clock;
 use crate::disk::{SmallDisk, can_fail_syncs};
 use crate::faults::Faults;
 use crate::follower::Follower;
@@ -42,16 +43,20 @@ pub async fn run(options: Options) -> bool {
         Store::Memory => None,
     };
     let syncs = options.store == Store::Disk && can_fail_syncs();
+    let clock = Clock::new(directory.path());
     say_what_is_skipped(options.store, disk.is_some(), syncs);
+    if clock.is_none() {
+        println!("skipped: a clock that is set, as libfaketime is missing");
+    }
     let store = disk
         .as_ref()
         .map_or_else(|| directory.path().join("store"), SmallDisk::store);
-    let server = Server::new(directory.path(), options.store, &store);
+    let server = Server::new(directory.path(), options.store, &store, clock.clone());
     let plan = schedule::plan(seed, Duration::from_secs(options.seconds), options.store);
 
     let world = World::new(options).await;
     let burst = Publisher::new(&world, PUBLISHERS, rng.u64(..));
-    let mut faults = Faults::new(&world, server, disk, syncs, burst, rng.fork());
+    let mut faults = Faults::new(&world, server, disk, syncs, clock, burst, rng.fork());
     faults.start().await;
     let mut followers = follow(&world, &mut rng);
     let publishers = publish(&world, &mut rng);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use crate::clock;
 use crate::options::Store;
 
 /// Something that goes wrong. Shares are of the open connections.
@@ -23,6 +24,13 @@ pub enum Fault {
     Freeze { share: f64, lasts: Duration },
     /// Connections break.
     Cut { share: f64 },
+    /// The process stands still, for so long.
+    Stall { lasts: Duration },
+    /// The system's clock is set, and set right again after so long.
+    Clock {
+        offset: &'static str,
+        lasts: Duration,
+    },
 }
 
 impl Fault {
@@ -36,11 +44,13 @@ impl Fault {
             Fault::FailSync { .. } => "sync_fails",
             Fault::Freeze { .. } => "freeze",
             Fault::Cut { .. } => "cut",
+            Fault::Stall { .. } => "stall",
+            Fault::Clock { .. } => "clock",
         }
     }
 }
 
-const KINDS: u8 = 7;
+const KINDS: u8 = 9;
 /// Nothing happens so long before the end.
 const CALM: Duration = Duration::from_secs(3);
 
@@ -68,8 +78,15 @@ fn fault(rng: &mut Rng, kind: u8) -> Fault {
             share: 0.02 + 0.3 * rng.f64(),
             lasts: millis(rng, 500, 5000),
         },
-        _ => Fault::Cut {
+        6 => Fault::Cut {
             share: if rng.u8(..4) == 0 { 1.0 } else { rng.f64() },
+        },
+        7 => Fault::Stall {
+            lasts: millis(rng, 500, 10_000),
+        },
+        _ => Fault::Clock {
+            offset: clock::offset(rng),
+            lasts: millis(rng, 300, 3000),
         },
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::clock::Clock;
 use crate::options::{NAMESPACES, Store};
 
 /// The key of the clients' tokens.
@@ -32,15 +33,17 @@ pub struct Addresses {
 /// The server, running or not.
 pub struct Server {
     directory: PathBuf,
+    clock: Option<Clock>,
     child: Option<Child>,
 }
 
 impl Server {
     /// Not running yet; with its configuration in `directory`, its store in `store`.
-    pub fn new(directory: &Path, kind: Store, store: &Path) -> Self {
+    pub fn new(directory: &Path, kind: Store, store: &Path, clock: Option<Clock>) -> Self {
         fs::write(directory.join("tidings.toml"), configuration(kind, store)).unwrap();
         Server {
             directory: directory.to_owned(),
+            clock,
             child: None,
         }
     }
@@ -59,6 +62,7 @@ impl Server {
             .arg(&ready)
             .current_dir(&self.directory)
             .env_remove("RUST_LOG")
+            .envs(self.clock.iter().flat_map(Clock::environment))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -101,9 +105,20 @@ impl Server {
 
     /// SIGTERM, without waiting.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Makes the process stand still.
+    pub async fn stall(&self, lasts: Duration) {
+        self.signal(Signal::STOP);
+        tokio::time::sleep(lasts).await;
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
         let Some(child) = &self.child else { return };
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
+        kill_process(pid, signal).unwrap();
     }
 
     /// SIGTERM, and waits for the end: its status, none if it had to be killed.
@@ -150,7 +165,7 @@ fn read_addresses(ready: &Path) -> Option<Addresses> {
     })
 }
 
-/// Small outboxes, so that slow clients are felt; a history that loses nothing to retention; and
+/// Small outboxes, so that slow clients are felt; heartbeats that a stall outlasts; a history that loses nothing to retention; and
 /// a small cache, so that much is read from the disk.
 fn configuration(kind: Store, store: &Path) -> String {
     let storage = match kind {
@@ -163,7 +178,7 @@ fn configuration(kind: Store, store: &Path) -> String {
          [auth]\nhs256_secret = {SECRET:?}\nleeway = \"0s\"\n\
          [limits]\nconnections = 20000\nconnections_per_ip = 20000\noutbox_bytes = 65536\n\
          event_bytes = 16384\n\
-         [heartbeat]\ninterval = \"5s\"\ntimeout = \"15s\"\n\
+         [heartbeat]\ninterval = \"2s\"\ntimeout = \"8s\"\n\
          [history]\nstorage = {storage:?}\npath = \"{}\"\ncache_bytes = 262144\n\
          [server]\ndrain = \"{}s\"\n",
         store.display(),

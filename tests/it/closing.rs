@@ -1,8 +1,10 @@
 //! Stopping, and changing the configuration while running.
 
 use serde_json::{Value, json};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::harness::{Config, Server, eventually};
+use crate::harness::{Config, Server, Token, eventually};
 
 #[tokio::test]
 async fn sigterm_tells_everyone_when_to_come_back_and_then_ends() {
@@ -133,4 +135,135 @@ async fn the_second_signal_ends_it_at_once() {
     ws.expect("reconnect").await;
     server.signal("TERM");
     server.ended().await;
+}
+
+/// A server that goes on for so long after SIGTERM, and is ended by a second one in any case.
+fn lame_duck(delay: &str, drain: &str) -> Config {
+    Config::rooms()
+        .set("server.drain_delay", &format!("{delay:?}"))
+        .set("server.drain", &format!("{drain:?}"))
+}
+
+async fn not_ready(server: &Server) {
+    eventually("/readyz to say no", async || {
+        (server.try_status("/readyz").await == Some(503)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn during_the_drain_delay_all_is_served_and_nothing_is_ready() {
+    let mut server = Server::start(lame_duck("60s", "90s")).await;
+    let mut old = server.ws().token("alice", &[]).connect().await;
+    old.subscribe("room:1").await;
+    assert_eq!(server.get("/healthz").await.header("connection"), "");
+    server.signal("TERM");
+    not_ready(&server).await;
+    let mut health = HealthClient::new(server.channel().await);
+    for service in ["", "tidings.v1.EventService"] {
+        let request = HealthCheckRequest {
+            service: service.to_owned(),
+        };
+        let answer = health.check(request).await.unwrap().into_inner();
+        assert_eq!(answer.status(), ServingStatus::NotServing, "{service}");
+    }
+    // Who still comes is served like those who were there.
+    let mut new = server.ws().token("bob", &[]).connect().await;
+    new.subscribe("room:1").await;
+    let query = format!("channel=room:1&token={}", Token::new("eve").sign());
+    let (mut stream, _) = server.sse(&query, &[]).await;
+    let mut service = server.publisher("service").await;
+    service.publish("room:1", "a.b", json!(1)).await;
+    for ws in [&mut old, &mut new] {
+        let seen = ws.until("a.b").await;
+        assert!(seen.iter().all(|m| m["type"] != "reconnect"), "{seen:?}");
+    }
+    assert_eq!(stream.event().await.json()["data"], 1);
+    // A connection that is kept alive would keep its balancer here.
+    let answer = server.get("/healthz").await;
+    assert_eq!((answer.status, answer.header("connection")), (200, "close"));
+    server.signal("TERM");
+    server.ended().await;
+}
+
+#[tokio::test]
+async fn after_the_delay_connections_leave_one_after_the_other() {
+    let config = lame_duck("100ms", "60s").set("server.shards", "1");
+    let mut server = Server::start(config).await;
+    let mut clients = Vec::new();
+    for n in 0..3 {
+        clients.push(server.ws().token(&format!("user-{n}"), &[]).connect().await);
+    }
+    server.signal("TERM");
+    let admin = Token::new("root").roles(&["admin"]);
+    let open = async || {
+        let list = server.get_as(&admin, "/api/v1/connections").await.json();
+        list["connections"].as_array().unwrap().len()
+    };
+    // The first at once, the next in twenty seconds.
+    eventually("the first to leave", async || (open().await < 3).then_some(())).await;
+    assert_eq!(open().await, 2, "the others wait for their turn");
+    let mut gone = 0;
+    for ws in &mut clients {
+        ws.send(json!({"type": "ping"})).await;
+        let (mut advice, mut end) = (None, None);
+        loop {
+            match ws.next_or_close().await {
+                Ok(message) if message["type"] == "pong" => break,
+                Ok(message) if message["type"] == "reconnect" => advice = Some(message),
+                Ok(_) => {}
+                Err(code) => {
+                    end = Some(code);
+                    break;
+                }
+            }
+        }
+        if let Some(advice) = advice {
+            gone += 1;
+            assert_eq!(end, Some(1012));
+            // Others are there to go to.
+            let after = advice["after_ms"].as_u64().unwrap();
+            assert!(after <= 1000, "{advice}");
+        }
+    }
+    assert_eq!(gone, 1);
+    server.signal("TERM");
+    server.ended().await;
+}
+
+#[tokio::test]
+async fn a_lone_server_that_restarts_quickly_is_waited_for_shortly() {
+    let mut server = Server::start(lame_duck("0s", "60s")).await;
+    let mut clients = Vec::new();
+    for n in 0..5 {
+        clients.push(server.ws().token(&format!("user-{n}"), &[]).connect().await);
+    }
+    server.signal("TERM");
+    let mut advised = Vec::new();
+    for ws in &mut clients {
+        let advice = ws.expect("reconnect").await;
+        advised.push(advice["after_ms"].as_u64().unwrap());
+        ws.expect_close(1012).await;
+    }
+    assert!(advised.iter().all(|after| (1000..2000).contains(after)), "{advised:?}");
+    advised.dedup();
+    assert!(advised.len() > 1, "all at once: {advised:?}");
+    assert_eq!(server.ended().await.code(), Some(0), "{}", server.log());
+}
+
+#[tokio::test]
+async fn until_the_end_of_the_drain_someone_answers() {
+    let server = Server::start(lame_duck("0s", "60s")).await;
+    // It never answers the close: the server waits for it.
+    let mut lingers = server.raw_ws(&Token::new("alice")).await;
+    server.signal("TERM");
+    assert_eq!(lingers.close_code().await, 1012);
+    let ready = server.get("/readyz").await;
+    assert_eq!(ready.assert_problem(503)["code"], "unavailable");
+    assert_eq!(ready.header("connection"), "close");
+    let token = format!("Bearer {}", Token::new("bob").sign());
+    let refused = server.refused_upgrade("/ws", &[("Authorization", &token)]).await;
+    refused.assert_problem(503);
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=3).contains(&wait), "{wait}");
 }

@@ -1,6 +1,8 @@
 //! Who is silent too long is gone.
 
-use serde_json::Value;
+use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::harness::{Config, Server, Token};
 
@@ -81,4 +83,71 @@ async fn a_clients_ping_is_answered_with_its_payload() {
             break;
         }
     }
+}
+
+/// Stops the process for this long, as a suspended machine does. Nothing but time can say when that
+/// is over.
+async fn stall(server: &Server, lasts: Duration) {
+    server.signal("STOP");
+    tokio::time::sleep(lasts).await;
+    server.signal("CONT");
+}
+
+#[tokio::test]
+async fn a_stall_of_the_server_is_not_the_silence_of_its_clients() {
+    let config = Config::rooms()
+        .set("heartbeat.interval", r#""2s""#)
+        .set("heartbeat.timeout", r#""4s""#)
+        .set("auth.deadline", r#""4s""#);
+    let server = Server::start(config).await;
+    let mut clients = Vec::new();
+    for n in 0..3 {
+        clients.push(server.ws().token(&format!("user-{n}"), &[]).connect().await);
+    }
+    let mut nobody = server.ws().connect().await;
+    // A client that was silent before is heard out as well.
+    let mut silent = server.raw_ws(&Token::new("silent")).await;
+    stall(&server, Duration::from_secs(7)).await;
+    let token = Token::new("late").sign();
+    let authenticate = json!({"type": "authenticate", "token": token});
+    // All at once, as they answer Pings only while somebody reads.
+    let lives = clients.iter_mut().map(|ws| async {
+        ws.lives().await;
+        // It goes on as ever.
+        ws.expect("heartbeat").await;
+        ws.lives().await;
+    });
+    let (reply, code, _) = tokio::join!(
+        nobody.ask(authenticate),
+        silent.close_code(),
+        futures_util::future::join_all(lives),
+    );
+    assert_eq!(reply["type"], "authenticated", "{reply}");
+    // Who stays silent ends.
+    assert_eq!(code, 4408);
+    for part in ["shard", "runtime"] {
+        let stalls = format!("tidings_stalls_total{{part={part:?}}}");
+        assert!(server.metric(&stalls).await >= 1, "{part}");
+    }
+}
+
+#[tokio::test]
+async fn what_clients_sent_during_a_stall_is_not_too_much() {
+    let config = Config::rooms()
+        .set("limits.messages_per_second", "20")
+        .set("limits.messages_burst", "5");
+    let server = Server::start(config).await;
+    let mut ws = server.ws().token("alice", &[]).connect().await;
+    server.signal("STOP");
+    // At 10 a second, for five seconds.
+    for id in 0..50 {
+        ws.send(json!({"type": "ping", "id": id})).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    server.signal("CONT");
+    for _ in 0..50 {
+        let answer = ws.expect("pong").await;
+        assert!(answer["id"].is_number());
+    }
+    assert!(ws.unread().all(|message| message["type"] != "error"));
 }

@@ -29,6 +29,7 @@ mod bad_input;
 mod binary;
 mod churn;
 mod cli;
+mod clocks;
 mod closing;
 mod collectors;
 mod compression;

@@ -213,3 +213,101 @@ async fn a_silent_stream_has_heartbeats_as_comments() {
     let (mut stream, _) = server.sse("channel=room:1", &headers).await;
     assert_eq!(stream.next().await.comment, "heartbeat");
 }
+
+/// What an `EventSource` sends.
+const EVENT_SOURCE: (&str, &str) = ("Accept", "text/event-stream");
+
+/// Asks for a stream and hears a stream that ends at once: its text.
+async fn told_to_come_back(server: &Server, query: &str, headers: &[(&str, &str)]) -> String {
+    let path = format!("/sse?{query}");
+    let mut all = vec![EVENT_SOURCE];
+    all.extend_from_slice(headers);
+    let answer = server.http(Method::GET, &path, &all, "").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.header("content-type"), "text/event-stream");
+    answer.text().to_owned()
+}
+
+/// The time after which a browser comes back.
+fn retry(text: &str) -> u64 {
+    let fields = text.lines().filter_map(|line| line.strip_prefix("retry: "));
+    let fields: Vec<&str> = fields.collect();
+    assert_eq!(fields.len(), 1, "{text}");
+    fields[0].parse().unwrap()
+}
+
+#[tokio::test]
+async fn while_the_server_drains_an_event_source_is_told_to_come_back() {
+    let server = Server::start(Config::rooms().arg("--drain").arg("60s")).await;
+    let token = bearer("alice", &[]);
+    let auth = ("Authorization", token.as_str());
+    let (mut stream, _) = server.sse("channel=room:1", &[auth]).await;
+    // It never answers the close: the server waits for it.
+    let mut lingers = server.raw_ws(&Token::new("bob")).await;
+    server.signal("TERM");
+    let told = stream.next().await;
+    assert_eq!(told.event, "reconnect");
+    assert_eq!(told.retry, told.json()["after_ms"].to_string());
+    assert_eq!(stream.next().await.json()["code"], 1012);
+    stream.ended().await;
+    assert_eq!(lingers.close_code().await, 1012);
+    let text = told_to_come_back(&server, "channel=room:1", &[auth]).await;
+    assert!((1000..3000).contains(&retry(&text)), "{text}");
+    assert!(text.contains("event: reconnect\n"), "{text}");
+    assert!(text.contains("event: close\ndata: {\"type\":\"close\",\"code\":1012"), "{text}");
+    // Everybody else gets the status.
+    let answer = server.http(Method::GET, "/sse?channel=room:1", &[auth], "").await;
+    answer.assert_problem(503);
+    assert_eq!(answer.header("connection"), "close");
+    answer.header("retry-after").parse::<u64>().unwrap();
+}
+
+#[tokio::test]
+async fn a_limit_that_passes_does_not_end_an_event_source() {
+    let config = Config::rooms()
+        .set("limits.connections_per_user", "1")
+        .set("limits.connections_per_ip", "3");
+    let server = Server::start(config).await;
+    let alice = bearer("alice", &[]);
+    let auth = ("Authorization", alice.as_str());
+    let (first, _) = server.sse("channel=room:1", &[auth]).await;
+    let text = told_to_come_back(&server, "channel=room:1", &[auth]).await;
+    // Five seconds, and spread over as many again.
+    assert!((5000..=10_000).contains(&retry(&text)), "{text}");
+    assert!(text.contains("event: server_error\n") && text.contains("limits.connections_per_user"));
+    assert!(text.contains("\"code\":1013"), "{text}");
+    let counted = "tidings_errors_total{code=\"resource_exhausted\"}";
+    assert_eq!(server.metric(counted).await, 1);
+    // Who asks for no stream gets the status.
+    let plain = server.http(Method::GET, "/sse?channel=room:1", &[auth], "").await;
+    assert_eq!(plain.assert_problem(429)["code"], "resource_exhausted");
+    plain.header("retry-after").parse::<u64>().unwrap();
+    drop(first);
+    eventually("room for another", async || {
+        let path = "/sse?channel=room:1";
+        let lines = server.lines_until(path, &[auth, EVENT_SOURCE], "event: ").await;
+        lines.last()?.contains("subscribed").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_final_stays_a_status_for_an_event_source() {
+    let server = Server::start(Config::rooms().set("limits.subscriptions_per_connection", "2")).await;
+    let alice = bearer("alice", &[]);
+    let auth = ("Authorization", alice.as_str());
+    let many = "channel=room:1&channel=room:2&channel=room:3";
+    for (query, headers, status) in [
+        ("channel=room:1", vec![EVENT_SOURCE], 401),
+        ("channel=nowhere:1", vec![EVENT_SOURCE, auth], 403),
+        ("channel=room:1&rewind=all", vec![EVENT_SOURCE, auth], 400),
+    ] {
+        let path = format!("/sse?{query}");
+        let answer = server.http(Method::GET, &path, &headers, "").await;
+        answer.assert_problem(status);
+    }
+    // It will never follow more than it may, however often it tries.
+    let path = format!("/sse?{many}");
+    let answer = server.http(Method::GET, &path, &[EVENT_SOURCE, auth], "").await;
+    assert!(!answer.text().starts_with("retry:"), "{answer:?}");
+}

@@ -72,6 +72,7 @@ impl Committer {
         folder
             .running(settings.durability)
             .map_err(|error| failed(error.into()))?;
+        shared.clock.not_before(manifest.at);
         let now = shared.clock.now();
         let keys = load_keys(&store, manifest.era, now).map_err(failed)?;
         shared.known.replace(store.names()).map_err(failed)?;
@@ -385,8 +386,11 @@ fn check_complete(left: LeftAs, found: Option<&Manifest>) -> Result<(), Trouble>
 
 pub(super) fn load_keys(store: &Store, era: u64, now: u64) -> Result<KeyTable<u64>, Trouble> {
     let mut keys = KeyTable::default();
+    // However far ahead the clock was when a key was entered, it is not kept for longer than others.
+    let latest = now.saturating_add(millis(KEY_TTL));
     for entry in store.keys() {
         let (expires, _, record) = entry?;
+        let expires = expires.min(latest);
         let receipt = receipt(&record, era);
         if let (Some((channel, receipt)), true) = (receipt, expires > now) {
             keys.insert(channel, Arc::from(record.key), receipt, expires);

@@ -120,7 +120,7 @@ mod tests {
 
         #[test]
         fn a_record_with_a_changed_bit_is_refused(key: [u8; 4], id: u64, at: prop::sample::Index, bit in 0_u8..8) {
-            let message = Manifest { batch: id, channels: 3, next_id: 4, era: 5 };
+            let message = Manifest { batch: id, channels: 3, next_id: 4, era: 5, at: 6 };
             let mut record = seal(&key, &message);
             prop_assert_eq!(unseal::<Manifest>(&key, &record), Ok(message));
             let at = at.index(record.len());

@@ -333,4 +333,7 @@ pub(super) struct Manifest {
     /// Mixed into every epoch; another number gives every channel a new one.
     #[prost(fixed64, tag = "4")]
     pub(super) era: u64,
+    /// When the batch was written, by the store's clock; 0 in stores of before 0.2.
+    #[prost(uint64, tag = "5")]
+    pub(super) at: u64,
 }

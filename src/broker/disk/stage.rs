@@ -77,6 +77,7 @@ impl<'s> Stage<'s> {
             batch: store.batch(),
             manifest: Manifest {
                 batch: number,
+                at: now,
                 ..manifest
             },
             channels: Vec::new(),

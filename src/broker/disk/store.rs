@@ -239,10 +239,19 @@ impl Store {
         })
     }
 
-    /// The places of up to `limit` idempotency keys that expired before this time.
-    pub(super) fn expired_keys(&self, now: u64, limit: usize) -> Result<Vec<Vec<u8>>, Trouble> {
-        let entries = self.keys.range(..now.to_be_bytes()).take(limit);
-        entries
+    /// The places of up to `limit` idempotency keys that expired before this time, or would later
+    /// than any key that was entered until then: that one was entered while a clock was ahead.
+    pub(super) fn expired_keys(
+        &self,
+        now: u64,
+        latest: u64,
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>, Trouble> {
+        let expired = self.keys.range(..now.to_be_bytes());
+        let ahead = self.keys.range(latest.saturating_add(1).to_be_bytes()..);
+        expired
+            .chain(ahead)
+            .take(limit)
             .map(|entry| Ok(entry.key()?.to_vec()))
             .collect::<Result<_, Trouble>>()
     }

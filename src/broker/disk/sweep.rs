@@ -10,6 +10,7 @@ use super::record::{ChannelRecord, Manifest};
 use super::store::{Batch, Commit, Store};
 use super::table::ROOMY;
 use super::trouble::Trouble;
+use crate::broker::keys::KEY_TTL;
 use crate::event::ChannelName;
 
 /// So much is done at a sweep: channels looked at, events deleted, keys deleted.
@@ -64,7 +65,7 @@ impl Committer {
             trimmed: Vec::new(),
             forgotten: Vec::new(),
         };
-        for place in store.expired_keys(now, KEYS)? {
+        for place in store.expired_keys(now, now.saturating_add(millis(KEY_TTL)), KEYS)? {
             sweep.batch.remove_key(place);
         }
         let start = std::mem::take(&mut self.swept_to);
@@ -93,6 +94,7 @@ impl Committer {
         let fewer = u64::try_from(forgotten).unwrap_or(u64::MAX);
         let manifest = Manifest {
             batch: self.next_batch,
+            at: now,
             channels: self.manifest.channels.saturating_sub(fewer),
             ..self.manifest
         };
