@@ -71,21 +71,28 @@ mod tests {
 
     use super::*;
 
-    /// A batch with one item, as a journal holds it.
+    /// An item, as a journal holds it.
+    fn item(key: &[u8], value: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(value.len()).unwrap().to_le_bytes();
+        let key_length = u16::try_from(key.len()).unwrap().to_le_bytes();
+        let head = [&[2, 0, 0][..], &[0; 8], &key_length, &length, &length];
+        [&head.concat(), key, value].concat()
+    }
+
+    /// A batch with an item and a manifest, as a journal holds it.
     fn batch(number: u64, value: &[u8]) -> Vec<u8> {
-        let mut batch = vec![1, 1, 0, 0, 0];
-        batch.extend_from_slice(&number.to_le_bytes());
-        batch.push(2);
-        let mut head = [0; 20];
-        head[10] = 1;
-        head[16..].copy_from_slice(&u32::try_from(value.len()).unwrap().to_le_bytes());
-        batch.extend_from_slice(&head);
-        batch.push(b'k');
-        batch.extend_from_slice(value);
-        batch.push(3);
-        batch.extend_from_slice(&[0; 8]);
-        batch.extend_from_slice(b"FJL\x03");
-        batch
+        let manifest = Manifest {
+            batch: number,
+            previous: number - 1,
+            synced: number - 1,
+            sequence: number,
+            ..Manifest::default()
+        };
+        let key = b"manifest";
+        let items = [item(b"k", value), item(key, &seal(key, &manifest))].concat();
+        let sum = xxhash_rust::xxh3::xxh3_64(&items).to_le_bytes();
+        let start = [&[1, 2, 0, 0, 0][..], &number.to_le_bytes()].concat();
+        [&start, &items, &[3][..], &sum, b"FJL\x03"].concat()
     }
 
     proptest! {

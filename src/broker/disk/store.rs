@@ -291,11 +291,16 @@ impl Store {
         }
     }
 
-    /// Moves to tables what one keyspace has in its journal, and begins another journal.
+    /// Fills the journal until the database begins another. What the other keyspaces have in it is
+    /// in no table then.
     #[cfg(test)]
-    pub(super) fn rotate_journal(&self) {
-        self.keys.insert(b"\xfe", b"").unwrap();
-        self.keys.rotate_memtable_and_wait().unwrap();
+    pub(super) fn fill_journal(&self, is_done: impl Fn() -> bool) {
+        let filler = vec![0xA5; 1 << 20];
+        let mut offset = 0;
+        while !is_done() {
+            self.put_raw_event(u64::MAX, offset, &filler);
+            offset += 1;
+        }
     }
 
     /// Puts anything in an event's place.

@@ -181,13 +181,13 @@ async fn a_journal_cut_between_two_batches_is_damage() {
 }
 
 /// A store whose events are in tables; the journals hold no more of them, or some.
-async fn with_tables(rotate: impl Fn(&Store)) -> Killed {
+async fn with_tables(rotate: impl Fn(&TestDisk, &Store)) -> Killed {
     let disk = TestDisk::new(bounds());
     for n in 0..EVENTS {
         disk.publish("brief:a", n).await;
     }
     let store = disk.store();
-    rotate(&store);
+    rotate(&disk, &store);
     drop(store);
     for n in 0..EVENTS {
         disk.publish("brief:b", n).await;
@@ -210,7 +210,7 @@ fn first_file(directory: &std::path::Path) -> PathBuf {
 
 #[tokio::test]
 async fn tables_that_were_moved_out_of_the_journals_are_read_again() {
-    let killed = with_tables(Store::flush_all).await;
+    let killed = with_tables(|_, store| store.flush_all()).await;
     let top = killed.top;
     let disk = killed.disk.reopen();
     assert_eq!(disk.page("brief:a").await.top, top);
@@ -220,13 +220,13 @@ async fn tables_that_were_moved_out_of_the_journals_are_read_again() {
 #[tokio::test]
 async fn missing_files_of_the_database_are_damage() {
     for keyspace in 0..=4 {
-        let killed = with_tables(Store::flush_all).await;
+        let killed = with_tables(|_, store| store.flush_all()).await;
         let path = killed.disk.file("log/keyspaces").join(keyspace.to_string());
         fs::remove_dir_all(path).unwrap();
         let said = killed.refusal();
         assert!(said.contains("log/keyspaces"), "{keyspace}: {said}");
 
-        let killed = with_tables(Store::flush_all).await;
+        let killed = with_tables(|_, store| store.flush_all()).await;
         let path = killed.disk.file("log/keyspaces").join(keyspace.to_string());
         fs::remove_file(path.join("current")).unwrap();
         let said = killed.refusal();
@@ -234,7 +234,7 @@ async fn missing_files_of_the_database_are_damage() {
 
         // `keys` has no tables here.
         if keyspace < 4 {
-            let killed = with_tables(Store::flush_all).await;
+            let killed = with_tables(|_, store| store.flush_all()).await;
             let path = killed.disk.file("log/keyspaces").join(keyspace.to_string());
             fs::remove_file(first_file(&path.join("tables"))).unwrap();
             let said = killed.refusal();
@@ -246,7 +246,11 @@ async fn missing_files_of_the_database_are_damage() {
 #[tokio::test]
 async fn a_missing_journal_is_damage() {
     // Sealed, but not yet in tables.
-    let killed = with_tables(Store::rotate_journal).await;
+    let fill = |disk: &TestDisk, store: &Store| {
+        let next = disk.file("log/1.jnl");
+        store.fill_journal(|| next.exists());
+    };
+    let killed = with_tables(fill).await;
     let journals = journal::list(&killed.disk.file("log")).unwrap();
     assert!(journals.len() >= 2, "{journals:?}");
     for (_, path) in &journals[..journals.len() - 1] {
