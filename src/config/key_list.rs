@@ -284,6 +284,12 @@ pub(super) const KEYS: &[Key] = &[
         "When a publish is acknowledged, for disk: fsync (on disk) or async.",
     ),
     key(
+        "history.on_damage",
+        Kind::OneOf(&["refuse", "new_epoch"]),
+        r#""refuse""#,
+        "What becomes of a damaged store, for disk: refuse (to start), or new_epoch (keep what can be read).",
+    ),
+    key(
         "history.cache_bytes",
         Kind::Whole(0, MANY),
         "67108864",

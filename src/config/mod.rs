@@ -38,8 +38,8 @@ pub use load::Inputs;
 pub use presets::Preset;
 pub use problem::{Place, Problem, Problems};
 pub use tables::{
-    Audit, Auth, Durability, Heartbeat, HistoryConfig, Limits, LogFormat, OtlpProtocol, Server,
-    Storage, Telemetry, WebSocket,
+    Audit, Auth, Durability, Heartbeat, HistoryConfig, Limits, LogFormat, OnDamage, OtlpProtocol,
+    Server, Storage, Telemetry, WebSocket,
 };
 
 use serde::Deserialize;

@@ -166,6 +166,8 @@ pub struct HistoryConfig {
     pub path: PathBuf,
     /// When a publish counts as stored, for `disk`.
     pub durability: Durability,
+    /// What becomes of a store in which something that was acknowledged is lost, for `disk`.
+    pub on_damage: OnDamage,
     /// The newest events that stay in memory, for `disk`: bytes over all channels; 0 for none.
     pub cache_bytes: usize,
 }
@@ -176,6 +178,7 @@ impl Default for HistoryConfig {
             storage: Storage::Memory,
             path: PathBuf::from("./tidings-data"),
             durability: Durability::Fsync,
+            on_damage: OnDamage::Refuse,
             cache_bytes: 64 * 1024 * 1024,
         }
     }
@@ -203,6 +206,17 @@ pub enum Durability {
     Fsync,
     /// When the operating system has it.
     Async,
+}
+
+/// What becomes of a store in which something that was acknowledged is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDamage {
+    /// The server does not start.
+    #[default]
+    Refuse,
+    /// It goes on with what can be read, and with new epochs.
+    NewEpoch,
 }
 
 /// `[websocket]`: the WebSocket.

@@ -9,7 +9,7 @@ use super::described::{asyncapi_settings, catalog};
 use super::journal::Journal;
 use crate::audit::Audit;
 use crate::auth::{NamespaceRules, Policy, Verifier, VerifierSettings};
-use crate::broker::{Bounds, Broker, Disk, DiskSettings, Durability, Memory, Sink};
+use crate::broker::{Bounds, Broker, Disk, DiskSettings, Durability, Memory, OnDamage, Sink};
 use crate::bus::{Hub, Settings};
 use crate::config::{
     self, Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth,
@@ -191,6 +191,10 @@ fn broker(
                 durability: match config.history.durability {
                     config::Durability::Fsync => Durability::Fsync,
                     config::Durability::Async => Durability::Async,
+                },
+                on_damage: match config.history.on_damage {
+                    config::OnDamage::Refuse => OnDamage::Refuse,
+                    config::OnDamage::NewEpoch => OnDamage::NewEpoch,
                 },
                 cache_bytes: config.history.cache_bytes,
                 bounds,

@@ -11,6 +11,7 @@ use super::clock::millis;
 use super::folder::{Folder, LeftAs, OpenError};
 use super::queue::Op;
 use super::record::{KeyRecord, Manifest};
+use super::recover::{self, LastKnown, OnDamage, Opened};
 use super::revive::{Down, settle};
 use super::stage::{Done, Stage};
 use super::store::{Commit, Store};
@@ -52,29 +53,43 @@ impl Committer {
     /// Opens the store, and brings it in order.
     pub(super) fn open(
         shared: Arc<Shared>,
-        folder: Folder,
+        mut folder: Folder,
         left: LeftAs,
         settings: DiskSettings,
     ) -> Result<Self, OpenError> {
-        let failed = |trouble: Trouble| {
-            let why = match &trouble {
-                Trouble::Damaged(why) => format!("the store is damaged: {why}"),
-                Trouble::Full | Trouble::Failed(_) => trouble.to_string(),
-            };
-            OpenError::new(folder.path(), why)
+        let path = folder.path().to_owned();
+        let failed = |trouble: Trouble| OpenError::new(&path, trouble.of_a_store());
+        let last = match left {
+            LeftAs::New => LastKnown::Nothing,
+            LeftAs::Clean(last) => LastKnown::Finished(last),
+            LeftAs::Running(_) => LastKnown::Running,
         };
-        let store = Store::open(&folder.log()).map_err(failed)?;
-        let found = store.manifest().map_err(failed)?;
-        check_complete(left, found.as_ref()).map_err(failed)?;
+        let on_damage = settings.on_damage;
+        let Opened {
+            store,
+            found,
+            is_lossy,
+        } = recover::open(&folder, last, on_damage).map_err(failed)?;
+        if folder.is_copy {
+            tracing::warn!(
+                "the store was copied or put back: every channel has a new epoch, for positions \
+                 of before may belong to what came after the copy"
+            );
+        }
         // Whoever held a position may have seen events that never came to the disk.
-        let new_era = left == LeftAs::Running(Durability::Async);
-        let manifest = settle(&store, found, folder.refused(), new_era).map_err(failed)?;
-        folder
-            .running(settings.durability)
+        let is_unclean = left == LeftAs::Running(Durability::Async);
+        let new_era = is_unclean || is_lossy || folder.is_copy;
+        let refused = folder.refused().map_err(failed)?;
+        let synced = folder.synced.batch();
+        let manifest = settle(&store, found, refused, synced, new_era).map_err(failed)?;
+        folder.synced.note(manifest.batch);
+        let noted = folder.running(settings.durability);
+        noted
+            .and_then(|()| folder.mark.renew())
             .map_err(|error| failed(error.into()))?;
         shared.clock.not_before(manifest.at);
         let now = shared.clock.now();
-        let keys = load_keys(&store, manifest.era, now).map_err(failed)?;
+        let keys = load_keys(&store, manifest.era, now, on_damage).map_err(failed)?;
         shared.known.replace(store.names()).map_err(failed)?;
         let channels = i64::try_from(manifest.channels).unwrap_or(i64::MAX);
         shared.metrics.channels_changed(channels);
@@ -125,7 +140,7 @@ impl Committer {
         let (shared, now) = (Arc::clone(&self.shared), self.shared.clock.now());
         self.keys.forget(now);
         let bounds = self.settings.bounds;
-        let mut stage = Stage::new(store, self.manifest, self.next_batch, now, bounds);
+        let mut stage = Stage::new(store, self.next_manifest(), now, bounds);
         let mut sweep = false;
         #[cfg(test)]
         let mut settled = Vec::new();
@@ -185,6 +200,9 @@ impl Committer {
             return;
         }
         self.wrote(manifest);
+        if how == Commit::Synced {
+            self.folder.synced.note(number);
+        }
         for mut staged in channels {
             if !staged.is_changed() {
                 continue;
@@ -204,6 +222,12 @@ impl Committer {
             self.cache.keep(&staged.channel, &staged.events);
         }
         self.deliver(done, now);
+    }
+
+    /// The manifest of the next batch.
+    pub(super) fn next_manifest(&self) -> Manifest {
+        self.manifest
+            .next(self.next_batch, self.folder.synced.batch())
     }
 
     /// Notes that a batch was written.
@@ -274,8 +298,10 @@ impl Committer {
         }
         self.unsynced = None;
         let synced = self.shared.store.load_full().map(|store| store.sync());
-        if let Some(Err(trouble)) = synced {
-            self.fail_to_sync(&trouble);
+        match synced {
+            Some(Ok(())) => self.folder.synced.note(self.manifest.batch),
+            Some(Err(trouble)) => self.fail_to_sync(&trouble),
+            None => {}
         }
     }
 
@@ -373,23 +399,24 @@ impl Drop for Guard {
     }
 }
 
-/// A store that was closed in order must be as it was left.
-fn check_complete(left: LeftAs, found: Option<&Manifest>) -> Result<(), Trouble> {
-    let complete = match left {
-        LeftAs::New => true,
-        LeftAs::Clean(last) => found.is_some_and(|manifest| manifest.batch == last),
-        LeftAs::Running(_) => found.is_some(),
-    };
-    let missing = || Trouble::Damaged("writes that were finished are missing".to_owned());
-    complete.then_some(()).ok_or_else(missing)
-}
-
-pub(super) fn load_keys(store: &Store, era: u64, now: u64) -> Result<KeyTable<u64>, Trouble> {
+pub(super) fn load_keys(
+    store: &Store,
+    era: u64,
+    now: u64,
+    on_damage: OnDamage,
+) -> Result<KeyTable<u64>, Trouble> {
     let mut keys = KeyTable::default();
     // However far ahead the clock was when a key was entered, it is not kept for longer than others.
     let latest = now.saturating_add(millis(KEY_TTL));
     for entry in store.keys() {
-        let (expires, _, record) = entry?;
+        let (expires, _, record) = match entry {
+            Ok(entry) => entry,
+            Err(trouble @ Trouble::Damaged(_)) if on_damage == OnDamage::NewEpoch => {
+                tracing::warn!(%trouble, "an idempotency key can't be read");
+                continue;
+            }
+            Err(trouble) => return Err(trouble),
+        };
         let expires = expires.min(latest);
         let receipt = receipt(&record, era);
         if let (Some((channel, receipt)), true) = (receipt, expires > now) {

@@ -3,13 +3,21 @@
 //! Beside the database in `log/` stand a few small files. `lock` is held by the process that uses
 //! the store. `format` names the version of the whole. `state` says whether the last process
 //! finished, and `refused` holds the number of the last batch that was refused because it could not
-//! be written: should parts of it have come to the disk after all, they are taken back.
+//! be written: should parts of it have come to the disk after all, they are taken back. `synced` is
+//! the [`Watermark`], and `mark-…` tells the store from a copy of it ([`Mark`]). What was damaged
+//! and had to be put aside is in `damaged`.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::Durability;
+use super::files;
+use super::mark::{Mark, Origin};
+use super::trouble::Trouble;
+use super::watermark::{self, Watermark};
 
 /// What `format` holds.
 const FORMAT: &str = "tidings";
@@ -54,6 +62,12 @@ pub(super) enum LeftAs {
 pub(super) struct Folder {
     path: PathBuf,
     refused: File,
+    /// How far the store was synced.
+    pub(super) synced: Watermark,
+    /// Tells the store from a copy of it.
+    pub(super) mark: Mark,
+    /// True if these files were copied or put back since the last process used them.
+    pub(super) is_copy: bool,
     _lock: File,
 }
 
@@ -61,7 +75,7 @@ impl Folder {
     /// Takes the directory, making it if need be.
     pub(super) fn open(path: &Path) -> Result<(Self, LeftAs), OpenError> {
         let failed = |error: io::Error| OpenError::new(path, error);
-        fs::create_dir_all(path).map_err(failed)?;
+        files::create_directory(path).map_err(failed)?;
         let lock = lock(path)?;
         let format = read(&path.join("format")).map_err(failed)?;
         let left = match format {
@@ -72,7 +86,8 @@ impl Folder {
                         "not a store of Tidings, or a damaged one: it has no file `format`",
                     ));
                 }
-                write(path, "format", &format!("{FORMAT} {VERSION}\n")).map_err(failed)?;
+                let format = format!("{FORMAT} {VERSION}\n");
+                files::replace(path, "format", &format).map_err(failed)?;
                 LeftAs::New
             }
             Some(format) => {
@@ -86,20 +101,25 @@ impl Folder {
                 "the store is damaged: its log is missing",
             ));
         }
-        let refused = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(path.join("refused"))
-            .map_err(failed)?;
+        let damaged = |trouble: Trouble| OpenError::new(path, trouble.of_a_store());
+        // Older versions had no watermark, and marked nothing.
+        let is_marked = path.join(watermark::NAME).exists();
+        let (mark, origin) = Mark::open(path).map_err(failed)?;
+        let is_copy = match origin {
+            Origin::Unmarked => is_marked && left != LeftAs::New,
+            Origin::Same => false,
+            Origin::Copied => true,
+        };
         let folder = Folder {
             path: path.to_owned(),
-            refused,
+            refused: files::open(&path.join("refused")).map_err(failed)?,
+            synced: Watermark::open(path).map_err(damaged)?,
+            mark,
+            is_copy,
             _lock: lock,
         };
         // Written now, so that it needs no more space later.
-        let number = folder.refused();
+        let number = folder.refused().map_err(damaged)?;
         folder.refuse(number).map_err(failed)?;
         Ok((folder, left))
     }
@@ -115,41 +135,59 @@ impl Folder {
     }
 
     /// The number of the last batch that was refused; 0 where none was.
-    pub(super) fn refused(&self) -> u64 {
-        let mut number = [0; 8];
+    pub(super) fn refused(&self) -> Result<u64, Trouble> {
+        let mut note = Vec::new();
         let mut file = &self.refused;
-        let read = file
-            .seek(SeekFrom::Start(0))
-            .and_then(|_| file.read_exact(&mut number));
-        read.map_or(0, |()| u64::from_be_bytes(number))
+        file.seek(SeekFrom::Start(0))?;
+        file.take(16).read_to_end(&mut note)?;
+        let number = note.first_chunk().copied().map(u64::from_be_bytes);
+        // Older versions wrote no checksum.
+        let sum = note.get(8..).filter(|sum| !sum.is_empty());
+        let sound = number.is_some_and(|number| sum.is_none_or(|sum| sum == checksum(number)));
+        match number {
+            None if note.is_empty() => Ok(0),
+            Some(number) if sound => Ok(number),
+            _ => Err(Trouble::Damaged(
+                "the file `refused` can't be understood".to_owned(),
+            )),
+        }
     }
 
     /// Notes that a batch was refused. In place, so that it works on a full disk.
     pub(super) fn refuse(&self, batch: u64) -> io::Result<()> {
         let mut file = &self.refused;
         file.seek(SeekFrom::Start(0))?;
-        file.write_all(&batch.to_be_bytes())?;
+        let note = [batch.to_be_bytes(), checksum(batch)].concat();
+        file.write_all(&note)?;
         file.sync_all()
     }
 
     /// Notes that a process is using the store.
     pub(super) fn running(&self, durability: Durability) -> io::Result<()> {
-        write(
-            &self.path,
-            "state",
-            &format!("running {}\n", durability.name()),
-        )
+        let state = format!("running {}\n", durability.name());
+        files::replace(&self.path, "state", &state)
     }
 
     /// Notes that the process has finished, with this as the last batch.
-    pub(super) fn finished(&self, batch: u64) -> io::Result<()> {
-        write(&self.path, "state", &format!("clean {batch}\n"))
+    pub(super) fn finished(&mut self, batch: u64) -> io::Result<()> {
+        self.mark.renew()?;
+        self.synced.note(batch);
+        self.synced.sync()?;
+        files::replace(&self.path, "state", &format!("clean {batch}\n"))
+    }
+
+    /// A new directory for what is damaged.
+    pub(super) fn aside(&self) -> io::Result<PathBuf> {
+        let now = crate::event::Timestamp::now().as_millis();
+        let path = self.path.join("damaged").join(now.to_string());
+        files::create_directory(&path)?;
+        Ok(path)
     }
 
     /// Finds out whether the directory takes writes.
     pub(super) fn probe(&self) -> io::Result<()> {
         let path = self.path.join("probe");
-        let written = File::create(&path).and_then(|mut file| {
+        let written = files::create(&path).and_then(|mut file| {
             // Not zeros: some file systems take those for free.
             file.write_all(&vec![0xA5; PROBE])?;
             file.sync_all()
@@ -172,12 +210,7 @@ impl Folder {
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path.join("lock"))
-        .map_err(|error| OpenError::new(path, error))?;
+    let file = files::open(&path.join("lock")).map_err(|error| OpenError::new(path, error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
@@ -227,14 +260,8 @@ fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Replaces a file so that after a crash the old text is there, or the new one.
-fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
-    let beside = folder.join(format!("{name}.new"));
-    let mut file = File::create(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, folder.join(name))?;
-    File::open(folder)?.sync_all()
+fn checksum(batch: u64) -> [u8; 8] {
+    xxh3_64(&batch.to_be_bytes()).to_be_bytes()
 }
 
 fn rewrite(path: &Path) -> io::Result<()> {

@@ -9,6 +9,7 @@
 mod channel;
 mod clock;
 mod committer;
+mod files;
 mod folder;
 #[cfg(any(test, feature = "fuzzing"))]
 #[cfg_attr(
@@ -19,9 +20,11 @@ pub mod fuzzing;
 mod history;
 mod journal;
 mod known;
+mod mark;
 mod queue;
 mod read;
 mod record;
+mod recover;
 mod revive;
 mod stage;
 mod store;
@@ -30,6 +33,7 @@ mod table;
 #[cfg(test)]
 pub(super) mod tests;
 mod trouble;
+mod watermark;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,6 +58,7 @@ use store::Store;
 use table::Table;
 
 pub use folder::OpenError;
+pub use recover::OnDamage;
 
 /// So many readers may be at the disk at a time.
 const READERS: usize = 16;
@@ -90,6 +95,8 @@ pub struct DiskSettings {
     pub path: PathBuf,
     /// When a publish is acknowledged.
     pub durability: Durability,
+    /// What becomes of a store in which something that was acknowledged is lost.
+    pub on_damage: OnDamage,
     /// The newest events that stay in memory, in bytes over all channels; 0 for none.
     pub cache_bytes: usize,
     /// The most channels and idempotency keys.

@@ -333,7 +333,76 @@ pub(super) struct Manifest {
     /// Mixed into every epoch; another number gives every channel a new one.
     #[prost(fixed64, tag = "4")]
     pub(super) era: u64,
-    /// When the batch was written, by the store's clock; 0 in stores of before 0.2.
+    /// The number of the batch before it; 0 where an older version wrote it.
     #[prost(uint64, tag = "5")]
+    pub(super) previous: u64,
+    /// The newest batch that was synced before this one was written.
+    #[prost(uint64, tag = "6")]
+    pub(super) synced: u64,
+    /// The database's number for this batch is at least this one.
+    #[prost(uint64, tag = "7")]
+    pub(super) sequence: u64,
+    /// Which keyspaces this batch writes to, as a set of bits.
+    #[prost(uint32, tag = "8")]
+    pub(super) touches: u32,
+    /// The `sequence` of the last batch before this one that wrote to `meta`, and so on.
+    #[prost(uint64, tag = "9")]
+    pub(super) meta: u64,
+    #[prost(uint64, tag = "10")]
+    pub(super) channels_at: u64,
+    #[prost(uint64, tag = "11")]
+    pub(super) events_at: u64,
+    #[prost(uint64, tag = "12")]
+    pub(super) keys_at: u64,
+    /// When the batch was written, by the store's clock; 0 where an older version wrote it.
+    #[prost(uint64, tag = "13")]
     pub(super) at: u64,
+}
+
+/// The bits of [`Manifest::touches`].
+pub(super) const META: u32 = 1;
+pub(super) const CHANNELS: u32 = 2;
+pub(super) const EVENTS: u32 = 4;
+pub(super) const KEYS: u32 = 8;
+
+impl Manifest {
+    /// The manifest of the batch that follows.
+    pub(super) fn next(&self, batch: u64, synced: u64) -> Self {
+        let [meta, channels_at, events_at, keys_at] = self.written_at();
+        Manifest {
+            batch,
+            previous: self.batch,
+            synced,
+            sequence: 0,
+            touches: 0,
+            meta,
+            channels_at,
+            events_at,
+            keys_at,
+            ..*self
+        }
+    }
+
+    /// For each keyspace, the `sequence` of the last batch up to this one that wrote to it; 0 where
+    /// none did.
+    pub(super) fn written_at(&self) -> [u64; 4] {
+        let at = |bit: u32, before: u64| {
+            if self.touches & bit == 0 {
+                before
+            } else {
+                self.sequence
+            }
+        };
+        [
+            at(META, self.meta),
+            at(CHANNELS, self.channels_at),
+            at(EVENTS, self.events_at),
+            at(KEYS, self.keys_at),
+        ]
+    }
+
+    /// The same as of the batch before this one.
+    pub(super) fn written_before(&self) -> [u64; 4] {
+        [self.meta, self.channels_at, self.events_at, self.keys_at]
+    }
 }

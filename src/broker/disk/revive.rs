@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::committer::{Committer, load_keys};
 use super::record::{ChannelRecord, Manifest};
+use super::recover::{self, LastKnown, Opened};
 use super::store::{Batch, Commit, Store, batch_of_key};
 use super::trouble::Trouble;
 
@@ -98,15 +99,18 @@ impl Committer {
         if down.doubtful {
             self.folder.rewrite_journals()?;
         }
-        let store = Store::open(&self.folder.log())?;
-        let found = store.manifest()?;
-        let refused = down.refused.unwrap_or(0).max(self.folder.refused());
+        let on_damage = self.settings.on_damage;
+        let opened = recover::open(&self.folder, LastKnown::Running, on_damage)?;
+        let Opened { store, found, .. } = opened;
+        let refused = down.refused.unwrap_or(0).max(self.folder.refused()?);
         let lost = found.is_none_or(|found| found.batch < self.manifest.batch);
-        let new_era = down.unclean || lost;
-        let manifest = settle(&store, found, refused, new_era)?;
+        let new_era = down.unclean || lost || opened.is_lossy;
+        let synced = self.folder.synced.batch();
+        let manifest = settle(&store, found, refused, synced, new_era)?;
+        self.folder.synced.note(manifest.batch);
         if new_era {
             let now = self.shared.clock.now();
-            self.keys = load_keys(&store, manifest.era, now)?;
+            self.keys = load_keys(&store, manifest.era, now, on_damage)?;
             tracing::warn!("what was acknowledged may be missing: every channel has a new epoch");
         }
         self.manifest = manifest;
@@ -152,11 +156,12 @@ impl Committer {
 }
 
 /// Brings a store that was just opened in order, and finds out whether it takes writes: what holds
-/// from then on.
+/// from then on. `refused` and `synced` are the newest batches of which that is known.
 pub(super) fn settle(
     store: &Store,
     found: Option<Manifest>,
     refused: u64,
+    synced: u64,
     new_era: bool,
 ) -> Result<Manifest, Trouble> {
     let mut manifest = found.unwrap_or(Manifest {
@@ -171,8 +176,10 @@ pub(super) fn settle(
         manifest.era = fastrand::u64(1..);
     }
     // A number of its own, so that nothing is ever taken back twice.
-    manifest.batch = manifest.batch.max(refused) + 1;
-    batch.put_manifest(&manifest);
+    let number = manifest.batch.max(refused).max(synced) + 1;
+    // Whatever the database holds is on the device once this batch is.
+    manifest = manifest.next(number, found.map_or(0, |found| found.synced));
+    batch.put_manifest(&mut manifest);
     batch.commit(Commit::Synced)?;
     Ok(manifest)
 }

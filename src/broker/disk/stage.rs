@@ -64,22 +64,12 @@ pub(super) enum Done {
 }
 
 impl<'s> Stage<'s> {
-    /// A batch that follows the one of this manifest.
-    pub(super) fn new(
-        store: &'s Store,
-        manifest: Manifest,
-        number: u64,
-        now: u64,
-        bounds: Bounds,
-    ) -> Self {
+    /// A batch with this manifest.
+    pub(super) fn new(store: &'s Store, manifest: Manifest, now: u64, bounds: Bounds) -> Self {
         Stage {
             store,
             batch: store.batch(),
-            manifest: Manifest {
-                batch: number,
-                at: now,
-                ..manifest
-            },
+            manifest: Manifest { at: now, ..manifest },
             channels: Vec::new(),
             done: Vec::new(),
             now,
@@ -258,7 +248,7 @@ impl<'s> Stage<'s> {
             self.batch.put_channel(&staged.channel.name, &record);
         }
         if !self.batch.is_empty() {
-            self.batch.put_manifest(&self.manifest);
+            self.batch.put_manifest(&mut self.manifest);
         }
     }
 }

@@ -9,18 +9,25 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+use fjall::{
+    AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
+};
 
 use super::history::Mark;
-use super::journal;
 use super::record::{
-    ChannelRecord, EventRecord, KeyRecord, Manifest, MarkRecord, Unreadable, seal, unseal,
+    CHANNELS, ChannelRecord, EVENTS, EventRecord, KEYS, KeyRecord, META, Manifest, MarkRecord,
+    Unreadable, seal, unseal,
 };
 use super::trouble::Trouble;
 use crate::event::ChannelName;
 
 /// Where the [`Manifest`] stands.
-const MANIFEST: &[u8] = b"manifest";
+pub(super) const MANIFEST: &[u8] = b"manifest";
+/// Stands in every other keyspace, and is written with each batch that writes there: so the newest
+/// write of a keyspace is never compacted away, and tables that are missing are noticed.
+const SENTINEL: &[u8] = b"\xff";
+/// The keyspaces.
+const KEYSPACES: [&str; 4] = ["meta", "channels", "events", "keys"];
 /// Memory for blocks that were read.
 const BLOCK_CACHE: u64 = 16 * 1024 * 1024;
 /// Journals are at most about this long, so that a start need not read more.
@@ -53,6 +60,8 @@ pub(super) enum Commit {
 pub(super) struct Batch<'s> {
     store: &'s Store,
     writes: OwnedWriteBatch,
+    /// Which keyspaces it writes to.
+    touches: u32,
 }
 
 /// A stretch of a channel's events, as far as they can be read.
@@ -69,7 +78,6 @@ pub(super) struct Stretch {
 impl Store {
     /// Opens the database in a directory, or makes one there.
     pub(super) fn open(path: &Path) -> Result<Self, Trouble> {
-        journal::check_all(path)?;
         // The database trusts some of the names and numbers that it finds on disk.
         catch_unwind(AssertUnwindSafe(|| Self::try_open(path)))
             .unwrap_or_else(|_| Err(Trouble::Damaged("its files can't be understood".to_owned())))
@@ -93,6 +101,30 @@ impl Store {
             keys: open("keys", REST_IN_MEMORY)?,
             db,
         })
+    }
+
+    /// The keyspaces that the database in this directory should have but has not. It would make
+    /// them anew, or forget what is left of them.
+    pub(super) fn missing_keyspaces(path: &Path) -> std::io::Result<bool> {
+        let mut sound = 0;
+        for entry in std::fs::read_dir(path.join("keyspaces"))? {
+            sound += usize::from(entry?.path().join("current").try_exists()?);
+        }
+        // The database has one of its own, in which it keeps the names of the others.
+        let own = path.join("keyspaces/0/current").try_exists()?;
+        Ok(!own || sound < KEYSPACES.len() + 1)
+    }
+
+    /// A keyspace in whose tables writes are missing, by what was written to each before the
+    /// oldest batch that a journal still holds.
+    pub(super) fn lost_tables(&self, written: [u64; 4]) -> Option<&'static str> {
+        let keyspaces = [&self.meta, &self.channels, &self.events, &self.keys];
+        let all = KEYSPACES.into_iter().zip(keyspaces).zip(written);
+        let mut lost = all.filter(|((_, keyspace), written)| {
+            let persisted = keyspace.tree.get_highest_persisted_seqno().unwrap_or(0);
+            persisted < *written
+        });
+        lost.next().map(|((name, _), _)| name)
     }
 
     /// What holds for the whole store; `None` where it is new.
@@ -130,6 +162,7 @@ impl Store {
                 unreadable = entry.is_err();
                 Some(entry)
             })
+            .filter(|entry| !is_sentinel(entry))
             .map(|entry| {
                 let (key, record) = entry?;
                 let name = std::str::from_utf8(&key).map_err(|_| Unreadable::Damaged)?;
@@ -145,7 +178,8 @@ impl Store {
     /// The names of all channels.
     pub(super) fn names(&self) -> impl Iterator<Item = Result<Vec<u8>, Trouble>> {
         let entries = self.channels.iter();
-        entries.map(|entry| Ok(entry.key()?.to_vec()))
+        let names = entries.map(|entry| Ok(entry.key()?.to_vec()));
+        names.filter(|name| !matches!(name, Ok(name) if name == SENTINEL))
     }
 
     /// Events of a channel within offsets, up to a number and, once there is one, to a size.
@@ -231,8 +265,10 @@ impl Store {
 
     /// Every idempotency key with the time at which it expires, in that order.
     pub(super) fn keys(&self) -> impl Iterator<Item = Result<(u64, Vec<u8>, KeyRecord), Trouble>> {
-        self.keys.iter().map(|entry| {
-            let (key, record) = entry.into_inner()?;
+        let entries = self.keys.iter().map(fjall::Guard::into_inner);
+        let entries = entries.filter(|entry| !is_sentinel(entry));
+        entries.map(|entry| {
+            let (key, record) = entry?;
             let expires = key.first_chunk().map(|at| u64::from_be_bytes(*at));
             let expires = expires.ok_or(Unreadable::Damaged)?;
             Ok((expires, key.to_vec(), unseal(&key, &record)?))
@@ -256,6 +292,26 @@ impl Store {
             .collect::<Result<_, Trouble>>()
     }
 
+    /// Moves everything from the journals to tables.
+    #[cfg(test)]
+    pub(super) fn flush_all(&self) {
+        for keyspace in [&self.meta, &self.channels, &self.events, &self.keys] {
+            keyspace.rotate_memtable_and_wait().unwrap();
+        }
+    }
+
+    /// Fills the journal until the database begins another. What the other keyspaces have in it is
+    /// in no table then.
+    #[cfg(test)]
+    pub(super) fn fill_journal(&self, is_done: impl Fn() -> bool) {
+        let filler = vec![0xA5; 1 << 20];
+        let mut offset = 0;
+        while !is_done() {
+            self.put_raw_event(u64::MAX, offset, &filler);
+            offset += 1;
+        }
+    }
+
     /// Puts anything in an event's place.
     #[cfg(test)]
     pub(super) fn put_raw_event(&self, id: u64, offset: u64, record: &[u8]) {
@@ -267,6 +323,7 @@ impl Store {
         Batch {
             store: self,
             writes: self.db.batch(),
+            touches: 0,
         }
     }
 
@@ -299,7 +356,22 @@ impl Store {
 }
 
 impl Batch<'_> {
-    pub(super) fn put_manifest(&mut self, manifest: &Manifest) {
+    /// Completes the batch: the manifest is its last entry.
+    pub(super) fn put_manifest(&mut self, manifest: &mut Manifest) {
+        let Store {
+            channels,
+            events,
+            keys,
+            ..
+        } = self.store;
+        for (keyspace, bit) in [(channels, CHANNELS), (events, EVENTS), (keys, KEYS)] {
+            if self.touches & bit != 0 {
+                self.writes.insert(keyspace, SENTINEL, []);
+            }
+        }
+        manifest.touches = self.touches | META;
+        // Nobody else writes, so this is the batch's own number, or close below it.
+        manifest.sequence = self.store.db.seqno();
         let record = seal(MANIFEST, manifest);
         self.writes.insert(&self.store.meta, MANIFEST, record);
     }
@@ -307,10 +379,12 @@ impl Batch<'_> {
     pub(super) fn put_channel(&mut self, name: &ChannelName, channel: &ChannelRecord) {
         let key = name.as_str().as_bytes();
         let record = seal(key, channel);
+        self.touches |= CHANNELS;
         self.writes.insert(&self.store.channels, key, record);
     }
 
     pub(super) fn remove_channel(&mut self, name: &ChannelName) {
+        self.touches |= CHANNELS;
         self.writes
             .remove(&self.store.channels, name.as_str().as_bytes());
     }
@@ -318,10 +392,12 @@ impl Batch<'_> {
     pub(super) fn put_event(&mut self, id: u64, offset: u64, event: &EventRecord) {
         let key = event_key(id, offset);
         let record = seal(&key, event);
+        self.touches |= EVENTS;
         self.writes.insert(&self.store.events, key, record);
     }
 
     pub(super) fn remove_event(&mut self, id: u64, offset: u64) {
+        self.touches |= EVENTS;
         self.writes
             .remove(&self.store.events, event_key(id, offset));
     }
@@ -333,10 +409,12 @@ impl Batch<'_> {
         place.extend_from_slice(&batch.to_be_bytes());
         place.extend_from_slice(&index.to_be_bytes());
         let record = seal(&place, key);
+        self.touches |= KEYS;
         self.writes.insert(&self.store.keys, place, record);
     }
 
     pub(super) fn remove_key(&mut self, place: Vec<u8>) {
+        self.touches |= KEYS;
         self.writes.remove(&self.store.keys, place);
     }
 
@@ -361,6 +439,10 @@ impl Batch<'_> {
 pub(super) fn batch_of_key(place: &[u8]) -> Option<u64> {
     let batch = place.get(8..16)?.first_chunk()?;
     Some(u64::from_be_bytes(*batch))
+}
+
+fn is_sentinel<T: AsRef<[u8]>, V, E>(entry: &Result<(T, V), E>) -> bool {
+    matches!(entry, Ok((key, _)) if key.as_ref() == SENTINEL)
 }
 
 fn event_key(id: u64, offset: u64) -> [u8; 16] {

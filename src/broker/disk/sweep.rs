@@ -42,6 +42,7 @@ impl Committer {
             self.fail(&trouble, None);
             return;
         }
+        self.folder.mark.renew_if_due();
         let now = self.shared.clock.now();
         self.shared
             .table
@@ -92,14 +93,13 @@ impl Committer {
         }
         let forgotten = sweep.forgotten.len();
         let fewer = u64::try_from(forgotten).unwrap_or(u64::MAX);
-        let manifest = Manifest {
-            batch: self.next_batch,
+        let mut manifest = Manifest {
             at: now,
             channels: self.manifest.channels.saturating_sub(fewer),
-            ..self.manifest
+            ..self.next_manifest()
         };
         self.next_batch += 1;
-        sweep.batch.put_manifest(&manifest);
+        sweep.batch.put_manifest(&mut manifest);
         // Nobody waits for it, and the next sync takes it along.
         sweep.batch.commit(Commit::Buffered)?;
         self.wrote(manifest);

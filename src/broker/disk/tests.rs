@@ -1,5 +1,7 @@
 //! What only a store on disk must do; the rest is in the contract of all brokers.
 
+mod damage;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -22,6 +24,7 @@ impl TestDisk {
         let settings = DiskSettings {
             path: dir.path().join("store"),
             durability: Durability::Fsync,
+            on_damage: OnDamage::Refuse,
             cache_bytes: 1 << 20,
             bounds,
         };
@@ -432,6 +435,9 @@ async fn a_journal_that_breaks_off_before_whole_batches_is_refused() {
 #[tokio::test]
 async fn a_batch_that_a_crash_cut_off_is_forgotten() {
     let disk = with_a_broken_item(|bytes, batch| bytes.truncate(batch + 40)).await;
+    // It and what followed were never acknowledged.
+    std::fs::remove_file(disk.file(watermark::NAME)).unwrap();
+    watermark::Watermark::open(&disk.settings.path).unwrap();
     let disk = disk.reopen();
     assert_eq!(disk.offsets("kept:a").await, [1]);
     assert_eq!(disk.publish("kept:a", 1).await.position.unwrap().offset, 2);

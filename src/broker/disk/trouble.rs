@@ -15,6 +15,16 @@ pub(super) enum Trouble {
     Damaged(String),
 }
 
+impl Trouble {
+    /// The trouble as what is wrong with a store.
+    pub(super) fn of_a_store(&self) -> String {
+        match self {
+            Trouble::Damaged(why) => format!("the store is damaged: {why}"),
+            Trouble::Full | Trouble::Failed(_) => self.to_string(),
+        }
+    }
+}
+
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

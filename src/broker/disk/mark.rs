@@ -1,0 +1,195 @@
+//! Tells a store that goes on from one that was copied or put back.
+//!
+//! A position is only good for the time line in which it was given. A copy of the files has the
+//! same epochs, but from the copy on another time line. So the store holds an empty file whose name
+//! says when that very file was made, which a copy can't keep: `mark-<number>-<birth>`. It is
+//! replaced at each start and end, and about once a minute between, so that files that are put back
+//! over the present ones leave two marks of which one is wrong. Where the file system does not know
+//! when a file was made, its inode number stands for that.
+//!
+//! A snapshot of the whole device, or of a virtual machine, keeps all of this. It can't be
+//! recognised here.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use super::files;
+
+const PREFIX: &str = "mark-";
+/// The new mark before it has its name.
+const UNNAMED: &str = "mark.new";
+/// A mark is replaced so often.
+const EVERY: Duration = Duration::from_mins(1);
+
+/// The mark of an open store.
+#[derive(Debug)]
+pub(super) struct Mark {
+    folder: PathBuf,
+    present: Option<PathBuf>,
+    number: u64,
+    renewed: Instant,
+}
+
+/// What the marks in a directory say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// There is none: a new store, or one of an older version.
+    Unmarked,
+    /// These are the files that the last process left.
+    Same,
+    /// They were copied, or put back.
+    Copied,
+}
+
+impl Mark {
+    /// Looks at the marks of the store in this directory.
+    pub(super) fn open(folder: &Path) -> io::Result<(Self, Origin)> {
+        let mut mark = Mark {
+            folder: folder.to_owned(),
+            present: None,
+            number: 0,
+            renewed: Instant::now(),
+        };
+        let mut origin = Origin::Unmarked;
+        for path in marks(folder)? {
+            let (number, born) = read(&path).unwrap_or_default();
+            let metadata = fs::symlink_metadata(&path)?;
+            if born != birth(&metadata) {
+                origin = Origin::Copied;
+            } else if origin == Origin::Unmarked {
+                origin = Origin::Same;
+            }
+            mark.number = mark.number.max(number);
+        }
+        Ok((mark, origin))
+    }
+
+    /// Replaces the mark, and removes every other.
+    pub(super) fn renew(&mut self) -> io::Result<()> {
+        self.renewed = Instant::now();
+        let unnamed = self.folder.join(UNNAMED);
+        // A birth is only new where the file is.
+        match fs::remove_file(&unnamed) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let born = birth(&files::create_new(&unnamed)?.metadata()?);
+        let number = self.number + 1;
+        let path = self.folder.join(format!("{PREFIX}{number}-{born:x}"));
+        fs::rename(&unnamed, &path)?;
+        self.number = number;
+        self.present = Some(path);
+        for other in marks(&self.folder)? {
+            if Some(&other) != self.present.as_ref() {
+                fs::remove_file(other)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the mark, if that was some time ago.
+    pub(super) fn renew_if_due(&mut self) {
+        if self.renewed.elapsed() >= EVERY
+            && let Err(error) = self.renew()
+        {
+            tracing::debug!(%error, "the mark of the store could not be renewed");
+        }
+    }
+}
+
+fn marks(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut marks = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.starts_with(PREFIX)) {
+            marks.push(path);
+        }
+    }
+    Ok(marks)
+}
+
+/// The number and the birth in a mark's name.
+fn read(path: &Path) -> Option<(u64, u128)> {
+    let name = path.file_name()?.to_str()?.strip_prefix(PREFIX)?;
+    let (number, born) = name.split_once('-')?;
+    Some((number.parse().ok()?, u128::from_str_radix(born, 16).ok()?))
+}
+
+/// When a file was made, in nanoseconds; else what the file system calls it by.
+fn birth(metadata: &Metadata) -> u128 {
+    let born = metadata.created().ok();
+    let born = born.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    born.map_or_else(|| inode(metadata), |born| born.as_nanos())
+}
+
+#[cfg(unix)]
+fn inode(metadata: &Metadata) -> u128 {
+    u128::from(std::os::unix::fs::MetadataExt::ino(metadata))
+}
+
+#[cfg(not(unix))]
+fn inode(_: &Metadata) -> u128 {
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn copy(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for mark in marks(from).unwrap() {
+            fs::copy(&mark, to.join(mark.file_name().unwrap())).unwrap();
+        }
+    }
+
+    fn origin(folder: &Path) -> Origin {
+        Mark::open(folder).unwrap().1
+    }
+
+    #[test]
+    fn a_store_that_goes_on_is_told_from_a_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, copied) = (dir.path().join("store"), dir.path().join("copy"));
+        fs::create_dir(&store).unwrap();
+        assert_eq!(origin(&store), Origin::Unmarked);
+        let (mut mark, _) = Mark::open(&store).unwrap();
+        mark.renew().unwrap();
+        assert_eq!(origin(&store), Origin::Same);
+        copy(&store, &copied);
+        assert_eq!(origin(&copied), Origin::Copied);
+        // Once it has a mark of its own, the copy goes on by itself.
+        Mark::open(&copied).unwrap().0.renew().unwrap();
+        assert_eq!(origin(&copied), Origin::Same);
+    }
+
+    #[test]
+    fn files_that_are_put_back_over_the_present_ones_are_recognised() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, backup) = (dir.path().join("store"), dir.path().join("backup"));
+        fs::create_dir(&store).unwrap();
+        let (mut mark, _) = Mark::open(&store).unwrap();
+        mark.renew().unwrap();
+        copy(&store, &backup);
+        mark.renew().unwrap();
+        copy(&backup, &store);
+        assert_eq!(origin(&store), Origin::Copied);
+    }
+
+    #[test]
+    fn a_crash_between_two_marks_is_no_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut mark, _) = Mark::open(dir.path()).unwrap();
+        mark.renew().unwrap();
+        let kept = mark.present.clone().unwrap();
+        let aside = dir.path().join("aside");
+        fs::rename(&kept, &aside).unwrap();
+        mark.renew().unwrap();
+        fs::rename(&aside, &kept).unwrap();
+        assert_eq!(marks(dir.path()).unwrap().len(), 2);
+        assert_eq!(origin(dir.path()), Origin::Same, "a move keeps the birth");
+    }
+}

@@ -1,0 +1,222 @@
+//! Opening the database after whatever became of the last process, and of the files since.
+
+use std::fs;
+use std::path::Path;
+
+use super::files;
+use super::folder::Folder;
+use super::journal::{self, Fault};
+use super::record::Manifest;
+use super::store::Store;
+use super::trouble::Trouble;
+
+/// What becomes of a store in which something that was acknowledged is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDamage {
+    /// It is not opened.
+    Refuse,
+    /// What can be read is kept, the rest is put aside, and every channel gets a new epoch.
+    NewEpoch,
+}
+
+/// What is known of the last time that the store was used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LastKnown {
+    /// There was none.
+    Nothing,
+    /// It was closed in order, with this as the last batch.
+    Finished(u64),
+    /// It was used.
+    Running,
+}
+
+/// An open database.
+pub(super) struct Opened {
+    pub(super) store: Store,
+    /// What it says of itself; nothing where it is new.
+    pub(super) found: Option<Manifest>,
+    /// True if something that was acknowledged is lost.
+    pub(super) is_lossy: bool,
+}
+
+/// Opens the database of a store, and finds out whether all that was acknowledged is there.
+pub(super) fn open(
+    folder: &Folder,
+    last: LastKnown,
+    on_damage: OnDamage,
+) -> Result<Opened, Trouble> {
+    let synced = match last {
+        LastKnown::Nothing => 0,
+        LastKnown::Finished(last) => folder.synced.batch().max(last),
+        LastKnown::Running => folder.synced.batch(),
+    };
+    let attempt = Attempt {
+        folder,
+        last,
+        synced,
+        on_damage,
+    };
+    let (opened, lost) = match attempt.open() {
+        Err(trouble @ Trouble::Damaged(_)) if on_damage == OnDamage::NewEpoch => {
+            (attempt.start_anew()?, Some(trouble))
+        }
+        opened => opened?,
+    };
+    if let Some(trouble) = &lost {
+        tracing::warn!(
+            %trouble,
+            aside = %folder.path().join("damaged").display(),
+            "the store is damaged: events that were acknowledged are lost, and every channel has a new epoch"
+        );
+    }
+    let found = match opened.manifest()? {
+        Some(found) if lost.is_some() => Some(Manifest {
+            channels: count(&opened)?,
+            ..found
+        }),
+        found => found,
+    };
+    Ok(Opened {
+        store: opened,
+        found,
+        is_lossy: lost.is_some(),
+    })
+}
+
+fn count(store: &Store) -> Result<u64, Trouble> {
+    store
+        .names()
+        .try_fold(0, |count, name| Ok(count + u64::from(name.is_ok())))
+}
+
+struct Attempt<'f> {
+    folder: &'f Folder,
+    last: LastKnown,
+    /// The newest batch that is known to have been synced.
+    synced: u64,
+    on_damage: OnDamage,
+}
+
+impl Attempt<'_> {
+    /// Opens what is there; with what is lost.
+    fn open(&self) -> Result<(Store, Option<Trouble>), Trouble> {
+        let log = self.folder.log();
+        let is_new = self.last == LastKnown::Nothing;
+        if !is_new && Store::missing_keyspaces(&log)? {
+            return Err(Trouble::Damaged(
+                "files are missing under log/keyspaces".to_owned(),
+            ));
+        }
+        let mut lost = None;
+        let mut oldest = None;
+        if log.exists() {
+            protect(&log)?;
+            let report = journal::examine(&log, self.synced)?;
+            oldest = report.first;
+            if let Some(fault) = report.fault {
+                if fault.is_damage {
+                    lost = Some(self.tolerate(fault.trouble())?);
+                }
+                self.cut(&fault)?;
+            }
+        }
+        let store = Store::open(&log)?;
+        protect(&log)?;
+        let found = store.manifest()?;
+        if let Some(trouble) = self.missing(&store, found.as_ref(), oldest.as_ref()) {
+            lost.get_or_insert(self.tolerate(trouble)?);
+        }
+        Ok((store, lost))
+    }
+
+    /// Something that was acknowledged and is not in the open database.
+    fn missing(
+        &self,
+        store: &Store,
+        found: Option<&Manifest>,
+        oldest: Option<&Manifest>,
+    ) -> Option<Trouble> {
+        if self.last == LastKnown::Nothing {
+            return None;
+        }
+        let Some(found) = found else {
+            return Some(Trouble::Damaged("the log is empty".to_owned()));
+        };
+        if found.batch < self.synced {
+            return Some(Trouble::Damaged(format!(
+                "writes that were finished are missing: the log ends with batch {}, but batch {} was acknowledged",
+                found.batch, self.synced
+            )));
+        }
+        // What no journal holds any more must be in tables.
+        let written = oldest.map_or_else(|| found.written_at(), Manifest::written_before);
+        let keyspace = store.lost_tables(written)?;
+        Some(Trouble::Damaged(format!(
+            "a journal or tables of `{keyspace}` are missing"
+        )))
+    }
+
+    /// Fails unless damage is borne.
+    fn tolerate(&self, trouble: Trouble) -> Result<Trouble, Trouble> {
+        match self.on_damage {
+            OnDamage::Refuse => Err(trouble),
+            OnDamage::NewEpoch => Ok(trouble),
+        }
+    }
+
+    /// Lets the journals end where they can't be read any further. What was damaged is put aside.
+    fn cut(&self, fault: &Fault) -> Result<(), Trouble> {
+        let aside = if fault.is_damage {
+            Some(self.folder.aside()?)
+        } else {
+            None
+        };
+        if fault.path.exists() {
+            if let Some(aside) = &aside {
+                fs::copy(&fault.path, aside.join(name(&fault.path)?))?;
+            }
+            let file = files::open(&fault.path)?;
+            if file.metadata()?.len() > fault.at {
+                file.set_len(fault.at)?;
+            }
+            file.sync_all()?;
+        }
+        let log = self.folder.log();
+        if let Some(aside) = &aside {
+            let stem = |path: &Path| path.file_stem().and_then(|id| id.to_str()?.parse().ok());
+            let at: Option<u64> = stem(&fault.path);
+            for (id, path) in journal::list(&log)? {
+                if at.is_some_and(|at| id > at) {
+                    fs::rename(&path, aside.join(name(&path)?))?;
+                }
+            }
+        }
+        Ok(files::sync_directory(&log)?)
+    }
+
+    /// Puts the whole database aside, and makes a new one.
+    fn start_anew(&self) -> Result<Store, Trouble> {
+        let log = self.folder.log();
+        if log.exists() {
+            fs::rename(&log, self.folder.aside()?.join("log"))?;
+        }
+        let store = Store::open(&log)?;
+        protect(&log)?;
+        Ok(store)
+    }
+}
+
+fn name(path: &Path) -> Result<&std::ffi::OsStr, Trouble> {
+    let nameless = || Trouble::Failed("a file has no name".to_owned());
+    path.file_name().ok_or_else(nameless)
+}
+
+/// Nobody else may look into the database's directory.
+fn protect(log: &Path) -> Result<(), Trouble> {
+    #[cfg(unix)]
+    if log.exists() {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(log, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}

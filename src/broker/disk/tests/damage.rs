@@ -1,0 +1,351 @@
+//! What becomes of a store whose files were changed, cut, copied or removed.
+
+use std::fs;
+
+use super::super::journal;
+use super::*;
+
+/// A store with some events that was killed, and where its channel stood.
+struct Killed {
+    disk: TestDisk,
+    top: crate::event::Position,
+}
+
+const EVENTS: usize = 6;
+
+async fn killed(on_damage: OnDamage) -> Killed {
+    let mut disk = TestDisk::new(bounds());
+    disk.settings.on_damage = on_damage;
+    let disk = disk.reopen();
+    for n in 0..EVENTS {
+        disk.publish("brief:a", n).await;
+    }
+    let top = disk.page("brief:a").await.top;
+    disk.disk.stop();
+    let killed = Killed { disk, top };
+    killed.leave_as_running();
+    killed
+}
+
+impl Killed {
+    fn leave_as_running(&self) {
+        fs::write(self.disk.file("state"), "running fsync\n").unwrap();
+    }
+
+    /// The journal without what is set aside in it.
+    fn journal(&self) -> Vec<u8> {
+        let mut bytes = fs::read(self.disk.file("log/0.jnl")).unwrap();
+        let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        bytes.truncate(end);
+        bytes
+    }
+
+    fn put_journal(&self, bytes: &[u8]) {
+        fs::write(self.disk.file("log/0.jnl"), bytes).unwrap();
+    }
+
+    fn synced(&self) -> u64 {
+        watermark::Watermark::open(&self.disk.settings.path)
+            .unwrap()
+            .batch()
+    }
+
+    fn refusal(self) -> String {
+        self.disk.try_reopen().err().unwrap().to_string()
+    }
+}
+
+#[tokio::test]
+async fn every_flipped_bit_of_a_journal_is_noticed_or_changes_nothing() {
+    let killed = killed(OnDamage::Refuse).await;
+    let (bytes, log) = (killed.journal(), killed.disk.file("log"));
+    let synced = killed.synced();
+    killed.put_journal(&bytes);
+    let sound = journal::examine(&log, synced).unwrap();
+    assert!(sound.fault.is_none(), "{sound:?}");
+    let mut harmless = 0;
+    for at in 0..bytes.len() {
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1 << (at % 8);
+        killed.put_journal(&bytes);
+        let report = journal::examine(&log, synced).unwrap();
+        match report.fault {
+            Some(fault) => assert!(fault.is_damage, "byte {at}: {fault:?}"),
+            None => {
+                harmless += 1;
+                assert_eq!(report.newest, sound.newest, "byte {at}");
+            }
+        }
+    }
+    assert!(harmless < 16, "{harmless} of {}", bytes.len());
+}
+
+/// So many positions over the whole journal.
+fn positions(bytes: &[u8], count: usize) -> impl Iterator<Item = usize> {
+    let length = bytes.len();
+    (0..count).map(move |n| n * (length - 1) / (count - 1))
+}
+
+#[tokio::test]
+async fn a_store_with_a_flipped_byte_is_refused_by_file_and_place() {
+    let killed = killed(OnDamage::Refuse).await;
+    let bytes = killed.journal();
+    let Killed { mut disk, top } = killed;
+    for at in positions(&bytes, 12) {
+        let killed = Killed { disk, top };
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 0x10;
+        killed.put_journal(&bytes);
+        let Killed { disk: kept, .. } = killed;
+        let again = TestDisk::open(
+            Arc::clone(&kept.dir),
+            kept.settings.clone(),
+            Clock::default(),
+        );
+        let said = again.err().map(|error| error.to_string());
+        let said = said.unwrap_or_else(|| panic!("byte {at} was not noticed"));
+        assert!(
+            said.contains("the store is damaged: the journal 0.jnl"),
+            "byte {at}: {said}"
+        );
+        assert!(said.contains("at byte"), "byte {at}: {said}");
+        disk = kept;
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_store_goes_on_with_new_epochs_where_that_is_wanted() {
+    for share in [3, 2] {
+        let killed = killed(OnDamage::NewEpoch).await;
+        let mut bytes = killed.journal();
+        let at = bytes.len() * (share - 1) / share;
+        bytes[at] ^= 0x10;
+        killed.put_journal(&bytes);
+        let Killed { disk, top } = killed;
+        let disk = disk.reopen();
+        let page = disk.page("brief:a").await;
+        assert_ne!(page.top.epoch, top.epoch);
+        assert!(!page.covers(top));
+        assert!(page.top.offset < top.offset, "some are lost");
+        let aside = fs::read_dir(disk.file("damaged")).unwrap().next();
+        let aside = aside.unwrap().unwrap().path().join("0.jnl");
+        assert_eq!(fs::read(aside).unwrap(), bytes, "nothing is thrown away");
+        let next = disk.publish("brief:a", 9).await.position.unwrap();
+        assert_eq!(next.offset, page.top.offset + 1);
+        // What was repaired is sound.
+        let disk = disk.reopen();
+        assert_eq!(disk.page("brief:a").await.top, next);
+    }
+}
+
+#[tokio::test]
+async fn the_last_batch_is_damage_if_it_was_synced_and_a_torn_tail_if_not() {
+    for (acknowledged, is_damage) in [(true, true), (false, false)] {
+        let killed = killed(OnDamage::Refuse).await;
+        let bytes = killed.journal();
+        killed.put_journal(&bytes[..bytes.len() - 20]);
+        if !acknowledged {
+            let batch = killed.synced() - 1;
+            fs::remove_file(killed.disk.file(watermark::NAME)).unwrap();
+            let mut mark = watermark::Watermark::open(&killed.disk.settings.path).unwrap();
+            mark.note(batch);
+        }
+        let Killed { disk, top } = killed;
+        match disk.try_reopen() {
+            Err(error) => {
+                let said = error.to_string();
+                assert!(is_damage, "{said}");
+                assert!(said.contains("was acknowledged"), "{said}");
+            }
+            Ok(disk) => {
+                assert!(!is_damage, "it was not noticed");
+                let page = disk.page("brief:a").await;
+                assert_eq!(
+                    (page.top.epoch, page.top.offset),
+                    (top.epoch, top.offset - 1)
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_journal_cut_between_two_batches_is_damage() {
+    let killed = killed(OnDamage::Refuse).await;
+    let bytes = killed.journal();
+    let last = bytes.windows(4).rposition(|w| w == b"FJL\x03").unwrap();
+    let before = bytes[..last].windows(4).rposition(|w| w == b"FJL\x03");
+    killed.put_journal(&bytes[..before.unwrap() + 4]);
+    let said = killed.refusal();
+    assert!(said.contains("0.jnl ends with batch"), "{said}");
+}
+
+/// A store whose events are in tables; the journals hold no more of them, or some.
+async fn with_tables(rotate: impl Fn(&TestDisk, &Store)) -> Killed {
+    let disk = TestDisk::new(bounds());
+    for n in 0..EVENTS {
+        disk.publish("brief:a", n).await;
+    }
+    let store = disk.store();
+    rotate(&disk, &store);
+    drop(store);
+    for n in 0..EVENTS {
+        disk.publish("brief:b", n).await;
+    }
+    let top = disk.page("brief:a").await.top;
+    disk.disk.stop();
+    let killed = Killed { disk, top };
+    killed.leave_as_running();
+    killed
+}
+
+fn first_file(directory: &std::path::Path) -> PathBuf {
+    let mut files: Vec<PathBuf> = fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    files.into_iter().next().unwrap()
+}
+
+#[tokio::test]
+async fn tables_that_were_moved_out_of_the_journals_are_read_again() {
+    let killed = with_tables(|_, store| store.flush_all()).await;
+    let top = killed.top;
+    let disk = killed.disk.reopen();
+    assert_eq!(disk.page("brief:a").await.top, top);
+    assert_eq!(disk.offsets("brief:b").await.len(), EVENTS);
+}
+
+#[tokio::test]
+async fn missing_files_of_the_database_are_damage() {
+    for keyspace in 0..=4 {
+        let killed = with_tables(|_, store| store.flush_all()).await;
+        let path = killed.disk.file("log/keyspaces").join(keyspace.to_string());
+        fs::remove_dir_all(path).unwrap();
+        let said = killed.refusal();
+        assert!(said.contains("log/keyspaces"), "{keyspace}: {said}");
+
+        let killed = with_tables(|_, store| store.flush_all()).await;
+        let path = killed.disk.file("log/keyspaces").join(keyspace.to_string());
+        fs::remove_file(path.join("current")).unwrap();
+        let said = killed.refusal();
+        assert!(said.contains("log/keyspaces"), "{keyspace}: {said}");
+
+        // `keys` has no tables here.
+        if keyspace < 4 {
+            let killed = with_tables(|_, store| store.flush_all()).await;
+            let path = killed.disk.file("log/keyspaces").join(keyspace.to_string());
+            fs::remove_file(first_file(&path.join("tables"))).unwrap();
+            let said = killed.refusal();
+            assert!(said.contains("the store is damaged"), "{keyspace}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_missing_journal_is_damage() {
+    // Sealed, but not yet in tables.
+    let fill = |disk: &TestDisk, store: &Store| {
+        let next = disk.file("log/1.jnl");
+        store.fill_journal(|| next.exists());
+    };
+    let killed = with_tables(fill).await;
+    let journals = journal::list(&killed.disk.file("log")).unwrap();
+    assert!(journals.len() >= 2, "{journals:?}");
+    for (_, path) in &journals[..journals.len() - 1] {
+        fs::remove_file(path).unwrap();
+    }
+    let said = killed.refusal();
+    assert!(said.contains("are missing"), "{said}");
+}
+
+#[tokio::test]
+async fn a_store_that_was_put_back_gives_new_epochs() {
+    let disk = TestDisk::new(bounds());
+    for n in 0..EVENTS {
+        disk.publish("brief:a", n).await;
+    }
+    disk.disk.stop();
+    let backup = disk.dir.path().join("backup");
+    copy(&disk.settings.path, &backup);
+    let disk = disk.reopen();
+    let lost = disk.publish("brief:a", 9).await.position.unwrap();
+    disk.disk.stop();
+    // Put back over the files that are there.
+    copy(&backup, &disk.settings.path);
+    let disk = disk.reopen();
+    let other = disk.publish("brief:a", 10).await.position.unwrap();
+    assert_eq!(other.offset, lost.offset, "another event in its place");
+    assert_ne!(other.epoch, lost.epoch);
+    assert!(!disk.page("brief:a").await.covers(lost));
+    // From then on it goes on by itself.
+    let disk = disk.reopen();
+    assert_eq!(disk.page("brief:a").await.top, other);
+}
+
+#[tokio::test]
+async fn a_store_that_was_copied_gives_new_epochs_and_one_that_was_moved_does_not() {
+    let disk = TestDisk::new(bounds());
+    let before = disk.publish("brief:a", 0).await.position.unwrap();
+    disk.disk.stop();
+    let (moved, copied) = (
+        disk.dir.path().join("moved"),
+        disk.dir.path().join("copied"),
+    );
+    fs::rename(&disk.settings.path, &moved).unwrap();
+    copy(&moved, &copied);
+    for (path, same) in [(moved, true), (copied, false)] {
+        let settings = DiskSettings {
+            path,
+            ..disk.settings.clone()
+        };
+        let again = TestDisk::open(Arc::clone(&disk.dir), settings, Clock::default()).unwrap();
+        let page = again.page("brief:a").await;
+        assert_eq!(page.covers(before), same);
+        assert_eq!(page.events.len(), 1);
+    }
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn nobody_else_may_read_a_store() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let disk = TestDisk::new(bounds());
+    disk.publish("brief:a", 0).await;
+    let mode = |name: &str| {
+        let metadata = fs::metadata(disk.file(name)).unwrap();
+        metadata.permissions().mode() & 0o777
+    };
+    for name in ["lock", "format", "state", "refused", watermark::NAME] {
+        assert_eq!(mode(name), 0o600, "{name}");
+    }
+    assert_eq!((mode(""), mode("log")), (0o700, 0o700));
+}
+
+#[tokio::test]
+async fn a_damaged_note_of_a_refused_batch_takes_nothing_back() {
+    let disk = TestDisk::new(bounds());
+    disk.publish("brief:a", 0).await;
+    disk.disk.stop();
+    let path = disk.file("refused");
+    let mut note = fs::read(&path).unwrap();
+    note[7] ^= 2;
+    fs::write(&path, note).unwrap();
+    let said = disk.try_reopen().err().unwrap().to_string();
+    assert!(said.contains("`refused` can't be understood"), "{said}");
+}
