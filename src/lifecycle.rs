@@ -122,7 +122,10 @@ mod tests {
         assert_eq!(departure.span(), Duration::from_millis(200));
         for _ in 0..1000 {
             let after = departure.come_back();
-            assert!(after >= RESTART && after <= Duration::from_secs(2), "{after:?}");
+            assert!(
+                after >= RESTART && after <= Duration::from_secs(2),
+                "{after:?}"
+            );
         }
     }
 
@@ -136,7 +139,10 @@ mod tests {
             (soonest, latest) = (soonest.min(after), latest.max(after));
         }
         assert!(soonest >= Duration::from_secs(9), "{soonest:?}");
-        assert!(latest - soonest > Duration::from_secs(5), "{soonest:?} to {latest:?}");
+        assert!(
+            latest - soonest > Duration::from_secs(5),
+            "{soonest:?} to {latest:?}"
+        );
     }
 
     #[test]

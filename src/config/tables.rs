@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::machine_memory::available_memory;
 use super::{Secret, duration, values};
 
 /// `[auth]`: tokens (JWT, RFC 7519).
@@ -170,6 +171,20 @@ pub struct HistoryConfig {
     pub on_damage: OnDamage,
     /// The newest events that stay in memory, for `disk`: bytes over all channels; 0 for none.
     pub cache_bytes: usize,
+    /// What channels and their events may take, for `memory`: bytes over all channels; 0 for a
+    /// quarter of the memory that there is.
+    pub memory_bytes: usize,
+}
+
+impl HistoryConfig {
+    /// What channels and their events may take in memory, in bytes.
+    #[must_use]
+    pub fn most_memory(&self) -> usize {
+        match self.memory_bytes {
+            0 => available_memory() / 4,
+            bytes => bytes,
+        }
+    }
 }
 
 impl Default for HistoryConfig {
@@ -180,6 +195,7 @@ impl Default for HistoryConfig {
             durability: Durability::Fsync,
             on_damage: OnDamage::Refuse,
             cache_bytes: 64 * 1024 * 1024,
+            memory_bytes: 0,
         }
     }
 }

@@ -11,6 +11,7 @@ mod exporter;
 mod families;
 mod fanout;
 mod histogram;
+mod history;
 mod labels;
 pub mod logs;
 mod metrics;
@@ -27,8 +28,10 @@ mod stats;
 mod store;
 
 pub use arrival::{Arrival, Delivered};
+pub use exporter::SPAN_BYTES;
 pub use fanout::{FanoutSpan, commit_together};
 pub use histogram::{Histogram, HistogramSnapshot};
+pub use history::{Evicted, HistoryMetrics};
 pub use labels::{Confirmation, DropReason, Stalled, Transport};
 pub use metrics::Metrics;
 pub use names::{Counter, Gauge};

@@ -201,7 +201,10 @@ async fn after_the_delay_connections_leave_one_after_the_other() {
         list["connections"].as_array().unwrap().len()
     };
     // The first at once, the next in twenty seconds.
-    eventually("the first to leave", async || (open().await < 3).then_some(())).await;
+    eventually("the first to leave", async || {
+        (open().await < 3).then_some(())
+    })
+    .await;
     assert_eq!(open().await, 2, "the others wait for their turn");
     let mut gone = 0;
     for ws in &mut clients {
@@ -245,7 +248,10 @@ async fn a_lone_server_that_restarts_quickly_is_waited_for_shortly() {
         advised.push(advice["after_ms"].as_u64().unwrap());
         ws.expect_close(1012).await;
     }
-    assert!(advised.iter().all(|after| (1000..2000).contains(after)), "{advised:?}");
+    assert!(
+        advised.iter().all(|after| (1000..2000).contains(after)),
+        "{advised:?}"
+    );
     advised.dedup();
     assert!(advised.len() > 1, "all at once: {advised:?}");
     assert_eq!(server.ended().await.code(), Some(0), "{}", server.log());
@@ -262,7 +268,9 @@ async fn until_the_end_of_the_drain_someone_answers() {
     assert_eq!(ready.assert_problem(503)["code"], "unavailable");
     assert_eq!(ready.header("connection"), "close");
     let token = format!("Bearer {}", Token::new("bob").sign());
-    let refused = server.refused_upgrade("/ws", &[("Authorization", &token)]).await;
+    let refused = server
+        .refused_upgrade("/ws", &[("Authorization", &token)])
+        .await;
     refused.assert_problem(503);
     let wait: u64 = refused.header("retry-after").parse().unwrap();
     assert!((1..=3).contains(&wait), "{wait}");

@@ -69,7 +69,10 @@ impl<'s> Stage<'s> {
         Stage {
             store,
             batch: store.batch(),
-            manifest: Manifest { at: now, ..manifest },
+            manifest: Manifest {
+                at: now,
+                ..manifest
+            },
             channels: Vec::new(),
             done: Vec::new(),
             now,

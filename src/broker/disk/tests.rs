@@ -5,14 +5,15 @@ mod damage;
 use tempfile::TempDir;
 
 use super::*;
-use crate::broker::keys::KEY_TTL;
 use crate::broker::contract::{Recorder, draft, namespaces};
+use crate::broker::keys::KEY_TTL;
 
 /// A broker on a directory of its own, which can be closed and opened again.
 pub(in crate::broker) struct TestDisk {
     pub(in crate::broker) sink: Arc<Recorder>,
     pub(super) metrics: Arc<Metrics>,
     disk: Arc<Disk>,
+    pub(in crate::broker) namespaces: Arc<ArcSwap<Namespaces>>,
     clock: Clock,
     dir: Arc<TempDir>,
     settings: DiskSettings,
@@ -39,8 +40,9 @@ impl TestDisk {
         let sink = Arc::new(Recorder::default());
         let shared: Arc<dyn Sink> = Arc::<Recorder>::clone(&sink);
         let metrics = Metrics::new("test");
+        let namespaces = namespaces();
         let disk = Disk::open_at(
-            namespaces(),
+            Arc::clone(&namespaces),
             Arc::downgrade(&shared),
             Arc::clone(&metrics),
             settings.clone(),
@@ -50,6 +52,7 @@ impl TestDisk {
             sink,
             metrics,
             disk: Arc::new(disk),
+            namespaces,
             clock,
             dir,
             settings,
@@ -73,6 +76,7 @@ fn bounds() -> Bounds {
     Bounds {
         channels: 1000,
         keys: 1000,
+        ..Bounds::default()
     }
 }
 
@@ -487,7 +491,10 @@ async fn a_key_of_a_clock_that_was_a_month_ahead_is_forgotten_after_five_minutes
     let disk = TestDisk::at(today + MONTH);
     assert!(!disk.publish_with_key("k").await.duplicate);
     let disk = disk.reopen_at(today);
-    assert!(disk.publish_with_key("k").await.duplicate, "it was just now");
+    assert!(
+        disk.publish_with_key("k").await.duplicate,
+        "it was just now"
+    );
     disk.advance(KEY_TTL);
     assert!(!disk.publish_with_key("k").await.duplicate);
     // Nor does the next start find it again.
@@ -523,7 +530,11 @@ async fn history_of_a_clock_that_was_a_month_ahead_expires_when_its_time_has_com
     let disk = disk.reopen_at(today);
     disk.publish("room:1", 2).await;
     assert_eq!(disk.offsets("room:1").await, [1, 2]);
-    let ttl = namespaces().load().of(&ChannelName::new("room:1").unwrap()).history.ttl;
+    let ttl = namespaces()
+        .load()
+        .of(&ChannelName::new("room:1").unwrap())
+        .history
+        .ttl;
     disk.advance(ttl);
     assert!(disk.offsets("room:1").await.is_empty());
 }

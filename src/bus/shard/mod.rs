@@ -59,6 +59,7 @@ pub use cx::Cx;
 pub use join::{Join, JoinRequest};
 pub use life::Opening;
 pub use query::{ConnectionFilter, ConnectionPage};
+pub use replays::REPLAY_BYTES;
 pub(super) use round::FEW;
 
 /// The inbox's place among the sockets.
@@ -206,7 +207,11 @@ impl Shard {
         if let Some(stall) = stall {
             self.hub.metrics().stalled(Stalled::Shard);
             let (shard, ms) = (self.index, stall.as_millis());
-            tracing::warn!(shard, ms, "a shard stood still; its clients get that time back");
+            tracing::warn!(
+                shard,
+                ms,
+                "a shard stood still; its clients get that time back"
+            );
         }
     }
 
