@@ -20,7 +20,8 @@ use crate::forwarded::Trust;
 use crate::grpc::{GrpcAuth, HealthHandle};
 use crate::http::AsyncApiSettings;
 use crate::lifecycle::Lifecycle;
-use crate::session::{RequestLimits, Services};
+use crate::origin;
+use crate::session::{BodyLimits, RequestLimits, Services};
 use crate::socketio::{Endpoint as SocketIo, SocketIoDialect, SocketIoSettings};
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
 use crate::ws::{Declared, Endpoint, WsSettings};
@@ -38,6 +39,8 @@ pub struct Assembled {
     pub(super) asyncapi: Arc<ArcSwap<AsyncApiSettings>>,
     /// Origins whose pages may call gRPC-Web.
     pub(super) internal_origins: Arc<ArcSwap<Vec<String>>>,
+    /// Names by which the internal listener may be called.
+    pub(super) internal_hosts: Arc<ArcSwap<Vec<String>>>,
     health: HealthHandle,
     dev: bool,
 }
@@ -115,9 +118,8 @@ pub(super) fn assemble(
         allowed_origins,
         trust: Arc::new(ArcSwap::from_pointee(trust(config))),
         asyncapi: Arc::new(ArcSwap::from_pointee(asyncapi_settings(config))),
-        internal_origins: Arc::new(ArcSwap::from_pointee(
-            config.internal.allowed_origins.clone(),
-        )),
+        internal_origins: Arc::new(ArcSwap::from_pointee(internal_origins(config))),
+        internal_hosts: Arc::new(ArcSwap::from_pointee(config.internal.allowed_hosts.clone())),
         health,
         dev,
     })
@@ -166,7 +168,9 @@ impl Assembled {
         self.trust.store(Arc::new(trust(config)));
         self.asyncapi.store(Arc::new(asyncapi_settings(config)));
         self.internal_origins
-            .store(Arc::new(config.internal.allowed_origins.clone()));
+            .store(Arc::new(internal_origins(config)));
+        self.internal_hosts
+            .store(Arc::new(config.internal.allowed_hosts.clone()));
         Ok(())
     }
 }
@@ -249,16 +253,32 @@ fn request_limits(config: &Config) -> RequestLimits {
         channels_per_minute: config.limits.channels_per_minute,
         open_documents: config.public.documents == Documents::Open,
         audit_publishes: config.audit.publishes,
+        bodies: BodyLimits {
+            all: config.limits.body_bytes,
+            per_user: config.limits.body_bytes_per_user,
+            per_connection: config.limits.body_bytes_per_connection,
+        },
     }
 }
 
 /// Pages of which origins may use the server; for a developer who lists none, all.
 fn allowed_origins(config: &Config, dev: bool) -> Vec<String> {
-    let mut allowed = config.public.allowed_origins.clone();
+    let mut allowed = normal(&config.public.allowed_origins);
     if dev && allowed.is_empty() {
         allowed.push("*".to_owned());
     }
     allowed
+}
+
+/// Pages of which origins may call gRPC-Web.
+fn internal_origins(config: &Config) -> Vec<String> {
+    normal(&config.internal.allowed_origins)
+}
+
+/// Origins as browsers write them. Whatever is none was refused when the configuration was read.
+fn normal(origins: &[String]) -> Vec<String> {
+    let normal = origins.iter().map(|text| origin::normal(text));
+    normal.flatten().collect()
 }
 
 fn trust(config: &Config) -> Trust {

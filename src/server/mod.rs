@@ -3,6 +3,7 @@
 mod arrival;
 mod assemble;
 mod described;
+mod descriptors;
 mod host;
 mod internal;
 mod journal;
@@ -146,24 +147,25 @@ impl Server {
             drain_delay: config.server.drain_delay,
         };
         let front = public::Public::new(&assembled, config, dev, Arc::clone(&lifecycle));
+        let back = internal::Internal::new(&assembled, config, lifecycle);
         let limit = config.limits.connections.saturating_add(listen::HANDSHAKES);
-        tasks.spawn(listen::listen(
-            public,
-            tls.public,
-            front,
-            limit,
-            closing.clone(),
-            tasks.clone(),
-        ));
-        let back = internal::Internal::new(&assembled, lifecycle);
-        tasks.spawn(listen::listen(
-            internal,
-            tls.internal,
-            back,
-            listen::HANDSHAKES,
-            closing.clone(),
-            tasks.clone(),
-        ));
+        let descriptors = descriptors::Descriptors::raise(config);
+        let public = listen::Listener {
+            socket: public,
+            tls: tls.public,
+            room: room::Room::new(limit, false),
+            descriptors,
+        };
+        let internal = listen::Listener {
+            socket: internal,
+            tls: tls.internal,
+            room: room::Room::new(config.internal.connections, true),
+            descriptors,
+        };
+        let (until, with) = (closing.clone(), tasks.clone());
+        tasks.spawn(listen::listen(public, front, until, with));
+        let (until, with) = (closing.clone(), tasks.clone());
+        tasks.spawn(listen::listen(internal, back, until, with));
         let verifier = Arc::clone(&assembled.services.verifier);
         let until = closing.clone();
         tasks.spawn(async move {

@@ -16,10 +16,12 @@
 mod harness;
 
 mod admission;
+mod attack_bodies;
 mod attack_floods;
 mod attack_frames;
 mod attack_http2;
 mod attack_identity;
+mod attack_listener;
 mod attack_logs;
 mod attack_memory;
 mod attack_slow;
@@ -36,6 +38,7 @@ mod collectors;
 mod compression;
 mod confirmations;
 mod connections;
+mod descriptors;
 mod dialects;
 mod disk;
 mod disk_full;
@@ -52,6 +55,7 @@ mod http_catalog;
 mod idempotency;
 mod internal_listener;
 mod jwks;
+mod keep_alive;
 mod limits;
 mod many_sockets;
 mod messages;
