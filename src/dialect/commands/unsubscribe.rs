@@ -68,10 +68,10 @@ fn widen(cx: &mut Cx<'_>, event_types: &[String], left: &mut Vec<String>) -> Res
     if types.is_empty() {
         return Err(Error::precondition("global is not narrowed to event types"));
     }
-    let source = cx
+    let condition = cx
         .filter_of(&global)
         .flatten()
-        .and_then(|filter| filter.key().source().cloned());
+        .and_then(|filter| filter.condition().cloned());
     types.retain(|kept| !event_types.contains(kept));
     if types.is_empty() {
         cx.leave(&global);
@@ -84,7 +84,7 @@ fn widen(cx: &mut Cx<'_>, event_types: &[String], left: &mut Vec<String>) -> Res
         .collect::<Result<Vec<_>>>()?;
     cx.narrow(
         &global,
-        EventFilter::new(types, source.as_deref())?.as_ref(),
+        EventFilter::with(types, condition)?.as_ref(),
     );
     Ok(())
 }
