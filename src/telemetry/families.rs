@@ -209,7 +209,7 @@ fn clients(metrics: &Metrics) -> [Family; 10] {
     ]
 }
 
-fn events(metrics: &Metrics) -> [Family; 16] {
+fn events(metrics: &Metrics) -> [Family; 18] {
     let sums = metrics.deliveries();
     let published = metrics.published.read(Counter::get, |_| true);
     let delivered = Transport::ALL
@@ -252,6 +252,16 @@ fn events(metrics: &Metrics) -> [Family; 16] {
             "tidings_filter_evaluations",
             "Times that a filter was asked about an event: once for all its subscriptions",
             sums.filter_evaluations,
+        ),
+        counter(
+            "tidings_filter_steps",
+            "Steps that filters took: a measure of the CPU time that they cost",
+            sums.filter_steps,
+        ),
+        counter(
+            "tidings_filters_deferred",
+            "Times that a shard had no time for a filter, so that its subscription went on elsewhere",
+            metrics.filters_deferred.get(),
         ),
         counter(
             "tidings_events_conflated",

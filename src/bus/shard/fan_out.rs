@@ -12,6 +12,7 @@ use super::together::Together;
 use crate::bus::connection::Connection;
 use crate::bus::delivery::Delivery;
 use crate::bus::filter_table::NO_FILTER;
+use crate::bus::meter::Asking;
 use crate::bus::slots::Slots;
 use crate::event::{Audience, ChannelName, ChannelPattern, Position, SlowConsumer};
 use crate::telemetry::Transport;
@@ -105,9 +106,14 @@ impl Shard {
             topics: places,
             spares: &mut self.spares,
             metrics: &self.metrics,
+            slice: &self.slice,
+            limits: &self.settings.filters,
+            now_us: self.now_us,
             hub: &self.hub,
             outcome,
         };
+        // Those whose filters there is no time to ask.
+        let mut behind: Vec<(u32, u32, u64)> = Vec::new();
         let mut several = SeveralWays::of(hand.run.all(), topics, places, connections);
         let mut way = Way {
             last,
@@ -136,7 +142,21 @@ impl Shard {
                     continue;
                 };
                 let live = if by_name { fresh } else { hand.run.all() };
-                let set = hand.owed(slot, connection, follower, live, filters);
+                if !follower.live {
+                    let alone = || follows_once(connection, topics);
+                    if follower.filter != NO_FILTER && alone() {
+                        // What it gets from elsewhere, its filter is asked about there.
+                        hunger(hungry, slot, connection);
+                        if topic.position.is_none() {
+                            behind.push((slot, place, live));
+                        }
+                        continue;
+                    }
+                }
+                let Some(set) = hand.owed(slot, connection, follower, live, filters) else {
+                    behind.push((slot, place, live));
+                    continue;
+                };
                 if !follower.live {
                     hunger(hungry, slot, connection);
                 }
@@ -169,7 +189,11 @@ impl Shard {
             );
             way.leave(connections, &mut hand);
         }
-        for (slot, topic) in way.too_slow {
+        let too_slow = way.too_slow;
+        for (slot, place, live) in behind {
+            self.put_behind(slot, place, topics, run, live);
+        }
+        for (slot, topic) in too_slow {
             match topic {
                 Some((topic, offset)) => self.resync(slot, topic, offset.saturating_sub(1)),
                 None => self.too_slow(slot),
@@ -198,6 +222,9 @@ impl Shard {
             topics: &self.topics,
             spares: &mut self.spares,
             metrics: &self.metrics,
+            slice: &self.slice,
+            limits: &self.settings.filters,
+            now_us: self.now_us,
             hub: &self.hub,
             outcome,
         };
@@ -217,16 +244,20 @@ impl Shard {
             {
                 continue;
             }
-            let set = hand.run.passing(
-                slot,
-                connection,
-                NO_FILTER,
-                &mut self.filters,
-                &self.metrics,
-            );
-            if set == 0 {
+            let asking = Asking {
+                slice: hand.slice,
+                meter: None,
+                limits: hand.limits,
+                now_us: hand.now_us,
+                metrics: hand.metrics,
+            };
+            let filters = &mut self.filters;
+            let set = hand
+                .run
+                .passing(slot, connection, NO_FILTER, filters, &asking);
+            let Some(set) = set.filter(|set| *set != 0) else {
                 continue;
-            }
+            };
             connection.last_run = hand.run.number();
             let put = if is_witness {
                 hand.put_and_look(slot, connection, set, None)
@@ -363,6 +394,13 @@ impl Way<'_> {
         });
         hand.metrics.sent(u64::try_from(bytes).unwrap_or(0));
     }
+}
+
+/// True if the connection follows only one of these topics.
+pub(super) fn follows_once(connection: &Connection, topics: [Option<u32>; 3]) -> bool {
+    let follows = connection.subscriptions.iter();
+    let ways = follows.filter(|one| topics.contains(&Some(one.topic)));
+    ways.count() == 1
 }
 
 /// Marks a connection whose catching up may go on.

@@ -12,6 +12,7 @@ mod clock;
 mod confirmations;
 mod crossing;
 mod cx;
+mod deferred;
 mod departures;
 mod fan_out;
 mod hand;
@@ -47,6 +48,7 @@ use super::delivery::Delivery;
 use super::filter_table::FilterTable;
 use super::hub::{Hub, Settings};
 use super::inbox::{Inbound, Inbox};
+use super::meter::Slice;
 use super::outbox::Spares;
 use super::route::Route;
 use super::slots::Slots;
@@ -89,6 +91,10 @@ pub struct Shard {
     /// Milliseconds in which the shard was there, read once in each round.
     now: u64,
     settings: Arc<Settings>,
+    /// What is left of this round for filters and replays.
+    slice: Slice,
+    /// Microseconds on the clock of the hub, read once in each round.
+    now_us: u64,
     metrics: Arc<ShardMetrics>,
     connections: Slots<Connection>,
     topics: Slots<Topic>,
@@ -168,6 +174,8 @@ impl Shard {
             clock: clock::Clock::new(),
             now: 0,
             settings,
+            slice: Slice::new(),
+            now_us: 0,
             metrics,
             connections: Slots::new(),
             topics: Slots::new(),

@@ -51,6 +51,8 @@ impl Shard {
         let stall = self.clock.wakes();
         self.note_stall(stall);
         self.now = self.clock.now();
+        self.now_us = self.hub.clock_us();
+        self.slice.renew();
         for event in events {
             if event.token() != WAKE {
                 let slot = u32::try_from(event.token().0).unwrap_or(u32::MAX);
@@ -82,6 +84,8 @@ impl Shard {
             return Left::Work;
         }
         self.now = self.clock.now();
+        self.now_us = self.hub.clock_us();
+        self.slice.renew();
         self.settings = self.hub.settings();
         self.inbox.looking();
         let mut made = 0;
