@@ -5,6 +5,7 @@
 
 mod history;
 mod publish;
+mod refusals;
 mod subscribe;
 
 use std::net::SocketAddr;
@@ -26,6 +27,8 @@ use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId};
 use crate::telemetry::{Metrics, Tracing, Transport};
+
+use refusals::RefusalLog;
 
 pub use history::{HistoryPage, HistoryQuery};
 pub use publish::{Publish, PublishResult, Published};
@@ -81,6 +84,7 @@ pub struct Services {
     pub audit: Arc<Audit>,
     /// The generation of the keys that everybody was last held to.
     checked: AtomicU64,
+    refusals: RefusalLog,
 }
 
 impl Services {
@@ -118,6 +122,7 @@ impl Services {
             channel_rate,
             audit,
             checked,
+            refusals: RefusalLog::default(),
         })
     }
 
@@ -191,7 +196,7 @@ impl Services {
         }
     }
 
-    /// Notes in the audit log that somebody was not let in.
+    /// Notes in the audit log, and in the log, that somebody was not let in.
     pub fn not_let_in(&self, address: SocketAddr, transport: Option<Transport>, error: &Error) {
         let what = if error.code() == Code::Unauthenticated {
             What::AuthenticationFailed
@@ -205,6 +210,15 @@ impl Services {
             ..Record::default()
         };
         self.audit.note(what, &record);
+        let transport = transport.map(Transport::as_str);
+        self.refusals
+            .tell(&address.to_string(), None, transport, error);
+    }
+
+    /// Writes into the log why a token was not taken on a connection that stands.
+    pub fn tell_refusal(&self, address: SocketAddr, connection: ConnectionId, error: &Error) {
+        let (address, connection) = (address.to_string(), connection.to_string());
+        self.refusals.tell(&address, Some(&connection), None, error);
     }
 
     /// Forgets the rates of identities that have been quiet, and revocations of tokens that have

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::exemplars::Exemplars;
 use super::histogram::Histogram;
+use super::keys::KeyMetrics;
 use super::labels::{Confirmation, DropReason, Transport};
 use super::names::{Counter, Gauge, Names};
 use super::shard::{Deliveries, ShardMetrics};
@@ -63,6 +64,7 @@ pub struct Metrics {
     pub(super) accept_errors: Counter,
     pub(super) reloads: [Counter; 2],
     pub(super) revocations: Gauge,
+    pub(super) keys: KeyMetrics,
     pub(super) publish_commit: Histogram,
     pub(super) end_to_end: Histogram,
     pub(super) delivery_exemplars: Exemplars,
@@ -111,6 +113,7 @@ impl Metrics {
             accept_errors: Counter::default(),
             reloads: Default::default(),
             revocations: Gauge::default(),
+            keys: KeyMetrics::default(),
             publish_commit: Histogram::default(),
             end_to_end: Histogram::default(),
             delivery_exemplars: Exemplars::default(),
