@@ -88,6 +88,24 @@ impl AuthFailure {
     }
 }
 
+/// Why a token was not taken, and whether that is the last word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) failure: AuthFailure,
+    /// True where another set of keys could find it good: then it is not judged before the keys
+    /// were fetched.
+    pub(super) by_keys: bool,
+}
+
+impl From<AuthFailure> for Refusal {
+    fn from(failure: AuthFailure) -> Self {
+        Refusal {
+            failure,
+            by_keys: false,
+        }
+    }
+}
+
 impl fmt::Display for AuthFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

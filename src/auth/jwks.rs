@@ -38,26 +38,18 @@ impl Source {
     /// # Errors
     /// `invalid_argument` for the field `auth.jwks_url`.
     pub(super) fn new(url: &str) -> Result<Self> {
-        let wrong = |what: &'static str| Error::field("auth.jwks_url", what);
-        let uri: Uri = url.parse().map_err(|_| wrong("expected an address"))?;
-        let host = uri
-            .host()
-            .ok_or_else(|| wrong("expected an address with a host"))?;
-        let client = match uri.scheme_str() {
-            Some("https") => {
-                let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
-                let connector = HttpsConnectorBuilder::new()
-                    .with_provider_and_native_roots(provider)
-                    .map_err(|_| wrong("the system's certificates can't be read"))?
-                    .https_only()
-                    .enable_http1()
-                    .build();
-                Transport::Tls(builder().build(connector))
-            }
-            Some("http") if is_loopback(host) => {
-                Transport::Plain(builder().build(HttpConnector::new()))
-            }
-            _ => return Err(wrong("expected https, or http on loopback")),
+        let uri = address(url)?;
+        let client = if uri.scheme_str() == Some("https") {
+            let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
+            let connector = HttpsConnectorBuilder::new()
+                .with_provider_and_native_roots(provider)
+                .map_err(|_| wrong("the system's certificates can't be read"))?
+                .https_only()
+                .enable_http1()
+                .build();
+            Transport::Tls(builder().build(connector))
+        } else {
+            Transport::Plain(builder().build(HttpConnector::new()))
         };
         Ok(Source { uri, client })
     }
@@ -93,6 +85,31 @@ impl Source {
             .await;
         body.map(http_body_util::Collected::to_bytes)
             .map_err(|error| error.to_string())
+    }
+}
+
+fn wrong(what: &'static str) -> Error {
+    Error::field("auth.jwks_url", what)
+}
+
+/// Says whether keys may be fetched from there, without trying it.
+///
+/// # Errors
+/// `invalid_argument` for the field `auth.jwks_url`.
+pub(super) fn check_url(url: &str) -> Result<()> {
+    address(url).map(drop)
+}
+
+/// An address that keys may be fetched from.
+fn address(url: &str) -> Result<Uri> {
+    let uri: Uri = url.parse().map_err(|_| wrong("expected an address"))?;
+    let host = uri
+        .host()
+        .ok_or_else(|| wrong("expected an address with a host"))?;
+    match uri.scheme_str() {
+        Some("https") => Ok(uri),
+        Some("http") if is_loopback(host) => Ok(uri),
+        _ => Err(wrong("expected https, or http on loopback")),
     }
 }
 

@@ -2,21 +2,30 @@
 
 use std::path::Path;
 
-use jsonwebtoken::jwk::{
-    AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse,
-};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
-use serde_json::Value;
 
+use super::jwk::{from_jwks, without_bom};
 use super::{Fingerprint, VerifierSettings};
 use crate::error::{Error, Result};
 
-/// The most keys in one JWK set.
-const MAX_KEYS: usize = 100;
 /// The largest key file or JWK set, in bytes.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
-/// The most keys tried for one token that doesn't name its key.
-const MAX_TRIES: usize = 8;
+/// What RFC 9864 calls `EdDSA` with the curve that is taken here.
+pub(super) const ED25519: &str = "Ed25519";
+/// The algorithms with a shared secret (RFC 7518 §3.1).
+const SHARED: [Algorithm; 3] = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
+/// Those with a key pair (RFC 7518 §3.1, RFC 8037 §3.1).
+const PAIRED: [Algorithm; 9] = [
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+    Algorithm::ES256,
+    Algorithm::ES384,
+    Algorithm::EdDSA,
+];
 
 /// A key, with all that limits its use.
 #[derive(Clone)]
@@ -37,6 +46,15 @@ impl Key {
             algorithm: None,
             print: print(&key),
             verifying: key,
+        }
+    }
+
+    /// A key of a JWK set.
+    pub(super) fn of_set(id: Option<&str>, algorithm: Option<Algorithm>, key: DecodingKey) -> Self {
+        Key {
+            id: id.map(Box::from),
+            algorithm,
+            ..Key::unnamed(key)
         }
     }
 
@@ -68,13 +86,12 @@ pub(super) enum Check {
     /// Good, by the key of this print.
     Good(Fingerprint),
     Bad,
-    /// Bad for keys without a name, and no key has the name that the token asks for.
-    BadUnnamed,
     /// No key fits.
     Unknown,
 }
 
-/// Checks a signature against those of the keys that fit.
+/// Checks a signature against those of the keys that fit. A token that doesn't name its key is
+/// tried with every key of its family: at most [`MAX_KEYS`](super::jwk::MAX_KEYS) of each set.
 pub(super) fn check<'a>(
     keys: impl Iterator<Item = &'a Key>,
     algorithm: Algorithm,
@@ -83,12 +100,8 @@ pub(super) fn check<'a>(
     signature: &str,
 ) -> Check {
     let mut result = Check::Unknown;
-    for key in keys.filter(|key| key.fits(algorithm, id)).take(MAX_TRIES) {
-        if id.is_none() || key.id.is_some() {
-            result = Check::Bad;
-        } else if result == Check::Unknown {
-            result = Check::BadUnnamed;
-        }
+    for key in keys.filter(|key| key.fits(algorithm, id)) {
+        result = Check::Bad;
         let verified =
             jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.verifying, algorithm);
         if matches!(verified, Ok(true)) {
@@ -98,59 +111,106 @@ pub(super) fn check<'a>(
     result
 }
 
-/// The algorithms of this allow-list.
-pub(super) fn algorithms(names: &[String]) -> Result<Vec<Algorithm>> {
-    let wrong = |name: &str| {
+/// The algorithm of this name; `None` for `none` and what is not taken here.
+pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
+    if name == ED25519 {
+        return Some(Algorithm::EdDSA);
+    }
+    name.parse().ok()
+}
+
+/// The algorithms that are allowed. Where none are listed, those of the kinds of keys there are;
+/// each key is held to its own family either way.
+pub(super) fn algorithms(settings: &VerifierSettings, keys: &[Key]) -> Result<Vec<Algorithm>> {
+    if settings.algorithms.is_empty() {
+        return Ok(of_kinds(settings.jwks_url.is_some(), keys));
+    }
+    let wrong = || {
+        let names = SHARED.iter().chain(&PAIRED).map(|a| format!("{a:?}"));
+        let names: Vec<String> = names.chain([ED25519.to_owned()]).collect();
         Error::field(
             "auth.algorithms",
-            format!(
-                "expected some of HS256 HS384 HS512 RS256 RS384 RS512 PS256 PS384 PS512 ES256 \
-                 ES384 EdDSA, not {name}"
-            ),
+            format!("expected some of {}", names.join(", ")),
         )
     };
-    if names.is_empty() {
-        return Err(wrong("none"));
-    }
+    let names = settings.algorithms.iter();
     names
-        .iter()
-        .map(|name| name.parse().map_err(|_| wrong(name)))
+        .map(|name| algorithm(name).ok_or_else(wrong))
         .collect()
 }
 
-/// The keys that the settings hold or name by a file.
-pub(super) fn load(settings: &VerifierSettings, allowed: &[Algorithm]) -> Result<Vec<Key>> {
-    let mut keys = Vec::new();
-    if let Some(secret) = &settings.hs256_secret {
-        if secret.is_empty() {
-            return Err(Error::field(
-                "auth.hs256_secret",
-                "expected a secret, not an empty text",
-            ));
+/// The algorithms of these keys, and of those that are fetched: no secret is among them. A secret
+/// is for HS256, unless its set says otherwise.
+fn of_kinds(is_fetched: bool, keys: &[Key]) -> Vec<Algorithm> {
+    let mut allowed = if is_fetched {
+        PAIRED.to_vec()
+    } else {
+        Vec::new()
+    };
+    for key in keys {
+        match (key.algorithm, key.verifying.family()) {
+            (Some(own), _) => allowed.push(own),
+            (None, AlgorithmFamily::Hmac) => allowed.push(Algorithm::HS256),
+            (None, family) => allowed.extend(family.algorithms()),
         }
-        keys.push(Key::unnamed(DecodingKey::from_secret(
-            secret.expose().as_bytes(),
-        )));
     }
-    if let Some(path) = &settings.public_key_file {
-        let field = "auth.public_key_file";
-        keys.push(Key::unnamed(from_pem(&read(path, field)?, field)?));
-    }
-    if let Some(path) = &settings.jwks_file {
-        let field = "auth.jwks_file";
-        keys.extend(from_jwks(&read(path, field)?).map_err(|what| Error::field(field, what))?);
-    }
+    allowed
+}
+
+/// The keys that the settings hold or name by a file, and the algorithms that are allowed.
+pub(super) fn load(settings: &VerifierSettings) -> Result<(Vec<Key>, Vec<Algorithm>)> {
+    let mut keys = Vec::new();
+    keys.extend(of_secret(settings)?);
+    keys.extend(of_pem_file(settings)?);
+    keys.extend(of_jwks_file(settings)?);
+    let allowed = algorithms(settings, &keys)?;
     let is_fetched = settings.jwks_url.is_some();
     let is_allowed = |family| allowed.iter().any(|algorithm| algorithm.family() == family);
     let usable = keys.iter().any(|key| is_allowed(key.verifying.family()))
         || (is_fetched && allowed.iter().any(|a| a.family() != AlgorithmFamily::Hmac));
     if usable || (keys.is_empty() && !is_fetched) {
-        return Ok(keys);
+        return Ok((keys, allowed));
     }
     Err(Error::field(
         "auth.algorithms",
-        "expected an algorithm that some key can be used with",
+        "none of these fits the key that is set, so no token could ever be accepted",
     ))
+}
+
+/// The key of `auth.hs256_secret`.
+pub(super) fn of_secret(settings: &VerifierSettings) -> Result<Option<Key>> {
+    let Some(secret) = &settings.hs256_secret else {
+        return Ok(None);
+    };
+    if secret.is_empty() {
+        let expected = "expected a secret, not an empty text";
+        return Err(Error::field("auth.hs256_secret", expected));
+    }
+    let key = DecodingKey::from_secret(secret.expose().as_bytes());
+    Ok(Some(Key::unnamed(key)))
+}
+
+/// The key of `auth.public_key_file`.
+pub(super) fn of_pem_file(settings: &VerifierSettings) -> Result<Option<Key>> {
+    let Some(path) = &settings.public_key_file else {
+        return Ok(None);
+    };
+    let field = "auth.public_key_file";
+    let key = from_pem(without_bom(&read(path, field)?), field)?;
+    Ok(Some(Key::unnamed(key)))
+}
+
+/// The keys of `auth.jwks_file`.
+pub(super) fn of_jwks_file(settings: &VerifierSettings) -> Result<Vec<Key>> {
+    let Some(path) = &settings.jwks_file else {
+        return Ok(Vec::new());
+    };
+    let field = "auth.jwks_file";
+    let keys = from_jwks(&read(path, field)?).map_err(|what| Error::field(field, what))?;
+    if keys.is_empty() {
+        return Err(Error::field(field, "expected a key that can be used"));
+    }
+    Ok(keys)
 }
 
 fn read(path: &Path, field: &'static str) -> Result<Vec<u8>> {
@@ -159,7 +219,7 @@ fn read(path: &Path, field: &'static str) -> Result<Vec<u8>> {
     let limit = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX);
     std::fs::File::open(path)
         .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(&mut bytes))
-        .map_err(|error| Error::field(field, format!("can't read {}: {error}", path.display())))?;
+        .map_err(|error| Error::field(field, format!("the file can't be read: {error}")))?;
     if bytes.len() > MAX_BYTES {
         return Err(Error::field(field, "expected at most 1 MiB"));
     }
@@ -183,56 +243,6 @@ fn from_pem(pem: &[u8], field: &'static str) -> Result<DecodingKey> {
                 "expected a PEM with an RSA, EC or Ed25519 public key",
             )
         })
-}
-
-/// Takes the usable keys of a JWK set; what is unknown is passed over (RFC 7517 §5).
-pub(super) fn from_jwks(json: &[u8]) -> std::result::Result<Vec<Key>, String> {
-    let set: Value =
-        serde_json::from_slice(json).map_err(|_| String::from("expected a JWK set in JSON"))?;
-    let Some(Value::Array(keys)) = set.get("keys") else {
-        return Err(String::from("expected a JWK set: an object with keys"));
-    };
-    if keys.len() > MAX_KEYS {
-        return Err(String::from("expected at most 100 keys"));
-    }
-    Ok(keys.iter().filter_map(from_jwk).collect())
-}
-
-fn from_jwk(json: &Value) -> Option<Key> {
-    let jwk: Jwk = serde_json::from_value(json.clone()).ok()?;
-    let common = &jwk.common;
-    if common
-        .public_key_use
-        .as_ref()
-        .is_some_and(|use_| *use_ != PublicKeyUse::Signature)
-        || common
-            .key_operations
-            .as_ref()
-            .is_some_and(|ops| !ops.contains(&KeyOperations::Verify))
-    {
-        return None;
-    }
-    let algorithm = match (common.key_algorithm, &jwk.algorithm) {
-        (Some(KeyAlgorithm::UNKNOWN_ALGORITHM), _) => return None,
-        (Some(algorithm), _) => Some(Algorithm::try_from(algorithm).ok()?),
-        (None, AlgorithmParameters::EllipticCurve(curve)) => Some(match curve.curve {
-            EllipticCurve::P256 => Algorithm::ES256,
-            EllipticCurve::P384 => Algorithm::ES384,
-            // P-521 and those to come: nothing checks them.
-            EllipticCurve::P521 | EllipticCurve::Ed25519 | _ => return None,
-        }),
-        (None, _) => None,
-    };
-    let key = DecodingKey::from_jwk(&jwk).ok()?;
-    if algorithm.is_some_and(|algorithm| algorithm.family() != key.family()) {
-        return None;
-    }
-    Some(Key {
-        id: common.key_id.as_deref().map(Box::from),
-        algorithm,
-        print: print(&key),
-        verifying: key,
-    })
 }
 
 /// A print of what a key is made of: the same for the same key under another name.

@@ -43,7 +43,7 @@ impl TokenMint {
         else {
             return Err(Error::precondition("making tokens needs auth.hs256_secret"));
         };
-        let algorithm = keys::algorithms(&settings.algorithms)?
+        let algorithm = keys::algorithms(settings, keys::of_secret(settings)?.as_slice())?
             .into_iter()
             .find(|algorithm| algorithm.family() == AlgorithmFamily::Hmac)
             .ok_or_else(|| Error::precondition("making tokens needs HS256 in auth.algorithms"))?;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Secret;
+use super::{Secret, jwks, keys};
+use crate::error::{Error, Result};
 
 /// Where keys come from and what a token must say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +17,8 @@ pub struct VerifierSettings {
     pub jwks_file: Option<PathBuf>,
     /// Where to fetch a JWK set: `https`, or `http` on loopback.
     pub jwks_url: Option<String>,
-    /// The algorithms that are allowed, of those in RFC 7518 §3.1 (but ES512) and `EdDSA`.
+    /// The algorithms that are allowed, of those in RFC 7518 §3.1 (but ES512) and `EdDSA`. Empty:
+    /// those of the kinds of keys there are, HS256 for a secret.
     pub algorithms: Vec<String>,
     /// What `iss` must be.
     pub issuer: Option<String>,
@@ -43,7 +45,7 @@ impl Default for VerifierSettings {
             public_key_file: None,
             jwks_file: None,
             jwks_url: None,
-            algorithms: vec![String::from("HS256")],
+            algorithms: Vec::new(),
             issuer: None,
             audience: None,
             leeway: Duration::from_secs(5),
@@ -64,5 +66,23 @@ impl VerifierSettings {
             || self.public_key_file.is_some()
             || self.jwks_file.is_some()
             || self.jwks_url.is_some()
+    }
+
+    /// Everything for which a [`Verifier`](super::Verifier) would refuse these settings, each with
+    /// its key. The keys behind a URL are not fetched.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Error> {
+        let each = [
+            keys::algorithms(self, &[]).map(drop),
+            keys::of_secret(self).map(drop),
+            keys::of_pem_file(self).map(drop),
+            keys::of_jwks_file(self).map(drop),
+            self.jwks_url.as_deref().map_or(Ok(()), jwks::check_url),
+        ];
+        let mut faults: Vec<Error> = each.into_iter().filter_map(Result::err).collect();
+        if faults.is_empty() {
+            faults.extend(keys::load(self).err());
+        }
+        faults
     }
 }

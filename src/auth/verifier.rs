@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::cache::Cache;
 use super::common::Common;
+use super::failure::Refusal;
+use super::fetching::{Cause, Fetches, NotFetched, backoff};
+use super::jwk::from_jwks;
 use super::jwks::Source;
-use super::keys::{self, Key};
+use super::keys::Key;
 use super::revocation::{Moment, Revocations, Revoke};
 use super::{AuthFailure, Fingerprint, Identity, VerifierSettings};
 use crate::error::{Error, Result};
@@ -21,10 +25,19 @@ use crate::event::Timestamp;
 use crate::promise::Promise;
 use state::State;
 
-/// The shortest time between two fetches of the keys, however many unknown keys are named.
-const FETCH_PAUSE: Duration = Duration::from_secs(10);
 /// How often the keys are fetched anew.
 const REFRESH: Duration = Duration::from_mins(5);
+
+/// What a [`Verifier`] tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthEvent {
+    /// A token was refused.
+    Refused(AuthFailure),
+    /// A token could be neither taken nor refused, as its key could not be fetched.
+    NotJudged,
+    /// Whether a fetch of the keys succeeded.
+    Fetched(bool),
+}
 
 /// Verifies tokens: JSON Web Tokens (RFC 7519) with a signature, held to RFC 8725.
 ///
@@ -35,12 +48,12 @@ pub struct Verifier {
     cache: Cache,
     common: Common,
     revocations: Revocations,
-    /// Held by whoever fetches keys: there is one fetch at a time.
-    fetching: tokio::sync::Mutex<()>,
-    last_fetch: Mutex<Option<Instant>>,
+    fetches: Fetches,
+    /// Rung where the keys must be fetched anew before it is time.
+    refresh_now: Notify,
     /// Held by whoever replaces the state.
     replacing: Mutex<()>,
-    on_failure: Box<dyn Fn(AuthFailure) + Send + Sync>,
+    tell: Box<dyn Fn(AuthEvent) + Send + Sync>,
 }
 
 impl Verifier {
@@ -48,41 +61,52 @@ impl Verifier {
     pub const MAX_TOKEN: usize = 8192;
 
     /// Loads the keys that are in the settings or in files; those behind a URL come with the
-    /// first token, or with [`Verifier::keep_fresh`]. `on_failure` is told of every refused token.
+    /// first token, or with [`Verifier::keep_fresh`]. `tell` is told what happens.
     ///
     /// # Errors
     /// `invalid_argument` naming the setting that is wrong.
     pub fn new(
         settings: &VerifierSettings,
-        on_failure: impl Fn(AuthFailure) + Send + Sync + 'static,
+        tell: impl Fn(AuthEvent) + Send + Sync + 'static,
     ) -> Result<Arc<Self>> {
         Ok(Arc::new(Verifier {
             state: ArcSwap::from_pointee(State::load(settings)?),
             cache: Cache::new(),
             common: Common::default(),
             revocations: Revocations::default(),
-            fetching: tokio::sync::Mutex::new(()),
-            last_fetch: Mutex::new(None),
+            fetches: Fetches::new(),
+            refresh_now: Notify::new(),
             replacing: Mutex::new(()),
-            on_failure: Box::new(on_failure),
+            tell: Box::new(tell),
         }))
     }
 
     /// The identity of a token: at once, but where its key must first be fetched.
     ///
     /// # Errors
-    /// `unauthenticated`; the reason goes to `on_failure`.
+    /// `unauthenticated` for a token that is refused, `unavailable` for one that can't be judged,
+    /// as its key could not be fetched.
     pub fn verify(self: &Arc<Self>, token: &str) -> Promise<Arc<Identity>> {
         match self.check(token) {
-            Err(AuthFailure::UnknownKey) if self.may_fetch() => {
-                let (this, token) = (Arc::clone(self), Box::<str>::from(token));
+            Err(refusal) if refusal.by_keys => {
+                let (this, token, asked) =
+                    (Arc::clone(self), Box::<str>::from(token), Instant::now());
                 Promise::later(async move {
-                    this.refresh().await;
-                    this.check(&token).map_err(|failure| this.refuse(failure))
+                    let fetched = this.refresh(Cause::Token, asked).await;
+                    this.check(&token).map_err(|refusal| match fetched {
+                        Err(not_fetched) if refusal.by_keys => this.not_judged(not_fetched),
+                        _ => this.refuse(refusal.failure),
+                    })
                 })
             }
-            answer => Promise::Ready(answer.map_err(|failure| self.refuse(failure))),
+            answer => Promise::Ready(answer.map_err(|refusal| self.refuse(refusal.failure))),
         }
+    }
+
+    /// True as long as the keys behind the URL were never fetched: their tokens can't be judged.
+    #[must_use]
+    pub fn lacks_keys(&self) -> bool {
+        self.state.load().lacks_keys()
     }
 
     /// The failure of a token that never came so far as to be verified, reported as the others
@@ -96,7 +120,7 @@ impl Verifier {
     /// its key still known, are its claims what is expected now.
     ///
     /// # Errors
-    /// What is wrong with it; `on_failure` is not told.
+    /// What is wrong with it; nobody is told.
     pub fn recheck(&self, identity: &Identity) -> Result<(), AuthFailure> {
         let now = Timestamp::now();
         if identity.valid_until().is_some_and(|end| now >= end) {
@@ -136,6 +160,9 @@ impl Verifier {
             }
             Some(new)
         });
+        if self.lacks_keys() {
+            self.refresh_now.notify_one();
+        }
         Ok(())
     }
 
@@ -176,28 +203,46 @@ impl Verifier {
         self.revocations.sweep(Moment::now())
     }
 
-    /// Fetches the keys now and then every five minutes, for as long as it is polled. Where a
-    /// fetch fails, the keys that are there stay.
+    /// Fetches the keys now and then every five minutes, for as long as it is polled; after a
+    /// fetch that failed, sooner. Where a fetch fails, the keys that are there stay.
     pub async fn keep_fresh(self: Arc<Self>) {
+        let mut failures = 0_u32;
         loop {
-            if self.state.load().source.is_some() {
-                self.refresh().await;
+            let fetched = self.refresh(Cause::Routine, Instant::now()).await;
+            failures = if fetched.is_ok() {
+                0
+            } else {
+                failures.saturating_add(1)
+            };
+            let pause = if failures == 0 {
+                REFRESH
+            } else {
+                backoff(failures)
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.refresh_now.notified() => {}
             }
-            tokio::time::sleep(REFRESH).await;
         }
     }
 
     fn refuse(&self, failure: AuthFailure) -> Error {
-        (self.on_failure)(failure);
+        (self.tell)(AuthEvent::Refused(failure));
         failure.into()
     }
 
-    fn check(&self, token: &str) -> Result<Arc<Identity>, AuthFailure> {
+    fn not_judged(&self, NotFetched { retry_after }: NotFetched) -> Error {
+        (self.tell)(AuthEvent::NotJudged);
+        Error::unavailable("the keys to check the token with can't be fetched; try again")
+            .retry_after(retry_after)
+    }
+
+    fn check(&self, token: &str) -> Result<Arc<Identity>, Refusal> {
         if token.is_empty() {
-            return Err(AuthFailure::Missing);
+            return Err(AuthFailure::Missing.into());
         }
         if token.len() > Self::MAX_TOKEN {
-            return Err(AuthFailure::Malformed);
+            return Err(AuthFailure::Malformed.into());
         }
         let (state, now, exact) = (
             self.state.load(),
@@ -214,59 +259,39 @@ impl Verifier {
             identity
         };
         if self.revocations.covers(&identity, now) {
-            return Err(AuthFailure::Revoked);
+            return Err(AuthFailure::Revoked.into());
         }
         Ok(identity)
     }
 
-    /// True if the keys can be fetched, and weren't just now, or are being fetched.
-    fn may_fetch(&self) -> bool {
-        self.state.load().source.is_some() && (self.is_due() || self.fetching.try_lock().is_err())
-    }
-
-    fn is_due(&self) -> bool {
-        let last = *self
-            .last_fetch
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        last.is_none_or(|last| last.elapsed() >= FETCH_PAUSE)
-    }
-
-    /// Fetches the keys, or waits for the fetch that is under way.
-    async fn refresh(&self) {
-        let _only_one = self.fetching.lock().await;
+    /// Fetches the keys for somebody who asked at this time.
+    async fn refresh(&self, cause: Cause, asked: Instant) -> Result<(), NotFetched> {
         let Some(source) = self.state.load().source.clone() else {
-            return;
+            return Ok(());
         };
-        if !self.is_due() {
-            return;
-        }
-        *self
-            .last_fetch
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        let fetched = match source.fetch().await {
-            Ok(fetched) => fetched,
-            Err(reason) => {
-                tracing::warn!(%reason, "the JWK set could not be fetched; the known keys stay");
-                return;
-            }
-        };
-        match keys::from_jwks(&fetched) {
-            Ok(mut keys) => {
-                // Everybody can read the set, so everybody could sign with a secret in it.
-                keys.retain(|key| !key.is_secret());
-                if keys.is_empty() {
-                    // More likely a fault over there than a wish to shut everybody out.
-                    tracing::warn!("the JWK set holds no usable key; the known keys stay");
-                    return;
+        self.fetches
+            .fetch(cause, asked, || async {
+                let outcome = self.fetch(&source).await;
+                if let Err(reason) = &outcome {
+                    tracing::warn!(%reason, "the JWK set could not be fetched; the known keys stay");
                 }
-                self.adopt(&source, fetched, keys);
-            }
-            Err(reason) => {
-                tracing::warn!(%reason, "the JWK set is not valid; the known keys stay");
-            }
+                (self.tell)(AuthEvent::Fetched(outcome.is_ok()));
+                outcome.is_ok()
+            })
+            .await
+    }
+
+    async fn fetch(&self, source: &Source) -> Result<(), String> {
+        let fetched = source.fetch().await?;
+        let mut keys = from_jwks(&fetched)?;
+        // Everybody can read the set, so everybody could sign with a secret in it.
+        keys.retain(|key| !key.is_secret());
+        if keys.is_empty() {
+            // More likely a fault over there than a wish to shut everybody out.
+            return Err("it holds no usable key".to_owned());
         }
+        self.adopt(source, fetched, keys);
+        Ok(())
     }
 
     fn adopt(&self, source: &Source, fetched: Bytes, keys: Vec<Key>) {

@@ -195,6 +195,8 @@ pub(super) struct Flags {
     pub(super) unread: bool,
     /// The expiry of the token was announced.
     pub(super) expiry_told: bool,
+    /// A token was shown that is not judged, or not yet.
+    pub(super) unjudged: bool,
     /// Counted among the connections of its user.
     pub(super) seated: bool,
     /// The client has shut its side: what is left must be read to its end.

@@ -130,13 +130,13 @@ pub(super) const KEYS: &[Key] = &[
         "auth.jwks_url",
         Kind::Text,
         r#""""#,
-        "JWK Set, as an http or https URL.",
+        "JWK Set, as an https URL, or an http one on loopback.",
     ),
     key(
         "auth.algorithms",
         Kind::List,
-        r#"["HS256"]"#,
-        "Algorithms that are accepted; a key is only used with its own family.",
+        "[]",
+        "Accepted algorithms, each for keys of its own family; []: those of the kinds of keys that are set.",
     ),
     key(
         "auth.issuer",

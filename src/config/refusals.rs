@@ -201,7 +201,7 @@ fn settings_that_make_no_sense_are_refused() {
         ),
         (
             "[auth]\njwks_url = \"file:///etc/keys\"",
-            "config.toml:2: auth.jwks_url: expected an http or https URL",
+            "config.toml:2: auth.jwks_url: expected an address with a host",
         ),
         (
             "[auth]\nuser_claim = \"\"",
@@ -255,7 +255,6 @@ fn settings_that_make_no_sense_are_refused() {
 #[test]
 fn algorithms_are_an_allow_list_without_none() {
     for text in [
-        "algorithms = []",
         "algorithms = [\"none\"]",
         "algorithms = [\"HS256\", \"HS1\"]",
     ] {

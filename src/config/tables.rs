@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::machine_memory::available_memory;
 use super::{Secret, duration, values};
+use crate::auth::VerifierSettings;
 
 /// `[auth]`: tokens (JWT, RFC 7519).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -24,7 +25,7 @@ pub struct Auth {
     /// A JWK Set, as a URL.
     #[serde(deserialize_with = "values::text")]
     pub jwks_url: Option<String>,
-    /// The algorithms that are accepted.
+    /// The algorithms that are accepted; empty: those of the kinds of keys there are.
     pub algorithms: Vec<String>,
     /// What `iss` must be; empty: anything.
     pub issuer: String,
@@ -58,7 +59,7 @@ impl Default for Auth {
             public_key_file: None,
             jwks_file: None,
             jwks_url: None,
-            algorithms: vec![String::from("HS256")],
+            algorithms: Vec::new(),
             issuer: String::new(),
             audience: String::new(),
             leeway: Duration::from_secs(5),
@@ -74,6 +75,27 @@ impl Default for Auth {
 }
 
 impl Auth {
+    /// What tokens are checked with.
+    #[must_use]
+    pub fn verifier(&self) -> VerifierSettings {
+        let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+        VerifierSettings {
+            hs256_secret: self.hs256_secret.clone(),
+            public_key_file: self.public_key_file.clone(),
+            jwks_file: self.jwks_file.clone(),
+            jwks_url: self.jwks_url.clone(),
+            algorithms: self.algorithms.clone(),
+            issuer: text(&self.issuer),
+            audience: text(&self.audience),
+            leeway: self.leeway,
+            user_claim: self.user_claim.clone(),
+            roles_claim: self.roles_claim.clone(),
+            channels_claim: self.channels_claim.clone(),
+            max_lifetime: self.max_lifetime,
+            revocations: self.revocations,
+        }
+    }
+
     /// True if there is something to check tokens with.
     #[must_use]
     pub fn has_key(&self) -> bool {

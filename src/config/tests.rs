@@ -223,7 +223,8 @@ fn for_development_the_internal_listener_may_be_open() {
 fn paths_in_a_file_are_taken_from_its_directory() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("config.toml");
-    std::fs::write(directory.path().join("jwks.json"), "{}").expect("write");
+    let set = r#"{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}"#;
+    std::fs::write(directory.path().join("jwks.json"), set).expect("write");
     std::fs::write(
         &file,
         "[auth]\njwks_file = \"jwks.json\"\n[audit]\nfile = \"\"",

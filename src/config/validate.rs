@@ -19,12 +19,6 @@ pub(super) struct Setting {
     pub(super) needs_key: bool,
 }
 
-/// Signature algorithms (RFC 7518 §3.1, RFC 8037 §3.1) with a shared secret.
-const SHARED: [&str; 3] = ["HS256", "HS384", "HS512"];
-/// Those with a key pair.
-const PAIRED: [&str; 9] = [
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
-];
 /// Paths of the public listener that the WebSocket can't have.
 const TAKEN: [&str; 10] = [
     "/",
@@ -224,30 +218,14 @@ fn auth(config: &Config, setting: Setting, check: &mut Check<'_>) {
         "no key to check tokens with: set auth.hs256_secret (TIDINGS_AUTH__HS256_SECRET), \
          auth.public_key_file, auth.jwks_file or auth.jwks_url, or start with --dev to try things out",
     );
-    let names = || auth.algorithms.iter().map(String::as_str);
-    let known = names().all(|name| SHARED.contains(&name) || PAIRED.contains(&name));
-    let expected = format!(
-        "expected some of {}, {}",
-        SHARED.join(", "),
-        PAIRED.join(", ")
-    );
-    check.expect(
-        known && !auth.algorithms.is_empty(),
-        "auth.algorithms",
-        expected,
-    );
-    let shared = auth.hs256_secret.is_some() && names().any(|name| SHARED.contains(&name));
-    let paired = auth.public_key_file.is_some() && names().any(|name| PAIRED.contains(&name));
-    let set = auth.jwks_file.is_some() || auth.jwks_url.is_some();
-    check.expect(
-        shared || paired || set || !auth.has_key() || !known,
-        "auth.algorithms",
-        "none of these fits the key that is set, so no token could ever be accepted",
-    );
-    check.readable(auth.public_key_file.as_deref(), "auth.public_key_file");
-    check.readable(auth.jwks_file.as_deref(), "auth.jwks_file");
-    let url = auth.jwks_url.as_deref().is_none_or(is_url);
-    check.expect(url, "auth.jwks_url", "expected an http or https URL");
+    // What the server would refuse as it starts.
+    for fault in auth.verifier().faults() {
+        check.expect(
+            false,
+            fault.field_name().unwrap_or("auth"),
+            fault.description(),
+        );
+    }
     for (name, claim) in [
         ("user_claim", &auth.user_claim),
         ("roles_claim", &auth.roles_claim),
@@ -270,7 +248,8 @@ fn auth(config: &Config, setting: Setting, check: &mut Check<'_>) {
 fn is_url(text: &str) -> bool {
     let url = text.parse::<http::Uri>().ok();
     url.is_some_and(|url| {
-        matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some()
+        matches!(url.scheme_str(), Some("http" | "https"))
+            && url.host().is_some_and(|host| !host.is_empty())
     })
 }
 

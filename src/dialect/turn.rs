@@ -62,7 +62,7 @@ pub fn greet(services: &Arc<Services>, voice: &Arc<dyn Voice>, cx: &mut Cx<'_>) 
 pub fn turn_away(voice: &dyn Voice, cx: &mut Cx<'_>, error: &Error) {
     cx.hub().metrics().error(error.code());
     say(voice, cx, &Asked::default(), &Said::Error(error));
-    cx.close(CloseCode::Unauthenticated, error.description());
+    cx.close(CloseCode::for_code(error.code()), error.description());
 }
 
 /// What is at hand while one message is dealt with.

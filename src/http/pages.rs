@@ -46,7 +46,7 @@ pub(super) async fn healthy() -> &'static str {
     "ok\n"
 }
 
-/// The server takes connections, and what is published can be kept.
+/// The server takes connections, can judge their tokens, and can keep what is published.
 pub(super) async fn ready(State(shared): State<Shared>) -> Response {
     if !shared.lifecycle.is_ready() {
         let error = Error::unavailable("the server is about to stop");
@@ -54,6 +54,10 @@ pub(super) async fn ready(State(shared): State<Shared>) -> Response {
     }
     if !shared.services.broker.is_available() {
         let error = Error::unavailable("the store can't write");
+        return Refusal::from(error).into_response();
+    }
+    if shared.services.verifier.lacks_keys() {
+        let error = Error::unavailable("the keys behind auth.jwks_url were never fetched");
         return Refusal::from(error).into_response();
     }
     "ok\n".into_response()

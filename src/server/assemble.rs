@@ -8,7 +8,7 @@ use super::StartError;
 use super::described::{asyncapi_settings, catalog};
 use super::journal::Journal;
 use crate::audit::Audit;
-use crate::auth::{NamespaceRules, Policy, Verifier, VerifierSettings};
+use crate::auth::{AuthEvent, NamespaceRules, Policy, Verifier};
 use crate::broker::{Bounds, Broker, Disk, DiskSettings, Durability, Memory, OnDamage, Sink};
 use crate::bus::{FilterLimits, Hub, Settings};
 use crate::config::{
@@ -80,8 +80,10 @@ pub(super) fn assemble(
         audit: Arc::clone(&audit),
     }));
     let counted = Arc::clone(&metrics);
-    let verifier = Verifier::new(&verifier_settings(config), move |failure| {
-        counted.auth_failure(failure.as_str());
+    let verifier = Verifier::new(&config.auth.verifier(), move |event| match event {
+        AuthEvent::Refused(failure) => counted.auth_failure(failure.as_str()),
+        AuthEvent::NotJudged => counted.token_not_judged(),
+        AuthEvent::Fetched(succeeded) => counted.keys_fetched(succeeded),
     })
     .map_err(StartError::new)?;
     let services = Services::new(
@@ -153,7 +155,7 @@ impl Assembled {
         let catalog = catalog(config)?;
         self.services
             .verifier
-            .reload(&verifier_settings(config))
+            .reload(&config.auth.verifier())
             .map_err(StartError::new)?;
         self.services
             .hub
@@ -327,26 +329,6 @@ fn socketio_settings(config: &Config) -> SocketIoSettings {
         dialects: declared.map(declare).collect(),
         compression: config.websocket.compression,
         message_bytes: config.limits.message_bytes,
-    }
-}
-
-fn verifier_settings(config: &Config) -> VerifierSettings {
-    let auth = &config.auth;
-    let text = |text: &String| (!text.is_empty()).then(|| text.clone());
-    VerifierSettings {
-        hs256_secret: auth.hs256_secret.clone(),
-        public_key_file: auth.public_key_file.clone(),
-        jwks_file: auth.jwks_file.clone(),
-        jwks_url: auth.jwks_url.clone(),
-        algorithms: auth.algorithms.clone(),
-        issuer: text(&auth.issuer),
-        audience: text(&auth.audience),
-        leeway: auth.leeway,
-        user_claim: auth.user_claim.clone(),
-        roles_claim: auth.roles_claim.clone(),
-        channels_claim: auth.channels_claim.clone(),
-        max_lifetime: auth.max_lifetime,
-        revocations: auth.revocations,
     }
 }
 

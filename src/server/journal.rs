@@ -25,10 +25,24 @@ fn of(connection: Seen<'_>) -> Record<'_> {
     }
 }
 
+/// Whose connection it is. As a text, so that whoever has no name leaves no member in the line;
+/// a text is logged within quotes, with its control characters escaped.
+fn user(connection: Seen<'_>) -> Option<&str> {
+    let user = connection.identity.and_then(|i| i.user());
+    user.map(|user| &**user)
+}
+
+/// Why a connection ended, where anybody said so.
+fn reason(end: End<'_>) -> Option<&str> {
+    (!end.reason.is_empty()).then_some(end.reason)
+}
+
 impl Observer for Journal {
     fn opened(&self, connection: Seen<'_>) {
         let (id, address) = (connection.id, connection.address);
-        tracing::debug!(connection_id = %id, %address, "connected");
+        let user = user(connection);
+        let transport = connection.transport.as_str();
+        tracing::debug!(connection_id = %id, user, %address, transport, "connected");
         self.audit.note(What::Connect, &of(connection));
     }
 
@@ -36,11 +50,15 @@ impl Observer for Journal {
         let (id, code) = (connection.id, end.code.number());
         let span = self.tracing.disconnect(id, code, None);
         let (trace_id, span_id) = (span.trace_id(), span.span_id());
-        let user = connection.identity.and_then(|i| i.user());
-        tracing::debug!(connection_id = %id, ?user, code, trace_id, span_id, "disconnected");
+        let (user, address) = (user(connection), connection.address);
+        let (transport, reason) = (connection.transport.as_str(), reason(end));
+        tracing::debug!(
+            connection_id = %id, user, %address, transport, code, reason, by = end.by,
+            trace_id, span_id, "disconnected"
+        );
         let record = Record {
             close: Some(code),
-            reason: (!end.reason.is_empty()).then_some(end.reason),
+            reason,
             by: Some(end.by),
             ..of(connection)
         };

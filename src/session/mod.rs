@@ -6,6 +6,7 @@
 mod bodies;
 mod history;
 mod publish;
+mod refusals;
 mod subscribe;
 
 use std::net::SocketAddr;
@@ -29,6 +30,8 @@ use crate::event::{ChannelName, ChannelPattern, ConnectionId};
 use crate::telemetry::{Metrics, Tracing, Transport};
 
 pub use bodies::{Bodies, BodyLimits, ConnectionBodies, Reservation};
+use refusals::RefusalLog;
+
 pub use history::{HistoryPage, HistoryQuery};
 pub use publish::{Publish, PublishResult, Published};
 pub use subscribe::{Subscribe, Wanted};
@@ -87,6 +90,7 @@ pub struct Services {
     pub bodies: Arc<Bodies>,
     /// The generation of the keys that everybody was last held to.
     checked: AtomicU64,
+    refusals: RefusalLog,
 }
 
 impl Services {
@@ -126,6 +130,7 @@ impl Services {
             audit,
             bodies,
             checked,
+            refusals: RefusalLog::default(),
         })
     }
 
@@ -200,7 +205,7 @@ impl Services {
         }
     }
 
-    /// Notes in the audit log that somebody was not let in.
+    /// Notes in the audit log, and in the log, that somebody was not let in.
     pub fn not_let_in(&self, address: SocketAddr, transport: Option<Transport>, error: &Error) {
         let what = if error.code() == Code::Unauthenticated {
             What::AuthenticationFailed
@@ -214,6 +219,15 @@ impl Services {
             ..Record::default()
         };
         self.audit.note(what, &record);
+        let transport = transport.map(Transport::as_str);
+        self.refusals
+            .tell(&address.to_string(), None, transport, error);
+    }
+
+    /// Writes into the log why a token was not taken on a connection that stands.
+    pub fn tell_refusal(&self, address: SocketAddr, connection: ConnectionId, error: &Error) {
+        let (address, connection) = (address.to_string(), connection.to_string());
+        self.refusals.tell(&address, Some(&connection), None, error);
     }
 
     /// Forgets the rates of identities that have been quiet, and revocations of tokens that have

@@ -14,7 +14,7 @@ use crate::audit::{Record, What};
 use crate::auth::{AuthFailure, Identity};
 use crate::bus::{Cx, wording};
 use crate::dialect::{self, Voice};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::promise::Promise;
 use crate::session::Services;
 use crate::telemetry::Transport;
@@ -57,6 +57,7 @@ pub(super) fn connect(
         Ok(None) => Promise::Ready(of_handshake(&services, cx, shown)),
     };
     let (speaker, namespace) = (Arc::clone(speaker), namespace.to_owned());
+    cx.set_unjudged(true);
     cx.wait(identity, move |cx, identity| {
         // The connection may have left polling for a WebSocket meanwhile.
         let speaker = speaker.now(cx);
@@ -65,6 +66,8 @@ pub(super) fn connect(
             span.set_error(error);
         }
         drop(span);
+        let code = let_in.as_ref().err().map(Error::code);
+        cx.set_unjudged(code == Some(Code::Unavailable));
         match let_in {
             Ok(()) => enter(&speaker, place, cx),
             Err(error) => {

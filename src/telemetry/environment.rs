@@ -1,10 +1,13 @@
 //! The standard `OTEL_*` variables, brought together with the configuration.
+//!
+//! They are often set for a whole cluster, for programs of all kinds. So none of them ends the
+//! server: what can't be used is told once and counts as not set, as OpenTelemetry's specification
+//! asks for ("Environment Variable Specification").
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use opentelemetry_otlp::Protocol;
-use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::Sampler;
 
 use super::exporter::Batching;
@@ -16,6 +19,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often metrics are sent, unless `OTEL_METRIC_EXPORT_INTERVAL` says otherwise.
 const METRICS_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Where the configuration names the protocol.
+const PROTOCOL_KEY: &str = "telemetry.otlp_protocol";
 
 /// What is exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,75 +48,159 @@ impl Signal {
     }
 }
 
+/// How OTLP is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Grpc,
+    /// Protobuf over HTTP.
+    Http,
+}
+
 /// A collector and how to speak to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) endpoint: String,
+    /// The variable or key that names it.
+    pub(super) place: String,
     pub(super) protocol: Protocol,
+    /// Whether what is sent is compressed.
+    pub(super) gzip: bool,
 }
 
-/// A variable of the environment; one that is empty counts as not set, as the standard asks.
-pub(super) struct Environment<F>(pub(super) F);
+/// The variables of the environment.
+pub(super) struct Environment<F> {
+    variable: F,
+    /// What was told of those that can't be used.
+    ignored: RefCell<Vec<String>>,
+}
 
 impl<F: Fn(&str) -> Option<String>> Environment<F> {
-    fn get(&self, name: &str) -> Option<String> {
-        self.0(name)
-            .map(|value| value.trim().to_owned())
-            .filter(|value| !value.is_empty())
+    pub(super) fn new(variable: F) -> Self {
+        Environment {
+            variable,
+            ignored: RefCell::default(),
+        }
     }
 
-    /// The first of these that is set, with its name.
-    fn first(&self, names: &[String]) -> Option<(String, String)> {
+    /// What can't be used, each once, with the variable's name. Values are not shown: some hold
+    /// secrets.
+    pub(super) fn ignored(&self) -> Vec<String> {
+        self.ignored.borrow().clone()
+    }
+
+    pub(super) fn ignore(&self, name: &str, expected: &str) {
+        let told = format!("{name}: {expected}");
+        let mut ignored = self.ignored.borrow_mut();
+        if !ignored.contains(&told) {
+            ignored.push(told);
+        }
+    }
+
+    /// A variable; one that is empty counts as not set.
+    pub(super) fn get(&self, name: &str) -> Option<String> {
+        let value = (self.variable)(name)?.trim().to_owned();
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// The variable for one signal and the one for all, where they are set, with their names.
+    fn otlp(&self, signal: Signal, what: &str) -> impl Iterator<Item = (String, String)> {
+        let own = format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.name());
+        let names = [own, format!("OTEL_EXPORTER_OTLP_{what}")];
         names
-            .iter()
-            .find_map(|name| self.get(name).map(|value| (name.clone(), value)))
+            .into_iter()
+            .filter_map(|name| self.get(&name).map(|value| (name, value)))
     }
 
-    /// The variable for one signal, else the one for all.
-    fn otlp(&self, signal: Signal, what: &str) -> Option<(String, String)> {
-        let name = signal.name();
-        self.first(&[
-            format!("OTEL_EXPORTER_OTLP_{name}_{what}"),
-            format!("OTEL_EXPORTER_OTLP_{what}"),
-        ])
+    /// The first of these variables that can be used; of the others it is told what was expected.
+    fn usable<T>(
+        &self,
+        variables: impl IntoIterator<Item = (String, String)>,
+        expected: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        variables.into_iter().find_map(|(name, value)| {
+            let read = read(&value);
+            if read.is_none() {
+                self.ignore(&name, expected);
+            }
+            read
+        })
     }
 
+    fn one(&self, name: &str) -> Option<(String, String)> {
+        self.get(name).map(|value| (name.to_owned(), value))
+    }
+
+    /// True where the environment says that this signal is not exported.
     fn is_off(&self, signal: Signal) -> bool {
-        let exporter = self.get(&format!("OTEL_{}_EXPORTER", signal.name()));
-        self.get("OTEL_SDK_DISABLED")
-            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
-            || exporter.is_some_and(|value| value == "none")
+        let expected = "expected true or false";
+        let disabled = self.usable(self.one("OTEL_SDK_DISABLED"), expected, |value| match value
+            .to_ascii_lowercase()
+            .as_str()
+        {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        });
+        let name = format!("OTEL_{}_EXPORTER", signal.name());
+        let exporters = self.get(&name).unwrap_or_default();
+        let listed: Vec<&str> = exporters.split(',').map(str::trim).collect();
+        // What Prometheus fetches is at /metrics in any case.
+        let elsewhere = signal == Signal::Metrics && listed == ["prometheus"];
+        let known = |exporter: &&str| {
+            matches!(*exporter, "" | "otlp" | "none")
+                || signal == Signal::Metrics && *exporter == "prometheus"
+        };
+        if !listed.iter().all(known) {
+            self.ignore(&name, "expected otlp or none");
+        }
+        disabled == Some(true) || listed == ["none"] || elsewhere
     }
 
     /// The collector; `None` where nothing names one.
+    ///
+    /// # Errors
+    /// Names the key of the configuration that can't be used.
     pub(super) fn target(
         &self,
         settings: &TracingSettings,
         signal: Signal,
     ) -> Result<Option<Target>, TracingError> {
+        let configured = settings.otlp_endpoint.trim();
+        let configured = (!configured.is_empty()).then(|| with_scheme(configured));
+        if let Some(endpoint) = &configured {
+            check_endpoint(endpoint)
+                .map_err(|problem| TracingError::new("telemetry.otlp_endpoint", problem))?;
+        }
+        let of_file = match settings.otlp_protocol.as_str() {
+            "grpc" => Protocol::Grpc,
+            "http/protobuf" => Protocol::Http,
+            _ => {
+                let expected = "expected grpc or http/protobuf";
+                return Err(TracingError::new(PROTOCOL_KEY, expected));
+            }
+        };
         if self.is_off(signal) {
             return Ok(None);
         }
-        let (place, name) = self.otlp(signal, "PROTOCOL").unwrap_or_else(|| {
-            (
-                "telemetry.otlp_protocol".to_owned(),
-                settings.otlp_protocol.clone(),
-            )
-        });
-        let protocol = match name.as_str() {
-            "grpc" => Protocol::Grpc,
-            "http/protobuf" => Protocol::HttpBinary,
-            _ => return Err(TracingError::new(&place, "expected grpc or http/protobuf")),
+        let expected = "expected http://host:port or https://host:port";
+        let own_name = format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.name());
+        let usable = |name: &str| {
+            let endpoint = self.usable(self.one(name), expected, |value| {
+                let endpoint = with_scheme(value);
+                check_endpoint(&endpoint).is_ok().then_some(endpoint)
+            });
+            endpoint.map(|endpoint| (name.to_owned(), endpoint))
         };
-        let named = settings.otlp_endpoint.trim();
-        let configured =
-            (!named.is_empty()).then(|| ("telemetry.otlp_endpoint".to_owned(), named.to_owned()));
-        let own = self.first(&[format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.name())]);
-        let general = self
-            .first(&["OTEL_EXPORTER_OTLP_ENDPOINT".to_owned()])
-            .or(configured);
+        let own = usable(&own_name);
+        let general = usable("OTEL_EXPORTER_OTLP_ENDPOINT");
+        let file = configured.map(|endpoint| ("telemetry.otlp_endpoint".to_owned(), endpoint));
+        if own.is_none() && general.is_none() && file.is_none() {
+            return Ok(None);
+        }
+        let protocol = self.protocol(signal).unwrap_or(of_file);
         // Only the general endpoint gets the signal's path (OTLP exporter, "Endpoint URLs").
-        let (place, endpoint) = match (own, general) {
+        let (place, endpoint) = match (own, general.or(file)) {
             (Some(own), _) => own,
             (None, Some((place, base))) if protocol == Protocol::Grpc => (place, base),
             (None, Some((place, base))) => {
@@ -122,53 +212,71 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
             }
             (None, None) => return Ok(None),
         };
-        let endpoint = if endpoint.contains("://") {
-            endpoint
-        } else {
-            format!("http://{endpoint}")
-        };
-        let uri: http::Uri = endpoint
-            .parse()
-            .map_err(|error| TracingError::new(&place, error))?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none() {
-            return Err(TracingError::new(
-                &place,
-                "expected http://host:port or https://host:port",
-            ));
+        Ok(Some(Target {
+            endpoint,
+            place,
+            protocol,
+            gzip: self.gzip(signal),
+        }))
+    }
+
+    /// The protocol, where the environment names one that is spoken.
+    fn protocol(&self, signal: Signal) -> Option<Protocol> {
+        for (name, value) in self.otlp(signal, "PROTOCOL") {
+            match value.as_str() {
+                "grpc" => return Some(Protocol::Grpc),
+                "http/protobuf" => return Some(Protocol::Http),
+                "http/json" => {
+                    // A collector takes both on the same port and path (OTLP, "OTLP/HTTP").
+                    self.ignore(&name, "http/json is sent as http/protobuf");
+                    return Some(Protocol::Http);
+                }
+                _ => self.ignore(&name, "expected grpc or http/protobuf"),
+            }
         }
-        Ok(Some(Target { endpoint, protocol }))
+        None
+    }
+
+    /// Whether what is sent is compressed.
+    fn gzip(&self, signal: Signal) -> bool {
+        let gzip = self.usable(
+            self.otlp(signal, "COMPRESSION"),
+            "expected gzip or none",
+            |value| match value {
+                "gzip" => Some(true),
+                "none" => Some(false),
+                _ => None,
+            },
+        );
+        gzip.unwrap_or(false)
     }
 
     /// The head sampler, and whether a parent's decision holds.
+    ///
+    /// # Errors
+    /// Names the key of the configuration that can't be used.
     pub(super) fn sampler(
         &self,
         settings: &TracingSettings,
     ) -> Result<(Sampler, bool), TracingError> {
-        let Some(name) = self.get("OTEL_TRACES_SAMPLER") else {
-            let ratio = ratio("telemetry.sample_ratio", settings.sample_ratio)?;
-            return Ok((Sampler::ParentBased(Box::new(ratio)), true));
-        };
-        let from_argument = || {
-            let place = "OTEL_TRACES_SAMPLER_ARG";
-            let text = self.get(place).unwrap_or_else(|| "1".to_owned());
-            let value = text
-                .parse()
-                .map_err(|_| TracingError::new(place, "expected 0 to 1"))?;
-            ratio(place, value)
-        };
-        let (parent_based, root) = match name.strip_prefix("parentbased_") {
-            Some(root) => (true, root),
-            None => (false, name.as_str()),
-        };
-        let root = match root {
-            "always_on" => Sampler::AlwaysOn,
-            "always_off" => Sampler::AlwaysOff,
-            "traceidratio" => from_argument()?,
-            _ => {
-                let expected = "expected always_on, always_off, traceidratio, or one of them after parentbased_";
-                return Err(TracingError::new("OTEL_TRACES_SAMPLER", expected));
-            }
-        };
+        let configured = ratio("telemetry.sample_ratio", settings.sample_ratio)?;
+        let name = "OTEL_TRACES_SAMPLER";
+        let expected = "expected always_on, always_off, traceidratio, or one of them after parentbased_; \
+             telemetry.sample_ratio holds";
+        let named = self.usable(self.one(name), expected, |value| {
+            let (parent_based, root) = match value.strip_prefix("parentbased_") {
+                Some(root) => (true, root),
+                None => (false, value),
+            };
+            let root = match root {
+                "always_on" => Sampler::AlwaysOn,
+                "always_off" => Sampler::AlwaysOff,
+                "traceidratio" => Sampler::TraceIdRatioBased(self.sampler_argument()),
+                _ => return None,
+            };
+            Some((root, parent_based))
+        });
+        let (root, parent_based) = named.unwrap_or((configured, true));
         Ok(if parent_based {
             (Sampler::ParentBased(Box::new(root)), true)
         } else {
@@ -176,106 +284,140 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         })
     }
 
-    pub(super) fn batching(&self) -> Result<Batching, TracingError> {
-        let number = |name: &str, default: usize| match self.get(name) {
-            None => Ok(default),
-            Some(text) => {
-                let wrong = || TracingError::new(name, "expected a number from 1 to 1000000");
-                let value: usize = text.parse().map_err(|_| wrong())?;
-                if (1..=1_000_000).contains(&value) {
-                    Ok(value)
-                } else {
-                    Err(wrong())
-                }
-            }
+    /// The share of traces that `traceidratio` records; without one that can be used, all.
+    fn sampler_argument(&self) -> f64 {
+        let given = self.one("OTEL_TRACES_SAMPLER_ARG");
+        let expected = "expected 0 to 1; all traces are recorded";
+        let ratio = self.usable(given, expected, |value| {
+            let ratio = value.parse().ok();
+            ratio.filter(|ratio| (0.0..=1.0).contains(ratio))
+        });
+        ratio.unwrap_or(1.0)
+    }
+
+    pub(super) fn batching(&self) -> Batching {
+        let number = |name: &str| {
+            let expected = "expected a number from 1 to 1000000";
+            self.usable(self.one(name), expected, |value| {
+                let value: Option<usize> = value.parse().ok();
+                value.filter(|value| (1..=1_000_000).contains(value))
+            })
         };
         let default = Batching::default();
-        let queue = number("OTEL_BSP_MAX_QUEUE_SIZE", default.queue)?;
-        let batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", default.batch)?.min(queue);
-        let millis = number("OTEL_BSP_SCHEDULE_DELAY", 1_000)?;
-        let delay = u64::try_from(millis).map_or(default.delay, Duration::from_millis);
-        Ok(Batching {
+        let queue = number("OTEL_BSP_MAX_QUEUE_SIZE").unwrap_or(default.queue);
+        let batch = number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE").unwrap_or(default.batch);
+        Batching {
             queue,
-            batch,
-            delay,
-        })
+            batch: batch.min(queue),
+            delay: self
+                .millis(self.one("OTEL_BSP_SCHEDULE_DELAY"))
+                .unwrap_or(default.delay),
+        }
     }
 
     /// How long one export may take.
-    pub(super) fn timeout(&self, signal: Signal) -> Result<Duration, TracingError> {
-        self.otlp(signal, "TIMEOUT")
-            .map_or(Ok(TIMEOUT), |(place, text)| millis(&place, &text))
-    }
-
-    /// Refuses a compression: what is sent is not compressed.
-    pub(super) fn no_compression(&self, signal: Signal) -> Result<(), TracingError> {
-        match self.otlp(signal, "COMPRESSION") {
-            Some((place, value)) if value != "none" => {
-                Err(TracingError::new(&place, "expected none"))
-            }
-            Some(_) | None => Ok(()),
-        }
+    pub(super) fn timeout(&self, signal: Signal) -> Duration {
+        let timeout = self.millis(self.otlp(signal, "TIMEOUT"));
+        timeout.unwrap_or(TIMEOUT)
     }
 
     /// How often metrics are sent.
-    pub(super) fn metrics_interval(&self) -> Result<Duration, TracingError> {
-        let place = "OTEL_METRIC_EXPORT_INTERVAL";
-        self.get(place)
-            .map_or(Ok(METRICS_INTERVAL), |text| millis(place, &text))
+    pub(super) fn metrics_interval(&self) -> Duration {
+        let interval = self.millis(self.one("OTEL_METRIC_EXPORT_INTERVAL"));
+        interval.unwrap_or(METRICS_INTERVAL)
+    }
+
+    /// A time: 1 ms to 10 minutes. None at all would keep the thread that exports busy.
+    fn millis(&self, variables: impl IntoIterator<Item = (String, String)>) -> Option<Duration> {
+        let expected = "expected 1 to 600000 milliseconds";
+        self.usable(variables, expected, |value| {
+            let millis = value.parse().ok();
+            let millis = millis.filter(|millis| (1..=600_000).contains(millis));
+            millis.map(Duration::from_millis)
+        })
     }
 
     /// What every request to the collector carries: `name=value`, comma-separated, the value
-    /// percent-encoded. What is malformed is left out, without a word: it may be a secret.
+    /// percent-encoded. What is malformed is left out.
     pub(super) fn headers(&self, signal: Signal) -> HeaderMap {
-        let (_, text) = self.otlp(signal, "HEADERS").unwrap_or_default();
-        let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
-        let headers = pairs.filter_map(|(name, value)| {
-            let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
-            let mut value = HeaderValue::from_bytes(&percent_decoded(value.trim())).ok()?;
-            value.set_sensitive(true);
-            Some((name, value))
-        });
-        headers.collect()
-    }
-
-    /// Who says it: the name from the environment, else the configured one.
-    pub(super) fn resource(&self, settings: &TracingSettings, node: &str) -> Resource {
-        // Reads OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME.
-        let mut builder = Resource::builder();
-        let attributes = self.get("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
-        let sets = |key: &str| {
-            attributes
-                .split(',')
-                .any(|pair| pair.split('=').next().is_some_and(|k| k.trim() == key))
+        let Some((variable, text)) = self.otlp(signal, "HEADERS").next() else {
+            return HeaderMap::new();
         };
-        if self.get("OTEL_SERVICE_NAME").is_none() && !sets("service.name") {
-            builder = builder.with_service_name(settings.service_name.clone());
-        }
-        for (key, value) in [
-            ("service.version", env!("CARGO_PKG_VERSION")),
-            ("service.instance.id", node),
-        ] {
-            if !sets(key) {
-                builder =
-                    builder.with_attribute(opentelemetry::KeyValue::new(key, value.to_owned()));
+        let mut headers = HeaderMap::new();
+        for pair in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
+            let Some((name, value)) = header(pair) else {
+                self.ignore(
+                    &variable,
+                    "expected name=value pairs; those that aren't are left out",
+                );
+                continue;
+            };
+            if headers.try_append(name, value).is_err() {
+                self.ignore(&variable, "expected fewer headers");
+                break;
             }
         }
-        builder.build()
+        headers
+    }
+
+    /// Tells of variables whose wishes are not met, whatever collector there is.
+    pub(super) fn look_at_the_rest(&self) {
+        if let Some(named) = self.get("OTEL_PROPAGATORS") {
+            let mut named = named.split(',').map(str::trim);
+            if !named.all(|name| matches!(name, "tracecontext" | "baggage")) {
+                let says = "W3C Trace Context (tracecontext) is what is understood here";
+                self.ignore("OTEL_PROPAGATORS", says);
+            }
+        }
+        for signal in [Signal::Traces, Signal::Metrics] {
+            for what in ["CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"] {
+                for (name, _) in self.otlp(signal, what) {
+                    self.ignore(&name, "not supported: the system's certificates count");
+                }
+            }
+        }
+        let temporality = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+        let value = self.get(temporality).unwrap_or_default();
+        if !value.is_empty() && !value.eq_ignore_ascii_case("cumulative") {
+            self.ignore(temporality, "metrics are cumulative");
+        }
+        let histograms = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
+        let value = self.get(histograms).unwrap_or_default();
+        if !value.is_empty() && !value.eq_ignore_ascii_case("explicit_bucket_histogram") {
+            self.ignore(histograms, "histograms have explicit buckets");
+        }
     }
 }
 
-/// A time in a variable: 1 ms to 10 minutes.
-fn millis(place: &str, text: &str) -> Result<Duration, TracingError> {
-    let millis = text
-        .parse()
-        .ok()
-        .filter(|millis| (1..=600_000).contains(millis));
-    let wrong = || TracingError::new(place, "expected 1 to 600000 milliseconds");
-    millis.map(Duration::from_millis).ok_or_else(wrong)
+/// An address as a URL; without a scheme `http` is meant.
+fn with_scheme(endpoint: &str) -> String {
+    if endpoint.contains("://") {
+        endpoint.to_owned()
+    } else {
+        format!("http://{endpoint}")
+    }
+}
+
+fn check_endpoint(endpoint: &str) -> Result<(), &'static str> {
+    let uri: Option<http::Uri> = endpoint.parse().ok();
+    let good = uri.is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|h| !h.is_empty())
+    });
+    good.then_some(())
+        .ok_or("expected http://host:port or https://host:port")
+}
+
+fn header(pair: &str) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = pair.split_once('=')?;
+    let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+    let mut value = HeaderValue::from_bytes(&percent_decoded(value.trim())).ok()?;
+    value.set_sensitive(true);
+    Some((name, value))
 }
 
 /// RFC 3986 §2.1; a `%` without two hexadecimal digits stands for itself.
-fn percent_decoded(text: &str) -> Vec<u8> {
+pub(super) fn percent_decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {

@@ -239,7 +239,7 @@ async fn run<E: SpanExporter>(
                     waiting.metrics.telemetry_dropped(spans);
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(
-                            ?error,
+                            error,
                             "spans can't be exported; they are dropped and counted"
                         );
                     }

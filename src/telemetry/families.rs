@@ -127,6 +127,7 @@ pub(super) fn read(metrics: &Metrics) -> Vec<Family> {
     families.extend(history(metrics));
     families.extend(store(metrics));
     families.extend(troubles(metrics));
+    families.extend(keys(metrics));
     families.extend(process_itself(metrics));
     families
 }
@@ -441,6 +442,26 @@ fn troubles(metrics: &Metrics) -> [Family; 11] {
             "tidings_revocations",
             "Tokens and users whose revocation is kept",
             float(metrics.revocations.level()),
+        ),
+    ]
+}
+
+fn keys(metrics: &Metrics) -> [Family; 2] {
+    let keys = &metrics.keys;
+    [
+        counters(
+            "tidings_jwks_fetches",
+            "Fetches of the JWK set behind auth.jwks_url, by what became of them",
+            "outcome",
+            [
+                ("fetched", keys.fetched.get()),
+                ("failed", keys.failed.get()),
+            ],
+        ),
+        counter(
+            "tidings_tokens_not_judged",
+            "Tokens neither taken nor refused, as their key could not be fetched",
+            keys.not_judged.get(),
         ),
     ]
 }

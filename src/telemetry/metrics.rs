@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::exemplars::Exemplars;
 use super::histogram::Histogram;
 use super::history::HistoryMetrics;
+use super::keys::KeyMetrics;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::names::{Counter, Gauge, Names};
 use super::shard::{Deliveries, ShardMetrics};
@@ -66,6 +67,7 @@ pub struct Metrics {
     pub(super) reloads: [Counter; 2],
     pub(super) stalls: [Counter; 2],
     pub(super) revocations: Gauge,
+    pub(super) keys: KeyMetrics,
     pub(super) publish_commit: Histogram,
     pub(super) end_to_end: Histogram,
     pub(super) delivery_exemplars: Exemplars,
@@ -117,6 +119,7 @@ impl Metrics {
             reloads: Default::default(),
             stalls: Default::default(),
             revocations: Gauge::default(),
+            keys: KeyMetrics::default(),
             publish_commit: Histogram::default(),
             end_to_end: Histogram::default(),
             delivery_exemplars: Exemplars::default(),

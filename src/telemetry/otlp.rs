@@ -1,28 +1,28 @@
 //! Sets tracing up: the collector, the client that speaks to it, and the sampler.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
 use hyper_rustls::HttpsConnectorBuilder;
+use opentelemetry_http::HttpClient;
 use opentelemetry_http::hyper::HyperClient;
-use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use opentelemetry_proto::tonic::resource::v1 as proto;
 use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanExporter as _};
+use tonic::codec::CompressionEncoding;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
-use super::environment::{Environment, Signal, Target, ratio};
+use super::environment::{Environment, Protocol, Signal, Target, ratio};
 use super::exporter::{Beside, Exporting, Told};
 use super::fanout::Ids;
 use super::metrics::Metrics;
+use super::otlp_http::{HttpExporter, Post};
 use super::otlp_metrics::{Client, MetricsExport};
-use super::otlp_spans::{Counting, GrpcExporter, Rejections, Spans};
+use super::otlp_spans::{GrpcExporter, Rejections, Spans};
 use super::spans::Tracing;
 
 /// The part of the configuration that is about traces. The standard environment variables win
@@ -54,7 +54,7 @@ impl Default for TracingSettings {
     }
 }
 
-/// Why tracing could not be set up. Names the key or variable; holds no header and no secret.
+/// Why tracing could not be set up. Names the key; holds no header and no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TracingError(String);
 
@@ -78,7 +78,7 @@ impl Tracing {
     /// the collector: it may be started later.
     ///
     /// # Errors
-    /// Names the key or variable that can't be used.
+    /// Names the key that can't be used. A variable that can't be is told in the log and ignored.
     pub fn init(
         settings: &TracingSettings,
         metrics: &Arc<Metrics>,
@@ -91,26 +91,39 @@ impl Tracing {
         metrics: &Arc<Metrics>,
         variables: impl Fn(&str) -> Option<String>,
     ) -> Result<Tracing, TracingError> {
-        let environment = Environment(variables);
+        let environment = Environment::new(variables);
+        let tracing = Self::of(settings, metrics, &environment);
+        environment.look_at_the_rest();
+        for ignored in environment.ignored() {
+            tracing::warn!("{ignored}; the variable is ignored");
+        }
+        tracing
+    }
+
+    fn of<F: Fn(&str) -> Option<String>>(
+        settings: &TracingSettings,
+        metrics: &Arc<Metrics>,
+        environment: &Environment<F>,
+    ) -> Result<Tracing, TracingError> {
         ratio("telemetry.delivery_spans", settings.delivery_spans)?;
+        let (sampler, parent_based) = environment.sampler(settings)?;
         let Some(target) = environment.target(settings, Signal::Traces)? else {
             return Ok(Tracing::off());
         };
-        let (sampler, parent_based) = environment.sampler(settings)?;
         let resource = environment.resource(settings, &metrics.node);
-        environment.no_compression(Signal::Traces)?;
-        let timeout = environment.timeout(Signal::Traces)?;
+        let timeout = environment.timeout(Signal::Traces);
         let headers = environment.headers(Signal::Traces);
-        let batching = environment.batching()?;
+        let batching = environment.batching();
         let rejections = Rejections {
             metrics: Arc::clone(metrics),
             most: u64::try_from(batching.batch).unwrap_or(u64::MAX),
         };
-        let beside = MetricsPlan::read(&environment, settings, &resource, metrics)?;
+        let beside = MetricsPlan::read(environment, settings, &resource, metrics)?;
+        let place = target.place.clone();
         let build = {
             let resource = resource.clone();
             move |told: Told| {
-                let mut exporter = build_exporter(&target, headers, timeout, rejections)?;
+                let mut exporter = build_exporter(target, headers, timeout, rejections)?;
                 exporter.set_resource(&resource);
                 let beside: Beside = match beside {
                     Some(plan) => Box::pin(plan.build()?.run(told)),
@@ -119,8 +132,15 @@ impl Tracing {
                 Ok((exporter, beside))
             }
         };
-        let (queue, exporting) = Exporting::start(batching, Arc::clone(metrics), build)
-            .map_err(|error| TracingError::new("telemetry.otlp_endpoint", error))?;
+        let started = Exporting::start(batching, Arc::clone(metrics), build);
+        let (queue, exporting) = match started {
+            Ok(started) => started,
+            Err(problem) if place.starts_with("OTEL_") => {
+                environment.ignore(&place, &problem);
+                return Ok(Tracing::off());
+            }
+            Err(problem) => return Err(TracingError::new(&place, problem)),
+        };
         let provider = SdkTracerProvider::builder()
             .with_sampler(sampler)
             .with_id_generator(Ids::default())
@@ -160,25 +180,25 @@ impl MetricsPlan {
         Ok(Some(MetricsPlan {
             target,
             headers: environment.headers(Signal::Metrics),
-            interval: environment.metrics_interval()?,
-            timeout: environment.timeout(Signal::Metrics)?,
+            interval: environment.metrics_interval(),
+            timeout: environment.timeout(Signal::Metrics),
             resource: resource.clone(),
             metrics: Arc::clone(metrics),
         }))
     }
 
     fn build(self) -> Result<MetricsExport, String> {
-        let client = if self.target.protocol == Protocol::Grpc {
-            Client::Grpc(MetricsServiceClient::new(channel(
-                &self.target,
-                self.timeout,
-            )?))
-        } else {
-            let client = http_client(&self.target, self.timeout)?;
-            Client::Http {
-                client: client.0,
-                endpoint: self.target.endpoint,
+        let client = match self.target.protocol {
+            Protocol::Grpc => {
+                let channel = channel(&self.target, self.timeout)?;
+                let mut client = MetricsServiceClient::new(channel);
+                if self.target.gzip {
+                    client = client.send_compressed(CompressionEncoding::Gzip);
+                }
+                let headers = self.headers;
+                Client::Grpc { client, headers }
             }
+            Protocol::Http => Client::Http(post(self.target, self.headers, self.timeout)?),
         };
         let resource = ResourceAttributesWithSchema::from(&self.resource);
         Ok(MetricsExport {
@@ -188,43 +208,45 @@ impl MetricsPlan {
                 ..proto::Resource::default()
             },
             client,
-            headers: self.headers,
             interval: self.interval,
             timeout: self.timeout,
         })
     }
 }
 
-/// Makes the exporter; within a Tokio runtime, which its client will use. That over HTTP reads
-/// `OTEL_EXPORTER_OTLP_HEADERS` and `…_TRACES_HEADERS` itself.
+/// Makes the exporter; within a Tokio runtime, which its client will use.
 fn build_exporter(
-    target: &Target,
+    target: Target,
     headers: HeaderMap,
     timeout: Duration,
     rejections: Rejections,
 ) -> Result<Spans, String> {
-    if target.protocol == Protocol::Grpc {
-        return Ok(Spans::Grpc(GrpcExporter {
-            channel: channel(target, timeout)?,
+    let resource = ResourceAttributesWithSchema::default();
+    Ok(match target.protocol {
+        Protocol::Grpc => Spans::Grpc(GrpcExporter {
+            channel: channel(&target, timeout)?,
             headers,
+            gzip: target.gzip,
             timeout,
-            resource: ResourceAttributesWithSchema::default(),
+            resource,
             rejections,
-        }));
-    }
-    let client = Counting {
-        client: http_client(target, timeout)?,
-        rejections,
-    };
-    SpanExporter::builder()
-        .with_http()
-        .with_protocol(target.protocol)
-        .with_endpoint(target.endpoint.clone())
-        .with_timeout(timeout)
-        .with_http_client(client)
-        .build()
-        .map(Spans::Http)
-        .map_err(|error| error.to_string())
+        }),
+        Protocol::Http => Spans::Http(HttpExporter {
+            post: post(target, headers, timeout)?,
+            timeout,
+            resource,
+            rejections,
+        }),
+    })
+}
+
+fn post(target: Target, headers: HeaderMap, timeout: Duration) -> Result<Post, String> {
+    Ok(Post {
+        client: http_client(&target, timeout)?,
+        endpoint: target.endpoint,
+        headers,
+        gzip: target.gzip,
+    })
 }
 
 /// Connects when it is first used.
@@ -243,27 +265,9 @@ fn channel(target: &Target, timeout: Duration) -> Result<Channel, String> {
 }
 
 /// A client with or without TLS.
-#[derive(Debug)]
-struct AnyClient(Arc<dyn HttpClient>);
-
-impl HttpClient for AnyClient {
-    fn send_bytes<'s, 'f>(
-        &'s self,
-        request: Request<Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'f>>
-    where
-        's: 'f,
-        Self: 'f,
-    {
-        self.0.send_bytes(request)
-    }
-}
-
-fn http_client(target: &Target, timeout: Duration) -> Result<AnyClient, String> {
+fn http_client(target: &Target, timeout: Duration) -> Result<Arc<dyn HttpClient>, String> {
     if !target.endpoint.starts_with("https:") {
-        return Ok(AnyClient(Arc::new(HyperClient::with_default_connector(
-            timeout, None,
-        ))));
+        return Ok(Arc::new(HyperClient::with_default_connector(timeout, None)));
     }
     let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
     let connector = HttpsConnectorBuilder::new()
@@ -272,7 +276,5 @@ fn http_client(target: &Target, timeout: Duration) -> Result<AnyClient, String> 
         .https_only()
         .enable_http1()
         .build();
-    Ok(AnyClient(Arc::new(HyperClient::new(
-        connector, timeout, None,
-    ))))
+    Ok(Arc::new(HyperClient::new(connector, timeout, None)))
 }

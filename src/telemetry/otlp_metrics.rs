@@ -4,15 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, Request};
-use opentelemetry_http::HttpClient;
+use http::HeaderMap;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::metrics::v1 as proto;
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use prost::Message;
 use proto::number_data_point::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -24,15 +22,18 @@ use super::exporter::deadline;
 use super::families::{self, Data, Family, Series};
 use super::histogram::HistogramSnapshot;
 use super::metrics::Metrics;
+use super::otlp_http::Post;
+use super::otlp_spans::reason;
 
 /// How requests reach the collector.
 #[derive(Debug)]
 pub(super) enum Client {
-    Grpc(MetricsServiceClient<Channel>),
-    Http {
-        client: Arc<dyn HttpClient>,
-        endpoint: String,
+    Grpc {
+        client: MetricsServiceClient<Channel>,
+        /// From `OTEL_EXPORTER_OTLP_HEADERS`; may hold secrets, so it is never logged.
+        headers: HeaderMap,
     },
+    Http(Post),
 }
 
 /// What is sent, where, and how often.
@@ -41,8 +42,6 @@ pub(super) struct MetricsExport {
     pub(super) metrics: Arc<Metrics>,
     pub(super) resource: Resource,
     pub(super) client: Client,
-    /// From `OTEL_EXPORTER_OTLP_HEADERS`; may hold secrets, so it is never logged.
-    pub(super) headers: HeaderMap,
     pub(super) interval: Duration,
     pub(super) timeout: Duration,
 }
@@ -80,12 +79,15 @@ impl MetricsExport {
                     }
                 }
                 Err(failure) if failure.for_good => {
-                    tracing::warn!(error = ?failure.problem, "the collector takes no metrics; none are sent");
+                    tracing::warn!(
+                        error = failure.problem,
+                        "the collector takes no metrics; none are sent"
+                    );
                     return;
                 }
                 Err(failure) => {
                     if !std::mem::replace(&mut failing, true) {
-                        tracing::warn!(error = ?failure.problem, "metrics can't be exported");
+                        tracing::warn!(error = failure.problem, "metrics can't be exported");
                     }
                 }
             }
@@ -96,44 +98,18 @@ impl MetricsExport {
     }
 
     async fn send(&mut self, message: ExportMetricsServiceRequest) -> Result<(), Failure> {
-        match &mut self.client {
-            Client::Grpc(client) => {
+        let sent = match &mut self.client {
+            Client::Grpc { client, headers } => {
                 let mut request = tonic::Request::new(message);
-                *request.metadata_mut() = MetadataMap::from_headers(self.headers.clone());
-                client
-                    .export(request)
-                    .await
-                    .map(|_| ())
-                    .map_err(|status| Failure {
-                        problem: status.message().to_owned(),
-                        for_good: status.code() == tonic::Code::Unimplemented,
-                    })
+                *request.metadata_mut() = MetadataMap::from_headers(headers.clone());
+                client.export(request).await.map(drop)
             }
-            Client::Http { client, endpoint } => {
-                let fails = |problem: String| Failure {
-                    problem,
-                    for_good: false,
-                };
-                let mut request = Request::post(endpoint.as_str())
-                    .body(message.encode_to_vec().into())
-                    .map_err(|error| fails(error.to_string()))?;
-                *request.headers_mut() = self.headers.clone();
-                let kind = http::HeaderValue::from_static("application/x-protobuf");
-                request
-                    .headers_mut()
-                    .insert(http::header::CONTENT_TYPE, kind);
-                let answer = client.send_bytes(request).await;
-                let status = answer.map_err(|error| fails(error.to_string()))?.status();
-                if status.is_success() {
-                    return Ok(());
-                }
-                let for_good = matches!(status.as_u16(), 404 | 405 | 501);
-                Err(Failure {
-                    problem: format!("status {status}"),
-                    for_good,
-                })
-            }
-        }
+            Client::Http(post) => post.export(&message).await.map(drop),
+        };
+        sent.map_err(|status| Failure {
+            for_good: status.code() == tonic::Code::Unimplemented,
+            problem: reason(&status),
+        })
     }
 }
 
@@ -204,12 +180,14 @@ fn metric(family: &Family, times: Times) -> proto::Metric {
             proto::metric::Data::Histogram(histogram(snapshot, exemplars, times)),
         ),
     };
+    // Prometheus makes a suffix of the unit, unless the name has it: of "1" on a gauge `_ratio`.
+    // None at all leaves the name as it is.
     let unit = if family.name.ends_with("_seconds") {
         "s"
     } else if family.name.ends_with("_bytes") {
         "By"
     } else {
-        "1"
+        ""
     };
     proto::Metric {
         name: format!("{}{suffix}", family.name),
@@ -337,6 +315,57 @@ mod tests {
             panic!("not a gauge")
         };
         assert_eq!(gauge.data_points[2].value, Some(Value::AsDouble(1.0)));
+    }
+
+    /// The name under which Prometheus keeps a metric that comes over OTLP (OpenTelemetry's
+    /// "Prometheus and OpenMetrics Compatibility").
+    fn in_prometheus(metric: &proto::Metric) -> String {
+        let mut words: Vec<&str> = metric.name.split('_').collect();
+        let (gauge, counter) = match &metric.data {
+            Some(proto::metric::Data::Gauge(_)) => (true, false),
+            Some(proto::metric::Data::Sum(sum)) => (false, sum.is_monotonic),
+            _ => (false, false),
+        };
+        let suffix = match metric.unit.as_str() {
+            "" => None,
+            "1" => gauge.then_some("ratio"),
+            "s" => Some("seconds"),
+            "By" => Some("bytes"),
+            unit => panic!("{unit} of {}", metric.name),
+        };
+        if counter {
+            words.retain(|word| *word != "total");
+        }
+        if let Some(suffix) = suffix.filter(|suffix| !words.contains(suffix)) {
+            words.push(suffix);
+        }
+        if counter {
+            words.push("total");
+        }
+        words.join("_")
+    }
+
+    #[test]
+    fn prometheus_keeps_every_metric_under_the_name_that_it_has_at_home() {
+        let metrics = Metrics::new("n");
+        let home = metrics.text(crate::telemetry::TextFormat::Prometheus);
+        let rules = [
+            include_str!("../../deploy/prometheus/alerts.yml"),
+            include_str!("../../deploy/prometheus/rules.yml"),
+        ];
+        let sent = sent(&metrics);
+        let names: Vec<String> = sent.iter().map(in_prometheus).collect();
+        for name in &names {
+            assert!(home.contains(&format!("# TYPE {name} ")), "{name}");
+        }
+        // And what the alerts ask for is among them.
+        let word = |c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':';
+        for asked in rules.iter().flat_map(|text| text.split(word)) {
+            if asked.starts_with("tidings_") {
+                let asked = asked.trim_end_matches("_bucket");
+                assert!(names.iter().any(|name| name == asked), "{asked}");
+            }
+        }
     }
 
     #[test]

@@ -1,14 +1,12 @@
 //! Spans over OTLP. The SDK's clients only log how many spans a collector took and then threw
-//! away (a partial success); here they are counted. For gRPC that takes a client of our own.
+//! away (a partial success), and end the server for variables that they can't use. So these are
+//! clients of our own.
 
 use std::error::Error as _;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
-use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::SpanExporter as HttpExporter;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -18,13 +16,14 @@ use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_sc
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter};
-use prost::Message as _;
+use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::metrics::Metrics;
+use super::otlp_http::HttpExporter;
 
 /// How often a request is repeated, and how long the first repeat waits; each further one waits
 /// twice as long, as in the SDK. All of them wait somewhat longer, by chance: servers whom one
@@ -41,7 +40,7 @@ pub(super) struct Rejections {
 }
 
 impl Rejections {
-    fn count(&self, answer: &ExportTraceServiceResponse) {
+    pub(super) fn count(&self, answer: &ExportTraceServiceResponse) {
         let said = answer.partial_success.as_ref().map(|p| p.rejected_spans);
         let rejected = said.and_then(|count| u64::try_from(count).ok());
         let rejected = rejected.unwrap_or(0).min(self.most);
@@ -52,41 +51,13 @@ impl Rejections {
     }
 }
 
-/// A client for the SDK's exporter over HTTP, which counts what its answers reject.
-#[derive(Debug)]
-pub(super) struct Counting<C> {
-    pub(super) client: C,
-    pub(super) rejections: Rejections,
-}
-
-impl<C: HttpClient> HttpClient for Counting<C> {
-    fn send_bytes<'s, 'f>(
-        &'s self,
-        request: Request<Bytes>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'f>>
-    where
-        's: 'f,
-        Self: 'f,
-    {
-        Box::pin(async move {
-            let response = self.client.send_bytes(request).await?;
-            // Anything else than protobuf says nothing about spans; the SDK ignores it too.
-            if response.status().is_success()
-                && let Ok(answer) = ExportTraceServiceResponse::decode(response.body().as_ref())
-            {
-                self.rejections.count(&answer);
-            }
-            Ok(response)
-        })
-    }
-}
-
 /// Sends spans over gRPC.
 #[derive(Debug)]
 pub(super) struct GrpcExporter {
     pub(super) channel: Channel,
     /// From `OTEL_EXPORTER_OTLP_HEADERS`; may hold secrets, so it is never logged.
     pub(super) headers: HeaderMap,
+    pub(super) gzip: bool,
     /// How long one export may take, retries included.
     pub(super) timeout: Duration,
     pub(super) resource: ResourceAttributesWithSchema,
@@ -97,14 +68,9 @@ impl GrpcExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let resource_spans = group_spans_by_resource_and_scope(batch, &self.resource);
         let sent = self.send(ExportTraceServiceRequest { resource_spans });
-        match tokio::time::timeout(self.timeout, sent).await {
-            Ok(Ok(answer)) => {
-                self.rejections.count(&answer);
-                Ok(())
-            }
-            Ok(Err(status)) => Err(OTelSdkError::InternalFailure(reason(&status))),
-            Err(_) => Err(OTelSdkError::Timeout(self.timeout)),
-        }
+        in_time(self.timeout, sent)
+            .await
+            .map(|answer| self.rejections.count(&answer))
     }
 
     async fn send(
@@ -121,12 +87,26 @@ impl GrpcExporter {
         let mut request = tonic::Request::new(request);
         *request.metadata_mut() = MetadataMap::from_headers(self.headers.clone());
         let mut client = TraceServiceClient::new(self.channel.clone());
+        if self.gzip {
+            client = client.send_compressed(CompressionEncoding::Gzip);
+        }
         Ok(client.export(request).await?.into_inner())
     }
 }
 
+/// The answer to an export, if it comes in time.
+pub(super) async fn in_time<T>(
+    timeout: Duration,
+    sent: impl Future<Output = Result<T, Status>>,
+) -> Result<T, OTelSdkError> {
+    match tokio::time::timeout(timeout, sent).await {
+        Ok(sent) => sent.map_err(|status| OTelSdkError::InternalFailure(reason(&status))),
+        Err(_) => Err(OTelSdkError::Timeout(timeout)),
+    }
+}
+
 /// Asks until there is an answer that a repeat can't better, [`RETRIES`] times more at most.
-async fn repeated<T, A>(mut ask: impl FnMut() -> A) -> Result<T, Status>
+pub(super) async fn repeated<T, A>(mut ask: impl FnMut() -> A) -> Result<T, Status>
 where
     A: Future<Output = Result<T, Status>>,
 {
@@ -178,7 +158,7 @@ fn passes(status: &Status) -> bool {
 
 /// Why an export failed, for a log: the code, and what went wrong on this side. The collector's
 /// own words may repeat a secret of the headers.
-fn reason(status: &Status) -> String {
+pub(super) fn reason(status: &Status) -> String {
     let causes = std::iter::successors(status.source(), |&cause| cause.source());
     causes.fold(format!("{:?}", status.code()), |text, cause| {
         format!("{text}: {cause}")
@@ -203,7 +183,7 @@ impl SpanExporter for Spans {
     fn set_resource(&mut self, resource: &Resource) {
         match self {
             Spans::Grpc(exporter) => exporter.resource = resource.into(),
-            Spans::Http(exporter) => exporter.set_resource(resource),
+            Spans::Http(exporter) => exporter.resource = resource.into(),
         }
     }
 }
@@ -211,59 +191,7 @@ impl SpanExporter for Spans {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use opentelemetry_proto::tonic::collector::trace::v1::ExportTracePartialSuccess;
     use tonic_types::ErrorDetails;
-
-    #[derive(Debug)]
-    struct Says(u16, Vec<u8>);
-
-    impl HttpClient for Says {
-        fn send_bytes<'s, 'f>(
-            &'s self,
-            _: Request<Bytes>,
-        ) -> Pin<Box<dyn Future<Output = Result<Response<Bytes>, HttpError>> + Send + 'f>>
-        where
-            's: 'f,
-            Self: 'f,
-        {
-            let response = Response::builder().status(self.0);
-            let response = response.body(self.1.clone().into()).map_err(Into::into);
-            Box::pin(async move { response })
-        }
-    }
-
-    fn rejects(rejected_spans: i64) -> Vec<u8> {
-        let partial_success = Some(ExportTracePartialSuccess {
-            rejected_spans,
-            error_message: "no".to_owned(),
-        });
-        ExportTraceServiceResponse { partial_success }.encode_to_vec()
-    }
-
-    #[tokio::test]
-    async fn what_an_answer_over_http_rejects_is_counted_within_reason() {
-        for (status, body, dropped) in [
-            (200, rejects(5), 5),
-            (200, rejects(0), 0),
-            (200, rejects(-5), 0),
-            (200, rejects(i64::MAX), 512),
-            (200, b"{}".to_vec(), 0),
-            (200, Vec::new(), 0),
-            (503, rejects(5), 0),
-        ] {
-            let metrics = Metrics::new("n");
-            let client = Counting {
-                client: Says(status, body.clone()),
-                rejections: Rejections {
-                    metrics: Arc::clone(&metrics),
-                    most: 512,
-                },
-            };
-            let answer = client.send_bytes(Request::default()).await.unwrap();
-            assert_eq!(answer.body(), &body, "the SDK sees the answer too");
-            assert_eq!(metrics.telemetry_dropped.get(), dropped, "{body:?}");
-        }
-    }
 
     #[test]
     fn a_full_collector_is_asked_again_only_where_it_says_when() {

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use opentelemetry_otlp::Protocol;
+use proptest::prelude::*;
 
-use super::environment::{Environment, Signal};
+use super::environment::{Environment, Protocol, Signal};
 use super::*;
 
 fn environment(
     pairs: &'static [(&'static str, &'static str)],
 ) -> Environment<impl Fn(&str) -> Option<String>> {
-    Environment(|name: &str| {
+    Environment::new(|name: &str| {
         pairs
             .iter()
             .find(|(key, _)| *key == name)
@@ -70,7 +70,7 @@ fn the_environment_wins_over_the_file_and_the_signals_own_over_the_general() {
     ];
     assert_eq!(
         target(&file, both),
-        Some(("http://own:3/x".to_owned(), Protocol::HttpBinary))
+        Some(("http://own:3/x".to_owned(), Protocol::Http))
     );
 }
 
@@ -117,18 +117,12 @@ fn headers_are_decoded_and_kept_out_of_sight() {
 }
 
 #[test]
-fn what_cannot_be_used_is_refused_by_its_name() {
-    let message = |settings: &TracingSettings, pairs| {
-        let metrics = Metrics::new("n");
-        let variables = environment(pairs).0;
-        Tracing::from_environment(settings, &metrics, variables)
-            .unwrap_err()
-            .to_string()
-    };
+fn what_of_the_configuration_cannot_be_used_is_refused_by_its_key() {
     let on = to("http://c:4317", "grpc");
     for (settings, expected) in [
         (to("ftp://c", "grpc"), "telemetry.otlp_endpoint: "),
         (to("http://", "grpc"), "telemetry.otlp_endpoint: "),
+        (to("http://:4317", "grpc"), "telemetry.otlp_endpoint: "),
         (
             to("http://c", "carrier pigeon"),
             "telemetry.otlp_protocol: ",
@@ -148,26 +142,203 @@ fn what_cannot_be_used_is_refused_by_its_name() {
             "telemetry.delivery_spans: ",
         ),
     ] {
-        let error = message(&settings, &[]);
-        assert!(error.starts_with(expected), "{error}");
+        let metrics = Metrics::new("n");
+        let error = Tracing::from_environment(&settings, &metrics, |_| None).unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{error}");
     }
-    assert!(message(&on, &[("OTEL_TRACES_SAMPLER", "xray")]).starts_with("OTEL_TRACES_SAMPLER: "));
-    let pairs = &[
-        ("OTEL_TRACES_SAMPLER", "traceidratio"),
-        ("OTEL_TRACES_SAMPLER_ARG", "2"),
+}
+
+/// What an environment leads to, and what is told of it.
+fn read(pairs: &'static [(&'static str, &'static str)]) -> (String, Vec<String>) {
+    let (environment, on) = (environment(pairs), to("http://c:4317", "grpc"));
+    let target = environment.target(&on, Signal::Traces).unwrap();
+    let target = target.map(|target| (target.endpoint, target.protocol, target.gzip));
+    let sampler = environment.sampler(&on).unwrap();
+    let batching = environment.batching();
+    let timeout = environment.timeout(Signal::Traces);
+    let resource = environment.resource(&on, "node-1").len();
+    let headers = environment.headers(Signal::Traces).len();
+    environment.look_at_the_rest();
+    let read = format!("{target:?} {sampler:?} {batching:?} {timeout:?} {resource} {headers}");
+    (read, environment.ignored())
+}
+
+#[test]
+fn a_variable_that_cannot_be_used_is_told_and_counts_as_not_set() {
+    let (usual, told) = read(&[]);
+    assert_eq!(told, Vec::<String>::new());
+    macro_rules! ignored {
+        ($($name:literal = $value:literal),* $(,)?) => {$(
+            let (found, told) = read(&[($name, $value)]);
+            assert_eq!(found, usual, "{}", $name);
+            assert_eq!(told.len(), 1, "{told:?}");
+            assert!(told[0].starts_with(concat!($name, ": ")), "{told:?}");
+        )*};
+    }
+    ignored! {
+        "OTEL_SDK_DISABLED" = "1",
+        "OTEL_TRACES_EXPORTER" = "console",
+        "OTEL_TRACES_SAMPLER" = "xray",
+        "OTEL_TRACES_SAMPLER" = "parentbased_jaeger_remote",
+        "OTEL_BSP_SCHEDULE_DELAY" = "0",
+        "OTEL_BSP_SCHEDULE_DELAY" = "-1",
+        "OTEL_BSP_MAX_QUEUE_SIZE" = "0",
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE" = "many",
+        "OTEL_EXPORTER_OTLP_COMPRESSION" = "zstd",
+        "OTEL_EXPORTER_OTLP_PROTOCOL" = "carrier pigeon",
+        "OTEL_EXPORTER_OTLP_ENDPOINT" = "ftp://c",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" = "http://",
+        "OTEL_EXPORTER_OTLP_TIMEOUT" = "10s",
+        "OTEL_EXPORTER_OTLP_TIMEOUT" = "0",
+        "OTEL_EXPORTER_OTLP_HEADERS" = "s3cret",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE" = "/etc/ca.pem",
+        "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE" = "delta",
+        "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION" = "base2_exponential_bucket_histogram",
+        "OTEL_RESOURCE_ATTRIBUTES" = "nonsense,=x",
+        "OTEL_PROPAGATORS" = "tracecontext,b3",
+    }
+    let (_, told) = read(&[("OTEL_EXPORTER_OTLP_HEADERS", "s3cret")]);
+    assert!(!told[0].contains("s3cret"));
+    for pairs in [
+        [("OTEL_SDK_DISABLED", "False")].as_slice(),
+        &[("OTEL_TRACES_EXPORTER", "otlp")],
+        &[("OTEL_PROPAGATORS", "tracecontext,baggage")],
+        &[("OTEL_EXPORTER_OTLP_COMPRESSION", "none")],
+    ] {
+        let environment = Environment::new(|name: &str| {
+            let found = pairs.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| (*value).to_owned())
+        });
+        let on = to("http://c:4317", "grpc");
+        assert!(environment.target(&on, Signal::Traces).unwrap().is_some());
+        environment.look_at_the_rest();
+        assert_eq!(environment.ignored(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_is_set_for_a_whole_cluster_is_met_as_far_as_it_can_be() {
+    let of = |signal, pairs| {
+        let environment = environment(pairs);
+        let target = environment.target(&to("http://c:4318", "grpc"), signal);
+        let target = target.unwrap().map(|t| (t.protocol, t.gzip));
+        (target, environment.ignored().len())
+    };
+    let gzip = &[("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")];
+    assert_eq!(of(Signal::Traces, gzip), (Some((Protocol::Grpc, true)), 0));
+    let own = &[
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "none"),
     ];
-    assert!(message(&on, pairs).starts_with("OTEL_TRACES_SAMPLER_ARG: "));
-    assert!(
-        message(&on, &[("OTEL_BSP_MAX_QUEUE_SIZE", "0")]).starts_with("OTEL_BSP_MAX_QUEUE_SIZE: ")
+    assert_eq!(of(Signal::Metrics, own), (Some((Protocol::Grpc, false)), 0));
+    let json = &[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")];
+    assert_eq!(of(Signal::Traces, json), (Some((Protocol::Http, false)), 1));
+    // The signal's own can't be used, so the general one counts.
+    let own = &[
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "x"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
+    ];
+    assert_eq!(of(Signal::Traces, own), (Some((Protocol::Http, false)), 1));
+    let prometheus = &[("OTEL_METRICS_EXPORTER", "prometheus")];
+    assert_eq!(of(Signal::Metrics, prometheus), (None, 0));
+}
+
+#[test]
+fn attributes_are_decoded_and_the_names_of_the_environment_win() {
+    let pairs = &[
+        (
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "a=b%20c,service.name=x, k = v ,y",
+        ),
+        ("OTEL_SERVICE_NAME", "named"),
+    ];
+    let environment = environment(pairs);
+    let resource = environment.resource(&TracingSettings::default(), "node-1");
+    let value = |key: &'static str| resource.get(&key.into()).map(|value| value.to_string());
+    assert_eq!(value("a").as_deref(), Some("b c"));
+    assert_eq!(value("k").as_deref(), Some("v"));
+    assert_eq!(value("service.name").as_deref(), Some("named"));
+    assert_eq!(
+        value("telemetry.sdk.name").as_deref(),
+        Some("opentelemetry")
     );
-    assert!(
-        message(&on, &[("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")])
-            .starts_with("OTEL_EXPORTER_OTLP_COMPRESSION: ")
-    );
-    assert!(
-        message(&on, &[("OTEL_EXPORTER_OTLP_TIMEOUT", "x")])
-            .starts_with("OTEL_EXPORTER_OTLP_TIMEOUT: ")
-    );
+    assert_eq!(environment.ignored().len(), 1);
+}
+
+/// Every variable that OpenTelemetry's specification names for what is done here.
+const VARIABLES: [&str; 24] = [
+    "OTEL_SDK_DISABLED",
+    "OTEL_RESOURCE_ATTRIBUTES",
+    "OTEL_SERVICE_NAME",
+    "OTEL_PROPAGATORS",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+    "OTEL_TRACES_EXPORTER",
+    "OTEL_METRICS_EXPORTER",
+    "OTEL_BSP_SCHEDULE_DELAY",
+    "OTEL_BSP_EXPORT_TIMEOUT",
+    "OTEL_BSP_MAX_QUEUE_SIZE",
+    "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+    "OTEL_METRIC_EXPORT_INTERVAL",
+    "OTEL_METRIC_EXPORT_TIMEOUT",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_COMPRESSION",
+    "OTEL_EXPORTER_OTLP_TIMEOUT",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_CERTIFICATE",
+    "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+    "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+];
+
+/// Values as people write them, and others.
+fn value() -> impl Strategy<Value = String> {
+    const KNOWN: &[&str] = &[
+        "",
+        " ",
+        "true",
+        "none",
+        "otlp",
+        "gzip",
+        "http/json",
+        "grpc",
+        "xray",
+        "0",
+        "-1",
+        "1e999",
+        "NaN",
+        "18446744073709551616",
+        "a=b",
+        "a=%zz,,=,b",
+        "https://c",
+        "http://[::1",
+        "http://:1",
+        "//",
+        "parentbased_traceidratio",
+        "0.5",
+        "delta",
+    ];
+    prop_oneof![
+        proptest::sample::select(KNOWN).prop_map(str::to_owned),
+        any::<String>()
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_value_of_any_variable_stops_the_start(
+        values in proptest::collection::hash_map(proptest::sample::select(&VARIABLES[..]), value(), 0..12),
+        endpoint in prop_oneof![Just(""), Just("http://127.0.0.1:1")],
+        http in any::<bool>(),
+    ) {
+        let settings = to(endpoint, if http { "http/protobuf" } else { "grpc" });
+        let metrics = Metrics::new("n");
+        let variables = |name: &str| values.get(name).cloned();
+        let tracing = Tracing::from_environment(&settings, &metrics, variables);
+        prop_assert!(tracing.is_ok(), "{:?}", tracing.err());
+    }
 }
 
 #[test]

@@ -276,7 +276,7 @@ fn open(services: &Arc<Services>, admitted: Admitted, link: Link, answer: Bytes,
             // A page can't read the status of a refused upgrade, but it can read this.
             (Some(voice), Some(error)) => turn_away(&*voice, cx, &error),
             (Some(voice), None) => greet(&of_greeting, &voice, cx),
-            (None, Some(error)) => cx.close(CloseCode::Unauthenticated, error.description()),
+            (None, Some(error)) => cx.close(CloseCode::for_code(error.code()), error.description()),
             (None, None) => {}
         }),
     });

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use jsonwebtoken::Algorithm;
+use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::auth::claims::Expectations;
+use crate::auth::failure::Refusal;
 use crate::auth::identity::{Token, Vouched};
 use crate::auth::jwks::Source;
 use crate::auth::keys::{self, Check, Key};
@@ -59,9 +60,9 @@ impl State {
     /// # Errors
     /// `invalid_argument` naming the setting that is wrong.
     pub(super) fn load(settings: &VerifierSettings) -> Result<Self> {
-        let algorithms = keys::algorithms(&settings.algorithms)?;
+        let (keys, algorithms) = keys::load(settings)?;
         Ok(State {
-            keys: keys::load(settings, &algorithms)?,
+            keys,
             expectations: Expectations::new(settings),
             expected: 0,
             revocations: settings.revocations,
@@ -73,6 +74,11 @@ impl State {
         })
     }
 
+    /// True if the keys behind the URL are not known yet.
+    pub(super) fn lacks_keys(&self) -> bool {
+        self.source.is_some() && self.fetched.is_none()
+    }
+
     /// The identity of a token, whose fingerprint with its signature is `exact`.
     ///
     /// # Errors
@@ -82,38 +88,46 @@ impl State {
         token: &str,
         exact: Fingerprint,
         now: Timestamp,
-    ) -> Result<Identity, AuthFailure> {
+    ) -> Result<Identity, Refusal> {
         let parts = self.take_apart(token)?;
         let keys = self.keys.iter().chain(&self.fetched_keys);
         let key_id = parts.key_id.as_deref();
-        let key = match keys::check(
+        let checked = keys::check(
             keys,
             parts.algorithm,
             key_id,
             parts.message,
             parts.signature,
-        ) {
-            Check::Good(key) => key,
-            // The key that the token names may be one that is not fetched yet.
-            Check::BadUnnamed if self.source.is_some() => return Err(AuthFailure::UnknownKey),
-            Check::Bad | Check::BadUnnamed => return Err(AuthFailure::Signature),
-            Check::Unknown => return Err(AuthFailure::UnknownKey),
-        };
+        );
         let payload = URL_SAFE_NO_PAD
             .decode(parts.payload)
             .map_err(|_| AuthFailure::Malformed)?;
-        let mut identity = self.expectations.identity(&payload, now)?;
-        identity.token = Some(Token {
-            signed: Fingerprint::of(token),
-            exact,
-            vouched: Arc::new(Vouched {
-                key,
-                algorithm: parts.algorithm,
-                expected: self.expected,
-                leeway: self.expectations.leeway(),
-            }),
-        });
-        Ok(identity)
+        let failure = match checked {
+            Check::Good(key) => {
+                let mut identity = self.expectations.identity(&payload, now)?;
+                identity.token = Some(Token {
+                    signed: Fingerprint::of(token),
+                    exact,
+                    vouched: Arc::new(Vouched {
+                        key,
+                        algorithm: parts.algorithm,
+                        expected: self.expected,
+                        leeway: self.expectations.leeway(),
+                    }),
+                });
+                return Ok(identity);
+            }
+            Check::Bad => AuthFailure::Signature,
+            Check::Unknown => AuthFailure::UnknownKey,
+        };
+        // The provider may have another key by now, also under a name that is known. No secret is
+        // ever taken from it.
+        let by_keys = self.source.is_some() && parts.algorithm.family() != AlgorithmFamily::Hmac;
+        if by_keys {
+            // What no key can mend is judged now: an expired token costs no fetch.
+            self.expectations.identity(&payload, now)?;
+        }
+        Err(Refusal { failure, by_keys })
     }
 
     /// Whether a token that was good once would be good now, apart from its signature.
@@ -127,7 +141,9 @@ impl State {
             return Err(AuthFailure::Algorithm);
         }
         let mut keys = self.keys.iter().chain(&self.fetched_keys);
-        if !keys.any(|key| key.is(vouched.key, vouched.algorithm)) {
+        // As long as the keys are not fetched, after a reload with another URL, nobody can say
+        // that this one is not among them.
+        if !self.lacks_keys() && !keys.any(|key| key.is(vouched.key, vouched.algorithm)) {
             return Err(AuthFailure::UnknownKey);
         }
         if vouched.expected == self.expected {
@@ -151,7 +167,7 @@ impl State {
         if header.crit.is_some() {
             return Err(malformed);
         }
-        let algorithm = header.alg.parse().map_err(|_| AuthFailure::Algorithm)?;
+        let algorithm = keys::algorithm(&header.alg).ok_or(AuthFailure::Algorithm)?;
         if !self.algorithms.contains(&algorithm) {
             return Err(AuthFailure::Algorithm);
         }

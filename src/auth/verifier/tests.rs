@@ -1,5 +1,6 @@
 //! Tokens signed with a shared secret.
 
+mod fetched_keys;
 mod public_keys;
 
 use base64::Engine;
@@ -18,7 +19,11 @@ type Reasons = Arc<Mutex<Vec<AuthFailure>>>;
 fn verifier(settings: &VerifierSettings) -> (Arc<Verifier>, Reasons) {
     let reasons = Reasons::default();
     let seen = Arc::clone(&reasons);
-    let verifier = Verifier::new(settings, move |reason| seen.lock().unwrap().push(reason));
+    let verifier = Verifier::new(settings, move |event| {
+        if let AuthEvent::Refused(reason) = event {
+            seen.lock().unwrap().push(reason);
+        }
+    });
     (verifier.unwrap(), reasons)
 }
 
@@ -390,6 +395,13 @@ fn settings_that_are_wrong_name_their_key() {
         (plain, "auth.jwks_url"),
         (useless, "auth.algorithms"),
     ] {
+        let faults = settings.faults();
+        let named: Vec<_> = faults.iter().map(Error::field_name).collect();
+        assert_eq!(
+            named,
+            [Some(field)],
+            "what is refused here, `check` refuses"
+        );
         let error = Verifier::new(&settings, |_| ()).unwrap_err();
         assert_eq!(error.field_name(), Some(field), "{error}");
         assert!(!error.message().contains(SECRET));
@@ -416,4 +428,5 @@ fn a_minted_token_is_taken_by_a_verifier_with_the_same_settings() {
     let identity = now(verifier.verify(&token)).unwrap();
     assert!(identity.is_service() && identity.is_granted("project:1"));
     assert!(TokenMint::new(&VerifierSettings::default()).is_err());
+    assert!(settings.faults().is_empty());
 }

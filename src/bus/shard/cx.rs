@@ -97,6 +97,14 @@ impl<'s> Cx<'s> {
         self.shard.recognise(self.slot, identity)
     }
 
+    /// Notes whether it has shown a token that is not judged, or not yet: then `auth.deadline` is
+    /// no fault of the client.
+    pub fn set_unjudged(&mut self, unjudged: bool) {
+        if let Some(connection) = self.shard.connections.get_mut(self.slot) {
+            connection.flags.unjudged = unjudged;
+        }
+    }
+
     /// Notes what the client said of itself.
     pub fn register(&mut self, client: Client) {
         let Some(connection) = self.shard.connections.get_mut(self.slot) else {

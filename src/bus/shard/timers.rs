@@ -2,6 +2,7 @@
 //! entry for each; nothing else of a connection keeps time.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use super::Shard;
 use crate::bus::connection::Connection;
@@ -22,6 +23,8 @@ impl Timer {
 
 /// How much later than due a heartbeat may go out, at most.
 const LONGEST_STEP_MS: u64 = 250;
+/// When to come back where `auth.deadline` has passed before a token could be judged.
+const UNJUDGED_RETRY: Duration = Duration::from_secs(5);
 /// How long before a token expires the client is told, at most.
 const EXPIRY_NOTICE_MS: i64 = 60_000;
 
@@ -127,8 +130,8 @@ impl Shard {
         if self.must_authenticate(slot)
             && self.clock.since(connection.connected_at) >= millis(self.settings.auth_deadline)
         {
-            let error = Error::unauthenticated("no token came before auth.deadline");
-            self.fail(slot, &error, CloseCode::Unauthenticated);
+            let error = self.no_token(slot);
+            self.fail(slot, &error, CloseCode::for_code(error.code()));
             return;
         }
         if self.look_at_token(slot) {
@@ -136,6 +139,16 @@ impl Shard {
         }
         self.beat(slot);
         self.schedule(slot);
+    }
+
+    /// Why a connection that has not authenticated in time is closed. A token that could not be
+    /// judged was not refused: the client shall come back with it.
+    fn no_token(&self, slot: u32) -> Error {
+        if self.connections.get(slot).is_some_and(|c| c.flags.unjudged) {
+            return Error::unavailable("the token could not be judged before auth.deadline")
+                .retry_after(UNJUDGED_RETRY);
+        }
+        Error::unauthenticated("no token came before auth.deadline")
     }
 
     /// True if the token has expired and the connection was closed for it.

@@ -9,7 +9,7 @@ use crate::bus::Cx;
 use crate::dialect::arguments::Arguments;
 use crate::dialect::said::Said;
 use crate::dialect::turn::Turn;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// Shows a token: the first one, or a new one of the same user.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,6 +37,7 @@ impl Ask for Authenticate {
         let mut span = turn.services.tracing.authenticate(None);
         let verified = turn.services.verifier.verify(&self.token);
         let turn = turn.clone();
+        cx.set_unjudged(true);
         cx.wait(verified, move |cx, verified| {
             let known = cx
                 .identity()
@@ -47,6 +48,8 @@ impl Ask for Authenticate {
                 span.set_error(error);
             }
             drop(span);
+            let code = outcome.as_ref().err().map(Error::code);
+            cx.set_unjudged(code == Some(Code::Unavailable));
             note(&turn, cx, outcome.as_ref().err());
             match outcome {
                 Ok(identity) => {
@@ -74,9 +77,13 @@ fn note(turn: &Turn, cx: &Cx<'_>, error: Option<&Error>) {
         error,
         ..Record::default()
     };
-    let what = match error {
+    let what = match error.map(Error::code) {
         None => What::Authenticated,
+        Some(Code::Unavailable) => What::Refused,
         Some(_) => What::AuthenticationFailed,
     };
     turn.services.audit.note(what, &record);
+    if let (Some(error), Some(address)) = (error, cx.address()) {
+        turn.services.tell_refusal(address, cx.id(), error);
+    }
 }

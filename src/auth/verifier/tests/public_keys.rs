@@ -1,6 +1,4 @@
-//! Public keys: from files, and from sets behind a URL.
-
-use std::sync::atomic::{AtomicUsize, Ordering};
+//! Public keys from files.
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
@@ -8,20 +6,18 @@ use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 
 use super::*;
 
 /// A key pair of each family, with its public half in both forms.
-enum Signer {
+pub(super) enum Signer {
     Rsa(RsaKeyPair),
     Ec(EcdsaKeyPair),
     Ed(Ed25519KeyPair),
 }
 
 impl Signer {
-    fn all() -> [Signer; 3] {
+    pub(super) fn all() -> [Signer; 3] {
         let curve = &signature::ECDSA_P256_SHA256_FIXED_SIGNING;
         [
             Signer::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).unwrap()),
@@ -30,7 +26,7 @@ impl Signer {
         ]
     }
 
-    fn algorithm(&self) -> &'static str {
+    pub(super) fn algorithm(&self) -> &'static str {
         match self {
             Signer::Rsa(_) => "RS256",
             Signer::Ec(_) => "ES256",
@@ -38,7 +34,7 @@ impl Signer {
         }
     }
 
-    fn sign(&self, message: &[u8]) -> Vec<u8> {
+    pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
         let random = SystemRandom::new();
         match self {
             Signer::Rsa(key) => {
@@ -52,7 +48,7 @@ impl Signer {
         }
     }
 
-    fn token(&self, kid: Option<&str>) -> String {
+    pub(super) fn token(&self, kid: Option<&str>) -> String {
         let header = json!({"alg": self.algorithm(), "kid": kid});
         signed(&header.to_string(), &claims().to_string(), |message| {
             self.sign(message)
@@ -77,7 +73,7 @@ impl Signer {
         )
     }
 
-    fn jwk(&self, kid: &str) -> Value {
+    pub(super) fn jwk(&self, kid: &str) -> Value {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         match self {
             Signer::Rsa(key) => {
@@ -97,7 +93,7 @@ impl Signer {
     }
 }
 
-fn public_only() -> VerifierSettings {
+pub(super) fn public_only() -> VerifierSettings {
     let algorithms = ["RS256", "ES256", "EdDSA"].map(String::from).to_vec();
     VerifierSettings {
         algorithms,
@@ -192,143 +188,146 @@ fn a_key_set_picks_by_name_and_passes_over_what_it_does_not_know() {
     }
 }
 
-/// A server for one document; it counts how often it was asked.
-struct Served {
-    url: String,
-    document: Arc<Mutex<String>>,
-    asked: Arc<AtomicUsize>,
-    _tasks: tokio::task::JoinSet<()>,
-}
-
-impl Served {
-    async fn start(document: &Value) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/keys", listener.local_addr().unwrap());
-        let document = Arc::new(Mutex::new(document.to_string()));
-        let asked = Arc::new(AtomicUsize::new(0));
-        let (body, count) = (Arc::clone(&document), Arc::clone(&asked));
-        let mut tasks = tokio::task::JoinSet::new();
-        tasks.spawn(async move {
-            loop {
-                let (mut socket, _) = listener.accept().await.unwrap();
-                let mut request = [0; 1024];
-                assert!(socket.read(&mut request).await.unwrap() > 0);
-                count.fetch_add(1, Ordering::SeqCst);
-                let body = body.lock().unwrap().clone();
-                let head = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length:";
-                let answer = format!("{head} {}\r\n\r\n{body}", body.len());
-                // The client may go away from a body that is too large.
-                drop(socket.write_all(answer.as_bytes()).await);
-            }
-        });
-        Served {
-            url,
-            document,
-            asked,
-            _tasks: tasks,
+#[test]
+fn algorithms_follow_the_kind_of_key_where_none_are_listed() {
+    for signer in Signer::all() {
+        let pem = write(&format!("\u{feff}{}", signer.pem()));
+        let set = json!({"keys": [signer.jwk("one")]});
+        let set = write(&format!("\u{feff}{set}"));
+        let by_pem = VerifierSettings {
+            public_key_file: Some(pem.path().into()),
+            ..VerifierSettings::default()
+        };
+        let by_set = VerifierSettings {
+            jwks_file: Some(set.path().into()),
+            ..VerifierSettings::default()
+        };
+        for settings in [by_pem, by_set] {
+            assert!(settings.faults().is_empty());
+            assert_eq!(reason(&settings, &signer.token(Some("one"))), None);
+            let shared = hs256_token(&claims());
+            assert_eq!(reason(&settings, &shared), Some(AuthFailure::Algorithm));
         }
     }
+    let fetched = VerifierSettings {
+        jwks_url: Some("https://id.example.com/keys".to_owned()),
+        ..VerifierSettings::default()
+    };
+    assert!(fetched.faults().is_empty());
+}
 
-    fn serve(&self, document: &str) {
-        document.clone_into(&mut self.document.lock().unwrap());
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+#[test]
+fn a_token_without_a_key_id_is_tried_with_every_key_of_the_set() {
+    let curve = &signature::ECDSA_P256_SHA256_FIXED_SIGNING;
+    let signers: Vec<Signer> = (0..20)
+        .map(|_| Signer::Ec(EcdsaKeyPair::generate(curve).unwrap()))
+        .collect();
+    for named in [true, false] {
+        let keys = signers.iter().enumerate().map(|(n, signer)| {
+            let mut jwk = signer.jwk(&n.to_string());
+            if !named {
+                jwk.as_object_mut().unwrap().remove("kid");
+            }
+            jwk
+        });
+        let set = write(&json!({"keys": keys.collect::<Vec<_>>()}).to_string());
+        let settings = VerifierSettings {
+            jwks_file: Some(set.path().into()),
+            ..public_only()
+        };
+        assert_eq!(reason(&settings, &signers[19].token(None)), None);
+        let [_, stranger, _] = Signer::all();
+        let forged = Some(AuthFailure::Signature);
+        assert_eq!(reason(&settings, &stranger.token(None)), forged);
     }
 }
 
-/// Lets the next fetch come at once.
-fn let_time_pass(verifier: &Verifier) {
-    *verifier.last_fetch.lock().unwrap() = None;
+/// A key as providers write it that do not keep to RFC 7518.
+fn sloppy(mut jwk: Value) -> Value {
+    for name in ["n", "e", "x", "y"] {
+        let Some(text) = jwk[name].as_str() else {
+            continue;
+        };
+        let mut bytes = URL_SAFE_NO_PAD.decode(text).unwrap();
+        // A coordinate is a number as well, but an Edwards point is not.
+        if jwk["kty"] != "OKP" {
+            bytes.insert(0, 0);
+        }
+        let padded = base64::engine::general_purpose::URL_SAFE.encode(bytes);
+        jwk[name] = json!(padded);
+    }
+    jwk
 }
 
-#[tokio::test]
-async fn keys_behind_a_url_are_fetched_when_needed_and_follow_rotation() {
-    let [rsa, ec, _] = Signer::all();
-    let served = Served::start(&json!({"keys": [rsa.jwk("one")]})).await;
+#[test]
+fn padded_and_zero_led_numbers_are_the_same_key() {
+    for signer in Signer::all() {
+        let jwk = sloppy(signer.jwk("one"));
+        assert_ne!(jwk, signer.jwk("one"));
+        let set = write(&json!({"keys": [jwk]}).to_string());
+        let settings = VerifierSettings {
+            jwks_file: Some(set.path().into()),
+            ..public_only()
+        };
+        assert_eq!(reason(&settings, &signer.token(Some("one"))), None);
+    }
+}
+
+#[test]
+fn a_coordinate_without_its_leading_zeros_is_the_same_key() {
+    let curve = &signature::ECDSA_P256_SHA256_FIXED_SIGNING;
+    let short = (0..20_000).find_map(|_| {
+        let pair = EcdsaKeyPair::generate(curve).unwrap();
+        (pair.public_key().as_ref()[1] == 0).then_some(pair)
+    });
+    let signer = Signer::Ec(short.expect("one of 256 begins with a zero"));
+    let mut jwk = signer.jwk("one");
+    let bytes = URL_SAFE_NO_PAD.decode(jwk["x"].as_str().unwrap()).unwrap();
+    jwk["x"] = json!(URL_SAFE_NO_PAD.encode(&bytes[1..]));
+    let set = write(&json!({"keys": [jwk]}).to_string());
     let settings = VerifierSettings {
-        jwks_url: Some(served.url.clone()),
+        jwks_file: Some(set.path().into()),
         ..public_only()
     };
-    let (verifier, reasons) = verifier(&settings);
-    let (old, new) = (rsa.token(Some("one")), ec.token(Some("two")));
-
-    assert!(matches!(verifier.verify(&old), Promise::Pending(_)));
-    assert!(verifier.verify(&old).await.is_ok());
-    assert!(now(verifier.verify(&old)).is_ok());
-    assert_eq!(served.asked(), 1);
-
-    served.serve(&json!({"keys": [ec.jwk("two")]}).to_string());
-    assert!(now(verifier.verify(&new)).is_err(), "it was asked just now");
-    assert_eq!(served.asked(), 1);
-    let_time_pass(&verifier);
-    assert!(verifier.verify(&new).await.is_ok());
-    assert!(now(verifier.verify(&old)).is_err(), "the old key is gone");
-    assert_eq!(served.asked(), 2);
-    assert_eq!(*reasons.lock().unwrap(), [AuthFailure::UnknownKey; 2]);
+    assert_eq!(reason(&settings, &signer.token(Some("one"))), None);
 }
 
-#[tokio::test]
-async fn many_tokens_at_once_share_one_fetch() {
-    let [rsa, ..] = Signer::all();
-    let served = Served::start(&json!({"keys": [rsa.jwk("one")]})).await;
-    let settings = VerifierSettings {
-        jwks_url: Some(served.url.clone()),
-        ..public_only()
-    };
-    let (verifier, _) = verifier(&settings);
-    let token = rsa.token(Some("one"));
-    let mut waiting = tokio::task::JoinSet::new();
-    for _ in 0..32 {
-        let answer = verifier.verify(&token);
-        waiting.spawn(async move { answer.await.is_ok() });
+#[test]
+fn ed25519_is_taken_by_its_name_of_rfc_9864() {
+    let [_, _, ed] = Signer::all();
+    let header = json!({"alg": "Ed25519", "kid": "one"}).to_string();
+    let token = signed(&header, &claims().to_string(), |message| ed.sign(message));
+    for listed in [vec![], vec!["Ed25519"], vec!["EdDSA"]] {
+        for alg in [None, Some("Ed25519"), Some("EdDSA")] {
+            let mut jwk = ed.jwk("one");
+            if let Some(alg) = alg {
+                jwk["alg"] = json!(alg);
+            }
+            let set = write(&json!({"keys": [jwk]}).to_string());
+            let settings = VerifierSettings {
+                jwks_file: Some(set.path().into()),
+                algorithms: listed.iter().map(|name| (*name).to_owned()).collect(),
+                ..VerifierSettings::default()
+            };
+            assert_eq!(reason(&settings, &token), None, "{listed:?} {alg:?}");
+            assert_eq!(reason(&settings, &ed.token(Some("one"))), None);
+        }
     }
-    assert!(waiting.join_all().await.into_iter().all(|good| good));
-    assert_eq!(served.asked(), 1);
 }
 
-#[tokio::test]
-async fn the_known_keys_stay_when_a_fetch_fails() {
-    let [rsa, ec, _] = Signer::all();
-    let served = Served::start(&json!({"keys": [rsa.jwk("one")]})).await;
+#[test]
+fn key_files_that_cannot_be_used_are_faults_of_their_keys() {
+    let broken = write("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n");
+    let empty = write(r#"{"keys": [{"kty": "future"}]}"#);
     let settings = VerifierSettings {
-        jwks_url: Some(served.url.clone()),
-        ..public_only()
+        public_key_file: Some(broken.path().into()),
+        jwks_file: Some(empty.path().into()),
+        jwks_url: Some("http://id.example.com/keys".to_owned()),
+        ..VerifierSettings::default()
     };
-    let (verifier, _) = verifier(&settings);
-    assert!(verifier.verify(&rsa.token(Some("one"))).await.is_ok());
-    let too_many = json!({"keys": vec![ec.jwk("two"); 101]}).to_string();
-    let too_large = " ".repeat(keys::MAX_BYTES + 1);
-    for (n, document) in ["not json", too_many.as_str(), too_large.as_str()]
-        .iter()
-        .enumerate()
-    {
-        served.serve(document);
-        let_time_pass(&verifier);
-        assert!(verifier.verify(&ec.token(Some("two"))).await.is_err());
-        assert_eq!(served.asked(), n + 2);
-        assert!(now(verifier.verify(&rsa.token(Some("one")))).is_ok());
-    }
-    verifier.reload(&settings).unwrap();
-    assert!(
-        now(verifier.verify(&rsa.token(Some("one")))).is_ok(),
-        "the same URL keeps its keys"
-    );
-}
-
-#[tokio::test]
-async fn a_secret_in_a_published_set_is_no_key() {
-    let shared = URL_SAFE_NO_PAD.encode(SECRET);
-    let set = json!({"keys": [{"kty": "oct", "kid": "s", "k": shared}]});
-    let served = Served::start(&set).await;
-    let mut settings = VerifierSettings {
-        jwks_url: Some(served.url.clone()),
-        ..public_only()
-    };
-    settings.algorithms.push(String::from("HS256"));
-    let (verifier, reasons) = verifier(&settings);
-    assert!(verifier.verify(&hs256_token(&claims())).await.is_err());
-    assert_eq!(served.asked(), 1);
-    assert_eq!(*reasons.lock().unwrap(), [AuthFailure::UnknownKey]);
+    let faults = settings.faults();
+    let named: Vec<_> = faults.iter().filter_map(Error::field_name).collect();
+    let keys = ["auth.public_key_file", "auth.jwks_file", "auth.jwks_url"];
+    assert_eq!(named, keys);
+    assert!(Verifier::new(&settings, |_| ()).is_err());
 }
