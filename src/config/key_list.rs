@@ -225,8 +225,8 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "limits.messages_burst",
         RATE,
-        "100",
-        "Messages that may come at once; 0: as many as in a second.",
+        "200",
+        "Messages that may come at once; 0: as many as in a second. A client may subscribe one by one.",
     ),
     key(
         "limits.publishes_per_second",

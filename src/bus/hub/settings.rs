@@ -43,7 +43,7 @@ impl Default for Settings {
             subscriptions_per_connection: 128,
             outbox_bytes: 1 << 20,
             messages_per_second: 50,
-            messages_burst: 100,
+            messages_burst: 200,
             heartbeat_interval: Duration::from_secs(30),
             heartbeat_timeout: Duration::from_mins(1),
             auth_deadline: Duration::from_secs(10),
