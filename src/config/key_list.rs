@@ -464,7 +464,7 @@ pub(super) const KEYS: &[Key] = &[
         "event_type[].namespace",
         Kind::Text,
         r#""""#,
-        "The namespace in whose channels it is published; empty: any.",
+        "The namespace in whose channels it is published, which must be declared; empty: any.",
     ),
     key(
         "event_type[].description",

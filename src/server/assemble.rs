@@ -201,7 +201,7 @@ fn broker(
     })
 }
 
-fn policy(config: &Config, dev: bool) -> Result<Policy, StartError> {
+pub(super) fn policy(config: &Config, dev: bool) -> Result<Policy, StartError> {
     let rules = config.namespace.iter().map(|namespace| NamespaceRules {
         name: namespace.name.clone(),
         subscribe: namespace.subscribe.clone(),
@@ -293,7 +293,7 @@ fn socketio_settings(config: &Config) -> SocketIoSettings {
     }
 }
 
-fn verifier_settings(config: &Config) -> VerifierSettings {
+pub(super) fn verifier_settings(config: &Config) -> VerifierSettings {
     let auth = &config.auth;
     let text = |text: &String| (!text.is_empty()).then(|| text.clone());
     VerifierSettings {
