@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use super::Identity;
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, ChannelPattern, ConnectionId};
+use crate::event::{ChannelName, ChannelPattern, ConnectionId, strict_json};
 use crate::expression::{self, Expression, Kind, Name, Steps, Value, Variables};
 
 /// The names that a rule may use.
@@ -254,7 +254,10 @@ impl Variables for Request<'_> {
             "user" => expression::text(self.identity.user().map_or("", |user| user)),
             "roles" => expression::texts(self.identity.roles()),
             "claims" => expression::json(self.claims.get_or_init(|| {
-                serde_json::from_str(self.identity.claims()).unwrap_or(serde_json::Value::Null)
+                // An id beyond 64 bits is a string of its digits: as a double it would equal its
+                // neighbours.
+                strict_json::with_exact_numbers(self.identity.claims())
+                    .unwrap_or(serde_json::Value::Null)
             })),
             "client" => expression::text(&self.client_id),
             "id" => expression::text(self.channel.id()),

@@ -1,11 +1,11 @@
 //! Which events a subscription lets through.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 
 use super::filter_store::Condition;
 use crate::error::{Error, Result};
-use crate::event::{Event, Headers, TypePattern};
+use crate::event::{Event, Headers, TypePattern, strict_json};
 use crate::expression::{self, Expression, Kind, Name, Record, Steps, Stop, Value, Variables};
 
 /// The names that a filter may use. `event` is a map of all the others but `event_type`.
@@ -224,12 +224,27 @@ impl<'a> EventView<'a> {
             let payload = &self.event.payload;
             let parsed = payload
                 .is_json()
-                .then(|| serde_json::from_slice(payload.data()));
+                .then(|| strict_json::value(payload.data()));
             match parsed {
                 Some(Ok(value)) => value,
-                Some(Err(_)) | None => serde_json::Value::Null,
+                Some(Err(flaw)) => {
+                    self.tell_unreadable(&flaw);
+                    serde_json::Value::Null
+                }
+                None => serde_json::Value::Null,
             }
         })
+    }
+
+    /// No publish accepts such data; a store may keep it from an earlier version. One warning is
+    /// enough: any client can have the event replayed again and again.
+    fn tell_unreadable(&self, flaw: &strict_json::Flaw) {
+        static TOLD: Once = Once::new();
+        let event_id = tracing::field::display(self.event.id);
+        TOLD.call_once(|| {
+            tracing::warn!(event_id, %flaw, "filters take the data of a kept event for null: it is JSON that they can't read");
+        });
+        tracing::debug!(event_id = %self.event.id, %flaw, "filters can't read the data of a kept event");
     }
 
     fn part(&self, name: &str) -> Option<Value<'_>> {

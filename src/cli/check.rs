@@ -8,6 +8,7 @@ use serde_json::json;
 use super::failure::Failure;
 use super::output::{Output, note};
 use crate::config::{Config, Inputs, MemoryBound, Place, Preset, Problem, Problems, Secret, Term};
+use crate::server;
 
 /// What to check.
 #[derive(Debug, clap::Args)]
@@ -55,12 +56,22 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     let dev = args
         .dev
         .then(|| Secret::new("a stand-in, for only the file is looked at"));
-    match Config::load(&Inputs {
+    let loaded = Config::load(&Inputs {
         preset,
         file: args.file.clone(),
         dev,
         ..Inputs::default()
-    }) {
+    });
+    // What only a start would find has no line.
+    let good = loaded.and_then(|config| match server::rehearse(&config, args.dev) {
+        Ok(()) => Ok(config),
+        Err(error) => Err(Problems(vec![Problem {
+            place: None,
+            key: String::new(),
+            message: error.to_string(),
+        }])),
+    });
+    match good {
         Ok(config) => {
             for warning in config.warnings() {
                 note(&format!("{name}: {warning}"));

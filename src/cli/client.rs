@@ -52,6 +52,11 @@ impl std::fmt::Debug for Target {
 }
 
 impl Target {
+    /// The token on the command line.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// Connects.
     pub(super) async fn connect(&self) -> Result<Client, Failure> {
         let server = said(self.server.as_ref(), "TIDINGS_SERVER")

@@ -138,7 +138,8 @@ async fn run(errand: Errand, target: &Target, mut output: Output) -> Result<(), 
         Errand::Check(args) => check::run(&args, &mut output),
         Errand::Config(args) => check::print(&args, &mut output),
         Errand::Catalog(args) => catalog::run(args, target, &mut output).await,
-        Errand::Bench(args) => {
+        Errand::Bench(mut args) => {
+            args.token = target.token().map(bench::token::Secret::from);
             if bench::run(*args, output.is_json(), &mut std::io::stdout()).await? {
                 Ok(())
             } else {
@@ -161,6 +162,17 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_has_a_flag_of_its_own_under_the_name_of_a_common_one() {
+        let command = Cli::command();
+        let common: Vec<_> = command.get_arguments().map(clap::Arg::get_id).collect();
+        for one in command.get_subcommands() {
+            for own in one.get_arguments() {
+                assert!(!common.contains(&own.get_id()), "{} {own}", one.get_name());
+            }
+        }
     }
 
     #[test]
@@ -193,6 +205,8 @@ mod tests {
             "tidings catalog typescript --preset spc",
             "tidings catalog asyncapi --config a.toml",
             "tidings --server http://h:1 --token t stats",
+            "tidings bench --token t --connections 1",
+            "tidings --token t bench",
         ] {
             assert_eq!(exit_code(line), 0, "{line}");
         }

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use super::nearest::nearest;
 use super::validate::Check;
 use super::{Config, EventTypeConfig, NamespaceConfig};
 use crate::auth::{NamespaceRules, Policy};
@@ -10,7 +11,7 @@ use crate::catalog::{Definition, Part};
 use crate::event::{ChannelName, EventType, SlowConsumer};
 
 /// Notes everything in the namespaces and event types that makes no sense.
-pub(super) fn check(config: &Config, check: &mut Check<'_>) {
+pub(super) fn check(config: &Config, dev: bool, check: &mut Check<'_>) {
     for (index, namespace) in config.namespace.iter().enumerate() {
         one_namespace(namespace, &format!("namespace[{index}]"), check);
     }
@@ -19,7 +20,7 @@ pub(super) fn check(config: &Config, check: &mut Check<'_>) {
         "namespace",
         check,
     );
-    event_types(config, check);
+    event_types(config, dev, check);
 }
 
 fn one_namespace(namespace: &NamespaceConfig, at: &str, check: &mut Check<'_>) {
@@ -89,7 +90,9 @@ pub(super) fn duplicates<'a>(
     }
 }
 
-fn event_types(config: &Config, check: &mut Check<'_>) {
+fn event_types(config: &Config, dev: bool, check: &mut Check<'_>) {
+    let declared = config.all_namespaces(dev);
+    let declared: Vec<&str> = declared.iter().map(|known| known.name.as_str()).collect();
     for (index, event_type) in config.event_type.iter().enumerate() {
         let at = format!("event_type[{index}]");
         let name = if event_type.control {
@@ -106,6 +109,7 @@ fn event_types(config: &Config, check: &mut Check<'_>) {
             &format!("{at}.namespace"),
             "expected the name of a namespace",
         );
+        home(namespace, &declared, &at, check);
         definition(event_type, &at, check);
         check.expect(
             event_type.conflate_key.as_deref().is_none_or(is_data_path),
@@ -117,6 +121,21 @@ fn event_types(config: &Config, check: &mut Check<'_>) {
         config.event_type.iter().map(|t| t.name.as_str()),
         "event_type",
         check,
+    );
+}
+
+/// A type whose namespace is not declared could be published nowhere.
+fn home(namespace: &str, declared: &[&str], at: &str, check: &mut Check<'_>) {
+    let known = declared.contains(&namespace) || declared.contains(&"*");
+    if known || !is_namespace(namespace) {
+        return;
+    }
+    let near = nearest(namespace, declared.iter().copied());
+    let near = near.map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
+    check.expect(
+        false,
+        &format!("{at}.namespace"),
+        format!("no [[namespace]] \"{namespace}\" is declared{near}"),
     );
 }
 
@@ -167,6 +186,26 @@ mod tests {
         ]) {
             assert!(line.starts_with(start), "{says}");
         }
+    }
+
+    #[test]
+    fn the_namespace_of_a_type_must_be_declared() {
+        let says = problems(
+            "[[namespace]]\nname = \"rooms\"\n[[event_type]]\nname = \"a.b\"\nnamespace = \"room\"",
+        );
+        assert_eq!(
+            says,
+            "config.toml:5: event_type[0].namespace: no [[namespace]] \"room\" is declared; did you \
+             mean \"rooms\"?"
+        );
+        for good in ["rooms", "global", "user", "*", ""] {
+            let text = format!(
+                "[[namespace]]\nname = \"rooms\"\n[[event_type]]\nname = \"a.b\"\nnamespace = {good:?}"
+            );
+            assert_eq!(problems(&text), "", "{good}");
+        }
+        let any = "[[namespace]]\nname = \"*\"\n[[event_type]]\nname = \"a.b\"\nnamespace = \"x\"";
+        assert_eq!(problems(any), "");
     }
 
     #[test]

@@ -238,8 +238,8 @@ pub(super) const KEYS: &[Key] = &[
     key(
         "limits.messages_burst",
         RATE,
-        "100",
-        "Messages that may come at once; 0: as many as in a second.",
+        "200",
+        "Messages that may come at once; 0: as many as in a second. A client may subscribe one by one.",
     ),
     key(
         "limits.publishes_per_second",
@@ -549,7 +549,7 @@ pub(super) const KEYS: &[Key] = &[
         "event_type[].namespace",
         Kind::Text,
         r#""""#,
-        "The namespace in whose channels it is published; empty: any.",
+        "The namespace in whose channels it is published, which must be declared; empty: any.",
     ),
     key(
         "event_type[].description",

@@ -164,7 +164,7 @@ impl Default for Limits {
             message_bytes: 65_536,
             event_bytes: 1_048_576,
             messages_per_second: 50,
-            messages_burst: 100,
+            messages_burst: 200,
             publishes_per_second: 0,
             publishes_burst: 0,
             outbox_bytes: 1_048_576,

@@ -1,7 +1,8 @@
 //! Checks of meaning: values that are each well-formed but make no sense, alone or together.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::path::Path;
 
 use super::problem::{Place, Problem};
@@ -60,7 +61,7 @@ pub(super) fn problems(
     allowed_hosts(config, &mut check);
     auth(config, setting, &mut check);
     heartbeat(config, &mut check);
-    declarations::check(config, &mut check);
+    declarations::check(config, setting.dev, &mut check);
     dialects::check(config, &mut check);
     rest(config, &mut check);
     check.found
@@ -279,6 +280,9 @@ fn rest(config: &Config, check: &mut Check<'_>) {
         "server.keep_alive",
         "expected more than 0s",
     );
+    if let Some(Err(why)) = config.audit.file.as_deref().map(may_append) {
+        check.expect(false, "audit.file", format!("can't be written: {why}"));
+    }
     check.expect(
         config.history.storage != Storage::Nats,
         "history.storage",
@@ -318,6 +322,30 @@ fn rest(config: &Config, check: &mut Check<'_>) {
         "telemetry.service_name",
         "expected a name",
     );
+}
+
+/// Whether a file can be appended to, or made where there is none. Nothing is made here.
+fn may_append(path: &Path) -> io::Result<()> {
+    match path.metadata() {
+        Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+        // A pipe would wait for its reader.
+        Ok(there) if !there.is_file() => return Ok(()),
+        Ok(_) => return OpenOptions::new().append(true).open(path).map(drop),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let beside = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let directory = beside.metadata()?;
+    if !directory.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    if directory.permissions().readonly() {
+        return Err(io::ErrorKind::PermissionDenied.into());
+    }
+    Ok(())
 }
 
 /// True for a path that stands for itself only.

@@ -51,6 +51,19 @@ impl Config {
                 "internal.allowed_hosts: pages that bend their name to this address may read /metrics",
             ));
         }
+        let burst = match self.limits.messages_burst {
+            0 => self.limits.messages_per_second,
+            burst => burst,
+        };
+        let subscriptions = self.limits.subscriptions_per_connection;
+        if self.limits.messages_per_second > 0
+            && usize::try_from(burst).is_ok_and(|burst| burst < subscriptions)
+        {
+            warnings.push(String::from(
+                "limits.messages_burst: less than limits.subscriptions_per_connection: a client \
+                 that subscribes to its channels one by one is refused some of them",
+            ));
+        }
         let own = self.dialect.iter().enumerate();
         let silent = own.filter(|(_, dialect)| {
             dialect.paths.is_empty() && dialect.name != self.websocket.dialect
@@ -78,6 +91,22 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_that_takes_every_subscription_is_sound() {
+        let warned = |rate, burst| {
+            let mut config = Config::default();
+            config.limits.messages_per_second = rate;
+            config.limits.messages_burst = burst;
+            let warnings = config.warnings();
+            warnings
+                .iter()
+                .any(|text| text.starts_with("limits.messages_burst: "))
+        };
+        assert!(warned(50, 127) && warned(127, 0));
+        assert!(!warned(50, 128) && !warned(128, 0));
+        assert!(!warned(0, 1), "without a rate there is no limit");
+    }
+
+    #[test]
     fn doubtful_settings_are_named() {
         let mut config = Config::default();
         assert!(
@@ -91,6 +120,7 @@ mod tests {
         config.public.trusted_proxies = vec![String::from("0.0.0.0/0")];
         config.internal.allowed_origins = vec![String::from("*")];
         config.limits.outbox_bytes = 1;
+        config.limits.messages_burst = 127;
         config.dialect.push(DialectConfig::default());
         let keys: Vec<String> = config
             .warnings()
@@ -105,6 +135,7 @@ mod tests {
                 "public.trusted_proxies",
                 "internal.allowed_origins",
                 "limits.outbox_bytes",
+                "limits.messages_burst",
                 "dialect[0].paths"
             ]
         );

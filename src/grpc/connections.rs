@@ -157,7 +157,7 @@ async fn list(call: Call<ListConnectionsRequest>) -> Result<ListConnectionsRespo
         .iter()
         .any(|transport| transport.as_str() == asked.transport);
     if !asked.transport.is_empty() && !known {
-        return Err(Error::field("transport", "expected websocket, sse or grpc"));
+        return Err(Error::field("transport", Transport::expected()));
     }
     let filter = ConnectionFilter {
         user: text(&asked.user),

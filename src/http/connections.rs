@@ -36,7 +36,7 @@ pub(super) fn filter(query: &Query) -> Result<ConnectionFilter> {
     let text = |name| query.all(name).next();
     let transport = text("transport");
     if transport.is_some_and(|asked| Transport::ALL.iter().all(|known| known.as_str() != asked)) {
-        return Err(Error::field("transport", "expected websocket, sse or grpc"));
+        return Err(Error::field("transport", Transport::expected()));
     }
     Ok(ConnectionFilter {
         user: text("user").map(Into::into),

@@ -217,7 +217,7 @@ fn broker(
     })
 }
 
-fn policy(config: &Config, dev: bool) -> Result<Policy, StartError> {
+pub(super) fn policy(config: &Config, dev: bool) -> Result<Policy, StartError> {
     let rules = config.namespace.iter().map(|namespace| NamespaceRules {
         name: namespace.name.clone(),
         subscribe: namespace.subscribe.clone(),

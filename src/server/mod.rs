@@ -9,6 +9,7 @@ mod internal;
 mod journal;
 mod listen;
 mod public;
+mod rehearsal;
 mod room;
 mod speak;
 mod streams;
@@ -40,6 +41,7 @@ use crate::telemetry::Stalled;
 
 pub use assemble::Assembled;
 pub use described::{asyncapi_settings, catalog};
+pub use rehearsal::rehearse;
 
 /// Connections that may wait to be accepted; the system may allow fewer. Of those beyond, each
 /// tries again after a second and more: many come at once when many have lost another server.

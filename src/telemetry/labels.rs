@@ -36,6 +36,14 @@ impl Transport {
         }
     }
 
+    /// What is said where something else is named: all of them.
+    #[must_use]
+    pub fn expected() -> String {
+        let names = Self::ALL.map(Transport::as_str);
+        let [names @ .., last] = &names;
+        format!("expected {} or {last}", names.join(", "))
+    }
+
     /// Picks this transport's part of a table that has one part for each.
     pub(super) const fn pick<T>(self, table: &[T; Self::COUNT]) -> &T {
         let [websocket, socketio, sse, grpc] = table;

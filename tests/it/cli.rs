@@ -209,6 +209,104 @@ async fn check_names_the_line_of_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn check_refuses_what_serve_refuses() {
+    let good = || Config::rooms().without_key();
+    let table = [
+        (
+            "event_type[0].namespace",
+            good()
+                .set("auth.hs256_secret", &format!("{SECRET:?}"))
+                .event_type("a.b", "namespace = \"rooom\""),
+        ),
+        (
+            "audit.file",
+            good()
+                .set("auth.hs256_secret", &format!("{SECRET:?}"))
+                .set("audit.file", "\"no/such/directory/audit.log\""),
+        ),
+        (
+            "audit.file",
+            good()
+                .set("auth.hs256_secret", &format!("{SECRET:?}"))
+                .set("audit.file", "\".\""),
+        ),
+        (
+            "public",
+            good()
+                .set("auth.hs256_secret", &format!("{SECRET:?}"))
+                .set("public.cert", "\"broken.pem\"")
+                .set("public.key", "\"broken.pem\""),
+        ),
+        (
+            "auth.public_key_file",
+            good()
+                .set("auth.public_key_file", "\"broken.pem\"")
+                .set("auth.algorithms", "[\"RS256\"]"),
+        ),
+        (
+            "auth.jwks_file",
+            good()
+                .set("auth.jwks_file", "\"broken.pem\"")
+                .set("auth.algorithms", "[\"RS256\"]"),
+        ),
+    ];
+    for (key, config) in table {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("broken.pem"), "-----BEGIN NOTHING-----\n").unwrap();
+        fs::write(dir.path().join("checked.toml"), config.to_toml()).unwrap();
+        let checked = Tidings::new(&["check", "checked.toml"])
+            .within(dir.path())
+            .run()
+            .await
+            .exits(1);
+        assert!(checked.stderr.contains(key), "{key}: {checked:?}");
+        let (status, said) = Server::refuses_in(dir.path(), config).await;
+        assert!(!status.success() && said.contains(key), "{key}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn check_names_the_line_of_an_undeclared_namespace_and_of_an_audit_file() {
+    let toml = "[[namespace]]\nname = \"rooms\"\n[[event_type]]\nname = \"a.b\"\n\
+                namespace = \"room\"\n[audit]\nfile = \"no/such/directory/audit.log\"\n";
+    let done = check(toml).await.exits(1);
+    let lines: Vec<&str> = done.stderr.lines().collect();
+    let [namespace, audit] = lines.as_slice() else {
+        panic!("{done:?}");
+    };
+    assert!(
+        namespace.starts_with("tidings.toml:5: event_type[0].namespace: "),
+        "{done:?}"
+    );
+    assert!(namespace.contains("did you mean \"rooms\"?"), "{done:?}");
+    assert!(
+        audit.starts_with("tidings.toml:7: audit.file: can't be written: "),
+        "{done:?}"
+    );
+}
+
+#[tokio::test]
+async fn check_warns_of_a_burst_below_the_subscriptions() {
+    let done = check(
+        &Config::rooms()
+            .set("limits.messages_burst", "100")
+            .to_toml(),
+    )
+    .await
+    .exits(0);
+    assert!(done.stderr.contains("limits.messages_burst: "), "{done:?}");
+    let done = check(&Config::rooms().to_toml()).await.exits(0);
+    assert!(!done.stderr.contains("limits."), "{done:?}");
+    for preset in ["football", "devplatform", "spc", "photo", "robotics"] {
+        let done = Tidings::new(&["check", "--preset", preset]).run().await;
+        assert!(
+            !done.exits(0).stderr.contains("limits.messages_burst"),
+            "{preset}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn check_of_a_missing_file_fails() {
     Tidings::new(&["check", "no-such-file.toml"])
         .run()
@@ -314,7 +412,10 @@ async fn bench_publishes_in_every_way_and_sees_each_event_arrive() {
 
 #[tokio::test]
 async fn bench_counts_what_a_websocket_publisher_is_refused() {
-    let server = Server::start(Config::rooms().set("limits.messages_per_second", "1")).await;
+    let config = Config::rooms()
+        .set("limits.messages_per_second", "1")
+        .set("limits.messages_burst", "100");
+    let server = Server::start(config).await;
     let report = Tidings::new(&["bench", "--json", "--warmup", "0", "--duration", "1"])
         .args(&["--publish", "websocket", "--connections", "0"])
         .args(&["--rate", "190"])

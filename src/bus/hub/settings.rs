@@ -46,7 +46,7 @@ impl Default for Settings {
             outbox_bytes: 1 << 20,
             filters: FilterLimits::default(),
             messages_per_second: 50,
-            messages_burst: 100,
+            messages_burst: 200,
             heartbeat_interval: Duration::from_secs(30),
             heartbeat_timeout: Duration::from_mins(1),
             auth_deadline: Duration::from_secs(10),
