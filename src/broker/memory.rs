@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use super::keys::{KEY_TTL, KeyTable, too_many_keys};
+use super::keys::{KEY_TTL, KeyShares, KeyTable, ScopedKey};
 use super::{Broker, Kept, Page, Range, Receipt, Sink};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, Epoch, Event, HistoryPolicy, Namespaces, Position};
@@ -31,6 +31,8 @@ pub struct Bounds {
     pub channels: usize,
     /// The most idempotency keys kept at once.
     pub keys: usize,
+    /// The most of one publisher.
+    pub keys_per_publisher: usize,
 }
 
 impl Default for Bounds {
@@ -38,6 +40,7 @@ impl Default for Bounds {
         Bounds {
             channels: 1_000_000,
             keys: 1_000_000,
+            keys_per_publisher: 500_000,
         }
     }
 }
@@ -51,7 +54,7 @@ pub struct Memory {
     metrics: Arc<Metrics>,
     bounds: Bounds,
     channels: AtomicUsize,
-    keys: AtomicUsize,
+    keys: Arc<KeyShares>,
     next_sweep: AtomicUsize,
 }
 
@@ -80,6 +83,18 @@ impl Memory {
         metrics: Arc<Metrics>,
         bounds: Bounds,
     ) -> Self {
+        let keys = KeyShares::new(bounds, Arc::clone(&metrics));
+        Self::sharing_keys(namespaces, sink, metrics, bounds, keys)
+    }
+
+    /// The same for a broker that keeps idempotency keys elsewhere too: `keys` counts them all.
+    pub(super) fn sharing_keys(
+        namespaces: Arc<ArcSwap<Namespaces>>,
+        sink: Weak<dyn Sink>,
+        metrics: Arc<Metrics>,
+        bounds: Bounds,
+        keys: Arc<KeyShares>,
+    ) -> Self {
         Memory {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
@@ -88,7 +103,7 @@ impl Memory {
             metrics,
             bounds,
             channels: AtomicUsize::new(0),
-            keys: AtomicUsize::new(0),
+            keys,
             next_sweep: AtomicUsize::new(0),
         }
     }
@@ -123,23 +138,23 @@ impl Memory {
     fn publish_by(
         &self,
         policy: HistoryPolicy,
-        draft: Draft,
+        mut draft: Draft,
         span: Option<FanoutSpan>,
     ) -> Result<Receipt> {
+        let key = draft.idempotency_key.take();
         let Some(channel) = draft.channel.clone() else {
             return Ok(self.publish_direct(draft, span));
         };
         let now = Instant::now();
         let mut stripe = self.stripe(&channel);
-        let key = draft.idempotency_key.clone();
-        if let Some(key) = &key {
-            stripe.forget_keys(now, &self.keys);
-            if let Some(receipt) = stripe.keys.repeat(&channel, key) {
+        let mut share = None;
+        if let Some(key) = key {
+            let key = ScopedKey::new(&channel, &key);
+            stripe.keys.forget(now);
+            if let Some(receipt) = stripe.keys.repeat(&key) {
                 return Ok(receipt);
             }
-            if self.keys.load(Ordering::Relaxed) >= self.bounds.keys {
-                return Err(too_many_keys());
-            }
+            share = Some((key, self.keys.take(&key)?));
         }
         let (id, accepted) = (draft.id, draft.accepted);
         let (event, position) = if policy.size == 0 {
@@ -162,9 +177,8 @@ impl Memory {
             subscribers,
             duplicate: false,
         };
-        if let Some(key) = key {
-            stripe.keys.insert(channel, key, receipt, now + KEY_TTL);
-            self.keys.fetch_add(1, Ordering::Relaxed);
+        if let Some((key, share)) = share {
+            stripe.keys.insert(&key, share, receipt, now + KEY_TTL);
         }
         Ok(receipt)
     }
@@ -269,7 +283,7 @@ impl Broker for Memory {
                 continue;
             };
             let mut stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
-            stripe.forget_keys(now, &self.keys);
+            stripe.keys.forget(now);
             let before = stripe.channels.len();
             stripe.channels.retain(|name, kept| {
                 let namespace = namespaces.of(name);
@@ -288,12 +302,6 @@ impl Broker for Memory {
             let change = i64::try_from(forgotten).unwrap_or(i64::MAX);
             self.metrics.channels_changed(-change);
         }
-    }
-}
-
-impl Stripe {
-    fn forget_keys(&mut self, now: Instant, count: &AtomicUsize) {
-        count.fetch_sub(self.keys.forget(now), Ordering::Relaxed);
     }
 }
 

@@ -254,6 +254,18 @@ pub(super) const KEYS: &[Key] = &[
         "Channels with history that one user may bring into being in a minute; 0: no limit.",
     ),
     key(
+        "limits.idempotency_keys",
+        ONE,
+        "1000000",
+        "Idempotency keys that are kept, each for five minutes.",
+    ),
+    key(
+        "limits.idempotency_keys_per_publisher",
+        ONE,
+        "500000",
+        "The most of one publisher; never more than are free.",
+    ),
+    key(
         "heartbeat.interval",
         Kind::Duration,
         r#""30s""#,

@@ -113,6 +113,10 @@ pub struct Limits {
     pub channels: usize,
     /// Channels that one user may bring into being in a minute; 0: no limit.
     pub channels_per_minute: u32,
+    /// The most idempotency keys kept.
+    pub idempotency_keys: usize,
+    /// The most idempotency keys of one publisher.
+    pub idempotency_keys_per_publisher: usize,
 }
 
 impl Default for Limits {
@@ -131,6 +135,8 @@ impl Default for Limits {
             outbox_bytes: 1_048_576,
             channels: 1_000_000,
             channels_per_minute: 300,
+            idempotency_keys: 1_000_000,
+            idempotency_keys_per_publisher: 500_000,
         }
     }
 }

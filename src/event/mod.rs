@@ -8,6 +8,7 @@ mod namespace;
 mod payload;
 mod position;
 mod record;
+mod targeting;
 mod timestamp;
 mod trace_context;
 
@@ -17,6 +18,7 @@ pub use event_type::{EventType, TypePattern, is_control_name};
 pub use namespace::{HistoryPolicy, Namespace, Namespaces, SlowConsumer};
 pub use payload::{JSON, MAX_JSON_DEPTH, Payload};
 pub use position::{Epoch, Position};
-pub use record::{Draft, Event, Headers};
+pub use record::{Draft, Event, Headers, IdempotencyKey};
+pub use targeting::names_receivers;
 pub use timestamp::Timestamp;
 pub use trace_context::TraceContext;

@@ -176,7 +176,8 @@ fn broker(
     let metrics = Arc::clone(metrics);
     let bounds = Bounds {
         channels: config.limits.channels,
-        ..Bounds::default()
+        keys: config.limits.idempotency_keys,
+        keys_per_publisher: config.limits.idempotency_keys_per_publisher,
     };
     Ok(match config.history.storage {
         Storage::Memory => Arc::new(Memory::new(namespaces, sink, metrics, bounds)),

@@ -5,6 +5,7 @@
 
 mod history;
 mod publish;
+mod source;
 mod subscribe;
 
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use crate::telemetry::{Metrics, Tracing, Transport};
 
 pub use history::{HistoryPage, HistoryQuery};
 pub use publish::{Publish, PublishResult, Published};
+pub use source::{CLAIMED_SOURCE, Source};
 pub use subscribe::{Subscribe, Wanted};
 
 /// Limits on requests that hold for every transport.

@@ -338,7 +338,7 @@ fn store(metrics: &Metrics) -> [Family; 5] {
     ]
 }
 
-fn troubles(metrics: &Metrics) -> [Family; 10] {
+fn troubles(metrics: &Metrics) -> [Family; 11] {
     let errors = Code::ALL
         .iter()
         .zip(&metrics.errors)
@@ -402,6 +402,11 @@ fn troubles(metrics: &Metrics) -> [Family; 10] {
             "tidings_revocations",
             "Tokens and users whose revocation is kept",
             float(metrics.revocations.level()),
+        ),
+        gauge(
+            "tidings_idempotency_keys",
+            "Idempotency keys that are kept",
+            float(metrics.idempotency_keys.level()),
         ),
     ]
 }

@@ -63,6 +63,7 @@ pub struct Metrics {
     pub(super) accept_errors: Counter,
     pub(super) reloads: [Counter; 2],
     pub(super) revocations: Gauge,
+    pub(super) idempotency_keys: Gauge,
     pub(super) publish_commit: Histogram,
     pub(super) end_to_end: Histogram,
     pub(super) delivery_exemplars: Exemplars,
@@ -111,6 +112,7 @@ impl Metrics {
             accept_errors: Counter::default(),
             reloads: Default::default(),
             revocations: Gauge::default(),
+            idempotency_keys: Gauge::default(),
             publish_commit: Histogram::default(),
             end_to_end: Histogram::default(),
             delivery_exemplars: Exemplars::default(),
@@ -345,6 +347,11 @@ impl Metrics {
     pub fn reloaded(&self, taken: bool) {
         let [taken_over, refused] = &self.reloads;
         if taken { taken_over } else { refused }.add(1);
+    }
+
+    /// So many idempotency keys are kept now.
+    pub fn idempotency_keys(&self, now: usize) {
+        self.idempotency_keys.set(signed(now));
     }
 
     /// So many revocations are kept now.

@@ -18,8 +18,8 @@ use super::table::Cache;
 use super::trouble::Trouble;
 use super::{DiskSettings, Durability, Shared, unavailable};
 use crate::broker::Receipt;
-use crate::broker::keys::{KEY_TTL, KeyTable};
-use crate::event::{ChannelName, Epoch, Position};
+use crate::broker::keys::{KEY_TTL, KeyShares, KeyTable, ScopedKey};
+use crate::event::{ChannelName, Epoch, IdempotencyKey, Position};
 use crate::telemetry::{Span, commit_together};
 
 /// How long it sleeps when there is nothing to do.
@@ -37,6 +37,8 @@ pub(super) struct Committer {
     /// The number of the next batch; never that of one that failed.
     pub(super) next_batch: u64,
     pub(super) keys: KeyTable<u64>,
+    /// How many of them each publisher may have.
+    pub(super) shares: Arc<KeyShares>,
     pub(super) cache: Cache,
     /// Why nothing can be written now.
     pub(super) down: Option<Down>,
@@ -55,6 +57,7 @@ impl Committer {
         folder: Folder,
         left: LeftAs,
         settings: DiskSettings,
+        shares: Arc<KeyShares>,
     ) -> Result<Self, OpenError> {
         let failed = |trouble: Trouble| {
             let why = match &trouble {
@@ -73,7 +76,7 @@ impl Committer {
             .running(settings.durability)
             .map_err(|error| failed(error.into()))?;
         let now = shared.clock.now();
-        let keys = load_keys(&store, manifest.era, now).map_err(failed)?;
+        let keys = load_keys(&store, manifest.era, now, &shares).map_err(failed)?;
         shared.known.replace(store.names()).map_err(failed)?;
         let channels = i64::try_from(manifest.channels).unwrap_or(i64::MAX);
         shared.metrics.channels_changed(channels);
@@ -85,6 +88,7 @@ impl Committer {
             manifest,
             next_batch: manifest.batch + 1,
             keys,
+            shares,
             cache: Cache::new(settings.cache_bytes),
             settings,
             down: None,
@@ -130,7 +134,9 @@ impl Committer {
         let mut settled = Vec::new();
         for op in ops {
             match op {
-                Op::Publish(publish) => stage.publish(&shared, &self.keys, *publish),
+                Op::Publish(publish) => {
+                    stage.publish(&shared, &self.keys, &self.shares, *publish);
+                }
                 Op::Open(name, answer) => stage.open(&shared, &name, answer),
                 Op::Sweep => sweep = true,
                 #[cfg(test)]
@@ -231,7 +237,6 @@ impl Committer {
                     let metrics = &self.shared.metrics;
                     metrics.publish_commit(event.accepted.elapsed());
                     let (id, position) = (event.id, event.position);
-                    let channel = event.channel.clone();
                     let subscribers = sink.as_ref().map_or(0, |sink| sink.deliver(event, span));
                     let receipt = Receipt {
                         id,
@@ -239,8 +244,8 @@ impl Committer {
                         subscribers,
                         duplicate: false,
                     };
-                    if let (Some(key), Some(channel)) = (key, channel) {
-                        self.keys.insert(channel, key, receipt, expires);
+                    if let Some((key, share)) = key {
+                        self.keys.insert(&key, share, receipt, expires);
                     }
                     answer.give(Ok(receipt));
                     Some(receipt)
@@ -383,13 +388,23 @@ fn check_complete(left: LeftAs, found: Option<&Manifest>) -> Result<(), Trouble>
     complete.then_some(()).ok_or_else(missing)
 }
 
-pub(super) fn load_keys(store: &Store, era: u64, now: u64) -> Result<KeyTable<u64>, Trouble> {
+pub(super) fn load_keys(
+    store: &Store,
+    era: u64,
+    now: u64,
+    shares: &Arc<KeyShares>,
+) -> Result<KeyTable<u64>, Trouble> {
     let mut keys = KeyTable::default();
     for entry in store.keys() {
         let (expires, _, record) = entry?;
         let receipt = receipt(&record, era);
         if let (Some((channel, receipt)), true) = (receipt, expires > now) {
-            keys.insert(channel, Arc::from(record.key), receipt, expires);
+            let key = IdempotencyKey {
+                publisher: record.publisher.into(),
+                key: record.key.into(),
+            };
+            let key = ScopedKey::new(&channel, &key);
+            keys.insert(&key, shares.restore(&key), receipt, expires);
         }
     }
     Ok(keys)

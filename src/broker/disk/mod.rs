@@ -40,6 +40,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Semaphore, oneshot};
 
+use super::keys::KeyShares;
 use super::{Bounds, Broker, Kept, Memory, Page, Range, Receipt, Sink};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, Namespaces};
@@ -156,8 +157,16 @@ impl Disk {
             available: AtomicBool::new(true),
             readers: Semaphore::new(READERS),
         });
-        let unkept = Memory::new(namespaces, sink, metrics, settings.bounds);
-        let committer = Committer::open(Arc::clone(&shared), folder, left, settings)?;
+        // Channels with and without history draw on the same shares.
+        let keys = KeyShares::new(settings.bounds, Arc::clone(&metrics));
+        let unkept = Memory::sharing_keys(
+            namespaces,
+            sink,
+            metrics,
+            settings.bounds,
+            Arc::clone(&keys),
+        );
+        let committer = Committer::open(Arc::clone(&shared), folder, left, settings, keys)?;
         let thread = thread::Builder::new()
             .name("committer".to_owned())
             .spawn(move || committer.run())

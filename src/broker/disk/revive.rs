@@ -106,7 +106,7 @@ impl Committer {
         let manifest = settle(&store, found, refused, new_era)?;
         if new_era {
             let now = self.shared.clock.now();
-            self.keys = load_keys(&store, manifest.era, now)?;
+            self.keys = load_keys(&store, manifest.era, now, &self.shares)?;
             tracing::warn!("what was acknowledged may be missing: every channel has a new epoch");
         }
         self.manifest = manifest;

@@ -69,6 +69,7 @@ fn bounds() -> Bounds {
     Bounds {
         channels: 1000,
         keys: 1000,
+        keys_per_publisher: 100,
     }
 }
 
