@@ -173,6 +173,13 @@ impl Error {
         self
     }
 
+    /// The same failure, which is about this field of the request.
+    #[must_use]
+    pub fn about(mut self, field: impl Into<Cow<'static, str>>) -> Self {
+        self.0.field = Some(field.into());
+        self
+    }
+
     /// Tells the client when to try again.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {

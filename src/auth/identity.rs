@@ -95,6 +95,23 @@ impl Identity {
         }
     }
 
+    /// Whose its idempotency keys are: a name that is nobody else's, and the same after a restart.
+    /// The first letter says what the rest names. A user can't be taken for a service, nor for a
+    /// certificate, whatever it is called.
+    #[must_use]
+    pub fn publisher(&self) -> Arc<str> {
+        let apart = self.apart.as_deref();
+        let certified = apart.and_then(|apart| apart.certified.as_ref());
+        let address = apart.and_then(|apart| apart.address);
+        let kind = if self.is_service() { 's' } else { 'u' };
+        Arc::from(match (certified, &self.user, address) {
+            (Some(name), _, _) => format!("c:{name}"),
+            (None, Some(user), _) => format!("{kind}:{user}"),
+            (None, None, Some(address)) => format!("a:{}", neighbours(address)),
+            (None, None, None) => format!("{kind}-"),
+        })
+    }
+
     /// A client of the internal listener that needs no token there: it may do everything.
     #[must_use]
     pub fn trusted(user: &str) -> Self {
@@ -266,6 +283,29 @@ mod tests {
         assert!(with(ADMIN).is_service());
         assert!(!with(SERVICE).is_admin());
         assert!(!with("editor").is_service());
+    }
+
+    #[test]
+    fn publishers_of_different_kinds_never_have_one_name() {
+        let user = |user: &str, roles: &[&str]| Identity {
+            user: Some(Arc::from(user)),
+            roles: roles.iter().map(|role| Arc::from(*role)).collect(),
+            ..Identity::default()
+        };
+        let publishers = [
+            user("billing", &[]),
+            user("billing", &[SERVICE]),
+            user("shop", &[SERVICE]),
+            user("c:billing", &[]),
+            Identity::certified("internal", Arc::from("billing")),
+            Identity::trusted("internal"),
+            Identity::anonymous(),
+            Identity::anonymous_from([192, 0, 2, 1].into()),
+            Identity::anonymous_from([192, 0, 2, 2].into()),
+        ];
+        let names: std::collections::BTreeSet<_> =
+            publishers.iter().map(Identity::publisher).collect();
+        assert_eq!(names.len(), publishers.len(), "{names:?}");
     }
 
     #[test]

@@ -1,21 +1,72 @@
 //! Idempotency keys: which publishes were answered within the last five minutes.
+//!
+//! A key counts for one channel and one publisher. Tables keep digests, never texts, so that every
+//! key costs the same memory however long it is. [`KeyShares`] bounds how many are kept in all.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::Receipt;
-use crate::error::Error;
-use crate::event::ChannelName;
+use aws_lc_rs::digest::{Context, SHA256};
+
+use super::{Bounds, Receipt};
+use crate::error::{Error, Result};
+use crate::event::{ChannelName, IdempotencyKey};
+use crate::telemetry::Metrics;
 
 /// How long an idempotency key is kept.
 pub(super) const KEY_TTL: Duration = Duration::from_mins(5);
+/// When a publisher whose key was refused may try again.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// The first half of a SHA-256: a second text with the same one can't be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Digest([u8; 16]);
+
+impl Digest {
+    /// The digest of several texts. Each is preceded by its length, so that no other texts run
+    /// together to the same bytes.
+    fn of(texts: &[&str]) -> Self {
+        let mut context = Context::new(&SHA256);
+        for text in texts {
+            let length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+            context.update(&length.to_le_bytes());
+            context.update(text.as_bytes());
+        }
+        let whole = context.finish();
+        Digest(whole.as_ref().first_chunk().copied().unwrap_or_default())
+    }
+}
+
+/// A key in the scope in which it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct ScopedKey {
+    /// Of the channel, the publisher and the key.
+    whole: Digest,
+    /// Of the channel and the key, as records of before publishers were kept have them.
+    unowned: Digest,
+    /// Of the publisher.
+    publisher: Digest,
+}
+
+impl ScopedKey {
+    /// A publisher's key in a channel.
+    pub(super) fn new(channel: &ChannelName, key: &IdempotencyKey) -> Self {
+        ScopedKey {
+            whole: Digest::of(&[channel.as_str(), &key.publisher, &key.key]),
+            unowned: Digest::of(&[channel.as_str(), "", &key.key]),
+            publisher: Digest::of(&[&key.publisher]),
+        }
+    }
+}
 
 /// Keys with the receipts that stand for them, by a clock of the owner's choice. Keys are entered
 /// in the order in which they expire.
 pub(super) struct KeyTable<T> {
-    receipts: HashMap<(ChannelName, Arc<str>), Receipt>,
-    expiry: VecDeque<(T, ChannelName, Arc<str>)>,
+    receipts: HashMap<Digest, Receipt>,
+    expiry: VecDeque<(T, Digest, KeyShare)>,
+    /// Keys of no known publisher, restored from records of an earlier version.
+    unowned: usize,
 }
 
 impl<T> Default for KeyTable<T> {
@@ -23,52 +74,250 @@ impl<T> Default for KeyTable<T> {
         KeyTable {
             receipts: HashMap::new(),
             expiry: VecDeque::new(),
+            unowned: 0,
         }
     }
 }
 
 impl<T: Copy + PartialOrd> KeyTable<T> {
     /// The answer to a repeat; `None` where the key is new.
-    pub(super) fn repeat(&self, channel: &ChannelName, key: &Arc<str>) -> Option<Receipt> {
-        let first = self.receipts.get(&(channel.clone(), Arc::clone(key)))?;
+    pub(super) fn repeat(&self, key: &ScopedKey) -> Option<Receipt> {
+        let mut first = self.receipts.get(&key.whole);
+        if self.unowned > 0 {
+            first = first.or_else(|| self.receipts.get(&key.unowned));
+        }
         Some(Receipt {
             duplicate: true,
-            ..*first
+            ..*first?
         })
     }
 
     /// Keeps a key until `expires`.
     pub(super) fn insert(
         &mut self,
-        channel: ChannelName,
-        key: Arc<str>,
+        key: &ScopedKey,
+        share: KeyShare,
         receipt: Receipt,
         expires: T,
     ) {
-        self.expiry
-            .push_back((expires, channel.clone(), Arc::clone(&key)));
-        self.receipts.insert((channel, key), receipt);
+        self.unowned += usize::from(key.whole == key.unowned);
+        self.expiry.push_back((expires, key.whole, share));
+        self.receipts.insert(key.whole, receipt);
     }
 
-    /// Forgets the keys that have expired; answers how many.
-    pub(super) fn forget(&mut self, now: T) -> usize {
-        let before = self.expiry.len();
+    /// Forgets the keys that have expired.
+    pub(super) fn forget(&mut self, now: T) {
         while self.expiry.front().is_some_and(|(at, ..)| *at <= now) {
-            if let Some((_, channel, key)) = self.expiry.pop_front() {
-                self.receipts.remove(&(channel, key));
+            if let Some((_, key, share)) = self.expiry.pop_front() {
+                self.receipts.remove(&key);
+                if self.unowned > 0 && share.is_unowned() {
+                    self.unowned -= 1;
+                }
             }
         }
-        before - self.expiry.len()
-    }
-
-    /// How many keys are kept.
-    pub(super) fn len(&self) -> usize {
-        self.expiry.len()
+        if self.expiry.is_empty() {
+            self.receipts.shrink_to_fit();
+            self.expiry.shrink_to_fit();
+        }
     }
 }
 
-/// The refusal of a key beyond the bound.
-pub(super) fn too_many_keys() -> Error {
-    Error::exhausted("too many idempotency keys within five minutes")
-        .retry_after(Duration::from_secs(10))
+/// How many keys each publisher holds, over all tables of a broker.
+///
+/// A publisher may hold as many as `per_publisher`, but never more than are free. So whoever fills
+/// the table stops at the half of it, two at a third each, and somebody new always finds room.
+pub(super) struct KeyShares {
+    total: usize,
+    per_publisher: usize,
+    held: Mutex<Held>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Held {
+    total: usize,
+    by_publisher: HashMap<Digest, usize>,
+}
+
+impl KeyShares {
+    /// Nobody holds any.
+    pub(super) fn new(bounds: Bounds, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(KeyShares {
+            total: bounds.keys,
+            per_publisher: bounds.keys_per_publisher,
+            held: Mutex::default(),
+            metrics,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the place of one more key.
+    ///
+    /// # Errors
+    /// `resource_exhausted`, naming the bound.
+    pub(super) fn take(self: &Arc<Self>, key: &ScopedKey) -> Result<KeyShare> {
+        let held = self.lock();
+        let own = held.by_publisher.get(&key.publisher).copied();
+        let own = own.unwrap_or_default();
+        let name = if own >= self.per_publisher {
+            "idempotency_keys_per_publisher"
+        } else if own >= self.total.saturating_sub(held.total) {
+            "idempotency_keys"
+        } else {
+            return Ok(self.add(held, key.publisher));
+        };
+        drop(held);
+        self.metrics.limit_reached(name);
+        let text = format!("too many idempotency keys within five minutes (limits.{name})");
+        Err(Error::exhausted(text).retry_after(RETRY))
+    }
+
+    /// The place of a key that was kept by an earlier process: it counts, and is never refused.
+    pub(super) fn restore(self: &Arc<Self>, key: &ScopedKey) -> KeyShare {
+        self.add(self.lock(), key.publisher)
+    }
+
+    fn add(self: &Arc<Self>, mut held: MutexGuard<'_, Held>, publisher: Digest) -> KeyShare {
+        held.total += 1;
+        *held.by_publisher.entry(publisher).or_default() += 1;
+        self.metrics.idempotency_keys(held.total);
+        KeyShare {
+            shares: Arc::clone(self),
+            publisher,
+        }
+    }
+
+    fn give_back(&self, publisher: Digest) {
+        let mut held = self.lock();
+        held.total = held.total.saturating_sub(1);
+        if let Some(own) = held.by_publisher.get_mut(&publisher) {
+            *own -= 1;
+            if *own == 0 {
+                held.by_publisher.remove(&publisher);
+            }
+        }
+        if held.by_publisher.is_empty() {
+            held.by_publisher.shrink_to_fit();
+        }
+        self.metrics.idempotency_keys(held.total);
+    }
+}
+
+/// The place of one key among those of its publisher; given back when it is dropped.
+pub(super) struct KeyShare {
+    shares: Arc<KeyShares>,
+    publisher: Digest,
+}
+
+impl KeyShare {
+    fn is_unowned(&self) -> bool {
+        self.publisher == Digest::of(&[""])
+    }
+}
+
+impl Drop for KeyShare {
+    fn drop(&mut self) {
+        self.shares.give_back(self.publisher);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn shares(keys: usize, keys_per_publisher: usize) -> Arc<KeyShares> {
+        let bounds = Bounds {
+            keys,
+            keys_per_publisher,
+            ..Bounds::default()
+        };
+        KeyShares::new(bounds, Metrics::new("test"))
+    }
+
+    fn key(publisher: &str, key: &str) -> ScopedKey {
+        let key = IdempotencyKey {
+            publisher: publisher.into(),
+            key: key.into(),
+        };
+        ScopedKey::new(&ChannelName::new("room:1").unwrap(), &key)
+    }
+
+    /// Takes keys until one is refused: how many, and what the refusal says.
+    fn fill(shares: &Arc<KeyShares>, publisher: &str, held: &mut Vec<KeyShare>) -> (usize, String) {
+        let before = held.len();
+        loop {
+            match shares.take(&key(publisher, "k")) {
+                Ok(share) => held.push(share),
+                Err(error) => return (held.len() - before, error.message()),
+            }
+        }
+    }
+
+    #[test]
+    fn publishers_who_fill_the_table_leave_room_for_others() {
+        let (shares, mut held) = (shares(1000, 1000), Vec::new());
+        let (first, said) = fill(&shares, "u:mallory", &mut held);
+        assert_eq!(first, 500);
+        assert!(said.ends_with("(limits.idempotency_keys)"), "{said}");
+        for n in 0..100 {
+            let (took, _) = fill(&shares, &format!("u:mallory{n}"), &mut held);
+            assert!(took > 0, "{n}");
+            assert!(shares.take(&key("s:billing", "k")).is_ok());
+        }
+        held.clear();
+        assert_eq!(fill(&shares, "u:mallory", &mut held).0, 500, "given back");
+    }
+
+    #[test]
+    fn a_publisher_holds_no_more_than_its_share() {
+        let (shares, mut held) = (shares(1000, 10), Vec::new());
+        let (took, said) = fill(&shares, "u:mallory", &mut held);
+        assert_eq!(took, 10);
+        assert!(
+            said.ends_with("(limits.idempotency_keys_per_publisher)"),
+            "{said}"
+        );
+        assert_eq!(fill(&shares, "s:billing", &mut held).0, 10);
+    }
+
+    #[test]
+    fn a_forgotten_key_gives_its_place_back() {
+        let (shares, mut table) = (shares(10, 2), KeyTable::default());
+        let receipt = Receipt {
+            id: Uuid::nil(),
+            position: None,
+            subscribers: 0,
+            duplicate: false,
+        };
+        for (n, name) in ["a", "b"].into_iter().enumerate() {
+            let key = key("u:ann", name);
+            let share = shares.take(&key).unwrap();
+            table.insert(&key, share, receipt, n);
+        }
+        assert!(shares.take(&key("u:ann", "c")).is_err());
+        table.forget(0);
+        assert!(table.repeat(&key("u:ann", "a")).is_none());
+        assert!(table.repeat(&key("u:ann", "b")).is_some());
+        assert!(shares.take(&key("u:ann", "c")).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn texts_that_are_cut_elsewhere_have_another_digest(
+            publisher in "[a-z\\x00 :]{0,6}", name in "[a-z\\x00 :]{1,6}", cut in 0_usize..12,
+        ) {
+            let whole = format!("{publisher}{name}");
+            let (left, right) = whole.split_at(cut.min(whole.len()));
+            prop_assert_eq!(
+                key(&publisher, &name) == key(left, right),
+                (publisher.as_str(), name.as_str()) == (left, right)
+            );
+        }
+    }
 }

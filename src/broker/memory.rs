@@ -16,7 +16,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
-use super::keys::{KEY_TTL, KeyTable, too_many_keys};
+use super::keys::{KEY_TTL, KeyShares, KeyTable, ScopedKey};
 use super::{Broker, Kept, Page, Range, Receipt, Sink};
 use crate::error::Result;
 use crate::event::{ChannelName, Draft, Event, HistoryPolicy, Namespaces};
@@ -41,6 +41,8 @@ pub struct Bounds {
     pub channels: usize,
     /// The most idempotency keys kept at once.
     pub keys: usize,
+    /// The most of one publisher.
+    pub keys_per_publisher: usize,
     /// The most bytes of channels and history in memory. Of no meaning for what is on disk.
     pub memory_bytes: usize,
 }
@@ -50,6 +52,7 @@ impl Default for Bounds {
         Bounds {
             channels: 1_000_000,
             keys: 1_000_000,
+            keys_per_publisher: 500_000,
             memory_bytes: usize::MAX,
         }
     }
@@ -65,7 +68,7 @@ pub struct Memory {
     bounds: Bounds,
     budget: Budget,
     channels: AtomicUsize,
-    keys: AtomicUsize,
+    keys: Arc<KeyShares>,
     next_sweep: AtomicUsize,
 }
 
@@ -86,6 +89,18 @@ impl Memory {
         metrics: Arc<Metrics>,
         bounds: Bounds,
     ) -> Self {
+        let keys = KeyShares::new(bounds, Arc::clone(&metrics));
+        Self::sharing_keys(namespaces, sink, metrics, bounds, keys)
+    }
+
+    /// The same for a broker that keeps idempotency keys elsewhere too: `keys` counts them all.
+    pub(super) fn sharing_keys(
+        namespaces: Arc<ArcSwap<Namespaces>>,
+        sink: Weak<dyn Sink>,
+        metrics: Arc<Metrics>,
+        bounds: Bounds,
+        keys: Arc<KeyShares>,
+    ) -> Self {
         Memory {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
@@ -95,7 +110,7 @@ impl Memory {
             metrics,
             bounds,
             channels: AtomicUsize::new(0),
-            keys: AtomicUsize::new(0),
+            keys,
             next_sweep: AtomicUsize::new(0),
         }
     }
@@ -138,24 +153,24 @@ impl Memory {
     fn publish_by(
         &self,
         policy: HistoryPolicy,
-        draft: Draft,
+        mut draft: Draft,
         span: Option<FanoutSpan>,
     ) -> Result<Receipt> {
+        let key = draft.idempotency_key.take();
         let Some(channel) = draft.channel.clone() else {
             return Ok(self.publish_direct(draft, span));
         };
         let now = Instant::now();
         let place = self.place(&channel);
         let mut stripe = self.stripe_at(place);
-        let key = draft.idempotency_key.clone();
-        if let Some(key) = &key {
-            stripe.forget_keys(now, &self.keys);
-            if let Some(receipt) = stripe.keys.repeat(&channel, key) {
+        let mut share = None;
+        if let Some(key) = key {
+            let key = ScopedKey::new(&channel, &key);
+            stripe.keys.forget(now);
+            if let Some(receipt) = stripe.keys.repeat(&key) {
                 return Ok(receipt);
             }
-            if self.keys.load(Ordering::Relaxed) >= self.bounds.keys {
-                return Err(too_many_keys());
-            }
+            share = Some((key, self.keys.take(&key)?));
         }
         let (id, accepted) = (draft.id, draft.accepted);
         let (event, position, left) = if policy.size == 0 {
@@ -181,9 +196,8 @@ impl Memory {
             subscribers,
             duplicate: false,
         };
-        if let Some(key) = key {
-            stripe.keys.insert(channel, key, receipt, now + KEY_TTL);
-            self.keys.fetch_add(1, Ordering::Relaxed);
+        if let Some((key, share)) = share {
+            stripe.keys.insert(&key, share, receipt, now + KEY_TTL);
         }
         drop(stripe);
         drop(left);
@@ -275,7 +289,7 @@ impl Broker for Memory {
                 continue;
             };
             let mut stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
-            stripe.forget_keys(now, &self.keys);
+            stripe.keys.forget(now);
             let trimmed = self.sweep_channels(&mut stripe, at % STRIPES, |name, kept| {
                 let namespace = namespaces.of(name);
                 let trimmed = kept.trim(namespace.history, now);
@@ -294,11 +308,5 @@ impl Broker for Memory {
         }
         // Whatever a publisher has left undone.
         self.make_room(SWEPT_BYTES);
-    }
-}
-
-impl Stripe {
-    fn forget_keys(&mut self, now: Instant, count: &AtomicUsize) {
-        count.fetch_sub(self.keys.forget(now), Ordering::Relaxed);
     }
 }

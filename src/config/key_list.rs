@@ -315,6 +315,18 @@ pub(super) const KEYS: &[Key] = &[
         "Bytes of request bodies of one gRPC connection.",
     ),
     key(
+        "limits.idempotency_keys",
+        ONE,
+        "1000000",
+        "Idempotency keys that are kept, each for five minutes.",
+    ),
+    key(
+        "limits.idempotency_keys_per_publisher",
+        ONE,
+        "500000",
+        "The most of one publisher; never more than are free.",
+    ),
+    key(
         "heartbeat.interval",
         Kind::Duration,
         r#""30s""#,

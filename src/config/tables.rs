@@ -152,6 +152,10 @@ pub struct Limits {
     pub body_bytes_per_user: usize,
     /// Bytes of request bodies of one gRPC connection.
     pub body_bytes_per_connection: usize,
+    /// The most idempotency keys kept.
+    pub idempotency_keys: usize,
+    /// The most idempotency keys of one publisher.
+    pub idempotency_keys_per_publisher: usize,
 }
 
 impl Default for Limits {
@@ -178,6 +182,8 @@ impl Default for Limits {
             body_bytes: 256 * 1024 * 1024,
             body_bytes_per_user: 64 * 1024 * 1024,
             body_bytes_per_connection: 32 * 1024 * 1024,
+            idempotency_keys: 1_000_000,
+            idempotency_keys_per_publisher: 500_000,
         }
     }
 }

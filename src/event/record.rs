@@ -82,6 +82,16 @@ impl Headers {
     }
 }
 
+/// What makes a repeat of a publish known: a key, and whose it is. The same key of another publisher
+/// is another key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// Who publishes, by a name that stays the same over restarts.
+    pub publisher: Arc<str>,
+    /// The key.
+    pub key: Box<str>,
+}
+
 /// An event that has no place yet.
 #[derive(Debug, Clone)]
 pub struct Draft {
@@ -97,8 +107,8 @@ pub struct Draft {
     pub headers: Headers,
     /// What it is about, for conflation.
     pub key: Option<Arc<str>>,
-    /// Makes a repeat answer the first one's position.
-    pub idempotency_key: Option<Arc<str>>,
+    /// Makes a repeat answer the first one's position. A broker takes it out: events have none.
+    pub idempotency_key: Option<Arc<IdempotencyKey>>,
     /// For whom.
     pub audience: Option<Arc<Audience>>,
     /// Who published it.

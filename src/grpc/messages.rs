@@ -27,7 +27,7 @@ pub(super) fn publish(
         key: request.key,
         idempotency_key: request.idempotency_key,
         audience: request.audience.map(audience).transpose()?,
-        source: request.source,
+        source: request.source.into(),
         time: request.time.map(time).transpose()?,
         trace,
     })

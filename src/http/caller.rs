@@ -7,6 +7,7 @@ use http::request::Parts;
 
 use super::Shared;
 use super::observe::Trace;
+use super::parameters::Parameters;
 use super::reply::Refusal;
 use crate::admin::Admin;
 use crate::auth::{AuthFailure, Identity, bearer};
@@ -40,6 +41,7 @@ impl FromRequestParts<Shared> for Caller {
                 services.not_let_in(*address, None, error);
             }
         })?;
+        check_parameters(parts)?;
         Ok(Caller { services, identity })
     }
 }
@@ -52,11 +54,19 @@ impl FromRequestParts<Shared> for Reader {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Refusal> {
-        if !shared.services.limits.load().open_documents {
+        if shared.services.limits.load().open_documents {
+            check_parameters(parts)?;
+        } else {
             Caller::from_request_parts(parts, shared).await?;
         }
         Ok(Reader)
     }
+}
+
+/// Refuses an unknown parameter, after who asks is known.
+fn check_parameters(parts: &Parts) -> Result<()> {
+    let parameters = parts.extensions.get::<Parameters>();
+    parameters.map_or(Ok(()), |known| known.check(&parts.uri))
 }
 
 impl Caller {

@@ -2,10 +2,12 @@
 //!
 //! | CloudEvent | event |
 //! |---|---|
-//! | `type`, `source`, `time`, `datacontenttype` | the same |
+//! | `type`, `time`, `datacontenttype` | the same |
+//! | `source` | the same for services; for others a header, as they may not name one |
 //! | `data`, `data_base64`, or the body | the payload |
 //! | the extension `channel`, else `subject` | the channel; `global` where there is neither |
 //! | `source` and `id` | the idempotency key: together they name an event (CloudEvents §3.1.1) |
+//! | extensions that say for whom, such as `audience` | refused |
 //! | other attributes and extensions | headers |
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -22,8 +24,8 @@ use super::events::{from_base64, time};
 use super::query::decode;
 use crate::error::{Error, Result};
 use crate::event::strict_json::{self, Flaw};
-use crate::event::{ChannelName, EventType, Headers, Payload, TraceContext};
-use crate::session::Publish;
+use crate::event::{ChannelName, EventType, Headers, Payload, TraceContext, names_receivers};
+use crate::session::{Publish, Source};
 
 /// The most events of one batch.
 const MAX_BATCH: usize = 1000;
@@ -182,6 +184,11 @@ fn assemble(attributes: Vec<Attribute>, payload: Payload) -> Result<Publish> {
             "subject" => subject = value,
             "traceparent" => traceparent = value,
             "tracestate" => tracestate = value,
+            _ if names_receivers(&name) => {
+                let expected = "a CloudEvent goes to everybody in its channel; \
+                                for an audience send application/json";
+                return Err(Error::field(name, expected));
+            }
             _ if is_attribute_name(&name) => rest.push((name, value)),
             _ => {
                 let name: String = name.chars().take(64).collect();
@@ -212,7 +219,7 @@ fn assemble(attributes: Vec<Attribute>, payload: Payload) -> Result<Publish> {
         key: String::new(),
         idempotency_key: idempotency_key(&source, &id),
         audience: None,
-        source,
+        source: Source::CloudEvent(source),
         time: time(&at)?,
         trace: TraceContext::parse(&traceparent, &tracestate),
     })
@@ -238,14 +245,19 @@ fn is_attribute_name(name: &str) -> bool {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
-/// A source is a URI reference and holds no space, so no two pairs make the same key. Long ones
-/// are told apart by their digest.
+/// No two pairs make the same key. The first space ends a source that holds none, as a URI
+/// reference does; any other source is preceded by its length. Long keys, and those with a length,
+/// are told by their digest, each kind in a form of its own.
 fn idempotency_key(source: &str, id: &str) -> String {
+    let encoded = |text: &str| URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes()));
+    if source.contains(' ') {
+        return format!("~{}", encoded(&format!("{}:{source}{id}", source.len())));
+    }
     let key = format!("{source} {id}");
     if key.len() <= MAX_KEY {
         return key;
     }
-    URL_SAFE_NO_PAD.encode(digest(&SHA256, key.as_bytes()))
+    encoded(&key)
 }
 
 #[cfg(test)]
@@ -279,6 +291,32 @@ mod tests {
         let long = "x".repeat(300);
         assert!(idempotency_key("/a", &long).len() <= MAX_KEY);
         assert_ne!(idempotency_key("/a", &long), idempotency_key("/b", &long));
+    }
+
+    #[test]
+    fn pairs_that_are_cut_elsewhere_name_two_events() {
+        let tail = "x".repeat(300);
+        let pairs = [
+            ("a b", "c"),
+            ("a", "b c"),
+            ("a ", "b c"),
+            ("a b ", "c"),
+            ("4:a", &format!("b{tail}")),
+            ("a bx", &tail[1..]),
+        ];
+        let keys: std::collections::BTreeSet<String> = pairs
+            .iter()
+            .map(|(source, id)| idempotency_key(source, id))
+            .collect();
+        assert_eq!(keys.len(), pairs.len(), "{keys:?}");
+    }
+
+    #[test]
+    fn extensions_that_name_receivers_are_refused() {
+        for name in ["audience", "users", "userid", "roles", "requiredroles"] {
+            let refused = event(&format!(r#","{name}":"ann""#)).unwrap_err();
+            assert_eq!(refused.field_name(), Some(name));
+        }
     }
 
     #[test]
@@ -334,7 +372,7 @@ mod tests {
         .collect();
         assert!(is_binary(&headers));
         let event = binary(&headers, Bytes::from_static(b"{ }")).unwrap();
-        assert_eq!(event.source, "/café");
+        assert_eq!(event.source, Source::CloudEvent("/café".to_owned()));
         assert_eq!(event.payload.data(), "{ }");
     }
 

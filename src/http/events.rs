@@ -178,10 +178,7 @@ fn request(body: &[u8]) -> Result<Publish> {
         ChannelName::new(name)
             .map_err(|error| Error::field("channels", error.description().to_owned()))
     });
-    let audience: Option<AudienceMembers> = members.take(
-        "audience",
-        "expected {users, roles, connections, except_connections}, each a list of strings",
-    )?;
+    let audience: Option<AudienceMembers> = members.take("audience", AudienceMembers::EXPECTED)?;
     Ok(Publish {
         channels: channels.collect::<Result<_>>()?,
         event_type: EventType::new(members.required_text("type")?)?,
@@ -190,7 +187,7 @@ fn request(body: &[u8]) -> Result<Publish> {
         key: members.text("key")?.into_owned(),
         idempotency_key: members.text("idempotency_key")?.into_owned(),
         audience: audience.map(AudienceMembers::audience).transpose()?,
-        source: members.text("source")?.into_owned(),
+        source: members.text("source")?.into_owned().into(),
         time: time(&members.text("time")?)?,
         trace: TraceContext::parse(&members.text("traceparent")?, ""),
     })
@@ -244,7 +241,7 @@ pub(super) fn time(text: &str) -> Result<Option<Timestamp>> {
 /// An audience as it stands in a request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct AudienceMembers {
+pub(super) struct AudienceMembers {
     users: Vec<Arc<str>>,
     roles: Vec<Arc<str>>,
     connections: Vec<String>,
@@ -252,7 +249,15 @@ struct AudienceMembers {
 }
 
 impl AudienceMembers {
-    fn audience(self) -> Result<Audience> {
+    /// What is expected where it is something else.
+    pub(super) const EXPECTED: &str =
+        "expected {users, roles, connections, except_connections}, each a list of strings";
+
+    /// The audience.
+    ///
+    /// # Errors
+    /// `invalid_argument` where a connection's id is none.
+    pub(super) fn audience(self) -> Result<Audience> {
         let ids = |names: &[String]| -> Result<Vec<ConnectionId>> {
             let ids = names.iter().map(|name| name.parse());
             ids.collect::<Result<_>>()

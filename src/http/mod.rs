@@ -2,6 +2,7 @@
 
 mod asyncapi;
 mod body;
+mod broadcast;
 mod caller;
 mod catalog;
 mod channels;
@@ -12,6 +13,7 @@ mod observe;
 mod older;
 mod openapi;
 mod pages;
+mod parameters;
 mod query;
 mod reply;
 mod sse;

@@ -7,6 +7,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::Shared;
+use super::parameters::Parameters;
 use crate::error::Code;
 use crate::event::TraceContext;
 use crate::telemetry::{Span, extract};
@@ -83,7 +84,9 @@ pub(super) async fn observe(
         brought: parent.is_some(),
         creators: span.is_recording().then(Arc::default),
     };
+    let parameters = Parameters::of(route.name, request.method());
     request.extensions_mut().insert(trace.clone());
+    request.extensions_mut().insert(parameters);
     let response = next.run(request).await;
     trace.link(&mut span);
     let status = response.status().as_u16();

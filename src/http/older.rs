@@ -2,47 +2,30 @@
 //!
 //! They answer from the same use cases as `/api/v1`, with the same roles; only the names differ.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
-use bytes::Bytes;
 use http::Uri;
 use serde_json::{Value, json};
 
 use super::Shared;
-use super::body::{self, Members};
 use super::caller::Caller;
 use super::connections::{describe, filter, id_in};
 use super::events;
 use super::observe::Trace;
 use super::query::Query;
 use super::reply::{self, Answer};
+use super::{body, broadcast};
 use crate::admin::Target;
 use crate::bus::ConnectionInfo;
-use crate::error::Result;
-use crate::event::{Audience, ChannelName, EventType, Headers, Payload, TraceContext};
-use crate::session::Publish;
 use crate::telemetry::StatsSnapshot;
 
 /// What a request may hold beside its payload, in bytes.
 const ENVELOPE: usize = 64 * 1024;
 /// The most channels that statistics name.
 const CHANNELS: u32 = 1000;
-/// Members of a broadcast that are not the event's own. Those that name people never are: what was
-/// meant for somebody must not go to everybody.
-const ENVELOPE_MEMBERS: [&str; 7] = [
-    "type",
-    "event",
-    "event_type",
-    "channel",
-    "user",
-    "user_id",
-    "roles",
-];
 
 /// `GET /api/v1/websocket/connections`: as `/api/v1/connections`, with how many there are, what
 /// was delivered to them, and what went wrong.
@@ -144,7 +127,7 @@ pub(super) async fn broadcast(
     let session = caller.service()?;
     let limit = shared.services.limits.load().event_bytes;
     let body = body::read(body, limit.saturating_add(ENVELOPE), &session).await?;
-    let event = event(&body, trace.context())?;
+    let event = broadcast::event(&body, trace.context())?;
     let published = events::commit(&session, event).await?;
     let recipients = published
         .results
@@ -157,129 +140,4 @@ pub(super) async fn broadcast(
         answer.insert("recipients".to_owned(), recipients.into());
     }
     reply::json(&answer)
-}
-
-/// Takes a broadcast: `{type, data}` with a channel, a user or roles; or flat, where all other
-/// members are the payload's own; or a flat one under `message`, beside the channel.
-fn event(body: &[u8], trace: Option<&TraceContext>) -> Result<Publish> {
-    let outer = Members::parse(body)?;
-    let mut channel = outer.text("channel")?;
-    let inner = match outer.raw("message") {
-        Some(message) if kind(&outer)?.is_empty() && message.get().starts_with('{') => {
-            Some(Members::parse(message.get().as_bytes())?)
-        }
-        _ => None,
-    };
-    let members = inner.as_ref().unwrap_or(&outer);
-    if channel.is_empty() {
-        channel = members.text("channel")?;
-    }
-    let payload = match members.raw("data") {
-        Some(data) => Payload::from_json(data)?,
-        None => Payload::new(own_members(members), "")?,
-    };
-    let mut audience = audience(&outer)?;
-    if let (None, Some(inner)) = (&audience, &inner) {
-        audience = self::audience(inner)?;
-    }
-    let channels = match &*channel {
-        "" => Vec::new(),
-        name => vec![ChannelName::new(name)?],
-    };
-    Ok(Publish {
-        channels,
-        event_type: EventType::new(kind(members)?)?,
-        payload,
-        headers: Headers::default(),
-        key: String::new(),
-        idempotency_key: String::new(),
-        audience,
-        source: String::new(),
-        time: None,
-        trace: trace.cloned(),
-    })
-}
-
-/// The event's type, by any of the names that it had; empty where there is none.
-fn kind<'a>(members: &Members<'a>) -> Result<Cow<'a, str>> {
-    for name in ["event_type", "type", "event"] {
-        let kind = members.text(name)?;
-        if !kind.is_empty() {
-            return Ok(kind);
-        }
-    }
-    Ok(Cow::Borrowed(""))
-}
-
-fn audience(members: &Members<'_>) -> Result<Option<Audience>> {
-    let roles: Vec<Arc<str>> = members
-        .take("roles", "expected a list of strings")?
-        .unwrap_or_default();
-    let mut users: Vec<Arc<str>> = Vec::new();
-    for name in ["user", "user_id"] {
-        let user = members.text(name)?;
-        if !user.is_empty() {
-            users.push(Arc::from(&*user));
-        }
-    }
-    let audience = Audience {
-        users,
-        roles,
-        ..Audience::default()
-    };
-    Ok((!audience.is_everyone()).then_some(audience))
-}
-
-/// The members that are not the envelope's, as an object in the order of their names.
-fn own_members(members: &Members<'_>) -> Bytes {
-    let own: BTreeMap<&str, &serde_json::value::RawValue> = members
-        .iter()
-        .filter(|(name, _)| !ENVELOPE_MEMBERS.contains(name))
-        .collect();
-    let members: Vec<String> = own
-        .into_iter()
-        .map(|(name, value)| format!("{}:{}", Value::from(name), value.get()))
-        .collect();
-    format!("{{{}}}", members.join(",")).into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flat_broadcast_carries_its_own_members() {
-        let flat = br#"{"type":"job_progress","channel":"jobs","progress":1.50,"job_id":"7"}"#;
-        let event = event(flat, None).unwrap();
-        assert_eq!(event.payload.data(), r#"{"job_id":"7","progress":1.50}"#);
-        assert_eq!(event.channels, [ChannelName::new("jobs").unwrap()]);
-        assert_eq!(event.audience, None);
-    }
-
-    #[test]
-    fn a_flat_broadcast_may_stand_beside_its_channel() {
-        let body =
-            br#"{"message":{"type":"job_failed","user":"ann","error":"e"},"channel":"jobs"}"#;
-        let event = event(body, None).unwrap();
-        assert_eq!(event.event_type.as_str(), "job_failed");
-        assert_eq!(event.payload.data(), r#"{"error":"e"}"#);
-        assert_eq!(event.channels, [ChannelName::new("jobs").unwrap()]);
-        assert_eq!(&*event.audience.unwrap().users[0], "ann", "and nobody else");
-        let alert = br#"{"type":"system_alert","message":{"type":"x"}}"#;
-        let event = super::event(alert, None).unwrap();
-        assert_eq!(event.event_type.as_str(), "system_alert");
-        assert_eq!(event.payload.data(), r#"{"message":{"type":"x"}}"#);
-        assert!(super::event(br#"{"message":"hello"}"#, None).is_err());
-    }
-
-    #[test]
-    fn a_broadcast_goes_to_a_user_or_to_roles() {
-        let named = br#"{"event":"user_notification","data":{"a": 1},"user":"ann","roles":["x"]}"#;
-        let event = event(named, None).unwrap();
-        assert_eq!(event.payload.data(), r#"{"a": 1}"#);
-        let audience = event.audience.unwrap();
-        assert_eq!((&*audience.users[0], &*audience.roles[0]), ("ann", "x"));
-        let wrong = super::event(br#"{"type":"a","roles":"x"}"#, None).unwrap_err();
-        assert_eq!(wrong.field_name(), Some("roles"));
-    }
 }

@@ -8,7 +8,7 @@ use super::Shared;
 use super::reply::Refusal;
 use crate::error::{Error, Result};
 
-/// The parameters of a query, in their order. Unknown ones are ignored, empty ones are absent.
+/// The parameters of a query, in their order. Empty ones are absent.
 #[derive(Debug, Default)]
 pub(super) struct Query(Vec<(String, String)>);
 
@@ -37,6 +37,11 @@ impl Query {
             }
         });
         Ok(Query(pairs.collect::<Result<_>>()?))
+    }
+
+    /// The names of all parameters, empty ones too.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
     }
 
     /// Every value of a parameter.
@@ -128,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_values_are_refused_by_their_name_and_unknown_ones_ignored() {
+    fn wrong_values_are_refused_by_their_name() {
         let query = Query::parse("limit=ten&reverse=maybe&x=1&empty=&a=1&a=2").unwrap();
         assert_eq!(
             query.number("limit").unwrap_err().field_name(),

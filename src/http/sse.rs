@@ -24,12 +24,13 @@ use axum::extract::{ConnectInfo, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use tokio::sync::oneshot;
 use tokio_stream::Stream;
 
 use super::Shared;
 use super::observe::Trace;
+use super::parameters::Parameters;
 use super::query::Query;
 use super::reply::Answer;
 use crate::auth::{AuthFailure, Identity, bearer};
@@ -57,7 +58,9 @@ pub(super) async fn open(
     State(shared): State<Shared>,
     Extension(trace): Extension<Trace>,
     Extension(ConnectInfo(address)): Extension<ConnectInfo<SocketAddr>>,
+    Extension(parameters): Extension<Parameters>,
     method: Method,
+    uri: Uri,
     headers: HeaderMap,
     query: Query,
 ) -> Answer {
@@ -88,6 +91,7 @@ async fn follow(
     let identity = identify(services, headers, query, address, trace.context())
         .await
         .inspect_err(not_let_in)?;
+    parameters.check(&uri)?;
     let (wanted, ids) = wanted(headers, query)?;
     if *method == Method::HEAD {
         return Ok(stream(Body::empty()));
@@ -140,7 +144,9 @@ async fn identify(
     trace: Option<&TraceContext>,
 ) -> Result<Arc<Identity>> {
     let token = bearer(headers).map_err(|failure| services.verifier.refused(failure))?;
-    match token.or_else(|| query.all("token").next()) {
+    let in_query = ["token", "access_token"];
+    let in_query = || in_query.iter().find_map(|name| query.all(name).next());
+    match token.or_else(in_query) {
         Some(token) => {
             let mut span = services.tracing.authenticate(trace);
             let identity = services.verifier.verify(token).await;

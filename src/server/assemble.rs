@@ -188,7 +188,8 @@ fn broker(
     let bounds = Bounds {
         channels: config.limits.channels,
         memory_bytes: config.history.most_memory(),
-        ..Bounds::default()
+        keys: config.limits.idempotency_keys,
+        keys_per_publisher: config.limits.idempotency_keys_per_publisher,
     };
     Ok(match config.history.storage {
         Storage::Memory => Arc::new(Memory::new(namespaces, sink, metrics, bounds)),

@@ -7,6 +7,7 @@ mod bodies;
 mod history;
 mod publish;
 mod refusals;
+mod source;
 mod subscribe;
 
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ use refusals::RefusalLog;
 
 pub use history::{HistoryPage, HistoryQuery};
 pub use publish::{Publish, PublishResult, Published};
+pub use source::{CLAIMED_SOURCE, Source};
 pub use subscribe::{Subscribe, Wanted};
 
 /// Limits on requests that hold for every transport.

@@ -5,12 +5,13 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::{Session, about};
+use super::{Session, Source, about};
 use crate::audit::{Record, What};
 use crate::broker::Receipt;
 use crate::error::{Error, Result};
 use crate::event::{
-    Audience, ChannelName, Draft, EventType, Headers, Payload, Timestamp, TraceContext,
+    Audience, ChannelName, Draft, EventType, Headers, IdempotencyKey, Payload, Timestamp,
+    TraceContext,
 };
 use crate::promise::Promise;
 use crate::telemetry::{FanoutSpan, Span};
@@ -39,8 +40,8 @@ pub struct Publish {
     pub idempotency_key: String,
     /// For whom.
     pub audience: Option<Audience>,
-    /// Who publishes; empty is the token's user.
-    pub source: String,
+    /// Who is said to publish.
+    pub source: Source,
     /// When it happened.
     pub time: Option<Timestamp>,
     /// The publisher's trace context.
@@ -197,14 +198,17 @@ impl Session {
             event_type,
             payload,
             headers,
+            key,
+            idempotency_key,
             audience,
+            source,
             time,
             trace,
-            ..
         } = publish;
         if let Some(audience) = &audience {
             audience.validate()?;
         }
+        let (source, headers) = source.of(&self.identity, headers)?;
         let targets = self.targets(channels, audience.as_ref())?;
         let catalog = self.services.catalog.load();
         for target in &targets {
@@ -213,9 +217,8 @@ impl Session {
         self.services.take_publish(&self.identity)?;
         // After the rate limit: a schema may take time, also for what it refuses.
         catalog.check_payload(&event_type, &payload)?;
-        let text = |text: String| (!text.is_empty()).then(|| Arc::from(text));
-        let key = text(publish.key).or_else(|| catalog.conflation_key(&event_type, &payload));
-        let source = text(publish.source).or_else(|| self.identity.user().cloned());
+        let key = (!key.is_empty()).then(|| Arc::from(key));
+        let key = key.or_else(|| catalog.conflation_key(&event_type, &payload));
         let draft = Draft {
             id: Draft::new_id(now),
             channel: None,
@@ -223,7 +226,7 @@ impl Session {
             payload,
             headers,
             key,
-            idempotency_key: text(publish.idempotency_key),
+            idempotency_key: self.own_key(idempotency_key),
             audience: audience.map(Arc::new),
             source,
             time: time.unwrap_or(now),
@@ -239,6 +242,16 @@ impl Session {
                 })
             })
             .collect())
+    }
+
+    /// An idempotency key, which is this publisher's alone; an empty text is none.
+    fn own_key(&self, key: String) -> Option<Arc<IdempotencyKey>> {
+        (!key.is_empty()).then(|| {
+            Arc::new(IdempotencyKey {
+                publisher: self.identity.publisher(),
+                key: key.into(),
+            })
+        })
     }
 
     /// Starts the spans of one channel's event; it carries the fan-out's own context.
@@ -279,9 +292,9 @@ impl Session {
             return Err(Error::field("channels", "expected at most 100 channels"));
         }
         let named = [
-            ("key", &publish.key),
+            ("key", publish.key.as_str()),
             ("idempotency_key", &publish.idempotency_key),
-            ("source", &publish.source),
+            ("source", publish.source.text()),
         ];
         for (field, value) in named {
             if value.len() > MAX_KEY {

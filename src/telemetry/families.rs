@@ -443,6 +443,11 @@ fn troubles(metrics: &Metrics) -> [Family; 11] {
             "Tokens and users whose revocation is kept",
             float(metrics.revocations.level()),
         ),
+        gauge(
+            "tidings_idempotency_keys",
+            "Idempotency keys that are kept",
+            float(metrics.idempotency_keys.level()),
+        ),
     ]
 }
 

@@ -68,6 +68,7 @@ pub struct Metrics {
     pub(super) stalls: [Counter; 2],
     pub(super) revocations: Gauge,
     pub(super) keys: KeyMetrics,
+    pub(super) idempotency_keys: Gauge,
     pub(super) publish_commit: Histogram,
     pub(super) end_to_end: Histogram,
     pub(super) delivery_exemplars: Exemplars,
@@ -120,6 +121,7 @@ impl Metrics {
             stalls: Default::default(),
             revocations: Gauge::default(),
             keys: KeyMetrics::default(),
+            idempotency_keys: Gauge::default(),
             publish_commit: Histogram::default(),
             end_to_end: Histogram::default(),
             delivery_exemplars: Exemplars::default(),
@@ -386,6 +388,11 @@ impl Metrics {
     /// A part of the server was not there for a second or more, and has noticed it.
     pub fn stalled(&self, what: Stalled) {
         what.pick(&self.stalls).add(1);
+    }
+
+    /// So many idempotency keys are kept now.
+    pub fn idempotency_keys(&self, now: usize) {
+        self.idempotency_keys.set(signed(now));
     }
 
     /// So many revocations are kept now.

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use crate::broker::disk::tests::TestDisk;
 use crate::broker::{Bounds, Broker, Memory, Page, Range, Receipt, Sink};
 use crate::event::{
-    ChannelName, Draft, Event, EventType, Headers, HistoryPolicy, Namespace, Namespaces, Payload,
-    Timestamp,
+    ChannelName, Draft, Event, EventType, Headers, HistoryPolicy, IdempotencyKey, Namespace,
+    Namespaces, Payload, Timestamp,
 };
 use crate::telemetry::{FanoutSpan, Metrics};
 
@@ -67,7 +67,8 @@ pub(super) fn memory() -> Subject {
     let weak: Weak<dyn Sink> = Arc::downgrade(&shared);
     let bounds = Bounds {
         channels: 100,
-        keys: 3,
+        keys: 7,
+        keys_per_publisher: 3,
         ..Bounds::default()
     };
     let namespaces = namespaces();
@@ -83,7 +84,8 @@ pub(super) fn memory() -> Subject {
 pub(super) fn disk() -> Subject {
     let bounds = Bounds {
         channels: 100,
-        keys: 3,
+        keys: 7,
+        keys_per_publisher: 3,
         ..Bounds::default()
     };
     let disk = TestDisk::new(bounds);
@@ -104,13 +106,21 @@ pub(in crate::broker) fn draft(channel: &str, n: usize, key: Option<&str>) -> Dr
         payload: Payload::new(Bytes::from(n.to_string()), "").unwrap(),
         headers: Headers::default(),
         key: None,
-        idempotency_key: key.map(Arc::from),
+        idempotency_key: key.map(|key| keyed("s:test", key)),
         audience: None,
         source: None,
         time: now,
         trace: None,
         accepted: Instant::now(),
     }
+}
+
+/// A publisher's key.
+pub(in crate::broker) fn keyed(publisher: &str, key: &str) -> Arc<IdempotencyKey> {
+    Arc::new(IdempotencyKey {
+        publisher: publisher.into(),
+        key: key.into(),
+    })
 }
 
 impl Subject {

@@ -19,8 +19,8 @@ use super::table::Cache;
 use super::trouble::Trouble;
 use super::{DiskSettings, Durability, Shared, unavailable};
 use crate::broker::Receipt;
-use crate::broker::keys::{KEY_TTL, KeyTable};
-use crate::event::{ChannelName, Epoch, Position};
+use crate::broker::keys::{KEY_TTL, KeyShares, KeyTable, ScopedKey};
+use crate::event::{ChannelName, Epoch, IdempotencyKey, Position};
 use crate::telemetry::{Span, commit_together};
 
 /// How long it sleeps when there is nothing to do.
@@ -38,6 +38,8 @@ pub(super) struct Committer {
     /// The number of the next batch; never that of one that failed.
     pub(super) next_batch: u64,
     pub(super) keys: KeyTable<u64>,
+    /// How many of them each publisher may have.
+    pub(super) shares: Arc<KeyShares>,
     pub(super) cache: Cache,
     /// Why nothing can be written now.
     pub(super) down: Option<Down>,
@@ -56,6 +58,7 @@ impl Committer {
         mut folder: Folder,
         left: LeftAs,
         settings: DiskSettings,
+        shares: Arc<KeyShares>,
     ) -> Result<Self, OpenError> {
         let path = folder.path().to_owned();
         let failed = |trouble: Trouble| OpenError::new(&path, trouble.of_a_store());
@@ -89,7 +92,7 @@ impl Committer {
             .map_err(|error| failed(error.into()))?;
         shared.clock.not_before(manifest.at);
         let now = shared.clock.now();
-        let keys = load_keys(&store, manifest.era, now, on_damage).map_err(failed)?;
+        let keys = load_keys(&store, manifest.era, now, on_damage, &shares).map_err(failed)?;
         shared.known.replace(store.names()).map_err(failed)?;
         let channels = i64::try_from(manifest.channels).unwrap_or(i64::MAX);
         shared.metrics.channels_changed(channels);
@@ -101,6 +104,7 @@ impl Committer {
             manifest,
             next_batch: manifest.batch + 1,
             keys,
+            shares,
             cache: Cache::new(settings.cache_bytes),
             settings,
             down: None,
@@ -147,7 +151,9 @@ impl Committer {
         let mut settled = Vec::new();
         for op in ops {
             match op {
-                Op::Publish(publish) => stage.publish(&shared, &self.keys, *publish),
+                Op::Publish(publish) => {
+                    stage.publish(&shared, &self.keys, &self.shares, *publish);
+                }
                 Op::Pass(event) => passing.push(event),
                 Op::Open(name, answer) => stage.open(&shared, &name, answer),
                 Op::Sweep => sweep = true,
@@ -259,7 +265,6 @@ impl Committer {
                     let metrics = &self.shared.metrics;
                     metrics.publish_commit(event.accepted.elapsed());
                     let (id, position) = (event.id, event.position);
-                    let channel = event.channel.clone();
                     let subscribers = sink.as_ref().map_or(0, |sink| sink.deliver(event, span));
                     let receipt = Receipt {
                         id,
@@ -267,8 +272,8 @@ impl Committer {
                         subscribers,
                         duplicate: false,
                     };
-                    if let (Some(key), Some(channel)) = (key, channel) {
-                        self.keys.insert(channel, key, receipt, expires);
+                    if let Some((key, share)) = key {
+                        self.keys.insert(&key, share, receipt, expires);
                     }
                     answer.give(Ok(receipt));
                     Some(receipt)
@@ -411,6 +416,7 @@ pub(super) fn load_keys(
     era: u64,
     now: u64,
     on_damage: OnDamage,
+    shares: &Arc<KeyShares>,
 ) -> Result<KeyTable<u64>, Trouble> {
     let mut keys = KeyTable::default();
     // However far ahead the clock was when a key was entered, it is not kept for longer than others.
@@ -427,7 +433,12 @@ pub(super) fn load_keys(
         let expires = expires.min(latest);
         let receipt = receipt(&record, era);
         if let (Some((channel, receipt)), true) = (receipt, expires > now) {
-            keys.insert(channel, Arc::from(record.key), receipt, expires);
+            let key = IdempotencyKey {
+                publisher: record.publisher.into(),
+                key: record.key.into(),
+            };
+            let key = ScopedKey::new(&channel, &key);
+            keys.insert(&key, shares.restore(&key), receipt, expires);
         }
     }
     Ok(keys)

@@ -45,6 +45,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Semaphore, oneshot};
 
+use super::keys::KeyShares;
 use super::{Bounds, Broker, Kept, Memory, Page, Range, Receipt, Sink};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, Namespaces};
@@ -153,11 +154,14 @@ impl Disk {
     ) -> Result<Self, OpenError> {
         let path = settings.path.clone();
         let (folder, left) = Folder::open(&path)?;
-        let unkept = Memory::new(
+        // Channels with and without history draw on the same shares.
+        let keys = KeyShares::new(settings.bounds, Arc::clone(&metrics));
+        let unkept = Memory::sharing_keys(
             Arc::clone(&namespaces),
             sink.clone(),
             Arc::clone(&metrics),
             settings.bounds,
+            Arc::clone(&keys),
         );
         let shared = Arc::new(Shared {
             namespaces,
@@ -172,7 +176,7 @@ impl Disk {
             available: AtomicBool::new(true),
             readers: Semaphore::new(READERS),
         });
-        let committer = Committer::open(Arc::clone(&shared), folder, left, settings)?;
+        let committer = Committer::open(Arc::clone(&shared), folder, left, settings, keys)?;
         let thread = thread::Builder::new()
             .name("committer".to_owned())
             .spawn(move || committer.run())

@@ -6,7 +6,7 @@
 
 use super::committer::Committer;
 use super::queue::Publish;
-use super::record::{ChannelRecord, Manifest};
+use super::record::ChannelRecord;
 use super::store::{Commit, Store};
 use super::trouble::Trouble;
 use super::{Durability, unavailable};
@@ -77,12 +77,9 @@ impl Committer {
         if batch.is_empty() {
             return Ok(());
         }
-        let manifest = Manifest {
-            batch: self.next_batch,
-            ..self.manifest
-        };
+        let mut manifest = self.next_manifest();
         self.next_batch += 1;
-        batch.put_manifest(&manifest);
+        batch.put_manifest(&mut manifest);
         batch.commit(match self.settings.durability {
             Durability::Fsync => Commit::Synced,
             Durability::Async => Commit::Buffered,

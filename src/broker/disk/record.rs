@@ -316,6 +316,9 @@ pub(super) struct KeyRecord {
     pub(super) epoch: u64,
     #[prost(uint64, tag = "5")]
     pub(super) offset: u64,
+    /// Whose it is; empty where an earlier version wrote it, which held a key to be everybody's.
+    #[prost(string, tag = "6")]
+    pub(super) publisher: String,
 }
 
 /// What holds for the whole store; written with every batch.

@@ -110,7 +110,7 @@ impl Committer {
         self.folder.synced.note(manifest.batch);
         if new_era {
             let now = self.shared.clock.now();
-            self.keys = load_keys(&store, manifest.era, now, on_damage)?;
+            self.keys = load_keys(&store, manifest.era, now, on_damage, &self.shares)?;
             tracing::warn!("what was acknowledged may be missing: every channel has a new epoch");
         }
         self.manifest = manifest;

@@ -11,10 +11,10 @@ use super::record::{ChannelRecord, EventRecord, KeyRecord, Manifest, Numbers};
 use super::store::{Batch, Store};
 use super::trouble::Trouble;
 use super::{Shared, unavailable};
-use crate::broker::keys::{KEY_TTL, KeyTable, too_many_keys};
+use crate::broker::keys::{KEY_TTL, KeyShare, KeyShares, KeyTable, ScopedKey};
 use crate::broker::{Bounds, Receipt};
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, Epoch, Event, HistoryPolicy, Position};
+use crate::event::{ChannelName, Epoch, Event, HistoryPolicy, IdempotencyKey, Position};
 use crate::telemetry::FanoutSpan;
 
 /// Deletes at least so many old events of a channel with a batch, if there are as many.
@@ -31,7 +31,7 @@ pub(super) struct Stage<'s> {
     now: u64,
     bounds: Bounds,
     by_name: HashMap<ChannelName, usize>,
-    keys: HashMap<(ChannelName, Arc<str>), usize>,
+    keys: HashMap<ScopedKey, usize>,
 }
 
 /// A channel as it will stand.
@@ -51,7 +51,7 @@ pub(super) enum Done {
     Event {
         event: Arc<Event>,
         span: Option<FanoutSpan>,
-        key: Option<Arc<str>>,
+        key: Option<(ScopedKey, KeyShare)>,
         answer: Answer<Receipt>,
     },
     /// A repeat of an earlier one of this batch.
@@ -83,27 +83,37 @@ impl<'s> Stage<'s> {
     }
 
     /// Gives an event its place, or refuses it.
-    pub(super) fn publish(&mut self, shared: &Shared, keys: &KeyTable<u64>, publish: Publish) {
+    pub(super) fn publish(
+        &mut self,
+        shared: &Shared,
+        keys: &KeyTable<u64>,
+        shares: &Arc<KeyShares>,
+        publish: Publish,
+    ) {
         let Publish {
             channel: name,
-            draft,
+            mut draft,
             span,
             answer,
         } = publish;
-        let key = draft.idempotency_key.clone();
-        if let Some(key) = &key {
-            if let Some(receipt) = keys.repeat(&name, key) {
+        let given = draft.idempotency_key.take();
+        let mut key = None;
+        if let Some(given) = &given {
+            let scoped = ScopedKey::new(&name, given);
+            if let Some(receipt) = keys.repeat(&scoped) {
                 answer.give(Ok(receipt));
                 return;
             }
-            let pair = (name.clone(), Arc::clone(key));
-            if let Some(of) = self.keys.get(&pair).copied() {
+            if let Some(of) = self.keys.get(&scoped).copied() {
                 self.done.push(Done::Repeat { of, answer });
                 return;
             }
-            if keys.len() + self.keys.len() >= self.bounds.keys {
-                answer.give(Err(too_many_keys()));
-                return;
+            match shares.take(&scoped) {
+                Ok(share) => key = Some((scoped, share)),
+                Err(error) => {
+                    answer.give(Err(error));
+                    return;
+                }
             }
         }
         let staged = match self.channel(shared, &name) {
@@ -114,8 +124,8 @@ impl<'s> Stage<'s> {
             }
         };
         let event = self.append(staged, Event::new(draft, None));
-        if let Some(key) = &key {
-            self.keep_key(&name, key, &event);
+        if let (Some(given), Some((scoped, _))) = (&given, &key) {
+            self.keep_key(&name, given, *scoped, &event);
         }
         self.done.push(Done::Event {
             event,
@@ -140,13 +150,20 @@ impl<'s> Stage<'s> {
         event
     }
 
-    fn keep_key(&mut self, name: &ChannelName, key: &Arc<str>, event: &Event) {
+    fn keep_key(
+        &mut self,
+        name: &ChannelName,
+        key: &IdempotencyKey,
+        scoped: ScopedKey,
+        event: &Event,
+    ) {
         let Some(position) = event.position else {
             return;
         };
         let record = KeyRecord {
             channel: name.as_str().to_owned(),
-            key: key.as_ref().to_owned(),
+            key: key.key.to_string(),
+            publisher: key.publisher.to_string(),
             id: event.id.as_bytes().to_vec(),
             epoch: position.epoch.to_bits() ^ self.manifest.era,
             offset: position.offset,
@@ -155,8 +172,7 @@ impl<'s> Stage<'s> {
         let expires = self.now.saturating_add(millis(KEY_TTL));
         self.batch
             .put_key(expires, self.manifest.batch, index, &record);
-        self.keys
-            .insert((name.clone(), Arc::clone(key)), self.done.len());
+        self.keys.insert(scoped, self.done.len());
     }
 
     /// Brings a channel into memory, or makes it; answers now if it was there.

@@ -76,6 +76,7 @@ fn bounds() -> Bounds {
     Bounds {
         channels: 1000,
         keys: 1000,
+        keys_per_publisher: 100,
         ..Bounds::default()
     }
 }

@@ -94,7 +94,7 @@ fn publish(event: proto::PublishCommand) -> Result<Publish> {
         key: event.key,
         idempotency_key: event.idempotency_key,
         audience: None,
-        source: String::new(),
+        source: session::Source::Own,
         time: None,
         trace: TraceContext::parse(&event.traceparent, &event.tracestate),
     })))

@@ -42,7 +42,7 @@ impl Ask for Publish {
             key: text("key")?,
             idempotency_key: text("idempotency_key")?,
             audience: None,
-            source: String::new(),
+            source: session::Source::Own,
             time: None,
             trace,
         })))

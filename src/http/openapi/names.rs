@@ -73,9 +73,12 @@ pub(super) fn headers() -> Value {
     })
 }
 
-/// Roles of an audience, or none.
-pub(super) fn roles_or_none() -> Value {
-    or_none(&names(Audience::MAX_ROLES))
+/// Users or roles that a broadcast is for; there are four names for the roles.
+pub(super) fn receivers() -> Value {
+    let several = json!({
+        "type": "array", "minItems": 1, "maxItems": Audience::MAX_ROLES / 4, "items": bytes(1, 255),
+    });
+    json!({ "anyOf": [bytes(1, 255), several, { "type": "null" }] })
 }
 
 /// This, or `null`, which counts as absent.
@@ -95,11 +98,18 @@ pub(super) fn audience() -> Value {
     let connections = json!({
         "type": "array", "maxItems": Audience::MAX_NAMES, "items": connection_id(),
     });
+    // Whoever names an audience means somebody.
+    let somebody = ["users", "roles", "connections", "except_connections"];
+    let somebody = somebody.map(|name| {
+        let properties = json!({ name: { "minItems": 1 } });
+        json!({ "required": [name], "properties": properties })
+    });
     json!({
         "type": "object", "additionalProperties": false, "properties": {
             "users": names(Audience::MAX_NAMES), "roles": names(Audience::MAX_ROLES),
             "connections": connections, "except_connections": connections,
         },
+        "anyOf": somebody,
     })
 }
 

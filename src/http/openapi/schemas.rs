@@ -81,11 +81,7 @@ fn publishing() -> Value {
     json!({
         "Audience": names::audience(),
         "PublishRequest": publish_request(),
-        "Broadcast": object(&["type"], json!({
-            "type": names::event_type(), "channel": names::channel_or_none(),
-            "user": names::short(), "roles": names::roles_or_none(),
-            "data": { "description": "Where it is missing, all other members." },
-        })),
+        "Broadcast": broadcast(),
         "CloudEvent": cloud_event(),
         "Disconnected": object(&["disconnected"], json!({ "disconnected": count() })),
         "Published": object(&[], json!({
@@ -103,6 +99,36 @@ fn publishing() -> Value {
             "content_type": text(), "traceparent": text(), "tracestate": text(),
         })),
     })
+}
+
+/// A broadcast of the older systems: with `data`, or flat.
+fn broadcast() -> Value {
+    let envelope = json!({
+        "type": names::event_type(), "channel": names::channel_or_none(),
+        "user": names::receivers(), "users": names::receivers(),
+        "user_id": names::receivers(), "user_ids": names::receivers(),
+        "target_user": names::receivers(), "target_users": names::receivers(),
+        "role": names::receivers(), "roles": names::receivers(),
+        "target_role": names::receivers(), "target_roles": names::receivers(),
+    });
+    let mut named = with_no_others(object(&["type", "data"], envelope.clone()));
+    insert(
+        &mut named,
+        "description",
+        json!("The payload stands under `data`."),
+    );
+    if let Some(members) = named.pointer_mut("/properties") {
+        insert(members, "data", json!({}));
+        insert(members, "timestamp", names::time_or_none());
+    }
+    let mut flat = object(&["type"], envelope);
+    insert(
+        &mut flat,
+        "description",
+        json!("All other members are the payload."),
+    );
+    insert(&mut flat, "not", json!({ "required": ["data"] }));
+    json!({ "anyOf": [named, flat] })
 }
 
 /// An event to publish: its payload is JSON, or bytes of another media type.

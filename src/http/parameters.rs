@@ -1,0 +1,143 @@
+//! Which parameters a query may have: one that is unknown is refused by its name, as what it was
+//! meant to say would be lost.
+
+use http::{Method, Uri};
+
+use super::query::Query;
+use crate::error::{Error, Result};
+
+/// Names under which clients put tokens into any address (RFC 6750 §2.3). `/sse` takes them; the
+/// rest takes the header `Authorization`, and passes over them.
+const TOKENS: [&str; 2] = ["token", "access_token"];
+/// Of lists of connections.
+const CONNECTIONS: &[&str] = &[
+    "user",
+    "role",
+    "channel",
+    "transport",
+    "client_type",
+    "page_size",
+    "page_token",
+];
+
+/// The parameters that a route takes, as a request extension.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parameters(&'static [&'static str]);
+
+impl Parameters {
+    /// Those of a route and a method.
+    pub(super) fn of(route: &str, method: &Method) -> Self {
+        let deletes = method == Method::DELETE;
+        Parameters(match route {
+            "/sse" => &[
+                "channel",
+                "event_types",
+                "filter",
+                "rewind",
+                "presence",
+                "last_event_id",
+            ],
+            "/api/v1/connections" if deletes => &["user", "reason", "revoke"],
+            "/api/v1/connections/{id}" if deletes => &["reason", "revoke"],
+            "/api/v1/connections" | "/api/v1/websocket/connections" | "/websocket/clients" => {
+                CONNECTIONS
+            }
+            "/api/v1/channels" => &["prefix", "page_size", "page_token"],
+            "/api/v1/channels/{*channel}" => &["limit", "since", "reverse"],
+            "/api/v1/catalog" => &["page_size", "page_token"],
+            _ => &[],
+        })
+    }
+
+    /// Whether an address has no others.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the first unknown one.
+    pub(super) fn check(self, uri: &Uri) -> Result<()> {
+        let query = Query::parse(uri.query().unwrap_or_default())?;
+        let known = |name: &str| self.0.contains(&name) || TOKENS.contains(&name);
+        // The last part of the path decides what is asked of a channel.
+        let none = self.0.contains(&"reverse") && uri.path().ends_with("/presence");
+        let mut names = query.names();
+        let unknown = names.find(|name| !known(name) || (none && !TOKENS.contains(name)));
+        let Some(name) = unknown else {
+            return Ok(());
+        };
+        let name: String = name.chars().take(64).collect();
+        let expected = if self.0.is_empty() || none {
+            "there is no such parameter: none is taken here".to_owned()
+        } else {
+            format!("there is no such parameter: expected {}", self.0.join(", "))
+        };
+        Err(Error::field(name, expected))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn check(route: &str, method: &Method, uri: &str) -> Option<String> {
+        let uri: Uri = uri.parse().unwrap();
+        let refused = Parameters::of(route, method).check(&uri).err()?;
+        refused.field_name().map(str::to_owned)
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_refused_by_its_name() {
+        let connections = "/api/v1/connections";
+        for good in ["", "?", "?user=a&page_size=5", "?token=x&access_token=y"] {
+            let uri = format!("{connections}{good}");
+            assert_eq!(check(connections, &Method::GET, &uri), None, "{good}");
+        }
+        for (method, query, name) in [
+            (Method::GET, "pagesize=5", "pagesize"),
+            (Method::GET, "reason=x", "reason"),
+            (Method::GET, "User=a", "User"),
+            (Method::DELETE, "user=a&role=b", "role"),
+            (Method::GET, "a%20b=1", "a b"),
+            (Method::GET, "flag", "flag"),
+        ] {
+            let uri = format!("{connections}?{query}");
+            assert_eq!(check(connections, &method, &uri).as_deref(), Some(name));
+        }
+        let channels = "/api/v1/channels/{*channel}";
+        let history = "/api/v1/channels/a:1/history?limit=5";
+        assert_eq!(check(channels, &Method::GET, history), None);
+        let presence = "/api/v1/channels/a:1/presence?limit=5";
+        assert_eq!(
+            check(channels, &Method::GET, presence).as_deref(),
+            Some("limit")
+        );
+    }
+
+    #[test]
+    fn the_description_of_the_api_names_the_same_parameters() {
+        let document = super::super::openapi::document();
+        for (route, _) in super::super::api() {
+            let path = route.replace("{*channel}", "{channel}/history");
+            let described = &document["paths"][&path];
+            for (verb, method) in [
+                ("get", Method::GET),
+                ("post", Method::POST),
+                ("delete", Method::DELETE),
+            ] {
+                let Some(operation) = described.get(verb) else {
+                    continue;
+                };
+                let parameters = operation["parameters"].as_array();
+                let named: BTreeSet<&str> = parameters
+                    .into_iter()
+                    .flatten()
+                    .filter(|parameter| parameter["in"] == "query")
+                    .filter_map(|parameter| parameter["name"].as_str())
+                    .collect();
+                let taken: BTreeSet<&str> =
+                    Parameters::of(route, &method).0.iter().copied().collect();
+                assert_eq!(named, taken, "{verb} {route}");
+            }
+        }
+    }
+}

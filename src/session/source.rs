@@ -1,0 +1,110 @@
+//! Who is said to have published an event.
+//!
+//! Subscribers trust the source of an event. So only services may name one; the events of everybody
+//! else carry the publisher's own name, whatever the transport.
+
+use std::sync::Arc;
+
+use crate::auth::Identity;
+use crate::error::{Error, Result};
+use crate::event::Headers;
+
+/// The header that keeps the `source` of a CloudEvent whose publisher may not name one.
+pub const CLAIMED_SOURCE: &str = "claimedsource";
+
+/// The source of an event, as its publisher gives it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Source {
+    /// None: the publisher's own name.
+    #[default]
+    Own,
+    /// A name of the publisher's choice.
+    Named(String),
+    /// The `source` of a CloudEvent, which can't do without one (CloudEvents §3.1).
+    CloudEvent(String),
+}
+
+impl From<String> for Source {
+    /// An empty text is none.
+    fn from(text: String) -> Self {
+        if text.is_empty() {
+            Source::Own
+        } else {
+            Source::Named(text)
+        }
+    }
+}
+
+impl Source {
+    /// The text; empty where there is none.
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Source::Own => "",
+            Source::Named(text) | Source::CloudEvent(text) => text,
+        }
+    }
+
+    /// What an event of this publisher carries as its source, and its headers.
+    ///
+    /// # Errors
+    /// `permission_denied` for the field `source`, where somebody else than a service names one;
+    /// `invalid_argument` for the field `headers`, where there is no room for one more.
+    pub(super) fn of(
+        self,
+        publisher: &Identity,
+        headers: Headers,
+    ) -> Result<(Option<Arc<str>>, Headers)> {
+        let own = publisher.user();
+        let may_be_named = publisher.is_service() || own.is_some_and(|own| **own == *self.text());
+        Ok(match self {
+            Source::Own => (own.cloned(), headers),
+            Source::Named(text) | Source::CloudEvent(text) if may_be_named => {
+                (Some(Arc::from(text)), headers)
+            }
+            Source::Named(_) => {
+                let text = "only services name a source: leave it out, or give your own name";
+                return Err(Error::denied(text).about("source"));
+            }
+            Source::CloudEvent(text) => {
+                let others = headers.iter().filter(|(name, _)| *name != CLAIMED_SOURCE);
+                let others = others.map(|(name, value)| (name.to_owned(), value.to_owned()));
+                let claimed = (CLAIMED_SOURCE.to_owned(), text);
+                (own.cloned(), Headers::new(others.chain([claimed]))?)
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(source: Source, publisher: &Identity) -> Result<(Option<Arc<str>>, Headers)> {
+        source.of(publisher, Headers::default())
+    }
+
+    #[test]
+    fn services_name_any_source_and_others_none() {
+        let service = Identity::trusted("billing");
+        let bank = || Source::from("bank".to_owned());
+        assert_eq!(of(bank(), &service).unwrap().0.as_deref(), Some("bank"));
+        let own = of(Source::Own, &service).unwrap().0;
+        assert_eq!(own.as_deref(), Some("billing"));
+        let anonymous = Identity::anonymous();
+        let refused = of(bank(), &anonymous).unwrap_err();
+        assert_eq!(refused.field_name(), Some("source"));
+        assert_eq!(of(Source::from(String::new()), &anonymous).unwrap().0, None);
+    }
+
+    #[test]
+    fn the_source_of_anybodys_cloud_event_is_kept_as_a_claim() {
+        let headers = [("a", "1"), (CLAIMED_SOURCE, "forged")];
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let (source, headers) = Source::CloudEvent("/bank".to_owned())
+            .of(&Identity::anonymous(), Headers::new(headers).unwrap())
+            .unwrap();
+        assert_eq!(source, None);
+        let headers: Vec<_> = headers.iter().collect();
+        assert_eq!(headers, [("a", "1"), (CLAIMED_SOURCE, "/bank")]);
+    }
+}
