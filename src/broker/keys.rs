@@ -105,6 +105,12 @@ impl<T: Copy + PartialOrd> KeyTable<T> {
         self.receipts.insert(key.whole, receipt);
     }
 
+    /// How many keys are kept.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.receipts.len()
+    }
+
     /// Forgets the keys that have expired.
     pub(super) fn forget(&mut self, now: T) {
         while self.expiry.front().is_some_and(|(at, ..)| *at <= now) {

@@ -3,7 +3,7 @@
 //! Every bound in bytes on events is held by this one sum, so that nothing that a publisher can
 //! make large is left out of any of them: payload, headers, audience, names, keys, trace.
 
-use super::{Audience, Draft, Event};
+use super::{Audience, Draft, Event, IdempotencyKey};
 
 /// The reference counts in front of what an `Arc` holds.
 const COUNTS: usize = 2 * size_of::<usize>();
@@ -46,7 +46,6 @@ impl Draft {
         let optional = [
             self.payload.explicit_content_type(),
             self.key.as_ref(),
-            self.idempotency_key.as_ref(),
             self.source.as_ref(),
             self.trace.as_ref().and_then(|trace| trace.state.as_ref()),
         ];
@@ -56,7 +55,12 @@ impl Draft {
                 .channel
                 .as_ref()
                 .map_or(0, |name| shared(name.as_str()));
-        allocated(COUNTS + size_of::<Event>())
+        let key = self.idempotency_key.as_ref().map_or(0, |key| {
+            allocated(COUNTS + size_of::<IdempotencyKey>())
+                + shared(&key.publisher)
+                + allocated(key.key.len())
+        });
+        key + allocated(COUNTS + size_of::<Event>())
             + allocated(self.payload.data().len())
             + names
             + texts.sum::<usize>()
@@ -132,7 +136,10 @@ mod tests {
             (
                 "idempotency_key",
                 Draft {
-                    idempotency_key: text(),
+                    idempotency_key: Some(Arc::new(IdempotencyKey {
+                        publisher: text().unwrap(),
+                        key: "k".into(),
+                    })),
                     ..draft()
                 },
             ),

@@ -64,7 +64,10 @@ pub(super) async fn open(
     headers: HeaderMap,
     query: Query,
 ) -> Answer {
-    let answer = follow(&shared, &trace, address, &method, &headers, &query).await;
+    let answer = match parameters.check(&uri) {
+        Ok(()) => follow(&shared, &trace, address, &method, &headers, &query).await,
+        Err(error) => Err(error.into()),
+    };
     answer.or_else(|refusal| come_back::instead_of(refusal, &headers, &shared.lifecycle))
 }
 
@@ -91,7 +94,6 @@ async fn follow(
     let identity = identify(services, headers, query, address, trace.context())
         .await
         .inspect_err(not_let_in)?;
-    parameters.check(&uri)?;
     let (wanted, ids) = wanted(headers, query)?;
     if *method == Method::HEAD {
         return Ok(stream(Body::empty()));

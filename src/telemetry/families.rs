@@ -372,7 +372,7 @@ fn store(metrics: &Metrics) -> [Family; 5] {
     ]
 }
 
-fn troubles(metrics: &Metrics) -> [Family; 11] {
+fn troubles(metrics: &Metrics) -> [Family; 12] {
     let errors = Code::ALL
         .iter()
         .zip(&metrics.errors)

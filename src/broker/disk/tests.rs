@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::broker::contract::{Recorder, draft, namespaces};
-use crate::broker::keys::KEY_TTL;
+use crate::broker::keys::{KEY_TTL, KeyShares};
 
 /// A broker on a directory of its own, which can be closed and opened again.
 pub(in crate::broker) struct TestDisk {
@@ -517,9 +517,10 @@ async fn keys_that_would_expire_too_late_leave_the_disk() {
     batch.commit(store::Commit::Buffered).unwrap();
     disk.disk.sweep();
     disk.settle().await;
+    let shares = KeyShares::new(bounds(), Metrics::new("test"));
     let kept: Vec<u64> = store.keys().map(|entry| entry.unwrap().0).collect();
     assert_eq!(kept, [now + 60_000]);
-    let keys = committer::load_keys(&store, 0, now).unwrap();
+    let keys = committer::load_keys(&store, 0, now, OnDamage::Refuse, &shares).unwrap();
     assert_eq!(keys.len(), 0, "a record that names no channel");
 }
 
