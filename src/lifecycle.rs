@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::clock::uptime;
 
 /// How long a restart takes, at least: whoever comes back earlier meets nobody.
@@ -19,6 +21,8 @@ const A_MILLISECOND: usize = 1;
 pub struct Lifecycle {
     unready: AtomicBool,
     departure: OnceLock<Departure>,
+    /// Rings when connections leave.
+    leaving: CancellationToken,
 }
 
 impl Lifecycle {
@@ -38,6 +42,13 @@ impl Lifecycle {
         self.not_ready();
         // The first word holds.
         self.departure.get_or_init(|| departure);
+        self.leaving.cancel();
+    }
+
+    /// Rings when connections leave.
+    #[must_use]
+    pub fn leaving(&self) -> &CancellationToken {
+        &self.leaving
     }
 
     /// How connections leave, once they do.
@@ -122,7 +133,10 @@ mod tests {
         assert_eq!(departure.span(), Duration::from_millis(200));
         for _ in 0..1000 {
             let after = departure.come_back();
-            assert!(after >= RESTART && after <= Duration::from_secs(2), "{after:?}");
+            assert!(
+                after >= RESTART && after <= Duration::from_secs(2),
+                "{after:?}"
+            );
         }
     }
 
@@ -136,7 +150,10 @@ mod tests {
             (soonest, latest) = (soonest.min(after), latest.max(after));
         }
         assert!(soonest >= Duration::from_secs(9), "{soonest:?}");
-        assert!(latest - soonest > Duration::from_secs(5), "{soonest:?} to {latest:?}");
+        assert!(
+            latest - soonest > Duration::from_secs(5),
+            "{soonest:?} to {latest:?}"
+        );
     }
 
     #[test]

@@ -211,7 +211,12 @@ mod tests {
     fn a_revoked_token_is_covered_until_it_would_have_expired() {
         let revocations = Revocations::default();
         revocations
-            .add(Revoke::Token(Fingerprint::of("ann")), at(100), moment(0), 10)
+            .add(
+                Revoke::Token(Fingerprint::of("ann")),
+                at(100),
+                moment(0),
+                10,
+            )
             .unwrap();
         assert!(revocations.covers_at(&issued("ann", None), moment(99)));
         assert!(!revocations.covers_at(&issued("ann", None), moment(100)));

@@ -117,7 +117,10 @@ mod tests {
         for step in [30 * DAY, -DAY] {
             let wall = wall();
             assert_eq!(wall.read(SECOND, START + SECOND + step).0, START + SECOND);
-            assert_eq!(wall.read(2 * SECOND, START + 2 * SECOND).0, START + 2 * SECOND);
+            assert_eq!(
+                wall.read(2 * SECOND, START + 2 * SECOND).0,
+                START + 2 * SECOND
+            );
             // The next one is doubted from its own beginning.
             let late = 20 * SECOND;
             assert_eq!(wall.read(late, START + late + step).0, START + late);

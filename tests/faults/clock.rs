@@ -52,6 +52,8 @@ fn find_library() -> Option<PathBuf> {
     let machines = fs::read_dir("/usr/lib").ok()?;
     let mut places: Vec<PathBuf> = machines.flatten().map(|entry| entry.path()).collect();
     places.extend(["/usr/lib".into(), "/usr/local/lib".into()]);
-    let files = places.iter().map(|place| place.join("faketime/libfaketime.so.1"));
+    let files = places
+        .iter()
+        .map(|place| place.join("faketime/libfaketime.so.1"));
     files.into_iter().find(|file| file.exists())
 }

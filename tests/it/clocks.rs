@@ -55,9 +55,14 @@ impl Clock {
 
 /// Debian's place for it has the machine's name in it.
 fn find_library() -> Option<PathBuf> {
-    let mut places: Vec<PathBuf> = vec!["/usr/lib/faketime".into(), "/usr/local/lib/faketime".into()];
+    let mut places: Vec<PathBuf> =
+        vec!["/usr/lib/faketime".into(), "/usr/local/lib/faketime".into()];
     let machines = fs::read_dir("/usr/lib").ok()?;
-    places.extend(machines.flatten().map(|entry| entry.path().join("faketime")));
+    places.extend(
+        machines
+            .flatten()
+            .map(|entry| entry.path().join("faketime")),
+    );
     let found = places.iter().map(|place| place.join("libfaketime.so.1"));
     found.into_iter().find(|path: &PathBuf| Path::exists(path))
 }
@@ -76,7 +81,11 @@ fn once() -> PublishRequest {
 /// The server's own idea of the time, in whole seconds.
 async fn time_of(server: &Server) -> jiff::Timestamp {
     let ws = server.ws().token("clock", &[]).connect().await;
-    ws.established["timestamp"].as_str().unwrap().parse().unwrap()
+    ws.established["timestamp"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -96,7 +105,10 @@ async fn a_clock_that_is_ahead_for_a_moment_changes_nothing() {
     let mut other = server.ws().token("bob", &[]).connect().await;
     let since = json!({"since": {"room:1": {"epoch": before["epoch"], "offset": 0}}});
     let reply = other.subscribe_with("room:1", since).await;
-    assert_eq!((&reply["recovered"], &reply["replayed"]), (&json!(true), &json!(4)));
+    assert_eq!(
+        (&reply["recovered"], &reply["replayed"]),
+        (&json!(true), &json!(4))
+    );
     clock.set("+0");
 
     assert!(service.send(once()).await.results[0].duplicate);

@@ -39,7 +39,9 @@ impl Clock {
 
     /// The time.
     pub(super) fn now(&self) -> u64 {
-        self.base.load(Ordering::Relaxed).saturating_add(uptime_ms())
+        self.base
+            .load(Ordering::Relaxed)
+            .saturating_add(uptime_ms())
     }
 
     /// It has been this time before: it is at least as late now.

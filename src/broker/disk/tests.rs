@@ -3,8 +3,8 @@
 use tempfile::TempDir;
 
 use super::*;
-use crate::broker::keys::KEY_TTL;
 use crate::broker::contract::{Recorder, draft, namespaces};
+use crate::broker::keys::KEY_TTL;
 
 /// A broker on a directory of its own, which can be closed and opened again.
 pub(in crate::broker) struct TestDisk {
@@ -470,7 +470,7 @@ impl TestDisk {
     }
 
     async fn publish_with_key(&self, key: &str) -> Receipt {
-        let event = draft("room:1", 1, Some(key));
+        let event = draft("kept:1", 1, Some(key));
         self.disk.publish(event, None).await.unwrap()
     }
 }
@@ -481,7 +481,10 @@ async fn a_key_of_a_clock_that_was_a_month_ahead_is_forgotten_after_five_minutes
     let disk = TestDisk::at(today + MONTH);
     assert!(!disk.publish_with_key("k").await.duplicate);
     let disk = disk.reopen_at(today);
-    assert!(disk.publish_with_key("k").await.duplicate, "it was just now");
+    assert!(
+        disk.publish_with_key("k").await.duplicate,
+        "it was just now"
+    );
     disk.advance(KEY_TTL);
     assert!(!disk.publish_with_key("k").await.duplicate);
     // Nor does the next start find it again.
@@ -513,13 +516,17 @@ async fn keys_that_would_expire_too_late_leave_the_disk() {
 async fn history_of_a_clock_that_was_a_month_ahead_expires_when_its_time_has_come() {
     let today = Clock::default().now();
     let disk = TestDisk::at(today + MONTH);
-    disk.publish("room:1", 1).await;
+    disk.publish("kept:1", 1).await;
     let disk = disk.reopen_at(today);
-    disk.publish("room:1", 2).await;
-    assert_eq!(disk.offsets("room:1").await, [1, 2]);
-    let ttl = namespaces().load().of(&ChannelName::new("room:1").unwrap()).history.ttl;
+    disk.publish("kept:1", 2).await;
+    assert_eq!(disk.offsets("kept:1").await, [1, 2]);
+    let ttl = namespaces()
+        .load()
+        .of(&ChannelName::new("kept:1").unwrap())
+        .history
+        .ttl;
     disk.advance(ttl);
-    assert!(disk.offsets("room:1").await.is_empty());
+    assert!(disk.offsets("kept:1").await.is_empty());
 }
 
 #[tokio::test]
@@ -528,6 +535,6 @@ async fn the_time_that_the_process_was_down_counts() {
     let disk = TestDisk::at(today);
     disk.publish_with_key("k").await;
     let disk = disk.reopen_at(today + MONTH);
-    assert!(disk.offsets("room:1").await.is_empty());
+    assert!(disk.offsets("kept:1").await.is_empty());
     assert!(!disk.publish_with_key("k").await.duplicate);
 }

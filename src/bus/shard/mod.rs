@@ -206,7 +206,11 @@ impl Shard {
         if let Some(stall) = stall {
             self.hub.metrics().stalled(Stalled::Shard);
             let (shard, ms) = (self.index, stall.as_millis());
-            tracing::warn!(shard, ms, "a shard stood still; its clients get that time back");
+            tracing::warn!(
+                shard,
+                ms,
+                "a shard stood still; its clients get that time back"
+            );
         }
     }
 
