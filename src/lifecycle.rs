@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::clock::uptime;
 
 /// How long a restart takes, at least: whoever comes back earlier meets nobody.
@@ -19,6 +21,8 @@ const A_MILLISECOND: usize = 1;
 pub struct Lifecycle {
     unready: AtomicBool,
     departure: OnceLock<Departure>,
+    /// Rings when connections leave.
+    leaving: CancellationToken,
 }
 
 impl Lifecycle {
@@ -38,6 +42,13 @@ impl Lifecycle {
         self.not_ready();
         // The first word holds.
         self.departure.get_or_init(|| departure);
+        self.leaving.cancel();
+    }
+
+    /// Rings when connections leave.
+    #[must_use]
+    pub fn leaving(&self) -> &CancellationToken {
+        &self.leaving
     }
 
     /// How connections leave, once they do.
@@ -140,7 +151,7 @@ mod tests {
         }
         assert!(soonest >= Duration::from_secs(9), "{soonest:?}");
         assert!(
-            latest - soonest > Duration::from_secs(5),
+            latest > soonest + Duration::from_secs(5),
             "{soonest:?} to {latest:?}"
         );
     }

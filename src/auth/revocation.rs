@@ -40,6 +40,8 @@ struct Lists {
 
 struct UserEntry {
     issued_before: Timestamp,
+    /// Where the calendar stood against the uptime when that was said, in microseconds.
+    calendar: i64,
     until: End,
 }
 
@@ -66,7 +68,29 @@ impl Moment {
     pub(super) fn at(wall: Timestamp) -> Self {
         Moment { wall, up: uptime() }
     }
+
+    /// By how much the calendar is ahead of the uptime, in microseconds.
+    fn calendar(self) -> i64 {
+        let up = i64::try_from(self.up.as_micros()).unwrap_or(i64::MAX);
+        self.wall.as_micros().saturating_sub(up)
+    }
 }
+
+impl UserEntry {
+    /// Before when a token must have been issued to be covered, by the calendar of `now`. Where the
+    /// clock was set since, the moment of the revocation has another date: else a clock that was
+    /// ahead would lock a user out until that date has come.
+    fn issued_before(&self, now: Moment) -> Timestamp {
+        let set = now.calendar().saturating_sub(self.calendar);
+        if set.abs() < SLEWED {
+            return self.issued_before;
+        }
+        Timestamp::from_micros(self.issued_before.as_micros().saturating_add(set))
+    }
+}
+
+/// By how much a calendar moves without being set, in microseconds.
+const SLEWED: i64 = 2_000_000;
 
 /// When an entry is over: when its time has come by the calendar, and has passed. A clock that is
 /// set ahead makes no revocation forgotten whose token is good again once the clock is set right.
@@ -133,9 +157,11 @@ impl Revocations {
                 }
                 let entry = lists.users.entry(user).or_insert(UserEntry {
                     issued_before,
+                    calendar: now.calendar(),
                     until,
                 });
-                entry.issued_before = issued_before.max(entry.issued_before);
+                entry.issued_before = issued_before.max(entry.issued_before(now));
+                entry.calendar = now.calendar();
                 entry.until = until.later(entry.until);
             }
         }
@@ -176,7 +202,7 @@ impl Revocations {
                     !entry.until.is_over(now)
                         && identity
                             .issued_at
-                            .is_none_or(|issued| issued < entry.issued_before)
+                            .is_none_or(|issued| issued < entry.issued_before(now))
                 })
     }
 }
@@ -276,5 +302,28 @@ mod tests {
         };
         assert!(revocations.covers_at(&issued("ann", None), behind));
         assert_eq!(revocations.sweep(moment(200)), 0);
+    }
+
+    #[test]
+    fn a_user_who_was_revoked_by_a_wrong_clock_is_not_locked_out() {
+        const DAY: i64 = 86_400_000_000;
+        let hour = Duration::from_hours(1);
+        let on = |wall: i64, up: Duration| Moment { wall: at(wall), up };
+        for wrong in [30 * DAY, -30 * DAY] {
+            let revocations = Revocations::default();
+            let what = Revoke::User {
+                user: Arc::from("ann"),
+                issued_before: at(100 * DAY + wrong),
+            };
+            let until = at(i64::MAX);
+            let then = on(100 * DAY + wrong, hour);
+            revocations.add(what, until, then, 10).unwrap();
+            // An hour later the clock is right again.
+            let now = on(100 * DAY + 3_600_000_000, hour * 2);
+            let old = issued("ann", Some(100 * DAY - 1));
+            let new = issued("ann", Some(100 * DAY + 1));
+            assert!(revocations.covers_at(&old, now), "{wrong}");
+            assert!(!revocations.covers_at(&new, now), "{wrong}");
+        }
     }
 }

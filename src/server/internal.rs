@@ -89,6 +89,11 @@ impl Internal {
         &self.services
     }
 
+    /// What the listener knows of the server's end.
+    pub(super) fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
     /// What runs the streams of HTTP/2.
     pub(super) fn streams(&self) -> &Streams {
         &self.streams

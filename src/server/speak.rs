@@ -279,11 +279,22 @@ impl Serve for Internal {
         );
         let connection = builder.serve_connection(TokioIo::new(socket), answer);
         tokio::pin!(connection);
-        let outcome = tokio::select! {
-            outcome = &mut connection => outcome,
-            () = leaves(&occupant, self.keep_alive()) => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+        let leaving = self.lifecycle().leaving();
+        // One that comes while connections leave asks for health, or has the last events.
+        let mut stays = leaving.is_cancelled();
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut connection => break outcome,
+                // GOAWAY (RFC 9113 §6.8): streams go on to their end, and whatever the client
+                // begins next begins on another connection, which may lead elsewhere.
+                () = leaving.cancelled(), if !stays => {
+                    stays = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = leaves(&occupant, self.keep_alive()) => {
+                    connection.as_mut().graceful_shutdown();
+                    break connection.await;
+                }
             }
         };
         if let Err(error) = outcome {

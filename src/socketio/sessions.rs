@@ -18,6 +18,8 @@ use crate::telemetry::Metrics;
 
 /// How long the end of a connection waits for a client to poll for it.
 const LINGER: Duration = Duration::from_secs(5);
+/// The most time between two sweeps that counts: they are a second apart.
+const MOST: Duration = Duration::from_secs(2);
 /// Sessions that have ended and wait for a client, beyond those that limits.connections allows.
 const ENDED: usize = 1024;
 
@@ -33,8 +35,8 @@ pub(super) struct Session {
     pub(super) upgrading: AtomicBool,
     /// Ends a poll that waits, as the client wants to leave polling.
     pub(super) nudge: Notify,
-    /// Since when the connection has been seen ended.
-    ended: Mutex<Option<Instant>>,
+    /// For how long the connection has been seen ended.
+    ended: Mutex<Option<Duration>>,
 }
 
 /// What polls go on with, one after the other.
@@ -72,8 +74,8 @@ impl Session {
         });
     }
 
-    /// True if it has been over for long enough, or nobody will ever poll again.
-    fn is_stale(&self, now: Instant) -> bool {
+    /// True if it has been over for long enough, now that this much more time has passed.
+    fn is_stale(&self, passed: Duration) -> bool {
         // A request that polls hears of the end itself.
         let Ok(poll) = self.poll.try_lock() else {
             return false;
@@ -82,13 +84,17 @@ impl Session {
             return false;
         }
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        now.duration_since(*ended.get_or_insert(now)) >= LINGER
+        let waited = ended.map_or(Duration::ZERO, |waited| waited + passed);
+        *ended = Some(waited);
+        waited >= LINGER
     }
 }
 
 /// All of them.
 pub(super) struct Sessions {
     table: Mutex<HashMap<Box<str>, Arc<Session>>>,
+    /// When they were swept last.
+    swept: Mutex<Instant>,
     metrics: Arc<Metrics>,
 }
 
@@ -96,6 +102,7 @@ impl Sessions {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Sessions {
             table: Mutex::default(),
+            swept: Mutex::new(Instant::now()),
             metrics,
         }
     }
@@ -150,11 +157,16 @@ impl Sessions {
     /// Forgets those that have ended and whose clients do not come for it.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        // While the process stood still nobody could come.
+        let passed = now.saturating_duration_since(*swept).min(MOST);
+        *swept = now;
+        drop(swept);
         let mut table = self.lock();
         if table.is_empty() {
             return;
         }
-        table.retain(|_, session| !session.is_stale(now));
+        table.retain(|_, session| !session.is_stale(passed));
         if table.capacity() > 4 * table.len() + 64 {
             table.shrink_to_fit();
         }

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::harness::{Config, Server, Token, eventually};
+use crate::harness::http2::GOAWAY;
+use crate::harness::{Config, Http2, Server, Token, eventually};
 
 #[tokio::test]
 async fn sigterm_tells_everyone_when_to_come_back_and_then_ends() {
@@ -274,4 +275,25 @@ async fn until_the_end_of_the_drain_someone_answers() {
     refused.assert_problem(503);
     let wait: u64 = refused.header("retry-after").parse().unwrap();
     assert!((1..=3).contains(&wait), "{wait}");
+}
+
+#[tokio::test]
+async fn grpc_connections_are_told_to_go_elsewhere_as_others_leave() {
+    let server = Server::start(lame_duck("0s", "60s")).await;
+    let mut lingers = server.raw_ws(&Token::new("alice")).await;
+    let mut old = Http2::connect(&server.internal).await;
+    let mut follower = server.publisher("service").await;
+    let mut stream = follower.follow(&["room:1"]).await;
+    server.signal("TERM");
+    assert_eq!(lingers.close_code().await, 1012);
+    loop {
+        let frame = old.next().await.expect("GOAWAY before the end");
+        if frame.kind == GOAWAY {
+            break;
+        }
+    }
+    assert!(stream.ended().await.is_err());
+    // Whoever is on its last errand is served still.
+    let mut service = server.publisher("service").await;
+    service.publish("room:1", "a.b", json!(1)).await;
 }
