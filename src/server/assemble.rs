@@ -9,7 +9,9 @@ use super::described::{asyncapi_settings, catalog};
 use super::journal::Journal;
 use crate::audit::Audit;
 use crate::auth::{AuthEvent, NamespaceRules, Policy, Verifier};
-use crate::broker::{Bounds, Broker, Disk, DiskSettings, Durability, Memory, OnDamage, Sink};
+use crate::broker::{
+    Bounds, Broker, Disk, DiskSettings, Durability, Memory, OnDamage, Sink, set_aside,
+};
 use crate::bus::{FilterLimits, Hub, Settings};
 use crate::config::{
     self, Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth,
@@ -192,7 +194,10 @@ fn broker(
         keys_per_publisher: config.limits.idempotency_keys_per_publisher,
     };
     Ok(match config.history.storage {
-        Storage::Memory => Arc::new(Memory::new(namespaces, sink, metrics, bounds)),
+        Storage::Memory => {
+            set_store_aside(config);
+            Arc::new(Memory::new(namespaces, sink, metrics, bounds))
+        }
         Storage::Disk => {
             let settings = DiskSettings {
                 path: config.history.path.clone(),
@@ -216,6 +221,23 @@ fn broker(
             ));
         }
     })
+}
+
+/// A store on disk that is there but not used misses what happens from now on.
+fn set_store_aside(config: &Config) {
+    let path = &config.history.path;
+    match set_aside(path) {
+        Ok(false) => {}
+        Ok(true) => tracing::info!(
+            path = %path.display(),
+            "history.path holds a store that is not used: its channels will have new epochs"
+        ),
+        Err(error) => tracing::warn!(
+            path = %path.display(),
+            %error,
+            "history.path holds a store that is not used, and can't be marked: remove it"
+        ),
+    }
 }
 
 pub(super) fn policy(config: &Config, dev: bool) -> Result<Policy, StartError> {

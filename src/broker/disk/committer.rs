@@ -154,7 +154,7 @@ impl Committer {
                 Op::Publish(publish) => {
                     stage.publish(&shared, &self.keys, &self.shares, *publish);
                 }
-                Op::Pass(event) => passing.push(event),
+                Op::Pass(event) => passing.push(*event),
                 Op::Open(name, answer) => stage.open(&shared, &name, answer),
                 Op::Sweep => sweep = true,
                 #[cfg(test)]

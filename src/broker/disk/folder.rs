@@ -23,6 +23,8 @@ use super::watermark::{self, Watermark};
 const FORMAT: &str = "tidings";
 /// The newest version that this program can read, and the one that it writes.
 const VERSION: u32 = 1;
+/// What `state` says of a store that a process uses, before the name of its durability.
+pub(super) const RUNNING: &str = "running";
 /// How much must fit for the store to be tried again.
 const PROBE: usize = 64 * 1024;
 /// The database rewrites journals by these units.
@@ -209,7 +211,7 @@ impl Folder {
     }
 }
 
-fn lock(path: &Path) -> Result<File, OpenError> {
+pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
     let file = files::open(&path.join("lock")).map_err(|error| OpenError::new(path, error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
