@@ -60,18 +60,20 @@ impl Inflating {
             if self.inflated.len() == self.inflated.capacity() {
                 self.make_room()?;
             }
-            let before = self.stream.total_in();
+            let before = (self.stream.total_in(), self.inflated.len());
             let status = self
                 .stream
                 .decompress_vec(input, &mut self.inflated, FlushDecompress::None)
                 .map_err(|_| broken())?;
-            let taken = usize::try_from(self.stream.total_in() - before).unwrap_or(usize::MAX);
-            input = input.get(taken..).unwrap_or_default();
+            let taken = usize::try_from(self.stream.total_in() - before.0).unwrap_or(usize::MAX);
+            let stuck = taken == 0 && self.inflated.len() == before.1;
             self.ended = status == Status::StreamEnd;
-            full = !self.ended && self.inflated.len() == self.inflated.capacity();
-            if taken == 0 && !full && !self.ended {
+            if stuck && !self.ended && !input.is_empty() {
                 return Err(broken());
             }
+            input = input.get(taken..).unwrap_or_default();
+            // There may be more than there was room for.
+            full = !self.ended && self.inflated.len() == self.inflated.capacity();
         }
         Ok(())
     }

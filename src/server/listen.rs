@@ -43,8 +43,9 @@ const TELL: Duration = Duration::from_secs(1);
 const LAST: usize = 16;
 /// How long the answer to one of them may take.
 const SHORT: Duration = Duration::from_secs(5);
-/// How long a connection that makes room for another may still write what it has begun.
-const LEAVING: Duration = Duration::from_secs(1);
+/// How long a connection that was told to leave may still write what it has begun, where somebody
+/// waits for its place.
+pub(super) const LEAVING: Duration = Duration::from_secs(1);
 
 /// A socket that has come.
 #[derive(Clone)]

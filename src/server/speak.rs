@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::arrival::{Arrival, SOON};
 use super::internal::Internal;
-use super::listen::{HANDSHAKE, HANDSHAKES_EACH, Peer, Serve, Visitor, watched};
+use super::listen::{HANDSHAKE, HANDSHAKES_EACH, LEAVING, Peer, Serve, Visitor, watched};
 use super::public::{Admission, Public};
 use super::room::{Occupant, Underway};
 use crate::bus::Link;
@@ -159,7 +159,10 @@ impl Public {
             outcome = &mut connection => outcome,
             () = leaves(&occupant, self.keep_alive()) => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    outcome = connection => outcome,
+                    () = overstays(&occupant) => return,
+                }
             }
         };
         if let Err(error) = outcome {
@@ -187,21 +190,29 @@ async fn leaves(occupant: &Occupant, keep_alive: Duration) {
     }
 }
 
+/// Waits until a connection that was idle for too long must be gone, though its client takes no notice
+/// of being told.
+async fn overstays(occupant: &Occupant) {
+    loop {
+        tokio::time::sleep(LEAVING).await;
+        let told = !occupant.leave().is_cancelled();
+        if told && occupant.activity().since_idle().is_some() {
+            return;
+        }
+    }
+}
+
 /// Waits until no request has been under way for as long as that may be. Whoever has shown a token on
 /// it may keep a connection of HTTP/2.
 async fn idle(occupant: &Occupant, keep_alive: Duration) {
     let activity = occupant.activity();
     loop {
         let now = tokio::time::Instant::now();
-        let patience = match activity.begun() {
-            0 => HANDSHAKE,
-            _ => keep_alive,
-        };
         let since = activity
             .since_idle()
             .filter(|_| !occupant.peer().is_proven());
         // A time that no clock can tell is none.
-        let Some(until) = since.unwrap_or(now).checked_add(patience) else {
+        let Some(until) = since.unwrap_or(now).checked_add(keep_alive) else {
             return std::future::pending().await;
         };
         if until <= now {
@@ -241,6 +252,9 @@ impl Serve for Internal {
             short,
         } = peer.visitor;
         let certified = peer.name.map(PeerIdentity::certified);
+        if certified.is_some() {
+            occupant.peer().prove();
+        }
         let answer = service_fn(|mut request: Request<Incoming>| {
             let (back, certified) = (Arc::clone(self), certified.clone());
             let underway = occupant.begin();
@@ -293,7 +307,10 @@ impl Serve for Internal {
                 }
                 () = leaves(&occupant, self.keep_alive()) => {
                     connection.as_mut().graceful_shutdown();
-                    break connection.await;
+                    tokio::select! {
+                        outcome = &mut connection => break outcome,
+                        () = overstays(&occupant) => return,
+                    }
                 }
             }
         };

@@ -167,12 +167,8 @@ async fn a_refused_message_names_the_key() {
         eve.send(&frame(HEADERS, END_HEADERS, stream, &head)).await;
         eve.send(&begun(stream)).await;
     }
-    loop {
-        let came = eve.next().await.expect("an answer");
-        if came.kind == HEADERS && came.stream == 3 {
-            break;
-        }
-    }
+    // One of them, whichever came to its turn second.
+    while eve.next().await.expect("an answer").kind != HEADERS {}
     let series = "tidings_limit_reached_total{limit=\"body_bytes_per_connection\"}";
     assert_eq!(server.metric(series).await, 1);
     // Over HTTP the same share holds, and says so.
@@ -295,8 +291,8 @@ fn compressed(message: &[u8]) -> Vec<u8> {
     framed
 }
 
-/// The end of a call of `Publish` with this message, in pieces of this size.
-async fn publish_gzip(server: &Server, message: &[u8], piece: usize) -> (Http2, u8) {
+/// Calls `Publish` with this message in pieces of this size: whether an answer came.
+async fn publish_gzip(server: &Server, message: &[u8], piece: usize) -> bool {
     let token = bearer("backend");
     let headers = [("authorization", token.as_str()), ("grpc-encoding", "gzip")];
     let mut client = Http2::connect(&server.internal).await;
@@ -306,8 +302,14 @@ async fn publish_gzip(server: &Server, message: &[u8], piece: usize) -> (Http2, 
         client.send(&frame(DATA, 0, 1, piece)).await;
     }
     client.send(&frame(DATA, END_STREAM, 1, &[])).await;
-    let kind = client.end_of(1).await;
-    (client, kind)
+    let mut answered = false;
+    loop {
+        let came = client.next().await.expect("the end of the call");
+        answered |= came.kind == DATA && came.stream == 1;
+        if came.stream == 1 && came.flags & END_STREAM != 0 {
+            return answered;
+        }
+    }
 }
 
 #[tokio::test]
@@ -322,8 +324,9 @@ async fn messages_may_be_compressed_with_gzip() {
         ..PublishRequest::default()
     };
     let message = compressed(&request.encode_to_vec());
-    for piece in [1, 3, 100, 16_000] {
-        publish_gzip(&server, &message, piece).await;
+    for piece in [16_000, 100, 3, 1] {
+        let answered = publish_gzip(&server, &message, piece).await;
+        assert!(answered, "in pieces of {piece}");
         let came = alice.expect_event("was.small").await;
         assert_eq!(came["data"].as_str().unwrap().len(), 200_000, "{piece}");
     }
@@ -342,7 +345,7 @@ async fn bombs_do_not_grow() {
         let eve = Http2::connect(&server.internal).await;
         let head = call("EventService/Publish", &headers);
         let mut bytes = Vec::new();
-        for n in 0..8 {
+        for n in 0..3 {
             bytes.extend(frame(HEADERS, END_HEADERS, 2 * n + 1, &head));
             bytes.extend(frame(DATA, 0, 2 * n + 1, &bomb[..16_384.min(bomb.len())]));
         }

@@ -9,13 +9,13 @@ use crate::harness::{Config, Server, eventually};
 #[tokio::test]
 async fn the_soft_limit_is_raised_as_far_as_it_may_be() {
     let config = Config::rooms()
-        .descriptors(64, 2500)
+        .descriptors(64, 3000)
         .set("limits.connections", "300");
     let server = Server::start(config).await;
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.process())).unwrap();
     let line = limits.lines().find(|l| l.starts_with("Max open files"));
     let words: Vec<&str> = line.unwrap().split_whitespace().collect();
-    assert_eq!(words[3..5], ["2500", "2500"], "{line:?}");
+    assert_eq!(words[3..5], ["3000", "3000"], "{line:?}");
     let mut held = Vec::new();
     for n in 0..90 {
         held.push(server.ws().token(&format!("u{n}"), &[]).connect().await);

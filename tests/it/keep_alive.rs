@@ -8,13 +8,17 @@ use tokio::time::Instant;
 
 use crate::harness::{Config, Server, eventually, within};
 
-const GET: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
-
 /// Asks once on a connection and reads the whole answer.
 async fn ask(socket: &mut TcpStream) -> Option<()> {
-    socket.write_all(GET).await.ok()?;
+    ask_for(socket, "/healthz").await
+}
+
+/// The same for this path.
+async fn ask_for(socket: &mut TcpStream, path: &str) -> Option<()> {
+    let request = format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.ok()?;
     let mut answer = Vec::new();
-    while !answer.ends_with(b"ok\n") {
+    while !answer.ends_with(b"\r\n\r\n") {
         answer.push(socket.read_u8().await.ok()?);
     }
     assert!(answer.starts_with(b"HTTP/1.1 200"));
@@ -32,16 +36,17 @@ async fn end_of(socket: &mut TcpStream) -> Duration {
 #[tokio::test]
 async fn an_idle_connection_outlives_the_heads_deadline() {
     let server = Server::start(Config::rooms()).await;
-    for address in [&server.public, &server.internal] {
-        let mut socket = TcpStream::connect(address).await.unwrap();
-        if address == &server.public {
-            within("an answer", ask(&mut socket)).await.unwrap();
-            // A head may take 10 s; a pause may take longer.
-            tokio::time::sleep(Duration::from_secs(12)).await;
-            within("an answer after a pause", ask(&mut socket))
-                .await
-                .expect("it is still open");
-        }
+    let mut public = TcpStream::connect(&server.public).await.unwrap();
+    let mut internal = TcpStream::connect(&server.internal).await.unwrap();
+    for pause in [12, 0] {
+        within("an answer", ask(&mut public))
+            .await
+            .expect("the public connection is open");
+        within("an answer", ask_for(&mut internal, "/metrics"))
+            .await
+            .expect("the internal connection is open");
+        // A head may take 10 s; a pause may take longer.
+        tokio::time::sleep(Duration::from_secs(pause)).await;
     }
 }
 

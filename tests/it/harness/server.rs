@@ -185,7 +185,7 @@ fn spawn(dir: &Path, config: &Config) -> Child {
         None => Command::new(program),
         Some((soft, hard)) => {
             let mut shell = Command::new("sh");
-            let limited = format!("ulimit -Hn {hard} && ulimit -Sn {soft} && exec \"$0\" \"$@\"");
+            let limited = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
             shell.args(["-c", &limited, program]);
             shell
         }
