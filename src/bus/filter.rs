@@ -4,11 +4,9 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use super::filter_store::Condition;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{Event, Headers, TypePattern};
-use crate::expression::{
-    self, Expression, Kind, Name, Record, Steps, Stop, Value, Variables,
-};
+use crate::expression::{self, Expression, Kind, Name, Record, Steps, Stop, Value, Variables};
 
 /// The names that a filter may use. `event` is a map of all the others but `event_type`.
 pub(super) const NAMES: [Name; 9] = [
@@ -73,7 +71,7 @@ impl EventFilter {
     ) -> Result<Option<Arc<EventFilter>>> {
         let condition = match source.map(str::trim) {
             None | Some("") => None,
-            Some(source) => Some(Arc::new(Condition::unbounded(compile(source)?))),
+            Some(source) => Some(Arc::new(Condition::unbounded(compile(source, usize::MAX)?))),
         };
         Self::with(types, condition)
     }
@@ -180,13 +178,15 @@ impl EventFilter {
     }
 }
 
-/// Compiles the expression of a filter.
+/// Compiles the expression of a filter, with at most so many bytes for its regular expressions.
 ///
 /// # Errors
-/// `invalid_argument` for the field `filter`.
-pub(super) fn compile(source: &str) -> Result<Expression> {
-    Expression::compile(source, &NAMES)
-        .map_err(|error| Error::field("filter", error.description().to_owned()))
+/// `invalid_argument` for the field `filter`, `resource_exhausted` where it takes more.
+pub(super) fn compile(source: &str, most: usize) -> Result<Expression> {
+    Expression::compile_within(source, &NAMES, most).map_err(|error| match error.code() {
+        Code::ResourceExhausted => error,
+        _ => Error::field("filter", error.description().to_owned()),
+    })
 }
 
 impl fmt::Debug for EventFilter {
@@ -341,7 +341,11 @@ pub(super) mod tests {
 
     #[test]
     fn types_and_expression_must_both_pass() {
-        let event = event("order.paid", &br#"{"amount":20,"items":[{"sku":"x"}]}"#[..], "");
+        let event = event(
+            "order.paid",
+            &br#"{"amount":20,"items":[{"sku":"x"}]}"#[..],
+            "",
+        );
         let view = EventView::new(&event);
         for (names, source, passes) in [
             (&["order.*"][..], None, true),
@@ -374,7 +378,11 @@ pub(super) mod tests {
             (&[], Some("data.items.exists(i, i.sku == 'x')"), true),
             (&[], Some("data.missing == 1"), false),
             (&[], Some("data.amount"), false),
-            (&[], Some("size(headers) == 1 && headers.exists(h, h == 'region')"), true),
+            (
+                &[],
+                Some("size(headers) == 1 && headers.exists(h, h == 'region')"),
+                true,
+            ),
             (&[], Some("has(event.data) && !has(event.nothing)"), true),
         ] {
             assert_eq!(

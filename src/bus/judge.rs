@@ -97,7 +97,14 @@ impl Judge {
     ) -> (Verdict, u64) {
         let Some(condition) = filter.condition().filter(|_| filter.wants(event)) else {
             let wanted = filter.wants(event);
-            return (if wanted { Verdict::Passes } else { Verdict::Kept }, LEAST);
+            return (
+                if wanted {
+                    Verdict::Passes
+                } else {
+                    Verdict::Kept
+                },
+                LEAST,
+            );
         };
         let key = (condition.serial(), event.id.as_u128());
         if let Some(known) = self.known().get(key) {
@@ -150,7 +157,7 @@ mod tests {
             ..FilterLimits::default()
         };
         let judge = Judge::default();
-        let metrics = Metrics::default();
+        let metrics = Metrics::new("judge");
         let (verdicts, taken) = judge.slice(&filter, events, &limits, &metrics);
         let (_, again) = judge.slice(&filter, events, &limits, &metrics);
         (verdicts, taken, again)

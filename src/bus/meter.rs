@@ -112,7 +112,11 @@ impl Asking<'_> {
 
     /// True if no more may be taken, by this connection or by this shard in this round.
     pub(super) fn is_over(&self) -> bool {
-        let waits = |meter: &Meter| !meter.wait(self.now_us, self.limits.steps_per_second).is_zero();
+        let waits = |meter: &Meter| {
+            !meter
+                .wait(self.now_us, self.limits.steps_per_second)
+                .is_zero()
+        };
         self.slice.is_used_up() || self.meter.is_some_and(waits)
     }
 

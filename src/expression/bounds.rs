@@ -2,9 +2,7 @@
 
 use std::mem::take;
 
-use cel::common::ast::{
-    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedEntryExpr, IdedExpr,
-};
+use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedEntryExpr, IdedExpr};
 
 use super::lower::named_type;
 use super::{Error, Name, Result};

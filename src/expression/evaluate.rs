@@ -46,7 +46,11 @@ impl<'a> Evaluation<'a> {
             Node::Or(sides) => Value::Bool(self.decided(true, sides, item)?),
             Node::Conditional(parts) => {
                 let [condition, yes, no] = &**parts;
-                let next = if self.truth(condition, item)? { yes } else { no };
+                let next = if self.truth(condition, item)? {
+                    yes
+                } else {
+                    no
+                };
                 self.value(next, item)?
             }
             Node::Compare(comparison, sides) => {
@@ -133,9 +137,7 @@ impl<'a> Evaluation<'a> {
                     .and_then(|place| list.get(place))
                     .ok_or_else(|| fault("an index is out of bounds"))
             }
-            Value::Map(map) => {
-                entry(map, index, self.steps)?.ok_or_else(|| fault("No such key"))
-            }
+            Value::Map(map) => entry(map, index, self.steps)?.ok_or_else(|| fault("No such key")),
             _ => Err(unfit("[]")),
         }
     }
@@ -305,11 +307,7 @@ pub(super) fn named<'a>(map: &Map<'a>, name: &str, steps: &Steps) -> Given<Optio
 }
 
 /// A map's entry under a key.
-pub(super) fn entry<'a>(
-    map: &Map<'a>,
-    key: &Value<'_>,
-    steps: &Steps,
-) -> Given<Option<Value<'a>>> {
+pub(super) fn entry<'a>(map: &Map<'a>, key: &Value<'_>, steps: &Steps) -> Given<Option<Value<'a>>> {
     match (map, key) {
         (Map::Made(entries), _) => {
             for (known, value) in entries.iter() {

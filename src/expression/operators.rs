@@ -173,11 +173,7 @@ pub(super) fn compare(
 }
 
 /// `element in container`.
-pub(super) fn contains(
-    container: &Value<'_>,
-    element: &Value<'_>,
-    steps: &Steps,
-) -> Given<bool> {
+pub(super) fn contains(container: &Value<'_>, element: &Value<'_>, steps: &Steps) -> Given<bool> {
     match container {
         Value::List(list) => {
             for index in 0..list.len() {

@@ -307,7 +307,14 @@ impl Shard {
         }
     }
 
-    pub(super) fn tell_gap(&mut self, slot: u32, topic: u32, from: u64, to: u64, reason: &'static str) {
+    pub(super) fn tell_gap(
+        &mut self,
+        slot: u32,
+        topic: u32,
+        from: u64,
+        to: u64,
+        reason: &'static str,
+    ) {
         let Some(channel) = self.topics.get(topic).map(|t| t.pattern.to_string()) else {
             return;
         };

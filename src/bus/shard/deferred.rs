@@ -75,6 +75,9 @@ impl Shard {
             catch_ups.push(CatchUp::loose(topic, serial));
             self.set_live(slot, topic, false);
         }
+        let Some(mut held) = self.held_back(slot) else {
+            return true;
+        };
         let Some(catch_up) = self.catch_up(slot, topic) else {
             // It has not begun yet.
             return true;
@@ -85,13 +88,20 @@ impl Shard {
         for delivery in each(live).filter_map(|at| run.delivery(at)) {
             let event = Arc::clone(delivery.event());
             // A large event must be able to pass, as one does through an empty outbox.
-            if *bytes > 0 && *bytes + event.weight() > most {
+            if held > 0 && held + event.weight() > most {
                 return false;
             }
+            held += event.weight();
             *bytes += event.weight();
             catch_up.waiting.push_back(Waiting::from(event));
         }
         true
+    }
+
+    /// What a connection's subscriptions hold back, in bytes.
+    fn held_back(&self, slot: u32) -> Option<usize> {
+        let catch_ups = self.connections.get(slot)?.catch_ups.as_ref()?;
+        Some(catch_ups.iter().filter_map(|one| one.loose).sum())
     }
 
     /// Asks the filter about the first events that wait, as far as there is time; false where there
@@ -161,7 +171,8 @@ impl Shard {
                 && catch_up.serial == serial
             {
                 catch_up.reading = false;
-                cx.shard().take_verdicts(slot, topic, &filter, &about, verdicts);
+                cx.shard()
+                    .take_verdicts(slot, topic, &filter, &about, verdicts);
                 cx.shard().advance_catch_ups(slot);
             }
         });

@@ -82,9 +82,6 @@ fn widen(cx: &mut Cx<'_>, event_types: &[String], left: &mut Vec<String>) -> Res
         .iter()
         .map(|text| TypePattern::parse(text))
         .collect::<Result<Vec<_>>>()?;
-    cx.narrow(
-        &global,
-        EventFilter::with(types, condition)?.as_ref(),
-    );
+    cx.narrow(&global, EventFilter::with(types, condition)?.as_ref());
     Ok(())
 }
