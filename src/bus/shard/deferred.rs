@@ -15,7 +15,7 @@ use crate::bus::filter::{EventFilter, EventView};
 use crate::bus::judge::Verdict;
 use crate::bus::meter::{Asking, Meter};
 use crate::bus::protocol::Notice;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::event::{Event, Position};
 use crate::promise::Promise;
 
@@ -236,7 +236,7 @@ impl Shard {
             return;
         };
         self.leave_topic(slot, topic);
-        self.hub.metrics().error(Code::ResourceExhausted);
+        self.hub.metrics().error(error.code());
         let channel = &channel;
         self.notify(slot, &Notice::Unsubscribed { channel, error });
     }
