@@ -118,6 +118,14 @@ impl Expression {
     /// `invalid_argument` with the reason: too long, not CEL, an unknown name (the known ones are
     /// listed), more work than is allowed, or something that is no condition.
     pub fn compile(source: &str, names: &[Name]) -> Result<Expression> {
+        Expression::compile_within(source, names, usize::MAX)
+    }
+
+    /// As [`Expression::compile`], with at most so many bytes for its regular expressions.
+    ///
+    /// # Errors
+    /// The same, and `resource_exhausted` where they take more.
+    pub fn compile_within(source: &str, names: &[Name], most: usize) -> Result<Expression> {
         if source.len() > MAX_SOURCE {
             return Err(Error::invalid(
                 "expected an expression of at most 1024 bytes",
@@ -129,7 +137,7 @@ impl Expression {
         }
         let mut root = parse(source)?;
         bounds::check(&mut root, names)?;
-        let root = lower::lower(root, names)?;
+        let root = lower::lower(root, names, most)?;
         match root.kind() {
             Kind::Bool | Kind::Any => {}
             other => {

@@ -74,7 +74,8 @@ type AskingFrames = Vec<(DialectId, Option<Bytes>)>;
 /// What a filter says of an event.
 struct Verdict {
     filter: u64,
-    passes: bool,
+    /// `None` where finding out takes more time than a shard has.
+    passes: Option<bool>,
 }
 
 /// The verdicts that the shards share. Numbers of filters follow one another, so that up to so
@@ -196,24 +197,31 @@ impl Delivery {
         frame
     }
 
-    /// What the filter with this number said of the event, where a shard has asked it. Nobody waits
-    /// for an answer: two shards that ask at the same time both find out.
+    /// What the filter with this number said of the event, where a shard has asked it; the inner
+    /// `None` where that took more time than a shard has.
     #[must_use]
-    pub(super) fn verdict(&self, filter: u64) -> Option<bool> {
+    pub(super) fn verdict(&self, filter: u64) -> Option<Option<bool>> {
         let place = usize::try_from(filter % VERDICTS).unwrap_or(0);
         let verdict = self.verdicts.get()?.get(place)?.get()?;
         (verdict.filter == filter).then_some(verdict.passes)
     }
 
-    /// Tells the other shards what the filter with this number said.
-    pub(super) fn decide(&self, filter: u64, passes: bool) {
+    /// Whether the filter with this number lets the event through: asked once for all shards.
+    #[must_use]
+    pub(super) fn passes(&self, filter: u64, ask: impl Fn() -> Option<bool>) -> Option<bool> {
         let verdicts = self
             .verdicts
             .get_or_init(|| (0..VERDICTS).map(|_| OnceLock::new()).collect());
         let place = usize::try_from(filter % VERDICTS).unwrap_or(0);
-        if let Some(place) = verdicts.get(place) {
-            // The first one stays: of the same filter it says the same.
-            place.get_or_init(|| Verdict { filter, passes });
+        let verdict = verdicts.get(place).map(|place| {
+            place.get_or_init(|| Verdict {
+                filter,
+                passes: ask(),
+            })
+        });
+        match verdict {
+            Some(verdict) if verdict.filter == filter => verdict.passes,
+            _ => ask(),
         }
     }
 

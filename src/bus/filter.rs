@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Once, OnceLock};
 
 use super::filter_store::Condition;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{Event, Headers, TypePattern, strict_json};
 use crate::expression::{self, Expression, Kind, Name, Record, Steps, Stop, Value, Variables};
 
@@ -71,7 +71,7 @@ impl EventFilter {
     ) -> Result<Option<Arc<EventFilter>>> {
         let condition = match source.map(str::trim) {
             None | Some("") => None,
-            Some(source) => Some(Arc::new(Condition::unbounded(compile(source)?))),
+            Some(source) => Some(Arc::new(Condition::unbounded(compile(source, usize::MAX)?))),
         };
         Self::with(types, condition)
     }
@@ -178,13 +178,15 @@ impl EventFilter {
     }
 }
 
-/// Compiles the expression of a filter.
+/// Compiles the expression of a filter, with at most so many bytes for its regular expressions.
 ///
 /// # Errors
-/// `invalid_argument` for the field `filter`.
-pub(super) fn compile(source: &str) -> Result<Expression> {
-    Expression::compile(source, &NAMES)
-        .map_err(|error| Error::field("filter", error.description().to_owned()))
+/// `invalid_argument` for the field `filter`, `resource_exhausted` where it takes more.
+pub(super) fn compile(source: &str, most: usize) -> Result<Expression> {
+    Expression::compile_within(source, &NAMES, most).map_err(|error| match error.code() {
+        Code::ResourceExhausted => error,
+        _ => Error::field("filter", error.description().to_owned()),
+    })
 }
 
 impl fmt::Debug for EventFilter {

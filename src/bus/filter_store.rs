@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::filter;
 use super::hub::FilterLimits;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::expression::Expression;
 
 /// A compiled expression, shared by all filters that have it.
@@ -104,14 +104,21 @@ impl FilterStore {
         if let Some(known) = self.find(source) {
             return Ok(known);
         }
-        let expression = filter::compile(source)?;
+        let too_large = || {
+            let most = limits.bytes;
+            let text = format!(
+                "the filter takes more than {most} bytes when compiled (limits.filter_bytes)"
+            );
+            Refusal::full("filter_bytes", text)
+        };
+        let expression =
+            filter::compile(source, limits.bytes).map_err(|error| match error.code() {
+                Code::ResourceExhausted => too_large(),
+                _ => Refusal::from(error),
+            })?;
         let bytes = expression.bytes();
         if bytes > limits.bytes {
-            let text = format!(
-                "the filter takes {bytes} bytes when compiled, of {} (limits.filter_bytes)",
-                limits.bytes
-            );
-            return Err(Refusal::full("filter_bytes", text));
+            return Err(too_large());
         }
         let fits = |held: usize| {
             held.checked_add(bytes)

@@ -157,7 +157,7 @@ mod tests {
             ..FilterLimits::default()
         };
         let judge = Judge::default();
-        let metrics = Metrics::new("test");
+        let metrics = Metrics::new("judge");
         let (verdicts, taken) = judge.slice(&filter, events, &limits, &metrics);
         let (_, again) = judge.slice(&filter, events, &limits, &metrics);
         (verdicts, taken, again)

@@ -7,9 +7,15 @@ use super::patterns::Pattern;
 use super::values::Kind;
 use super::{Error, Name, Result};
 
-/// Turns a checked tree into what is evaluated.
-pub(super) fn lower(root: IdedExpr, known: &[Name]) -> Result<Node> {
-    Lowering { known, item: None }.node(root)
+/// Turns a checked tree into what is evaluated. Its regular expressions are compiled one by one, as
+/// long as they take no more than so many bytes in all.
+pub(super) fn lower(root: IdedExpr, known: &[Name], most: usize) -> Result<Node> {
+    let mut lowering = Lowering {
+        known,
+        item: None,
+        left: most,
+    };
+    lowering.node(root)
 }
 
 /// The type with this name, as in `type(data.n) == int`.
@@ -21,6 +27,8 @@ struct Lowering<'a> {
     known: &'a [Name],
     /// The variable of the comprehension whose body this is.
     item: Option<String>,
+    /// What regular expressions may still take, in bytes.
+    left: usize,
 }
 
 impl Lowering<'_> {
@@ -124,6 +132,9 @@ impl Lowering<'_> {
             ));
         };
         let pattern = Pattern::get(source.inner())?;
+        self.left = self.left.checked_sub(pattern.bytes()).ok_or_else(|| {
+            Error::exhausted("the regular expressions take too much memory when compiled")
+        })?;
         Ok(Node::Matches(Box::new(self.node(subject)?), pattern))
     }
 

@@ -164,7 +164,7 @@ const GROWING: [&str; 19] = [
     "data.list.all(x, x != 'b')",
     "data.list.exists_one(x, x == 'b')",
     "size(data.list.filter(x, x == 'b')) == 1",
-    "size(data.list.map(x, [x])) == 1",
+    "size(data.list.map(x, x + x)) == 1",
     "size(data.list.map(x, x == 'a', x)) == 1",
     "'b' in data.list",
     "data.list == data.list",

@@ -15,7 +15,7 @@ use crate::promise::Promise;
 /// The longest wait before it is looked again whether the connection is still there.
 const NAP: Duration = Duration::from_millis(250);
 /// The most that counting a replay may cost, in seconds' worth of a connection's budget.
-const COUNTED_SECONDS: u64 = 10;
+const COUNTED_SECONDS: u64 = 5;
 
 impl Hub {
     /// The condition of a filter: there already where it is in use, compiled elsewhere where not.

@@ -45,7 +45,6 @@ impl Shard {
     /// Goes on with every connection whose catching up may go on, as far as the round allows. Those
     /// that had no turn come first in the next.
     pub(super) fn feed_the_hungry(&mut self) {
-        let mut fed = Vec::new();
         let mut hungry = mem::take(&mut self.hungry).into_iter();
         let mut turns = 0;
         while (turns == 0 || !self.slice.is_used_up())
@@ -57,9 +56,8 @@ impl Shard {
                 self.advance_catch_ups(slot);
             }
         }
-        mem::swap(&mut fed, &mut self.hungry);
-        self.hungry.extend(hungry);
-        self.hungry.append(&mut fed);
+        let fed = mem::replace(&mut self.hungry, hungry.collect());
+        self.hungry.extend(fed);
     }
 
     /// Brings a connection's subscriptions as far forward as its outbox has room.

@@ -15,7 +15,7 @@ use crate::bus::filter::{EventFilter, EventView};
 use crate::bus::judge::Verdict;
 use crate::bus::meter::{Asking, Meter};
 use crate::bus::protocol::Notice;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::event::{Event, Position};
 use crate::promise::Promise;
 
@@ -75,6 +75,9 @@ impl Shard {
             catch_ups.push(CatchUp::loose(topic, serial));
             self.set_live(slot, topic, false);
         }
+        let Some(mut held) = self.held_back(slot) else {
+            return true;
+        };
         let Some(catch_up) = self.catch_up(slot, topic) else {
             // It has not begun yet.
             return true;
@@ -85,13 +88,20 @@ impl Shard {
         for delivery in each(live).filter_map(|at| run.delivery(at)) {
             let event = Arc::clone(delivery.event());
             // A large event must be able to pass, as one does through an empty outbox.
-            if *bytes > 0 && *bytes + event.weight() > most {
+            if held > 0 && held + event.weight() > most {
                 return false;
             }
+            held += event.weight();
             *bytes += event.weight();
             catch_up.waiting.push_back(Waiting::from(event));
         }
         true
+    }
+
+    /// What a connection's subscriptions hold back, in bytes.
+    fn held_back(&self, slot: u32) -> Option<usize> {
+        let catch_ups = self.connections.get(slot)?.catch_ups.as_ref()?;
+        Some(catch_ups.iter().filter_map(|one| one.loose).sum())
     }
 
     /// Asks the filter about the first events that wait, as far as there is time; false where there
@@ -226,7 +236,7 @@ impl Shard {
             return;
         };
         self.leave_topic(slot, topic);
-        self.hub.metrics().error(Code::ResourceExhausted);
+        self.hub.metrics().error(error.code());
         let channel = &channel;
         self.notify(slot, &Notice::Unsubscribed { channel, error });
     }

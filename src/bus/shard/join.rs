@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::deferred::meter_of;
-use super::look_up::{Beginning, Viewer, look_up};
+use super::look_up::{Beginning, Filtered, Viewer, look_up};
 use super::{Cx, Shard, Subscriber, Topic};
 use crate::bus::connection::{CatchUp, Connection, Subscription};
 use crate::bus::filter::EventFilter;
@@ -116,8 +116,11 @@ impl Shard {
         let viewer = Viewer {
             id: self.id(slot),
             identity: connection.and_then(|c| c.identity.clone()),
-            filter: filter.cloned(),
-            meter: meter.map(Arc::downgrade).unwrap_or_default(),
+            filter: filter.map(|filter| Filtered {
+                hub: Arc::clone(&self.hub),
+                filter: Arc::clone(filter),
+                meter: meter.map(Arc::downgrade).unwrap_or_default(),
+            }),
             type_roles: self.hub.all_type_roles(),
         };
         let asking = Asking {
@@ -127,7 +130,7 @@ impl Shard {
             now_us: self.now_us,
             metrics: &self.metrics,
         };
-        look_up(&self.hub, channel, join, viewer, &asking)
+        look_up(self.hub.broker(), channel, join, viewer, &asking)
     }
 
     /// Puts the connection among the topic's subscribers, not yet live.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use super::join::Join;
 use crate::auth::Identity;
-use crate::broker::{Page, Range};
+use crate::broker::{Broker, Page, Range};
 use crate::bus::connection::Waiting;
 use crate::bus::filter::{EventFilter, EventView};
 use crate::bus::hub::{Hub, TypeRoles};
@@ -29,10 +29,16 @@ const KEEP_BYTES: usize = 64 * 1024;
 pub(super) struct Viewer {
     pub(super) id: Option<ConnectionId>,
     pub(super) identity: Option<Arc<Identity>>,
-    pub(super) filter: Option<Arc<EventFilter>>,
+    pub(super) filter: Option<Filtered>,
+    pub(super) type_roles: Arc<TypeRoles>,
+}
+
+/// What a viewer wants, and where that is asked.
+pub(super) struct Filtered {
+    pub(super) hub: Arc<Hub>,
+    pub(super) filter: Arc<EventFilter>,
     /// What its connection's filters have cost.
     pub(super) meter: Weak<Meter>,
-    pub(super) type_roles: Arc<TypeRoles>,
 }
 
 impl Viewer {
@@ -60,7 +66,7 @@ pub(super) struct Beginning {
 /// Finds out where a channel stands, and counts what is to be replayed; `None` where the channel
 /// keeps no history. The filter is asked here as long as there is time, and then elsewhere.
 pub(super) fn look_up(
-    hub: &Arc<Hub>,
+    broker: &Arc<dyn Broker>,
     channel: &ChannelName,
     join: &Join,
     viewer: Viewer,
@@ -74,7 +80,7 @@ pub(super) fn look_up(
         None => Range::all(0),
     };
     let mut count = Count {
-        hub: Arc::clone(hub),
+        broker: Arc::clone(broker),
         channel: channel.clone(),
         since: join.since,
         rewind: join.rewind,
@@ -84,7 +90,7 @@ pub(super) fn look_up(
         weight: 0,
         steps: 0,
     };
-    let mut page = hub.broker().read(channel, range);
+    let mut page = broker.read(channel, range);
     for _ in 0..PAGES_AT_ONCE {
         let ready = match page {
             Promise::Ready(Ok(ready)) => ready,
@@ -105,7 +111,7 @@ pub(super) fn look_up(
 
 /// A look-up that is under way.
 struct Count {
-    hub: Arc<Hub>,
+    broker: Arc<dyn Broker>,
     channel: ChannelName,
     since: Option<Position>,
     rewind: Option<u32>,
@@ -130,19 +136,19 @@ impl Count {
     }
 
     fn read(&self, range: Range) -> Promise<Option<Page>> {
-        self.hub.broker().read(&self.channel, range)
+        self.broker.read(&self.channel, range)
     }
 
     /// Asks the filter about a page; `None` where there is no time for it. No verdicts where there
     /// is no filter.
     fn ask_here(&self, page: Option<&Page>, asking: &Asking<'_>) -> Option<Vec<Verdict>> {
-        let (Some(filter), Some(page)) = (&self.viewer.filter, page) else {
+        let (Some(wanted), Some(page)) = (&self.viewer.filter, page) else {
             return Some(Vec::new());
         };
         let events = page.events.iter();
         events
             .map(|event| {
-                let passes = asking.ask(filter, &EventView::new(event))?;
+                let passes = asking.ask(&wanted.filter, &EventView::new(event))?;
                 Some(if passes {
                     Verdict::Passes
                 } else {
@@ -153,16 +159,16 @@ impl Count {
     }
 
     async fn ask_elsewhere(&mut self, page: Option<&Page>) -> Result<Vec<Verdict>> {
-        let (Some(filter), Some(page)) = (&self.viewer.filter, page) else {
+        let (Some(wanted), Some(page)) = (&self.viewer.filter, page) else {
             return Ok(Vec::new());
         };
-        let hub = Arc::clone(&self.hub);
+        let hub = &wanted.hub;
         let events = page.events.iter().map(Arc::clone).collect();
-        let asked = hub.judge(Arc::clone(filter), events, self.viewer.meter.clone());
+        let asked = Arc::clone(hub).judge(Arc::clone(&wanted.filter), events, wanted.meter.clone());
         let (verdicts, steps) = asked.await?;
         self.steps = self.steps.saturating_add(steps);
-        if self.steps > self.hub.steps_to_count() {
-            self.hub.metrics().limit_reached("filter_steps_per_second");
+        if self.steps > hub.steps_to_count() {
+            hub.metrics().limit_reached("filter_steps_per_second");
             return Err(Error::exhausted(
                 "the filter takes too many steps for this replay (limits.filter_steps_per_second)",
             ));

@@ -147,7 +147,14 @@ pub fn count(broker: &Arc<dyn Broker>, channel: &ChannelName, since: Position) -
         filter: None,
         type_roles: Arc::default(),
     };
-    match look_up(broker, channel, &join, viewer, &Inline::default()) {
+    let asking = Asking {
+        slice: &Slice::new(),
+        meter: None,
+        limits: &FilterLimits::default(),
+        now_us: 0,
+        metrics: &ShardMetrics::default(),
+    };
+    match look_up(broker, channel, &join, viewer, &asking) {
         Promise::Ready(found) => found.ok()?.map(|beginning| beginning.replayed),
         Promise::Pending(_) => None,
     }
