@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::audit::{Record, What};
 use crate::auth::Identity;
 use crate::bus::{ConnectionFilter, ConnectionInfo, Present};
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ConnectionId, Position};
 use crate::session::Services;
 use crate::telemetry::StatsSnapshot;
@@ -139,7 +139,12 @@ impl Admin {
             reason
         };
         if revoke {
-            self.revoke(&target, reason).await?;
+            let revoked = self.revoke(&target, reason).await;
+            revoked.inspect_err(|error| {
+                if error.code() == Code::ResourceExhausted {
+                    self.services.metrics.limit_reached("revocations");
+                }
+            })?;
         }
         let (hub, by) = (&self.services.hub, &self.by);
         let ended = match target {

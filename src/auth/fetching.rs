@@ -173,6 +173,7 @@ mod tests {
         };
         let began = Instant::now();
         while began.elapsed() < Duration::from_mins(2) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
             let outcome = fetches.fetch(Cause::Token, Instant::now(), fetch).await;
             if let Err(NotFetched { retry_after }) = outcome {
                 assert!(retry_after <= REFILL + RETRY, "{retry_after:?}");

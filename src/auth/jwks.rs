@@ -102,14 +102,14 @@ pub(super) fn check_url(url: &str) -> Result<()> {
 
 /// An address that keys may be fetched from.
 fn address(url: &str) -> Result<Uri> {
-    let uri: Uri = url.parse().map_err(|_| wrong("expected an address"))?;
-    let host = uri
-        .host()
-        .ok_or_else(|| wrong("expected an address with a host"))?;
+    let expected = || wrong("expected an https URL, or an http one on loopback");
+    let uri: Uri = url.parse().map_err(|_| expected())?;
+    let host = uri.host().filter(|host| !host.is_empty());
+    let host = host.ok_or_else(expected)?;
     match uri.scheme_str() {
         Some("https") => Ok(uri),
         Some("http") if is_loopback(host) => Ok(uri),
-        _ => Err(wrong("expected https, or http on loopback")),
+        _ => Err(expected()),
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::cache::Cache;
+use super::claims::is_name;
 use super::common::Common;
 use super::failure::Refusal;
 use super::fetching::{Cause, Fetches, NotFetched, backoff};
@@ -186,8 +187,12 @@ impl Verifier {
     /// runs.
     ///
     /// # Errors
-    /// `resource_exhausted` where `auth.revocations` are kept already.
+    /// `invalid_argument` for the field `user` where no token can name one so; `resource_exhausted` where `auth.revocations` are kept already.
     pub fn revoke_user(&self, user: &str) -> Result<()> {
+        if !is_name(user) {
+            let expected = "expected 1 to 255 bytes without control characters";
+            return Err(Error::field("user", expected));
+        }
         let (state, now) = (self.state.load(), Moment::now());
         let what = Revoke::User {
             user: Arc::from(user),

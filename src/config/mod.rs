@@ -1,5 +1,6 @@
 //! The configuration: defaults, files, environment, checks.
 
+pub(crate) mod certificates;
 mod declarations;
 mod dialect_tables;
 mod dialects;

@@ -201,7 +201,7 @@ fn settings_that_make_no_sense_are_refused() {
         ),
         (
             "[auth]\njwks_url = \"file:///etc/keys\"",
-            "config.toml:2: auth.jwks_url: expected an address with a host",
+            "config.toml:2: auth.jwks_url: expected an https URL, or an http one on loopback",
         ),
         (
             "[auth]\nuser_claim = \"\"",

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
+use super::certificates::{Unusable, server_config};
 use super::problem::{Place, Problem};
 use super::{Config, InternalAuth, Storage, declarations, dialects};
 use crate::event::ChannelName;
@@ -122,8 +123,13 @@ fn listeners(config: &Config, setting: Setting, check: &mut Check<'_>) {
             &format!("{table}.key"),
             format!("needs {table}.cert"),
         );
-        check.readable(cert.as_deref(), &format!("{table}.cert"));
-        check.readable(key.as_deref(), &format!("{table}.key"));
+        let client_ca = internal.client_ca.as_deref();
+        let client_ca = client_ca.filter(|_| table == "internal");
+        if let (Some(cert), Some(key)) = (cert, key)
+            && let Err(Unusable { key, problem }) = server_config(cert, key, client_ca)
+        {
+            check.expect(false, &format!("{table}.{key}"), problem);
+        }
     }
     let tls = internal.cert.is_some() && internal.key.is_some();
     let authority = internal.client_ca.is_some();
@@ -132,7 +138,6 @@ fn listeners(config: &Config, setting: Setting, check: &mut Check<'_>) {
         "internal.client_ca",
         "needs internal.cert and internal.key",
     );
-    check.readable(internal.client_ca.as_deref(), "internal.client_ca");
     let mtls = internal.auth == InternalAuth::Mtls;
     let complete = tls && authority;
     check.expect(

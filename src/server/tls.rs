@@ -5,14 +5,12 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use super::StartError;
 use crate::config::Config;
+use crate::config::certificates::{Unusable, server_config};
 
 /// Chooses the cryptography for the whole process; the first choice stays.
 pub(super) fn install_crypto() {
@@ -112,43 +110,12 @@ fn of(
     let (Some(cert), Some(key)) = (cert, key) else {
         return Ok(None);
     };
-    let wrong = |what: &str, error: &dyn std::fmt::Display| {
-        StartError::new(format!("{listener}.{what}: {error}"))
-    };
-    let chain = certificates(cert).map_err(|error| wrong("cert", &error))?;
-    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong("key", &error))?;
-    let builder = ServerConfig::builder();
-    let builder = match client_ca {
-        None => builder.with_no_client_auth(),
-        Some(path) => {
-            let mut roots = RootCertStore::empty();
-            for root in certificates(path).map_err(|error| wrong("client_ca", &error))? {
-                roots
-                    .add(root)
-                    .map_err(|error| wrong("client_ca", &error))?;
-            }
-            let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
-                .build()
-                .map_err(|error| wrong("client_ca", &error))?;
-            builder.with_client_cert_verifier(verifier)
-        }
-    };
-    let mut config = builder
-        .with_single_cert(chain, key)
-        .map_err(|error| wrong("cert", &error))?;
+    let mut config = server_config(cert, key, client_ca).map_err(|Unusable { key, problem }| {
+        StartError::new(format!("{listener}.{key}: {problem}"))
+    })?;
     config.alpn_protocols = match listener {
         "internal" => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         _ => vec![b"http/1.1".to_vec()],
     };
     Ok(Some(Arc::new(config)))
-}
-
-fn certificates(
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, tokio_rustls::rustls::pki_types::pem::Error> {
-    let found: Vec<_> = CertificateDer::pem_file_iter(path)?.collect::<Result<_, _>>()?;
-    if found.is_empty() {
-        return Err(tokio_rustls::rustls::pki_types::pem::Error::NoItemsFound);
-    }
-    Ok(found)
 }

@@ -154,3 +154,63 @@ async fn by_signed_names(server: &Server) {
     let answer = server.http(Method::DELETE, &path, &headers, "").await;
     assert!(matches!(answer.status, 204 | 400), "{answer:?}");
 }
+
+#[tokio::test]
+async fn lines_say_who_came_and_why_they_left_or_were_not_let_in() {
+    for format in ["text", "json"] {
+        let config = Config::rooms()
+            .set("telemetry.log_format", &format!("{format:?}"))
+            .env("RUST_LOG", "info,tidings=debug");
+        let server = Server::start(config).await;
+        server.ws().connect().await.close().await;
+        server
+            .ws()
+            .token("alice", &[])
+            .connect()
+            .await
+            .close()
+            .await;
+        let expired = Token::new("alice").expires_in(-3600).sign();
+        let refused = server.ws().bearer(&expired).upgrade().await;
+        assert_eq!(refused.err(), Some(401));
+        let mut ws = server.ws().connect().await;
+        let message = json!({"type": "authenticate", "token": expired});
+        ws.refused(message, "unauthenticated").await;
+        let log = eventually("the lines", async || {
+            let log = server.log();
+            let count = |part: &str| log.matches(part).count();
+            (count("disconnected") == 2 && count("was not let in") == 2).then(|| log.clone())
+        })
+        .await;
+        assert!(!log.contains("None"), "{log}");
+        if format == "text" {
+            assert!(log.contains(r#"user="alice""#), "{log}");
+            assert!(log.contains(r#"reason="the token has expired""#), "{log}");
+            continue;
+        }
+        let lines: Vec<Value> = log
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        let said = |message: &str| {
+            let of = lines.iter().filter(|line| line["message"] == message);
+            of.collect::<Vec<_>>()
+        };
+        for line in said("connected").into_iter().chain(said("disconnected")) {
+            assert!(line["user"].is_null() || line["user"] == "alice", "{line}");
+            assert_eq!(line["transport"], "websocket", "{line}");
+        }
+        let [nobody, alice] = said("disconnected")[..] else {
+            panic!("{log}")
+        };
+        assert!(nobody["user"].is_null(), "{nobody}");
+        assert_eq!(
+            (&alice["user"], &alice["by"]),
+            (&json!("alice"), &json!("client"))
+        );
+        for line in said("a client was not let in") {
+            assert_eq!(line["code"], "unauthenticated", "{line}");
+            assert_eq!(line["reason"], "the token has expired", "{line}");
+        }
+    }
+}

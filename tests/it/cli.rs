@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::harness::{Config, SECRET, Server, Tidings, Token};
+use crate::tls::pem;
 
 #[tokio::test]
 async fn publish_reaches_a_browser_and_answers_as_json() {
@@ -304,6 +305,82 @@ async fn check_warns_of_a_burst_below_the_subscriptions() {
             "{preset}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_serve_refuses_of_keys_and_certificates_check_refuses_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let broken = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
+    fs::write(dir.path().join("broken.pem"), broken).unwrap();
+    fs::write(dir.path().join("empty.json"), r#"{"keys": []}"#).unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    fs::write(
+        dir.path().join("cert.pem"),
+        pem("CERTIFICATE", made.cert.der()),
+    )
+    .unwrap();
+    let key = pem("PRIVATE KEY", &made.signing_key.serialize_der());
+    fs::write(dir.path().join("key.pem"), &key).unwrap();
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let other = pem("PRIVATE KEY", &other.signing_key.serialize_der());
+    fs::write(dir.path().join("other.pem"), other).unwrap();
+    let secret = "hs256_secret = \"abcdefghijklmnopqrstuvwxyz0123456789\"";
+    for (toml, says) in [
+        (
+            "[auth]\npublic_key_file = \"broken.pem\"\n".to_owned(),
+            ":2: auth.public_key_file: ",
+        ),
+        (
+            "[auth]\npublic_key_file = \"key.pem\"\n".to_owned(),
+            ":2: auth.public_key_file: ",
+        ),
+        (
+            "[auth]\njwks_file = \"empty.json\"\n".to_owned(),
+            ":2: auth.jwks_file: ",
+        ),
+        (
+            "[auth]\njwks_url = \"http://id.example.com/k\"\n".to_owned(),
+            ":2: auth.jwks_url: ",
+        ),
+        (
+            format!("[public]\ncert = \"broken.pem\"\nkey = \"key.pem\"\n[auth]\n{secret}\n"),
+            ":2: public.cert: ",
+        ),
+        (
+            format!("[internal]\ncert = \"cert.pem\"\nkey = \"cert.pem\"\n[auth]\n{secret}\n"),
+            ":3: internal.key: ",
+        ),
+        (
+            format!("[public]\ncert = \"cert.pem\"\nkey = \"other.pem\"\n[auth]\n{secret}\n"),
+            ":2: public.cert: ",
+        ),
+        (
+            format!(
+                "[internal]\ncert = \"cert.pem\"\nkey = \"key.pem\"\nclient_ca = \"broken.pem\"\n[auth]\n{secret}\n"
+            ),
+            ":4: internal.client_ca: ",
+        ),
+    ] {
+        fs::write(dir.path().join("tidings.toml"), &toml).unwrap();
+        for command in [
+            ["check", "tidings.toml"].as_slice(),
+            &["serve", "--config", "tidings.toml"],
+        ] {
+            let done = Tidings::new(command)
+                .within(dir.path())
+                .run()
+                .await
+                .exits(1);
+            assert!(
+                done.stderr.contains(says),
+                "{command:?} of {toml}: {done:?}"
+            );
+        }
+    }
+    let good = format!("[public]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n[auth]\n{secret}\n");
+    fs::write(dir.path().join("tidings.toml"), good).unwrap();
+    let check = Tidings::new(&["check", "tidings.toml"]).within(dir.path());
+    check.run().await.exits(0);
 }
 
 #[tokio::test]

@@ -142,3 +142,84 @@ async fn what_a_collector_takes_and_throws_away_is_counted() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn no_value_of_a_standard_variable_stops_the_start() {
+    let names = [
+        "SDK_DISABLED",
+        "RESOURCE_ATTRIBUTES",
+        "SERVICE_NAME",
+        "LOG_LEVEL",
+        "PROPAGATORS",
+        "TRACES_SAMPLER",
+        "TRACES_SAMPLER_ARG",
+        "TRACES_EXPORTER",
+        "METRICS_EXPORTER",
+        "LOGS_EXPORTER",
+        "BSP_SCHEDULE_DELAY",
+        "BSP_EXPORT_TIMEOUT",
+        "BSP_MAX_QUEUE_SIZE",
+        "BSP_MAX_EXPORT_BATCH_SIZE",
+        "ATTRIBUTE_VALUE_LENGTH_LIMIT",
+        "ATTRIBUTE_COUNT_LIMIT",
+        "SPAN_ATTRIBUTE_COUNT_LIMIT",
+        "SPAN_EVENT_COUNT_LIMIT",
+        "SPAN_LINK_COUNT_LIMIT",
+        "METRIC_EXPORT_INTERVAL",
+        "METRIC_EXPORT_TIMEOUT",
+        "METRICS_EXEMPLAR_FILTER",
+        "EXPORTER_OTLP_ENDPOINT",
+        "EXPORTER_OTLP_TRACES_ENDPOINT",
+        "EXPORTER_OTLP_METRICS_ENDPOINT",
+        "EXPORTER_OTLP_PROTOCOL",
+        "EXPORTER_OTLP_TRACES_PROTOCOL",
+        "EXPORTER_OTLP_COMPRESSION",
+        "EXPORTER_OTLP_TRACES_COMPRESSION",
+        "EXPORTER_OTLP_TIMEOUT",
+        "EXPORTER_OTLP_HEADERS",
+        "EXPORTER_OTLP_TRACES_HEADERS",
+        "EXPORTER_OTLP_CERTIFICATE",
+        "EXPORTER_OTLP_INSECURE",
+        "EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
+    ];
+    let long = "x".repeat(20_000);
+    for value in [
+        "gzip",
+        "http/json",
+        "xray",
+        "0",
+        "-1",
+        " ",
+        "maybe",
+        "1e999",
+        "a=%zz,,=b",
+        "ftp://[::",
+        "console",
+        "ü\n\u{1b}[31m",
+        long.as_str(),
+    ] {
+        let mut config = Config::rooms().set("telemetry.otlp_endpoint", r#""http://127.0.0.1:1""#);
+        for name in names {
+            config = config.env(&format!("OTEL_{name}"), value);
+        }
+        let server = Server::start(config).await;
+        assert_eq!(server.get("/readyz").await.status, 200, "{value:?}");
+        if value == "xray" {
+            let log = server.log();
+            assert!(log.contains("OTEL_TRACES_SAMPLER: expected"), "{log}");
+        }
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn spans_leave_compressed_where_the_cluster_says_so() {
+    let collector = Collector::start().await;
+    let config = collector.of(Config::rooms());
+    let config = config.env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip");
+    let server = Server::start(config).await;
+    let mut service = server.publisher("service").await;
+    service.count("room:1", "count.up", 1..=5).await;
+    collector.wait("fanout", 5).await;
+    assert!(collector.was_compressed());
+}

@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
+use tidings::proto::event_service_client::EventServiceClient;
+
 use crate::harness::{Config, Server, eventually, within};
 
 /// A key pair of an identity provider.
@@ -95,10 +97,9 @@ async fn provider(says: Says) -> (String, Arc<Mutex<Says>>) {
 }
 
 fn config(url: &str) -> Config {
-    Config::rooms()
+    Config::socketio()
         .without_key()
         .set("auth.jwks_url", &format!("{url:?}"))
-        .set("auth.algorithms", r#"["ES256"]"#)
 }
 
 #[tokio::test]
@@ -164,8 +165,11 @@ async fn a_provider_that_misbehaves_lets_nobody_in_and_holds_nobody_up() {
         let (url, _) = provider(says).await;
         let server = Server::start(config(&url)).await;
         let upgrade = server.ws().bearer(&signer.token("one")).upgrade();
-        assert_eq!(upgrade.await.map(drop), Err(401));
+        assert_eq!(upgrade.await.map(drop), Err(503));
         assert_eq!(server.get("/healthz").await.status, 200);
+        let ready = server.get("/readyz").await.assert_problem(503);
+        let detail = ready["detail"].as_str().unwrap();
+        assert!(detail.contains("auth.jwks_url"), "{detail}");
         eventually("a word in the log", async || {
             server.log().contains("JWK set").then_some(())
         })
@@ -184,6 +188,154 @@ async fn a_provider_that_says_nothing_is_given_up() {
     let mut nobody = server.ws().connect().await;
     nobody.lives().await;
     let upgrade = within("the refusal", upgrade).await.unwrap();
-    assert_eq!(upgrade.map(drop), Err(401));
+    assert_eq!(upgrade.map(drop), Err(503));
     nobody.lives().await;
+}
+
+/// Asks every face with a token: what each answers, where it says that it can't judge it.
+async fn not_judged_anywhere(server: &Server, token: &str) {
+    let bearer = format!("Bearer {token}");
+    let headers = [("Authorization", bearer.as_str())];
+    let answer = server
+        .http(http::Method::GET, "/api/v1/stats", &headers, "")
+        .await;
+    assert_eq!(answer.assert_problem(503)["code"], "unavailable");
+    assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
+
+    let answer = server.refused_upgrade("/ws", &headers).await;
+    assert_eq!(answer.assert_problem(503)["code"], "unavailable");
+    assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
+
+    // A page can't read the status.
+    let origin = format!("http://{}", server.public);
+    let page = server.ws().origin(&origin).query_token(token).upgrade();
+    let mut page = page.await.unwrap();
+    let error = page.expect("error").await;
+    assert_eq!(error["code"], "unavailable");
+    assert!(error["retry_after_ms"].as_u64().unwrap() >= 1000, "{error}");
+    page.expect_close(1013).await;
+
+    let mut ws = server.ws().connect().await;
+    let message = json!({"type": "authenticate", "token": token});
+    let error = ws.refused(message, "unavailable").await;
+    assert!(error["retry_after_ms"].as_u64().unwrap() >= 1000, "{error}");
+    ws.lives().await;
+
+    let path = format!("/sse?channel=global&token={token}");
+    assert_ne!(server.get(&path).await.status, 401);
+
+    let mut client = server.engine_ws("", &[]).await.unwrap();
+    client.until("0{").await;
+    client.send(&format!(r#"40{{"token":"{token}"}}"#)).await;
+    let refusal = client.until("44").await;
+    assert!(refusal.contains(r#""code":"unavailable""#), "{refusal}");
+
+    let mut events = EventServiceClient::new(server.channel().await);
+    let mut request = tonic::Request::new(crate::harness::event("room:1", "a.b", json!(1)));
+    let metadata = request.metadata_mut();
+    metadata.insert("authorization", bearer.parse().unwrap());
+    let status = events.publish(request).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
+}
+
+#[tokio::test]
+async fn a_good_token_is_not_refused_while_the_provider_is_away() {
+    let signer = Signer::new("one");
+    let (url, says) = provider(Says::Status("503 Service Unavailable")).await;
+    let server = Server::start(config(&url)).await;
+    let token = signer.token("one");
+    not_judged_anywhere(&server, &token).await;
+    assert!(server.metric("tidings_tokens_not_judged_total").await >= 6);
+    let failed = r#"tidings_jwks_fetches_total{outcome="failed"}"#;
+    assert!(server.metric(failed).await >= 1);
+    let log = server.log();
+    assert!(log.contains("sent away for now"), "{log}");
+    assert!(!log.contains(&token));
+
+    // And it is taken as soon as the provider is back, without a restart.
+    let set = json!({"keys": [signer.jwk]}).to_string();
+    *says.lock().unwrap() = Says::Document(set);
+    let mut ws = eventually("the token to be taken", async || {
+        server.ws().bearer(&token).upgrade().await.ok()
+    })
+    .await;
+    ws.lives().await;
+    assert_eq!(server.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn connections_stay_while_the_provider_is_away() {
+    let (old, new) = (Signer::new("one"), Signer::new("two"));
+    let (url, says) = provider(Says::Document(json!({"keys": [old.jwk]}).to_string())).await;
+    let server = Server::start(config(&url)).await;
+    let mut ws = server.ws().bearer(&old.token("one")).connect().await;
+    *says.lock().unwrap() = Says::Status("500 Internal Server Error");
+    // A token of a key that nobody has seen yet, over the connection that stands and over others.
+    let message = json!({"type": "authenticate", "token": new.token("two")});
+    ws.refused(message, "unavailable").await;
+    let upgrade = server.ws().bearer(&new.token("two")).upgrade().await;
+    assert_eq!(upgrade.map(drop), Err(503));
+    ws.lives().await;
+    // The known key is still good, and the server ready.
+    server
+        .ws()
+        .bearer(&old.token("one"))
+        .connect()
+        .await
+        .lives()
+        .await;
+    assert_eq!(server.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_key_that_appears_right_behind_a_fetch_is_found() {
+    let (old, new, again) = (Signer::new("one"), Signer::new("two"), Signer::new("one"));
+    let (url, says) = provider(Says::Document(json!({"keys": [old.jwk]}).to_string())).await;
+    let server = Server::start(config(&url)).await;
+    server.ws().bearer(&old.token("one")).connect().await;
+    let set = json!({"keys": [old.jwk, new.jwk]}).to_string();
+    *says.lock().unwrap() = Says::Document(set);
+    server.ws().bearer(&new.token("two")).connect().await;
+    // The name of a key that is known, with another key behind it.
+    let set = json!({"keys": [again.jwk, new.jwk]}).to_string();
+    *says.lock().unwrap() = Says::Document(set);
+    server.ws().bearer(&again.token("one")).connect().await;
+    let upgrade = server.ws().bearer(&old.token("one")).upgrade().await;
+    assert_eq!(upgrade.map(drop), Err(401), "the old one is gone");
+}
+
+#[tokio::test]
+async fn a_deadline_that_passes_before_the_token_is_judged_closes_1013() {
+    let signer = Signer::new("one");
+    let (url, _) = provider(Says::Nothing).await;
+    let config = config(&url).set("auth.deadline", r#""1s""#);
+    let server = Server::start(config).await;
+    let mut ws = server.ws().connect().await;
+    ws.send(json!({"type": "authenticate", "token": signer.token("one")}))
+        .await;
+    assert_eq!(ws.expect("error").await["code"], "unavailable");
+    ws.expect_close(1013).await;
+    // Whoever shows nothing is told that a token is needed, as ever.
+    let mut nobody = server.ws().connect().await;
+    assert_eq!(nobody.expect("error").await["code"], "unauthenticated");
+    nobody.expect_close(4401).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_unknown_keys_costs_the_provider_little() {
+    let (signer, stranger) = (Signer::new("one"), Signer::new("x"));
+    let (url, _) = provider(Says::Document(json!({"keys": [signer.jwk]}).to_string())).await;
+    let server = Server::start(config(&url)).await;
+    let fetched = r#"tidings_jwks_fetches_total{outcome="fetched"}"#;
+    let mut tries = tokio::task::JoinSet::new();
+    for n in 0..200 {
+        let builder = server.ws().bearer(&stranger.token(&format!("kid-{n}")));
+        tries.spawn(async move { builder.upgrade().await.map(drop) });
+    }
+    while let Some(tried) = tries.join_next().await {
+        assert!(matches!(tried.unwrap(), Err(401 | 503)));
+    }
+    let count = server.metric(fetched).await;
+    assert!(count <= 20, "{count} fetches");
+    server.ws().bearer(&signer.token("one")).connect().await;
 }

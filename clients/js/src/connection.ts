@@ -14,8 +14,10 @@ const SUBPROTOCOL = "tidings.v1.json";
 const LOST = 1006;
 const UNAUTHENTICATED = 4401;
 const TOO_BIG = 1009;
+/** Come back later: the server is full, or can't judge the token now. */
+const FULL = 1013;
 /** With what the server would close for these; elsewhere a token comes before the connection. */
-const CLOSE_FOR: Record<string, number> = { unauthenticated: UNAUTHENTICATED, resource_exhausted: 1013 };
+const CLOSE_FOR: Record<string, number> = { unauthenticated: UNAUTHENTICATED, resource_exhausted: FULL, unavailable: FULL };
 
 /** One connection after another, for as long as the client lives. */
 export class Connection {

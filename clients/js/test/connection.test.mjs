@@ -316,6 +316,51 @@ describe("tokens", () => {
     assert.equal(client.state, "closed");
   });
 
+  it("that can't be judged are shown again later, and end nothing", async (t) => {
+    await start(t, { token: "fixed" });
+    const delays = [];
+    client.on("state", ({ code, delayMs }) => delayMs !== undefined && delays.push([code, delayMs]));
+    sockets[0].greet();
+    await settle();
+    const { id } = sockets[0].of("authenticate").at(-1);
+    const error = { type: "error", code: "unavailable", message: "no keys" };
+    sockets[0].say({ ...error, id, retry_after_ms: 3000 });
+    assert.deepEqual(delays.at(-1), [1013, 4000]);
+    t.mock.timers.tick(4000);
+    await settle();
+    // Where the token came with the connection, the server closes it.
+    sockets[1].say({ ...error, retry_after_ms: 5000 });
+    sockets[1].end(1013, "no keys");
+    assert.deepEqual(delays.at(-1), [1013, 7000]);
+    t.mock.timers.tick(7000);
+    await settle();
+    // Where the upgrade is answered 503, a page is told nothing more than that.
+    sockets[2].end(1006);
+    assert.equal(client.state, "waiting");
+    t.mock.timers.tick(delays.at(-1)[1]);
+    await settle();
+    sockets[3].greet();
+    await settle();
+    assert.equal(sockets[3].of("authenticate")[0].token, "fixed");
+    await accept();
+    assert.equal(client.state, "open");
+  });
+
+  it("whose renewal can't be judged leave the connection as it stands", async (t) => {
+    await start(t);
+    sockets[0].greet();
+    await accept();
+    sockets[0].say({ type: "token_expiring", expires_at: "2026-01-01T00:00:00Z" });
+    await settle();
+    await refuse("unavailable");
+    assert.equal(client.state, "open");
+    t.mock.timers.tick(1000);
+    await settle();
+    assert.equal(sockets[0].of("authenticate").length, 3);
+    await accept();
+    assert.deepEqual([client.state, sockets.length], ["open", 1]);
+  });
+
   it("that are fixed end the client when they are refused", async (t) => {
     await start(t, { token: "fixed" });
     sockets[0].greet();

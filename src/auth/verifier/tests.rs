@@ -321,6 +321,10 @@ fn all_tokens_of_a_user_are_revoked_but_those_that_are_issued_later() {
     let full = verifier.revoke_user("bob").unwrap_err();
     assert_eq!(full.code(), Code::ResourceExhausted);
     assert!(full.message().contains("auth.revocations"));
+    for nobody in ["", "a\nb", &"x".repeat(256)] {
+        let error = verifier.revoke_user(nobody).unwrap_err();
+        assert_eq!(error.field_name(), Some("user"));
+    }
 }
 
 #[test]

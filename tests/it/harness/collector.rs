@@ -1,5 +1,6 @@
 //! A collector that keeps the spans that it is sent.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
@@ -11,6 +12,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tokio::task::JoinSet;
+use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 
 use super::{Config, eventually};
@@ -20,10 +22,13 @@ pub struct Collector {
     _serving: JoinSet<Result<(), tonic::transport::Error>>,
     address: String,
     spans: Arc<Mutex<Vec<Span>>>,
+    compressed: Arc<AtomicBool>,
 }
 
 struct Keeping {
     spans: Arc<Mutex<Vec<Span>>>,
+    /// Whether anything came compressed.
+    compressed: Arc<AtomicBool>,
     /// Whether it says that it threw them away.
     rejects: bool,
 }
@@ -34,6 +39,10 @@ impl TraceService for Keeping {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let encoding = request.metadata().get("grpc-encoding");
+        if encoding.is_some_and(|encoding| encoding == "gzip") {
+            self.compressed.store(true, Ordering::SeqCst);
+        }
         let resources = request.into_inner().resource_spans;
         let scopes = resources.into_iter().flat_map(|r| r.scope_spans);
         let spans: Vec<Span> = scopes.flat_map(|s| s.spans).collect();
@@ -62,10 +71,13 @@ impl Collector {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let spans = Arc::<Mutex<Vec<Span>>>::default();
+        let compressed = Arc::<AtomicBool>::default();
         let service = TraceServiceServer::new(Keeping {
             spans: Arc::clone(&spans),
+            compressed: Arc::clone(&compressed),
             rejects,
-        });
+        })
+        .accept_compressed(CompressionEncoding::Gzip);
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         let server = tonic::transport::Server::builder().add_service(service);
         let mut serving = JoinSet::new();
@@ -74,7 +86,13 @@ impl Collector {
             _serving: serving,
             address,
             spans,
+            compressed,
         }
+    }
+
+    /// True if anything came compressed.
+    pub fn was_compressed(&self) -> bool {
+        self.compressed.load(Ordering::SeqCst)
     }
 
     /// What makes a server send its spans here, and soon.
