@@ -1,15 +1,18 @@
 //! What a token says: its payload, read strictly.
 
-use std::fmt;
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::identity::Apart;
 use super::{AuthFailure, Identity, VerifierSettings};
 use crate::event::Timestamp;
+use crate::event::strict_json::{self, Text};
 
 /// The most roles, and the most channel patterns, in one token.
 const MAX_NAMES: usize = 100;
@@ -17,32 +20,9 @@ const MAX_NAMES: usize = 100;
 const MAX_NAME_LEN: usize = 255;
 
 /// A token's payload: an object in which no name stands twice (RFC 7519 §4), because a proxy in
-/// front might have looked at the other one.
-pub(super) struct Claims(Map<String, Value>);
-
-impl<'de> Deserialize<'de> for Claims {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Claims;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Claims, A::Error> {
-                let mut claims = Map::new();
-                while let Some((name, value)) = access.next_entry::<String, Value>()? {
-                    if claims.insert(name, value).is_some() {
-                        return Err(A::Error::custom("a claim stands twice"));
-                    }
-                }
-                Ok(Claims(claims))
-            }
-        }
-        deserializer.deserialize_map(Object)
-    }
-}
+/// front might have looked at the other one. Values keep their text, numbers their digits: a user
+/// may be a number, and beyond 2^53 double precision would make one user of many.
+pub(super) struct Claims<'a>(HashMap<Cow<'a, str>, &'a RawValue>);
 
 /// What the claims must say, and where to look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +64,7 @@ impl Expectations {
     /// Makes an identity of a payload whose signature is good; its token is yet to be noted.
     pub(super) fn identity(&self, payload: &[u8], now: Timestamp) -> Result<Identity, AuthFailure> {
         let text = std::str::from_utf8(payload).map_err(|_| AuthFailure::Malformed)?;
-        let claims: Claims = serde_json::from_str(text).map_err(|_| AuthFailure::Claims)?;
+        let claims = Claims::parse(text)?;
         let expires_at = claims.time("exp")?.ok_or(AuthFailure::Claims)?;
         if now >= expires_at.later(self.leeway) {
             return Err(AuthFailure::Expired);
@@ -103,7 +83,7 @@ impl Expectations {
                 return Err(AuthFailure::Claims);
             }
         }
-        if self.issuer.is_some() && claims.text("iss") != self.issuer.as_deref() {
+        if self.issuer.is_some() && claims.text("iss").as_deref() != self.issuer.as_deref() {
             return Err(AuthFailure::Issuer);
         }
         if self
@@ -141,75 +121,91 @@ impl Expectations {
     }
 }
 
-impl Claims {
-    /// A claim by its name, or by a dotted path through objects.
-    fn find(&self, path: &str) -> Option<&Value> {
-        if let Some(value) = self.0.get(path) {
-            return Some(value);
-        }
-        let mut steps = path.split('.');
-        let first = self.0.get(steps.next()?)?;
-        steps.try_fold(first, |value, step| value.get(step))
+impl<'a> Claims<'a> {
+    /// Takes a payload that every reader of claims can read.
+    fn parse(payload: &'a str) -> Result<Self, AuthFailure> {
+        strict_json::check_names_once(payload.as_bytes()).map_err(|_| AuthFailure::Claims)?;
+        strict_json::members(payload.as_bytes())
+            .map(Claims)
+            .map_err(|_| AuthFailure::Claims)
     }
 
-    fn text(&self, path: &str) -> Option<&str> {
-        self.find(path).and_then(Value::as_str)
+    /// A claim by its name, or by a dotted path through objects; one that is `null` is absent.
+    fn find(&self, path: &str) -> Option<&'a RawValue> {
+        let found = self.0.get(path).copied().or_else(|| {
+            let (first, rest) = path.split_once('.')?;
+            strict_json::find(self.0.get(first)?.get().as_bytes(), rest.split('.'))
+        });
+        found.filter(|raw| raw.get() != "null")
+    }
+
+    fn read<T: Deserialize<'a>>(&self, path: &str) -> Result<Option<T>, AuthFailure> {
+        let found = self.find(path).map(|raw| serde_json::from_str(raw.get()));
+        found.transpose().map_err(|_| AuthFailure::Claims)
+    }
+
+    fn text(&self, path: &str) -> Option<Cow<'a, str>> {
+        let text: Option<Text<'a>> = self.read(path).ok()?;
+        text.map(|text| text.0)
     }
 
     /// A `NumericDate` (RFC 7519 §2): seconds since 1970, whole or not.
     fn time(&self, name: &str) -> Result<Option<Timestamp>, AuthFailure> {
-        match self.0.get(name) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => {
-                let seconds = value
-                    .as_f64()
-                    .filter(|s| s.is_finite())
-                    .ok_or(AuthFailure::Claims)?;
-                // Held within what a timestamp can say, so the cast can't lose anything that matters.
-                let micros = (seconds.clamp(-1e12, 1e12) * 1e6).round();
-                #[expect(
-                    clippy::as_conversions,
-                    clippy::cast_possible_truncation,
-                    reason = "within the range of i64, see above"
-                )]
-                Ok(Some(Timestamp::from_micros(micros as i64)))
-            }
-        }
+        let seconds: Option<f64> = match self.0.get(name) {
+            None => None,
+            Some(raw) => serde_json::from_str(raw.get()).map_err(|_| AuthFailure::Claims)?,
+        };
+        let Some(seconds) = seconds else {
+            return Ok(None);
+        };
+        // Held within what a timestamp can say, so the cast can't lose anything that matters.
+        let micros = (seconds.clamp(-1e12, 1e12) * 1e6).round();
+        #[expect(
+            clippy::as_conversions,
+            clippy::cast_possible_truncation,
+            reason = "within the range of i64, see above"
+        )]
+        Ok(Some(Timestamp::from_micros(micros as i64)))
     }
 
     /// `aud` is a text or a list of texts (RFC 7519 §4.1.3).
     fn is_for(&self, audience: &str) -> bool {
-        match self.0.get("aud") {
-            Some(Value::String(one)) => one == audience,
-            Some(Value::Array(several)) => several.iter().any(|one| one.as_str() == Some(audience)),
+        let Some(raw) = self.0.get("aud") else {
+            return false;
+        };
+        match strict_json::value(raw.get().as_bytes()) {
+            Ok(Value::String(one)) => one == audience,
+            Ok(Value::Array(several)) => several.iter().any(|one| one.as_str() == Some(audience)),
             _ => false,
         }
     }
 
+    /// A text, or a whole number's own digits. Other numbers have several spellings, and are
+    /// refused.
     fn user(&self, path: &str) -> Result<Arc<str>, AuthFailure> {
-        let user = match self.find(path) {
-            Some(Value::String(user)) if is_name(user) => Arc::from(user.as_str()),
-            Some(Value::Number(user)) => Arc::from(user.to_string()),
-            _ => return Err(AuthFailure::Claims),
-        };
-        Ok(user)
+        let user = self.find(path).and_then(strict_json::identifier);
+        match user {
+            Some(user) if is_name(&user) => Ok(Arc::from(&*user)),
+            _ => Err(AuthFailure::Claims),
+        }
     }
 
     /// A list of texts, or one text with spaces between (as `scope` has it, RFC 8693 §4.2).
-    fn names(&self, path: &str) -> Result<Vec<&str>, AuthFailure> {
-        let names: Vec<&str> = match self.find(path) {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::String(names)) => names
-                .split(' ')
-                .filter(|n| !n.is_empty())
+    fn names(&self, path: &str) -> Result<Vec<Cow<'a, str>>, AuthFailure> {
+        let Some(raw) = self.find(path) else {
+            return Ok(Vec::new());
+        };
+        let names: Vec<Cow<'a, str>> = if raw.get().starts_with('"') {
+            let names = self.text(path).ok_or(AuthFailure::Claims)?;
+            let names = names.split(' ').filter(|name| !name.is_empty());
+            names
                 .take(MAX_NAMES + 1)
-                .collect(),
-            Some(Value::Array(names)) => names
-                .iter()
-                .take(MAX_NAMES + 1)
-                .map(|name| name.as_str().ok_or(AuthFailure::Claims))
-                .collect::<Result<_, _>>()?,
-            Some(_) => return Err(AuthFailure::Claims),
+                .map(|name| Cow::Owned(name.to_owned()))
+                .collect()
+        } else {
+            let names: Vec<Text<'a>> =
+                serde_json::from_str(raw.get()).map_err(|_| AuthFailure::Claims)?;
+            names.into_iter().map(|name| name.0).collect()
         };
         if names.len() > MAX_NAMES || !names.iter().all(|name| is_name(name)) {
             return Err(AuthFailure::Claims);
@@ -220,4 +216,71 @@ impl Claims {
 
 fn is_name(name: &str) -> bool {
     (1..=MAX_NAME_LEN).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::event::strict_json::properties::odd_json;
+
+    fn user(json: &str) -> Option<String> {
+        let payload = format!(r#"{{"sub":{json},"a":{{"b":{json}}}}}"#);
+        let claims = Claims::parse(&payload).ok()?;
+        let user = claims.user("sub").ok()?;
+        assert_eq!(claims.user("a.b").as_deref(), Ok(&*user), "at any depth");
+        Some(user.to_string())
+    }
+
+    #[test]
+    fn a_user_is_a_text_or_a_whole_number_that_keeps_its_digits() {
+        for (json, expected) in [
+            (r#""ann""#, Some("ann")),
+            ("7", Some("7")),
+            ("10000000000000000000001", Some("10000000000000000000001")),
+            ("10000000000000000000002", Some("10000000000000000000002")),
+            ("7.0", None),
+            ("1e22", None),
+            ("-0", None),
+            (r#""a\u0000""#, None),
+            (r#""\ud83d""#, None),
+            ("null", None),
+            ("[7]", None),
+        ] {
+            assert_eq!(user(json).as_deref(), expected, "{json}");
+        }
+        assert_eq!(user(&"1".repeat(255)).map(|user| user.len()), Some(255));
+        assert_eq!(user(&"1".repeat(256)), None);
+    }
+
+    #[test]
+    fn what_a_proxy_might_read_otherwise_is_refused() {
+        for payload in [
+            r#"{"sub":"a","sub":"b"}"#,
+            r#"{"a":{"roles":[],"roles":["admin"]}}"#,
+            r#"{"a":"\udc00"}"#,
+            r#"{"exp":1e400}"#,
+            "\u{feff}{}",
+            "[]",
+            "{} {}",
+        ] {
+            assert!(Claims::parse(payload).is_err(), "{payload}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn users_are_one_only_where_their_numbers_are(a in "[1-9][0-9]{0,30}", b in "[1-9][0-9]{0,30}") {
+            prop_assert_eq!(user(&a) == user(&b), a == b);
+        }
+
+        #[test]
+        fn what_is_accepted_as_claims_rules_can_read(value in odd_json()) {
+            let payload = format!(r#"{{"a":{value}}}"#);
+            if Claims::parse(&payload).is_ok() {
+                prop_assert!(strict_json::with_exact_numbers(&payload).is_some());
+            }
+        }
+    }
 }

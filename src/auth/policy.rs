@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::Identity;
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, ChannelPattern, ConnectionId};
+use crate::event::{ChannelName, ChannelPattern, ConnectionId, strict_json};
 use crate::expression::{self, CowVal, Expression, Val, Variables};
 
 /// The names that a rule may use.
@@ -244,9 +244,11 @@ impl Variables for Request<'_> {
             "roles" => expression::texts(self.identity.roles().iter().map(Arc::as_ref)),
             "claims" => {
                 let claims = self.claims.get_or_init(|| {
-                    match serde_json::from_str(self.identity.claims()) {
-                        Ok(claims) => expression::json(claims),
-                        Err(_) => expression::json_null(),
+                    // An id beyond 64 bits is a string of its digits: as a double it would equal
+                    // its neighbours.
+                    match strict_json::with_exact_numbers(self.identity.claims()) {
+                        Some(claims) => expression::json(claims),
+                        None => expression::json_null(),
                     }
                 });
                 CowVal::Borrowed(claims.as_ref())

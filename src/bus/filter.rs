@@ -1,10 +1,10 @@
 //! Which events a subscription lets through.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Once, OnceLock};
 
 use crate::error::{Error, Result};
-use crate::event::{Event, TypePattern};
+use crate::event::{Event, TypePattern, strict_json};
 use crate::expression::{self, CowVal, Expression, Fault, Val, Variables};
 
 /// The names that a filter may use. `event` is a map of all the others but `event_type`.
@@ -159,13 +159,28 @@ impl<'a> EventView<'a> {
             let payload = &self.event.payload;
             match payload
                 .is_json()
-                .then(|| serde_json::from_slice(payload.data()))
+                .then(|| strict_json::value(payload.data()))
             {
                 Some(Ok(value)) => expression::json(value),
-                Some(Err(_)) | None => expression::json_null(),
+                Some(Err(flaw)) => {
+                    self.tell_unreadable(&flaw);
+                    expression::json_null()
+                }
+                None => expression::json_null(),
             }
         });
         data.as_ref()
+    }
+
+    /// No publish accepts such data; a store may keep it from an earlier version. One warning is
+    /// enough: any client can have the event replayed again and again.
+    fn tell_unreadable(&self, flaw: &strict_json::Flaw) {
+        static TOLD: Once = Once::new();
+        let event_id = tracing::field::display(self.event.id);
+        TOLD.call_once(|| {
+            tracing::warn!(event_id, %flaw, "filters take the data of a kept event for null: it is JSON that they can't read");
+        });
+        tracing::debug!(event_id = %self.event.id, %flaw, "filters can't read the data of a kept event");
     }
 
     fn part(&self, name: &str) -> Option<CowVal<'_, '_>> {

@@ -135,7 +135,7 @@ fn read_schema(source: Source<'_>) -> Result<Schema, String> {
 
 fn read_example(source: Source<'_>, schema: Option<&Schema>) -> Result<Arc<str>, String> {
     let text = source.read()?;
-    let text = text.trim();
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim();
     // Held to what every payload is held to, too.
     Payload::new(Bytes::copy_from_slice(text.as_bytes()), "")
         .map_err(|error| error.description().to_owned())?;
@@ -203,6 +203,14 @@ mod tests {
     }
 
     #[test]
+    fn files_may_begin_with_a_byte_order_mark() {
+        let marked = |text: &str| format!("\u{feff}{text}\r\n");
+        let read = load(&marked(SCHEMA), Some(&marked("{\"n\": 2}"))).expect("good");
+        assert_eq!(read.schema.as_ref().map(Schema::text), Some(SCHEMA));
+        assert_eq!(read.example.as_deref(), Some("{\"n\": 2}"));
+    }
+
+    #[test]
     fn what_is_wrong_names_the_part_and_the_file() {
         for (schema, example, part, says) in [
             (
@@ -217,7 +225,12 @@ mod tests {
                 Part::Example,
                 "expected valid JSON: line 1",
             ),
-            ("{", None, Part::Schema, "not valid JSON: line 1 column 1"),
+            (
+                "{",
+                None,
+                Part::Schema,
+                "expected valid JSON: line 1 column 1",
+            ),
             (
                 r#"{"type": "object", "examples": [{}, 5]}"#,
                 None,

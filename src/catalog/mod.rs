@@ -6,18 +6,18 @@ mod schema;
 pub mod typescript;
 mod wording;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::Value;
 
 pub use definition::{Definition, DefinitionError, Part, Source, Sources};
 pub use embedded::{embedded, pointer_part};
 pub use schema::{MAX_VIOLATIONS, Schema, SchemaError, Violation};
 
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, EventType, Payload};
+use crate::event::{ChannelName, EventType, Payload, strict_json};
 
 /// The channel that everyone follows.
 const GLOBAL: &str = "global";
@@ -200,17 +200,14 @@ impl Catalog {
         if !payload.is_json() {
             return None;
         }
-        let data: Value = serde_json::from_slice(payload.data()).ok()?;
-        let mut at = &data;
-        for step in path.strip_prefix("data.").unwrap_or(path).split('.') {
-            at = at.get(step)?;
-        }
-        let key = match at {
-            Value::String(text) => text.clone(),
-            Value::Number(number) => number.to_string(),
-            Value::Bool(_) | Value::Null | Value::Array(_) | Value::Object(_) => return None,
+        let path = path.strip_prefix("data.").unwrap_or(path);
+        let found = strict_json::find(payload.data(), path.split('.'))?;
+        let key = match found.get().as_bytes().first()? {
+            // Any number's own text: two events are of one key only if they spell it alike.
+            b'-' | b'0'..=b'9' => Cow::Borrowed(found.get()),
+            _ => strict_json::identifier(found)?,
         };
-        (key.len() <= 255).then(|| Arc::from(key))
+        (key.len() <= 255).then(|| Arc::from(&*key))
     }
 
     /// Which types are meant for which roles.

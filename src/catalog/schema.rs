@@ -11,6 +11,7 @@ use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
 use super::wording::{clipped, expected};
+use crate::event::strict_json;
 
 /// The most violations that are told of one payload.
 pub const MAX_VIOLATIONS: usize = 8;
@@ -67,11 +68,9 @@ impl Schema {
     /// Not JSON, of another dialect than 2020-12, not a valid schema, a reference that leads
     /// outside or nowhere, a regular expression that is not allowed, or an invalid example.
     pub fn compile(text: &str) -> Result<Schema, SchemaError> {
-        let text = text.trim();
-        let value: Value = serde_json::from_str(text).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
-            SchemaError(format!("not valid JSON: line {line} column {column}"))
-        })?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim();
+        let value = strict_json::operators_value(text.as_bytes())
+            .map_err(|flaw| SchemaError(format!("{flaw}")))?;
         check_dialect(&value)?;
         let patterns = PatternOptions::regex()
             .size_limit(MAX_PATTERN)
@@ -99,6 +98,12 @@ impl Schema {
         &self.0.text
     }
 
+    /// The same, read.
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        &self.0.value
+    }
+
     /// Its `description`.
     #[must_use]
     pub fn description(&self) -> Option<&str> {
@@ -116,13 +121,9 @@ impl Schema {
     /// payload only the first, and where the schema has alternatives, without its place.
     #[must_use]
     pub fn violations(&self, data: &[u8]) -> Vec<Violation> {
-        let value: Value = match serde_json::from_slice(data) {
+        let value = match strict_json::value(data) {
             Ok(value) => value,
-            Err(error) => {
-                let (line, column) = (error.line(), error.column());
-                let text = format!("expected valid JSON: line {line} column {column}");
-                return vec![Violation::of_all(text)];
-            }
+            Err(flaw) => return vec![Violation::of_all(flaw.to_string())],
         };
         let validator = &self.0.validator;
         // Says so without collecting anything.

@@ -3,6 +3,8 @@
 use serde_json::{Map, Number, Value};
 use toml_edit::Item;
 
+use crate::event::strict_json;
+
 /// The deepest nesting that is read, in levels; payloads may have no more either.
 const DEEPEST: usize = 64;
 
@@ -12,9 +14,12 @@ const DEEPEST: usize = 64;
 pub(super) fn text(item: &Item) -> Option<String> {
     match item.as_str() {
         Some("") => Some(String::new()),
-        Some(text) => serde_json::from_str::<serde::de::IgnoredAny>(text)
-            .is_ok()
-            .then(|| text.trim().to_owned()),
+        Some(text) => {
+            let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim();
+            strict_json::operators_value(text.as_bytes())
+                .is_ok()
+                .then(|| text.to_owned())
+        }
         None => of_item(item, DEEPEST).map(|value| value.to_string()),
     }
 }

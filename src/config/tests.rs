@@ -35,6 +35,18 @@ pub(super) fn problems(text: &str) -> String {
     }
 }
 
+#[test]
+fn a_file_may_begin_with_a_byte_order_mark() {
+    let text = "\u{feff}[limits]\r\nconnections = 7\r\n";
+    let config = load(text, &Inputs::default()).expect("good");
+    assert_eq!(config.limits.connections, 7);
+    let says = problems("\u{feff}[limits]\r\nconnections = 0\r\n");
+    assert!(
+        says.starts_with("config.toml:2: limits.connections: "),
+        "{says}"
+    );
+}
+
 const FULL: &str = r#"
 [public]
 listen = "0.0.0.0:9000"

@@ -6,9 +6,11 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::request::GivenId;
 use super::template::Template;
 use crate::error::{Error, Result};
 use crate::event::Position;
+use crate::event::strict_json::{self, OffsetText, Text};
 
 /// The members of a message; values stay text until they are asked for.
 pub(super) struct Arguments<'a> {
@@ -20,34 +22,18 @@ pub(super) struct Arguments<'a> {
     template: Option<&'a Template>,
 }
 
-/// The keys of an object, kept as they stand in the text where that has no escapes.
-#[derive(Deserialize, PartialEq, Eq, Hash)]
-#[serde(transparent)]
-pub(super) struct Key<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
-
-fn members(text: &str) -> Result<HashMap<Cow<'_, str>, &RawValue>, serde_json::Error> {
-    let members: HashMap<Key<'_>, &RawValue> = serde_json::from_str(text)?;
-    Ok(members
-        .into_iter()
-        .map(|(key, value)| (key.0, value))
-        .collect())
-}
-
 impl<'a> Arguments<'a> {
     /// Takes a message apart.
     ///
     /// # Errors
-    /// `invalid_argument` where it is not a JSON object.
+    /// `invalid_argument` where it is not a JSON object, or a member stands twice.
     pub(super) fn parse(text: &'a str) -> Result<Self> {
-        if !text.trim_start().starts_with('{') {
+        let text = strict_json::without_bom(text.as_bytes());
+        if !text.trim_ascii_start().starts_with(b"{") {
             return Err(Error::invalid("expected a JSON object with a `type`"));
         }
-        let outer = members(text).map_err(|error| {
-            let (line, column) = (error.line(), error.column());
-            Error::invalid(format!("expected valid JSON: line {line} column {column}"))
-        })?;
         Ok(Arguments {
-            outer,
+            outer: strict_json::members(text)?,
             inner: HashMap::new(),
             renamed: &[],
             template: None,
@@ -56,14 +42,17 @@ impl<'a> Arguments<'a> {
 
     /// Also takes arguments from the object under `data`, if there is one. Not for messages whose
     /// `data` is a payload.
-    #[must_use]
-    pub(super) fn with_data(mut self) -> Self {
+    ///
+    /// # Errors
+    /// `invalid_argument` as for [`Arguments::parse`].
+    pub(super) fn with_data(mut self) -> Result<Self> {
         if let Some(data) = self.outer.get("data")
             && data.get().starts_with('{')
         {
-            self.inner = members(data.get()).unwrap_or_default();
+            self.inner = strict_json::members(data.get().as_bytes())
+                .map_err(|error| error.within("data"))?;
         }
-        self
+        Ok(self)
     }
 
     /// Reads members under other names, and makes channels from a template.
@@ -157,8 +146,8 @@ impl<'a> Arguments<'a> {
     /// `invalid_argument` naming the field where it is something else.
     pub(super) fn text(&self, name: &'static str) -> Result<Option<Cow<'a, str>>> {
         Ok(self
-            .take::<Key<'a>>(name, "expected a string")?
-            .map(|key| key.0))
+            .take::<Text<'a>>(name, "expected a string")?
+            .map(|text| text.0))
     }
 
     /// A text that must be there.
@@ -235,9 +224,11 @@ impl<'a> Arguments<'a> {
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
     pub(super) fn pairs(&self, name: &'static str) -> Result<HashMap<String, String>> {
-        Ok(self
-            .take(name, "expected an object of strings")?
-            .unwrap_or_default())
+        let expected = "expected an object of strings, each name once";
+        let Some(raw) = self.given(name) else {
+            return Ok(HashMap::new());
+        };
+        strict_json::pairs(raw).ok_or_else(|| self.wrong(name, expected))
     }
 
     /// A position `{epoch, offset}`.
@@ -254,19 +245,28 @@ impl<'a> Arguments<'a> {
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
     pub(super) fn positions(&self, name: &'static str) -> Result<HashMap<String, Position>> {
-        let places: Option<HashMap<String, Place>> =
-            self.take(name, "expected {channel: {epoch, offset}}")?;
-        let places = places.unwrap_or_default().into_iter();
-        places
-            .map(|(channel, place)| Ok((channel, place.position()?)))
-            .collect()
+        let wrong = || {
+            self.wrong(
+                name,
+                "expected {channel: {epoch, offset}}, each channel once",
+            )
+        };
+        let Some(raw) = self.given(name) else {
+            return Ok(HashMap::new());
+        };
+        let places = strict_json::members(raw.get().as_bytes()).map_err(|_| wrong())?;
+        let places = places.into_iter().map(|(channel, place)| {
+            let place: Place = serde_json::from_str(place.get()).map_err(|_| wrong())?;
+            Ok((channel.into_owned(), place.position()?))
+        });
+        places.collect()
     }
 }
 
 #[derive(Deserialize)]
 struct Place {
     epoch: String,
-    offset: u64,
+    offset: OffsetText,
 }
 
 impl Place {
@@ -277,16 +277,19 @@ impl Place {
             .map_err(|error: Error| error.within("since"))?;
         Ok(Position {
             epoch,
-            offset: self.offset,
+            offset: self.offset.0,
         })
     }
 }
 
-/// The `id` of a message, to be echoed: a string or a number.
+/// The longest `id` of a message, in bytes: a string's text, or a number's digits.
+const MAX_ID: usize = 255;
+
+/// The `id` of a message, to be echoed: a string or a number, which keeps its text.
 ///
 /// # Errors
 /// `invalid_argument` for the field `id`.
-pub(super) fn request_id(arguments: &Arguments<'_>) -> Result<Option<serde_json::Value>> {
+pub(super) fn request_id(arguments: &Arguments<'_>) -> Result<Option<GivenId>> {
     let Some(raw) = arguments
         .outer
         .get("id")
@@ -295,11 +298,21 @@ pub(super) fn request_id(arguments: &Arguments<'_>) -> Result<Option<serde_json:
     else {
         return Ok(None);
     };
-    let wrong = || Error::field("id", "expected a string of at most 255 bytes or a number");
-    let value: serde_json::Value = serde_json::from_str(raw.get()).map_err(|_| wrong())?;
-    let short = raw.get().len() <= 257;
-    let fits = (value.is_string() || value.is_number()) && short;
-    if fits { Ok(Some(value)) } else { Err(wrong()) }
+    let id = match raw.get().as_bytes().first() {
+        Some(b'"') => serde_json::from_str::<Text<'_>>(raw.get())
+            .ok()
+            .filter(|text| text.0.len() <= MAX_ID)
+            .map(|text| GivenId::Text(Box::from(&*text.0))),
+        Some(b'-' | b'0'..=b'9') if raw.get().len() <= MAX_ID => {
+            let number = strict_json::check(raw.get().as_bytes());
+            number
+                .is_ok()
+                .then(|| GivenId::Number(Box::from(raw.get())))
+        }
+        _ => None,
+    };
+    let expected = "expected a string or a number, of at most 255 bytes";
+    id.map(Some).ok_or_else(|| Error::field("id", expected))
 }
 
 /// For `fuzz/`: takes any text apart as a message, by the name and type of every argument.
@@ -308,7 +321,9 @@ pub(super) fn read_all(text: &str) {
     let Ok(arguments) = Arguments::parse(text) else {
         return;
     };
-    let arguments = arguments.with_data();
+    let Ok(arguments) = arguments.with_data() else {
+        return;
+    };
     drop(request_id(&arguments));
     for name in [
         "type",
@@ -339,10 +354,12 @@ mod tests {
     fn arguments_may_stand_at_the_top_or_under_data() {
         let top = Arguments::parse(r#"{"type":"subscribe","channels":["a"]}"#)
             .unwrap()
-            .with_data();
+            .with_data()
+            .unwrap();
         let under = Arguments::parse(r#"{"type":"subscribe","data":{"channels":["a"]}}"#)
             .unwrap()
-            .with_data();
+            .with_data()
+            .unwrap();
         assert_eq!(top.texts("channels").unwrap(), ["a"]);
         assert_eq!(under.texts("channels").unwrap(), ["a"]);
     }
@@ -375,10 +392,67 @@ mod tests {
 
     #[test]
     fn ids_are_strings_or_numbers() {
-        let id = |text| request_id(&Arguments::parse(text).unwrap());
-        assert_eq!(id(r#"{"id":7}"#).unwrap(), Some(7.into()));
-        assert_eq!(id(r#"{"id":"a"}"#).unwrap(), Some("a".into()));
+        let id = |text: &str| request_id(&Arguments::parse(text).unwrap());
+        let number = |text: &str| Some(GivenId::Number(text.into()));
+        let text = |text: &str| Some(GivenId::Text(text.into()));
+        assert_eq!(id(r#"{"id":7}"#).unwrap(), number("7"));
+        let big = "18446744073709551616";
+        assert_eq!(id(&format!(r#"{{"id":{big}}}"#)).unwrap(), number(big));
+        assert_eq!(id(r#"{"id":-1.50e3}"#).unwrap(), number("-1.50e3"));
+        assert_eq!(id(r#"{"id":"a\u0062"}"#).unwrap(), text("ab"));
         assert_eq!(id(r#"{"id":null}"#).unwrap(), None);
-        assert!(id(r#"{"id":[]}"#).is_err());
+        let long = format!(r#"{{"id":{}}}"#, "1".repeat(256));
+        for wrong in [
+            r#"{"id":[]}"#,
+            r#"{"id":"\ud800"}"#,
+            r#"{"id":1e400}"#,
+            &long,
+        ] {
+            assert_eq!(id(wrong).unwrap_err().field_name(), Some("id"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_stands_twice_is_refused_by_its_name() {
+        let field = |text| {
+            let read = Arguments::parse(text).and_then(Arguments::with_data);
+            let read = read.and_then(|arguments| {
+                arguments.pairs("headers")?;
+                arguments.positions("since")
+            });
+            read.unwrap_err().field_name().map(str::to_owned)
+        };
+        for (text, name) in [
+            (r#"{"type":"ping","type":"pong"}"#, "type"),
+            (r#"{"data":{"limit":1,"limit":2}}"#, "data.limit"),
+            (r#"{"headers":{"a":"1","a":"2"}}"#, "headers"),
+            (
+                r#"{"since":{"a":{"epoch":"e","offset":1},"a":{"epoch":"e","offset":2}}}"#,
+                "since",
+            ),
+        ] {
+            assert_eq!(field(text).as_deref(), Some(name), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_offset_may_be_a_number_or_its_digits() {
+        let since = |offset: &str| {
+            let text = format!(r#"{{"since":{{"epoch":"00000000000000aa","offset":{offset}}}}}"#);
+            let read = Arguments::parse(&text).unwrap().position("since");
+            read.map(|position| position.unwrap().offset)
+        };
+        assert_eq!(since("9007199254740993").unwrap(), 9_007_199_254_740_993);
+        assert_eq!(
+            since("\"9007199254740993\"").unwrap(),
+            9_007_199_254_740_993
+        );
+        for wrong in ["1.0", "1e3", "\"1.0\"", "-1", "null"] {
+            assert_eq!(
+                since(wrong).unwrap_err().field_name(),
+                Some("since"),
+                "{wrong}"
+            );
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! of any framing. A transport supplies a [`Voice`], which wraps ready messages for its
 //! connections. What commands do is the same in all of them: [`handle`].
 
+#[cfg(test)]
+mod agreement;
 mod arguments;
 mod binary;
 mod cloud_events;
@@ -23,7 +25,7 @@ pub use commands::{
     Register, Subscribe, Unsubscribe,
 };
 pub use definition::{CommandWords, ControlMember, ControlWords, Definition, EventWords, Refusals};
-pub use request::{Asked, Incoming, RequestId, Unread};
+pub use request::{Asked, GivenId, Incoming, RequestId, Unread};
 pub use said::Said;
 pub use template::Template;
 pub use turn::{greet, handle, turn_away};
@@ -58,6 +60,6 @@ pub fn read_messages(bytes: &[u8]) {
     let (asked, _) = words.read(&Incoming::Text(text));
     let error = crate::error::Error::denied("no");
     words.said(&asked, &Said::Error(&error), &mut |message| {
-        assert!(serde_json::from_slice::<serde_json::Value>(message.body).is_ok());
+        assert!(crate::event::strict_json::operators_value(message.body).is_ok());
     });
 }

@@ -1,6 +1,5 @@
 //! A client's message, and what a reply to it refers to.
 
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::error::Error;
@@ -29,10 +28,19 @@ pub enum RequestId {
     /// By nothing.
     #[default]
     None,
-    /// By an `id` of its own: a string of up to 255 bytes, or a number, which is echoed.
-    Given(Value),
+    /// By an `id` of its own, which is echoed.
+    Given(GivenId),
     /// By a number of the transport, such as Socket.IO's acknowledgement id.
     Token(u64),
+}
+
+/// An `id` that a client gave a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GivenId {
+    /// A string.
+    Text(Box<str>),
+    /// A number, as the client wrote it: it may hold more digits than any type here.
+    Number(Box<str>),
 }
 
 /// What a reply refers to.

@@ -1,11 +1,12 @@
 //! Names of channels, made from members of a client's message: `session:{session_id}`.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::error::{Error, Result};
+use crate::event::strict_json;
 
 /// The most channels that one message makes: as many as it may list.
 const MAX_CHANNELS: usize = 256;
@@ -67,8 +68,9 @@ impl Template {
     /// The channels: one for each value of each member.
     ///
     /// # Errors
-    /// `invalid_argument` naming the member that is missing, or is neither a string nor a number
-    /// nor a list of those.
+    /// `invalid_argument` naming the member that is missing, or is neither a string nor a whole
+    /// number in its plain spelling, nor a list of those: `7` and `7.0` must not become two
+    /// channels, nor two big numbers one.
     pub(super) fn fill<'a>(
         &self,
         member: impl Fn(&str) -> Option<&'a RawValue>,
@@ -104,25 +106,21 @@ impl fmt::Display for Template {
 /// What stands for a member.
 fn values(name: &str, raw: Option<&RawValue>) -> Result<Vec<String>> {
     let wrong = || {
-        let text = "expected a string or a number, or a list of those";
+        let text = "expected a string or a whole number such as 7, or a list of those";
         Error::field(name.to_owned(), text)
     };
-    let value: Value = match raw {
-        Some(raw) => serde_json::from_str(raw.get()).map_err(|_| wrong())?,
-        None => return Err(wrong().note("and it is missing")),
+    let Some(raw) = raw else {
+        return Err(wrong().note("and it is missing"));
     };
-    let one = |value: &Value| match value {
-        Value::String(text) if text.len() <= MAX_VALUE => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::String(_) | Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => {
-            None
-        }
+    let one = |value: &RawValue| {
+        let id = strict_json::identifier(value).filter(|id| id.len() <= MAX_VALUE);
+        id.map(Cow::into_owned).ok_or_else(wrong)
     };
-    if let Value::Array(list) = &value {
-        let list = list.iter().map(|value| one(value).ok_or_else(wrong));
-        return list.collect();
+    if raw.get().starts_with('[') {
+        let list: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| wrong())?;
+        return list.into_iter().map(one).collect();
     }
-    Ok(vec![one(&value).ok_or_else(wrong)?])
+    Ok(vec![one(raw)?])
 }
 
 #[cfg(test)]
@@ -145,6 +143,10 @@ mod tests {
         assert_eq!(filled("s:{id}", r#"{"id":"x"}"#), ["s:x"]);
         assert_eq!(filled("s:{id}/a", r#"{"id":7}"#), ["s:7/a"]);
         assert_eq!(
+            filled("s:{id}", r#"{"id":18446744073709551616}"#),
+            ["s:18446744073709551616"]
+        );
+        assert_eq!(
             filled("{room}", r#"{"room":["a:1","b:2"]}"#),
             ["a:1", "b:2"]
         );
@@ -161,6 +163,9 @@ mod tests {
             "{}",
             r#"{"id":null}"#,
             r#"{"id":true}"#,
+            r#"{"id":1.0}"#,
+            r#"{"id":[1,1e3]}"#,
+            r#"{"id":"\ud83d"}"#,
             r#"{"id":{}}"#,
             r#"{"id":[[1]]}"#,
             &long,

@@ -8,6 +8,7 @@ mod namespace;
 mod payload;
 mod position;
 mod record;
+pub mod strict_json;
 mod timestamp;
 mod trace_context;
 
@@ -15,7 +16,7 @@ pub use audience::{Audience, ConnectionId};
 pub use channel::{ChannelName, ChannelPattern};
 pub use event_type::{EventType, TypePattern, is_control_name};
 pub use namespace::{HistoryPolicy, Namespace, Namespaces, SlowConsumer};
-pub use payload::{JSON, MAX_JSON_DEPTH, Payload};
+pub use payload::{JSON, Payload};
 pub use position::{Epoch, Position};
 pub use record::{Draft, Event, Headers};
 pub use timestamp::Timestamp;

@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::strict_json;
 use crate::error::{Error, Result};
 
 /// The media type of a payload that names none.
 pub const JSON: &str = "application/json";
-
-/// The deepest nesting of arrays and objects that a JSON payload may have.
-pub const MAX_JSON_DEPTH: usize = 64;
 
 /// An event's data with its media type.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +18,9 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// Takes data of a media type; empty means JSON. JSON must be valid, UTF-8 and at most
-    /// [`MAX_JSON_DEPTH`] deep.
+    /// Takes data of a media type; empty means JSON, which [`strict_json::check`] must accept. A
+    /// byte order mark in front of JSON is refused: the data is passed on byte for byte, and within
+    /// another JSON text the mark would not be JSON.
     ///
     /// # Errors
     /// `invalid_argument` for the field `data` or `content_type`.
@@ -38,7 +37,7 @@ impl Payload {
                 content_type: Some(Arc::from(content_type)),
             });
         }
-        check_json(&data)?;
+        strict_json::check(&data).map_err(|flaw| Error::field("data", flaw.to_string()))?;
         let kept = !content_type.is_empty() && content_type != JSON;
         Ok(Payload {
             data,
@@ -46,10 +45,10 @@ impl Payload {
         })
     }
 
-    /// Takes JSON that a parser has just accepted.
+    /// Takes a member of a message as it stands there.
     ///
     /// # Errors
-    /// `invalid_argument` for the field `data` where it is nested too deep.
+    /// `invalid_argument` for the field `data` where [`strict_json::check`] does not.
     pub fn from_json(json: &serde_json::value::RawValue) -> Result<Self> {
         Payload::new(Bytes::copy_from_slice(json.get().as_bytes()), "")
     }
@@ -112,55 +111,6 @@ fn is_json(content_type: &str) -> bool {
             .is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json"))
 }
 
-fn check_json(data: &[u8]) -> Result<()> {
-    if json_depth(data) > MAX_JSON_DEPTH {
-        return Err(Error::field("data", "expected JSON at most 64 levels deep"));
-    }
-    match serde_json::from_slice::<serde::de::IgnoredAny>(data) {
-        Ok(_) => {
-            // serde_json skips over strings without looking at their encoding.
-            std::str::from_utf8(data)
-                .map(|_| ())
-                .map_err(|_| Error::field("data", "expected JSON in UTF-8"))
-        }
-        Err(error) => Err(Error::field(
-            "data",
-            format!(
-                "expected valid JSON: line {} column {}",
-                error.line(),
-                error.column()
-            ),
-        )),
-    }
-}
-
-/// The deepest nesting, found without recursion so that no input can exhaust the stack.
-fn json_depth(data: &[u8]) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0_usize);
-    let (mut in_string, mut escaped) = (false, false);
-    for &byte in data {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'"' => in_string = true,
-            b'{' | b'[' => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,5 +134,15 @@ mod tests {
             let error = payload(bad).unwrap_err();
             assert_eq!(error.field_name(), Some("content_type"), "{bad}");
         }
+    }
+
+    #[test]
+    fn json_that_a_filter_could_not_read_is_refused_as_data() {
+        for data in [r#"{"a":5,"t":"\ud83d"}"#, "1e400", "\u{feff}{}", "{"] {
+            let error = Payload::new(Bytes::from_static(data.as_bytes()), "a/b+json").unwrap_err();
+            assert_eq!(error.field_name(), Some("data"), "{data}");
+        }
+        let not_json = Payload::new(Bytes::from_static(b"\xef\xbb\xbf1e400"), "text/plain");
+        assert!(not_json.is_ok());
     }
 }

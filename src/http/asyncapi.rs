@@ -87,7 +87,7 @@ pub fn document<'a>(
         .after("")
         .map(|known| (known.name.to_string(), message(known, words)));
     let schemas = catalog.after("").filter_map(|known| {
-        let schema = payload_schema(known, known.schema.as_ref()?)?;
+        let schema = payload_schema(known, known.schema.as_ref()?);
         Some((known.name.to_string(), schema))
     });
     json!({

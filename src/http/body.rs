@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::reply::Refusal;
 use crate::error::{Error, Result};
+use crate::event::strict_json::{self, Text};
 
 /// How long a client may take to send a body.
 const SENDING: Duration = Duration::from_secs(30);
@@ -93,24 +94,17 @@ pub(super) fn too_large(error: Error) -> Refusal {
 /// The members of a JSON object; their values stay text until they are asked for.
 pub(super) struct Members<'a>(HashMap<Cow<'a, str>, &'a RawValue>);
 
-/// A text, kept as it stands in the JSON where that has no escapes.
-#[derive(Deserialize, PartialEq, Eq, Hash)]
-#[serde(transparent)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
 impl<'a> Members<'a> {
     /// Takes an object apart.
     ///
     /// # Errors
-    /// `invalid_argument` where it is none.
+    /// `invalid_argument` where it is none, or a member stands twice.
     pub(super) fn parse(json: &'a [u8]) -> Result<Self> {
+        let json = strict_json::without_bom(json);
         if !json.trim_ascii_start().starts_with(b"{") {
             return Err(Error::invalid("expected a JSON object"));
         }
-        let members: HashMap<Text<'_>, &RawValue> =
-            serde_json::from_slice(json).map_err(|error| not_json(&error))?;
-        let members = members.into_iter().map(|(name, value)| (name.0, value));
-        Ok(Members(members.collect()))
+        strict_json::members(json).map(Members)
     }
 
     /// A member as it stands in the text, `null` too.
@@ -132,6 +126,18 @@ impl<'a> Members<'a> {
             Some(raw) => serde_json::from_str(raw.get())
                 .map(Some)
                 .map_err(|_| Error::field(name, expected)),
+        }
+    }
+
+    /// Pairs of texts; none where it is absent.
+    ///
+    /// # Errors
+    /// As [`Members::take`].
+    pub(super) fn pairs(&self, name: &'static str) -> Result<HashMap<String, String>> {
+        match self.raw(name).filter(|value| value.get() != "null") {
+            None => Ok(HashMap::new()),
+            Some(raw) => strict_json::pairs(raw)
+                .ok_or_else(|| Error::field(name, "expected an object of strings, each name once")),
         }
     }
 
@@ -177,12 +183,6 @@ impl<'a> Members<'a> {
     }
 }
 
-/// The place at which JSON is broken.
-pub(super) fn not_json(error: &serde_json::Error) -> Error {
-    let (line, column) = (error.line(), error.column());
-    Error::invalid(format!("expected valid JSON: line {line} column {column}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +195,10 @@ mod tests {
         assert_eq!(members.raw("n").map(RawValue::get), Some("null"));
         let unknown = members.only(&["type", "n", "channel"]).unwrap_err();
         assert_eq!(unknown.field_name(), Some("chanel"));
+        let marked = Members::parse(b"\xef\xbb\xbf{\"a\":1}").unwrap();
+        assert_eq!(marked.raw("a").map(RawValue::get), Some("1"));
+        let twice = Members::parse(br#"{"a":1,"\u0061":2}"#).err().unwrap();
+        assert_eq!(twice.field_name(), Some("a"));
         for broken in ["", "[]", "{", "5", "{\"a\":}"] {
             assert!(Members::parse(broken.as_bytes()).is_err(), "{broken}");
         }

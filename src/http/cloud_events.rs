@@ -17,10 +17,11 @@ use http::header::CONTENT_TYPE;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::body::{Members, not_json};
+use super::body::Members;
 use super::events::{from_base64, time};
 use super::query::decode;
 use crate::error::{Error, Result};
+use crate::event::strict_json::{self, Flaw};
 use crate::event::{ChannelName, EventType, Headers, Payload, TraceContext};
 use crate::session::Publish;
 
@@ -104,12 +105,12 @@ fn payload_of(data: &RawValue, content_type: &str) -> Result<Payload> {
 
 /// An attribute's value as a text; `null` is absent (JSON event format §2.2).
 fn plain(name: &str, value: &RawValue) -> Result<Option<String>> {
-    match serde_json::from_str(value.get()) {
+    match strict_json::value(value.get().as_bytes()) {
         Ok(Value::String(text)) => Ok(Some(text)),
         Ok(Value::Null) => Ok(None),
         Ok(_) if TEXTS.contains(&name) => Err(Error::field(name.to_owned(), "expected a string")),
-        Ok(Value::Number(number)) => Ok(Some(number.to_string())),
-        Ok(Value::Bool(truth)) => Ok(Some(truth.to_string())),
+        // As they stand: a number keeps its digits.
+        Ok(Value::Number(_) | Value::Bool(_)) => Ok(Some(value.get().to_owned())),
         Ok(Value::Array(_) | Value::Object(_)) | Err(_) => Err(Error::field(
             name.chars().take(64).collect::<String>(),
             "expected a string, a number, true or false",
@@ -152,10 +153,12 @@ pub(super) fn binary(headers: &HeaderMap, body: Bytes) -> Result<Publish> {
 /// # Errors
 /// `invalid_argument` where the body is no list, or has more than 1,000 entries.
 pub(super) fn batch(json: &[u8]) -> Result<Vec<&RawValue>> {
+    let json = strict_json::without_bom(json);
     if !json.trim_ascii_start().starts_with(b"[") {
         return Err(Error::invalid("expected a JSON list of CloudEvents"));
     }
-    let events: Vec<&RawValue> = serde_json::from_slice(json).map_err(|error| not_json(&error))?;
+    let events: Vec<&RawValue> = serde_json::from_slice(json)
+        .map_err(|error| Error::invalid(Flaw::of(&error, json).to_string()))?;
     if events.len() > MAX_BATCH {
         return Err(Error::invalid("expected at most 1000 events in a batch"));
     }

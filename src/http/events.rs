@@ -1,6 +1,5 @@
 //! `POST /api/v1/events`: publishing over HTTP.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Extension;
@@ -176,9 +175,6 @@ fn request(body: &[u8]) -> Result<Publish> {
         ChannelName::new(name)
             .map_err(|error| Error::field("channels", error.description().to_owned()))
     });
-    let pairs: HashMap<String, String> = members
-        .take("headers", "expected an object of strings")?
-        .unwrap_or_default();
     let audience: Option<AudienceMembers> = members.take(
         "audience",
         "expected {users, roles, connections, except_connections}, each a list of strings",
@@ -187,7 +183,7 @@ fn request(body: &[u8]) -> Result<Publish> {
         channels: channels.collect::<Result<_>>()?,
         event_type: EventType::new(members.required_text("type")?)?,
         payload: payload(&members)?,
-        headers: Headers::new(pairs)?,
+        headers: Headers::new(members.pairs("headers")?)?,
         key: members.text("key")?.into_owned(),
         idempotency_key: members.text("idempotency_key")?.into_owned(),
         audience: audience.map(AudienceMembers::audience).transpose()?,
@@ -279,6 +275,7 @@ pub fn read_all(body: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::strict_json::properties::odd_json;
 
     fn field(body: &str) -> Option<String> {
         let refused = request(body.as_bytes()).unwrap_err();
@@ -317,6 +314,18 @@ mod tests {
         for (member, name) in table {
             let body = format!(r#"{{"type":"a.b","data":1,{member}}}"#);
             assert_eq!(field(&body).as_deref(), Some(name), "{member}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_face_accepts_the_same_data(text in odd_json()) {
+            let request = request(format!(r#"{{"type":"a.b","data":{text}}}"#).as_bytes());
+            let cloud = r#""specversion":"1.0","id":"1","source":"/a","type":"a.b""#;
+            let cloud = cloud_events::structured(format!("{{{cloud},\"data\":{text}}}").as_bytes());
+            let plain = Payload::new(text.clone().into(), "");
+            assert_eq!(request.is_ok(), plain.is_ok(), "{text}");
+            assert_eq!(cloud.is_ok(), plain.is_ok(), "{text}");
         }
     }
 

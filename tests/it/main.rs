@@ -55,6 +55,7 @@ mod many_sockets;
 mod messages;
 mod metrics;
 mod namespaces;
+mod one_reader;
 mod origins;
 mod patterns;
 mod presence;

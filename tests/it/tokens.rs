@@ -1,11 +1,9 @@
 //! How a client shows who it is.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, EncodingKey};
+use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
-use crate::harness::{Config, SECRET, Server, Token, Ws};
+use crate::harness::{Config, Server, Token, Ws, handmade};
 
 fn user(ws: &Ws) -> &Value {
     &ws.established["user"]
@@ -66,15 +64,6 @@ async fn a_token_is_taken_from_a_message() {
         .publish("user:alice", "for.you", json!({}))
         .await;
     ws.expect_event("for.you").await;
-}
-
-/// A token whose payload is this text, as no library would write it.
-fn handmade(payload: &str) -> String {
-    let base64 = |text: &str| URL_SAFE_NO_PAD.encode(text);
-    let message = format!("{}.{}", base64(r#"{"alg":"HS256"}"#), base64(payload));
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
-    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256);
-    format!("{message}.{}", signature.unwrap())
 }
 
 fn bad_tokens() -> Vec<(&'static str, String)> {

@@ -125,7 +125,9 @@ fn what_is_not_json_is_a_violation_of_all() {
     let violations = schema("true").violations(b"{");
     assert_eq!(
         violations,
-        [Violation::of_all("expected valid JSON: line 1 column 1")]
+        [Violation::of_all(
+            "expected valid JSON: line 1 column 1: EOF while parsing an object"
+        )]
     );
 }
 
@@ -168,7 +170,10 @@ fn a_place_with_an_overlong_name_is_told_by_what_it_stands_in() {
 #[test]
 fn what_is_no_schema_is_refused_with_its_place() {
     for (text, says) in [
-        ("{", "not valid JSON: line 1 column 1"),
+        (
+            "{",
+            "expected valid JSON: line 1 column 1: EOF while parsing an object",
+        ),
         (
             r#"{"properties": {"n": {"minimum": "x"}}}"#,
             "not a valid JSON Schema (2020-12): /properties/n/minimum: expected the type number",

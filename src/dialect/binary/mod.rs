@@ -8,7 +8,7 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use super::commands::{Command, Kind};
-use super::request::{Asked, Incoming, RequestId, Unread};
+use super::request::{Asked, GivenId, Incoming, RequestId, Unread};
 use super::said::Said;
 use super::schema;
 use super::voice::{Dialect, Message};
@@ -37,7 +37,7 @@ struct Head {
 fn asked(id: &str) -> Asked {
     let mut asked = Asked::default();
     if (1..=MAX_ID).contains(&id.len()) {
-        asked.id = RequestId::Given(id.into());
+        asked.id = RequestId::Given(GivenId::Text(id.into()));
     }
     asked
 }
@@ -88,7 +88,7 @@ impl Dialect for Binary {
 
     fn said(&self, asked: &Asked, said: &Said<'_>, out: &mut dyn FnMut(Message<'_>)) {
         let id = match &asked.id {
-            RequestId::Given(id) => id.as_str().unwrap_or_default().to_owned(),
+            RequestId::Given(GivenId::Text(id) | GivenId::Number(id)) => String::from(&**id),
             RequestId::None | RequestId::Token(_) => String::new(),
         };
         let message = Some(write::message(said));

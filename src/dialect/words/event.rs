@@ -8,10 +8,10 @@ use serde::Deserializer;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::dialect::arguments::Key;
 use crate::dialect::definition::EventWords;
 use crate::event::Event;
 use crate::event::json::{self, Member};
+use crate::event::strict_json::Text;
 
 /// How an event is written.
 #[derive(Debug, Clone)]
@@ -132,7 +132,7 @@ impl<'de> Visitor<'de> for Members {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Vec::new();
-        while let Some((name, value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+        while let Some((name, value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
             members.push((name.0, value));
         }
         Ok(members)

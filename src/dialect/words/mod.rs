@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
+use serde_json::value::RawValue;
 
 use self::event::Envelope;
 use super::arguments::{Arguments, request_id};
@@ -17,7 +18,7 @@ use super::request::{Asked, Incoming, RequestId, Unread};
 use super::said::Said;
 use super::voice::{Dialect, Message};
 use crate::error::{Error, Result};
-use crate::event::{Event, json};
+use crate::event::{Event, json, strict_json};
 
 /// A dialect in JSON.
 #[derive(Debug, Clone)]
@@ -99,7 +100,7 @@ impl Words {
         }
         // Beside the channel of an event, `data` is what is published.
         if kind != Some(Kind::Publish) || !arguments.names_channel() {
-            arguments = arguments.with_data();
+            arguments = arguments.with_data()?;
         }
         Ok(Opened {
             name,
@@ -132,13 +133,35 @@ impl Opened<'_> {
         if let (RequestId::None, Ok(Some(id))) = (&asked.id, request_id(&self.arguments)) {
             asked.id = RequestId::Given(id);
         }
-        let echo = self.words.into_iter().flat_map(|words| &words.echo);
-        let echoed = echo.filter_map(|member| {
-            let value = self.arguments.member(member)?;
-            Some((member.as_str().into(), value.to_owned()))
-        });
-        asked.echoed.extend(echoed);
+        let echoed = self.echoed().filter(|(_, value)| is_readable(value));
+        asked
+            .echoed
+            .extend(echoed.map(|(member, value)| (member.into(), value.to_owned())));
     }
+
+    /// The members that a reply repeats.
+    fn echoed(&self) -> impl Iterator<Item = (&str, &RawValue)> {
+        let echo = self.words.into_iter().flat_map(|words| &words.echo);
+        echo.filter_map(|member| Some((member.as_str(), self.arguments.member(member)?)))
+    }
+
+    /// Refuses what would be repeated to a client that can't read it.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the member.
+    fn check_echo(&self) -> Result<()> {
+        match self.echoed().find(|(_, value)| !is_readable(value)) {
+            None => Ok(()),
+            Some((member, _)) => {
+                let expected = "expected JSON without lone surrogates and numbers out of range";
+                Err(Error::field(member.to_owned(), expected))
+            }
+        }
+    }
+}
+
+fn is_readable(value: &RawValue) -> bool {
+    strict_json::check(value.get().as_bytes()).is_ok()
 }
 
 impl Dialect for Words {
@@ -159,6 +182,7 @@ impl Dialect for Words {
         opened.asked(&mut asked);
         let read = || {
             request_id(&opened.arguments)?;
+            opened.check_echo()?;
             let name = opened.name.as_ref().map_err(Clone::clone)?;
             let kind = opened.kind.ok_or_else(|| Unread {
                 error: self.unknown(name),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::Words;
 use crate::bus::{Joined, Refused};
 use crate::dialect::definition::{ControlMember, Refusals};
-use crate::dialect::request::{Asked, RequestId};
+use crate::dialect::request::{Asked, GivenId, RequestId};
 use crate::dialect::said::Said;
 use crate::dialect::voice::{Dialect, Message};
 use crate::error::Error;
@@ -129,7 +129,11 @@ impl Words {
             }
         }
         if let RequestId::Given(id) = &asked.id {
-            put(&mut out, "id", id);
+            put_name(&mut out, "id");
+            match id {
+                GivenId::Text(text) => json::put_text(&mut out, text),
+                GivenId::Number(number) => out.put_slice(number.as_bytes()),
+            }
         }
         if flat {
             self.put_body(&mut out, asked, body);

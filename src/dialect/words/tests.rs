@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::bus::{Joined, Notice, Refused};
 use crate::dialect::definition::{ControlMember, Refusals};
+use crate::dialect::request::GivenId;
 use crate::dialect::template::Template;
 use crate::event::json::Member;
 use crate::event::{
@@ -132,7 +133,7 @@ fn messages_are_called_what_the_definition_calls_them() {
     definition.control.members = vec![ControlMember::Type, ControlMember::Timestamp];
     let words = Words::new(Arc::new(definition));
     let asked = Asked {
-        id: RequestId::Given("7".into()),
+        id: RequestId::Given(GivenId::Text("7".into())),
         echoed: Vec::new(),
     };
     let then = Timestamp::from_micros(0);
@@ -329,7 +330,7 @@ fn a_command_of_another_name_makes_its_channels_from_members() {
         assert_eq!(channels, ["session:x", "session:7"]);
         assert_eq!(wanted.event_types, ["a.b"]);
         let asked = words.asked(&incoming);
-        assert_eq!(asked.id, RequestId::Given(1.into()));
+        assert_eq!(asked.id, RequestId::Given(GivenId::Number("1".into())));
         let echoed = asked
             .echoed
             .first()

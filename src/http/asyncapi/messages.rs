@@ -6,6 +6,7 @@ use super::GLOBAL;
 use crate::catalog::{KnownType, Schema, embedded};
 use crate::dialect::{ControlMember, Definition};
 use crate::event::json::Member;
+use crate::event::strict_json;
 
 /// An event of one type, or a message of the server, as it stands in a text frame.
 pub(super) fn message(known: &KnownType, words: &Definition) -> Value {
@@ -96,7 +97,7 @@ fn envelope(known: &KnownType, words: &Definition) -> Vec<(&'static str, Value, 
 
 /// A message of this type with the example as its data.
 fn example(known: &KnownType, words: &Definition) -> Option<Value> {
-    let data: Value = serde_json::from_str(known.example.as_deref()?).ok()?;
+    let data: Value = strict_json::value(known.example.as_deref()?.as_bytes()).ok()?;
     let channel = match known.namespace.as_str() {
         "" | "*" | GLOBAL => GLOBAL.to_owned(),
         namespace => format!("{namespace}:1"),
@@ -135,9 +136,8 @@ fn schema_place(known: &KnownType) -> String {
 }
 
 /// The schema of a type's data, as it may stand in the description.
-pub(super) fn payload_schema(known: &KnownType, schema: &Schema) -> Option<Value> {
-    let schema = serde_json::from_str(schema.text()).ok()?;
-    Some(embedded(schema, &schema_place(known)))
+pub(super) fn payload_schema(known: &KnownType, schema: &Schema) -> Value {
+    embedded(schema.value().clone(), &schema_place(known))
 }
 
 #[cfg(test)]

@@ -124,12 +124,27 @@ fn put_data(out: &mut BytesMut, json: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::strict_json::{self, properties::odd_json};
 
     #[test]
     fn a_line_break_in_the_payload_starts_another_data_field() {
         let mut out = BytesMut::new();
         put_data(&mut out, b"{\n\"a\":\r\n1\r}");
         assert_eq!(out, "data: {\ndata: \"a\":\ndata: 1\ndata: }\n\n");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_browser_reads_any_data_that_was_accepted(text in odd_json()) {
+            if let Ok(value) = strict_json::value(text.as_bytes()) {
+                let mut out = BytesMut::new();
+                put_data(&mut out, text.as_bytes());
+                let message = std::str::from_utf8(&out).unwrap();
+                let lines = message.split(['\n', '\r']).filter(|line| !line.is_empty());
+                let lines: Vec<&str> = lines.map(|line| line.strip_prefix("data: ").unwrap()).collect();
+                assert_eq!(strict_json::value(lines.join("\n").as_bytes()), Ok(value));
+            }
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub use grpc::{Publisher, event, refused_fields};
 pub use http2::Http2;
 pub use raw::{RawWs, masked, raw_request};
 pub use server::Server;
-pub use token::{SECRET, Token};
+pub use token::{SECRET, Token, handmade};
 pub use ws::{Ws, WsBuilder};
 
 /// How long a condition may take to come true before the test fails.
