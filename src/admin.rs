@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::audit::{Record, What};
 use crate::auth::Identity;
-use crate::bus::{ConnectionFilter, ConnectionInfo, Present};
-use crate::error::{Code, Error, Result};
+use crate::bus
+use crate::error
 use crate::event::{ChannelName, ConnectionId, Position};
-use crate::session::Services;
+use crate::session::{MAX_ANSWER_BYTES, Services};
 use crate::telemetry::StatsSnapshot;
 
 /// The most entries of one page.
@@ -76,7 +76,8 @@ impl Admin {
         self.services.metrics.snapshot()
     }
 
-    /// A page of connections, and the token of the next; an empty token is the start or the end.
+    /// A page of connections, and the token of the next; an empty token is the start or the end. A
+    /// page ends early where more would not fit an answer.
     ///
     /// # Errors
     /// `invalid_argument` for the fields `page_size` and `page_token`.
@@ -89,15 +90,16 @@ impl Admin {
         let size = page_size_of(page_size)?;
         let (mut shard, mut place) = parse_token(page_token)?;
         let hub = &self.services.hub;
-        let mut found: Vec<ConnectionInfo> = Vec::new();
+        let (mut found, mut room) = (Vec::<ConnectionInfo>::new(), MAX_ANSWER_BYTES);
         while shard < hub.shards() {
             let (filter, from, limit) = (filter.clone(), place, size - found.len());
             let page = hub
-                .ask(shard, move |shard| shard.list(&filter, from, limit))
+                .ask(shard, move |shard| shard.list(&filter, from, limit, room))
                 .await?;
             found.extend(page.connections);
+            room = room.saturating_sub(page.bytes);
             (shard, place) = page.next.map_or((shard + 1, 0), |next| (shard, next));
-            if found.len() == size && shard < hub.shards() {
+            if (page.full || found.len() == size) && shard < hub.shards() {
                 return Ok((found, format!("{shard}.{place}")));
             }
         }
@@ -253,17 +255,6 @@ impl Admin {
             None
         };
         Ok((page, next.unwrap_or_default()))
-    }
-
-    /// Who is in a channel.
-    ///
-    /// # Errors
-    /// `failed_precondition` where the namespace keeps no presence.
-    pub fn presence(&self, channel: &ChannelName) -> Result<Present> {
-        if !self.services.hub.namespaces().of(channel).presence {
-            return Err(Error::precondition(format!("{channel} keeps no presence")));
-        }
-        Ok(self.services.hub.present(channel, MAX_PAGE))
     }
 }
 

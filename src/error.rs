@@ -180,6 +180,29 @@ impl Error {
         self
     }
 
+    /// The same failure in few words, for an answer that holds many: at most
+    /// [`Error::BRIEF`] bytes in every form.
+    #[must_use]
+    pub fn brief(mut self) -> Self {
+        const WORDS: usize = 200;
+        let clip = |text: &mut Cow<'static, str>| {
+            if text.len() > WORDS {
+                let end = (0..=WORDS).rev().find(|at| text.is_char_boundary(*at));
+                let start = text.get(..end.unwrap_or_default()).unwrap_or_default();
+                *text = Cow::Owned(format!("{start}…"));
+            }
+        };
+        clip(&mut self.0.message);
+        if let Some(field) = &mut self.0.field {
+            clip(field);
+        }
+        self.0.places = Vec::new();
+        self
+    }
+
+    /// What a brief failure takes at most, in bytes.
+    pub const BRIEF: usize = 1536;
+
     /// Tells the client when to try again.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {

@@ -16,7 +16,7 @@ use crate::event::{
 };
 use subject::{Subject, disk, memory, offsets};
 
-pub(super) use subject::{Recorder, draft, namespaces};
+pub(super) use subject::{Recorder, draft, keyed, namespaces};
 
 async fn numbers_from_one_in_each_channel(subject: &Subject) {
     for n in 1..=3 {
@@ -149,6 +149,65 @@ async fn answers_a_repeat_with_the_first_place(subject: &Subject) {
     }
     let events = subject.sink.events.lock().unwrap().len();
     assert_eq!(events, 2, "a repeat is delivered to nobody");
+}
+
+async fn holds_a_key_to_be_its_publishers_alone(subject: &Subject) {
+    for channel in ["kept:a", "plain:a"] {
+        let publish = |publisher: &str, key: &str| {
+            let event = Draft {
+                idempotency_key: Some(keyed(publisher, key)),
+                ..draft(channel, 1, None)
+            };
+            subject.broker.publish(event, None)
+        };
+        let junk = publish("u:evil", "order-1").await.unwrap();
+        let real = publish("s:shop", "order-1").await.unwrap();
+        assert!(!real.duplicate && real.id != junk.id, "{channel}");
+        let again = publish("s:shop", "order-1").await.unwrap();
+        assert_eq!((again.id, again.duplicate), (real.id, true), "{channel}");
+        // Nor do names that run together make one key.
+        assert!(!publish("s:shopo", "rder-1").await.unwrap().duplicate);
+    }
+    assert_eq!(subject.sink.events.lock().unwrap().len(), 6);
+}
+
+async fn lets_the_full_table_cost_its_filler_only(subject: &Subject) {
+    let publish = |publisher: &str, n: usize| {
+        let event = Draft {
+            idempotency_key: Some(keyed(publisher, &n.to_string())),
+            ..draft(["kept:a", "plain:a"][n % 2], n, None)
+        };
+        subject.broker.publish(event, None)
+    };
+    for n in 0..3 {
+        publish("u:evil", n).await.unwrap();
+    }
+    let refused = publish("u:evil", 3).await.unwrap_err();
+    let said = refused.message();
+    assert!(
+        said.contains("limits.idempotency_keys_per_publisher"),
+        "{said}"
+    );
+    publish("u:accomplice", 0).await.unwrap();
+    publish("u:accomplice", 1).await.unwrap();
+    let refused = publish("u:accomplice", 2).await.unwrap_err();
+    let said = refused.message();
+    assert!(said.contains("(limits.idempotency_keys)"), "{said}");
+    assert!(!publish("s:shop", 0).await.unwrap().duplicate);
+    assert!(publish("s:shop", 0).await.unwrap().duplicate);
+    assert!(
+        publish("u:evil", 0).await.unwrap().duplicate,
+        "repeats go on"
+    );
+}
+
+async fn keeps_no_key_with_an_event(subject: &Subject) {
+    for channel in ["kept:a", "plain:a"] {
+        let event = draft(channel, 1, Some("k"));
+        subject.broker.publish(event, None).await.unwrap();
+    }
+    let events = subject.sink.events.lock().unwrap();
+    assert!(events.iter().all(|event| event.idempotency_key.is_none()));
 }
 
 async fn lists_channels_by_name(subject: &Subject) {
@@ -472,6 +531,9 @@ every_rule! {
     says_what_can_be_resumed_from
     keeps_nothing_where_nothing_is_to_be_kept
     answers_a_repeat_with_the_first_place
+    holds_a_key_to_be_its_publishers_alone
+    lets_the_full_table_cost_its_filler_only
+    keeps_no_key_with_an_event
     lists_channels_by_name
     lets_go_of_what_has_expired
     forgets_an_idle_channel_but_never_a_followed_one

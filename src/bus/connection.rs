@@ -46,8 +46,10 @@ pub struct ConnectionInfo {
     pub connected_at: Timestamp,
     /// When it was last heard of.
     pub last_seen_at: Timestamp,
-    /// What it follows, with where it stands.
+    /// What it follows, with where it stands; of very many the first.
     pub subscriptions: Vec<(String, Option<Position>)>,
+    /// How many it follows.
+    pub subscription_count: usize,
     /// Events handed to it.
     pub delivered: u64,
     /// Events it lost for being slow.

@@ -30,8 +30,8 @@ use super::shard::Shard;
 use crate::auth::Identity;
 use crate::broker::Broker;
 use crate::error::Result;
-use crate::event::{ChannelName, ChannelPattern, EventType, Namespaces};
-use crate::lifecycle::Departure;
+use crate::event
+use crate::lifecycle
 use crate::telemetry::{Metrics, Tracing};
 
 pub use seats::Seat;
@@ -344,6 +344,25 @@ impl Hub {
     #[must_use]
     pub fn new_nonce() -> u64 {
         fastrand::u64(1..)
+    }
+
+    /// How many connections an audience includes now. Every connection is looked at.
+    ///
+    /// # Errors
+    /// `unavailable` where the server stops.
+    pub async fn count_included(&self, audience: &Arc<Audience>) -> Result<u64> {
+        let mut sum = 0;
+        for shard in 0..self.shards() {
+            let mut from = Some(0);
+            while let Some(place) = from {
+                let audience = Arc::clone(audience);
+                let counted = self.ask(shard, move |shard| shard.count_included(&audience, place));
+                let (count, next) = counted.await?;
+                sum += count;
+                from = next;
+            }
+        }
+        Ok(sum)
     }
 
     /// Who is in a channel.

@@ -200,6 +200,18 @@ impl Outbox {
         }
     }
 
+    /// How many events wait, one that is written in part included.
+    pub fn events(&mut self) -> u64 {
+        let Some(queue) = &mut self.0 else { return 0 };
+        if queue.written > 0 {
+            queue.split();
+        }
+        let events = queue.entries.iter();
+        let events = events.filter(|entry| matches!(entry.kind, Kind::Events(_)));
+        let events: usize = events.map(|entry| entry.frame.split().count()).sum();
+        u64::try_from(events).unwrap_or(u64::MAX)
+    }
+
     /// Fills `slices` with what is to be written next; answers how many it filled.
     pub fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let Some(queue) = &self.0 else { return 0 };

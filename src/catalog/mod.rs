@@ -107,6 +107,11 @@ impl Catalog {
             })
     }
 
+    /// The names of all types.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.types.keys().map(EventType::as_str)
+    }
+
     /// All types by name, from behind `after` on.
     pub fn after(&self, after: &str) -> impl Iterator<Item = &KnownType> {
         let after = after.to_owned();

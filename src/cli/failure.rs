@@ -76,9 +76,8 @@ impl From<Status> for Failure {
             .get_details_bad_request()
             .map(|details| details.field_violations);
         for violation in violations.unwrap_or_default() {
-            // The message often is the first violation already.
             let line = format!("{}: {}", violation.field, violation.description);
-            if line != status.message() {
+            if !is_told(status.message(), &violation.field, &violation.description) {
                 text.extend(["\n  ", &line]);
             }
         }
@@ -93,6 +92,24 @@ impl From<Status> for Failure {
         }
         Failure::Told(text)
     }
+}
+
+/// True if the message of a status tells a violation already. It tells all places in a payload, and
+/// names them from the payload on: `data/n` where the field is `requests[0].data/n`.
+fn is_told(message: &str, field: &str, description: &str) -> bool {
+    let within = field.rsplit_once("].").map_or(field, |(_, within)| within);
+    let stands = |piece: &str| {
+        message.match_indices(piece).any(|(at, _)| {
+            let before = message.get(..at).unwrap_or_default();
+            let after = message.get(at + piece.len()..).unwrap_or_default();
+            (before.is_empty() || before.ends_with(": ") || before.ends_with("; "))
+                && (after.is_empty() || after.starts_with("; "))
+        })
+    };
+    // A place that is the whole payload stands in the message without a name.
+    stands(&format!("{within}: {description}"))
+        || (!within.contains('/') && stands(description))
+        || message == format!("{field}: {description}")
 }
 
 impl From<tidings_client::Error> for Failure {
@@ -133,6 +150,27 @@ mod tests {
             Failure::from(status),
             Failure::new("invalid_argument: type: expected a letter")
         );
+    }
+
+    #[test]
+    fn the_places_in_a_payload_are_not_told_twice() {
+        let places = [("/n", "expected a number"), ("", "expected 3 members")];
+        let places = places.map(|(path, text)| (path.to_owned(), text.to_owned()));
+        for error in [
+            Error::places("data", places.clone()),
+            Error::places("data", places).within("requests[0]"),
+        ] {
+            let mut details = ErrorDetails::new();
+            for (path, expected) in error.wrong_places() {
+                let field = error.field_name().unwrap();
+                details.add_bad_request_violation(format!("{field}{path}"), expected);
+            }
+            let message = error.message();
+            let status =
+                Status::with_error_details(Code::InvalidArgument, message.clone(), details);
+            let told = Failure::new(format!("invalid_argument: {message}"));
+            assert_eq!(Failure::from(status), told);
+        }
     }
 
     #[test]

@@ -6,11 +6,12 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::request::GivenId;
+use super::commands
+use super::request
 use super::template::Template;
 use crate::error::{Error, Result};
-use crate::event::Position;
-use crate::event::strict_json::{self, OffsetText, Text};
+use crate::event
+use crate::event::strict_json
 
 /// The members of a message; values stay text until they are asked for.
 pub(super) struct Arguments<'a> {
@@ -100,6 +101,33 @@ impl<'a> Arguments<'a> {
         renamed
             .find(|(theirs, _)| self.member(theirs).is_some())
             .map(|(theirs, _)| theirs.as_str())
+    }
+
+    /// Refuses members that the command does not have: what they were meant to say would be lost.
+    /// Where not `all` of them are looked at, only those that say for whom an event is.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the member.
+    pub(super) fn only(&self, kind: Kind, all: bool) -> Result<()> {
+        // Clients put the time into whatever they send; in a `publish` it would be the event's.
+        let is_envelope = |name: &str| {
+            matches!(name, "type" | "id" | "data") || (name == "timestamp" && kind != Kind::Publish)
+        };
+        let is_known = |name: &str| {
+            let mut made_of = self.template.into_iter().flat_map(Template::members);
+            is_envelope(name)
+                || kind.members().contains(&name)
+                || self.renamed.iter().any(|(theirs, _)| theirs == name)
+                || made_of.any(|member| member == name)
+        };
+        let names = self.outer.keys().chain(self.inner.keys());
+        let mut unknown = names.filter(|name| !is_known(name));
+        let Some(name) = unknown.find(|name| all || names_receivers(name)) else {
+            return Ok(());
+        };
+        let name: String = name.chars().take(64).collect();
+        let expected = format!("expected one of {}", kind.members().join(", "));
+        Err(Error::field(name, expected))
     }
 
     /// A failure of an argument, under the name that the client knows.

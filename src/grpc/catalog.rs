@@ -1,17 +1,18 @@
 //! `tidings.v1.CatalogService`.
 
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::door::{Call, Door, Procedure};
 use super::service::catalog_service_server::CatalogService;
 use crate::admin::page_size_of;
 use crate::catalog::{KnownType, Schema, Violation};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::proto::{
     EventType, GetEventTypeRequest, GetEventTypeResponse, ListEventTypesRequest,
     ListEventTypesResponse, ValidateEventRequest, ValidateEventResponse, ValidationError,
 };
-use crate::session::Session;
+use crate::session::MAX_ANSWER_BYTES;
 
 /// Shows the known event types.
 pub(super) struct EventTypes {
@@ -61,20 +62,24 @@ impl CatalogService for EventTypes {
     }
 }
 
-fn check_role(session: &Session) -> Result<()> {
-    if session.identity().is_service() {
-        return Ok(());
-    }
-    Err(Error::denied("needs role service or admin"))
-}
-
 fn list(call: &Call<ListEventTypesRequest>) -> Result<ListEventTypesResponse> {
-    check_role(&call.session)?;
+    call.session.check_service()?;
     let size = page_size_of(call.message.page_size)?;
     let catalog = call.session.services().catalog.load();
-    let mut types = catalog.after(&call.message.page_token);
-    let event_types: Vec<EventType> = types.by_ref().take(size).map(event_type).collect();
-    let more = types.next().is_some();
+    let mut types = catalog.after(&call.message.page_token).peekable();
+    let (mut event_types, mut bytes) = (Vec::<EventType>::new(), 0_usize);
+    while event_types.len() < size
+        && let Some(known) = types.peek()
+    {
+        let shown = event_type(known);
+        bytes += shown.encoded_len() + 8;
+        if bytes > MAX_ANSWER_BYTES && !event_types.is_empty() {
+            break;
+        }
+        event_types.push(shown);
+        types.next();
+    }
+    let more = types.peek().is_some();
     let last = event_types
         .last()
         .filter(|_| more)
@@ -86,7 +91,7 @@ fn list(call: &Call<ListEventTypesRequest>) -> Result<ListEventTypesResponse> {
 }
 
 fn get(call: &Call<GetEventTypeRequest>) -> Result<GetEventTypeResponse> {
-    check_role(&call.session)?;
+    call.session.check_service()?;
     let catalog = call.session.services().catalog.load();
     let known = catalog.known(&call.message.name)?;
     Ok(GetEventTypeResponse {
@@ -100,7 +105,7 @@ fn get(call: &Call<GetEventTypeRequest>) -> Result<GetEventTypeResponse> {
 
 /// Judges a payload as a publish to a strict catalog would.
 fn validate(call: &Call<ValidateEventRequest>) -> Result<ValidateEventResponse> {
-    check_role(&call.session)?;
+    call.session.check_service()?;
     let services = call.session.services();
     let ValidateEventRequest { r#type, data } = &call.message;
     let catalog = services.catalog.load();

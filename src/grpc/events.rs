@@ -17,11 +17,7 @@ use crate::proto::{
     GetHistoryRequest, GetHistoryResponse, PublishBatchRequest, PublishBatchResponse,
     PublishRequest, PublishResponse, PublishStreamRequest, SubscribeRequest,
 };
-use crate::session::{HistoryPage, HistoryQuery};
-
-/// The most payload of one page of history, in bytes, unless a single event is larger: clients
-/// take 4 MiB in one message where they say nothing else.
-const PAGE_BYTES: usize = 3 * 1024 * 1024;
+use crate::session::{HistoryPage, HistoryQuery, MAX_ANSWER_BYTES};
 
 /// Publishes and reads events.
 pub(super) struct Events {
@@ -142,7 +138,7 @@ fn cut(page: &mut HistoryPage) {
     let mut bytes = 0_usize;
     let fits = page.events.iter().take_while(|event| {
         bytes = bytes.saturating_add(event.weight());
-        bytes <= PAGE_BYTES
+        bytes <= MAX_ANSWER_BYTES
     });
     let fits = fits.count().max(1);
     if fits < page.events.len() {

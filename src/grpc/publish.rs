@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use prost::Message;
 use tokio_stream::Stream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Status, Streaming};
@@ -18,7 +19,7 @@ use crate::proto::{
     PublishBatchRequest, PublishBatchResponse, PublishRequest, PublishResponse,
     PublishStreamRequest, PublishStreamResponse,
 };
-use crate::session::{Published, Session};
+use crate::session::{MAX_ANSWER_BYTES, Published, Session};
 use crate::telemetry::Span;
 
 /// The most events of one batch.
@@ -48,7 +49,8 @@ pub(super) async fn one(call: Call<PublishRequest>) -> Result<PublishResponse> {
 /// waited for, so that a store can keep them together.
 ///
 /// # Errors
-/// `invalid_argument` for the field `requests` where there are more than 1,000.
+/// `invalid_argument` for the field `requests` where there are more than 1,000, or where the answer
+/// could be more than clients take. Then none of them is begun.
 pub(super) async fn batch(call: Call<PublishBatchRequest>) -> Result<PublishBatchResponse> {
     let Call {
         session,
@@ -59,19 +61,44 @@ pub(super) async fn batch(call: Call<PublishBatchRequest>) -> Result<PublishBatc
     if message.requests.len() > MAX_BATCH {
         return Err(Error::field("requests", "expected at most 1000"));
     }
+    let sizes: Vec<usize> = message.requests.iter().map(answer_bytes).collect();
+    if sizes.iter().sum::<usize>() > MAX_ANSWER_BYTES {
+        session.services().metrics.limit_reached("answer_bytes");
+        let text = format!(
+            "the answer could be more than {MAX_ANSWER_BYTES} bytes: send fewer requests at once, \
+             or name fewer channels"
+        );
+        return Err(Error::field("requests", text));
+    }
     let mut promises = Vec::with_capacity(message.requests.len());
     for request in message.requests {
         session.room().await;
         promises.push(begin(&session, request, trace.clone()));
     }
     let mut responses = Vec::with_capacity(promises.len());
-    for (at, promise) in promises.into_iter().enumerate() {
+    for (at, (promise, most)) in promises.into_iter().zip(sizes).enumerate() {
         let published = promise
             .await
             .map_err(|error| error.within(&format!("requests[{at}]")));
-        responses.push(response(&session, published));
+        let brief = published.as_ref().err().map(|error| error.clone().brief());
+        let mut answer = response(&session, published);
+        if let Some(brief) = brief.filter(|_| answer.encoded_len() > most) {
+            answer.error = Some(status::message(&brief));
+        }
+        responses.push(answer);
     }
     Ok(PublishBatchResponse { responses })
+}
+
+/// The most bytes that the answer to a request takes: its results with a position each, or a brief
+/// failure.
+fn answer_bytes(request: &PublishRequest) -> usize {
+    /// An event's id, and what stands around it.
+    const ID: usize = 64;
+    /// A result without its channel: epoch, offset, subscribers, and what stands around them.
+    const RESULT: usize = 64;
+    let results = request.channels.iter().map(|name| name.len() + RESULT);
+    (ID + results.sum::<usize>()).max(Error::BRIEF)
 }
 
 /// Begins a publish. Whoever begins several awaits [`Session::room`] before each.

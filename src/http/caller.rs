@@ -11,7 +11,7 @@ use super::parameters::Parameters;
 use super::reply::Refusal;
 use crate::admin::Admin;
 use crate::auth::{AuthFailure, Identity, bearer};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::session::{Services, Session};
 
 /// Who calls, by the token of the header `Authorization`. What needs a token asks for a `Caller`:
@@ -88,10 +88,8 @@ impl Caller {
     /// # Errors
     /// `permission_denied` without role `service` or `admin`.
     pub(super) fn service(&self) -> Result<Session> {
-        if self.identity.is_service() {
-            Ok(self.session())
-        } else {
-            Err(Error::denied("needs role service or admin"))
-        }
+        let session = self.session();
+        session.check_service()?;
+        Ok(session)
     }
 }

@@ -17,8 +17,8 @@ use crate::catalog::{KnownType, Schema};
 
 /// The path of one type, before its name.
 const ONE: &str = "/api/v1/catalog/";
-/// A page takes no further type once its schemas and examples have this many bytes: one of them
-/// alone may have a mebibyte.
+/// A page takes no further type once it has this many bytes: a schema or an example alone may have
+/// a mebibyte.
 const PAGE_BYTES: usize = 1 << 20;
 
 /// `GET /api/v1/catalog`: a page of event types, by name.
@@ -108,9 +108,12 @@ impl<'a> Described<'a> {
         }
     }
 
-    /// How long its schema and its example are.
+    /// About how many bytes it takes.
     fn bytes(&self) -> usize {
-        let texts = [self.schema, self.example];
-        texts.into_iter().flatten().map(|raw| raw.get().len()).sum()
+        let raw = [self.schema, self.example].into_iter().flatten();
+        let raw: usize = raw.map(|raw| raw.get().len()).sum();
+        let texts = [self.name, self.namespace, self.description];
+        let texts = texts.iter().chain(&self.roles);
+        raw + texts.map(|text| text.len() + 16).sum::<usize>()
     }
 }

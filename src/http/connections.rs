@@ -102,6 +102,7 @@ pub(super) fn describe(connection: &ConnectionInfo) -> Value {
         "connected_at": connection.connected_at.to_rfc3339(),
         "last_seen_at": connection.last_seen_at.to_rfc3339(),
         "subscriptions": subscriptions.collect::<Vec<_>>(),
+        "subscription_count": connection.subscription_count,
         "delivered": connection.delivered,
         "dropped": connection.dropped,
         "bytes_in": connection.bytes_in,

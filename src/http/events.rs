@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::event::{
     Audience, ChannelName, ConnectionId, EventType, Headers, Payload, Timestamp, TraceContext,
 };
-use crate::session::{Publish, Published, Session};
+use crate::session::{MAX_ANSWER_BYTES, Publish, Published, Session};
 
 /// What a request may hold beside its payload, in bytes.
 const ENVELOPE: usize = 64 * 1024;
@@ -65,16 +65,24 @@ pub(super) async fn publish(
             one(&session, event, &trace).await
         }
         Kind::Batch => {
-            let mut answers = Vec::new();
+            let (mut answers, mut bytes) = (Vec::new(), 0_usize);
             for event in cloud_events::batch(&body)? {
                 let published = match cloud_events::structured(event.get().as_bytes()) {
                     Ok(event) => commit(&session, within(event, &trace)).await,
                     Err(error) => Err(error.into()),
                 };
-                answers.push(match published {
+                let answer = match published {
                     Ok(published) => describe(&published),
+                    // Few words each, once there are many.
+                    Err(refusal) if bytes > MAX_ANSWER_BYTES / 3 => {
+                        refused(&session, &refusal.error().clone().brief())
+                    }
                     Err(refusal) => refused(&session, refusal.error()),
-                });
+                };
+                let answer = serde_json::value::to_raw_value(&answer);
+                let answer = answer.map_err(|_| Error::internal("an answer is no JSON"))?;
+                bytes += answer.get().len();
+                answers.push(answer);
             }
             reply::json(&answers)
         }

@@ -3,6 +3,7 @@
 //! They answer from the same use cases as `/api/v1`, with the same roles; only the names differ.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
@@ -128,12 +129,20 @@ pub(super) async fn broadcast(
     let limit = shared.services.limits.load().event_bytes;
     let body = body::read(body, limit.saturating_add(ENVELOPE), &session).await?;
     let event = broadcast::event(&body, trace.context())?;
+    // Of an event for roles nobody else counts whom it reaches.
+    let audience = event.audience.as_ref();
+    let for_roles = audience.filter(|to| event.channels.is_empty() && !to.roles.is_empty());
+    let included = match for_roles.cloned().map(Arc::new) {
+        // Before it is published: what fails here has reached nobody.
+        Some(audience) => Some(shared.services.hub.count_included(&audience).await?),
+        None => None,
+    };
     let published = events::commit(&session, event).await?;
-    let recipients = published
+    let subscribers = published
         .results
         .iter()
         .map(|result| result.receipt.subscribers);
-    let recipients: u64 = recipients.sum();
+    let recipients = included.unwrap_or_else(|| subscribers.sum());
     let mut answer = events::describe(&published);
     if let Some(answer) = answer.as_object_mut() {
         answer.insert("success".to_owned(), true.into());

@@ -38,6 +38,10 @@ pub use publish::{Publish, PublishResult, Published};
 pub use source::{CLAIMED_SOURCE, Source};
 pub use subscribe::{Subscribe, Wanted};
 
+/// No answer is larger, in bytes, unless a single event or schema is. gRPC clients take 4 MiB where
+/// they say nothing else.
+pub const MAX_ANSWER_BYTES: usize = 3 * 1024 * 1024;
+
 /// Limits on requests that hold for every transport.
 #[derive(Debug, Clone)]
 pub struct RequestLimits {
@@ -112,6 +116,7 @@ impl Services {
         let channel_rate = ArcSwap::from_pointee(channel_rate(&limits));
         let bodies = Bodies::new(limits.bodies, &metrics);
         hub.set_type_roles(catalog.type_roles());
+        metrics.declare_types(catalog.names());
         let voucher = Arc::clone(&verifier);
         hub.vouch_by(move |identity| {
             let refused = |failure| voucher.refused(failure);
@@ -139,6 +144,7 @@ impl Services {
     /// Takes over new rules, types and limits; connections stay.
     pub fn reload(self: &Arc<Self>, policy: Policy, catalog: Catalog, limits: RequestLimits) {
         self.hub.set_type_roles(catalog.type_roles());
+        self.metrics.declare_types(catalog.names());
         self.publish_rate.store(Arc::new(publish_rate(&limits)));
         self.channel_rate.store(Arc::new(channel_rate(&limits)));
         self.policy.store(Arc::new(policy));
@@ -241,6 +247,7 @@ impl Services {
                 rate.shrink_to_fit();
             }
         }
+        self.metrics.sweep();
         self.metrics.revocations(self.verifier.sweep());
         self.check_tokens();
     }
@@ -335,6 +342,17 @@ impl Session {
     #[must_use]
     pub fn services(&self) -> &Arc<Services> {
         &self.services
+    }
+
+    /// Whether this is a service.
+    ///
+    /// # Errors
+    /// `permission_denied` without role `service` or `admin`.
+    pub fn check_service(&self) -> Result<()> {
+        if self.identity.is_service() {
+            return Ok(());
+        }
+        Err(Error::denied("needs role service or admin"))
     }
 
     /// Whether events of this channel may be seen.

@@ -7,7 +7,7 @@ use super::histogram::HistogramSnapshot;
 use super::history::Evicted;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::metrics::{CLOSE_CODES, Metrics};
-use super::names::{Counter, Gauge, OTHER};
+use super::names::{Counter, OTHER};
 use super::process;
 use crate::error::Code;
 
@@ -139,9 +139,8 @@ fn clients(metrics: &Metrics) -> [Family; 10] {
             float(transport.pick(&metrics.connections).level()),
         )
     });
-    let by_type = metrics
-        .client_types
-        .read(|gauge| float(Gauge::level(gauge)), |n| *n > 0.0);
+    let by_type = metrics.client_types.all();
+    let by_type = by_type.into_iter().map(|(name, n)| (name, float(n)));
     let closes = CLOSE_CODES
         .iter()
         .zip(&metrics.closes)
@@ -212,7 +211,7 @@ fn clients(metrics: &Metrics) -> [Family; 10] {
 
 fn events(metrics: &Metrics) -> [Family; 18] {
     let sums = metrics.deliveries();
-    let published = metrics.published.read(Counter::get, |_| true);
+    let published = metrics.published.all();
     let delivered = Transport::ALL
         .iter()
         .zip(sums.delivered)

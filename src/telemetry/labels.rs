@@ -69,19 +69,16 @@ pub enum DropReason {
     Disconnected,
     /// A catch-up needed an event that history no longer holds.
     NoHistory,
-    /// The event is larger than the transport takes.
-    TooBig,
 }
 
 impl DropReason {
     /// Every reason.
-    pub const ALL: [DropReason; 6] = [
+    pub const ALL: [DropReason; 5] = [
         DropReason::SlowConsumer,
         DropReason::DropOldest,
         DropReason::Conflated,
         DropReason::Disconnected,
         DropReason::NoHistory,
-        DropReason::TooBig,
     ];
 
     /// The reason as it stands in metrics.
@@ -93,19 +90,17 @@ impl DropReason {
             DropReason::Conflated => "conflated",
             DropReason::Disconnected => "disconnected",
             DropReason::NoHistory => "no_history",
-            DropReason::TooBig => "too_big",
         }
     }
 
     /// Picks this reason's part of a table that has one part for each.
-    pub(super) const fn pick<T>(self, table: &[T; 6]) -> &T {
+    pub(super) const fn pick<T>(self, table: &[T; 5]) -> &T {
         let [
             slow_consumer,
             drop_oldest,
             conflated,
             disconnected,
             no_history,
-            too_big,
         ] = table;
         match self {
             DropReason::SlowConsumer => slow_consumer,
@@ -113,7 +108,6 @@ impl DropReason {
             DropReason::Conflated => conflated,
             DropReason::Disconnected => disconnected,
             DropReason::NoHistory => no_history,
-            DropReason::TooBig => too_big,
         }
     }
 }

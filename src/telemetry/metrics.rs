@@ -1,8 +1,10 @@
 //! What happened, counted as it happens.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::client_types::ClientTypes;
+use super::event_types::EventTypes;
 use super::exemplars::Exemplars;
 use super::histogram::Histogram;
 use super::history::HistoryMetrics;
@@ -14,16 +16,14 @@ use super::store::StoreMetrics;
 use crate::error::Code;
 use crate::event::{EventType, TraceContext};
 
-/// How many event types are counted by name.
+/// How many event types that are not declared are counted by name.
 const MAX_EVENT_TYPES: usize = 1000;
-/// How many client types are counted by name.
-const MAX_CLIENT_TYPES: usize = 100;
+/// After how long without an event such a type gives its label up.
+const TURNOVER: Duration = Duration::from_mins(5);
 /// How many reasons or limits are counted by name; all are written in this program.
 const MAX_STATIC_NAMES: usize = 64;
 /// How many shards have counters of their own; more share them.
 const MAX_SHARDS: usize = 256;
-/// The client type of a connection that gave none.
-const UNKNOWN_CLIENT: &str = "unknown";
 /// The close codes that are counted by number. A client may send any of 4,000; the rest is "other".
 pub(super) const CLOSE_CODES: [u16; 18] = [
     1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 4401, 4403, 4408, 4410,
@@ -41,15 +41,16 @@ pub struct Metrics {
     pub(super) connections_now: Gauge,
     pub(super) connections_peak: Gauge,
     pub(super) connections_total: Counter,
-    pub(super) client_types: Names<Gauge>,
+    pub(super) client_types: ClientTypes,
     pub(super) polling_sessions: Gauge,
     pub(super) transport_upgrades: Counter,
     pub(super) subscriptions: Gauge,
     pub(super) channels: Gauge,
-    pub(super) published: Names<Counter>,
+    pub(super) published: EventTypes,
+    turned_over: Mutex<Instant>,
     pub(super) bytes_in: Counter,
     pub(super) replayed: Counter,
-    pub(super) dropped: [Counter; 6],
+    pub(super) dropped: [Counter; DropReason::ALL.len()],
     pub(super) conflated: Counter,
     pub(super) filters_deferred: Counter,
     pub(super) errors: [Counter; 10],
@@ -94,12 +95,13 @@ impl Metrics {
             connections_now: Gauge::default(),
             connections_peak: Gauge::default(),
             connections_total: Counter::default(),
-            client_types: Names::new(MAX_CLIENT_TYPES),
+            client_types: ClientTypes::default(),
             polling_sessions: Gauge::default(),
             transport_upgrades: Counter::default(),
             subscriptions: Gauge::default(),
             channels: Gauge::default(),
-            published: Names::new(MAX_EVENT_TYPES),
+            published: EventTypes::new(MAX_EVENT_TYPES),
+            turned_over: Mutex::new(Instant::now()),
             bytes_in: Counter::default(),
             replayed: Counter::default(),
             dropped: Default::default(),
@@ -153,7 +155,7 @@ impl Metrics {
         self.connections_total.add(1);
         let now = self.connections_now.add(1);
         self.connections_peak.raise(now);
-        self.client_types.of(UNKNOWN_CLIENT).add(1);
+        self.client_types.add(None);
     }
 
     /// A connection ended with this close code (0 where its transport has none), and its last
@@ -166,16 +168,14 @@ impl Metrics {
     ) {
         transport.pick(&self.connections).add(-1);
         self.connections_now.add(-1);
-        self.client_types
-            .of(client_type.unwrap_or(UNKNOWN_CLIENT))
-            .add(-1);
+        self.client_types.remove(client_type);
         self.closed(close_code);
     }
 
     /// A connection said what it is. `None` stands for "unknown".
     pub fn client_type_changed(&self, from: Option<&str>, to: Option<&str>) {
-        self.client_types.of(from.unwrap_or(UNKNOWN_CLIENT)).add(-1);
-        self.client_types.of(to.unwrap_or(UNKNOWN_CLIENT)).add(1);
+        self.client_types.remove(from);
+        self.client_types.add(to);
     }
 
     /// So many subscriptions began.
@@ -195,13 +195,26 @@ impl Metrics {
 
     /// An event was accepted.
     pub fn published(&self, event_type: &EventType) {
-        self.published.of(event_type.as_str()).add(1);
+        self.published.count(event_type.as_str());
     }
 
-    /// The counter behind [`Metrics::published`], for whoever publishes one type often.
-    #[must_use]
-    pub fn type_counter(&self, event_type: &EventType) -> Arc<Counter> {
-        self.published.of(event_type.as_str())
+    /// These event types are declared: each has its own label, whatever else is published.
+    pub fn declare_types<'a>(&self, names: impl Iterator<Item = &'a str>) {
+        self.published.declare(names);
+    }
+
+    /// Takes the labels of event types that nobody declares or publishes any more. Called about
+    /// once a second.
+    pub fn sweep(&self) {
+        let mut turned_over = self
+            .turned_over
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if turned_over.elapsed() >= TURNOVER {
+            *turned_over = Instant::now();
+            drop(turned_over);
+            self.published.turn_over();
+        }
     }
 
     /// Bytes came in from clients.

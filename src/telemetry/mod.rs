@@ -5,7 +5,9 @@
 //! may appear in any of them, nor a channel, user or connection in a metric's label.
 
 mod arrival;
+mod client_types;
 mod environment;
+mod event_types;
 mod exemplars;
 mod exporter;
 mod families;

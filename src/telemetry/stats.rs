@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::histogram::HistogramSnapshot;
 use super::labels::{DropReason, Transport};
 use super::metrics::Metrics;
-use super::names::{Counter, Gauge};
+use super::names::Counter;
 use crate::error::Code;
 
 /// All statistics at a moment. Read from counters: asking costs the same with one connection as
@@ -65,13 +65,13 @@ pub struct EventStats {
     pub delivered: u64,
     /// Sent from history.
     pub replayed: u64,
-    /// Kept from a subscriber that it was meant for, for any reason.
+    /// Kept from a subscriber that it was meant for, for any reason but conflation.
     pub dropped: u64,
     /// Gave way to a newer one of the same key.
     pub conflated: u64,
     /// Kept from a subscriber by a filter, a role or an audience.
     pub filtered: u64,
-    /// Published, by event type; at most 1000 names and "other".
+    /// Published, by event type: those that are declared, at most 1000 others, and "other".
     pub by_type: BTreeMap<String, u64>,
 }
 
@@ -157,19 +157,16 @@ impl Metrics {
                 .iter()
                 .map(|t| (t.as_str().to_owned(), t.pick(&self.connections).level()))
                 .collect(),
-            by_client_type: self
-                .client_types
-                .read(Gauge::level, |n| *n > 0)
-                .into_iter()
-                .collect(),
+            by_client_type: self.client_types.all().into_iter().collect(),
         }
     }
 
     fn event_stats(&self, delivered: u64, filtered: u64) -> EventStats {
         let by_type: BTreeMap<String, u64> = self
             .published
-            .read(Counter::get, |n| *n > 0)
+            .all()
             .into_iter()
+            .filter(|(_, n)| *n > 0)
             .collect();
         EventStats {
             published: by_type.values().sum(),
@@ -177,6 +174,7 @@ impl Metrics {
             replayed: self.replayed.get(),
             dropped: DropReason::ALL
                 .iter()
+                .filter(|reason| **reason != DropReason::Conflated)
                 .map(|reason| reason.pick(&self.dropped).get())
                 .sum(),
             conflated: self.conflated.get(),
@@ -231,7 +229,7 @@ mod tests {
         let metrics = Metrics::new("n1");
         metrics.connection_opened(Transport::WebSocket);
         metrics.published(&EventType::new("a.b").unwrap());
-        metrics.type_counter(&EventType::new("a.b").unwrap()).add(1);
+        metrics.published(&EventType::new("a.b").unwrap());
         metrics.shard(1).delivered(Transport::WebSocket, 5);
         metrics.shard(1).sent(100);
         metrics.shard(0).delivered(Transport::Sse, 1);

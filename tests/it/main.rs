@@ -25,6 +25,7 @@ mod attack_identity;
 mod attack_listener;
 mod attack_logs;
 mod attack_memory;
+mod attack_publish;
 mod attack_slow;
 mod attack_unread;
 mod audience;

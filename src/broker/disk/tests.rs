@@ -4,9 +4,10 @@ mod damage;
 
 use tempfile::TempDir;
 
+use super::record::KeyRecord;
 use super::*;
-use crate::broker::contract::{Recorder, draft, namespaces};
-use crate::broker::keys::{KEY_TTL, KeyShares};
+use crate::broker::contract
+use crate::broker::keys
 
 /// A broker on a directory of its own, which can be closed and opened again.
 pub(in crate::broker) struct TestDisk {
@@ -153,6 +154,64 @@ async fn a_store_that_was_closed_is_there_again() {
     );
     assert_eq!(disk.publish("kept:a", 9).await.position.unwrap().offset, 9);
     assert_eq!(disk.disk.list("", "", 10).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn shares_of_keys_are_restored_with_the_store() {
+    let mut disk = TestDisk::new(bounds());
+    disk.settings.bounds.keys_per_publisher = 2;
+    let disk = disk.reopen();
+    let publish = async |disk: &TestDisk, publisher: &str, key: &str| {
+        let event = Draft {
+            idempotency_key: Some(keyed(publisher, key)),
+            ..draft("kept:a", 0, None)
+        };
+        disk.disk.publish(event, None).await
+    };
+    let first = publish(&disk, "u:evil", "a").await.unwrap();
+    publish(&disk, "u:evil", "b").await.unwrap();
+    let disk = disk.reopen();
+    assert!(publish(&disk, "u:evil", "c").await.is_err());
+    let again = publish(&disk, "u:evil", "a").await.unwrap();
+    assert_eq!((again.id, again.duplicate), (first.id, true));
+    let other = publish(&disk, "s:shop", "a").await.unwrap();
+    assert!(!other.duplicate, "whose a key is was kept");
+    disk.advance(Duration::from_mins(6));
+    assert!(publish(&disk, "u:evil", "c").await.is_ok(), "given back");
+}
+
+#[tokio::test]
+async fn keys_of_an_earlier_version_answer_whoever_repeats() {
+    let disk = TestDisk::new(bounds());
+    let place = disk.publish("kept:a", 0).await.position.unwrap();
+    let id = uuid::Uuid::from_u128(7);
+    {
+        let store = disk.store();
+        let era = store.manifest().unwrap().unwrap().era;
+        // As it was written before publishers were kept.
+        let record = KeyRecord {
+            channel: "kept:a".to_owned(),
+            key: "k".to_owned(),
+            id: id.as_bytes().to_vec(),
+            epoch: place.epoch.to_bits() ^ era,
+            offset: place.offset,
+            publisher: String::new(),
+        };
+        let mut batch = store.batch();
+        let expires = u64::try_from(crate::event::Timestamp::now().as_millis()).unwrap();
+        batch.put_key(expires + 200_000, 1, 0, &record);
+        batch.commit(store::Commit::Synced).unwrap();
+    }
+    let disk = disk.reopen();
+    let again = disk.disk.publish(draft("kept:a", 1, Some("k")), None).await;
+    let again = again.unwrap();
+    assert_eq!(
+        (again.id, again.position, again.duplicate),
+        (id, Some(place), true)
+    );
+    disk.advance(Duration::from_mins(6));
+    let fresh = disk.disk.publish(draft("kept:a", 1, Some("k")), None).await;
+    assert!(!fresh.unwrap().duplicate);
 }
 
 #[tokio::test]

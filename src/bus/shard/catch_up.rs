@@ -19,6 +19,7 @@ use crate::bus::visibility::may_see;
 use crate::error::Result;
 use crate::event::{ChannelPattern, Event, Position};
 use crate::promise::Promise;
+use crate::telemetry::DropReason;
 
 /// Events read from history at a time.
 const PAGE: usize = 128;
@@ -353,6 +354,8 @@ impl Shard {
         let Some(channel) = self.topics.get(topic).map(|t| t.pattern.to_string()) else {
             return;
         };
+        let missing = to.saturating_sub(from).saturating_add(1);
+        self.hub.metrics().dropped(DropReason::NoHistory, missing);
         self.notify(
             slot,
             &Notice::Gap {

@@ -334,6 +334,9 @@ impl Hand<'_, '_> {
         self.hub
             .metrics()
             .dropped(DropReason::DropOldest, shed.dropped);
+        self.hub
+            .metrics()
+            .dropped(DropReason::Conflated, shed.conflated);
         let dropped = u32::try_from(shed.dropped).unwrap_or(u32::MAX);
         connection.dropped = connection.dropped.saturating_add(dropped);
         self.fits(connection, frame.len())

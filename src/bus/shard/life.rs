@@ -229,6 +229,10 @@ impl Shard {
             return;
         }
         if code == CloseCode::TooSlow {
+            let waiting = connection.outbox.events();
+            self.hub
+                .metrics()
+                .dropped(DropReason::SlowConsumer, waiting);
             connection.outbox.clear(&mut self.spares);
         }
         if !last.is_empty() {
@@ -310,6 +314,10 @@ impl Shard {
         {
             tracing::debug!(connection_id = %id, %error, "a socket was no longer watched");
         }
+        let waiting = connection.outbox.events();
+        self.hub
+            .metrics()
+            .dropped(DropReason::Disconnected, waiting);
         connection.outbox.clear(&mut self.spares);
         let ended = connection.ending.take();
         let code = ended

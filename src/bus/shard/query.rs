@@ -4,10 +4,17 @@ use std::sync::Arc;
 
 use super::Shard;
 use crate::bus::connection::ConnectionInfo;
-use crate::event::{ChannelName, ConnectionId, Timestamp};
+use crate::event
 
 /// Connections looked at before a shard goes back to its work.
 const LOOKED_AT: u32 = 20_000;
+
+/// The names of a connection's subscriptions that are shown, in bytes with what stands around each.
+const SHOWN_SUBSCRIPTIONS: usize = 1 << 20;
+/// What stands around a subscription and around the rest of a connection where they are written as
+/// JSON, which takes more than protobuf.
+const AROUND_SUBSCRIPTION: usize = 72;
+const AROUND_CONNECTION: usize = 640;
 
 /// Which connections; all conditions must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,12 +38,39 @@ pub struct ConnectionPage {
     pub connections: Vec<ConnectionInfo>,
     /// The place at which to go on; `None` at the end.
     pub next: Option<u32>,
+    /// How many bytes they take when they are written down.
+    pub bytes: usize,
+    /// True if there was no room for the next one.
+    pub full: bool,
+}
+
+impl ConnectionInfo {
+    /// The most bytes that it takes when it is written down. In JSON a quote or a backslash of a
+    /// name takes two.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let user = self.user.as_ref().map_or(0, |user| user.len());
+        let roles: usize = self.roles.iter().map(|role| role.len() + 2).sum();
+        let client = self.client.as_ref();
+        let client = client.map_or(0, |client| client.kind.len() + client.name.len());
+        let subscriptions = self.subscriptions.iter();
+        let subscriptions: usize = subscriptions
+            .map(|(name, _)| name.len() + AROUND_SUBSCRIPTION)
+            .sum();
+        AROUND_CONNECTION + subscriptions + 2 * (user + roles + client)
+    }
 }
 
 impl Shard {
-    /// Connections from a place on.
+    /// Connections from a place on, up to so many of them and up to so many bytes.
     #[must_use]
-    pub fn list(&self, filter: &ConnectionFilter, from: u32, limit: usize) -> ConnectionPage {
+    pub fn list(
+        &self,
+        filter: &ConnectionFilter,
+        from: u32,
+        limit: usize,
+        bytes: usize,
+    ) -> ConnectionPage {
         let mut page = ConnectionPage::default();
         let end = self.connections.end().min(from.saturating_add(LOOKED_AT));
         for slot in from..end {
@@ -47,11 +81,36 @@ impl Shard {
             if self.is_wanted(slot, filter)
                 && let Some(info) = self.describe(slot)
             {
+                let size = info.size();
+                if page.bytes + size > bytes {
+                    (page.next, page.full) = (Some(slot), true);
+                    return page;
+                }
+                page.bytes += size;
                 page.connections.push(info);
             }
         }
         page.next = (end < self.connections.end()).then_some(end);
         page
+    }
+
+    /// How many connections from a place on an audience includes, and the place at which to go on.
+    pub(in crate::bus) fn count_included(
+        &self,
+        audience: &Audience,
+        from: u32,
+    ) -> (u64, Option<u32>) {
+        let end = self.connections.end().min(from.saturating_add(LOOKED_AT));
+        let included = (from..end).filter(|slot| {
+            let connection = self.connections.get(*slot);
+            let (Some(connection), Some(id)) = (connection, self.id(*slot)) else {
+                return false;
+            };
+            let (user, roles) = (connection.user(), connection.roles());
+            connection.ending.is_none() && audience.includes(id, user, roles)
+        });
+        let count = u64::try_from(included.count()).unwrap_or(u64::MAX);
+        (count, (end < self.connections.end()).then_some(end))
     }
 
     /// One connection.
@@ -94,6 +153,11 @@ impl Shard {
             let topic = self.topics.get(subscription.topic)?;
             Some((topic.pattern.to_string(), topic.position))
         });
+        let mut shown = 0_usize;
+        let subscriptions = subscriptions.take_while(|(name, _)| {
+            shown += name.len() + AROUND_SUBSCRIPTION;
+            shown <= SHOWN_SUBSCRIPTIONS
+        });
         Some(ConnectionInfo {
             id: self.id(slot)?,
             user: connection.identity.as_ref().and_then(|i| i.user().cloned()),
@@ -104,6 +168,7 @@ impl Shard {
             connected_at: ago(self.clock.elapsed().saturating_sub(connection.connected_at)),
             last_seen_at: ago(self.clock.now().saturating_sub(connection.last_seen)),
             subscriptions: subscriptions.collect(),
+            subscription_count: connection.subscriptions.len(),
             delivered: connection.delivered,
             dropped: u64::from(connection.dropped),
             bytes_in: connection.bytes_in,

@@ -25,6 +25,9 @@ use crate::event::{Event, json, strict_json};
 pub struct Words {
     definition: Arc<Definition>,
     events: Form,
+    /// True if clients say nothing but what is written down. Those of a declared dialect were there
+    /// before it.
+    strict: bool,
 }
 
 /// How events are written.
@@ -48,7 +51,10 @@ impl Words {
     /// The dialect `tidings`.
     #[must_use]
     pub fn tidings() -> Self {
-        Words::new(Arc::default())
+        Words {
+            strict: true,
+            ..Words::new(Arc::default())
+        }
     }
 
     /// The dialect `tidings` with events as `CloudEvents`.
@@ -57,6 +63,7 @@ impl Words {
         Words {
             definition: Arc::default(),
             events: Form::CloudEvent,
+            strict: true,
         }
     }
 
@@ -68,7 +75,11 @@ impl Words {
         } else {
             Form::Envelope(Envelope::new(&definition.event))
         };
-        Words { definition, events }
+        Words {
+            definition,
+            events,
+            strict: false,
+        }
     }
 
     /// What the dialect says of a command with this name.
@@ -108,6 +119,18 @@ impl Words {
             kind,
             arguments,
         })
+    }
+
+    /// Refuses members that mean nothing, where a command is about channels.
+    fn check_members(&self, opened: &Opened<'_>, kind: Kind) -> Result<()> {
+        // `receive` has no reply, and nothing hangs on it.
+        if self.strict && kind.names_channels() && kind != Kind::Receive {
+            opened.arguments.only(kind, true)
+        } else if kind == Kind::Publish {
+            opened.arguments.only(kind, false)
+        } else {
+            Ok(())
+        }
     }
 
     /// The refusal of a command that is none.
@@ -188,7 +211,9 @@ impl Dialect for Words {
                 error: self.unknown(name),
                 guarded: true,
             })?;
-            kind.read(&opened.arguments).map_err(|error| Unread {
+            let checked = self.check_members(&opened, kind);
+            let command = checked.and_then(|()| kind.read(&opened.arguments));
+            command.map_err(|error| Unread {
                 error,
                 guarded: !kind.is_open(),
             })
