@@ -120,6 +120,10 @@ fn broken_toml_names_the_line_and_shows_no_value() {
 fn namespaces_and_event_types_that_make_no_sense_are_refused() {
     for (text, says) in [
         (
+            "[server]\ndrain = \"3s\"\ndrain_delay = \"3s\"",
+            "config.toml:3: server.drain_delay: expected less than server.drain: it is a part of it",
+        ),
+        (
             "[heartbeat]\ntimeout = \"30s\"",
             "config.toml:2: heartbeat.timeout: expected longer than heartbeat.interval",
         ),

@@ -20,7 +20,7 @@ impl Clock {
     /// A clock that is right; `None` where it can't be set.
     fn new() -> Option<Self> {
         let Some(library) = find_library() else {
-            println!("skipped: there is no libfaketime");
+            eprintln!("skipped: there is no libfaketime");
             return None;
         };
         let clock = Clock {
