@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::audit::{Record, What};
 use crate::auth::Identity;
-use crate::bus
-use crate::error
+use crate::bus::{ConnectionFilter, ConnectionInfo};
+use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ConnectionId, Position};
 use crate::session::{MAX_ANSWER_BYTES, Services};
 use crate::telemetry::StatsSnapshot;

@@ -30,8 +30,8 @@ use super::shard::Shard;
 use crate::auth::Identity;
 use crate::broker::Broker;
 use crate::error::Result;
-use crate::event
-use crate::lifecycle
+use crate::event::{Audience, ChannelName, ChannelPattern, EventType, Namespaces};
+use crate::lifecycle::Departure;
 use crate::telemetry::{Metrics, Tracing};
 
 pub use seats::Seat;

@@ -99,12 +99,6 @@ impl Check<'_> {
             path = path.rsplit_once('.')?.0;
         }
     }
-
-    fn readable(&mut self, file: Option<&Path>, key: &str) {
-        if let Some(Err(error)) = file.map(File::open) {
-            self.expect(false, key, format!("the file can't be read: {error}"));
-        }
-    }
 }
 
 fn listeners(config: &Config, setting: Setting, check: &mut Check<'_>) {

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::commands
-use super::request
+use super::commands::Kind;
+use super::request::GivenId;
 use super::template::Template;
 use crate::error::{Error, Result};
-use crate::event
-use crate::event::strict_json
+use crate::event::strict_json::{self, OffsetText, Text};
+use crate::event::{Position, names_receivers};
 
 /// The members of a message; values stay text until they are asked for.
 pub(super) struct Arguments<'a> {

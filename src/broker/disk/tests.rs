@@ -6,8 +6,8 @@ use tempfile::TempDir;
 
 use super::record::KeyRecord;
 use super::*;
-use crate::broker::contract
-use crate::broker::keys
+use crate::broker::contract::{Recorder, draft, keyed, namespaces};
+use crate::broker::keys::{KEY_TTL, KeyShares};
 
 /// A broker on a directory of its own, which can be closed and opened again.
 pub(in crate::broker) struct TestDisk {

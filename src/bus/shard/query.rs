@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Shard;
 use crate::bus::connection::ConnectionInfo;
-use crate::event
+use crate::event::{Audience, ChannelName, ConnectionId, Timestamp};
 
 /// Connections looked at before a shard goes back to its work.
 const LOOKED_AT: u32 = 20_000;
