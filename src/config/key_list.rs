@@ -296,6 +296,12 @@ pub(super) const KEYS: &[Key] = &[
         "The newest events that stay in memory, for disk, in bytes over all channels; 0: none.",
     ),
     key(
+        "history.disk_bytes",
+        Kind::Whole(0, MANY),
+        "0",
+        "The most events that are kept, for disk, in bytes over all channels; 0: no bound.",
+    ),
+    key(
         "catalog.mode",
         Kind::OneOf(&["open", "strict"]),
         r#""open""#,

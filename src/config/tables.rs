@@ -170,6 +170,8 @@ pub struct HistoryConfig {
     pub on_damage: OnDamage,
     /// The newest events that stay in memory, for `disk`: bytes over all channels; 0 for none.
     pub cache_bytes: usize,
+    /// The most events that are kept, for `disk`: bytes over all channels; 0 for no bound.
+    pub disk_bytes: u64,
 }
 
 impl Default for HistoryConfig {
@@ -180,6 +182,7 @@ impl Default for HistoryConfig {
             durability: Durability::Fsync,
             on_damage: OnDamage::Refuse,
             cache_bytes: 64 * 1024 * 1024,
+            disk_bytes: 0,
         }
     }
 }

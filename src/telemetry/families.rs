@@ -303,7 +303,7 @@ fn events(metrics: &Metrics) -> [Family; 16] {
     ]
 }
 
-fn store(metrics: &Metrics) -> [Family; 5] {
+fn store(metrics: &Metrics) -> [Family; 6] {
     let store = &metrics.store;
     [
         gauge(
@@ -334,6 +334,11 @@ fn store(metrics: &Metrics) -> [Family; 5] {
             "tidings_store_damaged",
             "Records on disk found damaged or missing",
             store.damaged.get(),
+        ),
+        gauge(
+            "tidings_store_kept_bytes",
+            "Bytes of events kept on disk",
+            float(store.kept.level()),
         ),
     ]
 }

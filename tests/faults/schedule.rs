@@ -23,6 +23,11 @@ pub enum Fault {
     Freeze { share: f64, lasts: Duration },
     /// Connections break.
     Cut { share: f64 },
+    /// `kill -9`, and a byte of a journal is changed: mended once the server has refused to start, or
+    /// left, and the server goes on with new epochs.
+    FlipByte { mend: bool },
+    /// The store is copied, and the copy put back this much later.
+    PutBack { after: Duration, over: bool },
 }
 
 impl Fault {
@@ -36,11 +41,13 @@ impl Fault {
             Fault::FailSync { .. } => "sync_fails",
             Fault::Freeze { .. } => "freeze",
             Fault::Cut { .. } => "cut",
+            Fault::FlipByte { .. } => "flipped_byte",
+            Fault::PutBack { .. } => "restored_copy",
         }
     }
 }
 
-const KINDS: u8 = 7;
+const KINDS: u8 = 9;
 /// Nothing happens so long before the end.
 const CALM: Duration = Duration::from_secs(3);
 
@@ -68,6 +75,11 @@ fn fault(rng: &mut Rng, kind: u8) -> Fault {
             share: 0.02 + 0.3 * rng.f64(),
             lasts: millis(rng, 500, 5000),
         },
+        6 => Fault::FlipByte { mend: rng.bool() },
+        7 => Fault::PutBack {
+            after: millis(rng, 300, 2000),
+            over: rng.bool(),
+        },
         _ => Fault::Cut {
             share: if rng.u8(..4) == 0 { 1.0 } else { rng.f64() },
         },
@@ -84,12 +96,18 @@ pub fn plan(seed: u64, lasts: Duration, store: Store) -> Vec<(Duration, Fault)> 
         let kind = round.pop().unwrap_or_else(|| {
             round = (0..KINDS).collect();
             // What happens to connections happens more often than what happens to the server.
-            round.extend([5, 5, 6]);
+            round.extend([5, 5, 8]);
             rng.shuffle(&mut round);
             round.pop().unwrap()
         });
         let fault = fault(&mut rng, kind);
-        let of_disk = matches!(fault, Fault::FillDisk { .. } | Fault::FailSync { .. });
+        let of_disk = matches!(
+            fault,
+            Fault::FillDisk { .. }
+                | Fault::FailSync { .. }
+                | Fault::FlipByte { .. }
+                | Fault::PutBack { .. }
+        );
         if of_disk && store == Store::Memory {
             continue;
         }

@@ -32,6 +32,10 @@ pub struct Addresses {
 /// The server, running or not.
 pub struct Server {
     directory: PathBuf,
+    /// Where its store is.
+    pub store: PathBuf,
+    /// Whether it goes on with a damaged store.
+    pub bears_damage: bool,
     child: Option<Child>,
 }
 
@@ -41,6 +45,8 @@ impl Server {
         fs::write(directory.join("tidings.toml"), configuration(kind, store)).unwrap();
         Server {
             directory: directory.to_owned(),
+            store: store.to_owned(),
+            bears_damage: false,
             child: None,
         }
     }
@@ -59,6 +65,7 @@ impl Server {
             .arg(&ready)
             .current_dir(&self.directory)
             .env_remove("RUST_LOG")
+            .env("TIDINGS_HISTORY__ON_DAMAGE", self.on_damage())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -76,6 +83,14 @@ impl Server {
             }
             assert!(Instant::now() < deadline, "the server does not get ready");
             tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn on_damage(&self) -> &'static str {
+        if self.bears_damage {
+            "new_epoch"
+        } else {
+            "refuse"
         }
     }
 

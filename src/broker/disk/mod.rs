@@ -6,6 +6,7 @@
 //! batch gathers. Readers find the newest events in memory and the rest on disk; they never wait
 //! for the committer, but for a channel that is not in memory yet.
 
+mod backup;
 mod channel;
 mod clock;
 mod committer;
@@ -33,6 +34,8 @@ mod table;
 #[cfg(test)]
 pub(super) mod tests;
 mod trouble;
+mod turns;
+mod usage;
 mod watermark;
 
 use std::path::PathBuf;
@@ -42,11 +45,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{Bounds, Broker, Kept, Memory, Page, Range, Receipt, Sink};
+use super::{Bounds, Broker, Kept, Memory, Page, Range, Receipt, Share, Sink};
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, Draft, Namespaces};
+use crate::event::{ChannelName, Draft, HistoryPolicy, Namespaces};
 use crate::promise::Promise;
 use crate::telemetry::{FanoutSpan, Metrics};
 use clock::Clock;
@@ -56,12 +61,18 @@ use known::Known;
 use queue::{Op, Publish, Queue, Refused};
 use store::Store;
 use table::Table;
+use turns::Turns;
+use usage::Level;
 
-pub use folder::OpenError;
+pub use backup::{BackupError, Contents, restore, verify};
+pub use folder::{OpenError, check_path};
 pub use recover::OnDamage;
 
-/// So many readers may be at the disk at a time.
-const READERS: usize = 16;
+/// So many readers may be at the disk at a time: not many more than there are processors, for
+/// reading what the system has in memory is work for them.
+fn readers() -> usize {
+    thread::available_parallelism().map_or(2, |processors| processors.get().clamp(2, 16))
+}
 
 /// When a publish is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +110,8 @@ pub struct DiskSettings {
     pub on_damage: OnDamage,
     /// The newest events that stay in memory, in bytes over all channels; 0 for none.
     pub cache_bytes: usize,
+    /// The most bytes of events over all channels; 0 for no bound.
+    pub disk_bytes: u64,
     /// The most channels and idempotency keys.
     pub bounds: Bounds,
 }
@@ -118,13 +131,17 @@ struct Shared {
     metrics: Arc<Metrics>,
     clock: Clock,
     table: Table,
+    /// The most that each channel may keep, so that everything fits.
+    level: Level,
     known: Known,
     queue: Queue,
     /// `None` while it is opened again.
     store: ArcSwapOption<Store>,
     /// False while the store can't write.
     available: AtomicBool,
-    readers: Semaphore,
+    readers: Turns,
+    /// One backup is made at a time.
+    backups: Arc<Semaphore>,
 }
 
 impl Disk {
@@ -157,11 +174,13 @@ impl Disk {
             metrics: Arc::clone(&metrics),
             clock,
             table: Table::new(),
+            level: Level::default(),
             known: Known::default(),
             queue: Queue::default(),
             store: ArcSwapOption::empty(),
             available: AtomicBool::new(true),
-            readers: Semaphore::new(READERS),
+            readers: Turns::new(readers()),
+            backups: Arc::new(Semaphore::new(1)),
         });
         let unkept = Memory::new(namespaces, sink, metrics, settings.bounds);
         let committer = Committer::open(Arc::clone(&shared), folder, left, settings)?;
@@ -180,7 +199,12 @@ impl Disk {
     #[cfg(test)]
     async fn settle(&self) {
         let (answer, settled) = queue::Answer::new();
-        assert!(self.shared.queue.push(Op::Settle(answer)).is_ok());
+        assert!(
+            self.shared
+                .queue
+                .push(Share::OWN, Op::Settle(answer))
+                .is_ok()
+        );
         settled.await.unwrap().unwrap();
     }
 }
@@ -191,16 +215,27 @@ fn unavailable() -> Error {
 }
 
 impl Shared {
+    /// How much of a channel is kept: as its namespace says, and so that everything fits.
+    fn policy(&self, name: &ChannelName) -> HistoryPolicy {
+        let policy = self.namespaces.load().of(name).history;
+        let level = usize::try_from(self.level.get()).unwrap_or(usize::MAX);
+        HistoryPolicy {
+            bytes: policy.bytes.min(level),
+            ..policy
+        }
+    }
+
     /// Asks the committer for something.
     fn ask<T: Send + 'static>(
         &self,
+        share: Share,
         op: impl FnOnce(queue::Answer<T>) -> Op,
     ) -> Result<oneshot::Receiver<Result<T>>> {
         if !self.available.load(Ordering::Relaxed) {
             return Err(unavailable());
         }
         let (answer, later) = queue::Answer::new();
-        match self.queue.push(op(answer)) {
+        match self.queue.push(share, op(answer)) {
             Ok(()) => Ok(later),
             Err(Refused::Full) => {
                 self.metrics.limit_reached("commit_queue");
@@ -219,6 +254,15 @@ async fn answered<T>(later: oneshot::Receiver<Result<T>>) -> Result<T> {
 
 impl Broker for Disk {
     fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> Promise<Receipt> {
+        self.publish_for(Share::OWN, draft, span)
+    }
+
+    fn publish_for(
+        &self,
+        share: Share,
+        draft: Draft,
+        span: Option<FanoutSpan>,
+    ) -> Promise<Receipt> {
         let channel = draft.channel.clone();
         let namespaces = self.shared.namespaces.load();
         let kept = channel.filter(|channel| namespaces.of(channel).history.size > 0);
@@ -233,14 +277,18 @@ impl Broker for Disk {
                 answer,
             }))
         };
-        match self.shared.ask(publish) {
+        match self.shared.ask(share, publish) {
             Ok(later) => Promise::later(answered(later)),
             Err(error) => Promise::Ready(Err(error)),
         }
     }
 
     fn read(&self, channel: &ChannelName, range: Range) -> Promise<Option<Page>> {
-        read::page(&self.shared, channel, range)
+        self.read_for(Share::OWN, channel, range)
+    }
+
+    fn read_for(&self, share: Share, channel: &ChannelName, range: Range) -> Promise<Option<Page>> {
+        read::page(&self.shared, share, channel, range)
     }
 
     fn is_known(&self, channel: &ChannelName) -> bool {
@@ -252,10 +300,17 @@ impl Broker for Disk {
         read::list(&self.shared, prefix, after, limit)
     }
 
+    fn backup(&self) -> Result<Receiver<Result<Bytes>>> {
+        read::backup(&self.shared)
+    }
+
     fn sweep(&self) {
         self.unkept.sweep();
         // Where the queue is full there is more to do than this.
-        self.shared.queue.push(Op::Sweep).unwrap_or_default();
+        self.shared
+            .queue
+            .push(Share::OWN, Op::Sweep)
+            .unwrap_or_default();
     }
 
     fn is_available(&self) -> bool {

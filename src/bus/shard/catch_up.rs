@@ -9,7 +9,7 @@ use std::mem;
 use std::sync::Arc;
 
 use super::{Cx, Shard};
-use crate::broker::{Page, Range};
+use crate::broker::{Page, Range, Share};
 use crate::bus::connection::CatchUp;
 use crate::bus::filter::EventView;
 use crate::bus::protocol::Notice;
@@ -131,7 +131,9 @@ impl Shard {
             limit: PAGE,
             reverse: false,
         };
-        Some(self.hub.broker().read(channel, range))
+        let identity = self.connections.get(slot)?.identity.as_deref();
+        let share = Share::of_identity(identity);
+        Some(self.hub.broker().read_for(share, channel, range))
     }
 
     fn wait_for_page(&mut self, slot: u32, topic: u32, page: Promise<Option<Page>>) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::join::Join;
 use crate::auth::Identity;
-use crate::broker::{Broker, Page, Range};
+use crate::broker::{Broker, Page, Range, Share};
 use crate::bus::filter::{EventFilter, EventView};
 use crate::bus::hub::TypeRoles;
 use crate::bus::visibility::may_see;
@@ -71,8 +71,10 @@ pub(super) fn look_up(
         },
         None => Range::all(0),
     };
+    let share = Share::of_identity(viewer.identity.as_deref());
     let mut count = Count {
         broker: Arc::clone(broker),
+        share,
         channel: channel.clone(),
         since: join.since,
         rewind: join.rewind,
@@ -81,7 +83,7 @@ pub(super) fn look_up(
         read_to: 0,
         weight: 0,
     };
-    let mut page = broker.read(channel, range);
+    let mut page = broker.read_for(share, channel, range);
     for _ in 0..PAGES_AT_ONCE {
         match page {
             Promise::Ready(ready) => match ready.map(|ready| count.take(ready)) {
@@ -98,6 +100,8 @@ pub(super) fn look_up(
 /// A look-up that is under way.
 struct Count {
     broker: Arc<dyn Broker>,
+    /// Whose share of the store's time it uses.
+    share: Share,
     channel: ChannelName,
     since: Option<Position>,
     rewind: Option<u32>,
@@ -116,7 +120,7 @@ impl Count {
     }
 
     fn read(&self, range: Range) -> Promise<Option<Page>> {
-        self.broker.read(&self.channel, range)
+        self.broker.read_for(self.share, &self.channel, range)
     }
 
     /// Takes a page; answers what is to be read next.
