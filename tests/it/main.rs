@@ -36,6 +36,8 @@ mod confirmations;
 mod connections;
 mod dialects;
 mod disk;
+mod disk_backup;
+mod disk_damage;
 mod disk_full;
 mod envelope;
 mod first_minute;

@@ -165,7 +165,10 @@ impl Folder {
 
     /// Notes that the process has finished, with this as the last batch.
     pub(super) fn finished(&mut self, batch: u64) -> io::Result<()> {
-        self.mark.renew()?;
+        if let Err(error) = self.mark.renew() {
+            // As on a full disk: only a copy that is put back over the files is not recognised then.
+            tracing::debug!(%error, "the mark of the store could not be renewed");
+        }
         self.synced.note(batch);
         self.synced.sync()?;
         files::replace(&self.path, "state", &format!("clean {batch}\n"))
