@@ -3,10 +3,11 @@
 
 use std::path::PathBuf;
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     "tidings/v1/catalog_service.proto",
     "tidings/v1/connection_service.proto",
     "tidings/v1/event_service.proto",
+    "tidings/v1/store_service.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use tokio::sync::mpsc::Receiver;
+
 use crate::audit::{Record, What};
 use crate::auth::Identity;
 use crate::bus::{ConnectionFilter, ConnectionInfo};
@@ -255,6 +258,15 @@ impl Admin {
             None
         };
         Ok((page, next.unwrap_or_default()))
+    }
+
+    /// A backup of the store, in parts.
+    ///
+    /// # Errors
+    /// As [`Broker::backup`](crate::broker::Broker::backup).
+    pub fn backup(&self) -> Result<Receiver<Result<Bytes>>> {
+        tracing::info!(by = %self.by, "a backup is made");
+        self.services.broker.backup()
     }
 }
 

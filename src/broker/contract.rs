@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::Range;
+use super::{Range, Share};
 use crate::event::{
     Audience, ChannelName, ConnectionId, Draft, Event, Headers, Payload, Position, Timestamp,
     TraceContext,
@@ -505,6 +505,30 @@ async fn reads_no_more_bytes_than_asked_for(subject: &Subject) {
     }
 }
 
+/// Shares decide who waits, and never the order of one publisher's events in a channel. What is
+/// delivered, and what is answered, is in the order of offsets.
+async fn keeps_the_order_of_each_publisher_among_many(subject: &Subject) {
+    let mut answers = Vec::new();
+    for n in 0..600_usize {
+        let publisher = [0, 0, 0, 1, 2][n % 5];
+        let share = Share::of(["flood", "one", "other"][publisher]);
+        let answer =
+            subject
+                .broker
+                .publish_for(share, draft("brief:a", publisher * 10_000 + n, None), None);
+        answers.push((publisher, answer));
+    }
+    let mut last = [0; 3];
+    for (publisher, answer) in answers {
+        let offset = answer.await.unwrap().position.unwrap().offset;
+        assert!(offset > last[publisher], "{publisher}: {offset}");
+        last[publisher] = offset;
+    }
+    let delivered = subject.sink.events.lock().unwrap();
+    let offsets = delivered.iter().map(|event| event.position.unwrap().offset);
+    assert_eq!(offsets.collect::<Vec<_>>(), (1..=600).collect::<Vec<_>>());
+}
+
 /// Runs every rule against a fresh subject each. `memory` goes by the runtime's clock.
 macro_rules! every_rule {
     ($($rule:ident)*) => {
@@ -547,4 +571,5 @@ every_rule! {
     ends_a_numbering_with_the_first_event_that_it_leaves_out
     goes_on_with_a_numbering_that_left_nothing_out
     reads_no_more_bytes_than_asked_for
+    keeps_the_order_of_each_publisher_among_many
 }

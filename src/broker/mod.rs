@@ -10,16 +10,23 @@ mod disk;
 mod keys;
 mod memory;
 
-use std::sync::Arc;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::{Arc, LazyLock};
 
+use bytes::Bytes;
+use tokio::sync::mpsc::Receiver;
 use uuid::Uuid;
 
+use crate::auth::Identity;
+use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, Event, Position};
 use crate::promise::Promise;
 use crate::telemetry::FanoutSpan;
 
 #[cfg(feature = "fuzzing")]
 pub use disk::fuzzing;
+pub use disk::{BackupError, Contents, check_path, restore, verify};
 pub use disk::{
     COMMIT_QUEUE_BYTES, Disk, DiskSettings, Durability, OnDamage, OpenError, set_aside,
 };
@@ -126,6 +133,33 @@ pub struct Kept {
     pub top: Position,
 }
 
+/// Whose share of the store's time a request uses: requests of one identity wait for one another
+/// before anybody else waits for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Share(u64);
+
+impl Share {
+    /// The server's own.
+    pub const OWN: Share = Share(0);
+
+    /// The share of an account.
+    #[must_use]
+    pub fn of(account: &str) -> Self {
+        // Random, so that nobody can choose a name with the share of another.
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Share(HASHER.hash_one(account))
+    }
+
+    /// The share of an identity; all that have none yet have one together.
+    #[must_use]
+    pub fn of_identity(identity: Option<&Identity>) -> Self {
+        identity.map_or_else(
+            || Share::of("\0"),
+            |identity| Share::of(&identity.account()),
+        )
+    }
+}
+
 /// A store that gives events their places.
 pub trait Broker: Send + Sync {
     /// Appends an event to its channel and hands it to the sink; answers once it has its place
@@ -137,12 +171,33 @@ pub trait Broker: Send + Sync {
     /// channel's numbering if it has none yet, so that a first position can be resumed from.
     fn read(&self, channel: &ChannelName, range: Range) -> Promise<Option<Page>>;
 
+    /// As [`Broker::publish`], with the share of whoever publishes.
+    fn publish_for(&self, _: Share, draft: Draft, span: Option<FanoutSpan>) -> Promise<Receipt> {
+        self.publish(draft, span)
+    }
+
+    /// As [`Broker::read`], with the share of whoever reads.
+    fn read_for(&self, _: Share, channel: &ChannelName, range: Range) -> Promise<Option<Page>> {
+        self.read(channel, range)
+    }
+
     /// True if a channel's numbering is kept, or if it will never have one: then a publish or a
     /// read brings nothing into being.
     fn is_known(&self, channel: &ChannelName) -> bool;
 
     /// Up to `limit` kept channels whose names start with `prefix` and come after `after`, by name.
     fn list(&self, prefix: &str, after: &str, limit: usize) -> Promise<Vec<Kept>>;
+
+    /// A backup of all that is kept at this moment, in parts.
+    ///
+    /// # Errors
+    /// `failed_precondition` where nothing outlives the process; `resource_exhausted` while another
+    /// backup is being made; `unavailable` where the store can't be used.
+    fn backup(&self) -> Result<Receiver<Result<Bytes>>> {
+        Err(Error::precondition(
+            "history is not kept on disk (history.storage), so there is nothing to back up",
+        ))
+    }
 
     /// Lets go of what has expired: old events, idempotency keys, idle channels. Called about
     /// once a second; does a bounded part of the work at each call, and never waits.

@@ -3,6 +3,7 @@
 //! Results go to stdout, everything else to stderr. The exit code is 0 for good, 1 for a failure
 //! and 2 for a command that makes no sense.
 
+mod backup;
 pub mod bench;
 mod catalog;
 mod check;
@@ -13,6 +14,7 @@ mod failure;
 mod json;
 mod output;
 mod publish;
+mod restore;
 pub mod serve;
 mod stats;
 mod tail;
@@ -70,6 +72,10 @@ enum Errand {
     Disconnect(disconnect::Args),
     /// Make a token, signed with the configured `auth.hs256_secret`
     Token(token::Args),
+    /// Write a backup of a running server's store to a file
+    Backup(backup::Args),
+    /// Make a store from a backup, for a server that is started afterwards
+    Restore(restore::Args),
     /// Check a configuration file, or a preset
     Check(check::Args),
     /// Print the whole default configuration, commented, or a preset
@@ -135,6 +141,8 @@ async fn run(errand: Errand, target: &Target, mut output: Output) -> Result<(), 
         Errand::Connections(args) => connections::run(args, target, &mut output).await,
         Errand::Disconnect(args) => disconnect::run(args, target, &mut output).await,
         Errand::Token(args) => token::run(args, &mut output),
+        Errand::Backup(args) => backup::run(&args, target, &mut output).await,
+        Errand::Restore(args) => restore::run(&args, &mut output),
         Errand::Check(args) => check::run(&args, &mut output),
         Errand::Config(args) => check::print(&args, &mut output),
         Errand::Catalog(args) => catalog::run(args, target, &mut output).await,
@@ -191,6 +199,8 @@ mod tests {
             "tidings disconnect 00 --reason bye",
             "tidings disconnect --user u",
             "tidings token --sub u --role a --role b --ttl 1h --channel project:*",
+            "tidings backup store.backup",
+            "tidings restore store.backup --to data",
             "tidings check a.toml",
             "tidings check --preset spc",
             "tidings check a.toml --preset spc --dev",
@@ -222,6 +232,8 @@ mod tests {
             "tidings tail a --since e/1 --rewind 2",
             "tidings publish global",
             "tidings publish global a {} --header novalue",
+            "tidings backup",
+            "tidings restore store.backup",
             "tidings check",
             "tidings check --preset chess",
             "tidings serve --preset chess",

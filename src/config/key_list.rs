@@ -375,6 +375,12 @@ pub(super) const KEYS: &[Key] = &[
         "What channels and their events may take, for memory, in bytes; 0: a quarter of the memory.",
     ),
     key(
+        "history.disk_bytes",
+        Kind::Whole(0, MANY),
+        "0",
+        "The most events that are kept, for disk, in bytes over all channels; 0: no bound.",
+    ),
+    key(
         "catalog.mode",
         Kind::OneOf(&["open", "strict"]),
         r#""open""#,

@@ -223,6 +223,8 @@ pub struct HistoryConfig {
     pub on_damage: OnDamage,
     /// The newest events that stay in memory, for `disk`: bytes over all channels; 0 for none.
     pub cache_bytes: usize,
+    /// The most events that are kept, for `disk`: bytes over all channels; 0 for no bound.
+    pub disk_bytes: u64,
     /// What channels and their events may take, for `memory`: bytes over all channels; 0 for a
     /// quarter of the memory that there is.
     pub memory_bytes: usize,
@@ -248,6 +250,7 @@ impl Default for HistoryConfig {
             on_damage: OnDamage::Refuse,
             cache_bytes: 64 * 1024 * 1024,
             memory_bytes: 0,
+            disk_bytes: 0,
         }
     }
 }

@@ -292,6 +292,11 @@ fn rest(config: &Config, check: &mut Check<'_>) {
         "history.path",
         "expected a directory",
     );
+    if config.history.storage == Storage::Disk
+        && let Err(why) = crate::broker::check_path(&config.history.path)
+    {
+        check.expect(false, "history.path", &why);
+    }
     let channels = config.auto_subscribe.iter();
     let good = channels
         .map(|c| c.replace("{user}", "u"))

@@ -15,10 +15,11 @@ use tonic_health::server::{HealthReporter, HealthService};
 const EVENTS: &str = "tidings.v1.EventService";
 
 /// The names under which health is asked for; the empty one is the whole server.
-const NAMES: [&str; 4] = [
+const NAMES: [&str; 5] = [
     "",
     EVENTS,
     "tidings.v1.ConnectionService",
+    "tidings.v1.StoreService",
     "tidings.v1.CatalogService",
 ];
 

@@ -19,6 +19,7 @@ mod publish;
 mod reports;
 mod shared;
 mod status;
+mod store;
 mod subscribe;
 #[cfg(test)]
 mod tests;
@@ -58,6 +59,7 @@ use gate::Gate;
 use service::catalog_service_server::CatalogServiceServer;
 use service::connection_service_server::ConnectionServiceServer;
 use service::event_service_server::EventServiceServer;
+use service::store_service_server::StoreServiceServer;
 
 /// What a message may take beside its payload: headers, names, keys.
 const ENVELOPE: usize = 64 * 1024;
@@ -144,11 +146,14 @@ pub fn routes(
         .max_encoding_message_size(one.max(BATCH));
     let connections = ConnectionServiceServer::new(connections::Connections::new(door.clone()))
         .max_decoding_message_size(ENVELOPE);
+    let store = StoreServiceServer::new(store::Stores::new(door.clone()))
+        .max_decoding_message_size(ENVELOPE);
     let catalog =
         CatalogServiceServer::new(catalog::EventTypes::new(door)).max_decoding_message_size(one);
     let routes = Routes::new(events)
         .add_service(connections)
         .add_service(catalog)
+        .add_service(store)
         .add_service(health_service)
         .add_service(
             reflection()

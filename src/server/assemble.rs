@@ -210,6 +210,7 @@ fn broker(
                     config::OnDamage::NewEpoch => OnDamage::NewEpoch,
                 },
                 cache_bytes: config.history.cache_bytes,
+                disk_bytes: config.history.disk_bytes,
                 bounds,
             };
             let disk = Disk::open(namespaces, sink, metrics, settings);

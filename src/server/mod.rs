@@ -16,7 +16,7 @@ mod streams;
 mod subject;
 mod tls;
 
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -369,6 +369,12 @@ fn write_ready_file(path: &std::path::Path, bound: Bound) -> Result<(), StartErr
     let text = serde_json::to_string(&bound).map_err(StartError::new)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".tmp");
-    std::fs::write(&beside, text).map_err(&failed)?;
+    // Made anew, so that a link that somebody put there leads nowhere.
+    match std::fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let mut file = std::fs::File::create_new(&beside).map_err(&failed)?;
+    file.write_all(text.as_bytes()).map_err(&failed)?;
     std::fs::rename(&beside, path).map_err(&failed)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Session;
-use crate::broker::{Page, Range};
+use crate::broker::{Page, Range, Share};
 use crate::bus::{Present, may_see};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Event, Position};
@@ -71,7 +71,7 @@ impl Session {
         let session = self.clone();
         self.services
             .broker
-            .read(&channel, range)
+            .read_for(Share::of_identity(Some(&self.identity)), &channel, range)
             .then(move |page| session.page(&channel, since, page?))
     }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Session, Source, about};
 use crate::audit::{Record, What};
-use crate::broker::Receipt;
+use crate::broker::{Receipt, Share};
 use crate::error::{Error, Result};
 use crate::event::{
     Audience, ChannelName, Draft, EventType, Headers, IdempotencyKey, Payload, Timestamp,
@@ -119,12 +119,17 @@ impl Session {
 
     fn hand_over(&self, drafts: Vec<Traced>) -> Promise<Published> {
         let noted = self.noted(&drafts);
+        let share = Share::of_identity(Some(&self.identity));
         let mut channels = Vec::with_capacity(drafts.len());
         let mut receipts = Vec::with_capacity(drafts.len());
         let mut spans = Vec::new();
         for (at, traced) in drafts.into_iter().enumerate() {
             channels.push(traced.draft.channel.clone());
-            receipts.push(self.services.broker.publish(traced.draft, traced.fanout));
+            receipts.push(
+                self.services
+                    .broker
+                    .publish_for(share, traced.draft, traced.fanout),
+            );
             if traced.publish.is_recording() {
                 spans.push((at, traced.publish));
             }

@@ -336,7 +336,7 @@ fn history(metrics: &Metrics) -> [Family; 2] {
     ]
 }
 
-fn store(metrics: &Metrics) -> [Family; 5] {
+fn store(metrics: &Metrics) -> [Family; 6] {
     let store = &metrics.store;
     [
         gauge(
@@ -367,6 +367,11 @@ fn store(metrics: &Metrics) -> [Family; 5] {
             "tidings_store_damaged",
             "Records on disk found damaged or missing",
             store.damaged.get(),
+        ),
+        gauge(
+            "tidings_store_kept_bytes",
+            "Bytes of events kept on disk",
+            float(store.kept.level()),
         ),
     ]
 }

@@ -11,6 +11,7 @@ pub struct StoreMetrics {
     pub(super) events: Counter,
     pub(super) failures: Counter,
     pub(super) damaged: Counter,
+    pub(super) kept: Gauge,
 }
 
 impl StoreMetrics {
@@ -33,6 +34,12 @@ impl StoreMetrics {
     pub fn committed(&self, events: u64) {
         self.commits.add(1);
         self.events.add(events);
+    }
+
+    /// So many bytes of events are kept now.
+    pub fn kept(&self, bytes: u64) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.kept.add(bytes.saturating_sub(self.kept.get()));
     }
 
     /// So many records were found damaged or missing.

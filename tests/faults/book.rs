@@ -46,6 +46,8 @@ pub struct Book {
     asked: Option<Place>,
     /// What it missed without a word, in this numbering.
     missed: BTreeSet<u64>,
+    /// The store has another time line: it may be numbered anew, once.
+    renumbered: bool,
 }
 
 impl Book {
@@ -57,7 +59,13 @@ impl Book {
             at: None,
             asked: None,
             missed: BTreeSet::new(),
+            renumbered: false,
         }
+    }
+
+    /// Its store was damaged, or put back: a new epoch is right, and only that.
+    pub fn expect_new_epoch(&mut self) {
+        self.renumbered = true;
     }
 
     /// Where it stands.
@@ -75,6 +83,7 @@ impl Book {
     /// The channel's part of `subscribed`.
     pub fn subscribed(&mut self, to: Place, recovered: bool, replayed: u64) -> Vec<Finding> {
         let asked = self.asked.take();
+        let renumbered = std::mem::take(&mut self.renumbered);
         let told = format!("{to:?}, recovered {recovered}, replayed {replayed}");
         if recovered {
             return match asked {
@@ -91,7 +100,7 @@ impl Book {
                 let lost = to.offset.saturating_sub(before.offset).max(1);
                 let why = format!("{told}: not recovered from {before:?}, all of which is kept");
                 findings.push(Finding::Lost(lost, why));
-            } else if self.promise.durable {
+            } else if self.promise.durable && !renumbered {
                 let why = format!("{told}: a new epoch after {before:?}");
                 findings.push(Finding::Wrong(why));
             }

@@ -11,7 +11,8 @@ use crate::clock::Clock;
 use crate::disk::{SmallDisk, fail_syncs};
 use crate::publisher::Publisher;
 use crate::schedule::Fault;
-use crate::server::Server;
+use crate::server::{Addresses, Server};
+use crate::store::{self, Flipped};
 use crate::world::World;
 
 /// Events that are published while connections are frozen.
@@ -61,11 +62,7 @@ impl Faults {
         let started = async {
             loop {
                 match self.server.start().await {
-                    Ok(addresses) => {
-                        self.world.public.lead_to(Some(addresses.public));
-                        self.world.internal.lead_to(Some(addresses.internal));
-                        return;
-                    }
+                    Ok(addresses) => return self.lead_to(addresses),
                     Err(_) => self.world.totals.refused_starts.add(1),
                 }
                 tokio::time::sleep(Duration::from_millis(200)).await;
@@ -97,6 +94,8 @@ impl Faults {
             Fault::FillDisk { left, lasts } => self.fill_disk(left, lasts),
             Fault::FailSync { lasts } => self.fail_syncs(lasts),
             Fault::Freeze { share, lasts } => self.freeze(share, lasts),
+            Fault::FlipByte { mend } => self.flip_byte(mend).await,
+            Fault::PutBack { after, over } => self.put_back(after, over).await,
             Fault::Cut { share } => {
                 self.world.public.cut(share, &mut self.rng);
                 self.world.internal.cut(share, &mut self.rng);
@@ -113,11 +112,60 @@ impl Faults {
             | Fault::Restart
             | Fault::KillWhileDraining { .. }
             | Fault::Freeze { .. }
+            | Fault::FlipByte { .. }
+            | Fault::PutBack { .. }
             | Fault::Cut { .. } => false,
         };
         if !skipped {
             self.world.totals.fault(fault.kind());
         }
+    }
+
+    /// One byte of what was acknowledged changes while the server is down.
+    async fn flip_byte(&mut self, mend: bool) {
+        self.kill();
+        let flipped = Flipped::new(&self.server.store, &mut self.rng);
+        if mend {
+            // Where it is refused, nothing may have been changed.
+            if let Ok(addresses) = self.server.start().await {
+                self.lead_to(addresses);
+                return;
+            }
+            let log = tail(&self.server.log());
+            if !log.contains("the store is damaged") {
+                self.world
+                    .wrong("the server", format!("refused to start:\n{log}"));
+            }
+            flipped.into_iter().for_each(Flipped::mend);
+        } else {
+            self.world.time_lines.add(1);
+            self.server.bears_damage = true;
+        }
+        self.start().await;
+        self.server.bears_damage = false;
+    }
+
+    /// The store of an earlier moment comes back.
+    async fn put_back(&mut self, after: Duration, over: bool) {
+        self.stop().await;
+        let backup = tempfile::tempdir().unwrap();
+        store::copy(&self.server.store, backup.path());
+        self.start().await;
+        tokio::time::sleep(after).await;
+        self.kill();
+        {
+            // It needs space.
+            let disk = self.disk.lock().await;
+            self.world.time_lines.add(1);
+            store::put_back(backup.path(), &self.server.store, over);
+            drop(disk);
+        }
+        self.start().await;
+    }
+
+    fn lead_to(&self, addresses: Addresses) {
+        self.world.public.lead_to(Some(addresses.public));
+        self.world.internal.lead_to(Some(addresses.internal));
     }
 
     async fn check_alive(&mut self) {

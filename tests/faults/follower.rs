@@ -15,6 +15,8 @@ pub struct Follower {
     pub name: String,
     pub channels: Vec<usize>,
     books: Mutex<Vec<Book>>,
+    /// For each channel, which of the world's time lines it has heard of.
+    time_lines: Mutex<Vec<u64>>,
     world: Arc<World>,
     seen: Mutex<Seen>,
 }
@@ -46,6 +48,7 @@ impl Follower {
         let books = channels.iter().map(book).collect();
         let follower = Arc::new(Follower {
             name,
+            time_lines: Mutex::new(vec![0; channels.len()]),
             channels,
             books: Mutex::new(books),
             world: Arc::clone(world),
@@ -71,6 +74,14 @@ impl Follower {
                     &self.world.totals.not_recovered
                 };
                 count.add(1);
+            }
+            let now = self.world.time_lines.get();
+            if let Some(at) = self.channels.iter().position(|other| *other == channel) {
+                let mut heard = self.time_lines.lock().unwrap();
+                if heard[at] < now && book.at().is_some_and(|at| at.epoch != to.epoch) {
+                    heard[at] = now;
+                    book.expect_new_epoch();
+                }
             }
             for finding in book.subscribed(to, recovered, replayed) {
                 self.world.totals.found(&self.of(channel), finding);

@@ -1,7 +1,7 @@
 //! Drives the real server through faults while many clients check what they get.
 //!
 //! The server is killed, restarted, its disk filled, its syncs made to fail; its clients are frozen
-//! and cut, and their tokens expire. Publishers try each event until it is acknowledged. At the end
+//! and cut, and their tokens expire. A byte of its store is flipped, and a copy of it is put back. Publishers try each event until it is acknowledged. At the end
 //! every client must stand where its channels stand, and history must hold what was acknowledged.
 //!
 //! `cargo test --test faults -- --help`
@@ -29,6 +29,7 @@ mod publisher;
 mod run;
 mod schedule;
 mod server;
+mod store;
 mod stream;
 mod totals;
 mod world;

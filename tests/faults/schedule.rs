@@ -31,6 +31,11 @@ pub enum Fault {
         offset: &'static str,
         lasts: Duration,
     },
+    /// `kill -9`, and a byte of a journal is changed: mended once the server has refused to start, or
+    /// left, and the server goes on with new epochs.
+    FlipByte { mend: bool },
+    /// The store is copied, and the copy put back this much later.
+    PutBack { after: Duration, over: bool },
 }
 
 impl Fault {
@@ -46,11 +51,13 @@ impl Fault {
             Fault::Cut { .. } => "cut",
             Fault::Stall { .. } => "stall",
             Fault::Clock { .. } => "clock",
+            Fault::FlipByte { .. } => "flipped_byte",
+            Fault::PutBack { .. } => "restored_copy",
         }
     }
 }
 
-const KINDS: u8 = 9;
+const KINDS: u8 = 11;
 /// Nothing happens so long before the end.
 const CALM: Duration = Duration::from_secs(3);
 
@@ -84,6 +91,11 @@ fn fault(rng: &mut Rng, kind: u8) -> Fault {
         7 => Fault::Stall {
             lasts: millis(rng, 500, 10_000),
         },
+        8 => Fault::FlipByte { mend: rng.bool() },
+        9 => Fault::PutBack {
+            after: millis(rng, 300, 2000),
+            over: rng.bool(),
+        },
         _ => Fault::Clock {
             offset: clock::offset(rng),
             lasts: millis(rng, 300, 3000),
@@ -106,7 +118,13 @@ pub fn plan(seed: u64, lasts: Duration, store: Store) -> Vec<(Duration, Fault)> 
             round.pop().unwrap()
         });
         let fault = fault(&mut rng, kind);
-        let of_disk = matches!(fault, Fault::FillDisk { .. } | Fault::FailSync { .. });
+        let of_disk = matches!(
+            fault,
+            Fault::FillDisk { .. }
+                | Fault::FailSync { .. }
+                | Fault::FlipByte { .. }
+                | Fault::PutBack { .. }
+        );
         if of_disk && store == Store::Memory {
             continue;
         }

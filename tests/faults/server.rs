@@ -34,6 +34,10 @@ pub struct Addresses {
 pub struct Server {
     directory: PathBuf,
     clock: Option<Clock>,
+    /// Where its store is.
+    pub store: PathBuf,
+    /// Whether it goes on with a damaged store.
+    pub bears_damage: bool,
     child: Option<Child>,
 }
 
@@ -44,6 +48,8 @@ impl Server {
         Server {
             directory: directory.to_owned(),
             clock,
+            store: store.to_owned(),
+            bears_damage: false,
             child: None,
         }
     }
@@ -63,6 +69,7 @@ impl Server {
             .current_dir(&self.directory)
             .env_remove("RUST_LOG")
             .envs(self.clock.iter().flat_map(Clock::environment))
+            .env("TIDINGS_HISTORY__ON_DAMAGE", self.on_damage())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -80,6 +87,14 @@ impl Server {
             }
             assert!(Instant::now() < deadline, "the server does not get ready");
             tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn on_damage(&self) -> &'static str {
+        if self.bears_damage {
+            "new_epoch"
+        } else {
+            "refuse"
         }
     }
 

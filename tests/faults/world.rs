@@ -9,7 +9,7 @@ use crate::follower::Follower;
 use crate::ledger::Ledger;
 use crate::options::Options;
 use crate::proxy::Proxy;
-use crate::totals::Totals;
+use crate::totals::{Count, Totals};
 
 /// A run.
 pub struct World {
@@ -17,6 +17,8 @@ pub struct World {
     pub totals: Totals,
     pub ledger: Ledger,
     pub followers: Mutex<Vec<Arc<Follower>>>,
+    /// How often a store of another time line came, so that every channel is numbered anew.
+    pub time_lines: Count,
     /// Leads to the public listener.
     pub public: Proxy,
     /// Leads to the internal listener.
@@ -32,6 +34,7 @@ impl World {
             options,
             totals: Totals::default(),
             followers: Mutex::default(),
+            time_lines: Count::default(),
             public: Proxy::start().await,
             internal: Proxy::start().await,
             enough: CancellationToken::new(),

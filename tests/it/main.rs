@@ -43,6 +43,8 @@ mod connections;
 mod descriptors;
 mod dialects;
 mod disk;
+mod disk_backup;
+mod disk_damage;
 mod disk_full;
 mod envelope;
 mod first_minute;

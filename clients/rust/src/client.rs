@@ -12,6 +12,7 @@ use crate::event::is_repeatable;
 use crate::proto::catalog_service_client::CatalogServiceClient;
 use crate::proto::connection_service_client::ConnectionServiceClient;
 use crate::proto::event_service_client::EventServiceClient;
+use crate::proto::store_service_client::StoreServiceClient;
 use crate::subscription::{Subscribe, Subscription};
 use crate::token::Tokens;
 use crate::{Backoff, Builder, Error, NewEvent, Published, Result, proto};
@@ -104,6 +105,12 @@ impl Client {
     #[must_use]
     pub fn connections(&self) -> ConnectionServiceClient<Channel> {
         ConnectionServiceClient::new(self.channel.clone()).max_decoding_message_size(self.largest)
+    }
+
+    /// The store, as generated: for [`Client::endless`] requests.
+    #[must_use]
+    pub fn store(&self) -> StoreServiceClient<Channel> {
+        StoreServiceClient::new(self.channel.clone()).max_decoding_message_size(self.largest)
     }
 
     /// Event types, as generated: for [`Client::request`]s.

@@ -26,6 +26,8 @@ pub(super) struct State {
     pub(super) history: History,
     /// Events below this offset have been deleted.
     pub(super) removed: u64,
+    /// How many bytes are kept by its record.
+    pub(super) recorded: u64,
     /// When it was last published to or read, in milliseconds since 1970.
     pub(super) used: u64,
     /// The newest events, up to the newest of all.
@@ -54,6 +56,7 @@ impl Channel {
             state: Mutex::new(State {
                 history: History::new(record.now),
                 removed: record.removed,
+                recorded: record.now.kept(),
                 used: now,
                 tail: VecDeque::new(),
             }),

@@ -17,6 +17,7 @@ use super::stage::{Done, Stage};
 use super::store::{Commit, Store};
 use super::table::Cache;
 use super::trouble::Trouble;
+use super::usage::Usage;
 use super::{DiskSettings, Durability, Shared, unavailable};
 use crate::broker::Receipt;
 use crate::broker::keys::{KEY_TTL, KeyShares, KeyTable, ScopedKey};
@@ -41,6 +42,8 @@ pub(super) struct Committer {
     /// How many of them each publisher may have.
     pub(super) shares: Arc<KeyShares>,
     pub(super) cache: Cache,
+    /// How much is kept.
+    pub(super) usage: Usage,
     /// Why nothing can be written now.
     pub(super) down: Option<Down>,
     /// Where the next sweep goes on.
@@ -94,11 +97,12 @@ impl Committer {
         let now = shared.clock.now();
         let keys = load_keys(&store, manifest.era, now, on_damage, &shares).map_err(failed)?;
         shared.known.replace(store.names()).map_err(failed)?;
+        let usage = load_usage(&store, settings.disk_bytes).map_err(failed)?;
         let channels = i64::try_from(manifest.channels).unwrap_or(i64::MAX);
         shared.metrics.channels_changed(channels);
         shared.metrics.store().available(true);
         shared.store.store(Some(Arc::new(store)));
-        Ok(Committer {
+        let committer = Committer {
             shared,
             folder,
             manifest,
@@ -106,12 +110,15 @@ impl Committer {
             keys,
             shares,
             cache: Cache::new(settings.cache_bytes),
+            usage,
             settings,
             down: None,
             swept_to: String::new(),
             opened: now,
             unsynced: None,
-        })
+        };
+        committer.level();
+        Ok(committer)
     }
 
     /// Works until the queue has stopped and is empty.
@@ -218,6 +225,9 @@ impl Committer {
             }
             {
                 let mut held = staged.channel.state();
+                let kept = staged.history.numbers().kept();
+                self.usage.change(held.recorded, kept);
+                held.recorded = kept;
                 staged.history.catch_up_with(&held.history);
                 held.history = staged.history;
                 held.removed = staged.removed;
@@ -230,7 +240,17 @@ impl Committer {
             }
             self.cache.keep(&staged.channel, &staged.events);
         }
+        self.level();
         self.deliver(done, now);
+    }
+
+    /// Finds how much each channel may keep from now on.
+    pub(super) fn level(&self) {
+        let metrics = &self.shared.metrics;
+        metrics.store().kept(self.usage.bytes());
+        if self.shared.level.set(self.usage.level()) {
+            metrics.limit_reached("history.disk_bytes");
+        }
     }
 
     /// The manifest of the next batch.
@@ -442,6 +462,20 @@ pub(super) fn load_keys(
         }
     }
     Ok(keys)
+}
+
+/// How much the channels of a store keep.
+pub(super) fn load_usage(store: &Store, most: u64) -> Result<Usage, Trouble> {
+    let mut usage = Usage::new(most);
+    for entry in store.channels("", "") {
+        match entry {
+            Ok((_, record)) => usage.change(0, record.now.kept()),
+            // What can't be read is counted where it is asked for.
+            Err(Trouble::Damaged(_)) => {}
+            Err(trouble) => return Err(trouble),
+        }
+    }
+    Ok(usage)
 }
 
 fn receipt(record: &KeyRecord, era: u64) -> Option<(ChannelName, Receipt)> {

@@ -82,12 +82,7 @@ impl Folder {
         let format = read(&path.join("format")).map_err(failed)?;
         let left = match format {
             None => {
-                if path.join("log").exists() || path.join("state").exists() {
-                    return Err(OpenError::new(
-                        path,
-                        "not a store of Tidings, or a damaged one: it has no file `format`",
-                    ));
-                }
+                check_foreign(path)?;
                 let format = format!("{FORMAT} {VERSION}\n");
                 files::replace(path, "format", &format).map_err(failed)?;
                 LeftAs::New
@@ -172,7 +167,10 @@ impl Folder {
 
     /// Notes that the process has finished, with this as the last batch.
     pub(super) fn finished(&mut self, batch: u64) -> io::Result<()> {
-        self.mark.renew()?;
+        if let Err(error) = self.mark.renew() {
+            // As on a full disk: only a copy that is put back over the files is not recognised then.
+            tracing::debug!(%error, "the mark of the store could not be renewed");
+        }
         self.synced.note(batch);
         self.synced.sync()?;
         files::replace(&self.path, "state", &format!("clean {batch}\n"))
@@ -209,6 +207,59 @@ impl Folder {
         }
         Ok(())
     }
+}
+
+/// Says why a store can't be opened in this directory, as far as that can be told without opening
+/// it, or making the directory.
+///
+/// # Errors
+/// The reason, in words.
+pub fn check_path(path: &Path) -> Result<(), String> {
+    let mut there = path;
+    while !there.exists() {
+        match there.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => there = parent,
+            _ => there = Path::new("."),
+        }
+    }
+    if !there.is_dir() {
+        return Err(format!("{} is not a directory", there.display()));
+    }
+    if there == path {
+        let told = |error: OpenError| {
+            let why = error.0.split_once(": ").map(|(_, why)| why.to_owned());
+            why.unwrap_or(error.0)
+        };
+        match read(&path.join("format")).map_err(|error| error.to_string())? {
+            Some(format) => check_format(path, &format).map_err(told)?,
+            None => check_foreign(path).map_err(told)?,
+        }
+    }
+    let probe = there.join(format!(".tidings-{}", std::process::id()));
+    match files::create_new(&probe) {
+        Ok(_) => fs::remove_file(&probe).map_err(|error| error.to_string()),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            Err(format!("{} can't be written to: {error}", there.display()))
+        }
+        // A full disk passes.
+        Err(_) => Ok(()),
+    }
+}
+
+/// A directory without a store may hold nothing that looks like one.
+fn check_foreign(path: &Path) -> Result<(), OpenError> {
+    if path.join("log").exists() || path.join("state").exists() {
+        return Err(OpenError::new(
+            path,
+            "not a store of Tidings, or a damaged one: it has no file `format`",
+        ));
+    }
+    Ok(())
 }
 
 pub(super) fn lock(path: &Path) -> Result<File, OpenError> {

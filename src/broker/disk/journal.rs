@@ -324,7 +324,7 @@ fn name(path: &Path) -> String {
 }
 
 /// What is written in a journal: its space is set aside ahead, and reads as zeros.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let length = written(path)?;
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
     File::open(path)?.take(length).read_to_end(&mut bytes)?;

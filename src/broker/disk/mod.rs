@@ -7,6 +7,7 @@
 //! for the committer, but for a channel that is not in memory yet.
 
 mod aside;
+mod backup;
 mod channel;
 mod clock;
 mod committer;
@@ -35,6 +36,8 @@ mod table;
 #[cfg(test)]
 pub(super) mod tests;
 mod trouble;
+mod turns;
+mod usage;
 mod watermark;
 
 use std::path::PathBuf;
@@ -44,12 +47,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::keys::KeyShares;
-use super::{Bounds, Broker, Kept, Memory, Page, Range, Receipt, Sink};
+use super::{Bounds, Broker, Kept, Memory, Page, Range, Receipt, Share, Sink};
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, Draft, Namespaces};
+use crate::event::{ChannelName, Draft, HistoryPolicy, Namespaces};
 use crate::promise::Promise;
 use crate::telemetry::{FanoutSpan, Metrics};
 use clock::Clock;
@@ -59,14 +64,20 @@ use known::Known;
 use queue::{Op, Publish, Queue, Refused};
 use store::Store;
 use table::Table;
+use turns::Turns;
+use usage::Level;
 
 pub use aside::set_aside;
-pub use folder::OpenError;
+pub use backup::{BackupError, Contents, restore, verify};
+pub use folder::{OpenError, check_path};
 pub use queue::MAX_BYTES as COMMIT_QUEUE_BYTES;
 pub use recover::OnDamage;
 
-/// So many readers may be at the disk at a time.
-const READERS: usize = 16;
+/// So many readers may be at the disk at a time: not many more than there are processors, for
+/// reading what the system has in memory is work for them.
+fn readers() -> usize {
+    thread::available_parallelism().map_or(2, |processors| processors.get().clamp(2, 16))
+}
 
 /// When a publish is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +115,8 @@ pub struct DiskSettings {
     pub on_damage: OnDamage,
     /// The newest events that stay in memory, in bytes over all channels; 0 for none.
     pub cache_bytes: usize,
+    /// The most bytes of events over all channels; 0 for no bound.
+    pub disk_bytes: u64,
     /// The most channels and idempotency keys.
     pub bounds: Bounds,
 }
@@ -121,6 +134,8 @@ struct Shared {
     metrics: Arc<Metrics>,
     clock: Clock,
     table: Table,
+    /// The most that each channel may keep, so that everything fits.
+    level: Level,
     known: Known,
     /// What needs no disk: channels without history, and events straight to an audience.
     unkept: Memory,
@@ -129,7 +144,9 @@ struct Shared {
     store: ArcSwapOption<Store>,
     /// False while the store can't write.
     available: AtomicBool,
-    readers: Semaphore,
+    readers: Turns,
+    /// One backup is made at a time.
+    backups: Arc<Semaphore>,
 }
 
 impl Disk {
@@ -171,12 +188,14 @@ impl Disk {
             metrics,
             clock,
             table: Table::new(),
+            level: Level::default(),
             known: Known::default(),
             unkept,
             queue: Queue::default(),
             store: ArcSwapOption::empty(),
             available: AtomicBool::new(true),
-            readers: Semaphore::new(READERS),
+            readers: Turns::new(readers()),
+            backups: Arc::new(Semaphore::new(1)),
         });
         let committer = Committer::open(Arc::clone(&shared), folder, left, settings, keys)?;
         let thread = thread::Builder::new()
@@ -193,7 +212,12 @@ impl Disk {
     #[cfg(test)]
     async fn settle(&self) {
         let (answer, settled) = queue::Answer::new();
-        assert!(self.shared.queue.push(Op::Settle(answer)).is_ok());
+        assert!(
+            self.shared
+                .queue
+                .push(Share::OWN, Op::Settle(answer))
+                .is_ok()
+        );
         settled.await.unwrap().unwrap();
     }
 }
@@ -204,16 +228,27 @@ fn unavailable() -> Error {
 }
 
 impl Shared {
+    /// How much of a channel is kept: as its namespace says, and so that everything fits.
+    fn policy(&self, name: &ChannelName) -> HistoryPolicy {
+        let policy = self.namespaces.load().of(name).history;
+        let level = usize::try_from(self.level.get()).unwrap_or(usize::MAX);
+        HistoryPolicy {
+            bytes: policy.bytes.min(level),
+            ..policy
+        }
+    }
+
     /// Asks the committer for something.
     fn ask<T: Send + 'static>(
         &self,
+        share: Share,
         op: impl FnOnce(queue::Answer<T>) -> Op,
     ) -> Result<oneshot::Receiver<Result<T>>> {
         if !self.available.load(Ordering::Relaxed) {
             return Err(unavailable());
         }
         let (answer, later) = queue::Answer::new();
-        match self.queue.push(op(answer)) {
+        match self.queue.push(share, op(answer)) {
             Ok(()) => Ok(later),
             Err(Refused::Full) => {
                 self.metrics.limit_reached("commit_queue");
@@ -232,6 +267,15 @@ async fn answered<T>(later: oneshot::Receiver<Result<T>>) -> Result<T> {
 
 impl Broker for Disk {
     fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> Promise<Receipt> {
+        self.publish_for(Share::OWN, draft, span)
+    }
+
+    fn publish_for(
+        &self,
+        share: Share,
+        draft: Draft,
+        span: Option<FanoutSpan>,
+    ) -> Promise<Receipt> {
         let Some(channel) = draft.channel.clone() else {
             return Promise::Ready(self.shared.unkept.publish_unkept(draft, span));
         };
@@ -255,7 +299,7 @@ impl Broker for Disk {
                 Op::Pass(publish)
             }
         };
-        match self.shared.ask(publish) {
+        match self.shared.ask(share, publish) {
             Ok(later) => Promise::later(answered(later)),
             Err(error) => {
                 if !kept {
@@ -267,8 +311,12 @@ impl Broker for Disk {
     }
 
     fn read(&self, channel: &ChannelName, range: Range) -> Promise<Option<Page>> {
+        self.read_for(Share::OWN, channel, range)
+    }
+
+    fn read_for(&self, share: Share, channel: &ChannelName, range: Range) -> Promise<Option<Page>> {
         let bytes = range.bytes;
-        read::page(&self.shared, channel, range)
+        read::page(&self.shared, share, channel, range)
             .then(move |page| Ok(page?.map(|page| page.within(bytes))))
     }
 
@@ -281,10 +329,17 @@ impl Broker for Disk {
         read::list(&self.shared, prefix, after, limit)
     }
 
+    fn backup(&self) -> Result<Receiver<Result<Bytes>>> {
+        read::backup(&self.shared)
+    }
+
     fn sweep(&self) {
         self.shared.unkept.sweep();
         // Where the queue is full there is more to do than this.
-        self.shared.queue.push(Op::Sweep).unwrap_or_default();
+        self.shared
+            .queue
+            .push(Share::OWN, Op::Sweep)
+            .unwrap_or_default();
     }
 
     fn is_available(&self) -> bool {

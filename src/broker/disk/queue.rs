@@ -1,13 +1,17 @@
 //! What waits for the committer: bounded, and never waited for by those who put it there.
+//!
+//! Each publisher has a lane. Batches are taken from the lanes in turn, by bytes (deficit round
+//! robin), so whoever floods the queue waits behind itself. A lane keeps its order. A lane may use
+//! as much as is still free (a dynamic threshold), so there is always room for others.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::channel::Channel;
-use crate::broker::Receipt;
+use crate::broker::{Receipt, Share};
 use crate::error::Result;
 use crate::event::{ChannelName, Draft, allocated, shared};
 use crate::telemetry::FanoutSpan;
@@ -17,8 +21,10 @@ const MAX_OPS: usize = 65_536;
 /// The same in bytes: a term of the server's worst case of memory.
 pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// The most that is committed together.
-const BATCH_OPS: usize = 2048;
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+const BATCH_OPS: usize = 1024;
+const BATCH_BYTES: usize = 1024 * 1024;
+/// What a lane may add to a batch at each of its turns.
+const QUANTUM: usize = 16 * 1024;
 
 /// Where an answer goes.
 pub(super) struct Answer<T>(oneshot::Sender<Result<T>>);
@@ -80,10 +86,82 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct Waiting {
-    /// With the weight of each, summed up once.
-    ops: VecDeque<(usize, Op)>,
+    /// The lanes that hold something.
+    lanes: HashMap<Share, Lane>,
+    /// Whose turn it is.
+    turns: VecDeque<Share>,
+    /// Done once everything else is.
+    #[cfg(test)]
+    last: Vec<Op>,
+    count: usize,
     bytes: usize,
     stopped: bool,
+}
+
+/// What one publisher has waiting, in its order.
+#[derive(Default)]
+struct Lane {
+    /// With the weight of each.
+    ops: VecDeque<(usize, Op)>,
+    bytes: usize,
+    /// What it may still add to a batch at this turn.
+    credit: usize,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        #[cfg(test)]
+        if !self.last.is_empty() {
+            return false;
+        }
+        self.count == 0
+    }
+
+    fn add(&mut self, share: Share, weight: usize, op: Op) -> Result<(), Refused> {
+        let (free, free_bytes) = (MAX_OPS - self.count, MAX_BYTES.saturating_sub(self.bytes));
+        let lane = self.lanes.entry(share).or_default();
+        let is_first = lane.ops.is_empty();
+        let fits = free > 0 && weight <= free_bytes;
+        let is_fair = is_first || (lane.ops.len() < free && lane.bytes + weight <= free_bytes);
+        if !fits || !is_fair {
+            if is_first {
+                self.lanes.remove(&share);
+            }
+            return Err(Refused::Full);
+        }
+        lane.ops.push_back((weight, op));
+        lane.bytes += weight;
+        if is_first {
+            self.turns.push_back(share);
+        }
+        self.count += 1;
+        self.bytes += weight;
+        Ok(())
+    }
+
+    /// The next one in turn.
+    fn next(&mut self) -> Option<(usize, Op)> {
+        loop {
+            let share = *self.turns.front()?;
+            let lane = self.lanes.get_mut(&share)?;
+            let weight = lane.ops.front()?.0;
+            if weight > lane.credit {
+                lane.credit += QUANTUM;
+                self.turns.rotate_left(1);
+                continue;
+            }
+            let taken = lane.ops.pop_front()?;
+            lane.credit -= weight;
+            lane.bytes -= weight;
+            self.count -= 1;
+            self.bytes -= weight;
+            if lane.ops.is_empty() {
+                self.lanes.remove(&share);
+                self.turns.pop_front();
+            }
+            return Some(taken);
+        }
+    }
 }
 
 impl Op {
@@ -107,18 +185,21 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds something to do.
-    pub(super) fn push(&self, op: Op) -> Result<(), Refused> {
+    /// Adds something to do, in somebody's lane.
+    pub(super) fn push(&self, share: Share, op: Op) -> Result<(), Refused> {
         let weight = op.weight();
         let mut waiting = self.lock();
         if waiting.stopped {
             return Err(Refused::Stopped);
         }
-        if waiting.ops.len() >= MAX_OPS || waiting.bytes + weight > MAX_BYTES {
-            return Err(Refused::Full);
+        #[cfg(test)]
+        if matches!(op, Op::Settle(_) | Op::Fail(_)) {
+            waiting.last.push(op);
+            drop(waiting);
+            self.news.notify_one();
+            return Ok(());
         }
-        waiting.bytes += weight;
-        waiting.ops.push_back((weight, op));
+        waiting.add(share, weight, op)?;
         drop(waiting);
         self.news.notify_one();
         Ok(())
@@ -128,22 +209,23 @@ impl Queue {
     /// once it has stopped and nothing is left.
     pub(super) fn take(&self, patience: Duration) -> Option<Vec<Op>> {
         let mut waiting = self.lock();
-        if waiting.ops.is_empty() && !waiting.stopped {
+        if waiting.is_empty() && !waiting.stopped {
             let woken = self.news.wait_timeout(waiting, patience);
             waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
-        if waiting.ops.is_empty() && waiting.stopped {
+        if waiting.is_empty() && waiting.stopped {
             return None;
         }
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while taken.len() < BATCH_OPS && bytes < BATCH_BYTES {
-            let Some((weight, op)) = waiting.ops.pop_front() else {
+            let Some((weight, op)) = waiting.next() else {
+                #[cfg(test)]
+                taken.append(&mut waiting.last);
                 break;
             };
             bytes += weight;
             taken.push(op);
         }
-        waiting.bytes = waiting.bytes.saturating_sub(bytes);
         Some(taken)
     }
 
@@ -157,7 +239,10 @@ impl Queue {
     pub(super) fn abandon(&self) {
         let mut waiting = self.lock();
         waiting.stopped = true;
-        waiting.ops.clear();
+        waiting.lanes.clear();
+        waiting.turns.clear();
+        waiting.count = 0;
+        waiting.bytes = 0;
     }
 }
 
@@ -167,14 +252,74 @@ mod tests {
     use crate::broker::contract::draft;
     use crate::event::Audience;
 
-    fn publish(audience: Option<Arc<Audience>>) -> Op {
-        let draft = draft("kept:a", 1, None);
+    fn publish(channel: &str, n: usize) -> Op {
+        let draft = draft(channel, n, None);
         Op::Publish(Box::new(Publish {
             channel: draft.channel.clone().unwrap(),
-            draft: Draft { audience, ..draft },
+            draft,
             span: None,
             answer: Answer::new().0,
         }))
+    }
+
+    fn fill(queue: &Queue, share: Share, channel: &str) -> usize {
+        let all = 0..MAX_OPS;
+        all.take_while(|n| queue.push(share, publish(channel, *n)).is_ok())
+            .count()
+    }
+
+    fn channels(ops: &[Op]) -> Vec<String> {
+        let publishes = ops.iter().map(|op| match op {
+            Op::Publish(publish) => publish.channel.to_string(),
+            _ => String::new(),
+        });
+        publishes.collect()
+    }
+
+    #[test]
+    fn whoever_floods_the_queue_leaves_room_and_turns_for_others() {
+        let queue = Queue::default();
+        let (flood, other) = (Share::of("flood"), Share::of("other"));
+        assert!(fill(&queue, flood, "kept:a") <= MAX_OPS / 2);
+        assert_eq!(queue.push(other, publish("kept:b", 0)), Ok(()));
+        let first = channels(&queue.take(Duration::ZERO).unwrap());
+        assert!(first.contains(&"kept:b".to_owned()), "in the next batch");
+        // A third one, and a fourth, have room too.
+        let third = fill(&queue, Share::of("third"), "kept:c");
+        let fourth = fill(&queue, Share::of("fourth"), "kept:d");
+        assert!(third > 1000 && fourth > 1000, "{third} {fourth}");
+    }
+
+    #[test]
+    fn a_lane_keeps_its_order_and_everything_is_taken_once() {
+        let queue = Queue::default();
+        let shares: Vec<Share> = (0..5).map(|n: u32| Share::of(&n.to_string())).collect();
+        let mut expected = vec![Vec::new(); shares.len()];
+        for n in 0..4000_usize {
+            let lane = (n * n + n / 7) % shares.len();
+            let op = publish(&format!("kept:{lane}-{n}"), n);
+            queue.push(shares[lane], op).unwrap();
+            expected[lane].push(format!("kept:{lane}-{n}"));
+        }
+        queue.stop();
+        let mut found = vec![Vec::new(); shares.len()];
+        while let Some(ops) = queue.take(Duration::ZERO) {
+            for name in channels(&ops) {
+                let lane: usize = name[5..6].parse().unwrap();
+                found[lane].push(name);
+            }
+        }
+        assert_eq!(found, expected);
+        let left = queue.lock();
+        assert_eq!((left.count, left.bytes), (0, 0));
+    }
+
+    fn with(audience: Arc<Audience>) -> Op {
+        let mut op = publish("kept:a", 1);
+        if let Op::Publish(publish) = &mut op {
+            publish.draft.audience = Some(audience);
+        }
+        op
     }
 
     #[test]
@@ -185,7 +330,7 @@ mod tests {
             ..Audience::default()
         });
         let queue = Queue::default();
-        let push = || queue.push(publish(Some(Arc::clone(&audience))));
+        let push = || queue.push(Share::OWN, with(Arc::clone(&audience)));
         let taken = (0..MAX_OPS).take_while(|_| push().is_ok()).count();
         assert!(taken * 250_000 <= MAX_BYTES, "{taken} were taken");
         assert_eq!(push(), Err(Refused::Full));

@@ -1,27 +1,34 @@
 //! Reading: from memory where that is enough, else from the disk, by a thread that may wait.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{self, Receiver};
 
 use super::channel::Channel;
 use super::queue::Op;
 use super::store::Store;
 use super::trouble::Trouble;
 use super::{Shared, answered, unavailable};
-use crate::broker::{Kept, Page, Range};
+use crate::broker::{Kept, Page, Range, Share};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, HistoryPolicy, Position};
 use crate::promise::Promise;
 
-/// A page that holds so many bytes is not made longer.
-const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// A page that holds so many bytes is not made longer: a turn at the disk takes no longer.
+const PAGE_BYTES: usize = 1024 * 1024;
 
 /// A part of a channel's history.
 pub(super) fn page(
     shared: &Arc<Shared>,
+    share: Share,
     name: &ChannelName,
     range: Range,
 ) -> Promise<Option<Page>> {
-    let policy = shared.namespaces.load().of(name).history;
+    let policy = shared.policy(name);
     if policy.size == 0 {
         return Promise::ok(None);
     }
@@ -29,15 +36,15 @@ pub(super) fn page(
     if let Some(channel) = shared.table.get(name) {
         return match channel.page(range, &policy, shared.clock.now()) {
             Some(page) => Promise::ok(Some(page)),
-            None => Promise::later(from_disk(shared, channel, range, policy)),
+            None => Promise::later(from_disk(shared, share, channel, range, policy)),
         };
     }
-    match shared.ask(|answer| Op::Open(name.clone(), answer)) {
+    match shared.ask(share, |answer| Op::Open(name.clone(), answer)) {
         Ok(later) => Promise::later(async move {
             let channel = answered(later).await?;
             match channel.page(range, &policy, shared.clock.now()) {
                 Some(page) => Ok(Some(page)),
-                None => from_disk(shared, channel, range, policy).await,
+                None => from_disk(shared, share, channel, range, policy).await,
             }
         }),
         Err(error) => Promise::Ready(Err(error)),
@@ -46,11 +53,12 @@ pub(super) fn page(
 
 async fn from_disk(
     shared: Arc<Shared>,
+    share: Share,
     channel: Arc<Channel>,
     range: Range,
     policy: HistoryPolicy,
 ) -> Result<Option<Page>> {
-    let page = at_the_disk(&shared, move |shared, store| {
+    let page = at_the_disk(&shared, share, move |shared, store| {
         read(shared, store, &channel, range, &policy)
     });
     page.await.map(Some)
@@ -59,11 +67,14 @@ async fn from_disk(
 /// Does something that waits for the disk, on a thread that may.
 async fn at_the_disk<T: Send + 'static>(
     shared: &Arc<Shared>,
+    share: Share,
     work: impl FnOnce(&Shared, &Store) -> Result<T, Trouble> + Send + 'static,
 ) -> Result<T> {
-    let _permit = shared.readers.acquire().await;
+    let turn = shared.readers.take(share).await;
     let shared = Arc::clone(shared);
     let done = tokio::task::spawn_blocking(move || {
+        // Held until the work is done, also where nobody waits for it any more.
+        let _turn = turn;
         let store = shared.store.load_full().ok_or_else(unavailable)?;
         work(&shared, &store).map_err(|trouble| {
             if matches!(trouble, Trouble::Damaged(_)) {
@@ -122,6 +133,44 @@ fn read(
     Ok(wanted.page(events))
 }
 
+/// How long whoever is given a backup may leave a part waiting.
+const STALL: Duration = Duration::from_secs(30);
+
+/// Everything that is kept at this moment, in parts.
+pub(super) fn backup(shared: &Arc<Shared>) -> Result<Receiver<Result<Bytes>>> {
+    let store = shared.store.load_full().ok_or_else(unavailable)?;
+    let permit = Arc::clone(&shared.backups)
+        .try_acquire_owned()
+        .map_err(|_| {
+            let error = Error::exhausted("another backup is being made");
+            error.retry_after(Duration::from_secs(10))
+        })?;
+    let (parts, given) = mpsc::channel(2);
+    let shared = Arc::clone(shared);
+    let handle = Handle::current();
+    let work = move || {
+        let _permit = permit;
+        let send = |part: Result<Bytes>| {
+            // Who holds the database keeps it from being opened again.
+            if !shared.available.load(Ordering::Relaxed) {
+                return Err(Trouble::Failed("the store can't write".to_owned()));
+            }
+            let sent = tokio::time::timeout(STALL, parts.send(part));
+            match handle.block_on(sent) {
+                Ok(Ok(())) => Ok(()),
+                _ => Err(Trouble::Failed("nobody takes it".to_owned())),
+            }
+        };
+        if let Err(trouble) = super::backup::write(&store, |part| send(Ok(part))) {
+            tracing::warn!(%trouble, "a backup was not finished");
+            let error = Error::unavailable("the backup could not be finished");
+            drop(parts.try_send(Err(error)));
+        }
+    };
+    drop(tokio::task::spawn_blocking(work));
+    Ok(given)
+}
+
 /// Kept channels by name.
 pub(super) fn list(
     shared: &Arc<Shared>,
@@ -156,7 +205,7 @@ pub(super) fn list(
             });
             kept.collect::<Result<Vec<Kept>, Trouble>>()
         };
-        at_the_disk(&shared, work).await
+        at_the_disk(&shared, Share::OWN, work).await
     })
 }
 

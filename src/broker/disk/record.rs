@@ -277,6 +277,13 @@ pub(super) struct Numbers {
     pub(super) before: u64,
 }
 
+impl Numbers {
+    /// How many bytes are kept.
+    pub(super) fn kept(&self) -> u64 {
+        self.total.saturating_sub(self.before)
+    }
+}
+
 /// A channel.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct ChannelRecord {

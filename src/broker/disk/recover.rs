@@ -1,6 +1,7 @@
 //! Opening the database after whatever became of the last process, and of the files since.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use super::files;
@@ -173,7 +174,8 @@ impl Attempt<'_> {
         };
         if fault.path.exists() {
             if let Some(aside) = &aside {
-                fs::copy(&fault.path, aside.join(name(&fault.path)?))?;
+                let written = journal::read(&fault.path)?;
+                files::create_new(&aside.join(name(&fault.path)?))?.write_all(&written)?;
             }
             let file = files::open(&fault.path)?;
             if file.metadata()?.len() > fault.at {

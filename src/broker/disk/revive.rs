@@ -12,11 +12,12 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::committer::{Committer, load_keys};
+use super::committer::{Committer, load_keys, load_usage};
 use super::record::{ChannelRecord, Manifest};
 use super::recover::{self, LastKnown, Opened};
 use super::store::{Batch, Commit, Store, batch_of_key};
 use super::trouble::Trouble;
+use crate::event::ChannelName;
 
 /// The first and the longest wait between two attempts.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
@@ -116,6 +117,8 @@ impl Committer {
         self.manifest = manifest;
         self.next_batch = self.next_batch.max(manifest.batch + 1);
         self.shared.known.replace(store.names())?;
+        self.usage = load_usage(&store, self.settings.disk_bytes)?;
+        self.level();
         // What is in memory is asked from the disk again.
         self.cache.clear();
         self.shared.table.clear();
@@ -175,6 +178,9 @@ pub(super) fn settle(
     if new_era {
         manifest.era = fastrand::u64(1..);
     }
+    if new_era {
+        forget_lost(store, &mut batch)?;
+    }
     // A number of its own, so that nothing is ever taken back twice.
     let number = manifest.batch.max(refused).max(synced) + 1;
     // Whatever the database holds is on the device once this batch is.
@@ -182,6 +188,32 @@ pub(super) fn settle(
     batch.put_manifest(&mut manifest);
     batch.commit(Commit::Synced)?;
     Ok(manifest)
+}
+
+/// Forgets the idempotency keys of events that are lost: who repeats such a publish must not be told
+/// that it is there.
+fn forget_lost(store: &Store, batch: &mut Batch<'_>) -> Result<(), Trouble> {
+    for entry in store.keys() {
+        let (_, place, key) = match entry {
+            Ok(entry) => entry,
+            Err(Trouble::Damaged(_)) => continue,
+            Err(trouble) => return Err(trouble),
+        };
+        let Ok(channel) = ChannelName::new(&key.channel) else {
+            continue;
+        };
+        let stands = match store.channel(&channel) {
+            Ok(record) => record,
+            Err(Trouble::Damaged(_)) => None,
+            Err(trouble) => return Err(trouble),
+        };
+        let is_there =
+            stands.is_some_and(|record| record.epoch == key.epoch && record.now.last >= key.offset);
+        if !is_there {
+            batch.remove_key(place);
+        }
+    }
+    Ok(())
 }
 
 /// Takes the last batch back.

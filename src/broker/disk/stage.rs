@@ -251,12 +251,11 @@ impl<'s> Stage<'s> {
 
     /// Completes the batch: trims what has become too much, and writes where everything stands.
     pub(super) fn complete(&mut self, shared: &Shared) {
-        let namespaces = shared.namespaces.load();
         for staged in &mut self.channels {
             if !staged.is_changed() {
                 continue;
             }
-            let policy = namespaces.of(&staged.channel.name).history;
+            let policy = shared.policy(&staged.channel.name);
             if let Err(trouble) = staged.trim(self.store, &policy, self.now) {
                 // They are only kept longer.
                 shared.metrics.store().damaged(1);

@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use fjall::{
     AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
+    Readable as _,
 };
 
+use super::backup::Contents;
 use super::history::Mark;
 use super::record::{
     CHANNELS, ChannelRecord, EVENTS, EventRecord, KEYS, KeyRecord, META, Manifest, MarkRecord,
@@ -62,6 +64,15 @@ pub(super) struct Batch<'s> {
     writes: OwnedWriteBatch,
     /// Which keyspaces it writes to.
     touches: u32,
+}
+
+/// An entry of the database, of whatever kind.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// The number of its keyspace.
+    pub(super) keyspace: u32,
+    pub(super) key: Vec<u8>,
+    pub(super) value: Vec<u8>,
 }
 
 /// A stretch of a channel's events, as far as they can be read.
@@ -118,8 +129,7 @@ impl Store {
     /// A keyspace in whose tables writes are missing, by what was written to each before the
     /// oldest batch that a journal still holds.
     pub(super) fn lost_tables(&self, written: [u64; 4]) -> Option<&'static str> {
-        let keyspaces = [&self.meta, &self.channels, &self.events, &self.keys];
-        let all = KEYSPACES.into_iter().zip(keyspaces).zip(written);
+        let all = KEYSPACES.into_iter().zip(self.keyspaces()).zip(written);
         let mut lost = all.filter(|((_, keyspace), written)| {
             let persisted = keyspace.tree.get_highest_persisted_seqno().unwrap_or(0);
             persisted < *written
@@ -292,10 +302,32 @@ impl Store {
             .collect::<Result<_, Trouble>>()
     }
 
+    fn keyspaces(&self) -> [&Keyspace; 4] {
+        [&self.meta, &self.channels, &self.events, &self.keys]
+    }
+
+    /// Every entry, as they are between two batches.
+    pub(super) fn snapshot(&self) -> impl Iterator<Item = Result<Entry, Trouble>> {
+        let snapshot = self.db.snapshot();
+        let keyspaces = (0..).zip(self.keyspaces());
+        keyspaces.flat_map(move |(keyspace, entries)| {
+            let entries = snapshot.iter(entries).map(fjall::Guard::into_inner);
+            let entries = entries.filter(|entry| !is_sentinel(entry));
+            entries.map(move |entry| {
+                let (key, value) = entry?;
+                Ok(Entry {
+                    keyspace,
+                    key: key.to_vec(),
+                    value: value.to_vec(),
+                })
+            })
+        })
+    }
+
     /// Moves everything from the journals to tables.
     #[cfg(test)]
     pub(super) fn flush_all(&self) {
-        for keyspace in [&self.meta, &self.channels, &self.events, &self.keys] {
+        for keyspace in self.keyspaces() {
             keyspace.rotate_memtable_and_wait().unwrap();
         }
     }
@@ -345,7 +377,7 @@ impl Store {
         reason = "the database tells nobody when it has caught up"
     )]
     fn wait_for_room(&self) -> Result<(), Trouble> {
-        let all = [&self.meta, &self.channels, &self.events, &self.keys];
+        let all = self.keyspaces();
         let behind = |k: &&Keyspace| k.sealed_memtable_count() >= 3 || k.l0_table_count() >= 20;
         while all.iter().any(behind) {
             self.check()?;
@@ -355,7 +387,47 @@ impl Store {
     }
 }
 
+impl Entry {
+    /// Fails where it can't be read; else says how it is counted.
+    pub(super) fn check(&self) -> Result<Option<fn(&mut Contents) -> &mut u64>, Trouble> {
+        let (key, value) = (self.key.as_slice(), self.value.as_slice());
+        Ok(match self.keyspace {
+            0 => {
+                unseal::<Manifest>(key, value)?;
+                None
+            }
+            1 => {
+                unseal::<ChannelRecord>(key, value)?;
+                Some(|contents| &mut contents.channels)
+            }
+            // A damaged event is left out when it is read, wherever it is.
+            2 => Some(|contents| &mut contents.events),
+            3 => {
+                unseal::<KeyRecord>(key, value)?;
+                Some(|contents| &mut contents.keys)
+            }
+            _ => return Err(Unreadable::Newer.into()),
+        })
+    }
+
+    /// The manifest, if it is that.
+    pub(super) fn manifest(&self) -> Result<Option<Manifest>, Trouble> {
+        let is_manifest = self.keyspace == 0 && self.key == MANIFEST;
+        let manifest = is_manifest.then(|| unseal(MANIFEST, &self.value));
+        Ok(manifest.transpose()?)
+    }
+}
+
 impl Batch<'_> {
+    /// Puts an entry of another store into this one.
+    pub(super) fn put(&mut self, entry: Entry) -> Result<(), Trouble> {
+        let place = usize::try_from(entry.keyspace).unwrap_or(usize::MAX);
+        let keyspace = self.store.keyspaces().get(place).copied();
+        let keyspace = keyspace.ok_or(Unreadable::Newer)?;
+        self.writes.insert(keyspace, entry.key, entry.value);
+        Ok(())
+    }
+
     /// Completes the batch: the manifest is its last entry.
     pub(super) fn put_manifest(&mut self, manifest: &mut Manifest) {
         let Store {

@@ -32,6 +32,8 @@ struct Sweep<'s> {
     /// Channels in memory whose kept events begin later, and up to where they are deleted.
     trimmed: Vec<(Arc<Channel>, History, u64)>,
     forgotten: Vec<ChannelName>,
+    /// How many bytes channels kept before, and now.
+    kept: Vec<(u64, u64)>,
 }
 
 impl Committer {
@@ -65,6 +67,7 @@ impl Committer {
             budget: EVENTS,
             trimmed: Vec::new(),
             forgotten: Vec::new(),
+            kept: Vec::new(),
         };
         for place in store.expired_keys(now, now.saturating_add(millis(KEY_TTL)), KEYS)? {
             sweep.batch.remove_key(place);
@@ -105,9 +108,14 @@ impl Committer {
         self.wrote(manifest);
         for (channel, history, removed) in sweep.trimmed {
             let mut state = channel.state();
+            state.recorded = history.numbers().kept();
             state.history.catch_up_with(&history);
             state.removed = removed;
         }
+        for (before, now) in sweep.kept {
+            self.usage.change(before, now);
+        }
+        self.level();
         for name in &sweep.forgotten {
             self.shared.known.remove(name.as_str());
         }
@@ -131,7 +139,7 @@ impl Committer {
         };
         let (store, id, last) = (sweep.store, record.id, history.numbers().last);
         let mut look_up = |from: u64, limit: usize| store.marks(id, from..=last, limit);
-        history.trim_with(&namespace.history, sweep.now, &mut look_up)?;
+        history.trim_with(&self.shared.policy(name), sweep.now, &mut look_up)?;
         let first = history.numbers().first;
         let removed = first.min(record.removed.saturating_add(sweep.budget));
         for offset in record.removed..removed {
@@ -149,10 +157,13 @@ impl Committer {
             if self.may_forget(name, used, patience, sweep.now) {
                 sweep.batch.remove_channel(name);
                 sweep.forgotten.push(name.clone());
+                sweep.kept.push((record.now.kept(), 0));
                 return Ok(());
             }
         }
         if removed != record.removed || first != record.now.first {
+            let kept = (record.now.kept(), history.numbers().kept());
+            sweep.kept.push(kept);
             let record = ChannelRecord {
                 now: *history.numbers(),
                 removed,

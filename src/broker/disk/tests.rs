@@ -1,5 +1,7 @@
 //! What only a store on disk must do; the rest is in the contract of all brokers.
 
+mod backup;
+mod bytes;
 mod damage;
 
 use tempfile::TempDir;
@@ -28,6 +30,7 @@ impl TestDisk {
             durability: Durability::Fsync,
             on_damage: OnDamage::Refuse,
             cache_bytes: 1 << 20,
+            disk_bytes: 0,
             bounds,
         };
         Self::open(dir, settings, Clock::default()).unwrap()
@@ -115,7 +118,13 @@ impl TestDisk {
     /// Lets the store fail, and waits until it works again.
     async fn fail(&self) {
         let (answer, failed) = queue::Answer::new();
-        assert!(self.disk.shared.queue.push(Op::Fail(answer)).is_ok());
+        assert!(
+            self.disk
+                .shared
+                .queue
+                .push(Share::OWN, Op::Fail(answer))
+                .is_ok()
+        );
         failed.await.unwrap().unwrap();
         assert!(!self.disk.is_available());
         while !self.disk.is_available() {
@@ -358,7 +367,13 @@ async fn a_failed_store_refuses_and_works_again_by_itself() {
     let disk = TestDisk::new(bounds());
     disk.publish("kept:a", 0).await;
     let (answer, failed) = queue::Answer::new();
-    assert!(disk.disk.shared.queue.push(Op::Fail(answer)).is_ok());
+    assert!(
+        disk.disk
+            .shared
+            .queue
+            .push(Share::OWN, Op::Fail(answer))
+            .is_ok()
+    );
     failed.await.unwrap().unwrap();
     assert!(!disk.disk.is_available());
     let refused = disk.disk.publish(draft("kept:a", 1, None), None).await;

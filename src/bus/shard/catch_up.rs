@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::run::chunk;
 use super::{Cx, Shard};
-use crate::broker::{Page, Range};
+use crate::broker::{Page, Range, Share};
 use crate::bus::connection::{CatchUp, Waiting};
 use crate::bus::filter_table::NO_FILTER;
 use crate::bus::judge::Verdict;
@@ -217,7 +217,9 @@ impl Shard {
             bytes: self.settings.outbox_bytes / 2,
             ..Range::all(PAGE)
         };
-        Some(self.hub.broker().read(channel, range))
+        let identity = self.connections.get(slot)?.identity.as_deref();
+        let share = Share::of_identity(identity);
+        Some(self.hub.broker().read_for(share, channel, range))
     }
 
     fn wait_for_page(&mut self, slot: u32, topic: u32, page: Promise<Option<Page>>) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 
 use super::join::Join;
 use crate::auth::Identity;
-use crate::broker::{Broker, Page, Range};
+use crate::broker::{Broker, Page, Range, Share};
 use crate::bus::connection::Waiting;
 use crate::bus::filter::{EventFilter, EventView};
 use crate::bus::hub::{Hub, TypeRoles};
@@ -79,8 +79,10 @@ pub(super) fn look_up(
         },
         None => Range::all(0),
     };
+    let share = Share::of_identity(viewer.identity.as_deref());
     let mut count = Count {
         broker: Arc::clone(broker),
+        share,
         channel: channel.clone(),
         since: join.since,
         rewind: join.rewind,
@@ -90,7 +92,7 @@ pub(super) fn look_up(
         weight: 0,
         steps: 0,
     };
-    let mut page = broker.read(channel, range);
+    let mut page = broker.read_for(share, channel, range);
     for _ in 0..PAGES_AT_ONCE {
         let ready = match page {
             Promise::Ready(Ok(ready)) => ready,
@@ -112,6 +114,8 @@ pub(super) fn look_up(
 /// A look-up that is under way.
 struct Count {
     broker: Arc<dyn Broker>,
+    /// Whose share of the store's time it uses.
+    share: Share,
     channel: ChannelName,
     since: Option<Position>,
     rewind: Option<u32>,
@@ -136,7 +140,7 @@ impl Count {
     }
 
     fn read(&self, range: Range) -> Promise<Option<Page>> {
-        self.broker.read(&self.channel, range)
+        self.broker.read_for(self.share, &self.channel, range)
     }
 
     /// Asks the filter about a page; `None` where there is no time for it. No verdicts where there

@@ -1,0 +1,289 @@
+//! Backups: everything that a store holds at one moment, as one stream of bytes.
+//!
+//! A backup is a head and parts. A part is a length, a checksum and a message with entries of the
+//! database. The checksum covers the one before it, and the last part says how many entries there
+//! are, so that a backup that is cut, changed or put together wrongly is found out. A restored store
+//! is another time line: every channel gets a new epoch.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use prost::Message;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::files;
+use super::folder::{Folder, OpenError};
+use super::record::Manifest;
+use super::revive::settle;
+use super::store::{Commit, Entry, Store};
+use super::trouble::Trouble;
+
+/// With this a backup begins: what it is, and its version.
+const HEAD: &[u8; 16] = b"tidings backup 1";
+/// A part is closed once it has so many bytes.
+const PART: usize = 256 * 1024;
+/// No part is longer: it holds at most one entry beyond the bound, and a key and an event.
+const LONGEST: u32 = 1 << 31;
+/// What stands before a part: its length and its checksum.
+const PREFIX: usize = 12;
+
+/// A part of a backup.
+#[derive(Clone, PartialEq, Message)]
+struct Part {
+    #[prost(message, repeated, tag = "1")]
+    entries: Vec<EntryRecord>,
+    /// In the last part: how many entries there are in all.
+    #[prost(uint64, optional, tag = "2")]
+    all: Option<u64>,
+}
+
+/// An entry of the database.
+#[derive(Clone, PartialEq, Message)]
+struct EntryRecord {
+    /// The number of its keyspace.
+    #[prost(uint32, tag = "1")]
+    keyspace: u32,
+    #[prost(bytes = "vec", tag = "2")]
+    key: Vec<u8>,
+    #[prost(bytes = "vec", tag = "3")]
+    value: Vec<u8>,
+}
+
+/// How many of what a backup holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// Channels.
+    pub channels: u64,
+    /// Events.
+    pub events: u64,
+    /// Idempotency keys.
+    pub keys: u64,
+}
+
+/// Writes a store as it is now, a part at a time, until `send` fails.
+pub(super) fn write(
+    store: &Store,
+    mut send: impl FnMut(Bytes) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    send(Bytes::from_static(HEAD))?;
+    let (mut part, mut bytes, mut all, mut chain) = (Part::default(), 0, 0, 0);
+    for entry in store.snapshot() {
+        let Entry {
+            keyspace,
+            key,
+            value,
+        } = entry?;
+        bytes += key.len() + value.len();
+        all += 1;
+        part.entries.push(EntryRecord {
+            keyspace,
+            key,
+            value,
+        });
+        if bytes >= PART {
+            send(seal(&std::mem::take(&mut part), &mut chain))?;
+            bytes = 0;
+        }
+    }
+    part.all = Some(all);
+    send(seal(&part, &mut chain))
+}
+
+fn seal(part: &Part, chain: &mut u64) -> Bytes {
+    let body = part.encode_to_vec();
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    *chain = xxh3_64_with_seed(&body, *chain);
+    let mut sealed = Vec::with_capacity(PREFIX + body.len());
+    sealed.extend_from_slice(&length.to_le_bytes());
+    sealed.extend_from_slice(&chain.to_le_bytes());
+    sealed.extend_from_slice(&body);
+    sealed.into()
+}
+
+/// Reads a backup, and hands out each entry.
+fn read(
+    from: &mut impl Read,
+    mut each: impl FnMut(Entry) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    let mut head = [0; HEAD.len()];
+    let begins = from.read_exact(&mut head).is_ok() && head == *HEAD;
+    if !begins {
+        return Err(damaged("it does not begin as a backup does"));
+    }
+    let (mut all, mut chain) = (0_u64, 0);
+    loop {
+        let part = next(from, &mut chain)?;
+        for entry in part.entries {
+            all += 1;
+            each(Entry {
+                keyspace: entry.keyspace,
+                key: entry.key,
+                value: entry.value,
+            })?;
+        }
+        let Some(expected) = part.all else { continue };
+        let mut more = [0];
+        if from.read(&mut more)? != 0 || all != expected {
+            return Err(damaged("it does not end where it should"));
+        }
+        return Ok(());
+    }
+}
+
+fn next(from: &mut impl Read, chain: &mut u64) -> Result<Part, Trouble> {
+    let (mut length, mut sum) = ([0; 4], [0; 8]);
+    cut_off(from.read_exact(&mut length))?;
+    cut_off(from.read_exact(&mut sum))?;
+    let length = u32::from_le_bytes(length);
+    let mut body = Vec::new();
+    if length > LONGEST {
+        return Err(damaged("a part has an impossible length"));
+    }
+    from.take(length.into()).read_to_end(&mut body)?;
+    *chain = xxh3_64_with_seed(&body, *chain);
+    if *chain != u64::from_le_bytes(sum) {
+        return Err(damaged("a checksum does not fit"));
+    }
+    Part::decode(body.as_slice()).map_err(|_| damaged("a part can't be understood"))
+}
+
+fn cut_off(read: io::Result<()>) -> Result<(), Trouble> {
+    read.map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => damaged("it is cut off"),
+        _ => error.into(),
+    })
+}
+
+fn damaged(why: &str) -> Trouble {
+    Trouble::Damaged(why.to_owned())
+}
+
+impl Contents {
+    fn count(&mut self, entry: &Entry) -> Result<(), Trouble> {
+        match entry.check()? {
+            Some(count) => *count(self) += 1,
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+/// Reads a whole backup, and checks every part and every entry of it.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub fn verify(mut backup: impl Read) -> Result<Contents, BackupError> {
+    let mut contents = Contents::default();
+    read(&mut backup, |entry| contents.count(&entry))?;
+    Ok(contents)
+}
+
+/// Makes a store from a backup, in a directory that is empty or not there. Each channel of it has a
+/// new epoch.
+///
+/// # Errors
+/// Says what is wrong with the backup, or why the directory can't be used. Nothing is left there
+/// then.
+pub fn restore(mut backup: impl Read, to: &Path) -> Result<Contents, BackupError> {
+    let is_free = match fs::read_dir(to) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(error) => return Err(BackupError(format!("{}: {error}", to.display()))),
+    };
+    if !is_free {
+        let why = format!("{}: the directory is not empty", to.display());
+        return Err(BackupError(why));
+    }
+    let beside = beside(to)?;
+    let restored = fill(&mut backup, &beside).and_then(|contents| {
+        fs::rename(&beside, to).map_err(Trouble::from)?;
+        files::sync_directory(
+            to.parent()
+                .filter(|p| !p.as_os_str().is_empty())
+                .unwrap_or(Path::new(".")),
+        )?;
+        Ok(contents)
+    });
+    if restored.is_err() {
+        // What is left of it is of no use.
+        drop(fs::remove_dir_all(&beside));
+    }
+    Ok(restored?)
+}
+
+/// Where a store is made before it has its name.
+fn beside(to: &Path) -> Result<PathBuf, BackupError> {
+    let mut name = to
+        .file_name()
+        .ok_or_else(|| BackupError(format!("{}: not a directory's name", to.display())))?
+        .to_owned();
+    name.push(".restoring");
+    let beside = to.with_file_name(name);
+    if beside.exists() {
+        let why = format!(
+            "{}: left of an earlier attempt; remove it",
+            beside.display()
+        );
+        return Err(BackupError(why));
+    }
+    Ok(beside)
+}
+
+fn fill(backup: &mut impl Read, path: &Path) -> Result<Contents, Trouble> {
+    let in_words = |error: OpenError| Trouble::Failed(error.to_string());
+    let (mut folder, _) = Folder::open(path).map_err(in_words)?;
+    let store = Store::open(&folder.log())?;
+    let (mut contents, mut manifest) = (Contents::default(), None);
+    let mut batch = store.batch();
+    let mut bytes = 0;
+    read(backup, |entry| {
+        contents.count(&entry)?;
+        if let Some(found) = entry.manifest()? {
+            // It tells of another database: of its sequence numbers, and of batches that are not here.
+            manifest = Some(Manifest {
+                batch: found.batch,
+                channels: found.channels,
+                next_id: found.next_id,
+                era: found.era,
+                ..Manifest::default()
+            });
+            return Ok(());
+        }
+        bytes += entry.key.len() + entry.value.len();
+        batch.put(entry)?;
+        if bytes >= PART {
+            bytes = 0;
+            std::mem::replace(&mut batch, store.batch()).commit(Commit::Buffered)?;
+        }
+        Ok(())
+    })?;
+    batch.commit(Commit::Buffered)?;
+    let manifest = settle(&store, manifest, 0, 0, true)?;
+    store.sync()?;
+    drop(store);
+    folder.finished(manifest.batch)?;
+    Ok(contents)
+}
+
+/// Why a backup can't be used.
+#[derive(Debug)]
+pub struct BackupError(String);
+
+impl From<Trouble> for BackupError {
+    fn from(trouble: Trouble) -> Self {
+        BackupError(match trouble {
+            Trouble::Damaged(why) => format!("the backup is damaged: {why}"),
+            Trouble::Full | Trouble::Failed(_) => trouble.to_string(),
+        })
+    }
+}
+
+impl std::fmt::Display for BackupError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BackupError {}

@@ -1,0 +1,185 @@
+//! Turns at the disk: so many at a time, shared out fairly among those who read.
+//!
+//! Whoever waits, waits in the lane of its share; lanes come in turn. Nobody has more than half of
+//! all turns at a time, so that another never waits for more than one page.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use crate::broker::Share;
+
+/// Turns to be taken.
+#[derive(Debug, Clone)]
+pub(super) struct Turns(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    free: usize,
+    /// The most that one share may have at a time.
+    most_each: usize,
+    lanes: HashMap<Share, Lane>,
+    /// The lanes in which somebody waits, the next one first.
+    order: VecDeque<Share>,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    taken: usize,
+    waiting: VecDeque<oneshot::Sender<Turn>>,
+}
+
+/// A turn; it is over when this is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    turns: Turns,
+    share: Share,
+    is_over: bool,
+}
+
+impl Turns {
+    /// So many at a time.
+    pub(super) fn new(count: usize) -> Self {
+        Turns(Arc::new(Mutex::new(State {
+            free: count,
+            most_each: (count / 2).max(1),
+            lanes: HashMap::new(),
+            order: VecDeque::new(),
+        })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a turn.
+    pub(super) async fn take(&self, share: Share) -> Turn {
+        let granted = {
+            let (give, granted) = oneshot::channel();
+            let mut state = self.lock();
+            let lane = state.lanes.entry(share).or_default();
+            lane.waiting.push_back(give);
+            if lane.waiting.len() == 1 {
+                state.order.push_back(share);
+            }
+            granted
+        };
+        self.grant();
+        granted
+            .await
+            .unwrap_or_else(|_| unreachable!("a lane gives every turn that it owes"))
+    }
+
+    /// Gives out what is free.
+    fn grant(&self) {
+        loop {
+            let next = self.lock().next();
+            let Some((share, give)) = next else { return };
+            let turn = Turn {
+                turns: self.clone(),
+                share,
+                is_over: false,
+            };
+            // Whoever gave up waiting needs no turn.
+            if let Err(mut turn) = give.send(turn) {
+                turn.is_over = true;
+                self.lock().give_back(share);
+            }
+        }
+    }
+}
+
+impl State {
+    fn give_back(&mut self, share: Share) {
+        self.free += 1;
+        if let Some(lane) = self.lanes.get_mut(&share) {
+            lane.taken = lane.taken.saturating_sub(1);
+            if lane.taken == 0 && lane.waiting.is_empty() {
+                self.lanes.remove(&share);
+            }
+        }
+    }
+
+    /// Who is next, if anybody may be.
+    fn next(&mut self) -> Option<(Share, oneshot::Sender<Turn>)> {
+        if self.free == 0 {
+            return None;
+        }
+        for _ in 0..self.order.len() {
+            let share = self.order.pop_front()?;
+            let lane = self.lanes.get_mut(&share)?;
+            if lane.taken >= self.most_each {
+                self.order.push_back(share);
+                continue;
+            }
+            let give = lane.waiting.pop_front()?;
+            lane.taken += 1;
+            self.free -= 1;
+            if !lane.waiting.is_empty() {
+                self.order.push_back(share);
+            }
+            return Some((share, give));
+        }
+        None
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.turns.lock().give_back(self.share);
+            self.turns.grant();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn poll<F: Future<Output = Turn>>(future: Pin<&mut F>) -> Option<Turn> {
+        match future.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(turn) => Some(turn),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn nobody_has_more_than_half_and_lanes_come_in_turn() {
+        let turns = Turns::new(4);
+        let (flood, other) = (Share::of("flood"), Share::of("other"));
+        let mut asked: Vec<_> = (0..40).map(|_| Box::pin(turns.take(flood))).collect();
+        let mut held: Vec<Turn> = asked.iter_mut().filter_map(|f| poll(f.as_mut())).collect();
+        assert_eq!(held.len(), 2, "half of them");
+        let mut one = pin!(turns.take(other));
+        let another = poll(one.as_mut()).expect("at once");
+        drop(another);
+        // Each turn that ends makes room for one more.
+        held.pop();
+        let next = asked.iter_mut().skip(2);
+        held.extend(next.filter_map(|f| poll(f.as_mut())));
+        assert_eq!(held.len(), 2);
+    }
+
+    #[test]
+    fn whoever_gives_up_waiting_keeps_no_turn() {
+        let turns = Turns::new(2);
+        let who = Share::of("a");
+        let mut first = pin!(turns.take(who));
+        let held = poll(first.as_mut()).unwrap();
+        {
+            let mut second = pin!(turns.take(who));
+            assert!(poll(second.as_mut()).is_none());
+        }
+        drop(held);
+        let mut third = pin!(turns.take(who));
+        drop(poll(third.as_mut()).expect("it is free again"));
+        assert!(turns.lock().lanes.is_empty());
+        assert_eq!(turns.lock().free, 2);
+    }
+}

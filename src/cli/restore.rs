@@ -1,0 +1,28 @@
+//! `tidings restore`.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::PathBuf;
+
+use super::backup::{at, told};
+use super::failure::Failure;
+use super::output::Output;
+use crate::broker::restore;
+
+/// From where, and to where.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The file that `tidings backup` wrote
+    file: PathBuf,
+    /// The store's directory (`history.path`); it must be empty, or not be there
+    #[arg(long, value_name = "DIRECTORY")]
+    to: PathBuf,
+}
+
+/// Makes a store from a backup.
+pub(super) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
+    let file = File::open(&args.file).map_err(|error| at(&args.file, &error))?;
+    let contents =
+        restore(BufReader::new(file), &args.to).map_err(|error| Failure::new(error.to_string()))?;
+    told(&contents, &args.to, output)
+}
