@@ -1,7 +1,7 @@
 //! Checks of meaning: values that are each well-formed but make no sense, alone or together.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 

@@ -32,7 +32,7 @@ impl StoreService for Stores {
 
     async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<Backup>, Status> {
         let procedure = Procedure("tidings.v1.StoreService", "Backup");
-        let (call, span) = self.door.enter(procedure, request).await?;
+        let (call, span) = self.door.enter(procedure, request)?;
         let admin = Admin::new(call.session.services(), call.session.identity());
         match admin.and_then(|admin| admin.backup()) {
             Ok(parts) => Ok(Response::new(Backup {
