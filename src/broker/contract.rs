@@ -68,6 +68,7 @@ async fn reads_any_part_in_either_direction(subject: &Subject) {
         until,
         limit,
         reverse,
+        bytes: usize::MAX,
     };
     assert_eq!(
         subject.offsets("kept:a", range(1, 4, 9, false)).await,
@@ -382,6 +383,69 @@ async fn answers_repeats_that_come_at_once(subject: &Subject) {
     assert_eq!(subject.sink.events.lock().unwrap().len(), 1);
 }
 
+async fn ends_a_numbering_with_the_first_event_that_it_leaves_out(subject: &Subject) {
+    let seen = subject.publish("kept:a", 0).await.position.unwrap();
+    subject.keep(0);
+    // Begun one after the other and answered in any order: they still come in theirs.
+    let passing: Vec<_> = (1..=5)
+        .map(|n| subject.broker.publish(draft("kept:a", n, None), None))
+        .collect();
+    for receipt in passing {
+        assert_eq!(receipt.await.unwrap().position, None);
+    }
+    let delivered = subject.sink.events.lock().unwrap().clone();
+    let numbers = delivered.iter().map(|event| number(event));
+    assert_eq!(numbers.collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    subject.keep(5);
+    let page = subject.read("kept:a", Range::all(9)).await;
+    assert!(!page.covers(seen), "five events went by without a number");
+    let next = subject.publish("kept:a", 6).await.position.unwrap();
+    assert_ne!(next.epoch, seen.epoch);
+    let page = subject.read("kept:a", Range::all(9)).await;
+    assert!(!page.covers(seen) && page.covers(next));
+    // And once more, from the new numbering on.
+    subject.keep(0);
+    subject.publish("kept:a", 7).await;
+    subject.keep(5);
+    let page = subject.read("kept:a", Range::all(9)).await;
+    assert!(!page.covers(next), "the second time as the first");
+}
+
+async fn goes_on_with_a_numbering_that_left_nothing_out(subject: &Subject) {
+    let seen = subject.publish("kept:a", 0).await.position.unwrap();
+    for size in [0, 2, 5] {
+        subject.keep(size);
+        subject.publish("other:b", 1).await;
+    }
+    let page = subject.read("kept:a", Range::all(9)).await;
+    assert!(page.covers(seen));
+    let next = subject.publish("kept:a", 2).await.position.unwrap();
+    assert_eq!((next.epoch, next.offset), (seen.epoch, 2));
+}
+
+async fn reads_no_more_bytes_than_asked_for(subject: &Subject) {
+    for n in 0..5 {
+        subject.publish("kept:a", n).await;
+    }
+    let page = subject.read("kept:a", Range::all(9)).await;
+    let one = page.events.first().unwrap().weight();
+    for (bytes, reverse, expected) in [
+        (0, false, &[1][..]),
+        (2 * one, false, &[1, 2]),
+        (2 * one, true, &[5, 4]),
+        (5 * one, false, &[1, 2, 3, 4, 5]),
+    ] {
+        let range = Range {
+            bytes,
+            reverse,
+            ..Range::all(9)
+        };
+        let page = subject.read("kept:a", range).await;
+        assert_eq!(offsets(&page), expected, "{bytes}");
+        assert_eq!(page.more, expected.len() < 5, "{bytes}");
+    }
+}
+
 /// Runs every rule against a fresh subject each. `memory` goes by the runtime's clock.
 macro_rules! every_rule {
     ($($rule:ident)*) => {
@@ -418,4 +482,7 @@ every_rule! {
     gives_back_what_was_published
     pages_through_the_channels
     answers_repeats_that_come_at_once
+    ends_a_numbering_with_the_first_event_that_it_leaves_out
+    goes_on_with_a_numbering_that_left_nothing_out
+    reads_no_more_bytes_than_asked_for
 }

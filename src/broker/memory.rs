@@ -1,7 +1,13 @@
 //! The broker that keeps channels in memory.
 
-use std::collections::hash_map::{Entry, RandomState};
-use std::collections::{HashMap, VecDeque};
+mod budget;
+mod channel;
+mod room;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -12,10 +18,12 @@ use tokio::time::Instant;
 
 use super::keys::{KEY_TTL, KeyTable, too_many_keys};
 use super::{Broker, Kept, Page, Range, Receipt, Sink};
-use crate::error::{Error, Result};
-use crate::event::{ChannelName, Draft, Epoch, Event, HistoryPolicy, Namespaces, Position};
+use crate::error::Result;
+use crate::event::{ChannelName, Draft, Event, HistoryPolicy, Namespaces};
 use crate::promise::Promise;
 use crate::telemetry::{FanoutSpan, Metrics};
+use budget::{Budget, Shelf};
+use channel::Channel;
 
 /// How long a channel that was only looked at is kept.
 const NEVER_USED: Duration = Duration::from_mins(1);
@@ -23,6 +31,8 @@ const NEVER_USED: Duration = Duration::from_mins(1);
 const STRIPES: usize = 64;
 /// Stripes swept at a call: all of them every eight calls.
 const STRIPES_A_SWEEP: usize = 8;
+/// The bytes of history that a sweep lets go of where there are too many, about half of it.
+const SWEPT_BYTES: usize = 16 * 1024 * 1024;
 
 /// Bounds of a [`Memory`] broker.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +41,8 @@ pub struct Bounds {
     pub channels: usize,
     /// The most idempotency keys kept at once.
     pub keys: usize,
+    /// The most bytes of channels and history in memory. Of no meaning for what is on disk.
+    pub memory_bytes: usize,
 }
 
 impl Default for Bounds {
@@ -38,6 +50,7 @@ impl Default for Bounds {
         Bounds {
             channels: 1_000_000,
             keys: 1_000_000,
+            memory_bytes: usize::MAX,
         }
     }
 }
@@ -50,6 +63,7 @@ pub struct Memory {
     sink: Weak<dyn Sink>,
     metrics: Arc<Metrics>,
     bounds: Bounds,
+    budget: Budget,
     channels: AtomicUsize,
     keys: AtomicUsize,
     next_sweep: AtomicUsize,
@@ -60,15 +74,7 @@ pub struct Memory {
 struct Stripe {
     channels: HashMap<ChannelName, Channel>,
     keys: KeyTable<Instant>,
-}
-
-/// One channel's numbering and history.
-struct Channel {
-    epoch: Epoch,
-    last: u64,
-    events: VecDeque<(Instant, Arc<Event>)>,
-    bytes: usize,
-    used: Instant,
+    shelf: Shelf,
 }
 
 impl Memory {
@@ -85,6 +91,7 @@ impl Memory {
             hasher: RandomState::new(),
             namespaces,
             sink,
+            budget: Budget::new(bounds.memory_bytes, Arc::clone(&metrics)),
             metrics,
             bounds,
             channels: AtomicUsize::new(0),
@@ -93,10 +100,18 @@ impl Memory {
         }
     }
 
-    fn stripe(&self, channel: &ChannelName) -> MutexGuard<'_, Stripe> {
+    /// The number of the stripe that has a channel.
+    fn place(&self, channel: &ChannelName) -> usize {
         let hash = self.hasher.hash_one(channel);
-        let at = usize::try_from(hash % 64).unwrap_or(0);
-        let stripe = self.stripes.get(at).or_else(|| self.stripes.first());
+        usize::try_from(hash % 64).unwrap_or(0)
+    }
+
+    fn stripe(&self, channel: &ChannelName) -> MutexGuard<'_, Stripe> {
+        self.stripe_at(self.place(channel))
+    }
+
+    fn stripe_at(&self, place: usize) -> MutexGuard<'_, Stripe> {
+        let stripe = self.stripes.get(place).or_else(|| self.stripes.first());
         match stripe {
             Some(stripe) => stripe.lock().unwrap_or_else(PoisonError::into_inner),
             None => unreachable!("there are always {STRIPES} stripes"),
@@ -130,7 +145,8 @@ impl Memory {
             return Ok(self.publish_direct(draft, span));
         };
         let now = Instant::now();
-        let mut stripe = self.stripe(&channel);
+        let place = self.place(&channel);
+        let mut stripe = self.stripe_at(place);
         let key = draft.idempotency_key.clone();
         if let Some(key) = &key {
             stripe.forget_keys(now, &self.keys);
@@ -142,15 +158,18 @@ impl Memory {
             }
         }
         let (id, accepted) = (draft.id, draft.accepted);
-        let (event, position) = if policy.size == 0 {
-            (Arc::new(Event::new(draft, None)), None)
+        let (event, position, left) = if policy.size == 0 {
+            // The numbering ends with the first event that it leaves out: a position of before
+            // may never pass for one of after.
+            let left = self.forget(&mut stripe, place, &channel);
+            (Arc::new(Event::new(draft, None)), None, left)
         } else {
-            let kept = self.kept(&mut stripe, &channel, now)?;
-            kept.append(draft, policy, now)
+            self.append(&mut stripe, place, draft, policy, now)?
         };
         if position.is_some() {
             self.metrics.publish_commit(accepted.elapsed());
         }
+        let event_bytes = event.weight();
         // Still under the channel's lock: the order of offsets is the order of delivery.
         let subscribers = self
             .sink
@@ -165,6 +184,11 @@ impl Memory {
         if let Some(key) = key {
             stripe.keys.insert(channel, key, receipt, now + KEY_TTL);
             self.keys.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(stripe);
+        drop(left);
+        if position.is_some() {
+            self.make_room(event_bytes);
         }
         Ok(receipt)
     }
@@ -190,34 +214,16 @@ impl Memory {
             return Ok(None);
         }
         let now = Instant::now();
-        let mut stripe = self.stripe(channel);
+        let place = self.place(channel);
+        let mut stripe = self.stripe_at(place);
         let kept = self.kept(&mut stripe, channel, now)?;
-        kept.trim(policy, now);
-        Ok(Some(kept.page(range)))
-    }
-
-    /// The channel, started if it is not there.
-    fn kept<'s>(
-        &self,
-        stripe: &'s mut Stripe,
-        channel: &ChannelName,
-        now: Instant,
-    ) -> Result<&'s mut Channel> {
-        match stripe.channels.entry(channel.clone()) {
-            Entry::Occupied(entry) => {
-                let kept = entry.into_mut();
-                kept.used = now;
-                Ok(kept)
-            }
-            Entry::Vacant(entry) => {
-                if self.channels.fetch_add(1, Ordering::Relaxed) >= self.bounds.channels {
-                    self.channels.fetch_sub(1, Ordering::Relaxed);
-                    return Err(Error::exhausted("too many channels (limits.channels)"));
-                }
-                self.metrics.channels_changed(1);
-                Ok(entry.insert(Channel::new(now)))
-            }
-        }
+        let trimmed = kept.trim(policy, now);
+        let page = kept.page(range).within(range.bytes);
+        self.budget.trimmed(&trimmed);
+        let classes = kept.reclass();
+        stripe.shelf.move_to(channel, classes, &self.budget, place);
+        drop(stripe);
+        Ok(Some(page))
     }
 }
 
@@ -270,108 +276,29 @@ impl Broker for Memory {
             };
             let mut stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
             stripe.forget_keys(now, &self.keys);
-            let before = stripe.channels.len();
-            stripe.channels.retain(|name, kept| {
+            let trimmed = self.sweep_channels(&mut stripe, at % STRIPES, |name, kept| {
                 let namespace = namespaces.of(name);
-                kept.trim(namespace.history, now);
+                let trimmed = kept.trim(namespace.history, now);
                 // One that never had an event has nothing that could be resumed from.
-                let patience = if kept.last == 0 {
+                let patience = if kept.is_new() {
                     namespace.max_idle.min(NEVER_USED)
                 } else {
                     namespace.max_idle
                 };
-                let idle = kept.events.is_empty() && now - kept.used >= patience;
-                !idle || sink.as_ref().is_some_and(|sink| sink.is_followed(name))
+                let idle = kept.is_empty() && now - kept.used >= patience;
+                let stays = !idle || sink.as_ref().is_some_and(|sink| sink.is_followed(name));
+                (trimmed, stays)
             });
-            let forgotten = before - stripe.channels.len();
-            self.channels.fetch_sub(forgotten, Ordering::Relaxed);
-            let change = i64::try_from(forgotten).unwrap_or(i64::MAX);
-            self.metrics.channels_changed(-change);
+            drop(stripe);
+            drop(trimmed);
         }
+        // Whatever a publisher has left undone.
+        self.make_room(SWEPT_BYTES);
     }
 }
 
 impl Stripe {
     fn forget_keys(&mut self, now: Instant, count: &AtomicUsize) {
         count.fetch_sub(self.keys.forget(now), Ordering::Relaxed);
-    }
-}
-
-impl Channel {
-    fn new(now: Instant) -> Self {
-        Channel {
-            epoch: Epoch::random(),
-            last: 0,
-            events: VecDeque::new(),
-            bytes: 0,
-            used: now,
-        }
-    }
-
-    fn top(&self) -> Position {
-        Position {
-            epoch: self.epoch,
-            offset: self.last,
-        }
-    }
-
-    fn append(
-        &mut self,
-        draft: Draft,
-        policy: HistoryPolicy,
-        now: Instant,
-    ) -> (Arc<Event>, Option<Position>) {
-        self.last += 1;
-        let position = Some(self.top());
-        let event = Arc::new(Event::new(draft, position));
-        self.bytes += event.weight();
-        self.events.push_back((now, Arc::clone(&event)));
-        self.trim(policy, now);
-        (event, position)
-    }
-
-    fn trim(&mut self, policy: HistoryPolicy, now: Instant) {
-        while let Some((at, _)) = self.events.front() {
-            let over = self.events.len() > policy.size || self.bytes > policy.bytes;
-            if !over && now.duration_since(*at) < policy.ttl {
-                break;
-            }
-            if let Some((_, event)) = self.events.pop_front() {
-                self.bytes = self.bytes.saturating_sub(event.weight());
-            }
-        }
-        if self.events.is_empty() {
-            self.events.shrink_to_fit();
-        }
-    }
-
-    fn page(&self, range: Range) -> Page {
-        let oldest = self
-            .events
-            .front()
-            .and_then(|(_, event)| event.position)
-            .map_or(self.last + 1, |position| position.offset);
-        // Offsets are consecutive, so a range of offsets is a range of places.
-        let first = range.after.saturating_add(1).max(oldest);
-        let last = range.until.min(self.last);
-        let count = usize::try_from((last + 1).saturating_sub(first)).unwrap_or(usize::MAX);
-        let skip = usize::try_from(first - oldest).unwrap_or(usize::MAX);
-        let within = self
-            .events
-            .iter()
-            .skip(skip)
-            .take(count)
-            .map(|(_, event)| Arc::clone(event));
-        let events = if range.reverse {
-            within.rev().take(range.limit).collect()
-        } else {
-            within.take(range.limit).collect()
-        };
-        Page {
-            top: self.top(),
-            oldest,
-            events,
-            more: count > range.limit,
-        }
     }
 }

@@ -58,6 +58,8 @@ pub struct Range {
     pub limit: usize,
     /// Newest first.
     pub reverse: bool,
+    /// The most bytes of events, but for the first one, which always is in the page.
+    pub bytes: usize,
 }
 
 impl Range {
@@ -69,6 +71,7 @@ impl Range {
             until: u64::MAX,
             limit,
             reverse: false,
+            bytes: usize::MAX,
         }
     }
 }
@@ -87,6 +90,21 @@ pub struct Page {
 }
 
 impl Page {
+    /// The page without the events at its end that make it longer than so many bytes.
+    pub(super) fn within(mut self, bytes: usize) -> Self {
+        let mut held: usize = 0;
+        let fits = self.events.iter().take_while(|event| {
+            held = held.saturating_add(event.weight());
+            held <= bytes
+        });
+        let fitting = fits.count().max(1);
+        if fitting < self.events.len() {
+            self.events.truncate(fitting);
+            self.more = true;
+        }
+        self
+    }
+
     /// True if every event after `since` is still kept, so that a subscriber that stood there
     /// can be given each of them.
     #[must_use]

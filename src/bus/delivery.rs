@@ -141,6 +141,13 @@ impl Delivery {
         &self.event
     }
 
+    /// The memory that it takes in a queue: the event, and one frame of it, which another shard
+    /// may have made already.
+    #[must_use]
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Delivery>() + self.event.weight() + self.event.payload_len()
+    }
+
     /// When its publish was accepted.
     #[must_use]
     pub(super) fn accepted(&self) -> Instant {

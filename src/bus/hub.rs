@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::dialect_ids::DialectIds;
 use super::filter_numbers::FilterNumbers;
 use super::home::Home;
-use super::inbox::{HIGH_WATER, Inbound, Inbox};
+use super::inbox::{HighWater, Inbound, Inbox};
 use super::observer::{End, Observer, Seen};
 use super::presence::{Presence, Present};
 use super::route::{MAX_SHARDS, Route, Routes};
@@ -126,7 +126,7 @@ impl Hub {
         for _ in 0..shards {
             let poll = mio::Poll::new()?;
             let waker = mio::Waker::new(poll.registry(), Shard::wake_token())?;
-            inboxes.push(Arc::new(Inbox::new(waker, HIGH_WATER)));
+            inboxes.push(Arc::new(Inbox::new(waker, HighWater::SHARD)));
             polls.push(poll);
         }
         let hub = Arc::new(Hub {

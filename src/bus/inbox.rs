@@ -16,29 +16,56 @@ pub(super) enum Inbound {
     Task(Box<dyn FnOnce(&mut Shard) + Send>),
 }
 
-/// Events that may wait before publishers are asked to wait.
-pub(super) const HIGH_WATER: usize = 16_384;
+impl Inbound {
+    /// The bytes that it keeps in memory. What a task holds is bounded where the task is made.
+    fn weight(&self) -> usize {
+        match self {
+            Inbound::Event(delivery) => delivery.weight(),
+            Inbound::Task(_) => 0,
+        }
+    }
+}
+
+/// How much may wait before publishers are asked to wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HighWater {
+    /// Events and tasks.
+    pub(super) len: usize,
+    /// Bytes of events.
+    pub(super) bytes: usize,
+}
+
+impl HighWater {
+    /// What holds for every shard. The bytes are a term of the server's worst case of memory.
+    pub(super) const SHARD: HighWater = HighWater {
+        len: 16_384,
+        bytes: 32 * 1024 * 1024,
+    };
+}
 
 /// One shard's queue. Pushing takes no lock; the shard is woken at most once for whatever came
 /// while it slept. It never refuses: publishers look at [`Inbox::is_full`] beforehand and wait.
 pub(super) struct Inbox {
     queue: SegQueue<Inbound>,
     len: AtomicUsize,
+    /// The bytes of the events that wait.
+    bytes: AtomicUsize,
     /// True while somebody is going to do what there is to do: the shard knows of it, or whoever
     /// found this false is about to wake it.
     awake: AtomicBool,
     waker: Waker,
-    high_water: usize,
+    high_water: HighWater,
     room: Notify,
 }
 
 impl Inbox {
     /// An empty queue that wakes the shard through `waker`, and is full from `high_water` on.
     #[must_use]
-    pub(super) fn new(waker: Waker, high_water: usize) -> Self {
+    pub(super) fn new(waker: Waker, high_water: HighWater) -> Self {
         Inbox {
             queue: SegQueue::new(),
             len: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
             awake: AtomicBool::new(false),
             waker,
             high_water,
@@ -58,6 +85,7 @@ impl Inbox {
     #[must_use = "a shard that nobody wakes sleeps on"]
     pub(super) fn push_quietly(&self, inbound: Inbound) -> bool {
         self.len.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(inbound.weight(), Ordering::Relaxed);
         self.queue.push(inbound);
         !self.awake.swap(true, Ordering::SeqCst)
     }
@@ -72,7 +100,8 @@ impl Inbox {
     /// True if publishers should wait.
     #[must_use]
     pub(super) fn is_full(&self) -> bool {
-        self.len.load(Ordering::Relaxed) >= self.high_water
+        self.len.load(Ordering::Relaxed) >= self.high_water.len
+            || self.bytes.load(Ordering::Relaxed) >= self.high_water.bytes
     }
 
     /// Waits until there is room.
@@ -95,8 +124,14 @@ impl Inbox {
     /// The next thing to do.
     pub(super) fn pop(&self) -> Option<Inbound> {
         let inbound = self.queue.pop()?;
-        let before = self.len.fetch_sub(1, Ordering::Relaxed);
-        if before == self.high_water / 2 {
+        let weight = inbound.weight();
+        let len = self.len.fetch_sub(1, Ordering::Relaxed);
+        let bytes = self.bytes.fetch_sub(weight, Ordering::Relaxed);
+        // Each of the two is passed at half of its bound, as one that is full by bytes alone may
+        // never pass half of the other.
+        let half = self.high_water.bytes / 2;
+        let passed = bytes > half && bytes.saturating_sub(weight) <= half;
+        if len == self.high_water.len / 2 || passed {
             self.room.notify_waiters();
         }
         Some(inbound)

@@ -290,6 +290,12 @@ pub(super) const KEYS: &[Key] = &[
         "The newest events that stay in memory, for disk, in bytes over all channels; 0: none.",
     ),
     key(
+        "history.memory_bytes",
+        Kind::Whole(0, MANY),
+        "0",
+        "What channels and their events may take, for memory, in bytes; 0: a quarter of the memory.",
+    ),
+    key(
         "catalog.mode",
         Kind::OneOf(&["open", "strict"]),
         r#""open""#,

@@ -14,6 +14,8 @@ mod kind;
 mod layer;
 mod listeners;
 mod load;
+mod machine_memory;
+mod memory_bound;
 mod namespaces;
 mod nearest;
 mod presets;
@@ -35,6 +37,7 @@ pub use dialect_tables::{
 pub use event_tables::{Catalog, CatalogMode, EventTypeConfig, NamespaceConfig, NamespaceHistory};
 pub use listeners::{Documents, ForwardedHeader, Internal, InternalAuth, Public};
 pub use load::Inputs;
+pub use memory_bound::{MemoryBound, Term};
 pub use presets::Preset;
 pub use problem::{Place, Problem, Problems};
 pub use tables::{

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::machine_memory::available_memory;
 use super::{Secret, duration, values};
 
 /// `[auth]`: tokens (JWT, RFC 7519).
@@ -168,6 +169,20 @@ pub struct HistoryConfig {
     pub durability: Durability,
     /// The newest events that stay in memory, for `disk`: bytes over all channels; 0 for none.
     pub cache_bytes: usize,
+    /// What channels and their events may take, for `memory`: bytes over all channels; 0 for a
+    /// quarter of the memory that there is.
+    pub memory_bytes: usize,
+}
+
+impl HistoryConfig {
+    /// What channels and their events may take in memory, in bytes.
+    #[must_use]
+    pub fn most_memory(&self) -> usize {
+        match self.memory_bytes {
+            0 => available_memory() / 4,
+            bytes => bytes,
+        }
+    }
 }
 
 impl Default for HistoryConfig {
@@ -177,6 +192,7 @@ impl Default for HistoryConfig {
             path: PathBuf::from("./tidings-data"),
             durability: Durability::Fsync,
             cache_bytes: 64 * 1024 * 1024,
+            memory_bytes: 0,
         }
     }
 }

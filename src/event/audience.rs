@@ -96,6 +96,8 @@ impl Audience {
     pub const MAX_NAMES: usize = 1000;
     /// The most roles in one audience.
     pub const MAX_ROLES: usize = 100;
+    /// The most bytes of all users and roles together.
+    pub const MAX_BYTES: usize = 65_536;
 
     /// True if nobody is named: the whole channel is meant, but for the exceptions.
     #[must_use]
@@ -118,22 +120,126 @@ impl Audience {
     /// Checks the sizes and names.
     ///
     /// # Errors
-    /// `invalid_argument` for the field `audience`.
+    /// `invalid_argument`, naming the list, or `audience` where all of it is too much.
     pub fn validate(&self) -> Result<()> {
-        let too_many = self.users.len() > Self::MAX_NAMES
-            || self.connections.len() > Self::MAX_NAMES
-            || self.except_connections.len() > Self::MAX_NAMES
-            || self.roles.len() > Self::MAX_ROLES;
-        if too_many {
+        let lists = [
+            ("users", self.users.len(), Self::MAX_NAMES),
+            ("roles", self.roles.len(), Self::MAX_ROLES),
+            ("connections", self.connections.len(), Self::MAX_NAMES),
+            (
+                "except_connections",
+                self.except_connections.len(),
+                Self::MAX_NAMES,
+            ),
+        ];
+        for (list, len, most) in lists {
+            if len > most {
+                return Err(Error::field(
+                    format!("audience.{list}"),
+                    format!("expected at most {most} entries"),
+                ));
+            }
+        }
+        for (list, names) in [("users", &self.users), ("roles", &self.roles)] {
+            if names.iter().any(|name| !(1..=255).contains(&name.len())) {
+                return Err(Error::field(
+                    format!("audience.{list}"),
+                    "expected names of 1 to 255 bytes",
+                ));
+            }
+        }
+        let names = self.users.iter().chain(&self.roles);
+        if names.map(|name| name.len()).sum::<usize>() > Self::MAX_BYTES {
+            let most = Self::MAX_BYTES;
             return Err(Error::field(
                 "audience",
-                "expected at most 1000 users, 1000 connections and 100 roles",
+                format!("expected users and roles of at most {most} bytes in all"),
             ));
         }
-        let wrong = |name: &Arc<str>| name.is_empty() || name.len() > 255;
-        if self.users.iter().chain(&self.roles).any(wrong) {
-            return Err(Error::field("audience", "expected names of 1 to 255 bytes"));
-        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(audience: &Audience) -> Option<String> {
+        let error = audience.validate().err()?;
+        error.field_name().map(str::to_owned)
+    }
+
+    #[test]
+    fn whatever_is_too_much_is_named() {
+        let names = |count: usize, length: usize| vec![Arc::<str>::from("x".repeat(length)); count];
+        let ids = |count| vec![ConnectionId::new(0, 0, 0); count];
+        let none = Audience::default;
+        for (audience, field) in [
+            (
+                Audience {
+                    users: names(1000, 64),
+                    ..none()
+                },
+                None,
+            ),
+            (
+                Audience {
+                    connections: ids(1000),
+                    ..none()
+                },
+                None,
+            ),
+            (
+                Audience {
+                    users: names(1001, 1),
+                    ..none()
+                },
+                Some("audience.users"),
+            ),
+            (
+                Audience {
+                    users: names(1, 256),
+                    ..none()
+                },
+                Some("audience.users"),
+            ),
+            (
+                Audience {
+                    users: names(1, 0),
+                    ..none()
+                },
+                Some("audience.users"),
+            ),
+            (
+                Audience {
+                    roles: names(101, 1),
+                    ..none()
+                },
+                Some("audience.roles"),
+            ),
+            (
+                Audience {
+                    connections: ids(1001),
+                    ..none()
+                },
+                Some("audience.connections"),
+            ),
+            (
+                Audience {
+                    except_connections: ids(1001),
+                    ..none()
+                },
+                Some("audience.except_connections"),
+            ),
+            (
+                Audience {
+                    users: names(1000, 66),
+                    ..none()
+                },
+                Some("audience"),
+            ),
+        ] {
+            assert_eq!(refused(&audience).as_deref(), field);
+        }
     }
 }

@@ -10,6 +10,7 @@ mod position;
 mod record;
 mod timestamp;
 mod trace_context;
+mod weight;
 
 pub use audience::{Audience, ConnectionId};
 pub use channel::{ChannelName, ChannelPattern};
@@ -20,3 +21,4 @@ pub use position::{Epoch, Position};
 pub use record::{Draft, Event, Headers};
 pub use timestamp::Timestamp;
 pub use trace_context::TraceContext;
+pub use weight::{allocated, shared};

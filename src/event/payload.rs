@@ -21,11 +21,19 @@ pub struct Payload {
 
 impl Payload {
     /// Takes data of a media type; empty means JSON. JSON must be valid, UTF-8 and at most
-    /// [`MAX_JSON_DEPTH`] deep.
+    /// [`MAX_JSON_DEPTH`] deep. The data is copied, as it mostly is a part of a request's buffer: a
+    /// few bytes that are kept for long must not keep all of that in memory.
     ///
     /// # Errors
     /// `invalid_argument` for the field `data` or `content_type`.
     pub fn new(data: Bytes, content_type: &str) -> Result<Self> {
+        let mut payload = Self::checked(data, content_type)?;
+        payload.data = Bytes::copy_from_slice(&payload.data);
+        Ok(payload)
+    }
+
+    /// As [`Payload::new`], of data whose buffer holds nothing else.
+    fn checked(data: Bytes, content_type: &str) -> Result<Self> {
         if content_type.len() > 255 || !is_media_type(content_type) {
             return Err(Error::field(
                 "content_type",
@@ -51,7 +59,7 @@ impl Payload {
     /// # Errors
     /// `invalid_argument` for the field `data` where it is nested too deep.
     pub fn from_json(json: &serde_json::value::RawValue) -> Result<Self> {
-        Payload::new(Bytes::copy_from_slice(json.get().as_bytes()), "")
+        Payload::checked(Bytes::copy_from_slice(json.get().as_bytes()), "")
     }
 
     /// Rebuilds a payload that a store kept.

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use uuid::Uuid;
 
-use super::{Audience, ChannelName, EventType, Payload, Position, Timestamp, TraceContext};
+use super::{
+    Audience, ChannelName, EventType, Payload, Position, Timestamp, TraceContext, allocated,
+};
 use crate::error::{Error, Result};
 
 /// Free pairs that travel with an event, in order of their names.
@@ -68,6 +70,16 @@ impl Headers {
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
+
+    /// How much memory they take, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let pairs = self.0.as_deref().unwrap_or_default();
+        let texts = pairs
+            .iter()
+            .map(|(name, value)| allocated(name.len()) + allocated(value.len()));
+        allocated(size_of_val(pairs)) + texts.sum::<usize>()
+    }
 }
 
 /// An event that has no place yet.
@@ -106,13 +118,19 @@ pub struct Event {
     pub draft: Draft,
     /// Its place; `None` where the channel keeps no history.
     pub position: Option<Position>,
+    weight: usize,
 }
 
 impl Event {
     /// Gives a draft its place.
     #[must_use]
     pub fn new(draft: Draft, position: Option<Position>) -> Self {
-        Event { draft, position }
+        let weight = draft.weight();
+        Event {
+            draft,
+            position,
+            weight,
+        }
     }
 
     /// True for an event without a channel for whoever has one of some roles: each connection is
@@ -123,15 +141,16 @@ impl Event {
         self.channel.is_none() && audience.is_some_and(|audience| !audience.roles.is_empty())
     }
 
-    /// About how much memory it holds, in bytes.
+    /// The length of its data, in bytes.
+    #[must_use]
+    pub fn payload_len(&self) -> usize {
+        self.payload.data().len()
+    }
+
+    /// How much memory it takes, in bytes; summed up once.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum();
-        size_of::<Event>() + self.payload.data().len() + headers
+        self.weight
     }
 }
 

@@ -176,6 +176,7 @@ fn broker(
     let metrics = Arc::clone(metrics);
     let bounds = Bounds {
         channels: config.limits.channels,
+        memory_bytes: config.history.most_memory(),
         ..Bounds::default()
     };
     Ok(match config.history.storage {

@@ -52,20 +52,21 @@ impl Session {
             limit,
             reverse,
         } = query;
+        let all = Range {
+            bytes: MAX_PAGE_BYTES,
+            ..Range::all(limit)
+        };
         let range = match (since, reverse) {
             (Some(since), false) => Range {
                 after: since.offset,
-                ..Range::all(limit)
+                ..all
             },
             (Some(since), true) => Range {
                 until: since.offset.saturating_sub(1),
                 reverse,
-                ..Range::all(limit)
+                ..all
             },
-            (None, _) => Range {
-                reverse,
-                ..Range::all(limit)
-            },
+            (None, _) => Range { reverse, ..all },
         };
         let session = self.clone();
         self.services

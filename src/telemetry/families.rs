@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::exemplars::{Exemplar, Exemplars};
 use super::histogram::HistogramSnapshot;
+use super::history::Evicted;
 use super::labels::{Confirmation, DropReason, Transport};
 use super::metrics::{CLOSE_CODES, Metrics};
 use super::names::{Counter, Gauge, OTHER};
@@ -123,6 +124,7 @@ fn float(value: u64) -> f64 {
 pub(super) fn read(metrics: &Metrics) -> Vec<Family> {
     let mut families = Vec::from(clients(metrics));
     families.extend(events(metrics));
+    families.extend(history(metrics));
     families.extend(store(metrics));
     families.extend(troubles(metrics));
     families.extend(process_itself(metrics));
@@ -299,6 +301,27 @@ fn events(metrics: &Metrics) -> [Family; 16] {
             "What pages said of events that arrived, by what became of it",
             "outcome",
             Confirmation::ALL.map(|c| (c.as_str(), c.pick(&metrics.confirmations).get())),
+        ),
+    ]
+}
+
+fn history(metrics: &Metrics) -> [Family; 2] {
+    let history = &metrics.history;
+    let evicted = Evicted::ALL
+        .iter()
+        .zip(&history.evicted)
+        .map(|(reason, count)| (reason.as_str(), count.get()));
+    [
+        gauge(
+            "tidings_history_memory_bytes",
+            "Memory that channels and their history take, for history in memory",
+            float(history.bytes.level()),
+        ),
+        counters(
+            "tidings_history_evicted",
+            "Events that history in memory let go of, by reason",
+            "reason",
+            evicted,
         ),
     ]
 }

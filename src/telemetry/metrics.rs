@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::exemplars::Exemplars;
 use super::histogram::Histogram;
+use super::history::HistoryMetrics;
 use super::labels::{Confirmation, DropReason, Transport};
 use super::names::{Counter, Gauge, Names};
 use super::shard::{Deliveries, ShardMetrics};
@@ -70,6 +71,7 @@ pub struct Metrics {
     pub(super) confirmations_asked: Counter,
     pub(super) confirmations: [Counter; 3],
     pub(super) store: StoreMetrics,
+    pub(super) history: HistoryMetrics,
     /// For those that have no shard.
     shared: ShardMetrics,
     shards: RwLock<Vec<Arc<ShardMetrics>>>,
@@ -118,6 +120,7 @@ impl Metrics {
             confirmations_asked: Counter::default(),
             confirmations: Default::default(),
             store: StoreMetrics::default(),
+            history: HistoryMetrics::default(),
             shared: ShardMetrics::default(),
             shards: RwLock::default(),
         })
@@ -324,6 +327,12 @@ impl Metrics {
     #[must_use]
     pub fn store(&self) -> &StoreMetrics {
         &self.store
+    }
+
+    /// What is counted of history in memory.
+    #[must_use]
+    pub fn history(&self) -> &HistoryMetrics {
+        &self.history
     }
 
     /// Spans could not be exported and were thrown away.

@@ -98,7 +98,7 @@ async fn a_bad_publish_names_its_field() {
             },
         ),
         (
-            "audience",
+            "audience.users",
             PublishRequest {
                 audience: Some(Audience {
                     users: many,

@@ -38,21 +38,27 @@ impl Sink for Recorder {
 pub(super) struct Subject {
     pub(super) broker: Arc<dyn Broker>,
     pub(super) sink: Arc<Recorder>,
+    namespaces: Arc<ArcSwap<Namespaces>>,
     disk: Option<TestDisk>,
 }
 
 pub(in crate::broker) fn namespaces() -> Arc<ArcSwap<Namespaces>> {
+    Arc::new(ArcSwap::from_pointee(keeping(5)))
+}
+
+/// The namespaces, with so many events of each channel of `kept`.
+fn keeping(size: usize) -> Namespaces {
     let hour = Duration::from_hours(1);
     let policy = |name: &str, size, ttl, bytes| Namespace {
         history: HistoryPolicy { size, ttl, bytes },
         max_idle: Duration::from_mins(10),
         ..Namespace::named(name)
     };
-    Arc::new(ArcSwap::from_pointee(Namespaces::new([
-        policy("kept", 5, hour, usize::MAX),
+    Namespaces::new([
+        policy("kept", size, hour, usize::MAX),
         policy("brief", 1000, Duration::from_mins(1), usize::MAX),
         policy("small", 1000, hour, 2000),
-    ])))
+    ])
 }
 
 pub(super) fn memory() -> Subject {
@@ -62,11 +68,14 @@ pub(super) fn memory() -> Subject {
     let bounds = Bounds {
         channels: 100,
         keys: 3,
+        ..Bounds::default()
     };
-    let broker = Memory::new(namespaces(), weak, Metrics::new("test"), bounds);
+    let namespaces = namespaces();
+    let broker = Memory::new(Arc::clone(&namespaces), weak, Metrics::new("test"), bounds);
     Subject {
         broker: Arc::new(broker),
         sink,
+        namespaces,
         disk: None,
     }
 }
@@ -75,11 +84,13 @@ pub(super) fn disk() -> Subject {
     let bounds = Bounds {
         channels: 100,
         keys: 3,
+        ..Bounds::default()
     };
     let disk = TestDisk::new(bounds);
     Subject {
         broker: disk.broker(),
         sink: Arc::clone(&disk.sink),
+        namespaces: Arc::clone(&disk.namespaces),
         disk: Some(disk),
     }
 }
@@ -121,6 +132,11 @@ impl Subject {
 
     pub(super) async fn offsets(&self, channel: &str, range: Range) -> Vec<u64> {
         offsets(&self.read(channel, range).await)
+    }
+
+    /// As a reload that lets `kept` keep so many events.
+    pub(super) fn keep(&self, size: usize) {
+        self.namespaces.store(Arc::new(keeping(size)));
     }
 
     /// Enough sweeps for everything to have been looked at.

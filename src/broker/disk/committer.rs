@@ -101,7 +101,7 @@ impl Committer {
             self.revive_if_due();
             match (&self.down, self.shared.store.load_full()) {
                 (None, Some(store)) => self.work(&store, ops),
-                _ => refuse(ops),
+                _ => refuse(&self.shared, ops),
             }
             self.sync_if_due();
         }
@@ -126,11 +126,13 @@ impl Committer {
         let bounds = self.settings.bounds;
         let mut stage = Stage::new(store, self.manifest, self.next_batch, now, bounds);
         let mut sweep = false;
+        let mut passing = Vec::new();
         #[cfg(test)]
         let mut settled = Vec::new();
         for op in ops {
             match op {
                 Op::Publish(publish) => stage.publish(&shared, &self.keys, *publish),
+                Op::Pass(event) => passing.push(event),
                 Op::Open(name, answer) => stage.open(&shared, &name, answer),
                 Op::Sweep => sweep = true,
                 #[cfg(test)]
@@ -147,6 +149,7 @@ impl Committer {
             }
         }
         self.commit(stage, now);
+        self.pass(store, passing);
         if sweep && self.down.is_none() {
             self.sweep(store);
         }
@@ -341,11 +344,15 @@ fn together(done: &mut [Done]) -> Span {
     commit_together(spans.into_iter(), events)
 }
 
-fn refuse(ops: Vec<Op>) {
+fn refuse(shared: &Shared, ops: Vec<Op>) {
     for op in ops {
         match op {
             Op::Publish(publish) => {
                 publish.answer.give(Err(unavailable()));
+            }
+            Op::Pass(event) => {
+                shared.known.passed(event.channel.as_str());
+                event.answer.give(Err(unavailable()));
             }
             Op::Open(_, answer) => {
                 answer.give(Err(unavailable()));

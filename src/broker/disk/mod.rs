@@ -19,6 +19,7 @@ pub mod fuzzing;
 mod history;
 mod journal;
 mod known;
+mod pass;
 mod queue;
 mod read;
 mod record;
@@ -99,8 +100,6 @@ pub struct DiskSettings {
 /// Channels on disk: they outlive the process.
 pub struct Disk {
     shared: Arc<Shared>,
-    /// What needs no disk: channels without history, and events straight to an audience.
-    unkept: Memory,
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -112,6 +111,8 @@ struct Shared {
     clock: Clock,
     table: Table,
     known: Known,
+    /// What needs no disk: channels without history, and events straight to an audience.
+    unkept: Memory,
     queue: Queue,
     /// `None` while it is opened again.
     store: ArcSwapOption<Store>,
@@ -144,19 +145,25 @@ impl Disk {
     ) -> Result<Self, OpenError> {
         let path = settings.path.clone();
         let (folder, left) = Folder::open(&path)?;
+        let unkept = Memory::new(
+            Arc::clone(&namespaces),
+            sink.clone(),
+            Arc::clone(&metrics),
+            settings.bounds,
+        );
         let shared = Arc::new(Shared {
-            namespaces: Arc::clone(&namespaces),
-            sink: sink.clone(),
-            metrics: Arc::clone(&metrics),
+            namespaces,
+            sink,
+            metrics,
             clock,
             table: Table::new(),
             known: Known::default(),
+            unkept,
             queue: Queue::default(),
             store: ArcSwapOption::empty(),
             available: AtomicBool::new(true),
             readers: Semaphore::new(READERS),
         });
-        let unkept = Memory::new(namespaces, sink, metrics, settings.bounds);
         let committer = Committer::open(Arc::clone(&shared), folder, left, settings)?;
         let thread = thread::Builder::new()
             .name("committer".to_owned())
@@ -164,7 +171,6 @@ impl Disk {
             .map_err(|error| OpenError::new(&path, error))?;
         Ok(Disk {
             shared,
-            unkept,
             committer: Mutex::new(Some(thread)),
         })
     }
@@ -212,28 +218,44 @@ async fn answered<T>(later: oneshot::Receiver<Result<T>>) -> Result<T> {
 
 impl Broker for Disk {
     fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> Promise<Receipt> {
-        let channel = draft.channel.clone();
-        let namespaces = self.shared.namespaces.load();
-        let kept = channel.filter(|channel| namespaces.of(channel).history.size > 0);
-        let Some(channel) = kept else {
-            return Promise::Ready(self.unkept.publish_unkept(draft, span));
+        let Some(channel) = draft.channel.clone() else {
+            return Promise::Ready(self.shared.unkept.publish_unkept(draft, span));
         };
+        let kept = self.shared.namespaces.load().of(&channel).history.size > 0;
+        if kept {
+            self.shared.known.keeps(channel.as_str());
+        } else if !self.shared.known.must_pass(channel.as_str()) {
+            return Promise::Ready(self.shared.unkept.publish_unkept(draft, span));
+        }
+        let name = channel.clone();
         let publish = |answer| {
-            Op::Publish(Box::new(Publish {
+            let publish = Box::new(Publish {
                 channel,
                 draft,
                 span,
                 answer,
-            }))
+            });
+            if kept {
+                Op::Publish(publish)
+            } else {
+                Op::Pass(publish)
+            }
         };
         match self.shared.ask(publish) {
             Ok(later) => Promise::later(answered(later)),
-            Err(error) => Promise::Ready(Err(error)),
+            Err(error) => {
+                if !kept {
+                    self.shared.known.passed(name.as_str());
+                }
+                Promise::Ready(Err(error))
+            }
         }
     }
 
     fn read(&self, channel: &ChannelName, range: Range) -> Promise<Option<Page>> {
+        let bytes = range.bytes;
         read::page(&self.shared, channel, range)
+            .then(move |page| Ok(page?.map(|page| page.within(bytes))))
     }
 
     fn is_known(&self, channel: &ChannelName) -> bool {
@@ -246,7 +268,7 @@ impl Broker for Disk {
     }
 
     fn sweep(&self) {
-        self.unkept.sweep();
+        self.shared.unkept.sweep();
         // Where the queue is full there is more to do than this.
         self.shared.queue.push(Op::Sweep).unwrap_or_default();
     }

@@ -9,12 +9,12 @@ use tokio::sync::oneshot;
 use super::channel::Channel;
 use crate::broker::Receipt;
 use crate::error::Result;
-use crate::event::{ChannelName, Draft};
+use crate::event::{ChannelName, Draft, allocated, shared};
 use crate::telemetry::FanoutSpan;
 
-/// The most that may wait.
+/// The most that may wait. The bytes are a term of the server's worst case of memory.
 const MAX_OPS: usize = 65_536;
-const MAX_BYTES: usize = 64 * 1024 * 1024;
+pub(in crate::broker) const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// The most that is committed together.
 const BATCH_OPS: usize = 2048;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -47,6 +47,8 @@ pub(super) struct Publish {
 pub(super) enum Op {
     /// Give an event its place.
     Publish(Box<Publish>),
+    /// Pass on an event that gets no place, in a channel that is kept on disk.
+    Pass(Box<Publish>),
     /// Bring a channel into memory; make it where there is none.
     Open(ChannelName, Answer<Arc<Channel>>),
     /// Let go of what has expired.
@@ -77,19 +79,25 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct Waiting {
-    ops: VecDeque<Op>,
+    /// With the weight of each, summed up once.
+    ops: VecDeque<(usize, Op)>,
     bytes: usize,
     stopped: bool,
 }
 
 impl Op {
+    /// The bytes that it keeps in memory.
     fn weight(&self) -> usize {
-        match self {
-            Op::Publish(publish) => size_of::<Publish>() + publish.draft.payload.data().len(),
-            Op::Open(..) | Op::Sweep => size_of::<Op>(),
+        let held = match self {
+            Op::Publish(publish) | Op::Pass(publish) => {
+                allocated(size_of::<Publish>()) + publish.draft.weight()
+            }
+            Op::Open(name, _) => shared(name.as_str()),
+            Op::Sweep => 0,
             #[cfg(test)]
-            Op::Settle(_) | Op::Fail(_) => size_of::<Op>(),
-        }
+            Op::Settle(_) | Op::Fail(_) => 0,
+        };
+        size_of::<(usize, Op)>() + held
     }
 }
 
@@ -109,7 +117,7 @@ impl Queue {
             return Err(Refused::Full);
         }
         waiting.bytes += weight;
-        waiting.ops.push_back(op);
+        waiting.ops.push_back((weight, op));
         drop(waiting);
         self.news.notify_one();
         Ok(())
@@ -128,10 +136,10 @@ impl Queue {
         }
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while taken.len() < BATCH_OPS && bytes < BATCH_BYTES {
-            let Some(op) = waiting.ops.pop_front() else {
+            let Some((weight, op)) = waiting.ops.pop_front() else {
                 break;
             };
-            bytes += op.weight();
+            bytes += weight;
             taken.push(op);
         }
         waiting.bytes = waiting.bytes.saturating_sub(bytes);
@@ -149,5 +157,43 @@ impl Queue {
         let mut waiting = self.lock();
         waiting.stopped = true;
         waiting.ops.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::contract::draft;
+    use crate::event::Audience;
+
+    fn publish(audience: Option<Arc<Audience>>) -> Op {
+        let draft = draft("kept:a", 1, None);
+        Op::Publish(Box::new(Publish {
+            channel: draft.channel.clone().unwrap(),
+            draft: Draft { audience, ..draft },
+            span: None,
+            answer: Answer::new().0,
+        }))
+    }
+
+    #[test]
+    fn an_audience_counts_like_a_payload() {
+        let users = (0..1000).map(|_| Arc::from("x".repeat(250))).collect();
+        let audience = Arc::new(Audience {
+            users,
+            ..Audience::default()
+        });
+        let queue = Queue::default();
+        let push = || queue.push(publish(Some(Arc::clone(&audience))));
+        let taken = (0..MAX_OPS).take_while(|_| push().is_ok()).count();
+        assert!(taken * 250_000 <= MAX_BYTES, "{taken} were taken");
+        assert_eq!(push(), Err(Refused::Full));
+        let mut left = taken;
+        while left > 0 {
+            let batch = queue.take(Duration::ZERO).unwrap().len();
+            assert!(batch * 250_000 <= BATCH_BYTES + 300_000, "{batch} together");
+            left -= batch;
+        }
+        assert_eq!(queue.lock().bytes, 0);
     }
 }

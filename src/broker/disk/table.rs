@@ -47,6 +47,11 @@ impl Table {
             .insert(channel.name.clone(), Arc::clone(channel));
     }
 
+    /// Removes a channel.
+    pub(super) fn remove(&self, name: &ChannelName) {
+        self.stripe(name).remove(name);
+    }
+
     /// Removes a channel that was last used before this time; false if it was used since.
     pub(super) fn remove_unused(&self, name: &ChannelName, since: u64) -> bool {
         let mut stripe = self.stripe(name);

@@ -10,6 +10,7 @@ pub(in crate::broker) struct TestDisk {
     pub(in crate::broker) sink: Arc<Recorder>,
     pub(super) metrics: Arc<Metrics>,
     disk: Arc<Disk>,
+    pub(in crate::broker) namespaces: Arc<ArcSwap<Namespaces>>,
     clock: Clock,
     dir: Arc<TempDir>,
     settings: DiskSettings,
@@ -35,8 +36,9 @@ impl TestDisk {
         let sink = Arc::new(Recorder::default());
         let shared: Arc<dyn Sink> = Arc::<Recorder>::clone(&sink);
         let metrics = Metrics::new("test");
+        let namespaces = namespaces();
         let disk = Disk::open_at(
-            namespaces(),
+            Arc::clone(&namespaces),
             Arc::downgrade(&shared),
             Arc::clone(&metrics),
             settings.clone(),
@@ -46,6 +48,7 @@ impl TestDisk {
             sink,
             metrics,
             disk: Arc::new(disk),
+            namespaces,
             clock,
             dir,
             settings,
@@ -69,6 +72,7 @@ fn bounds() -> Bounds {
     Bounds {
         channels: 1000,
         keys: 1000,
+        ..Bounds::default()
     }
 }
 

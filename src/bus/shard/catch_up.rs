@@ -52,14 +52,32 @@ impl Shard {
         let Some(catch_ups) = &connection.catch_ups else {
             return;
         };
-        let topics: Vec<u32> = catch_ups
+        // Those with a page in hand come first: no other is read before it is sent.
+        let (with_page, without): (Vec<&CatchUp>, Vec<&CatchUp>) = catch_ups
             .iter()
             .filter(|c| !c.reading)
+            .partition(|c| !c.waiting.is_empty());
+        let topics: Vec<u32> = with_page
+            .into_iter()
+            .chain(without)
             .map(|c| c.topic)
             .collect();
         for topic in topics {
             self.advance_one(slot, topic);
         }
+    }
+
+    /// True if another subscription of the connection has a page, or waits for one. A connection
+    /// holds one page at a time, however many of its subscriptions catch up.
+    fn another_holds_a_page(&self, slot: u32, topic: u32) -> bool {
+        let catch_ups = self
+            .connections
+            .get(slot)
+            .and_then(|connection| connection.catch_ups.as_ref());
+        catch_ups.is_some_and(|catch_ups| {
+            let mut others = catch_ups.iter().filter(|c| c.topic != topic);
+            others.any(|c| c.reading || !c.waiting.is_empty())
+        })
     }
 
     fn advance_one(&mut self, slot: u32, topic: u32) {
@@ -113,10 +131,12 @@ impl Shard {
             Step::Live
         } else if catch_up.after > position.offset || !has_room {
             Step::Wait
-        } else if catch_up.waiting.is_empty() {
-            Step::Read(position.offset)
-        } else {
+        } else if !catch_up.waiting.is_empty() {
             Step::Send
+        } else if self.another_holds_a_page(slot, topic) {
+            Step::Wait
+        } else {
+            Step::Read(position.offset)
         }
     }
 
@@ -128,8 +148,9 @@ impl Shard {
         let range = Range {
             after,
             until,
-            limit: PAGE,
-            reverse: false,
+            // What the outbox has no room for would only wait.
+            bytes: self.settings.outbox_bytes / 2,
+            ..Range::all(PAGE)
         };
         Some(self.hub.broker().read(channel, range))
     }
@@ -149,6 +170,8 @@ impl Shard {
                 cx.shard().take_page(slot, topic, page);
                 cx.shard().advance_one(slot, topic);
             }
+            // The others have waited for this page, whether or not it was still wanted.
+            cx.shard().advance_catch_ups(slot);
         });
     }
 

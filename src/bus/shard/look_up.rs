@@ -165,8 +165,7 @@ impl Count {
         (self.read_to < until && !ended).then_some(Range {
             after: self.read_to,
             until,
-            limit: PAGE,
-            reverse: false,
+            ..Range::all(PAGE)
         })
     }
 }

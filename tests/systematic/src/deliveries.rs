@@ -37,6 +37,7 @@ fn event() -> Arc<Event> {
     Arc::new(Event {
         accepted: Instant::now(),
         trace: None,
+        weight: 0,
     })
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use loom::thread;
 
 use crate::home::{Home, Left};
-use crate::inbox::{Inbound, Inbox};
+use crate::inbox::{HighWater, Inbound, Inbox};
 use crate::model;
 use crate::shard::Shard;
 use crate::sync::Waker;
@@ -27,7 +27,7 @@ impl World {
         let waker = Waker::new();
         let world = World {
             home: Home::new(),
-            inbox: Inbox::new(waker.clone(), 100),
+            inbox: Inbox::new(waker.clone(), HighWater { len: 100, bytes: usize::MAX }),
             waker,
             wanted,
         };

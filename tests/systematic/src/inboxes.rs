@@ -2,18 +2,36 @@
 //! get to know of it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use loom::future::block_on;
 use loom::thread;
 
-use crate::inbox::{Inbound, Inbox};
+use crate::delivery::Delivery;
+use crate::event::Event;
+use crate::inbox::{HighWater, Inbound, Inbox};
 use crate::model;
 use crate::shard::Shard;
 use crate::sync::Waker;
 
-fn inbox(high_water: usize) -> (Arc<Inbox>, Waker) {
+fn inbox(len: usize) -> (Arc<Inbox>, Waker) {
+    let bytes = usize::MAX;
+    bounded(HighWater { len, bytes })
+}
+
+fn bounded(high_water: HighWater) -> (Arc<Inbox>, Waker) {
     let waker = Waker::new();
     (Arc::new(Inbox::new(waker.clone(), high_water)), waker)
+}
+
+/// An event of a thousand bytes or more.
+fn event() -> Inbound {
+    let event = Event {
+        accepted: Instant::now(),
+        trace: None,
+        weight: 1000,
+    };
+    Inbound::Event(Arc::new(Delivery::new(Arc::new(event), 1, None)))
 }
 
 /// Anything to do.
@@ -87,5 +105,30 @@ fn two_that_wait_for_room_both_get_it() {
         for publisher in publishers {
             publisher.join().unwrap();
         }
+    });
+}
+
+#[test]
+fn whoever_waits_for_bytes_gets_room_though_few_events_wait() {
+    model(|| {
+        // Full with one event, whatever a delivery itself takes; half is passed with each.
+        let (inbox, waker) = bounded(HighWater {
+            len: 100,
+            bytes: 1000,
+        });
+        inbox.push(event());
+        assert!(inbox.is_full());
+        let publishers = [(); 2].map(|()| {
+            let inbox = Arc::clone(&inbox);
+            thread::spawn(move || {
+                block_on(inbox.room());
+                inbox.push(event());
+            })
+        });
+        turn_until(&inbox, &waker, 3);
+        for publisher in publishers {
+            publisher.join().unwrap();
+        }
+        assert!(!inbox.is_full());
     });
 }

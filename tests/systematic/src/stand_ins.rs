@@ -18,6 +18,17 @@ pub(crate) mod event {
     pub struct Event {
         pub accepted: Instant,
         pub trace: Option<TraceContext>,
+        pub weight: usize,
+    }
+
+    impl Event {
+        pub fn weight(&self) -> usize {
+            self.weight
+        }
+
+        pub fn payload_len(&self) -> usize {
+            0
+        }
     }
 
     /// A trace.

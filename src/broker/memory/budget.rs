@@ -1,0 +1,169 @@
+//! The bytes that history may take, over all channels.
+//!
+//! When they are used up, the oldest events of the channels that hold most go first, so that a
+//! flood into some channels costs the history of those and not that of small ones. No list of all
+//! channels is kept in order for that: each stripe sorts its channels by the power of two that
+//! their bytes reach, which changes rarely, and tells the largest by an atomic. So a publisher
+//! finds a channel to take from without a lock, and holds one stripe's lock for a bounded step.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+use super::STRIPES;
+use super::channel::Trimmed;
+use crate::event::ChannelName;
+use crate::telemetry::Metrics;
+
+/// The power of two that a number of bytes reaches, from 1; 0 stands for no bytes.
+pub(super) fn class(bytes: usize) -> u8 {
+    let class = bytes.checked_ilog2().map_or(0, |log| log + 1);
+    u8::try_from(class).unwrap_or(u8::MAX)
+}
+
+/// What is held, and the most that may be.
+pub(super) struct Budget {
+    most: usize,
+    /// Events and channels.
+    held: AtomicUsize,
+    /// Channels alone: they can't be let go of for the sake of others.
+    channels: AtomicUsize,
+    /// The class of the largest channel of each stripe.
+    largest: [AtomicU8; STRIPES],
+    metrics: Arc<Metrics>,
+}
+
+impl Budget {
+    pub(super) fn new(most: usize, metrics: Arc<Metrics>) -> Self {
+        Budget {
+            most,
+            held: AtomicUsize::new(0),
+            channels: AtomicUsize::new(0),
+            largest: std::array::from_fn(|_| AtomicU8::new(0)),
+            metrics,
+        }
+    }
+
+    /// The bytes that are held beyond the bound.
+    pub(super) fn excess(&self) -> usize {
+        self.held.load(Ordering::Relaxed).saturating_sub(self.most)
+    }
+
+    /// The stripe with one of the largest channels; `None` where no channel holds an event.
+    pub(super) fn richest(&self) -> Option<usize> {
+        let classes = self
+            .largest
+            .iter()
+            .map(|class| class.load(Ordering::Relaxed));
+        let (stripe, class) = classes.enumerate().max_by_key(|(_, class)| *class)?;
+        (class > 0).then_some(stripe)
+    }
+
+    /// Takes the bytes of a new channel; false if channels alone would take more than there is.
+    pub(super) fn admit_channel(&self, bytes: usize) -> bool {
+        let before = self.channels.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > self.most {
+            self.channels.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        self.hold(bytes);
+        true
+    }
+
+    /// A channel of so many bytes is forgotten.
+    pub(super) fn forget_channel(&self, bytes: usize) {
+        self.channels.fetch_sub(bytes, Ordering::Relaxed);
+        self.release(bytes);
+    }
+
+    /// An event of so many bytes is kept.
+    pub(super) fn hold(&self, bytes: usize) {
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+        self.metrics.history().held(signed(bytes));
+    }
+
+    /// Counts events that were let go of.
+    pub(super) fn trimmed(&self, trimmed: &Trimmed) {
+        if trimmed.bytes == 0 {
+            return;
+        }
+        self.release(trimmed.bytes);
+        self.metrics.history().evicted(&trimmed.events);
+    }
+
+    fn release(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+        self.metrics.history().held(-signed(bytes));
+    }
+}
+
+fn signed(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// The channels of one stripe that hold events, by class.
+#[derive(Default)]
+pub(super) struct Shelf(BTreeSet<(u8, ChannelName)>);
+
+impl Shelf {
+    /// A channel has gone from one class to another.
+    pub(super) fn move_to(
+        &mut self,
+        name: &ChannelName,
+        (from, to): (u8, u8),
+        budget: &Budget,
+        stripe: usize,
+    ) {
+        if from == to {
+            return;
+        }
+        if from > 0 {
+            self.0.remove(&(from, name.clone()));
+        }
+        if to > 0 {
+            self.0.insert((to, name.clone()));
+        }
+        let largest = self.0.last().map_or(0, |(class, _)| *class);
+        if let Some(told) = budget.largest.get(stripe) {
+            told.store(largest, Ordering::Relaxed);
+        }
+    }
+
+    /// One of the largest channels.
+    pub(super) fn largest(&self) -> Option<&ChannelName> {
+        self.0.last().map(|(_, name)| name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_is_what_lies_between_two_powers_of_two() {
+        assert_eq!(
+            [0, 1, 2, 3, 4, 1023, 1024].map(class),
+            [0, 1, 2, 2, 3, 10, 11]
+        );
+        assert_eq!(class(usize::MAX), 64);
+    }
+
+    #[test]
+    fn the_richest_stripe_has_the_channel_of_the_highest_class() {
+        let budget = Budget::new(100, Metrics::new("test"));
+        let name = |name: &str| ChannelName::new(name).unwrap();
+        let (mut one, mut other) = (Shelf::default(), Shelf::default());
+        assert_eq!(budget.richest(), None);
+        one.move_to(&name("a"), (0, 3), &budget, 1);
+        other.move_to(&name("b"), (0, 5), &budget, 7);
+        one.move_to(&name("c"), (0, 4), &budget, 1);
+        assert_eq!(budget.richest(), Some(7));
+        other.move_to(&name("b"), (5, 2), &budget, 7);
+        assert_eq!(budget.richest(), Some(1));
+        assert_eq!(one.largest(), Some(&name("c")));
+        one.move_to(&name("c"), (4, 0), &budget, 1);
+        one.move_to(&name("a"), (3, 0), &budget, 1);
+        other.move_to(&name("b"), (2, 0), &budget, 7);
+        assert_eq!((budget.richest(), one.largest()), (None, None));
+    }
+}

@@ -1,0 +1,215 @@
+//! How much memory an event takes while something holds it.
+//!
+//! Every bound in bytes on events is held by this one sum, so that nothing that a publisher can
+//! make large is left out of any of them: payload, headers, audience, names, keys, trace.
+
+use super::{Audience, Draft, Event};
+
+/// The reference counts in front of what an `Arc` holds.
+const COUNTS: usize = 2 * size_of::<usize>();
+
+/// The memory of one allocation: the allocator rounds up by at most an eighth, and small ones to
+/// 16 bytes.
+#[must_use]
+pub const fn allocated(bytes: usize) -> usize {
+    if bytes == 0 {
+        0
+    } else {
+        bytes.saturating_add(bytes / 8).saturating_add(16)
+    }
+}
+
+/// The memory of a text that is shared.
+#[must_use]
+pub const fn shared(text: &str) -> usize {
+    allocated(COUNTS + text.len())
+}
+
+impl Audience {
+    /// How much memory it takes, in bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let names = self.users.iter().chain(&self.roles);
+        let ids = self.connections.capacity() + self.except_connections.capacity();
+        allocated(COUNTS + size_of::<Audience>())
+            + allocated((self.users.capacity() + self.roles.capacity()) * size_of::<&str>())
+            + allocated(ids * size_of::<super::ConnectionId>())
+            + names.map(|name| shared(name)).sum::<usize>()
+    }
+}
+
+impl Draft {
+    /// How much memory it takes as an event, in bytes. What it shares with others counts in full:
+    /// it may be the last that holds it.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let optional = [
+            self.payload.explicit_content_type(),
+            self.key.as_ref(),
+            self.idempotency_key.as_ref(),
+            self.source.as_ref(),
+            self.trace.as_ref().and_then(|trace| trace.state.as_ref()),
+        ];
+        let texts = optional.into_iter().flatten().map(|text| shared(text));
+        let names = shared(self.event_type.as_str())
+            + self
+                .channel
+                .as_ref()
+                .map_or(0, |name| shared(name.as_str()));
+        allocated(COUNTS + size_of::<Event>())
+            + allocated(self.payload.data().len())
+            + names
+            + texts.sum::<usize>()
+            + self.headers.weight()
+            + self
+                .audience
+                .as_ref()
+                .map_or(0, |audience| audience.weight())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::event::{
+        ChannelName, ConnectionId, EventType, Headers, Payload, Timestamp, TraceContext,
+    };
+
+    fn draft() -> Draft {
+        let now = Timestamp::now();
+        Draft {
+            id: Draft::new_id(now),
+            channel: Some(ChannelName::new("a:1").unwrap()),
+            event_type: EventType::new("tick").unwrap(),
+            payload: Payload::new(Bytes::from_static(b"1"), "").unwrap(),
+            headers: Headers::default(),
+            key: None,
+            idempotency_key: None,
+            audience: None,
+            source: None,
+            time: now,
+            trace: None,
+            accepted: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn whatever_a_publisher_can_make_large_weighs_what_it_takes() {
+        let long = "x".repeat(5000);
+        let text = || Some(Arc::<str>::from(&*long));
+        let pairs = || Headers::new([("h".to_owned(), long.clone())]).unwrap();
+        let trace = TraceContext {
+            trace_id: 1,
+            span_id: 1,
+            sampled: false,
+            state: text(),
+        };
+        let payload = Payload::new(Bytes::from(long.clone()), "image/png").unwrap();
+        let users = vec![Arc::<str>::from(&*long)];
+        let ids = vec![ConnectionId::new(0, 0, 0); 5000 / size_of::<ConnectionId>() + 1];
+        let of = |audience| Some(Arc::new(audience));
+        let heavy = [
+            ("payload", Draft { payload, ..draft() }),
+            (
+                "headers",
+                Draft {
+                    headers: pairs(),
+                    ..draft()
+                },
+            ),
+            (
+                "key",
+                Draft {
+                    key: text(),
+                    ..draft()
+                },
+            ),
+            (
+                "idempotency_key",
+                Draft {
+                    idempotency_key: text(),
+                    ..draft()
+                },
+            ),
+            (
+                "source",
+                Draft {
+                    source: text(),
+                    ..draft()
+                },
+            ),
+            (
+                "trace",
+                Draft {
+                    trace: Some(trace),
+                    ..draft()
+                },
+            ),
+            (
+                "users",
+                Draft {
+                    audience: of(Audience {
+                        users: users.clone(),
+                        ..Audience::default()
+                    }),
+                    ..draft()
+                },
+            ),
+            (
+                "roles",
+                Draft {
+                    audience: of(Audience {
+                        roles: users,
+                        ..Audience::default()
+                    }),
+                    ..draft()
+                },
+            ),
+            (
+                "connections",
+                Draft {
+                    audience: of(Audience {
+                        connections: ids.clone(),
+                        ..Audience::default()
+                    }),
+                    ..draft()
+                },
+            ),
+            (
+                "except_connections",
+                Draft {
+                    audience: of(Audience {
+                        except_connections: ids,
+                        ..Audience::default()
+                    }),
+                    ..draft()
+                },
+            ),
+        ];
+        let plain = draft().weight();
+        assert!(plain < 600, "{plain}");
+        for (what, draft) in heavy {
+            let weight = draft.weight();
+            assert!(weight >= plain + 5000, "{what}: {weight}");
+            assert_eq!(Event::new(draft, None).weight(), weight, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_payload_holds_no_more_than_its_own_bytes() {
+        let buffer = Bytes::from(vec![b'1'; 1 << 20]);
+        for content_type in ["", "text/plain"] {
+            let payload = Payload::new(buffer.slice(0..10), content_type).unwrap();
+            assert_eq!(payload.data().len(), 10);
+            assert!(
+                payload.data().is_unique(),
+                "it must not keep the request's buffer alive"
+            );
+        }
+    }
+}
