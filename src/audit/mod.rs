@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ use writer::Writer;
 
 /// The most records that wait to be written.
 const QUEUE: usize = 8192;
+/// The same in bytes, as roles may be many: a term of the server's worst case of memory.
+pub const QUEUE_BYTES: usize = 8 * 1024 * 1024;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +122,8 @@ enum Order {
 /// The audit log, or nothing where none is kept.
 pub struct Audit {
     queue: Option<SyncSender<Order>>,
+    /// The bytes of the lines in it.
+    waiting: Arc<AtomicUsize>,
     lost: Arc<AtomicU64>,
     /// Told each time the writer has taken something out of the queue.
     taken: Arc<Notify>,
@@ -132,6 +136,7 @@ impl Audit {
     pub fn off(metrics: &Arc<Metrics>) -> Arc<Self> {
         Arc::new(Audit {
             queue: None,
+            waiting: Arc::default(),
             lost: Arc::default(),
             taken: Arc::default(),
             metrics: Arc::clone(metrics),
@@ -145,10 +150,12 @@ impl Audit {
     pub fn open(path: &Path, metrics: &Arc<Metrics>) -> io::Result<Arc<Self>> {
         let file = LogFile::open(path)?;
         let (queue, orders) = sync_channel(QUEUE);
+        let waiting = Arc::new(AtomicUsize::new(0));
         let lost = Arc::new(AtomicU64::new(0));
         let taken = Arc::new(Notify::new());
         let writer = Writer::new(
             file,
+            Arc::clone(&waiting),
             Arc::clone(&lost),
             Arc::clone(&taken),
             Arc::clone(metrics),
@@ -158,6 +165,7 @@ impl Audit {
             .spawn(move || writer.run(&orders))?;
         Ok(Arc::new(Audit {
             queue: Some(queue),
+            waiting,
             lost,
             taken,
             metrics: Arc::clone(metrics),
@@ -172,9 +180,14 @@ impl Audit {
 
     /// Notes something. Never waits: where the queue is full, the record is dropped and counted.
     pub fn note(&self, what: What, record: &Record<'_>) {
-        if let Some(queue) = &self.queue
-            && queue.try_send(Order::Line(line::of(what, record))).is_err()
-        {
+        let Some(queue) = &self.queue else { return };
+        let line = line::of(what, record);
+        let bytes = line.len();
+        // Counted before it is there, so that the writer never takes out what was not counted.
+        let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before.saturating_add(bytes) <= QUEUE_BYTES;
+        if !fits || queue.try_send(Order::Line(line)).is_err() {
+            self.waiting.fetch_sub(bytes, Ordering::Relaxed);
             self.lost.fetch_add(1, Ordering::Relaxed);
             self.metrics.audit_dropped(1);
         }
@@ -238,6 +251,7 @@ mod tests {
         let (queue, orders) = sync_channel(1);
         let audit = Audit {
             queue: Some(queue),
+            waiting: Arc::default(),
             lost: Arc::default(),
             taken: Arc::default(),
             metrics: Metrics::new("test"),
@@ -252,6 +266,37 @@ mod tests {
         assert!(orders.try_recv().is_err());
     }
 
+    #[test]
+    fn the_queue_is_bounded_by_bytes_too() {
+        let (queue, orders) = sync_channel(QUEUE);
+        let audit = Audit {
+            queue: Some(queue),
+            waiting: Arc::default(),
+            lost: Arc::default(),
+            taken: Arc::default(),
+            metrics: Metrics::new("test"),
+        };
+        let roles: Vec<Arc<str>> = (0..100).map(|_| Arc::from("r".repeat(250))).collect();
+        let record = Record {
+            roles: &roles,
+            ..Record::default()
+        };
+        for _ in 0..1000 {
+            audit.note(What::Connect, &record);
+        }
+        let lines = orders.try_iter().filter_map(|order| match order {
+            Order::Line(line) => Some(line.len()),
+            Order::Reopen | Order::Flush(_) => None,
+        });
+        let waiting: usize = lines.sum();
+        assert!(
+            (QUEUE_BYTES / 2..=QUEUE_BYTES).contains(&waiting),
+            "{waiting}"
+        );
+        assert_eq!(audit.waiting.load(Ordering::Relaxed), waiting);
+        assert!(audit.lost.load(Ordering::Relaxed) > 0);
+    }
+
     #[tokio::test]
     async fn a_flush_waits_for_its_place_in_a_full_queue() {
         let directory = tempfile::tempdir().unwrap();
@@ -259,14 +304,17 @@ mod tests {
         let file = LogFile::open(&path).unwrap();
         let (queue, orders) = sync_channel(1);
         let (lost, taken, metrics) = (Arc::default(), Arc::default(), Metrics::new("test"));
+        let waiting = Arc::new(AtomicUsize::new(0));
         let writer = Writer::new(
             file,
+            Arc::clone(&waiting),
             Arc::clone(&lost),
             Arc::clone(&taken),
             Arc::clone(&metrics),
         );
         let audit = Audit {
             queue: Some(queue),
+            waiting,
             lost,
             taken,
             metrics,

@@ -1,7 +1,7 @@
 //! The thread that writes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ const BATCH: usize = 64 * 1024;
 /// Takes records out of the queue and writes them.
 pub(super) struct Writer {
     file: LogFile,
+    /// The bytes of the lines in the queue.
+    waiting: Arc<AtomicUsize>,
     /// Records that are missing since the last line that said so.
     lost: Arc<AtomicU64>,
     /// Tells those who wait for a place in the queue.
@@ -32,12 +34,14 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         file: LogFile,
+        waiting: Arc<AtomicUsize>,
         lost: Arc<AtomicU64>,
         taken: Arc<Notify>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Writer {
             file,
+            waiting,
             lost,
             taken,
             metrics,
@@ -64,6 +68,7 @@ impl Writer {
             while let Some(order) = next.take() {
                 match order {
                     Order::Line(line) => {
+                        self.waiting.fetch_sub(line.len(), Ordering::Relaxed);
                         lines.extend_from_slice(&line);
                         count += 1;
                     }
@@ -148,6 +153,7 @@ mod tests {
         let file = LogFile::open(&path).expect("opened");
         let writer = Writer::new(
             file,
+            Arc::new(AtomicUsize::new(3)),
             Arc::clone(&lost),
             Arc::default(),
             Metrics::new("test"),

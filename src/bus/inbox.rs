@@ -36,12 +36,15 @@ pub(super) struct HighWater {
 }
 
 impl HighWater {
-    /// What holds for every shard. The bytes are a term of the server's worst case of memory.
+    /// What holds for every shard.
     pub(super) const SHARD: HighWater = HighWater {
         len: 16_384,
-        bytes: 32 * 1024 * 1024,
+        bytes: INBOX_BYTES,
     };
 }
+
+/// The bytes of events that may wait for a shard: a term of the server's worst case of memory.
+pub const INBOX_BYTES: usize = 32 * 1024 * 1024;
 
 /// One shard's queue. Pushing takes no lock; the shard is woken at most once for whatever came
 /// while it slept. It never refuses: publishers look at [`Inbox::is_full`] beforehand and wait.

@@ -31,11 +31,13 @@ pub use connection::{Client, ConnectionInfo};
 pub use delivery::DialectId;
 pub use dialect_ids::DialectIds;
 pub use hub::{Hub, Seat, Settings, TypeRoles};
+pub use inbox::INBOX_BYTES;
 pub use link::Link;
 pub use observer::{End, Observer, Seen};
 pub use pipe::{Pipe, PipeReader, Piped, Shareable};
 pub use presence::Present;
 pub use protocol::{Joined, Notice, Protocol, Refused};
+pub use shard::REPLAY_BYTES;
 #[cfg(feature = "parts")]
 pub use shard::parts;
 pub use shard::{

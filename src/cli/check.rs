@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::output::{Output, note};
-use crate::config::{Config, Inputs, Place, Preset, Problem, Problems, Secret};
+use crate::config::{Config, Inputs, MemoryBound, Place, Preset, Problem, Problems, Secret, Term};
 
 /// What to check.
 #[derive(Debug, clap::Args)]
@@ -65,10 +65,17 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
             for warning in config.warnings() {
                 note(&format!("{name}: {warning}"));
             }
+            let memory = config.memory_bound();
             if output.is_json() {
-                return output.object(&json!({"file": name, "valid": true, "problems": []}));
+                return output.object(&json!({
+                    "file": name,
+                    "valid": true,
+                    "problems": [],
+                    "memory": in_json(&memory),
+                }));
             }
-            output.line(&format!("{name}: good"))
+            output.line(&format!("{name}: good"))?;
+            print_memory(&memory, output)
         }
         Err(problems) => {
             if output.is_json() {
@@ -90,6 +97,45 @@ pub(super) fn print(args: &PrintArgs, output: &mut Output) -> Result<(), Failure
         return output.object(&json!({"toml": text}));
     }
     output.line(text.trim_end())
+}
+
+/// The most memory that the server may take, and what it is made of.
+fn print_memory(memory: &MemoryBound, output: &mut Output) -> Result<(), Failure> {
+    let most = readable(memory.bytes());
+    output.line(&format!(
+        "memory: at most {most}, if everything is used at once"
+    ))?;
+    for Term {
+        name,
+        bytes,
+        formula,
+    } in &memory.terms
+    {
+        let bytes = readable(*bytes);
+        output.line(&format!("  {name:<17} {bytes:>10}  {formula}"))?;
+    }
+    Ok(())
+}
+
+fn in_json(memory: &MemoryBound) -> serde_json::Value {
+    let terms = memory
+        .terms
+        .iter()
+        .map(|term| json!({"name": term.name, "bytes": term.bytes, "formula": term.formula}));
+    json!({"bytes": memory.bytes(), "terms": terms.collect::<Vec<_>>()})
+}
+
+/// Bytes as people read them, rounded up.
+fn readable(bytes: u64) -> String {
+    const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    for (unit, shift) in UNITS {
+        let one = 1_u64 << shift;
+        if bytes >= one {
+            let tenths = bytes.div_ceil(one.div_ceil(10));
+            return format!("{}.{} {unit}", tenths / 10, tenths % 10);
+        }
+    }
+    format!("{bytes} B")
 }
 
 fn entry(problem: &Problem) -> serde_json::Value {

@@ -1,7 +1,346 @@
-//! stub
-/// A term.
-#[derive(Debug, Clone)]
-pub struct Term;
-/// The bound.
-#[derive(Debug, Clone)]
-pub struct MemoryBound;
+//! The most memory that a server with this configuration may take: a sum of named terms.
+//!
+//! Each term is what one kind of thing may take in the worst case, as the product of a bound that
+//! the configuration sets and of a size that the code holds to. SECURITY.md has the same list; a
+//! test of the documents compares the two. A new bound is one more line in [`terms`].
+
+use std::thread::available_parallelism;
+
+use super::{Config, Storage};
+use crate::broker::{Bounds, COMMIT_QUEUE_BYTES};
+use crate::bus::{INBOX_BYTES, REPLAY_BYTES};
+use crate::event::{Audience, Headers};
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// One part of the sum.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Term {
+    /// What takes the memory.
+    pub name: &'static str,
+    /// The bytes that it may take.
+    pub bytes: u64,
+    /// How they come about, in terms of the configuration's keys.
+    pub formula: &'static str,
+}
+
+/// The sum with its terms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryBound {
+    /// The terms.
+    pub terms: Vec<Term>,
+}
+
+impl MemoryBound {
+    /// The sum, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let bytes = self.terms.iter().map(|term| term.bytes);
+        bytes.fold(0, u64::saturating_add)
+    }
+}
+
+impl Config {
+    /// The most memory that a server with this configuration may take.
+    #[must_use]
+    pub fn memory_bound(&self) -> MemoryBound {
+        let mut terms = terms(self);
+        let sum = terms.iter().map(|term| term.bytes);
+        let sum = sum.fold(0, u64::saturating_add);
+        terms.push(Term {
+            name: "allocator",
+            bytes: sum / 4,
+            formula: "a quarter of the rest: what is free but not given back yet",
+        });
+        MemoryBound { terms }
+    }
+}
+
+/// What the terms are made of.
+struct Sizes {
+    connections: u64,
+    sockets: u64,
+    subscriptions: u64,
+    shards: u64,
+    threads: u64,
+    message: u64,
+    /// An event in memory: data, headers, audience, names.
+    event: u64,
+    /// An event as one dialect writes it.
+    frame: u64,
+    outbox: u64,
+}
+
+impl Sizes {
+    fn of(config: &Config) -> Self {
+        let limits = &config.limits;
+        let cores = available_parallelism().map_or(1, std::num::NonZero::get);
+        let or = |set: usize, otherwise: usize| if set == 0 { otherwise } else { set };
+        let shards = or(config.server.shards, cores);
+        let runtime = or(config.server.runtime_threads, (cores / 2).max(1));
+        let data = bytes(limits.event_bytes);
+        // Names cost their text and 64 bytes each: what an allocation and its reference take.
+        let names = bytes(Audience::MAX_BYTES) + 64 * bytes(4 * Audience::MAX_NAMES);
+        Sizes {
+            connections: bytes(limits.connections),
+            sockets: bytes(limits.connections).saturating_add(1024),
+            subscriptions: bytes(limits.subscriptions_per_connection),
+            shards: bytes(shards),
+            threads: bytes(shards.saturating_add(runtime)),
+            message: bytes(limits.message_bytes),
+            event: times(data, 9, 8) + 2 * bytes(Headers::MAX_BYTES) + names + 4 * KIB,
+            frame: times(data, 4, 3) + 64 * KIB,
+            outbox: bytes(limits.outbox_bytes),
+        }
+    }
+}
+
+fn bytes(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+fn times(count: u64, by: u64, over: u64) -> u64 {
+    count.saturating_mul(by) / over
+}
+
+fn product(factors: &[u64]) -> u64 {
+    let factors = factors.iter().copied();
+    factors.fold(1, u64::saturating_mul)
+}
+
+fn sum(parts: &[u64]) -> u64 {
+    let parts = parts.iter().copied();
+    parts.fold(0, u64::saturating_add)
+}
+
+/// The terms, but for the allocator's own.
+fn terms(config: &Config) -> Vec<Term> {
+    let size = Sizes::of(config);
+    let (n, shards) = (size.connections, size.shards);
+    let (history, history_formula) = history(config, &size);
+    let (audit, spans) = (
+        bytes(crate::audit::QUEUE_BYTES),
+        bytes(crate::telemetry::SPAN_BYTES),
+    );
+    let term = |name, bytes, formula| Term {
+        name,
+        bytes,
+        formula,
+    };
+    vec![
+        term(
+            "program",
+            sum(&[64 * MIB, product(&[size.threads, 4 * MIB])]),
+            "64 MiB + (shards + runtime_threads) × 4 MiB",
+        ),
+        term(
+            "sockets",
+            product(&[size.sockets, 192 * KIB]),
+            "(limits.connections + 1024) × 192 KiB: a head, TLS and the protocol's buffers",
+        ),
+        term(
+            "connections",
+            product(&[
+                n,
+                sum(&[
+                    32 * KIB,
+                    product(&[size.subscriptions, KIB]),
+                    product(&[3, size.message]),
+                ]),
+            ]),
+            "limits.connections × (32 KiB + limits.subscriptions_per_connection × 1 KiB + 3 × limits.message_bytes)",
+        ),
+        term(
+            "outboxes",
+            product(&[n, times(times(size.outbox, 9, 8).max(size.frame), 3, 2)]),
+            "limits.connections × 3/2 × the larger of 9/8 × limits.outbox_bytes and one frame",
+        ),
+        term(
+            "streams",
+            product(&[n, sum(&[320 * KIB, size.frame])]),
+            "limits.connections × (320 KiB + one frame): on the way to SSE, gRPC and polls",
+        ),
+        term(
+            "replays",
+            sum(&[
+                product(&[n, (size.outbox / 2).max(size.event)]),
+                product(&[shards, bytes(REPLAY_BYTES)]),
+            ]),
+            "limits.connections × the larger of limits.outbox_bytes / 2 and one event + shards × 4 MiB",
+        ),
+        term(
+            "inboxes",
+            sum(&[
+                product(&[shards, bytes(INBOX_BYTES)]),
+                product(&[size.threads, sum(&[size.event, size.frame])]),
+            ]),
+            "shards × 32 MiB + (shards + runtime_threads) × (one event + one frame)",
+        ),
+        term("history", history, history_formula),
+        term(
+            "requests",
+            product(&[size.sockets, sum(&[size.frame, MIB])]),
+            "(limits.connections + 1024) × (one frame + 1 MiB): a body that comes and an answer that leaves",
+        ),
+        term(
+            "idempotency keys",
+            product(&[bytes(Bounds::default().keys), KIB]),
+            "1,000,000 × 1 KiB",
+        ),
+        term(
+            "polling sessions",
+            product(&[size.sockets, sum(&[2 * KIB, size.message])]),
+            "(limits.connections + 1024) × (2 KiB + limits.message_bytes)",
+        ),
+        term(
+            "tokens",
+            product(&[16_384, 8 * KIB]),
+            "16,384 × 8 KiB: identities of tokens that were verified lately",
+        ),
+        term(
+            "revocations",
+            product(&[2, bytes(config.auth.revocations), 512]),
+            "2 × auth.revocations × 512 B",
+        ),
+        term(
+            "catalog",
+            product(&[bytes(config.event_type.len()), 256 * KIB]),
+            "event types × 256 KiB",
+        ),
+        term("audit log", audit, "8 MiB"),
+        term("spans", spans, "32 MiB"),
+    ]
+}
+
+/// What the store takes.
+fn history(config: &Config, size: &Sizes) -> (u64, &'static str) {
+    let channels = bytes(config.limits.channels);
+    match config.history.storage {
+        Storage::Memory | Storage::Nats => (
+            sum(&[
+                bytes(config.history.most_memory()),
+                product(&[size.threads, size.event]),
+            ]),
+            "history.memory_bytes (0: a quarter of the memory) + (shards + runtime_threads) × one event",
+        ),
+        Storage::Disk => (
+            sum(&[
+                bytes(config.history.cache_bytes),
+                bytes(COMMIT_QUEUE_BYTES),
+                // A batch in the making, and as written.
+                product(&[2, sum(&[4 * MIB, size.event])]),
+                // Reads under way.
+                product(&[16, sum(&[4 * MIB, size.event])]),
+                // The database's own: its memtables and its cache of blocks.
+                256 * MIB,
+                product(&[channels, 2 * KIB]),
+            ]),
+            "history.cache_bytes + 64 MiB to be written + 18 × (4 MiB + one event) + 256 MiB + limits.channels × 2 KiB",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bound(change: impl FnOnce(&mut Config)) -> MemoryBound {
+        let mut config = Config::default();
+        config.server.shards = 2;
+        config.server.runtime_threads = 1;
+        config.history.memory_bytes = 1 << 30;
+        change(&mut config);
+        config.memory_bound()
+    }
+
+    fn term(bound: &MemoryBound, name: &str) -> u64 {
+        let found = bound.terms.iter().find(|term| term.name == name);
+        found.expect("a term").bytes
+    }
+
+    #[test]
+    fn each_limit_moves_its_own_terms() {
+        let plain = bound(|_| {});
+        let moved = |change: &dyn Fn(&mut Config)| -> Vec<&'static str> {
+            let changed = bound(change);
+            let pairs = plain.terms.iter().zip(&changed.terms);
+            let other = pairs.filter(|(before, after)| before.bytes < after.bytes);
+            let names = other.map(|(term, _)| term.name);
+            names.filter(|name| *name != "allocator").collect()
+        };
+        let of = |change: &dyn Fn(&mut Config)| moved(change);
+        assert_eq!(of(&|c| c.history.memory_bytes *= 2), ["history"]);
+        assert_eq!(of(&|c| c.auth.revocations *= 2), ["revocations"]);
+        assert_eq!(
+            of(&|c| c.limits.subscriptions_per_connection *= 2),
+            ["connections"]
+        );
+        assert_eq!(of(&|c| c.limits.outbox_bytes *= 4), ["outboxes", "replays"]);
+        assert_eq!(
+            of(&|c| c.limits.message_bytes *= 2),
+            ["connections", "polling sessions"]
+        );
+        let by_connections = of(&|c| c.limits.connections *= 2);
+        for name in [
+            "sockets",
+            "connections",
+            "outboxes",
+            "streams",
+            "replays",
+            "requests",
+        ] {
+            assert!(by_connections.contains(&name), "{name}");
+        }
+        let by_events = of(&|c| c.limits.event_bytes *= 2);
+        for name in [
+            "outboxes", "streams", "replays", "inboxes", "history", "requests",
+        ] {
+            assert!(by_events.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_event_of_the_bound_weighs_no_more_than_the_formula_has() {
+        let config = Config::default();
+        let names = |count: usize, bytes: usize| -> Vec<std::sync::Arc<str>> {
+            (0..count).map(|_| "x".repeat(bytes).into()).collect()
+        };
+        let id = crate::event::ConnectionId::new(0, 0, 0);
+        let audience = Audience {
+            users: names(Audience::MAX_NAMES, 60),
+            roles: names(Audience::MAX_ROLES, 55),
+            connections: vec![id; Audience::MAX_NAMES],
+            except_connections: vec![id; Audience::MAX_NAMES],
+        };
+        audience.validate().expect("as large as may be");
+        let pairs = (0..Headers::MAX_PAIRS).map(|n| (format!("{n:02}"), "x".repeat(250)));
+        let headers = Headers::new(pairs).expect("as large as may be");
+        let data = crate::event::allocated(config.limits.event_bytes);
+        let weight = bytes(data + audience.weight() + headers.weight());
+        let allowed = Sizes::of(&config).event;
+        assert!(weight + 3 * KIB <= allowed, "{weight} of {allowed}");
+    }
+
+    #[test]
+    fn every_term_stands_in_the_document() {
+        let document = include_str!("../../SECURITY.md");
+        for storage in [Storage::Memory, Storage::Disk] {
+            for term in bound(|c| c.history.storage = storage).terms {
+                let row = format!("| {} | {} |", term.name, term.formula);
+                assert!(document.contains(&row), "SECURITY.md lacks {row}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_sum_never_wraps() {
+        let huge = bound(|c| {
+            c.limits.connections = 1 << 40;
+            c.limits.outbox_bytes = 1 << 40;
+            c.limits.event_bytes = 1 << 30;
+        });
+        assert_eq!(huge.bytes(), u64::MAX);
+        assert_eq!(term(&huge, "outboxes"), u64::MAX);
+    }
+}

@@ -1,6 +1,7 @@
 //! The thread that sends spans away, and the bounded queue in front of it.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,6 +14,19 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::metrics::Metrics;
+
+/// The bytes of spans that may wait, besides the bound on their number: what they carry may be
+/// large, such as the trace state of every event of a batch. A term of the server's worst case of
+/// memory.
+pub const SPAN_BYTES: usize = 32 * 1024 * 1024;
+
+/// About what a span takes in memory.
+fn weight(span: &SpanData) -> usize {
+    // A name and a value for each attribute; for each link an identity, and up to 512 bytes of
+    // state as pairs of texts.
+    let events: usize = span.events.iter().map(|event| event.attributes.len()).sum();
+    size_of::<SpanData>() + 512 * (1 + span.attributes.len() + events) + 2048 * span.links.len()
+}
 
 /// How spans wait and leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +54,32 @@ impl Default for Batching {
 #[derive(Debug)]
 struct Waiting {
     spans: ArrayQueue<SpanData>,
+    /// The bytes of those.
+    bytes: AtomicUsize,
     /// How many make a batch.
     batch: usize,
     full_batch: Notify,
     metrics: Arc<Metrics>,
+}
+
+impl Waiting {
+    /// Adds a span; false where there is no room for it.
+    fn push(&self, span: SpanData) -> bool {
+        let weight = weight(&span);
+        let before = self.bytes.fetch_add(weight, Ordering::Relaxed);
+        let fits = before.saturating_add(weight) <= SPAN_BYTES;
+        let taken = fits && self.spans.push(span).is_ok();
+        if !taken {
+            self.bytes.fetch_sub(weight, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    fn pop(&self) -> Option<SpanData> {
+        let span = self.spans.pop()?;
+        self.bytes.fetch_sub(weight(&span), Ordering::Relaxed);
+        Some(span)
+    }
 }
 
 /// The SDK's end: takes spans as they end, never waits.
@@ -54,7 +90,7 @@ impl SpanProcessor for Queue {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
-        if self.0.spans.push(span).is_err() {
+        if !self.0.push(span) {
             self.0.metrics.telemetry_dropped(1);
         }
         // Not for every span: a wake-up costs more than the push.
@@ -102,6 +138,7 @@ impl Exporting {
     ) -> Result<(Queue, Exporting), String> {
         let queue = Arc::new(Waiting {
             spans: ArrayQueue::new(batching.queue),
+            bytes: AtomicUsize::new(0),
             batch: batching.batch,
             full_batch: Notify::new(),
             metrics,
@@ -217,8 +254,8 @@ async fn run<E: SpanExporter>(
 
 /// Up to a batch of what waits; `None` where nothing does.
 fn next_batch(waiting: &Waiting) -> Option<Vec<SpanData>> {
-    let first = waiting.spans.pop()?;
-    let rest = std::iter::from_fn(|| waiting.spans.pop());
+    let first = waiting.pop()?;
+    let rest = std::iter::from_fn(|| waiting.pop());
     Some(
         std::iter::once(first)
             .chain(rest.take(waiting.batch - 1))

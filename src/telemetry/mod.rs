@@ -28,6 +28,7 @@ mod stats;
 mod store;
 
 pub use arrival::{Arrival, Delivered};
+pub use exporter::SPAN_BYTES;
 pub use fanout::{FanoutSpan, commit_together};
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use history::{Evicted, HistoryMetrics};

@@ -21,6 +21,7 @@ mod attack_frames;
 mod attack_http2;
 mod attack_identity;
 mod attack_logs;
+mod attack_memory;
 mod attack_slow;
 mod attack_unread;
 mod audience;

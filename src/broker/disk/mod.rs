@@ -55,6 +55,7 @@ use store::Store;
 use table::Table;
 
 pub use folder::OpenError;
+pub use queue::MAX_BYTES as COMMIT_QUEUE_BYTES;
 
 /// So many readers may be at the disk at a time.
 const READERS: usize = 16;

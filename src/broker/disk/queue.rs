@@ -12,9 +12,10 @@ use crate::error::Result;
 use crate::event::{ChannelName, Draft, allocated, shared};
 use crate::telemetry::FanoutSpan;
 
-/// The most that may wait. The bytes are a term of the server's worst case of memory.
+/// The most that may wait.
 const MAX_OPS: usize = 65_536;
-pub(in crate::broker) const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// The same in bytes: a term of the server's worst case of memory.
+pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// The most that is committed together.
 const BATCH_OPS: usize = 2048;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;

@@ -74,7 +74,8 @@ impl World {
             .lines()
             .find(|line| line.starts_with(&format!("{name} ")));
         let value = line.and_then(|line| line.split(' ').next_back()).unwrap();
-        value.parse().unwrap()
+        // A gauge is written as a number with a point.
+        value.split('.').next().unwrap().parse().unwrap()
     }
 }
 

@@ -57,6 +57,7 @@ pub use cx::Cx;
 pub use join::{Join, JoinRequest};
 pub use life::Opening;
 pub use query::{ConnectionFilter, ConnectionPage};
+pub use replays::REPLAY_BYTES;
 pub(super) use round::FEW;
 
 /// The inbox's place among the sockets.

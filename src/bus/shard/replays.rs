@@ -9,8 +9,8 @@ use crate::bus::delivery::DialectId;
 use crate::bus::protocol::Protocol;
 use crate::event::Event;
 
-/// What is kept, in bytes, by each shard.
-const MAX_BYTES: usize = 4 << 20;
+/// What is kept, in bytes, by each shard: a term of the server's worst case of memory.
+pub const REPLAY_BYTES: usize = 4 << 20;
 
 /// The frames that were made lately.
 #[derive(Default)]
@@ -34,7 +34,7 @@ impl Replays {
             return Arc::clone(frame);
         }
         let frame = Chunk::event(protocol.event(event), offset, 0);
-        if self.bytes + frame.len() > MAX_BYTES {
+        if self.bytes + frame.len() > REPLAY_BYTES {
             self.clear();
         }
         self.bytes += frame.len();

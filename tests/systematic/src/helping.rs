@@ -27,7 +27,13 @@ impl World {
         let waker = Waker::new();
         let world = World {
             home: Home::new(),
-            inbox: Inbox::new(waker.clone(), HighWater { len: 100, bytes: usize::MAX }),
+            inbox: Inbox::new(
+                waker.clone(),
+                HighWater {
+                    len: 100,
+                    bytes: usize::MAX,
+                },
+            ),
             waker,
             wanted,
         };
