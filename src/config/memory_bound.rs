@@ -153,8 +153,9 @@ fn terms(config: &Config) -> Vec<Term> {
         ),
         term(
             "outboxes",
-            product(&[n, times(times(size.outbox, 9, 8).max(size.frame), 3, 2)]),
-            "limits.connections × 3/2 × the larger of 9/8 × limits.outbox_bytes and one frame",
+            // Replies find room where events find none, and small frames take twice their length.
+            product(&[n, times(size.outbox.max(size.frame), 5, 2)]),
+            "limits.connections × 5/2 × the larger of limits.outbox_bytes and one frame",
         ),
         term(
             "streams",
@@ -173,9 +174,13 @@ fn terms(config: &Config) -> Vec<Term> {
             "inboxes",
             sum(&[
                 product(&[shards, bytes(INBOX_BYTES)]),
-                product(&[size.threads, sum(&[size.event, size.frame])]),
+                // Whoever finds room publishes to as many as 100 channels at once.
+                product(&[
+                    size.threads,
+                    sum(&[size.event, product(&[100, size.frame])]),
+                ]),
             ]),
-            "shards × 32 MiB + (shards + runtime_threads) × (one event + one frame)",
+            "shards × 32 MiB + (shards + runtime_threads) × (one event + 100 frames)",
         ),
         term("history", history, history_formula),
         term(
@@ -227,7 +232,8 @@ fn history(config: &Config, size: &Sizes) -> (u64, &'static str) {
         Storage::Disk => (
             sum(&[
                 bytes(config.history.cache_bytes),
-                bytes(COMMIT_QUEUE_BYTES),
+                // What waits to be written, and as much that was and waits for shards.
+                product(&[2, bytes(COMMIT_QUEUE_BYTES)]),
                 // A batch in the making, and as written.
                 product(&[2, sum(&[4 * MIB, size.event])]),
                 // Reads under way.
@@ -236,7 +242,7 @@ fn history(config: &Config, size: &Sizes) -> (u64, &'static str) {
                 256 * MIB,
                 product(&[channels, 2 * KIB]),
             ]),
-            "history.cache_bytes + 64 MiB to be written + 18 × (4 MiB + one event) + 256 MiB + limits.channels × 2 KiB",
+            "history.cache_bytes + 2 × 64 MiB to be written and handed out + 18 × (4 MiB + one event) + 256 MiB + limits.channels × 2 KiB",
         ),
     }
 }

@@ -170,7 +170,7 @@ async fn the_printed_worst_case_holds() {
         .set("limits.connections", "30")
         .set("limits.connections_per_ip", "30")
         .set("limits.outbox_bytes", "131072")
-        .set("limits.event_bytes", "131072")
+        .set("limits.event_bytes", "65536")
         .set("limits.message_bytes", "16384");
     let printed = printed(&config).await;
     let terms = printed["terms"].as_array().unwrap();
@@ -212,10 +212,10 @@ async fn the_printed_worst_case_holds() {
     for part in 0..3 {
         let mut service = server.publisher(&format!("service-{part}")).await;
         publishers.push(tokio::spawn(async move {
-            for _ in 0..12 {
+            for _ in 0..24 {
                 let requests = (0..100).map(|n| {
                     let namespace = if n % 2 == 0 { "room" } else { "plain" };
-                    raw(&format!("{namespace}:{}", n % 30), 120_000)
+                    raw(&format!("{namespace}:{}", n % 30), 60_000)
                 });
                 batch(&mut service, requests.collect()).await;
             }

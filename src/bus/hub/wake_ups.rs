@@ -185,12 +185,22 @@ mod tests {
         }
 
         fn publish_to(&self, channel: Option<ChannelName>, audience: Option<Audience>) {
+            let payload = Payload::new(Bytes::from_static(b"1"), "").unwrap();
+            self.publish_data(channel, audience, payload);
+        }
+
+        fn publish_data(
+            &self,
+            channel: Option<ChannelName>,
+            audience: Option<Audience>,
+            payload: Payload,
+        ) {
             let now = Timestamp::now();
             let draft = Draft {
                 id: Draft::new_id(now),
                 channel,
                 event_type: EventType::new("tick").unwrap(),
-                payload: Payload::new(Bytes::from_static(b"1"), "").unwrap(),
+                payload,
                 headers: Headers::default(),
                 key: None,
                 idempotency_key: None,
@@ -238,6 +248,31 @@ mod tests {
         });
         assert!(world.is_done() && world.helped());
         assert!(!world.woken());
+    }
+
+    #[tokio::test]
+    async fn a_stalled_shard_lets_no_more_bytes_wait_than_it_may() {
+        let world = world(usize::try_from(FEW).unwrap() + 1);
+        let data = Bytes::from(vec![1; 1 << 20]);
+        let payload = Payload::new(data, "application/octet-stream").unwrap();
+        let mut waiting = 0;
+        while !world.hub.is_full() {
+            world.publish_data(Some(channel()), None, payload.clone());
+            waiting += 1;
+            assert!(
+                waiting << 20 <= crate::bus::INBOX_BYTES,
+                "{waiting} MiB wait"
+            );
+        }
+        let mut room = std::pin::pin!(world.hub.room());
+        let waits =
+            std::future::poll_fn(|cx| std::task::Poll::Ready(room.as_mut().poll(cx).is_pending()));
+        assert!(waits.await, "publishers wait");
+        let events = Events::with_capacity(1);
+        while !world.is_done() {
+            world.hub.homes[0].enter(0, |shard| shard.turn(&events));
+        }
+        room.await;
     }
 
     #[tokio::test]

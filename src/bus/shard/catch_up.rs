@@ -67,6 +67,19 @@ impl Shard {
         }
     }
 
+    /// Lets the connection's other subscriptions read before this one reads on, so that a channel
+    /// that never comes to its end holds up none of them.
+    fn go_last(&mut self, slot: u32, topic: u32) {
+        let connection = self.connections.get_mut(slot);
+        let Some(catch_ups) = connection.and_then(|c| c.catch_ups.as_mut()) else {
+            return;
+        };
+        if let Some(at) = catch_ups.iter().position(|c| c.topic == topic) {
+            let catch_up = catch_ups.remove(at);
+            catch_ups.push(catch_up);
+        }
+    }
+
     /// True if another subscription of the connection has a page, or waits for one. A connection
     /// holds one page at a time, however many of its subscriptions catch up.
     fn another_holds_a_page(&self, slot: u32, topic: u32) -> bool {
@@ -168,7 +181,8 @@ impl Shard {
             {
                 catch_up.reading = false;
                 cx.shard().take_page(slot, topic, page);
-                cx.shard().advance_one(slot, topic);
+                cx.shard().send_waiting(slot, topic);
+                cx.shard().go_last(slot, topic);
             }
             // The others have waited for this page, whether or not it was still wanted.
             cx.shard().advance_catch_ups(slot);
