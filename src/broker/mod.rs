@@ -20,7 +20,7 @@ use crate::telemetry::FanoutSpan;
 
 #[cfg(feature = "fuzzing")]
 pub use disk::fuzzing;
-pub use disk::{COMMIT_QUEUE_BYTES, Disk, DiskSettings, Durability, OpenError};
+pub use disk::{COMMIT_QUEUE_BYTES, Disk, DiskSettings, Durability, OpenError, set_aside};
 pub use memory::{Bounds, Memory};
 
 /// Where events go once they have their place: the hub.

@@ -10,7 +10,7 @@ use super::described::{asyncapi_settings, catalog};
 use super::journal::Journal;
 use crate::audit::Audit;
 use crate::auth::{NamespaceRules, Policy, Verifier, VerifierSettings};
-use crate::broker::{Bounds, Broker, Disk, DiskSettings, Durability, Memory, Sink};
+use crate::broker::{Bounds, Broker, Disk, DiskSettings, Durability, Memory, Sink, set_aside};
 use crate::bus::{Hub, Settings};
 use crate::config::{
     self, Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth,
@@ -180,7 +180,10 @@ fn broker(
         ..Bounds::default()
     };
     Ok(match config.history.storage {
-        Storage::Memory => Arc::new(Memory::new(namespaces, sink, metrics, bounds)),
+        Storage::Memory => {
+            set_store_aside(config);
+            Arc::new(Memory::new(namespaces, sink, metrics, bounds))
+        }
         Storage::Disk => {
             let settings = DiskSettings {
                 path: config.history.path.clone(),
@@ -200,6 +203,23 @@ fn broker(
             ));
         }
     })
+}
+
+/// A store on disk that is there but not used misses what happens from now on.
+fn set_store_aside(config: &Config) {
+    let path = &config.history.path;
+    match set_aside(path) {
+        Ok(false) => {}
+        Ok(true) => tracing::info!(
+            path = %path.display(),
+            "history.path holds a store that is not used: its channels will have new epochs"
+        ),
+        Err(error) => tracing::warn!(
+            path = %path.display(),
+            %error,
+            "history.path holds a store that is not used, and can't be marked: remove it"
+        ),
+    }
 }
 
 fn policy(config: &Config, dev: bool) -> Result<Policy, StartError> {

@@ -423,3 +423,32 @@ fn extract_reads_the_two_headers() {
     assert_eq!(extract(|_| None), None);
     assert_eq!(extract(|_| Some("00-zz")), None);
 }
+
+#[test]
+fn spans_that_wait_are_bounded_by_bytes_too() {
+    let ([mut span, ..], _) = publish_and_receive();
+    let link = opentelemetry::trace::Link::with_context(span.span_context.clone());
+    span.links.links = vec![link; 128];
+    let metrics = Metrics::new("n");
+    let batching = Batching {
+        batch: 1,
+        ..Batching::default()
+    };
+    let (queue, _exporting) = Exporting::start(batching, Arc::clone(&metrics), |_| {
+        let beside: Beside = Box::pin(async {});
+        Ok((Stuck::default(), beside))
+    })
+    .unwrap();
+    let spans = 1000;
+    assert!(spans < batching.queue, "by their number all would fit");
+    for _ in 0..spans {
+        opentelemetry_sdk::trace::SpanProcessor::on_end(&queue, span.clone());
+    }
+    // Each has links of a quarter of a megabyte, and one has left.
+    let fit = u64::try_from(SPAN_BYTES >> 18).unwrap() + 1;
+    let text = metrics.text(TextFormat::Prometheus);
+    let line = "tidings_telemetry_dropped_total ";
+    let dropped = text.lines().find_map(|text| text.strip_prefix(line));
+    let dropped: u64 = dropped.unwrap().parse().unwrap();
+    assert!(dropped + fit >= 1000, "{dropped}");
+}

@@ -280,3 +280,37 @@ async fn history_that_is_off_for_a_while_is_no_whole_history() {
         server.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_store_that_lay_idle_is_no_whole_history() {
+    let storage = |storage: &str| {
+        let keys = "history = { size = 1000, ttl = \"1h\" }\nsubscribe = 'true'\npublish = 'true'";
+        Config::new()
+            .set("history.storage", &format!("{storage:?}"))
+            .namespace("room", keys)
+    };
+    let server = Server::start(storage("disk")).await;
+    let mut ws = server.ws().token("alice", &[]).connect().await;
+    let place = ws.subscribe("room:1").await;
+    let mut service = server.publisher("service").await;
+    service.count("room:1", "count.up", 1..=3).await;
+    ws.close().await;
+    let since = json!({"since": {"room:1": {"epoch": place["epoch"], "offset": 3}}});
+
+    // Used all the time, it is whole.
+    let server = Server::start_in(server.stop().await, storage("disk")).await;
+    let mut back = server.ws().token("alice", &[]).connect().await;
+    let reply = back.subscribe_with("room:1", since.clone()).await;
+    assert_eq!(reply["recovered"], true, "{reply}");
+    back.close().await;
+
+    let server = Server::start_in(server.stop().await, storage("memory")).await;
+    let mut service = server.publisher("service").await;
+    service.count("room:1", "count.up", 4..=8).await;
+
+    let server = Server::start_in(server.stop().await, storage("disk")).await;
+    let mut back = server.ws().token("alice", &[]).connect().await;
+    let reply = back.subscribe_with("room:1", since).await;
+    assert_eq!(reply["recovered"], false, "five are missing: {reply}");
+    back.close().await;
+}

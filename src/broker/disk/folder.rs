@@ -15,6 +15,8 @@ use super::Durability;
 const FORMAT: &str = "tidings";
 /// The newest version that this program can read, and the one that it writes.
 const VERSION: u32 = 1;
+/// What `state` says of a store that a process uses, before the name of its durability.
+pub(super) const RUNNING: &str = "running";
 /// How much must fit for the store to be tried again.
 const PROBE: usize = 64 * 1024;
 /// The database rewrites journals by these units.
@@ -171,7 +173,7 @@ impl Folder {
     }
 }
 
-fn lock(path: &Path) -> Result<File, OpenError> {
+pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -228,7 +230,7 @@ fn read(path: &Path) -> io::Result<Option<String>> {
 }
 
 /// Replaces a file so that after a crash the old text is there, or the new one.
-fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
+pub(super) fn write(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     let beside = folder.join(format!("{name}.new"));
     let mut file = File::create(&beside)?;
     file.write_all(text.as_bytes())?;

@@ -6,6 +6,7 @@
 //! batch gathers. Readers find the newest events in memory and the rest on disk; they never wait
 //! for the committer, but for a channel that is not in memory yet.
 
+mod aside;
 mod channel;
 mod clock;
 mod committer;
@@ -54,6 +55,7 @@ use queue::{Op, Publish, Queue, Refused};
 use store::Store;
 use table::Table;
 
+pub use aside::set_aside;
 pub use folder::OpenError;
 pub use queue::MAX_BYTES as COMMIT_QUEUE_BYTES;
 
