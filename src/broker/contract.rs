@@ -436,8 +436,8 @@ async fn reads_no_more_bytes_than_asked_for(subject: &Subject) {
         (5 * one, false, &[1, 2, 3, 4, 5]),
     ] {
         let range = Range {
-            bytes,
             reverse,
+            bytes,
             ..Range::all(9)
         };
         let page = subject.read("kept:a", range).await;

@@ -447,8 +447,8 @@ fn spans_that_wait_are_bounded_by_bytes_too() {
     // Each has links of a quarter of a megabyte, and one has left.
     let fit = u64::try_from(SPAN_BYTES >> 18).unwrap() + 1;
     let text = metrics.text(TextFormat::Prometheus);
-    let line = "tidings_telemetry_dropped_total ";
-    let dropped = text.lines().find_map(|text| text.strip_prefix(line));
+    let name = "tidings_telemetry_dropped_total ";
+    let dropped = text.lines().find_map(|text| text.strip_prefix(name));
     let dropped: u64 = dropped.unwrap().parse().unwrap();
     assert!(dropped + fit >= 1000, "{dropped}");
 }

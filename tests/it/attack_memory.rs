@@ -5,6 +5,7 @@ use std::fs;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tidings::proto::{Audience, PublishBatchRequest, PublishRequest};
+use tokio::task::JoinSet;
 
 use crate::harness::{
     Config, Publisher, Server, Tidings, Token, event, eventually, refused_fields,
@@ -208,10 +209,10 @@ async fn the_printed_worst_case_holds() {
         reader.send(0x81, wanted.to_string().as_bytes()).await;
         readers.push(reader);
     }
-    let mut publishers = Vec::new();
+    let mut publishers = JoinSet::new();
     for part in 0..3 {
         let mut service = server.publisher(&format!("service-{part}")).await;
-        publishers.push(tokio::spawn(async move {
+        publishers.spawn(async move {
             for _ in 0..24 {
                 let requests = (0..100).map(|n| {
                     let namespace = if n % 2 == 0 { "room" } else { "plain" };
@@ -219,11 +220,9 @@ async fn the_printed_worst_case_holds() {
                 });
                 batch(&mut service, requests.collect()).await;
             }
-        }));
+        });
     }
-    for publisher in publishers {
-        publisher.await.unwrap();
-    }
+    publishers.join_all().await;
     let peak = peak(&server);
     assert!(peak <= bound, "{peak} bytes, and {bound} were promised");
     assert!(server.metric(HELD).await <= 8 * MIB);

@@ -132,7 +132,7 @@ impl Committer {
         for op in ops {
             match op {
                 Op::Publish(publish) => stage.publish(&shared, &self.keys, *publish),
-                Op::Pass(event) => passing.push(event),
+                Op::Pass(event) => passing.push(*event),
                 Op::Open(name, answer) => stage.open(&shared, &name, answer),
                 Op::Sweep => sweep = true,
                 #[cfg(test)]

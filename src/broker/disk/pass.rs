@@ -14,7 +14,7 @@ use crate::event::{ChannelName, Epoch};
 
 impl Committer {
     /// Ends the numbering of the events' channels, and passes them on.
-    pub(super) fn pass(&mut self, store: &Store, events: Vec<Box<Publish>>) {
+    pub(super) fn pass(&mut self, store: &Store, events: Vec<Publish>) {
         if events.is_empty() {
             return;
         }
@@ -25,7 +25,7 @@ impl Committer {
                 draft,
                 span,
                 answer,
-            } = *event;
+            } = event;
             let receipt = if ended {
                 self.shared.unkept.publish_unkept(draft, span)
             } else {
@@ -37,7 +37,7 @@ impl Committer {
     }
 
     /// True if no position of before these events passes for one of after.
-    fn end_numberings(&mut self, store: &Store, events: &[Box<Publish>]) -> bool {
+    fn end_numberings(&mut self, store: &Store, events: &[Publish]) -> bool {
         let mut names: Vec<&ChannelName> = events.iter().map(|event| &event.channel).collect();
         names.sort_unstable();
         names.dedup();
