@@ -131,8 +131,13 @@ fn terms(config: &Config) -> Vec<Term> {
     vec![
         term(
             "program",
-            sum(&[64 * MIB, product(&[size.threads, 4 * MIB])]),
-            "64 MiB + (shards + runtime_threads) × 4 MiB",
+            // A shard keeps up to 4,096 empty queues for outboxes.
+            sum(&[
+                64 * MIB,
+                product(&[shards, 32 * MIB]),
+                product(&[size.threads, 4 * MIB]),
+            ]),
+            "64 MiB + shards × 32 MiB + (shards + runtime_threads) × 4 MiB",
         ),
         term(
             "sockets",
