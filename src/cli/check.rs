@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::output::{Output, note};
-use crate::config::{Config, Inputs, MemoryBound, Place, Preset, Problem, Problems, Secret, Term};
+use crate::config::{
+    Config, Inputs, MemoryBound, Place, Preset, Problem, Problems, Secret, Term, available_memory,
+};
 
 /// What to check.
 #[derive(Debug, clap::Args)]
@@ -102,8 +104,9 @@ pub(super) fn print(args: &PrintArgs, output: &mut Output) -> Result<(), Failure
 /// The most memory that the server may take, and what it is made of.
 fn print_memory(memory: &MemoryBound, output: &mut Output) -> Result<(), Failure> {
     let most = readable(memory.bytes());
+    let there = readable(u64::try_from(available_memory()).unwrap_or(u64::MAX));
     output.line(&format!(
-        "memory: at most {most}, if everything is used at once"
+        "memory: at most {most}, if everything is used at once; here are {there}"
     ))?;
     for Term {
         name,
@@ -122,7 +125,7 @@ fn in_json(memory: &MemoryBound) -> serde_json::Value {
         .terms
         .iter()
         .map(|term| json!({"name": term.name, "bytes": term.bytes, "formula": term.formula}));
-    json!({"bytes": memory.bytes(), "terms": terms.collect::<Vec<_>>()})
+    json!({"bytes": memory.bytes(), "terms": terms.collect::<Vec<_>>(), "available": available_memory()})
 }
 
 /// Bytes as people read them, rounded up.

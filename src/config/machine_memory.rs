@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 const UNKNOWN: usize = 1 << 30;
 
 /// The memory of the machine, or what the process's control group may take, if that is less.
-pub(super) fn available_memory() -> usize {
+#[must_use]
+pub fn available_memory() -> usize {
     static READ: OnceLock<usize> = OnceLock::new();
     *READ.get_or_init(|| {
         let group = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();

@@ -115,6 +115,7 @@ fn sum(parts: &[u64]) -> u64 {
 }
 
 /// The terms, but for the allocator's own.
+#[expect(clippy::too_many_lines, reason = "a table: a line for each term")]
 fn terms(config: &Config) -> Vec<Term> {
     let size = Sizes::of(config);
     let (n, shards) = (size.connections, size.shards);

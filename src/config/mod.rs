@@ -37,6 +37,7 @@ pub use dialect_tables::{
 pub use event_tables::{Catalog, CatalogMode, EventTypeConfig, NamespaceConfig, NamespaceHistory};
 pub use listeners::{Documents, ForwardedHeader, Internal, InternalAuth, Public};
 pub use load::Inputs;
+pub use machine_memory::available_memory;
 pub use memory_bound::{MemoryBound, Term};
 pub use presets::Preset;
 pub use problem::{Place, Problem, Problems};
