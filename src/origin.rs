@@ -73,21 +73,18 @@ pub fn normal(text: &str) -> Option<String> {
     }
     let (scheme, rest) = (scheme.to_ascii_lowercase(), rest.to_ascii_lowercase());
     let rest = without_port(&scheme, &rest);
-    let (host, port) = match rest.strip_prefix('[') {
-        Some(six) => {
-            let (address, after) = six.split_once(']')?;
-            address.parse::<Ipv6Addr>().ok()?;
-            (address, after)
+    let (host, port) = if let Some(six) = rest.strip_prefix('[') {
+        let (address, after) = six.split_once(']')?;
+        address.parse::<Ipv6Addr>().ok()?;
+        (address, after)
+    } else {
+        let end = rest.find(':').unwrap_or(rest.len());
+        let (name, after) = rest.split_at(end);
+        let name_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+        if !name.bytes().all(name_byte) {
+            return None;
         }
-        None => {
-            let end = rest.find(':').unwrap_or(rest.len());
-            let (name, after) = rest.split_at(end);
-            let name_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
-            if !name.bytes().all(name_byte) {
-                return None;
-            }
-            (name, after)
-        }
+        (name, after)
     };
     let port = match port.strip_prefix(':') {
         None => port.is_empty(),

@@ -118,7 +118,7 @@ impl Health for Services {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Watched>, Status> {
         match self.0.watch(request).await {
-            Ok(known) => Ok(known.map(|stream| Box::pin(stream) as Watched)),
+            Ok(known) => Ok(known.map(|stream| -> Watched { Box::pin(stream) })),
             Err(status) if status.code() == Code::NotFound => {
                 let unknown = HealthCheckResponse {
                     status: Told::ServiceUnknown.into(),

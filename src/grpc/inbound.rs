@@ -66,6 +66,14 @@ enum State {
     },
 }
 
+/// How far a part of the body was looked at.
+#[derive(Default)]
+struct Looked {
+    at: usize,
+    /// Up to where it was passed on, or is not to be. What is not compressed is passed on as it came.
+    passed: usize,
+}
+
 /// Between two messages.
 const BETWEEN: State = State::Head {
     bytes: [0; HEAD],
@@ -97,70 +105,84 @@ impl Inbound {
 
     /// Looks at what has come and makes ready what may be passed on.
     fn take(&mut self, data: &Bytes) {
-        // What is not compressed is passed on as it came.
-        let mut unchanged = 0;
-        let mut at = 0;
-        while at < data.len() {
-            let rest = data.get(at..).unwrap_or_default();
-            match &mut self.state {
-                State::Head { bytes, count } => {
-                    let began = at;
-                    let new = rest.len().min(HEAD - *count);
-                    if let (Some(place), Some(came)) =
-                        (bytes.get_mut(*count..*count + new), rest.get(..new))
-                    {
-                        place.copy_from_slice(came);
-                    }
-                    *count += new;
-                    at += new;
-                    if *count < HEAD {
-                        break;
-                    }
-                    let [flag, length @ ..] = *bytes;
-                    let begun = self.begin(flag, u32::from_be_bytes(length));
-                    let compressed = matches!(self.state, State::Compressed { .. });
-                    if compressed || begun.is_err() {
-                        self.pass(data.slice(unchanged..began.max(unchanged)));
-                        unchanged = at;
-                    } else if self.shape.gzip && at < HEAD {
-                        // Its beginning came before, and was kept back.
-                        self.pass(Bytes::copy_from_slice(&[&[flag][..], &length].concat()));
-                        unchanged = at;
-                    }
-                    if let Err(error) = begun {
-                        self.failed = Some(error);
-                        return;
-                    }
+        let mut looked = Looked::default();
+        while looked.at < data.len() {
+            let step = match self.state {
+                State::Head { .. } => self.take_head(data, &mut looked),
+                State::Message { .. } => {
+                    self.take_message(data, &mut looked);
+                    Ok(())
                 }
-                State::Message { left } => {
-                    let new = rest.len().min(*left);
-                    *left -= new;
-                    at += new;
-                    if *left == 0 {
-                        self.end();
-                    }
-                }
-                State::Compressed { left, inflating } => {
-                    let new = rest.len().min(*left);
-                    *left -= new;
-                    at += new;
-                    unchanged = at;
-                    let over = *left == 0;
-                    let pushed = inflating.push(rest.get(..new).unwrap_or_default());
-                    if let Err(error) = pushed.and_then(|()| self.inflated(over)) {
-                        self.failed = Some(error);
-                        return;
-                    }
-                }
+                State::Compressed { .. } => self.take_compressed(data, &mut looked),
+            };
+            if let Err(error) = step {
+                self.failed = Some(error);
+                return;
             }
         }
         // The beginning of a head is kept back where the message may be compressed.
         let kept = match self.state {
             State::Head { count, .. } if self.shape.gzip => count.min(data.len()),
-            _ => 0,
+            State::Head { .. } | State::Message { .. } | State::Compressed { .. } => 0,
         };
-        let end = (data.len() - kept).max(unchanged);
-        self.pass(data.slice(unchanged..end));
+        let end = (data.len() - kept).max(looked.passed);
+        self.pass(data.slice(looked.passed..end));
+    }
+
+    /// Takes of the head what there is of it, and begins its message when it is whole.
+    fn take_head(&mut self, data: &Bytes, looked: &mut Looked) -> Result<()> {
+        let State::Head { bytes, count } = &mut self.state else {
+            return Ok(());
+        };
+        let first = looked.at;
+        let rest = data.get(first..).unwrap_or_default();
+        for (place, byte) in bytes.iter_mut().skip(*count).zip(rest) {
+            *place = *byte;
+            looked.at += 1;
+        }
+        *count += looked.at - first;
+        if *count < HEAD {
+            return Ok(());
+        }
+        let [flag, length @ ..] = *bytes;
+        let ours = self.begin(flag, u32::from_be_bytes(length));
+        let compressed = matches!(self.state, State::Compressed { .. });
+        if compressed || ours.is_err() {
+            self.pass(data.slice(looked.passed..first.max(looked.passed)));
+            looked.passed = looked.at;
+        } else if self.shape.gzip && looked.at < HEAD {
+            // Its beginning came before, and was kept back.
+            self.pass(Bytes::copy_from_slice(&[&[flag][..], &length].concat()));
+            looked.passed = looked.at;
+        }
+        ours
+    }
+
+    /// Takes of a message what there is of it.
+    fn take_message(&mut self, data: &Bytes, looked: &mut Looked) {
+        if let State::Message { left } = &mut self.state {
+            let new = (data.len() - looked.at).min(*left);
+            *left -= new;
+            looked.at += new;
+            if *left == 0 {
+                self.end();
+            }
+        }
+    }
+
+    /// The same of a compressed message.
+    fn take_compressed(&mut self, data: &Bytes, looked: &mut Looked) -> Result<()> {
+        let State::Compressed { left, inflating } = &mut self.state else {
+            return Ok(());
+        };
+        let rest = data.get(looked.at..).unwrap_or_default();
+        let new = rest.get(..*left).unwrap_or(rest);
+        *left -= new.len();
+        looked.at += new.len();
+        looked.passed = looked.at;
+        let over = *left == 0;
+        inflating.push(new)?;
+        self.inflated(over)
     }
 
     /// A message begins.
@@ -491,17 +513,19 @@ mod tests {
         let late = all(inbound(&bodies, never(), false, false)).await.1;
         assert_eq!(late.unwrap_err().code(), Grpc::InvalidArgument);
         assert_eq!(began.elapsed(), SENDING);
-        let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let (sender, receiver) = tokio::sync::mpsc::channel(2);
         let pieces = tokio_stream::StreamExt::map(
-            tokio_stream::wrappers::UnboundedReceiverStream::new(receiver),
+            tokio_stream::wrappers::ReceiverStream::new(receiver),
             Ok::<_, std::io::Error>,
         );
         let mut stream = inbound(&bodies, Body::from_stream(pieces), true, false);
-        let send = async {
+        let talk = async {
             tokio::time::sleep(SENDING * 3).await;
-            sender.send(Bytes::from(framed(0, b"whole"))).unwrap();
+            sender.try_send(Bytes::from(framed(0, b"whole"))).unwrap();
             tokio::time::sleep(SENDING * 3).await;
-            sender.send(Bytes::from(vec![0, 0, 0, 0, 9, 1])).unwrap();
+            sender
+                .try_send(Bytes::from(vec![0, 0, 0, 0, 9, 1]))
+                .unwrap();
             Instant::now()
         };
         let listen = async {
@@ -510,7 +534,7 @@ mod tests {
             let end = stream.frame().await.unwrap();
             (end.unwrap_err().code(), Instant::now())
         };
-        let (begun, (code, ended)) = tokio::join!(send, listen);
-        assert_eq!((code, ended - begun), (Grpc::InvalidArgument, SENDING));
+        let (last, (code, ended)) = tokio::join!(talk, listen);
+        assert_eq!((code, ended - last), (Grpc::InvalidArgument, SENDING));
     }
 }

@@ -152,16 +152,17 @@ impl Server {
         let back = internal::Internal::new(&assembled, config, lifecycle);
         let limit = config.limits.connections.saturating_add(listen::HANDSHAKES);
         let descriptors = descriptors::Descriptors::raise(config);
+        let metrics = &assembled.services.metrics;
         let public = listen::Listener {
             socket: public,
             tls: tls.public,
-            room: room::Room::new(limit, false),
+            room: room::Room::new(limit, false, metrics),
             descriptors,
         };
         let internal = listen::Listener {
             socket: internal,
             tls: tls.internal,
-            room: room::Room::new(config.internal.connections, true),
+            room: room::Room::new(config.internal.connections, true, metrics),
             descriptors,
         };
         let (until, with) = (closing.clone(), tasks.clone());

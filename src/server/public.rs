@@ -92,7 +92,7 @@ impl Public {
     }
 
     /// Whether a request asks how the server is.
-    pub(super) fn is_probe<B>(&self, request: &Request<B>) -> bool {
+    pub(super) fn is_probe<B>(request: &Request<B>) -> bool {
         matches!(request.uri().path(), "/healthz" | "/readyz")
     }
 

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::neighbours;
 use crate::grpc::PeerConnection;
 use crate::impatient::Activity;
+use crate::telemetry::Metrics;
 
 /// How long a socket has at least to say something before it makes room for another.
 const CHANCE: Duration = Duration::from_millis(250);
@@ -38,6 +39,7 @@ pub(super) struct Room {
     /// under way; then those with a token never do.
     tokens: bool,
     taken: Mutex<Taken>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Default)]
@@ -80,11 +82,12 @@ pub(super) enum Full {
 
 impl Room {
     /// Room for so many sockets. With `tokens`, whoever has shown a token stays.
-    pub(super) fn new(most: usize, tokens: bool) -> Arc<Self> {
+    pub(super) fn new(most: usize, tokens: bool, metrics: &Arc<Metrics>) -> Arc<Self> {
         Arc::new(Room {
             most,
             tokens,
             taken: Mutex::default(),
+            metrics: Arc::clone(metrics),
         })
     }
 
@@ -130,7 +133,7 @@ impl Room {
     pub(super) fn make_some_room(&self) -> bool {
         let mut taken = self.lock();
         let oldest = taken.idle.first_key_value().map(|(_, id)| *id);
-        oldest.is_some_and(|id| taken.evict(id))
+        oldest.is_some_and(|id| self.evict(&mut taken, id))
     }
 
     fn full(&self, taken: &Taken, address: IpAddr, most: Option<usize>) -> Option<Full> {
@@ -163,7 +166,7 @@ impl Room {
             })
         });
         if let Some(id) = found {
-            return taken.evict(id);
+            return self.evict(taken, id);
         }
         let searched = taken.searched.is_some_and(|at| at.elapsed() < PAUSE);
         if !self.tokens || searched {
@@ -179,10 +182,21 @@ impl Room {
         });
         let oldest = without_token.min_by_key(|(_, socket)| socket.since);
         if let Some(id) = oldest.map(|(id, _)| *id) {
-            return taken.evict(id);
+            return self.evict(taken, id);
         }
         taken.searched = Some(Instant::now());
         false
+    }
+
+    /// Tells a connection to leave; its place is free.
+    fn evict(&self, taken: &mut Taken, id: u64) -> bool {
+        let Some(socket) = taken.remove(id) else {
+            return false;
+        };
+        self.metrics.limit_reached("idle_sockets");
+        socket.occupant.evicted.store(true, Ordering::Release);
+        socket.occupant.leave.cancel();
+        true
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -232,16 +246,6 @@ impl Taken {
             }
         }
         Some(socket)
-    }
-
-    /// Tells a connection to leave; its place is free.
-    fn evict(&mut self, id: u64) -> bool {
-        let Some(socket) = self.remove(id) else {
-            return false;
-        };
-        socket.occupant.evicted.store(true, Ordering::Release);
-        socket.occupant.leave.cancel();
-        true
     }
 }
 
@@ -345,7 +349,7 @@ mod tests {
     impl Test {
         fn new(most: usize, tokens: bool) -> Self {
             Test {
-                room: Room::new(most, tokens),
+                room: Room::new(most, tokens, &Metrics::new("test")),
                 closing: CancellationToken::new(),
             }
         }

@@ -134,7 +134,7 @@ impl Public {
             async move {
                 let mut answer = match known {
                     Some(known) => known,
-                    None if short && !front.is_probe(&request) => no_descriptors(),
+                    None if short && !Public::is_probe(&request) => no_descriptors(),
                     None => front.answer(request, address).await,
                 };
                 end_after(&mut answer, front.lifecycle());

@@ -48,7 +48,7 @@ fn large() -> Body {
 
 /// Calls on one connection whose messages never end; those that are refused say with which status.
 struct Unfinished {
-    answers: mpsc::UnboundedReceiver<String>,
+    answers: mpsc::Receiver<String>,
     /// The connection, and those calls that go on.
     _tasks: JoinSet<()>,
 }
@@ -59,7 +59,7 @@ impl Unfinished {
         let client =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket));
         let (sender, connection) = client.await.unwrap();
-        let (answer, answers) = mpsc::unbounded_channel();
+        let (answer, answers) = mpsc::channel(calls);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { drop(connection.await) });
         for _ in 0..calls {
@@ -75,7 +75,7 @@ impl Unfinished {
                 if let Ok(response) = sender.send_request(request).await {
                     let status = response.headers().get("grpc-status");
                     let status = status.map_or("", |status| status.to_str().unwrap());
-                    let _ = answer.send(status.to_owned());
+                    let _ = answer.send(status.to_owned()).await;
                 }
             });
         }

@@ -233,14 +233,14 @@ async fn names_that_may_be_anybodys_are_not_answered() {
     ]);
     client.send(&frame(HEADERS, END_HEADERS, 1, &head)).await;
     client.send(&frame(DATA, END_STREAM, 1, &[0; 5])).await;
-    let served = loop {
+    let health = loop {
         let came = client.next().await.expect("an answer");
         if came.stream == 1 && came.kind == DATA {
             break came.payload;
         }
         assert!(came.stream != 1 || came.flags & END_STREAM == 0, "refused");
     };
-    assert_eq!(served, [0, 0, 0, 0, 2, 0x08, 1], "SERVING");
+    assert_eq!(health, [0, 0, 0, 0, 2, 0x08, 1], "SERVING");
 }
 
 #[tokio::test]

@@ -80,6 +80,8 @@ async fn an_idle_connection_makes_room_for_a_new_one() {
         ask(&mut socket).await
     })
     .await;
+    let series = "tidings_limit_reached_total{limit=\"idle_sockets\"}";
+    assert!(server.metric(series).await > 0);
     // The one that was idle for longest has gone.
     assert!(end_of(&mut idle[0]).await < Duration::from_secs(30));
     within("an answer", ask(&mut idle[137]))
