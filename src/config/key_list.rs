@@ -95,6 +95,19 @@ pub(super) const KEYS: &[Key] = &[
         r#""""#,
         "Authorities of client certificates (PEM file); if set, callers need a certificate.",
     ),
+    key("internal.connections", ONE, "1024", "Sockets in all."),
+    key(
+        "internal.connections_per_ip",
+        ONE,
+        "512",
+        "Sockets from one network address.",
+    ),
+    key(
+        "internal.allowed_hosts",
+        Kind::List,
+        "[]",
+        "Names by which it may be called over HTTP/1.1 without TLS; [\"*\"]: any.",
+    ),
     key(
         "auth.hs256_secret",
         Kind::Text,
@@ -254,6 +267,24 @@ pub(super) const KEYS: &[Key] = &[
         "Channels with history that one user may bring into being in a minute; 0: no limit.",
     ),
     key(
+        "limits.body_bytes",
+        ONE,
+        "268435456",
+        "Bytes of request bodies that are held at once, in all.",
+    ),
+    key(
+        "limits.body_bytes_per_user",
+        ONE,
+        "67108864",
+        "Bytes of request bodies of one user.",
+    ),
+    key(
+        "limits.body_bytes_per_connection",
+        ONE,
+        "33554432",
+        "Bytes of request bodies of one gRPC connection.",
+    ),
+    key(
         "heartbeat.interval",
         Kind::Duration,
         r#""30s""#,
@@ -391,6 +422,12 @@ pub(super) const KEYS: &[Key] = &[
         Kind::Duration,
         r#""10s""#,
         "How long clients have to leave when the server stops.",
+    ),
+    key(
+        "server.keep_alive",
+        Kind::Duration,
+        r#""75s""#,
+        "How long an HTTP connection may be idle between two requests.",
     ),
     key(
         "server.node",

@@ -85,6 +85,13 @@ pub struct Internal {
     /// Authorities that sign callers' certificates, PEM; callers without one are refused.
     #[serde(deserialize_with = "values::path")]
     pub client_ca: Option<PathBuf>,
+    /// The most sockets of the listener.
+    pub connections: usize,
+    /// The most sockets from one network address.
+    pub connections_per_ip: usize,
+    /// Names by which it may be called over HTTP/1.1 without TLS, beside addresses and names that
+    /// can't be bought. `*` alone: any.
+    pub allowed_hosts: Vec<String>,
 }
 
 impl Default for Internal {
@@ -96,6 +103,9 @@ impl Default for Internal {
             cert: None,
             key: None,
             client_ca: None,
+            connections: 1024,
+            connections_per_ip: 512,
+            allowed_hosts: Vec::new(),
         }
     }
 }

@@ -113,6 +113,12 @@ pub struct Limits {
     pub channels: usize,
     /// Channels that one user may bring into being in a minute; 0: no limit.
     pub channels_per_minute: u32,
+    /// Bytes of request bodies that are held at once, in all.
+    pub body_bytes: usize,
+    /// Bytes of request bodies of one user.
+    pub body_bytes_per_user: usize,
+    /// Bytes of request bodies of one gRPC connection.
+    pub body_bytes_per_connection: usize,
 }
 
 impl Default for Limits {
@@ -131,6 +137,9 @@ impl Default for Limits {
             outbox_bytes: 1_048_576,
             channels: 1_000_000,
             channels_per_minute: 300,
+            body_bytes: 256 * 1024 * 1024,
+            body_bytes_per_user: 64 * 1024 * 1024,
+            body_bytes_per_connection: 32 * 1024 * 1024,
         }
     }
 }
@@ -313,6 +322,9 @@ pub struct Server {
     /// How long clients have to leave when the server stops.
     #[serde(deserialize_with = "duration::deserialize")]
     pub drain: Duration,
+    /// How long an HTTP connection may be idle between two requests.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub keep_alive: Duration,
     /// The node's name in statistics and telemetry; the host's name unless set.
     #[serde(deserialize_with = "values::node")]
     pub node: String,
@@ -325,6 +337,7 @@ impl Default for Server {
             runtime_threads: 0,
             io_uring: true,
             drain: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(75),
             node: values::host_name(),
         }
     }

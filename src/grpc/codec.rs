@@ -2,7 +2,9 @@
 
 use std::marker::PhantomData;
 
+use bytes::Buf as _;
 use prost::Message;
+use prost::encoding::decode_varint;
 use tonic::Status;
 use tonic::codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic_prost::ProstDecoder;
@@ -12,6 +14,37 @@ use tonic_prost::ProstDecoder;
 const BUFFER: usize = 1024;
 /// From how many bytes on messages that are ready together are handed to HTTP/2.
 const HAND_OVER: usize = 32 * 1024;
+
+/// The most fields of a message, those within its parts not counted. An empty part takes two bytes
+/// of the message and some hundred once it is decoded.
+const FIELDS: usize = 65_536;
+
+/// Whether a message has no more than [`FIELDS`]. What can't be read is left to the decoder.
+fn has_few_fields(mut message: &[u8]) -> bool {
+    for _ in 0..FIELDS {
+        if message.is_empty() || skip(&mut message).is_none() {
+            return true;
+        }
+    }
+    message.is_empty()
+}
+
+/// Passes over one field, its key included.
+fn skip(message: &mut &[u8]) -> Option<()> {
+    let key = decode_varint(message).ok()?;
+    let length = match key & 7 {
+        0 => {
+            decode_varint(message).ok()?;
+            0
+        }
+        1 => 8,
+        2 => usize::try_from(decode_varint(message).ok()?).ok()?,
+        5 => 4,
+        _ => return None,
+    };
+    *message = message.get(length..)?;
+    Some(())
+}
 
 fn buffers() -> BufferSettings {
     BufferSettings::new(BUFFER, HAND_OVER)
@@ -74,6 +107,11 @@ impl<U: Message + Default> Decoder for CarefulDecoder<U> {
     type Error = Status;
 
     fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        if !has_few_fields(bytes.chunk()) {
+            return Err(Status::invalid_argument(format!(
+                "expected at most {FIELDS} fields in a message"
+            )));
+        }
         self.0
             .decode(bytes)
             .map_err(|_| Status::invalid_argument("expected a protobuf message of this call"))
@@ -81,5 +119,30 @@ impl<U: Message + Default> Decoder for CarefulDecoder<U> {
 
     fn buffer_settings(&self) -> BufferSettings {
         self.0.buffer_settings()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::{PublishBatchRequest, PublishRequest};
+
+    #[test]
+    fn a_message_has_no_more_than_so_many_fields() {
+        let batch = |count: usize| {
+            let requests = vec![PublishRequest::default(); count];
+            PublishBatchRequest { requests }.encode_to_vec()
+        };
+        assert!(has_few_fields(&batch(FIELDS)));
+        assert!(!has_few_fields(&batch(FIELDS + 1)));
+        let whole = PublishRequest {
+            channels: vec!["a:1".into()],
+            data: vec![0; 100_000].into(),
+            ..PublishRequest::default()
+        };
+        assert!(has_few_fields(&whole.encode_to_vec()));
+        for broken in [&[0xff; 20][..], &[0x0a, 0x7f, 1], &[0x0b; 3]] {
+            assert!(has_few_fields(broken), "it is the decoder's to say");
+        }
     }
 }

@@ -68,7 +68,7 @@ impl ConnectionService for Connections {
         &self,
         request: Request<WatchStatsRequest>,
     ) -> Result<Response<WatchStats>, Status> {
-        let (call, span) = self.door.enter(procedure("WatchStats"), request).await?;
+        let (call, span) = self.door.enter(procedure("WatchStats"), request)?;
         match watch(call, self.door.clone()) {
             Ok(mut watch) => {
                 watch.span = span;

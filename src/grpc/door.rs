@@ -1,15 +1,15 @@
 //! What every call passes: who calls, its span, and how it is answered.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::MetadataMap;
-use tonic::{Extensions, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use super::status::status;
 use super::{GrpcAuth, PeerAddress, PeerIdentity, TRUSTED};
-use crate::auth::{AuthFailure, Identity};
+use crate::auth::{AuthFailure, Identity, bearer};
 use crate::error::{Error, Result};
 use crate::event::TraceContext;
 use crate::session::{Services, Session};
@@ -25,8 +25,19 @@ pub(super) struct Door {
 }
 
 /// A procedure: its service and its own name.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Procedure(pub(super) &'static str, pub(super) &'static str);
+
+/// Who calls, found out from the head of the call, before anything of its body was read. It stands
+/// in the request's extensions until the procedure takes it.
+#[derive(Clone)]
+pub(super) struct Admission(Arc<Mutex<Option<Admitted>>>);
+
+struct Admitted {
+    procedure: Procedure,
+    identity: Arc<Identity>,
+    span: Span,
+}
 
 /// A call that was let in.
 pub(super) struct Call<Q> {
@@ -72,7 +83,7 @@ impl Door {
     where
         F: Future<Output = Result<A>>,
     {
-        let (call, span) = self.enter(procedure, request).await?;
+        let (call, span) = self.enter(procedure, request)?;
         match run(call).await {
             Ok(answer) => {
                 self.finish(span, None);
@@ -82,50 +93,70 @@ impl Door {
         }
     }
 
-    /// Finds out who calls, and starts the call's span.
+    /// Finds out who calls, and starts the call's span. The body is not needed for it.
     ///
     /// # Errors
     /// `unauthenticated`, as a status.
-    pub(super) async fn enter<Q>(
+    pub(super) async fn admit(
         &self,
-        Procedure(service, method): Procedure,
-        request: Request<Q>,
-    ) -> Result<(Call<Q>, Span), Status> {
-        let (metadata, extensions, message) = request.into_parts();
-        let text = |name: &str| metadata.get(name).and_then(|value| value.to_str().ok());
+        procedure: Procedure,
+        headers: &HeaderMap,
+        extensions: &http::Extensions,
+    ) -> Result<(Admission, Arc<Identity>), Status> {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let Procedure(service, method) = procedure;
         let span = self
             .services
             .tracing
             .rpc(service, method, extract(text).as_ref());
-        let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        let address = extensions
-            .get::<PeerAddress>()
-            .map_or(nowhere, |peer| peer.0);
-        match self.identify(&metadata, &extensions, &span).await {
+        match self.identify(headers, extensions, &span).await {
             Ok(identity) => {
-                let session = Session::new(Arc::clone(&self.services), identity, None);
-                Ok((
-                    Call {
-                        session,
-                        message,
-                        address,
-                        trace: span.context(),
-                    },
+                let admitted = Admitted {
+                    procedure,
+                    identity: Arc::clone(&identity),
                     span,
-                ))
+                };
+                let admission = Admission(Arc::new(Mutex::new(Some(admitted))));
+                Ok((admission, identity))
             }
             Err(error) => {
                 let grpc = Some(Transport::Grpc);
-                self.services.not_let_in(address, grpc, &error);
+                self.services
+                    .not_let_in(address_in(extensions), grpc, &error);
                 Err(self.refuse(span, &error))
             }
         }
     }
 
+    /// Takes a call that was admitted for this procedure.
+    ///
+    /// # Errors
+    /// `internal`, as a status, where it was not.
+    pub(super) fn enter<Q>(
+        &self,
+        procedure: Procedure,
+        request: Request<Q>,
+    ) -> Result<(Call<Q>, Span), Status> {
+        let (_, extensions, message) = request.into_parts();
+        let admitted = extensions.get().and_then(Admission::take);
+        let Some(admitted) = admitted.filter(|admitted| admitted.procedure == procedure) else {
+            return Err(status(&Error::internal("nobody looked who calls")));
+        };
+        let Admitted { identity, span, .. } = admitted;
+        let session = Session::new(Arc::clone(&self.services), identity, None);
+        let call = Call {
+            session,
+            message,
+            address: address_in(&extensions),
+            trace: span.context(),
+        };
+        Ok((call, span))
+    }
+
     async fn identify(
         &self,
-        metadata: &MetadataMap,
-        extensions: &Extensions,
+        headers: &HeaderMap,
+        extensions: &http::Extensions,
         call: &Span,
     ) -> Result<Arc<Identity>> {
         if let Some(trusted) = &self.trusted {
@@ -134,11 +165,16 @@ impl Door {
         }
         let verifier = &self.services.verifier;
         let mut span = self.services.tracing.authenticate(call.context_ref());
-        let identity = match bearer(metadata) {
+        let identity = match bearer(headers).and_then(|token| token.ok_or(AuthFailure::Missing)) {
             Ok(token) => verifier.verify(token).await,
             Err(failure) => Err(verifier.refused(failure)),
         };
         identity.inspect_err(|error| span.set_error(error))
+    }
+
+    /// What all calls share.
+    pub(super) fn services(&self) -> &Arc<Services> {
+        &self.services
     }
 
     /// Fails if the token that a stream began with would not be taken any more.
@@ -170,40 +206,16 @@ impl Door {
     }
 }
 
-/// The one token in `authorization: Bearer …`; the scheme's case is free (RFC 9110 §11.1).
-fn bearer(metadata: &MetadataMap) -> Result<&str, AuthFailure> {
-    let mut values = metadata.get_all("authorization").iter();
-    let value = values.next().ok_or(AuthFailure::Missing)?;
-    if values.next().is_some() {
-        return Err(AuthFailure::Ambiguous);
+impl Admission {
+    fn take(&self) -> Option<Admitted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
-    let text = value.to_str().ok();
-    text.and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-    })
-    .ok_or(AuthFailure::Missing)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_is_taken_from_the_bearer_scheme_only() {
-        let token = |value: &str| {
-            let mut metadata = MetadataMap::new();
-            metadata.insert("authorization", value.parse().unwrap());
-            bearer(&metadata).ok().map(str::to_owned)
-        };
-        assert_eq!(token("Bearer abc").as_deref(), Some("abc"));
-        assert_eq!(token("bearer  abc").as_deref(), Some("abc"));
-        assert_eq!(token("Basic abc"), None);
-        assert_eq!(token("abc"), None);
-        let mut twice = MetadataMap::new();
-        for value in ["Bearer a", "Bearer b"] {
-            twice.append("authorization", value.parse().unwrap());
-        }
-        assert_eq!(bearer(&twice), Err(AuthFailure::Ambiguous));
-    }
+/// Where a call comes from; unspecified where nobody said.
+pub(super) fn address_in(extensions: &http::Extensions) -> SocketAddr {
+    let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+    extensions
+        .get::<PeerAddress>()
+        .map_or(nowhere, |peer| peer.0)
 }

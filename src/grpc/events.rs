@@ -69,7 +69,7 @@ impl EventService for Events {
         &self,
         request: Request<Streaming<PublishStreamRequest>>,
     ) -> Result<Response<Publishing>, Status> {
-        let (call, span) = self.door.enter(procedure("PublishStream"), request).await?;
+        let (call, span) = self.door.enter(procedure("PublishStream"), request)?;
         Ok(Response::new(Publishing::new(
             call,
             self.door.clone(),

@@ -25,7 +25,7 @@ use crate::proto::connection_service_client::ConnectionServiceClient;
 use crate::proto::event_service_client::EventServiceClient;
 use crate::proto::subscribe_response::Message as Step;
 use crate::proto::{PublishRequest, SubscribeRequest, SubscribeResponse, Subscribed, Subscription};
-use crate::session::{RequestLimits, Services};
+use crate::session::{BodyLimits, RequestLimits, Services};
 use crate::telemetry::{Metrics, Tracing};
 
 /// How long a test waits for what must come.
@@ -163,6 +163,7 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
             channels_per_minute: 0,
             open_documents: true,
             audit_publishes: false,
+            bodies: BodyLimits::default(),
         },
         Audit::off(&metrics),
     )

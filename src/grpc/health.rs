@@ -1,8 +1,14 @@
 //! Whether the services serve, as load balancers ask (`grpc.health.v1`).
 
+use std::pin::Pin;
+
+use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status};
 use tonic_health::ServingStatus;
-use tonic_health::pb::health_server::HealthServer;
+use tonic_health::pb::health_check_response::ServingStatus as Told;
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_health::server::{HealthReporter, HealthService};
 
 /// The service that publishes.
@@ -25,9 +31,10 @@ pub struct HealthHandle {
 
 impl HealthHandle {
     /// Not serving yet, with the service that answers.
-    pub(super) fn new() -> (Self, HealthServer<HealthService>) {
+    pub(super) fn new() -> (Self, HealthServer<Services>) {
         let reporter = HealthReporter::new();
-        let service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
+        let known = HealthService::from_health_reporter(reporter.clone());
+        let service = HealthServer::new(Services(known));
         (
             HealthHandle {
                 reporter,
@@ -74,5 +81,42 @@ impl HealthHandle {
     /// Rings when everything must end.
     pub(super) fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
+    }
+}
+
+/// The services whose health is known, and all others.
+pub(super) struct Services(HealthService);
+
+type Watched = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Health for Services {
+    type WatchStream = Watched;
+
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        self.0.check(request).await
+    }
+
+    /// Whoever watches a service that there is not is told that it is unknown, and goes on watching:
+    /// an end would be taken for a failure, and tried again (`grpc/health/v1/health.proto`).
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Watched>, Status> {
+        match self.0.watch(request).await {
+            Ok(known) => Ok(known.map(|stream| -> Watched { Box::pin(stream) })),
+            Err(status) if status.code() == Code::NotFound => {
+                let unknown = HealthCheckResponse {
+                    status: Told::ServiceUnknown.into(),
+                };
+                let once = tokio_stream::once(Ok(unknown));
+                // No service comes into being later.
+                Ok(Response::new(Box::pin(once.chain(tokio_stream::pending()))))
+            }
+            Err(status) => Err(status),
+        }
     }
 }

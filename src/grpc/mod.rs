@@ -10,7 +10,10 @@ mod door;
 mod events;
 #[cfg(test)]
 mod fixture;
+mod gate;
 mod health;
+mod inbound;
+mod inflate;
 mod messages;
 mod publish;
 mod reports;
@@ -34,13 +37,15 @@ pub mod service {
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::middleware::from_fn_with_state;
 use tonic::service::Routes;
 use tonic_web::GrpcWebLayer;
 
 use crate::auth::Identity;
 use crate::proto;
-use crate::session::Services;
+use crate::session::{ConnectionBodies, Services};
 
 pub use codec::Codec;
 pub use health::HealthHandle;
@@ -49,6 +54,7 @@ pub use messages::read_all as read_publish;
 pub use shared::SharedResponse;
 
 use door::Door;
+use gate::Gate;
 use service::catalog_service_server::CatalogServiceServer;
 use service::connection_service_server::ConnectionServiceServer;
 use service::event_service_server::EventServiceServer;
@@ -78,6 +84,32 @@ pub struct PeerAddress(pub SocketAddr);
 #[derive(Debug, Clone)]
 pub struct PeerIdentity(pub Arc<Identity>);
 
+/// The connection that a call comes by: whoever accepts connections puts the same into the
+/// extensions of each of its requests.
+#[derive(Debug, Clone, Default)]
+pub struct PeerConnection {
+    bodies: ConnectionBodies,
+    proven: Arc<AtomicBool>,
+}
+
+impl PeerConnection {
+    /// The bytes of bodies that its calls hold.
+    fn bodies(&self) -> &ConnectionBodies {
+        &self.bodies
+    }
+
+    /// Notes that a call on it was let in.
+    pub fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a call on it was ever let in: whoever is at the other end has a token.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
+    }
+}
+
 impl PeerIdentity {
     /// Of a client whose certificate, which was verified, names this one.
     #[must_use]
@@ -106,6 +138,7 @@ pub fn routes(
     let (health, health_service) = HealthHandle::new();
     let door = Door::new(services, auth, health.stopping());
     let one = event_bytes.saturating_add(ENVELOPE);
+    let gate = Gate::new(door.clone(), one);
     let events = EventServiceServer::new(events::Events::new(door.clone()))
         .max_decoding_message_size(one.max(BATCH))
         .max_encoding_message_size(one.max(BATCH));
@@ -127,7 +160,11 @@ pub fn routes(
                 .build_v1alpha()
                 .expect("the schema was compiled by build.rs"),
         );
-    (routes.into_axum_router().layer(GrpcWebLayer::new()), health)
+    let routes = routes
+        .into_axum_router()
+        .layer(from_fn_with_state(gate, gate::pass))
+        .layer(GrpcWebLayer::new());
+    (routes, health)
 }
 
 /// The dialect of `Subscribe`, for `benches/parts.rs`.

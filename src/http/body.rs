@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use serde::Deserialize;
@@ -14,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::reply::Refusal;
 use crate::error::{Error, Result};
+use crate::session::{Reservation, Session};
 
 /// How long a client may take to send a body.
 const SENDING: Duration = Duration::from_secs(30);
@@ -22,26 +24,58 @@ const LINGER: Duration = Duration::from_secs(5);
 /// A body that is too long is read on, and thrown away, up to so many times its limit: a client
 /// that is cut off while it sends would not see the answer.
 const PATIENCE: usize = 4;
+/// Room for a body whose length is not told, at first, in bytes.
+const FIRST: usize = 16 * 1024;
 
-/// Reads a body of at most `limit` bytes.
+/// A body that was read whole. Its bytes count as held until it is dropped.
+pub(super) struct Whole {
+    bytes: Bytes,
+    _held: Reservation,
+}
+
+impl Deref for Whole {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
+/// Reads a body of at most `limit` bytes, whose caller is known.
 ///
 /// # Errors
-/// 413 where it is longer, 408 where it comes too slowly, 400 where it breaks off.
-pub(super) async fn read(body: Body, limit: usize, tasks: &TaskTracker) -> Result<Bytes, Refusal> {
-    let Ok(whole) = tokio::time::timeout(SENDING, collect(body, limit, tasks)).await else {
+/// 413 where it is longer, 429 where there is no room for it (`limits.body_bytes` and its kin), 408
+/// where it comes too slowly, 400 where it breaks off.
+pub(super) async fn read(body: Body, limit: usize, session: &Session) -> Result<Whole, Refusal> {
+    let services = session.services();
+    let account = session.identity().account();
+    let held = services.bodies.reserve(account, None);
+    let whole = collect(body, limit, held, services.hub.tasks());
+    let Ok(whole) = tokio::time::timeout(SENDING, whole).await else {
         let error = Error::invalid("the body did not come within 30 seconds");
         return Err(Refusal::with_status(error, StatusCode::REQUEST_TIMEOUT));
     };
     whole
 }
 
-async fn collect(mut body: Body, limit: usize, tasks: &TaskTracker) -> Result<Bytes, Refusal> {
+async fn collect(
+    mut body: Body,
+    limit: usize,
+    mut held: Reservation,
+    tasks: &TaskTracker,
+) -> Result<Whole, Refusal> {
     let announced = HttpBody::size_hint(&body).lower();
-    if announced > u64::try_from(limit).unwrap_or(u64::MAX) {
+    let Some(announced) = usize::try_from(announced).ok().filter(|a| *a <= limit) else {
         tasks.spawn(throw_away(body, limit));
         return Err(longer_than(limit));
+    };
+    // Where the length is not told, there is room for a little at first.
+    let first = announced.max(FIRST.min(limit));
+    if let Err(full) = held.grow_to(first) {
+        tasks.spawn(throw_away(body, limit));
+        return Err(full.into());
     }
-    let mut whole = BytesMut::new();
+    let mut whole = Vec::with_capacity(first);
     let mut seen = 0_usize;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Error::invalid("the body broke off"))?;
@@ -49,19 +83,32 @@ async fn collect(mut body: Body, limit: usize, tasks: &TaskTracker) -> Result<By
             continue;
         };
         seen = seen.saturating_add(data.len());
-        if seen <= limit {
-            whole.extend_from_slice(&data);
-        } else {
-            whole = BytesMut::new();
+        if seen > limit {
+            whole = Vec::new();
             if seen > limit.saturating_mul(PATIENCE) {
                 break;
             }
+            continue;
         }
+        if seen > whole.capacity() {
+            let more = whole.capacity().saturating_mul(2).clamp(seen, limit);
+            // While it moves, it is there twice.
+            if let Err(full) = held.grow_to(more.saturating_add(whole.capacity())) {
+                tasks.spawn(throw_away(body, limit));
+                return Err(full.into());
+            }
+            whole.reserve_exact(more - whole.len());
+            held.shrink_to(whole.capacity());
+        }
+        whole.extend_from_slice(&data);
     }
     if seen > limit {
         return Err(longer_than(limit));
     }
-    Ok(whole.freeze())
+    Ok(Whole {
+        bytes: whole.into(),
+        _held: held,
+    })
 }
 
 /// Reads on while the answer is on its way.
@@ -185,7 +232,11 @@ pub(super) fn not_json(error: &serde_json::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::session::{Bodies, BodyLimits};
+    use crate::telemetry::Metrics;
 
     #[test]
     fn members_are_named_where_they_are_wrong() {
@@ -200,18 +251,33 @@ mod tests {
         }
     }
 
+    async fn read(body: impl Into<Body>, limit: usize) -> Result<Bytes, StatusCode> {
+        let bodies = Bodies::new(BodyLimits::default(), &Metrics::new("test"));
+        let held = bodies.reserve(Arc::from("ann"), None);
+        let whole = collect(body.into(), limit, held, &TaskTracker::new()).await;
+        let read = whole.map(|whole| whole.bytes.clone());
+        assert_eq!(bodies.held(), 0, "given back");
+        read.map_err(|refusal| axum::response::IntoResponse::into_response(refusal).status())
+    }
+
     #[tokio::test]
     async fn a_body_over_the_limit_is_refused_with_413() {
-        assert_eq!(
-            read(Body::from("12345"), 5, &TaskTracker::new())
-                .await
-                .unwrap(),
-            "12345"
-        );
-        let refused = read(Body::from("123456"), 5, &TaskTracker::new())
-            .await
-            .unwrap_err();
-        let response = axum::response::IntoResponse::into_response(refused);
-        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(read("12345", 5).await.unwrap(), "12345");
+        assert_eq!(read("123456", 5).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
+    }
+
+    #[tokio::test]
+    async fn a_body_of_untold_length_grows_as_it_comes() {
+        let piece = Bytes::from(vec![7; 10_000]);
+        let pieces = |count: usize| {
+            let pieces: Vec<_> = (0..count)
+                .map(|_| Ok::<_, std::io::Error>(piece.clone()))
+                .collect();
+            Body::from_stream(tokio_stream::iter(pieces))
+        };
+        let whole = read(pieces(9), 90_000).await.unwrap();
+        assert!(whole.len() == 90_000 && whole.iter().all(|byte| *byte == 7));
+        let longer = read(pieces(10), 90_000).await;
+        assert_eq!(longer, Err(StatusCode::PAYLOAD_TOO_LARGE));
     }
 }

@@ -61,10 +61,10 @@ pub(super) async fn validate(
     uri: Uri,
     body: Body,
 ) -> Answer {
-    caller.service()?;
+    let session = caller.service()?;
     let name = name_in_path(&uri, ONE, "/validate")?;
     let limit = shared.services.limits.load().event_bytes;
-    let data = body::read(body, limit, shared.services.hub.tasks()).await?;
+    let data = body::read(body, limit, &session).await?;
     let violations = shared.services.catalog.load().validate(&name, &data)?;
     let errors = violations
         .iter()

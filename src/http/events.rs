@@ -57,11 +57,14 @@ pub(super) async fn publish(
     // Base64 makes four bytes of three.
     let whole = limit.div_ceil(3).saturating_mul(4).saturating_add(ENVELOPE);
     let kind = Kind::of(&headers)?;
-    let body = body::read(body, whole, shared.services.hub.tasks()).await?;
+    let body = body::read(body, whole, &session).await?;
     match kind {
         Kind::Request => one(&session, request(&body)?, &trace).await,
         Kind::Structured => one(&session, cloud_events::structured(&body)?, &trace).await,
-        Kind::Binary => one(&session, cloud_events::binary(&headers, body)?, &trace).await,
+        Kind::Binary => {
+            let event = cloud_events::binary(&headers, body.clone())?;
+            one(&session, event, &trace).await
+        }
         Kind::Batch => {
             let mut answers = Vec::new();
             for event in cloud_events::batch(&body)? {

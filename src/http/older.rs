@@ -143,12 +143,7 @@ pub(super) async fn broadcast(
 ) -> Answer {
     let session = caller.service()?;
     let limit = shared.services.limits.load().event_bytes;
-    let body = body::read(
-        body,
-        limit.saturating_add(ENVELOPE),
-        shared.services.hub.tasks(),
-    )
-    .await?;
+    let body = body::read(body, limit.saturating_add(ENVELOPE), &session).await?;
     let event = event(&body, trace.context())?;
     let published = events::commit(&session, event).await?;
     let recipients = published

@@ -20,7 +20,7 @@ use crate::event::Namespaces;
 use crate::forwarded::Trust;
 use crate::grpc::{GrpcAuth, HealthHandle};
 use crate::http::AsyncApiSettings;
-use crate::session::{RequestLimits, Services};
+use crate::session::{BodyLimits, RequestLimits, Services};
 use crate::socketio::{Endpoint as SocketIo, SocketIoDialect, SocketIoSettings};
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
 use crate::ws::{Declared, Endpoint, WsSettings};
@@ -239,6 +239,11 @@ fn request_limits(config: &Config) -> RequestLimits {
         channels_per_minute: config.limits.channels_per_minute,
         open_documents: config.public.documents == Documents::Open,
         audit_publishes: config.audit.publishes,
+        bodies: BodyLimits {
+            all: config.limits.body_bytes,
+            per_user: config.limits.body_bytes_per_user,
+            per_connection: config.limits.body_bytes_per_connection,
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 //! A [`Session`] holds an identity and checks every right, so a transport can't forget to. It
 //! can't be made without an identity, so failing open can't be written.
 
+mod bodies;
 mod history;
 mod publish;
 mod subscribe;
@@ -27,6 +28,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId};
 use crate::telemetry::{Metrics, Tracing, Transport};
 
+pub use bodies::{Bodies, BodyLimits, ConnectionBodies, Reservation};
 pub use history::{HistoryPage, HistoryQuery};
 pub use publish::{Publish, PublishResult, Published};
 pub use subscribe::{Subscribe, Wanted};
@@ -50,6 +52,8 @@ pub struct RequestLimits {
     pub open_documents: bool,
     /// Whether every published event stands in the audit log.
     pub audit_publishes: bool,
+    /// Bytes of request bodies that are held at once.
+    pub bodies: BodyLimits,
 }
 
 /// A rate for each identity.
@@ -79,6 +83,8 @@ pub struct Services {
     channel_rate: ArcSwap<Option<Rate>>,
     /// The audit log.
     pub audit: Arc<Audit>,
+    /// The bytes of request bodies that are held.
+    pub bodies: Arc<Bodies>,
     /// The generation of the keys that everybody was last held to.
     checked: AtomicU64,
 }
@@ -98,6 +104,7 @@ impl Services {
         let (metrics, tracing) = (Arc::clone(hub.metrics()), Arc::clone(hub.tracing()));
         let publish_rate = ArcSwap::from_pointee(publish_rate(&limits));
         let channel_rate = ArcSwap::from_pointee(channel_rate(&limits));
+        let bodies = Bodies::new(limits.bodies, &metrics);
         hub.set_type_roles(catalog.type_roles());
         let voucher = Arc::clone(&verifier);
         hub.vouch_by(move |identity| {
@@ -117,6 +124,7 @@ impl Services {
             publish_rate,
             channel_rate,
             audit,
+            bodies,
             checked,
         })
     }
@@ -128,6 +136,7 @@ impl Services {
         self.channel_rate.store(Arc::new(channel_rate(&limits)));
         self.policy.store(Arc::new(policy));
         self.catalog.store(Arc::new(catalog));
+        self.bodies.set_limits(limits.bodies);
         self.limits.store(Arc::new(limits));
         // What is no longer allowed ends now, not when the client comes back.
         let services = Arc::clone(self);

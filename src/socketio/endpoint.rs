@@ -172,7 +172,9 @@ impl Endpoint {
             (Way::Polling, Some((sid, session)), Method::GET) => {
                 self.poll(sid, &session, request.headers()).await
             }
-            (Way::Polling, Some((_, session)), Method::POST) => self.post(&session, request).await,
+            (Way::Polling, Some((_, session)), Method::POST) => {
+                self.post(&session, request, address).await
+            }
             (Way::WebSocket, None, Method::GET) => {
                 self.open_socket(family?, request, query.token, address)
                     .await

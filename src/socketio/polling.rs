@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
@@ -21,6 +21,7 @@ use super::packing::Packing;
 use super::sessions::{Poll, Session, Sessions};
 use super::speaker::Speaker;
 use super::state::State;
+use crate::auth::Identity;
 use crate::bus::{Hub, Link, Opening, Pipe, Piped};
 use crate::error::{CloseCode, Error};
 use crate::problem::problem;
@@ -119,6 +120,7 @@ impl Endpoint {
         &self,
         session: &Session,
         request: Request<Body>,
+        address: SocketAddr,
     ) -> Result<Response<Body>, Failure> {
         let hub = &self.services.hub;
         let Ok(_turn) = session.posting.try_lock() else {
@@ -126,6 +128,14 @@ impl Endpoint {
             return Err(Failure::Request);
         };
         let limit = session.family.message_bytes;
+        // Who it is may not be known yet, but where it comes from is.
+        let account = Identity::anonymous_from(address.ip()).account();
+        let mut held = self.services.bodies.reserve(account, None);
+        let announced = HttpBody::size_hint(request.body()).upper();
+        let announced = announced.and_then(|length| usize::try_from(length).ok());
+        if let Err(full) = held.grow_to(announced.unwrap_or(limit).min(limit)) {
+            return Ok(problem(&full));
+        }
         let body = Limited::new(request.into_body(), limit).collect();
         let body = match tokio::time::timeout(SENDING, body).await {
             Ok(Ok(body)) => body.to_bytes(),

@@ -1,0 +1,172 @@
+//! What is asked of a call before its body is read: who calls, and how much may come.
+
+use std::sync::{Arc, Mutex};
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::HeaderValue;
+use http::header::HeaderName;
+use tonic::Status;
+
+use super::door::{Door, Procedure, address_in};
+use super::inbound::{Inbound, Shape};
+use super::{BATCH, ENVELOPE, PeerConnection};
+use crate::auth::Identity;
+use crate::session::ConnectionBodies;
+
+/// How a call's messages are compressed.
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// How they may be.
+const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+const ENCODINGS: HeaderValue = HeaderValue::from_static("identity,gzip");
+/// The longest message of a call that needs no token, in bytes: these ask for a name.
+const OPEN: usize = 4 * 1024;
+
+const EVENTS: &str = "tidings.v1.EventService";
+const CONNECTIONS: &str = "tidings.v1.ConnectionService";
+const CATALOG: &str = "tidings.v1.CatalogService";
+/// The procedures that need a token.
+const CLOSED: [Procedure; 15] = [
+    Procedure(EVENTS, "Publish"),
+    Procedure(EVENTS, "PublishBatch"),
+    Procedure(EVENTS, "PublishStream"),
+    Procedure(EVENTS, "Subscribe"),
+    Procedure(EVENTS, "GetHistory"),
+    Procedure(CONNECTIONS, "GetStats"),
+    Procedure(CONNECTIONS, "WatchStats"),
+    Procedure(CONNECTIONS, "ListConnections"),
+    Procedure(CONNECTIONS, "GetConnection"),
+    Procedure(CONNECTIONS, "Disconnect"),
+    Procedure(CONNECTIONS, "ListChannels"),
+    Procedure(CONNECTIONS, "GetPresence"),
+    Procedure(CATALOG, "ListEventTypes"),
+    Procedure(CATALOG, "GetEventType"),
+    Procedure(CATALOG, "ValidateEvent"),
+];
+
+/// Looks at the head of each call.
+#[derive(Clone)]
+pub(super) struct Gate {
+    door: Door,
+    /// The longest message that holds one event, in bytes.
+    one: usize,
+}
+
+impl Gate {
+    pub(super) fn new(door: Door, one: usize) -> Self {
+        Gate { door, one }
+    }
+
+    /// The longest message of a service, in bytes.
+    pub(super) fn limit(&self, service: &str) -> usize {
+        match service {
+            EVENTS => self.one.max(BATCH),
+            CONNECTIONS => ENVELOPE,
+            CATALOG => self.one,
+            _ => OPEN,
+        }
+    }
+}
+
+/// Lets a call in whose caller is known, with a body that is held to its limits. Whoever calls a
+/// procedure that is none is told so, and the body is not read.
+pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let (service, method) = path
+        .strip_prefix('/')
+        .and_then(|path| path.split_once('/'))
+        .unwrap_or_default();
+    let known = CLOSED
+        .into_iter()
+        .find(|procedure| (procedure.0, procedure.1) == (service, method));
+    let limit = gate.limit(service);
+    let account = match known {
+        Some(procedure) => {
+            let admitted = gate
+                .door
+                .admit(procedure, request.headers(), request.extensions())
+                .await;
+            let (admission, identity) = match admitted {
+                Ok(admitted) => admitted,
+                Err(refused) => return answer(&refused),
+            };
+            if let Some(connection) = request.extensions().get::<PeerConnection>() {
+                connection.prove();
+            }
+            request.extensions_mut().insert(admission);
+            identity.account()
+        }
+        None => Identity::anonymous_from(address_in(request.extensions()).ip()).account(),
+    };
+    let connection: Option<ConnectionBodies> = request
+        .extensions()
+        .get::<PeerConnection>()
+        .map(|connection| connection.bodies().clone());
+    let gzip = request
+        .headers()
+        .get(GRPC_ENCODING)
+        .is_some_and(|encoding| encoding == "gzip");
+    if gzip {
+        // It is inflated on the way.
+        request.headers_mut().remove(GRPC_ENCODING);
+    }
+    let shape = Shape {
+        limit,
+        streaming: matches!(
+            method_of(&request),
+            "PublishStream" | "ServerReflectionInfo"
+        ),
+        gzip,
+    };
+    let reservation = gate.door.services().bodies.reserve(account, connection);
+    let reservation = Arc::new(Mutex::new(reservation));
+    let until_answered = Arc::clone(&reservation);
+    let request = request.map(|body| Body::new(Inbound::new(body, shape, reservation)));
+    let mut response = next.run(request).await;
+    response
+        .headers_mut()
+        .insert(GRPC_ACCEPT_ENCODING, ENCODINGS);
+    drop(until_answered);
+    response
+}
+
+fn method_of(request: &Request) -> &str {
+    request.uri().path().rsplit('/').next().unwrap_or_default()
+}
+
+/// The answer to a call that was not let in. What is on its way of its body is not read.
+fn answer(refused: &Status) -> Response {
+    let mut response: Response = refused.clone().into_http();
+    response
+        .headers_mut()
+        .insert(GRPC_ACCEPT_ENCODING, ENCODINGS);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
+    use super::*;
+    use crate::proto;
+
+    #[test]
+    fn every_procedure_of_ours_needs_a_token() {
+        let files = FileDescriptorSet::decode(proto::FILE_DESCRIPTOR_SET).unwrap();
+        let mut declared = Vec::new();
+        for file in files.file.iter().filter(|f| f.package() == "tidings.v1") {
+            for service in &file.service {
+                let of = format!("tidings.v1.{}", service.name());
+                let methods = service.method.iter();
+                declared.extend(methods.map(|method| format!("{of}/{}", method.name())));
+            }
+        }
+        let mut closed: Vec<String> = CLOSED.iter().map(|p| format!("{}/{}", p.0, p.1)).collect();
+        declared.sort();
+        closed.sort();
+        assert_eq!(declared, closed);
+    }
+}

@@ -1,0 +1,325 @@
+//! Bytes of request bodies that the server holds: in all, of a user and of a connection.
+//!
+//! Whoever reads a body reserves its bytes before they are read, and holds the reservation until the
+//! request is answered. A request that can't reserve is refused, so a flood of unfinished bodies
+//! costs its sender and no one else.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::telemetry::Metrics;
+
+/// When a request that was refused may come again: bodies that are on their way end soon.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How many bytes of bodies are held at once, at most. A single body is never refused for its size
+/// alone: it fits wherever it is the only one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyLimits {
+    /// In all.
+    pub all: usize,
+    /// Of one user, or of one address where there is no user.
+    pub per_user: usize,
+    /// Of one connection.
+    pub per_connection: usize,
+}
+
+impl Default for BodyLimits {
+    fn default() -> Self {
+        BodyLimits {
+            all: 256 * 1024 * 1024,
+            per_user: 64 * 1024 * 1024,
+            per_connection: 32 * 1024 * 1024,
+        }
+    }
+}
+
+/// Counts the bytes that are held.
+pub struct Bodies {
+    held: Mutex<Held>,
+    metrics: Arc<Metrics>,
+}
+
+struct Held {
+    limits: BodyLimits,
+    all: usize,
+    by_account: HashMap<Arc<str>, usize>,
+}
+
+/// The bytes that one connection holds, shared by its requests.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionBodies(Arc<AtomicUsize>);
+
+impl Bodies {
+    /// Nothing is held yet.
+    #[must_use]
+    pub fn new(limits: BodyLimits, metrics: &Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Bodies {
+            held: Mutex::new(Held {
+                limits,
+                all: 0,
+                by_account: HashMap::new(),
+            }),
+            metrics: Arc::clone(metrics),
+        })
+    }
+
+    /// Takes over other limits; what is held stays.
+    pub(super) fn set_limits(&self, limits: BodyLimits) {
+        self.lock().limits = limits;
+    }
+
+    /// A reservation of nothing yet, for an account (see `Identity::account`) and, where several
+    /// requests share one, a connection.
+    #[must_use]
+    pub fn reserve(
+        self: &Arc<Self>,
+        account: Arc<str>,
+        connection: Option<ConnectionBodies>,
+    ) -> Reservation {
+        Reservation {
+            bodies: Arc::clone(self),
+            account,
+            connection: connection.unwrap_or_default(),
+            bytes: 0,
+        }
+    }
+
+    /// The bytes that are held in all.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.lock().all
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    /// Which limit leaves no room for so many bytes more, where the request holds `own` already.
+    ///
+    /// A user's share shrinks as the total fills: nobody who holds something may hold more than is
+    /// still free (dynamic thresholds, Choudhury and Hahne 1998). So a few users can't fill the
+    /// total together, and who holds nothing finds room.
+    fn full(&self, account: &str, of_connection: usize, own: usize, more: usize) -> Option<Full> {
+        let of_account = self.by_account.get(account).copied().unwrap_or_default();
+        let BodyLimits {
+            all,
+            per_user,
+            per_connection,
+        } = self.limits;
+        let exceeds = |held: usize, limit: usize| held.saturating_add(more) > limit;
+        if self.all > own && exceeds(self.all, all) {
+            return Some(Full::All);
+        }
+        if of_connection > own && exceeds(of_connection, per_connection) {
+            return Some(Full::Connection);
+        }
+        if of_account > own && exceeds(of_account, per_user) {
+            return Some(Full::User);
+        }
+        let free = all.saturating_sub(self.all);
+        (of_account > own && exceeds(of_account, free)).then_some(Full::All)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Full {
+    All,
+    User,
+    Connection,
+}
+
+impl Full {
+    fn limit(self) -> (&'static str, &'static str) {
+        match self {
+            Full::All => (
+                "body_bytes",
+                "too many bytes of requests are on their way (limits.body_bytes)",
+            ),
+            Full::User => (
+                "body_bytes_per_user",
+                "too many bytes of requests of this user are on their way \
+                 (limits.body_bytes_per_user)",
+            ),
+            Full::Connection => (
+                "body_bytes_per_connection",
+                "too many bytes of requests are on their way on this connection \
+                 (limits.body_bytes_per_connection)",
+            ),
+        }
+    }
+}
+
+/// Bytes that are held for one request, until it is dropped.
+pub struct Reservation {
+    bodies: Arc<Bodies>,
+    account: Arc<str>,
+    connection: ConnectionBodies,
+    bytes: usize,
+}
+
+impl Reservation {
+    /// How many bytes are reserved.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Reserves at least so many bytes.
+    ///
+    /// # Errors
+    /// `resource_exhausted` naming the limit; then it holds what it held before.
+    pub fn grow_to(&mut self, bytes: usize) -> Result<()> {
+        let more = bytes.saturating_sub(self.bytes);
+        if more == 0 {
+            return Ok(());
+        }
+        let mut held = self.bodies.lock();
+        // Only changed under the lock.
+        let of_connection = self.connection.0.load(Ordering::Relaxed);
+        if let Some(full) = held.full(&self.account, of_connection, self.bytes, more) {
+            drop(held);
+            let (limit, text) = full.limit();
+            self.bodies.metrics.limit_reached(limit);
+            return Err(Error::exhausted(text).retry_after(AGAIN));
+        }
+        held.all += more;
+        *held
+            .by_account
+            .entry(Arc::clone(&self.account))
+            .or_default() += more;
+        self.connection.0.fetch_add(more, Ordering::Relaxed);
+        drop(held);
+        self.bytes = bytes;
+        Ok(())
+    }
+
+    /// Gives back all but so many bytes.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let less = self.bytes.saturating_sub(bytes);
+        if less == 0 {
+            return;
+        }
+        self.bytes -= less;
+        let mut held = self.bodies.lock();
+        held.all = held.all.saturating_sub(less);
+        if let Some(of_account) = held.by_account.get_mut(&self.account) {
+            *of_account = of_account.saturating_sub(less);
+            if *of_account == 0 {
+                held.by_account.remove(&self.account);
+            }
+        }
+        self.connection.0.fetch_sub(less, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bodies(all: usize, per_user: usize, per_connection: usize) -> Arc<Bodies> {
+        let limits = BodyLimits {
+            all,
+            per_user,
+            per_connection,
+        };
+        Bodies::new(limits, &Metrics::new("test"))
+    }
+
+    fn of(bodies: &Arc<Bodies>, user: &str) -> Reservation {
+        bodies.reserve(Arc::from(user), None)
+    }
+
+    fn refusal(refused: Result<()>) -> String {
+        refused.unwrap_err().message()
+    }
+
+    #[test]
+    fn each_limit_refuses_and_names_its_key() {
+        let bodies = bodies(1000, 300, 200);
+        let mut first = of(&bodies, "ann");
+        first.grow_to(250).unwrap();
+        let mut second = of(&bodies, "ann");
+        assert!(refusal(second.grow_to(100)).contains("limits.body_bytes_per_user"));
+        second.grow_to(50).unwrap();
+        let line = ConnectionBodies::default();
+        let mut one = bodies.reserve(Arc::from("bob"), Some(line.clone()));
+        let mut two = bodies.reserve(Arc::from("eve"), Some(line));
+        one.grow_to(150).unwrap();
+        assert!(refusal(two.grow_to(100)).contains("limits.body_bytes_per_connection"));
+        two.grow_to(50).unwrap();
+        assert!(refusal(of(&bodies, "joe").grow_to(600)).contains("(limits.body_bytes)"));
+        drop((first, second, one, two));
+        assert_eq!(bodies.held(), 0);
+    }
+
+    #[test]
+    fn a_body_alone_fits_whatever_its_size() {
+        let bodies = bodies(10, 10, 10);
+        let mut alone = of(&bodies, "ann");
+        alone.grow_to(8).unwrap();
+        alone.grow_to(500).unwrap();
+        assert!(of(&bodies, "bob").grow_to(1).is_err());
+    }
+
+    #[test]
+    fn a_few_users_do_not_fill_the_total() {
+        let bodies = bodies(1000, 500, 500);
+        let mut greedy = Vec::new();
+        for user in ["a", "b", "c", "d", "e"] {
+            loop {
+                let mut body = of(&bodies, user);
+                if body.grow_to(10).is_err() {
+                    break;
+                }
+                greedy.push(body);
+            }
+        }
+        assert!(bodies.held() < 1000, "{}", bodies.held());
+        of(&bodies, "quiet").grow_to(10).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_held_never_exceeds_the_limits_and_is_given_back(
+            steps in proptest::collection::vec((0_usize..4, 0_usize..3, 0_usize..120), 0..200)
+        ) {
+            let bodies = bodies(400, 150, 100);
+            let lines = [ConnectionBodies::default(), ConnectionBodies::default()];
+            let mut open: Vec<Reservation> = Vec::new();
+            for (user, action, bytes) in steps {
+                match action {
+                    0 => {
+                        let line = lines.get(user % 2).cloned();
+                        open.push(bodies.reserve(Arc::from(user.to_string()), line));
+                    }
+                    1 => if let Some(last) = open.last_mut() { drop(last.grow_to(bytes)); },
+                    _ => drop((!open.is_empty()).then(|| open.swap_remove(bytes % open.len()))),
+                }
+                let sum: usize = open.iter().map(Reservation::bytes).sum();
+                prop_assert_eq!(sum, bodies.held());
+                prop_assert!(sum <= 400);
+                for user in 0..4_usize {
+                    let of_user = open.iter().filter(|r| *r.account == *user.to_string());
+                    prop_assert!(of_user.map(Reservation::bytes).sum::<usize>() <= 150);
+                }
+            }
+            open.clear();
+            prop_assert_eq!(bodies.held(), 0);
+            prop_assert!(bodies.lock().by_account.is_empty());
+        }
+    }
+}
