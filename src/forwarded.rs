@@ -8,6 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The most hops that are looked at, from the nearest on.
 const MAX_HOPS: usize = 32;
+/// The bits before an IPv4 address within IPv6 (RFC 4291 §2.5.5.2).
+const MAPPED: u8 = 96;
 /// Addresses with commas between, the nearest last.
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -31,8 +33,8 @@ impl FromStr for Network {
             Some((address, bits)) => (address, Some(bits)),
         };
         let first: IpAddr = address.parse().map_err(|_| NotANetwork)?;
-        let most = if first.is_ipv4() { 32 } else { 128 };
-        let bits = match bits {
+        let most: u8 = if first.is_ipv4() { 32 } else { 128 };
+        let bits: u8 = match bits {
             None => most,
             Some(bits) if bits.bytes().all(|digit| digit.is_ascii_digit()) => {
                 bits.parse().map_err(|_| NotANetwork)?
@@ -42,7 +44,14 @@ impl FromStr for Network {
         if bits > most {
             return Err(NotANetwork);
         }
-        Ok(Network { first, bits })
+        // Peers are known by their IPv4 addresses, also where the socket takes both families.
+        match (first, first.to_canonical()) {
+            (IpAddr::V6(_), first @ IpAddr::V4(_)) => {
+                let bits = bits.checked_sub(MAPPED).ok_or(NotANetwork)?;
+                Ok(Network { first, bits })
+            }
+            (first, _) => Ok(Network { first, bits }),
+        }
     }
 }
 
@@ -87,6 +96,15 @@ impl Trust {
     #[must_use]
     pub fn is_proxy(&self, address: IpAddr) -> bool {
         self.proxies.iter().any(|proxy| proxy.contains(address))
+    }
+
+    /// The header by which somebody says for whom it asks who is not believed.
+    #[must_use]
+    pub fn unheard(&self, peer: IpAddr, headers: &HeaderMap) -> Option<HeaderName> {
+        let said = [X_FORWARDED_FOR, FORWARDED]
+            .into_iter()
+            .find(|name| headers.contains_key(name))?;
+        (!self.is_proxy(peer)).then_some(said)
     }
 
     /// Where a request comes from: the peer, or, where that is a trusted proxy, the nearest hop
@@ -198,6 +216,9 @@ mod tests {
             ("10.0.0.0/8", "::ffff:10.1.1.1", "::1"),
             ("2001:db8::/32", "2001:db8:1::1", "2001:db9::1"),
             ("0.0.0.0/0", "8.8.8.8", "::1"),
+            ("::ffff:127.0.0.1", "127.0.0.1", "127.0.0.2"),
+            ("::ffff:10.0.0.0/104", "10.255.0.1", "11.0.0.1"),
+            ("::ffff:0:0/96", "8.8.8.8", "::1"),
         ] {
             let network: Network = network.parse().expect("a network");
             assert!(network.contains(inside.parse().expect("an address")));
@@ -211,6 +232,7 @@ mod tests {
             "a",
             "10.0.0.0/",
             "10.0.0.0/+8",
+            "::ffff:10.0.0.0/8",
         ] {
             assert_eq!(wrong.parse::<Network>(), Err(NotANetwork), "{wrong}");
         }

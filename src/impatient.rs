@@ -3,18 +3,18 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::telemetry::Metrics;
 
-/// The length of HTTP/2's connection preface (RFC 9113 §3.4): with less, it can't be told which
-/// HTTP it is, and none of them keeps time yet.
-const PREFACE: usize = 24;
+/// HTTP/2's connection preface (RFC 9113 §3.4): with less, it can't be told which HTTP it is.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a client that takes nothing, or next to nothing, is waited for.
 pub const TAKING: Duration = Duration::from_secs(30);
 /// What it must take in this time, in bytes, once the system's own buffers are full.
@@ -24,8 +24,7 @@ const LEAST: usize = 16 * 1024;
 /// taken: HTTP itself waits for ever for whoever asks and does not read the answer.
 pub struct Impatient<S> {
     socket: S,
-    heard: usize,
-    deadline: Option<Pin<Box<Sleep>>>,
+    heads: Option<Heads>,
     stalled: Option<Stalled>,
     metrics: Arc<Metrics>,
 }
@@ -43,17 +42,28 @@ impl<S> Impatient<S> {
     pub fn new(socket: S, metrics: &Arc<Metrics>) -> Self {
         Impatient {
             socket,
-            heard: 0,
-            deadline: None,
+            heads: None,
             stalled: None,
             metrics: Arc::clone(metrics),
         }
     }
 
-    /// With so much time for its first bytes too. To be called within a runtime.
+    /// With so much time for the head of each request too, from its first byte on. The first head, or
+    /// the preface of HTTP/2, has `first` from now on. Between two requests no time is kept here. To
+    /// be called within a runtime.
     #[must_use]
-    pub fn speaks_within(mut self, patience: Duration) -> Self {
-        self.deadline = Some(Box::pin(tokio::time::sleep(patience)));
+    pub fn times_heads(
+        mut self,
+        activity: &Arc<Activity>,
+        first: Duration,
+        patience: Duration,
+    ) -> Self {
+        self.heads = Some(Heads {
+            activity: Arc::clone(activity),
+            patience,
+            preface: Some(0),
+            alarm: Some((0, Box::pin(tokio::time::sleep(first)))),
+        });
         self
     }
 
@@ -96,6 +106,103 @@ impl<S> Impatient<S> {
     }
 }
 
+/// Which requests of a connection are under way; shared by its socket and whatever answers them.
+#[derive(Debug)]
+pub struct Activity {
+    /// Requests that were begun.
+    begun: AtomicUsize,
+    /// Those of them that have not ended.
+    open: AtomicUsize,
+    /// When the last one ended, or the connection began.
+    idle_since: Mutex<Instant>,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Activity {
+            begun: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            idle_since: Mutex::new(Instant::now()),
+        }
+    }
+}
+
+impl Activity {
+    /// A request begins.
+    pub fn begin(&self) {
+        self.open.fetch_add(1, Ordering::AcqRel);
+        self.begun.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A request has ended: its answer was given, or nobody waits for it.
+    pub fn end(&self) {
+        *self.idle_since() = Instant::now();
+        self.open.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// How many requests have begun.
+    #[must_use]
+    pub fn begun(&self) -> usize {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// Since when no request is under way; `None` while one is.
+    #[must_use]
+    pub fn since_idle(&self) -> Option<Instant> {
+        let busy = self.open.load(Ordering::Acquire) > 0;
+        (!busy).then(|| *self.idle_since())
+    }
+
+    fn idle_since(&self) -> std::sync::MutexGuard<'_, Instant> {
+        self.idle_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps the time of heads.
+struct Heads {
+    activity: Arc<Activity>,
+    patience: Duration,
+    /// How much of the preface of HTTP/2 has come; `None` where something else came.
+    preface: Option<usize>,
+    /// By when the head is to be whole that is on its way, and how many requests have begun before.
+    alarm: Option<(usize, Pin<Box<Sleep>>)>,
+}
+
+impl Heads {
+    fn hear(&mut self, new: &[u8]) {
+        if let Some(came) = self.preface {
+            let awaited = PREFACE.get(came..).unwrap_or_default();
+            let compared = new.len().min(awaited.len());
+            let same = awaited.get(..compared) == new.get(..compared);
+            self.preface = same.then_some(came + compared);
+        }
+        if self.preface == Some(PREFACE.len()) {
+            // Its frames say nothing of where a head begins, and it has keep-alives of its own.
+            self.alarm = None;
+            return;
+        }
+        let begun = self.activity.begun();
+        if self
+            .alarm
+            .as_ref()
+            .is_some_and(|(before, _)| *before != begun)
+        {
+            self.alarm = None;
+        }
+        let waits = self.activity.since_idle().is_some();
+        if waits && !new.is_empty() && self.alarm.is_none() {
+            self.alarm = Some((begun, Box::pin(tokio::time::sleep(self.patience))));
+        }
+    }
+
+    fn are_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let alarm = self.alarm.as_mut();
+        alarm.is_some_and(|(_, alarm)| alarm.as_mut().poll(cx).is_ready())
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -105,14 +212,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.socket).poll_read(cx, buffer);
-        let Some(deadline) = &mut this.deadline else {
-            return read;
-        };
-        this.heard += buffer.filled().len() - before;
-        if this.heard >= PREFACE {
-            this.deadline = None;
-        } else if read.is_pending() && deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        if let Some(heads) = &mut this.heads {
+            heads.hear(buffer.filled().get(before..).unwrap_or_default());
+            if read.is_pending() && heads.are_late(cx) {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
         }
         read
     }
@@ -186,7 +290,9 @@ mod tests {
         for said in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n"] {
             let (mut client, server) = tokio::io::duplex(64);
             client.write_all(said).await.unwrap();
-            let mut server = impatient(server).0.speaks_within(PATIENCE);
+            let mut server = impatient(server)
+                .0
+                .times_heads(&Arc::default(), PATIENCE, PATIENCE);
             let mut heard = vec![0; said.len()];
             server.read_exact(&mut heard).await.unwrap();
             let error = server.read_u8().await.unwrap_err();
@@ -197,15 +303,44 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_has_begun_may_take_its_time() {
         let (mut client, server) = tokio::io::duplex(64);
-        let mut server = impatient(server).0.speaks_within(PATIENCE);
-        client.write_all(&[1; PREFACE]).await.unwrap();
-        server.read_exact(&mut [0; PREFACE]).await.unwrap();
+        let mut server = impatient(server)
+            .0
+            .times_heads(&Arc::default(), PATIENCE, PATIENCE);
+        client.write_all(PREFACE).await.unwrap();
+        server.read_exact(&mut [0; PREFACE.len()]).await.unwrap();
         let later = async {
             tokio::time::sleep(PATIENCE * 3).await;
             client.write_all(&[2]).await.unwrap();
         };
         let (byte, ()) = tokio::join!(server.read_u8(), later);
         assert_eq!(byte.unwrap(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_head_has_its_time_and_the_pauses_between_have_none() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let activity = Arc::<Activity>::default();
+        let mut server = impatient(server)
+            .0
+            .times_heads(&activity, PATIENCE, PATIENCE);
+        for _ in 0..3 {
+            client.write_all(b"GET").await.unwrap();
+            server.read_exact(&mut [0; 3]).await.unwrap();
+            // The head is whole, and the answer takes a while, as does the next request.
+            activity.begin();
+            let next = async {
+                tokio::time::sleep(PATIENCE * 3).await;
+                activity.end();
+                tokio::time::sleep(PATIENCE * 3).await;
+                client.write_all(b"G").await.unwrap();
+            };
+            let (byte, ()) = tokio::join!(server.read_u8(), next);
+            assert_eq!(byte.unwrap(), b'G');
+        }
+        let began = Instant::now();
+        let error = server.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed(), PATIENCE, "from the head's first byte on");
     }
 
     #[tokio::test(start_paused = true)]

@@ -217,7 +217,7 @@ fn settings_that_make_no_sense_are_refused() {
         ),
         (
             "[public]\nallowed_origins = [\"https://a.example/\"]",
-            "config.toml:2: public.allowed_origins: expected origins as browsers send them, without a path: \"https://app.example.com\"",
+            "config.toml:2: public.allowed_origins: \"https://a.example/\" can never match: expected origins as browsers send them, without a path or a slash at the end: \"https://app.example.com\"",
         ),
         (
             "[history]\npath = \"\"",

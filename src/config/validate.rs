@@ -8,6 +8,7 @@ use super::problem::{Place, Problem};
 use super::{Config, InternalAuth, Storage, declarations, dialects};
 use crate::event::ChannelName;
 use crate::forwarded::Network;
+use crate::origin;
 
 /// What the configuration is for.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +63,7 @@ pub(super) fn problems(
     };
     listeners(config, setting, &mut check);
     origins(config, &mut check);
+    allowed_hosts(config, &mut check);
     auth(config, setting, &mut check);
     heartbeat(config, &mut check);
     declarations::check(config, &mut check);
@@ -183,26 +185,31 @@ fn allowed_origins(key: &str, origins: &[String], check: &mut Check<'_>) {
         key,
         "\"*\" allows every origin and must stand alone",
     );
-    let good = origins
-        .iter()
-        .all(|origin| origin == "*" || is_origin(origin));
-    check.expect(
-        good,
-        key,
-        "expected origins as browsers send them, without a path: \"https://app.example.com\"",
-    );
+    if let Some(never) = origins.iter().find(|text| origin::normal(text).is_none()) {
+        let message = format!(
+            "{never:?} can never match: expected origins as browsers send them, without a path or a \
+             slash at the end: \"https://app.example.com\""
+        );
+        check.expect(false, key, message);
+    }
 }
 
-/// True for `scheme://host[:port]` (RFC 6454 §6.2).
-fn is_origin(text: &str) -> bool {
-    let Some((scheme, host)) = text.split_once("://") else {
-        return false;
-    };
-    let scheme_byte = |b: u8| b.is_ascii_alphanumeric() || b"+-.".contains(&b);
-    let host_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b);
-    let well_formed =
-        |part: &str, allowed: fn(u8) -> bool| !part.is_empty() && part.bytes().all(allowed);
-    well_formed(scheme, scheme_byte) && well_formed(host, host_byte)
+fn allowed_hosts(config: &Config, check: &mut Check<'_>) {
+    let hosts = &config.internal.allowed_hosts;
+    let name_byte = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    let is_name = |host: &str| !host.is_empty() && host.bytes().all(name_byte);
+    let good = hosts.iter().all(|host| host == "*" || is_name(host));
+    check.expect(
+        good,
+        "internal.allowed_hosts",
+        "expected names without a port: \"tidings.example.com\"",
+    );
+    let any = hosts.iter().any(|host| host == "*");
+    check.expect(
+        !any || hosts.len() == 1,
+        "internal.allowed_hosts",
+        "\"*\" allows every name and must stand alone",
+    );
 }
 
 fn auth(config: &Config, setting: Setting, check: &mut Check<'_>) {
@@ -282,6 +289,11 @@ fn heartbeat(config: &Config, check: &mut Check<'_>) {
 }
 
 fn rest(config: &Config, check: &mut Check<'_>) {
+    check.expect(
+        !config.server.keep_alive.is_zero(),
+        "server.keep_alive",
+        "expected more than 0s",
+    );
     check.expect(
         config.history.storage != Storage::Nats,
         "history.storage",

@@ -46,6 +46,11 @@ impl Config {
                 "limits.outbox_bytes: less than limits.event_bytes: the biggest events fit no outbox",
             ));
         }
+        if self.internal.allowed_hosts.iter().any(|host| host == "*") {
+            warnings.push(String::from(
+                "internal.allowed_hosts: pages that bend their name to this address may read /metrics",
+            ));
+        }
         let own = self.dialect.iter().enumerate();
         let silent = own.filter(|(_, dialect)| {
             dialect.paths.is_empty() && dialect.name != self.websocket.dialect

@@ -20,6 +20,7 @@ use crate::event::Namespaces;
 use crate::forwarded::Trust;
 use crate::grpc::{GrpcAuth, HealthHandle};
 use crate::http::AsyncApiSettings;
+use crate::origin;
 use crate::session::{BodyLimits, RequestLimits, Services};
 use crate::socketio::{Endpoint as SocketIo, SocketIoDialect, SocketIoSettings};
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
@@ -38,6 +39,8 @@ pub struct Assembled {
     pub(super) asyncapi: Arc<ArcSwap<AsyncApiSettings>>,
     /// Origins whose pages may call gRPC-Web.
     pub(super) internal_origins: Arc<ArcSwap<Vec<String>>>,
+    /// Names by which the internal listener may be called.
+    pub(super) internal_hosts: Arc<ArcSwap<Vec<String>>>,
     health: HealthHandle,
     dev: bool,
 }
@@ -115,9 +118,8 @@ pub(super) fn assemble(
         allowed_origins,
         trust: Arc::new(ArcSwap::from_pointee(trust(config))),
         asyncapi: Arc::new(ArcSwap::from_pointee(asyncapi_settings(config))),
-        internal_origins: Arc::new(ArcSwap::from_pointee(
-            config.internal.allowed_origins.clone(),
-        )),
+        internal_origins: Arc::new(ArcSwap::from_pointee(internal_origins(config))),
+        internal_hosts: Arc::new(ArcSwap::from_pointee(config.internal.allowed_hosts.clone())),
         health,
         dev,
     })
@@ -161,7 +163,9 @@ impl Assembled {
         self.trust.store(Arc::new(trust(config)));
         self.asyncapi.store(Arc::new(asyncapi_settings(config)));
         self.internal_origins
-            .store(Arc::new(config.internal.allowed_origins.clone()));
+            .store(Arc::new(internal_origins(config)));
+        self.internal_hosts
+            .store(Arc::new(config.internal.allowed_hosts.clone()));
         Ok(())
     }
 }
@@ -249,11 +253,22 @@ fn request_limits(config: &Config) -> RequestLimits {
 
 /// Pages of which origins may use the server; for a developer who lists none, all.
 fn allowed_origins(config: &Config, dev: bool) -> Vec<String> {
-    let mut allowed = config.public.allowed_origins.clone();
+    let mut allowed = normal(&config.public.allowed_origins);
     if dev && allowed.is_empty() {
         allowed.push("*".to_owned());
     }
     allowed
+}
+
+/// Pages of which origins may call gRPC-Web.
+fn internal_origins(config: &Config) -> Vec<String> {
+    normal(&config.internal.allowed_origins)
+}
+
+/// Origins as browsers write them. Whatever is none was refused when the configuration was read.
+fn normal(origins: &[String]) -> Vec<String> {
+    let normal = origins.iter().map(|text| origin::normal(text));
+    normal.flatten().collect()
 }
 
 fn trust(config: &Config) -> Trust {

@@ -1,7 +1,9 @@
 //! The header `Host`.
 
+use std::net::IpAddr;
+
 use http::header::HOST;
-use http::{Request, Version};
+use http::{HeaderMap, Request, Version};
 
 use crate::error::{Error, Result};
 
@@ -32,9 +34,78 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<()> {
     }
 }
 
+/// The ends of names that nobody can buy: those of one's own network (RFC 6761, RFC 6762, RFC 8375,
+/// `internal` as ICANN keeps it for that) and of Kubernetes.
+const PRIVATE: [&str; 5] = ["localhost", "local", "internal", "home.arpa", "svc"];
+
+/// Whether every `Host` of a request is one by which the server itself may be called: an address, a
+/// name without dots or with an end that nobody can buy, or one of `allowed`, where `*` is any.
+///
+/// Another name may have been bent to this address by whoever owns it, so that a page of theirs reads
+/// the answers in a visitor's browser (DNS rebinding).
+pub(super) fn are_own(headers: &HeaderMap, allowed: &[String]) -> bool {
+    let mut hosts = headers.get_all(HOST).iter();
+    hosts.all(|host| host.to_str().is_ok_and(|host| is_own(host, allowed)))
+}
+
+fn is_own(host: &str, allowed: &[String]) -> bool {
+    let name = without_port(host);
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.parse::<IpAddr>().is_ok() || !name.contains('.') {
+        return true;
+    }
+    let is = |allowed: &String| allowed == "*" || allowed.eq_ignore_ascii_case(name);
+    if allowed.iter().any(is) {
+        return true;
+    }
+    let name = name.to_ascii_lowercase();
+    let ends_with = |end: &&str| {
+        name.strip_suffix(*end)
+            .is_some_and(|before| before.ends_with('.'))
+    };
+    PRIVATE.iter().any(ends_with)
+}
+
+/// A host without its port, and an IPv6 address without its brackets.
+fn without_port(host: &str) -> &str {
+    match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or(rest, |(address, _)| address),
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_anybody_may_own_are_not_the_servers() {
+        let allowed = ["push.example.com".to_owned()];
+        for own in [
+            "127.0.0.1:50051",
+            "[::1]:50051",
+            "localhost",
+            "tidings:50051",
+            "tidings.prod.svc:50051",
+            "tidings.prod.svc.cluster.local:50051",
+            "Tidings.Internal.",
+            "a.localhost:1",
+            "PUSH.example.com:50051",
+            "",
+        ] {
+            assert!(is_own(own, &allowed), "{own}");
+        }
+        for foreign in [
+            "evil.example:50051",
+            "127.0.0.1.nip.io",
+            "push.example.com.evil.example",
+            "mylocal.example",
+            "evil-local.xlocal",
+        ] {
+            assert!(!is_own(foreign, &allowed), "{foreign}");
+        }
+        assert!(is_own("evil.example", &["*".to_owned()]));
+    }
 
     fn with(hosts: &[&str]) -> Result<()> {
         let mut request = Request::new(());

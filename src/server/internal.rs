@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::body::Body;
-use http::header::{ACCEPT, CONTENT_TYPE, ORIGIN};
-use http::{HeaderName, HeaderValue, Method, Request, Response};
+use axum::body::{Body, HttpBody};
+use http::header::{ACCEPT, ALLOW, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use super::Assembled;
 use super::streams::{Answer, Streams};
+use super::{Assembled, host};
+use crate::config::Config;
 use crate::error::Error;
 use crate::grpc::{PeerAddress, PeerIdentity};
-use crate::problem::problem;
+use crate::origin;
+use crate::problem::{problem, problem_with_status};
 use crate::session::Services;
 use crate::telemetry::TextFormat;
 
@@ -29,8 +31,9 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// True for one of these origins, or where any may call. There are no pages here, so an origin is
 /// never the server's own: what names itself so came by a name that was bent to this address.
 fn is_listed(origin: &HeaderValue, allowed: &[String]) -> bool {
-    let is = |listed: &String| listed == "*" || listed.as_bytes() == origin.as_bytes();
-    allowed.iter().any(is)
+    origin
+        .to_str()
+        .is_ok_and(|origin| origin::is_listed(origin, allowed))
 }
 
 /// The internal listener's requests: gRPC and gRPC-Web by their content type, `/metrics`, and
@@ -40,11 +43,17 @@ pub(super) struct Internal {
     grpc: Router,
     /// Origins whose pages may call gRPC-Web.
     origins: Arc<ArcSwap<Vec<String>>>,
+    /// Names by which it may be called.
+    hosts: Arc<ArcSwap<Vec<String>>>,
+    /// Whether nobody but the owner of a certificate can answer for a name.
+    tls: bool,
     streams: Streams,
+    connections_per_ip: usize,
+    keep_alive: Duration,
 }
 
 impl Internal {
-    pub(super) fn new(assembled: &Assembled) -> Self {
+    pub(super) fn new(assembled: &Assembled, config: &Config) -> Self {
         let origins = Arc::clone(&assembled.internal_origins);
         let allowed = Arc::clone(&origins);
         let grpc_web = [
@@ -62,6 +71,10 @@ impl Internal {
             .max_age(REMEMBER);
         Internal {
             origins,
+            hosts: Arc::clone(&assembled.internal_hosts),
+            tls: config.internal.cert.is_some(),
+            connections_per_ip: config.internal.connections_per_ip,
+            keep_alive: config.server.keep_alive,
             streams: Streams::new(&assembled.services.metrics),
             services: Arc::clone(&assembled.services),
             grpc: assembled.grpc.clone().layer(cors),
@@ -75,6 +88,30 @@ impl Internal {
     /// What runs the streams of HTTP/2.
     pub(super) fn streams(&self) -> &Streams {
         &self.streams
+    }
+
+    /// The most sockets of one address.
+    pub(super) fn connections_per_ip(&self) -> usize {
+        self.connections_per_ip
+    }
+
+    /// How long a connection may be idle between two requests.
+    pub(super) fn keep_alive(&self) -> Duration {
+        self.keep_alive
+    }
+
+    /// Whether a request asks how the server is.
+    pub(super) fn is_probe<B>(request: &Request<B>) -> bool {
+        let path = request.uri().path();
+        path == "/metrics" || path.starts_with("/grpc.health.v1.Health/")
+    }
+
+    /// Whether a request came by a name that may be anybody's. Browsers speak neither HTTP/2 without
+    /// TLS nor TLS with a server that has no certificate for the name, and a page that may call was
+    /// told from others by its origin.
+    fn is_rebound<B>(&self, request: &Request<B>, page: bool) -> bool {
+        let browser = request.version() <= Version::HTTP_11 && !self.tls && !page;
+        browser && !host::are_own(request.headers(), &self.hosts.load())
     }
 
     /// Answers a request.
@@ -109,6 +146,13 @@ impl Internal {
             self.services.not_let_in(address, None, &error);
             return problem(&error);
         }
+        if self.is_rebound(&request, page.is_some()) {
+            let text = "nobody may call by this name (internal.allowed_hosts)";
+            let error = Error::denied(text);
+            self.services.metrics.error(error.code());
+            self.services.not_let_in(address, None, &error);
+            return problem_with_status(&error, StatusCode::MISDIRECTED_REQUEST);
+        }
         let preflight = page.is_some() && request.method() == Method::OPTIONS;
         let content_type = request
             .headers()
@@ -125,8 +169,12 @@ impl Internal {
                 Err(never) => match never {},
             };
         }
-        if request.method() == Method::GET && request.uri().path() == "/metrics" {
-            return self.metrics(&request);
+        if request.uri().path() == "/metrics" {
+            return match *request.method() {
+                Method::GET => self.metrics(&request),
+                Method::HEAD => head_of(self.metrics(&request)),
+                _ => not_allowed(),
+            };
         }
         problem(&Error::not_found("here are gRPC services and /metrics"))
     }
@@ -144,4 +192,22 @@ impl Internal {
         );
         response
     }
+}
+
+/// The same answer without its body.
+fn head_of(response: Response<Body>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = HttpBody::size_hint(&body).exact() {
+        head.headers.insert(CONTENT_LENGTH, length.into());
+    }
+    Response::from_parts(head, Body::empty())
+}
+
+/// The path is right and the method is not (RFC 9110 §15.5.6).
+fn not_allowed() -> Response<Body> {
+    let error = Error::invalid("expected GET or HEAD");
+    let mut response = problem_with_status(&error, StatusCode::METHOD_NOT_ALLOWED);
+    let methods = HeaderValue::from_static("GET, HEAD");
+    response.headers_mut().insert(ALLOW, methods);
+    response
 }

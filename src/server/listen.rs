@@ -9,12 +9,14 @@ use mio::net::{TcpListener, TcpStream as Unwatched};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::arrival::Arrival;
-use super::room::{Full, Room};
+use super::descriptors::Descriptors;
+use super::room::{Full, Occupant, Room};
 use super::subject;
 use super::tls::Tls;
 use crate::error::Error;
@@ -36,9 +38,27 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often it is told that connections can't be accepted.
 const TELL: Duration = Duration::from_secs(1);
 
+/// Sockets with one of the last descriptors that are answered at once; of each listener.
+const LAST: usize = 16;
+/// How long the answer to one of them may take.
+const SHORT: Duration = Duration::from_secs(5);
+/// How long a connection that was told to leave may still write what it has begun, where somebody
+/// waits for its place.
+pub(super) const LEAVING: Duration = Duration::from_secs(1);
+
+/// A socket that has come.
+#[derive(Clone)]
+pub(super) struct Visitor {
+    pub(super) address: SocketAddr,
+    /// Its place.
+    pub(super) occupant: Arc<Occupant>,
+    /// There are no descriptors for more than a short answer.
+    pub(super) short: bool,
+}
+
 /// Who is at the other end.
 pub(super) struct Peer {
-    pub(super) address: SocketAddr,
+    pub(super) visitor: Visitor,
     /// Whom its certificate names, where it showed one.
     pub(super) name: Option<Arc<str>>,
 }
@@ -51,46 +71,49 @@ pub(super) trait Serve: Send + Sync + 'static {
     /// The most sockets of this address.
     fn most_of(&self, address: IpAddr) -> Option<usize>;
 
+    /// The keys of the limits on sockets: in all, and of one address.
+    fn limits(&self) -> [&'static str; 2];
+
     /// Serves one connection without TLS to its end.
     fn meet(
         self: &Arc<Self>,
         socket: Unwatched,
-        address: SocketAddr,
-        closing: &CancellationToken,
+        visitor: Visitor,
     ) -> impl Future<Output = ()> + Send {
         async move {
-            if let Some(socket) = watched(Arrival::Unwatched(socket), address) {
+            if let Some(socket) = watched(Arrival::Unwatched(socket), visitor.address) {
                 let peer = Peer {
-                    address,
+                    visitor,
                     name: None,
                 };
-                self.serve(socket, peer, closing).await;
+                self.serve(socket, peer).await;
             }
         }
     }
 
     /// Serves one connection to its end.
-    fn serve<S>(
-        self: &Arc<Self>,
-        socket: S,
-        peer: Peer,
-        closing: &CancellationToken,
-    ) -> impl Future<Output = ()> + Send
+    fn serve<S>(self: &Arc<Self>, socket: S, peer: Peer) -> impl Future<Output = ()> + Send
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 }
 
-/// Accepts connections, at most `limit` at once, until the server closes.
+/// The socket on which connections come, and what they find there.
+pub(super) struct Listener {
+    pub(super) socket: AsyncFd<TcpListener>,
+    pub(super) tls: Option<Tls>,
+    pub(super) room: Arc<Room>,
+    pub(super) descriptors: Descriptors,
+}
+
+/// Accepts connections until the server closes.
 pub(super) async fn listen<T: Serve>(
-    listener: AsyncFd<TcpListener>,
-    tls: Option<Tls>,
+    listener: Listener,
     server: T,
-    limit: usize,
     closing: CancellationToken,
     tasks: TaskTracker,
 ) {
     let server = Arc::new(server);
-    let room = Room::new(limit);
+    let last = Arc::new(Semaphore::new(LAST));
     let mut trouble = Trouble::default();
     let mut burst = 0_u32;
     while let Some((socket, address)) =
@@ -100,23 +123,54 @@ pub(super) async fn listen<T: Serve>(
         if burst == 0 {
             tokio::task::yield_now().await;
         }
+        let short = listener.descriptors.is_last(&socket);
+        if short {
+            server.services().metrics.limit_reached("descriptors");
+            listener.room.make_some_room();
+        }
         // Beyond the limit a socket is closed at once: nothing is read from it.
-        let place = match room.take(address.ip(), server.most_of(address.ip())) {
+        let most = server.most_of(address.ip());
+        let place = match listener.room.take(address.ip(), most, &closing) {
             Ok(place) => place,
             Err(full) => {
-                no_room(server.services(), address, &full);
+                no_room(&*server, address, full);
                 continue;
             }
         };
-        let acceptor = tls.as_ref().map(Tls::acceptor);
-        let (server, closing) = (Arc::clone(&server), closing.clone());
+        let turn = short.then(|| Arc::clone(&last).try_acquire_owned());
+        let Ok(turn) = turn.transpose() else {
+            continue;
+        };
+        let acceptor = listener.tls.as_ref().map(Tls::acceptor);
+        let server = Arc::clone(&server);
         tasks.spawn(async move {
-            match acceptor {
-                None => server.meet(socket, address, &closing).await,
-                Some(tls) => Box::pin(over_tls(&server, tls, socket, address, &closing)).await,
+            let visitor = Visitor {
+                address,
+                occupant: Arc::clone(place.occupant()),
+                short,
+            };
+            let serve = async {
+                match acceptor {
+                    None => server.meet(socket, visitor.clone()).await,
+                    Some(tls) => Box::pin(over_tls(&server, tls, socket, visitor.clone())).await,
+                }
+            };
+            tokio::select! {
+                () = serve => {}
+                () = must_go(&visitor) => {}
             }
-            drop(place);
+            drop((place, turn));
         });
+    }
+}
+
+/// Waits until a connection must go, whatever it is at.
+async fn must_go(visitor: &Visitor) {
+    if visitor.short {
+        tokio::time::sleep(SHORT).await;
+    } else {
+        visitor.occupant.made_room().await;
+        tokio::time::sleep(LEAVING).await;
     }
 }
 
@@ -125,9 +179,9 @@ async fn over_tls<T: Serve>(
     server: &Arc<T>,
     tls: TlsAcceptor,
     socket: Unwatched,
-    address: SocketAddr,
-    closing: &CancellationToken,
+    visitor: Visitor,
 ) {
+    let address = visitor.address;
     let Some(socket) = watched(Arrival::Unwatched(socket), address) else {
         return;
     };
@@ -135,8 +189,8 @@ async fn over_tls<T: Serve>(
         Ok(Ok(socket)) => {
             let shown = socket.get_ref().1.peer_certificates();
             let name = shown.and_then(|chain| subject::of(chain.first()?));
-            let peer = Peer { address, name };
-            server.serve(socket, peer, closing).await;
+            let peer = Peer { visitor, name };
+            server.serve(socket, peer).await;
         }
         Ok(Err(error)) => no_tls(server.services(), address, &error.to_string()),
         Err(_) => no_tls(server.services(), address, "it took too long"),
@@ -150,14 +204,16 @@ pub(super) fn watched(arrival: Arrival, address: SocketAddr) -> Option<TcpStream
 }
 
 /// Notes that a socket was closed at once.
-fn no_room(services: &Services, address: SocketAddr, full: &Full) {
+fn no_room<T: Serve>(server: &T, address: SocketAddr, full: Full) {
+    let [all, of_address] = server.limits();
     let (limit, text) = match full {
-        Full::All => ("sockets", "too many sockets (limits.connections)"),
+        Full::All => ("sockets", format!("too many sockets ({all})")),
         Full::Address => (
             "sockets_per_ip",
-            "too many sockets of this address (limits.connections_per_ip)",
+            format!("too many sockets of this address ({of_address})"),
         ),
     };
+    let services = server.services();
     services.metrics.limit_reached(limit);
     services.not_let_in(address, None, &Error::exhausted(text));
 }
@@ -192,21 +248,47 @@ impl Trouble {
 
 /// The next connection; `None` when the server closes.
 async fn accept(
-    listener: &AsyncFd<TcpListener>,
+    listener: &Listener,
     closing: &CancellationToken,
     services: &Services,
     trouble: &mut Trouble,
 ) -> Option<(Unwatched, SocketAddr)> {
     loop {
-        let accepted = listener.async_io(Interest::READABLE, TcpListener::accept);
+        let accepted = listener
+            .socket
+            .async_io(Interest::READABLE, TcpListener::accept);
         match closing.run_until_cancelled(accepted).await? {
-            Ok(accepted) => return Some(accepted),
+            // A socket that takes both families shows addresses of IPv4 within IPv6.
+            Ok((socket, address)) => {
+                let address = SocketAddr::new(address.ip().to_canonical(), address.port());
+                return Some((socket, address));
+            }
             Err(error) => {
-                // Out of descriptors, most likely: others must close first.
                 trouble.tell(&error);
                 services.metrics.accept_error();
-                tokio::time::sleep(PAUSE).await;
+                if is_shortage(&error) {
+                    // Others must close first.
+                    listener.room.make_some_room();
+                    tokio::time::sleep(PAUSE).await;
+                } else {
+                    // Of this one connection alone.
+                    tokio::task::yield_now().await;
+                }
             }
         }
     }
+}
+
+/// Whether the system has run out of something, rather than one connection having failed.
+fn is_shortage(error: &io::Error) -> bool {
+    let number = error
+        .raw_os_error()
+        .map(rustix::io::Errno::from_raw_os_error);
+    number.is_none_or(|number| {
+        use rustix::io::Errno;
+        !matches!(
+            number,
+            Errno::CONNABORTED | Errno::CONNRESET | Errno::INTR | Errno::PERM | Errno::PROTO
+        )
+    })
 }

@@ -3,6 +3,7 @@
 mod arrival;
 mod assemble;
 mod described;
+mod descriptors;
 mod host;
 mod internal;
 mod journal;
@@ -137,24 +138,26 @@ impl Server {
             drain: config.server.drain,
         };
         let front = public::Public::new(&assembled, config, dev, draining);
+        let back = internal::Internal::new(&assembled, config);
         let limit = config.limits.connections.saturating_add(listen::HANDSHAKES);
-        tasks.spawn(listen::listen(
-            public,
-            tls.public,
-            front,
-            limit,
-            closing.clone(),
-            tasks.clone(),
-        ));
-        let back = internal::Internal::new(&assembled);
-        tasks.spawn(listen::listen(
-            internal,
-            tls.internal,
-            back,
-            listen::HANDSHAKES,
-            closing.clone(),
-            tasks.clone(),
-        ));
+        let descriptors = descriptors::Descriptors::raise(config);
+        let metrics = &assembled.services.metrics;
+        let public = listen::Listener {
+            socket: public,
+            tls: tls.public,
+            room: room::Room::new(limit, false, metrics),
+            descriptors,
+        };
+        let internal = listen::Listener {
+            socket: internal,
+            tls: tls.internal,
+            room: room::Room::new(config.internal.connections, true, metrics),
+            descriptors,
+        };
+        let (until, with) = (closing.clone(), tasks.clone());
+        tasks.spawn(listen::listen(public, front, until, with));
+        let (until, with) = (closing.clone(), tasks.clone());
+        tasks.spawn(listen::listen(internal, back, until, with));
         let verifier = Arc::clone(&assembled.services.verifier);
         let until = closing.clone();
         tasks.spawn(async move {

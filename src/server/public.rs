@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, State};
 use axum::{Extension, Router};
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
@@ -32,6 +33,9 @@ pub(super) struct Public {
     routes: Router,
     socketio_routes: Router,
     trust: Arc<ArcSwap<Trust>>,
+    /// Whether it was told that a proxy is not trusted.
+    told: AtomicBool,
+    keep_alive: Duration,
 }
 
 /// What comes of a request that HTTP has not looked at yet.
@@ -65,6 +69,8 @@ impl Public {
             endpoint: Arc::clone(&assembled.endpoint),
             path: config.websocket.path.clone(),
             trust: Arc::clone(&assembled.trust),
+            told: AtomicBool::new(false),
+            keep_alive: config.server.keep_alive,
         }
     }
 
@@ -77,6 +83,34 @@ impl Public {
         self.trust.load().is_proxy(address)
     }
 
+    /// How long a connection may be idle between two requests.
+    pub(super) fn keep_alive(&self) -> Duration {
+        self.keep_alive
+    }
+
+    /// Whether a request asks how the server is.
+    pub(super) fn is_probe<B>(request: &Request<B>) -> bool {
+        matches!(request.uri().path(), "/healthz" | "/readyz")
+    }
+
+    /// Where a request comes from. Tells once where a proxy says it that is not believed: then all of
+    /// its clients count as one address.
+    fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+        let trust = self.trust.load();
+        if !self.told.load(Ordering::Relaxed)
+            && let Some(header) = trust.unheard(peer.ip(), headers)
+            && !self.told.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                peer = %peer.ip(),
+                %header,
+                "somebody who is not in public.trusted_proxies says for whom it asks: if it is a \
+                 proxy, all of its clients count as one address"
+            );
+        }
+        trust.client(peer, headers)
+    }
+
     /// Answers a request that was read before HTTP has looked at it, if it is for the WebSocket
     /// endpoint.
     pub(super) async fn admit(&self, request: &Request<()>, peer: SocketAddr) -> Admission {
@@ -85,7 +119,7 @@ impl Public {
         if !is_ours || self.socketio.takes(path, query, true) || host::check(request).is_err() {
             return Admission::Elsewhere;
         }
-        let address = self.trust.load().client(peer, request.headers());
+        let address = self.client(peer, request.headers());
         match self.endpoint.admit(request, address).await {
             Ok(admitted) => Admission::Admitted(Box::new(admitted)),
             Err(refusal) => Admission::Refused(refusal.map(Body::new)),
@@ -105,7 +139,7 @@ impl Public {
         if let Err(error) = host::check(&request) {
             return problem(&error);
         }
-        let address = self.trust.load().client(peer, request.headers());
+        let address = self.client(peer, request.headers());
         let (path, query) = (request.uri().path(), request.uri().query());
         let plain = path == self.path || self.endpoint.is_at(path);
         if self.socketio.takes(path, query, plain) {

@@ -41,7 +41,8 @@ pub async fn drips(address: String, first: String, drip: &'static str) -> String
 
 #[tokio::test]
 async fn whoever_says_too_little_is_not_waited_for() {
-    let server = Server::start(Config::rooms()).await;
+    let config = Config::rooms().set("server.keep_alive", r#""15s""#);
+    let server = Server::start(config).await;
     let calm = server.calm().await;
     let token = format!(
         "Bearer {}",

@@ -110,3 +110,93 @@ async fn the_same_origins_may_read_the_api() {
         );
     }
 }
+
+#[tokio::test]
+async fn an_origin_with_its_own_port_is_the_same_origin() {
+    let allowed = r#"["https://App.example.com:443", "http://app.example.com:80"]"#;
+    let config = Config::rooms()
+        .set("public.allowed_origins", allowed)
+        .set("internal.allowed_origins", allowed);
+    let server = Server::start(config).await;
+    for origin in ["https://app.example.com", "http://app.example.com"] {
+        let upgrade = server.ws().token("alice", &[]).origin(origin).upgrade();
+        assert_eq!(upgrade.await.map(drop), Ok(()), "{origin}");
+        let headers = [
+            ("Origin", origin),
+            ("Access-Control-Request-Method", "POST"),
+        ];
+        for preflight in [
+            server
+                .http(Method::OPTIONS, "/api/v1/events", &headers, "")
+                .await,
+            server
+                .internal_http(
+                    Method::OPTIONS,
+                    "/tidings.v1.EventService/Publish",
+                    &headers,
+                    "".into(),
+                )
+                .await,
+        ] {
+            let allowed = preflight.header("access-control-allow-origin");
+            assert_eq!(allowed, origin, "{preflight:?}");
+        }
+    }
+    let foreign = server
+        .ws()
+        .token("alice", &[])
+        .origin("https://app.example.com:80");
+    assert_eq!(foreign.upgrade().await.map(drop), Err(403));
+}
+
+#[tokio::test]
+async fn an_origin_that_can_never_match_is_refused() {
+    for never in [
+        "https://a.example/",
+        "https://a.example/chat",
+        "https://a.example:x",
+    ] {
+        for key in ["public.allowed_origins", "internal.allowed_origins"] {
+            let config = Config::rooms().set(key, &format!("[{never:?}]"));
+            let (_, said) = Server::refuses(config).await;
+            assert!(said.contains(key) && said.contains(never), "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn pages_may_send_cloud_events_and_baggage() {
+    let allowed = r#"["https://app.example.com"]"#;
+    let server = Server::start(Config::rooms().set("public.allowed_origins", allowed)).await;
+    let asked = "authorization,baggage,ce-id,ce-source,ce-specversion,ce-type,content-type";
+    let headers = |origin| {
+        [
+            ("Origin", origin),
+            ("Access-Control-Request-Method", "POST"),
+            ("Access-Control-Request-Headers", asked),
+        ]
+    };
+    let preflight = server
+        .http(
+            Method::OPTIONS,
+            "/api/v1/events",
+            &headers("https://app.example.com"),
+            "",
+        )
+        .await;
+    let told = preflight
+        .header("access-control-allow-headers")
+        .to_ascii_lowercase();
+    for name in asked.split(',') {
+        assert!(told.contains(name), "{name} in {told:?}");
+    }
+    let foreign = server
+        .http(
+            Method::OPTIONS,
+            "/api/v1/events",
+            &headers("https://evil.example"),
+            "",
+        )
+        .await;
+    assert_eq!(foreign.header("access-control-allow-origin"), "");
+}

@@ -100,3 +100,39 @@ async fn what_is_no_network_is_refused() {
         200
     );
 }
+
+#[tokio::test]
+async fn addresses_of_ipv4_within_ipv6_are_those_of_ipv4() {
+    let config = Config::rooms()
+        .set("public.listen", r#""[::]:0""#)
+        .set("public.trusted_proxies", r#"["::ffff:127.0.0.1"]"#);
+    let mut server = Server::start(config).await;
+    let port = server.public.rsplit(':').next().unwrap().to_owned();
+    server.public = format!("127.0.0.1:{port}");
+    let address = seen(&server, &[]).await;
+    assert!(address.starts_with("127.0.0.1:"), "{address}");
+    let address = seen(&server, &[(X_FORWARDED_FOR, "::ffff:203.0.113.7")]).await;
+    assert!(address.starts_with("203.0.113.7:"), "{address}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_not_trusted_is_told_of_once() {
+    let server = Server::start(Config::rooms()).await;
+    seen(&server, &[]).await;
+    let told = |server: &Server| server.log().matches("public.trusted_proxies").count();
+    assert_eq!(told(&server), 0, "{}", server.log());
+    for _ in 0..3 {
+        seen(&server, &[(X_FORWARDED_FOR, "203.0.113.7")]).await;
+        seen(&server, &[("Forwarded", "for=203.0.113.7")]).await;
+    }
+    assert_eq!(told(&server), 1, "{}", server.log());
+    assert!(
+        !server.log().contains("203.0.113.7"),
+        "nobody's word is logged"
+    );
+    // One that is trusted is no news.
+    let config = Config::rooms().set("public.trusted_proxies", r#"["127.0.0.1"]"#);
+    let server = Server::start(config).await;
+    seen(&server, &[(X_FORWARDED_FOR, "203.0.113.7")]).await;
+    assert_eq!(told(&server), 0, "{}", server.log());
+}

@@ -11,6 +11,8 @@ pub struct Config {
     blocks: String,
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
+    /// The limits of file descriptors that the process starts with: soft and hard.
+    pub descriptors: Option<(u32, u32)>,
     has_key: bool,
 }
 
@@ -22,6 +24,7 @@ impl Config {
             blocks: String::new(),
             args: Vec::new(),
             env: Vec::new(),
+            descriptors: None,
             has_key: true,
         };
         empty
@@ -143,6 +146,12 @@ impl Config {
     /// Sets an environment variable of the server.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts the server with these limits of file descriptors.
+    pub fn descriptors(mut self, soft: u32, hard: u32) -> Self {
+        self.descriptors = Some((soft, hard));
         self
     }
 

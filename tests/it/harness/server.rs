@@ -180,7 +180,17 @@ impl Drop for Server {
 fn spawn(dir: &Path, config: &Config) -> Child {
     fs::write(dir.join("tidings.toml"), config.to_toml()).unwrap();
     let file = |name: &str| Stdio::from(fs::File::create(dir.join(name)).unwrap());
-    Command::new(env!("CARGO_BIN_EXE_tidings"))
+    let program = env!("CARGO_BIN_EXE_tidings");
+    let mut command = match config.descriptors {
+        None => Command::new(program),
+        Some((soft, hard)) => {
+            let mut shell = Command::new("sh");
+            let limited = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+            shell.args(["-c", &limited, program]);
+            shell
+        }
+    };
+    command
         .args([
             "serve",
             "--config",

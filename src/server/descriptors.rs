@@ -1,0 +1,95 @@
+//! File descriptors: as many as the configured limits need, and some that are kept.
+
+use std::os::fd::{AsRawFd, RawFd};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::listen::HANDSHAKES;
+use crate::config::Config;
+
+/// What the process opens beside sockets: the store, logs, certificates, the shards' own.
+const OTHERS: u64 = 256;
+/// How many are kept for probes and files, where there are enough.
+const KEPT: u64 = 64;
+
+/// How many descriptors the process may have open.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Descriptors {
+    limit: u64,
+}
+
+impl Descriptors {
+    /// Raises the limit of the process as far as it may, and warns where that is too little for the
+    /// configured limits.
+    pub(super) fn raise(config: &Config) -> Self {
+        let before = getrlimit(Resource::Nofile);
+        let wanted = Rlimit {
+            current: before.maximum,
+            maximum: before.maximum,
+        };
+        if before.current != before.maximum
+            && let Err(error) = setrlimit(Resource::Nofile, wanted)
+        {
+            tracing::warn!(%error, "the limit of file descriptors could not be raised");
+        }
+        // No limit at all is `None`.
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let needed = needed(config);
+        if limit < needed {
+            tracing::warn!(
+                limit,
+                needed,
+                "too few file descriptors for limits.connections and internal.connections: \
+                 raise the hard limit (ulimit -Hn, LimitNOFILE= of systemd), or lower the keys; \
+                 connections beyond it are refused"
+            );
+        }
+        Descriptors { limit }
+    }
+
+    /// Whether a socket was given one of the last descriptors. The system gives the lowest that is
+    /// free, so all below it are in use.
+    pub(super) fn is_last(self, socket: &impl AsRawFd) -> bool {
+        self.is_kept(socket.as_raw_fd())
+    }
+
+    fn is_kept(self, descriptor: RawFd) -> bool {
+        let kept = KEPT.min(self.limit / 4);
+        u64::try_from(descriptor).is_ok_and(|number| number >= self.limit.saturating_sub(kept))
+    }
+}
+
+/// How many descriptors the configured limits may take.
+fn needed(config: &Config) -> u64 {
+    let sockets = config
+        .limits
+        .connections
+        .saturating_add(HANDSHAKES)
+        .saturating_add(config.internal.connections);
+    u64::try_from(sockets)
+        .unwrap_or(u64::MAX)
+        .saturating_add(OTHERS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_descriptors_are_kept() {
+        let many = Descriptors { limit: 1024 };
+        assert!(!many.is_kept(959) && many.is_kept(960));
+        let few = Descriptors { limit: 40 };
+        assert!(!few.is_kept(29) && few.is_kept(30));
+        let boundless = Descriptors { limit: u64::MAX };
+        assert!(!boundless.is_kept(RawFd::MAX));
+    }
+
+    #[test]
+    fn what_is_needed_follows_from_the_limits() {
+        let mut config = Config::default();
+        config.limits.connections = 500;
+        config.internal.connections = 100;
+        assert_eq!(needed(&config), 500 + 1024 + 100 + 256);
+    }
+}
