@@ -27,7 +27,7 @@ pub use steps::Steps;
 pub use values::{Kind, List, Map, Record, Shared, Value, json, record, text, texts};
 
 use crate::error::{Error, Result};
-use evaluate::{Evaluation, no_bool};
+use evaluate::Evaluation;
 use node::Node;
 
 /// The longest source, in bytes.
@@ -138,14 +138,12 @@ impl Expression {
         let mut root = parse(source)?;
         bounds::check(&mut root, names)?;
         let root = lower::lower(root, names, most)?;
-        match root.kind() {
-            Kind::Bool | Kind::Any => {}
-            other => {
-                return Err(Error::invalid(format!(
-                    "expected a condition, which is true or false, not a {}",
-                    other.name()
-                )));
-            }
+        let kind = root.kind();
+        if !matches!(kind, Kind::Bool | Kind::Any) {
+            let kind = kind.name();
+            return Err(Error::invalid(format!(
+                "expected a condition, which is true or false, not a {kind}"
+            )));
         }
         let bytes = size_of::<Expression>() + source.len() + root.bytes();
         Ok(Expression {
@@ -184,10 +182,7 @@ impl Expression {
     /// "no". As CEL has it, `||` and `&&` hide a failure that doesn't decide the answer. And where
     /// the steps do not suffice.
     pub fn evaluate(&self, variables: &dyn Variables, steps: &Steps) -> Result<bool, Stop> {
-        match (Evaluation { variables, steps }).value(&self.root, None)? {
-            Value::Bool(answer) => Ok(answer),
-            other => Err(no_bool(other.kind())),
-        }
+        Evaluation { variables, steps }.truth(&self.root, None)
     }
 }
 

@@ -72,10 +72,10 @@ struct FarFrame {
 type AskingFrames = Vec<(DialectId, Option<Bytes>)>;
 
 /// What a filter says of an event.
-struct Verdict {
+pub(super) struct Verdict {
     filter: u64,
     /// `None` where finding out takes more time than a shard has.
-    passes: Option<bool>,
+    pub(super) passes: Option<bool>,
 }
 
 /// The verdicts that the shards share. Numbers of filters follow one another, so that up to so
@@ -197,13 +197,12 @@ impl Delivery {
         frame
     }
 
-    /// What the filter with this number said of the event, where a shard has asked it; the inner
-    /// `None` where that took more time than a shard has.
+    /// What the filter with this number said of the event, where a shard has asked it.
     #[must_use]
-    pub(super) fn verdict(&self, filter: u64) -> Option<Option<bool>> {
+    pub(super) fn verdict(&self, filter: u64) -> Option<&Verdict> {
         let place = usize::try_from(filter % VERDICTS).unwrap_or(0);
         let verdict = self.verdicts.get()?.get(place)?.get()?;
-        (verdict.filter == filter).then_some(verdict.passes)
+        (verdict.filter == filter).then_some(verdict)
     }
 
     /// Whether the filter with this number lets the event through: asked once for all shards.

@@ -183,9 +183,11 @@ impl EventFilter {
 /// # Errors
 /// `invalid_argument` for the field `filter`, `resource_exhausted` where it takes more.
 pub(super) fn compile(source: &str, most: usize) -> Result<Expression> {
-    Expression::compile_within(source, &NAMES, most).map_err(|error| match error.code() {
-        Code::ResourceExhausted => error,
-        _ => Error::field("filter", error.description().to_owned()),
+    Expression::compile_within(source, &NAMES, most).map_err(|error| {
+        if error.code() == Code::ResourceExhausted {
+            return error;
+        }
+        Error::field("filter", error.description().to_owned())
     })
 }
 

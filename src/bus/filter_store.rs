@@ -111,11 +111,12 @@ impl FilterStore {
             );
             Refusal::full("filter_bytes", text)
         };
-        let expression =
-            filter::compile(source, limits.bytes).map_err(|error| match error.code() {
-                Code::ResourceExhausted => too_large(),
-                _ => Refusal::from(error),
-            })?;
+        let expression = filter::compile(source, limits.bytes).map_err(|error| {
+            if error.code() == Code::ResourceExhausted {
+                return too_large();
+            }
+            Refusal::from(error)
+        })?;
         let bytes = expression.bytes();
         if bytes > limits.bytes {
             return Err(too_large());

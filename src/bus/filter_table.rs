@@ -114,21 +114,20 @@ impl Shared {
     fn judge(&mut self, events: &[(&Delivery, EventView<'_>)], asking: &Asking<'_>) -> Option<u64> {
         let mut passes = 0;
         for ((delivery, view), at) in events.iter().zip(0_u32..) {
-            let passed = match delivery.verdict(self.number) {
-                Some(known) => known?,
-                None => {
-                    let bytes = view.event().payload.data().len();
-                    if bytes >= self.heavy || asking.is_over() {
-                        return None;
-                    }
-                    let passed = delivery.passes(self.number, || asking.ask(&self.filter, view));
-                    if passed.is_none() && !asking.is_over() {
-                        self.heavy = bytes;
-                    }
-                    passed?
+            let yes = if let Some(known) = delivery.verdict(self.number) {
+                known.passes?
+            } else {
+                let bytes = view.event().payload.data().len();
+                if bytes >= self.heavy || asking.is_over() {
+                    return None;
                 }
+                let yes = delivery.passes(self.number, || asking.ask(&self.filter, view));
+                if yes.is_none() && !asking.is_over() {
+                    self.heavy = bytes;
+                }
+                yes?
             };
-            passes |= u64::from(passed) << at;
+            passes |= u64::from(yes) << at;
         }
         Some(passes)
     }

@@ -1,9 +1,14 @@
 //! Evaluating an expression, step by step.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an operation fits few of the kinds of values, and fails on all others"
+)]
+
 use super::node::{Each, Literal, Node, Search};
 use super::operators::{arithmetic, compare, contains, convert, equal, negate, size};
 use super::steps::Steps;
-use super::values::{Kind, List, Map, Shared, Value};
+use super::values::{List, Map, Shared, Value};
 use super::{Fault, Stop, Variables};
 
 /// What an evaluation sees.
@@ -82,7 +87,7 @@ impl<'a> Evaluation<'a> {
             }
             Node::Size(of) => size(&self.value(of, item)?, self.steps)?,
             Node::TypeOf(of) => Value::Type(self.value(of, item)?.kind()),
-            Node::Convert(kind, of) => convert(*kind, self.value(of, item)?, self.steps)?,
+            Node::Convert(kind, of) => convert(*kind, &self.value(of, item)?, self.steps)?,
             Node::Each(over, each) => {
                 let over = self.value(over, item)?;
                 self.each(&over, each)?
@@ -95,7 +100,8 @@ impl<'a> Evaluation<'a> {
         Ok([self.value(left, item)?, self.value(right, item)?])
     }
 
-    fn truth(&self, node: &'a Node, item: Option<&Value<'a>>) -> Given<bool> {
+    /// The value of a node that has to be a bool.
+    pub(super) fn truth(&self, node: &'a Node, item: Option<&Value<'a>>) -> Given<bool> {
         let value = self.value(node, item)?;
         match value {
             Value::Bool(truth) => Ok(truth),
@@ -330,9 +336,4 @@ pub(super) fn fault(text: impl Into<String>) -> Stop {
 /// The failure of an operation whose operands are not of its types.
 pub(super) fn unfit(operation: &str) -> Stop {
     fault(format!("the values do not fit {operation}"))
-}
-
-/// The failure of a whole expression that gave no bool.
-pub(super) fn no_bool(kind: Kind) -> Stop {
-    fault(format!("gave a {}, not a bool", kind.name()))
 }

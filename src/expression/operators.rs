@@ -1,5 +1,10 @@
 //! What the operators and functions of CEL do with values.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "an operation fits few of the kinds of values, and fails on all others"
+)]
+
 use std::cmp::Ordering;
 
 use super::evaluate::{Given, entry, fault, unfit};
@@ -32,7 +37,7 @@ pub(super) fn equal(left: &Value<'_>, right: &Value<'_>, steps: &Steps) -> Given
         (Value::Type(left), Value::Type(right)) => left == right,
         (Value::List(left), Value::List(right)) => equal_lists(left, right, steps)?,
         (Value::Map(left), Value::Map(right)) => equal_maps(left, right, steps)?,
-        _ => numbers(left, right) == Some(Some(Ordering::Equal)),
+        _ => numbers(left, right) == Ok(Some(Ordering::Equal)),
     })
 }
 
@@ -85,10 +90,13 @@ fn equal_maps(left: &Map<'_>, right: &Map<'_>, steps: &Steps) -> Given<bool> {
     Ok(true)
 }
 
-/// How two numbers stand to each other: the outer `None` where they are no numbers, the inner where
-/// one is NaN.
-fn numbers(left: &Value<'_>, right: &Value<'_>) -> Option<Option<Ordering>> {
-    Some(match (left, right) {
+/// Two values of which one is no number.
+#[derive(Debug, PartialEq, Eq)]
+struct NoNumbers;
+
+/// How two numbers stand to each other; `None` where one is NaN.
+fn numbers(left: &Value<'_>, right: &Value<'_>) -> Result<Option<Ordering>, NoNumbers> {
+    Ok(match (left, right) {
         (Value::Int(left), Value::Int(right)) => Some(left.cmp(right)),
         (Value::Uint(left), Value::Uint(right)) => Some(left.cmp(right)),
         (Value::Double(left), Value::Double(right)) => left.partial_cmp(right),
@@ -102,7 +110,7 @@ fn numbers(left: &Value<'_>, right: &Value<'_>) -> Option<Option<Ordering>> {
         (Value::Double(left), Value::Uint(right)) => {
             beside(i128::from(*right), *left).map(Ordering::reverse)
         }
-        _ => return None,
+        _ => return Err(NoNumbers),
     })
 }
 
@@ -159,7 +167,7 @@ pub(super) fn compare(
             steps.take_bytes(left.len().min(right.len()))?;
             Some((**left).cmp(&**right))
         }
-        _ => numbers(left, right).ok_or_else(|| unfit("a comparison"))?,
+        _ => numbers(left, right).map_err(|NoNumbers| unfit("a comparison"))?,
     };
     let order = order.ok_or_else(|| fault("a number can't be compared"))?;
     Ok(match comparison {
@@ -293,14 +301,14 @@ impl Map<'_> {
 }
 
 /// `int(value)` and the like.
-pub(super) fn convert<'a>(to: Kind, value: Value<'a>, steps: &Steps) -> Given<Value<'a>> {
-    if let Value::Text(text) = &value {
+pub(super) fn convert<'a>(to: Kind, value: &Value<'a>, steps: &Steps) -> Given<Value<'a>> {
+    if let Value::Text(text) = value {
         steps.take_bytes(text.len())?;
     }
-    if let Value::Bytes(bytes) = &value {
+    if let Value::Bytes(bytes) = value {
         steps.take_bytes(bytes.len())?;
     }
-    let made = match (to, &value) {
+    let made = match (to, value) {
         (_, value) if value.kind() == to => Some(value.clone()),
         (Kind::Bool, Value::Text(text)) => match &**text {
             "true" | "True" | "TRUE" | "t" | "1" => Some(Value::Bool(true)),

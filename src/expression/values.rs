@@ -156,7 +156,7 @@ impl std::fmt::Debug for Map<'_> {
     }
 }
 
-impl<'a> Value<'a> {
+impl Value<'_> {
     /// A text that the evaluation has made.
     pub(super) fn made_text(text: String) -> Self {
         Value::Text(Shared::Made(text.into()))

@@ -206,6 +206,26 @@ async fn what_waits_for_a_costly_filter_is_bounded_and_its_end_is_told() {
     eve.lives().await;
 }
 
+#[tokio::test]
+async fn who_follows_a_channel_in_several_ways_gets_each_event_once() {
+    let server = Server::start(one_shard()).await;
+    let mut service = server.publisher("service").await;
+    let mut eve = server.ws().token("eve", &["service"]).connect().await;
+    eve.ask(subscribe("plain:1", NOTHING)).await;
+    eve.subscribe("plain:*").await;
+    for n in 0..3 {
+        let data = json!({ "n": n, "list": vec![7; 20_000], "text": "" });
+        service.publish("plain:1", "count.up", data).await;
+    }
+    // The costly one can't wait without being overtaken by the other, so it ends.
+    let ended = eve.expect("unsubscribed").await;
+    assert_eq!(ended["channels"], json!(["plain:1"]));
+    assert!(refusal(&ended).contains("limits.filter_steps_per_second"));
+    assert_eq!(eve.numbers("count.up", 3).await, [0, 1, 2]);
+    eve.lives().await;
+    assert!(eve.unread().all(|said| said["type"] != "count.up"));
+}
+
 /// A filter with so many regular expressions that nobody else has.
 fn patterns(n: usize, pattern: &str, count: usize) -> String {
     let one = |at| format!("type.matches('{pattern}{n}{at}')");

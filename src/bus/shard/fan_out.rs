@@ -143,10 +143,9 @@ impl Shard {
                 };
                 let live = if by_name { fresh } else { hand.run.all() };
                 if !follower.live {
-                    let alone = || follows_once(connection, topics);
-                    if follower.filter != NO_FILTER && alone() {
-                        // What it gets from elsewhere, its filter is asked about there.
-                        hunger(hungry, slot, connection);
+                    hunger(hungry, slot, connection);
+                    if follower.filter != NO_FILTER && follows_once(connection, topics) {
+                        // What it gets later, its filter is asked about then.
                         if topic.position.is_none() {
                             behind.push((slot, place, live));
                         }
@@ -157,9 +156,6 @@ impl Shard {
                     behind.push((slot, place, live));
                     continue;
                 };
-                if !follower.live {
-                    hunger(hungry, slot, connection);
-                }
                 if set == 0 || several.add(slot, set, channel, is_witness) {
                     continue;
                 }
@@ -170,25 +166,7 @@ impl Shard {
             }
             way.leave(connections, &mut hand);
         }
-        for (slot, share) in several.shares() {
-            let Some(connection) = connections.get_mut(slot) else {
-                continue;
-            };
-            // By a pattern it comes from no history, so that what finds no room can't be read
-            // from there.
-            let channel = share
-                .channel
-                .filter(|_| !share.by_pattern || policy != SlowConsumer::Resync);
-            way.take(
-                slot,
-                connection,
-                share.set,
-                channel,
-                share.is_witness,
-                &mut hand,
-            );
-            way.leave(connections, &mut hand);
-        }
+        way.share_out(several, connections, &mut hand);
         let too_slow = way.too_slow;
         for (slot, place, live) in behind {
             self.put_behind(slot, place, topics, run, live);
@@ -370,6 +348,28 @@ impl Way<'_> {
             }
         } else {
             Shard::touch(self.touched, slot, connection);
+        }
+    }
+
+    /// Gives those their shares who follow in several ways.
+    fn share_out(
+        &mut self,
+        several: SeveralWays,
+        connections: &mut Slots<Connection>,
+        hand: &mut Hand<'_, '_>,
+    ) {
+        for (slot, share) in several.shares() {
+            let Some(connection) = connections.get_mut(slot) else {
+                continue;
+            };
+            // By a pattern it comes from no history, so that what finds no room can't be read
+            // from there.
+            let channel = share
+                .channel
+                .filter(|_| !share.by_pattern || hand.policy != SlowConsumer::Resync);
+            let (set, is_witness) = (share.set, share.is_witness);
+            self.take(slot, connection, set, channel, is_witness, hand);
+            self.leave(connections, hand);
         }
     }
 

@@ -62,6 +62,9 @@ fn shards_share_one_frame_and_one_verdict_of_each_filter() {
                         Some(answer)
                     }
                 };
+                if let Some(known) = delivery.verdict(3) {
+                    assert_eq!(known.passes, Some(true));
+                }
                 assert_eq!(delivery.passes(3, ask(true)), Some(true));
             }
         };
@@ -84,6 +87,7 @@ fn filters_that_share_a_place_never_answer_for_each_other() {
             assert_eq!(other.passes(69, || Some(false)), Some(false));
         });
         assert_eq!(delivery.passes(5, || Some(true)), Some(true));
+        assert!(delivery.verdict(69).is_none() || delivery.verdict(5).is_none());
         assert_eq!(delivery.passes(5, || Some(true)), Some(true));
         no.join().unwrap();
     });
