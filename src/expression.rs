@@ -1,40 +1,82 @@
-//! Bounded CEL: the Common Expression Language, held to what is linear in its input.
+//! Bounded CEL: the Common Expression Language, held to a budget of steps.
 //!
 //! Rules come from the configuration and filters from clients, so an expression is checked once,
-//! when it is compiled, and can then neither run long nor build large values: no comprehension
-//! stands in another, list literals hold no data, regular expressions are literals that were
-//! compiled beforehand, and every name is known. Whatever goes wrong at run time means "no".
+//! when it is compiled: no comprehension stands in another, list literals hold no data, regular
+//! expressions are literals that were compiled beforehand, every name is known, and what can't be
+//! a bool is refused. The `cel` crate reads the text; the evaluation is our own, because it has to
+//! count what it does: each step takes about the same time, and none is done that was not taken
+//! from the budget first. Whatever goes wrong at run time means "no".
 
 mod bounds;
+mod evaluate;
+mod lower;
+mod node;
+mod operators;
+mod patterns;
+mod steps;
 mod values;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, LazyLock};
 
+use cel::Env;
 use cel::common::ast::IdedExpr;
-use cel::common::types::{CelBool, DYN_TYPE, STRING_TYPE};
-use cel::{Context, Env, ExecutionError};
 
-pub use cel::common::value::{CowVal, Val};
-pub use cel::context::VariableResolver as Variables;
-pub use values::{json, json_null, map, text, texts};
+pub use steps::Steps;
+pub use values::{Kind, List, Map, Record, Shared, Value, json, record, text, texts};
 
 use crate::error::{Error, Result};
-use values::Pattern;
-
-/// The name of the function that stands for `matches` once its pattern is compiled. No source
-/// text can spell it.
-const MATCHES: &str = "@matches";
+use evaluate::Evaluation;
+use node::Node;
 
 /// The longest source, in bytes.
 pub const MAX_SOURCE: usize = 1024;
 
+/// A name that an expression may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Name {
+    /// The name.
+    pub name: &'static str,
+    /// What it stands for.
+    pub kind: Kind,
+    /// True where it can be large: it may be gone through, but not be used again for each element.
+    pub large: bool,
+}
+
+impl Name {
+    /// A name for something small.
+    #[must_use]
+    pub const fn new(name: &'static str, kind: Kind) -> Self {
+        Name {
+            name,
+            kind,
+            large: false,
+        }
+    }
+
+    /// A name for something that can be large.
+    #[must_use]
+    pub const fn large(name: &'static str, kind: Kind) -> Self {
+        Name {
+            name,
+            kind,
+            large: true,
+        }
+    }
+}
+
+/// What the names of an expression stand for.
+pub trait Variables {
+    /// The value with this name.
+    fn resolve(&self, name: &str) -> Option<Value<'_>>;
+}
+
 /// A checked expression that answers yes or no.
 pub struct Expression {
     source: Arc<str>,
-    root: IdedExpr,
-    patterns: Vec<Pattern>,
+    root: Node,
+    bytes: usize,
 }
 
 /// Why an expression gave no answer. It names keys and types, never values, so it may be logged.
@@ -49,22 +91,41 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
+/// Why an evaluation ended without an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// It failed, for instance on a missing key, or gave no bool: that means "no".
+    Fault(Fault),
+    /// The budget of steps is used up: the answer is not known.
+    Steps,
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stop::Fault(fault) => fault.fmt(f),
+            Stop::Steps => f.write_str("it took too many steps"),
+        }
+    }
+}
+
+impl std::error::Error for Stop {}
+
 impl Expression {
-    /// Compiles a source of at most [`MAX_SOURCE`] bytes that uses only these variables.
+    /// Compiles a source of at most [`MAX_SOURCE`] bytes that uses only these names.
     ///
     /// # Errors
     /// `invalid_argument` with the reason: too long, not CEL, an unknown name (the known ones are
-    /// listed), or more work than is allowed.
-    pub fn compile(source: &str, variables: &[&str]) -> Result<Expression> {
-        Expression::compile_over(source, variables, &[])
+    /// listed), more work than is allowed, or something that is no condition.
+    pub fn compile(source: &str, names: &[Name]) -> Result<Expression> {
+        Expression::compile_within(source, names, usize::MAX)
     }
 
-    /// As [`Expression::compile`], where some of the variables can be large: those may be gone
-    /// through, but not be used again for each element.
+    /// As [`Expression::compile`], with at most so many bytes for its regular expressions.
     ///
     /// # Errors
-    /// As for [`Expression::compile`].
-    pub fn compile_over(source: &str, variables: &[&str], large: &[&str]) -> Result<Expression> {
+    /// The same, and `resource_exhausted` where they take more.
+    pub fn compile_within(source: &str, names: &[Name], most: usize) -> Result<Expression> {
         if source.len() > MAX_SOURCE {
             return Err(Error::invalid(
                 "expected an expression of at most 1024 bytes",
@@ -75,11 +136,20 @@ impl Expression {
             return Err(Error::invalid("the expression is too complex"));
         }
         let mut root = parse(source)?;
-        let patterns = bounds::check(&mut root, variables, large)?;
+        bounds::check(&mut root, names)?;
+        let root = lower::lower(root, names, most)?;
+        let kind = root.kind();
+        if !matches!(kind, Kind::Bool | Kind::Any) {
+            let kind = kind.name();
+            return Err(Error::invalid(format!(
+                "expected a condition, which is true or false, not a {kind}"
+            )));
+        }
+        let bytes = size_of::<Expression>() + source.len() + root.bytes();
         Ok(Expression {
             source: Arc::from(source),
             root,
-            patterns,
+            bytes,
         })
     }
 
@@ -89,30 +159,30 @@ impl Expression {
         &self.source
     }
 
+    /// The memory that it holds, in bytes, its regular expressions included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// True if it uses this name.
+    #[must_use]
+    pub fn uses(&self, name: &str) -> bool {
+        let mut found = false;
+        self.root.visit(&mut |node| {
+            found |= matches!(node, Node::Variable(used, _) if **used == *name);
+        });
+        found
+    }
+
     /// Answers for these variables.
     ///
     /// # Errors
     /// Where the expression fails, for instance on a missing key, or is not a bool: both mean
-    /// "no". As CEL has it, `||` and `&&` hide a failure that doesn't decide the answer.
-    pub fn evaluate(&self, variables: &dyn Variables) -> Result<bool, Fault> {
-        let scope = Scope {
-            variables,
-            patterns: &self.patterns,
-        };
-        let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
-        context.set_variable_resolver(&scope);
-        // The library has panics for trees that its parser should never build.
-        let answer = catch_unwind(AssertUnwindSafe(|| {
-            let value = cel::Value::resolve_val(&self.root, &context).map_err(|e| fault(&e))?;
-            match value.downcast_ref::<CelBool>() {
-                Some(answer) => Ok(*answer.inner()),
-                None => Err(Fault(format!(
-                    "gave a {}, not a bool",
-                    value.get_type().name()
-                ))),
-            }
-        }));
-        answer.unwrap_or_else(|_| Err(Fault(String::from("the evaluation panicked"))))
+    /// "no". As CEL has it, `||` and `&&` hide a failure that doesn't decide the answer. And where
+    /// the steps do not suffice.
+    pub fn evaluate(&self, variables: &dyn Variables, steps: &Steps) -> Result<bool, Stop> {
+        Evaluation { variables, steps }.truth(&self.root, None)
     }
 }
 
@@ -122,18 +192,9 @@ impl fmt::Debug for Expression {
     }
 }
 
-/// The standard functions, shared by all evaluations.
-static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
-    let mut environment = Env::stdlib().with_optional_support(false);
-    let declared = environment.add_overload(
-        MATCHES,
-        "matches_compiled",
-        vec![STRING_TYPE, DYN_TYPE],
-        values::matches,
-    );
-    debug_assert!(declared.is_ok(), "the name can't be taken");
-    Arc::new(environment)
-});
+/// What is parsed with.
+static ENVIRONMENT: LazyLock<Arc<Env>> =
+    LazyLock::new(|| Arc::new(Env::stdlib().with_optional_support(false)));
 
 fn parse(source: &str) -> Result<IdedExpr> {
     let parsed = catch_unwind(AssertUnwindSafe(|| {
@@ -156,43 +217,6 @@ fn parse(source: &str) -> Result<IdedExpr> {
         }),
         Err(_) => Err(Error::invalid("not valid CEL")),
     }
-}
-
-/// What an evaluation sees: the caller's variables and the expression's compiled patterns.
-struct Scope<'a> {
-    variables: &'a dyn Variables,
-    patterns: &'a [Pattern],
-}
-
-impl Variables for Scope<'_> {
-    fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
-        match name.strip_prefix(Pattern::PREFIX) {
-            Some(index) => {
-                let pattern = self.patterns.get(index.parse::<usize>().ok()?)?;
-                Some(CowVal::Borrowed(pattern))
-            }
-            None => self.variables.resolve(name),
-        }
-    }
-}
-
-/// Tells a failure without the values in it, which may be claims or an event's data.
-fn fault(error: &ExecutionError) -> Fault {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the enum is not exhaustive")]
-    let text = match error {
-        ExecutionError::NoSuchKey(_)
-        | ExecutionError::NoSuchOverload(_)
-        | ExecutionError::UndeclaredReference(_)
-        | ExecutionError::UnexpectedType { .. } => error.to_string(),
-        ExecutionError::DivisionByZero(_) | ExecutionError::RemainderByZero(_) => {
-            String::from("division by zero")
-        }
-        ExecutionError::Overflow(..) => String::from("a number is too large"),
-        ExecutionError::IndexOutOfBounds(_) => String::from("an index is out of bounds"),
-        ExecutionError::FunctionError { function, .. } => format!("{function} failed"),
-        _ => String::from("the values do not fit the operators"),
-    };
-    Fault(text)
 }
 
 #[cfg(test)]

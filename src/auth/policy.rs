@@ -2,15 +2,25 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use super::Identity;
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId};
-use crate::expression::{self, CowVal, Expression, Val, Variables};
+use crate::expression::{self, Expression, Kind, Name, Steps, Value, Variables};
 
 /// The names that a rule may use.
-const VARIABLES: [&str; 6] = ["user", "roles", "claims", "client", "id", "channel"];
+const NAMES: [Name; 6] = [
+    Name::new("user", Kind::Text),
+    Name::new("roles", Kind::List),
+    Name::new("claims", Kind::Any),
+    Name::new("client", Kind::Text),
+    Name::new("id", Kind::Text),
+    Name::new("channel", Kind::Text),
+];
+
+/// The most steps of one evaluation: a rule sees a token, which is small.
+const STEPS: u64 = 100_000;
 
 /// The rules that hold for namespaces of these names where the configuration has none.
 const BUILT_IN: [(&str, &str); 2] = [("global", "true"), ("user", r#"user != "" && id == user"#)];
@@ -193,7 +203,7 @@ fn compile(namespace: &str, rule: &'static str, source: Option<&str>) -> Result<
     let Some(source) = source else {
         return Ok(Rule::Closed);
     };
-    Expression::compile(source, &VARIABLES)
+    Expression::compile(source, &NAMES)
         .map(Rule::When)
         .map_err(|error| RuleError {
             namespace: namespace.to_owned(),
@@ -216,10 +226,11 @@ impl Rule {
                 let request = Request {
                     identity,
                     channel,
-                    client,
+                    client_id: client.map(|id| id.to_string()).unwrap_or_default(),
                     claims: OnceLock::new(),
                 };
-                expression.evaluate(&request).unwrap_or_else(|fault| {
+                let steps = Steps::new(STEPS);
+                expression.evaluate(&request, &steps).unwrap_or_else(|fault| {
                     let connection_id = client.map(tracing::field::display);
                     tracing::debug!(connection_id, %channel, %fault, "a rule gave no answer, which means no");
                     false
@@ -233,28 +244,19 @@ impl Rule {
 struct Request<'a> {
     identity: &'a Identity,
     channel: &'a ChannelName,
-    client: Option<ConnectionId>,
-    claims: OnceLock<Box<dyn Val>>,
+    client_id: String,
+    claims: OnceLock<serde_json::Value>,
 }
 
 impl Variables for Request<'_> {
-    fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
+    fn resolve(&self, name: &str) -> Option<Value<'_>> {
         Some(match name {
             "user" => expression::text(self.identity.user().map_or("", |user| user)),
-            "roles" => expression::texts(self.identity.roles().iter().map(Arc::as_ref)),
-            "claims" => {
-                let claims = self.claims.get_or_init(|| {
-                    match serde_json::from_str(self.identity.claims()) {
-                        Ok(claims) => expression::json(claims),
-                        Err(_) => expression::json_null(),
-                    }
-                });
-                CowVal::Borrowed(claims.as_ref())
-            }
-            "client" => {
-                let client = self.client.map(|id| id.to_string()).unwrap_or_default();
-                CowVal::Owned(expression::json(client.into()))
-            }
+            "roles" => expression::texts(self.identity.roles()),
+            "claims" => expression::json(self.claims.get_or_init(|| {
+                serde_json::from_str(self.identity.claims()).unwrap_or(serde_json::Value::Null)
+            })),
+            "client" => expression::text(&self.client_id),
             "id" => expression::text(self.channel.id()),
             "channel" => expression::text(self.channel.as_str()),
             _ => return None,

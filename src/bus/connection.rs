@@ -8,7 +8,9 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use super::delivery::DialectId;
+use super::judge::Verdict;
 use super::link::Link;
+use super::meter::Meter;
 use super::outbox::Outbox;
 use super::protocol::Protocol;
 use crate::auth::Identity;
@@ -109,6 +111,8 @@ pub(super) struct Rare {
     pub(super) client: Option<Client>,
     /// What the protocol keeps between two reads.
     pub(super) state: Option<Box<dyn Any + Send>>,
+    /// What its filters have cost; there once it has one.
+    pub(super) meter: Option<Arc<Meter>>,
 }
 
 /// A client's network address; an IPv6 address is apart.
@@ -224,9 +228,29 @@ pub(super) struct CatchUp {
     /// The last offset that was sent.
     pub(super) after: u64,
     /// Events that are read but not sent.
-    pub(super) waiting: VecDeque<Arc<Event>>,
-    /// A page is being read elsewhere.
+    pub(super) waiting: VecDeque<Waiting>,
+    /// A page is being read, or a filter asked, elsewhere.
     pub(super) reading: bool,
+    /// What waits comes from no history, and this is all there is of it, in bytes: live events
+    /// whose filter is asked elsewhere.
+    pub(super) loose: Option<usize>,
+}
+
+/// An event on its way to a subscription that catches up.
+#[derive(Debug, Clone)]
+pub(super) struct Waiting {
+    pub(super) event: Arc<Event>,
+    /// What the filter says of it, once it was asked.
+    pub(super) verdict: Option<Verdict>,
+}
+
+impl From<Arc<Event>> for Waiting {
+    fn from(event: Arc<Event>) -> Self {
+        Waiting {
+            event,
+            verdict: None,
+        }
+    }
 }
 
 /// A connection that is being closed.
@@ -253,6 +277,19 @@ impl CatchUp {
             after: after.offset,
             waiting: VecDeque::new(),
             reading: false,
+            loose: None,
+        }
+    }
+
+    /// One whose events come from no history.
+    pub(super) fn loose(topic: u32, serial: u32) -> Self {
+        let after = Position {
+            epoch: Epoch::from_bits(0),
+            offset: 0,
+        };
+        CatchUp {
+            loose: Some(0),
+            ..Self::behind(topic, serial, after)
         }
     }
 }
@@ -283,6 +320,11 @@ impl Connection {
             .map_or(&[], |identity| identity.roles())
     }
 
+    /// What its filters have cost.
+    pub(super) fn meter(&self) -> Option<&Arc<Meter>> {
+        self.rare.as_ref()?.meter.as_ref()
+    }
+
     /// What the client said of itself.
     pub(super) fn client(&self) -> Option<&Client> {
         self.rare.as_ref()?.client.as_ref()
@@ -301,7 +343,7 @@ impl Connection {
     pub(super) fn take_state(&mut self) -> Option<Box<dyn Any + Send>> {
         let rare = self.rare.as_mut()?;
         let state = rare.state.take();
-        if rare.client.is_none() {
+        if rare.client.is_none() && rare.meter.is_none() {
             self.rare = None;
         }
         state

@@ -72,9 +72,10 @@ struct FarFrame {
 type AskingFrames = Vec<(DialectId, Option<Bytes>)>;
 
 /// What a filter says of an event.
-struct Verdict {
+pub(super) struct Verdict {
     filter: u64,
-    passes: bool,
+    /// `None` where finding out takes more time than a shard has.
+    pub(super) passes: Option<bool>,
 }
 
 /// The verdicts that the shards share. Numbers of filters follow one another, so that up to so
@@ -189,9 +190,17 @@ impl Delivery {
         frame
     }
 
+    /// What the filter with this number said of the event, where a shard has asked it.
+    #[must_use]
+    pub(super) fn verdict(&self, filter: u64) -> Option<&Verdict> {
+        let place = usize::try_from(filter % VERDICTS).unwrap_or(0);
+        let verdict = self.verdicts.get()?.get(place)?.get()?;
+        (verdict.filter == filter).then_some(verdict)
+    }
+
     /// Whether the filter with this number lets the event through: asked once for all shards.
     #[must_use]
-    pub(super) fn passes(&self, filter: u64, ask: impl Fn() -> bool) -> bool {
+    pub(super) fn passes(&self, filter: u64, ask: impl Fn() -> Option<bool>) -> Option<bool> {
         let verdicts = self
             .verdicts
             .get_or_init(|| (0..VERDICTS).map(|_| OnceLock::new()).collect());

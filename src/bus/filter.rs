@@ -3,25 +3,26 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use crate::error::{Error, Result};
-use crate::event::{Event, TypePattern};
-use crate::expression::{self, CowVal, Expression, Fault, Val, Variables};
+use super::filter_store::Condition;
+use crate::error::{Code, Error, Result};
+use crate::event::{Event, Headers, TypePattern};
+use crate::expression::{self, Expression, Kind, Name, Record, Steps, Stop, Value, Variables};
 
 /// The names that a filter may use. `event` is a map of all the others but `event_type`.
-const VARIABLES: [&str; 9] = [
-    "event",
-    "type",
-    "event_type",
-    "channel",
-    "data",
-    "headers",
-    "source",
-    "id",
-    "key",
+pub(super) const NAMES: [Name; 9] = [
+    Name::large("event", Kind::Map),
+    Name::new("type", Kind::Text),
+    Name::new("event_type", Kind::Text),
+    Name::new("channel", Kind::Text),
+    Name::large("data", Kind::Any),
+    Name::large("headers", Kind::Map),
+    Name::new("source", Kind::Text),
+    Name::new("id", Kind::Text),
+    Name::new("key", Kind::Text),
 ];
 
-/// Those that grow with the event.
-const LARGE: [&str; 3] = ["event", "data", "headers"];
+/// Bytes of JSON that are parsed in the time of one step.
+const PARSED_PER_STEP: usize = 4;
 
 /// A choice of event types and a CEL expression; an event must pass both.
 ///
@@ -29,7 +30,7 @@ const LARGE: [&str; 3] = ["event", "data", "headers"];
 /// distinct one only once per event.
 pub struct EventFilter {
     key: FilterKey,
-    expression: Option<Expression>,
+    condition: Option<Arc<Condition>>,
 }
 
 /// What makes two filters the same: the types in order, and the expression's source.
@@ -58,7 +59,9 @@ impl EventFilter {
     pub const MAX_TYPES: usize = 64;
 
     /// Makes a filter of types (none: all) and an expression (none or blank: no condition).
-    /// `None` where that lets every event through.
+    /// `None` where that lets every event through. The expression is compiled here and now, and
+    /// counts towards no limit; what clients send goes through the
+    /// [`FilterStore`](super::FilterStore).
     ///
     /// # Errors
     /// `invalid_argument` for the field `event_types` or `filter`.
@@ -66,6 +69,40 @@ impl EventFilter {
         types: impl IntoIterator<Item = TypePattern>,
         source: Option<&str>,
     ) -> Result<Option<Arc<EventFilter>>> {
+        let condition = match source.map(str::trim) {
+            None | Some("") => None,
+            Some(source) => Some(Arc::new(Condition::unbounded(compile(source, usize::MAX)?))),
+        };
+        Self::with(types, condition)
+    }
+
+    /// The same, with a condition that is there already.
+    ///
+    /// # Errors
+    /// `invalid_argument` for the field `event_types`.
+    pub fn with(
+        types: impl IntoIterator<Item = TypePattern>,
+        condition: Option<Arc<Condition>>,
+    ) -> Result<Option<Arc<EventFilter>>> {
+        let types = Self::types(types)?;
+        if types.is_empty() && condition.is_none() {
+            return Ok(None);
+        }
+        let source = condition
+            .as_ref()
+            .map(|condition| Arc::clone(condition.expression().source()));
+        let key = FilterKey {
+            types: types.into(),
+            source,
+        };
+        Ok(Some(Arc::new(EventFilter { key, condition })))
+    }
+
+    /// Puts event types in order; none where all are wanted.
+    ///
+    /// # Errors
+    /// `invalid_argument` for the field `event_types`.
+    pub(super) fn types(types: impl IntoIterator<Item = TypePattern>) -> Result<Vec<TypePattern>> {
         let mut types: Vec<TypePattern> = types.into_iter().take(Self::MAX_TYPES + 1).collect();
         if types.len() > Self::MAX_TYPES {
             return Err(Error::field(
@@ -78,22 +115,7 @@ impl EventFilter {
         }
         types.sort();
         types.dedup();
-        let expression = match source.map(str::trim) {
-            None | Some("") => None,
-            Some(source) => Some(
-                Expression::compile_over(source, &VARIABLES, &LARGE)
-                    .map_err(|error| Error::field("filter", error.description().to_owned()))?,
-            ),
-        };
-        if types.is_empty() && expression.is_none() {
-            return Ok(None);
-        }
-        let source = expression.as_ref().map(|e| Arc::clone(e.source()));
-        let key = FilterKey {
-            types: types.into(),
-            source,
-        };
-        Ok(Some(Arc::new(EventFilter { key, expression })))
+        Ok(types)
     }
 
     /// What makes this filter the same as another.
@@ -102,26 +124,71 @@ impl EventFilter {
         &self.key
     }
 
-    /// True if the event passes. An expression that fails lets nothing through.
+    /// Its expression.
     #[must_use]
-    pub fn matches(&self, view: &EventView<'_>) -> bool {
-        self.decide(view).unwrap_or(false)
+    pub fn condition(&self) -> Option<&Arc<Condition>> {
+        self.condition.as_ref()
     }
 
-    /// As [`EventFilter::matches`], with the reason where the expression fails.
+    /// The memory that it holds, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let types = self.key.types.iter().map(|pattern| pattern.as_str().len());
+        let types: usize = types.map(|len| len + size_of::<TypePattern>()).sum();
+        let condition = self.condition.as_ref().map_or(0, |c| c.bytes());
+        size_of::<EventFilter>() + types + condition
+    }
+
+    /// True if the event passes, however much work that is to find out. An expression that fails
+    /// lets nothing through.
+    #[must_use]
+    pub fn matches(&self, view: &EventView<'_>) -> bool {
+        self.ask(view, &Steps::new(u64::MAX)).unwrap_or(false)
+    }
+
+    /// True if the event's type is among those wanted.
+    #[must_use]
+    pub fn wants(&self, event: &Event) -> bool {
+        let event_type = event.event_type.as_str();
+        let types = &self.key.types;
+        types.is_empty() || types.iter().any(|pattern| pattern.matches(event_type))
+    }
+
+    /// As [`EventFilter::matches`], within a budget.
     ///
     /// # Errors
-    /// Where the expression gave no answer.
-    pub fn decide(&self, view: &EventView<'_>) -> Result<bool, Fault> {
-        let event_type = view.event.event_type.as_str();
-        let types = &self.key.types;
-        if !types.is_empty() && !types.iter().any(|pattern| pattern.matches(event_type)) {
-            return Ok(false);
+    /// Where the expression gave no answer: it failed, or the steps did not suffice.
+    pub fn ask(&self, view: &EventView<'_>, steps: &Steps) -> Result<bool, Stop> {
+        match &self.condition {
+            _ if !self.wants(view.event) => Ok(false),
+            Some(condition) => condition.expression().evaluate(view, steps),
+            None => Ok(true),
         }
-        self.expression
-            .as_ref()
-            .map_or(Ok(true), |expression| expression.evaluate(view))
     }
+
+    /// The steps that getting the event ready takes: to parse its data, where the expression asks
+    /// for it and nobody has asked before.
+    #[must_use]
+    pub fn steps_before(&self, view: &EventView<'_>) -> u64 {
+        let reads = self.condition.as_ref().is_some_and(|c| c.reads_data());
+        if !reads || view.data.get().is_some() || !view.event.payload.is_json() {
+            return 0;
+        }
+        u64::try_from(view.event.payload.data().len() / PARSED_PER_STEP).unwrap_or(u64::MAX)
+    }
+}
+
+/// Compiles the expression of a filter, with at most so many bytes for its regular expressions.
+///
+/// # Errors
+/// `invalid_argument` for the field `filter`, `resource_exhausted` where it takes more.
+pub(super) fn compile(source: &str, most: usize) -> Result<Expression> {
+    Expression::compile_within(source, &NAMES, most).map_err(|error| {
+        if error.code() == Code::ResourceExhausted {
+            return error;
+        }
+        Error::field("filter", error.description().to_owned())
+    })
 }
 
 impl fmt::Debug for EventFilter {
@@ -134,7 +201,8 @@ impl fmt::Debug for EventFilter {
 /// once, however many filters ask.
 pub struct EventView<'a> {
     event: &'a Event,
-    data: OnceLock<Box<dyn Val>>,
+    data: OnceLock<serde_json::Value>,
+    id: OnceLock<String>,
 }
 
 impl<'a> EventView<'a> {
@@ -144,6 +212,7 @@ impl<'a> EventView<'a> {
         EventView {
             event,
             data: OnceLock::new(),
+            id: OnceLock::new(),
         }
     }
 
@@ -154,21 +223,20 @@ impl<'a> EventView<'a> {
     }
 
     /// The data, or null where it is not JSON.
-    fn data(&self) -> &dyn Val {
-        let data = self.data.get_or_init(|| {
+    fn data(&self) -> &serde_json::Value {
+        self.data.get_or_init(|| {
             let payload = &self.event.payload;
-            match payload
+            let parsed = payload
                 .is_json()
-                .then(|| serde_json::from_slice(payload.data()))
-            {
-                Some(Ok(value)) => expression::json(value),
-                Some(Err(_)) | None => expression::json_null(),
+                .then(|| serde_json::from_slice(payload.data()));
+            match parsed {
+                Some(Ok(value)) => value,
+                Some(Err(_)) | None => serde_json::Value::Null,
             }
-        });
-        data.as_ref()
+        })
     }
 
-    fn part(&self, name: &str) -> Option<CowVal<'_, '_>> {
+    fn part(&self, name: &str) -> Option<Value<'_>> {
         let event = self.event;
         Some(match name {
             "type" | "event_type" => expression::text(event.event_type.as_str()),
@@ -178,52 +246,66 @@ impl<'a> EventView<'a> {
                     .as_ref()
                     .map_or("", |channel| channel.as_str()),
             ),
-            "data" => CowVal::Borrowed(self.data()),
-            "headers" => expression::map(
-                event
-                    .headers
-                    .iter()
-                    .map(|(name, value)| (name, expression::text(value))),
-            ),
+            "data" => expression::json(self.data()),
+            "headers" => expression::record(&event.headers),
             "source" => expression::text(event.source.as_deref().unwrap_or("")),
             "key" => expression::text(event.key.as_deref().unwrap_or("")),
-            "id" => CowVal::Owned(expression::json(event.id.to_string().into())),
+            "id" => expression::text(self.id.get_or_init(|| event.id.to_string())),
             _ => return None,
         })
     }
 }
 
 impl Variables for EventView<'_> {
-    fn resolve<'b>(&'b self, name: &str) -> Option<CowVal<'b, 'b>> {
-        // `event.data` is asked for by its whole name first, and so never copied.
-        if let Some(part) = name.strip_prefix("event.") {
-            return self.part(part);
-        }
+    fn resolve(&self, name: &str) -> Option<Value<'_>> {
         if name == "event" {
-            let names = ["type", "channel", "data", "headers", "source", "id", "key"];
-            let parts = names
-                .into_iter()
-                .filter_map(|name| Some((name, self.part(name)?)));
-            return Some(expression::map(parts));
+            return Some(expression::record(self));
         }
         self.part(name)
     }
 }
 
+impl Record for EventView<'_> {
+    fn names(&self) -> Vec<&str> {
+        vec!["type", "channel", "data", "headers", "source", "id", "key"]
+    }
+
+    fn get(&self, name: &str) -> Option<Value<'_>> {
+        self.part(name).filter(|_| name != "event_type")
+    }
+}
+
+impl Record for Headers {
+    fn names(&self) -> Vec<&str> {
+        self.iter().map(|(name, _)| name).collect()
+    }
+
+    fn get(&self, name: &str) -> Option<Value<'_>> {
+        let mut pairs = self.iter();
+        pairs
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| expression::text(value))
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use bytes::Bytes;
 
     use super::*;
     use crate::event::{ChannelName, Draft, EventType, Headers, Payload, Timestamp};
 
-    fn event(event_type: &str, data: &'static [u8], content_type: &str) -> Event {
+    pub(in crate::bus) fn event(
+        event_type: &str,
+        data: impl Into<Bytes>,
+        content_type: &str,
+    ) -> Event {
         let now = Timestamp::now();
         let draft = Draft {
             id: Draft::new_id(now),
             channel: Some(ChannelName::new("project:42").unwrap()),
             event_type: EventType::new(event_type).unwrap(),
-            payload: Payload::new(Bytes::from_static(data), content_type).unwrap(),
+            payload: Payload::new(data.into(), content_type).unwrap(),
             headers: Headers::new([(String::from("region"), String::from("eu"))]).unwrap(),
             key: None,
             idempotency_key: None,
@@ -261,7 +343,11 @@ mod tests {
 
     #[test]
     fn types_and_expression_must_both_pass() {
-        let event = event("order.paid", br#"{"amount":20,"items":[{"sku":"x"}]}"#, "");
+        let event = event(
+            "order.paid",
+            &br#"{"amount":20,"items":[{"sku":"x"}]}"#[..],
+            "",
+        );
         let view = EventView::new(&event);
         for (names, source, passes) in [
             (&["order.*"][..], None, true),
@@ -294,6 +380,12 @@ mod tests {
             (&[], Some("data.items.exists(i, i.sku == 'x')"), true),
             (&[], Some("data.missing == 1"), false),
             (&[], Some("data.amount"), false),
+            (
+                &[],
+                Some("size(headers) == 1 && headers.exists(h, h == 'region')"),
+                true,
+            ),
+            (&[], Some("has(event.data) && !has(event.nothing)"), true),
         ] {
             assert_eq!(
                 filter(names, source).matches(&view),
@@ -305,7 +397,7 @@ mod tests {
 
     #[test]
     fn data_that_is_not_json_is_null() {
-        let event = event("raw", b"\xff\xfe", "application/octet-stream");
+        let event = event("raw", &b"\xff\xfe"[..], "application/octet-stream");
         let view = EventView::new(&event);
         assert!(filter(&[], Some("data == null")).matches(&view));
         assert!(!filter(&[], Some("data.a == 1")).matches(&view));
@@ -313,7 +405,7 @@ mod tests {
 
     #[test]
     fn data_is_parsed_only_when_asked_for_and_then_once() {
-        let event = event("order.paid", br#"{"a":1}"#, "");
+        let event = event("order.paid", &br#"{"a":1}"#[..], "");
         let view = EventView::new(&event);
         assert!(filter(&["order.*"], Some("channel != ''")).matches(&view));
         assert!(view.data.get().is_none());

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::delivery::Delivery;
 use super::filter::{EventFilter, EventView, FilterKey};
 use super::filter_numbers::FilterNumbers;
+use super::meter::Asking;
 use super::slots::Slots;
-use crate::telemetry::ShardMetrics;
 
 /// No filter.
 pub(super) const NO_FILTER: u32 = u32::MAX;
@@ -28,6 +28,8 @@ struct Shared {
     /// The run for which `passes` holds.
     judged: u64,
     passes: u64,
+    /// Data of this many bytes took more time than there was: not tried again on the shard.
+    heavy: usize,
 }
 
 impl FilterTable {
@@ -57,6 +59,7 @@ impl FilterTable {
             uses: 1,
             judged: 0,
             passes: 0,
+            heavy: usize::MAX,
         };
         let place = self.filters.insert(shared);
         self.places.insert(filter.key().clone(), place);
@@ -83,28 +86,49 @@ impl FilterTable {
         self.filters.get(place).map(|shared| &shared.filter)
     }
 
-    /// Which events of a run pass, as a set of bits; worked out once for each run's number.
+    /// Which events of a run pass, as a set of bits; worked out once for each run's number. `None`
+    /// where that takes more time than there is.
     pub(super) fn passes(
         &mut self,
         place: u32,
         run: u64,
         events: &[(&Delivery, EventView<'_>)],
-        metrics: &ShardMetrics,
-    ) -> u64 {
+        asking: &Asking<'_>,
+    ) -> Option<u64> {
         let Some(shared) = self.filters.get_mut(place) else {
-            return u64::MAX;
+            return Some(u64::MAX);
         };
-        if shared.judged != run {
-            shared.judged = run;
-            shared.passes = 0;
-            for ((delivery, view), at) in events.iter().zip(0_u32..) {
-                let passes = delivery.passes(shared.number, || {
-                    metrics.filter_evaluated();
-                    shared.filter.matches(view)
-                });
-                shared.passes |= u64::from(passes) << at;
-            }
+        if shared.judged == run {
+            return Some(shared.passes);
         }
-        shared.passes
+        let passes = shared.judge(events, asking);
+        // Where the one who asks has used up its budget, the next may have some left.
+        if let Some(passes) = passes {
+            (shared.judged, shared.passes) = (run, passes);
+        }
+        passes
+    }
+}
+
+impl Shared {
+    fn judge(&mut self, events: &[(&Delivery, EventView<'_>)], asking: &Asking<'_>) -> Option<u64> {
+        let mut passes = 0;
+        for ((delivery, view), at) in events.iter().zip(0_u32..) {
+            let yes = if let Some(known) = delivery.verdict(self.number) {
+                known.passes?
+            } else {
+                let bytes = view.event().payload.data().len();
+                if bytes >= self.heavy || asking.is_over() {
+                    return None;
+                }
+                let yes = delivery.passes(self.number, || asking.ask(&self.filter, view));
+                if yes.is_none() && !asking.is_over() {
+                    self.heavy = bytes;
+                }
+                yes?
+            };
+            passes |= u64::from(yes) << at;
+        }
+        Some(passes)
     }
 }

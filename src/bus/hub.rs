@@ -1,6 +1,7 @@
 //! The hub: the shards, and the way to them.
 
 mod deliver;
+mod filters;
 mod seats;
 mod settings;
 mod shards;
@@ -21,6 +22,7 @@ use super::dialect_ids::DialectIds;
 use super::filter_numbers::FilterNumbers;
 use super::home::Home;
 use super::inbox::{HIGH_WATER, Inbound, Inbox};
+use super::judge::Judge;
 use super::observer::{End, Observer, Seen};
 use super::presence::{Presence, Present};
 use super::route::{MAX_SHARDS, Route, Routes};
@@ -32,7 +34,7 @@ use crate::event::{ChannelName, ChannelPattern, EventType, Namespaces};
 use crate::telemetry::{Metrics, Tracing};
 
 pub use seats::Seat;
-pub use settings::Settings;
+pub use settings::{FilterLimits, Settings};
 
 /// How long publishes that were accepted may take to end after the last connection has gone.
 const LAST_WORK: Duration = Duration::from_secs(1);
@@ -51,6 +53,7 @@ pub struct Hub {
     threads: Mutex<Vec<JoinHandle<()>>>,
     routes: Routes,
     filter_numbers: Arc<FilterNumbers>,
+    judge: Judge,
     dialects: DialectIds,
     presence: Presence,
     broker: OnceLock<Arc<dyn Broker>>,
@@ -135,6 +138,7 @@ impl Hub {
             threads: Mutex::default(),
             routes: Routes::new(),
             filter_numbers: Arc::default(),
+            judge: Judge::default(),
             dialects: DialectIds::default(),
             presence: Presence::new(),
             broker: OnceLock::new(),

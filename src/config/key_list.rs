@@ -246,6 +246,36 @@ pub(super) const KEYS: &[Key] = &[
         "1048576",
         "What may wait for one slow connection, in bytes.",
     ),
+    key(
+        "limits.filter_steps",
+        ONE,
+        "250000",
+        "Steps of one evaluation of a filter; see [Limits of expressions](#limits-of-expressions).",
+    ),
+    key(
+        "limits.filter_steps_per_second",
+        RATE,
+        "2000000",
+        "Steps per second for the filters of one connection; 0: no limit.",
+    ),
+    key(
+        "limits.filter_bytes",
+        ONE,
+        "131072",
+        "What one filter may take when compiled, in bytes.",
+    ),
+    key(
+        "limits.filter_bytes_per_connection",
+        ONE,
+        "1048576",
+        "What the filters of one connection may take, in bytes.",
+    ),
+    key(
+        "limits.filter_memory",
+        ONE,
+        "67108864",
+        "What the filters of all connections may take, in bytes.",
+    ),
     key("limits.channels", ONE, "1000000", "Channels that are kept."),
     key(
         "limits.channels_per_minute",

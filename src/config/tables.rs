@@ -109,6 +109,16 @@ pub struct Limits {
     pub publishes_burst: u32,
     /// What may wait for one slow connection, in bytes.
     pub outbox_bytes: usize,
+    /// The most steps of one evaluation of a filter.
+    pub filter_steps: u64,
+    /// Steps per second for the filters of one connection; 0: no limit.
+    pub filter_steps_per_second: u64,
+    /// The most memory of one compiled filter, in bytes.
+    pub filter_bytes: usize,
+    /// The most memory of all filters of one connection, in bytes.
+    pub filter_bytes_per_connection: usize,
+    /// The most memory of the filters of all connections, in bytes.
+    pub filter_memory: usize,
     /// The most channels kept.
     pub channels: usize,
     /// Channels that one user may bring into being in a minute; 0: no limit.
@@ -129,6 +139,11 @@ impl Default for Limits {
             publishes_per_second: 0,
             publishes_burst: 0,
             outbox_bytes: 1_048_576,
+            filter_steps: 250_000,
+            filter_steps_per_second: 2_000_000,
+            filter_bytes: 131_072,
+            filter_bytes_per_connection: 1_048_576,
+            filter_memory: 67_108_864,
             channels: 1_000_000,
             channels_per_minute: 300,
         }

@@ -2,12 +2,10 @@
 
 use std::mem::take;
 
-use cel::common::ast::{
-    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedEntryExpr, IdedExpr, LiteralValue,
-};
+use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedEntryExpr, IdedExpr};
 
-use super::values::Pattern;
-use super::{Error, MATCHES, Result};
+use super::lower::named_type;
+use super::{Error, Name, Result};
 
 /// The deepest nesting, in brackets and in the tree.
 pub(super) const MAX_DEPTH: u16 = 32;
@@ -19,19 +17,6 @@ const MAX_NODES: usize = 512;
 const MAX_ADDITIONS: usize = 4;
 /// The most comprehensions.
 const MAX_COMPREHENSIONS: usize = 4;
-
-/// The names of types, as in `type(data.n) == int`.
-const TYPES: [&str; 9] = [
-    "bool",
-    "int",
-    "uint",
-    "double",
-    "string",
-    "bytes",
-    "list",
-    "map",
-    "null_type",
-];
 
 /// Everything that may be called by name; operators have names that no identifier can be.
 const FUNCTIONS: [&str; 12] = [
@@ -49,30 +34,25 @@ const FUNCTIONS: [&str; 12] = [
     "bool",
 ];
 
-/// Checks a tree, and takes its regular expressions out of it.
-pub(super) fn check(root: &mut IdedExpr, known: &[&str], large: &[&str]) -> Result<Vec<Pattern>> {
+/// Checks a tree.
+pub(super) fn check(root: &mut IdedExpr, known: &[Name]) -> Result<()> {
     let mut walk = Walk {
         known,
-        large,
         loop_variable: None,
         nodes: 0,
         additions: 0,
         comprehensions: 0,
-        patterns: Vec::new(),
     };
-    walk.node(root, 0)?;
-    Ok(walk.patterns)
+    walk.node(root, 0)
 }
 
 struct Walk<'a> {
-    known: &'a [&'a str],
-    large: &'a [&'a str],
+    known: &'a [Name],
     /// The variable of the comprehension whose body this is.
     loop_variable: Option<String>,
     nodes: usize,
     additions: usize,
     comprehensions: usize,
-    patterns: Vec<Pattern>,
 }
 
 impl Walk<'_> {
@@ -102,18 +82,18 @@ impl Walk<'_> {
 
     fn identifier(&self, name: &str) -> Result<()> {
         let name = name.strip_prefix('.').unwrap_or(name);
-        if self.loop_variable.as_deref() == Some(name) || TYPES.contains(&name) {
+        if self.loop_variable.as_deref() == Some(name) || named_type(name).is_some() {
             return Ok(());
         }
-        if !self.known.contains(&name) {
-            let mut known = self.known.to_vec();
+        let Some(known) = self.known.iter().find(|known| known.name == name) else {
+            let mut known: Vec<&str> = self.known.iter().map(|known| known.name).collect();
             known.sort_unstable();
             let known = known.join(", ");
             return Err(Error::invalid(format!(
                 "unknown name: {name}; known are {known}"
             )));
-        }
-        if self.loop_variable.is_some() && self.large.contains(&name) {
+        };
+        if self.loop_variable.is_some() && known.large {
             return Err(Error::invalid(format!(
                 "{name} can't be used for each element of a list"
             )));
@@ -131,9 +111,6 @@ impl Walk<'_> {
                 "unknown function, or wrong number of arguments: {name}"
             )));
         }
-        if call.func_name == "matches" {
-            self.pattern(call)?;
-        }
         if call.func_name == "_+_" {
             self.additions += 1;
             if self.additions > MAX_ADDITIONS {
@@ -145,39 +122,7 @@ impl Walk<'_> {
         }
         call.args
             .iter_mut()
-            .try_for_each(|argument| self.argument(argument, depth + 1))
-    }
-
-    /// A compiled pattern's name is the one identifier that no source can hold.
-    fn argument(&mut self, argument: &mut IdedExpr, depth: u16) -> Result<()> {
-        if matches!(&argument.expr, Expr::Ident(name) if name.starts_with(Pattern::PREFIX)) {
-            return Ok(());
-        }
-        self.node(argument, depth)
-    }
-
-    /// Makes `subject.matches("pattern")` a call with the compiled pattern.
-    fn pattern(&mut self, call: &mut CallExpr) -> Result<()> {
-        let mut arguments = take(&mut call.args);
-        if let Some(target) = call.target.take() {
-            arguments.insert(0, *target);
-        }
-        let [_, pattern] = arguments.as_mut_slice() else {
-            return Err(Error::invalid(
-                "expected text.matches(\"regular expression\")",
-            ));
-        };
-        let Expr::Literal(LiteralValue::String(source)) = &pattern.expr else {
-            return Err(Error::invalid(
-                "expected the regular expression of matches as a literal",
-            ));
-        };
-        let compiled = Pattern::new(source.inner()).map_err(Error::invalid)?;
-        pattern.expr = Expr::Ident(format!("{}{}", Pattern::PREFIX, self.patterns.len()));
-        self.patterns.push(compiled);
-        call.func_name = String::from(MATCHES);
-        call.args = arguments;
-        Ok(())
+            .try_for_each(|argument| self.node(argument, depth + 1))
     }
 
     fn comprehension(&mut self, made: &mut ComprehensionExpr, depth: u16) -> Result<()> {
@@ -242,7 +187,9 @@ impl Walk<'_> {
         let small = match &element.expr {
             Expr::Literal(_) | Expr::List(_) | Expr::Map(_) => true,
             Expr::Ident(name) => {
-                !self.large.contains(&name.as_str()) && self.loop_variable.as_ref() != Some(name)
+                let large = |known: &&Name| known.large && known.name == name.as_str();
+                !self.known.iter().any(|known| large(&known))
+                    && self.loop_variable.as_ref() != Some(name)
             }
             // A negative number.
             Expr::Call(call) => {

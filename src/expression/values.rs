@@ -1,150 +1,247 @@
-//! Values as CEL sees them.
+//! Values as an expression sees them: borrowed from what is asked about, wherever that is possible.
 
-use std::any::Any;
-use std::collections::HashMap;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
 
-use cel::ExecutionError;
-use cel::common::types::{
-    CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, CelUInt, Type,
-};
-use cel::common::value::{CowVal, StaticVal, Val};
-use serde_json::Value;
+use serde_json::{Map as JsonMap, Value as Json};
+
+/// A value. Copying one costs little: what is large is borrowed or shared.
+#[derive(Debug, Clone)]
+pub enum Value<'a> {
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// `int`.
+    Int(i64),
+    /// `uint`.
+    Uint(u64),
+    /// `double`.
+    Double(f64),
+    /// `string`.
+    Text(Shared<'a, str>),
+    /// `bytes`.
+    Bytes(Shared<'a, [u8]>),
+    /// `list`.
+    List(List<'a>),
+    /// `map`.
+    Map(Map<'a>),
+    /// A type, such as `type(1)`.
+    Type(Kind),
+}
+
+/// Borrowed, or made by the evaluation.
+#[derive(Debug)]
+pub enum Shared<'a, T: ?Sized> {
+    /// Borrowed.
+    Borrowed(&'a T),
+    /// Made by the evaluation.
+    Made(Rc<T>),
+}
+
+/// A list.
+#[derive(Debug, Clone)]
+pub enum List<'a> {
+    /// A JSON array.
+    Json(&'a [Json]),
+    /// Texts.
+    Texts(&'a [Arc<str>]),
+    /// Made by the evaluation.
+    Made(Rc<[Value<'a>]>),
+}
+
+/// A map.
+#[derive(Clone)]
+pub enum Map<'a> {
+    /// A JSON object.
+    Json(&'a JsonMap<String, Json>),
+    /// Something with named members.
+    Record(&'a dyn Record),
+    /// Made by the evaluation; no key stands twice.
+    Made(Rc<[(Value<'a>, Value<'a>)]>),
+}
+
+/// Something with few named members, shown as a map.
+pub trait Record {
+    /// The names of its members.
+    fn names(&self) -> Vec<&str>;
+    /// The member with this name.
+    fn get(&self, name: &str) -> Option<Value<'_>>;
+}
+
+/// The type of a value, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Known only when it is asked.
+    Any,
+    /// `null_type`.
+    Null,
+    /// `bool`.
+    Bool,
+    /// `int`.
+    Int,
+    /// `uint`.
+    Uint,
+    /// `double`.
+    Double,
+    /// `string`.
+    Text,
+    /// `bytes`.
+    Bytes,
+    /// `list`.
+    List,
+    /// `map`.
+    Map,
+    /// `type`.
+    Type,
+}
+
+impl Kind {
+    /// The types that an expression can name, as in `type(data.n) == int`.
+    pub(super) const NAMED: [Kind; 9] = [
+        Kind::Bool,
+        Kind::Int,
+        Kind::Uint,
+        Kind::Double,
+        Kind::Text,
+        Kind::Bytes,
+        Kind::List,
+        Kind::Map,
+        Kind::Null,
+    ];
+
+    /// Its name in CEL.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::Any => "dyn",
+            Kind::Null => "null_type",
+            Kind::Bool => "bool",
+            Kind::Int => "int",
+            Kind::Uint => "uint",
+            Kind::Double => "double",
+            Kind::Text => "string",
+            Kind::Bytes => "bytes",
+            Kind::List => "list",
+            Kind::Map => "map",
+            Kind::Type => "type",
+        }
+    }
+}
+
+impl<T: ?Sized> Clone for Shared<'_, T> {
+    fn clone(&self) -> Self {
+        match self {
+            Shared::Borrowed(value) => Shared::Borrowed(value),
+            Shared::Made(value) => Shared::Made(Rc::clone(value)),
+        }
+    }
+}
+
+impl<T: ?Sized> Deref for Shared<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self {
+            Shared::Borrowed(value) => value,
+            Shared::Made(value) => value,
+        }
+    }
+}
+
+impl std::fmt::Debug for Map<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Map")
+    }
+}
+
+impl Value<'_> {
+    /// A text that the evaluation has made.
+    pub(super) fn made_text(text: String) -> Self {
+        Value::Text(Shared::Made(text.into()))
+    }
+
+    /// Its type.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Value::Null => Kind::Null,
+            Value::Bool(_) => Kind::Bool,
+            Value::Int(_) => Kind::Int,
+            Value::Uint(_) => Kind::Uint,
+            Value::Double(_) => Kind::Double,
+            Value::Text(_) => Kind::Text,
+            Value::Bytes(_) => Kind::Bytes,
+            Value::List(_) => Kind::List,
+            Value::Map(_) => Kind::Map,
+            Value::Type(_) => Kind::Type,
+        }
+    }
+
+    /// The text, where it is one.
+    pub(super) fn as_text(&self) -> Option<&str> {
+        if let Value::Text(text) = self {
+            Some(text)
+        } else {
+            None
+        }
+    }
+}
+
+impl<'a> List<'a> {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            List::Json(items) => items.len(),
+            List::Texts(items) => items.len(),
+            List::Made(items) => items.len(),
+        }
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<Value<'a>> {
+        match self {
+            List::Json(items) => items.get(index).map(json),
+            List::Texts(items) => items.get(index).map(|item| text(item)),
+            List::Made(items) => items.get(index).cloned(),
+        }
+    }
+}
 
 /// A text, borrowed.
 #[must_use]
-pub fn text(text: &str) -> CowVal<'_, '_> {
-    CowVal::owned(CelString::from(text))
+pub fn text(text: &str) -> Value<'_> {
+    Value::Text(Shared::Borrowed(text))
 }
 
 /// A list of texts, borrowed.
-pub fn texts<'a>(items: impl IntoIterator<Item = &'a str>) -> CowVal<'a, 'a> {
-    let items: Vec<Box<dyn Val + 'a>> = items
-        .into_iter()
-        .map(|item| -> Box<dyn Val + 'a> { Box::new(CelString::from(item)) })
-        .collect();
-    CowVal::owned(CelList::from(items))
-}
-
-/// A map with these entries.
-pub fn map<'a>(entries: impl IntoIterator<Item = (&'a str, CowVal<'a, 'a>)>) -> CowVal<'a, 'a> {
-    let entries: HashMap<CelMapKey<'a>, Box<dyn Val + 'a>> = entries
-        .into_iter()
-        .map(|(name, value)| (CelMapKey::from(name), value.into_owned()))
-        .collect();
-    CowVal::owned(CelMap::from(entries))
-}
-
-/// A parsed JSON value. Whole numbers become `int` (`uint` above its range), others `double`.
 #[must_use]
-pub fn json(value: Value) -> Box<dyn Val> {
+pub fn texts(items: &[Arc<str>]) -> Value<'_> {
+    Value::List(List::Texts(items))
+}
+
+/// Something with named members, borrowed.
+#[must_use]
+pub fn record(record: &dyn Record) -> Value<'_> {
+    Value::Map(Map::Record(record))
+}
+
+/// A JSON value, borrowed. Whole numbers are `int` (`uint` above its range), others `double`.
+#[must_use]
+pub fn json(value: &Json) -> Value<'_> {
     match value {
-        Value::Null => json_null(),
-        Value::Bool(value) => Box::new(CelBool::from(value)),
-        Value::Number(number) => {
+        Json::Null => Value::Null,
+        Json::Bool(value) => Value::Bool(*value),
+        Json::Number(number) => {
             if let Some(number) = number.as_i64() {
-                Box::new(CelInt::from(number))
+                Value::Int(number)
             } else if let Some(number) = number.as_u64() {
-                Box::new(CelUInt::from(number))
+                Value::Uint(number)
             } else {
-                Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN)))
+                Value::Double(number.as_f64().unwrap_or(f64::NAN))
             }
         }
-        Value::String(value) => Box::new(CelString::from(value)),
-        Value::Array(items) => {
-            let items: Vec<Box<dyn Val>> = items.into_iter().map(json).collect();
-            Box::new(CelList::from(items))
-        }
-        Value::Object(entries) => {
-            let entries: HashMap<CelMapKey<'static>, Box<dyn Val>> = entries
-                .into_iter()
-                .map(|(name, value)| (CelMapKey::from(name), json(value)))
-                .collect();
-            Box::new(CelMap::from(entries))
-        }
-    }
-}
-
-/// JSON's `null`.
-#[must_use]
-pub fn json_null() -> Box<dyn Val> {
-    Box::new(CelNull)
-}
-
-static PATTERN: Type = Type::new_unspecified_type("regex");
-
-/// A regular expression that was compiled with its expression.
-#[derive(Debug, Clone)]
-pub(super) struct Pattern(regex::Regex);
-
-impl Pattern {
-    /// Patterns are variables named by this and their index. No source text can spell it.
-    pub(super) const PREFIX: &str = "@pattern";
-    /// The longest pattern, in bytes.
-    const MAX_LEN: usize = 256;
-    /// The most memory for a compiled pattern, and for its cache, in bytes.
-    const MAX_SIZE: usize = 256 * 1024;
-
-    /// Compiles a pattern, or says why not.
-    pub(super) fn new(pattern: &str) -> Result<Self, String> {
-        if pattern.len() > Self::MAX_LEN {
-            return Err(String::from(
-                "expected a regular expression of at most 256 bytes",
-            ));
-        }
-        regex::RegexBuilder::new(pattern)
-            .size_limit(Self::MAX_SIZE)
-            .dfa_size_limit(Self::MAX_SIZE)
-            .nest_limit(32)
-            .build()
-            .map(Pattern)
-            .map_err(|error| {
-                String::from(if matches!(error, regex::Error::CompiledTooBig(_)) {
-                    "the regular expression is too large when compiled"
-                } else {
-                    "not a valid regular expression"
-                })
-            })
-    }
-}
-
-impl Val for Pattern {
-    fn get_type(&self) -> &Type {
-        &PATTERN
-    }
-
-    fn cel_type() -> &'static Type {
-        &PATTERN
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
-        Box::new(self.clone())
-    }
-
-    fn as_any(&self) -> Option<&dyn Any> {
-        Some(self)
-    }
-}
-
-impl StaticVal for Pattern {}
-
-/// `text.matches(pattern)`.
-#[expect(clippy::needless_pass_by_value, reason = "the library's function type")]
-pub(super) fn matches<'b, 'v>(
-    arguments: Vec<CowVal<'b, 'v>>,
-) -> Result<CowVal<'b, 'v>, ExecutionError> {
-    let [subject, pattern] = arguments.as_slice() else {
-        return Err(ExecutionError::invalid_argument_count(2, arguments.len()));
-    };
-    match (
-        subject.downcast_ref::<CelString>(),
-        pattern.downcast_ref::<Pattern>(),
-    ) {
-        (Some(subject), Some(Pattern(pattern))) => Ok(CowVal::owned(CelBool::from(
-            pattern.is_match(subject.inner()),
-        ))),
-        _ => Err(ExecutionError::function_error(
-            "matches",
-            "expected a string",
-        )),
+        Json::String(value) => text(value),
+        Json::Array(items) => Value::List(List::Json(items)),
+        Json::Object(entries) => Value::Map(Map::Json(entries)),
     }
 }

@@ -172,7 +172,8 @@ fn open(
             .hub()
             .tracing()
             .subscribe(id, asked.channels.len(), trace.as_ref());
-        match Session::new(Arc::clone(&services), identity, Some(id)).subscribe(asked) {
+        let session = Session::new(Arc::clone(&services), identity, Some(id));
+        cx.wait(session.subscribe(asked), move |cx, request| match request {
             Ok(request) => cx.join(request, move |cx, joined, refused| {
                 drop(span);
                 services.note_refused(cx.identity(), id, &refused);
@@ -180,7 +181,7 @@ fn open(
                 hand_over(cx, answer, stands);
             }),
             Err(error) => hand_over(cx, answer, Err(error)),
-        }
+        });
     };
     hub.open(Opening {
         link: Link::Pipe(pipe),

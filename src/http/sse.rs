@@ -201,24 +201,26 @@ impl Starting {
         let identity = cx.identity().cloned().unwrap_or_default();
         let count = wanted.channels.len();
         let session = Session::new(Arc::clone(&services), identity, Some(cx.id()));
-        let request = match session.subscribe(wanted) {
-            Ok(request) => request,
-            Err(error) => return refuse(cx, tell, error),
-        };
-        let span = services.tracing.subscribe(cx.id(), count, trace.as_ref());
-        cx.join(request, move |cx, joined, refused| {
-            drop(span);
-            services.note_refused(cx.identity(), cx.id(), &refused);
-            if let (true, Some(first)) = (joined.is_empty(), refused.first()) {
-                return refuse(cx, tell, first.error.clone());
-            }
-            for refused in &refused {
-                cx.hub().metrics().error(refused.error.code());
-            }
-            ids.began(&joined);
-            cx.send(dialect::subscribed(&ids, &joined, &refused));
-            let reader = shareable.reader(Arc::clone(cx.hub()), cx.id());
-            drop(tell.send(Ok(Frames { reader, ids })));
+        cx.wait(session.subscribe(wanted), move |cx, request| {
+            let request = match request {
+                Ok(request) => request,
+                Err(error) => return refuse(cx, tell, error),
+            };
+            let span = services.tracing.subscribe(cx.id(), count, trace.as_ref());
+            cx.join(request, move |cx, joined, refused| {
+                drop(span);
+                services.note_refused(cx.identity(), cx.id(), &refused);
+                if let (true, Some(first)) = (joined.is_empty(), refused.first()) {
+                    return refuse(cx, tell, first.error.clone());
+                }
+                for refused in &refused {
+                    cx.hub().metrics().error(refused.error.code());
+                }
+                ids.began(&joined);
+                cx.send(dialect::subscribed(&ids, &joined, &refused));
+                let reader = shareable.reader(Arc::clone(cx.hub()), cx.id());
+                drop(tell.send(Ok(Frames { reader, ids })));
+            });
         });
     }
 }

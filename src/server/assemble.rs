@@ -11,7 +11,7 @@ use super::journal::Journal;
 use crate::audit::Audit;
 use crate::auth::{NamespaceRules, Policy, Verifier, VerifierSettings};
 use crate::broker::{Bounds, Broker, Disk, DiskSettings, Durability, Memory, Sink};
-use crate::bus::{Hub, Settings};
+use crate::bus::{FilterLimits, Hub, Settings};
 use crate::config::{
     self, Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth,
     OtlpProtocol, Storage,
@@ -218,6 +218,13 @@ fn bus_settings(config: &Config) -> Settings {
         connections_per_ip: limits.connections_per_ip,
         subscriptions_per_connection: limits.subscriptions_per_connection,
         outbox_bytes: limits.outbox_bytes,
+        filters: FilterLimits {
+            steps: limits.filter_steps,
+            steps_per_second: limits.filter_steps_per_second,
+            bytes: limits.filter_bytes,
+            bytes_per_connection: limits.filter_bytes_per_connection,
+            memory: limits.filter_memory,
+        },
         messages_per_second: limits.messages_per_second,
         messages_burst: limits.messages_burst,
         heartbeat_interval: config.heartbeat.interval,

@@ -6,6 +6,7 @@ use crate::bus::filter::EventFilter;
 use crate::bus::{Join, JoinRequest, Refused};
 use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, ConnectionId, Position, TypePattern};
+use crate::promise::Promise;
 
 /// Names that one request may list, where not even as many subscriptions are allowed: each costs
 /// the evaluation of a rule and a line in the reply, also where it is refused.
@@ -37,11 +38,42 @@ pub struct Subscribe {
 
 impl Session {
     /// Checks the right to each channel. What may not be followed is refused one by one; only a
-    /// wrong filter, or far too long a list, refuses the whole.
+    /// wrong filter, or far too long a list, refuses the whole. A filter that nobody has yet is
+    /// compiled elsewhere, so that the answer may come later.
     ///
     /// # Errors
-    /// `invalid_argument` for the fields `channels`, `event_types` and `filter`.
-    pub fn subscribe(&self, wanted: Subscribe) -> Result<JoinRequest> {
+    /// `invalid_argument` for the fields `channels`, `event_types` and `filter`,
+    /// `resource_exhausted` for a filter that takes too much memory.
+    pub fn subscribe(&self, wanted: Subscribe) -> Promise<JoinRequest> {
+        let source = wanted.filter.trim();
+        let condition = match source {
+            "" => None,
+            source => Some(self.services.hub.condition(source)),
+        };
+        let types = wanted
+            .event_types
+            .iter()
+            .map(|text| TypePattern::parse(text));
+        let types = match types.collect::<Result<Vec<TypePattern>>>() {
+            Ok(types) => types,
+            Err(error) => return Promise::Ready(Err(error)),
+        };
+        let request = match self.request(wanted) {
+            Ok(request) => request,
+            Err(error) => return Promise::Ready(Err(error)),
+        };
+        let finish = move |condition| {
+            let filter = EventFilter::with(types, condition)?;
+            Ok(JoinRequest { filter, ..request })
+        };
+        match condition {
+            None => Promise::Ready(finish(None)),
+            Some(condition) => condition.then(|condition| finish(Some(condition?))),
+        }
+    }
+
+    /// What is wanted, without the filter.
+    fn request(&self, wanted: Subscribe) -> Result<JoinRequest> {
         let hub = &self.services.hub;
         let most = hub.settings().subscriptions_per_connection.max(MAX_LISTED);
         if wanted.channels.len() > most {
@@ -51,14 +83,7 @@ impl Session {
             );
             return Err(Error::field("channels", text));
         }
-        let types = wanted
-            .event_types
-            .iter()
-            .map(|text| TypePattern::parse(text));
-        let types: Vec<TypePattern> = types.collect::<Result<_>>()?;
-        let filter = EventFilter::new(types, Some(&wanted.filter))?;
         let mut request = JoinRequest {
-            filter,
             watch: wanted.presence,
             ..JoinRequest::default()
         };

@@ -123,6 +123,7 @@ fn float(value: u64) -> f64 {
 pub(super) fn read(metrics: &Metrics) -> Vec<Family> {
     let mut families = Vec::from(clients(metrics));
     families.extend(events(metrics));
+    families.extend(filters(metrics));
     families.extend(store(metrics));
     families.extend(troubles(metrics));
     families.extend(process_itself(metrics));
@@ -207,7 +208,28 @@ fn clients(metrics: &Metrics) -> [Family; 10] {
     ]
 }
 
-fn events(metrics: &Metrics) -> [Family; 16] {
+fn filters(metrics: &Metrics) -> [Family; 3] {
+    let sums = metrics.deliveries();
+    [
+        counter(
+            "tidings_filter_evaluations",
+            "Times that a filter was asked about an event: once for all its subscriptions",
+            sums.filter_evaluations,
+        ),
+        counter(
+            "tidings_filter_steps",
+            "Steps that filters took: a measure of the CPU time that they cost",
+            sums.filter_steps,
+        ),
+        counter(
+            "tidings_filters_deferred",
+            "Times that a shard had no time for a filter, so that its subscription went on elsewhere",
+            metrics.filters_deferred.get(),
+        ),
+    ]
+}
+
+fn events(metrics: &Metrics) -> [Family; 15] {
     let sums = metrics.deliveries();
     let published = metrics.published.read(Counter::get, |_| true);
     let delivered = Transport::ALL
@@ -245,11 +267,6 @@ fn events(metrics: &Metrics) -> [Family; 16] {
             "tidings_events_filtered",
             "Events kept from subscribers by filters, roles or audiences",
             sums.filtered,
-        ),
-        counter(
-            "tidings_filter_evaluations",
-            "Times that a filter was asked about an event: once for all its subscriptions",
-            sums.filter_evaluations,
         ),
         counter(
             "tidings_events_conflated",

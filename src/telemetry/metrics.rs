@@ -49,6 +49,7 @@ pub struct Metrics {
     pub(super) replayed: Counter,
     pub(super) dropped: [Counter; 6],
     pub(super) conflated: Counter,
+    pub(super) filters_deferred: Counter,
     pub(super) errors: [Counter; 10],
     pub(super) closes: [Counter; CLOSE_CODES.len()],
     pub(super) other_closes: Counter,
@@ -97,6 +98,7 @@ impl Metrics {
             replayed: Counter::default(),
             dropped: Default::default(),
             conflated: Counter::default(),
+            filters_deferred: Counter::default(),
             errors: Default::default(),
             closes: Default::default(),
             other_closes: Counter::default(),
@@ -215,6 +217,26 @@ impl Metrics {
     /// Events were kept from subscribers by a filter, a role or an audience.
     pub fn filtered(&self, n: u64) {
         self.shared.filtered(n);
+    }
+
+    /// A filter was asked about an event, away from the shards.
+    pub fn filter_evaluated(&self) {
+        self.shared.filter_evaluated();
+    }
+
+    /// Filters took so many steps, away from the shards.
+    pub fn filter_steps(&self, steps: u64) {
+        self.shared.filter_steps(steps);
+    }
+
+    /// A shard had no time to ask a filter, so that its subscription goes on elsewhere.
+    pub fn filter_deferred(&self) {
+        self.filters_deferred.add(1);
+    }
+
+    /// The filters of a connection wait until its budget has filled again.
+    pub fn filter_waited(&self) {
+        self.limit_reached("filter_steps_per_second");
     }
 
     /// A client was told of an error.

@@ -15,6 +15,7 @@ pub struct ShardMetrics {
     bytes_out: Counter,
     filtered: Counter,
     filter_evaluations: Counter,
+    filter_steps: Counter,
     outbox_bytes: Gauge,
     delivery_latency: Histogram,
     helped: Counter,
@@ -41,6 +42,11 @@ impl ShardMetrics {
         self.filter_evaluations.add(1);
     }
 
+    /// Filters took so many steps.
+    pub fn filter_steps(&self, steps: u64) {
+        self.filter_steps.add(steps);
+    }
+
     /// What waits in outboxes grew or shrank by this many bytes.
     pub fn outbox_bytes(&self, delta: i64) {
         self.outbox_bytes.add(delta);
@@ -65,6 +71,7 @@ pub(super) struct Deliveries {
     pub(super) bytes_out: u64,
     pub(super) filtered: u64,
     pub(super) filter_evaluations: u64,
+    pub(super) filter_steps: u64,
     pub(super) outbox_bytes: i64,
     pub(super) latency: HistogramSnapshot,
     pub(super) helped: u64,
@@ -79,6 +86,7 @@ impl Deliveries {
         self.bytes_out += shard.bytes_out.get();
         self.filtered += shard.filtered.get();
         self.filter_evaluations += shard.filter_evaluations.get();
+        self.filter_steps += shard.filter_steps.get();
         self.outbox_bytes += shard.outbox_bytes.get();
         self.helped += shard.helped.get();
         self.latency.merge(&shard.delivery_latency.snapshot());

@@ -16,6 +16,7 @@
 mod harness;
 
 mod admission;
+mod attack_filters;
 mod attack_floods;
 mod attack_frames;
 mod attack_http2;

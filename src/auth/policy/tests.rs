@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::auth::identity::Apart;
 
@@ -251,4 +253,25 @@ fn a_wrong_rule_is_named() {
     let error = Policy::new([rules("chat", Some("true"), Some("usr == 1"))], false).unwrap_err();
     assert_eq!((error.namespace.as_str(), error.rule), ("chat", "publish"));
     assert!(error.message.contains("usr"), "{error}");
+}
+
+#[test]
+fn a_rule_that_can_t_be_true_or_false_is_refused_with_its_place() {
+    for (rule, kind) in [
+        (r#""a""#, "string"),
+        ("1 + 2", "int"),
+        ("roles", "list"),
+        ("id", "string"),
+    ] {
+        let error = Policy::new([rules("room", Some(rule), None)], false).unwrap_err();
+        assert_eq!((&*error.namespace, error.rule), ("room", "subscribe"));
+        assert!(
+            error.message.contains("condition") && error.message.ends_with(kind),
+            "{rule}: {error}"
+        );
+        let error = Policy::new([rules("room", None, Some(rule))], false).unwrap_err();
+        assert_eq!(error.rule, "publish");
+    }
+    // What only a token can tell is asked when it comes.
+    assert!(Policy::new([rules("room", Some("claims.admin"), None)], false).is_ok());
 }

@@ -15,6 +15,8 @@ pub struct Settings {
     pub subscriptions_per_connection: usize,
     /// What may wait for one connection, in bytes.
     pub outbox_bytes: usize,
+    /// What filters may cost.
+    pub filters: FilterLimits,
     /// Messages a second that a client may send on average; 0 is no limit.
     pub messages_per_second: u32,
     /// Messages that a client may send at once.
@@ -42,6 +44,7 @@ impl Default for Settings {
             connections_per_ip: 1_000,
             subscriptions_per_connection: 128,
             outbox_bytes: 1 << 20,
+            filters: FilterLimits::default(),
             messages_per_second: 50,
             messages_burst: 100,
             heartbeat_interval: Duration::from_secs(30),
@@ -50,6 +53,33 @@ impl Default for Settings {
             confirmations: 0.0,
             connections_per_event: 8,
             io_uring: true,
+        }
+    }
+}
+
+/// What filters may cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilterLimits {
+    /// The most steps of one evaluation.
+    pub steps: u64,
+    /// Steps a second for the filters of one connection on average; 0 is no limit.
+    pub steps_per_second: u64,
+    /// The most memory of one compiled filter, in bytes.
+    pub bytes: usize,
+    /// The same for all filters of one connection.
+    pub bytes_per_connection: usize,
+    /// The same for the filters of all connections.
+    pub memory: usize,
+}
+
+impl Default for FilterLimits {
+    fn default() -> Self {
+        FilterLimits {
+            steps: 250_000,
+            steps_per_second: 2_000_000,
+            bytes: 128 << 10,
+            bytes_per_connection: 1 << 20,
+            memory: 64 << 20,
         }
     }
 }

@@ -8,10 +8,12 @@
 use std::mem;
 use std::sync::Arc;
 
+use super::run::chunk;
 use super::{Cx, Shard};
 use crate::broker::{Page, Range};
-use crate::bus::connection::CatchUp;
-use crate::bus::filter::EventView;
+use crate::bus::connection::{CatchUp, Waiting};
+use crate::bus::filter_table::NO_FILTER;
+use crate::bus::judge::Verdict;
 use crate::bus::protocol::Notice;
 use crate::bus::visibility::may_see;
 use crate::error::Result;
@@ -21,6 +23,10 @@ use crate::promise::Promise;
 /// Events read from history at a time.
 const PAGE: usize = 128;
 
+/// The steps that a page takes, whatever becomes of its events: to read it, and to look at who may
+/// see them.
+const READ: u64 = 20 * 128;
+
 /// What is next for a subscription that catches up.
 enum Step {
     /// It stands where the shard stands.
@@ -29,19 +35,29 @@ enum Step {
     Read(u64),
     /// Events that are read can be sent.
     Send,
+    /// The filter is to be asked about events that are read.
+    Ask,
     /// The shard is not there yet, or the outbox has no room.
     Wait,
 }
 
 impl Shard {
-    /// Goes on with every connection whose catching up may go on.
+    /// Goes on with every connection whose catching up may go on, as far as the round allows. Those
+    /// that had no turn come first in the next.
     pub(super) fn feed_the_hungry(&mut self) {
-        for slot in mem::take(&mut self.hungry) {
+        let mut hungry = mem::take(&mut self.hungry).into_iter();
+        let mut turns = 0;
+        while (turns == 0 || !self.slice.is_used_up())
+            && let Some(slot) = hungry.next()
+        {
+            turns += 1;
             if let Some(connection) = self.connections.get_mut(slot) {
                 connection.flags.hungry = false;
                 self.advance_catch_ups(slot);
             }
         }
+        let fed = mem::replace(&mut self.hungry, hungry.collect());
+        self.hungry.extend(fed);
     }
 
     /// Brings a connection's subscriptions as far forward as its outbox has room.
@@ -57,15 +73,35 @@ impl Shard {
             .filter(|c| !c.reading)
             .map(|c| c.topic)
             .collect();
-        for topic in topics {
+        for (turns, topic) in topics.into_iter().enumerate() {
+            if turns > 0 && self.slice.is_used_up() {
+                if let Some(connection) = self.connections.get_mut(slot) {
+                    super::fan_out::hunger(&mut self.hungry, slot, connection);
+                }
+                return;
+            }
             self.advance_one(slot, topic);
         }
     }
 
     fn advance_one(&mut self, slot: u32, topic: u32) {
+        // A page in each round: others have their turn as well, even where nothing passes.
+        let mut pages = 0;
         loop {
             match self.next_step(slot, topic) {
                 Step::Wait => return,
+                Step::Read(_) if pages > 0 => {
+                    if let Some(connection) = self.connections.get_mut(slot) {
+                        super::fan_out::hunger(&mut self.hungry, slot, connection);
+                    }
+                    return;
+                }
+                Step::Ask => {
+                    if !self.ask_here(slot, topic) {
+                        self.ask_elsewhere(slot, topic);
+                        return;
+                    }
+                }
                 Step::Live => {
                     self.end_catch_up(slot, topic);
                     self.go_live(slot, topic);
@@ -73,6 +109,8 @@ impl Shard {
                 }
                 Step::Send => self.send_waiting(slot, topic),
                 Step::Read(until) => {
+                    pages += 1;
+                    self.slice.take(READ);
                     let Some(page) = self.read_page(slot, topic, until) else {
                         return;
                     };
@@ -88,7 +126,7 @@ impl Shard {
         }
     }
 
-    fn catch_up(&mut self, slot: u32, topic: u32) -> Option<&mut CatchUp> {
+    pub(super) fn catch_up(&mut self, slot: u32, topic: u32) -> Option<&mut CatchUp> {
         self.connections
             .get_mut(slot)?
             .catch_ups
@@ -103,20 +141,33 @@ impl Shard {
             return Step::Wait;
         };
         let has_room = connection.outbox.bytes() < room.max(1) && !connection.flags.doomed;
-        let Some(position) = self.topics.get(topic).and_then(|t| t.position) else {
-            return Step::Live;
-        };
+        let position = self.topics.get(topic).and_then(|t| t.position);
+        let asks = self
+            .filter_of(slot, topic)
+            .is_some_and(|filter| filter != NO_FILTER);
         let Some(catch_up) = self.catch_up(slot, topic) else {
-            return Step::Wait;
+            return match position {
+                Some(_) => Step::Wait,
+                None => Step::Live,
+            };
         };
-        if catch_up.after == position.offset {
-            Step::Live
-        } else if catch_up.after > position.offset || !has_room {
-            Step::Wait
-        } else if catch_up.waiting.is_empty() {
-            Step::Read(position.offset)
-        } else {
-            Step::Send
+        if catch_up.reading {
+            return Step::Wait;
+        }
+        let until = match (catch_up.loose, position) {
+            (Some(_), _) if catch_up.waiting.is_empty() => return Step::Live,
+            (Some(_), _) => None,
+            (None, None) => return Step::Live,
+            (None, Some(position)) if catch_up.after == position.offset => return Step::Live,
+            (None, Some(position)) => Some(position.offset),
+        };
+        if !has_room || until.is_some_and(|until| catch_up.after > until) {
+            return Step::Wait;
+        }
+        match (catch_up.waiting.front(), until) {
+            (Some(first), _) if asks && first.verdict.is_none() => Step::Ask,
+            (None, Some(until)) => Step::Read(until),
+            _ => Step::Send,
         }
     }
 
@@ -164,7 +215,7 @@ impl Shard {
             Ok(Some(page)) if Some(page.top.epoch) != epoch => self.renumber(topic, page.top),
             Ok(Some(page)) if !page.events.is_empty() => {
                 if let Some(catch_up) = self.catch_up(slot, topic) {
-                    catch_up.waiting = page.events.into();
+                    catch_up.waiting = page.events.into_iter().map(Waiting::from).collect();
                 }
             }
             // Gone meanwhile, or unreadable: said, never silent.
@@ -180,6 +231,9 @@ impl Shard {
     /// Puts events that are read into the outbox, as long as it has room.
     fn send_waiting(&mut self, slot: u32, topic: u32) {
         let room = self.settings.outbox_bytes / 2;
+        let asks = self
+            .filter_of(slot, topic)
+            .is_some_and(|filter| filter != NO_FILTER);
         loop {
             let full = |c: &crate::bus::connection::Connection| {
                 c.outbox.bytes() >= room.max(1) || c.flags.doomed
@@ -190,38 +244,49 @@ impl Shard {
             let Some(catch_up) = self.catch_up(slot, topic) else {
                 return;
             };
-            let Some(event) = catch_up.waiting.pop_front() else {
+            let unasked = |first: &Waiting| first.verdict.is_none();
+            if asks && catch_up.waiting.front().is_some_and(unasked) {
+                return;
+            }
+            let Some(Waiting { event, verdict }) = catch_up.waiting.pop_front() else {
                 return;
             };
-            let Some(offset) = event.position.map(|p| p.offset) else {
-                continue;
-            };
-            let expected = catch_up.after + 1;
-            catch_up.after = offset;
-            if offset > expected {
-                self.tell_gap(slot, topic, expected, offset - 1, "expired");
+            if let Some(bytes) = &mut catch_up.loose {
+                *bytes = bytes.saturating_sub(event.weight());
+            } else {
+                let Some(offset) = event.position.map(|p| p.offset) else {
+                    continue;
+                };
+                let expected = catch_up.after + 1;
+                catch_up.after = offset;
+                if offset > expected {
+                    self.tell_gap(slot, topic, expected, offset - 1, "expired");
+                }
             }
-            self.replay_event(slot, topic, &event);
+            match verdict {
+                None | Some(Verdict::Passes) => self.replay_event(slot, topic, &event),
+                Some(Verdict::Kept) => {}
+                Some(Verdict::Costly) => self.tell_costly(slot, topic, &event),
+            }
         }
     }
 
     fn replay_event(&mut self, slot: u32, topic: u32, event: &Arc<Event>) {
         let roles = self.hub.type_roles(&event.event_type);
-        let filter = self
-            .filter_of(slot, topic)
-            .and_then(|place| self.filters.get(place));
-        let passes = filter.is_none_or(|filter| filter.matches(&EventView::new(event)));
         let id = self.id(slot);
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        if !passes || !may_see(event, roles.as_deref(), connection.identity.as_deref(), id) {
+        if !may_see(event, roles.as_deref(), connection.identity.as_deref(), id) {
             return;
         }
-        let numbering = self.topics.get(topic).map_or(0, |topic| topic.serial);
-        let frame = self
-            .replays
-            .frame(numbering, event, connection.dialect, &*connection.protocol);
+        let frame = if event.position.is_some() {
+            let numbering = self.topics.get(topic).map_or(0, |topic| topic.serial);
+            self.replays
+                .frame(numbering, event, connection.dialect, &*connection.protocol)
+        } else {
+            chunk(event, connection.protocol.event(event))
+        };
         connection.outbox.push(frame, Some(topic), &mut self.spares);
         connection.delivered += 1;
         self.metrics.delivered(connection.transport, 1);
@@ -229,7 +294,7 @@ impl Shard {
     }
 
     /// What is missing can't be had: says so, and goes on behind it.
-    fn skip(&mut self, slot: u32, topic: u32, until: u64, reason: &'static str) {
+    pub(super) fn skip(&mut self, slot: u32, topic: u32, until: u64, reason: &'static str) {
         let Some(catch_up) = self.catch_up(slot, topic) else {
             return;
         };
@@ -240,7 +305,14 @@ impl Shard {
         }
     }
 
-    fn tell_gap(&mut self, slot: u32, topic: u32, from: u64, to: u64, reason: &'static str) {
+    pub(super) fn tell_gap(
+        &mut self,
+        slot: u32,
+        topic: u32,
+        from: u64,
+        to: u64,
+        reason: &'static str,
+    ) {
         let Some(channel) = self.topics.get(topic).map(|t| t.pattern.to_string()) else {
             return;
         };
@@ -290,7 +362,7 @@ impl Shard {
     }
 
     /// From now on the subscription reads history behind `after`; false if it ends anyway.
-    fn fall_behind(&mut self, slot: u32, topic: u32, after: Position) -> bool {
+    pub(super) fn fall_behind(&mut self, slot: u32, topic: u32, after: Position) -> bool {
         let Some(connection) = self.connections.get_mut(slot) else {
             return false;
         };

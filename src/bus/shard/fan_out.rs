@@ -12,6 +12,7 @@ use super::together::Together;
 use crate::bus::connection::Connection;
 use crate::bus::delivery::Delivery;
 use crate::bus::filter_table::NO_FILTER;
+use crate::bus::meter::Asking;
 use crate::bus::slots::Slots;
 use crate::event::{Audience, ChannelName, ChannelPattern, Position, SlowConsumer};
 use crate::telemetry::Transport;
@@ -105,9 +106,14 @@ impl Shard {
             topics: places,
             spares: &mut self.spares,
             metrics: &self.metrics,
+            slice: &self.slice,
+            limits: &self.settings.filters,
+            now_us: self.now_us,
             hub: &self.hub,
             outcome,
         };
+        // Those whose filters there is no time to ask.
+        let mut behind: Vec<(u32, u32, u64)> = Vec::new();
         let mut several = SeveralWays::of(hand.run.all(), topics, places, connections);
         let mut way = Way {
             last,
@@ -136,10 +142,20 @@ impl Shard {
                     continue;
                 };
                 let live = if by_name { fresh } else { hand.run.all() };
-                let set = hand.owed(slot, connection, follower, live, filters);
                 if !follower.live {
                     hunger(hungry, slot, connection);
+                    if follower.filter != NO_FILTER && follows_once(connection, topics) {
+                        // What it gets later, its filter is asked about then.
+                        if topic.position.is_none() {
+                            behind.push((slot, place, live));
+                        }
+                        continue;
+                    }
                 }
+                let Some(set) = hand.owed(slot, connection, follower, live, filters) else {
+                    behind.push((slot, place, live));
+                    continue;
+                };
                 if set == 0 || several.add(slot, set, channel, is_witness) {
                     continue;
                 }
@@ -150,26 +166,12 @@ impl Shard {
             }
             way.leave(connections, &mut hand);
         }
-        for (slot, share) in several.shares() {
-            let Some(connection) = connections.get_mut(slot) else {
-                continue;
-            };
-            // By a pattern it comes from no history, so that what finds no room can't be read
-            // from there.
-            let channel = share
-                .channel
-                .filter(|_| !share.by_pattern || policy != SlowConsumer::Resync);
-            way.take(
-                slot,
-                connection,
-                share.set,
-                channel,
-                share.is_witness,
-                &mut hand,
-            );
-            way.leave(connections, &mut hand);
+        way.share_out(several, connections, &mut hand);
+        let too_slow = way.too_slow;
+        for (slot, place, live) in behind {
+            self.put_behind(slot, place, topics, run, live);
         }
-        for (slot, topic) in way.too_slow {
+        for (slot, topic) in too_slow {
             match topic {
                 Some((topic, offset)) => self.resync(slot, topic, offset.saturating_sub(1)),
                 None => self.too_slow(slot),
@@ -198,6 +200,9 @@ impl Shard {
             topics: &self.topics,
             spares: &mut self.spares,
             metrics: &self.metrics,
+            slice: &self.slice,
+            limits: &self.settings.filters,
+            now_us: self.now_us,
             hub: &self.hub,
             outcome,
         };
@@ -217,16 +222,20 @@ impl Shard {
             {
                 continue;
             }
-            let set = hand.run.passing(
-                slot,
-                connection,
-                NO_FILTER,
-                &mut self.filters,
-                &self.metrics,
-            );
-            if set == 0 {
+            let asking = Asking {
+                slice: hand.slice,
+                meter: None,
+                limits: hand.limits,
+                now_us: hand.now_us,
+                metrics: hand.metrics,
+            };
+            let filters = &mut self.filters;
+            let set = hand
+                .run
+                .passing(slot, connection, NO_FILTER, filters, &asking);
+            let Some(set) = set.filter(|set| *set != 0) else {
                 continue;
-            }
+            };
             connection.last_run = hand.run.number();
             let put = if is_witness {
                 hand.put_and_look(slot, connection, set, None)
@@ -342,6 +351,28 @@ impl Way<'_> {
         }
     }
 
+    /// Gives those their shares who follow in several ways.
+    fn share_out(
+        &mut self,
+        several: SeveralWays,
+        connections: &mut Slots<Connection>,
+        hand: &mut Hand<'_, '_>,
+    ) {
+        for (slot, share) in several.shares() {
+            let Some(connection) = connections.get_mut(slot) else {
+                continue;
+            };
+            // By a pattern it comes from no history, so that what finds no room can't be read
+            // from there.
+            let channel = share
+                .channel
+                .filter(|_| !share.by_pattern || hand.policy != SlowConsumer::Resync);
+            let (set, is_witness) = (share.set, share.is_witness);
+            self.take(slot, connection, set, channel, is_witness, hand);
+            self.leave(connections, hand);
+        }
+    }
+
     /// Sends what waits. What a socket does not take goes into its connection's outbox, to be
     /// written again at the end of the batch, when it is also seen if the socket broke.
     fn leave(&mut self, connections: &mut Slots<Connection>, hand: &mut Hand<'_, '_>) {
@@ -363,6 +394,13 @@ impl Way<'_> {
         });
         hand.metrics.sent(u64::try_from(bytes).unwrap_or(0));
     }
+}
+
+/// True if the connection follows only one of these topics.
+pub(super) fn follows_once(connection: &Connection, topics: [Option<u32>; 3]) -> bool {
+    let follows = connection.subscriptions.iter();
+    let ways = follows.filter(|one| topics.contains(&Some(one.topic)));
+    ways.count() == 1
 }
 
 /// Marks a connection whose catching up may go on.

@@ -11,7 +11,8 @@ use super::{Subscriber, Topic};
 use crate::bus::chunk::{Chunk, Frame};
 use crate::bus::connection::Connection;
 use crate::bus::filter_table::FilterTable;
-use crate::bus::hub::Hub;
+use crate::bus::hub::{FilterLimits, Hub};
+use crate::bus::meter::{Asking, Slice};
 use crate::bus::outbox::{Missing, Spares};
 use crate::bus::protocol::Notice;
 use crate::bus::shed::{Room, conflates_at};
@@ -97,13 +98,18 @@ pub(super) struct Hand<'h, 'd> {
     pub(super) topics: &'h Slots<Topic>,
     pub(super) spares: &'h mut Spares,
     pub(super) metrics: &'h ShardMetrics,
+    pub(super) slice: &'h Slice,
+    pub(super) limits: &'h FilterLimits,
+    /// Microseconds on the clock of the hub.
+    pub(super) now_us: u64,
     pub(super) hub: &'h Hub,
     pub(super) outcome: &'h mut Outcome,
 }
 
 impl Hand<'_, '_> {
     /// The events that a follower is to get now, `live` being those that come live where it is.
-    /// What it has by another subscription, or gets from history, is left out.
+    /// What it has by another subscription, or gets from history, is left out. `None` where the
+    /// shard has no time to ask its filter.
     pub(super) fn owed(
         &mut self,
         slot: u32,
@@ -111,13 +117,20 @@ impl Hand<'_, '_> {
         follower: &Subscriber,
         live: u64,
         filters: &mut FilterTable,
-    ) -> u64 {
+    ) -> Option<u64> {
         if connection.flags.doomed {
-            return 0;
+            return Some(0);
         }
+        let asking = Asking {
+            slice: self.slice,
+            meter: connection.meter().map(|meter| &**meter),
+            limits: self.limits,
+            now_us: self.now_us,
+            metrics: self.metrics,
+        };
         let passing = self
             .run
-            .passing(slot, connection, follower.filter, filters, self.metrics);
+            .passing(slot, connection, follower.filter, filters, &asking)?;
         if connection.last_run != self.run.number() {
             connection.last_run = self.run.number();
             connection.answered = 0;
@@ -134,7 +147,7 @@ impl Hand<'_, '_> {
             self.outcome.all_filtered += u64::from(count(filtered));
         }
         connection.answered |= wanted & passing;
-        wanted & passing
+        Some(wanted & passing)
     }
 
     /// Puts events into an outbox, or does what the namespace says of slow connections.

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use super::look_up::{Beginning, Viewer, look_up};
+use super::deferred::meter_of;
+use super::look_up::{Beginning, Filtered, Viewer, look_up};
 use super::{Cx, Shard, Subscriber, Topic};
-use crate::bus::connection::{CatchUp, Subscription};
+use crate::bus::connection::{CatchUp, Connection, Subscription};
 use crate::bus::filter::EventFilter;
+use crate::bus::filter_table::NO_FILTER;
+use crate::bus::meter::Asking;
 use crate::bus::protocol::{Joined, Refused};
 use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, Position};
@@ -109,13 +112,25 @@ impl Shard {
             return Promise::ok(None);
         };
         let connection = self.connections.get(slot);
+        let meter = connection.and_then(Connection::meter);
         let viewer = Viewer {
             id: self.id(slot),
             identity: connection.and_then(|c| c.identity.clone()),
-            filter: filter.cloned(),
+            filter: filter.map(|filter| Filtered {
+                hub: Arc::clone(&self.hub),
+                filter: Arc::clone(filter),
+                meter: meter.map(Arc::downgrade).unwrap_or_default(),
+            }),
             type_roles: self.hub.all_type_roles(),
         };
-        look_up(self.hub.broker(), channel, join, viewer)
+        let asking = Asking {
+            slice: &self.slice,
+            meter: meter.map(|meter| &**meter),
+            limits: &self.settings.filters,
+            now_us: self.now_us,
+            metrics: &self.metrics,
+        };
+        look_up(self.hub.broker(), channel, join, viewer, &asking)
     }
 
     /// Puts the connection among the topic's subscribers, not yet live.
@@ -147,6 +162,10 @@ impl Shard {
                 .limit_reached("subscriptions_per_connection");
             let text = format!("expected at most {limit} subscriptions on a connection");
             return Err(Error::exhausted(text));
+        }
+        self.check_filter_bytes(slot, filter)?;
+        if let (Some(_), Some(connection)) = (filter, self.connections.get_mut(slot)) {
+            meter_of(connection);
         }
         let present = if let (true, Some(topic)) = (already, known) {
             self.detach(slot, topic).is_some_and(|gone| gone.present)
@@ -187,6 +206,36 @@ impl Shard {
             });
         }
         Ok((topic, serial))
+    }
+
+    /// Lets a filter in beside those that the connection has, as far as their memory goes. One
+    /// that several subscriptions share counts once.
+    fn check_filter_bytes(&self, slot: u32, filter: Option<&Arc<EventFilter>>) -> Result<()> {
+        let (Some(filter), Some(connection)) = (filter, self.connections.get(slot)) else {
+            return Ok(());
+        };
+        let most = self.settings.filters.bytes_per_connection;
+        let mut held: Vec<u32> = connection
+            .subscriptions
+            .iter()
+            .filter_map(|subscription| self.filter_of(slot, subscription.topic))
+            .filter(|place| *place != NO_FILTER)
+            .collect();
+        held.sort_unstable();
+        held.dedup();
+        let others = held.into_iter().filter_map(|place| self.filters.get(place));
+        let others = others.filter(|other| other.key() != filter.key());
+        let bytes: usize = others.map(|other| other.bytes()).sum();
+        if bytes + filter.bytes() <= most {
+            return Ok(());
+        }
+        self.hub
+            .metrics()
+            .limit_reached("filter_bytes_per_connection");
+        let text = format!(
+            "the filters of this connection take more than {most} bytes when compiled (limits.filter_bytes_per_connection)"
+        );
+        Err(Error::exhausted(text))
     }
 
     /// A number that no subscription and no topic of this shard had lately.
@@ -307,6 +356,11 @@ impl Shard {
             None => place,
         };
         self.filters.release(unused);
+        if let Some(catch_up) = self.catch_up(slot, topic) {
+            for waiting in &mut catch_up.waiting {
+                waiting.verdict = None;
+            }
+        }
     }
 
     /// From now on the subscriber gets events as they come.

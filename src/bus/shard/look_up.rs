@@ -3,15 +3,18 @@
 //! What is replayed is counted first and read again when it is sent, a page at a time: however
 //! long the history, no subscription holds more than a page of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::join::Join;
 use crate::auth::Identity;
 use crate::broker::{Broker, Page, Range};
+use crate::bus::connection::Waiting;
 use crate::bus::filter::{EventFilter, EventView};
-use crate::bus::hub::TypeRoles;
+use crate::bus::hub::{Hub, TypeRoles};
+use crate::bus::judge::Verdict;
+use crate::bus::meter::{Asking, Meter};
 use crate::bus::visibility::may_see;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{ChannelName, ConnectionId, Event, Position};
 use crate::promise::Promise;
 
@@ -26,18 +29,22 @@ const KEEP_BYTES: usize = 64 * 1024;
 pub(super) struct Viewer {
     pub(super) id: Option<ConnectionId>,
     pub(super) identity: Option<Arc<Identity>>,
-    pub(super) filter: Option<Arc<EventFilter>>,
+    pub(super) filter: Option<Filtered>,
     pub(super) type_roles: Arc<TypeRoles>,
 }
 
+/// What a viewer wants, and where that is asked.
+pub(super) struct Filtered {
+    pub(super) hub: Arc<Hub>,
+    pub(super) filter: Arc<EventFilter>,
+    /// What its connection's filters have cost.
+    pub(super) meter: Weak<Meter>,
+}
+
 impl Viewer {
-    fn sees(&self, event: &Event) -> bool {
+    fn may_see(&self, event: &Event) -> bool {
         let roles = self.type_roles.get(&event.event_type).map(|roles| &**roles);
         may_see(event, roles, self.identity.as_deref(), self.id)
-            && self
-                .filter
-                .as_ref()
-                .is_none_or(|filter| filter.matches(&EventView::new(event)))
     }
 }
 
@@ -53,16 +60,17 @@ pub(super) struct Beginning {
     /// How many events there are for this subscriber between `after` and `top`.
     pub(super) replayed: u64,
     /// Those events, where they are few; otherwise they are read when they are sent.
-    pub(super) events: Vec<Arc<Event>>,
+    pub(super) events: Vec<Waiting>,
 }
 
 /// Finds out where a channel stands, and counts what is to be replayed; `None` where the channel
-/// keeps no history.
+/// keeps no history. The filter is asked here as long as there is time, and then elsewhere.
 pub(super) fn look_up(
     broker: &Arc<dyn Broker>,
     channel: &ChannelName,
     join: &Join,
     viewer: Viewer,
+    asking: &Asking<'_>,
 ) -> Promise<Option<Beginning>> {
     let range = match join.since {
         Some(since) => Range {
@@ -80,16 +88,22 @@ pub(super) fn look_up(
         found: None,
         read_to: 0,
         weight: 0,
+        steps: 0,
     };
     let mut page = broker.read(channel, range);
     for _ in 0..PAGES_AT_ONCE {
-        match page {
-            Promise::Ready(ready) => match ready.map(|ready| count.take(ready)) {
-                Ok(Some(range)) => page = count.read(range),
-                Ok(None) => return Promise::ok(count.found),
-                Err(error) => return Promise::Ready(Err(error)),
-            },
+        let ready = match page {
+            Promise::Ready(Ok(ready)) => ready,
+            Promise::Ready(Err(error)) => return Promise::Ready(Err(error)),
             Promise::Pending(_) => break,
+        };
+        let Some(verdicts) = count.ask_here(ready.as_ref(), asking) else {
+            page = Promise::ok(ready);
+            break;
+        };
+        match count.take(ready, &verdicts) {
+            Some(range) => page = count.read(range),
+            None => return Promise::ok(count.found),
         }
     }
     Promise::later(async move { count.finish(page).await })
@@ -105,22 +119,65 @@ struct Count {
     found: Option<Beginning>,
     read_to: u64,
     weight: usize,
+    /// What asking the filter elsewhere has taken.
+    steps: u64,
 }
 
 impl Count {
     async fn finish(mut self, mut page: Promise<Option<Page>>) -> Result<Option<Beginning>> {
-        while let Some(range) = self.take(page.await?) {
-            page = self.read(range);
+        loop {
+            let read = page.await?;
+            let verdicts = self.ask_elsewhere(read.as_ref()).await?;
+            match self.take(read, &verdicts) {
+                Some(range) => page = self.read(range),
+                None => return Ok(self.found),
+            }
         }
-        Ok(self.found)
     }
 
     fn read(&self, range: Range) -> Promise<Option<Page>> {
         self.broker.read(&self.channel, range)
     }
 
+    /// Asks the filter about a page; `None` where there is no time for it. No verdicts where there
+    /// is no filter.
+    fn ask_here(&self, page: Option<&Page>, asking: &Asking<'_>) -> Option<Vec<Verdict>> {
+        let (Some(wanted), Some(page)) = (&self.viewer.filter, page) else {
+            return Some(Vec::new());
+        };
+        let events = page.events.iter();
+        events
+            .map(|event| {
+                let passes = asking.ask(&wanted.filter, &EventView::new(event))?;
+                Some(if passes {
+                    Verdict::Passes
+                } else {
+                    Verdict::Kept
+                })
+            })
+            .collect()
+    }
+
+    async fn ask_elsewhere(&mut self, page: Option<&Page>) -> Result<Vec<Verdict>> {
+        let (Some(wanted), Some(page)) = (&self.viewer.filter, page) else {
+            return Ok(Vec::new());
+        };
+        let hub = &wanted.hub;
+        let events = page.events.iter().map(Arc::clone).collect();
+        let asked = Arc::clone(hub).judge(Arc::clone(&wanted.filter), events, wanted.meter.clone());
+        let (verdicts, steps) = asked.await?;
+        self.steps = self.steps.saturating_add(steps);
+        if self.steps > hub.steps_to_count() {
+            hub.metrics().limit_reached("filter_steps_per_second");
+            return Err(Error::exhausted(
+                "the filter takes too many steps for this replay (limits.filter_steps_per_second)",
+            ));
+        }
+        Ok(verdicts)
+    }
+
     /// Takes a page; answers what is to be read next.
-    fn take(&mut self, page: Option<Page>) -> Option<Range> {
+    fn take(&mut self, page: Option<Page>, verdicts: &[Verdict]) -> Option<Range> {
         let page = page?;
         let begins = self.found.is_none();
         let found = self
@@ -145,16 +202,21 @@ impl Count {
             (self.read_to, self.weight) = (found.after, 0);
         }
         let (after, until) = (self.read_to, found.top.offset);
-        for event in &page.events {
+        for (at, event) in page.events.iter().enumerate() {
             let offset = event.position.map_or(0, |position| position.offset);
             if offset <= self.read_to || offset > until {
                 continue;
             }
             self.read_to = offset;
             self.weight = self.weight.saturating_add(event.weight());
-            found.replayed += u64::from(self.viewer.sees(event));
+            let verdict = verdicts.get(at).copied();
+            let passes = matches!(verdict, None | Some(Verdict::Passes));
+            found.replayed += u64::from(passes && self.viewer.may_see(event));
             if self.weight <= KEEP_BYTES {
-                found.events.push(Arc::clone(event));
+                found.events.push(Waiting {
+                    event: Arc::clone(event),
+                    verdict,
+                });
             }
         }
         if self.weight > KEEP_BYTES {

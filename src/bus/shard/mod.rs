@@ -11,6 +11,7 @@ mod catch_up;
 mod confirmations;
 mod crossing;
 mod cx;
+mod deferred;
 mod fan_out;
 mod hand;
 mod io;
@@ -45,6 +46,7 @@ use super::delivery::Delivery;
 use super::filter_table::FilterTable;
 use super::hub::{Hub, Settings};
 use super::inbox::{Inbound, Inbox};
+use super::meter::Slice;
 use super::outbox::Spares;
 use super::route::Route;
 use super::slots::Slots;
@@ -86,6 +88,10 @@ pub struct Shard {
     /// Milliseconds since the start, read once in each round.
     now: u64,
     settings: Arc<Settings>,
+    /// What is left of this round for filters and replays.
+    slice: Slice,
+    /// Microseconds on the clock of the hub, read once in each round.
+    now_us: u64,
     metrics: Arc<ShardMetrics>,
     connections: Slots<Connection>,
     topics: Slots<Topic>,
@@ -166,6 +172,8 @@ impl Shard {
             started: Instant::now(),
             now: 0,
             settings,
+            slice: Slice::new(),
+            now_us: 0,
             metrics,
             connections: Slots::new(),
             topics: Slots::new(),

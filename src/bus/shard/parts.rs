@@ -14,6 +14,8 @@ use crate::bus::delivery::Delivery;
 use crate::bus::filter::{EventFilter, EventView};
 use crate::bus::filter_numbers::FilterNumbers;
 use crate::bus::filter_table::FilterTable;
+use crate::bus::hub::FilterLimits;
+use crate::bus::meter::{Asking, Slice};
 use crate::bus::outbox::{MAX_SLICES, Outbox, Spares};
 use crate::event::{ChannelName, ChannelPattern, Event, Position};
 use crate::promise::Promise;
@@ -36,6 +38,8 @@ pub struct Matcher {
     table: FilterTable,
     places: Vec<u32>,
     metrics: ShardMetrics,
+    slice: Slice,
+    limits: FilterLimits,
     run: u64,
 }
 
@@ -52,6 +56,8 @@ impl Matcher {
             table,
             places,
             metrics: ShardMetrics::default(),
+            slice: Slice::new(),
+            limits: FilterLimits::default(),
             run: 0,
         }
     }
@@ -59,15 +65,23 @@ impl Matcher {
     /// Asks every filter about every event; answers how often one let an event through.
     pub fn ask(&mut self, run: &Run) -> u32 {
         self.run += 1;
+        self.slice.renew();
         let views: Vec<_> = run
             .0
             .iter()
             .map(|delivery| (delivery, EventView::new(delivery.event())))
             .collect();
+        let asking = Asking {
+            slice: &self.slice,
+            meter: None,
+            limits: &self.limits,
+            now_us: 0,
+            metrics: &self.metrics,
+        };
         let mut passed = 0;
         for place in &self.places {
-            let set = self.table.passes(*place, self.run, &views, &self.metrics);
-            passed += set.count_ones();
+            let set = self.table.passes(*place, self.run, &views, &asking);
+            passed += set.map_or(0, u64::count_ones);
         }
         passed
     }
@@ -133,7 +147,14 @@ pub fn count(broker: &Arc<dyn Broker>, channel: &ChannelName, since: Position) -
         filter: None,
         type_roles: Arc::default(),
     };
-    match look_up(broker, channel, &join, viewer) {
+    let asking = Asking {
+        slice: &Slice::new(),
+        meter: None,
+        limits: &FilterLimits::default(),
+        now_us: 0,
+        metrics: &ShardMetrics::default(),
+    };
+    match look_up(broker, channel, &join, viewer, &asking) {
         Promise::Ready(found) => found.ok()?.map(|beginning| beginning.replayed),
         Promise::Pending(_) => None,
     }

@@ -49,6 +49,8 @@ impl Shard {
     /// the last one.
     pub(in crate::bus) fn turn(&mut self, events: &Events) -> Option<Duration> {
         self.now = self.clock();
+        self.now_us = self.hub.clock_us();
+        self.slice.renew();
         for event in events {
             if event.token() != WAKE {
                 let slot = u32::try_from(event.token().0).unwrap_or(u32::MAX);
@@ -71,6 +73,8 @@ impl Shard {
             return Left::Work;
         }
         self.now = self.clock();
+        self.now_us = self.hub.clock_us();
+        self.slice.renew();
         self.settings = self.hub.settings();
         self.inbox.looking();
         let mut made = 0;

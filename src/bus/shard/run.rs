@@ -17,10 +17,10 @@ use crate::bus::delivery::{Delivery, DialectId, NEAR};
 use crate::bus::filter::EventView;
 use crate::bus::filter_table::{FilterTable, NO_FILTER};
 use crate::bus::hub::Hub;
+use crate::bus::meter::Asking;
 use crate::bus::protocol::Protocol;
 use crate::bus::visibility::may_see;
 use crate::event::{ConnectionId, Event, Position};
-use crate::telemetry::ShardMetrics;
 
 /// The most events in a run: a set of them is one word.
 pub(super) const MAX_RUN: usize = 64;
@@ -186,15 +186,16 @@ impl<'d> Run<'d> {
         }
     }
 
-    /// The events that a connection may have by this filter.
+    /// The events that a connection may have by this filter; `None` where finding out takes more
+    /// time than the shard has.
     pub(super) fn passing(
         &self,
         slot: u32,
         connection: &Connection,
         filter: u32,
         filters: &mut FilterTable,
-        metrics: &ShardMetrics,
-    ) -> u64 {
+        asking: &Asking<'_>,
+    ) -> Option<u64> {
         let mut passing = self.all;
         if filter != NO_FILTER {
             let views = self.views.get_or_init(|| {
@@ -202,7 +203,7 @@ impl<'d> Run<'d> {
                     |delivery: &'d Arc<Delivery>| (&**delivery, EventView::new(delivery.event()));
                 self.deliveries.iter().map(view).collect()
             });
-            passing &= filters.passes(filter, self.number, views, metrics);
+            passing &= filters.passes(filter, self.number, views, asking)?;
         }
         for at in each(passing & self.guarded) {
             let roles = self.roles.get(at).and_then(Option::as_deref);
@@ -213,7 +214,7 @@ impl<'d> Run<'d> {
                 passing &= !(1 << at);
             }
         }
-        passing
+        Some(passing)
     }
 
     /// These events in one piece, where [`Run::joined`] has made it before.

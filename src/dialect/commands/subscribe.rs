@@ -96,16 +96,21 @@ impl Ask for Subscribe {
         }
         let tracing = &turn.services.tracing;
         let span = tracing.subscribe(cx.id(), wanted.channels.len(), None);
-        let request = session.subscribe(wanted)?;
         let turn = turn.clone();
-        cx.join(request, move |cx, joined, refused| {
-            drop(span);
-            turn.services.note_refused(cx.identity(), cx.id(), &refused);
-            for refused in &refused {
-                cx.hub().metrics().error(refused.error.code());
-            }
-            let (joined, refused) = (&joined, &refused);
-            turn.say(cx, &Said::Subscribed { joined, refused });
+        cx.wait(session.subscribe(wanted), move |cx, request| {
+            let request = match request {
+                Ok(request) => request,
+                Err(error) => return turn.refuse(cx, &error),
+            };
+            cx.join(request, move |cx, joined, refused| {
+                drop(span);
+                turn.services.note_refused(cx.identity(), cx.id(), &refused);
+                for refused in &refused {
+                    cx.hub().metrics().error(refused.error.code());
+                }
+                let (joined, refused) = (&joined, &refused);
+                turn.say(cx, &Said::Subscribed { joined, refused });
+            });
         });
         Ok(())
     }

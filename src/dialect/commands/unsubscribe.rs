@@ -68,10 +68,10 @@ fn widen(cx: &mut Cx<'_>, event_types: &[String], left: &mut Vec<String>) -> Res
     if types.is_empty() {
         return Err(Error::precondition("global is not narrowed to event types"));
     }
-    let source = cx
+    let condition = cx
         .filter_of(&global)
         .flatten()
-        .and_then(|filter| filter.key().source().cloned());
+        .and_then(|filter| filter.condition().cloned());
     types.retain(|kept| !event_types.contains(kept));
     if types.is_empty() {
         cx.leave(&global);
@@ -82,9 +82,6 @@ fn widen(cx: &mut Cx<'_>, event_types: &[String], left: &mut Vec<String>) -> Res
         .iter()
         .map(|text| TypePattern::parse(text))
         .collect::<Result<Vec<_>>>()?;
-    cx.narrow(
-        &global,
-        EventFilter::new(types, source.as_deref())?.as_ref(),
-    );
+    cx.narrow(&global, EventFilter::with(types, condition)?.as_ref());
     Ok(())
 }

@@ -59,6 +59,11 @@ impl Calm<'_> {
         kib.parse().unwrap()
     }
 
+    /// What the process holds now more than before, in KiB.
+    pub fn grown(&self) -> u64 {
+        self.memory().saturating_sub(self.memory)
+    }
+
     /// Checks that the attack has left nothing behind: clients are served, no connection of the
     /// attackers is left, memory is what it was, and the log holds neither a panic nor a secret
     /// nor a character that could forge a line.

@@ -118,6 +118,10 @@ impl<T> OnceLock<T> {
         OnceLock(Mutex::new(None))
     }
 
+    pub(super) fn get(&self) -> Option<&T> {
+        *self.0.lock().unwrap()
+    }
+
     pub(super) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
         let mut value = self.0.lock().unwrap();
         value.get_or_insert_with(|| Box::leak(Box::new(make())))

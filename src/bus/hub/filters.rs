@@ -1,0 +1,103 @@
+//! Filters: compiled and asked away from the shards.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::Hub;
+use crate::bus::filter::EventFilter;
+use crate::bus::filter_store::Condition;
+use crate::bus::judge::Verdict;
+use crate::bus::meter::Meter;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::promise::Promise;
+
+/// The longest wait before it is looked again whether the connection is still there.
+const NAP: Duration = Duration::from_millis(250);
+/// The most that counting a replay may cost, in seconds' worth of a connection's budget.
+const COUNTED_SECONDS: u64 = 5;
+
+impl Hub {
+    /// The condition of a filter: there already where it is in use, compiled elsewhere where not.
+    pub fn condition(self: &Arc<Self>, source: &str) -> Promise<Arc<Condition>> {
+        if let Some(known) = self.judge.store.find(source) {
+            return Promise::ok(known);
+        }
+        let (hub, source) = (Arc::clone(self), source.to_owned());
+        Promise::later(async move {
+            let made = hub.clone().elsewhere(move || {
+                let limits = &hub.settings().filters;
+                hub.judge.store.compile(&source, limits).map_err(|refusal| {
+                    if let Some(limit) = refusal.limit {
+                        hub.metrics.limit_reached(limit);
+                    }
+                    refusal.error
+                })
+            });
+            made.await?
+        })
+    }
+
+    /// Asks a filter about events, as fast as the connection's budget allows; answers as well how
+    /// many steps that took.
+    ///
+    /// # Errors
+    /// `unavailable` where the connection is gone or the server stops.
+    pub(in crate::bus) async fn judge(
+        self: Arc<Self>,
+        filter: Arc<EventFilter>,
+        events: Arc<[Arc<Event>]>,
+        meter: Weak<Meter>,
+    ) -> Result<(Vec<Verdict>, u64)> {
+        let mut verdicts = Vec::with_capacity(events.len());
+        let mut taken = 0;
+        while verdicts.len() < events.len() {
+            let gone = || Error::unavailable("the connection is gone");
+            let meter = meter.upgrade().ok_or_else(gone)?;
+            let _turn = meter.turn.lock().await;
+            let rate = self.settings().filters.steps_per_second;
+            let wait = meter.wait(self.clock_us(), rate);
+            if !wait.is_zero() {
+                self.metrics.filter_waited();
+                tokio::time::sleep(wait.min(NAP)).await;
+                continue;
+            }
+            let (hub, filter) = (Arc::clone(&self), Arc::clone(&filter));
+            let (events, from) = (Arc::clone(&events), verdicts.len());
+            let slice = self.clone().elsewhere(move || {
+                let rest = events.get(from..).unwrap_or_default();
+                let limits = &hub.settings().filters;
+                hub.judge.slice(&filter, rest, limits, &hub.metrics)
+            });
+            let (made, steps) = slice.await?;
+            meter.charge(self.clock_us(), rate, steps);
+            taken += steps;
+            verdicts.extend(made);
+        }
+        Ok((verdicts, taken))
+    }
+
+    /// The most steps that counting what a subscription is replayed may take.
+    pub(in crate::bus) fn steps_to_count(&self) -> u64 {
+        match self.settings().filters.steps_per_second {
+            0 => u64::MAX,
+            rate => rate.saturating_mul(COUNTED_SECONDS),
+        }
+    }
+
+    /// Does something on a thread that may be busy, when it is its turn.
+    async fn elsewhere<T: Send + 'static>(
+        self: Arc<Self>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let stopped = || Error::unavailable("the server stops");
+        let places = Arc::clone(&self.judge.places);
+        let place = places.acquire_owned().await.map_err(|_| stopped())?;
+        let done = self.runtime.spawn_blocking(move || {
+            let made = work();
+            drop(place);
+            made
+        });
+        done.await.map_err(|_| stopped())
+    }
+}

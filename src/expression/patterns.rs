@@ -1,0 +1,160 @@
+//! The regular expressions of `matches`: small, shared, and linear in their subject.
+//!
+//! They run on the NFA itself (a Pike VM). The engines that the `regex` crate picks from are faster on
+//! long texts, but each keeps caches of its own for each pattern and each thread, in hundreds of
+//! kilobytes; this one needs the compiled states and, while it runs, one list of them for a thread.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+
+use regex_automata::nfa::thompson::pikevm::{Cache, PikeVM};
+use regex_automata::nfa::thompson::{self, WhichCaptures};
+use regex_automata::util::syntax;
+
+use super::{Error, Result};
+
+/// The longest pattern, in bytes.
+const MAX_LEN: usize = 256;
+/// The most memory for a compiled pattern, in bytes.
+const MAX_SIZE: usize = 64 * 1024;
+/// How deep groups, classes and repetitions may stand in each other.
+const MAX_NEST: u32 = 16;
+/// States of the automaton that one step goes through.
+const STATES_PER_STEP: usize = 8;
+
+/// A compiled regular expression.
+#[derive(Debug)]
+pub(super) struct Pattern {
+    source: Box<str>,
+    engine: PikeVM,
+    bytes: usize,
+}
+
+/// The patterns in use, so that equal ones are held once.
+static IN_USE: LazyLock<Mutex<HashMap<Box<str>, Weak<Pattern>>>> = LazyLock::new(Mutex::default);
+
+thread_local! {
+    /// What a search needs beside the pattern; only ever as large as the largest pattern asks for.
+    static SCRATCH: RefCell<Option<Cache>> = const { RefCell::new(None) };
+}
+
+impl Pattern {
+    /// The pattern, compiled where nobody uses it yet.
+    ///
+    /// # Errors
+    /// `invalid_argument`: too long, too large when compiled, or no regular expression.
+    pub(super) fn get(source: &str) -> Result<Arc<Pattern>> {
+        if let Some(known) = in_use().get(source).and_then(Weak::upgrade) {
+            return Ok(known);
+        }
+        let made = Arc::new(Pattern::compile(source)?);
+        in_use().insert(made.source.clone(), Arc::downgrade(&made));
+        Ok(made)
+    }
+
+    fn compile(source: &str) -> Result<Pattern> {
+        if source.len() > MAX_LEN {
+            let text = "expected a regular expression of at most 256 bytes";
+            return Err(Error::invalid(text));
+        }
+        let config = thompson::Config::new()
+            .nfa_size_limit(Some(MAX_SIZE))
+            .which_captures(WhichCaptures::None);
+        let engine = PikeVM::builder()
+            .syntax(syntax::Config::new().nest_limit(MAX_NEST))
+            .thompson(config)
+            .build(source)
+            .map_err(|error| {
+                Error::invalid(if error.size_limit().is_some() {
+                    "the regular expression is too large when compiled"
+                } else {
+                    "not a valid regular expression"
+                })
+            })?;
+        let bytes = size_of::<Pattern>() + 2 * source.len() + engine.get_nfa().memory_usage();
+        Ok(Pattern {
+            source: source.into(),
+            engine,
+            bytes,
+        })
+    }
+
+    /// The memory that it holds, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The steps for looking at a text of so many bytes.
+    pub(super) fn cost(&self, len: usize) -> u64 {
+        let states = self.engine.get_nfa().states().len();
+        let per_byte = 1 + states / STATES_PER_STEP;
+        // Beside the text there is the room for the states, which is laid out anew.
+        let steps = len.saturating_add(2).saturating_mul(per_byte);
+        u64::try_from(steps).unwrap_or(u64::MAX)
+    }
+
+    /// True if it is somewhere in the text.
+    pub(super) fn is_match(&self, text: &str) -> bool {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let cache = scratch.get_or_insert_with(|| self.engine.create_cache());
+            cache.reset(&self.engine);
+            self.engine.is_match(cache, text)
+        })
+    }
+}
+
+impl Drop for Pattern {
+    fn drop(&mut self) {
+        let mut known = in_use();
+        // An equal one may have come meanwhile.
+        if known
+            .get(&self.source)
+            .is_some_and(|it| it.strong_count() == 0)
+        {
+            known.remove(&self.source);
+        }
+    }
+}
+
+fn in_use() -> MutexGuard<'static, HashMap<Box<str>, Weak<Pattern>>> {
+    IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_patterns_are_held_once_and_let_go_of() {
+        let source = r"^held-once-\d+$";
+        let (one, two) = (Pattern::get(source).unwrap(), Pattern::get(source).unwrap());
+        assert!(Arc::ptr_eq(&one, &two));
+        drop((one, two));
+        assert!(!in_use().contains_key(source));
+    }
+
+    #[test]
+    fn patterns_are_bounded() {
+        for source in [
+            r"(\w{1,99}){1,99}",
+            r"((((a{9}){9}){9}){9}){9}",
+            r"\pL{100}",
+            &"(".repeat(20),
+            &format!("{}a{}", "(".repeat(20), ")".repeat(20)),
+            &"x".repeat(257),
+        ] {
+            assert!(Pattern::get(source).is_err(), "{source}");
+        }
+    }
+
+    #[test]
+    fn what_a_pattern_holds_and_costs_follows_its_size() {
+        let sizes = [r"^ed", r"^[a-z]+-\d{3}$", r"\pL{2}", r"\w+@\w+"].map(|source| {
+            let pattern = Pattern::get(source).unwrap();
+            assert!(pattern.bytes() < MAX_SIZE + 1024);
+            (pattern.bytes(), pattern.cost(20))
+        });
+        assert!(sizes.is_sorted_by_key(|(bytes, _)| *bytes), "{sizes:?}");
+    }
+}
