@@ -10,7 +10,7 @@ use super::witness::{Sighting, Witnesses};
 use super::{Subscriber, Topic};
 use crate::bus::chunk::{Chunk, Frame};
 use crate::bus::connection::Connection;
-use crate::bus::filter_table::FilterTable;
+use crate::bus::filter_table::{FilterTable, NO_FILTER};
 use crate::bus::hub::{FilterLimits, Hub};
 use crate::bus::meter::{Asking, Slice};
 use crate::bus::outbox::{Missing, Spares};
@@ -121,9 +121,14 @@ impl Hand<'_, '_> {
         if connection.flags.doomed {
             return Some(0);
         }
+        // Without a filter, nothing is looked at that no other part of a delivery touches.
+        let meter = match follower.filter {
+            NO_FILTER => None,
+            _ => connection.meter().map(|meter| &**meter),
+        };
         let asking = Asking {
             slice: self.slice,
-            meter: connection.meter().map(|meter| &**meter),
+            meter,
             limits: self.limits,
             now_us: self.now_us,
             metrics: self.metrics,
