@@ -1,8 +1,6 @@
 //! Checks of meaning: values that are each well-formed but make no sense, alone or together.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::Path;
 
 use super::certificates::{Unusable, server_config};
 use super::problem::{Place, Problem};
@@ -94,12 +92,6 @@ impl Check<'_> {
                 return Some(place);
             }
             path = path.rsplit_once('.')?.0;
-        }
-    }
-
-    fn readable(&mut self, file: Option<&Path>, key: &str) {
-        if let Some(Err(error)) = file.map(File::open) {
-            self.expect(false, key, format!("the file can't be read: {error}"));
         }
     }
 }
