@@ -209,7 +209,7 @@ mod tests {
         let waited = Instant::now();
         assert_eq!(fetches.fetch(Cause::Token, waited, fetch).await, Ok(()));
         assert_eq!(count.get(), 2);
-        assert!(waited.elapsed() >= SPACING - Duration::from_millis(100));
+        assert!(waited.elapsed() + Duration::from_millis(100) >= SPACING);
     }
 
     #[tokio::test(start_paused = true)]

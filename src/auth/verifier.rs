@@ -154,6 +154,10 @@ impl Verifier {
             {
                 new.fetched.clone_from(&old.fetched);
                 new.fetched_keys.clone_from(&old.fetched_keys);
+                new.retired_keys.clone_from(&old.retired_keys);
+            } else if new.source.is_some() {
+                new.retired_keys.clone_from(&old.fetched_keys);
+                new.retired_keys.extend_from_slice(&old.retired_keys);
             }
             new.expected = old.expected;
             if new.expectations != old.expectations {
@@ -308,6 +312,7 @@ impl Verifier {
             Some(State {
                 fetched: Some(fetched),
                 fetched_keys: keys,
+                retired_keys: Vec::new(),
                 ..old.clone()
             })
         });

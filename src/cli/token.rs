@@ -106,8 +106,11 @@ pub(super) fn sign(auth: &Auth, claims: &Claims<'_>, now: Timestamp) -> Result<S
         ("HS384", Algorithm::HS384),
         ("HS512", Algorithm::HS512),
     ];
-    let allowed =
-        |(name, _): &&(&str, Algorithm)| auth.algorithms.iter().any(|known| known == name);
+    // Where none are listed, the secret is for HS256.
+    let listed = &auth.algorithms;
+    let allowed = |(name, _): &&(&str, Algorithm)| {
+        listed.is_empty() || listed.iter().any(|known| known == name)
+    };
     let Some((_, algorithm)) = shared.iter().find(allowed) else {
         return Err(Failure::new(
             "failed_precondition: making a token needs HS256 in auth.algorithms",

@@ -75,9 +75,10 @@ fn certificates(path: &Path, key: &'static str) -> Result<Vec<CertificateDer<'st
 }
 
 fn what_is_missing(error: &PemError, wanted: &str) -> String {
-    match error {
-        PemError::NoItemsFound => format!("expected a PEM with a {wanted}"),
-        error => format!("expected a PEM with a {wanted}: {error}"),
+    if matches!(error, PemError::NoItemsFound) {
+        format!("expected a PEM with a {wanted}")
+    } else {
+        format!("expected a PEM with a {wanted}: {error}")
     }
 }
 

@@ -248,6 +248,10 @@ fn settings_that_make_no_sense_are_refused() {
             "config.toml:2: telemetry.otlp_endpoint: expected an http or https URL",
         ),
         (
+            "[telemetry]\notlp_endpoint = \"http://:4317\"",
+            "config.toml:2: telemetry.otlp_endpoint: expected an http or https URL",
+        ),
+        (
             "[telemetry]\nservice_name = \"\"",
             "config.toml:2: telemetry.service_name: expected a name",
         ),

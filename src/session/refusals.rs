@@ -35,24 +35,24 @@ impl RefusalLog {
     ) {
         let (code, reason) = (error.code().as_str(), error.message());
         let connection_id = connection;
-        let what = match error.code() {
-            Code::Unavailable => "a client was sent away for now",
-            _ => "a client was not let in",
+        let what = if error.code() == Code::Unavailable {
+            "a client was sent away for now"
+        } else {
+            "a client was not let in"
         };
-        match self.take(Instant::now()) {
-            Some(untold) => {
-                let untold = (untold > 0).then_some(untold);
-                tracing::info!(
-                    address,
-                    connection_id,
-                    transport,
-                    code,
-                    reason,
-                    untold,
-                    "{what}"
-                );
-            }
-            None => tracing::debug!(address, connection_id, transport, code, reason, "{what}"),
+        if let Some(untold) = self.take(Instant::now()) {
+            let untold = (untold > 0).then_some(untold);
+            tracing::info!(
+                address,
+                connection_id,
+                transport,
+                code,
+                reason,
+                untold,
+                "{what}"
+            );
+        } else {
+            tracing::debug!(address, connection_id, transport, code, reason, "{what}");
         }
     }
 

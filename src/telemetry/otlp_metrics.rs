@@ -318,7 +318,7 @@ mod tests {
     }
 
     /// The name under which Prometheus keeps a metric that comes over OTLP (OpenTelemetry's
-    /// "Prometheus and OpenMetrics Compatibility").
+    /// "Prometheus and `OpenMetrics` Compatibility").
     fn in_prometheus(metric: &proto::Metric) -> String {
         let mut words: Vec<&str> = metric.name.split('_').collect();
         let (gauge, counter) = match &metric.data {

@@ -182,7 +182,7 @@ async fn no_value_of_a_standard_variable_stops_the_start() {
         "EXPORTER_OTLP_INSECURE",
         "EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
     ];
-    let long = "x".repeat(20_000);
+    let endless = "x".repeat(20_000);
     for value in [
         "gzip",
         "http/json",
@@ -196,7 +196,7 @@ async fn no_value_of_a_standard_variable_stops_the_start() {
         "ftp://[::",
         "console",
         "ü\n\u{1b}[31m",
-        long.as_str(),
+        endless.as_str(),
     ] {
         let mut config = Config::rooms().set("telemetry.otlp_endpoint", r#""http://127.0.0.1:1""#);
         for name in names {

@@ -139,6 +139,17 @@ async fn the_table_is_bounded_and_says_so() {
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
     assert!(refused.message().contains("auth.revocations"), "{refused}");
     bob.lives().await;
+    let series = r#"tidings_limit_reached_total{limit="revocations"}"#;
+    assert_eq!(server.metric(series).await, 1);
+    // What no token can be called takes no place there.
+    let request = DisconnectRequest {
+        target: Some(Target::User("x".repeat(256))),
+        revoke: true,
+        ..DisconnectRequest::default()
+    };
+    let mut admin = server.admin().await;
+    let status = admin.disconnect(request).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
 }
 
 #[tokio::test]

@@ -33,6 +33,9 @@ pub(super) struct State {
     /// What was fetched last, and its keys.
     pub(super) fetched: Option<Bytes>,
     pub(super) fetched_keys: Vec<Key>,
+    /// The keys of another URL, before a reload. They let nobody in; whoever came by them stays
+    /// until the keys of the new URL are there.
+    pub(super) retired_keys: Vec<Key>,
     /// Grows with each change, so that nothing verified before counts after it.
     pub(super) generation: u64,
 }
@@ -70,6 +73,7 @@ impl State {
             algorithms,
             fetched: None,
             fetched_keys: Vec::new(),
+            retired_keys: Vec::new(),
             generation: 0,
         })
     }
@@ -140,10 +144,12 @@ impl State {
         if !self.algorithms.contains(&vouched.algorithm) {
             return Err(AuthFailure::Algorithm);
         }
-        let mut keys = self.keys.iter().chain(&self.fetched_keys);
-        // As long as the keys are not fetched, after a reload with another URL, nobody can say
-        // that this one is not among them.
-        if !self.lacks_keys() && !keys.any(|key| key.is(vouched.key, vouched.algorithm)) {
+        let mut keys = self
+            .keys
+            .iter()
+            .chain(&self.fetched_keys)
+            .chain(&self.retired_keys);
+        if !keys.any(|key| key.is(vouched.key, vouched.algorithm)) {
             return Err(AuthFailure::UnknownKey);
         }
         if vouched.expected == self.expected {

@@ -43,7 +43,8 @@ fn operation(tag: &str, id: &str, summary: &str, ok: &Value, refusals: &[&str]) 
         "200".to_owned(),
         json!({ "description": "Done.", "content": json_content(ok) }),
     );
-    for name in ["Unauthenticated", "PermissionDenied"]
+    // Where the token can't be judged, any operation is unavailable.
+    for name in ["Unauthenticated", "PermissionDenied", "Unavailable"]
         .iter()
         .chain(refusals)
     {

@@ -154,6 +154,21 @@ async fn a_connection_stays_until_the_keys_of_a_new_url_are_there() {
 }
 
 #[tokio::test]
+async fn a_secret_that_was_changed_ends_its_connections_whatever_can_be_fetched() {
+    let served = Served::start(&json!("no set")).await;
+    let settings = |secret: &str| VerifierSettings {
+        jwks_url: Some(served.url.clone()),
+        hs256_secret: Some(Secret::new(secret)),
+        ..VerifierSettings::default()
+    };
+    let (verifier, _) = verifier(&settings(SECRET));
+    let identity = now(verifier.verify(&hs256_token(&claims()))).unwrap();
+    verifier.reload(&settings("another")).unwrap();
+    assert!(verifier.lacks_keys());
+    assert_eq!(verifier.recheck(&identity), Err(AuthFailure::UnknownKey));
+}
+
+#[tokio::test]
 async fn many_tokens_at_once_share_one_fetch() {
     let [rsa, ..] = Signer::all();
     let served = Served::start(&json!({"keys": [rsa.jwk("one")]})).await;
