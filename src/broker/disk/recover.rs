@@ -118,7 +118,9 @@ impl Attempt<'_> {
                 if fault.is_damage {
                     lost = Some(self.tolerate(fault.trouble())?);
                 }
-                self.cut(&fault)?;
+                // Without a batch before it, only the open database tells what is lost.
+                let is_unclear = self.synced > 0 && report.newest.is_none();
+                self.cut(&fault, fault.is_damage || is_unclear)?;
             }
         }
         let store = Store::open(&log)?;
@@ -165,9 +167,9 @@ impl Attempt<'_> {
         }
     }
 
-    /// Lets the journals end where they can't be read any further. What was damaged is put aside.
-    fn cut(&self, fault: &Fault) -> Result<(), Trouble> {
-        let aside = if fault.is_damage {
+    /// Lets the journals end where they can't be read any further. What may be damaged is kept aside.
+    fn cut(&self, fault: &Fault, keep: bool) -> Result<(), Trouble> {
+        let aside = if keep {
             Some(self.folder.aside()?)
         } else {
             None
