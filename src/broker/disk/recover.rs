@@ -57,13 +57,13 @@ pub(super) fn open(
         synced,
         on_damage,
     };
-    let (opened, lost) = match attempt.open() {
+    let (opened, damage) = match attempt.open() {
         Err(trouble @ Trouble::Damaged(_)) if on_damage == OnDamage::NewEpoch => {
             (attempt.start_anew()?, Some(trouble))
         }
         opened => opened?,
     };
-    if let Some(trouble) = &lost {
+    if let Some(trouble) = &damage {
         tracing::warn!(
             %trouble,
             aside = %folder.path().join("damaged").display(),
@@ -71,7 +71,7 @@ pub(super) fn open(
         );
     }
     let found = match opened.manifest()? {
-        Some(found) if lost.is_some() => Some(Manifest {
+        Some(found) if damage.is_some() => Some(Manifest {
             channels: count(&opened)?,
             ..found
         }),
@@ -80,7 +80,7 @@ pub(super) fn open(
     Ok(Opened {
         store: opened,
         found,
-        is_lossy: lost.is_some(),
+        is_lossy: damage.is_some(),
     })
 }
 

@@ -14,7 +14,7 @@ use fjall::{
     Readable as _,
 };
 
-use super::backup::Contents;
+use super::backup::Counted;
 use super::history::Mark;
 use super::record::{
     CHANNELS, ChannelRecord, EVENTS, EventRecord, KEYS, KeyRecord, META, Manifest, MarkRecord,
@@ -380,7 +380,7 @@ impl Store {
 
 impl Entry {
     /// Fails where it can't be read; else says how it is counted.
-    pub(super) fn check(&self) -> Result<Option<fn(&mut Contents) -> &mut u64>, Trouble> {
+    pub(super) fn check(&self) -> Result<Option<Counted>, Trouble> {
         let (key, value) = (self.key.as_slice(), self.value.as_slice());
         Ok(match self.keyspace {
             0 => {

@@ -69,12 +69,11 @@ async fn every_flipped_bit_of_a_journal_is_noticed_or_changes_nothing() {
         bytes[at] ^= 1 << (at % 8);
         killed.put_journal(&bytes);
         let report = journal::examine(&log, synced).unwrap();
-        match report.fault {
-            Some(fault) => assert!(fault.is_damage, "byte {at}: {fault:?}"),
-            None => {
-                harmless += 1;
-                assert_eq!(report.newest, sound.newest, "byte {at}");
-            }
+        if let Some(fault) = report.fault {
+            assert!(fault.is_damage, "byte {at}: {fault:?}");
+        } else {
+            harmless += 1;
+            assert_eq!(report.newest, sound.newest, "byte {at}");
         }
     }
     assert!(harmless < 16, "{harmless} of {}", bytes.len());
