@@ -323,6 +323,12 @@ impl Store {
         }
     }
 
+    /// Moves the idempotency keys to a table.
+    #[cfg(test)]
+    pub(super) fn flush_keys(&self) {
+        self.keys.rotate_memtable_and_wait().unwrap();
+    }
+
     /// Fills the journal until the database begins another. What the other keyspaces have in it is
     /// in no table then.
     #[cfg(test)]
