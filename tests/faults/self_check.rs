@@ -118,6 +118,20 @@ fn a_new_epoch_is_told_in_memory_and_wrong_on_disk() {
 }
 
 #[test]
+fn another_time_line_may_number_anew_once_and_never_recovers_over_it() {
+    let mut book = book(KEPT);
+    book.resume();
+    book.expect_new_epoch();
+    assert_eq!(book.subscribed(place("f", 9), false, 0), []);
+    book.resume();
+    assert_eq!(book.subscribed(place("g", 9), false, 0).len(), 1, "once");
+    book.resume();
+    book.expect_new_epoch();
+    let findings = book.subscribed(place("h", 9), true, 0);
+    assert!(matches!(*findings, [Finding::Wrong(_)]), "{findings:?}");
+}
+
+#[test]
 fn an_event_of_another_epoch_is_found() {
     let mut book = book(KEPT);
     assert!(matches!(book.event(Some("f"), 13), Some(Finding::Wrong(_))));

@@ -62,6 +62,9 @@ pub struct Contents {
     pub keys: u64,
 }
 
+/// Which of the numbers counts an entry.
+pub(super) type Counted = fn(&mut Contents) -> &mut u64;
+
 /// Writes a store as it is now, a part at a time, until `send` fails.
 pub(super) fn write(
     store: &Store,
@@ -150,9 +153,12 @@ fn next(from: &mut impl Read, chain: &mut u64) -> Result<Part, Trouble> {
 }
 
 fn cut_off(read: io::Result<()>) -> Result<(), Trouble> {
-    read.map_err(|error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => damaged("it is cut off"),
-        _ => error.into(),
+    read.map_err(|error| {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            damaged("it is cut off")
+        } else {
+            error.into()
+        }
     })
 }
 
@@ -162,9 +168,8 @@ fn damaged(why: &str) -> Trouble {
 
 impl Contents {
     fn count(&mut self, entry: &Entry) -> Result<(), Trouble> {
-        match entry.check()? {
-            Some(count) => *count(self) += 1,
-            None => {}
+        if let Some(count) = entry.check()? {
+            *count(self) += 1;
         }
         Ok(())
     }

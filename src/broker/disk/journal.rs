@@ -261,7 +261,7 @@ impl Batch {
         let content = rest.0;
         let mut manifest = None;
         for _ in 0..items {
-            manifest = rest.item()?;
+            manifest = rest.item()?.manifest;
         }
         let content = content.get(..content.len() - rest.0.len())?;
         if rest.take::<1>()? != [END] || rest.take()? != xxh3_64(content).to_le_bytes() {
@@ -274,6 +274,12 @@ impl Batch {
             manifest,
         })
     }
+}
+
+/// An item of a batch.
+struct Item {
+    /// What it says of the store, if it is that.
+    manifest: Option<Manifest>,
 }
 
 /// Bytes that are still to be read.
@@ -292,14 +298,13 @@ impl<'b> Bytes<'b> {
         Some(head)
     }
 
-    /// Reads over an item; with what it says of the store, if it is that. The outer `None` is an
-    /// item that the database would not take.
-    fn item(&mut self) -> Option<Option<Manifest>> {
+    /// Reads over an item; `None` where there is none, or one that the database would not take.
+    fn item(&mut self) -> Option<Item> {
         match self.take::<1>()? {
             [ITEM] => {}
             [CLEAR] => {
                 self.take::<8>()?;
-                return Some(None);
+                return Some(Item { manifest: None });
             }
             _ => return None,
         }
@@ -315,7 +320,9 @@ impl<'b> Bytes<'b> {
         let value = self.slice(usize::try_from(stored).ok()?)?;
         // Each batch ends with its manifest; a channel may have this name, too.
         let manifest = (key == MANIFEST).then(|| unseal(key, value).ok());
-        Some(manifest.flatten())
+        Some(Item {
+            manifest: manifest.flatten(),
+        })
     }
 }
 

@@ -271,7 +271,7 @@ mod tests {
     fn channels(ops: &[Op]) -> Vec<String> {
         let publishes = ops.iter().map(|op| match op {
             Op::Publish(publish) => publish.channel.to_string(),
-            _ => String::new(),
+            Op::Open(..) | Op::Sweep | Op::Settle(_) | Op::Fail(_) => String::new(),
         });
         publishes.collect()
     }

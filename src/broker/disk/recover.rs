@@ -57,13 +57,13 @@ pub(super) fn open(
         synced,
         on_damage,
     };
-    let (opened, lost) = match attempt.open() {
+    let (opened, damage) = match attempt.open() {
         Err(trouble @ Trouble::Damaged(_)) if on_damage == OnDamage::NewEpoch => {
             (attempt.start_anew()?, Some(trouble))
         }
         opened => opened?,
     };
-    if let Some(trouble) = &lost {
+    if let Some(trouble) = &damage {
         tracing::warn!(
             %trouble,
             aside = %folder.path().join("damaged").display(),
@@ -71,7 +71,7 @@ pub(super) fn open(
         );
     }
     let found = match opened.manifest()? {
-        Some(found) if lost.is_some() => Some(Manifest {
+        Some(found) if damage.is_some() => Some(Manifest {
             channels: count(&opened)?,
             ..found
         }),
@@ -80,7 +80,7 @@ pub(super) fn open(
     Ok(Opened {
         store: opened,
         found,
-        is_lossy: lost.is_some(),
+        is_lossy: damage.is_some(),
     })
 }
 
@@ -118,7 +118,9 @@ impl Attempt<'_> {
                 if fault.is_damage {
                     lost = Some(self.tolerate(fault.trouble())?);
                 }
-                self.cut(&fault)?;
+                // Without a batch before it, only the open database tells what is lost.
+                let is_unclear = self.synced > 0 && report.newest.is_none();
+                self.cut(&fault, fault.is_damage || is_unclear)?;
             }
         }
         let store = Store::open(&log)?;
@@ -165,9 +167,9 @@ impl Attempt<'_> {
         }
     }
 
-    /// Lets the journals end where they can't be read any further. What was damaged is put aside.
-    fn cut(&self, fault: &Fault) -> Result<(), Trouble> {
-        let aside = if fault.is_damage {
+    /// Lets the journals end where they can't be read any further. What may be damaged is kept aside.
+    fn cut(&self, fault: &Fault, keep: bool) -> Result<(), Trouble> {
+        let aside = if keep {
             Some(self.folder.aside()?)
         } else {
             None

@@ -14,7 +14,7 @@ use fjall::{
     Readable as _,
 };
 
-use super::backup::Contents;
+use super::backup::Counted;
 use super::history::Mark;
 use super::record::{
     CHANNELS, ChannelRecord, EVENTS, EventRecord, KEYS, KeyRecord, META, Manifest, MarkRecord,
@@ -332,6 +332,12 @@ impl Store {
         }
     }
 
+    /// Moves the idempotency keys to a table.
+    #[cfg(test)]
+    pub(super) fn flush_keys(&self) {
+        self.keys.rotate_memtable_and_wait().unwrap();
+    }
+
     /// Fills the journal until the database begins another. What the other keyspaces have in it is
     /// in no table then.
     #[cfg(test)]
@@ -389,7 +395,7 @@ impl Store {
 
 impl Entry {
     /// Fails where it can't be read; else says how it is counted.
-    pub(super) fn check(&self) -> Result<Option<fn(&mut Contents) -> &mut u64>, Trouble> {
+    pub(super) fn check(&self) -> Result<Option<Counted>, Trouble> {
         let (key, value) = (self.key.as_slice(), self.value.as_slice());
         Ok(match self.keyspace {
             0 => {

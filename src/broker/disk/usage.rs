@@ -139,7 +139,9 @@ mod tests {
             most in 1_u64..2_000_000,
         ) {
             let mut usage = Usage::new(most);
-            sizes.iter().for_each(|size| usage.change(0, *size));
+            for size in &sizes {
+                usage.change(0, *size);
+            }
             let level = usage.level();
             let kept: u64 = sizes.iter().map(|size| (*size).min(level)).sum();
             prop_assert!(kept <= most, "{kept} at level {level}");

@@ -64,16 +64,12 @@ async fn a_restored_store_holds_what_was_there_on_another_time_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_is_made_under_load_is_of_one_moment() {
     let disk = with_events().await;
-    let publisher = {
-        let disk = Arc::clone(&disk.disk);
-        tokio::spawn(async move {
-            for n in 0..500 {
-                disk.publish(draft("brief:a", n, None), None).await.unwrap();
-            }
-        })
+    let publish = async {
+        for n in 0..500 {
+            disk.publish("brief:a", n).await;
+        }
     };
-    let backup = backup(&disk).await;
-    publisher.await.unwrap();
+    let (backup, ()) = tokio::join!(backup(&disk), publish);
     let mut settings = disk.settings.clone();
     settings.path = disk.dir.path().join("restored");
     restore(backup.as_slice(), &settings.path).unwrap();

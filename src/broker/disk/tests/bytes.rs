@@ -2,7 +2,7 @@
 
 use super::*;
 
-async fn bounded(disk_bytes: u64) -> TestDisk {
+fn bounded(disk_bytes: u64) -> TestDisk {
     let mut disk = TestDisk::new(bounds());
     disk.settings.disk_bytes = disk_bytes;
     disk.reopen()
@@ -23,7 +23,7 @@ impl TestDisk {
 #[tokio::test]
 async fn what_is_too_much_in_all_goes_from_the_largest_channel_and_is_told() {
     const MOST: usize = 40_000;
-    let disk = bounded(40_000).await;
+    let disk = bounded(40_000);
     let small = disk.publish("brief:small", 0).await.position.unwrap();
     let before = disk.publish("brief:flood", 0).await.position.unwrap();
     let mut n = 0;
@@ -49,7 +49,7 @@ async fn what_is_too_much_in_all_goes_from_the_largest_channel_and_is_told() {
 
 #[tokio::test]
 async fn a_lower_bound_holds_after_a_restart() {
-    let disk = bounded(0).await;
+    let disk = bounded(0);
     for n in 0..100 {
         disk.publish("brief:a", n).await;
         disk.publish("brief:b", n).await;

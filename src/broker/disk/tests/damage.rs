@@ -69,12 +69,11 @@ async fn every_flipped_bit_of_a_journal_is_noticed_or_changes_nothing() {
         bytes[at] ^= 1 << (at % 8);
         killed.put_journal(&bytes);
         let report = journal::examine(&log, synced).unwrap();
-        match report.fault {
-            Some(fault) => assert!(fault.is_damage, "byte {at}: {fault:?}"),
-            None => {
-                harmless += 1;
-                assert_eq!(report.newest, sound.newest, "byte {at}");
-            }
+        if let Some(fault) = report.fault {
+            assert!(fault.is_damage, "byte {at}: {fault:?}");
+        } else {
+            harmless += 1;
+            assert_eq!(report.newest, sound.newest, "byte {at}");
         }
     }
     assert!(harmless < 16, "{harmless} of {}", bytes.len());
@@ -348,4 +347,53 @@ async fn a_damaged_note_of_a_refused_batch_takes_nothing_back() {
     fs::write(&path, note).unwrap();
     let said = disk.try_reopen().err().unwrap().to_string();
     assert!(said.contains("`refused` can't be understood"), "{said}");
+}
+
+#[tokio::test]
+async fn a_store_that_can_not_be_opened_is_put_aside_where_that_is_wanted() {
+    let killed = killed(OnDamage::NewEpoch).await;
+    let Killed { disk, top } = killed;
+    fs::remove_file(disk.file("log/keyspaces/3/current")).unwrap();
+    let disk = disk.reopen();
+    let page = disk.page("brief:a").await;
+    assert_eq!(page.top.offset, 0, "nothing could be read");
+    assert_ne!(page.top.epoch, top.epoch);
+    let aside = first_file(&disk.file("damaged")).join("log/0.jnl");
+    assert!(aside.exists(), "nothing is thrown away");
+    let next = disk.publish("brief:a", 0).await.position.unwrap();
+    let disk = disk.reopen();
+    assert_eq!(disk.page("brief:a").await.top, next);
+}
+
+#[tokio::test]
+async fn the_idempotency_key_of_a_lost_event_is_free_again() {
+    let mut disk = TestDisk::new(bounds());
+    disk.settings.on_damage = OnDamage::NewEpoch;
+    let disk = disk.reopen();
+    let publish = |disk: &TestDisk, key| disk.disk.publish(draft("brief:a", 1, Some(key)), None);
+    publish(&disk, "kept").await.unwrap();
+    publish(&disk, "lost").await.unwrap();
+    // The keys are in a table already, the events are not.
+    disk.store().flush_keys();
+    disk.disk.stop();
+    let killed = Killed {
+        top: crate::event::Position {
+            epoch: crate::event::Epoch::from_bits(1),
+            offset: 0,
+        },
+        disk,
+    };
+    killed.leave_as_running();
+    let mut bytes = killed.journal();
+    let at = bytes.windows(4).rposition(|w| w == b"lost").unwrap();
+    bytes[at] ^= 1;
+    killed.put_journal(&bytes);
+    let disk = killed.disk.reopen();
+    assert_eq!(disk.offsets("brief:a").await, [1]);
+    assert!(publish(&disk, "kept").await.unwrap().duplicate);
+    let again = publish(&disk, "lost").await.unwrap();
+    assert!(!again.duplicate, "or it would be lost in silence");
+    assert_eq!(again.position.unwrap().offset, 2);
+    let disk = disk.reopen();
+    assert!(publish(&disk, "lost").await.unwrap().duplicate);
 }
