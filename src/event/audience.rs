@@ -120,12 +120,6 @@ impl Audience {
     /// # Errors
     /// `invalid_argument` for the field `audience`.
     pub fn validate(&self) -> Result<()> {
-        if self.is_everyone() && self.except_connections.is_empty() {
-            return Err(Error::field(
-                "audience",
-                "expected users, roles or connections: it names nobody; leave it out for everybody",
-            ));
-        }
         let too_many = self.users.len() > Self::MAX_NAMES
             || self.connections.len() > Self::MAX_NAMES
             || self.except_connections.len() > Self::MAX_NAMES

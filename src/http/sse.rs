@@ -71,8 +71,8 @@ pub(super) async fn open(
     let identity = identify(services, &headers, &query, address, trace.context())
         .await
         .inspect_err(not_let_in)?;
-    parameters.check(&uri)?;
     let (wanted, ids) = wanted(&headers, &query)?;
+    parameters.check(&uri)?;
     if method == Method::HEAD {
         return Ok(stream(Body::empty()));
     }
