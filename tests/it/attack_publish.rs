@@ -76,7 +76,7 @@ async fn two_cloud_events_are_never_taken_for_one() {
 #[tokio::test]
 async fn who_fills_the_table_of_keys_pays_alone() {
     let config = Config::rooms()
-        .set("limits.idempotency_keys", "20")
+        .set("limits.idempotency_keys", "100")
         .set("limits.idempotency_keys_per_publisher", "5");
     let server = Server::start(config).await;
     let eve = Token::new("eve");

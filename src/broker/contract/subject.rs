@@ -61,7 +61,7 @@ pub(super) fn memory() -> Subject {
     let weak: Weak<dyn Sink> = Arc::downgrade(&shared);
     let bounds = Bounds {
         channels: 100,
-        keys: 7,
+        keys: 48,
         keys_per_publisher: 3,
     };
     let broker = Memory::new(namespaces(), weak, Metrics::new("test"), bounds);
@@ -75,7 +75,7 @@ pub(super) fn memory() -> Subject {
 pub(super) fn disk() -> Subject {
     let bounds = Bounds {
         channels: 100,
-        keys: 7,
+        keys: 48,
         keys_per_publisher: 3,
     };
     let disk = TestDisk::new(bounds);
