@@ -16,6 +16,8 @@ use crate::telemetry::Metrics;
 
 /// How long an idempotency key is kept.
 pub(super) const KEY_TTL: Duration = Duration::from_mins(5);
+/// A publisher that is no service may have one in so many of the keys that are free to it.
+const USERS_SHARE: usize = 8;
 /// When a publisher whose key was refused may try again.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -47,6 +49,7 @@ pub(super) struct ScopedKey {
     unowned: Digest,
     /// Of the publisher.
     publisher: Digest,
+    is_of_service: bool,
 }
 
 impl ScopedKey {
@@ -56,6 +59,7 @@ impl ScopedKey {
             whole: Digest::of(&[channel.as_str(), &key.publisher, &key.key]),
             unowned: Digest::of(&[channel.as_str(), "", &key.key]),
             publisher: Digest::of(&[&key.publisher]),
+            is_of_service: key.is_of_service(),
         }
     }
 }
@@ -130,8 +134,10 @@ impl<T: Copy + PartialOrd> KeyTable<T> {
 
 /// How many keys each publisher holds, over all tables of a broker.
 ///
-/// A publisher may hold as many as `per_publisher`, but never more than are free. So whoever fills
-/// the table stops at the half of it, two at a third each, and somebody new always finds room.
+/// A publisher may hold as many as `per_publisher`, and never more than a share of what is free.
+/// That is all of it for a service, which so stops at the half of the table. All other publishers
+/// together have one half of the table, and each no more than an eighth of what is free there: they
+/// can't reach the other half, and one of them alone leaves most of theirs to the others.
 pub(super) struct KeyShares {
     total: usize,
     per_publisher: usize,
@@ -142,6 +148,8 @@ pub(super) struct KeyShares {
 #[derive(Default)]
 struct Held {
     total: usize,
+    /// Those of publishers that are no services.
+    users: usize,
     by_publisher: HashMap<Digest, usize>,
 }
 
@@ -170,10 +178,10 @@ impl KeyShares {
         let own = own.unwrap_or_default();
         let name = if own >= self.per_publisher {
             "idempotency_keys_per_publisher"
-        } else if own >= self.total.saturating_sub(held.total) {
+        } else if own >= self.share(&held, key) {
             "idempotency_keys"
         } else {
-            return Ok(self.add(held, key.publisher));
+            return Ok(self.add(held, key));
         };
         drop(held);
         self.metrics.limit_reached(name);
@@ -183,22 +191,37 @@ impl KeyShares {
 
     /// The place of a key that was kept by an earlier process: it counts, and is never refused.
     pub(super) fn restore(self: &Arc<Self>, key: &ScopedKey) -> KeyShare {
-        self.add(self.lock(), key.publisher)
+        self.add(self.lock(), key)
     }
 
-    fn add(self: &Arc<Self>, mut held: MutexGuard<'_, Held>, publisher: Digest) -> KeyShare {
+    /// How many keys the publisher may have as things stand; none where nothing is free.
+    fn share(&self, held: &Held, key: &ScopedKey) -> usize {
+        let free = self.total.saturating_sub(held.total);
+        if key.is_of_service {
+            return free;
+        }
+        let half = self.total.div_ceil(2);
+        half.saturating_sub(held.users)
+            .min(free)
+            .div_ceil(USERS_SHARE)
+    }
+
+    fn add(self: &Arc<Self>, mut held: MutexGuard<'_, Held>, key: &ScopedKey) -> KeyShare {
         held.total += 1;
-        *held.by_publisher.entry(publisher).or_default() += 1;
+        held.users += usize::from(!key.is_of_service);
+        *held.by_publisher.entry(key.publisher).or_default() += 1;
         self.metrics.idempotency_keys(held.total);
         KeyShare {
             shares: Arc::clone(self),
-            publisher,
+            publisher: key.publisher,
+            is_of_service: key.is_of_service,
         }
     }
 
-    fn give_back(&self, publisher: Digest) {
+    fn give_back(&self, publisher: Digest, is_of_service: bool) {
         let mut held = self.lock();
         held.total = held.total.saturating_sub(1);
+        held.users = held.users.saturating_sub(usize::from(!is_of_service));
         if let Some(own) = held.by_publisher.get_mut(&publisher) {
             *own -= 1;
             if *own == 0 {
@@ -216,6 +239,7 @@ impl KeyShares {
 pub(super) struct KeyShare {
     shares: Arc<KeyShares>,
     publisher: Digest,
+    is_of_service: bool,
 }
 
 impl KeyShare {
@@ -226,7 +250,7 @@ impl KeyShare {
 
 impl Drop for KeyShare {
     fn drop(&mut self) {
-        self.shares.give_back(self.publisher);
+        self.shares.give_back(self.publisher, self.is_of_service);
     }
 }
 
@@ -266,18 +290,20 @@ mod tests {
     }
 
     #[test]
-    fn publishers_who_fill_the_table_leave_room_for_others() {
+    fn users_who_fill_the_table_leave_room_for_others_and_for_services() {
         let (shares, mut held) = (shares(1000, 1000), Vec::new());
         let (first, said) = fill(&shares, "u:mallory", &mut held);
-        assert_eq!(first, 500);
+        assert_eq!(first, 56, "about an eighth of what is left of the half");
         assert!(said.ends_with("(limits.idempotency_keys)"), "{said}");
-        for n in 0..100 {
-            let (took, _) = fill(&shares, &format!("u:mallory{n}"), &mut held);
-            assert!(took > 0, "{n}");
-            assert!(shares.take(&key("s:billing", "k")).is_ok());
+        assert!(fill(&shares, "u:ann", &mut held).0 > 40);
+        for n in 0..1000 {
+            fill(&shares, &format!("a:{n}"), &mut held);
         }
+        assert_eq!(held.len(), 500, "whatever they are called");
+        assert_eq!(fill(&shares, "s:billing", &mut held).0, 250);
+        assert!(fill(&shares, "c:shop", &mut held).0 > 100);
         held.clear();
-        assert_eq!(fill(&shares, "u:mallory", &mut held).0, 500, "given back");
+        assert_eq!(fill(&shares, "s:billing", &mut held).0, 500, "given back");
     }
 
     #[test]
@@ -294,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_key_gives_its_place_back() {
-        let (shares, mut table) = (shares(10, 2), KeyTable::default());
+        let (shares, mut table) = (shares(100, 2), KeyTable::default());
         let receipt = Receipt {
             id: Uuid::nil(),
             position: None,

@@ -324,7 +324,7 @@ pub(super) const KEYS: &[Key] = &[
         "limits.idempotency_keys_per_publisher",
         ONE,
         "500000",
-        "The most of one publisher; never more than are free.",
+        "The most of one publisher; never more than its share of what is free.",
     ),
     key(
         "heartbeat.interval",

@@ -9,6 +9,16 @@ use crate::event::Event;
 /// (`CloudEvents` 1.0 §3.1).
 const NO_SOURCE: &str = "tidings";
 
+/// Attributes that say what the server knows, and `data`: no header may pass for one of them.
+const RESERVED: [&str; 6] = [
+    "channel",
+    "data",
+    "epoch",
+    "offset",
+    "traceparent",
+    "tracestate",
+];
+
 /// An event in the JSON event format; `data` stands as it was published. The channel and the
 /// offset are extension attributes.
 #[must_use]
@@ -42,6 +52,7 @@ pub(super) fn cloud_event(event: &Event) -> Bytes {
         if name
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            && !RESERVED.contains(&name)
         {
             attributes.entry(name).or_insert_with(|| value.into());
         }

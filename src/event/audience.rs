@@ -122,12 +122,6 @@ impl Audience {
     /// # Errors
     /// `invalid_argument`, naming the list, or `audience` where all of it is too much.
     pub fn validate(&self) -> Result<()> {
-        if self.is_everyone() && self.except_connections.is_empty() {
-            return Err(Error::field(
-                "audience",
-                "expected users, roles or connections: it names nobody; leave it out for everybody",
-            ));
-        }
         let lists = [
             ("users", self.users.len(), Self::MAX_NAMES),
             ("roles", self.roles.len(), Self::MAX_ROLES),

@@ -92,6 +92,15 @@ pub struct IdempotencyKey {
     pub key: Box<str>,
 }
 
+impl IdempotencyKey {
+    /// True if it is a service's, by the first letter of the publisher's name: see
+    /// [`Identity::publisher`](crate::auth::Identity::publisher).
+    #[must_use]
+    pub fn is_of_service(&self) -> bool {
+        self.publisher.starts_with(['s', 'c'])
+    }
+}
+
 /// An event that has no place yet.
 #[derive(Debug, Clone)]
 pub struct Draft {

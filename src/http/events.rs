@@ -264,19 +264,26 @@ impl AudienceMembers {
     /// The audience.
     ///
     /// # Errors
-    /// `invalid_argument` where a connection's id is none.
+    /// `invalid_argument` where a connection's id is none, or nobody is named.
     pub(super) fn audience(self) -> Result<Audience> {
         let ids = |names: &[String]| -> Result<Vec<ConnectionId>> {
             let ids = names.iter().map(|name| name.parse());
             ids.collect::<Result<_>>()
                 .map_err(|error| error.within("audience"))
         };
-        Ok(Audience {
+        let audience = Audience {
             connections: ids(&self.connections)?,
             except_connections: ids(&self.except_connections)?,
             users: self.users,
             roles: self.roles,
-        })
+        };
+        // A list that has turned out empty must not become everybody.
+        if audience.is_everyone() && audience.except_connections.is_empty() {
+            let expected = "expected users, roles or connections: it names nobody; \
+                            leave it out for everybody";
+            return Err(Error::field("audience", expected));
+        }
+        Ok(audience)
     }
 }
 
@@ -322,6 +329,7 @@ mod tests {
             (r#""data_base64":"AA==""#, "data_base64"),
             (r#""content_type":"text/plain""#, "content_type"),
             (r#""audience":{"user":["ann"]}"#, "audience"),
+            (r#""audience":{"users":[]}"#, "audience"),
             (
                 r#""audience":{"connections":["x"]}"#,
                 "audience.connection_id",

@@ -64,10 +64,8 @@ pub(super) async fn open(
     headers: HeaderMap,
     query: Query,
 ) -> Answer {
-    let answer = match parameters.check(&uri) {
-        Ok(()) => follow(&shared, &trace, address, &method, &headers, &query).await,
-        Err(error) => Err(error.into()),
-    };
+    let unknown = parameters.check(&uri);
+    let answer = follow(&shared, &trace, address, &method, &headers, &query, unknown).await;
     answer.or_else(|refusal| come_back::instead_of(refusal, &headers, &shared.lifecycle))
 }
 
@@ -78,6 +76,7 @@ async fn follow(
     method: &Method,
     headers: &HeaderMap,
     query: &Query,
+    unknown: Result<()>,
 ) -> Answer {
     let services = &shared.services;
     let not_let_in = |error: &Error| services.not_let_in(address, Some(Transport::Sse), error);
@@ -95,6 +94,7 @@ async fn follow(
         .await
         .inspect_err(not_let_in)?;
     let (wanted, ids) = wanted(headers, query)?;
+    unknown?;
     if *method == Method::HEAD {
         return Ok(stream(Body::empty()));
     }

@@ -92,7 +92,8 @@ async fn wrong_parameters_are_named() {
         admin.get(path).await.assert_problem(400);
     }
     let unknown = admin.get("/api/v1/connections?nonsense=1").await;
-    assert_eq!(unknown.status, 200);
+    let problem = unknown.assert_problem(400);
+    assert_eq!(problem["errors"][0]["field"], "nonsense", "{problem}");
     for path in [
         "/api/v1/connections/x",
         "/api/v1/catalog/no.such",

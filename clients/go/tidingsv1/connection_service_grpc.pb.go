@@ -32,7 +32,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Shows and ends connections. Needs role `admin`.
+// Shows and ends connections. Needs role `admin`; `GetPresence` also takes `service`.
 type ConnectionServiceClient interface {
 	// The node's counters at this moment.
 	GetStats(ctx context.Context, in *GetStatsRequest, opts ...grpc.CallOption) (*GetStatsResponse, error)
@@ -141,7 +141,7 @@ func (c *connectionServiceClient) GetPresence(ctx context.Context, in *GetPresen
 // All implementations must embed UnimplementedConnectionServiceServer
 // for forward compatibility.
 //
-// Shows and ends connections. Needs role `admin`.
+// Shows and ends connections. Needs role `admin`; `GetPresence` also takes `service`.
 type ConnectionServiceServer interface {
 	// The node's counters at this moment.
 	GetStats(context.Context, *GetStatsRequest) (*GetStatsResponse, error)

@@ -41,12 +41,14 @@ type PublishRequest struct {
 	// What the event is about, for conflation: of two events with one key the newer may
 	// stand for both where a slow connection's policy is `conflate`. At most 255 bytes.
 	Key string `protobuf:"bytes,6,opt,name=key,proto3" json:"key,omitempty"`
-	// Makes a retry safe: within five minutes a second publish with this key to the same
-	// channel answers the first one's id and position, marked `duplicate`. At most 255 bytes.
+	// Makes a retry safe: within five minutes a second publish of the same publisher with this
+	// key to the same channel answers the first one's id and position, marked `duplicate`. At
+	// most 255 bytes.
 	IdempotencyKey string `protobuf:"bytes,7,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	// For whom; everyone in the channel if absent.
 	Audience *Audience `protobuf:"bytes,8,opt,name=audience,proto3" json:"audience,omitempty"`
-	// Who publishes, as subscribers shall see it; the token's user if empty. At most 255 bytes.
+	// Who publishes, as subscribers shall see it; the token's user if empty. Only services name
+	// another. At most 255 bytes.
 	Source string `protobuf:"bytes,9,opt,name=source,proto3" json:"source,omitempty"`
 	// When the event happened; the time of acceptance if absent.
 	Time          *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=time,proto3" json:"time,omitempty"`

@@ -67,7 +67,7 @@ pub(super) fn memory() -> Subject {
     let weak: Weak<dyn Sink> = Arc::downgrade(&shared);
     let bounds = Bounds {
         channels: 100,
-        keys: 7,
+        keys: 48,
         keys_per_publisher: 3,
         ..Bounds::default()
     };
@@ -84,7 +84,7 @@ pub(super) fn memory() -> Subject {
 pub(super) fn disk() -> Subject {
     let bounds = Bounds {
         channels: 100,
-        keys: 7,
+        keys: 48,
         keys_per_publisher: 3,
         ..Bounds::default()
     };

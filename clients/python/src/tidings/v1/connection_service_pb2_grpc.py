@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ConnectionServiceStub(object):
-    """Shows and ends connections. Needs role `admin`.
+    """Shows and ends connections. Needs role `admin`; `GetPresence` also takes `service`.
     """
 
     def __init__(self, channel):
@@ -73,7 +73,7 @@ class ConnectionServiceStub(object):
 
 
 class ConnectionServiceServicer(object):
-    """Shows and ends connections. Needs role `admin`.
+    """Shows and ends connections. Needs role `admin`; `GetPresence` also takes `service`.
     """
 
     def GetStats(self, request, context):
@@ -172,7 +172,7 @@ def add_ConnectionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ConnectionService(object):
-    """Shows and ends connections. Needs role `admin`.
+    """Shows and ends connections. Needs role `admin`; `GetPresence` also takes `service`.
     """
 
     @staticmethod
