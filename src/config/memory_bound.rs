@@ -7,9 +7,10 @@
 use std::thread::available_parallelism;
 
 use super::{Config, Storage};
-use crate::broker::{Bounds, COMMIT_QUEUE_BYTES};
+use crate::broker::COMMIT_QUEUE_BYTES;
 use crate::bus::{INBOX_BYTES, REPLAY_BYTES};
 use crate::event::{Audience, Headers};
+use crate::session::MAX_ANSWER_BYTES;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -191,13 +192,24 @@ fn terms(config: &Config) -> Vec<Term> {
         term("history", history, history_formula),
         term(
             "requests",
-            product(&[size.sockets, sum(&[size.frame, MIB])]),
-            "(limits.connections + 1024) × (one frame + 1 MiB): a body that comes and an answer that leaves",
+            // A body and what is decoded of it, and the window of HTTP/2.
+            sum(&[
+                product(&[2, bytes(config.limits.body_bytes)]),
+                product(&[bytes(config.internal.connections), 256 * KIB]),
+                product(&[size.sockets, 64 * KIB]),
+            ]),
+            "2 × limits.body_bytes + internal.connections × 256 KiB + (limits.connections + 1024) × 64 KiB",
         ),
         term(
+            "answers",
+            product(&[size.sockets, size.frame.max(bytes(MAX_ANSWER_BYTES))]),
+            "(limits.connections + 1024) × the larger of 3 MiB and one frame",
+        ),
+        term("filters", filters(config, &size), FILTERS),
+        term(
             "idempotency keys",
-            product(&[bytes(Bounds::default().keys), KIB]),
-            "1,000,000 × 1 KiB",
+            product(&[bytes(config.limits.idempotency_keys), 512]),
+            "limits.idempotency_keys × 512 B",
         ),
         term(
             "polling sessions",
@@ -222,6 +234,21 @@ fn terms(config: &Config) -> Vec<Term> {
         term("audit log", audit, "8 MiB"),
         term("spans", spans, "32 MiB"),
     ]
+}
+
+const FILTERS: &str = "limits.filter_memory + 6 MiB + shards × 2 MiB + a quarter of the cores × 32 × limits.event_bytes + limits.connections × (limits.outbox_bytes + one event)";
+
+/// Compiled filters, answers that are kept, JSON as it is parsed, and what waits for a filter.
+fn filters(config: &Config, size: &Sizes) -> u64 {
+    let cores = available_parallelism().map_or(1, std::num::NonZero::get);
+    let elsewhere = bytes((cores / 4).max(1));
+    sum(&[
+        bytes(config.limits.filter_memory),
+        6 * MIB,
+        product(&[size.shards, 2 * MIB]),
+        product(&[elsewhere, 32, bytes(config.limits.event_bytes)]),
+        product(&[size.connections, sum(&[size.outbox, size.event])]),
+    ])
 }
 
 /// What the store takes.
@@ -288,7 +315,10 @@ mod tests {
             of(&|c| c.limits.subscriptions_per_connection *= 2),
             ["connections"]
         );
-        assert_eq!(of(&|c| c.limits.outbox_bytes *= 4), ["outboxes", "replays"]);
+        assert_eq!(
+            of(&|c| c.limits.outbox_bytes *= 4),
+            ["outboxes", "replays", "filters"]
+        );
         assert_eq!(
             of(&|c| c.limits.message_bytes *= 2),
             ["connections", "polling sessions"]
@@ -301,12 +331,14 @@ mod tests {
             "streams",
             "replays",
             "requests",
+            "answers",
+            "filters",
         ] {
             assert!(by_connections.contains(&name), "{name}");
         }
         let by_events = of(&|c| c.limits.event_bytes *= 2);
         for name in [
-            "outboxes", "streams", "replays", "inboxes", "history", "requests",
+            "outboxes", "streams", "replays", "inboxes", "history", "filters",
         ] {
             assert!(by_events.contains(&name), "{name}");
         }

@@ -270,7 +270,7 @@ mod tests {
 
     fn channels(ops: &[Op]) -> Vec<String> {
         let publishes = ops.iter().map(|op| match op {
-            Op::Publish(publish) => publish.channel.to_string(),
+            Op::Publish(publish) | Op::Pass(publish) => publish.channel.to_string(),
             Op::Open(..) | Op::Sweep | Op::Settle(_) | Op::Fail(_) => String::new(),
         });
         publishes.collect()

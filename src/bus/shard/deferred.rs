@@ -173,8 +173,9 @@ impl Shard {
                 catch_up.reading = false;
                 cx.shard()
                     .take_verdicts(slot, topic, &filter, &about, verdicts);
-                cx.shard().advance_catch_ups(slot);
             }
+            // The others have waited for this page, whether or not it was still wanted.
+            cx.shard().advance_catch_ups(slot);
         });
     }
 

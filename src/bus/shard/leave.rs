@@ -1,6 +1,7 @@
 //! Unsubscribing.
 
 use super::Shard;
+use super::fan_out::hunger;
 use crate::bus::connection::Subscription;
 use crate::event::ChannelPattern;
 
@@ -45,6 +46,9 @@ impl Shard {
             catch_ups.retain(|c| c.topic != topic);
             if catch_ups.is_empty() {
                 connection.catch_ups = None;
+            } else {
+                // The others may have waited for its page.
+                hunger(&mut self.hungry, slot, connection);
             }
         }
         // Another channel may get the topic's place: what waits must not be told as that one's.
