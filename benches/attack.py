@@ -1,13 +1,18 @@
 #!/usr/bin/env python3
-"""How much a quiet user feels of another user's flood.
+"""What a quiet user feels of another user's flood, and what the flood costs the server.
 
-    python3 benches/attack.py [--binary target/release/tidings] [--seconds 10] [--rounds 3] [--ahead]
+    python3 benches/attack.py [--binary target/release/tidings] [--seconds 10] [--rounds 3]
+                              [--only NAME]... [--storage memory|disk] [--ahead]
 
 Starts the server. A quiet user follows a channel to which 100 events a second are published over
-HTTP, and each one's way from the publisher to the quiet user's socket is timed, in turn without and
-with another user who floods. Prints a table, and exits with 1 where the p99 beside a user's flood is
-more than twice that without (and 2 ms more: on a shared machine less than that is its scheduler).
-The last row floods as nobody, with sockets that never say anything.
+HTTP with an idempotency key, and each event's way from the publisher to the quiet user's socket is
+timed, in turn without and with a flood. Ten times a second `/healthz` and `/metrics` are asked as
+well. Prints a table, and exits with 1 where
+
+- the p99 beside a flood is more than twice that without it (and 2 ms more: on a shared machine less
+  than that is its scheduler),
+- the slowest `/healthz` or `/metrics` took more than 100 ms, or was not answered,
+- the server's memory went over the worst case that `tidings check` computes.
 
 With --ahead the server and the quiet user go before everything else on the machine (SCHED_RR, which
 needs root), and the flood before all the rest: what is left is how the server itself shares out
@@ -18,7 +23,7 @@ be their own machines' processors. Needs nothing but Python 3.
 """
 
 import argparse
-import base64
+import collections
 import json
 import math
 import multiprocessing
@@ -29,12 +34,17 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
+
+from floods import FLOODS, WebSocket
 
 RATE = 100
 FACTOR = 2
 # Differences below this are the machine's own, in seconds.
 NOISE = 0.002
+# The longest that a probe may take, in seconds.
+PROBE = 0.1
+# The quiet user and the probes come from another address than the flood.
+SOURCE = ("127.0.0.9", 0)
 SECRET = "a-secret-of-this-measurement-and-of-no-other"
 CONFIG = f"""
 [public]
@@ -48,137 +58,16 @@ name = "room"
 history = {{ size = 100, ttl = "1h" }}
 subscribe = 'true'
 publish = 'true'
+[[namespace]]
+name = "deep"
+history = {{ size = 5000, ttl = "1h" }}
+subscribe = 'true'
+publish = 'true'
+[history]
+storage = "STORAGE"
 """
 
-
-class WebSocket:
-    """A connection of text frames (RFC 6455), as far as this needs."""
-
-    def __init__(self, address, token):
-        self.socket = socket.create_connection(address, timeout=10)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        key = base64.b64encode(os.urandom(16)).decode()
-        self.socket.sendall(
-            f"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
-            f"Authorization: Bearer {token}\r\n\r\n".encode()
-        )
-        self.reader = self.socket.makefile("rb")
-        status = self.reader.readline()
-        if b" 101 " not in status:
-            raise ConnectionError(status.decode().strip())
-        while self.reader.readline() != b"\r\n":
-            pass
-
-    @staticmethod
-    def frame(text):
-        payload = text.encode()
-        if len(payload) < 126:
-            head = bytes([0x81, 0x80 | len(payload)])
-        else:
-            head = bytes([0x81, 0xFE]) + len(payload).to_bytes(2, "big")
-        # A mask of zeros leaves the payload as it is.
-        return head + bytes(4) + payload
-
-    def send(self, message):
-        self.socket.sendall(self.frame(json.dumps(message)))
-
-    def read(self):
-        """The next message; None at the end."""
-        while head := self.reader.read(2):
-            length = head[1]
-            if length == 126:
-                length = int.from_bytes(self.reader.read(2), "big")
-            elif length == 127:
-                length = int.from_bytes(self.reader.read(8), "big")
-            payload = self.reader.read(length)
-            if head[0] & 0x0F == 1:
-                return json.loads(payload)
-            if head[0] & 0x0F == 8:
-                return None
-        return None
-
-    def expect(self, kind):
-        while (message := self.read()) is not None:
-            if message["type"] == kind:
-                return message
-            if message["type"] == "heartbeat":
-                self.send({"type": "heartbeat_response"})
-        raise ConnectionError(f"closed before {kind}")
-
-    def close(self):
-        self.reader.close()
-        self.socket.close()
-
-
-def again(attack):
-    """Attacks until the process is ended, whatever the server does about it."""
-
-    def forever(address, token):
-        if os.sched_getscheduler(0) == os.SCHED_OTHER:
-            os.nice(10)
-        else:
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-            os.setpriority(os.PRIO_PROCESS, 0, -20)
-        while True:
-            try:
-                attack(address, token)
-            except OSError:
-                pass
-
-    return forever
-
-
-@again
-def at_the_limit(address, token):
-    """Twenty connections, each with 50 messages a second, which is what the limits allow."""
-    connections = [WebSocket(address, token) for _ in range(20)]
-    message = WebSocket.frame('{"type":"subscribe","channels":["room:flood"],"rewind":10}')
-    for connection in connections:
-        connection.socket.setblocking(False)
-    due = time.monotonic()
-    while True:
-        for connection in connections:
-            connection.socket.send(message)
-            try:
-                while connection.socket.recv(1 << 20):
-                    pass
-            except BlockingIOError:
-                pass
-        due += 1 / 50
-        time.sleep(max(0.0, due - time.monotonic()))
-
-
-@again
-def beyond_the_limit(address, token):
-    """As many messages as fit into the socket, until it is closed; and again."""
-    connection = WebSocket(address, token)
-    flood = WebSocket.frame('{"type":"ping"}') * 1000
-    try:
-        while True:
-            connection.socket.sendall(flood)
-    finally:
-        connection.close()
-
-
-@again
-def in_and_out(address, token):
-    """Connects, is greeted, and goes; and again."""
-    connection = WebSocket(address, token)
-    connection.expect("connection_established")
-    connection.close()
-
-
-@again
-def bare_sockets(address, _token):
-    """Connects and says nothing, a thousand times; and again."""
-    sockets = [socket.create_connection(address, timeout=10) for _ in range(1000)]
-    for held in sockets:
-        held.close()
-
-
-FLOODS = [at_the_limit, beyond_the_limit, in_and_out, bare_sockets]
-NAMES = ["at the limit", "beyond the limit", "in and out", "bare sockets"]
+Target = collections.namedtuple("Target", "public internal")
 
 
 def mint(binary, user, role=None):
@@ -187,47 +76,113 @@ def mint(binary, user, role=None):
     return subprocess.check_output(command, env=environment, text=True).strip()
 
 
-class Quiet:
-    """The quiet user, and the service that publishes to it."""
+class Http:
+    """A connection of requests (RFC 9112), one after the other."""
 
-    def __init__(self, address, binary):
-        self.follower = WebSocket(address, mint(binary, "quiet"))
-        self.follower.send({"type": "subscribe", "channels": ["room:quiet"]})
-        self.follower.expect("subscribed")
-        self.publisher = socket.create_connection(address, timeout=10)
-        self.publisher.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.answers = self.publisher.makefile("rb")
-        body = b'{"type":"a.b","channels":["room:quiet"],"data":{"n":1}}'
-        token = mint(binary, "service", "service")
-        self.request = (
-            f"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        ).encode() + body
+    def __init__(self, address):
+        self.address = address
+        self.connect()
 
-    def measure(self, seconds):
-        """The time that each event took, in seconds."""
-        took = []
-        due = time.monotonic()
-        for _ in range(int(RATE * seconds)):
-            time.sleep(max(0.0, due - time.monotonic()))
-            began = time.monotonic()
-            self.publisher.sendall(self.request)
-            self.follower.expect("a.b")
-            took.append(time.monotonic() - began)
-            self.answered()
-            due = max(due + 1 / RATE, time.monotonic())
-        return took
+    def connect(self):
+        self.socket = socket.create_connection(self.address, timeout=10, source_address=SOURCE)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.reader = self.socket.makefile("rb")
 
-    def answered(self):
-        status = self.answers.readline()
-        if b" 200 " not in status:
-            raise ConnectionError(status.decode())
+    def send(self, head, body=b""):
+        self.socket.sendall(f"{head}\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+
+    def answer(self):
+        """The status of the answer, which is read to its end."""
+        status = self.reader.readline()
+        if not status:
+            raise ConnectionError("the server closed the connection")
         length = 0
-        while (line := self.answers.readline()) != b"\r\n":
+        while (line := self.reader.readline()) != b"\r\n":
             name, _, value = line.partition(b":")
             if name.lower() == b"content-length":
                 length = int(value)
-        self.answers.read(length)
+        self.reader.read(length)
+        return int(status.split()[1])
+
+
+class Probe:
+    """Asks one path, and notes the slowest answer; infinity where there was none."""
+
+    def __init__(self, address, path):
+        self.address, self.path = address, path
+        self.slowest = 0.0
+
+    def ask(self):
+        began = time.monotonic()
+        try:
+            connection = Http(self.address)
+            connection.send(f"GET {self.path} HTTP/1.1")
+            good = connection.answer() == 200
+            connection.socket.close()
+        except OSError:
+            good = False
+        self.slowest = max(self.slowest, time.monotonic() - began if good else math.inf)
+
+
+class Quiet:
+    """The quiet user, the service that publishes to it, and the probes."""
+
+    def __init__(self, target, binary):
+        self.target, self.token = target, mint(binary, "quiet")
+        self.connect()
+        self.head = f"POST /api/v1/events HTTP/1.1\r\nAuthorization: Bearer {mint(binary, 'service', 'service')}\r\nContent-Type: application/json"
+        self.probes = [Probe(target.public, "/healthz"), Probe(target.internal, "/metrics")]
+        self.number = 0
+
+    def connect(self):
+        self.follower = WebSocket(self.target.public, self.token, SOURCE)
+        self.follower.send({"type": "subscribe", "channels": ["room:quiet"]})
+        self.follower.expect("subscribed")
+        self.publisher = Http(self.target.public)
+
+    def come_back(self):
+        """Connects again, for up to two minutes."""
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                return self.connect()
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+
+    def measure(self, seconds):
+        """The time that each event took, in seconds; infinity where it did not come within 10 s."""
+        took = []
+        due = time.monotonic()
+        for turn in range(int(RATE * seconds)):
+            time.sleep(max(0.0, due - time.monotonic()))
+            self.number += 1
+            event = {"type": "a.b", "channels": ["room:quiet"], "data": {"n": 1}, "idempotency_key": f"k{self.number}"}
+            body = json.dumps(event).encode()
+            began = time.monotonic()
+            try:
+                self.publisher.send(self.head, body)
+                self.follower.expect("a.b")
+                took.append(time.monotonic() - began)
+                status = self.publisher.answer()
+                if status != 200:
+                    raise ConnectionError(f"a publish was answered {status}")
+            except OSError as error:
+                print(f"the quiet user: {error}", file=sys.stderr)
+                took.append(math.inf)
+                self.come_back()
+            if turn % 10 == 0:
+                for probe in self.probes:
+                    probe.ask()
+            due = max(due + 1 / RATE, time.monotonic())
+        return took
+
+    def slowest_probe(self):
+        """The slowest answers since the last call."""
+        slowest = [probe.slowest for probe in self.probes]
+        for probe in self.probes:
+            probe.slowest = 0.0
+        return slowest
 
 
 def percentile(values, share):
@@ -235,18 +190,17 @@ def percentile(values, share):
     return values[max(0, math.ceil(share * len(values)) - 1)]
 
 
-def taken(metrics):
-    """How many connections and bytes the server has taken from clients so far."""
-    with urllib.request.urlopen(metrics, timeout=10) as answer:
-        series = dict(line.rsplit(" ", 1) for line in answer.read().decode().splitlines())
-    names = ["tidings_connections_opened_total", "tidings_received_bytes_total"]
-    return [float(series[name]) for name in names]
+def resident(server):
+    """Bytes of memory that the server has resident."""
+    with open(f"/proc/{server.pid}/status", encoding="ascii") as status:
+        lines = dict(line.split(":", 1) for line in status)
+    return int(lines["VmRSS"].split()[0]) * 1024
 
 
-def flooded(quiet, flood, address, token, seconds):
+def flooded(quiet, flood, target, token, seconds):
     """Measures beside two flooding processes."""
     processes = [
-        multiprocessing.Process(target=flood, args=(address, token), daemon=True) for _ in range(2)
+        multiprocessing.Process(target=flood, args=(target, token), daemon=True) for _ in range(2)
     ]
     for process in processes:
         process.start()
@@ -260,41 +214,67 @@ def flooded(quiet, flood, address, token, seconds):
             process.join()
 
 
-def compare(address, metrics, binary, options):
+def seed(target, binary):
+    """Fills the channel of the replays: 5,000 events of about 1 kB."""
+    publisher = Http(target.public)
+    head = f"POST /api/v1/events HTTP/1.1\r\nAuthorization: Bearer {mint(binary, 'seeder', 'service')}\r\nContent-Type: application/json"
+    body = json.dumps({"type": "a.b", "channels": ["deep:flood"], "data": {"list": ["abcdefgh"] * 90}}).encode()
+    for _ in range(5000):
+        publisher.send(head, body)
+        if (status := publisher.answer()) != 200:
+            raise ConnectionError(f"seeding was answered {status}")
+
+
+def worst_case(binary, config):
+    """The bytes that `tidings check` computes from the configuration; infinity where it does not say."""
+    answer = subprocess.run([binary, "check", config, "--json"], capture_output=True, text=True, check=False)
+    memory = json.loads(answer.stdout).get("memory") or {}
+    return memory.get("total_bytes", math.inf)
+
+
+def compare(target, server, bound, binary, options):
     """Prints the table; True if every flood is borne."""
-    quiet = Quiet(address, binary)
+    quiet = Quiet(target, binary)
     token = mint(binary, "eve")
     quiet.measure(1)
     print(
-        f"{'flood':<18} {'quiet p50':>10} {'p99':>8} {'beside p50':>11} {'p99':>8} {'ratio':>6} "
-        f"{'connections/s':>14} {'MB/s':>6}"
+        f"{'flood':<20} {'quiet p50':>10} {'p99':>9} {'beside p50':>11} {'p99':>9} {'ratio':>6} "
+        f"{'/healthz':>10} {'/metrics':>10} {'resident':>10}"
     )
     borne = True
-    for name, flood in zip(NAMES, FLOODS):
-        alone, beside = [], []
-        connections, received, under = 0.0, 0.0, 0.0
+    for name in options.only or FLOODS:
+        alone, beside, memory = [], [], 0
+        quiet.slowest_probe()
+        slowest = [0.0, 0.0]
         for _ in range(options.rounds):
             alone.append(quiet.measure(options.seconds))
-            began, had = time.monotonic(), taken(metrics)
-            beside.append(flooded(quiet, flood, address, token, options.seconds))
-            under += time.monotonic() - began
-            has = taken(metrics)
-            connections += has[0] - had[0]
-            received += has[1] - had[1]
+            quiet.slowest_probe()
+            beside.append(flooded(quiet, FLOODS[name], target, token, options.seconds))
+            slowest = list(map(max, slowest, quiet.slowest_probe()))
+            memory = max(memory, resident(server))
 
         def median(rounds, share):
             return statistics.median(percentile(took, share) for took in rounds)
 
         before, after = median(alone, 0.99), median(beside, 0.99)
-        borne &= after <= max(FACTOR * before, before + NOISE)
+        good = after <= max(FACTOR * before, before + NOISE) and max(slowest) <= PROBE and memory <= bound
+        borne &= good
         figures = [median(alone, 0.5), before, median(beside, 0.5), after]
         cells = [f"{figure * 1e3:.2f} ms" for figure in figures]
+        probes = [f"{figure * 1e3:.1f} ms" for figure in slowest]
         print(
-            f"{name:<18} {cells[0]:>10} {cells[1]:>8} {cells[2]:>11} {cells[3]:>8} "
-            f"{after / before:>6.2f} {connections / under:>14.0f} {received / under / 1e6:>6.1f}",
+            f"{name:<20} {cells[0]:>10} {cells[1]:>9} {cells[2]:>11} {cells[3]:>9} {after / before:>6.2f} "
+            f"{probes[0]:>10} {probes[1]:>10} {memory / 1e6:>7.0f} MB{'' if good else '  TOO MUCH'}",
             flush=True,
         )
+    if bound < math.inf:
+        print(f"the worst case by `tidings check` is {bound / 1e6:.0f} MB")
     return borne
+
+
+def address(text):
+    host, port = text.rsplit(":", 1)
+    return host, int(port)
 
 
 def main():
@@ -302,14 +282,17 @@ def main():
     parser.add_argument("--binary", default="target/release/tidings")
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", action="append", choices=FLOODS, metavar="NAME")
+    parser.add_argument("--storage", choices=["memory", "disk"], default="memory")
     parser.add_argument("--ahead", action="store_true")
     options = parser.parse_args()
     if options.ahead:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     binary = os.path.abspath(options.binary)
     with tempfile.TemporaryDirectory() as directory:
-        with open(os.path.join(directory, "tidings.toml"), "w", encoding="utf-8") as file:
-            file.write(CONFIG)
+        config = os.path.join(directory, "tidings.toml")
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(CONFIG.replace("STORAGE", options.storage))
         ready = os.path.join(directory, "ready.json")
         command = [binary, "serve", "--config", "tidings.toml", "--ready-file", ready]
         with open(os.path.join(directory, "log"), "w", encoding="utf-8") as log:
@@ -321,9 +304,9 @@ def main():
                 time.sleep(0.05)
             with open(ready, encoding="utf-8") as file:
                 addresses = json.load(file)
-            host, port = addresses["public"].rsplit(":", 1)
-            metrics = f"http://{addresses['internal']}/metrics"
-            borne = compare((host, int(port)), metrics, binary, options)
+            target = Target(address(addresses["public"]), address(addresses["internal"]))
+            seed(target, binary)
+            borne = compare(target, server, worst_case(binary, config), binary, options)
         finally:
             server.kill()
             server.wait()
