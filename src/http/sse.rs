@@ -20,7 +20,7 @@ use axum::extract::{ConnectInfo, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::sync::oneshot;
 use tokio_stream::Stream;
 
@@ -53,7 +53,6 @@ pub(super) async fn open(
     Extension(ConnectInfo(address)): Extension<ConnectInfo<SocketAddr>>,
     Extension(parameters): Extension<Parameters>,
     method: Method,
-    uri: Uri,
     headers: HeaderMap,
     query: Query,
 ) -> Answer {
@@ -72,7 +71,7 @@ pub(super) async fn open(
         .await
         .inspect_err(not_let_in)?;
     let (wanted, ids) = wanted(&headers, &query)?;
-    parameters.check(&uri)?;
+    parameters.check("/sse", &query)?;
     if method == Method::HEAD {
         return Ok(stream(Body::empty()));
     }

@@ -57,7 +57,7 @@ impl Committer {
         folder: Folder,
         left: LeftAs,
         settings: DiskSettings,
-        shares: Arc<KeyShares>,
+        key_shares: Arc<KeyShares>,
     ) -> Result<Self, OpenError> {
         let failed = |trouble: Trouble| {
             let why = match &trouble {
@@ -76,7 +76,7 @@ impl Committer {
             .running(settings.durability)
             .map_err(|error| failed(error.into()))?;
         let now = shared.clock.now();
-        let keys = load_keys(&store, manifest.era, now, &shares).map_err(failed)?;
+        let keys = load_keys(&store, manifest.era, now, &key_shares).map_err(failed)?;
         shared.known.replace(store.names()).map_err(failed)?;
         let channels = i64::try_from(manifest.channels).unwrap_or(i64::MAX);
         shared.metrics.channels_changed(channels);
@@ -88,7 +88,7 @@ impl Committer {
             manifest,
             next_batch: manifest.batch + 1,
             keys,
-            shares,
+            shares: key_shares,
             cache: Cache::new(settings.cache_bytes),
             settings,
             down: None,
