@@ -106,6 +106,8 @@ pub(super) struct Connection {
     pub(super) dropped: u32,
     pub(super) refused_messages: u16,
     pub(super) transport: Transport,
+    /// A token was shown that is not judged, or not yet.
+    pub(super) unjudged: bool,
 }
 
 /// What few connections have.
@@ -197,8 +199,6 @@ pub(super) struct Flags {
     pub(super) unread: bool,
     /// The expiry of the token was announced.
     pub(super) expiry_told: bool,
-    /// A token was shown that is not judged, or not yet.
-    pub(super) unjudged: bool,
     /// Counted among the connections of its user.
     pub(super) seated: bool,
     /// The client has shut its side: what is left must be read to its end.

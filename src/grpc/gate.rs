@@ -27,8 +27,9 @@ const OPEN: usize = 4 * 1024;
 const EVENTS: &str = "tidings.v1.EventService";
 const CONNECTIONS: &str = "tidings.v1.ConnectionService";
 const CATALOG: &str = "tidings.v1.CatalogService";
+const STORE: &str = "tidings.v1.StoreService";
 /// The procedures that need a token.
-const CLOSED: [Procedure; 15] = [
+const CLOSED: [Procedure; 16] = [
     Procedure(EVENTS, "Publish"),
     Procedure(EVENTS, "PublishBatch"),
     Procedure(EVENTS, "PublishStream"),
@@ -44,6 +45,7 @@ const CLOSED: [Procedure; 15] = [
     Procedure(CATALOG, "ListEventTypes"),
     Procedure(CATALOG, "GetEventType"),
     Procedure(CATALOG, "ValidateEvent"),
+    Procedure(STORE, "Backup"),
 ];
 
 /// Looks at the head of each call.

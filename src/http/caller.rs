@@ -8,6 +8,7 @@ use http::request::Parts;
 use super::Shared;
 use super::observe::Trace;
 use super::parameters::Parameters;
+use super::query::Query;
 use super::reply::Refusal;
 use crate::admin::Admin;
 use crate::auth::{AuthFailure, Identity, bearer};
@@ -65,8 +66,11 @@ impl FromRequestParts<Shared> for Reader {
 
 /// Refuses an unknown parameter, after who asks is known.
 fn check_parameters(parts: &Parts) -> Result<()> {
-    let parameters = parts.extensions.get::<Parameters>();
-    parameters.map_or(Ok(()), |known| known.check(&parts.uri))
+    let Some(parameters) = parts.extensions.get::<Parameters>() else {
+        return Ok(());
+    };
+    let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+    parameters.check(parts.uri.path(), &query)
 }
 
 impl Caller {

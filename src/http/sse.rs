@@ -24,7 +24,7 @@ use axum::extract::{ConnectInfo, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::sync::oneshot;
 use tokio_stream::Stream;
 
@@ -60,11 +60,10 @@ pub(super) async fn open(
     Extension(ConnectInfo(address)): Extension<ConnectInfo<SocketAddr>>,
     Extension(parameters): Extension<Parameters>,
     method: Method,
-    uri: Uri,
     headers: HeaderMap,
     query: Query,
 ) -> Answer {
-    let unknown = parameters.check(&uri);
+    let unknown = parameters.check("/sse", &query);
     let answer = follow(&shared, &trace, address, &method, &headers, &query, unknown).await;
     answer.or_else(|refusal| come_back::instead_of(refusal, &headers, &shared.lifecycle))
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Config, Publisher, Server, Ws};
+use crate::harness::{Config, Publisher, Server, Ws, eventually};
 
 const MIB: usize = 1 << 20;
 
@@ -72,7 +72,31 @@ async fn with_disconnect_the_slow_one_is_closed_with_4411() {
         .collect();
     let expected: Vec<u64> = (1..).take(numbers.len()).collect();
     assert_eq!(numbers, expected, "what came before the close is whole");
+    let lost = dropped(&server, "slow_consumer").await;
+    assert!(lost > 1, "what waited counts too: {lost}");
     reader.lives().await;
+}
+
+/// How many events were dropped for this reason.
+async fn dropped(server: &Server, reason: &str) -> u64 {
+    let series = format!("tidings_events_dropped_total{{reason=\"{reason}\"}}");
+    server.metric(&series).await
+}
+
+#[tokio::test]
+async fn what_waits_for_one_who_leaves_is_counted() {
+    let server = server_with("drop_oldest").await;
+    let slow = slow(&server).await;
+    let mut reader = server.ws().token("reader", &[]).connect().await;
+    reader.subscribe("room:1").await;
+    let mut service = server.publisher("service").await;
+    flood(&server, &mut service, &mut reader).await;
+    assert!(dropped(&server, "drop_oldest").await > 0);
+    drop(slow);
+    eventually("the end of the slow one", async || {
+        (dropped(&server, "disconnected").await > 0).then_some(())
+    })
+    .await;
 }
 
 /// Reads up to the last event: the offsets that came, and those that gaps name.
@@ -132,6 +156,8 @@ async fn with_conflate_the_newest_of_each_key_arrives() {
     let last = flood(&server, &mut service, &mut reader).await + 1;
     service.publish("room:1", "fence", json!({})).await;
 
+    let conflated = server.metric("tidings_events_conflated_total").await;
+    assert_eq!(dropped(&server, "conflated").await, conflated);
     let (came, gaps) = account(&mut slow, last).await;
     for offset in 1..=last {
         let named = gaps

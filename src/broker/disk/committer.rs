@@ -40,7 +40,7 @@ pub(super) struct Committer {
     pub(super) next_batch: u64,
     pub(super) keys: KeyTable<u64>,
     /// How many of them each publisher may have.
-    pub(super) shares: Arc<KeyShares>,
+    pub(super) key_shares: Arc<KeyShares>,
     pub(super) cache: Cache,
     /// How much is kept.
     pub(super) usage: Usage,
@@ -61,7 +61,7 @@ impl Committer {
         mut folder: Folder,
         left: LeftAs,
         settings: DiskSettings,
-        shares: Arc<KeyShares>,
+        key_shares: Arc<KeyShares>,
     ) -> Result<Self, OpenError> {
         let path = folder.path().to_owned();
         let failed = |trouble: Trouble| OpenError::new(&path, trouble.of_a_store());
@@ -95,7 +95,7 @@ impl Committer {
             .map_err(|error| failed(error.into()))?;
         shared.clock.not_before(manifest.at);
         let now = shared.clock.now();
-        let keys = load_keys(&store, manifest.era, now, on_damage, &shares).map_err(failed)?;
+        let keys = load_keys(&store, manifest.era, now, on_damage, &key_shares).map_err(failed)?;
         shared.known.replace(store.names()).map_err(failed)?;
         let usage = load_usage(&store, settings.disk_bytes).map_err(failed)?;
         let channels = i64::try_from(manifest.channels).unwrap_or(i64::MAX);
@@ -108,7 +108,7 @@ impl Committer {
             manifest,
             next_batch: manifest.batch + 1,
             keys,
-            shares,
+            key_shares,
             cache: Cache::new(settings.cache_bytes),
             usage,
             settings,
@@ -159,7 +159,7 @@ impl Committer {
         for op in ops {
             match op {
                 Op::Publish(publish) => {
-                    stage.publish(&shared, &self.keys, &self.shares, *publish);
+                    stage.publish(&shared, &self.keys, &self.key_shares, *publish);
                 }
                 Op::Pass(event) => passing.push(*event),
                 Op::Open(name, answer) => stage.open(&shared, &name, answer),

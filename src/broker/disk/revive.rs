@@ -111,7 +111,7 @@ impl Committer {
         self.folder.synced.note(manifest.batch);
         if new_era {
             let now = self.shared.clock.now();
-            self.keys = load_keys(&store, manifest.era, now, on_damage, &self.shares)?;
+            self.keys = load_keys(&store, manifest.era, now, on_damage, &self.key_shares)?;
             tracing::warn!("what was acknowledged may be missing: every channel has a new epoch");
         }
         self.manifest = manifest;

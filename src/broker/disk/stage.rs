@@ -87,7 +87,7 @@ impl<'s> Stage<'s> {
         &mut self,
         shared: &Shared,
         keys: &KeyTable<u64>,
-        shares: &Arc<KeyShares>,
+        key_shares: &Arc<KeyShares>,
         publish: Publish,
     ) {
         let Publish {
@@ -108,7 +108,7 @@ impl<'s> Stage<'s> {
                 self.done.push(Done::Repeat { of, answer });
                 return;
             }
-            match shares.take(&scoped) {
+            match key_shares.take(&scoped) {
                 Ok(share) => key = Some((scoped, share)),
                 Err(error) => {
                     answer.give(Err(error));

@@ -101,7 +101,7 @@ impl<'s> Cx<'s> {
     /// no fault of the client.
     pub fn set_unjudged(&mut self, unjudged: bool) {
         if let Some(connection) = self.shard.connections.get_mut(self.slot) {
-            connection.flags.unjudged = unjudged;
+            connection.unjudged = unjudged;
         }
     }
 

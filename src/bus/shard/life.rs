@@ -100,6 +100,7 @@ impl Shard {
             dropped: 0,
             round_trip_us: 0,
             refused_messages: 0,
+            unjudged: false,
             flags: Flags::default(),
         };
         let slot = self.connections.insert(connection);

@@ -144,7 +144,7 @@ impl Shard {
     /// Why a connection that has not authenticated in time is closed. A token that could not be
     /// judged was not refused: the client shall come back with it.
     fn no_token(&self, slot: u32) -> Error {
-        if self.connections.get(slot).is_some_and(|c| c.flags.unjudged) {
+        if self.connections.get(slot).is_some_and(|c| c.unjudged) {
             return Error::unavailable("the token could not be judged before auth.deadline")
                 .retry_after(UNJUDGED_RETRY);
         }
