@@ -87,6 +87,13 @@ impl Chunk {
         }
     }
 
+    /// How many of its events end behind so many bytes; none where it is no event.
+    #[must_use]
+    pub(super) fn events_after(&self, written: usize) -> usize {
+        let parts = self.parts.iter();
+        parts.filter(|part| part.end > written).count()
+    }
+
     /// Its events, each a chunk of its own that shares the memory.
     pub(super) fn split(&self) -> impl Iterator<Item = Frame> {
         self.parts.iter().scan(0, |start, part| {

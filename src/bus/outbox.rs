@@ -201,15 +201,15 @@ impl Outbox {
     }
 
     /// How many events wait, one that is written in part included.
-    pub fn events(&mut self) -> u64 {
-        let Some(queue) = &mut self.0 else { return 0 };
-        if queue.written > 0 {
-            queue.split();
-        }
-        let events = queue.entries.iter();
-        let events = events.filter(|entry| matches!(entry.kind, Kind::Events(_)));
-        let events: usize = events.map(|entry| entry.frame.split().count()).sum();
-        u64::try_from(events).unwrap_or(u64::MAX)
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        let Some(queue) = &self.0 else { return 0 };
+        let mut written = queue.written;
+        let events = queue.entries.iter().map(|entry| {
+            let written = std::mem::take(&mut written);
+            entry.frame.events_after(written)
+        });
+        u64::try_from(events.sum::<usize>()).unwrap_or(u64::MAX)
     }
 
     /// Fills `slices` with what is to be written next; answers how many it filled.
