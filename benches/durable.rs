@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tidings::broker::{Bounds, Broker, Disk, DiskSettings, Durability, Range, Sink};
+use tidings::broker::{Bounds, Broker, Disk, DiskSettings, Durability, OnDamage, Range, Sink};
 use tidings::event::{
     ChannelName, Draft, Event, EventType, Headers, HistoryPolicy, Namespace, Namespaces, Payload,
     Timestamp,
@@ -87,7 +87,9 @@ fn open(directory: &Path, sink: &Arc<dyn Sink>) -> Arc<Disk> {
     let settings = DiskSettings {
         path: directory.join("store"),
         durability: Durability::Fsync,
+        on_damage: OnDamage::Refuse,
         cache_bytes: 64 << 20,
+        disk_bytes: 0,
         bounds: Bounds::default(),
     };
     let sink: Weak<dyn Sink> = Arc::downgrade(sink);

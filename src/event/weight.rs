@@ -102,6 +102,14 @@ mod tests {
         }
     }
 
+    fn keyed(publisher: &str) -> Arc<IdempotencyKey> {
+        let key = IdempotencyKey {
+            publisher: publisher.into(),
+            key: "k".into(),
+        };
+        Arc::new(key)
+    }
+
     #[test]
     fn whatever_a_publisher_can_make_large_weighs_what_it_takes() {
         let long = "x".repeat(5000);
@@ -136,10 +144,7 @@ mod tests {
             (
                 "idempotency_key",
                 Draft {
-                    idempotency_key: Some(Arc::new(IdempotencyKey {
-                        publisher: text().unwrap(),
-                        key: "k".into(),
-                    })),
+                    idempotency_key: Some(keyed(&long)),
                     ..draft()
                 },
             ),
