@@ -34,7 +34,7 @@ use fixture::{channel, client_frame, draft, event};
 
 /// The allocator of the server, or the figures would be another program's.
 #[global_allocator]
-static ALLOCATOR: tidings_allocator::Allocator = tidings_allocator::Allocator;
+static ALLOCATOR: tidings_malloc::Allocator = tidings_malloc::Allocator;
 
 /// Bytes of data in an event, as in `benches/run.py`.
 const DATA: usize = 200;

@@ -19,15 +19,15 @@ pub mod expression;
 pub mod forwarded;
 pub mod grpc;
 pub mod http;
-pub mod impatient;
 pub mod lifecycle;
+pub mod maybe_ready;
 pub mod origin;
 pub mod problem;
-pub mod promise;
 pub mod server;
 pub mod session;
 pub mod socketio;
 pub mod telemetry;
+pub mod timeout_io;
 pub mod wire;
 pub mod ws;
 

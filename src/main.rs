@@ -1,7 +1,7 @@
 //! The `tidings` program.
 
 #[global_allocator]
-static ALLOCATOR: tidings_allocator::Allocator = tidings_allocator::Allocator;
+static ALLOCATOR: tidings_malloc::Allocator = tidings_malloc::Allocator;
 
 fn main() -> std::process::ExitCode {
     tidings::cli::main()

@@ -12,7 +12,7 @@ use tidings::event::{
     ChannelName, Draft, Epoch, Event, EventType, Headers, HistoryPolicy, Namespace, Namespaces,
     Payload, Position, Timestamp,
 };
-use tidings::promise::Promise;
+use tidings::maybe_ready::MaybeReady;
 use tidings::telemetry::{Metrics, Tracing};
 
 /// Where everything is published.
@@ -106,8 +106,10 @@ impl Bus {
         let bus = Bus::new(events);
         for _ in 0..events {
             match bus.broker.publish(draft(200), None) {
-                Promise::Ready(Ok(_)) => {}
-                Promise::Ready(Err(_)) | Promise::Pending(_) => panic!("an event was refused"),
+                MaybeReady::Ready(Ok(_)) => {}
+                MaybeReady::Ready(Err(_)) | MaybeReady::Pending(_) => {
+                    panic!("an event was refused")
+                }
             }
         }
         bus
@@ -116,11 +118,11 @@ impl Bus {
     /// Before the first event.
     pub(crate) fn start(&self) -> Position {
         match self.broker.read(&channel(), Range::all(0)) {
-            Promise::Ready(Ok(Some(page))) => Position {
+            MaybeReady::Ready(Ok(Some(page))) => Position {
                 offset: 0,
                 ..page.top
             },
-            Promise::Ready(_) | Promise::Pending(_) => panic!("the channel keeps no history"),
+            MaybeReady::Ready(_) | MaybeReady::Pending(_) => panic!("the channel keeps no history"),
         }
     }
 }

@@ -90,7 +90,7 @@ impl Identity {
         match (&self.user, address) {
             (Some(user), _) => Arc::clone(user),
             // No user's name holds a control character, so these are nobody's.
-            (None, Some(address)) => Arc::from(format!("\0{}", neighbours(address))),
+            (None, Some(address)) => Arc::from(format!("\0{}", rate_limit_key(address))),
             (None, None) => Arc::from("\0"),
         }
     }
@@ -107,7 +107,7 @@ impl Identity {
         Arc::from(match (certified, &self.user, address) {
             (Some(name), _, _) => format!("c:{name}"),
             (None, Some(user), _) => format!("{kind}:{user}"),
-            (None, None, Some(address)) => format!("a:{}", neighbours(address)),
+            (None, None, Some(address)) => format!("a:{}", rate_limit_key(address)),
             (None, None, None) => format!("{kind}-"),
         })
     }
@@ -224,7 +224,7 @@ impl Identity {
 /// The addresses that count as one: of IPv6 a /64, which is what one subscriber is given
 /// (RFC 6177).
 #[must_use]
-pub fn neighbours(address: IpAddr) -> IpAddr {
+pub fn rate_limit_key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),

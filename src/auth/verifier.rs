@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 use super::cache::Cache;
 use super::claims::is_name;
-use super::common::Common;
 use super::failure::Refusal;
 use super::fetching::{Cause, Fetches, NotFetched, backoff};
+use super::interner::Interner;
 use super::jwk::from_jwks;
 use super::jwks::Source;
 use super::keys::Key;
@@ -23,7 +23,7 @@ use super::revocation::{Moment, Revocations, Revoke};
 use super::{AuthFailure, Fingerprint, Identity, VerifierSettings};
 use crate::error::{Error, Result};
 use crate::event::Timestamp;
-use crate::promise::Promise;
+use crate::maybe_ready::MaybeReady;
 use state::State;
 
 /// How often the keys are fetched anew.
@@ -47,7 +47,7 @@ pub enum AuthEvent {
 pub struct Verifier {
     state: ArcSwap<State>,
     cache: Cache,
-    common: Common,
+    interner: Interner,
     revocations: Revocations,
     fetches: Fetches,
     /// Rung where the keys must be fetched anew before it is time.
@@ -73,7 +73,7 @@ impl Verifier {
         Ok(Arc::new(Verifier {
             state: ArcSwap::from_pointee(State::load(settings)?),
             cache: Cache::new(),
-            common: Common::default(),
+            interner: Interner::default(),
             revocations: Revocations::default(),
             fetches: Fetches::new(),
             refresh_now: Notify::new(),
@@ -87,12 +87,12 @@ impl Verifier {
     /// # Errors
     /// `unauthenticated` for a token that is refused, `unavailable` for one that can't be judged,
     /// as its key could not be fetched.
-    pub fn verify(self: &Arc<Self>, token: &str) -> Promise<Arc<Identity>> {
+    pub fn verify(self: &Arc<Self>, token: &str) -> MaybeReady<Arc<Identity>> {
         match self.check(token) {
             Err(refusal) if refusal.by_keys => {
                 let (this, token, asked) =
                     (Arc::clone(self), Box::<str>::from(token), Instant::now());
-                Promise::later(async move {
+                MaybeReady::later(async move {
                     let fetched = this.refresh(Cause::Token, asked).await;
                     this.check(&token).map_err(|refusal| match fetched {
                         Err(not_fetched) if refusal.by_keys => this.not_judged(not_fetched),
@@ -100,7 +100,7 @@ impl Verifier {
                     })
                 })
             }
-            answer => Promise::Ready(answer.map_err(|refusal| self.refuse(refusal.failure))),
+            answer => MaybeReady::Ready(answer.map_err(|refusal| self.refuse(refusal.failure))),
         }
     }
 
@@ -262,7 +262,7 @@ impl Verifier {
             known
         } else {
             let mut identity = state.verify(token, exact, now)?;
-            self.common.share(&mut identity);
+            self.interner.share(&mut identity);
             let identity = Arc::new(identity);
             self.cache.put(state.generation, &identity, now);
             identity

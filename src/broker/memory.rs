@@ -20,7 +20,7 @@ use super::keys::{KEY_TTL, KeyShares, KeyTable, ScopedKey};
 use super::{Broker, Kept, Page, Range, Receipt, Sink};
 use crate::error::Result;
 use crate::event::{ChannelName, Draft, Event, HistoryPolicy, Namespaces};
-use crate::promise::Promise;
+use crate::maybe_ready::MaybeReady;
 use crate::telemetry::{FanoutSpan, Metrics};
 use budget::{Budget, Shelf};
 use channel::Channel;
@@ -242,12 +242,12 @@ impl Memory {
 }
 
 impl Broker for Memory {
-    fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> Promise<Receipt> {
-        Promise::Ready(self.publish_now(draft, span))
+    fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
+        MaybeReady::Ready(self.publish_now(draft, span))
     }
 
-    fn read(&self, channel: &ChannelName, range: Range) -> Promise<Option<Page>> {
-        Promise::Ready(self.read_now(channel, range))
+    fn read(&self, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>> {
+        MaybeReady::Ready(self.read_now(channel, range))
     }
 
     fn is_known(&self, channel: &ChannelName) -> bool {
@@ -255,7 +255,7 @@ impl Broker for Memory {
             || self.stripe(channel).channels.contains_key(channel)
     }
 
-    fn list(&self, prefix: &str, after: &str, limit: usize) -> Promise<Vec<Kept>> {
+    fn list(&self, prefix: &str, after: &str, limit: usize) -> MaybeReady<Vec<Kept>> {
         let mut found: Vec<Kept> = Vec::new();
         for stripe in &self.stripes {
             let stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
@@ -274,7 +274,7 @@ impl Broker for Memory {
         }
         found.sort_unstable_by(|a, b| a.channel.cmp(&b.channel));
         found.truncate(limit);
-        Promise::ok(found)
+        MaybeReady::ok(found)
     }
 
     fn sweep(&self) {

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::auth::Identity;
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, Event, Position};
-use crate::promise::Promise;
+use crate::maybe_ready::MaybeReady;
 use crate::telemetry::FanoutSpan;
 
 #[cfg(feature = "fuzzing")]
@@ -165,19 +165,19 @@ pub trait Broker: Send + Sync {
     /// Appends an event to its channel and hands it to the sink; answers once it has its place
     /// (and, where the store is durable, is kept for good).
     /// `span` goes to the sink with the event.
-    fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> Promise<Receipt>;
+    fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt>;
 
     /// Reads a part of a channel's history; `None` where the channel keeps none. Starts the
     /// channel's numbering if it has none yet, so that a first position can be resumed from.
-    fn read(&self, channel: &ChannelName, range: Range) -> Promise<Option<Page>>;
+    fn read(&self, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>>;
 
     /// As [`Broker::publish`], with the share of whoever publishes.
-    fn publish_for(&self, _: Share, draft: Draft, span: Option<FanoutSpan>) -> Promise<Receipt> {
+    fn publish_for(&self, _: Share, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
         self.publish(draft, span)
     }
 
     /// As [`Broker::read`], with the share of whoever reads.
-    fn read_for(&self, _: Share, channel: &ChannelName, range: Range) -> Promise<Option<Page>> {
+    fn read_for(&self, _: Share, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>> {
         self.read(channel, range)
     }
 
@@ -186,7 +186,7 @@ pub trait Broker: Send + Sync {
     fn is_known(&self, channel: &ChannelName) -> bool;
 
     /// Up to `limit` kept channels whose names start with `prefix` and come after `after`, by name.
-    fn list(&self, prefix: &str, after: &str, limit: usize) -> Promise<Vec<Kept>>;
+    fn list(&self, prefix: &str, after: &str, limit: usize) -> MaybeReady<Vec<Kept>>;
 
     /// A backup of all that is kept at this moment, in parts.
     ///

@@ -90,7 +90,7 @@ pub(super) struct Connection {
     /// Bytes that came but are not a whole message yet.
     #[expect(clippy::box_collection, reason = "eight bytes where there is nothing")]
     pub(super) partial: Option<Box<Vec<u8>>>,
-    pub(super) rare: Option<Box<Rare>>,
+    pub(super) cold: Option<Box<ColdState>>,
     pub(super) subscriptions: Subscriptions,
     /// Milliseconds since the shard began, its stalls included.
     pub(super) connected_at: u64,
@@ -112,7 +112,7 @@ pub(super) struct Connection {
 
 /// What few connections have.
 #[derive(Default)]
-pub(super) struct Rare {
+pub(super) struct ColdState {
     pub(super) client: Option<Client>,
     /// What the protocol keeps between two reads.
     pub(super) state: Option<Box<dyn Any + Send>>,
@@ -204,10 +204,10 @@ pub(super) struct Flags {
     /// The client has shut its side: what is left must be read to its end.
     pub(super) peer_closed: bool,
     /// On the list of those whose catching up goes on.
-    pub(super) hungry: bool,
+    pub(super) awaiting_recovery: bool,
     /// About to be closed for being too slow: something that it had to get found no room, so
     /// nothing that comes behind it may reach it either.
-    pub(super) doomed: bool,
+    pub(super) pending_close: bool,
 }
 
 /// What one connection follows.
@@ -327,12 +327,12 @@ impl Connection {
 
     /// What its filters have cost.
     pub(super) fn meter(&self) -> Option<&Arc<Meter>> {
-        self.rare.as_ref()?.meter.as_ref()
+        self.cold.as_ref()?.meter.as_ref()
     }
 
     /// What the client said of itself.
     pub(super) fn client(&self) -> Option<&Client> {
-        self.rare.as_ref()?.client.as_ref()
+        self.cold.as_ref()?.client.as_ref()
     }
 
     pub(super) fn client_kind(&self) -> &str {
@@ -340,16 +340,16 @@ impl Connection {
     }
 
     /// What few have, made where it is not there.
-    pub(super) fn rare(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_default()
+    pub(super) fn cold(&mut self) -> &mut ColdState {
+        self.cold.get_or_insert_default()
     }
 
     /// Takes what the protocol keeps between two reads.
     pub(super) fn take_state(&mut self) -> Option<Box<dyn Any + Send>> {
-        let rare = self.rare.as_mut()?;
-        let state = rare.state.take();
-        if rare.client.is_none() && rare.meter.is_none() {
-            self.rare = None;
+        let cold = self.cold.as_mut()?;
+        let state = cold.state.take();
+        if cold.client.is_none() && cold.meter.is_none() {
+            self.cold = None;
         }
         state
     }

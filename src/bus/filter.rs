@@ -61,7 +61,7 @@ impl EventFilter {
     /// Makes a filter of types (none: all) and an expression (none or blank: no condition).
     /// `None` where that lets every event through. The expression is compiled here and now, and
     /// counts towards no limit; what clients send goes through the
-    /// [`FilterStore`](super::FilterStore).
+    /// `FilterStore`.
     ///
     /// # Errors
     /// `invalid_argument` for the field `event_types` or `filter`.

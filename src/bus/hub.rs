@@ -2,10 +2,10 @@
 
 mod deliver;
 mod filters;
-mod seats;
+mod permits;
 mod settings;
 mod shards;
-mod wake_ups;
+mod wakeups;
 
 use std::collections::HashMap;
 use std::io;
@@ -20,13 +20,13 @@ use tokio_util::task::TaskTracker;
 
 use super::dialect_ids::DialectIds;
 use super::filter_numbers::FilterNumbers;
-use super::home::Home;
 use super::inbox::{HighWater, Inbound, Inbox};
 use super::judge::Judge;
 use super::observer::{End, Observer, Seen};
 use super::presence::{Presence, Present};
 use super::route::{MAX_SHARDS, Route, Routes};
 use super::shard::Shard;
+use super::shard_cell::ShardCell;
 use crate::auth::Identity;
 use crate::broker::Broker;
 use crate::error::Result;
@@ -34,7 +34,7 @@ use crate::event::{Audience, ChannelName, ChannelPattern, EventType, Namespaces}
 use crate::lifecycle::Departure;
 use crate::telemetry::{Metrics, Tracing};
 
-pub use seats::Seat;
+pub use permits::ConnectionPermit;
 pub use settings::{FilterLimits, Settings};
 
 /// How long publishes that were accepted may take to end after the last connection has gone.
@@ -44,13 +44,13 @@ const LAST_WORK: Duration = Duration::from_secs(1);
 pub type TypeRoles = HashMap<EventType, Arc<[Arc<str>]>>;
 
 /// Says whether an identity is still good.
-type Voucher = Box<dyn Fn(&Identity) -> Result<()> + Send + Sync>;
+type Revalidator = Box<dyn Fn(&Identity) -> Result<()> + Send + Sync>;
 
 /// The bus of one process: publishers come in through [`Sink::deliver`](crate::broker::Sink::deliver), connections live in the
 /// shards.
 pub struct Hub {
     inboxes: Box<[Arc<Inbox>]>,
-    homes: Box<[Home]>,
+    cells: Box<[ShardCell]>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     routes: Routes,
     filter_numbers: Arc<FilterNumbers>,
@@ -59,7 +59,7 @@ pub struct Hub {
     presence: Presence,
     broker: OnceLock<Arc<dyn Broker>>,
     observer: OnceLock<Arc<dyn Observer>>,
-    voucher: OnceLock<Voucher>,
+    revalidator: OnceLock<Revalidator>,
     namespaces: Arc<ArcSwap<Namespaces>>,
     settings: ArcSwap<Settings>,
     type_roles: ArcSwap<TypeRoles>,
@@ -103,14 +103,14 @@ impl Hub {
 
     /// What the thread of a shard does, from its beginning to its end.
     fn work(self: Arc<Self>, index: u16, poll: mio::Poll, registry: mio::Registry) {
-        wake_ups::here_is_a_shard();
+        wakeups::here_is_a_shard();
         let place = usize::from(index);
-        let (Some(home), Some(inbox)) = (self.homes.get(place), self.inboxes.get(place)) else {
+        let (Some(cell), Some(inbox)) = (self.cells.get(place), self.inboxes.get(place)) else {
             return;
         };
         let shard = Shard::new(index, Arc::clone(&self), Arc::clone(inbox), registry);
-        home.move_in(shard);
-        let run = std::panic::AssertUnwindSafe(|| Shard::run(&self, home, poll));
+        cell.move_in(shard);
+        let run = std::panic::AssertUnwindSafe(|| Shard::run(&self, cell, poll));
         if std::panic::catch_unwind(run).is_err() {
             end_the_process(place);
         }
@@ -134,7 +134,7 @@ impl Hub {
             polls.push(poll);
         }
         let hub = Arc::new(Hub {
-            homes: inboxes.iter().map(|_| Home::new()).collect(),
+            cells: inboxes.iter().map(|_| ShardCell::new()).collect(),
             inboxes: inboxes.into(),
             threads: Mutex::default(),
             routes: Routes::new(),
@@ -144,7 +144,7 @@ impl Hub {
             presence: Presence::new(),
             broker: OnceLock::new(),
             observer: OnceLock::new(),
-            voucher: OnceLock::new(),
+            revalidator: OnceLock::new(),
             namespaces,
             settings: ArcSwap::from_pointee(settings),
             type_roles: ArcSwap::default(),
@@ -182,9 +182,12 @@ impl Hub {
     }
 
     /// Tells the hub, once, how it can tell whether an identity is still good.
-    pub fn vouch_by(&self, voucher: impl Fn(&Identity) -> Result<()> + Send + Sync + 'static) {
-        if self.voucher.set(Box::new(voucher)).is_err() {
-            tracing::error!("the hub has a voucher already");
+    pub fn set_revalidator(
+        &self,
+        revalidator: impl Fn(&Identity) -> Result<()> + Send + Sync + 'static,
+    ) {
+        if self.revalidator.set(Box::new(revalidator)).is_err() {
+            tracing::error!("the hub has a revalidator already");
         }
     }
 
@@ -193,7 +196,9 @@ impl Hub {
     /// # Errors
     /// `unauthenticated`.
     pub(super) fn vouch(&self, identity: &Identity) -> Result<()> {
-        self.voucher.get().map_or(Ok(()), |vouch| vouch(identity))
+        self.revalidator
+            .get()
+            .map_or(Ok(()), |vouch| vouch(identity))
     }
 
     /// Where history is.
@@ -328,13 +333,13 @@ impl Hub {
 
     /// Waits until every shard has room for more events. Publishers that outrun the shards wait
     /// here; a slow subscriber makes nobody wait.
-    pub async fn room(&self) {
+    pub async fn ready(&self) {
         for inbox in &self.inboxes {
-            inbox.room().await;
+            inbox.ready().await;
         }
     }
 
-    /// True if publishers should wait at [`Hub::room`].
+    /// True if publishers should wait at [`Hub::ready`].
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.inboxes.iter().any(|inbox| inbox.is_full())

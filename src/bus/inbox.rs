@@ -58,7 +58,7 @@ pub(super) struct Inbox {
     awake: AtomicBool,
     waker: Waker,
     high_water: HighWater,
-    room: Notify,
+    ready: Notify,
 }
 
 impl Inbox {
@@ -72,7 +72,7 @@ impl Inbox {
             awake: AtomicBool::new(false),
             waker,
             high_water,
-            room: Notify::new(),
+            ready: Notify::new(),
         }
     }
 
@@ -84,7 +84,7 @@ impl Inbox {
     }
 
     /// Adds something to do. True if the shard sleeps and nobody else has to wake it: the caller
-    /// must, or do its work ([`Home::rouse`](super::home::Home::rouse)).
+    /// must, or do its work ([`ShardCell::run_or_wake`](super::shard_cell::ShardCell::run_or_wake)).
     #[must_use = "a shard that nobody wakes sleeps on"]
     pub(super) fn push_quietly(&self, inbound: Inbound) -> bool {
         self.len.fetch_add(1, Ordering::Relaxed);
@@ -108,9 +108,9 @@ impl Inbox {
     }
 
     /// Waits until there is room.
-    pub(super) async fn room(&self) {
+    pub(super) async fn ready(&self) {
         loop {
-            let notified = self.room.notified();
+            let notified = self.ready.notified();
             if !self.is_full() {
                 return;
             }
@@ -135,7 +135,7 @@ impl Inbox {
         let half = self.high_water.bytes / 2;
         let passed = bytes > half && bytes.saturating_sub(weight) <= half;
         if len == self.high_water.len / 2 || passed {
-            self.room.notify_waiters();
+            self.ready.notify_waiters();
         }
         Some(inbound)
     }

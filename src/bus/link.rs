@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mio::net::TcpStream;
 use tokio_rustls::rustls::ServerConnection;
 
-use super::outbox::{MAX_SLICES, Outbox, Spares};
+use super::outbox::{MAX_SLICES, Outbox, QueuePool};
 use super::pipe::Pipe;
 use crate::error::CloseCode;
 
@@ -74,14 +74,14 @@ impl Link {
     }
 
     /// Writes as much of the outbox as the other side takes: many frames in one system call.
-    pub fn flush(&mut self, outbox: &mut Outbox, spares: &mut Spares) -> Flushed {
+    pub fn flush(&mut self, outbox: &mut Outbox, pool: &mut QueuePool) -> Flushed {
         match self {
-            Link::Socket(socket) => flush_socket(socket, outbox, spares),
-            Link::Tls(socket, tls) => flush_tls(socket, tls, outbox, spares),
+            Link::Socket(socket) => flush_socket(socket, outbox, pool),
+            Link::Tls(socket, tls) => flush_tls(socket, tls, outbox, pool),
             Link::Pipe(pipe) => {
                 let bytes = pipe.write(|| {
                     let frame = first_frame(outbox)?;
-                    outbox.advance(frame.len(), spares);
+                    outbox.advance(frame.len(), pool);
                     Some(frame)
                 });
                 Flushed { bytes, alive: true }
@@ -121,7 +121,7 @@ fn first_frame(outbox: &Outbox) -> Option<Bytes> {
     outbox.first().map(|frame| frame.bytes().clone())
 }
 
-fn flush_socket(socket: &mut TcpStream, outbox: &mut Outbox, spares: &mut Spares) -> Flushed {
+fn flush_socket(socket: &mut TcpStream, outbox: &mut Outbox, pool: &mut QueuePool) -> Flushed {
     let mut bytes = 0;
     while !outbox.is_empty() {
         let written = match outbox.only() {
@@ -137,7 +137,7 @@ fn flush_socket(socket: &mut TcpStream, outbox: &mut Outbox, spares: &mut Spares
             }
             Ok(count) => {
                 bytes += count;
-                outbox.advance(count, spares);
+                outbox.advance(count, pool);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -165,7 +165,7 @@ fn flush_tls(
     socket: &mut TcpStream,
     tls: &mut ServerConnection,
     outbox: &mut Outbox,
-    spares: &mut Spares,
+    pool: &mut QueuePool,
 ) -> Flushed {
     let mut bytes = 0;
     tls.set_buffer_limit(Some(TLS_WINDOW));
@@ -202,7 +202,7 @@ fn flush_tls(
         {
             Ok(count) => {
                 bytes += count;
-                outbox.advance(count, spares);
+                outbox.advance(count, pool);
             }
             Err(_) => {
                 return Flushed {

@@ -11,7 +11,6 @@ pub mod filter;
 mod filter_numbers;
 pub mod filter_store;
 mod filter_table;
-mod home;
 mod hub;
 mod inbox;
 mod judge;
@@ -23,17 +22,18 @@ mod pipe;
 mod presence;
 mod protocol;
 mod route;
+pub mod server_text;
 mod shard;
+mod shard_cell;
 mod shed;
 mod slots;
 mod sync;
 mod visibility;
-pub mod wording;
 
 pub use connection::{Client, ConnectionInfo};
 pub use delivery::DialectId;
 pub use dialect_ids::DialectIds;
-pub use hub::{FilterLimits, Hub, Seat, Settings, TypeRoles};
+pub use hub::{ConnectionPermit, FilterLimits, Hub, Settings, TypeRoles};
 pub use inbox::INBOX_BYTES;
 pub use link::Link;
 pub use observer::{End, Observer, Seen};
@@ -44,6 +44,7 @@ pub use shard::REPLAY_BYTES;
 #[cfg(feature = "parts")]
 pub use shard::parts;
 pub use shard::{
-    Arrived, ConnectionFilter, ConnectionPage, Crossing, Cx, Join, JoinRequest, Opening, Shard,
+    Arrived, ConnCtx, ConnectionFilter, ConnectionPage, Join, JoinRequest, Opening, Shard,
+    TransportUpgrade,
 };
 pub use visibility::may_see;

@@ -40,7 +40,7 @@ pub(super) enum Kind {
 }
 
 /// Frames that wait for one connection, in order. Costs eight bytes while it is empty: shards
-/// lend the queue itself from a [`Spares`].
+/// lend the queue itself from a [`QueuePool`].
 #[derive(Debug, Default)]
 pub struct Outbox(Option<Box<Queue>>);
 
@@ -59,9 +59,9 @@ pub(super) struct Queue {
     clippy::vec_box,
     reason = "a queue goes to and fro without being moved"
 )]
-pub struct Spares(Vec<Box<Queue>>);
+pub struct QueuePool(Vec<Box<Queue>>);
 
-impl Spares {
+impl QueuePool {
     /// The most that are kept.
     const MAX: usize = 4096;
     /// The most entries a kept queue has room for.
@@ -136,8 +136,8 @@ impl Outbox {
 
     /// Puts a frame at the end; with the place of its channel, where events that wait may be
     /// taken out again.
-    pub(super) fn push(&mut self, frame: Frame, channel: Option<u32>, spares: &mut Spares) {
-        let queue = self.0.get_or_insert_with(|| spares.take());
+    pub(super) fn push(&mut self, frame: Frame, channel: Option<u32>, pool: &mut QueuePool) {
+        let queue = self.0.get_or_insert_with(|| pool.take());
         queue.bytes += frame.len();
         let kind = channel.map_or(Kind::Fixed, Kind::Events);
         queue.entries.push_back(Entry { frame, kind });
@@ -184,7 +184,7 @@ impl Outbox {
     }
 
     /// Forgets every waiting frame but one that is partly written.
-    pub fn clear(&mut self, spares: &mut Spares) {
+    pub fn clear(&mut self, pool: &mut QueuePool) {
         let Some(queue) = &mut self.0 else { return };
         if queue.written > 0 {
             queue.split();
@@ -196,7 +196,7 @@ impl Outbox {
         if queue.entries.is_empty()
             && let Some(queue) = self.0.take()
         {
-            spares.give(queue);
+            pool.give(queue);
         }
     }
 
@@ -226,7 +226,7 @@ impl Outbox {
     }
 
     /// Forgets what has been written. Gives the queue back once it is empty.
-    pub fn advance(&mut self, mut count: usize, spares: &mut Spares) {
+    pub fn advance(&mut self, mut count: usize, pool: &mut QueuePool) {
         let Some(queue) = &mut self.0 else { return };
         queue.bytes = queue.bytes.saturating_sub(count);
         while let Some(first) = queue.entries.front() {
@@ -242,7 +242,7 @@ impl Outbox {
         if queue.entries.is_empty()
             && let Some(queue) = self.0.take()
         {
-            spares.give(queue);
+            pool.give(queue);
         }
     }
 }

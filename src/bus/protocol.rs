@@ -3,13 +3,13 @@
 use bytes::Bytes;
 
 use super::delivery::DialectId;
-use super::shard::Cx;
+use super::shard::ConnCtx;
 use crate::error::{CloseCode, Error};
 use crate::event::{Event, Position, Timestamp};
 use crate::telemetry::Transport;
 
 /// Turns what happens on the bus into bytes of one dialect, and bytes of a client into calls on
-/// its [`Cx`]. One value serves all connections of its kind, so it keeps nothing about any.
+/// its [`ConnCtx`]. One value serves all connections of its kind, so it keeps nothing about any.
 pub trait Protocol: Send + Sync {
     /// How its connections reach the server.
     fn transport(&self) -> Transport;
@@ -21,7 +21,7 @@ pub trait Protocol: Send + Sync {
     fn event(&self, event: &Event) -> Bytes;
 
     /// The same event, with the question to confirm that it has arrived; `None` where the dialect
-    /// has no words for that. What clients answer goes to [`Cx::confirm`].
+    /// has no words for that. What clients answer goes to [`ConnCtx::confirm`].
     fn event_to_confirm(&self, event: &Event) -> Option<Bytes> {
         let _ = event;
         None
@@ -44,7 +44,7 @@ pub trait Protocol: Send + Sync {
 
     /// Bytes have come; answers how many of them, from the front, are done with. The rest is
     /// shown again with what comes next.
-    fn received(&self, cx: &mut Cx<'_>, input: &mut [u8]) -> usize;
+    fn received(&self, cx: &mut ConnCtx<'_>, input: &mut [u8]) -> usize;
 }
 
 /// Something that the bus says to one connection.

@@ -229,7 +229,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::chunk::Chunk;
-    use super::super::outbox::Spares;
+    use super::super::outbox::QueuePool;
     use super::*;
 
     fn frame(text: String) -> Frame {
@@ -254,19 +254,19 @@ mod tests {
             .collect()
     }
 
-    fn filled(events: &[(u64, u64)], spares: &mut Spares) -> Outbox {
+    fn filled(events: &[(u64, u64)], pool: &mut QueuePool) -> Outbox {
         let mut outbox = Outbox::default();
         for (offset, key) in events {
             let frame = event(format!("event-{offset}"), *offset, *key);
-            outbox.push(frame, Some(0), spares);
+            outbox.push(frame, Some(0), pool);
         }
         outbox
     }
 
     #[test]
     fn the_oldest_go_and_one_gap_says_which() {
-        let mut spares = Spares::default();
-        let mut outbox = filled(&[(1, 0), (2, 0), (3, 0), (4, 0)], &mut spares);
+        let mut pool = QueuePool::default();
+        let mut outbox = filled(&[(1, 0), (2, 0), (3, 0), (4, 0)], &mut pool);
         let shed = outbox.shed(
             Room {
                 channel: 0,
@@ -297,8 +297,8 @@ mod tests {
 
     #[test]
     fn of_one_key_the_newest_stays() {
-        let mut spares = Spares::default();
-        let mut outbox = filled(&[(1, 7), (2, 8), (3, 7), (4, 9)], &mut spares);
+        let mut pool = QueuePool::default();
+        let mut outbox = filled(&[(1, 7), (2, 8), (3, 7), (4, 9)], &mut pool);
         let shed = outbox.shed(
             Room {
                 channel: 0,
@@ -316,9 +316,9 @@ mod tests {
 
     #[test]
     fn keys_that_hardly_fit_are_not_gone_through_for_each_event() {
-        let mut spares = Spares::default();
+        let mut pool = QueuePool::default();
         let keys: Vec<(u64, u64)> = (1..=100).map(|n| (n, n)).collect();
-        let mut outbox = filled(&keys, &mut spares);
+        let mut outbox = filled(&keys, &mut pool);
         let limit = outbox.bytes();
         let mut sheds = 0;
         for offset in 101..=1100 {
@@ -335,7 +335,7 @@ mod tests {
                 outbox.shed(room, |_| true, gap);
                 sheds += 1;
             }
-            outbox.push(frame, Some(0), &mut spares);
+            outbox.push(frame, Some(0), &mut pool);
             assert!(outbox.bytes() <= conflates_at(limit));
         }
         assert!(sheds < 200, "{sheds} times for 1,000 events");
@@ -343,12 +343,12 @@ mod tests {
 
     #[test]
     fn gaps_between_what_stays_find_room_as_well() {
-        let mut spares = Spares::default();
+        let mut pool = QueuePool::default();
         // Every other one is superseded: five stay, and five gaps.
         let keys: Vec<(u64, u64)> = (1..=10)
             .map(|n| (n, if n % 2 == 0 { n } else { 99 }))
             .collect();
-        let mut outbox = filled(&keys, &mut spares);
+        let mut outbox = filled(&keys, &mut pool);
         let long = |missing: Missing| Some(frame(format!("{:>20}", missing.to)));
         let room = Room {
             channel: 0,
@@ -368,10 +368,10 @@ mod tests {
 
     #[test]
     fn what_is_partly_written_and_what_is_no_event_stays() {
-        let mut spares = Spares::default();
-        let mut outbox = filled(&[(1, 0), (2, 0)], &mut spares);
-        outbox.push(frame("reply".into()), None, &mut spares);
-        outbox.advance(3, &mut spares);
+        let mut pool = QueuePool::default();
+        let mut outbox = filled(&[(1, 0), (2, 0)], &mut pool);
+        outbox.push(frame("reply".into()), None, &mut pool);
+        outbox.advance(3, &mut pool);
         let shed = outbox.shed(
             Room {
                 channel: 0,
@@ -390,8 +390,8 @@ mod tests {
 
     #[test]
     fn a_gap_that_is_partly_written_does_not_grow() {
-        let mut spares = Spares::default();
-        let mut outbox = filled(&[(1, 0), (2, 0)], &mut spares);
+        let mut pool = QueuePool::default();
+        let mut outbox = filled(&[(1, 0), (2, 0)], &mut pool);
         outbox.shed(
             Room {
                 channel: 0,
@@ -404,8 +404,8 @@ mod tests {
             gap,
         );
         assert_eq!(texts(&outbox), ["[1-2]"]);
-        outbox.advance(4, &mut spares);
-        outbox.push(event("event-3".into(), 3, 0), Some(0), &mut spares);
+        outbox.advance(4, &mut pool);
+        outbox.push(event("event-3".into(), 3, 0), Some(0), &mut pool);
         outbox.shed(
             Room {
                 channel: 0,
@@ -427,7 +427,7 @@ mod tests {
         fn events_and_gaps_together_are_everything(
             rounds in proptest::collection::vec((1_usize..12, 20_usize..200, any::<bool>(), any::<bool>(), 0_usize..30), 1..12),
         ) {
-            let mut spares = Spares::default();
+            let mut pool = QueuePool::default();
             let mut outbox = Outbox::default();
             let mut offset = 0;
             let mut seen = String::new();
@@ -441,13 +441,13 @@ mod tests {
                     frames = vec![Chunk::joined(&frames)];
                 }
                 for frame in frames {
-                    outbox.push(frame, Some(0), &mut spares);
+                    outbox.push(frame, Some(0), &mut pool);
                 }
                 outbox.shed(Room { channel: 0, key: 1, needed: 0, limit, conflate }, |_| true, gap);
                 let all = texts(&outbox).concat();
                 let written = written.min(all.len());
                 seen.push_str(&all[..written]);
-                outbox.advance(written, &mut spares);
+                outbox.advance(written, &mut pool);
                 prop_assert_eq!(outbox.bytes(), all.len() - written);
             }
             seen.push_str(&texts(&outbox).concat());

@@ -20,6 +20,7 @@ pub mod payload;
 pub mod process;
 pub mod progress;
 mod publish;
+mod publish_mode;
 pub mod report;
 mod scenario;
 pub mod sequence;
@@ -28,7 +29,6 @@ mod streams;
 pub mod swarm;
 pub mod tally;
 pub mod token;
-mod way;
 mod websocket;
 
 use std::io::Write;

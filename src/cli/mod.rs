@@ -128,7 +128,7 @@ fn runtime(threads: usize) -> Result<Runtime, Failure> {
         // Sockets are asked for news after so many tasks: with tokio's 61, whoever publishes over
         // HTTP waits behind as many new connections of a flood.
         .event_interval(16)
-        .on_thread_park(tidings_allocator::pausing)
+        .on_thread_park(tidings_malloc::pausing)
         .build()?;
     Ok(runtime)
 }

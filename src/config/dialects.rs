@@ -9,8 +9,8 @@ use super::{
     DialectRefusals,
 };
 use crate::dialect::{
-    CommandWords, ControlMember, ControlWords, Definition, EventWords, Kind, Refusals, Said,
-    Template,
+    CommandWords, ControlMember, ControlWords, Definition, EventWords, Kind, Refusals,
+    ServerMessage, Template,
 };
 use crate::event::json::Member;
 
@@ -171,10 +171,10 @@ fn control(control: &DialectControl, at: &str, check: &mut Check<'_>) {
     name_or_none(&control.data, &format!("{at}.data"), check);
     for (ours, theirs) in &control.names {
         let key = format!("{at}.names.{ours}");
-        let known = Said::NAMES.contains(&ours.as_str());
+        let known = ServerMessage::NAMES.contains(&ours.as_str());
         let text = format!(
             "no such message: expected one of {}",
-            Said::NAMES.join(", ")
+            ServerMessage::NAMES.join(", ")
         );
         check.expect(known, &key, text);
         let list = theirs.list();

@@ -1,7 +1,7 @@
 //! What clients and server say to each other, whatever carries it.
 //!
-//! A [`Dialect`] reads a client's message as a [`Command`] and writes what is [`Said`], both free
-//! of any framing. A transport supplies a [`Voice`], which wraps ready messages for its
+//! A [`Dialect`] reads a client's message as a [`Command`] and writes what is [`ServerMessage`], both free
+//! of any framing. A transport supplies a [`Framer`], which wraps ready messages for its
 //! connections. What commands do is the same in all of them: [`handle`].
 
 #[cfg(test)]
@@ -11,12 +11,12 @@ mod binary;
 mod cloud_events;
 mod commands;
 mod definition;
+mod framer;
 mod request;
-mod said;
+mod request_ctx;
 pub mod schema;
+mod server_message;
 mod template;
-mod turn;
-mod voice;
 mod words;
 
 pub use binary::Binary;
@@ -25,11 +25,11 @@ pub use commands::{
     Register, Subscribe, Unsubscribe,
 };
 pub use definition::{CommandWords, ControlMember, ControlWords, Definition, EventWords, Refusals};
-pub use request::{Asked, GivenId, Incoming, RequestId, Unread};
-pub use said::Said;
+pub use framer::{Dialect, Framer, Message, say, spoken};
+pub use request::{Asked, DecodeError, GivenId, Incoming, RequestId};
+pub use request_ctx::{handle, reject, send_welcome};
+pub use server_message::ServerMessage;
 pub use template::Template;
-pub use turn::{greet, handle, turn_away};
-pub use voice::{Dialect, Message, Voice, say, spoken};
 pub use words::Words;
 
 /// For `fuzz/`: takes any bytes as a client's message, in JSON, in JSON of other words, and in
@@ -59,7 +59,7 @@ pub fn read_messages(bytes: &[u8]) {
     let words = Words::new(std::sync::Arc::new(definition));
     let (asked, _) = words.read(&Incoming::Text(text));
     let error = crate::error::Error::denied("no");
-    words.said(&asked, &Said::Error(&error), &mut |message| {
+    words.said(&asked, &ServerMessage::Error(&error), &mut |message| {
         assert!(crate::event::strict_json::operators_value(message.body).is_ok());
     });
 }

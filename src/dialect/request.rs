@@ -69,16 +69,16 @@ impl Asked {
 
 /// A message that could not be read as a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unread {
+pub struct DecodeError {
     /// What is wrong with it.
     pub error: Error,
     /// True if only those may learn what is wrong who have shown who they are.
     pub guarded: bool,
 }
 
-impl From<Error> for Unread {
+impl From<Error> for DecodeError {
     fn from(error: Error) -> Self {
-        Unread {
+        DecodeError {
             error,
             guarded: false,
         }

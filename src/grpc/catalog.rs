@@ -3,7 +3,7 @@
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use super::door::{Call, Door, Procedure};
+use super::rpc_context::{Call, Procedure, RpcContext};
 use super::service::catalog_service_server::CatalogService;
 use crate::admin::page_size_of;
 use crate::catalog::{KnownType, Schema, Violation};
@@ -16,12 +16,12 @@ use crate::session::MAX_ANSWER_BYTES;
 
 /// Shows the known event types.
 pub(super) struct EventTypes {
-    door: Door,
+    context: RpcContext,
 }
 
 impl EventTypes {
-    pub(super) fn new(door: Door) -> Self {
-        EventTypes { door }
+    pub(super) fn new(context: RpcContext) -> Self {
+        EventTypes { context }
     }
 }
 
@@ -36,7 +36,7 @@ impl CatalogService for EventTypes {
         request: Request<ListEventTypesRequest>,
     ) -> Result<Response<ListEventTypesResponse>, Status> {
         let list = |call| std::future::ready(list(&call));
-        self.door
+        self.context
             .answer(procedure("ListEventTypes"), request, list)
             .await
     }
@@ -46,7 +46,7 @@ impl CatalogService for EventTypes {
         request: Request<GetEventTypeRequest>,
     ) -> Result<Response<GetEventTypeResponse>, Status> {
         let get = |call| std::future::ready(get(&call));
-        self.door
+        self.context
             .answer(procedure("GetEventType"), request, get)
             .await
     }
@@ -56,7 +56,7 @@ impl CatalogService for EventTypes {
         request: Request<ValidateEventRequest>,
     ) -> Result<Response<ValidateEventResponse>, Status> {
         let validate = |call| std::future::ready(validate(&call));
-        self.door
+        self.context
             .answer(procedure("ValidateEvent"), request, validate)
             .await
     }

@@ -10,8 +10,8 @@ use tokio_stream::Stream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Request, Response, Status};
 
-use super::door::{Call, Door, Procedure};
 use super::reports;
+use super::rpc_context::{Call, Procedure, RpcContext};
 use super::service::connection_service_server::ConnectionService;
 use crate::admin::{Admin, Target};
 use crate::bus::ConnectionFilter;
@@ -29,12 +29,12 @@ use crate::telemetry::{Span, Transport};
 
 /// Shows and ends connections.
 pub(super) struct Connections {
-    door: Door,
+    context: RpcContext,
 }
 
 impl Connections {
-    pub(super) fn new(door: Door) -> Self {
-        Connections { door }
+    pub(super) fn new(context: RpcContext) -> Self {
+        Connections { context }
     }
 }
 
@@ -59,7 +59,7 @@ impl ConnectionService for Connections {
                 stats: Some(reports::stats(admin(&call.session)?.stats())),
             })
         };
-        self.door
+        self.context
             .answer(procedure("GetStats"), request, stats)
             .await
     }
@@ -68,13 +68,13 @@ impl ConnectionService for Connections {
         &self,
         request: Request<WatchStatsRequest>,
     ) -> Result<Response<WatchStats>, Status> {
-        let (call, span) = self.door.enter(procedure("WatchStats"), request)?;
-        match watch(call, self.door.clone()) {
+        let (call, span) = self.context.enter(procedure("WatchStats"), request)?;
+        match watch(call, self.context.clone()) {
             Ok(mut watch) => {
                 watch.span = span;
                 Ok(Response::new(watch))
             }
-            Err(error) => Err(self.door.refuse(span, &error)),
+            Err(error) => Err(self.context.refuse(span, &error)),
         }
     }
 
@@ -82,7 +82,7 @@ impl ConnectionService for Connections {
         &self,
         request: Request<ListConnectionsRequest>,
     ) -> Result<Response<ListConnectionsResponse>, Status> {
-        self.door
+        self.context
             .answer(procedure("ListConnections"), request, list)
             .await
     }
@@ -100,7 +100,7 @@ impl ConnectionService for Connections {
                 connection: Some(reports::connection(found)),
             })
         };
-        self.door
+        self.context
             .answer(procedure("GetConnection"), request, get)
             .await
     }
@@ -109,7 +109,7 @@ impl ConnectionService for Connections {
         &self,
         request: Request<DisconnectRequest>,
     ) -> Result<Response<DisconnectResponse>, Status> {
-        self.door
+        self.context
             .answer(procedure("Disconnect"), request, disconnect)
             .await
     }
@@ -129,7 +129,7 @@ impl ConnectionService for Connections {
                 next_page_token,
             })
         };
-        self.door
+        self.context
             .answer(procedure("ListChannels"), request, list)
             .await
     }
@@ -145,7 +145,7 @@ impl ConnectionService for Connections {
             let present = call.session.presence(&channel)?;
             Ok(reports::presence(&channel, present))
         };
-        self.door
+        self.context
             .answer(procedure("GetPresence"), request, presence)
             .await
     }
@@ -210,17 +210,17 @@ fn connection_id(text: &str) -> Result<ConnectionId> {
         .map_err(|_| Error::not_found("no such connection"))
 }
 
-fn watch(call: Call<WatchStatsRequest>, door: Door) -> Result<WatchStats> {
+fn watch(call: Call<WatchStatsRequest>, context: RpcContext) -> Result<WatchStats> {
     let admin = admin(&call.session)?;
     let mut every = tokio::time::interval(interval(call.message.interval)?);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let stopping = Box::pin(door.stopping().clone().cancelled_owned());
+    let stopping = Box::pin(context.stopping().clone().cancelled_owned());
     Ok(WatchStats {
         admin,
         session: call.session,
         every,
         stopping,
-        door,
+        context,
         span: Span::none(),
         over: false,
     })
@@ -243,7 +243,7 @@ pub(super) struct WatchStats {
     session: Session,
     every: Interval,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
-    door: Door,
+    context: RpcContext,
     span: Span,
     over: bool,
 }
@@ -260,11 +260,11 @@ impl Stream for WatchStats {
             Err(Error::unavailable("the server restarts"))
         } else {
             std::task::ready!(this.every.poll_tick(cx));
-            this.door.still_good(&this.session)
+            this.context.still_good(&this.session)
         };
         if let Err(error) = failure {
             this.over = true;
-            let status = this.door.refuse(std::mem::take(&mut this.span), &error);
+            let status = this.context.refuse(std::mem::take(&mut this.span), &error);
             return Poll::Ready(Some(Err(status)));
         }
         Poll::Ready(Some(Ok(WatchStatsResponse {

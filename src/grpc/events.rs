@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status, Streaming};
 
-use super::door::{Call, Door, Procedure};
 use super::messages;
 use super::publish::{self, Publishing};
+use super::rpc_context::{Call, Procedure, RpcContext};
 use super::service::event_service_server::EventService;
 use super::subscribe::{self, Follower, Following};
 use crate::admin::page_size_of;
@@ -21,14 +21,14 @@ use crate::session::{HistoryPage, HistoryQuery, MAX_ANSWER_BYTES};
 
 /// Publishes and reads events.
 pub(super) struct Events {
-    door: Door,
+    context: RpcContext,
     follower: Arc<dyn Protocol>,
 }
 
 impl Events {
-    pub(super) fn new(door: Door) -> Self {
+    pub(super) fn new(context: RpcContext) -> Self {
         Events {
-            door,
+            context,
             follower: Arc::new(Follower),
         }
     }
@@ -47,7 +47,7 @@ impl EventService for Events {
         &self,
         request: Request<PublishRequest>,
     ) -> Result<Response<PublishResponse>, Status> {
-        self.door
+        self.context
             .answer(procedure("Publish"), request, publish::one)
             .await
     }
@@ -56,7 +56,7 @@ impl EventService for Events {
         &self,
         request: Request<PublishBatchRequest>,
     ) -> Result<Response<PublishBatchResponse>, Status> {
-        self.door
+        self.context
             .answer(procedure("PublishBatch"), request, publish::batch)
             .await
     }
@@ -65,10 +65,10 @@ impl EventService for Events {
         &self,
         request: Request<Streaming<PublishStreamRequest>>,
     ) -> Result<Response<Publishing>, Status> {
-        let (call, span) = self.door.enter(procedure("PublishStream"), request)?;
+        let (call, span) = self.context.enter(procedure("PublishStream"), request)?;
         Ok(Response::new(Publishing::new(
             call,
-            self.door.clone(),
+            self.context.clone(),
             span,
         )))
     }
@@ -78,7 +78,7 @@ impl EventService for Events {
         request: Request<SubscribeRequest>,
     ) -> Result<Response<Following>, Status> {
         let follow = |call| subscribe::follow(call, Arc::clone(&self.follower));
-        self.door
+        self.context
             .answer(procedure("Subscribe"), request, follow)
             .await
     }
@@ -87,7 +87,7 @@ impl EventService for Events {
         &self,
         request: Request<GetHistoryRequest>,
     ) -> Result<Response<GetHistoryResponse>, Status> {
-        self.door
+        self.context
             .answer(procedure("GetHistory"), request, history)
             .await
     }

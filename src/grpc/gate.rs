@@ -10,8 +10,8 @@ use http::HeaderValue;
 use http::header::HeaderName;
 use tonic::Status;
 
-use super::door::{Door, Procedure, address_in};
 use super::inbound::{Inbound, Shape};
+use super::rpc_context::{Procedure, RpcContext, address_in};
 use super::{BATCH, ENVELOPE, PeerConnection};
 use crate::auth::Identity;
 use crate::session::ConnectionBodies;
@@ -51,14 +51,14 @@ const CLOSED: [Procedure; 16] = [
 /// Looks at the head of each call.
 #[derive(Clone)]
 pub(super) struct Gate {
-    door: Door,
+    context: RpcContext,
     /// The longest message that holds one event, in bytes.
     one: usize,
 }
 
 impl Gate {
-    pub(super) fn new(door: Door, one: usize) -> Self {
-        Gate { door, one }
+    pub(super) fn new(context: RpcContext, one: usize) -> Self {
+        Gate { context, one }
     }
 
     /// The longest message of a service, in bytes.
@@ -87,7 +87,7 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
     let account = match known {
         Some(procedure) => {
             let admitted = gate
-                .door
+                .context
                 .admit(procedure, request.headers(), request.extensions())
                 .await;
             let (admission, identity) = match admitted {
@@ -122,7 +122,7 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
         ),
         gzip,
     };
-    let reservation = gate.door.services().bodies.reserve(account, connection);
+    let reservation = gate.context.services().bodies.reserve(account, connection);
     let reservation = Arc::new(Mutex::new(reservation));
     let until_answered = Arc::clone(&reservation);
     let request = request.map(|body| Body::new(Inbound::new(body, shape, reservation)));

@@ -6,7 +6,6 @@
 mod catalog;
 mod codec;
 mod connections;
-mod door;
 mod events;
 #[cfg(test)]
 mod fixture;
@@ -17,6 +16,7 @@ mod inflate;
 mod messages;
 mod publish;
 mod reports;
+mod rpc_context;
 mod shared;
 mod status;
 mod store;
@@ -54,8 +54,8 @@ pub use health::HealthHandle;
 pub use messages::read_all as read_publish;
 pub use shared::SharedResponse;
 
-use door::Door;
 use gate::Gate;
+use rpc_context::RpcContext;
 use service::catalog_service_server::CatalogServiceServer;
 use service::connection_service_server::ConnectionServiceServer;
 use service::event_service_server::EventServiceServer;
@@ -138,18 +138,18 @@ pub fn routes(
     event_bytes: usize,
 ) -> (axum::Router, HealthHandle) {
     let (health, health_service) = HealthHandle::new();
-    let door = Door::new(services, auth, health.stopping());
+    let context = RpcContext::new(services, auth, health.stopping());
     let one = event_bytes.saturating_add(ENVELOPE);
-    let gate = Gate::new(door.clone(), one);
-    let events = EventServiceServer::new(events::Events::new(door.clone()))
+    let gate = Gate::new(context.clone(), one);
+    let events = EventServiceServer::new(events::Events::new(context.clone()))
         .max_decoding_message_size(one.max(BATCH))
         .max_encoding_message_size(one.max(BATCH));
-    let connections = ConnectionServiceServer::new(connections::Connections::new(door.clone()))
+    let connections = ConnectionServiceServer::new(connections::Connections::new(context.clone()))
         .max_decoding_message_size(ENVELOPE);
-    let store = StoreServiceServer::new(store::Stores::new(door.clone()))
+    let store = StoreServiceServer::new(store::Stores::new(context.clone()))
         .max_decoding_message_size(ENVELOPE);
     let catalog =
-        CatalogServiceServer::new(catalog::EventTypes::new(door)).max_decoding_message_size(one);
+        CatalogServiceServer::new(catalog::EventTypes::new(context)).max_decoding_message_size(one);
     let routes = Routes::new(events)
         .add_service(connections)
         .add_service(catalog)

@@ -10,11 +10,11 @@ use tokio_stream::Stream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Status, Streaming};
 
-use super::door::{Call, Door};
+use super::rpc_context::{Call, RpcContext};
 use super::{messages, status};
 use crate::error::{Error, Result};
 use crate::event::TraceContext;
-use crate::promise::{Awaited, BoxFuture, Promise};
+use crate::maybe_ready::{Awaited, BoxFuture, MaybeReady};
 use crate::proto::{
     PublishBatchRequest, PublishBatchResponse, PublishRequest, PublishResponse,
     PublishStreamRequest, PublishStreamResponse,
@@ -72,7 +72,7 @@ pub(super) async fn batch(call: Call<PublishBatchRequest>) -> Result<PublishBatc
     }
     let mut promises = Vec::with_capacity(message.requests.len());
     for request in message.requests {
-        session.room().await;
+        session.ready().await;
         promises.push(begin(&session, request, trace.clone()));
     }
     let mut responses = Vec::with_capacity(promises.len());
@@ -101,16 +101,16 @@ fn answer_bytes(request: &PublishRequest) -> usize {
     (ID + results.sum::<usize>()).max(Error::BRIEF)
 }
 
-/// Begins a publish. Whoever begins several awaits [`Session::room`] before each.
+/// Begins a publish. Whoever begins several awaits [`Session::ready`] before each.
 fn begin(
     session: &Session,
     request: PublishRequest,
     trace: Option<TraceContext>,
-) -> Promise<Published> {
+) -> MaybeReady<Published> {
     count_bytes(session, &request);
     match messages::publish(request, trace) {
         Ok(publish) => session.publish_now(publish),
-        Err(error) => Promise::Ready(Err(error)),
+        Err(error) => MaybeReady::Ready(Err(error)),
     }
 }
 
@@ -140,11 +140,11 @@ fn response(session: &Session, published: Result<Published>) -> PublishResponse 
 pub(super) struct Publishing {
     requests: Streaming<PublishStreamRequest>,
     session: Session,
-    door: Door,
+    context: RpcContext,
     span: Span,
     begun: VecDeque<Awaited<Published>>,
     /// Waits until the bus has room for the next event.
-    room: Option<BoxFuture<()>>,
+    ready: Option<BoxFuture<()>>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Set once no more is taken: how the stream ends after the last answer.
     end: Option<End>,
@@ -157,15 +157,19 @@ enum End {
 }
 
 impl Publishing {
-    pub(super) fn new(call: Call<Streaming<PublishStreamRequest>>, door: Door, span: Span) -> Self {
+    pub(super) fn new(
+        call: Call<Streaming<PublishStreamRequest>>,
+        context: RpcContext,
+        span: Span,
+    ) -> Self {
         Publishing {
             requests: call.message,
             session: call.session,
             span,
             begun: VecDeque::with_capacity(IN_FLIGHT),
-            room: None,
-            stopping: Box::pin(door.stopping().clone().cancelled_owned()),
-            door,
+            ready: None,
+            stopping: Box::pin(context.stopping().clone().cancelled_owned()),
+            context,
             end: None,
         }
     }
@@ -176,7 +180,7 @@ impl Publishing {
             self.end = Some(End::Refused(Error::unavailable("the server restarts")));
         }
         while self.end.is_none() && self.begun.len() < IN_FLIGHT {
-            if self.wait_for_room(cx).is_pending() {
+            if self.wait_until_ready(cx).is_pending() {
                 return;
             }
             match Pin::new(&mut self.requests).poll_next(cx) {
@@ -188,26 +192,26 @@ impl Publishing {
         }
     }
 
-    fn wait_for_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.room.is_none() && self.session.services().hub.is_full() {
+    fn wait_until_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.ready.is_none() && self.session.services().hub.is_full() {
             let session = self.session.clone();
-            self.room = Some(Box::pin(async move { session.room().await }));
+            self.ready = Some(Box::pin(async move { session.ready().await }));
         }
-        if let Some(room) = &mut self.room {
-            std::task::ready!(room.as_mut().poll(cx));
-            self.room = None;
+        if let Some(ready) = &mut self.ready {
+            std::task::ready!(ready.as_mut().poll(cx));
+            self.ready = None;
         }
         Poll::Ready(())
     }
 
     fn begin(&mut self, PublishStreamRequest { request }: PublishStreamRequest) {
-        if let Err(error) = self.door.still_good(&self.session) {
+        if let Err(error) = self.context.still_good(&self.session) {
             self.end = Some(End::Refused(error));
             return;
         }
         let promise = match request {
             Some(request) => begin(&self.session, request, self.span.context()),
-            None => Promise::Ready(Err(Error::field("request", "expected an event to publish"))),
+            None => MaybeReady::Ready(Err(Error::field("request", "expected an event to publish"))),
         };
         self.begun.push_back(promise.then(in_stream).into_future());
     }
@@ -218,11 +222,11 @@ impl Publishing {
         self.end = Some(End::Done);
         match end {
             End::Done => {
-                self.door.finish(span, None);
+                self.context.finish(span, None);
                 None
             }
             End::Broken(status) => Some(status),
-            End::Refused(error) => Some(self.door.refuse(span, &error)),
+            End::Refused(error) => Some(self.context.refuse(span, &error)),
         }
     }
 }

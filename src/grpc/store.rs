@@ -8,7 +8,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
-use super::door::{Door, Procedure};
+use super::rpc_context::{Procedure, RpcContext};
 use super::service::store_service_server::StoreService;
 use crate::admin::Admin;
 use crate::error::Result;
@@ -17,12 +17,12 @@ use crate::telemetry::Span;
 
 /// Looks after the store.
 pub(super) struct Stores {
-    door: Door,
+    context: RpcContext,
 }
 
 impl Stores {
-    pub(super) fn new(door: Door) -> Self {
-        Stores { door }
+    pub(super) fn new(context: RpcContext) -> Self {
+        Stores { context }
     }
 }
 
@@ -32,16 +32,16 @@ impl StoreService for Stores {
 
     async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<Backup>, Status> {
         let procedure = Procedure("tidings.v1.StoreService", "Backup");
-        let (call, span) = self.door.enter(procedure, request)?;
+        let (call, span) = self.context.enter(procedure, request)?;
         let admin = Admin::new(call.session.services(), call.session.identity());
         match admin.and_then(|admin| admin.backup()) {
             Ok(parts) => Ok(Response::new(Backup {
                 parts,
-                door: self.door.clone(),
+                context: self.context.clone(),
                 span,
                 over: false,
             })),
-            Err(error) => Err(self.door.refuse(span, &error)),
+            Err(error) => Err(self.context.refuse(span, &error)),
         }
     }
 }
@@ -49,7 +49,7 @@ impl StoreService for Stores {
 /// The parts of a backup.
 pub(super) struct Backup {
     parts: Receiver<Result<Bytes>>,
-    door: Door,
+    context: RpcContext,
     span: Span,
     over: bool,
 }
@@ -67,11 +67,11 @@ impl Stream for Backup {
             Some(Err(error)) => {
                 this.over = true;
                 let span = std::mem::take(&mut this.span);
-                Some(Err(this.door.refuse(span, &error)))
+                Some(Err(this.context.refuse(span, &error)))
             }
             None => {
                 this.over = true;
-                this.door.finish(std::mem::take(&mut this.span), None);
+                this.context.finish(std::mem::take(&mut this.span), None);
                 None
             }
         })

@@ -10,13 +10,13 @@ use tokio::sync::oneshot;
 use tokio_stream::Stream;
 use tonic::Status;
 
-use super::door::Call;
 use super::messages;
+use super::rpc_context::Call;
 use super::shared::SharedResponse;
 use super::status::{ended, status};
 use crate::bus::{
-    Cx, DialectId, Hub, Joined, Link, Notice, Opening, Pipe, PipeReader, Piped, Protocol, Refused,
-    Seat,
+    ConnCtx, ConnectionPermit, DialectId, Hub, Joined, Link, Notice, Opening, Pipe, PipeReader,
+    Piped, Protocol, Refused,
 };
 use crate::error::{CloseCode, Error, Result};
 use crate::event::{Event, Timestamp, TraceContext};
@@ -105,7 +105,7 @@ impl Protocol for Follower {
     }
 
     /// Nothing ever comes: the request was all.
-    fn received(&self, _cx: &mut Cx<'_>, input: &mut [u8]) -> usize {
+    fn received(&self, _cx: &mut ConnCtx<'_>, input: &mut [u8]) -> usize {
         input.len()
     }
 }
@@ -135,11 +135,11 @@ pub(super) async fn follow(
             Error::exhausted("too many connections of this user (limits.connections_per_user)")
         })
     };
-    let seat = full().map_or_else(|| hub.seat(address.ip()), Err);
-    let seat = seat.inspect_err(|error| {
+    let permit = full().map_or_else(|| hub.permit(address.ip()), Err);
+    let permit = permit.inspect_err(|error| {
         services.not_let_in(address, Some(Transport::Grpc), error);
     })?;
-    let begun = open(&hub, &session, asked, (address, seat), protocol, trace);
+    let begun = open(&hub, &session, asked, (address, permit), protocol, trace);
     match begun.await {
         Ok(reader) => Ok(Following { reader: reader? }),
         // The bus did not take the connection in.
@@ -155,7 +155,7 @@ fn open(
     hub: &Arc<Hub>,
     session: &Session,
     asked: Subscribe,
-    (address, seat): (SocketAddr, Seat),
+    (address, permit): (SocketAddr, ConnectionPermit),
     protocol: Arc<dyn Protocol>,
     trace: Option<TraceContext>,
 ) -> oneshot::Receiver<Result<PipeReader>> {
@@ -165,7 +165,7 @@ fn open(
         Arc::clone(session.services()),
         Arc::clone(session.identity()),
     );
-    let greeting = move |cx: &mut Cx<'_>| {
+    let greeting = move |cx: &mut ConnCtx<'_>| {
         let id = cx.id();
         let reader = shareable.reader(Arc::clone(cx.hub()), id);
         let span = cx
@@ -188,7 +188,7 @@ fn open(
         protocol,
         identity: Some(Arc::clone(session.identity())),
         address,
-        seat,
+        permit,
         answer: Bytes::new(),
         early: Vec::new(),
         greeting: Box::new(greeting),
@@ -198,7 +198,7 @@ fn open(
 }
 
 fn hand_over(
-    cx: &mut Cx<'_>,
+    cx: &mut ConnCtx<'_>,
     answer: oneshot::Sender<Result<PipeReader>>,
     stands: Result<PipeReader>,
 ) {
@@ -211,7 +211,7 @@ fn hand_over(
 }
 
 /// Says how each subscription began, or fails if the only one was refused.
-fn stand(cx: &mut Cx<'_>, joined: Vec<Joined>, mut refused: Vec<Refused>) -> Result<()> {
+fn stand(cx: &mut ConnCtx<'_>, joined: Vec<Joined>, mut refused: Vec<Refused>) -> Result<()> {
     if joined.is_empty()
         && refused.len() == 1
         && let Some(only) = refused.pop()

@@ -8,8 +8,8 @@ use tonic::Code;
 use tonic_types::StatusExt;
 
 use super::GrpcAuth;
-use super::door::Call;
 use super::fixture::{Fixture, following, next, next_event, numbered, soon};
+use super::rpc_context::Call;
 use super::subscribe::{self, Follower};
 use crate::auth::Identity;
 use crate::bus::Settings;

@@ -169,7 +169,7 @@ pub(super) fn describe(published: &Published) -> Value {
 /// The entry of a batch that was refused.
 fn refused(session: &Session, error: &Error) -> Value {
     session.services().metrics.error(error.code());
-    json!({ "error": crate::bus::wording::error(error) })
+    json!({ "error": crate::bus::server_text::error(error) })
 }
 
 /// Takes a request in the server's own JSON.

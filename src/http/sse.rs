@@ -34,7 +34,7 @@ use super::parameters::Parameters;
 use super::query::Query;
 use super::reply::Answer;
 use crate::auth::{AuthFailure, Identity, bearer};
-use crate::bus::{Cx, Hub, Link, Opening, Pipe, PipeReader, Piped, Shareable};
+use crate::bus::{ConnCtx, Hub, Link, Opening, Pipe, PipeReader, Piped, Shareable};
 use crate::error::{CloseCode, Error, Result};
 use crate::event::TraceContext;
 use crate::origin;
@@ -104,7 +104,7 @@ async fn follow(
         not_let_in(&error);
         return Err(error.into());
     }
-    let seat = services.hub.seat(address.ip()).inspect_err(not_let_in)?;
+    let permit = services.hub.permit(address.ip()).inspect_err(not_let_in)?;
     let (pipe, shareable) = Pipe::new();
     let (tell, told) = oneshot::channel();
     let starting = Starting {
@@ -120,7 +120,7 @@ async fn follow(
         protocol: Arc::new(EventStream),
         identity: Some(identity),
         address,
-        seat,
+        permit,
         answer: Bytes::new(),
         early: Vec::new(),
         greeting: Box::new(move |cx| starting.begin(cx)),
@@ -219,7 +219,7 @@ struct Starting {
 impl Starting {
     /// Subscribes. The reading end is made here and goes with the answer: if the client has gone
     /// meanwhile, it is dropped, which ends the connection.
-    fn begin(self, cx: &mut Cx<'_>) {
+    fn begin(self, cx: &mut ConnCtx<'_>) {
         let Starting {
             services,
             wanted,
@@ -256,7 +256,7 @@ impl Starting {
 }
 
 /// Nothing can be followed: the request is answered with a status, and the connection is no more.
-fn refuse(cx: &mut Cx<'_>, tell: oneshot::Sender<Result<Frames>>, error: Error) {
+fn refuse(cx: &mut ConnCtx<'_>, tell: oneshot::Sender<Result<Frames>>, error: Error) {
     cx.close(CloseCode::for_code(error.code()), error.description());
     drop(tell.send(Err(error)));
 }

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 
 use super::StartError;
 use super::described::{asyncapi_settings, catalog};
-use super::journal::Journal;
+use super::observer::Journal;
 use crate::audit::Audit;
 use crate::auth::{AuthEvent, NamespaceRules, Policy, Verifier};
 use crate::broker::{

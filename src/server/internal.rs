@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use tower::ServiceExt;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use super::speak::end_after;
-use super::streams::{Answer, Streams};
+use super::serve::end_after;
+use super::stall_timeout::{PacedBody, StallTimeoutExecutor};
 use super::{Assembled, host};
 use crate::config::Config;
 use crate::error::Error;
@@ -49,7 +49,7 @@ pub(super) struct Internal {
     hosts: Arc<ArcSwap<Vec<String>>>,
     /// Whether nobody but the owner of a certificate can answer for a name.
     tls: bool,
-    streams: Streams,
+    streams: StallTimeoutExecutor,
     lifecycle: Arc<Lifecycle>,
     connections_per_ip: usize,
     keep_alive: Duration,
@@ -79,7 +79,7 @@ impl Internal {
             tls: config.internal.cert.is_some(),
             connections_per_ip: config.internal.connections_per_ip,
             keep_alive: config.server.keep_alive,
-            streams: Streams::new(&assembled.services.metrics),
+            streams: StallTimeoutExecutor::new(&assembled.services.metrics),
             services: Arc::clone(&assembled.services),
             grpc: assembled.grpc.clone().layer(cors),
         }
@@ -95,7 +95,7 @@ impl Internal {
     }
 
     /// What runs the streams of HTTP/2.
-    pub(super) fn streams(&self) -> &Streams {
+    pub(super) fn streams(&self) -> &StallTimeoutExecutor {
         &self.streams
     }
 
@@ -140,7 +140,7 @@ impl Internal {
         if follows {
             return response;
         }
-        response.map(|body| Body::new(Answer::new(body)))
+        response.map(|body| Body::new(PacedBody::new(body)))
     }
 
     async fn route(

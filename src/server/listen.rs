@@ -14,9 +14,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::arrival::Arrival;
+use super::accepted::Accepted;
 use super::descriptors::Descriptors;
-use super::room::{Full, Occupant, Room};
+use super::socket_limiter::{Full, Occupant, SocketLimiter};
 use super::subject;
 use super::tls::Tls;
 use crate::clock::{Elapsed, timeout};
@@ -76,13 +76,13 @@ pub(super) trait Serve: Send + Sync + 'static {
     fn limits(&self) -> [&'static str; 2];
 
     /// Serves one connection without TLS to its end.
-    fn meet(
+    fn serve_tcp(
         self: &Arc<Self>,
         socket: Unwatched,
         visitor: Visitor,
     ) -> impl Future<Output = ()> + Send {
         async move {
-            if let Some(socket) = watched(Arrival::Unwatched(socket), visitor.address) {
+            if let Some(socket) = watched(Accepted::Unwatched(socket), visitor.address) {
                 let peer = Peer {
                     visitor,
                     name: None,
@@ -102,7 +102,7 @@ pub(super) trait Serve: Send + Sync + 'static {
 pub(super) struct Listener {
     pub(super) socket: AsyncFd<TcpListener>,
     pub(super) tls: Option<Tls>,
-    pub(super) room: Arc<Room>,
+    pub(super) room: Arc<SocketLimiter>,
     pub(super) descriptors: Descriptors,
 }
 
@@ -152,7 +152,7 @@ pub(super) async fn listen<T: Serve>(
             };
             let serve = async {
                 match acceptor {
-                    None => server.meet(socket, visitor.clone()).await,
+                    None => server.serve_tcp(socket, visitor.clone()).await,
                     Some(tls) => Box::pin(over_tls(&server, tls, socket, visitor.clone())).await,
                 }
             };
@@ -183,7 +183,7 @@ async fn over_tls<T: Serve>(
     visitor: Visitor,
 ) {
     let address = visitor.address;
-    let Some(socket) = watched(Arrival::Unwatched(socket), address) else {
+    let Some(socket) = watched(Accepted::Unwatched(socket), address) else {
         return;
     };
     match timeout(HANDSHAKE, tls.accept(socket)).await {
@@ -199,7 +199,7 @@ async fn over_tls<T: Serve>(
 }
 
 /// The socket, watched by the runtime.
-pub(super) fn watched(arrival: Arrival, address: SocketAddr) -> Option<TcpStream> {
+pub(super) fn watched(arrival: Accepted, address: SocketAddr) -> Option<TcpStream> {
     let broke = |error: &io::Error| tracing::debug!(%address, %error, "a connection broke");
     arrival.watched().inspect_err(broke).ok()
 }

@@ -1,18 +1,18 @@
 //! The process: builds the parts, binds the listeners, and at the end drains.
 
-mod arrival;
+mod accepted;
 mod assemble;
 mod described;
 mod descriptors;
 mod host;
 mod internal;
-mod journal;
 mod listen;
+mod observer;
 mod public;
 mod rehearsal;
-mod room;
-mod speak;
-mod streams;
+mod serve;
+mod socket_limiter;
+mod stall_timeout;
 mod subject;
 mod tls;
 
@@ -156,13 +156,13 @@ impl Server {
         let public = listen::Listener {
             socket: public,
             tls: tls.public,
-            room: room::Room::new(limit, false, metrics),
+            room: socket_limiter::SocketLimiter::new(limit, false, metrics),
             descriptors,
         };
         let internal = listen::Listener {
             socket: internal,
             tls: tls.internal,
-            room: room::Room::new(config.internal.connections, true, metrics),
+            room: socket_limiter::SocketLimiter::new(config.internal.connections, true, metrics),
             descriptors,
         };
         let (until, with) = (closing.clone(), tasks.clone());

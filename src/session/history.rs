@@ -7,7 +7,7 @@ use crate::broker::{Page, Range, Share};
 use crate::bus::{Present, may_see};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Event, Position};
-use crate::promise::Promise;
+use crate::maybe_ready::MaybeReady;
 
 /// The most events of one page.
 const MAX_PAGE: usize = 1000;
@@ -42,9 +42,9 @@ pub struct HistoryPage {
 
 impl Session {
     /// Reads a page of history. Roles and audiences hold as they do live.
-    pub fn history(&self, query: HistoryQuery) -> Promise<HistoryPage> {
+    pub fn history(&self, query: HistoryQuery) -> MaybeReady<HistoryPage> {
         if let Err(error) = self.check_history(&query) {
-            return Promise::Ready(Err(error));
+            return MaybeReady::Ready(Err(error));
         }
         let HistoryQuery {
             channel,

@@ -117,10 +117,10 @@ impl Services {
         let bodies = Bodies::new(limits.bodies, &metrics);
         hub.set_type_roles(catalog.type_roles());
         metrics.declare_types(catalog.names());
-        let voucher = Arc::clone(&verifier);
-        hub.vouch_by(move |identity| {
-            let refused = |failure| voucher.refused(failure);
-            voucher.recheck(identity).map_err(refused)
+        let revalidator = Arc::clone(&verifier);
+        hub.set_revalidator(move |identity| {
+            let refused = |failure| revalidator.refused(failure);
+            revalidator.recheck(identity).map_err(refused)
         });
         let checked = AtomicU64::new(verifier.generation());
         Arc::new(Services {

@@ -13,7 +13,7 @@ use crate::event::{
     Audience, ChannelName, Draft, EventType, Headers, IdempotencyKey, Payload, Timestamp,
     TraceContext,
 };
-use crate::promise::Promise;
+use crate::maybe_ready::MaybeReady;
 use crate::telemetry::{FanoutSpan, Span};
 
 /// The most channels of one publish.
@@ -78,46 +78,46 @@ struct Traced {
 impl Session {
     /// Publishes an event; answers once it has its place in every channel. Every right is checked
     /// before the first channel gets it. Where the bus is full, it waits for room; whoever begins
-    /// one publish before another is answered, and wants them in order, awaits [`Session::room`]
+    /// one publish before another is answered, and wants them in order, awaits [`Session::ready`]
     /// and calls [`Session::publish_now`].
-    pub fn publish(&self, publish: Publish) -> Promise<Published> {
+    pub fn publish(&self, publish: Publish) -> MaybeReady<Published> {
         if !self.services.hub.is_full() {
             return self.publish_now(publish);
         }
         match self.prepare(publish) {
             Ok(drafts) => {
                 let session = self.clone();
-                Promise::later(async move {
-                    session.room().await;
+                MaybeReady::later(async move {
+                    session.ready().await;
                     session.commit(drafts).await
                 })
             }
-            Err(error) => Promise::Ready(Err(error)),
+            Err(error) => MaybeReady::Ready(Err(error)),
         }
     }
 
     /// Publishes an event even where the bus is full: of two calls, the first one's event comes
     /// first.
-    pub fn publish_now(&self, publish: Publish) -> Promise<Published> {
+    pub fn publish_now(&self, publish: Publish) -> MaybeReady<Published> {
         match self.prepare(publish) {
             Ok(drafts) => self.commit(drafts),
-            Err(error) => Promise::Ready(Err(error)),
+            Err(error) => MaybeReady::Ready(Err(error)),
         }
     }
 
     /// Waits until the bus has room for more events.
-    pub async fn room(&self) {
+    pub async fn ready(&self) {
         if self.services.hub.is_full() {
-            self.services.hub.room().await;
+            self.services.hub.ready().await;
         }
     }
 
-    fn commit(&self, drafts: Vec<Traced>) -> Promise<Published> {
+    fn commit(&self, drafts: Vec<Traced>) -> MaybeReady<Published> {
         let hub = &self.services.hub;
         hub.wake_after(|| self.hand_over(drafts))
     }
 
-    fn hand_over(&self, drafts: Vec<Traced>) -> Promise<Published> {
+    fn hand_over(&self, drafts: Vec<Traced>) -> MaybeReady<Published> {
         let noted = self.noted(&drafts);
         let share = Share::of_identity(Some(&self.identity));
         let mut channels = Vec::with_capacity(drafts.len());
@@ -134,7 +134,7 @@ impl Session {
                 spans.push((at, traced.publish));
             }
         }
-        Promise::all(receipts).then(|receipts| {
+        MaybeReady::all(receipts).then(|receipts| {
             let receipts = receipts?;
             end(spans, &receipts);
             let published = published(channels, receipts)?;

@@ -6,7 +6,7 @@ use crate::bus::filter::EventFilter;
 use crate::bus::{Join, JoinRequest, Refused};
 use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, ConnectionId, Position, TypePattern};
-use crate::promise::Promise;
+use crate::maybe_ready::MaybeReady;
 
 /// Names that one request may list, where not even as many subscriptions are allowed: each costs
 /// the evaluation of a rule and a line in the reply, also where it is refused.
@@ -44,7 +44,7 @@ impl Session {
     /// # Errors
     /// `invalid_argument` for the fields `channels`, `event_types` and `filter`,
     /// `resource_exhausted` for a filter that takes too much memory.
-    pub fn subscribe(&self, wanted: Subscribe) -> Promise<JoinRequest> {
+    pub fn subscribe(&self, wanted: Subscribe) -> MaybeReady<JoinRequest> {
         let source = wanted.filter.trim();
         let condition = match source {
             "" => None,
@@ -56,18 +56,18 @@ impl Session {
             .map(|text| TypePattern::parse(text));
         let types = match types.collect::<Result<Vec<TypePattern>>>() {
             Ok(types) => types,
-            Err(error) => return Promise::Ready(Err(error)),
+            Err(error) => return MaybeReady::Ready(Err(error)),
         };
         let request = match self.request(wanted) {
             Ok(request) => request,
-            Err(error) => return Promise::Ready(Err(error)),
+            Err(error) => return MaybeReady::Ready(Err(error)),
         };
         let finish = move |condition| {
             let filter = EventFilter::with(types, condition)?;
             Ok(JoinRequest { filter, ..request })
         };
         match condition {
-            None => Promise::Ready(finish(None)),
+            None => MaybeReady::Ready(finish(None)),
             Some(condition) => condition.then(|condition| finish(Some(condition?))),
         }
     }

@@ -10,7 +10,7 @@ use super::endpoint::Endpoint;
 use super::failure::Failure;
 use super::state::Shown;
 use crate::auth::{Identity, bearer};
-use crate::bus::Seat;
+use crate::bus::ConnectionPermit;
 use crate::error::{Error, Result};
 use crate::event::TraceContext;
 use crate::origin;
@@ -21,7 +21,7 @@ use crate::telemetry::{Span, Transport, extract};
 pub(super) struct Admitted {
     /// The span of the request.
     pub(super) span: Span,
-    pub(super) seat: Seat,
+    pub(super) permit: ConnectionPermit,
     /// A token that is wrong refuses nothing here: the client is told as it connects to a
     /// namespace, where pages can read it.
     pub(super) shown: Shown,
@@ -52,7 +52,7 @@ impl Endpoint {
             refuse(&error);
             return Err(Box::new(problem(&error)));
         }
-        let seat = services.hub.seat(address.ip()).map_err(|error| {
+        let permit = services.hub.permit(address.ip()).map_err(|error| {
             refuse(&error);
             Box::new(if services.hub.is_crowded() {
                 // Not this client's doing.
@@ -62,7 +62,11 @@ impl Endpoint {
             })
         })?;
         let shown = Arc::new(self.identify(headers, token, connecting.as_ref()).await);
-        Ok(Admitted { span, seat, shown })
+        Ok(Admitted {
+            span,
+            permit,
+            shown,
+        })
     }
 
     /// Holds every request to the allowed origins.

@@ -10,8 +10,8 @@ use http::{Method, Request, Response};
 use serde_json::json;
 
 use super::failure::Failure;
-use super::family::Family;
-use super::query::{Query, Way, is_engine};
+use super::namespace_set::NamespaceSet;
+use super::query::{Query, Transport, is_engine};
 use super::sessions::Sessions;
 use crate::dialect::Definition;
 use crate::lifecycle::Lifecycle;
@@ -46,38 +46,43 @@ pub struct Endpoint {
     pub(super) allowed_origins: Arc<ArcSwap<Vec<String>>>,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) sessions: Arc<Sessions>,
-    spoken: ArcSwap<Spoken>,
+    spoken: ArcSwap<ServedPaths>,
 }
 
 /// What is spoken where.
-struct Spoken {
-    families: Vec<(String, Arc<Family>)>,
+struct ServedPaths {
+    namespace_sets: Vec<(String, Arc<NamespaceSet>)>,
     compression: bool,
 }
 
-impl Spoken {
+impl ServedPaths {
     /// What these settings say. A dialect that stays the same stays itself, with its numbers.
-    fn new(services: &Arc<Services>, settings: SocketIoSettings, before: Option<&Spoken>) -> Self {
+    fn new(
+        services: &Arc<Services>,
+        settings: SocketIoSettings,
+        before: Option<&ServedPaths>,
+    ) -> Self {
         let SocketIoSettings {
             dialects,
             compression,
             message_bytes,
         } = settings;
-        let families = dialects.into_iter().flat_map(|spoken| {
+        let namespace_sets = dialects.into_iter().flat_map(|spoken| {
             let SocketIoDialect {
                 definition,
                 paths,
                 namespaces,
             } = spoken;
-            let family = Family::new(services, definition, &namespaces, message_bytes);
-            let mut known = before.iter().flat_map(|before| &before.families);
-            let same = known.find(|(_, known)| known.is_like(&family));
-            let family = same.map_or_else(|| Arc::new(family), |(_, same)| Arc::clone(same));
+            let namespace_set = NamespaceSet::new(services, definition, &namespaces, message_bytes);
+            let mut known = before.iter().flat_map(|before| &before.namespace_sets);
+            let same = known.find(|(_, known)| known.is_like(&namespace_set));
+            let namespace_set =
+                same.map_or_else(|| Arc::new(namespace_set), |(_, same)| Arc::clone(same));
             let paths = paths.into_iter();
-            paths.map(move |path| (without_slash(&path).to_owned(), Arc::clone(&family)))
+            paths.map(move |path| (without_slash(&path).to_owned(), Arc::clone(&namespace_set)))
         });
-        Spoken {
-            families: families.collect(),
+        ServedPaths {
+            namespace_sets: namespace_sets.collect(),
             compression,
         }
     }
@@ -94,7 +99,7 @@ impl Endpoint {
     ) -> Self {
         Endpoint {
             sessions: Arc::new(Sessions::new(Arc::clone(&services.metrics))),
-            spoken: ArcSwap::from_pointee(Spoken::new(&services, settings, None)),
+            spoken: ArcSwap::from_pointee(ServedPaths::new(&services, settings, None)),
             services,
             allowed_origins,
             lifecycle,
@@ -104,7 +109,7 @@ impl Endpoint {
     /// Takes over new settings; they hold for new connections.
     pub fn reload(&self, settings: SocketIoSettings) {
         let before = self.spoken.load();
-        let spoken = Spoken::new(&self.services, settings, Some(&before));
+        let spoken = ServedPaths::new(&self.services, settings, Some(&before));
         self.spoken.store(Arc::new(spoken));
     }
 
@@ -113,7 +118,7 @@ impl Endpoint {
     /// dialect, or its path, is gone from the configuration.
     #[must_use]
     pub fn takes(&self, path: &str, query: Option<&str>, is_also_another: bool) -> bool {
-        if self.family(path).is_some() {
+        if self.namespace_set(path).is_some() {
             return !is_also_another || is_engine(query);
         }
         let sid = Query::read(query).ok().and_then(|query| query.sid);
@@ -137,8 +142,8 @@ impl Endpoint {
 
     /// Answers a request.
     pub async fn answer(&self, request: Request<Body>, address: SocketAddr) -> Response<Body> {
-        let family = self.family(request.uri().path());
-        match self.route(family, request, address).await {
+        let namespace_set = self.namespace_set(request.uri().path());
+        match self.route(namespace_set, request, address).await {
             Ok(response) => response,
             Err(failure) => {
                 self.services.metrics.error(failure.means());
@@ -149,7 +154,7 @@ impl Endpoint {
 
     async fn route(
         &self,
-        family: Option<Arc<Family>>,
+        namespace_set: Option<Arc<NamespaceSet>>,
         request: Request<Body>,
         address: SocketAddr,
     ) -> Result<Response<Body>, Failure> {
@@ -163,23 +168,23 @@ impl Endpoint {
                 Some((sid, session))
             }
         };
-        let family = family.ok_or(Failure::Request);
+        let namespace_set = namespace_set.ok_or(Failure::Request);
         let method = request.method().clone();
         match (query.way, session, method) {
-            (Way::Polling, None, Method::GET) => Ok(self
-                .open_polling(family?, request.headers(), query.token, address)
+            (Transport::Polling, None, Method::GET) => Ok(self
+                .open_polling(namespace_set?, request.headers(), query.token, address)
                 .await),
-            (Way::Polling, Some((sid, session)), Method::GET) => {
+            (Transport::Polling, Some((sid, session)), Method::GET) => {
                 self.poll(sid, &session, request.headers()).await
             }
-            (Way::Polling, Some((_, session)), Method::POST) => {
+            (Transport::Polling, Some((_, session)), Method::POST) => {
                 self.post(&session, request, address).await
             }
-            (Way::WebSocket, None, Method::GET) => {
-                self.open_socket(family?, request, query.token, address)
+            (Transport::WebSocket, None, Method::GET) => {
+                self.open_socket(namespace_set?, request, query.token, address)
                     .await
             }
-            (Way::WebSocket, Some((sid, session)), Method::GET) => {
+            (Transport::WebSocket, Some((sid, session)), Method::GET) => {
                 self.upgrade(sid, session, request)
             }
             (_, None, _) => Err(Failure::Method),
@@ -187,10 +192,10 @@ impl Endpoint {
         }
     }
 
-    fn family(&self, path: &str) -> Option<Arc<Family>> {
+    fn namespace_set(&self, path: &str) -> Option<Arc<NamespaceSet>> {
         let spoken = self.spoken.load();
         let path = without_slash(path);
-        let found = spoken.families.iter().find(|(own, _)| own == path)?;
+        let found = spoken.namespace_sets.iter().find(|(own, _)| own == path)?;
         Some(Arc::clone(&found.1))
     }
 
@@ -199,7 +204,12 @@ impl Endpoint {
     }
 
     /// The first packet: under which name the client comes back, and what it may count on.
-    pub(super) fn open_packet(&self, family: &Family, sid: &str, upgrades: &[&str]) -> String {
+    pub(super) fn open_packet(
+        &self,
+        namespace_set: &NamespaceSet,
+        sid: &str,
+        upgrades: &[&str],
+    ) -> String {
         let settings = self.services.hub.settings();
         let interval = settings.heartbeat_interval;
         // The client gives up after both, and so does the server. Pings of a crowd go out together,
@@ -211,7 +221,7 @@ impl Endpoint {
             "upgrades": upgrades,
             "pingInterval": u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
             "pingTimeout": u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-            "maxPayload": family.message_bytes,
+            "maxPayload": namespace_set.message_bytes,
         });
         format!("0{body}")
     }

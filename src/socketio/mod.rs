@@ -7,10 +7,10 @@
 //! the namespace.
 
 mod admission;
+mod connect;
 mod endpoint;
 mod failure;
-mod family;
-mod lobby;
+mod namespace_set;
 mod packet;
 mod packing;
 mod polling;

@@ -15,7 +15,7 @@ use tokio_stream::StreamExt;
 
 use super::endpoint::Endpoint;
 use super::failure::Failure;
-use super::family::{Family, Place};
+use super::namespace_set::{NamespaceSet, Place};
 use super::packet::{SEPARATOR, is_payload};
 use super::packing::Packing;
 use super::sessions::{Poll, Session, Sessions};
@@ -43,7 +43,7 @@ impl Endpoint {
     /// The first GET: opens a connection.
     pub(super) async fn open_polling(
         &self,
-        family: Arc<Family>,
+        namespace_set: Arc<NamespaceSet>,
         headers: &HeaderMap,
         token: Option<&str>,
         address: SocketAddr,
@@ -58,10 +58,10 @@ impl Endpoint {
         let hub = &self.services.hub;
         hub.open(Opening {
             link: Link::Pipe(pipe),
-            protocol: Speaker::new(&family, Place::Lobby, Packing::Polling),
+            protocol: Speaker::new(&namespace_set, Place::Lobby, Packing::Polling),
             identity: None,
             address,
-            seat: admitted.seat,
+            permit: admitted.permit,
             answer: Bytes::new(),
             early: Vec::new(),
             nonce: Hub::new_nonce(),
@@ -79,8 +79,8 @@ impl Endpoint {
             return problem(&Error::unavailable("the server stops"));
         };
         let sid = Sessions::new_name();
-        let packet = self.open_packet(&family, &sid, &["websocket"]);
-        let session = Session::new(family, reader);
+        let packet = self.open_packet(&namespace_set, &sid, &["websocket"]);
+        let session = Session::new(namespace_set, reader);
         match self.sessions.insert(hub, &sid, session) {
             Ok(()) => text(packet.into()),
             Err(error) => problem(&error),
@@ -128,7 +128,7 @@ impl Endpoint {
             session.break_off(hub, "a second POST at once");
             return Err(Failure::Request);
         };
-        let limit = session.family.message_bytes;
+        let limit = session.namespace_set.message_bytes;
         // Who it is may not be known yet, but where it comes from is.
         let account = Identity::anonymous_from(address.ip()).account();
         let mut held = self.services.bodies.reserve(account, None);

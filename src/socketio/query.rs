@@ -6,7 +6,7 @@ use super::failure::Failure;
 
 /// How the client wants to be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum Transport {
     /// By long polling.
     Polling,
     /// By a WebSocket.
@@ -16,7 +16,7 @@ pub(super) enum Way {
 /// What stands in it. Its `Debug` shows neither the session nor the token.
 #[derive(PartialEq, Eq)]
 pub(super) struct Query<'q> {
-    pub(super) way: Way,
+    pub(super) way: Transport,
     /// The session; `None` opens one.
     pub(super) sid: Option<&'q str>,
     /// A token for all namespaces.
@@ -41,8 +41,8 @@ impl<'q> Query<'q> {
     pub(super) fn read(query: Option<&'q str>) -> Result<Self, Failure> {
         let query = query.unwrap_or_default();
         let way = match member(query, "transport") {
-            Some("polling") => Way::Polling,
-            Some("websocket") => Way::WebSocket,
+            Some("polling") => Transport::Polling,
+            Some("websocket") => Transport::WebSocket,
             _ => return Err(Failure::Transport),
         };
         if member(query, "EIO") != Some("4") {
@@ -72,13 +72,13 @@ mod tests {
     fn a_query_names_the_version_the_transport_and_perhaps_a_session() {
         let read = Query::read(Some("token=a.b&EIO=4&transport=polling&t=x&sid=abc")).unwrap();
         let expected = Query {
-            way: Way::Polling,
+            way: Transport::Polling,
             sid: Some("abc"),
             token: Some("a.b"),
         };
         assert_eq!(read, expected);
         let direct = Query::read(Some("EIO=4&transport=websocket")).unwrap();
-        assert_eq!((direct.way, direct.sid), (Way::WebSocket, None));
+        assert_eq!((direct.way, direct.sid), (Transport::WebSocket, None));
     }
 
     #[test]

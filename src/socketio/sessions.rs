@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex as Turn, Notify};
+use tokio::sync::{Mutex as RequestCtx, Notify};
 
-use super::family::Family;
+use super::namespace_set::NamespaceSet;
 use crate::bus::{Hub, PipeReader};
 use crate::error::{CloseCode, Error, Result};
 use crate::event::ConnectionId;
@@ -26,11 +26,11 @@ const ENDED: usize = 1024;
 /// A client that polls.
 pub(super) struct Session {
     pub(super) id: ConnectionId,
-    pub(super) family: Arc<Family>,
+    pub(super) namespace_set: Arc<NamespaceSet>,
     /// Held by the request that polls.
-    pub(super) poll: Turn<Poll>,
+    pub(super) poll: RequestCtx<Poll>,
     /// Held by the request that brings packets.
-    pub(super) posting: Turn<()>,
+    pub(super) posting: RequestCtx<()>,
     /// The client tries a WebSocket.
     pub(super) upgrading: AtomicBool,
     /// Ends a poll that waits, as the client wants to leave polling.
@@ -47,15 +47,15 @@ pub(super) struct Poll {
 }
 
 impl Session {
-    pub(super) fn new(family: Arc<Family>, reader: PipeReader) -> Self {
+    pub(super) fn new(namespace_set: Arc<NamespaceSet>, reader: PipeReader) -> Self {
         Session {
             id: reader.id(),
-            family,
-            poll: Turn::new(Poll {
+            namespace_set,
+            poll: RequestCtx::new(Poll {
                 reader,
                 closing: false,
             }),
-            posting: Turn::new(()),
+            posting: RequestCtx::new(()),
             upgrading: AtomicBool::new(false),
             nudge: Notify::new(),
             ended: Mutex::default(),

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::family::{Family, Namespace, Place};
-use super::lobby;
+use super::connect;
+use super::namespace_set::{Namespace, NamespaceSet, Place};
 use super::packet::{self, Engine, Malformed, RESERVED, SEPARATOR, Socket};
 use super::packing::Packing;
 use super::state::State;
-use crate::bus::{Cx, DialectId, Notice, Protocol};
-use crate::dialect::{self, Asked, Dialect, Incoming, Message as Ready, RequestId, Said, Voice};
+use crate::bus::{ConnCtx, DialectId, Notice, Protocol};
+use crate::dialect::{
+    self, Asked, Dialect, Framer, Incoming, Message as Ready, RequestId, ServerMessage,
+};
 use crate::error::{CloseCode, Error};
 use crate::event::{Event, Timestamp};
 use crate::telemetry::Transport;
@@ -23,52 +25,56 @@ const PING: &[u8] = b"2";
 /// What a connection speaks: a dialect at a place in a packing.
 #[derive(Clone)]
 pub(super) struct Speaker {
-    pub(super) family: Arc<Family>,
+    pub(super) namespace_set: Arc<NamespaceSet>,
     pub(super) place: Place,
     pub(super) packing: Packing,
     id: DialectId,
 }
 
 impl Speaker {
-    pub(super) fn new(family: &Arc<Family>, place: Place, packing: Packing) -> Arc<Self> {
+    pub(super) fn new(
+        namespace_set: &Arc<NamespaceSet>,
+        place: Place,
+        packing: Packing,
+    ) -> Arc<Self> {
         Arc::new(Speaker {
-            id: family.id(place, packing),
-            family: Arc::clone(family),
+            id: namespace_set.id(place, packing),
+            namespace_set: Arc::clone(namespace_set),
             place,
             packing,
         })
     }
 
     /// What the connection speaks now: within what has come at once, it may have connected.
-    pub(super) fn now(&self, cx: &Cx<'_>) -> Arc<Self> {
+    pub(super) fn now(&self, cx: &ConnCtx<'_>) -> Arc<Self> {
         let now = cx.dialect().filter(|now| *now != self.id);
-        match now.and_then(|now| self.family.find(now)) {
+        match now.and_then(|now| self.namespace_set.find(now)) {
             None => Arc::new(self.clone()),
-            Some((place, packing)) => Speaker::new(&self.family, place, packing),
+            Some((place, packing)) => Speaker::new(&self.namespace_set, place, packing),
         }
     }
 
     /// The namespace that the connection is in.
     pub(super) fn namespace(&self) -> Option<&Namespace> {
-        self.family.namespace(self.place)
+        self.namespace_set.namespace(self.place)
     }
 
     /// A packet on its way to the client.
-    pub(super) fn send(&self, cx: &mut Cx<'_>, packet: &str) {
+    pub(super) fn send(&self, cx: &mut ConnCtx<'_>, packet: &str) {
         cx.send(self.packing.pack_one(packet.as_bytes()));
     }
 
     /// Says what is wrong with a packet.
-    fn refuse(&self, cx: &mut Cx<'_>, ack: Option<u64>, error: &Error) {
+    fn refuse(&self, cx: &mut ConnCtx<'_>, ack: Option<u64>, error: &Error) {
         cx.hub().metrics().error(error.code());
         let asked = Asked {
             id: ack.map_or(RequestId::None, RequestId::Token),
             ..Asked::default()
         };
-        dialect::say(self, cx, &asked, &Said::Error(error));
+        dialect::say(self, cx, &asked, &ServerMessage::Error(error));
     }
 
-    fn packet(&self, cx: &mut Cx<'_>, state: &mut State, text: &str) {
+    fn packet(&self, cx: &mut ConnCtx<'_>, state: &mut State, text: &str) {
         let engine = match packet::engine(text) {
             Ok(engine) => engine,
             Err(malformed) => return break_off(cx, malformed),
@@ -97,10 +103,10 @@ impl Speaker {
         }
     }
 
-    fn message(self: &Arc<Self>, cx: &mut Cx<'_>, state: &mut State, packet: Socket<'_>) {
+    fn message(self: &Arc<Self>, cx: &mut ConnCtx<'_>, state: &mut State, packet: Socket<'_>) {
         match packet {
             Socket::Connect { namespace, auth } => {
-                lobby::connect(self, cx, state.shown.as_ref(), namespace, auth);
+                connect::connect(self, cx, state.shown.as_ref(), namespace, auth);
             }
             Socket::Event {
                 namespace,
@@ -118,13 +124,13 @@ impl Speaker {
                         return self.refuse(cx, ack, &error);
                     }
                 };
-                let voice: Arc<dyn Voice> = Arc::<Speaker>::clone(self);
+                let framer: Arc<dyn Framer> = Arc::<Speaker>::clone(self);
                 let named = Incoming::Named {
                     name: &name,
                     argument,
                     token: ack,
                 };
-                dialect::handle(&self.family.services, &voice, cx, &named);
+                dialect::handle(&self.namespace_set.services, &framer, cx, &named);
             }
             Socket::Binary { namespace, ack } if self.is_in(namespace) => {
                 let text = "binary data is not taken here: send JSON";
@@ -148,7 +154,7 @@ impl Speaker {
     }
 
     /// The client goes: nothing is left to say.
-    fn leave(&self, cx: &mut Cx<'_>) {
+    fn leave(&self, cx: &mut ConnCtx<'_>) {
         let last = match self.packing {
             Packing::Frames(_) => frame::close(CloseCode::Normal.number(), ""),
             Packing::Polling => Bytes::new(),
@@ -156,14 +162,14 @@ impl Speaker {
         cx.end(CloseCode::Normal, last);
     }
 
-    fn read_frames(&self, cx: &mut Cx<'_>, input: &mut [u8], state: &mut State) -> usize {
+    fn read_frames(&self, cx: &mut ConnCtx<'_>, input: &mut [u8], state: &mut State) -> usize {
         let Packing::Frames(compression) = self.packing else {
             return input.len();
         };
         // What was left of a POST when the client went over is gone.
         state.posted = None;
         let params = Params {
-            message_bytes: self.family.message_bytes,
+            message_bytes: self.namespace_set.message_bytes,
             deflate: compression.params(),
         };
         let mut assembly = state.assembly.take();
@@ -183,7 +189,7 @@ impl Speaker {
     }
 
     /// Every packet of a payload stands before a separator: whoever hands it over sees to that.
-    fn read_payload(&self, cx: &mut Cx<'_>, input: &[u8], state: &mut State) -> usize {
+    fn read_payload(&self, cx: &mut ConnCtx<'_>, input: &[u8], state: &mut State) -> usize {
         let mut done = 0;
         while !cx.is_paused() {
             let rest = input.get(done..).unwrap_or_default();
@@ -204,7 +210,7 @@ impl Speaker {
 }
 
 /// What comes from this client can't be understood, and nor could what follows.
-fn break_off(cx: &mut Cx<'_>, malformed: Malformed) {
+fn break_off(cx: &mut ConnCtx<'_>, malformed: Malformed) {
     cx.close(CloseCode::Protocol, malformed.0);
 }
 
@@ -220,9 +226,9 @@ fn put_name(out: &mut impl BufMut, name: &str) {
     }
 }
 
-impl Voice for Speaker {
+impl Framer for Speaker {
     fn dialect(&self) -> &dyn Dialect {
-        &self.family.dialect
+        &self.namespace_set.dialect
     }
 
     fn pack(&self, message: &Ready<'_>) -> Bytes {
@@ -259,26 +265,26 @@ impl Protocol for Speaker {
         let Some(namespace) = self.namespace() else {
             return Bytes::new();
         };
-        let mut packet = BytesMut::with_capacity(self.family.dialect.event_size(event) + 64);
+        let mut packet = BytesMut::with_capacity(self.namespace_set.dialect.event_size(event) + 64);
         packet.put_slice(namespace.event.as_bytes());
         packet.put_u8(b'[');
         put_name(&mut packet, event.event_type.as_str());
         packet.put_u8(b',');
-        self.family.dialect.event(&mut packet, event);
+        self.namespace_set.dialect.event(&mut packet, event);
         packet.put_u8(b']');
         self.packing.pack(&packet)
     }
 
     fn notice(&self, notice: &Notice<'_>) -> Option<Bytes> {
         self.namespace()?;
-        dialect::spoken(self, &Said::Notice(notice))
+        dialect::spoken(self, &ServerMessage::Notice(notice))
     }
 
     fn heartbeat(&self, now: Timestamp) -> Bytes {
         let ping = self.packing.pack_one(PING);
         let message = self
             .namespace()
-            .and_then(|_| dialect::spoken(self, &Said::Heartbeat(now)));
+            .and_then(|_| dialect::spoken(self, &ServerMessage::Heartbeat(now)));
         match message {
             None => ping,
             Some(message) => [ping, message].concat().into(),
@@ -297,7 +303,7 @@ impl Protocol for Speaker {
         last.freeze()
     }
 
-    fn received(&self, cx: &mut Cx<'_>, input: &mut [u8]) -> usize {
+    fn received(&self, cx: &mut ConnCtx<'_>, input: &mut [u8]) -> usize {
         let mut state = State::take(cx);
         let done = match self.packing {
             Packing::Frames(_) => self.read_frames(cx, input, &mut state),

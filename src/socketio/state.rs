@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::auth::Identity;
-use crate::bus::Cx;
+use crate::bus::ConnCtx;
 use crate::error::Result;
 use crate::wire::frame::Assembly;
 
@@ -26,19 +26,19 @@ pub(super) type Shown = Arc<Result<Option<Arc<Identity>>>>;
 
 impl State {
     /// Takes it from the connection.
-    pub(super) fn take(cx: &mut Cx<'_>) -> State {
+    pub(super) fn take(cx: &mut ConnCtx<'_>) -> State {
         let state = cx.take_state().and_then(|state| state.downcast().ok());
         state.map_or_else(State::default, |state| *state)
     }
 
     /// Gives it back.
-    pub(super) fn keep(self, cx: &mut Cx<'_>) {
+    pub(super) fn keep(self, cx: &mut ConnCtx<'_>) {
         let empty = self.assembly.is_none() && self.shown.is_none() && self.posted.is_none();
         cx.keep_state((!empty).then(|| -> Box<dyn Any + Send> { Box::new(self) }));
     }
 
     /// Every packet of a POST is dealt with.
-    pub(super) fn all_done(&mut self, cx: &Cx<'_>) {
+    pub(super) fn all_done(&mut self, cx: &ConnCtx<'_>) {
         if let Some(posted) = self.posted.take()
             && posted.send(()).is_err()
         {

@@ -20,12 +20,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::admission::Admitted;
 use super::endpoint::Endpoint;
 use super::failure::Failure;
-use super::family::{Family, Place};
+use super::namespace_set::{NamespaceSet, Place};
 use super::packing::Packing;
 use super::sessions::Session;
 use super::speaker::Speaker;
 use super::state::State;
-use crate::bus::{Crossing, Hub, Opening};
+use crate::bus::{Hub, Opening, TransportUpgrade};
 use crate::clock::timeout;
 use crate::error::Error;
 use crate::problem::problem_with_status;
@@ -43,7 +43,7 @@ impl Endpoint {
     /// A WebSocket without a session: a new connection.
     pub(super) async fn open_socket(
         &self,
-        family: Arc<Family>,
+        namespace_set: Arc<NamespaceSet>,
         mut request: Request<Body>,
         token: Option<&str>,
         address: SocketAddr,
@@ -59,11 +59,11 @@ impl Endpoint {
         };
         let packing = Packing::Frames(Compression::of(offer.deflate));
         let sid = super::sessions::Sessions::new_name();
-        let packet = packing.pack_one(self.open_packet(&family, &sid, &[]).as_bytes());
+        let packet = packing.pack_one(self.open_packet(&namespace_set, &sid, &[]).as_bytes());
         let upgrade = hyper::upgrade::on(&mut request);
         let services = Arc::clone(&self.services);
         self.services.hub.spawn(async move {
-            let speaker = Speaker::new(&family, Place::Lobby, packing);
+            let speaker = Speaker::new(&namespace_set, Place::Lobby, packing);
             open(&services, upgrade, admitted, speaker, packet, address).await;
         });
         Ok(offer.answer(None).map(|()| Body::empty()))
@@ -137,13 +137,13 @@ async fn open(
     let Some((link, early)) = bare_socket(upgraded) else {
         return;
     };
-    let Admitted { seat, shown, .. } = admitted;
+    let Admitted { permit, shown, .. } = admitted;
     services.hub.open(Opening {
         link,
         protocol: speaker,
         identity: None,
         address,
-        seat,
+        permit,
         answer: bytes::Bytes::new(),
         early,
         nonce: Hub::new_nonce(),
@@ -247,17 +247,17 @@ fn cross(
     let held = Arc::clone(session);
     hub.cross(
         session.id,
-        Crossing {
+        TransportUpgrade {
             link,
             early,
             translate: Box::new(move |dialect, waiting| {
-                let family = &held.family;
-                let place = family
+                let namespace_set = &held.namespace_set;
+                let place = namespace_set
                     .find(dialect)
                     .map_or(Place::Lobby, |(place, _)| place);
                 let packing = Packing::Frames(compression);
                 (
-                    Speaker::new(family, place, packing),
+                    Speaker::new(namespace_set, place, packing),
                     packing.repack(&waiting),
                 )
             }),

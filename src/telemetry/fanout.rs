@@ -40,10 +40,10 @@ impl IdGenerator for Ids {
 /// `fanout`, which is counted by every thread that delivers and ends when the last one drops it.
 /// The event carries the context of `fanout` from the beginning.
 #[derive(Debug)]
-pub struct FanoutSpan(Box<Way>);
+pub struct FanoutSpan(Box<EventTrace>);
 
 #[derive(Debug)]
-struct Way {
+struct EventTrace {
     commit: Span,
     /// Until it begins.
     planned: Option<Planned>,
@@ -80,7 +80,7 @@ impl Tracing {
         });
         let context = commit.context().filter(|_| commit.is_recording())?;
         let span_id = fastrand::u64(1..);
-        Some(FanoutSpan(Box::new(Way {
+        Some(FanoutSpan(Box::new(EventTrace {
             commit,
             planned: Some(Planned {
                 tracer: on.tracer.clone(),
@@ -144,7 +144,7 @@ impl FanoutSpan {
     }
 }
 
-impl Drop for Way {
+impl Drop for EventTrace {
     fn drop(&mut self) {
         if self.fanout.is_recording() {
             for (key, count) in [

@@ -6,11 +6,11 @@ pub mod deflate;
 pub mod frame;
 pub mod handshake;
 pub mod head;
+mod prefixed_io;
 mod reader;
-mod rewound;
 mod socket;
 
 pub use compression::Compression;
+pub use prefixed_io::PrefixedIo;
 pub use reader::{decode, read_messages};
-pub use rewound::Rewound;
 pub use socket::{bare_socket, to_mio};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::deflate::Inflater;
 use super::frame::{self, Assembly, Message, Params, Step, Violation};
-use crate::bus::Cx;
+use crate::bus::ConnCtx;
 use crate::error::CloseCode;
 
 /// The answer to a close frame without a code.
@@ -32,11 +32,11 @@ pub fn decode<'b>(
 /// Takes frames from the front of `input`; answers pings and closes itself. Stops when the
 /// connection is paused. Answers how many bytes are done with.
 pub fn read_messages(
-    cx: &mut Cx<'_>,
+    cx: &mut ConnCtx<'_>,
     input: &mut [u8],
     params: &Params,
     assembly: &mut Option<Box<Assembly>>,
-    mut handle: impl FnMut(&mut Cx<'_>, Message<'_>),
+    mut handle: impl FnMut(&mut ConnCtx<'_>, Message<'_>),
 ) -> usize {
     let mut done = 0;
     while !cx.is_paused() {

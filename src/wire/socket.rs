@@ -5,15 +5,15 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::rewound::Rewound;
+use super::prefixed_io::PrefixedIo;
 use crate::bus::Link;
-use crate::impatient::Impatient;
+use crate::timeout_io::TimeoutIo;
 
 /// The socket under an upgraded connection, and what was already read from it. Whatever HTTP had
 /// allocated for it is gone afterwards. `None` where it can't be taken over, which is logged.
 #[must_use]
 pub fn bare_socket(upgraded: Upgraded) -> Option<(Link, Vec<u8>)> {
-    let upgraded = match upgraded.downcast::<TokioIo<Impatient<Rewound<TcpStream>>>>() {
+    let upgraded = match upgraded.downcast::<TokioIo<TimeoutIo<PrefixedIo<TcpStream>>>>() {
         Ok(parts) => {
             let (socket, unread) = parts.io.into_inner().into_inner().into_parts();
             let early = [parts.read_buf, unread].concat();
@@ -21,7 +21,7 @@ pub fn bare_socket(upgraded: Upgraded) -> Option<(Link, Vec<u8>)> {
         }
         Err(upgraded) => upgraded,
     };
-    let Ok(parts) = upgraded.downcast::<TokioIo<Impatient<TlsStream<TcpStream>>>>() else {
+    let Ok(parts) = upgraded.downcast::<TokioIo<TimeoutIo<TlsStream<TcpStream>>>>() else {
         tracing::warn!("an upgraded connection is of an unknown kind");
         return None;
     };

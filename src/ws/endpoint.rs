@@ -11,11 +11,11 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
+use super::codec_registry::{self, CodecRegistry, Declared, WsCodec};
 use super::handshake::Offer;
-use super::tongues::{self, Declared, Spoken, Tongues};
 use crate::auth::{Identity, bearer};
-use crate::bus::{Hub, Link, Opening, Seat};
-use crate::dialect::{greet, turn_away};
+use crate::bus::{ConnectionPermit, Hub, Link, Opening};
+use crate::dialect::{reject, send_welcome};
 use crate::error::{CloseCode, Error, Result};
 use crate::event::TraceContext;
 use crate::lifecycle::Lifecycle;
@@ -45,7 +45,7 @@ pub struct WsSettings {
 pub struct Endpoint {
     services: Arc<Services>,
     settings: ArcSwap<WsSettings>,
-    tongues: ArcSwap<Tongues>,
+    codecs: ArcSwap<CodecRegistry>,
     lifecycle: Arc<Lifecycle>,
 }
 
@@ -54,10 +54,10 @@ pub struct Admitted {
     /// The span of the upgrade.
     span: Span,
     answer: Response<()>,
-    spoken: Spoken,
+    spoken: WsCodec,
     identity: Result<Option<Arc<Identity>>>,
     address: SocketAddr,
-    seat: Seat,
+    permit: ConnectionPermit,
 }
 
 impl Admitted {
@@ -72,10 +72,10 @@ impl Endpoint {
     /// The endpoint; it refuses upgrades once connections leave.
     #[must_use]
     pub fn new(services: Arc<Services>, settings: WsSettings, lifecycle: Arc<Lifecycle>) -> Self {
-        let tongues = Tongues::new(&services, &settings, None);
+        let codecs = CodecRegistry::new(&services, &settings, None);
         Endpoint {
             services,
-            tongues: ArcSwap::from_pointee(tongues),
+            codecs: ArcSwap::from_pointee(codecs),
             settings: ArcSwap::from_pointee(settings),
             lifecycle,
         }
@@ -83,16 +83,16 @@ impl Endpoint {
 
     /// Takes over new settings; they hold for new connections.
     pub fn reload(&self, settings: WsSettings) {
-        let before = self.tongues.load();
-        let tongues = Tongues::new(&self.services, &settings, Some(&before));
-        self.tongues.store(Arc::new(tongues));
+        let before = self.codecs.load();
+        let codecs = CodecRegistry::new(&self.services, &settings, Some(&before));
+        self.codecs.store(Arc::new(codecs));
         self.settings.store(Arc::new(settings));
     }
 
     /// True if a dialect is spoken at this path, which is not `websocket.path`.
     #[must_use]
     pub fn is_at(&self, path: &str) -> bool {
-        self.tongues.load().is_at(path)
+        self.codecs.load().is_at(path)
     }
 
     /// Answers an upgrade request, and hands the connection to the bus once the answer is out.
@@ -168,7 +168,7 @@ impl Endpoint {
                 "this origin may not connect (public.allowed_origins)",
             )));
         }
-        let seat = self.services.hub.seat(address.ip()).map_err(|error| {
+        let permit = self.services.hub.permit(address.ip()).map_err(|error| {
             let mut response = refuse(error.clone());
             if self.services.hub.is_crowded() {
                 // Not this client's doing.
@@ -194,16 +194,16 @@ impl Endpoint {
             }
             Ok(None) => {}
         }
-        let chosen = tongues::choose(&offer.protocols);
+        let chosen = codec_registry::choose(&offer.protocols);
         let compression = Compression::of(offer.deflate);
         let path = request.uri().path();
         Ok(Admitted {
             span,
             answer: offer.answer(chosen.map(HeaderValue::from_static)),
-            spoken: self.tongues.load().spoken(path, chosen, compression),
+            spoken: self.codecs.load().spoken(path, chosen, compression),
             identity,
             address,
-            seat,
+            permit,
         })
     }
 
@@ -261,21 +261,21 @@ fn open(services: &Arc<Services>, admitted: Admitted, link: Link, answer: Bytes,
         Ok(identity) => (identity, None),
         Err(error) => (None, Some(error)),
     };
-    let Spoken { protocol, voice } = admitted.spoken;
+    let WsCodec { protocol, framer } = admitted.spoken;
     let of_greeting = Arc::clone(services);
     services.hub.open(Opening {
         link,
         protocol,
         identity,
         address: admitted.address,
-        seat: admitted.seat,
+        permit: admitted.permit,
         answer,
         early,
         nonce: Hub::new_nonce(),
-        greeting: Box::new(move |cx| match (voice, refusal) {
+        greeting: Box::new(move |cx| match (framer, refusal) {
             // A page can't read the status of a refused upgrade, but it can read this.
-            (Some(voice), Some(error)) => turn_away(&*voice, cx, &error),
-            (Some(voice), None) => greet(&of_greeting, &voice, cx),
+            (Some(framer), Some(error)) => reject(&*framer, cx, &error),
+            (Some(framer), None) => send_welcome(&of_greeting, &framer, cx),
             (None, Some(error)) => cx.close(CloseCode::for_code(error.code()), error.description()),
             (None, None) => {}
         }),

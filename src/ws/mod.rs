@@ -1,23 +1,23 @@
 //! The WebSocket transport: the upgrade and the dialects.
 
+mod codec_registry;
 mod endpoint;
+mod framer;
 mod protocol;
-mod tongues;
-mod voice;
 
 use crate::wire::{frame, handshake};
 
+pub use codec_registry::Declared;
 pub use endpoint::{Admitted, Endpoint, WsSettings};
-pub use tongues::Declared;
 
 /// An event as a text frame of the dialect `tidings`, for `benches/parts.rs`.
 #[cfg(feature = "parts")]
 #[must_use]
 pub fn event_frame(event: &crate::event::Event) -> bytes::Bytes {
     use std::sync::{Arc, LazyLock};
-    static TIDINGS: LazyLock<voice::Framed> = LazyLock::new(|| {
+    static TIDINGS: LazyLock<framer::WsFramer> = LazyLock::new(|| {
         let dialect = Arc::new(crate::dialect::Words::tidings());
-        voice::Framed::new(dialect, crate::wire::Compression::Off)
+        framer::WsFramer::new(dialect, crate::wire::Compression::Off)
     });
     TIDINGS.event(event)
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::frame::{self, Assembly, Message, Opcode, Params};
-use super::voice::Framed;
-use crate::bus::{Cx, DialectId, Notice, Protocol};
-use crate::dialect::{Dialect, Incoming, Said, Voice, handle, spoken};
+use super::framer::WsFramer;
+use crate::bus::{ConnCtx, DialectId, Notice, Protocol};
+use crate::dialect::{Dialect, Framer, Incoming, ServerMessage, handle, spoken};
 use crate::error::CloseCode;
 use crate::event::{Event, Timestamp};
 use crate::session::Services;
@@ -18,8 +18,8 @@ use crate::wire::{Compression, read_messages};
 /// A dialect over the WebSocket.
 pub(super) struct Speaking {
     services: Arc<Services>,
-    framed: Arc<Framed>,
-    voice: Arc<dyn Voice>,
+    framed: Arc<WsFramer>,
+    framer: Arc<dyn Framer>,
     id: DialectId,
     params: Params,
 }
@@ -34,10 +34,10 @@ impl Speaking {
         id: DialectId,
         message_bytes: usize,
     ) -> Self {
-        let framed = Arc::new(Framed::new(dialect, compression));
+        let framed = Arc::new(WsFramer::new(dialect, compression));
         Speaking {
             services,
-            voice: Arc::<Framed>::clone(&framed),
+            framer: Arc::<WsFramer>::clone(&framed),
             framed,
             id,
             params: Params {
@@ -48,8 +48,8 @@ impl Speaking {
     }
 
     /// What replies are said with.
-    pub(super) fn voice(&self) -> &Arc<dyn Voice> {
-        &self.voice
+    pub(super) fn framer(&self) -> &Arc<dyn Framer> {
+        &self.framer
     }
 }
 
@@ -71,13 +71,13 @@ impl Protocol for Speaking {
     }
 
     fn notice(&self, notice: &Notice<'_>) -> Option<Bytes> {
-        spoken(&*self.framed, &Said::Notice(notice))
+        spoken(&*self.framed, &ServerMessage::Notice(notice))
     }
 
     /// A message behind a protocol Ping, whose payload comes back with the Pong.
     fn heartbeat(&self, now: Timestamp) -> Bytes {
         let ping = frame::ping(&self.services.hub.clock_us().to_be_bytes());
-        let Some(message) = spoken(&*self.framed, &Said::Heartbeat(now)) else {
+        let Some(message) = spoken(&*self.framed, &ServerMessage::Heartbeat(now)) else {
             return ping;
         };
         let mut both = BytesMut::with_capacity(ping.len() + message.len());
@@ -90,14 +90,14 @@ impl Protocol for Speaking {
         frame::close(code.number(), reason)
     }
 
-    fn received(&self, cx: &mut Cx<'_>, input: &mut [u8]) -> usize {
+    fn received(&self, cx: &mut ConnCtx<'_>, input: &mut [u8]) -> usize {
         let binary = self.framed.dialect().is_binary();
         read(cx, input, &self.params, |cx, message| match message {
             Message::Text(text) if !binary => {
-                handle(&self.services, &self.voice, cx, &Incoming::Text(&text));
+                handle(&self.services, &self.framer, cx, &Incoming::Text(&text));
             }
             Message::Binary(bytes) if binary => {
-                handle(&self.services, &self.voice, cx, &Incoming::Binary(&bytes));
+                handle(&self.services, &self.framer, cx, &Incoming::Binary(&bytes));
             }
             // What the dialect has no use for.
             Message::Text(_) | Message::Binary(_) => {
@@ -162,7 +162,7 @@ impl Protocol for Echo {
         frame::close(code.number(), reason)
     }
 
-    fn received(&self, cx: &mut Cx<'_>, input: &mut [u8]) -> usize {
+    fn received(&self, cx: &mut ConnCtx<'_>, input: &mut [u8]) -> usize {
         read(cx, input, &self.params, |cx, message| match message {
             Message::Text(text) => cx.send(self.compression.frame(Opcode::Text, text.as_bytes())),
             Message::Binary(data) => cx.send(self.compression.frame(Opcode::Binary, &data)),
@@ -173,10 +173,10 @@ impl Protocol for Echo {
 
 /// Takes frames from the front of `input`, with what was kept of the last one.
 fn read(
-    cx: &mut Cx<'_>,
+    cx: &mut ConnCtx<'_>,
     input: &mut [u8],
     params: &Params,
-    handle: impl FnMut(&mut Cx<'_>, Message<'_>),
+    handle: impl FnMut(&mut ConnCtx<'_>, Message<'_>),
 ) -> usize {
     let mut assembly = cx
         .take_state()

@@ -72,10 +72,10 @@ fn hs256_token(payload: &Value) -> String {
 }
 
 /// Takes an answer that must be there at once.
-fn now(promise: Promise<Arc<Identity>>) -> Result<Arc<Identity>> {
+fn now(promise: MaybeReady<Arc<Identity>>) -> Result<Arc<Identity>> {
     match promise {
-        Promise::Ready(answer) => answer,
-        Promise::Pending(_) => panic!("the answer is not there yet"),
+        MaybeReady::Ready(answer) => answer,
+        MaybeReady::Pending(_) => panic!("the answer is not there yet"),
     }
 }
 

@@ -55,7 +55,7 @@ use super::keys::KeyShares;
 use super::{Bounds, Broker, Kept, Memory, Page, Range, Receipt, Share, Sink};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, HistoryPolicy, Namespaces};
-use crate::promise::Promise;
+use crate::maybe_ready::MaybeReady;
 use crate::telemetry::{FanoutSpan, Metrics};
 use clock::Clock;
 use committer::Committer;
@@ -266,7 +266,7 @@ async fn answered<T>(later: oneshot::Receiver<Result<T>>) -> Result<T> {
 }
 
 impl Broker for Disk {
-    fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> Promise<Receipt> {
+    fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
         self.publish_for(Share::OWN, draft, span)
     }
 
@@ -275,15 +275,15 @@ impl Broker for Disk {
         share: Share,
         draft: Draft,
         span: Option<FanoutSpan>,
-    ) -> Promise<Receipt> {
+    ) -> MaybeReady<Receipt> {
         let Some(channel) = draft.channel.clone() else {
-            return Promise::Ready(self.shared.unkept.publish_unkept(draft, span));
+            return MaybeReady::Ready(self.shared.unkept.publish_unkept(draft, span));
         };
         let kept = self.shared.namespaces.load().of(&channel).history.size > 0;
         if kept {
             self.shared.known.keeps(channel.as_str());
         } else if !self.shared.known.must_pass(channel.as_str()) {
-            return Promise::Ready(self.shared.unkept.publish_unkept(draft, span));
+            return MaybeReady::Ready(self.shared.unkept.publish_unkept(draft, span));
         }
         let name = channel.clone();
         let publish = |answer| {
@@ -300,21 +300,26 @@ impl Broker for Disk {
             }
         };
         match self.shared.ask(share, publish) {
-            Ok(later) => Promise::later(answered(later)),
+            Ok(later) => MaybeReady::later(answered(later)),
             Err(error) => {
                 if !kept {
                     self.shared.known.passed(name.as_str());
                 }
-                Promise::Ready(Err(error))
+                MaybeReady::Ready(Err(error))
             }
         }
     }
 
-    fn read(&self, channel: &ChannelName, range: Range) -> Promise<Option<Page>> {
+    fn read(&self, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>> {
         self.read_for(Share::OWN, channel, range)
     }
 
-    fn read_for(&self, share: Share, channel: &ChannelName, range: Range) -> Promise<Option<Page>> {
+    fn read_for(
+        &self,
+        share: Share,
+        channel: &ChannelName,
+        range: Range,
+    ) -> MaybeReady<Option<Page>> {
         let bytes = range.bytes;
         read::page(&self.shared, share, channel, range)
             .then(move |page| Ok(page?.map(|page| page.within(bytes))))
@@ -325,7 +330,7 @@ impl Broker for Disk {
             || self.shared.known.contains(channel.as_str())
     }
 
-    fn list(&self, prefix: &str, after: &str, limit: usize) -> Promise<Vec<Kept>> {
+    fn list(&self, prefix: &str, after: &str, limit: usize) -> MaybeReady<Vec<Kept>> {
         read::list(&self.shared, prefix, after, limit)
     }
 

@@ -16,7 +16,7 @@ use super::{Shared, answered, unavailable};
 use crate::broker::{Kept, Page, Range, Share};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, HistoryPolicy, Position};
-use crate::promise::Promise;
+use crate::maybe_ready::MaybeReady;
 
 /// A page that holds so many bytes is not made longer: a turn at the disk takes no longer.
 const PAGE_BYTES: usize = 1024 * 1024;
@@ -27,27 +27,27 @@ pub(super) fn page(
     share: Share,
     name: &ChannelName,
     range: Range,
-) -> Promise<Option<Page>> {
+) -> MaybeReady<Option<Page>> {
     let policy = shared.policy(name);
     if policy.size == 0 {
-        return Promise::ok(None);
+        return MaybeReady::ok(None);
     }
     let shared = Arc::clone(shared);
     if let Some(channel) = shared.table.get(name) {
         return match channel.page(range, &policy, shared.clock.now()) {
-            Some(page) => Promise::ok(Some(page)),
-            None => Promise::later(from_disk(shared, share, channel, range, policy)),
+            Some(page) => MaybeReady::ok(Some(page)),
+            None => MaybeReady::later(from_disk(shared, share, channel, range, policy)),
         };
     }
     match shared.ask(share, |answer| Op::Open(name.clone(), answer)) {
-        Ok(later) => Promise::later(async move {
+        Ok(later) => MaybeReady::later(async move {
             let channel = answered(later).await?;
             match channel.page(range, &policy, shared.clock.now()) {
                 Some(page) => Ok(Some(page)),
                 None => from_disk(shared, share, channel, range, policy).await,
             }
         }),
-        Err(error) => Promise::Ready(Err(error)),
+        Err(error) => MaybeReady::Ready(Err(error)),
     }
 }
 
@@ -177,10 +177,10 @@ pub(super) fn list(
     prefix: &str,
     after: &str,
     limit: usize,
-) -> Promise<Vec<Kept>> {
+) -> MaybeReady<Vec<Kept>> {
     let shared = Arc::clone(shared);
     let (prefix, after) = (prefix.to_owned(), after.to_owned());
-    Promise::later(async move {
+    MaybeReady::later(async move {
         let work = move |shared: &Shared, store: &Store| {
             let manifest = store.manifest()?.unwrap_or_default();
             let readable = |entry: &Result<_, Trouble>| {

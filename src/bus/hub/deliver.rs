@@ -21,7 +21,7 @@ impl Sink for Hub {
         self.metrics.published(&event.event_type);
         if shards == 0 {
             // Whom an earlier event has left asleep does not wait for many that nobody follows.
-            self.owe(0, 0);
+            self.defer_wake(0, 0);
             return 0;
         }
         let mut delivery = Delivery::new(event, subscribers, span);
@@ -42,7 +42,7 @@ impl Sink for Hub {
         } else {
             subscribers
         };
-        self.owe(asleep, deliveries);
+        self.defer_wake(asleep, deliveries);
         subscribers
     }
 

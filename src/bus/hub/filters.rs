@@ -10,7 +10,7 @@ use crate::bus::judge::Verdict;
 use crate::bus::meter::Meter;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::promise::Promise;
+use crate::maybe_ready::MaybeReady;
 
 /// The longest wait before it is looked again whether the connection is still there.
 const NAP: Duration = Duration::from_millis(250);
@@ -19,12 +19,12 @@ const COUNTED_SECONDS: u64 = 5;
 
 impl Hub {
     /// The condition of a filter: there already where it is in use, compiled elsewhere where not.
-    pub fn condition(self: &Arc<Self>, source: &str) -> Promise<Arc<Condition>> {
+    pub fn condition(self: &Arc<Self>, source: &str) -> MaybeReady<Arc<Condition>> {
         if let Some(known) = self.judge.store.find(source) {
-            return Promise::ok(known);
+            return MaybeReady::ok(known);
         }
         let (hub, source) = (Arc::clone(self), source.to_owned());
-        Promise::later(async move {
+        MaybeReady::later(async move {
             let made = hub.clone().elsewhere(move || {
                 let limits = &hub.settings().filters;
                 hub.judge.store.compile(&source, limits).map_err(|refusal| {

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::Hub;
 use crate::auth::Identity;
 use crate::bus::inbox::Inbound;
-use crate::bus::shard::{Crossing, Cx, Opening, Shard};
+use crate::bus::shard::{ConnCtx, Opening, Shard, TransportUpgrade};
 use crate::clock::{Elapsed, timeout};
 use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, ConnectionId};
@@ -112,7 +112,7 @@ impl Hub {
         &self,
         id: ConnectionId,
         bytes: Vec<u8>,
-        first: impl FnOnce(&mut Cx<'_>) + Send + 'static,
+        first: impl FnOnce(&mut ConnCtx<'_>) + Send + 'static,
     ) {
         let first = Box::new(first);
         self.on_shard(usize::from(id.shard()), move |shard| {
@@ -122,7 +122,7 @@ impl Hub {
 
     /// Gives a connection with a pipe a socket instead. The socket is closed where the connection
     /// has gone meanwhile.
-    pub fn cross(&self, id: ConnectionId, crossing: Crossing) {
+    pub fn cross(&self, id: ConnectionId, crossing: TransportUpgrade) {
         self.on_shard(usize::from(id.shard()), move |shard| {
             shard.cross(id, crossing);
         });

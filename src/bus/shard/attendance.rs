@@ -16,7 +16,7 @@ impl Shard {
     }
 
     /// True if the connection now counts among those present.
-    pub(super) fn greet_presence(&self, slot: u32, pattern: &ChannelPattern) -> bool {
+    pub(super) fn presence_join(&self, slot: u32, pattern: &ChannelPattern) -> bool {
         let ChannelPattern::Exact(channel) = pattern else {
             return false;
         };

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use uuid::Uuid;
 
-use super::Cx;
+use super::ConnCtx;
 use crate::event::{ChannelName, ConnectionId, Event, Timestamp, TraceContext};
 use crate::telemetry::{Arrival, Confirmation, Delivered, TraceId};
 
@@ -143,7 +143,7 @@ fn moments(told: &Arrived, written: Instant, now: Instant, ping: Duration) -> Op
     })
 }
 
-impl Cx<'_> {
+impl ConnCtx<'_> {
     /// The client says that an event has arrived. Counted where it was not asked to, or its times
     /// can't be; nothing else comes of it then.
     pub fn confirm(&mut self, said: &Arrived) {

@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use super::fan_out::{follows_once, hunger};
-use super::run::{Run, each};
-use super::{Cx, Shard};
+use super::batch::{Run, each};
+use super::fanout::{follows_once, schedule_recovery};
+use super::{ConnCtx, Shard};
 use crate::bus::connection::{CatchUp, Waiting};
 use crate::bus::filter::{EventFilter, EventView};
 use crate::bus::judge::Verdict;
@@ -17,7 +17,7 @@ use crate::bus::meter::{Asking, Meter};
 use crate::bus::protocol::Notice;
 use crate::error::{Error, Result};
 use crate::event::{Event, Position};
-use crate::promise::Promise;
+use crate::maybe_ready::MaybeReady;
 
 /// Events that are asked about elsewhere at a time.
 const AT_ONCE: usize = 128;
@@ -55,7 +55,7 @@ impl Shard {
             return self.end_for(slot, topic, &too_much());
         }
         if let Some(connection) = self.connections.get_mut(slot) {
-            hunger(&mut self.hungry, slot, connection);
+            schedule_recovery(&mut self.awaiting_recovery, slot, connection);
         }
     }
 
@@ -165,7 +165,7 @@ impl Shard {
         let hub = Arc::clone(&self.hub);
         let about = Arc::clone(&events);
         let asked = hub.judge(Arc::clone(&filter), events, Arc::downgrade(&meter));
-        Cx::new(self, slot).meanwhile(Promise::later(asked), move |cx, verdicts| {
+        ConnCtx::new(self, slot).meanwhile(MaybeReady::later(asked), move |cx, verdicts| {
             let slot = cx.slot();
             if let Some(catch_up) = cx.shard().catch_up(slot, topic)
                 && catch_up.serial == serial
@@ -245,7 +245,7 @@ impl Shard {
 
 /// What the filters of a connection have cost.
 pub(super) fn meter_of(connection: &mut crate::bus::connection::Connection) -> Arc<Meter> {
-    Arc::clone(connection.rare().meter.get_or_insert_default())
+    Arc::clone(connection.cold().meter.get_or_insert_default())
 }
 
 fn too_much() -> Error {

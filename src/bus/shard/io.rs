@@ -5,8 +5,8 @@ use std::mem;
 use bytes::Bytes;
 use mio::event::Event;
 
-use super::life::Doom;
-use super::{Cx, Shard};
+use super::lifecycle::PendingClose;
+use super::{ConnCtx, Shard};
 use crate::bus::chunk::Chunk;
 use crate::bus::connection::Connection;
 use crate::bus::link::{Got, Link};
@@ -68,7 +68,7 @@ impl Shard {
                         Some(ending) => {
                             ending.unread = ending.unread.saturating_add(count);
                             if ending.unread > MAX_UNREAD {
-                                self.doomed.push((slot, Doom::Gone));
+                                self.pending_close.push((slot, PendingClose::Gone));
                             }
                         }
                     }
@@ -77,7 +77,7 @@ impl Shard {
                 }
                 Got::Nothing => false,
                 Got::End => {
-                    self.doomed.push((slot, Doom::Gone));
+                    self.pending_close.push((slot, PendingClose::Gone));
                     false
                 }
             };
@@ -142,7 +142,9 @@ impl Shard {
         };
         let protocol = std::sync::Arc::clone(&connection.protocol);
         let len = input.len();
-        protocol.received(&mut Cx::new(self, slot), input).min(len)
+        protocol
+            .received(&mut ConnCtx::new(self, slot), input)
+            .min(len)
     }
 
     #[expect(clippy::box_collection, reason = "it goes back to where it was")]
@@ -168,7 +170,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        if connection.ending.is_some() || connection.flags.doomed || bytes.is_empty() {
+        if connection.ending.is_some() || connection.flags.pending_close || bytes.is_empty() {
             return;
         }
         let full = |connection: &Connection| {
@@ -176,17 +178,15 @@ impl Shard {
                 && connection.outbox.bytes().saturating_add(bytes.len()) > limit
         };
         // It may only be full because this round has not been written yet.
-        if full(connection)
-            && flush(connection, &mut self.spares, &self.metrics)
-            && full(connection)
+        if full(connection) && flush(connection, &mut self.pool, &self.metrics) && full(connection)
         {
-            connection.flags.doomed = true;
-            self.doomed.push((slot, Doom::TooSlow));
+            connection.flags.pending_close = true;
+            self.pending_close.push((slot, PendingClose::TooSlow));
             return;
         }
         connection
             .outbox
-            .push(Chunk::plain(bytes), None, &mut self.spares);
+            .push(Chunk::plain(bytes), None, &mut self.pool);
         Shard::touch(&mut self.touched, slot, connection);
     }
 
@@ -213,7 +213,7 @@ impl Shard {
     /// Nobody reads a pipe any more.
     pub(in crate::bus) fn reader_gone(&mut self, id: ConnectionId) {
         if let Some(slot) = self.find(id) {
-            self.doomed.push((slot, Doom::Gone));
+            self.pending_close.push((slot, PendingClose::Gone));
         }
     }
 
@@ -237,12 +237,12 @@ impl Shard {
             if let Some(frame) = connection.outbox.whole()
                 && connection.link.plain().is_some()
             {
-                self.together.add(slot, frame, None);
-                if self.together.is_full() {
+                self.send_batch.add(slot, frame, None);
+                if self.send_batch.is_full() {
                     self.leave_together();
                 }
-            } else if !flush(connection, &mut self.spares, &self.metrics) {
-                self.doomed.push((slot, Doom::Gone));
+            } else if !flush(connection, &mut self.pool, &self.metrics) {
+                self.pending_close.push((slot, PendingClose::Gone));
             }
         }
         self.leave_together();
@@ -254,26 +254,26 @@ impl Shard {
     /// Sends what waits of outboxes with one frame each.
     fn leave_together(&mut self) {
         let Shard {
-            together,
+            send_batch,
             connections,
-            spares,
+            pool,
             metrics,
-            doomed,
+            pending_close,
             ..
         } = self;
         let mut bytes = 0;
-        together.leave(connections, |connections, left| {
+        send_batch.submit(connections, |connections, left| {
             let Some(connection) = connections.get_mut(left.slot) else {
                 return;
             };
             let sent = u64::try_from(left.bytes).unwrap_or(0);
             bytes += sent;
             connection.bytes_out += sent;
-            connection.outbox.advance(left.bytes, spares);
+            connection.outbox.advance(left.bytes, pool);
             // Once more where something is left: until the socket says that it is full, nobody is
             // told when it has room again; and if it broke, it says so.
-            if !connection.outbox.is_empty() && !flush(connection, spares, metrics) {
-                doomed.push((left.slot, Doom::Gone));
+            if !connection.outbox.is_empty() && !flush(connection, pool, metrics) {
+                pending_close.push((left.slot, PendingClose::Gone));
             }
         });
         metrics.sent(bytes);
@@ -286,7 +286,7 @@ impl Shard {
         };
         let below = connection.outbox.bytes() < self.settings.outbox_bytes / 2;
         if below && connection.catch_ups.is_some() {
-            super::fan_out::hunger(&mut self.hungry, slot, connection);
+            super::fanout::schedule_recovery(&mut self.awaiting_recovery, slot, connection);
         }
         let sent = connection.outbox.is_empty() && !connection.link.wants_write();
         if connection.ending.is_some() && sent {
@@ -298,10 +298,10 @@ impl Shard {
 /// Writes what waits, and counts it; false if the connection broke.
 pub(super) fn flush(
     connection: &mut Connection,
-    spares: &mut crate::bus::outbox::Spares,
+    pool: &mut crate::bus::outbox::QueuePool,
     metrics: &crate::telemetry::ShardMetrics,
 ) -> bool {
-    let flushed = connection.link.flush(&mut connection.outbox, spares);
+    let flushed = connection.link.flush(&mut connection.outbox, pool);
     let bytes = u64::try_from(flushed.bytes).unwrap_or(0);
     connection.bytes_out += bytes;
     metrics.sent(bytes);

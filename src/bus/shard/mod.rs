@@ -7,35 +7,35 @@
 //! its place (`round.rs`).
 
 mod attendance;
-mod catch_up;
+mod batch;
 mod clock;
 mod confirmations;
-mod crossing;
-mod cx;
+mod conn_ctx;
 mod deferred;
+mod deliver_one;
 mod departures;
-mod fan_out;
-mod hand;
+mod fanout;
 mod io;
-mod join;
-mod leave;
-mod life;
-mod look_up;
+mod lifecycle;
 #[cfg(test)]
 mod model;
 mod names;
+mod overlap_merger;
 #[cfg(feature = "parts")]
 pub mod parts;
+mod position_lookup;
 mod query;
+mod recovery;
 mod replays;
 mod rights;
-mod round;
-mod run;
-mod several_ways;
+mod sampling;
+mod send_batch;
+mod subscribe;
 mod timers;
-mod together;
+mod transport_upgrade;
+mod unsubscribe;
 mod users;
-mod witness;
+mod worker;
 
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
@@ -49,20 +49,20 @@ use super::filter_table::FilterTable;
 use super::hub::{Hub, Settings};
 use super::inbox::{Inbound, Inbox};
 use super::meter::Slice;
-use super::outbox::Spares;
+use super::outbox::QueuePool;
 use super::route::Route;
 use super::slots::Slots;
 use crate::event::{ChannelName, ChannelPattern, ConnectionId, Position};
 use crate::telemetry::{ShardMetrics, Stalled};
 
 pub use confirmations::Arrived;
-pub use crossing::Crossing;
-pub use cx::Cx;
-pub use join::{Join, JoinRequest};
-pub use life::Opening;
+pub use conn_ctx::ConnCtx;
+pub use lifecycle::Opening;
 pub use query::{ConnectionFilter, ConnectionPage};
 pub use replays::REPLAY_BYTES;
-pub(super) use round::FEW;
+pub use subscribe::{Join, JoinRequest};
+pub use transport_upgrade::TransportUpgrade;
+pub(super) use worker::FEW;
 
 /// The inbox's place among the sockets.
 const WAKE: Token = Token(usize::MAX);
@@ -76,7 +76,7 @@ const BATCH: usize = 256;
 const SCRATCH: usize = 64 * 1024;
 
 /// The state of one shard. Its own thread works with it, or for a small round a publisher that
-/// finds it asleep; never both at once (see `bus/home.rs`).
+/// finds it asleep; never both at once (see `bus/shard_cell.rs`).
 pub struct Shard {
     index: u16,
     hub: Arc<Hub>,
@@ -104,18 +104,18 @@ pub struct Shard {
     by_user: users::Users,
     filters: FilterTable,
     timers: BinaryHeap<timers::Timer>,
-    spares: Spares,
+    pool: QueuePool,
     scratch: Vec<u8>,
     touched: Vec<u32>,
-    together: together::Together,
+    send_batch: send_batch::SendBatch,
     /// Connections with something to read that was put off for the sake of others.
     unread: Vec<u32>,
     /// Connections whose catching up goes on after this batch.
-    hungry: Vec<u32>,
+    awaiting_recovery: Vec<u32>,
     /// Connections that broke or must end, once nothing is being walked.
-    doomed: Vec<(u32, life::Doom)>,
+    pending_close: Vec<(u32, lifecycle::PendingClose)>,
     /// Events that go out together.
-    gathered: run::Gathered,
+    gathered: batch::Gathered,
     /// Counts runs of events, so that a connection can tell what it has already.
     runs: u64,
     /// Counts subscriptions and topics.
@@ -123,7 +123,7 @@ pub struct Shard {
     replays: replays::Replays,
     batch: Vec<(Arc<Delivery>, u32)>,
     /// Deliveries that are looked at, until they are written.
-    sightings: Vec<witness::Sighting>,
+    samples: Vec<sampling::Sample>,
     confirmations: confirmations::Confirmations,
     departures: departures::Departures,
     stopping: bool,
@@ -163,7 +163,7 @@ impl Shard {
         let settings = hub.settings();
         let metrics = hub.metrics().shard(usize::from(index));
         let filters = FilterTable::new(hub.filter_numbers());
-        let together = together::Together::new(settings.io_uring);
+        let send_batch = send_batch::SendBatch::new(settings.io_uring);
         Shard {
             index,
             hub,
@@ -185,19 +185,19 @@ impl Shard {
             by_user: users::Users::default(),
             filters,
             timers: BinaryHeap::new(),
-            spares: Spares::default(),
+            pool: QueuePool::default(),
             scratch: vec![0; SCRATCH],
             touched: Vec::new(),
-            together,
+            send_batch,
             unread: Vec::new(),
-            hungry: Vec::new(),
-            doomed: Vec::new(),
-            gathered: run::Gathered::default(),
+            awaiting_recovery: Vec::new(),
+            pending_close: Vec::new(),
+            gathered: batch::Gathered::default(),
             runs: 0,
             serials: 0,
             replays: replays::Replays::default(),
             batch: Vec::with_capacity(BATCH),
-            sightings: Vec::new(),
+            samples: Vec::new(),
             confirmations: confirmations::Confirmations::default(),
             departures: departures::Departures::default(),
             stopping: false,

@@ -19,21 +19,21 @@ use proptest::prelude::*;
 use tokio::sync::oneshot;
 use tokio_stream::Stream;
 
-use super::{Crossing, Cx, Join, JoinRequest, Opening, Shard};
+use super::{ConnCtx, Join, JoinRequest, Opening, Shard, TransportUpgrade};
 use crate::auth::Identity;
 use crate::broker::{Bounds, Broker, Kept, Memory, Page, Range, Receipt, Sink};
 use crate::bus::delivery::DialectId;
-use crate::bus::home::Left;
 use crate::bus::hub::{Hub, Settings};
 use crate::bus::link::Link;
 use crate::bus::pipe::{Pipe, PipeReader, Piped};
 use crate::bus::protocol::{Joined, Notice, Protocol, Refused};
+use crate::bus::shard_cell::Left;
 use crate::error::CloseCode;
 use crate::event::{
     ChannelName, ChannelPattern, ConnectionId, Draft, Epoch, Event, EventType, Headers,
     HistoryPolicy, Namespace, Namespaces, Payload, Position, SlowConsumer, Timestamp,
 };
-use crate::promise::Promise;
+use crate::maybe_ready::MaybeReady;
 use crate::telemetry::{FanoutSpan, Metrics, Tracing, Transport};
 
 /// One channel for each policy.
@@ -126,11 +126,11 @@ struct Moody {
 }
 
 impl Broker for Moody {
-    fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> Promise<Receipt> {
+    fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
         self.memory.load().publish(draft, span)
     }
 
-    fn read(&self, channel: &ChannelName, range: Range) -> Promise<Option<Page>> {
+    fn read(&self, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>> {
         if !self.late.load(Ordering::Relaxed) {
             return self.memory.load().read(channel, range);
         }
@@ -141,7 +141,7 @@ impl Broker for Moody {
             .stale
             .load(Ordering::Relaxed)
             .then(|| memory.read(&channel, range));
-        Promise::later(async move {
+        MaybeReady::later(async move {
             answered.await.ok();
             match early {
                 Some(page) => page.await,
@@ -150,7 +150,7 @@ impl Broker for Moody {
         })
     }
 
-    fn list(&self, prefix: &str, after: &str, limit: usize) -> Promise<Vec<Kept>> {
+    fn list(&self, prefix: &str, after: &str, limit: usize) -> MaybeReady<Vec<Kept>> {
         self.memory.load().list(prefix, after, limit)
     }
 
@@ -222,7 +222,7 @@ impl Protocol for Lines {
         Bytes::new()
     }
 
-    fn received(&self, _: &mut Cx<'_>, input: &mut [u8]) -> usize {
+    fn received(&self, _: &mut ConnCtx<'_>, input: &mut [u8]) -> usize {
         input.len()
     }
 }
@@ -433,7 +433,7 @@ impl World {
             trace: None,
             accepted: std::time::Instant::now(),
         };
-        let Promise::Ready(receipt) = self.broker.publish(draft, None) else {
+        let MaybeReady::Ready(receipt) = self.broker.publish(draft, None) else {
             panic!("memory answers at once");
         };
         let position = receipt.unwrap().position.unwrap();
@@ -482,9 +482,9 @@ impl World {
         }
         let (pipe, shareable) = Pipe::new();
         let address = "127.0.0.1:9".parse().unwrap();
-        let seat = self
+        let permit = self
             .hub
-            .seat(std::net::IpAddr::from([127, 0, 0, 1]))
+            .permit(std::net::IpAddr::from([127, 0, 0, 1]))
             .unwrap();
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         self.shard.open(Opening {
@@ -492,7 +492,7 @@ impl World {
             protocol: Arc::new(Lines(client.dialect)),
             identity: Some(Arc::new(Identity::anonymous())),
             address,
-            seat,
+            permit,
             answer: Bytes::new(),
             early: Vec::new(),
             greeting: Box::new(move |cx| tell.send(cx.id()).unwrap()),
@@ -538,7 +538,7 @@ impl World {
             }],
             ..JoinRequest::default()
         };
-        let then = |cx: &mut Cx<'_>, joined: Vec<Joined>, refused: Vec<Refused>| {
+        let then = |cx: &mut ConnCtx<'_>, joined: Vec<Joined>, refused: Vec<Refused>| {
             assert!(refused.is_empty(), "{refused:?}");
             for joined in joined {
                 let position = joined.position.unwrap();
@@ -580,7 +580,7 @@ impl World {
         let next = DIALECTS[(next.unwrap() + 1) % DIALECTS.len()];
         let (pipe, shareable) = Pipe::new();
         let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let crossing = Crossing {
+        let crossing = TransportUpgrade {
             link: Link::Pipe(pipe),
             early: Vec::new(),
             translate: Box::new(move |dialect, waiting| {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::join::Join;
-use super::look_up::{Viewer, look_up};
+use super::position_lookup::{Viewer, look_up};
+use super::subscribe::Join;
 use crate::broker::Broker;
 use crate::bus::chunk::{Chunk, Frame};
 use crate::bus::delivery::Delivery;
@@ -16,9 +16,9 @@ use crate::bus::filter_numbers::FilterNumbers;
 use crate::bus::filter_table::FilterTable;
 use crate::bus::hub::FilterLimits;
 use crate::bus::meter::{Asking, Slice};
-use crate::bus::outbox::{MAX_SLICES, Outbox, Spares};
+use crate::bus::outbox::{MAX_SLICES, Outbox, QueuePool};
 use crate::event::{ChannelName, ChannelPattern, Event, Position};
-use crate::promise::Promise;
+use crate::maybe_ready::MaybeReady;
 use crate::telemetry::ShardMetrics;
 
 /// Events on their way: no filter has been asked about them yet.
@@ -109,7 +109,7 @@ impl Frames {
 #[derive(Default)]
 pub struct Waiting {
     outbox: Outbox,
-    spares: Spares,
+    pool: QueuePool,
 }
 
 impl Waiting {
@@ -118,14 +118,14 @@ impl Waiting {
     pub fn pass(&mut self, frames: &Frames) -> usize {
         for frame in &frames.0 {
             self.outbox
-                .push(Frame::clone(frame), Some(1), &mut self.spares);
+                .push(Frame::clone(frame), Some(1), &mut self.pool);
         }
         let mut bytes = 0;
         while !self.outbox.is_empty() {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let filled = self.outbox.slices(&mut slices);
             let written = slices.iter().take(filled).map(|slice| slice.len()).sum();
-            self.outbox.advance(written, &mut self.spares);
+            self.outbox.advance(written, &mut self.pool);
             bytes += written;
         }
         bytes
@@ -155,7 +155,7 @@ pub fn count(broker: &Arc<dyn Broker>, channel: &ChannelName, since: Position) -
         metrics: &ShardMetrics::default(),
     };
     match look_up(broker, channel, &join, viewer, &asking) {
-        Promise::Ready(found) => found.ok()?.map(|beginning| beginning.replayed),
-        Promise::Pending(_) => None,
+        MaybeReady::Ready(found) => found.ok()?.map(|beginning| beginning.replayed),
+        MaybeReady::Pending(_) => None,
     }
 }

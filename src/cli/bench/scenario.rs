@@ -12,9 +12,9 @@ use super::outcome::{Moment, Traffic, delivered, published, taken};
 use super::payload::Template;
 use super::process::Process;
 use super::progress::Progress;
+use super::publish_mode::PublishMode;
 use super::report::{Idle, Memory, Report, Setup, real};
 use super::tally::Tally;
-use super::way::Way;
 use super::{Args, Mode, Transport, clock, streams, swarm};
 use crate::error::{Error, Result};
 
@@ -186,7 +186,7 @@ impl Run<'_> {
                 .plan
                 .tokens
                 .token(&format!("bench-publisher-{publisher}"))?;
-            for way in Way::open(args, self.plan, token).await? {
+            for way in PublishMode::open(args, self.plan, token).await? {
                 let pace = if args.mode == Mode::Burst {
                     Pace::AsFastAsPossible {
                         max_lag: args.max_lag,

@@ -8,13 +8,13 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 use super::commands::{Command, Kind};
-use super::request::{Asked, GivenId, Incoming, RequestId, Unread};
-use super::said::Said;
+use super::framer::{Dialect, Message};
+use super::request::{Asked, DecodeError, GivenId, Incoming, RequestId};
 use super::schema;
-use super::voice::{Dialect, Message};
+use super::server_message::ServerMessage;
 use crate::error::{Error, Result};
 use crate::event::Event;
-use crate::proto::{ClientMessage, ServerMessage};
+use crate::proto::{self, ClientMessage};
 
 /// The longest id of a request, in bytes.
 const MAX_ID: usize = 255;
@@ -49,16 +49,16 @@ fn bytes<'a>(incoming: &Incoming<'a>) -> Result<&'a [u8]> {
     }
 }
 
-fn command(message: ClientMessage) -> Result<Command, Unread> {
+fn command(message: ClientMessage) -> Result<Command, DecodeError> {
     if message.id.len() > MAX_ID {
         return Err(Error::field("id", "expected a string of at most 255 bytes").into());
     }
-    let command = message.command.ok_or_else(|| Unread {
+    let command = message.command.ok_or_else(|| DecodeError {
         error: Error::field("command", format!("expected {}", Kind::list())),
         guarded: true,
     })?;
     let kind = read::kind(&command);
-    read::command(command).map_err(|error| Unread {
+    read::command(command).map_err(|error| DecodeError {
         error,
         guarded: !kind.is_open(),
     })
@@ -74,7 +74,7 @@ impl Dialect for Binary {
         asked(&head.unwrap_or_default().id)
     }
 
-    fn read(&self, incoming: &Incoming<'_>) -> (Asked, Result<Command, Unread>) {
+    fn read(&self, incoming: &Incoming<'_>) -> (Asked, Result<Command, DecodeError>) {
         // The one copy: what the message holds then shares it.
         let message = bytes(incoming).and_then(|bytes| {
             ClientMessage::decode(Bytes::copy_from_slice(bytes))
@@ -86,7 +86,7 @@ impl Dialect for Binary {
         }
     }
 
-    fn said(&self, asked: &Asked, said: &Said<'_>, out: &mut dyn FnMut(Message<'_>)) {
+    fn said(&self, asked: &Asked, said: &ServerMessage<'_>, out: &mut dyn FnMut(Message<'_>)) {
         let id = match &asked.id {
             RequestId::Given(GivenId::Text(id) | GivenId::Number(id)) => String::from(&**id),
             RequestId::None | RequestId::Token(_) => String::new(),
@@ -94,7 +94,7 @@ impl Dialect for Binary {
         let message = Some(write::message(said));
         out(Message {
             name: said.name(),
-            body: &ServerMessage {
+            body: &proto::ServerMessage {
                 id,
                 message,
                 confirm: false,

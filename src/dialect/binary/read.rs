@@ -11,22 +11,22 @@ use crate::dialect::schema::{moment, since};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, EventType, Headers, Payload, Timestamp, TraceContext};
 use crate::proto;
-use crate::proto::client_message::Command as Said;
+use crate::proto::client_message::Command as ServerMessage;
 use crate::session::{self, Wanted};
 
 /// Which command it is.
-pub(super) fn kind(said: &Said) -> Kind {
+pub(super) fn kind(said: &ServerMessage) -> Kind {
     match said {
-        Said::Authenticate(_) => Kind::Authenticate,
-        Said::Register(_) => Kind::Register,
-        Said::Subscribe(_) => Kind::Subscribe,
-        Said::Unsubscribe(_) => Kind::Unsubscribe,
-        Said::Publish(_) => Kind::Publish,
-        Said::History(_) => Kind::History,
-        Said::Presence(_) => Kind::Presence,
-        Said::Ping(_) => Kind::Ping,
-        Said::HeartbeatResponse(_) => Kind::HeartbeatResponse,
-        Said::Receive(_) => Kind::Receive,
+        ServerMessage::Authenticate(_) => Kind::Authenticate,
+        ServerMessage::Register(_) => Kind::Register,
+        ServerMessage::Subscribe(_) => Kind::Subscribe,
+        ServerMessage::Unsubscribe(_) => Kind::Unsubscribe,
+        ServerMessage::Publish(_) => Kind::Publish,
+        ServerMessage::History(_) => Kind::History,
+        ServerMessage::Presence(_) => Kind::Presence,
+        ServerMessage::Ping(_) => Kind::Ping,
+        ServerMessage::HeartbeatResponse(_) => Kind::HeartbeatResponse,
+        ServerMessage::Receive(_) => Kind::Receive,
     }
 }
 
@@ -34,22 +34,22 @@ pub(super) fn kind(said: &Said) -> Kind {
 ///
 /// # Errors
 /// `invalid_argument` naming the field.
-pub(super) fn command(said: Said) -> Result<Command> {
+pub(super) fn command(said: ServerMessage) -> Result<Command> {
     Ok(match said {
-        Said::Authenticate(proto::AuthenticateCommand { token }) => {
+        ServerMessage::Authenticate(proto::AuthenticateCommand { token }) => {
             Command::Authenticate(Authenticate { token })
         }
-        Said::Register(register) => Command::Register(Register {
+        ServerMessage::Register(register) => Command::Register(Register {
             client_type: register.client_type,
             client_name: register.client_name,
         }),
-        Said::Subscribe(wanted) => Command::Subscribe(subscribe(wanted)?),
-        Said::Unsubscribe(unsubscribe) => Command::Unsubscribe(Unsubscribe {
+        ServerMessage::Subscribe(wanted) => Command::Subscribe(subscribe(wanted)?),
+        ServerMessage::Unsubscribe(unsubscribe) => Command::Unsubscribe(Unsubscribe {
             channels: unsubscribe.channels,
             event_types: unsubscribe.event_types,
         }),
-        Said::Publish(event) => Command::Publish(publish(event)?),
-        Said::History(history) => Command::History(History {
+        ServerMessage::Publish(event) => Command::Publish(publish(event)?),
+        ServerMessage::History(history) => Command::History(History {
             channel: history.channel,
             since: history.since.as_ref().map(since).transpose()?,
             limit: match history.limit {
@@ -58,12 +58,12 @@ pub(super) fn command(said: Said) -> Result<Command> {
             },
             reverse: history.reverse,
         }),
-        Said::Presence(proto::PresenceCommand { channel }) => {
+        ServerMessage::Presence(proto::PresenceCommand { channel }) => {
             Command::Presence(Presence { channel })
         }
-        Said::Ping(_) => Command::Ping(Ping),
-        Said::HeartbeatResponse(_) => Command::HeartbeatResponse(HeartbeatResponse),
-        Said::Receive(said) => Command::Receive(receive(&said)?),
+        ServerMessage::Ping(_) => Command::Ping(Ping),
+        ServerMessage::HeartbeatResponse(_) => Command::HeartbeatResponse(HeartbeatResponse),
+        ServerMessage::Receive(said) => Command::Receive(receive(&said)?),
     })
 }
 

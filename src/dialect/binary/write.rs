@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::auth::Identity;
 use crate::bus::{Joined, Notice, Refused};
-use crate::dialect::said::Said;
 use crate::dialect::schema::{event, position, timestamp};
+use crate::dialect::server_message::ServerMessage;
 use crate::error::Error;
 use crate::event::ChannelName;
 use crate::proto;
@@ -13,9 +13,9 @@ use crate::proto::server_message::Message;
 use crate::session::{HistoryPage, Published};
 
 /// The message.
-pub(super) fn message(said: &Said<'_>) -> Message {
+pub(super) fn message(said: &ServerMessage<'_>) -> Message {
     match said {
-        Said::ConnectionEstablished {
+        ServerMessage::ConnectionEstablished {
             connection,
             identity,
             heartbeat_interval_ms,
@@ -29,17 +29,19 @@ pub(super) fn message(said: &Said<'_>) -> Message {
             heartbeat_timeout_ms: *heartbeat_timeout_ms,
             timestamp: Some(timestamp(*now)),
         }),
-        Said::Authenticated(identity) => Message::Authenticated(proto::Authenticated {
+        ServerMessage::Authenticated(identity) => Message::Authenticated(proto::Authenticated {
             user: user(Some(identity)),
             roles: roles(Some(identity)),
             expires_at: identity.expires_at().map(timestamp),
         }),
-        Said::Registered(client) => Message::Registered(proto::Registered {
+        ServerMessage::Registered(client) => Message::Registered(proto::Registered {
             client_type: client.kind.to_string(),
             client_name: client.name.to_string(),
         }),
-        Said::Subscribed { joined, refused } => Message::Subscribed(subscribed(joined, refused)),
-        Said::Unsubscribed {
+        ServerMessage::Subscribed { joined, refused } => {
+            Message::Subscribed(subscribed(joined, refused))
+        }
+        ServerMessage::Unsubscribed {
             channels,
             event_types,
         } => Message::Unsubscribed(proto::Unsubscribed {
@@ -47,9 +49,9 @@ pub(super) fn message(said: &Said<'_>) -> Message {
             event_types: event_types.to_vec(),
             reason: None,
         }),
-        Said::Published(published) => Message::Published(self::published(published)),
-        Said::History { channel, page } => Message::History(history(channel, page)),
-        Said::Presence { channel, present } => {
+        ServerMessage::Published(published) => Message::Published(self::published(published)),
+        ServerMessage::History { channel, page } => Message::History(history(channel, page)),
+        ServerMessage::Presence { channel, present } => {
             let users = present.users.iter().map(|(user, connections)| {
                 let (user, connections) = (user.to_string(), *connections);
                 proto::PresentUser { user, connections }
@@ -60,14 +62,14 @@ pub(super) fn message(said: &Said<'_>) -> Message {
                 total: present.total,
             })
         }
-        Said::Pong(now) => Message::Pong(proto::Pong {
+        ServerMessage::Pong(now) => Message::Pong(proto::Pong {
             timestamp: Some(timestamp(*now)),
         }),
-        Said::Error(error) => Message::Error(failure(error)),
-        Said::Heartbeat(now) => Message::Heartbeat(proto::Heartbeat {
+        ServerMessage::Error(error) => Message::Error(failure(error)),
+        ServerMessage::Heartbeat(now) => Message::Heartbeat(proto::Heartbeat {
             timestamp: Some(timestamp(*now)),
         }),
-        Said::Notice(notice) => self::notice(notice),
+        ServerMessage::Notice(notice) => self::notice(notice),
     }
 }
 

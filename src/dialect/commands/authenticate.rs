@@ -3,12 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::Ask;
+use super::ClientCommand;
 use crate::audit::{Record, What};
-use crate::bus::Cx;
+use crate::bus::ConnCtx;
 use crate::dialect::arguments::Arguments;
-use crate::dialect::said::Said;
-use crate::dialect::turn::Turn;
+use crate::dialect::request_ctx::RequestCtx;
+use crate::dialect::server_message::ServerMessage;
 use crate::error::{Code, Error, Result};
 
 /// Shows a token: the first one, or a new one of the same user.
@@ -24,7 +24,7 @@ impl fmt::Debug for Authenticate {
     }
 }
 
-impl Ask for Authenticate {
+impl ClientCommand for Authenticate {
     const MEMBERS: &'static [&'static str] = &["token"];
     const OPEN: bool = true;
 
@@ -33,7 +33,7 @@ impl Ask for Authenticate {
         Ok(Authenticate { token })
     }
 
-    fn run(self, turn: &Turn, cx: &mut Cx<'_>) -> Result<()> {
+    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
         let mut span = turn.services.tracing.authenticate(None);
         let verified = turn.services.verifier.verify(&self.token);
         let turn = turn.clone();
@@ -53,7 +53,7 @@ impl Ask for Authenticate {
             note(&turn, cx, outcome.as_ref().err());
             match outcome {
                 Ok(identity) => {
-                    turn.say(cx, &Said::Authenticated(&identity));
+                    turn.say(cx, &ServerMessage::Authenticated(&identity));
                     cx.check_rights(&|identity, pattern, id| {
                         turn.services.may_follow(identity, pattern, id)
                     });
@@ -69,7 +69,7 @@ impl Ask for Authenticate {
 }
 
 /// Puts into the audit log what became of a token.
-fn note(turn: &Turn, cx: &Cx<'_>, error: Option<&Error>) {
+fn note(turn: &RequestCtx, cx: &ConnCtx<'_>, error: Option<&Error>) {
     let identity = cx.identity();
     let record = Record {
         connection: Some(cx.id()),

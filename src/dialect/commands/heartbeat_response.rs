@@ -1,16 +1,16 @@
 //! `heartbeat_response`: I am.
 
-use super::Ask;
-use crate::bus::Cx;
+use super::ClientCommand;
+use crate::bus::ConnCtx;
 use crate::dialect::arguments::Arguments;
-use crate::dialect::turn::Turn;
+use crate::dialect::request_ctx::RequestCtx;
 use crate::error::Result;
 
 /// A sign of life, which any message is. It has no reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeartbeatResponse;
 
-impl Ask for HeartbeatResponse {
+impl ClientCommand for HeartbeatResponse {
     const MEMBERS: &'static [&'static str] = &[];
     const OPEN: bool = true;
 
@@ -18,7 +18,7 @@ impl Ask for HeartbeatResponse {
         Ok(HeartbeatResponse)
     }
 
-    fn run(self, _: &Turn, _: &mut Cx<'_>) -> Result<()> {
+    fn run(self, _: &RequestCtx, _: &mut ConnCtx<'_>) -> Result<()> {
         Ok(())
     }
 }

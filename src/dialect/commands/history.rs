@@ -1,10 +1,10 @@
 //! `history`: what was there?
 
-use super::Ask;
-use crate::bus::Cx;
+use super::ClientCommand;
+use crate::bus::ConnCtx;
 use crate::dialect::arguments::Arguments;
-use crate::dialect::said::Said;
-use crate::dialect::turn::Turn;
+use crate::dialect::request_ctx::RequestCtx;
+use crate::dialect::server_message::ServerMessage;
 use crate::error::Result;
 use crate::event::{ChannelName, Position};
 use crate::session::HistoryQuery;
@@ -27,7 +27,7 @@ impl History {
     pub const DEFAULT_LIMIT: u32 = 100;
 }
 
-impl Ask for History {
+impl ClientCommand for History {
     const MEMBERS: &'static [&'static str] = &["channel", "since", "limit", "reverse"];
 
     fn read(arguments: &Arguments<'_>) -> Result<Self> {
@@ -39,7 +39,7 @@ impl Ask for History {
         })
     }
 
-    fn run(self, turn: &Turn, cx: &mut Cx<'_>) -> Result<()> {
+    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
         let session = turn.session(cx)?;
         let channel = ChannelName::new(&self.channel)?;
         let query = HistoryQuery {
@@ -52,7 +52,7 @@ impl Ask for History {
         cx.wait(session.history(query), move |cx, page| match page {
             Ok(page) => {
                 let (channel, page) = (&channel, &page);
-                turn.say(cx, &Said::History { channel, page });
+                turn.say(cx, &ServerMessage::History { channel, page });
             }
             Err(error) => turn.refuse(cx, &error),
         });

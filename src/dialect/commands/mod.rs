@@ -23,15 +23,15 @@ pub use subscribe::Subscribe;
 pub use unsubscribe::Unsubscribe;
 
 use super::arguments::Arguments;
-use super::turn::Turn;
-use crate::bus::Cx;
+use super::request_ctx::RequestCtx;
+use crate::bus::ConnCtx;
 use crate::error::{Error, Result};
 
 /// The channel that `event_types` without channels are about.
 const GLOBAL: &str = "global";
 
 /// One thing that a client may ask for.
-pub(super) trait Ask: Sized {
+pub(super) trait ClientCommand: Sized {
     /// True if it may be asked before the client has shown who it is.
     const OPEN: bool = false;
 
@@ -42,7 +42,7 @@ pub(super) trait Ask: Sized {
     fn read(arguments: &Arguments<'_>) -> Result<Self>;
 
     /// Does it, and replies. An error is told to the client.
-    fn run(self, turn: &Turn, cx: &mut Cx<'_>) -> Result<()>;
+    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()>;
 }
 
 macro_rules! commands {
@@ -72,13 +72,13 @@ macro_rules! commands {
             /// True if it may be asked before the client has shown who it is.
             #[must_use]
             pub(super) const fn is_open(self) -> bool {
-                match self { $(Kind::$command => <$command as Ask>::OPEN,)* }
+                match self { $(Kind::$command => <$command as ClientCommand>::OPEN,)* }
             }
 
             /// The names of its arguments, as the dialect `tidings` has them.
             #[must_use]
             pub const fn members(self) -> &'static [&'static str] {
-                match self { $(Kind::$command => <$command as Ask>::MEMBERS,)* }
+                match self { $(Kind::$command => <$command as ClientCommand>::MEMBERS,)* }
             }
 
             /// Takes the command out of the arguments of a message.
@@ -87,7 +87,7 @@ macro_rules! commands {
             /// `invalid_argument` naming the field.
             pub(super) fn read(self, arguments: &Arguments<'_>) -> Result<Command> {
                 match self {
-                    $(Kind::$command => <$command as Ask>::read(arguments).map(Command::$command),)*
+                    $(Kind::$command => <$command as ClientCommand>::read(arguments).map(Command::$command),)*
                 }
             }
         }
@@ -103,8 +103,8 @@ macro_rules! commands {
             ///
             /// # Errors
             /// What the client is to be told.
-            pub(super) fn run(self, turn: &Turn, cx: &mut Cx<'_>) -> Result<()> {
-                match self { $(Command::$command(command) => Ask::run(command, turn, cx),)* }
+            pub(super) fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
+                match self { $(Command::$command(command) => ClientCommand::run(command, turn, cx),)* }
             }
         }
     };

@@ -1,10 +1,10 @@
 //! `ping`: are you there?
 
-use super::Ask;
-use crate::bus::Cx;
+use super::ClientCommand;
+use crate::bus::ConnCtx;
 use crate::dialect::arguments::Arguments;
-use crate::dialect::said::Said;
-use crate::dialect::turn::Turn;
+use crate::dialect::request_ctx::RequestCtx;
+use crate::dialect::server_message::ServerMessage;
 use crate::error::Result;
 use crate::event::Timestamp;
 
@@ -12,7 +12,7 @@ use crate::event::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ping;
 
-impl Ask for Ping {
+impl ClientCommand for Ping {
     const MEMBERS: &'static [&'static str] = &[];
     const OPEN: bool = true;
 
@@ -20,8 +20,8 @@ impl Ask for Ping {
         Ok(Ping)
     }
 
-    fn run(self, turn: &Turn, cx: &mut Cx<'_>) -> Result<()> {
-        turn.say(cx, &Said::Pong(Timestamp::now()));
+    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
+        turn.say(cx, &ServerMessage::Pong(Timestamp::now()));
         Ok(())
     }
 }

@@ -1,10 +1,10 @@
 //! `presence`: who is there?
 
-use super::Ask;
-use crate::bus::Cx;
+use super::ClientCommand;
+use crate::bus::ConnCtx;
 use crate::dialect::arguments::Arguments;
-use crate::dialect::said::Said;
-use crate::dialect::turn::Turn;
+use crate::dialect::request_ctx::RequestCtx;
+use crate::dialect::server_message::ServerMessage;
 use crate::error::Result;
 use crate::event::ChannelName;
 
@@ -15,7 +15,7 @@ pub struct Presence {
     pub channel: String,
 }
 
-impl Ask for Presence {
+impl ClientCommand for Presence {
     const MEMBERS: &'static [&'static str] = &["channel"];
 
     fn read(arguments: &Arguments<'_>) -> Result<Self> {
@@ -23,11 +23,11 @@ impl Ask for Presence {
         Ok(Presence { channel })
     }
 
-    fn run(self, turn: &Turn, cx: &mut Cx<'_>) -> Result<()> {
+    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
         let session = turn.session(cx)?;
         let channel = ChannelName::new(&self.channel)?;
         let present = session.presence(&channel)?;
-        let said = Said::Presence {
+        let said = ServerMessage::Presence {
             channel: &channel,
             present: &present,
         };

@@ -2,11 +2,11 @@
 
 use serde_json::value::RawValue;
 
-use super::Ask;
-use crate::bus::Cx;
+use super::ClientCommand;
+use crate::bus::ConnCtx;
 use crate::dialect::arguments::Arguments;
-use crate::dialect::said::Said;
-use crate::dialect::turn::Turn;
+use crate::dialect::request_ctx::RequestCtx;
+use crate::dialect::server_message::ServerMessage;
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, EventType, Headers, Payload, TraceContext};
 use crate::session;
@@ -15,7 +15,7 @@ use crate::session;
 #[derive(Debug, Clone)]
 pub struct Publish(pub Box<session::Publish>);
 
-impl Ask for Publish {
+impl ClientCommand for Publish {
     const MEMBERS: &'static [&'static str] = &[
         "channel",
         "event_type",
@@ -48,13 +48,13 @@ impl Ask for Publish {
         })))
     }
 
-    fn run(self, turn: &Turn, cx: &mut Cx<'_>) -> Result<()> {
+    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
         let session = turn.session(cx)?;
         let turn = turn.clone();
         cx.wait(
             session.publish(*self.0),
             move |cx, published| match published {
-                Ok(published) => turn.say(cx, &Said::Published(&published)),
+                Ok(published) => turn.say(cx, &ServerMessage::Published(&published)),
                 Err(error) => turn.refuse(cx, &error),
             },
         );

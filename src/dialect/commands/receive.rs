@@ -2,10 +2,10 @@
 
 use uuid::Uuid;
 
-use super::Ask;
-use crate::bus::{Arrived, Cx};
+use super::ClientCommand;
+use crate::bus::{Arrived, ConnCtx};
 use crate::dialect::arguments::Arguments;
-use crate::dialect::turn::Turn;
+use crate::dialect::request_ctx::RequestCtx;
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Timestamp};
 
@@ -22,7 +22,7 @@ impl Receive {
     }
 }
 
-impl Ask for Receive {
+impl ClientCommand for Receive {
     const MEMBERS: &'static [&'static str] =
         &["id", "channel", "received_at", "handled_at", "sent_at"];
 
@@ -45,7 +45,7 @@ impl Ask for Receive {
         }))
     }
 
-    fn run(self, turn: &Turn, cx: &mut Cx<'_>) -> Result<()> {
+    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
         turn.session(cx)?;
         cx.confirm(&self.0);
         Ok(())

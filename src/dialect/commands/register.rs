@@ -1,10 +1,10 @@
 //! `register`: what I am.
 
-use super::Ask;
-use crate::bus::{Client, Cx};
+use super::ClientCommand;
+use crate::bus::{Client, ConnCtx};
 use crate::dialect::arguments::Arguments;
-use crate::dialect::said::Said;
-use crate::dialect::turn::Turn;
+use crate::dialect::request_ctx::RequestCtx;
+use crate::dialect::server_message::ServerMessage;
 use crate::error::{Error, Result};
 
 /// The longest client type or name, in bytes.
@@ -19,7 +19,7 @@ pub struct Register {
     pub client_name: String,
 }
 
-impl Ask for Register {
+impl ClientCommand for Register {
     const MEMBERS: &'static [&'static str] = &["client_type", "client_name"];
     const OPEN: bool = true;
 
@@ -31,7 +31,7 @@ impl Ask for Register {
         })
     }
 
-    fn run(self, turn: &Turn, cx: &mut Cx<'_>) -> Result<()> {
+    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
         check("client_type", &self.client_type)?;
         if self.client_type.is_empty() {
             let text = "expected a string, and it is missing";
@@ -43,7 +43,7 @@ impl Ask for Register {
             name: self.client_name.into(),
         };
         cx.register(client.clone());
-        turn.say(cx, &Said::Registered(&client));
+        turn.say(cx, &ServerMessage::Registered(&client));
         Ok(())
     }
 }

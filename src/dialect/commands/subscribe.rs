@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Ask, GLOBAL};
-use crate::bus::Cx;
+use super::{ClientCommand, GLOBAL};
+use crate::bus::ConnCtx;
 use crate::dialect::arguments::Arguments;
-use crate::dialect::said::Said;
-use crate::dialect::turn::Turn;
+use crate::dialect::request_ctx::RequestCtx;
+use crate::dialect::server_message::ServerMessage;
 use crate::error::{Error, Result};
 use crate::event::ChannelPattern;
 use crate::session::{self, Wanted};
@@ -46,7 +46,7 @@ impl Subscribe {
     }
 }
 
-impl Ask for Subscribe {
+impl ClientCommand for Subscribe {
     const MEMBERS: &'static [&'static str] = &[
         "channels",
         "event_types",
@@ -85,7 +85,7 @@ impl Ask for Subscribe {
         Ok(subscribe)
     }
 
-    fn run(self, turn: &Turn, cx: &mut Cx<'_>) -> Result<()> {
+    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
         let session = turn.session(cx)?;
         let mut wanted = self.wanted;
         if self.narrows {
@@ -109,7 +109,7 @@ impl Ask for Subscribe {
                     cx.hub().metrics().error(refused.error.code());
                 }
                 let (joined, refused) = (&joined, &refused);
-                turn.say(cx, &Said::Subscribed { joined, refused });
+                turn.say(cx, &ServerMessage::Subscribed { joined, refused });
             });
         });
         Ok(())
@@ -121,7 +121,7 @@ fn no_channels() -> Error {
 }
 
 /// The event types to which a subscription is already narrowed.
-pub(super) fn narrowed_types(cx: &Cx<'_>, pattern: &ChannelPattern) -> Vec<String> {
+pub(super) fn narrowed_types(cx: &ConnCtx<'_>, pattern: &ChannelPattern) -> Vec<String> {
     match cx.filter_of(pattern) {
         Some(Some(filter)) => types_of(&filter),
         Some(None) | None => Vec::new(),

@@ -1,12 +1,12 @@
 //! `unsubscribe`: no more of these.
 
 use super::subscribe::narrowed_types;
-use super::{Ask, GLOBAL};
-use crate::bus::Cx;
+use super::{ClientCommand, GLOBAL};
+use crate::bus::ConnCtx;
 use crate::bus::filter::EventFilter;
 use crate::dialect::arguments::Arguments;
-use crate::dialect::said::Said;
-use crate::dialect::turn::Turn;
+use crate::dialect::request_ctx::RequestCtx;
+use crate::dialect::server_message::ServerMessage;
 use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, TypePattern};
 
@@ -19,7 +19,7 @@ pub struct Unsubscribe {
     pub event_types: Vec<String>,
 }
 
-impl Ask for Unsubscribe {
+impl ClientCommand for Unsubscribe {
     const MEMBERS: &'static [&'static str] = &["channels", "event_types"];
 
     fn read(arguments: &Arguments<'_>) -> Result<Self> {
@@ -29,7 +29,7 @@ impl Ask for Unsubscribe {
         })
     }
 
-    fn run(self, turn: &Turn, cx: &mut Cx<'_>) -> Result<()> {
+    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
         turn.session(cx)?;
         let Unsubscribe {
             channels,
@@ -52,7 +52,7 @@ impl Ask for Unsubscribe {
         if !event_types.is_empty() {
             widen(cx, &event_types, &mut left)?;
         }
-        let said = Said::Unsubscribed {
+        let said = ServerMessage::Unsubscribed {
             channels: &left,
             event_types: &event_types,
         };
@@ -62,7 +62,7 @@ impl Ask for Unsubscribe {
 }
 
 /// Takes event types out of those to which `global` was narrowed; leaves it with the last.
-fn widen(cx: &mut Cx<'_>, event_types: &[String], left: &mut Vec<String>) -> Result<()> {
+fn widen(cx: &mut ConnCtx<'_>, event_types: &[String], left: &mut Vec<String>) -> Result<()> {
     let global = ChannelPattern::parse(GLOBAL)?;
     let mut types = narrowed_types(cx, &global);
     if types.is_empty() {

@@ -14,9 +14,9 @@ use super::arguments::{Arguments, request_id};
 use super::cloud_events::cloud_event;
 use super::commands::{Command, Kind};
 use super::definition::{CommandWords, Definition};
-use super::request::{Asked, Incoming, RequestId, Unread};
-use super::said::Said;
-use super::voice::{Dialect, Message};
+use super::framer::{Dialect, Message};
+use super::request::{Asked, DecodeError, Incoming, RequestId};
+use super::server_message::ServerMessage;
 use crate::error::{Error, Result};
 use crate::event::{Event, json, strict_json};
 
@@ -196,7 +196,7 @@ impl Dialect for Words {
         asked
     }
 
-    fn read(&self, incoming: &Incoming<'_>) -> (Asked, Result<Command, Unread>) {
+    fn read(&self, incoming: &Incoming<'_>) -> (Asked, Result<Command, DecodeError>) {
         let mut asked = Asked::by(incoming);
         let opened = match self.open(incoming) {
             Ok(opened) => opened,
@@ -207,13 +207,13 @@ impl Dialect for Words {
             request_id(&opened.arguments)?;
             opened.check_echo()?;
             let name = opened.name.as_ref().map_err(Clone::clone)?;
-            let kind = opened.kind.ok_or_else(|| Unread {
+            let kind = opened.kind.ok_or_else(|| DecodeError {
                 error: self.unknown(name),
                 guarded: true,
             })?;
             let checked = self.check_members(&opened, kind);
             let command = checked.and_then(|()| kind.read(&opened.arguments));
-            command.map_err(|error| Unread {
+            command.map_err(|error| DecodeError {
                 error,
                 guarded: !kind.is_open(),
             })
@@ -222,7 +222,7 @@ impl Dialect for Words {
         (asked, command)
     }
 
-    fn said(&self, asked: &Asked, said: &Said<'_>, out: &mut dyn FnMut(Message<'_>)) {
+    fn said(&self, asked: &Asked, said: &ServerMessage<'_>, out: &mut dyn FnMut(Message<'_>)) {
         self.reply(asked, said, out);
     }
 

@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 use super::Words;
 use crate::bus::{Joined, Refused};
 use crate::dialect::definition::{ControlMember, Refusals};
+use crate::dialect::framer::{Dialect, Message};
 use crate::dialect::request::{Asked, GivenId, RequestId};
-use crate::dialect::said::Said;
-use crate::dialect::voice::{Dialect, Message};
+use crate::dialect::server_message::ServerMessage;
 use crate::error::Error;
 use crate::event::{Event, Timestamp, json};
 
@@ -21,12 +21,17 @@ struct Body<'a> {
 
 impl Words {
     /// Hands out what is said, in as many messages as the dialect makes of it.
-    pub(super) fn reply(&self, asked: &Asked, said: &Said<'_>, out: &mut dyn FnMut(Message<'_>)) {
+    pub(super) fn reply(
+        &self,
+        asked: &Asked,
+        said: &ServerMessage<'_>,
+        out: &mut dyn FnMut(Message<'_>),
+    ) {
         if let RequestId::Token(token) = asked.id {
             // The transport answers by itself, once: what the reply is called is no matter.
             return self.acknowledge(token, asked, said, out);
         }
-        if let Said::Subscribed { joined, refused } = said
+        if let ServerMessage::Subscribed { joined, refused } = said
             && self.definition.control.refusals == Refusals::Error
             && !refused.is_empty()
         {
@@ -59,7 +64,7 @@ impl Words {
     ) {
         if !joined.is_empty() {
             let refused = &[];
-            let said = Said::Subscribed { joined, refused };
+            let said = ServerMessage::Subscribed { joined, refused };
             self.speak(said.name(), asked, &body(asked, &said), out);
         }
         for Refused { channel, error } in refused {
@@ -75,18 +80,18 @@ impl Words {
         &self,
         token: u64,
         asked: &Asked,
-        said: &Said<'_>,
+        said: &ServerMessage<'_>,
         out: &mut dyn FnMut(Message<'_>),
     ) {
         let name = said.name();
         let mut answer = body(asked, said);
         match (said, self.definition.control.refusals) {
-            (Said::Error(_), _) => {
+            (ServerMessage::Error(_), _) => {
                 let error = Value::Object(std::mem::take(&mut answer.members));
                 answer.members.insert("error".into(), error);
             }
             (
-                Said::Subscribed {
+                ServerMessage::Subscribed {
                     joined: [],
                     refused: [Refused { channel, error }, ..],
                 },
@@ -168,12 +173,12 @@ impl Words {
     }
 }
 
-fn body<'a>(asked: &Asked, said: &Said<'a>) -> Body<'a> {
+fn body<'a>(asked: &Asked, said: &ServerMessage<'a>) -> Body<'a> {
     let mut body = Body {
         members: said.members(asked),
         events: &[],
     };
-    if let Said::History { page, .. } = said {
+    if let ServerMessage::History { page, .. } = said {
         body.events = &page.events;
         if page.events.is_empty() {
             body.members
@@ -184,7 +189,7 @@ fn body<'a>(asked: &Asked, said: &Said<'a>) -> Body<'a> {
 }
 
 fn refusal(channel: &str, error: &Error) -> Body<'static> {
-    let mut body = body(&Asked::default(), &Said::Error(error));
+    let mut body = body(&Asked::default(), &ServerMessage::Error(error));
     body.members.insert("channel".into(), channel.into());
     Body {
         members: body.members,

@@ -50,7 +50,11 @@ pub(super) fn written(words: &Words, event: &Event) -> String {
     String::from_utf8(out.to_vec()).unwrap()
 }
 
-fn said(words: &Words, asked: &Asked, said: &Said<'_>) -> Vec<(String, Value, Option<u64>)> {
+fn said(
+    words: &Words,
+    asked: &Asked,
+    said: &ServerMessage<'_>,
+) -> Vec<(String, Value, Option<u64>)> {
     let mut all = Vec::new();
     words.said(asked, said, &mut |message| {
         let body = serde_json::from_slice(message.body).unwrap();
@@ -137,7 +141,7 @@ fn messages_are_called_what_the_definition_calls_them() {
         echoed: Vec::new(),
     };
     let then = Timestamp::from_micros(0);
-    let pongs = said(&words, &asked, &Said::Pong(then));
+    let pongs = said(&words, &asked, &ServerMessage::Pong(then));
     let body = |name| json!({"type": name, "id": "7", "timestamp": then.to_rfc3339()});
     assert_eq!(
         pongs,
@@ -146,13 +150,13 @@ fn messages_are_called_what_the_definition_calls_them() {
             ("b".to_owned(), body("b"), None)
         ]
     );
-    assert_eq!(said(&words, &asked, &Said::Heartbeat(then)), []);
+    assert_eq!(said(&words, &asked, &ServerMessage::Heartbeat(then)), []);
     let notice = Notice::Presence {
         channel: "a",
         user: "ann",
         joined: true,
     };
-    let heard = said(&words, &Asked::default(), &Said::Notice(&notice));
+    let heard = said(&words, &Asked::default(), &ServerMessage::Notice(&notice));
     let (name, body, _) = heard.first().unwrap();
     assert_eq!(name, "presence_joined");
     assert!(body.get("timestamp").is_some(), "{body}");
@@ -169,7 +173,7 @@ fn a_body_may_stand_under_a_name_with_what_is_echoed() {
         echoed: vec![("session_id".into(), echoed)],
     };
     let left = ["session:s1".to_owned()];
-    let unsubscribed = Said::Unsubscribed {
+    let unsubscribed = ServerMessage::Unsubscribed {
         channels: &left,
         event_types: &[],
     };
@@ -203,7 +207,7 @@ fn each_refusal_may_be_an_error_of_its_own() {
     definition.control.refusals = Refusals::Error;
     let words = Words::new(Arc::new(definition));
     let (joined, refused) = outcome();
-    let both = Said::Subscribed {
+    let both = ServerMessage::Subscribed {
         joined: &joined,
         refused: &refused,
     };
@@ -217,7 +221,7 @@ fn each_refusal_may_be_an_error_of_its_own() {
         "message": refused[0].error.message(),
     });
     assert_eq!(*error, expected);
-    let none = Said::Subscribed {
+    let none = ServerMessage::Subscribed {
         joined: &[],
         refused: &refused,
     };
@@ -236,7 +240,7 @@ fn each_refusal_may_be_an_error_of_its_own() {
     };
     let [first] = refused;
     let refused = [first, other];
-    let none = Said::Subscribed {
+    let none = ServerMessage::Subscribed {
         joined: &[],
         refused: &refused,
     };
@@ -282,10 +286,14 @@ fn a_request_that_the_transport_numbers_gets_one_answer_whatever_it_is_called() 
         id: RequestId::Token(0),
         echoed: Vec::new(),
     };
-    let heard = said(&words, &asked, &Said::Pong(Timestamp::from_micros(0)));
+    let heard = said(
+        &words,
+        &asked,
+        &ServerMessage::Pong(Timestamp::from_micros(0)),
+    );
     assert_eq!(heard.len(), 1);
     let error = Error::denied("no");
-    let heard = said(&words, &asked, &Said::Error(&error));
+    let heard = said(&words, &asked, &ServerMessage::Error(&error));
     let body = heard
         .first()
         .map(|(_, body, token)| (body.pointer("/error/code"), token));

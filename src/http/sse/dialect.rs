@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde_json::{Value, json};
 
 use super::resume::Ids;
-use crate::bus::{Cx, DialectId, Joined, Notice, Protocol, Refused, wording};
+use crate::bus::{ConnCtx, DialectId, Joined, Notice, Protocol, Refused, server_text};
 use crate::error::CloseCode;
 use crate::event::{Event, Timestamp, json as event_json};
 use crate::telemetry::Transport;
@@ -35,7 +35,10 @@ impl Protocol for EventStream {
     }
 
     fn notice(&self, notice: &Notice<'_>) -> Option<Bytes> {
-        let (kind, body) = (wording::notice_name(notice), wording::notice(notice));
+        let (kind, body) = (
+            server_text::notice_name(notice),
+            server_text::notice(notice),
+        );
         // `EventSource` calls its own failures `error`.
         let name = if kind == "error" {
             "server_error"
@@ -63,7 +66,7 @@ impl Protocol for EventStream {
         message("close", "close", None, None, body)
     }
 
-    fn received(&self, _: &mut Cx<'_>, input: &mut [u8]) -> usize {
+    fn received(&self, _: &mut ConnCtx<'_>, input: &mut [u8]) -> usize {
         input.len()
     }
 }
@@ -75,7 +78,7 @@ pub(super) fn retry(after_ms: u64) -> Bytes {
 
 /// The first message of a stream.
 pub(super) fn subscribed(ids: &Ids, joined: &[Joined], refused: &[Refused]) -> Bytes {
-    let body = wording::subscribed(joined, refused);
+    let body = server_text::subscribed(joined, refused);
     let id = ids.known();
     message(
         "subscribed",

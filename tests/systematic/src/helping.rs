@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use crate::home::{Home, Left};
 use crate::inbox::{HighWater, Inbound, Inbox};
 use crate::model;
 use crate::shard::Shard;
+use crate::shard_cell::{Left, ShardCell};
 use crate::sync::Waker;
 
 struct World {
-    home: Home,
+    cell: ShardCell,
     inbox: Inbox,
     waker: Waker,
     /// What is done when all is done.
@@ -26,7 +26,7 @@ impl World {
     fn new(wanted: usize) -> Arc<Self> {
         let waker = Waker::new();
         let world = World {
-            home: Home::new(),
+            cell: ShardCell::new(),
             inbox: Inbox::new(
                 waker.clone(),
                 HighWater {
@@ -37,7 +37,7 @@ impl World {
             waker,
             wanted,
         };
-        world.home.move_in(Shard::default());
+        world.cell.move_in(Shard::default());
         Arc::new(world)
     }
 
@@ -56,7 +56,7 @@ impl World {
             (shard.done == self.wanted, !self.inbox.is_empty())
         };
         loop {
-            let (all, more) = self.home.enter(0, round).unwrap();
+            let (all, more) = self.cell.enter(0, round).unwrap();
             if all {
                 return;
             }
@@ -69,8 +69,8 @@ impl World {
     /// Pushes, and does up to `most` in the place of the thread if that sleeps.
     fn publish(&self, now: u64, most: usize) {
         if self.inbox.push_quietly(Self::task()) {
-            self.home
-                .rouse(&self.inbox, now, |shard| self.help(shard, most));
+            self.cell
+                .run_or_wake(&self.inbox, now, |shard| self.help(shard, most));
         }
     }
 

@@ -78,7 +78,7 @@ fn whoever_waits_for_room_gets_it() {
         let pushing = Arc::clone(&inbox);
         let publisher = thread::spawn(move || {
             for _ in 0..3 {
-                block_on(pushing.room());
+                block_on(pushing.ready());
                 pushing.push(task());
             }
         });
@@ -97,7 +97,7 @@ fn two_that_wait_for_room_both_get_it() {
         let publishers = [(); 2].map(|()| {
             let inbox = Arc::clone(&inbox);
             thread::spawn(move || {
-                block_on(inbox.room());
+                block_on(inbox.ready());
                 inbox.push(task());
             })
         });
@@ -121,7 +121,7 @@ fn whoever_waits_for_bytes_gets_room_though_few_events_wait() {
         let publishers = [(); 2].map(|()| {
             let inbox = Arc::clone(&inbox);
             thread::spawn(move || {
-                block_on(inbox.room());
+                block_on(inbox.ready());
                 inbox.push(event());
             })
         });

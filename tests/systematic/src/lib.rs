@@ -13,14 +13,14 @@ use stand_ins::{error, event, hub, protocol, shard, telemetry};
 
 #[path = "../../../src/bus/delivery.rs"]
 mod delivery;
-#[path = "../../../src/bus/home.rs"]
-mod home;
 #[path = "../../../src/bus/inbox.rs"]
 mod inbox;
 #[path = "../../../src/bus/pipe.rs"]
 mod pipe;
 #[path = "../../../src/bus/route.rs"]
 mod route;
+#[path = "../../../src/bus/shard_cell.rs"]
+mod shard_cell;
 
 mod deliveries;
 mod helping;

@@ -67,7 +67,7 @@ async fn keys_behind_a_url_are_fetched_when_needed_and_follow_rotation() {
     let (old, new) = (rsa.token(Some("one")), ec.token(Some("two")));
 
     assert!(verifier.lacks_keys());
-    assert!(matches!(verifier.verify(&old), Promise::Pending(_)));
+    assert!(matches!(verifier.verify(&old), MaybeReady::Pending(_)));
     assert!(verifier.verify(&old).await.is_ok());
     assert!(now(verifier.verify(&old)).is_ok());
     assert_eq!(served.asked(), 1);

@@ -1,0 +1,111 @@
+//! What the tokens of many users have in common, kept once.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Identity;
+use super::identity::Vouched;
+
+/// The most different values that are kept of each kind.
+const MOST: usize = 1024;
+
+/// Lists of roles, and what tokens were found good by: kept once for all identities that have the
+/// same.
+#[derive(Default)]
+pub(super) struct Interner {
+    roles: Pool<[Arc<str>]>,
+    vouched: Pool<Vouched>,
+}
+
+impl Interner {
+    /// Puts what others have as well in the place of the identity's own.
+    pub(super) fn share(&self, identity: &mut Identity) {
+        self.roles.share(&mut identity.roles);
+        if let Some(token) = &mut identity.token {
+            self.vouched.share(&mut token.vouched);
+        }
+    }
+}
+
+/// Values of which equal ones are kept once.
+struct Pool<T: ?Sized>(Mutex<Kept<T>>);
+
+struct Kept<T: ?Sized> {
+    values: HashSet<Arc<T>>,
+    /// How many found no room since it was last looked whether there is any.
+    turned_away: usize,
+}
+
+impl<T: ?Sized> Default for Pool<T> {
+    fn default() -> Self {
+        Pool(Mutex::new(Kept {
+            values: HashSet::new(),
+            turned_away: MOST,
+        }))
+    }
+}
+
+impl<T: ?Sized + Hash + Eq> Pool<T> {
+    /// Where the pool is full, those that nobody has any more go; and should that not help, each
+    /// of the next ones keeps its own.
+    fn share(&self, own: &mut Arc<T>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Kept {
+            values,
+            turned_away,
+        } = &mut *kept;
+        if let Some(known) = values.get(own) {
+            *own = Arc::clone(known);
+            return;
+        }
+        if values.len() >= MOST && *turned_away >= MOST {
+            values.retain(|value| Arc::strong_count(value) > 1);
+            *turned_away = 0;
+        }
+        if values.len() < MOST {
+            values.insert(Arc::clone(own));
+        } else {
+            *turned_away += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn roles(name: &str) -> Arc<[Arc<str>]> {
+        Arc::new([Arc::from(name)])
+    }
+
+    #[test]
+    fn equal_lists_of_roles_are_kept_once() {
+        let interner = Interner::default();
+        let [mut ann, mut bob, mut eve] = ["editor", "editor", "admin"].map(|role| Identity {
+            roles: roles(role),
+            ..Identity::default()
+        });
+        for identity in [&mut ann, &mut bob, &mut eve] {
+            interner.share(identity);
+        }
+        assert!(Arc::ptr_eq(&ann.roles, &bob.roles));
+        assert!(!Arc::ptr_eq(&ann.roles, &eve.roles));
+    }
+
+    #[test]
+    fn a_pool_is_bounded_and_has_room_again_once_others_have_gone() {
+        let pool = Pool::default();
+        let mut held: Vec<_> = (0..MOST + 5).map(|n| roles(&n.to_string())).collect();
+        for own in &mut held {
+            pool.share(own);
+        }
+        assert_eq!(pool.0.lock().unwrap().values.len(), MOST);
+        drop(held);
+        // It is not looked through for each that finds no room, but it is in the end.
+        for _ in 0..=MOST {
+            pool.share(&mut roles("one more"));
+        }
+        assert_eq!(pool.0.lock().unwrap().values.len(), 1);
+    }
+}

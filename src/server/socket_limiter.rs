@@ -1,0 +1,451 @@
+//! The limits on sockets: how many may be open at once, in all and of one address, and who leaves when it
+//! is full.
+//!
+//! A socket on which no request is under way makes room for one that comes: its client has everything
+//! that it asked for, and connects again when it asks for more.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::rate_limit_key;
+use crate::grpc::PeerConnection;
+use crate::telemetry::Metrics;
+use crate::timeout_io::Activity;
+
+/// How long a socket has at least to say something before it makes room for another.
+const CHANCE: Duration = Duration::from_millis(250);
+/// How long a request without a token may be under way before its connection makes room.
+const UNPROVEN: Duration = Duration::from_secs(10);
+/// How many idle sockets are looked at for one that makes room.
+const LOOKS: usize = 64;
+/// How often all sockets are looked at, where no idle one makes room.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The share of the places that is kept for addresses with few sockets, such as those of probes.
+const KEPT: usize = 16;
+/// How many sockets are few.
+const FEW: usize = 8;
+
+/// The sockets of a listener that are between their TCP handshake and their upgrade, or speak
+/// HTTP.
+pub(super) struct SocketLimiter {
+    most: usize,
+    /// Whether connections on which no token was shown make room for others, though a request is
+    /// under way; then those with a token never do.
+    tokens: bool,
+    taken: Mutex<Taken>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Default)]
+struct Taken {
+    next: u64,
+    sockets: HashMap<u64, Socket>,
+    /// The idle ones, in the order in which they became idle.
+    idle: BTreeMap<u64, u64>,
+    /// An IPv6 address stands for its /64.
+    by_address: HashMap<IpAddr, OfAddress>,
+    /// When all were looked at in vain.
+    searched: Option<Instant>,
+}
+
+#[derive(Default)]
+struct OfAddress {
+    count: usize,
+    idle: BTreeMap<u64, u64>,
+}
+
+struct Socket {
+    address: IpAddr,
+    /// When it became idle or busy.
+    since: Instant,
+    /// Requests that are under way.
+    open: usize,
+    /// Its place among the idle ones.
+    order: Option<u64>,
+    occupant: Arc<Occupant>,
+}
+
+/// The key of the limit that left no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// There are too many in all.
+    All,
+    /// There are too many of this address.
+    Address,
+}
+
+impl SocketLimiter {
+    /// A limiter for so many sockets. With `tokens`, whoever has shown a token stays.
+    pub(super) fn new(most: usize, tokens: bool, metrics: &Arc<Metrics>) -> Arc<Self> {
+        Arc::new(SocketLimiter {
+            most,
+            tokens,
+            taken: Mutex::default(),
+            metrics: Arc::clone(metrics),
+        })
+    }
+
+    /// A place for a socket of this address, which may have `most` of them; until it is dropped. The
+    /// connection is told to leave with `closing`, or alone when it makes room.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        address: IpAddr,
+        most: Option<usize>,
+        closing: &CancellationToken,
+    ) -> Result<Place, Full> {
+        let address = rate_limit_key(address);
+        let mut taken = self.lock();
+        while let Some(full) = self.full(&taken, address, most) {
+            if !self.make_room(&mut taken, address, full) {
+                return Err(full);
+            }
+        }
+        let id = taken.next;
+        taken.next += 1;
+        let occupant = Arc::new(Occupant {
+            room: Arc::clone(self),
+            id,
+            activity: Arc::default(),
+            peer: PeerConnection::default(),
+            leave: closing.child_token(),
+            evicted: AtomicBool::new(false),
+        });
+        let socket = Socket {
+            address,
+            since: Instant::now(),
+            open: 0,
+            order: None,
+            occupant: Arc::clone(&occupant),
+        };
+        taken.sockets.insert(id, socket);
+        taken.by_address.entry(address).or_default().count += 1;
+        taken.rest(id);
+        Ok(Place(occupant))
+    }
+
+    /// Lets the socket that is idle for longest make room.
+    pub(super) fn make_some_room(&self) -> bool {
+        let mut taken = self.lock();
+        let oldest = taken.idle.first_key_value().map(|(_, id)| *id);
+        oldest.is_some_and(|id| self.evict(&mut taken, id))
+    }
+
+    fn full(&self, taken: &Taken, address: IpAddr, most: Option<usize>) -> Option<Full> {
+        let of_address = taken.count_of(address);
+        let all = taken.sockets.len();
+        if all >= self.most {
+            return Some(Full::All);
+        }
+        if most.is_some_and(|most| of_address >= most) {
+            return Some(Full::Address);
+        }
+        let kept = all.saturating_add(self.most / KEPT) >= self.most;
+        (kept && of_address >= FEW).then_some(Full::All)
+    }
+
+    /// Lets a socket make room for one of this address: an idle one of the same address where that has
+    /// too many, or else one of an address that has no fewer.
+    fn make_room(&self, taken: &mut Taken, address: IpAddr, full: Full) -> bool {
+        let own = taken.count_of(address);
+        let of_address = taken.by_address.get(&address);
+        let idle = match (full, of_address) {
+            (Full::Address, Some(of_address)) => &of_address.idle,
+            (Full::Address, None) => return false,
+            (Full::All, _) => &taken.idle,
+        };
+        let waited = |socket: &Socket, patience: Duration| socket.since.elapsed() >= patience;
+        let found = idle.values().take(LOOKS).copied().find(|id| {
+            taken.sockets.get(id).is_some_and(|socket| {
+                waited(socket, CHANCE) && taken.count_of(socket.address) >= own
+            })
+        });
+        if let Some(id) = found {
+            return self.evict(taken, id);
+        }
+        let searched = taken.searched.is_some_and(|at| at.elapsed() < PAUSE);
+        if !self.tokens || searched {
+            return false;
+        }
+        let without_token = taken.sockets.iter().filter(|(_, socket)| {
+            let there = full == Full::All || socket.address == address;
+            there
+                && socket.open > 0
+                && !socket.occupant.peer.is_proven()
+                && waited(socket, UNPROVEN)
+                && taken.count_of(socket.address) >= own
+        });
+        let oldest = without_token.min_by_key(|(_, socket)| socket.since);
+        if let Some(id) = oldest.map(|(id, _)| *id) {
+            return self.evict(taken, id);
+        }
+        taken.searched = Some(Instant::now());
+        false
+    }
+
+    /// Tells a connection to leave; its place is free.
+    fn evict(&self, taken: &mut Taken, id: u64) -> bool {
+        let Some(socket) = taken.remove(id) else {
+            return false;
+        };
+        self.metrics.limit_reached("idle_sockets");
+        socket.occupant.evicted.store(true, Ordering::Release);
+        socket.occupant.leave.cancel();
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    fn count_of(&self, address: IpAddr) -> usize {
+        self.by_address.get(&address).map_or(0, |of| of.count)
+    }
+
+    /// A socket has become idle.
+    fn rest(&mut self, id: u64) {
+        let order = self.next;
+        self.next += 1;
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.since = Instant::now();
+            socket.order = Some(order);
+            self.idle.insert(order, id);
+            if let Some(of_address) = self.by_address.get_mut(&socket.address) {
+                of_address.idle.insert(order, id);
+            }
+        }
+    }
+
+    /// A socket is not idle any more.
+    fn wake(&mut self, id: u64) {
+        if let Some(socket) = self.sockets.get_mut(&id)
+            && let Some(order) = socket.order.take()
+        {
+            socket.since = Instant::now();
+            self.idle.remove(&order);
+            if let Some(of_address) = self.by_address.get_mut(&socket.address) {
+                of_address.idle.remove(&order);
+            }
+        }
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Socket> {
+        self.wake(id);
+        let socket = self.sockets.remove(&id)?;
+        if let Some(of_address) = self.by_address.get_mut(&socket.address) {
+            of_address.count -= 1;
+            if of_address.count == 0 {
+                self.by_address.remove(&socket.address);
+            }
+        }
+        Some(socket)
+    }
+}
+
+/// The place of one socket, until it is dropped.
+pub(super) struct Place(Arc<Occupant>);
+
+impl Place {
+    /// Who has it.
+    pub(super) fn occupant(&self) -> &Arc<Occupant> {
+        &self.0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        drop(self.0.room.lock().remove(self.0.id));
+    }
+}
+
+/// What is known of the connection that has a place.
+pub(super) struct Occupant {
+    room: Arc<SocketLimiter>,
+    id: u64,
+    activity: Arc<Activity>,
+    peer: PeerConnection,
+    leave: CancellationToken,
+    evicted: AtomicBool,
+}
+
+impl Occupant {
+    /// Which requests are under way.
+    pub(super) fn activity(&self) -> &Arc<Activity> {
+        &self.activity
+    }
+
+    /// What its gRPC calls share.
+    pub(super) fn peer(&self) -> &PeerConnection {
+        &self.peer
+    }
+
+    /// Rings when the connection is to leave.
+    pub(super) fn leave(&self) -> &CancellationToken {
+        &self.leave
+    }
+
+    /// Waits until the connection has made room for another.
+    pub(super) async fn made_room(&self) {
+        self.leave.cancelled().await;
+        if !self.evicted.load(Ordering::Acquire) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// A request begins; it is under way until what is returned is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> Underway {
+        self.activity.begin();
+        let mut taken = self.room.lock();
+        taken.wake(self.id);
+        if let Some(socket) = taken.sockets.get_mut(&self.id) {
+            socket.open += 1;
+        }
+        drop(taken);
+        Underway(Arc::clone(self))
+    }
+}
+
+/// A request that is under way.
+pub(super) struct Underway(Arc<Occupant>);
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        let Occupant { room, id, peer, .. } = &*self.0;
+        self.0.activity.end();
+        let mut taken = room.lock();
+        let Some(socket) = taken.sockets.get_mut(id) else {
+            return;
+        };
+        socket.open -= 1;
+        if socket.open == 0 {
+            socket.since = Instant::now();
+            if !(room.tokens && peer.is_proven()) {
+                taken.rest(*id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    struct Test {
+        room: Arc<SocketLimiter>,
+        closing: CancellationToken,
+    }
+
+    impl Test {
+        fn new(most: usize, tokens: bool) -> Self {
+            Test {
+                room: SocketLimiter::new(most, tokens, &Metrics::new("test")),
+                closing: CancellationToken::new(),
+            }
+        }
+
+        fn take(&self, address: &str, most: Option<usize>) -> Result<Place, Full> {
+            self.room.take(ip(address), most, &self.closing)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn places_are_counted_in_all_and_for_each_address() {
+        let test = Test::new(3, false);
+        let (one, two) = ("2001:db8::1", "2001:db8::2");
+        let first = test.take(one, Some(2)).ok().unwrap();
+        let _second = test.take(two, Some(2)).ok().unwrap();
+        assert_eq!(test.take(one, Some(2)).err(), Some(Full::Address));
+        let _third = test.take("10.0.0.1", Some(2)).ok().unwrap();
+        assert_eq!(test.take("10.0.0.2", None).err(), Some(Full::All));
+        drop(first);
+        assert!(test.take(one, Some(2)).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_gone_leaves_nothing() {
+        let test = Test::new(3, false);
+        let place = test.take("10.0.0.1", None).ok().unwrap();
+        drop(place.occupant().begin());
+        drop(place);
+        let taken = test.room.lock();
+        assert!(taken.sockets.is_empty() && taken.by_address.is_empty() && taken.idle.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_socket_that_is_idle_for_longest_makes_room() {
+        let test = Test::new(3, false);
+        let places: Vec<Place> = (0..3)
+            .map(|_| test.take("10.0.0.1", None).ok().unwrap())
+            .collect();
+        // All have had their chance; the first is at work, the second was until now.
+        let _at_work = places[0].occupant().begin();
+        let was = places[1].occupant().begin();
+        tokio::time::advance(CHANCE).await;
+        drop(was);
+        let _fourth = test.take("10.0.0.1", None).ok().unwrap();
+        let left: Vec<bool> = places
+            .iter()
+            .map(|place| place.occupant().leave().is_cancelled())
+            .collect();
+        assert_eq!(left, [false, false, true]);
+        assert!(!test.closing.is_cancelled());
+        // The rest had no chance yet.
+        assert_eq!(test.take("10.0.0.1", None).err(), Some(Full::All));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_with_many_sockets_does_not_push_out_one_with_few() {
+        let test = Test::new(4, false);
+        let quiet = test.take("10.0.0.2", None).ok().unwrap();
+        let many: Vec<Place> = (0..3)
+            .map(|_| test.take("10.0.0.1", None).ok().unwrap())
+            .collect();
+        let busy: Vec<Underway> = many.iter().map(|p| p.occupant().begin()).collect();
+        tokio::time::advance(CHANCE).await;
+        assert_eq!(test.take("10.0.0.1", None).err(), Some(Full::All));
+        assert!(!quiet.occupant().leave().is_cancelled());
+        // But the other way round.
+        drop(busy);
+        tokio::time::advance(CHANCE).await;
+        let _third = test.take("10.0.0.3", None).ok().unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_places_are_for_addresses_with_few_sockets() {
+        let test = Test::new(32, false);
+        let mut many = Vec::new();
+        while let Ok(place) = test.take("10.0.0.1", None) {
+            many.push((place.occupant().begin(), place));
+        }
+        assert_eq!(many.len(), 30);
+        assert!(test.take("10.0.0.2", None).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_token_a_long_request_makes_room_and_with_one_nothing_does() {
+        let test = Test::new(2, true);
+        let places: Vec<Place> = (0..2)
+            .map(|_| test.take("10.0.0.1", None).ok().unwrap())
+            .collect();
+        places[0].occupant().peer().prove();
+        drop(places[0].occupant().begin());
+        let _watches = places[1].occupant().begin();
+        tokio::time::advance(CHANCE).await;
+        assert_eq!(test.take("10.0.0.1", None).err(), Some(Full::All));
+        tokio::time::advance(UNPROVEN).await;
+        let _probe = test.take("10.0.0.1", None).ok().unwrap();
+        assert!(!places[0].occupant().leave().is_cancelled());
+        assert!(places[1].occupant().leave().is_cancelled());
+    }
+}

@@ -1,0 +1,412 @@
+//! A socket whose other side must take part: say something in time, and take what it asked for.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::clock::RunTimer;
+use crate::telemetry::Metrics;
+
+/// HTTP/2's connection preface (RFC 9113 §3.4): with less, it can't be told which HTTP it is.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a client that takes nothing, or next to nothing, is waited for.
+pub const TAKING: Duration = Duration::from_secs(30);
+/// What it must take in this time, in bytes, once the system's own buffers are full.
+const LEAST: usize = 16 * 1024;
+
+/// Both are counted in time in which the server ran: see [`RunTimer`].
+///
+/// Ends with an error where the first bytes do not come in time, and where what is written is not
+/// taken: HTTP itself waits for ever for whoever asks and does not read the answer.
+pub struct TimeoutIo<S> {
+    socket: S,
+    heads: Option<Heads>,
+    stalled: Option<Stalled>,
+    metrics: Arc<Metrics>,
+}
+
+/// The other side takes less than there is.
+struct Stalled {
+    until: RunTimer,
+    /// What it has taken since, in bytes.
+    taken: usize,
+}
+
+impl<S> TimeoutIo<S> {
+    /// The socket, whose reader must take at least 16 KiB in 30 s while more waits for it. Whoever
+    /// does not is counted as `unread_answers`.
+    pub fn new(socket: S, metrics: &Arc<Metrics>) -> Self {
+        TimeoutIo {
+            socket,
+            heads: None,
+            stalled: None,
+            metrics: Arc::clone(metrics),
+        }
+    }
+
+    /// With so much time for the head of each request too, from its first byte on. The first head, or
+    /// the preface of HTTP/2, has `first` from now on. Between two requests no time is kept here. To
+    /// be called within a runtime.
+    #[must_use]
+    pub fn times_heads(
+        mut self,
+        activity: &Arc<Activity>,
+        first: Duration,
+        patience: Duration,
+    ) -> Self {
+        self.heads = Some(Heads {
+            activity: Arc::clone(activity),
+            patience,
+            preface: Some(0),
+            alarm: Some((0, RunTimer::new(first))),
+        });
+        self
+    }
+
+    /// The socket.
+    pub fn into_inner(self) -> S {
+        self.socket
+    }
+
+    /// Keeps time while bytes wait that the other side does not take.
+    fn written(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Ready(Ok(bytes)) => {
+                if let Some(stalled) = &mut self.stalled {
+                    stalled.taken += bytes;
+                    if stalled.taken >= LEAST {
+                        self.stalled = None;
+                    }
+                }
+                written
+            }
+            Poll::Ready(Err(_)) => written,
+            Poll::Pending => self.wait(cx).map(Err),
+        }
+    }
+
+    /// Ready with an error where the other side had its time.
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let stalled = self.stalled.get_or_insert_with(|| Stalled {
+            until: RunTimer::new(TAKING),
+            taken: 0,
+        });
+        ready!(Pin::new(&mut stalled.until).poll(cx));
+        self.metrics.limit_reached("unread_answers");
+        self.stalled = None;
+        Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+}
+
+/// Which requests of a connection are under way; shared by its socket and whatever answers them.
+#[derive(Debug)]
+pub struct Activity {
+    /// Requests that were begun.
+    begun: AtomicUsize,
+    /// Those of them that have not ended.
+    open: AtomicUsize,
+    /// When the last one ended, or the connection began.
+    idle_since: Mutex<Instant>,
+}
+
+impl Default for Activity {
+    fn default() -> Self {
+        Activity {
+            begun: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            idle_since: Mutex::new(Instant::now()),
+        }
+    }
+}
+
+impl Activity {
+    /// A request begins.
+    pub fn begin(&self) {
+        self.open.fetch_add(1, Ordering::AcqRel);
+        self.begun.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A request has ended: its answer was given, or nobody waits for it.
+    pub fn end(&self) {
+        *self.idle_since() = Instant::now();
+        self.open.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// How many requests have begun.
+    #[must_use]
+    pub fn begun(&self) -> usize {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    /// Since when no request is under way; `None` while one is.
+    #[must_use]
+    pub fn since_idle(&self) -> Option<Instant> {
+        let busy = self.open.load(Ordering::Acquire) > 0;
+        (!busy).then(|| *self.idle_since())
+    }
+
+    fn idle_since(&self) -> std::sync::MutexGuard<'_, Instant> {
+        self.idle_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps the time of heads.
+struct Heads {
+    activity: Arc<Activity>,
+    patience: Duration,
+    /// How much of the preface of HTTP/2 has come; `None` where something else came.
+    preface: Option<usize>,
+    /// By when the head is to be whole that is on its way, and how many requests have begun before.
+    alarm: Option<(usize, RunTimer)>,
+}
+
+impl Heads {
+    fn hear(&mut self, new: &[u8]) {
+        if let Some(came) = self.preface {
+            let awaited = PREFACE.get(came..).unwrap_or_default();
+            let compared = new.len().min(awaited.len());
+            let same = awaited.get(..compared) == new.get(..compared);
+            self.preface = same.then_some(came + compared);
+        }
+        if self.preface == Some(PREFACE.len()) {
+            // Its frames say nothing of where a head begins, and it has keep-alives of its own.
+            self.alarm = None;
+            return;
+        }
+        let begun = self.activity.begun();
+        if self
+            .alarm
+            .as_ref()
+            .is_some_and(|(before, _)| *before != begun)
+        {
+            self.alarm = None;
+        }
+        let waits = self.activity.since_idle().is_some();
+        if waits && !new.is_empty() && self.alarm.is_none() {
+            self.alarm = Some((begun, RunTimer::new(self.patience)));
+        }
+    }
+
+    fn are_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let alarm = self.alarm.as_mut();
+        alarm.is_some_and(|(_, alarm)| Pin::new(alarm).poll(cx).is_ready())
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for TimeoutIo<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.socket).poll_read(cx, buffer);
+        if let Some(heads) = &mut this.heads {
+            heads.hear(buffer.filled().get(before..).unwrap_or_default());
+            if read.is_pending() && heads.are_late(cx) {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutIo<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.socket).poll_write(cx, bytes);
+        this.written(cx, written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.socket).poll_write_vectored(cx, slices);
+        this.written(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let Poll::Ready(flushed) = Pin::new(&mut this.socket).poll_flush(cx) else {
+            return this.wait(cx).map(Err);
+        };
+        // Nothing waits any more: what comes next has its own time.
+        this.stalled = None;
+        Poll::Ready(flushed)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let Poll::Ready(over) = Pin::new(&mut this.socket).poll_shutdown(cx) else {
+            return this.wait(cx).map(Err);
+        };
+        Poll::Ready(over)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn impatient<S>(socket: S) -> (TimeoutIo<S>, Arc<Metrics>) {
+        let metrics = Metrics::new("test");
+        (TimeoutIo::new(socket, &metrics), metrics)
+    }
+
+    fn unread(metrics: &Arc<Metrics>) -> bool {
+        let text = metrics.text(crate::telemetry::TextFormat::Prometheus);
+        text.contains("tidings_limit_reached_total{limit=\"unread_answers\"} 1")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_too_little_is_not_waited_for() {
+        for said in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n"] {
+            let (mut client, server) = tokio::io::duplex(64);
+            client.write_all(said).await.unwrap();
+            let mut server = impatient(server)
+                .0
+                .times_heads(&Arc::default(), PATIENCE, PATIENCE);
+            let mut heard = vec![0; said.len()];
+            server.read_exact(&mut heard).await.unwrap();
+            let error = server.read_u8().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_begun_may_take_its_time() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut server = impatient(server)
+            .0
+            .times_heads(&Arc::default(), PATIENCE, PATIENCE);
+        client.write_all(PREFACE).await.unwrap();
+        server.read_exact(&mut [0; PREFACE.len()]).await.unwrap();
+        let later = async {
+            tokio::time::sleep(PATIENCE * 3).await;
+            client.write_all(&[2]).await.unwrap();
+        };
+        let (byte, ()) = tokio::join!(server.read_u8(), later);
+        assert_eq!(byte.unwrap(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_head_has_its_time_and_the_pauses_between_have_none() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let activity = Arc::<Activity>::default();
+        let mut server = impatient(server)
+            .0
+            .times_heads(&activity, PATIENCE, PATIENCE);
+        for _ in 0..3 {
+            client.write_all(b"GET").await.unwrap();
+            server.read_exact(&mut [0; 3]).await.unwrap();
+            // The head is whole, and the answer takes a while, as does the next request.
+            activity.begin();
+            let next = async {
+                tokio::time::sleep(PATIENCE * 3).await;
+                activity.end();
+                tokio::time::sleep(PATIENCE * 3).await;
+                client.write_all(b"G").await.unwrap();
+            };
+            let (byte, ()) = tokio::join!(server.read_u8(), next);
+            assert_eq!(byte.unwrap(), b'G');
+        }
+        let began = Instant::now();
+        let error = server.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed(), PATIENCE, "from the head's first byte on");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_is_not_waited_for() {
+        let (_client, server) = tokio::io::duplex(64);
+        let (mut server, metrics) = impatient(server);
+        let error = server.write_all(&[0; 65]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(unread(&metrics));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_a_byte_now_and_then_is_not_waited_for() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let (mut server, metrics) = impatient(server);
+        let began = Instant::now();
+        let drip = async {
+            loop {
+                client.read_u8().await.unwrap();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let error = tokio::select! {
+            over = server.write_all(&[0; 4096]) => over.unwrap_err(),
+            () = drip => unreachable!("it drips for ever"),
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(began.elapsed().as_secs(), TAKING.as_secs());
+        assert!(unread(&metrics));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_slowly_but_surely_gets_everything() {
+        const PIECE: usize = 1024;
+        let (mut client, server) = tokio::io::duplex(PIECE);
+        let (mut server, metrics) = impatient(server);
+        let all = vec![0; PIECE * 200];
+        let reading = async {
+            let mut piece = [0; PIECE];
+            for _ in 0..200 {
+                client.read_exact(&mut piece).await.unwrap();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let (written, ()) = tokio::join!(server.write_all(&all), reading);
+        written.unwrap();
+        assert!(!unread(&metrics));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_between_answers_is_not_held_against_the_reader() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let (mut server, _) = impatient(server);
+        for _ in 0..5 {
+            let reading = async {
+                tokio::time::sleep(TAKING * 2 / 3).await;
+                client.read_exact(&mut [0; 65]).await.unwrap();
+            };
+            let writing = async {
+                server.write_all(&[0; 65]).await.unwrap();
+                server.flush().await.unwrap();
+            };
+            tokio::join!(writing, reading);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Holds the source tree to its order: each layer imports only from layers below it.
+//!
+//! `ARCHITECTURE.md` says what each layer is for; [`LAYERS`] is its order.
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The layers of `src/` from the ground up. Layers of one line don't know each other.
+const LAYERS: &[&[&str]] = &[
+    &["error", "clock"],
+    &["event", "lifecycle"],
+    &["maybe_ready", "expression", "telemetry"],
+    &["audit"],
+    &["auth"],
+    &["catalog"],
+    &["broker"],
+    &["bus"],
+    &["session"],
+    &["admin"],
+    &["origin", "forwarded", "timeout_io", "problem", "proto"],
+    &["wire"],
+    &["dialect"],
+    &["ws", "socketio", "grpc", "http"],
+    &["config"],
+    &["server"],
+    &["cli"],
+];
+
+/// Files that belong to no layer: the crate's root and the program's.
+const ROOTS: [&str; 2] = ["lib", "main"];
+
+/// Where each layer stands, the lowest at 0.
+fn levels() -> BTreeMap<&'static str, usize> {
+    let layers = LAYERS.iter().enumerate();
+    layers
+        .flat_map(|(level, names)| names.iter().map(move |name| (*name, level)))
+        .collect()
+}
+
+fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).expect("the directory can be read") {
+        let path = entry.expect("the entry can be read").path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The layer in which a file stands: the first step of its path within `src/`.
+fn layer_of(path: &Path) -> String {
+    let first = path.components().next().expect("a path within src");
+    Path::new(first.as_os_str())
+        .with_extension("")
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// A source text without its line comments.
+fn without_comments(text: &str) -> String {
+    let code = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    code.collect::<Vec<_>>().join("\n")
+}
+
+/// What a text names directly under `crate::`, in `use` lines, in groups and in single paths.
+fn named_layers(code: &str) -> Vec<String> {
+    let mut named = Vec::new();
+    for (_, after) in code
+        .match_indices("crate::")
+        .map(|(at, path)| (at, &code[at + path.len()..]))
+    {
+        match after.strip_prefix('{') {
+            Some(group) => named.extend(group_members(group)),
+            None => named.push(first_name(after)),
+        }
+    }
+    named.retain(|name| !name.is_empty());
+    named
+}
+
+fn first_name(text: &str) -> String {
+    let is_part = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+    text.trim_start().chars().take_while(is_part).collect()
+}
+
+/// The first names of the members of a group, up to the brace that closes it.
+fn group_members(group: &str) -> Vec<String> {
+    let (mut depth, mut members, mut starts) = (0_usize, Vec::new(), true);
+    for (at, letter) in group.char_indices() {
+        match letter {
+            '}' if depth == 0 => break,
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => starts = true,
+            _ if starts && !letter.is_whitespace() => {
+                members.push(first_name(&group[at..]));
+                starts = false;
+            }
+            _ => {}
+        }
+    }
+    members
+}
+
+/// What is wrong with the imports of one file.
+fn violations(layer: &str, code: &str) -> Vec<String> {
+    let levels = levels();
+    let Some(own) = levels.get(layer) else {
+        return vec![format!("{layer} is not in the table of layers")];
+    };
+    let names = named_layers(code).into_iter().filter(|name| name != layer);
+    names
+        .filter_map(|name| match levels.get(name.as_str()) {
+            None => Some(format!("{layer} names crate::{name}, which is no layer")),
+            Some(level) if level >= own => {
+                Some(format!("{layer} imports {name}, which is not below it"))
+            }
+            Some(_) => None,
+        })
+        .collect()
+}
+
+#[test]
+fn every_room_imports_only_from_rooms_below_it() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    rust_files(&src, &mut files);
+    let mut wrong = Vec::new();
+    let mut read = 0;
+    for file in files {
+        let inside = file.strip_prefix(&src).expect("it is within src");
+        let layer = layer_of(inside);
+        if ROOTS.contains(&layer.as_str()) {
+            continue;
+        }
+        read += 1;
+        let text = std::fs::read_to_string(&file).expect("the file can be read");
+        let found = violations(&layer, &without_comments(&text));
+        wrong.extend(
+            found
+                .into_iter()
+                .map(|what| format!("{}: {what}", inside.display())),
+        );
+    }
+    assert!(read > 50, "only {read} files were found");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn architecture_lists_the_layers_in_this_order() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
+    let text = std::fs::read_to_string(path).expect("the document can be read");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+    let mut listed = Vec::new();
+    for row in rows {
+        let cell = row.split(" |").next().unwrap_or_default();
+        let named = |part: &str| {
+            let name = part.strip_suffix('/').or_else(|| part.strip_suffix(".rs"));
+            name.map(str::to_owned)
+        };
+        listed.extend(cell.split('`').filter_map(named));
+    }
+    let expected: Vec<&str> = LAYERS
+        .iter()
+        .flat_map(|names| names.iter().copied())
+        .collect();
+    assert_eq!(listed, expected);
+}
+
+#[test]
+fn an_import_from_above_or_beside_is_found() {
+    for (layer, code) in [
+        ("bus", "use crate::session::Session;"),
+        (
+            "bus",
+            "use crate::{error::Error, session::{Session, Services}};",
+        ),
+        ("ws", "let page = crate::http::routes();"),
+        ("telemetry", "use crate::expression;"),
+        ("bus", "use crate::unheard_of::Thing;"),
+        ("unheard_of", ""),
+    ] {
+        assert!(!violations(layer, code).is_empty(), "{layer}: {code}");
+    }
+    for (layer, code) in [
+        (
+            "session",
+            "use crate::{\n    bus::{Hub, ConnCtx},\n    error::Error,\n};",
+        ),
+        ("bus", "use crate::bus::filter::EventFilter;"),
+        (
+            "bus",
+            &without_comments("    /// See [`crate::session`].\nuse crate::error;"),
+        ),
+    ] {
+        assert_eq!(
+            violations(layer, code),
+            Vec::<String>::new(),
+            "{layer}: {code}"
+        );
+    }
+}
