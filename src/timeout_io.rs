@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -116,6 +116,8 @@ pub struct Activity {
     begun: AtomicUsize,
     /// Those of them that have not ended.
     open: AtomicUsize,
+    /// The head of a request has begun to come, and is not whole.
+    in_head: AtomicBool,
     /// When the last one ended, or the connection began.
     idle_since: Mutex<Instant>,
 }
@@ -125,6 +127,7 @@ impl Default for Activity {
         Activity {
             begun: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
+            in_head: AtomicBool::new(false),
             idle_since: Mutex::new(Instant::now()),
         }
     }
@@ -134,7 +137,14 @@ impl Activity {
     /// A request begins.
     pub fn begin(&self) {
         self.open.fetch_add(1, Ordering::AcqRel);
+        self.in_head.store(false, Ordering::Release);
         self.begun.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The first bytes of a head have come, or they were none: a connection is not idle while a head
+    /// comes, which has a time of its own.
+    fn head_comes(&self, comes: bool) {
+        self.in_head.store(comes, Ordering::Release);
     }
 
     /// A request has ended: its answer was given, or nobody waits for it.
@@ -149,10 +159,10 @@ impl Activity {
         self.begun.load(Ordering::Acquire)
     }
 
-    /// Since when no request is under way; `None` while one is.
+    /// Since when no request is under way; `None` while one is, or its head comes.
     #[must_use]
     pub fn since_idle(&self) -> Option<Instant> {
-        let busy = self.open.load(Ordering::Acquire) > 0;
+        let busy = self.open.load(Ordering::Acquire) > 0 || self.in_head.load(Ordering::Acquire);
         (!busy).then(|| *self.idle_since())
     }
 
@@ -184,6 +194,7 @@ impl Heads {
         if self.preface == Some(PREFACE.len()) {
             // Its frames say nothing of where a head begins, and it has keep-alives of its own.
             self.alarm = None;
+            self.activity.head_comes(false);
             return;
         }
         let begun = self.activity.begun();
@@ -195,8 +206,11 @@ impl Heads {
             self.alarm = None;
         }
         let waits = self.activity.since_idle().is_some();
-        if waits && !new.is_empty() && self.alarm.is_none() {
-            self.alarm = Some((begun, RunTimer::new(self.patience)));
+        if waits && !new.is_empty() {
+            self.activity.head_comes(true);
+            if self.alarm.is_none() {
+                self.alarm = Some((begun, RunTimer::new(self.patience)));
+            }
         }
     }
 

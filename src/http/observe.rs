@@ -4,11 +4,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::Shared;
 use super::parameters::Parameters;
-use crate::error::Code;
+use super::reply::Refusal;
+use crate::error::{Code, Error};
 use crate::event::TraceContext;
 use crate::telemetry::{Span, extract};
 
@@ -67,6 +70,19 @@ pub(super) struct Route {
     pub(super) name: &'static str,
 }
 
+/// The refusal of a body that is compressed, or coded in any other way (RFC 9110 §15.5.16): taken as
+/// it is, it would be another body. gRPC has its own compression.
+fn coded(headers: &HeaderMap) -> Option<Response> {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    let plain = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"identity");
+    if codings.all(plain) {
+        return None;
+    }
+    let error = Error::field("content-encoding", "expected a body that is not compressed");
+    let refusal = Refusal::with_status(error, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    Some(([(ACCEPT_ENCODING, "identity")], refusal).into_response())
+}
+
 /// Puts a span around a request and counts its refusal.
 pub(super) async fn observe(
     State(route): State<Route>,
@@ -87,7 +103,10 @@ pub(super) async fn observe(
     let parameters = Parameters::of(route.name, request.method());
     request.extensions_mut().insert(trace.clone());
     request.extensions_mut().insert(parameters);
-    let response = next.run(request).await;
+    let response = match coded(request.headers()) {
+        Some(refused) => refused,
+        None => next.run(request).await,
+    };
     trace.link(&mut span);
     let status = response.status().as_u16();
     span.http_status(status);

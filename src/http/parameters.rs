@@ -1,6 +1,8 @@
 //! Which parameters a query may have: one that is unknown is refused by its name, as what it was
 //! meant to say would be lost.
 
+use std::collections::BTreeSet;
+
 use http::Method;
 
 use super::query::Query;
@@ -9,6 +11,8 @@ use crate::error::{Error, Result};
 /// Names under which clients put tokens into any address (RFC 6750 §2.3). `/sse` takes them; the
 /// rest takes the header `Authorization`, and passes over them.
 const TOKENS: [&str; 2] = ["token", "access_token"];
+/// What `/sse` takes more than once.
+const LISTS: [&str; 2] = ["channel", "event_types"];
 /// Of lists of connections.
 const CONNECTIONS: &[&str] = &[
     "user",
@@ -49,10 +53,10 @@ impl Parameters {
         })
     }
 
-    /// Whether the query has no others.
+    /// Whether the query has no others, and each once, but for those that are lists.
     ///
     /// # Errors
-    /// `invalid_argument` naming the first unknown one.
+    /// `invalid_argument` naming the first unknown or repeated one.
     pub(super) fn check(self, path: &str, query: &Query) -> Result<()> {
         let known = |name: &str| self.0.contains(&name) || TOKENS.contains(&name);
         // The last part of the path decides what is asked of a channel.
@@ -60,7 +64,7 @@ impl Parameters {
         let mut names = query.names();
         let unknown = names.find(|name| !known(name) || (none && !TOKENS.contains(name)));
         let Some(name) = unknown else {
-            return Ok(());
+            return self.once_each(query);
         };
         let name: String = name.chars().take(64).collect();
         let expected = if self.0.is_empty() || none {
@@ -70,12 +74,22 @@ impl Parameters {
         };
         Err(Error::field(name, expected))
     }
+
+    /// A second value would be passed over, whichever of the two is meant.
+    fn once_each(self, query: &Query) -> Result<()> {
+        let is_stream = self.0.contains(&"last_event_id");
+        let is_list = |name: &str| is_stream && LISTS.contains(&name);
+        let names: Vec<&str> = query.names().filter(|name| !is_list(name)).collect();
+        let mut seen = BTreeSet::new();
+        match names.into_iter().find(|name| !seen.insert(*name)) {
+            Some(name) => Err(Error::field(name.to_owned(), "expected once")),
+            None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     fn check(route: &str, method: &Method, uri: &str) -> Option<String> {
@@ -99,10 +113,19 @@ mod tests {
             (Method::DELETE, "user=a&role=b", "role"),
             (Method::GET, "a%20b=1", "a b"),
             (Method::GET, "flag", "flag"),
+            (Method::DELETE, "user=ann&user=bob", "user"),
+            (Method::GET, "user=ann&user=", "user"),
         ] {
             let uri = format!("{connections}?{query}");
             assert_eq!(check(connections, &method, &uri).as_deref(), Some(name));
         }
+        let many = "/sse?channel=a&channel=b&event_types=c&event_types=d";
+        assert_eq!(check("/sse", &Method::GET, many), None);
+        let rewinds = "/sse?channel=a&rewind=1&rewind=2";
+        assert_eq!(
+            check("/sse", &Method::GET, rewinds).as_deref(),
+            Some("rewind")
+        );
         let channels = "/api/v1/channels/{*channel}";
         let history = "/api/v1/channels/a:1/history?limit=5";
         assert_eq!(check(channels, &Method::GET, history), None);

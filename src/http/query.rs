@@ -69,15 +69,17 @@ impl Query {
             .transpose()
     }
 
-    /// `true` or `false`; false where it is absent.
+    /// `true` or `false`; false where it is absent. A name without a value is neither: `?revoke` must
+    /// not pass for a no.
     ///
     /// # Errors
     /// `invalid_argument` naming the parameter where it is something else.
     pub(super) fn flag(&self, name: &'static str) -> Result<bool> {
-        match self.text(name) {
-            "true" | "1" => Ok(true),
-            "" | "false" | "0" => Ok(false),
-            _ => Err(Error::field(name, "expected true or false")),
+        let given = self.0.iter().find(|(given, _)| given == name);
+        match given.map(|(_, value)| value.as_str()) {
+            Some("true" | "1") => Ok(true),
+            None | Some("false" | "0") => Ok(false),
+            Some(_) => Err(Error::field(name, "expected true or false")),
         }
     }
 }
@@ -144,6 +146,10 @@ mod tests {
             Some("reverse")
         );
         assert_eq!(query.number("empty").unwrap(), None);
+        for bare in ["revoke", "revoke="] {
+            let error = Query::parse(bare).unwrap().flag("revoke").unwrap_err();
+            assert_eq!(error.field_name(), Some("revoke"), "{bare}");
+        }
         assert_eq!(query.all("a").collect::<Vec<_>>(), ["1", "2"]);
         let broken = Query::parse("user=%zz").unwrap_err();
         assert_eq!(broken.field_name(), Some("user"));

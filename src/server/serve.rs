@@ -23,7 +23,7 @@ use super::listen::{HANDSHAKE, HANDSHAKES_EACH, LEAVING, Peer, Serve, Visitor, w
 use super::public::{Admission, Public};
 use super::socket_limiter::{Occupant, Underway};
 use crate::bus::Link;
-use crate::clock::HyperTimer;
+use crate::clock::{HyperTimer, RunTimer};
 use crate::error::Error;
 use crate::grpc::PeerIdentity;
 use crate::lifecycle::Lifecycle;
@@ -203,23 +203,29 @@ async fn overstays(occupant: &Occupant) {
     }
 }
 
+/// How long a connection may be idle whatever `server.keep_alive` says.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
+/// How long it is looked at again after a request that has come meanwhile.
+const LEAST_IDLE: Duration = Duration::from_secs(1);
+
 /// Waits until no request has been under way for as long as that may be. Whoever has shown a token on
 /// it may keep a connection of HTTP/2.
 async fn idle(occupant: &Occupant, keep_alive: Duration) {
-    let activity = occupant.activity();
+    let since = || {
+        let since = occupant.activity().since_idle();
+        since.filter(|_| !occupant.peer().is_proven())
+    };
+    // A longer time is no use to anybody, and some clocks can't tell it.
+    let keep_alive = keep_alive.min(LONGEST);
     loop {
-        let now = tokio::time::Instant::now();
-        let since = activity
-            .since_idle()
-            .filter(|_| !occupant.peer().is_proven());
-        // A time that no clock can tell is none.
-        let Some(until) = since.unwrap_or(now).checked_add(keep_alive) else {
-            return std::future::pending().await;
-        };
-        if until <= now {
+        let began = since();
+        let left = began.map_or(keep_alive, |at| keep_alive.saturating_sub(at.elapsed()));
+        // In time in which this process ran: what came while it was stopped is read before the
+        // timer rings.
+        RunTimer::new(left.max(LEAST_IDLE)).await;
+        if began.is_some() && began == since() {
             return;
         }
-        tokio::time::sleep_until(until).await;
     }
 }
 

@@ -87,7 +87,7 @@ async fn a_clients_ping_is_answered_with_its_payload() {
 
 /// Stops the process for this long, as a suspended machine does. Nothing but time can say when that
 /// is over.
-async fn stall(server: &Server, lasts: Duration) {
+pub(crate) async fn stall(server: &Server, lasts: Duration) {
     server.signal("STOP");
     tokio::time::sleep(lasts).await;
     server.signal("CONT");

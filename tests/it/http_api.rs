@@ -88,6 +88,22 @@ async fn wrong_parameters_are_named() {
         assert_eq!(problem["code"], "invalid_argument", "{path}");
         assert_eq!(problem["errors"][0]["field"], field, "{path}: {problem}");
     }
+    // What a second value, or a name without one, was meant to say must not be lost.
+    for (path, field) in [
+        ("/api/v1/connections?user=ann&revoke", "revoke"),
+        ("/api/v1/connections?user=ann&revoke=", "revoke"),
+        ("/api/v1/connections?user=ann&user=bob", "user"),
+        (
+            "/api/v1/connections?user=ann&revoke=false&revoke=true",
+            "revoke",
+        ),
+    ] {
+        let answer = admin
+            .send(Method::DELETE, path, "application/json", "")
+            .await;
+        let problem = answer.assert_problem(400);
+        assert_eq!(problem["errors"][0]["field"], field, "{path}: {problem}");
+    }
     for path in ["/api/v1/channels/%zz/history", "/api/v1/connections/%ff"] {
         admin.get(path).await.assert_problem(400);
     }
@@ -103,6 +119,39 @@ async fn wrong_parameters_are_named() {
     }
     let none = admin.get("/api/v1/channels/plain:1/history").await;
     assert_eq!(none.assert_problem(400)["code"], "failed_precondition");
+}
+
+#[tokio::test]
+async fn a_coded_body_is_refused_and_never_taken_as_it_is() {
+    let server = Server::start(Config::rooms()).await;
+    let service = Caller::new(&server, "service");
+    for coding in ["gzip", "br", "identity, gzip"] {
+        let headers = [
+            ("Authorization", service.token.as_str()),
+            ("Content-Type", "application/octet-stream"),
+            ("Content-Encoding", coding),
+            ("ce-specversion", "1.0"),
+            ("ce-id", "1"),
+            ("ce-source", "s"),
+            ("ce-type", "a.b"),
+            ("ce-channel", "room:1"),
+        ];
+        let answer = server
+            .http(Method::POST, "/api/v1/events", &headers, "x")
+            .await;
+        let problem = answer.assert_problem(415);
+        assert_eq!(
+            problem["errors"][0]["field"], "content-encoding",
+            "{problem}"
+        );
+        assert_eq!(answer.header("accept-encoding"), "identity");
+        let mut plain = headers;
+        plain[2].1 = "identity";
+        let answer = server
+            .http(Method::POST, "/api/v1/events", &plain, "x")
+            .await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::harness::{Config, Server, eventually, within};
+use crate::heartbeat::stall;
 
 /// Asks once on a connection and reads the whole answer.
 async fn ask(socket: &mut TcpStream) -> Option<()> {
@@ -62,6 +63,46 @@ async fn an_idle_connection_is_closed_after_its_time() {
     ask(&mut socket).await.unwrap();
     socket.write_all(b"GET ").await.unwrap();
     assert!(end_of(&mut socket).await >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_request_that_has_begun_is_answered_though_the_time_of_idleness_ends() {
+    let config = Config::rooms().set("server.keep_alive", r#""1500ms""#);
+    let server = Server::start(config).await;
+    let mut socket = TcpStream::connect(&server.public).await.unwrap();
+    ask(&mut socket).await.unwrap();
+    socket
+        .write_all(b"HEAD /healthz HTTP/1.1\r\n")
+        .await
+        .unwrap();
+    // The time of idleness passes, the head's own does not.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    socket.write_all(b"Host: a\r\n\r\n").await.unwrap();
+    let status = within("an answer", socket.read_u8()).await;
+    assert_eq!(status.ok(), Some(b'H'));
+}
+
+#[tokio::test]
+async fn a_request_that_came_during_a_stall_is_answered() {
+    let config = Config::rooms().set("server.keep_alive", r#""3s""#);
+    let server = Server::start(config).await;
+    let mut sockets = Vec::new();
+    for _ in 0..20 {
+        let mut socket = TcpStream::connect(&server.public).await.unwrap();
+        ask(&mut socket).await.unwrap();
+        sockets.push(socket);
+    }
+    let asked = async {
+        for socket in &mut sockets {
+            let request = b"HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+            socket.write_all(request).await.unwrap();
+        }
+    };
+    tokio::join!(stall(&server, Duration::from_secs(5)), asked);
+    for socket in &mut sockets {
+        let status = within("an answer", socket.read_u8()).await;
+        assert_eq!(status.ok(), Some(b'H'), "closed without an answer");
+    }
 }
 
 #[tokio::test]

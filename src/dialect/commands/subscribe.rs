@@ -1,5 +1,6 @@
 //! `subscribe`: send me these.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{ClientCommand, GLOBAL};
@@ -26,6 +27,12 @@ impl Subscribe {
     /// # Errors
     /// `invalid_argument` for the field `channels` where there are no event types either.
     pub fn new(mut wanted: session::Subscribe) -> Result<Self> {
+        // A channel that is named twice is followed once: the second would take the place of the first
+        // while it begins.
+        let mut seen = HashSet::new();
+        wanted
+            .channels
+            .retain(|wanted| seen.insert(wanted.channel.clone()));
         let narrows = wanted.channels.is_empty();
         if narrows {
             if wanted.event_types.is_empty() {

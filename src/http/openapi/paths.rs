@@ -242,8 +242,12 @@ fn connections() -> Value {
     );
     let ended = schema("Disconnected");
     let mut all = json!([{
-        "name": "user", "in": "query", "required": true, "description": "Whose connections.",
-        "schema": { "type": "string", "minLength": 1 },
+        "name": "user", "in": "query", "required": true,
+        "description": "Whose connections: 1 to 255 bytes without control characters.",
+        "schema": {
+            "type": "string", "minLength": 1, "maxLength": 63,
+            "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+        },
     }]);
     if let (Value::Array(all), Value::Array(ending)) = (&mut all, ending) {
         all.extend(ending);

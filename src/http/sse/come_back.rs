@@ -19,6 +19,8 @@ use crate::error::{CloseCode, Code, Error};
 use crate::http::reply::{Answer, Refusal};
 use crate::lifecycle::Lifecycle;
 
+/// The least time to wait for whoever is turned away.
+const SOONEST: Duration = Duration::from_secs(1);
 /// When to try again where an error doesn't say so.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -61,10 +63,10 @@ fn takes_streams(headers: &HeaderMap) -> bool {
 }
 
 fn ends_at_once(error: &Error, after: Duration, leaving: bool) -> axum::response::Response {
-    // Those who were turned away together must not come back together. Who leaves a server that
-    // stops has a time of its own already.
-    let spread = if leaving { Duration::ZERO } else { after };
-    let after = after + spread.mul_f64(fastrand::f64());
+    // Those who were turned away together must not come back together, and not at once: where nobody
+    // else serves, they would come again and again until the server has stopped.
+    let after = after.max(SOONEST);
+    let after = after + after.mul_f64(fastrand::f64());
     let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1);
     let (mut text, notice, code) = if leaving {
         let reason = "restart";
