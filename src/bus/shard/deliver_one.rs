@@ -133,9 +133,10 @@ impl BatchWriter<'_, '_> {
             now_us: self.now_us,
             metrics: self.metrics,
         };
+        let visible = self.run.visible(slot, connection);
         let passing = self
             .run
-            .passing(slot, connection, follower.filter, filters, &asking)?;
+            .passing(visible, follower.filter, filters, &asking)?;
         if connection.last_run != self.run.number() {
             connection.last_run = self.run.number();
             connection.answered = 0;

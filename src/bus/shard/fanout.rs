@@ -12,7 +12,6 @@ use super::send_batch::SendBatch;
 use crate::bus::connection::Connection;
 use crate::bus::delivery::Delivery;
 use crate::bus::filter_table::NO_FILTER;
-use crate::bus::meter::Asking;
 use crate::bus::slots::Slots;
 use crate::event::{Audience, ChannelName, ChannelPattern, Position, SlowConsumer};
 use crate::telemetry::Transport;
@@ -146,14 +145,16 @@ impl Shard {
                     schedule_recovery(awaiting_recovery, slot, connection);
                     if follower.filter != NO_FILTER && follows_once(connection, topics) {
                         // What it gets later, its filter is asked about then.
+                        let visible = live & hand.run.visible(slot, connection);
                         if topic.position.is_none() {
-                            behind.push((slot, place, live));
+                            behind.push((slot, place, visible));
                         }
                         continue;
                     }
                 }
                 let Some(set) = hand.owed(slot, connection, follower, live, filters) else {
-                    behind.push((slot, place, live));
+                    let visible = live & hand.run.visible(slot, connection);
+                    behind.push((slot, place, visible));
                     continue;
                 };
                 if set == 0 || several.add(slot, set, channel, is_witness) {
@@ -222,20 +223,10 @@ impl Shard {
             {
                 continue;
             }
-            let asking = Asking {
-                slice: hand.slice,
-                meter: None,
-                limits: hand.limits,
-                now_us: hand.now_us,
-                metrics: hand.metrics,
-            };
-            let filters = &mut self.filters;
-            let set = hand
-                .run
-                .passing(slot, connection, NO_FILTER, filters, &asking);
-            let Some(set) = set.filter(|set| *set != 0) else {
+            let set = hand.run.visible(slot, connection);
+            if set == 0 {
                 continue;
-            };
+            }
             connection.last_run = hand.run.number();
             let put = if is_witness {
                 hand.put_and_look(slot, connection, set, None)
