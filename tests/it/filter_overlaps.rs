@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tidings::proto::{Audience, PublishRequest};
 
-use crate::harness::{Config, Publisher, Server, event};
+use crate::harness::{Config, Publisher, Server, Ws, event};
 
 /// Takes more steps than one evaluation has.
 const COSTLY: &str = "data.list.exists(x, x > 8)";
@@ -36,7 +36,8 @@ async fn a_filter_is_not_asked_about_events_for_others() {
     let mut eve = server.ws().token("eve", &[]).connect().await;
     let channels = ["room:1", "plain:1"];
     for channel in channels {
-        eve.subscribe_with(channel, json!({ "filter": COSTLY })).await;
+        eve.subscribe_with(channel, json!({ "filter": COSTLY }))
+            .await;
         // Large enough to be deferred, costly enough to be told, and too many to be held.
         for kib in [1, 40, 80, 80] {
             let data = json!({ "list": vec![7; kib * 512] });
@@ -58,4 +59,71 @@ async fn a_filter_is_not_asked_about_events_for_others() {
     }
     assert!(server.metric(steps).await > 0);
     assert_eq!(eve.unread().count(), 0, "nothing is told of the others");
+}
+
+/// Large enough that no filter is asked about it on a shard's thread.
+fn large(n: u64) -> Value {
+    json!({ "n": n, "list": vec![[1]; 45_000] })
+}
+
+/// What a connection was given, and why its subscription to this channel ended, where it did.
+async fn given(ws: &mut Ws, last: u64, channel: &str) -> (Vec<u64>, Option<String>) {
+    let (mut numbers, mut reason) = (Vec::new(), None);
+    while numbers.last() != Some(&last) {
+        let said = ws.next_or_close().await.expect("the connection lives");
+        match said["type"].as_str() {
+            Some("count.up") => numbers.push(said["data"]["n"].as_u64().unwrap()),
+            Some("unsubscribed") => {
+                assert_eq!(said["channels"], json!([channel]), "{said}");
+                assert_eq!(said["reason"]["code"], "resource_exhausted", "{said}");
+                reason = Some(said["reason"]["message"].as_str().unwrap().to_owned());
+            }
+            _ => {}
+        }
+    }
+    (numbers, reason)
+}
+
+/// Follows what is held back, and then `second` in another way, before more comes.
+async fn overlapping(server: &Server, first: &str, second: Value) -> Ws {
+    let mut service = server.publisher("service").await;
+    let mut ws = server.ws().token("ann", &["service"]).connect().await;
+    ws.subscribe_with(first, json!({ "filter": "data.n >= 1" }))
+        .await;
+    for n in 1..4 {
+        service.publish("plain:1", "count.up", large(n)).await;
+    }
+    ws.send(second).await;
+    for n in 4..9 {
+        service
+            .publish("plain:1", "count.up", json!({ "n": n }))
+            .await;
+    }
+    ws
+}
+
+#[tokio::test]
+async fn what_is_held_back_stays_whole_beside_another_subscription() {
+    let server = Server::start(one_shard()).await;
+    for (first, second) in [("plain:*", "plain:1"), ("plain:1", "plain:*")] {
+        let types = json!({ "type": "subscribe", "channels": [second], "event_types": ["zz"] });
+        let mut ws = overlapping(&server, first, types).await;
+        let (numbers, reason) = given(&mut ws, 8, first).await;
+        assert_eq!(numbers, (1..9).collect::<Vec<u64>>(), "{first}, {second}");
+        assert_eq!(reason, None);
+    }
+}
+
+#[tokio::test]
+async fn what_is_held_back_is_never_overtaken_in_silence() {
+    let server = Server::start(one_shard()).await;
+    for (first, second) in [("plain:*", "plain:1"), ("plain:1", "plain:*")] {
+        let all = json!({ "type": "subscribe", "channels": [second] });
+        let mut ws = overlapping(&server, first, all).await;
+        let (numbers, reason) = given(&mut ws, 8, first).await;
+        let in_order = numbers.is_sorted_by(|a, b| a < b);
+        assert!(in_order, "{first}, {second}: {numbers:?}");
+        let whole = numbers == (1..9).collect::<Vec<u64>>();
+        assert!(whole || reason.is_some(), "{first}, {second}: {numbers:?}");
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Shard;
 use super::batch::Run;
 use super::deliver_one::{BatchWriter, Outcome, Put};
+use super::held_back::{HeldBack, holds_back};
 use super::io::flush;
 use super::lifecycle::PendingClose;
 use super::overlap_merger::OverlapMerger;
@@ -113,6 +114,7 @@ impl Shard {
         };
         // Those whose filters there is no time to ask.
         let mut behind: Vec<(u32, u32, u64)> = Vec::new();
+        let mut held = HeldBack::default();
         let mut several = OverlapMerger::of(hand.run.all(), topics, places, connections);
         let mut way = WritePass {
             last,
@@ -143,12 +145,13 @@ impl Shard {
                 let live = if by_name { fresh } else { hand.run.all() };
                 if !follower.live {
                     schedule_recovery(awaiting_recovery, slot, connection);
+                    if holds_back(connection, place) {
+                        let visible = live & hand.run.visible(slot, connection);
+                        held.add(slot, place, visible);
+                        continue;
+                    }
                     if follower.filter != NO_FILTER && follows_once(connection, topics) {
                         // What it gets later, its filter is asked about then.
-                        let visible = live & hand.run.visible(slot, connection);
-                        if topic.position.is_none() {
-                            behind.push((slot, place, visible));
-                        }
                         continue;
                     }
                 }
@@ -157,6 +160,9 @@ impl Shard {
                     behind.push((slot, place, visible));
                     continue;
                 };
+                if set != 0 && connection.catch_ups.is_some() {
+                    held.sent(slot, set, connection.answered);
+                }
                 if set == 0 || several.add(slot, set, channel, is_witness) {
                     continue;
                 }
@@ -172,6 +178,7 @@ impl Shard {
         for (slot, place, live) in behind {
             self.put_behind(slot, place, topics, run, live);
         }
+        self.hold_back_each(&held, run);
         for (slot, topic) in too_slow {
             match topic {
                 Some((topic, offset)) => self.resync(slot, topic, offset.saturating_sub(1)),

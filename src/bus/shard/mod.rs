@@ -15,6 +15,7 @@ mod deferred;
 mod deliver_one;
 mod departures;
 mod fanout;
+mod held_back;
 mod io;
 mod lifecycle;
 #[cfg(test)]
