@@ -140,12 +140,16 @@ impl Shared {
         view: &EventView<'_>,
         asking: &Asking<'_>,
     ) -> Option<bool> {
-        if let Some(known) = delivery.verdict(self.number) {
-            return known.passes;
+        let known = delivery.verdict(self.number).map(|known| known.passes);
+        if let Some(Some(passes)) = known {
+            return Some(passes);
+        }
+        if asking.cannot_wait() {
+            return asking.ask(&self.filter, view);
         }
         let bytes = view.event().payload.data().len();
-        if bytes >= self.heavy || asking.is_over() {
-            return None;
+        if known.is_some() || bytes >= self.heavy || asking.is_over() {
+            return self.filter.answer_for_nothing(view.event());
         }
         let yes = delivery.passes(self.number, || asking.ask(&self.filter, view));
         if yes.is_none() && !asking.is_over() {

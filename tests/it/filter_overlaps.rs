@@ -127,3 +127,24 @@ async fn what_is_held_back_is_never_overtaken_in_silence() {
         assert!(whole || reason.is_some(), "{first}, {second}: {numbers:?}");
     }
 }
+
+#[tokio::test]
+async fn the_work_of_others_ends_no_subscription_beside_another_one() {
+    let server = Server::start(one_shard()).await;
+    let mut service = server.publisher("service").await;
+    let mut ann = server.ws().token("ann", &["service"]).connect().await;
+    ann.subscribe("room:1").await;
+    ann.subscribe_with("room:*", json!({ "filter": "data.n >= 0" }))
+        .await;
+    // More than 64 KiB to parse.
+    let large = json!({ "n": 0, "text": "a".repeat(100_000) });
+    service.publish("room:1", "count.up", large).await;
+    for n in 1..4 {
+        service
+            .publish("room:1", "count.up", json!({ "n": n }))
+            .await;
+    }
+    assert_eq!(ann.numbers("count.up", 4).await, [0, 1, 2, 3]);
+    ann.lives().await;
+    assert_eq!(ann.unread().count(), 0, "no subscription has ended");
+}

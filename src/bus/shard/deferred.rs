@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::batch::{Run, each};
 use super::fanout::{follows_once, schedule_recovery};
+use super::held_back::overtaken;
 use super::{ConnCtx, Shard};
 use crate::bus::filter::{EventFilter, EventView};
 use crate::bus::judge::Verdict;
@@ -37,7 +38,15 @@ impl Shard {
         let was_live = self.is_live(slot, topic);
         if !follows_once(connection, topics) {
             // Its other subscriptions go on, and would overtake this one.
-            return self.end_for(slot, topic, &too_much());
+            let rate = self.settings.filters.steps_per_second;
+            let meter = connection.meter();
+            let (limit, error) = if meter.is_some_and(|m| m.is_spent(self.now_us, rate)) {
+                ("filter_steps_per_second", too_much())
+            } else {
+                ("filter_overlap", overtaken())
+            };
+            self.hub.metrics().limit_reached(limit);
+            return self.end_for(slot, topic, &error);
         }
         if was_live {
             self.hub.metrics().filter_deferred();

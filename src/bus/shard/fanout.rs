@@ -107,6 +107,7 @@ impl Shard {
             pool: &mut self.pool,
             metrics: &self.metrics,
             slice: &self.slice,
+            overlaps: &self.overlaps,
             limits: &self.settings.filters,
             now_us: self.now_us,
             hub: &self.hub,
@@ -155,7 +156,11 @@ impl Shard {
                         continue;
                     }
                 }
-                let Some(set) = hand.owed(slot, connection, follower, live, filters) else {
+                let mut owed = hand.owed(slot, connection, follower, live, filters);
+                if owed.is_none() && !follows_once(connection, topics) {
+                    owed = hand.owed_at_once(slot, connection, follower, live, filters);
+                }
+                let Some(set) = owed else {
                     let visible = live & hand.run.visible(slot, connection);
                     behind.push((slot, place, visible));
                     continue;
@@ -209,6 +214,7 @@ impl Shard {
             pool: &mut self.pool,
             metrics: &self.metrics,
             slice: &self.slice,
+            overlaps: &self.overlaps,
             limits: &self.settings.filters,
             now_us: self.now_us,
             hub: &self.hub,

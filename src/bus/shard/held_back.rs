@@ -179,7 +179,7 @@ fn too_much_waits() -> Error {
     )
 }
 
-fn overtaken() -> Error {
+pub(super) fn overtaken() -> Error {
     Error::exhausted(
         "the filter could not be asked in time, and other subscriptions of this connection to the same channel would overtake this one (filter_overlap)",
     )
