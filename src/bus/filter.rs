@@ -154,6 +154,13 @@ impl EventFilter {
         types.is_empty() || types.iter().any(|pattern| pattern.matches(event_type))
     }
 
+    /// Whether the event passes, where no expression has to be asked for that.
+    #[must_use]
+    pub fn answer_for_nothing(&self, event: &Event) -> Option<bool> {
+        let wants = self.wants(event);
+        (!wants || self.condition.is_none()).then_some(wants)
+    }
+
     /// As [`EventFilter::matches`], within a budget.
     ///
     /// # Errors

@@ -25,7 +25,9 @@ struct Shared {
     /// The same on every shard.
     number: u64,
     uses: u32,
-    /// The run for which `passes` holds.
+    /// The run for which `judged` and `passes` hold.
+    run: u64,
+    /// The events of the run about which it was asked.
     judged: u64,
     passes: u64,
     /// Data of this many bytes took more time than there was: not tried again on the shard.
@@ -57,6 +59,7 @@ impl FilterTable {
             filter: Arc::clone(filter),
             number: self.numbers.acquire(filter.key()),
             uses: 1,
+            run: 0,
             judged: 0,
             passes: 0,
             heavy: usize::MAX,
@@ -86,49 +89,72 @@ impl FilterTable {
         self.filters.get(place).map(|shared| &shared.filter)
     }
 
-    /// Which events of a run pass, as a set of bits; worked out once for each run's number. `None`
-    /// where that takes more time than there is.
+    /// Which of the `wanted` events of a run pass, as a set of bits; each is worked out once for
+    /// the run's number. `None` where that takes more time than there is.
     pub(super) fn passes(
         &mut self,
         place: u32,
         run: u64,
+        wanted: u64,
         events: &[(&Delivery, EventView<'_>)],
         asking: &Asking<'_>,
     ) -> Option<u64> {
         let Some(shared) = self.filters.get_mut(place) else {
-            return Some(u64::MAX);
+            return Some(wanted);
         };
-        if shared.judged == run {
-            return Some(shared.passes);
+        if shared.run != run {
+            (shared.run, shared.judged, shared.passes) = (run, 0, 0);
         }
-        let passes = shared.judge(events, asking);
-        // Where the one who asks has used up its budget, the next may have some left.
-        if let Some(passes) = passes {
-            (shared.judged, shared.passes) = (run, passes);
+        if wanted & !shared.judged != 0 {
+            shared.judge(wanted, events, asking)?;
         }
-        passes
+        Some(shared.passes & wanted)
     }
 }
 
 impl Shared {
-    fn judge(&mut self, events: &[(&Delivery, EventView<'_>)], asking: &Asking<'_>) -> Option<u64> {
-        let mut passes = 0;
+    /// Asks about those of the wanted events about which nobody has asked yet. `None` where there
+    /// is not enough time: where the one who asks has used up its budget, the next may have some
+    /// left, and goes on from there.
+    fn judge(
+        &mut self,
+        wanted: u64,
+        events: &[(&Delivery, EventView<'_>)],
+        asking: &Asking<'_>,
+    ) -> Option<()> {
         for ((delivery, view), at) in events.iter().zip(0_u32..) {
-            let yes = if let Some(known) = delivery.verdict(self.number) {
-                known.passes?
-            } else {
-                let bytes = view.event().payload.data().len();
-                if bytes >= self.heavy || asking.is_over() {
-                    return None;
-                }
-                let yes = delivery.passes(self.number, || asking.ask(&self.filter, view));
-                if yes.is_none() && !asking.is_over() {
-                    self.heavy = bytes;
-                }
-                yes?
-            };
-            passes |= u64::from(yes) << at;
+            let bit = 1 << at;
+            if wanted & !self.judged & bit == 0 {
+                continue;
+            }
+            let yes = self.judge_one(delivery, view, asking)?;
+            self.judged |= bit;
+            self.passes |= u64::from(yes) << at;
         }
-        Some(passes)
+        Some(())
+    }
+
+    fn judge_one(
+        &mut self,
+        delivery: &Delivery,
+        view: &EventView<'_>,
+        asking: &Asking<'_>,
+    ) -> Option<bool> {
+        let known = delivery.verdict(self.number).map(|known| known.passes);
+        if let Some(Some(passes)) = known {
+            return Some(passes);
+        }
+        if asking.cannot_wait() {
+            return asking.ask(&self.filter, view);
+        }
+        let bytes = view.event().payload.data().len();
+        if known.is_some() || bytes >= self.heavy || asking.is_over() {
+            return self.filter.answer_for_nothing(view.event());
+        }
+        let yes = delivery.passes(self.number, || asking.ask(&self.filter, view));
+        if yes.is_none() && !asking.is_over() {
+            self.heavy = bytes;
+        }
+        yes
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::filter::{EventFilter, EventView};
 use super::hub::FilterLimits;
-use crate::event::Event;
 use crate::expression::{Steps, Stop};
 use crate::telemetry::ShardMetrics;
 
@@ -51,31 +50,63 @@ impl Meter {
         let next = self.next.load(Ordering::Relaxed);
         Duration::from_micros(next.saturating_sub(allowed))
     }
+
+    /// True if no more steps may be taken now.
+    pub(super) fn is_spent(&self, now_us: u64, rate: u64) -> bool {
+        !self.wait(now_us, rate).is_zero()
+    }
 }
+
+/// The steps of a round that are kept for filters that can't wait, because other subscriptions of
+/// their connections to the same channel would overtake them. They may go into one evaluation.
+const OVERLAPS: u64 = 50_000;
 
 /// What is left of a shard's round. Once it is used up, filters are asked elsewhere, and replays go
 /// on in the next round, when sockets and timers have had their turn.
 #[derive(Debug)]
-pub(super) struct Slice(Cell<u64>);
+pub(super) struct Slice {
+    left: Cell<u64>,
+    /// In each round.
+    whole: u64,
+    /// The most steps of one evaluation.
+    at_once: u64,
+    /// The most data that is parsed for one evaluation, in bytes.
+    parsed_at_once: usize,
+}
 
 impl Slice {
     pub(super) fn new() -> Self {
-        Slice(Cell::new(ROUND))
+        Slice {
+            left: Cell::new(ROUND),
+            whole: ROUND,
+            at_once: AT_ONCE,
+            parsed_at_once: PARSED_AT_ONCE,
+        }
+    }
+
+    /// The steps that are kept for filters that can't wait.
+    pub(super) fn for_overlaps() -> Self {
+        Slice {
+            left: Cell::new(OVERLAPS),
+            whole: OVERLAPS,
+            at_once: OVERLAPS,
+            parsed_at_once: usize::MAX,
+        }
     }
 
     /// A new round begins.
     pub(super) fn renew(&self) {
-        self.0.set(ROUND);
+        self.left.set(self.whole);
     }
 
     /// Takes steps.
     pub(super) fn take(&self, steps: u64) {
-        self.0.set(self.0.get().saturating_sub(steps));
+        self.left.set(self.left.get().saturating_sub(steps));
     }
 
     /// True if nothing is left.
     pub(super) fn is_used_up(&self) -> bool {
-        self.0.get() == 0
+        self.left.get() == 0
     }
 }
 
@@ -95,11 +126,16 @@ impl Asking<'_> {
             return Some(filter.wants(view.event()));
         }
         let before = filter.steps_before(view);
-        if self.is_over() || (before > 0 && is_large(view.event())) {
+        let slice = self.slice;
+        let parsed = view.event().payload.data().len();
+        if self.is_over() || (before > 0 && parsed > slice.parsed_at_once) {
             return None;
         }
-        let left = self.slice.0.get().saturating_sub(before);
-        let steps = Steps::new(left.min(AT_ONCE).min(self.limits.steps));
+        if self.cannot_wait() && before >= slice.left.get() {
+            return None;
+        }
+        let left = slice.left.get().saturating_sub(before);
+        let steps = Steps::new(left.min(slice.at_once).min(self.limits.steps));
         let answer = filter.ask(view, &steps);
         self.metrics.filter_evaluated();
         self.charge(before + steps.taken());
@@ -112,12 +148,14 @@ impl Asking<'_> {
 
     /// True if no more may be taken, by this connection or by this shard in this round.
     pub(super) fn is_over(&self) -> bool {
-        let waits = |meter: &Meter| {
-            !meter
-                .wait(self.now_us, self.limits.steps_per_second)
-                .is_zero()
-        };
-        self.slice.is_used_up() || self.meter.is_some_and(waits)
+        let rate = self.limits.steps_per_second;
+        let is_spent = |meter: &Meter| meter.is_spent(self.now_us, rate);
+        self.slice.is_used_up() || self.meter.is_some_and(is_spent)
+    }
+
+    /// True if the answer is no use later, so that more is taken for it.
+    pub(super) fn cannot_wait(&self) -> bool {
+        self.slice.parsed_at_once == usize::MAX
     }
 
     fn charge(&self, steps: u64) {
@@ -127,10 +165,6 @@ impl Asking<'_> {
             meter.charge(self.now_us, self.limits.steps_per_second, steps);
         }
     }
-}
-
-fn is_large(event: &Event) -> bool {
-    event.payload.data().len() > PARSED_AT_ONCE
 }
 
 #[cfg(test)]

@@ -202,7 +202,7 @@ async fn what_waits_for_a_costly_filter_is_bounded_and_its_end_is_told() {
     }
     let ended = eve.expect("unsubscribed").await;
     let said = refusal(&ended);
-    assert!(said.contains("limits.filter_steps_per_second"), "{said}");
+    assert!(said.contains("limits.outbox_bytes"), "{said}");
     eve.lives().await;
 }
 
@@ -220,7 +220,9 @@ async fn who_follows_a_channel_in_several_ways_gets_each_event_once() {
     // The costly one can't wait without being overtaken by the other, so it ends.
     let ended = eve.expect("unsubscribed").await;
     assert_eq!(ended["channels"], json!(["plain:1"]));
-    assert!(refusal(&ended).contains("limits.filter_steps_per_second"));
+    assert!(refusal(&ended).contains("filter_overlap"), "{ended}");
+    let reached = "tidings_limit_reached_total{limit=\"filter_overlap\"}";
+    assert_eq!(server.metric(reached).await, 1);
     assert_eq!(eve.numbers("count.up", 3).await, [0, 1, 2]);
     eve.lives().await;
     assert!(eve.unread().all(|said| said["type"] != "count.up"));

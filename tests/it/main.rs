@@ -13,6 +13,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod filter_overlaps;
 mod harness;
 
 mod admission;

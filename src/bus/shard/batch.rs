@@ -186,35 +186,41 @@ impl<'d> Run<'d> {
         }
     }
 
-    /// The events that a connection may have by this filter; `None` where finding out takes more
-    /// time than the shard has.
-    pub(super) fn passing(
-        &self,
-        slot: u32,
-        connection: &Connection,
-        filter: u32,
-        filters: &mut FilterTable,
-        asking: &Asking<'_>,
-    ) -> Option<u64> {
-        let mut passing = self.all;
-        if filter != NO_FILTER {
-            let views = self.views.get_or_init(|| {
-                let view =
-                    |delivery: &'d Arc<Delivery>| (&**delivery, EventView::new(delivery.event()));
-                self.deliveries.iter().map(view).collect()
-            });
-            passing &= filters.passes(filter, self.number, views, asking)?;
-        }
-        for at in each(passing & self.guarded) {
+    /// The events that a connection may see: by their audience, and by the roles of their types.
+    #[inline]
+    pub(super) fn visible(&self, slot: u32, connection: &Connection) -> u64 {
+        let mut visible = self.all;
+        for at in each(self.guarded) {
             let roles = self.roles.get(at).and_then(Option::as_deref);
             let id = ConnectionId::new(self.shard, slot, connection.nonce);
             let identity = connection.identity.as_deref();
             let seen = |event| may_see(event, roles, identity, Some(id));
             if !self.event(at).is_some_and(seen) {
-                passing &= !(1 << at);
+                visible &= !(1 << at);
             }
         }
-        Some(passing)
+        visible
+    }
+
+    /// Which of the events that a connection may see its filter lets through; `None` where finding
+    /// out takes more time than the shard has. The filter is asked about no other event: what it
+    /// costs, and what is told of that, would say something about events that are not for it.
+    pub(super) fn passing(
+        &self,
+        visible: u64,
+        filter: u32,
+        filters: &mut FilterTable,
+        asking: &Asking<'_>,
+    ) -> Option<u64> {
+        if filter == NO_FILTER || visible == 0 {
+            return Some(visible);
+        }
+        let views = self.views.get_or_init(|| {
+            let view =
+                |delivery: &'d Arc<Delivery>| (&**delivery, EventView::new(delivery.event()));
+            self.deliveries.iter().map(view).collect()
+        });
+        filters.passes(filter, self.number, visible, views, asking)
     }
 
     /// These events in one piece, where [`Run::joined`] has made it before.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::batch::{Run, each};
 use super::fanout::{follows_once, schedule_recovery};
+use super::held_back::overtaken;
 use super::{ConnCtx, Shard};
-use crate::bus::connection::{CatchUp, Waiting};
 use crate::bus::filter::{EventFilter, EventView};
 use crate::bus::judge::Verdict;
 use crate::bus::meter::{Asking, Meter};
@@ -38,7 +38,15 @@ impl Shard {
         let was_live = self.is_live(slot, topic);
         if !follows_once(connection, topics) {
             // Its other subscriptions go on, and would overtake this one.
-            return self.end_for(slot, topic, &too_much());
+            let rate = self.settings.filters.steps_per_second;
+            let meter = connection.meter();
+            let (limit, error) = if meter.is_some_and(|m| m.is_spent(self.now_us, rate)) {
+                ("filter_steps_per_second", too_much())
+            } else {
+                ("filter_overlap", overtaken())
+            };
+            self.hub.metrics().limit_reached(limit);
+            return self.end_for(slot, topic, &error);
         }
         if was_live {
             self.hub.metrics().filter_deferred();
@@ -50,58 +58,12 @@ impl Shard {
             if was_live && self.fall_behind(slot, topic, Position { offset, ..first }) {
                 self.set_live(slot, topic, false);
             }
-        } else if !self.hold_back(slot, topic, run, live) {
-            self.hub.metrics().limit_reached("filter_steps_per_second");
-            return self.end_for(slot, topic, &too_much());
+        } else {
+            self.hold_back(slot, topic, run, live);
         }
         if let Some(connection) = self.connections.get_mut(slot) {
             schedule_recovery(&mut self.awaiting_recovery, slot, connection);
         }
-    }
-
-    /// Keeps events with the subscription until its filter has been asked; false where they are too
-    /// many.
-    fn hold_back(&mut self, slot: u32, topic: u32, run: &Run<'_>, live: u64) -> bool {
-        let most = self.settings.outbox_bytes;
-        let was_live = self.is_live(slot, topic);
-        let Some(connection) = self.connections.get_mut(slot) else {
-            return true;
-        };
-        let Some(serial) = connection.subscription(topic).map(|s| s.serial) else {
-            return true;
-        };
-        if was_live {
-            let catch_ups = connection.catch_ups.get_or_insert_default();
-            catch_ups.push(CatchUp::loose(topic, serial));
-            self.set_live(slot, topic, false);
-        }
-        let Some(mut held) = self.held_back(slot) else {
-            return true;
-        };
-        let Some(catch_up) = self.catch_up(slot, topic) else {
-            // It has not begun yet.
-            return true;
-        };
-        let Some(bytes) = &mut catch_up.loose else {
-            return true;
-        };
-        for delivery in each(live).filter_map(|at| run.delivery(at)) {
-            let event = Arc::clone(delivery.event());
-            // A large event must be able to pass, as one does through an empty outbox.
-            if held > 0 && held + event.weight() > most {
-                return false;
-            }
-            held += event.weight();
-            *bytes += event.weight();
-            catch_up.waiting.push_back(Waiting::from(event));
-        }
-        true
-    }
-
-    /// What a connection's subscriptions hold back, in bytes.
-    fn held_back(&self, slot: u32) -> Option<usize> {
-        let catch_ups = self.connections.get(slot)?.catch_ups.as_ref()?;
-        Some(catch_ups.iter().filter_map(|one| one.loose).sum())
     }
 
     /// Asks the filter about the first events that wait, as far as there is time; false where there

@@ -99,6 +99,8 @@ pub(super) struct BatchWriter<'h, 'd> {
     pub(super) pool: &'h mut QueuePool,
     pub(super) metrics: &'h ShardMetrics,
     pub(super) slice: &'h Slice,
+    /// For filters that can't wait.
+    pub(super) overlaps: &'h Slice,
     pub(super) limits: &'h FilterLimits,
     /// Microseconds on the clock of the hub.
     pub(super) now_us: u64,
@@ -107,6 +109,22 @@ pub(super) struct BatchWriter<'h, 'd> {
 }
 
 impl BatchWriter<'_, '_> {
+    /// As [`BatchWriter::owed`], where the connection follows the channel in another way too: the
+    /// filter can't be asked later, or the events of the other one would overtake this one's.
+    pub(super) fn owed_at_once(
+        &mut self,
+        slot: u32,
+        connection: &mut Connection,
+        follower: &Subscriber,
+        live: u64,
+        filters: &mut FilterTable,
+    ) -> Option<u64> {
+        let usual = std::mem::replace(&mut self.slice, self.overlaps);
+        let owed = self.owed(slot, connection, follower, live, filters);
+        self.slice = usual;
+        owed
+    }
+
     /// The events that a follower is to get now, `live` being those that come live where it is.
     /// What it has by another subscription, or gets from history, is left out. `None` where the
     /// shard has no time to ask its filter.
@@ -133,9 +151,10 @@ impl BatchWriter<'_, '_> {
             now_us: self.now_us,
             metrics: self.metrics,
         };
+        let visible = self.run.visible(slot, connection);
         let passing = self
             .run
-            .passing(slot, connection, follower.filter, filters, &asking)?;
+            .passing(visible, follower.filter, filters, &asking)?;
         if connection.last_run != self.run.number() {
             connection.last_run = self.run.number();
             connection.answered = 0;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Shard;
 use super::batch::Run;
 use super::deliver_one::{BatchWriter, Outcome, Put};
+use super::held_back::{HeldBack, holds_back};
 use super::io::flush;
 use super::lifecycle::PendingClose;
 use super::overlap_merger::OverlapMerger;
@@ -12,7 +13,6 @@ use super::send_batch::SendBatch;
 use crate::bus::connection::Connection;
 use crate::bus::delivery::Delivery;
 use crate::bus::filter_table::NO_FILTER;
-use crate::bus::meter::Asking;
 use crate::bus::slots::Slots;
 use crate::event::{Audience, ChannelName, ChannelPattern, Position, SlowConsumer};
 use crate::telemetry::Transport;
@@ -107,6 +107,7 @@ impl Shard {
             pool: &mut self.pool,
             metrics: &self.metrics,
             slice: &self.slice,
+            overlaps: &self.overlaps,
             limits: &self.settings.filters,
             now_us: self.now_us,
             hub: &self.hub,
@@ -114,6 +115,7 @@ impl Shard {
         };
         // Those whose filters there is no time to ask.
         let mut behind: Vec<(u32, u32, u64)> = Vec::new();
+        let mut held = HeldBack::default();
         let mut several = OverlapMerger::of(hand.run.all(), topics, places, connections);
         let mut way = WritePass {
             last,
@@ -144,18 +146,28 @@ impl Shard {
                 let live = if by_name { fresh } else { hand.run.all() };
                 if !follower.live {
                     schedule_recovery(awaiting_recovery, slot, connection);
+                    if holds_back(connection, place) {
+                        let visible = live & hand.run.visible(slot, connection);
+                        held.add(slot, place, visible);
+                        continue;
+                    }
                     if follower.filter != NO_FILTER && follows_once(connection, topics) {
                         // What it gets later, its filter is asked about then.
-                        if topic.position.is_none() {
-                            behind.push((slot, place, live));
-                        }
                         continue;
                     }
                 }
-                let Some(set) = hand.owed(slot, connection, follower, live, filters) else {
-                    behind.push((slot, place, live));
+                let mut owed = hand.owed(slot, connection, follower, live, filters);
+                if owed.is_none() && !follows_once(connection, topics) {
+                    owed = hand.owed_at_once(slot, connection, follower, live, filters);
+                }
+                let Some(set) = owed else {
+                    let visible = live & hand.run.visible(slot, connection);
+                    behind.push((slot, place, visible));
                     continue;
                 };
+                if set != 0 && connection.catch_ups.is_some() {
+                    held.sent(slot, set, connection.answered);
+                }
                 if set == 0 || several.add(slot, set, channel, is_witness) {
                     continue;
                 }
@@ -171,6 +183,7 @@ impl Shard {
         for (slot, place, live) in behind {
             self.put_behind(slot, place, topics, run, live);
         }
+        self.hold_back_each(&held, run);
         for (slot, topic) in too_slow {
             match topic {
                 Some((topic, offset)) => self.resync(slot, topic, offset.saturating_sub(1)),
@@ -201,6 +214,7 @@ impl Shard {
             pool: &mut self.pool,
             metrics: &self.metrics,
             slice: &self.slice,
+            overlaps: &self.overlaps,
             limits: &self.settings.filters,
             now_us: self.now_us,
             hub: &self.hub,
@@ -222,20 +236,10 @@ impl Shard {
             {
                 continue;
             }
-            let asking = Asking {
-                slice: hand.slice,
-                meter: None,
-                limits: hand.limits,
-                now_us: hand.now_us,
-                metrics: hand.metrics,
-            };
-            let filters = &mut self.filters;
-            let set = hand
-                .run
-                .passing(slot, connection, NO_FILTER, filters, &asking);
-            let Some(set) = set.filter(|set| *set != 0) else {
+            let set = hand.run.visible(slot, connection);
+            if set == 0 {
                 continue;
-            };
+            }
             connection.last_run = hand.run.number();
             let put = if is_witness {
                 hand.put_and_look(slot, connection, set, None)

@@ -15,6 +15,7 @@ mod deferred;
 mod deliver_one;
 mod departures;
 mod fanout;
+mod held_back;
 mod io;
 mod lifecycle;
 #[cfg(test)]
@@ -93,6 +94,8 @@ pub struct Shard {
     settings: Arc<Settings>,
     /// What is left of this round for filters and replays.
     slice: Slice,
+    /// What is left of it for filters that can't wait.
+    overlaps: Slice,
     /// Microseconds on the clock of the hub, read once in each round.
     now_us: u64,
     metrics: Arc<ShardMetrics>,
@@ -175,6 +178,7 @@ impl Shard {
             now: 0,
             settings,
             slice: Slice::new(),
+            overlaps: Slice::for_overlaps(),
             now_us: 0,
             metrics,
             connections: Slots::new(),

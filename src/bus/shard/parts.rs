@@ -80,7 +80,9 @@ impl Matcher {
         };
         let mut passed = 0;
         for place in &self.places {
-            let set = self.table.passes(*place, self.run, &views, &asking);
+            let set = self
+                .table
+                .passes(*place, self.run, u64::MAX, &views, &asking);
             passed += set.map_or(0, u64::count_ones);
         }
         passed

@@ -53,6 +53,7 @@ impl Shard {
         self.now = self.clock.now();
         self.now_us = self.hub.clock_us();
         self.slice.renew();
+        self.overlaps.renew();
         for event in events {
             if event.token() != WAKE {
                 let slot = u32::try_from(event.token().0).unwrap_or(u32::MAX);
@@ -86,6 +87,7 @@ impl Shard {
         self.now = self.clock.now();
         self.now_us = self.hub.clock_us();
         self.slice.renew();
+        self.overlaps.renew();
         self.settings = self.hub.settings();
         self.inbox.looking();
         let mut made = 0;

@@ -1,0 +1,150 @@
+//! Filters of one connection, and what they may say of the events of others, of its other
+//! subscriptions to the same channel, and of what its shard has to do for others.
+
+use serde_json::{Value, json};
+use tidings::proto::{Audience, PublishRequest};
+
+use crate::harness::{Config, Publisher, Server, Ws, event};
+
+/// Takes more steps than one evaluation has.
+const COSTLY: &str = "data.list.exists(x, x > 8)";
+
+fn one_shard() -> Config {
+    Config::rooms().set("server.shards", "1")
+}
+
+async fn publish_to(service: &mut Publisher, user: &str, channel: &str, data: Value) {
+    let audience = Audience {
+        users: vec![user.to_owned()],
+        ..Audience::default()
+    };
+    let request = PublishRequest {
+        audience: Some(audience),
+        ..event(channel, "secret.told", data)
+    };
+    service.send(request).await;
+}
+
+#[tokio::test]
+async fn a_filter_is_not_asked_about_events_for_others() {
+    let config = one_shard()
+        .event_type("ops.only", "roles = ['ops']")
+        .set("limits.filter_steps", "2000")
+        .set("limits.outbox_bytes", "50000");
+    let server = Server::start(config).await;
+    let mut service = server.publisher("service").await;
+    let mut eve = server.ws().token("eve", &[]).connect().await;
+    let channels = ["room:1", "plain:1"];
+    for channel in channels {
+        eve.subscribe_with(channel, json!({ "filter": COSTLY }))
+            .await;
+        // Large enough to be deferred, costly enough to be told, and too many to be held.
+        for kib in [1, 40, 80, 80] {
+            let data = json!({ "list": vec![7; kib * 512] });
+            publish_to(&mut service, "bob", channel, data.clone()).await;
+            service.publish(channel, "ops.only", data).await;
+        }
+    }
+    eve.lives().await;
+    let (steps, deferred) = (
+        "tidings_filter_steps_total",
+        "tidings_filters_deferred_total",
+    );
+    assert_eq!(server.metric(steps).await, 0);
+    assert_eq!(server.metric(deferred).await, 0);
+    for channel in channels {
+        let data = json!({ "list": [9] });
+        publish_to(&mut service, "eve", channel, data).await;
+        eve.expect_event("secret.told").await;
+    }
+    assert!(server.metric(steps).await > 0);
+    assert_eq!(eve.unread().count(), 0, "nothing is told of the others");
+}
+
+/// Large enough that no filter is asked about it on a shard's thread.
+fn large(n: u64) -> Value {
+    json!({ "n": n, "list": vec![[1]; 45_000] })
+}
+
+/// What a connection was given, and why its subscription to this channel ended, where it did.
+async fn given(ws: &mut Ws, last: u64, channel: &str) -> (Vec<u64>, Option<String>) {
+    let (mut numbers, mut reason) = (Vec::new(), None);
+    while numbers.last() != Some(&last) {
+        let said = ws.next_or_close().await.expect("the connection lives");
+        match said["type"].as_str() {
+            Some("count.up") => numbers.push(said["data"]["n"].as_u64().unwrap()),
+            Some("unsubscribed") => {
+                assert_eq!(said["channels"], json!([channel]), "{said}");
+                assert_eq!(said["reason"]["code"], "resource_exhausted", "{said}");
+                reason = Some(said["reason"]["message"].as_str().unwrap().to_owned());
+            }
+            _ => {}
+        }
+    }
+    (numbers, reason)
+}
+
+/// Follows what is held back, and then `second` in another way, before more comes.
+async fn overlapping(server: &Server, first: &str, second: Value) -> Ws {
+    let mut service = server.publisher("service").await;
+    let mut ws = server.ws().token("ann", &["service"]).connect().await;
+    ws.subscribe_with(first, json!({ "filter": "data.n >= 1" }))
+        .await;
+    for n in 1..4 {
+        service.publish("plain:1", "count.up", large(n)).await;
+    }
+    ws.send(second).await;
+    for n in 4..9 {
+        service
+            .publish("plain:1", "count.up", json!({ "n": n }))
+            .await;
+    }
+    ws
+}
+
+#[tokio::test]
+async fn what_is_held_back_stays_whole_beside_another_subscription() {
+    let server = Server::start(one_shard()).await;
+    for (first, second) in [("plain:*", "plain:1"), ("plain:1", "plain:*")] {
+        let types = json!({ "type": "subscribe", "channels": [second], "event_types": ["zz"] });
+        let mut ws = overlapping(&server, first, types).await;
+        let (numbers, reason) = given(&mut ws, 8, first).await;
+        assert_eq!(numbers, (1..9).collect::<Vec<u64>>(), "{first}, {second}");
+        assert_eq!(reason, None);
+    }
+}
+
+#[tokio::test]
+async fn what_is_held_back_is_never_overtaken_in_silence() {
+    let server = Server::start(one_shard()).await;
+    for (first, second) in [("plain:*", "plain:1"), ("plain:1", "plain:*")] {
+        let all = json!({ "type": "subscribe", "channels": [second] });
+        let mut ws = overlapping(&server, first, all).await;
+        let (numbers, reason) = given(&mut ws, 8, first).await;
+        let in_order = numbers.is_sorted_by(|a, b| a < b);
+        assert!(in_order, "{first}, {second}: {numbers:?}");
+        let whole = numbers == (1..9).collect::<Vec<u64>>();
+        assert!(whole || reason.is_some(), "{first}, {second}: {numbers:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_work_of_others_ends_no_subscription_beside_another_one() {
+    let server = Server::start(one_shard()).await;
+    let mut service = server.publisher("service").await;
+    let mut ann = server.ws().token("ann", &["service"]).connect().await;
+    ann.subscribe("room:1").await;
+    ann.subscribe_with("room:*", json!({ "filter": "data.n >= 0" }))
+        .await;
+    // More than 64 KiB to parse.
+    let large = json!({ "n": 0, "text": "a".repeat(100_000) });
+    service.publish("room:1", "count.up", large).await;
+    for n in 1..4 {
+        service
+            .publish("room:1", "count.up", json!({ "n": n }))
+            .await;
+    }
+    assert_eq!(ann.numbers("count.up", 4).await, [0, 1, 2, 3]);
+    ann.lives().await;
+    assert_eq!(ann.unread().count(), 0, "no subscription has ended");
+}
