@@ -133,6 +133,7 @@ impl Shard {
                     return;
                 }
                 Step::Ask => {
+                    self.keep_back_invisible(slot, topic);
                     if !self.ask_here(slot, topic) {
                         self.ask_elsewhere(slot, topic);
                         return;
@@ -307,6 +308,10 @@ impl Shard {
                     self.tell_gap(slot, topic, expected, offset - 1, "expired");
                 }
             }
+            // Its roles may have changed since the filter was asked.
+            if verdict == Some(Verdict::Kept) || !self.is_visible(slot, &event) {
+                continue;
+            }
             match verdict {
                 None | Some(Verdict::Passes) => self.replay_event(slot, topic, &event),
                 Some(Verdict::Kept) => {}
@@ -315,15 +320,46 @@ impl Shard {
         }
     }
 
-    fn replay_event(&mut self, slot: u32, topic: u32, event: &Arc<Event>) {
-        let roles = self.hub.type_roles(&event.event_type);
+    /// Decides about events that the connection may not see before its filter is asked: what a
+    /// filter takes, and what is told of it, must say nothing about them.
+    fn keep_back_invisible(&mut self, slot: u32, topic: u32) {
         let id = self.id(slot);
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        if !may_see(event, roles.as_deref(), connection.identity.as_deref(), id) {
+        let identity = connection.identity.as_deref();
+        let catch_ups = connection.catch_ups.as_mut();
+        let Some(catch_up) = catch_ups.and_then(|all| all.iter_mut().find(|c| c.topic == topic))
+        else {
             return;
+        };
+        for waiting in &mut catch_up.waiting {
+            let event = &waiting.event;
+            if waiting.verdict.is_none()
+                && !may_see(
+                    event,
+                    self.hub.type_roles(&event.event_type).as_deref(),
+                    identity,
+                    id,
+                )
+            {
+                // It stays in its place, so that its offset is no hole.
+                waiting.verdict = Some(Verdict::Kept);
+            }
         }
+    }
+
+    fn is_visible(&self, slot: u32, event: &Event) -> bool {
+        let roles = self.hub.type_roles(&event.event_type);
+        let connection = self.connections.get(slot);
+        let identity = connection.and_then(|c| c.identity.as_deref());
+        may_see(event, roles.as_deref(), identity, self.id(slot))
+    }
+
+    fn replay_event(&mut self, slot: u32, topic: u32, event: &Arc<Event>) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         let frame = if event.position.is_some() {
             let numbering = self.topics.get(topic).map_or(0, |topic| topic.serial);
             self.replays
