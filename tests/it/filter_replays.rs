@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use tidings::proto::{Audience, PublishRequest};
 
-use crate::harness::{Config, Server, event};
+use crate::harness::{Config, Server, event, eventually};
 
 /// It goes through the whole list where nothing in it is larger than 8.
 const COSTLY: &str = "data.list.exists(x, x > 8)";
@@ -57,4 +57,75 @@ async fn a_replay_says_nothing_of_events_that_one_may_not_see() {
     let before = alice.until("open").await;
     assert_eq!(before.len(), 8, "{before:?}");
     assert!(before.iter().all(|m| m["reason"] == "filter_steps"));
+}
+
+/// Waits until a filter is asked away from the shard, and goes on to be.
+async fn asked_elsewhere(server: &Server) {
+    eventually("a filter to be asked elsewhere", async || {
+        let deferred = server.metric("tidings_filters_deferred_total").await;
+        (deferred > 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_costly_filter_does_not_hold_up_other_subscriptions_of_its_connection() {
+    // A second or so for each page of the costly channel.
+    let config = one_shard()
+        .set("limits.filter_steps_per_second", "500000")
+        .set("limits.outbox_bytes", "262144");
+    let server = Server::start(config).await;
+    let mut service = server.publisher("service").await;
+    for n in 0..300 {
+        service
+            .publish("room:1", "count.up", json!({ "n": n }))
+            .await;
+    }
+    let mut ann = server.ws().token("ann", &["service"]).connect().await;
+    for channel in ["room:2", "plain:*"] {
+        let more = json!({ "filter": COSTLY });
+        ann.subscribe_with(channel, more).await;
+    }
+    for n in 0..150 {
+        service.publish("room:2", "never", list(n, 5000)).await;
+    }
+    asked_elsewhere(&server).await;
+    let last = json!({ "list": [9] });
+    service.publish("room:2", "last", last).await;
+    ann.subscribe_with("room:1", json!({ "rewind": 300 })).await;
+    // All of it is there long before the other channel comes to its end.
+    let before = ann.until("last").await;
+    let numbers: Vec<u64> = before
+        .iter()
+        .filter(|said| said["type"] == "count.up")
+        .map(|said| said["data"]["n"].as_u64().unwrap())
+        .collect();
+    assert_eq!(numbers, (0..300).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn what_is_held_back_does_not_hold_up_a_replay() {
+    let config = one_shard().set("limits.filter_steps_per_second", "20000");
+    let server = Server::start(config).await;
+    let mut service = server.publisher("service").await;
+    for n in 0..300 {
+        service
+            .publish("room:1", "count.up", json!({ "n": n }))
+            .await;
+    }
+    let mut ann = server.ws().token("ann", &["service"]).connect().await;
+    ann.subscribe_with("plain:*", json!({ "filter": COSTLY }))
+        .await;
+    for n in 0..20 {
+        service.publish("plain:1", "never", list(n, 3000)).await;
+    }
+    asked_elsewhere(&server).await;
+    service
+        .publish("plain:1", "last", json!({ "list": [9] }))
+        .await;
+    ann.subscribe_with("room:1", json!({ "rewind": 300, "filter": "data.n >= 0" }))
+        .await;
+    let before = ann.until("last").await;
+    let replayed = before.iter().filter(|said| said["type"] == "count.up");
+    assert_eq!(replayed.count(), 300);
 }

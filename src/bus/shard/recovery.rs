@@ -103,35 +103,48 @@ impl Shard {
         }
     }
 
-    /// True if another subscription of the connection has a page, or waits for one. A connection
-    /// holds one page at a time, however many of its subscriptions catch up.
-    fn another_holds_a_page(&self, slot: u32, topic: u32) -> bool {
+    /// True if the subscription has to wait with its next page, because others of the connection
+    /// have one. A connection holds one page at a time, however many of its subscriptions catch
+    /// up, and a second one while a filter is asked about the first: a subscription without a
+    /// filter does not wait for the filter of another. What is held back and comes from no history
+    /// is bounded by itself.
+    fn others_have_pages(&self, slot: u32, topic: u32, asks: bool) -> bool {
         let catch_ups = self
             .connections
             .get(slot)
             .and_then(|connection| connection.catch_ups.as_ref());
-        catch_ups.is_some_and(|catch_ups| {
-            let mut others = catch_ups.iter().filter(|c| c.topic != topic);
-            others.any(|c| c.reading || !c.waiting.is_empty())
-        })
+        let mut asked = 0;
+        for other in catch_ups.into_iter().flat_map(|all| all.iter()) {
+            if other.topic == topic || other.loose.is_some() {
+                continue;
+            }
+            match (other.reading, other.waiting.is_empty()) {
+                (false, true) => {}
+                (true, false) => asked += 1,
+                _ => return true,
+            }
+        }
+        asked > usize::from(!asks)
+    }
+
+    /// Goes on in the next round, after the connection's other subscriptions.
+    fn yield_turn(&mut self, slot: u32, topic: u32) {
+        self.go_last(slot, topic);
+        if let Some(connection) = self.connections.get_mut(slot) {
+            super::fanout::schedule_recovery(&mut self.awaiting_recovery, slot, connection);
+        }
     }
 
     fn advance_one(&mut self, slot: u32, topic: u32) {
-        // A page in each round: others have their turn as well, even where nothing passes.
-        let mut pages = 0;
+        // A page in each round: others have their turn as well, even where nothing passes. One that
+        // was in hand from before counts, or the others would never see the connection without it.
+        let mut had_page = self
+            .catch_up(slot, topic)
+            .is_some_and(|catch_up| !catch_up.waiting.is_empty());
         loop {
             match self.next_step(slot, topic) {
                 Step::Wait => return,
-                Step::Read(_) if pages > 0 => {
-                    if let Some(connection) = self.connections.get_mut(slot) {
-                        super::fanout::schedule_recovery(
-                            &mut self.awaiting_recovery,
-                            slot,
-                            connection,
-                        );
-                    }
-                    return;
-                }
+                Step::Read(_) if had_page => return self.yield_turn(slot, topic),
                 Step::Ask => {
                     self.keep_back_invisible(slot, topic);
                     if !self.ask_here(slot, topic) {
@@ -146,7 +159,7 @@ impl Shard {
                 }
                 Step::Send => self.send_waiting(slot, topic),
                 Step::Read(until) => {
-                    pages += 1;
+                    had_page = true;
                     self.slice.take(READ);
                     let Some(page) = self.read_page(slot, topic, until) else {
                         return;
@@ -182,7 +195,7 @@ impl Shard {
         let asks = self
             .filter_of(slot, topic)
             .is_some_and(|filter| filter != NO_FILTER);
-        let another = self.another_holds_a_page(slot, topic);
+        let others_have_pages = self.others_have_pages(slot, topic, asks);
         let Some(catch_up) = self.catch_up(slot, topic) else {
             return match position {
                 Some(_) => Step::Wait,
@@ -204,7 +217,7 @@ impl Shard {
         }
         match (catch_up.waiting.front(), until) {
             (Some(first), _) if asks && first.verdict.is_none() => Step::Ask,
-            (None, Some(_)) if another => Step::Wait,
+            (None, Some(_)) if others_have_pages => Step::Wait,
             (None, Some(until)) => Step::Read(until),
             _ => Step::Send,
         }
