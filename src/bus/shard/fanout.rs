@@ -144,7 +144,8 @@ impl Shard {
                 let live = if by_name { fresh } else { hand.run.all() };
                 if !follower.live {
                     schedule_recovery(awaiting_recovery, slot, connection);
-                    if follower.filter != NO_FILTER && follows_once(connection, topics) {
+                    let waits = follower.filter != NO_FILTER || topic.position.is_none();
+                    if waits && follows_once(connection, topics) {
                         // What it gets later, its filter is asked about then.
                         if topic.position.is_none() {
                             behind.push((slot, place, live));
