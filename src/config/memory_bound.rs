@@ -171,11 +171,12 @@ fn terms(config: &Config) -> Vec<Term> {
         ),
         term(
             "replays",
+            // A second page while a filter is asked about the first.
             sum(&[
-                product(&[n, (size.outbox / 2).max(size.event)]),
+                product(&[2, n, (size.outbox / 2).max(size.event)]),
                 product(&[shards, bytes(REPLAY_BYTES)]),
             ]),
-            "limits.connections × the larger of limits.outbox_bytes / 2 and one event + shards × 4 MiB",
+            "limits.connections × 2 × the larger of limits.outbox_bytes / 2 and one event + shards × 4 MiB",
         ),
         term(
             "inboxes",

@@ -48,6 +48,7 @@ mod disk_backup;
 mod disk_damage;
 mod disk_full;
 mod envelope;
+mod filter_replays;
 mod first_minute;
 mod grpc_errors;
 mod grpc_subscribe;

@@ -144,7 +144,8 @@ impl Count {
     }
 
     /// Asks the filter about a page; `None` where there is no time for it. No verdicts where there
-    /// is no filter.
+    /// is no filter. It is not asked about events that the viewer may not see: the time that it
+    /// takes must say nothing about them.
     fn ask_here(&self, page: Option<&Page>, asking: &Asking<'_>) -> Option<Vec<Verdict>> {
         let (Some(wanted), Some(page)) = (&self.viewer.filter, page) else {
             return Some(Vec::new());
@@ -152,6 +153,9 @@ impl Count {
         let events = page.events.iter();
         events
             .map(|event| {
+                if !self.viewer.may_see(event) {
+                    return Some(Verdict::Kept);
+                }
                 let passes = asking.ask(&wanted.filter, &EventView::new(event))?;
                 Some(if passes {
                     Verdict::Passes
@@ -167,7 +171,15 @@ impl Count {
             return Ok(Vec::new());
         };
         let hub = &wanted.hub;
-        let events = page.events.iter().map(Arc::clone).collect();
+        let visible: Vec<bool> = page.events.iter().map(|e| self.viewer.may_see(e)).collect();
+        let of_page = page.events.iter().zip(&visible);
+        let events: Arc<[Arc<Event>]> = of_page
+            .filter(|(_, visible)| **visible)
+            .map(|(event, _)| Arc::clone(event))
+            .collect();
+        if events.is_empty() {
+            return Ok(vec![Verdict::Kept; visible.len()]);
+        }
         let asked = Arc::clone(hub).judge(Arc::clone(&wanted.filter), events, wanted.meter.clone());
         let (verdicts, steps) = asked.await?;
         self.steps = self.steps.saturating_add(steps);
@@ -177,7 +189,12 @@ impl Count {
                 "the filter takes too many steps for this replay (limits.filter_steps_per_second)",
             ));
         }
-        Ok(verdicts)
+        let mut verdicts = verdicts.into_iter();
+        let of_all = visible.into_iter().map(|visible| {
+            let verdict = if visible { verdicts.next() } else { None };
+            verdict.unwrap_or(Verdict::Kept)
+        });
+        Ok(of_all.collect())
     }
 
     /// Takes a page; answers what is to be read next.

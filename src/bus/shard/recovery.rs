@@ -103,36 +103,50 @@ impl Shard {
         }
     }
 
-    /// True if another subscription of the connection has a page, or waits for one. A connection
-    /// holds one page at a time, however many of its subscriptions catch up.
-    fn another_holds_a_page(&self, slot: u32, topic: u32) -> bool {
+    /// True if the subscription has to wait with its next page, because others of the connection
+    /// have one. A connection holds one page at a time, however many of its subscriptions catch
+    /// up, and a second one while a filter is asked about the first: a subscription without a
+    /// filter does not wait for the filter of another. What is held back and comes from no history
+    /// is bounded by itself.
+    fn others_have_pages(&self, slot: u32, topic: u32, asks: bool) -> bool {
         let catch_ups = self
             .connections
             .get(slot)
             .and_then(|connection| connection.catch_ups.as_ref());
-        catch_ups.is_some_and(|catch_ups| {
-            let mut others = catch_ups.iter().filter(|c| c.topic != topic);
-            others.any(|c| c.reading || !c.waiting.is_empty())
-        })
+        let mut asked = 0;
+        for other in catch_ups.into_iter().flat_map(|all| all.iter()) {
+            if other.topic == topic || other.loose.is_some() {
+                continue;
+            }
+            match (other.reading, other.waiting.is_empty()) {
+                (false, true) => {}
+                (true, false) => asked += 1,
+                _ => return true,
+            }
+        }
+        asked > usize::from(!asks)
+    }
+
+    /// Goes on in the next round, after the connection's other subscriptions.
+    fn yield_turn(&mut self, slot: u32, topic: u32) {
+        self.go_last(slot, topic);
+        if let Some(connection) = self.connections.get_mut(slot) {
+            super::fanout::schedule_recovery(&mut self.awaiting_recovery, slot, connection);
+        }
     }
 
     fn advance_one(&mut self, slot: u32, topic: u32) {
-        // A page in each round: others have their turn as well, even where nothing passes.
-        let mut pages = 0;
+        // A page in each round: others have their turn as well, even where nothing passes. One that
+        // was in hand from before counts, or the others would never see the connection without it.
+        let mut had_page = self
+            .catch_up(slot, topic)
+            .is_some_and(|catch_up| !catch_up.waiting.is_empty());
         loop {
             match self.next_step(slot, topic) {
                 Step::Wait => return,
-                Step::Read(_) if pages > 0 => {
-                    if let Some(connection) = self.connections.get_mut(slot) {
-                        super::fanout::schedule_recovery(
-                            &mut self.awaiting_recovery,
-                            slot,
-                            connection,
-                        );
-                    }
-                    return;
-                }
+                Step::Read(_) if had_page => return self.yield_turn(slot, topic),
                 Step::Ask => {
+                    self.keep_back_invisible(slot, topic);
                     if !self.ask_here(slot, topic) {
                         self.ask_elsewhere(slot, topic);
                         return;
@@ -145,7 +159,7 @@ impl Shard {
                 }
                 Step::Send => self.send_waiting(slot, topic),
                 Step::Read(until) => {
-                    pages += 1;
+                    had_page = true;
                     self.slice.take(READ);
                     let Some(page) = self.read_page(slot, topic, until) else {
                         return;
@@ -181,7 +195,7 @@ impl Shard {
         let asks = self
             .filter_of(slot, topic)
             .is_some_and(|filter| filter != NO_FILTER);
-        let another = self.another_holds_a_page(slot, topic);
+        let others_have_pages = self.others_have_pages(slot, topic, asks);
         let Some(catch_up) = self.catch_up(slot, topic) else {
             return match position {
                 Some(_) => Step::Wait,
@@ -203,7 +217,7 @@ impl Shard {
         }
         match (catch_up.waiting.front(), until) {
             (Some(first), _) if asks && first.verdict.is_none() => Step::Ask,
-            (None, Some(_)) if another => Step::Wait,
+            (None, Some(_)) if others_have_pages => Step::Wait,
             (None, Some(until)) => Step::Read(until),
             _ => Step::Send,
         }
@@ -307,6 +321,10 @@ impl Shard {
                     self.tell_gap(slot, topic, expected, offset - 1, "expired");
                 }
             }
+            // Its roles may have changed since the filter was asked.
+            if verdict == Some(Verdict::Kept) || !self.is_visible(slot, &event) {
+                continue;
+            }
             match verdict {
                 None | Some(Verdict::Passes) => self.replay_event(slot, topic, &event),
                 Some(Verdict::Kept) => {}
@@ -315,15 +333,46 @@ impl Shard {
         }
     }
 
-    fn replay_event(&mut self, slot: u32, topic: u32, event: &Arc<Event>) {
-        let roles = self.hub.type_roles(&event.event_type);
+    /// Decides about events that the connection may not see before its filter is asked: what a
+    /// filter takes, and what is told of it, must say nothing about them.
+    fn keep_back_invisible(&mut self, slot: u32, topic: u32) {
         let id = self.id(slot);
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        if !may_see(event, roles.as_deref(), connection.identity.as_deref(), id) {
+        let identity = connection.identity.as_deref();
+        let catch_ups = connection.catch_ups.as_mut();
+        let Some(catch_up) = catch_ups.and_then(|all| all.iter_mut().find(|c| c.topic == topic))
+        else {
             return;
+        };
+        for waiting in &mut catch_up.waiting {
+            let event = &waiting.event;
+            if waiting.verdict.is_none()
+                && !may_see(
+                    event,
+                    self.hub.type_roles(&event.event_type).as_deref(),
+                    identity,
+                    id,
+                )
+            {
+                // It stays in its place, so that its offset is no hole.
+                waiting.verdict = Some(Verdict::Kept);
+            }
         }
+    }
+
+    fn is_visible(&self, slot: u32, event: &Event) -> bool {
+        let roles = self.hub.type_roles(&event.event_type);
+        let connection = self.connections.get(slot);
+        let identity = connection.and_then(|c| c.identity.as_deref());
+        may_see(event, roles.as_deref(), identity, self.id(slot))
+    }
+
+    fn replay_event(&mut self, slot: u32, topic: u32, event: &Arc<Event>) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
         let frame = if event.position.is_some() {
             let numbering = self.topics.get(topic).map_or(0, |topic| topic.serial);
             self.replays

@@ -1,11 +1,12 @@
 //! Subscribing.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::deferred::meter_of;
 use super::position_lookup::{Beginning, Filtered, Viewer, look_up};
 use super::{ConnCtx, Shard, Subscriber, Topic};
-use crate::bus::connection::{CatchUp, Connection, Subscription};
+use crate::bus::connection::{CatchUp, Connection, Subscription, Waiting};
 use crate::bus::filter::EventFilter;
 use crate::bus::filter_table::NO_FILTER;
 use crate::bus::meter::Asking;
@@ -46,6 +47,17 @@ struct Pending {
     join: Join,
     topic: u32,
     serial: u32,
+    /// Where the subscription stood that it replaces.
+    replaced: Option<Position>,
+}
+
+/// What a subscription takes over from the one that it replaces, so that nothing is lost between
+/// the two.
+enum Replaced {
+    /// Everything up to this position was sent.
+    At(Position),
+    /// It had no position. What was held back for its filter, and its bytes.
+    Held(VecDeque<Waiting>, usize),
 }
 
 impl Shard {
@@ -63,12 +75,18 @@ impl Shard {
         let mut found = Vec::with_capacity(joins.len());
         for join in joins {
             match self.attach(slot, &join, filter.as_ref(), watch) {
-                Ok((topic, serial)) => {
+                Ok((topic, serial, replaced)) => {
                     found.push(self.look_up(slot, &join, filter.as_ref()));
+                    // The same channel twice: the first never begins.
+                    let named_before = pending
+                        .iter_mut()
+                        .filter(|p: &&mut Pending| p.topic == topic);
+                    let taken_on = named_before.filter_map(|p| p.replaced.take()).next();
                     pending.push(Pending {
                         join,
                         topic,
                         serial,
+                        replaced: replaced.or(taken_on),
                     });
                 }
                 Err(error) => refused.push(Refused {
@@ -133,14 +151,15 @@ impl Shard {
         look_up(self.hub.broker(), channel, join, viewer, &asking)
     }
 
-    /// Puts the connection among the topic's subscribers, not yet live.
+    /// Puts the connection among the topic's subscribers, not yet live. Answers the topic, the
+    /// subscription's serial, and where the subscription stood that it replaces.
     fn attach(
         &mut self,
         slot: u32,
         join: &Join,
         filter: Option<&Arc<EventFilter>>,
         watch: bool,
-    ) -> Result<(u32, u32)> {
+    ) -> Result<(u32, u32, Option<Position>)> {
         if !matches!(join.pattern, ChannelPattern::Exact(_))
             && (join.since.is_some() || join.rewind.is_some())
         {
@@ -167,6 +186,9 @@ impl Shard {
         if let (Some(_), Some(connection)) = (filter, self.connections.get_mut(slot)) {
             meter_of(connection);
         }
+        let replaced = known
+            .filter(|_| already)
+            .and_then(|topic| self.replace(slot, topic));
         let present = if let (true, Some(topic)) = (already, known) {
             self.detach(slot, topic).is_some_and(|gone| gone.present)
         } else {
@@ -205,7 +227,60 @@ impl Shard {
                 serial,
             });
         }
-        Ok((topic, serial))
+        Ok((topic, serial, self.take_on(slot, topic, serial, replaced)))
+    }
+
+    /// What the next subscription to this topic takes over from the connection's present one;
+    /// `None` where that has not begun.
+    fn replace(&mut self, slot: u32, topic: u32) -> Option<Replaced> {
+        let position = self.topics.get(topic)?.position;
+        let live = self.is_live(slot, topic);
+        match self.catch_up(slot, topic) {
+            Some(catch_up) => Some(match catch_up.loose {
+                Some(bytes) => Replaced::Held(std::mem::take(&mut catch_up.waiting), bytes),
+                None => Replaced::At(Position {
+                    epoch: catch_up.epoch,
+                    offset: catch_up.after,
+                }),
+            }),
+            None if live => Some(position.map_or(Replaced::Held(VecDeque::new(), 0), Replaced::At)),
+            None => None,
+        }
+    }
+
+    /// Gives a subscription what was held back for the one before it, to be asked about anew. What
+    /// comes before it begins is held back as well.
+    fn take_on(
+        &mut self,
+        slot: u32,
+        topic: u32,
+        serial: u32,
+        replaced: Option<Replaced>,
+    ) -> Option<Position> {
+        match replaced? {
+            Replaced::At(position) => Some(position),
+            Replaced::Held(mut waiting, bytes) => {
+                for one in &mut waiting {
+                    one.verdict = None;
+                }
+                let catch_up = CatchUp {
+                    waiting,
+                    loose: Some(bytes),
+                    // Nothing is sent before it has begun.
+                    reading: true,
+                    ..CatchUp::loose(topic, serial)
+                };
+                let connection = self.connections.get_mut(slot)?;
+                connection.catch_ups.get_or_insert_default().push(catch_up);
+                None
+            }
+        }
+    }
+
+    /// Lets what was taken over go on; true if there is such.
+    fn begin_held(&mut self, slot: u32, topic: u32) -> bool {
+        let held = self.catch_up(slot, topic).filter(|c| c.loose.is_some());
+        held.map(|catch_up| catch_up.reading = false).is_some()
     }
 
     /// Lets a filter in beside those that the connection has, as far as their memory goes. One
@@ -260,6 +335,7 @@ impl Shard {
             join,
             topic,
             serial,
+            replaced,
         } = pending;
         if !self.still_stands(slot, *topic, *serial) {
             return Err(Error::unavailable("the subscription ended while it began"));
@@ -271,22 +347,42 @@ impl Shard {
             replayed: 0,
         };
         let resumed = join.since.is_some();
+        let held = self.begin_held(slot, *topic);
         let Some(entry) = self.topics.get_mut(*topic) else {
             return Err(Error::unavailable("the subscription ended while it began"));
         };
         let Some(mut found) = found else {
-            self.go_live(slot, *topic);
+            if !held {
+                self.go_live(slot, *topic);
+            }
             if resumed {
                 self.hub.metrics().recovery(false);
             }
             return Ok(joined);
         };
+        if held {
+            return Err(Error::unavailable(
+                "the channel keeps history now: subscribe again",
+            ));
+        }
         let position = *entry.position.get_or_insert(found.top);
         if position.epoch != found.top.epoch {
             // Numbered anew since the look-up.
             found = Beginning {
                 top: position,
                 after: position.offset,
+                recovered: false,
+                replayed: 0,
+                events: Vec::new(),
+            };
+        }
+        let asks_from = join.since.is_some() || join.rewind.is_some();
+        if let Some(at) = replaced.filter(|at| !asks_from && at.epoch == found.top.epoch) {
+            // It goes on where the one before it stood: what lies between comes as if it were
+            // live, or is told as a gap.
+            found = Beginning {
+                top: at,
+                after: at.offset,
                 recovered: false,
                 replayed: 0,
                 events: Vec::new(),
