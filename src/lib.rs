@@ -28,6 +28,7 @@ pub mod session;
 pub mod socketio;
 pub mod telemetry;
 pub mod timeout_io;
+pub mod turns;
 pub mod wire;
 pub mod ws;
 

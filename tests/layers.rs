@@ -13,6 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["maybe_ready", "expression", "telemetry"],
     &["audit"],
     &["auth"],
+    &["turns"],
     &["catalog"],
     &["broker"],
     &["bus"],

@@ -10,20 +10,18 @@ mod disk;
 mod keys;
 mod memory;
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 use uuid::Uuid;
 
-use crate::auth::Identity;
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, Event, Position};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::FanoutSpan;
 
+pub use crate::turns::Share;
 #[cfg(feature = "fuzzing")]
 pub use disk::fuzzing;
 pub use disk::{BackupError, Contents, check_path, restore, verify};
@@ -131,33 +129,6 @@ pub struct Kept {
     pub channel: ChannelName,
     /// Its newest position.
     pub top: Position,
-}
-
-/// Whose share of the store's time a request uses: requests of one identity wait for one another
-/// before anybody else waits for them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Share(u64);
-
-impl Share {
-    /// The server's own.
-    pub const OWN: Share = Share(0);
-
-    /// The share of an account.
-    #[must_use]
-    pub fn of(account: &str) -> Self {
-        // Random, so that nobody can choose a name with the share of another.
-        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-        Share(HASHER.hash_one(account))
-    }
-
-    /// The share of an identity; all that have none yet have one together.
-    #[must_use]
-    pub fn of_identity(identity: Option<&Identity>) -> Self {
-        identity.map_or_else(
-            || Share::of("\0"),
-            |identity| Share::of(&identity.account()),
-        )
-    }
 }
 
 /// A store that gives events their places.

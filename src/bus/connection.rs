@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::delivery::DialectId;
 use super::judge::Verdict;
 use super::link::Link;
-use super::meter::Meter;
+use super::meter::{Meter, MeterSlot};
 use super::outbox::Outbox;
 use super::protocol::Protocol;
 use crate::auth::Identity;
@@ -117,7 +117,7 @@ pub(super) struct ColdState {
     /// What the protocol keeps between two reads.
     pub(super) state: Option<Box<dyn Any + Send>>,
     /// What its filters have cost; there once it has one.
-    pub(super) meter: Option<Arc<Meter>>,
+    pub(super) meter: MeterSlot,
 }
 
 /// A client's network address; an IPv6 address is apart.
@@ -327,7 +327,7 @@ impl Connection {
 
     /// What its filters have cost.
     pub(super) fn meter(&self) -> Option<&Arc<Meter>> {
-        self.cold.as_ref()?.meter.as_ref()
+        self.cold.as_ref()?.meter.get()
     }
 
     /// What the client said of itself.
@@ -341,14 +341,16 @@ impl Connection {
 
     /// What few have, made where it is not there.
     pub(super) fn cold(&mut self) -> &mut ColdState {
-        self.cold.get_or_insert_default()
+        let cold = self.cold.get_or_insert_default();
+        cold.meter.is_for(self.identity.as_ref());
+        cold
     }
 
     /// Takes what the protocol keeps between two reads.
     pub(super) fn take_state(&mut self) -> Option<Box<dyn Any + Send>> {
         let cold = self.cold.as_mut()?;
         let state = cold.state.take();
-        if cold.client.is_none() && cold.meter.is_none() {
+        if cold.client.is_none() && cold.meter.get().is_none() {
             self.cold = None;
         }
         state

@@ -1,14 +1,13 @@
 //! Filters that are asked away from the shards: where there is more to do than a shard has time for.
 //!
-//! Few evaluations run at once, in the order in which they were asked for, and each gives its place
-//! up after a slice. So however many connections ask for however much, the next one waits for a
-//! slice of each at most, and the shards and the publishers wait for none.
+//! Few evaluations run at once. Users have them in turn, and each evaluation gives its place up after
+//! a slice. So however many connections of a user ask for however much, another user waits for a slice
+//! of it at most, and the shards and the publishers wait for none. Filters are compiled in places of
+//! their own, in turn too.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
-
-use tokio::sync::Semaphore;
 
 use super::filter::{EventFilter, EventView};
 use super::filter_store::FilterStore;
@@ -16,6 +15,7 @@ use super::hub::FilterLimits;
 use crate::event::Event;
 use crate::expression::{Steps, Stop};
 use crate::telemetry::Metrics;
+use crate::turns::Turns;
 
 /// Steps after which others have their turn.
 const SLICE: u64 = 50_000;
@@ -40,8 +40,10 @@ pub(super) enum Verdict {
 /// What filters are compiled and asked with, away from the shards.
 pub(super) struct Judge {
     pub(super) store: Arc<FilterStore>,
-    /// How many may be at work.
-    pub(super) places: Arc<Semaphore>,
+    /// The turns of evaluations.
+    pub(super) evaluations: Turns,
+    /// The turns of compilations.
+    pub(super) compilations: Turns,
     known: Mutex<Known>,
 }
 
@@ -58,7 +60,8 @@ impl Default for Judge {
         let places = available_parallelism().map_or(1, |cores| (cores.get() / 4).max(1));
         Judge {
             store: Arc::default(),
-            places: Arc::new(Semaphore::new(places)),
+            evaluations: Turns::new(places),
+            compilations: Turns::new(places),
             known: Mutex::default(),
         }
     }

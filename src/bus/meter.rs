@@ -1,13 +1,16 @@
 //! What filters have cost: one connection over time, one shard in a round.
 
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::filter::{EventFilter, EventView};
 use super::hub::FilterLimits;
+use crate::auth::Identity;
 use crate::expression::{Steps, Stop};
 use crate::telemetry::ShardMetrics;
+use crate::turns::Share;
 
 /// The steps that a shard takes in one round, for filters and replays: about a millisecond.
 const ROUND: u64 = 50_000;
@@ -18,8 +21,10 @@ const PARSED_AT_ONCE: usize = 64 << 10;
 
 /// A connection's budget of steps, as a token bucket that holds one second's worth (virtual
 /// scheduling): what was taken moves the moment from which more may be taken.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Meter {
+    /// Whose turns its evaluations take elsewhere.
+    share: Share,
     /// In microseconds of [`Hub::clock_us`](super::Hub::clock_us).
     next: AtomicU64,
     /// One evaluation at a time that goes on elsewhere, so that a connection with many filters has
@@ -27,7 +32,52 @@ pub(super) struct Meter {
     pub(super) turn: tokio::sync::Mutex<()>,
 }
 
+/// The meter of a connection, made for its user when it has a filter.
+#[derive(Debug, Default)]
+pub(super) struct MeterSlot {
+    meter: Option<Arc<Meter>>,
+    /// Who is on the connection, until there is a meter.
+    identity: Option<Arc<Identity>>,
+}
+
+impl MeterSlot {
+    /// The meter, if there is one.
+    pub(super) fn get(&self) -> Option<&Arc<Meter>> {
+        self.meter.as_ref()
+    }
+
+    /// The meter; made where there is none.
+    pub(super) fn get_or_insert_default(&mut self) -> &Arc<Meter> {
+        let identity = &mut self.identity;
+        self.meter.get_or_insert_with(|| {
+            let identity = identity.take();
+            Arc::new(Meter::new(Share::of_identity(identity.as_deref())))
+        })
+    }
+
+    /// Notes for whom a meter would be made.
+    pub(super) fn is_for(&mut self, identity: Option<&Arc<Identity>>) {
+        if self.meter.is_none() {
+            self.identity = identity.cloned();
+        }
+    }
+}
+
 impl Meter {
+    /// One whose evaluations take turns of this share.
+    pub(super) fn new(share: Share) -> Self {
+        Meter {
+            share,
+            next: AtomicU64::default(),
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Whose turns its evaluations take.
+    pub(super) fn share(&self) -> Share {
+        self.share
+    }
+
     /// Notes that steps were taken.
     pub(super) fn charge(&self, now_us: u64, rate: u64, steps: u64) {
         if rate == 0 {
@@ -173,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_meter_holds_a_second_s_worth_and_fills_again() {
-        let meter = Meter::default();
+        let meter = Meter::new(Share::OWN);
         let (rate, now) = (1000, 5_000_000);
         meter.charge(now, rate, 1000);
         assert!(meter.wait(now, rate).is_zero());

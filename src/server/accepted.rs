@@ -24,10 +24,10 @@ pub(super) enum Accepted {
 
 impl Accepted {
     /// The first bytes of the socket, at most 4 KiB: those that are there already, or come soon.
-    /// Empty where none have come, or the client has gone.
+    /// Empty where none have come.
     ///
     /// # Errors
-    /// The socket broke, or can't be watched.
+    /// The client has gone, the socket broke, or it can't be watched.
     pub(super) async fn peek(mut self) -> io::Result<(Self, Bytes)> {
         if let Accepted::Unwatched(socket) = &mut self {
             match read(|buffer| socket.read(buffer)) {
@@ -77,6 +77,10 @@ fn is_early(error: &io::Error) -> bool {
 fn read(from: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<Bytes> {
     let mut buffer = [0; FIRST];
     let count = from(&mut buffer)?;
+    if count == 0 {
+        // A client that has gone needs no HTTP.
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(Bytes::copy_from_slice(
         buffer.get(..count).unwrap_or_default(),
     ))

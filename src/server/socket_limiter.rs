@@ -24,8 +24,10 @@ const CHANCE: Duration = Duration::from_millis(250);
 const UNPROVEN: Duration = Duration::from_secs(10);
 /// How many idle sockets are looked at for one that makes room.
 const LOOKS: usize = 64;
-/// How often all sockets are looked at, where no idle one makes room.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How many sockets may be made to leave at once for those of one address, and after how long another
+/// one may. A flood of sockets costs an eviction, a wake-up and a close each beyond that; it is refused.
+const EVICTIONS: u32 = 64;
+const EVICTION_INTERVAL: Duration = Duration::from_millis(10);
 /// The share of the places that is kept for addresses with few sockets, such as those of probes.
 const KEPT: usize = 16;
 /// How many sockets are few.
@@ -46,18 +48,39 @@ pub(super) struct SocketLimiter {
 struct Taken {
     next: u64,
     sockets: HashMap<u64, Socket>,
-    /// The idle ones, in the order in which they became idle.
-    idle: BTreeMap<u64, u64>,
+    queues: Queues,
     /// An IPv6 address stands for its /64.
     by_address: HashMap<IpAddr, OfAddress>,
-    /// When all were looked at in vain.
-    searched: Option<Instant>,
+    /// How many sockets were looked at.
+    #[cfg(test)]
+    looked_at: usize,
+}
+
+/// Sockets by the order in which they entered their state, the oldest first.
+#[derive(Default)]
+struct Queues {
+    idle: BTreeMap<u64, u64>,
+    /// Those with a request under way that may have shown no token. Empty where no tokens count.
+    asking: BTreeMap<u64, u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Idle,
+    Asking,
 }
 
 #[derive(Default)]
 struct OfAddress {
     count: usize,
-    idle: BTreeMap<u64, u64>,
+    queues: Queues,
+    evictions: Evictions,
+}
+
+/// How many sockets may leave for those of one address: a token bucket.
+struct Evictions {
+    left: u32,
+    filled: Instant,
 }
 
 struct Socket {
@@ -66,8 +89,8 @@ struct Socket {
     since: Instant,
     /// Requests that are under way.
     open: usize,
-    /// Its place among the idle ones.
-    order: Option<u64>,
+    /// Its place in the queues.
+    order: Option<(State, u64)>,
     occupant: Arc<Occupant>,
 }
 
@@ -125,14 +148,14 @@ impl SocketLimiter {
         };
         taken.sockets.insert(id, socket);
         taken.by_address.entry(address).or_default().count += 1;
-        taken.rest(id);
+        taken.enter(id, State::Idle);
         Ok(Place(occupant))
     }
 
     /// Lets the socket that is idle for longest make room.
     pub(super) fn make_some_room(&self) -> bool {
         let mut taken = self.lock();
-        let oldest = taken.idle.first_key_value().map(|(_, id)| *id);
+        let oldest = taken.queues.idle.first_key_value().map(|(_, id)| *id);
         oldest.is_some_and(|id| self.evict(&mut taken, id))
     }
 
@@ -152,40 +175,20 @@ impl SocketLimiter {
     /// Lets a socket make room for one of this address: an idle one of the same address where that has
     /// too many, or else one of an address that has no fewer.
     fn make_room(&self, taken: &mut Taken, address: IpAddr, full: Full) -> bool {
-        let own = taken.count_of(address);
-        let of_address = taken.by_address.get(&address);
-        let idle = match (full, of_address) {
-            (Full::Address, Some(of_address)) => &of_address.idle,
-            (Full::Address, None) => return false,
-            (Full::All, _) => &taken.idle,
-        };
-        let waited = |socket: &Socket, patience: Duration| socket.since.elapsed() >= patience;
-        let found = idle.values().take(LOOKS).copied().find(|id| {
-            taken.sockets.get(id).is_some_and(|socket| {
-                waited(socket, CHANCE) && taken.count_of(socket.address) >= own
-            })
-        });
-        if let Some(id) = found {
-            return self.evict(taken, id);
-        }
-        let searched = taken.searched.is_some_and(|at| at.elapsed() < PAUSE);
-        if !self.tokens || searched {
+        if !taken.may_evict(address) {
             return false;
         }
-        let without_token = taken.sockets.iter().filter(|(_, socket)| {
-            let there = full == Full::All || socket.address == address;
-            there
-                && socket.open > 0
-                && !socket.occupant.peer.is_proven()
-                && waited(socket, UNPROVEN)
-                && taken.count_of(socket.address) >= own
-        });
-        let oldest = without_token.min_by_key(|(_, socket)| socket.since);
-        if let Some(id) = oldest.map(|(id, _)| *id) {
-            return self.evict(taken, id);
+        let idle = taken.find(State::Idle, address, full, CHANCE);
+        let found = match idle {
+            None if self.tokens => taken.find(State::Asking, address, full, UNPROVEN),
+            idle => idle,
+        };
+        if let Some(of_address) = taken.by_address.get_mut(&address)
+            && found.is_some()
+        {
+            of_address.evictions.take();
         }
-        taken.searched = Some(Instant::now());
-        false
+        found.is_some_and(|id| self.evict(taken, id))
     }
 
     /// Tells a connection to leave; its place is free.
@@ -204,40 +207,147 @@ impl SocketLimiter {
     }
 }
 
+impl Queues {
+    fn of(&self, state: State) -> &BTreeMap<u64, u64> {
+        match state {
+            State::Idle => &self.idle,
+            State::Asking => &self.asking,
+        }
+    }
+
+    fn of_mut(&mut self, state: State) -> &mut BTreeMap<u64, u64> {
+        match state {
+            State::Idle => &mut self.idle,
+            State::Asking => &mut self.asking,
+        }
+    }
+}
+
+impl Default for Evictions {
+    fn default() -> Self {
+        Evictions {
+            left: EVICTIONS,
+            filled: Instant::now(),
+        }
+    }
+}
+
+impl Evictions {
+    /// How many are left.
+    fn refill(&mut self) -> u32 {
+        let intervals = self.filled.elapsed().as_micros() / EVICTION_INTERVAL.as_micros();
+        if let Ok(more) = u32::try_from(intervals)
+            && self.left.saturating_add(more) < EVICTIONS
+        {
+            self.left += more;
+            self.filled += EVICTION_INTERVAL * more;
+        } else {
+            *self = Evictions::default();
+        }
+        self.left
+    }
+
+    fn take(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+}
+
 impl Taken {
     fn count_of(&self, address: IpAddr) -> usize {
         self.by_address.get(&address).map_or(0, |of| of.count)
     }
 
-    /// A socket has become idle.
-    fn rest(&mut self, id: u64) {
+    /// Whether another socket may leave for one of this address. An address with few sockets, such as
+    /// that of a probe, always finds room.
+    fn may_evict(&mut self, address: IpAddr) -> bool {
+        let of_address = self.by_address.get_mut(&address);
+        of_address.is_none_or(|of| of.evictions.refill() > 0 || of.count < FEW)
+    }
+
+    /// The oldest socket that may leave for one of this address. Looks at few sockets, however many
+    /// there are.
+    fn find(
+        &mut self,
+        state: State,
+        address: IpAddr,
+        full: Full,
+        patience: Duration,
+    ) -> Option<u64> {
+        let own = self.count_of(address);
+        let now = Instant::now();
+        let mut after = 0;
+        for _ in 0..LOOKS {
+            let queues = match full {
+                Full::Address => &self.by_address.get(&address)?.queues,
+                Full::All => &self.queues,
+            };
+            let (order, id) = queues.of(state).range(after..).next()?;
+            let (order, id) = (*order, *id);
+            after = order + 1;
+            #[cfg(test)]
+            {
+                self.looked_at += 1;
+            }
+            let socket = self.sockets.get(&id)?;
+            // Whoever is behind it in the queue has waited even less.
+            if now.duration_since(socket.since) < patience {
+                return None;
+            }
+            if state == State::Asking && socket.occupant.peer.is_proven() {
+                // A connection stays proven.
+                self.leave_queue(id);
+            } else if self.count_of(socket.address) >= own {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// A socket enters a state.
+    fn enter(&mut self, id: u64, state: State) {
+        self.leave_queue(id);
         let order = self.next;
         self.next += 1;
         if let Some(socket) = self.sockets.get_mut(&id) {
             socket.since = Instant::now();
-            socket.order = Some(order);
-            self.idle.insert(order, id);
+            socket.order = Some((state, order));
+            self.queues.of_mut(state).insert(order, id);
             if let Some(of_address) = self.by_address.get_mut(&socket.address) {
-                of_address.idle.insert(order, id);
+                of_address.queues.of_mut(state).insert(order, id);
             }
         }
     }
 
-    /// A socket is not idle any more.
-    fn wake(&mut self, id: u64) {
+    fn leave_queue(&mut self, id: u64) {
         if let Some(socket) = self.sockets.get_mut(&id)
-            && let Some(order) = socket.order.take()
+            && let Some((state, order)) = socket.order.take()
         {
-            socket.since = Instant::now();
-            self.idle.remove(&order);
+            self.queues.of_mut(state).remove(&order);
             if let Some(of_address) = self.by_address.get_mut(&socket.address) {
-                of_address.idle.remove(&order);
+                of_address.queues.of_mut(state).remove(&order);
             }
+        }
+    }
+
+    /// A request begins; the first one ends the idle time of its socket.
+    fn begin(&mut self, id: u64, asks: bool) {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        socket.open += 1;
+        if socket.open > 1 {
+            return;
+        }
+        socket.since = Instant::now();
+        if asks {
+            self.enter(id, State::Asking);
+        } else {
+            self.leave_queue(id);
         }
     }
 
     fn remove(&mut self, id: u64) -> Option<Socket> {
-        self.wake(id);
+        self.leave_queue(id);
         let socket = self.sockets.remove(&id)?;
         if let Some(of_address) = self.by_address.get_mut(&socket.address) {
             of_address.count -= 1;
@@ -303,10 +413,7 @@ impl Occupant {
     pub(super) fn begin(self: &Arc<Self>) -> Underway {
         self.activity.begin();
         let mut taken = self.room.lock();
-        taken.wake(self.id);
-        if let Some(socket) = taken.sockets.get_mut(&self.id) {
-            socket.open += 1;
-        }
+        taken.begin(self.id, self.room.tokens && !self.peer.is_proven());
         drop(taken);
         Underway(Arc::clone(self))
     }
@@ -325,9 +432,10 @@ impl Drop for Underway {
         };
         socket.open -= 1;
         if socket.open == 0 {
-            socket.since = Instant::now();
-            if !(room.tokens && peer.is_proven()) {
-                taken.rest(*id);
+            if room.tokens && peer.is_proven() {
+                taken.leave_queue(*id);
+            } else {
+                taken.enter(*id, State::Idle);
             }
         }
     }
@@ -379,7 +487,9 @@ mod tests {
         drop(place.occupant().begin());
         drop(place);
         let taken = test.room.lock();
-        assert!(taken.sockets.is_empty() && taken.by_address.is_empty() && taken.idle.is_empty());
+        assert!(
+            taken.sockets.is_empty() && taken.by_address.is_empty() && taken.queues.idle.is_empty()
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -447,5 +557,67 @@ mod tests {
         let _probe = test.take("10.0.0.1", None).ok().unwrap();
         assert!(!places[0].occupant().leave().is_cancelled());
         assert!(places[1].occupant().leave().is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusing_a_flood_looks_at_one_socket_each() {
+        let test = Test::new(4000, true);
+        let share = Some(1000);
+        let held: Vec<Place> = (0..1000)
+            .map(|_| test.take("10.0.0.1", share).ok().unwrap())
+            .collect();
+        // None of them had its chance.
+        for _ in 0..1000 {
+            assert_eq!(test.take("10.0.0.1", share).err(), Some(Full::Address));
+        }
+        assert!(test.room.lock().looked_at <= 1000);
+        // All are at work without a token, and none for long.
+        let _busy: Vec<Underway> = held.iter().map(|p| p.occupant().begin()).collect();
+        for _ in 0..1000 {
+            assert_eq!(test.take("10.0.0.1", share).err(), Some(Full::Address));
+        }
+        assert!(test.room.lock().looked_at <= 2000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_evicts_few_of_its_own_idle_sockets() {
+        let test = Test::new(4000, false);
+        let share = Some(1000);
+        let held: Vec<Place> = (0..1000)
+            .map(|_| test.take("10.0.0.1", share).ok().unwrap())
+            .collect();
+        tokio::time::advance(CHANCE).await;
+        let gone = || {
+            let left = held.iter().map(|p| p.occupant().leave().is_cancelled());
+            left.filter(|left| *left).count()
+        };
+        let mut more = Vec::new();
+        more.extend((0..1000).filter_map(|_| test.take("10.0.0.1", share).ok()));
+        assert_eq!(gone(), EVICTIONS as usize);
+        // Beyond the burst one leaves in each interval.
+        tokio::time::advance(EVICTION_INTERVAL * 3).await;
+        more.extend((0..1000).filter_map(|_| test.take("10.0.0.1", share).ok()));
+        assert_eq!(gone(), EVICTIONS as usize + 3);
+        assert!(test.room.lock().looked_at <= 2 * EVICTIONS as usize);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn proven_sockets_are_passed_over_once() {
+        let test = Test::new(128, true);
+        let held: Vec<Place> = (0..112)
+            .map(|_| test.take("10.0.0.1", None).ok().unwrap())
+            .collect();
+        let _busy: Vec<Underway> = held.iter().map(|p| p.occupant().begin()).collect();
+        let others = held.iter().skip(1);
+        others.for_each(|p| p.occupant().peer().prove());
+        tokio::time::advance(UNPROVEN).await;
+        drop(test.take("10.0.0.1", Some(112)).ok().unwrap());
+        assert!(held[0].occupant().leave().is_cancelled());
+        for _ in 0..10 {
+            drop(test.take("10.0.0.1", Some(111)));
+        }
+        let looked_at = test.room.lock().looked_at;
+        assert!(looked_at <= 1 + 111, "{looked_at}");
+        assert!(test.room.lock().queues.asking.is_empty());
     }
 }

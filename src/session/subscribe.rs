@@ -7,6 +7,7 @@ use crate::bus::{Join, JoinRequest, Refused};
 use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, ConnectionId, Position, TypePattern};
 use crate::maybe_ready::MaybeReady;
+use crate::turns::Share;
 
 /// Names that one request may list, where not even as many subscriptions are allowed: each costs
 /// the evaluation of a rule and a line in the reply, also where it is refused.
@@ -48,7 +49,10 @@ impl Session {
         let source = wanted.filter.trim();
         let condition = match source {
             "" => None,
-            source => Some(self.services.hub.condition(source)),
+            source => {
+                let share = Share::of_identity(Some(&self.identity));
+                Some(self.services.hub.condition(source, share))
+            }
         };
         let types = wanted
             .event_types

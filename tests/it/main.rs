@@ -23,6 +23,7 @@ mod attack_floods;
 mod attack_frames;
 mod attack_http2;
 mod attack_identity;
+mod attack_judge;
 mod attack_listener;
 mod attack_logs;
 mod attack_memory;

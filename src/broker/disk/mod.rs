@@ -36,7 +36,6 @@ mod table;
 #[cfg(test)]
 pub(super) mod tests;
 mod trouble;
-mod turns;
 mod usage;
 mod watermark;
 
@@ -57,6 +56,7 @@ use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, HistoryPolicy, Namespaces};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::{FanoutSpan, Metrics};
+use crate::turns::Turns;
 use clock::Clock;
 use committer::Committer;
 use folder::Folder;
@@ -64,7 +64,6 @@ use known::Known;
 use queue::{Op, Publish, Queue, Refused};
 use store::Store;
 use table::Table;
-use turns::Turns;
 use usage::Level;
 
 pub use aside::set_aside;

@@ -11,6 +11,7 @@ use crate::bus::meter::Meter;
 use crate::error::{Error, Result};
 use crate::event::Event;
 use crate::maybe_ready::MaybeReady;
+use crate::turns::{Share, Turn};
 
 /// The longest wait before it is looked again whether the connection is still there.
 const NAP: Duration = Duration::from_millis(250);
@@ -19,13 +20,15 @@ const COUNTED_SECONDS: u64 = 5;
 
 impl Hub {
     /// The condition of a filter: there already where it is in use, compiled elsewhere where not.
-    pub fn condition(self: &Arc<Self>, source: &str) -> MaybeReady<Arc<Condition>> {
+    /// Compilations for one share wait for one another.
+    pub fn condition(self: &Arc<Self>, source: &str, share: Share) -> MaybeReady<Arc<Condition>> {
         if let Some(known) = self.judge.store.find(source) {
             return MaybeReady::ok(known);
         }
         let (hub, source) = (Arc::clone(self), source.to_owned());
         MaybeReady::later(async move {
-            let made = hub.clone().elsewhere(move || {
+            let turn = hub.judge.compilations.take(share).await;
+            let made = hub.clone().elsewhere(turn, move || {
                 let limits = &hub.settings().filters;
                 hub.judge.store.compile(&source, limits).map_err(|refusal| {
                     if let Some(limit) = refusal.limit {
@@ -54,7 +57,7 @@ impl Hub {
         while verdicts.len() < events.len() {
             let gone = || Error::unavailable("the connection is gone");
             let meter = meter.upgrade().ok_or_else(gone)?;
-            let _turn = meter.turn.lock().await;
+            let _one_at_a_time = meter.turn.lock().await;
             let rate = self.settings().filters.steps_per_second;
             let wait = meter.wait(self.clock_us(), rate);
             if !wait.is_zero() {
@@ -64,7 +67,8 @@ impl Hub {
             }
             let (hub, filter) = (Arc::clone(&self), Arc::clone(&filter));
             let (events, from) = (Arc::clone(&events), verdicts.len());
-            let slice = self.clone().elsewhere(move || {
+            let turn = self.judge.evaluations.take(meter.share()).await;
+            let slice = self.clone().elsewhere(turn, move || {
                 let rest = events.get(from..).unwrap_or_default();
                 let limits = &hub.settings().filters;
                 hub.judge.slice(&filter, rest, limits, &hub.metrics)
@@ -85,19 +89,18 @@ impl Hub {
         }
     }
 
-    /// Does something on a thread that may be busy, when it is its turn.
+    /// Does something on a thread that may be busy, for as long as a turn takes.
     async fn elsewhere<T: Send + 'static>(
         self: Arc<Self>,
+        turn: Turn,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
-        let stopped = || Error::unavailable("the server stops");
-        let places = Arc::clone(&self.judge.places);
-        let place = places.acquire_owned().await.map_err(|_| stopped())?;
         let done = self.runtime.spawn_blocking(move || {
             let made = work();
-            drop(place);
+            drop(turn);
             made
         });
-        done.await.map_err(|_| stopped())
+        done.await
+            .map_err(|_| Error::unavailable("the server stops"))
     }
 }

@@ -1,18 +1,48 @@
-//! Turns at the disk: so many at a time, shared out fairly among those who read.
+//! Turns at what is scarce, such as reads of the disk and evaluations of filters: so many at a time,
+//! shared out fairly among users.
 //!
 //! Whoever waits, waits in the lane of its share; lanes come in turn. Nobody has more than half of
-//! all turns at a time, so that another never waits for more than one page.
+//! all turns at a time. So another never waits for more than one turn of each, where a turn is short.
 
+use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::hash::BuildHasher;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::broker::Share;
+use crate::auth::Identity;
+
+/// Whose share of something scarce a request uses: requests of one identity wait for one another
+/// before anybody else waits for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Share(u64);
+
+impl Share {
+    /// The server's own.
+    pub const OWN: Share = Share(0);
+
+    /// The share of an account.
+    #[must_use]
+    pub fn of(account: &str) -> Self {
+        // Random, so that nobody can choose a name with the share of another.
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        Share(HASHER.hash_one(account))
+    }
+
+    /// The share of an identity; all that have none yet have one together.
+    #[must_use]
+    pub fn of_identity(identity: Option<&Identity>) -> Self {
+        identity.map_or_else(
+            || Share::of("\0"),
+            |identity| Share::of(&identity.account()),
+        )
+    }
+}
 
 /// Turns to be taken.
 #[derive(Debug, Clone)]
-pub(super) struct Turns(Arc<Mutex<State>>);
+pub struct Turns(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -32,7 +62,7 @@ struct Lane {
 
 /// A turn; it is over when this is dropped.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub struct Turn {
     turns: Turns,
     share: Share,
     is_over: bool,
@@ -40,7 +70,8 @@ pub(super) struct Turn {
 
 impl Turns {
     /// So many at a time.
-    pub(super) fn new(count: usize) -> Self {
+    #[must_use]
+    pub fn new(count: usize) -> Self {
         Turns(Arc::new(Mutex::new(State {
             free: count,
             most_each: (count / 2).max(1),
@@ -54,7 +85,7 @@ impl Turns {
     }
 
     /// Waits for a turn.
-    pub(super) async fn take(&self, share: Share) -> Turn {
+    pub async fn take(&self, share: Share) -> Turn {
         let granted = {
             let (give, granted) = oneshot::channel();
             let mut state = self.lock();
