@@ -22,6 +22,12 @@ pub(super) struct Args {
 /// Has a running server make a backup, writes it to a file and checks it.
 pub(super) async fn run(args: &Args, target: &Target, output: &mut Output) -> Result<(), Failure> {
     let file = args.file.as_path();
+    if file == Path::new("-") {
+        // It is checked before it counts as a backup, which needs a file.
+        return Err(Failure::new(
+            "-: a backup is written to a file, not to the standard output",
+        ));
+    }
     if file.exists() {
         return Err(Failure::new(format!(
             "{}: it is there already",

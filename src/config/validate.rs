@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::certificates::{Unusable, server_config};
 use super::problem::{Place, Problem};
-use super::{Config, InternalAuth, Storage, declarations, dialects};
+use super::{Config, InternalAuth, OnDamage, Storage, declarations, dialects};
 use crate::event::ChannelName;
 use crate::forwarded::Network;
 use crate::origin;
@@ -293,7 +293,13 @@ fn rest(config: &Config, check: &mut Check<'_>) {
         "expected a directory",
     );
     if config.history.storage == Storage::Disk
-        && let Err(why) = crate::broker::check_path(&config.history.path)
+        && let Err(why) = crate::broker::check_path(
+            &config.history.path,
+            match config.history.on_damage {
+                OnDamage::Refuse => crate::broker::OnDamage::Refuse,
+                OnDamage::NewEpoch => crate::broker::OnDamage::NewEpoch,
+            },
+        )
     {
         check.expect(false, "history.path", &why);
     }

@@ -29,6 +29,13 @@ async fn a_store_is_backed_up_while_it_is_used_and_restored_as_another_time_line
         let metadata = std::fs::metadata(server.path("a.backup")).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
     }
+    let unnamed = server.cli(&["backup", "-"]).run().await;
+    assert!(
+        unnamed
+            .exits(1)
+            .stderr
+            .contains("-: a backup is written to a file")
+    );
     // It never overwrites.
     server.cli(&["backup", "a.backup"]).run().await.exits(1);
     service.count("room:1", "count.up", 21..=25).await;

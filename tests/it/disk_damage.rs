@@ -139,6 +139,43 @@ async fn a_path_that_can_hold_no_store_is_refused_by_check_too() {
     assert!(!dir.path().join("not").exists());
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_path_where_nothing_can_be_made_is_refused_by_check_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let toml = "[history]\nstorage = \"disk\"\npath = \"/proc/x\"\n";
+    fs::write(dir.path().join("a.toml"), toml).unwrap();
+    let check = Tidings::new(&["check", "a.toml"]).within(dir.path());
+    let said = check.run().await.exits(1).stderr;
+    assert!(said.contains("a.toml:3: history.path"), "{said}");
+    assert!(said.contains("/proc can't be written to"), "{said}");
+}
+
+#[tokio::test]
+async fn a_missing_note_never_hides_what_was_lost() {
+    for note in ["state", "synced"] {
+        let (dir, before) = killed().await;
+        let store = dir.path().join("tidings-data");
+        fs::remove_file(store.join(note)).unwrap();
+        let journal = store.join("log/0.jnl");
+        let mut bytes = fs::read(&journal).unwrap();
+        let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        bytes[end - 3000..end].fill(0);
+        fs::write(&journal, &bytes).unwrap();
+        let (status, said) = Server::refuses_in(dir.path(), config()).await;
+        assert!(!status.success(), "{note}: {said}");
+        assert!(said.contains("the store is damaged"), "{note}: {said}");
+        assert!(said.contains(&format!("`{note}` is missing")), "{said}");
+        let config = config().set("history.on_damage", r#""new_epoch""#);
+        let server = Server::start_in(dir, config).await;
+        let mut ws = server.ws().token("alice", &[]).connect().await;
+        let since = json!({"since": {"room:1": {"epoch": before["epoch"], "offset": 10}}});
+        let reply = ws.subscribe_with("room:1", since).await;
+        assert_eq!(reply["recovered"], false, "{note}: {reply}");
+        assert_ne!(reply["epoch"], before["epoch"], "{note}");
+    }
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn the_ready_file_is_written_through_no_link() {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use super::Durability;
 use super::files;
-use super::folder::{RUNNING, lock};
+use super::folder::{NEW, lock, running};
 
 /// Marks the store in this directory; false where there is none, or another process uses it.
 ///
@@ -19,10 +19,13 @@ pub fn set_aside(path: &Path) -> io::Result<bool> {
     if !path.join("format").exists() || !path.join("state").exists() {
         return Ok(false);
     }
+    // A store that no process came to use holds nothing.
+    if std::fs::read_to_string(path.join("state")).is_ok_and(|state| state == NEW) {
+        return Ok(false);
+    }
     let Ok(_lock) = lock(path) else {
         return Ok(false);
     };
-    let state = format!("{RUNNING} {}\n", Durability::Async.name());
-    files::replace(path, "state", &state)?;
+    files::replace(path, "state", &running(Durability::Async))?;
     Ok(true)
 }

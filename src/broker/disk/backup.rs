@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::files;
 use super::folder::{Folder, OpenError};
 use super::record::Manifest;
+use super::recover::OnDamage;
 use super::revive::settle;
 use super::store::{Commit, Entry, Store};
 use super::trouble::Trouble;
@@ -238,7 +239,7 @@ fn beside(to: &Path) -> Result<PathBuf, BackupError> {
 
 fn fill(backup: &mut impl Read, path: &Path) -> Result<Contents, Trouble> {
     let in_words = |error: OpenError| Trouble::Failed(error.to_string());
-    let (mut folder, _) = Folder::open(path).map_err(in_words)?;
+    let (mut folder, _) = Folder::open(path, OnDamage::Refuse).map_err(in_words)?;
     let store = Store::open(&folder.log())?;
     let (mut contents, mut manifest) = (Contents::default(), None);
     let mut batch = store.batch();

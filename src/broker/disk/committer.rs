@@ -86,12 +86,21 @@ impl Committer {
         let is_unclean = left == LeftAs::Running(Durability::Async);
         let new_era = is_unclean || is_lossy || folder.is_copy;
         let refused = folder.refused().map_err(failed)?;
+        // Damage that was borne is still known if this process ends before the new epochs stand.
+        let noted = if is_lossy {
+            folder.running(Durability::Async)
+        } else {
+            Ok(())
+        };
+        noted
+            .and_then(|()| folder.synced.create())
+            .map_err(|error| failed(error.into()))?;
         let synced = folder.synced.batch();
         let manifest = settle(&store, found, refused, synced, new_era).map_err(failed)?;
         folder.synced.note(manifest.batch);
         let noted = folder.running(settings.durability);
         noted
-            .and_then(|()| folder.mark.renew())
+            .and_then(|()| folder.renew_mark())
             .map_err(|error| failed(error.into()))?;
         shared.clock.not_before(manifest.at);
         let now = shared.clock.now();

@@ -15,7 +15,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Durability;
 use super::files;
+use super::journal;
 use super::mark::{Mark, Origin};
+use super::recover::OnDamage;
 use super::trouble::Trouble;
 use super::watermark::{self, Watermark};
 
@@ -24,7 +26,9 @@ const FORMAT: &str = "tidings";
 /// The newest version that this program can read, and the one that it writes.
 const VERSION: u32 = 1;
 /// What `state` says of a store that a process uses, before the name of its durability.
-pub(super) const RUNNING: &str = "running";
+const RUNNING: &str = "running";
+/// What `state` says until the first process has made the whole store.
+pub(super) const NEW: &str = "new\n";
 /// How much must fit for the store to be tried again.
 const PROBE: usize = 64 * 1024;
 /// The database rewrites journals by these units.
@@ -74,49 +78,49 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Takes the directory, making it if need be.
-    pub(super) fn open(path: &Path) -> Result<(Self, LeftAs), OpenError> {
+    /// Takes the directory, making it if need be. Damage is borne as `on_damage` says; then the
+    /// store counts as one that did not end in order, so that it gets new epochs.
+    pub(super) fn open(path: &Path, on_damage: OnDamage) -> Result<(Self, LeftAs), OpenError> {
         let failed = |error: io::Error| OpenError::new(path, error);
         files::create_directory(path).map_err(failed)?;
         let lock = lock(path)?;
-        let format = read(&path.join("format")).map_err(failed)?;
-        let left = match format {
-            None => {
-                check_foreign(path)?;
-                let format = format!("{FORMAT} {VERSION}\n");
-                files::replace(path, "format", &format).map_err(failed)?;
-                LeftAs::New
-            }
-            Some(format) => {
-                check_format(path, &format)?;
-                left_as(path)?
-            }
-        };
-        if left != LeftAs::New && !path.join("log").join("version").exists() {
-            return Err(OpenError::new(
-                path,
-                "the store is damaged: its log is missing",
-            ));
-        }
-        let damaged = |trouble: Trouble| OpenError::new(path, trouble.of_a_store());
-        // Older versions had no watermark, and marked nothing.
-        let is_marked = path.join(watermark::NAME).exists();
+        let mut damage = Damage::new(path, on_damage);
+        let (mut synced, mut left) = read_notes(path, &mut damage)?;
         let (mark, origin) = Mark::open(path).map_err(failed)?;
+        if left == LeftAs::New {
+            // Each file before the one that counts on it, so that an end between two is no damage.
+            let format = format!("{FORMAT} {VERSION}\n");
+            files::replace(path, "format", &format).map_err(failed)?;
+            synced.create().map_err(failed)?;
+            files::replace(path, "state", NEW).map_err(failed)?;
+        }
+        if damage.is_borne {
+            left = LeftAs::Running(Durability::Async);
+            let state = running(Durability::Async);
+            files::replace(path, "state", &state).map_err(failed)?;
+            let format = format!("{FORMAT} {VERSION}\n");
+            files::replace(path, "format", &format).map_err(failed)?;
+        }
+        let is_expected = synced.expects_mark(mark.number()).map_err(failed)?;
         let is_copy = match origin {
-            Origin::Unmarked => is_marked && left != LeftAs::New,
-            Origin::Same => false,
+            // Older versions had no watermark, and marked nothing.
+            Origin::Unmarked => !synced.is_missing() && left != LeftAs::New,
+            Origin::Same => !is_expected,
             Origin::Copied => true,
         };
         let folder = Folder {
             path: path.to_owned(),
             refused: files::open(&path.join("refused")).map_err(failed)?,
-            synced: Watermark::open(path).map_err(damaged)?,
+            synced,
             mark,
             is_copy,
             _lock: lock,
         };
+        let number = match folder.refused() {
+            Err(_) if damage.is_borne => 0,
+            number => number.map_err(|trouble| OpenError::new(path, trouble.of_a_store()))?,
+        };
         // Written now, so that it needs no more space later.
-        let number = folder.refused().map_err(damaged)?;
         folder.refuse(number).map_err(failed)?;
         Ok((folder, left))
     }
@@ -133,21 +137,7 @@ impl Folder {
 
     /// The number of the last batch that was refused; 0 where none was.
     pub(super) fn refused(&self) -> Result<u64, Trouble> {
-        let mut note = Vec::new();
-        let mut file = &self.refused;
-        file.seek(SeekFrom::Start(0))?;
-        file.take(16).read_to_end(&mut note)?;
-        let number = note.first_chunk().copied().map(u64::from_be_bytes);
-        // Older versions wrote no checksum.
-        let sum = note.get(8..).filter(|sum| !sum.is_empty());
-        let sound = number.is_some_and(|number| sum.is_none_or(|sum| sum == checksum(number)));
-        match number {
-            None if note.is_empty() => Ok(0),
-            Some(number) if sound => Ok(number),
-            _ => Err(Trouble::Damaged(
-                "the file `refused` can't be understood".to_owned(),
-            )),
-        }
+        refused(&self.refused)
     }
 
     /// Notes that a batch was refused. In place, so that it works on a full disk.
@@ -161,19 +151,37 @@ impl Folder {
 
     /// Notes that a process is using the store.
     pub(super) fn running(&self, durability: Durability) -> io::Result<()> {
-        let state = format!("running {}\n", durability.name());
-        files::replace(&self.path, "state", &state)
+        files::replace(&self.path, "state", &running(durability))
     }
 
     /// Notes that the process has finished, with this as the last batch.
     pub(super) fn finished(&mut self, batch: u64) -> io::Result<()> {
-        if let Err(error) = self.mark.renew() {
+        if let Err(error) = self.renew_mark() {
             // As on a full disk: only a copy that is put back over the files is not recognised then.
             tracing::debug!(%error, "the mark of the store could not be renewed");
         }
         self.synced.note(batch);
         self.synced.sync()?;
         files::replace(&self.path, "state", &format!("clean {batch}\n"))
+    }
+
+    /// Replaces the mark, and notes its number where files that are put back bring another.
+    pub(super) fn renew_mark(&mut self) -> io::Result<()> {
+        let (present, next) = (self.mark.number(), self.mark.number() + 1);
+        self.synced.expect_mark(present, next)?;
+        // Before the mark: a crash between the two must not look like a copy.
+        self.synced.sync()?;
+        self.mark.renew()?;
+        self.synced.expect_mark(next, next)
+    }
+
+    /// Replaces the mark, if that was some time ago.
+    pub(super) fn renew_mark_if_due(&mut self) {
+        if self.mark.is_due()
+            && let Err(error) = self.renew_mark()
+        {
+            tracing::debug!(%error, "the mark of the store could not be renewed");
+        }
     }
 
     /// A new directory for what is damaged.
@@ -214,7 +222,7 @@ impl Folder {
 ///
 /// # Errors
 /// The reason, in words.
-pub fn check_path(path: &Path) -> Result<(), String> {
+pub fn check_path(path: &Path, on_damage: OnDamage) -> Result<(), String> {
     let mut there = path;
     while !there.exists() {
         match there.parent() {
@@ -230,36 +238,48 @@ pub fn check_path(path: &Path) -> Result<(), String> {
             let why = error.0.split_once(": ").map(|(_, why)| why.to_owned());
             why.unwrap_or(error.0)
         };
+        let mut damage = Damage::new(path, on_damage);
         match read(&path.join("format")).map_err(|error| error.to_string())? {
-            Some(format) => check_format(path, &format).map_err(told)?,
-            None => check_foreign(path).map_err(told)?,
+            Some(format) => check_format(path, &format, &mut damage).map_err(told)?,
+            None => check_foreign(path, &mut damage).map_err(told)?,
         }
     }
     let probe = there.join(format!(".tidings-{}", std::process::id()));
     match files::create_new(&probe) {
         Ok(_) => fs::remove_file(&probe).map_err(|error| error.to_string()),
+        // A full disk passes: the server starts, and can write once there is space.
         Err(error)
             if matches!(
                 error.kind(),
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
             ) =>
         {
-            Err(format!("{} can't be written to: {error}", there.display()))
+            Ok(())
         }
-        // A full disk passes.
-        Err(_) => Ok(()),
+        Err(error) => Err(format!("{} can't be written to: {error}", there.display())),
     }
 }
 
 /// A directory without a store may hold nothing that looks like one.
-fn check_foreign(path: &Path) -> Result<(), OpenError> {
-    if path.join("log").exists() || path.join("state").exists() {
-        return Err(OpenError::new(
-            path,
-            "not a store of Tidings, or a damaged one: it has no file `format`",
-        ));
+fn check_foreign(path: &Path, damage: &mut Damage<'_>) -> Result<(), OpenError> {
+    let has = |name: &str| path.join(name).exists();
+    if !has("log") && !has("state") && !has(watermark::NAME) {
+        return Ok(());
     }
-    Ok(())
+    if looks_like_a_store(path) {
+        return damage.bear("the file `format` is missing");
+    }
+    Err(OpenError::new(
+        path,
+        "not a store of Tidings, or a damaged one: it has no file `format`",
+    ))
+}
+
+/// True if this is a store, whatever its file `format` says.
+fn looks_like_a_store(path: &Path) -> bool {
+    let state = read(&path.join("state")).ok().flatten();
+    let is_understood = state.is_some_and(|state| understood(&state).is_some());
+    is_understood && path.join(watermark::NAME).exists()
 }
 
 pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
@@ -273,7 +293,7 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-fn check_format(path: &Path, format: &str) -> Result<(), OpenError> {
+fn check_format(path: &Path, format: &str, damage: &mut Damage<'_>) -> Result<(), OpenError> {
     let version = format.trim_end().strip_prefix(FORMAT);
     match version.and_then(|version| version.trim().parse::<u32>().ok()) {
         Some(VERSION) => Ok(()),
@@ -283,26 +303,129 @@ fn check_format(path: &Path, format: &str) -> Result<(), OpenError> {
                 "the store has format {newer}, and this version of Tidings reads up to {VERSION}: use a newer one"
             ),
         )),
-        _ => Err(OpenError::new(
+        // Only what is a store for the rest is made one again.
+        _ if !looks_like_a_store(path) => Err(OpenError::new(
             path,
             "the store is damaged: the file `format` can't be understood",
+        )),
+        _ => damage.bear("the file `format` can't be understood"),
+    }
+}
+
+/// What the small files say. Changes nothing.
+fn read_notes(path: &Path, damage: &mut Damage<'_>) -> Result<(Watermark, LeftAs), OpenError> {
+    let failed = |error: io::Error| OpenError::new(path, error);
+    let synced = match Watermark::open(path) {
+        Err(trouble @ Trouble::Damaged(_)) => {
+            damage.bear(&trouble.to_string())?;
+            Watermark::missing(path)
+        }
+        synced => synced.map_err(|trouble| OpenError::new(path, trouble))?,
+    };
+    let state = read(&path.join("state")).map_err(failed)?;
+    match read(&path.join("format")).map_err(failed)? {
+        Some(format) => check_format(path, &format, damage)?,
+        None => check_foreign(path, damage)?,
+    }
+    let left = match state {
+        Some(state) => understood(&state),
+        // The first process did not come to write anything.
+        None if !is_used(path, &synced).map_err(failed)? => Some(LeftAs::New),
+        None => {
+            damage.bear("the file `state` is missing")?;
+            Some(LeftAs::Running(Durability::Async))
+        }
+    };
+    if left.is_none() {
+        damage.bear("the file `state` can't be understood")?;
+    }
+    if path.join("refused").exists() {
+        let file = OpenOptions::new().read(true).open(path.join("refused"));
+        match refused(&file.map_err(failed)?) {
+            Err(trouble @ Trouble::Damaged(_)) => damage.bear(&trouble.to_string())?,
+            Err(trouble) => return Err(OpenError::new(path, trouble)),
+            Ok(_) => {}
+        }
+    }
+    Ok((synced, left.unwrap_or(LeftAs::Running(Durability::Async))))
+}
+
+/// True if something stands in this directory that is only written to a store in use.
+fn is_used(path: &Path, synced: &Watermark) -> io::Result<bool> {
+    let log = path.join("log");
+    let has_journals = log.exists() && !journal::list(&log)?.is_empty();
+    let has_keyspaces = match fs::read_dir(log.join("keyspaces")) {
+        Ok(mut keyspaces) => keyspaces.next().is_some(),
+        Err(_) => false,
+    };
+    let is_marked = Mark::open(path)?.1 != Origin::Unmarked;
+    Ok(has_journals || has_keyspaces || is_marked || synced.batch() > 0)
+}
+
+/// What `state` says.
+fn understood(state: &str) -> Option<LeftAs> {
+    if state == NEW {
+        return Some(LeftAs::New);
+    }
+    match state.trim_end().split_once(' ') {
+        Some(("clean", number)) => number.parse().ok().map(LeftAs::Clean),
+        Some((RUNNING, name)) => Durability::named(name).map(LeftAs::Running),
+        _ => None,
+    }
+}
+
+/// What `state` says of a store that a process uses.
+pub(super) fn running(durability: Durability) -> String {
+    format!("{RUNNING} {}\n", durability.name())
+}
+
+/// The number in the file `refused`.
+fn refused(mut file: &File) -> Result<u64, Trouble> {
+    let mut note = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.take(16).read_to_end(&mut note)?;
+    let number = note.first_chunk().copied().map(u64::from_be_bytes);
+    // Older versions wrote no checksum.
+    let sum = note.get(8..).filter(|sum| !sum.is_empty());
+    let sound = number.is_some_and(|number| sum.is_none_or(|sum| sum == checksum(number)));
+    match number {
+        None if note.is_empty() => Ok(0),
+        Some(number) if sound => Ok(number),
+        _ => Err(Trouble::Damaged(
+            "the file `refused` can't be understood".to_owned(),
         )),
     }
 }
 
-fn left_as(path: &Path) -> Result<LeftAs, OpenError> {
-    let Some(state) = read(&path.join("state")).map_err(|error| OpenError::new(path, error))?
-    else {
-        // The first process did not come to write anything.
-        return Ok(LeftAs::New);
-    };
-    let state = match state.trim_end().split_once(' ') {
-        Some(("clean", number)) => number.parse().ok().map(LeftAs::Clean),
-        Some(("running", name)) => Durability::named(name).map(LeftAs::Running),
-        _ => None,
-    };
-    let why = "the store is damaged: the file `state` can't be understood";
-    state.ok_or_else(|| OpenError::new(path, why))
+/// What is done about damage of the small files.
+struct Damage<'p> {
+    path: &'p Path,
+    on_damage: OnDamage,
+    /// True if there is some, and the store goes on nevertheless.
+    is_borne: bool,
+}
+
+impl<'p> Damage<'p> {
+    fn new(path: &'p Path, on_damage: OnDamage) -> Self {
+        Damage {
+            path,
+            on_damage,
+            is_borne: false,
+        }
+    }
+
+    /// Fails unless damage is borne.
+    fn bear(&mut self, why: &str) -> Result<(), OpenError> {
+        if self.on_damage == OnDamage::Refuse {
+            let why = format!("the store is damaged: {why}");
+            return Err(OpenError::new(self.path, why));
+        }
+        tracing::warn!(
+            "the store is damaged: {why}; the file is made anew, and every channel has a new epoch"
+        );
+        self.is_borne = true;
+        Ok(())
+    }
 }
 
 fn read(path: &Path) -> io::Result<Option<String>> {

@@ -4,7 +4,8 @@
 //! same epochs, but from the copy on another time line. So the store holds an empty file whose name
 //! says when that very file was made, which a copy can't keep: `mark-<number>-<birth>`. It is
 //! replaced at each start and end, and about once a minute between, so that files that are put back
-//! over the present ones leave two marks of which one is wrong. Where the file system does not know
+//! over the present ones leave two marks of which one is wrong. Its number also stands in the
+//! watermark, for files that are put back without theirs. Where the file system does not know
 //! when a file was made, its inode number stands for that.
 //!
 //! A snapshot of the whole device, or of a virtual machine, keeps all of this. It can't be
@@ -89,13 +90,14 @@ impl Mark {
         Ok(())
     }
 
-    /// Replaces the mark, if that was some time ago.
-    pub(super) fn renew_if_due(&mut self) {
-        if self.renewed.elapsed() >= EVERY
-            && let Err(error) = self.renew()
-        {
-            tracing::debug!(%error, "the mark of the store could not be renewed");
-        }
+    /// True if the mark was not replaced for some time.
+    pub(super) fn is_due(&self) -> bool {
+        self.renewed.elapsed() >= EVERY
+    }
+
+    /// The number of the present mark; 0 where there is none.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 }
 

@@ -171,7 +171,7 @@ impl Disk {
         clock: Clock,
     ) -> Result<Self, OpenError> {
         let path = settings.path.clone();
-        let (folder, left) = Folder::open(&path)?;
+        let (folder, left) = Folder::open(&path, settings.on_damage)?;
         // Channels with and without history draw on the same shares.
         let keys = KeyShares::new(settings.bounds, Arc::clone(&metrics));
         let unkept = Memory::sharing_keys(

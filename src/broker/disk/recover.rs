@@ -102,13 +102,17 @@ impl Attempt<'_> {
     /// Opens what is there; with what is lost.
     fn open(&self) -> Result<(Store, Option<Trouble>), Trouble> {
         let log = self.folder.log();
-        let is_new = self.last == LastKnown::Nothing;
-        if !is_new && Store::missing_keyspaces(&log)? {
-            return Err(Trouble::Damaged(
-                "files are missing under log/keyspaces".to_owned(),
-            ));
-        }
         let mut lost = None;
+        if self.last == LastKnown::Nothing {
+            self.clear_unfinished()?;
+        } else {
+            lost = self.bear_missing_markers()?;
+            if Store::missing_keyspaces(&log)? {
+                return Err(Trouble::Damaged(
+                    "files are missing under log/keyspaces".to_owned(),
+                ));
+            }
+        }
         let mut oldest = None;
         if log.exists() {
             protect(&log)?;
@@ -116,7 +120,7 @@ impl Attempt<'_> {
             oldest = report.first;
             if let Some(fault) = report.fault {
                 if fault.is_damage {
-                    lost = Some(self.tolerate(fault.trouble())?);
+                    lost.get_or_insert(self.tolerate(fault.trouble())?);
                 }
                 // Without a batch before it, only the open database tells what is lost.
                 let is_unclear = self.synced > 0 && report.newest.is_none();
@@ -129,7 +133,41 @@ impl Attempt<'_> {
         if let Some(trouble) = self.missing(&store, found.as_ref(), oldest.as_ref()) {
             lost.get_or_insert(self.tolerate(trouble)?);
         }
+        if self.on_damage == OnDamage::NewEpoch {
+            // Whoever can't be listed can't be served.
+            count(&store)?;
+        }
         Ok((store, lost))
+    }
+
+    /// A database that a first process did not come to make whole is put aside.
+    fn clear_unfinished(&self) -> Result<(), Trouble> {
+        let log = self.folder.log();
+        if log.exists() && !log.join("version").exists() {
+            fs::rename(&log, self.folder.aside()?.join("log"))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the files anew by which the database knows its directory, if they are missing. It
+    /// would take the directory for a new one.
+    fn bear_missing_markers(&self) -> Result<Option<Trouble>, Trouble> {
+        let log = self.folder.log();
+        if !log.exists() {
+            return Err(Trouble::Damaged("the directory log is missing".to_owned()));
+        }
+        let mut lost = None;
+        for (name, content) in [("version", b"FJL\x03".as_slice()), ("lock", b"")] {
+            let path = log.join(name);
+            if !path.exists() {
+                let why = format!("the file log/{name} is missing");
+                lost = Some(self.tolerate(Trouble::Damaged(why))?);
+                let mut file = files::create_new(&path)?;
+                file.write_all(content)?;
+                file.sync_all()?;
+            }
+        }
+        Ok(lost)
     }
 
     /// Something that was acknowledged and is not in the open database.
@@ -145,6 +183,13 @@ impl Attempt<'_> {
         let Some(found) = found else {
             return Some(Trouble::Damaged("the log is empty".to_owned()));
         };
+        // Older versions had no watermark, and noted nothing of what is new with it.
+        let has_watermark = found.touches != 0 || found.previous != 0 || found.synced != 0;
+        if has_watermark && self.folder.synced.is_missing() {
+            return Some(Trouble::Damaged(
+                "the file `synced` is missing or empty".to_owned(),
+            ));
+        }
         if found.batch < self.synced {
             return Some(Trouble::Damaged(format!(
                 "writes that were finished are missing: the log ends with batch {}, but batch {} was acknowledged",

@@ -20,7 +20,7 @@ use super::record::{
     CHANNELS, ChannelRecord, EVENTS, EventRecord, KEYS, KeyRecord, META, Manifest, MarkRecord,
     Unreadable, seal, unseal,
 };
-use super::trouble::Trouble;
+use super::trouble::{Trouble, unreadable};
 use crate::event::ChannelName;
 
 /// Where the [`Manifest`] stands.
@@ -90,11 +90,13 @@ impl Store {
     /// Opens the database in a directory, or makes one there.
     pub(super) fn open(path: &Path) -> Result<Self, Trouble> {
         // The database trusts some of the names and numbers that it finds on disk.
-        catch_unwind(AssertUnwindSafe(|| Self::try_open(path)))
-            .unwrap_or_else(|_| Err(Trouble::Damaged("its files can't be understood".to_owned())))
+        match catch_unwind(AssertUnwindSafe(|| Self::try_open(path))) {
+            Ok(opened) => opened.map_err(|error| Trouble::of_opening(error, path)),
+            Err(_) => Err(unreadable(path, "its files can't be understood")),
+        }
     }
 
-    fn try_open(path: &Path) -> Result<Self, Trouble> {
+    fn try_open(path: &Path) -> fjall::Result<Self> {
         let db = Database::builder(path)
             .cache_size(BLOCK_CACHE)
             .max_journaling_size(JOURNALS)
@@ -118,7 +120,11 @@ impl Store {
     /// them anew, or forget what is left of them.
     pub(super) fn missing_keyspaces(path: &Path) -> std::io::Result<bool> {
         let mut sound = 0;
-        for entry in std::fs::read_dir(path.join("keyspaces"))? {
+        let keyspaces = path.join("keyspaces");
+        if !keyspaces.is_dir() {
+            return Ok(true);
+        }
+        for entry in std::fs::read_dir(keyspaces)? {
             sound += usize::from(entry?.path().join("current").try_exists()?);
         }
         // The database has one of its own, in which it keeps the names of the others.

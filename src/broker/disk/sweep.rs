@@ -44,7 +44,7 @@ impl Committer {
             self.fail(&trouble, None);
             return;
         }
-        self.folder.mark.renew_if_due();
+        self.folder.renew_mark_if_due();
         let now = self.shared.clock.now();
         self.shared
             .table

@@ -3,6 +3,7 @@
 mod backup;
 mod bytes;
 mod damage;
+mod small_files;
 
 use tempfile::TempDir;
 
@@ -462,6 +463,12 @@ async fn a_newer_store_is_refused() {
 #[tokio::test]
 async fn a_directory_of_something_else_is_refused() {
     let said = refusal(|disk| std::fs::remove_file(disk.file("format")).unwrap()).await;
+    assert!(said.contains("the file `format` is missing"), "{said}");
+    let said = refusal(|disk| {
+        std::fs::remove_file(disk.file("format")).unwrap();
+        std::fs::write(disk.file("state"), "of something else").unwrap();
+    })
+    .await;
     assert!(said.contains("not a store of Tidings"), "{said}");
 }
 
@@ -516,7 +523,8 @@ async fn a_batch_that_a_crash_cut_off_is_forgotten() {
     let disk = with_a_broken_item(|bytes, batch| bytes.truncate(batch + 40)).await;
     // It and what followed were never acknowledged.
     std::fs::remove_file(disk.file(watermark::NAME)).unwrap();
-    watermark::Watermark::open(&disk.settings.path).unwrap();
+    let mut mark = watermark::Watermark::open(&disk.settings.path).unwrap();
+    mark.create().unwrap();
     let disk = disk.reopen();
     assert_eq!(disk.offsets("kept:a").await, [1]);
     assert_eq!(disk.publish("kept:a", 1).await.position.unwrap().offset, 2);

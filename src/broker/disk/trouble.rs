@@ -1,6 +1,8 @@
 //! What can be wrong with the store.
 
+use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use super::record::Unreadable;
 
@@ -16,6 +18,25 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
+    /// Why the database in this directory could not be opened. A file that is not there, or ends
+    /// too early, is damage then, and no failure of the device.
+    pub(super) fn of_opening(error: fjall::Error, log: &Path) -> Self {
+        use fjall::{Error, LsmError};
+        use io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof};
+        if let Error::Io(io) | Error::Storage(LsmError::Io(io)) = &error
+            && matches!(
+                io.kind(),
+                NotFound | InvalidInput | InvalidData | UnexpectedEof
+            )
+        {
+            return unreadable(log, &io.to_string());
+        }
+        match Trouble::from(error) {
+            Trouble::Damaged(why) => unreadable(log, &why),
+            other => other,
+        }
+    }
+
     /// The trouble as what is wrong with a store.
     pub(super) fn of_a_store(&self) -> String {
         match self {
@@ -23,6 +44,43 @@ impl Trouble {
             Trouble::Full | Trouble::Failed(_) => self.to_string(),
         }
     }
+}
+
+/// Damage in the database in this directory. The database does not say in which file, so the
+/// first one is named that is wrong as far as can be told from outside.
+pub(super) fn unreadable(log: &Path, why: &str) -> Trouble {
+    let place = suspect(log).unwrap_or_else(|| log.join("keyspaces"));
+    let store = log.parent().unwrap_or(log);
+    let place = place.strip_prefix(store).unwrap_or(&place);
+    Trouble::Damaged(format!("{} can't be read: {why}", place.display()))
+}
+
+/// A file that is empty or missing.
+fn suspect(log: &Path) -> Option<PathBuf> {
+    let mut keyspaces = list(&log.join("keyspaces"));
+    keyspaces.sort();
+    keyspaces.iter().find_map(|keyspace| {
+        let current = keyspace.join("current");
+        let Some(number) = fs::read(&current).ok().and_then(|number| {
+            let number = number.first_chunk().copied();
+            number.map(u64::from_le_bytes)
+        }) else {
+            return Some(current);
+        };
+        let version = keyspace.join(format!("v{number}"));
+        if !version.exists() {
+            return Some(current);
+        }
+        let mut tables = list(&keyspace.join("tables"));
+        tables.insert(0, version);
+        let is_empty = |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.len() == 0);
+        tables.into_iter().find(is_empty)
+    })
+}
+
+fn list(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
 }
 
 impl std::fmt::Display for Trouble {

@@ -4,10 +4,13 @@
 //! sync of its own. So it is exact when a process was killed, and may be older when the system lost
 //! power. It is only ever a lower bound: whatever it names was acknowledged. It is written to two
 //! places in turn, each with a checksum, so that one of them is always whole.
+//!
+//! Behind them stands the number of the store's [`Mark`](super::mark::Mark). So files that were put
+//! back without their mark are found out.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -21,10 +24,17 @@ const APART: u64 = 4096;
 /// A place holds the number and its checksum.
 const LENGTH: usize = 16;
 
+/// The number of the store's mark stands behind the two places.
+const MARK_AT: u64 = 2 * APART;
+/// The mark's place holds the present number, the next one, and a checksum.
+const MARK_LENGTH: usize = 24;
+
 /// The watermark of a store.
 #[derive(Debug)]
 pub(super) struct Watermark {
-    file: File,
+    path: PathBuf,
+    /// None where it is missing.
+    file: Option<File>,
     /// The batch that is noted.
     batch: u64,
     /// Where the next note goes.
@@ -32,29 +42,80 @@ pub(super) struct Watermark {
 }
 
 impl Watermark {
-    /// Reads the watermark of the store in this directory, or makes one.
+    /// Reads the watermark of the store in this directory. A missing one is not made: that would
+    /// hide that it was missing.
     pub(super) fn open(folder: &Path) -> Result<Self, Trouble> {
-        let mut file = files::open(&folder.join(NAME))?;
-        let is_new = file.metadata()?.len() == 0;
+        let mut mark = Self::missing(folder);
+        let mut file = match OpenOptions::new().read(true).write(true).open(&mark.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(mark),
+            opened => opened?,
+        };
+        if file.metadata()?.len() == 0 {
+            return Ok(mark);
+        }
         let noted = [read(&mut file, false)?, read(&mut file, true)?];
         let newest = noted.into_iter().flatten().max();
-        if newest.is_none() && !is_new {
-            return Err(Trouble::Damaged(format!(
-                "the file `{NAME}` can't be understood"
-            )));
-        }
-        let mut mark = Watermark {
-            file,
-            batch: newest.unwrap_or(0),
-            second: noted.first().copied().flatten() == newest,
-        };
-        if is_new {
-            // Both places, so that notes need no more space.
-            mark.write(0)?;
-            mark.write(0)?;
-            mark.file.sync_all()?;
-        }
+        mark.batch = newest
+            .ok_or_else(|| Trouble::Damaged(format!("the file `{NAME}` can't be understood")))?;
+        mark.second = noted.first().copied().flatten() == newest;
+        mark.file = Some(file);
         Ok(mark)
+    }
+
+    /// The watermark of a store that has none.
+    pub(super) fn missing(folder: &Path) -> Self {
+        Watermark {
+            path: folder.join(NAME),
+            file: None,
+            batch: 0,
+            second: false,
+        }
+    }
+
+    /// True if the file is missing or empty.
+    pub(super) fn is_missing(&self) -> bool {
+        self.file.is_none()
+    }
+
+    /// Makes the file if it is missing.
+    pub(super) fn create(&mut self) -> io::Result<()> {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        self.file = Some(files::create(&self.path)?);
+        // Every place, so that notes need no more space.
+        self.write(self.batch)?;
+        self.write(self.batch)?;
+        self.expect_mark(0, 0)?;
+        self.sync()?;
+        self.path.parent().map_or(Ok(()), files::sync_directory)
+    }
+
+    /// Notes that the store's mark has one of these numbers.
+    pub(super) fn expect_mark(&mut self, present: u64, next: u64) -> io::Result<()> {
+        let mut place = [present.to_le_bytes(), next.to_le_bytes()].concat();
+        place.extend_from_slice(&xxh3_64(&place).to_le_bytes());
+        let mut file = self.file()?;
+        file.seek(SeekFrom::Start(MARK_AT))?;
+        file.write_all(&place)
+    }
+
+    /// True if the store's mark may have this number. Older versions noted none.
+    pub(super) fn expects_mark(&self, number: u64) -> io::Result<bool> {
+        let Ok(mut file) = self.file() else {
+            return Ok(true);
+        };
+        let mut place = Vec::with_capacity(MARK_LENGTH);
+        file.seek(SeekFrom::Start(MARK_AT))?;
+        file.take(24).read_to_end(&mut place)?;
+        if place.is_empty() {
+            return Ok(true);
+        }
+        let Some((noted, sum)) = place.split_last_chunk::<8>() else {
+            return Ok(false);
+        };
+        let is_noted = noted.chunks(8).any(|noted| noted == number.to_le_bytes());
+        Ok(place.len() == MARK_LENGTH && is_noted && *sum == xxh3_64(noted).to_le_bytes())
     }
 
     /// The newest batch that is known to be on the device.
@@ -76,7 +137,12 @@ impl Watermark {
 
     /// Brings the note to the device.
     pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_all()
+        self.file()?.sync_all()
+    }
+
+    fn file(&self) -> io::Result<&File> {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, "the watermark is missing");
+        self.file.as_ref().ok_or_else(missing)
     }
 
     fn write(&mut self, batch: u64) -> io::Result<()> {
@@ -85,9 +151,11 @@ impl Watermark {
         let (head, tail) = place.split_at_mut(number.len());
         head.copy_from_slice(&number);
         tail.copy_from_slice(&xxh3_64(&number).to_le_bytes());
-        self.file.seek(SeekFrom::Start(start(self.second)))?;
+        let mut file = self.file()?;
+        file.seek(SeekFrom::Start(start(self.second)))?;
+        file.write_all(&place)?;
         self.second = !self.second;
-        self.file.write_all(&place)
+        Ok(())
     }
 }
 
@@ -114,7 +182,8 @@ mod tests {
     fn the_newest_note_is_found_again_whichever_place_breaks() {
         let folder = tempfile::tempdir().unwrap();
         let mut mark = Watermark::open(folder.path()).unwrap();
-        assert_eq!(mark.batch(), 0);
+        assert!(mark.is_missing() && mark.batch() == 0);
+        mark.create().unwrap();
         (1..=5).for_each(|batch| mark.note(batch));
         drop(mark);
         let path = folder.path().join(NAME);

@@ -6,14 +6,14 @@ use super::super::journal;
 use super::*;
 
 /// A store with some events that was killed, and where its channel stood.
-struct Killed {
-    disk: TestDisk,
-    top: crate::event::Position,
+pub(super) struct Killed {
+    pub(super) disk: TestDisk,
+    pub(super) top: crate::event::Position,
 }
 
 const EVENTS: usize = 6;
 
-async fn killed(on_damage: OnDamage) -> Killed {
+pub(super) async fn killed(on_damage: OnDamage) -> Killed {
     let mut disk = TestDisk::new(bounds());
     disk.settings.on_damage = on_damage;
     let disk = disk.reopen();
@@ -33,14 +33,14 @@ impl Killed {
     }
 
     /// The journal without what is set aside in it.
-    fn journal(&self) -> Vec<u8> {
+    pub(super) fn journal(&self) -> Vec<u8> {
         let mut bytes = fs::read(self.disk.file("log/0.jnl")).unwrap();
         let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
         bytes.truncate(end);
         bytes
     }
 
-    fn put_journal(&self, bytes: &[u8]) {
+    pub(super) fn put_journal(&self, bytes: &[u8]) {
         fs::write(self.disk.file("log/0.jnl"), bytes).unwrap();
     }
 
@@ -50,7 +50,7 @@ impl Killed {
             .batch()
     }
 
-    fn refusal(self) -> String {
+    pub(super) fn refusal(self) -> String {
         self.disk.try_reopen().err().unwrap().to_string()
     }
 }
@@ -147,7 +147,10 @@ async fn the_last_batch_is_damage_if_it_was_synced_and_a_torn_tail_if_not() {
             let batch = killed.synced() - 1;
             fs::remove_file(killed.disk.file(watermark::NAME)).unwrap();
             let mut mark = watermark::Watermark::open(&killed.disk.settings.path).unwrap();
+            mark.create().unwrap();
             mark.note(batch);
+            let (present, _) = mark::Mark::open(&killed.disk.settings.path).unwrap();
+            mark.expect_mark(present.number(), 0).unwrap();
         }
         let Killed { disk, top } = killed;
         match disk.try_reopen() {
@@ -180,7 +183,7 @@ async fn a_journal_cut_between_two_batches_is_damage() {
 }
 
 /// A store whose events are in tables; the journals hold no more of them, or some.
-async fn with_tables(rotate: impl Fn(&TestDisk, &Store)) -> Killed {
+pub(super) async fn with_tables(rotate: impl Fn(&TestDisk, &Store)) -> Killed {
     let disk = TestDisk::new(bounds());
     for n in 0..EVENTS {
         disk.publish("brief:a", n).await;
@@ -306,7 +309,7 @@ async fn a_store_that_was_copied_gives_new_epochs_and_one_that_was_moved_does_no
     }
 }
 
-fn copy(from: &std::path::Path, to: &std::path::Path) {
+pub(super) fn copy(from: &std::path::Path, to: &std::path::Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
