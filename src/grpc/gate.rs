@@ -13,8 +13,7 @@ use tonic::Status;
 use super::inbound::{Inbound, Shape};
 use super::rpc_context::{Procedure, RpcContext, address_in};
 use super::{BATCH, ENVELOPE, PeerConnection};
-use crate::auth::Identity;
-use crate::session::ConnectionBodies;
+use crate::session::{BodySender, ConnectionBodies};
 
 /// How a call's messages are compressed.
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
@@ -84,7 +83,7 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
         .into_iter()
         .find(|procedure| (procedure.0, procedure.1) == (service, method));
     let limit = gate.limit(service);
-    let account = match known {
+    let sender = match known {
         Some(procedure) => {
             let admitted = gate
                 .context
@@ -98,9 +97,9 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
                 connection.prove();
             }
             request.extensions_mut().insert(admission);
-            identity.account()
+            BodySender::of(&identity)
         }
-        None => Identity::anonymous_from(address_in(request.extensions()).ip()).account(),
+        None => BodySender::at(address_in(request.extensions()).ip()),
     };
     let connection: Option<ConnectionBodies> = request
         .extensions()
@@ -122,7 +121,7 @@ pub(super) async fn pass(State(gate): State<Gate>, mut request: Request, next: N
         ),
         gzip,
     };
-    let reservation = gate.context.services().bodies.reserve(account, connection);
+    let reservation = gate.context.services().bodies.reserve(sender, connection);
     let reservation = Arc::new(Mutex::new(reservation));
     let until_answered = Arc::clone(&reservation);
     let request = request.map(|body| Body::new(Inbound::new(body, shape, reservation)));

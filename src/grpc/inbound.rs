@@ -342,7 +342,7 @@ mod tests {
     use tonic::Code as Grpc;
 
     use super::*;
-    use crate::session::{Bodies, BodyLimits};
+    use crate::session::{Bodies, BodyLimits, BodySender};
     use crate::telemetry::Metrics;
 
     const LIMIT: usize = 20_000;
@@ -362,7 +362,7 @@ mod tests {
             streaming,
             gzip,
         };
-        let reservation = bodies.reserve(Arc::from("ann"), None);
+        let reservation = bodies.reserve(BodySender::user("ann"), None);
         Inbound::new(body, shape, Arc::new(Mutex::new(reservation)))
     }
 

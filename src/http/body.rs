@@ -17,7 +17,7 @@ use super::reply::Refusal;
 use crate::clock::timeout;
 use crate::error::{Error, Result};
 use crate::event::strict_json::{self, Text};
-use crate::session::{Reservation, Session};
+use crate::session::{BodySender, Reservation, Session};
 
 /// How long a client may take to send a body.
 const SENDING: Duration = Duration::from_secs(30);
@@ -50,8 +50,8 @@ impl Deref for Whole {
 /// where it comes too slowly, 400 where it breaks off.
 pub(super) async fn read(body: Body, limit: usize, session: &Session) -> Result<Whole, Refusal> {
     let services = session.services();
-    let account = session.identity().account();
-    let held = services.bodies.reserve(account, None);
+    let sender = BodySender::of(session.identity());
+    let held = services.bodies.reserve(sender, None);
     let whole = collect(body, limit, held, services.hub.tasks());
     let Ok(whole) = timeout(SENDING, whole).await else {
         let error = Error::invalid("the body did not come within 30 seconds");
@@ -233,10 +233,8 @@ impl<'a> Members<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::session::{Bodies, BodyLimits};
+    use crate::session::{Bodies, BodyLimits, BodySender};
     use crate::telemetry::Metrics;
 
     #[test]
@@ -258,7 +256,7 @@ mod tests {
 
     async fn read(body: impl Into<Body>, limit: usize) -> Result<Bytes, StatusCode> {
         let bodies = Bodies::new(BodyLimits::default(), &Metrics::new("test"));
-        let held = bodies.reserve(Arc::from("ann"), None);
+        let held = bodies.reserve(BodySender::user("ann"), None);
         let whole = collect(body.into(), limit, held, &TaskTracker::new()).await;
         let read = whole.map(|whole| whole.bytes.clone());
         assert_eq!(bodies.held(), 0, "given back");

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use http::header::HOST;
-use http::{HeaderMap, Request, Version};
+use http::{Request, Version};
 
 use crate::error::{Error, Result};
 
@@ -38,13 +38,17 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<()> {
 /// `internal` as ICANN keeps it for that) and of Kubernetes.
 const PRIVATE: [&str; 5] = ["localhost", "local", "internal", "home.arpa", "svc"];
 
-/// Whether every `Host` of a request is one by which the server itself may be called: an address, a
+/// Whether the host of a request's target, or else every `Host`, is one by which the server itself may be called: an address, a
 /// name without dots or with an end that nobody can buy, or one of `allowed`, where `*` is any.
 ///
 /// Another name may have been bent to this address by whoever owns it, so that a page of theirs reads
 /// the answers in a visitor's browser (DNS rebinding).
-pub(super) fn are_own(headers: &HeaderMap, allowed: &[String]) -> bool {
-    let mut hosts = headers.get_all(HOST).iter();
+pub(super) fn is_for_own<B>(request: &Request<B>, allowed: &[String]) -> bool {
+    // In absolute form the target takes the place of `Host` (RFC 9112 §3.2.2).
+    if let Some(host) = request.uri().host() {
+        return is_own(host, allowed);
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
     hosts.all(|host| host.to_str().is_ok_and(|host| is_own(host, allowed)))
 }
 
@@ -105,6 +109,23 @@ mod tests {
             assert!(!is_own(foreign, &allowed), "{foreign}");
         }
         assert!(is_own("evil.example", &["*".to_owned()]));
+    }
+
+    #[test]
+    fn the_target_takes_the_place_of_the_host() {
+        for (target, host, own) in [
+            ("http://evil.example/metrics", "localhost", false),
+            ("http://evil.example:50051/metrics", "localhost", false),
+            ("http://me@evil.example/metrics", "localhost", false),
+            ("http://localhost:50051/metrics", "evil.example", true),
+            ("http://[::1]:50051/metrics", "localhost", true),
+            ("/metrics", "localhost", true),
+            ("/metrics", "evil.example", false),
+        ] {
+            let request = Request::get(target).header(HOST, host).body(());
+            let request = request.expect("a request");
+            assert_eq!(is_for_own(&request, &[]), own, "{target}, {host}");
+        }
     }
 
     fn with(hosts: &[&str]) -> Result<()> {

@@ -120,7 +120,7 @@ impl Internal {
     /// told from others by its origin.
     fn is_rebound<B>(&self, request: &Request<B>, page: bool) -> bool {
         let browser = request.version() <= Version::HTTP_11 && !self.tls && !page;
-        browser && !host::are_own(request.headers(), &self.hosts.load())
+        browser && !host::is_for_own(request, &self.hosts.load())
     }
 
     /// Answers a request.

@@ -5,10 +5,12 @@
 //! costs its sender and no one else.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::auth::Identity;
 use crate::error::{Error, Result};
 use crate::telemetry::Metrics;
 
@@ -46,7 +48,43 @@ pub struct Bodies {
 struct Held {
     limits: BodyLimits,
     all: usize,
+    /// Those of users among them.
+    of_users: usize,
     by_account: HashMap<Arc<str>, usize>,
+}
+
+/// Who sends a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BodySender {
+    /// See [`Identity::account`].
+    account: Arc<str>,
+    is_service: bool,
+}
+
+impl BodySender {
+    /// An identity that has shown a token, or a certificate.
+    #[must_use]
+    pub fn of(identity: &Identity) -> Self {
+        BodySender {
+            account: identity.account(),
+            is_service: identity.is_service(),
+        }
+    }
+
+    /// Somebody of whom only the address is known.
+    #[must_use]
+    pub fn at(address: IpAddr) -> Self {
+        Self::of(&Identity::anonymous_from(address))
+    }
+
+    /// A user of this account.
+    #[must_use]
+    pub fn user(account: &str) -> Self {
+        BodySender {
+            account: Arc::from(account),
+            is_service: false,
+        }
+    }
 }
 
 /// The bytes that one connection holds, shared by its requests.
@@ -61,6 +99,7 @@ impl Bodies {
             held: Mutex::new(Held {
                 limits,
                 all: 0,
+                of_users: 0,
                 by_account: HashMap::new(),
             }),
             metrics: Arc::clone(metrics),
@@ -72,17 +111,16 @@ impl Bodies {
         self.lock().limits = limits;
     }
 
-    /// A reservation of nothing yet, for an account (see `Identity::account`) and, where several
-    /// requests share one, a connection.
+    /// A reservation of nothing yet, for a sender and, where several requests share one, a connection.
     #[must_use]
     pub fn reserve(
         self: &Arc<Self>,
-        account: Arc<str>,
+        sender: BodySender,
         connection: Option<ConnectionBodies>,
     ) -> Reservation {
         Reservation {
             bodies: Arc::clone(self),
-            account,
+            sender,
             connection: connection.unwrap_or_default(),
             bytes: 0,
         }
@@ -102,11 +140,22 @@ impl Bodies {
 impl Held {
     /// Which limit leaves no room for so many bytes more, where the request holds `own` already.
     ///
-    /// A user's share shrinks as the total fills: nobody who holds something may hold more than is
-    /// still free (dynamic thresholds, Choudhury and Hahne 1998). So a few users can't fill the
+    /// Users have half of the total together, so that services find room however many users there
+    /// are. A sender's share shrinks as the total fills: nobody who holds something may hold more than
+    /// is still free (dynamic thresholds, Choudhury and Hahne 1998). So a few senders can't fill the
     /// total together, and who holds nothing finds room.
-    fn full(&self, account: &str, of_connection: usize, own: usize, more: usize) -> Option<Full> {
-        let of_account = self.by_account.get(account).copied().unwrap_or_default();
+    fn full(
+        &self,
+        sender: &BodySender,
+        of_connection: usize,
+        own: usize,
+        more: usize,
+    ) -> Option<Full> {
+        let of_account = self
+            .by_account
+            .get(&sender.account)
+            .copied()
+            .unwrap_or_default();
         let BodyLimits {
             all,
             per_user,
@@ -116,13 +165,21 @@ impl Held {
         if self.all > own && exceeds(self.all, all) {
             return Some(Full::All);
         }
+        let (held, room) = if sender.is_service {
+            (self.all, all)
+        } else {
+            (self.of_users, all / 2)
+        };
+        if held > own && exceeds(held, room) {
+            return Some(Full::All);
+        }
         if of_connection > own && exceeds(of_connection, per_connection) {
             return Some(Full::Connection);
         }
         if of_account > own && exceeds(of_account, per_user) {
             return Some(Full::User);
         }
-        let free = all.saturating_sub(self.all);
+        let free = all.saturating_sub(self.all).min(room.saturating_sub(held));
         (of_account > own && exceeds(of_account, free)).then_some(Full::All)
     }
 }
@@ -158,7 +215,7 @@ impl Full {
 /// Bytes that are held for one request, until it is dropped.
 pub struct Reservation {
     bodies: Arc<Bodies>,
-    account: Arc<str>,
+    sender: BodySender,
     connection: ConnectionBodies,
     bytes: usize,
 }
@@ -182,17 +239,18 @@ impl Reservation {
         let mut held = self.bodies.lock();
         // Only changed under the lock.
         let of_connection = self.connection.0.load(Ordering::Relaxed);
-        if let Some(full) = held.full(&self.account, of_connection, self.bytes, more) {
+        if let Some(full) = held.full(&self.sender, of_connection, self.bytes, more) {
             drop(held);
             let (limit, text) = full.limit();
             self.bodies.metrics.limit_reached(limit);
             return Err(Error::exhausted(text).retry_after(AGAIN));
         }
         held.all += more;
-        *held
-            .by_account
-            .entry(Arc::clone(&self.account))
-            .or_default() += more;
+        if !self.sender.is_service {
+            held.of_users += more;
+        }
+        let account = Arc::clone(&self.sender.account);
+        *held.by_account.entry(account).or_default() += more;
         self.connection.0.fetch_add(more, Ordering::Relaxed);
         drop(held);
         self.bytes = bytes;
@@ -208,10 +266,13 @@ impl Reservation {
         self.bytes -= less;
         let mut held = self.bodies.lock();
         held.all = held.all.saturating_sub(less);
-        if let Some(of_account) = held.by_account.get_mut(&self.account) {
+        if !self.sender.is_service {
+            held.of_users = held.of_users.saturating_sub(less);
+        }
+        if let Some(of_account) = held.by_account.get_mut(&self.sender.account) {
             *of_account = of_account.saturating_sub(less);
             if *of_account == 0 {
-                held.by_account.remove(&self.account);
+                held.by_account.remove(&self.sender.account);
             }
         }
         self.connection.0.fetch_sub(less, Ordering::Relaxed);
@@ -240,7 +301,7 @@ mod tests {
     }
 
     fn of(bodies: &Arc<Bodies>, user: &str) -> Reservation {
-        bodies.reserve(Arc::from(user), None)
+        bodies.reserve(BodySender::user(user), None)
     }
 
     fn refusal(refused: Result<()>) -> String {
@@ -249,15 +310,15 @@ mod tests {
 
     #[test]
     fn each_limit_refuses_and_names_its_key() {
-        let bodies = bodies(1000, 300, 200);
+        let bodies = bodies(1200, 300, 200);
         let mut first = of(&bodies, "ann");
         first.grow_to(250).unwrap();
         let mut second = of(&bodies, "ann");
         assert!(refusal(second.grow_to(100)).contains("limits.body_bytes_per_user"));
         second.grow_to(50).unwrap();
         let line = ConnectionBodies::default();
-        let mut one = bodies.reserve(Arc::from("bob"), Some(line.clone()));
-        let mut two = bodies.reserve(Arc::from("eve"), Some(line));
+        let mut one = bodies.reserve(BodySender::user("bob"), Some(line.clone()));
+        let mut two = bodies.reserve(BodySender::user("eve"), Some(line));
         one.grow_to(150).unwrap();
         assert!(refusal(two.grow_to(100)).contains("limits.body_bytes_per_connection"));
         two.grow_to(50).unwrap();
@@ -292,6 +353,28 @@ mod tests {
         of(&bodies, "quiet").grow_to(10).unwrap();
     }
 
+    #[test]
+    fn users_leave_half_to_services() {
+        let bodies = bodies(1000, 500, 500);
+        let users: Vec<Reservation> = (0..100)
+            .filter_map(|n| {
+                let mut body = of(&bodies, &n.to_string());
+                body.grow_to(10).ok().map(|()| body)
+            })
+            .collect();
+        assert_eq!((users.len(), bodies.held()), (50, 500));
+        assert!(refusal(of(&bodies, "ann").grow_to(1)).contains("(limits.body_bytes)"));
+        let service = BodySender {
+            is_service: true,
+            ..BodySender::user("service")
+        };
+        let mut event = bodies.reserve(service, None);
+        event.grow_to(450).unwrap();
+        // What services hold takes nothing from the half of the users.
+        drop(users);
+        of(&bodies, "ann").grow_to(500).unwrap();
+    }
+
     proptest! {
         #[test]
         fn what_is_held_never_exceeds_the_limits_and_is_given_back(
@@ -304,7 +387,11 @@ mod tests {
                 match action {
                     0 => {
                         let line = lines.get(user % 2).cloned();
-                        open.push(bodies.reserve(Arc::from(user.to_string()), line));
+                        let sender = BodySender {
+                            account: Arc::from(user.to_string()),
+                            is_service: user == 3,
+                        };
+                        open.push(bodies.reserve(sender, line));
                     }
                     1 => if let Some(last) = open.last_mut() { drop(last.grow_to(bytes)); },
                     _ => drop((!open.is_empty()).then(|| open.swap_remove(bytes % open.len()))),
@@ -312,14 +399,17 @@ mod tests {
                 let sum: usize = open.iter().map(Reservation::bytes).sum();
                 prop_assert_eq!(sum, bodies.held());
                 prop_assert!(sum <= 400);
+                let users = open.iter().filter(|r| !r.sender.is_service);
+                prop_assert!(users.map(Reservation::bytes).sum::<usize>() <= 200);
                 for user in 0..4_usize {
-                    let of_user = open.iter().filter(|r| *r.account == *user.to_string());
+                    let of_user = open.iter().filter(|r| *r.sender.account == *user.to_string());
                     prop_assert!(of_user.map(Reservation::bytes).sum::<usize>() <= 150);
                 }
             }
             open.clear();
             prop_assert_eq!(bodies.held(), 0);
-            prop_assert!(bodies.lock().by_account.is_empty());
+            let held = bodies.lock();
+            prop_assert!(held.by_account.is_empty() && held.of_users == 0);
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId};
 use crate::telemetry::{Metrics, Tracing, Transport};
 
-pub use bodies::{Bodies, BodyLimits, ConnectionBodies, Reservation};
+pub use bodies::{Bodies, BodyLimits, BodySender, ConnectionBodies, Reservation};
 use refusals::RefusalLog;
 
 pub use history::{HistoryPage, HistoryQuery};

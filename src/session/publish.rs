@@ -215,6 +215,10 @@ impl Session {
         }
         let (source, headers) = source.of(&self.identity, headers)?;
         let targets = self.targets(channels, audience.as_ref())?;
+        if !idempotency_key.is_empty() && targets.contains(&None) {
+            let text = "expected a channel too: a key counts for one channel";
+            return Err(Error::field("idempotency_key", text));
+        }
         let catalog = self.services.catalog.load();
         for target in &targets {
             catalog.check(&event_type, target.as_ref())?;

@@ -21,11 +21,11 @@ use super::packing::Packing;
 use super::sessions::{Poll, Session, Sessions};
 use super::speaker::Speaker;
 use super::state::State;
-use crate::auth::Identity;
 use crate::bus::{Hub, Link, Opening, Pipe, Piped};
 use crate::clock::timeout;
 use crate::error::{CloseCode, Error};
 use crate::problem::problem;
+use crate::session::BodySender;
 
 /// The connection ends.
 const CLOSE: Bytes = Bytes::from_static(b"1");
@@ -130,8 +130,8 @@ impl Endpoint {
         };
         let limit = session.namespace_set.message_bytes;
         // Who it is may not be known yet, but where it comes from is.
-        let account = Identity::anonymous_from(address.ip()).account();
-        let mut held = self.services.bodies.reserve(account, None);
+        let sender = BodySender::at(address.ip());
+        let mut held = self.services.bodies.reserve(sender, None);
         let announced = HttpBody::size_hint(request.body()).upper();
         let announced = announced.and_then(|length| usize::try_from(length).ok());
         if let Err(full) = held.grow_to(announced.unwrap_or(limit).min(limit)) {

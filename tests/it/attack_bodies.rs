@@ -356,3 +356,43 @@ async fn bombs_do_not_grow() {
     assert!(memory(&server) < before + 128, "{} MiB", memory(&server));
     calm.comes_back().await;
 }
+
+#[tokio::test]
+async fn however_many_users_send_services_find_room() {
+    let config = Config::rooms().set("limits.body_bytes", "2000000");
+    let server = Server::start(config).await;
+    let calm = server.calm().await;
+    // Each announces a body within its own share, and sends a byte of it.
+    let mut held = Vec::new();
+    for user in 0..25 {
+        let mut socket = TcpStream::connect(&server.public).await.unwrap();
+        let token = Token::new(&format!("eve-{user}")).sign();
+        let head = format!(
+            "POST /api/v1/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n{{"
+        );
+        socket.write_all(head.as_bytes()).await.unwrap();
+        held.push(socket);
+    }
+    let series = "tidings_limit_reached_total{limit=\"body_bytes\"}";
+    eventually("the share of users to be full", async || {
+        (server.metric(series).await > 0).then_some(())
+    })
+    .await;
+    let token = Token::new("service").roles(&["service"]).sign();
+    let event = json!({ "channels": ["room:1"], "type": "a.b", "data": "y".repeat(900_000) });
+    let answer = server
+        .http(
+            Method::POST,
+            "/api/v1/events",
+            &[
+                ("authorization", &format!("Bearer {token}")),
+                ("content-type", "application/json"),
+            ],
+            &event.to_string(),
+        )
+        .await;
+    assert!(matches!(answer.status, 200 | 201), "{answer:?}");
+    drop(held);
+    calm.comes_back().await;
+}

@@ -221,6 +221,14 @@ async fn names_that_may_be_anybodys_are_not_answered() {
     ] {
         assert_eq!(get(foreign).await, "421", "{foreign}");
     }
+    // In absolute form the target says by which name (RFC 9112 §3.2.2).
+    for (target, expected) in [("evil.example", "421"), ("localhost", "200")] {
+        let request = format!(
+            "GET http://{target}/metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        );
+        let answer = raw_request(&server.internal, &request).await;
+        assert_eq!(answer.split(' ').nth(1), Some(expected), "{target}");
+    }
     // gRPC itself, which no page can speak, takes any name.
     let mut client = Http2::connect(&server.internal).await;
     let head = fields(&[

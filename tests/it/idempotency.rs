@@ -1,9 +1,10 @@
 //! Publishing again what may have been published already.
 
+use http::Method;
 use serde_json::json;
-use tidings::proto::PublishRequest;
+use tidings::proto::{Audience, PublishRequest};
 
-use crate::harness::{Config, Server, event};
+use crate::harness::{Config, Server, Token, event, refused_fields};
 
 fn once(channel: &str, n: u64) -> PublishRequest {
     PublishRequest {
@@ -82,4 +83,50 @@ async fn of_many_at_once_only_one_is_published() {
     let fresh = answers.iter().filter(|a| !a.results[0].duplicate).count();
     assert_eq!(fresh, 1, "{answers:?}");
     assert!(answers.iter().all(|a| a.id == answers[0].id));
+}
+
+#[tokio::test]
+async fn a_key_needs_a_channel() {
+    let server = Server::start(Config::rooms()).await;
+    let mut service = server.publisher("service").await;
+    let audience = Audience {
+        users: vec!["alice".into()],
+        ..Audience::default()
+    };
+    let direct = PublishRequest {
+        channels: Vec::new(),
+        audience: Some(audience),
+        ..once("room:1", 1)
+    };
+    let refused = service.try_send(direct.clone()).await.unwrap_err();
+    assert_eq!(refused_fields(&refused), ["idempotency_key"]);
+    let token = Token::new("service").roles(&["service"]).sign();
+    let body = json!({ "type": "a.b", "data": 1, "audience": { "users": ["alice"] },
+        "idempotency_key": "order-7" });
+    let answer = server
+        .http(
+            Method::POST,
+            "/api/v1/events",
+            &[
+                ("authorization", &format!("Bearer {token}")),
+                ("content-type", "application/json"),
+            ],
+            &body.to_string(),
+        )
+        .await;
+    let problem = answer.assert_problem(400);
+    assert!(problem.to_string().contains("idempotency_key"), "{problem}");
+    // Without a key it goes straight to the audience, and with one to a channel's.
+    let keyless = PublishRequest {
+        idempotency_key: String::new(),
+        ..direct.clone()
+    };
+    service.send(keyless).await;
+    let in_a_channel = PublishRequest {
+        channels: vec!["room:1".into()],
+        ..direct
+    };
+    service.send(in_a_channel.clone()).await;
+    let repeat = service.send(in_a_channel).await;
+    assert!(repeat.results[0].duplicate);
 }
