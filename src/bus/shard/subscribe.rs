@@ -78,10 +78,10 @@ impl Shard {
                 Ok((topic, serial, replaced)) => {
                     found.push(self.look_up(slot, &join, filter.as_ref()));
                     // The same channel twice: the first never begins.
-                    let named_before = pending
+                    let mut named_before = pending
                         .iter_mut()
                         .filter(|p: &&mut Pending| p.topic == topic);
-                    let taken_on = named_before.filter_map(|p| p.replaced.take()).next();
+                    let taken_on = named_before.find_map(|p| p.replaced.take());
                     pending.push(Pending {
                         join,
                         topic,
