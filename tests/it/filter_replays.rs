@@ -109,7 +109,7 @@ async fn a_costly_filter_does_not_hold_up_other_subscriptions_of_its_connection(
 
 #[tokio::test]
 async fn what_is_held_back_does_not_hold_up_a_replay() {
-    let config = one_shard().set("limits.filter_steps_per_second", "20000");
+    let config = one_shard().set("limits.filter_steps_per_second", "50000");
     let server = Server::start(config).await;
     let mut service = server.publisher("service").await;
     publish_padded(&mut service).await;

@@ -73,20 +73,25 @@ impl Shard {
         } = request;
         let mut pending = Vec::with_capacity(joins.len());
         let mut found = Vec::with_capacity(joins.len());
+        let mut takes_over = false;
         for join in joins {
             match self.attach(slot, &join, filter.as_ref(), watch) {
                 Ok((topic, serial, replaced)) => {
                     found.push(self.look_up(slot, &join, filter.as_ref()));
                     // The same channel twice: the first never begins.
-                    let named_before = pending
+                    let mut named_before = pending
                         .iter_mut()
                         .filter(|p: &&mut Pending| p.topic == topic);
-                    let taken_on = named_before.filter_map(|p| p.replaced.take()).next();
+                    let replaced = match replaced {
+                        None if takes_over => named_before.find_map(|p| p.replaced.take()),
+                        replaced => replaced,
+                    };
+                    takes_over |= replaced.is_some();
                     pending.push(Pending {
                         join,
                         topic,
                         serial,
-                        replaced: replaced.or(taken_on),
+                        replaced,
                     });
                 }
                 Err(error) => refused.push(Refused {
