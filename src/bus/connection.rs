@@ -239,6 +239,9 @@ pub(super) struct CatchUp {
     /// What waits comes from no history, and this is all there is of it, in bytes: live events
     /// whose filter is asked elsewhere.
     pub(super) loose: Option<usize>,
+    /// Live events wait behind what is read as well, in bytes: its filter is asked elsewhere, and
+    /// history may be too short to keep them meanwhile.
+    pub(super) kept: Option<usize>,
 }
 
 /// An event on its way to a subscription that catches up.
@@ -283,6 +286,14 @@ impl CatchUp {
             waiting: VecDeque::new(),
             reading: false,
             loose: None,
+            kept: None,
+        }
+    }
+
+    /// An event that waited has gone out.
+    pub(super) fn let_go(&mut self, event: &Event) {
+        for bytes in [&mut self.loose, &mut self.kept].into_iter().flatten() {
+            *bytes = bytes.saturating_sub(event.weight());
         }
     }
 

@@ -148,3 +148,27 @@ async fn the_work_of_others_ends_no_subscription_beside_another_one() {
     ann.lives().await;
     assert_eq!(ann.unread().count(), 0, "no subscription has ended");
 }
+
+#[tokio::test]
+async fn a_short_history_loses_nothing_of_what_waits_for_a_filter() {
+    let config = one_shard()
+        .namespace(
+            "short",
+            "history = { size = 1, ttl = '1h' }\nsubscribe = 'true'\npublish = 'true'",
+        )
+        .set("limits.outbox_bytes", "16777216");
+    let server = Server::start(config).await;
+    let mut service = server.publisher("service").await;
+    let mut ann = server.ws().token("ann", &[]).connect().await;
+    ann.subscribe_with("short:1", json!({ "filter": "data.n >= 0" }))
+        .await;
+    for n in 0..12 {
+        // What is not for it leaves no hole either.
+        publish_to(&mut service, "bob", "short:1", json!({ "n": 99 })).await;
+        service.publish("short:1", "count.up", large(n)).await;
+    }
+    let all: Vec<u64> = (0..12).collect();
+    assert_eq!(ann.numbers("count.up", 12).await, all);
+    assert_eq!(ann.unread().count(), 0, "no gap");
+    assert!(server.metric("tidings_filters_deferred_total").await > 0);
+}

@@ -1,9 +1,9 @@
 //! Filters that a shard has no time to ask: their subscriptions go on as those that catch up do,
 //! and the filter is asked elsewhere.
 //!
-//! Where the channel keeps history, what comes meanwhile is read from there. Where it keeps none,
-//! or it is followed by a pattern, what comes waits with the subscription, up to as many bytes as
-//! may wait for a slow connection.
+//! What comes meanwhile waits with the subscription, up to as many bytes as may wait for a slow
+//! connection. Where the channel keeps history, the rest is read from there. Where it keeps none,
+//! or it is followed by a pattern, the subscription ends.
 
 use std::sync::Arc;
 
@@ -23,14 +23,15 @@ use crate::maybe_ready::MaybeReady;
 const AT_ONCE: usize = 128;
 
 impl Shard {
-    /// The filter of a subscription could not be asked about events of a run.
+    /// The filter of a subscription could not be asked about events of a run: about those that are
+    /// `live` of the `fresh` ones, the others being not for it.
     pub(super) fn put_behind(
         &mut self,
         slot: u32,
         topic: u32,
         topics: [Option<u32>; 3],
         run: &Run<'_>,
-        live: u64,
+        [fresh, live]: [u64; 2],
     ) {
         let Some(connection) = self.connections.get(slot).filter(|_| live != 0) else {
             return;
@@ -57,6 +58,10 @@ impl Shard {
             let offset = first.offset.saturating_sub(1);
             if was_live && self.fall_behind(slot, topic, Position { offset, ..first }) {
                 self.set_live(slot, topic, false);
+                if let Some(catch_up) = self.catch_up(slot, topic) {
+                    catch_up.kept = Some(0);
+                }
+                self.keep_behind(slot, topic, run, fresh, live);
             }
         } else {
             self.hold_back(slot, topic, run, live);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Shard;
 use super::batch::Run;
 use super::deliver_one::{BatchWriter, Outcome, Put};
-use super::held_back::{HeldBack, holds_back};
+use super::held_back::{HeldBack, holds_back, keeps_behind};
 use super::io::flush;
 use super::lifecycle::PendingClose;
 use super::overlap_merger::OverlapMerger;
@@ -114,7 +114,7 @@ impl Shard {
             outcome,
         };
         // Those whose filters there is no time to ask.
-        let mut behind: Vec<(u32, u32, u64)> = Vec::new();
+        let mut behind: Vec<(u32, u32, u64, u64)> = Vec::new();
         let mut held = HeldBack::default();
         let mut several = OverlapMerger::of(hand.run.all(), topics, places, connections);
         let mut way = WritePass {
@@ -151,6 +151,10 @@ impl Shard {
                         held.add(slot, place, visible);
                         continue;
                     }
+                    if keeps_behind(connection, place) {
+                        let visible = live & hand.run.visible(slot, connection);
+                        held.add_behind(slot, place, live, visible);
+                    }
                     if follower.filter != NO_FILTER && follows_once(connection, topics) {
                         // What it gets later, its filter is asked about then.
                         continue;
@@ -162,7 +166,7 @@ impl Shard {
                 }
                 let Some(set) = owed else {
                     let visible = live & hand.run.visible(slot, connection);
-                    behind.push((slot, place, visible));
+                    behind.push((slot, place, live, visible));
                     continue;
                 };
                 if set != 0 && connection.catch_ups.is_some() {
@@ -180,8 +184,8 @@ impl Shard {
         }
         way.share_out(several, connections, &mut hand);
         let too_slow = way.too_slow;
-        for (slot, place, live) in behind {
-            self.put_behind(slot, place, topics, run, live);
+        for (slot, place, fresh, visible) in behind {
+            self.put_behind(slot, place, topics, run, [fresh, visible]);
         }
         self.hold_back_each(&held, run);
         for (slot, topic) in too_slow {

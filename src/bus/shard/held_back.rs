@@ -19,6 +19,8 @@ use crate::error::Error;
 pub(super) struct HeldBack {
     /// The subscriptions, each with the events that its connection may see.
     held: Vec<(u32, u32, u64)>,
+    /// Those that read history, each with the events that are new and those that may be seen.
+    behind: Vec<(u32, u32, u64, u64)>,
     sent: Vec<Sent>,
 }
 
@@ -36,6 +38,11 @@ impl HeldBack {
     /// A subscription that holds events back is to wait for these as well.
     pub(super) fn add(&mut self, slot: u32, topic: u32, visible: u64) {
         self.held.push((slot, topic, visible));
+    }
+
+    /// A subscription that reads history is to keep these, as long as it has room.
+    pub(super) fn add_behind(&mut self, slot: u32, topic: u32, fresh: u64, visible: u64) {
+        self.behind.push((slot, topic, fresh, visible));
     }
 
     /// A connection of which subscriptions catch up gets these events at once by another one.
@@ -68,6 +75,9 @@ impl HeldBack {
 impl Shard {
     /// Keeps the events of a run with those subscriptions that hold back what came before.
     pub(super) fn hold_back_each(&mut self, held_back: &HeldBack, run: &Run<'_>) {
+        for &(slot, topic, fresh, visible) in &held_back.behind {
+            self.keep_behind(slot, topic, run, fresh, visible);
+        }
         let mut holding = HashSet::new();
         for &(slot, topic, visible) in &held_back.held {
             let Some(connection) = self.connections.get(slot) else {
@@ -121,6 +131,73 @@ impl Shard {
         }
     }
 
+    /// Keeps events with a subscription that catches up for its filter's sake, where they come next
+    /// and there is room; the others are read from history.
+    pub(super) fn keep_behind(
+        &mut self,
+        slot: u32,
+        topic: u32,
+        run: &Run<'_>,
+        fresh: u64,
+        visible: u64,
+    ) {
+        let most = self.settings.outbox_bytes;
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let Some(catch_ups) = connection.catch_ups.as_mut() else {
+            return;
+        };
+        // Another that is to read history waits until nothing is in hand.
+        let reads = |c: &CatchUp| c.topic != topic && c.loose.is_none() && c.waiting.is_empty();
+        if catch_ups.iter().any(reads) {
+            return;
+        }
+        let others = catch_ups.iter().filter(|c| c.topic != topic);
+        let held_by_others: usize = others.filter_map(|c| c.loose.or(c.kept)).sum();
+        let Some(catch_up) = catch_ups.iter_mut().find(|c| c.topic == topic) else {
+            return;
+        };
+        let Some(mut kept) = catch_up.kept else {
+            return;
+        };
+        if catch_up.reading && catch_up.waiting.is_empty() {
+            // A page is being read, and will be all that waits.
+            return;
+        }
+        if kept == 0 {
+            kept = catch_up.waiting.iter().map(|w| w.event.weight()).sum();
+        }
+        let newest = catch_up.waiting.back().and_then(|w| w.event.position);
+        let mut newest = newest.map_or(catch_up.after, |position| position.offset);
+        for at in each(fresh) {
+            let Some(delivery) = run.delivery(at) else {
+                break;
+            };
+            let event = Arc::clone(delivery.event());
+            let Some(position) = event.position.filter(|p| p.epoch == catch_up.epoch) else {
+                break;
+            };
+            if position.offset <= newest {
+                continue;
+            }
+            let held = held_by_others + kept;
+            let fits = held == 0 || held + event.weight() <= most;
+            if position.offset > newest + 1 || !fits {
+                break;
+            }
+            newest = position.offset;
+            kept += event.weight();
+            let mut waiting = Waiting::from(event);
+            if visible & (1 << at) == 0 {
+                // It only stays in its place, so that its offset is no hole: no filter is asked.
+                waiting.verdict = Some(Verdict::Kept);
+            }
+            catch_up.waiting.push_back(waiting);
+        }
+        catch_up.kept = Some(kept);
+    }
+
     /// Keeps events with the subscription; false where there is no room for all of them.
     fn has_room_for(&mut self, slot: u32, topic: u32, run: &Run<'_>, live: u64) -> bool {
         let most = self.settings.outbox_bytes;
@@ -162,7 +239,12 @@ impl Shard {
     /// What a connection's subscriptions hold back, in bytes.
     fn held_back(&self, slot: u32) -> Option<usize> {
         let catch_ups = self.connections.get(slot)?.catch_ups.as_ref()?;
-        Some(catch_ups.iter().filter_map(|one| one.loose).sum())
+        Some(
+            catch_ups
+                .iter()
+                .filter_map(|one| one.loose.or(one.kept))
+                .sum(),
+        )
     }
 }
 
@@ -183,4 +265,11 @@ pub(super) fn overtaken() -> Error {
     Error::exhausted(
         "the filter could not be asked in time, and other subscriptions of this connection to the same channel would overtake this one (filter_overlap)",
     )
+}
+
+/// True if the subscription reads history for its filter's sake, and keeps live events too.
+pub(super) fn keeps_behind(connection: &Connection, topic: u32) -> bool {
+    let catch_ups = connection.catch_ups.as_ref();
+    let mut catch_ups = catch_ups.into_iter().flat_map(|all| all.iter());
+    catch_ups.any(|catch_up| catch_up.topic == topic && catch_up.kept.is_some())
 }

@@ -309,9 +309,8 @@ impl Shard {
             let Some(Waiting { event, verdict }) = catch_up.waiting.pop_front() else {
                 return;
             };
-            if let Some(bytes) = &mut catch_up.loose {
-                *bytes = bytes.saturating_sub(event.weight());
-            } else {
+            catch_up.let_go(&event);
+            if catch_up.loose.is_none() {
                 let Some(offset) = event.position.map(|p| p.offset) else {
                     continue;
                 };
