@@ -33,7 +33,7 @@ impl Trouble {
         }
         match Trouble::from(error) {
             Trouble::Damaged(why) => unreadable(log, &why),
-            other => other,
+            other @ (Trouble::Full | Trouble::Failed(_)) => other,
         }
     }
 
