@@ -593,12 +593,12 @@ mod tests {
         };
         let mut more = Vec::new();
         more.extend((0..1000).filter_map(|_| test.take("10.0.0.1", share).ok()));
-        assert_eq!(gone(), EVICTIONS as usize);
+        assert_eq!(gone(), usize::try_from(EVICTIONS).unwrap());
         // Beyond the burst one leaves in each interval.
         tokio::time::advance(EVICTION_INTERVAL * 3).await;
         more.extend((0..1000).filter_map(|_| test.take("10.0.0.1", share).ok()));
-        assert_eq!(gone(), EVICTIONS as usize + 3);
-        assert!(test.room.lock().looked_at <= 2 * EVICTIONS as usize);
+        assert_eq!(gone(), usize::try_from(EVICTIONS).unwrap() + 3);
+        assert!(test.room.lock().looked_at <= 2 * usize::try_from(EVICTIONS).unwrap());
     }
 
     #[tokio::test(start_paused = true)]

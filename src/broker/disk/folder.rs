@@ -400,23 +400,23 @@ fn refused(mut file: &File) -> Result<u64, Trouble> {
 /// What is done about damage of the small files.
 struct Damage<'p> {
     path: &'p Path,
-    on_damage: OnDamage,
+    policy: OnDamage,
     /// True if there is some, and the store goes on nevertheless.
     is_borne: bool,
 }
 
 impl<'p> Damage<'p> {
-    fn new(path: &'p Path, on_damage: OnDamage) -> Self {
+    fn new(path: &'p Path, policy: OnDamage) -> Self {
         Damage {
             path,
-            on_damage,
+            policy,
             is_borne: false,
         }
     }
 
     /// Fails unless damage is borne.
     fn bear(&mut self, why: &str) -> Result<(), OpenError> {
-        if self.on_damage == OnDamage::Refuse {
+        if self.policy == OnDamage::Refuse {
             let why = format!("the store is damaged: {why}");
             return Err(OpenError::new(self.path, why));
         }
