@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::batch::{MAX_RUN, Run, count, each};
+use super::fanout::follows_once;
 use super::io::flush;
 use super::sampling::{DeliverySampler, Sample};
 use super::{Subscriber, Topic};
@@ -109,16 +110,22 @@ pub(super) struct BatchWriter<'h, 'd> {
 }
 
 impl BatchWriter<'_, '_> {
-    /// As [`BatchWriter::owed`], where the connection follows the channel in another way too: the
-    /// filter can't be asked later, or the events of the other one would overtake this one's.
-    pub(super) fn owed_at_once(
+    /// As [`BatchWriter::owed`]. Where the connection follows the channel in another way too, more
+    /// is taken for its filter: it can't be asked later, or the events of the other one would
+    /// overtake this one's.
+    pub(super) fn owed_in_time(
         &mut self,
         slot: u32,
         connection: &mut Connection,
         follower: &Subscriber,
         live: u64,
         filters: &mut FilterTable,
+        topics: [Option<u32>; 3],
     ) -> Option<u64> {
+        let owed = self.owed(slot, connection, follower, live, filters);
+        if owed.is_some() || follows_once(connection, topics) {
+            return owed;
+        }
         let usual = std::mem::replace(&mut self.slice, self.overlaps);
         let owed = self.owed(slot, connection, follower, live, filters);
         self.slice = usual;
@@ -128,7 +135,7 @@ impl BatchWriter<'_, '_> {
     /// The events that a follower is to get now, `live` being those that come live where it is.
     /// What it has by another subscription, or gets from history, is left out. `None` where the
     /// shard has no time to ask its filter.
-    pub(super) fn owed(
+    fn owed(
         &mut self,
         slot: u32,
         connection: &mut Connection,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Shard;
 use super::batch::Run;
 use super::deliver_one::{BatchWriter, Outcome, Put};
-use super::held_back::{HeldBack, holds_back, keeps_behind};
+use super::held_back::HeldBack;
 use super::io::flush;
 use super::lifecycle::PendingClose;
 use super::overlap_merger::OverlapMerger;
@@ -146,32 +146,20 @@ impl Shard {
                 let live = if by_name { fresh } else { hand.run.all() };
                 if !follower.live {
                     schedule_recovery(awaiting_recovery, slot, connection);
-                    if holds_back(connection, place) {
-                        let visible = live & hand.run.visible(slot, connection);
-                        held.add(slot, place, visible);
-                        continue;
-                    }
-                    if keeps_behind(connection, place) {
-                        let visible = live & hand.run.visible(slot, connection);
-                        held.add_behind(slot, place, live, visible);
-                    }
-                    if follower.filter != NO_FILTER && follows_once(connection, topics) {
-                        // What it gets later, its filter is asked about then.
+                    // What another one gets later, its filter is asked about then.
+                    if held.takes(slot, place, connection, live, hand.run)
+                        || (follower.filter != NO_FILTER && follows_once(connection, topics))
+                    {
                         continue;
                     }
                 }
-                let mut owed = hand.owed(slot, connection, follower, live, filters);
-                if owed.is_none() && !follows_once(connection, topics) {
-                    owed = hand.owed_at_once(slot, connection, follower, live, filters);
-                }
+                let owed = hand.owed_in_time(slot, connection, follower, live, filters, topics);
                 let Some(set) = owed else {
-                    let visible = live & hand.run.visible(slot, connection);
-                    behind.push((slot, place, live, visible));
+                    let seen = hand.run.visible(slot, connection);
+                    behind.push((slot, place, live, live & seen));
                     continue;
                 };
-                if set != 0 && connection.catch_ups.is_some() {
-                    held.sent(slot, set, connection.answered);
-                }
+                held.sent(slot, set, connection);
                 if set == 0 || several.add(slot, set, channel, is_witness) {
                     continue;
                 }

@@ -35,23 +35,44 @@ struct Sent {
 }
 
 impl HeldBack {
-    /// A subscription that holds events back is to wait for these as well.
-    pub(super) fn add(&mut self, slot: u32, topic: u32, visible: u64) {
-        self.held.push((slot, topic, visible));
+    /// Looks at a subscription that is not live, for which these events are new; true if it holds
+    /// events back, and these are to wait behind them.
+    pub(super) fn takes(
+        &mut self,
+        slot: u32,
+        topic: u32,
+        connection: &Connection,
+        live: u64,
+        run: &Run<'_>,
+    ) -> bool {
+        let catch_ups = connection.catch_ups.as_ref();
+        let mut catch_ups = catch_ups.into_iter().flat_map(|all| all.iter());
+        let Some(catch_up) = catch_ups.find(|catch_up| catch_up.topic == topic) else {
+            return false;
+        };
+        if catch_up.loose.is_some() {
+            let visible = live & run.visible(slot, connection);
+            self.held.push((slot, topic, visible));
+            return true;
+        }
+        if catch_up.kept.is_some() {
+            let visible = live & run.visible(slot, connection);
+            self.behind.push((slot, topic, live, visible));
+        }
+        false
     }
 
-    /// A subscription that reads history is to keep these, as long as it has room.
-    pub(super) fn add_behind(&mut self, slot: u32, topic: u32, fresh: u64, visible: u64) {
-        self.behind.push((slot, topic, fresh, visible));
-    }
-
-    /// A connection of which subscriptions catch up gets these events at once by another one.
-    pub(super) fn sent(&mut self, slot: u32, now: u64, answered: u64) {
-        self.sent.push(Sent {
-            slot,
-            now,
-            answered,
-        });
+    /// A connection gets these events at once by a subscription that is live.
+    #[inline]
+    pub(super) fn sent(&mut self, slot: u32, now: u64, connection: &Connection) {
+        if now != 0 && connection.catch_ups.is_some() {
+            let answered = connection.answered;
+            self.sent.push(Sent {
+                slot,
+                now,
+                answered,
+            });
+        }
     }
 
     /// What a connection gets by its other subscriptions.
@@ -103,7 +124,7 @@ impl Shard {
         if now == 0 {
             return false;
         }
-        let newest_sent = 63 - now.leading_zeros();
+        let newest_sent = now.ilog2();
         if rest != 0 && rest.trailing_zeros() < newest_sent {
             return true;
         }
@@ -248,13 +269,6 @@ impl Shard {
     }
 }
 
-/// True if the subscription holds live events back.
-pub(super) fn holds_back(connection: &Connection, topic: u32) -> bool {
-    let catch_ups = connection.catch_ups.as_ref();
-    let mut catch_ups = catch_ups.into_iter().flat_map(|all| all.iter());
-    catch_ups.any(|catch_up| catch_up.topic == topic && catch_up.loose.is_some())
-}
-
 fn too_much_waits() -> Error {
     Error::exhausted(
         "the events that wait for the filter take too many bytes (limits.outbox_bytes)",
@@ -265,11 +279,4 @@ pub(super) fn overtaken() -> Error {
     Error::exhausted(
         "the filter could not be asked in time, and other subscriptions of this connection to the same channel would overtake this one (filter_overlap)",
     )
-}
-
-/// True if the subscription reads history for its filter's sake, and keeps live events too.
-pub(super) fn keeps_behind(connection: &Connection, topic: u32) -> bool {
-    let catch_ups = connection.catch_ups.as_ref();
-    let mut catch_ups = catch_ups.into_iter().flat_map(|all| all.iter());
-    catch_ups.any(|catch_up| catch_up.topic == topic && catch_up.kept.is_some())
 }
