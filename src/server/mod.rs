@@ -4,6 +4,7 @@ mod accepted;
 mod assemble;
 mod described;
 mod descriptors;
+mod evictions;
 mod host;
 mod internal;
 mod listen;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::evictions::Evictions;
 use crate::auth::rate_limit_key;
 use crate::grpc::PeerConnection;
 use crate::telemetry::Metrics;
@@ -24,10 +25,6 @@ const CHANCE: Duration = Duration::from_millis(250);
 const UNPROVEN: Duration = Duration::from_secs(10);
 /// How many idle sockets are looked at for one that makes room.
 const LOOKS: usize = 64;
-/// How many sockets may be made to leave at once for those of one address, and after how long another
-/// one may. A flood of sockets costs an eviction, a wake-up and a close each beyond that; it is refused.
-const EVICTIONS: u32 = 64;
-const EVICTION_INTERVAL: Duration = Duration::from_millis(10);
 /// The share of the places that is kept for addresses with few sockets, such as those of probes.
 const KEPT: usize = 16;
 /// How many sockets are few.
@@ -75,12 +72,6 @@ struct OfAddress {
     count: usize,
     queues: Queues,
     evictions: Evictions,
-}
-
-/// How many sockets may leave for those of one address: a token bucket.
-struct Evictions {
-    left: u32,
-    filled: Instant,
 }
 
 struct Socket {
@@ -220,35 +211,6 @@ impl Queues {
             State::Idle => &mut self.idle,
             State::Asking => &mut self.asking,
         }
-    }
-}
-
-impl Default for Evictions {
-    fn default() -> Self {
-        Evictions {
-            left: EVICTIONS,
-            filled: Instant::now(),
-        }
-    }
-}
-
-impl Evictions {
-    /// How many are left.
-    fn refill(&mut self) -> u32 {
-        let intervals = self.filled.elapsed().as_micros() / EVICTION_INTERVAL.as_micros();
-        if let Ok(more) = u32::try_from(intervals)
-            && self.left.saturating_add(more) < EVICTIONS
-        {
-            self.left += more;
-            self.filled += EVICTION_INTERVAL * more;
-        } else {
-            *self = Evictions::default();
-        }
-        self.left
-    }
-
-    fn take(&mut self) {
-        self.left = self.left.saturating_sub(1);
     }
 }
 
@@ -443,6 +405,7 @@ impl Drop for Underway {
 
 #[cfg(test)]
 mod tests {
+    use super::super::evictions::{EVICTION_INTERVAL, EVICTIONS};
     use super::*;
 
     fn ip(text: &str) -> IpAddr {
@@ -593,12 +556,13 @@ mod tests {
         };
         let mut more = Vec::new();
         more.extend((0..1000).filter_map(|_| test.take("10.0.0.1", share).ok()));
-        assert_eq!(gone(), usize::try_from(EVICTIONS).unwrap());
+        let burst = usize::try_from(EVICTIONS).unwrap();
+        assert_eq!(gone(), burst);
         // Beyond the burst one leaves in each interval.
         tokio::time::advance(EVICTION_INTERVAL * 3).await;
         more.extend((0..1000).filter_map(|_| test.take("10.0.0.1", share).ok()));
-        assert_eq!(gone(), usize::try_from(EVICTIONS).unwrap() + 3);
-        assert!(test.room.lock().looked_at <= 2 * usize::try_from(EVICTIONS).unwrap());
+        assert_eq!(gone(), burst + 3);
+        assert!(test.room.lock().looked_at <= 2 * burst);
     }
 
     #[tokio::test(start_paused = true)]

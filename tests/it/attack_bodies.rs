@@ -367,11 +367,11 @@ async fn however_many_users_send_services_find_room() {
     for user in 0..25 {
         let mut socket = TcpStream::connect(&server.public).await.unwrap();
         let token = Token::new(&format!("eve-{user}")).sign();
-        let head = format!(
+        let request = format!(
             "POST /api/v1/events HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\
              Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n{{"
         );
-        socket.write_all(head.as_bytes()).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
         held.push(socket);
     }
     let series = "tidings_limit_reached_total{limit=\"body_bytes\"}";

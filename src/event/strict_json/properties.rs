@@ -84,7 +84,9 @@ fn holds(text: &[u8]) -> Result<(), TestCaseError> {
         read.clone(),
         "what is read can be written"
     );
-    let private = written.windows(9).any(|window| window == b"::private");
+    // Also where it stands in a member that a later one of the same name replaces.
+    let names_private = |bytes: &[u8]| bytes.windows(9).any(|window| window == b"::private");
+    let private = names_private(&written) || names_private(text);
     if !private {
         prop_assert_eq!(serde_json::from_slice::<Value>(text).unwrap(), read);
     }
