@@ -79,7 +79,8 @@ impl Follower {
             if let Some(at) = self.channels.iter().position(|other| *other == channel) {
                 let mut heard = self.time_lines.lock().unwrap();
                 if heard[at] < now && book.at().is_some_and(|at| at.epoch != to.epoch) {
-                    heard[at] = now;
+                    // One for each: what was told before the newest may only be read behind it.
+                    heard[at] += 1;
                     book.expect_new_epoch();
                 }
             }
