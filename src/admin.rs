@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 
 use crate::audit::{Record, What};
-use crate::auth::Identity;
+use crate::auth::{Identity, is_name};
 use crate::bus::{ConnectionFilter, ConnectionInfo};
 use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ConnectionId, Position};
@@ -131,12 +131,18 @@ impl Admin {
     /// them with 4401.
     ///
     /// # Errors
-    /// `not_found` where the one connection has gone; `invalid_argument` for the field `reason`;
+    /// `not_found` where the one connection has gone; `invalid_argument` for `reason` and `user`;
     /// `failed_precondition` where it has shown no token that could be taken back;
     /// `resource_exhausted` where `auth.revocations` are kept already.
     pub async fn disconnect(&self, target: Target, reason: &str, revoke: bool) -> Result<u64> {
         if reason.len() > MAX_REASON {
             return Err(Error::field("reason", "expected at most 123 bytes"));
+        }
+        if let Target::User(user) = &target
+            && !is_name(user)
+        {
+            let expected = "expected 1 to 255 bytes without control characters";
+            return Err(Error::field("user", expected));
         }
         let reason = if reason.is_empty() {
             "disconnected by an operator"

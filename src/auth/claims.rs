@@ -214,7 +214,9 @@ impl<'a> Claims<'a> {
     }
 }
 
-pub(super) fn is_name(name: &str) -> bool {
+/// True for what a token can name a user: 1 to 255 bytes without control characters.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
     (1..=MAX_NAME_LEN).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 

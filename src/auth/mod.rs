@@ -21,6 +21,7 @@ mod settings;
 mod verifier;
 
 pub use bearer::bearer;
+pub use claims::is_name;
 pub use failure::AuthFailure;
 pub use fingerprint::Fingerprint;
 pub use identity::{ADMIN, Identity, SERVICE, rate_limit_key};

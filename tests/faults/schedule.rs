@@ -65,7 +65,8 @@ fn millis(rng: &mut Rng, from: u64, to: u64) -> Duration {
     Duration::from_millis(rng.u64(from..to))
 }
 
-fn fault(rng: &mut Rng, kind: u8) -> Fault {
+/// A fault of this kind, in a run that lasts so long.
+fn fault(rng: &mut Rng, kind: u8, lasts: Duration) -> Fault {
     match kind {
         0 => Fault::Kill {
             down: millis(rng, 0, 700),
@@ -89,7 +90,8 @@ fn fault(rng: &mut Rng, kind: u8) -> Fault {
             share: if rng.u8(..4) == 0 { 1.0 } else { rng.f64() },
         },
         7 => Fault::Stall {
-            lasts: millis(rng, 500, 10_000),
+            // Longer than clients may be silent, but never most of a short run.
+            lasts: millis(rng, 500, 10_000).min(lasts / 6),
         },
         8 => Fault::FlipByte { mend: rng.bool() },
         9 => Fault::PutBack {
@@ -117,7 +119,7 @@ pub fn plan(seed: u64, lasts: Duration, store: Store) -> Vec<(Duration, Fault)> 
             rng.shuffle(&mut round);
             round.pop().unwrap()
         });
-        let fault = fault(&mut rng, kind);
+        let fault = fault(&mut rng, kind, lasts);
         let of_disk = matches!(
             fault,
             Fault::FillDisk { .. }

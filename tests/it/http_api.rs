@@ -90,9 +90,9 @@ async fn wrong_parameters_are_named() {
     }
     // What a second value, or a name without one, was meant to say must not be lost.
     for (path, field) in [
-        ("/api/v1/connections?user=ann&revoke", "revoke"),
-        ("/api/v1/connections?user=ann&revoke=", "revoke"),
         ("/api/v1/connections?user=ann&user=bob", "user"),
+        ("/api/v1/connections?user=a%0Ab", "user"),
+        ("/api/v1/connections?user=a%C2%9Bb&revoke=true", "user"),
         (
             "/api/v1/connections?user=ann&revoke=false&revoke=true",
             "revoke",
@@ -103,6 +103,15 @@ async fn wrong_parameters_are_named() {
             .await;
         let problem = answer.assert_problem(400);
         assert_eq!(problem["errors"][0]["field"], field, "{path}: {problem}");
+    }
+    for (user, flag) in [("ann", "revoke"), ("bob", "revoke=")] {
+        let token = format!("Bearer {}", Token::new(user).sign());
+        let path = format!("/api/v1/connections?user={user}&{flag}");
+        let ended = admin.send(Method::DELETE, &path, "application/json", "");
+        assert_eq!(ended.await.status, 200);
+        let headers = [("Authorization", token.as_str())];
+        let answer = server.http(Method::HEAD, "/sse?channel=room:1", &headers, "");
+        assert_eq!(answer.await.status, 401, "{flag} revokes");
     }
     for path in ["/api/v1/channels/%zz/history", "/api/v1/connections/%ff"] {
         admin.get(path).await.assert_problem(400);
