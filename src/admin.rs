@@ -215,7 +215,13 @@ impl Admin {
         page_token: &str,
     ) -> Result<(Vec<ChannelInfo>, String)> {
         let size = page_size_of(page_size)?;
-        if prefix.len() > ChannelName::MAX_LEN || page_token.len() > ChannelName::MAX_LEN {
+        // Counted in characters, as the API's description does: no channel's name has others than
+        // ASCII, so that what is longer in bytes only finds nothing.
+        let is_long = |text: &str| text.chars().count() > ChannelName::MAX_LEN;
+        if is_long(prefix) {
+            return Err(Error::field("prefix", "expected at most 255 characters"));
+        }
+        if is_long(page_token) {
             return Err(Error::field(
                 "page_token",
                 "expected the next_page_token of the page before",

@@ -204,6 +204,15 @@ enum Names {
     Several(Vec<Arc<str>>),
 }
 
+/// The most names in one of these members.
+fn most_of(member: &str) -> usize {
+    if USERS.contains(&member) {
+        Audience::MAX_NAMES
+    } else {
+        Audience::MAX_ROLES
+    }
+}
+
 /// The names in any of these members.
 fn names(members: &Members<'_>, of: &[&'static str]) -> Result<Vec<Arc<str>>> {
     const EXPECTED: &str = "expected a name or a list of names; leave it out for everybody, \
@@ -218,6 +227,13 @@ fn names(members: &Members<'_>, of: &[&'static str]) -> Result<Vec<Arc<str>>> {
         // An empty list names nobody: it must not become everybody.
         if names.is_empty() || names.iter().any(|name| name.is_empty()) {
             return Err(Error::field(*name, EXPECTED));
+        }
+        let most = most_of(name);
+        if names.len() > most {
+            return Err(Error::field(
+                *name,
+                format!("expected at most {most} names"),
+            ));
         }
         found.extend(names);
     }

@@ -73,10 +73,10 @@ pub(super) fn headers() -> Value {
     })
 }
 
-/// Users or roles that a broadcast is for; there are four names for the roles.
-pub(super) fn receivers() -> Value {
+/// Users or roles that a broadcast is for, at most so many in one member.
+pub(super) fn receivers(most: usize) -> Value {
     let several = json!({
-        "type": "array", "minItems": 1, "maxItems": Audience::MAX_ROLES / 4, "items": bytes(1, 255),
+        "type": "array", "minItems": 1, "maxItems": most, "items": bytes(1, 255),
     });
     json!({ "anyOf": [bytes(1, 255), several, { "type": "null" }] })
 }

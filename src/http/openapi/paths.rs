@@ -245,7 +245,7 @@ fn connections() -> Value {
         "name": "user", "in": "query", "required": true,
         "description": "Whose connections: 1 to 255 bytes without control characters.",
         "schema": {
-            "type": "string", "minLength": 1, "maxLength": 63,
+            "type": "string", "minLength": 1, "maxLength": 255,
             "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
         },
     }]);

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::names;
 use crate::catalog::MAX_VIOLATIONS;
+use crate::event::Audience;
 use crate::telemetry::Transport;
 
 /// All schemas by name.
@@ -105,11 +106,11 @@ fn publishing() -> Value {
 fn broadcast() -> Value {
     let envelope = json!({
         "type": names::event_type(), "channel": names::channel_or_none(),
-        "user": names::receivers(), "users": names::receivers(),
-        "user_id": names::receivers(), "user_ids": names::receivers(),
-        "target_user": names::receivers(), "target_users": names::receivers(),
-        "role": names::receivers(), "roles": names::receivers(),
-        "target_role": names::receivers(), "target_roles": names::receivers(),
+        "user": names::receivers(Audience::MAX_NAMES), "users": names::receivers(Audience::MAX_NAMES),
+        "user_id": names::receivers(Audience::MAX_NAMES), "user_ids": names::receivers(Audience::MAX_NAMES),
+        "target_user": names::receivers(Audience::MAX_NAMES), "target_users": names::receivers(Audience::MAX_NAMES),
+        "role": names::receivers(Audience::MAX_ROLES), "roles": names::receivers(Audience::MAX_ROLES),
+        "target_role": names::receivers(Audience::MAX_ROLES), "target_roles": names::receivers(Audience::MAX_ROLES),
     });
     let mut named = with_no_others(object(&["type", "data"], envelope.clone()));
     insert(
@@ -158,6 +159,15 @@ fn publish_request() -> Value {
             "properties": { "content_type": names::other_media(), "data_base64": text() } },
     ]);
     insert(&mut request, "anyOf", either);
+    // A key counts for a channel: `global` where neither channel nor audience is named.
+    let key_needs_channel = json!([{ "anyOf": [
+        { "properties": { "idempotency_key": { "enum": ["", null] } } },
+        { "properties": { "audience": { "type": "null" } } },
+        { "required": ["channels"], "properties": {
+            "channels": { "type": "array", "minItems": 1 },
+        } },
+    ] }]);
+    insert(&mut request, "allOf", key_needs_channel);
     request
 }
 
