@@ -24,16 +24,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// `crate::grpc::service`: the servers' traits, over the same messages. Only the stream of
+/// `crate::transport::grpc::service`: the servers' traits, over the same messages. Only the stream of
 /// `Subscribe` is of a type of our own, so that an event is encoded once for all subscribers.
 fn servers() -> tonic_prost_build::Builder {
     tonic_prost_build::configure()
         .build_client(false)
-        .codec_path("crate::grpc::Codec")
+        .codec_path("crate::transport::grpc::Codec")
         .extern_path(".google.rpc", "::tonic_types::pb")
         .extern_path(".tidings.v1", "crate::proto")
         .extern_path(
             ".tidings.v1.SubscribeResponse",
-            "crate::grpc::SharedResponse",
+            "crate::transport::grpc::SharedResponse",
         )
 }

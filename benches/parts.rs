@@ -23,12 +23,12 @@ use bytes::{Bytes, BytesMut};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use tidings::broker::Range;
-use tidings::bus::Protocol;
-use tidings::bus::filter::EventFilter;
-use tidings::bus::parts::{Frames, Matcher, Run, Waiting, count};
 use tidings::event::{Event, TypePattern};
-use tidings::wire::deflate::{Deflater, Inflater};
-use tidings::wire::frame::{self, Opcode, Params};
+use tidings::filter::EventFilter;
+use tidings::hub::Protocol;
+use tidings::hub::parts::{Frames, Matcher, Run, Waiting, count};
+use tidings_websocket::deflate::{Deflater, Inflater};
+use tidings_websocket::frame::{self, Opcode, Params};
 
 use fixture::{channel, client_frame, draft, event};
 
@@ -57,17 +57,17 @@ mod encode {
     #[divan::bench(args = [DATA, 16 * 1024])]
     fn websocket(bencher: Bencher, data: usize) {
         let event = event(data, 1);
-        bencher.bench(|| tidings::ws::event_frame(black_box(&event)));
+        bencher.bench(|| tidings::transport::ws::event_frame(black_box(&event)));
     }
 
     #[divan::bench(args = [DATA, 16 * 1024])]
     fn grpc(bencher: Bencher, data: usize) {
-        dialect(bencher, &*tidings::grpc::dialect(), data);
+        dialect(bencher, &*tidings::transport::grpc::dialect(), data);
     }
 
     #[divan::bench(args = [DATA, 16 * 1024])]
     fn sse(bencher: Bencher, data: usize) {
-        dialect(bencher, &*tidings::http::sse_dialect(), data);
+        dialect(bencher, &*tidings::transport::http::sse_dialect(), data);
     }
 
     fn dialect(bencher: Bencher, dialect: &dyn Protocol, data: usize) {
@@ -155,7 +155,7 @@ mod outbox {
     }
 
     fn frame() -> Bytes {
-        tidings::ws::event_frame(&event(DATA, 1))
+        tidings::transport::ws::event_frame(&event(DATA, 1))
     }
 }
 

@@ -328,6 +328,16 @@ pub enum CloseCode {
     TooManyMessages = 4429,
 }
 
+impl From<tidings_websocket::CloseCode> for CloseCode {
+    fn from(code: tidings_websocket::CloseCode) -> Self {
+        match code {
+            tidings_websocket::CloseCode::Protocol => CloseCode::Protocol,
+            tidings_websocket::CloseCode::InvalidPayload => CloseCode::InvalidPayload,
+            tidings_websocket::CloseCode::TooBig => CloseCode::TooBig,
+        }
+    }
+}
+
 impl CloseCode {
     /// The number in the close frame.
     #[must_use]

@@ -10,19 +10,19 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["error", "clock"],
     &["event", "lifecycle"],
-    &["maybe_ready", "expression", "telemetry"],
+    &["maybe_ready", "filter", "telemetry"],
     &["audit"],
     &["auth"],
     &["turns"],
     &["catalog"],
     &["broker"],
-    &["bus"],
+    &["hub"],
     &["session"],
     &["admin"],
-    &["origin", "forwarded", "timeout_io", "problem", "proto"],
-    &["wire"],
-    &["dialect"],
-    &["ws", "socketio", "grpc", "http"],
+    &["api", "proto"],
+    &["net"],
+    &["protocol"],
+    &["transport"],
     &["config"],
     &["server"],
     &["cli"],
@@ -126,7 +126,7 @@ fn violations(layer: &str, code: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_room_imports_only_from_rooms_below_it() {
+fn each_layer_imports_only_from_layers_below() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     rust_files(&src, &mut files);
@@ -175,14 +175,14 @@ fn architecture_lists_the_layers_in_this_order() {
 #[test]
 fn an_import_from_above_or_beside_is_found() {
     for (layer, code) in [
-        ("bus", "use crate::session::Session;"),
+        ("hub", "use crate::session::Session;"),
         (
-            "bus",
+            "hub",
             "use crate::{error::Error, session::{Session, Services}};",
         ),
-        ("ws", "let page = crate::http::routes();"),
-        ("telemetry", "use crate::expression;"),
-        ("bus", "use crate::unheard_of::Thing;"),
+        ("protocol", "let page = crate::transport::http::routes();"),
+        ("telemetry", "use crate::hub::Hub;"),
+        ("hub", "use crate::unheard_of::Thing;"),
         ("unheard_of", ""),
     ] {
         assert!(!violations(layer, code).is_empty(), "{layer}: {code}");
@@ -190,11 +190,11 @@ fn an_import_from_above_or_beside_is_found() {
     for (layer, code) in [
         (
             "session",
-            "use crate::{\n    bus::{Hub, ConnCtx},\n    error::Error,\n};",
+            "use crate::{\n    hub::{Hub, ConnCtx},\n    error::Error,\n};",
         ),
-        ("bus", "use crate::bus::filter::EventFilter;"),
+        ("hub", "use crate::filter::EventFilter;"),
         (
-            "bus",
+            "hub",
             &without_comments("    /// See [`crate::session`].\nuse crate::error;"),
         ),
     ] {
@@ -203,5 +203,31 @@ fn an_import_from_above_or_beside_is_found() {
             Vec::<String>::new(),
             "{layer}: {code}"
         );
+    }
+}
+
+/// The first names after `crate::transport::` in a text.
+fn named_transports(code: &str) -> Vec<String> {
+    let paths = code.match_indices("crate::transport::");
+    paths
+        .map(|(at, path)| first_name(&code[at + path.len()..]))
+        .collect()
+}
+
+#[test]
+fn no_transport_knows_another() {
+    const TRANSPORTS: [&str; 4] = ["ws", "socketio", "grpc", "http"];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/transport");
+    for own in TRANSPORTS {
+        let mut files = Vec::new();
+        rust_files(&root.join(own), &mut files);
+        assert!(!files.is_empty(), "{own} has no files");
+        for file in files {
+            let text = std::fs::read_to_string(&file).expect("the file can be read");
+            for named in named_transports(&without_comments(&text)) {
+                let other = TRANSPORTS.contains(&named.as_str()) && named != own;
+                assert!(!other, "{} names {named}", file.display());
+            }
+        }
     }
 }

@@ -4,14 +4,14 @@
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 
-use tidings::grpc::SharedResponse;
-use tidings::grpc::service::event_service_server::{EventService, EventServiceServer};
 use tidings::proto::subscribe_response::Message as Step;
 use tidings::proto::{
     Event, GetHistoryRequest, GetHistoryResponse, PublishBatchRequest, PublishBatchResponse,
     PublishRequest, PublishResponse, PublishResult, PublishStreamRequest, PublishStreamResponse,
     SubscribeRequest, Subscribed,
 };
+use tidings::transport::grpc::SharedResponse;
+use tidings::transport::grpc::service::event_service_server::{EventService, EventServiceServer};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
 use tokio_stream::wrappers::BroadcastStream;

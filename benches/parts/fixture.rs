@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tidings::broker::{Bounds, Broker, Memory, Range, Sink};
-use tidings::bus::{Hub, Settings};
 use tidings::cli::bench::frame::{Opcode, client_frame as framed};
 use tidings::event::{
     ChannelName, Draft, Epoch, Event, EventType, Headers, HistoryPolicy, Namespace, Namespaces,
     Payload, Position, Timestamp,
 };
+use tidings::hub::{Hub, Settings};
 use tidings::maybe_ready::MaybeReady;
 use tidings::telemetry::{Metrics, Tracing};
 

@@ -2,6 +2,6 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    tidings::grpc::read_publish(bytes);
-    tidings::http::read_events(bytes);
+    tidings::transport::grpc::read_publish(bytes);
+    tidings::transport::http::read_events(bytes);
 });

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use tidings::bus::filter::{EventFilter, EventView};
+use tidings::filter::{EventFilter, EventView};
 use tidings::event::{ChannelName, Draft, Event, EventType, Headers, Payload, Timestamp};
 
 const DATA: &[u8] = br#"{"n":7,"name":"x","items":[{"a":1},{"a":2}],"deep":{"er":{"t":true}}}"#;

@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidings::wire::deflate::{DeflateParams, Inflater};
-use tidings::wire::frame::{MAX_LEFTOVER, Params, decode};
+use tidings_websocket::deflate::{DeflateParams, Inflater};
+use tidings_websocket::frame::{MAX_LEFTOVER, Params, decode};
 
 const LIMIT: usize = 4096;
 

@@ -19,6 +19,7 @@ mod revocation;
 mod secret;
 mod settings;
 mod verifier;
+mod visibility;
 
 pub use bearer::bearer;
 pub use claims::is_name;
@@ -30,3 +31,4 @@ pub use policy::{NamespaceRules, Policy, RuleError};
 pub use secret::Secret;
 pub use settings::VerifierSettings;
 pub use verifier::{AuthEvent, Verifier};
+pub use visibility::may_see;

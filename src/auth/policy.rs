@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use super::Identity;
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId, strict_json};
-use crate::expression::{self, Expression, Kind, Name, Steps, Value, Variables};
+use crate::filter::expression::{self, Expression, Kind, Name, Steps, Value, Variables};
 
 /// The names that a rule may use.
 const NAMES: [Name; 6] = [

@@ -8,11 +8,11 @@ use super::{
     Config, DialectCommand, DialectConfig, DialectControl, DialectEvent, DialectProtocol,
     DialectRefusals,
 };
-use crate::dialect::{
+use crate::event::json::Member;
+use crate::protocol::{
     CommandWords, ControlMember, ControlWords, Definition, EventWords, Kind, Refusals,
     ServerMessage, Template,
 };
-use crate::event::json::Member;
 
 /// The names of the dialects that are always there.
 pub(super) const BUILT_IN: [&str; 4] = ["tidings", "cloudevents", "tidings.v1.proto", "echo"];

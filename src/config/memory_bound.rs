@@ -8,8 +8,8 @@ use std::thread::available_parallelism;
 
 use super::{Config, Storage};
 use crate::broker::COMMIT_QUEUE_BYTES;
-use crate::bus::{INBOX_BYTES, REPLAY_BYTES};
 use crate::event::{Audience, Headers};
+use crate::hub::{INBOX_BYTES, REPLAY_BYTES};
 use crate::session::MAX_ANSWER_BYTES;
 
 const KIB: u64 = 1 << 10;

@@ -9,8 +9,8 @@ use super::certificates::{Unusable, server_config};
 use super::problem::{Place, Problem};
 use super::{Config, InternalAuth, OnDamage, Storage, declarations, dialects};
 use crate::event::ChannelName;
-use crate::forwarded::Network;
-use crate::origin;
+use crate::net::forwarded::Network;
+use crate::net::origin;
 
 /// What the configuration is for.
 #[derive(Debug, Clone, Copy)]

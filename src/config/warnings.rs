@@ -1,7 +1,7 @@
 //! What works but is hardly meant.
 
 use super::{Config, Secret};
-use crate::forwarded::Network;
+use crate::net::forwarded::Network;
 
 impl Config {
     /// Things worth a word to whoever runs the server, each naming its key.

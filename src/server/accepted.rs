@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mio::net::TcpStream as Unwatched;
 use tokio::net::TcpStream as Watched;
 
-use crate::wire::to_mio;
+use crate::net::to_mio;
 
 /// How much is read at once, in bytes. A head that is longer is left to HTTP.
 const FIRST: usize = 4096;

@@ -12,21 +12,22 @@ use crate::auth::{AuthEvent, NamespaceRules, Policy, Verifier};
 use crate::broker::{
     Bounds, Broker, Disk, DiskSettings, Durability, Memory, OnDamage, Sink, set_aside,
 };
-use crate::bus::{FilterLimits, Hub, Settings};
 use crate::config::{
     self, Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth,
     OtlpProtocol, Storage,
 };
 use crate::event::Namespaces;
-use crate::forwarded::Trust;
-use crate::grpc::{GrpcAuth, HealthHandle};
-use crate::http::AsyncApiSettings;
+use crate::filter::FilterLimits;
+use crate::hub::{Hub, Settings};
 use crate::lifecycle::Lifecycle;
-use crate::origin;
+use crate::net::forwarded::Trust;
+use crate::net::origin;
 use crate::session::{BodyLimits, RequestLimits, Services};
-use crate::socketio::{Endpoint as SocketIo, SocketIoDialect, SocketIoSettings};
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
-use crate::ws::{Declared, Endpoint, WsSettings};
+use crate::transport::grpc::{GrpcAuth, HealthHandle};
+use crate::transport::http::AsyncApiSettings;
+use crate::transport::socketio::{Endpoint as SocketIo, SocketIoDialect, SocketIoSettings};
+use crate::transport::ws::{Declared, Endpoint, WsSettings};
 
 /// The parts of a running server.
 pub struct Assembled {
@@ -113,7 +114,7 @@ pub(super) fn assemble(
         InternalAuth::Jwt => GrpcAuth::Jwt,
         InternalAuth::Mtls | InternalAuth::None => GrpcAuth::Trusted,
     };
-    let (grpc, health) = crate::grpc::routes(&services, auth, config.limits.event_bytes);
+    let (grpc, health) = crate::transport::grpc::routes(&services, auth, config.limits.event_bytes);
     Ok(Assembled {
         services,
         endpoint,

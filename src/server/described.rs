@@ -6,7 +6,7 @@ use super::StartError;
 use crate::catalog::{Catalog, Definition, KnownType, Mode, Schema};
 use crate::config::{CatalogMode, Config, DialectConfig, DialectProtocol, EventTypeConfig};
 use crate::event::EventType;
-use crate::http::AsyncApiSettings;
+use crate::transport::http::AsyncApiSettings;
 
 /// The known event types, with their schemas compiled.
 ///

@@ -16,14 +16,14 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use super::serve::end_after;
 use super::stall_timeout::{PacedBody, StallTimeoutExecutor};
 use super::{Assembled, host};
+use crate::api::problem::{problem, problem_with_status};
 use crate::config::Config;
 use crate::error::Error;
-use crate::grpc::{PeerAddress, PeerIdentity};
 use crate::lifecycle::Lifecycle;
-use crate::origin;
-use crate::problem::{problem, problem_with_status};
+use crate::net::origin;
 use crate::session::Services;
 use crate::telemetry::TextFormat;
+use crate::transport::grpc::{PeerAddress, PeerIdentity};
 
 /// How long a browser may remember the answer to a preflight request.
 const REMEMBER: Duration = Duration::from_mins(10);

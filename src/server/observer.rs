@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::audit::{Audit, Record, What};
-use crate::bus::{End, Observer, Seen};
+use crate::hub::{End, Observer, Seen};
 use crate::telemetry::Tracing;
 
 /// Notes each connection's beginning and end, under its id.

@@ -14,15 +14,15 @@ use hyper::body::Incoming;
 use tower::ServiceExt;
 
 use super::{Assembled, host};
-use crate::bus::Link;
+use crate::api::problem::problem;
 use crate::config::Config;
-use crate::forwarded::Trust;
+use crate::hub::Link;
 use crate::lifecycle::Lifecycle;
-use crate::origin;
-use crate::problem::problem;
+use crate::net::forwarded::Trust;
+use crate::net::origin;
 use crate::session::Services;
-use crate::socketio::Endpoint as SocketIo;
-use crate::ws::{Admitted, Endpoint};
+use crate::transport::socketio::Endpoint as SocketIo;
+use crate::transport::ws::{Admitted, Endpoint};
 
 /// The public listener's requests: upgrades go straight to the WebSocket endpoint, the rest to the
 /// HTTP routes.
@@ -58,13 +58,13 @@ impl Public {
         lifecycle: Arc<Lifecycle>,
     ) -> Self {
         let services = Arc::clone(&assembled.services);
-        let settings = crate::http::HttpSettings {
+        let settings = crate::transport::http::HttpSettings {
             allowed_origins: Arc::clone(&assembled.allowed_origins),
             demo: dev,
             asyncapi: Arc::clone(&assembled.asyncapi),
         };
         Public {
-            routes: crate::http::routes(&services, settings, Arc::clone(&lifecycle)),
+            routes: crate::transport::http::routes(&services, settings, Arc::clone(&lifecycle)),
             lifecycle,
             socketio_routes: socketio_routes(assembled),
             socketio: Arc::clone(&assembled.socketio),

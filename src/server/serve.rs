@@ -22,16 +22,16 @@ use super::internal::Internal;
 use super::listen::{HANDSHAKE, HANDSHAKES_EACH, LEAVING, Peer, Serve, Visitor, watched};
 use super::public::{Admission, Public};
 use super::socket_limiter::{Occupant, Underway};
-use crate::bus::Link;
+use crate::api::problem::problem;
 use crate::clock::{HyperTimer, RunTimer};
 use crate::error::Error;
-use crate::grpc::PeerIdentity;
+use crate::hub::Link;
 use crate::lifecycle::Lifecycle;
-use crate::problem::problem;
+use crate::net::PrefixedIo;
+use crate::net::timeout_io::TimeoutIo;
 use crate::session::Services;
-use crate::timeout_io::TimeoutIo;
-use crate::wire::PrefixedIo;
-use crate::wire::head::{MAX_HEADERS, read_upgrade};
+use crate::transport::grpc::PeerIdentity;
+use tidings_websocket::head::{MAX_HEADERS, read_upgrade};
 
 /// The largest head of a request, in bytes.
 const MAX_HEAD: usize = 32 * 1024;

@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::evictions::Evictions;
 use crate::auth::rate_limit_key;
-use crate::grpc::PeerConnection;
+use crate::net::timeout_io::Activity;
 use crate::telemetry::Metrics;
-use crate::timeout_io::Activity;
+use crate::transport::grpc::PeerConnection;
 
 /// How long a socket has at least to say something before it makes room for another.
 const CHANCE: Duration = Duration::from_millis(250);

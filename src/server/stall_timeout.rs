@@ -19,8 +19,8 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::RunTimer;
+use crate::net::timeout_io::TAKING;
 use crate::telemetry::Metrics;
-use crate::timeout_io::TAKING;
 
 /// What is handed over at once, in bytes: what is not taken of it stays in memory after the stream's
 /// end, until the connection's.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::Session;
+use crate::auth::may_see;
 use crate::broker::{Page, Range, Share};
-use crate::bus::{Present, may_see};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Event, Position};
+use crate::hub::Present;
 use crate::maybe_ready::MaybeReady;
 
 /// The most events of one page.

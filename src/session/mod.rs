@@ -24,10 +24,10 @@ use governor::{Quota, RateLimiter};
 use crate::audit::{Audit, Record, What};
 use crate::auth::{Identity, Policy, Verifier};
 use crate::broker::Broker;
-use crate::bus::{Hub, Refused};
 use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId};
+use crate::hub::{Hub, Refused};
 use crate::telemetry::{Metrics, Tracing, Transport};
 
 pub use bodies::{Bodies, BodyLimits, BodySender, ConnectionBodies, Reservation};

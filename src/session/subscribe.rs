@@ -2,10 +2,10 @@
 
 use super::Session;
 use crate::auth::{Identity, Policy};
-use crate::bus::filter::EventFilter;
-use crate::bus::{Join, JoinRequest, Refused};
 use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, ConnectionId, Position, TypePattern};
+use crate::filter::EventFilter;
+use crate::hub::{Join, JoinRequest, Refused};
 use crate::maybe_ready::MaybeReady;
 use crate::turns::Share;
 

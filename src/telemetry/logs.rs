@@ -51,7 +51,7 @@ impl fmt::Display for LogError {
 impl std::error::Error for LogError {}
 
 /// Sends the process's log lines to standard error, from `info` up; `RUST_LOG` says otherwise
-/// (`debug`, `tidings::bus=trace,info`).
+/// (`debug`, `tidings::hub=trace,info`).
 ///
 /// # Errors
 /// `RUST_LOG` can't be read, or logging was set up before.

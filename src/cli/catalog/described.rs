@@ -10,9 +10,9 @@ use super::{get, page};
 use crate::catalog::typescript::{self, Described};
 use crate::catalog::{Catalog, KnownType, Schema};
 use crate::config::{Config, Inputs};
-use crate::http::{AsyncApiServer, asyncapi_document};
 use crate::proto::EventType;
 use crate::server;
+use crate::transport::http::{AsyncApiServer, asyncapi_document};
 
 /// Where the event types stand.
 #[derive(Debug, clap::Args)]

@@ -11,15 +11,15 @@ mod sync;
 
 use stand_ins::{error, event, hub, protocol, shard, telemetry};
 
-#[path = "../../../src/bus/delivery.rs"]
+#[path = "../../../src/hub/delivery.rs"]
 mod delivery;
-#[path = "../../../src/bus/inbox.rs"]
+#[path = "../../../src/hub/inbox.rs"]
 mod inbox;
-#[path = "../../../src/bus/pipe.rs"]
+#[path = "../../../src/hub/pipe.rs"]
 mod pipe;
-#[path = "../../../src/bus/route.rs"]
+#[path = "../../../src/hub/route.rs"]
 mod route;
-#[path = "../../../src/bus/shard_cell.rs"]
+#[path = "../../../src/hub/shard_cell.rs"]
 mod shard_cell;
 
 mod deliveries;

@@ -1,4 +1,4 @@
-//! What `src/bus/sync.rs` names, over loom.
+//! What `src/hub/sync.rs` names, over loom.
 //!
 //! Loom has no queue, no waker of a poll, no `Notify` and no `OnceLock`. Theirs are stood in for by
 //! what their documentation promises.

@@ -1,0 +1,12 @@
+//! WebSocket below any protocol: the opening handshake and the frames (RFC 6455) and their
+//! compression (RFC 7692). It knows no event and no session.
+
+mod close_code;
+mod compression;
+pub mod deflate;
+pub mod frame;
+pub mod handshake;
+pub mod head;
+
+pub use close_code::CloseCode;
+pub use compression::Compression;

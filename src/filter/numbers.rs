@@ -1,0 +1,83 @@
+//! One number for each distinct filter, whichever shards use it.
+//!
+//! By its number the shards share what a filter said of an event. A number is never used again:
+//! an event that is still on its way must not answer for another filter.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::FilterKey;
+
+/// The numbers of the filters in use.
+#[derive(Debug, Default)]
+pub(crate) struct FilterNumbers(Mutex<Numbers>);
+
+#[derive(Debug, Default)]
+struct Numbers {
+    known: HashMap<FilterKey, Known>,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    number: u64,
+    shards: u32,
+}
+
+impl FilterNumbers {
+    /// The filter's number; one shard more uses it.
+    pub(crate) fn acquire(&self, key: &FilterKey) -> u64 {
+        let mut numbers = self.lock();
+        if let Some(known) = numbers.known.get_mut(key) {
+            known.shards += 1;
+            return known.number;
+        }
+        numbers.last += 1;
+        let number = numbers.last;
+        numbers
+            .known
+            .insert(key.clone(), Known { number, shards: 1 });
+        number
+    }
+
+    /// One shard fewer uses it.
+    pub(crate) fn release(&self, key: &FilterKey) {
+        let mut numbers = self.lock();
+        if let Some(known) = numbers.known.get_mut(key) {
+            known.shards -= 1;
+            if known.shards == 0 {
+                numbers.known.remove(key);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Numbers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::TypePattern;
+    use crate::filter::EventFilter;
+
+    #[test]
+    fn a_filter_keeps_its_number_while_it_is_used_and_no_other_ever_gets_it() {
+        let numbers = FilterNumbers::default();
+        let filter = |name| {
+            let types = [TypePattern::parse(name).unwrap()];
+            EventFilter::new(types, None).unwrap().unwrap()
+        };
+        let (a, b) = (filter("a"), filter("b"));
+        let first = numbers.acquire(a.key());
+        assert_eq!(numbers.acquire(a.key()), first);
+        assert_ne!(numbers.acquire(b.key()), first);
+        numbers.release(a.key());
+        assert_eq!(numbers.acquire(a.key()), first);
+        numbers.release(a.key());
+        numbers.release(a.key());
+        let again = numbers.acquire(a.key());
+        assert!(again > first, "{again} after {first}");
+    }
+}

@@ -1,0 +1,230 @@
+//! The expressions of filters: equal ones are compiled and held once, and all of them together
+//! hold a bounded amount of memory.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::{FilterLimits, event_filter};
+use crate::error::{Code, Error, Result};
+use crate::filter::expression::Expression;
+
+/// A compiled expression, shared by all filters that have it.
+#[derive(Debug)]
+pub struct Condition {
+    expression: Expression,
+    reads_data: bool,
+    serial: u64,
+    /// The store that its memory is taken from.
+    store: Option<Arc<FilterStore>>,
+}
+
+/// The expressions in use.
+#[derive(Debug, Default)]
+pub struct FilterStore {
+    known: Mutex<HashMap<Arc<str>, Weak<Condition>>>,
+    bytes: AtomicUsize,
+}
+
+/// Tells expressions apart: one that is compiled anew is another.
+static SERIALS: AtomicU64 = AtomicU64::new(1);
+
+impl Condition {
+    fn new(expression: Expression, store: Option<Arc<FilterStore>>) -> Self {
+        Condition {
+            reads_data: expression.uses("data") || expression.uses("event"),
+            expression,
+            serial: SERIALS.fetch_add(1, Ordering::Relaxed),
+            store,
+        }
+    }
+
+    /// One that counts towards no limit.
+    pub(crate) fn unbounded(expression: Expression) -> Self {
+        Self::new(expression, None)
+    }
+
+    /// The expression.
+    #[must_use]
+    pub fn expression(&self) -> &Expression {
+        &self.expression
+    }
+
+    /// True if it looks at the event's data, which is parsed for it.
+    #[must_use]
+    pub fn reads_data(&self) -> bool {
+        self.reads_data
+    }
+
+    /// The memory that it holds, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.expression.bytes()
+    }
+
+    /// Tells it from every other one.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial
+    }
+}
+
+impl Drop for Condition {
+    fn drop(&mut self) {
+        let Some(store) = &self.store else {
+            return;
+        };
+        store.bytes.fetch_sub(self.bytes(), Ordering::Relaxed);
+        let source = self.expression.source();
+        let mut known = store.lock();
+        // An equal one may have come meanwhile.
+        if known.get(source).is_some_and(|it| it.strong_count() == 0) {
+            known.remove(source);
+        }
+    }
+}
+
+impl FilterStore {
+    /// The condition with this source, where it is in use already.
+    #[must_use]
+    pub fn find(&self, source: &str) -> Option<Arc<Condition>> {
+        self.lock().get(source).and_then(Weak::upgrade)
+    }
+
+    /// Compiles a condition. That may take a few milliseconds, so it is not for a shard's thread.
+    ///
+    /// # Errors
+    /// `invalid_argument` for the field `filter`, `resource_exhausted` where it is too large
+    /// (`limits.filter_bytes`), or all of them together are (`limits.filter_memory`).
+    pub fn compile(
+        self: &Arc<Self>,
+        source: &str,
+        limits: &FilterLimits,
+    ) -> Result<Arc<Condition>, Refusal> {
+        if let Some(known) = self.find(source) {
+            return Ok(known);
+        }
+        let too_large = || {
+            let most = limits.bytes;
+            let text = format!(
+                "the filter takes more than {most} bytes when compiled (limits.filter_bytes)"
+            );
+            Refusal::full("filter_bytes", text)
+        };
+        let expression = event_filter::compile(source, limits.bytes).map_err(|error| {
+            if error.code() == Code::ResourceExhausted {
+                return too_large();
+            }
+            Refusal::from(error)
+        })?;
+        let bytes = expression.bytes();
+        if bytes > limits.bytes {
+            return Err(too_large());
+        }
+        let fits = |held: usize| {
+            held.checked_add(bytes)
+                .filter(|held| *held <= limits.memory)
+        };
+        let taken = self
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+        if taken.is_err() {
+            let text = "the filters of all clients take too much memory (limits.filter_memory)";
+            return Err(Refusal::full("filter_memory", text));
+        }
+        let made = Arc::new(Condition::new(expression, Some(Arc::clone(self))));
+        let source = Arc::clone(made.expression.source());
+        self.lock().insert(source, Arc::downgrade(&made));
+        Ok(made)
+    }
+
+    /// What the conditions hold, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Weak<Condition>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a condition was not made.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The limit that it met, as `tidings_limit_reached_total` has it.
+    pub limit: Option<&'static str>,
+    /// What the client is told.
+    pub error: Error,
+}
+
+impl Refusal {
+    fn full(limit: &'static str, text: impl Into<String>) -> Self {
+        Refusal {
+            limit: Some(limit),
+            error: Error::exhausted(text.into()),
+        }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal { limit: None, error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(bytes: usize, memory: usize) -> FilterLimits {
+        FilterLimits {
+            bytes,
+            memory,
+            ..FilterLimits::default()
+        }
+    }
+
+    #[test]
+    fn equal_conditions_are_held_once_and_let_go_of() {
+        let store = Arc::new(FilterStore::default());
+        let limits = FilterLimits::default();
+        let one = store.compile("data.a == 1", &limits).unwrap();
+        let two = store.compile("data.a == 1", &limits).unwrap();
+        assert!(Arc::ptr_eq(&one, &two));
+        assert_eq!(store.bytes(), one.bytes());
+        drop((one, two));
+        assert_eq!(store.bytes(), 0);
+        assert!(store.find("data.a == 1").is_none());
+    }
+
+    #[test]
+    fn one_that_is_too_large_is_refused_by_the_limit_s_name() {
+        let store = Arc::new(FilterStore::default());
+        let refusal = store
+            .compile(r"data.a.matches('\\w\\w')", &limits(2048, 1 << 20))
+            .unwrap_err();
+        assert_eq!(refusal.limit, Some("filter_bytes"));
+        assert!(refusal.error.message().contains("limits.filter_bytes"));
+        assert_eq!(store.bytes(), 0);
+    }
+
+    #[test]
+    fn all_of_them_together_stay_within_their_memory() {
+        let store = Arc::new(FilterStore::default());
+        let limits = limits(64 << 10, 256 << 10);
+        let mut held = Vec::new();
+        let refusal = loop {
+            let source = format!(r"data.a.matches('^\\w{}$')", held.len());
+            match store.compile(&source, &limits) {
+                Ok(made) => held.push(made),
+                Err(refusal) => break refusal,
+            }
+        };
+        assert_eq!(refusal.limit, Some("filter_memory"));
+        assert!(refusal.error.message().contains("limits.filter_memory"));
+        assert!(store.bytes() <= limits.memory && held.len() > 4);
+        // A known one is no more memory.
+        let known = Arc::clone(held[0].expression().source());
+        assert!(store.compile(&known, &limits).is_ok());
+    }
+}

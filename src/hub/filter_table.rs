@@ -1,0 +1,160 @@
+//! The distinct filters of a shard, each asked once per event however many subscriptions share it;
+//! what it said is shared with the other shards.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::delivery::Delivery;
+use super::meter::Asking;
+use super::slots::Slots;
+use crate::filter::FilterNumbers;
+use crate::filter::{EventFilter, EventView, FilterKey};
+
+/// No filter.
+pub(super) const NO_FILTER: u32 = u32::MAX;
+
+/// Distinct filters with how many subscriptions use each.
+pub(super) struct FilterTable {
+    filters: Slots<Shared>,
+    places: HashMap<FilterKey, u32>,
+    numbers: Arc<FilterNumbers>,
+}
+
+struct Shared {
+    filter: Arc<EventFilter>,
+    /// The same on every shard.
+    number: u64,
+    uses: u32,
+    /// The run for which `judged` and `passes` hold.
+    run: u64,
+    /// The events of the run about which it was asked.
+    judged: u64,
+    passes: u64,
+    /// Data of this many bytes took more time than there was: not tried again on the shard.
+    heavy: usize,
+}
+
+impl FilterTable {
+    /// No filters.
+    pub(super) fn new(numbers: Arc<FilterNumbers>) -> Self {
+        FilterTable {
+            filters: Slots::new(),
+            places: HashMap::new(),
+            numbers,
+        }
+    }
+
+    /// The place of a filter, one use more.
+    pub(super) fn acquire(&mut self, filter: Option<&Arc<EventFilter>>) -> u32 {
+        let Some(filter) = filter else {
+            return NO_FILTER;
+        };
+        if let Some(&place) = self.places.get(filter.key()) {
+            if let Some(shared) = self.filters.get_mut(place) {
+                shared.uses += 1;
+            }
+            return place;
+        }
+        let shared = Shared {
+            filter: Arc::clone(filter),
+            number: self.numbers.acquire(filter.key()),
+            uses: 1,
+            run: 0,
+            judged: 0,
+            passes: 0,
+            heavy: usize::MAX,
+        };
+        let place = self.filters.insert(shared);
+        self.places.insert(filter.key().clone(), place);
+        place
+    }
+
+    /// One use fewer.
+    pub(super) fn release(&mut self, place: u32) {
+        let Some(shared) = self.filters.get_mut(place) else {
+            return;
+        };
+        shared.uses -= 1;
+        if shared.uses == 0
+            && let Some(shared) = self.filters.remove(place)
+        {
+            self.places.remove(shared.filter.key());
+            self.numbers.release(shared.filter.key());
+        }
+    }
+
+    /// The filter in a place.
+    #[must_use]
+    pub(super) fn get(&self, place: u32) -> Option<&Arc<EventFilter>> {
+        self.filters.get(place).map(|shared| &shared.filter)
+    }
+
+    /// Which of the `wanted` events of a run pass, as a set of bits; each is worked out once for
+    /// the run's number. `None` where that takes more time than there is.
+    pub(super) fn passes(
+        &mut self,
+        place: u32,
+        run: u64,
+        wanted: u64,
+        events: &[(&Delivery, EventView<'_>)],
+        asking: &Asking<'_>,
+    ) -> Option<u64> {
+        let Some(shared) = self.filters.get_mut(place) else {
+            return Some(wanted);
+        };
+        if shared.run != run {
+            (shared.run, shared.judged, shared.passes) = (run, 0, 0);
+        }
+        if wanted & !shared.judged != 0 {
+            shared.judge(wanted, events, asking)?;
+        }
+        Some(shared.passes & wanted)
+    }
+}
+
+impl Shared {
+    /// Asks about those of the wanted events about which nobody has asked yet. `None` where there
+    /// is not enough time: where the one who asks has used up its budget, the next may have some
+    /// left, and goes on from there.
+    fn judge(
+        &mut self,
+        wanted: u64,
+        events: &[(&Delivery, EventView<'_>)],
+        asking: &Asking<'_>,
+    ) -> Option<()> {
+        for ((delivery, view), at) in events.iter().zip(0_u32..) {
+            let bit = 1 << at;
+            if wanted & !self.judged & bit == 0 {
+                continue;
+            }
+            let yes = self.judge_one(delivery, view, asking)?;
+            self.judged |= bit;
+            self.passes |= u64::from(yes) << at;
+        }
+        Some(())
+    }
+
+    fn judge_one(
+        &mut self,
+        delivery: &Delivery,
+        view: &EventView<'_>,
+        asking: &Asking<'_>,
+    ) -> Option<bool> {
+        let known = delivery.verdict(self.number).map(|known| known.passes);
+        if let Some(Some(passes)) = known {
+            return Some(passes);
+        }
+        if asking.cannot_wait() {
+            return asking.ask(&self.filter, view);
+        }
+        let bytes = view.event().payload.data().len();
+        if known.is_some() || bytes >= self.heavy || asking.is_over() {
+            return self.filter.answer_for_nothing(view.event());
+        }
+        let yes = delivery.passes(self.number, || asking.ask(&self.filter, view));
+        if yes.is_none() && !asking.is_over() {
+            self.heavy = bytes;
+        }
+        yes
+    }
+}

@@ -1,0 +1,106 @@
+//! Filters: compiled and asked away from the shards.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use super::Hub;
+use crate::error::{Error, Result};
+use crate::event::Event;
+use crate::filter::Condition;
+use crate::filter::EventFilter;
+use crate::hub::judge::Verdict;
+use crate::hub::meter::Meter;
+use crate::maybe_ready::MaybeReady;
+use crate::turns::{Share, Turn};
+
+/// The longest wait before it is looked again whether the connection is still there.
+const NAP: Duration = Duration::from_millis(250);
+/// The most that counting a replay may cost, in seconds' worth of a connection's budget.
+const COUNTED_SECONDS: u64 = 5;
+
+impl Hub {
+    /// The condition of a filter: there already where it is in use, compiled elsewhere where not.
+    /// Compilations for one share wait for one another.
+    pub fn condition(self: &Arc<Self>, source: &str, share: Share) -> MaybeReady<Arc<Condition>> {
+        if let Some(known) = self.judge.store.find(source) {
+            return MaybeReady::ok(known);
+        }
+        let (hub, source) = (Arc::clone(self), source.to_owned());
+        MaybeReady::later(async move {
+            let turn = hub.judge.compilations.take(share).await;
+            let made = hub.clone().elsewhere(turn, move || {
+                let limits = &hub.settings().filters;
+                hub.judge.store.compile(&source, limits).map_err(|refusal| {
+                    if let Some(limit) = refusal.limit {
+                        hub.metrics.limit_reached(limit);
+                    }
+                    refusal.error
+                })
+            });
+            made.await?
+        })
+    }
+
+    /// Asks a filter about events, as fast as the connection's budget allows; answers as well how
+    /// many steps that took.
+    ///
+    /// # Errors
+    /// `unavailable` where the connection is gone or the server stops.
+    pub(in crate::hub) async fn judge(
+        self: Arc<Self>,
+        filter: Arc<EventFilter>,
+        events: Arc<[Arc<Event>]>,
+        meter: Weak<Meter>,
+    ) -> Result<(Vec<Verdict>, u64)> {
+        let mut verdicts = Vec::with_capacity(events.len());
+        let mut taken = 0;
+        while verdicts.len() < events.len() {
+            let gone = || Error::unavailable("the connection is gone");
+            let meter = meter.upgrade().ok_or_else(gone)?;
+            let _one_at_a_time = meter.turn.lock().await;
+            let rate = self.settings().filters.steps_per_second;
+            let wait = meter.wait(self.clock_us(), rate);
+            if !wait.is_zero() {
+                self.metrics.filter_waited();
+                tokio::time::sleep(wait.min(NAP)).await;
+                continue;
+            }
+            let (hub, filter) = (Arc::clone(&self), Arc::clone(&filter));
+            let (events, from) = (Arc::clone(&events), verdicts.len());
+            let turn = self.judge.evaluations.take(meter.share()).await;
+            let slice = self.clone().elsewhere(turn, move || {
+                let rest = events.get(from..).unwrap_or_default();
+                let limits = &hub.settings().filters;
+                hub.judge.slice(&filter, rest, limits, &hub.metrics)
+            });
+            let (made, steps) = slice.await?;
+            meter.charge(self.clock_us(), rate, steps);
+            taken += steps;
+            verdicts.extend(made);
+        }
+        Ok((verdicts, taken))
+    }
+
+    /// The most steps that counting what a subscription is replayed may take.
+    pub(in crate::hub) fn steps_to_count(&self) -> u64 {
+        match self.settings().filters.steps_per_second {
+            0 => u64::MAX,
+            rate => rate.saturating_mul(COUNTED_SECONDS),
+        }
+    }
+
+    /// Does something on a thread that may be busy, for as long as a turn takes.
+    async fn elsewhere<T: Send + 'static>(
+        self: Arc<Self>,
+        turn: Turn,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let done = self.runtime.spawn_blocking(move || {
+            let made = work();
+            drop(turn);
+            made
+        });
+        done.await
+            .map_err(|_| Error::unavailable("the server stops"))
+    }
+}

@@ -1,0 +1,60 @@
+//! What the bus is held to.
+
+use std::time::Duration;
+
+use crate::filter::FilterLimits;
+
+/// The bus's limits and times; taken over by every shard within one round.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The most connections.
+    pub connections: usize,
+    /// The most connections of one user.
+    pub connections_per_user: usize,
+    /// The most connections from one address.
+    pub connections_per_ip: usize,
+    /// The most subscriptions of one connection.
+    pub subscriptions_per_connection: usize,
+    /// What may wait for one connection, in bytes.
+    pub outbox_bytes: usize,
+    /// What filters may cost.
+    pub filters: FilterLimits,
+    /// Messages a second that a client may send on average; 0 is no limit.
+    pub messages_per_second: u32,
+    /// Messages that a client may send at once.
+    pub messages_burst: u32,
+    /// How often the server says something to a silent client.
+    pub heartbeat_interval: Duration,
+    /// After what silence it gives a client up.
+    pub heartbeat_timeout: Duration,
+    /// How long a client may take to show a token.
+    pub auth_deadline: Duration,
+    /// The share of events outside of recorded traces whose arrival clients are asked to confirm.
+    pub confirmations: f64,
+    /// The most connections of one event that get a span of their own or are asked to confirm.
+    pub connections_per_event: usize,
+    /// Whether many sends go out in one system call by `io_uring`, where the system allows it.
+    /// Looked at when a shard starts.
+    pub io_uring: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            connections: 10_000,
+            connections_per_user: 100,
+            connections_per_ip: 1_000,
+            subscriptions_per_connection: 128,
+            outbox_bytes: 1 << 20,
+            filters: FilterLimits::default(),
+            messages_per_second: 50,
+            messages_burst: 200,
+            heartbeat_interval: Duration::from_secs(30),
+            heartbeat_timeout: Duration::from_mins(1),
+            auth_deadline: Duration::from_secs(10),
+            confirmations: 0.0,
+            connections_per_event: 8,
+            io_uring: true,
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! What happens to one connection when a run of events comes by: what it is owed, and where that
+//! finds room.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::batch::{MAX_RUN, Run, count, each};
+use super::fanout::follows_once;
+use super::io::flush;
+use super::sampling::{DeliverySampler, Sample};
+use super::{Subscriber, Topic};
+use crate::event::{ChannelPattern, ConnectionId, SlowConsumer};
+use crate::filter::FilterLimits;
+use crate::hub::Hub;
+use crate::hub::chunk::{Chunk, Frame};
+use crate::hub::connection::Connection;
+use crate::hub::filter_table::{FilterTable, NO_FILTER};
+use crate::hub::meter::{Asking, Slice};
+use crate::hub::outbox::{Missing, QueuePool};
+use crate::hub::protocol::Notice;
+use crate::hub::shed::{Room, conflates_at};
+use crate::hub::slots::Slots;
+use crate::telemetry::{DropReason, ShardMetrics, Transport};
+
+/// What one shard did with a run.
+pub(super) struct Outcome {
+    /// Connections that got all of it.
+    whole: u32,
+    /// What others got of each event.
+    delivered: [u32; MAX_RUN],
+    filtered: [u32; MAX_RUN],
+    dropped: [u32; MAX_RUN],
+    pub(super) all_filtered: u64,
+    pub(super) by_transport: [u64; Transport::COUNT],
+}
+
+impl Default for Outcome {
+    fn default() -> Self {
+        Outcome {
+            whole: 0,
+            delivered: [0; MAX_RUN],
+            filtered: [0; MAX_RUN],
+            dropped: [0; MAX_RUN],
+            all_filtered: 0,
+            by_transport: [0; Transport::COUNT],
+        }
+    }
+}
+
+impl Outcome {
+    /// How often an event was delivered, filtered and dropped.
+    pub(super) fn of(&self, at: usize) -> (u32, u32, u32) {
+        let read = |counts: &[u32; MAX_RUN]| counts.get(at).copied().unwrap_or(0);
+        (
+            self.whole + read(&self.delivered),
+            read(&self.filtered),
+            read(&self.dropped),
+        )
+    }
+
+    fn add(&mut self, transport: Transport, set: u64, all: u64) {
+        if set == all {
+            self.whole += 1;
+        } else {
+            note(&mut self.delivered, set);
+        }
+        let [websocket, socketio, sse, grpc] = &mut self.by_transport;
+        *match transport {
+            Transport::WebSocket => websocket,
+            Transport::SocketIo => socketio,
+            Transport::Sse => sse,
+            Transport::Grpc => grpc,
+        } += u64::from(count(set));
+    }
+}
+
+fn note(counts: &mut [u32; MAX_RUN], set: u64) {
+    for at in each(set) {
+        if let Some(count) = counts.get_mut(at) {
+            *count += 1;
+        }
+    }
+}
+
+/// What came of putting events into an outbox.
+pub(super) enum Put {
+    Done,
+    /// From this offset on, they come from history.
+    Resync(u64),
+    Close,
+}
+
+/// Hands a run to one connection after the other.
+pub(super) struct BatchWriter<'h, 'd> {
+    pub(super) run: &'h mut Run<'d>,
+    pub(super) shard: u16,
+    pub(super) samples: &'h mut Vec<Sample>,
+    pub(super) policy: SlowConsumer,
+    pub(super) limit: usize,
+    pub(super) topics: &'h Slots<Topic>,
+    pub(super) pool: &'h mut QueuePool,
+    pub(super) metrics: &'h ShardMetrics,
+    pub(super) slice: &'h Slice,
+    /// For filters that can't wait.
+    pub(super) overlaps: &'h Slice,
+    pub(super) limits: &'h FilterLimits,
+    /// Microseconds on the clock of the hub.
+    pub(super) now_us: u64,
+    pub(super) hub: &'h Hub,
+    pub(super) outcome: &'h mut Outcome,
+}
+
+impl BatchWriter<'_, '_> {
+    /// As [`BatchWriter::owed`]. Where the connection follows the channel in another way too, more
+    /// is taken for its filter: it can't be asked later, or the events of the other one would
+    /// overtake this one's.
+    pub(super) fn owed_in_time(
+        &mut self,
+        slot: u32,
+        connection: &mut Connection,
+        follower: &Subscriber,
+        live: u64,
+        filters: &mut FilterTable,
+        topics: [Option<u32>; 3],
+    ) -> Option<u64> {
+        let owed = self.owed(slot, connection, follower, live, filters);
+        if owed.is_some() || follows_once(connection, topics) {
+            return owed;
+        }
+        let usual = std::mem::replace(&mut self.slice, self.overlaps);
+        let owed = self.owed(slot, connection, follower, live, filters);
+        self.slice = usual;
+        owed
+    }
+
+    /// The events that a follower is to get now, `live` being those that come live where it is.
+    /// What it has by another subscription, or gets from history, is left out. `None` where the
+    /// shard has no time to ask its filter.
+    fn owed(
+        &mut self,
+        slot: u32,
+        connection: &mut Connection,
+        follower: &Subscriber,
+        live: u64,
+        filters: &mut FilterTable,
+    ) -> Option<u64> {
+        if connection.flags.pending_close {
+            return Some(0);
+        }
+        // Without a filter, nothing is looked at that no other part of a delivery touches.
+        let meter = match follower.filter {
+            NO_FILTER => None,
+            _ => connection.meter().map(|meter| &**meter),
+        };
+        let asking = Asking {
+            slice: self.slice,
+            meter,
+            limits: self.limits,
+            now_us: self.now_us,
+            metrics: self.metrics,
+        };
+        let visible = self.run.visible(slot, connection);
+        let passing = self
+            .run
+            .passing(visible, follower.filter, filters, &asking)?;
+        if connection.last_run != self.run.number() {
+            connection.last_run = self.run.number();
+            connection.answered = 0;
+        }
+        let live = if follower.live { live } else { 0 };
+        if live != self.run.all() {
+            // It comes from history, and so not by a pattern.
+            connection.answered |= passing & !live & self.run.behind(follower.from);
+        }
+        let wanted = live & !connection.answered;
+        let filtered = wanted & !passing;
+        if filtered != 0 {
+            note(&mut self.outcome.filtered, filtered);
+            self.outcome.all_filtered += u64::from(count(filtered));
+        }
+        connection.answered |= wanted & passing;
+        Some(wanted & passing)
+    }
+
+    /// Puts events into an outbox, or does what the namespace says of slow connections.
+    pub(super) fn put(&mut self, connection: &mut Connection, set: u64, topic: Option<u32>) -> Put {
+        if let Some(frame) = self
+            .run
+            .joined(connection.dialect, &connection.protocol, set)
+            && self.has_room(connection, frame.len())
+        {
+            self.push(connection, frame, topic, set);
+            return Put::Done;
+        }
+        self.put_each(connection, set, topic, None)
+    }
+
+    /// As [`BatchWriter::put`], one by one, and looks at how those get there that are to be looked at.
+    pub(super) fn put_and_look(
+        &mut self,
+        slot: u32,
+        connection: &mut Connection,
+        set: u64,
+        topic: Option<u32>,
+    ) -> Put {
+        if set & self.run.watched() == 0 {
+            return self.put(connection, set, topic);
+        }
+        let id = ConnectionId::new(self.shard, slot, connection.nonce);
+        self.put_each(connection, set, topic, Some(id))
+    }
+
+    fn put_each(
+        &mut self,
+        connection: &mut Connection,
+        set: u64,
+        topic: Option<u32>,
+        looked_at: Option<ConnectionId>,
+    ) -> Put {
+        for at in each(set) {
+            let asking = match looked_at {
+                Some(_) => self.run.asking(&connection.protocol, at),
+                None => None,
+            };
+            let asked = asking.is_some();
+            let frame = asking.or_else(|| {
+                self.run
+                    .single(connection.dialect, &connection.protocol, at)
+            });
+            let Some(frame) = frame else { continue };
+            let one = 1 << at;
+            if self.has_room(connection, frame.len()) {
+                self.push(connection, frame, topic, one);
+                self.look(looked_at, connection, at, asked);
+                continue;
+            }
+            let kept = match (self.policy, topic) {
+                (SlowConsumer::DropOldest | SlowConsumer::Conflate, Some(topic)) => {
+                    self.hub.metrics().slow_consumer();
+                    self.make_room(connection, topic, &frame)
+                }
+                _ => false,
+            };
+            if kept {
+                self.push(connection, frame, topic, one);
+                self.look(looked_at, connection, at, asked);
+                continue;
+            }
+            note(&mut self.outcome.dropped, one);
+            // None of the rest comes by another subscription either.
+            connection.answered = u64::MAX;
+            let offset = self.run.event(at).and_then(|event| event.position);
+            return match (self.policy, offset) {
+                (SlowConsumer::Resync, Some(position)) => Put::Resync(position.offset),
+                _ => Put::Close,
+            };
+        }
+        Put::Done
+    }
+
+    fn push(&mut self, connection: &mut Connection, frame: Frame, topic: Option<u32>, set: u64) {
+        connection.outbox.push(frame, topic, self.pool);
+        self.count(connection, set);
+    }
+
+    /// Counts these events as delivered.
+    pub(super) fn count(&mut self, connection: &mut Connection, set: u64) {
+        connection.delivered += u64::from(count(set));
+        self.outcome.add(connection.transport, set, self.run.all());
+    }
+
+    /// Who is looked at among so many subscribers; nobody where no event of the run is watched.
+    pub(super) fn sampler(&self, here: usize, most: usize) -> DeliverySampler {
+        let first = each(self.run.watched()).next();
+        match first.and_then(|at| self.run.delivery(at)) {
+            Some(delivery) => DeliverySampler::choose(here, delivery.subscribers(), most),
+            None => DeliverySampler::NONE,
+        }
+    }
+
+    fn look(
+        &mut self,
+        looked_at: Option<ConnectionId>,
+        connection: &Connection,
+        at: usize,
+        asked: bool,
+    ) {
+        if let (Some(id), Some(delivery)) = (looked_at, self.run.delivery(at))
+            && delivery.is_watched()
+        {
+            self.samples.push(Sample {
+                connection: id,
+                transport: connection.transport,
+                delivery: Arc::clone(delivery),
+                asked,
+                put: Instant::now(),
+                written: None,
+            });
+        }
+    }
+
+    /// What was put last is written already.
+    pub(super) fn written(&mut self) {
+        let now = Instant::now();
+        let unwritten = |sample: &&mut Sample| sample.written.is_none();
+        let last = self.samples.iter_mut().rev().take_while(unwritten);
+        last.for_each(|sample| sample.written = Some(now));
+    }
+
+    /// True if there is room, now or once the outbox has been written: it may only be full because
+    /// this batch has not been.
+    fn has_room(&mut self, connection: &mut Connection, len: usize) -> bool {
+        self.fits(connection, len)
+            || (flush(connection, self.pool, self.metrics) && self.fits(connection, len))
+    }
+
+    /// An empty outbox takes any frame, or a large event could never leave.
+    fn fits(&self, connection: &Connection, len: usize) -> bool {
+        let limit = match self.policy {
+            SlowConsumer::Conflate => conflates_at(self.limit),
+            SlowConsumer::Disconnect | SlowConsumer::DropOldest | SlowConsumer::Resync => {
+                self.limit
+            }
+        };
+        connection.outbox.is_empty() || connection.outbox.bytes().saturating_add(len) <= limit
+    }
+
+    /// Takes waiting events out of the outbox, and says so in their place. Only those of channels
+    /// whose namespace lets events go. True if there is room now.
+    fn make_room(&mut self, connection: &mut Connection, topic: u32, frame: &Frame) -> bool {
+        let protocol = &connection.protocol;
+        let namespaces = self.hub.namespaces();
+        let topics = self.topics;
+        let may_go = |place: u32| match topics.get(place).map(|topic| &topic.pattern) {
+            Some(ChannelPattern::Exact(channel)) => matches!(
+                namespaces.of(channel).slow_consumer,
+                SlowConsumer::DropOldest | SlowConsumer::Conflate
+            ),
+            _ => false,
+        };
+        let gap = |missing: Missing| {
+            let channel = topics.get(missing.channel)?.pattern.to_string();
+            let reason = if missing.conflated {
+                "conflated"
+            } else {
+                "slow_consumer"
+            };
+            let Missing { from, to, .. } = missing;
+            let notice = Notice::Gap {
+                channel: &channel,
+                from,
+                to,
+                reason,
+            };
+            protocol.notice(&notice).map(Chunk::plain)
+        };
+        let room = Room {
+            channel: topic,
+            key: frame.part().map_or(0, |part| part.key),
+            needed: frame.len(),
+            limit: self.limit,
+            conflate: self.policy == SlowConsumer::Conflate,
+        };
+        let shed = connection.outbox.shed(room, may_go, gap);
+        self.hub.metrics().conflated(shed.conflated);
+        self.hub
+            .metrics()
+            .dropped(DropReason::DropOldest, shed.dropped);
+        self.hub
+            .metrics()
+            .dropped(DropReason::Conflated, shed.conflated);
+        let dropped = u32::try_from(shed.dropped).unwrap_or(u32::MAX);
+        connection.dropped = connection.dropped.saturating_add(dropped);
+        self.fits(connection, frame.len())
+    }
+}

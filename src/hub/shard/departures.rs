@@ -1,0 +1,74 @@
+//! Connections that leave one after the other, as the server stops.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::Shard;
+use super::timers::millis;
+use crate::error::CloseCode;
+use crate::event::ConnectionId;
+use crate::hub::protocol::Notice;
+use crate::lifecycle::Departure;
+
+/// Who leaves when.
+#[derive(Default)]
+pub(super) struct Departures {
+    /// How they leave, once they do.
+    departure: Option<Arc<Departure>>,
+    /// The next one stands first; times are the shard's.
+    order: VecDeque<(u64, ConnectionId)>,
+}
+
+impl Departures {
+    /// When the next one leaves.
+    pub(super) fn next(&self) -> Option<u64> {
+        self.order.front().map(|(at, _)| *at)
+    }
+
+    /// True if everyone has to leave, and whoever still comes.
+    pub(super) fn has_begun(&self) -> bool {
+        self.departure.is_some()
+    }
+}
+
+impl Shard {
+    /// Sends everyone away for a restart, evenly over a span and in no order, and whoever still
+    /// comes at once.
+    pub(in crate::hub) fn send_away(&mut self, departure: Arc<Departure>) {
+        let slots = self.connections.iter().map(|(slot, _)| slot);
+        let mut leaving: Vec<ConnectionId> = slots.filter_map(|slot| self.id(slot)).collect();
+        fastrand::shuffle(&mut leaving);
+        let count = u64::try_from(leaving.len()).unwrap_or(u64::MAX).max(1);
+        let span = millis(departure.span());
+        let order = (0..).zip(leaving);
+        let order = order.map(|(place, id)| (self.now + span.saturating_mul(place) / count, id));
+        self.departures = Departures {
+            order: order.collect(),
+            departure: Some(departure),
+        };
+    }
+
+    /// Sends those away whose time has come.
+    pub(super) fn send_next_away(&mut self) {
+        while let Some((at, id)) = self.departures.order.front().copied() {
+            if at > self.now {
+                return;
+            }
+            self.departures.order.pop_front();
+            if let Some(slot) = self.find(id) {
+                self.send_one_away(slot);
+            }
+        }
+    }
+
+    /// Each client has its own time to come back.
+    pub(super) fn send_one_away(&mut self, slot: u32) {
+        let Some(departure) = &self.departures.departure else {
+            return;
+        };
+        let after_ms = millis(departure.come_back());
+        let reason = "restart";
+        self.notify(slot, &Notice::Reconnect { after_ms, reason });
+        self.close(slot, CloseCode::Restart, CloseCode::Restart.reason());
+    }
+}

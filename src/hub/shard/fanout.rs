@@ -1,0 +1,412 @@
+//! Events to many connections.
+
+use std::sync::Arc;
+
+use super::Shard;
+use super::batch::Run;
+use super::deliver_one::{BatchWriter, Outcome, Put};
+use super::held_back::HeldBack;
+use super::io::flush;
+use super::lifecycle::PendingClose;
+use super::overlap_merger::OverlapMerger;
+use super::send_batch::SendBatch;
+use crate::event::{Audience, ChannelName, ChannelPattern, Position, SlowConsumer};
+use crate::hub::connection::Connection;
+use crate::hub::delivery::Delivery;
+use crate::hub::filter_table::NO_FILTER;
+use crate::hub::slots::Slots;
+use crate::telemetry::Transport;
+
+impl Shard {
+    /// Takes an event: at once, or together with those that come right behind it.
+    pub(super) fn gather(&mut self, delivery: Arc<Delivery>) {
+        if !self.gathered.takes(&delivery) {
+            self.fan_out(false);
+        }
+        self.gathered.push(delivery);
+    }
+
+    /// Puts what was gathered into the outbox of everyone here who is to have it. With `last`,
+    /// nothing comes behind it in this round: what can leave leaves at once.
+    pub(super) fn fan_out(&mut self, last: bool) {
+        let deliveries = self.gathered.take();
+        let Some(first) = deliveries.first() else {
+            return;
+        };
+        self.runs += 1;
+        let hub = Arc::clone(&self.hub);
+        let mut run = Run::new(&deliveries, self.runs, self.index, &hub);
+        let mut outcome = Outcome::default();
+        let event = Arc::clone(first.event());
+        match (&event.channel, &event.audience) {
+            (Some(channel), _) => {
+                let end = deliveries.last().and_then(|last| last.event().position);
+                let fresh = self.advance_topic(channel, &run, end);
+                self.fan_out_channel(&mut run, channel, fresh, last, &mut outcome);
+            }
+            (None, Some(audience)) => {
+                self.fan_out_direct(&mut run, audience, &mut outcome);
+            }
+            (None, None) => {}
+        }
+        drop(run);
+        self.count(&deliveries, &outcome);
+        self.gathered.give_back(deliveries);
+    }
+
+    fn count(&mut self, deliveries: &[Arc<Delivery>], outcome: &Outcome) {
+        for (transport, count) in Transport::ALL.into_iter().zip(outcome.by_transport) {
+            if count > 0 {
+                self.metrics.delivered(transport, count);
+            }
+        }
+        if outcome.all_filtered > 0 {
+            self.metrics.filtered(outcome.all_filtered);
+        }
+        for (delivery, at) in deliveries.iter().zip(0..) {
+            let (delivered, filtered, dropped) = outcome.of(at);
+            delivery.count(delivered, filtered, dropped);
+            self.batch.push((Arc::clone(delivery), delivered));
+        }
+    }
+
+    /// `fresh` are the events that the channel's own subscribers have not had from history; those
+    /// who follow it by a pattern have had none from there.
+    fn fan_out_channel(
+        &mut self,
+        run: &mut Run<'_>,
+        channel: &ChannelName,
+        fresh: u64,
+        last: bool,
+        outcome: &mut Outcome,
+    ) {
+        let topics = [
+            self.topic_named(channel),
+            self.by_namespace.get(channel.namespace()).copied(),
+            self.of_all,
+        ];
+        let Shard {
+            topics: places,
+            connections,
+            filters,
+            awaiting_recovery,
+            touched,
+            pending_close,
+            send_batch,
+            ..
+        } = self;
+        let most = self.settings.connections_per_event;
+        let policy = self.hub.namespaces().of(channel).slow_consumer;
+        let mut hand = BatchWriter {
+            run,
+            shard: self.index,
+            samples: &mut self.samples,
+            policy,
+            limit: self.settings.outbox_bytes,
+            topics: places,
+            pool: &mut self.pool,
+            metrics: &self.metrics,
+            slice: &self.slice,
+            overlaps: &self.overlaps,
+            limits: &self.settings.filters,
+            now_us: self.now_us,
+            hub: &self.hub,
+            outcome,
+        };
+        // Those whose filters there is no time to ask.
+        let mut behind: Vec<(u32, u32, u64, u64)> = Vec::new();
+        let mut held = HeldBack::default();
+        let mut several = OverlapMerger::of(hand.run.all(), topics, places, connections);
+        let mut way = WritePass {
+            last,
+            send_batch,
+            touched,
+            pending_close,
+            too_slow: Vec::new(),
+        };
+        for (by_name, place) in (0..)
+            .zip(topics)
+            .filter_map(|(n, place)| Some((n == 0, place?)))
+        {
+            let Some(topic) = places.get(place) else {
+                continue;
+            };
+            let channel = matches!(topic.pattern, ChannelPattern::Exact(_)).then_some(place);
+            let mut sampler = hand.sampler(topic.subscribers.len(), most);
+            let mut witness = sampler.next();
+            for (at, follower) in topic.subscribers.iter().enumerate() {
+                let slot = follower.connection;
+                let is_witness = at == witness;
+                if is_witness {
+                    witness = sampler.next();
+                }
+                let Some(connection) = connections.get_mut(slot) else {
+                    continue;
+                };
+                let live = if by_name { fresh } else { hand.run.all() };
+                if !follower.live {
+                    schedule_recovery(awaiting_recovery, slot, connection);
+                    // What another one gets later, its filter is asked about then.
+                    if held.takes(slot, place, connection, live, hand.run)
+                        || (follower.filter != NO_FILTER && follows_once(connection, topics))
+                    {
+                        continue;
+                    }
+                }
+                let owed = hand.owed_in_time(slot, connection, follower, live, filters, topics);
+                let Some(set) = owed else {
+                    let seen = hand.run.visible(slot, connection);
+                    behind.push((slot, place, live, live & seen));
+                    continue;
+                };
+                held.sent(slot, set, connection);
+                if set == 0 || several.add(slot, set, channel, is_witness) {
+                    continue;
+                }
+                way.take(slot, connection, set, channel, is_witness, &mut hand);
+                if way.send_batch.is_full() {
+                    way.leave(connections, &mut hand);
+                }
+            }
+            way.leave(connections, &mut hand);
+        }
+        way.share_out(several, connections, &mut hand);
+        let too_slow = way.too_slow;
+        for (slot, place, fresh, visible) in behind {
+            self.put_behind(slot, place, topics, run, [fresh, visible]);
+        }
+        self.hold_back_each(&held, run);
+        for (slot, topic) in too_slow {
+            match topic {
+                Some((topic, offset)) => self.resync(slot, topic, offset.saturating_sub(1)),
+                None => self.too_slow(slot),
+            }
+        }
+    }
+
+    /// An event without a channel: straight to those named.
+    fn fan_out_direct(&mut self, run: &mut Run<'_>, audience: &Audience, outcome: &mut Outcome) {
+        let mut slots: Vec<u32> = Vec::new();
+        if audience.roles.is_empty() {
+            for user in &audience.users {
+                slots.extend(self.slots_of(user));
+            }
+            slots.extend(audience.connections.iter().filter_map(|id| self.find(*id)));
+        } else {
+            slots.extend(self.connections.iter().map(|(slot, _)| slot));
+        }
+        let most = self.settings.connections_per_event;
+        let mut hand = BatchWriter {
+            run,
+            shard: self.index,
+            samples: &mut self.samples,
+            policy: SlowConsumer::Disconnect,
+            limit: self.settings.outbox_bytes,
+            topics: &self.topics,
+            pool: &mut self.pool,
+            metrics: &self.metrics,
+            slice: &self.slice,
+            overlaps: &self.overlaps,
+            limits: &self.settings.filters,
+            now_us: self.now_us,
+            hub: &self.hub,
+            outcome,
+        };
+        let mut sampler = hand.sampler(slots.len(), most);
+        let mut witness = sampler.next();
+        for (at, slot) in slots.into_iter().enumerate() {
+            let is_witness = at == witness;
+            if is_witness {
+                witness = sampler.next();
+            }
+            let Some(connection) = self.connections.get_mut(slot) else {
+                continue;
+            };
+            if connection.last_run == hand.run.number()
+                || connection.ending.is_some()
+                || connection.flags.pending_close
+            {
+                continue;
+            }
+            let set = hand.run.visible(slot, connection);
+            if set == 0 {
+                continue;
+            }
+            connection.last_run = hand.run.number();
+            let put = if is_witness {
+                hand.put_and_look(slot, connection, set, None)
+            } else {
+                hand.put(connection, set, None)
+            };
+            if let Put::Resync(_) | Put::Close = put {
+                connection.flags.pending_close = true;
+                self.pending_close.push((slot, PendingClose::TooSlow));
+            }
+            Shard::touch(&mut self.touched, slot, connection);
+        }
+    }
+
+    /// Notes how far the channel has come here, and answers which events of the run are new: the
+    /// others were already counted when the first subscriber learnt the channel's position.
+    fn advance_topic(
+        &mut self,
+        channel: &ChannelName,
+        run: &Run<'_>,
+        end: Option<Position>,
+    ) -> u64 {
+        let all = run.all();
+        let (Some(start), Some(end)) = (run.start(), end) else {
+            return all;
+        };
+        let Some(place) = self.topic_named(channel) else {
+            return all;
+        };
+        let Some(topic) = self.topics.get_mut(place) else {
+            return all;
+        };
+        let Some(before) = topic.position.replace(end) else {
+            return all;
+        };
+        if before.epoch != end.epoch {
+            let offset = start.offset.saturating_sub(1);
+            self.renumber(place, Position { offset, ..start });
+            if let Some(topic) = self.topics.get_mut(place) {
+                topic.position = Some(end);
+            }
+            return all;
+        }
+        if end.offset <= before.offset {
+            topic.position = Some(before);
+            return 0;
+        }
+        if start.offset > before.offset + 1 {
+            // A broker left a hole: everyone reads the missing part from history first.
+            self.catch_up_all(place, before);
+        }
+        run.behind(before.offset)
+    }
+}
+
+/// How a run goes from the hand to the sockets.
+struct WritePass<'w> {
+    /// Nothing comes behind it in this round.
+    last: bool,
+    send_batch: &'w mut SendBatch,
+    touched: &'w mut Vec<u32>,
+    pending_close: &'w mut Vec<(u32, PendingClose)>,
+    /// Acted on before the next run, or that one could slip in ahead of what found no room.
+    too_slow: Vec<(u32, Option<(u32, u64)>)>,
+}
+
+impl WritePass<'_> {
+    /// Gives these events to one connection, `channel` being the place of theirs where they come
+    /// by its name: at once or together with others where nothing waits before them, or else into
+    /// its outbox.
+    fn take(
+        &mut self,
+        slot: u32,
+        connection: &mut Connection,
+        set: u64,
+        channel: Option<u32>,
+        is_witness: bool,
+        hand: &mut BatchWriter<'_, '_>,
+    ) {
+        if self.last
+            && !is_witness
+            && connection.is_plain()
+            && connection.takes_at_once()
+            && let Some(frame) = hand.run.made(connection.dialect, set)
+        {
+            self.send_batch.add(slot, frame, channel);
+            connection.bytes_out += u64::try_from(frame.len()).unwrap_or(0);
+            hand.count(connection, set);
+            return;
+        }
+        let put = if is_witness {
+            hand.put_and_look(slot, connection, set, channel)
+        } else {
+            hand.put(connection, set, channel)
+        };
+        match put {
+            Put::Done => {}
+            Put::Resync(offset) => {
+                let from = channel.map(|channel| (channel, offset));
+                self.too_slow.push((slot, from));
+            }
+            Put::Close => self.too_slow.push((slot, None)),
+        }
+        if self.last && connection.is_plain() {
+            if !flush(connection, hand.pool, hand.metrics) {
+                self.pending_close.push((slot, PendingClose::Gone));
+            }
+            if is_witness {
+                hand.written();
+            }
+        } else {
+            Shard::touch(self.touched, slot, connection);
+        }
+    }
+
+    /// Gives those their shares who follow in several ways.
+    fn share_out(
+        &mut self,
+        several: OverlapMerger,
+        connections: &mut Slots<Connection>,
+        hand: &mut BatchWriter<'_, '_>,
+    ) {
+        for (slot, share) in several.shares() {
+            let Some(connection) = connections.get_mut(slot) else {
+                continue;
+            };
+            // By a pattern it comes from no history, so that what finds no room can't be read
+            // from there.
+            let channel = share
+                .channel
+                .filter(|_| !share.by_pattern || hand.policy != SlowConsumer::Resync);
+            let (set, is_witness) = (share.set, share.is_witness);
+            self.take(slot, connection, set, channel, is_witness, hand);
+            self.leave(connections, hand);
+        }
+    }
+
+    /// Sends what waits. What a socket does not take goes into its connection's outbox, to be
+    /// written again at the end of the batch, when it is also seen if the socket broke.
+    fn leave(&mut self, connections: &mut Slots<Connection>, hand: &mut BatchWriter<'_, '_>) {
+        let mut bytes = 0;
+        self.send_batch.submit(connections, |connections, left| {
+            bytes += left.bytes;
+            if left.bytes == left.frame.len() {
+                return;
+            }
+            let Some(connection) = connections.get_mut(left.slot) else {
+                return;
+            };
+            let rest = left.frame.len() - left.bytes;
+            connection.bytes_out -= u64::try_from(rest).unwrap_or(0);
+            let frame = Arc::clone(left.frame);
+            connection.outbox.push(frame, left.channel, hand.pool);
+            connection.outbox.advance(left.bytes, hand.pool);
+            Shard::touch(self.touched, left.slot, connection);
+        });
+        hand.metrics.sent(u64::try_from(bytes).unwrap_or(0));
+    }
+}
+
+/// True if the connection follows only one of these topics.
+pub(super) fn follows_once(connection: &Connection, topics: [Option<u32>; 3]) -> bool {
+    let follows = connection.subscriptions.iter();
+    let ways = follows.filter(|one| topics.contains(&Some(one.topic)));
+    ways.count() == 1
+}
+
+/// Marks a connection whose catching up may go on.
+pub(super) fn schedule_recovery(
+    awaiting_recovery: &mut Vec<u32>,
+    slot: u32,
+    connection: &mut Connection,
+) {
+    if !connection.flags.awaiting_recovery {
+        connection.flags.awaiting_recovery = true;
+        awaiting_recovery.push(slot);
+    }
+}

@@ -1,0 +1,309 @@
+//! Reading from clients and writing to them.
+
+use std::mem;
+
+use bytes::Bytes;
+use mio::event::Event;
+
+use super::lifecycle::PendingClose;
+use super::{ConnCtx, Shard};
+use crate::event::ConnectionId;
+use crate::hub::chunk::Chunk;
+use crate::hub::connection::Connection;
+use crate::hub::link::{Got, Link};
+use crate::hub::protocol::Notice;
+
+/// Reads from one socket before others get their turn.
+const READS: usize = 8;
+/// What a client may go on sending while it is closed, in bytes. It is read, for unread bytes would
+/// cut off what was sent last; who sends more than this does not look at that either.
+const MAX_UNREAD: usize = 1 << 20;
+
+impl Shard {
+    /// A socket can be read, written, or both.
+    pub(super) fn socket_ready(&mut self, slot: u32, event: &Event) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        connection.flags.peer_closed |= event.is_read_closed();
+        if event.is_writable() {
+            Shard::touch(&mut self.touched, slot, connection);
+        }
+        if event.is_readable() || event.is_read_closed() {
+            self.read(slot);
+        }
+    }
+
+    /// Goes on with sockets whose reading was put off.
+    pub(super) fn read_the_rest(&mut self) {
+        for slot in mem::take(&mut self.unread) {
+            if let Some(connection) = self.connections.get_mut(slot) {
+                connection.flags.unread = false;
+                self.read(slot);
+            }
+        }
+    }
+
+    /// Reads what a client has sent and hands it to its protocol.
+    pub(super) fn read(&mut self, slot: u32) {
+        for _ in 0..READS {
+            let Some(connection) = self.connections.get_mut(slot) else {
+                return;
+            };
+            if connection.flags.busy {
+                // Goes on when the answer that is being made is there.
+                return;
+            }
+            let mut scratch = mem::take(&mut self.scratch);
+            let got = connection.link.read(&mut scratch);
+            let more = match got {
+                Got::Bytes(count) => {
+                    connection.last_seen = self.now;
+                    connection.bytes_in += u64::try_from(count).unwrap_or(0);
+                    self.hub
+                        .metrics()
+                        .received(u64::try_from(count).unwrap_or(0));
+                    match &mut connection.ending {
+                        None => self.hear(slot, scratch.get_mut(..count).unwrap_or_default()),
+                        Some(ending) => {
+                            ending.unread = ending.unread.saturating_add(count);
+                            if ending.unread > MAX_UNREAD {
+                                self.pending_close.push((slot, PendingClose::Gone));
+                            }
+                        }
+                    }
+                    // Edge-triggered: a short read has emptied the socket, but for its end.
+                    count == scratch.len() || self.reads_on(slot)
+                }
+                Got::Nothing => false,
+                Got::End => {
+                    self.pending_close.push((slot, PendingClose::Gone));
+                    false
+                }
+            };
+            self.scratch = scratch;
+            if !more {
+                return;
+            }
+        }
+        if let Some(connection) = self.connections.get_mut(slot)
+            && !connection.flags.unread
+        {
+            connection.flags.unread = true;
+            self.unread.push(slot);
+        }
+    }
+
+    fn reads_on(&self, slot: u32) -> bool {
+        let connection = self.connections.get(slot);
+        connection.is_some_and(|c| c.flags.peer_closed || matches!(c.link, Link::Tls(..)))
+    }
+
+    /// New bytes of a client, behind what is left of earlier ones.
+    pub(super) fn hear(&mut self, slot: u32, fresh: &mut [u8]) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        match connection.partial.take() {
+            None => {
+                let done = self.interpret(slot, fresh);
+                self.keep_rest(slot, fresh.get(done..).unwrap_or_default(), None);
+            }
+            Some(mut partial) => {
+                partial.extend_from_slice(fresh);
+                let done = self.interpret(slot, &mut partial);
+                if done == partial.len() {
+                    return;
+                }
+                partial.drain(..done);
+                self.keep_rest(slot, &[], Some(partial));
+            }
+        }
+    }
+
+    /// Goes on with what waited while an answer was made.
+    pub(super) fn hear_again(&mut self, slot: u32) {
+        if self
+            .connections
+            .get(slot)
+            .is_some_and(|c| c.partial.is_some())
+        {
+            self.hear(slot, &mut []);
+        }
+        let idle = self.connections.get(slot).is_some_and(|c| !c.flags.busy);
+        if idle {
+            self.read(slot);
+        }
+    }
+
+    fn interpret(&mut self, slot: u32, input: &mut [u8]) -> usize {
+        let Some(connection) = self.connections.get(slot) else {
+            return input.len();
+        };
+        let protocol = std::sync::Arc::clone(&connection.protocol);
+        let len = input.len();
+        protocol
+            .received(&mut ConnCtx::new(self, slot), input)
+            .min(len)
+    }
+
+    #[expect(clippy::box_collection, reason = "it goes back to where it was")]
+    fn keep_rest(&mut self, slot: u32, rest: &[u8], buffer: Option<Box<Vec<u8>>>) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let known = buffer.as_deref().map_or(rest, Vec::as_slice);
+        if known.is_empty() || connection.ending.is_some() {
+            return;
+        }
+        let mut buffer = buffer.unwrap_or_default();
+        buffer.extend_from_slice(rest);
+        connection.partial = Some(buffer);
+    }
+
+    /// Puts bytes into an outbox: a reply, or a notice. They find room, up to a quarter of the
+    /// limit, where events find none; one that has no room left for replies either belongs to a
+    /// client that asks and does not read.
+    pub(super) fn put(&mut self, slot: u32, bytes: Bytes) {
+        let limit = self.settings.outbox_bytes;
+        let limit = limit.saturating_add(limit / 4);
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        if connection.ending.is_some() || connection.flags.pending_close || bytes.is_empty() {
+            return;
+        }
+        let full = |connection: &Connection| {
+            !connection.outbox.is_empty()
+                && connection.outbox.bytes().saturating_add(bytes.len()) > limit
+        };
+        // It may only be full because this round has not been written yet.
+        if full(connection) && flush(connection, &mut self.pool, &self.metrics) && full(connection)
+        {
+            connection.flags.pending_close = true;
+            self.pending_close.push((slot, PendingClose::TooSlow));
+            return;
+        }
+        connection
+            .outbox
+            .push(Chunk::plain(bytes), None, &mut self.pool);
+        Shard::touch(&mut self.touched, slot, connection);
+    }
+
+    /// Says something to one connection, if its dialect has words for it.
+    pub(super) fn notify(&mut self, slot: u32, notice: &Notice<'_>) {
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        if let Some(bytes) = connection.protocol.notice(notice) {
+            self.put(slot, bytes);
+        }
+    }
+
+    /// There is room in a pipe again.
+    pub(in crate::hub) fn refill(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.find(id)
+            && let Some(connection) = self.connections.get_mut(slot)
+        {
+            connection.last_seen = self.now;
+            Shard::touch(&mut self.touched, slot, connection);
+        }
+    }
+
+    /// Nobody reads a pipe any more.
+    pub(in crate::hub) fn reader_gone(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.find(id) {
+            self.pending_close.push((slot, PendingClose::Gone));
+        }
+    }
+
+    /// Writes every touched connection.
+    pub(super) fn flush_touched(&mut self) {
+        let touched = mem::take(&mut self.touched);
+        // Nothing but writing is done before all are written: what is gathered stands in the
+        // outboxes still.
+        let mut then = Vec::new();
+        for slot in touched {
+            let Some(connection) = self.connections.get_mut(slot) else {
+                continue;
+            };
+            // Listed twice only where another connection had this place a moment ago.
+            if !mem::replace(&mut connection.flags.touched, false) {
+                continue;
+            }
+            if connection.catch_ups.is_some() || connection.ending.is_some() {
+                then.push(slot);
+            }
+            if let Some(frame) = connection.outbox.whole()
+                && connection.link.plain().is_some()
+            {
+                self.send_batch.add(slot, frame, None);
+                if self.send_batch.is_full() {
+                    self.leave_together();
+                }
+            } else if !flush(connection, &mut self.pool, &self.metrics) {
+                self.pending_close.push((slot, PendingClose::Gone));
+            }
+        }
+        self.leave_together();
+        for slot in then {
+            self.flushed(slot);
+        }
+    }
+
+    /// Sends what waits of outboxes with one frame each.
+    fn leave_together(&mut self) {
+        let Shard {
+            send_batch,
+            connections,
+            pool,
+            metrics,
+            pending_close,
+            ..
+        } = self;
+        let mut bytes = 0;
+        send_batch.submit(connections, |connections, left| {
+            let Some(connection) = connections.get_mut(left.slot) else {
+                return;
+            };
+            let sent = u64::try_from(left.bytes).unwrap_or(0);
+            bytes += sent;
+            connection.bytes_out += sent;
+            connection.outbox.advance(left.bytes, pool);
+            // Once more where something is left: until the socket says that it is full, nobody is
+            // told when it has room again; and if it broke, it says so.
+            if !connection.outbox.is_empty() && !flush(connection, pool, metrics) {
+                pending_close.push((left.slot, PendingClose::Gone));
+            }
+        });
+        metrics.sent(bytes);
+    }
+
+    /// What comes after writing: reading on in history, or the end.
+    fn flushed(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let below = connection.outbox.bytes() < self.settings.outbox_bytes / 2;
+        if below && connection.catch_ups.is_some() {
+            super::fanout::schedule_recovery(&mut self.awaiting_recovery, slot, connection);
+        }
+        let sent = connection.outbox.is_empty() && !connection.link.wants_write();
+        if connection.ending.is_some() && sent {
+            self.finish(slot);
+        }
+    }
+}
+
+/// Writes what waits, and counts it; false if the connection broke.
+pub(super) fn flush(
+    connection: &mut Connection,
+    pool: &mut crate::hub::outbox::QueuePool,
+    metrics: &crate::telemetry::ShardMetrics,
+) -> bool {
+    let flushed = connection.link.flush(&mut connection.outbox, pool);
+    let bytes = u64::try_from(flushed.bytes).unwrap_or(0);
+    connection.bytes_out += bytes;
+    metrics.sent(bytes);
+    flushed.alive
+}

@@ -1,0 +1,423 @@
+//! How connections come, are recognised and go.
+
+use std::mem;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mio::{Interest, Token};
+
+use super::{ConnCtx, Shard};
+use crate::auth::Identity;
+use crate::error::{CloseCode, Error, Result};
+use crate::event::ConnectionId;
+use crate::hub::ConnectionPermit;
+use crate::hub::chunk::Chunk;
+use crate::hub::connection::{Connection, Ending, Flags, Subscriptions};
+use crate::hub::link::Link;
+use crate::hub::observer::{End, Seen};
+use crate::hub::outbox::Outbox;
+use crate::hub::protocol::{Notice, Protocol};
+use crate::telemetry::DropReason;
+
+/// How long a client may take to answer a close frame, in milliseconds.
+const LINGER: u64 = 5_000;
+
+/// What is done first on a new connection, on the shard's thread.
+pub(in crate::hub) type Greeting = Box<dyn FnOnce(&mut ConnCtx<'_>) + Send>;
+
+/// A connection that is to be taken in.
+pub struct Opening {
+    /// Its way out.
+    pub link: Link,
+    /// Its dialect.
+    pub protocol: Arc<dyn Protocol>,
+    /// Who it is; `None` where it has yet to show a token.
+    pub identity: Option<Arc<Identity>>,
+    /// Where it comes from.
+    pub address: SocketAddr,
+    /// Its place among the server's connections.
+    pub permit: ConnectionPermit,
+    /// What goes out before anything else: the answer to the handshake, where nobody has given it
+    /// yet. It leaves together with the greeting.
+    pub answer: Bytes,
+    /// Bytes that came with the handshake.
+    pub early: Vec<u8>,
+    /// What is done first.
+    pub greeting: Greeting,
+    /// Tells ids apart; from [`crate::hub::Hub::new_nonce`].
+    pub nonce: u64,
+}
+
+/// Why a connection must end, noted while something is being walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PendingClose {
+    /// The client has gone.
+    Gone,
+    /// Its outbox is full.
+    TooSlow,
+}
+
+impl Shard {
+    /// Takes a connection in.
+    pub(in crate::hub) fn open(&mut self, opening: Opening) {
+        let Opening {
+            link,
+            protocol,
+            identity,
+            address,
+            mut permit,
+            answer,
+            mut early,
+            greeting,
+            nonce,
+        } = opening;
+        let transport = protocol.transport();
+        let connection = Connection {
+            nonce,
+            link,
+            dialect: protocol.dialect(),
+            transport,
+            protocol,
+            identity: None,
+            cold: None,
+            address: address.into(),
+            outbox: Outbox::default(),
+            partial: None,
+            subscriptions: Subscriptions::default(),
+            catch_ups: None,
+            ending: None,
+            connected_at: self.clock.elapsed(),
+            last_seen: self.now,
+            last_ping: self.now,
+            timer: 0,
+            last_run: 0,
+            answered: 0,
+            next_message: 0,
+            delivered: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            dropped: 0,
+            round_trip_us: 0,
+            refused_messages: 0,
+            unjudged: false,
+            flags: Flags::default(),
+        };
+        let slot = self.connections.insert(connection);
+        permit.keep();
+        self.hub.metrics().connection_opened(transport);
+        if let Some(id) = self.id(slot) {
+            self.hub.opened(Seen {
+                id,
+                address,
+                transport,
+                identity: identity.as_deref(),
+            });
+        }
+        if !self.watch_socket(slot) {
+            self.remove(slot);
+            return;
+        }
+        self.put(slot, answer);
+        if let Some(identity) = identity
+            && let Err(error) = self.recognise(slot, identity)
+        {
+            self.fail(slot, &error, CloseCode::for_code(error.code()));
+            self.schedule(slot);
+            return;
+        }
+        greeting(&mut ConnCtx::new(self, slot));
+        if self.departures.has_begun() {
+            self.send_one_away(slot);
+        }
+        if !early.is_empty() {
+            self.hear(slot, &mut early);
+        }
+        self.schedule(slot);
+        // What a socket holds already makes an event as soon as it is watched; what TLS has
+        // decrypted makes none.
+        let tls = |c: &Connection| matches!(c.link, Link::Tls(..));
+        if self.connections.get(slot).is_some_and(tls) {
+            self.read(slot);
+        }
+    }
+
+    pub(super) fn watch_socket(&mut self, slot: u32) -> bool {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return false;
+        };
+        let Some(socket) = connection.link.socket() else {
+            return true;
+        };
+        let token = Token(usize::try_from(slot).unwrap_or(usize::MAX - 1));
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self.registry.register(socket, token, both) {
+            Ok(()) => true,
+            Err(error) => {
+                let connection_id = self.id(slot).map(tracing::field::display);
+                tracing::warn!(connection_id, %error, "a socket could not be watched");
+                false
+            }
+        }
+    }
+
+    /// Notes who a connection is. A connection keeps its user for life: a renewal brings a new
+    /// token of the same one.
+    ///
+    /// # Errors
+    /// `unauthenticated` where the token was taken back meanwhile, `permission_denied` for another
+    /// user, `resource_exhausted` where the user has too many connections.
+    pub(super) fn recognise(&mut self, slot: u32, identity: Arc<Identity>) -> Result<()> {
+        // Revalidate after registration, so that a concurrent revocation sweep cannot miss this connection.
+        self.hub.vouch(&identity)?;
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return Ok(());
+        };
+        let before = connection.identity.as_ref().and_then(|i| i.user().cloned());
+        let user = identity.user().cloned();
+        if before.is_some() && before != user {
+            return Err(Error::denied(
+                "a connection can't change its user: open another one",
+            ));
+        }
+        if before.is_none()
+            && let Some(user) = &user
+        {
+            self.hub.seat_user(user)?;
+            connection.flags.seated = true;
+        }
+        let renamed = before != user;
+        if renamed {
+            self.part_everywhere(slot);
+        }
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.identity = Some(identity);
+            connection.flags.expiry_told = false;
+        }
+        if before.is_none() {
+            let connections = &self.connections;
+            self.by_user.add(slot, |slot| connections.get(slot)?.user());
+        }
+        if renamed {
+            self.greet_everywhere(slot);
+        }
+        self.schedule(slot);
+        Ok(())
+    }
+
+    /// Tells a client what is wrong and closes.
+    pub(super) fn fail(&mut self, slot: u32, error: &Error, code: CloseCode) {
+        self.hub.metrics().error(error.code());
+        self.notify(slot, &Notice::Failure(error));
+        self.close(slot, code, error.description());
+    }
+
+    /// Starts closing: what waits is still sent (but not to one that is too slow), then the close.
+    pub(super) fn close(&mut self, slot: u32, code: CloseCode, reason: &str) {
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        let last = connection.protocol.close(code, reason);
+        self.close_with(slot, code, reason, last);
+    }
+
+    pub(super) fn close_with(&mut self, slot: u32, code: CloseCode, reason: &str, last: Bytes) {
+        self.leave_all(slot);
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        if connection.ending.is_some() {
+            return;
+        }
+        if code == CloseCode::TooSlow {
+            let waiting = connection.outbox.events();
+            self.hub
+                .metrics()
+                .dropped(DropReason::SlowConsumer, waiting);
+            connection.outbox.clear(&mut self.pool);
+        }
+        if !last.is_empty() {
+            connection
+                .outbox
+                .push(Chunk::plain(last), None, &mut self.pool);
+        }
+        let deadline = self.now + LINGER;
+        let reason = reason.to_owned();
+        connection.ending = Some(Box::new(Ending {
+            code,
+            reason,
+            by: None,
+            deadline,
+            finished: false,
+            unread: 0,
+        }));
+        connection.partial = None;
+        drop(connection.take_state());
+        connection.timer = 0;
+        Shard::touch(&mut self.touched, slot, connection);
+        self.schedule(slot);
+    }
+
+    /// Everything is sent: shuts our side, and waits a little for the client to shut its own, or
+    /// bytes that it has not read yet would be lost.
+    pub(super) fn finish(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let Some(ending) = &mut connection.ending else {
+            return;
+        };
+        if mem::replace(&mut ending.finished, true) {
+            return;
+        }
+        let over = connection.link.finish(ending.code, &ending.reason);
+        let is_pipe = matches!(connection.link, Link::Pipe(_));
+        if let (Err(error), Some(id)) = (over, self.id(slot)) {
+            tracing::trace!(connection_id = %id, %error, "the client was gone before the last byte");
+        }
+        if is_pipe {
+            self.remove(slot);
+        }
+    }
+
+    /// Ends what was found broken or too slow.
+    pub(super) fn reap_closed(&mut self) {
+        for (slot, doom) in mem::take(&mut self.pending_close) {
+            match doom {
+                PendingClose::Gone => self.remove(slot),
+                PendingClose::TooSlow => self.too_slow(slot),
+            }
+        }
+    }
+
+    pub(super) fn too_slow(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        if connection.ending.is_some() {
+            return;
+        }
+        connection.dropped = connection.dropped.saturating_add(1);
+        self.hub.metrics().slow_consumer();
+        self.hub.metrics().dropped(DropReason::SlowConsumer, 1);
+        self.close(slot, CloseCode::TooSlow, CloseCode::TooSlow.reason());
+    }
+
+    /// Forgets a connection and everything about it.
+    pub(super) fn remove(&mut self, slot: u32) {
+        self.leave_all(slot);
+        let Some(id) = self.id(slot) else { return };
+        let Some(mut connection) = self.connections.remove(slot) else {
+            return;
+        };
+        if let Some(socket) = connection.link.socket()
+            && let Err(error) = self.registry.deregister(socket)
+        {
+            tracing::debug!(connection_id = %id, %error, "a socket was no longer watched");
+        }
+        let waiting = connection.outbox.events();
+        self.hub
+            .metrics()
+            .dropped(DropReason::Disconnected, waiting);
+        connection.outbox.clear(&mut self.pool);
+        let ended = connection.ending.take();
+        let code = ended
+            .as_ref()
+            .map_or(CloseCode::Normal, |ending| ending.code);
+        let reason = ended.as_ref().map_or("", |ending| &ending.reason);
+        if let Link::Pipe(pipe) = &connection.link {
+            pipe.end(code, reason);
+        }
+        if connection.flags.seated
+            && let Some(user) = connection.identity.as_ref().and_then(|i| i.user().cloned())
+        {
+            self.by_user.remove(&user, slot);
+            self.hub.unseat_user(&user);
+        }
+        let kind = connection.client().map(|client| &*client.kind);
+        self.hub
+            .metrics()
+            .connection_closed(connection.transport, code.number(), kind);
+        let address = connection.address.get();
+        self.hub.unseat(address.ip());
+        let of_itself = if code == CloseCode::Normal {
+            "client"
+        } else {
+            "server"
+        };
+        let by = ended.as_ref().and_then(|ending| ending.by.as_deref());
+        let seen = Seen {
+            id,
+            address,
+            transport: connection.transport,
+            identity: connection.identity.as_deref(),
+        };
+        let end = End {
+            code,
+            reason: if reason.is_empty() {
+                code.reason()
+            } else {
+                reason
+            },
+            by: by.unwrap_or(of_itself),
+        };
+        self.hub.closed(seen, end);
+    }
+
+    /// Closes every connection whose identity is no longer good.
+    pub(in crate::hub) fn check_identities(&mut self) {
+        let connections = self.connections.iter();
+        let identified: Vec<(u32, Arc<Identity>)> = connections
+            .filter(|(_, connection)| connection.ending.is_none())
+            .filter_map(|(slot, connection)| Some((slot, connection.identity.clone()?)))
+            .collect();
+        for (slot, identity) in identified {
+            if let Err(error) = self.hub.vouch(&identity) {
+                self.fail(slot, &error, CloseCode::Unauthenticated);
+            }
+        }
+    }
+
+    /// Who a connection is; nobody until it has shown a token.
+    pub(in crate::hub) fn identity_of(&self, id: ConnectionId) -> Option<Arc<Identity>> {
+        let connection = self.connections.get(self.find(id)?)?;
+        Some(connection.identity.clone().unwrap_or_default())
+    }
+
+    /// Ends a connection on an operator's word; true if it was there.
+    pub(in crate::hub) fn disconnect(&mut self, id: ConnectionId, reason: &str, by: &str) -> bool {
+        let Some(slot) = self.find(id) else {
+            return false;
+        };
+        if self
+            .connections
+            .get(slot)
+            .is_some_and(|c| c.ending.is_some())
+        {
+            return false;
+        }
+        self.close(slot, CloseCode::Disconnected, reason);
+        if let Some(ending) = self
+            .connections
+            .get_mut(slot)
+            .and_then(|c| c.ending.as_mut())
+        {
+            ending.by = Some(by.into());
+        }
+        true
+    }
+
+    /// Ends all connections of a user; answers how many.
+    pub(in crate::hub) fn disconnect_user(&mut self, user: &str, reason: &str, by: &str) -> u64 {
+        let slots = self.slots_of(user).iter();
+        let ids: Vec<ConnectionId> = slots.filter_map(|slot| self.id(*slot)).collect();
+        ids.into_iter()
+            .map(|id| u64::from(self.disconnect(id, reason, by)))
+            .sum()
+    }
+
+    /// Whether any connection is left.
+    pub(in crate::hub) fn is_deserted(&self) -> bool {
+        self.connections.is_empty()
+    }
+}

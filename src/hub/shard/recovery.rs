@@ -1,0 +1,525 @@
+//! Subscriptions that read history before they go live: after a resume, after a `rewind`, and
+//! where a slow connection has drained.
+//!
+//! A subscription that catches up takes no live events. It reads history up to where its shard
+//! stands, page by page as the outbox has room, and goes live at the very moment at which it
+//! stands where the shard stands: both are on one thread, so nothing comes between.
+
+use std::mem;
+use std::sync::Arc;
+
+use super::batch::chunk;
+use super::{ConnCtx, Shard};
+use crate::auth::may_see;
+use crate::broker::{Page, Range, Share};
+use crate::error::Result;
+use crate::event::{ChannelPattern, Event, Position};
+use crate::hub::connection::{CatchUp, Waiting};
+use crate::hub::filter_table::NO_FILTER;
+use crate::hub::judge::Verdict;
+use crate::hub::protocol::Notice;
+use crate::maybe_ready::MaybeReady;
+use crate::telemetry::DropReason;
+
+/// Events read from history at a time.
+const PAGE: usize = 128;
+
+/// The steps that a page takes, whatever becomes of its events: to read it, and to look at who may
+/// see them.
+const READ: u64 = 20 * 128;
+
+/// What is next for a subscription that catches up.
+enum Step {
+    /// It stands where the shard stands.
+    Live,
+    /// Events are missing up to this offset.
+    Read(u64),
+    /// Events that are read can be sent.
+    Send,
+    /// The filter is to be asked about events that are read.
+    Ask,
+    /// The shard is not there yet, or the outbox has no room.
+    Wait,
+}
+
+impl Shard {
+    /// Goes on with every connection whose catching up may go on, as far as the round allows. Those
+    /// that had no turn come first in the next.
+    pub(super) fn run_recovery(&mut self) {
+        let mut awaiting_recovery = mem::take(&mut self.awaiting_recovery).into_iter();
+        let mut turns = 0;
+        while (turns == 0 || !self.slice.is_used_up())
+            && let Some(slot) = awaiting_recovery.next()
+        {
+            turns += 1;
+            if let Some(connection) = self.connections.get_mut(slot) {
+                connection.flags.awaiting_recovery = false;
+                self.advance_catch_ups(slot);
+            }
+        }
+        let fed = mem::replace(&mut self.awaiting_recovery, awaiting_recovery.collect());
+        self.awaiting_recovery.extend(fed);
+    }
+
+    /// Brings a connection's subscriptions as far forward as its outbox has room.
+    pub(super) fn advance_catch_ups(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        let Some(catch_ups) = &connection.catch_ups else {
+            return;
+        };
+        // Those with a page in hand come first: no other is read before it is sent.
+        let (with_page, without): (Vec<&CatchUp>, Vec<&CatchUp>) = catch_ups
+            .iter()
+            .filter(|c| !c.reading)
+            .partition(|c| !c.waiting.is_empty());
+        let topics: Vec<u32> = with_page
+            .into_iter()
+            .chain(without)
+            .map(|c| c.topic)
+            .collect();
+        for (turns, topic) in topics.into_iter().enumerate() {
+            if turns > 0 && self.slice.is_used_up() {
+                if let Some(connection) = self.connections.get_mut(slot) {
+                    super::fanout::schedule_recovery(&mut self.awaiting_recovery, slot, connection);
+                }
+                return;
+            }
+            self.advance_one(slot, topic);
+        }
+    }
+
+    /// Lets the connection's other subscriptions read before this one reads on, so that a channel
+    /// that never comes to its end holds up none of them.
+    fn go_last(&mut self, slot: u32, topic: u32) {
+        let connection = self.connections.get_mut(slot);
+        let Some(catch_ups) = connection.and_then(|c| c.catch_ups.as_mut()) else {
+            return;
+        };
+        if let Some(at) = catch_ups.iter().position(|c| c.topic == topic) {
+            let catch_up = catch_ups.remove(at);
+            catch_ups.push(catch_up);
+        }
+    }
+
+    /// True if the subscription has to wait with its next page, because others of the connection
+    /// have one. A connection holds one page at a time, however many of its subscriptions catch
+    /// up, and a second one while a filter is asked about the first: a subscription without a
+    /// filter does not wait for the filter of another. What is held back and comes from no history
+    /// is bounded by itself.
+    fn others_have_pages(&self, slot: u32, topic: u32, asks: bool) -> bool {
+        let catch_ups = self
+            .connections
+            .get(slot)
+            .and_then(|connection| connection.catch_ups.as_ref());
+        let mut asked = 0;
+        for other in catch_ups.into_iter().flat_map(|all| all.iter()) {
+            if other.topic == topic || other.loose.is_some() {
+                continue;
+            }
+            match (other.reading, other.waiting.is_empty()) {
+                (false, true) => {}
+                (true, false) => asked += 1,
+                _ => return true,
+            }
+        }
+        asked > usize::from(!asks)
+    }
+
+    /// Goes on in the next round, after the connection's other subscriptions.
+    fn yield_turn(&mut self, slot: u32, topic: u32) {
+        self.go_last(slot, topic);
+        if let Some(connection) = self.connections.get_mut(slot) {
+            super::fanout::schedule_recovery(&mut self.awaiting_recovery, slot, connection);
+        }
+    }
+
+    fn advance_one(&mut self, slot: u32, topic: u32) {
+        // A page in each round: others have their turn as well, even where nothing passes. One that
+        // was in hand from before counts, or the others would never see the connection without it.
+        let mut had_page = self
+            .catch_up(slot, topic)
+            .is_some_and(|catch_up| !catch_up.waiting.is_empty());
+        loop {
+            match self.next_step(slot, topic) {
+                Step::Wait => return,
+                Step::Read(_) if had_page => return self.yield_turn(slot, topic),
+                Step::Ask => {
+                    self.keep_back_invisible(slot, topic);
+                    if !self.ask_here(slot, topic) {
+                        self.ask_elsewhere(slot, topic);
+                        return;
+                    }
+                }
+                Step::Live => {
+                    self.end_catch_up(slot, topic);
+                    self.go_live(slot, topic);
+                    return;
+                }
+                Step::Send => self.send_waiting(slot, topic),
+                Step::Read(until) => {
+                    had_page = true;
+                    self.slice.take(READ);
+                    let Some(page) = self.read_page(slot, topic, until) else {
+                        return;
+                    };
+                    match page {
+                        MaybeReady::Ready(page) => self.take_page(slot, topic, page),
+                        later @ MaybeReady::Pending(_) => {
+                            self.wait_for_page(slot, topic, later);
+                            return;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn catch_up(&mut self, slot: u32, topic: u32) -> Option<&mut CatchUp> {
+        self.connections
+            .get_mut(slot)?
+            .catch_ups
+            .as_mut()?
+            .iter_mut()
+            .find(|c| c.topic == topic)
+    }
+
+    fn next_step(&mut self, slot: u32, topic: u32) -> Step {
+        let room = self.settings.outbox_bytes / 2;
+        let Some(connection) = self.connections.get(slot) else {
+            return Step::Wait;
+        };
+        let has_room = connection.outbox.bytes() < room.max(1) && !connection.flags.pending_close;
+        let position = self.topics.get(topic).and_then(|t| t.position);
+        let asks = self
+            .filter_of(slot, topic)
+            .is_some_and(|filter| filter != NO_FILTER);
+        let others_have_pages = self.others_have_pages(slot, topic, asks);
+        let Some(catch_up) = self.catch_up(slot, topic) else {
+            return match position {
+                Some(_) => Step::Wait,
+                None => Step::Live,
+            };
+        };
+        if catch_up.reading {
+            return Step::Wait;
+        }
+        let until = match (catch_up.loose, position) {
+            (Some(_), _) if catch_up.waiting.is_empty() => return Step::Live,
+            (Some(_), _) => None,
+            (None, None) => return Step::Live,
+            (None, Some(position)) if catch_up.after == position.offset => return Step::Live,
+            (None, Some(position)) => Some(position.offset),
+        };
+        if !has_room || until.is_some_and(|until| catch_up.after > until) {
+            return Step::Wait;
+        }
+        match (catch_up.waiting.front(), until) {
+            (Some(first), _) if asks && first.verdict.is_none() => Step::Ask,
+            (None, Some(_)) if others_have_pages => Step::Wait,
+            (None, Some(until)) => Step::Read(until),
+            _ => Step::Send,
+        }
+    }
+
+    fn read_page(&mut self, slot: u32, topic: u32, until: u64) -> Option<MaybeReady<Option<Page>>> {
+        let after = self.catch_up(slot, topic)?.after;
+        let ChannelPattern::Exact(channel) = &self.topics.get(topic)?.pattern else {
+            return None;
+        };
+        let range = Range {
+            after,
+            until,
+            // What the outbox has no room for would only wait.
+            bytes: self.settings.outbox_bytes / 2,
+            ..Range::all(PAGE)
+        };
+        let identity = self.connections.get(slot)?.identity.as_deref();
+        let share = Share::of_identity(identity);
+        Some(self.hub.broker().read_for(share, channel, range))
+    }
+
+    fn wait_for_page(&mut self, slot: u32, topic: u32, page: MaybeReady<Option<Page>>) {
+        let Some(catch_up) = self.catch_up(slot, topic) else {
+            return;
+        };
+        catch_up.reading = true;
+        let serial = catch_up.serial;
+        ConnCtx::new(self, slot).meanwhile(page, move |cx, page| {
+            let slot = cx.slot();
+            if let Some(catch_up) = cx.shard().catch_up(slot, topic)
+                && catch_up.serial == serial
+            {
+                catch_up.reading = false;
+                cx.shard().take_page(slot, topic, page);
+                cx.shard().send_waiting(slot, topic);
+                cx.shard().go_last(slot, topic);
+            }
+            // The others have waited for this page, whether or not it was still wanted.
+            cx.shard().advance_catch_ups(slot);
+        });
+    }
+
+    /// A page of history is there.
+    fn take_page(&mut self, slot: u32, topic: u32, page: Result<Option<Page>>) {
+        let until = self
+            .topics
+            .get(topic)
+            .and_then(|t| t.position)
+            .map_or(0, |p| p.offset);
+        let epoch = self.catch_up(slot, topic).map(|catch_up| catch_up.epoch);
+        match page {
+            Ok(Some(page)) if Some(page.top.epoch) != epoch => self.renumber(topic, page.top),
+            Ok(Some(page)) if !page.events.is_empty() => {
+                if let Some(catch_up) = self.catch_up(slot, topic) {
+                    catch_up.waiting = page.events.into_iter().map(Waiting::from).collect();
+                }
+            }
+            // Gone meanwhile, or unreadable: said, never silent.
+            Ok(_) => self.skip(slot, topic, until, "expired"),
+            Err(error) => {
+                let connection_id = self.id(slot).map(tracing::field::display);
+                tracing::warn!(connection_id, %error, "history could not be read");
+                self.skip(slot, topic, until, "unavailable");
+            }
+        }
+    }
+
+    /// Puts events that are read into the outbox, as long as it has room.
+    fn send_waiting(&mut self, slot: u32, topic: u32) {
+        let room = self.settings.outbox_bytes / 2;
+        let asks = self
+            .filter_of(slot, topic)
+            .is_some_and(|filter| filter != NO_FILTER);
+        loop {
+            let full = |c: &crate::hub::connection::Connection| {
+                c.outbox.bytes() >= room.max(1) || c.flags.pending_close
+            };
+            if self.connections.get(slot).is_none_or(full) {
+                return;
+            }
+            let Some(catch_up) = self.catch_up(slot, topic) else {
+                return;
+            };
+            let unasked = |first: &Waiting| first.verdict.is_none();
+            if asks && catch_up.waiting.front().is_some_and(unasked) {
+                return;
+            }
+            let Some(Waiting { event, verdict }) = catch_up.waiting.pop_front() else {
+                return;
+            };
+            catch_up.let_go(&event);
+            if catch_up.loose.is_none() {
+                let Some(offset) = event.position.map(|p| p.offset) else {
+                    continue;
+                };
+                let expected = catch_up.after + 1;
+                catch_up.after = offset;
+                if offset > expected {
+                    self.tell_gap(slot, topic, expected, offset - 1, "expired");
+                }
+            }
+            // Its roles may have changed since the filter was asked.
+            if verdict == Some(Verdict::Kept) || !self.is_visible(slot, &event) {
+                continue;
+            }
+            match verdict {
+                None | Some(Verdict::Passes) => self.replay_event(slot, topic, &event),
+                Some(Verdict::Kept) => {}
+                Some(Verdict::Costly) => self.tell_costly(slot, topic, &event),
+            }
+        }
+    }
+
+    /// Decides about events that the connection may not see before its filter is asked: what a
+    /// filter takes, and what is told of it, must say nothing about them.
+    fn keep_back_invisible(&mut self, slot: u32, topic: u32) {
+        let id = self.id(slot);
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let identity = connection.identity.as_deref();
+        let catch_ups = connection.catch_ups.as_mut();
+        let Some(catch_up) = catch_ups.and_then(|all| all.iter_mut().find(|c| c.topic == topic))
+        else {
+            return;
+        };
+        for waiting in &mut catch_up.waiting {
+            let event = &waiting.event;
+            if waiting.verdict.is_none()
+                && !may_see(
+                    event,
+                    self.hub.type_roles(&event.event_type).as_deref(),
+                    identity,
+                    id,
+                )
+            {
+                // It stays in its place, so that its offset is no hole.
+                waiting.verdict = Some(Verdict::Kept);
+            }
+        }
+    }
+
+    fn is_visible(&self, slot: u32, event: &Event) -> bool {
+        let roles = self.hub.type_roles(&event.event_type);
+        let connection = self.connections.get(slot);
+        let identity = connection.and_then(|c| c.identity.as_deref());
+        may_see(event, roles.as_deref(), identity, self.id(slot))
+    }
+
+    fn replay_event(&mut self, slot: u32, topic: u32, event: &Arc<Event>) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let frame = if event.position.is_some() {
+            let numbering = self.topics.get(topic).map_or(0, |topic| topic.serial);
+            self.replays
+                .frame(numbering, event, connection.dialect, &*connection.protocol)
+        } else {
+            chunk(event, connection.protocol.event(event))
+        };
+        connection.outbox.push(frame, Some(topic), &mut self.pool);
+        connection.delivered += 1;
+        self.metrics.delivered(connection.transport, 1);
+        Shard::touch(&mut self.touched, slot, connection);
+    }
+
+    /// What is missing can't be had: says so, and goes on behind it.
+    pub(super) fn skip(&mut self, slot: u32, topic: u32, until: u64, reason: &'static str) {
+        let Some(catch_up) = self.catch_up(slot, topic) else {
+            return;
+        };
+        let from = catch_up.after + 1;
+        catch_up.after = until;
+        if from <= until {
+            self.tell_gap(slot, topic, from, until, reason);
+        }
+    }
+
+    pub(super) fn tell_gap(
+        &mut self,
+        slot: u32,
+        topic: u32,
+        from: u64,
+        to: u64,
+        reason: &'static str,
+    ) {
+        let Some(channel) = self.topics.get(topic).map(|t| t.pattern.to_string()) else {
+            return;
+        };
+        let missing = to.saturating_sub(from).saturating_add(1);
+        self.hub.metrics().dropped(DropReason::NoHistory, missing);
+        self.notify(
+            slot,
+            &Notice::Gap {
+                channel: &channel,
+                from,
+                to,
+                reason,
+            },
+        );
+    }
+
+    fn end_catch_up(&mut self, slot: u32, topic: u32) {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        let Some(catch_ups) = &mut connection.catch_ups else {
+            return;
+        };
+        catch_ups.retain(|c| c.topic != topic);
+        if catch_ups.is_empty() {
+            connection.catch_ups = None;
+        }
+    }
+
+    /// A slow connection whose namespace says `resync`: live delivery of the topic stops behind
+    /// `after`, and goes on from history once the outbox drains.
+    pub(super) fn resync(&mut self, slot: u32, topic: u32, after: u64) {
+        let Some(position) = self.topics.get(topic).and_then(|t| t.position) else {
+            // Followed by a pattern.
+            return self.too_slow(slot);
+        };
+        if !self.fall_behind(
+            slot,
+            topic,
+            Position {
+                offset: after,
+                ..position
+            },
+        ) {
+            return;
+        }
+        self.hub.metrics().slow_consumer();
+        self.set_live(slot, topic, false);
+    }
+
+    /// From now on the subscription reads history behind `after`; false if it ends anyway.
+    pub(super) fn fall_behind(&mut self, slot: u32, topic: u32, after: Position) -> bool {
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return false;
+        };
+        let subscription = connection.subscription(topic);
+        let (Some(subscription), None) = (subscription, &connection.ending) else {
+            return false;
+        };
+        let catch_up = CatchUp::behind(topic, subscription.serial, after);
+        connection.catch_ups.get_or_insert_default().push(catch_up);
+        true
+    }
+
+    /// A broker left a hole in a channel: its subscribers read the missing part first.
+    pub(super) fn catch_up_all(&mut self, topic: u32, after: Position) {
+        let Some(entry) = self.topics.get(topic) else {
+            return;
+        };
+        let live: Vec<u32> = entry
+            .subscribers
+            .iter()
+            .filter(|s| s.live)
+            .map(|s| s.connection)
+            .collect();
+        for slot in live {
+            if self.fall_behind(slot, topic, after) {
+                self.set_live(slot, topic, false);
+            }
+            if let Some(connection) = self.connections.get_mut(slot) {
+                super::fanout::schedule_recovery(&mut self.awaiting_recovery, slot, connection);
+            }
+        }
+    }
+
+    /// A channel is numbered anew, and live from `position` on: whatever its subscribers missed
+    /// can't be told, so each learns that it has to load its state again.
+    pub(super) fn renumber(&mut self, topic: u32, position: Position) {
+        let serial = self.next_serial();
+        let Some(entry) = self.topics.get_mut(topic) else {
+            return;
+        };
+        entry.position = Some(position);
+        entry.serial = serial;
+        let channel = entry.pattern.to_string();
+        let slots: Vec<u32> = entry.subscribers.iter().map(|s| s.connection).collect();
+        for slot in slots {
+            // One that is just joining learns it when it begins.
+            let begun = self.catch_up(slot, topic).is_some() || self.is_live(slot, topic);
+            if begun {
+                self.end_catch_up(slot, topic);
+                self.answer_from(slot, topic, position.offset);
+                if let Some(connection) = self.connections.get_mut(slot) {
+                    // What waits is of the old numbering: a gap in it can't be told any more.
+                    connection.outbox.settle_channel(topic);
+                }
+                self.notify(
+                    slot,
+                    &Notice::Renumbered {
+                        channel: &channel,
+                        position,
+                    },
+                );
+                self.go_live(slot, topic);
+            }
+        }
+    }
+}

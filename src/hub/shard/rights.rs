@@ -1,0 +1,52 @@
+//! Subscriptions whose right is withdrawn.
+
+use super::Shard;
+use crate::auth::Identity;
+use crate::error::Result;
+use crate::event::{ChannelPattern, ConnectionId};
+use crate::hub::protocol::Notice;
+
+/// Whether an identity may still follow something.
+pub(in crate::hub) type Allowed<'a> =
+    &'a (dyn Fn(&Identity, &ChannelPattern, ConnectionId) -> Result<()> + Send + Sync);
+
+impl Shard {
+    /// Ends subscriptions that `allowed` refuses, and says why.
+    pub(in crate::hub) fn check_rights(&mut self, slot: u32, allowed: Allowed<'_>) {
+        let Some(id) = self.id(slot) else {
+            return;
+        };
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        let Some(identity) = connection.identity.clone() else {
+            return;
+        };
+        let topics: Vec<u32> = connection.subscriptions.iter().map(|s| s.topic).collect();
+        for topic in topics {
+            let Some(pattern) = self.topics.get(topic).map(|t| t.pattern.clone()) else {
+                continue;
+            };
+            if let Err(error) = allowed(&identity, &pattern, id) {
+                self.leave_topic(slot, topic);
+                let channel = pattern.to_string();
+                let error = &error;
+                self.notify(
+                    slot,
+                    &Notice::Unsubscribed {
+                        channel: &channel,
+                        error,
+                    },
+                );
+            }
+        }
+    }
+
+    /// The same for every connection.
+    pub(in crate::hub) fn check_all_rights(&mut self, allowed: Allowed<'_>) {
+        let slots: Vec<u32> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.check_rights(slot, allowed);
+        }
+    }
+}

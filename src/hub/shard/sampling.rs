@@ -1,0 +1,150 @@
+//! Connections at which it is looked how an event reaches them: a few of all that it goes to, at
+//! random. They get their frame in their turn like everyone else, so that what is found there
+//! holds for the others.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::Shard;
+use super::confirmations::Asked;
+use crate::event::ConnectionId;
+use crate::hub::delivery::Delivery;
+use crate::telemetry::{Delivered, Transport};
+
+/// An event in the outbox of a connection that is looked at.
+pub(super) struct Sample {
+    pub(super) connection: ConnectionId,
+    pub(super) transport: Transport,
+    pub(super) delivery: Arc<Delivery>,
+    /// The client was asked to confirm it.
+    pub(super) asked: bool,
+    pub(super) put: Instant,
+    /// When it was handed to the socket, where that is known already.
+    pub(super) written: Option<Instant>,
+}
+
+/// Places in a list of subscribers, one after the other.
+pub(super) struct DeliverySampler {
+    /// The last one first.
+    places: Vec<usize>,
+}
+
+impl DeliverySampler {
+    /// Nobody.
+    pub(super) const NONE: DeliverySampler = DeliverySampler { places: Vec::new() };
+
+    /// Some of these `here` subscribers, of `everywhere` that the event has on all shards: their
+    /// share of `most`, rounded at random.
+    pub(super) fn choose(here: usize, everywhere: u32, most: usize) -> Self {
+        let everywhere = usize::try_from(everywhere).unwrap_or(usize::MAX).max(here);
+        let product = most.saturating_mul(here);
+        let (Some(whole), Some(rest)) = (
+            product.checked_div(everywhere),
+            product.checked_rem(everywhere),
+        ) else {
+            return Self::NONE;
+        };
+        let count = whole + usize::from(fastrand::usize(..everywhere) < rest);
+        let mut places = fastrand::choose_multiple(0..here, count.min(here));
+        places.sort_unstable_by(|a, b| b.cmp(a));
+        DeliverySampler { places }
+    }
+
+    /// The next place, `usize::MAX` behind the last.
+    pub(super) fn next(&mut self) -> usize {
+        self.places.pop().unwrap_or(usize::MAX)
+    }
+}
+
+impl Shard {
+    /// Everything is written: ends the looks that began with this batch.
+    pub(super) fn note_sightings(&mut self) {
+        if self.samples.is_empty() {
+            return;
+        }
+        let (now, wall) = (Instant::now(), SystemTime::now());
+        // Dated back, for the machine's clock may jump and the other one does not.
+        let at = |then: Instant| wall - now.saturating_duration_since(then);
+        let mut samples = std::mem::take(&mut self.samples);
+        for sample in samples.drain(..) {
+            let event = sample.delivery.event();
+            let written = sample.written.unwrap_or(now);
+            let mut parent = sample.delivery.trace().cloned();
+            if let Some(trace) = sample.delivery.trace()
+                && self.spans_a_delivery(sample.delivery.subscribers())
+            {
+                let what = Delivered {
+                    channel: event.channel.as_ref(),
+                    id: event.id,
+                    connection: sample.connection,
+                    event: trace,
+                };
+                let (put, written) = (at(sample.put), at(written));
+                let tracing = self.hub.tracing();
+                parent = tracing.deliver(what, sample.transport, put, written);
+            }
+            if sample.asked {
+                self.hub.metrics().confirmation_asked();
+                let asked = Asked {
+                    accepted: event.accepted,
+                    parent,
+                    trace: sample.delivery.trace().and(event.trace.clone()),
+                    written,
+                };
+                self.confirmations.ask(sample.connection, event, asked);
+            }
+        }
+        self.samples = samples;
+    }
+
+    /// Whether a delivery that is looked at gets a span: so often that of all deliveries, the
+    /// configured share has one.
+    fn spans_a_delivery(&self, subscribers: u32) -> bool {
+        let share = self.hub.tracing().delivery_spans();
+        let most = u32::try_from(self.settings.connections_per_event).unwrap_or(u32::MAX);
+        let looked_at = subscribers.min(most).max(1);
+        fastrand::f64() * f64::from(looked_at) < share * f64::from(subscribers.max(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(mut sampler: DeliverySampler) -> Vec<usize> {
+        let next = || Some(sampler.next()).filter(|place| *place != usize::MAX);
+        std::iter::from_fn(next).collect()
+    }
+
+    #[test]
+    fn everyone_is_looked_at_where_they_are_few() {
+        assert_eq!(places(DeliverySampler::choose(3, 3, 8)), [0, 1, 2]);
+        assert_eq!(places(DeliverySampler::choose(0, 0, 8)), [0_usize; 0]);
+        assert_eq!(places(DeliverySampler::choose(3, 3, 0)), [0_usize; 0]);
+    }
+
+    #[test]
+    fn of_many_as_many_as_asked_for_are_looked_at_in_order_and_anywhere() {
+        let mut seen = [0; 100];
+        for _ in 0..1_000 {
+            let chosen = places(DeliverySampler::choose(100, 100, 8));
+            assert_eq!(chosen.len(), 8);
+            assert!(chosen.is_sorted_by(|a, b| a < b), "{chosen:?}");
+            for place in chosen {
+                seen[place] += 1;
+            }
+        }
+        assert!(
+            seen.iter().all(|times| (20..200).contains(times)),
+            "{seen:?}"
+        );
+    }
+
+    #[test]
+    fn the_shards_share_what_is_looked_at_by_what_they_have() {
+        let total: usize = (0..10_000)
+            .map(|_| places(DeliverySampler::choose(100, 1_000, 8)).len())
+            .sum();
+        assert!((7_500..8_500).contains(&total), "{total}");
+    }
+}

@@ -1,0 +1,166 @@
+//! Frames that leave together: those of many sockets in one system call, where the system has
+//! `io_uring`, or else one by one.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use tidings_uring::{Sends, Short};
+
+use crate::hub::chunk::Frame;
+use crate::hub::connection::Connection;
+use crate::hub::slots::Slots;
+
+/// The most sends in one system call; measured.
+const MOST: u16 = 512;
+/// Up to so many sends are cheaper one by one.
+const FEW: usize = 3;
+
+/// Sends that are being gathered. The sockets of a gathered send must not be written otherwise
+/// before [`SendBatch::submit`].
+pub(super) struct SendBatch {
+    ring: Option<Sends>,
+    waiting: Vec<Waiting>,
+    /// What they send; mostly it is one frame for all.
+    frames: Vec<Frame>,
+    short: Vec<Short>,
+}
+
+#[derive(Clone, Copy)]
+struct Waiting {
+    slot: u32,
+    /// Its place among the frames.
+    frame: usize,
+    channel: Option<u32>,
+}
+
+/// What became of one of them.
+pub(super) struct Left<'f> {
+    pub(super) slot: u32,
+    pub(super) frame: &'f Frame,
+    /// The place of its channel, where it may be taken out of an outbox again.
+    pub(super) channel: Option<u32>,
+    /// How many bytes of it went out.
+    pub(super) bytes: usize,
+}
+
+impl SendBatch {
+    /// With `io_uring` where that is wanted and there.
+    pub(super) fn new(io_uring: bool) -> Self {
+        let ring = io_uring.then(|| Sends::new(MOST));
+        let ring = ring.and_then(|ring| {
+            ring.inspect_err(|error| {
+                tracing::info!(%error, "sends are system calls of their own: no io_uring here");
+            })
+            .ok()
+        });
+        SendBatch {
+            ring,
+            waiting: Vec::with_capacity(usize::from(MOST)),
+            frames: Vec::new(),
+            short: Vec::new(),
+        }
+    }
+
+    /// True if what waits must leave before more is added.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= usize::from(MOST)
+    }
+
+    /// Adds one to what waits: all of a frame, for a connection with a plain socket.
+    pub(super) fn add(&mut self, slot: u32, frame: &Frame, channel: Option<u32>) {
+        if !self
+            .frames
+            .last()
+            .is_some_and(|last| Arc::ptr_eq(last, frame))
+        {
+            self.frames.push(Arc::clone(frame));
+        }
+        let frame = self.frames.len() - 1;
+        self.waiting.push(Waiting {
+            slot,
+            frame,
+            channel,
+        });
+    }
+
+    /// Sends all that waits, and tells what became of each.
+    pub(super) fn submit(
+        &mut self,
+        connections: &mut Slots<Connection>,
+        mut told: impl FnMut(&mut Slots<Connection>, Left<'_>),
+    ) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let given = self.send(connections);
+        let SendBatch {
+            waiting,
+            frames,
+            short,
+            ..
+        } = self;
+        let mut short = short.drain(..).peekable();
+        for (index, waited) in waiting.drain(..).enumerate() {
+            let Some(frame) = frames.get(waited.frame) else {
+                continue;
+            };
+            // Why it was not all is found out by whoever writes the rest.
+            let bytes = match short.next_if(|short| short.index == index) {
+                Some(short) => short.sent.unwrap_or(0),
+                None if index < given => frame.len(),
+                None => 0,
+            };
+            told(
+                connections,
+                Left {
+                    slot: waited.slot,
+                    frame,
+                    channel: waited.channel,
+                    bytes,
+                },
+            );
+        }
+        frames.clear();
+    }
+
+    /// Answers how many of those that wait were tried; which of these were not done whole is in
+    /// `short`, in order.
+    fn send(&mut self, connections: &Slots<Connection>) -> usize {
+        let SendBatch {
+            ring,
+            waiting,
+            frames,
+            short,
+        } = self;
+        // Ends where a connection has no socket any more, so that what is told is told of the
+        // right one.
+        let sends = waiting.iter().map_while(|waiting| {
+            let socket = connections.get(waiting.slot)?.link.plain()?;
+            let frame = frames.get(waiting.frame)?;
+            Some((socket, frame))
+        });
+        match ring {
+            Some(ring) if waiting.len() > FEW && waiting.len() <= ring.most() => {
+                let sends = sends.map(|(socket, frame)| (socket.as_fd(), &**frame.bytes()));
+                let given = ring.send(sends, |one| short.push(one));
+                short.sort_unstable_by_key(|short| short.index);
+                if ring.most() == 0 {
+                    tracing::warn!("io_uring has failed: sends are system calls of their own now");
+                }
+                given
+            }
+            _ => {
+                let mut given = 0;
+                for (index, (mut socket, frame)) in sends.enumerate() {
+                    let sent = socket.write(frame.bytes());
+                    if !matches!(sent, Ok(sent) if sent == frame.len()) {
+                        short.push(Short { index, sent });
+                    }
+                    given += 1;
+                }
+                given
+            }
+        }
+    }
+}

@@ -1,0 +1,522 @@
+//! Subscribing.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::deferred::meter_of;
+use super::position_lookup::{Beginning, Filtered, Viewer, look_up};
+use super::{ConnCtx, Shard, Subscriber, Topic};
+use crate::error::{Error, Result};
+use crate::event::{ChannelPattern, Position};
+use crate::filter::EventFilter;
+use crate::hub::connection::{CatchUp, Connection, Subscription, Waiting};
+use crate::hub::filter_table::NO_FILTER;
+use crate::hub::meter::Asking;
+use crate::hub::protocol::{Joined, Refused};
+use crate::maybe_ready::MaybeReady;
+
+/// One channel to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Join {
+    /// The channel, or a pattern.
+    pub pattern: ChannelPattern,
+    /// Resume after this position.
+    pub since: Option<Position>,
+    /// Replay the newest so many events.
+    pub rewind: Option<u32>,
+}
+
+/// What a client asks to follow; its right to each is already checked.
+#[derive(Debug, Clone, Default)]
+pub struct JoinRequest {
+    /// The channels.
+    pub joins: Vec<Join>,
+    /// Those that were refused, to be told with the rest.
+    pub refused: Vec<Refused>,
+    /// Which events are wanted; all if `None`.
+    pub filter: Option<Arc<EventFilter>>,
+    /// Whether to hear who comes and goes.
+    pub watch: bool,
+}
+
+/// What is told once all subscriptions stand.
+pub(super) type Then = Box<dyn FnOnce(&mut ConnCtx<'_>, Vec<Joined>, Vec<Refused>) + Send>;
+
+/// A subscription whose history is being looked up.
+struct Pending {
+    join: Join,
+    topic: u32,
+    serial: u32,
+    /// Where the subscription stood that it replaces.
+    replaced: Option<Position>,
+}
+
+/// What a subscription takes over from the one that it replaces, so that nothing is lost between
+/// the two.
+enum Replaced {
+    /// Everything up to this position was sent.
+    At(Position),
+    /// It had no position. What was held back for its filter, and its bytes.
+    Held(VecDeque<Waiting>, usize),
+}
+
+impl Shard {
+    /// Subscribes a connection. The subscriptions take events only once `then` has been told how
+    /// each began; until then the topics advance without them, and the difference is read from
+    /// history. So nothing is missed and nothing comes twice.
+    pub(super) fn join(&mut self, slot: u32, request: JoinRequest, then: Then) {
+        let JoinRequest {
+            joins,
+            mut refused,
+            filter,
+            watch,
+        } = request;
+        let mut pending = Vec::with_capacity(joins.len());
+        let mut found = Vec::with_capacity(joins.len());
+        let mut takes_over = false;
+        for join in joins {
+            match self.attach(slot, &join, filter.as_ref(), watch) {
+                Ok((topic, serial, replaced)) => {
+                    found.push(self.look_up(slot, &join, filter.as_ref()));
+                    // The same channel twice: the first never begins.
+                    let mut named_before = pending
+                        .iter_mut()
+                        .filter(|p: &&mut Pending| p.topic == topic);
+                    let replaced = match replaced {
+                        None if takes_over => named_before.find_map(|p| p.replaced.take()),
+                        replaced => replaced,
+                    };
+                    takes_over |= replaced.is_some();
+                    pending.push(Pending {
+                        join,
+                        topic,
+                        serial,
+                        replaced,
+                    });
+                }
+                Err(error) => refused.push(Refused {
+                    channel: join.pattern.to_string(),
+                    error,
+                }),
+            }
+        }
+        let finish = move |cx: &mut ConnCtx<'_>, found: Vec<Result<Option<Beginning>>>| {
+            let (slot, shard) = (cx.slot(), cx.shard());
+            let mut joined = Vec::with_capacity(pending.len());
+            for (pending, found) in pending.into_iter().zip(found) {
+                match found.and_then(|found| shard.begin(slot, &pending, found)) {
+                    Ok(began) => joined.push(began),
+                    Err(error) => {
+                        if shard.still_stands(slot, pending.topic, pending.serial) {
+                            shard.leave_topic(slot, pending.topic);
+                        }
+                        let channel = pending.join.pattern.to_string();
+                        refused.push(Refused { channel, error });
+                    }
+                }
+            }
+            then(cx, joined, refused);
+            cx.shard().advance_catch_ups(slot);
+        };
+        ConnCtx::new(self, slot).wait(MaybeReady::all(found), move |cx, found| {
+            // All of them are there, each with its own failure if it has one.
+            finish(cx, found.unwrap_or_default());
+        });
+    }
+
+    /// Where the channel stands, and what of it is asked for.
+    fn look_up(
+        &self,
+        slot: u32,
+        join: &Join,
+        filter: Option<&Arc<EventFilter>>,
+    ) -> MaybeReady<Option<Beginning>> {
+        let ChannelPattern::Exact(channel) = &join.pattern else {
+            return MaybeReady::ok(None);
+        };
+        let connection = self.connections.get(slot);
+        let meter = connection.and_then(Connection::meter);
+        let viewer = Viewer {
+            id: self.id(slot),
+            identity: connection.and_then(|c| c.identity.clone()),
+            filter: filter.map(|filter| Filtered {
+                hub: Arc::clone(&self.hub),
+                filter: Arc::clone(filter),
+                meter: meter.map(Arc::downgrade).unwrap_or_default(),
+            }),
+            type_roles: self.hub.all_type_roles(),
+        };
+        let asking = Asking {
+            slice: &self.slice,
+            meter: meter.map(|meter| &**meter),
+            limits: &self.settings.filters,
+            now_us: self.now_us,
+            metrics: &self.metrics,
+        };
+        look_up(self.hub.broker(), channel, join, viewer, &asking)
+    }
+
+    /// Puts the connection among the topic's subscribers, not yet live. Answers the topic, the
+    /// subscription's serial, and where the subscription stood that it replaces.
+    fn attach(
+        &mut self,
+        slot: u32,
+        join: &Join,
+        filter: Option<&Arc<EventFilter>>,
+        watch: bool,
+    ) -> Result<(u32, u32, Option<Position>)> {
+        if !matches!(join.pattern, ChannelPattern::Exact(_))
+            && (join.since.is_some() || join.rewind.is_some())
+        {
+            return Err(Error::field(
+                "since",
+                "a pattern has no position: resume its channels one by one",
+            ));
+        }
+        let known = self.topic_of(&join.pattern);
+        let limit = self.settings.subscriptions_per_connection;
+        let connection = self
+            .connections
+            .get(slot)
+            .ok_or_else(|| Error::not_found("the connection has gone"))?;
+        let already = known.is_some_and(|t| connection.subscription(t).is_some());
+        if !already && connection.subscriptions.len() >= limit {
+            self.hub
+                .metrics()
+                .limit_reached("subscriptions_per_connection");
+            let text = format!("expected at most {limit} subscriptions on a connection");
+            return Err(Error::exhausted(text));
+        }
+        self.check_filter_bytes(slot, filter)?;
+        if let (Some(_), Some(connection)) = (filter, self.connections.get_mut(slot)) {
+            meter_of(connection);
+        }
+        let replaced = known
+            .filter(|_| already)
+            .and_then(|topic| self.replace(slot, topic));
+        let present = if let (true, Some(topic)) = (already, known) {
+            self.detach(slot, topic).is_some_and(|gone| gone.present)
+        } else {
+            self.hub.metrics().subscriptions_added(1);
+            self.presence_join(slot, &join.pattern)
+        };
+        let topic = self
+            .topic_of(&join.pattern)
+            .unwrap_or_else(|| self.new_topic(&join.pattern));
+        let filter = self.filters.acquire(filter);
+        let entry = self
+            .topics
+            .get_mut(topic)
+            .ok_or_else(|| Error::internal("a topic vanished"))?;
+        let at = u32::try_from(entry.subscribers.len()).unwrap_or(u32::MAX);
+        if entry.subscribers.is_empty() {
+            // Most channels of a large server are one user's own: no room for more in advance.
+            entry.subscribers.reserve_exact(1);
+        }
+        entry.subscribers.push(Subscriber {
+            connection: slot,
+            filter,
+            live: false,
+            watches: watch,
+            from: u64::MAX,
+        });
+        entry.catching_up += 1;
+        entry.watchers += u32::from(watch);
+        entry.route.joined();
+        let serial = self.next_serial();
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.subscriptions.push(Subscription {
+                topic,
+                at,
+                present,
+                serial,
+            });
+        }
+        Ok((topic, serial, self.take_on(slot, topic, serial, replaced)))
+    }
+
+    /// What the next subscription to this topic takes over from the connection's present one;
+    /// `None` where that has not begun.
+    fn replace(&mut self, slot: u32, topic: u32) -> Option<Replaced> {
+        let position = self.topics.get(topic)?.position;
+        let live = self.is_live(slot, topic);
+        match self.catch_up(slot, topic) {
+            Some(catch_up) => Some(match catch_up.loose {
+                Some(bytes) => Replaced::Held(std::mem::take(&mut catch_up.waiting), bytes),
+                None => Replaced::At(Position {
+                    epoch: catch_up.epoch,
+                    offset: catch_up.after,
+                }),
+            }),
+            None if live => Some(position.map_or(Replaced::Held(VecDeque::new(), 0), Replaced::At)),
+            None => None,
+        }
+    }
+
+    /// Gives a subscription what was held back for the one before it, to be asked about anew. What
+    /// comes before it begins is held back as well.
+    fn take_on(
+        &mut self,
+        slot: u32,
+        topic: u32,
+        serial: u32,
+        replaced: Option<Replaced>,
+    ) -> Option<Position> {
+        match replaced? {
+            Replaced::At(position) => Some(position),
+            Replaced::Held(mut waiting, bytes) => {
+                for one in &mut waiting {
+                    one.verdict = None;
+                }
+                let catch_up = CatchUp {
+                    waiting,
+                    loose: Some(bytes),
+                    // Nothing is sent before it has begun.
+                    reading: true,
+                    ..CatchUp::loose(topic, serial)
+                };
+                let connection = self.connections.get_mut(slot)?;
+                connection.catch_ups.get_or_insert_default().push(catch_up);
+                None
+            }
+        }
+    }
+
+    /// Lets what was taken over go on; true if there is such.
+    fn begin_held(&mut self, slot: u32, topic: u32) -> bool {
+        let held = self.catch_up(slot, topic).filter(|c| c.loose.is_some());
+        held.map(|catch_up| catch_up.reading = false).is_some()
+    }
+
+    /// Lets a filter in beside those that the connection has, as far as their memory goes. One
+    /// that several subscriptions share counts once.
+    fn check_filter_bytes(&self, slot: u32, filter: Option<&Arc<EventFilter>>) -> Result<()> {
+        let (Some(filter), Some(connection)) = (filter, self.connections.get(slot)) else {
+            return Ok(());
+        };
+        let most = self.settings.filters.bytes_per_connection;
+        let mut held: Vec<u32> = connection
+            .subscriptions
+            .iter()
+            .filter_map(|subscription| self.filter_of(slot, subscription.topic))
+            .filter(|place| *place != NO_FILTER)
+            .collect();
+        held.sort_unstable();
+        held.dedup();
+        let others = held.into_iter().filter_map(|place| self.filters.get(place));
+        let others = others.filter(|other| other.key() != filter.key());
+        let bytes: usize = others.map(|other| other.bytes()).sum();
+        if bytes + filter.bytes() <= most {
+            return Ok(());
+        }
+        self.hub
+            .metrics()
+            .limit_reached("filter_bytes_per_connection");
+        let text = format!(
+            "the filters of this connection take more than {most} bytes when compiled (limits.filter_bytes_per_connection)"
+        );
+        Err(Error::exhausted(text))
+    }
+
+    /// A number that no subscription and no topic of this shard had lately.
+    pub(super) fn next_serial(&mut self) -> u32 {
+        self.serials = self.serials.wrapping_add(1);
+        self.serials
+    }
+
+    /// True if the connection still has just this subscription: while something was read, it may
+    /// have gone, and its topic's place may be another's.
+    pub(super) fn still_stands(&self, slot: u32, topic: u32, serial: u32) -> bool {
+        let subscription = self
+            .connections
+            .get(slot)
+            .and_then(|c| c.subscription(topic));
+        subscription.is_some_and(|s| s.serial == serial)
+    }
+
+    /// The look-up is there: says how the subscription begins, and notes what is to be replayed.
+    fn begin(&mut self, slot: u32, pending: &Pending, found: Option<Beginning>) -> Result<Joined> {
+        let Pending {
+            join,
+            topic,
+            serial,
+            replaced,
+        } = pending;
+        if !self.still_stands(slot, *topic, *serial) {
+            return Err(Error::unavailable("the subscription ended while it began"));
+        }
+        let mut joined = Joined {
+            channel: join.pattern.to_string(),
+            position: None,
+            recovered: false,
+            replayed: 0,
+        };
+        let resumed = join.since.is_some();
+        let held = self.begin_held(slot, *topic);
+        let Some(entry) = self.topics.get_mut(*topic) else {
+            return Err(Error::unavailable("the subscription ended while it began"));
+        };
+        let Some(mut found) = found else {
+            if !held {
+                self.go_live(slot, *topic);
+            }
+            if resumed {
+                self.hub.metrics().recovery(false);
+            }
+            return Ok(joined);
+        };
+        if held {
+            return Err(Error::unavailable(
+                "the channel keeps history now: subscribe again",
+            ));
+        }
+        let position = *entry.position.get_or_insert(found.top);
+        if position.epoch != found.top.epoch {
+            // Numbered anew since the look-up.
+            found = Beginning {
+                top: position,
+                after: position.offset,
+                recovered: false,
+                replayed: 0,
+                events: Vec::new(),
+            };
+        }
+        let asks_from = join.since.is_some() || join.rewind.is_some();
+        if let Some(at) = replaced.filter(|at| !asks_from && at.epoch == found.top.epoch) {
+            // It goes on where the one before it stood: what lies between comes as if it were
+            // live, or is told as a gap.
+            found = Beginning {
+                top: at,
+                after: at.offset,
+                recovered: false,
+                replayed: 0,
+                events: Vec::new(),
+            };
+        }
+        self.hub.metrics().replayed(found.replayed);
+        if resumed {
+            self.hub.metrics().recovery(found.recovered);
+        }
+        self.answer_from(slot, *topic, found.after);
+        joined.position = Some(found.top);
+        joined.recovered = found.recovered;
+        joined.replayed = found.replayed;
+        if let Some(connection) = self.connections.get_mut(slot) {
+            let after = Position {
+                offset: found.after,
+                ..found.top
+            };
+            let mut catch_up = CatchUp::behind(*topic, *serial, after);
+            catch_up.waiting = found.events.into();
+            connection.catch_ups.get_or_insert_default().push(catch_up);
+        }
+        Ok(joined)
+    }
+
+    /// The connection's entry among a topic's subscribers.
+    fn follower(&self, slot: u32, topic: u32) -> Option<&Subscriber> {
+        let at = self.connections.get(slot)?.subscription(topic)?.at;
+        let at = usize::try_from(at).ok()?;
+        self.topics.get(topic)?.subscribers.get(at)
+    }
+
+    /// The same, to change it.
+    fn follower_mut(&mut self, slot: u32, topic: u32) -> Option<&mut Subscriber> {
+        let at = self.connections.get(slot)?.subscription(topic)?.at;
+        let at = usize::try_from(at).ok()?;
+        self.topics.get_mut(topic)?.subscribers.get_mut(at)
+    }
+
+    /// Notes behind which offset a subscription answers for its channel.
+    pub(super) fn answer_from(&mut self, slot: u32, topic: u32, from: u64) {
+        if let Some(follower) = self.follower_mut(slot, topic) {
+            follower.from = from;
+        }
+    }
+
+    pub(super) fn is_live(&self, slot: u32, topic: u32) -> bool {
+        self.follower(slot, topic).is_some_and(|f| f.live)
+    }
+
+    pub(super) fn filter_of(&self, slot: u32, topic: u32) -> Option<u32> {
+        Some(self.follower(slot, topic)?.filter)
+    }
+
+    pub(super) fn set_filter(
+        &mut self,
+        slot: u32,
+        pattern: &ChannelPattern,
+        filter: Option<&Arc<EventFilter>>,
+    ) {
+        let Some(topic) = self.topic_of(pattern) else {
+            return;
+        };
+        let place = self.filters.acquire(filter);
+        let unused = match self.follower_mut(slot, topic) {
+            Some(follower) => std::mem::replace(&mut follower.filter, place),
+            None => place,
+        };
+        self.filters.release(unused);
+        if let Some(catch_up) = self.catch_up(slot, topic) {
+            for waiting in &mut catch_up.waiting {
+                waiting.verdict = None;
+            }
+        }
+    }
+
+    /// From now on the subscriber gets events as they come.
+    pub(super) fn go_live(&mut self, slot: u32, topic: u32) {
+        self.set_live(slot, topic, true);
+    }
+
+    pub(super) fn set_live(&mut self, slot: u32, topic: u32, live: bool) {
+        let Some(follower) = self.follower_mut(slot, topic) else {
+            return;
+        };
+        if std::mem::replace(&mut follower.live, live) == live {
+            return;
+        }
+        if let Some(entry) = self.topics.get_mut(topic) {
+            entry.catching_up = if live {
+                entry.catching_up.saturating_sub(1)
+            } else {
+                entry.catching_up + 1
+            };
+        }
+    }
+
+    /// The topic of a pattern, where anyone here follows it.
+    pub(super) fn topic_of(&self, pattern: &ChannelPattern) -> Option<u32> {
+        match pattern {
+            ChannelPattern::Exact(channel) => self.topic_named(channel),
+            ChannelPattern::Namespace(namespace) => self.by_namespace.get(namespace).copied(),
+            ChannelPattern::All => self.of_all,
+        }
+    }
+
+    /// The first subscriber here: from now on the channel's events come to this shard. Only after
+    /// that may its position be asked for.
+    fn new_topic(&mut self, pattern: &ChannelPattern) -> u32 {
+        let route = self.hub.follow(pattern, usize::from(self.index));
+        let serial = self.next_serial();
+        let topic = self.topics.insert(Topic {
+            serial,
+            pattern: pattern.clone(),
+            route,
+            position: None,
+            subscribers: Vec::new(),
+            catching_up: 0,
+            watchers: 0,
+        });
+        match pattern {
+            ChannelPattern::Exact(channel) => {
+                self.by_channel.insert(channel, topic, &self.topics);
+            }
+            ChannelPattern::Namespace(namespace) => {
+                self.by_namespace.insert(Arc::clone(namespace), topic);
+            }
+            ChannelPattern::All => self.of_all = Some(topic),
+        }
+        topic
+    }
+}

@@ -1,0 +1,253 @@
+//! What happens by itself: heartbeats, deadlines, expiry. One queue for all connections, with one
+//! entry for each; nothing else of a connection keeps time.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use super::Shard;
+use crate::error::{CloseCode, Error};
+use crate::event::Timestamp;
+use crate::hub::connection::Connection;
+use crate::hub::protocol::Notice;
+use crate::telemetry::Transport;
+
+/// When to look at a connection again; the earliest stands first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Timer(Reverse<(u64, u32)>);
+
+impl Timer {
+    pub(super) fn at(self) -> u64 {
+        self.0.0.0
+    }
+}
+
+/// How much later than due a heartbeat may go out, at most.
+const LONGEST_STEP_MS: u64 = 250;
+/// When to come back where `auth.deadline` has passed before a token could be judged.
+const UNJUDGED_RETRY: Duration = Duration::from_secs(5);
+/// How long before a token expires the client is told, at most.
+const EXPIRY_NOTICE_MS: i64 = 60_000;
+
+impl Shard {
+    /// Looks at every connection whose time has come.
+    pub(super) fn ring_timers(&mut self) {
+        while let Some(timer) = self.timers.peek().copied() {
+            let (at, slot) = timer.0.0;
+            if at > self.now {
+                return;
+            }
+            self.timers.pop();
+            if self.connections.get(slot).is_some_and(|c| c.timer == at) {
+                self.look_after(slot);
+            }
+        }
+    }
+
+    /// Sets the timer of a connection to the next moment at which something is due.
+    pub(super) fn schedule(&mut self, slot: u32) {
+        let Some(at) = self.next_due(slot) else {
+            return;
+        };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        // An entry that rings earlier will set the later one itself.
+        let pending = connection.timer > self.now && connection.timer <= at;
+        if !pending {
+            connection.timer = at;
+            self.timers.push(Timer(Reverse((at, slot))));
+        }
+    }
+
+    fn next_due(&self, slot: u32) -> Option<u64> {
+        let connection = self.connections.get(slot)?;
+        if let Some(ending) = &connection.ending {
+            return Some(ending.deadline);
+        }
+        let interval = millis(self.settings.heartbeat_interval);
+        let mut due = asked_or_heard(connection) + interval;
+        if answers(connection.transport) {
+            due = due.min(self.silent_until(connection));
+        }
+        let mut due = together(due, interval);
+        if self.must_authenticate(slot) {
+            let had = self.clock.since(connection.connected_at);
+            let left = millis(self.settings.auth_deadline).saturating_sub(had);
+            due = due.min(self.now + left);
+        }
+        if let Some(left) = self.token_left(slot) {
+            let notice = if connection.flags.expiry_told {
+                left
+            } else {
+                left - notice_before(left)
+            };
+            due = due.min(self.now + u64::try_from(notice).unwrap_or(0));
+        }
+        Some(due.max(self.now + 1))
+    }
+
+    /// True if the connection has shown no token and has to.
+    fn must_authenticate(&self, slot: u32) -> bool {
+        self.connections
+            .get(slot)
+            .is_some_and(|c| c.identity.is_none())
+    }
+
+    /// Until when a client may be silent: for the timeout, and after a stall of the server for
+    /// another interval, so that it is asked once more before it is given up.
+    fn silent_until(&self, connection: &Connection) -> u64 {
+        let settings = &self.settings;
+        let asked = self.clock.resumed() + millis(settings.heartbeat_interval);
+        asked.max(connection.last_seen + millis(settings.heartbeat_timeout))
+    }
+
+    /// Milliseconds until the token expires; negative when it has.
+    fn token_left(&self, slot: u32) -> Option<i64> {
+        let identity = self.connections.get(slot)?.identity.as_ref()?;
+        Some(identity.valid_until()?.as_millis() - Timestamp::now().as_millis())
+    }
+
+    fn look_after(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get(slot) else {
+            return;
+        };
+        if let Some(ending) = &connection.ending {
+            if ending.deadline <= self.now {
+                self.remove(slot);
+            } else {
+                self.schedule(slot);
+            }
+            return;
+        }
+        if answers(connection.transport) && self.now >= self.silent_until(connection) {
+            self.close(
+                slot,
+                CloseCode::HeartbeatTimeout,
+                CloseCode::HeartbeatTimeout.reason(),
+            );
+            return;
+        }
+        if self.must_authenticate(slot)
+            && self.clock.since(connection.connected_at) >= millis(self.settings.auth_deadline)
+        {
+            let error = self.no_token(slot);
+            self.fail(slot, &error, CloseCode::for_code(error.code()));
+            return;
+        }
+        if self.look_at_token(slot) {
+            return;
+        }
+        self.beat(slot);
+        self.schedule(slot);
+    }
+
+    /// Why a connection that has not authenticated in time is closed. A token that could not be
+    /// judged was not refused: the client shall come back with it.
+    fn no_token(&self, slot: u32) -> Error {
+        if self.connections.get(slot).is_some_and(|c| c.unjudged) {
+            return Error::unavailable("the token could not be judged before auth.deadline")
+                .retry_after(UNJUDGED_RETRY);
+        }
+        Error::unauthenticated("no token came before auth.deadline")
+    }
+
+    /// True if the token has expired and the connection was closed for it.
+    fn look_at_token(&mut self, slot: u32) -> bool {
+        let Some(left) = self.token_left(slot) else {
+            return false;
+        };
+        if left <= 0 {
+            self.hub.metrics().auth_failure("expired");
+            let error = Error::unauthenticated("the token has expired");
+            self.fail(slot, &error, CloseCode::Unauthenticated);
+            return true;
+        }
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return true;
+        };
+        if left <= EXPIRY_NOTICE_MS && !connection.flags.expiry_told {
+            connection.flags.expiry_told = true;
+            let expires_at = connection.identity.as_ref().and_then(|i| i.expires_at());
+            if let Some(expires_at) = expires_at {
+                self.notify(slot, &Notice::TokenExpiring { expires_at });
+            }
+        }
+        false
+    }
+
+    fn beat(&mut self, slot: u32) {
+        let interval = millis(self.settings.heartbeat_interval);
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        if self.now < asked_or_heard(connection) + interval {
+            return;
+        }
+        connection.last_ping = self.now;
+        if !connection.outbox.is_empty() && !counts_on_pings(connection.transport) {
+            // What waits says that the server is there, once the client reads it.
+            return;
+        }
+        let bytes = connection.protocol.heartbeat(Timestamp::now());
+        self.put(slot, bytes);
+    }
+}
+
+/// The next of the moments at which heartbeats go out. Of a crowd many are due together then, and their answers come
+/// together: a wake-up for each would cost more than the heartbeat.
+fn together(due: u64, interval: u64) -> u64 {
+    let step = (interval / 64).clamp(1, LONGEST_STEP_MS);
+    due.next_multiple_of(step)
+}
+
+/// True if a client that says nothing is gone: where streams end by themselves, it need not answer.
+const fn answers(transport: Transport) -> bool {
+    match transport {
+        Transport::WebSocket | Transport::SocketIo => true,
+        Transport::Sse | Transport::Grpc => false,
+    }
+}
+
+/// True if the client gives the server up where a ping is missing, however much it hears and says
+/// itself (Engine.IO, "Heartbeat").
+const fn counts_on_pings(transport: Transport) -> bool {
+    match transport {
+        Transport::SocketIo => true,
+        Transport::WebSocket | Transport::Sse | Transport::Grpc => false,
+    }
+}
+
+/// From when the interval of heartbeats counts.
+fn asked_or_heard(connection: &Connection) -> u64 {
+    if counts_on_pings(connection.transport) {
+        connection.last_ping
+    } else {
+        connection.last_seen.max(connection.last_ping)
+    }
+}
+
+/// How long before its expiry a token with so long to live is announced: a minute, or half of
+/// what is left of a short-lived one.
+fn notice_before(left: i64) -> i64 {
+    EXPIRY_NOTICE_MS.min(left / 2)
+}
+
+pub(super) fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_wait_for_others_but_not_for_long() {
+        assert_eq!(together(30_001, 30_000), 30_250);
+        assert_eq!(together(30_250, 30_000), 30_250);
+        assert_eq!(together(701, 640), 710);
+        for (due, interval) in [(7, 1), (8, 63), (u64::from(u32::MAX), 86_400_000)] {
+            let at = together(due, interval);
+            assert!(at >= due && at - due <= (interval / 64).min(LONGEST_STEP_MS));
+        }
+    }
+}

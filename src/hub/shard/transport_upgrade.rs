@@ -1,0 +1,113 @@
+//! A connection that goes on by another way: from a pipe to a socket.
+//!
+//! Its subscriptions, its place among the followers and its counters stay; what waited for it goes
+//! first on the new way. All of it happens on the shard between two events, so nothing is lost and
+//! nothing comes twice.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Shard;
+use super::lifecycle::Greeting;
+use crate::event::ConnectionId;
+use crate::hub::chunk::Chunk;
+use crate::hub::connection::Connection;
+use crate::hub::delivery::DialectId;
+use crate::hub::link::Link;
+use crate::hub::outbox::QueuePool;
+use crate::hub::protocol::Protocol;
+
+/// What the connection goes on with, given its dialect until now and what waits in that.
+type Translate = Box<dyn FnOnce(DialectId, Vec<Bytes>) -> (Arc<dyn Protocol>, Bytes) + Send>;
+
+/// The new way of a connection.
+pub struct TransportUpgrade {
+    /// The socket.
+    pub link: Link,
+    /// Bytes that were read from it already.
+    pub early: Vec<u8>,
+    /// The dialect there, of the same transport, and what waited, in its words.
+    pub translate: Translate,
+}
+
+impl Shard {
+    /// Bytes of a client that came by another way than its link; forgotten where the connection has
+    /// a socket, in which they would stand between frames.
+    pub(in crate::hub) fn hear_from(
+        &mut self,
+        id: ConnectionId,
+        mut bytes: Vec<u8>,
+        first: Greeting,
+    ) {
+        let Some(slot) = self.find(id) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        if connection.ending.is_some() || !matches!(connection.link, Link::Pipe(_)) {
+            return;
+        }
+        let count = u64::try_from(bytes.len()).unwrap_or(0);
+        connection.last_seen = self.now;
+        connection.bytes_in += count;
+        self.hub.metrics().received(count);
+        first(&mut super::ConnCtx::new(self, slot));
+        self.hear(slot, &mut bytes);
+    }
+
+    /// Gives a connection its socket.
+    pub(in crate::hub) fn cross(&mut self, id: ConnectionId, crossing: TransportUpgrade) {
+        let Some(slot) = self.find(id) else { return };
+        let Some(connection) = self.connections.get_mut(slot) else {
+            return;
+        };
+        if connection.ending.is_some() || connection.flags.pending_close {
+            return;
+        }
+        let TransportUpgrade {
+            link,
+            mut early,
+            translate,
+        } = crossing;
+        let Some(waiting) = what_waits(connection, &mut self.pool) else {
+            return;
+        };
+        let (protocol, bytes) = translate(connection.dialect, waiting);
+        connection.link = link;
+        connection.dialect = protocol.dialect();
+        connection.protocol = protocol;
+        // Of the old way, and not whole: nobody will send the rest.
+        connection.partial = None;
+        connection.last_seen = self.now;
+        if !bytes.is_empty() {
+            connection
+                .outbox
+                .push(Chunk::plain(bytes), None, &mut self.pool);
+        }
+        Shard::touch(&mut self.touched, slot, connection);
+        if !self.watch_socket(slot) {
+            self.remove(slot);
+            return;
+        }
+        if !early.is_empty() {
+            self.hear(slot, &mut early);
+        }
+        // What TLS has decrypted already makes no event.
+        self.read(slot);
+    }
+}
+
+/// Takes everything that the client has not been given yet, in order; `None` where the connection
+/// has a socket.
+fn what_waits(connection: &mut Connection, pool: &mut QueuePool) -> Option<Vec<Bytes>> {
+    let Link::Pipe(pipe) = &connection.link else {
+        return None;
+    };
+    let mut waiting = Vec::from(pipe.detach());
+    while let Some(frame) = connection.outbox.first() {
+        let bytes = frame.bytes().clone();
+        connection.outbox.advance(bytes.len(), pool);
+        waiting.push(bytes);
+    }
+    Some(waiting)
+}

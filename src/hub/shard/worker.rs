@@ -1,0 +1,198 @@
+//! A shard's rounds: on its own thread, and small ones of publishers that find it asleep.
+
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll};
+
+use super::{BATCH, IDLE, RESTLESS, Shard, WAKE};
+use crate::hub::Hub;
+use crate::hub::inbox::Inbound;
+use crate::hub::shard_cell::{Left, ShardCell};
+
+/// Deliveries that a publisher may make in the place of a shard's thread.
+pub(in crate::hub) const FEW: u32 = 8;
+/// Deliveries after which it stops: of its own events, and of others that came to lie there.
+const HELPED: u32 = 16;
+
+impl Shard {
+    /// The thread of the shard that lives in `cell`, until it is told to stop.
+    pub(in crate::hub) fn run(hub: &Hub, cell: &ShardCell, mut poll: Poll) {
+        let mut events = Events::with_capacity(1024);
+        let mut wait = Duration::ZERO;
+        loop {
+            match poll.poll(&mut events, Some(wait)) {
+                Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+                    tracing::error!(%error, "the event queue of a shard failed");
+                    break;
+                }
+                // Interrupted: what was found is not told, and comes again.
+                Err(_) => events.clear(),
+                Ok(()) => {}
+            }
+            let quiet = events.is_empty();
+            let turned = cell.enter(hub.clock_us(), |shard| shard.turn(&events));
+            match turned.flatten() {
+                Some(next) => wait = next,
+                None => break,
+            }
+            // Outside, where publishers can help meanwhile; not before work that is known of.
+            if quiet && !wait.is_zero() {
+                let start = Instant::now();
+                tidings_malloc::give_back();
+                wait = wait.saturating_sub(start.elapsed());
+            }
+        }
+        drop(cell.move_out());
+    }
+
+    /// One round of the thread; answers how long it may wait for the next, `None` where that was
+    /// the last one.
+    pub(in crate::hub) fn turn(&mut self, events: &Events) -> Option<Duration> {
+        let stall = self.clock.wakes();
+        self.note_stall(stall);
+        self.now = self.clock.now();
+        self.now_us = self.hub.clock_us();
+        self.slice.renew();
+        self.overlaps.renew();
+        for event in events {
+            if event.token() != WAKE {
+                let slot = u32::try_from(event.token().0).unwrap_or(u32::MAX);
+                self.socket_ready(slot, event);
+            }
+        }
+        self.read_the_rest();
+        self.inbox.looking();
+        self.drain();
+        self.ring_timers();
+        self.send_next_away();
+        self.settle();
+        (!self.stopping).then(|| self.sleep(events.is_empty()))
+    }
+
+    /// Ends a round of the thread; answers how long it may wait for the next.
+    fn sleep(&mut self, quiet: bool) -> Duration {
+        let wait = self.wait(quiet);
+        let stall = self.clock.sleeps(super::timers::millis(wait));
+        self.note_stall(stall);
+        wait
+    }
+
+    /// One round in the place of the thread, which sleeps: hands out a few events that have few
+    /// subscribers, and writes them. Everything else is left to the thread: tasks, which may open
+    /// connections and publish themselves, history and timers.
+    pub(in crate::hub) fn help(&mut self) -> Left {
+        if self.put_off.is_some() {
+            return Left::Work;
+        }
+        self.now = self.clock.now();
+        self.now_us = self.hub.clock_us();
+        self.slice.renew();
+        self.overlaps.renew();
+        self.settings = self.hub.settings();
+        self.inbox.looking();
+        let mut made = 0;
+        while made < HELPED
+            && let Some(inbound) = self.inbox.pop()
+        {
+            match inbound {
+                Inbound::Event(delivery)
+                    if delivery.subscribers() <= FEW && !delivery.event().is_for_roles() =>
+                {
+                    made += delivery.subscribers().max(1);
+                    self.gather(delivery);
+                }
+                Inbound::Event(_) | Inbound::Task(_) => {
+                    self.put_off = Some(inbound);
+                    break;
+                }
+            }
+        }
+        self.fan_out(true);
+        self.write();
+        self.metrics.helped();
+        self.left()
+    }
+
+    fn left(&self) -> Left {
+        let earlier = |timer: &super::timers::Timer| timer.at() < self.sleeps_until;
+        let nothing = self.put_off.is_none()
+            && self.inbox.is_empty()
+            && self.awaiting_recovery.is_empty()
+            && !self.timers.peek().is_some_and(earlier);
+        if nothing { Left::Nothing } else { Left::Work }
+    }
+
+    /// Does what has come: events in batches, each followed by one write to each connection.
+    fn drain(&mut self) {
+        self.settings = self.hub.settings();
+        let mut rounds = 0;
+        loop {
+            let mut taken = 0;
+            while taken < BATCH
+                && let Some(inbound) = self.put_off.take().or_else(|| self.inbox.pop())
+            {
+                match inbound {
+                    Inbound::Event(delivery) => self.gather(delivery),
+                    Inbound::Task(task) => {
+                        // It sees the shard as it is after the events before it.
+                        self.fan_out(false);
+                        task(self);
+                    }
+                }
+                taken += 1;
+            }
+            self.fan_out(true);
+            self.settle();
+            rounds += 1;
+            // Under a flood, sockets and timers get their turn as well.
+            if taken < BATCH || rounds >= 16 {
+                return;
+            }
+        }
+    }
+
+    /// Goes on with what is read from history, and writes.
+    fn settle(&mut self) {
+        // Once in each round: a long replay leaves others their turn.
+        self.run_recovery();
+        self.write();
+    }
+
+    /// Writes every touched connection once, and ends those that broke.
+    fn write(&mut self) {
+        while !(self.touched.is_empty() && self.pending_close.is_empty()) {
+            self.flush_touched();
+            self.reap_closed();
+        }
+        self.note_sightings();
+        for (delivery, delivered) in self.batch.drain(..) {
+            if delivered > 0 {
+                let took = delivery.accepted().elapsed();
+                self.metrics.delivery_latency(took, u64::from(delivered));
+                if let Some(trace) = delivery.trace() {
+                    self.hub.metrics().delivery_exemplar(took, trace);
+                }
+            }
+        }
+    }
+
+    /// How long the poll may wait: not at all while something is left to do.
+    fn wait(&mut self, quiet: bool) -> Duration {
+        self.sleeps_until = 0;
+        if !self.unread.is_empty() || !self.awaiting_recovery.is_empty() || !self.inbox.is_empty() {
+            return Duration::ZERO;
+        }
+        if quiet {
+            self.pool.clear();
+            self.replays.clear();
+        }
+        let longest = if quiet { IDLE } else { RESTLESS };
+        let timer = self.timers.peek().map(|timer| timer.at());
+        let Some(next) = timer.into_iter().chain(self.departures.next()).min() else {
+            self.sleeps_until = u64::MAX;
+            return longest;
+        };
+        self.sleeps_until = next;
+        Duration::from_millis(next.saturating_sub(self.clock.now())).min(longest)
+    }
+}

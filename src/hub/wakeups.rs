@@ -1,0 +1,426 @@
+//! Wake-ups that a publisher owes sleeping shards, paid together once it has let go of everything.
+//!
+//! [`Sink::deliver`](crate::broker::Sink::deliver) is called under a channel's lock, where nobody
+//! may do a shard's work. So the wake-ups are noted here and paid at the end of [`Hub::wake_after`],
+//! which is around the broker, not in it.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{Hub, end_the_process};
+use crate::hub::shard::{FEW, Shard};
+
+/// What holds for publishes of this thread.
+#[derive(Clone, Copy)]
+enum WakeScope {
+    /// Whoever is found asleep is woken at once.
+    Outside,
+    /// Within [`Hub::wake_after`].
+    Owing(Owed),
+    /// In a shard's round, where nobody does another one.
+    InRound,
+}
+
+/// Wake-ups that are owed.
+#[derive(Clone, Copy)]
+struct Owed {
+    hub: *const Hub,
+    /// The shards that were found asleep, as a set of bits.
+    shards: u64,
+    /// Deliveries of the events that came together.
+    deliveries: u64,
+}
+
+thread_local! {
+    static SCOPE: Cell<WakeScope> = const { Cell::new(WakeScope::Outside) };
+}
+
+/// From now on this is a shard's thread.
+pub(in crate::hub) fn here_is_a_shard() {
+    SCOPE.set(WakeScope::InRound);
+}
+
+impl Hub {
+    /// Wakes the shards for all that `work` publishes, or hands it out in their place where they
+    /// sleep and it is few deliveries: at the latest when `work` has ended, by a panic too. Call it
+    /// only where no lock is held. Within another one it is part of that.
+    pub fn wake_after<T>(&self, work: impl FnOnce() -> T) -> T {
+        if !matches!(SCOPE.get(), WakeScope::Outside) {
+            return work();
+        }
+        SCOPE.set(WakeScope::Owing(Owed {
+            hub: self,
+            shards: 0,
+            deliveries: 0,
+        }));
+        let debtor = FlushWakesOnDrop(self);
+        let done = work();
+        drop(debtor);
+        done
+    }
+
+    /// An event has been pushed for so many deliveries, and these shards, a set of bits, were found
+    /// asleep.
+    pub(in crate::hub) fn defer_wake(&self, shards: u64, deliveries: u64) {
+        let WakeScope::Owing(owed) = SCOPE.get() else {
+            return self.wake(shards);
+        };
+        if !std::ptr::eq(owed.hub, self) {
+            return self.wake(shards);
+        }
+        let mut owed = Owed {
+            shards: owed.shards | shards,
+            deliveries: owed.deliveries.saturating_add(deliveries.max(1)),
+            ..owed
+        };
+        if owed.deliveries > u64::from(FEW) {
+            // Too many to be handed out here: the threads begin while more are published.
+            self.wake(owed.shards);
+            owed.shards = 0;
+        }
+        SCOPE.set(WakeScope::Owing(owed));
+    }
+
+    fn wake(&self, shards: u64) {
+        if shards == 0 {
+            return;
+        }
+        for (index, inbox) in self.inboxes.iter().enumerate() {
+            if shards & (1 << index) != 0 {
+                inbox.wake();
+            }
+        }
+    }
+
+    fn run_or_wake(&self, shards: u64) {
+        for (index, (cell, inbox)) in self.cells.iter().zip(&self.inboxes).enumerate() {
+            if shards & (1 << index) == 0 {
+                continue;
+            }
+            let round = || cell.run_or_wake(inbox, self.clock_us(), Shard::help);
+            if catch_unwind(AssertUnwindSafe(round)).is_err() {
+                end_the_process(index);
+            }
+        }
+    }
+}
+
+/// Pays what is owed when it goes.
+struct FlushWakesOnDrop<'h>(&'h Hub);
+
+impl Drop for FlushWakesOnDrop<'_> {
+    fn drop(&mut self) {
+        let WakeScope::Owing(owed) = SCOPE.replace(WakeScope::Outside) else {
+            return;
+        };
+        if owed.shards == 0 {
+            return;
+        }
+        if std::thread::panicking() {
+            return self.0.wake(owed.shards);
+        }
+        SCOPE.set(WakeScope::InRound);
+        self.0.run_or_wake(owed.shards);
+        SCOPE.set(WakeScope::Outside);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use arc_swap::ArcSwap;
+    use bytes::Bytes;
+    use mio::{Events, Poll};
+
+    use super::*;
+    use crate::broker::Sink;
+    use crate::event::{
+        Audience, ChannelName, ChannelPattern, Draft, Event, EventType, Headers, Namespace,
+        Namespaces, Payload, Timestamp,
+    };
+    use crate::hub::Settings;
+    use crate::hub::inbox::Inbound;
+    use crate::hub::shard_cell::Left;
+    use crate::telemetry::{Metrics, TextFormat, Tracing};
+
+    /// One shard whose thread sleeps for ever.
+    struct World {
+        hub: Arc<Hub>,
+        poll: Poll,
+        metrics: Arc<Metrics>,
+    }
+
+    /// A shard with so many subscriptions to the channel.
+    fn world(subscriptions: usize) -> World {
+        let metrics = Metrics::new("wake_ups");
+        let (hub, mut polls) = Hub::without_threads(
+            1,
+            Settings::default(),
+            Arc::new(ArcSwap::from_pointee(Namespaces::new([Namespace::named(
+                "room",
+            )]))),
+            Arc::clone(&metrics),
+            Arc::new(Tracing::default()),
+        )
+        .unwrap();
+        let poll = polls.remove(0);
+        let registry = poll.registry().try_clone().unwrap();
+        let inbox = Arc::clone(&hub.inboxes[0]);
+        hub.cells[0].move_in(Shard::new(0, Arc::clone(&hub), inbox, registry));
+        let pattern = ChannelPattern::Exact(channel());
+        let route = hub.routes.add(&pattern, 0);
+        (0..subscriptions).for_each(|_| route.joined());
+        World { hub, poll, metrics }
+    }
+
+    fn channel() -> ChannelName {
+        ChannelName::new("room:1").unwrap()
+    }
+
+    impl World {
+        fn publish(&self) {
+            self.publish_to(Some(channel()), None);
+        }
+
+        fn publish_to(&self, channel: Option<ChannelName>, audience: Option<Audience>) {
+            let payload = Payload::new(Bytes::from_static(b"1"), "").unwrap();
+            self.publish_data(channel, audience, payload);
+        }
+
+        fn publish_data(
+            &self,
+            channel: Option<ChannelName>,
+            audience: Option<Audience>,
+            payload: Payload,
+        ) {
+            let now = Timestamp::now();
+            let draft = Draft {
+                id: Draft::new_id(now),
+                channel,
+                event_type: EventType::new("tick").unwrap(),
+                payload,
+                headers: Headers::default(),
+                key: None,
+                idempotency_key: None,
+                audience: audience.map(Arc::new),
+                source: None,
+                time: now,
+                trace: None,
+                accepted: std::time::Instant::now(),
+            };
+            self.hub.deliver(Arc::new(Event::new(draft, None)), None);
+        }
+
+        fn woken(&mut self) -> bool {
+            let mut events = Events::with_capacity(4);
+            let poll = self.poll.poll(&mut events, Some(Duration::ZERO));
+            poll.unwrap();
+            events.iter().any(|e| e.token() == Shard::wake_token())
+        }
+
+        fn is_done(&self) -> bool {
+            self.hub.inboxes[0].is_empty()
+        }
+
+        fn helped(&self) -> bool {
+            let text = self.metrics.text(TextFormat::Prometheus);
+            text.contains("tidings_helped_rounds_total 1")
+        }
+
+        fn run_or_wake(&self, now: u64, left: Left) -> bool {
+            let mut entered = false;
+            self.hub.cells[0].run_or_wake(&self.hub.inboxes[0], now, |_| {
+                entered = true;
+                left
+            });
+            entered
+        }
+    }
+
+    #[tokio::test]
+    async fn a_publisher_hands_out_in_the_place_of_a_thread_that_sleeps() {
+        let mut world = world(1);
+        world.hub.wake_after(|| {
+            world.publish();
+            assert!(!world.is_done(), "not where the publisher may hold locks");
+        });
+        assert!(world.is_done() && world.helped());
+        assert!(!world.woken());
+    }
+
+    #[tokio::test]
+    async fn a_stalled_shard_lets_no_more_bytes_wait_than_it_may() {
+        let world = world(usize::try_from(FEW).unwrap() + 1);
+        let data = Bytes::from(vec![1; 1 << 20]);
+        let payload = Payload::new(data, "application/octet-stream").unwrap();
+        let mut waiting = 0;
+        while !world.hub.is_full() {
+            world.publish_data(Some(channel()), None, payload.clone());
+            waiting += 1;
+            assert!(
+                waiting << 20 <= crate::hub::INBOX_BYTES,
+                "{waiting} MiB wait"
+            );
+        }
+        let mut room = std::pin::pin!(world.hub.ready());
+        let waits =
+            std::future::poll_fn(|cx| std::task::Poll::Ready(room.as_mut().poll(cx).is_pending()));
+        assert!(waits.await, "publishers wait");
+        let events = Events::with_capacity(1);
+        while !world.is_done() {
+            world.hub.cells[0].enter(0, |shard| shard.turn(&events));
+        }
+        room.await;
+    }
+
+    #[tokio::test]
+    async fn events_of_one_publisher_leave_together() {
+        let mut world = world(1);
+        world.hub.wake_after(|| {
+            for _ in 0..FEW {
+                world.hub.wake_after(|| world.publish());
+                assert!(!world.is_done(), "within another one it is part of that");
+            }
+        });
+        assert!(world.is_done() && world.helped());
+        assert!(!world.woken());
+    }
+
+    #[tokio::test]
+    async fn many_deliveries_are_left_to_the_thread_as_soon_as_they_are_many() {
+        let many = usize::try_from(FEW).unwrap() + 1;
+        let mut crowd = world(many);
+        let hub = Arc::clone(&crowd.hub);
+        hub.wake_after(|| {
+            crowd.publish();
+            assert!(crowd.woken(), "it begins at once");
+        });
+        assert!(!crowd.is_done());
+        let mut burst = world(1);
+        let hub = Arc::clone(&burst.hub);
+        hub.wake_after(|| {
+            (0..many).for_each(|_| burst.publish());
+            assert!(burst.woken(), "it begins at once");
+        });
+        assert!(!burst.is_done());
+    }
+
+    #[tokio::test]
+    async fn what_is_for_a_role_is_left_to_the_thread_for_it_looks_at_everyone() {
+        let mut world = world(1);
+        let hub = Arc::clone(&world.hub);
+        hub.wake_after(|| {
+            let audience = Audience {
+                roles: vec![Arc::from("editor")],
+                ..Audience::default()
+            };
+            world.publish_to(None, Some(audience));
+            assert!(world.woken(), "it begins at once");
+        });
+        assert!(!world.is_done());
+        world.hub.run_or_wake(1);
+        assert!(world.woken(), "nor does anyone else hand it out");
+    }
+
+    #[tokio::test]
+    async fn whoever_publishes_by_itself_wakes_at_once() {
+        let mut world = world(1);
+        world.publish();
+        assert!(world.woken() && !world.is_done());
+    }
+
+    #[tokio::test]
+    async fn a_shards_own_thread_wakes_and_never_helps() {
+        let mut world = world(1);
+        SCOPE.set(WakeScope::InRound);
+        world.hub.wake_after(|| world.publish());
+        SCOPE.set(WakeScope::Outside);
+        assert!(world.woken() && !world.is_done());
+    }
+
+    #[tokio::test]
+    async fn whoever_publishes_and_panics_wakes_all_the_same() {
+        let mut world = world(1);
+        let publish = AssertUnwindSafe(|| {
+            world.hub.wake_after(|| {
+                world.publish();
+                std::panic::resume_unwind(Box::new(()));
+            });
+        });
+        assert!(catch_unwind(publish).is_err());
+        assert!(world.woken() && !world.is_done());
+        assert!(matches!(SCOPE.get(), WakeScope::Outside));
+    }
+
+    #[tokio::test]
+    async fn the_wake_ups_of_another_bus_are_its_own() {
+        let (one, mut other) = (world(1), world(1));
+        one.hub.wake_after(|| other.publish());
+        assert!(other.woken() && !other.is_done());
+    }
+
+    #[tokio::test]
+    async fn what_a_publisher_may_not_do_stays_first_for_the_thread() {
+        let mut world = world(1);
+        let done = Arc::new(std::sync::Mutex::new(0));
+        let task = Arc::clone(&done);
+        let task = Inbound::Task(Box::new(move |_: &mut Shard| *task.lock().unwrap() += 1));
+        let owed = world.hub.inboxes[0].push_quietly(task);
+        assert!(owed);
+        world.hub.run_or_wake(1);
+        assert!(world.woken(), "the task is the thread's");
+        world.publish();
+        assert!(world.woken(), "the shard had looked, and sleeps again");
+        let left = world.hub.cells[0].enter(0, Shard::help);
+        assert_eq!(left, Some(Left::Work));
+        assert!(!world.is_done(), "nobody goes past the task");
+        assert_eq!(*done.lock().unwrap(), 0);
+        let events = Events::with_capacity(1);
+        let turned = world.hub.cells[0].enter(0, |shard| shard.turn(&events));
+        assert!(turned.flatten().is_some() && world.is_done());
+        assert_eq!(*done.lock().unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_event_of_others_with_many_subscribers_is_left_to_the_thread() {
+        let mut world = world(usize::try_from(FEW).unwrap() + 1);
+        world.publish();
+        assert!(world.woken());
+        world.hub.run_or_wake(1);
+        assert!(world.woken());
+        let events = Events::with_capacity(1);
+        let turned = world.hub.cells[0].enter(0, |shard| shard.turn(&events));
+        assert!(turned.flatten().is_some() && world.is_done());
+    }
+
+    #[tokio::test]
+    async fn the_thread_is_woken_where_somebody_is_inside_or_was_just_now() {
+        let mut world = world(1);
+        assert!(world.run_or_wake(1_000, Left::Nothing) && !world.woken());
+        assert!(!world.run_or_wake(1_100, Left::Nothing), "just now");
+        assert!(world.woken());
+        assert!(world.run_or_wake(1_300, Left::Work));
+        assert!(world.woken(), "it left something");
+        let hub = Arc::clone(&world.hub);
+        hub.cells[0].enter(2_000, |_| {
+            assert!(
+                !world.run_or_wake(9_000, Left::Nothing),
+                "somebody is inside"
+            );
+            assert!(world.woken());
+        });
+        assert!(
+            !world.run_or_wake(2_100, Left::Nothing),
+            "the thread was, just now"
+        );
+        assert!(world.woken());
+        drop(world.hub.cells[0].move_out());
+        assert!(
+            !world.run_or_wake(9_000, Left::Nothing),
+            "nobody lives there"
+        );
+        assert!(world.woken());
+    }
+}

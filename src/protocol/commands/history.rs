@@ -1,0 +1,61 @@
+//! `history`: what was there?
+
+use super::ClientCommand;
+use crate::error::Result;
+use crate::event::{ChannelName, Position};
+use crate::hub::ConnCtx;
+use crate::protocol::arguments::Arguments;
+use crate::protocol::request_ctx::RequestCtx;
+use crate::protocol::server_message::ServerMessage;
+use crate::session::HistoryQuery;
+
+/// Asks for a page of a channel's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// The channel.
+    pub channel: String,
+    /// Only events after this position; before it, if `reverse`.
+    pub since: Option<Position>,
+    /// The most events, 1 to 1,000.
+    pub limit: u32,
+    /// Newest first.
+    pub reverse: bool,
+}
+
+impl History {
+    /// The most events of a page that names no limit.
+    pub const DEFAULT_LIMIT: u32 = 100;
+}
+
+impl ClientCommand for History {
+    const MEMBERS: &'static [&'static str] = &["channel", "since", "limit", "reverse"];
+
+    fn read(arguments: &Arguments<'_>) -> Result<Self> {
+        Ok(History {
+            channel: arguments.channel()?,
+            limit: arguments.number("limit")?.unwrap_or(Self::DEFAULT_LIMIT),
+            since: arguments.position("since")?,
+            reverse: arguments.flag("reverse")?,
+        })
+    }
+
+    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
+        let session = turn.session(cx)?;
+        let channel = ChannelName::new(&self.channel)?;
+        let query = HistoryQuery {
+            channel: channel.clone(),
+            since: self.since,
+            limit: usize::try_from(self.limit).unwrap_or(usize::MAX),
+            reverse: self.reverse,
+        };
+        let turn = turn.clone();
+        cx.wait(session.history(query), move |cx, page| match page {
+            Ok(page) => {
+                let (channel, page) = (&channel, &page);
+                turn.say(cx, &ServerMessage::History { channel, page });
+            }
+            Err(error) => turn.refuse(cx, &error),
+        });
+        Ok(())
+    }
+}

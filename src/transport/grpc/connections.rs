@@ -1,0 +1,274 @@
+//! `tidings.v1.ConnectionService`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Interval, MissedTickBehavior};
+use tokio_stream::Stream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+use tonic::{Request, Response, Status};
+
+use super::reports;
+use super::rpc_context::{Call, Procedure, RpcContext};
+use super::service::connection_service_server::ConnectionService;
+use crate::admin::{Admin, Target};
+use crate::error::{Error, Result};
+use crate::event::{ChannelName, ConnectionId};
+use crate::hub::ConnectionFilter;
+use crate::proto::disconnect_request;
+use crate::proto::{
+    DisconnectRequest, DisconnectResponse, GetConnectionRequest, GetConnectionResponse,
+    GetPresenceRequest, GetPresenceResponse, GetStatsRequest, GetStatsResponse,
+    ListChannelsRequest, ListChannelsResponse, ListConnectionsRequest, ListConnectionsResponse,
+    WatchStatsRequest, WatchStatsResponse,
+};
+use crate::session::Session;
+use crate::telemetry::{Span, Transport};
+
+/// Shows and ends connections.
+pub(super) struct Connections {
+    context: RpcContext,
+}
+
+impl Connections {
+    pub(super) fn new(context: RpcContext) -> Self {
+        Connections { context }
+    }
+}
+
+const fn procedure(method: &'static str) -> Procedure {
+    Procedure("tidings.v1.ConnectionService", method)
+}
+
+fn admin(session: &Session) -> Result<Admin> {
+    Admin::new(session.services(), session.identity())
+}
+
+#[tonic::async_trait]
+impl ConnectionService for Connections {
+    type WatchStatsStream = WatchStats;
+
+    async fn get_stats(
+        &self,
+        request: Request<GetStatsRequest>,
+    ) -> Result<Response<GetStatsResponse>, Status> {
+        let stats = |call: Call<GetStatsRequest>| async move {
+            Ok(GetStatsResponse {
+                stats: Some(reports::stats(admin(&call.session)?.stats())),
+            })
+        };
+        self.context
+            .answer(procedure("GetStats"), request, stats)
+            .await
+    }
+
+    async fn watch_stats(
+        &self,
+        request: Request<WatchStatsRequest>,
+    ) -> Result<Response<WatchStats>, Status> {
+        let (call, span) = self.context.enter(procedure("WatchStats"), request)?;
+        match watch(call, self.context.clone()) {
+            Ok(mut watch) => {
+                watch.span = span;
+                Ok(Response::new(watch))
+            }
+            Err(error) => Err(self.context.refuse(span, &error)),
+        }
+    }
+
+    async fn list_connections(
+        &self,
+        request: Request<ListConnectionsRequest>,
+    ) -> Result<Response<ListConnectionsResponse>, Status> {
+        self.context
+            .answer(procedure("ListConnections"), request, list)
+            .await
+    }
+
+    async fn get_connection(
+        &self,
+        request: Request<GetConnectionRequest>,
+    ) -> Result<Response<GetConnectionResponse>, Status> {
+        let get = |call: Call<GetConnectionRequest>| async move {
+            let admin = admin(&call.session)?;
+            let found = admin
+                .connection(connection_id(&call.message.connection_id)?)
+                .await?;
+            Ok(GetConnectionResponse {
+                connection: Some(reports::connection(found)),
+            })
+        };
+        self.context
+            .answer(procedure("GetConnection"), request, get)
+            .await
+    }
+
+    async fn disconnect(
+        &self,
+        request: Request<DisconnectRequest>,
+    ) -> Result<Response<DisconnectResponse>, Status> {
+        self.context
+            .answer(procedure("Disconnect"), request, disconnect)
+            .await
+    }
+
+    async fn list_channels(
+        &self,
+        request: Request<ListChannelsRequest>,
+    ) -> Result<Response<ListChannelsResponse>, Status> {
+        let list = |call: Call<ListChannelsRequest>| async move {
+            let (admin, asked) = (admin(&call.session)?, call.message);
+            let (channels, next_page_token) = admin
+                .channels(&asked.prefix, asked.page_size, &asked.page_token)
+                .await?;
+            let channels = channels.iter().map(reports::channel).collect();
+            Ok(ListChannelsResponse {
+                channels,
+                next_page_token,
+            })
+        };
+        self.context
+            .answer(procedure("ListChannels"), request, list)
+            .await
+    }
+
+    async fn get_presence(
+        &self,
+        request: Request<GetPresenceRequest>,
+    ) -> Result<Response<GetPresenceResponse>, Status> {
+        let presence = |call: Call<GetPresenceRequest>| async move {
+            // Whoever may read what is said in a channel may know who listens, as over HTTP.
+            call.session.check_service()?;
+            let channel = ChannelName::new(&call.message.channel)?;
+            let present = call.session.presence(&channel)?;
+            Ok(reports::presence(&channel, present))
+        };
+        self.context
+            .answer(procedure("GetPresence"), request, presence)
+            .await
+    }
+}
+
+async fn list(call: Call<ListConnectionsRequest>) -> Result<ListConnectionsResponse> {
+    let (admin, asked) = (admin(&call.session)?, call.message);
+    let text = |text: &str| (!text.is_empty()).then(|| Arc::<str>::from(text));
+    let some = |text: &str| (!text.is_empty()).then(|| Box::<str>::from(text));
+    let known = Transport::ALL
+        .iter()
+        .any(|transport| transport.as_str() == asked.transport);
+    if !asked.transport.is_empty() && !known {
+        return Err(Error::field("transport", Transport::expected()));
+    }
+    let filter = ConnectionFilter {
+        user: text(&asked.user),
+        role: text(&asked.role),
+        channel: (!asked.channel.is_empty())
+            .then(|| ChannelName::new(&asked.channel))
+            .transpose()?,
+        transport: some(&asked.transport),
+        client_type: some(&asked.client_type),
+    };
+    let (connections, next_page_token) = admin
+        .connections(filter, asked.page_size, &asked.page_token)
+        .await?;
+    let connections = connections.into_iter().map(reports::connection).collect();
+    Ok(ListConnectionsResponse {
+        connections,
+        next_page_token,
+    })
+}
+
+async fn disconnect(call: Call<DisconnectRequest>) -> Result<DisconnectResponse> {
+    let (admin, asked) = (admin(&call.session)?, call.message);
+    let target = match asked.target {
+        Some(disconnect_request::Target::ConnectionId(id)) => {
+            Target::Connection(connection_id(&id)?)
+        }
+        Some(disconnect_request::Target::User(user)) if !user.is_empty() => Target::User(user),
+        Some(disconnect_request::Target::User(_)) => {
+            return Err(Error::field("user", "expected a user's name"));
+        }
+        None => return Err(Error::field("target", "expected connection_id or user")),
+    };
+    let disconnected = admin
+        .disconnect(target, &asked.reason, asked.revoke)
+        .await?;
+    Ok(DisconnectResponse { disconnected })
+}
+
+/// Ids mean nothing to clients, so one that the server never gave is like one that has gone.
+fn connection_id(text: &str) -> Result<ConnectionId> {
+    if text.is_empty() {
+        return Err(Error::field(
+            "connection_id",
+            "expected a connection id as the server gave it",
+        ));
+    }
+    text.parse()
+        .map_err(|_| Error::not_found("no such connection"))
+}
+
+fn watch(call: Call<WatchStatsRequest>, context: RpcContext) -> Result<WatchStats> {
+    let admin = admin(&call.session)?;
+    let mut every = tokio::time::interval(interval(call.message.interval)?);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let stopping = Box::pin(context.stopping().clone().cancelled_owned());
+    Ok(WatchStats {
+        admin,
+        session: call.session,
+        every,
+        stopping,
+        context,
+        span: Span::none(),
+        over: false,
+    })
+}
+
+fn interval(asked: Option<prost_types::Duration>) -> Result<Duration> {
+    let Some(asked) = asked else {
+        return Ok(Duration::from_secs(1));
+    };
+    let (least, most) = (Duration::from_millis(100), Duration::from_hours(1));
+    match Duration::try_from(asked) {
+        Ok(interval) if (least..=most).contains(&interval) => Ok(interval),
+        _ => Err(Error::field("interval", "expected 100 ms to 1 h")),
+    }
+}
+
+/// The counters, again and again.
+pub(super) struct WatchStats {
+    admin: Admin,
+    session: Session,
+    every: Interval,
+    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
+    context: RpcContext,
+    span: Span,
+    over: bool,
+}
+
+impl Stream for WatchStats {
+    type Item = Result<WatchStatsResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.over {
+            return Poll::Ready(None);
+        }
+        let failure = if this.stopping.as_mut().poll(cx).is_ready() {
+            Err(Error::unavailable("the server restarts"))
+        } else {
+            std::task::ready!(this.every.poll_tick(cx));
+            this.context.still_good(&this.session)
+        };
+        if let Err(error) = failure {
+            this.over = true;
+            let status = this.context.refuse(std::mem::take(&mut this.span), &error);
+            return Poll::Ready(Some(Err(status)));
+        }
+        Poll::Ready(Some(Ok(WatchStatsResponse {
+            stats: Some(reports::stats(this.admin.stats())),
+        })))
+    }
+}

@@ -1,0 +1,186 @@
+//! gRPC: how backend services publish and follow, and how operators look in.
+//!
+//! Nothing is decided here. A call is decoded, handed to a [`Session`](crate::session::Session)
+//! or an [`Admin`](crate::admin::Admin), and its answer encoded.
+
+mod catalog;
+mod codec;
+mod connections;
+mod events;
+#[cfg(test)]
+mod fixture;
+mod gate;
+mod health;
+mod inbound;
+mod inflate;
+mod messages;
+mod publish;
+mod reports;
+mod rpc_context;
+mod shared;
+mod status;
+mod store;
+mod subscribe;
+#[cfg(test)]
+mod tests;
+
+/// The servers' side of `proto/tidings/v1`, generated.
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    unreachable_pub
+)]
+pub mod service {
+    include!(concat!(env!("OUT_DIR"), "/server/tidings.v1.rs"));
+}
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::middleware::from_fn_with_state;
+use tonic::service::Routes;
+use tonic_web::GrpcWebLayer;
+
+use crate::auth::Identity;
+use crate::proto;
+use crate::session::{ConnectionBodies, Services};
+
+pub use codec::Codec;
+pub use health::HealthHandle;
+#[cfg(feature = "fuzzing")]
+pub use messages::read_all as read_publish;
+pub use shared::SharedResponse;
+
+use gate::Gate;
+use rpc_context::RpcContext;
+use service::catalog_service_server::CatalogServiceServer;
+use service::connection_service_server::ConnectionServiceServer;
+use service::event_service_server::EventServiceServer;
+use service::store_service_server::StoreServiceServer;
+
+/// What a message may take beside its payload: headers, names, keys.
+const ENVELOPE: usize = 64 * 1024;
+/// The user that everybody is where no token is asked for.
+const TRUSTED: &str = "internal";
+/// The largest batch of events, in bytes.
+const BATCH: usize = 16 * 1024 * 1024;
+
+/// How callers of the internal listener show who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrpcAuth {
+    /// By a token in the metadata `authorization: Bearer …` (RFC 6750 §2.1).
+    Jwt,
+    /// They need not: the listener is on loopback, or asks for a client's certificate.
+    Trusted,
+}
+
+/// Where a call comes from: whoever accepts connections puts it into each request's extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerAddress(pub SocketAddr);
+
+/// Who calls, as the certificate says that it showed; for listeners that take one in place of a
+/// token. Whoever accepts connections puts it into each request's extensions.
+#[derive(Debug, Clone)]
+pub struct PeerIdentity(pub Arc<Identity>);
+
+/// The connection that a call comes by: whoever accepts connections puts the same into the
+/// extensions of each of its requests.
+#[derive(Debug, Clone, Default)]
+pub struct PeerConnection {
+    bodies: ConnectionBodies,
+    proven: Arc<AtomicBool>,
+}
+
+impl PeerConnection {
+    /// The bytes of bodies that its calls hold.
+    fn bodies(&self) -> &ConnectionBodies {
+        &self.bodies
+    }
+
+    /// Notes that a call on it was let in.
+    pub fn prove(&self) {
+        self.proven.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a call on it was ever let in: whoever is at the other end has a token.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Relaxed)
+    }
+}
+
+impl PeerIdentity {
+    /// Of a client whose certificate, which was verified, names this one.
+    #[must_use]
+    pub fn certified(name: Arc<str>) -> Self {
+        PeerIdentity(Arc::new(Identity::certified(TRUSTED, name)))
+    }
+}
+
+/// All services, with health (`grpc.health.v1`), reflection (v1 and v1alpha) and gRPC-Web, and
+/// the handle that says whether they serve. Health and reflection need no token.
+///
+/// A message may hold a payload of `event_bytes` (`limits.event_bytes` at the start) with its
+/// envelope, or a batch of 16 MiB; larger ones are answered `out_of_range`.
+///
+/// # Panics
+/// Where the schema that was compiled in is not one.
+#[expect(
+    clippy::expect_used,
+    reason = "a build without its schema must not start"
+)]
+pub fn routes(
+    services: &Arc<Services>,
+    auth: GrpcAuth,
+    event_bytes: usize,
+) -> (axum::Router, HealthHandle) {
+    let (health, health_service) = HealthHandle::new();
+    let context = RpcContext::new(services, auth, health.stopping());
+    let one = event_bytes.saturating_add(ENVELOPE);
+    let gate = Gate::new(context.clone(), one);
+    let events = EventServiceServer::new(events::Events::new(context.clone()))
+        .max_decoding_message_size(one.max(BATCH))
+        .max_encoding_message_size(one.max(BATCH));
+    let connections = ConnectionServiceServer::new(connections::Connections::new(context.clone()))
+        .max_decoding_message_size(ENVELOPE);
+    let store = StoreServiceServer::new(store::Stores::new(context.clone()))
+        .max_decoding_message_size(ENVELOPE);
+    let catalog =
+        CatalogServiceServer::new(catalog::EventTypes::new(context)).max_decoding_message_size(one);
+    let routes = Routes::new(events)
+        .add_service(connections)
+        .add_service(catalog)
+        .add_service(store)
+        .add_service(health_service)
+        .add_service(
+            reflection()
+                .build_v1()
+                .expect("the schema was compiled by build.rs"),
+        )
+        .add_service(
+            reflection()
+                .build_v1alpha()
+                .expect("the schema was compiled by build.rs"),
+        );
+    let routes = routes
+        .into_axum_router()
+        .layer(from_fn_with_state(gate, gate::pass))
+        .layer(GrpcWebLayer::new());
+    (routes, health)
+}
+
+/// The dialect of `Subscribe`, for `benches/parts.rs`.
+#[cfg(feature = "parts")]
+#[must_use]
+pub fn dialect() -> Arc<dyn crate::hub::Protocol> {
+    Arc::new(subscribe::Follower)
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}

@@ -1,0 +1,365 @@
+//! `POST /api/v1/events`: publishing over HTTP.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Shared;
+use super::body::{self, Members, too_large};
+use super::caller::Caller;
+use super::cloud_events;
+use super::observe::Trace;
+use super::reply::{self, Answer, Refusal};
+use crate::error::{Error, Result};
+use crate::event::{
+    Audience, ChannelName, ConnectionId, EventType, Headers, Payload, Timestamp, TraceContext,
+};
+use crate::session::{MAX_ANSWER_BYTES, Publish, Published, Session};
+
+/// What a request may hold beside its payload, in bytes.
+const ENVELOPE: usize = 64 * 1024;
+/// The members of a request.
+const MEMBERS: [&str; 12] = [
+    "channels",
+    "type",
+    "data",
+    "data_base64",
+    "content_type",
+    "headers",
+    "key",
+    "idempotency_key",
+    "audience",
+    "source",
+    "time",
+    "traceparent",
+];
+
+/// Publishes one event, or a batch of CloudEvents.
+pub(super) async fn publish(
+    State(shared): State<Shared>,
+    caller: Caller,
+    Extension(trace): Extension<Trace>,
+    headers: HeaderMap,
+    body: Body,
+) -> Answer {
+    let session = caller.session();
+    let limit = shared.services.limits.load().event_bytes;
+    // Base64 makes four bytes of three.
+    let whole = limit.div_ceil(3).saturating_mul(4).saturating_add(ENVELOPE);
+    let kind = Kind::of(&headers)?;
+    let body = body::read(body, whole, &session).await?;
+    match kind {
+        Kind::Request => one(&session, request(&body)?, &trace).await,
+        Kind::Structured => one(&session, cloud_events::structured(&body)?, &trace).await,
+        Kind::Binary => {
+            let event = cloud_events::binary(&headers, body.clone())?;
+            one(&session, event, &trace).await
+        }
+        Kind::Batch => {
+            let (mut answers, mut bytes) = (Vec::new(), 0_usize);
+            for event in cloud_events::batch(&body)? {
+                let published = match cloud_events::structured(event.get().as_bytes()) {
+                    Ok(event) => commit(&session, within(event, &trace)).await,
+                    Err(error) => Err(error.into()),
+                };
+                let answer = match published {
+                    Ok(published) => describe(&published),
+                    // Few words each, once there are many.
+                    Err(refusal) if bytes > MAX_ANSWER_BYTES / 3 => {
+                        refused(&session, &refusal.error().clone().brief())
+                    }
+                    Err(refusal) => refused(&session, refusal.error()),
+                };
+                let answer = serde_json::value::to_raw_value(&answer);
+                let answer = answer.map_err(|_| Error::internal("an answer is no JSON"))?;
+                bytes += answer.get().len();
+                answers.push(answer);
+            }
+            reply::json(&answers)
+        }
+    }
+}
+
+/// How an event stands in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The server's own JSON.
+    Request,
+    /// A CloudEvent as JSON.
+    Structured,
+    /// A list of CloudEvents as JSON.
+    Batch,
+    /// A CloudEvent whose attributes are headers.
+    Binary,
+}
+
+impl Kind {
+    fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let content_type = match headers.get(CONTENT_TYPE) {
+            None => "",
+            Some(value) => value.to_str().unwrap_or("?"),
+        };
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        match essence.to_ascii_lowercase().as_str() {
+            "application/cloudevents+json" => Ok(Kind::Structured),
+            "application/cloudevents-batch+json" => Ok(Kind::Batch),
+            _ if cloud_events::is_binary(headers) => Ok(Kind::Binary),
+            "" | "application/json" => Ok(Kind::Request),
+            _ => Err(Refusal::with_status(
+                Error::field(
+                    "content-type",
+                    "expected application/json, application/cloudevents+json, \
+                     application/cloudevents-batch+json, or the headers of a binary CloudEvent",
+                ),
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            )),
+        }
+    }
+}
+
+async fn one(session: &Session, event: Publish, trace: &Trace) -> Answer {
+    let published = commit(session, within(event, trace)).await?;
+    reply::json(&describe(&published))
+}
+
+/// Puts an event into its request's trace, unless it has one of its own and the request has not.
+fn within(mut event: Publish, trace: &Trace) -> Publish {
+    event.trace = trace.of_event(event.trace.take());
+    event
+}
+
+/// Publishes an event, unless its payload is too large for the limits.
+pub(super) async fn commit(session: &Session, event: Publish) -> Result<Published, Refusal> {
+    let services = session.services();
+    let limit = services.limits.load().event_bytes;
+    if event.payload.data().len() > limit {
+        services.metrics.limit_reached("event_bytes");
+        let expected = format!("expected at most {limit} bytes (limits.event_bytes)");
+        return Err(too_large(Error::field("data", expected)));
+    }
+    Ok(session.publish(event).await?)
+}
+
+/// What became of an event.
+pub(super) fn describe(published: &Published) -> Value {
+    let results = published.results.iter().map(|result| {
+        let mut entry = json!({
+            "channel": result.channel.as_ref().map(ChannelName::as_str),
+            "subscribers": result.receipt.subscribers,
+            "duplicate": result.receipt.duplicate,
+        });
+        if let (Some(position), Some(entry)) = (result.receipt.position, entry.as_object_mut()) {
+            entry.insert("epoch".to_owned(), position.epoch.to_string().into());
+            entry.insert("offset".to_owned(), position.offset.into());
+        }
+        entry
+    });
+    json!({ "id": published.id.to_string(), "results": results.collect::<Vec<_>>() })
+}
+
+/// The entry of a batch that was refused.
+fn refused(session: &Session, error: &Error) -> Value {
+    session.services().metrics.error(error.code());
+    json!({ "error": crate::hub::server_text::error(error) })
+}
+
+/// Takes a request in the server's own JSON.
+///
+/// # Errors
+/// `invalid_argument` naming the member that is wrong.
+fn request(body: &[u8]) -> Result<Publish> {
+    let members = Members::parse(body)?;
+    members.only(&MEMBERS)?;
+    let channels: Vec<String> = members
+        .take("channels", "expected a list of strings")?
+        .unwrap_or_default();
+    let channels = channels.iter().map(|name| {
+        ChannelName::new(name)
+            .map_err(|error| Error::field("channels", error.description().to_owned()))
+    });
+    let audience: Option<AudienceMembers> = members.take("audience", AudienceMembers::EXPECTED)?;
+    Ok(Publish {
+        channels: channels.collect::<Result<_>>()?,
+        event_type: EventType::new(members.required_text("type")?)?,
+        payload: payload(&members)?,
+        headers: Headers::new(members.pairs("headers")?)?,
+        key: members.text("key")?.into_owned(),
+        idempotency_key: members.text("idempotency_key")?.into_owned(),
+        audience: audience.map(AudienceMembers::audience).transpose()?,
+        source: members.text("source")?.into_owned().into(),
+        time: time(&members.text("time")?)?,
+        trace: TraceContext::parse(&members.text("traceparent")?, ""),
+    })
+}
+
+/// The payload: JSON as it stands, or bytes in base64.
+fn payload(members: &Members<'_>) -> Result<Payload> {
+    let content_type = members.text("content_type")?;
+    match (members.raw("data"), members.text("data_base64")?) {
+        (Some(_), encoded) if !encoded.is_empty() => Err(Error::field(
+            "data_base64",
+            "expected either data or data_base64",
+        )),
+        (Some(data), _) => {
+            let data = Bytes::copy_from_slice(data.get().as_bytes());
+            let payload = Payload::new(data, &content_type)?;
+            if payload.is_json() {
+                return Ok(payload);
+            }
+            let expected = "expected a JSON media type; other data goes into data_base64";
+            Err(Error::field("content_type", expected))
+        }
+        (None, encoded) if members.raw("data_base64").is_some() => {
+            Payload::new(from_base64(&encoded)?, &content_type)
+        }
+        (None, _) => Err(Error::field("data", "expected JSON, and it is missing")),
+    }
+}
+
+/// Standard base64 with padding (RFC 4648 §4).
+///
+/// # Errors
+/// `invalid_argument` for the field `data_base64`.
+pub(super) fn from_base64(text: &str) -> Result<Bytes> {
+    let wrong = |_| Error::field("data_base64", "expected base64 with padding");
+    Ok(BASE64.decode(text).map_err(wrong)?.into())
+}
+
+/// A time; an empty text is none.
+///
+/// # Errors
+/// `invalid_argument` for the field `time`.
+pub(super) fn time(text: &str) -> Result<Option<Timestamp>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let wrong = || Error::field("time", "expected a time as in RFC 3339");
+    Timestamp::parse(text).map(Some).ok_or_else(wrong)
+}
+
+/// An audience as it stands in a request.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct AudienceMembers {
+    users: Vec<Arc<str>>,
+    roles: Vec<Arc<str>>,
+    connections: Vec<String>,
+    except_connections: Vec<String>,
+}
+
+impl AudienceMembers {
+    /// What is expected where it is something else.
+    pub(super) const EXPECTED: &str =
+        "expected {users, roles, connections, except_connections}, each a list of strings";
+
+    /// The audience.
+    ///
+    /// # Errors
+    /// `invalid_argument` where a connection's id is none, or nobody is named.
+    pub(super) fn audience(self) -> Result<Audience> {
+        let ids = |names: &[String]| -> Result<Vec<ConnectionId>> {
+            let ids = names.iter().map(|name| name.parse());
+            ids.collect::<Result<_>>()
+                .map_err(|error| error.within("audience"))
+        };
+        let audience = Audience {
+            connections: ids(&self.connections)?,
+            except_connections: ids(&self.except_connections)?,
+            users: self.users,
+            roles: self.roles,
+        };
+        // A list that has turned out empty must not become everybody.
+        if audience.is_everyone() && audience.except_connections.is_empty() {
+            let expected = "expected users, roles or connections: it names nobody; \
+                            leave it out for everybody";
+            return Err(Error::field("audience", expected));
+        }
+        Ok(audience)
+    }
+}
+
+/// For `fuzz/`: reads any bytes as each kind of request to publish.
+#[cfg(feature = "fuzzing")]
+pub fn read_all(body: &[u8]) {
+    drop(request(body));
+    drop(cloud_events::structured(body));
+    drop(cloud_events::batch(body));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::strict_json::properties::odd_json;
+
+    fn field(body: &str) -> Option<String> {
+        let refused = request(body.as_bytes()).unwrap_err();
+        refused.field_name().map(str::to_owned)
+    }
+
+    #[test]
+    fn a_request_is_taken_with_its_data_byte_for_byte() {
+        let body = br#"{"type":"a.b","channels":["room:1"],"data":{ "n" : 1.0 },"key":"k",
+            "time":"2026-11-21T10:00:00Z","audience":{"users":["ann"]},"headers":{"h":"v"}}"#;
+        let event = request(body).unwrap();
+        assert_eq!(event.payload.data(), r#"{ "n" : 1.0 }"#);
+        assert_eq!(event.channels.len(), 1);
+        assert_eq!(event.time, Timestamp::parse("2026-11-21T10:00:00Z"));
+        assert_eq!(&*event.audience.unwrap().users[0], "ann");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        assert_eq!(field(r#"{"data":1}"#).unwrap(), "type");
+        assert_eq!(field(r#"{"type":"a.b"}"#).unwrap(), "data");
+        let table = [
+            (r#""channels":"room:1""#, "channels"),
+            (r#""channels":["a b"]"#, "channels"),
+            (r#""channel":"room:1""#, "channel"),
+            (r#""time":"yesterday""#, "time"),
+            (r#""headers":{"a":1}"#, "headers"),
+            (r#""data_base64":"AA==""#, "data_base64"),
+            (r#""content_type":"text/plain""#, "content_type"),
+            (r#""audience":{"user":["ann"]}"#, "audience"),
+            (r#""audience":{"users":[]}"#, "audience"),
+            (
+                r#""audience":{"connections":["x"]}"#,
+                "audience.connection_id",
+            ),
+        ];
+        for (member, name) in table {
+            let body = format!(r#"{{"type":"a.b","data":1,{member}}}"#);
+            assert_eq!(field(&body).as_deref(), Some(name), "{member}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_face_accepts_the_same_data(text in odd_json()) {
+            let request = request(format!(r#"{{"type":"a.b","data":{text}}}"#).as_bytes());
+            let cloud = r#""specversion":"1.0","id":"1","source":"/a","type":"a.b""#;
+            let cloud = cloud_events::structured(format!("{{{cloud},\"data\":{text}}}").as_bytes());
+            let plain = Payload::new(text.clone().into(), "");
+            assert_eq!(request.is_ok(), plain.is_ok(), "{text}");
+            assert_eq!(cloud.is_ok(), plain.is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_come_in_base64() {
+        let body = br#"{"type":"a.b","data_base64":"AAH/","content_type":"image/png"}"#;
+        let event = request(body).unwrap();
+        assert_eq!(event.payload.data().as_ref(), [0, 1, 255]);
+        assert_eq!(event.payload.content_type(), "image/png");
+        let wrong = r#"{"type":"a.b","data_base64":"AA","content_type":"image/png"}"#;
+        assert_eq!(field(wrong).as_deref(), Some("data_base64"));
+    }
+}

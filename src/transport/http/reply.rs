@@ -1,0 +1,90 @@
+//! Answers: JSON, or a problem.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+use crate::api::problem::{problem, problem_with_status};
+use crate::error::{Code, Error};
+
+/// What a handler answers.
+pub(super) type Answer = Result<Response, Refusal>;
+
+/// A failure on its way to the client. The response carries its [`Code`] as an extension, for
+/// whoever counts.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    error: Error,
+    status: Option<StatusCode>,
+}
+
+impl Refusal {
+    /// A failure for which HTTP has a status that says it better than the code's own.
+    pub(super) fn with_status(error: Error, status: StatusCode) -> Self {
+        Refusal {
+            error,
+            status: Some(status),
+        }
+    }
+
+    /// What is wrong.
+    pub(super) fn error(&self) -> &Error {
+        &self.error
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Refusal {
+            error,
+            status: None,
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response: Response = match self.status {
+            Some(status) => problem_with_status(&self.error, status),
+            None => problem(&self.error),
+        };
+        if self.error.code() == Code::Unauthenticated {
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+        }
+        response.extensions_mut().insert(self.error.code());
+        response
+    }
+}
+
+/// JSON that must not be kept by caches: it is about this moment.
+pub(super) fn json(value: &impl Serialize) -> Answer {
+    let text = serde_json::to_vec(value)
+        .map_err(|_| Error::internal("the answer could not be written as JSON"))?;
+    Ok(json_text(text.into()))
+}
+
+/// The same where the JSON is ready.
+pub(super) fn json_text(text: Bytes) -> Response {
+    let mut response = Response::new(Body::from(text));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Done, and there is nothing to say.
+pub(super) fn nothing() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+/// The path is right and the method is not; the router adds `Allow` (RFC 9110 §15.5.6).
+pub(super) async fn not_allowed() -> Refusal {
+    let text = format!("the header {ALLOW} names the methods that this path takes");
+    Refusal::with_status(Error::invalid(text), StatusCode::METHOD_NOT_ALLOWED)
+}

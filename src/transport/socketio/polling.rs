@@ -1,0 +1,249 @@
+//! Long polling: packets come by POST and leave with the answer to a GET.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use bytes::{Bytes, BytesMut};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::oneshot;
+use tokio_stream::StreamExt;
+
+use super::endpoint::Endpoint;
+use super::failure::Failure;
+use super::namespace_set::{NamespaceSet, Place};
+use super::packet::{SEPARATOR, is_payload};
+use super::packing::Packing;
+use super::sessions::{Poll, Session, Sessions};
+use super::speaker::Speaker;
+use super::state::State;
+use crate::api::problem::problem;
+use crate::clock::timeout;
+use crate::error::{CloseCode, Error};
+use crate::hub::{Hub, Link, Opening, Pipe, Piped};
+use crate::session::BodySender;
+
+/// The connection ends.
+const CLOSE: Bytes = Bytes::from_static(b"1");
+/// Nothing: ends a poll that has nothing else to say.
+const NOOP: Bytes = Bytes::from_static(b"6");
+/// Bytes after which no more packets are put into one answer.
+const FULL: usize = 256 * 1024;
+/// How long a POST may take to arrive.
+const SENDING: Duration = Duration::from_secs(30);
+/// How long a poll waits while the client tries a WebSocket: it does not go on before its poll has
+/// ended.
+const WHILE_UPGRADING: Duration = Duration::from_millis(100);
+
+impl Endpoint {
+    /// The first GET: opens a connection.
+    pub(super) async fn open_polling(
+        &self,
+        namespace_set: Arc<NamespaceSet>,
+        headers: &HeaderMap,
+        token: Option<&str>,
+        address: SocketAddr,
+    ) -> Response<Body> {
+        let admitted = match self.admit(headers, token, address).await {
+            Ok(admitted) => admitted,
+            Err(refusal) => return *refusal,
+        };
+        let (pipe, shareable) = Pipe::new();
+        let (tell, told) = oneshot::channel();
+        let shown = admitted.shown;
+        let hub = &self.services.hub;
+        hub.open(Opening {
+            link: Link::Pipe(pipe),
+            protocol: Speaker::new(&namespace_set, Place::Lobby, Packing::Polling),
+            identity: None,
+            address,
+            permit: admitted.permit,
+            answer: Bytes::new(),
+            early: Vec::new(),
+            nonce: Hub::new_nonce(),
+            greeting: Box::new(move |cx| {
+                let state = State {
+                    shown: Some(shown),
+                    ..State::default()
+                };
+                state.keep(cx);
+                // Whoever has gone meanwhile drops it, which ends the connection.
+                drop(tell.send(shareable.reader(Arc::clone(cx.hub()), cx.id())));
+            }),
+        });
+        let Ok(reader) = told.await else {
+            return problem(&Error::unavailable("the server stops"));
+        };
+        let sid = Sessions::new_name();
+        let packet = self.open_packet(&namespace_set, &sid, &["websocket"]);
+        let session = Session::new(namespace_set, reader);
+        match self.sessions.insert(hub, &sid, session) {
+            Ok(()) => text(packet.into()),
+            Err(error) => problem(&error),
+        }
+    }
+
+    /// A GET of a session: waits for packets and takes those that are there.
+    pub(super) async fn poll(
+        &self,
+        sid: &str,
+        session: &Session,
+        headers: &HeaderMap,
+    ) -> Result<Response<Body>, Failure> {
+        if headers.contains_key(http::header::UPGRADE) {
+            return Err(Failure::Request);
+        }
+        let Ok(mut poll) = session.poll.try_lock() else {
+            session.break_off(&self.services.hub, "a second poll at once");
+            return Err(Failure::Request);
+        };
+        let mut abandoned = Abandoned {
+            session,
+            hub: &self.services.hub,
+            answered: false,
+        };
+        let (packets, over) = collect(session, &mut poll).await;
+        abandoned.answered = true;
+        drop(poll);
+        if over {
+            self.sessions.remove(sid);
+        }
+        Ok(text(packets))
+    }
+
+    /// A POST of a session: hands its packets over, and answers when they are dealt with, so that
+    /// no more than one payload waits for a connection.
+    pub(super) async fn post(
+        &self,
+        session: &Session,
+        request: Request<Body>,
+        address: SocketAddr,
+    ) -> Result<Response<Body>, Failure> {
+        let hub = &self.services.hub;
+        let Ok(_turn) = session.posting.try_lock() else {
+            session.break_off(hub, "a second POST at once");
+            return Err(Failure::Request);
+        };
+        let limit = session.namespace_set.message_bytes;
+        // Who it is may not be known yet, but where it comes from is.
+        let sender = BodySender::at(address.ip());
+        let mut held = self.services.bodies.reserve(sender, None);
+        let announced = HttpBody::size_hint(request.body()).upper();
+        let announced = announced.and_then(|length| usize::try_from(length).ok());
+        if let Err(full) = held.grow_to(announced.unwrap_or(limit).min(limit)) {
+            return Ok(problem(&full));
+        }
+        let body = Limited::new(request.into_body(), limit).collect();
+        let body = match timeout(SENDING, body).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                self.services.metrics.limit_reached("message_bytes");
+                session.break_off(hub, "a payload over limits.message_bytes");
+                return Ok(Failure::Request.response_with(StatusCode::PAYLOAD_TOO_LARGE));
+            }
+            Ok(Err(_)) => return Err(Failure::Request),
+            Err(_) => return Ok(Failure::Request.response_with(StatusCode::REQUEST_TIMEOUT)),
+        };
+        if !std::str::from_utf8(&body).is_ok_and(is_payload) {
+            session.break_off(hub, "no payload of Engine.IO packets");
+            return Err(Failure::Request);
+        }
+        let (done, dealt_with) = oneshot::channel();
+        let mut packets = Vec::with_capacity(body.len() + 1);
+        packets.extend_from_slice(&body);
+        packets.push(SEPARATOR);
+        hub.hear(session.id, packets, move |cx| {
+            let mut state = State::take(cx);
+            // A request that was given up does not make room for another payload.
+            if state.posted.is_some() {
+                cx.close(CloseCode::Protocol, "a second POST at once");
+            }
+            state.posted = Some(done);
+            state.keep(cx);
+        });
+        match dealt_with.await {
+            Ok(()) => Ok(text(Bytes::from_static(b"ok"))),
+            // The connection has ended, perhaps by what was in the payload.
+            Err(_) => Err(Failure::Session),
+        }
+    }
+}
+
+/// The packets for one poll, and whether they are the last. The end stands by itself: clients act on
+/// it before they look at what came with it.
+async fn collect(session: &Session, poll: &mut Poll) -> (Bytes, bool) {
+    if poll.closing {
+        return (CLOSE, true);
+    }
+    let mut packets = BytesMut::new();
+    let mut next = tokio::select! {
+        biased;
+        piped = poll.reader.next() => match piped {
+            // The client has gone over to a WebSocket: nothing comes here any more.
+            None => return (NOOP, true),
+            piped => piped,
+        },
+        () = asked_to_end(session) => None,
+    };
+    while let Some(piped) = next {
+        match piped {
+            Piped::Frame(frame) => packets.extend_from_slice(&frame),
+            Piped::End(CloseCode::Normal, _) if packets.is_empty() => return (NOOP, true),
+            Piped::End(..) if packets.is_empty() => return (CLOSE, true),
+            Piped::End(..) => {
+                poll.closing = true;
+                break;
+            }
+        }
+        if packets.len() >= FULL {
+            break;
+        }
+        next = poll.reader.try_next();
+    }
+    // The separator behind the last packet.
+    packets.truncate(packets.len().saturating_sub(1));
+    let packets = if packets.is_empty() {
+        NOOP
+    } else {
+        packets.freeze()
+    };
+    (packets, false)
+}
+
+/// Ends the connection of a client that goes away while it polls, as it will not come back to it:
+/// its library takes this for the end of the connection, and what the poll has taken is lost.
+struct Abandoned<'p> {
+    session: &'p Session,
+    hub: &'p Hub,
+    answered: bool,
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.session.break_off(self.hub, "a poll was abandoned");
+        }
+    }
+}
+
+/// Waits until a poll must end without a packet.
+async fn asked_to_end(session: &Session) {
+    if session.upgrading.load(Ordering::Acquire) {
+        tokio::time::sleep(WHILE_UPGRADING).await;
+    } else {
+        session.nudge.notified().await;
+    }
+}
+
+fn text(body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    let plain = HeaderValue::from_static("text/plain; charset=UTF-8");
+    headers.insert(CONTENT_TYPE, plain);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
