@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use tidings::cli::bench::frame::{Opcode, server_header};
-use tidings::cli::bench::payload::{EVENT_TYPE, NAMESPACE};
+use tidings_loadgen::frame::{Opcode, server_header};
+use tidings_loadgen::payload::{EVENT_TYPE, NAMESPACE};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::{Common, Failure};

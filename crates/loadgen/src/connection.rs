@@ -4,10 +4,10 @@ use std::io::{self, Read, Write};
 
 use mio::net::TcpStream;
 
-use super::follower::Follower;
-use super::frame::{self, Next, Opcode};
-use super::handshake::{self, MAX_HEAD_BYTES};
-use super::tally::Tally;
+use crate::follower::Follower;
+use crate::frame::{self, Next, Opcode};
+use crate::handshake::{self, MAX_HEAD_BYTES};
+use crate::tally::Tally;
 
 /// What is read at once; grows with the longest frame.
 pub(super) const READ_BYTES: usize = 256 << 10;

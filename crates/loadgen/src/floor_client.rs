@@ -1,4 +1,4 @@
-//! Publishing to the floor server of `benches/floor.rs`, which has no gRPC: the same lanes, the
+//! Publishing to the floor server of `benches/floor.rs`, which has no gRPC: the same tasks, the
 //! smallest protocol that carries them.
 //!
 //! Towards the floor: channel and length as two big-endian `u32`, then the payload. Back: one
@@ -8,8 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use super::lane::{Lane, LaneLog};
 use crate::error::{Error, Result};
+use crate::publisher_task::{PublisherLog, PublisherTask};
 
 /// Publishes over one TCP connection to `address`, with up to `window` events that wait for
 /// their answers. A `burst` gathers events into one write.
@@ -18,20 +18,20 @@ use crate::error::{Error, Result};
 /// If there is no floor server, or it ends the connection.
 pub(super) async fn publish(
     address: &str,
-    mut lane: Lane,
+    mut task: PublisherTask,
     window: usize,
     burst: bool,
-) -> Result<LaneLog> {
+) -> Result<PublisherLog> {
     let failed = |error: std::io::Error| Error::unavailable(format!("the floor server: {error}"));
     let socket = TcpStream::connect(address).await.map_err(failed)?;
     socket.set_nodelay(true).map_err(failed)?;
     let (mut reader, mut writer) = socket.into_split();
     let (waiting, mut answered) = mpsc::channel::<u64>(window);
-    let mut log = lane.log();
+    let mut log = task.log();
     let send = async {
         let mut bytes = Vec::with_capacity(64 << 10);
         while let Ok(place) = waiting.reserve().await {
-            let Some(event) = lane.next().await else {
+            let Some(event) = task.next().await else {
                 break;
             };
             place.send(event.sent);
@@ -40,7 +40,7 @@ pub(super) async fn publish(
                 let Ok(place) = waiting.try_reserve() else {
                     break;
                 };
-                let Some(event) = lane.due() else { break };
+                let Some(event) = task.due() else { break };
                 place.send(event.sent);
                 append(&mut bytes, event.channel, &event.data);
             }
@@ -69,7 +69,7 @@ pub(super) async fn publish(
         }
     };
     tokio::try_join!(send, receive).map_err(failed)?;
-    Ok(lane.finish(log))
+    Ok(task.finish(log))
 }
 
 fn append(bytes: &mut Vec<u8>, channel: usize, data: &[u8]) {

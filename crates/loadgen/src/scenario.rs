@@ -7,16 +7,16 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::lane::{Lane, LaneLog, Pace};
-use super::outcome::{Moment, Traffic, delivered, published, taken};
-use super::payload::Template;
-use super::process::Process;
-use super::progress::Progress;
-use super::publish_mode::PublishMode;
-use super::report::{Idle, Memory, Report, Setup, real};
-use super::tally::Tally;
-use super::{Args, Mode, Transport, clock, streams, swarm};
 use crate::error::{Error, Result};
+use crate::outcome::{Moment, Traffic, delivered, published, taken};
+use crate::payload::Template;
+use crate::process::Process;
+use crate::progress::Progress;
+use crate::publish_mode::PublishMode;
+use crate::publisher_task::{Pace, PublisherLog, PublisherTask};
+use crate::report::{Idle, Memory, Report, Setup, real};
+use crate::tally::Tally;
+use crate::{Args, Mode, Transport, clock, streams, swarm};
 
 /// How often counters are looked at while waiting.
 const LOOK: Duration = Duration::from_millis(5);
@@ -144,14 +144,14 @@ impl Run<'_> {
     }
 
     async fn traffic(&mut self) -> Result<Traffic> {
-        let mut lanes = self.start_lanes().await?;
+        let mut tasks = self.start_lanes().await?;
         sleep(Duration::from_secs_f64(self.args.warmup)).await;
         let start = self.moment()?;
         self.progress.measure_from(start.at);
-        // Lanes end by themselves; a call that is stuck ends by its own time limit.
+        // Publisher tasks end by themselves; a call that is stuck ends by its own time limit.
         let mut logs = Vec::new();
         let limit = Instant::now() + self.args.measured() + Duration::from_mins(1);
-        while let Some(ended) = timeout_at(limit, lanes.join_next())
+        while let Some(ended) = timeout_at(limit, tasks.join_next())
             .await
             .map_err(|_| Error::unavailable("publishers did not end in time"))?
         {
@@ -159,7 +159,7 @@ impl Run<'_> {
             logs.push((number, log?));
         }
         logs.sort_by_key(|(number, _)| *number);
-        let logs: Vec<LaneLog> = logs.into_iter().map(|(_, log)| log).collect();
+        let logs: Vec<PublisherLog> = logs.into_iter().map(|(_, log)| log).collect();
         let published = self.moment()?;
         self.drain(&logs).await;
         Ok(Traffic {
@@ -170,16 +170,16 @@ impl Run<'_> {
         })
     }
 
-    async fn start_lanes(&self) -> Result<JoinSet<(u32, Result<LaneLog>)>> {
+    async fn start_lanes(&self) -> Result<JoinSet<(u32, Result<PublisherLog>)>> {
         let args = self.args;
         let template = Template::new(args.size)?;
-        let lane_count = u32::try_from(args.lanes()).unwrap_or(1);
+        let lane_count = u32::try_from(args.tasks()).unwrap_or(1);
         let begin = clock::now() + clock::nanoseconds(Duration::from_millis(100));
         let spacing = Duration::from_secs_f64(1.0 / args.rate);
         let until = begin
             + clock::nanoseconds(Duration::from_secs_f64(args.warmup))
             + clock::nanoseconds(args.measured());
-        let mut lanes = JoinSet::new();
+        let mut tasks = JoinSet::new();
         let mut number = 0;
         for publisher in 0..args.publishers {
             let token = self
@@ -198,7 +198,7 @@ impl Run<'_> {
                     }
                 };
                 let progress = Arc::clone(&self.progress);
-                let lane = Lane::new(
+                let task = PublisherTask::new(
                     number,
                     args.channels,
                     pace,
@@ -207,19 +207,19 @@ impl Run<'_> {
                     progress,
                 );
                 let args = args.clone();
-                lanes.spawn(async move { (number, way.publish(lane, &args).await) });
+                tasks.spawn(async move { (number, way.publish(task, &args).await) });
                 number += 1;
             }
         }
-        Ok(lanes)
+        Ok(tasks)
     }
 
     /// Waits until every connection has what it is due, or nothing comes any more.
-    async fn drain(&self, logs: &[LaneLog]) {
+    async fn drain(&self, logs: &[PublisherLog]) {
         let due: u64 = (0..self.args.channels)
             .flat_map(|channel| {
                 let ready = self.progress.ready_on(channel);
-                ready.map(move |(sieve, count)| taken(logs, channel, sieve) * count)
+                ready.map(move |(filter, count)| taken(logs, channel, filter) * count)
             })
             .sum();
         let mut seen = self.progress.delivered();

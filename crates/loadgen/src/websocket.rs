@@ -9,15 +9,15 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::connection::excerpt;
-use super::frame::{self, Next, Opcode, client_frame};
-use super::handshake::{self, MAX_HEAD_BYTES};
-use super::lane::{Lane, LaneLog, Outgoing};
-use super::payload::{EVENT_TYPE, NAMESPACE};
-use super::publish::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, MAX_REFUSALS};
-use super::swarm::Plan;
-use super::token::Secret;
+use crate::connection::excerpt;
 use crate::error::{Error, Result};
+use crate::frame::{self, Next, Opcode, client_frame};
+use crate::handshake::{self, MAX_HEAD_BYTES};
+use crate::payload::{EVENT_TYPE, NAMESPACE};
+use crate::publish::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, MAX_REFUSALS};
+use crate::publisher_task::{Outgoing, PublisherLog, PublisherTask};
+use crate::swarm::Plan;
+use crate::token::Secret;
 
 /// What a burst gathers into one write, in bytes.
 const GATHERED: usize = 64 << 10;
@@ -73,10 +73,10 @@ async fn open(plan: &Plan, token: Option<&Secret>) -> Result<Socket> {
 /// If the server ends the connection, stops answering or refuses everything.
 pub(super) async fn publish(
     socket: Socket,
-    mut lane: Lane,
+    mut task: PublisherTask,
     window: usize,
     burst: bool,
-) -> Result<LaneLog> {
+) -> Result<PublisherLog> {
     let Socket {
         reader,
         writer,
@@ -84,18 +84,18 @@ pub(super) async fn publish(
     } = socket;
     let writer = tokio::sync::Mutex::new(writer);
     let (open, mut places) = Open::new(window);
-    let mut log = lane.log();
+    let mut log = task.log();
     let sending = async {
         let mut bytes = Vec::with_capacity(GATHERED);
         while let Some(place) = places.recv().await {
-            let Some(event) = lane.next().await else {
+            let Some(event) = task.next().await else {
                 break;
             };
             open.waits(place, &event);
             append(&mut bytes, place, &event);
             while burst && bytes.len() < GATHERED {
                 let Ok(place) = places.try_recv() else { break };
-                let Some(event) = lane.due() else {
+                let Some(event) = task.due() else {
                     open.give_back(place);
                     break;
                 };
@@ -132,7 +132,7 @@ pub(super) async fn publish(
         sent = sending => sent?,
         why = reading => return Err(why),
     }
-    Ok(lane.finish(log))
+    Ok(task.finish(log))
 }
 
 /// Reads answers until something is wrong, and says what.
@@ -141,7 +141,7 @@ async fn read(
     mut input: Vec<u8>,
     writer: &tokio::sync::Mutex<OwnedWriteHalf>,
     open: &Open,
-    log: &mut LaneLog,
+    log: &mut PublisherLog,
 ) -> Error {
     let mut refusals = 0;
     loop {
@@ -231,7 +231,7 @@ impl Open {
 
     /// Notes a message of the server. True where an event was accepted, false where one was
     /// refused or something else went wrong, `None` where it is about no publish.
-    fn answered(&self, message: &[u8], log: &mut LaneLog) -> Option<bool> {
+    fn answered(&self, message: &[u8], log: &mut PublisherLog) -> Option<bool> {
         let Ok(answer) = serde_json::from_slice::<Answer<'_>>(message) else {
             return None;
         };
@@ -298,10 +298,10 @@ mod tests {
         }
     }
 
-    fn log() -> LaneLog {
-        LaneLog {
+    fn log() -> PublisherLog {
+        PublisherLog {
             refused: vec![0; 3],
-            ..LaneLog::default()
+            ..PublisherLog::default()
         }
     }
 

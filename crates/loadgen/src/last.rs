@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::histogram::{Histogram, Percentiles};
+use crate::histogram::{Histogram, Percentiles};
 
 /// A run with more events than this has no answer: it would cost more than it tells.
 const MAX_EVENTS: usize = 20_000;

@@ -1,19 +1,19 @@
-//! A lane: one source of events that are in order, and the pace at which it makes them.
+//! A task: one source of events that are in order, and the pace at which it makes them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::clock;
-use super::histogram::Histogram;
-use super::payload::{Stamp, Template};
-use super::progress::Progress;
+use crate::clock;
+use crate::histogram::Histogram;
+use crate::payload::{Stamp, Template};
+use crate::progress::Progress;
 
 /// How late an event may be without counting as late: the timer's own granularity. What is
 /// later counts from when it was due, so that a server that holds up the publisher can't hide it.
 const TIMER_SLACK: Duration = Duration::from_millis(2);
-/// How long a lane waits for subscribers that lag.
+/// How long a task waits for subscribers that lag.
 const BREATH: Duration = Duration::from_millis(1);
 
 /// When events are made.
@@ -21,21 +21,21 @@ const BREATH: Duration = Duration::from_millis(1);
 pub enum Pace {
     /// One every so often.
     Every {
-        /// Time between two events of this lane, in nanoseconds.
+        /// Time between two events of this task, in nanoseconds.
         interval: u64,
         /// When the first one is due.
         first: u64,
     },
     /// As fast as the window lets them, while subscribers lag by at most so many events.
     AsFastAsPossible {
-        /// The mean backlog of a connection at which the lane waits.
+        /// The mean backlog of a connection at which the task waits.
         max_lag: u64,
     },
 }
 
-/// What became of a lane's events.
+/// What became of a task's events.
 #[derive(Debug, Default)]
-pub struct LaneLog {
+pub struct PublisherLog {
     /// Events sent, by channel.
     pub sent: Vec<u32>,
     /// Events refused, by channel.
@@ -48,7 +48,7 @@ pub struct LaneLog {
     pub sample: Option<String>,
 }
 
-impl LaneLog {
+impl PublisherLog {
     /// An event to `channel` that was sent at `sent` is answered.
     pub fn accepted(&mut self, sent: u64) {
         self.acknowledged.record(clock::now().saturating_sub(sent));
@@ -82,7 +82,7 @@ pub struct Outgoing {
 
 /// One source of events.
 #[derive(Debug)]
-pub struct Lane {
+pub struct PublisherTask {
     number: u32,
     cursor: usize,
     pace: Pace,
@@ -93,8 +93,8 @@ pub struct Lane {
     behind: Histogram,
 }
 
-impl Lane {
-    /// Lane `number`, which publishes to `channels` channels in turn until `until`.
+impl PublisherTask {
+    /// PublisherTask `number`, which publishes to `channels` channels in turn until `until`.
     #[must_use]
     pub fn new(
         number: u32,
@@ -107,7 +107,7 @@ impl Lane {
         let channels = channels.max(1);
         Self {
             number,
-            // Lanes start at different channels, so that they don't march in step.
+            // Publisher tasks start at different channels, so that they don't march in step.
             cursor: usize::try_from(number).unwrap_or(0) % channels,
             pace,
             until,
@@ -176,7 +176,7 @@ impl Lane {
         let stamp = Stamp {
             sent,
             sequence,
-            lane: self.number,
+            task: self.number,
         };
         Outgoing {
             channel,
@@ -185,19 +185,19 @@ impl Lane {
         }
     }
 
-    /// An empty log for this lane's channels.
+    /// An empty log for this task's channels.
     #[must_use]
-    pub fn log(&self) -> LaneLog {
-        LaneLog {
+    pub fn log(&self) -> PublisherLog {
+        PublisherLog {
             refused: vec![0; self.sent.len()],
-            ..LaneLog::default()
+            ..PublisherLog::default()
         }
     }
 
-    /// Ends the lane and completes its log.
+    /// Ends the task and completes its log.
     #[must_use]
-    pub fn finish(self, log: LaneLog) -> LaneLog {
-        LaneLog {
+    pub fn finish(self, log: PublisherLog) -> PublisherLog {
+        PublisherLog {
             sent: self.sent,
             behind: self.behind,
             ..log
@@ -207,13 +207,13 @@ impl Lane {
 
 #[cfg(test)]
 mod tests {
-    use super::super::payload::Finder;
-    use super::super::sieve::Sieve;
     use super::*;
+    use crate::payload::Finder;
+    use crate::type_filter::TypeFilter;
 
-    fn lane(pace: Pace, channels: usize) -> Lane {
+    fn task(pace: Pace, channels: usize) -> PublisherTask {
         let template = Template::new(100).unwrap();
-        Lane::new(
+        PublisherTask::new(
             1,
             channels,
             pace,
@@ -225,12 +225,12 @@ mod tests {
 
     #[test]
     fn channels_take_turns_and_each_is_numbered_by_itself() {
-        let mut lane = lane(Pace::AsFastAsPossible { max_lag: 1 }, 3);
+        let mut task = task(Pace::AsFastAsPossible { max_lag: 1 }, 3);
         let events: Vec<_> = (0..7)
             .map(|_| {
-                let event = lane.due().unwrap();
+                let event = task.due().unwrap();
                 let stamp = Finder::default().find(&event.data).unwrap();
-                assert_eq!(stamp.lane, 1);
+                assert_eq!(stamp.task, 1);
                 (event.channel, stamp.sequence)
             })
             .collect();
@@ -238,7 +238,7 @@ mod tests {
             events,
             [(1, 0), (2, 0), (0, 0), (1, 1), (2, 1), (0, 1), (1, 2)]
         );
-        assert_eq!(lane.finish(LaneLog::default()).sent, [2, 3, 2]);
+        assert_eq!(task.finish(PublisherLog::default()).sent, [2, 3, 2]);
     }
 
     #[test]
@@ -249,21 +249,21 @@ mod tests {
             interval: second,
             first: start - second,
         };
-        let mut lane = lane(pace, 1);
-        let first = lane.due().unwrap();
+        let mut task = task(pace, 1);
+        let first = task.due().unwrap();
         assert_eq!(first.sent, start - second + clock::nanoseconds(TIMER_SLACK));
-        assert!(lane.due().is_some(), "the one that is due at the start");
-        assert!(lane.due().is_none(), "the one that is due in a second");
+        assert!(task.due().is_some(), "the one that is due at the start");
+        assert!(task.due().is_none(), "the one that is due in a second");
     }
 
     #[test]
     fn a_burst_waits_for_subscribers_that_lag() {
-        let mut lane = lane(Pace::AsFastAsPossible { max_lag: 2 }, 1);
-        let progress = Arc::clone(&lane.progress);
-        progress.connection_ready(0, Sieve::default(), 1);
-        assert!((0..3).all(|_| lane.due().is_some()));
-        assert!(lane.due().is_none(), "three are on their way");
+        let mut task = task(Pace::AsFastAsPossible { max_lag: 2 }, 1);
+        let progress = Arc::clone(&task.progress);
+        progress.connection_ready(0, TypeFilter::default(), 1);
+        assert!((0..3).all(|_| task.due().is_some()));
+        assert!(task.due().is_none(), "three are on their way");
         progress.delivered_more(1, 2);
-        assert!(lane.due().is_some());
+        assert!(task.due().is_some());
     }
 }

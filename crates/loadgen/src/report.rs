@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::histogram::Percentiles;
-use super::process::Cpu;
+use crate::histogram::Percentiles;
+use crate::process::Cpu;
 
 /// Everything that a run found. Parts that the run did not touch are absent.
 #[derive(Debug, Default, Serialize)]

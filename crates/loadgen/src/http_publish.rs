@@ -9,18 +9,18 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use tokio::time::timeout;
 
-use super::connection::excerpt;
-use super::lane::{Lane, LaneLog, Outgoing};
-use super::payload::{EVENT_TYPE, NAMESPACE};
-use super::publish::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, MAX_REFUSALS};
-use super::token::Secret;
+use crate::connection::excerpt;
 use crate::error::{Error, Result};
+use crate::payload::{EVENT_TYPE, NAMESPACE};
+use crate::publish::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, MAX_REFUSALS};
+use crate::publisher_task::{Outgoing, PublisherLog, PublisherTask};
+use crate::token::Secret;
 
 const PATH: &str = "/api/v1/events";
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
-/// A client whose lanes share its open connections.
+/// A client whose tasks share its open connections.
 #[derive(Clone)]
 pub(super) struct Poster {
     client: Client<HttpConnector, Full<Bytes>>,
@@ -51,14 +51,14 @@ impl Poster {
         })
     }
 
-    /// One request for each event of `lane`; the next one after the answer.
+    /// One request for each event of `task`; the next one after the answer.
     ///
     /// # Errors
     /// If the server stops answering or refuses everything.
-    pub(super) async fn publish(self, mut lane: Lane) -> Result<LaneLog> {
-        let mut log = lane.log();
+    pub(super) async fn publish(self, mut task: PublisherTask) -> Result<PublisherLog> {
+        let mut log = task.log();
         let mut refusals = 0;
-        while let Some(event) = lane.next().await {
+        while let Some(event) = task.next().await {
             let (channel, sent) = (event.channel, event.sent);
             let answer = timeout(ANSWER_TIMEOUT, self.post(event)).await;
             match answer.map_err(|_| failed("no answer within 30 s"))?? {
@@ -75,7 +75,7 @@ impl Poster {
                 }
             }
         }
-        Ok(lane.finish(log))
+        Ok(task.finish(log))
     }
 
     async fn post(&self, event: Outgoing) -> Result<(StatusCode, Bytes)> {

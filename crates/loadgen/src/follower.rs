@@ -1,9 +1,9 @@
 //! What one subscriber has seen, whatever it came over.
 
-use super::payload::Finder;
-use super::sequence::Sequence;
-use super::sieve::Sieve;
-use super::tally::{Seen, Tally};
+use crate::payload::Finder;
+use crate::sequence::Sequence;
+use crate::tally::{Seen, Tally};
+use crate::type_filter::TypeFilter;
 
 /// One subscriber's view of its channel.
 #[derive(Debug, Default)]
@@ -11,24 +11,24 @@ pub(super) struct Follower {
     /// Its channel.
     pub(super) channel: usize,
     /// What it asks for.
-    pub(super) sieve: Sieve,
-    /// One for each lane, once it is subscribed.
+    pub(super) filter: TypeFilter,
+    /// One for each task, once it is subscribed.
     sequences: Vec<Sequence>,
     finder: Finder,
 }
 
 impl Follower {
-    pub(super) fn new(channel: usize, sieve: Sieve) -> Self {
+    pub(super) fn new(channel: usize, filter: TypeFilter) -> Self {
         Follower {
             channel,
-            sieve,
+            filter,
             ..Follower::default()
         }
     }
 
-    /// Events of so many lanes will come.
-    pub(super) fn begin(&mut self, lanes: usize) {
-        self.sequences = vec![Sequence::default(); lanes];
+    /// Events of so many tasks will come.
+    pub(super) fn begin(&mut self, tasks: usize) {
+        self.sequences = vec![Sequence::default(); tasks];
     }
 
     /// True if `payload`, a message of `bytes` bytes or its data, was a test event.
@@ -43,9 +43,9 @@ impl Follower {
         let Some(stamp) = self.finder.find(payload) else {
             return false;
         };
-        let lane = usize::try_from(stamp.lane).unwrap_or(usize::MAX);
-        if let Some(sequence) = self.sequences.get_mut(lane) {
-            match self.sieve.place(stamp.sequence) {
+        let task = usize::try_from(stamp.task).unwrap_or(usize::MAX);
+        if let Some(sequence) = self.sequences.get_mut(task) {
+            match self.filter.place(stamp.sequence) {
                 Some(place) => sequence.saw(place),
                 None => tally.unwanted(),
             }
@@ -58,7 +58,7 @@ impl Follower {
     pub(super) fn seen(self, to_the_end: bool) -> Seen {
         Seen {
             channel: self.channel,
-            sieve: self.sieve,
+            filter: self.filter,
             sequences: self.sequences,
             to_the_end,
         }

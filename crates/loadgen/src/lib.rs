@@ -1,19 +1,19 @@
 //! `tidings bench`: a load generator that costs less than what it measures.
 //!
 //! Subscribers are sockets in epoll threads, without tasks and without parsing; publishers are
-//! lanes over gRPC, WebSocket or HTTP. Every event carries when it was due and its number, so that latency, loss,
+//! tasks over gRPC, WebSocket or HTTP. Every event carries when it was due and its number, so that latency, loss,
 //! repetition and order are checked for each delivery. See `benches/README.md` for the runs
 //! that compare the server with the least that the operating system allows.
 
 pub mod clock;
 mod connection;
-mod floor_link;
+mod error;
+mod floor_client;
 mod follower;
 pub mod frame;
 mod handshake;
 pub mod histogram;
 mod http_publish;
-pub mod lane;
 pub mod last;
 mod outcome;
 pub mod payload;
@@ -21,14 +21,15 @@ pub mod process;
 pub mod progress;
 mod publish;
 mod publish_mode;
+pub mod publisher_task;
 pub mod report;
 mod scenario;
 pub mod sequence;
-pub mod sieve;
 mod streams;
 pub mod swarm;
 pub mod tally;
 pub mod token;
+pub mod type_filter;
 mod websocket;
 
 use std::io::Write;
@@ -37,8 +38,8 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
+pub use self::error::{Error, Result};
 use self::token::{Minter, Secret, Tokens};
-use crate::error::{Error, Result};
 
 const MAX_CONNECTIONS: usize = 200_000;
 const MAX_PUBLISHERS: usize = 256;
@@ -263,17 +264,17 @@ impl Args {
             .unwrap_or(if self.mode == Mode::Burst { 64 } else { 8 })
     }
 
-    /// Lanes that each publisher's connection carries: concurrent calls are in no order, so each
-    /// of them is a lane of its own.
-    fn lanes_each(&self) -> usize {
+    /// Publisher tasks that each publisher's connection carries: concurrent calls are in no order, so each
+    /// of them is a task of its own.
+    fn tasks_each(&self) -> usize {
         match self.publish {
             PublishBy::Unary | PublishBy::Http => self.window(),
             PublishBy::Batch | PublishBy::Stream | PublishBy::Websocket | PublishBy::Floor => 1,
         }
     }
 
-    fn lanes(&self) -> usize {
-        self.publishers * self.lanes_each()
+    fn tasks(&self) -> usize {
+        self.publishers * self.tasks_each()
     }
 
     fn threads(&self) -> usize {
@@ -313,7 +314,7 @@ impl Args {
             filters: self.filters,
             connecting: self.connecting,
             sources: self.sources.unwrap_or(u8::try_from(sources).unwrap_or(254)),
-            lanes: self.lanes(),
+            tasks: self.tasks(),
             tokens: tokens.clone(),
         })
     }
@@ -419,8 +420,8 @@ mod tests {
 
     #[test]
     fn concurrent_calls_are_lanes_of_their_own() {
-        assert_eq!(args(&["--publishers", "2", "--window", "5"]).lanes(), 10);
-        let two = |by| args(&["--publishers", "2", "--window", "5", "--publish", by]).lanes();
+        assert_eq!(args(&["--publishers", "2", "--window", "5"]).tasks(), 10);
+        let two = |by| args(&["--publishers", "2", "--window", "5", "--publish", by]).tasks();
         assert_eq!(two("http"), 10);
         for ordered in ["batch", "stream", "websocket", "floor"] {
             assert_eq!(two(ordered), 2, "{ordered}");

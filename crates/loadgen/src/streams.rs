@@ -12,17 +12,17 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::clock;
-use super::follower::Follower;
-use super::payload::NAMESPACE;
-use super::progress::Progress;
-use super::publish::{Client, connect};
-use super::sieve::Sieve;
-use super::swarm::Plan;
-use super::tally::Tally;
+use crate::clock;
 use crate::error::{Error, Result};
-use crate::proto::subscribe_response::Message as Step;
-use crate::proto::{SubscribeRequest, SubscribeResponse, Subscription};
+use crate::follower::Follower;
+use crate::payload::NAMESPACE;
+use crate::progress::Progress;
+use crate::publish::{Client, connect};
+use crate::swarm::Plan;
+use crate::tally::Tally;
+use crate::type_filter::TypeFilter;
+use tidings_client::proto::subscribe_response::Message as Step;
+use tidings_client::proto::{SubscribeRequest, SubscribeResponse, Subscription};
 
 /// Streams that share an HTTP/2 connection: half of what servers commonly allow.
 const STREAMS_PER_CONNECTION: usize = 100;
@@ -85,7 +85,7 @@ async fn follow_all(
                     let follow = Rc::clone(&thread).follow(client.clone(), *number);
                     streams.spawn_local(follow);
                 }
-                Err(error) => thread.never_ready(error.message()),
+                Err(error) => thread.never_ready(error.message().to_owned()),
             }
         }
     }
@@ -110,23 +110,23 @@ struct Thread {
 impl Thread {
     async fn follow(self: Rc<Self>, client: Client, number: usize) {
         let channel = number % self.plan.channels.max(1);
-        let mut follower = Follower::new(channel, Sieve::of(number, self.plan.filters));
+        let mut follower = Follower::new(channel, TypeFilter::of(number, self.plan.filters));
         let opened = self.stop.run_until_cancelled(self.open(client, &follower));
         let mut stream = match opened.await {
             Some(Ok(stream)) => stream,
             Some(Err(reason)) => return self.never_ready(reason),
             None => return self.never_ready("no answer until the end".to_owned()),
         };
-        follower.begin(self.plan.lanes);
+        follower.begin(self.plan.tasks);
         self.progress
-            .connection_ready(channel, follower.sieve, clock::now());
+            .connection_ready(channel, follower.filter, clock::now());
         let reading = self.read(&mut stream, &mut follower);
         let ended = self.stop.run_until_cancelled(reading).await;
         let mut tally = self.tally.borrow_mut();
         if let Some(reason) = &ended {
             *tally.closes.entry(0).or_default() += 1;
             tally.sample(format!("a stream ended: {reason}"));
-            self.progress.connection_lost(channel, follower.sieve);
+            self.progress.connection_lost(channel, follower.filter);
         }
         tally.seen.push(follower.seen(ended.is_none()));
     }
@@ -145,7 +145,7 @@ impl Thread {
                 channel: format!("{NAMESPACE}:{}", follower.channel),
                 ..Subscription::default()
             }],
-            filter: follower.sieve.expression().unwrap_or_default(),
+            filter: follower.filter.expression().unwrap_or_default(),
             ..SubscribeRequest::default()
         };
         let mut stream = client.subscribe(request).await.map_err(told)?.into_inner();

@@ -1,4 +1,4 @@
-//! The publishers: how lanes hand their events to the server over gRPC.
+//! The publishers: how tasks hand their events to the server over gRPC.
 
 use std::time::Duration;
 
@@ -11,18 +11,20 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-use super::lane::{Lane, LaneLog, Outgoing};
-use super::payload::{EVENT_TYPE, NAMESPACE};
-use super::token::Secret;
 use crate::error::{Error, Result};
-use crate::proto::event_service_client::EventServiceClient;
-use crate::proto::{PublishBatchRequest, PublishRequest, PublishResponse, PublishStreamRequest};
+use crate::payload::{EVENT_TYPE, NAMESPACE};
+use crate::publisher_task::{Outgoing, PublisherLog, PublisherTask};
+use crate::token::Secret;
+use tidings_client::proto::event_service_client::EventServiceClient;
+use tidings_client::proto::{
+    PublishBatchRequest, PublishRequest, PublishResponse, PublishStreamRequest,
+};
 
 /// A server that is not connected after this is not there.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that answers later than this is not measured but stuck.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// A lane ends after so many refusals in a row: more of them would say nothing new.
+/// A task ends after so many refusals in a row: more of them would say nothing new.
 pub(super) const MAX_REFUSALS: u32 = 100;
 /// Answers to a batch may be long: one for each of 1,000 events.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
@@ -72,10 +74,10 @@ pub(super) async fn connect(address: &str, token: Option<Secret>) -> Result<Clie
 ///
 /// # Errors
 /// If the server stops answering or refuses everything.
-pub(super) async fn unary(mut client: Client, mut lane: Lane) -> Result<LaneLog> {
-    let mut log = lane.log();
+pub(super) async fn unary(mut client: Client, mut task: PublisherTask) -> Result<PublisherLog> {
+    let mut log = task.log();
     let mut refusals = 0;
-    while let Some(event) = lane.next().await {
+    while let Some(event) = task.next().await {
         let (channel, sent) = (event.channel, event.sent);
         match limited(client.publish(request_for(event))).await {
             Ok(_) => {
@@ -91,20 +93,24 @@ pub(super) async fn unary(mut client: Client, mut lane: Lane) -> Result<LaneLog>
             }
         }
     }
-    Ok(lane.finish(log))
+    Ok(task.finish(log))
 }
 
 /// Up to `window` events in one call; the next one after the answer.
 ///
 /// # Errors
 /// If the server refuses a whole call.
-pub(super) async fn batch(mut client: Client, mut lane: Lane, window: usize) -> Result<LaneLog> {
-    let mut log = lane.log();
-    while let Some(first) = lane.next().await {
+pub(super) async fn batch(
+    mut client: Client,
+    mut task: PublisherTask,
+    window: usize,
+) -> Result<PublisherLog> {
+    let mut log = task.log();
+    while let Some(first) = task.next().await {
         let mut sent = vec![(first.channel, first.sent)];
         let mut requests = vec![request_for(first)];
         while requests.len() < window {
-            let Some(event) = lane.due() else { break };
+            let Some(event) = task.due() else { break };
             sent.push((event.channel, event.sent));
             requests.push(request_for(event));
         }
@@ -120,22 +126,26 @@ pub(super) async fn batch(mut client: Client, mut lane: Lane, window: usize) -> 
             note(&mut log, channel, sent, Some(response));
         }
     }
-    Ok(lane.finish(log))
+    Ok(task.finish(log))
 }
 
 /// One stream, with up to `window` events that wait for their answers.
 ///
 /// # Errors
 /// If the server ends the stream.
-pub(super) async fn stream(mut client: Client, mut lane: Lane, window: usize) -> Result<LaneLog> {
-    let mut log = lane.log();
+pub(super) async fn stream(
+    mut client: Client,
+    mut task: PublisherTask,
+    window: usize,
+) -> Result<PublisherLog> {
+    let mut log = task.log();
     let (requests, outgoing) = mpsc::channel(window);
     // Its capacity is the window: what is in it waits for an answer.
     let (waiting, mut answered) = mpsc::channel::<(usize, u64)>(window);
     let call = limited(client.publish_stream(ReceiverStream::new(outgoing)));
     let requesting = async {
         while let Ok(place) = waiting.reserve().await {
-            let Some(event) = lane.next().await else {
+            let Some(event) = task.next().await else {
                 break;
             };
             place.send((event.channel, event.sent));
@@ -168,7 +178,7 @@ pub(super) async fn stream(mut client: Client, mut lane: Lane, window: usize) ->
         }
     };
     tokio::try_join!(requesting, receive)?;
-    Ok(lane.finish(log))
+    Ok(task.finish(log))
 }
 
 async fn limited<T>(
@@ -189,7 +199,7 @@ fn request_for(event: Outgoing) -> PublishRequest {
     }
 }
 
-fn note(log: &mut LaneLog, channel: usize, sent: u64, response: Option<&PublishResponse>) {
+fn note(log: &mut PublisherLog, channel: usize, sent: u64, response: Option<&PublishResponse>) {
     match response.map(|response| response.error.as_ref()) {
         Some(None) => log.accepted(sent),
         Some(Some(error)) => log.refused(channel, &error.message),

@@ -11,17 +11,17 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::clock;
-use super::connection::{Connection, Left, Outcome, READ_BYTES, State};
-use super::follower::Follower;
-use super::frame::{Opcode, client_frame};
-use super::handshake;
-use super::payload::NAMESPACE;
-use super::progress::Progress;
-use super::sieve::Sieve;
-use super::tally::Tally;
-use super::token::Tokens;
+use crate::clock;
+use crate::connection::{Connection, Left, Outcome, READ_BYTES, State};
 use crate::error::{Error, Result};
+use crate::follower::Follower;
+use crate::frame::{Opcode, client_frame};
+use crate::handshake;
+use crate::payload::NAMESPACE;
+use crate::progress::Progress;
+use crate::tally::Tally;
+use crate::token::Tokens;
+use crate::type_filter::TypeFilter;
 
 /// How often a thread looks whether it shall stop.
 const TURN: Duration = Duration::from_millis(50);
@@ -45,8 +45,8 @@ pub struct Plan {
     pub connecting: usize,
     /// From how many loopback addresses they come: 127.0.0.1, 127.0.0.2, …
     pub sources: u8,
-    /// How many lanes publish.
-    pub lanes: usize,
+    /// How many tasks publish.
+    pub tasks: usize,
     /// Who they are.
     pub tokens: Tokens,
 }
@@ -155,7 +155,7 @@ impl Worker {
             Interest::READABLE | Interest::WRITABLE,
         )?;
         let channel = number % self.plan.channels.max(1);
-        let follower = Follower::new(channel, Sieve::of(number, self.plan.filters));
+        let follower = Follower::new(channel, TypeFilter::of(number, self.plan.filters));
         self.slots.push(Some(Connection::new(
             stream,
             number,
@@ -206,9 +206,9 @@ impl Worker {
             return;
         };
         connection.state = State::Subscribing;
-        connection.follower.begin(self.plan.lanes);
+        connection.follower.begin(self.plan.tasks);
         let channel = connection.follower.channel;
-        let filter = connection.follower.sieve.expression();
+        let filter = connection.follower.filter.expression();
         let filter = filter.map_or(String::new(), |text| format!(r#","filter":"{text}""#));
         let text =
             format!(r#"{{"type":"subscribe","channels":["{NAMESPACE}:{channel}"]{filter}}}"#);
@@ -232,7 +232,7 @@ impl Worker {
             .record(now.saturating_sub(connection.started));
         let follower = &connection.follower;
         self.progress
-            .connection_ready(follower.channel, follower.sieve, now);
+            .connection_ready(follower.channel, follower.filter, now);
     }
 
     fn over(&mut self, token: Token, code: Option<u16>, reason: &str) {
@@ -245,7 +245,7 @@ impl Worker {
                 .sample(format!("closed with {}: {reason}", code.unwrap_or(0)));
             let follower = connection.follower;
             self.progress
-                .connection_lost(follower.channel, follower.sieve);
+                .connection_lost(follower.channel, follower.filter);
             self.tally.seen.push(follower.seen(false));
         } else {
             self.opening = self.opening.saturating_sub(1);

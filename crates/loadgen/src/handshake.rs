@@ -2,7 +2,7 @@
 
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::token::Secret;
+use crate::token::Secret;
 
 /// RFC 6455 §4.1 wants the key random to tell caches apart, of which there are none between a
 /// load generator and its server.

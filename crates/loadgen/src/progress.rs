@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use super::sieve::Sieve;
+use crate::type_filter::TypeFilter;
 
 /// Shared by all threads of one run. Every number is a statistic: nothing else is published
 /// through it, so relaxed order is enough.
@@ -42,13 +42,13 @@ impl Progress {
         }
     }
 
-    fn ready_place(&self, channel: usize, sieve: Sieve) -> Option<&AtomicU64> {
-        self.ready.get(channel)?.get(sieve.number())
+    fn ready_place(&self, channel: usize, filter: TypeFilter) -> Option<&AtomicU64> {
+        self.ready.get(channel)?.get(filter.number())
     }
 
     /// A connection to `channel` is subscribed, at `now`.
-    pub fn connection_ready(&self, channel: usize, sieve: Sieve, now: u64) {
-        if let Some(ready) = self.ready_place(channel, sieve) {
+    pub fn connection_ready(&self, channel: usize, filter: TypeFilter, now: u64) {
+        if let Some(ready) = self.ready_place(channel, filter) {
             ready.fetch_add(1, Relaxed);
         }
         self.last_ready.fetch_max(now, Relaxed);
@@ -61,8 +61,8 @@ impl Progress {
     }
 
     /// A subscribed connection to `channel` ended.
-    pub fn connection_lost(&self, channel: usize, sieve: Sieve) {
-        if let Some(ready) = self.ready_place(channel, sieve) {
+    pub fn connection_lost(&self, channel: usize, filter: TypeFilter) {
+        if let Some(ready) = self.ready_place(channel, filter) {
             ready.fetch_sub(1, Relaxed);
         }
         self.lost_connections.fetch_add(1, Relaxed);
@@ -75,10 +75,10 @@ impl Progress {
     }
 
     /// Connections subscribed to `channel` at this moment, by what they ask for.
-    pub fn ready_on(&self, channel: usize) -> impl Iterator<Item = (Sieve, u64)> {
+    pub fn ready_on(&self, channel: usize) -> impl Iterator<Item = (TypeFilter, u64)> {
         let filters = self.filters;
         let ready = self.ready.get(channel).into_iter().flatten().enumerate();
-        ready.map(move |(number, ready)| (Sieve::of(number, filters), ready.load(Relaxed)))
+        ready.map(move |(number, ready)| (TypeFilter::of(number, filters), ready.load(Relaxed)))
     }
 
     /// Connections subscribed at this moment.
@@ -117,7 +117,7 @@ impl Progress {
         self.published.fetch_add(1, Relaxed);
         let wanted = self
             .ready_on(channel)
-            .filter(|(sieve, _)| sieve.place(n).is_some());
+            .filter(|(filter, _)| filter.place(n).is_some());
         self.due
             .fetch_add(wanted.map(|(_, ready)| ready).sum(), Relaxed);
     }

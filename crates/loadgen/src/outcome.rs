@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::histogram::Histogram;
-use super::lane::LaneLog;
-use super::process::Cpu;
-use super::report::{CpuEach, Delivery, Publish, real};
-use super::sequence::Counts;
-use super::sieve::Sieve;
-use super::tally::{Seen, Tally};
+use crate::histogram::Histogram;
+use crate::process::Cpu;
+use crate::publisher_task::PublisherLog;
+use crate::report::{CpuEach, Delivery, Publish, real};
+use crate::sequence::Counts;
+use crate::tally::{Seen, Tally};
+use crate::type_filter::TypeFilter;
 
 /// The counters at one moment.
 #[derive(Clone, Copy)]
@@ -32,20 +32,20 @@ impl Moment {
 
 /// What publishing has led to.
 pub(super) struct Traffic {
-    pub(super) logs: Vec<LaneLog>,
+    pub(super) logs: Vec<PublisherLog>,
     pub(super) start: Moment,
-    /// When the last lane had ended.
+    /// When the last task had ended.
     pub(super) published: Moment,
     pub(super) end: Moment,
 }
 
 /// Events that the server took for `channel`, and that come through the filter.
-pub(super) fn taken(logs: &[LaneLog], channel: usize, sieve: Sieve) -> u64 {
+pub(super) fn taken(logs: &[PublisherLog], channel: usize, filter: TypeFilter) -> u64 {
     let of = |counts: &[u32]| counts.get(channel).copied().unwrap_or(0);
     logs.iter()
         .map(|log| {
             u64::from(
-                sieve
+                filter
                     .of_first(of(&log.sent))
                     .saturating_sub(of(&log.refused)),
             )
@@ -64,7 +64,7 @@ pub(super) fn published(traffic: &Traffic) -> Publish {
     }
     Publish {
         events,
-        refused: traffic.logs.iter().map(LaneLog::refusals).sum(),
+        refused: traffic.logs.iter().map(PublisherLog::refusals).sum(),
         per_second: real(events) / seconds.max(1e-9),
         acknowledged_ms: acknowledged.percentiles(),
         behind_ms: behind.percentiles(),
@@ -97,13 +97,13 @@ pub(super) fn delivered(traffic: &Traffic, tally: &Tally) -> Delivery {
 
 /// Compares what every connection has seen with what was sent to its channel. What was refused
 /// has a number too, but nobody had to get it.
-fn integrity(logs: &[LaneLog], seen: &[Seen]) -> Counts {
+fn integrity(logs: &[PublisherLog], seen: &[Seen]) -> Counts {
     let mut all = Counts::default();
     for connection in seen {
         for (log, sequence) in logs.iter().zip(&connection.sequences) {
             let of = |counts: &[u32]| counts.get(connection.channel).copied().unwrap_or(0);
             let mut counts = if connection.to_the_end {
-                sequence.counts(connection.sieve.of_first(of(&log.sent)))
+                sequence.counts(connection.filter.of_first(of(&log.sent)))
             } else {
                 sequence.gaps_only()
             };
@@ -116,8 +116,8 @@ fn integrity(logs: &[LaneLog], seen: &[Seen]) -> Counts {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sequence::Sequence;
     use super::*;
+    use crate::sequence::Sequence;
 
     fn seen(numbers: &[u32], to_the_end: bool) -> Seen {
         let mut sequence = Sequence::default();
@@ -126,7 +126,7 @@ mod tests {
         }
         Seen {
             channel: 0,
-            sieve: Sieve::default(),
+            filter: TypeFilter::default(),
             sequences: vec![sequence],
             to_the_end,
         }
@@ -134,46 +134,46 @@ mod tests {
 
     #[test]
     fn what_was_refused_is_not_lost_and_what_was_taken_is() {
-        let log = |refused| LaneLog {
+        let log = |refused| PublisherLog {
             sent: vec![4],
             refused: vec![refused],
-            ..LaneLog::default()
+            ..PublisherLog::default()
         };
         let connections = [seen(&[0, 1, 2], true), seen(&[0, 2, 3], true)];
         assert_eq!(integrity(&[log(0)], &connections).lost, 2);
         assert_eq!(integrity(&[log(1)], &connections).lost, 0);
-        assert_eq!(taken(&[log(1)], 0, Sieve::default()), 3);
+        assert_eq!(taken(&[log(1)], 0, TypeFilter::default()), 3);
     }
 
     #[test]
     fn what_a_filter_keeps_back_is_not_lost() {
-        let log = LaneLog {
+        let log = PublisherLog {
             sent: vec![20],
             refused: vec![0],
-            ..LaneLog::default()
+            ..PublisherLog::default()
         };
-        let sieve = Sieve::of(0, 10);
+        let filter = TypeFilter::of(0, 10);
         let filtered = |numbers: &[u32]| Seen {
-            sieve,
+            filter,
             ..seen(numbers, true)
         };
-        let all: Vec<u32> = (0..20).filter_map(|n| sieve.place(n)).collect();
+        let all: Vec<u32> = (0..20).filter_map(|n| filter.place(n)).collect();
         let connections = [filtered(&all), filtered(&all[1..])];
-        assert_eq!(taken(&[log], 0, sieve), 18);
-        let log = LaneLog {
+        assert_eq!(taken(&[log], 0, filter), 18);
+        let log = PublisherLog {
             sent: vec![20],
             refused: vec![0],
-            ..LaneLog::default()
+            ..PublisherLog::default()
         };
         assert_eq!(integrity(&[log], &connections).lost, 1);
     }
 
     #[test]
     fn a_connection_that_ended_early_lost_only_what_it_skipped() {
-        let log = LaneLog {
+        let log = PublisherLog {
             sent: vec![100],
             refused: vec![0],
-            ..LaneLog::default()
+            ..PublisherLog::default()
         };
         let connections = [seen(&[0, 2, 3], false)];
         assert_eq!(

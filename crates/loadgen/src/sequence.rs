@@ -24,7 +24,7 @@ impl Counts {
     }
 }
 
-/// One stream: the events of one lane on one channel, as one subscriber sees them.
+/// One stream: the events of one task on one channel, as one subscriber sees them.
 #[derive(Debug, Clone, Default)]
 pub struct Sequence {
     next: u32,

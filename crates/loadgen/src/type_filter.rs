@@ -1,16 +1,16 @@
 //! Which events a subscriber asks for.
 
-use super::payload::PARTS;
+use crate::payload::PARTS;
 
 /// Everything, or everything but the events of one part: nine in ten. So a filtered run costs
 /// about as many deliveries as one without filters, and every filter has something to decide.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sieve {
+pub struct TypeFilter {
     number: u32,
     kept_back: Option<u32>,
 }
 
-impl Sieve {
+impl TypeFilter {
     /// What subscriber number `subscriber` asks for, where there are so many different filters:
     /// at most [`PARTS`]; 0 is none.
     #[must_use]
@@ -18,7 +18,7 @@ impl Sieve {
         let wide = usize::try_from(filters).unwrap_or(usize::MAX);
         let number = subscriber.checked_rem(wide).unwrap_or(0);
         let number = u32::try_from(number).unwrap_or(0);
-        Sieve {
+        TypeFilter {
             number,
             kept_back: (filters > 0).then_some(number),
         }
@@ -58,27 +58,27 @@ mod tests {
     #[test]
     fn what_comes_through_is_numbered_without_holes() {
         for subscriber in 0..20 {
-            let sieve = Sieve::of(subscriber, 10);
-            let places: Vec<u32> = (0..95).filter_map(|n| sieve.place(n)).collect();
-            let expected: Vec<u32> = (0..sieve.of_first(95)).collect();
-            assert_eq!(places, expected, "{sieve:?}");
+            let filter = TypeFilter::of(subscriber, 10);
+            let places: Vec<u32> = (0..95).filter_map(|n| filter.place(n)).collect();
+            let expected: Vec<u32> = (0..filter.of_first(95)).collect();
+            assert_eq!(places, expected, "{filter:?}");
         }
     }
 
     #[test]
     fn a_filter_keeps_one_part_back() {
-        let sieve = Sieve::of(13, 10);
-        assert_eq!(sieve.expression().as_deref(), Some("data.part != 3"));
-        assert_eq!(sieve.place(3), None);
-        assert_eq!((sieve.of_first(3), sieve.of_first(4)), (3, 3));
-        assert_eq!(sieve.of_first(100), 90);
+        let filter = TypeFilter::of(13, 10);
+        assert_eq!(filter.expression().as_deref(), Some("data.part != 3"));
+        assert_eq!(filter.place(3), None);
+        assert_eq!((filter.of_first(3), filter.of_first(4)), (3, 3));
+        assert_eq!(filter.of_first(100), 90);
     }
 
     #[test]
     fn without_filters_everything_comes_through() {
-        let sieve = Sieve::of(13, 0);
-        assert_eq!(sieve, Sieve::default());
-        assert_eq!(sieve.expression(), None);
-        assert_eq!((sieve.place(3), sieve.of_first(100)), (Some(3), 100));
+        let filter = TypeFilter::of(13, 0);
+        assert_eq!(filter, TypeFilter::default());
+        assert_eq!(filter.expression(), None);
+        assert_eq!((filter.place(3), filter.of_first(100)), (Some(3), 100));
     }
 }

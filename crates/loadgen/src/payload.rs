@@ -28,12 +28,12 @@ const END: &[u8] = b"\"}";
 /// What an event says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
-    /// When it was due to be published, in nanoseconds of [`super::clock::now`].
+    /// When it was due to be published, in nanoseconds of [`crate::clock::now`].
     pub sent: u64,
-    /// Its number within its lane and channel: 0, 1, 2, …
+    /// Its number within its task and channel: 0, 1, 2, …
     pub sequence: u32,
-    /// Which lane published it. A lane is a source of events that are in order.
-    pub lane: u32,
+    /// Which task published it. A task is a source of events that are in order.
+    pub task: u32,
 }
 
 /// A payload whose stamp can be set again and again.
@@ -68,7 +68,7 @@ impl Template {
     /// The payload with `stamp` in it.
     pub fn stamped(&mut self, stamp: Stamp) -> &[u8] {
         let (high, low) = halves(stamp.sent);
-        let words = [high, low, stamp.sequence, stamp.lane];
+        let words = [high, low, stamp.sequence, stamp.task];
         let stamp_bytes = self.bytes.iter_mut().skip(MARKER.len());
         let letters = words.iter().flat_map(|word| spread(*word));
         for (place, letter) in stamp_bytes.zip(letters) {
@@ -114,7 +114,7 @@ fn stamp_at(message: &[u8], place: usize) -> Option<Stamp> {
     Some(Stamp {
         sent: (u64::from(high) << 32) | u64::from(low),
         sequence: words.next()?,
-        lane: words.next()?,
+        task: words.next()?,
     })
 }
 
@@ -148,7 +148,7 @@ mod tests {
     const STAMP: Stamp = Stamp {
         sent: 0x0123_4567_89ab_cdef,
         sequence: 4_000_000_007,
-        lane: 513,
+        task: 513,
     };
 
     #[test]

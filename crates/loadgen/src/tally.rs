@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::histogram::Histogram;
-use super::last::LastOfEach;
-use super::progress::Progress;
-use super::sequence::Sequence;
-use super::sieve::Sieve;
+use crate::histogram::Histogram;
+use crate::last::LastOfEach;
+use crate::progress::Progress;
+use crate::sequence::Sequence;
+use crate::type_filter::TypeFilter;
 
 /// How many texts of errors are kept.
 const MAX_SAMPLES: usize = 5;
@@ -47,8 +47,8 @@ pub struct Seen {
     /// Its channel.
     pub channel: usize,
     /// What it asked for.
-    pub sieve: Sieve,
-    /// One for each lane.
+    pub filter: TypeFilter,
+    /// One for each task.
     pub sequences: Vec<Sequence>,
     /// False if it ended before the run did.
     pub to_the_end: bool,

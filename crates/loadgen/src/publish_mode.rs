@@ -1,14 +1,14 @@
-//! The ways in which a lane's events reach the server.
+//! The ways in which a task's events reach the server.
 
-use super::http_publish::Poster;
-use super::lane::{Lane, LaneLog};
-use super::publish::Client;
-use super::swarm::Plan;
-use super::token::Secret;
-use super::{Args, Mode, PublishBy, floor_link, publish, websocket};
 use crate::error::Result;
+use crate::http_publish::Poster;
+use crate::publish::Client;
+use crate::publisher_task::{PublisherLog, PublisherTask};
+use crate::swarm::Plan;
+use crate::token::Secret;
+use crate::{Args, Mode, PublishBy, floor_client, publish, websocket};
 
-/// How one lane publishes, with what it needs for that.
+/// How one task publishes, with what it needs for that.
 pub(super) enum PublishMode {
     Unary(Client),
     Batch(Client),
@@ -20,7 +20,7 @@ pub(super) enum PublishMode {
 }
 
 impl PublishMode {
-    /// Opens a publisher: a way for each of its lanes.
+    /// Opens a publisher: a way for each of its tasks.
     ///
     /// # Errors
     /// If the server can't be reached, or the token is not usable.
@@ -33,14 +33,14 @@ impl PublishMode {
         Ok(match args.publish {
             PublishBy::Unary => {
                 let client = client(token).await?;
-                let lanes = (0..args.lanes_each()).map(|_| PublishMode::Unary(client.clone()));
-                lanes.collect()
+                let tasks = (0..args.tasks_each()).map(|_| PublishMode::Unary(client.clone()));
+                tasks.collect()
             }
             PublishBy::Http => {
                 let poster = Poster::new(&plan.host, token.as_ref())?;
-                let lanes =
-                    (0..args.lanes_each()).map(|_| PublishMode::Http(Box::new(poster.clone())));
-                lanes.collect()
+                let tasks =
+                    (0..args.tasks_each()).map(|_| PublishMode::Http(Box::new(poster.clone())));
+                tasks.collect()
             }
             PublishBy::Batch => vec![PublishMode::Batch(client(token).await?)],
             PublishBy::Stream => vec![PublishMode::Stream(client(token).await?)],
@@ -53,19 +53,21 @@ impl PublishMode {
         })
     }
 
-    /// Publishes what `lane` makes.
+    /// Publishes what `task` makes.
     ///
     /// # Errors
     /// If the server stops answering or refuses everything.
-    pub(super) async fn publish(self, lane: Lane, args: &Args) -> Result<LaneLog> {
+    pub(super) async fn publish(self, task: PublisherTask, args: &Args) -> Result<PublisherLog> {
         let (window, burst) = (args.window(), args.mode == Mode::Burst);
         match self {
-            PublishMode::Unary(client) => publish::unary(client, lane).await,
-            PublishMode::Batch(client) => publish::batch(client, lane, window).await,
-            PublishMode::Stream(client) => publish::stream(client, lane, window).await,
-            PublishMode::WebSocket(socket) => websocket::publish(socket, lane, window, burst).await,
-            PublishMode::Http(poster) => poster.publish(lane).await,
-            PublishMode::Floor(address) => floor_link::publish(&address, lane, window, burst).await,
+            PublishMode::Unary(client) => publish::unary(client, task).await,
+            PublishMode::Batch(client) => publish::batch(client, task, window).await,
+            PublishMode::Stream(client) => publish::stream(client, task, window).await,
+            PublishMode::WebSocket(socket) => websocket::publish(socket, task, window, burst).await,
+            PublishMode::Http(poster) => poster.publish(task).await,
+            PublishMode::Floor(address) => {
+                floor_client::publish(&address, task, window, burst).await
+            }
         }
     }
 }
