@@ -1,6 +1,6 @@
 //! The client's half of RFC 6455's opening handshake.
 
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tidings_websocket::handshake::accept_key;
 
 use crate::token::Secret;
 
@@ -37,12 +37,13 @@ pub(super) fn check(head: &[u8]) -> Result<(), String> {
             text.lines().next().unwrap_or_default()
         ));
     }
-    let expected = derive_accept_key(KEY.as_bytes());
+    let expected = accept_key(KEY);
     let accepted = text
         .lines()
         .filter_map(|line| line.split_once(':'))
         .any(|(name, value)| {
-            name.eq_ignore_ascii_case("sec-websocket-accept") && value.trim() == expected
+            name.eq_ignore_ascii_case("sec-websocket-accept")
+                && value.trim().as_bytes() == expected.as_bytes()
         });
     if accepted {
         Ok(())
