@@ -63,7 +63,7 @@ pub use connection::{Client, ConnectionInfo};
 pub use delivery::DialectId;
 pub use inbox::INBOX_BYTES;
 pub use link::Link;
-pub use permits::ConnectionPermit;
+pub use permits::{ConnectionPermit, PermitError};
 pub use pipe::{Pipe, PipeReader, Piped, Shareable};
 pub use protocol::{Joined, Notice, Protocol, Refused};
 pub use settings::Settings;

@@ -6,31 +6,28 @@
 
 #[cfg(test)]
 mod agreement;
-mod arguments;
-mod binary;
-mod cloud_events;
-mod commands;
-mod definition;
-mod framer;
+mod codec;
+mod command;
+mod custom;
+mod json;
+mod protobuf;
 mod request;
 mod request_ctx;
-pub mod schema;
 mod server_message;
-mod template;
-mod words;
 
-pub use binary::Binary;
-pub use commands::{
+pub use codec::{Dialect, Framer, Message, say, spoken};
+pub use command::{
     Authenticate, Command, HeartbeatResponse, History, Kind, Ping, Presence, Publish, Receive,
     Register, Subscribe, Unsubscribe,
 };
-pub use definition::{CommandWords, ControlMember, ControlWords, Definition, EventWords, Refusals};
-pub use framer::{Dialect, Framer, Message, say, spoken};
+pub use custom::{
+    CommandWords, ControlMember, ControlWords, Definition, EventWords, Refusals, Template,
+};
+pub use json::Words;
+pub use protobuf::{Binary, schema};
 pub use request::{Asked, DecodeError, GivenId, Incoming, RequestId};
 pub use request_ctx::{handle, reject, send_welcome};
 pub use server_message::ServerMessage;
-pub use template::Template;
-pub use words::Words;
 
 /// For `fuzz/`: takes any bytes as a client's message, in JSON, in JSON of other words, and in
 /// protobuf.
@@ -43,7 +40,7 @@ pub fn read_messages(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    arguments::read_all(text);
+    json::arguments::read_all(text);
     drop(Words::tidings().read(&Incoming::Text(text)));
     let own = CommandWords {
         name: "subscribe".into(),

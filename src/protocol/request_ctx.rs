@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::framer::{Framer, say};
+use super::codec::{Framer, say};
 use super::request::{Asked, Incoming};
 use super::server_message::ServerMessage;
 use crate::error::{CloseCode, Error, Result};

@@ -22,7 +22,7 @@ use crate::hub::{Hub, Settings};
 use crate::lifecycle::Lifecycle;
 use crate::net::forwarded::Trust;
 use crate::net::origin;
-use crate::session::{BodyLimits, RequestLimits, Services};
+use crate::session::{BodyLimits, RequestLimits, ServiceParts, Services};
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
 use crate::transport::grpc::{GrpcAuth, HealthHandle};
 use crate::transport::http::AsyncApiSettings;
@@ -89,26 +89,25 @@ pub(super) fn assemble(
         AuthEvent::Fetched(succeeded) => counted.keys_fetched(succeeded),
     })
     .map_err(StartError::new)?;
-    let services = Services::new(
+    let services = Services::new(ServiceParts {
         hub,
         broker,
         verifier,
-        policy(config, dev)?,
-        catalog(config)?,
-        request_limits(config),
+        policy: policy(config, dev)?,
+        catalog: catalog(config)?,
+        limits: request_limits(config),
         audit,
-    );
+        lifecycle,
+    });
     let endpoint = Arc::new(Endpoint::new(
         Arc::clone(&services),
         ws_settings(config, dev),
-        Arc::clone(&lifecycle),
     ));
     let allowed_origins = Arc::new(ArcSwap::from_pointee(allowed_origins(config, dev)));
     let socketio = Arc::new(SocketIo::new(
         Arc::clone(&services),
         socketio_settings(config),
         Arc::clone(&allowed_origins),
-        lifecycle,
     ));
     let auth = match config.internal.auth {
         InternalAuth::Jwt => GrpcAuth::Jwt,

@@ -216,14 +216,14 @@ fn no_room<T: Serve>(server: &T, address: SocketAddr, full: Full) {
     };
     let services = server.services();
     services.metrics.limit_reached(limit);
-    services.not_let_in(address, None, &Error::exhausted(text));
+    services.note_rejection(address, None, &Error::exhausted(text));
 }
 
 /// Notes that a TLS handshake came to nothing.
 fn no_tls(services: &Services, address: SocketAddr, reason: &str) {
     tracing::debug!(%address, reason, "no TLS");
     let error = Error::denied(format!("the TLS handshake failed: {reason}"));
-    services.not_let_in(address, None, &error);
+    services.note_rejection(address, None, &error);
 }
 
 /// What went wrong with accepting, so that a storm of failures makes few lines.

@@ -54,7 +54,7 @@ pub(super) fn connect(
             span = Some(services.tracing.authenticate(None));
             services.verifier.verify(&token)
         }
-        Ok(None) => MaybeReady::Ready(of_handshake(&services, cx, shown)),
+        Ok(None) => MaybeReady::Ready(of_handshake(&services, shown)),
     };
     let (speaker, namespace) = (Arc::clone(speaker), namespace.to_owned());
     cx.set_unjudged(true);
@@ -73,7 +73,7 @@ pub(super) fn connect(
             Err(error) => {
                 let address = cx.address();
                 if let Some(address) = address {
-                    services.not_let_in(address, Some(Transport::SocketIo), &error);
+                    services.note_rejection(address, Some(Transport::SocketIo), &error);
                 }
                 refuse(&speaker, cx, &namespace, &error);
             }
@@ -107,21 +107,10 @@ fn token(auth: &str) -> Result<Option<Cow<'_, str>>> {
     Ok(auth.token.map(|token| token.0))
 }
 
-/// Who the handshake said that the client is; without a token, whoever may be anonymous is.
-fn of_handshake(
-    services: &Services,
-    cx: &ConnCtx<'_>,
-    shown: Option<&Shown>,
-) -> Result<Arc<Identity>> {
-    if let Some(identity) = shown.map_or(Ok(None), |shown| (**shown).clone())? {
-        return Ok(identity);
-    }
-    match cx.address() {
-        Some(address) if !services.limits.load().auth_required => {
-            Ok(Arc::new(Identity::anonymous_from(address.ip())))
-        }
-        _ => Err(services.verifier.refused(AuthFailure::Missing)),
-    }
+/// The handshake's identity.
+fn of_handshake(services: &Services, shown: Option<&Shown>) -> Result<Arc<Identity>> {
+    let identity = shown.map_or(Ok(None), |shown| (**shown).clone())?;
+    identity.ok_or_else(|| services.verifier.refused(AuthFailure::Missing))
 }
 
 fn enter(speaker: &Speaker, place: Place, cx: &mut ConnCtx<'_>) {

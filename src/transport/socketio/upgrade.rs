@@ -28,9 +28,9 @@ use super::state::State;
 use crate::api::problem::problem_with_status;
 use crate::clock::timeout;
 use crate::error::Error;
-use crate::hub::{Hub, Opening, TransportUpgrade};
+use crate::hub::{Hub, TransportUpgrade};
 use crate::net::bare_socket;
-use crate::session::Services;
+use crate::session::{self, NewConnection, Services};
 use crate::transport::message_reader::decode;
 use tidings_websocket::Compression;
 use tidings_websocket::frame::{self, Message, Params};
@@ -139,25 +139,21 @@ async fn open(
     let Some((link, early)) = bare_socket(upgraded) else {
         return;
     };
-    let Admitted { permit, shown, .. } = admitted;
-    services.hub.open(Opening {
-        link,
-        protocol: speaker,
-        identity: None,
-        address,
-        permit,
-        answer: bytes::Bytes::new(),
+    let Admitted {
+        admitted, shown, ..
+    } = admitted;
+    let connection = NewConnection {
         early,
-        nonce: Hub::new_nonce(),
-        greeting: Box::new(move |cx| {
+        ..NewConnection::new(link, speaker, move |cx| {
             let state = State {
                 shown: Some(shown),
                 ..State::default()
             };
             state.keep(cx);
             cx.send(packet);
-        }),
-    });
+        })
+    };
+    session::open(&services.hub, admitted, connection);
 }
 
 /// Lets a client try a WebSocket: the socket, and what came behind the packet by which the client

@@ -6,7 +6,7 @@ use super::ClientCommand;
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, EventType, Headers, Payload, TraceContext};
 use crate::hub::ConnCtx;
-use crate::protocol::arguments::Arguments;
+use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
 use crate::session;

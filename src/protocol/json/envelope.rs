@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::event::Event;
 use crate::event::json::{self, Member};
 use crate::event::strict_json::Text;
-use crate::protocol::definition::EventWords;
+use crate::protocol::custom::EventWords;
 
 /// How an event is written.
 #[derive(Debug, Clone)]

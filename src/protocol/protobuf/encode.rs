@@ -8,7 +8,7 @@ use crate::event::ChannelName;
 use crate::hub::{Joined, Notice, Refused};
 use crate::proto;
 use crate::proto::server_message::Message;
-use crate::protocol::schema::{event, position, timestamp};
+use crate::protocol::protobuf::schema::{event, position, timestamp};
 use crate::protocol::server_message::ServerMessage;
 use crate::session::{HistoryPage, Published};
 

@@ -22,7 +22,7 @@ pub use register::Register;
 pub use subscribe::Subscribe;
 pub use unsubscribe::Unsubscribe;
 
-use super::arguments::Arguments;
+use super::json::arguments::Arguments;
 use super::request_ctx::RequestCtx;
 use crate::error::{Error, Result};
 use crate::hub::ConnCtx;

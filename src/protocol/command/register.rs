@@ -3,7 +3,7 @@
 use super::ClientCommand;
 use crate::error::{Error, Result};
 use crate::hub::{Client, ConnCtx};
-use crate::protocol::arguments::Arguments;
+use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
 

@@ -7,11 +7,11 @@ use crate::event::{ChannelName, EventType, Headers, Payload, Timestamp, TraceCon
 use crate::hub::Arrived;
 use crate::proto;
 use crate::proto::client_message::Command as ServerMessage;
-use crate::protocol::commands::{
+use crate::protocol::command::{
     Authenticate, Command, HeartbeatResponse, History, Kind, Ping, Presence, Publish, Receive,
     Register, Subscribe, Unsubscribe,
 };
-use crate::protocol::schema::{moment, since};
+use crate::protocol::protobuf::schema::{moment, since};
 use crate::session::{self, Wanted};
 
 /// Which command it is.

@@ -3,7 +3,7 @@
 use super::ClientCommand;
 use crate::error::Result;
 use crate::hub::ConnCtx;
-use crate::protocol::arguments::Arguments;
+use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 
 /// A sign of life, which any message is. It has no reply.

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, TypePattern};
 use crate::filter::EventFilter;
 use crate::hub::ConnCtx;
-use crate::protocol::arguments::Arguments;
+use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
 

@@ -6,7 +6,7 @@ use super::ClientCommand;
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Timestamp};
 use crate::hub::{Arrived, ConnCtx};
-use crate::protocol::arguments::Arguments;
+use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 
 /// Confirms an event that the client was asked to confirm. It has no reply, and a client that was

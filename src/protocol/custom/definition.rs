@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::commands::Kind;
 use super::template::Template;
 use crate::event::json::Member;
+use crate::protocol::command::Kind;
 
 /// What a dialect calls things. The default is the dialect `tidings`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

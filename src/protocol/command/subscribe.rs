@@ -7,7 +7,7 @@ use super::{ClientCommand, GLOBAL};
 use crate::error::{Error, Result};
 use crate::event::ChannelPattern;
 use crate::hub::ConnCtx;
-use crate::protocol::arguments::Arguments;
+use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
 use crate::session::{self, Wanted};

@@ -7,7 +7,7 @@ use super::ClientCommand;
 use crate::audit::{Record, What};
 use crate::error::{Code, Error, Result};
 use crate::hub::ConnCtx;
-use crate::protocol::arguments::Arguments;
+use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
 

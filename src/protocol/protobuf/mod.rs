@@ -1,16 +1,16 @@
 //! The dialect `tidings` in protobuf: `ClientMessage` and `ServerMessage` of `proto/tidings/v1`.
 
-mod read;
-mod write;
+mod decode;
+mod encode;
+pub mod schema;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
-use super::commands::{Command, Kind};
-use super::framer::{Dialect, Message};
+use super::codec::{Dialect, Message};
+use super::command::{Command, Kind};
 use super::request::{Asked, DecodeError, GivenId, Incoming, RequestId};
-use super::schema;
 use super::server_message::ServerMessage;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -57,8 +57,8 @@ fn command(message: ClientMessage) -> Result<Command, DecodeError> {
         error: Error::field("command", format!("expected {}", Kind::list())),
         guarded: true,
     })?;
-    let kind = read::kind(&command);
-    read::command(command).map_err(|error| DecodeError {
+    let kind = decode::kind(&command);
+    decode::command(command).map_err(|error| DecodeError {
         error,
         guarded: !kind.is_open(),
     })
@@ -91,7 +91,7 @@ impl Dialect for Binary {
             RequestId::Given(GivenId::Text(id) | GivenId::Number(id)) => String::from(&**id),
             RequestId::None | RequestId::Token(_) => String::new(),
         };
-        let message = Some(write::message(said));
+        let message = Some(encode::message(said));
         out(Message {
             name: said.name(),
             body: &proto::ServerMessage {

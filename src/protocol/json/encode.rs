@@ -7,8 +7,8 @@ use super::Words;
 use crate::error::Error;
 use crate::event::{Event, Timestamp, json};
 use crate::hub::{Joined, Refused};
-use crate::protocol::definition::{ControlMember, Refusals};
-use crate::protocol::framer::{Dialect, Message};
+use crate::protocol::codec::{Dialect, Message};
+use crate::protocol::custom::{ControlMember, Refusals};
 use crate::protocol::request::{Asked, GivenId, RequestId};
 use crate::protocol::server_message::ServerMessage;
 

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::commands::Command;
+use super::command::Command;
 use super::request::{Asked, DecodeError, Incoming};
 use super::server_message::ServerMessage;
 use crate::event::Event;

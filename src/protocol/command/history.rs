@@ -4,7 +4,7 @@ use super::ClientCommand;
 use crate::error::Result;
 use crate::event::{ChannelName, Position};
 use crate::hub::ConnCtx;
-use crate::protocol::arguments::Arguments;
+use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
 use crate::session::HistoryQuery;

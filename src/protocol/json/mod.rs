@@ -1,7 +1,9 @@
 //! Dialects in JSON.
 
-mod event;
-mod reply;
+pub(super) mod arguments;
+mod cloud_events;
+mod encode;
+mod envelope;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -9,12 +11,12 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 use serde_json::value::RawValue;
 
-use self::event::Envelope;
-use super::arguments::{Arguments, request_id};
-use super::cloud_events::cloud_event;
-use super::commands::{Command, Kind};
-use super::definition::{CommandWords, Definition};
-use super::framer::{Dialect, Message};
+use self::arguments::{Arguments, request_id};
+use self::cloud_events::cloud_event;
+use self::envelope::Envelope;
+use super::codec::{Dialect, Message};
+use super::command::{Command, Kind};
+use super::custom::{CommandWords, Definition};
 use super::request::{Asked, DecodeError, Incoming, RequestId};
 use super::server_message::ServerMessage;
 use crate::error::{Error, Result};

@@ -6,15 +6,15 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::commands::Kind;
-use super::request::GivenId;
-use super::template::Template;
 use crate::error::{Error, Result};
 use crate::event::strict_json::{self, OffsetText, Text};
 use crate::event::{Position, names_receivers};
+use crate::protocol::command::Kind;
+use crate::protocol::custom::Template;
+use crate::protocol::request::GivenId;
 
 /// The members of a message; values stay text until they are asked for.
-pub(super) struct Arguments<'a> {
+pub(in crate::protocol) struct Arguments<'a> {
     outer: HashMap<Cow<'a, str>, &'a RawValue>,
     inner: HashMap<Cow<'a, str>, &'a RawValue>,
     /// Members that the client calls something else: its name and ours.
@@ -28,7 +28,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` where it is not a JSON object, or a member stands twice.
-    pub(super) fn parse(text: &'a str) -> Result<Self> {
+    pub(in crate::protocol) fn parse(text: &'a str) -> Result<Self> {
         let text = strict_json::without_bom(text.as_bytes());
         if !text.trim_ascii_start().starts_with(b"{") {
             return Err(Error::invalid("expected a JSON object with a `type`"));
@@ -46,7 +46,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` as for [`Arguments::parse`].
-    pub(super) fn with_data(mut self) -> Result<Self> {
+    pub(in crate::protocol) fn with_data(mut self) -> Result<Self> {
         if let Some(data) = self.outer.get("data")
             && data.get().starts_with('{')
         {
@@ -58,7 +58,7 @@ impl<'a> Arguments<'a> {
 
     /// Reads members under other names, and makes channels from a template.
     #[must_use]
-    pub(super) fn translated(
+    pub(in crate::protocol) fn translated(
         mut self,
         renamed: &'a [(String, String)],
         template: Option<&'a Template>,
@@ -70,7 +70,7 @@ impl<'a> Arguments<'a> {
 
     /// True if the message itself, not the object under its `data`, names a channel.
     #[must_use]
-    pub(super) fn names_channel(&self) -> bool {
+    pub(in crate::protocol) fn names_channel(&self) -> bool {
         let renamed = self.renamed.iter().filter(|(_, ours)| ours == "channel");
         let of_template = self.template.into_iter().flat_map(Template::members);
         self.has_outer("channel")
@@ -82,13 +82,13 @@ impl<'a> Arguments<'a> {
 
     /// True if the message itself has this member.
     #[must_use]
-    pub(super) fn has_outer(&self, name: &str) -> bool {
+    pub(in crate::protocol) fn has_outer(&self, name: &str) -> bool {
         self.outer.contains_key(name)
     }
 
     /// An argument as it stands, `null` too.
     #[must_use]
-    pub(super) fn raw(&self, name: &str) -> Option<&'a RawValue> {
+    pub(in crate::protocol) fn raw(&self, name: &str) -> Option<&'a RawValue> {
         match self.their_name(name) {
             Some(theirs) => self.member(theirs),
             None => self.member(name),
@@ -108,7 +108,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` naming the member.
-    pub(super) fn only(&self, kind: Kind, all: bool) -> Result<()> {
+    pub(in crate::protocol) fn only(&self, kind: Kind, all: bool) -> Result<()> {
         // Clients put the time into whatever they send; in a `publish` it would be the event's.
         let is_envelope = |name: &str| {
             matches!(name, "type" | "id" | "data") || (name == "timestamp" && kind != Kind::Publish)
@@ -139,7 +139,7 @@ impl<'a> Arguments<'a> {
     }
 
     /// A member of the client's message under its own name.
-    pub(super) fn member(&self, name: &str) -> Option<&'a RawValue> {
+    pub(in crate::protocol) fn member(&self, name: &str) -> Option<&'a RawValue> {
         let found = match self.outer.get(name) {
             // `data` itself, where the arguments stand under it, is not an argument.
             Some(_) if name == "data" && !self.inner.is_empty() => self.inner.get(name),
@@ -151,7 +151,7 @@ impl<'a> Arguments<'a> {
 
     /// An argument; one that is `null` counts as absent.
     #[must_use]
-    pub(super) fn given(&self, name: &str) -> Option<&'a RawValue> {
+    pub(in crate::protocol) fn given(&self, name: &str) -> Option<&'a RawValue> {
         self.raw(name).filter(|value| value.get() != "null")
     }
 
@@ -172,7 +172,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
-    pub(super) fn text(&self, name: &'static str) -> Result<Option<Cow<'a, str>>> {
+    pub(in crate::protocol) fn text(&self, name: &'static str) -> Result<Option<Cow<'a, str>>> {
         Ok(self
             .take::<Text<'a>>(name, "expected a string")?
             .map(|text| text.0))
@@ -182,7 +182,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// As [`Arguments::text`], and where it is missing.
-    pub(super) fn required_text(&self, name: &'static str) -> Result<Cow<'a, str>> {
+    pub(in crate::protocol) fn required_text(&self, name: &'static str) -> Result<Cow<'a, str>> {
         self.text(name)?
             .ok_or_else(|| self.wrong(name, "expected a string, and it is missing"))
     }
@@ -191,7 +191,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` naming the field.
-    pub(super) fn channels(&self) -> Result<Vec<String>> {
+    pub(in crate::protocol) fn channels(&self) -> Result<Vec<String>> {
         let Some(template) = self.template else {
             return self.texts("channels");
         };
@@ -207,7 +207,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` naming the field.
-    pub(super) fn channel(&self) -> Result<String> {
+    pub(in crate::protocol) fn channel(&self) -> Result<String> {
         let Some(template) = self.template else {
             return Ok(self.required_text("channel")?.into_owned());
         };
@@ -223,7 +223,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
-    pub(super) fn texts(&self, name: &'static str) -> Result<Vec<String>> {
+    pub(in crate::protocol) fn texts(&self, name: &'static str) -> Result<Vec<String>> {
         Ok(self
             .take(name, "expected a list of strings")?
             .unwrap_or_default())
@@ -233,7 +233,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
-    pub(super) fn number(&self, name: &'static str) -> Result<Option<u32>> {
+    pub(in crate::protocol) fn number(&self, name: &'static str) -> Result<Option<u32>> {
         self.take(name, "expected a whole number from 0 to 4294967295")
     }
 
@@ -241,7 +241,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
-    pub(super) fn flag(&self, name: &'static str) -> Result<bool> {
+    pub(in crate::protocol) fn flag(&self, name: &'static str) -> Result<bool> {
         Ok(self
             .take(name, "expected true or false")?
             .unwrap_or_default())
@@ -251,7 +251,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
-    pub(super) fn pairs(&self, name: &'static str) -> Result<HashMap<String, String>> {
+    pub(in crate::protocol) fn pairs(&self, name: &'static str) -> Result<HashMap<String, String>> {
         let expected = "expected an object of strings, each name once";
         let Some(raw) = self.given(name) else {
             return Ok(HashMap::new());
@@ -263,7 +263,7 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
-    pub(super) fn position(&self, name: &'static str) -> Result<Option<Position>> {
+    pub(in crate::protocol) fn position(&self, name: &'static str) -> Result<Option<Position>> {
         let place: Option<Place> = self.take(name, "expected {epoch, offset}")?;
         place.map(Place::position).transpose()
     }
@@ -272,7 +272,10 @@ impl<'a> Arguments<'a> {
     ///
     /// # Errors
     /// `invalid_argument` naming the field where it is something else.
-    pub(super) fn positions(&self, name: &'static str) -> Result<HashMap<String, Position>> {
+    pub(in crate::protocol) fn positions(
+        &self,
+        name: &'static str,
+    ) -> Result<HashMap<String, Position>> {
         let wrong = || {
             self.wrong(
                 name,
@@ -317,7 +320,7 @@ const MAX_ID: usize = 255;
 ///
 /// # Errors
 /// `invalid_argument` for the field `id`.
-pub(super) fn request_id(arguments: &Arguments<'_>) -> Result<Option<GivenId>> {
+pub(in crate::protocol) fn request_id(arguments: &Arguments<'_>) -> Result<Option<GivenId>> {
     let Some(raw) = arguments
         .outer
         .get("id")
@@ -345,7 +348,7 @@ pub(super) fn request_id(arguments: &Arguments<'_>) -> Result<Option<GivenId>> {
 
 /// For `fuzz/`: takes any text apart as a message, by the name and type of every argument.
 #[cfg(feature = "fuzzing")]
-pub(super) fn read_all(text: &str) {
+pub(in crate::protocol) fn read_all(text: &str) {
     let Ok(arguments) = Arguments::parse(text) else {
         return;
     };

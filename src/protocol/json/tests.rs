@@ -8,9 +8,9 @@ use crate::event::{
     ChannelName, Draft, Epoch, EventType, Headers, Payload, Position, Timestamp, TraceContext,
 };
 use crate::hub::{Joined, Notice, Refused};
-use crate::protocol::definition::{ControlMember, Refusals};
+use crate::protocol::custom::Template;
+use crate::protocol::custom::{ControlMember, Refusals};
 use crate::protocol::request::GivenId;
-use crate::protocol::template::Template;
 
 fn event_of(data: &str, content_type: &str) -> Event {
     let pairs = [("region".to_owned(), "eu".to_owned())];
