@@ -37,17 +37,17 @@ impl Hub {
     /// # Errors
     /// `resource_exhausted` where the server is full or the address has too many connections.
     pub fn permit(self: &Arc<Self>, ip: IpAddr) -> Result<ConnectionPermit> {
-        let settings = self.settings.load();
+        let settings = self.dispatcher.settings.load();
         let ip = rate_limit_key(ip);
         let mut per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
         if self.connections.load(Ordering::Relaxed) >= settings.connections {
-            self.metrics.limit_reached("connections");
+            self.metrics().limit_reached("connections");
             return Err(Error::exhausted("the server is full (limits.connections)")
                 .retry_after(Duration::from_secs(5)));
         }
         let count = per_ip.entry(ip).or_default();
         if usize::try_from(*count).unwrap_or(usize::MAX) >= settings.connections_per_ip {
-            self.metrics.limit_reached("connections_per_ip");
+            self.metrics().limit_reached("connections_per_ip");
             return Err(Error::exhausted(
                 "too many connections from this address (limits.connections_per_ip)",
             )
@@ -70,7 +70,7 @@ impl Hub {
     /// True if `limits.connections` is reached.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
-        self.connections.load(Ordering::Relaxed) >= self.settings.load().connections
+        self.connections.load(Ordering::Relaxed) >= self.dispatcher.settings.load().connections
     }
 
     pub(in crate::hub) fn unseat(&self, ip: IpAddr) {
@@ -80,11 +80,15 @@ impl Hub {
     }
 
     pub(in crate::hub) fn seat_user(&self, user: &Arc<str>) -> Result<()> {
-        let limit = self.settings.load().connections_per_user;
-        let mut per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = self.dispatcher.settings.load().connections_per_user;
+        let mut per_user = self
+            .dispatcher
+            .per_user
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let count = per_user.entry(Arc::clone(user)).or_default();
         if usize::try_from(*count).unwrap_or(usize::MAX) >= limit {
-            self.metrics.limit_reached("connections_per_user");
+            self.metrics().limit_reached("connections_per_user");
             return Err(Error::exhausted(
                 "too many connections of this user (limits.connections_per_user)",
             )
@@ -95,7 +99,11 @@ impl Hub {
     }
 
     pub(in crate::hub) fn unseat_user(&self, user: &Arc<str>) {
-        let mut per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut per_user = self
+            .dispatcher
+            .per_user
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         release(&mut per_user, user);
     }
 
@@ -103,8 +111,12 @@ impl Hub {
     /// refusal can still be an HTTP status.
     #[must_use]
     pub fn user_has_room(&self, user: &str) -> bool {
-        let limit = self.settings.load().connections_per_user;
-        let per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = self.dispatcher.settings.load().connections_per_user;
+        let per_user = self
+            .dispatcher
+            .per_user
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         per_user
             .get(user)
             .is_none_or(|count| usize::try_from(*count).unwrap_or(usize::MAX) < limit)
