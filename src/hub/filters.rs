@@ -32,7 +32,7 @@ impl Hub {
                 let limits = &hub.settings().filters;
                 hub.judge.store.compile(&source, limits).map_err(|refusal| {
                     if let Some(limit) = refusal.limit {
-                        hub.metrics.limit_reached(limit);
+                        hub.metrics().limit_reached(limit);
                     }
                     refusal.error
                 })
@@ -61,7 +61,7 @@ impl Hub {
             let rate = self.settings().filters.steps_per_second;
             let wait = meter.wait(self.clock_us(), rate);
             if !wait.is_zero() {
-                self.metrics.filter_waited();
+                self.metrics().filter_waited();
                 tokio::time::sleep(wait.min(NAP)).await;
                 continue;
             }
@@ -71,7 +71,7 @@ impl Hub {
             let slice = self.clone().elsewhere(turn, move || {
                 let rest = events.get(from..).unwrap_or_default();
                 let limits = &hub.settings().filters;
-                hub.judge.slice(&filter, rest, limits, &hub.metrics)
+                hub.judge.slice(&filter, rest, limits, hub.metrics())
             });
             let (made, steps) = slice.await?;
             meter.charge(self.clock_us(), rate, steps);

@@ -62,7 +62,7 @@ impl Hub {
     }
 
     fn check_counts(&self, of_address: Option<u32>) -> Result<(), PermitError> {
-        let settings = self.settings.load();
+        let settings = self.dispatcher.settings.load();
         let of_address = usize::try_from(of_address.unwrap_or_default()).unwrap_or(usize::MAX);
         let full = if self.connections.load(Ordering::Relaxed) >= settings.connections {
             PermitError::Server
@@ -71,7 +71,7 @@ impl Hub {
         } else {
             return Ok(());
         };
-        self.metrics.limit_reached(full.limit());
+        self.metrics().limit_reached(full.limit());
         Err(full)
     }
 
@@ -88,7 +88,11 @@ impl Hub {
     }
 
     pub(in crate::hub) fn seat_user(&self, user: &Arc<str>) -> Result<()> {
-        let mut per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut per_user = self
+            .dispatcher
+            .per_user
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let count = per_user.get(user).copied();
         self.check_user_count(count).map_err(PermitError::error)?;
         *per_user.entry(Arc::clone(user)).or_default() += 1;
@@ -96,7 +100,11 @@ impl Hub {
     }
 
     pub(in crate::hub) fn unseat_user(&self, user: &Arc<str>) {
-        let mut per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut per_user = self
+            .dispatcher
+            .per_user
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         release(&mut per_user, user);
     }
 
@@ -106,16 +114,20 @@ impl Hub {
     /// # Errors
     /// [`PermitError::User`].
     pub fn check_user(&self, user: &str) -> Result<(), PermitError> {
-        let per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
+        let per_user = self
+            .dispatcher
+            .per_user
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         self.check_user_count(per_user.get(user).copied())
     }
 
     fn check_user_count(&self, of_user: Option<u32>) -> Result<(), PermitError> {
         let of_user = usize::try_from(of_user.unwrap_or_default()).unwrap_or(usize::MAX);
-        if of_user < self.settings.load().connections_per_user {
+        if of_user < self.dispatcher.settings.load().connections_per_user {
             return Ok(());
         }
-        self.metrics.limit_reached(PermitError::User.limit());
+        self.metrics().limit_reached(PermitError::User.limit());
         Err(PermitError::User)
     }
 }

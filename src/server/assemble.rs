@@ -18,11 +18,11 @@ use crate::config::{
 };
 use crate::event::Namespaces;
 use crate::filter::FilterLimits;
-use crate::hub::{Hub, Settings};
+use crate::hub::{Hub, HubParts, Settings};
 use crate::lifecycle::Lifecycle;
 use crate::net::forwarded::Trust;
 use crate::net::origin;
-use crate::session::{BodyLimits, RequestLimits, ServiceParts, Services};
+use crate::session::{BodyLimits, RequestLimits, ServiceParts, Services, revalidator};
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
 use crate::transport::grpc::{GrpcAuth, HealthHandle};
 use crate::transport::http::AsyncApiSettings;
@@ -56,32 +56,25 @@ pub(super) fn assemble(
 ) -> Result<Assembled, StartError> {
     let metrics = Metrics::new(config.server.node.clone());
     let tracing = Tracing::init(&tracing_settings(config), &metrics).map_err(StartError::new)?;
+    let tracing = Arc::new(tracing);
     let namespaces = Arc::new(ArcSwap::from_pointee(config.namespaces(dev)));
     let shards = match config.server.shards {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         shards => shards,
     };
-    let hub = Hub::start(
+    let builder = Hub::builder(
         shards,
         bus_settings(config),
         Arc::clone(&namespaces),
         Arc::clone(&metrics),
-        Arc::new(tracing),
+        Arc::clone(&tracing),
     )
     .map_err(StartError::at("server.shards"))?;
-    let sink: Arc<dyn Sink> = Arc::<Hub>::clone(&hub);
-    let sink: Weak<dyn Sink> = Arc::downgrade(&sink);
-    let broker = broker(config, namespaces, sink, &metrics)?;
-    hub.attach(Arc::clone(&broker));
-    let tracing = Arc::clone(hub.tracing());
+    let broker = broker(config, namespaces, builder.sink(), &metrics)?;
     let audit = match &config.audit.file {
         None => Audit::off(&metrics),
         Some(path) => Audit::open(path, &metrics).map_err(StartError::at("audit.file"))?,
     };
-    hub.observe(Arc::new(Journal {
-        tracing,
-        audit: Arc::clone(&audit),
-    }));
     let counted = Arc::clone(&metrics);
     let verifier = Verifier::new(&config.auth.verifier(), move |event| match event {
         AuthEvent::Refused(failure) => counted.auth_failure(failure.as_str()),
@@ -89,6 +82,17 @@ pub(super) fn assemble(
         AuthEvent::Fetched(succeeded) => counted.keys_fetched(succeeded),
     })
     .map_err(StartError::new)?;
+    let parts = HubParts {
+        broker: Arc::clone(&broker),
+        observer: Arc::new(Journal {
+            tracing,
+            audit: Arc::clone(&audit),
+        }),
+        revalidator: revalidator(&verifier),
+    };
+    let hub = builder
+        .start(parts)
+        .map_err(StartError::at("server.shards"))?;
     let services = Services::new(ServiceParts {
         hub,
         broker,

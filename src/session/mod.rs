@@ -29,7 +29,7 @@ use crate::broker::Broker;
 use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId};
-use crate::hub::{Hub, Refused};
+use crate::hub::{Hub, Refused, Revalidator};
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Tracing, Transport};
 
@@ -129,6 +129,16 @@ pub struct ServiceParts {
     pub lifecycle: Arc<Lifecycle>,
 }
 
+/// Tells the hub whether an identity is still valid, by the keys and revocations of `verifier`.
+#[must_use]
+pub fn revalidator(verifier: &Arc<Verifier>) -> Revalidator {
+    let verifier = Arc::clone(verifier);
+    Box::new(move |identity| {
+        let refused = |failure| verifier.refused(failure);
+        verifier.recheck(identity).map_err(refused)
+    })
+}
+
 impl Services {
     /// Puts the parts together.
     #[must_use]
@@ -149,11 +159,6 @@ impl Services {
         let bodies = Bodies::new(limits.bodies, &metrics);
         hub.set_type_roles(catalog.type_roles());
         metrics.declare_types(catalog.names());
-        let revalidator = Arc::clone(&verifier);
-        hub.set_revalidator(move |identity| {
-            let refused = |failure| revalidator.refused(failure);
-            revalidator.recheck(identity).map_err(refused)
-        });
         let checked = AtomicU64::new(verifier.generation());
         Arc::new(Services {
             hub,
