@@ -71,7 +71,7 @@ impl Template {
     /// `invalid_argument` naming the member that is missing, or is neither a string nor a whole
     /// number in its plain spelling, nor a list of those: `7` and `7.0` must not become two
     /// channels, nor two big numbers one.
-    pub(super) fn fill<'a>(
+    pub(in crate::protocol) fn fill<'a>(
         &self,
         member: impl Fn(&str) -> Option<&'a RawValue>,
     ) -> Result<Vec<String>> {
