@@ -23,7 +23,6 @@ mod pipe;
 mod presence;
 mod protocol;
 mod route;
-pub mod server_text;
 mod settings;
 mod shard;
 mod shard_cell;

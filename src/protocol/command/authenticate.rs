@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::ClientCommand;
+use super::CommandSpec;
 use crate::audit::{Record, What};
 use crate::error::{Code, Error, Result};
 use crate::hub::ConnCtx;
+use crate::proto;
 use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
@@ -24,19 +25,27 @@ impl fmt::Debug for Authenticate {
     }
 }
 
-impl ClientCommand for Authenticate {
+impl CommandSpec for Authenticate {
+    type Protobuf = proto::AuthenticateCommand;
+
     const MEMBERS: &'static [&'static str] = &["token"];
     const OPEN: bool = true;
 
-    fn read(arguments: &Arguments<'_>) -> Result<Self> {
+    fn from_json(arguments: &Arguments<'_>) -> Result<Self> {
         let token = arguments.required_text("token")?.into_owned();
         Ok(Authenticate { token })
     }
 
-    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
-        let mut span = turn.services.tracing.authenticate(None);
-        let verified = turn.services.verifier.verify(&self.token);
-        let turn = turn.clone();
+    fn from_protobuf(message: Self::Protobuf) -> Result<Self> {
+        Ok(Authenticate {
+            token: message.token,
+        })
+    }
+
+    fn run(self, req: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
+        let mut span = req.services.tracing.authenticate(None);
+        let verified = req.services.verifier.verify(&self.token);
+        let req = req.clone();
         cx.set_unjudged(true);
         cx.wait(verified, move |cx, verified| {
             let known = cx
@@ -50,18 +59,18 @@ impl ClientCommand for Authenticate {
             drop(span);
             let code = outcome.as_ref().err().map(Error::code);
             cx.set_unjudged(code == Some(Code::Unavailable));
-            note(&turn, cx, outcome.as_ref().err());
+            note(&req, cx, outcome.as_ref().err());
             match outcome {
                 Ok(identity) => {
-                    turn.say(cx, &ServerMessage::Authenticated(&identity));
+                    req.reply(cx, &ServerMessage::Authenticated(&identity));
                     cx.check_rights(&|identity, pattern, id| {
-                        turn.services.may_follow(identity, pattern, id)
+                        req.services.may_follow(identity, pattern, id)
                     });
                     if !known {
-                        turn.auto_subscribe(cx);
+                        req.auto_subscribe(cx);
                     }
                 }
-                Err(error) => turn.refuse(cx, &error),
+                Err(error) => req.reply_error(cx, &error),
             }
         });
         Ok(())
@@ -69,7 +78,7 @@ impl ClientCommand for Authenticate {
 }
 
 /// Puts into the audit log what became of a token.
-fn note(turn: &RequestCtx, cx: &ConnCtx<'_>, error: Option<&Error>) {
+fn note(req: &RequestCtx, cx: &ConnCtx<'_>, error: Option<&Error>) {
     let identity = cx.identity();
     let record = Record {
         connection: Some(cx.id()),
@@ -82,8 +91,8 @@ fn note(turn: &RequestCtx, cx: &ConnCtx<'_>, error: Option<&Error>) {
         Some(Code::Unavailable) => What::Refused,
         Some(_) => What::AuthenticationFailed,
     };
-    turn.services.audit.note(what, &record);
+    req.services.audit.note(what, &record);
     if let (Some(error), Some(address)) = (error, cx.address()) {
-        turn.services.tell_refusal(address, cx.id(), error);
+        req.services.tell_refusal(address, cx.id(), error);
     }
 }

@@ -1,8 +1,9 @@
 //! `heartbeat_response`: I am.
 
-use super::ClientCommand;
+use super::CommandSpec;
 use crate::error::Result;
 use crate::hub::ConnCtx;
+use crate::proto;
 use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 
@@ -10,11 +11,17 @@ use crate::protocol::request_ctx::RequestCtx;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeartbeatResponse;
 
-impl ClientCommand for HeartbeatResponse {
+impl CommandSpec for HeartbeatResponse {
+    type Protobuf = proto::HeartbeatResponseCommand;
+
     const MEMBERS: &'static [&'static str] = &[];
     const OPEN: bool = true;
 
-    fn read(_: &Arguments<'_>) -> Result<Self> {
+    fn from_json(_: &Arguments<'_>) -> Result<Self> {
+        Ok(HeartbeatResponse)
+    }
+
+    fn from_protobuf(_: Self::Protobuf) -> Result<Self> {
         Ok(HeartbeatResponse)
     }
 

@@ -1,10 +1,12 @@
 //! `history`: what was there?
 
-use super::ClientCommand;
+use super::CommandSpec;
 use crate::error::Result;
 use crate::event::{ChannelName, Position};
 use crate::hub::ConnCtx;
+use crate::proto;
 use crate::protocol::json::arguments::Arguments;
+use crate::protocol::protobuf::schema::since;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
 use crate::session::HistoryQuery;
@@ -24,13 +26,15 @@ pub struct History {
 
 impl History {
     /// The most events of a page that names no limit.
-    pub const DEFAULT_LIMIT: u32 = 100;
+    const DEFAULT_LIMIT: u32 = 100;
 }
 
-impl ClientCommand for History {
+impl CommandSpec for History {
+    type Protobuf = proto::HistoryCommand;
+
     const MEMBERS: &'static [&'static str] = &["channel", "since", "limit", "reverse"];
 
-    fn read(arguments: &Arguments<'_>) -> Result<Self> {
+    fn from_json(arguments: &Arguments<'_>) -> Result<Self> {
         Ok(History {
             channel: arguments.channel()?,
             limit: arguments.number("limit")?.unwrap_or(Self::DEFAULT_LIMIT),
@@ -39,8 +43,20 @@ impl ClientCommand for History {
         })
     }
 
-    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
-        let session = turn.session(cx)?;
+    fn from_protobuf(message: Self::Protobuf) -> Result<Self> {
+        Ok(History {
+            channel: message.channel,
+            since: message.since.as_ref().map(since).transpose()?,
+            limit: match message.limit {
+                0 => Self::DEFAULT_LIMIT,
+                limit => limit,
+            },
+            reverse: message.reverse,
+        })
+    }
+
+    fn run(self, req: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
+        let session = req.session(cx)?;
         let channel = ChannelName::new(&self.channel)?;
         let query = HistoryQuery {
             channel: channel.clone(),
@@ -48,13 +64,13 @@ impl ClientCommand for History {
             limit: usize::try_from(self.limit).unwrap_or(usize::MAX),
             reverse: self.reverse,
         };
-        let turn = turn.clone();
+        let req = req.clone();
         cx.wait(session.history(query), move |cx, page| match page {
             Ok(page) => {
                 let (channel, page) = (&channel, &page);
-                turn.say(cx, &ServerMessage::History { channel, page });
+                req.reply(cx, &ServerMessage::History { channel, page });
             }
-            Err(error) => turn.refuse(cx, &error),
+            Err(error) => req.reply_error(cx, &error),
         });
         Ok(())
     }

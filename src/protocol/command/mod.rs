@@ -1,4 +1,17 @@
-//! What a client may ask for: one file for each command, and one line in the table below.
+//! The commands of clients: one file for each, and one line in the table below.
+//!
+//! To add a command `rpc`:
+//!
+//! 1. `command/rpc.rs`: its arguments, how JSON and protobuf carry them, and what it does
+//!    ([`CommandSpec`]).
+//! 2. `command/mod.rs`: `mod rpc;` and its line in the table of [`commands!`].
+//! 3. `server_message.rs`: the reply, if it has one of its own: a variant with its name and its
+//!    members in JSON.
+//! 4. `protobuf/encode.rs`: the same reply in protobuf.
+//!
+//! Besides that, its messages in `proto/tidings/v1/messages.proto`, `docs/protocol.md` and the
+//! clients. The name of a command reserves no event type, and the name of a new reply must be one
+//! that no event type can have: see [`RESERVED_EVENT_TYPES`](crate::event::RESERVED_EVENT_TYPES).
 
 mod authenticate;
 mod heartbeat_response;
@@ -26,34 +39,50 @@ use super::json::arguments::Arguments;
 use super::request_ctx::RequestCtx;
 use crate::error::{Error, Result};
 use crate::hub::ConnCtx;
+use crate::proto;
 
 /// The channel that `event_types` without channels are about.
 const GLOBAL: &str = "global";
 
-/// One thing that a client may ask for.
-pub(super) trait ClientCommand: Sized {
-    /// True if it may be asked before the client has shown who it is.
+/// What a command consists of.
+pub(super) trait CommandSpec: Sized {
+    /// Its message in protobuf.
+    type Protobuf;
+
+    /// Whether a client may send it before it is authenticated.
     const OPEN: bool = false;
 
     /// The names of its arguments.
     const MEMBERS: &'static [&'static str];
 
-    /// Takes it out of the arguments of a message.
-    fn read(arguments: &Arguments<'_>) -> Result<Self>;
+    /// Takes it out of the arguments of a JSON message.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the field.
+    fn from_json(arguments: &Arguments<'_>) -> Result<Self>;
 
-    /// Does it, and replies. An error is told to the client.
-    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()>;
+    /// Takes it out of its protobuf message.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the field.
+    fn from_protobuf(message: Self::Protobuf) -> Result<Self>;
+
+    /// Runs it, and replies. The client gets the error as the reply.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    fn run(self, req: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()>;
 }
 
 macro_rules! commands {
     ($($name:literal => $command:ident,)*) => {
-        /// Something that a client asks for, ready to be done.
+        /// A command of a client, decoded.
         #[derive(Debug)]
-        pub enum Command {
+        pub enum ClientCommand {
             $(#[doc = concat!("`", $name, "`.")] $command($command),)*
         }
 
-        /// What kind of thing a client asks for.
+        /// Which command it is.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Kind {
             $(#[doc = concat!("`", $name, "`.")] $command,)*
@@ -63,48 +92,61 @@ macro_rules! commands {
             /// Every kind.
             pub const ALL: &[Kind] = &[$(Kind::$command),*];
 
-            /// What the dialect `tidings` calls it.
+            /// Its name in the dialect `tidings`.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Kind::$command => $name,)* }
             }
 
-            /// True if it may be asked before the client has shown who it is.
+            /// Whether a client may send it before it is authenticated.
             #[must_use]
             pub(super) const fn is_open(self) -> bool {
-                match self { $(Kind::$command => <$command as ClientCommand>::OPEN,)* }
+                match self { $(Kind::$command => <$command as CommandSpec>::OPEN,)* }
             }
 
-            /// The names of its arguments, as the dialect `tidings` has them.
+            /// The names of its arguments in the dialect `tidings`.
             #[must_use]
             pub const fn members(self) -> &'static [&'static str] {
-                match self { $(Kind::$command => <$command as ClientCommand>::MEMBERS,)* }
+                match self { $(Kind::$command => <$command as CommandSpec>::MEMBERS,)* }
             }
 
-            /// Takes the command out of the arguments of a message.
+            /// Takes the command out of the arguments of a JSON message.
             ///
             /// # Errors
             /// `invalid_argument` naming the field.
-            pub(super) fn read(self, arguments: &Arguments<'_>) -> Result<Command> {
+            pub(super) fn from_json(self, arguments: &Arguments<'_>) -> Result<ClientCommand> {
                 match self {
-                    $(Kind::$command => <$command as ClientCommand>::read(arguments).map(Command::$command),)*
+                    $(Kind::$command => <$command as CommandSpec>::from_json(arguments).map(ClientCommand::$command),)*
                 }
             }
         }
 
-        impl Command {
-            /// What kind of thing it is.
+        /// Takes a command out of its protobuf message.
+        pub(super) fn from_protobuf(
+            message: proto::client_message::Command,
+        ) -> (Kind, Result<ClientCommand>) {
+            use proto::client_message::Command as Message;
+            match message {
+                $(Message::$command(message) => {
+                    let command = <$command as CommandSpec>::from_protobuf(message);
+                    (Kind::$command, command.map(ClientCommand::$command))
+                })*
+            }
+        }
+
+        impl ClientCommand {
+            /// Which command it is.
             #[must_use]
             pub const fn kind(&self) -> Kind {
-                match self { $(Command::$command(_) => Kind::$command,)* }
+                match self { $(ClientCommand::$command(_) => Kind::$command,)* }
             }
 
-            /// Does it, and replies.
+            /// Runs it, and replies.
             ///
             /// # Errors
-            /// What the client is to be told.
-            pub(super) fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
-                match self { $(Command::$command(command) => ClientCommand::run(command, turn, cx),)* }
+            /// Why it is refused: the client gets it as the reply.
+            pub(super) fn run(self, req: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
+                match self { $(ClientCommand::$command(command) => CommandSpec::run(command, req, cx),)* }
             }
         }
     };
@@ -137,7 +179,7 @@ impl Kind {
         members.contains(&"channel") || members.contains(&"channels")
     }
 
-    /// Every name, as a sentence has them: `a, b or c`.
+    /// Every name for a sentence: `a, b or c`.
     #[must_use]
     pub fn list() -> String {
         Self::list_after(&[])
@@ -154,8 +196,7 @@ impl Kind {
         }
     }
 
-    /// The refusal of a message with a name that is none of these, nor of those that a dialect
-    /// has of its own.
+    /// The refusal of a message whose name is neither one of these nor one of the dialect's own.
     pub(super) fn unknown(name: &str, own: &[&str]) -> Error {
         let shown: String = name.chars().take(64).collect();
         let known = Self::list_after(own);

@@ -1,9 +1,10 @@
 //! `ping`: are you there?
 
-use super::ClientCommand;
+use super::CommandSpec;
 use crate::error::Result;
 use crate::event::Timestamp;
 use crate::hub::ConnCtx;
+use crate::proto;
 use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
@@ -12,16 +13,22 @@ use crate::protocol::server_message::ServerMessage;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ping;
 
-impl ClientCommand for Ping {
+impl CommandSpec for Ping {
+    type Protobuf = proto::PingCommand;
+
     const MEMBERS: &'static [&'static str] = &[];
     const OPEN: bool = true;
 
-    fn read(_: &Arguments<'_>) -> Result<Self> {
+    fn from_json(_: &Arguments<'_>) -> Result<Self> {
         Ok(Ping)
     }
 
-    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
-        turn.say(cx, &ServerMessage::Pong(Timestamp::now()));
+    fn from_protobuf(_: Self::Protobuf) -> Result<Self> {
+        Ok(Ping)
+    }
+
+    fn run(self, req: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
+        req.reply(cx, &ServerMessage::Pong(Timestamp::now()));
         Ok(())
     }
 }

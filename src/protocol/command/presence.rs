@@ -1,9 +1,10 @@
 //! `presence`: who is there?
 
-use super::ClientCommand;
+use super::CommandSpec;
 use crate::error::Result;
 use crate::event::ChannelName;
 use crate::hub::ConnCtx;
+use crate::proto;
 use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
@@ -15,23 +16,31 @@ pub struct Presence {
     pub channel: String,
 }
 
-impl ClientCommand for Presence {
+impl CommandSpec for Presence {
+    type Protobuf = proto::PresenceCommand;
+
     const MEMBERS: &'static [&'static str] = &["channel"];
 
-    fn read(arguments: &Arguments<'_>) -> Result<Self> {
+    fn from_json(arguments: &Arguments<'_>) -> Result<Self> {
         let channel = arguments.channel()?;
         Ok(Presence { channel })
     }
 
-    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
-        let session = turn.session(cx)?;
+    fn from_protobuf(message: Self::Protobuf) -> Result<Self> {
+        Ok(Presence {
+            channel: message.channel,
+        })
+    }
+
+    fn run(self, req: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
+        let session = req.session(cx)?;
         let channel = ChannelName::new(&self.channel)?;
         let present = session.presence(&channel)?;
-        let said = ServerMessage::Presence {
+        let message = ServerMessage::Presence {
             channel: &channel,
             present: &present,
         };
-        turn.say(cx, &said);
+        req.reply(cx, &message);
         Ok(())
     }
 }

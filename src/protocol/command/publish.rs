@@ -2,10 +2,11 @@
 
 use serde_json::value::RawValue;
 
-use super::ClientCommand;
+use super::CommandSpec;
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, EventType, Headers, Payload, TraceContext};
 use crate::hub::ConnCtx;
+use crate::proto;
 use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
@@ -15,7 +16,9 @@ use crate::session;
 #[derive(Debug, Clone)]
 pub struct Publish(pub Box<session::Publish>);
 
-impl ClientCommand for Publish {
+impl CommandSpec for Publish {
+    type Protobuf = proto::PublishCommand;
+
     const MEMBERS: &'static [&'static str] = &[
         "channel",
         "event_type",
@@ -27,7 +30,7 @@ impl ClientCommand for Publish {
         "tracestate",
     ];
 
-    fn read(arguments: &Arguments<'_>) -> Result<Self> {
+    fn from_json(arguments: &Arguments<'_>) -> Result<Self> {
         let channel = arguments.channel()?;
         let event_type = arguments.required_text("event_type")?;
         let event_type = EventType::new(&*event_type)
@@ -48,14 +51,31 @@ impl ClientCommand for Publish {
         })))
     }
 
-    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
-        let session = turn.session(cx)?;
-        let turn = turn.clone();
+    fn from_protobuf(message: Self::Protobuf) -> Result<Self> {
+        let event_type = EventType::new(&message.event_type)
+            .map_err(|error| Error::field("event_type", error.description().to_owned()))?;
+        Ok(Publish(Box::new(session::Publish {
+            channels: vec![ChannelName::new(&message.channel)?],
+            event_type,
+            payload: Payload::new(message.data, &message.content_type)?,
+            headers: Headers::new(message.headers)?,
+            key: message.key,
+            idempotency_key: message.idempotency_key,
+            audience: None,
+            source: session::Source::Own,
+            time: None,
+            trace: TraceContext::parse(&message.traceparent, &message.tracestate),
+        })))
+    }
+
+    fn run(self, req: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
+        let session = req.session(cx)?;
+        let req = req.clone();
         cx.wait(
             session.publish(*self.0),
             move |cx, published| match published {
-                Ok(published) => turn.say(cx, &ServerMessage::Published(&published)),
-                Err(error) => turn.refuse(cx, &error),
+                Ok(published) => req.reply(cx, &ServerMessage::Published(&published)),
+                Err(error) => req.reply_error(cx, &error),
             },
         );
         Ok(())

@@ -2,11 +2,13 @@
 
 use uuid::Uuid;
 
-use super::ClientCommand;
+use super::CommandSpec;
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Timestamp};
 use crate::hub::{Arrived, ConnCtx};
+use crate::proto;
 use crate::protocol::json::arguments::Arguments;
+use crate::protocol::protobuf::schema::moment;
 use crate::protocol::request_ctx::RequestCtx;
 
 /// Confirms an event that the client was asked to confirm. It has no reply, and a client that was
@@ -14,19 +16,13 @@ use crate::protocol::request_ctx::RequestCtx;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receive(Arrived);
 
-impl Receive {
-    /// What a client says of an event.
-    #[must_use]
-    pub const fn new(arrived: Arrived) -> Self {
-        Receive(arrived)
-    }
-}
+impl CommandSpec for Receive {
+    type Protobuf = proto::ReceiveCommand;
 
-impl ClientCommand for Receive {
     const MEMBERS: &'static [&'static str] =
         &["id", "channel", "received_at", "handled_at", "sent_at"];
 
-    fn read(arguments: &Arguments<'_>) -> Result<Self> {
+    fn from_json(arguments: &Arguments<'_>) -> Result<Self> {
         let id = Uuid::parse_str(&arguments.required_text("id")?)
             .map_err(|_| Error::field("id", "expected the id of an event"))?;
         let channel = arguments.text("channel")?;
@@ -45,8 +41,29 @@ impl ClientCommand for Receive {
         }))
     }
 
-    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
-        turn.session(cx)?;
+    fn from_protobuf(message: Self::Protobuf) -> Result<Self> {
+        let id = Uuid::parse_str(&message.id)
+            .map_err(|_| Error::field("id", "expected the id of an event"))?;
+        let channel = (!message.channel.is_empty()).then(|| ChannelName::new(&message.channel));
+        let time = |name, time: Option<prost_types::Timestamp>| {
+            time.and_then(moment)
+                .ok_or_else(|| Error::field(name, "expected a time of the years 1 to 9999"))
+        };
+        let handled_at = time("handled_at", message.handled_at)?;
+        Ok(Receive(Arrived {
+            id,
+            channel: channel.transpose()?,
+            received_at: time("received_at", message.received_at)?,
+            handled_at,
+            sent_at: match message.sent_at {
+                Some(_) => time("sent_at", message.sent_at)?,
+                None => handled_at,
+            },
+        }))
+    }
+
+    fn run(self, req: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
+        req.session(cx)?;
         cx.confirm(&self.0);
         Ok(())
     }

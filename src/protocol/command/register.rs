@@ -1,8 +1,9 @@
 //! `register`: what I am.
 
-use super::ClientCommand;
+use super::CommandSpec;
 use crate::error::{Error, Result};
 use crate::hub::{Client, ConnCtx};
+use crate::proto;
 use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
@@ -19,11 +20,13 @@ pub struct Register {
     pub client_name: String,
 }
 
-impl ClientCommand for Register {
+impl CommandSpec for Register {
+    type Protobuf = proto::RegisterCommand;
+
     const MEMBERS: &'static [&'static str] = &["client_type", "client_name"];
     const OPEN: bool = true;
 
-    fn read(arguments: &Arguments<'_>) -> Result<Self> {
+    fn from_json(arguments: &Arguments<'_>) -> Result<Self> {
         let text = |name| Ok::<_, Error>(arguments.text(name)?.unwrap_or_default().into_owned());
         Ok(Register {
             client_type: text("client_type")?,
@@ -31,7 +34,14 @@ impl ClientCommand for Register {
         })
     }
 
-    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
+    fn from_protobuf(message: Self::Protobuf) -> Result<Self> {
+        Ok(Register {
+            client_type: message.client_type,
+            client_name: message.client_name,
+        })
+    }
+
+    fn run(self, req: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
         check("client_type", &self.client_type)?;
         if self.client_type.is_empty() {
             let text = "expected a string, and it is missing";
@@ -43,7 +53,7 @@ impl ClientCommand for Register {
             name: self.client_name.into(),
         };
         cx.register(client.clone());
-        turn.say(cx, &ServerMessage::Registered(&client));
+        req.reply(cx, &ServerMessage::Registered(&client));
         Ok(())
     }
 }

@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{ClientCommand, GLOBAL};
+use super::{CommandSpec, GLOBAL};
 use crate::error::{Error, Result};
 use crate::event::ChannelPattern;
 use crate::hub::ConnCtx;
+use crate::proto;
 use crate::protocol::json::arguments::Arguments;
+use crate::protocol::protobuf::schema::since;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
 use crate::session::{self, Wanted};
@@ -53,7 +55,9 @@ impl Subscribe {
     }
 }
 
-impl ClientCommand for Subscribe {
+impl CommandSpec for Subscribe {
+    type Protobuf = proto::SubscribeCommand;
+
     const MEMBERS: &'static [&'static str] = &[
         "channels",
         "event_types",
@@ -63,7 +67,7 @@ impl ClientCommand for Subscribe {
         "presence",
     ];
 
-    fn read(arguments: &Arguments<'_>) -> Result<Self> {
+    fn from_json(arguments: &Arguments<'_>) -> Result<Self> {
         let event_types = arguments.texts("event_types")?;
         let channels = arguments.channels()?;
         if channels.is_empty() && arguments.given("channels").is_some() {
@@ -92,8 +96,24 @@ impl ClientCommand for Subscribe {
         Ok(subscribe)
     }
 
-    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
-        let session = turn.session(cx)?;
+    fn from_protobuf(message: Self::Protobuf) -> Result<Self> {
+        let channels = message.subscriptions.into_iter().map(|wanted| {
+            Ok(Wanted {
+                channel: wanted.channel,
+                since: wanted.since.as_ref().map(since).transpose()?,
+                rewind: (wanted.rewind > 0).then_some(wanted.rewind),
+            })
+        });
+        Subscribe::new(session::Subscribe {
+            channels: channels.collect::<Result<_>>()?,
+            event_types: message.event_types,
+            filter: message.filter,
+            presence: message.presence,
+        })
+    }
+
+    fn run(self, req: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
+        let session = req.session(cx)?;
         let mut wanted = self.wanted;
         if self.narrows {
             let types = &mut wanted.event_types;
@@ -101,22 +121,22 @@ impl ClientCommand for Subscribe {
             types.sort_unstable();
             types.dedup();
         }
-        let tracing = &turn.services.tracing;
+        let tracing = &req.services.tracing;
         let span = tracing.subscribe(cx.id(), wanted.channels.len(), None);
-        let turn = turn.clone();
+        let req = req.clone();
         cx.wait(session.subscribe(wanted), move |cx, request| {
             let request = match request {
                 Ok(request) => request,
-                Err(error) => return turn.refuse(cx, &error),
+                Err(error) => return req.reply_error(cx, &error),
             };
             cx.join(request, move |cx, joined, refused| {
                 drop(span);
-                turn.services.note_refused(cx.identity(), cx.id(), &refused);
+                req.services.note_refused(cx.identity(), cx.id(), &refused);
                 for refused in &refused {
                     cx.hub().metrics().error(refused.error.code());
                 }
                 let (joined, refused) = (&joined, &refused);
-                turn.say(cx, &ServerMessage::Subscribed { joined, refused });
+                req.reply(cx, &ServerMessage::Subscribed { joined, refused });
             });
         });
         Ok(())

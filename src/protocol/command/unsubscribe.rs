@@ -1,11 +1,12 @@
 //! `unsubscribe`: no more of these.
 
 use super::subscribe::narrowed_types;
-use super::{ClientCommand, GLOBAL};
+use super::{CommandSpec, GLOBAL};
 use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, TypePattern};
 use crate::filter::EventFilter;
 use crate::hub::ConnCtx;
+use crate::proto;
 use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
@@ -19,18 +20,27 @@ pub struct Unsubscribe {
     pub event_types: Vec<String>,
 }
 
-impl ClientCommand for Unsubscribe {
+impl CommandSpec for Unsubscribe {
+    type Protobuf = proto::UnsubscribeCommand;
+
     const MEMBERS: &'static [&'static str] = &["channels", "event_types"];
 
-    fn read(arguments: &Arguments<'_>) -> Result<Self> {
+    fn from_json(arguments: &Arguments<'_>) -> Result<Self> {
         Ok(Unsubscribe {
             channels: arguments.channels()?,
             event_types: arguments.texts("event_types")?,
         })
     }
 
-    fn run(self, turn: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
-        turn.session(cx)?;
+    fn from_protobuf(message: Self::Protobuf) -> Result<Self> {
+        Ok(Unsubscribe {
+            channels: message.channels,
+            event_types: message.event_types,
+        })
+    }
+
+    fn run(self, req: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
+        req.session(cx)?;
         let Unsubscribe {
             channels,
             event_types,
@@ -52,11 +62,11 @@ impl ClientCommand for Unsubscribe {
         if !event_types.is_empty() {
             widen(cx, &event_types, &mut left)?;
         }
-        let said = ServerMessage::Unsubscribed {
+        let message = ServerMessage::Unsubscribed {
             channels: &left,
             event_types: &event_types,
         };
-        turn.say(cx, &said);
+        req.reply(cx, &message);
         Ok(())
     }
 }

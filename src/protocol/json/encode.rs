@@ -3,13 +3,13 @@
 use bytes::{BufMut, BytesMut};
 use serde_json::{Map, Value};
 
-use super::Words;
+use super::JsonCodec;
 use crate::error::Error;
 use crate::event::{Event, Timestamp, json};
 use crate::hub::{Joined, Refused};
-use crate::protocol::codec::{Dialect, Message};
+use crate::protocol::codec::{Encoded, Encoder as _};
 use crate::protocol::custom::{ControlMember, Refusals};
-use crate::protocol::request::{Asked, GivenId, RequestId};
+use crate::protocol::request::{GivenId, ReplyTo, RequestId};
 use crate::protocol::server_message::ServerMessage;
 
 /// What a message says, before it is called anything.
@@ -19,34 +19,49 @@ struct Body<'a> {
     events: &'a [std::sync::Arc<Event>],
 }
 
-impl Words {
+impl JsonCodec {
     /// Hands out what is said, in as many messages as the dialect makes of it.
-    pub(super) fn reply(
+    pub(super) fn encode_message(
         &self,
-        asked: &Asked,
-        said: &ServerMessage<'_>,
-        out: &mut dyn FnMut(Message<'_>),
+        reply_to: &ReplyTo,
+        message: &ServerMessage<'_>,
+        out: &mut dyn FnMut(Encoded<'_>),
     ) {
-        if let RequestId::Token(token) = asked.id {
-            // The transport answers by itself, once: what the reply is called is no matter.
-            return self.acknowledge(token, asked, said, out);
+        if let ServerMessage::Event(event) = message {
+            let mut body = BytesMut::with_capacity(self.event_size(event));
+            self.encode_event(&mut body, event);
+            return out(Encoded {
+                name: message.name(),
+                body: &body,
+                token: None,
+            });
         }
-        if let ServerMessage::Subscribed { joined, refused } = said
+        if let RequestId::Token(token) = reply_to.id {
+            // The transport answers by itself, once: what the reply is called is no matter.
+            return self.acknowledge(token, reply_to, message, out);
+        }
+        if let ServerMessage::Subscribed { joined, refused } = message
             && self.definition.control.refusals == Refusals::Error
             && !refused.is_empty()
         {
-            return self.subscribed_in_part(asked, joined, refused, out);
+            return self.subscribed_in_part(reply_to, joined, refused, out);
         }
-        self.speak(said.name(), asked, &body(asked, said), out);
+        self.speak(message.name(), reply_to, &body(reply_to, message), out);
     }
 
     /// Says something under each of its names.
-    fn speak(&self, name: &str, asked: &Asked, body: &Body<'_>, out: &mut dyn FnMut(Message<'_>)) {
+    fn speak(
+        &self,
+        name: &str,
+        reply_to: &ReplyTo,
+        body: &Body<'_>,
+        out: &mut dyn FnMut(Encoded<'_>),
+    ) {
         let mut one = |name: &str| {
-            let body = self.write(name, asked, body);
+            let body = self.write(name, reply_to, body);
             let body = &body;
             let token = None;
-            out(Message { name, body, token });
+            out(Encoded { name, body, token });
         };
         match self.definition.control.names.get(name) {
             Some(names) => names.iter().for_each(|name| one(name)),
@@ -57,19 +72,19 @@ impl Words {
     /// What began, and an `error` for each channel that did not.
     fn subscribed_in_part(
         &self,
-        asked: &Asked,
+        reply_to: &ReplyTo,
         joined: &[Joined],
         refused: &[Refused],
-        out: &mut dyn FnMut(Message<'_>),
+        out: &mut dyn FnMut(Encoded<'_>),
     ) {
         if !joined.is_empty() {
             let refused = &[];
-            let said = ServerMessage::Subscribed { joined, refused };
-            self.speak(said.name(), asked, &body(asked, &said), out);
+            let message = ServerMessage::Subscribed { joined, refused };
+            self.speak(message.name(), reply_to, &body(reply_to, &message), out);
         }
         for Refused { channel, error } in refused {
             let body = refusal(channel, error);
-            self.speak("error", asked, &body, out);
+            self.speak("error", reply_to, &body, out);
         }
     }
 
@@ -79,13 +94,13 @@ impl Words {
     fn acknowledge(
         &self,
         token: u64,
-        asked: &Asked,
-        said: &ServerMessage<'_>,
-        out: &mut dyn FnMut(Message<'_>),
+        reply_to: &ReplyTo,
+        message: &ServerMessage<'_>,
+        out: &mut dyn FnMut(Encoded<'_>),
     ) {
-        let name = said.name();
-        let mut answer = body(asked, said);
-        match (said, self.definition.control.refusals) {
+        let name = message.name();
+        let mut answer = body(reply_to, message);
+        match (message, self.definition.control.refusals) {
             (ServerMessage::Error(_), _) => {
                 let error = Value::Object(std::mem::take(&mut answer.members));
                 answer.members.insert("error".into(), error);
@@ -103,12 +118,12 @@ impl Words {
             }
             (_, _) => {}
         }
-        let written = self.write(name, asked, &answer);
+        let written = self.write(name, reply_to, &answer);
         let first = self.definition.control.names.get(name);
         let name = first
             .and_then(|names| names.first())
             .map_or(name, |name| name);
-        out(Message {
+        out(Encoded {
             name,
             body: &written,
             token: Some(token),
@@ -116,7 +131,7 @@ impl Words {
     }
 
     /// One message.
-    fn write(&self, name: &str, asked: &Asked, body: &Body<'_>) -> BytesMut {
+    fn write(&self, name: &str, reply_to: &ReplyTo, body: &Body<'_>) -> BytesMut {
         let control = &self.definition.control;
         let flat = control.data.is_empty();
         let mut out = BytesMut::with_capacity(256);
@@ -133,7 +148,7 @@ impl Words {
                 }
             }
         }
-        if let RequestId::Given(id) = &asked.id {
+        if let RequestId::Given(id) = &reply_to.id {
             put_name(&mut out, "id");
             match id {
                 GivenId::Text(text) => json::put_text(&mut out, text),
@@ -141,19 +156,19 @@ impl Words {
             }
         }
         if flat {
-            self.put_body(&mut out, asked, body);
+            self.put_body(&mut out, reply_to, body);
         } else {
             put_name(&mut out, &control.data);
             let start = out.len();
-            self.put_body(&mut out, asked, body);
+            self.put_body(&mut out, reply_to, body);
             json::close(&mut out, start);
         }
         json::close(&mut out, 0);
         out
     }
 
-    fn put_body(&self, out: &mut BytesMut, asked: &Asked, body: &Body<'_>) {
-        for (name, value) in &asked.echoed {
+    fn put_body(&self, out: &mut BytesMut, reply_to: &ReplyTo, body: &Body<'_>) {
+        for (name, value) in &reply_to.echoed {
             // What we say ourselves is not said twice.
             if !body.members.contains_key(&**name) {
                 put_name(out, name);
@@ -165,7 +180,7 @@ impl Words {
         }
         for (at, event) in body.events.iter().enumerate() {
             out.put_slice(if at == 0 { b",\"events\":[" } else { b"," });
-            self.event(out, event);
+            self.encode_event(out, event);
         }
         if !body.events.is_empty() {
             out.put_u8(b']');
@@ -173,12 +188,12 @@ impl Words {
     }
 }
 
-fn body<'a>(asked: &Asked, said: &ServerMessage<'a>) -> Body<'a> {
+fn body<'a>(reply_to: &ReplyTo, message: &ServerMessage<'a>) -> Body<'a> {
     let mut body = Body {
-        members: said.members(asked),
+        members: message.members(reply_to),
         events: &[],
     };
-    if let ServerMessage::History { page, .. } = said {
+    if let ServerMessage::History { page, .. } = message {
         body.events = &page.events;
         if page.events.is_empty() {
             body.members
@@ -189,7 +204,7 @@ fn body<'a>(asked: &Asked, said: &ServerMessage<'a>) -> Body<'a> {
 }
 
 fn refusal(channel: &str, error: &Error) -> Body<'static> {
-    let mut body = body(&Asked::default(), &ServerMessage::Error(error));
+    let mut body = body(&ReplyTo::default(), &ServerMessage::Error(error));
     body.members.insert("channel".into(), channel.into());
     Body {
         members: body.members,

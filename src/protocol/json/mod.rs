@@ -14,17 +14,17 @@ use serde_json::value::RawValue;
 use self::arguments::{Arguments, request_id};
 use self::cloud_events::cloud_event;
 use self::envelope::Envelope;
-use super::codec::{Dialect, Message};
-use super::command::{Command, Kind};
+use super::codec::{Decoder, Encoded, Encoder};
+use super::command::{ClientCommand, Kind};
 use super::custom::{CommandWords, Definition};
-use super::request::{Asked, DecodeError, Incoming, RequestId};
+use super::request::{DecodeError, Incoming, ReplyTo, RequestId};
 use super::server_message::ServerMessage;
 use crate::error::{Error, Result};
 use crate::event::{Event, json, strict_json};
 
 /// A dialect in JSON.
 #[derive(Debug, Clone)]
-pub struct Words {
+pub struct JsonCodec {
     definition: Arc<Definition>,
     events: Form,
     /// True if clients say nothing but what is written down. Those of a declared dialect were there
@@ -43,26 +43,26 @@ enum Form {
     Envelope(Envelope),
 }
 
-impl Default for Words {
+impl Default for JsonCodec {
     fn default() -> Self {
-        Words::tidings()
+        JsonCodec::tidings()
     }
 }
 
-impl Words {
+impl JsonCodec {
     /// The dialect `tidings`.
     #[must_use]
     pub fn tidings() -> Self {
-        Words {
+        JsonCodec {
             strict: true,
-            ..Words::new(Arc::default())
+            ..JsonCodec::new(Arc::default())
         }
     }
 
     /// The dialect `tidings` with events as `CloudEvents`.
     #[must_use]
     pub fn cloud_events() -> Self {
-        Words {
+        JsonCodec {
             definition: Arc::default(),
             events: Form::CloudEvent,
             strict: true,
@@ -77,7 +77,7 @@ impl Words {
         } else {
             Form::Envelope(Envelope::new(&definition.event))
         };
-        Words {
+        JsonCodec {
             definition,
             events,
             strict: false,
@@ -154,12 +154,12 @@ struct Opened<'a> {
 
 impl Opened<'_> {
     /// What a reply repeats of it.
-    fn asked(&self, asked: &mut Asked) {
-        if let (RequestId::None, Ok(Some(id))) = (&asked.id, request_id(&self.arguments)) {
-            asked.id = RequestId::Given(id);
+    fn reply_to(&self, reply_to: &mut ReplyTo) {
+        if let (RequestId::None, Ok(Some(id))) = (&reply_to.id, request_id(&self.arguments)) {
+            reply_to.id = RequestId::Given(id);
         }
         let echoed = self.echoed().filter(|(_, value)| is_readable(value));
-        asked
+        reply_to
             .echoed
             .extend(echoed.map(|(member, value)| (member.into(), value.to_owned())));
     }
@@ -189,23 +189,15 @@ fn is_readable(value: &RawValue) -> bool {
     strict_json::check(value.get().as_bytes()).is_ok()
 }
 
-impl Dialect for Words {
-    fn asked(&self, incoming: &Incoming<'_>) -> Asked {
-        let mut asked = Asked::by(incoming);
-        if let Ok(opened) = self.open(incoming) {
-            opened.asked(&mut asked);
-        }
-        asked
-    }
-
-    fn read(&self, incoming: &Incoming<'_>) -> (Asked, Result<Command, DecodeError>) {
-        let mut asked = Asked::by(incoming);
+impl Decoder for JsonCodec {
+    fn decode(&self, incoming: &Incoming<'_>) -> (ReplyTo, Result<ClientCommand, DecodeError>) {
+        let mut reply_to = ReplyTo::of_transport(incoming);
         let opened = match self.open(incoming) {
             Ok(opened) => opened,
-            Err(error) => return (asked, Err(error.into())),
+            Err(error) => return (reply_to, Err(error.into())),
         };
-        opened.asked(&mut asked);
-        let read = || {
+        opened.reply_to(&mut reply_to);
+        let decode = || {
             request_id(&opened.arguments)?;
             opened.check_echo()?;
             let name = opened.name.as_ref().map_err(Clone::clone)?;
@@ -214,21 +206,36 @@ impl Dialect for Words {
                 guarded: true,
             })?;
             let checked = self.check_members(&opened, kind);
-            let command = checked.and_then(|()| kind.read(&opened.arguments));
+            let command = checked.and_then(|()| kind.from_json(&opened.arguments));
             command.map_err(|error| DecodeError {
                 error,
                 guarded: !kind.is_open(),
             })
         };
-        let command = read();
-        (asked, command)
+        let command = decode();
+        (reply_to, command)
     }
 
-    fn said(&self, asked: &Asked, said: &ServerMessage<'_>, out: &mut dyn FnMut(Message<'_>)) {
-        self.reply(asked, said, out);
+    fn reply_to(&self, incoming: &Incoming<'_>) -> ReplyTo {
+        let mut reply_to = ReplyTo::of_transport(incoming);
+        if let Ok(opened) = self.open(incoming) {
+            opened.reply_to(&mut reply_to);
+        }
+        reply_to
+    }
+}
+
+impl Encoder for JsonCodec {
+    fn encode(
+        &self,
+        reply_to: &ReplyTo,
+        message: &ServerMessage<'_>,
+        out: &mut dyn FnMut(Encoded<'_>),
+    ) {
+        self.encode_message(reply_to, message, out);
     }
 
-    fn event(&self, out: &mut BytesMut, event: &Event) {
+    fn encode_event(&self, out: &mut BytesMut, event: &Event) {
         match &self.events {
             Form::Plain => json::write(out, event),
             Form::CloudEvent => out.put_slice(&cloud_event(event)),
@@ -236,11 +243,11 @@ impl Dialect for Words {
         }
     }
 
-    fn event_to_confirm(&self, out: &mut BytesMut, event: &Event) -> bool {
+    fn encode_event_to_confirm(&self, out: &mut BytesMut, event: &Event) -> bool {
         let plain = matches!(self.events, Form::Plain);
         if plain {
             json::write(out, event);
-            // In place of the brace at the end.
+            // In place of the closing brace.
             out.truncate(out.len().saturating_sub(1));
             out.put_slice(b",\"confirm\":true}");
         }

@@ -37,26 +37,26 @@ pub(super) fn event(data: &str) -> Event {
     event_of(data, "")
 }
 
-pub(super) fn with_events(data: &str, members: &[Member]) -> Words {
+pub(super) fn with_events(data: &str, members: &[Member]) -> JsonCodec {
     let mut definition = Definition::default();
     definition.event.data = data.to_owned();
     definition.event.members = members.to_vec();
-    Words::new(Arc::new(definition))
+    JsonCodec::new(Arc::new(definition))
 }
 
-pub(super) fn written(words: &Words, event: &Event) -> String {
+pub(super) fn written(words: &JsonCodec, event: &Event) -> String {
     let mut out = BytesMut::new();
-    words.event(&mut out, event);
+    words.encode_event(&mut out, event);
     String::from_utf8(out.to_vec()).unwrap()
 }
 
-fn said(
-    words: &Words,
-    asked: &Asked,
-    said: &ServerMessage<'_>,
+fn message(
+    words: &JsonCodec,
+    reply_to: &ReplyTo,
+    message: &ServerMessage<'_>,
 ) -> Vec<(String, Value, Option<u64>)> {
     let mut all = Vec::new();
-    words.said(asked, said, &mut |message| {
+    words.encode(reply_to, message, &mut |message| {
         let body = serde_json::from_slice(message.body).unwrap();
         all.push((message.name.to_owned(), body, message.token));
     });
@@ -70,7 +70,7 @@ fn the_dialect_tidings_is_what_a_definition_says_by_default() {
     let mut out = BytesMut::new();
     by_definition.write(&mut out, &event);
     let one: Value = serde_json::from_slice(&out).unwrap();
-    let other: Value = serde_json::from_str(&written(&Words::tidings(), &event)).unwrap();
+    let other: Value = serde_json::from_str(&written(&JsonCodec::tidings(), &event)).unwrap();
     assert_eq!(one, other);
 }
 
@@ -135,13 +135,13 @@ fn messages_are_called_what_the_definition_calls_them() {
     names.insert("pong".into(), vec!["a".into(), "b".into()]);
     names.insert("heartbeat".into(), Vec::new());
     definition.control.members = vec![ControlMember::Type, ControlMember::Timestamp];
-    let words = Words::new(Arc::new(definition));
-    let asked = Asked {
+    let words = JsonCodec::new(Arc::new(definition));
+    let reply_to = ReplyTo {
         id: RequestId::Given(GivenId::Text("7".into())),
         echoed: Vec::new(),
     };
     let then = Timestamp::from_micros(0);
-    let pongs = said(&words, &asked, &ServerMessage::Pong(then));
+    let pongs = message(&words, &reply_to, &ServerMessage::Pong(then));
     let body = |name| json!({"type": name, "id": "7", "timestamp": then.to_rfc3339()});
     assert_eq!(
         pongs,
@@ -150,13 +150,16 @@ fn messages_are_called_what_the_definition_calls_them() {
             ("b".to_owned(), body("b"), None)
         ]
     );
-    assert_eq!(said(&words, &asked, &ServerMessage::Heartbeat(then)), []);
+    assert_eq!(
+        message(&words, &reply_to, &ServerMessage::Heartbeat(then)),
+        []
+    );
     let notice = Notice::Presence {
         channel: "a",
         user: "ann",
         joined: true,
     };
-    let heard = said(&words, &Asked::default(), &ServerMessage::Notice(&notice));
+    let heard = message(&words, &ReplyTo::default(), &ServerMessage::from(&notice));
     let (name, body, _) = heard.first().unwrap();
     assert_eq!(name, "presence_joined");
     assert!(body.get("timestamp").is_some(), "{body}");
@@ -166,9 +169,9 @@ fn messages_are_called_what_the_definition_calls_them() {
 fn a_body_may_stand_under_a_name_with_what_is_echoed() {
     let mut definition = Definition::default();
     definition.control.data = "data".into();
-    let words = Words::new(Arc::new(definition));
+    let words = JsonCodec::new(Arc::new(definition));
     let echoed = serde_json::value::to_raw_value("s1").unwrap();
-    let asked = Asked {
+    let reply_to = ReplyTo {
         id: RequestId::None,
         echoed: vec![("session_id".into(), echoed)],
     };
@@ -182,7 +185,7 @@ fn a_body_may_stand_under_a_name_with_what_is_echoed() {
         "data": {"session_id": "s1", "channels": ["session:s1"], "event_types": []},
     });
     assert_eq!(
-        said(&words, &asked, &unsubscribed),
+        message(&words, &reply_to, &unsubscribed),
         [("unsubscribed".to_owned(), body, None)]
     );
 }
@@ -205,13 +208,13 @@ fn outcome() -> ([Joined; 1], [Refused; 1]) {
 fn each_refusal_may_be_an_error_of_its_own() {
     let mut definition = Definition::default();
     definition.control.refusals = Refusals::Error;
-    let words = Words::new(Arc::new(definition));
+    let words = JsonCodec::new(Arc::new(definition));
     let (joined, refused) = outcome();
     let both = ServerMessage::Subscribed {
         joined: &joined,
         refused: &refused,
     };
-    let heard = said(&words, &Asked::default(), &both);
+    let heard = message(&words, &ReplyTo::default(), &both);
     let [(_, subscribed, _), (_, error, _)] = heard.as_slice() else {
         panic!("{heard:?}");
     };
@@ -226,11 +229,11 @@ fn each_refusal_may_be_an_error_of_its_own() {
         refused: &refused,
     };
     assert_eq!(
-        said(&words, &Asked::default(), &none).len(),
+        message(&words, &ReplyTo::default(), &none).len(),
         1,
         "only the error"
     );
-    let asked = Asked {
+    let reply_to = ReplyTo {
         id: RequestId::Token(3),
         echoed: Vec::new(),
     };
@@ -244,7 +247,7 @@ fn each_refusal_may_be_an_error_of_its_own() {
         joined: &[],
         refused: &refused,
     };
-    let heard = said(&words, &asked, &none);
+    let heard = message(&words, &reply_to, &none);
     let [(_, answer, Some(3))] = heard.as_slice() else {
         panic!("{heard:?}");
     };
@@ -267,8 +270,8 @@ fn a_name_that_is_ours_and_the_dialects_stands_once_in_a_refusal() {
             echo: Vec::new(),
         });
     }
-    let words = Words::new(Arc::new(definition));
-    let unread = words.read(&Incoming::Text(r#"{"type":"sing"}"#)).1;
+    let words = JsonCodec::new(Arc::new(definition));
+    let unread = words.decode(&Incoming::Text(r#"{"type":"sing"}"#)).1;
     let error = unread.unwrap_err().error;
     assert_eq!(
         error.message(),
@@ -281,26 +284,26 @@ fn a_name_that_is_ours_and_the_dialects_stands_once_in_a_refusal() {
 fn a_request_that_the_transport_numbers_gets_one_answer_whatever_it_is_called() {
     let mut definition = Definition::default();
     definition.control.names.insert("pong".into(), Vec::new());
-    let words = Words::new(Arc::new(definition));
-    let asked = Asked {
+    let words = JsonCodec::new(Arc::new(definition));
+    let reply_to = ReplyTo {
         id: RequestId::Token(0),
         echoed: Vec::new(),
     };
-    let heard = said(
+    let heard = message(
         &words,
-        &asked,
+        &reply_to,
         &ServerMessage::Pong(Timestamp::from_micros(0)),
     );
     assert_eq!(heard.len(), 1);
     let error = Error::denied("no");
-    let heard = said(&words, &asked, &ServerMessage::Error(&error));
+    let heard = message(&words, &reply_to, &ServerMessage::Error(&error));
     let body = heard
         .first()
         .map(|(_, body, token)| (body.pointer("/error/code"), token));
     assert_eq!(body, Some((Some(&json!("permission_denied")), &Some(0))));
 }
 
-fn sessions() -> Words {
+fn sessions() -> JsonCodec {
     let command = CommandWords {
         name: "subscribe_session".into(),
         does: Kind::Subscribe,
@@ -319,7 +322,7 @@ fn sessions() -> Words {
         commands: vec![command, say],
         ..Definition::default()
     };
-    Words::new(Arc::new(definition))
+    JsonCodec::new(Arc::new(definition))
 }
 
 #[test]
@@ -330,22 +333,22 @@ fn a_command_of_another_name_makes_its_channels_from_members() {
         r#"{"type":"subscribe_session","data":{"session_id":["x",7],"only":["a.b"]},"id":1}"#,
     ] {
         let incoming = Incoming::Text(text);
-        let Ok(Command::Subscribe(command)) = words.read(&incoming).1 else {
+        let Ok(ClientCommand::Subscribe(command)) = words.decode(&incoming).1 else {
             panic!("{text}");
         };
         let wanted = command.wanted();
         let channels: Vec<&str> = wanted.channels.iter().map(|w| w.channel.as_str()).collect();
         assert_eq!(channels, ["session:x", "session:7"]);
         assert_eq!(wanted.event_types, ["a.b"]);
-        let asked = words.asked(&incoming);
-        assert_eq!(asked.id, RequestId::Given(GivenId::Number("1".into())));
-        let echoed = asked
+        let reply_to = words.reply_to(&incoming);
+        assert_eq!(reply_to.id, RequestId::Given(GivenId::Number("1".into())));
+        let echoed = reply_to
             .echoed
             .first()
             .map(|(name, value)| (&**name, value.get()));
         assert_eq!(echoed, Some(("session_id", r#"["x",7]"#)));
     }
-    let wrong = |text| words.read(&Incoming::Text(text)).1.unwrap_err();
+    let wrong = |text| words.decode(&Incoming::Text(text)).1.unwrap_err();
     let missing = wrong(r#"{"type":"subscribe_session"}"#);
     assert_eq!(missing.error.field_name(), Some("session_id"));
     assert!(missing.guarded);
@@ -359,9 +362,9 @@ fn a_command_of_another_name_makes_its_channels_from_members() {
     );
     // Ours are there too.
     let ours = words
-        .read(&Incoming::Text(r#"{"type":"subscribe","channels":["a"]}"#))
+        .decode(&Incoming::Text(r#"{"type":"subscribe","channels":["a"]}"#))
         .1;
-    assert!(matches!(ours, Ok(Command::Subscribe(_))));
+    assert!(matches!(ours, Ok(ClientCommand::Subscribe(_))));
 }
 
 #[test]
@@ -371,7 +374,7 @@ fn a_publish_of_another_name_has_its_payload_under_data_either_way() {
         r#"{"type":"say","room":"x","kind":"a.b","data":{"room":"y"}}"#,
         r#"{"type":"say","data":{"room":"x","kind":"a.b","data":{"room":"y"}}}"#,
     ] {
-        let Ok(Command::Publish(publish)) = words.read(&Incoming::Text(text)).1 else {
+        let Ok(ClientCommand::Publish(publish)) = words.decode(&Incoming::Text(text)).1 else {
             panic!("{text}");
         };
         assert_eq!(
@@ -386,7 +389,7 @@ fn a_publish_of_another_name_has_its_payload_under_data_either_way() {
         assert_eq!(publish.0.payload.data().as_ref(), br#"{"room":"y"}"#);
     }
     let two = r#"{"type":"say","room":["x","y"],"kind":"a.b","data":1}"#;
-    let error = words.read(&Incoming::Text(two)).1.unwrap_err().error;
+    let error = words.decode(&Incoming::Text(two)).1.unwrap_err().error;
     assert_eq!(error.field_name(), Some("room"));
 }
 
@@ -398,6 +401,9 @@ fn a_name_that_comes_beside_the_argument_is_the_commands() {
         argument: r#"{"session_id":"x","type":"ping"}"#,
         token: Some(9),
     };
-    assert!(matches!(words.read(&incoming).1, Ok(Command::Subscribe(_))));
-    assert_eq!(words.asked(&incoming).id, RequestId::Token(9));
+    assert!(matches!(
+        words.decode(&incoming).1,
+        Ok(ClientCommand::Subscribe(_))
+    ));
+    assert_eq!(words.reply_to(&incoming).id, RequestId::Token(9));
 }

@@ -1,20 +1,21 @@
-//! What the server says.
+//! `ServerMessage` in protobuf.
 
 use std::sync::Arc;
 
+use super::schema::{self, event, position, timestamp};
 use crate::auth::Identity;
 use crate::error::Error;
 use crate::event::ChannelName;
-use crate::hub::{Joined, Notice, Refused};
+use crate::hub::{Joined, Refused};
 use crate::proto;
 use crate::proto::server_message::Message;
-use crate::protocol::protobuf::schema::{event, position, timestamp};
-use crate::protocol::server_message::ServerMessage;
+use crate::protocol::server_message::{ServerMessage, resubscribed};
 use crate::session::{HistoryPage, Published};
 
-/// The message.
-pub(super) fn message(said: &ServerMessage<'_>) -> Message {
-    match said {
+/// The message in protobuf.
+#[must_use]
+pub fn message(message: &ServerMessage<'_>) -> Message {
+    match message {
         ServerMessage::ConnectionEstablished {
             connection,
             identity,
@@ -69,57 +70,45 @@ pub(super) fn message(said: &ServerMessage<'_>) -> Message {
         ServerMessage::Heartbeat(now) => Message::Heartbeat(proto::Heartbeat {
             timestamp: Some(timestamp(*now)),
         }),
-        ServerMessage::Notice(notice) => self::notice(notice),
-    }
-}
-
-fn notice(notice: &Notice<'_>) -> Message {
-    match *notice {
-        Notice::Gap {
+        ServerMessage::Event(event) => Message::Event(schema::event(event)),
+        ServerMessage::Gap {
             channel,
             from,
             to,
             reason,
         } => Message::Gap(proto::Gap {
-            channel: channel.to_owned(),
-            from,
-            to,
-            reason: reason.to_owned(),
+            channel: (*channel).to_owned(),
+            from: *from,
+            to: *to,
+            reason: (*reason).to_owned(),
         }),
-        Notice::Renumbered { channel, position } => {
-            let again = Joined {
-                channel: channel.to_owned(),
-                position: Some(position),
-                recovered: false,
-                replayed: 0,
-            };
-            Message::Subscribed(subscribed(&[again], &[]))
+        ServerMessage::EpochChanged { channel, position } => {
+            Message::Subscribed(subscribed(&[resubscribed(channel, *position)], &[]))
         }
-        Notice::Presence {
-            channel,
-            user,
-            joined,
-        } => {
-            let (channel, user) = (channel.to_owned(), user.to_owned());
-            if joined {
-                Message::PresenceJoined(proto::PresenceJoined { channel, user })
-            } else {
-                Message::PresenceLeft(proto::PresenceLeft { channel, user })
-            }
+        ServerMessage::PresenceJoined { channel, user } => {
+            let (channel, user) = ((*channel).to_owned(), (*user).to_owned());
+            Message::PresenceJoined(proto::PresenceJoined { channel, user })
         }
-        Notice::TokenExpiring { expires_at } => Message::TokenExpiring(proto::TokenExpiring {
-            expires_at: Some(timestamp(expires_at)),
+        ServerMessage::PresenceLeft { channel, user } => {
+            let (channel, user) = ((*channel).to_owned(), (*user).to_owned());
+            Message::PresenceLeft(proto::PresenceLeft { channel, user })
+        }
+        ServerMessage::TokenExpiring { expires_at } => {
+            Message::TokenExpiring(proto::TokenExpiring {
+                expires_at: Some(timestamp(*expires_at)),
+            })
+        }
+        ServerMessage::Reconnect { after_ms, reason } => Message::Reconnect(proto::Reconnect {
+            after_ms: *after_ms,
+            reason: (*reason).to_owned(),
         }),
-        Notice::Reconnect { after_ms, reason } => Message::Reconnect(proto::Reconnect {
-            after_ms,
-            reason: reason.to_owned(),
-        }),
-        Notice::Failure(error) => Message::Error(failure(error)),
-        Notice::Unsubscribed { channel, error } => Message::Unsubscribed(proto::Unsubscribed {
-            channels: vec![channel.to_owned()],
-            event_types: Vec::new(),
-            reason: Some(refusal(channel, error)),
-        }),
+        ServerMessage::SubscriptionEnded { channel, error } => {
+            Message::Unsubscribed(proto::Unsubscribed {
+                channels: vec![(*channel).to_owned()],
+                event_types: Vec::new(),
+                reason: Some(refusal(channel, error)),
+            })
+        }
     }
 }
 
@@ -133,7 +122,9 @@ fn roles(identity: Option<&Identity>) -> Vec<String> {
     roles.iter().map(ToString::to_string).collect()
 }
 
-fn subscribed(joined: &[Joined], refused: &[Refused]) -> proto::Subscribed {
+/// How the subscriptions of one request began.
+#[must_use]
+pub fn subscribed(joined: &[Joined], refused: &[Refused]) -> proto::Subscribed {
     let channels = joined.iter().map(|joined| proto::SubscribedChannel {
         channel: joined.channel.clone(),
         position: joined.position.map(position),

@@ -1,16 +1,17 @@
 //! The dialect `tidings` in protobuf: `ClientMessage` and `ServerMessage` of `proto/tidings/v1`.
 
-mod decode;
 mod encode;
 pub mod schema;
+
+pub use encode::{message, subscribed};
 
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
-use super::codec::{Dialect, Message};
-use super::command::{Command, Kind};
-use super::request::{Asked, DecodeError, GivenId, Incoming, RequestId};
+use super::codec::{Decoder, Encoded, Encoder};
+use super::command::{ClientCommand, Kind, from_protobuf};
+use super::request::{DecodeError, GivenId, Incoming, ReplyTo, RequestId};
 use super::server_message::ServerMessage;
 use crate::error::{Error, Result};
 use crate::event::Event;
@@ -25,7 +26,7 @@ const CONFIRM: u32 = 19;
 
 /// The dialect `tidings` in protobuf.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Binary;
+pub struct ProtobufCodec;
 
 /// The beginning of a `ClientMessage`: what a reply needs, without a copy of the rest.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -34,12 +35,12 @@ struct Head {
     id: String,
 }
 
-fn asked(id: &str) -> Asked {
-    let mut asked = Asked::default();
+fn reply_to(id: &str) -> ReplyTo {
+    let mut reply_to = ReplyTo::default();
     if (1..=MAX_ID).contains(&id.len()) {
-        asked.id = RequestId::Given(GivenId::Text(id.into()));
+        reply_to.id = RequestId::Given(GivenId::Text(id.into()));
     }
-    asked
+    reply_to
 }
 
 fn bytes<'a>(incoming: &Incoming<'a>) -> Result<&'a [u8]> {
@@ -49,7 +50,7 @@ fn bytes<'a>(incoming: &Incoming<'a>) -> Result<&'a [u8]> {
     }
 }
 
-fn command(message: ClientMessage) -> Result<Command, DecodeError> {
+fn command(message: ClientMessage) -> Result<ClientCommand, DecodeError> {
     if message.id.len() > MAX_ID {
         return Err(Error::field("id", "expected a string of at most 255 bytes").into());
     }
@@ -57,8 +58,8 @@ fn command(message: ClientMessage) -> Result<Command, DecodeError> {
         error: Error::field("command", format!("expected {}", Kind::list())),
         guarded: true,
     })?;
-    let kind = decode::kind(&command);
-    decode::command(command).map_err(|error| DecodeError {
+    let (kind, command) = from_protobuf(command);
+    command.map_err(|error| DecodeError {
         error,
         guarded: !kind.is_open(),
     })
@@ -68,43 +69,49 @@ fn as_u64(len: usize) -> u64 {
     u64::try_from(len).unwrap_or(u64::MAX)
 }
 
-impl Dialect for Binary {
-    fn asked(&self, incoming: &Incoming<'_>) -> Asked {
-        let head = bytes(incoming).ok().and_then(|b| Head::decode(b).ok());
-        asked(&head.unwrap_or_default().id)
-    }
-
-    fn read(&self, incoming: &Incoming<'_>) -> (Asked, Result<Command, DecodeError>) {
+impl Decoder for ProtobufCodec {
+    fn decode(&self, incoming: &Incoming<'_>) -> (ReplyTo, Result<ClientCommand, DecodeError>) {
         // The one copy: what the message holds then shares it.
         let message = bytes(incoming).and_then(|bytes| {
             ClientMessage::decode(Bytes::copy_from_slice(bytes))
                 .map_err(|_| Error::invalid("expected a protobuf ClientMessage"))
         });
         match message {
-            Ok(message) => (asked(&message.id), command(message)),
-            Err(error) => (Asked::default(), Err(error.into())),
+            Ok(message) => (reply_to(&message.id), command(message)),
+            Err(error) => (ReplyTo::default(), Err(error.into())),
         }
     }
 
-    fn said(&self, asked: &Asked, said: &ServerMessage<'_>, out: &mut dyn FnMut(Message<'_>)) {
-        let id = match &asked.id {
+    fn reply_to(&self, incoming: &Incoming<'_>) -> ReplyTo {
+        let head = bytes(incoming).ok().and_then(|b| Head::decode(b).ok());
+        reply_to(&head.unwrap_or_default().id)
+    }
+}
+
+impl Encoder for ProtobufCodec {
+    fn encode(
+        &self,
+        reply_to: &ReplyTo,
+        message: &ServerMessage<'_>,
+        out: &mut dyn FnMut(Encoded<'_>),
+    ) {
+        let id = match &reply_to.id {
             RequestId::Given(GivenId::Text(id) | GivenId::Number(id)) => String::from(&**id),
             RequestId::None | RequestId::Token(_) => String::new(),
         };
-        let message = Some(encode::message(said));
-        out(Message {
-            name: said.name(),
-            body: &proto::ServerMessage {
-                id,
-                message,
-                confirm: false,
-            }
-            .encode_to_vec(),
+        let encoded = proto::ServerMessage {
+            id,
+            message: Some(encode::message(message)),
+            confirm: false,
+        };
+        out(Encoded {
+            name: message.name(),
+            body: &encoded.encode_to_vec(),
             token: None,
         });
     }
 
-    fn event(&self, out: &mut BytesMut, event: &Event) {
+    fn encode_event(&self, out: &mut BytesMut, event: &Event) {
         let event = schema::event(event);
         let len = event.encoded_len();
         out.reserve(key_len(EVENT) + encoded_len_varint(as_u64(len)) + len);
@@ -113,8 +120,8 @@ impl Dialect for Binary {
         event.encode_raw(out);
     }
 
-    fn event_to_confirm(&self, out: &mut BytesMut, event: &Event) -> bool {
-        self.event(out, event);
+    fn encode_event_to_confirm(&self, out: &mut BytesMut, event: &Event) -> bool {
+        self.encode_event(out, event);
         encode_key(CONFIRM, WireType::Varint, out);
         encode_varint(u64::from(true), out);
         true

@@ -15,8 +15,10 @@ use super::status::{ended, status};
 use crate::error::{CloseCode, Error, Result};
 use crate::event::{Event, Timestamp};
 use crate::hub::{ConnCtx, DialectId, Joined, Notice, PipeReader, Piped, Protocol, Refused};
+use crate::proto::server_message::Message;
 use crate::proto::subscribe_response::Message as Step;
-use crate::proto::{Gap, SubscribeRequest, Subscribed, SubscribedChannel, SubscriptionError};
+use crate::proto::{SubscribeRequest, Subscribed};
+use crate::protocol::{ServerMessage, protobuf};
 use crate::session::{
     AdmissionRequest, Authentication, Credentials, Subscribe, Wanted, open_subscribed,
 };
@@ -47,48 +49,7 @@ impl Protocol for Follower {
     }
 
     fn notice(&self, notice: &Notice<'_>) -> Option<Bytes> {
-        match *notice {
-            Notice::Gap {
-                channel,
-                from,
-                to,
-                reason,
-            } => {
-                let (channel, reason) = (channel.to_owned(), reason.to_owned());
-                Some(SharedResponse::encoded(Step::Gap(Gap {
-                    channel,
-                    from,
-                    to,
-                    reason,
-                })))
-            }
-            Notice::Renumbered { channel, position } => {
-                let again = SubscribedChannel {
-                    channel: channel.to_owned(),
-                    position: Some(messages::position(position)),
-                    ..SubscribedChannel::default()
-                };
-                Some(SharedResponse::encoded(Step::Subscribed(Subscribed {
-                    channels: vec![again],
-                    ..Subscribed::default()
-                })))
-            }
-            Notice::Unsubscribed { channel, error } => {
-                let ended = SubscriptionError {
-                    channel: channel.to_owned(),
-                    code: error.code().as_str().to_owned(),
-                    message: error.message(),
-                };
-                Some(SharedResponse::encoded(Step::Subscribed(Subscribed {
-                    errors: vec![ended],
-                    ..Subscribed::default()
-                })))
-            }
-            Notice::Presence { .. }
-            | Notice::TokenExpiring { .. }
-            | Notice::Reconnect { .. }
-            | Notice::Failure(_) => None,
-        }
+        step(protobuf::message(&ServerMessage::from(notice))).map(SharedResponse::encoded)
     }
 
     /// HTTP/2 has its own.
@@ -104,6 +65,34 @@ impl Protocol for Follower {
     /// Nothing ever comes: the request was all.
     fn received(&self, _cx: &mut ConnCtx<'_>, input: &mut [u8]) -> usize {
         input.len()
+    }
+}
+
+/// A notice as `SubscribeResponse` has it; `None` for those that it has no form for.
+fn step(message: Message) -> Option<Step> {
+    match message {
+        Message::Event(event) => Some(Step::Event(event)),
+        Message::Gap(gap) => Some(Step::Gap(gap)),
+        Message::Subscribed(subscribed) => Some(Step::Subscribed(subscribed)),
+        Message::Unsubscribed(unsubscribed) => unsubscribed.reason.map(|reason| {
+            Step::Subscribed(Subscribed {
+                errors: vec![reason],
+                ..Subscribed::default()
+            })
+        }),
+        Message::ConnectionEstablished(_)
+        | Message::Authenticated(_)
+        | Message::Registered(_)
+        | Message::Published(_)
+        | Message::History(_)
+        | Message::Presence(_)
+        | Message::Pong(_)
+        | Message::Error(_)
+        | Message::Heartbeat(_)
+        | Message::PresenceJoined(_)
+        | Message::PresenceLeft(_)
+        | Message::TokenExpiring(_)
+        | Message::Reconnect(_) => None,
     }
 }
 
@@ -148,28 +137,10 @@ fn first(cx: &ConnCtx<'_>, joined: &[Joined], refused: &[Refused]) -> Result<(By
         return Err(only.error.clone().within("subscriptions[0]"));
     }
     let subscribed = Subscribed {
-        channels: joined.iter().map(channel).collect(),
-        errors: refused.iter().map(subscription_error).collect(),
         connection_id: cx.id().to_string(),
+        ..protobuf::subscribed(joined, refused)
     };
     Ok((SharedResponse::encoded(Step::Subscribed(subscribed)), ()))
-}
-
-fn channel(joined: &Joined) -> SubscribedChannel {
-    SubscribedChannel {
-        channel: joined.channel.clone(),
-        position: joined.position.map(messages::position),
-        recovered: joined.recovered,
-        replayed: joined.replayed,
-    }
-}
-
-fn subscription_error(refused: &Refused) -> SubscriptionError {
-    SubscriptionError {
-        channel: refused.channel.clone(),
-        code: refused.error.code().as_str().to_owned(),
-        message: refused.error.message(),
-    }
 }
 
 /// What a request asks for; nothing means `global`.

@@ -19,8 +19,8 @@ use super::failure::Failure;
 use super::namespace_set::{NamespaceSet, Place};
 use super::packet::{SEPARATOR, is_payload};
 use super::packing::Packing;
+use super::protocol::NamespaceProtocol;
 use super::sessions::{Poll, Session, Sessions};
-use super::speaker::Speaker;
 use super::state::State;
 use crate::api::problem::problem;
 use crate::clock::timeout;
@@ -56,7 +56,7 @@ impl Endpoint {
         let Admitted {
             admitted, shown, ..
         } = admitted;
-        let protocol = Speaker::new(&namespace_set, Place::Lobby, Packing::Polling);
+        let protocol = NamespaceProtocol::new(&namespace_set, Place::Lobby, Packing::Polling);
         let opened = open_stream(&self.services, admitted, protocol, move |cx, reply| {
             let state = State {
                 shown: Some(shown),

@@ -22,8 +22,8 @@ use super::endpoint::Endpoint;
 use super::failure::Failure;
 use super::namespace_set::{NamespaceSet, Place};
 use super::packing::Packing;
+use super::protocol::NamespaceProtocol;
 use super::sessions::Session;
-use super::speaker::Speaker;
 use super::state::State;
 use crate::api::problem::problem_with_status;
 use crate::clock::timeout;
@@ -65,8 +65,8 @@ impl Endpoint {
         let upgrade = hyper::upgrade::on(&mut request);
         let services = Arc::clone(&self.services);
         self.services.hub.spawn(async move {
-            let speaker = Speaker::new(&namespace_set, Place::Lobby, packing);
-            open(&services, upgrade, admitted, speaker, packet, address).await;
+            let protocol = NamespaceProtocol::new(&namespace_set, Place::Lobby, packing);
+            open(&services, upgrade, admitted, protocol, packet, address).await;
         });
         Ok(offer.answer(None).map(|()| Body::empty()))
     }
@@ -127,7 +127,7 @@ async fn open(
     services: &Services,
     upgrade: OnUpgrade,
     admitted: Admitted,
-    speaker: Arc<Speaker>,
+    protocol: Arc<NamespaceProtocol>,
     packet: bytes::Bytes,
     address: SocketAddr,
 ) {
@@ -144,7 +144,7 @@ async fn open(
     } = admitted;
     let connection = NewConnection {
         early,
-        ..NewConnection::new(link, speaker, move |cx| {
+        ..NewConnection::new(link, protocol, move |cx| {
             let state = State {
                 shown: Some(shown),
                 ..State::default()
@@ -255,7 +255,7 @@ fn cross(
                     .map_or(Place::Lobby, |(place, _)| place);
                 let packing = Packing::Frames(compression);
                 (
-                    Speaker::new(namespace_set, place, packing),
+                    NamespaceProtocol::new(namespace_set, place, packing),
                     packing.repack(&waiting),
                 )
             }),

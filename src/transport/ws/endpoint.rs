@@ -11,14 +11,14 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::codec_registry::{self, CodecRegistry, Declared, WsCodec};
+use super::codec_registry::{CodecRegistry, Declared, WsCodec};
 use super::handshake::Offer;
 use crate::api::problem::problem_with_status;
 use crate::auth::{AuthFailure, bearer};
 use crate::error::{CloseCode, Error, Result};
 use crate::hub::Link;
 use crate::net::bare_socket;
-use crate::protocol::{reject, send_welcome};
+use crate::protocol::{registry, reject, send_welcome};
 use crate::session::{
     self, AdmissionRequest, Authentication, Credentials, NewConnection, OriginRule, Rejection,
     Services,
@@ -36,9 +36,9 @@ pub struct WsSettings {
     pub compression: bool,
     /// The largest message of a client, in bytes.
     pub message_bytes: usize,
-    /// What is spoken where the client asks for no subprotocol: the name of a dialect.
+    /// The name of the codec where the client asks for no subprotocol.
     pub dialect: String,
-    /// The dialects that are not built in.
+    /// The `[[dialect]]`s of the configuration.
     pub dialects: Vec<Declared>,
 }
 
@@ -54,7 +54,7 @@ pub struct Admitted {
     /// The span of the upgrade.
     span: Span,
     answer: Response<()>,
-    spoken: WsCodec,
+    codec: WsCodec,
     admitted: session::Admitted,
 }
 
@@ -86,7 +86,7 @@ impl Endpoint {
         self.settings.store(Arc::new(settings));
     }
 
-    /// True if a dialect is spoken at this path, which is not `websocket.path`.
+    /// Whether this path, which is not `websocket.path`, has a codec of its own.
     #[must_use]
     pub fn is_at(&self, path: &str) -> bool {
         self.codecs.load().is_at(path)
@@ -172,13 +172,13 @@ impl Endpoint {
             span.set_error(&rejection.error);
             Box::new(encode(&rejection))
         })?;
-        let chosen = codec_registry::choose(&offer.protocols);
+        let chosen = registry::choose(&offer.protocols);
         let compression = Compression::of(offer.deflate);
         let path = request.uri().path();
         Ok(Admitted {
             span,
             answer: offer.answer(chosen.map(HeaderValue::from_static)),
-            spoken: self.codecs.load().spoken(path, chosen, compression),
+            codec: self.codecs.load().find(path, chosen, compression),
             admitted,
         })
     }
@@ -217,20 +217,20 @@ async fn take_over(services: Arc<Services>, upgrade: OnUpgrade, admitted: Admitt
 
 fn open(services: &Arc<Services>, upgrade: Admitted, link: Link, answer: Bytes, early: Vec<u8>) {
     let Admitted {
-        admitted, spoken, ..
+        admitted, codec, ..
     } = upgrade;
     let rejected = admitted.identity().as_ref().err().cloned();
-    let WsCodec { protocol, framer } = spoken;
+    let WsCodec { protocol, writer } = codec;
     let shared = Arc::clone(services);
     let connection = NewConnection {
         link,
         protocol,
         answer,
         early,
-        on_open: Box::new(move |cx| match (framer, rejected) {
+        on_open: Box::new(move |cx| match (writer, rejected) {
             // A page can't read the status of a rejected upgrade, but it can read this.
-            (Some(framer), Some(error)) => reject(&*framer, cx, &error),
-            (Some(framer), None) => send_welcome(&shared, &framer, cx),
+            (Some(writer), Some(error)) => reject(&writer, cx, &error),
+            (Some(writer), None) => send_welcome(&shared, &writer, cx),
             (None, Some(error)) => cx.close(CloseCode::for_code(error.code()), error.description()),
             (None, None) => {}
         }),

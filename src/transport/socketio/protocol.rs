@@ -1,4 +1,4 @@
-//! Engine.IO and Socket.IO, as the bus sees them.
+//! What the hub calls for connections over Engine.IO and Socket.IO.
 
 use std::sync::Arc;
 
@@ -13,31 +13,32 @@ use crate::error::{CloseCode, Error};
 use crate::event::{Event, Timestamp};
 use crate::hub::{ConnCtx, DialectId, Notice, Protocol};
 use crate::protocol::{
-    self, Asked, Dialect, Framer, Incoming, Message as Ready, RequestId, ServerMessage,
+    Encoded, Encoder as _, Incoming, MessageWriter, ReplyTo, RequestId, ServerMessage, frames,
+    handle,
 };
 use crate::telemetry::Transport;
 use crate::transport::message_reader::read_messages;
 use tidings_websocket::frame::{self, Message, Params};
 
-/// What asks the client whether it is there (Engine.IO, "Heartbeat").
+/// The ping packet (Engine.IO, "Heartbeat").
 const PING: &[u8] = b"2";
 
-/// What a connection speaks: a dialect at a place in a packing.
+/// A codec in one namespace and one packing.
 #[derive(Clone)]
-pub(super) struct Speaker {
+pub(super) struct NamespaceProtocol {
     pub(super) namespace_set: Arc<NamespaceSet>,
     pub(super) place: Place,
     pub(super) packing: Packing,
     id: DialectId,
 }
 
-impl Speaker {
+impl NamespaceProtocol {
     pub(super) fn new(
         namespace_set: &Arc<NamespaceSet>,
         place: Place,
         packing: Packing,
     ) -> Arc<Self> {
-        Arc::new(Speaker {
+        Arc::new(NamespaceProtocol {
             id: namespace_set.id(place, packing),
             namespace_set: Arc::clone(namespace_set),
             place,
@@ -45,12 +46,13 @@ impl Speaker {
         })
     }
 
-    /// What the connection speaks now: within what has come at once, it may have connected.
+    /// The protocol of the connection now: a packet before this one may have connected it to a
+    /// namespace.
     pub(super) fn now(&self, cx: &ConnCtx<'_>) -> Arc<Self> {
         let now = cx.dialect().filter(|now| *now != self.id);
         match now.and_then(|now| self.namespace_set.find(now)) {
             None => Arc::new(self.clone()),
-            Some((place, packing)) => Speaker::new(&self.namespace_set, place, packing),
+            Some((place, packing)) => NamespaceProtocol::new(&self.namespace_set, place, packing),
         }
     }
 
@@ -59,19 +61,20 @@ impl Speaker {
         self.namespace_set.namespace(self.place)
     }
 
-    /// A packet on its way to the client.
+    /// Sends a packet.
     pub(super) fn send(&self, cx: &mut ConnCtx<'_>, packet: &str) {
         cx.send(self.packing.pack_one(packet.as_bytes()));
     }
 
-    /// Says what is wrong with a packet.
+    /// Replies with an error.
     fn refuse(&self, cx: &mut ConnCtx<'_>, ack: Option<u64>, error: &Error) {
         cx.hub().metrics().error(error.code());
-        let asked = Asked {
+        let reply_to = ReplyTo {
             id: ack.map_or(RequestId::None, RequestId::Token),
-            ..Asked::default()
+            ..ReplyTo::default()
         };
-        protocol::say(self, cx, &asked, &ServerMessage::Error(error));
+        let writer = Arc::new(self.clone()).writer();
+        writer.send(cx, &reply_to, &ServerMessage::Error(error));
     }
 
     fn packet(&self, cx: &mut ConnCtx<'_>, state: &mut State, text: &str) {
@@ -124,13 +127,15 @@ impl Speaker {
                         return self.refuse(cx, ack, &error);
                     }
                 };
-                let framer: Arc<dyn Framer> = Arc::<Speaker>::clone(self);
                 let named = Incoming::Named {
                     name: &name,
                     argument,
                     token: ack,
                 };
-                protocol::handle(&self.namespace_set.services, &framer, cx, &named);
+                let NamespaceSet {
+                    services, codec, ..
+                } = &*self.namespace_set;
+                handle(services, &**codec, &self.writer(), cx, &named);
             }
             Socket::Binary { namespace, ack } if self.is_in(namespace) => {
                 let text = "binary data is not taken here: send JSON";
@@ -226,12 +231,22 @@ fn put_name(out: &mut impl BufMut, name: &str) {
     }
 }
 
-impl Framer for Speaker {
-    fn dialect(&self) -> &dyn Dialect {
-        &self.namespace_set.dialect
+impl NamespaceProtocol {
+    /// Writes messages for its connections.
+    pub(super) fn writer(self: &Arc<Self>) -> MessageWriter {
+        let encoder = Arc::clone(&self.namespace_set.codec);
+        let own = Arc::clone(self);
+        MessageWriter::new(encoder, move |payload| own.frame(payload))
     }
 
-    fn pack(&self, message: &Ready<'_>) -> Bytes {
+    /// The frames of a message that is no reply.
+    fn frames(&self, message: &ServerMessage<'_>) -> Option<Bytes> {
+        self.namespace()?;
+        let framing = |payload: &Encoded<'_>| self.frame(payload);
+        frames(&*self.namespace_set.codec, &framing, message)
+    }
+
+    fn frame(&self, message: &Encoded<'_>) -> Bytes {
         let Some(namespace) = self.namespace() else {
             return Bytes::new();
         };
@@ -252,7 +267,7 @@ impl Framer for Speaker {
     }
 }
 
-impl Protocol for Speaker {
+impl Protocol for NamespaceProtocol {
     fn transport(&self) -> Transport {
         Transport::SocketIo
     }
@@ -265,27 +280,24 @@ impl Protocol for Speaker {
         let Some(namespace) = self.namespace() else {
             return Bytes::new();
         };
-        let mut packet = BytesMut::with_capacity(self.namespace_set.dialect.event_size(event) + 64);
+        let codec = &self.namespace_set.codec;
+        let mut packet = BytesMut::with_capacity(codec.event_size(event) + 64);
         packet.put_slice(namespace.event.as_bytes());
         packet.put_u8(b'[');
         put_name(&mut packet, event.event_type.as_str());
         packet.put_u8(b',');
-        self.namespace_set.dialect.event(&mut packet, event);
+        codec.encode_event(&mut packet, event);
         packet.put_u8(b']');
         self.packing.pack(&packet)
     }
 
     fn notice(&self, notice: &Notice<'_>) -> Option<Bytes> {
-        self.namespace()?;
-        protocol::spoken(self, &ServerMessage::Notice(notice))
+        self.frames(&ServerMessage::from(notice))
     }
 
     fn heartbeat(&self, now: Timestamp) -> Bytes {
         let ping = self.packing.pack_one(PING);
-        let message = self
-            .namespace()
-            .and_then(|_| protocol::spoken(self, &ServerMessage::Heartbeat(now)));
-        match message {
+        match self.frames(&ServerMessage::Heartbeat(now)) {
             None => ping,
             Some(message) => [ping, message].concat().into(),
         }
