@@ -14,6 +14,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod event;
+pub mod fair_queue;
 pub mod filter;
 pub mod hub;
 pub mod lifecycle;
@@ -24,7 +25,6 @@ pub mod server;
 pub mod session;
 pub mod telemetry;
 pub mod transport;
-pub mod turns;
 
 /// The messages and clients of `proto/tidings/v1`, the same that other programs use.
 pub mod proto {
