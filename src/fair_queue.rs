@@ -1,8 +1,9 @@
-//! FairQueue at what is scarce, such as reads of the disk and evaluations of filters: so many at a time,
-//! shared out fairly among users.
+//! A fair queue for scarce work, such as disk reads and filter evaluations. It bounds the number of
+//! concurrent permits and shares them fairly between users.
 //!
-//! Whoever waits, waits in the of_share of its share; queues come in turn. Nobody has more than half of
-//! all turns at a time. So another never waits for more than one turn of each, where a turn is short.
+//! Each share has its own FIFO queue, and the queues are served round-robin. One share holds at
+//! most half of all permits. Hence, a waiter is delayed by at most one permit of each other share,
+//! as long as permits are held only briefly.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
@@ -13,24 +14,25 @@ use tokio::sync::oneshot;
 
 use crate::auth::Identity;
 
-/// Whose share of something scarce a request uses: requests of one identity wait for one another
-/// before anybody else waits for them.
+/// The unit of fairness. Requests of one identity share one queue, so they delay each other before
+/// they delay other identities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Share(u64);
 
 impl Share {
-    /// The server's own.
+    /// The share of the server's own work.
     pub const OWN: Share = Share(0);
 
     /// The share of an account.
     #[must_use]
     pub fn of(account: &str) -> Self {
-        // Random, so that nobody can choose a name with the share of another.
+        // The hash is keyed at random, so that no client can pick a name that collides with another
+        // share.
         static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         Share(HASHER.hash_one(account))
     }
 
-    /// The share of an identity; all that have none yet have one together.
+    /// The share of an identity. All requests without an identity have one share.
     #[must_use]
     pub fn of_identity(identity: Option<&Identity>) -> Self {
         identity.map_or_else(
@@ -40,17 +42,17 @@ impl Share {
     }
 }
 
-/// FairQueue to be taken.
+/// A queue of permits. Clones share its state.
 #[derive(Debug, Clone)]
 pub struct FairQueue(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     free: usize,
-    /// The most that one share may have at a time.
+    /// The most permits that one share may hold.
     most_each: usize,
     queues: HashMap<Share, ShareQueue>,
-    /// The queues in which somebody waits, the next one first.
+    /// Shares with waiters, in round-robin order.
     order: VecDeque<Share>,
 }
 
@@ -60,7 +62,7 @@ struct ShareQueue {
     waiting: VecDeque<oneshot::Sender<Permit>>,
 }
 
-/// A turn; it is over when this is dropped.
+/// A permit, released on drop.
 #[derive(Debug)]
 pub struct Permit {
     queue: FairQueue,
@@ -69,7 +71,7 @@ pub struct Permit {
 }
 
 impl FairQueue {
-    /// So many at a time.
+    /// A queue of `count` permits.
     #[must_use]
     pub fn new(count: usize) -> Self {
         FairQueue(Arc::new(Mutex::new(State {
@@ -84,7 +86,7 @@ impl FairQueue {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a turn.
+    /// Waits for a permit.
     pub async fn take(&self, share: Share) -> Permit {
         let granted = {
             let (give, granted) = oneshot::channel();
@@ -102,7 +104,7 @@ impl FairQueue {
             .unwrap_or_else(|_| unreachable!("a of_share gives every turn that it owes"))
     }
 
-    /// Gives out what is free.
+    /// Grants free permits to waiters.
     fn grant(&self) {
         loop {
             let next = self.lock().next();
@@ -112,7 +114,7 @@ impl FairQueue {
                 share,
                 is_over: false,
             };
-            // Whoever gave up waiting needs no turn.
+            // The waiter was cancelled: take the permit back.
             if let Err(mut turn) = give.send(turn) {
                 turn.is_over = true;
                 self.lock().give_back(share);
@@ -132,7 +134,7 @@ impl State {
         }
     }
 
-    /// Who is next, if anybody may be.
+    /// The next waiter that may be granted a permit.
     fn next(&mut self) -> Option<(Share, oneshot::Sender<Permit>)> {
         if self.free == 0 {
             return None;
@@ -190,7 +192,7 @@ mod tests {
         let mut one = pin!(queue.take(other));
         let another = poll(one.as_mut()).expect("at once");
         drop(another);
-        // Each turn that ends makes room for one more.
+        // Each released permit admits one more waiter.
         held.pop();
         let next = asked.iter_mut().skip(2);
         held.extend(next.filter_map(|f| poll(f.as_mut())));
