@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["maybe_ready", "filter", "telemetry"],
     &["audit"],
     &["auth"],
-    &["turns"],
+    &["fair_queue"],
     &["catalog"],
     &["broker"],
     &["hub"],

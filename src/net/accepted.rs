@@ -1,4 +1,4 @@
-//! What a new socket says first.
+//! Accepted sockets, and peeking at their first bytes.
 
 use std::io::{self, Read};
 use std::time::Duration;
@@ -9,26 +9,27 @@ use tokio::net::TcpStream as Watched;
 
 use crate::net::to_mio;
 
-/// How much is read at once, in bytes. A head that is longer is left to HTTP.
+/// The most bytes that one peek reads. A longer request head is left to hyper.
 const FIRST: usize = 4096;
-/// How long the first bytes are waited for here. Who takes longer is left to HTTP.
-pub(super) const PEEK_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a peek waits for the first bytes. A slower client is left to hyper.
+pub(crate) const PEEK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A socket that has just been accepted.
-pub(super) enum Accepted {
-    /// The runtime doesn't watch it, which is spared when a shard takes it over at once.
+pub(crate) enum Accepted {
+    /// Not registered with the runtime. This saves the registration if a shard takes it over at
+    /// once.
     Unwatched(Unwatched),
-    /// The runtime watches it.
+    /// Registered with the runtime.
     Watched(Watched),
 }
 
 impl Accepted {
-    /// The first bytes of the socket, at most 4 KiB: those that are there already, or come soon.
-    /// Empty where none have come.
+    /// The first bytes of the socket, at most 4 KiB, waiting up to [`PEEK_TIMEOUT`] for them. Empty
+    /// if none arrive in time.
     ///
     /// # Errors
-    /// The client has gone, the socket broke, or it can't be watched.
-    pub(super) async fn peek(mut self) -> io::Result<(Self, Bytes)> {
+    /// The client closed the socket, the socket failed, or it cannot be registered.
+    pub(crate) async fn peek(mut self) -> io::Result<(Self, Bytes)> {
         if let Accepted::Unwatched(socket) = &mut self {
             match read(|buffer| socket.read(buffer)) {
                 Err(error) if is_early(&error) => {}
@@ -49,19 +50,19 @@ impl Accepted {
         Ok((Accepted::Watched(socket), said))
     }
 
-    /// The socket, watched by the runtime, within which this is to be called.
+    /// The socket, registered with the runtime. Must be called within the runtime.
     ///
     /// # Errors
-    /// It can't be watched.
-    pub(super) fn watched(self) -> io::Result<Watched> {
+    /// It cannot be registered.
+    pub(crate) fn watched(self) -> io::Result<Watched> {
         match self {
             Accepted::Unwatched(socket) => Watched::from_std(socket.into()),
             Accepted::Watched(socket) => Ok(socket),
         }
     }
 
-    /// The socket for a shard to watch. `None` where it can't be taken over, which is logged.
-    pub(super) fn unwatched(self) -> Option<Unwatched> {
+    /// The socket for a shard to register. `None` if it cannot be taken over, which is logged.
+    pub(crate) fn unwatched(self) -> Option<Unwatched> {
         match self {
             Accepted::Unwatched(socket) => Some(socket),
             Accepted::Watched(socket) => to_mio(socket),
@@ -78,7 +79,7 @@ fn read(from: impl FnOnce(&mut [u8]) -> io::Result<usize>) -> io::Result<Bytes> 
     let mut buffer = [0; FIRST];
     let count = from(&mut buffer)?;
     if count == 0 {
-        // A client that has gone needs no HTTP.
+        // The client has closed the socket, so there is nothing to pass to hyper.
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     Ok(Bytes::copy_from_slice(

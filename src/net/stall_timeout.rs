@@ -1,9 +1,9 @@
-//! Streams of HTTP/2 whose reader must take what it asked for (a stall timeout).
+//! A stall timeout for HTTP/2 streams: the reader must consume its response.
 //!
-//! Each stream has a window of its own, which its reader opens as it likes (RFC 9113 §5.2): with one
-//! that stays shut, an answer waits for as long as the connection lives, and that may be for ever,
-//! for pings are answered. Neither hyper nor an answer can tell, as nobody asks the answer for more
-//! while it waits. So the task of the stream keeps the time.
+//! Each stream has its own flow-control window, which the reader opens at will (RFC 9113 §5.2). If
+//! the window stays closed, a response waits for as long as the connection lives, and pings keep
+//! that alive. Neither hyper nor the body notices, because the body is not polled while the window
+//! is closed. Hence, the stream's task keeps the time.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -22,25 +22,26 @@ use crate::clock::RunTimer;
 use crate::net::timeout_io::TAKING;
 use crate::telemetry::Metrics;
 
-/// What is handed over at once, in bytes: what is not taken of it stays in memory after the stream's
-/// end, until the connection's.
+/// The size of one piece, in bytes. An unread piece stays in memory after the stream's end, until
+/// the connection closes.
 const PIECE: usize = 16 * 1024;
 
 tokio::task_local! {
-    /// By when the reader of this task's stream must take more; `None` where nothing waits for it.
+    /// The deadline by which the reader of this task's stream must consume more. `None` if nothing
+    /// waits for it.
     static UNTIL: Cell<Option<Instant>>;
 }
 
-/// Runs the streams of connections; one whose reader takes nothing of an [`PacedBody`] in 30 s is
-/// reset.
+/// Executes the streams of HTTP/2 connections. Resets a stream whose reader consumes nothing of a
+/// [`PacedBody`] for 30 s.
 #[derive(Clone)]
-pub(super) struct StallTimeoutExecutor {
+pub(crate) struct StallTimeoutExecutor {
     tasks: TaskTracker,
     metrics: Arc<Metrics>,
 }
 
 impl StallTimeoutExecutor {
-    pub(super) fn new(metrics: &Arc<Metrics>) -> Self {
+    pub(crate) fn new(metrics: &Arc<Metrics>) -> Self {
         StallTimeoutExecutor {
             tasks: TaskTracker::new(),
             metrics: Arc::clone(metrics),
@@ -62,10 +63,10 @@ where
     }
 }
 
-/// A stream, and the alarm that ends it.
+/// A stream and its timeout.
 struct Watched<F> {
     stream: Pin<Box<F>>,
-    /// With the time that it was set for.
+    /// The timer, with the deadline that it was set to.
     alarm: Option<(Instant, RunTimer)>,
     metrics: Arc<Metrics>,
 }
@@ -93,21 +94,21 @@ impl<F: Future<Output = ()>> Future for Watched<F> {
         if Pin::new(alarm).poll(cx).is_pending() {
             return Poll::Pending;
         }
-        // Letting go of it resets the stream.
+        // Dropping the stream resets it.
         this.metrics.limit_reached("unread_answers");
         Poll::Ready(())
     }
 }
 
-/// An answer that is given in pieces, each of which must be taken in time.
-pub(super) struct PacedBody {
+/// A response body that is sent in pieces. Each must be consumed within the timeout.
+pub(crate) struct PacedBody {
     body: Body,
-    /// What has come of the body and was not given yet.
+    /// Data of the body that was not yielded yet.
     rest: Bytes,
 }
 
 impl PacedBody {
-    pub(super) fn new(body: Body) -> Self {
+    pub(crate) fn new(body: Body) -> Self {
         PacedBody {
             body,
             rest: Bytes::new(),
@@ -121,7 +122,7 @@ impl PacedBody {
     }
 }
 
-/// Sets the time for the stream of this task; HTTP/1 has its own.
+/// Sets the deadline for this task's stream. HTTP/1 has a timeout of its own.
 fn tick(until: Option<Instant>) {
     if UNTIL.try_with(|cell| cell.set(until)).is_err() {
         tracing::trace!("not a stream of HTTP/2");
@@ -140,7 +141,7 @@ impl hyper::body::Body for PacedBody {
         if !this.rest.is_empty() {
             return Poll::Ready(Some(Ok(this.piece())));
         }
-        // Whoever asks for more has taken what there was.
+        // Being polled again means that the previous piece was consumed.
         tick(None);
         let frame = std::task::ready!(Pin::new(&mut this.body).poll_frame(cx));
         Poll::Ready(match frame {
@@ -219,7 +220,7 @@ mod tests {
             tokio::time::sleep(TAKING * 2).await;
             let mut answer = PacedBody::new(Body::from("late"));
             answer.frame().await;
-            // Taken, and there is no more.
+            // Consumed, and there is no more.
             assert!(answer.frame().await.is_none());
             tokio::time::sleep(TAKING * 2).await;
             ended.send(()).unwrap();

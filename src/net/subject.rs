@@ -1,4 +1,4 @@
-//! Whom a client's certificate names.
+//! The subject of a client certificate.
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate, X509Name};
 
-/// The longest name that is taken over, in bytes.
+/// The longest name, in bytes. Longer ones are truncated.
 const LONGEST: usize = 255;
 
-/// The subject of a certificate as RFC 4514 writes it, `CN=backend,O=Example`; where it is empty,
-/// the first URI or DNS name for which the certificate was made. At most 255 bytes, and none of
-/// them a control character. `None` where it names nobody.
-pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
+/// The subject of a certificate in the form of RFC 4514, `CN=backend,O=Example`. If it is empty,
+/// the first URI or DNS name among the alternative names. At most 255 bytes without control
+/// characters. `None` if there is no name.
+pub(crate) fn of(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let mut name = subject(certificate.subject());
     if name.is_empty() {
@@ -34,7 +34,7 @@ pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Arc<str>> {
     Some(Arc::from(name))
 }
 
-/// The parts of a name, the most particular one first.
+/// The attributes of a name, the most specific one first.
 fn subject(name: &X509Name<'_>) -> String {
     let mut text = String::new();
     let parts: Vec<_> = name.iter_rdn().collect();
@@ -57,7 +57,7 @@ fn subject(name: &X509Name<'_>) -> String {
     text
 }
 
-/// Adds a value so that none of it can be taken for another part of the name (RFC 4514 §2.4).
+/// Appends a value, escaped so that it cannot be mistaken for another attribute (RFC 4514 §2.4).
 fn escape(text: &mut String, value: &str) {
     for letter in value.chars() {
         if letter.is_control() {

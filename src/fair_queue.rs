@@ -1,8 +1,9 @@
-//! Turns at what is scarce, such as reads of the disk and evaluations of filters: so many at a time,
-//! shared out fairly among users.
+//! A fair queue for scarce work, such as disk reads and filter evaluations. It bounds the number of
+//! concurrent permits and shares them fairly between users.
 //!
-//! Whoever waits, waits in the lane of its share; lanes come in turn. Nobody has more than half of
-//! all turns at a time. So another never waits for more than one turn of each, where a turn is short.
+//! Each share has its own FIFO queue, and the queues are served round-robin. One share holds at
+//! most half of all permits. Hence, a waiter is delayed by at most one permit of each other share,
+//! as long as permits are held only briefly.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
@@ -13,24 +14,25 @@ use tokio::sync::oneshot;
 
 use crate::auth::Identity;
 
-/// Whose share of something scarce a request uses: requests of one identity wait for one another
-/// before anybody else waits for them.
+/// The unit of fairness. Requests of one identity share one queue, so they delay each other before
+/// they delay other identities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Share(u64);
 
 impl Share {
-    /// The server's own.
+    /// The share of the server's own work.
     pub const OWN: Share = Share(0);
 
     /// The share of an account.
     #[must_use]
     pub fn of(account: &str) -> Self {
-        // Random, so that nobody can choose a name with the share of another.
+        // The hash is keyed at random, so that no client can pick a name that collides with another
+        // share.
         static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         Share(HASHER.hash_one(account))
     }
 
-    /// The share of an identity; all that have none yet have one together.
+    /// The share of an identity. All requests without an identity have one share.
     #[must_use]
     pub fn of_identity(identity: Option<&Identity>) -> Self {
         identity.map_or_else(
@@ -40,42 +42,42 @@ impl Share {
     }
 }
 
-/// Turns to be taken.
+/// A queue of permits. Clones share its state.
 #[derive(Debug, Clone)]
-pub struct Turns(Arc<Mutex<State>>);
+pub struct FairQueue(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     free: usize,
-    /// The most that one share may have at a time.
+    /// The most permits that one share may hold.
     most_each: usize,
-    lanes: HashMap<Share, Lane>,
-    /// The lanes in which somebody waits, the next one first.
+    queues: HashMap<Share, ShareQueue>,
+    /// Shares with waiters, in round-robin order.
     order: VecDeque<Share>,
 }
 
 #[derive(Debug, Default)]
-struct Lane {
+struct ShareQueue {
     taken: usize,
-    waiting: VecDeque<oneshot::Sender<Turn>>,
+    waiting: VecDeque<oneshot::Sender<Permit>>,
 }
 
-/// A turn; it is over when this is dropped.
+/// A permit, released on drop.
 #[derive(Debug)]
-pub struct Turn {
-    turns: Turns,
+pub struct Permit {
+    queue: FairQueue,
     share: Share,
     is_over: bool,
 }
 
-impl Turns {
-    /// So many at a time.
+impl FairQueue {
+    /// A queue of `count` permits.
     #[must_use]
     pub fn new(count: usize) -> Self {
-        Turns(Arc::new(Mutex::new(State {
+        FairQueue(Arc::new(Mutex::new(State {
             free: count,
             most_each: (count / 2).max(1),
-            lanes: HashMap::new(),
+            queues: HashMap::new(),
             order: VecDeque::new(),
         })))
     }
@@ -84,14 +86,14 @@ impl Turns {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a turn.
-    pub async fn take(&self, share: Share) -> Turn {
+    /// Waits for a permit.
+    pub async fn take(&self, share: Share) -> Permit {
         let granted = {
             let (give, granted) = oneshot::channel();
             let mut state = self.lock();
-            let lane = state.lanes.entry(share).or_default();
-            lane.waiting.push_back(give);
-            if lane.waiting.len() == 1 {
+            let of_share = state.queues.entry(share).or_default();
+            of_share.waiting.push_back(give);
+            if of_share.waiting.len() == 1 {
                 state.order.push_back(share);
             }
             granted
@@ -99,20 +101,20 @@ impl Turns {
         self.grant();
         granted
             .await
-            .unwrap_or_else(|_| unreachable!("a lane gives every turn that it owes"))
+            .unwrap_or_else(|_| unreachable!("a of_share gives every turn that it owes"))
     }
 
-    /// Gives out what is free.
+    /// Grants free permits to waiters.
     fn grant(&self) {
         loop {
             let next = self.lock().next();
             let Some((share, give)) = next else { return };
-            let turn = Turn {
-                turns: self.clone(),
+            let turn = Permit {
+                queue: self.clone(),
                 share,
                 is_over: false,
             };
-            // Whoever gave up waiting needs no turn.
+            // The waiter was cancelled: take the permit back.
             if let Err(mut turn) = give.send(turn) {
                 turn.is_over = true;
                 self.lock().give_back(share);
@@ -124,30 +126,30 @@ impl Turns {
 impl State {
     fn give_back(&mut self, share: Share) {
         self.free += 1;
-        if let Some(lane) = self.lanes.get_mut(&share) {
-            lane.taken = lane.taken.saturating_sub(1);
-            if lane.taken == 0 && lane.waiting.is_empty() {
-                self.lanes.remove(&share);
+        if let Some(of_share) = self.queues.get_mut(&share) {
+            of_share.taken = of_share.taken.saturating_sub(1);
+            if of_share.taken == 0 && of_share.waiting.is_empty() {
+                self.queues.remove(&share);
             }
         }
     }
 
-    /// Who is next, if anybody may be.
-    fn next(&mut self) -> Option<(Share, oneshot::Sender<Turn>)> {
+    /// The next waiter that may be granted a permit.
+    fn next(&mut self) -> Option<(Share, oneshot::Sender<Permit>)> {
         if self.free == 0 {
             return None;
         }
         for _ in 0..self.order.len() {
             let share = self.order.pop_front()?;
-            let lane = self.lanes.get_mut(&share)?;
-            if lane.taken >= self.most_each {
+            let of_share = self.queues.get_mut(&share)?;
+            if of_share.taken >= self.most_each {
                 self.order.push_back(share);
                 continue;
             }
-            let give = lane.waiting.pop_front()?;
-            lane.taken += 1;
+            let give = of_share.waiting.pop_front()?;
+            of_share.taken += 1;
             self.free -= 1;
-            if !lane.waiting.is_empty() {
+            if !of_share.waiting.is_empty() {
                 self.order.push_back(share);
             }
             return Some((share, give));
@@ -156,11 +158,11 @@ impl State {
     }
 }
 
-impl Drop for Turn {
+impl Drop for Permit {
     fn drop(&mut self) {
         if !self.is_over {
-            self.turns.lock().give_back(self.share);
-            self.turns.grant();
+            self.queue.lock().give_back(self.share);
+            self.queue.grant();
         }
     }
 }
@@ -173,7 +175,7 @@ mod tests {
 
     use super::*;
 
-    fn poll<F: Future<Output = Turn>>(future: Pin<&mut F>) -> Option<Turn> {
+    fn poll<F: Future<Output = Permit>>(future: Pin<&mut F>) -> Option<Permit> {
         match future.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(turn) => Some(turn),
             Poll::Pending => None,
@@ -182,15 +184,15 @@ mod tests {
 
     #[test]
     fn nobody_has_more_than_half_and_lanes_come_in_turn() {
-        let turns = Turns::new(4);
+        let queue = FairQueue::new(4);
         let (flood, other) = (Share::of("flood"), Share::of("other"));
-        let mut asked: Vec<_> = (0..40).map(|_| Box::pin(turns.take(flood))).collect();
-        let mut held: Vec<Turn> = asked.iter_mut().filter_map(|f| poll(f.as_mut())).collect();
+        let mut asked: Vec<_> = (0..40).map(|_| Box::pin(queue.take(flood))).collect();
+        let mut held: Vec<Permit> = asked.iter_mut().filter_map(|f| poll(f.as_mut())).collect();
         assert_eq!(held.len(), 2, "half of them");
-        let mut one = pin!(turns.take(other));
+        let mut one = pin!(queue.take(other));
         let another = poll(one.as_mut()).expect("at once");
         drop(another);
-        // Each turn that ends makes room for one more.
+        // Each released permit admits one more waiter.
         held.pop();
         let next = asked.iter_mut().skip(2);
         held.extend(next.filter_map(|f| poll(f.as_mut())));
@@ -199,18 +201,18 @@ mod tests {
 
     #[test]
     fn whoever_gives_up_waiting_keeps_no_turn() {
-        let turns = Turns::new(2);
+        let queue = FairQueue::new(2);
         let who = Share::of("a");
-        let mut first = pin!(turns.take(who));
+        let mut first = pin!(queue.take(who));
         let held = poll(first.as_mut()).unwrap();
         {
-            let mut second = pin!(turns.take(who));
+            let mut second = pin!(queue.take(who));
             assert!(poll(second.as_mut()).is_none());
         }
         drop(held);
-        let mut third = pin!(turns.take(who));
+        let mut third = pin!(queue.take(who));
         drop(poll(third.as_mut()).expect("it is free again"));
-        assert!(turns.lock().lanes.is_empty());
-        assert_eq!(turns.lock().free, 2);
+        assert!(queue.lock().queues.is_empty());
+        assert_eq!(queue.lock().free, 2);
     }
 }

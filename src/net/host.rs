@@ -1,4 +1,4 @@
-//! The header `Host`.
+//! Checks of the `Host` header.
 
 use std::net::IpAddr;
 
@@ -7,12 +7,12 @@ use http::{Request, Version};
 
 use crate::error::{Error, Result};
 
-/// Holds a request to RFC 9112 §3.2: in HTTP/1.1 there is one `Host`, and it is a host with or
-/// without a port.
+/// Checks RFC 9112 §3.2: an HTTP/1.1 request has exactly one `Host`, which is a host with an
+/// optional port.
 ///
 /// # Errors
 /// `invalid_argument` for the field `host`.
-pub(super) fn check<B>(request: &Request<B>) -> Result<()> {
+pub(crate) fn check<B>(request: &Request<B>) -> Result<()> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let (first, second) = (hosts.next(), hosts.next());
     let wrong = |what: &'static str| Err(Error::field("host", what));
@@ -34,17 +34,18 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<()> {
     }
 }
 
-/// The ends of names that nobody can buy: those of one's own network (RFC 6761, RFC 6762, RFC 8375,
-/// `internal` as ICANN keeps it for that) and of Kubernetes.
+/// Suffixes that cannot be registered by the public: local networks (RFC 6761, RFC 6762, RFC 8375,
+/// and `internal`, reserved by ICANN) and Kubernetes.
 const PRIVATE: [&str; 5] = ["localhost", "local", "internal", "home.arpa", "svc"];
 
-/// Whether the host of a request's target, or else every `Host`, is one by which the server itself may be called: an address, a
-/// name without dots or with an end that nobody can buy, or one of `allowed`, where `*` is any.
+/// Whether the host of a request's target, or else of every `Host` header, is acceptable: an IP
+/// address, a name without dots, a name with a private suffix, or one of `allowed`, where `*`
+/// accepts all.
 ///
-/// Another name may have been bent to this address by whoever owns it, so that a page of theirs reads
-/// the answers in a visitor's browser (DNS rebinding).
-pub(super) fn is_for_own<B>(request: &Request<B>, allowed: &[String]) -> bool {
-    // In absolute form the target takes the place of `Host` (RFC 9112 §3.2.2).
+/// The owner of any other name may point it to this address, so that their page can read the
+/// responses in a visitor's browser (DNS rebinding).
+pub(crate) fn is_for_own<B>(request: &Request<B>, allowed: &[String]) -> bool {
+    // In absolute form, the target takes precedence over `Host` (RFC 9112 §3.2.2).
     if let Some(host) = request.uri().host() {
         return is_own(host, allowed);
     }
