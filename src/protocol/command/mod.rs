@@ -9,7 +9,7 @@
 //!    members in JSON.
 //! 4. `protobuf/encode.rs`: the same reply in protobuf.
 //!
-//! Besides that, its messages in `proto/tidings/v1/messages.proto`, `docs/protocol.md` and the
+//! Besides that, its messages in `proto/tidings/v1/messages.proto`, `docs/reference/protocol.md` and the
 //! clients. The name of a command reserves no event type, and the name of a new reply must be one
 //! that no event type can have: see [`RESERVED_EVENT_TYPES`](crate::event::RESERVED_EVENT_TYPES).
 
