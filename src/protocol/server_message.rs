@@ -386,17 +386,54 @@ fn published_body(published: &Published, reply_to: &ReplyTo) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::is_control_name;
-    use crate::protocol::Kind;
+    use crate::event::EventType;
 
     #[test]
-    fn no_event_is_called_what_a_message_is() {
-        for name in ServerMessage::NAMES {
-            assert!(is_control_name(name), "{name}");
+    fn unsolicited_messages_have_names_that_no_event_has() {
+        let error = Error::denied("no");
+        let (channel, user) = ("a", "ann");
+        let now = Timestamp::from_micros(0);
+        let position = Position {
+            epoch: "00000000000000aa".parse().unwrap(),
+            offset: 1,
+        };
+        for notice in [
+            Notice::Gap {
+                channel,
+                from: 1,
+                to: 2,
+                reason: "expired",
+            },
+            Notice::Renumbered { channel, position },
+            Notice::Presence {
+                channel,
+                user,
+                joined: true,
+            },
+            Notice::Presence {
+                channel,
+                user,
+                joined: false,
+            },
+            Notice::TokenExpiring { expires_at: now },
+            Notice::Reconnect {
+                after_ms: 1,
+                reason: "restart",
+            },
+            Notice::Failure(&error),
+            Notice::Unsubscribed {
+                channel,
+                error: &error,
+            },
+        ] {
+            let message = ServerMessage::from(&notice);
+            assert!(EventType::new(message.name()).is_err(), "{message:?}");
+            assert!(
+                ServerMessage::NAMES.contains(&message.name()),
+                "{message:?}"
+            );
         }
-        for kind in Kind::ALL {
-            assert!(is_control_name(kind.name()), "{kind:?}");
-        }
+        assert!(EventType::new(ServerMessage::Heartbeat(now).name()).is_err());
     }
 
     #[test]

@@ -68,32 +68,22 @@ impl Protocol for Follower {
     }
 }
 
-/// A notice as `SubscribeResponse` has it; `None` for those that it has no form for.
+/// A message as `SubscribeResponse` has it; `None` where it has no form for it.
 fn step(message: Message) -> Option<Step> {
-    match message {
-        Message::Event(event) => Some(Step::Event(event)),
-        Message::Gap(gap) => Some(Step::Gap(gap)),
-        Message::Subscribed(subscribed) => Some(Step::Subscribed(subscribed)),
-        Message::Unsubscribed(unsubscribed) => unsubscribed.reason.map(|reason| {
-            Step::Subscribed(Subscribed {
-                errors: vec![reason],
-                ..Subscribed::default()
-            })
-        }),
-        Message::ConnectionEstablished(_)
-        | Message::Authenticated(_)
-        | Message::Registered(_)
-        | Message::Published(_)
-        | Message::History(_)
-        | Message::Presence(_)
-        | Message::Pong(_)
-        | Message::Error(_)
-        | Message::Heartbeat(_)
-        | Message::PresenceJoined(_)
-        | Message::PresenceLeft(_)
-        | Message::TokenExpiring(_)
-        | Message::Reconnect(_) => None,
+    if let Message::Gap(gap) = message {
+        return Some(Step::Gap(gap));
     }
+    if let Message::Unsubscribed(unsubscribed) = message {
+        let errors = vec![unsubscribed.reason?];
+        return Some(Step::Subscribed(Subscribed {
+            errors,
+            ..Subscribed::default()
+        }));
+    }
+    if let Message::Subscribed(subscribed) = message {
+        return Some(Step::Subscribed(subscribed));
+    }
+    None
 }
 
 /// Opens a connection of the hub and subscribes it. The stream begins with `subscribed`.
