@@ -1,4 +1,4 @@
-//! Following channels: a stream is a connection on the bus, whose frames are ready-made messages.
+//! `Subscribe`: a stream is a connection of the hub whose frames are encoded gRPC messages.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use crate::session::{
 };
 use crate::telemetry::Transport;
 
-/// What a request that names no channel follows.
+/// The channel of a request that names none.
 const GLOBAL: &str = "global";
 
-/// The dialect of followers: each frame is one encoded `SubscribeResponse`.
+/// What the hub calls for gRPC streams: each frame is one encoded `SubscribeResponse`.
 pub(super) struct Follower;
 
 impl Protocol for Follower {
@@ -40,7 +40,7 @@ impl Protocol for Follower {
     }
 
     fn frames_join(&self) -> bool {
-        // Each piece that leaves becomes a gRPC message of its own.
+        // Each frame becomes a gRPC message of its own.
         false
     }
 
@@ -52,17 +52,17 @@ impl Protocol for Follower {
         step(protobuf::message(&ServerMessage::from(notice))).map(SharedResponse::encoded)
     }
 
-    /// HTTP/2 has its own.
+    /// HTTP/2 has its own keep-alive.
     fn heartbeat(&self, _now: Timestamp) -> Bytes {
         Bytes::new()
     }
 
-    /// The end travels as the stream's status.
+    /// The stream's status says why it ends.
     fn close(&self, _code: CloseCode, _reason: &str) -> Bytes {
         Bytes::new()
     }
 
-    /// Nothing ever comes: the request was all.
+    /// The client sends nothing after its request.
     fn received(&self, _cx: &mut ConnCtx<'_>, input: &mut [u8]) -> usize {
         input.len()
     }
@@ -133,7 +133,7 @@ fn first(cx: &ConnCtx<'_>, joined: &[Joined], refused: &[Refused]) -> Result<(By
     Ok((SharedResponse::encoded(Step::Subscribed(subscribed)), ()))
 }
 
-/// What a request asks for; nothing means `global`.
+/// The subscriptions of a request; without any, `global`.
 fn wanted(request: SubscribeRequest, limit: usize) -> Result<Subscribe> {
     if request.subscriptions.len() > limit {
         let text =
@@ -163,7 +163,7 @@ fn wanted(request: SubscribeRequest, limit: usize) -> Result<Subscribe> {
     })
 }
 
-/// A followed stream. Dropping it closes its connection.
+/// The stream of a subscription. Dropping it closes its connection.
 pub(super) struct Following {
     reader: PipeReader,
 }
