@@ -105,20 +105,29 @@ fn every_error_code_and_close_code_is_explained() {
 }
 
 #[test]
-fn every_message_of_the_protocol_is_explained() {
+fn every_reserved_name_is_listed_and_explained() {
     let (source, document) = (
         read("src/event/event_type.rs"),
         read("docs/reference/protocol.md"),
     );
-    let list = source.split_once("fn is_control_name").expect("the list").1;
-    let list = list.split_once("\n}").expect("its end").0;
+    let list = source
+        .split_once("const RESERVED_EVENT_TYPES")
+        .expect("the list")
+        .1;
+    let list = list.split_once("\n];").expect("its end").0;
     let names: Vec<&str> = between(list, "\"", "\"").step_by(2).collect();
-    assert!(names.len() > 20, "{names:?}");
+    assert_eq!(names.len(), 25, "the list is closed: {names:?}");
+    let reserved = document
+        .split_once("### Reserved names")
+        .expect("a section")
+        .1;
+    let (reserved, messages) = reserved.split_once("\n### ").expect("its end");
     for name in names {
-        assert!(
-            document.contains(&format!("`{name}`")) || document.contains(&format!("\"{name}\"")),
-            "{name}"
-        );
+        assert!(reserved.contains(&format!("`{name}`")), "{name}");
+        let explained = messages.contains(&format!("`{name}`"))
+            || messages.contains(&format!("\"{name}\""))
+            || name == "received";
+        assert!(explained, "{name}");
     }
 }
 

@@ -179,7 +179,7 @@ async fn lines_say_who_came_and_why_they_left_or_were_not_let_in() {
         let log = eventually("the lines", async || {
             let log = server.log();
             let count = |part: &str| log.matches(part).count();
-            (count("disconnected") == 2 && count("was not let in") == 2).then(|| log.clone())
+            (count("disconnected") == 2 && count("was rejected") == 2).then(|| log.clone())
         })
         .await;
         assert!(!log.contains("None"), "{log}");
@@ -208,7 +208,7 @@ async fn lines_say_who_came_and_why_they_left_or_were_not_let_in() {
             (&alice["user"], &alice["by"]),
             (&json!("alice"), &json!("client"))
         );
-        for line in said("a client was not let in") {
+        for line in said("a client was rejected") {
             assert_eq!(line["code"], "unauthenticated", "{line}");
             assert_eq!(line["reason"], "the token has expired", "{line}");
         }

@@ -250,7 +250,7 @@ async fn a_good_token_is_not_refused_while_the_provider_is_away() {
     let failed = r#"tidings_jwks_fetches_total{outcome="failed"}"#;
     assert!(server.metric(failed).await >= 1);
     let log = server.log();
-    assert!(log.contains("sent away for now"), "{log}");
+    assert!(log.contains("rejected for now"), "{log}");
     assert!(!log.contains(&token));
 
     // And it is taken as soon as the provider is back, without a restart.
