@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_more_than_half_and_lanes_come_in_turn() {
+    fn share_is_limited_to_half_and_served_round_robin() {
         let queue = FairQueue::new(4);
         let (flood, other) = (Share::of("flood"), Share::of("other"));
         let mut asked: Vec<_> = (0..40).map(|_| Box::pin(queue.take(flood))).collect();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_gives_up_waiting_keeps_no_turn() {
+    fn cancelled_waiter_leaves_no_permit() {
         let queue = FairQueue::new(2);
         let who = Share::of("a");
         let mut first = pin!(queue.take(who));

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_was_moved_or_removed_is_made_anew_for_its_owner_only() {
+    fn moved_file_is_recreated_with_owner_permissions() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("audit.log");
         let mut log = LogFile::open(&path).expect("opened");

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_told_by_a_line_of_its_own() {
+    fn dropped_records_are_reported() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("audit.log");
         let lost = Arc::new(AtomicU64::new(3));

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_lists_of_roles_are_kept_once() {
+    fn equal_role_lists_are_interned() {
         let interner = Interner::default();
         let [mut ann, mut bob, mut eve] = ["editor", "editor", "admin"].map(|role| Identity {
             roles: roles(role),
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_is_bounded_and_has_room_again_once_others_have_gone() {
+    fn interner_is_bounded_and_frees_unused_values() {
         let pool = Pool::default();
         let mut held: Vec<_> = (0..MOST + 5).map(|n| roles(&n.to_string())).collect();
         for own in &mut held {

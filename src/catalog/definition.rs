@@ -191,7 +191,7 @@ mod tests {
     const SCHEMA: &str = r#"{"properties": {"n": {"type": "integer"}}, "examples": [{"n": 1}]}"#;
 
     #[test]
-    fn the_example_is_its_own_file_or_the_first_of_the_schema() {
+    fn example_is_own_file_or_first_of_schema() {
         let own = load(SCHEMA, Some("{\"n\": 2}\n")).expect("good");
         assert_eq!(own.example.as_deref(), Some("{\"n\": 2}"));
         let first = load(SCHEMA, None).expect("good");
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_names_the_part_and_the_file() {
+    fn invalid_definition_names_part_and_file() {
         for (schema, example, part, says) in [
             (
                 SCHEMA,
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_definition_may_stand_in_the_configuration() {
+    fn definition_may_be_inline() {
         let load = |example| {
             Definition::load(Sources {
                 schema: Some(Source::Inline(SCHEMA)),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_files_of_bounded_size_are_read() {
+    fn only_regular_bounded_files_are_read() {
         let size = usize::try_from(LARGEST).expect("small");
         assert!(load(&format!("{{}}{}", " ".repeat(size - 2)), None).is_ok());
         let error = load(&format!("{{}}{}", " ".repeat(size - 1)), None).expect_err("big");

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_lead_to_the_schemas_own_parts() {
+    fn references_point_to_embedded_parts() {
         let schema = json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "$id": "https://example.com/tree",

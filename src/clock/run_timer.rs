@@ -138,7 +138,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(10);
 
     #[tokio::test(start_paused = true)]
-    async fn undisturbed_it_rings_when_due() {
+    async fn timer_fires_when_due() {
         for time in [
             Duration::ZERO,
             Duration::from_millis(3),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stall_does_not_count() {
+    async fn stall_does_not_count() {
         let mut timer = RunTimer::new(PATIENCE);
         let began = Instant::now();
         // No poll for a minute, as after SIGSTOP.
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn work_that_came_during_a_stall_is_done() {
+    async fn work_received_during_stall_is_done() {
         let (tell, told) = tokio::sync::oneshot::channel();
         let mut waiting = Box::pin(timeout(PATIENCE, told));
         assert!(poll_now(&mut waiting).await.is_pending());

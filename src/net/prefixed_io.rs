@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_put_back_is_read_first_and_in_any_pieces() {
+    async fn prefix_is_read_first_in_any_pieces() {
         for piece in [1, 3, 5, 64] {
             let (mut client, server) = tokio::io::duplex(64);
             client.write_all(b" and then").await.unwrap();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_has_read_is_given_back_with_the_stream() {
+    async fn unread_prefix_is_returned_with_stream() {
         let (_client, server) = tokio::io::duplex(64);
         let mut rewound = PrefixedIo::new(server, Bytes::from_static(b"head frame"));
         rewound.read_exact(&mut [0; 5]).await.unwrap();

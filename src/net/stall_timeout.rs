@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_answer_is_given_in_pieces_and_is_whole() {
+    async fn body_is_sent_in_pieces_and_complete() {
         let text = vec![7; PIECE * 2 + 5];
         let mut answer = PacedBody::new(Body::from(text.clone()));
         assert_eq!(
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_ends_when_its_answer_is_not_taken_in_time() {
+    async fn stalled_reader_resets_stream() {
         let metrics = Metrics::new("test");
         let streams = StallTimeoutExecutor::new(&metrics);
         let began = Instant::now();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_whose_answer_takes_time_to_come_does_not_end() {
+    async fn slow_handler_does_not_reset_stream() {
         let streams = StallTimeoutExecutor::new(&Metrics::new("test"));
         let (ended, has_ended) = tokio::sync::oneshot::channel();
         streams.execute(async move {

@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_says_too_little_is_not_waited_for() {
+    async fn incomplete_head_times_out() {
         for said in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n"] {
             let (mut client, server) = tokio::io::duplex(64);
             client.write_all(said).await.unwrap();
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_begun_may_take_its_time() {
+    async fn http2_connection_has_no_head_timeout() {
         let (mut client, server) = tokio::io::duplex(64);
         let mut server = impatient(server)
             .0
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_head_has_its_time_and_the_pauses_between_have_none() {
+    async fn head_timeout_excludes_idle_time() {
         let (mut client, server) = tokio::io::duplex(64);
         let activity = Arc::<Activity>::default();
         let mut server = impatient(server)
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_is_not_waited_for() {
+    async fn reader_that_stops_times_out() {
         let (_client, server) = tokio::io::duplex(64);
         let (mut server, metrics) = impatient(server);
         let error = server.write_all(&[0; 65]).await.unwrap_err();
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_a_byte_now_and_then_is_not_waited_for() {
+    async fn reader_that_trickles_times_out() {
         let (mut client, server) = tokio::io::duplex(64);
         let (mut server, metrics) = impatient(server);
         let began = Instant::now();
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_reads_slowly_but_surely_gets_everything() {
+    async fn slow_but_steady_reader_gets_everything() {
         const PIECE: usize = 1024;
         let (mut client, server) = tokio::io::duplex(PIECE);
         let (mut server, metrics) = impatient(server);
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_between_answers_is_not_held_against_the_reader() {
+    async fn pause_between_responses_resets_timeout() {
         let (mut client, server) = tokio::io::duplex(64);
         let (mut server, _) = impatient(server);
         for _ in 0..5 {

@@ -432,7 +432,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn places_are_counted_in_all_and_for_each_address() {
+    async fn slots_are_counted_in_total_and_per_address() {
         let test = Test::new(3, false);
         let (one, two) = ("2001:db8::1", "2001:db8::2");
         let first = test.take(one, Some(2)).ok().unwrap();
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_has_gone_leaves_nothing() {
+    async fn released_slot_leaves_no_state() {
         let test = Test::new(3, false);
         let place = test.take("10.0.0.1", None).ok().unwrap();
         drop(place.occupant().begin());
@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_socket_that_is_idle_for_longest_makes_room() {
+    async fn longest_idle_socket_is_evicted() {
         let test = Test::new(3, false);
         let places: Vec<Place> = (0..3)
             .map(|_| test.take("10.0.0.1", None).ok().unwrap())
@@ -479,7 +479,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_with_many_sockets_does_not_push_out_one_with_few() {
+    async fn busy_address_does_not_evict_small_address() {
         let test = Test::new(4, false);
         let quiet = test.take("10.0.0.2", None).ok().unwrap();
         let many: Vec<Place> = (0..3)
@@ -496,7 +496,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_places_are_for_addresses_with_few_sockets() {
+    async fn last_slots_are_reserved_for_small_addresses() {
         let test = Test::new(32, false);
         let mut many = Vec::new();
         while let Ok(place) = test.take("10.0.0.1", None) {
@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_token_a_long_request_makes_room_and_with_one_nothing_does() {
+    async fn only_unauthenticated_long_request_is_evicted() {
         let test = Test::new(2, true);
         let places: Vec<Place> = (0..2)
             .map(|_| test.take("10.0.0.1", None).ok().unwrap())
@@ -524,7 +524,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn refusing_a_flood_looks_at_one_socket_each() {
+    async fn refusing_a_flood_examines_one_socket_each() {
         let test = Test::new(4000, true);
         let share = Some(1000);
         let held: Vec<Place> = (0..1000)
@@ -544,7 +544,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_evicts_few_of_its_own_idle_sockets() {
+    async fn flood_evicts_few_own_idle_sockets() {
         let test = Test::new(4000, false);
         let share = Some(1000);
         let held: Vec<Place> = (0..1000)
@@ -567,7 +567,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn proven_sockets_are_passed_over_once() {
+    async fn authenticated_sockets_are_skipped_once() {
         let test = Test::new(128, true);
         let held: Vec<Place> = (0..112)
             .map(|_| test.take("10.0.0.1", None).ok().unwrap())

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_their_bound_and_keep_to_the_advice() {
+    fn backoff_grows_to_limit_and_respects_advice() {
         let backoff = Backoff::default();
         let longest = |failures| {
             let pauses = (0..1000).map(|_| backoff.pause(failures, None));
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn no_advice_leads_beyond_what_time_can_be_counted_to() {
+    fn extreme_retry_advice_is_clamped() {
         let endless = Backoff {
             first: Duration::MAX,
             longest: Duration::MAX,

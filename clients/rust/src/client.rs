@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_can_be_made_from_any_task() {
+    async fn client_is_send_and_sync() {
         let client = Client::builder("127.0.0.1:9").build().expect("a client");
         let event = NewEvent::json("a", &1).expect("an event");
         drop(sent(async move {
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_ends_with_its_time() {
+    async fn call_ends_at_timeout() {
         let client = Client::builder("127.0.0.1:9")
             .timeout(Duration::from_secs(3))
             .build()

@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn details_name_the_field_and_how_long_to_wait() {
+    fn error_details_have_field_and_retry_delay() {
         let mut details = ErrorDetails::new();
         details.add_bad_request_violation("type", "expected a letter");
         let wrong = Status::with_error_details(Code::InvalidArgument, "type: no", details);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_call_may_be_repeated_but_a_fault_of_the_server_may_not() {
+    fn broken_call_is_retryable_but_internal_is_not() {
         assert!(Error::from(Status::unknown("h2: connection reset")).is_passing());
         let told = Status::with_error_details(Code::Internal, "a fault", ErrorDetails::new());
         let told = Error::from(Status::with_details(
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_codes_are_read_back() {
+    fn code_names_round_trip() {
         for number in 0..=16 {
             let code = Code::from_i32(number);
             assert_eq!(named(code_name(code)), code);

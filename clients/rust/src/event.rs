@@ -331,7 +331,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_are_read_as_they_are_shown() {
+    fn position_display_round_trips() {
         let position: Position = "00ff/7".parse().expect("a position");
         assert_eq!((position.epoch.as_str(), position.offset), ("00ff", 7));
         assert_eq!(position.to_string(), "00ff/7");
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_a_channel_can_be_repeated() {
+    fn event_with_channel_is_repeatable() {
         let in_channel = NewEvent::bytes("a", "1", "").channel("c").into_request();
         assert!(is_repeatable(&in_channel));
         let own = NewEvent::bytes("a", "1", "").idempotency_key("k");

@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_stream_goes_on_behind_what_was_handed_on() {
+    fn new_stream_resumes_after_delivered_events() {
         let mut places = Places::new(vec![String::from("c")], [], 5);
         assert_eq!(places.subscriptions()[0].rewind, 5);
         let first = places.subscribed(entry("c", 9, false, 2)).expect("good");
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_be_recovered_is_said_and_goes_on_from_there() {
+    fn unrecoverable_channel_is_reported_and_continues() {
         let mut places = Places::new(
             vec![String::from("c")],
             [(String::from("c"), at("d", 3))],
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_of_a_pattern_are_resumed_by_name() {
+    fn channels_of_pattern_are_resumed_by_name() {
         let mut places = Places::new(vec![String::from("p:*")], [], 0);
         places.subscriptions();
         places.subscribed(entry("p:*", 0, false, 0)).expect("good");
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_channel_is_an_error_that_names_it() {
+    fn refused_channel_error_names_it() {
         let mut places = Places::new(vec![String::from("c")], [], 0);
         places.subscriptions();
         let refusal = proto::SubscriptionError {
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_numbering_is_told_before_its_first_event() {
+    fn new_epoch_is_reported_before_its_first_event() {
         let mut places = Places::new(vec![String::from("*")], [], 0);
         places.event(event("a", "e", 5));
         let steps = places.event(event("a", "f", 3));

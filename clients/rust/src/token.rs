@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_is_kept_until_it_is_refused() {
+    async fn token_is_cached_until_refused() {
         let asked = Arc::new(AtomicU64::new(0));
         let tokens = provider(Duration::from_hours(1), &asked);
         let first = tokens.get().await.expect("a token");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_that_has_ended_is_asked_for_anew() {
+    async fn expired_token_is_fetched_again() {
         let asked = Arc::new(AtomicU64::new(0));
         let tokens = provider(Duration::ZERO, &asked);
         tokens.get().await.expect("a token");
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fixed_token_has_no_other_and_does_not_show() {
+    async fn fixed_token_is_not_refreshed_and_not_printed() {
         let tokens = Tokens::fixed("hunter2").expect("a token");
         let shown = tokens.get().await.expect("a token");
         assert!(!tokens.refused(shown.as_ref()).await);

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_member_stands_once() {
+    fn duplicate_member_is_refused() {
         let taken = members(b"\xef\xbb\xbf { \"a\" : 1 , \"\\u0062\":[ ] }").unwrap();
         assert_eq!((taken["a"].get(), taken["b"].get()), ("1", "[ ]"));
         for twice in [r#"{"a":1,"b":2,"a":1}"#, r#"{"a":1,"\u0061":null,"a":2}"#] {
