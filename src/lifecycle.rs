@@ -77,8 +77,8 @@ impl Departure {
     /// it could admit them again.
     #[must_use]
     pub fn begin(connections: usize, window: Duration, elsewhere: bool) -> Self {
-        let last_words = (window / 5).min(Duration::from_secs(1));
-        let most = window.saturating_sub(last_words);
+        let close_time = (window / 5).min(Duration::from_secs(1));
+        let most = window.saturating_sub(close_time);
         let needed = u64::try_from(connections / A_MILLISECOND).unwrap_or(u64::MAX);
         let span = if elsewhere {
             most

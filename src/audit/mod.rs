@@ -201,7 +201,7 @@ impl Audit {
     }
 
     /// Waits until all queued records are written, or the timeout elapses.
-    pub async fn flush(&self, patience: Duration) {
+    pub async fn flush(&self, limit: Duration) {
         if self.queue.is_none() {
             return;
         }
@@ -219,7 +219,7 @@ impl Audit {
                 taken.await;
             }
         };
-        if !matches!(tokio::time::timeout(patience, written).await, Ok(Ok(()))) {
+        if !matches!(tokio::time::timeout(limit, written).await, Ok(Ok(()))) {
             tracing::warn!("the end of the audit log may be missing");
         }
     }

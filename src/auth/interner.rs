@@ -33,14 +33,14 @@ struct Pool<T: ?Sized>(Mutex<Kept<T>>);
 struct Kept<T: ?Sized> {
     values: HashSet<Arc<T>>,
     /// How many values found no space since the last cleanup.
-    turned_away: usize,
+    missed: usize,
 }
 
 impl<T: ?Sized> Default for Pool<T> {
     fn default() -> Self {
         Pool(Mutex::new(Kept {
             values: HashSet::new(),
-            turned_away: MOST,
+            missed: MOST,
         }))
     }
 }
@@ -50,22 +50,19 @@ impl<T: ?Sized + Hash + Eq> Pool<T> {
     /// not interned.
     fn share(&self, own: &mut Arc<T>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Kept {
-            values,
-            turned_away,
-        } = &mut *kept;
+        let Kept { values, missed } = &mut *kept;
         if let Some(known) = values.get(own) {
             *own = Arc::clone(known);
             return;
         }
-        if values.len() >= MOST && *turned_away >= MOST {
+        if values.len() >= MOST && *missed >= MOST {
             values.retain(|value| Arc::strong_count(value) > 1);
-            *turned_away = 0;
+            *missed = 0;
         }
         if values.len() < MOST {
             values.insert(Arc::clone(own));
         } else {
-            *turned_away += 1;
+            *missed += 1;
         }
     }
 }

@@ -155,15 +155,15 @@ fn first_example(schema: Option<&Schema>) -> Option<Arc<str>> {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let unread = |error: std::io::Error| format!("the file can't be read: {error}");
+    let unreadable = |error: std::io::Error| format!("the file can't be read: {error}");
     // Reading a pipe would block the server.
-    if !fs::metadata(path).map_err(unread)?.is_file() {
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(String::from("expected a plain file"));
     }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unread)?;
+    let file = File::open(path).map_err(unreadable)?;
     let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
-    if u64::try_from(read.map_err(unread)?).is_ok_and(|size| size > LARGEST) {
+    if u64::try_from(read.map_err(unreadable)?).is_ok_and(|size| size > LARGEST) {
         return Err(String::from("expected a file of at most 1 MiB"));
     }
     String::from_utf8(bytes).map_err(|_| String::from("expected UTF-8"))
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn invalid_definition_names_part_and_file() {
-        for (schema, example, part, says) in [
+        for (schema, example, part, start) in [
             (
                 SCHEMA,
                 Some(r#"{"n": "secret"}"#),
@@ -241,7 +241,7 @@ mod tests {
             let error = load(schema, example).expect_err("wrong");
             assert_eq!(error.part, part);
             let text = error.to_string();
-            assert!(text.starts_with(says), "{text}");
+            assert!(text.starts_with(start), "{text}");
             assert!(text.ends_with(".json)"), "{text}");
             assert!(!text.contains("secret"), "{text}");
         }

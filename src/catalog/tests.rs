@@ -78,13 +78,13 @@ fn open_mode_accepts_everything() {
 fn payload_can_be_validated_in_any_mode() {
     for mode in [Mode::Open, Mode::Strict] {
         let catalog = catalog(mode);
-        let judge = |data: &str| catalog.validate("job.progress", data.as_bytes());
-        assert_eq!(judge(r#"{"items": []}"#).unwrap(), []);
-        let violations = judge(r#"{"items": [true]}"#).unwrap();
+        let validate = |data: &str| catalog.validate("job.progress", data.as_bytes());
+        assert_eq!(validate(r#"{"items": []}"#).unwrap(), []);
+        let violations = validate(r#"{"items": [true]}"#).unwrap();
         assert_eq!(violations[0].path, "/items/0");
         let deep = "[".repeat(65) + &"]".repeat(65);
         for broken in ["", "{", deep.as_str()] {
-            assert_eq!(judge(broken).unwrap().len(), 1, "{broken}");
+            assert_eq!(validate(broken).unwrap().len(), 1, "{broken}");
         }
         for unknown in ["x", "not a name"] {
             let error = catalog.validate(unknown, b"{}").unwrap_err();

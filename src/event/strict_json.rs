@@ -342,7 +342,7 @@ mod tests {
 
     #[test]
     fn unreadable_json_is_refused_with_reason() {
-        for (text, says) in [
+        for (text, expected) in [
             (r#"{"t":"\ud83d"}"#, "line 1 column 13: a lone surrogate"),
             (r#"{"\ud83d":1}"#, "a lone surrogate"),
             (r#"["\ud83dx"]"#, "a lone surrogate"),
@@ -355,7 +355,7 @@ mod tests {
             ("\"\u{0}\"", "control character"),
         ] {
             let flaw = check(text.as_bytes()).unwrap_err().to_string();
-            assert!(flaw.contains(says), "{text}: {flaw}");
+            assert!(flaw.contains(expected), "{text}: {flaw}");
             assert_eq!(value(text.as_bytes()).unwrap_err().to_string(), flaw);
         }
         assert_eq!(check(b"\"\xff\""), Err(Flaw::Encoding));

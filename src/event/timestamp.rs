@@ -31,9 +31,9 @@ impl Timestamp {
     /// This many microseconds after 1970, or before it if negative, clamped to the years 1 to 9999.
     #[must_use]
     pub fn from_micros(micros: i64) -> Self {
-        let turned = micros.clamp(Self::MIN, Self::MAX).cast_unsigned() ^ SIGN;
+        let flipped = micros.clamp(Self::MIN, Self::MAX).cast_unsigned() ^ SIGN;
         // Only `i64::MIN` would become zero, and it is below year 1.
-        Timestamp(NonZeroU64::new(turned).unwrap_or(NonZeroU64::MIN))
+        Timestamp(NonZeroU64::new(flipped).unwrap_or(NonZeroU64::MIN))
     }
 
     /// Microseconds since 1970.

@@ -238,7 +238,7 @@ impl<'a> EventView<'a> {
             match parsed {
                 Some(Ok(value)) => value,
                 Some(Err(flaw)) => {
-                    self.tell_unreadable(&flaw);
+                    self.log_unreadable(&flaw);
                     serde_json::Value::Null
                 }
                 None => serde_json::Value::Null,
@@ -248,10 +248,10 @@ impl<'a> EventView<'a> {
 
     /// No publish accepts such data, but a store may hold it from an earlier version. It is logged
     /// once, because any client can have the event replayed repeatedly.
-    fn tell_unreadable(&self, flaw: &strict_json::Flaw) {
-        static TOLD: Once = Once::new();
+    fn log_unreadable(&self, flaw: &strict_json::Flaw) {
+        static LOGGED: Once = Once::new();
         let event_id = tracing::field::display(self.event.id);
-        TOLD.call_once(|| {
+        LOGGED.call_once(|| {
             tracing::warn!(event_id, %flaw, "filters take the data of a kept event for null: it is JSON that they can't read");
         });
         tracing::debug!(event_id = %self.event.id, %flaw, "filters can't read the data of a kept event");

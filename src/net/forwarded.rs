@@ -99,11 +99,11 @@ impl Trust {
 
     /// The forwarding header that an untrusted peer sends.
     #[must_use]
-    pub fn unheard(&self, peer: IpAddr, headers: &HeaderMap) -> Option<HeaderName> {
-        let said = [X_FORWARDED_FOR, FORWARDED]
+    pub fn untrusted_header(&self, peer: IpAddr, headers: &HeaderMap) -> Option<HeaderName> {
+        let entry = [X_FORWARDED_FOR, FORWARDED]
             .into_iter()
             .find(|name| headers.contains_key(name))?;
-        (!self.is_proxy(peer)).then_some(said)
+        (!self.is_proxy(peer)).then_some(entry)
     }
 
     /// The client's address: the peer, or if that is a trusted proxy, the nearest hop that is not.
@@ -129,8 +129,8 @@ impl Trust {
             if !self.is_proxy(client.ip()) {
                 break;
             }
-            let said = if self.standard { node(hop) } else { Some(hop) };
-            match said.and_then(address) {
+            let entry = if self.standard { node(hop) } else { Some(hop) };
+            match entry.and_then(address) {
                 Some(before) => client = before,
                 None => break,
             }

@@ -10,19 +10,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// A stream in front of which bytes were put back.
 pub struct PrefixedIo<S> {
     stream: S,
-    unread: Bytes,
+    prefix: Bytes,
 }
 
 impl<S> PrefixedIo<S> {
     /// The stream. These bytes are read first.
-    pub fn new(stream: S, unread: Bytes) -> Self {
-        PrefixedIo { stream, unread }
+    pub fn new(stream: S, prefix: Bytes) -> Self {
+        PrefixedIo { stream, prefix }
     }
 
     /// The stream, and the bytes that were not read again.
     #[must_use]
     pub fn into_parts(self) -> (S, Bytes) {
-        (self.stream, self.unread)
+        (self.stream, self.prefix)
     }
 }
 
@@ -32,14 +32,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for PrefixedIo<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.unread.is_empty() {
+        if self.prefix.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, buffer);
         }
-        let count = self.unread.len().min(buffer.remaining());
-        buffer.put_slice(self.unread.get(..count).unwrap_or_default());
-        self.unread.advance(count);
-        if self.unread.is_empty() {
-            self.unread = Bytes::new();
+        let count = self.prefix.len().min(buffer.remaining());
+        buffer.put_slice(self.prefix.get(..count).unwrap_or_default());
+        self.prefix.advance(count);
+        if self.prefix.is_empty() {
+            self.prefix = Bytes::new();
         }
         Poll::Ready(Ok(()))
     }

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 
 use super::StartError;
 use super::described::{asyncapi_settings, catalog};
-use super::observer::Journal;
+use super::observer::LoggingObserver;
 use crate::audit::Audit;
 use crate::auth::{AuthEvent, NamespaceRules, Policy, Verifier};
 use crate::broker::{
@@ -78,7 +78,7 @@ pub(super) fn assemble(
         None => Audit::off(&metrics),
         Some(path) => Audit::open(path, &metrics).map_err(StartError::at("audit.file"))?,
     };
-    hub.observe(Arc::new(Journal {
+    hub.observe(Arc::new(LoggingObserver {
         tracing,
         audit: Arc::clone(&audit),
     }));

@@ -95,11 +95,11 @@ fn violation_has_pointer_and_expectation_but_no_value() {
         ("false", "1", "", "expected nothing here"),
     ] {
         let violations = schema(text).violations(data.as_bytes());
-        let told = Violation {
+        let expected = Violation {
             path: path.to_owned(),
             message: message.to_owned(),
         };
-        assert_eq!(violations, [told], "{text} {data}");
+        assert_eq!(violations, [expected], "{text} {data}");
     }
 }
 
@@ -169,7 +169,7 @@ fn overlong_pointer_falls_back_to_ancestor() {
 
 #[test]
 fn invalid_schema_is_refused_with_pointer() {
-    for (text, says) in [
+    for (text, message_start) in [
         (
             "{",
             "expected valid JSON: line 1 column 1: EOF while parsing an object",
@@ -196,7 +196,7 @@ fn invalid_schema_is_refused_with_pointer() {
         ),
     ] {
         let message = refused(text);
-        assert!(message.starts_with(says), "{text}: {message}");
+        assert!(message.starts_with(message_start), "{text}: {message}");
     }
 }
 
