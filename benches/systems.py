@@ -35,7 +35,7 @@ from systems_clients import SYSTEMS, Client, Publisher, Refused
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MANY = 10_000
 SOME = 1_000
-# Bounds of the presets that are not themselves the figure.
+# Limits of the presets that are not part of the figure.
 RAISED = {"TIDINGS_LIMITS__CONNECTIONS": "12000", "TIDINGS_LIMITS__CONNECTIONS_PER_IP": "12000"}
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -356,7 +356,7 @@ def main():
     if most < MANY + 500:
         parser.error(f"{MANY:,} connections need as many open files: ulimit -Hn says {most}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    # An ended run ends its server too: the exception runs through every `finally`.
+    # SIGTERM must end the server too: the exception runs through every `finally`.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     table = Table()
     with tempfile.TemporaryDirectory(prefix="tidings-systems-") as directory:

@@ -67,13 +67,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_never_shown() {
+    fn secret_is_never_printed() {
         let secret = Secret::new("correct horse battery staple");
         assert!(!format!("{secret:?} {:?}", Some(&secret)).contains("horse"));
     }
 
     #[test]
-    fn a_secret_shorter_than_the_hash_is_weak() {
+    fn secret_shorter_than_hash_is_weak() {
         assert!(Secret::new("x".repeat(31)).is_weak());
         assert!(!Secret::new("x".repeat(32)).is_weak());
         assert!(!Secret::random().unwrap().is_weak());
