@@ -177,7 +177,7 @@ impl Admin {
         ended
     }
 
-    /// Takes tokens back before anything is closed, so that nobody comes back with them.
+    /// Revokes tokens before any connection is closed, so that no client can reconnect with one.
     async fn revoke(&self, target: &Target, reason: &str) -> Result<()> {
         let services = &self.services;
         let mut record = Record {
@@ -189,13 +189,13 @@ impl Admin {
             Target::Connection(id) => {
                 let gone = || Error::not_found("no such connection");
                 let identity = services.hub.identity_of(*id).await?.ok_or_else(gone)?;
-                services.verifier.revoke_token(&identity)?;
+                services.verifier.revoke_token(&identity).await?;
                 record.connection = Some(*id);
                 record.user = identity.user().map(|user| &**user);
                 services.audit.note(What::Revoke, &record);
             }
             Target::User(user) => {
-                services.verifier.revoke_user(user)?;
+                services.verifier.revoke_user(user).await?;
                 record.user = Some(user);
                 services.audit.note(What::Revoke, &record);
             }

@@ -8,7 +8,7 @@ use super::StartError;
 use super::described::{asyncapi_settings, catalog};
 use super::observer::Journal;
 use crate::audit::Audit;
-use crate::auth::{AuthEvent, NamespaceRules, Policy, Verifier};
+use crate::auth::{AuthEvent, LocalRevocations, NamespaceRules, Policy, Revocations, Verifier};
 use crate::broker::{
     Bounds, Broker, Disk, DiskSettings, Durability, Memory, OnDamage, Sink, set_aside,
 };
@@ -71,7 +71,7 @@ pub(super) fn assemble(
     .map_err(StartError::at("server.shards"))?;
     let sink: Arc<dyn Sink> = Arc::<Hub>::clone(&hub);
     let sink: Weak<dyn Sink> = Arc::downgrade(&sink);
-    let broker = broker(config, namespaces, sink, &metrics)?;
+    let (broker, revocations) = stores(config, namespaces, sink, &metrics)?;
     hub.attach(Arc::clone(&broker));
     let tracing = Arc::clone(hub.tracing());
     let audit = match &config.audit.file {
@@ -83,11 +83,15 @@ pub(super) fn assemble(
         audit: Arc::clone(&audit),
     }));
     let counted = Arc::clone(&metrics);
-    let verifier = Verifier::new(&config.auth.verifier(), move |event| match event {
-        AuthEvent::Refused(failure) => counted.auth_failure(failure.as_str()),
-        AuthEvent::NotJudged => counted.token_not_judged(),
-        AuthEvent::Fetched(succeeded) => counted.keys_fetched(succeeded),
-    })
+    let verifier = Verifier::new(
+        &config.auth.verifier(),
+        revocations,
+        move |event| match event {
+            AuthEvent::Refused(failure) => counted.auth_failure(failure.as_str()),
+            AuthEvent::NotJudged => counted.token_not_judged(),
+            AuthEvent::Fetched(succeeded) => counted.keys_fetched(succeeded),
+        },
+    )
     .map_err(StartError::new)?;
     let services = Services::new(
         hub,
@@ -180,13 +184,13 @@ impl Assembled {
     }
 }
 
-/// The store that the configuration names.
-fn broker(
+/// The store that the configuration names, and the register of revocations beside it.
+fn stores(
     config: &Config,
     namespaces: Arc<ArcSwap<Namespaces>>,
     sink: Weak<dyn Sink>,
     metrics: &Arc<Metrics>,
-) -> Result<Arc<dyn Broker>, StartError> {
+) -> Result<(Arc<dyn Broker>, Arc<dyn Revocations>), StartError> {
     let metrics = Arc::clone(metrics);
     let bounds = Bounds {
         channels: config.limits.channels,
@@ -197,7 +201,8 @@ fn broker(
     Ok(match config.history.storage {
         Storage::Memory => {
             set_store_aside(config);
-            Arc::new(Memory::new(namespaces, sink, metrics, bounds))
+            let memory = Memory::new(namespaces, sink, metrics, bounds);
+            (Arc::new(memory), Arc::new(LocalRevocations))
         }
         Storage::Disk => {
             let settings = DiskSettings {
@@ -215,7 +220,8 @@ fn broker(
                 bounds,
             };
             let disk = Disk::open(namespaces, sink, metrics, settings);
-            Arc::new(disk.map_err(StartError::new)?)
+            let disk = Arc::new(disk.map_err(StartError::new)?);
+            (Arc::clone(&disk) as _, disk)
         }
         Storage::Nats => {
             return Err(StartError::new(

@@ -1,8 +1,10 @@
 //! What `tidings check` does beyond reading the configuration: it builds what a start builds.
 
+use std::sync::Arc;
+
 use super::assemble::policy;
 use super::{StartError, catalog, tls};
-use crate::auth::Verifier;
+use crate::auth::{LocalRevocations, Verifier};
 use crate::config::Config;
 
 /// Builds the parts of a server as far as that opens no socket, no store and no thread, and lets
@@ -17,7 +19,8 @@ pub fn rehearse(config: &Config, dev: bool) -> Result<(), StartError> {
     policy(config, dev)?;
     catalog(config)?;
     if config.auth.has_key() {
-        Verifier::new(&config.auth.verifier(), |_| ()).map_err(StartError::new)?;
+        Verifier::new(&config.auth.verifier(), Arc::new(LocalRevocations), |_| ())
+            .map_err(StartError::new)?;
     }
     Ok(())
 }

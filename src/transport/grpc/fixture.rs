@@ -15,7 +15,8 @@ use tonic::{Request, Streaming};
 use super::{GrpcAuth, HealthHandle, routes};
 use crate::audit::Audit;
 use crate::auth::{
-    NamespaceRules, Policy, Secret, TokenMint, TokenRequest, Verifier, VerifierSettings,
+    LocalRevocations, NamespaceRules, Policy, Secret, TokenMint, TokenRequest, Verifier,
+    VerifierSettings,
 };
 use crate::broker::{Bounds, Broker, Memory, Sink};
 use crate::catalog::{Catalog, Mode};
@@ -151,7 +152,7 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
     Services::new(
         hub,
         broker,
-        Verifier::new(verifying, |_| {}).unwrap(),
+        Verifier::new(verifying, Arc::new(LocalRevocations), |_| {}).unwrap(),
         Policy::new([rules], false).unwrap(),
         Catalog::new(Mode::Open, []),
         RequestLimits {
