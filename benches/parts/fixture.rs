@@ -1,19 +1,19 @@
 //! Events, frames and a bus to measure with.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tidings::broker::{Bounds, Broker, Memory, Range, Sink};
-use tidings::cli::bench::frame::{Opcode, client_frame as framed};
+use tidings::broker::{Bounds, Broker, Memory, Range};
 use tidings::event::{
     ChannelName, Draft, Epoch, Event, EventType, Headers, HistoryPolicy, Namespace, Namespaces,
     Payload, Position, Timestamp,
 };
-use tidings::hub::{Hub, Settings};
+use tidings::hub::{Hub, HubParts, Settings};
 use tidings::maybe_ready::MaybeReady;
 use tidings::telemetry::{Metrics, Tracing};
+use tidings_loadgen::frame::{Opcode, client_frame as framed};
 
 /// Where everything is published.
 pub(crate) fn channel() -> ChannelName {
@@ -80,19 +80,20 @@ impl Bus {
         };
         let namespaces = Arc::new(ArcSwap::from_pointee(Namespaces::new([keeping])));
         let metrics = Metrics::new("bench");
-        let hub = Hub::start(
+        let builder = Hub::builder(
             2,
             Settings::default(),
             Arc::clone(&namespaces),
             Arc::clone(&metrics),
             Arc::new(Tracing::off()),
         )
-        .expect("shards");
-        let sink: Arc<dyn Sink> = Arc::<Hub>::clone(&hub);
-        let sink: Weak<dyn Sink> = Arc::downgrade(&sink);
+        .expect("event queues");
+        let sink = builder.sink();
         let broker: Arc<dyn Broker> =
             Arc::new(Memory::new(namespaces, sink, metrics, Bounds::default()));
-        hub.attach(Arc::clone(&broker));
+        let hub = builder
+            .start(HubParts::new(Arc::clone(&broker)))
+            .expect("threads");
         drop(inside);
         Bus {
             broker,

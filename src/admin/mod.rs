@@ -9,7 +9,7 @@ use crate::audit::{Record, What};
 use crate::auth::{Identity, is_name};
 use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ConnectionId, Position};
-use crate::hub::{ConnectionFilter, ConnectionInfo};
+use crate::hub::{ConnectionFilter, ConnectionInfo, ConnectionQuery};
 use crate::session::{MAX_ANSWER_BYTES, Services};
 use crate::telemetry::StatsSnapshot;
 
@@ -95,10 +95,13 @@ impl Admin {
         let hub = &self.services.hub;
         let (mut found, mut room) = (Vec::<ConnectionInfo>::new(), MAX_ANSWER_BYTES);
         while shard < hub.shards() {
-            let (filter, from, limit) = (filter.clone(), place, size - found.len());
-            let page = hub
-                .ask(shard, move |shard| shard.list(&filter, from, limit, room))
-                .await?;
+            let query = ConnectionQuery {
+                filter: filter.clone(),
+                from: place,
+                limit: size - found.len(),
+                bytes: room,
+            };
+            let page = hub.list_connections(shard, query).await?;
             found.extend(page.connections);
             room = room.saturating_sub(page.bytes);
             (shard, place) = page.next.map_or((shard + 1, 0), |next| (shard, next));
@@ -114,16 +117,8 @@ impl Admin {
     /// # Errors
     /// `not_found` where it has gone.
     pub async fn connection(&self, id: ConnectionId) -> Result<ConnectionInfo> {
-        let shard = usize::from(id.shard());
-        let gone = || Error::not_found("no such connection");
-        if shard >= self.services.hub.shards() {
-            return Err(gone());
-        }
-        self.services
-            .hub
-            .ask(shard, move |shard| shard.look_at(id))
-            .await?
-            .ok_or_else(gone)
+        let connection = self.services.hub.connection(id).await?;
+        connection.ok_or_else(|| Error::not_found("no such connection"))
     }
 
     /// Ends connections; answers how many. With `revoke`, first takes back the one connection's

@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::Hub;
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::fair_queue::{Permit, Share};
 use crate::filter::Condition;
 use crate::filter::EventFilter;
 use crate::hub::judge::Verdict;
 use crate::hub::meter::Meter;
 use crate::maybe_ready::MaybeReady;
-use crate::turns::{Share, Turn};
 
 /// The longest wait before it is looked again whether the connection is still there.
 const NAP: Duration = Duration::from_millis(250);
@@ -32,7 +32,7 @@ impl Hub {
                 let limits = &hub.settings().filters;
                 hub.judge.store.compile(&source, limits).map_err(|refusal| {
                     if let Some(limit) = refusal.limit {
-                        hub.metrics.limit_reached(limit);
+                        hub.metrics().limit_reached(limit);
                     }
                     refusal.error
                 })
@@ -61,7 +61,7 @@ impl Hub {
             let rate = self.settings().filters.steps_per_second;
             let wait = meter.wait(self.clock_us(), rate);
             if !wait.is_zero() {
-                self.metrics.filter_waited();
+                self.metrics().filter_waited();
                 tokio::time::sleep(wait.min(NAP)).await;
                 continue;
             }
@@ -71,7 +71,7 @@ impl Hub {
             let slice = self.clone().elsewhere(turn, move || {
                 let rest = events.get(from..).unwrap_or_default();
                 let limits = &hub.settings().filters;
-                hub.judge.slice(&filter, rest, limits, &hub.metrics)
+                hub.judge.slice(&filter, rest, limits, hub.metrics())
             });
             let (made, steps) = slice.await?;
             meter.charge(self.clock_us(), rate, steps);
@@ -92,7 +92,7 @@ impl Hub {
     /// Does something on a thread that may be busy, for as long as a turn takes.
     async fn elsewhere<T: Send + 'static>(
         self: Arc<Self>,
-        turn: Turn,
+        turn: Permit,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
         let done = self.runtime.spawn_blocking(move || {

@@ -4,24 +4,24 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::command::ShardCommand;
 use super::delivery::Delivery;
-use super::shard::Shard;
 use super::sync::{AtomicBool, AtomicUsize, Notify, SegQueue, Waker};
 
 /// Something for a shard to do.
 pub(super) enum Inbound {
     /// An event to fan out.
     Event(Arc<Delivery>),
-    /// Anything else, done on the shard's own thread.
-    Task(Box<dyn FnOnce(&mut Shard) + Send>),
+    /// Anything else, executed on the shard's own thread.
+    Command(Box<ShardCommand>),
 }
 
 impl Inbound {
-    /// The bytes that it keeps in memory. What a task holds is bounded where the task is made.
+    /// The bytes that it keeps in memory. What a command holds is bounded by its sender.
     fn weight(&self) -> usize {
         match self {
             Inbound::Event(delivery) => delivery.weight(),
-            Inbound::Task(_) => 0,
+            Inbound::Command(_) => 0,
         }
     }
 }
@@ -29,7 +29,7 @@ impl Inbound {
 /// How much may wait before publishers are asked to wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HighWater {
-    /// Events and tasks.
+    /// Events and commands.
     pub(super) len: usize,
     /// Bytes of events.
     pub(super) bytes: usize,

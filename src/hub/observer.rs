@@ -38,3 +38,10 @@ pub trait Observer: Send + Sync {
     /// A connection has gone.
     fn closed(&self, connection: Seen<'_>, end: End<'_>);
 }
+
+/// Nobody is notified.
+impl Observer for () {
+    fn opened(&self, _: Seen<'_>) {}
+
+    fn closed(&self, _: Seen<'_>, _: End<'_>) {}
+}

@@ -7,7 +7,8 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Hub, end_the_process};
+use super::deliver::Dispatcher;
+use super::end_the_process;
 use crate::hub::shard::{FEW, Shard};
 
 /// What holds for publishes of this thread.
@@ -24,7 +25,7 @@ enum WakeScope {
 /// Wake-ups that are owed.
 #[derive(Clone, Copy)]
 struct Owed {
-    hub: *const Hub,
+    dispatcher: *const Dispatcher,
     /// The shards that were found asleep, as a set of bits.
     shards: u64,
     /// Deliveries of the events that came together.
@@ -35,27 +36,27 @@ thread_local! {
     static SCOPE: Cell<WakeScope> = const { Cell::new(WakeScope::Outside) };
 }
 
-/// From now on this is a shard's thread.
-pub(in crate::hub) fn here_is_a_shard() {
+/// Marks the calling thread as a shard's thread, for as long as it lives.
+pub(in crate::hub) fn enter_shard_thread() {
     SCOPE.set(WakeScope::InRound);
 }
 
-impl Hub {
-    /// Wakes the shards for all that `work` publishes, or hands it out in their place where they
-    /// sleep and it is few deliveries: at the latest when `work` has ended, by a panic too. Call it
-    /// only where no lock is held. Within another one it is part of that.
-    pub fn wake_after<T>(&self, work: impl FnOnce() -> T) -> T {
+impl Dispatcher {
+    /// Runs `work`, then wakes the shards once for all that it published, or runs a sleeping shard
+    /// in the place of its thread where that is a few deliveries. A panic of `work` wakes as well.
+    /// The caller holds no lock. Nested calls are part of the outermost one.
+    pub(in crate::hub) fn wake_after<T>(&self, work: impl FnOnce() -> T) -> T {
         if !matches!(SCOPE.get(), WakeScope::Outside) {
             return work();
         }
         SCOPE.set(WakeScope::Owing(Owed {
-            hub: self,
+            dispatcher: self,
             shards: 0,
             deliveries: 0,
         }));
-        let debtor = FlushWakesOnDrop(self);
+        let flush = FlushWakesOnDrop(self);
         let done = work();
-        drop(debtor);
+        drop(flush);
         done
     }
 
@@ -65,7 +66,7 @@ impl Hub {
         let WakeScope::Owing(owed) = SCOPE.get() else {
             return self.wake(shards);
         };
-        if !std::ptr::eq(owed.hub, self) {
+        if !std::ptr::eq(owed.dispatcher, self) {
             return self.wake(shards);
         }
         let mut owed = Owed {
@@ -85,7 +86,7 @@ impl Hub {
         if shards == 0 {
             return;
         }
-        for (index, inbox) in self.inboxes.iter().enumerate() {
+        for (index, inbox) in self.queues.iter().enumerate() {
             if shards & (1 << index) != 0 {
                 inbox.wake();
             }
@@ -93,7 +94,7 @@ impl Hub {
     }
 
     fn run_or_wake(&self, shards: u64) {
-        for (index, (cell, inbox)) in self.cells.iter().zip(&self.inboxes).enumerate() {
+        for (index, (cell, inbox)) in self.cells.iter().zip(&self.queues).enumerate() {
             if shards & (1 << index) == 0 {
                 continue;
             }
@@ -106,7 +107,7 @@ impl Hub {
 }
 
 /// Pays what is owed when it goes.
-struct FlushWakesOnDrop<'h>(&'h Hub);
+struct FlushWakesOnDrop<'d>(&'d Dispatcher);
 
 impl Drop for FlushWakesOnDrop<'_> {
     fn drop(&mut self) {
@@ -135,14 +136,15 @@ mod tests {
     use mio::{Events, Poll};
 
     use super::*;
-    use crate::broker::Sink;
+    use crate::broker::{Bounds, Memory, Sink};
     use crate::event::{
         Audience, ChannelName, ChannelPattern, Draft, Event, EventType, Headers, Namespace,
         Namespaces, Payload, Timestamp,
     };
-    use crate::hub::Settings;
+    use crate::hub::command::{Reply, ShardCommand};
     use crate::hub::inbox::Inbound;
     use crate::hub::shard_cell::Left;
+    use crate::hub::{Hub, HubParts, Settings};
     use crate::telemetry::{Metrics, TextFormat, Tracing};
 
     /// One shard whose thread sleeps for ever.
@@ -155,22 +157,25 @@ mod tests {
     /// A shard with so many subscriptions to the channel.
     fn world(subscriptions: usize) -> World {
         let metrics = Metrics::new("wake_ups");
-        let (hub, mut polls) = Hub::without_threads(
+        let namespaces = Namespaces::new([Namespace::named("room")]);
+        let namespaces = Arc::new(ArcSwap::from_pointee(namespaces));
+        let builder = Hub::builder(
             1,
             Settings::default(),
-            Arc::new(ArcSwap::from_pointee(Namespaces::new([Namespace::named(
-                "room",
-            )]))),
+            Arc::clone(&namespaces),
             Arc::clone(&metrics),
             Arc::new(Tracing::default()),
         )
         .unwrap();
+        let sink = builder.sink();
+        let broker = Memory::new(namespaces, sink, Arc::clone(&metrics), Bounds::default());
+        let (hub, mut polls) = builder.build(HubParts::new(Arc::new(broker)));
         let poll = polls.remove(0);
         let registry = poll.registry().try_clone().unwrap();
-        let inbox = Arc::clone(&hub.inboxes[0]);
-        hub.cells[0].move_in(Shard::new(0, Arc::clone(&hub), inbox, registry));
+        let inbox = Arc::clone(&hub.dispatcher.queues[0]);
+        hub.dispatcher.cells[0].move_in(Shard::new(0, Arc::clone(&hub), inbox, registry));
         let pattern = ChannelPattern::Exact(channel());
-        let route = hub.routes.add(&pattern, 0);
+        let route = hub.dispatcher.routes.add(&pattern, 0);
         (0..subscriptions).for_each(|_| route.joined());
         World { hub, poll, metrics }
     }
@@ -210,7 +215,9 @@ mod tests {
                 trace: None,
                 accepted: std::time::Instant::now(),
             };
-            self.hub.deliver(Arc::new(Event::new(draft, None)), None);
+            self.hub
+                .dispatcher
+                .deliver(Arc::new(Event::new(draft, None)), None);
         }
 
         fn woken(&mut self) -> bool {
@@ -221,7 +228,7 @@ mod tests {
         }
 
         fn is_done(&self) -> bool {
-            self.hub.inboxes[0].is_empty()
+            self.hub.dispatcher.queues[0].is_empty()
         }
 
         fn helped(&self) -> bool {
@@ -231,7 +238,7 @@ mod tests {
 
         fn run_or_wake(&self, now: u64, left: Left) -> bool {
             let mut entered = false;
-            self.hub.cells[0].run_or_wake(&self.hub.inboxes[0], now, |_| {
+            self.hub.dispatcher.cells[0].run_or_wake(&self.hub.dispatcher.queues[0], now, |_| {
                 entered = true;
                 left
             });
@@ -270,7 +277,7 @@ mod tests {
         assert!(waits.await, "publishers wait");
         let events = Events::with_capacity(1);
         while !world.is_done() {
-            world.hub.cells[0].enter(0, |shard| shard.turn(&events));
+            world.hub.dispatcher.cells[0].enter(0, |shard| shard.turn(&events));
         }
         room.await;
     }
@@ -320,7 +327,7 @@ mod tests {
             assert!(world.woken(), "it begins at once");
         });
         assert!(!world.is_done());
-        world.hub.run_or_wake(1);
+        world.hub.dispatcher.run_or_wake(1);
         assert!(world.woken(), "nor does anyone else hand it out");
     }
 
@@ -364,23 +371,22 @@ mod tests {
     #[tokio::test]
     async fn what_a_publisher_may_not_do_stays_first_for_the_thread() {
         let mut world = world(1);
-        let done = Arc::new(std::sync::Mutex::new(0));
-        let task = Arc::clone(&done);
-        let task = Inbound::Task(Box::new(move |_: &mut Shard| *task.lock().unwrap() += 1));
-        let owed = world.hub.inboxes[0].push_quietly(task);
+        let (reply, mut answer) = Reply::channel();
+        let question = Inbound::Command(Box::new(ShardCommand::IsEmpty { reply }));
+        let owed = world.hub.dispatcher.queues[0].push_quietly(question);
         assert!(owed);
-        world.hub.run_or_wake(1);
-        assert!(world.woken(), "the task is the thread's");
+        world.hub.dispatcher.run_or_wake(1);
+        assert!(world.woken(), "commands are for the thread");
         world.publish();
         assert!(world.woken(), "the shard had looked, and sleeps again");
-        let left = world.hub.cells[0].enter(0, Shard::help);
+        let left = world.hub.dispatcher.cells[0].enter(0, Shard::help);
         assert_eq!(left, Some(Left::Work));
-        assert!(!world.is_done(), "nobody goes past the task");
-        assert_eq!(*done.lock().unwrap(), 0);
+        assert!(!world.is_done(), "no event overtakes the command");
+        assert!(answer.try_recv().is_err());
         let events = Events::with_capacity(1);
-        let turned = world.hub.cells[0].enter(0, |shard| shard.turn(&events));
+        let turned = world.hub.dispatcher.cells[0].enter(0, |shard| shard.turn(&events));
         assert!(turned.flatten().is_some() && world.is_done());
-        assert_eq!(*done.lock().unwrap(), 1);
+        assert_eq!(answer.try_recv(), Ok(true));
     }
 
     #[tokio::test]
@@ -388,10 +394,10 @@ mod tests {
         let mut world = world(usize::try_from(FEW).unwrap() + 1);
         world.publish();
         assert!(world.woken());
-        world.hub.run_or_wake(1);
+        world.hub.dispatcher.run_or_wake(1);
         assert!(world.woken());
         let events = Events::with_capacity(1);
-        let turned = world.hub.cells[0].enter(0, |shard| shard.turn(&events));
+        let turned = world.hub.dispatcher.cells[0].enter(0, |shard| shard.turn(&events));
         assert!(turned.flatten().is_some() && world.is_done());
     }
 
@@ -404,7 +410,7 @@ mod tests {
         assert!(world.run_or_wake(1_300, Left::Work));
         assert!(world.woken(), "it left something");
         let hub = Arc::clone(&world.hub);
-        hub.cells[0].enter(2_000, |_| {
+        hub.dispatcher.cells[0].enter(2_000, |_| {
             assert!(
                 !world.run_or_wake(9_000, Left::Nothing),
                 "somebody is inside"
@@ -416,7 +422,7 @@ mod tests {
             "the thread was, just now"
         );
         assert!(world.woken());
-        drop(world.hub.cells[0].move_out());
+        drop(world.hub.dispatcher.cells[0].move_out());
         assert!(
             !world.run_or_wake(9_000, Left::Nothing),
             "nobody lives there"

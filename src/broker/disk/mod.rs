@@ -55,9 +55,9 @@ use super::keys::KeyShares;
 use super::{Bounds, Broker, Kept, Memory, Page, Range, Receipt, Share, Sink};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, HistoryPolicy, Namespaces};
+use crate::fair_queue::FairQueue;
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::{FanoutSpan, Metrics};
-use crate::turns::Turns;
 use clock::Clock;
 use committer::Committer;
 use folder::Folder;
@@ -144,7 +144,7 @@ struct Shared {
     store: ArcSwapOption<Store>,
     /// False while the store can't write.
     available: AtomicBool,
-    readers: Turns,
+    readers: FairQueue,
     on_damage: OnDamage,
     /// One backup is made at a time.
     backups: Arc<Semaphore>,
@@ -195,7 +195,7 @@ impl Disk {
             queue: Queue::default(),
             store: ArcSwapOption::empty(),
             available: AtomicBool::new(true),
-            readers: Turns::new(readers()),
+            readers: FairQueue::new(readers()),
             on_damage: settings.on_damage,
             backups: Arc::new(Semaphore::new(1)),
         });

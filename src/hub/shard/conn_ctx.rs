@@ -14,9 +14,9 @@ use crate::error::{CloseCode, Error, Result};
 use crate::event::{ChannelPattern, ConnectionId};
 use crate::filter::EventFilter;
 use crate::hub::Hub;
+use crate::hub::command::ShardCommand;
 use crate::hub::connection::Client;
 use crate::hub::delivery::DialectId;
-use crate::hub::inbox::Inbound;
 use crate::hub::protocol::Protocol;
 use crate::maybe_ready::MaybeReady;
 
@@ -164,49 +164,14 @@ impl<'s> ConnCtx<'s> {
             MaybeReady::Ready(answer) => return then(self, answer),
             MaybeReady::Pending(future) => future,
         };
-        if let Some(connection) = self.shard.connections.get_mut(self.slot) {
-            connection.flags.busy = true;
-        }
-        self.elsewhere(future, |cx, answer| {
-            let slot = cx.slot;
-            let Some(connection) = cx.shard.connections.get_mut(slot) else {
-                return;
-            };
-            connection.flags.busy = false;
-            if connection.ending.is_some() {
-                return;
-            }
-            then(cx, answer);
-            cx.shard.hear_again(slot);
-        });
-    }
-
-    /// Goes on with an answer when it is there, without holding the client up.
-    pub(super) fn meanwhile<T: Send + 'static>(
-        &mut self,
-        promise: MaybeReady<T>,
-        then: impl FnOnce(&mut ConnCtx<'_>, Result<T>) + Send + 'static,
-    ) {
-        match promise {
-            MaybeReady::Ready(answer) => then(self, answer),
-            MaybeReady::Pending(future) => self.elsewhere(future, then),
-        }
-    }
-
-    fn elsewhere<T: Send + 'static>(
-        &mut self,
-        future: impl Future<Output = Result<T>> + Send + 'static,
-        then: impl FnOnce(&mut ConnCtx<'_>, Result<T>) + Send + 'static,
-    ) {
-        let id = self.id();
-        let inbox = Arc::clone(&self.shard.inbox);
-        self.shard.hub.spawn(async move {
+        self.shard.set_busy(self.slot);
+        let connection = self.id();
+        self.shard.send_later(async move {
             let answer = future.await;
-            inbox.push(Inbound::Task(Box::new(move |shard| {
-                if let Some(slot) = shard.find(id) {
-                    then(&mut ConnCtx::new(shard, slot), answer);
-                }
-            })));
+            ShardCommand::Resume {
+                connection,
+                then: Box::new(move |cx| then(cx, answer)),
+            }
         });
     }
 

@@ -10,17 +10,23 @@ use std::sync::Arc;
 use super::batch::{Run, each};
 use super::fanout::{follows_once, schedule_recovery};
 use super::held_back::overtaken;
-use super::{ConnCtx, Shard};
+use super::{Shard, SubscriptionRef};
 use crate::error::{Error, Result};
 use crate::event::{Event, Position};
 use crate::filter::{EventFilter, EventView};
+use crate::hub::command::ShardCommand;
 use crate::hub::judge::Verdict;
 use crate::hub::meter::{Asking, Meter};
 use crate::hub::protocol::Notice;
-use crate::maybe_ready::MaybeReady;
 
 /// Events that are asked about elsewhere at a time.
 const AT_ONCE: usize = 128;
+
+/// Events that a filter is evaluated on off the shard.
+pub(in crate::hub) struct FilterBatch {
+    filter: Arc<EventFilter>,
+    events: Arc<[Arc<Event>]>,
+}
 
 impl Shard {
     /// The filter of a subscription could not be asked about events of a run: about those that are
@@ -127,43 +133,58 @@ impl Shard {
             .take(AT_ONCE)
             .map(|waiting| Arc::clone(&waiting.event))
             .collect();
-        catch_up.reading = true;
-        let serial = catch_up.serial;
+        let Some(subscription) = self.begin_reading(slot, topic) else {
+            return;
+        };
         let hub = Arc::clone(&self.hub);
-        let about = Arc::clone(&events);
-        let asked = hub.judge(Arc::clone(&filter), events, Arc::downgrade(&meter));
-        ConnCtx::new(self, slot).meanwhile(MaybeReady::later(asked), move |cx, verdicts| {
-            let slot = cx.slot();
-            if let Some(catch_up) = cx.shard().catch_up(slot, topic)
-                && catch_up.serial == serial
-            {
-                catch_up.reading = false;
-                cx.shard()
-                    .take_verdicts(slot, topic, &filter, &about, verdicts);
+        let batch = FilterBatch {
+            filter: Arc::clone(&filter),
+            events: Arc::clone(&events),
+        };
+        let meter = Arc::downgrade(&meter);
+        self.send_later(async move {
+            let verdicts = hub.judge(filter, events, meter).await;
+            ShardCommand::FilterVerdicts {
+                subscription,
+                batch,
+                verdicts: verdicts.map(|(verdicts, _)| verdicts),
             }
-            // The others have waited for this page, whether or not it was still wanted.
-            cx.shard().advance_catch_ups(slot);
         });
     }
 
-    /// The filter has been asked elsewhere.
+    /// The filter was evaluated off the shard.
+    pub(super) fn filter_verdicts(
+        &mut self,
+        subscription: SubscriptionRef,
+        batch: &FilterBatch,
+        verdicts: Result<Vec<Verdict>>,
+    ) {
+        let Some(slot) = self.find(subscription.connection) else {
+            return;
+        };
+        if self.end_reading(slot, subscription) {
+            self.take_verdicts(slot, subscription.topic, batch, verdicts);
+        }
+        // The connection's other subscriptions waited for this page, even if it is of no use now.
+        self.advance_catch_ups(slot);
+    }
+
     fn take_verdicts(
         &mut self,
         slot: u32,
         topic: u32,
-        asked: &Arc<EventFilter>,
-        about: &[Arc<Event>],
-        verdicts: Result<(Vec<Verdict>, u64)>,
+        batch: &FilterBatch,
+        verdicts: Result<Vec<Verdict>>,
     ) {
-        let is_same = |filter: &Arc<EventFilter>| filter.key() == asked.key();
+        let is_same = |filter: &Arc<EventFilter>| filter.key() == batch.filter.key();
         let still = self.filter_that_asks(slot, topic);
         match verdicts {
-            Ok((verdicts, _)) if still.as_ref().is_some_and(is_same) => {
+            Ok(verdicts) if still.as_ref().is_some_and(is_same) => {
                 let Some(catch_up) = self.catch_up(slot, topic) else {
                     return;
                 };
                 // Other events may wait by now, where the channel was numbered anew.
-                let answered = about.iter().zip(verdicts);
+                let answered = batch.events.iter().zip(verdicts);
                 for (waiting, (event, verdict)) in catch_up.waiting.iter_mut().zip(answered) {
                     if Arc::ptr_eq(&waiting.event, event) {
                         waiting.verdict = Some(verdict);

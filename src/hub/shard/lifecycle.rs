@@ -23,9 +23,6 @@ use crate::telemetry::DropReason;
 /// How long a client may take to answer a close frame, in milliseconds.
 const LINGER: u64 = 5_000;
 
-/// What is done first on a new connection, on the shard's thread.
-pub(in crate::hub) type Greeting = Box<dyn FnOnce(&mut ConnCtx<'_>) + Send>;
-
 /// A connection that is to be taken in.
 pub struct Opening {
     /// Its way out.
@@ -44,7 +41,7 @@ pub struct Opening {
     /// Bytes that came with the handshake.
     pub early: Vec<u8>,
     /// What is done first.
-    pub greeting: Greeting,
+    pub greeting: Box<dyn FnOnce(&mut ConnCtx<'_>) + Send>,
     /// Tells ids apart; from [`crate::hub::Hub::new_nonce`].
     pub nonce: u64,
 }
@@ -169,7 +166,7 @@ impl Shard {
     /// user, `resource_exhausted` where the user has too many connections.
     pub(super) fn recognise(&mut self, slot: u32, identity: Arc<Identity>) -> Result<()> {
         // Revalidate after registration, so that a concurrent revocation sweep cannot miss this connection.
-        self.hub.vouch(&identity)?;
+        self.hub.revalidate(&identity)?;
         let Some(connection) = self.connections.get_mut(slot) else {
             return Ok(());
         };
@@ -372,7 +369,7 @@ impl Shard {
             .filter_map(|(slot, connection)| Some((slot, connection.identity.clone()?)))
             .collect();
         for (slot, identity) in identified {
-            if let Err(error) = self.hub.vouch(&identity) {
+            if let Err(error) = self.hub.revalidate(&identity) {
                 self.fail(slot, &error, CloseCode::Unauthenticated);
             }
         }

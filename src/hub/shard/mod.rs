@@ -14,6 +14,7 @@ mod conn_ctx;
 mod deferred;
 mod deliver_one;
 mod departures;
+mod execute;
 mod fanout;
 mod held_back;
 mod io;
@@ -58,9 +59,13 @@ use crate::telemetry::{ShardMetrics, Stalled};
 
 pub use confirmations::Arrived;
 pub use conn_ctx::ConnCtx;
+pub(super) use deferred::FilterBatch;
+pub(super) use execute::SubscriptionRef;
 pub use lifecycle::Opening;
-pub use query::{ConnectionFilter, ConnectionPage};
+pub(super) use position_lookup::Lookup;
+pub use query::{ConnectionFilter, ConnectionPage, ConnectionQuery};
 pub use replays::REPLAY_BYTES;
+pub(super) use subscribe::PendingJoin;
 pub use subscribe::{Join, JoinRequest};
 pub use transport_upgrade::TransportUpgrade;
 pub(super) use worker::FEW;
@@ -71,14 +76,14 @@ const WAKE: Token = Token(usize::MAX);
 const IDLE: Duration = Duration::from_secs(10);
 /// The same after something has happened: what it took is given back once nothing more comes.
 const RESTLESS: Duration = Duration::from_millis(250);
-/// Events and tasks taken before the touched connections are written.
+/// Events and commands taken before the touched connections are written.
 const BATCH: usize = 256;
 /// What is read from one socket at a time, for all sockets of the shard.
 const SCRATCH: usize = 64 * 1024;
 
 /// The state of one shard. Its own thread works with it, or for a small round a publisher that
 /// finds it asleep; never both at once (see `bus/shard_cell.rs`).
-pub struct Shard {
+pub(super) struct Shard {
     index: u16,
     hub: Arc<Hub>,
     inbox: Arc<Inbox>,

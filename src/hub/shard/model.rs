@@ -21,7 +21,7 @@ use tokio_stream::Stream;
 
 use super::{ConnCtx, Join, JoinRequest, Opening, Shard, TransportUpgrade};
 use crate::auth::Identity;
-use crate::broker::{Bounds, Broker, Kept, Memory, Page, Range, Receipt, Sink};
+use crate::broker::{Bounds, Broker, Kept, Memory, Page, Range, Receipt};
 use crate::error::CloseCode;
 use crate::event::{
     ChannelName, ChannelPattern, ConnectionId, Draft, Epoch, Event, EventType, Headers,
@@ -32,7 +32,7 @@ use crate::hub::link::Link;
 use crate::hub::pipe::{Pipe, PipeReader, Piped};
 use crate::hub::protocol::{Joined, Notice, Protocol, Refused};
 use crate::hub::shard_cell::Left;
-use crate::hub::{Hub, Settings};
+use crate::hub::{Hub, HubParts, Settings};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::{FanoutSpan, Metrics, Tracing, Transport};
 
@@ -383,7 +383,7 @@ impl World {
             ..Settings::default()
         };
         let guard = runtime.enter();
-        let (hub, mut polls) = Hub::without_threads(
+        let builder = Hub::builder(
             1,
             settings,
             Arc::clone(&namespaces),
@@ -391,9 +391,7 @@ impl World {
             Arc::new(Tracing::default()),
         )
         .unwrap();
-        drop(guard);
-        let sink: Arc<dyn Sink> = Arc::<Hub>::clone(&hub);
-        let sink: Weak<dyn Sink> = Arc::downgrade(&sink);
+        let sink = builder.sink();
         let make = move || {
             Memory::new(
                 Arc::clone(&namespaces),
@@ -409,8 +407,10 @@ impl World {
             stale: AtomicBool::new(false),
             waiting: Mutex::default(),
         });
-        hub.attach(Arc::<Moody>::clone(&broker));
-        let inbox = Arc::clone(hub.inbox(0).unwrap());
+        let parts = HubParts::new(Arc::<Moody>::clone(&broker));
+        let (hub, mut polls) = builder.build(parts);
+        drop(guard);
+        let inbox = Arc::clone(&hub.dispatcher.queues[0]);
         let poll = polls.remove(0);
         let registry = poll.registry().try_clone().unwrap();
         let shard = Shard::new(0, Arc::clone(&hub), inbox, registry);

@@ -48,9 +48,12 @@ impl Viewer {
     }
 }
 
+/// The position that a subscription starts from; `None` where the channel keeps no history.
+pub(in crate::hub) type Lookup = Option<Beginning>;
+
 /// How a subscription begins.
 #[derive(Debug)]
-pub(super) struct Beginning {
+pub(in crate::hub) struct Beginning {
     /// Where the channel stood.
     pub(super) top: Position,
     /// The offset behind which events are replayed.

@@ -31,6 +31,19 @@ pub struct ConnectionFilter {
     pub client_type: Option<Box<str>>,
 }
 
+/// Which page of a shard's connections is asked for.
+#[derive(Debug, Clone)]
+pub struct ConnectionQuery {
+    /// Which connections.
+    pub filter: ConnectionFilter,
+    /// The slot to start from.
+    pub from: u32,
+    /// The most connections.
+    pub limit: usize,
+    /// The most bytes that they may take when they are written down.
+    pub bytes: usize,
+}
+
 /// Some of a shard's connections.
 #[derive(Debug, Default)]
 pub struct ConnectionPage {
@@ -62,27 +75,23 @@ impl ConnectionInfo {
 }
 
 impl Shard {
-    /// Connections from a place on, up to so many of them and up to so many bytes.
-    #[must_use]
-    pub fn list(
-        &self,
-        filter: &ConnectionFilter,
-        from: u32,
-        limit: usize,
-        bytes: usize,
-    ) -> ConnectionPage {
+    /// One page of connections. It ends early where the shard has looked at enough of them.
+    pub(super) fn list(&self, query: &ConnectionQuery) -> ConnectionPage {
         let mut page = ConnectionPage::default();
-        let end = self.connections.end().min(from.saturating_add(LOOKED_AT));
-        for slot in from..end {
-            if page.connections.len() == limit {
+        let end = self
+            .connections
+            .end()
+            .min(query.from.saturating_add(LOOKED_AT));
+        for slot in query.from..end {
+            if page.connections.len() == query.limit {
                 page.next = Some(slot);
                 return page;
             }
-            if self.is_wanted(slot, filter)
+            if self.is_wanted(slot, &query.filter)
                 && let Some(info) = self.describe(slot)
             {
                 let size = info.size();
-                if page.bytes + size > bytes {
+                if page.bytes + size > query.bytes {
                     (page.next, page.full) = (Some(slot), true);
                     return page;
                 }
@@ -114,8 +123,7 @@ impl Shard {
     }
 
     /// One connection.
-    #[must_use]
-    pub fn look_at(&self, id: ConnectionId) -> Option<ConnectionInfo> {
+    pub(super) fn look_at(&self, id: ConnectionId) -> Option<ConnectionInfo> {
         self.describe(self.find(id)?)
     }
 

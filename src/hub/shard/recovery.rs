@@ -9,16 +9,17 @@ use std::mem;
 use std::sync::Arc;
 
 use super::batch::chunk;
-use super::{ConnCtx, Shard};
+use super::{Shard, SubscriptionRef};
 use crate::auth::may_see;
 use crate::broker::{Page, Range, Share};
 use crate::error::Result;
 use crate::event::{ChannelPattern, Event, Position};
+use crate::hub::command::ShardCommand;
 use crate::hub::connection::{CatchUp, Waiting};
 use crate::hub::filter_table::NO_FILTER;
 use crate::hub::judge::Verdict;
 use crate::hub::protocol::Notice;
-use crate::maybe_ready::MaybeReady;
+use crate::maybe_ready::{BoxFuture, MaybeReady};
 use crate::telemetry::DropReason;
 
 /// Events read from history at a time.
@@ -166,8 +167,8 @@ impl Shard {
                     };
                     match page {
                         MaybeReady::Ready(page) => self.take_page(slot, topic, page),
-                        later @ MaybeReady::Pending(_) => {
-                            self.wait_for_page(slot, topic, later);
+                        MaybeReady::Pending(page) => {
+                            self.wait_for_page(slot, topic, page);
                             return;
                         }
                     }
@@ -240,25 +241,54 @@ impl Shard {
         Some(self.hub.broker().read_for(share, channel, range))
     }
 
-    fn wait_for_page(&mut self, slot: u32, topic: u32, page: MaybeReady<Option<Page>>) {
-        let Some(catch_up) = self.catch_up(slot, topic) else {
+    fn wait_for_page(&mut self, slot: u32, topic: u32, page: BoxFuture<Result<Option<Page>>>) {
+        let Some(subscription) = self.begin_reading(slot, topic) else {
             return;
         };
-        catch_up.reading = true;
-        let serial = catch_up.serial;
-        ConnCtx::new(self, slot).meanwhile(page, move |cx, page| {
-            let slot = cx.slot();
-            if let Some(catch_up) = cx.shard().catch_up(slot, topic)
-                && catch_up.serial == serial
-            {
-                catch_up.reading = false;
-                cx.shard().take_page(slot, topic, page);
-                cx.shard().send_waiting(slot, topic);
-                cx.shard().go_last(slot, topic);
+        self.send_later(async move {
+            ShardCommand::HistoryPage {
+                subscription,
+                page: page.await,
             }
-            // The others have waited for this page, whether or not it was still wanted.
-            cx.shard().advance_catch_ups(slot);
         });
+    }
+
+    /// A page of history has arrived, after the shard went on without it.
+    pub(super) fn history_page(
+        &mut self,
+        subscription: SubscriptionRef,
+        page: Result<Option<Page>>,
+    ) {
+        let topic = subscription.topic;
+        let Some(slot) = self.find(subscription.connection) else {
+            return;
+        };
+        if self.end_reading(slot, subscription) {
+            self.take_page(slot, topic, page);
+            self.send_waiting(slot, topic);
+            self.go_last(slot, topic);
+        }
+        // The connection's other subscriptions waited for this page, even if it is of no use now.
+        self.advance_catch_ups(slot);
+    }
+
+    /// Notes that a page or a verdict for this subscription is being made off the shard.
+    pub(super) fn begin_reading(&mut self, slot: u32, topic: u32) -> Option<SubscriptionRef> {
+        let connection = self.id(slot)?;
+        let catch_up = self.catch_up(slot, topic)?;
+        catch_up.reading = true;
+        Some(SubscriptionRef {
+            connection,
+            topic,
+            serial: catch_up.serial,
+        })
+    }
+
+    /// The page or verdict has come. False if the subscription has ended meanwhile.
+    pub(super) fn end_reading(&mut self, slot: u32, subscription: SubscriptionRef) -> bool {
+        let catch_up = self.catch_up(slot, subscription.topic);
+        let same = catch_up.filter(|catch_up| catch_up.serial == subscription.serial);
+        same.map(|catch_up| catch_up.reading = false).is_some()
     }
 
     /// A page of history is there.

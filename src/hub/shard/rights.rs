@@ -6,8 +6,7 @@ use crate::error::Result;
 use crate::event::{ChannelPattern, ConnectionId};
 use crate::hub::protocol::Notice;
 
-/// Whether an identity may still follow something.
-pub(in crate::hub) type Allowed<'a> =
+type Allowed<'a> =
     &'a (dyn Fn(&Identity, &ChannelPattern, ConnectionId) -> Result<()> + Send + Sync);
 
 impl Shard {

@@ -4,11 +4,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::deferred::meter_of;
-use super::position_lookup::{Beginning, Filtered, Viewer, look_up};
+use super::position_lookup::{Beginning, Filtered, Lookup, Viewer, look_up};
 use super::{ConnCtx, Shard, Subscriber, Topic};
 use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, Position};
 use crate::filter::EventFilter;
+use crate::hub::command::ShardCommand;
 use crate::hub::connection::{CatchUp, Connection, Subscription, Waiting};
 use crate::hub::filter_table::NO_FILTER;
 use crate::hub::meter::Asking;
@@ -42,7 +43,15 @@ pub struct JoinRequest {
 /// What is told once all subscriptions stand.
 pub(super) type Then = Box<dyn FnOnce(&mut ConnCtx<'_>, Vec<Joined>, Vec<Refused>) + Send>;
 
-/// A subscription whose history is being looked up.
+/// A client's subscriptions whose start positions are being looked up.
+pub(in crate::hub) struct PendingJoin {
+    pending: Vec<Pending>,
+    /// Those that were refused, to be told with the rest.
+    refused: Vec<Refused>,
+    then: Then,
+}
+
+/// A subscription whose start position is being looked up.
 struct Pending {
     join: Join,
     topic: u32,
@@ -100,28 +109,53 @@ impl Shard {
                 }),
             }
         }
-        let finish = move |cx: &mut ConnCtx<'_>, found: Vec<Result<Option<Beginning>>>| {
-            let (slot, shard) = (cx.slot(), cx.shard());
-            let mut joined = Vec::with_capacity(pending.len());
-            for (pending, found) in pending.into_iter().zip(found) {
-                match found.and_then(|found| shard.begin(slot, &pending, found)) {
-                    Ok(began) => joined.push(began),
-                    Err(error) => {
-                        if shard.still_stands(slot, pending.topic, pending.serial) {
-                            shard.leave_topic(slot, pending.topic);
-                        }
-                        let channel = pending.join.pattern.to_string();
-                        refused.push(Refused { channel, error });
+        let join = PendingJoin {
+            pending,
+            refused,
+            then,
+        };
+        match MaybeReady::all(found) {
+            // Each position has its own failure if it has one.
+            MaybeReady::Ready(found) => self.finish_join(slot, join, found.unwrap_or_default()),
+            MaybeReady::Pending(found) => {
+                let Some(connection) = self.id(slot) else {
+                    return;
+                };
+                self.set_busy(slot);
+                let join = Box::new(join);
+                self.send_later(async move {
+                    ShardCommand::PositionsFound {
+                        connection,
+                        join,
+                        found: found.await.unwrap_or_default(),
                     }
+                });
+            }
+        }
+    }
+
+    /// The start positions are known: begins the subscriptions and tells the client.
+    pub(super) fn finish_join(&mut self, slot: u32, join: PendingJoin, found: Vec<Result<Lookup>>) {
+        let PendingJoin {
+            pending,
+            mut refused,
+            then,
+        } = join;
+        let mut joined = Vec::with_capacity(pending.len());
+        for (pending, found) in pending.into_iter().zip(found) {
+            match found.and_then(|found| self.begin(slot, &pending, found)) {
+                Ok(began) => joined.push(began),
+                Err(error) => {
+                    if self.still_stands(slot, pending.topic, pending.serial) {
+                        self.leave_topic(slot, pending.topic);
+                    }
+                    let channel = pending.join.pattern.to_string();
+                    refused.push(Refused { channel, error });
                 }
             }
-            then(cx, joined, refused);
-            cx.shard().advance_catch_ups(slot);
-        };
-        ConnCtx::new(self, slot).wait(MaybeReady::all(found), move |cx, found| {
-            // All of them are there, each with its own failure if it has one.
-            finish(cx, found.unwrap_or_default());
-        });
+        }
+        then(&mut ConnCtx::new(self, slot), joined, refused);
+        self.advance_catch_ups(slot);
     }
 
     /// Where the channel stands, and what of it is asked for.
@@ -130,7 +164,7 @@ impl Shard {
         slot: u32,
         join: &Join,
         filter: Option<&Arc<EventFilter>>,
-    ) -> MaybeReady<Option<Beginning>> {
+    ) -> MaybeReady<Lookup> {
         let ChannelPattern::Exact(channel) = &join.pattern else {
             return MaybeReady::ok(None);
         };

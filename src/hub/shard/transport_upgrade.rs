@@ -9,9 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Shard;
-use super::lifecycle::Greeting;
 use crate::event::ConnectionId;
 use crate::hub::chunk::Chunk;
+use crate::hub::command::Continuation;
 use crate::hub::connection::Connection;
 use crate::hub::delivery::DialectId;
 use crate::hub::link::Link;
@@ -38,7 +38,7 @@ impl Shard {
         &mut self,
         id: ConnectionId,
         mut bytes: Vec<u8>,
-        first: Greeting,
+        before: Continuation,
     ) {
         let Some(slot) = self.find(id) else { return };
         let Some(connection) = self.connections.get_mut(slot) else {
@@ -51,7 +51,7 @@ impl Shard {
         connection.last_seen = self.now;
         connection.bytes_in += count;
         self.hub.metrics().received(count);
-        first(&mut super::ConnCtx::new(self, slot));
+        before(&mut super::ConnCtx::new(self, slot));
         self.hear(slot, &mut bytes);
     }
 

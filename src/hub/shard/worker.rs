@@ -101,7 +101,7 @@ impl Shard {
                     made += delivery.subscribers().max(1);
                     self.gather(delivery);
                 }
-                Inbound::Event(_) | Inbound::Task(_) => {
+                Inbound::Event(_) | Inbound::Command(_) => {
                     self.put_off = Some(inbound);
                     break;
                 }
@@ -133,10 +133,10 @@ impl Shard {
             {
                 match inbound {
                     Inbound::Event(delivery) => self.gather(delivery),
-                    Inbound::Task(task) => {
-                        // It sees the shard as it is after the events before it.
+                    Inbound::Command(command) => {
+                        // A command sees the shard as it is after the events before it.
                         self.fan_out(false);
-                        task(self);
+                        self.execute(*command);
                     }
                 }
                 taken += 1;

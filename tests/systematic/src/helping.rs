@@ -41,9 +41,9 @@ impl World {
         Arc::new(world)
     }
 
-    /// Anything to do.
-    fn task() -> Inbound {
-        Inbound::Task(Box::new(|_: &mut Shard| {}))
+    /// Any command.
+    fn command() -> Inbound {
+        Inbound::Command(Box::default())
     }
 
     /// What a shard's thread does, until all is done.
@@ -68,7 +68,7 @@ impl World {
 
     /// Pushes, and does up to `most` in the place of the thread if that sleeps.
     fn publish(&self, now: u64, most: usize) {
-        if self.inbox.push_quietly(Self::task()) {
+        if self.inbox.push_quietly(Self::command()) {
             self.cell
                 .run_or_wake(&self.inbox, now, |shard| self.help(shard, most));
         }
@@ -153,6 +153,6 @@ fn helpers_and_those_who_wake_do_not_hide_each_others_work() {
             world.publish(LATER, 2);
             world.publish(2 * LATER, 2);
         },
-        |world| world.inbox.push(World::task()),
+        |world| world.inbox.push(World::command()),
     );
 }

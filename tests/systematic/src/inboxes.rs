@@ -11,7 +11,6 @@ use crate::delivery::Delivery;
 use crate::event::Event;
 use crate::inbox::{HighWater, Inbound, Inbox};
 use crate::model;
-use crate::shard::Shard;
 use crate::sync::Waker;
 
 fn inbox(len: usize) -> (Arc<Inbox>, Waker) {
@@ -34,9 +33,9 @@ fn event() -> Inbound {
     Inbound::Event(Arc::new(Delivery::new(Arc::new(event), 1, None)))
 }
 
-/// Anything to do.
-fn task() -> Inbound {
-    Inbound::Task(Box::new(|_: &mut Shard| {}))
+/// Any command.
+fn command() -> Inbound {
+    Inbound::Command(Box::default())
 }
 
 /// What a shard's thread does, until it has done so much.
@@ -58,11 +57,11 @@ fn a_shard_that_waits_is_woken_for_everything_that_is_pushed() {
     model(|| {
         let (inbox, waker) = inbox(100);
         let pushing = Arc::clone(&inbox);
-        let first = thread::spawn(move || pushing.push(task()));
+        let first = thread::spawn(move || pushing.push(command()));
         let pushing = Arc::clone(&inbox);
         let second = thread::spawn(move || {
-            pushing.push(task());
-            pushing.push(task());
+            pushing.push(command());
+            pushing.push(command());
         });
         turn_until(&inbox, &waker, 3);
         first.join().unwrap();
@@ -79,7 +78,7 @@ fn whoever_waits_for_room_gets_it() {
         let publisher = thread::spawn(move || {
             for _ in 0..3 {
                 block_on(pushing.ready());
-                pushing.push(task());
+                pushing.push(command());
             }
         });
         turn_until(&inbox, &waker, 3);
@@ -92,13 +91,13 @@ fn whoever_waits_for_room_gets_it() {
 fn two_that_wait_for_room_both_get_it() {
     model(|| {
         let (inbox, waker) = inbox(2);
-        inbox.push(task());
-        inbox.push(task());
+        inbox.push(command());
+        inbox.push(command());
         let publishers = [(); 2].map(|()| {
             let inbox = Arc::clone(&inbox);
             thread::spawn(move || {
                 block_on(inbox.ready());
-                inbox.push(task());
+                inbox.push(command());
             })
         });
         turn_until(&inbox, &waker, 4);

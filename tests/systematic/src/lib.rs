@@ -9,7 +9,8 @@
 mod stand_ins;
 mod sync;
 
-use stand_ins::{error, event, hub, protocol, shard, telemetry};
+use stand_ins::hub::{self, Hub};
+use stand_ins::{command, error, event, protocol, shard, telemetry};
 
 #[path = "../../../src/hub/delivery.rs"]
 mod delivery;

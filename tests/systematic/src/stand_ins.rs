@@ -1,5 +1,11 @@
 //! What the bus's files name of the rest of the program: as much of it as they use.
 
+pub(crate) mod command {
+    /// Anything but an event.
+    #[derive(Default)]
+    pub struct ShardCommand;
+}
+
 pub(crate) mod error {
     /// Why a connection ended.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
