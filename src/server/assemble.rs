@@ -12,13 +12,14 @@ use crate::auth::{AuthEvent, LocalRevocations, NamespaceRules, Policy, Revocatio
 use crate::broker::{
     Bounds, Broker, Disk, DiskSettings, Durability, Memory, OnDamage, Sink, set_aside,
 };
+use crate::cluster::Local;
 use crate::config::{
     self, Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth,
     OtlpProtocol, Storage,
 };
-use crate::event::Namespaces;
+use crate::event::{Namespaces, NodeId};
 use crate::filter::FilterLimits;
-use crate::hub::{Hub, HubParts, Settings};
+use crate::hub::{Hub, HubParts, LocalPresence, Settings};
 use crate::lifecycle::Lifecycle;
 use crate::net::forwarded::Trust;
 use crate::net::origin;
@@ -93,11 +94,14 @@ pub(super) fn assemble(
             audit: Arc::clone(&audit),
         }),
         revalidator: revalidator(&verifier),
+        presence: Box::new(LocalPresence::new()),
+        node: NodeId::ALONE,
     };
     let hub = builder
         .start(parts)
         .map_err(StartError::at("server.shards"))?;
     let services = Services::new(ServiceParts {
+        cluster: Arc::new(Local::new(Arc::clone(&hub))),
         hub,
         broker,
         verifier,

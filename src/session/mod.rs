@@ -27,6 +27,7 @@ use crate::audit::{Audit, Record, What};
 use crate::auth::{Identity, Policy, Verifier};
 use crate::broker::Broker;
 use crate::catalog::Catalog;
+use crate::cluster::Cluster;
 use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId};
 use crate::hub::{Hub, Refused, Revalidator};
@@ -82,6 +83,8 @@ pub struct Services {
     pub hub: Arc<Hub>,
     /// The store.
     pub broker: Arc<dyn Broker>,
+    /// The nodes that serve together.
+    pub cluster: Arc<dyn Cluster>,
     /// Who clients are.
     pub verifier: Arc<Verifier>,
     /// What they may do.
@@ -115,6 +118,8 @@ pub struct ServiceParts {
     pub hub: Arc<Hub>,
     /// The store.
     pub broker: Arc<dyn Broker>,
+    /// The nodes that serve together.
+    pub cluster: Arc<dyn Cluster>,
     /// Verifies tokens.
     pub verifier: Arc<Verifier>,
     /// The rules.
@@ -146,6 +151,7 @@ impl Services {
         let ServiceParts {
             hub,
             broker,
+            cluster,
             verifier,
             policy,
             catalog,
@@ -163,6 +169,7 @@ impl Services {
         Arc::new(Services {
             hub,
             broker,
+            cluster,
             verifier,
             policy: ArcSwap::from_pointee(policy),
             catalog: ArcSwap::from_pointee(catalog),
@@ -286,6 +293,7 @@ impl Services {
             }
         }
         self.metrics.sweep();
+        self.hub.renew_presence();
         self.metrics.revocations(self.verifier.sweep());
         self.check_tokens();
     }

@@ -20,6 +20,7 @@ use crate::auth::{
 };
 use crate::broker::{Bounds, Broker, Memory};
 use crate::catalog::{Catalog, Mode};
+use crate::cluster::Local;
 use crate::event::{HistoryPolicy, Namespace, Namespaces};
 use crate::hub::{Hub, HubParts, Settings};
 use crate::lifecycle::Lifecycle;
@@ -155,6 +156,7 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
         publish: None,
     };
     Services::new(ServiceParts {
+        cluster: Arc::new(Local::new(Arc::clone(&hub))),
         hub,
         broker,
         verifier,
