@@ -18,6 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["broker"],
     &["hub"],
     &["net"],
+    &["cluster"],
     &["session"],
     &["admin"],
     &["api", "proto"],

@@ -17,6 +17,18 @@ impl Fingerprint {
         Fingerprint::exact(token.rsplit_once('.').map_or(token, |(signed, _)| signed))
     }
 
+    /// Its bytes, to be stored.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// A stored fingerprint.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Fingerprint(bytes)
+    }
+
     /// The fingerprint of a whole token, including its signature.
     pub(super) fn exact(text: &str) -> Self {
         Fingerprint::of_bytes(text.as_bytes())

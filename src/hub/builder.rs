@@ -14,13 +14,13 @@ use tokio_util::task::TaskTracker;
 use super::deliver::Dispatcher;
 use super::dialect_ids::DialectIds;
 use super::judge::Judge;
-use super::presence::Presence;
+use super::presence::{LocalPresence, PresenceStore};
 use super::shard::Shard;
 use super::{Hub, Observer, Settings, end_the_process, wakeups};
 use crate::auth::Identity;
 use crate::broker::{Broker, Sink};
 use crate::error::Result;
-use crate::event::Namespaces;
+use crate::event::{Namespaces, NodeId};
 use crate::telemetry::{Metrics, Tracing};
 
 /// Says whether an identity is still valid: `unauthenticated` if it is not.
@@ -34,16 +34,22 @@ pub struct HubParts {
     pub observer: Arc<dyn Observer>,
     /// Whether an identity is still valid.
     pub revalidator: Revalidator,
+    /// Who is in which channel.
+    pub presence: Box<dyn PresenceStore>,
+    /// Which node of the cluster it is.
+    pub node: NodeId,
 }
 
 impl HubParts {
-    /// This broker; nobody is notified of connections, and identities stay valid.
+    /// This broker; the hub is in no cluster, nobody is notified of connections, and identities stay valid.
     #[must_use]
     pub fn new(broker: Arc<dyn Broker>) -> Self {
         HubParts {
             broker,
             observer: Arc::new(()),
             revalidator: Box::new(|_| Ok(())),
+            presence: Box::new(LocalPresence::new()),
+            node: NodeId::ALONE,
         }
     }
 }
@@ -118,17 +124,20 @@ impl HubBuilder {
             broker,
             observer,
             revalidator,
+            presence,
+            node,
         } = parts;
         let hub = Hub {
             dispatcher,
             broker,
             observer,
             revalidator,
+            node,
             threads: Mutex::default(),
             filter_numbers: Arc::default(),
             judge: Judge::default(),
             dialects: DialectIds::default(),
-            presence: Presence::new(),
+            presence,
             namespaces,
             type_roles: ArcSwap::default(),
             tracing,

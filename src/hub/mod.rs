@@ -48,13 +48,12 @@ use self::deliver::Dispatcher;
 pub use self::dialect_ids::DialectIds;
 use self::judge::Judge;
 pub use self::observer::{End, Observer, Seen};
-use self::presence::Presence;
-pub use self::presence::Present;
+pub use self::presence::{LocalPresence, PresenceStore, Present};
 use self::route::{Route, Routes};
 use crate::auth::Identity;
 use crate::broker::Broker;
 use crate::error::Result;
-use crate::event::{ChannelName, ChannelPattern, EventType, Namespaces};
+use crate::event::{ChannelName, ChannelPattern, EventType, Namespaces, NodeId};
 use crate::filter::FilterNumbers;
 use crate::lifecycle::Departure;
 use crate::telemetry::{Metrics, Tracing};
@@ -88,11 +87,12 @@ pub struct Hub {
     broker: Arc<dyn Broker>,
     observer: Arc<dyn Observer>,
     revalidator: Revalidator,
+    node: NodeId,
     threads: Mutex<Vec<JoinHandle<()>>>,
     filter_numbers: Arc<FilterNumbers>,
     judge: Judge,
     dialects: DialectIds,
-    presence: Presence,
+    presence: Box<dyn PresenceStore>,
     namespaces: Arc<ArcSwap<Namespaces>>,
     type_roles: ArcSwap<TypeRoles>,
     tracing: Arc<Tracing>,
@@ -255,16 +255,21 @@ impl Hub {
         self.dispatcher.is_full()
     }
 
-    /// A part of an id that was not used before.
+    /// Which node of the cluster it is.
     #[must_use]
-    pub fn new_nonce() -> u64 {
-        fastrand::u64(1..)
+    pub fn node(&self) -> NodeId {
+        self.node
     }
 
     /// Who is in a channel.
     #[must_use]
     pub fn present(&self, channel: &ChannelName, limit: usize) -> Present {
         self.presence.of(channel, limit)
+    }
+
+    /// Renews the leases of this node's presence.
+    pub fn renew_presence(&self) {
+        self.presence.renew();
     }
 
     pub(in crate::hub) fn presence_joined(&self, channel: &ChannelName, user: &Arc<str>) {
@@ -279,7 +284,8 @@ impl Hub {
         }
     }
 
-    fn tell_presence(&self, channel: &ChannelName, user: &Arc<str>, joined: bool) {
+    /// Notifies the subscribers that watch a channel's presence.
+    pub fn tell_presence(&self, channel: &ChannelName, user: &Arc<str>, joined: bool) {
         let (shards, _) = self.dispatcher.routes.find(channel);
         for index in 0..self.dispatcher.queues.len() {
             if shards & (1 << index) != 0 {

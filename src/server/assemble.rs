@@ -8,17 +8,18 @@ use super::StartError;
 use super::described::{asyncapi_settings, catalog};
 use super::observer::LoggingObserver;
 use crate::audit::Audit;
-use crate::auth::{AuthEvent, NamespaceRules, Policy, Verifier};
+use crate::auth::{AuthEvent, LocalRevocations, NamespaceRules, Policy, Revocations, Verifier};
 use crate::broker::{
     Bounds, Broker, Disk, DiskSettings, Durability, Memory, OnDamage, Sink, set_aside,
 };
+use crate::cluster::Local;
 use crate::config::{
     self, Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth,
     OtlpProtocol, Storage,
 };
-use crate::event::Namespaces;
+use crate::event::{Namespaces, NodeId};
 use crate::filter::FilterLimits;
-use crate::hub::{Hub, HubParts, Settings};
+use crate::hub::{Hub, HubParts, LocalPresence, Settings};
 use crate::lifecycle::Lifecycle;
 use crate::net::forwarded::Trust;
 use crate::net::origin;
@@ -70,17 +71,21 @@ pub(super) fn assemble(
         Arc::clone(&tracing),
     )
     .map_err(StartError::at("server.shards"))?;
-    let broker = broker(config, namespaces, builder.sink(), &metrics)?;
+    let (broker, revocations) = stores(config, namespaces, builder.sink(), &metrics)?;
     let audit = match &config.audit.file {
         None => Audit::off(&metrics),
         Some(path) => Audit::open(path, &metrics).map_err(StartError::at("audit.file"))?,
     };
     let counted = Arc::clone(&metrics);
-    let verifier = Verifier::new(&config.auth.verifier(), move |event| match event {
-        AuthEvent::Refused(failure) => counted.auth_failure(failure.as_str()),
-        AuthEvent::NotJudged => counted.token_not_judged(),
-        AuthEvent::Fetched(succeeded) => counted.keys_fetched(succeeded),
-    })
+    let verifier = Verifier::new(
+        &config.auth.verifier(),
+        revocations,
+        move |event| match event {
+            AuthEvent::Refused(failure) => counted.auth_failure(failure.as_str()),
+            AuthEvent::NotJudged => counted.token_not_judged(),
+            AuthEvent::Fetched(succeeded) => counted.keys_fetched(succeeded),
+        },
+    )
     .map_err(StartError::new)?;
     let parts = HubParts {
         broker: Arc::clone(&broker),
@@ -89,11 +94,14 @@ pub(super) fn assemble(
             audit: Arc::clone(&audit),
         }),
         revalidator: revalidator(&verifier),
+        presence: Box::new(LocalPresence::new()),
+        node: NodeId::ALONE,
     };
     let hub = builder
         .start(parts)
         .map_err(StartError::at("server.shards"))?;
     let services = Services::new(ServiceParts {
+        cluster: Arc::new(Local::new(Arc::clone(&hub))),
         hub,
         broker,
         verifier,
@@ -184,13 +192,13 @@ impl Assembled {
     }
 }
 
-/// The store that the configuration selects.
-fn broker(
+/// The store that the configuration selects, and the register of revocations beside it.
+fn stores(
     config: &Config,
     namespaces: Arc<ArcSwap<Namespaces>>,
     sink: Weak<dyn Sink>,
     metrics: &Arc<Metrics>,
-) -> Result<Arc<dyn Broker>, StartError> {
+) -> Result<(Arc<dyn Broker>, Arc<dyn Revocations>), StartError> {
     let metrics = Arc::clone(metrics);
     let bounds = Bounds {
         channels: config.limits.channels,
@@ -201,7 +209,8 @@ fn broker(
     Ok(match config.history.storage {
         Storage::Memory => {
             set_store_aside(config);
-            Arc::new(Memory::new(namespaces, sink, metrics, bounds))
+            let memory = Memory::new(namespaces, sink, metrics, bounds);
+            (Arc::new(memory), Arc::new(LocalRevocations))
         }
         Storage::Disk => {
             let settings = DiskSettings {
@@ -219,7 +228,8 @@ fn broker(
                 bounds,
             };
             let disk = Disk::open(namespaces, sink, metrics, settings);
-            Arc::new(disk.map_err(StartError::new)?)
+            let disk = Arc::new(disk.map_err(StartError::new)?);
+            (Arc::clone(&disk) as _, disk)
         }
         Storage::Nats => {
             return Err(StartError::new(

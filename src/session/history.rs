@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Session;
 use crate::auth::may_see;
 use crate::broker::{Page, Range, Share};
+use crate::cluster::{Answer, DEADLINE, Query, To};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Event, Position};
 use crate::hub::Present;
@@ -137,11 +138,30 @@ impl Session {
     /// # Errors
     /// `permission_denied` without the right to subscribe, `failed_precondition` where the namespace has
     /// no presence.
-    pub fn presence(&self, channel: &ChannelName) -> Result<Present> {
-        self.may_subscribe(channel)?;
-        if !self.services.hub.namespaces().of(channel).presence {
-            return Err(Error::precondition(format!("{channel} keeps no presence")));
+    pub fn presence(&self, channel: &ChannelName) -> MaybeReady<Present> {
+        if let Err(error) = self.may_subscribe(channel) {
+            return MaybeReady::Ready(Err(error));
         }
-        Ok(self.services.hub.present(channel, MAX_USERS))
+        if !self.services.hub.namespaces().of(channel).presence {
+            let error = Error::precondition(format!("{channel} keeps no presence"));
+            return MaybeReady::Ready(Err(error));
+        }
+        let query = Query::Presence {
+            channel: channel.clone(),
+            limit: MAX_USERS,
+        };
+        let survey = self.services.cluster.survey(To::All, query, DEADLINE);
+        survey.then(|survey| {
+            let answers = survey?.answers.into_iter();
+            let present = answers.filter_map(|(_, answer)| match answer {
+                Answer::Presence(present) => Some(present),
+                Answer::Stats(_)
+                | Answer::Connections(_)
+                | Answer::Connection(_)
+                | Answer::Identity(_)
+                | Answer::Channels(_) => None,
+            });
+            Ok(Present::merged(present, MAX_USERS))
+        })
     }
 }

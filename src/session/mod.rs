@@ -28,6 +28,7 @@ use crate::audit::{Audit, Record, What};
 use crate::auth::{Identity, Policy, Verifier};
 use crate::broker::Broker;
 use crate::catalog::Catalog;
+use crate::cluster::Cluster;
 use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId};
 use crate::hub::{Hub, Refused, Revalidator};
@@ -83,6 +84,8 @@ pub struct Services {
     pub hub: Arc<Hub>,
     /// The broker.
     pub broker: Arc<dyn Broker>,
+    /// The nodes that serve together.
+    pub cluster: Arc<dyn Cluster>,
     /// Verifies tokens.
     pub verifier: Arc<Verifier>,
     /// The rules.
@@ -116,6 +119,8 @@ pub struct ServiceParts {
     pub hub: Arc<Hub>,
     /// The broker.
     pub broker: Arc<dyn Broker>,
+    /// The nodes that serve together.
+    pub cluster: Arc<dyn Cluster>,
     /// Verifies tokens.
     pub verifier: Arc<Verifier>,
     /// The rules.
@@ -147,6 +152,7 @@ impl Services {
         let ServiceParts {
             hub,
             broker,
+            cluster,
             verifier,
             policy,
             catalog,
@@ -164,6 +170,7 @@ impl Services {
         Arc::new(Services {
             hub,
             broker,
+            cluster,
             verifier,
             policy: ArcSwap::from_pointee(policy),
             catalog: ArcSwap::from_pointee(catalog),
@@ -285,6 +292,7 @@ impl Services {
             }
         }
         self.metrics.sweep();
+        self.hub.renew_presence();
         self.metrics.revocations(self.verifier.sweep());
         self.check_tokens();
     }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::admission::Admitted;
 use super::{Services, Session, Subscribe};
 use crate::error::{CloseCode, Error, Result};
-use crate::event::TraceContext;
+use crate::event::{ConnectionId, TraceContext};
 use crate::hub::{
     ConnCtx, Hub, Joined, Link, Opening, Pipe, PipeReader, Protocol, Refused, Shareable,
 };
@@ -57,7 +57,7 @@ pub fn open(hub: &Hub, admitted: Admitted, connection: NewConnection) {
         permit: admitted.permit,
         answer: connection.answer,
         early: connection.early,
-        nonce: Hub::new_nonce(),
+        nonce: ConnectionId::new_nonce(hub.node()),
         greeting: connection.on_open,
     });
 }

@@ -29,6 +29,7 @@ mod read;
 mod record;
 mod recover;
 mod revive;
+mod revocations;
 mod stage;
 mod store;
 mod sweep;
@@ -144,6 +145,7 @@ struct Shared {
     /// False while the store can't write.
     available: AtomicBool,
     readers: FairQueue,
+    on_damage: OnDamage,
     /// One backup is made at a time.
     backups: Arc<Semaphore>,
 }
@@ -194,6 +196,7 @@ impl Disk {
             store: ArcSwapOption::empty(),
             available: AtomicBool::new(true),
             readers: FairQueue::new(readers()),
+            on_damage: settings.on_damage,
             backups: Arc::new(Semaphore::new(1)),
         });
         let committer = Committer::open(Arc::clone(&shared), folder, left, settings, keys)?;

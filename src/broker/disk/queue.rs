@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::channel::Channel;
+use crate::auth::Revocation;
 use crate::broker::{Receipt, Share};
 use crate::error::Result;
 use crate::event::{ChannelName, Draft, allocated, shared};
@@ -58,6 +59,10 @@ pub(super) enum Op {
     Pass(Box<Publish>),
     /// Bring a channel into memory; make it where there is none.
     Open(ChannelName, Answer<Arc<Channel>>),
+    /// Keep a revocation.
+    Revoke(Box<Revocation>, Answer<()>),
+    /// Remove revocations that have ended.
+    RemoveRevocations(Vec<Revocation>),
     /// Let go of what has expired.
     Sweep,
     /// Say when everything before it is done.
@@ -172,6 +177,9 @@ impl Op {
                 allocated(size_of::<Publish>()) + publish.draft.weight()
             }
             Op::Open(name, _) => shared(name.as_str()),
+            // A user's name has at most 255 bytes.
+            Op::Revoke(..) => allocated(size_of::<Revocation>()) + 256,
+            Op::RemoveRevocations(ended) => ended.len() * (size_of::<Revocation>() + 256),
             Op::Sweep => 0,
             #[cfg(test)]
             Op::Settle(_) | Op::Fail(_) => 0,
@@ -271,7 +279,12 @@ mod tests {
     fn channels(ops: &[Op]) -> Vec<String> {
         let publishes = ops.iter().map(|op| match op {
             Op::Publish(publish) | Op::Pass(publish) => publish.channel.to_string(),
-            Op::Open(..) | Op::Sweep | Op::Settle(_) | Op::Fail(_) => String::new(),
+            Op::Open(..)
+            | Op::Revoke(..)
+            | Op::RemoveRevocations(_)
+            | Op::Sweep
+            | Op::Settle(_)
+            | Op::Fail(_) => String::new(),
         });
         publishes.collect()
     }

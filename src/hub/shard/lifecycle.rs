@@ -42,7 +42,7 @@ pub struct Opening {
     pub early: Vec<u8>,
     /// What is done first.
     pub greeting: Box<dyn FnOnce(&mut ConnCtx<'_>) + Send>,
-    /// Tells ids apart; from [`crate::hub::Hub::new_nonce`].
+    /// Tells ids apart; from [`crate::event::ConnectionId::new_nonce`].
     pub nonce: u64,
 }
 

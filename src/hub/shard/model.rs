@@ -509,7 +509,7 @@ impl World {
             answer: Bytes::new(),
             early: Vec::new(),
             greeting: Box::new(move |cx| tell.send(cx.id()).unwrap()),
-            nonce: Hub::new_nonce(),
+            nonce: ConnectionId::new_nonce(self.hub.node()),
         });
         let id = told.recv().unwrap();
         client.reader = Some(shareable.reader(Arc::clone(&self.hub), id));

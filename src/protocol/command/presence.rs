@@ -35,12 +35,17 @@ impl CommandSpec for Presence {
     fn run(self, req: &RequestCtx, cx: &mut ConnCtx<'_>) -> Result<()> {
         let session = req.session(cx)?;
         let channel = ChannelName::new(&self.channel)?;
-        let present = session.presence(&channel)?;
-        let message = ServerMessage::Presence {
-            channel: &channel,
-            present: &present,
-        };
-        req.reply(cx, &message);
+        let req = req.clone();
+        cx.wait(
+            session.presence(&channel),
+            move |cx, present| match present {
+                Ok(present) => {
+                    let (channel, present) = (&channel, &present);
+                    req.reply(cx, &ServerMessage::Presence { channel, present });
+                }
+                Err(error) => req.reply_error(cx, &error),
+            },
+        );
         Ok(())
     }
 }

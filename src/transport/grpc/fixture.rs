@@ -15,10 +15,12 @@ use tonic::{Request, Streaming};
 use super::{GrpcAuth, HealthHandle, routes};
 use crate::audit::Audit;
 use crate::auth::{
-    NamespaceRules, Policy, Secret, TokenMint, TokenRequest, Verifier, VerifierSettings,
+    LocalRevocations, NamespaceRules, Policy, Secret, TokenMint, TokenRequest, Verifier,
+    VerifierSettings,
 };
 use crate::broker::{Bounds, Broker, Memory};
 use crate::catalog::{Catalog, Mode};
+use crate::cluster::Local;
 use crate::event::{HistoryPolicy, Namespace, Namespaces};
 use crate::hub::{Hub, HubParts, Settings};
 use crate::lifecycle::Lifecycle;
@@ -142,7 +144,7 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
         Arc::clone(&metrics),
         Bounds::default(),
     ));
-    let verifier = Verifier::new(verifying, |_| {}).unwrap();
+    let verifier = Verifier::new(verifying, Arc::new(LocalRevocations), |_| {}).unwrap();
     let parts = HubParts {
         revalidator: revalidator(&verifier),
         ..HubParts::new(Arc::clone(&broker))
@@ -154,6 +156,7 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
         publish: None,
     };
     Services::new(ServiceParts {
+        cluster: Arc::new(Local::new(Arc::clone(&hub))),
         hub,
         broker,
         verifier,

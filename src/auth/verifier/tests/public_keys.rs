@@ -356,5 +356,5 @@ fn key_files_that_cannot_be_used_are_faults_of_their_keys() {
     let named: Vec<_> = faults.iter().filter_map(Error::field_name).collect();
     let keys = ["auth.public_key_file", "auth.jwks_file", "auth.jwks_url"];
     assert_eq!(named, keys);
-    assert!(Verifier::new(&settings, |_| ()).is_err());
+    assert!(Verifier::new(&settings, Arc::new(crate::auth::LocalRevocations), |_| ()).is_err());
 }
