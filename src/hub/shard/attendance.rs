@@ -66,7 +66,7 @@ impl Shard {
         user: &str,
         joined: bool,
     ) {
-        let Some(topic) = self.topic_named(channel) else {
+        let Some(topic) = self.topics.of_channel(channel) else {
             return;
         };
         let Some(entry) = self.topics.get(topic) else {

@@ -75,6 +75,17 @@ impl Gathered {
     }
 }
 
+/// The batches of a round.
+#[derive(Default)]
+pub(super) struct Batches {
+    /// Events that go out together.
+    pub(super) gathered: Gathered,
+    /// Counts batches, so that a connection can tell what it has already.
+    pub(super) number: u64,
+    /// The events of this round, with how many connections of the shard each went to.
+    pub(super) delivered: Vec<(Arc<Delivery>, u32)>,
+}
+
 /// The events of a set, from the first to the last.
 pub(super) fn each(mut set: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {

@@ -154,9 +154,9 @@ impl ConnCtx<'_> {
     fn note_arrival(&mut self, said: &Arrived) -> Confirmation {
         let (connection, slot, now) = (self.id(), self.slot(), Instant::now());
         let shard = self.shard();
-        shard.note_sightings();
+        shard.finish_samples();
         let key = (connection, said.id, said.channel.clone());
-        let Some(asked) = shard.confirmations.take(&key, now) else {
+        let Some(asked) = shard.sampling.confirmations.take(&key, now) else {
             return Confirmation::Unknown;
         };
         let ping = shard.connections.get(slot).map_or(0, |c| c.round_trip_us);

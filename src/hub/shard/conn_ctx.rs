@@ -44,6 +44,7 @@ impl<'s> ConnCtx<'s> {
     #[must_use]
     pub fn id(&self) -> ConnectionId {
         self.shard
+            .connections
             .id(self.slot)
             .unwrap_or(ConnectionId::new(u16::MAX, u32::MAX, 0))
     }
@@ -149,7 +150,7 @@ impl<'s> ConnCtx<'s> {
     /// The filter of a subscription; the outer `None` where there is no such subscription.
     #[must_use]
     pub fn filter_of(&self, pattern: &ChannelPattern) -> Option<Option<Arc<EventFilter>>> {
-        let topic = self.shard.topic_of(pattern)?;
+        let topic = self.shard.topics.of(pattern)?;
         let place = self.shard.filter_of(self.slot, topic)?;
         Some(self.shard.filters.get(place).cloned())
     }
@@ -188,7 +189,7 @@ impl<'s> ConnCtx<'s> {
 
     /// The client has answered the last heartbeat, by an answer that does not say which.
     pub fn answered(&mut self) {
-        let now = self.shard.clock.now();
+        let now = self.shard.time.now();
         if let Some(connection) = self.shard.connections.get_mut(self.slot) {
             let took = now
                 .saturating_sub(connection.last_ping)
@@ -239,7 +240,7 @@ impl<'s> ConnCtx<'s> {
         let burst = if burst == 0 { rate } else { burst };
         let now = self.clock_us();
         // What came while the server stood still came at its own pace.
-        let credit = self.shard.clock.credit_us();
+        let credit = self.shard.time.credit_us();
         let cost = 1_000_000 / u64::from(rate).max(1);
         let allowance = cost.saturating_mul(u64::from(burst.max(1)));
         let Some(connection) = self.shard.connections.get_mut(self.slot) else {

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::batch::{Run, each};
-use super::fanout::{follows_once, schedule_recovery};
+use super::fanout::follows_once;
 use super::held_back::overtaken;
 use super::{Shard, SubscriptionRef};
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ use crate::event::{Event, Position};
 use crate::filter::{EventFilter, EventView};
 use crate::hub::command::ShardCommand;
 use crate::hub::judge::Verdict;
-use crate::hub::meter::{Asking, Meter};
+use crate::hub::meter::Meter;
 use crate::hub::protocol::Notice;
 
 /// Events that are asked about elsewhere at a time.
@@ -47,7 +47,7 @@ impl Shard {
             // Its other subscriptions go on, and would overtake this one.
             let rate = self.settings.filters.steps_per_second;
             let meter = connection.meter();
-            let (limit, error) = if meter.is_some_and(|m| m.is_spent(self.now_us, rate)) {
+            let (limit, error) = if meter.is_some_and(|m| m.is_spent(self.budget.now_us, rate)) {
                 ("filter_steps_per_second", too_much())
             } else {
                 ("filter_overlap", overtaken())
@@ -73,7 +73,7 @@ impl Shard {
             self.hold_back(slot, topic, run, live);
         }
         if let Some(connection) = self.connections.get_mut(slot) {
-            schedule_recovery(&mut self.awaiting_recovery, slot, connection);
+            self.recovery.schedule(slot, connection);
         }
     }
 
@@ -90,13 +90,8 @@ impl Shard {
         else {
             return true;
         };
-        let asking = Asking {
-            slice: &self.slice,
-            meter: meter.as_deref(),
-            limits: &self.settings.filters,
-            now_us: self.now_us,
-            metrics: &self.metrics,
-        };
+        let limits = &self.settings.filters;
+        let asking = self.budget.asking(meter.as_deref(), limits, &self.metrics);
         let mut asked = false;
         for waiting in &mut waiting {
             if waiting.verdict.is_none() {
@@ -159,7 +154,7 @@ impl Shard {
         batch: &FilterBatch,
         verdicts: Result<Vec<Verdict>>,
     ) {
-        let Some(slot) = self.find(subscription.connection) else {
+        let Some(slot) = self.connections.find(subscription.connection) else {
             return;
         };
         if self.end_reading(slot, subscription) {

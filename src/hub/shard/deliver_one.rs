@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use super::batch::{MAX_RUN, Run, count, each};
 use super::fanout::follows_once;
-use super::io::flush;
 use super::sampling::{DeliverySampler, Sample};
-use super::{Subscriber, Topic};
+use super::topics::{Subscriber, Topics};
+use super::writer::Writer;
 use crate::event::{ChannelPattern, ConnectionId, SlowConsumer};
 use crate::filter::FilterLimits;
 use crate::hub::Hub;
@@ -16,10 +16,9 @@ use crate::hub::chunk::{Chunk, Frame};
 use crate::hub::connection::Connection;
 use crate::hub::filter_table::{FilterTable, NO_FILTER};
 use crate::hub::meter::{Asking, Slice};
-use crate::hub::outbox::{Missing, QueuePool};
+use crate::hub::outbox::Missing;
 use crate::hub::protocol::Notice;
 use crate::hub::shed::{Room, conflates_at};
-use crate::hub::slots::Slots;
 use crate::telemetry::{DropReason, ShardMetrics, Transport};
 
 /// What one shard did with a run.
@@ -97,8 +96,8 @@ pub(super) struct BatchWriter<'h, 'd> {
     pub(super) samples: &'h mut Vec<Sample>,
     pub(super) policy: SlowConsumer,
     pub(super) limit: usize,
-    pub(super) topics: &'h Slots<Topic>,
-    pub(super) pool: &'h mut QueuePool,
+    pub(super) topics: &'h Topics,
+    pub(super) writer: &'h mut Writer,
     pub(super) metrics: &'h ShardMetrics,
     pub(super) slice: &'h Slice,
     /// For filters that can't wait.
@@ -259,7 +258,7 @@ impl BatchWriter<'_, '_> {
     }
 
     fn push(&mut self, connection: &mut Connection, frame: Frame, topic: Option<u32>, set: u64) {
-        connection.outbox.push(frame, topic, self.pool);
+        self.writer.push(connection, frame, topic);
         self.count(connection, set);
     }
 
@@ -310,8 +309,7 @@ impl BatchWriter<'_, '_> {
     /// True if there is room, now or once the outbox has been written: it may only be full because
     /// this batch has not been.
     fn has_room(&mut self, connection: &mut Connection, len: usize) -> bool {
-        self.fits(connection, len)
-            || (flush(connection, self.pool, self.metrics) && self.fits(connection, len))
+        self.fits(connection, len) || (self.writer.flush(connection) && self.fits(connection, len))
     }
 
     /// An empty outbox takes any frame, or a large event could never leave.

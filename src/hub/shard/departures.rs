@@ -36,12 +36,14 @@ impl Shard {
     /// comes at once.
     pub(in crate::hub) fn send_away(&mut self, departure: Arc<Departure>) {
         let slots = self.connections.iter().map(|(slot, _)| slot);
-        let mut leaving: Vec<ConnectionId> = slots.filter_map(|slot| self.id(slot)).collect();
+        let mut leaving: Vec<ConnectionId> =
+            slots.filter_map(|slot| self.connections.id(slot)).collect();
         fastrand::shuffle(&mut leaving);
         let count = u64::try_from(leaving.len()).unwrap_or(u64::MAX).max(1);
         let span = millis(departure.span());
         let order = (0..).zip(leaving);
-        let order = order.map(|(place, id)| (self.now + span.saturating_mul(place) / count, id));
+        let order =
+            order.map(|(place, id)| (self.time.now + span.saturating_mul(place) / count, id));
         self.departures = Departures {
             order: order.collect(),
             departure: Some(departure),
@@ -51,11 +53,11 @@ impl Shard {
     /// Sends those away whose time has come.
     pub(super) fn send_next_away(&mut self) {
         while let Some((at, id)) = self.departures.order.front().copied() {
-            if at > self.now {
+            if at > self.time.now {
                 return;
             }
             self.departures.order.pop_front();
-            if let Some(slot) = self.find(id) {
+            if let Some(slot) = self.connections.find(id) {
                 self.send_one_away(slot);
             }
         }

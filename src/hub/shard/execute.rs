@@ -94,7 +94,7 @@ impl Shard {
     /// Continues a request of a client, with the messages that waited behind it. Nothing happens if
     /// the connection has gone or is closing.
     fn resume(&mut self, id: ConnectionId, then: Continuation) {
-        let Some(slot) = self.find(id) else {
+        let Some(slot) = self.connections.find(id) else {
             return;
         };
         let Some(connection) = self.connections.get_mut(slot) else {

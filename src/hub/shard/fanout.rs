@@ -4,38 +4,37 @@ use std::sync::Arc;
 
 use super::Shard;
 use super::batch::Run;
+use super::connections::Connections;
 use super::deliver_one::{BatchWriter, Outcome, Put};
 use super::held_back::HeldBack;
-use super::io::flush;
-use super::lifecycle::PendingClose;
 use super::overlap_merger::OverlapMerger;
-use super::send_batch::SendBatch;
+use super::topics::Advance;
+use super::writer::PendingClose;
 use crate::event::{Audience, ChannelName, ChannelPattern, Position, SlowConsumer};
 use crate::hub::connection::Connection;
 use crate::hub::delivery::Delivery;
 use crate::hub::filter_table::NO_FILTER;
-use crate::hub::slots::Slots;
 use crate::telemetry::Transport;
 
 impl Shard {
     /// Takes an event: at once, or together with those that come right behind it.
     pub(super) fn gather(&mut self, delivery: Arc<Delivery>) {
-        if !self.gathered.takes(&delivery) {
+        if !self.batches.gathered.takes(&delivery) {
             self.fan_out(false);
         }
-        self.gathered.push(delivery);
+        self.batches.gathered.push(delivery);
     }
 
     /// Puts what was gathered into the outbox of everyone here who is to have it. With `last`,
     /// nothing comes behind it in this round: what can leave leaves at once.
     pub(super) fn fan_out(&mut self, last: bool) {
-        let deliveries = self.gathered.take();
+        let deliveries = self.batches.gathered.take();
         let Some(first) = deliveries.first() else {
             return;
         };
-        self.runs += 1;
+        self.batches.number += 1;
         let hub = Arc::clone(&self.hub);
-        let mut run = Run::new(&deliveries, self.runs, self.index, &hub);
+        let mut run = Run::new(&deliveries, self.batches.number, self.index, &hub);
         let mut outcome = Outcome::default();
         let event = Arc::clone(first.event());
         match (&event.channel, &event.audience) {
@@ -51,7 +50,7 @@ impl Shard {
         }
         drop(run);
         self.count(&deliveries, &outcome);
-        self.gathered.give_back(deliveries);
+        self.batches.gathered.give_back(deliveries);
     }
 
     fn count(&mut self, deliveries: &[Arc<Delivery>], outcome: &Outcome) {
@@ -66,7 +65,9 @@ impl Shard {
         for (delivery, at) in deliveries.iter().zip(0..) {
             let (delivered, filtered, dropped) = outcome.of(at);
             delivery.count(delivered, filtered, dropped);
-            self.batch.push((Arc::clone(delivery), delivered));
+            self.batches
+                .delivered
+                .push((Arc::clone(delivery), delivered));
         }
     }
 
@@ -80,19 +81,12 @@ impl Shard {
         last: bool,
         outcome: &mut Outcome,
     ) {
-        let topics = [
-            self.topic_named(channel),
-            self.by_namespace.get(channel.namespace()).copied(),
-            self.of_all,
-        ];
+        let topics = self.topics.matching(channel);
         let Shard {
             topics: places,
             connections,
             filters,
-            awaiting_recovery,
-            touched,
-            pending_close,
-            send_batch,
+            recovery,
             ..
         } = self;
         let most = self.settings.connections_per_event;
@@ -100,16 +94,16 @@ impl Shard {
         let mut hand = BatchWriter {
             run,
             shard: self.index,
-            samples: &mut self.samples,
+            samples: &mut self.sampling.samples,
             policy,
             limit: self.settings.outbox_bytes,
             topics: places,
-            pool: &mut self.pool,
+            writer: &mut self.writer,
             metrics: &self.metrics,
-            slice: &self.slice,
-            overlaps: &self.overlaps,
+            slice: &self.budget.slice,
+            overlaps: &self.budget.overlaps,
             limits: &self.settings.filters,
-            now_us: self.now_us,
+            now_us: self.budget.now_us,
             hub: &self.hub,
             outcome,
         };
@@ -119,9 +113,6 @@ impl Shard {
         let mut several = OverlapMerger::of(hand.run.all(), topics, places, connections);
         let mut way = WritePass {
             last,
-            send_batch,
-            touched,
-            pending_close,
             too_slow: Vec::new(),
         };
         for (by_name, place) in (0..)
@@ -145,7 +136,7 @@ impl Shard {
                 };
                 let live = if by_name { fresh } else { hand.run.all() };
                 if !follower.live {
-                    schedule_recovery(awaiting_recovery, slot, connection);
+                    recovery.schedule(slot, connection);
                     // What another one gets later, its filter is asked about then.
                     if held.takes(slot, place, connection, live, hand.run)
                         || (follower.filter != NO_FILTER && follows_once(connection, topics))
@@ -164,11 +155,11 @@ impl Shard {
                     continue;
                 }
                 way.take(slot, connection, set, channel, is_witness, &mut hand);
-                if way.send_batch.is_full() {
-                    way.leave(connections, &mut hand);
+                if hand.writer.is_full() {
+                    hand.writer.submit_direct(connections);
                 }
             }
-            way.leave(connections, &mut hand);
+            hand.writer.submit_direct(connections);
         }
         way.share_out(several, connections, &mut hand);
         let too_slow = way.too_slow;
@@ -189,9 +180,14 @@ impl Shard {
         let mut slots: Vec<u32> = Vec::new();
         if audience.roles.is_empty() {
             for user in &audience.users {
-                slots.extend(self.slots_of(user));
+                slots.extend(self.connections.of_user(user));
             }
-            slots.extend(audience.connections.iter().filter_map(|id| self.find(*id)));
+            slots.extend(
+                audience
+                    .connections
+                    .iter()
+                    .filter_map(|id| self.connections.find(*id)),
+            );
         } else {
             slots.extend(self.connections.iter().map(|(slot, _)| slot));
         }
@@ -199,16 +195,16 @@ impl Shard {
         let mut hand = BatchWriter {
             run,
             shard: self.index,
-            samples: &mut self.samples,
+            samples: &mut self.sampling.samples,
             policy: SlowConsumer::Disconnect,
             limit: self.settings.outbox_bytes,
             topics: &self.topics,
-            pool: &mut self.pool,
+            writer: &mut self.writer,
             metrics: &self.metrics,
-            slice: &self.slice,
-            overlaps: &self.overlaps,
+            slice: &self.budget.slice,
+            overlaps: &self.budget.overlaps,
             limits: &self.settings.filters,
-            now_us: self.now_us,
+            now_us: self.budget.now_us,
             hub: &self.hub,
             outcome,
         };
@@ -240,9 +236,9 @@ impl Shard {
             };
             if let Put::Resync(_) | Put::Close = put {
                 connection.flags.pending_close = true;
-                self.pending_close.push((slot, PendingClose::TooSlow));
+                hand.writer.close_later(slot, PendingClose::TooSlow);
             }
-            Shard::touch(&mut self.touched, slot, connection);
+            hand.writer.touch(slot, connection);
         }
     }
 
@@ -258,47 +254,39 @@ impl Shard {
         let (Some(start), Some(end)) = (run.start(), end) else {
             return all;
         };
-        let Some(place) = self.topic_named(channel) else {
+        let Some(place) = self.topics.of_channel(channel) else {
             return all;
         };
-        let Some(topic) = self.topics.get_mut(place) else {
-            return all;
-        };
-        let Some(before) = topic.position.replace(end) else {
-            return all;
-        };
-        if before.epoch != end.epoch {
-            let offset = start.offset.saturating_sub(1);
-            self.renumber(place, Position { offset, ..start });
-            if let Some(topic) = self.topics.get_mut(place) {
-                topic.position = Some(end);
+        match self.topics.advance(place, start, end) {
+            Advance::First => all,
+            Advance::After(offset) => run.behind(offset),
+            Advance::Known => 0,
+            Advance::NewEpoch => {
+                let offset = start.offset.saturating_sub(1);
+                self.renumber(place, Position { offset, ..start });
+                if let Some(topic) = self.topics.get_mut(place) {
+                    topic.position = Some(end);
+                }
+                all
             }
-            return all;
+            Advance::Gap(before) => {
+                // Everyone reads the missing events from history first.
+                self.catch_up_all(place, before);
+                run.behind(before.offset)
+            }
         }
-        if end.offset <= before.offset {
-            topic.position = Some(before);
-            return 0;
-        }
-        if start.offset > before.offset + 1 {
-            // A broker left a hole: everyone reads the missing part from history first.
-            self.catch_up_all(place, before);
-        }
-        run.behind(before.offset)
     }
 }
 
 /// How a run goes from the hand to the sockets.
-struct WritePass<'w> {
+struct WritePass {
     /// Nothing comes behind it in this round.
     last: bool,
-    send_batch: &'w mut SendBatch,
-    touched: &'w mut Vec<u32>,
-    pending_close: &'w mut Vec<(u32, PendingClose)>,
     /// Acted on before the next run, or that one could slip in ahead of what found no room.
     too_slow: Vec<(u32, Option<(u32, u64)>)>,
 }
 
-impl WritePass<'_> {
+impl WritePass {
     /// Gives these events to one connection, `channel` being the place of theirs where they come
     /// by its name: at once or together with others where nothing waits before them, or else into
     /// its outbox.
@@ -317,7 +305,7 @@ impl WritePass<'_> {
             && connection.takes_at_once()
             && let Some(frame) = hand.run.made(connection.dialect, set)
         {
-            self.send_batch.add(slot, frame, channel);
+            hand.writer.send_directly(slot, frame, channel);
             connection.bytes_out += u64::try_from(frame.len()).unwrap_or(0);
             hand.count(connection, set);
             return;
@@ -336,14 +324,14 @@ impl WritePass<'_> {
             Put::Close => self.too_slow.push((slot, None)),
         }
         if self.last && connection.is_plain() {
-            if !flush(connection, hand.pool, hand.metrics) {
-                self.pending_close.push((slot, PendingClose::Gone));
+            if !hand.writer.flush(connection) {
+                hand.writer.close_later(slot, PendingClose::Gone);
             }
             if is_witness {
                 hand.written();
             }
         } else {
-            Shard::touch(self.touched, slot, connection);
+            hand.writer.touch(slot, connection);
         }
     }
 
@@ -351,7 +339,7 @@ impl WritePass<'_> {
     fn share_out(
         &mut self,
         several: OverlapMerger,
-        connections: &mut Slots<Connection>,
+        connections: &mut Connections,
         hand: &mut BatchWriter<'_, '_>,
     ) {
         for (slot, share) in several.shares() {
@@ -365,30 +353,8 @@ impl WritePass<'_> {
                 .filter(|_| !share.by_pattern || hand.policy != SlowConsumer::Resync);
             let (set, is_witness) = (share.set, share.is_witness);
             self.take(slot, connection, set, channel, is_witness, hand);
-            self.leave(connections, hand);
+            hand.writer.submit_direct(connections);
         }
-    }
-
-    /// Sends what waits. What a socket does not take goes into its connection's outbox, to be
-    /// written again at the end of the batch, when it is also seen if the socket broke.
-    fn leave(&mut self, connections: &mut Slots<Connection>, hand: &mut BatchWriter<'_, '_>) {
-        let mut bytes = 0;
-        self.send_batch.submit(connections, |connections, left| {
-            bytes += left.bytes;
-            if left.bytes == left.frame.len() {
-                return;
-            }
-            let Some(connection) = connections.get_mut(left.slot) else {
-                return;
-            };
-            let rest = left.frame.len() - left.bytes;
-            connection.bytes_out -= u64::try_from(rest).unwrap_or(0);
-            let frame = Arc::clone(left.frame);
-            connection.outbox.push(frame, left.channel, hand.pool);
-            connection.outbox.advance(left.bytes, hand.pool);
-            Shard::touch(self.touched, left.slot, connection);
-        });
-        hand.metrics.sent(u64::try_from(bytes).unwrap_or(0));
     }
 }
 
@@ -397,16 +363,4 @@ pub(super) fn follows_once(connection: &Connection, topics: [Option<u32>; 3]) ->
     let follows = connection.subscriptions.iter();
     let ways = follows.filter(|one| topics.contains(&Some(one.topic)));
     ways.count() == 1
-}
-
-/// Marks a connection whose catching up may go on.
-pub(super) fn schedule_recovery(
-    awaiting_recovery: &mut Vec<u32>,
-    slot: u32,
-    connection: &mut Connection,
-) {
-    if !connection.flags.awaiting_recovery {
-        connection.flags.awaiting_recovery = true;
-        awaiting_recovery.push(slot);
-    }
 }

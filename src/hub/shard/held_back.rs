@@ -45,9 +45,7 @@ impl HeldBack {
         live: u64,
         run: &Run<'_>,
     ) -> bool {
-        let catch_ups = connection.catch_ups.as_ref();
-        let mut catch_ups = catch_ups.into_iter().flat_map(|all| all.iter());
-        let Some(catch_up) = catch_ups.find(|catch_up| catch_up.topic == topic) else {
+        let Some(catch_up) = connection.catch_up(topic) else {
             return false;
         };
         if catch_up.loose.is_some() {
@@ -129,12 +127,8 @@ impl Shard {
             return true;
         }
         let channel = run.event(0).and_then(|event| event.channel.as_ref());
-        let catch_ups = self
-            .connections
-            .get(slot)
-            .and_then(|c| c.catch_ups.as_ref());
-        let mut catch_ups = catch_ups.into_iter().flat_map(|all| all.iter());
-        let Some(catch_up) = catch_ups.find(|catch_up| catch_up.topic == topic) else {
+        let connection = self.connections.get(slot);
+        let Some(catch_up) = connection.and_then(|c| c.catch_up(topic)) else {
             return false;
         };
         let mut waiting = catch_up.waiting.iter();
@@ -232,12 +226,14 @@ impl Shard {
         if was_live {
             let catch_ups = connection.catch_ups.get_or_insert_default();
             catch_ups.push(CatchUp::loose(topic, serial));
-            self.set_live(slot, topic, false);
+            if let Some(subscriber) = self.topics.subscriber_mut(connection, topic) {
+                subscriber.live = false;
+            }
         }
-        let Some(mut held) = self.held_back(slot) else {
+        let Some(mut held) = connection.held_back() else {
             return true;
         };
-        let Some(catch_up) = self.catch_up(slot, topic) else {
+        let Some(catch_up) = connection.catch_up_mut(topic) else {
             // It has not begun yet.
             return true;
         };
@@ -255,17 +251,6 @@ impl Shard {
             catch_up.waiting.push_back(Waiting::from(event));
         }
         true
-    }
-
-    /// What a connection's subscriptions hold back, in bytes.
-    fn held_back(&self, slot: u32) -> Option<usize> {
-        let catch_ups = self.connections.get(slot)?.catch_ups.as_ref()?;
-        Some(
-            catch_ups
-                .iter()
-                .filter_map(|one| one.loose.or(one.kept))
-                .sum(),
-        )
     }
 }
 

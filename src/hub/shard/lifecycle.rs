@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mio::{Interest, Token};
 
+use super::writer::PendingClose;
 use super::{ConnCtx, Shard};
 use crate::auth::Identity;
 use crate::error::{CloseCode, Error, Result};
@@ -46,15 +47,6 @@ pub struct Opening {
     pub nonce: u64,
 }
 
-/// Why a connection must end, noted while something is being walked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PendingClose {
-    /// The client has gone.
-    Gone,
-    /// Its outbox is full.
-    TooSlow,
-}
-
 impl Shard {
     /// Takes a connection in.
     pub(in crate::hub) fn open(&mut self, opening: Opening) {
@@ -84,9 +76,9 @@ impl Shard {
             subscriptions: Subscriptions::default(),
             catch_ups: None,
             ending: None,
-            connected_at: self.clock.elapsed(),
-            last_seen: self.now,
-            last_ping: self.now,
+            connected_at: self.time.elapsed(),
+            last_seen: self.time.now,
+            last_ping: self.time.now,
             timer: 0,
             last_run: 0,
             answered: 0,
@@ -103,7 +95,7 @@ impl Shard {
         let slot = self.connections.insert(connection);
         permit.keep();
         self.hub.metrics().connection_opened(transport);
-        if let Some(id) = self.id(slot) {
+        if let Some(id) = self.connections.id(slot) {
             self.hub.opened(Seen {
                 id,
                 address,
@@ -151,7 +143,7 @@ impl Shard {
         match self.registry.register(socket, token, both) {
             Ok(()) => true,
             Err(error) => {
-                let connection_id = self.id(slot).map(tracing::field::display);
+                let connection_id = self.connections.id(slot).map(tracing::field::display);
                 tracing::warn!(connection_id, %error, "a socket could not be watched");
                 false
             }
@@ -192,8 +184,7 @@ impl Shard {
             connection.flags.expiry_told = false;
         }
         if before.is_none() {
-            let connections = &self.connections;
-            self.by_user.add(slot, |slot| connections.get(slot)?.user());
+            self.connections.add_user(slot);
         }
         if renamed {
             self.greet_everywhere(slot);
@@ -231,14 +222,12 @@ impl Shard {
             self.hub
                 .metrics()
                 .dropped(DropReason::SlowConsumer, waiting);
-            connection.outbox.clear(&mut self.pool);
+            connection.outbox.clear(&mut self.writer.pool);
         }
         if !last.is_empty() {
-            connection
-                .outbox
-                .push(Chunk::plain(last), None, &mut self.pool);
+            self.writer.push(connection, Chunk::plain(last), None);
         }
-        let deadline = self.now + LINGER;
+        let deadline = self.time.now + LINGER;
         let reason = reason.to_owned();
         connection.ending = Some(Box::new(Ending {
             code,
@@ -251,7 +240,7 @@ impl Shard {
         connection.partial = None;
         drop(connection.take_state());
         connection.timer = 0;
-        Shard::touch(&mut self.touched, slot, connection);
+        self.writer.touch(slot, connection);
         self.schedule(slot);
     }
 
@@ -269,7 +258,7 @@ impl Shard {
         }
         let over = connection.link.finish(ending.code, &ending.reason);
         let is_pipe = matches!(connection.link, Link::Pipe(_));
-        if let (Err(error), Some(id)) = (over, self.id(slot)) {
+        if let (Err(error), Some(id)) = (over, self.connections.id(slot)) {
             tracing::trace!(connection_id = %id, %error, "the client was gone before the last byte");
         }
         if is_pipe {
@@ -279,8 +268,8 @@ impl Shard {
 
     /// Ends what was found broken or too slow.
     pub(super) fn reap_closed(&mut self) {
-        for (slot, doom) in mem::take(&mut self.pending_close) {
-            match doom {
+        for (slot, reason) in self.writer.take_pending_close() {
+            match reason {
                 PendingClose::Gone => self.remove(slot),
                 PendingClose::TooSlow => self.too_slow(slot),
             }
@@ -303,7 +292,9 @@ impl Shard {
     /// Forgets a connection and everything about it.
     pub(super) fn remove(&mut self, slot: u32) {
         self.leave_all(slot);
-        let Some(id) = self.id(slot) else { return };
+        let Some(id) = self.connections.id(slot) else {
+            return;
+        };
         let Some(mut connection) = self.connections.remove(slot) else {
             return;
         };
@@ -316,7 +307,7 @@ impl Shard {
         self.hub
             .metrics()
             .dropped(DropReason::Disconnected, waiting);
-        connection.outbox.clear(&mut self.pool);
+        connection.outbox.clear(&mut self.writer.pool);
         let ended = connection.ending.take();
         let code = ended
             .as_ref()
@@ -328,7 +319,7 @@ impl Shard {
         if connection.flags.seated
             && let Some(user) = connection.identity.as_ref().and_then(|i| i.user().cloned())
         {
-            self.by_user.remove(&user, slot);
+            self.connections.remove_user(&user, slot);
             self.hub.unseat_user(&user);
         }
         let kind = connection.client().map(|client| &*client.kind);
@@ -377,13 +368,13 @@ impl Shard {
 
     /// Who a connection is; nobody until it has shown a token.
     pub(in crate::hub) fn identity_of(&self, id: ConnectionId) -> Option<Arc<Identity>> {
-        let connection = self.connections.get(self.find(id)?)?;
+        let connection = self.connections.get(self.connections.find(id)?)?;
         Some(connection.identity.clone().unwrap_or_default())
     }
 
     /// Ends a connection on an operator's word; true if it was there.
     pub(in crate::hub) fn disconnect(&mut self, id: ConnectionId, reason: &str, by: &str) -> bool {
-        let Some(slot) = self.find(id) else {
+        let Some(slot) = self.connections.find(id) else {
             return false;
         };
         if self
@@ -406,8 +397,10 @@ impl Shard {
 
     /// Ends all connections of a user; answers how many.
     pub(in crate::hub) fn disconnect_user(&mut self, user: &str, reason: &str, by: &str) -> u64 {
-        let slots = self.slots_of(user).iter();
-        let ids: Vec<ConnectionId> = slots.filter_map(|slot| self.id(*slot)).collect();
+        let slots = self.connections.of_user(user).iter();
+        let ids: Vec<ConnectionId> = slots
+            .filter_map(|slot| self.connections.id(*slot))
+            .collect();
         ids.into_iter()
             .map(|id| u64::from(self.disconnect(id, reason, by)))
             .sum()

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use super::Topic;
+use super::topics::Topic;
 use crate::event::{ChannelName, ChannelPattern};
 use crate::hub::slots::Slots;
 

@@ -4,10 +4,9 @@
 
 use std::collections::HashMap;
 
-use super::Topic;
 use super::batch::count;
-use crate::hub::connection::Connection;
-use crate::hub::slots::Slots;
+use super::connections::Connections;
+use super::topics::Topics;
 
 /// What such connections get of a run, by their slots.
 #[derive(Default)]
@@ -31,8 +30,8 @@ impl OverlapMerger {
     pub(super) fn of(
         all: u64,
         topics: [Option<u32>; 3],
-        places: &Slots<Topic>,
-        connections: &Slots<Connection>,
+        places: &Topics,
+        connections: &Connections,
     ) -> Self {
         if count(all) < 2 || topics.iter().flatten().count() < 2 {
             return Self::default();

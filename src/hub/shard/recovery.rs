@@ -5,17 +5,17 @@
 //! stands, page by page as the outbox has room, and goes live at the very moment at which it
 //! stands where the shard stands: both are on one thread, so nothing comes between.
 
-use std::mem;
 use std::sync::Arc;
 
 use super::batch::chunk;
+use super::replays::Replays;
 use super::{Shard, SubscriptionRef};
 use crate::auth::may_see;
 use crate::broker::{Page, Range, Share};
 use crate::error::Result;
 use crate::event::{ChannelPattern, Event, Position};
 use crate::hub::command::ShardCommand;
-use crate::hub::connection::{CatchUp, Waiting};
+use crate::hub::connection::{CatchUp, Connection, Waiting};
 use crate::hub::filter_table::NO_FILTER;
 use crate::hub::judge::Verdict;
 use crate::hub::protocol::Notice;
@@ -28,6 +28,40 @@ const PAGE: usize = 128;
 /// The steps that a page takes, whatever becomes of its events: to read it, and to look at who may
 /// see them.
 const READ: u64 = 20 * 128;
+
+/// The connections in recovery, and the frames of events that were replayed lately.
+#[derive(Default)]
+pub(super) struct Recovery {
+    /// Connections whose recovery goes on after this round's events.
+    awaiting: Vec<u32>,
+    pub(super) replays: Replays,
+}
+
+impl Recovery {
+    /// Marks a connection whose recovery may go on.
+    pub(super) fn schedule(&mut self, slot: u32, connection: &mut Connection) {
+        if !connection.flags.awaiting_recovery {
+            connection.flags.awaiting_recovery = true;
+            self.awaiting.push(slot);
+        }
+    }
+
+    /// True if no recovery can go on.
+    pub(super) fn is_idle(&self) -> bool {
+        self.awaiting.is_empty()
+    }
+
+    /// The marked connections, in their order.
+    fn take(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.awaiting)
+    }
+
+    /// Puts connections that had no turn in front of those marked meanwhile.
+    fn put_first(&mut self, slots: impl Iterator<Item = u32>) {
+        let later = std::mem::replace(&mut self.awaiting, slots.collect());
+        self.awaiting.extend(later);
+    }
+}
 
 /// What is next for a subscription that catches up.
 enum Step {
@@ -47,10 +81,10 @@ impl Shard {
     /// Goes on with every connection whose catching up may go on, as far as the round allows. Those
     /// that had no turn come first in the next.
     pub(super) fn run_recovery(&mut self) {
-        let mut awaiting_recovery = mem::take(&mut self.awaiting_recovery).into_iter();
+        let mut awaiting = self.recovery.take().into_iter();
         let mut turns = 0;
-        while (turns == 0 || !self.slice.is_used_up())
-            && let Some(slot) = awaiting_recovery.next()
+        while (turns == 0 || !self.budget.slice.is_used_up())
+            && let Some(slot) = awaiting.next()
         {
             turns += 1;
             if let Some(connection) = self.connections.get_mut(slot) {
@@ -58,8 +92,7 @@ impl Shard {
                 self.advance_catch_ups(slot);
             }
         }
-        let fed = mem::replace(&mut self.awaiting_recovery, awaiting_recovery.collect());
-        self.awaiting_recovery.extend(fed);
+        self.recovery.put_first(awaiting);
     }
 
     /// Brings a connection's subscriptions as far forward as its outbox has room.
@@ -67,23 +100,11 @@ impl Shard {
         let Some(connection) = self.connections.get(slot) else {
             return;
         };
-        let Some(catch_ups) = &connection.catch_ups else {
-            return;
-        };
-        // Those with a page in hand come first: no other is read before it is sent.
-        let (with_page, without): (Vec<&CatchUp>, Vec<&CatchUp>) = catch_ups
-            .iter()
-            .filter(|c| !c.reading)
-            .partition(|c| !c.waiting.is_empty());
-        let topics: Vec<u32> = with_page
-            .into_iter()
-            .chain(without)
-            .map(|c| c.topic)
-            .collect();
+        let topics = connection.next_catch_ups();
         for (turns, topic) in topics.into_iter().enumerate() {
-            if turns > 0 && self.slice.is_used_up() {
+            if turns > 0 && self.budget.slice.is_used_up() {
                 if let Some(connection) = self.connections.get_mut(slot) {
-                    super::fanout::schedule_recovery(&mut self.awaiting_recovery, slot, connection);
+                    self.recovery.schedule(slot, connection);
                 }
                 return;
             }
@@ -91,48 +112,11 @@ impl Shard {
         }
     }
 
-    /// Lets the connection's other subscriptions read before this one reads on, so that a channel
-    /// that never comes to its end holds up none of them.
-    fn go_last(&mut self, slot: u32, topic: u32) {
-        let connection = self.connections.get_mut(slot);
-        let Some(catch_ups) = connection.and_then(|c| c.catch_ups.as_mut()) else {
-            return;
-        };
-        if let Some(at) = catch_ups.iter().position(|c| c.topic == topic) {
-            let catch_up = catch_ups.remove(at);
-            catch_ups.push(catch_up);
-        }
-    }
-
-    /// True if the subscription has to wait with its next page, because others of the connection
-    /// have one. A connection holds one page at a time, however many of its subscriptions catch
-    /// up, and a second one while a filter is asked about the first: a subscription without a
-    /// filter does not wait for the filter of another. What is held back and comes from no history
-    /// is bounded by itself.
-    fn others_have_pages(&self, slot: u32, topic: u32, asks: bool) -> bool {
-        let catch_ups = self
-            .connections
-            .get(slot)
-            .and_then(|connection| connection.catch_ups.as_ref());
-        let mut asked = 0;
-        for other in catch_ups.into_iter().flat_map(|all| all.iter()) {
-            if other.topic == topic || other.loose.is_some() {
-                continue;
-            }
-            match (other.reading, other.waiting.is_empty()) {
-                (false, true) => {}
-                (true, false) => asked += 1,
-                _ => return true,
-            }
-        }
-        asked > usize::from(!asks)
-    }
-
     /// Goes on in the next round, after the connection's other subscriptions.
     fn yield_turn(&mut self, slot: u32, topic: u32) {
-        self.go_last(slot, topic);
         if let Some(connection) = self.connections.get_mut(slot) {
-            super::fanout::schedule_recovery(&mut self.awaiting_recovery, slot, connection);
+            connection.catch_up_last(topic);
+            self.recovery.schedule(slot, connection);
         }
     }
 
@@ -161,7 +145,7 @@ impl Shard {
                 Step::Send => self.send_waiting(slot, topic),
                 Step::Read(until) => {
                     had_page = true;
-                    self.slice.take(READ);
+                    self.budget.slice.take(READ);
                     let Some(page) = self.read_page(slot, topic, until) else {
                         return;
                     };
@@ -178,15 +162,10 @@ impl Shard {
     }
 
     pub(super) fn catch_up(&mut self, slot: u32, topic: u32) -> Option<&mut CatchUp> {
-        self.connections
-            .get_mut(slot)?
-            .catch_ups
-            .as_mut()?
-            .iter_mut()
-            .find(|c| c.topic == topic)
+        self.connections.get_mut(slot)?.catch_up_mut(topic)
     }
 
-    fn next_step(&mut self, slot: u32, topic: u32) -> Step {
+    fn next_step(&self, slot: u32, topic: u32) -> Step {
         let room = self.settings.outbox_bytes / 2;
         let Some(connection) = self.connections.get(slot) else {
             return Step::Wait;
@@ -196,8 +175,8 @@ impl Shard {
         let asks = self
             .filter_of(slot, topic)
             .is_some_and(|filter| filter != NO_FILTER);
-        let others_have_pages = self.others_have_pages(slot, topic, asks);
-        let Some(catch_up) = self.catch_up(slot, topic) else {
+        let others_have_pages = connection.others_have_pages(topic, asks);
+        let Some(catch_up) = connection.catch_up(topic) else {
             return match position {
                 Some(_) => Step::Wait,
                 None => Step::Live,
@@ -260,13 +239,15 @@ impl Shard {
         page: Result<Option<Page>>,
     ) {
         let topic = subscription.topic;
-        let Some(slot) = self.find(subscription.connection) else {
+        let Some(slot) = self.connections.find(subscription.connection) else {
             return;
         };
         if self.end_reading(slot, subscription) {
             self.take_page(slot, topic, page);
             self.send_waiting(slot, topic);
-            self.go_last(slot, topic);
+            if let Some(connection) = self.connections.get_mut(slot) {
+                connection.catch_up_last(topic);
+            }
         }
         // The connection's other subscriptions waited for this page, even if it is of no use now.
         self.advance_catch_ups(slot);
@@ -274,7 +255,7 @@ impl Shard {
 
     /// Notes that a page or a verdict for this subscription is being made off the shard.
     pub(super) fn begin_reading(&mut self, slot: u32, topic: u32) -> Option<SubscriptionRef> {
-        let connection = self.id(slot)?;
+        let connection = self.connections.id(slot)?;
         let catch_up = self.catch_up(slot, topic)?;
         catch_up.reading = true;
         Some(SubscriptionRef {
@@ -309,7 +290,7 @@ impl Shard {
             // Gone meanwhile, or unreadable: said, never silent.
             Ok(_) => self.skip(slot, topic, until, "expired"),
             Err(error) => {
-                let connection_id = self.id(slot).map(tracing::field::display);
+                let connection_id = self.connections.id(slot).map(tracing::field::display);
                 tracing::warn!(connection_id, %error, "history could not be read");
                 self.skip(slot, topic, until, "unavailable");
             }
@@ -323,9 +304,7 @@ impl Shard {
             .filter_of(slot, topic)
             .is_some_and(|filter| filter != NO_FILTER);
         loop {
-            let full = |c: &crate::hub::connection::Connection| {
-                c.outbox.bytes() >= room.max(1) || c.flags.pending_close
-            };
+            let full = |c: &Connection| c.outbox.bytes() >= room.max(1) || c.flags.pending_close;
             if self.connections.get(slot).is_none_or(full) {
                 return;
             }
@@ -365,14 +344,13 @@ impl Shard {
     /// Decides about events that the connection may not see before its filter is asked: what a
     /// filter takes, and what is told of it, must say nothing about them.
     fn keep_back_invisible(&mut self, slot: u32, topic: u32) {
-        let id = self.id(slot);
+        let id = self.connections.id(slot);
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        let identity = connection.identity.as_deref();
-        let catch_ups = connection.catch_ups.as_mut();
-        let Some(catch_up) = catch_ups.and_then(|all| all.iter_mut().find(|c| c.topic == topic))
-        else {
+        let identity = connection.identity.clone();
+        let identity = identity.as_deref();
+        let Some(catch_up) = connection.catch_up_mut(topic) else {
             return;
         };
         for waiting in &mut catch_up.waiting {
@@ -395,7 +373,7 @@ impl Shard {
         let roles = self.hub.type_roles(&event.event_type);
         let connection = self.connections.get(slot);
         let identity = connection.and_then(|c| c.identity.as_deref());
-        may_see(event, roles.as_deref(), identity, self.id(slot))
+        may_see(event, roles.as_deref(), identity, self.connections.id(slot))
     }
 
     fn replay_event(&mut self, slot: u32, topic: u32, event: &Arc<Event>) {
@@ -404,15 +382,16 @@ impl Shard {
         };
         let frame = if event.position.is_some() {
             let numbering = self.topics.get(topic).map_or(0, |topic| topic.serial);
-            self.replays
+            self.recovery
+                .replays
                 .frame(numbering, event, connection.dialect, &*connection.protocol)
         } else {
             chunk(event, connection.protocol.event(event))
         };
-        connection.outbox.push(frame, Some(topic), &mut self.pool);
+        self.writer.push(connection, frame, Some(topic));
         connection.delivered += 1;
         self.metrics.delivered(connection.transport, 1);
-        Shard::touch(&mut self.touched, slot, connection);
+        self.writer.touch(slot, connection);
     }
 
     /// What is missing can't be had: says so, and goes on behind it.
@@ -455,13 +434,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        let Some(catch_ups) = &mut connection.catch_ups else {
-            return;
-        };
-        catch_ups.retain(|c| c.topic != topic);
-        if catch_ups.is_empty() {
-            connection.catch_ups = None;
-        }
+        connection.end_catch_up(topic);
     }
 
     /// A slow connection whose namespace says `resync`: live delivery of the topic stops behind
@@ -487,16 +460,8 @@ impl Shard {
 
     /// From now on the subscription reads history behind `after`; false if it ends anyway.
     pub(super) fn fall_behind(&mut self, slot: u32, topic: u32, after: Position) -> bool {
-        let Some(connection) = self.connections.get_mut(slot) else {
-            return false;
-        };
-        let subscription = connection.subscription(topic);
-        let (Some(subscription), None) = (subscription, &connection.ending) else {
-            return false;
-        };
-        let catch_up = CatchUp::behind(topic, subscription.serial, after);
-        connection.catch_ups.get_or_insert_default().push(catch_up);
-        true
+        let connection = self.connections.get_mut(slot);
+        connection.is_some_and(|connection| connection.fall_behind(topic, after))
     }
 
     /// A broker left a hole in a channel: its subscribers read the missing part first.
@@ -515,7 +480,7 @@ impl Shard {
                 self.set_live(slot, topic, false);
             }
             if let Some(connection) = self.connections.get_mut(slot) {
-                super::fanout::schedule_recovery(&mut self.awaiting_recovery, slot, connection);
+                self.recovery.schedule(slot, connection);
             }
         }
     }
@@ -523,7 +488,7 @@ impl Shard {
     /// A channel is numbered anew, and live from `position` on: whatever its subscribers missed
     /// can't be told, so each learns that it has to load its state again.
     pub(super) fn renumber(&mut self, topic: u32, position: Position) {
-        let serial = self.next_serial();
+        let serial = self.topics.next_serial();
         let Some(entry) = self.topics.get_mut(topic) else {
             return;
         };
@@ -551,5 +516,28 @@ impl Shard {
                 self.go_live(slot, topic);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::shard::fixture::connection;
+
+    #[test]
+    fn connection_without_a_turn_goes_first_in_the_next_round() {
+        let mut recovery = Recovery::default();
+        let mut connections = [(); 3].map(|()| connection(None));
+        for (slot, connection) in (0..).zip(&mut connections) {
+            recovery.schedule(slot, connection);
+            recovery.schedule(slot, connection);
+        }
+        let mut awaiting = recovery.take().into_iter();
+        assert_eq!(awaiting.next(), Some(0));
+        connections[0].flags.awaiting_recovery = false;
+        recovery.schedule(0, &mut connections[0]);
+        recovery.put_first(awaiting);
+        assert_eq!(recovery.take(), [1, 2, 0]);
+        assert!(recovery.is_idle());
     }
 }

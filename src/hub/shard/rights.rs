@@ -12,7 +12,7 @@ type Allowed<'a> =
 impl Shard {
     /// Ends subscriptions that `allowed` refuses, and says why.
     pub(in crate::hub) fn check_rights(&mut self, slot: u32, allowed: Allowed<'_>) {
-        let Some(id) = self.id(slot) else {
+        let Some(id) = self.connections.id(slot) else {
             return;
         };
         let Some(connection) = self.connections.get(slot) else {

@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use tidings_uring::{Sends, Short};
 
+use super::connections::Connections;
 use crate::hub::chunk::Frame;
-use crate::hub::connection::Connection;
-use crate::hub::slots::Slots;
 
 /// The most sends in one system call; measured.
 const MOST: u16 = 512;
@@ -35,7 +34,7 @@ struct Waiting {
 }
 
 /// What became of one of them.
-pub(super) struct Left<'f> {
+pub(super) struct Sent<'f> {
     pub(super) slot: u32,
     pub(super) frame: &'f Frame,
     /// The place of its channel, where it may be taken out of an outbox again.
@@ -87,8 +86,8 @@ impl SendBatch {
     /// Sends all that waits, and tells what became of each.
     pub(super) fn submit(
         &mut self,
-        connections: &mut Slots<Connection>,
-        mut told: impl FnMut(&mut Slots<Connection>, Left<'_>),
+        connections: &mut Connections,
+        mut told: impl FnMut(&mut Connections, Sent<'_>),
     ) {
         if self.waiting.is_empty() {
             return;
@@ -113,7 +112,7 @@ impl SendBatch {
             };
             told(
                 connections,
-                Left {
+                Sent {
                     slot: waited.slot,
                     frame,
                     channel: waited.channel,
@@ -126,7 +125,7 @@ impl SendBatch {
 
     /// Answers how many of those that wait were tried; which of these were not done whole is in
     /// `short`, in order.
-    fn send(&mut self, connections: &Slots<Connection>) -> usize {
+    fn send(&mut self, connections: &Connections) -> usize {
         let SendBatch {
             ring,
             waiting,

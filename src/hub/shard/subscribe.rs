@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use super::deferred::meter_of;
 use super::position_lookup::{Beginning, Filtered, Lookup, Viewer, look_up};
-use super::{ConnCtx, Shard, Subscriber, Topic};
+use super::topics::Subscriber;
+use super::{ConnCtx, Shard};
 use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, Position};
 use crate::filter::EventFilter;
 use crate::hub::command::ShardCommand;
 use crate::hub::connection::{CatchUp, Connection, Subscription, Waiting};
 use crate::hub::filter_table::NO_FILTER;
-use crate::hub::meter::Asking;
 use crate::hub::protocol::{Joined, Refused};
 use crate::maybe_ready::MaybeReady;
 
@@ -118,7 +118,7 @@ impl Shard {
             // Each position has its own failure if it has one.
             MaybeReady::Ready(found) => self.finish_join(slot, join, found.unwrap_or_default()),
             MaybeReady::Pending(found) => {
-                let Some(connection) = self.id(slot) else {
+                let Some(connection) = self.connections.id(slot) else {
                     return;
                 };
                 self.set_busy(slot);
@@ -171,7 +171,7 @@ impl Shard {
         let connection = self.connections.get(slot);
         let meter = connection.and_then(Connection::meter);
         let viewer = Viewer {
-            id: self.id(slot),
+            id: self.connections.id(slot),
             identity: connection.and_then(|c| c.identity.clone()),
             filter: filter.map(|filter| Filtered {
                 hub: Arc::clone(&self.hub),
@@ -180,13 +180,10 @@ impl Shard {
             }),
             type_roles: self.hub.all_type_roles(),
         };
-        let asking = Asking {
-            slice: &self.slice,
-            meter: meter.map(|meter| &**meter),
-            limits: &self.settings.filters,
-            now_us: self.now_us,
-            metrics: &self.metrics,
-        };
+        let limits = &self.settings.filters;
+        let asking = self
+            .budget
+            .asking(meter.map(|meter| &**meter), limits, &self.metrics);
         look_up(self.hub.broker(), channel, join, viewer, &asking)
     }
 
@@ -207,7 +204,7 @@ impl Shard {
                 "a pattern has no position: resume its channels one by one",
             ));
         }
-        let known = self.topic_of(&join.pattern);
+        let known = self.topics.of(&join.pattern);
         let limit = self.settings.subscriptions_per_connection;
         let connection = self
             .connections
@@ -234,30 +231,20 @@ impl Shard {
             self.hub.metrics().subscriptions_added(1);
             self.presence_join(slot, &join.pattern)
         };
-        let topic = self
-            .topic_of(&join.pattern)
-            .unwrap_or_else(|| self.new_topic(&join.pattern));
-        let filter = self.filters.acquire(filter);
-        let entry = self
-            .topics
-            .get_mut(topic)
-            .ok_or_else(|| Error::internal("a topic vanished"))?;
-        let at = u32::try_from(entry.subscribers.len()).unwrap_or(u32::MAX);
-        if entry.subscribers.is_empty() {
-            // Most channels of a large server are one user's own: no room for more in advance.
-            entry.subscribers.reserve_exact(1);
-        }
-        entry.subscribers.push(Subscriber {
+        let topic = match self.topics.of(&join.pattern) {
+            Some(topic) => topic,
+            None => self.new_topic(&join.pattern),
+        };
+        let subscriber = Subscriber {
             connection: slot,
-            filter,
+            filter: self.filters.acquire(filter),
             live: false,
             watches: watch,
             from: u64::MAX,
-        });
-        entry.catching_up += 1;
-        entry.watchers += u32::from(watch);
-        entry.route.joined();
-        let serial = self.next_serial();
+        };
+        let at = self.topics.subscribe(topic, subscriber);
+        let at = at.ok_or_else(|| Error::internal("a topic vanished"))?;
+        let serial = self.topics.next_serial();
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.subscriptions.push(Subscription {
                 topic,
@@ -352,12 +339,6 @@ impl Shard {
         Err(Error::exhausted(text))
     }
 
-    /// A number that no subscription and no topic of this shard had lately.
-    pub(super) fn next_serial(&mut self) -> u32 {
-        self.serials = self.serials.wrapping_add(1);
-        self.serials
-    }
-
     /// True if the connection still has just this subscription: while something was read, it may
     /// have gone, and its topic's place may be another's.
     pub(super) fn still_stands(&self, slot: u32, topic: u32, serial: u32) -> bool {
@@ -449,16 +430,13 @@ impl Shard {
 
     /// The connection's entry among a topic's subscribers.
     fn follower(&self, slot: u32, topic: u32) -> Option<&Subscriber> {
-        let at = self.connections.get(slot)?.subscription(topic)?.at;
-        let at = usize::try_from(at).ok()?;
-        self.topics.get(topic)?.subscribers.get(at)
+        self.topics.subscriber(self.connections.get(slot)?, topic)
     }
 
     /// The same, to change it.
     fn follower_mut(&mut self, slot: u32, topic: u32) -> Option<&mut Subscriber> {
-        let at = self.connections.get(slot)?.subscription(topic)?.at;
-        let at = usize::try_from(at).ok()?;
-        self.topics.get_mut(topic)?.subscribers.get_mut(at)
+        let connection = self.connections.get(slot)?;
+        self.topics.subscriber_mut(connection, topic)
     }
 
     /// Notes behind which offset a subscription answers for its channel.
@@ -482,7 +460,7 @@ impl Shard {
         pattern: &ChannelPattern,
         filter: Option<&Arc<EventFilter>>,
     ) {
-        let Some(topic) = self.topic_of(pattern) else {
+        let Some(topic) = self.topics.of(pattern) else {
             return;
         };
         let place = self.filters.acquire(filter);
@@ -504,53 +482,15 @@ impl Shard {
     }
 
     pub(super) fn set_live(&mut self, slot: u32, topic: u32, live: bool) {
-        let Some(follower) = self.follower_mut(slot, topic) else {
-            return;
-        };
-        if std::mem::replace(&mut follower.live, live) == live {
-            return;
-        }
-        if let Some(entry) = self.topics.get_mut(topic) {
-            entry.catching_up = if live {
-                entry.catching_up.saturating_sub(1)
-            } else {
-                entry.catching_up + 1
-            };
-        }
-    }
-
-    /// The topic of a pattern, where anyone here follows it.
-    pub(super) fn topic_of(&self, pattern: &ChannelPattern) -> Option<u32> {
-        match pattern {
-            ChannelPattern::Exact(channel) => self.topic_named(channel),
-            ChannelPattern::Namespace(namespace) => self.by_namespace.get(namespace).copied(),
-            ChannelPattern::All => self.of_all,
+        if let Some(follower) = self.follower_mut(slot, topic) {
+            follower.live = live;
         }
     }
 
     /// The first subscriber here: from now on the channel's events come to this shard. Only after
-    /// that may its position be asked for.
+    /// that may its position be asked for, or an event between the two would be lost.
     fn new_topic(&mut self, pattern: &ChannelPattern) -> u32 {
         let route = self.hub.follow(pattern, usize::from(self.index));
-        let serial = self.next_serial();
-        let topic = self.topics.insert(Topic {
-            serial,
-            pattern: pattern.clone(),
-            route,
-            position: None,
-            subscribers: Vec::new(),
-            catching_up: 0,
-            watchers: 0,
-        });
-        match pattern {
-            ChannelPattern::Exact(channel) => {
-                self.by_channel.insert(channel, topic, &self.topics);
-            }
-            ChannelPattern::Namespace(namespace) => {
-                self.by_namespace.insert(Arc::clone(namespace), topic);
-            }
-            ChannelPattern::All => self.of_all = Some(topic),
-        }
-        topic
+        self.topics.insert(pattern, route)
     }
 }

@@ -40,7 +40,9 @@ impl Shard {
         mut bytes: Vec<u8>,
         before: Continuation,
     ) {
-        let Some(slot) = self.find(id) else { return };
+        let Some(slot) = self.connections.find(id) else {
+            return;
+        };
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -48,7 +50,7 @@ impl Shard {
             return;
         }
         let count = u64::try_from(bytes.len()).unwrap_or(0);
-        connection.last_seen = self.now;
+        connection.last_seen = self.time.now;
         connection.bytes_in += count;
         self.hub.metrics().received(count);
         before(&mut super::ConnCtx::new(self, slot));
@@ -57,7 +59,9 @@ impl Shard {
 
     /// Gives a connection its socket.
     pub(in crate::hub) fn cross(&mut self, id: ConnectionId, crossing: TransportUpgrade) {
-        let Some(slot) = self.find(id) else { return };
+        let Some(slot) = self.connections.find(id) else {
+            return;
+        };
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -69,7 +73,7 @@ impl Shard {
             mut early,
             translate,
         } = crossing;
-        let Some(waiting) = what_waits(connection, &mut self.pool) else {
+        let Some(waiting) = what_waits(connection, &mut self.writer.pool) else {
             return;
         };
         let (protocol, bytes) = translate(connection.dialect, waiting);
@@ -78,13 +82,11 @@ impl Shard {
         connection.protocol = protocol;
         // Of the old way, and not whole: nobody will send the rest.
         connection.partial = None;
-        connection.last_seen = self.now;
+        connection.last_seen = self.time.now;
         if !bytes.is_empty() {
-            connection
-                .outbox
-                .push(Chunk::plain(bytes), None, &mut self.pool);
+            self.writer.push(connection, Chunk::plain(bytes), None);
         }
-        Shard::touch(&mut self.touched, slot, connection);
+        self.writer.touch(slot, connection);
         if !self.watch_socket(slot) {
             self.remove(slot);
             return;

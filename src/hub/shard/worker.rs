@@ -48,12 +48,11 @@ impl Shard {
     /// One round of the thread; answers how long it may wait for the next, `None` where that was
     /// the last one.
     pub(in crate::hub) fn turn(&mut self, events: &Events) -> Option<Duration> {
-        let stall = self.clock.wakes();
+        let stall = self.time.wakes();
         self.note_stall(stall);
-        self.now = self.clock.now();
-        self.now_us = self.hub.clock_us();
-        self.slice.renew();
-        self.overlaps.renew();
+        self.time.now = self.time.now();
+        self.budget.now_us = self.hub.clock_us();
+        self.budget.renew();
         for event in events {
             if event.token() != WAKE {
                 let slot = u32::try_from(event.token().0).unwrap_or(u32::MAX);
@@ -72,7 +71,7 @@ impl Shard {
     /// Ends a round of the thread; answers how long it may wait for the next.
     fn sleep(&mut self, quiet: bool) -> Duration {
         let wait = self.wait(quiet);
-        let stall = self.clock.sleeps(super::timers::millis(wait));
+        let stall = self.time.sleeps(super::timers::millis(wait));
         self.note_stall(stall);
         wait
     }
@@ -84,10 +83,9 @@ impl Shard {
         if self.put_off.is_some() {
             return Left::Work;
         }
-        self.now = self.clock.now();
-        self.now_us = self.hub.clock_us();
-        self.slice.renew();
-        self.overlaps.renew();
+        self.time.now = self.time.now();
+        self.budget.now_us = self.hub.clock_us();
+        self.budget.renew();
         self.settings = self.hub.settings();
         self.inbox.looking();
         let mut made = 0;
@@ -113,12 +111,18 @@ impl Shard {
         self.left()
     }
 
+    /// Records the samples of this round, now that everything is written.
+    pub(super) fn finish_samples(&mut self) {
+        let most = self.settings.connections_per_event;
+        self.sampling.finish(&self.hub, most);
+    }
+
     fn left(&self) -> Left {
-        let earlier = |timer: &super::timers::Timer| timer.at() < self.sleeps_until;
+        let earlier = |at| at < self.sleeps_until;
         let nothing = self.put_off.is_none()
             && self.inbox.is_empty()
-            && self.awaiting_recovery.is_empty()
-            && !self.timers.peek().is_some_and(earlier);
+            && self.recovery.is_idle()
+            && !self.time.next_timer().is_some_and(earlier);
         if nothing { Left::Nothing } else { Left::Work }
     }
 
@@ -160,12 +164,12 @@ impl Shard {
 
     /// Writes every touched connection once, and ends those that broke.
     fn write(&mut self) {
-        while !(self.touched.is_empty() && self.pending_close.is_empty()) {
+        while !self.writer.is_idle() {
             self.flush_touched();
             self.reap_closed();
         }
-        self.note_sightings();
-        for (delivery, delivered) in self.batch.drain(..) {
+        self.finish_samples();
+        for (delivery, delivered) in self.batches.delivered.drain(..) {
             if delivered > 0 {
                 let took = delivery.accepted().elapsed();
                 self.metrics.delivery_latency(took, u64::from(delivered));
@@ -179,20 +183,20 @@ impl Shard {
     /// How long the poll may wait: not at all while something is left to do.
     fn wait(&mut self, quiet: bool) -> Duration {
         self.sleeps_until = 0;
-        if !self.unread.is_empty() || !self.awaiting_recovery.is_empty() || !self.inbox.is_empty() {
+        if !self.reader.unread.is_empty() || !self.recovery.is_idle() || !self.inbox.is_empty() {
             return Duration::ZERO;
         }
         if quiet {
-            self.pool.clear();
-            self.replays.clear();
+            self.writer.pool.clear();
+            self.recovery.replays.clear();
         }
         let longest = if quiet { IDLE } else { RESTLESS };
-        let timer = self.timers.peek().map(|timer| timer.at());
+        let timer = self.time.next_timer();
         let Some(next) = timer.into_iter().chain(self.departures.next()).min() else {
             self.sleeps_until = u64::MAX;
             return longest;
         };
         self.sleeps_until = next;
-        Duration::from_millis(next.saturating_sub(self.clock.now())).min(longest)
+        Duration::from_millis(next.saturating_sub(self.time.now())).min(longest)
     }
 }

@@ -1,0 +1,163 @@
+//! The subscriptions of one connection that are in recovery.
+
+use crate::event::Position;
+use crate::hub::connection::{CatchUp, Connection};
+
+impl Connection {
+    /// The recovery of a subscription.
+    pub(super) fn catch_up(&self, topic: u32) -> Option<&CatchUp> {
+        self.recoveries().find(|c| c.topic == topic)
+    }
+
+    /// The same, to change it.
+    pub(super) fn catch_up_mut(&mut self, topic: u32) -> Option<&mut CatchUp> {
+        self.catch_ups
+            .as_mut()?
+            .iter_mut()
+            .find(|c| c.topic == topic)
+    }
+
+    fn recoveries(&self) -> impl Iterator<Item = &CatchUp> {
+        self.catch_ups.iter().flat_map(|all| all.iter())
+    }
+
+    /// Forgets the recovery of a subscription.
+    pub(super) fn end_catch_up(&mut self, topic: u32) {
+        let Some(catch_ups) = &mut self.catch_ups else {
+            return;
+        };
+        catch_ups.retain(|c| c.topic != topic);
+        if catch_ups.is_empty() {
+            self.catch_ups = None;
+        }
+    }
+
+    /// From now on the subscription reads history after `after`; false if it ends anyway.
+    pub(super) fn fall_behind(&mut self, topic: u32, after: Position) -> bool {
+        let (Some(subscription), None) = (self.subscription(topic), &self.ending) else {
+            return false;
+        };
+        let catch_up = CatchUp::behind(topic, subscription.serial, after);
+        self.catch_ups.get_or_insert_default().push(catch_up);
+        true
+    }
+
+    /// Lets the connection's other subscriptions read before this one reads on, so that a channel
+    /// whose history never ends starves none of them.
+    pub(super) fn catch_up_last(&mut self, topic: u32) {
+        let Some(catch_ups) = self.catch_ups.as_mut() else {
+            return;
+        };
+        if let Some(at) = catch_ups.iter().position(|c| c.topic == topic) {
+            let catch_up = catch_ups.remove(at);
+            catch_ups.push(catch_up);
+        }
+    }
+
+    /// The topics to go on with, those with a page in memory first: no other page is read before
+    /// that one is sent. Those whose page or verdicts are being made off the shard are left out.
+    pub(super) fn next_catch_ups(&self) -> Vec<u32> {
+        let ready = self.recoveries().filter(|c| !c.reading);
+        let (with_page, without): (Vec<&CatchUp>, Vec<&CatchUp>) =
+            ready.partition(|c| !c.waiting.is_empty());
+        with_page
+            .into_iter()
+            .chain(without)
+            .map(|c| c.topic)
+            .collect()
+    }
+
+    /// True if a subscription has to wait with its next page, because others of the connection have
+    /// one. A connection holds one page at a time, however many of its subscriptions are in
+    /// recovery, and a second one while a filter is evaluated about the first: a subscription
+    /// without a filter (`filtered`) does not wait for the filter of another. What is held back
+    /// and comes from no history is bounded by itself.
+    pub(super) fn others_have_pages(&self, topic: u32, filtered: bool) -> bool {
+        let mut evaluated = 0;
+        for other in self.recoveries() {
+            if other.topic == topic || other.loose.is_some() {
+                continue;
+            }
+            match (other.reading, other.waiting.is_empty()) {
+                (false, true) => {}
+                (true, false) => evaluated += 1,
+                _ => return true,
+            }
+        }
+        evaluated > usize::from(!filtered)
+    }
+
+    /// The bytes that its subscriptions hold back for their filters; `None` if none is in recovery.
+    pub(super) fn held_back(&self) -> Option<usize> {
+        let catch_ups = self.catch_ups.as_ref()?;
+        let held = catch_ups.iter().filter_map(|one| one.loose.or(one.kept));
+        Some(held.sum())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::event::Epoch;
+    use crate::filter::tests::event;
+    use crate::hub::connection::{Subscription, Waiting};
+    use crate::hub::shard::fixture::connection;
+
+    fn in_recovery(topics: &[u32]) -> Connection {
+        let mut connection = connection(None);
+        let after = Position {
+            epoch: Epoch::from_bits(0),
+            offset: 0,
+        };
+        for &topic in topics {
+            connection.subscriptions.push(Subscription {
+                topic,
+                at: 0,
+                present: false,
+                serial: topic,
+            });
+            assert!(connection.fall_behind(topic, after));
+        }
+        assert!(!connection.fall_behind(99, after), "no such subscription");
+        connection
+    }
+
+    fn give_page(connection: &mut Connection, topic: u32) {
+        let event = Waiting::from(Arc::new(event("a", "1", "")));
+        let catch_up = connection.catch_up_mut(topic).unwrap();
+        catch_up.waiting.push_back(event);
+    }
+
+    #[test]
+    fn subscription_with_a_page_goes_first() {
+        let mut connection = in_recovery(&[1, 2, 3]);
+        give_page(&mut connection, 3);
+        connection.catch_up_mut(1).unwrap().reading = true;
+        assert_eq!(connection.next_catch_ups(), [3, 2]);
+        connection.catch_up_mut(1).unwrap().reading = false;
+        connection.catch_up_last(1);
+        assert_eq!(connection.next_catch_ups(), [3, 2, 1]);
+    }
+
+    #[test]
+    fn second_page_is_read_only_while_a_filter_is_evaluated() {
+        let mut connection = in_recovery(&[1, 2]);
+        assert!(!connection.others_have_pages(1, true));
+        give_page(&mut connection, 2);
+        assert!(connection.others_have_pages(1, false));
+        connection.catch_up_mut(2).unwrap().reading = true;
+        assert!(!connection.others_have_pages(1, false));
+        assert!(connection.others_have_pages(1, true));
+    }
+
+    #[test]
+    fn last_recovery_frees_its_memory() {
+        let mut connection = in_recovery(&[1, 2]);
+        connection.end_catch_up(1);
+        assert!(connection.catch_up(1).is_none() && connection.catch_up(2).is_some());
+        connection.end_catch_up(2);
+        assert!(connection.catch_ups.is_none() && connection.held_back().is_none());
+    }
+}
