@@ -1,37 +1,37 @@
-//! The catalogue of everything that can go wrong, as a client sees it.
+//! The catalogue of all errors that clients see.
 //!
-//! One [`Code`] has one meaning on all three faces; this is the only place that maps it to a
-//! gRPC status, an HTTP status and a retry rule. [`CloseCode`] does the same for the WebSocket.
+//! Each [`Code`] has one meaning on all transports. Only this file maps it to a gRPC status, an
+//! HTTP status and a retry rule. [`CloseCode`] does the same for the WebSocket.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-/// The result of anything that a client asked for.
+/// The result of a client's request.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What kind of failure it is. Named as gRPC's codes, in lower case with underscores.
+/// The kind of failure. Named like gRPC's codes, in lower case with underscores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Code {
-    /// The request itself is wrong; sending it again will not help.
+    /// The request is invalid. Sending it again does not help.
     InvalidArgument,
-    /// There is no valid token: bring a new one.
+    /// There is no valid token. Obtain a new one.
     Unauthenticated,
-    /// The identity may not do this.
+    /// The identity lacks the permission.
     PermissionDenied,
-    /// There is no such thing.
+    /// The resource does not exist.
     NotFound,
-    /// It is there already.
+    /// The resource exists already.
     AlreadyExists,
-    /// The server or channel is not set up for this.
+    /// The server or channel is not configured for this.
     FailedPrecondition,
-    /// A limit was reached; try again later, if there is a `retry_after`.
+    /// A limit was reached. Retry after `retry_after`, if it is given.
     ResourceExhausted,
-    /// A position or page is outside what exists.
+    /// A position or page is outside of what exists.
     OutOfRange,
-    /// Not now; try again.
+    /// Temporarily unavailable. Retry.
     Unavailable,
-    /// A fault of the server.
+    /// An internal error of the server.
     Internal,
 }
 
@@ -50,7 +50,7 @@ impl Code {
         Code::Internal,
     ];
 
-    /// The code as it stands in messages, metrics and documents.
+    /// The code as it appears in messages, metrics and documents.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -67,7 +67,7 @@ impl Code {
         }
     }
 
-    /// The code's place in [`Code::ALL`], for tables of counters.
+    /// The index of the code in [`Code::ALL`], for tables of counters.
     #[must_use]
     #[expect(
         clippy::as_conversions,
@@ -77,7 +77,7 @@ impl Code {
         self as usize
     }
 
-    /// The HTTP status that stands for it (as `google.rpc.Code` documents the mapping).
+    /// The HTTP status, as `google.rpc.Code` documents the mapping.
     #[must_use]
     pub const fn http_status(self) -> u16 {
         match self {
@@ -116,7 +116,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// A failure that is told to a client: never holds a token, a secret or a payload.
+/// A failure that a client receives. It never contains a token, a secret or a payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(Box<Inner>);
 
@@ -130,7 +130,7 @@ struct Inner {
 }
 
 impl Error {
-    /// A failure of this kind with a message for developers.
+    /// A failure with a message for developers.
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         Error(Box::new(Inner {
             code,
@@ -141,7 +141,7 @@ impl Error {
         }))
     }
 
-    /// A wrong field of a request: its name and what was expected.
+    /// An invalid field of a request: its name and what was expected.
     pub fn field(
         field: impl Into<Cow<'static, str>>,
         expected: impl Into<Cow<'static, str>>,
@@ -151,8 +151,8 @@ impl Error {
         error
     }
 
-    /// A wrong field whose value is wrong in these places, each a JSON Pointer (RFC 6901) into the
-    /// value, empty for all of it, with what was expected there. The message tells them all.
+    /// An invalid field, with the places within its value. Each is a JSON Pointer (RFC 6901), empty
+    /// for the whole value, and what was expected there. The message lists all of them.
     pub fn places(field: &'static str, places: impl IntoIterator<Item = (String, String)>) -> Self {
         let places: Vec<(String, String)> = places.into_iter().collect();
         let told = places.iter().map(|(path, expected)| match path.as_str() {
@@ -164,7 +164,7 @@ impl Error {
         error
     }
 
-    /// The same failure found one level deeper: `field` becomes `outer.field`.
+    /// The same failure one level up: `field` becomes `outer.field`.
     #[must_use]
     pub fn within(mut self, outer: &str) -> Self {
         if let Some(field) = &self.0.field {
@@ -173,15 +173,15 @@ impl Error {
         self
     }
 
-    /// The same failure, which is about this field of the request.
+    /// The same failure, attributed to this field of the request.
     #[must_use]
     pub fn about(mut self, field: impl Into<Cow<'static, str>>) -> Self {
         self.0.field = Some(field.into());
         self
     }
 
-    /// The same failure in few words, for an answer that holds many: at most
-    /// [`Error::BRIEF`] bytes in every form.
+    /// The same failure, shortened to at most [`Error::BRIEF`] bytes in every form. For responses
+    /// that contain many failures.
     #[must_use]
     pub fn brief(mut self) -> Self {
         const WORDS: usize = 200;
@@ -200,17 +200,17 @@ impl Error {
         self
     }
 
-    /// What a brief failure takes at most, in bytes.
+    /// The most bytes of a shortened failure.
     pub const BRIEF: usize = 1536;
 
-    /// Tells the client when to try again.
+    /// Sets when to retry.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.0.retry_after = Some(wait);
         self
     }
 
-    /// Says something more, behind what it says already.
+    /// Appends a sentence to the message.
     #[must_use]
     pub fn note(mut self, more: &str) -> Self {
         self.0.message = Cow::Owned(format!("{}; {more}", self.0.message));
@@ -249,12 +249,12 @@ impl Error {
         Error::new(Code::Internal, message)
     }
 
-    /// What kind of failure it is.
+    /// The kind of failure.
     #[must_use]
     pub fn code(&self) -> Code {
         self.0.code
     }
-    /// The message, with the field's name in front where there is one.
+    /// The message, prefixed with the field's name if there is one.
     #[must_use]
     pub fn message(&self) -> String {
         match &self.0.field {
@@ -262,7 +262,7 @@ impl Error {
             None => self.0.message.clone().into_owned(),
         }
     }
-    /// The wrong field of the request, as a dotted path.
+    /// The invalid field of the request, as a dotted path.
     #[must_use]
     pub fn field_name(&self) -> Option<&str> {
         self.0.field.as_deref()
@@ -272,12 +272,12 @@ impl Error {
     pub fn description(&self) -> &str {
         &self.0.message
     }
-    /// Where in the field, as [`Error::places`] has it; empty where that is not known.
+    /// The places within the field, as [`Error::places`] takes them. Empty if they are not known.
     #[must_use]
     pub fn wrong_places(&self) -> &[(String, String)] {
         &self.0.places
     }
-    /// When to try again.
+    /// When to retry.
     #[must_use]
     pub fn retry_delay(&self) -> Option<Duration> {
         self.0.retry_after
@@ -292,39 +292,39 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Why a WebSocket was closed (RFC 6455 §7.4; 4000–4999 are private use).
+/// Why the server closes a WebSocket (RFC 6455 §7.4; 4000–4999 are for private use).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum CloseCode {
-    /// The client asked for it.
+    /// The client requested it.
     Normal = 1000,
-    /// The server stops.
+    /// The server shuts down.
     Shutdown = 1001,
-    /// A frame broke RFC 6455.
+    /// A frame violates RFC 6455.
     Protocol = 1002,
-    /// A binary message where the dialect takes text only.
+    /// A binary message, but the dialect is text only.
     Unsupported = 1003,
-    /// A text message that is not UTF-8, or data that can't be inflated.
+    /// A text message is not UTF-8, or data cannot be inflated.
     InvalidPayload = 1007,
-    /// A message over `limits.message_bytes`.
+    /// A message exceeds `limits.message_bytes`.
     TooBig = 1009,
-    /// A fault of the server.
+    /// An internal error of the server.
     Internal = 1011,
-    /// The server restarts; `reconnect` said when to come back.
+    /// The server restarts. `reconnect` has said when to reconnect.
     Restart = 1012,
-    /// The server is full: come back later.
+    /// The server is at capacity. Reconnect later.
     Full = 1013,
-    /// No valid token, or it expired: bring a new one.
+    /// No valid token, or it has expired. Obtain a new one.
     Unauthenticated = 4401,
-    /// May not be here: give up.
+    /// Not permitted. Do not reconnect.
     Forbidden = 4403,
-    /// Nothing was heard for `heartbeat.timeout`: reconnect.
+    /// Nothing was received for `heartbeat.timeout`. Reconnect.
     HeartbeatTimeout = 4408,
-    /// An operator ended it.
+    /// An operator disconnected it.
     Disconnected = 4410,
-    /// The outbox was full: reconnect and resume.
+    /// The outbox was full. Reconnect and resume.
     TooSlow = 4411,
-    /// Kept sending faster than `limits.messages_per_second`: reconnect later.
+    /// Exceeded `limits.messages_per_second` for too long. Reconnect later.
     TooManyMessages = 4429,
 }
 
@@ -349,7 +349,7 @@ impl CloseCode {
         self as u16
     }
 
-    /// The reason in the close frame where the server gives no other.
+    /// The reason in the close frame, unless the server gives another.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {

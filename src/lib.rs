@@ -1,7 +1,8 @@
-//! Tidings: a real-time event server. Backend services publish over gRPC, browsers receive over
-//! WebSocket, and both use one in-process hub.
+//! Tidings: a real-time event server. Back ends publish over gRPC, browsers receive over WebSocket,
+//! and both use one in-process hub.
 //!
-//! `ARCHITECTURE.md` names the layers and their order; `docs/protocol.md` is what clients see.
+//! `ARCHITECTURE.md` lists the layers and their order. `docs/protocol.md` describes what clients
+//! see.
 
 pub mod admin;
 pub mod api;
@@ -14,6 +15,7 @@ pub mod clock;
 pub mod config;
 pub mod error;
 pub mod event;
+pub mod fair_queue;
 pub mod filter;
 pub mod hub;
 pub mod lifecycle;
@@ -24,9 +26,8 @@ pub mod server;
 pub mod session;
 pub mod telemetry;
 pub mod transport;
-pub mod turns;
 
-/// The messages and clients of `proto/tidings/v1`, the same that other programs use.
+/// The messages and clients of `proto/tidings/v1`, shared with the Rust client.
 pub mod proto {
     pub use tidings_client::proto::*;
 

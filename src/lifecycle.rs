@@ -1,4 +1,4 @@
-//! Where the server is in its life: serving, about to stop, or sending everyone away.
+//! The server's lifecycle: serving, not ready, draining.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -8,72 +8,73 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::uptime;
 
-/// How long a restart takes, at least: whoever comes back earlier meets nobody.
+/// The assumed minimum duration of a restart. A client that reconnects earlier finds no server.
 const RESTART: Duration = Duration::from_secs(1);
-/// The least time over which those who come back are spread.
+/// The minimum window over which reconnecting clients are spread.
 const SPREAD: Duration = Duration::from_millis(500);
-/// A lone server sends at most so many connections away in a millisecond.
+/// The most connections that a single server closes per millisecond.
 const A_MILLISECOND: usize = 1;
 
-/// What the transports and the bus know of the server's end. Everything is said once, by whoever
-/// stops the server.
+/// The server's lifecycle as the transports and the hub see it. Only the code that stops the server
+/// changes it.
 #[derive(Debug, Default)]
 pub struct Lifecycle {
     unready: AtomicBool,
     departure: OnceLock<Departure>,
-    /// Rings when connections leave.
+    /// Cancelled when draining begins.
     leaving: CancellationToken,
 }
 
 impl Lifecycle {
-    /// True until the server is told to stop: balancers may send clients here.
+    /// True until the server is told to stop. While true, load balancers may send clients here.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         !self.unready.load(Relaxed)
     }
 
-    /// The server will stop: balancers are told so, and everything is served as before.
+    /// The server is about to stop. Load balancers are told, and requests are still served.
     pub fn not_ready(&self) {
         self.unready.store(true, Relaxed);
     }
 
-    /// From now on connections leave, and no new ones are taken.
+    /// Draining begins: connections are closed, and no new ones are admitted.
     pub fn leave(&self, departure: Departure) {
         self.not_ready();
-        // The first word holds.
+        // The first call wins.
         self.departure.get_or_init(|| departure);
         self.leaving.cancel();
     }
 
-    /// Rings when connections leave.
+    /// Cancelled when draining begins.
     #[must_use]
     pub fn leaving(&self) -> &CancellationToken {
         &self.leaving
     }
 
-    /// How connections leave, once they do.
+    /// The schedule by which connections are closed, once draining has begun.
     #[must_use]
     pub fn departure(&self) -> Option<&Departure> {
         self.departure.get()
     }
 }
 
-/// How connections leave: one after the other, evenly over a span.
+/// The schedule by which connections are closed: one after the other, evenly over a window.
 #[derive(Debug, Clone, Copy)]
 pub struct Departure {
     began: Duration,
     span: Duration,
-    /// There are other servers to go to.
+    /// Whether other servers can take the clients.
     elsewhere: bool,
 }
 
 impl Departure {
-    /// Connections leave from now on and have gone within `window`, those included that take their
-    /// time for the closing handshake.
+    /// Begins draining. All connections are closed within `window`, including those that use the
+    /// full time of the closing handshake.
     ///
-    /// Where a balancer was given time to lead clients to other servers (`elsewhere`), they leave
-    /// evenly over the window: the others take up a few at a time. A lone server is back the
-    /// sooner, the sooner they have gone, so they leave as fast as it could take them up again.
+    /// If a load balancer has had time to redirect clients to other servers (`elsewhere`),
+    /// connections are closed evenly over the window, so that the others admit a few at a time. A
+    /// single server restarts sooner the sooner its clients are gone, so it closes them as fast as
+    /// it could admit them again.
     #[must_use]
     pub fn begin(connections: usize, window: Duration, elsewhere: bool) -> Self {
         let last_words = (window / 5).min(Duration::from_secs(1));
@@ -91,19 +92,19 @@ impl Departure {
         }
     }
 
-    /// Over how long they leave.
+    /// The window over which connections are closed.
     #[must_use]
     pub fn span(&self) -> Duration {
         self.span
     }
 
-    /// After how long a client that leaves now finds a server again: another one soon, this one
-    /// after its restart. Spread, so that they don't come all at once.
+    /// When a client whose connection closes now should reconnect: soon to another server, or after
+    /// the restart of this one. Spread out, so that clients do not reconnect all at once.
     #[must_use]
     pub fn come_back(&self) -> Duration {
         let left = (self.began + self.span).saturating_sub(uptime());
         let (least, spread) = if self.elsewhere {
-            // They leave one after the other: that is spread enough.
+            // Connections close one after the other, which spreads the clients enough.
             (Duration::ZERO, SPREAD)
         } else {
             (left + RESTART, self.span.max(SPREAD))

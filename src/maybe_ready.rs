@@ -1,4 +1,4 @@
-//! An answer that is often there at once.
+//! A result that is often available at once.
 
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -6,28 +6,28 @@ use std::task::{Context, Poll};
 
 use crate::error::Result;
 
-/// Work that goes on elsewhere.
+/// Work that completes elsewhere.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
 
-/// The answer to a request: there already, or later.
+/// The result of a request: available now or later.
 ///
-/// Most requests are answered from memory, so a shard, which must never wait, looks for
-/// [`MaybeReady::Ready`] and hands only the rest to a runtime; an async caller just awaits.
+/// Most requests are answered from memory. A shard must never block, so it handles
+/// [`MaybeReady::Ready`] itself and passes only the rest to the runtime. Async callers await it.
 #[must_use = "a promise does nothing unless it is awaited or taken apart"]
 pub enum MaybeReady<T> {
-    /// There already.
+    /// Available now.
     Ready(Result<T>),
-    /// Later.
+    /// Available later.
     Pending(BoxFuture<Result<T>>),
 }
 
 impl<T: Send + 'static> MaybeReady<T> {
-    /// A good answer, there already.
+    /// A success that is available now.
     pub fn ok(value: T) -> Self {
         MaybeReady::Ready(Ok(value))
     }
 
-    /// All answers in their order, good or not: there already if each of them is.
+    /// Combines all results in order, successes and failures. It is ready if each of them is.
     pub fn all(promises: Vec<MaybeReady<T>>) -> MaybeReady<Vec<Result<T>>> {
         let mut answers = Vec::with_capacity(promises.len());
         let mut promises = promises.into_iter();
@@ -51,12 +51,12 @@ impl<T: Send + 'static> MaybeReady<T> {
         MaybeReady::ok(answers)
     }
 
-    /// An answer that a future will give.
+    /// A result that a future produces.
     pub fn later(future: impl Future<Output = Result<T>> + Send + 'static) -> Self {
         MaybeReady::Pending(Box::pin(future))
     }
 
-    /// Goes on with the answer once it is there.
+    /// Maps the result once it is available.
     pub fn then<U: Send + 'static>(
         self,
         next: impl FnOnce(Result<T>) -> Result<U> + Send + 'static,
@@ -82,9 +82,9 @@ impl<T: Send + Unpin + 'static> IntoFuture for MaybeReady<T> {
 
 /// A [`MaybeReady`] being awaited.
 pub enum Awaited<T> {
-    /// There already; taken once.
+    /// Available now. Taken once.
     Ready(Option<Result<T>>),
-    /// Later.
+    /// Available later.
     Pending(BoxFuture<Result<T>>),
 }
 

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tidings::broker::{Bounds, Broker, Memory, Range};
-use tidings::cli::bench::frame::{Opcode, client_frame as framed};
 use tidings::event::{
     ChannelName, Draft, Epoch, Event, EventType, Headers, HistoryPolicy, Namespace, Namespaces,
     Payload, Position, Timestamp,
@@ -14,6 +13,7 @@ use tidings::event::{
 use tidings::hub::{Hub, HubParts, Settings};
 use tidings::maybe_ready::MaybeReady;
 use tidings::telemetry::{Metrics, Tracing};
+use tidings_loadgen::frame::{Opcode, client_frame as framed};
 
 /// Where everything is published.
 pub(crate) fn channel() -> ChannelName {

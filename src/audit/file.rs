@@ -1,27 +1,27 @@
-//! The file of the audit log, wherever it has gone.
+//! The file of the audit log, which survives log rotation.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Only the owner may read who was where.
+/// Only the owner may read it, because it lists users and addresses.
 const MODE: u32 = 0o600;
 
-/// A file that is appended to by its path: once it was moved or removed, what is at the path is
-/// opened, or made.
+/// A file that is appended to by its path. If it was moved or removed, the file at the path is
+/// opened or created.
 pub(super) struct LogFile {
     path: PathBuf,
     file: File,
-    /// The last write ended within a line.
+    /// The last write ended in the middle of a line.
     torn: bool,
 }
 
 impl LogFile {
-    /// Opens or makes it.
+    /// Opens or creates it.
     ///
     /// # Errors
-    /// Where that can't be done.
+    /// The file cannot be opened.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         Ok(LogFile {
             path: path.to_owned(),
@@ -43,17 +43,17 @@ impl LogFile {
     /// Opens what is at the path.
     ///
     /// # Errors
-    /// Where that can't be done; then the old file stays.
+    /// The file cannot be opened. The old one stays open.
     pub(super) fn reopen(&mut self) -> io::Result<()> {
         self.file = append_to(&self.path)?;
         self.torn = false;
         Ok(())
     }
 
-    /// Appends whole lines.
+    /// Appends complete lines.
     ///
     /// # Errors
-    /// Where they could not all be written; a line that was torn is ended before the next.
+    /// Not all of them could be written. A torn line is terminated before the next one.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.torn {
             self.file.write_all(b"\n")?;

@@ -1,4 +1,4 @@
-//! A record as a line of JSON.
+//! Formats a record as one JSON line.
 
 use std::io;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use super::{Record, What};
 use crate::event::Timestamp;
 use crate::telemetry::Transport;
 
-/// The most characters of one text: a client may send long ones.
+/// The longest string in characters, because clients may send long ones.
 const MAX_TEXT: usize = 256;
 
-/// JSON on one line in which no character does anything: besides what JSON itself asks for,
-/// everything that a terminal, or a reader of lines, might act on is escaped.
+/// JSON on one line without active characters. In addition to what JSON requires, everything that a
+/// terminal or a line reader might interpret is escaped.
 struct Inert;
 
 impl Formatter for Inert {
@@ -49,7 +49,7 @@ impl Formatter for Inert {
     }
 }
 
-/// Control characters, line and paragraph separators, and what turns the direction of writing.
+/// Control characters, line and paragraph separators, and bidirectional controls.
 fn is_active(letter: char) -> bool {
     letter.is_control()
         || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -99,19 +99,19 @@ fn short(text: &str) -> &str {
     end.and_then(|end| text.get(..end)).unwrap_or(text)
 }
 
-/// The line, with its end.
+/// The line, including its terminator.
 pub(super) fn of(what: What, record: &Record<'_>) -> Vec<u8> {
     let mut line = Vec::with_capacity(256);
     let mut serializer = serde_json::Serializer::with_formatter(&mut line, Inert);
     if Line(what, record).serialize(&mut serializer).is_err() {
-        // Texts and numbers into memory: it can't fail.
+        // Cannot fail: strings and numbers are written to memory.
         line.clear();
     }
     line.push(b'\n');
     line
 }
 
-/// The line that says how many records are missing.
+/// The line that reports how many records were dropped.
 pub(super) fn dropped(count: u64) -> Vec<u8> {
     let mut line = Vec::new();
     let mut serializer = serde_json::Serializer::new(&mut line);

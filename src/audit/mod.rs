@@ -1,7 +1,7 @@
-//! The audit log: who connected, was refused, was disconnected, and by whom, as JSON lines.
+//! The audit log, in JSON lines: who connected, was refused or was disconnected, and by whom.
 //!
-//! Whoever notes something never waits: a record goes into a bounded queue, and one thread writes.
-//! What does not fit is counted, in a metric and in the log itself.
+//! Recording never blocks: records go into a bounded queue, from which one thread writes. Records
+//! that do not fit are counted, in a metric and in the log itself.
 
 mod file;
 mod line;
@@ -24,42 +24,43 @@ use crate::telemetry::{Metrics, Transport};
 use file::LogFile;
 use writer::Writer;
 
-/// The most records that wait to be written.
+/// The most queued records.
 const QUEUE: usize = 8192;
-/// The same in bytes, as roles may be many: a term of the server's worst case of memory.
+/// The most bytes of queued records, because a record may have many roles. Part of the server's
+/// memory bound.
 pub const QUEUE_BYTES: usize = 8 * 1024 * 1024;
 
-/// What happened.
+/// The kind of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum What {
-    /// A connection came to be.
+    /// A connection was opened.
     Connect,
-    /// A connection ended.
+    /// A connection was closed.
     Disconnect,
-    /// Somebody was not let in, for another reason than its token.
+    /// A client was refused for a reason other than its token.
     Refused,
     /// A token was refused.
     AuthenticationFailed,
-    /// A connection showed a token after it had come to be.
+    /// A connection presented a token after it was opened.
     Authenticated,
-    /// A channel may not be followed, or not any longer.
+    /// A subscription was refused or revoked.
     SubscribeRefused,
-    /// An event was taken, where that is noted.
+    /// An event was accepted, if such records are enabled.
     Publish,
-    /// An event was not taken.
+    /// An event was refused.
     PublishRefused,
-    /// A token, or a user's tokens, were taken back.
+    /// A token, or all tokens of a user, were revoked.
     Revoke,
-    /// The configuration was read again.
+    /// The configuration was reloaded.
     Reload,
-    /// The server began.
+    /// The server started.
     Start,
-    /// The server ended.
+    /// The server stopped.
     Stop,
 }
 
 impl What {
-    /// The name as it stands in the log.
+    /// The name in the log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -79,59 +80,58 @@ impl What {
     }
 }
 
-/// One thing that happened. What is `None` is left out of the line; nothing here may be a token
-/// or a payload.
+/// One record. `None` fields are omitted from the line. No field may contain a token or a payload.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Record<'a> {
     /// The connection.
     pub connection: Option<ConnectionId>,
-    /// Whom it is about: the token's user.
+    /// The user of the token.
     pub user: Option<&'a str>,
     /// The token's roles.
     pub roles: &'a [Arc<str>],
-    /// Where it comes from.
+    /// The client's address.
     pub address: Option<SocketAddr>,
-    /// How it is, or would be, connected.
+    /// The transport.
     pub transport: Option<Transport>,
-    /// The channel, as it was asked for.
+    /// The channel, as requested.
     pub channel: Option<&'a str>,
-    /// The type of the event.
+    /// The event type.
     pub event_type: Option<&'a str>,
     /// The event's id.
     pub id: Option<uuid::Uuid>,
     /// The close code.
     pub close: Option<u16>,
-    /// The failure: its code and its message.
+    /// The error: its code and its message.
     pub error: Option<&'a Error>,
-    /// Why.
+    /// The reason.
     pub reason: Option<&'a str>,
-    /// Who did it: `client`, `server`, or an operator's user name.
+    /// Who caused it: `client`, `server`, or an operator's user name.
     pub by: Option<&'a str>,
 }
 
-/// What the writer is told.
+/// A command to the writer.
 enum Order {
-    /// A line to write, with its end.
+    /// Write a line, which includes its terminator.
     Line(Vec<u8>),
-    /// The file may have been moved.
+    /// Check whether the file was moved.
     Reopen,
-    /// Everything before this has been written once this is answered.
+    /// Reply once everything before this was written.
     Flush(oneshot::Sender<()>),
 }
 
-/// The audit log, or nothing where none is kept.
+/// The audit log, or a no-op if it is disabled.
 pub struct Audit {
     queue: Option<SyncSender<Order>>,
-    /// The bytes of the lines in it.
+    /// The bytes of queued lines.
     waiting: Arc<AtomicUsize>,
     lost: Arc<AtomicU64>,
-    /// Told each time the writer has taken something out of the queue.
+    /// Notified each time the writer has removed something from the queue.
     taken: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
 
 impl Audit {
-    /// Keeps no record.
+    /// A disabled log.
     #[must_use]
     pub fn off(metrics: &Arc<Metrics>) -> Arc<Self> {
         Arc::new(Audit {
@@ -143,10 +143,10 @@ impl Audit {
         })
     }
 
-    /// Appends to this file, which is made, for its owner's eyes only, if it is not there.
+    /// Appends to this file. If it does not exist, it is created, readable for its owner only.
     ///
     /// # Errors
-    /// Where the file can't be opened, or the system gives no thread.
+    /// The file cannot be opened, or the thread cannot be started.
     pub fn open(path: &Path, metrics: &Arc<Metrics>) -> io::Result<Arc<Self>> {
         let file = LogFile::open(path)?;
         let (queue, orders) = sync_channel(QUEUE);
@@ -172,18 +172,18 @@ impl Audit {
         }))
     }
 
-    /// True if records are kept.
+    /// True if records are written.
     #[must_use]
     pub fn is_on(&self) -> bool {
         self.queue.is_some()
     }
 
-    /// Notes something. Never waits: where the queue is full, the record is dropped and counted.
+    /// Queues a record. Never blocks: if the queue is full, the record is dropped and counted.
     pub fn note(&self, what: What, record: &Record<'_>) {
         let Some(queue) = &self.queue else { return };
         let line = line::of(what, record);
         let bytes = line.len();
-        // Counted before it is there, so that the writer never takes out what was not counted.
+        // Count before queueing, so that the writer never subtracts bytes that were not added.
         let before = self.waiting.fetch_add(bytes, Ordering::Relaxed);
         let fits = before.saturating_add(bytes) <= QUEUE_BYTES;
         if !fits || queue.try_send(Order::Line(line)).is_err() {
@@ -193,13 +193,14 @@ impl Audit {
         }
     }
 
-    /// Opens the file anew: it may have been moved.
+    /// Reopens the file, which may have been moved.
     pub fn reopen(&self) {
-        // A full queue is written soon, and the writer looks about once a second by itself.
+        // If the queue is full, the writer is active and checks the file about once per second
+        // anyway.
         self.order(Order::Reopen);
     }
 
-    /// Waits until what was noted is written, at most so long.
+    /// Waits until all queued records are written, or the timeout elapses.
     pub async fn flush(&self, patience: Duration) {
         if self.queue.is_none() {
             return;
@@ -208,7 +209,7 @@ impl Audit {
         let written = async {
             let mut order = Order::Flush(done);
             loop {
-                // Listened for before the queue is tried, so that no word of it is missed.
+                // Register for the notification before trying the queue, so that none is missed.
                 let mut taken = std::pin::pin!(self.taken.notified());
                 taken.as_mut().enable();
                 match self.order(order) {
@@ -223,7 +224,7 @@ impl Audit {
         }
     }
 
-    /// Gives an order; gives it back where the queue is full.
+    /// Sends a command, or returns it if the queue is full.
     fn order(&self, order: Order) -> Option<Order> {
         match self.queue.as_ref()?.try_send(order) {
             Ok(()) | Err(TrySendError::Disconnected(_)) => None,
@@ -260,7 +261,7 @@ mod tests {
             audit.note(What::Connect, &Record::default());
         }
         assert_eq!(audit.lost.load(Ordering::Relaxed), 2);
-        // Nobody writes: patience has an end.
+        // There is no writer, so the timeout elapses.
         audit.flush(Duration::from_secs(2)).await;
         assert!(matches!(orders.try_recv(), Ok(Order::Line(_))));
         assert!(orders.try_recv().is_err());

@@ -1,4 +1,4 @@
-//! The thread that writes.
+//! The writer thread of the audit log.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -11,23 +11,23 @@ use super::file::LogFile;
 use super::{Order, line};
 use crate::telemetry::Metrics;
 
-/// How often it is seen whether the file is still at its path.
+/// How often to check whether the file is still at its path.
 const LOOK: Duration = Duration::from_secs(1);
-/// The most bytes that are written at once.
+/// The most bytes per write.
 const BATCH: usize = 64 * 1024;
 
-/// Takes records out of the queue and writes them.
+/// Removes records from the queue and writes them.
 pub(super) struct Writer {
     file: LogFile,
-    /// The bytes of the lines in the queue.
+    /// The bytes of queued lines.
     waiting: Arc<AtomicUsize>,
-    /// Records that are missing since the last line that said so.
+    /// Records dropped since the last line that reported drops.
     lost: Arc<AtomicU64>,
-    /// Tells those who wait for a place in the queue.
+    /// Notifies those who wait for space in the queue.
     taken: Arc<Notify>,
     metrics: Arc<Metrics>,
     looked: Instant,
-    /// The last attempt failed, and the log has said so.
+    /// The last attempt failed, which was logged.
     failing: bool,
 }
 
@@ -50,7 +50,7 @@ impl Writer {
         }
     }
 
-    /// Writes until nobody can note anything any more.
+    /// Writes until all senders are gone.
     pub(super) fn run(mut self, orders: &Receiver<Order>) {
         let (mut lines, mut count) = (Vec::new(), 0);
         loop {
@@ -58,7 +58,7 @@ impl Writer {
                 Ok(order) => order,
                 Err(RecvTimeoutError::Timeout) => {
                     self.look(false);
-                    // What was lost while nothing else came is told as well.
+                    // Dropped records are reported even if no other record follows.
                     self.write(&mut lines, &mut count);
                     continue;
                 }
@@ -93,7 +93,7 @@ impl Writer {
         }
     }
 
-    /// Opens what is at the path, if that is another file, or if it was asked for.
+    /// Reopens the file if the path has another one, or if requested.
     fn look(&mut self, at_once: bool) {
         if !at_once && self.looked.elapsed() < LOOK {
             return;
@@ -123,7 +123,7 @@ impl Writer {
         *count = 0;
     }
 
-    /// Says once that it fails, and once that it works again.
+    /// Logs once that writing fails, and once that it works again.
     fn judge(&mut self, outcome: std::io::Result<()>) {
         match outcome {
             Err(error) if !self.failing => {

@@ -1,16 +1,16 @@
-//! Where HTTP requests carry their token.
+//! Extracts the bearer token of an HTTP request.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use super::AuthFailure;
 
-/// The token of an `Authorization: Bearer` header (RFC 6750 §2.1); `None` where there is none, or
-/// one of another scheme.
+/// The token of an `Authorization: Bearer` header (RFC 6750 §2.1). `None` if there is no such
+/// header, or one of another scheme.
 ///
 /// # Errors
-/// [`AuthFailure::Ambiguous`] for several headers: whatever stands in front of the server might
-/// have looked at another one.
+/// [`AuthFailure::Ambiguous`] for several headers, because a proxy in front might have checked
+/// another one.
 pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, AuthFailure> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {

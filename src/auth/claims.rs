@@ -1,4 +1,4 @@
-//! What a token says: its payload, read strictly.
+//! Strict parsing of a token's claims.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,12 +19,12 @@ const MAX_NAMES: usize = 100;
 /// The longest user, role or channel pattern, in bytes.
 const MAX_NAME_LEN: usize = 255;
 
-/// A token's payload: an object in which no name stands twice (RFC 7519 §4), because a proxy in
-/// front might have looked at the other one. Values keep their text, numbers their digits: a user
-/// may be a number, and beyond 2^53 double precision would make one user of many.
+/// A token's payload. A repeated name is refused (RFC 7519 §4), because a proxy in front might have
+/// checked the other value. Numbers keep their digits: a user may be a number, and double precision
+/// would merge users beyond 2^53.
 pub(super) struct Claims<'a>(HashMap<Cow<'a, str>, &'a RawValue>);
 
-/// What the claims must say, and where to look.
+/// The required claims, and where to find them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Expectations {
     issuer: Option<String>,
@@ -49,19 +49,20 @@ impl Expectations {
         }
     }
 
-    /// When the last token that was issued until now will have expired; `None` is never.
+    /// When the last token issued until now expires. `None` means never.
     pub(super) fn all_expired(&self, now: Timestamp) -> Option<Timestamp> {
-        // A token from the future by a clock that is ahead counts as issued now.
+        // A token from the future, by a clock that is ahead, counts as issued now.
         let leeway = self.leeway.saturating_mul(2);
         (!self.max_lifetime.is_zero()).then(|| now.later(self.max_lifetime).later(leeway))
     }
 
-    /// How long after its expiry a token is honoured.
+    /// The leeway after a token's expiry.
     pub(super) fn leeway(&self) -> Duration {
         self.leeway
     }
 
-    /// Makes an identity of a payload whose signature is good; its token is yet to be noted.
+    /// Makes an identity from a payload whose signature was verified. Its token fingerprint is set
+    /// later.
     pub(super) fn identity(&self, payload: &[u8], now: Timestamp) -> Result<Identity, AuthFailure> {
         let text = std::str::from_utf8(payload).map_err(|_| AuthFailure::Malformed)?;
         let claims = Claims::parse(text)?;
@@ -122,7 +123,7 @@ impl Expectations {
 }
 
 impl<'a> Claims<'a> {
-    /// Takes a payload that every reader of claims can read.
+    /// Checks that the payload is acceptable to every reader of claims.
     fn parse(payload: &'a str) -> Result<Self, AuthFailure> {
         strict_json::check_names_once(payload.as_bytes()).map_err(|_| AuthFailure::Claims)?;
         strict_json::members(payload.as_bytes())
@@ -130,7 +131,7 @@ impl<'a> Claims<'a> {
             .map_err(|_| AuthFailure::Claims)
     }
 
-    /// A claim by its name, or by a dotted path through objects; one that is `null` is absent.
+    /// A claim, by name or by a dotted path through objects. `null` counts as absent.
     fn find(&self, path: &str) -> Option<&'a RawValue> {
         let found = self.0.get(path).copied().or_else(|| {
             let (first, rest) = path.split_once('.')?;
@@ -149,7 +150,7 @@ impl<'a> Claims<'a> {
         text.map(|text| text.0)
     }
 
-    /// A `NumericDate` (RFC 7519 §2): seconds since 1970, whole or not.
+    /// A `NumericDate` (RFC 7519 §2): seconds since 1970, with an optional fraction.
     fn time(&self, name: &str) -> Result<Option<Timestamp>, AuthFailure> {
         let seconds: Option<f64> = match self.0.get(name) {
             None => None,
@@ -158,7 +159,7 @@ impl<'a> Claims<'a> {
         let Some(seconds) = seconds else {
             return Ok(None);
         };
-        // Held within what a timestamp can say, so the cast can't lose anything that matters.
+        // Clamped to the range of a timestamp, so the cast is safe.
         let micros = (seconds.clamp(-1e12, 1e12) * 1e6).round();
         #[expect(
             clippy::as_conversions,
@@ -168,7 +169,7 @@ impl<'a> Claims<'a> {
         Ok(Some(Timestamp::from_micros(micros as i64)))
     }
 
-    /// `aud` is a text or a list of texts (RFC 7519 §4.1.3).
+    /// `aud` is a string or a list of strings (RFC 7519 §4.1.3).
     fn is_for(&self, audience: &str) -> bool {
         let Some(raw) = self.0.get("aud") else {
             return false;
@@ -180,7 +181,7 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// A text, or a whole number's own digits. Other numbers have several spellings, and are
+    /// A string, or the digits of an integer. Other numbers have several spellings, and are
     /// refused.
     fn user(&self, path: &str) -> Result<Arc<str>, AuthFailure> {
         let user = self.find(path).and_then(strict_json::identifier);
@@ -190,7 +191,7 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// A list of texts, or one text with spaces between (as `scope` has it, RFC 8693 §4.2).
+    /// A list of strings, or one string separated by spaces (like `scope`, RFC 8693 §4.2).
     fn names(&self, path: &str) -> Result<Vec<Cow<'a, str>>, AuthFailure> {
         let Some(raw) = self.find(path) else {
             return Ok(Vec::new());
@@ -214,7 +215,7 @@ impl<'a> Claims<'a> {
     }
 }
 
-/// True for what a token can name a user: 1 to 255 bytes without control characters.
+/// True for a valid user name: 1 to 255 bytes without control characters.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     (1..=MAX_NAME_LEN).contains(&name.len()) && !name.chars().any(char::is_control)

@@ -1,33 +1,33 @@
-//! Why a token was refused.
+//! Reasons for refusing a token.
 
 use std::fmt;
 
 use crate::error::Error;
 
-/// Why a token was refused. Few and fixed, so that each may be a metric's label.
+/// Why a token was refused. The reasons are few and fixed, so each may be a metric's label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum AuthFailure {
-    /// There was none.
+    /// There was no token.
     Missing,
-    /// Not a signed JWT (RFC 7519) of at most 8 KiB, or one that needs an extension.
+    /// Not a signed JWT (RFC 7519) of at most 8 KiB, or one with an unsupported critical extension.
     Malformed,
     /// Its algorithm is not allowed.
     Algorithm,
     /// Its signature is wrong.
     Signature,
-    /// `exp` is past.
+    /// `exp` has passed.
     Expired,
-    /// `nbf` is to come.
+    /// `nbf` has not been reached.
     NotYetValid,
-    /// `iss` is not the one expected.
+    /// `iss` does not match.
     Issuer,
-    /// `aud` is not the one expected.
+    /// `aud` does not match.
     Audience,
-    /// Its claims are missing, doubled or not what they should be.
+    /// A claim is missing, repeated or invalid.
     Claims,
-    /// No known key could have signed it.
+    /// No known key matches.
     UnknownKey,
-    /// An operator took it back.
+    /// An operator revoked it.
     Revoked,
     /// There was more than one `Authorization` header.
     Ambiguous,
@@ -50,7 +50,7 @@ impl AuthFailure {
         AuthFailure::Ambiguous,
     ];
 
-    /// The reason as it stands in metrics and audit records.
+    /// The reason in metrics and audit records.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -69,7 +69,7 @@ impl AuthFailure {
         }
     }
 
-    /// What the client is told.
+    /// The message for the client.
     const fn message(self) -> &'static str {
         match self {
             AuthFailure::Missing => "a token is needed",
@@ -88,12 +88,11 @@ impl AuthFailure {
     }
 }
 
-/// Why a token was not taken, and whether that is the last word.
+/// Why a token was not accepted, and whether that is final.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) failure: AuthFailure,
-    /// True where another set of keys could find it good: then it is not judged before the keys
-    /// were fetched.
+    /// True if another key set could verify it. Then the keys are fetched before it is refused.
     pub(super) by_keys: bool,
 }
 

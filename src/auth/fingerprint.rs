@@ -1,23 +1,23 @@
-//! What stands for a token where the token itself must not be kept.
+//! Fingerprints, which identify a token without storing it.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// The first 128 bits of a SHA-256: enough to find a token again, useless for signing in.
+/// The first 128 bits of a SHA-256 digest. Enough to recognize a token, useless for authentication.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 16]);
 
 impl Fingerprint {
-    /// The fingerprint of a token: of what was signed, because some signatures can be written in
-    /// two ways without knowing the key, and both must be the same token to a revocation.
+    /// The fingerprint of a token's signed part. Some signatures have a second encoding that anyone
+    /// can compute, and a revocation must cover both.
     #[must_use]
     pub fn of(token: &str) -> Self {
         Fingerprint::exact(token.rsplit_once('.').map_or(token, |(signed, _)| signed))
     }
 
-    /// The fingerprint of a whole text, signature and all.
+    /// The fingerprint of a whole token, including its signature.
     pub(super) fn exact(text: &str) -> Self {
         Fingerprint::of_bytes(text.as_bytes())
     }
@@ -32,13 +32,13 @@ impl Fingerprint {
         Fingerprint(bytes)
     }
 
-    /// Picks a place in a table. Not what [`Fingerprint::place`] looks at.
+    /// Selects a bucket of a table. Independent of the bits that [`Fingerprint::place`] uses.
     pub(super) fn hash(self) -> u64 {
         let last = self.0.last_chunk();
         u64::from_le_bytes(*last.unwrap_or(&[0; 8]))
     }
 
-    /// Picks one of this many places, evenly.
+    /// Selects one of this many buckets, uniformly.
     pub(super) fn place(self, places: usize) -> usize {
         let [first, second, ..] = self.0;
         usize::from(u16::from_le_bytes([first, second])) % places

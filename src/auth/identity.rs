@@ -1,4 +1,4 @@
-//! Who a client is.
+//! The authenticated identity of a client.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,20 +10,21 @@ use jsonwebtoken::Algorithm;
 use super::Fingerprint;
 use crate::event::Timestamp;
 
-/// The role that publishes and subscribes anywhere.
+/// The role that may publish and subscribe everywhere.
 pub const SERVICE: &str = "service";
-/// The role that also sees and ends connections.
+/// The role that may also list and disconnect connections.
 pub const ADMIN: &str = "admin";
 
-/// Who a client is, as its token said. Shared by all connections and calls with the same token.
+/// The identity of a client, as stated by its token. Shared by all connections and calls with the
+/// same token.
 ///
-/// There is one for each user of a large server, so it is small: what is the same for many is
-/// shared, and what few have is apart.
+/// A large server holds one per user, so it is small: common values are shared, and rare ones are
+/// boxed.
 #[derive(Clone, Default)]
 pub struct Identity {
     pub(super) user: Option<Arc<str>>,
     pub(super) roles: Arc<[Arc<str>]>,
-    /// The token's payload, as JSON; empty stands for no claims.
+    /// The token's payload, as JSON. Empty means no claims.
     pub(super) claims: Box<str>,
     pub(super) issued_at: Option<Timestamp>,
     pub(super) expires_at: Option<Timestamp>,
@@ -31,47 +32,47 @@ pub struct Identity {
     pub(super) apart: Option<Box<Apart>>,
 }
 
-/// What few identities have.
+/// Fields that few identities have.
 #[derive(Clone, Default)]
 pub(super) struct Apart {
-    /// What the token itself opens.
+    /// The channels that the token itself grants.
     pub(super) channels: Box<[Box<str>]>,
-    /// Where somebody without a name comes from.
+    /// The address of an anonymous client.
     pub(super) address: Option<IpAddr>,
-    /// Whom a certificate names that took the place of a token.
+    /// The subject of a client certificate that was presented instead of a token.
     pub(super) certified: Option<Arc<str>>,
 }
 
-/// A token, without itself.
+/// What is kept of a token.
 #[derive(Clone)]
 pub(super) struct Token {
-    /// Of what was signed.
+    /// Fingerprint of the signed part.
     pub(super) signed: Fingerprint,
-    /// Of the whole token, signature and all.
+    /// Fingerprint of the whole token, including its signature.
     pub(super) exact: Fingerprint,
     pub(super) vouched: Arc<Vouched>,
 }
 
-/// What a token was found good by.
+/// How a token was verified.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Vouched {
-    /// The print of the key.
+    /// The fingerprint of the key.
     pub(super) key: Fingerprint,
     pub(super) algorithm: Algorithm,
-    /// Which expectations its claims were held to.
+    /// Which requirements its claims were checked against.
     pub(super) expected: u64,
-    /// How long after its expiry it is honoured.
+    /// The leeway after its expiry.
     pub(super) leeway: Duration,
 }
 
 impl Identity {
-    /// Nobody in particular, without any role.
+    /// An anonymous client without roles.
     #[must_use]
     pub fn anonymous() -> Self {
         Identity::default()
     }
 
-    /// Nobody in particular, from this address.
+    /// An anonymous client from this address.
     #[must_use]
     pub fn anonymous_from(address: IpAddr) -> Self {
         Identity {
@@ -83,21 +84,21 @@ impl Identity {
         }
     }
 
-    /// Under which name rates are counted: the user's, or else the address.
+    /// The key for rate limits: the user, or else the address.
     #[must_use]
     pub fn account(&self) -> Arc<str> {
         let address = self.apart.as_ref().and_then(|apart| apart.address);
         match (&self.user, address) {
             (Some(user), _) => Arc::clone(user),
-            // No user's name holds a control character, so these are nobody's.
+            // User names contain no control characters, so these cannot collide with one.
             (None, Some(address)) => Arc::from(format!("\0{}", rate_limit_key(address))),
             (None, None) => Arc::from("\0"),
         }
     }
 
-    /// Whose its idempotency keys are: a name that is nobody else's, and the same after a restart.
-    /// The first letter says what the rest names. A user can't be taken for a service, nor for a
-    /// certificate, whatever it is called.
+    /// The owner of idempotency keys: a name that is unique and stable across restarts. Its first
+    /// letter tells the kind, so that a user cannot pose as a service or a certificate, whatever
+    /// its name.
     #[must_use]
     pub fn publisher(&self) -> Arc<str> {
         let apart = self.apart.as_deref();
@@ -112,7 +113,7 @@ impl Identity {
         })
     }
 
-    /// A client of the internal listener that needs no token there: it may do everything.
+    /// A client of the internal listener, where no token is required. It has all permissions.
     #[must_use]
     pub fn trusted(user: &str) -> Self {
         Identity {
@@ -122,7 +123,7 @@ impl Identity {
         }
     }
 
-    /// Such a client, and whom its certificate names.
+    /// The same, with the subject of its certificate.
     #[must_use]
     pub fn certified(user: &str, name: Arc<str>) -> Self {
         Identity {
@@ -134,15 +135,14 @@ impl Identity {
         }
     }
 
-    /// Under which name the audit log tells what it did: whom its certificate names, or else the
-    /// user's.
+    /// The name in audit records: the certificate's subject, or else the user.
     #[must_use]
     pub fn audited(&self) -> Option<&Arc<str>> {
         let certified = self.apart.as_ref().and_then(|a| a.certified.as_ref());
         certified.or(self.user.as_ref())
     }
 
-    /// The user's name: 1 to 255 bytes without control characters; `None` is anonymous.
+    /// The user name: 1 to 255 bytes without control characters. `None` is anonymous.
     #[must_use]
     pub fn user(&self) -> Option<&Arc<str>> {
         self.user.as_ref()
@@ -154,25 +154,25 @@ impl Identity {
         &self.roles
     }
 
-    /// True if this is one of the roles.
+    /// True if it has this role.
     #[must_use]
     pub fn has_role(&self, role: &str) -> bool {
         self.roles.iter().any(|held| &**held == role)
     }
 
-    /// True if it may publish and subscribe anywhere: role `service` or `admin`.
+    /// True if it may publish and subscribe everywhere: role `service` or `admin`.
     #[must_use]
     pub fn is_service(&self) -> bool {
         self.has_role(SERVICE) || self.is_admin()
     }
 
-    /// True if it may see and end connections: role `admin`.
+    /// True if it may list and disconnect connections: role `admin`.
     #[must_use]
     pub fn is_admin(&self) -> bool {
         self.has_role(ADMIN)
     }
 
-    /// True if there is no user's name.
+    /// True if there is no user name.
     #[must_use]
     pub fn is_anonymous(&self) -> bool {
         self.user.is_none()
@@ -184,20 +184,20 @@ impl Identity {
         self.expires_at
     }
 
-    /// Until when the token is honoured: `exp` and the leeway for clocks that differ.
+    /// When the token ceases to be accepted: `exp` plus the leeway for clock skew.
     #[must_use]
     pub fn valid_until(&self) -> Option<Timestamp> {
         let leeway = self.token.as_ref().map(|token| token.vouched.leeway);
         Some(self.expires_at?.later(leeway.unwrap_or_default()))
     }
 
-    /// What stands for the token in a revocation.
+    /// The fingerprint by which the token can be revoked.
     #[must_use]
     pub fn fingerprint(&self) -> Option<Fingerprint> {
         self.token.as_ref().map(|token| token.signed)
     }
 
-    /// The token's claims, as JSON text; `{}` where there was no token.
+    /// The token's claims as JSON. `{}` without a token.
     #[must_use]
     pub fn claims(&self) -> &str {
         if self.claims.is_empty() {
@@ -207,7 +207,7 @@ impl Identity {
         }
     }
 
-    /// True if the token itself opens this channel, by name or by a pattern with a trailing `*`.
+    /// True if the token itself grants this channel, by name or by a pattern with a trailing `*`.
     #[must_use]
     pub fn is_granted(&self, channel: &str) -> bool {
         let channels = self.apart.as_deref().map(|apart| &*apart.channels);
@@ -221,8 +221,8 @@ impl Identity {
     }
 }
 
-/// The addresses that count as one: of IPv6 a /64, which is what one subscriber is given
-/// (RFC 6177).
+/// Maps an address to its rate-limit key. For IPv6 this is the /64, which is what one subscriber is
+/// assigned (RFC 6177).
 #[must_use]
 pub fn rate_limit_key(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
@@ -231,7 +231,7 @@ pub fn rate_limit_key(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Shows who it is, and nothing else that the token says.
+/// Shows the user and roles only, never other contents of the token.
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity")
@@ -243,7 +243,7 @@ impl fmt::Debug for Identity {
 
 #[cfg(test)]
 impl Token {
-    /// A token that was found good by some key.
+    /// A token that some key has verified.
     pub(super) fn of(text: &str, leeway: Duration) -> Self {
         Token {
             signed: Fingerprint::of(text),
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn an_identity_is_small() {
-        // With the two counters of its `Arc` it takes 128 bytes, which every allocator has.
+        // With the two counters of its `Arc` it takes 128 bytes, a size class of every allocator.
         assert_eq!(size_of::<Identity>(), 112);
     }
 

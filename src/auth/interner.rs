@@ -1,4 +1,4 @@
-//! What the tokens of many users have in common, kept once.
+//! Interns values that the tokens of many users share.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Identity;
 use super::identity::Vouched;
 
-/// The most different values that are kept of each kind.
+/// The most distinct values of each kind.
 const MOST: usize = 1024;
 
-/// Lists of roles, and what tokens were found good by: kept once for all identities that have the
-/// same.
+/// Interns lists of roles, and records of how tokens were verified.
 #[derive(Default)]
 pub(super) struct Interner {
     roles: Pool<[Arc<str>]>,
@@ -19,7 +18,7 @@ pub(super) struct Interner {
 }
 
 impl Interner {
-    /// Puts what others have as well in the place of the identity's own.
+    /// Replaces the identity's values with shared ones.
     pub(super) fn share(&self, identity: &mut Identity) {
         self.roles.share(&mut identity.roles);
         if let Some(token) = &mut identity.token {
@@ -28,12 +27,12 @@ impl Interner {
     }
 }
 
-/// Values of which equal ones are kept once.
+/// A pool of values, each held once.
 struct Pool<T: ?Sized>(Mutex<Kept<T>>);
 
 struct Kept<T: ?Sized> {
     values: HashSet<Arc<T>>,
-    /// How many found no room since it was last looked whether there is any.
+    /// How many values found no space since the last cleanup.
     turned_away: usize,
 }
 
@@ -47,8 +46,8 @@ impl<T: ?Sized> Default for Pool<T> {
 }
 
 impl<T: ?Sized + Hash + Eq> Pool<T> {
-    /// Where the pool is full, those that nobody has any more go; and should that not help, each
-    /// of the next ones keeps its own.
+    /// If the pool is full, unused values are removed. If that frees nothing, the next values are
+    /// not interned.
     fn share(&self, own: &mut Arc<T>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Kept {
@@ -102,7 +101,7 @@ mod tests {
         }
         assert_eq!(pool.0.lock().unwrap().values.len(), MOST);
         drop(held);
-        // It is not looked through for each that finds no room, but it is in the end.
+        // The pool is not cleaned up for every value that finds no space, but eventually.
         for _ in 0..=MOST {
             pool.share(&mut roles("one more"));
         }

@@ -1,4 +1,4 @@
-//! Making tokens, for the command line and for trying things out.
+//! Issues tokens, for the command line and for development.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use super::keys;
 use crate::error::{Error, Result};
 use crate::event::Timestamp;
 
-/// What a new token says.
+/// The contents of a new token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRequest {
     /// The user.
     pub user: String,
     /// The roles.
     pub roles: Vec<String>,
-    /// The channels that it opens by itself: names or patterns with a trailing `*`.
+    /// The channels that it grants: names, or patterns with a trailing `*`.
     pub channels: Vec<String>,
-    /// How long it is good.
+    /// Its lifetime.
     pub ttl: Duration,
 }
 
-/// Makes tokens that a [`Verifier`](super::Verifier) with the same settings takes.
+/// Issues tokens that a [`Verifier`](super::Verifier) with the same settings accepts.
 pub struct TokenMint {
     key: EncodingKey,
     algorithm: Algorithm,
@@ -31,10 +31,10 @@ pub struct TokenMint {
 }
 
 impl TokenMint {
-    /// Takes the shared secret, and all else that a token must say, from the settings.
+    /// Takes the shared secret and the required claims from the settings.
     ///
     /// # Errors
-    /// `failed_precondition` where there is no shared secret or no algorithm that uses one.
+    /// `failed_precondition` if there is no shared secret, or no algorithm that uses one.
     pub fn new(settings: &VerifierSettings) -> Result<Self> {
         let Some(secret) = settings
             .hs256_secret
@@ -54,10 +54,10 @@ impl TokenMint {
         })
     }
 
-    /// Makes a token that is good from now on.
+    /// Issues a token that is valid from now on.
     ///
     /// # Errors
-    /// `internal` where signing fails.
+    /// `internal` if signing fails.
     pub fn mint(&self, request: &TokenRequest) -> Result<String> {
         let settings = &self.settings;
         let now = Timestamp::now().as_millis() / 1000;
@@ -91,7 +91,7 @@ impl std::fmt::Debug for TokenMint {
     }
 }
 
-/// Puts a claim where a dotted path says.
+/// Sets a claim at a dotted path.
 fn put(claims: &mut Map<String, Value>, path: &str, value: Value) {
     match path.split_once('.') {
         None => {

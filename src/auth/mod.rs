@@ -1,6 +1,7 @@
-//! Who a client is and what it may do.
+//! Authentication and authorization.
 //!
-//! A [`Verifier`] makes an [`Identity`] of a token; a [`Policy`] says what that identity may do.
+//! A [`Verifier`] turns a token into an [`Identity`]. A [`Policy`] decides what that identity may
+//! do.
 
 mod bearer;
 mod cache;

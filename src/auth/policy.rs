@@ -1,4 +1,4 @@
-//! What an identity may do.
+//! Authorization: what an identity may do.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId, strict_json};
 use crate::filter::expression::{self, Expression, Kind, Name, Steps, Value, Variables};
 
-/// The names that a rule may use.
+/// The variables that a rule may use.
 const NAMES: [Name; 6] = [
     Name::new("user", Kind::Text),
     Name::new("roles", Kind::List),
@@ -19,16 +19,16 @@ const NAMES: [Name; 6] = [
     Name::new("channel", Kind::Text),
 ];
 
-/// The most steps of one evaluation: a rule sees a token, which is small.
+/// The most steps of one evaluation. A rule only reads a token, which is small.
 const STEPS: u64 = 100_000;
 
-/// The rules that hold for namespaces of these names where the configuration has none.
+/// The built-in rules of namespaces with these names, used if the configuration has none.
 const BUILT_IN: [(&str, &str); 2] = [("global", "true"), ("user", r#"user != "" && id == user"#)];
 
-/// The rules of one namespace, as configured: CEL; a missing rule lets only services and admins.
+/// The configured rules of one namespace, in CEL. A missing rule allows only services and admins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NamespaceRules {
-    /// The namespace, or `*` for every one that is not declared.
+    /// The namespace, or `*` for all undeclared ones.
     pub name: String,
     /// Who may subscribe.
     pub subscribe: Option<String>,
@@ -36,14 +36,14 @@ pub struct NamespaceRules {
     pub publish: Option<String>,
 }
 
-/// A rule that is not what it should be.
+/// An invalid rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleError {
-    /// Whose rule.
+    /// The namespace of the rule.
     pub namespace: String,
     /// `subscribe` or `publish`.
     pub rule: &'static str,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
 }
 
@@ -59,11 +59,11 @@ impl fmt::Display for RuleError {
 
 impl std::error::Error for RuleError {}
 
-/// Who may do what in which channel. Services and admins may everything.
+/// The permissions of all identities in all channels. Services and admins may do everything.
 #[derive(Debug)]
 pub struct Policy {
     rules: HashMap<Box<str>, Rules>,
-    /// What holds for namespaces that are not declared.
+    /// The rules of undeclared namespaces.
     other: Rules,
 }
 
@@ -75,7 +75,7 @@ struct Rules {
 
 #[derive(Debug, Default)]
 enum Rule {
-    /// Services and admins only.
+    /// Only services and admins.
     #[default]
     Closed,
     Open,
@@ -83,10 +83,10 @@ enum Rule {
 }
 
 impl Policy {
-    /// Compiles the rules. `open` lets everybody into namespaces that are not declared.
+    /// Compiles the rules. `open` allows everybody in undeclared namespaces.
     ///
     /// # Errors
-    /// Names the first rule that is not valid, and says why.
+    /// Names the first invalid rule and its problem.
     pub fn new(
         rules: impl IntoIterator<Item = NamespaceRules>,
         open: bool,
@@ -100,7 +100,7 @@ impl Policy {
             compiled.insert(rules.name.into(), entry);
         }
         for (name, rule) in BUILT_IN {
-            // Declaring a built-in namespace for its history must not close it.
+            // Declaring a built-in namespace, for instance to set its history, must not close it.
             let declared = compiled.contains_key(name);
             if open && !declared {
                 continue;
@@ -125,10 +125,10 @@ impl Policy {
         })
     }
 
-    /// Lets the identity subscribe to the channel, by the namespace's rule or by its own token.
+    /// Authorizes a subscription to the channel, by the namespace's rule or by the token itself.
     ///
     /// # Errors
-    /// `permission_denied`, naming the channel.
+    /// `permission_denied`, with the channel.
     pub fn may_subscribe(
         &self,
         identity: &Identity,
@@ -147,10 +147,10 @@ impl Policy {
         )))
     }
 
-    /// Lets the identity publish to the channel.
+    /// Authorizes a publish to the channel.
     ///
     /// # Errors
-    /// `permission_denied`, naming the channel.
+    /// `permission_denied`, with the channel.
     pub fn may_publish(
         &self,
         identity: &Identity,
@@ -166,11 +166,11 @@ impl Policy {
         )))
     }
 
-    /// Lets the identity subscribe to all that the pattern means. One channel is held to its
-    /// rule; whole namespaces are for services and admins, or for all where they are open.
+    /// Authorizes a subscription to everything that the pattern matches. A single channel is
+    /// subject to its rule. Whole namespaces require a service or admin, unless they are open.
     ///
     /// # Errors
-    /// `permission_denied`, naming the pattern.
+    /// `permission_denied`, with the pattern.
     pub fn may_subscribe_pattern(
         &self,
         identity: &Identity,
@@ -181,7 +181,7 @@ impl Policy {
                 return self.may_subscribe(identity, channel, None);
             }
             ChannelPattern::Namespace(name) => matches!(self.of(name).subscribe, Rule::Open),
-            // Declared namespaces are never open, so "all" is only where none is declared.
+            // Declared namespaces are never open, so `*` is allowed only if none is declared.
             ChannelPattern::All => {
                 self.rules.is_empty() && matches!(self.other.subscribe, Rule::Open)
             }
@@ -240,7 +240,7 @@ impl Rule {
     }
 }
 
-/// What a rule sees. Claims are parsed only where a rule asks for them.
+/// The variables of a rule. Claims are parsed only if a rule reads them.
 struct Request<'a> {
     identity: &'a Identity,
     channel: &'a ChannelName,
@@ -254,8 +254,8 @@ impl Variables for Request<'_> {
             "user" => expression::text(self.identity.user().map_or("", |user| user)),
             "roles" => expression::texts(self.identity.roles()),
             "claims" => expression::json(self.claims.get_or_init(|| {
-                // An id beyond 64 bits is a string of its digits: as a double it would equal its
-                // neighbours.
+                // An id beyond 64 bits becomes a string of its digits: as a double it would equal
+                // adjacent ids.
                 strict_json::with_exact_numbers(self.identity.claims())
                     .unwrap_or(serde_json::Value::Null)
             })),

@@ -1,4 +1,4 @@
-//! Texts that must not be shown.
+//! Secrets that must not be printed.
 
 use std::fmt;
 
@@ -15,16 +15,16 @@ impl Secret {
     /// least as long as its hash (RFC 7518 §3.2).
     pub const STRONG_LEN: usize = 32;
 
-    /// Takes a secret.
+    /// Wraps a secret.
     #[must_use]
     pub fn new(secret: impl Into<Box<str>>) -> Self {
         Secret(secret.into())
     }
 
-    /// Makes a secret of 256 random bits.
+    /// Generates a secret of 256 random bits.
     ///
     /// # Errors
-    /// `internal` where the system gives no randomness.
+    /// `internal` if the system provides no randomness.
     pub fn random() -> crate::error::Result<Self> {
         use base64::Engine;
         let mut bytes = [0; 32];
@@ -35,7 +35,7 @@ impl Secret {
         ))
     }
 
-    /// The secret itself, for signing and checking only.
+    /// The secret, for signing and verification only.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -47,7 +47,7 @@ impl Secret {
         self.0.is_empty()
     }
 
-    /// True if it is shorter than [`Secret::STRONG_LEN`]: worth a warning.
+    /// True if it is shorter than [`Secret::STRONG_LEN`], which deserves a warning.
     #[must_use]
     pub fn is_weak(&self) -> bool {
         self.0.len() < Self::STRONG_LEN

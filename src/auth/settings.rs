@@ -1,4 +1,4 @@
-//! What the verifier needs to know.
+//! Settings of the verifier.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Secret, jwks, keys};
 use crate::error::{Error, Result};
 
-/// Where keys come from and what a token must say.
+/// The sources of keys, and the required claims.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifierSettings {
     /// The shared secret of HS256, HS384 and HS512.
@@ -15,24 +15,24 @@ pub struct VerifierSettings {
     pub public_key_file: Option<PathBuf>,
     /// A file with a JWK set (RFC 7517).
     pub jwks_file: Option<PathBuf>,
-    /// Where to fetch a JWK set: `https`, or `http` on loopback.
+    /// The URL of a JWK set: `https`, or `http` on loopback.
     pub jwks_url: Option<String>,
-    /// The algorithms that are allowed, of those in RFC 7518 §3.1 (but ES512) and `EdDSA`. Empty:
-    /// those of the kinds of keys there are, HS256 for a secret.
+    /// The allowed algorithms, of those in RFC 7518 §3.1 (except ES512) and `EdDSA`. Empty means
+    /// those that fit the configured keys, and HS256 for a secret.
     pub algorithms: Vec<String>,
-    /// What `iss` must be.
+    /// The required `iss`.
     pub issuer: Option<String>,
-    /// What `aud` must be or hold.
+    /// The required `aud`, or one of its members.
     pub audience: Option<String>,
-    /// How far clocks may differ.
+    /// The leeway for clock skew.
     pub leeway: Duration,
-    /// The claim with the user's name, such as `sub`: a name or a dotted path.
+    /// The claim with the user name, such as `sub`: a name or a dotted path.
     pub user_claim: String,
     /// The claim with the roles, such as `roles` or `realm_access.roles`.
     pub roles_claim: String,
-    /// The claim with the channels that the token itself opens.
+    /// The claim with the channels that the token itself grants.
     pub channels_claim: String,
-    /// How long after its `iat` a token may expire; zero is no limit.
+    /// The most time between `iat` and `exp`. Zero means no limit.
     pub max_lifetime: Duration,
     /// The most revocations of each kind.
     pub revocations: usize,
@@ -59,7 +59,7 @@ impl Default for VerifierSettings {
 }
 
 impl VerifierSettings {
-    /// True if there is any key at all.
+    /// True if any key is configured.
     #[must_use]
     pub fn has_key(&self) -> bool {
         self.hs256_secret.is_some()
@@ -68,8 +68,8 @@ impl VerifierSettings {
             || self.jwks_url.is_some()
     }
 
-    /// Everything for which a [`Verifier`](super::Verifier) would refuse these settings, each with
-    /// its key. The keys behind a URL are not fetched.
+    /// All problems for which a [`Verifier`](super::Verifier) would refuse these settings, each
+    /// with its key. The keys behind a URL are not fetched.
     #[must_use]
     pub fn faults(&self) -> Vec<Error> {
         let each = [

@@ -1,13 +1,13 @@
-//! Who may see an event: the same rule live, in replay and in history.
+//! Visibility of events: one rule for live delivery, replay and history.
 
 use std::sync::Arc;
 
 use crate::auth::Identity;
 use crate::event::{ConnectionId, Event};
 
-/// True if the event is for this identity: it has one of the roles that the event's type asks
-/// for (services see every type), and is in the audience. Without a connection, what is meant for
-/// or kept from single connections counts as kept back.
+/// True if this identity may see the event: it has one of the roles that the event type requires
+/// (services see every type), and the audience includes it. Without a connection, events addressed
+/// to or excluding single connections are withheld.
 #[must_use]
 pub fn may_see(
     event: &Event,

@@ -21,7 +21,7 @@ use crate::event::{ChannelName, Draft, Event, Position};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::FanoutSpan;
 
-pub use crate::turns::Share;
+pub use crate::fair_queue::Share;
 #[cfg(feature = "fuzzing")]
 pub use disk::fuzzing;
 pub use disk::{BackupError, Contents, check_path, restore, verify};

@@ -1,4 +1,4 @@
-//! What defines an event type: its schema and an example, in the configuration or in files.
+//! The definition of an event type: its schema and an example, inline or in files.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -14,17 +14,17 @@ use crate::event::Payload;
 /// The largest schema or example, in bytes: 1 MiB.
 const LARGEST: u64 = 1 << 20;
 
-/// Where a schema or an example stands.
+/// The source of a schema or an example.
 #[derive(Debug, Clone, Copy)]
 pub enum Source<'a> {
-    /// It is this JSON.
+    /// Inline JSON.
     Inline(&'a str),
-    /// In this file.
+    /// A file.
     File(&'a Path),
 }
 
 impl<'a> Source<'a> {
-    /// The text if there is one, or the file.
+    /// The inline text if there is one, or else the file.
     #[must_use]
     pub fn of(text: Option<&'a str>, file: Option<&'a Path>) -> Option<Source<'a>> {
         text.map(Source::Inline).or(file.map(Source::File))
@@ -48,7 +48,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Where both stand.
+/// The sources of both.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sources<'a> {
     /// The schema.
@@ -57,16 +57,16 @@ pub struct Sources<'a> {
     pub example: Option<Source<'a>>,
 }
 
-/// What they say.
+/// The contents of both.
 #[derive(Debug, Clone, Default)]
 pub struct Definition {
-    /// What the payload looks like.
+    /// The schema of the payload.
     pub schema: Option<Schema>,
-    /// A payload that is valid, as JSON.
+    /// A valid payload, as JSON.
     pub example: Option<Arc<str>>,
 }
 
-/// Which of the two.
+/// Selects one of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// The schema.
@@ -75,14 +75,14 @@ pub enum Part {
     Example,
 }
 
-/// A definition that can't be used.
+/// An unusable definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DefinitionError {
-    /// Which of the two.
+    /// Which of the two is unusable.
     pub part: Part,
-    /// The file, if it stands in one.
+    /// The file, if it is in one.
     pub file: Option<PathBuf>,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
 }
 
@@ -99,11 +99,11 @@ impl fmt::Display for DefinitionError {
 impl std::error::Error for DefinitionError {}
 
 impl Definition {
-    /// Reads both, each at most 1 MiB. Without an example of its own, the first of the schema's
-    /// `examples` is taken.
+    /// Reads both, each at most 1 MiB. Without an example, the first of the schema's `examples` is
+    /// used.
     ///
     /// # Errors
-    /// One can't be read, is no valid schema, or is an example that the schema refuses.
+    /// One cannot be read, is not a valid schema, or is an example that violates the schema.
     pub fn load(sources: Sources<'_>) -> Result<Definition, DefinitionError> {
         let schema = sources
             .schema
@@ -136,7 +136,7 @@ fn read_schema(source: Source<'_>) -> Result<Schema, String> {
 fn read_example(source: Source<'_>, schema: Option<&Schema>) -> Result<Arc<str>, String> {
     let text = source.read()?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim();
-    // Held to what every payload is held to, too.
+    // The example must also pass the checks of every payload.
     Payload::new(Bytes::copy_from_slice(text.as_bytes()), "")
         .map_err(|error| error.description().to_owned())?;
     let violations = schema.map(|schema| schema.violations(text.as_bytes()));
@@ -156,7 +156,7 @@ fn first_example(schema: Option<&Schema>) -> Option<Arc<str>> {
 
 fn read(path: &Path) -> Result<String, String> {
     let unread = |error: std::io::Error| format!("the file can't be read: {error}");
-    // A pipe would keep the server waiting.
+    // Reading a pipe would block the server.
     if !fs::metadata(path).map_err(unread)?.is_file() {
         return Err(String::from("expected a plain file"));
     }
@@ -173,7 +173,7 @@ fn read(path: &Path) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    /// Writes the texts, and loads them.
+    /// Writes the texts to files, and loads them.
     fn load(schema: &str, example: Option<&str>) -> Result<Definition, DefinitionError> {
         let directory = tempfile::tempdir().expect("a directory");
         let files = ["schema.json", "example.json"].map(|name| directory.path().join(name));

@@ -1,13 +1,13 @@
-//! A JSON Schema as a part of another document.
+//! A JSON Schema embedded in another document.
 //!
-//! By itself a schema is the document that its references are about. Tools that read `AsyncAPI`
-//! take every reference as one into the whole document, and know nothing of `$id` and `$anchor`.
+//! References in a stand-alone schema resolve against the schema itself. Tools for `AsyncAPI`
+//! resolve every reference against the whole document, and ignore `$id` and `$anchor`.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-/// Keywords that hold a schema.
+/// Keywords whose value is a schema.
 const ONE: [&str; 11] = [
     "additionalProperties",
     "contains",
@@ -21,9 +21,9 @@ const ONE: [&str; 11] = [
     "unevaluatedItems",
     "unevaluatedProperties",
 ];
-/// Keywords that hold a list of schemas.
+/// Keywords whose value is a list of schemas.
 const LIST: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
-/// Keywords that hold schemas by name.
+/// Keywords whose value maps names to schemas.
 const NAMED: [&str; 5] = [
     "$defs",
     "definitions",
@@ -32,9 +32,9 @@ const NAMED: [&str; 5] = [
     "properties",
 ];
 
-/// The schema as it may stand at `place`, such as `#/components/schemas/a.b`: its references lead
-/// to its own parts there. References to other schemas stay. It is always an object, as AsyncAPI
-/// wants it.
+/// Rewrites the schema for embedding at `place`, such as `#/components/schemas/a.b`: its internal
+/// references point to its own parts there. References to other schemas stay. The result is always
+/// an object, as AsyncAPI requires.
 #[must_use]
 pub fn embedded(mut schema: Value, place: &str) -> Value {
     if let Value::Bool(everything) = schema {
@@ -68,7 +68,7 @@ pub fn embedded(mut schema: Value, place: &str) -> Value {
     schema
 }
 
-/// Where a reference leads; `None` if not to a part of this schema.
+/// The target of a reference. `None` if it is not within this schema.
 fn target(reference: &str, base: &str, places: &HashMap<String, String>) -> Option<String> {
     let (uri, fragment) = reference.split_once('#').unwrap_or((reference, ""));
     let base = if uri.is_empty() { base } else { uri };
@@ -78,8 +78,8 @@ fn target(reference: &str, base: &str, places: &HashMap<String, String>) -> Opti
     places.get(&format!("{base}#{fragment}")).cloned()
 }
 
-/// Visits a schema and all those in it, each with its place and the `$id` that its references
-/// start from. What is data, such as `const` and `enum`, is left alone.
+/// Visits a schema and all of its subschemas, each with its JSON Pointer and its base `$id`. Data,
+/// such as `const` and `enum`, is not visited.
 fn walk(
     schema: &mut Value,
     place: &str,
@@ -114,7 +114,7 @@ fn walk(
     }
 }
 
-/// One part of a JSON Pointer (RFC 6901 §3).
+/// One token of a JSON Pointer (RFC 6901 §3).
 #[must_use]
 pub fn pointer_part(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")

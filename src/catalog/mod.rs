@@ -1,4 +1,4 @@
-//! The known event types.
+//! The catalog of event types.
 
 mod definition;
 mod embedded;
@@ -19,51 +19,51 @@ pub use schema::{MAX_VIOLATIONS, Schema, SchemaError, Violation};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, EventType, Payload, strict_json};
 
-/// The channel that everyone follows.
+/// The channel for events to everyone.
 const GLOBAL: &str = "global";
 
-/// Whether types that are not in the catalog pass.
+/// Whether events that the catalog does not describe are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Unknown types pass, and so do payloads that their schema does not allow.
+    /// Accept unknown types, and payloads that violate their schema.
     #[default]
     Open,
-    /// Refused are unknown types, known ones outside their namespace, and payloads that their
-    /// schema does not allow.
+    /// Refuse unknown types, types outside of their namespace, and payloads that violate their
+    /// schema.
     Strict,
 }
 
-/// One known event type.
+/// One event type.
 #[derive(Debug, Clone)]
 pub struct KnownType {
     /// Its name.
     pub name: EventType,
-    /// The namespace in whose channels it is published; empty and `*` are any.
+    /// The namespace to whose channels it may be published. Empty and `*` mean any.
     pub namespace: String,
-    /// Whether it may also go to `global`, to everyone, where it has a namespace.
+    /// Whether a type with a namespace may also be published to `global`.
     pub broadcast: bool,
-    /// Whether it is one of the server's own messages, which are never published.
+    /// Whether it is a control message of the server, which is never published.
     pub control: bool,
-    /// What it means.
+    /// Its description.
     pub description: String,
-    /// If not empty, only holders of one of these roles receive it.
+    /// If not empty, only connections with one of these roles receive it.
     pub roles: Vec<Arc<str>>,
-    /// Where in the payload the key for conflation stands, such as `data.job_id`.
+    /// The path of the conflation key in the payload, such as `data.job_id`.
     pub conflate_key: Option<String>,
-    /// What its payload looks like; `None`: like anything.
+    /// The schema of its payload. `None` allows any.
     pub schema: Option<Schema>,
-    /// A payload that is valid, as JSON.
+    /// A valid payload, as JSON.
     pub example: Option<Arc<str>>,
 }
 
 impl KnownType {
-    /// True if it may be published in any namespace.
+    /// True if it may be published to any namespace.
     #[must_use]
     pub fn is_anywhere(&self) -> bool {
         matches!(&*self.namespace, "" | "*")
     }
 
-    /// True if it is published in this channel.
+    /// True if it may be published to this channel.
     fn belongs(&self, channel: &ChannelName) -> bool {
         self.is_anywhere()
             || channel.namespace() == self.namespace
@@ -71,7 +71,7 @@ impl KnownType {
     }
 }
 
-/// All known event types, by name.
+/// All event types, by name.
 #[derive(Debug, Clone, Default)]
 pub struct Catalog {
     mode: Mode,
@@ -79,7 +79,7 @@ pub struct Catalog {
 }
 
 impl Catalog {
-    /// A catalog of these types; of two with one name the later counts.
+    /// A catalog of these types. If a name is repeated, the last one counts.
     pub fn new(mode: Mode, types: impl IntoIterator<Item = KnownType>) -> Self {
         let types = types
             .into_iter()
@@ -94,7 +94,7 @@ impl Catalog {
         self.types.get(name)
     }
 
-    /// One type, which must be there.
+    /// One type, or an error.
     ///
     /// # Errors
     /// `not_found`.
@@ -102,7 +102,7 @@ impl Catalog {
         self.get(name)
             .ok_or_else(|| match EventType::described(name) {
                 Ok(name) => Error::not_found(format!("{name} is not in the catalog")),
-                // A name that no type can have is not worth repeating.
+                // A text that is not a type name is not echoed.
                 Err(_) => Error::not_found("no such event type in the catalog"),
             })
     }
@@ -112,7 +112,7 @@ impl Catalog {
         self.types.keys().map(EventType::as_str)
     }
 
-    /// All types by name, from behind `after` on.
+    /// All types after `after`, ordered by name.
     pub fn after(&self, after: &str) -> impl Iterator<Item = &KnownType> {
         let after = after.to_owned();
         self.types
@@ -120,12 +120,12 @@ impl Catalog {
             .filter(move |known| known.name.as_str() > after.as_str())
     }
 
-    /// Whether an event of this type may be published to this channel, or, without one, straight
-    /// to somebody.
+    /// Checks whether an event of this type may be published to this channel, or directly to an
+    /// audience without one.
     ///
     /// # Errors
-    /// `invalid_argument` for the field `type`: for the server's own messages, and in strict mode
-    /// for unknown types and for known ones outside their namespace.
+    /// `invalid_argument` for the field `type`: for control messages, and in strict mode for
+    /// unknown types and types outside of their namespace.
     pub fn check(&self, event_type: &EventType, channel: Option<&ChannelName>) -> Result<()> {
         let Some(known) = self.types.get(event_type) else {
             return match self.mode {
@@ -153,12 +153,12 @@ impl Catalog {
         Err(Error::field("type", text))
     }
 
-    /// Whether this payload may be published. In open mode it always may, and where the type has
-    /// no schema nothing is looked at.
+    /// Checks a payload. In open mode every payload is accepted. A type without a schema is not
+    /// checked.
     ///
     /// # Errors
-    /// In strict mode, `invalid_argument` for the field `data` with up to [`MAX_VIOLATIONS`]
-    /// places, each as a JSON Pointer with what was expected there.
+    /// In strict mode, `invalid_argument` for the field `data`, with up to [`MAX_VIOLATIONS`]
+    /// places, each a JSON Pointer and what was expected there.
     pub fn check_payload(&self, event_type: &EventType, payload: &Payload) -> Result<()> {
         if self.mode == Mode::Open {
             return Ok(());
@@ -181,11 +181,11 @@ impl Catalog {
         Err(Error::places("data", places))
     }
 
-    /// What is wrong with a payload in JSON, whatever the mode; at most [`MAX_VIOLATIONS`]. The
-    /// caller bounds its size.
+    /// The violations of a JSON payload in any mode, at most [`MAX_VIOLATIONS`]. The caller bounds
+    /// its size.
     ///
     /// # Errors
-    /// `not_found` where the type is not in the catalog.
+    /// `not_found` if the type is not in the catalog.
     pub fn validate(&self, event_type: &str, data: &[u8]) -> Result<Vec<Violation>> {
         let known = self.known(event_type)?;
         let payload = match Payload::new(Bytes::copy_from_slice(data), "") {
@@ -198,7 +198,7 @@ impl Catalog {
         })
     }
 
-    /// The key for conflation, as the type's `conflate_key` finds it in the payload.
+    /// The conflation key: the value at the type's `conflate_key` in the payload.
     #[must_use]
     pub fn conflation_key(&self, event_type: &EventType, payload: &Payload) -> Option<Arc<str>> {
         let path = self.types.get(event_type)?.conflate_key.as_deref()?;
@@ -208,14 +208,14 @@ impl Catalog {
         let path = path.strip_prefix("data.").unwrap_or(path);
         let found = strict_json::find(payload.data(), path.split('.'))?;
         let key = match found.get().as_bytes().first()? {
-            // Any number's own text: two events are of one key only if they spell it alike.
+            // The text of the number. Two events share a key only if they spell it alike.
             b'-' | b'0'..=b'9' => Cow::Borrowed(found.get()),
             _ => strict_json::identifier(found)?,
         };
         (key.len() <= 255).then(|| Arc::from(&*key))
     }
 
-    /// Which types are meant for which roles.
+    /// Which types are restricted to which roles.
     #[must_use]
     pub fn type_roles(&self) -> std::collections::HashMap<EventType, Arc<[Arc<str>]>> {
         let limited = self.types.values().filter(|known| !known.roles.is_empty());

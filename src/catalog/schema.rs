@@ -1,8 +1,8 @@
-//! JSON Schema (2020-12): what a payload looks like.
+//! JSON Schema (2020-12) validation of payloads.
 //!
-//! A schema stands by itself: references lead to its own parts or to the meta-schemas, never to
+//! A schema is self-contained: references point to its own parts or to the meta-schemas, never to
 //! another file or the network. Regular expressions run in linear time, so look-around and
-//! back-references are refused. `format` is an annotation, as the standard has it by default.
+//! back-references are refused. `format` is an annotation, which is the standard's default.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,21 +13,21 @@ use serde_json::Value;
 use super::wording::{clipped, expected};
 use crate::event::strict_json;
 
-/// The most violations that are told of one payload.
+/// The most violations reported for one payload.
 pub const MAX_VIOLATIONS: usize = 8;
-/// What `$schema` may be.
+/// The accepted values of `$schema`.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
-/// The largest compiled regular expression, in bytes; also for the cache of its automaton.
+/// The largest compiled regular expression, and the largest cache of its automaton, in bytes.
 const MAX_PATTERN: usize = 1 << 20;
-/// The longest JSON Pointer that is told, in bytes.
+/// The longest reported JSON Pointer, in bytes.
 const MAX_PATH: usize = 512;
-/// The biggest payload of which all violations are collected, in bytes. The library collects them
-/// eagerly, and each takes a few hundred bytes.
+/// The largest payload for which all violations are collected, in bytes. The library collects them
+/// eagerly, at a few hundred bytes each.
 const MAX_COLLECTED: usize = 64 * 1024;
 /// Keywords for which even the first violation collects those of every alternative.
 const ALTERNATIVES: [&str; 2] = ["anyOf", "oneOf"];
 
-/// A compiled schema; clones share it.
+/// A compiled schema. Clones share it.
 #[derive(Clone)]
 pub struct Schema(Arc<Inner>);
 
@@ -35,21 +35,21 @@ struct Inner {
     text: String,
     value: Value,
     validator: Validator,
-    /// Whether one of [`ALTERNATIVES`] may stand in it.
+    /// Whether it may contain one of [`ALTERNATIVES`].
     alternatives: bool,
 }
 
-/// Where a payload is not as its schema says.
+/// A violation of a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Where, as a JSON Pointer (RFC 6901) into the payload; empty for all of it. Where the place
-    /// itself has a name too long to tell, that of what it stands in.
+    /// The location in the payload, as a JSON Pointer (RFC 6901). Empty for the whole payload. If
+    /// the pointer is too long, that of an ancestor.
     pub path: String,
-    /// What was expected. Never holds a value of the payload.
+    /// What was expected. Never contains a value of the payload.
     pub message: String,
 }
 
-/// Why a text is no schema.
+/// Why a text is not a usable schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchemaError(String);
 
@@ -62,11 +62,11 @@ impl fmt::Display for SchemaError {
 impl std::error::Error for SchemaError {}
 
 impl Schema {
-    /// Compiles a schema, and holds its `examples` to it. The caller bounds its size.
+    /// Compiles a schema and validates its `examples`. The caller bounds its size.
     ///
     /// # Errors
-    /// Not JSON, of another dialect than 2020-12, not a valid schema, a reference that leads
-    /// outside or nowhere, a regular expression that is not allowed, or an invalid example.
+    /// Not JSON, not 2020-12, not a valid schema, an external or dangling reference, a regular
+    /// expression that is not allowed, or an invalid example.
     pub fn compile(text: &str) -> Result<Schema, SchemaError> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text).trim();
         let value = strict_json::operators_value(text.as_bytes())
@@ -92,13 +92,13 @@ impl Schema {
         Ok(schema)
     }
 
-    /// The schema, as it was written.
+    /// The source of the schema.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.0.text
     }
 
-    /// The same, read.
+    /// The parsed schema.
     #[must_use]
     pub fn value(&self) -> &Value {
         &self.0.value
@@ -117,8 +117,8 @@ impl Schema {
         examples.map_or(&[], Vec::as_slice)
     }
 
-    /// What is wrong with a payload, at most [`MAX_VIOLATIONS`]; empty if it is valid. Of a big
-    /// payload only the first, and where the schema has alternatives, without its place.
+    /// The violations of a payload, at most [`MAX_VIOLATIONS`]. For a large payload only the first
+    /// one, and without its location if the schema has alternatives.
     #[must_use]
     pub fn violations(&self, data: &[u8]) -> Vec<Violation> {
         let value = match strict_json::value(data) {
@@ -126,7 +126,7 @@ impl Schema {
             Err(flaw) => return vec![Violation::of_all(flaw.to_string())],
         };
         let validator = &self.0.validator;
-        // Says so without collecting anything.
+        // Validates without collecting violations.
         if validator.is_valid(&value) {
             return Vec::new();
         }
@@ -165,7 +165,7 @@ impl fmt::Debug for Schema {
 }
 
 impl Violation {
-    /// One of the payload as a whole.
+    /// A violation of the payload as a whole.
     pub fn of_all(expected: impl Into<String>) -> Self {
         Violation {
             path: String::new(),
@@ -173,8 +173,8 @@ impl Violation {
         }
     }
 
-    /// As it stands in the refusal of a publish: `data/items/0: expected …`; without a place where
-    /// it is about all of it.
+    /// The text in the error of a publish: `data/items/0: expected …`, without a location if it
+    /// concerns the whole payload.
     #[must_use]
     pub fn in_data(&self) -> String {
         if self.path.is_empty() {
@@ -191,7 +191,7 @@ impl Violation {
     }
 }
 
-/// The pointer, or where it is too long, one to what its place stands in.
+/// The pointer, or that of an ancestor if it is too long.
 fn told(pointer: &str) -> &str {
     if pointer.len() <= MAX_PATH {
         return pointer;
@@ -209,7 +209,7 @@ fn check_dialect(schema: &Value) -> Result<(), SchemaError> {
     }
 }
 
-/// Why the library does not take a schema.
+/// Why the library refuses a schema.
 fn refusal(error: &ValidationError<'_>) -> SchemaError {
     if let jsonschema::error::ValidationErrorKind::Referencing(error) = error.kind() {
         let text = clipped(&error.to_string());

@@ -1,8 +1,8 @@
-//! The event types as a TypeScript module: an interface `Events` that has, for each name, the type
-//! of the event's data.
+//! Renders the event types as a TypeScript module. Its interface `Events` maps each name to the
+//! type of the event's data.
 //!
-//! TypeScript can't say all that a schema can: formats, patterns, bounds and conditions are left
-//! out, and objects show the properties that the schema names. What comes out always compiles.
+//! TypeScript cannot express all of JSON Schema. Formats, patterns, bounds and conditions are
+//! omitted, and objects list only the properties that the schema names. The output always compiles.
 
 mod references;
 mod shape;
@@ -16,22 +16,22 @@ use super::embedded::embedded;
 use shape::Shapes;
 use writing::{doc, pascal, quoted, unique};
 
-/// The head of the module.
+/// The header of the module.
 const HEAD: &str = "// Made by `tidings catalog typescript` from the server's catalog: make it anew when that changes.\n\
     /* eslint-disable */\n\n";
 
-/// One event type, as much as the module needs of it.
+/// One event type, as far as the module needs it.
 #[derive(Debug, Clone, Copy)]
 pub struct Described<'a> {
     /// Its name.
     pub name: &'a str,
-    /// What it means; may be empty.
+    /// Its description. May be empty.
     pub description: &'a str,
-    /// The JSON Schema of its data, as JSON; empty: none.
+    /// The JSON Schema of its data. Empty if there is none.
     pub schema: &'a str,
 }
 
-/// The module for these types. A text that is no JSON counts as no schema.
+/// The module for these types. A schema that is not JSON is ignored.
 #[must_use]
 pub fn module<'a>(types: impl IntoIterator<Item = Described<'a>>) -> String {
     let mut taken = BTreeSet::from([String::from("Events")]);
@@ -40,7 +40,7 @@ pub fn module<'a>(types: impl IntoIterator<Item = Described<'a>>) -> String {
     for described in types {
         let schema = serde_json::from_str::<Value>(described.schema).ok();
         let data = match schema {
-            // References then lead from the schema's root, whatever they were written like.
+            // References then resolve from the schema's root, however they were written.
             Some(schema) => {
                 let schema = embedded(schema, "#");
                 let name = unique(&pascal(described.name), &mut taken);

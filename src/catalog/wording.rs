@@ -1,5 +1,5 @@
-//! What was expected, in words. Names properties and the schema's own values, never those of the
-//! payload.
+//! Describes violations: what was expected. The texts contain names of properties and the schema's
+//! own values, never values of the payload.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -8,12 +8,12 @@
 
 use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 
-/// The longest text taken over from a schema or payload, in characters.
+/// The longest excerpt of a schema or payload, in characters.
 const MAX_TEXT: usize = 200;
-/// The most names of properties in one message.
+/// The most property names in one message.
 const MAX_NAMES: usize = 3;
 
-/// What the schema expected where this went wrong.
+/// What the schema expected at this violation.
 pub(super) fn expected(kind: &Kind) -> String {
     if let Some(text) = expected_number(kind).or_else(|| expected_shape(kind)) {
         return text;
@@ -50,7 +50,7 @@ pub(super) fn expected(kind: &Kind) -> String {
     }
 }
 
-/// For the keywords that compare numbers or count.
+/// For keywords that compare or count.
 fn expected_number(kind: &Kind) -> Option<String> {
     Some(match kind {
         Kind::Minimum { limit } => format!("expected at least {}", json(limit)),
@@ -69,7 +69,7 @@ fn expected_number(kind: &Kind) -> Option<String> {
     })
 }
 
-/// For the keywords on the parts of arrays and objects.
+/// For keywords on the items of arrays and the properties of objects.
 fn expected_shape(kind: &Kind) -> Option<String> {
     Some(match kind {
         Kind::Required { property } => format!("expected the property {}", json(property)),
@@ -88,7 +88,7 @@ fn expected_shape(kind: &Kind) -> Option<String> {
     })
 }
 
-/// A text, cut where it is long.
+/// Truncates a long text.
 pub(super) fn clipped(text: &str) -> String {
     match text.char_indices().nth(MAX_TEXT) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),

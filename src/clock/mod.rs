@@ -1,11 +1,11 @@
-//! Time that survives what happens to clocks and processes.
+//! Time that survives clock steps and process stalls.
 //!
-//! Three things go wrong with time on a real machine. The system's clock is *set*, ahead or back.
-//! The process is *stopped* (SIGSTOP, a debugger, a suspended virtual machine, a machine that is
-//! overloaded) and goes on much later. And a *restart* lies between two readings. So durations are
-//! measured with [`uptime`], the calendar is read with [`wall_micros`], which does not believe a
-//! step at once, and deadlines of other parties are kept with [`RunTimer`], which does not count
-//! the time in which this process could not have served them.
+//! Three things go wrong with time on a real machine. The system's clock is *stepped* forwards or
+//! backwards. The process is *stopped* (SIGSTOP, a debugger, a suspended virtual machine, overload)
+//! and continues much later. A *restart* lies between two readings. Hence, durations are measured
+//! with [`uptime`]. The calendar is read with [`wall_micros`], which ignores a step until it has
+//! lasted. Deadlines of peers are kept with [`RunTimer`], which does not count time in which this
+//! process could not run.
 
 mod run_timer;
 mod wall;
@@ -15,8 +15,8 @@ use std::time::Duration;
 pub use run_timer::{Elapsed, HyperTimer, RunTimer, timeout};
 pub use wall::wall_micros;
 
-/// How long the machine has been up, the time in which it was suspended included
-/// (`CLOCK_BOOTTIME`). Never goes back, and nobody can set it.
+/// How long the machine has been up, including time suspended (`CLOCK_BOOTTIME`). Monotonic, and
+/// not settable.
 #[cfg(target_os = "linux")]
 #[must_use]
 pub fn uptime() -> Duration {
@@ -25,7 +25,7 @@ pub fn uptime() -> Duration {
     Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// How long this process has been asked for the time. Never goes back, and nobody can set it.
+/// How long this process has been reading the time. Monotonic, and not settable.
 #[cfg(not(target_os = "linux"))]
 #[must_use]
 pub fn uptime() -> Duration {

@@ -1,4 +1,4 @@
-//! Timers that count only time in which this process ran.
+//! Timers that only count time in which this process ran.
 
 use std::fmt;
 use std::future::Future;
@@ -9,28 +9,28 @@ use std::time::Duration;
 use hyper::rt;
 use tokio::time::{Instant, Sleep};
 
-/// The shortest slice in which time is counted.
+/// The shortest slice of a timer.
 const LEAST_SLICE: Duration = Duration::from_secs(1);
-/// How many slices a long time has: at most one of them can pass without the process noticing that
-/// it was stopped for most of it.
+/// The number of slices of a long timer. At most one slice can elapse without detecting that the
+/// process was stopped for most of it.
 const SLICES: u32 = 8;
-/// How much later than due a slice may end and still count.
+/// How late a slice may end and still count.
 const LATE: Duration = Duration::from_secs(1);
 
-/// Rings after a time in which this process ran.
+/// Fires after a duration in which this process ran.
 ///
-/// A timer of the runtime that is due while the process is stopped rings at once when it goes on,
-/// although whoever it waits for could say nothing meanwhile. This one waits in slices. A slice
-/// that ends much later than due was a stall, and is waited for again.
+/// A timer of the runtime that expires while the process is stopped fires as soon as it continues,
+/// although the peer could not be heard meanwhile. This timer waits in slices. A slice that ends
+/// late indicates a stall, and is waited for again.
 pub struct RunTimer {
     slice: Pin<Box<Sleep>>,
     length: Duration,
-    /// What comes after this slice.
+    /// The duration after this slice.
     left: Duration,
 }
 
 impl RunTimer {
-    /// Rings after so long. To be called within a runtime.
+    /// Fires after this duration. Must be called within a runtime.
     #[must_use]
     pub fn new(time: Duration) -> Self {
         let length = slice_of(time);
@@ -41,7 +41,7 @@ impl RunTimer {
         }
     }
 
-    /// Begins anew.
+    /// Restarts the timer.
     pub fn restart(&mut self, time: Duration) {
         self.length = slice_of(time);
         self.left = time.saturating_sub(self.length);
@@ -85,12 +85,12 @@ impl fmt::Debug for RunTimer {
 
 impl rt::Sleep for RunTimer {}
 
-/// The time was over before the work was done.
+/// The timeout elapsed before the work was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elapsed;
 
-/// Waits for `work`, as long as this process runs for `time`. Work that is done when it goes on
-/// after a stall counts as done.
+/// Waits for `work` for as long as this process runs for `time`. Work that is done when the process
+/// continues after a stall counts as done.
 ///
 /// # Errors
 /// [`Elapsed`].
@@ -102,7 +102,7 @@ pub async fn timeout<F: Future>(time: Duration, work: F) -> Result<F::Output, El
     }
 }
 
-/// [`RunTimer`]s for hyper.
+/// Adapts [`RunTimer`] to hyper.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HyperTimer;
 
@@ -158,7 +158,7 @@ mod tests {
     async fn a_stall_does_not_count() {
         let mut timer = RunTimer::new(PATIENCE);
         let began = Instant::now();
-        // Nobody polls for a minute: as after SIGSTOP.
+        // No poll for a minute, as after SIGSTOP.
         assert!(poll_now(&mut timer).await.is_pending());
         tokio::time::advance(Duration::from_mins(1)).await;
         assert!(poll_now(&mut timer).await.is_pending());

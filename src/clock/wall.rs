@@ -1,27 +1,27 @@
-//! The calendar, for which a step must last before it is believed.
+//! The calendar time, which ignores a clock step until it has lasted.
 //!
-//! NTP slews a clock gently, but steps happen: a virtual machine is resumed, an operator types a
-//! wrong year and corrects it, a time server errs for a second. What is decided in such a second is
-//! often kept (an expiry, a refused token), so a step counts only once it has lasted.
+//! NTP slews a clock gently, but steps happen: a virtual machine is resumed, an operator corrects a
+//! wrong year, a time server is wrong for a second. Decisions made in such a second often persist
+//! (an expiry, a refused token). Hence, a step counts only once it has lasted.
 
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::uptime;
 
-/// By how much the clock may differ from what it should say, in microseconds: what slewing and
-/// leap seconds do.
+/// The tolerated deviation from the expected time, in microseconds. Covers slewing and leap
+/// seconds.
 const TOLERATED: i64 = 1_500_000;
-/// How long a step must last, in microseconds.
+/// How long a step must last to count, in microseconds.
 const LASTS: i64 = 5_000_000;
-/// How finely the clock's own drift is followed, in microseconds: more would be written often, by
-/// every thread.
+/// The granularity at which drift is tracked, in microseconds. A finer one would make every thread
+/// write often.
 const DRIFT: i64 = 1_000;
-/// No such number is known yet.
+/// The value is not known yet.
 const NONE: i64 = i64::MIN;
 
-/// Microseconds since 1970 by the system's clock. After the clock was set, what it would say had it
-/// not been, for the first 5 s.
+/// Microseconds since 1970 by the system's clock. For 5 s after a clock step, the time without the
+/// step.
 #[must_use]
 pub fn wall_micros() -> i64 {
     static WALL: Wall = Wall::new();
@@ -41,14 +41,14 @@ fn system() -> i64 {
     }
 }
 
-/// What is known of the system's clock. Several threads may read at once: each of the numbers is
-/// good by itself, and the worst that a race does is to believe a step one reading later.
+/// What is known of the system's clock. Threads may race: each number is valid by itself, so at
+/// worst a step counts one reading later.
 struct Wall {
-    /// By how much the clock is ahead of the uptime.
+    /// The offset of the system's clock from the uptime.
     offset: AtomicI64,
-    /// The same since a step that is not believed yet.
+    /// The same after a step that does not count yet.
     doubted: AtomicI64,
-    /// The uptime when that was first seen.
+    /// The uptime at which the step was first seen.
     since: AtomicI64,
 }
 
@@ -61,8 +61,8 @@ impl Wall {
         }
     }
 
-    /// The time, where the system's clock says `system` at the uptime `up`; and by how much the
-    /// clock was set, if that has just been believed.
+    /// The time, given the system's clock `system` at the uptime `up`, and the size of the step if
+    /// it has just begun to count.
     fn read(&self, up: i64, system: i64) -> (i64, Option<i64>) {
         let offset = system.saturating_sub(up);
         let known = self.offset.load(Relaxed);
@@ -105,7 +105,7 @@ mod tests {
     /// Some time in 2026.
     const START: i64 = 1_790_000_000 * SECOND;
 
-    /// A wall that has been read at uptime 0.
+    /// A clock that was first read at uptime 0.
     fn wall() -> Wall {
         let wall = Wall::new();
         assert_eq!(wall.read(0, START), (START, None));
@@ -121,7 +121,7 @@ mod tests {
                 wall.read(2 * SECOND, START + 2 * SECOND).0,
                 START + 2 * SECOND
             );
-            // The next one is doubted from its own beginning.
+            // The next step starts its own waiting period.
             let late = 20 * SECOND;
             assert_eq!(wall.read(late, START + late + step).0, START + late);
         }
@@ -156,7 +156,7 @@ mod tests {
         let wall = wall();
         let mut system = START;
         for second in 1..1000 {
-            // A quarter of a second in each second is more than any daemon slews.
+            // A quarter of a second per second is more than any daemon slews.
             system += SECOND + SECOND / 4;
             assert_eq!(wall.read(second * SECOND, system), (system, None));
         }

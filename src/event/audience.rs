@@ -1,4 +1,4 @@
-//! Those for whom an event is meant.
+//! The audience of an event: which connections may receive it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-/// Names one connection for as long as it lives; it also says where in the process it is, so that
-/// finding it takes no shared table. The random part keeps old ids from meaning a newer connection.
+/// Identifies one connection for its lifetime. It encodes the shard and the slot, so that looking
+/// it up needs no shared table. The random part distinguishes it from earlier connections in the
+/// same slot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId {
     shard: u16,
@@ -28,13 +29,13 @@ impl ConnectionId {
         self.shard
     }
 
-    /// The connection's place in its shard.
+    /// The connection's slot in its shard.
     #[must_use]
     pub const fn slot(self) -> u32 {
         self.slot
     }
 
-    /// What tells it from earlier holders of the place.
+    /// Distinguishes it from earlier connections in the slot.
     #[must_use]
     pub const fn nonce(self) -> u64 {
         self.nonce
@@ -77,8 +78,9 @@ impl FromStr for ConnectionId {
     }
 }
 
-/// A choice of receivers. A connection is meant if it is one of `users`, has one of `roles` or is
-/// one of `connections` (all of them, where the three are empty), and is not left out.
+/// Selects receivers. A connection matches if its user is in `users`, one of its roles is in
+/// `roles`, or its id is in `connections`. If all three are empty, every connection matches.
+/// `except` always excludes a connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Audience {
     /// User names.
@@ -87,7 +89,7 @@ pub struct Audience {
     pub roles: Vec<Arc<str>>,
     /// Connections.
     pub connections: Vec<ConnectionId>,
-    /// Connections that are left out.
+    /// Connections that are excluded.
     pub except_connections: Vec<ConnectionId>,
 }
 
@@ -99,13 +101,13 @@ impl Audience {
     /// The most bytes of all users and roles together.
     pub const MAX_BYTES: usize = 65_536;
 
-    /// True if nobody is named: the whole channel is meant, but for the exceptions.
+    /// True if no receiver is named. Then the whole channel is addressed, minus the exceptions.
     #[must_use]
     pub fn is_everyone(&self) -> bool {
         self.users.is_empty() && self.roles.is_empty() && self.connections.is_empty()
     }
 
-    /// True if a connection with this identity is meant.
+    /// True if a connection with this identity matches.
     #[must_use]
     pub fn includes(&self, id: ConnectionId, user: Option<&str>, roles: &[Arc<str>]) -> bool {
         if self.except_connections.contains(&id) {
@@ -117,10 +119,10 @@ impl Audience {
             || self.connections.contains(&id)
     }
 
-    /// Checks the sizes and names.
+    /// Checks sizes and names.
     ///
     /// # Errors
-    /// `invalid_argument`, naming the list, or `audience` where all of it is too much.
+    /// `invalid_argument`, with the list's name as field, or `audience` if the total is too large.
     pub fn validate(&self) -> Result<()> {
         let lists = [
             ("users", self.users.len(), Self::MAX_NAMES),

@@ -1,4 +1,4 @@
-//! The names of channels.
+//! Channel names.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-/// The name of a channel: 1–255 of `A-Z a-z 0-9 _ - . : @ / ~`. Cheap to clone.
+/// A channel name: 1–255 of `A-Z a-z 0-9 _ - . : @ / ~`. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelName(Arc<str>);
 
@@ -14,7 +14,7 @@ impl ChannelName {
     /// The longest name, in bytes.
     pub const MAX_LEN: usize = 255;
 
-    /// Takes a name, or says what a name must look like.
+    /// Parses a name.
     ///
     /// # Errors
     /// `invalid_argument` for the field `channel`.
@@ -30,7 +30,7 @@ impl ChannelName {
         &self.0
     }
 
-    /// The part before the first `:`, or the whole name.
+    /// The namespace: the part before the first `:`, or the whole name.
     #[must_use]
     pub fn namespace(&self) -> &str {
         self.0
@@ -38,7 +38,7 @@ impl ChannelName {
             .map_or(&*self.0, |(namespace, _)| namespace)
     }
 
-    /// The part after the first `:`; empty if there is none.
+    /// The part after the first `:`, or an empty string.
     #[must_use]
     pub fn id(&self) -> &str {
         self.0.split_once(':').map_or("", |(_, id)| id)
@@ -74,7 +74,8 @@ impl fmt::Debug for ChannelName {
     }
 }
 
-/// What a subscription names: one channel, every channel of a namespace (`project:*`), or all (`*`).
+/// The target of a subscription: one channel, every channel of a namespace (`project:*`), or all
+/// channels (`*`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ChannelPattern {
     /// One channel.
@@ -86,7 +87,7 @@ pub enum ChannelPattern {
 }
 
 impl ChannelPattern {
-    /// Takes a channel name, `namespace:*` or `*`.
+    /// Parses a channel name, `namespace:*` or `*`.
     ///
     /// # Errors
     /// `invalid_argument` for the field `channel`.

@@ -1,4 +1,4 @@
-//! The names of event types.
+//! Event type names.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-/// The name of an event type: 1–128 of `A-Z a-z 0-9 _ - .`, starting with a letter, and not the
-/// name of a control message. Cheap to clone.
+/// An event type name: 1–128 of `A-Z a-z 0-9 _ - .`, starting with a letter. Names of control
+/// messages are reserved. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventType(Arc<str>);
 
@@ -15,7 +15,7 @@ impl EventType {
     /// The longest name, in bytes.
     pub const MAX_LEN: usize = 128;
 
-    /// Takes a name, or says what a name must look like.
+    /// Parses a name.
     ///
     /// # Errors
     /// `invalid_argument` for the field `type`.
@@ -30,8 +30,8 @@ impl EventType {
         EventType::described(name)
     }
 
-    /// As [`EventType::new`], also for the name of a control message: for what is only described
-    /// and never published.
+    /// Like [`EventType::new`], but also accepts the name of a control message. For types that are
+    /// only described and never published.
     ///
     /// # Errors
     /// As [`EventType::new`].
@@ -60,7 +60,7 @@ fn is_well_formed(name: &str) -> bool {
         && name.bytes().all(allowed)
 }
 
-/// True for the names of the protocol's own messages, in either direction.
+/// True for the names of the protocol's own messages, in both directions.
 #[must_use]
 pub fn is_control_name(name: &str) -> bool {
     matches!(
@@ -111,12 +111,12 @@ impl fmt::Debug for EventType {
     }
 }
 
-/// What a subscription says of types: an exact name, or a prefix with a trailing `*`.
+/// A pattern of event types: an exact name, or a prefix with a trailing `*`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TypePattern(Arc<str>);
 
 impl TypePattern {
-    /// Takes an exact name or a prefix with a trailing `*`.
+    /// Parses an exact name or a prefix with a trailing `*`.
     ///
     /// # Errors
     /// `invalid_argument` for the field `event_types`.
@@ -132,7 +132,7 @@ impl TypePattern {
         }
     }
 
-    /// True if an event of this type is meant.
+    /// True if the pattern matches this type.
     #[must_use]
     pub fn matches(&self, event_type: &str) -> bool {
         match self.0.strip_suffix('*') {
@@ -141,7 +141,7 @@ impl TypePattern {
         }
     }
 
-    /// The pattern as it was given.
+    /// The pattern as given.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

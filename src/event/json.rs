@@ -1,4 +1,4 @@
-//! An event as a JSON object, as every transport shows it.
+//! The JSON representation of an event, shared by all transports.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -15,7 +15,7 @@ pub fn object(event: &Event) -> Bytes {
     out.freeze()
 }
 
-/// About how many bytes the JSON of an event takes; for sizing a buffer.
+/// An estimate of the size of an event's JSON, in bytes, for sizing a buffer.
 #[must_use]
 pub fn size(event: &Event) -> usize {
     let data = event.payload.data().len();
@@ -39,13 +39,13 @@ pub fn size(event: &Event) -> usize {
 pub enum Member {
     /// `type`.
     Type,
-    /// `channel`, where the event has one.
+    /// `channel`, if the event has one.
     Channel,
     /// `id`.
     Id,
     /// `timestamp`.
     Timestamp,
-    /// `offset`, where the channel keeps history.
+    /// `offset`, if the channel keeps history.
     Offset,
     /// `headers`, if there are any.
     Headers,
@@ -54,8 +54,7 @@ pub enum Member {
 }
 
 impl Member {
-    /// Every member, in the order in which the dialect `tidings` writes them; the data stands
-    /// before the last.
+    /// Every member in the order of the dialect `tidings`. The data precedes the last one.
     pub const ALL: [Member; 7] = [
         Member::Type,
         Member::Channel,
@@ -81,7 +80,7 @@ impl Member {
     }
 }
 
-/// Appends an event as a JSON object: `type` first, `data` exactly as it was published.
+/// Appends an event as a JSON object: `type` first, `data` exactly as published.
 pub fn write(out: &mut BytesMut, event: &Event) {
     let start = out.len();
     for member in Member::ALL {
@@ -94,8 +93,8 @@ pub fn write(out: &mut BytesMut, event: &Event) {
     close(out, start);
 }
 
-/// Appends `,"name":value`, if the event has the member. Names of channels, types and ids need no
-/// escaping: what they may hold is plain.
+/// Appends `,"name":value` if the event has the member. Channel names, types and ids need no
+/// escaping, because their character sets contain nothing to escape.
 pub fn put_member(out: &mut BytesMut, event: &Event, member: Member) {
     match member {
         Member::Type => put_plain(out, b",\"type\":\"", event.event_type.as_str()),
@@ -129,8 +128,8 @@ pub fn put_member(out: &mut BytesMut, event: &Event, member: Member) {
     }
 }
 
-/// Appends the data behind `name`, which is a comma, the member's name and a colon; data that is
-/// not JSON as `data_base64`.
+/// Appends the data after `name`, which is a comma, the member's name and a colon. Data that is not
+/// JSON is appended as `data_base64`.
 pub fn put_data(out: &mut BytesMut, event: &Event, name: &[u8]) {
     if event.payload.is_json() {
         out.put_slice(name);
@@ -144,7 +143,7 @@ pub fn put_data(out: &mut BytesMut, event: &Event, name: &[u8]) {
     }
 }
 
-/// Appends `content_type`, where it is not plain JSON.
+/// Appends `content_type`, unless it is plain JSON.
 pub fn put_content_type(out: &mut BytesMut, event: &Event) {
     if event.payload.explicit_content_type().is_some() {
         out.put_slice(b",\"content_type\":");
@@ -152,7 +151,7 @@ pub fn put_content_type(out: &mut BytesMut, event: &Event) {
     }
 }
 
-/// Makes one object of the members that were appended from `start` on, each behind a comma.
+/// Wraps the members appended from `start` on, each preceded by a comma, into one object.
 pub fn close(out: &mut BytesMut, start: usize) {
     match out.get_mut(start) {
         Some(comma) => *comma = b'{',
@@ -161,7 +160,7 @@ pub fn close(out: &mut BytesMut, start: usize) {
     out.put_u8(b'}');
 }
 
-/// Appends a text as JSON.
+/// Appends a string as JSON.
 pub fn put_text(out: &mut BytesMut, text: &str) {
     let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
     if text.bytes().all(is_plain) {
@@ -175,7 +174,7 @@ pub fn put_text(out: &mut BytesMut, text: &str) {
 pub fn put_value(out: &mut BytesMut, value: &Value) {
     let before = out.len();
     if serde_json::to_writer(out.writer(), value).is_err() {
-        // A value is always valid, and memory takes everything.
+        // Cannot fail: the value is valid, and writing to memory succeeds.
         out.truncate(before);
     }
 }

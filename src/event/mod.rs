@@ -1,4 +1,4 @@
-//! Pure values, valid by construction: nothing here knows a transport or a store.
+//! Value types that are valid by construction. This layer knows no transport and no store.
 
 mod audience;
 mod channel;

@@ -1,4 +1,4 @@
-//! Namespaces: what holds for all channels whose names begin alike.
+//! Namespaces: settings for all channels that share a name prefix.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::ChannelName;
 
-/// How much of a channel is kept.
+/// Retention of a channel's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HistoryPolicy {
-    /// The most events; 0 keeps none, and gives no offsets.
+    /// The most events. With 0, nothing is kept and events have no offsets.
     pub size: usize,
-    /// How long.
+    /// The longest age.
     pub ttl: Duration,
     /// The most bytes.
     pub bytes: usize,
@@ -26,17 +26,17 @@ impl HistoryPolicy {
     };
 }
 
-/// What happens when a slow connection's outbox is full.
+/// The policy for a slow connection whose outbox is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SlowConsumer {
-    /// Close it (4411); the client resumes.
+    /// Close the connection (4411). The client resumes from its position.
     #[default]
     Disconnect,
-    /// The oldest waiting events go; a `gap` says which.
+    /// Drop the oldest queued events, and report them with `gap`.
     DropOldest,
-    /// Of events with one key only the newest waits; a `gap` says which are skipped.
+    /// Keep only the newest queued event of each key, and report the skipped ones with `gap`.
     Conflate,
-    /// Live delivery stops, and goes on from history when the outbox drains.
+    /// Stop live delivery, and continue from history when the outbox drains.
     Resync,
 }
 
@@ -45,18 +45,18 @@ pub enum SlowConsumer {
 pub struct Namespace {
     /// Its name.
     pub name: Arc<str>,
-    /// How much of each channel is kept.
+    /// Retention of each channel.
     pub history: HistoryPolicy,
-    /// Whether it is known who is in a channel.
+    /// Whether presence is tracked.
     pub presence: bool,
-    /// What happens to slow connections.
+    /// The policy for slow connections.
     pub slow_consumer: SlowConsumer,
     /// How long a channel without subscribers and events is kept.
     pub max_idle: Duration,
 }
 
 impl Namespace {
-    /// A namespace of this name with every setting at its default.
+    /// A namespace with default settings.
     #[must_use]
     pub fn named(name: &str) -> Self {
         Namespace {
@@ -69,7 +69,7 @@ impl Namespace {
     }
 }
 
-/// All namespaces, with the one that stands for every undeclared name.
+/// All namespaces, including the one that applies to undeclared names.
 #[derive(Debug, Clone)]
 pub struct Namespaces {
     declared: HashMap<Arc<str>, Arc<Namespace>>,
@@ -77,7 +77,7 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Takes the declared ones; one named `*` stands for every other name.
+    /// Takes the declared namespaces. One named `*` applies to every undeclared name.
     pub fn new(declared: impl IntoIterator<Item = Namespace>) -> Self {
         let mut declared: HashMap<Arc<str>, Arc<Namespace>> = declared
             .into_iter()
@@ -89,7 +89,7 @@ impl Namespaces {
         Namespaces { declared, other }
     }
 
-    /// The declared ones, in no order; not the one that stands for every other name.
+    /// The declared namespaces, in no order, without the one for undeclared names.
     pub fn declared(&self) -> impl Iterator<Item = &Arc<Namespace>> {
         self.declared.values()
     }

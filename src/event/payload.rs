@@ -1,4 +1,4 @@
-//! What an event carries: bytes that are passed on exactly as they came.
+//! The payload of an event. Its bytes are passed on unchanged.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::strict_json;
 use crate::error::{Error, Result};
 
-/// The media type of a payload that names none.
+/// The media type of a payload that declares none.
 pub const JSON: &str = "application/json";
 
 /// An event's data with its media type.
@@ -18,11 +18,10 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// Takes data of a media type; empty means JSON, which [`strict_json::check`] must accept. A
-    /// byte order mark in front of JSON is refused: the data is passed on byte for byte, and within
-    /// another JSON text the mark would not be JSON. The data is
-    /// copied, as it mostly is a part of a request's buffer: a few bytes that are kept for long must not
-    /// keep all of that in memory.
+    /// Takes data and its media type. An empty media type means JSON, which must pass
+    /// [`strict_json::check`]. A byte order mark is refused, because the data is embedded unchanged
+    /// into other JSON texts, where a mark is invalid. The data is copied: it usually is a slice of
+    /// a request's buffer, and a small payload that is kept for long must not pin that buffer.
     ///
     /// # Errors
     /// `invalid_argument` for the field `data` or `content_type`.
@@ -32,7 +31,7 @@ impl Payload {
         Ok(payload)
     }
 
-    /// As [`Payload::new`], of data whose buffer holds nothing else.
+    /// Like [`Payload::new`], for data that owns its whole buffer.
     fn checked(data: Bytes, content_type: &str) -> Result<Self> {
         if content_type.len() > 255 || !is_media_type(content_type) {
             return Err(Error::field(
@@ -54,21 +53,21 @@ impl Payload {
         })
     }
 
-    /// Takes a member of a message as it stands there.
+    /// Takes the raw JSON value of a message's member.
     ///
     /// # Errors
-    /// `invalid_argument` for the field `data` where [`strict_json::check`] does not.
+    /// `invalid_argument` for the field `data` if [`strict_json::check`] refuses it.
     pub fn from_json(json: &serde_json::value::RawValue) -> Result<Self> {
         Payload::checked(Bytes::copy_from_slice(json.get().as_bytes()), "")
     }
 
-    /// Rebuilds a payload that a store kept.
+    /// Rebuilds a payload from a store's record.
     #[must_use]
     pub fn restored(data: Bytes, content_type: Option<Arc<str>>) -> Self {
         Payload { data, content_type }
     }
 
-    /// The bytes, as published.
+    /// The bytes as published.
     #[must_use]
     pub fn data(&self) -> &Bytes {
         &self.data
@@ -80,7 +79,7 @@ impl Payload {
         self.content_type.as_deref().unwrap_or(JSON)
     }
 
-    /// The media type where it was given and is not plain JSON.
+    /// The media type, if it was given and is not plain JSON.
     #[must_use]
     pub fn explicit_content_type(&self) -> Option<&Arc<str>> {
         self.content_type.as_ref()
@@ -93,7 +92,8 @@ impl Payload {
     }
 }
 
-/// A type and a subtype, and what may follow them (RFC 9110 §8.3.1), in printable ASCII; or none.
+/// Checks for a type, a subtype and optional parameters (RFC 9110 §8.3.1) in printable ASCII, or an
+/// empty string.
 fn is_media_type(text: &str) -> bool {
     let essence = text.split(';').next().unwrap_or("").trim_end_matches(' ');
     let names = essence.split_once('/');
@@ -107,7 +107,7 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(good)
 }
 
-/// True for `application/json`, any `…+json` (RFC 6839), and for none at all.
+/// True for `application/json`, for any `…+json` (RFC 6839), and for an empty media type.
 fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or("").trim();
     essence.is_empty()

@@ -1,22 +1,23 @@
-//! Places in a channel.
+//! Positions in a channel.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::Error;
 
-/// Names one uninterrupted numbering of a channel. Random, so that none is met twice.
+/// Identifies one uninterrupted sequence of offsets of a channel. It is random, so that no two
+/// sequences share one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// A new epoch, unlike any before.
+    /// A new random epoch.
     #[must_use]
     pub fn random() -> Self {
         Epoch(fastrand::u64(1..))
     }
 
-    /// The epoch that a store kept as this number.
+    /// Rebuilds an epoch from the number that a store kept.
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {
         Epoch(bits)
@@ -44,8 +45,8 @@ impl fmt::Debug for Epoch {
 impl FromStr for Epoch {
     type Err = Error;
 
-    /// Takes what [`Epoch`] prints. Any other text is an epoch that no channel ever had, so a
-    /// client that comes with one from elsewhere is told to reload rather than refused.
+    /// Parses what [`Epoch`] prints. Any other text becomes an epoch that no channel has. A client
+    /// that resumes with a foreign position is therefore told to reload instead of being refused.
     fn from_str(text: &str) -> Result<Self, Error> {
         if text.is_empty() || text.len() > 64 {
             return Err(Error::field(
@@ -63,12 +64,12 @@ impl FromStr for Epoch {
     }
 }
 
-/// A place in a channel: the epoch and the offset always travel together.
+/// A position in a channel. Epoch and offset are only meaningful together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Position {
-    /// The numbering.
+    /// The sequence of offsets.
     pub epoch: Epoch,
-    /// The number of an event in it, from 1; 0 is before the first.
+    /// The offset of an event, starting at 1. 0 precedes the first event.
     pub offset: u64,
 }
 

@@ -1,4 +1,4 @@
-//! An event before and after it has its place.
+//! Events: as a draft without an offset, and as stored with one.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// Free pairs that travel with an event, in order of their names.
+/// Header pairs of an event, sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Headers(Option<Arc<[Pair]>>);
 
@@ -19,10 +19,10 @@ type Pair = (Box<str>, Box<str>);
 impl Headers {
     /// The most pairs.
     pub const MAX_PAIRS: usize = 32;
-    /// The most bytes in all.
+    /// The most bytes in total.
     pub const MAX_BYTES: usize = 8192;
 
-    /// Takes pairs; names are 1 to 128 visible ASCII characters.
+    /// Takes pairs. Names are 1 to 128 visible ASCII characters.
     ///
     /// # Errors
     /// `invalid_argument` for the field `headers`.
@@ -71,7 +71,7 @@ impl Headers {
         self.0.is_none()
     }
 
-    /// How much memory they take, in bytes.
+    /// The memory that they take, in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {
         let pairs = self.0.as_deref().unwrap_or_default();
@@ -82,18 +82,17 @@ impl Headers {
     }
 }
 
-/// What makes a repeat of a publish known: a key, and whose it is. The same key of another publisher
-/// is another key.
+/// Identifies repeats of a publish. The key is scoped to its publisher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// Who publishes, by a name that stays the same over restarts.
+    /// The publisher, by a name that is stable across restarts.
     pub publisher: Arc<str>,
     /// The key.
     pub key: Box<str>,
 }
 
 impl IdempotencyKey {
-    /// True if it is a service's, by the first letter of the publisher's name: see
+    /// True if the publisher is a service. The first letter of its name says so: see
     /// [`Identity::publisher`](crate::auth::Identity::publisher).
     #[must_use]
     pub fn is_of_service(&self) -> bool {
@@ -101,47 +100,48 @@ impl IdempotencyKey {
     }
 }
 
-/// An event that has no place yet.
+/// An event without an offset.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    /// UUID version 7; one id for all channels of one publish.
+    /// UUID version 7, the same in all channels of one publish.
     pub id: Uuid,
-    /// Where to; `None` goes straight to the audience.
+    /// The target channel. `None` delivers directly to the audience.
     pub channel: Option<ChannelName>,
-    /// What happened.
+    /// The event type.
     pub event_type: EventType,
     /// The data.
     pub payload: Payload,
     /// Free pairs.
     pub headers: Headers,
-    /// What it is about, for conflation.
+    /// The conflation key.
     pub key: Option<Arc<str>>,
-    /// Makes a repeat answer the first one's position. A broker takes it out: events have none.
+    /// Makes a repeated publish return the position of the first. The broker removes it: stored
+    /// events have none.
     pub idempotency_key: Option<Arc<IdempotencyKey>>,
-    /// For whom.
+    /// The audience.
     pub audience: Option<Arc<Audience>>,
-    /// Who published it.
+    /// The publisher.
     pub source: Option<Arc<str>>,
-    /// When it happened.
+    /// When the event happened.
     pub time: Timestamp,
-    /// The `fanout` span's context, or the publisher's own.
+    /// The context of the `fanout` span, or the publisher's own.
     pub trace: Option<TraceContext>,
-    /// When the publish was accepted, to tell how long delivery took.
+    /// When the publish was accepted, for measuring delivery latency.
     pub accepted: Instant,
 }
 
-/// An event as it stands in its channel.
+/// An event as it is stored in its channel.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// What was published.
+    /// The published draft.
     pub draft: Draft,
-    /// Its place; `None` where the channel keeps no history.
+    /// Its position. `None` if the channel keeps no history.
     pub position: Option<Position>,
     weight: usize,
 }
 
 impl Event {
-    /// Gives a draft its place.
+    /// Assigns a position to a draft.
     #[must_use]
     pub fn new(draft: Draft, position: Option<Position>) -> Self {
         let weight = draft.weight();
@@ -152,8 +152,8 @@ impl Event {
         }
     }
 
-    /// True for an event without a channel for whoever has one of some roles: each connection is
-    /// looked at, however few get it.
+    /// True if the event has no channel and is addressed by role. Such an event is matched against
+    /// every connection.
     #[must_use]
     pub fn is_for_roles(&self) -> bool {
         let audience = self.audience.as_ref();
@@ -166,7 +166,7 @@ impl Event {
         self.payload.data().len()
     }
 
-    /// How much memory it takes, in bytes; summed up once.
+    /// The memory that it takes, in bytes. Computed once.
     #[must_use]
     pub fn weight(&self) -> usize {
         self.weight
@@ -181,9 +181,9 @@ impl std::ops::Deref for Event {
     }
 }
 
-/// A new event id: UUID version 7 (RFC 9562 §5.7) of this time.
+/// A new event id: UUID version 7 (RFC 9562 §5.7) of the current time.
 impl Draft {
-    /// Makes an id for an event accepted at this time.
+    /// An id for an event accepted at this time.
     #[must_use]
     pub fn new_id(now: Timestamp) -> Uuid {
         let millis = u64::try_from(now.as_millis()).unwrap_or(0);

@@ -1,15 +1,15 @@
-//! One reader for all JSON that comes from outside.
+//! The only reader for JSON from outside.
 //!
-//! What is accepted once must be readable by everything behind it: filters, rules, schemas,
-//! conflation, every dialect. So all of them use this reader, and [`check`] accepts exactly what
-//! [`value`] reads. It takes RFC 8259 with three of the limits of I-JSON (RFC 7493): no lone
-//! surrogates (§2.1), no numbers beyond double precision's range (§2.2), and at most
-//! [`MAX_DEPTH`] levels. Of a name that stands twice in an object the last counts, as in
-//! `JSON.parse`, except where [`members`] refuses it.
+//! Whatever is accepted must be readable by every later consumer: filters, rules, schemas,
+//! conflation and all codecs. All of them use this reader, and [`check`] accepts exactly what
+//! [`value`] reads. It accepts RFC 8259 with three restrictions of I-JSON (RFC 7493): no lone
+//! surrogates (§2.1), no numbers outside the range of double precision (§2.2), and at most
+//! [`MAX_DEPTH`] levels. If an object repeats a name, the last value counts, as in `JSON.parse`.
+//! [`members`] refuses repeated names.
 //!
-//! `serde_json::Value` is never deserialized from outside: with the feature `raw_value` its own
-//! implementation takes an object whose first name is `$serde_json::private::RawValue` for JSON
-//! within a string, so that it would read something else than what the client sent.
+//! `serde_json::Value` is never deserialized from outside. With the feature `raw_value`, its
+//! implementation treats an object whose first name is `$serde_json::private::RawValue` as JSON
+//! within a string, and would read something other than what the client sent.
 
 mod members;
 mod numbers;
@@ -30,28 +30,28 @@ pub use path::find;
 /// The deepest nesting of arrays and objects.
 pub const MAX_DEPTH: usize = 64;
 
-/// The same where an operator wrote it: what `serde_json` itself takes.
+/// The deepest nesting in operators' files, which is `serde_json`'s own limit.
 const OPERATORS_DEPTH: usize = 127;
 
 /// The byte order mark in UTF-8.
 const BOM: &[u8] = b"\xef\xbb\xbf";
 
-/// Why a text is not JSON that every reader takes. Never holds what stands in the text.
+/// Why a text is not acceptable JSON. It never contains parts of the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Flaw {
     /// It begins with a byte order mark.
     Bom,
-    /// It is nested deeper than so many levels.
+    /// Its nesting exceeds this many levels.
     Deep(usize),
     /// It is not UTF-8.
     Encoding,
-    /// A name stands twice in an object.
+    /// An object repeats a name.
     TwiceNamed,
-    /// It breaks the grammar, or holds a lone surrogate or a number out of range.
+    /// It violates the grammar, or contains a lone surrogate or a number out of range.
     Grammar {
-        /// From 1.
+        /// Starts at 1.
         line: usize,
-        /// From 1, in bytes.
+        /// Starts at 1, in bytes.
         column: usize,
         /// What the parser expected or found.
         reason: String,
@@ -80,7 +80,7 @@ impl fmt::Display for Flaw {
 impl std::error::Error for Flaw {}
 
 impl Flaw {
-    /// Why `serde_json` did not take this text.
+    /// Maps an error of `serde_json`.
     #[must_use]
     pub fn of(error: &serde_json::Error, text: &[u8]) -> Self {
         if text.starts_with(BOM) {
@@ -105,14 +105,14 @@ impl Flaw {
     }
 }
 
-/// The text behind a byte order mark, where it begins with one. RFC 8259 §8.1 lets parsers ignore
-/// it; the bodies of requests and messages and the files of schemas may have one.
+/// The text without its byte order mark. RFC 8259 §8.1 lets parsers ignore one. Bodies of requests,
+/// messages and schema files may have one.
 #[must_use]
 pub fn without_bom(text: &[u8]) -> &[u8] {
     text.strip_prefix(BOM).unwrap_or(text)
 }
 
-/// Accepts exactly what [`value`] reads, without building anything.
+/// Accepts exactly what [`value`] reads, without building a value.
 ///
 /// # Errors
 /// The first flaw.
@@ -120,7 +120,7 @@ pub fn check(text: &[u8]) -> Result<(), Flaw> {
     read(text, MAX_DEPTH, Check)
 }
 
-/// As [`check`], and in no object, however deep, a name may stand twice.
+/// Like [`check`], and refuses repeated names at any depth.
 ///
 /// # Errors
 /// The first flaw.
@@ -128,7 +128,7 @@ pub fn check_names_once(text: &[u8]) -> Result<(), Flaw> {
     read(text, MAX_DEPTH, NamesOnce)
 }
 
-/// Reads a text. A whole number beyond 64 bits is rounded to double precision.
+/// Parses a text. Integers beyond 64 bits are rounded to double precision.
 ///
 /// # Errors
 /// The first flaw.
@@ -136,7 +136,8 @@ pub fn value(text: &[u8]) -> Result<Value, Flaw> {
     read(text, MAX_DEPTH, Build)
 }
 
-/// As [`value`], for the files of an operator: a schema is twice as deep as what it describes.
+/// Like [`value`], for operators' files. A schema nests twice as deep as the values that it
+/// describes.
 ///
 /// # Errors
 /// The first flaw.
@@ -144,8 +145,8 @@ pub fn operators_value(text: &[u8]) -> Result<Value, Flaw> {
     read(text, OPERATORS_DEPTH, Build)
 }
 
-/// What is made of a text as it is read. Both users see the same calls of one visitor, so that
-/// neither can accept what the other refuses.
+/// The result of reading a text. Both implementations are driven by the same visitor, so neither
+/// accepts what the other refuses.
 trait Reading: Copy {
     type Made;
     type Items: Default;
@@ -153,12 +154,12 @@ trait Reading: Copy {
     fn scalar(self, value: impl FnOnce() -> Value) -> Self::Made;
     fn item(self, items: &mut Self::Items, made: Self::Made);
     fn items(self, items: Self::Items) -> Self::Made;
-    /// False where the name must not stand there.
+    /// Returns false if the name must not occur here.
     fn entry(self, entries: &mut Self::Entries, name: &str, made: Self::Made) -> bool;
     fn entries(self, entries: Self::Entries) -> Self::Made;
 }
 
-/// Nothing: this is on the way of every publish.
+/// Builds nothing. This runs for every publish.
 #[derive(Clone, Copy)]
 struct Check;
 
@@ -180,7 +181,7 @@ impl Reading for Check {
     fn entries(self, (): ()) {}
 }
 
-/// Nothing either, but the names of each object are noted.
+/// Builds nothing, but records the names of each object.
 #[derive(Clone, Copy)]
 struct NamesOnce;
 
@@ -233,7 +234,7 @@ impl Reading for Build {
 }
 
 fn read<R: Reading>(text: &[u8], most: usize, reading: R) -> Result<R::Made, Flaw> {
-    // Once for the whole text is faster than the parser's own check of each string.
+    // Checking UTF-8 once for the whole text is faster than the parser's check of each string.
     let as_text = std::str::from_utf8(text).map_err(|_| Flaw::Encoding)?;
     let mut parser = serde_json::Deserializer::from_str(as_text);
     let at = Level {
@@ -252,10 +253,10 @@ fn read<R: Reading>(text: &[u8], most: usize, reading: R) -> Result<R::Made, Fla
 
 const TOO_DEEP: &str = "too deep";
 const TWICE: &str = "a name stands twice";
-/// What `serde_json` says at its own limit.
+/// The message of `serde_json` at its own depth limit.
 const PARSERS_DEPTH: &str = "recursion limit exceeded";
 
-/// A value with so many levels of nesting left below it. Its recursion is bounded by that.
+/// Reads a value with this many levels of nesting left, which bounds the recursion.
 #[derive(Clone, Copy)]
 struct Level<R> {
     reading: R,
@@ -302,7 +303,7 @@ impl<'de, R: Reading> Visitor<'de> for Level<R> {
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<R::Made, E> {
-        // The parser refuses what is not finite.
+        // The parser refuses numbers that are not finite.
         let number = Number::from_f64(number);
         Ok(self
             .reading

@@ -1,6 +1,6 @@
-//! Names by which clients say for whom an event is.
+//! Member names by which clients address an event to receivers.
 
-/// Those names, in lower case without `_` and `-`.
+/// The names in lower case, without `_` and `-`.
 const NAMES: [&str; 30] = [
     "allowedroles",
     "allowedusers",
@@ -34,9 +34,9 @@ const NAMES: [&str; 30] = [
     "users",
 ];
 
-/// True if a member of this name says for whom an event is, whatever its spelling: `user_id`,
-/// `userId` and `UserID` are the same. Where such a member is not honoured it must be refused: what
-/// was meant for somebody must not go to everybody.
+/// True if this member addresses receivers, in any spelling: `user_id`, `userId` and `UserID` are
+/// equal. Where such a member is not supported it must be refused: otherwise an event for one user
+/// would reach all.
 #[must_use]
 pub fn names_receivers(name: &str) -> bool {
     if name.len() > 64 {

@@ -6,33 +6,33 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Microseconds since 1970-01-01T00:00:00Z.
 ///
-/// Kept with the sign turned over, which keeps their order and is never zero: so a time that may
-/// be missing costs no more than one that is there.
+/// Stored with the sign bit flipped. This keeps the order and is never zero, so an `Option` of it
+/// takes no extra space.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(NonZeroU64);
 
-/// What turns the sign over.
+/// Flips the sign bit.
 const SIGN: u64 = 1 << 63;
 
 impl Timestamp {
-    /// Year 9999's end, 26 hours early, so that it is still year 9999 in every time zone: what
-    /// RFC 3339, `google.protobuf.Timestamp` and the calendar can say.
+    /// The end of year 9999, minus 26 hours, so that it is still year 9999 in every time zone. RFC
+    /// 3339, `google.protobuf.Timestamp` and the calendar can represent it.
     const MAX: i64 = 253_402_207_199_999_999;
-    /// Year 1's start.
+    /// The start of year 1.
     const MIN: i64 = -62_135_596_800_000_000;
 
-    /// The system's time; a step of its clock counts once it has lasted
+    /// The system's time. A step of the system's clock counts once it has lasted
     /// ([`wall_micros`](crate::clock::wall_micros)).
     #[must_use]
     pub fn now() -> Self {
         Timestamp::from_micros(crate::clock::wall_micros())
     }
 
-    /// This many microseconds after (before, if negative) 1970, held within years 1 to 9999.
+    /// This many microseconds after 1970, or before it if negative, clamped to the years 1 to 9999.
     #[must_use]
     pub fn from_micros(micros: i64) -> Self {
         let turned = micros.clamp(Self::MIN, Self::MAX).cast_unsigned() ^ SIGN;
-        // Only the least number of all would be zero, and it is below year 1.
+        // Only `i64::MIN` would become zero, and it is below year 1.
         Timestamp(NonZeroU64::new(turned).unwrap_or(NonZeroU64::MIN))
     }
 
@@ -48,21 +48,21 @@ impl Timestamp {
         self.as_micros().div_euclid(1000)
     }
 
-    /// So much later, but never after year 9999.
+    /// Later by this duration, clamped to year 9999.
     #[must_use]
     pub fn later(self, by: Duration) -> Self {
         let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
         Timestamp::from_micros(self.as_micros().saturating_add(by))
     }
 
-    /// Takes an RFC 3339 text.
+    /// Parses RFC 3339.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let time: jiff::Timestamp = text.parse().ok()?;
         Some(Timestamp::from_micros(time.as_microsecond()))
     }
 
-    /// RFC 3339 in UTC with milliseconds: `2026-11-21T10:00:00.123Z`.
+    /// Formats RFC 3339 in UTC with milliseconds: `2026-11-21T10:00:00.123Z`.
     #[must_use]
     pub fn to_rfc3339(self) -> String {
         match jiff::Timestamp::from_millisecond(self.as_millis()) {

@@ -1,4 +1,4 @@
-//! W3C Trace Context, as it travels in an event.
+//! The W3C trace context of an event.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,18 +6,19 @@ use std::sync::Arc;
 /// A `traceparent` with its `tracestate` (W3C Trace Context §3.2, §3.3).
 #[derive(Clone, PartialEq, Eq)]
 pub struct TraceContext {
-    /// The trace.
+    /// The trace id.
     pub trace_id: u128,
-    /// The span in it that is the parent of what follows.
+    /// The id of the parent span.
     pub span_id: u64,
-    /// Whether the trace is recorded.
+    /// The `sampled` flag.
     pub sampled: bool,
-    /// Vendor data that travels along; at most 512 bytes.
+    /// Vendor data (`tracestate`), at most 512 bytes.
     pub state: Option<Arc<str>>,
 }
 
 impl TraceContext {
-    /// Takes the two headers; `None` where the first is malformed, as the standard asks.
+    /// Parses the two headers. Returns `None` if `traceparent` is malformed, as the standard
+    /// requires.
     #[must_use]
     pub fn parse(traceparent: &str, tracestate: &str) -> Option<Self> {
         let mut parts = traceparent.trim().split('-');

@@ -1,15 +1,15 @@
-//! How much memory an event takes while something holds it.
+//! The memory that an event takes while something holds it.
 //!
-//! Every bound in bytes on events is held by this one sum, so that nothing that a publisher can
-//! make large is left out of any of them: payload, headers, audience, names, keys, trace.
+//! All byte limits on events use this sum: payload, headers, audience, names, keys and trace.
+//! Hence, a publisher cannot enlarge any part that a limit does not count.
 
 use super::{Audience, Draft, Event, IdempotencyKey};
 
-/// The reference counts in front of what an `Arc` holds.
+/// The reference counts of an `Arc` allocation.
 const COUNTS: usize = 2 * size_of::<usize>();
 
-/// The memory of one allocation: the allocator rounds up by at most an eighth, and small ones to
-/// 16 bytes.
+/// The size of one allocation. The allocator rounds up by at most an eighth, and small sizes to 16
+/// bytes.
 #[must_use]
 pub const fn allocated(bytes: usize) -> usize {
     if bytes == 0 {
@@ -19,14 +19,14 @@ pub const fn allocated(bytes: usize) -> usize {
     }
 }
 
-/// The memory of a text that is shared.
+/// The memory of a shared string.
 #[must_use]
 pub const fn shared(text: &str) -> usize {
     allocated(COUNTS + text.len())
 }
 
 impl Audience {
-    /// How much memory it takes, in bytes.
+    /// The memory that it takes, in bytes.
     #[must_use]
     pub fn weight(&self) -> usize {
         let names = self.users.iter().chain(&self.roles);
@@ -39,8 +39,8 @@ impl Audience {
 }
 
 impl Draft {
-    /// How much memory it takes as an event, in bytes. What it shares with others counts in full:
-    /// it may be the last that holds it.
+    /// The memory that it takes as an event, in bytes. Shared parts count in full, because this may
+    /// be their last owner.
     #[must_use]
     pub fn weight(&self) -> usize {
         let optional = [

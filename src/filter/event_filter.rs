@@ -1,4 +1,4 @@
-//! Which events a subscription lets through.
+//! Subscription filters: which events a subscription receives.
 
 use std::fmt;
 use std::sync::{Arc, Once, OnceLock};
@@ -10,7 +10,7 @@ use crate::filter::expression::{
     self, Expression, Kind, Name, Record, Steps, Stop, Value, Variables,
 };
 
-/// The names that a filter may use. `event` is a map of all the others but `event_type`.
+/// The variables that a filter may use. `event` is a map of all others except `event_type`.
 pub(crate) const NAMES: [Name; 9] = [
     Name::large("event", Kind::Map),
     Name::new("type", Kind::Text),
@@ -23,19 +23,19 @@ pub(crate) const NAMES: [Name; 9] = [
     Name::new("key", Kind::Text),
 ];
 
-/// Bytes of JSON that are parsed in the time of one step.
+/// How many bytes of JSON are parsed in the time of one step.
 const PARSED_PER_STEP: usize = 4;
 
-/// A choice of event types and a CEL expression; an event must pass both.
+/// A set of event types and a CEL expression. An event must match both.
 ///
-/// Filters with equal [`FilterKey`]s let the same events through, so that a shard asks each
-/// distinct one only once per event.
+/// Filters with equal [`FilterKey`]s match the same events, so a shard evaluates each distinct
+/// filter once per event.
 pub struct EventFilter {
     key: FilterKey,
     condition: Option<Arc<Condition>>,
 }
 
-/// What makes two filters the same: the types in order, and the expression's source.
+/// The identity of a filter: its sorted types and the source of its expression.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FilterKey {
     types: Arc<[TypePattern]>,
@@ -43,13 +43,13 @@ pub struct FilterKey {
 }
 
 impl FilterKey {
-    /// The expression's text, where there is one.
+    /// The source of the expression, if there is one.
     #[must_use]
     pub fn source(&self) -> Option<&Arc<str>> {
         self.source.as_ref()
     }
 
-    /// The event types that pass, sorted; all where there are none.
+    /// The event types that match, sorted. Empty means all.
     #[must_use]
     pub fn types(&self) -> &[TypePattern] {
         &self.types
@@ -60,10 +60,9 @@ impl EventFilter {
     /// The most event types in one filter.
     pub const MAX_TYPES: usize = 64;
 
-    /// Makes a filter of types (none: all) and an expression (none or blank: no condition).
-    /// `None` where that lets every event through. The expression is compiled here and now, and
-    /// counts towards no limit; what clients send goes through the
-    /// `FilterStore`.
+    /// Creates a filter from types (none: all) and an expression (none or blank: no condition).
+    /// Returns `None` if it would match every event. The expression is compiled immediately and
+    /// counts towards no limit. Clients' filters go through `FilterStore`.
     ///
     /// # Errors
     /// `invalid_argument` for the field `event_types` or `filter`.
@@ -78,7 +77,7 @@ impl EventFilter {
         Self::with(types, condition)
     }
 
-    /// The same, with a condition that is there already.
+    /// Like [`EventFilter::new`], with a compiled condition.
     ///
     /// # Errors
     /// `invalid_argument` for the field `event_types`.
@@ -100,7 +99,7 @@ impl EventFilter {
         Ok(Some(Arc::new(EventFilter { key, condition })))
     }
 
-    /// Puts event types in order; none where all are wanted.
+    /// Sorts and checks event types. An empty list means all.
     ///
     /// # Errors
     /// `invalid_argument` for the field `event_types`.
@@ -120,13 +119,13 @@ impl EventFilter {
         Ok(types)
     }
 
-    /// What makes this filter the same as another.
+    /// The key by which equal filters are recognized.
     #[must_use]
     pub fn key(&self) -> &FilterKey {
         &self.key
     }
 
-    /// Its expression.
+    /// Its compiled expression.
     #[must_use]
     pub fn condition(&self) -> Option<&Arc<Condition>> {
         self.condition.as_ref()
@@ -141,14 +140,13 @@ impl EventFilter {
         size_of::<EventFilter>() + types + condition
     }
 
-    /// True if the event passes, however much work that is to find out. An expression that fails
-    /// lets nothing through.
+    /// True if the event matches, with no limit on the steps. A failing expression matches nothing.
     #[must_use]
     pub fn matches(&self, view: &EventView<'_>) -> bool {
         self.ask(view, &Steps::new(u64::MAX)).unwrap_or(false)
     }
 
-    /// True if the event's type is among those wanted.
+    /// True if the event's type matches.
     #[must_use]
     pub fn wants(&self, event: &Event) -> bool {
         let event_type = event.event_type.as_str();
@@ -156,17 +154,17 @@ impl EventFilter {
         types.is_empty() || types.iter().any(|pattern| pattern.matches(event_type))
     }
 
-    /// Whether the event passes, where no expression has to be asked for that.
+    /// The result, if it is known without evaluating the expression.
     #[must_use]
     pub fn answer_for_nothing(&self, event: &Event) -> Option<bool> {
         let wants = self.wants(event);
         (!wants || self.condition.is_none()).then_some(wants)
     }
 
-    /// As [`EventFilter::matches`], within a budget.
+    /// Like [`EventFilter::matches`], within a step budget.
     ///
     /// # Errors
-    /// Where the expression gave no answer: it failed, or the steps did not suffice.
+    /// The expression failed, or the budget was exhausted.
     pub fn ask(&self, view: &EventView<'_>, steps: &Steps) -> Result<bool, Stop> {
         match &self.condition {
             _ if !self.wants(view.event) => Ok(false),
@@ -175,8 +173,8 @@ impl EventFilter {
         }
     }
 
-    /// The steps that getting the event ready takes: to parse its data, where the expression asks
-    /// for it and nobody has asked before.
+    /// The steps for preparing the event: parsing its data, if the expression reads it and it is
+    /// not parsed yet.
     #[must_use]
     pub fn steps_before(&self, view: &EventView<'_>) -> u64 {
         let reads = self.condition.as_ref().is_some_and(|c| c.reads_data());
@@ -187,10 +185,10 @@ impl EventFilter {
     }
 }
 
-/// Compiles the expression of a filter, with at most so many bytes for its regular expressions.
+/// Compiles the expression of a filter, with at most this many bytes of regular expressions.
 ///
 /// # Errors
-/// `invalid_argument` for the field `filter`, `resource_exhausted` where it takes more.
+/// `invalid_argument` for the field `filter`, `resource_exhausted` if it exceeds the bytes.
 pub(crate) fn compile(source: &str, most: usize) -> Result<Expression> {
     Expression::compile_within(source, &NAMES, most).map_err(|error| {
         if error.code() == Code::ResourceExhausted {
@@ -206,8 +204,7 @@ impl fmt::Debug for EventFilter {
     }
 }
 
-/// One event as the filters see it. Its data is parsed when a filter first asks for it, and only
-/// once, however many filters ask.
+/// One event as filters see it. Its data is parsed once, when the first filter reads it.
 pub struct EventView<'a> {
     event: &'a Event,
     data: OnceLock<serde_json::Value>,
@@ -215,7 +212,7 @@ pub struct EventView<'a> {
 }
 
 impl<'a> EventView<'a> {
-    /// A view of this event; nothing is parsed yet.
+    /// A view of this event. Nothing is parsed yet.
     #[must_use]
     pub fn new(event: &'a Event) -> Self {
         EventView {
@@ -231,7 +228,7 @@ impl<'a> EventView<'a> {
         self.event
     }
 
-    /// The data, or null where it is not JSON.
+    /// The data, or null if it is not JSON.
     fn data(&self) -> &serde_json::Value {
         self.data.get_or_init(|| {
             let payload = &self.event.payload;
@@ -249,8 +246,8 @@ impl<'a> EventView<'a> {
         })
     }
 
-    /// No publish accepts such data; a store may keep it from an earlier version. One warning is
-    /// enough: any client can have the event replayed again and again.
+    /// No publish accepts such data, but a store may hold it from an earlier version. It is logged
+    /// once, because any client can have the event replayed repeatedly.
     fn tell_unreadable(&self, flaw: &strict_json::Flaw) {
         static TOLD: Once = Once::new();
         let event_id = tracing::field::display(self.event.id);

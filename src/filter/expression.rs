@@ -1,11 +1,11 @@
-//! Bounded CEL: the Common Expression Language, held to a budget of steps.
+//! Bounded CEL: the Common Expression Language with a step budget.
 //!
-//! Rules come from the configuration and filters from clients, so an expression is checked once,
-//! when it is compiled: no comprehension stands in another, list literals hold no data, regular
-//! expressions are literals that were compiled beforehand, every name is known, and what can't be
-//! a bool is refused. The `cel` crate reads the text; the evaluation is our own, because it has to
-//! count what it does: each step takes about the same time, and none is done that was not taken
-//! from the budget first. Whatever goes wrong at run time means "no".
+//! Rules come from the configuration and filters from clients, so each expression is checked once,
+//! at compile time. Comprehensions cannot nest. List literals contain no event data. Regular
+//! expressions are literals, compiled in advance. All names are known, and an expression that
+//! cannot be a bool is refused. The `cel` crate parses the source. The evaluation is our own,
+//! because it must count steps: each takes about the same time, and is deducted from the budget
+//! before it is done. A runtime error means "no match".
 
 mod bounds;
 mod evaluate;
@@ -33,19 +33,19 @@ use node::Node;
 /// The longest source, in bytes.
 pub const MAX_SOURCE: usize = 1024;
 
-/// A name that an expression may use.
+/// A variable that an expression may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Name {
-    /// The name.
+    /// Its name.
     pub name: &'static str,
-    /// What it stands for.
+    /// The type of its value.
     pub kind: Kind,
-    /// True where it can be large: it may be gone through, but not be used again for each element.
+    /// True if it can be large. A large variable may be iterated, but not used once per element.
     pub large: bool,
 }
 
 impl Name {
-    /// A name for something small.
+    /// A small variable.
     #[must_use]
     pub const fn new(name: &'static str, kind: Kind) -> Self {
         Name {
@@ -55,7 +55,7 @@ impl Name {
         }
     }
 
-    /// A name for something that can be large.
+    /// A variable that can be large.
     #[must_use]
     pub const fn large(name: &'static str, kind: Kind) -> Self {
         Name {
@@ -66,20 +66,20 @@ impl Name {
     }
 }
 
-/// What the names of an expression stand for.
+/// The values of an expression's variables.
 pub trait Variables {
-    /// The value with this name.
+    /// The value of this variable.
     fn resolve(&self, name: &str) -> Option<Value<'_>>;
 }
 
-/// A checked expression that answers yes or no.
+/// A checked boolean expression.
 pub struct Expression {
     source: Arc<str>,
     root: Node,
     bytes: usize,
 }
 
-/// Why an expression gave no answer. It names keys and types, never values, so it may be logged.
+/// Why an evaluation gave no result. It names keys and types, never values, so it may be logged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault(String);
 
@@ -91,12 +91,12 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// Why an evaluation ended without an answer.
+/// Why an evaluation gave no result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stop {
-    /// It failed, for instance on a missing key, or gave no bool: that means "no".
+    /// It failed, for instance on a missing key, or its result is not a bool. This means "no".
     Fault(Fault),
-    /// The budget of steps is used up: the answer is not known.
+    /// The step budget is exhausted. The result is unknown.
     Steps,
 }
 
@@ -112,26 +112,26 @@ impl fmt::Display for Stop {
 impl std::error::Error for Stop {}
 
 impl Expression {
-    /// Compiles a source of at most [`MAX_SOURCE`] bytes that uses only these names.
+    /// Compiles a source of at most [`MAX_SOURCE`] bytes that uses only these variables.
     ///
     /// # Errors
     /// `invalid_argument` with the reason: too long, not CEL, an unknown name (the known ones are
-    /// listed), more work than is allowed, or something that is no condition.
+    /// listed), more work than allowed, or not a condition.
     pub fn compile(source: &str, names: &[Name]) -> Result<Expression> {
         Expression::compile_within(source, names, usize::MAX)
     }
 
-    /// As [`Expression::compile`], with at most so many bytes for its regular expressions.
+    /// Like [`Expression::compile`], with at most this many bytes of regular expressions.
     ///
     /// # Errors
-    /// The same, and `resource_exhausted` where they take more.
+    /// The same, and `resource_exhausted` if they exceed the bytes.
     pub fn compile_within(source: &str, names: &[Name], most: usize) -> Result<Expression> {
         if source.len() > MAX_SOURCE {
             return Err(Error::invalid(
                 "expected an expression of at most 1024 bytes",
             ));
         }
-        // The parser's time grows with the square of a chain's length.
+        // The parser takes quadratic time in the length of a chain.
         if source.bytes().filter(u8::is_ascii_punctuation).count() > bounds::MAX_PUNCTUATION {
             return Err(Error::invalid("the expression is too complex"));
         }
@@ -165,7 +165,7 @@ impl Expression {
         self.bytes
     }
 
-    /// True if it uses this name.
+    /// True if it uses this variable.
     #[must_use]
     pub fn uses(&self, name: &str) -> bool {
         let mut found = false;
@@ -175,12 +175,12 @@ impl Expression {
         found
     }
 
-    /// Answers for these variables.
+    /// Evaluates the expression.
     ///
     /// # Errors
-    /// Where the expression fails, for instance on a missing key, or is not a bool: both mean
-    /// "no". As CEL has it, `||` and `&&` hide a failure that doesn't decide the answer. And where
-    /// the steps do not suffice.
+    /// The expression fails, for instance on a missing key, or its result is not a bool. Both mean
+    /// "no". As in CEL, `||` and `&&` ignore a failure that does not decide the result. Also fails
+    /// if the steps are exhausted.
     pub fn evaluate(&self, variables: &dyn Variables, steps: &Steps) -> Result<bool, Stop> {
         Evaluation { variables, steps }.truth(&self.root, None)
     }
@@ -192,7 +192,7 @@ impl fmt::Debug for Expression {
     }
 }
 
-/// What is parsed with.
+/// The parser's settings.
 static ENVIRONMENT: LazyLock<Arc<Env>> =
     LazyLock::new(|| Arc::new(Env::stdlib().with_optional_support(false)));
 

@@ -1,17 +1,17 @@
-//! What filters may cost.
+//! Cost limits of filters.
 
-/// What filters may cost.
+/// Cost limits of filters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilterLimits {
     /// The most steps of one evaluation.
     pub steps: u64,
-    /// Steps a second for the filters of one connection on average; 0 is no limit.
+    /// The average steps per second for the filters of one connection. 0 means no limit.
     pub steps_per_second: u64,
     /// The most memory of one compiled filter, in bytes.
     pub bytes: usize,
-    /// The same for all filters of one connection.
+    /// The most memory of all filters of one connection, in bytes.
     pub bytes_per_connection: usize,
-    /// The same for the filters of all connections.
+    /// The most memory of all filters of all connections, in bytes.
     pub memory: usize,
 }
 

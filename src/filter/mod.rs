@@ -1,4 +1,4 @@
-//! Which events a subscription lets through: event types and a CEL expression of bounded cost.
+//! Subscription filters: event types and a CEL expression of bounded cost.
 
 mod event_filter;
 pub mod expression;

@@ -1,14 +1,14 @@
-//! One number for each distinct filter, whichever shards use it.
+//! Numbers for distinct filters, shared by all shards.
 //!
-//! By its number the shards share what a filter said of an event. A number is never used again:
-//! an event that is still on its way must not answer for another filter.
+//! Shards share the result of a filter for an event under the filter's number. A number is never
+//! reused, because an event in flight must not return the result of another filter.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::FilterKey;
 
-/// The numbers of the filters in use.
+/// The numbers of all filters in use.
 #[derive(Debug, Default)]
 pub(crate) struct FilterNumbers(Mutex<Numbers>);
 
@@ -25,7 +25,7 @@ struct Known {
 }
 
 impl FilterNumbers {
-    /// The filter's number; one shard more uses it.
+    /// The filter's number. Counts one more shard that uses it.
     pub(crate) fn acquire(&self, key: &FilterKey) -> u64 {
         let mut numbers = self.lock();
         if let Some(known) = numbers.known.get_mut(key) {
@@ -40,7 +40,7 @@ impl FilterNumbers {
         number
     }
 
-    /// One shard fewer uses it.
+    /// Counts one fewer shard that uses it.
     pub(crate) fn release(&self, key: &FilterKey) {
         let mut numbers = self.lock();
         if let Some(known) = numbers.known.get_mut(key) {

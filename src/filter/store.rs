@@ -1,5 +1,5 @@
-//! The expressions of filters: equal ones are compiled and held once, and all of them together
-//! hold a bounded amount of memory.
+//! The store of compiled filter expressions. Equal expressions are compiled and held once, within a
+//! memory limit for all of them.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,13 +9,13 @@ use super::{FilterLimits, event_filter};
 use crate::error::{Code, Error, Result};
 use crate::filter::expression::Expression;
 
-/// A compiled expression, shared by all filters that have it.
+/// A compiled expression, shared by all filters with the same source.
 #[derive(Debug)]
 pub struct Condition {
     expression: Expression,
     reads_data: bool,
     serial: u64,
-    /// The store that its memory is taken from.
+    /// The store whose memory it counts towards.
     store: Option<Arc<FilterStore>>,
 }
 
@@ -26,7 +26,7 @@ pub struct FilterStore {
     bytes: AtomicUsize,
 }
 
-/// Tells expressions apart: one that is compiled anew is another.
+/// Identifies the compiled expression. Compiling the source again gives another id.
 static SERIALS: AtomicU64 = AtomicU64::new(1);
 
 impl Condition {
@@ -39,7 +39,7 @@ impl Condition {
         }
     }
 
-    /// One that counts towards no limit.
+    /// A condition that counts towards no limit.
     pub(crate) fn unbounded(expression: Expression) -> Self {
         Self::new(expression, None)
     }
@@ -50,7 +50,7 @@ impl Condition {
         &self.expression
     }
 
-    /// True if it looks at the event's data, which is parsed for it.
+    /// True if it reads the event's data, which must then be parsed.
     #[must_use]
     pub fn reads_data(&self) -> bool {
         self.reads_data
@@ -62,7 +62,7 @@ impl Condition {
         self.expression.bytes()
     }
 
-    /// Tells it from every other one.
+    /// Identifies this compiled expression.
     pub(crate) fn serial(&self) -> u64 {
         self.serial
     }
@@ -76,7 +76,7 @@ impl Drop for Condition {
         store.bytes.fetch_sub(self.bytes(), Ordering::Relaxed);
         let source = self.expression.source();
         let mut known = store.lock();
-        // An equal one may have come meanwhile.
+        // Another thread may have inserted an equal one meanwhile.
         if known.get(source).is_some_and(|it| it.strong_count() == 0) {
             known.remove(source);
         }
@@ -84,17 +84,18 @@ impl Drop for Condition {
 }
 
 impl FilterStore {
-    /// The condition with this source, where it is in use already.
+    /// The condition with this source, if it is in use.
     #[must_use]
     pub fn find(&self, source: &str) -> Option<Arc<Condition>> {
         self.lock().get(source).and_then(Weak::upgrade)
     }
 
-    /// Compiles a condition. That may take a few milliseconds, so it is not for a shard's thread.
+    /// Compiles a condition. This may take a few milliseconds, so a shard's thread must not call
+    /// it.
     ///
     /// # Errors
-    /// `invalid_argument` for the field `filter`, `resource_exhausted` where it is too large
-    /// (`limits.filter_bytes`), or all of them together are (`limits.filter_memory`).
+    /// `invalid_argument` for the field `filter`. `resource_exhausted` if it is too large
+    /// (`limits.filter_bytes`), or if all conditions together are (`limits.filter_memory`).
     pub fn compile(
         self: &Arc<Self>,
         source: &str,
@@ -137,7 +138,7 @@ impl FilterStore {
         Ok(made)
     }
 
-    /// What the conditions hold, in bytes.
+    /// The memory of all conditions, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
@@ -148,12 +149,12 @@ impl FilterStore {
     }
 }
 
-/// Why a condition was not made.
+/// Why a condition was not compiled.
 #[derive(Debug)]
 pub struct Refusal {
-    /// The limit that it met, as `tidings_limit_reached_total` has it.
+    /// The limit that was reached, as a label of `tidings_limit_reached_total`.
     pub limit: Option<&'static str>,
-    /// What the client is told.
+    /// The error for the client.
     pub error: Error,
 }
 
@@ -223,7 +224,7 @@ mod tests {
         assert_eq!(refusal.limit, Some("filter_memory"));
         assert!(refusal.error.message().contains("limits.filter_memory"));
         assert!(store.bytes() <= limits.memory && held.len() > 4);
-        // A known one is no more memory.
+        // A known condition takes no more memory.
         let known = Arc::clone(held[0].expression().source());
         assert!(store.compile(&known, &limits).is_ok());
     }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::Hub;
 use crate::error::{Error, Result};
 use crate::event::Event;
+use crate::fair_queue::{Permit, Share};
 use crate::filter::Condition;
 use crate::filter::EventFilter;
 use crate::hub::judge::Verdict;
 use crate::hub::meter::Meter;
 use crate::maybe_ready::MaybeReady;
-use crate::turns::{Share, Turn};
 
 /// The longest wait before it is looked again whether the connection is still there.
 const NAP: Duration = Duration::from_millis(250);
@@ -92,7 +92,7 @@ impl Hub {
     /// Does something on a thread that may be busy, for as long as a turn takes.
     async fn elsewhere<T: Send + 'static>(
         self: Arc<Self>,
-        turn: Turn,
+        turn: Permit,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {
         let done = self.runtime.spawn_blocking(move || {

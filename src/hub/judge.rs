@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 
 use crate::event::Event;
+use crate::fair_queue::FairQueue;
 use crate::filter::FilterLimits;
 use crate::filter::FilterStore;
 use crate::filter::expression::{Steps, Stop};
 use crate::filter::{EventFilter, EventView};
 use crate::telemetry::Metrics;
-use crate::turns::Turns;
 
 /// Steps after which others have their turn.
 const SLICE: u64 = 50_000;
@@ -41,9 +41,9 @@ pub(super) enum Verdict {
 pub(super) struct Judge {
     pub(super) store: Arc<FilterStore>,
     /// The turns of evaluations.
-    pub(super) evaluations: Turns,
+    pub(super) evaluations: FairQueue,
     /// The turns of compilations.
-    pub(super) compilations: Turns,
+    pub(super) compilations: FairQueue,
     known: Mutex<Known>,
 }
 
@@ -60,8 +60,8 @@ impl Default for Judge {
         let places = available_parallelism().map_or(1, |cores| (cores.get() / 4).max(1));
         Judge {
             store: Arc::default(),
-            evaluations: Turns::new(places),
-            compilations: Turns::new(places),
+            evaluations: FairQueue::new(places),
+            compilations: FairQueue::new(places),
             known: Mutex::default(),
         }
     }

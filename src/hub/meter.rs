@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::auth::Identity;
+use crate::fair_queue::Share;
 use crate::filter::FilterLimits;
 use crate::filter::expression::{Steps, Stop};
 use crate::filter::{EventFilter, EventView};
 use crate::telemetry::ShardMetrics;
-use crate::turns::Share;
 
 /// The steps that a shard takes in one round, for filters and replays: about a millisecond.
 const ROUND: u64 = 50_000;

@@ -1,4 +1,4 @@
-//! For whom a proxy asks: which of its words are believed.
+//! Client addresses behind proxies: which forwarding headers are trusted.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -6,21 +6,21 @@ use std::str::FromStr;
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The most hops that are looked at, from the nearest on.
+/// The most hops that are examined, starting from the nearest.
 const MAX_HOPS: usize = 32;
-/// The bits before an IPv4 address within IPv6 (RFC 4291 §2.5.5.2).
+/// The prefix of IPv4-mapped IPv6 addresses (RFC 4291 §2.5.5.2).
 const MAPPED: u8 = 96;
-/// Addresses with commas between, the nearest last.
+/// A comma-separated list of addresses, the nearest last.
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The addresses that begin with the same bits: `10.0.0.0/8`, or one address.
+/// A network in CIDR notation, `10.0.0.0/8`, or one address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     first: IpAddr,
     bits: u8,
 }
 
-/// The text is no network.
+/// The text is not a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotANetwork;
 
@@ -44,7 +44,7 @@ impl FromStr for Network {
         if bits > most {
             return Err(NotANetwork);
         }
-        // Peers are known by their IPv4 addresses, also where the socket takes both families.
+        // Peers have IPv4 addresses here, even on a dual-stack socket.
         match (first, first.to_canonical()) {
             (IpAddr::V6(_), first @ IpAddr::V4(_)) => {
                 let bits = bits.checked_sub(MAPPED).ok_or(NotANetwork)?;
@@ -56,13 +56,13 @@ impl FromStr for Network {
 }
 
 impl Network {
-    /// True if every address of its family is one of these.
+    /// True if it covers every address of its family.
     #[must_use]
     pub fn is_everyone(&self) -> bool {
         self.bits == 0
     }
 
-    /// True if the address is one of these.
+    /// True if it contains the address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.first, address.to_canonical()) {
@@ -79,26 +79,25 @@ impl Network {
     }
 }
 
-/// Which proxies are believed, and by which header.
+/// The trusted proxies, and the header that they set.
 ///
-/// Only one header is looked at: what a proxy does not write itself it may pass on as a client
-/// wrote it.
+/// Only one header is read: a proxy may pass on any other one unchanged from the client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// The proxies.
+    /// The trusted proxies.
     pub proxies: Vec<Network>,
     /// `Forwarded` (RFC 7239) instead of `X-Forwarded-For`.
     pub standard: bool,
 }
 
 impl Trust {
-    /// True for one of the proxies.
+    /// True for a trusted proxy.
     #[must_use]
     pub fn is_proxy(&self, address: IpAddr) -> bool {
         self.proxies.iter().any(|proxy| proxy.contains(address))
     }
 
-    /// The header by which somebody says for whom it asks who is not believed.
+    /// The forwarding header that an untrusted peer sends.
     #[must_use]
     pub fn unheard(&self, peer: IpAddr, headers: &HeaderMap) -> Option<HeaderName> {
         let said = [X_FORWARDED_FOR, FORWARDED]
@@ -107,9 +106,8 @@ impl Trust {
         (!self.is_proxy(peer)).then_some(said)
     }
 
-    /// Where a request comes from: the peer, or, where that is a trusted proxy, the nearest hop
-    /// that is not. An entry that is no address ends the search: what stands before it is
-    /// somebody's word for somebody's word.
+    /// The client's address: the peer, or if that is a trusted proxy, the nearest hop that is not.
+    /// An invalid entry ends the search, because entries before it are unverified.
     #[must_use]
     pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
         let mut client = peer;
@@ -151,9 +149,9 @@ fn node(element: &str) -> Option<&str> {
     })
 }
 
-/// The parts between separators, the last one first. What stands in quotes is one part with what is
-/// around it (RFC 9110 §5.6.4): a proxy may quote what a client said, such as its `Host`. It is read
-/// from the end, because the end is what the nearest proxy wrote.
+/// The parts between separators, in reverse order. A quoted string is never split (RFC 9110
+/// §5.6.4), because a proxy may quote client input such as `Host`. Parsing starts at the end, which
+/// the nearest proxy wrote.
 fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -173,7 +171,7 @@ fn split(text: &str, separator: char) -> impl Iterator<Item = &str> {
     })
 }
 
-/// An address with or without a port, and with or without brackets; port 0 where there is none.
+/// An address with an optional port and optional brackets. Port 0 if there is none.
 fn address(text: &str) -> Option<SocketAddr> {
     let text = text.trim();
     let bare = text
@@ -277,7 +275,7 @@ mod tests {
             ("for=unknown", "10.0.0.1"),
             ("for=_hidden", "10.0.0.1"),
             ("by=1.1.1.1", "10.0.0.1"),
-            // A proxy may quote what the client said, and the client may have said anything before.
+            // A proxy may quote client input, and the client controls everything before that.
             ("for=192.0.2.1;host=\"a,for=1.1.1.1\"", "192.0.2.1"),
             ("host=\"a;for=1.1.1.1\";for=192.0.2.1", "192.0.2.1"),
             ("for=192.0.2.1;host=\"a;for=1.1.1.1\"", "192.0.2.1"),

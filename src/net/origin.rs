@@ -1,4 +1,4 @@
-//! Which web pages may use the server: one rule for WebSocket upgrades, event streams and CORS.
+//! Allowed origins of web pages: one rule for WebSocket upgrades, event streams and CORS.
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use http::header::{HOST, ORIGIN, RETRY_AFTER};
 use http::{HeaderMap, Method};
 use tower_http::cors::{AllowCredentials, AllowHeaders, AllowOrigin, CorsLayer};
 
-/// Whether a page of this origin may connect: one of `allowed`, where `*` is any; the same origin
-/// where none is listed. What sends no `Origin` is no browser.
+/// Whether a page of this origin may connect. `allowed` lists origins, where `*` allows all. If it
+/// is empty, only the same origin may. A request without `Origin` does not come from a browser.
 #[must_use]
 pub fn is_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
     let mut origins = headers.get_all(ORIGIN).iter();
@@ -27,7 +27,7 @@ pub fn is_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
         .get(HOST)
         .and_then(|host| host.to_str().ok())
         .unwrap_or_default();
-    // Whether a proxy in front speaks TLS is not known here.
+    // Whether a proxy in front terminates TLS is not known here.
     let same = origin.split_once("://").is_some_and(|(scheme, of_origin)| {
         let of_origin = without_port(scheme, of_origin);
         WEB.iter().any(|web| scheme.eq_ignore_ascii_case(web.0))
@@ -36,13 +36,13 @@ pub fn is_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
     allowed.is_empty() && !host.is_empty() && same
 }
 
-/// The schemes of pages, with the ports that browsers leave out (RFC 6454 §6.2).
+/// The schemes of pages, with the default ports that browsers omit (RFC 6454 §6.2).
 const WEB: [(&str, &str); 2] = [("http", ":80"), ("https", ":443")];
 
-/// Whether an origin is one of these, which are [`normal`]; `*` is any.
+/// Whether an origin is one of these, which are [`normal`]. `*` matches all.
 #[must_use]
 pub fn is_listed(origin: &str, allowed: &[String]) -> bool {
-    // Browsers leave out the scheme's own port, but not everything that asks is one.
+    // Browsers omit the scheme's default port, but other clients may not.
     let Some((scheme, host)) = origin.split_once("://") else {
         return allowed.iter().any(|allowed| allowed == "*");
     };
@@ -55,8 +55,8 @@ pub fn is_listed(origin: &str, allowed: &[String]) -> bool {
     })
 }
 
-/// An origin as browsers write it (RFC 6454 §6.2): in lower case, and without the scheme's own port.
-/// `*` stays. `None` for what no browser sends: a path, a user, a port that is none.
+/// Normalizes an origin to what browsers send (RFC 6454 §6.2): lower case, without the scheme's
+/// default port. `*` stays. `None` for what no browser sends: a path, a user, an invalid port.
 #[must_use]
 pub fn normal(text: &str) -> Option<String> {
     if text == "*" {
@@ -97,19 +97,19 @@ pub fn normal(text: &str) -> Option<String> {
     (port && !host.is_empty()).then(|| format!("{scheme}://{rest}"))
 }
 
-/// A host without the scheme's own port.
+/// A host without the scheme's default port.
 fn without_port<'a>(scheme: &str, host: &'a str) -> &'a str {
     let own = WEB.iter().find(|web| web.0.eq_ignore_ascii_case(scheme));
     own.and_then(|(_, port)| host.strip_suffix(port))
         .unwrap_or(host)
 }
 
-/// How long a browser may remember the answer to a preflight request.
+/// How long a browser may cache the response to a preflight request.
 const REMEMBER: Duration = Duration::from_mins(10);
 
-/// Cross-origin resource sharing for these origins; none listed is the same origin only, which
-/// needs no such headers. They are looked up for each request, as they may change. Credentials are
-/// not allowed: tokens come in a header.
+/// Cross-origin resource sharing (CORS) for these origins. An empty list means the same origin
+/// only, which needs no headers. The list is read for each request, because it may change.
+/// Credentials are not allowed: tokens are sent in a header.
 pub fn cors(allowed: Arc<ArcSwap<Vec<String>>>) -> CorsLayer {
     let by_origin = AllowOrigin::predicate(move |_, request| {
         let allowed = allowed.load();
@@ -118,16 +118,17 @@ pub fn cors(allowed: Arc<ArcSwap<Vec<String>>>) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(by_origin)
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::DELETE])
-        // Which there are is not known here: those of a CloudEvent are named after its attributes, and
-        // whatever traces a page adds its own (`baggage`). The server reads only what it knows.
+        // The possible headers are not known here: those of a CloudEvent are named after its
+        // attributes, and tracing libraries add their own (`baggage`). The server reads only the
+        // headers that it knows.
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([RETRY_AFTER])
         .max_age(REMEMBER)
 }
 
-/// The same for clients whose library sends credentials, as for a proxy that tells them apart by a
-/// cookie, and headers of the application. The server reads neither. Credentials are allowed to
-/// pages of origins that are listed one by one, and never by `*`.
+/// CORS for clients whose library sends credentials (for instance a cookie for a proxy's session
+/// affinity) and custom headers. The server reads neither. Credentials are allowed for listed
+/// origins only, never for `*`.
 pub fn cors_with_credentials(allowed: Arc<ArcSwap<Vec<String>>>) -> CorsLayer {
     let listed = Arc::clone(&allowed);
     let credentials = AllowCredentials::predicate(move |origin, _| {

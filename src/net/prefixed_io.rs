@@ -1,4 +1,4 @@
-//! A stream whose beginning was looked at already.
+//! An IO wrapper that replays bytes which were read already.
 
 use std::io;
 use std::pin::Pin;
@@ -7,19 +7,19 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream with the bytes put back that were read from it.
+/// A stream in front of which bytes were put back.
 pub struct PrefixedIo<S> {
     stream: S,
     unread: Bytes,
 }
 
 impl<S> PrefixedIo<S> {
-    /// The stream, of which these bytes are read first.
+    /// The stream. These bytes are read first.
     pub fn new(stream: S, unread: Bytes) -> Self {
         PrefixedIo { stream, unread }
     }
 
-    /// The stream, and what is left of the bytes.
+    /// The stream, and the bytes that were not read again.
     #[must_use]
     pub fn into_parts(self) -> (S, Bytes) {
         (self.stream, self.unread)

@@ -1,4 +1,4 @@
-//! A socket whose other side must take part: say something in time, and take what it asked for.
+//! An IO wrapper with timeouts for peers that send or read too slowly.
 
 use std::future::Future;
 use std::io;
@@ -14,17 +14,17 @@ use tokio::time::Instant;
 use crate::clock::RunTimer;
 use crate::telemetry::Metrics;
 
-/// HTTP/2's connection preface (RFC 9113 §3.4): with less, it can't be told which HTTP it is.
+/// HTTP/2's connection preface (RFC 9113 §3.4). Fewer bytes do not identify the version of HTTP.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long a client that takes nothing, or next to nothing, is waited for.
+/// The timeout for a peer that reads too little.
 pub const TAKING: Duration = Duration::from_secs(30);
-/// What it must take in this time, in bytes, once the system's own buffers are full.
+/// How much a peer must read within the timeout, in bytes, once the kernel's buffers are full.
 const LEAST: usize = 16 * 1024;
 
-/// Both are counted in time in which the server ran: see [`RunTimer`].
+/// Both timeouts count only time in which the server ran: see [`RunTimer`].
 ///
-/// Ends with an error where the first bytes do not come in time, and where what is written is not
-/// taken: HTTP itself waits for ever for whoever asks and does not read the answer.
+/// Fails if a request head does not arrive in time, or if the peer does not read what is written.
+/// HTTP itself would wait indefinitely for a client that does not read the response.
 pub struct TimeoutIo<S> {
     socket: S,
     heads: Option<Heads>,
@@ -32,16 +32,16 @@ pub struct TimeoutIo<S> {
     metrics: Arc<Metrics>,
 }
 
-/// The other side takes less than there is.
+/// The state while the peer reads less than there is to write.
 struct Stalled {
     until: RunTimer,
-    /// What it has taken since, in bytes.
+    /// How much it has read since, in bytes.
     taken: usize,
 }
 
 impl<S> TimeoutIo<S> {
-    /// The socket, whose reader must take at least 16 KiB in 30 s while more waits for it. Whoever
-    /// does not is counted as `unread_answers`.
+    /// Wraps a socket whose peer must read at least 16 KiB in 30 s while more waits to be written.
+    /// A peer that does not is counted as `unread_answers`.
     pub fn new(socket: S, metrics: &Arc<Metrics>) -> Self {
         TimeoutIo {
             socket,
@@ -51,9 +51,9 @@ impl<S> TimeoutIo<S> {
         }
     }
 
-    /// With so much time for the head of each request too, from its first byte on. The first head, or
-    /// the preface of HTTP/2, has `first` from now on. Between two requests no time is kept here. To
-    /// be called within a runtime.
+    /// Also limits the time of each request head, from its first byte on. The first head, or the
+    /// preface of HTTP/2, must arrive within `first` from now on. The time between two requests is
+    /// not limited here. Must be called within a runtime.
     #[must_use]
     pub fn times_heads(
         mut self,
@@ -75,7 +75,7 @@ impl<S> TimeoutIo<S> {
         self.socket
     }
 
-    /// Keeps time while bytes wait that the other side does not take.
+    /// Starts the timeout while written bytes are not accepted.
     fn written(
         &mut self,
         cx: &mut Context<'_>,
@@ -96,7 +96,7 @@ impl<S> TimeoutIo<S> {
         }
     }
 
-    /// Ready with an error where the other side had its time.
+    /// Ready with an error once the timeout has elapsed.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let stalled = self.stalled.get_or_insert_with(|| Stalled {
             until: RunTimer::new(TAKING),
@@ -109,16 +109,16 @@ impl<S> TimeoutIo<S> {
     }
 }
 
-/// Which requests of a connection are under way; shared by its socket and whatever answers them.
+/// The requests in progress on a connection. Shared by its socket and its request handlers.
 #[derive(Debug)]
 pub struct Activity {
-    /// Requests that were begun.
+    /// The number of requests begun.
     begun: AtomicUsize,
-    /// Those of them that have not ended.
+    /// The number of requests in progress.
     open: AtomicUsize,
-    /// The head of a request has begun to come, and is not whole.
+    /// A request head has arrived in part.
     in_head: AtomicBool,
-    /// When the last one ended, or the connection began.
+    /// When the last request ended, or the connection began.
     idle_since: Mutex<Instant>,
 }
 
@@ -141,25 +141,25 @@ impl Activity {
         self.begun.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The first bytes of a head have come, or they were none: a connection is not idle while a head
-    /// comes, which has a time of its own.
+    /// The first bytes of a head have arrived, or a head was discarded. A connection is not idle
+    /// while a head arrives, which has its own timeout.
     fn head_comes(&self, comes: bool) {
         self.in_head.store(comes, Ordering::Release);
     }
 
-    /// A request has ended: its answer was given, or nobody waits for it.
+    /// A request ends: its response was sent, or its client is gone.
     pub fn end(&self) {
         *self.idle_since() = Instant::now();
         self.open.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// How many requests have begun.
+    /// The number of requests begun.
     #[must_use]
     pub fn begun(&self) -> usize {
         self.begun.load(Ordering::Acquire)
     }
 
-    /// Since when no request is under way; `None` while one is, or its head comes.
+    /// Since when no request has been in progress. `None` while one is, or while its head arrives.
     #[must_use]
     pub fn since_idle(&self) -> Option<Instant> {
         let busy = self.open.load(Ordering::Acquire) > 0 || self.in_head.load(Ordering::Acquire);
@@ -173,13 +173,13 @@ impl Activity {
     }
 }
 
-/// Keeps the time of heads.
+/// Limits the time of request heads.
 struct Heads {
     activity: Arc<Activity>,
     patience: Duration,
-    /// How much of the preface of HTTP/2 has come; `None` where something else came.
+    /// How much of the preface of HTTP/2 has arrived. `None` if something else did.
     preface: Option<usize>,
-    /// By when the head is to be whole that is on its way, and how many requests have begun before.
+    /// The deadline of the head that is arriving, and the number of requests begun before it.
     alarm: Option<(usize, RunTimer)>,
 }
 
@@ -192,7 +192,7 @@ impl Heads {
             self.preface = same.then_some(came + compared);
         }
         if self.preface == Some(PREFACE.len()) {
-            // Its frames say nothing of where a head begins, and it has keep-alives of its own.
+            // HTTP/2 frames do not show where a head begins, and HTTP/2 has keep-alive of its own.
             self.alarm = None;
             self.activity.head_comes(false);
             return;
@@ -269,7 +269,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutIo<S> {
         let Poll::Ready(flushed) = Pin::new(&mut this.socket).poll_flush(cx) else {
             return this.wait(cx).map(Err);
         };
-        // Nothing waits any more: what comes next has its own time.
+        // All written bytes were accepted: the next write starts a new timeout.
         this.stalled = None;
         Poll::Ready(flushed)
     }
@@ -343,7 +343,7 @@ mod tests {
         for _ in 0..3 {
             client.write_all(b"GET").await.unwrap();
             server.read_exact(&mut [0; 3]).await.unwrap();
-            // The head is whole, and the answer takes a while, as does the next request.
+            // The head is complete. The response and the next request both take a while.
             activity.begin();
             let next = async {
                 tokio::time::sleep(PATIENCE * 3).await;

@@ -1,4 +1,4 @@
-//! The bare socket under an upgraded connection.
+//! Extracts the socket from an upgraded connection.
 
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -9,8 +9,8 @@ use super::prefixed_io::PrefixedIo;
 use crate::hub::Link;
 use crate::net::timeout_io::TimeoutIo;
 
-/// The socket under an upgraded connection, and what was already read from it. Whatever HTTP had
-/// allocated for it is gone afterwards. `None` where it can't be taken over, which is logged.
+/// The socket of an upgraded connection, and the bytes that were already read from it. All memory
+/// of the HTTP connection is released. `None` if the socket cannot be taken over, which is logged.
 #[must_use]
 pub fn bare_socket(upgraded: Upgraded) -> Option<(Link, Vec<u8>)> {
     let upgraded = match upgraded.downcast::<TokioIo<TimeoutIo<PrefixedIo<TcpStream>>>>() {
@@ -30,8 +30,7 @@ pub fn bare_socket(upgraded: Upgraded) -> Option<(Link, Vec<u8>)> {
     Some((Link::Tls(to_mio(socket)?, Box::new(tls)), early))
 }
 
-/// The socket without the runtime that has watched it. `None` where it can't be taken over, which
-/// is logged.
+/// Deregisters the socket from the runtime. `None` if it cannot be taken over, which is logged.
 #[must_use]
 pub fn to_mio(socket: TcpStream) -> Option<mio::net::TcpStream> {
     match socket.into_std() {

@@ -45,25 +45,25 @@ pub enum GivenId {
 
 /// What a reply refers to.
 #[derive(Debug, Clone, Default)]
-pub struct Asked {
+pub struct ReplyTo {
     /// The request's id.
     pub id: RequestId,
     /// Members of the request that the reply repeats.
     pub echoed: Vec<(Box<str>, Box<RawValue>)>,
 }
 
-impl Asked {
+impl ReplyTo {
     /// What the transport itself knows of a message.
     #[must_use]
-    pub fn by(incoming: &Incoming<'_>) -> Self {
-        let mut asked = Asked::default();
+    pub fn of_transport(incoming: &Incoming<'_>) -> Self {
+        let mut reply_to = ReplyTo::default();
         if let Incoming::Named {
             token: Some(token), ..
         } = incoming
         {
-            asked.id = RequestId::Token(*token);
+            reply_to.id = RequestId::Token(*token);
         }
-        asked
+        reply_to
     }
 }
 

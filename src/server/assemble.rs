@@ -1,4 +1,4 @@
-//! From a configuration to the parts that run.
+//! Builds the running parts from a configuration.
 
 use std::sync::{Arc, Weak};
 
@@ -22,7 +22,7 @@ use crate::hub::{Hub, HubParts, Settings};
 use crate::lifecycle::Lifecycle;
 use crate::net::forwarded::Trust;
 use crate::net::origin;
-use crate::session::{BodyLimits, RequestLimits, Services, revalidator};
+use crate::session::{BodyLimits, RequestLimits, ServiceParts, Services, revalidator};
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
 use crate::transport::grpc::{GrpcAuth, HealthHandle};
 use crate::transport::http::AsyncApiSettings;
@@ -36,13 +36,13 @@ pub struct Assembled {
     pub(super) socketio: Arc<SocketIo>,
     pub(super) grpc: axum::Router,
     pub(super) allowed_origins: Arc<ArcSwap<Vec<String>>>,
-    /// Which proxies are believed on the public listener.
+    /// The proxies that are trusted on the public listener.
     pub(super) trust: Arc<ArcSwap<Trust>>,
-    /// What is spoken where, for the description of the events.
+    /// The codecs of each endpoint, for the AsyncAPI document.
     pub(super) asyncapi: Arc<ArcSwap<AsyncApiSettings>>,
     /// Origins whose pages may call gRPC-Web.
     pub(super) internal_origins: Arc<ArcSwap<Vec<String>>>,
-    /// Names by which the internal listener may be called.
+    /// Host names that the internal listener accepts.
     pub(super) internal_hosts: Arc<ArcSwap<Vec<String>>>,
     health: HealthHandle,
     dev: bool,
@@ -93,26 +93,25 @@ pub(super) fn assemble(
     let hub = builder
         .start(parts)
         .map_err(StartError::at("server.shards"))?;
-    let services = Services::new(
+    let services = Services::new(ServiceParts {
         hub,
         broker,
         verifier,
-        policy(config, dev)?,
-        catalog(config)?,
-        request_limits(config),
+        policy: policy(config, dev)?,
+        catalog: catalog(config)?,
+        limits: request_limits(config),
         audit,
-    );
+        lifecycle,
+    });
     let endpoint = Arc::new(Endpoint::new(
         Arc::clone(&services),
         ws_settings(config, dev),
-        Arc::clone(&lifecycle),
     ));
     let allowed_origins = Arc::new(ArcSwap::from_pointee(allowed_origins(config, dev)));
     let socketio = Arc::new(SocketIo::new(
         Arc::clone(&services),
         socketio_settings(config),
         Arc::clone(&allowed_origins),
-        lifecycle,
     ));
     let auth = match config.internal.auth {
         InternalAuth::Jwt => GrpcAuth::Jwt,
@@ -135,29 +134,30 @@ pub(super) fn assemble(
 }
 
 impl Assembled {
-    /// Tells gRPC's health service that the server takes requests.
+    /// Reports to gRPC's health service that the server accepts requests.
     pub(super) async fn serve(&self) {
         self.health.set_serving(true).await;
     }
 
-    /// Tells it whether events can be published.
+    /// Reports to it whether events can be published.
     pub(super) async fn publishes(&self, available: bool) {
         self.health.set_publishing(available).await;
     }
 
-    /// Tells it that balancers should send nobody here any more; everything is served still.
+    /// Reports to it that load balancers should send no more clients here. Requests are still
+    /// served.
     pub(super) async fn not_ready(&self) {
         self.health.not_ready().await;
     }
 
-    /// Ends gRPC's endless streams.
+    /// Ends gRPC's long-lived streams.
     pub(super) async fn drain(&self) {
         self.health.drain().await;
     }
 
-    /// Takes over what can change while connections stay.
+    /// Applies the settings that can change while connections stay open.
     pub(super) fn reload(&self, config: &Config) -> Result<(), StartError> {
-        // Everything that can fail comes first: a bad file changes nothing.
+        // Everything that can fail comes first, so that an invalid file changes nothing.
         let policy = policy(config, self.dev)?;
         let catalog = catalog(config)?;
         self.services
@@ -184,7 +184,7 @@ impl Assembled {
     }
 }
 
-/// The store that the configuration names.
+/// The store that the configuration selects.
 fn broker(
     config: &Config,
     namespaces: Arc<ArcSwap<Namespaces>>,
@@ -229,7 +229,7 @@ fn broker(
     })
 }
 
-/// A store on disk that is there but not used misses what happens from now on.
+/// A store on disk that exists but is not used misses all events from now on.
 fn set_store_aside(config: &Config) {
     let path = &config.history.path;
     match set_aside(path) {
@@ -299,7 +299,7 @@ fn request_limits(config: &Config) -> RequestLimits {
     }
 }
 
-/// Pages of which origins may use the server; for a developer who lists none, all.
+/// The origins whose pages may use the server. In development mode without a list, all.
 fn allowed_origins(config: &Config, dev: bool) -> Vec<String> {
     let mut allowed = normal(&config.public.allowed_origins);
     if dev && allowed.is_empty() {
@@ -308,19 +308,20 @@ fn allowed_origins(config: &Config, dev: bool) -> Vec<String> {
     allowed
 }
 
-/// Pages of which origins may call gRPC-Web.
+/// The origins whose pages may call gRPC-Web.
 fn internal_origins(config: &Config) -> Vec<String> {
     normal(&config.internal.allowed_origins)
 }
 
-/// Origins as browsers write them. Whatever is none was refused when the configuration was read.
+/// Origins in the form that browsers send. Invalid ones were refused when the configuration was
+/// read.
 fn normal(origins: &[String]) -> Vec<String> {
     let normal = origins.iter().map(|text| origin::normal(text));
     normal.flatten().collect()
 }
 
 fn trust(config: &Config) -> Trust {
-    // Whatever is no network was refused when the configuration was read.
+    // Invalid networks were refused when the configuration was read.
     let proxies = config.public.trusted_proxies.iter();
     Trust {
         proxies: proxies.filter_map(|text| text.parse().ok()).collect(),
@@ -345,7 +346,7 @@ fn ws_settings(config: &Config, dev: bool) -> WsSettings {
     }
 }
 
-/// The dialects that are spoken over Socket.IO.
+/// The dialects available over Socket.IO.
 fn socketio_settings(config: &Config) -> SocketIoSettings {
     let declared = config.dialect.iter();
     let declared = declared.filter(|own| own.protocol == DialectProtocol::SocketIo);

@@ -1,4 +1,4 @@
-//! What the server tells of its events: the catalog, and the description in AsyncAPI.
+//! The published descriptions of events: the catalog and the AsyncAPI document.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use crate::config::{CatalogMode, Config, DialectConfig, DialectProtocol, EventTy
 use crate::event::EventType;
 use crate::transport::http::AsyncApiSettings;
 
-/// The known event types, with their schemas compiled.
+/// The event types, with compiled schemas.
 ///
 /// # Errors
-/// Names the type whose schema or example can't be used.
+/// Names the type whose schema or example is unusable.
 pub fn catalog(config: &Config) -> Result<Catalog, StartError> {
     let mode = match config.catalog.mode {
         CatalogMode::Open => Mode::Open,
@@ -25,7 +25,8 @@ pub fn catalog(config: &Config) -> Result<Catalog, StartError> {
 }
 
 fn known_type(kind: &EventTypeConfig) -> Result<KnownType, StartError> {
-    // Names of control messages are for those that are only described: checked with the rest.
+    // Types that are only described may have names of control messages. They are checked with the
+    // rest.
     let name = EventType::described(&kind.name).map_err(StartError::new)?;
     let Definition { schema, example } = Definition::load(kind.sources())
         .map_err(|error| StartError::new(format!("event type {name}: {error}")))?;
@@ -51,7 +52,7 @@ fn known_type(kind: &EventTypeConfig) -> Result<KnownType, StartError> {
     })
 }
 
-/// What is spoken where.
+/// The codec of each endpoint.
 #[must_use]
 pub fn asyncapi_settings(config: &Config) -> AsyncApiSettings {
     let spoken = &config.websocket.dialect;
@@ -69,7 +70,7 @@ pub fn asyncapi_settings(config: &Config) -> AsyncApiSettings {
     }
 }
 
-/// An event's argument in Socket.IO, in short: `{type, timestamp, data}`.
+/// A short form of an event's argument in Socket.IO: `{type, timestamp, data}`.
 fn argument(dialect: &DialectConfig) -> String {
     let event = &dialect.event;
     let data = match event.data.as_str() {

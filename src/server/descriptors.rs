@@ -1,4 +1,4 @@
-//! File descriptors: as many as the configured limits need, and some that are kept.
+//! File descriptors: as many as the configured limits need, with some reserved.
 
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -7,20 +7,21 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::listen::HANDSHAKES;
 use crate::config::Config;
 
-/// What the process opens beside sockets: the store, logs, certificates, the shards' own.
+/// Descriptors that the process opens besides sockets: the store, logs, certificates, the shards'
+/// own.
 const OTHERS: u64 = 256;
-/// How many are kept for probes and files, where there are enough.
+/// Descriptors reserved for probes and files, if the limit allows.
 const KEPT: u64 = 64;
 
-/// How many descriptors the process may have open.
+/// The limit on open file descriptors of the process.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Descriptors {
     limit: u64,
 }
 
 impl Descriptors {
-    /// Raises the limit of the process as far as it may, and warns where that is too little for the
-    /// configured limits.
+    /// Raises the soft limit to the hard limit (`RLIMIT_NOFILE`), and warns if that is too little
+    /// for the configured limits.
     pub(super) fn raise(config: &Config) -> Self {
         let before = getrlimit(Resource::Nofile);
         let wanted = Rlimit {
@@ -32,7 +33,7 @@ impl Descriptors {
         {
             tracing::warn!(%error, "the limit of file descriptors could not be raised");
         }
-        // No limit at all is `None`.
+        // `None` means unlimited.
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let needed = needed(config);
         if limit < needed {
@@ -47,8 +48,8 @@ impl Descriptors {
         Descriptors { limit }
     }
 
-    /// Whether a socket was given one of the last descriptors. The system gives the lowest that is
-    /// free, so all below it are in use.
+    /// Whether a socket has one of the last descriptors. The kernel allocates the lowest free
+    /// number, so all below it are in use.
     pub(super) fn is_last(self, socket: &impl AsRawFd) -> bool {
         self.is_kept(socket.as_raw_fd())
     }
@@ -59,7 +60,7 @@ impl Descriptors {
     }
 }
 
-/// How many descriptors the configured limits may take.
+/// The number of descriptors that the configured limits may use.
 fn needed(config: &Config) -> u64 {
     let sockets = config
         .limits

@@ -1,15 +1,16 @@
-//! How many sockets may be made to leave for those of one address.
+//! The rate limit on evictions that one address may cause.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How many sockets may be made to leave at once for those of one address, and after how long another
-/// one may. A flood of sockets costs an eviction, a wake-up and a close each beyond that; it is refused.
+/// The burst and the refill interval of evictions that one address may cause. Beyond them, new
+/// sockets are refused: otherwise, a flood of sockets would cost an eviction, a wake-up and a close
+/// each.
 pub(super) const EVICTIONS: u32 = 64;
 pub(super) const EVICTION_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How many sockets may leave for those of one address: a token bucket.
+/// A token bucket of evictions for one address.
 pub(super) struct Evictions {
     left: u32,
     filled: Instant,
@@ -25,7 +26,7 @@ impl Default for Evictions {
 }
 
 impl Evictions {
-    /// How many are left.
+    /// Refills the bucket, and returns how many are left.
     pub(super) fn refill(&mut self) -> u32 {
         let intervals = self.filled.elapsed().as_micros() / EVICTION_INTERVAL.as_micros();
         if let Ok(more) = u32::try_from(intervals)

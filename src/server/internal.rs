@@ -1,4 +1,4 @@
-//! What the internal listener answers.
+//! The internal listener: gRPC, gRPC-Web and metrics.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,41 +13,42 @@ use hyper::body::Incoming;
 use tower::ServiceExt;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
+use super::Assembled;
 use super::serve::end_after;
-use super::stall_timeout::{PacedBody, StallTimeoutExecutor};
-use super::{Assembled, host};
 use crate::api::problem::{problem, problem_with_status};
 use crate::config::Config;
 use crate::error::Error;
 use crate::lifecycle::Lifecycle;
+use crate::net::host;
 use crate::net::origin;
+use crate::net::stall_timeout::{PacedBody, StallTimeoutExecutor};
 use crate::session::Services;
 use crate::telemetry::TextFormat;
 use crate::transport::grpc::{PeerAddress, PeerIdentity};
 
-/// How long a browser may remember the answer to a preflight request.
+/// How long a browser may cache the response to a preflight request.
 const REMEMBER: Duration = Duration::from_mins(10);
-/// How a call ended, where no message came.
+/// The status of a call in a response without messages.
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-/// True for one of these origins, or where any may call. There are no pages here, so an origin is
-/// never the server's own: what names itself so came by a name that was bent to this address.
+/// True if this origin is listed, or if any may call. The internal listener serves no pages, so an
+/// origin equal to its own address indicates DNS rebinding.
 fn is_listed(origin: &HeaderValue, allowed: &[String]) -> bool {
     origin
         .to_str()
         .is_ok_and(|origin| origin::is_listed(origin, allowed))
 }
 
-/// The internal listener's requests: gRPC and gRPC-Web by their content type, `/metrics`, and
+/// Serves the internal listener: gRPC and gRPC-Web, recognized by content type, `/metrics`, and
 /// nothing else.
 pub(super) struct Internal {
     services: Arc<Services>,
     grpc: Router,
     /// Origins whose pages may call gRPC-Web.
     origins: Arc<ArcSwap<Vec<String>>>,
-    /// Names by which it may be called.
+    /// Host names that are accepted.
     hosts: Arc<ArcSwap<Vec<String>>>,
-    /// Whether nobody but the owner of a certificate can answer for a name.
+    /// With TLS, only the owner of the certificate can answer for a name.
     tls: bool,
     streams: StallTimeoutExecutor,
     lifecycle: Arc<Lifecycle>,
@@ -89,17 +90,17 @@ impl Internal {
         &self.services
     }
 
-    /// What the listener knows of the server's end.
+    /// The server's lifecycle.
     pub(super) fn lifecycle(&self) -> &Lifecycle {
         &self.lifecycle
     }
 
-    /// What runs the streams of HTTP/2.
+    /// The executor of HTTP/2 streams.
     pub(super) fn streams(&self) -> &StallTimeoutExecutor {
         &self.streams
     }
 
-    /// The most sockets of one address.
+    /// The most sockets per address.
     pub(super) fn connections_per_ip(&self) -> usize {
         self.connections_per_ip
     }
@@ -109,28 +110,28 @@ impl Internal {
         self.keep_alive
     }
 
-    /// Whether a request asks how the server is.
+    /// Whether a request is a health or metrics probe.
     pub(super) fn is_probe<B>(request: &Request<B>) -> bool {
         let path = request.uri().path();
         path == "/metrics" || path.starts_with("/grpc.health.v1.Health/")
     }
 
-    /// Whether a request came by a name that may be anybody's. Browsers speak neither HTTP/2 without
-    /// TLS nor TLS with a server that has no certificate for the name, and a page that may call was
-    /// told from others by its origin.
+    /// Whether a request may result from DNS rebinding. Browsers speak neither HTTP/2 without TLS,
+    /// nor TLS with a server whose certificate does not match the name. Pages of allowed origins
+    /// are recognized by their origin.
     fn is_rebound<B>(&self, request: &Request<B>, page: bool) -> bool {
         let browser = request.version() <= Version::HTTP_11 && !self.tls && !page;
         browser && !host::is_for_own(request, &self.hosts.load())
     }
 
-    /// Answers a request.
+    /// Handles a request.
     pub(super) async fn answer(
         &self,
         request: Request<Incoming>,
         address: SocketAddr,
         certified: Option<PeerIdentity>,
     ) -> Response<Body> {
-        // Who follows may be slow: what waits for it has bounds of its own.
+        // A subscription may wait for events for long. Its buffers have their own bounds.
         let follows = request.uri().path().ends_with("/Subscribe");
         let version = request.version();
         let mut response = self.route(request, address, certified).await;
@@ -156,14 +157,14 @@ impl Internal {
             let text = "pages of this origin may not call (internal.allowed_origins)";
             let error = Error::denied(text);
             self.services.metrics.error(error.code());
-            self.services.not_let_in(address, None, &error);
+            self.services.note_rejection(address, None, &error);
             return problem(&error);
         }
         if self.is_rebound(&request, page.is_some()) {
             let text = "nobody may call by this name (internal.allowed_hosts)";
             let error = Error::denied(text);
             self.services.metrics.error(error.code());
-            self.services.not_let_in(address, None, &error);
+            self.services.note_rejection(address, None, &error);
             return problem_with_status(&error, StatusCode::MISDIRECTED_REQUEST);
         }
         let preflight = page.is_some() && request.method() == Method::OPTIONS;
@@ -207,7 +208,7 @@ impl Internal {
     }
 }
 
-/// The same answer without its body.
+/// The same response without its body.
 fn head_of(response: Response<Body>) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     if let Some(length) = HttpBody::size_hint(&body).exact() {
@@ -216,7 +217,7 @@ fn head_of(response: Response<Body>) -> Response<Body> {
     Response::from_parts(head, Body::empty())
 }
 
-/// The path is right and the method is not (RFC 9110 §15.5.6).
+/// The path exists, but not for this method (RFC 9110 §15.5.6).
 fn not_allowed() -> Response<Body> {
     let error = Error::invalid("expected GET or HEAD");
     let mut response = problem_with_status(&error, StatusCode::METHOD_NOT_ALLOWED);

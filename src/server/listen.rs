@@ -1,4 +1,4 @@
-//! Accepting connections.
+//! The accept loop of a listener.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -14,68 +14,66 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::accepted::Accepted;
 use super::descriptors::Descriptors;
 use super::socket_limiter::{Full, Occupant, SocketLimiter};
-use super::subject;
 use super::tls::Tls;
 use crate::clock::{Elapsed, timeout};
 use crate::error::Error;
+use crate::net::accepted::Accepted;
+use crate::net::subject;
 use crate::session::Services;
 
-/// Connections that may be between their TCP handshake and their upgrade, or speak plain HTTP,
-/// beyond those that the limits allow on the bus.
+/// The most sockets that are handshaking, not upgraded yet, or speaking plain HTTP, in addition to
+/// the hub's connection limit.
 pub(super) const HANDSHAKES: usize = 1024;
-/// How many of them one address may have, beyond those that the limits allow it on the bus.
+/// The same per address, in addition to the hub's limit per address.
 pub(super) const HANDSHAKES_EACH: usize = 128;
-/// How long a TLS handshake or the head of a request may take.
+/// The timeout of a TLS handshake and of a request's head.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How many connections are accepted one behind the other. Then all that is ready to run has its
-/// turn, so that nobody who is connected waits for a flood of those who want to be; those wait in
-/// the system's queue.
+/// How many connections are accepted before yielding to the runtime. This keeps a flood of new
+/// connections from starving established ones. The flood waits in the kernel's backlog.
 const BURST: u32 = 8;
-/// How long nothing is accepted after the system gave no socket.
+/// The pause after `accept` failed for lack of resources.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How often it is told that connections can't be accepted.
+/// The minimum interval between two log lines about failed accepts.
 const TELL: Duration = Duration::from_secs(1);
 
-/// Sockets with one of the last descriptors that are answered at once; of each listener.
+/// How many sockets with one of the last descriptors are served at once, per listener.
 const LAST: usize = 16;
-/// How long the answer to one of them may take.
+/// The time limit for serving one of them.
 const SHORT: Duration = Duration::from_secs(5);
-/// How long a connection that was told to leave may still write what it has begun, where somebody
-/// waits for its place.
+/// How long an evicted connection may finish its current write.
 pub(super) const LEAVING: Duration = Duration::from_secs(1);
 
-/// A socket that has come.
+/// An accepted socket, before its request is known.
 #[derive(Clone)]
 pub(super) struct Visitor {
     pub(super) address: SocketAddr,
-    /// Its place.
+    /// Its entry in the socket limiter.
     pub(super) occupant: Arc<Occupant>,
-    /// There are no descriptors for more than a short answer.
+    /// It has one of the last file descriptors, so it gets only a short response.
     pub(super) short: bool,
 }
 
-/// Who is at the other end.
+/// The peer of a connection.
 pub(super) struct Peer {
     pub(super) visitor: Visitor,
-    /// Whom its certificate names, where it showed one.
+    /// The subject of its client certificate, if it presented one.
     pub(super) name: Option<Arc<str>>,
 }
 
-/// What a listener's connections are served by, whatever carries them.
+/// Serves a listener's connections, with or without TLS.
 pub(super) trait Serve: Send + Sync + 'static {
-    /// What all transports share.
+    /// State shared by all transports.
     fn services(&self) -> &Arc<Services>;
 
     /// The most sockets of this address.
     fn most_of(&self, address: IpAddr) -> Option<usize>;
 
-    /// The keys of the limits on sockets: in all, and of one address.
+    /// The configuration keys of the socket limits: in total, and per address.
     fn limits(&self) -> [&'static str; 2];
 
-    /// Serves one connection without TLS to its end.
+    /// Serves one connection without TLS until it closes.
     fn serve_tcp(
         self: &Arc<Self>,
         socket: Unwatched,
@@ -92,13 +90,13 @@ pub(super) trait Serve: Send + Sync + 'static {
         }
     }
 
-    /// Serves one connection to its end.
+    /// Serves one connection until it closes.
     fn serve<S>(self: &Arc<Self>, socket: S, peer: Peer) -> impl Future<Output = ()> + Send
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 }
 
-/// The socket on which connections come, and what they find there.
+/// A listening socket and its settings.
 pub(super) struct Listener {
     pub(super) socket: AsyncFd<TcpListener>,
     pub(super) tls: Option<Tls>,
@@ -129,7 +127,7 @@ pub(super) async fn listen<T: Serve>(
             server.services().metrics.limit_reached("descriptors");
             listener.room.make_some_room();
         }
-        // Beyond the limit a socket is closed at once: nothing is read from it.
+        // Above the limit, the socket is closed at once, and nothing is read from it.
         let most = server.most_of(address.ip());
         let place = match listener.room.take(address.ip(), most, &closing) {
             Ok(place) => place,
@@ -165,7 +163,7 @@ pub(super) async fn listen<T: Serve>(
     }
 }
 
-/// Waits until a connection must go, whatever it is at.
+/// Waits until a connection must be closed, whatever its state.
 async fn must_go(visitor: &Visitor) {
     if visitor.short {
         tokio::time::sleep(SHORT).await;
@@ -175,7 +173,7 @@ async fn must_go(visitor: &Visitor) {
     }
 }
 
-/// Serves a connection behind its TLS handshake.
+/// Serves a connection after its TLS handshake.
 async fn over_tls<T: Serve>(
     server: &Arc<T>,
     tls: TlsAcceptor,
@@ -198,13 +196,13 @@ async fn over_tls<T: Serve>(
     }
 }
 
-/// The socket, watched by the runtime.
+/// Registers the socket with the runtime.
 pub(super) fn watched(arrival: Accepted, address: SocketAddr) -> Option<TcpStream> {
     let broke = |error: &io::Error| tracing::debug!(%address, %error, "a connection broke");
     arrival.watched().inspect_err(broke).ok()
 }
 
-/// Notes that a socket was closed at once.
+/// Records that a socket was refused.
 fn no_room<T: Serve>(server: &T, address: SocketAddr, full: Full) {
     let [all, of_address] = server.limits();
     let (limit, text) = match full {
@@ -216,27 +214,27 @@ fn no_room<T: Serve>(server: &T, address: SocketAddr, full: Full) {
     };
     let services = server.services();
     services.metrics.limit_reached(limit);
-    services.not_let_in(address, None, &Error::exhausted(text));
+    services.note_rejection(address, None, &Error::exhausted(text));
 }
 
-/// Notes that a TLS handshake came to nothing.
+/// Records that a TLS handshake failed.
 fn no_tls(services: &Services, address: SocketAddr, reason: &str) {
     tracing::debug!(%address, reason, "no TLS");
     let error = Error::denied(format!("the TLS handshake failed: {reason}"));
-    services.not_let_in(address, None, &error);
+    services.note_rejection(address, None, &error);
 }
 
-/// What went wrong with accepting, so that a storm of failures makes few lines.
+/// Rate-limits the log lines about failed accepts.
 #[derive(Default)]
 struct Trouble {
-    /// When it was last told.
+    /// When the last line was logged.
     told: Option<Instant>,
-    /// Failures since.
+    /// Failures since then.
     untold: u64,
 }
 
 impl Trouble {
-    /// Tells of a failure, at most once a second.
+    /// Logs a failure, at most once per second.
     fn tell(&mut self, error: &std::io::Error) {
         self.untold += 1;
         if self.told.is_none_or(|told| told.elapsed() >= TELL) {
@@ -247,7 +245,7 @@ impl Trouble {
     }
 }
 
-/// The next connection; `None` when the server closes.
+/// The next connection, or `None` when the server closes.
 async fn accept(
     listener: &Listener,
     closing: &CancellationToken,
@@ -259,7 +257,7 @@ async fn accept(
             .socket
             .async_io(Interest::READABLE, TcpListener::accept);
         match closing.run_until_cancelled(accepted).await? {
-            // A socket that takes both families shows addresses of IPv4 within IPv6.
+            // A dual-stack socket reports IPv4 addresses in their IPv6-mapped form.
             Ok((socket, address)) => {
                 let address = SocketAddr::new(address.ip().to_canonical(), address.port());
                 return Some((socket, address));
@@ -268,11 +266,11 @@ async fn accept(
                 trouble.tell(&error);
                 services.metrics.accept_error();
                 if is_shortage(&error) {
-                    // Others must close first.
+                    // Other sockets must close first.
                     listener.room.make_some_room();
                     tokio::time::sleep(PAUSE).await;
                 } else {
-                    // Of this one connection alone.
+                    // Only this connection failed.
                     tokio::task::yield_now().await;
                 }
             }
@@ -280,7 +278,7 @@ async fn accept(
     }
 }
 
-/// Whether the system has run out of something, rather than one connection having failed.
+/// Whether the system lacks resources, as opposed to a failure of one connection.
 fn is_shortage(error: &io::Error) -> bool {
     let number = error
         .raw_os_error()

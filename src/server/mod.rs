@@ -1,11 +1,9 @@
-//! The process: builds the parts, binds the listeners, and at the end drains.
+//! The server process: builds the parts, binds the listeners, reloads and drains.
 
-mod accepted;
 mod assemble;
 mod described;
 mod descriptors;
 mod evictions;
-mod host;
 mod internal;
 mod listen;
 mod observer;
@@ -13,8 +11,6 @@ mod public;
 mod rehearsal;
 mod serve;
 mod socket_limiter;
-mod stall_timeout;
-mod subject;
 mod tls;
 
 use std::io::{self, Write};
@@ -44,25 +40,26 @@ pub use assemble::Assembled;
 pub use described::{asyncapi_settings, catalog};
 pub use rehearsal::rehearse;
 
-/// Connections that may wait to be accepted; the system may allow fewer. Of those beyond, each
-/// tries again after a second and more: many come at once when many have lost another server.
+/// The accept backlog. The kernel may use less. Beyond it, a client's SYN is dropped and retried
+/// after a second or more; many clients arrive at once when another server has failed.
 const BACKLOG: u32 = 4096;
-/// How often what has expired is let go of.
+/// The interval of the sweep of expired data.
 const SWEEP: Duration = Duration::from_secs(1);
-/// How much later than due a sweep may be before it counts as a stall.
+/// How late a sweep must be to count as a stall.
 const STALL: Duration = Duration::from_secs(1);
-/// How long spans that are left may take to be exported at the end.
+/// The timeout for exporting the remaining spans at shutdown.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// What `serve` was asked to do.
+/// The options of `serve`.
 pub struct ServeOptions {
     /// The configuration.
     pub config: Config,
-    /// Whether undeclared namespaces are open, anonymous clients come in, and the demo page is there.
+    /// Whether undeclared namespaces are open, anonymous clients are admitted, and the demo page is
+    /// served.
     pub dev: bool,
     /// Where to write the bound addresses, once both listeners accept.
     pub ready_file: Option<PathBuf>,
-    /// Loads the configuration again, for SIGHUP; the text says what is wrong with it.
+    /// Loads the configuration again on SIGHUP. The error describes the problem.
     pub reload: Box<dyn Fn() -> Result<Config, String> + Send + Sync>,
     /// Called once both listeners accept.
     pub on_ready: Box<dyn FnOnce(Bound) + Send>,
@@ -106,7 +103,7 @@ pub struct Server {
     assembled: Arc<Assembled>,
     tls: tls::Listeners,
     lifecycle: Arc<Lifecycle>,
-    /// Cancelled when connections must go.
+    /// Cancelled when connections must close.
     closing: CancellationToken,
     tasks: TaskTracker,
     drain: Duration,
@@ -114,10 +111,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Builds everything and binds both listeners; connections are accepted from then on.
+    /// Builds all parts and binds both listeners. From then on, connections are accepted.
     ///
     /// # Errors
-    /// Says which key or address can't be used.
+    /// Names the key or address that is unusable.
     pub async fn start(config: &Config, dev: bool) -> Result<Server, StartError> {
         tls::install_crypto();
         let lifecycle = Arc::new(Lifecycle::default());
@@ -188,16 +185,16 @@ impl Server {
         self.bound
     }
 
-    /// What the transports share.
+    /// State shared by the transports.
     #[must_use]
     pub fn services(&self) -> &Arc<Services> {
         &self.assembled.services
     }
 
-    /// Takes over another configuration: namespaces, event types, keys, limits, certificates.
+    /// Applies another configuration: namespaces, event types, keys, limits, certificates.
     ///
     /// # Errors
-    /// Says what is wrong with it; the old one stays.
+    /// Describes the problem. The old configuration stays in effect.
     pub fn reload(&self, config: &Config) -> Result<(), StartError> {
         let renewed = tls::Renewed::load(config)?;
         self.assembled.reload(config)?;
@@ -205,10 +202,10 @@ impl Server {
         Ok(())
     }
 
-    /// Drains. For a while everything is served as before, but balancers are told to send nobody
-    /// here. Then no new connections are taken, those that are open leave one after the other, and
-    /// what was published is flushed. Ends when all have gone, or when the time is over. Until
-    /// then the listeners answer.
+    /// Drains the server. First, load balancers are told to send no more clients, while everything
+    /// is still served. Then no new connections are admitted, open connections are closed one after
+    /// the other, and published events are flushed. Ends when all connections are closed, or when
+    /// the drain time is over. Until then, the listeners respond.
     pub async fn shutdown(self) {
         let ends = Instant::now() + self.drain;
         self.lifecycle.not_ready();
@@ -235,7 +232,7 @@ impl Server {
         }
         let services = Arc::clone(self.services());
         let stopped = tokio::task::spawn_blocking(move || {
-            // First the store: what it has accepted still goes out.
+            // Stop the store first: events that it has accepted must still be delivered.
             services.broker.stop();
             services.hub.stop();
         });
@@ -249,7 +246,7 @@ impl Server {
     }
 }
 
-/// A listener whose sockets nobody watches yet when they are accepted.
+/// Binds a listener. Its accepted sockets are not registered with the runtime.
 fn bind(key: &str, address: SocketAddr) -> Result<AsyncFd<TcpListener>, StartError> {
     let named = format!("{key} = {address}");
     let listen = || {
@@ -267,21 +264,21 @@ fn bind(key: &str, address: SocketAddr) -> Result<AsyncFd<TcpListener>, StartErr
         AsyncFd::with_interest(TcpListener::from_std(listener), Interest::READABLE)
     };
     let listener = listen().map_err(StartError::at(&named))?;
-    // Frames are whole messages: waiting to fill a segment only delays them. What is accepted
-    // takes this over from the listener, which saves a system call for each connection.
+    // Each frame is a complete message, so Nagle's algorithm would only delay it. Accepted sockets
+    // inherit TCP_NODELAY, which saves a system call per connection.
     SockRef::from(listener.get_ref())
         .set_tcp_nodelay(true)
         .map_err(StartError::at(&named))?;
     Ok(listener)
 }
 
-/// Lets go of what has expired, a part each second, and tells gRPC's health service when the store
-/// stops or starts to take events.
+/// Sweeps expired data incrementally once per second, and updates gRPC's health service when the
+/// store becomes available or unavailable.
 async fn sweep(assembled: Arc<Assembled>, closing: CancellationToken) {
     let services = &assembled.services;
     let mut available = true;
     let mut second = tokio::time::interval(SWEEP);
-    // What was missed is not made up for: once is enough.
+    // Missed ticks need no catching up: one sweep is enough.
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = uptime();
     while closing.run_until_cancelled(second.tick()).await.is_some() {
@@ -303,11 +300,11 @@ async fn sweep(assembled: Arc<Assembled>, closing: CancellationToken) {
     }
 }
 
-/// Runs a server until it is told to stop: the first SIGTERM or SIGINT drains, a second ends it
-/// at once; SIGHUP reloads.
+/// Runs a server until it is told to stop. The first SIGTERM or SIGINT drains, a second one stops
+/// immediately. SIGHUP reloads.
 ///
 /// # Errors
-/// Says why it could not start.
+/// Describes why it could not start.
 pub async fn run(options: ServeOptions) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::at("SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::at("SIGINT"))?;
@@ -343,7 +340,7 @@ fn reload(server: &Server, load: &(dyn Fn() -> Result<Config, String> + Send + S
         server.reload(&config).map_err(|error| error.to_string())
     });
     let services = server.services();
-    // Whoever rotates files says so by the same signal.
+    // Log rotation tools send the same signal.
     services.audit.reopen();
     services.metrics.reloaded(outcome.is_ok());
     let reason = match &outcome {
@@ -365,13 +362,13 @@ fn reload(server: &Server, load: &(dyn Fn() -> Result<Config, String> + Send + S
     }
 }
 
-/// Written beside and moved into place, so that a reader never sees half of it.
+/// Written to a temporary file and renamed, so that a reader never sees a partial file.
 fn write_ready_file(path: &std::path::Path, bound: Bound) -> Result<(), StartError> {
     let failed = StartError::at("--ready-file");
     let text = serde_json::to_string(&bound).map_err(StartError::new)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".tmp");
-    // Made anew, so that a link that somebody put there leads nowhere.
+    // Created exclusively, so that an existing symlink is not followed.
     match std::fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}

@@ -1,4 +1,4 @@
-//! Connections that come and go, in logs, traces and the audit log.
+//! An observer that records opened and closed connections in logs, traces and the audit log.
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use crate::audit::{Audit, Record, What};
 use crate::hub::{End, Observer, Seen};
 use crate::telemetry::Tracing;
 
-/// Notes each connection's beginning and end, under its id.
+/// Records when each connection opens and closes, under its id.
 pub(super) struct Journal {
     pub(super) tracing: Arc<Tracing>,
     pub(super) audit: Arc<Audit>,
 }
 
-/// The record of a connection.
+/// The audit record of a connection.
 fn of(connection: Seen<'_>) -> Record<'_> {
     let identity = connection.identity;
     Record {
@@ -25,14 +25,14 @@ fn of(connection: Seen<'_>) -> Record<'_> {
     }
 }
 
-/// Whose connection it is. As a text, so that whoever has no name leaves no member in the line;
-/// a text is logged within quotes, with its control characters escaped.
+/// The user of a connection. A `&str`, so that anonymous users leave no field in the log line. A
+/// string is logged in quotes, with control characters escaped.
 fn user(connection: Seen<'_>) -> Option<&str> {
     let user = connection.identity.and_then(|i| i.user());
     user.map(|user| &**user)
 }
 
-/// Why a connection ended, where anybody said so.
+/// Why a connection closed, if a reason was given.
 fn reason(end: End<'_>) -> Option<&str> {
     (!end.reason.is_empty()).then_some(end.reason)
 }

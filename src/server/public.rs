@@ -1,4 +1,4 @@
-//! What the public listener answers.
+//! The public listener: WebSocket, Socket.IO and HTTP routes.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,19 +13,20 @@ use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use tower::ServiceExt;
 
-use super::{Assembled, host};
+use super::Assembled;
 use crate::api::problem::problem;
 use crate::config::Config;
 use crate::hub::Link;
 use crate::lifecycle::Lifecycle;
 use crate::net::forwarded::Trust;
+use crate::net::host;
 use crate::net::origin;
 use crate::session::Services;
 use crate::transport::socketio::Endpoint as SocketIo;
 use crate::transport::ws::{Admitted, Endpoint};
 
-/// The public listener's requests: upgrades go straight to the WebSocket endpoint, the rest to the
-/// HTTP routes.
+/// Serves the public listener. Upgrades go directly to the WebSocket endpoint, everything else to
+/// the HTTP routes.
 pub(super) struct Public {
     services: Arc<Services>,
     endpoint: Arc<Endpoint>,
@@ -35,16 +36,16 @@ pub(super) struct Public {
     socketio_routes: Router,
     trust: Arc<ArcSwap<Trust>>,
     lifecycle: Arc<Lifecycle>,
-    /// Whether it was told that a proxy is not trusted.
+    /// Whether the warning about an untrusted proxy was logged.
     told: AtomicBool,
     keep_alive: Duration,
 }
 
-/// What comes of a request that HTTP has not looked at yet.
+/// The result of offering a raw request to the WebSocket endpoint.
 pub(super) enum Admission {
-    /// It is not for the WebSocket endpoint, which knows nothing of it.
+    /// It is not for the WebSocket endpoint, which has not handled it.
     Elsewhere,
-    /// It was refused, with this answer.
+    /// It was refused with this response.
     Refused(Response<Body>),
     /// It becomes a connection.
     Admitted(Box<Admitted>),
@@ -81,7 +82,7 @@ impl Public {
         &self.services
     }
 
-    /// True for a trusted proxy, whose connections are those of many clients.
+    /// True for a trusted proxy, whose connections carry requests of many clients.
     pub(super) fn is_proxy(&self, address: IpAddr) -> bool {
         self.trust.load().is_proxy(address)
     }
@@ -91,13 +92,13 @@ impl Public {
         self.keep_alive
     }
 
-    /// Whether a request asks how the server is.
+    /// Whether a request is a health probe.
     pub(super) fn is_probe<B>(request: &Request<B>) -> bool {
         matches!(request.uri().path(), "/healthz" | "/readyz")
     }
 
-    /// Where a request comes from. Tells once where a proxy says it that is not believed: then all of
-    /// its clients count as one address.
+    /// The client's address. Warns once if an untrusted peer sends a forwarding header, because all
+    /// of its clients then count as one address.
     fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
         let trust = self.trust.load();
         if !self.told.load(Ordering::Relaxed)
@@ -114,8 +115,7 @@ impl Public {
         trust.client(peer, headers)
     }
 
-    /// Answers a request that was read before HTTP has looked at it, if it is for the WebSocket
-    /// endpoint.
+    /// Handles a request that was parsed before hyper, if it is for the WebSocket endpoint.
     pub(super) async fn admit(&self, request: &Request<()>, peer: SocketAddr) -> Admission {
         let (path, query) = (request.uri().path(), request.uri().query());
         let is_ours = path == self.path || self.endpoint.is_at(path);
@@ -129,12 +129,12 @@ impl Public {
         }
     }
 
-    /// Hands the connection of a request that was admitted to the bus.
+    /// Passes the connection of an admitted request to the hub.
     pub(super) fn enter(&self, admitted: Admitted, link: Link, early: Vec<u8>) {
         self.endpoint.enter(admitted, link, early);
     }
 
-    /// What the listener knows of the server's end.
+    /// The server's lifecycle.
     pub(super) fn lifecycle(&self) -> &Lifecycle {
         &self.lifecycle
     }
@@ -169,7 +169,7 @@ async fn ask(routes: &Router, request: Request<Incoming>) -> Response<Body> {
     }
 }
 
-/// Socket.IO's requests, whose pages may be of other origins.
+/// The routes of Socket.IO, which have their own allowed origins.
 fn socketio_routes(assembled: &Assembled) -> Router {
     let answer =
         |State(endpoint): State<Arc<SocketIo>>,

@@ -1,13 +1,13 @@
-//! What `tidings check` does beyond reading the configuration: it builds what a start builds.
+//! The dry run behind `tidings check`: builds what a start builds.
 
 use super::assemble::policy;
 use super::{StartError, catalog, tls};
 use crate::auth::Verifier;
 use crate::config::Config;
 
-/// Builds the parts of a server as far as that opens no socket, no store and no thread, and lets
-/// go of them: what [`super::Server::start`] refuses of a configuration is refused here too, with
-/// the same words. A configuration without a key passes, for secrets often come by the environment.
+/// Builds the parts of a server, without opening a socket, a store or a thread, and drops them. A
+/// configuration that [`super::Server::start`] would refuse is refused here with the same error. A
+/// configuration without a key passes, because secrets often come from the environment.
 ///
 /// # Errors
 /// As [`super::Server::start`].

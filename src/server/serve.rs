@@ -1,4 +1,4 @@
-//! HTTP on the listeners' connections.
+//! Serves HTTP on the listeners' connections.
 
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -17,7 +17,6 @@ use hyper_util::rt::TokioIo;
 use mio::net::TcpStream as Unwatched;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::accepted::{Accepted, PEEK_TIMEOUT};
 use super::internal::Internal;
 use super::listen::{HANDSHAKE, HANDSHAKES_EACH, LEAVING, Peer, Serve, Visitor, watched};
 use super::public::{Admission, Public};
@@ -28,21 +27,21 @@ use crate::error::Error;
 use crate::hub::Link;
 use crate::lifecycle::Lifecycle;
 use crate::net::PrefixedIo;
+use crate::net::accepted::{Accepted, PEEK_TIMEOUT};
 use crate::net::timeout_io::TimeoutIo;
 use crate::session::Services;
 use crate::transport::grpc::PeerIdentity;
 use tidings_websocket::head::{MAX_HEADERS, read_upgrade};
 
-/// The largest head of a request, in bytes.
+/// The largest request head, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
-/// The most streams of one HTTP/2 connection.
+/// The most concurrent streams of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1024;
-/// What may wait in one HTTP/2 stream for its reader, in bytes, however large its window.
+/// The send buffer of one HTTP/2 stream, in bytes, whatever its window.
 const STREAM_BUFFER: usize = 256 * 1024;
-/// What may come of the bodies of one HTTP/2 connection, or of one stream, before somebody reads it,
-/// in bytes.
+/// The receive window of one HTTP/2 connection and of each stream, in bytes.
 const WINDOW: u32 = 256 * 1024;
-/// How often a silent HTTP/2 peer is pinged, and how long it may take to answer.
+/// The interval of pings to a silent HTTP/2 peer, and the timeout of their answers.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// HTTP/1.1, with upgrades.
@@ -52,7 +51,7 @@ impl Serve for Public {
     }
 
     fn most_of(&self, address: IpAddr) -> Option<usize> {
-        // Behind a proxy are many clients; each has its own limits once its request is read.
+        // A proxy's connection carries many clients. Each is limited once its request is read.
         let each = self.services().hub.settings().connections_per_ip;
         (!self.is_proxy(address)).then(|| each.saturating_add(HANDSHAKES_EACH))
     }
@@ -61,8 +60,8 @@ impl Serve for Public {
         ["limits.connections", "limits.connections_per_ip"]
     }
 
-    /// Lets a whole upgrade in by itself: what HTTP does for a connection costs more than all that
-    /// a WebSocket needs of it. Everything else is put back for HTTP.
+    /// Handles a complete upgrade request without hyper, whose setup costs more than a WebSocket
+    /// needs in total. The bytes of any other request are passed to hyper.
     async fn serve_tcp(self: &Arc<Self>, socket: Unwatched, visitor: Visitor) {
         let (began, address) = (Instant::now(), visitor.address);
         let heard = Accepted::Unwatched(socket).peek();
@@ -96,7 +95,7 @@ impl Serve for Public {
         };
         let patience = HANDSHAKE.saturating_sub(began.elapsed()).max(PEEK_TIMEOUT);
         let socket = TimeoutIo::new(PrefixedIo::new(socket, said), &self.services().metrics);
-        // It is large, and most connections never come here.
+        // The future is large, and most connections never get here.
         Box::pin(self.serve_http1(socket, visitor, patience, refusal)).await;
     }
 
@@ -111,8 +110,8 @@ impl Serve for Public {
 }
 
 impl Public {
-    /// Speaks HTTP/1.1. The first head may take so long; `first` answers the first request, where it
-    /// was read before.
+    /// Serves HTTP/1.1. The first head has its own timeout. `first` answers the first request if it
+    /// was parsed already.
     async fn serve_http1<S>(
         self: &Arc<Self>,
         socket: TimeoutIo<S>,
@@ -172,9 +171,9 @@ impl Public {
     }
 }
 
-/// Ends a connection of HTTP/1.1 behind this answer where the server is about to stop: the next
-/// request opens another one, which a balancer leads elsewhere (RFC 9112 §9.6). An upgrade is no
-/// answer but the connection itself.
+/// Closes an HTTP/1.1 connection after this response if the server is about to stop (RFC 9112
+/// §9.6). The next request opens a new connection, which a load balancer sends to another server.
+/// An upgrade is exempt.
 pub(super) fn end_after(answer: &mut Response<Body>, lifecycle: &Lifecycle) {
     if !lifecycle.is_ready() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let headers = answer.headers_mut();
@@ -182,8 +181,8 @@ pub(super) fn end_after(answer: &mut Response<Body>, lifecycle: &Lifecycle) {
     }
 }
 
-/// Waits until a connection is to end: the server closes, another needs its place, or it was idle for
-/// too long.
+/// Waits until a connection should close: the server closes, its slot was given to another, or it
+/// was idle for too long.
 async fn leaves(occupant: &Occupant, keep_alive: Duration) {
     tokio::select! {
         () = occupant.leave().cancelled() => {}
@@ -191,8 +190,7 @@ async fn leaves(occupant: &Occupant, keep_alive: Duration) {
     }
 }
 
-/// Waits until a connection that was idle for too long must be gone, though its client takes no notice
-/// of being told.
+/// Waits until an idle connection must be closed although its client ignores the GOAWAY.
 async fn overstays(occupant: &Occupant) {
     loop {
         tokio::time::sleep(LEAVING).await;
@@ -203,25 +201,25 @@ async fn overstays(occupant: &Occupant) {
     }
 }
 
-/// How long a connection may be idle whatever `server.keep_alive` says.
+/// The idle time that is always allowed, whatever `server.keep_alive` says.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
-/// How long it is looked at again after a request that has come meanwhile.
+/// The interval of checks after a request has arrived meanwhile.
 const LEAST_IDLE: Duration = Duration::from_secs(1);
 
-/// Waits until no request has been under way for as long as that may be. Whoever has shown a token on
-/// it may keep a connection of HTTP/2.
+/// Waits until no request has been in progress for the allowed idle time. An authenticated HTTP/2
+/// connection may stay open.
 async fn idle(occupant: &Occupant, keep_alive: Duration) {
     let since = || {
         let since = occupant.activity().since_idle();
         since.filter(|_| !occupant.peer().is_proven())
     };
-    // A longer time is no use to anybody, and some clocks can't tell it.
+    // A longer time is useless, and some clocks cannot represent it.
     let keep_alive = keep_alive.min(LONGEST);
     loop {
         let began = since();
         let left = began.map_or(keep_alive, |at| keep_alive.saturating_sub(at.elapsed()));
-        // In time in which this process ran: what came while it was stopped is read before the
-        // timer rings.
+        // Counts only time in which this process ran: bytes that arrived during a stall are read
+        // before the timer fires.
         RunTimer::new(left.max(LEAST_IDLE)).await;
         if began.is_some() && began == since() {
             return;
@@ -229,13 +227,13 @@ async fn idle(occupant: &Occupant, keep_alive: Duration) {
     }
 }
 
-/// What is said where there are no descriptors for anything but probes.
+/// The response when only probes can be served for lack of file descriptors.
 fn no_descriptors() -> Response<Body> {
     let error = Error::unavailable("the server has no file descriptors left");
     problem(&error.retry_after(Duration::from_secs(5)))
 }
 
-/// HTTP/2 and HTTP/1.1.
+/// Serves HTTP/2 and HTTP/1.1.
 impl Serve for Internal {
     fn services(&self) -> &Arc<Services> {
         self.services()
@@ -301,13 +299,13 @@ impl Serve for Internal {
         let connection = builder.serve_connection(TokioIo::new(socket), answer);
         tokio::pin!(connection);
         let leaving = self.lifecycle().leaving();
-        // One that comes while connections leave asks for health, or has the last events.
+        // A request during draining is a health probe or fetches the last events.
         let mut stays = leaving.is_cancelled();
         let outcome = loop {
             tokio::select! {
                 outcome = &mut connection => break outcome,
-                // GOAWAY (RFC 9113 §6.8): streams go on to their end, and whatever the client
-                // begins next begins on another connection, which may lead elsewhere.
+                // GOAWAY (RFC 9113 §6.8): existing streams run to their end. New ones need another
+                // connection, which may lead to another server.
                 () = leaving.cancelled(), if !stays => {
                     stays = true;
                     connection.as_mut().graceful_shutdown();
@@ -327,7 +325,7 @@ impl Serve for Internal {
     }
 }
 
-/// The body of an answer, with which the request ends.
+/// A response body that marks the end of its request.
 struct Tracked {
     body: Body,
     _underway: Underway,

@@ -1,8 +1,7 @@
-//! The limits on sockets: how many may be open at once, in all and of one address, and who leaves when it
-//! is full.
+//! Limits on open sockets, in total and per address, and eviction when a limit is reached.
 //!
-//! A socket on which no request is under way makes room for one that comes: its client has everything
-//! that it asked for, and connects again when it asks for more.
+//! A socket without a request in progress can be evicted for a new one: its client has received
+//! everything that it requested, and reconnects when it needs more.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -19,23 +18,23 @@ use crate::net::timeout_io::Activity;
 use crate::telemetry::Metrics;
 use crate::transport::grpc::PeerConnection;
 
-/// How long a socket has at least to say something before it makes room for another.
+/// The minimum time before a new socket may be evicted.
 const CHANCE: Duration = Duration::from_millis(250);
-/// How long a request without a token may be under way before its connection makes room.
+/// How long an unauthenticated request may be in progress before its connection may be evicted.
 const UNPROVEN: Duration = Duration::from_secs(10);
-/// How many idle sockets are looked at for one that makes room.
+/// The most idle sockets that are examined for one eviction.
 const LOOKS: usize = 64;
-/// The share of the places that is kept for addresses with few sockets, such as those of probes.
+/// The fraction (1/16) of the slots that is reserved for addresses with few sockets, such as those
+/// of probes.
 const KEPT: usize = 16;
-/// How many sockets are few.
+/// The number of sockets up to which an address has few.
 const FEW: usize = 8;
 
-/// The sockets of a listener that are between their TCP handshake and their upgrade, or speak
-/// HTTP.
+/// Tracks the sockets of a listener that are handshaking, not upgraded yet, or speaking HTTP.
 pub(super) struct SocketLimiter {
     most: usize,
-    /// Whether connections on which no token was shown make room for others, though a request is
-    /// under way; then those with a token never do.
+    /// Whether unauthenticated connections may be evicted although a request is in progress. If so,
+    /// authenticated connections are never evicted.
     tokens: bool,
     taken: Mutex<Taken>,
     metrics: Arc<Metrics>,
@@ -46,18 +45,19 @@ struct Taken {
     next: u64,
     sockets: HashMap<u64, Socket>,
     queues: Queues,
-    /// An IPv6 address stands for its /64.
+    /// Keyed by rate-limit key: the /64 of an IPv6 address.
     by_address: HashMap<IpAddr, OfAddress>,
-    /// How many sockets were looked at.
+    /// How many sockets were examined.
     #[cfg(test)]
     looked_at: usize,
 }
 
-/// Sockets by the order in which they entered their state, the oldest first.
+/// Sockets in the order in which they entered their state, oldest first.
 #[derive(Default)]
 struct Queues {
     idle: BTreeMap<u64, u64>,
-    /// Those with a request under way that may have shown no token. Empty where no tokens count.
+    /// Sockets with a request in progress that may be unauthenticated. Empty if tokens do not
+    /// matter.
     asking: BTreeMap<u64, u64>,
 }
 
@@ -78,24 +78,24 @@ struct Socket {
     address: IpAddr,
     /// When it became idle or busy.
     since: Instant,
-    /// Requests that are under way.
+    /// Requests in progress.
     open: usize,
-    /// Its place in the queues.
+    /// Its position in the queues.
     order: Option<(State, u64)>,
     occupant: Arc<Occupant>,
 }
 
-/// The key of the limit that left no room.
+/// The limit that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Full {
-    /// There are too many in all.
+    /// The limit in total.
     All,
-    /// There are too many of this address.
+    /// The limit of this address.
     Address,
 }
 
 impl SocketLimiter {
-    /// A limiter for so many sockets. With `tokens`, whoever has shown a token stays.
+    /// A limiter for this many sockets. With `tokens`, authenticated connections are never evicted.
     pub(super) fn new(most: usize, tokens: bool, metrics: &Arc<Metrics>) -> Arc<Self> {
         Arc::new(SocketLimiter {
             most,
@@ -105,8 +105,9 @@ impl SocketLimiter {
         })
     }
 
-    /// A place for a socket of this address, which may have `most` of them; until it is dropped. The
-    /// connection is told to leave with `closing`, or alone when it makes room.
+    /// Acquires a slot for a socket of this address, which may have `most` of them. The slot is
+    /// released on drop. The connection is cancelled with `closing`, or by itself when it is
+    /// evicted.
     pub(super) fn take(
         self: &Arc<Self>,
         address: IpAddr,
@@ -143,7 +144,7 @@ impl SocketLimiter {
         Ok(Place(occupant))
     }
 
-    /// Lets the socket that is idle for longest make room.
+    /// Evicts the socket that has been idle for longest.
     pub(super) fn make_some_room(&self) -> bool {
         let mut taken = self.lock();
         let oldest = taken.queues.idle.first_key_value().map(|(_, id)| *id);
@@ -163,8 +164,8 @@ impl SocketLimiter {
         (kept && of_address >= FEW).then_some(Full::All)
     }
 
-    /// Lets a socket make room for one of this address: an idle one of the same address where that has
-    /// too many, or else one of an address that has no fewer.
+    /// Evicts a socket for one of this address: an idle one of the same address if that reached its
+    /// limit, or else one of an address that has at least as many.
     fn make_room(&self, taken: &mut Taken, address: IpAddr, full: Full) -> bool {
         if !taken.may_evict(address) {
             return false;
@@ -182,7 +183,7 @@ impl SocketLimiter {
         found.is_some_and(|id| self.evict(taken, id))
     }
 
-    /// Tells a connection to leave; its place is free.
+    /// Cancels a connection and releases its slot.
     fn evict(&self, taken: &mut Taken, id: u64) -> bool {
         let Some(socket) = taken.remove(id) else {
             return false;
@@ -219,15 +220,15 @@ impl Taken {
         self.by_address.get(&address).map_or(0, |of| of.count)
     }
 
-    /// Whether another socket may leave for one of this address. An address with few sockets, such as
-    /// that of a probe, always finds room.
+    /// Whether another socket may be evicted for this address. An address with few sockets, such as
+    /// that of a probe, may always evict.
     fn may_evict(&mut self, address: IpAddr) -> bool {
         let of_address = self.by_address.get_mut(&address);
         of_address.is_none_or(|of| of.evictions.refill() > 0 || of.count < FEW)
     }
 
-    /// The oldest socket that may leave for one of this address. Looks at few sockets, however many
-    /// there are.
+    /// The oldest socket that may be evicted for one of this address. Examines a bounded number of
+    /// sockets.
     fn find(
         &mut self,
         state: State,
@@ -251,12 +252,12 @@ impl Taken {
                 self.looked_at += 1;
             }
             let socket = self.sockets.get(&id)?;
-            // Whoever is behind it in the queue has waited even less.
+            // All later sockets in the queue have waited even less.
             if now.duration_since(socket.since) < patience {
                 return None;
             }
             if state == State::Asking && socket.occupant.peer.is_proven() {
-                // A connection stays proven.
+                // A connection stays authenticated.
                 self.leave_queue(id);
             } else if self.count_of(socket.address) >= own {
                 return Some(id);
@@ -265,7 +266,7 @@ impl Taken {
         None
     }
 
-    /// A socket enters a state.
+    /// Moves a socket to a state.
     fn enter(&mut self, id: u64, state: State) {
         self.leave_queue(id);
         let order = self.next;
@@ -291,7 +292,7 @@ impl Taken {
         }
     }
 
-    /// A request begins; the first one ends the idle time of its socket.
+    /// A request begins. The first one ends the socket's idle time.
     fn begin(&mut self, id: u64, asks: bool) {
         let Some(socket) = self.sockets.get_mut(&id) else {
             return;
@@ -321,11 +322,11 @@ impl Taken {
     }
 }
 
-/// The place of one socket, until it is dropped.
+/// The slot of one socket, released on drop.
 pub(super) struct Place(Arc<Occupant>);
 
 impl Place {
-    /// Who has it.
+    /// The connection that holds the slot.
     pub(super) fn occupant(&self) -> &Arc<Occupant> {
         &self.0
     }
@@ -337,7 +338,7 @@ impl Drop for Place {
     }
 }
 
-/// What is known of the connection that has a place.
+/// The state of the connection that holds a slot.
 pub(super) struct Occupant {
     room: Arc<SocketLimiter>,
     id: u64,
@@ -348,22 +349,22 @@ pub(super) struct Occupant {
 }
 
 impl Occupant {
-    /// Which requests are under way.
+    /// The requests in progress.
     pub(super) fn activity(&self) -> &Arc<Activity> {
         &self.activity
     }
 
-    /// What its gRPC calls share.
+    /// State shared by its gRPC calls.
     pub(super) fn peer(&self) -> &PeerConnection {
         &self.peer
     }
 
-    /// Rings when the connection is to leave.
+    /// Cancelled when the connection should close.
     pub(super) fn leave(&self) -> &CancellationToken {
         &self.leave
     }
 
-    /// Waits until the connection has made room for another.
+    /// Waits until the connection is evicted.
     pub(super) async fn made_room(&self) {
         self.leave.cancelled().await;
         if !self.evicted.load(Ordering::Acquire) {
@@ -371,7 +372,7 @@ impl Occupant {
         }
     }
 
-    /// A request begins; it is under way until what is returned is dropped.
+    /// A request begins. It is in progress until the returned guard is dropped.
     pub(super) fn begin(self: &Arc<Self>) -> Underway {
         self.activity.begin();
         let mut taken = self.room.lock();
@@ -381,7 +382,7 @@ impl Occupant {
     }
 }
 
-/// A request that is under way.
+/// Guards a request in progress.
 pub(super) struct Underway(Arc<Occupant>);
 
 impl Drop for Underway {
@@ -461,7 +462,7 @@ mod tests {
         let places: Vec<Place> = (0..3)
             .map(|_| test.take("10.0.0.1", None).ok().unwrap())
             .collect();
-        // All have had their chance; the first is at work, the second was until now.
+        // All are past the minimum time. The first is busy, the second was busy until now.
         let _at_work = places[0].occupant().begin();
         let was = places[1].occupant().begin();
         tokio::time::advance(CHANCE).await;
@@ -473,7 +474,7 @@ mod tests {
             .collect();
         assert_eq!(left, [false, false, true]);
         assert!(!test.closing.is_cancelled());
-        // The rest had no chance yet.
+        // The others are too new.
         assert_eq!(test.take("10.0.0.1", None).err(), Some(Full::All));
     }
 
@@ -488,7 +489,7 @@ mod tests {
         tokio::time::advance(CHANCE).await;
         assert_eq!(test.take("10.0.0.1", None).err(), Some(Full::All));
         assert!(!quiet.occupant().leave().is_cancelled());
-        // But the other way round.
+        // Not vice versa.
         drop(busy);
         tokio::time::advance(CHANCE).await;
         let _third = test.take("10.0.0.3", None).ok().unwrap();
@@ -529,12 +530,12 @@ mod tests {
         let held: Vec<Place> = (0..1000)
             .map(|_| test.take("10.0.0.1", share).ok().unwrap())
             .collect();
-        // None of them had its chance.
+        // None is past the minimum time.
         for _ in 0..1000 {
             assert_eq!(test.take("10.0.0.1", share).err(), Some(Full::Address));
         }
         assert!(test.room.lock().looked_at <= 1000);
-        // All are at work without a token, and none for long.
+        // All have an unauthenticated request in progress, none for long.
         let _busy: Vec<Underway> = held.iter().map(|p| p.occupant().begin()).collect();
         for _ in 0..1000 {
             assert_eq!(test.take("10.0.0.1", share).err(), Some(Full::Address));
@@ -558,7 +559,7 @@ mod tests {
         more.extend((0..1000).filter_map(|_| test.take("10.0.0.1", share).ok()));
         let burst = usize::try_from(EVICTIONS).unwrap();
         assert_eq!(gone(), burst);
-        // Beyond the burst one leaves in each interval.
+        // After the burst, one is evicted per interval.
         tokio::time::advance(EVICTION_INTERVAL * 3).await;
         more.extend((0..1000).filter_map(|_| test.take("10.0.0.1", share).ok()));
         assert_eq!(gone(), burst + 3);

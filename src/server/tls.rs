@@ -1,4 +1,4 @@
-//! Certificates, which may be renewed while the server runs.
+//! TLS certificates, which can be renewed while the server runs.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,31 +12,31 @@ use super::StartError;
 use crate::config::Config;
 use crate::config::certificates::{Unusable, server_config};
 
-/// Chooses the cryptography for the whole process; the first choice stays.
+/// Installs the process-wide cryptography provider. The first choice stays.
 pub(super) fn install_crypto() {
     if aws_lc_rs::default_provider().install_default().is_err() {
         tracing::debug!("the cryptography was chosen before");
     }
 }
 
-/// How one listener accepts TLS; what is stored here later holds for connections from then on.
+/// The TLS configuration of one listener. A stored replacement applies to new connections.
 #[derive(Clone)]
 pub(super) struct Tls(Arc<ArcSwap<ServerConfig>>);
 
 impl Tls {
-    /// For the next connection.
+    /// The acceptor for the next connection.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         TlsAcceptor::from(self.0.load_full())
     }
 }
 
-/// How both listeners accept TLS; `None` where no certificate is configured.
+/// The TLS configurations of both listeners. `None` if no certificate is configured.
 pub(super) struct Listeners {
     pub(super) public: Option<Tls>,
     pub(super) internal: Option<Tls>,
 }
 
-/// Certificates that were read again and are good.
+/// Reloaded and validated certificates.
 pub(super) struct Renewed {
     public: Option<Arc<ServerConfig>>,
     internal: Option<Arc<ServerConfig>>,
@@ -46,7 +46,7 @@ impl Listeners {
     /// Reads the files.
     ///
     /// # Errors
-    /// Names the key whose file can't be used.
+    /// Names the key whose file is unusable.
     pub(super) fn load(config: &Config) -> Result<Self, StartError> {
         let Renewed { public, internal } = Renewed::load(config)?;
         let swappable = |tls: Arc<ServerConfig>| Tls(Arc::new(ArcSwap::new(tls)));
@@ -56,7 +56,7 @@ impl Listeners {
         })
     }
 
-    /// Takes over what was read again. Whether a listener speaks TLS at all does not change.
+    /// Applies reloaded certificates. TLS itself cannot be switched on or off.
     pub(super) fn renew(&self, renewed: Renewed) {
         let Renewed { public, internal } = renewed;
         for (name, now, next) in [
@@ -78,7 +78,7 @@ impl Renewed {
     /// Reads the files.
     ///
     /// # Errors
-    /// Names the key whose file can't be used.
+    /// Names the key whose file is unusable.
     pub(super) fn load(config: &Config) -> Result<Self, StartError> {
         let (public, internal) = (&config.public, &config.internal);
         let client_ca = internal.client_ca.as_deref();
@@ -99,8 +99,8 @@ impl Renewed {
     }
 }
 
-/// What accepts TLS on a listener; `None` where no certificate is configured. With `client_ca`,
-/// clients must show a certificate that it signed.
+/// The TLS configuration of a listener. `None` if no certificate is configured. With `client_ca`,
+/// clients must present a certificate that it signed.
 fn of(
     listener: &'static str,
     cert: Option<&Path>,

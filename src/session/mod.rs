@@ -3,8 +3,10 @@
 //! A [`Session`] holds an identity and checks every right, so a transport can't forget to. It
 //! can't be made without an identity, so failing open can't be written.
 
+mod admission;
 mod bodies;
 mod history;
+mod open;
 mod publish;
 mod refusals;
 mod source;
@@ -28,12 +30,18 @@ use crate::catalog::Catalog;
 use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId};
 use crate::hub::{Hub, Refused, Revalidator};
+use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Tracing, Transport};
 
+pub use admission::{
+    AdmissionRequest, Admitted, Authentication, Credentials, OriginRule, RejectReason, Rejection,
+    check_origin,
+};
 pub use bodies::{Bodies, BodyLimits, BodySender, ConnectionBodies, Reservation};
 use refusals::RefusalLog;
 
 pub use history::{HistoryPage, HistoryQuery};
+pub use open::{NewConnection, StreamReply, open, open_stream, open_subscribed};
 pub use publish::{Publish, PublishResult, Published};
 pub use source::{CLAIMED_SOURCE, Source};
 pub use subscribe::{Subscribe, Wanted};
@@ -92,11 +100,33 @@ pub struct Services {
     channel_rate: ArcSwap<Option<Rate>>,
     /// The audit log.
     pub audit: Arc<Audit>,
+    /// Whether the server takes connections.
+    pub lifecycle: Arc<Lifecycle>,
     /// The bytes of request bodies that are held.
     pub bodies: Arc<Bodies>,
     /// The generation of the keys that everybody was last held to.
     checked: AtomicU64,
     refusals: RefusalLog,
+}
+
+/// What [`Services`] are made of.
+pub struct ServiceParts {
+    /// The bus.
+    pub hub: Arc<Hub>,
+    /// The store.
+    pub broker: Arc<dyn Broker>,
+    /// Verifies tokens.
+    pub verifier: Arc<Verifier>,
+    /// The rules.
+    pub policy: Policy,
+    /// The known event types.
+    pub catalog: Catalog,
+    /// Limits on requests.
+    pub limits: RequestLimits,
+    /// The audit log.
+    pub audit: Arc<Audit>,
+    /// Whether the server takes connections.
+    pub lifecycle: Arc<Lifecycle>,
 }
 
 /// Tells the hub whether an identity is still valid, by the keys and revocations of `verifier`.
@@ -112,15 +142,17 @@ pub fn revalidator(verifier: &Arc<Verifier>) -> Revalidator {
 impl Services {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(
-        hub: Arc<Hub>,
-        broker: Arc<dyn Broker>,
-        verifier: Arc<Verifier>,
-        policy: Policy,
-        catalog: Catalog,
-        limits: RequestLimits,
-        audit: Arc<Audit>,
-    ) -> Arc<Self> {
+    pub fn new(parts: ServiceParts) -> Arc<Self> {
+        let ServiceParts {
+            hub,
+            broker,
+            verifier,
+            policy,
+            catalog,
+            limits,
+            audit,
+            lifecycle,
+        } = parts;
         let (metrics, tracing) = (Arc::clone(hub.metrics()), Arc::clone(hub.tracing()));
         let publish_rate = ArcSwap::from_pointee(publish_rate(&limits));
         let channel_rate = ArcSwap::from_pointee(channel_rate(&limits));
@@ -140,6 +172,7 @@ impl Services {
             publish_rate,
             channel_rate,
             audit,
+            lifecycle,
             bodies,
             checked,
             refusals: RefusalLog::default(),
@@ -218,8 +251,8 @@ impl Services {
         }
     }
 
-    /// Notes in the audit log, and in the log, that somebody was not let in.
-    pub fn not_let_in(&self, address: SocketAddr, transport: Option<Transport>, error: &Error) {
+    /// Notes a rejected client in the audit log and in the log.
+    pub fn note_rejection(&self, address: SocketAddr, transport: Option<Transport>, error: &Error) {
         let what = if error.code() == Code::Unauthenticated {
             What::AuthenticationFailed
         } else {

@@ -4,10 +4,10 @@ use super::Session;
 use crate::auth::{Identity, Policy};
 use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, ConnectionId, Position, TypePattern};
+use crate::fair_queue::Share;
 use crate::filter::EventFilter;
 use crate::hub::{Join, JoinRequest, Refused};
 use crate::maybe_ready::MaybeReady;
-use crate::turns::Share;
 
 /// Names that one request may list, where not even as many subscriptions are allowed: each costs
 /// the evaluation of a rule and a line in the reply, also where it is refused.

@@ -43,7 +43,7 @@ fn the_table_of_rights_holds() {
         identity("a", &["admin"], ""),
     );
     let nobody = Identity::anonymous();
-    // who, channel, may subscribe, may publish
+    // user, channel, may subscribe, may publish
     for (who, name, subscribe, publish) in [
         (&ann, "project:42", true, false),
         (&ann, "project:43", false, false),
@@ -272,6 +272,6 @@ fn a_rule_that_can_t_be_true_or_false_is_refused_with_its_place() {
         let error = Policy::new([rules("room", None, Some(rule))], false).unwrap_err();
         assert_eq!(error.rule, "publish");
     }
-    // What only a token can tell is asked when it comes.
+    // Claims are parsed only when the rule needs them.
     assert!(Policy::new([rules("room", Some("claims.admin"), None)], false).is_ok());
 }

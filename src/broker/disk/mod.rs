@@ -54,9 +54,9 @@ use super::keys::KeyShares;
 use super::{Bounds, Broker, Kept, Memory, Page, Range, Receipt, Share, Sink};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, HistoryPolicy, Namespaces};
+use crate::fair_queue::FairQueue;
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::{FanoutSpan, Metrics};
-use crate::turns::Turns;
 use clock::Clock;
 use committer::Committer;
 use folder::Folder;
@@ -143,7 +143,7 @@ struct Shared {
     store: ArcSwapOption<Store>,
     /// False while the store can't write.
     available: AtomicBool,
-    readers: Turns,
+    readers: FairQueue,
     /// One backup is made at a time.
     backups: Arc<Semaphore>,
 }
@@ -193,7 +193,7 @@ impl Disk {
             queue: Queue::default(),
             store: ArcSwapOption::empty(),
             available: AtomicBool::new(true),
-            readers: Turns::new(readers()),
+            readers: FairQueue::new(readers()),
             backups: Arc::new(Semaphore::new(1)),
         });
         let committer = Committer::open(Arc::clone(&shared), folder, left, settings, keys)?;

@@ -1,16 +1,16 @@
-//! Where references within a schema lead.
+//! Resolves references within a schema.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// What a reference such as `#/$defs/part` leads to; `None` where it leads out of the schema.
+/// The target of a reference such as `#/$defs/part`. `None` if it points outside of the schema.
 pub(super) fn target<'s>(root: &'s Value, reference: &str) -> Option<&'s Value> {
     let pointer = reference.strip_prefix('#')?;
     root.pointer(&decoded(pointer)?)
 }
 
-/// The last part of a reference, for a name; empty for the schema itself.
+/// The last token of a reference, used as a name. Empty for the schema itself.
 pub(super) fn last_part(reference: &str) -> String {
     let last = reference.rsplit('/').next().unwrap_or_default();
     decoded(last)
@@ -19,7 +19,7 @@ pub(super) fn last_part(reference: &str) -> String {
         .replace("~0", "~")
 }
 
-/// Takes the percent-encoding of a URI's fragment away (RFC 6901 §6).
+/// Decodes the percent-encoding of a URI's fragment (RFC 6901 §6).
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
@@ -35,9 +35,8 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// True if a type alias of the schema at `from` would be made of nothing but itself: TypeScript
-/// looks through references, unions and intersections at once, and only objects and lists let it
-/// stop.
+/// True if a type alias for the schema at `from` would be circular. TypeScript resolves references,
+/// unions and intersections eagerly; only objects and arrays defer it.
 pub(super) fn is_circular(root: &Value, from: &str) -> bool {
     let mut seen = BTreeSet::new();
     let mut open = vec![from.to_owned()];
@@ -59,7 +58,7 @@ pub(super) fn is_circular(root: &Value, from: &str) -> bool {
     false
 }
 
-/// The references that a schema's alias is directly made of.
+/// The references of which a schema's alias directly consists.
 fn at_once(schema: &Value, found: &mut Vec<String>) {
     if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
         found.push(reference.to_owned());

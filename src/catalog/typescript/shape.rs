@@ -1,4 +1,4 @@
-//! A schema's shape, as a TypeScript type.
+//! Converts a schema to a TypeScript type.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,25 +7,25 @@ use serde_json::{Map, Value};
 use super::references::{is_circular, last_part, target};
 use super::writing::{doc, literal, pascal, property, unique};
 
-/// What is not known.
+/// The type of unknown values.
 const ANYTHING: &str = "unknown";
-/// An object of which nothing is known.
+/// The type of an object with unknown properties.
 const ANY_OBJECT: &str = "{ [key: string]: unknown }";
-/// The most items of a tuple that are written out.
+/// The most tuple items that are written out.
 const MAX_TUPLE: usize = 64;
 
-/// The types of one schema: its own, and one for each part that is referred to.
+/// The types of one schema: its own, and one for each referenced part.
 pub(super) struct Shapes<'a> {
     root: &'a Value,
     taken: &'a mut BTreeSet<String>,
-    /// The names of the types, by reference.
+    /// The names of types, by reference.
     names: BTreeMap<String, String>,
-    /// References whose types are yet to be written.
+    /// References whose types are not generated yet.
     open: Vec<String>,
 }
 
 impl<'a> Shapes<'a> {
-    /// For a schema whose own type has this name.
+    /// Starts with this name for the schema's own type.
     pub(super) fn new(root: &'a Value, name: &str, taken: &'a mut BTreeSet<String>) -> Self {
         Shapes {
             root,
@@ -35,7 +35,7 @@ impl<'a> Shapes<'a> {
         }
     }
 
-    /// All of them; the schema's own has this description where it has none itself.
+    /// Generates all types. The schema's own type gets this description, unless it has one.
     pub(super) fn declarations(mut self, description: &str) -> String {
         let mut text = String::new();
         while let Some(reference) = self.open.pop() {
@@ -92,7 +92,7 @@ impl<'a> Shapes<'a> {
             }
         }
         if let Some(own) = self.own(schema, indent) {
-            // What says no more than that it is an object or a list, the others say already.
+            // Skip a type that only says object or array, if the others imply it.
             if parts.is_empty() || !matches!(&*own, ANY_OBJECT | "unknown[]") {
                 parts.insert(0, own);
             }
@@ -100,7 +100,7 @@ impl<'a> Shapes<'a> {
         intersection(parts)
     }
 
-    /// What the schema's own keywords say; `None` where they say nothing.
+    /// The type from the schema's own keywords. `None` if they say nothing.
     fn own(&mut self, schema: &Map<String, Value>, indent: &str) -> Option<String> {
         if let Some(value) = schema.get("const") {
             return Some(literal(value));
@@ -187,13 +187,13 @@ impl<'a> Shapes<'a> {
         format!("{{\n{}{indent}}}", members.concat())
     }
 
-    /// What properties hold that have no name of their own; `None` where nothing is said of them.
+    /// The type of additional properties. `None` if nothing is declared.
     fn others(&mut self, schema: &Map<String, Value>, alone: bool, indent: &str) -> Option<String> {
         let patterns = schema.get("patternProperties").and_then(Value::as_object);
         let patterns = patterns.filter(|patterns| !patterns.is_empty());
         match (schema.get("additionalProperties"), patterns) {
             (None | Some(Value::Bool(false)), None) => None,
-            // The named ones would have to fit the same type.
+            // TypeScript requires the named properties to be assignable to the index signature.
             (Some(others), None) if alone => Some(self.shape(others, indent)),
             (Some(Value::Bool(false)), Some(patterns)) if alone => {
                 let shapes = patterns.values().map(|schema| self.shape(schema, indent));
@@ -231,7 +231,7 @@ impl<'a> Shapes<'a> {
         format!("[{}]", items.join(", "))
     }
 
-    /// The name of the type to which a reference leads.
+    /// The name of the type that a reference points to.
     fn named(&mut self, reference: &str) -> String {
         if target(self.root, reference).is_none() {
             return String::from(ANYTHING);
@@ -284,7 +284,7 @@ fn list_of(shape: &str) -> String {
     format!("{}[]", grouped(shape))
 }
 
-/// In brackets where a mark behind it would be taken as a mark of its last part only.
+/// Parenthesizes a type to which a suffix would otherwise bind too tightly.
 fn grouped(shape: &str) -> String {
     if shape.contains(" | ") || shape.contains(" & ") {
         format!("({shape})")

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// Words with a meaning of their own where a property may stand; in quotes they have none.
+/// Reserved words where a property name may stand. They are quoted.
 const MODIFIERS: [&str; 9] = [
     "abstract",
     "async",
@@ -17,7 +17,7 @@ const MODIFIERS: [&str; 9] = [
     "static",
 ];
 
-/// A name of a type: `JobProgress` for `job.progress`. Starts with a capital letter.
+/// A type name: `JobProgress` for `job.progress`. Starts with a capital letter.
 pub(super) fn pascal(name: &str) -> String {
     let words = name.split(|c: char| !c.is_ascii_alphanumeric());
     let mut pascal = String::new();
@@ -33,7 +33,7 @@ pub(super) fn pascal(name: &str) -> String {
     }
 }
 
-/// The name, with a number behind it if it is taken; it is taken from then on.
+/// The name, with a numeric suffix if it is taken. It is reserved from then on.
 pub(super) fn unique(name: &str, taken: &mut BTreeSet<String>) -> String {
     let numbered = (2_u64..).map(|number| format!("{name}{number}"));
     let mut names = std::iter::once(name.to_owned()).chain(numbered);
@@ -41,12 +41,12 @@ pub(super) fn unique(name: &str, taken: &mut BTreeSet<String>) -> String {
     free.unwrap_or_else(|| name.to_owned())
 }
 
-/// A text as a literal.
+/// A string literal.
 pub(super) fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// The name of a property, in quotes where it needs them.
+/// A property name, quoted if necessary.
 pub(super) fn property(name: &str) -> String {
     let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == '$');
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$';
@@ -75,7 +75,7 @@ pub(super) fn literal(value: &Value) -> String {
     }
 }
 
-/// A documentation comment; nothing for an empty text.
+/// A documentation comment. Nothing for an empty text.
 pub(super) fn doc(text: &str, indent: &str) -> String {
     let text = text.trim().replace("*/", "*\\/");
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();

@@ -1,4 +1,4 @@
-//! Objects, taken apart as far as their own members.
+//! Splits an object into its direct members.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,20 +12,20 @@ use serde_json::value::RawValue;
 use super::{Flaw, without_bom};
 use crate::error::{Error, Result};
 
-/// How much of a client's name stands in an error, in characters.
+/// The longest part of a client's name in an error, in characters.
 const MAX_TOLD: usize = 64;
 
-/// A text, kept as it stands in the JSON where that has no escapes.
+/// A string. It borrows from the JSON if that has no escapes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 #[serde(transparent)]
 pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
-/// The members of a request's object; their values stay text, and are not looked at. A byte order
-/// mark in front is left out.
+/// The members of a request's object. Their values stay raw JSON and are not checked. A leading
+/// byte order mark is skipped.
 ///
 /// # Errors
-/// `invalid_argument`: where it is no object in JSON, and where a name stands twice, because what
-/// one reader takes from the first, another takes from the last.
+/// `invalid_argument` if the text is not a JSON object. Also if a name is repeated, because readers
+/// differ in whether the first or the last value counts.
 pub fn members(text: &[u8]) -> Result<HashMap<Cow<'_, str>, &RawValue>> {
     let text = without_bom(text);
     let mut parser = serde_json::Deserializer::from_slice(text);
@@ -39,7 +39,7 @@ pub fn members(text: &[u8]) -> Result<HashMap<Cow<'_, str>, &RawValue>> {
     }
 }
 
-/// An object of strings; `None` where it is none, or a name stands twice.
+/// Parses an object of strings. `None` if it is not one, or if a name is repeated.
 #[must_use]
 pub fn pairs(raw: &RawValue) -> Option<HashMap<String, String>> {
     let members = members(raw.get().as_bytes()).ok()?.into_iter();
@@ -53,7 +53,7 @@ pub fn pairs(raw: &RawValue) -> Option<HashMap<String, String>> {
 #[derive(Default)]
 struct Object<'a> {
     members: HashMap<Cow<'a, str>, &'a RawValue>,
-    /// The first name that stood there before.
+    /// The first repeated name.
     twice: Option<String>,
 }
 

@@ -1,7 +1,7 @@
-//! Numbers that stand for something else than an amount: they keep their digits.
+//! Numbers used as identifiers: their digits are preserved.
 //!
-//! Beyond 2^53 double precision can't tell neighbours apart, and `1`, `1.0` and `1e0` are one
-//! number in three spellings. What becomes an identifier must do neither.
+//! Double precision cannot distinguish adjacent integers beyond 2^53, and `1`, `1.0` and `1e0`
+//! spell one number. An identifier must be subject to neither.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::{Text, check, value};
 
-/// True for a whole number in its one plain spelling: no fraction, no exponent, no zero in front.
+/// True for an integer in canonical form: no fraction, no exponent, no leading zero.
 fn is_whole(number: &str) -> bool {
     let digits = number.strip_prefix('-').unwrap_or(number);
     let zero = number == "0";
@@ -22,8 +22,8 @@ fn is_whole(number: &str) -> bool {
     zero || (plain && !digits.is_empty())
 }
 
-/// What a value stands for as an identifier: a string's text, or a whole number's own digits.
-/// `None` for anything else, `1.0` and `1e3` among it.
+/// The identifier that a value represents: the text of a string, or the digits of an integer.
+/// `None` for everything else, including `1.0` and `1e3`.
 #[must_use]
 pub fn identifier(raw: &RawValue) -> Option<Cow<'_, str>> {
     match raw.get() {
@@ -33,16 +33,15 @@ pub fn identifier(raw: &RawValue) -> Option<Cow<'_, str>> {
     }
 }
 
-/// A value in which whole numbers beyond 64 bits stand as strings of their digits: such numbers
-/// are identifiers, and two of them must not become one by rounding. `None` where [`check`]
-/// refuses it.
+/// Parses a value, with integers beyond 64 bits as strings of their digits. Such numbers are
+/// identifiers, and rounding must not merge two of them. `None` if [`check`] refuses the text.
 #[must_use]
 pub fn with_exact_numbers(text: &str) -> Option<Value> {
     check(text.as_bytes()).ok()?;
     exact(text.trim_ascii())
 }
 
-/// Its recursion is bounded, for [`check`] has looked at the depth.
+/// The recursion is bounded, because [`check`] has checked the depth.
 fn exact(text: &str) -> Option<Value> {
     match text.as_bytes().first()? {
         b'{' => {
@@ -64,8 +63,7 @@ fn exact(text: &str) -> Option<Value> {
     }
 }
 
-/// The number of an event in its channel: `7`, or `"7"`, as CloudEvents have it, whose integers
-/// have 32 bits only (§4.1).
+/// An offset: `7`, or `"7"`, as CloudEvents need it, whose integers have 32 bits (§4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OffsetText(pub u64);
 

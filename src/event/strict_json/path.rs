@@ -1,4 +1,4 @@
-//! One member deep within an object, without reading the rest.
+//! Reads one member deep within an object and skips the rest.
 
 use std::fmt;
 
@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 
 use super::Text;
 
-/// What stands under these names, one within the other. `None` where a step is no object or has
-/// no such name; of a name that stands twice the last counts.
+/// The value at this path of names. `None` if a step is not an object or lacks the name. If a name
+/// is repeated, the last value counts.
 pub fn find<'a>(
     text: &'a [u8],
     path: impl Iterator<Item = impl AsRef<str>>,

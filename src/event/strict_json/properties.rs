@@ -1,11 +1,12 @@
-//! What is accepted is what is read, for texts that look like JSON and for any bytes.
+//! Property tests: accepted texts are exactly the readable ones, for JSON-like texts and for
+//! arbitrary bytes.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Texts that are JSON or almost: lone surrogates, numbers out of range and of many digits, names
-/// that stand twice, odd white space, byte order marks, deep nesting, broken ends.
+/// Texts that are JSON or almost JSON: lone surrogates, numbers out of range or with many digits,
+/// repeated names, odd white space, byte order marks, deep nesting, truncation.
 pub(crate) fn odd_json() -> impl Strategy<Value = String> {
     let number = prop_oneof![
         any::<i64>().prop_map(|n| n.to_string()),
@@ -76,7 +77,7 @@ fn holds(text: &[u8]) -> Result<(), TestCaseError> {
     let Ok(read) = read else {
         return Ok(());
     };
-    // Parsers that know nothing of this one.
+    // Independent parsers.
     prop_assert!(serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok());
     let written = serde_json::to_vec(&read).unwrap();
     prop_assert_eq!(
@@ -84,7 +85,7 @@ fn holds(text: &[u8]) -> Result<(), TestCaseError> {
         read.clone(),
         "what is read can be written"
     );
-    // Also where it stands in a member that a later one of the same name replaces.
+    // Also if it is in a member that a later one of the same name replaces.
     let names_private = |bytes: &[u8]| bytes.windows(9).any(|window| window == b"::private");
     let private = names_private(&written) || names_private(text);
     if !private {

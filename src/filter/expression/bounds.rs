@@ -1,4 +1,4 @@
-//! What an expression may cost: checked on its tree, once, when it is compiled.
+//! Static bounds on the cost of an expression, checked on its tree at compile time.
 
 use std::mem::take;
 
@@ -9,16 +9,16 @@ use super::{Error, Name, Result};
 
 /// The deepest nesting, in brackets and in the tree.
 pub(super) const MAX_DEPTH: u16 = 32;
-/// The most operators, brackets and other marks in a source.
+/// The most operators, brackets and other punctuation in a source.
 pub(super) const MAX_PUNCTUATION: usize = 256;
-/// The most nodes of a tree, macros expanded.
+/// The most nodes of a tree, after macro expansion.
 const MAX_NODES: usize = 512;
-/// The most additions: each may copy what it adds.
+/// The most additions: each may copy its operands.
 const MAX_ADDITIONS: usize = 4;
 /// The most comprehensions.
 const MAX_COMPREHENSIONS: usize = 4;
 
-/// Everything that may be called by name; operators have names that no identifier can be.
+/// The functions that may be called by name. Operators have names that are not identifiers.
 const FUNCTIONS: [&str; 12] = [
     "size",
     "contains",
@@ -48,7 +48,7 @@ pub(super) fn check(root: &mut IdedExpr, known: &[Name]) -> Result<()> {
 
 struct Walk<'a> {
     known: &'a [Name],
-    /// The variable of the comprehension whose body this is.
+    /// The variable of the enclosing comprehension.
     loop_variable: Option<String>,
     nodes: usize,
     additions: usize,
@@ -140,7 +140,7 @@ impl Walk<'_> {
         body
     }
 
-    /// The macros write the body, so their accumulator is in it.
+    /// The macros generate the body, so it contains their accumulator.
     fn body(&mut self, made: &mut ComprehensionExpr, depth: u16) -> Result<()> {
         let mut step = take(&mut made.loop_step);
         let checked = self.step(&mut step, &made.accu_var, depth);
@@ -148,7 +148,7 @@ impl Walk<'_> {
         checked
     }
 
-    /// Looks for what the user wrote in a step such as `@result && (…)` or `@result + [(…)]`.
+    /// Extracts the user's part of a step such as `@result && (…)` or `@result + [(…)]`.
     fn step(&mut self, node: &mut IdedExpr, accumulator: &str, depth: u16) -> Result<()> {
         if is_accumulator(node, accumulator) {
             return Ok(());
@@ -161,7 +161,8 @@ impl Walk<'_> {
         }
         for argument in &mut call.args {
             if let Expr::List(list) = &mut argument.expr {
-                // How the macro appends to its result: not a literal of the user's.
+                // The list with which a macro appends to its result. It is not a literal of the
+                // user.
                 list.elements
                     .iter_mut()
                     .try_for_each(|e| self.node(e, depth + 1))?;
@@ -182,7 +183,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Literals copy their elements, so these are constants or small variables.
+    /// Literals copy their elements, so only constants and small variables are allowed.
     fn element(&mut self, element: &mut IdedExpr, depth: u16) -> Result<()> {
         let small = match &element.expr {
             Expr::Literal(_) | Expr::List(_) | Expr::Map(_) => true,
@@ -211,7 +212,7 @@ fn is_accumulator(node: &IdedExpr, accumulator: &str) -> bool {
     matches!(&node.expr, Expr::Ident(name) if name == accumulator)
 }
 
-/// True if what a comprehension goes through is itself made by one.
+/// True if the range of a comprehension is itself the result of one.
 fn has_comprehension(node: &IdedExpr) -> bool {
     match &node.expr {
         Expr::Comprehension(_) => true,

@@ -1,4 +1,4 @@
-//! Evaluating an expression, step by step.
+//! Evaluation of an expression, with a step count.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -11,17 +11,17 @@ use super::steps::Steps;
 use super::values::{List, Map, Shared, Value};
 use super::{Fault, Stop, Variables};
 
-/// What an evaluation sees.
+/// The context of an evaluation.
 pub(super) struct Evaluation<'a> {
     pub(super) variables: &'a dyn Variables,
     pub(super) steps: &'a Steps,
 }
 
-/// What an evaluation gives.
+/// The result of an evaluation.
 pub(super) type Given<T> = Result<T, Stop>;
 
 impl<'a> Evaluation<'a> {
-    /// The value of a node, `item` being the element that the comprehension around it looks at.
+    /// Evaluates a node. `item` is the current element of the enclosing comprehension.
     pub(super) fn value(&self, node: &'a Node, item: Option<&Value<'a>>) -> Given<Value<'a>> {
         self.steps.take(1)?;
         Ok(match node {
@@ -100,7 +100,7 @@ impl<'a> Evaluation<'a> {
         Ok([self.value(left, item)?, self.value(right, item)?])
     }
 
-    /// The value of a node that has to be a bool.
+    /// Evaluates a node that must be a bool.
     pub(super) fn truth(&self, node: &'a Node, item: Option<&Value<'a>>) -> Given<bool> {
         let value = self.value(node, item)?;
         match value {
@@ -109,7 +109,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// `&&` and `||`: one side that is `decisive` decides, whatever the other is.
+    /// `&&` and `||`: an operand equal to `decisive` determines the result, whatever the other is.
     fn decided(
         &self,
         decisive: bool,
@@ -174,7 +174,7 @@ impl<'a> Evaluation<'a> {
         };
         Ok(match search {
             Search::Anywhere => {
-                // Searching for a text is several times as much work as comparing it.
+                // Searching costs several times as much as comparing.
                 self.steps.take_bytes(4 * (subject.len() + part.len()))?;
                 subject.contains(part)
             }
@@ -226,8 +226,8 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// `exists` and `all`: an element that is `decisive` decides. A failure counts only where none
-    /// does.
+    /// `exists` and `all`: an element equal to `decisive` determines the result. A failure counts
+    /// only if no element does.
     fn quantified(&self, decisive: bool, items: &List<'a>, body: &'a Node) -> Given<Value<'a>> {
         let mut failed = None;
         for item in items.iter() {
@@ -265,7 +265,7 @@ impl<'a> List<'a> {
     }
 }
 
-/// What a comprehension goes through: the elements of a list, the keys of a map.
+/// The elements to iterate: those of a list, or the keys of a map.
 fn items<'a>(over: &Value<'a>, steps: &Steps) -> Given<List<'a>> {
     let keys: Vec<Value<'a>> = match over {
         Value::List(list) => return Ok(list.clone()),
@@ -287,7 +287,7 @@ fn items<'a>(over: &Value<'a>, steps: &Steps) -> Given<List<'a>> {
     Ok(List::Made(keys.into()))
 }
 
-/// A named member; the outer failure where the value has no members at all.
+/// A named member. The outer failure means that the value has no members at all.
 fn member<'a>(of: &Value<'a>, name: &str, steps: &Steps) -> Given<Option<Value<'a>>> {
     let Value::Map(map) = of else {
         return Err(fault(format!(
@@ -298,9 +298,9 @@ fn member<'a>(of: &Value<'a>, name: &str, steps: &Steps) -> Given<Option<Value<'
     named(map, name, steps)
 }
 
-/// A map's entry under a name.
+/// A map's entry by name.
 pub(super) fn named<'a>(map: &Map<'a>, name: &str, steps: &Steps) -> Given<Option<Value<'a>>> {
-    // A look-up in an ordered map compares the name a few times.
+    // A lookup in an ordered map compares the name a few times.
     steps.take_bytes(4 * name.len())?;
     match map {
         Map::Json(map) => Ok(map.get(name).map(super::json)),
@@ -312,7 +312,7 @@ pub(super) fn named<'a>(map: &Map<'a>, name: &str, steps: &Steps) -> Given<Optio
     }
 }
 
-/// A map's entry under a key.
+/// A map's entry by key.
 pub(super) fn entry<'a>(map: &Map<'a>, key: &Value<'_>, steps: &Steps) -> Given<Option<Value<'a>>> {
     match (map, key) {
         (Map::Made(entries), _) => {
@@ -328,12 +328,12 @@ pub(super) fn entry<'a>(map: &Map<'a>, key: &Value<'_>, steps: &Steps) -> Given<
     }
 }
 
-/// A failure.
+/// Creates a failure.
 pub(super) fn fault(text: impl Into<String>) -> Stop {
     Stop::Fault(Fault(text.into()))
 }
 
-/// The failure of an operation whose operands are not of its types.
+/// The failure of an operation on operands of wrong types.
 pub(super) fn unfit(operation: &str) -> Stop {
     fault(format!("the values do not fit {operation}"))
 }

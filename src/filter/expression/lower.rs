@@ -1,4 +1,4 @@
-//! From the parser's tree to what is evaluated.
+//! Lowers the parser's tree to the form that is evaluated.
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
 
@@ -7,8 +7,8 @@ use super::patterns::Pattern;
 use super::values::Kind;
 use super::{Error, Name, Result};
 
-/// Turns a checked tree into what is evaluated. Its regular expressions are compiled one by one, as
-/// long as they take no more than so many bytes in all.
+/// Lowers a checked tree. Its regular expressions are compiled one by one, within this many bytes
+/// in total.
 pub(super) fn lower(root: IdedExpr, known: &[Name], most: usize) -> Result<Node> {
     let mut lowering = Lowering {
         known,
@@ -25,9 +25,9 @@ pub(super) fn named_type(name: &str) -> Option<Kind> {
 
 struct Lowering<'a> {
     known: &'a [Name],
-    /// The variable of the comprehension whose body this is.
+    /// The variable of the enclosing comprehension.
     item: Option<String>,
-    /// What regular expressions may still take, in bytes.
+    /// The bytes left for regular expressions.
     left: usize,
 }
 
@@ -138,7 +138,7 @@ impl Lowering<'_> {
         Ok(Node::Matches(Box::new(self.node(subject)?), pattern))
     }
 
-    /// The macros of CEL write a comprehension each in their own way, by which they are told apart.
+    /// Each CEL macro expands to a comprehension of a distinct shape, by which it is recognized.
     fn comprehension(&mut self, made: ComprehensionExpr) -> Result<Node> {
         let over = Box::new(self.node(made.iter_range)?);
         if made.iter_var2.is_some() || self.item.is_some() {

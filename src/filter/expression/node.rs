@@ -1,17 +1,17 @@
-//! A compiled expression: what is evaluated, in as little memory as it needs.
+//! The compact form of a compiled expression.
 
 use std::sync::Arc;
 
 use super::patterns::Pattern;
 use super::values::Kind;
 
-/// One part of an expression.
+/// A node of an expression.
 #[derive(Debug)]
 pub(super) enum Node {
     Literal(Literal),
     /// One of the caller's variables.
     Variable(Box<str>, Kind),
-    /// The element that a comprehension looks at.
+    /// The current element of the enclosing comprehension.
     Item,
     Type(Kind),
     Select(Box<Node>, Box<str>),
@@ -32,7 +32,7 @@ pub(super) enum Node {
     Size(Box<Node>),
     TypeOf(Box<Node>),
     Convert(Kind, Box<Node>),
-    /// A comprehension over the first part.
+    /// A comprehension over the first operand.
     Each(Box<Node>, Box<Each>),
 }
 
@@ -67,7 +67,7 @@ pub(super) enum Arithmetic {
     Remainder,
 }
 
-/// Where a text is looked for in another.
+/// Substring search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Search {
     Anywhere,
@@ -75,20 +75,20 @@ pub(super) enum Search {
     End,
 }
 
-/// What a comprehension does with each element.
+/// The kind of a comprehension.
 #[derive(Debug)]
 pub(super) enum Each {
     Exists(Node),
     All(Node),
     ExistsOne(Node),
-    /// The list of those for which the condition holds.
+    /// `filter`: the list of elements for which the condition holds.
     Filter(Node),
-    /// The list of what is made of each, of those for which the condition holds.
+    /// `map` with a condition: the list of results for the elements for which the condition holds.
     Map(Option<Node>, Node),
 }
 
 impl Node {
-    /// What its value will be, as far as that is known without evaluating it.
+    /// The type of its value, if it is known without evaluation.
     pub(super) fn kind(&self) -> Kind {
         match self {
             Node::Literal(literal) => match literal {
@@ -120,7 +120,7 @@ impl Node {
                     Kind::Any
                 }
             }
-            // Both sides are of one type, or the evaluation fails.
+            // Both operands have one type, or the evaluation fails.
             Node::Arithmetic(_, sides) => match sides.each_ref().map(Node::kind) {
                 [Kind::Any, Kind::Any] => Kind::Any,
                 [Kind::Any, known] | [known, _] => known,
@@ -135,7 +135,7 @@ impl Node {
         }
     }
 
-    /// The memory that it holds behind itself, in bytes.
+    /// The heap memory that it owns, in bytes.
     pub(super) fn bytes(&self) -> usize {
         let mut bytes = 0;
         #[expect(
@@ -158,7 +158,7 @@ impl Node {
         bytes
     }
 
-    /// Looks at this node and at all below it.
+    /// Visits this node and all of its descendants.
     pub(super) fn visit(&self, look: &mut impl FnMut(&Node)) {
         look(self);
         match self {

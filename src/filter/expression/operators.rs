@@ -1,4 +1,4 @@
-//! What the operators and functions of CEL do with values.
+//! The operators and functions of CEL.
 
 #![expect(
     clippy::wildcard_enum_match_arm,
@@ -12,11 +12,11 @@ use super::node::{Arithmetic, Comparison};
 use super::steps::Steps;
 use super::values::{Kind, List, Map, Shared, Value};
 
-/// 2^63 and 2^64, from which on a `double` is no `int` or no `uint`.
+/// 2^63 and 2^64. A `double` from there on is not an `int` or a `uint`.
 const INT_END: f64 = 9_223_372_036_854_775_808.0;
 const UINT_END: f64 = 18_446_744_073_709_551_616.0;
 
-/// True if two values are equal: numbers by what they are worth, whatever their types.
+/// True if two values are equal. Numbers are compared by value, whatever their types.
 pub(super) fn equal(left: &Value<'_>, right: &Value<'_>, steps: &Steps) -> Given<bool> {
     steps.take(1)?;
     Ok(match (left, right) {
@@ -90,11 +90,11 @@ fn equal_maps(left: &Map<'_>, right: &Map<'_>, steps: &Steps) -> Given<bool> {
     Ok(true)
 }
 
-/// Two values of which one is no number.
+/// Compares two values of which at least one is not a number.
 #[derive(Debug, PartialEq, Eq)]
 struct NoNumbers;
 
-/// How two numbers stand to each other; `None` where one is NaN.
+/// Compares two numbers. `None` if one is NaN.
 fn numbers(left: &Value<'_>, right: &Value<'_>) -> Result<Option<Ordering>, NoNumbers> {
     Ok(match (left, right) {
         (Value::Int(left), Value::Int(right)) => Some(left.cmp(right)),
@@ -114,7 +114,7 @@ fn numbers(left: &Value<'_>, right: &Value<'_>) -> Result<Option<Ordering>, NoNu
     })
 }
 
-/// How a whole number stands to a `double`, with no digit lost.
+/// Compares an integer to a `double` without loss of precision.
 fn beside(number: i128, double: f64) -> Option<Ordering> {
     if double.is_nan() {
         return None;
@@ -134,7 +134,7 @@ fn beside(number: i128, double: f64) -> Option<Ordering> {
     }))
 }
 
-/// A `double` without a fraction, within what `int` and `uint` hold.
+/// A `double` without a fraction, within the range of `int` and `uint`.
 #[expect(
     clippy::as_conversions,
     clippy::cast_possible_truncation,
@@ -249,7 +249,7 @@ pub(super) fn arithmetic<'a>(
     }
 }
 
-/// `+` on what is no number.
+/// `+` on values that are not numbers.
 fn joined<'a>(left: &Value<'a>, right: &Value<'a>, steps: &Steps) -> Given<Value<'a>> {
     match (left, right) {
         (Value::Text(left), Value::Text(right)) => {
@@ -300,7 +300,7 @@ impl Map<'_> {
     }
 }
 
-/// `int(value)` and the like.
+/// `int(value)` and the other conversions.
 pub(super) fn convert<'a>(to: Kind, value: &Value<'a>, steps: &Steps) -> Given<Value<'a>> {
     if let Value::Text(text) = value {
         steps.take_bytes(text.len())?;

@@ -1,8 +1,8 @@
 //! The regular expressions of `matches`: small, shared, and linear in their subject.
 //!
-//! They run on the NFA itself (a Pike VM). The engines that the `regex` crate picks from are faster on
-//! long texts, but each keeps caches of its own for each pattern and each thread, in hundreds of
-//! kilobytes; this one needs the compiled states and, while it runs, one list of them for a thread.
+//! They run on the NFA directly (a Pike VM). The engines of the `regex` crate are faster on long
+//! texts, but each keeps caches of hundreds of kilobytes per pattern and thread. This one only
+//! needs the compiled states and, while it runs, one list of them per thread.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -18,9 +18,9 @@ use super::{Error, Result};
 const MAX_LEN: usize = 256;
 /// The most memory for a compiled pattern, in bytes.
 const MAX_SIZE: usize = 64 * 1024;
-/// How deep groups, classes and repetitions may stand in each other.
+/// The deepest nesting of groups, classes and repetitions.
 const MAX_NEST: u32 = 16;
-/// States of the automaton that one step goes through.
+/// How many states of the automaton one step visits.
 const STATES_PER_STEP: usize = 8;
 
 /// A compiled regular expression.
@@ -31,19 +31,19 @@ pub(super) struct Pattern {
     bytes: usize,
 }
 
-/// The patterns in use, so that equal ones are held once.
+/// The patterns in use. Equal ones are held once.
 static IN_USE: LazyLock<Mutex<HashMap<Box<str>, Weak<Pattern>>>> = LazyLock::new(Mutex::default);
 
 thread_local! {
-    /// What a search needs beside the pattern; only ever as large as the largest pattern asks for.
+    /// The working memory of a search. It is as large as the largest pattern needs.
     static SCRATCH: RefCell<Option<Cache>> = const { RefCell::new(None) };
 }
 
 impl Pattern {
-    /// The pattern, compiled where nobody uses it yet.
+    /// The pattern, compiled unless it is in use already.
     ///
     /// # Errors
-    /// `invalid_argument`: too long, too large when compiled, or no regular expression.
+    /// `invalid_argument`: too long, too large when compiled, or not a regular expression.
     pub(super) fn get(source: &str) -> Result<Arc<Pattern>> {
         if let Some(known) = in_use().get(source).and_then(Weak::upgrade) {
             return Ok(known);
@@ -85,16 +85,16 @@ impl Pattern {
         self.bytes
     }
 
-    /// The steps for looking at a text of so many bytes.
+    /// The steps for searching a text of this many bytes.
     pub(super) fn cost(&self, len: usize) -> u64 {
         let states = self.engine.get_nfa().states().len();
         let per_byte = 1 + states / STATES_PER_STEP;
-        // Beside the text there is the room for the states, which is laid out anew.
+        // Besides the text, the list of states is initialized.
         let steps = len.saturating_add(2).saturating_mul(per_byte);
         u64::try_from(steps).unwrap_or(u64::MAX)
     }
 
-    /// True if it is somewhere in the text.
+    /// True if it matches anywhere in the text.
     pub(super) fn is_match(&self, text: &str) -> bool {
         SCRATCH.with_borrow_mut(|scratch| {
             let cache = scratch.get_or_insert_with(|| self.engine.create_cache());
@@ -107,7 +107,7 @@ impl Pattern {
 impl Drop for Pattern {
     fn drop(&mut self) {
         let mut known = in_use();
-        // An equal one may have come meanwhile.
+        // Another thread may have inserted an equal one meanwhile.
         if known
             .get(&self.source)
             .is_some_and(|it| it.strong_count() == 0)

@@ -1,17 +1,17 @@
 //! The step budget of an evaluation.
 //!
 //! A step stands for a small amount of CPU time: one visit of a node, one element of a list, or 16
-//! bytes of text. Every operation takes its steps before it does its work, so that an evaluation
-//! does at most as much as its budget allows, whatever the expression and the data are.
+//! bytes of text. Every operation deducts its steps before it does its work. Hence, an evaluation
+//! never does more work than its budget allows, whatever the expression and the data.
 
 use std::cell::Cell;
 
 use super::Stop;
 
-/// Bytes of text that one step compares, searches or copies.
+/// How many bytes of text one step compares, searches or copies.
 const BYTES_PER_STEP: usize = 16;
 
-/// Steps that are left.
+/// The steps that are left.
 #[derive(Debug)]
 pub struct Steps {
     left: Cell<u64>,
@@ -19,7 +19,7 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// A budget of so many steps.
+    /// A budget of this many steps.
     #[must_use]
     pub const fn new(most: u64) -> Self {
         Steps {
@@ -28,13 +28,13 @@ impl Steps {
         }
     }
 
-    /// How many were taken.
+    /// The number of steps taken.
     #[must_use]
     pub fn taken(&self) -> u64 {
         self.taken.get()
     }
 
-    /// Takes steps, or ends the evaluation where not so many are left.
+    /// Deducts steps, or ends the evaluation if too few are left.
     pub(super) fn take(&self, steps: u64) -> Result<(), Stop> {
         let left = self.left.get();
         let Some(rest) = left.checked_sub(steps) else {
@@ -47,12 +47,12 @@ impl Steps {
         Ok(())
     }
 
-    /// Takes the steps for going through a text of so many bytes.
+    /// Deducts the steps for scanning this many bytes of text.
     pub(super) fn take_bytes(&self, bytes: usize) -> Result<(), Stop> {
         self.take_many(bytes / BYTES_PER_STEP + 1)
     }
 
-    /// Takes a step for each of so many elements.
+    /// Deducts one step for each of this many elements.
     pub(super) fn take_many(&self, elements: usize) -> Result<(), Stop> {
         self.take(u64::try_from(elements).unwrap_or(u64::MAX))
     }

@@ -148,7 +148,7 @@ fn what_can_t_be_a_condition_is_refused_when_it_is_compiled() {
     }
 }
 
-/// The steps that an evaluation takes, and whether they were enough.
+/// The steps that an evaluation takes, and whether the budget sufficed.
 fn steps(source: &str, data: Json, most: u64) -> (u64, bool) {
     let variables = Given(HashMap::from([("data", data), ("user", value!("ann"))]));
     let steps = Steps::new(most);
@@ -158,7 +158,7 @@ fn steps(source: &str, data: Json, most: u64) -> (u64, bool) {
     (steps.taken(), answer != Err(Stop::Steps))
 }
 
-/// Expressions whose work grows with their input, one for each way in which it can.
+/// Expressions whose work grows with their input, one for each kind of growth.
 const GROWING: [&str; 19] = [
     "data.list.exists(x, x == 'b')",
     "data.list.all(x, x != 'b')",
@@ -207,12 +207,12 @@ fn no_evaluation_goes_on_once_its_steps_are_used_up() {
         let (taken, enough) = steps(source, data.clone(), 500);
         assert!(taken <= 500 && !enough, "{source}: {taken}");
     }
-    // A failure that `||` or `exists` would hide is not hidden by the end of the budget.
+    // A failure that `||` or `exists` would ignore is not ignored if the budget ends.
     let (_, enough) = steps("data.list.exists(x, x == 'b') || true", data, 500);
     assert!(!enough);
 }
 
-/// The evaluation of the `cel` crate, which ours must agree with.
+/// Evaluation by the `cel` crate, as a reference.
 fn by_cel(source: &str) -> Option<bool> {
     let mut context = cel::Context::default();
     for (name, value) in given().0 {
@@ -367,7 +367,7 @@ fn an_expression_can_be_shared_between_threads() {
     shared::<Expression>();
 }
 
-/// Texts that look like CEL, so that many compile.
+/// Texts that resemble CEL, so that many compile.
 fn plausible() -> impl Strategy<Value = String> {
     let word = prop::sample::select(vec![
         "user",
@@ -443,7 +443,7 @@ proptest! {
     fn no_text_panics(source in prop_oneof![plausible(), any::<String>()]) {
         if let Ok(expression) = compile(&source) {
             let answer = expression.evaluate(&given(), &Steps::new(100_000));
-            // That engine has regular expressions only as an option, and may panic.
+            // That engine supports regular expressions only as an option, and may panic.
             if !source.contains("matches") {
                 let theirs = catch_unwind(AssertUnwindSafe(|| by_cel(&source)));
                 prop_assert_eq!(answer.ok(), theirs.unwrap_or(None), "{}", source);

@@ -1,4 +1,4 @@
-//! Values as an expression sees them: borrowed from what is asked about, wherever that is possible.
+//! Values of an expression. They borrow from the event where possible.
 
 use std::ops::Deref;
 use std::rc::Rc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map as JsonMap, Value as Json};
 
-/// A value. Copying one costs little: what is large is borrowed or shared.
+/// A value. Copying is cheap: large values are borrowed or shared.
 #[derive(Debug, Clone)]
 pub enum Value<'a> {
     /// `null`.
@@ -31,12 +31,12 @@ pub enum Value<'a> {
     Type(Kind),
 }
 
-/// Borrowed, or made by the evaluation.
+/// Borrowed, or computed by the evaluation.
 #[derive(Debug)]
 pub enum Shared<'a, T: ?Sized> {
     /// Borrowed.
     Borrowed(&'a T),
-    /// Made by the evaluation.
+    /// Computed by the evaluation.
     Made(Rc<T>),
 }
 
@@ -45,9 +45,9 @@ pub enum Shared<'a, T: ?Sized> {
 pub enum List<'a> {
     /// A JSON array.
     Json(&'a [Json]),
-    /// Texts.
+    /// Strings.
     Texts(&'a [Arc<str>]),
-    /// Made by the evaluation.
+    /// Computed by the evaluation.
     Made(Rc<[Value<'a>]>),
 }
 
@@ -56,13 +56,13 @@ pub enum List<'a> {
 pub enum Map<'a> {
     /// A JSON object.
     Json(&'a JsonMap<String, Json>),
-    /// Something with named members.
+    /// An object with named members.
     Record(&'a dyn Record),
-    /// Made by the evaluation; no key stands twice.
+    /// Computed by the evaluation. Its keys are unique.
     Made(Rc<[(Value<'a>, Value<'a>)]>),
 }
 
-/// Something with few named members, shown as a map.
+/// A small object with named members, exposed as a map.
 pub trait Record {
     /// The names of its members.
     fn names(&self) -> Vec<&str>;
@@ -70,10 +70,10 @@ pub trait Record {
     fn get(&self, name: &str) -> Option<Value<'_>>;
 }
 
-/// The type of a value, as far as it is known.
+/// The type of a value, if it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Known only when it is asked.
+    /// Only known at run time.
     Any,
     /// `null_type`.
     Null,
@@ -157,7 +157,7 @@ impl std::fmt::Debug for Map<'_> {
 }
 
 impl Value<'_> {
-    /// A text that the evaluation has made.
+    /// A computed string.
     pub(super) fn made_text(text: String) -> Self {
         Value::Text(Shared::Made(text.into()))
     }
@@ -179,7 +179,7 @@ impl Value<'_> {
         }
     }
 
-    /// The text, where it is one.
+    /// The string, if it is one.
     pub(super) fn as_text(&self) -> Option<&str> {
         if let Value::Text(text) = self {
             Some(text)
@@ -207,25 +207,25 @@ impl<'a> List<'a> {
     }
 }
 
-/// A text, borrowed.
+/// A borrowed string.
 #[must_use]
 pub fn text(text: &str) -> Value<'_> {
     Value::Text(Shared::Borrowed(text))
 }
 
-/// A list of texts, borrowed.
+/// A borrowed list of strings.
 #[must_use]
 pub fn texts(items: &[Arc<str>]) -> Value<'_> {
     Value::List(List::Texts(items))
 }
 
-/// Something with named members, borrowed.
+/// A borrowed object with named members.
 #[must_use]
 pub fn record(record: &dyn Record) -> Value<'_> {
     Value::Map(Map::Record(record))
 }
 
-/// A JSON value, borrowed. Whole numbers are `int` (`uint` above its range), others `double`.
+/// A borrowed JSON value. Integers are `int` (`uint` above its range), other numbers `double`.
 #[must_use]
 pub fn json(value: &Json) -> Value<'_> {
     match value {

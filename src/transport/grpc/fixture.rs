@@ -21,11 +21,12 @@ use crate::broker::{Bounds, Broker, Memory};
 use crate::catalog::{Catalog, Mode};
 use crate::event::{HistoryPolicy, Namespace, Namespaces};
 use crate::hub::{Hub, HubParts, Settings};
+use crate::lifecycle::Lifecycle;
 use crate::proto::connection_service_client::ConnectionServiceClient;
 use crate::proto::event_service_client::EventServiceClient;
 use crate::proto::subscribe_response::Message as Step;
 use crate::proto::{PublishRequest, SubscribeRequest, SubscribeResponse, Subscribed, Subscription};
-use crate::session::{BodyLimits, RequestLimits, Services, revalidator};
+use crate::session::{BodyLimits, RequestLimits, ServiceParts, Services, revalidator};
 use crate::telemetry::{Metrics, Tracing};
 
 /// How long a test waits for what must come.
@@ -152,13 +153,13 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
         subscribe: Some("id == 'open'".to_owned()),
         publish: None,
     };
-    Services::new(
+    Services::new(ServiceParts {
         hub,
         broker,
         verifier,
-        Policy::new([rules], false).unwrap(),
-        Catalog::new(Mode::Open, []),
-        RequestLimits {
+        policy: Policy::new([rules], false).unwrap(),
+        catalog: Catalog::new(Mode::Open, []),
+        limits: RequestLimits {
             event_bytes: 1 << 20,
             publishes_per_second: 0,
             publishes_burst: 0,
@@ -169,8 +170,9 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
             audit_publishes: false,
             bodies: BodyLimits::default(),
         },
-        Audit::off(&metrics),
-    )
+        audit: Audit::off(&metrics),
+        lifecycle: Arc::new(Lifecycle::default()),
+    })
 }
 
 /// A request to follow one channel.

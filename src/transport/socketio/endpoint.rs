@@ -13,7 +13,6 @@ use super::failure::Failure;
 use super::namespace_set::NamespaceSet;
 use super::query::{Query, Transport, is_engine};
 use super::sessions::Sessions;
-use crate::lifecycle::Lifecycle;
 use crate::protocol::Definition;
 use crate::session::Services;
 
@@ -44,7 +43,6 @@ pub struct SocketIoSettings {
 pub struct Endpoint {
     pub(super) services: Arc<Services>,
     pub(super) allowed_origins: Arc<ArcSwap<Vec<String>>>,
-    pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) sessions: Arc<Sessions>,
     spoken: ArcSwap<ServedPaths>,
 }
@@ -89,20 +87,18 @@ impl ServedPaths {
 }
 
 impl Endpoint {
-    /// The endpoint; it takes no new connections once those that are open leave.
+    /// The endpoint.
     #[must_use]
     pub fn new(
         services: Arc<Services>,
         settings: SocketIoSettings,
         allowed_origins: Arc<ArcSwap<Vec<String>>>,
-        lifecycle: Arc<Lifecycle>,
     ) -> Self {
         Endpoint {
             sessions: Arc::new(Sessions::new(Arc::clone(&services.metrics))),
             spoken: ArcSwap::from_pointee(ServedPaths::new(&services, settings, None)),
             services,
             allowed_origins,
-            lifecycle,
         }
     }
 
@@ -160,10 +156,11 @@ impl Endpoint {
     ) -> Result<Response<Body>, Failure> {
         let uri = request.uri().clone();
         let query = Query::read(uri.query())?;
-        self.check_origin(request.headers(), address)?;
         let session = match query.sid {
+            // A handshake: admission checks the origin.
             None => None,
             Some(sid) => {
+                self.check_origin(request.headers(), address)?;
                 let session = self.sessions.get(sid).ok_or(Failure::Session)?;
                 Some((sid, session))
             }

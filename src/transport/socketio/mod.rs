@@ -14,9 +14,9 @@ mod namespace_set;
 mod packet;
 mod packing;
 mod polling;
+mod protocol;
 mod query;
 mod sessions;
-mod speaker;
 mod state;
 mod upgrade;
 

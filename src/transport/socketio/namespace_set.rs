@@ -5,14 +5,14 @@ use std::sync::{Arc, OnceLock};
 use super::packet::{Kind, head};
 use super::packing::Packing;
 use crate::hub::DialectId;
-use crate::protocol::{Definition, Words};
+use crate::protocol::{Definition, JsonCodec};
 use crate::session::Services;
 
 /// A dialect over Socket.IO. Its connections hold it, so that they go on in it where the
 /// configuration changes.
 pub(super) struct NamespaceSet {
     pub(super) services: Arc<Services>,
-    pub(super) dialect: Words,
+    pub(super) codec: Arc<JsonCodec>,
     definition: Arc<Definition>,
     /// The largest message of a client, and the largest payload of a POST, in bytes.
     pub(super) message_bytes: usize,
@@ -63,7 +63,7 @@ impl NamespaceSet {
         let ids = (0..=namespaces.len()).map(|_| Default::default());
         NamespaceSet {
             services: Arc::clone(services),
-            dialect: Words::new(Arc::clone(&definition)),
+            codec: Arc::new(JsonCodec::new(Arc::clone(&definition))),
             definition,
             message_bytes,
             ids: ids.collect(),

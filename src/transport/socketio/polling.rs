@@ -13,19 +13,20 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::oneshot;
 use tokio_stream::StreamExt;
 
+use super::admission::Admitted;
 use super::endpoint::Endpoint;
 use super::failure::Failure;
 use super::namespace_set::{NamespaceSet, Place};
 use super::packet::{SEPARATOR, is_payload};
 use super::packing::Packing;
+use super::protocol::NamespaceProtocol;
 use super::sessions::{Poll, Session, Sessions};
-use super::speaker::Speaker;
 use super::state::State;
 use crate::api::problem::problem;
 use crate::clock::timeout;
-use crate::error::{CloseCode, Error};
-use crate::hub::{Hub, Link, Opening, Pipe, Piped};
-use crate::session::BodySender;
+use crate::error::CloseCode;
+use crate::hub::{Hub, Piped};
+use crate::session::{BodySender, open_stream};
 
 /// The connection ends.
 const CLOSE: Bytes = Bytes::from_static(b"1");
@@ -52,36 +53,26 @@ impl Endpoint {
             Ok(admitted) => admitted,
             Err(refusal) => return *refusal,
         };
-        let (pipe, shareable) = Pipe::new();
-        let (tell, told) = oneshot::channel();
-        let shown = admitted.shown;
-        let hub = &self.services.hub;
-        hub.open(Opening {
-            link: Link::Pipe(pipe),
-            protocol: Speaker::new(&namespace_set, Place::Lobby, Packing::Polling),
-            identity: None,
-            address,
-            permit: admitted.permit,
-            answer: Bytes::new(),
-            early: Vec::new(),
-            nonce: Hub::new_nonce(),
-            greeting: Box::new(move |cx| {
-                let state = State {
-                    shown: Some(shown),
-                    ..State::default()
-                };
-                state.keep(cx);
-                // Whoever has gone meanwhile drops it, which ends the connection.
-                drop(tell.send(shareable.reader(Arc::clone(cx.hub()), cx.id())));
-            }),
+        let Admitted {
+            admitted, shown, ..
+        } = admitted;
+        let protocol = NamespaceProtocol::new(&namespace_set, Place::Lobby, Packing::Polling);
+        let opened = open_stream(&self.services, admitted, protocol, move |cx, reply| {
+            let state = State {
+                shown: Some(shown),
+                ..State::default()
+            };
+            state.keep(cx);
+            reply.accept(cx, ());
         });
-        let Ok(reader) = told.await else {
-            return problem(&Error::unavailable("the server stops"));
+        let reader = match opened.await {
+            Ok((reader, ())) => reader,
+            Err(error) => return problem(&error),
         };
         let sid = Sessions::new_name();
         let packet = self.open_packet(&namespace_set, &sid, &["websocket"]);
         let session = Session::new(namespace_set, reader);
-        match self.sessions.insert(hub, &sid, session) {
+        match self.sessions.insert(&self.services.hub, &sid, session) {
             Ok(()) => text(packet.into()),
             Err(error) => problem(&error),
         }

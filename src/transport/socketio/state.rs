@@ -21,7 +21,7 @@ pub(super) struct State {
     pub(super) posted: Option<oneshot::Sender<()>>,
 }
 
-/// Who the handshake's token says that the client is: `None` where it brought none.
+/// The identity of the handshake: `None` where a token must still be shown.
 pub(super) type Shown = Arc<Result<Option<Arc<Identity>>>>;
 
 impl State {

@@ -22,15 +22,15 @@ use super::endpoint::Endpoint;
 use super::failure::Failure;
 use super::namespace_set::{NamespaceSet, Place};
 use super::packing::Packing;
+use super::protocol::NamespaceProtocol;
 use super::sessions::Session;
-use super::speaker::Speaker;
 use super::state::State;
 use crate::api::problem::problem_with_status;
 use crate::clock::timeout;
 use crate::error::Error;
-use crate::hub::{Hub, Opening, TransportUpgrade};
+use crate::hub::{Hub, TransportUpgrade};
 use crate::net::bare_socket;
-use crate::session::Services;
+use crate::session::{self, NewConnection, Services};
 use crate::transport::message_reader::decode;
 use tidings_websocket::Compression;
 use tidings_websocket::frame::{self, Message, Params};
@@ -65,8 +65,8 @@ impl Endpoint {
         let upgrade = hyper::upgrade::on(&mut request);
         let services = Arc::clone(&self.services);
         self.services.hub.spawn(async move {
-            let speaker = Speaker::new(&namespace_set, Place::Lobby, packing);
-            open(&services, upgrade, admitted, speaker, packet, address).await;
+            let protocol = NamespaceProtocol::new(&namespace_set, Place::Lobby, packing);
+            open(&services, upgrade, admitted, protocol, packet, address).await;
         });
         Ok(offer.answer(None).map(|()| Body::empty()))
     }
@@ -127,7 +127,7 @@ async fn open(
     services: &Services,
     upgrade: OnUpgrade,
     admitted: Admitted,
-    speaker: Arc<Speaker>,
+    protocol: Arc<NamespaceProtocol>,
     packet: bytes::Bytes,
     address: SocketAddr,
 ) {
@@ -139,25 +139,21 @@ async fn open(
     let Some((link, early)) = bare_socket(upgraded) else {
         return;
     };
-    let Admitted { permit, shown, .. } = admitted;
-    services.hub.open(Opening {
-        link,
-        protocol: speaker,
-        identity: None,
-        address,
-        permit,
-        answer: bytes::Bytes::new(),
+    let Admitted {
+        admitted, shown, ..
+    } = admitted;
+    let connection = NewConnection {
         early,
-        nonce: Hub::new_nonce(),
-        greeting: Box::new(move |cx| {
+        ..NewConnection::new(link, protocol, move |cx| {
             let state = State {
                 shown: Some(shown),
                 ..State::default()
             };
             state.keep(cx);
             cx.send(packet);
-        }),
-    });
+        })
+    };
+    session::open(&services.hub, admitted, connection);
 }
 
 /// Lets a client try a WebSocket: the socket, and what came behind the packet by which the client
@@ -259,7 +255,7 @@ fn cross(
                     .map_or(Place::Lobby, |(place, _)| place);
                 let packing = Packing::Frames(compression);
                 (
-                    Speaker::new(namespace_set, place, packing),
+                    NamespaceProtocol::new(namespace_set, place, packing),
                     packing.repack(&waiting),
                 )
             }),

@@ -1,18 +1,19 @@
-//! How the bus's words look in an event stream.
+//! Events and messages as server-sent events.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use serde_json::{Value, json};
+use serde_json::{Map, Value};
 
 use super::resume::Ids;
 use crate::error::CloseCode;
 use crate::event::{Event, Timestamp, json as event_json};
-use crate::hub::{ConnCtx, DialectId, Joined, Notice, Protocol, Refused, server_text};
+use crate::hub::{ConnCtx, DialectId, Joined, Notice, Protocol, Refused};
+use crate::protocol::{ReplyTo, ServerMessage};
 use crate::telemetry::Transport;
 
 /// After how many milliseconds a browser connects again.
 const RETRY_MS: u32 = 2_000;
 
-/// The dialect of event streams.
+/// What the hub calls for event streams.
 pub(super) struct EventStream;
 
 impl Protocol for EventStream {
@@ -35,11 +36,9 @@ impl Protocol for EventStream {
     }
 
     fn notice(&self, notice: &Notice<'_>) -> Option<Bytes> {
-        let (kind, body) = (
-            server_text::notice_name(notice),
-            server_text::notice(notice),
-        );
-        // `EventSource` calls its own failures `error`.
+        let message = ServerMessage::from(notice);
+        let kind = message.name();
+        // `EventSource` names its own failures `error`.
         let name = if kind == "error" {
             "server_error"
         } else {
@@ -54,7 +53,8 @@ impl Protocol for EventStream {
             | Notice::Failure(_)
             | Notice::Unsubscribed { .. } => None,
         };
-        Some(message(name, kind, None, retry, body))
+        let members = message.members(&ReplyTo::default());
+        Some(self::message(name, kind, None, retry, members))
     }
 
     fn heartbeat(&self, _: Timestamp) -> Bytes {
@@ -62,8 +62,9 @@ impl Protocol for EventStream {
     }
 
     fn close(&self, code: CloseCode, reason: &str) -> Bytes {
-        let body = json!({ "code": code.number(), "reason": reason });
-        message("close", "close", None, None, body)
+        let members = [("code", code.number().into()), ("reason", reason.into())];
+        let members = members.map(|(name, value): (&str, Value)| (name.to_owned(), value));
+        message("close", "close", None, None, Map::from_iter(members))
     }
 
     fn received(&self, _: &mut ConnCtx<'_>, input: &mut [u8]) -> usize {
@@ -78,19 +79,20 @@ pub(super) fn retry(after_ms: u64) -> Bytes {
 
 /// The first message of a stream.
 pub(super) fn subscribed(ids: &Ids, joined: &[Joined], refused: &[Refused]) -> Bytes {
-    let body = server_text::subscribed(joined, refused);
+    let subscribed = ServerMessage::Subscribed { joined, refused };
+    let (kind, members) = (subscribed.name(), subscribed.members(&ReplyTo::default()));
     let id = ids.known();
-    message(
-        "subscribed",
-        "subscribed",
-        id.as_deref(),
-        Some(RETRY_MS),
-        body,
-    )
+    message(kind, kind, id.as_deref(), Some(RETRY_MS), members)
 }
 
 /// A message that is no event: its JSON is the same as on the WebSocket, `type` first.
-fn message(name: &str, kind: &str, id: Option<&str>, retry: Option<u32>, body: Value) -> Bytes {
+fn message(
+    name: &str,
+    kind: &str,
+    id: Option<&str>,
+    retry: Option<u32>,
+    members: Map<String, Value>,
+) -> Bytes {
     let mut out = BytesMut::with_capacity(256);
     if let Some(retry) = retry {
         out.put_slice(format!("retry: {retry}\n").as_bytes());
@@ -100,10 +102,8 @@ fn message(name: &str, kind: &str, id: Option<&str>, retry: Option<u32>, body: V
         out.put_slice(format!("id: {id}\n").as_bytes());
     }
     let mut json = format!("{{\"type\":\"{kind}\"").into_bytes();
-    if let Value::Object(members) = body {
-        for (name, value) in members {
-            json.extend_from_slice(format!(",\"{name}\":{value}").as_bytes());
-        }
+    for (name, value) in members {
+        json.extend_from_slice(format!(",\"{name}\":{value}").as_bytes());
     }
     json.push(b'}');
     put_data(&mut out, &json);
