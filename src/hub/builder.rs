@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::deliver::Dispatcher;
 use super::dialect_ids::DialectIds;
-use super::judge::Judge;
+use super::evaluator::Judge;
 use super::presence::Presence;
 use super::shard::Shard;
 use super::{Hub, Observer, Settings, end_the_process, wakeups};

@@ -12,8 +12,8 @@ use arc_swap::ArcSwap;
 
 use super::Settings;
 use super::delivery::Delivery;
-use super::inbox::{HighWater, Inbound, Inbox};
-use super::route::{MAX_SHARDS, Routes};
+use super::interest::{MAX_SHARDS, Routes};
+use super::queue::{HighWater, Inbound, Inbox};
 use super::shard::Shard;
 use super::shard_cell::ShardCell;
 use crate::broker::Sink;

@@ -4,31 +4,24 @@
 //! connections; a [`Protocol`] is what a transport supplies. See `ARCHITECTURE.md`.
 
 mod builder;
-mod chunk;
 mod command;
-mod connection;
+mod control;
 mod deliver;
 mod delivery;
 mod dialect_ids;
-mod filter_table;
-mod filters;
-mod inbox;
-mod judge;
-mod link;
-mod meter;
+mod evaluate;
+mod evaluator;
+mod filter_budget;
+mod interest;
 mod observer;
-mod outbox;
 mod permits;
 mod pipe;
 mod presence;
 mod protocol;
-mod route;
+mod queue;
 mod settings;
 mod shard;
 mod shard_cell;
-mod shards;
-mod shed;
-mod slots;
 mod sync;
 mod wakeups;
 
@@ -46,11 +39,11 @@ pub use self::builder::{HubBuilder, HubParts, Revalidator};
 use self::command::ShardCommand;
 use self::deliver::Dispatcher;
 pub use self::dialect_ids::DialectIds;
-use self::judge::Judge;
+use self::evaluator::Judge;
+use self::interest::{Route, Routes};
 pub use self::observer::{End, Observer, Seen};
 use self::presence::Presence;
 pub use self::presence::Present;
-use self::route::{Route, Routes};
 use crate::auth::Identity;
 use crate::broker::Broker;
 use crate::error::Result;
@@ -59,13 +52,11 @@ use crate::filter::FilterNumbers;
 use crate::lifecycle::Departure;
 use crate::telemetry::{Metrics, Tracing};
 
-pub use connection::{Client, ConnectionInfo};
 pub use delivery::DialectId;
-pub use inbox::INBOX_BYTES;
-pub use link::Link;
 pub use permits::{ConnectionPermit, PermitError};
 pub use pipe::{Pipe, PipeReader, Piped, Shareable};
 pub use protocol::{Joined, Notice, Protocol, Refused};
+pub use queue::INBOX_BYTES;
 pub use settings::Settings;
 pub use shard::REPLAY_BYTES;
 #[cfg(feature = "parts")]
@@ -74,6 +65,7 @@ pub use shard::{
     Arrived, ConnCtx, ConnectionFilter, ConnectionPage, ConnectionQuery, Join, JoinRequest,
     Opening, TransportUpgrade,
 };
+pub use shard::{Client, ConnectionInfo, Link};
 
 /// How long publishes that were accepted may take to end after the last connection has gone.
 const LAST_WORK: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::inbox::Inbox;
+use super::queue::Inbox;
 use super::shard::Shard;
 use super::sync::{AtomicU64, Mutex};
 

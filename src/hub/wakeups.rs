@@ -142,7 +142,7 @@ mod tests {
         Namespaces, Payload, Timestamp,
     };
     use crate::hub::command::{Reply, ShardCommand};
-    use crate::hub::inbox::Inbound;
+    use crate::hub::queue::Inbound;
     use crate::hub::shard_cell::Left;
     use crate::hub::{Hub, HubParts, Settings};
     use crate::telemetry::{Metrics, TextFormat, Tracing};

@@ -15,12 +15,12 @@ use crate::auth::may_see;
 use crate::event::{ConnectionId, Event, Position};
 use crate::filter::EventView;
 use crate::hub::Hub;
-use crate::hub::chunk::{Chunk, Frame};
-use crate::hub::connection::Connection;
 use crate::hub::delivery::{Delivery, DialectId, NEAR};
-use crate::hub::filter_table::{FilterTable, NO_FILTER};
-use crate::hub::meter::Asking;
+use crate::hub::filter_budget::Asking;
 use crate::hub::protocol::Protocol;
+use crate::hub::shard::chunk::{Chunk, Frame};
+use crate::hub::shard::connection::Connection;
+use crate::hub::shard::filter_table::{FilterTable, NO_FILTER};
 
 /// The most events in a run: a set of them is one word.
 pub(super) const MAX_RUN: usize = 64;

@@ -1,7 +1,7 @@
 //! What filters and replays may cost in a round.
 
 use crate::filter::FilterLimits;
-use crate::hub::meter::{Asking, Meter, Slice};
+use crate::hub::filter_budget::{Asking, Meter, Slice};
 use crate::telemetry::ShardMetrics;
 
 /// What is left of a round.

@@ -15,9 +15,9 @@ use crate::event::{ChannelPattern, ConnectionId};
 use crate::filter::EventFilter;
 use crate::hub::Hub;
 use crate::hub::command::ShardCommand;
-use crate::hub::connection::Client;
 use crate::hub::delivery::DialectId;
 use crate::hub::protocol::Protocol;
+use crate::hub::shard::connection::Client;
 use crate::maybe_ready::MaybeReady;
 
 /// One connection on its shard's thread. Made for the length of a call; everything a protocol

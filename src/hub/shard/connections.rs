@@ -1,9 +1,9 @@
 //! The connections of a shard: by slot, by id and by user.
 
-use super::users::Users;
+use super::user_index::Users;
 use crate::event::ConnectionId;
-use crate::hub::connection::Connection;
-use crate::hub::slots::Slots;
+use crate::hub::shard::connection::Connection;
+use crate::hub::shard::slab::Slots;
 
 /// Owns the connections.
 pub(super) struct Connections {

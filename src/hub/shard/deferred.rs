@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Position};
 use crate::filter::{EventFilter, EventView};
 use crate::hub::command::ShardCommand;
-use crate::hub::judge::Verdict;
-use crate::hub::meter::Meter;
+use crate::hub::evaluator::Verdict;
+use crate::hub::filter_budget::Meter;
 use crate::hub::protocol::Notice;
 
 /// Events that are asked about elsewhere at a time.
@@ -227,7 +227,7 @@ impl Shard {
 }
 
 /// What the filters of a connection have cost.
-pub(super) fn meter_of(connection: &mut crate::hub::connection::Connection) -> Arc<Meter> {
+pub(super) fn meter_of(connection: &mut crate::hub::shard::connection::Connection) -> Arc<Meter> {
     Arc::clone(connection.cold().meter.get_or_insert_default())
 }
 

@@ -12,13 +12,13 @@ use super::writer::Writer;
 use crate::event::{ChannelPattern, ConnectionId, SlowConsumer};
 use crate::filter::FilterLimits;
 use crate::hub::Hub;
-use crate::hub::chunk::{Chunk, Frame};
-use crate::hub::connection::Connection;
-use crate::hub::filter_table::{FilterTable, NO_FILTER};
-use crate::hub::meter::{Asking, Slice};
-use crate::hub::outbox::Missing;
+use crate::hub::filter_budget::{Asking, Slice};
 use crate::hub::protocol::Notice;
-use crate::hub::shed::{Room, conflates_at};
+use crate::hub::shard::chunk::{Chunk, Frame};
+use crate::hub::shard::connection::Connection;
+use crate::hub::shard::filter_table::{FilterTable, NO_FILTER};
+use crate::hub::shard::outbox::Missing;
+use crate::hub::shard::overflow::{Room, conflates_at};
 use crate::telemetry::{DropReason, ShardMetrics, Transport};
 
 /// What one shard did with a run.

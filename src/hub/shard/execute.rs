@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{ConnCtx, Shard};
 use crate::event::ConnectionId;
 use crate::hub::command::{Continuation, ShardCommand};
-use crate::hub::inbox::Inbound;
+use crate::hub::queue::Inbound;
 
 /// Names one subscription of one connection while an answer for it is made off the shard.
 #[derive(Debug, Clone, Copy)]

@@ -11,9 +11,9 @@ use super::overlap_merger::OverlapMerger;
 use super::topics::Advance;
 use super::writer::PendingClose;
 use crate::event::{Audience, ChannelName, ChannelPattern, Position, SlowConsumer};
-use crate::hub::connection::Connection;
 use crate::hub::delivery::Delivery;
-use crate::hub::filter_table::NO_FILTER;
+use crate::hub::shard::connection::Connection;
+use crate::hub::shard::filter_table::NO_FILTER;
 use crate::telemetry::Transport;
 
 impl Shard {

@@ -8,12 +8,12 @@ use super::ConnCtx;
 use crate::auth::Identity;
 use crate::error::CloseCode;
 use crate::event::{Event, Timestamp};
-use crate::hub::connection::{Connection, Flags, Subscriptions};
 use crate::hub::delivery::DialectId;
-use crate::hub::link::Link;
-use crate::hub::outbox::Outbox;
 use crate::hub::pipe::Pipe;
 use crate::hub::protocol::{Notice, Protocol};
+use crate::hub::shard::connection::{Connection, Flags, Subscriptions};
+use crate::hub::shard::connection_io::Link;
+use crate::hub::shard::outbox::Outbox;
 use crate::telemetry::Transport;
 
 /// A codec that says nothing.

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use super::Shard;
 use super::batch::{Run, each};
 use crate::error::Error;
-use crate::hub::connection::{CatchUp, Connection, Waiting};
-use crate::hub::judge::Verdict;
+use crate::hub::evaluator::Verdict;
+use crate::hub::shard::connection::{CatchUp, Connection, Waiting};
 
 /// What a run brings to connections of which a subscription holds events back.
 #[derive(Default)]

@@ -8,10 +8,10 @@ use mio::event::Event;
 use super::writer::PendingClose;
 use super::{ConnCtx, Shard};
 use crate::event::ConnectionId;
-use crate::hub::chunk::Chunk;
-use crate::hub::connection::Connection;
-use crate::hub::link::{Got, Link};
 use crate::hub::protocol::Notice;
+use crate::hub::shard::chunk::Chunk;
+use crate::hub::shard::connection::Connection;
+use crate::hub::shard::connection_io::{Got, Link};
 
 /// Reads from one socket before others get their turn.
 const READS: usize = 8;

@@ -13,12 +13,12 @@ use crate::auth::Identity;
 use crate::error::{CloseCode, Error, Result};
 use crate::event::ConnectionId;
 use crate::hub::ConnectionPermit;
-use crate::hub::chunk::Chunk;
-use crate::hub::connection::{Connection, Ending, Flags, Subscriptions};
-use crate::hub::link::Link;
 use crate::hub::observer::{End, Seen};
-use crate::hub::outbox::Outbox;
 use crate::hub::protocol::{Notice, Protocol};
+use crate::hub::shard::chunk::Chunk;
+use crate::hub::shard::connection::{Connection, Ending, Flags, Subscriptions};
+use crate::hub::shard::connection_io::Link;
+use crate::hub::shard::outbox::Outbox;
 use crate::telemetry::DropReason;
 
 /// How long a client may take to answer a close frame, in milliseconds.

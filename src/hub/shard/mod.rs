@@ -6,19 +6,23 @@
 //! comes back through the inbox. While the thread sleeps, a publisher may hand out a few events in
 //! its place (`round.rs`).
 
-mod attendance;
 mod batch;
 mod budget;
-mod catch_ups;
+mod channel_index;
+mod chunk;
 mod clock;
 mod confirmations;
 mod conn_ctx;
+mod connection;
+mod connection_io;
+mod connection_recovery;
 mod connections;
 mod deferred;
 mod deliver_one;
-mod departures;
+mod drain;
 mod execute;
 mod fanout;
+mod filter_table;
 #[cfg(test)]
 mod fixture;
 mod held_back;
@@ -26,23 +30,26 @@ mod io;
 mod lifecycle;
 #[cfg(test)]
 mod model;
-mod names;
+mod outbox;
+mod overflow;
 mod overlap_merger;
 #[cfg(feature = "parts")]
 pub mod parts;
 mod position_lookup;
+mod presence;
 mod query;
+mod recheck;
 mod recovery;
-mod replays;
-mod rights;
+mod replay_cache;
 mod sampling;
 mod send_batch;
+mod slab;
 mod subscribe;
 mod timers;
 mod topics;
 mod transport_upgrade;
 mod unsubscribe;
-mod users;
+mod user_index;
 mod worker;
 mod writer;
 
@@ -54,26 +61,28 @@ use mio::{Registry, Token};
 use self::batch::Batches;
 use self::budget::Budget;
 use self::connections::Connections;
-use self::departures::Departures;
+use self::drain::Departures;
+use self::filter_table::FilterTable;
 use self::io::Reader;
 use self::recovery::Recovery;
 use self::sampling::Sampling;
 use self::timers::Time;
 use self::topics::Topics;
 use self::writer::Writer;
-use super::filter_table::FilterTable;
-use super::inbox::{Inbound, Inbox};
+use super::queue::{Inbound, Inbox};
 use super::{Hub, Settings};
 use crate::telemetry::{ShardMetrics, Stalled};
 
 pub use confirmations::Arrived;
 pub use conn_ctx::ConnCtx;
+pub use connection::{Client, ConnectionInfo};
+pub use connection_io::Link;
 pub(super) use deferred::FilterBatch;
 pub(super) use execute::SubscriptionRef;
 pub use lifecycle::Opening;
 pub(super) use position_lookup::Lookup;
 pub use query::{ConnectionFilter, ConnectionPage, ConnectionQuery};
-pub use replays::REPLAY_BYTES;
+pub use replay_cache::REPLAY_BYTES;
 pub(super) use subscribe::PendingJoin;
 pub use subscribe::{Join, JoinRequest};
 pub use transport_upgrade::TransportUpgrade;

@@ -12,9 +12,9 @@ use crate::broker::{Broker, Page, Range, Share};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, ConnectionId, Event, Position};
 use crate::filter::{EventFilter, EventView};
-use crate::hub::connection::Waiting;
-use crate::hub::judge::Verdict;
-use crate::hub::meter::{Asking, Meter};
+use crate::hub::evaluator::Verdict;
+use crate::hub::filter_budget::{Asking, Meter};
+use crate::hub::shard::connection::Waiting;
 use crate::hub::{Hub, TypeRoles};
 use crate::maybe_ready::MaybeReady;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Shard;
 use crate::event::{Audience, ChannelName, ConnectionId, Timestamp};
-use crate::hub::connection::ConnectionInfo;
+use crate::hub::shard::connection::ConnectionInfo;
 
 /// Connections looked at before a shard goes back to its work.
 const LOOKED_AT: u32 = 20_000;

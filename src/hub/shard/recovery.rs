@@ -8,17 +8,17 @@
 use std::sync::Arc;
 
 use super::batch::chunk;
-use super::replays::Replays;
+use super::replay_cache::Replays;
 use super::{Shard, SubscriptionRef};
 use crate::auth::may_see;
 use crate::broker::{Page, Range, Share};
 use crate::error::Result;
 use crate::event::{ChannelPattern, Event, Position};
 use crate::hub::command::ShardCommand;
-use crate::hub::connection::{CatchUp, Connection, Waiting};
-use crate::hub::filter_table::NO_FILTER;
-use crate::hub::judge::Verdict;
+use crate::hub::evaluator::Verdict;
 use crate::hub::protocol::Notice;
+use crate::hub::shard::connection::{CatchUp, Connection, Waiting};
+use crate::hub::shard::filter_table::NO_FILTER;
 use crate::maybe_ready::{BoxFuture, MaybeReady};
 use crate::telemetry::DropReason;
 

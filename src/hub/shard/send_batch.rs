@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tidings_uring::{Sends, Short};
 
 use super::connections::Connections;
-use crate::hub::chunk::Frame;
+use crate::hub::shard::chunk::Frame;
 
 /// The most sends in one system call; measured.
 const MOST: u16 = 512;

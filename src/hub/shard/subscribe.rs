@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, Position};
 use crate::filter::EventFilter;
 use crate::hub::command::ShardCommand;
-use crate::hub::connection::{CatchUp, Connection, Subscription, Waiting};
-use crate::hub::filter_table::NO_FILTER;
 use crate::hub::protocol::{Joined, Refused};
+use crate::hub::shard::connection::{CatchUp, Connection, Subscription, Waiting};
+use crate::hub::shard::filter_table::NO_FILTER;
 use crate::maybe_ready::MaybeReady;
 
 /// One channel to follow.

@@ -10,8 +10,8 @@ use super::Shard;
 use super::clock::Clock;
 use crate::error::{CloseCode, Error};
 use crate::event::Timestamp;
-use crate::hub::connection::Connection;
 use crate::hub::protocol::Notice;
+use crate::hub::shard::connection::Connection;
 use crate::telemetry::Transport;
 
 /// When to look at a connection again; the earliest stands first.

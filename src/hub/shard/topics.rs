@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::names::Names;
+use super::channel_index::Names;
 use crate::event::{ChannelName, ChannelPattern, Position};
-use crate::hub::connection::Connection;
-use crate::hub::route::Route;
-use crate::hub::slots::Slots;
+use crate::hub::interest::Route;
+use crate::hub::shard::connection::Connection;
+use crate::hub::shard::slab::Slots;
 
 /// A channel or pattern, with its subscribers on this shard.
 pub(super) struct Topic {

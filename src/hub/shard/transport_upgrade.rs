@@ -10,13 +10,13 @@ use bytes::Bytes;
 
 use super::Shard;
 use crate::event::ConnectionId;
-use crate::hub::chunk::Chunk;
 use crate::hub::command::Continuation;
-use crate::hub::connection::Connection;
 use crate::hub::delivery::DialectId;
-use crate::hub::link::Link;
-use crate::hub::outbox::QueuePool;
 use crate::hub::protocol::Protocol;
+use crate::hub::shard::chunk::Chunk;
+use crate::hub::shard::connection::Connection;
+use crate::hub::shard::connection_io::Link;
+use crate::hub::shard::outbox::QueuePool;
 
 /// What the connection goes on with, given its dialect until now and what waits in that.
 type Translate = Box<dyn FnOnce(DialectId, Vec<Bytes>) -> (Arc<dyn Protocol>, Bytes) + Send>;

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use crate::event::ChannelPattern;
-use crate::hub::connection::Subscription;
+use crate::hub::shard::connection::Subscription;
 
 impl Shard {
     /// Ends one subscription; true if there was one.

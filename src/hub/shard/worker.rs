@@ -6,7 +6,7 @@ use mio::{Events, Poll};
 
 use super::{BATCH, IDLE, RESTLESS, Shard, WAKE};
 use crate::hub::Hub;
-use crate::hub::inbox::Inbound;
+use crate::hub::queue::Inbound;
 use crate::hub::shard_cell::{Left, ShardCell};
 
 /// Deliveries that a publisher may make in the place of a shard's thread.

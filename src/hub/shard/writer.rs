@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use super::connections::Connections;
 use super::send_batch::SendBatch;
-use crate::hub::chunk::Frame;
-use crate::hub::connection::Connection;
-use crate::hub::outbox::QueuePool;
+use crate::hub::shard::chunk::Frame;
+use crate::hub::shard::connection::Connection;
+use crate::hub::shard::outbox::QueuePool;
 use crate::telemetry::ShardMetrics;
 
 /// Why a connection must be closed, noted while connections are being walked.
@@ -70,7 +70,7 @@ impl Writer {
         flush(connection, &mut self.pool, &self.metrics)
     }
 
-    /// Puts a frame at the end of an outbox; `channel` as in [`Outbox::push`](crate::hub::outbox::Outbox).
+    /// Puts a frame at the end of an outbox; `channel` as in [`Outbox::push`](crate::hub::shard::outbox::Outbox).
     pub(super) fn push(&mut self, connection: &mut Connection, frame: Frame, channel: Option<u32>) {
         connection.outbox.push(frame, channel, &mut self.pool);
     }
@@ -194,7 +194,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::hub::chunk::Chunk;
+    use crate::hub::shard::chunk::Chunk;
     use crate::hub::shard::fixture::connection;
 
     fn writer() -> Writer {

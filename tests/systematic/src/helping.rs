@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use crate::inbox::{HighWater, Inbound, Inbox};
+use crate::queue::{HighWater, Inbound, Inbox};
 use crate::model;
 use crate::shard::Shard;
 use crate::shard_cell::{Left, ShardCell};

@@ -9,7 +9,7 @@ use loom::thread;
 
 use crate::delivery::Delivery;
 use crate::event::Event;
-use crate::inbox::{HighWater, Inbound, Inbox};
+use crate::queue::{HighWater, Inbound, Inbox};
 use crate::model;
 use crate::sync::Waker;
 

@@ -11,7 +11,7 @@ use loom::thread;
 
 use crate::event::{ChannelName, ChannelPattern};
 use crate::model;
-use crate::route::Routes;
+use crate::interest::Routes;
 
 struct World {
     routes: Routes,

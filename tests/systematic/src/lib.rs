@@ -14,12 +14,12 @@ use stand_ins::{command, error, event, protocol, shard, telemetry};
 
 #[path = "../../../src/hub/delivery.rs"]
 mod delivery;
-#[path = "../../../src/hub/inbox.rs"]
-mod inbox;
+#[path = "../../../src/hub/queue.rs"]
+mod queue;
 #[path = "../../../src/hub/pipe.rs"]
 mod pipe;
-#[path = "../../../src/hub/route.rs"]
-mod route;
+#[path = "../../../src/hub/interest.rs"]
+mod interest;
 #[path = "../../../src/hub/shard_cell.rs"]
 mod shard_cell;
 

@@ -18,9 +18,9 @@ use crate::event::{
     ChannelName, ChannelPattern, ConnectionId, Draft, Epoch, EventType, Headers, HistoryPolicy,
     Namespace, Namespaces, Payload, Position, Timestamp,
 };
-use crate::hub::link::Link;
 use crate::hub::pipe::Pipe;
 use crate::hub::protocol::{Joined, Refused};
+use crate::hub::shard::connection_io::Link;
 use crate::hub::shard::{ConnCtx, Join, JoinRequest, Opening, Shard, TransportUpgrade};
 use crate::hub::shard_cell::Left;
 use crate::hub::{Hub, HubParts, Settings};

@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 
 use super::topics::Topic;
 use crate::event::{ChannelName, ChannelPattern};
-use crate::hub::slots::Slots;
+use crate::hub::shard::slab::Slots;
 
 /// The topics of channels by their names. An entry is the number of a topic, which knows its name:
 /// a large server has a channel for each user.

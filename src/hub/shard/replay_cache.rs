@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::event::Event;
-use crate::hub::chunk::{Chunk, Frame};
 use crate::hub::delivery::DialectId;
 use crate::hub::protocol::Protocol;
+use crate::hub::shard::chunk::{Chunk, Frame};
 
 /// What is kept, in bytes, by each shard: a term of the server's worst case of memory.
 pub const REPLAY_BYTES: usize = 4 << 20;

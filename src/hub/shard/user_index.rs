@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use crate::hub::slots::Slots;
+use crate::hub::shard::slab::Slots;
 
 /// Says that the rest of the number is a crowd's place, and not a connection's.
 const CROWD: u32 = 1 << 31;

@@ -7,15 +7,15 @@ use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use super::delivery::DialectId;
-use super::judge::Verdict;
-use super::link::Link;
-use super::meter::{Meter, MeterSlot};
+use super::connection_io::Link;
 use super::outbox::Outbox;
-use super::protocol::Protocol;
 use crate::auth::Identity;
 use crate::error::CloseCode;
 use crate::event::{ConnectionId, Epoch, Event, Position, Timestamp};
+use crate::hub::delivery::DialectId;
+use crate::hub::evaluator::Verdict;
+use crate::hub::filter_budget::{Meter, MeterSlot};
+use crate::hub::protocol::Protocol;
 use crate::telemetry::Transport;
 
 /// What a client said of itself.

@@ -9,8 +9,8 @@ use crate::event::Event;
 use crate::fair_queue::{Permit, Share};
 use crate::filter::Condition;
 use crate::filter::EventFilter;
-use crate::hub::judge::Verdict;
-use crate::hub::meter::Meter;
+use crate::hub::evaluator::Verdict;
+use crate::hub::filter_budget::Meter;
 use crate::maybe_ready::MaybeReady;
 
 /// The longest wait before it is looked again whether the connection is still there.

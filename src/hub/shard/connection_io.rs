@@ -7,8 +7,8 @@ use mio::net::TcpStream;
 use tokio_rustls::rustls::ServerConnection;
 
 use super::outbox::{MAX_SLICES, Outbox, QueuePool};
-use super::pipe::Pipe;
 use crate::error::CloseCode;
+use crate::hub::pipe::Pipe;
 
 /// A connection's way out, and for sockets in.
 pub enum Link {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::Hub;
 use super::command::{Reply, ShardCommand};
-use super::connection::ConnectionInfo;
-use super::inbox::Inbound;
+use super::queue::Inbound;
+use super::shard::ConnectionInfo;
 use super::shard::{ConnCtx, ConnectionPage, ConnectionQuery, Opening, TransportUpgrade};
 use crate::auth::Identity;
 use crate::clock::{Elapsed, timeout};

@@ -1,7 +1,7 @@
 //! The subscriptions of one connection that are in recovery.
 
 use crate::event::Position;
-use crate::hub::connection::{CatchUp, Connection};
+use crate::hub::shard::connection::{CatchUp, Connection};
 
 impl Connection {
     /// The recovery of a subscription.
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
     use crate::event::Epoch;
     use crate::filter::tests::event;
-    use crate::hub::connection::{Subscription, Waiting};
+    use crate::hub::shard::connection::{Subscription, Waiting};
     use crate::hub::shard::fixture::connection;
 
     fn in_recovery(topics: &[u32]) -> Connection {

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::delivery::Delivery;
-use super::meter::Asking;
-use super::slots::Slots;
+use super::slab::Slots;
 use crate::filter::FilterNumbers;
 use crate::filter::{EventFilter, EventView, FilterKey};
+use crate::hub::delivery::Delivery;
+use crate::hub::filter_budget::Asking;
 
 /// No filter.
 pub(super) const NO_FILTER: u32 = u32::MAX;
