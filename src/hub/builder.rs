@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::deliver::Dispatcher;
 use super::dialect_ids::DialectIds;
-use super::evaluator::Judge;
+use super::evaluator::Evaluator;
 use super::presence::Presence;
 use super::shard::Shard;
 use super::{Hub, Observer, Settings, end_the_process, wakeups};
@@ -126,7 +126,7 @@ impl HubBuilder {
             revalidator,
             threads: Mutex::default(),
             filter_numbers: Arc::default(),
-            judge: Judge::default(),
+            evaluator: Evaluator::default(),
             dialects: DialectIds::default(),
             presence: Presence::new(),
             namespaces,
@@ -152,7 +152,7 @@ fn run_shard(hub: &Arc<Hub>, index: u16, poll: mio::Poll, registry: mio::Registr
     ) else {
         return;
     };
-    cell.move_in(Shard::new(
+    cell.insert(Shard::new(
         index,
         Arc::clone(hub),
         Arc::clone(queue),

@@ -22,20 +22,23 @@ impl Hub {
     /// The condition of a filter: there already where it is in use, compiled elsewhere where not.
     /// Compilations for one share wait for one another.
     pub fn condition(self: &Arc<Self>, source: &str, share: Share) -> MaybeReady<Arc<Condition>> {
-        if let Some(known) = self.judge.store.find(source) {
+        if let Some(known) = self.evaluator.store.find(source) {
             return MaybeReady::ok(known);
         }
         let (hub, source) = (Arc::clone(self), source.to_owned());
         MaybeReady::later(async move {
-            let turn = hub.judge.compilations.take(share).await;
+            let turn = hub.evaluator.compilations.take(share).await;
             let made = hub.clone().elsewhere(turn, move || {
                 let limits = &hub.settings().filters;
-                hub.judge.store.compile(&source, limits).map_err(|refusal| {
-                    if let Some(limit) = refusal.limit {
-                        hub.metrics().limit_reached(limit);
-                    }
-                    refusal.error
-                })
+                hub.evaluator
+                    .store
+                    .compile(&source, limits)
+                    .map_err(|refusal| {
+                        if let Some(limit) = refusal.limit {
+                            hub.metrics().limit_reached(limit);
+                        }
+                        refusal.error
+                    })
             });
             made.await?
         })
@@ -46,7 +49,7 @@ impl Hub {
     ///
     /// # Errors
     /// `unavailable` where the connection is gone or the server stops.
-    pub(in crate::hub) async fn judge(
+    pub(in crate::hub) async fn evaluate(
         self: Arc<Self>,
         filter: Arc<EventFilter>,
         events: Arc<[Arc<Event>]>,
@@ -67,11 +70,11 @@ impl Hub {
             }
             let (hub, filter) = (Arc::clone(&self), Arc::clone(&filter));
             let (events, from) = (Arc::clone(&events), verdicts.len());
-            let turn = self.judge.evaluations.take(meter.share()).await;
+            let turn = self.evaluator.evaluations.take(meter.share()).await;
             let slice = self.clone().elsewhere(turn, move || {
                 let rest = events.get(from..).unwrap_or_default();
                 let limits = &hub.settings().filters;
-                hub.judge.slice(&filter, rest, limits, hub.metrics())
+                hub.evaluator.slice(&filter, rest, limits, hub.metrics())
             });
             let (made, steps) = slice.await?;
             meter.charge(self.clock_us(), rate, steps);

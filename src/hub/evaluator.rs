@@ -38,7 +38,7 @@ pub(super) enum Verdict {
 }
 
 /// What filters are compiled and asked with, away from the shards.
-pub(super) struct Judge {
+pub(super) struct Evaluator {
     pub(super) store: Arc<FilterStore>,
     /// The turns of evaluations.
     pub(super) evaluations: FairQueue,
@@ -54,11 +54,11 @@ struct Known {
     old: HashMap<(u64, u128), Verdict>,
 }
 
-impl Default for Judge {
+impl Default for Evaluator {
     fn default() -> Self {
         // A quarter of the machine: the rest is for the shards and the runtime.
         let places = available_parallelism().map_or(1, |cores| (cores.get() / 4).max(1));
-        Judge {
+        Evaluator {
             store: Arc::default(),
             evaluations: FairQueue::new(places),
             compilations: FairQueue::new(places),
@@ -67,7 +67,7 @@ impl Default for Judge {
     }
 }
 
-impl Judge {
+impl Evaluator {
     /// Asks about events until a slice is used up; answers the verdicts and the steps taken. There
     /// is one verdict at least where there is an event.
     pub(super) fn slice(
@@ -159,7 +159,7 @@ mod tests {
             steps,
             ..FilterLimits::default()
         };
-        let judge = Judge::default();
+        let judge = Evaluator::default();
         let metrics = Metrics::new("judge");
         let (verdicts, taken) = judge.slice(&filter, events, &limits, &metrics);
         let (_, again) = judge.slice(&filter, events, &limits, &metrics);

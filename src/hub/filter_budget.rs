@@ -161,7 +161,7 @@ impl Slice {
 }
 
 /// Who asks a filter on a shard's thread, and what that may cost.
-pub(super) struct Asking<'a> {
+pub(super) struct EvalContext<'a> {
     pub(super) slice: &'a Slice,
     pub(super) meter: Option<&'a Meter>,
     pub(super) limits: &'a FilterLimits,
@@ -169,7 +169,7 @@ pub(super) struct Asking<'a> {
     pub(super) metrics: &'a ShardMetrics,
 }
 
-impl Asking<'_> {
+impl EvalContext<'_> {
     /// Whether the event passes; `None` where finding out takes more than there is time for here.
     pub(super) fn ask(&self, filter: &EventFilter, view: &EventView<'_>) -> Option<bool> {
         if filter.condition().is_none() || !filter.wants(view.event()) {

@@ -18,14 +18,14 @@ pub(super) const MAX_SHARDS: usize = 64;
 
 /// The shards that follow one channel, and how many subscriptions there are in all.
 #[derive(Debug, Default)]
-pub struct Route {
+pub struct Interest {
     shards: AtomicU64,
     subscriptions: AtomicU32,
     /// Counted among the channels: set where no broker keeps it.
     counted: AtomicBool,
 }
 
-impl Route {
+impl Interest {
     /// Notes that the channel is counted for being followed; true for the first to note it.
     pub fn count(&self) -> bool {
         !self.counted.swap(true, Ordering::Relaxed)
@@ -57,24 +57,24 @@ impl Route {
     }
 }
 
-type Stripe = RwLock<HashMap<ChannelName, Arc<Route>>>;
+type Stripe = RwLock<HashMap<ChannelName, Arc<Interest>>>;
 
 /// The routes of all channels, and of the patterns that services follow.
 #[derive(Debug)]
-pub struct Routes {
+pub struct InterestTable {
     exact: Box<[Stripe]>,
     hasher: RandomState,
-    namespaces: RwLock<HashMap<Arc<str>, Arc<Route>>>,
-    all: Arc<Route>,
+    namespaces: RwLock<HashMap<Arc<str>, Arc<Interest>>>,
+    all: Arc<Interest>,
     /// How many namespaces have a route; publishers skip the look-up while there is none.
     wide: AtomicU32,
 }
 
-impl Routes {
+impl InterestTable {
     /// No routes.
     #[must_use]
     pub fn new() -> Self {
-        Routes {
+        InterestTable {
             exact: (0..STRIPES).map(|_| RwLock::new(HashMap::new())).collect(),
             hasher: RandomState::default(),
             namespaces: RwLock::new(HashMap::new()),
@@ -95,7 +95,7 @@ impl Routes {
     #[must_use]
     pub fn find(&self, channel: &ChannelName) -> (u64, u64) {
         let (mut shards, mut subscriptions) = (self.all.shards(), self.all.subscriptions());
-        let mut add = |route: &Route| {
+        let mut add = |route: &Interest| {
             shards |= route.shards();
             subscriptions += route.subscriptions();
         };
@@ -131,7 +131,7 @@ impl Routes {
 
     /// Notes that a shard wants this from now on. The bit is set while the table is locked, or
     /// another shard could remove the entry between.
-    pub fn add(&self, pattern: &ChannelPattern, shard: usize) -> Arc<Route> {
+    pub fn add(&self, pattern: &ChannelPattern, shard: usize) -> Arc<Interest> {
         let bit = 1_u64 << shard;
         match pattern {
             ChannelPattern::All => {
@@ -157,9 +157,9 @@ impl Routes {
     }
 
     /// Notes that a shard no longer wants this; answers the route if no shard does.
-    pub fn remove(&self, pattern: &ChannelPattern, shard: usize) -> Option<Arc<Route>> {
+    pub fn remove(&self, pattern: &ChannelPattern, shard: usize) -> Option<Arc<Interest>> {
         let bit = 1_u64 << shard;
-        let was_last = |route: &Route| route.shards.fetch_and(!bit, Ordering::AcqRel) == bit;
+        let was_last = |route: &Interest| route.shards.fetch_and(!bit, Ordering::AcqRel) == bit;
         match pattern {
             ChannelPattern::All => {
                 self.all.shards.fetch_and(!bit, Ordering::AcqRel);
@@ -209,7 +209,7 @@ fn lock<T>(table: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     table.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Default for Routes {
+impl Default for InterestTable {
     fn default() -> Self {
         Self::new()
     }

@@ -39,8 +39,8 @@ pub use self::builder::{HubBuilder, HubParts, Revalidator};
 use self::command::ShardCommand;
 use self::deliver::Dispatcher;
 pub use self::dialect_ids::DialectIds;
-use self::evaluator::Judge;
-use self::interest::{Route, Routes};
+use self::evaluator::Evaluator;
+use self::interest::{Interest, InterestTable};
 pub use self::observer::{End, Observer, Seen};
 use self::presence::Presence;
 pub use self::presence::Present;
@@ -82,7 +82,7 @@ pub struct Hub {
     revalidator: Revalidator,
     threads: Mutex<Vec<JoinHandle<()>>>,
     filter_numbers: Arc<FilterNumbers>,
-    judge: Judge,
+    evaluator: Evaluator,
     dialects: DialectIds,
     presence: Presence,
     namespaces: Arc<ArcSwap<Namespaces>>,
@@ -174,7 +174,7 @@ impl Hub {
 
     /// Who follows what.
     #[must_use]
-    pub fn routes(&self) -> &Routes {
+    pub fn routes(&self) -> &InterestTable {
         &self.dispatcher.routes
     }
 
@@ -184,7 +184,7 @@ impl Hub {
 
     /// A shard wants a channel, or a pattern of channels, from now on. A channel that no broker
     /// keeps counts among the channels while it is followed.
-    pub(in crate::hub) fn follow(&self, pattern: &ChannelPattern, shard: usize) -> Arc<Route> {
+    pub(in crate::hub) fn follow(&self, pattern: &ChannelPattern, shard: usize) -> Arc<Interest> {
         let route = self.dispatcher.routes.add(pattern, shard);
         if let ChannelPattern::Exact(channel) = pattern
             && self.namespaces().of(channel).history.size == 0
@@ -261,17 +261,17 @@ impl Hub {
 
     pub(in crate::hub) fn presence_joined(&self, channel: &ChannelName, user: &Arc<str>) {
         if self.presence.join(channel, user) {
-            self.tell_presence(channel, user, true);
+            self.notify_presence(channel, user, true);
         }
     }
 
     pub(in crate::hub) fn presence_left(&self, channel: &ChannelName, user: &Arc<str>) {
         if self.presence.leave(channel, user) {
-            self.tell_presence(channel, user, false);
+            self.notify_presence(channel, user, false);
         }
     }
 
-    fn tell_presence(&self, channel: &ChannelName, user: &Arc<str>, joined: bool) {
+    fn notify_presence(&self, channel: &ChannelName, user: &Arc<str>, joined: bool) {
         let (shards, _) = self.dispatcher.routes.find(channel);
         for index in 0..self.dispatcher.queues.len() {
             if shards & (1 << index) != 0 {

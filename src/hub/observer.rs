@@ -7,7 +7,7 @@ use crate::error::CloseCode;
 use crate::event::ConnectionId;
 use crate::telemetry::Transport;
 
-/// A connection, as those see it who hear of it.
+/// A connection, as those see it who receive of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
     /// Its id.

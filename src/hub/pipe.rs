@@ -170,13 +170,13 @@ impl Stream for PipeReader {
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(frame) = state.frames.pop_front() {
             state.bytes -= frame.len();
-            let refill = state.wanted && state.bytes <= WINDOW / 2;
-            if refill {
+            let pipe_drained = state.wanted && state.bytes <= WINDOW / 2;
+            if pipe_drained {
                 state.wanted = false;
             }
             drop(state);
-            if refill {
-                self.hub.refill(self.id);
+            if pipe_drained {
+                self.hub.pipe_drained(self.id);
             }
             return Poll::Ready(Some(Piped::Frame(frame)));
         }
@@ -206,7 +206,7 @@ impl Drop for PipeReader {
         state.frames.clear();
         drop(state);
         if !over {
-            self.hub.reader_gone(self.id);
+            self.hub.pipe_closed(self.id);
         }
     }
 }

@@ -47,8 +47,8 @@ impl HighWater {
 pub const INBOX_BYTES: usize = 32 * 1024 * 1024;
 
 /// One shard's queue. Pushing takes no lock; the shard is woken at most once for whatever came
-/// while it slept. It never refuses: publishers look at [`Inbox::is_full`] beforehand and wait.
-pub(super) struct Inbox {
+/// while it slept. It never refuses: publishers look at [`ShardQueue::is_full`] beforehand and wait.
+pub(super) struct ShardQueue {
     queue: SegQueue<Inbound>,
     len: AtomicUsize,
     /// The bytes of the events that wait.
@@ -61,11 +61,11 @@ pub(super) struct Inbox {
     ready: Notify,
 }
 
-impl Inbox {
+impl ShardQueue {
     /// An empty queue that wakes the shard through `waker`, and is full from `high_water` on.
     #[must_use]
     pub(super) fn new(waker: Waker, high_water: HighWater) -> Self {
-        Inbox {
+        ShardQueue {
             queue: SegQueue::new(),
             len: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
@@ -78,7 +78,7 @@ impl Inbox {
 
     /// Adds something to do, and wakes the shard if it sleeps.
     pub(super) fn push(&self, inbound: Inbound) {
-        if self.push_quietly(inbound) {
+        if self.push_deferred(inbound) {
             self.wake();
         }
     }
@@ -86,7 +86,7 @@ impl Inbox {
     /// Adds something to do. True if the shard sleeps and nobody else has to wake it: the caller
     /// must, or do its work ([`ShardCell::run_or_wake`](super::shard_cell::ShardCell::run_or_wake)).
     #[must_use = "a shard that nobody wakes sleeps on"]
-    pub(super) fn push_quietly(&self, inbound: Inbound) -> bool {
+    pub(super) fn push_deferred(&self, inbound: Inbound) -> bool {
         self.len.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(inbound.weight(), Ordering::Relaxed);
         self.queue.push(inbound);
@@ -120,7 +120,7 @@ impl Inbox {
 
     /// The shard, or who does its work, is about to look: what is pushed from now on wakes it again. A swap and no mere
     /// store, as it has to see whatever was pushed by those who found it awake.
-    pub(super) fn looking(&self) {
+    pub(super) fn begin_round(&self) {
         self.awake.swap(false, Ordering::SeqCst);
     }
 

@@ -3,29 +3,29 @@
 //! A shard's work is done in rounds, and its thread enters its cell for each of them; while it
 //! waits at its poll, it is out. A publisher that finds the shard asleep may then enter and do a
 //! small round in its place. That saves what waking a thread costs: two system calls and two
-//! switches, which is more than the write itself where an event has one follower.
+//! switches, which is more than the write itself where an event has one subscriber.
 //!
 //! Nothing is left lying for it: whoever pushes and finds the shard asleep owes it a wake-up
-//! ([`Inbox::push_quietly`]), and pays it here: with a round that leaves nothing, or else by waking
+//! ([`ShardQueue::push_deferred`]), and pays it here: with a round that leaves nothing, or else by waking
 //! the thread. What others push during that round finds the shard asleep again, and is theirs to
 //! pay for.
 
 use std::sync::atomic::Ordering;
 
-use super::queue::Inbox;
+use super::queue::ShardQueue;
 use super::shard::Shard;
 use super::sync::{AtomicU64, Mutex};
 
 /// Who has had a round so lately has its next one on its own thread, in microseconds. Events that
 /// come in such a sequence are many: there the thread gathers them while they come, and writes
 /// several with one call.
-const CALM_US: u64 = 200;
+const MIN_INTERVAL_US: u64 = 200;
 /// There has been no round yet.
 const NEVER: u64 = u64::MAX;
 
 /// What a round in the place of the thread has left for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
+pub(super) enum Remaining {
     /// The thread can go on sleeping.
     Nothing,
     /// The thread must be woken.
@@ -52,7 +52,7 @@ impl ShardCell {
     }
 
     /// The shard comes.
-    pub(super) fn move_in(&self, shard: Shard) {
+    pub(super) fn insert(&self, shard: Shard) {
         if let Ok(mut cell) = self.shard.lock() {
             *cell = Some(shard);
         }
@@ -60,7 +60,7 @@ impl ShardCell {
 
     /// The shard goes.
     #[must_use]
-    pub(super) fn move_out(&self) -> Option<Shard> {
+    pub(super) fn take(&self) -> Option<Shard> {
         self.shard.lock().ok()?.take()
     }
 
@@ -76,18 +76,18 @@ impl ShardCell {
     /// somebody is inside or was a moment ago, or `help` leaves something, it wakes the thread.
     pub(super) fn run_or_wake(
         &self,
-        inbox: &Inbox,
+        inbox: &ShardQueue,
         now: u64,
-        help: impl FnOnce(&mut Shard) -> Left,
+        help: impl FnOnce(&mut Shard) -> Remaining,
     ) {
-        if self.try_enter(now, help) != Some(Left::Nothing) {
+        if self.try_enter(now, help) != Some(Remaining::Nothing) {
             inbox.wake();
         }
     }
 
-    fn try_enter(&self, now: u64, help: impl FnOnce(&mut Shard) -> Left) -> Option<Left> {
+    fn try_enter(&self, now: u64, help: impl FnOnce(&mut Shard) -> Remaining) -> Option<Remaining> {
         let last = self.round.load(Ordering::Relaxed);
-        if last != NEVER && now.saturating_sub(last) < CALM_US {
+        if last != NEVER && now.saturating_sub(last) < MIN_INTERVAL_US {
             return None;
         }
         let mut cell = self.shard.try_lock().ok()?;

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::deliver::Dispatcher;
 use super::end_the_process;
-use crate::hub::shard::{FEW, Shard};
+use crate::hub::shard::{SMALL_ROUND_SUBSCRIBERS, Shard};
 
 /// What holds for publishes of this thread.
 #[derive(Clone, Copy)]
@@ -74,7 +74,7 @@ impl Dispatcher {
             deliveries: owed.deliveries.saturating_add(deliveries.max(1)),
             ..owed
         };
-        if owed.deliveries > u64::from(FEW) {
+        if owed.deliveries > u64::from(SMALL_ROUND_SUBSCRIBERS) {
             // Too many to be handed out here: the threads begin while more are published.
             self.wake(owed.shards);
             owed.shards = 0;
@@ -98,7 +98,7 @@ impl Dispatcher {
             if shards & (1 << index) == 0 {
                 continue;
             }
-            let round = || cell.run_or_wake(inbox, self.clock_us(), Shard::help);
+            let round = || cell.run_or_wake(inbox, self.clock_us(), Shard::run_small_round);
             if catch_unwind(AssertUnwindSafe(round)).is_err() {
                 end_the_process(index);
             }
@@ -143,7 +143,7 @@ mod tests {
     };
     use crate::hub::command::{Reply, ShardCommand};
     use crate::hub::queue::Inbound;
-    use crate::hub::shard_cell::Left;
+    use crate::hub::shard_cell::Remaining;
     use crate::hub::{Hub, HubParts, Settings};
     use crate::telemetry::{Metrics, TextFormat, Tracing};
 
@@ -173,7 +173,7 @@ mod tests {
         let poll = polls.remove(0);
         let registry = poll.registry().try_clone().unwrap();
         let inbox = Arc::clone(&hub.dispatcher.queues[0]);
-        hub.dispatcher.cells[0].move_in(Shard::new(0, Arc::clone(&hub), inbox, registry));
+        hub.dispatcher.cells[0].insert(Shard::new(0, Arc::clone(&hub), inbox, registry));
         let pattern = ChannelPattern::Exact(channel());
         let route = hub.dispatcher.routes.add(&pattern, 0);
         (0..subscriptions).for_each(|_| route.joined());
@@ -236,7 +236,7 @@ mod tests {
             text.contains("tidings_helped_rounds_total 1")
         }
 
-        fn run_or_wake(&self, now: u64, left: Left) -> bool {
+        fn run_or_wake(&self, now: u64, left: Remaining) -> bool {
             let mut entered = false;
             self.hub.dispatcher.cells[0].run_or_wake(&self.hub.dispatcher.queues[0], now, |_| {
                 entered = true;
@@ -259,7 +259,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stalled_shard_lets_no_more_bytes_wait_than_it_may() {
-        let world = world(usize::try_from(FEW).unwrap() + 1);
+        let world = world(usize::try_from(SMALL_ROUND_SUBSCRIBERS).unwrap() + 1);
         let data = Bytes::from(vec![1; 1 << 20]);
         let payload = Payload::new(data, "application/octet-stream").unwrap();
         let mut waiting = 0;
@@ -277,7 +277,7 @@ mod tests {
         assert!(waits.await, "publishers wait");
         let events = Events::with_capacity(1);
         while !world.is_done() {
-            world.hub.dispatcher.cells[0].enter(0, |shard| shard.turn(&events));
+            world.hub.dispatcher.cells[0].enter(0, |shard| shard.run_round(&events));
         }
         room.await;
     }
@@ -286,7 +286,7 @@ mod tests {
     async fn events_of_one_publisher_leave_together() {
         let mut world = world(1);
         world.hub.wake_after(|| {
-            for _ in 0..FEW {
+            for _ in 0..SMALL_ROUND_SUBSCRIBERS {
                 world.hub.wake_after(|| world.publish());
                 assert!(!world.is_done(), "within another one it is part of that");
             }
@@ -297,7 +297,7 @@ mod tests {
 
     #[tokio::test]
     async fn many_deliveries_are_left_to_the_thread_as_soon_as_they_are_many() {
-        let many = usize::try_from(FEW).unwrap() + 1;
+        let many = usize::try_from(SMALL_ROUND_SUBSCRIBERS).unwrap() + 1;
         let mut crowd = world(many);
         let hub = Arc::clone(&crowd.hub);
         hub.wake_after(|| {
@@ -373,58 +373,58 @@ mod tests {
         let mut world = world(1);
         let (reply, mut answer) = Reply::channel();
         let question = Inbound::Command(Box::new(ShardCommand::IsEmpty { reply }));
-        let owed = world.hub.dispatcher.queues[0].push_quietly(question);
+        let owed = world.hub.dispatcher.queues[0].push_deferred(question);
         assert!(owed);
         world.hub.dispatcher.run_or_wake(1);
         assert!(world.woken(), "commands are for the thread");
         world.publish();
         assert!(world.woken(), "the shard had looked, and sleeps again");
-        let left = world.hub.dispatcher.cells[0].enter(0, Shard::help);
-        assert_eq!(left, Some(Left::Work));
+        let left = world.hub.dispatcher.cells[0].enter(0, Shard::run_small_round);
+        assert_eq!(left, Some(Remaining::Work));
         assert!(!world.is_done(), "no event overtakes the command");
         assert!(answer.try_recv().is_err());
         let events = Events::with_capacity(1);
-        let turned = world.hub.dispatcher.cells[0].enter(0, |shard| shard.turn(&events));
+        let turned = world.hub.dispatcher.cells[0].enter(0, |shard| shard.run_round(&events));
         assert!(turned.flatten().is_some() && world.is_done());
         assert_eq!(answer.try_recv(), Ok(true));
     }
 
     #[tokio::test]
     async fn an_event_of_others_with_many_subscribers_is_left_to_the_thread() {
-        let mut world = world(usize::try_from(FEW).unwrap() + 1);
+        let mut world = world(usize::try_from(SMALL_ROUND_SUBSCRIBERS).unwrap() + 1);
         world.publish();
         assert!(world.woken());
         world.hub.dispatcher.run_or_wake(1);
         assert!(world.woken());
         let events = Events::with_capacity(1);
-        let turned = world.hub.dispatcher.cells[0].enter(0, |shard| shard.turn(&events));
+        let turned = world.hub.dispatcher.cells[0].enter(0, |shard| shard.run_round(&events));
         assert!(turned.flatten().is_some() && world.is_done());
     }
 
     #[tokio::test]
     async fn the_thread_is_woken_where_somebody_is_inside_or_was_just_now() {
         let mut world = world(1);
-        assert!(world.run_or_wake(1_000, Left::Nothing) && !world.woken());
-        assert!(!world.run_or_wake(1_100, Left::Nothing), "just now");
+        assert!(world.run_or_wake(1_000, Remaining::Nothing) && !world.woken());
+        assert!(!world.run_or_wake(1_100, Remaining::Nothing), "just now");
         assert!(world.woken());
-        assert!(world.run_or_wake(1_300, Left::Work));
+        assert!(world.run_or_wake(1_300, Remaining::Work));
         assert!(world.woken(), "it left something");
         let hub = Arc::clone(&world.hub);
         hub.dispatcher.cells[0].enter(2_000, |_| {
             assert!(
-                !world.run_or_wake(9_000, Left::Nothing),
+                !world.run_or_wake(9_000, Remaining::Nothing),
                 "somebody is inside"
             );
             assert!(world.woken());
         });
         assert!(
-            !world.run_or_wake(2_100, Left::Nothing),
+            !world.run_or_wake(2_100, Remaining::Nothing),
             "the thread was, just now"
         );
         assert!(world.woken());
-        drop(world.hub.dispatcher.cells[0].move_out());
+        drop(world.hub.dispatcher.cells[0].take());
         assert!(
-            !world.run_or_wake(9_000, Left::Nothing),
+            !world.run_or_wake(9_000, Remaining::Nothing),
             "nobody lives there"
         );
         assert!(world.woken());

@@ -1,7 +1,7 @@
 //! What filters and replays may cost in a round.
 
 use crate::filter::FilterLimits;
-use crate::hub::filter_budget::{Asking, Meter, Slice};
+use crate::hub::filter_budget::{EvalContext, Meter, Slice};
 use crate::telemetry::ShardMetrics;
 
 /// What is left of a round.
@@ -35,8 +35,8 @@ impl Budget {
         meter: Option<&'a Meter>,
         limits: &'a FilterLimits,
         metrics: &'a ShardMetrics,
-    ) -> Asking<'a> {
-        Asking {
+    ) -> EvalContext<'a> {
+        EvalContext {
             slice: &self.slice,
             meter,
             limits,

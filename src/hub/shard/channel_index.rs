@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 
 use super::topics::Topic;
 use crate::event::{ChannelName, ChannelPattern};
-use crate::hub::shard::slab::Slots;
+use crate::hub::shard::slab::Slab;
 
 /// The topics of channels by their names. An entry is the number of a topic, which knows its name:
 /// a large server has a channel for each user.
@@ -18,7 +18,7 @@ pub(super) struct Names {
 
 impl Names {
     /// The place of a channel's topic.
-    pub(super) fn find(&self, channel: &ChannelName, topics: &Slots<Topic>) -> Option<u32> {
+    pub(super) fn find(&self, channel: &ChannelName, topics: &Slab<Topic>) -> Option<u32> {
         let is_it = |entry: &u32| name(topics, *entry) == Some(channel);
         let found = self
             .entries
@@ -27,7 +27,7 @@ impl Names {
     }
 
     /// Notes a channel's topic, of which there is none yet.
-    pub(super) fn insert(&mut self, channel: &ChannelName, topic: u32, topics: &Slots<Topic>) {
+    pub(super) fn insert(&mut self, channel: &ChannelName, topic: u32, topics: &Slab<Topic>) {
         let hash_of = |entry: &u32| self.hasher.hash_one(name(topics, *entry));
         self.entries
             .insert_unique(self.hasher.hash_one(Some(channel)), topic, hash_of);
@@ -42,7 +42,7 @@ impl Names {
     }
 }
 
-fn name(topics: &Slots<Topic>, topic: u32) -> Option<&ChannelName> {
+fn name(topics: &Slab<Topic>, topic: u32) -> Option<&ChannelName> {
     match &topics.get(topic)?.pattern {
         ChannelPattern::Exact(channel) => Some(channel),
         ChannelPattern::Namespace(_) | ChannelPattern::All => None,

@@ -60,7 +60,7 @@ pub struct ConnectionInfo {
     pub bytes_out: u64,
     /// Bytes waiting for it.
     pub outbox_bytes: usize,
-    /// Round trip of the last answered Ping, in microseconds; 0 before the first.
+    /// Round trip of the last covered Ping, in microseconds; 0 before the first.
     pub round_trip_us: u32,
 }
 
@@ -76,10 +76,10 @@ pub(super) struct Connection {
     pub(super) round_trip_us: u32,
     /// The number of the run that it got something of last, and which of its events it got: so
     /// that two subscriptions give an event once.
-    pub(super) last_run: u64,
-    pub(super) answered: u64,
+    pub(super) last_batch: u64,
+    pub(super) covered: u64,
     #[expect(clippy::box_collection, reason = "eight bytes where there is nothing")]
-    pub(super) catch_ups: Option<Box<Vec<CatchUp>>>,
+    pub(super) recoveries: Option<Box<Vec<RecoveryState>>>,
     pub(super) ending: Option<Box<Ending>>,
     pub(super) delivered: u64,
     pub(super) bytes_out: u64,
@@ -200,7 +200,7 @@ pub(super) struct Flags {
     /// The expiry of the token was announced.
     pub(super) expiry_told: bool,
     /// Counted among the connections of its user.
-    pub(super) seated: bool,
+    pub(super) user_counted: bool,
     /// The client has shut its side: what is left must be read to its end.
     pub(super) peer_closed: bool,
     /// On the list of those whose catching up goes on.
@@ -225,7 +225,7 @@ pub(super) struct Subscription {
 
 /// A subscription that reads history before it goes live.
 #[derive(Debug)]
-pub(super) struct CatchUp {
+pub(super) struct RecoveryState {
     pub(super) topic: u32,
     /// The subscription's.
     pub(super) serial: u32,
@@ -268,7 +268,7 @@ pub(super) struct Ending {
     pub(super) reason: String,
     /// The operator who ended it.
     pub(super) by: Option<Box<str>>,
-    /// When it is dropped even if the client has not answered.
+    /// When it is dropped even if the client has not covered.
     pub(super) deadline: u64,
     /// Our side is shut.
     pub(super) finished: bool,
@@ -276,9 +276,9 @@ pub(super) struct Ending {
     pub(super) unread: usize,
 }
 
-impl CatchUp {
+impl RecoveryState {
     pub(super) fn behind(topic: u32, serial: u32, after: Position) -> Self {
-        CatchUp {
+        RecoveryState {
             topic,
             serial,
             epoch: after.epoch,
@@ -303,7 +303,7 @@ impl CatchUp {
             epoch: Epoch::from_bits(0),
             offset: 0,
         };
-        CatchUp {
+        RecoveryState {
             loose: Some(0),
             ..Self::behind(topic, serial, after)
         }
@@ -318,7 +318,7 @@ impl Connection {
 
     /// True if nothing but writing is left to do once it has got an event.
     pub(super) fn is_plain(&self) -> bool {
-        !self.flags.touched && self.catch_ups.is_none() && self.ending.is_none()
+        !self.flags.touched && self.recoveries.is_none() && self.ending.is_none()
     }
 
     /// True if what it gets can go to its socket as it is: nothing waits before it.

@@ -1,64 +1,64 @@
 //! The subscriptions of one connection that are in recovery.
 
 use crate::event::Position;
-use crate::hub::shard::connection::{CatchUp, Connection};
+use crate::hub::shard::connection::{Connection, RecoveryState};
 
 impl Connection {
     /// The recovery of a subscription.
-    pub(super) fn catch_up(&self, topic: u32) -> Option<&CatchUp> {
+    pub(super) fn recovery(&self, topic: u32) -> Option<&RecoveryState> {
         self.recoveries().find(|c| c.topic == topic)
     }
 
     /// The same, to change it.
-    pub(super) fn catch_up_mut(&mut self, topic: u32) -> Option<&mut CatchUp> {
-        self.catch_ups
+    pub(super) fn recovery_mut(&mut self, topic: u32) -> Option<&mut RecoveryState> {
+        self.recoveries
             .as_mut()?
             .iter_mut()
             .find(|c| c.topic == topic)
     }
 
-    fn recoveries(&self) -> impl Iterator<Item = &CatchUp> {
-        self.catch_ups.iter().flat_map(|all| all.iter())
+    fn recoveries(&self) -> impl Iterator<Item = &RecoveryState> {
+        self.recoveries.iter().flat_map(|all| all.iter())
     }
 
     /// Forgets the recovery of a subscription.
-    pub(super) fn end_catch_up(&mut self, topic: u32) {
-        let Some(catch_ups) = &mut self.catch_ups else {
+    pub(super) fn end_recovery(&mut self, topic: u32) {
+        let Some(recoveries) = &mut self.recoveries else {
             return;
         };
-        catch_ups.retain(|c| c.topic != topic);
-        if catch_ups.is_empty() {
-            self.catch_ups = None;
+        recoveries.retain(|c| c.topic != topic);
+        if recoveries.is_empty() {
+            self.recoveries = None;
         }
     }
 
     /// From now on the subscription reads history after `after`; false if it ends anyway.
-    pub(super) fn fall_behind(&mut self, topic: u32, after: Position) -> bool {
+    pub(super) fn begin_recovery(&mut self, topic: u32, after: Position) -> bool {
         let (Some(subscription), None) = (self.subscription(topic), &self.ending) else {
             return false;
         };
-        let catch_up = CatchUp::behind(topic, subscription.serial, after);
-        self.catch_ups.get_or_insert_default().push(catch_up);
+        let recovery = RecoveryState::behind(topic, subscription.serial, after);
+        self.recoveries.get_or_insert_default().push(recovery);
         true
     }
 
     /// Lets the connection's other subscriptions read before this one reads on, so that a channel
     /// whose history never ends starves none of them.
-    pub(super) fn catch_up_last(&mut self, topic: u32) {
-        let Some(catch_ups) = self.catch_ups.as_mut() else {
+    pub(super) fn recover_last(&mut self, topic: u32) {
+        let Some(recoveries) = self.recoveries.as_mut() else {
             return;
         };
-        if let Some(at) = catch_ups.iter().position(|c| c.topic == topic) {
-            let catch_up = catch_ups.remove(at);
-            catch_ups.push(catch_up);
+        if let Some(at) = recoveries.iter().position(|c| c.topic == topic) {
+            let recovery = recoveries.remove(at);
+            recoveries.push(recovery);
         }
     }
 
     /// The topics to go on with, those with a page in memory first: no other page is read before
     /// that one is sent. Those whose page or verdicts are being made off the shard are left out.
-    pub(super) fn next_catch_ups(&self) -> Vec<u32> {
+    pub(super) fn next_recoveries(&self) -> Vec<u32> {
         let ready = self.recoveries().filter(|c| !c.reading);
-        let (with_page, without): (Vec<&CatchUp>, Vec<&CatchUp>) =
+        let (with_page, without): (Vec<&RecoveryState>, Vec<&RecoveryState>) =
             ready.partition(|c| !c.waiting.is_empty());
         with_page
             .into_iter()
@@ -89,8 +89,8 @@ impl Connection {
 
     /// The bytes that its subscriptions hold back for their filters; `None` if none is in recovery.
     pub(super) fn held_back(&self) -> Option<usize> {
-        let catch_ups = self.catch_ups.as_ref()?;
-        let held = catch_ups.iter().filter_map(|one| one.loose.or(one.kept));
+        let recoveries = self.recoveries.as_ref()?;
+        let held = recoveries.iter().filter_map(|one| one.loose.or(one.kept));
         Some(held.sum())
     }
 }
@@ -118,27 +118,30 @@ mod tests {
                 present: false,
                 serial: topic,
             });
-            assert!(connection.fall_behind(topic, after));
+            assert!(connection.begin_recovery(topic, after));
         }
-        assert!(!connection.fall_behind(99, after), "no such subscription");
+        assert!(
+            !connection.begin_recovery(99, after),
+            "no such subscription"
+        );
         connection
     }
 
     fn give_page(connection: &mut Connection, topic: u32) {
         let event = Waiting::from(Arc::new(event("a", "1", "")));
-        let catch_up = connection.catch_up_mut(topic).unwrap();
-        catch_up.waiting.push_back(event);
+        let recovery = connection.recovery_mut(topic).unwrap();
+        recovery.waiting.push_back(event);
     }
 
     #[test]
     fn subscription_with_a_page_goes_first() {
         let mut connection = in_recovery(&[1, 2, 3]);
         give_page(&mut connection, 3);
-        connection.catch_up_mut(1).unwrap().reading = true;
-        assert_eq!(connection.next_catch_ups(), [3, 2]);
-        connection.catch_up_mut(1).unwrap().reading = false;
-        connection.catch_up_last(1);
-        assert_eq!(connection.next_catch_ups(), [3, 2, 1]);
+        connection.recovery_mut(1).unwrap().reading = true;
+        assert_eq!(connection.next_recoveries(), [3, 2]);
+        connection.recovery_mut(1).unwrap().reading = false;
+        connection.recover_last(1);
+        assert_eq!(connection.next_recoveries(), [3, 2, 1]);
     }
 
     #[test]
@@ -147,7 +150,7 @@ mod tests {
         assert!(!connection.others_have_pages(1, true));
         give_page(&mut connection, 2);
         assert!(connection.others_have_pages(1, false));
-        connection.catch_up_mut(2).unwrap().reading = true;
+        connection.recovery_mut(2).unwrap().reading = true;
         assert!(!connection.others_have_pages(1, false));
         assert!(connection.others_have_pages(1, true));
     }
@@ -155,9 +158,9 @@ mod tests {
     #[test]
     fn last_recovery_frees_its_memory() {
         let mut connection = in_recovery(&[1, 2]);
-        connection.end_catch_up(1);
-        assert!(connection.catch_up(1).is_none() && connection.catch_up(2).is_some());
-        connection.end_catch_up(2);
-        assert!(connection.catch_ups.is_none() && connection.held_back().is_none());
+        connection.end_recovery(1);
+        assert!(connection.recovery(1).is_none() && connection.recovery(2).is_some());
+        connection.end_recovery(2);
+        assert!(connection.recoveries.is_none() && connection.held_back().is_none());
     }
 }

@@ -3,12 +3,12 @@
 use super::user_index::Users;
 use crate::event::ConnectionId;
 use crate::hub::shard::connection::Connection;
-use crate::hub::shard::slab::Slots;
+use crate::hub::shard::slab::Slab;
 
 /// Owns the connections.
 pub(super) struct Connections {
     shard: u16,
-    slab: Slots<Connection>,
+    slab: Slab<Connection>,
     users: Users,
 }
 
@@ -17,7 +17,7 @@ impl Connections {
     pub(super) fn new(shard: u16) -> Self {
         Connections {
             shard,
-            slab: Slots::new(),
+            slab: Slab::new(),
             users: Users::default(),
         }
     }

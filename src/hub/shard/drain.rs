@@ -12,14 +12,14 @@ use crate::lifecycle::Departure;
 
 /// Who leaves when.
 #[derive(Default)]
-pub(super) struct Departures {
+pub(super) struct Drain {
     /// How they leave, once they do.
     departure: Option<Arc<Departure>>,
     /// The next one stands first; times are the shard's.
     order: VecDeque<(u64, ConnectionId)>,
 }
 
-impl Departures {
+impl Drain {
     /// When the next one leaves.
     pub(super) fn next(&self) -> Option<u64> {
         self.order.front().map(|(at, _)| *at)
@@ -34,7 +34,7 @@ impl Departures {
 impl Shard {
     /// Sends everyone away for a restart, evenly over a span and in no order, and whoever still
     /// comes at once.
-    pub(in crate::hub) fn send_away(&mut self, departure: Arc<Departure>) {
+    pub(in crate::hub) fn begin_drain(&mut self, departure: Arc<Departure>) {
         let slots = self.connections.iter().map(|(slot, _)| slot);
         let mut leaving: Vec<ConnectionId> =
             slots.filter_map(|slot| self.connections.id(slot)).collect();
@@ -44,28 +44,28 @@ impl Shard {
         let order = (0..).zip(leaving);
         let order =
             order.map(|(place, id)| (self.time.now + span.saturating_mul(place) / count, id));
-        self.departures = Departures {
+        self.drain = Drain {
             order: order.collect(),
             departure: Some(departure),
         };
     }
 
     /// Sends those away whose time has come.
-    pub(super) fn send_next_away(&mut self) {
-        while let Some((at, id)) = self.departures.order.front().copied() {
+    pub(super) fn close_due(&mut self) {
+        while let Some((at, id)) = self.drain.order.front().copied() {
             if at > self.time.now {
                 return;
             }
-            self.departures.order.pop_front();
+            self.drain.order.pop_front();
             if let Some(slot) = self.connections.find(id) {
-                self.send_one_away(slot);
+                self.close_for_restart(slot);
             }
         }
     }
 
     /// Each client has its own time to come back.
-    pub(super) fn send_one_away(&mut self, slot: u32) {
-        let Some(departure) = &self.departures.departure else {
+    pub(super) fn close_for_restart(&mut self, slot: u32) {
+        let Some(departure) = &self.drain.departure else {
             return;
         };
         let after_ms = millis(departure.come_back());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Shard;
-use super::batch::Run;
+use super::batch::Batch;
 use super::connections::Connections;
 use super::deliver_one::{BatchWriter, Outcome, Put};
 use super::held_back::HeldBack;
@@ -34,21 +34,21 @@ impl Shard {
         };
         self.batches.number += 1;
         let hub = Arc::clone(&self.hub);
-        let mut run = Run::new(&deliveries, self.batches.number, self.index, &hub);
+        let mut batch = Batch::new(&deliveries, self.batches.number, self.index, &hub);
         let mut outcome = Outcome::default();
         let event = Arc::clone(first.event());
         match (&event.channel, &event.audience) {
             (Some(channel), _) => {
                 let end = deliveries.last().and_then(|last| last.event().position);
-                let fresh = self.advance_topic(channel, &run, end);
-                self.fan_out_channel(&mut run, channel, fresh, last, &mut outcome);
+                let fresh = self.advance_topic(channel, &batch, end);
+                self.fan_out_channel(&mut batch, channel, fresh, last, &mut outcome);
             }
             (None, Some(audience)) => {
-                self.fan_out_direct(&mut run, audience, &mut outcome);
+                self.fan_out_direct(&mut batch, audience, &mut outcome);
             }
             (None, None) => {}
         }
-        drop(run);
+        drop(batch);
         self.count(&deliveries, &outcome);
         self.batches.gathered.give_back(deliveries);
     }
@@ -75,7 +75,7 @@ impl Shard {
     /// who follow it by a pattern have had none from there.
     fn fan_out_channel(
         &mut self,
-        run: &mut Run<'_>,
+        batch: &mut Batch<'_>,
         channel: &ChannelName,
         fresh: u64,
         last: bool,
@@ -91,8 +91,8 @@ impl Shard {
         } = self;
         let most = self.settings.connections_per_event;
         let policy = self.hub.namespaces().of(channel).slow_consumer;
-        let mut hand = BatchWriter {
-            run,
+        let mut out = BatchWriter {
+            batch,
             shard: self.index,
             samples: &mut self.sampling.samples,
             policy,
@@ -110,8 +110,8 @@ impl Shard {
         // Those whose filters there is no time to ask.
         let mut behind: Vec<(u32, u32, u64, u64)> = Vec::new();
         let mut held = HeldBack::default();
-        let mut several = OverlapMerger::of(hand.run.all(), topics, places, connections);
-        let mut way = WritePass {
+        let mut merger = OverlapMerger::of(out.batch.all(), topics, places, connections);
+        let mut pass = WritePass {
             last,
             too_slow: Vec::new(),
         };
@@ -123,50 +123,50 @@ impl Shard {
                 continue;
             };
             let channel = matches!(topic.pattern, ChannelPattern::Exact(_)).then_some(place);
-            let mut sampler = hand.sampler(topic.subscribers.len(), most);
-            let mut witness = sampler.next();
-            for (at, follower) in topic.subscribers.iter().enumerate() {
-                let slot = follower.connection;
-                let is_witness = at == witness;
-                if is_witness {
-                    witness = sampler.next();
+            let mut sampler = out.sampler(topic.subscribers.len(), most);
+            let mut next_sample = sampler.next();
+            for (at, subscriber) in topic.subscribers.iter().enumerate() {
+                let slot = subscriber.connection;
+                let is_sampled = at == next_sample;
+                if is_sampled {
+                    next_sample = sampler.next();
                 }
                 let Some(connection) = connections.get_mut(slot) else {
                     continue;
                 };
-                let live = if by_name { fresh } else { hand.run.all() };
-                if !follower.live {
+                let live = if by_name { fresh } else { out.batch.all() };
+                if !subscriber.live {
                     recovery.schedule(slot, connection);
                     // What another one gets later, its filter is asked about then.
-                    if held.takes(slot, place, connection, live, hand.run)
-                        || (follower.filter != NO_FILTER && follows_once(connection, topics))
+                    if held.takes(slot, place, connection, live, out.batch)
+                        || (subscriber.filter != NO_FILTER && subscribed_once(connection, topics))
                     {
                         continue;
                     }
                 }
-                let owed = hand.owed_in_time(slot, connection, follower, live, filters, topics);
-                let Some(set) = owed else {
-                    let seen = hand.run.visible(slot, connection);
+                let due = out.due_in_time(slot, connection, subscriber, live, filters, topics);
+                let Some(set) = due else {
+                    let seen = out.batch.visible(slot, connection);
                     behind.push((slot, place, live, live & seen));
                     continue;
                 };
                 held.sent(slot, set, connection);
-                if set == 0 || several.add(slot, set, channel, is_witness) {
+                if set == 0 || merger.add(slot, set, channel, is_sampled) {
                     continue;
                 }
-                way.take(slot, connection, set, channel, is_witness, &mut hand);
-                if hand.writer.is_full() {
-                    hand.writer.submit_direct(connections);
+                pass.take(slot, connection, set, channel, is_sampled, &mut out);
+                if out.writer.is_full() {
+                    out.writer.submit_direct(connections);
                 }
             }
-            hand.writer.submit_direct(connections);
+            out.writer.submit_direct(connections);
         }
-        way.share_out(several, connections, &mut hand);
-        let too_slow = way.too_slow;
+        pass.share_out(merger, connections, &mut out);
+        let too_slow = pass.too_slow;
         for (slot, place, fresh, visible) in behind {
-            self.put_behind(slot, place, topics, run, [fresh, visible]);
+            self.defer_filter(slot, place, topics, batch, [fresh, visible]);
         }
-        self.hold_back_each(&held, run);
+        self.hold_back_each(&held, batch);
         for (slot, topic) in too_slow {
             match topic {
                 Some((topic, offset)) => self.resync(slot, topic, offset.saturating_sub(1)),
@@ -176,7 +176,12 @@ impl Shard {
     }
 
     /// An event without a channel: straight to those named.
-    fn fan_out_direct(&mut self, run: &mut Run<'_>, audience: &Audience, outcome: &mut Outcome) {
+    fn fan_out_direct(
+        &mut self,
+        batch: &mut Batch<'_>,
+        audience: &Audience,
+        outcome: &mut Outcome,
+    ) {
         let mut slots: Vec<u32> = Vec::new();
         if audience.roles.is_empty() {
             for user in &audience.users {
@@ -192,8 +197,8 @@ impl Shard {
             slots.extend(self.connections.iter().map(|(slot, _)| slot));
         }
         let most = self.settings.connections_per_event;
-        let mut hand = BatchWriter {
-            run,
+        let mut out = BatchWriter {
+            batch,
             shard: self.index,
             samples: &mut self.sampling.samples,
             policy: SlowConsumer::Disconnect,
@@ -208,50 +213,50 @@ impl Shard {
             hub: &self.hub,
             outcome,
         };
-        let mut sampler = hand.sampler(slots.len(), most);
-        let mut witness = sampler.next();
+        let mut sampler = out.sampler(slots.len(), most);
+        let mut next_sample = sampler.next();
         for (at, slot) in slots.into_iter().enumerate() {
-            let is_witness = at == witness;
-            if is_witness {
-                witness = sampler.next();
+            let is_sampled = at == next_sample;
+            if is_sampled {
+                next_sample = sampler.next();
             }
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;
             };
-            if connection.last_run == hand.run.number()
+            if connection.last_batch == out.batch.number()
                 || connection.ending.is_some()
                 || connection.flags.pending_close
             {
                 continue;
             }
-            let set = hand.run.visible(slot, connection);
+            let set = out.batch.visible(slot, connection);
             if set == 0 {
                 continue;
             }
-            connection.last_run = hand.run.number();
-            let put = if is_witness {
-                hand.put_and_look(slot, connection, set, None)
+            connection.last_batch = out.batch.number();
+            let put = if is_sampled {
+                out.put_sampled(slot, connection, set, None)
             } else {
-                hand.put(connection, set, None)
+                out.put(connection, set, None)
             };
             if let Put::Resync(_) | Put::Close = put {
                 connection.flags.pending_close = true;
-                hand.writer.close_later(slot, PendingClose::TooSlow);
+                out.writer.close_later(slot, PendingClose::TooSlow);
             }
-            hand.writer.touch(slot, connection);
+            out.writer.touch(slot, connection);
         }
     }
 
-    /// Notes how far the channel has come here, and answers which events of the run are new: the
+    /// Notes how far the channel has come here, and answers which events of the batch are new: the
     /// others were already counted when the first subscriber learnt the channel's position.
     fn advance_topic(
         &mut self,
         channel: &ChannelName,
-        run: &Run<'_>,
+        batch: &Batch<'_>,
         end: Option<Position>,
     ) -> u64 {
-        let all = run.all();
-        let (Some(start), Some(end)) = (run.start(), end) else {
+        let all = batch.all();
+        let (Some(start), Some(end)) = (batch.start(), end) else {
             return all;
         };
         let Some(place) = self.topics.of_channel(channel) else {
@@ -259,7 +264,7 @@ impl Shard {
         };
         match self.topics.advance(place, start, end) {
             Advance::First => all,
-            Advance::After(offset) => run.behind(offset),
+            Advance::After(offset) => batch.behind(offset),
             Advance::Known => 0,
             Advance::NewEpoch => {
                 let offset = start.offset.saturating_sub(1);
@@ -271,18 +276,18 @@ impl Shard {
             }
             Advance::Gap(before) => {
                 // Everyone reads the missing events from history first.
-                self.catch_up_all(place, before);
-                run.behind(before.offset)
+                self.recover_all(place, before);
+                batch.behind(before.offset)
             }
         }
     }
 }
 
-/// How a run goes from the hand to the sockets.
+/// How a batch goes from the out to the sockets.
 struct WritePass {
     /// Nothing comes behind it in this round.
     last: bool,
-    /// Acted on before the next run, or that one could slip in ahead of what found no room.
+    /// Acted on before the next batch, or that one could slip in ahead of what found no room.
     too_slow: Vec<(u32, Option<(u32, u64)>)>,
 }
 
@@ -296,24 +301,24 @@ impl WritePass {
         connection: &mut Connection,
         set: u64,
         channel: Option<u32>,
-        is_witness: bool,
-        hand: &mut BatchWriter<'_, '_>,
+        is_sampled: bool,
+        out: &mut BatchWriter<'_, '_>,
     ) {
         if self.last
-            && !is_witness
+            && !is_sampled
             && connection.is_plain()
             && connection.takes_at_once()
-            && let Some(frame) = hand.run.made(connection.dialect, set)
+            && let Some(frame) = out.batch.made(connection.dialect, set)
         {
-            hand.writer.send_directly(slot, frame, channel);
+            out.writer.send_directly(slot, frame, channel);
             connection.bytes_out += u64::try_from(frame.len()).unwrap_or(0);
-            hand.count(connection, set);
+            out.count(connection, set);
             return;
         }
-        let put = if is_witness {
-            hand.put_and_look(slot, connection, set, channel)
+        let put = if is_sampled {
+            out.put_sampled(slot, connection, set, channel)
         } else {
-            hand.put(connection, set, channel)
+            out.put(connection, set, channel)
         };
         match put {
             Put::Done => {}
@@ -324,25 +329,25 @@ impl WritePass {
             Put::Close => self.too_slow.push((slot, None)),
         }
         if self.last && connection.is_plain() {
-            if !hand.writer.flush(connection) {
-                hand.writer.close_later(slot, PendingClose::Gone);
+            if !out.writer.flush(connection) {
+                out.writer.close_later(slot, PendingClose::Gone);
             }
-            if is_witness {
-                hand.written();
+            if is_sampled {
+                out.written();
             }
         } else {
-            hand.writer.touch(slot, connection);
+            out.writer.touch(slot, connection);
         }
     }
 
-    /// Gives those their shares who follow in several ways.
+    /// Gives those their shares who follow in merger ways.
     fn share_out(
         &mut self,
-        several: OverlapMerger,
+        merger: OverlapMerger,
         connections: &mut Connections,
-        hand: &mut BatchWriter<'_, '_>,
+        out: &mut BatchWriter<'_, '_>,
     ) {
-        for (slot, share) in several.shares() {
+        for (slot, share) in merger.shares() {
             let Some(connection) = connections.get_mut(slot) else {
                 continue;
             };
@@ -350,16 +355,16 @@ impl WritePass {
             // from there.
             let channel = share
                 .channel
-                .filter(|_| !share.by_pattern || hand.policy != SlowConsumer::Resync);
-            let (set, is_witness) = (share.set, share.is_witness);
-            self.take(slot, connection, set, channel, is_witness, hand);
-            hand.writer.submit_direct(connections);
+                .filter(|_| !share.by_pattern || out.policy != SlowConsumer::Resync);
+            let (set, is_sampled) = (share.set, share.is_sampled);
+            self.take(slot, connection, set, channel, is_sampled, out);
+            out.writer.submit_direct(connections);
         }
     }
 }
 
 /// True if the connection follows only one of these topics.
-pub(super) fn follows_once(connection: &Connection, topics: [Option<u32>; 3]) -> bool {
+pub(super) fn subscribed_once(connection: &Connection, topics: [Option<u32>; 3]) -> bool {
     let follows = connection.subscriptions.iter();
     let ways = follows.filter(|one| topics.contains(&Some(one.topic)));
     ways.count() == 1

@@ -9,12 +9,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Shard;
-use super::batch::{Run, each};
+use super::batch::{Batch, each};
 use crate::error::Error;
 use crate::hub::evaluator::Verdict;
-use crate::hub::shard::connection::{CatchUp, Connection, Waiting};
+use crate::hub::shard::connection::{Connection, RecoveryState, Waiting};
 
-/// What a run brings to connections of which a subscription holds events back.
+/// What a batch brings to connections of which a subscription holds events back.
 #[derive(Default)]
 pub(super) struct HeldBack {
     /// The subscriptions, each with the events that its connection may see.
@@ -31,7 +31,7 @@ struct Sent {
     /// These come at once.
     now: u64,
     /// These come at once, or came before, or are read from history.
-    answered: u64,
+    covered: u64,
 }
 
 impl HeldBack {
@@ -43,18 +43,18 @@ impl HeldBack {
         topic: u32,
         connection: &Connection,
         live: u64,
-        run: &Run<'_>,
+        batch: &Batch<'_>,
     ) -> bool {
-        let Some(catch_up) = connection.catch_up(topic) else {
+        let Some(recovery) = connection.recovery(topic) else {
             return false;
         };
-        if catch_up.loose.is_some() {
-            let visible = live & run.visible(slot, connection);
+        if recovery.loose.is_some() {
+            let visible = live & batch.visible(slot, connection);
             self.held.push((slot, topic, visible));
             return true;
         }
-        if catch_up.kept.is_some() {
-            let visible = live & run.visible(slot, connection);
+        if recovery.kept.is_some() {
+            let visible = live & batch.visible(slot, connection);
             self.behind.push((slot, topic, live, visible));
         }
         false
@@ -63,62 +63,58 @@ impl HeldBack {
     /// A connection gets these events at once by a subscription that is live.
     #[inline]
     pub(super) fn sent(&mut self, slot: u32, now: u64, connection: &Connection) {
-        if now != 0 && connection.catch_ups.is_some() {
-            let answered = connection.answered;
-            self.sent.push(Sent {
-                slot,
-                now,
-                answered,
-            });
+        if now != 0 && connection.recoveries.is_some() {
+            let covered = connection.covered;
+            self.sent.push(Sent { slot, now, covered });
         }
     }
 
     /// What a connection gets by its other subscriptions.
-    fn by_others(&self, slot: u32, connection: &Connection, run: &Run<'_>) -> Sent {
+    fn by_others(&self, slot: u32, connection: &Connection, batch: &Batch<'_>) -> Sent {
         let mut all = Sent {
             slot,
             ..Sent::default()
         };
         for sent in self.sent.iter().filter(|sent| sent.slot == slot) {
             all.now |= sent.now;
-            // What finds no room counts as answered only afterwards.
-            all.answered |= sent.answered;
+            // What finds no room counts as covered only afterwards.
+            all.covered |= sent.covered;
         }
-        if all.now == 0 && connection.last_run == run.number() {
-            all.answered = connection.answered;
+        if all.now == 0 && connection.last_batch == batch.number() {
+            all.covered = connection.covered;
         }
         all
     }
 }
 
 impl Shard {
-    /// Keeps the events of a run with those subscriptions that hold back what came before.
-    pub(super) fn hold_back_each(&mut self, held_back: &HeldBack, run: &Run<'_>) {
+    /// Keeps the events of a batch with those subscriptions that hold back what came before.
+    pub(super) fn hold_back_each(&mut self, held_back: &HeldBack, batch: &Batch<'_>) {
         for &(slot, topic, fresh, visible) in &held_back.behind {
-            self.keep_behind(slot, topic, run, fresh, visible);
+            self.keep_behind(slot, topic, batch, fresh, visible);
         }
         let mut holding = HashSet::new();
         for &(slot, topic, visible) in &held_back.held {
             let Some(connection) = self.connections.get(slot) else {
                 continue;
             };
-            let others = held_back.by_others(slot, connection, run);
-            let rest = visible & !others.answered;
-            if self.is_overtaken(slot, topic, run, rest, others.now)
+            let others = held_back.by_others(slot, connection, batch);
+            let rest = visible & !others.covered;
+            if self.is_overtaken(slot, topic, batch, rest, others.now)
                 // Two that hold the same event back would both send it.
                 || (rest != 0 && !holding.insert(slot))
             {
                 self.hub.metrics().limit_reached("filter_overlap");
-                self.end_for(slot, topic, &overtaken());
+                self.end_subscription(slot, topic, &overtaken());
             } else if rest != 0 {
-                self.hold_back(slot, topic, run, rest);
+                self.hold_back(slot, topic, batch, rest);
             }
         }
     }
 
     /// True if events that come at once by another subscription come before some of the same
     /// channel that this one holds back, or is about to.
-    fn is_overtaken(&self, slot: u32, topic: u32, run: &Run<'_>, rest: u64, now: u64) -> bool {
+    fn is_overtaken(&self, slot: u32, topic: u32, batch: &Batch<'_>, rest: u64, now: u64) -> bool {
         if now == 0 {
             return false;
         }
@@ -126,12 +122,12 @@ impl Shard {
         if rest != 0 && rest.trailing_zeros() < newest_sent {
             return true;
         }
-        let channel = run.event(0).and_then(|event| event.channel.as_ref());
+        let channel = batch.event(0).and_then(|event| event.channel.as_ref());
         let connection = self.connections.get(slot);
-        let Some(catch_up) = connection.and_then(|c| c.catch_up(topic)) else {
+        let Some(recovery) = connection.and_then(|c| c.recovery(topic)) else {
             return false;
         };
-        let mut waiting = catch_up.waiting.iter();
+        let mut waiting = recovery.waiting.iter();
         waiting.any(|waiting| {
             waiting.verdict != Some(Verdict::Kept) && waiting.event.channel.as_ref() == channel
         })
@@ -139,10 +135,10 @@ impl Shard {
 
     /// Keeps events with the subscription until its filter has been asked; ends it where they are
     /// too many.
-    pub(super) fn hold_back(&mut self, slot: u32, topic: u32, run: &Run<'_>, live: u64) {
-        if !self.has_room_for(slot, topic, run, live) {
+    pub(super) fn hold_back(&mut self, slot: u32, topic: u32, batch: &Batch<'_>, live: u64) {
+        if !self.has_room_for(slot, topic, batch, live) {
             self.hub.metrics().limit_reached("outbox_bytes");
-            self.end_for(slot, topic, &too_much_waits());
+            self.end_subscription(slot, topic, &too_much_waits());
         }
     }
 
@@ -152,7 +148,7 @@ impl Shard {
         &mut self,
         slot: u32,
         topic: u32,
-        run: &Run<'_>,
+        batch: &Batch<'_>,
         fresh: u64,
         visible: u64,
     ) {
@@ -160,37 +156,38 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        let Some(catch_ups) = connection.catch_ups.as_mut() else {
+        let Some(recoveries) = connection.recoveries.as_mut() else {
             return;
         };
         // Another that is to read history waits until nothing is in hand.
-        let reads = |c: &CatchUp| c.topic != topic && c.loose.is_none() && c.waiting.is_empty();
-        if catch_ups.iter().any(reads) {
+        let reads =
+            |c: &RecoveryState| c.topic != topic && c.loose.is_none() && c.waiting.is_empty();
+        if recoveries.iter().any(reads) {
             return;
         }
-        let others = catch_ups.iter().filter(|c| c.topic != topic);
+        let others = recoveries.iter().filter(|c| c.topic != topic);
         let held_by_others: usize = others.filter_map(|c| c.loose.or(c.kept)).sum();
-        let Some(catch_up) = catch_ups.iter_mut().find(|c| c.topic == topic) else {
+        let Some(recovery) = recoveries.iter_mut().find(|c| c.topic == topic) else {
             return;
         };
-        let Some(mut kept) = catch_up.kept else {
+        let Some(mut kept) = recovery.kept else {
             return;
         };
-        if catch_up.reading && catch_up.waiting.is_empty() {
+        if recovery.reading && recovery.waiting.is_empty() {
             // A page is being read, and will be all that waits.
             return;
         }
         if kept == 0 {
-            kept = catch_up.waiting.iter().map(|w| w.event.weight()).sum();
+            kept = recovery.waiting.iter().map(|w| w.event.weight()).sum();
         }
-        let newest = catch_up.waiting.back().and_then(|w| w.event.position);
-        let mut newest = newest.map_or(catch_up.after, |position| position.offset);
+        let newest = recovery.waiting.back().and_then(|w| w.event.position);
+        let mut newest = newest.map_or(recovery.after, |position| position.offset);
         for at in each(fresh) {
-            let Some(delivery) = run.delivery(at) else {
+            let Some(delivery) = batch.delivery(at) else {
                 break;
             };
             let event = Arc::clone(delivery.event());
-            let Some(position) = event.position.filter(|p| p.epoch == catch_up.epoch) else {
+            let Some(position) = event.position.filter(|p| p.epoch == recovery.epoch) else {
                 break;
             };
             if position.offset <= newest {
@@ -208,13 +205,13 @@ impl Shard {
                 // It only stays in its place, so that its offset is no hole: no filter is asked.
                 waiting.verdict = Some(Verdict::Kept);
             }
-            catch_up.waiting.push_back(waiting);
+            recovery.waiting.push_back(waiting);
         }
-        catch_up.kept = Some(kept);
+        recovery.kept = Some(kept);
     }
 
     /// Keeps events with the subscription; false where there is no room for all of them.
-    fn has_room_for(&mut self, slot: u32, topic: u32, run: &Run<'_>, live: u64) -> bool {
+    fn has_room_for(&mut self, slot: u32, topic: u32, batch: &Batch<'_>, live: u64) -> bool {
         let most = self.settings.outbox_bytes;
         let was_live = self.is_live(slot, topic);
         let Some(connection) = self.connections.get_mut(slot) else {
@@ -224,8 +221,8 @@ impl Shard {
             return true;
         };
         if was_live {
-            let catch_ups = connection.catch_ups.get_or_insert_default();
-            catch_ups.push(CatchUp::loose(topic, serial));
+            let recoveries = connection.recoveries.get_or_insert_default();
+            recoveries.push(RecoveryState::loose(topic, serial));
             if let Some(subscriber) = self.topics.subscriber_mut(connection, topic) {
                 subscriber.live = false;
             }
@@ -233,14 +230,14 @@ impl Shard {
         let Some(mut held) = connection.held_back() else {
             return true;
         };
-        let Some(catch_up) = connection.catch_up_mut(topic) else {
+        let Some(recovery) = connection.recovery_mut(topic) else {
             // It has not begun yet.
             return true;
         };
-        let Some(bytes) = &mut catch_up.loose else {
+        let Some(bytes) = &mut recovery.loose else {
             return true;
         };
-        for delivery in each(live).filter_map(|at| run.delivery(at)) {
+        for delivery in each(live).filter_map(|at| batch.delivery(at)) {
             let event = Arc::clone(delivery.event());
             // A large event must be able to pass, as one does through an empty outbox.
             if held > 0 && held + event.weight() > most {
@@ -248,7 +245,7 @@ impl Shard {
             }
             held += event.weight();
             *bytes += event.weight();
-            catch_up.waiting.push_back(Waiting::from(event));
+            recovery.waiting.push_back(Waiting::from(event));
         }
         true
     }

@@ -82,7 +82,7 @@ impl Shard {
                         .metrics()
                         .received(u64::try_from(count).unwrap_or(0));
                     match &mut connection.ending {
-                        None => self.hear(slot, scratch.get_mut(..count).unwrap_or_default()),
+                        None => self.receive(slot, scratch.get_mut(..count).unwrap_or_default()),
                         Some(ending) => {
                             ending.unread = ending.unread.saturating_add(count);
                             if ending.unread > MAX_UNREAD {
@@ -118,7 +118,7 @@ impl Shard {
     }
 
     /// New bytes of a client, behind what is left of earlier ones.
-    pub(super) fn hear(&mut self, slot: u32, fresh: &mut [u8]) {
+    pub(super) fn receive(&mut self, slot: u32, fresh: &mut [u8]) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -140,13 +140,13 @@ impl Shard {
     }
 
     /// Goes on with what waited while an answer was made.
-    pub(super) fn hear_again(&mut self, slot: u32) {
+    pub(super) fn receive_again(&mut self, slot: u32) {
         if self
             .connections
             .get(slot)
             .is_some_and(|c| c.partial.is_some())
         {
-            self.hear(slot, &mut []);
+            self.receive(slot, &mut []);
         }
         let idle = self.connections.get(slot).is_some_and(|c| !c.flags.busy);
         if idle {
@@ -216,7 +216,7 @@ impl Shard {
     }
 
     /// There is room in a pipe again.
-    pub(in crate::hub) fn refill(&mut self, id: ConnectionId) {
+    pub(in crate::hub) fn pipe_drained(&mut self, id: ConnectionId) {
         if let Some(slot) = self.connections.find(id)
             && let Some(connection) = self.connections.get_mut(slot)
         {
@@ -226,7 +226,7 @@ impl Shard {
     }
 
     /// Nobody reads a pipe any more.
-    pub(in crate::hub) fn reader_gone(&mut self, id: ConnectionId) {
+    pub(in crate::hub) fn pipe_closed(&mut self, id: ConnectionId) {
         if let Some(slot) = self.connections.find(id) {
             self.writer.close_later(slot, PendingClose::Gone);
         }
@@ -245,7 +245,7 @@ impl Shard {
             return;
         };
         let below = connection.outbox.bytes() < self.settings.outbox_bytes / 2;
-        if below && connection.catch_ups.is_some() {
+        if below && connection.recoveries.is_some() {
             self.recovery.schedule(slot, connection);
         }
         let sent = connection.outbox.is_empty() && !connection.link.wants_write();

@@ -74,14 +74,14 @@ impl Shard {
             outbox: Outbox::default(),
             partial: None,
             subscriptions: Subscriptions::default(),
-            catch_ups: None,
+            recoveries: None,
             ending: None,
             connected_at: self.time.elapsed(),
             last_seen: self.time.now,
             last_ping: self.time.now,
             timer: 0,
-            last_run: 0,
-            answered: 0,
+            last_batch: 0,
+            covered: 0,
             next_message: 0,
             delivered: 0,
             bytes_in: 0,
@@ -116,11 +116,11 @@ impl Shard {
             return;
         }
         greeting(&mut ConnCtx::new(self, slot));
-        if self.departures.has_begun() {
-            self.send_one_away(slot);
+        if self.drain.has_begun() {
+            self.close_for_restart(slot);
         }
         if !early.is_empty() {
-            self.hear(slot, &mut early);
+            self.receive(slot, &mut early);
         }
         self.schedule(slot);
         // What a socket holds already makes an event as soon as it is watched; what TLS has
@@ -172,12 +172,12 @@ impl Shard {
         if before.is_none()
             && let Some(user) = &user
         {
-            self.hub.seat_user(user)?;
-            connection.flags.seated = true;
+            self.hub.acquire_user(user)?;
+            connection.flags.user_counted = true;
         }
         let renamed = before != user;
         if renamed {
-            self.part_everywhere(slot);
+            self.presence_leave_all(slot);
         }
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.identity = Some(identity);
@@ -187,7 +187,7 @@ impl Shard {
             self.connections.add_user(slot);
         }
         if renamed {
-            self.greet_everywhere(slot);
+            self.presence_join_all(slot);
         }
         self.schedule(slot);
         Ok(())
@@ -316,18 +316,18 @@ impl Shard {
         if let Link::Pipe(pipe) = &connection.link {
             pipe.end(code, reason);
         }
-        if connection.flags.seated
+        if connection.flags.user_counted
             && let Some(user) = connection.identity.as_ref().and_then(|i| i.user().cloned())
         {
             self.connections.remove_user(&user, slot);
-            self.hub.unseat_user(&user);
+            self.hub.release_user(&user);
         }
         let kind = connection.client().map(|client| &*client.kind);
         self.hub
             .metrics()
             .connection_closed(connection.transport, code.number(), kind);
         let address = connection.address.get();
-        self.hub.unseat(address.ip());
+        self.hub.release_permit(address.ip());
         let of_itself = if code == CloseCode::Normal {
             "client"
         } else {
@@ -407,7 +407,7 @@ impl Shard {
     }
 
     /// Whether any connection is left.
-    pub(in crate::hub) fn is_deserted(&self) -> bool {
+    pub(in crate::hub) fn has_no_connections(&self) -> bool {
         self.connections.is_empty()
     }
 }

@@ -61,7 +61,7 @@ use mio::{Registry, Token};
 use self::batch::Batches;
 use self::budget::Budget;
 use self::connections::Connections;
-use self::drain::Departures;
+use self::drain::Drain;
 use self::filter_table::FilterTable;
 use self::io::Reader;
 use self::recovery::Recovery;
@@ -69,7 +69,7 @@ use self::sampling::Sampling;
 use self::timers::Time;
 use self::topics::Topics;
 use self::writer::Writer;
-use super::queue::{Inbound, Inbox};
+use super::queue::{Inbound, ShardQueue};
 use super::{Hub, Settings};
 use crate::telemetry::{ShardMetrics, Stalled};
 
@@ -86,14 +86,14 @@ pub use replay_cache::REPLAY_BYTES;
 pub(super) use subscribe::PendingJoin;
 pub use subscribe::{Join, JoinRequest};
 pub use transport_upgrade::TransportUpgrade;
-pub(super) use worker::FEW;
+pub(super) use worker::SMALL_ROUND_SUBSCRIBERS;
 
 /// The inbox's place among the sockets.
 const WAKE: Token = Token(usize::MAX);
 /// The longest wait for something to happen.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE_WAIT: Duration = Duration::from_secs(10);
 /// The same after something has happened: what it took is given back once nothing more comes.
-const RESTLESS: Duration = Duration::from_millis(250);
+const ACTIVE_WAIT: Duration = Duration::from_millis(250);
 /// Events and commands taken before the touched connections are written.
 const BATCH: usize = 256;
 /// The state of one shard, in parts. Its own thread works with it, or for a small round a publisher
@@ -104,11 +104,11 @@ const BATCH: usize = 256;
 pub(super) struct Shard {
     index: u16,
     hub: Arc<Hub>,
-    inbox: Arc<Inbox>,
+    inbox: Arc<ShardQueue>,
     /// Where its sockets are registered; the poll itself is its thread's.
     registry: Registry,
     /// What a publisher took out of the queue and left to the thread: it comes first.
-    put_off: Option<Inbound>,
+    left_item: Option<Inbound>,
     /// The first timer that the thread knew of when it went to sleep.
     sleeps_until: u64,
     settings: Arc<Settings>,
@@ -123,20 +123,25 @@ pub(super) struct Shard {
     writer: Writer,
     recovery: Recovery,
     sampling: Sampling,
-    departures: Departures,
+    drain: Drain,
     stopping: bool,
 }
 
 impl Shard {
     /// A shard without connections, whose sockets will be registered at `registry`.
-    pub(super) fn new(index: u16, hub: Arc<Hub>, inbox: Arc<Inbox>, registry: Registry) -> Self {
+    pub(super) fn new(
+        index: u16,
+        hub: Arc<Hub>,
+        inbox: Arc<ShardQueue>,
+        registry: Registry,
+    ) -> Self {
         let settings = hub.settings();
         let metrics = hub.metrics().shard(usize::from(index));
         Shard {
             index,
             inbox,
             registry,
-            put_off: None,
+            left_item: None,
             sleeps_until: 0,
             time: Time::new(),
             budget: Budget::new(),
@@ -148,7 +153,7 @@ impl Shard {
             writer: Writer::new(settings.io_uring, Arc::clone(&metrics)),
             recovery: Recovery::default(),
             sampling: Sampling::default(),
-            departures: Departures::default(),
+            drain: Drain::default(),
             stopping: false,
             hub,
             settings,

@@ -7,7 +7,7 @@ use super::outbox::{Entry, Kind, Missing, Outbox};
 
 /// How many events went.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Shed {
+pub(super) struct Evicted {
     /// Dropped for being the oldest.
     pub dropped: u64,
     /// Taken out for a newer event with the same key.
@@ -16,7 +16,7 @@ pub(super) struct Shed {
 
 /// For what room is made, how much, and how.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Room {
+pub(super) struct RoomRequest {
     /// The place of the new event's channel.
     pub channel: u32,
     /// A hash of its key; 0 where it has none.
@@ -44,21 +44,21 @@ impl Outbox {
     /// adjoining runs become one. A frame that is partly written stays, as do replies.
     pub(super) fn shed(
         &mut self,
-        room: Room,
+        room: RoomRequest,
         may_go: impl Fn(u32) -> bool,
         gap: impl Fn(Missing) -> Option<Frame>,
-    ) -> Shed {
-        let Room {
+    ) -> Evicted {
+        let RoomRequest {
             needed,
             limit,
             conflate,
             ..
         } = room;
         let Some(queue) = self.queue() else {
-            return Shed::default();
+            return Evicted::default();
         };
         queue.split();
-        let mut shed = Shed::default();
+        let mut shed = Evicted::default();
         let mut entries: Vec<(Entry, bool)> = std::mem::take(&mut queue.entries)
             .into_iter()
             .map(|entry| (entry, false))
@@ -87,7 +87,7 @@ impl Outbox {
         queue.bytes = whole.saturating_sub(queue.written);
         if conflate && queue.bytes.saturating_add(needed) > limit {
             // The gaps between those that stay are too much: of the oldest all are one.
-            let room = Room {
+            let room = RoomRequest {
                 conflate: false,
                 ..room
             };
@@ -101,7 +101,7 @@ impl Outbox {
 fn mark_superseded(
     entries: &mut [(Entry, bool)],
     partly: usize,
-    room: Room,
+    room: RoomRequest,
     may_go: &impl Fn(u32) -> bool,
     bytes: &mut usize,
 ) -> u64 {
@@ -268,7 +268,7 @@ mod tests {
         let mut pool = QueuePool::default();
         let mut outbox = filled(&[(1, 0), (2, 0), (3, 0), (4, 0)], &mut pool);
         let shed = outbox.shed(
-            Room {
+            RoomRequest {
                 channel: 0,
                 key: 0,
                 needed: 7,
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(shed.dropped, 2);
         assert_eq!(texts(&outbox), ["[1-2]", "event-3", "event-4"]);
         let shed = outbox.shed(
-            Room {
+            RoomRequest {
                 channel: 0,
                 key: 0,
                 needed: 7,
@@ -300,7 +300,7 @@ mod tests {
         let mut pool = QueuePool::default();
         let mut outbox = filled(&[(1, 7), (2, 8), (3, 7), (4, 9)], &mut pool);
         let shed = outbox.shed(
-            Room {
+            RoomRequest {
                 channel: 0,
                 key: 8,
                 needed: 7,
@@ -325,7 +325,7 @@ mod tests {
             let key = offset % 100 + 1;
             let frame = event(format!("event-{offset}"), offset, key);
             if outbox.bytes() + frame.len() > conflates_at(limit) {
-                let room = Room {
+                let room = RoomRequest {
                     channel: 0,
                     key,
                     needed: frame.len(),
@@ -350,7 +350,7 @@ mod tests {
             .collect();
         let mut outbox = filled(&keys, &mut pool);
         let long = |missing: Missing| Some(frame(format!("{:>20}", missing.to)));
-        let room = Room {
+        let room = RoomRequest {
             channel: 0,
             key: 99,
             needed: 7,
@@ -373,7 +373,7 @@ mod tests {
         outbox.push(frame("reply".into()), None, &mut pool);
         outbox.advance(3, &mut pool);
         let shed = outbox.shed(
-            Room {
+            RoomRequest {
                 channel: 0,
                 key: 0,
                 needed: 7,
@@ -393,7 +393,7 @@ mod tests {
         let mut pool = QueuePool::default();
         let mut outbox = filled(&[(1, 0), (2, 0)], &mut pool);
         outbox.shed(
-            Room {
+            RoomRequest {
                 channel: 0,
                 key: 0,
                 needed: 7,
@@ -407,7 +407,7 @@ mod tests {
         outbox.advance(4, &mut pool);
         outbox.push(event("event-3".into(), 3, 0), Some(0), &mut pool);
         outbox.shed(
-            Room {
+            RoomRequest {
                 channel: 0,
                 key: 0,
                 needed: 7,
@@ -443,7 +443,7 @@ mod tests {
                 for frame in frames {
                     outbox.push(frame, Some(0), &mut pool);
                 }
-                outbox.shed(Room { channel: 0, key: 1, needed: 0, limit, conflate }, |_| true, gap);
+                outbox.shed(RoomRequest { channel: 0, key: 1, needed: 0, limit, conflate }, |_| true, gap);
                 let all = texts(&outbox).concat();
                 let written = written.min(all.len());
                 seen.push_str(&all[..written]);

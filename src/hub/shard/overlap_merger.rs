@@ -1,5 +1,5 @@
-//! Connections that follow a channel in several ways, by its name and by patterns, each with a
-//! filter of its own. What they get of a run is put together first, or the events of one
+//! Connections that follow a channel in merger ways, by its name and by patterns, each with a
+//! filter of its own. What they get of a batch is put together first, or the events of one
 //! subscription would overtake those of the other.
 
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use super::batch::count;
 use super::connections::Connections;
 use super::topics::Topics;
 
-/// What such connections get of a run, by their slots.
+/// What such connections get of a batch, by their slots.
 #[derive(Default)]
 pub(super) struct OverlapMerger(HashMap<u32, Share>);
 
@@ -21,7 +21,7 @@ pub(super) struct Share {
     /// Some of it comes by a pattern.
     pub(super) by_pattern: bool,
     /// It is to be looked at how it gets there.
-    pub(super) is_witness: bool,
+    pub(super) is_sampled: bool,
 }
 
 impl OverlapMerger {
@@ -37,10 +37,10 @@ impl OverlapMerger {
             return Self::default();
         }
         let patterns = topics.iter().skip(1).flatten();
-        let followers = patterns
+        let subscribers = patterns
             .filter_map(|place| places.get(*place))
             .flat_map(|topic| &topic.subscribers)
-            .map(|follower| follower.connection);
+            .map(|subscriber| subscriber.connection);
         let is_one = |slot: &u32| {
             let Some(connection) = connections.get(*slot) else {
                 return false;
@@ -49,19 +49,19 @@ impl OverlapMerger {
             let ways = follows.filter(|one| topics.contains(&Some(one.topic)));
             ways.count() > 1
         };
-        let shares = followers
+        let shares = subscribers
             .filter(is_one)
             .map(|slot| (slot, Share::default()));
         OverlapMerger(shares.collect())
     }
 
-    /// Adds what one of them gets by one way; false if it has no other.
+    /// Adds what one of them gets by one pass; false if it has no other.
     pub(super) fn add(
         &mut self,
         slot: u32,
         set: u64,
         channel: Option<u32>,
-        is_witness: bool,
+        is_sampled: bool,
     ) -> bool {
         if self.0.is_empty() {
             return false;
@@ -72,7 +72,7 @@ impl OverlapMerger {
         share.set |= set;
         share.by_pattern |= channel.is_none();
         share.channel = share.channel.or(channel);
-        share.is_witness |= is_witness;
+        share.is_sampled |= is_sampled;
         true
     }
 

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::event::{ChannelName, ConnectionId, Event, Position};
 use crate::filter::{EventFilter, EventView};
 use crate::hub::evaluator::Verdict;
-use crate::hub::filter_budget::{Asking, Meter};
+use crate::hub::filter_budget::{EvalContext, Meter};
 use crate::hub::shard::connection::Waiting;
 use crate::hub::{Hub, TypeRoles};
 use crate::maybe_ready::MaybeReady;
@@ -73,7 +73,7 @@ pub(super) fn look_up(
     channel: &ChannelName,
     join: &Join,
     viewer: Viewer,
-    asking: &Asking<'_>,
+    asking: &EvalContext<'_>,
 ) -> MaybeReady<Option<Beginning>> {
     let range = match join.since {
         Some(since) => Range {
@@ -102,7 +102,7 @@ pub(super) fn look_up(
             MaybeReady::Ready(Err(error)) => return MaybeReady::Ready(Err(error)),
             MaybeReady::Pending(_) => break,
         };
-        let Some(verdicts) = count.ask_here(ready.as_ref(), asking) else {
+        let Some(verdicts) = count.evaluate_here(ready.as_ref(), asking) else {
             page = MaybeReady::ok(ready);
             break;
         };
@@ -134,7 +134,7 @@ impl Count {
     async fn finish(mut self, mut page: MaybeReady<Option<Page>>) -> Result<Option<Beginning>> {
         loop {
             let read = page.await?;
-            let verdicts = self.ask_elsewhere(read.as_ref()).await?;
+            let verdicts = self.evaluate_off_shard(read.as_ref()).await?;
             match self.take(read, &verdicts) {
                 Some(range) => page = self.read(range),
                 None => return Ok(self.found),
@@ -149,7 +149,7 @@ impl Count {
     /// Asks the filter about a page; `None` where there is no time for it. No verdicts where there
     /// is no filter. It is not asked about events that the viewer may not see: the time that it
     /// takes must say nothing about them.
-    fn ask_here(&self, page: Option<&Page>, asking: &Asking<'_>) -> Option<Vec<Verdict>> {
+    fn evaluate_here(&self, page: Option<&Page>, asking: &EvalContext<'_>) -> Option<Vec<Verdict>> {
         let (Some(wanted), Some(page)) = (&self.viewer.filter, page) else {
             return Some(Vec::new());
         };
@@ -169,7 +169,7 @@ impl Count {
             .collect()
     }
 
-    async fn ask_elsewhere(&mut self, page: Option<&Page>) -> Result<Vec<Verdict>> {
+    async fn evaluate_off_shard(&mut self, page: Option<&Page>) -> Result<Vec<Verdict>> {
         let (Some(wanted), Some(page)) = (&self.viewer.filter, page) else {
             return Ok(Vec::new());
         };
@@ -183,7 +183,8 @@ impl Count {
         if events.is_empty() {
             return Ok(vec![Verdict::Kept; visible.len()]);
         }
-        let asked = Arc::clone(hub).judge(Arc::clone(&wanted.filter), events, wanted.meter.clone());
+        let asked =
+            Arc::clone(hub).evaluate(Arc::clone(&wanted.filter), events, wanted.meter.clone());
         let (verdicts, steps) = asked.await?;
         self.steps = self.steps.saturating_add(steps);
         if self.steps > hub.steps_to_count() {

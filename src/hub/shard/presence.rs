@@ -27,7 +27,7 @@ impl Shard {
         kept
     }
 
-    pub(super) fn part_presence(&self, slot: u32, pattern: &ChannelPattern) {
+    pub(super) fn presence_leave(&self, slot: u32, pattern: &ChannelPattern) {
         if let ChannelPattern::Exact(channel) = pattern {
             self.hub.presence_left(channel, &self.presence_name(slot));
         }
@@ -44,14 +44,14 @@ impl Shard {
     }
 
     /// The connection is about to have another name: the old one leaves its channels.
-    pub(super) fn part_everywhere(&self, slot: u32) {
+    pub(super) fn presence_leave_all(&self, slot: u32) {
         for pattern in self.present_in(slot) {
-            self.part_presence(slot, &pattern);
+            self.presence_leave(slot, &pattern);
         }
     }
 
     /// The connection has another name: it comes to its channels.
-    pub(super) fn greet_everywhere(&self, slot: u32) {
+    pub(super) fn presence_join_all(&self, slot: u32) {
         for pattern in self.present_in(slot) {
             if let ChannelPattern::Exact(channel) = &pattern {
                 self.hub.presence_joined(channel, &self.presence_name(slot));
@@ -60,7 +60,7 @@ impl Shard {
     }
 
     /// Tells those who watch a channel that a user came or left.
-    pub(in crate::hub) fn tell_presence(
+    pub(in crate::hub) fn notify_presence(
         &mut self,
         channel: &ChannelName,
         user: &str,

@@ -123,7 +123,7 @@ impl Shard {
     }
 
     /// One connection.
-    pub(super) fn look_at(&self, id: ConnectionId) -> Option<ConnectionInfo> {
+    pub(super) fn connection_info(&self, id: ConnectionId) -> Option<ConnectionInfo> {
         self.describe(self.connections.find(id)?)
     }
 

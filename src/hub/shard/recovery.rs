@@ -17,7 +17,7 @@ use crate::event::{ChannelPattern, Event, Position};
 use crate::hub::command::ShardCommand;
 use crate::hub::evaluator::Verdict;
 use crate::hub::protocol::Notice;
-use crate::hub::shard::connection::{CatchUp, Connection, Waiting};
+use crate::hub::shard::connection::{Connection, RecoveryState, Waiting};
 use crate::hub::shard::filter_table::NO_FILTER;
 use crate::maybe_ready::{BoxFuture, MaybeReady};
 use crate::telemetry::DropReason;
@@ -89,18 +89,18 @@ impl Shard {
             turns += 1;
             if let Some(connection) = self.connections.get_mut(slot) {
                 connection.flags.awaiting_recovery = false;
-                self.advance_catch_ups(slot);
+                self.advance_recoveries(slot);
             }
         }
         self.recovery.put_first(awaiting);
     }
 
     /// Brings a connection's subscriptions as far forward as its outbox has room.
-    pub(super) fn advance_catch_ups(&mut self, slot: u32) {
+    pub(super) fn advance_recoveries(&mut self, slot: u32) {
         let Some(connection) = self.connections.get(slot) else {
             return;
         };
-        let topics = connection.next_catch_ups();
+        let topics = connection.next_recoveries();
         for (turns, topic) in topics.into_iter().enumerate() {
             if turns > 0 && self.budget.slice.is_used_up() {
                 if let Some(connection) = self.connections.get_mut(slot) {
@@ -115,7 +115,7 @@ impl Shard {
     /// Goes on in the next round, after the connection's other subscriptions.
     fn yield_turn(&mut self, slot: u32, topic: u32) {
         if let Some(connection) = self.connections.get_mut(slot) {
-            connection.catch_up_last(topic);
+            connection.recover_last(topic);
             self.recovery.schedule(slot, connection);
         }
     }
@@ -124,21 +124,21 @@ impl Shard {
         // A page in each round: others have their turn as well, even where nothing passes. One that
         // was in hand from before counts, or the others would never see the connection without it.
         let mut had_page = self
-            .catch_up(slot, topic)
-            .is_some_and(|catch_up| !catch_up.waiting.is_empty());
+            .recovery(slot, topic)
+            .is_some_and(|recovery| !recovery.waiting.is_empty());
         loop {
             match self.next_step(slot, topic) {
                 Step::Wait => return,
                 Step::Read(_) if had_page => return self.yield_turn(slot, topic),
                 Step::Ask => {
                     self.keep_back_invisible(slot, topic);
-                    if !self.ask_here(slot, topic) {
-                        self.ask_elsewhere(slot, topic);
+                    if !self.evaluate_here(slot, topic) {
+                        self.evaluate_off_shard(slot, topic);
                         return;
                     }
                 }
                 Step::Live => {
-                    self.end_catch_up(slot, topic);
+                    self.end_recovery(slot, topic);
                     self.go_live(slot, topic);
                     return;
                 }
@@ -161,8 +161,8 @@ impl Shard {
         }
     }
 
-    pub(super) fn catch_up(&mut self, slot: u32, topic: u32) -> Option<&mut CatchUp> {
-        self.connections.get_mut(slot)?.catch_up_mut(topic)
+    pub(super) fn recovery(&mut self, slot: u32, topic: u32) -> Option<&mut RecoveryState> {
+        self.connections.get_mut(slot)?.recovery_mut(topic)
     }
 
     fn next_step(&self, slot: u32, topic: u32) -> Step {
@@ -176,26 +176,26 @@ impl Shard {
             .filter_of(slot, topic)
             .is_some_and(|filter| filter != NO_FILTER);
         let others_have_pages = connection.others_have_pages(topic, asks);
-        let Some(catch_up) = connection.catch_up(topic) else {
+        let Some(recovery) = connection.recovery(topic) else {
             return match position {
                 Some(_) => Step::Wait,
                 None => Step::Live,
             };
         };
-        if catch_up.reading {
+        if recovery.reading {
             return Step::Wait;
         }
-        let until = match (catch_up.loose, position) {
-            (Some(_), _) if catch_up.waiting.is_empty() => return Step::Live,
+        let until = match (recovery.loose, position) {
+            (Some(_), _) if recovery.waiting.is_empty() => return Step::Live,
             (Some(_), _) => None,
             (None, None) => return Step::Live,
-            (None, Some(position)) if catch_up.after == position.offset => return Step::Live,
+            (None, Some(position)) if recovery.after == position.offset => return Step::Live,
             (None, Some(position)) => Some(position.offset),
         };
-        if !has_room || until.is_some_and(|until| catch_up.after > until) {
+        if !has_room || until.is_some_and(|until| recovery.after > until) {
             return Step::Wait;
         }
-        match (catch_up.waiting.front(), until) {
+        match (recovery.waiting.front(), until) {
             (Some(first), _) if asks && first.verdict.is_none() => Step::Ask,
             (None, Some(_)) if others_have_pages => Step::Wait,
             (None, Some(until)) => Step::Read(until),
@@ -204,7 +204,7 @@ impl Shard {
     }
 
     fn read_page(&mut self, slot: u32, topic: u32, until: u64) -> Option<MaybeReady<Option<Page>>> {
-        let after = self.catch_up(slot, topic)?.after;
+        let after = self.recovery(slot, topic)?.after;
         let ChannelPattern::Exact(channel) = &self.topics.get(topic)?.pattern else {
             return None;
         };
@@ -246,30 +246,30 @@ impl Shard {
             self.take_page(slot, topic, page);
             self.send_waiting(slot, topic);
             if let Some(connection) = self.connections.get_mut(slot) {
-                connection.catch_up_last(topic);
+                connection.recover_last(topic);
             }
         }
         // The connection's other subscriptions waited for this page, even if it is of no use now.
-        self.advance_catch_ups(slot);
+        self.advance_recoveries(slot);
     }
 
     /// Notes that a page or a verdict for this subscription is being made off the shard.
     pub(super) fn begin_reading(&mut self, slot: u32, topic: u32) -> Option<SubscriptionRef> {
         let connection = self.connections.id(slot)?;
-        let catch_up = self.catch_up(slot, topic)?;
-        catch_up.reading = true;
+        let recovery = self.recovery(slot, topic)?;
+        recovery.reading = true;
         Some(SubscriptionRef {
             connection,
             topic,
-            serial: catch_up.serial,
+            serial: recovery.serial,
         })
     }
 
     /// The page or verdict has come. False if the subscription has ended meanwhile.
     pub(super) fn end_reading(&mut self, slot: u32, subscription: SubscriptionRef) -> bool {
-        let catch_up = self.catch_up(slot, subscription.topic);
-        let same = catch_up.filter(|catch_up| catch_up.serial == subscription.serial);
-        same.map(|catch_up| catch_up.reading = false).is_some()
+        let recovery = self.recovery(slot, subscription.topic);
+        let same = recovery.filter(|recovery| recovery.serial == subscription.serial);
+        same.map(|recovery| recovery.reading = false).is_some()
     }
 
     /// A page of history is there.
@@ -279,12 +279,12 @@ impl Shard {
             .get(topic)
             .and_then(|t| t.position)
             .map_or(0, |p| p.offset);
-        let epoch = self.catch_up(slot, topic).map(|catch_up| catch_up.epoch);
+        let epoch = self.recovery(slot, topic).map(|recovery| recovery.epoch);
         match page {
             Ok(Some(page)) if Some(page.top.epoch) != epoch => self.renumber(topic, page.top),
             Ok(Some(page)) if !page.events.is_empty() => {
-                if let Some(catch_up) = self.catch_up(slot, topic) {
-                    catch_up.waiting = page.events.into_iter().map(Waiting::from).collect();
+                if let Some(recovery) = self.recovery(slot, topic) {
+                    recovery.waiting = page.events.into_iter().map(Waiting::from).collect();
                 }
             }
             // Gone meanwhile, or unreadable: said, never silent.
@@ -308,25 +308,25 @@ impl Shard {
             if self.connections.get(slot).is_none_or(full) {
                 return;
             }
-            let Some(catch_up) = self.catch_up(slot, topic) else {
+            let Some(recovery) = self.recovery(slot, topic) else {
                 return;
             };
             let unasked = |first: &Waiting| first.verdict.is_none();
-            if asks && catch_up.waiting.front().is_some_and(unasked) {
+            if asks && recovery.waiting.front().is_some_and(unasked) {
                 return;
             }
-            let Some(Waiting { event, verdict }) = catch_up.waiting.pop_front() else {
+            let Some(Waiting { event, verdict }) = recovery.waiting.pop_front() else {
                 return;
             };
-            catch_up.let_go(&event);
-            if catch_up.loose.is_none() {
+            recovery.let_go(&event);
+            if recovery.loose.is_none() {
                 let Some(offset) = event.position.map(|p| p.offset) else {
                     continue;
                 };
-                let expected = catch_up.after + 1;
-                catch_up.after = offset;
+                let expected = recovery.after + 1;
+                recovery.after = offset;
                 if offset > expected {
-                    self.tell_gap(slot, topic, expected, offset - 1, "expired");
+                    self.notify_gap(slot, topic, expected, offset - 1, "expired");
                 }
             }
             // Its roles may have changed since the filter was asked.
@@ -336,7 +336,7 @@ impl Shard {
             match verdict {
                 None | Some(Verdict::Passes) => self.replay_event(slot, topic, &event),
                 Some(Verdict::Kept) => {}
-                Some(Verdict::Costly) => self.tell_costly(slot, topic, &event),
+                Some(Verdict::Costly) => self.notify_costly(slot, topic, &event),
             }
         }
     }
@@ -350,10 +350,10 @@ impl Shard {
         };
         let identity = connection.identity.clone();
         let identity = identity.as_deref();
-        let Some(catch_up) = connection.catch_up_mut(topic) else {
+        let Some(recovery) = connection.recovery_mut(topic) else {
             return;
         };
-        for waiting in &mut catch_up.waiting {
+        for waiting in &mut recovery.waiting {
             let event = &waiting.event;
             if waiting.verdict.is_none()
                 && !may_see(
@@ -396,17 +396,17 @@ impl Shard {
 
     /// What is missing can't be had: says so, and goes on behind it.
     pub(super) fn skip(&mut self, slot: u32, topic: u32, until: u64, reason: &'static str) {
-        let Some(catch_up) = self.catch_up(slot, topic) else {
+        let Some(recovery) = self.recovery(slot, topic) else {
             return;
         };
-        let from = catch_up.after + 1;
-        catch_up.after = until;
+        let from = recovery.after + 1;
+        recovery.after = until;
         if from <= until {
-            self.tell_gap(slot, topic, from, until, reason);
+            self.notify_gap(slot, topic, from, until, reason);
         }
     }
 
-    pub(super) fn tell_gap(
+    pub(super) fn notify_gap(
         &mut self,
         slot: u32,
         topic: u32,
@@ -430,11 +430,11 @@ impl Shard {
         );
     }
 
-    fn end_catch_up(&mut self, slot: u32, topic: u32) {
+    fn end_recovery(&mut self, slot: u32, topic: u32) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        connection.end_catch_up(topic);
+        connection.end_recovery(topic);
     }
 
     /// A slow connection whose namespace says `resync`: live delivery of the topic stops behind
@@ -444,7 +444,7 @@ impl Shard {
             // Followed by a pattern.
             return self.too_slow(slot);
         };
-        if !self.fall_behind(
+        if !self.begin_recovery(
             slot,
             topic,
             Position {
@@ -459,13 +459,13 @@ impl Shard {
     }
 
     /// From now on the subscription reads history behind `after`; false if it ends anyway.
-    pub(super) fn fall_behind(&mut self, slot: u32, topic: u32, after: Position) -> bool {
+    pub(super) fn begin_recovery(&mut self, slot: u32, topic: u32, after: Position) -> bool {
         let connection = self.connections.get_mut(slot);
-        connection.is_some_and(|connection| connection.fall_behind(topic, after))
+        connection.is_some_and(|connection| connection.begin_recovery(topic, after))
     }
 
     /// A broker left a hole in a channel: its subscribers read the missing part first.
-    pub(super) fn catch_up_all(&mut self, topic: u32, after: Position) {
+    pub(super) fn recover_all(&mut self, topic: u32, after: Position) {
         let Some(entry) = self.topics.get(topic) else {
             return;
         };
@@ -476,7 +476,7 @@ impl Shard {
             .map(|s| s.connection)
             .collect();
         for slot in live {
-            if self.fall_behind(slot, topic, after) {
+            if self.begin_recovery(slot, topic, after) {
                 self.set_live(slot, topic, false);
             }
             if let Some(connection) = self.connections.get_mut(slot) {
@@ -498,9 +498,9 @@ impl Shard {
         let slots: Vec<u32> = entry.subscribers.iter().map(|s| s.connection).collect();
         for slot in slots {
             // One that is just joining learns it when it begins.
-            let begun = self.catch_up(slot, topic).is_some() || self.is_live(slot, topic);
+            let begun = self.recovery(slot, topic).is_some() || self.is_live(slot, topic);
             if begun {
-                self.end_catch_up(slot, topic);
+                self.end_recovery(slot, topic);
                 self.answer_from(slot, topic, position.offset);
                 if let Some(connection) = self.connections.get_mut(slot) {
                     // What waits is of the old numbering: a gap in it can't be told any more.

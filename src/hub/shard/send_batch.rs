@@ -13,7 +13,7 @@ use crate::hub::shard::chunk::Frame;
 /// The most sends in one system call; measured.
 const MOST: u16 = 512;
 /// Up to so many sends are cheaper one by one.
-const FEW: usize = 3;
+const SMALL_ROUND_SUBSCRIBERS: usize = 3;
 
 /// Sends that are being gathered. The sockets of a gathered send must not be written otherwise
 /// before [`SendBatch::submit`].
@@ -140,7 +140,9 @@ impl SendBatch {
             Some((socket, frame))
         });
         match ring {
-            Some(ring) if waiting.len() > FEW && waiting.len() <= ring.most() => {
+            Some(ring)
+                if waiting.len() > SMALL_ROUND_SUBSCRIBERS && waiting.len() <= ring.most() =>
+            {
                 let sends = sends.map(|(socket, frame)| (socket.as_fd(), &**frame.bytes()));
                 let given = ring.send(sends, |one| short.push(one));
                 short.sort_unstable_by_key(|short| short.index);

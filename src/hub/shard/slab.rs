@@ -3,7 +3,7 @@
 /// Values in numbered places. Grows by whole blocks, so that nothing moves and no more than one
 /// block stands empty.
 #[derive(Debug)]
-pub(super) struct Slots<T> {
+pub(super) struct Slab<T> {
     blocks: Vec<Box<[Option<T>]>>,
     free: Vec<u32>,
     len: usize,
@@ -11,11 +11,11 @@ pub(super) struct Slots<T> {
 
 const BLOCK: u32 = 128;
 
-impl<T> Slots<T> {
+impl<T> Slab<T> {
     /// No places.
     #[must_use]
     pub(super) const fn new() -> Self {
-        Slots {
+        Slab {
             blocks: Vec::new(),
             free: Vec::new(),
             len: 0,
@@ -93,7 +93,7 @@ fn split(place: u32) -> (usize, usize) {
     (wide(place / BLOCK), wide(place % BLOCK))
 }
 
-impl<T> Default for Slots<T> {
+impl<T> Default for Slab<T> {
     fn default() -> Self {
         Self::new()
     }
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_place_that_was_given_back_is_used_again() {
-        let mut slots = Slots::new();
+        let mut slots = Slab::new();
         let (a, b) = (slots.insert('a'), slots.insert('b'));
         assert_eq!(
             (slots.get(a), slots.get(b), slots.len),
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_thousand_values_keep_their_places() {
-        let mut slots = Slots::new();
+        let mut slots = Slab::new();
         let places: Vec<u32> = (0..1000).map(|n| slots.insert(n)).collect();
         assert!(
             places

@@ -12,7 +12,7 @@ use crate::event::{ChannelPattern, Position};
 use crate::filter::EventFilter;
 use crate::hub::command::ShardCommand;
 use crate::hub::protocol::{Joined, Refused};
-use crate::hub::shard::connection::{CatchUp, Connection, Subscription, Waiting};
+use crate::hub::shard::connection::{Connection, RecoveryState, Subscription, Waiting};
 use crate::hub::shard::filter_table::NO_FILTER;
 use crate::maybe_ready::MaybeReady;
 
@@ -36,7 +36,7 @@ pub struct JoinRequest {
     pub refused: Vec<Refused>,
     /// Which events are wanted; all if `None`.
     pub filter: Option<Arc<EventFilter>>,
-    /// Whether to hear who comes and goes.
+    /// Whether to receive who comes and goes.
     pub watch: bool,
 }
 
@@ -146,7 +146,7 @@ impl Shard {
             match found.and_then(|found| self.begin(slot, &pending, found)) {
                 Ok(began) => joined.push(began),
                 Err(error) => {
-                    if self.still_stands(slot, pending.topic, pending.serial) {
+                    if self.is_current(slot, pending.topic, pending.serial) {
                         self.leave_topic(slot, pending.topic);
                     }
                     let channel = pending.join.pattern.to_string();
@@ -155,7 +155,7 @@ impl Shard {
             }
         }
         then(&mut ConnCtx::new(self, slot), joined, refused);
-        self.advance_catch_ups(slot);
+        self.advance_recoveries(slot);
     }
 
     /// Where the channel stands, and what of it is asked for.
@@ -253,7 +253,7 @@ impl Shard {
                 serial,
             });
         }
-        Ok((topic, serial, self.take_on(slot, topic, serial, replaced)))
+        Ok((topic, serial, self.inherit(slot, topic, serial, replaced)))
     }
 
     /// What the next subscription to this topic takes over from the connection's present one;
@@ -261,12 +261,12 @@ impl Shard {
     fn replace(&mut self, slot: u32, topic: u32) -> Option<Replaced> {
         let position = self.topics.get(topic)?.position;
         let live = self.is_live(slot, topic);
-        match self.catch_up(slot, topic) {
-            Some(catch_up) => Some(match catch_up.loose {
-                Some(bytes) => Replaced::Held(std::mem::take(&mut catch_up.waiting), bytes),
+        match self.recovery(slot, topic) {
+            Some(recovery) => Some(match recovery.loose {
+                Some(bytes) => Replaced::Held(std::mem::take(&mut recovery.waiting), bytes),
                 None => Replaced::At(Position {
-                    epoch: catch_up.epoch,
-                    offset: catch_up.after,
+                    epoch: recovery.epoch,
+                    offset: recovery.after,
                 }),
             }),
             None if live => Some(position.map_or(Replaced::Held(VecDeque::new(), 0), Replaced::At)),
@@ -276,7 +276,7 @@ impl Shard {
 
     /// Gives a subscription what was held back for the one before it, to be asked about anew. What
     /// comes before it begins is held back as well.
-    fn take_on(
+    fn inherit(
         &mut self,
         slot: u32,
         topic: u32,
@@ -289,15 +289,15 @@ impl Shard {
                 for one in &mut waiting {
                     one.verdict = None;
                 }
-                let catch_up = CatchUp {
+                let recovery = RecoveryState {
                     waiting,
                     loose: Some(bytes),
                     // Nothing is sent before it has begun.
                     reading: true,
-                    ..CatchUp::loose(topic, serial)
+                    ..RecoveryState::loose(topic, serial)
                 };
                 let connection = self.connections.get_mut(slot)?;
-                connection.catch_ups.get_or_insert_default().push(catch_up);
+                connection.recoveries.get_or_insert_default().push(recovery);
                 None
             }
         }
@@ -305,8 +305,8 @@ impl Shard {
 
     /// Lets what was taken over go on; true if there is such.
     fn begin_held(&mut self, slot: u32, topic: u32) -> bool {
-        let held = self.catch_up(slot, topic).filter(|c| c.loose.is_some());
-        held.map(|catch_up| catch_up.reading = false).is_some()
+        let held = self.recovery(slot, topic).filter(|c| c.loose.is_some());
+        held.map(|recovery| recovery.reading = false).is_some()
     }
 
     /// Lets a filter in beside those that the connection has, as far as their memory goes. One
@@ -341,7 +341,7 @@ impl Shard {
 
     /// True if the connection still has just this subscription: while something was read, it may
     /// have gone, and its topic's place may be another's.
-    pub(super) fn still_stands(&self, slot: u32, topic: u32, serial: u32) -> bool {
+    pub(super) fn is_current(&self, slot: u32, topic: u32, serial: u32) -> bool {
         let subscription = self
             .connections
             .get(slot)
@@ -357,7 +357,7 @@ impl Shard {
             serial,
             replaced,
         } = pending;
-        if !self.still_stands(slot, *topic, *serial) {
+        if !self.is_current(slot, *topic, *serial) {
             return Err(Error::unavailable("the subscription ended while it began"));
         }
         let mut joined = Joined {
@@ -421,37 +421,37 @@ impl Shard {
                 offset: found.after,
                 ..found.top
             };
-            let mut catch_up = CatchUp::behind(*topic, *serial, after);
-            catch_up.waiting = found.events.into();
-            connection.catch_ups.get_or_insert_default().push(catch_up);
+            let mut recovery = RecoveryState::behind(*topic, *serial, after);
+            recovery.waiting = found.events.into();
+            connection.recoveries.get_or_insert_default().push(recovery);
         }
         Ok(joined)
     }
 
     /// The connection's entry among a topic's subscribers.
-    fn follower(&self, slot: u32, topic: u32) -> Option<&Subscriber> {
+    fn subscriber(&self, slot: u32, topic: u32) -> Option<&Subscriber> {
         self.topics.subscriber(self.connections.get(slot)?, topic)
     }
 
     /// The same, to change it.
-    fn follower_mut(&mut self, slot: u32, topic: u32) -> Option<&mut Subscriber> {
+    fn subscriber_mut(&mut self, slot: u32, topic: u32) -> Option<&mut Subscriber> {
         let connection = self.connections.get(slot)?;
         self.topics.subscriber_mut(connection, topic)
     }
 
     /// Notes behind which offset a subscription answers for its channel.
     pub(super) fn answer_from(&mut self, slot: u32, topic: u32, from: u64) {
-        if let Some(follower) = self.follower_mut(slot, topic) {
-            follower.from = from;
+        if let Some(subscriber) = self.subscriber_mut(slot, topic) {
+            subscriber.from = from;
         }
     }
 
     pub(super) fn is_live(&self, slot: u32, topic: u32) -> bool {
-        self.follower(slot, topic).is_some_and(|f| f.live)
+        self.subscriber(slot, topic).is_some_and(|f| f.live)
     }
 
     pub(super) fn filter_of(&self, slot: u32, topic: u32) -> Option<u32> {
-        Some(self.follower(slot, topic)?.filter)
+        Some(self.subscriber(slot, topic)?.filter)
     }
 
     pub(super) fn set_filter(
@@ -464,13 +464,13 @@ impl Shard {
             return;
         };
         let place = self.filters.acquire(filter);
-        let unused = match self.follower_mut(slot, topic) {
-            Some(follower) => std::mem::replace(&mut follower.filter, place),
+        let unused = match self.subscriber_mut(slot, topic) {
+            Some(subscriber) => std::mem::replace(&mut subscriber.filter, place),
             None => place,
         };
         self.filters.release(unused);
-        if let Some(catch_up) = self.catch_up(slot, topic) {
-            for waiting in &mut catch_up.waiting {
+        if let Some(recovery) = self.recovery(slot, topic) {
+            for waiting in &mut recovery.waiting {
                 waiting.verdict = None;
             }
         }
@@ -482,8 +482,8 @@ impl Shard {
     }
 
     pub(super) fn set_live(&mut self, slot: u32, topic: u32, live: bool) {
-        if let Some(follower) = self.follower_mut(slot, topic) {
-            follower.live = live;
+        if let Some(subscriber) = self.subscriber_mut(slot, topic) {
+            subscriber.live = live;
         }
     }
 

@@ -70,7 +70,7 @@ impl DerefMut for Time {
 
 impl Shard {
     /// Looks at every connection whose time has come.
-    pub(super) fn ring_timers(&mut self) {
+    pub(super) fn fire_timers(&mut self) {
         while let Some(timer) = self.time.queue.peek().copied() {
             let (at, slot) = timer.0.0;
             if at > self.time.now {
@@ -78,7 +78,7 @@ impl Shard {
             }
             self.time.queue.pop();
             if self.connections.get(slot).is_some_and(|c| c.timer == at) {
-                self.look_after(slot);
+                self.on_timer(slot);
             }
         }
     }
@@ -105,7 +105,7 @@ impl Shard {
             return Some(ending.deadline);
         }
         let interval = millis(self.settings.heartbeat_interval);
-        let mut due = asked_or_heard(connection) + interval;
+        let mut due = heartbeat_base(connection) + interval;
         if answers(connection.transport) {
             due = due.min(self.silent_until(connection));
         }
@@ -147,7 +147,7 @@ impl Shard {
         Some(identity.valid_until()?.as_millis() - Timestamp::now().as_millis())
     }
 
-    fn look_after(&mut self, slot: u32) {
+    fn on_timer(&mut self, slot: u32) {
         let Some(connection) = self.connections.get(slot) else {
             return;
         };
@@ -177,7 +177,7 @@ impl Shard {
         if self.look_at_token(slot) {
             return;
         }
-        self.beat(slot);
+        self.send_heartbeat(slot);
         self.schedule(slot);
     }
 
@@ -215,12 +215,12 @@ impl Shard {
         false
     }
 
-    fn beat(&mut self, slot: u32) {
+    fn send_heartbeat(&mut self, slot: u32) {
         let interval = millis(self.settings.heartbeat_interval);
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        if self.time.now < asked_or_heard(connection) + interval {
+        if self.time.now < heartbeat_base(connection) + interval {
             return;
         }
         connection.last_ping = self.time.now;
@@ -258,7 +258,7 @@ const fn counts_on_pings(transport: Transport) -> bool {
 }
 
 /// From when the interval of heartbeats counts.
-fn asked_or_heard(connection: &Connection) -> u64 {
+fn heartbeat_base(connection: &Connection) -> u64 {
     if counts_on_pings(connection.transport) {
         connection.last_ping
     } else {

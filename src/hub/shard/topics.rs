@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use super::channel_index::Names;
 use crate::event::{ChannelName, ChannelPattern, Position};
-use crate::hub::interest::Route;
+use crate::hub::interest::Interest;
 use crate::hub::shard::connection::Connection;
-use crate::hub::shard::slab::Slots;
+use crate::hub::shard::slab::Slab;
 
 /// A channel or pattern, with its subscribers on this shard.
 pub(super) struct Topic {
     /// Distinguishes the channel's epoch from every other one that the shard has seen.
     pub(super) serial: u32,
     pub(super) pattern: ChannelPattern,
-    pub(super) route: Arc<Route>,
+    pub(super) route: Arc<Interest>,
     /// The newest event that this shard has seen; `None` where no history is kept.
     pub(super) position: Option<Position>,
     pub(super) subscribers: Vec<Subscriber>,
@@ -55,7 +55,7 @@ pub(super) enum Advance {
 /// Owns the topics.
 #[derive(Default)]
 pub(super) struct Topics {
-    slab: Slots<Topic>,
+    slab: Slab<Topic>,
     by_channel: Names,
     by_namespace: HashMap<Arc<str>, u32>,
     all: Option<u32>,
@@ -102,7 +102,7 @@ impl Topics {
     }
 
     /// Adds the topic of a pattern that has none yet.
-    pub(super) fn insert(&mut self, pattern: &ChannelPattern, route: Arc<Route>) -> u32 {
+    pub(super) fn insert(&mut self, pattern: &ChannelPattern, route: Arc<Interest>) -> u32 {
         let topic = Topic {
             serial: self.next_serial(),
             pattern: pattern.clone(),
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn last_subscriber_takes_the_index_of_the_removed_one() {
         let mut topics = Topics::default();
-        let route: Arc<Route> = Arc::default();
+        let route: Arc<Interest> = Arc::default();
         let topic = topics.insert(&channel("room:1"), Arc::clone(&route));
         for connection in 0..3 {
             let at = topics.subscribe(topic, subscriber(connection));

@@ -1,6 +1,6 @@
 //! A connection that goes on by another way: from a pipe to a socket.
 //!
-//! Its subscriptions, its place among the followers and its counters stay; what waited for it goes
+//! Its subscriptions, its place among the subscribers and its counters stay; what waited for it goes
 //! first on the new way. All of it happens on the shard between two events, so nothing is lost and
 //! nothing comes twice.
 
@@ -34,7 +34,7 @@ pub struct TransportUpgrade {
 impl Shard {
     /// Bytes of a client that came by another way than its link; forgotten where the connection has
     /// a socket, in which they would stand between frames.
-    pub(in crate::hub) fn hear_from(
+    pub(in crate::hub) fn receive_from(
         &mut self,
         id: ConnectionId,
         mut bytes: Vec<u8>,
@@ -54,11 +54,15 @@ impl Shard {
         connection.bytes_in += count;
         self.hub.metrics().received(count);
         before(&mut super::ConnCtx::new(self, slot));
-        self.hear(slot, &mut bytes);
+        self.receive(slot, &mut bytes);
     }
 
     /// Gives a connection its socket.
-    pub(in crate::hub) fn cross(&mut self, id: ConnectionId, crossing: TransportUpgrade) {
+    pub(in crate::hub) fn upgrade_transport(
+        &mut self,
+        id: ConnectionId,
+        upgrade: TransportUpgrade,
+    ) {
         let Some(slot) = self.connections.find(id) else {
             return;
         };
@@ -72,7 +76,7 @@ impl Shard {
             link,
             mut early,
             translate,
-        } = crossing;
+        } = upgrade;
         let Some(waiting) = what_waits(connection, &mut self.writer.pool) else {
             return;
         };
@@ -92,7 +96,7 @@ impl Shard {
             return;
         }
         if !early.is_empty() {
-            self.hear(slot, &mut early);
+            self.receive(slot, &mut early);
         }
         // What TLS has decrypted already makes no event.
         self.read(slot);

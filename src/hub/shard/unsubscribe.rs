@@ -21,7 +21,7 @@ impl Shard {
         };
         self.hub.metrics().subscriptions_removed(1);
         if gone.present {
-            self.part_presence(slot, &pattern);
+            self.presence_leave(slot, &pattern);
         }
         self.drop_if_empty(topic);
         true
@@ -42,9 +42,9 @@ impl Shard {
     pub(super) fn detach(&mut self, slot: u32, topic: u32) -> Option<Subscription> {
         let connection = self.connections.get_mut(slot)?;
         let gone = connection.subscriptions.take(topic)?;
-        if connection.catch_ups.is_some() {
-            connection.end_catch_up(topic);
-            if connection.catch_ups.is_some() {
+        if connection.recoveries.is_some() {
+            connection.end_recovery(topic);
+            if connection.recoveries.is_some() {
                 // The others may have waited for its page.
                 self.recovery.schedule(slot, connection);
             }

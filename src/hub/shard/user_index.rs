@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use crate::hub::shard::slab::Slots;
+use crate::hub::shard::slab::Slab;
 
 /// Says that the rest of the number is a crowd's place, and not a connection's.
 const CROWD: u32 = 1 << 31;
@@ -14,7 +14,7 @@ const CROWD: u32 = 1 << 31;
 #[derive(Default)]
 pub(super) struct Users {
     entries: HashTable<u32>,
-    crowds: Slots<Vec<u32>>,
+    crowds: Slab<Vec<u32>>,
     hasher: RandomState,
 }
 
@@ -89,7 +89,7 @@ impl Users {
 }
 
 /// A connection by which the user of an entry is known.
-fn speaker(crowds: &Slots<Vec<u32>>, entry: u32) -> Option<u32> {
+fn speaker(crowds: &Slab<Vec<u32>>, entry: u32) -> Option<u32> {
     if entry & CROWD == 0 {
         return Some(entry);
     }

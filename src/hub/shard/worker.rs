@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
-use super::{BATCH, IDLE, RESTLESS, Shard, WAKE};
+use super::{ACTIVE_WAIT, BATCH, IDLE_WAIT, Shard, WAKE};
 use crate::hub::Hub;
 use crate::hub::queue::Inbound;
-use crate::hub::shard_cell::{Left, ShardCell};
+use crate::hub::shard_cell::{Remaining, ShardCell};
 
 /// Deliveries that a publisher may make in the place of a shard's thread.
-pub(in crate::hub) const FEW: u32 = 8;
+pub(in crate::hub) const SMALL_ROUND_SUBSCRIBERS: u32 = 8;
 /// Deliveries after which it stops: of its own events, and of others that came to lie there.
-const HELPED: u32 = 16;
+const SMALL_ROUND_DELIVERIES: u32 = 16;
 
 impl Shard {
     /// The thread of the shard that lives in `cell`, until it is told to stop.
@@ -30,7 +30,7 @@ impl Shard {
                 Ok(()) => {}
             }
             let quiet = events.is_empty();
-            let turned = cell.enter(hub.clock_us(), |shard| shard.turn(&events));
+            let turned = cell.enter(hub.clock_us(), |shard| shard.run_round(&events));
             match turned.flatten() {
                 Some(next) => wait = next,
                 None => break,
@@ -42,12 +42,12 @@ impl Shard {
                 wait = wait.saturating_sub(start.elapsed());
             }
         }
-        drop(cell.move_out());
+        drop(cell.take());
     }
 
     /// One round of the thread; answers how long it may wait for the next, `None` where that was
     /// the last one.
-    pub(in crate::hub) fn turn(&mut self, events: &Events) -> Option<Duration> {
+    pub(in crate::hub) fn run_round(&mut self, events: &Events) -> Option<Duration> {
         let stall = self.time.wakes();
         self.note_stall(stall);
         self.time.now = self.time.now();
@@ -60,11 +60,11 @@ impl Shard {
             }
         }
         self.read_the_rest();
-        self.inbox.looking();
+        self.inbox.begin_round();
         self.drain();
-        self.ring_timers();
-        self.send_next_away();
-        self.settle();
+        self.fire_timers();
+        self.close_due();
+        self.finish_round();
         (!self.stopping).then(|| self.sleep(events.is_empty()))
     }
 
@@ -79,28 +79,29 @@ impl Shard {
     /// One round in the place of the thread, which sleeps: hands out a few events that have few
     /// subscribers, and writes them. Everything else is left to the thread: tasks, which may open
     /// connections and publish themselves, history and timers.
-    pub(in crate::hub) fn help(&mut self) -> Left {
-        if self.put_off.is_some() {
-            return Left::Work;
+    pub(in crate::hub) fn run_small_round(&mut self) -> Remaining {
+        if self.left_item.is_some() {
+            return Remaining::Work;
         }
         self.time.now = self.time.now();
         self.budget.now_us = self.hub.clock_us();
         self.budget.renew();
         self.settings = self.hub.settings();
-        self.inbox.looking();
+        self.inbox.begin_round();
         let mut made = 0;
-        while made < HELPED
+        while made < SMALL_ROUND_DELIVERIES
             && let Some(inbound) = self.inbox.pop()
         {
             match inbound {
                 Inbound::Event(delivery)
-                    if delivery.subscribers() <= FEW && !delivery.event().is_for_roles() =>
+                    if delivery.subscribers() <= SMALL_ROUND_SUBSCRIBERS
+                        && !delivery.event().is_for_roles() =>
                 {
                     made += delivery.subscribers().max(1);
                     self.gather(delivery);
                 }
                 Inbound::Event(_) | Inbound::Command(_) => {
-                    self.put_off = Some(inbound);
+                    self.left_item = Some(inbound);
                     break;
                 }
             }
@@ -117,13 +118,17 @@ impl Shard {
         self.sampling.finish(&self.hub, most);
     }
 
-    fn left(&self) -> Left {
+    fn left(&self) -> Remaining {
         let earlier = |at| at < self.sleeps_until;
-        let nothing = self.put_off.is_none()
+        let nothing = self.left_item.is_none()
             && self.inbox.is_empty()
             && self.recovery.is_idle()
             && !self.time.next_timer().is_some_and(earlier);
-        if nothing { Left::Nothing } else { Left::Work }
+        if nothing {
+            Remaining::Nothing
+        } else {
+            Remaining::Work
+        }
     }
 
     /// Does what has come: events in batches, each followed by one write to each connection.
@@ -133,7 +138,7 @@ impl Shard {
         loop {
             let mut taken = 0;
             while taken < BATCH
-                && let Some(inbound) = self.put_off.take().or_else(|| self.inbox.pop())
+                && let Some(inbound) = self.left_item.take().or_else(|| self.inbox.pop())
             {
                 match inbound {
                     Inbound::Event(delivery) => self.gather(delivery),
@@ -146,7 +151,7 @@ impl Shard {
                 taken += 1;
             }
             self.fan_out(true);
-            self.settle();
+            self.finish_round();
             rounds += 1;
             // Under a flood, sockets and timers get their turn as well.
             if taken < BATCH || rounds >= 16 {
@@ -156,7 +161,7 @@ impl Shard {
     }
 
     /// Goes on with what is read from history, and writes.
-    fn settle(&mut self) {
+    fn finish_round(&mut self) {
         // Once in each round: a long replay leaves others their turn.
         self.run_recovery();
         self.write();
@@ -190,9 +195,9 @@ impl Shard {
             self.writer.pool.clear();
             self.recovery.replays.clear();
         }
-        let longest = if quiet { IDLE } else { RESTLESS };
+        let longest = if quiet { IDLE_WAIT } else { ACTIVE_WAIT };
         let timer = self.time.next_timer();
-        let Some(next) = timer.into_iter().chain(self.departures.next()).min() else {
+        let Some(next) = timer.into_iter().chain(self.drain.next()).min() else {
             self.sleeps_until = u64::MAX;
             return longest;
         };

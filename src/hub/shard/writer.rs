@@ -128,7 +128,7 @@ impl Writer {
             if !mem::replace(&mut connection.flags.touched, false) {
                 continue;
             }
-            if connection.catch_ups.is_some() || connection.ending.is_some() {
+            if connection.recoveries.is_some() || connection.ending.is_some() {
                 then.push(slot);
             }
             if let Some(frame) = connection.outbox.whole()
@@ -223,7 +223,7 @@ mod tests {
         let (mut writer, mut connections) = (writer(), Connections::new(0));
         let slot = connections.insert(connection(None));
         let one = connections.get_mut(slot).unwrap();
-        one.catch_ups = Some(Box::default());
+        one.recoveries = Some(Box::default());
         writer.touch(slot, one);
         assert_eq!(writer.flush_touched(&mut connections), [slot]);
     }

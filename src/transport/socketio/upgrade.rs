@@ -243,7 +243,7 @@ fn cross(
     // Held until the shard has taken back what waits: a session that nobody holds ends its
     // connection.
     let held = Arc::clone(session);
-    hub.cross(
+    hub.upgrade_transport(
         session.id,
         TransportUpgrade {
             link,

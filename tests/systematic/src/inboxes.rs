@@ -9,18 +9,18 @@ use loom::thread;
 
 use crate::delivery::Delivery;
 use crate::event::Event;
-use crate::queue::{HighWater, Inbound, Inbox};
+use crate::queue::{HighWater, Inbound, ShardQueue};
 use crate::model;
 use crate::sync::Waker;
 
-fn inbox(len: usize) -> (Arc<Inbox>, Waker) {
+fn inbox(len: usize) -> (Arc<ShardQueue>, Waker) {
     let bytes = usize::MAX;
     bounded(HighWater { len, bytes })
 }
 
-fn bounded(high_water: HighWater) -> (Arc<Inbox>, Waker) {
+fn bounded(high_water: HighWater) -> (Arc<ShardQueue>, Waker) {
     let waker = Waker::new();
-    (Arc::new(Inbox::new(waker.clone(), high_water)), waker)
+    (Arc::new(ShardQueue::new(waker.clone(), high_water)), waker)
 }
 
 /// An event of a thousand bytes or more.
@@ -39,13 +39,13 @@ fn command() -> Inbound {
 }
 
 /// What a shard's thread does, until it has done so much.
-fn turn_until(inbox: &Inbox, waker: &Waker, wanted: usize) {
+fn turn_until(inbox: &ShardQueue, waker: &Waker, wanted: usize) {
     let mut done = 0;
     while done < wanted {
         if inbox.is_empty() {
             waker.wait();
         }
-        inbox.looking();
+        inbox.begin_round();
         while inbox.pop().is_some() {
             done += 1;
         }

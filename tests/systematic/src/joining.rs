@@ -11,10 +11,10 @@ use loom::thread;
 
 use crate::event::{ChannelName, ChannelPattern};
 use crate::model;
-use crate::interest::Routes;
+use crate::interest::InterestTable;
 
 struct World {
-    routes: Routes,
+    routes: InterestTable,
     /// How far the channel is, under its lock.
     last: Mutex<u64>,
     /// What has come to shard 0.
@@ -28,7 +28,7 @@ fn channel() -> ChannelName {
 impl World {
     fn new() -> Arc<Self> {
         Arc::new(World {
-            routes: Routes::new(),
+            routes: InterestTable::new(),
             last: Mutex::new(0),
             inbox: Mutex::new(Vec::new()),
         })

@@ -70,14 +70,14 @@ impl Client {
                 self.rest.extend_from_slice(&bytes);
                 while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
                     let text: Vec<u8> = self.rest.drain(..=end).collect();
-                    self.hear(world, std::str::from_utf8(&text).unwrap().trim_end());
+                    self.receive(world, std::str::from_utf8(&text).unwrap().trim_end());
                 }
                 true
             }
         }
     }
 
-    fn hear(&mut self, world: &World, text: &str) {
+    fn receive(&mut self, world: &World, text: &str) {
         let words: Vec<&str> = text.split_whitespace().collect();
         let channel = CHANNELS.iter().position(|(name, _)| *name == words[1]);
         let channel = channel.unwrap();

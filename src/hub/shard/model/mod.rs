@@ -123,13 +123,13 @@ fn run(ops: Vec<Op>) {
             } => world.join(&mut clients[client], channel, how),
             Op::Leave { client, channel } => world.leave(&mut clients[client], channel),
             Op::Drop { client } => clients[client].lost_connection(),
-            Op::Cross { client } => world.cross(&mut clients[client]),
+            Op::Cross { client } => world.upgrade_transport(&mut clients[client]),
             Op::Read { client, count } => {
                 for _ in 0..count {
                     clients[client].read(&world);
                 }
             }
-            Op::Turn => world.turn(),
+            Op::Turn => world.run_round(),
             Op::Help => world.help(),
             Op::Late { late, stale } => {
                 world.broker.late.store(late, Ordering::Relaxed);

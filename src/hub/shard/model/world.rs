@@ -22,7 +22,7 @@ use crate::hub::pipe::Pipe;
 use crate::hub::protocol::{Joined, Refused};
 use crate::hub::shard::connection_io::Link;
 use crate::hub::shard::{ConnCtx, Join, JoinRequest, Opening, Shard, TransportUpgrade};
-use crate::hub::shard_cell::Left;
+use crate::hub::shard_cell::Remaining;
 use crate::hub::{Hub, HubParts, Settings};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::{Metrics, Tracing};
@@ -132,7 +132,7 @@ impl World {
     }
 
     /// Lets the shard and the runtime do what there is to do.
-    pub(super) fn turn(&mut self) {
+    pub(super) fn run_round(&mut self) {
         for _ in 0..2 {
             self.runtime.block_on(async {
                 for _ in 0..8 {
@@ -147,12 +147,12 @@ impl World {
     fn round(&mut self) {
         let poll = self.poll.poll(&mut self.events, Some(Duration::ZERO));
         poll.unwrap();
-        self.shard.turn(&self.events);
+        self.shard.run_round(&self.events);
     }
 
     /// A round of a publisher in the place of the thread, which comes after it where it must.
     pub(super) fn help(&mut self) {
-        if self.shard.help() == Left::Work {
+        if self.shard.run_small_round() == Remaining::Work {
             self.round();
         }
     }
@@ -272,7 +272,7 @@ impl World {
     }
 
     /// Gives a connection another pipe; what it had not read comes there, in the other dialect.
-    pub(super) fn cross(&mut self, client: &mut Client) {
+    pub(super) fn upgrade_transport(&mut self, client: &mut Client) {
         let Some(before) = &client.reader else {
             return;
         };
@@ -281,7 +281,7 @@ impl World {
         let next = DIALECTS[(next.unwrap() + 1) % DIALECTS.len()];
         let (pipe, shareable) = Pipe::new();
         let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let crossing = TransportUpgrade {
+        let upgrade = TransportUpgrade {
             link: Link::Pipe(pipe),
             early: Vec::new(),
             translate: Box::new(move |dialect, waiting| {
@@ -299,7 +299,7 @@ impl World {
                 (Arc::new(Lines(new)), lines.collect::<String>().into())
             }),
         };
-        self.shard.cross(id, crossing);
+        self.shard.upgrade_transport(id, upgrade);
         // One that is being closed stays where it is, and hears of it there.
         if told.try_recv().is_ok() {
             client.dialect = next;
@@ -312,7 +312,7 @@ impl World {
         let mut quiet = 0;
         while quiet < 3 {
             self.answer(usize::MAX);
-            self.turn();
+            self.run_round();
             quiet += 1;
             while client.read(self) {
                 quiet = 0;
