@@ -1,4 +1,4 @@
-//! Events, frames and a bus to measure with.
+//! Events, frames and a hub to measure with.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,15 +54,15 @@ pub(crate) fn client_frame(payload: usize) -> Vec<u8> {
 }
 
 /// A hub with its shards and a store, as the server has them.
-pub(crate) struct Bus {
+pub(crate) struct TestHub {
     pub(crate) broker: Arc<dyn Broker>,
     hub: Arc<Hub>,
     /// What the hub's own tasks run on.
     _runtime: tokio::runtime::Runtime,
 }
 
-impl Bus {
-    /// A bus whose channels keep so many events; 0 is none.
+impl TestHub {
+    /// A hub whose channels keep so many events; 0 is none.
     pub(crate) fn new(history: usize) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -95,25 +95,25 @@ impl Bus {
             .start(HubParts::new(Arc::clone(&broker)))
             .expect("threads");
         drop(inside);
-        Bus {
+        TestHub {
             broker,
             hub,
             _runtime: runtime,
         }
     }
 
-    /// A bus whose channel holds so many events.
+    /// A hub whose channel holds so many events.
     pub(crate) fn holding(events: usize) -> Self {
-        let bus = Bus::new(events);
+        let hub = TestHub::new(events);
         for _ in 0..events {
-            match bus.broker.publish(draft(200), None) {
+            match hub.broker.publish(draft(200), None) {
                 MaybeReady::Ready(Ok(_)) => {}
                 MaybeReady::Ready(Err(_)) | MaybeReady::Pending(_) => {
                     panic!("an event was refused")
                 }
             }
         }
-        bus
+        hub
     }
 
     /// Before the first event.
@@ -128,7 +128,7 @@ impl Bus {
     }
 }
 
-impl Drop for Bus {
+impl Drop for TestHub {
     fn drop(&mut self) {
         self.hub.stop();
     }

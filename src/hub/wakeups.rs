@@ -1,8 +1,8 @@
-//! Wake-ups that a publisher owes sleeping shards, paid together once it has let go of everything.
+//! Deferred wake-ups: a publisher wakes sleeping shards once, after it has released every lock.
 //!
-//! [`Sink::deliver`](crate::broker::Sink::deliver) is called under a channel's lock, where nobody
-//! may do a shard's work. So the wake-ups are noted here and paid at the end of [`Hub::wake_after`],
-//! which is around the broker, not in it.
+//! [`Sink::deliver`](crate::broker::Sink::deliver) runs under a channel's lock, where no shard's
+//! round may run. So it only records the wake-ups here, and `Hub::wake_after`, which wraps the call
+//! of the broker, settles them at its end.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,24 +11,24 @@ use super::deliver::Dispatcher;
 use super::end_the_process;
 use crate::hub::shard::{SMALL_ROUND_SUBSCRIBERS, Shard};
 
-/// What holds for publishes of this thread.
+/// How publishes of this thread wake shards.
 #[derive(Clone, Copy)]
 enum WakeScope {
-    /// Whoever is found asleep is woken at once.
+    /// A sleeping shard is woken at once.
     Outside,
-    /// Within [`Hub::wake_after`].
+    /// Within `Hub::wake_after`.
     Owing(Owed),
-    /// In a shard's round, where nobody does another one.
+    /// In a shard's round: no other round is run.
     InRound,
 }
 
-/// Wake-ups that are owed.
+/// Deferred wake-ups.
 #[derive(Clone, Copy)]
 struct Owed {
     dispatcher: *const Dispatcher,
-    /// The shards that were found asleep, as a set of bits.
+    /// The shards that were asleep, as a bit set.
     shards: u64,
-    /// Deliveries of the events that came together.
+    /// Deliveries of the events published so far.
     deliveries: u64,
 }
 
@@ -60,8 +60,8 @@ impl Dispatcher {
         done
     }
 
-    /// An event has been pushed for so many deliveries, and these shards, a set of bits, were found
-    /// asleep.
+    /// Records that an event with so many deliveries was pushed and that these shards, a bit set,
+    /// were asleep.
     pub(in crate::hub) fn defer_wake(&self, shards: u64, deliveries: u64) {
         let WakeScope::Owing(owed) = SCOPE.get() else {
             return self.wake(shards);
@@ -75,7 +75,7 @@ impl Dispatcher {
             ..owed
         };
         if owed.deliveries > u64::from(SMALL_ROUND_SUBSCRIBERS) {
-            // Too many to be handed out here: the threads begin while more are published.
+            // Too many for a small round: wake the threads while more events are published.
             self.wake(owed.shards);
             owed.shards = 0;
         }
@@ -106,7 +106,7 @@ impl Dispatcher {
     }
 }
 
-/// Pays what is owed when it goes.
+/// Settles the deferred wake-ups when it is dropped.
 struct FlushWakesOnDrop<'d>(&'d Dispatcher);
 
 impl Drop for FlushWakesOnDrop<'_> {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_publisher_hands_out_in_the_place_of_a_thread_that_sleeps() {
+    async fn publisher_runs_small_round_while_thread_sleeps() {
         let mut world = world(1);
         world.hub.wake_after(|| {
             world.publish();
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stalled_shard_lets_no_more_bytes_wait_than_it_may() {
+    async fn stalled_shard_stops_publishers_at_its_byte_limit() {
         let world = world(usize::try_from(SMALL_ROUND_SUBSCRIBERS).unwrap() + 1);
         let data = Bytes::from(vec![1; 1 << 20]);
         let payload = Payload::new(data, "application/octet-stream").unwrap();
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn events_of_one_publisher_leave_together() {
+    async fn events_of_nested_publishes_share_one_round() {
         let mut world = world(1);
         world.hub.wake_after(|| {
             for _ in 0..SMALL_ROUND_SUBSCRIBERS {
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_deliveries_are_left_to_the_thread_as_soon_as_they_are_many() {
+    async fn many_deliveries_wake_the_thread_at_once() {
         let many = usize::try_from(SMALL_ROUND_SUBSCRIBERS).unwrap() + 1;
         let mut crowd = world(many);
         let hub = Arc::clone(&crowd.hub);
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_for_a_role_is_left_to_the_thread_for_it_looks_at_everyone() {
+    async fn event_for_roles_is_left_to_the_thread() {
         let mut world = world(1);
         let hub = Arc::clone(&world.hub);
         hub.wake_after(|| {
@@ -332,14 +332,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_publishes_by_itself_wakes_at_once() {
+    async fn publish_outside_wake_after_wakes_at_once() {
         let mut world = world(1);
         world.publish();
         assert!(world.woken() && !world.is_done());
     }
 
     #[tokio::test]
-    async fn a_shards_own_thread_wakes_and_never_helps() {
+    async fn shard_thread_wakes_others_and_runs_no_small_round() {
         let mut world = world(1);
         SCOPE.set(WakeScope::InRound);
         world.hub.wake_after(|| world.publish());
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_publishes_and_panics_wakes_all_the_same() {
+    async fn panic_after_publish_still_wakes_the_shard() {
         let mut world = world(1);
         let publish = AssertUnwindSafe(|| {
             world.hub.wake_after(|| {
@@ -362,14 +362,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_wake_ups_of_another_bus_are_its_own() {
+    async fn wake_ups_of_another_hub_are_not_deferred() {
         let (one, mut other) = (world(1), world(1));
         one.hub.wake_after(|| other.publish());
         assert!(other.woken() && !other.is_done());
     }
 
     #[tokio::test]
-    async fn what_a_publisher_may_not_do_stays_first_for_the_thread() {
+    async fn command_left_by_small_round_stays_first() {
         let mut world = world(1);
         let (reply, mut answer) = Reply::channel();
         let question = Inbound::Command(Box::new(ShardCommand::IsEmpty { reply }));
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_of_others_with_many_subscribers_is_left_to_the_thread() {
+    async fn event_with_many_subscribers_is_left_to_the_thread() {
         let mut world = world(usize::try_from(SMALL_ROUND_SUBSCRIBERS).unwrap() + 1);
         world.publish();
         assert!(world.woken());
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_thread_is_woken_where_somebody_is_inside_or_was_just_now() {
+    async fn thread_is_woken_if_the_cell_is_locked_or_was_just_now() {
         let mut world = world(1);
         assert!(world.run_or_wake(1_000, Remaining::Nothing) && !world.woken());
         assert!(!world.run_or_wake(1_100, Remaining::Nothing), "just now");

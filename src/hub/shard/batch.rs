@@ -1,8 +1,8 @@
-//! Events of one channel that came one after the other, handed out together.
+//! A batch: consecutive events of one channel, delivered together.
 //!
-//! A set of a batch's events is one word, so that "who gets what" is arithmetic: what a filter lets
-//! through, what a connection has already, what comes from history. Subscribers who get the same
-//! set share one piece of memory.
+//! A set of a batch's events is one word, so set operations decide who gets what: the events that
+//! pass a filter, that a connection has already, that come from history. Subscribers that get the
+//! same set share one piece of memory.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -29,7 +29,7 @@ const MAX_BYTES: usize = 64 * 1024;
 /// The most different parts of a batch that are joined; further ones leave event by event.
 const MAX_PARTS: usize = 16;
 
-/// Events that are being gathered.
+/// Events that are being batched.
 #[derive(Default)]
 pub(super) struct PendingBatch {
     deliveries: Vec<Arc<Delivery>>,
@@ -37,8 +37,7 @@ pub(super) struct PendingBatch {
 }
 
 impl PendingBatch {
-    /// True if the event may go out together with those before it: it is of the same channel, and
-    /// next in it.
+    /// True if the event may join the batch: it is the next one of the same channel.
     pub(super) fn takes(&self, next: &Delivery) -> bool {
         let Some(last) = self.deliveries.last() else {
             return true;
@@ -62,7 +61,7 @@ impl PendingBatch {
         self.deliveries.push(next);
     }
 
-    /// The events, to be handed out.
+    /// Takes the events, to be delivered.
     pub(super) fn take(&mut self) -> Vec<Arc<Delivery>> {
         self.bytes = 0;
         std::mem::take(&mut self.deliveries)
@@ -108,7 +107,7 @@ pub(super) struct Batch<'d> {
     all: u64,
     /// The events that not everyone may see.
     guarded: u64,
-    /// The events whose way to some connections is looked at.
+    /// The events whose delivery is sampled.
     watched: u64,
     roles: Vec<Option<Arc<[Arc<str>]>>>,
     views: OnceCell<Vec<(&'d Delivery, EventView<'d>)>>,
@@ -125,7 +124,7 @@ pub(super) struct Batch<'d> {
 }
 
 impl<'d> Batch<'d> {
-    /// Looks at who may see what.
+    /// A batch of these events, with who may see what.
     pub(super) fn new(deliveries: &'d [Arc<Delivery>], number: u64, shard: u16, hub: &Hub) -> Self {
         let all = u64::MAX >> (64 - deliveries.len().clamp(1, MAX_BATCH));
         let mut batch = Batch {
@@ -213,9 +212,9 @@ impl<'d> Batch<'d> {
         visible
     }
 
-    /// Which of the events that a connection may see its filter lets through; `None` where finding
-    /// out takes more time than the shard has. The filter is asked about no other event: what it
-    /// costs, and what is told of that, would say something about events that are not for it.
+    /// Which of the visible events pass the filter; `None` if the budget does not suffice. The
+    /// filter is evaluated on no other event: its cost, and the notices about it, would reveal
+    /// something about events that the connection may not see.
     pub(super) fn passing(
         &self,
         visible: u64,
@@ -300,8 +299,8 @@ impl<'d> Batch<'d> {
         Some(frame)
     }
 
-    /// One event by itself, with the question to confirm it; `None` where nobody looks at it or
-    /// the dialect has no words for that. Made once for all, but for the little that a shard adds.
+    /// One event by itself, with a request to confirm it; `None` if it is not sampled or the
+    /// dialect has no such request.
     pub(super) fn asking(&self, protocol: &Arc<dyn Protocol>, at: usize) -> Option<Frame> {
         let delivery = self.deliveries.get(at)?;
         let bytes = delivery.frame_to_confirm(&**protocol)?;

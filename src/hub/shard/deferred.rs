@@ -1,9 +1,9 @@
-//! Filters that a shard has no time to ask: their subscriptions go on as those that catch up do,
-//! and the filter is asked elsewhere.
+//! Deferred filters: the budget of a round does not suffice, so the subscription goes into recovery
+//! and its filter is evaluated off the shard.
 //!
-//! What comes meanwhile waits with the subscription, up to as many bytes as may wait for a slow
-//! connection. Where the channel keeps history, the rest is read from there. Where it keeps none,
-//! or it is followed by a pattern, the subscription ends.
+//! Events that arrive meanwhile are held back, up to the limit of an outbox. If the channel keeps
+//! history, the rest is read from there. If it keeps none, or the subscription is to a pattern, the
+//! subscription ends.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::hub::evaluator::Verdict;
 use crate::hub::filter_budget::Meter;
 use crate::hub::protocol::Notice;
 
-/// Events that are asked about elsewhere at a time.
+/// Events of one evaluation off the shard.
 const AT_ONCE: usize = 128;
 
 /// Events that a filter is evaluated on off the shard.
@@ -29,8 +29,8 @@ pub(in crate::hub) struct FilterBatch {
 }
 
 impl Shard {
-    /// The filter of a subscription could not be asked about events of a batch: about those that are
-    /// `live` of the `fresh` ones, the others being not for it.
+    /// Defers the filter of a subscription: it could not be evaluated on the `live` events of a
+    /// batch. The other `fresh` events are not visible to the connection.
     pub(super) fn defer_filter(
         &mut self,
         slot: u32,
@@ -44,7 +44,7 @@ impl Shard {
         };
         let was_live = self.is_live(slot, topic);
         if !subscribed_once(connection, topics) {
-            // Its other subscriptions go on, and would overtake this one.
+            // Its other subscriptions stay live and would overtake this one.
             let rate = self.settings.filters.steps_per_second;
             let meter = connection.meter();
             let (limit, error) = if meter.is_some_and(|m| m.is_spent(self.budget.now_us, rate)) {
@@ -77,8 +77,8 @@ impl Shard {
         }
     }
 
-    /// Asks the filter about the first events that wait, as far as there is time; false where there
-    /// is not even time for one.
+    /// Evaluates the filter on waiting events within the budget; false if it does not suffice for
+    /// one.
     pub(super) fn evaluate_here(&mut self, slot: u32, topic: u32) -> bool {
         let Some(filter) = self.filter_of_subscription(slot, topic) else {
             return true;
@@ -112,7 +112,7 @@ impl Shard {
         asked
     }
 
-    /// Has the filter asked about the first events that wait, away from the shard.
+    /// Starts an evaluation of the filter on waiting events off the shard.
     pub(super) fn evaluate_off_shard(&mut self, slot: u32, topic: u32) {
         let Some(filter) = self.filter_of_subscription(slot, topic) else {
             return;
@@ -178,7 +178,7 @@ impl Shard {
                 let Some(recovery) = self.recovery(slot, topic) else {
                     return;
                 };
-                // Other events may wait by now, where the channel was numbered anew.
+                // Other events may wait by now, after a change of the epoch.
                 let answered = batch.events.iter().zip(verdicts);
                 for (waiting, (event, verdict)) in recovery.waiting.iter_mut().zip(answered) {
                     if Arc::ptr_eq(&waiting.event, event) {
@@ -186,10 +186,10 @@ impl Shard {
                     }
                 }
             }
-            // It has another filter by now, which is asked instead.
+            // The subscription has another filter by now, which is evaluated instead.
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(%error, "a filter could not be asked");
+                tracing::warn!(%error, "a filter could not be evaluated");
                 self.end_subscription(slot, topic, &error);
             }
         }
@@ -200,8 +200,7 @@ impl Shard {
         self.filters.get(place).cloned()
     }
 
-    /// An event about which the filter can't be asked within `limits.filter_steps`: said, never
-    /// silent.
+    /// The filter exceeds `limits.filter_steps` on an event: the client is told of the gap.
     pub(super) fn notify_costly(&mut self, slot: u32, topic: u32, event: &Event) {
         self.hub.metrics().limit_reached("filter_steps");
         if let Some(position) = event.position
@@ -214,7 +213,7 @@ impl Shard {
         self.end_subscription(slot, topic, &Error::exhausted(text));
     }
 
-    /// Ends a subscription, and says why.
+    /// Ends a subscription with an error.
     pub(super) fn end_subscription(&mut self, slot: u32, topic: u32, error: &Error) {
         let Some(channel) = self.topics.get(topic).map(|t| t.pattern.to_string()) else {
             return;

@@ -1,5 +1,4 @@
-//! What happens to one connection when a batch of events comes by: what it is due, and where that
-//! finds room.
+//! Delivery of a batch to one connection: which events it gets, and room for them in its outbox.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,9 +22,9 @@ use crate::telemetry::{DropReason, ShardMetrics, Transport};
 
 /// What one shard did with a batch.
 pub(super) struct Outcome {
-    /// Connections that got all of it.
+    /// Connections that got the whole batch.
     whole: u32,
-    /// What others got of each event.
+    /// How many other connections got each event.
     delivered: [u32; MAX_BATCH],
     filtered: [u32; MAX_BATCH],
     dropped: [u32; MAX_BATCH],
@@ -81,15 +80,15 @@ fn note(counts: &mut [u32; MAX_BATCH], set: u64) {
     }
 }
 
-/// What came of putting events into an outbox.
+/// The outcome of putting events into an outbox.
 pub(super) enum Put {
     Done,
-    /// From this offset on, they come from history.
+    /// From this offset on, the subscription reads history.
     Resync(u64),
     Close,
 }
 
-/// Hands a batch to one connection after the other.
+/// Writes a batch to one connection after the other.
 pub(super) struct BatchWriter<'h, 'd> {
     pub(super) batch: &'h mut Batch<'d>,
     pub(super) shard: u16,
@@ -100,7 +99,7 @@ pub(super) struct BatchWriter<'h, 'd> {
     pub(super) writer: &'h mut Writer,
     pub(super) metrics: &'h ShardMetrics,
     pub(super) slice: &'h Slice,
-    /// For filters that can't wait.
+    /// For filters that cannot be deferred.
     pub(super) overlaps: &'h Slice,
     pub(super) limits: &'h FilterLimits,
     /// Microseconds on the clock of the hub.
@@ -110,9 +109,9 @@ pub(super) struct BatchWriter<'h, 'd> {
 }
 
 impl BatchWriter<'_, '_> {
-    /// As [`BatchWriter::due`]. Where the connection follows the channel in another pass too, more
-    /// is taken for its filter: it can't be asked later, or the events of the other one would
-    /// overtake this one's.
+    /// As [`BatchWriter::due`]. Where the connection has another subscription that matches the
+    /// channel, the filter gets a larger budget: deferring it would let the other subscription's
+    /// events overtake this one's.
     pub(super) fn due_in_time(
         &mut self,
         slot: u32,
@@ -132,9 +131,9 @@ impl BatchWriter<'_, '_> {
         due
     }
 
-    /// The events that a subscriber is to get now, `live` being those that come live where it is.
-    /// What it has by another subscription, or gets from history, is left out. `None` where the
-    /// shard has no time to ask its filter.
+    /// The events that a subscriber gets now, `live` being those that are new to it. Events that
+    /// its connection has by another subscription, or reads from history, are left out. `None` if
+    /// the budget does not suffice for its filter.
     fn due(
         &mut self,
         slot: u32,
@@ -146,7 +145,7 @@ impl BatchWriter<'_, '_> {
         if connection.flags.pending_close {
             return Some(0);
         }
-        // Without a filter, nothing is looked at that no other part of a delivery touches.
+        // Without a filter, touch no cache line that the delivery does not touch anyway.
         let meter = match subscriber.filter {
             NO_FILTER => None,
             _ => connection.meter().map(|meter| &**meter),
@@ -168,7 +167,7 @@ impl BatchWriter<'_, '_> {
         }
         let live = if subscriber.live { live } else { 0 };
         if live != self.batch.all() {
-            // It comes from history, and so not by a pattern.
+            // These come from history, so a pattern must not deliver them.
             connection.covered |= passing & !live & self.batch.behind(subscriber.from);
         }
         let wanted = live & !connection.covered;
@@ -181,7 +180,7 @@ impl BatchWriter<'_, '_> {
         Some(wanted & passing)
     }
 
-    /// Puts events into an outbox, or does what the namespace says of slow connections.
+    /// Puts events into an outbox, or applies the namespace's policy for slow consumers.
     pub(super) fn put(&mut self, connection: &mut Connection, set: u64, topic: Option<u32>) -> Put {
         if let Some(frame) = self
             .batch
@@ -194,7 +193,7 @@ impl BatchWriter<'_, '_> {
         self.put_each(connection, set, topic, None)
     }
 
-    /// As [`BatchWriter::put`], one by one, and looks at how those get there that are to be looked at.
+    /// As [`BatchWriter::put`], one by one, and records a sample of each sampled event.
     pub(super) fn put_sampled(
         &mut self,
         slot: u32,
@@ -246,7 +245,7 @@ impl BatchWriter<'_, '_> {
                 continue;
             }
             note(&mut self.outcome.dropped, one);
-            // None of the rest comes by another subscription either.
+            // Another subscription must not deliver the rest either.
             connection.covered = u64::MAX;
             let offset = self.batch.event(at).and_then(|event| event.position);
             return match (self.policy, offset) {
@@ -269,7 +268,7 @@ impl BatchWriter<'_, '_> {
             .add(connection.transport, set, self.batch.all());
     }
 
-    /// Who is looked at among so many subscribers; nobody where no event of the batch is watched.
+    /// The sampled ones of so many subscribers; none if no event of the batch is sampled.
     pub(super) fn sampler(&self, here: usize, most: usize) -> DeliverySampler {
         let first = each(self.batch.watched()).next();
         match first.and_then(|at| self.batch.delivery(at)) {
@@ -299,7 +298,7 @@ impl BatchWriter<'_, '_> {
         }
     }
 
-    /// What was put last is written already.
+    /// The last samples are written already.
     pub(super) fn written(&mut self) {
         let now = Instant::now();
         let unwritten = |sample: &&mut Sample| sample.written.is_none();
@@ -307,13 +306,13 @@ impl BatchWriter<'_, '_> {
         last.for_each(|sample| sample.written = Some(now));
     }
 
-    /// True if there is room, now or once the outbox has been written: it may only be full because
-    /// this batch has not been.
+    /// True if there is room, at once or after a write: the outbox may be full only because this
+    /// round has not been written.
     fn has_room(&mut self, connection: &mut Connection, len: usize) -> bool {
         self.fits(connection, len) || (self.writer.flush(connection) && self.fits(connection, len))
     }
 
-    /// An empty outbox takes any frame, or a large event could never leave.
+    /// An empty outbox takes any frame, or a large event could never be sent.
     fn fits(&self, connection: &Connection, len: usize) -> bool {
         let limit = match self.policy {
             SlowConsumer::Conflate => conflates_at(self.limit),
@@ -324,8 +323,8 @@ impl BatchWriter<'_, '_> {
         connection.outbox.is_empty() || connection.outbox.bytes().saturating_add(len) <= limit
     }
 
-    /// Takes waiting events out of the outbox, and says so in their place. Only those of channels
-    /// whose namespace lets events go. True if there is room now.
+    /// Drops waiting events from the outbox, and puts a gap notice in their place. Only events of
+    /// namespaces whose policy allows it are dropped. True if there is room now.
     fn make_room(&mut self, connection: &mut Connection, topic: u32, frame: &Frame) -> bool {
         let protocol = &connection.protocol;
         let namespaces = self.hub.namespaces();

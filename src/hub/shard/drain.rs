@@ -1,4 +1,4 @@
-//! Connections that leave one after the other, as the server stops.
+//! Draining: closing all connections, spread over a time span.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,30 +10,30 @@ use crate::event::ConnectionId;
 use crate::hub::protocol::Notice;
 use crate::lifecycle::Departure;
 
-/// Who leaves when.
+/// The order in which connections are closed.
 #[derive(Default)]
 pub(super) struct Drain {
-    /// How they leave, once they do.
+    /// How they are closed; `None` while the server runs.
     departure: Option<Arc<Departure>>,
-    /// The next one stands first; times are the shard's.
+    /// When to close which, the next one first; times are the shard's.
     order: VecDeque<(u64, ConnectionId)>,
 }
 
 impl Drain {
-    /// When the next one leaves.
+    /// When the next connection is closed.
     pub(super) fn next(&self) -> Option<u64> {
         self.order.front().map(|(at, _)| *at)
     }
 
-    /// True if everyone has to leave, and whoever still comes.
+    /// True if draining has begun: new connections are closed too.
     pub(super) fn has_begun(&self) -> bool {
         self.departure.is_some()
     }
 }
 
 impl Shard {
-    /// Sends everyone away for a restart, evenly over a span and in no order, and whoever still
-    /// comes at once.
+    /// Closes every connection for a restart, in random order and evenly over the span; new ones at
+    /// once.
     pub(in crate::hub) fn begin_drain(&mut self, departure: Arc<Departure>) {
         let slots = self.connections.iter().map(|(slot, _)| slot);
         let mut leaving: Vec<ConnectionId> =
@@ -50,7 +50,7 @@ impl Shard {
         };
     }
 
-    /// Sends those away whose time has come.
+    /// Closes the connections that are due.
     pub(super) fn close_due(&mut self) {
         while let Some((at, id)) = self.drain.order.front().copied() {
             if at > self.time.now {
@@ -63,7 +63,7 @@ impl Shard {
         }
     }
 
-    /// Each client has its own time to come back.
+    /// Each client gets its own reconnect delay.
     pub(super) fn close_for_restart(&mut self, slot: u32) {
         let Some(departure) = &self.drain.departure else {
             return;

@@ -1,4 +1,4 @@
-//! Events to many connections.
+//! Fan-out: a batch of events to its subscribers.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::hub::shard::filter_table::NO_FILTER;
 use crate::telemetry::Transport;
 
 impl Shard {
-    /// Takes an event: at once, or together with those that come right behind it.
+    /// Adds an event to the pending batch, after fanning the batch out if the event cannot join it.
     pub(super) fn gather(&mut self, delivery: Arc<Delivery>) {
         if !self.batches.gathered.takes(&delivery) {
             self.fan_out(false);
@@ -25,8 +25,8 @@ impl Shard {
         self.batches.gathered.push(delivery);
     }
 
-    /// Puts what was gathered into the outbox of everyone here who is to have it. With `last`,
-    /// nothing comes behind it in this round: what can leave leaves at once.
+    /// Fans the pending batch out. With `last`, no batch follows in this round, so sockets are
+    /// written directly.
     pub(super) fn fan_out(&mut self, last: bool) {
         let deliveries = self.batches.gathered.take();
         let Some(first) = deliveries.first() else {
@@ -71,8 +71,8 @@ impl Shard {
         }
     }
 
-    /// `fresh` are the events that the channel's own subscribers have not had from history; those
-    /// who follow it by a pattern have had none from there.
+    /// `fresh` are the events that the channel's own subscribers have not read from history.
+    /// Subscribers of a pattern read no history, so all events are new to them.
     fn fan_out_channel(
         &mut self,
         batch: &mut Batch<'_>,
@@ -107,7 +107,7 @@ impl Shard {
             hub: &self.hub,
             outcome,
         };
-        // Those whose filters there is no time to ask.
+        // Subscriptions whose filters the budget does not suffice to evaluate.
         let mut behind: Vec<(u32, u32, u64, u64)> = Vec::new();
         let mut held = HeldBack::default();
         let mut merger = OverlapMerger::of(out.batch.all(), topics, places, connections);
@@ -137,7 +137,7 @@ impl Shard {
                 let live = if by_name { fresh } else { out.batch.all() };
                 if !subscriber.live {
                     recovery.schedule(slot, connection);
-                    // What another one gets later, its filter is asked about then.
+                    // Other events are filtered when they are read from history.
                     if held.takes(slot, place, connection, live, out.batch)
                         || (subscriber.filter != NO_FILTER && subscribed_once(connection, topics))
                     {
@@ -175,7 +175,7 @@ impl Shard {
         }
     }
 
-    /// An event without a channel: straight to those named.
+    /// Fans an event without a channel out to the connections of its audience.
     fn fan_out_direct(
         &mut self,
         batch: &mut Batch<'_>,
@@ -247,8 +247,8 @@ impl Shard {
         }
     }
 
-    /// Notes how far the channel has come here, and answers which events of the batch are new: the
-    /// others were already counted when the first subscriber learnt the channel's position.
+    /// Advances the topic's position over the batch, and returns the events that are new: the
+    /// others precede the position that the first subscriber looked up.
     fn advance_topic(
         &mut self,
         channel: &ChannelName,
@@ -283,18 +283,18 @@ impl Shard {
     }
 }
 
-/// How a batch goes from the out to the sockets.
+/// How one batch is written.
 struct WritePass {
-    /// Nothing comes behind it in this round.
+    /// No batch follows in this round.
     last: bool,
-    /// Acted on before the next batch, or that one could slip in ahead of what found no room.
+    /// Handled before the next batch, or that batch would overtake the events that found no room.
     too_slow: Vec<(u32, Option<(u32, u64)>)>,
 }
 
 impl WritePass {
-    /// Gives these events to one connection, `channel` being the place of theirs where they come
-    /// by its name: at once or together with others where nothing waits before them, or else into
-    /// its outbox.
+    /// Delivers these events to one connection: directly to its socket if its outbox is empty, or
+    /// else through the outbox. `channel` is their topic if the subscription is to the channel
+    /// itself.
     fn take(
         &mut self,
         slot: u32,
@@ -340,7 +340,7 @@ impl WritePass {
         }
     }
 
-    /// Gives those their shares who follow in merger ways.
+    /// Delivers the merged events of overlapping subscriptions.
     fn share_out(
         &mut self,
         merger: OverlapMerger,
@@ -351,8 +351,7 @@ impl WritePass {
             let Some(connection) = connections.get_mut(slot) else {
                 continue;
             };
-            // By a pattern it comes from no history, so that what finds no room can't be read
-            // from there.
+            // Events of a pattern cannot be read from history when they find no room.
             let channel = share
                 .channel
                 .filter(|_| !share.by_pattern || out.policy != SlowConsumer::Resync);
@@ -363,7 +362,7 @@ impl WritePass {
     }
 }
 
-/// True if the connection follows only one of these topics.
+/// True if the connection is subscribed to only one of these topics.
 pub(super) fn subscribed_once(connection: &Connection, topics: [Option<u32>; 3]) -> bool {
     let follows = connection.subscriptions.iter();
     let ways = follows.filter(|one| topics.contains(&Some(one.topic)));

@@ -1,5 +1,5 @@
-//! The distinct filters of a shard, each asked once per event however many subscriptions share it;
-//! what it said is shared with the other shards.
+//! The distinct filters of a shard. Each is evaluated once per event however many subscriptions
+//! share it, and the verdict is shared with the other shards.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ struct Shared {
     uses: u32,
     /// The batch for which `evaluated` and `passes` hold.
     batch: u64,
-    /// The events of the batch about which it was asked.
+    /// The events of the batch on which it was evaluated.
     evaluated: u64,
     passes: u64,
-    /// Data of this many bytes took more time than there was: not tried again on the shard.
+    /// Data of this many bytes exceeded the budget: not tried on the shard again.
     heavy: usize,
 }
 
@@ -89,8 +89,8 @@ impl FilterTable {
         self.filters.get(place).map(|shared| &shared.filter)
     }
 
-    /// Which of the `wanted` events of a batch pass, as a set of bits; each is worked out once for
-    /// the batch's number. `None` where that takes more time than there is.
+    /// Which of the `wanted` events of a batch pass, as a bit set, evaluated once for the batch's
+    /// number. `None` if the budget does not suffice.
     pub(super) fn passes(
         &mut self,
         place: u32,
@@ -113,9 +113,8 @@ impl FilterTable {
 }
 
 impl Shared {
-    /// Asks about those of the wanted events about which nobody has asked yet. `None` where there
-    /// is not enough time: where the one who asks has used up its budget, the next may have some
-    /// left, and goes on from there.
+    /// Evaluates the wanted events that were not evaluated yet. `None` if the budget does not
+    /// suffice: the next subscriber may have some left, and continues from there.
     fn evaluate(
         &mut self,
         wanted: u64,

@@ -1,9 +1,8 @@
-//! Live events that wait with a subscription until its filter has been asked about them.
+//! Live events that wait until a deferred filter has been evaluated on them.
 //!
-//! They come from no history, so nobody else keeps them: each event that comes meanwhile waits
-//! behind them, whatever else the connection follows. Another subscription of the connection may
-//! let events of the same channel through meanwhile. Where one of those would overtake what waits,
-//! the order can't be kept, and the subscription ends and is told why.
+//! No history keeps them, so each later event of the subscription waits behind them. Another
+//! subscription of the connection may deliver events of the same channel meanwhile. If one of those
+//! would overtake a waiting event, the order cannot be kept: the subscription ends with an error.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use crate::error::Error;
 use crate::hub::evaluator::Verdict;
 use crate::hub::shard::connection::{Connection, RecoveryState, Waiting};
 
-/// What a batch brings to connections of which a subscription holds events back.
+/// A batch's events for connections with subscriptions that hold events back.
 #[derive(Default)]
 pub(super) struct HeldBack {
     /// The subscriptions, each with the events that its connection may see.
@@ -24,7 +23,7 @@ pub(super) struct HeldBack {
     sent: Vec<Sent>,
 }
 
-/// What a connection gets by another subscription.
+/// What a connection gets by its other subscriptions.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sent {
     slot: u32,
@@ -35,8 +34,8 @@ struct Sent {
 }
 
 impl HeldBack {
-    /// Looks at a subscription that is not live, for which these events are new; true if it holds
-    /// events back, and these are to wait behind them.
+    /// Checks a subscription that is not live, for which these events are new. True if it holds
+    /// events back, so that these wait behind them.
     pub(super) fn takes(
         &mut self,
         slot: u32,
@@ -101,7 +100,7 @@ impl Shard {
             let others = held_back.by_others(slot, connection, batch);
             let rest = visible & !others.covered;
             if self.is_overtaken(slot, topic, batch, rest, others.now)
-                // Two that hold the same event back would both send it.
+                // Two subscriptions that hold the same event back would both deliver it.
                 || (rest != 0 && !holding.insert(slot))
             {
                 self.hub.metrics().limit_reached("filter_overlap");
@@ -133,8 +132,8 @@ impl Shard {
         })
     }
 
-    /// Keeps events with the subscription until its filter has been asked; ends it where they are
-    /// too many.
+    /// Holds events back until the filter has been evaluated; ends the subscription if they exceed
+    /// the limit.
     pub(super) fn hold_back(&mut self, slot: u32, topic: u32, batch: &Batch<'_>, live: u64) {
         if !self.has_room_for(slot, topic, batch, live) {
             self.hub.metrics().limit_reached("outbox_bytes");
@@ -142,8 +141,8 @@ impl Shard {
         }
     }
 
-    /// Keeps events with a subscription that catches up for its filter's sake, where they come next
-    /// and there is room; the others are read from history.
+    /// Holds back live events of a subscription in recovery whose filter is deferred, if they
+    /// follow what it has and fit; the others are read from history.
     pub(super) fn keep_behind(
         &mut self,
         slot: u32,
@@ -159,7 +158,7 @@ impl Shard {
         let Some(recoveries) = connection.recoveries.as_mut() else {
             return;
         };
-        // Another that is to read history waits until nothing is in hand.
+        // Another subscription that must read history waits until no page is in memory.
         let reads =
             |c: &RecoveryState| c.topic != topic && c.loose.is_none() && c.waiting.is_empty();
         if recoveries.iter().any(reads) {
@@ -202,7 +201,8 @@ impl Shard {
             kept += event.weight();
             let mut waiting = Waiting::from(event);
             if visible & (1 << at) == 0 {
-                // It only stays in its place, so that its offset is no hole: no filter is asked.
+                // It keeps its place, so that its offset is not reported as a gap; no filter is
+                // evaluated.
                 waiting.verdict = Some(Verdict::Kept);
             }
             recovery.waiting.push_back(waiting);
@@ -210,7 +210,7 @@ impl Shard {
         recovery.kept = Some(kept);
     }
 
-    /// Keeps events with the subscription; false where there is no room for all of them.
+    /// Holds events back; false if they do not fit.
     fn has_room_for(&mut self, slot: u32, topic: u32, batch: &Batch<'_>, live: u64) -> bool {
         let most = self.settings.outbox_bytes;
         let was_live = self.is_live(slot, topic);

@@ -15,8 +15,8 @@ use crate::hub::shard::connection_io::{Got, Link};
 
 /// Reads from one socket before others get their turn.
 const READS: usize = 8;
-/// What a client may go on sending while it is closed, in bytes. It is read, for unread bytes would
-/// cut off what was sent last; who sends more than this does not look at that either.
+/// How many bytes of a closing connection are read and discarded. Unread bytes would make the
+/// kernel reset the connection before the client has read the close frame.
 const MAX_UNREAD: usize = 1 << 20;
 /// The read buffer of a shard, for all of its sockets.
 const SCRATCH: usize = 64 * 1024;
@@ -52,7 +52,7 @@ impl Shard {
         }
     }
 
-    /// Goes on with sockets whose reading was put off.
+    /// Reads sockets that had more to read in the last round.
     pub(super) fn read_the_rest(&mut self) {
         for slot in mem::take(&mut self.reader.unread) {
             if let Some(connection) = self.connections.get_mut(slot) {
@@ -69,7 +69,7 @@ impl Shard {
                 return;
             };
             if connection.flags.busy {
-                // Goes on when the answer that is being made is there.
+                // Reading continues when the pending answer is ready.
                 return;
             }
             let mut scratch = mem::take(&mut self.reader.scratch);
@@ -117,7 +117,7 @@ impl Shard {
         connection.is_some_and(|c| c.flags.peer_closed || matches!(c.link, Link::Tls(..)))
     }
 
-    /// New bytes of a client, behind what is left of earlier ones.
+    /// Decodes new bytes of a client, after those of an incomplete message.
     pub(super) fn receive(&mut self, slot: u32, fresh: &mut [u8]) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
@@ -139,7 +139,7 @@ impl Shard {
         }
     }
 
-    /// Goes on with what waited while an answer was made.
+    /// Continues with messages that waited for an answer.
     pub(super) fn receive_again(&mut self, slot: u32) {
         if self
             .connections
@@ -179,9 +179,9 @@ impl Shard {
         connection.partial = Some(buffer);
     }
 
-    /// Puts bytes into an outbox: a reply, or a notice. They find room, up to a quarter of the
-    /// limit, where events find none; one that has no room left for replies either belongs to a
-    /// client that asks and does not read.
+    /// Puts a reply or a notice into an outbox. It may exceed the limit for events by a quarter. A
+    /// client whose outbox is full even so sends requests without reading the replies, and is
+    /// closed.
     pub(super) fn put(&mut self, slot: u32, bytes: Bytes) {
         let limit = self.settings.outbox_bytes;
         let limit = limit.saturating_add(limit / 4);
@@ -205,7 +205,7 @@ impl Shard {
         self.writer.touch(slot, connection);
     }
 
-    /// Says something to one connection, if its dialect has words for it.
+    /// Sends a notice to one connection, if its dialect has it.
     pub(super) fn notify(&mut self, slot: u32, notice: &Notice<'_>) {
         let Some(connection) = self.connections.get(slot) else {
             return;
@@ -215,7 +215,7 @@ impl Shard {
         }
     }
 
-    /// There is room in a pipe again.
+    /// The reader of a pipe has made room.
     pub(in crate::hub) fn pipe_drained(&mut self, id: ConnectionId) {
         if let Some(slot) = self.connections.find(id)
             && let Some(connection) = self.connections.get_mut(slot)
@@ -225,7 +225,7 @@ impl Shard {
         }
     }
 
-    /// Nobody reads a pipe any more.
+    /// The reader of a pipe has gone.
     pub(in crate::hub) fn pipe_closed(&mut self, id: ConnectionId) {
         if let Some(slot) = self.connections.find(id) {
             self.writer.close_later(slot, PendingClose::Gone);
@@ -239,7 +239,7 @@ impl Shard {
         }
     }
 
-    /// What comes after writing: reading on in history, or the end.
+    /// After a write: continues recovery, or finishes closing.
     fn flushed(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;

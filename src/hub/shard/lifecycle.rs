@@ -1,4 +1,4 @@
-//! How connections come, are recognised and go.
+//! How connections are opened, identified and closed.
 
 use std::mem;
 use std::net::SocketAddr;
@@ -24,31 +24,31 @@ use crate::telemetry::DropReason;
 /// How long a client may take to answer a close frame, in milliseconds.
 const LINGER: u64 = 5_000;
 
-/// A connection that is to be taken in.
+/// A connection to be opened.
 pub struct Opening {
-    /// Its way out.
+    /// Its IO.
     pub link: Link,
     /// Its dialect.
     pub protocol: Arc<dyn Protocol>,
-    /// Who it is; `None` where it has yet to show a token.
+    /// Its identity; `None` if it has not authenticated yet.
     pub identity: Option<Arc<Identity>>,
     /// Where it comes from.
     pub address: SocketAddr,
-    /// Its place among the server's connections.
+    /// Its permit among the server's connections.
     pub permit: ConnectionPermit,
-    /// What goes out before anything else: the answer to the handshake, where nobody has given it
-    /// yet. It leaves together with the greeting.
+    /// The response of the handshake, if it was not sent yet. It is written together with the
+    /// welcome.
     pub answer: Bytes,
     /// Bytes that came with the handshake.
     pub early: Vec<u8>,
-    /// What is done first.
+    /// What runs first on the shard's thread.
     pub greeting: Box<dyn FnOnce(&mut ConnCtx<'_>) + Send>,
-    /// Tells ids apart; from [`crate::hub::Hub::new_nonce`].
+    /// Makes its id unique; from [`crate::hub::Hub::new_nonce`].
     pub nonce: u64,
 }
 
 impl Shard {
-    /// Takes a connection in.
+    /// Opens a connection.
     pub(in crate::hub) fn open(&mut self, opening: Opening) {
         let Opening {
             link,
@@ -123,8 +123,8 @@ impl Shard {
             self.receive(slot, &mut early);
         }
         self.schedule(slot);
-        // What a socket holds already makes an event as soon as it is watched; what TLS has
-        // decrypted makes none.
+        // The poll reports bytes in a socket once it is registered, but not bytes that TLS has
+        // decrypted.
         let tls = |c: &Connection| matches!(c.link, Link::Tls(..));
         if self.connections.get(slot).is_some_and(tls) {
             self.read(slot);
@@ -144,18 +144,17 @@ impl Shard {
             Ok(()) => true,
             Err(error) => {
                 let connection_id = self.connections.id(slot).map(tracing::field::display);
-                tracing::warn!(connection_id, %error, "a socket could not be watched");
+                tracing::warn!(connection_id, %error, "a socket could not be registered");
                 false
             }
         }
     }
 
-    /// Notes who a connection is. A connection keeps its user for life: a renewal brings a new
-    /// token of the same one.
+    /// Sets the identity of a connection. Its user never changes: a renewal is a new token of the
+    /// same user.
     ///
-    /// # Errors
-    /// `unauthenticated` where the token was taken back meanwhile, `permission_denied` for another
-    /// user, `resource_exhausted` where the user has too many connections.
+    /// # Errors `unauthenticated` if the token was revoked meanwhile, `permission_denied` for
+    /// another user, `resource_exhausted` where the user has too many connections.
     pub(super) fn recognise(&mut self, slot: u32, identity: Arc<Identity>) -> Result<()> {
         // Revalidate after registration, so that a concurrent revocation sweep cannot miss this connection.
         self.hub.revalidate(&identity)?;
@@ -193,14 +192,15 @@ impl Shard {
         Ok(())
     }
 
-    /// Tells a client what is wrong and closes.
+    /// Sends an error and closes.
     pub(super) fn fail(&mut self, slot: u32, error: &Error, code: CloseCode) {
         self.hub.metrics().error(error.code());
         self.notify(slot, &Notice::Failure(error));
         self.close(slot, code, error.description());
     }
 
-    /// Starts closing: what waits is still sent (but not to one that is too slow), then the close.
+    /// Starts closing: the outbox is written first, except to a client that is too slow, then the
+    /// close frame.
     pub(super) fn close(&mut self, slot: u32, code: CloseCode, reason: &str) {
         let Some(connection) = self.connections.get(slot) else {
             return;
@@ -244,8 +244,8 @@ impl Shard {
         self.schedule(slot);
     }
 
-    /// Everything is sent: shuts our side, and waits a little for the client to shut its own, or
-    /// bytes that it has not read yet would be lost.
+    /// Everything is sent: shuts the write side down, and lingers until the client shuts its side,
+    /// or unread bytes would be lost.
     pub(super) fn finish(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
@@ -266,7 +266,7 @@ impl Shard {
         }
     }
 
-    /// Ends what was found broken or too slow.
+    /// Closes connections that were found broken or too slow.
     pub(super) fn reap_closed(&mut self) {
         for (slot, reason) in self.writer.take_pending_close() {
             match reason {
@@ -289,7 +289,7 @@ impl Shard {
         self.close(slot, CloseCode::TooSlow, CloseCode::TooSlow.reason());
     }
 
-    /// Forgets a connection and everything about it.
+    /// Removes a connection.
     pub(super) fn remove(&mut self, slot: u32) {
         self.leave_all(slot);
         let Some(id) = self.connections.id(slot) else {
@@ -301,7 +301,7 @@ impl Shard {
         if let Some(socket) = connection.link.socket()
             && let Err(error) = self.registry.deregister(socket)
         {
-            tracing::debug!(connection_id = %id, %error, "a socket was no longer watched");
+            tracing::debug!(connection_id = %id, %error, "a socket could not be deregistered");
         }
         let waiting = connection.outbox.events();
         self.hub
@@ -352,7 +352,7 @@ impl Shard {
         self.hub.closed(seen, end);
     }
 
-    /// Closes every connection whose identity is no longer good.
+    /// Closes every connection whose identity is no longer valid.
     pub(in crate::hub) fn check_identities(&mut self) {
         let connections = self.connections.iter();
         let identified: Vec<(u32, Arc<Identity>)> = connections
@@ -366,13 +366,13 @@ impl Shard {
         }
     }
 
-    /// Who a connection is; nobody until it has shown a token.
+    /// The identity of a connection; anonymous until it has authenticated.
     pub(in crate::hub) fn identity_of(&self, id: ConnectionId) -> Option<Arc<Identity>> {
         let connection = self.connections.get(self.connections.find(id)?)?;
         Some(connection.identity.clone().unwrap_or_default())
     }
 
-    /// Ends a connection on an operator's word; true if it was there.
+    /// Closes a connection on behalf of an operator; true if it was open.
     pub(in crate::hub) fn disconnect(&mut self, id: ConnectionId, reason: &str, by: &str) -> bool {
         let Some(slot) = self.connections.find(id) else {
             return false;
@@ -395,7 +395,7 @@ impl Shard {
         true
     }
 
-    /// Ends all connections of a user; answers how many.
+    /// Closes all connections of a user; returns how many.
     pub(in crate::hub) fn disconnect_user(&mut self, user: &str, reason: &str, by: &str) -> u64 {
         let slots = self.connections.of_user(user).iter();
         let ids: Vec<ConnectionId> = slots

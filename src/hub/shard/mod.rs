@@ -1,10 +1,10 @@
 //! A shard: owns its connections, sockets included, for their whole life, and has a thread.
 //!
-//! That waits for sockets and for the inbox, fans out what has come, and then writes every touched
-//! connection once. So at low rates an event leaves at once, and under load many leave in one
-//! system call. Nothing here waits for anything else: what would is done on the runtime, which
-//! comes back through the inbox. While the thread sleeps, a publisher may hand out a few events in
-//! its place (`round.rs`).
+//! Its thread polls the sockets and the queue, fans out the queued events, and then writes every
+//! touched connection once. So at a low rate an event is written at once, and under load many are
+//! written in one system call. A shard never blocks: slow work runs on the runtime, and its result
+//! comes back as a command. While the thread sleeps, a publisher may run a small round in its place
+//! (`worker.rs`).
 
 mod batch;
 mod budget;

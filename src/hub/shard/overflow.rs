@@ -1,4 +1,4 @@
-//! Making room in an outbox that is full, without losing anything silently.
+//! Overflow of an outbox: dropping and conflating events, with a gap notice for what is dropped.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -14,7 +14,7 @@ pub(super) struct Evicted {
     pub conflated: u64,
 }
 
-/// For what room is made, how much, and how.
+/// A request for room in an outbox.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RoomRequest {
     /// The place of the new event's channel.
@@ -29,8 +29,8 @@ pub(super) struct RoomRequest {
     pub conflate: bool,
 }
 
-/// What may wait before events are conflated, in bytes, where `limit` may wait afterwards: an eighth
-/// more, as whatever is conflated is walked through.
+/// The bytes from which on events are conflated: an eighth above the limit, so that the walk over
+/// the queue is amortised.
 pub(super) fn conflates_at(limit: usize) -> usize {
     limit.saturating_add(limit / 8)
 }
@@ -75,7 +75,7 @@ impl Outbox {
         }
         let mut rebuilt = Rebuilt::new(&gap);
         let mut entries = entries.into_iter().zip(superseded);
-        // Its first bytes are out: even a gap can't grow any more.
+        // Its first bytes are written: even a gap cannot grow any more.
         for ((begun, _), _) in entries.by_ref().take(partly) {
             rebuilt.entries.push_back(begun);
         }
@@ -145,7 +145,7 @@ fn mark_oldest(
     count
 }
 
-/// The queue after something went, with a gap for each run.
+/// The queue after events were dropped, with a gap for each range of offsets.
 struct Rebuilt<G> {
     entries: VecDeque<Entry>,
     /// The run of each channel that may still grow.
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_go_and_one_gap_says_which() {
+    fn oldest_events_are_dropped_with_one_gap() {
         let mut pool = QueuePool::default();
         let mut outbox = filled(&[(1, 0), (2, 0), (3, 0), (4, 0)], &mut pool);
         let shed = outbox.shed(
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn of_one_key_the_newest_stays() {
+    fn newest_event_of_a_key_is_kept() {
         let mut pool = QueuePool::default();
         let mut outbox = filled(&[(1, 7), (2, 8), (3, 7), (4, 9)], &mut pool);
         let shed = outbox.shed(
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_between_what_stays_find_room_as_well() {
+    fn gaps_between_kept_events_count_against_the_limit() {
         let mut pool = QueuePool::default();
         // Every other one is superseded: five stay, and five gaps.
         let keys: Vec<(u64, u64)> = (1..=10)
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_partly_written_and_what_is_no_event_stays() {
+    fn partly_written_frames_and_replies_are_kept() {
         let mut pool = QueuePool::default();
         let mut outbox = filled(&[(1, 0), (2, 0)], &mut pool);
         outbox.push(frame("reply".into()), None, &mut pool);
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_that_is_partly_written_does_not_grow() {
+    fn partly_written_gap_does_not_grow() {
         let mut pool = QueuePool::default();
         let mut outbox = filled(&[(1, 0), (2, 0)], &mut pool);
         outbox.shed(

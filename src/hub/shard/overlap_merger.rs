@@ -1,6 +1,6 @@
-//! Connections that follow a channel in merger ways, by its name and by patterns, each with a
-//! filter of its own. What they get of a batch is put together first, or the events of one
-//! subscription would overtake those of the other.
+//! Connections with overlapping subscriptions, to a channel and to patterns that match it, each
+//! with its own filter. Their events of a batch are merged first, or the events of one subscription
+//! would overtake those of the other.
 
 use std::collections::HashMap;
 
@@ -8,11 +8,11 @@ use super::batch::count;
 use super::connections::Connections;
 use super::topics::Topics;
 
-/// What such connections get of a batch, by their slots.
+/// The merged events of such connections, by slot.
 #[derive(Default)]
 pub(super) struct OverlapMerger(HashMap<u32, Share>);
 
-/// What one of them gets.
+/// The merged events of one connection.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Share {
     pub(super) set: u64,
@@ -20,13 +20,13 @@ pub(super) struct Share {
     pub(super) channel: Option<u32>,
     /// Some of it comes by a pattern.
     pub(super) by_pattern: bool,
-    /// It is to be looked at how it gets there.
+    /// Its delivery is sampled.
     pub(super) is_sampled: bool,
 }
 
 impl OverlapMerger {
-    /// Those who follow more than one of these topics, the channel's own being the first. Nobody
-    /// where there is only one event, for that can overtake nothing.
+    /// The connections with subscriptions to more than one of these topics, the channel's own being
+    /// the first. None if there is only one event, which can overtake nothing.
     pub(super) fn of(
         all: u64,
         topics: [Option<u32>; 3],
@@ -55,7 +55,7 @@ impl OverlapMerger {
         OverlapMerger(shares.collect())
     }
 
-    /// Adds what one of them gets by one pass; false if it has no other.
+    /// Adds the events of one subscription; false if the connection has no other.
     pub(super) fn add(
         &mut self,
         slot: u32,
@@ -76,7 +76,7 @@ impl OverlapMerger {
         true
     }
 
-    /// What each of them gets; nobody who gets nothing.
+    /// The merged events of each connection that gets any.
     pub(super) fn shares(self) -> impl Iterator<Item = (u32, Share)> {
         self.0.into_iter().filter(|(_, share)| share.set != 0)
     }

@@ -1,4 +1,4 @@
-//! Who is in the channels that keep presence.
+//! Joining and leaving channels that keep presence.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ impl Shard {
             .unwrap_or_else(|| Arc::from(ANONYMOUS))
     }
 
-    /// True if the connection now counts among those present.
+    /// Joins a channel's presence; true if the channel keeps it.
     pub(super) fn presence_join(&self, slot: u32, pattern: &ChannelPattern) -> bool {
         let ChannelPattern::Exact(channel) = pattern else {
             return false;
@@ -43,14 +43,14 @@ impl Shard {
             .collect()
     }
 
-    /// The connection is about to have another name: the old one leaves its channels.
+    /// The connection's user is about to change: the old one leaves its channels.
     pub(super) fn presence_leave_all(&self, slot: u32) {
         for pattern in self.present_in(slot) {
             self.presence_leave(slot, &pattern);
         }
     }
 
-    /// The connection has another name: it comes to its channels.
+    /// The connection's user has changed: the new one joins its channels.
     pub(super) fn presence_join_all(&self, slot: u32) {
         for pattern in self.present_in(slot) {
             if let ChannelPattern::Exact(channel) = &pattern {
@@ -59,7 +59,7 @@ impl Shard {
         }
     }
 
-    /// Tells those who watch a channel that a user came or left.
+    /// Notifies a channel's watchers that a user joined or left.
     pub(in crate::hub) fn notify_presence(
         &mut self,
         channel: &ChannelName,

@@ -1,4 +1,4 @@
-//! What operators ask a shard.
+//! Answers to operators' questions.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::Shard;
 use crate::event::{Audience, ChannelName, ConnectionId, Timestamp};
 use crate::hub::shard::connection::ConnectionInfo;
 
-/// Connections looked at before a shard goes back to its work.
+/// The most connections that one answer looks at.
 const LOOKED_AT: u32 = 20_000;
 
 /// The names of a connection's subscriptions that are shown, in bytes with what stands around each.
@@ -103,7 +103,7 @@ impl Shard {
         page
     }
 
-    /// How many connections from a place on an audience includes, and the place at which to go on.
+    /// Counts an audience's connections from a slot on; returns the slot to continue from.
     pub(in crate::hub) fn count_included(
         &self,
         audience: &Audience,

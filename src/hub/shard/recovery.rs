@@ -1,9 +1,9 @@
-//! Subscriptions that read history before they go live: after a resume, after a `rewind`, and
-//! where a slow connection has drained.
+//! Recovery: subscriptions that read history before they go live, after a resume or `rewind`, or
+//! after a slow connection has drained.
 //!
-//! A subscription that catches up takes no live events. It reads history up to where its shard
-//! stands, page by page as the outbox has room, and goes live at the very moment at which it
-//! stands where the shard stands: both are on one thread, so nothing comes between.
+//! A subscription in recovery gets no live events. It reads history up to its topic's position,
+//! page by page as the outbox has room, and goes live once it has reached that position. Both
+//! happen on one thread, so no event comes between.
 
 use std::sync::Arc;
 
@@ -25,8 +25,7 @@ use crate::telemetry::DropReason;
 /// Events read from history at a time.
 const PAGE: usize = 128;
 
-/// The steps that a page takes, whatever becomes of its events: to read it, and to look at who may
-/// see them.
+/// The steps that a page costs apart from filters: reading it, and checking who may see its events.
 const READ: u64 = 20 * 128;
 
 /// The connections in recovery, and the frames of events that were replayed lately.
@@ -63,23 +62,23 @@ impl Recovery {
     }
 }
 
-/// What is next for a subscription that catches up.
+/// The next step of a subscription in recovery.
 enum Step {
-    /// It stands where the shard stands.
+    /// It has reached its topic's position.
     Live,
     /// Events are missing up to this offset.
     Read(u64),
     /// Events that are read can be sent.
     Send,
-    /// The filter is to be asked about events that are read.
+    /// The filter must be evaluated on events that were read.
     Ask,
-    /// The shard is not there yet, or the outbox has no room.
+    /// The topic has not advanced, a page is pending, or the outbox has no room.
     Wait,
 }
 
 impl Shard {
-    /// Goes on with every connection whose catching up may go on, as far as the round allows. Those
-    /// that had no turn come first in the next.
+    /// Continues the recovery of every marked connection within the round's budget. Those that had
+    /// no turn come first in the next round.
     pub(super) fn run_recovery(&mut self) {
         let mut awaiting = self.recovery.take().into_iter();
         let mut turns = 0;
@@ -95,7 +94,7 @@ impl Shard {
         self.recovery.put_first(awaiting);
     }
 
-    /// Brings a connection's subscriptions as far forward as its outbox has room.
+    /// Advances a connection's subscriptions as far as its outbox has room.
     pub(super) fn advance_recoveries(&mut self, slot: u32) {
         let Some(connection) = self.connections.get(slot) else {
             return;
@@ -121,8 +120,9 @@ impl Shard {
     }
 
     fn advance_one(&mut self, slot: u32, topic: u32) {
-        // A page in each round: others have their turn as well, even where nothing passes. One that
-        // was in hand from before counts, or the others would never see the connection without it.
+        // One page per round, so that others get their turn even where nothing passes. A page in
+        // memory from before counts, or other subscriptions would always find the connection with a
+        // page.
         let mut had_page = self
             .recovery(slot, topic)
             .is_some_and(|recovery| !recovery.waiting.is_empty());
@@ -211,7 +211,7 @@ impl Shard {
         let range = Range {
             after,
             until,
-            // What the outbox has no room for would only wait.
+            // A larger page would only wait for the outbox.
             bytes: self.settings.outbox_bytes / 2,
             ..Range::all(PAGE)
         };
@@ -287,7 +287,7 @@ impl Shard {
                     recovery.waiting = page.events.into_iter().map(Waiting::from).collect();
                 }
             }
-            // Gone meanwhile, or unreadable: said, never silent.
+            // The events have expired: report the gap.
             Ok(_) => self.skip(slot, topic, until, "expired"),
             Err(error) => {
                 let connection_id = self.connections.id(slot).map(tracing::field::display);
@@ -329,7 +329,7 @@ impl Shard {
                     self.notify_gap(slot, topic, expected, offset - 1, "expired");
                 }
             }
-            // Its roles may have changed since the filter was asked.
+            // Its roles may have changed since the filter was evaluated.
             if verdict == Some(Verdict::Kept) || !self.is_visible(slot, &event) {
                 continue;
             }
@@ -341,8 +341,8 @@ impl Shard {
         }
     }
 
-    /// Decides about events that the connection may not see before its filter is asked: what a
-    /// filter takes, and what is told of it, must say nothing about them.
+    /// Excludes events that the connection may not see before its filter is evaluated: the filter's
+    /// cost, and notices about it, must reveal nothing about them.
     fn keep_back_invisible(&mut self, slot: u32, topic: u32) {
         let id = self.connections.id(slot);
         let Some(connection) = self.connections.get_mut(slot) else {
@@ -363,7 +363,7 @@ impl Shard {
                     id,
                 )
             {
-                // It stays in its place, so that its offset is no hole.
+                // It keeps its place, so that its offset is not reported as a gap.
                 waiting.verdict = Some(Verdict::Kept);
             }
         }
@@ -394,7 +394,7 @@ impl Shard {
         self.writer.touch(slot, connection);
     }
 
-    /// What is missing can't be had: says so, and goes on behind it.
+    /// Reports events that cannot be read, and continues after them.
     pub(super) fn skip(&mut self, slot: u32, topic: u32, until: u64, reason: &'static str) {
         let Some(recovery) = self.recovery(slot, topic) else {
             return;
@@ -437,11 +437,11 @@ impl Shard {
         connection.end_recovery(topic);
     }
 
-    /// A slow connection whose namespace says `resync`: live delivery of the topic stops behind
-    /// `after`, and goes on from history once the outbox drains.
+    /// Applies the policy `resync` to a slow connection: live delivery of the topic stops after
+    /// `after`, and continues from history once the outbox drains.
     pub(super) fn resync(&mut self, slot: u32, topic: u32, after: u64) {
         let Some(position) = self.topics.get(topic).and_then(|t| t.position) else {
-            // Followed by a pattern.
+            // A pattern has no history to read.
             return self.too_slow(slot);
         };
         if !self.begin_recovery(
@@ -464,7 +464,7 @@ impl Shard {
         connection.is_some_and(|connection| connection.begin_recovery(topic, after))
     }
 
-    /// A broker left a hole in a channel: its subscribers read the missing part first.
+    /// The broker skipped offsets: the channel's subscribers read the missing events first.
     pub(super) fn recover_all(&mut self, topic: u32, after: Position) {
         let Some(entry) = self.topics.get(topic) else {
             return;
@@ -485,8 +485,8 @@ impl Shard {
         }
     }
 
-    /// A channel is numbered anew, and live from `position` on: whatever its subscribers missed
-    /// can't be told, so each learns that it has to load its state again.
+    /// A channel has a new epoch, and is live from `position` on. What its subscribers missed is
+    /// unknown, so each is told to reload its state.
     pub(super) fn renumber(&mut self, topic: u32, position: Position) {
         let serial = self.topics.next_serial();
         let Some(entry) = self.topics.get_mut(topic) else {
@@ -497,13 +497,14 @@ impl Shard {
         let channel = entry.pattern.to_string();
         let slots: Vec<u32> = entry.subscribers.iter().map(|s| s.connection).collect();
         for slot in slots {
-            // One that is just joining learns it when it begins.
+            // A subscription that has not begun is told when it begins.
             let begun = self.recovery(slot, topic).is_some() || self.is_live(slot, topic);
             if begun {
                 self.end_recovery(slot, topic);
                 self.answer_from(slot, topic, position.offset);
                 if let Some(connection) = self.connections.get_mut(slot) {
-                    // What waits is of the old numbering: a gap in it can't be told any more.
+                    // Waiting events are of the old epoch: a gap among them can no longer be
+                    // reported.
                     connection.outbox.settle_channel(topic);
                 }
                 self.notify(

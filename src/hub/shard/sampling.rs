@@ -11,7 +11,7 @@ use crate::hub::Hub;
 use crate::hub::delivery::Delivery;
 use crate::telemetry::{Delivered, Transport};
 
-/// An event in the outbox of a connection that is looked at.
+/// The delivery of an event to a sampled connection.
 pub(super) struct Sample {
     pub(super) connection: ConnectionId,
     pub(super) transport: Transport,
@@ -23,7 +23,7 @@ pub(super) struct Sample {
     pub(super) written: Option<Instant>,
 }
 
-/// Places in a list of subscribers, one after the other.
+/// Random indices in a list of subscribers, in order.
 pub(super) struct DeliverySampler {
     /// The last one first.
     places: Vec<usize>,
@@ -126,14 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn everyone_is_looked_at_where_they_are_few() {
+    fn few_subscribers_are_all_sampled() {
         assert_eq!(places(DeliverySampler::choose(3, 3, 8)), [0, 1, 2]);
         assert_eq!(places(DeliverySampler::choose(0, 0, 8)), [0_usize; 0]);
         assert_eq!(places(DeliverySampler::choose(3, 3, 0)), [0_usize; 0]);
     }
 
     #[test]
-    fn of_many_as_many_as_asked_for_are_looked_at_in_order_and_anywhere() {
+    fn many_subscribers_are_sampled_uniformly_in_order() {
         let mut seen = [0; 100];
         for _ in 0..1_000 {
             let chosen = places(DeliverySampler::choose(100, 100, 8));
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shards_share_what_is_looked_at_by_what_they_have() {
+    fn shards_share_samples_by_their_subscribers() {
         let total: usize = (0..10_000)
             .map(|_| places(DeliverySampler::choose(100, 1_000, 8)).len())
             .sum();

@@ -1,5 +1,5 @@
-//! Frames that leave together: those of many sockets in one system call, where the system has
-//! `io_uring`, or else one by one.
+//! Batched sends: frames to many sockets in one system call where `io_uring` is available, or else
+//! one by one.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -15,8 +15,7 @@ const MOST: u16 = 512;
 /// Up to so many sends are cheaper one by one.
 const SMALL_ROUND_SUBSCRIBERS: usize = 3;
 
-/// Sends that are being gathered. The sockets of a gathered send must not be written otherwise
-/// before [`SendBatch::submit`].
+/// A batch of sends. Its sockets must not be written otherwise before [`SendBatch::submit`].
 pub(super) struct SendBatch {
     ring: Option<Sends>,
     waiting: Vec<Waiting>,
@@ -33,7 +32,7 @@ struct Waiting {
     channel: Option<u32>,
 }
 
-/// What became of one of them.
+/// The outcome of one send.
 pub(super) struct Sent<'f> {
     pub(super) slot: u32,
     pub(super) frame: &'f Frame,
@@ -83,7 +82,7 @@ impl SendBatch {
         });
     }
 
-    /// Sends all that waits, and tells what became of each.
+    /// Sends the batch, and reports the outcome of each send.
     pub(super) fn submit(
         &mut self,
         connections: &mut Connections,
@@ -104,7 +103,7 @@ impl SendBatch {
             let Some(frame) = frames.get(waited.frame) else {
                 continue;
             };
-            // Why it was not all is found out by whoever writes the rest.
+            // The next write of the rest finds out the reason.
             let bytes = match short.next_if(|short| short.index == index) {
                 Some(short) => short.sent.unwrap_or(0),
                 None if index < given => frame.len(),
@@ -132,8 +131,7 @@ impl SendBatch {
             frames,
             short,
         } = self;
-        // Ends where a connection has no socket any more, so that what is told is told of the
-        // right one.
+        // Stops at a connection without a socket, so that indices match the waiting sends.
         let sends = waiting.iter().map_while(|waiting| {
             let socket = connections.get(waiting.slot)?.link.plain()?;
             let frame = frames.get(waiting.frame)?;

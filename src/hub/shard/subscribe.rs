@@ -16,7 +16,7 @@ use crate::hub::shard::connection::{Connection, RecoveryState, Subscription, Wai
 use crate::hub::shard::filter_table::NO_FILTER;
 use crate::maybe_ready::MaybeReady;
 
-/// One channel to follow.
+/// One subscription that a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Join {
     /// The channel, or a pattern.
@@ -27,20 +27,20 @@ pub struct Join {
     pub rewind: Option<u32>,
 }
 
-/// What a client asks to follow; its right to each is already checked.
+/// The subscriptions that a client asks for; its right to each is checked already.
 #[derive(Debug, Clone, Default)]
 pub struct JoinRequest {
     /// The channels.
     pub joins: Vec<Join>,
-    /// Those that were refused, to be told with the rest.
+    /// Those that were refused, reported with the rest.
     pub refused: Vec<Refused>,
     /// Which events are wanted; all if `None`.
     pub filter: Option<Arc<EventFilter>>,
-    /// Whether to receive who comes and goes.
+    /// Whether to be notified of who joins and leaves.
     pub watch: bool,
 }
 
-/// What is told once all subscriptions stand.
+/// What runs once all subscriptions have begun.
 pub(super) type Then = Box<dyn FnOnce(&mut ConnCtx<'_>, Vec<Joined>, Vec<Refused>) + Send>;
 
 /// A client's subscriptions whose start positions are being looked up.
@@ -56,7 +56,7 @@ struct Pending {
     join: Join,
     topic: u32,
     serial: u32,
-    /// Where the subscription stood that it replaces.
+    /// The position of the subscription that it replaces.
     replaced: Option<Position>,
 }
 
@@ -70,9 +70,9 @@ enum Replaced {
 }
 
 impl Shard {
-    /// Subscribes a connection. The subscriptions take events only once `then` has been told how
-    /// each began; until then the topics advance without them, and the difference is read from
-    /// history. So nothing is missed and nothing comes twice.
+    /// Subscribes a connection. The subscriptions get events only after `then` has reported how
+    /// each began. Until then their topics advance without them, and they read the difference from
+    /// history. So no event is missed and none comes twice.
     pub(super) fn join(&mut self, slot: u32, request: JoinRequest, then: Then) {
         let JoinRequest {
             joins,
@@ -158,7 +158,7 @@ impl Shard {
         self.advance_recoveries(slot);
     }
 
-    /// Where the channel stands, and what of it is asked for.
+    /// Looks up the channel's position and counts the events to replay.
     fn look_up(
         &self,
         slot: u32,
@@ -187,8 +187,8 @@ impl Shard {
         look_up(self.hub.broker(), channel, join, viewer, &asking)
     }
 
-    /// Puts the connection among the topic's subscribers, not yet live. Answers the topic, the
-    /// subscription's serial, and where the subscription stood that it replaces.
+    /// Adds the connection to the topic's subscribers, not yet live. Returns the topic, the
+    /// subscription's serial, and the position of the subscription that it replaces.
     fn attach(
         &mut self,
         slot: u32,
@@ -309,8 +309,8 @@ impl Shard {
         held.map(|recovery| recovery.reading = false).is_some()
     }
 
-    /// Lets a filter in beside those that the connection has, as far as their memory goes. One
-    /// that several subscriptions share counts once.
+    /// Checks the memory of the connection's filters with this one. A filter that several
+    /// subscriptions share counts once.
     fn check_filter_bytes(&self, slot: u32, filter: Option<&Arc<EventFilter>>) -> Result<()> {
         let (Some(filter), Some(connection)) = (filter, self.connections.get(slot)) else {
             return Ok(());
@@ -339,8 +339,8 @@ impl Shard {
         Err(Error::exhausted(text))
     }
 
-    /// True if the connection still has just this subscription: while something was read, it may
-    /// have gone, and its topic's place may be another's.
+    /// True if the connection still has this very subscription: it may have ended during a lookup,
+    /// and its topic's slot may be another's.
     pub(super) fn is_current(&self, slot: u32, topic: u32, serial: u32) -> bool {
         let subscription = self
             .connections
@@ -349,7 +349,7 @@ impl Shard {
         subscription.is_some_and(|s| s.serial == serial)
     }
 
-    /// The look-up is there: says how the subscription begins, and notes what is to be replayed.
+    /// The position is known: begins the subscription with the events to replay.
     fn begin(&mut self, slot: u32, pending: &Pending, found: Option<Beginning>) -> Result<Joined> {
         let Pending {
             join,
@@ -387,7 +387,7 @@ impl Shard {
         }
         let position = *entry.position.get_or_insert(found.top);
         if position.epoch != found.top.epoch {
-            // Numbered anew since the look-up.
+            // The epoch has changed since the lookup.
             found = Beginning {
                 top: position,
                 after: position.offset,
@@ -398,8 +398,8 @@ impl Shard {
         }
         let asks_from = join.since.is_some() || join.rewind.is_some();
         if let Some(at) = replaced.filter(|at| !asks_from && at.epoch == found.top.epoch) {
-            // It goes on where the one before it stood: what lies between comes as if it were
-            // live, or is told as a gap.
+            // It continues from the replaced subscription's position: the events since come as if
+            // live, or are reported as a gap.
             found = Beginning {
                 top: at,
                 after: at.offset,
@@ -439,7 +439,7 @@ impl Shard {
         self.topics.subscriber_mut(connection, topic)
     }
 
-    /// Notes behind which offset a subscription answers for its channel.
+    /// Sets the offset after which a subscription delivers its channel's events.
     pub(super) fn answer_from(&mut self, slot: u32, topic: u32, from: u64) {
         if let Some(subscriber) = self.subscriber_mut(slot, topic) {
             subscriber.from = from;
@@ -476,7 +476,7 @@ impl Shard {
         }
     }
 
-    /// From now on the subscriber gets events as they come.
+    /// From now on the subscriber gets live events.
     pub(super) fn go_live(&mut self, slot: u32, topic: u32) {
         self.set_live(slot, topic, true);
     }

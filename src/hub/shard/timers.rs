@@ -1,5 +1,5 @@
-//! What happens by itself: heartbeats, deadlines, expiry. One queue for all connections, with one
-//! entry for each; nothing else of a connection keeps time.
+//! Timers: heartbeats, deadlines and expiry of tokens. One queue for all connections, with one
+//! entry for each.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -69,7 +69,7 @@ impl DerefMut for Time {
 }
 
 impl Shard {
-    /// Looks at every connection whose time has come.
+    /// Fires the timers that are due.
     pub(super) fn fire_timers(&mut self) {
         while let Some(timer) = self.time.queue.peek().copied() {
             let (at, slot) = timer.0.0;
@@ -91,7 +91,7 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        // An entry that rings earlier will set the later one itself.
+        // An entry that fires earlier will schedule the later one itself.
         let pending = connection.timer > self.time.now && connection.timer <= at;
         if !pending {
             connection.timer = at;
@@ -281,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heartbeats_wait_for_others_but_not_for_long() {
+    fn heartbeats_are_coalesced_within_a_bound() {
         assert_eq!(together(30_001, 30_000), 30_250);
         assert_eq!(together(30_250, 30_000), 30_250);
         assert_eq!(together(701, 640), 710);

@@ -1,8 +1,7 @@
-//! A connection that goes on by another way: from a pipe to a socket.
+//! Transport upgrade: a connection goes from a pipe to a socket.
 //!
-//! Its subscriptions, its place among the subscribers and its counters stay; what waited for it goes
-//! first on the new way. All of it happens on the shard between two events, so nothing is lost and
-//! nothing comes twice.
+//! Its subscriptions and counters stay, and waiting frames go first to the new socket. The shard
+//! does it between two events, so none is lost and none comes twice.
 
 use std::sync::Arc;
 
@@ -21,7 +20,7 @@ use crate::hub::shard::outbox::QueuePool;
 /// What the connection goes on with, given its dialect until now and what waits in that.
 type Translate = Box<dyn FnOnce(DialectId, Vec<Bytes>) -> (Arc<dyn Protocol>, Bytes) + Send>;
 
-/// The new way of a connection.
+/// The new IO of a connection.
 pub struct TransportUpgrade {
     /// The socket.
     pub link: Link,
@@ -32,8 +31,8 @@ pub struct TransportUpgrade {
 }
 
 impl Shard {
-    /// Bytes of a client that came by another way than its link; forgotten where the connection has
-    /// a socket, in which they would stand between frames.
+    /// Decodes bytes that arrived outside the connection's IO. Ignored if the connection has a
+    /// socket, whose bytes they would interleave with.
     pub(in crate::hub) fn receive_from(
         &mut self,
         id: ConnectionId,
@@ -57,7 +56,7 @@ impl Shard {
         self.receive(slot, &mut bytes);
     }
 
-    /// Gives a connection its socket.
+    /// Replaces a connection's pipe by a socket.
     pub(in crate::hub) fn upgrade_transport(
         &mut self,
         id: ConnectionId,
@@ -84,7 +83,7 @@ impl Shard {
         connection.link = link;
         connection.dialect = protocol.dialect();
         connection.protocol = protocol;
-        // Of the old way, and not whole: nobody will send the rest.
+        // An incomplete message of the old transport: the rest will never come.
         connection.partial = None;
         connection.last_seen = self.time.now;
         if !bytes.is_empty() {
@@ -98,7 +97,7 @@ impl Shard {
         if !early.is_empty() {
             self.receive(slot, &mut early);
         }
-        // What TLS has decrypted already makes no event.
+        // The poll does not report bytes that TLS has decrypted already.
         self.read(slot);
     }
 }

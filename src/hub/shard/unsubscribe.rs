@@ -38,18 +38,19 @@ impl Shard {
         }
     }
 
-    /// Takes the connection out of a topic's subscribers.
+    /// Removes the connection from a topic's subscribers.
     pub(super) fn detach(&mut self, slot: u32, topic: u32) -> Option<Subscription> {
         let connection = self.connections.get_mut(slot)?;
         let gone = connection.subscriptions.take(topic)?;
         if connection.recoveries.is_some() {
             connection.end_recovery(topic);
             if connection.recoveries.is_some() {
-                // The others may have waited for its page.
+                // Its other subscriptions may have waited for this one's page.
                 self.recovery.schedule(slot, connection);
             }
         }
-        // Another channel may get the topic's place: what waits must not be told as that one's.
+        // Another channel may get the topic's slot: waiting events must not be reported as that
+        // channel's.
         connection.outbox.settle_channel(topic);
         let (subscriber, moved) = self.topics.unsubscribe(topic, gone.at)?;
         self.filters.release(subscriber.filter);

@@ -1,4 +1,4 @@
-//! A shard's rounds: on its own thread, and small ones of publishers that find it asleep.
+//! A shard's rounds: those of its own thread, and small ones that publishers run while it sleeps.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use crate::hub::Hub;
 use crate::hub::queue::Inbound;
 use crate::hub::shard_cell::{Remaining, ShardCell};
 
-/// Deliveries that a publisher may make in the place of a shard's thread.
+/// The most subscribers of an event that a small round delivers.
 pub(in crate::hub) const SMALL_ROUND_SUBSCRIBERS: u32 = 8;
-/// Deliveries after which it stops: of its own events, and of others that came to lie there.
+/// Deliveries after which a small round ends.
 const SMALL_ROUND_DELIVERIES: u32 = 16;
 
 impl Shard {
-    /// The thread of the shard that lives in `cell`, until it is told to stop.
+    /// The loop of the shard's thread, until [`Shard::stop`].
     pub(in crate::hub) fn run(hub: &Hub, cell: &ShardCell, mut poll: Poll) {
         let mut events = Events::with_capacity(1024);
         let mut wait = Duration::ZERO;
@@ -25,7 +25,7 @@ impl Shard {
                     tracing::error!(%error, "the event queue of a shard failed");
                     break;
                 }
-                // Interrupted: what was found is not told, and comes again.
+                // Interrupted: the poll reports its events again.
                 Err(_) => events.clear(),
                 Ok(()) => {}
             }
@@ -35,7 +35,8 @@ impl Shard {
                 Some(next) => wait = next,
                 None => break,
             }
-            // Outside, where publishers can help meanwhile; not before work that is known of.
+            // Outside the cell, so that publishers can run rounds meanwhile; and not before known
+            // work.
             if quiet && !wait.is_zero() {
                 let start = Instant::now();
                 tidings_malloc::give_back();
@@ -45,8 +46,7 @@ impl Shard {
         drop(cell.take());
     }
 
-    /// One round of the thread; answers how long it may wait for the next, `None` where that was
-    /// the last one.
+    /// One round of the thread. Returns how long it may sleep, or `None` after the last round.
     pub(in crate::hub) fn run_round(&mut self, events: &Events) -> Option<Duration> {
         let stall = self.time.wakes();
         self.note_stall(stall);
@@ -68,7 +68,7 @@ impl Shard {
         (!self.stopping).then(|| self.sleep(events.is_empty()))
     }
 
-    /// Ends a round of the thread; answers how long it may wait for the next.
+    /// Ends a round of the thread; returns how long it may sleep.
     fn sleep(&mut self, quiet: bool) -> Duration {
         let wait = self.wait(quiet);
         let stall = self.time.sleeps(super::timers::millis(wait));
@@ -76,9 +76,9 @@ impl Shard {
         wait
     }
 
-    /// One round in the place of the thread, which sleeps: hands out a few events that have few
-    /// subscribers, and writes them. Everything else is left to the thread: tasks, which may open
-    /// connections and publish themselves, history and timers.
+    /// One small round in place of the sleeping thread: delivers a few events that have few
+    /// subscribers, and writes them. Commands, recovery and timers are left to the thread: a
+    /// command may open connections and publish.
     pub(in crate::hub) fn run_small_round(&mut self) -> Remaining {
         if self.left_item.is_some() {
             return Remaining::Work;
@@ -131,7 +131,7 @@ impl Shard {
         }
     }
 
-    /// Does what has come: events in batches, each followed by one write to each connection.
+    /// Drains the queue: events in batches, each followed by one write to each connection.
     fn drain(&mut self) {
         self.settings = self.hub.settings();
         let mut rounds = 0;
@@ -153,21 +153,21 @@ impl Shard {
             self.fan_out(true);
             self.finish_round();
             rounds += 1;
-            // Under a flood, sockets and timers get their turn as well.
+            // Under a flood of events, sockets and timers get their turn too.
             if taken < BATCH || rounds >= 16 {
                 return;
             }
         }
     }
 
-    /// Goes on with what is read from history, and writes.
+    /// Continues recovery, and writes.
     fn finish_round(&mut self) {
-        // Once in each round: a long replay leaves others their turn.
+        // Once per round, so that a long replay starves nobody.
         self.run_recovery();
         self.write();
     }
 
-    /// Writes every touched connection once, and ends those that broke.
+    /// Writes every touched connection once, and closes those that broke.
     fn write(&mut self) {
         while !self.writer.is_idle() {
             self.flush_touched();
@@ -185,7 +185,7 @@ impl Shard {
         }
     }
 
-    /// How long the poll may wait: not at all while something is left to do.
+    /// How long the poll may wait: not at all while there is work.
     fn wait(&mut self, quiet: bool) -> Duration {
         self.sleeps_until = 0;
         if !self.reader.unread.is_empty() || !self.recovery.is_idle() || !self.inbox.is_empty() {

@@ -1,4 +1,4 @@
-//! What the bus's files name of the rest of the program: as much of it as they use.
+//! Stubs of what the hub's files import from the rest of the program.
 
 pub(crate) mod command {
     /// Anything but an event.

@@ -9,8 +9,8 @@ use loom::thread;
 
 use crate::delivery::Delivery;
 use crate::event::Event;
-use crate::queue::{HighWater, Inbound, ShardQueue};
 use crate::model;
+use crate::queue::{HighWater, Inbound, ShardQueue};
 use crate::sync::Waker;
 
 fn inbox(len: usize) -> (Arc<ShardQueue>, Waker) {
@@ -53,7 +53,7 @@ fn turn_until(inbox: &ShardQueue, waker: &Waker, wanted: usize) {
 }
 
 #[test]
-fn a_shard_that_waits_is_woken_for_everything_that_is_pushed() {
+fn sleeping_shard_is_woken_for_every_push() {
     model(|| {
         let (inbox, waker) = inbox(100);
         let pushing = Arc::clone(&inbox);
@@ -71,7 +71,7 @@ fn a_shard_that_waits_is_woken_for_everything_that_is_pushed() {
 }
 
 #[test]
-fn whoever_waits_for_room_gets_it() {
+fn waiting_publisher_is_notified_of_room() {
     model(|| {
         let (inbox, waker) = inbox(2);
         let pushing = Arc::clone(&inbox);
@@ -88,7 +88,7 @@ fn whoever_waits_for_room_gets_it() {
 }
 
 #[test]
-fn two_that_wait_for_room_both_get_it() {
+fn two_waiting_publishers_are_both_notified() {
     model(|| {
         let (inbox, waker) = inbox(2);
         inbox.push(command());
@@ -108,7 +108,7 @@ fn two_that_wait_for_room_both_get_it() {
 }
 
 #[test]
-fn whoever_waits_for_bytes_gets_room_though_few_events_wait() {
+fn publisher_waiting_for_bytes_is_notified() {
     model(|| {
         // Full with one event, whatever a delivery itself takes; half is passed with each.
         let (inbox, waker) = bounded(HighWater {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use crate::queue::{HighWater, Inbound, ShardQueue};
 use crate::model;
+use crate::queue::{HighWater, Inbound, ShardQueue};
 use crate::shard::Shard;
 use crate::shard_cell::{Remaining, ShardCell};
 use crate::sync::Waker;
@@ -112,7 +112,7 @@ fn scene(
 }
 
 #[test]
-fn whatever_is_pushed_is_done_by_the_thread_or_by_who_helps() {
+fn every_entry_is_processed_by_thread_or_publisher() {
     scene(
         3,
         |world| {
@@ -124,7 +124,7 @@ fn whatever_is_pushed_is_done_by_the_thread_or_by_who_helps() {
 }
 
 #[test]
-fn whoever_may_not_help_wakes() {
+fn publisher_that_comes_too_soon_wakes_the_thread() {
     // The second to come is too early after the first.
     scene(
         2,
@@ -134,7 +134,7 @@ fn whoever_may_not_help_wakes() {
 }
 
 #[test]
-fn what_a_helper_leaves_is_done_by_the_thread() {
+fn entries_left_by_a_small_round_are_processed_by_the_thread() {
     scene(
         3,
         |world| world.publish(LATER, 0),
@@ -146,7 +146,7 @@ fn what_a_helper_leaves_is_done_by_the_thread() {
 }
 
 #[test]
-fn helpers_and_those_who_wake_do_not_hide_each_others_work() {
+fn small_rounds_and_wake_ups_hide_no_entry() {
     scene(
         3,
         |world| {
