@@ -54,14 +54,14 @@ pub(crate) fn client_frame(payload: usize) -> Vec<u8> {
 }
 
 /// A hub with its shards and a store, as the server has them.
-pub(crate) struct Bus {
+pub(crate) struct TestHub {
     pub(crate) broker: Arc<dyn Broker>,
     hub: Arc<Hub>,
     /// The runtime of the hub's own tasks.
     _runtime: tokio::runtime::Runtime,
 }
 
-impl Bus {
+impl TestHub {
     /// A hub whose channels keep this many events. 0 keeps none.
     pub(crate) fn new(history: usize) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -95,7 +95,7 @@ impl Bus {
             .start(HubParts::new(Arc::clone(&broker)))
             .expect("threads");
         drop(inside);
-        Bus {
+        TestHub {
             broker,
             hub,
             _runtime: runtime,
@@ -104,16 +104,16 @@ impl Bus {
 
     /// A hub whose channel holds this many events.
     pub(crate) fn holding(events: usize) -> Self {
-        let bus = Bus::new(events);
+        let hub = TestHub::new(events);
         for _ in 0..events {
-            match bus.broker.publish(draft(200), None) {
+            match hub.broker.publish(draft(200), None) {
                 MaybeReady::Ready(Ok(_)) => {}
                 MaybeReady::Ready(Err(_)) | MaybeReady::Pending(_) => {
                     panic!("an event was refused")
                 }
             }
         }
-        bus
+        hub
     }
 
     /// Before the first event.
@@ -128,7 +128,7 @@ impl Bus {
     }
 }
 
-impl Drop for Bus {
+impl Drop for TestHub {
     fn drop(&mut self) {
         self.hub.stop();
     }

@@ -66,7 +66,7 @@ impl Cluster for Local {
                 user,
                 joined,
             } => {
-                hub.tell_presence(&channel, &user, joined);
+                hub.notify_presence(&channel, &user, joined);
                 MaybeReady::ok(0)
             }
         }

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::deliver::Dispatcher;
 use super::dialect_ids::DialectIds;
-use super::judge::Judge;
+use super::evaluator::Evaluator;
 use super::presence::{LocalPresence, PresenceStore};
 use super::shard::Shard;
 use super::{Hub, Observer, Settings, end_the_process, wakeups};
@@ -135,7 +135,7 @@ impl HubBuilder {
             node,
             threads: Mutex::default(),
             filter_numbers: Arc::default(),
-            judge: Judge::default(),
+            evaluator: Evaluator::default(),
             dialects: DialectIds::default(),
             presence,
             namespaces,
@@ -161,7 +161,7 @@ fn run_shard(hub: &Arc<Hub>, index: u16, poll: mio::Poll, registry: mio::Registr
     ) else {
         return;
     };
-    cell.move_in(Shard::new(
+    cell.insert(Shard::new(
         index,
         Arc::clone(hub),
         Arc::clone(queue),

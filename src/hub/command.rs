@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::connection::ConnectionInfo;
-use super::judge::Verdict;
+use super::evaluator::Verdict;
+use super::shard::ConnectionInfo;
 use super::shard::{
     ConnCtx, ConnectionPage, ConnectionQuery, FilterBatch, Lookup, Opening, PendingJoin,
     SubscriptionRef, TransportUpgrade,

@@ -12,8 +12,8 @@ use arc_swap::ArcSwap;
 
 use super::Settings;
 use super::delivery::Delivery;
-use super::inbox::{HighWater, Inbound, Inbox};
-use super::route::{MAX_SHARDS, Routes};
+use super::interest::{InterestTable, MAX_SHARDS};
+use super::queue::{HighWater, Inbound, ShardQueue};
 use super::shard::Shard;
 use super::shard_cell::ShardCell;
 use crate::broker::Sink;
@@ -22,9 +22,9 @@ use crate::telemetry::{FanoutSpan, Metrics};
 
 /// What publishers share with the shards.
 pub(in crate::hub) struct Dispatcher {
-    pub(in crate::hub) queues: Box<[Arc<Inbox>]>,
+    pub(in crate::hub) queues: Box<[Arc<ShardQueue>]>,
     pub(in crate::hub) cells: Box<[ShardCell]>,
-    pub(in crate::hub) routes: Routes,
+    pub(in crate::hub) routes: InterestTable,
     pub(in crate::hub) settings: ArcSwap<Settings>,
     pub(in crate::hub) metrics: Arc<Metrics>,
     /// How many connections each user has.
@@ -48,13 +48,13 @@ impl Dispatcher {
         for _ in 0..shards {
             let poll = mio::Poll::new()?;
             let waker = mio::Waker::new(poll.registry(), Shard::wake_token())?;
-            queues.push(Arc::new(Inbox::new(waker, HighWater::SHARD)));
+            queues.push(Arc::new(ShardQueue::new(waker, HighWater::SHARD)));
             polls.push(poll);
         }
         let dispatcher = Dispatcher {
             cells: queues.iter().map(|_| ShardCell::new()).collect(),
             queues: queues.into(),
-            routes: Routes::new(),
+            routes: InterestTable::new(),
             settings: ArcSwap::from_pointee(settings),
             metrics,
             per_user: Mutex::default(),
@@ -127,7 +127,7 @@ impl Sink for Dispatcher {
         let mut asleep = 0_u64;
         for (index, queue) in self.queues.iter().enumerate() {
             if shards & (1 << index) != 0
-                && queue.push_quietly(Inbound::Event(Arc::clone(&delivery)))
+                && queue.push_deferred(Inbound::Event(Arc::clone(&delivery)))
             {
                 asleep |= 1 << index;
             }

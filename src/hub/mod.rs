@@ -1,34 +1,27 @@
 //! The fan-out: from a publisher to many connections.
 //!
-//! The [`Hub`] knows which shards want a channel; a [`Shard`] is one thread that owns its
-//! connections; a [`Protocol`] is what a transport supplies. See `ARCHITECTURE.md`.
+//! The [`Hub`] routes events to the shards with subscribers; a shard is one thread that owns its
+//! connections; a [`Protocol`] is a transport's codec. See `ARCHITECTURE.md`.
 
 mod builder;
-mod chunk;
 mod command;
-mod connection;
+mod control;
 mod deliver;
 mod delivery;
 mod dialect_ids;
-mod filter_table;
-mod filters;
-mod inbox;
-mod judge;
-mod link;
-mod meter;
+mod evaluate;
+mod evaluator;
+mod filter_budget;
+mod interest;
 mod observer;
-mod outbox;
 mod permits;
 mod pipe;
 mod presence;
 mod protocol;
-mod route;
+mod queue;
 mod settings;
 mod shard;
 mod shard_cell;
-mod shards;
-mod shed;
-mod slots;
 mod sync;
 mod wakeups;
 
@@ -46,10 +39,10 @@ pub use self::builder::{HubBuilder, HubParts, Revalidator};
 use self::command::ShardCommand;
 use self::deliver::Dispatcher;
 pub use self::dialect_ids::DialectIds;
-use self::judge::Judge;
+use self::evaluator::Evaluator;
+use self::interest::{Interest, InterestTable};
 pub use self::observer::{End, Observer, Seen};
 pub use self::presence::{LocalPresence, PresenceStore, Present};
-use self::route::{Route, Routes};
 use crate::auth::Identity;
 use crate::broker::Broker;
 use crate::error::Result;
@@ -58,13 +51,11 @@ use crate::filter::FilterNumbers;
 use crate::lifecycle::Departure;
 use crate::telemetry::{Metrics, Tracing};
 
-pub use connection::{Client, ConnectionInfo};
 pub use delivery::DialectId;
-pub use inbox::INBOX_BYTES;
-pub use link::Link;
 pub use permits::{ConnectionPermit, PermitError};
 pub use pipe::{Pipe, PipeReader, Piped, Shareable};
 pub use protocol::{Joined, Notice, Protocol, Refused};
+pub use queue::INBOX_BYTES;
 pub use settings::Settings;
 pub use shard::REPLAY_BYTES;
 #[cfg(feature = "parts")]
@@ -73,8 +64,9 @@ pub use shard::{
     Arrived, ConnCtx, ConnectionFilter, ConnectionPage, ConnectionQuery, Join, JoinRequest,
     Opening, TransportUpgrade,
 };
+pub use shard::{Client, ConnectionInfo, Link};
 
-/// How long publishes that were accepted may take to end after the last connection has gone.
+/// How long accepted publishes may take to complete after the last connection has closed.
 const LAST_WORK: Duration = Duration::from_secs(1);
 
 /// For which roles each event type is meant; types that are not here are for everyone.
@@ -90,7 +82,7 @@ pub struct Hub {
     node: NodeId,
     threads: Mutex<Vec<JoinHandle<()>>>,
     filter_numbers: Arc<FilterNumbers>,
-    judge: Judge,
+    evaluator: Evaluator,
     dialects: DialectIds,
     presence: Box<dyn PresenceStore>,
     namespaces: Arc<ArcSwap<Namespaces>>,
@@ -125,24 +117,24 @@ impl Hub {
         self.dispatcher.wake_after(work)
     }
 
-    /// The settings that hold now.
+    /// The current settings.
     #[must_use]
     pub fn settings(&self) -> Arc<Settings> {
         self.dispatcher.settings.load_full()
     }
 
-    /// Takes over new settings.
+    /// Replaces the settings.
     pub fn set_settings(&self, settings: Settings) {
         self.dispatcher.settings.store(Arc::new(settings));
     }
 
-    /// The namespaces that hold now.
+    /// The current namespaces.
     #[must_use]
     pub fn namespaces(&self) -> arc_swap::Guard<Arc<Namespaces>> {
         self.namespaces.load()
     }
 
-    /// Takes over new namespaces.
+    /// Replaces the namespaces.
     pub fn set_namespaces(&self, namespaces: Namespaces) {
         self.namespaces.store(Arc::new(namespaces));
     }
@@ -163,7 +155,7 @@ impl Hub {
         self.type_roles.load_full()
     }
 
-    /// Takes over new roles of event types.
+    /// Replaces the roles of event types.
     pub fn set_type_roles(&self, roles: TypeRoles) {
         self.type_roles.store(Arc::new(roles));
     }
@@ -180,9 +172,9 @@ impl Hub {
         &self.tracing
     }
 
-    /// Who follows what.
+    /// Which shards have subscribers of which channels.
     #[must_use]
-    pub fn routes(&self) -> &Routes {
+    pub fn routes(&self) -> &InterestTable {
         &self.dispatcher.routes
     }
 
@@ -190,9 +182,9 @@ impl Hub {
         Arc::clone(&self.filter_numbers)
     }
 
-    /// A shard wants a channel, or a pattern of channels, from now on. A channel that no broker
-    /// keeps counts among the channels while it is followed.
-    pub(in crate::hub) fn follow(&self, pattern: &ChannelPattern, shard: usize) -> Arc<Route> {
+    /// Registers a shard's interest in a channel or pattern. A channel without history counts among
+    /// the channels while it has subscribers.
+    pub(in crate::hub) fn follow(&self, pattern: &ChannelPattern, shard: usize) -> Arc<Interest> {
         let route = self.dispatcher.routes.add(pattern, shard);
         if let ChannelPattern::Exact(channel) = pattern
             && self.namespaces().of(channel).history.size == 0
@@ -214,13 +206,13 @@ impl Hub {
         }
     }
 
-    /// The register of dialects.
+    /// The registry of dialects.
     #[must_use]
     pub fn dialects(&self) -> &DialectIds {
         &self.dialects
     }
 
-    /// Microseconds since the bus started.
+    /// Microseconds since the hub was built.
     #[must_use]
     pub fn clock_us(&self) -> u64 {
         self.dispatcher.clock_us()
@@ -232,24 +224,24 @@ impl Hub {
         self.dispatcher.queues.len()
     }
 
-    /// What runs for the bus and its clients; it is waited for at the end.
+    /// The tasks of the hub and its clients; shutdown waits for them.
     #[must_use]
     pub fn tasks(&self) -> &TaskTracker {
         &self.tasks
     }
 
-    /// Runs something on the runtime; it is waited for at the end.
+    /// Spawns a task on the runtime; shutdown waits for it.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn_on(future, &self.runtime);
     }
 
-    /// Waits until every shard has room for more events. Publishers that outrun the shards wait
-    /// here; a slow subscriber makes nobody wait.
+    /// Waits until every shard's queue is below its high-water mark. Publishers that outrun the
+    /// shards wait here; a slow subscriber never makes a publisher wait.
     pub async fn ready(&self) {
         self.dispatcher.ready().await;
     }
 
-    /// True if publishers should wait at [`Hub::ready`].
+    /// True if publishers should await [`Hub::ready`].
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.dispatcher.is_full()
@@ -274,18 +266,18 @@ impl Hub {
 
     pub(in crate::hub) fn presence_joined(&self, channel: &ChannelName, user: &Arc<str>) {
         if self.presence.join(channel, user) {
-            self.tell_presence(channel, user, true);
+            self.notify_presence(channel, user, true);
         }
     }
 
     pub(in crate::hub) fn presence_left(&self, channel: &ChannelName, user: &Arc<str>) {
         if self.presence.leave(channel, user) {
-            self.tell_presence(channel, user, false);
+            self.notify_presence(channel, user, false);
         }
     }
 
     /// Notifies the subscribers that watch a channel's presence.
-    pub fn tell_presence(&self, channel: &ChannelName, user: &Arc<str>, joined: bool) {
+    pub fn notify_presence(&self, channel: &ChannelName, user: &Arc<str>, joined: bool) {
         let (shards, _) = self.dispatcher.routes.find(channel);
         for index in 0..self.dispatcher.queues.len() {
             if shards & (1 << index) != 0 {
@@ -308,8 +300,8 @@ impl Hub {
         self.observer.closed(connection, end);
     }
 
-    /// Sends everyone away as `departure` has it, each with its own time to come back; waits
-    /// until all are gone, or until the window is over.
+    /// Closes every connection as `departure` says, each with its own reconnect delay. Waits until
+    /// all are closed or the window has passed.
     pub async fn drain(&self, departure: Departure, window: Duration) {
         let departure = Arc::new(departure);
         for index in 0..self.dispatcher.queues.len() {
@@ -328,15 +320,15 @@ impl Hub {
             }
         };
         if tokio::time::timeout(window, deserted).await.is_err() {
-            tracing::info!("some connections had not gone when the drain window was over");
+            tracing::info!("some connections were still open at the end of the drain window");
         }
-        // Publishes that were accepted come to their end.
+        // Let accepted publishes complete.
         self.tasks.close();
         if tokio::time::timeout(LAST_WORK, self.tasks.wait())
             .await
             .is_err()
         {
-            tracing::warn!("some work had not ended when the server stopped");
+            tracing::warn!("some tasks were still running when the server stopped");
         }
     }
 
@@ -356,8 +348,9 @@ impl Hub {
     }
 }
 
-/// A shard has panicked, on its thread or while a publisher did its work. Its connections would
-/// hang and its inbox stop every publisher: better to be started again, and for clients to resume.
+/// A shard has panicked, on its thread or in a publisher's round. Its connections would hang and
+/// its queue would block every publisher, so the process aborts: it is restarted, and clients
+/// resume.
 fn end_the_process(shard: usize) -> ! {
     tracing::error!(shard, "a shard has panicked: the process ends");
     std::process::abort();

@@ -29,7 +29,7 @@ impl ConnectionPermit {
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         if let Some(hub) = self.hub.take() {
-            hub.unseat(self.ip);
+            hub.release_permit(self.ip);
         }
     }
 }
@@ -81,13 +81,13 @@ impl Hub {
         self.connections.load(Ordering::Relaxed)
     }
 
-    pub(in crate::hub) fn unseat(&self, ip: IpAddr) {
+    pub(in crate::hub) fn release_permit(&self, ip: IpAddr) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
         let mut per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
         release(&mut per_ip, &rate_limit_key(ip));
     }
 
-    pub(in crate::hub) fn seat_user(&self, user: &Arc<str>) -> Result<()> {
+    pub(in crate::hub) fn acquire_user(&self, user: &Arc<str>) -> Result<()> {
         let mut per_user = self
             .dispatcher
             .per_user
@@ -99,7 +99,7 @@ impl Hub {
         Ok(())
     }
 
-    pub(in crate::hub) fn unseat_user(&self, user: &Arc<str>) {
+    pub(in crate::hub) fn release_user(&self, user: &Arc<str>) {
         let mut per_user = self
             .dispatcher
             .per_user

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_with_two_connections_comes_once_and_leaves_once() {
+    fn user_with_two_connections_joins_and_leaves_once() {
         let presence = LocalPresence::new();
         let channel = ChannelName::new("project:1").unwrap();
         let user: Arc<str> = Arc::from("alice");

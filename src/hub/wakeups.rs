@@ -1,34 +1,34 @@
-//! Wake-ups that a publisher owes sleeping shards, paid together once it has let go of everything.
+//! Deferred wake-ups: a publisher wakes sleeping shards once, after it has released every lock.
 //!
-//! [`Sink::deliver`](crate::broker::Sink::deliver) is called under a channel's lock, where nobody
-//! may do a shard's work. So the wake-ups are noted here and paid at the end of [`Hub::wake_after`],
-//! which is around the broker, not in it.
+//! [`Sink::deliver`](crate::broker::Sink::deliver) runs under a channel's lock, where no shard's
+//! round may run. So it only records the wake-ups here, and `Hub::wake_after`, which wraps the call
+//! of the broker, settles them at its end.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::deliver::Dispatcher;
 use super::end_the_process;
-use crate::hub::shard::{FEW, Shard};
+use crate::hub::shard::{SMALL_ROUND_SUBSCRIBERS, Shard};
 
-/// What holds for publishes of this thread.
+/// How publishes of this thread wake shards.
 #[derive(Clone, Copy)]
 enum WakeScope {
-    /// Whoever is found asleep is woken at once.
+    /// A sleeping shard is woken at once.
     Outside,
-    /// Within [`Hub::wake_after`].
+    /// Within `Hub::wake_after`.
     Owing(Owed),
-    /// In a shard's round, where nobody does another one.
+    /// In a shard's round: no other round is run.
     InRound,
 }
 
-/// Wake-ups that are owed.
+/// Deferred wake-ups.
 #[derive(Clone, Copy)]
 struct Owed {
     dispatcher: *const Dispatcher,
-    /// The shards that were found asleep, as a set of bits.
+    /// The shards that were asleep, as a bit set.
     shards: u64,
-    /// Deliveries of the events that came together.
+    /// Deliveries of the events published so far.
     deliveries: u64,
 }
 
@@ -60,8 +60,8 @@ impl Dispatcher {
         done
     }
 
-    /// An event has been pushed for so many deliveries, and these shards, a set of bits, were found
-    /// asleep.
+    /// Records that an event with so many deliveries was pushed and that these shards, a bit set,
+    /// were asleep.
     pub(in crate::hub) fn defer_wake(&self, shards: u64, deliveries: u64) {
         let WakeScope::Owing(owed) = SCOPE.get() else {
             return self.wake(shards);
@@ -74,8 +74,8 @@ impl Dispatcher {
             deliveries: owed.deliveries.saturating_add(deliveries.max(1)),
             ..owed
         };
-        if owed.deliveries > u64::from(FEW) {
-            // Too many to be handed out here: the threads begin while more are published.
+        if owed.deliveries > u64::from(SMALL_ROUND_SUBSCRIBERS) {
+            // Too many for a small round: wake the threads while more events are published.
             self.wake(owed.shards);
             owed.shards = 0;
         }
@@ -98,7 +98,7 @@ impl Dispatcher {
             if shards & (1 << index) == 0 {
                 continue;
             }
-            let round = || cell.run_or_wake(inbox, self.clock_us(), Shard::help);
+            let round = || cell.run_or_wake(inbox, self.clock_us(), Shard::run_small_round);
             if catch_unwind(AssertUnwindSafe(round)).is_err() {
                 end_the_process(index);
             }
@@ -106,7 +106,7 @@ impl Dispatcher {
     }
 }
 
-/// Pays what is owed when it goes.
+/// Settles the deferred wake-ups when it is dropped.
 struct FlushWakesOnDrop<'d>(&'d Dispatcher);
 
 impl Drop for FlushWakesOnDrop<'_> {
@@ -142,8 +142,8 @@ mod tests {
         Namespaces, Payload, Timestamp,
     };
     use crate::hub::command::{Reply, ShardCommand};
-    use crate::hub::inbox::Inbound;
-    use crate::hub::shard_cell::Left;
+    use crate::hub::queue::Inbound;
+    use crate::hub::shard_cell::Remaining;
     use crate::hub::{Hub, HubParts, Settings};
     use crate::telemetry::{Metrics, TextFormat, Tracing};
 
@@ -173,7 +173,7 @@ mod tests {
         let poll = polls.remove(0);
         let registry = poll.registry().try_clone().unwrap();
         let inbox = Arc::clone(&hub.dispatcher.queues[0]);
-        hub.dispatcher.cells[0].move_in(Shard::new(0, Arc::clone(&hub), inbox, registry));
+        hub.dispatcher.cells[0].insert(Shard::new(0, Arc::clone(&hub), inbox, registry));
         let pattern = ChannelPattern::Exact(channel());
         let route = hub.dispatcher.routes.add(&pattern, 0);
         (0..subscriptions).for_each(|_| route.joined());
@@ -236,7 +236,7 @@ mod tests {
             text.contains("tidings_helped_rounds_total 1")
         }
 
-        fn run_or_wake(&self, now: u64, left: Left) -> bool {
+        fn run_or_wake(&self, now: u64, left: Remaining) -> bool {
             let mut entered = false;
             self.hub.dispatcher.cells[0].run_or_wake(&self.hub.dispatcher.queues[0], now, |_| {
                 entered = true;
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_publisher_hands_out_in_the_place_of_a_thread_that_sleeps() {
+    async fn publisher_runs_small_round_while_thread_sleeps() {
         let mut world = world(1);
         world.hub.wake_after(|| {
             world.publish();
@@ -258,8 +258,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stalled_shard_lets_no_more_bytes_wait_than_it_may() {
-        let world = world(usize::try_from(FEW).unwrap() + 1);
+    async fn stalled_shard_stops_publishers_at_its_byte_limit() {
+        let world = world(usize::try_from(SMALL_ROUND_SUBSCRIBERS).unwrap() + 1);
         let data = Bytes::from(vec![1; 1 << 20]);
         let payload = Payload::new(data, "application/octet-stream").unwrap();
         let mut waiting = 0;
@@ -277,16 +277,16 @@ mod tests {
         assert!(waits.await, "publishers wait");
         let events = Events::with_capacity(1);
         while !world.is_done() {
-            world.hub.dispatcher.cells[0].enter(0, |shard| shard.turn(&events));
+            world.hub.dispatcher.cells[0].enter(0, |shard| shard.run_round(&events));
         }
         room.await;
     }
 
     #[tokio::test]
-    async fn events_of_one_publisher_leave_together() {
+    async fn events_of_nested_publishes_share_one_round() {
         let mut world = world(1);
         world.hub.wake_after(|| {
-            for _ in 0..FEW {
+            for _ in 0..SMALL_ROUND_SUBSCRIBERS {
                 world.hub.wake_after(|| world.publish());
                 assert!(!world.is_done(), "within another one it is part of that");
             }
@@ -296,8 +296,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_deliveries_are_left_to_the_thread_as_soon_as_they_are_many() {
-        let many = usize::try_from(FEW).unwrap() + 1;
+    async fn many_deliveries_wake_the_thread_at_once() {
+        let many = usize::try_from(SMALL_ROUND_SUBSCRIBERS).unwrap() + 1;
         let mut crowd = world(many);
         let hub = Arc::clone(&crowd.hub);
         hub.wake_after(|| {
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_for_a_role_is_left_to_the_thread_for_it_looks_at_everyone() {
+    async fn event_for_roles_is_left_to_the_thread() {
         let mut world = world(1);
         let hub = Arc::clone(&world.hub);
         hub.wake_after(|| {
@@ -332,14 +332,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_publishes_by_itself_wakes_at_once() {
+    async fn publish_outside_wake_after_wakes_at_once() {
         let mut world = world(1);
         world.publish();
         assert!(world.woken() && !world.is_done());
     }
 
     #[tokio::test]
-    async fn a_shards_own_thread_wakes_and_never_helps() {
+    async fn shard_thread_wakes_others_and_runs_no_small_round() {
         let mut world = world(1);
         SCOPE.set(WakeScope::InRound);
         world.hub.wake_after(|| world.publish());
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_publishes_and_panics_wakes_all_the_same() {
+    async fn panic_after_publish_still_wakes_the_shard() {
         let mut world = world(1);
         let publish = AssertUnwindSafe(|| {
             world.hub.wake_after(|| {
@@ -362,69 +362,69 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_wake_ups_of_another_bus_are_its_own() {
+    async fn wake_ups_of_another_hub_are_not_deferred() {
         let (one, mut other) = (world(1), world(1));
         one.hub.wake_after(|| other.publish());
         assert!(other.woken() && !other.is_done());
     }
 
     #[tokio::test]
-    async fn what_a_publisher_may_not_do_stays_first_for_the_thread() {
+    async fn command_left_by_small_round_stays_first() {
         let mut world = world(1);
         let (reply, mut answer) = Reply::channel();
         let question = Inbound::Command(Box::new(ShardCommand::IsEmpty { reply }));
-        let owed = world.hub.dispatcher.queues[0].push_quietly(question);
+        let owed = world.hub.dispatcher.queues[0].push_deferred(question);
         assert!(owed);
         world.hub.dispatcher.run_or_wake(1);
         assert!(world.woken(), "commands are for the thread");
         world.publish();
         assert!(world.woken(), "the shard had looked, and sleeps again");
-        let left = world.hub.dispatcher.cells[0].enter(0, Shard::help);
-        assert_eq!(left, Some(Left::Work));
+        let left = world.hub.dispatcher.cells[0].enter(0, Shard::run_small_round);
+        assert_eq!(left, Some(Remaining::Work));
         assert!(!world.is_done(), "no event overtakes the command");
         assert!(answer.try_recv().is_err());
         let events = Events::with_capacity(1);
-        let turned = world.hub.dispatcher.cells[0].enter(0, |shard| shard.turn(&events));
+        let turned = world.hub.dispatcher.cells[0].enter(0, |shard| shard.run_round(&events));
         assert!(turned.flatten().is_some() && world.is_done());
         assert_eq!(answer.try_recv(), Ok(true));
     }
 
     #[tokio::test]
-    async fn an_event_of_others_with_many_subscribers_is_left_to_the_thread() {
-        let mut world = world(usize::try_from(FEW).unwrap() + 1);
+    async fn event_with_many_subscribers_is_left_to_the_thread() {
+        let mut world = world(usize::try_from(SMALL_ROUND_SUBSCRIBERS).unwrap() + 1);
         world.publish();
         assert!(world.woken());
         world.hub.dispatcher.run_or_wake(1);
         assert!(world.woken());
         let events = Events::with_capacity(1);
-        let turned = world.hub.dispatcher.cells[0].enter(0, |shard| shard.turn(&events));
+        let turned = world.hub.dispatcher.cells[0].enter(0, |shard| shard.run_round(&events));
         assert!(turned.flatten().is_some() && world.is_done());
     }
 
     #[tokio::test]
-    async fn the_thread_is_woken_where_somebody_is_inside_or_was_just_now() {
+    async fn thread_is_woken_if_the_cell_is_locked_or_was_just_now() {
         let mut world = world(1);
-        assert!(world.run_or_wake(1_000, Left::Nothing) && !world.woken());
-        assert!(!world.run_or_wake(1_100, Left::Nothing), "just now");
+        assert!(world.run_or_wake(1_000, Remaining::Nothing) && !world.woken());
+        assert!(!world.run_or_wake(1_100, Remaining::Nothing), "just now");
         assert!(world.woken());
-        assert!(world.run_or_wake(1_300, Left::Work));
+        assert!(world.run_or_wake(1_300, Remaining::Work));
         assert!(world.woken(), "it left something");
         let hub = Arc::clone(&world.hub);
         hub.dispatcher.cells[0].enter(2_000, |_| {
             assert!(
-                !world.run_or_wake(9_000, Left::Nothing),
+                !world.run_or_wake(9_000, Remaining::Nothing),
                 "somebody is inside"
             );
             assert!(world.woken());
         });
         assert!(
-            !world.run_or_wake(2_100, Left::Nothing),
+            !world.run_or_wake(2_100, Remaining::Nothing),
             "the thread was, just now"
         );
         assert!(world.woken());
-        drop(world.hub.dispatcher.cells[0].move_out());
+        drop(world.hub.dispatcher.cells[0].take());
         assert!(
-            !world.run_or_wake(9_000, Left::Nothing),
+            !world.run_or_wake(9_000, Remaining::Nothing),
             "nobody lives there"
         );
         assert!(world.woken());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{ConnCtx, Shard};
 use crate::event::ConnectionId;
 use crate::hub::command::{Continuation, ShardCommand};
-use crate::hub::inbox::Inbound;
+use crate::hub::queue::Inbound;
 
 /// Names one subscription of one connection while an answer for it is made off the shard.
 #[derive(Debug, Clone, Copy)]
@@ -27,13 +27,13 @@ impl Shard {
                 connection,
                 bytes,
                 before,
-            } => self.hear_from(connection, bytes, before),
+            } => self.receive_from(connection, bytes, before),
             ShardCommand::Upgrade {
                 connection,
                 upgrade,
-            } => self.cross(connection, *upgrade),
-            ShardCommand::PipeDrained(connection) => self.refill(connection),
-            ShardCommand::PipeClosed(connection) => self.reader_gone(connection),
+            } => self.upgrade_transport(connection, *upgrade),
+            ShardCommand::PipeDrained(connection) => self.pipe_drained(connection),
+            ShardCommand::PipeClosed(connection) => self.pipe_closed(connection),
             ShardCommand::HistoryPage { subscription, page } => {
                 self.history_page(subscription, page);
             }
@@ -60,12 +60,12 @@ impl Shard {
                 channel,
                 user,
                 joined,
-            } => self.tell_presence(&channel, &user, joined),
-            ShardCommand::Drain(departure) => self.send_away(departure),
+            } => self.notify_presence(&channel, &user, joined),
+            ShardCommand::Drain(departure) => self.begin_drain(departure),
             ShardCommand::Stop => self.stop(),
             ShardCommand::ListConnections { query, reply } => reply.send(self.list(&query)),
             ShardCommand::GetConnection { connection, reply } => {
-                reply.send(self.look_at(connection));
+                reply.send(self.connection_info(connection));
             }
             ShardCommand::GetIdentity { connection, reply } => {
                 reply.send(self.identity_of(connection));
@@ -75,7 +75,7 @@ impl Shard {
                 from,
                 reply,
             } => reply.send(self.count_included(&audience, from)),
-            ShardCommand::IsEmpty { reply } => reply.send(self.is_deserted()),
+            ShardCommand::IsEmpty { reply } => reply.send(self.has_no_connections()),
             ShardCommand::Disconnect {
                 connection,
                 reason,
@@ -94,7 +94,7 @@ impl Shard {
     /// Continues a request of a client, with the messages that waited behind it. Nothing happens if
     /// the connection has gone or is closing.
     fn resume(&mut self, id: ConnectionId, then: Continuation) {
-        let Some(slot) = self.find(id) else {
+        let Some(slot) = self.connections.find(id) else {
             return;
         };
         let Some(connection) = self.connections.get_mut(slot) else {
@@ -105,7 +105,7 @@ impl Shard {
             return;
         }
         then(&mut ConnCtx::new(self, slot));
-        self.hear_again(slot);
+        self.receive_again(slot);
     }
 
     /// Stops reading from a client until [`Shard::resume`]: replies keep the order of requests.

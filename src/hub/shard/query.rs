@@ -1,12 +1,12 @@
-//! What operators ask a shard.
+//! Answers to operators' questions.
 
 use std::sync::Arc;
 
 use super::Shard;
 use crate::event::{Audience, ChannelName, ConnectionId, Timestamp};
-use crate::hub::connection::ConnectionInfo;
+use crate::hub::shard::connection::ConnectionInfo;
 
-/// Connections looked at before a shard goes back to its work.
+/// The most connections that one answer looks at.
 const LOOKED_AT: u32 = 20_000;
 
 /// The names of a connection's subscriptions that are shown, in bytes with what stands around each.
@@ -103,7 +103,7 @@ impl Shard {
         page
     }
 
-    /// How many connections from a place on an audience includes, and the place at which to go on.
+    /// Counts an audience's connections from a slot on; returns the slot to continue from.
     pub(in crate::hub) fn count_included(
         &self,
         audience: &Audience,
@@ -112,7 +112,7 @@ impl Shard {
         let end = self.connections.end().min(from.saturating_add(LOOKED_AT));
         let included = (from..end).filter(|slot| {
             let connection = self.connections.get(*slot);
-            let (Some(connection), Some(id)) = (connection, self.id(*slot)) else {
+            let (Some(connection), Some(id)) = (connection, self.connections.id(*slot)) else {
                 return false;
             };
             let (user, roles) = (connection.user(), connection.roles());
@@ -123,8 +123,8 @@ impl Shard {
     }
 
     /// One connection.
-    pub(super) fn look_at(&self, id: ConnectionId) -> Option<ConnectionInfo> {
-        self.describe(self.find(id)?)
+    pub(super) fn connection_info(&self, id: ConnectionId) -> Option<ConnectionInfo> {
+        self.describe(self.connections.find(id)?)
     }
 
     fn is_wanted(&self, slot: u32, filter: &ConnectionFilter) -> bool {
@@ -132,7 +132,7 @@ impl Shard {
             return false;
         };
         let follows = |channel: &ChannelName| {
-            let topic = self.topic_named(channel);
+            let topic = self.topics.of_channel(channel);
             topic.is_some_and(|topic| connection.subscription(topic).is_some())
         };
         connection.ending.is_none()
@@ -167,14 +167,14 @@ impl Shard {
             shown <= SHOWN_SUBSCRIPTIONS
         });
         Some(ConnectionInfo {
-            id: self.id(slot)?,
+            id: self.connections.id(slot)?,
             user: connection.identity.as_ref().and_then(|i| i.user().cloned()),
             roles: connection.roles().to_vec(),
             transport: connection.transport.as_str(),
             client: connection.client().cloned(),
             address: connection.address.get(),
-            connected_at: ago(self.clock.elapsed().saturating_sub(connection.connected_at)),
-            last_seen_at: ago(self.clock.now().saturating_sub(connection.last_seen)),
+            connected_at: ago(self.time.elapsed().saturating_sub(connection.connected_at)),
+            last_seen_at: ago(self.time.now().saturating_sub(connection.last_seen)),
             subscriptions: subscriptions.collect(),
             subscription_count: connection.subscriptions.len(),
             delivered: connection.delivered,

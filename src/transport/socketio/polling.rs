@@ -149,7 +149,7 @@ impl Endpoint {
         let mut packets = Vec::with_capacity(body.len() + 1);
         packets.extend_from_slice(&body);
         packets.push(SEPARATOR);
-        hub.hear(session.id, packets, move |cx| {
+        hub.receive(session.id, packets, move |cx| {
             let mut state = State::take(cx);
             // An abandoned request does not allow a second payload.
             if state.posted.is_some() {

@@ -69,7 +69,7 @@ impl Session {
 
     /// Closes the connection of a client that breaks the protocol.
     pub(super) fn abort(&self, hub: &Hub, reason: &'static str) {
-        hub.hear(self.id, Vec::new(), move |cx| {
+        hub.receive(self.id, Vec::new(), move |cx| {
             cx.close(CloseCode::Protocol, reason);
         });
     }

@@ -244,7 +244,7 @@ fn complete_upgrade(
     // Held until the shard has taken back the waiting packets: dropping the last handle of a session
     // closes its connection.
     let held = Arc::clone(session);
-    hub.cross(
+    hub.upgrade_transport(
         session.id,
         TransportUpgrade {
             link,

@@ -10,11 +10,11 @@ use loom::sync::Mutex;
 use loom::thread;
 
 use crate::event::{ChannelName, ChannelPattern};
+use crate::interest::InterestTable;
 use crate::model;
-use crate::route::Routes;
 
 struct World {
-    routes: Routes,
+    routes: InterestTable,
     /// How far the channel is, under its lock.
     last: Mutex<u64>,
     /// What has come to shard 0.
@@ -28,7 +28,7 @@ fn channel() -> ChannelName {
 impl World {
     fn new() -> Arc<Self> {
         Arc::new(World {
-            routes: Routes::new(),
+            routes: InterestTable::new(),
             last: Mutex::new(0),
             inbox: Mutex::new(Vec::new()),
         })
@@ -73,22 +73,22 @@ fn joins_under_publish(pattern: ChannelPattern) {
 }
 
 #[test]
-fn an_event_is_found_or_routed_whenever_its_channel_is_joined() {
+fn event_is_looked_up_or_routed_during_subscribe() {
     joins_under_publish(ChannelPattern::Exact(channel()));
 }
 
 #[test]
-fn the_same_holds_for_whole_namespaces() {
+fn event_is_looked_up_or_routed_for_a_namespace() {
     joins_under_publish(ChannelPattern::Namespace("room".into()));
 }
 
 #[test]
-fn the_same_holds_for_everything() {
+fn event_is_looked_up_or_routed_for_all() {
     joins_under_publish(ChannelPattern::All);
 }
 
 #[test]
-fn a_shard_that_leaves_takes_nothing_from_one_that_joins() {
+fn leaving_shard_keeps_the_interest_of_a_joining_one() {
     for pattern in [
         ChannelPattern::Exact(channel()),
         ChannelPattern::Namespace("room".into()),

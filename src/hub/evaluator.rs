@@ -1,9 +1,8 @@
-//! Filters that are asked away from the shards: where there is more to do than a shard has time for.
+//! Evaluation of filters off the shards, where it takes more than a shard's round allows.
 //!
-//! Few evaluations run at once. Users have them in turn, and each evaluation gives its place up after
-//! a slice. So however many connections of a user ask for however much, another user waits for a slice
-//! of it at most, and the shards and the publishers wait for none. Filters are compiled in places of
-//! their own, in turn too.
+//! Few evaluations run at once. Users take turns, and each evaluation yields after a slice. So
+//! however much the connections of one user ask for, another user waits for one slice at most, and
+//! shards and publishers wait for none. Compilations take turns of their own.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,13 +16,13 @@ use crate::filter::expression::{Steps, Stop};
 use crate::filter::{EventFilter, EventView};
 use crate::telemetry::Metrics;
 
-/// Steps after which others have their turn.
+/// Steps of one slice.
 const SLICE: u64 = 50_000;
 /// The steps of an event whose answer is known, or that needs no evaluation.
 const LEAST: u64 = 4;
-/// Answers that took fewer steps than this are not kept: to ask again is as cheap.
+/// Verdicts that took fewer steps are not cached: evaluating again is as cheap.
 const WORTH_KEEPING: u64 = 64;
-/// Answers that are kept, in each of two generations.
+/// Cached verdicts, in each of two generations.
 const KEPT: usize = 16_384;
 
 /// What a filter says of an event.
@@ -37,8 +36,8 @@ pub(super) enum Verdict {
     Costly,
 }
 
-/// What filters are compiled and asked with, away from the shards.
-pub(super) struct Judge {
+/// Compiles and evaluates filters off the shards.
+pub(super) struct Evaluator {
     pub(super) store: Arc<FilterStore>,
     /// The turns of evaluations.
     pub(super) evaluations: FairQueue,
@@ -54,11 +53,11 @@ struct Known {
     old: HashMap<(u64, u128), Verdict>,
 }
 
-impl Default for Judge {
+impl Default for Evaluator {
     fn default() -> Self {
         // A quarter of the machine: the rest is for the shards and the runtime.
         let places = available_parallelism().map_or(1, |cores| (cores.get() / 4).max(1));
-        Judge {
+        Evaluator {
             store: Arc::default(),
             evaluations: FairQueue::new(places),
             compilations: FairQueue::new(places),
@@ -67,9 +66,9 @@ impl Default for Judge {
     }
 }
 
-impl Judge {
-    /// Asks about events until a slice is used up; answers the verdicts and the steps taken. There
-    /// is one verdict at least where there is an event.
+impl Evaluator {
+    /// Evaluates a filter on events until the slice is used up. Returns the verdicts, at least one
+    /// if there is an event, and the steps taken.
     pub(super) fn slice(
         &self,
         filter: &EventFilter,
@@ -123,7 +122,7 @@ impl Judge {
             Err(Stop::Steps) => Verdict::Costly,
         };
         let taken = before + steps.taken() + LEAST;
-        // A budget that is raised later must not meet an answer of before.
+        // A verdict made under a smaller budget must not outlive it.
         if taken >= WORTH_KEEPING && verdict != Verdict::Costly {
             self.known().keep(key, verdict);
         }
@@ -159,7 +158,7 @@ mod tests {
             steps,
             ..FilterLimits::default()
         };
-        let judge = Judge::default();
+        let judge = Evaluator::default();
         let metrics = Metrics::new("judge");
         let (verdicts, taken) = judge.slice(&filter, events, &limits, &metrics);
         let (_, again) = judge.slice(&filter, events, &limits, &metrics);
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_of_an_event_is_not_asked_again() {
+    fn cached_verdict_is_not_evaluated_again() {
         let data = format!("{{\"list\":[{}]}}", vec!["1"; 200].join(","));
         let events = [Arc::new(event("a", data.into_bytes(), ""))];
         let (verdicts, taken, again) = judge("data.list.exists(x, x == 2)", &events, 10_000);
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn an_evaluation_ends_with_its_budget() {
+    fn evaluation_stops_at_its_budget() {
         let data = format!("{{\"list\":[{}]}}", vec!["1"; 20_000].join(","));
         let events = [Arc::new(event("a", data.into_bytes(), ""))];
         let (verdicts, taken, _) = judge("data.list.exists(x, x == 2)", &events, 1000);
@@ -185,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_ends_and_leaves_the_rest() {
+    fn slice_ends_and_leaves_remaining_events() {
         let data = format!("{{\"list\":[{}]}}", vec!["1"; 20_000].join(","));
         let event = Arc::new(event("a", data.into_bytes(), ""));
         let events = vec![event; 8];

@@ -1,4 +1,4 @@
-//! What filters have cost: one connection over time, one shard in a round.
+//! Budgets of filter evaluation: of a connection over time, and of a shard in a round.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::telemetry::ShardMetrics;
 
 /// The steps that a shard takes in one round, for filters and replays: about a millisecond.
 const ROUND: u64 = 50_000;
-/// The most steps of one evaluation on a shard's thread; what takes more is asked elsewhere.
+/// The most steps of one evaluation on a shard's thread; a longer one runs off the shard.
 const AT_ONCE: u64 = 5_000;
 /// The most data that is parsed on a shard's thread, in bytes.
 const PARSED_AT_ONCE: usize = 64 << 10;
@@ -23,12 +23,12 @@ const PARSED_AT_ONCE: usize = 64 << 10;
 /// scheduling): what was taken moves the moment from which more may be taken.
 #[derive(Debug)]
 pub(super) struct Meter {
-    /// Whose turns its evaluations take elsewhere.
+    /// The share whose turns its evaluations off the shard take.
     share: Share,
     /// In microseconds of [`Hub::clock_us`](super::Hub::clock_us).
     next: AtomicU64,
-    /// One evaluation at a time that goes on elsewhere, so that a connection with many filters has
-    /// no more turns than one with a single filter.
+    /// Serialises the evaluations off the shard, so that a connection with many filters gets no
+    /// more turns than one with a single filter.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
 
@@ -107,12 +107,13 @@ impl Meter {
     }
 }
 
-/// The steps of a round that are kept for filters that can't wait, because other subscriptions of
-/// their connections to the same channel would overtake them. They may go into one evaluation.
+/// The steps of a round reserved for filters that cannot be deferred, because other subscriptions
+/// of their connections to the same channel would overtake them. One evaluation may take all of
+/// them.
 const OVERLAPS: u64 = 50_000;
 
-/// What is left of a shard's round. Once it is used up, filters are asked elsewhere, and replays go
-/// on in the next round, when sockets and timers have had their turn.
+/// What is left of a shard's round. Once it is used up, filters are evaluated off the shard, and
+/// replays continue in the next round, after sockets and timers.
 #[derive(Debug)]
 pub(super) struct Slice {
     left: Cell<u64>,
@@ -134,7 +135,7 @@ impl Slice {
         }
     }
 
-    /// The steps that are kept for filters that can't wait.
+    /// The steps reserved for filters that cannot be deferred.
     pub(super) fn for_overlaps() -> Self {
         Slice {
             left: Cell::new(OVERLAPS),
@@ -160,8 +161,8 @@ impl Slice {
     }
 }
 
-/// Who asks a filter on a shard's thread, and what that may cost.
-pub(super) struct Asking<'a> {
+/// An evaluation on a shard's thread: whose budget it uses.
+pub(super) struct EvalContext<'a> {
     pub(super) slice: &'a Slice,
     pub(super) meter: Option<&'a Meter>,
     pub(super) limits: &'a FilterLimits,
@@ -169,8 +170,8 @@ pub(super) struct Asking<'a> {
     pub(super) metrics: &'a ShardMetrics,
 }
 
-impl Asking<'_> {
-    /// Whether the event passes; `None` where finding out takes more than there is time for here.
+impl EvalContext<'_> {
+    /// Whether the event passes; `None` if the budget does not suffice to decide.
     pub(super) fn ask(&self, filter: &EventFilter, view: &EventView<'_>) -> Option<bool> {
         if filter.condition().is_none() || !filter.wants(view.event()) {
             return Some(filter.wants(view.event()));
@@ -196,14 +197,14 @@ impl Asking<'_> {
         }
     }
 
-    /// True if no more may be taken, by this connection or by this shard in this round.
+    /// True if the budget of the connection or of the round is used up.
     pub(super) fn is_over(&self) -> bool {
         let rate = self.limits.steps_per_second;
         let is_spent = |meter: &Meter| meter.is_spent(self.now_us, rate);
         self.slice.is_used_up() || self.meter.is_some_and(is_spent)
     }
 
-    /// True if the answer is no use later, so that more is taken for it.
+    /// True if the evaluation cannot be deferred.
     pub(super) fn cannot_wait(&self) -> bool {
         self.slice.parsed_at_once == usize::MAX
     }
@@ -222,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_meter_holds_a_second_s_worth_and_fills_again() {
+    fn meter_holds_one_second_of_steps_and_refills() {
         let meter = Meter::new(Share::OWN);
         let (rate, now) = (1000, 5_000_000);
         meter.charge(now, rate, 1000);

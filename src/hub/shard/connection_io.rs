@@ -1,4 +1,4 @@
-//! How a shard reaches a client: a socket that it owns, or a pipe to another task.
+//! The IO of a connection: a socket that the shard owns, or a pipe to another task.
 
 use std::io::{self, IoSlice, Read, Write};
 
@@ -7,10 +7,10 @@ use mio::net::TcpStream;
 use tokio_rustls::rustls::ServerConnection;
 
 use super::outbox::{MAX_SLICES, Outbox, QueuePool};
-use super::pipe::Pipe;
 use crate::error::CloseCode;
+use crate::hub::pipe::Pipe;
 
-/// A connection's way out, and for sockets in.
+/// A connection's IO: both directions of a socket, or the outgoing one of a pipe.
 pub enum Link {
     /// A plain socket.
     Socket(TcpStream),

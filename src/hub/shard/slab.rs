@@ -1,9 +1,8 @@
-//! Numbered places that are used again.
+//! A slab: values in numbered slots that are reused.
 
-/// Values in numbered places. Grows by whole blocks, so that nothing moves and no more than one
-/// block stands empty.
+/// Values in numbered slots. It grows by blocks, so that no value moves.
 #[derive(Debug)]
-pub(super) struct Slots<T> {
+pub(super) struct Slab<T> {
     blocks: Vec<Box<[Option<T>]>>,
     free: Vec<u32>,
     len: usize,
@@ -11,24 +10,24 @@ pub(super) struct Slots<T> {
 
 const BLOCK: u32 = 128;
 
-impl<T> Slots<T> {
-    /// No places.
+impl<T> Slab<T> {
+    /// An empty slab.
     #[must_use]
     pub(super) const fn new() -> Self {
-        Slots {
+        Slab {
             blocks: Vec::new(),
             free: Vec::new(),
             len: 0,
         }
     }
 
-    /// True if no place is taken.
+    /// True if no slot is used.
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// One past the highest place there has been.
+    /// One past the highest slot so far.
     #[must_use]
     pub(super) fn end(&self) -> u32 {
         u32::try_from(self.blocks.len())
@@ -36,7 +35,7 @@ impl<T> Slots<T> {
             .saturating_mul(BLOCK)
     }
 
-    /// Takes a place; the lowest free one of those given back last.
+    /// Puts a value into a free slot.
     pub(super) fn insert(&mut self, value: T) -> u32 {
         if self.free.is_empty() {
             let start = self.end();
@@ -51,7 +50,7 @@ impl<T> Slots<T> {
         place
     }
 
-    /// Gives a place back.
+    /// Frees a slot.
     pub(super) fn remove(&mut self, place: u32) -> Option<T> {
         let value = self.slot(place)?.take()?;
         self.free.push(place);
@@ -59,7 +58,7 @@ impl<T> Slots<T> {
         Some(value)
     }
 
-    /// What is in a place.
+    /// The value of a slot.
     #[inline]
     #[must_use]
     pub(super) fn get(&self, place: u32) -> Option<&T> {
@@ -67,13 +66,13 @@ impl<T> Slots<T> {
         self.blocks.get(block)?.get(at)?.as_ref()
     }
 
-    /// What is in a place, to change it.
+    /// The value of a slot, mutably.
     #[inline]
     pub(super) fn get_mut(&mut self, place: u32) -> Option<&mut T> {
         self.slot(place)?.as_mut()
     }
 
-    /// All taken places.
+    /// All used slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         (0..)
             .zip(self.blocks.iter().flatten())
@@ -93,7 +92,7 @@ fn split(place: u32) -> (usize, usize) {
     (wide(place / BLOCK), wide(place % BLOCK))
 }
 
-impl<T> Default for Slots<T> {
+impl<T> Default for Slab<T> {
     fn default() -> Self {
         Self::new()
     }
@@ -104,8 +103,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_that_was_given_back_is_used_again() {
-        let mut slots = Slots::new();
+    fn freed_slot_is_reused() {
+        let mut slots = Slab::new();
         let (a, b) = (slots.insert('a'), slots.insert('b'));
         assert_eq!(
             (slots.get(a), slots.get(b), slots.len),
@@ -121,8 +120,8 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_values_keep_their_places() {
-        let mut slots = Slots::new();
+    fn thousand_values_keep_their_slots() {
+        let mut slots = Slab::new();
         let places: Vec<u32> = (0..1000).map(|n| slots.insert(n)).collect();
         assert!(
             places

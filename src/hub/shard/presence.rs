@@ -1,4 +1,4 @@
-//! Who is in the channels that keep presence.
+//! Joining and leaving channels that keep presence.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ impl Shard {
             .unwrap_or_else(|| Arc::from(ANONYMOUS))
     }
 
-    /// True if the connection now counts among those present.
+    /// Joins a channel's presence; true if the channel keeps it.
     pub(super) fn presence_join(&self, slot: u32, pattern: &ChannelPattern) -> bool {
         let ChannelPattern::Exact(channel) = pattern else {
             return false;
@@ -27,7 +27,7 @@ impl Shard {
         kept
     }
 
-    pub(super) fn part_presence(&self, slot: u32, pattern: &ChannelPattern) {
+    pub(super) fn presence_leave(&self, slot: u32, pattern: &ChannelPattern) {
         if let ChannelPattern::Exact(channel) = pattern {
             self.hub.presence_left(channel, &self.presence_name(slot));
         }
@@ -43,15 +43,15 @@ impl Shard {
             .collect()
     }
 
-    /// The connection is about to have another name: the old one leaves its channels.
-    pub(super) fn part_everywhere(&self, slot: u32) {
+    /// The connection's user is about to change: the old one leaves its channels.
+    pub(super) fn presence_leave_all(&self, slot: u32) {
         for pattern in self.present_in(slot) {
-            self.part_presence(slot, &pattern);
+            self.presence_leave(slot, &pattern);
         }
     }
 
-    /// The connection has another name: it comes to its channels.
-    pub(super) fn greet_everywhere(&self, slot: u32) {
+    /// The connection's user has changed: the new one joins its channels.
+    pub(super) fn presence_join_all(&self, slot: u32) {
         for pattern in self.present_in(slot) {
             if let ChannelPattern::Exact(channel) = &pattern {
                 self.hub.presence_joined(channel, &self.presence_name(slot));
@@ -59,14 +59,14 @@ impl Shard {
         }
     }
 
-    /// Tells those who watch a channel that a user came or left.
-    pub(in crate::hub) fn tell_presence(
+    /// Notifies a channel's watchers that a user joined or left.
+    pub(in crate::hub) fn notify_presence(
         &mut self,
         channel: &ChannelName,
         user: &str,
         joined: bool,
     ) {
-        let Some(topic) = self.topic_named(channel) else {
+        let Some(topic) = self.topics.of_channel(channel) else {
             return;
         };
         let Some(entry) = self.topics.get(topic) else {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::Hub;
 use super::command::{Reply, ShardCommand};
-use super::connection::ConnectionInfo;
-use super::inbox::Inbound;
+use super::queue::Inbound;
+use super::shard::ConnectionInfo;
 use super::shard::{ConnCtx, ConnectionPage, ConnectionQuery, Opening, TransportUpgrade};
 use crate::auth::Identity;
 use crate::clock::{Elapsed, timeout};
@@ -179,7 +179,7 @@ impl Hub {
 
     /// Bytes of a client arrived outside its connection's IO; `before` runs before they are read.
     /// Both are dropped if the connection has gone or owns a socket by now.
-    pub fn hear(
+    pub fn receive(
         &self,
         connection: ConnectionId,
         bytes: Vec<u8>,
@@ -196,7 +196,7 @@ impl Hub {
 
     /// Replaces the pipe of a connection by a socket. The socket is closed if the connection has
     /// gone meanwhile.
-    pub fn cross(&self, connection: ConnectionId, upgrade: TransportUpgrade) {
+    pub fn upgrade_transport(&self, connection: ConnectionId, upgrade: TransportUpgrade) {
         let upgrade = Box::new(upgrade);
         let command = ShardCommand::Upgrade {
             connection,
@@ -206,12 +206,12 @@ impl Hub {
     }
 
     /// The reader of a pipe has made room.
-    pub(in crate::hub) fn refill(&self, connection: ConnectionId) {
+    pub(in crate::hub) fn pipe_drained(&self, connection: ConnectionId) {
         self.send_to(connection, ShardCommand::PipeDrained(connection));
     }
 
     /// The reader of a pipe has gone.
-    pub(in crate::hub) fn reader_gone(&self, connection: ConnectionId) {
+    pub(in crate::hub) fn pipe_closed(&self, connection: ConnectionId) {
         self.send_to(connection, ShardCommand::PipeClosed(connection));
     }
 }

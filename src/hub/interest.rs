@@ -1,7 +1,7 @@
-//! Which shards want which channels.
+//! Interest: which shards have subscribers of which channels.
 //!
-//! A publisher looks a channel up here to learn to which shards its event goes; a shard writes
-//! only when a channel gains its first subscriber there or loses its last.
+//! A publisher looks a channel up here to find the shards that get its event. A shard writes here
+//! only when a channel gains its first subscriber on the shard or loses its last.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -16,27 +16,27 @@ const STRIPES: usize = 64;
 /// The most shards: a set of them is one word.
 pub(super) const MAX_SHARDS: usize = 64;
 
-/// The shards that follow one channel, and how many subscriptions there are in all.
+/// The shards with subscribers of one channel or pattern, and the number of subscriptions.
 #[derive(Debug, Default)]
-pub struct Route {
+pub struct Interest {
     shards: AtomicU64,
     subscriptions: AtomicU32,
     /// Counted among the channels: set where no broker keeps it.
     counted: AtomicBool,
 }
 
-impl Route {
-    /// Notes that the channel is counted for being followed; true for the first to note it.
+impl Interest {
+    /// Marks the channel as counted while it has subscribers; true for the first caller.
     pub fn count(&self) -> bool {
         !self.counted.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether the channel is counted for being followed.
+    /// Whether the channel is counted while it has subscribers.
     pub fn is_counted(&self) -> bool {
         self.counted.load(Ordering::Relaxed)
     }
 
-    /// The shards, as a set of bits.
+    /// The shards, as a bit set.
     pub fn shards(&self) -> u64 {
         self.shards.load(Ordering::Acquire)
     }
@@ -46,35 +46,35 @@ impl Route {
         u64::from(self.subscriptions.load(Ordering::Relaxed))
     }
 
-    /// One subscription more.
+    /// Adds a subscription.
     pub fn joined(&self) {
         self.subscriptions.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One subscription fewer.
+    /// Removes a subscription.
     pub fn left(&self) {
         self.subscriptions.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-type Stripe = RwLock<HashMap<ChannelName, Arc<Route>>>;
+type Stripe = RwLock<HashMap<ChannelName, Arc<Interest>>>;
 
-/// The routes of all channels, and of the patterns that services follow.
+/// The interest in all channels and patterns.
 #[derive(Debug)]
-pub struct Routes {
+pub struct InterestTable {
     exact: Box<[Stripe]>,
     hasher: RandomState,
-    namespaces: RwLock<HashMap<Arc<str>, Arc<Route>>>,
-    all: Arc<Route>,
-    /// How many namespaces have a route; publishers skip the look-up while there is none.
+    namespaces: RwLock<HashMap<Arc<str>, Arc<Interest>>>,
+    all: Arc<Interest>,
+    /// How many namespaces have subscribers; publishers skip the lookup while there are none.
     wide: AtomicU32,
 }
 
-impl Routes {
-    /// No routes.
+impl InterestTable {
+    /// No interest in anything.
     #[must_use]
     pub fn new() -> Self {
-        Routes {
+        InterestTable {
             exact: (0..STRIPES).map(|_| RwLock::new(HashMap::new())).collect(),
             hasher: RandomState::default(),
             namespaces: RwLock::new(HashMap::new()),
@@ -95,7 +95,7 @@ impl Routes {
     #[must_use]
     pub fn find(&self, channel: &ChannelName) -> (u64, u64) {
         let (mut shards, mut subscriptions) = (self.all.shards(), self.all.subscriptions());
-        let mut add = |route: &Route| {
+        let mut add = |route: &Interest| {
             shards |= route.shards();
             subscriptions += route.subscriptions();
         };
@@ -119,7 +119,7 @@ impl Routes {
         (shards, subscriptions)
     }
 
-    /// Subscriptions to exactly this channel; `None` where nobody follows it.
+    /// Subscriptions to exactly this channel; `None` where there are none.
     #[must_use]
     pub fn subscriptions(&self, channel: &ChannelName) -> Option<u64> {
         let stripe = self
@@ -129,9 +129,9 @@ impl Routes {
         stripe.get(channel).map(|route| route.subscriptions())
     }
 
-    /// Notes that a shard wants this from now on. The bit is set while the table is locked, or
-    /// another shard could remove the entry between.
-    pub fn add(&self, pattern: &ChannelPattern, shard: usize) -> Arc<Route> {
+    /// Adds a shard's interest. The bit is set under the table's lock, or another shard could
+    /// remove the entry between the lookup and the write.
+    pub fn add(&self, pattern: &ChannelPattern, shard: usize) -> Arc<Interest> {
         let bit = 1_u64 << shard;
         match pattern {
             ChannelPattern::All => {
@@ -156,10 +156,10 @@ impl Routes {
         }
     }
 
-    /// Notes that a shard no longer wants this; answers the route if no shard does.
-    pub fn remove(&self, pattern: &ChannelPattern, shard: usize) -> Option<Arc<Route>> {
+    /// Removes a shard's interest; returns the entry if it was the last shard's.
+    pub fn remove(&self, pattern: &ChannelPattern, shard: usize) -> Option<Arc<Interest>> {
         let bit = 1_u64 << shard;
-        let was_last = |route: &Route| route.shards.fetch_and(!bit, Ordering::AcqRel) == bit;
+        let was_last = |route: &Interest| route.shards.fetch_and(!bit, Ordering::AcqRel) == bit;
         match pattern {
             ChannelPattern::All => {
                 self.all.shards.fetch_and(!bit, Ordering::AcqRel);
@@ -183,8 +183,8 @@ impl Routes {
         }
     }
 
-    /// Up to `limit` followed channels whose names start with `prefix` and come after `after`,
-    /// by name.
+    /// Up to `limit` channels with subscribers whose names start with `prefix` and come after
+    /// `after`, by name.
     #[must_use]
     pub fn list(&self, prefix: &str, after: &str, limit: usize) -> Vec<(ChannelName, u64)> {
         let mut found: Vec<(ChannelName, u64)> = Vec::new();
@@ -209,7 +209,7 @@ fn lock<T>(table: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
     table.write().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Default for Routes {
+impl Default for InterestTable {
     fn default() -> Self {
         Self::new()
     }

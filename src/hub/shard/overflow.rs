@@ -1,4 +1,4 @@
-//! Making room in an outbox that is full, without losing anything silently.
+//! Overflow of an outbox: dropping and conflating events, with a gap notice for what is dropped.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -7,16 +7,16 @@ use super::outbox::{Entry, Kind, Missing, Outbox};
 
 /// How many events went.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Shed {
+pub(super) struct Evicted {
     /// Dropped for being the oldest.
     pub dropped: u64,
     /// Taken out for a newer event with the same key.
     pub conflated: u64,
 }
 
-/// For what room is made, how much, and how.
+/// A request for room in an outbox.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Room {
+pub(super) struct RoomRequest {
     /// The place of the new event's channel.
     pub channel: u32,
     /// A hash of its key; 0 where it has none.
@@ -29,8 +29,8 @@ pub(super) struct Room {
     pub conflate: bool,
 }
 
-/// What may wait before events are conflated, in bytes, where `limit` may wait afterwards: an eighth
-/// more, as whatever is conflated is walked through.
+/// The bytes from which on events are conflated: an eighth above the limit, so that the walk over
+/// the queue is amortised.
 pub(super) fn conflates_at(limit: usize) -> usize {
     limit.saturating_add(limit / 8)
 }
@@ -44,21 +44,21 @@ impl Outbox {
     /// adjoining runs become one. A frame that is partly written stays, as do replies.
     pub(super) fn shed(
         &mut self,
-        room: Room,
+        room: RoomRequest,
         may_go: impl Fn(u32) -> bool,
         gap: impl Fn(Missing) -> Option<Frame>,
-    ) -> Shed {
-        let Room {
+    ) -> Evicted {
+        let RoomRequest {
             needed,
             limit,
             conflate,
             ..
         } = room;
         let Some(queue) = self.queue() else {
-            return Shed::default();
+            return Evicted::default();
         };
         queue.split();
-        let mut shed = Shed::default();
+        let mut shed = Evicted::default();
         let mut entries: Vec<(Entry, bool)> = std::mem::take(&mut queue.entries)
             .into_iter()
             .map(|entry| (entry, false))
@@ -75,7 +75,7 @@ impl Outbox {
         }
         let mut rebuilt = Rebuilt::new(&gap);
         let mut entries = entries.into_iter().zip(superseded);
-        // Its first bytes are out: even a gap can't grow any more.
+        // Its first bytes are written: even a gap cannot grow any more.
         for ((begun, _), _) in entries.by_ref().take(partly) {
             rebuilt.entries.push_back(begun);
         }
@@ -87,7 +87,7 @@ impl Outbox {
         queue.bytes = whole.saturating_sub(queue.written);
         if conflate && queue.bytes.saturating_add(needed) > limit {
             // The gaps between those that stay are too much: of the oldest all are one.
-            let room = Room {
+            let room = RoomRequest {
                 conflate: false,
                 ..room
             };
@@ -101,7 +101,7 @@ impl Outbox {
 fn mark_superseded(
     entries: &mut [(Entry, bool)],
     partly: usize,
-    room: Room,
+    room: RoomRequest,
     may_go: &impl Fn(u32) -> bool,
     bytes: &mut usize,
 ) -> u64 {
@@ -145,7 +145,7 @@ fn mark_oldest(
     count
 }
 
-/// The queue after something went, with a gap for each run.
+/// The queue after events were dropped, with a gap for each range of offsets.
 struct Rebuilt<G> {
     entries: VecDeque<Entry>,
     /// The run of each channel that may still grow.
@@ -264,11 +264,11 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_go_and_one_gap_says_which() {
+    fn oldest_events_are_dropped_with_one_gap() {
         let mut pool = QueuePool::default();
         let mut outbox = filled(&[(1, 0), (2, 0), (3, 0), (4, 0)], &mut pool);
         let shed = outbox.shed(
-            Room {
+            RoomRequest {
                 channel: 0,
                 key: 0,
                 needed: 7,
@@ -281,7 +281,7 @@ mod tests {
         assert_eq!(shed.dropped, 2);
         assert_eq!(texts(&outbox), ["[1-2]", "event-3", "event-4"]);
         let shed = outbox.shed(
-            Room {
+            RoomRequest {
                 channel: 0,
                 key: 0,
                 needed: 7,
@@ -296,11 +296,11 @@ mod tests {
     }
 
     #[test]
-    fn of_one_key_the_newest_stays() {
+    fn newest_event_of_a_key_is_kept() {
         let mut pool = QueuePool::default();
         let mut outbox = filled(&[(1, 7), (2, 8), (3, 7), (4, 9)], &mut pool);
         let shed = outbox.shed(
-            Room {
+            RoomRequest {
                 channel: 0,
                 key: 8,
                 needed: 7,
@@ -325,7 +325,7 @@ mod tests {
             let key = offset % 100 + 1;
             let frame = event(format!("event-{offset}"), offset, key);
             if outbox.bytes() + frame.len() > conflates_at(limit) {
-                let room = Room {
+                let room = RoomRequest {
                     channel: 0,
                     key,
                     needed: frame.len(),
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_between_what_stays_find_room_as_well() {
+    fn gaps_between_kept_events_count_against_the_limit() {
         let mut pool = QueuePool::default();
         // Every other one is superseded: five stay, and five gaps.
         let keys: Vec<(u64, u64)> = (1..=10)
@@ -350,7 +350,7 @@ mod tests {
             .collect();
         let mut outbox = filled(&keys, &mut pool);
         let long = |missing: Missing| Some(frame(format!("{:>20}", missing.to)));
-        let room = Room {
+        let room = RoomRequest {
             channel: 0,
             key: 99,
             needed: 7,
@@ -367,13 +367,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_partly_written_and_what_is_no_event_stays() {
+    fn partly_written_frames_and_replies_are_kept() {
         let mut pool = QueuePool::default();
         let mut outbox = filled(&[(1, 0), (2, 0)], &mut pool);
         outbox.push(frame("reply".into()), None, &mut pool);
         outbox.advance(3, &mut pool);
         let shed = outbox.shed(
-            Room {
+            RoomRequest {
                 channel: 0,
                 key: 0,
                 needed: 7,
@@ -389,11 +389,11 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_that_is_partly_written_does_not_grow() {
+    fn partly_written_gap_does_not_grow() {
         let mut pool = QueuePool::default();
         let mut outbox = filled(&[(1, 0), (2, 0)], &mut pool);
         outbox.shed(
-            Room {
+            RoomRequest {
                 channel: 0,
                 key: 0,
                 needed: 7,
@@ -407,7 +407,7 @@ mod tests {
         outbox.advance(4, &mut pool);
         outbox.push(event("event-3".into(), 3, 0), Some(0), &mut pool);
         outbox.shed(
-            Room {
+            RoomRequest {
                 channel: 0,
                 key: 0,
                 needed: 7,
@@ -443,7 +443,7 @@ mod tests {
                 for frame in frames {
                     outbox.push(frame, Some(0), &mut pool);
                 }
-                outbox.shed(Room { channel: 0, key: 1, needed: 0, limit, conflate }, |_| true, gap);
+                outbox.shed(RoomRequest { channel: 0, key: 1, needed: 0, limit, conflate }, |_| true, gap);
                 let all = texts(&outbox).concat();
                 let written = written.min(all.len());
                 seen.push_str(&all[..written]);

@@ -1,15 +1,15 @@
-//! Which topic is a channel's.
+//! An index of a shard's topics by channel.
 
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use super::Topic;
+use super::topics::Topic;
 use crate::event::{ChannelName, ChannelPattern};
-use crate::hub::slots::Slots;
+use crate::hub::shard::slab::Slab;
 
-/// The topics of channels by their names. An entry is the number of a topic, which knows its name:
-/// a large server has a channel for each user.
+/// The topics of channels. An entry is a topic's slot, and the topic has the name: a large server
+/// has a channel for each user, so names are stored once.
 #[derive(Default)]
 pub(super) struct Names {
     entries: HashTable<u32>,
@@ -17,8 +17,8 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// The place of a channel's topic.
-    pub(super) fn find(&self, channel: &ChannelName, topics: &Slots<Topic>) -> Option<u32> {
+    /// The slot of a channel's topic.
+    pub(super) fn find(&self, channel: &ChannelName, topics: &Slab<Topic>) -> Option<u32> {
         let is_it = |entry: &u32| name(topics, *entry) == Some(channel);
         let found = self
             .entries
@@ -26,14 +26,14 @@ impl Names {
         found.copied()
     }
 
-    /// Notes a channel's topic, of which there is none yet.
-    pub(super) fn insert(&mut self, channel: &ChannelName, topic: u32, topics: &Slots<Topic>) {
+    /// Adds a channel's topic.
+    pub(super) fn insert(&mut self, channel: &ChannelName, topic: u32, topics: &Slab<Topic>) {
         let hash_of = |entry: &u32| self.hasher.hash_one(name(topics, *entry));
         self.entries
             .insert_unique(self.hasher.hash_one(Some(channel)), topic, hash_of);
     }
 
-    /// Forgets a channel's topic; it need not be among the topics any more.
+    /// Removes a channel's topic; it may have left the slab already.
     pub(super) fn remove(&mut self, channel: &ChannelName, topic: u32) {
         let hash = self.hasher.hash_one(Some(channel));
         if let Ok(entry) = self.entries.find_entry(hash, |entry| *entry == topic) {
@@ -42,7 +42,7 @@ impl Names {
     }
 }
 
-fn name(topics: &Slots<Topic>, topic: u32) -> Option<&ChannelName> {
+fn name(topics: &Slab<Topic>, topic: u32) -> Option<&ChannelName> {
     match &topics.get(topic)?.pattern {
         ChannelPattern::Exact(channel) => Some(channel),
         ChannelPattern::Namespace(_) | ChannelPattern::All => None,

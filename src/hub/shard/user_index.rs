@@ -1,25 +1,25 @@
-//! Which connections a user has here.
+//! An index of a shard's connections by user.
 
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use crate::hub::slots::Slots;
+use crate::hub::shard::slab::Slab;
 
-/// Says that the rest of the number is a crowd's place, and not a connection's.
+/// Marks an entry as the slot of a list, and not of a connection.
 const CROWD: u32 = 1 << 31;
 
-/// The connections of each user. Most users have one, so an entry is the number of a connection,
-/// which knows its user (whom `user_of` tells); only those with more have a list.
+/// The connections of each user. Most users have one, so an entry is a connection's slot, and
+/// `user_of` gives its user; only users with more have a list.
 #[derive(Default)]
 pub(super) struct Users {
     entries: HashTable<u32>,
-    crowds: Slots<Vec<u32>>,
+    crowds: Slab<Vec<u32>>,
     hasher: RandomState,
 }
 
 impl Users {
-    /// The places of a user's connections.
+    /// The slots of a user's connections.
     pub(super) fn of<'c>(&self, user: &str, user_of: impl Fn(u32) -> Option<&'c str>) -> &[u32] {
         let is_theirs =
             |entry: &u32| speaker(&self.crowds, *entry).and_then(&user_of) == Some(user);
@@ -34,7 +34,7 @@ impl Users {
         }
     }
 
-    /// Notes a connection of a user, whom `user_of` tells already.
+    /// Adds a connection; `user_of` gives its user already.
     pub(super) fn add<'c>(&mut self, slot: u32, user_of: impl Fn(u32) -> Option<&'c str>) {
         let Some(user) = user_of(slot) else { return };
         let Users {
@@ -58,7 +58,7 @@ impl Users {
         }
     }
 
-    /// Forgets a connection of a user.
+    /// Removes a connection of a user.
     pub(super) fn remove(&mut self, user: &str, slot: u32) {
         let Users {
             entries,
@@ -89,7 +89,7 @@ impl Users {
 }
 
 /// A connection by which the user of an entry is known.
-fn speaker(crowds: &Slots<Vec<u32>>, entry: u32) -> Option<u32> {
+fn speaker(crowds: &Slab<Vec<u32>>, entry: u32) -> Option<u32> {
     if entry & CROWD == 0 {
         return Some(entry);
     }
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_s_connections_are_found_however_many_there_are() {
+    fn connections_of_a_user_are_found() {
         let (names, mut users) = (names(), Users::default());
         let user_of = |slot: u32| names.get(usize::try_from(slot).ok()?).map(String::as_str);
         for slot in (0..10_000).step_by(10) {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_gone_leaves_nothing() {
+    fn removed_connections_leave_no_entry() {
         let (names, mut users) = (names(), Users::default());
         let user_of = |slot: u32| names.get(usize::try_from(slot).ok()?).map(String::as_str);
         for slot in 70..80 {

@@ -1,18 +1,18 @@
-//! Frames of events that were read from history, kept for the next who asks for the same: after
-//! a restart everyone does.
+//! A cache of frames of replayed events: after a restart, every client resumes from the same
+//! positions.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::event::Event;
-use crate::hub::chunk::{Chunk, Frame};
 use crate::hub::delivery::DialectId;
 use crate::hub::protocol::Protocol;
+use crate::hub::shard::chunk::{Chunk, Frame};
 
 /// What is kept, in bytes, by each shard: a term of the server's worst case of memory.
 pub const REPLAY_BYTES: usize = 4 << 20;
 
-/// The frames that were made lately.
+/// The cached frames.
 #[derive(Default)]
 pub(super) struct Replays {
     frames: HashMap<(u32, u64, DialectId), Frame>,
@@ -20,7 +20,7 @@ pub(super) struct Replays {
 }
 
 impl Replays {
-    /// The frame of an event of the numbering with this serial, made if it is not there.
+    /// The frame of an event of the topic serial `numbering`, encoded if it is not cached.
     pub(super) fn frame(
         &mut self,
         numbering: u32,
@@ -42,7 +42,7 @@ impl Replays {
         frame
     }
 
-    /// Lets go of all of them: called when nothing has happened for a while.
+    /// Frees the cache, after a while without work.
     pub(super) fn clear(&mut self) {
         self.frames = HashMap::new();
         self.bytes = 0;

@@ -1,4 +1,4 @@
-//! What waits for one connection.
+//! The outbox: frames that wait to be written to one connection.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;

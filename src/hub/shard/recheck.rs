@@ -1,4 +1,4 @@
-//! Subscriptions whose right is withdrawn.
+//! Ending subscriptions that the rules no longer allow.
 
 use super::Shard;
 use crate::auth::Identity;
@@ -10,9 +10,9 @@ type Allowed<'a> =
     &'a (dyn Fn(&Identity, &ChannelPattern, ConnectionId) -> Result<()> + Send + Sync);
 
 impl Shard {
-    /// Ends subscriptions that `allowed` refuses, and says why.
+    /// Ends subscriptions that `allowed` refuses, with an error.
     pub(in crate::hub) fn check_rights(&mut self, slot: u32, allowed: Allowed<'_>) {
-        let Some(id) = self.id(slot) else {
+        let Some(id) = self.connections.id(slot) else {
             return;
         };
         let Some(connection) = self.connections.get(slot) else {

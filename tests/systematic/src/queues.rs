@@ -9,18 +9,18 @@ use loom::thread;
 
 use crate::delivery::Delivery;
 use crate::event::Event;
-use crate::inbox::{HighWater, Inbound, Inbox};
 use crate::model;
+use crate::queue::{HighWater, Inbound, ShardQueue};
 use crate::sync::Waker;
 
-fn inbox(len: usize) -> (Arc<Inbox>, Waker) {
+fn inbox(len: usize) -> (Arc<ShardQueue>, Waker) {
     let bytes = usize::MAX;
     bounded(HighWater { len, bytes })
 }
 
-fn bounded(high_water: HighWater) -> (Arc<Inbox>, Waker) {
+fn bounded(high_water: HighWater) -> (Arc<ShardQueue>, Waker) {
     let waker = Waker::new();
-    (Arc::new(Inbox::new(waker.clone(), high_water)), waker)
+    (Arc::new(ShardQueue::new(waker.clone(), high_water)), waker)
 }
 
 /// An event of a thousand bytes or more.
@@ -39,13 +39,13 @@ fn command() -> Inbound {
 }
 
 /// What a shard's thread does, until it has done so much.
-fn turn_until(inbox: &Inbox, waker: &Waker, wanted: usize) {
+fn turn_until(inbox: &ShardQueue, waker: &Waker, wanted: usize) {
     let mut done = 0;
     while done < wanted {
         if inbox.is_empty() {
             waker.wait();
         }
-        inbox.looking();
+        inbox.begin_round();
         while inbox.pop().is_some() {
             done += 1;
         }
@@ -53,7 +53,7 @@ fn turn_until(inbox: &Inbox, waker: &Waker, wanted: usize) {
 }
 
 #[test]
-fn a_shard_that_waits_is_woken_for_everything_that_is_pushed() {
+fn sleeping_shard_is_woken_for_every_push() {
     model(|| {
         let (inbox, waker) = inbox(100);
         let pushing = Arc::clone(&inbox);
@@ -71,7 +71,7 @@ fn a_shard_that_waits_is_woken_for_everything_that_is_pushed() {
 }
 
 #[test]
-fn whoever_waits_for_room_gets_it() {
+fn waiting_publisher_is_notified_of_room() {
     model(|| {
         let (inbox, waker) = inbox(2);
         let pushing = Arc::clone(&inbox);
@@ -88,7 +88,7 @@ fn whoever_waits_for_room_gets_it() {
 }
 
 #[test]
-fn two_that_wait_for_room_both_get_it() {
+fn two_waiting_publishers_are_both_notified() {
     model(|| {
         let (inbox, waker) = inbox(2);
         inbox.push(command());
@@ -108,7 +108,7 @@ fn two_that_wait_for_room_both_get_it() {
 }
 
 #[test]
-fn whoever_waits_for_bytes_gets_room_though_few_events_wait() {
+fn publisher_waiting_for_bytes_is_notified() {
     model(|| {
         // Full with one event, whatever a delivery itself takes; half is passed with each.
         let (inbox, waker) = bounded(HighWater {

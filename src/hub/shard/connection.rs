@@ -7,18 +7,18 @@ use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
-use super::delivery::DialectId;
-use super::judge::Verdict;
-use super::link::Link;
-use super::meter::{Meter, MeterSlot};
+use super::connection_io::Link;
 use super::outbox::Outbox;
-use super::protocol::Protocol;
 use crate::auth::Identity;
 use crate::error::CloseCode;
 use crate::event::{ConnectionId, Epoch, Event, Position, Timestamp};
+use crate::hub::delivery::DialectId;
+use crate::hub::evaluator::Verdict;
+use crate::hub::filter_budget::{Meter, MeterSlot};
+use crate::hub::protocol::Protocol;
 use crate::telemetry::Transport;
 
-/// What a client said of itself.
+/// What a client registered as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
     /// Such as `gui` or `mobile`.
@@ -27,7 +27,7 @@ pub struct Client {
     pub name: Box<str>,
 }
 
-/// A connection, as far as others may know it.
+/// A connection, as operators see it.
 #[derive(Debug, Clone)]
 pub struct ConnectionInfo {
     /// Its id.
@@ -74,12 +74,12 @@ pub(super) struct Connection {
     pub(super) flags: Flags,
     pub(super) dialect: DialectId,
     pub(super) round_trip_us: u32,
-    /// The number of the run that it got something of last, and which of its events it got: so
-    /// that two subscriptions give an event once.
-    pub(super) last_run: u64,
-    pub(super) answered: u64,
+    /// The number of the last batch that it got events of, and which of them: so that two
+    /// subscriptions deliver an event once.
+    pub(super) last_batch: u64,
+    pub(super) covered: u64,
     #[expect(clippy::box_collection, reason = "eight bytes where there is nothing")]
-    pub(super) catch_ups: Option<Box<Vec<CatchUp>>>,
+    pub(super) recoveries: Option<Box<Vec<RecoveryState>>>,
     pub(super) ending: Option<Box<Ending>>,
     pub(super) delivered: u64,
     pub(super) bytes_out: u64,
@@ -191,22 +191,21 @@ impl DerefMut for Subscriptions {
     reason = "independent facts, one byte each"
 )]
 pub(super) struct Flags {
-    /// An answer is being made elsewhere; what comes in waits.
+    /// An answer is pending; further messages wait.
     pub(super) busy: bool,
     /// Already on the list of those to flush.
     pub(super) touched: bool,
-    /// There may be something to read that was put off.
+    /// Reading was deferred to the next round.
     pub(super) unread: bool,
     /// The expiry of the token was announced.
     pub(super) expiry_told: bool,
     /// Counted among the connections of its user.
-    pub(super) seated: bool,
+    pub(super) user_counted: bool,
     /// The client has shut its side: what is left must be read to its end.
     pub(super) peer_closed: bool,
-    /// On the list of those whose catching up goes on.
+    /// Marked for [`Recovery`](super::recovery::Recovery).
     pub(super) awaiting_recovery: bool,
-    /// About to be closed for being too slow: something that it had to get found no room, so
-    /// nothing that comes behind it may reach it either.
+    /// About to be closed as too slow: an event found no room, so no later event may be delivered.
     pub(super) pending_close: bool,
 }
 
@@ -219,13 +218,13 @@ pub(super) struct Subscription {
     pub(super) at: u32,
     /// Counted among those present.
     pub(super) present: bool,
-    /// Tells it from every other subscription that the shard has seen.
+    /// Distinguishes it from every other subscription that the shard has seen.
     pub(super) serial: u32,
 }
 
 /// A subscription that reads history before it goes live.
 #[derive(Debug)]
-pub(super) struct CatchUp {
+pub(super) struct RecoveryState {
     pub(super) topic: u32,
     /// The subscription's.
     pub(super) serial: u32,
@@ -234,21 +233,20 @@ pub(super) struct CatchUp {
     pub(super) after: u64,
     /// Events that are read but not sent.
     pub(super) waiting: VecDeque<Waiting>,
-    /// A page is being read, or a filter asked, elsewhere.
+    /// A page is being read, or a filter evaluated, off the shard.
     pub(super) reading: bool,
-    /// What waits comes from no history, and this is all there is of it, in bytes: live events
-    /// whose filter is asked elsewhere.
+    /// The bytes of live events that wait for a deferred filter and are in no history.
     pub(super) loose: Option<usize>,
-    /// Live events wait behind what is read as well, in bytes: its filter is asked elsewhere, and
-    /// history may be too short to keep them meanwhile.
+    /// The bytes of live events that wait behind the page: the filter is deferred, and history may
+    /// be too short to keep them meanwhile.
     pub(super) kept: Option<usize>,
 }
 
-/// An event on its way to a subscription that catches up.
+/// An event that waits for a subscription in recovery.
 #[derive(Debug, Clone)]
 pub(super) struct Waiting {
     pub(super) event: Arc<Event>,
-    /// What the filter says of it, once it was asked.
+    /// The filter's verdict, once it was evaluated.
     pub(super) verdict: Option<Verdict>,
 }
 
@@ -268,7 +266,7 @@ pub(super) struct Ending {
     pub(super) reason: String,
     /// The operator who ended it.
     pub(super) by: Option<Box<str>>,
-    /// When it is dropped even if the client has not answered.
+    /// When it is removed even if the client has not answered.
     pub(super) deadline: u64,
     /// Our side is shut.
     pub(super) finished: bool,
@@ -276,9 +274,9 @@ pub(super) struct Ending {
     pub(super) unread: usize,
 }
 
-impl CatchUp {
+impl RecoveryState {
     pub(super) fn behind(topic: u32, serial: u32, after: Position) -> Self {
-        CatchUp {
+        RecoveryState {
             topic,
             serial,
             epoch: after.epoch,
@@ -303,7 +301,7 @@ impl CatchUp {
             epoch: Epoch::from_bits(0),
             offset: 0,
         };
-        CatchUp {
+        RecoveryState {
             loose: Some(0),
             ..Self::behind(topic, serial, after)
         }
@@ -318,7 +316,7 @@ impl Connection {
 
     /// True if nothing but writing is left to do once it has got an event.
     pub(super) fn is_plain(&self) -> bool {
-        !self.flags.touched && self.catch_ups.is_none() && self.ending.is_none()
+        !self.flags.touched && self.recoveries.is_none() && self.ending.is_none()
     }
 
     /// True if what it gets can go to its socket as it is: nothing waits before it.
@@ -378,7 +376,7 @@ mod tests {
     /// With a link of 16 bytes it is 224: the 128 of a block in the shard are 28 KiB then, which is
     /// one of the allocator's own sizes. A byte more would cost 32.
     #[test]
-    fn a_connection_is_small_and_a_place_for_one_no_larger() {
+    fn connection_is_208_bytes_and_its_io() {
         assert_eq!(size_of::<Connection>() - LINK, 208);
         assert_eq!(size_of::<Option<Connection>>(), size_of::<Connection>());
         if !cfg!(debug_assertions) {
@@ -387,12 +385,12 @@ mod tests {
     }
 
     #[test]
-    fn what_every_delivery_touches_stands_first() {
+    fn fields_of_every_delivery_come_first() {
         assert_eq!(mem::offset_of!(Connection, protocol) - LINK, 72);
     }
 
     #[test]
-    fn subscriptions_take_no_more_room_than_they_need() {
+    fn subscriptions_have_no_spare_capacity() {
         let one = |topic| Subscription {
             topic,
             at: 0,
@@ -412,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_comes_back_as_it_was() {
+    fn address_survives_its_compact_form() {
         for text in [
             "127.0.0.1:80",
             "[::1]:443",

@@ -1,11 +1,10 @@
-//! Bytes on their way to many connections at once.
+//! Chunks: encoded bytes shared by many connections.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// A chunk as a shard hands it around. One shard's only; but publishers that help the shard do it
-/// on their threads, one after the other.
+/// A shared chunk. It belongs to one shard, but small rounds use it on publishers' threads.
 pub(super) type Frame = Arc<Chunk>;
 
 /// A frame, or the frames of several events of one channel end to end: one piece of memory, so
@@ -109,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_joined_comes_apart_again() {
+    fn joined_chunk_splits_into_its_events() {
         let frames: Vec<Frame> = [("one", 1), ("three", 3), ("", 4), ("nine", 9)]
             .into_iter()
             .map(|(text, offset)| Chunk::event(Bytes::from(text), offset, offset * 7))

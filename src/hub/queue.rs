@@ -8,7 +8,7 @@ use super::command::ShardCommand;
 use super::delivery::Delivery;
 use super::sync::{AtomicBool, AtomicUsize, Notify, SegQueue, Waker};
 
-/// Something for a shard to do.
+/// One entry of a shard's queue.
 pub(super) enum Inbound {
     /// An event to fan out.
     Event(Arc<Delivery>),
@@ -26,7 +26,7 @@ impl Inbound {
     }
 }
 
-/// How much may wait before publishers are asked to wait.
+/// The high-water marks of a queue: publishers wait from there on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct HighWater {
     /// Events and commands.
@@ -36,7 +36,7 @@ pub(super) struct HighWater {
 }
 
 impl HighWater {
-    /// What holds for every shard.
+    /// The marks of every shard.
     pub(super) const SHARD: HighWater = HighWater {
         len: 16_384,
         bytes: INBOX_BYTES,
@@ -46,26 +46,26 @@ impl HighWater {
 /// The bytes of events that may wait for a shard: a term of the server's worst case of memory.
 pub const INBOX_BYTES: usize = 32 * 1024 * 1024;
 
-/// One shard's queue. Pushing takes no lock; the shard is woken at most once for whatever came
-/// while it slept. It never refuses: publishers look at [`Inbox::is_full`] beforehand and wait.
-pub(super) struct Inbox {
+/// One shard's queue. A push takes no lock, and wakes the shard at most once however much is pushed
+/// while it sleeps. A push never fails: publishers check [`ShardQueue::is_full`] first and wait.
+pub(super) struct ShardQueue {
     queue: SegQueue<Inbound>,
     len: AtomicUsize,
     /// The bytes of the events that wait.
     bytes: AtomicUsize,
-    /// True while somebody is going to do what there is to do: the shard knows of it, or whoever
-    /// found this false is about to wake it.
+    /// True while the entries have an owner: a round of the shard will drain them, or the pusher
+    /// that changed this from false to true is about to wake the shard.
     awake: AtomicBool,
     waker: Waker,
     high_water: HighWater,
     ready: Notify,
 }
 
-impl Inbox {
+impl ShardQueue {
     /// An empty queue that wakes the shard through `waker`, and is full from `high_water` on.
     #[must_use]
     pub(super) fn new(waker: Waker, high_water: HighWater) -> Self {
-        Inbox {
+        ShardQueue {
             queue: SegQueue::new(),
             len: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
@@ -76,24 +76,25 @@ impl Inbox {
         }
     }
 
-    /// Adds something to do, and wakes the shard if it sleeps.
+    /// Pushes an entry, and wakes the shard if it sleeps.
     pub(super) fn push(&self, inbound: Inbound) {
-        if self.push_quietly(inbound) {
+        if self.push_deferred(inbound) {
             self.wake();
         }
     }
 
-    /// Adds something to do. True if the shard sleeps and nobody else has to wake it: the caller
-    /// must, or do its work ([`ShardCell::run_or_wake`](super::shard_cell::ShardCell::run_or_wake)).
+    /// Pushes an entry. True if the shard sleeps and no other pusher is about to wake it: the
+    /// caller must wake it, or run a round in its place
+    /// ([`ShardCell::run_or_wake`](super::shard_cell::ShardCell::run_or_wake)).
     #[must_use = "a shard that nobody wakes sleeps on"]
-    pub(super) fn push_quietly(&self, inbound: Inbound) -> bool {
+    pub(super) fn push_deferred(&self, inbound: Inbound) -> bool {
         self.len.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(inbound.weight(), Ordering::Relaxed);
         self.queue.push(inbound);
         !self.awake.swap(true, Ordering::SeqCst)
     }
 
-    /// Ends the wait of the shard's thread: the one that is going on, or else the next.
+    /// Wakes the shard's thread: its present poll returns, or else its next one.
     pub(super) fn wake(&self) {
         if let Err(error) = self.waker.wake() {
             log_wake_failure(&error);
@@ -107,7 +108,7 @@ impl Inbox {
             || self.bytes.load(Ordering::Relaxed) >= self.high_water.bytes
     }
 
-    /// Waits until there is room.
+    /// Waits until the queue is below its high-water marks.
     pub(super) async fn ready(&self) {
         loop {
             let notified = self.ready.notified();
@@ -118,20 +119,21 @@ impl Inbox {
         }
     }
 
-    /// The shard, or who does its work, is about to look: what is pushed from now on wakes it again. A swap and no mere
-    /// store, as it has to see whatever was pushed by those who found it awake.
-    pub(super) fn looking(&self) {
+    /// A round is about to drain the queue: entries pushed from now on wake the shard again. This
+    /// is a swap, not a store: it must synchronise with every pusher that read `true`, so that the
+    /// round sees their entries.
+    pub(super) fn begin_round(&self) {
         self.awake.swap(false, Ordering::SeqCst);
     }
 
-    /// The next thing to do.
+    /// Pops the next entry.
     pub(super) fn pop(&self) -> Option<Inbound> {
         let inbound = self.queue.pop()?;
         let weight = inbound.weight();
         let len = self.len.fetch_sub(1, Ordering::Relaxed);
         let bytes = self.bytes.fetch_sub(weight, Ordering::Relaxed);
-        // Each of the two is passed at half of its bound, as one that is full by bytes alone may
-        // never pass half of the other.
+        // Waiting publishers are notified when either count falls to half of its mark: a queue that
+        // is full by bytes alone may never pass half of its length.
         let half = self.high_water.bytes / 2;
         let passed = bytes > half && bytes.saturating_sub(weight) <= half;
         if len == self.high_water.len / 2 || passed {
@@ -140,7 +142,7 @@ impl Inbox {
         Some(inbound)
     }
 
-    /// True if nothing waits.
+    /// True if the queue is empty.
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()

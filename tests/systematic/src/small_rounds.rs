@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use loom::thread;
 
-use crate::inbox::{HighWater, Inbound, Inbox};
 use crate::model;
+use crate::queue::{HighWater, Inbound, ShardQueue};
 use crate::shard::Shard;
-use crate::shard_cell::{Left, ShardCell};
+use crate::shard_cell::{Remaining, ShardCell};
 use crate::sync::Waker;
 
 struct World {
     cell: ShardCell,
-    inbox: Inbox,
+    inbox: ShardQueue,
     waker: Waker,
     /// What is done when all is done.
     wanted: usize,
@@ -27,7 +27,7 @@ impl World {
         let waker = Waker::new();
         let world = World {
             cell: ShardCell::new(),
-            inbox: Inbox::new(
+            inbox: ShardQueue::new(
                 waker.clone(),
                 HighWater {
                     len: 100,
@@ -37,7 +37,7 @@ impl World {
             waker,
             wanted,
         };
-        world.cell.move_in(Shard::default());
+        world.cell.insert(Shard::default());
         Arc::new(world)
     }
 
@@ -49,7 +49,7 @@ impl World {
     /// What a shard's thread does, until all is done.
     fn turn(&self) {
         let round = |shard: &mut Shard| {
-            self.inbox.looking();
+            self.inbox.begin_round();
             while self.inbox.pop().is_some() {
                 shard.done += 1;
             }
@@ -68,14 +68,14 @@ impl World {
 
     /// Pushes, and does up to `most` in the place of the thread if that sleeps.
     fn publish(&self, now: u64, most: usize) {
-        if self.inbox.push_quietly(Self::command()) {
+        if self.inbox.push_deferred(Self::command()) {
             self.cell
                 .run_or_wake(&self.inbox, now, |shard| self.help(shard, most));
         }
     }
 
-    fn help(&self, shard: &mut Shard, most: usize) -> Left {
-        self.inbox.looking();
+    fn help(&self, shard: &mut Shard, most: usize) -> Remaining {
+        self.inbox.begin_round();
         let mut taken = 0;
         while taken < most && self.inbox.pop().is_some() {
             taken += 1;
@@ -86,9 +86,9 @@ impl World {
             self.waker.wake().unwrap();
         }
         if self.inbox.is_empty() {
-            Left::Nothing
+            Remaining::Nothing
         } else {
-            Left::Work
+            Remaining::Work
         }
     }
 }
@@ -112,7 +112,7 @@ fn scene(
 }
 
 #[test]
-fn whatever_is_pushed_is_done_by_the_thread_or_by_who_helps() {
+fn every_entry_is_processed_by_thread_or_publisher() {
     scene(
         3,
         |world| {
@@ -124,7 +124,7 @@ fn whatever_is_pushed_is_done_by_the_thread_or_by_who_helps() {
 }
 
 #[test]
-fn whoever_may_not_help_wakes() {
+fn publisher_that_comes_too_soon_wakes_the_thread() {
     // The second to come is too early after the first.
     scene(
         2,
@@ -134,7 +134,7 @@ fn whoever_may_not_help_wakes() {
 }
 
 #[test]
-fn what_a_helper_leaves_is_done_by_the_thread() {
+fn entries_left_by_a_small_round_are_processed_by_the_thread() {
     scene(
         3,
         |world| world.publish(LATER, 0),
@@ -146,7 +146,7 @@ fn what_a_helper_leaves_is_done_by_the_thread() {
 }
 
 #[test]
-fn helpers_and_those_who_wake_do_not_hide_each_others_work() {
+fn small_rounds_and_wake_ups_hide_no_entry() {
     scene(
         3,
         |world| {

@@ -1,4 +1,4 @@
-//! Filters: compiled and asked away from the shards.
+//! Filters: compiled and evaluated off the shards.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -9,44 +9,46 @@ use crate::event::Event;
 use crate::fair_queue::{Permit, Share};
 use crate::filter::Condition;
 use crate::filter::EventFilter;
-use crate::hub::judge::Verdict;
-use crate::hub::meter::Meter;
+use crate::hub::evaluator::Verdict;
+use crate::hub::filter_budget::Meter;
 use crate::maybe_ready::MaybeReady;
 
-/// The longest wait before it is looked again whether the connection is still there.
+/// The longest sleep before the connection is checked again for being open.
 const NAP: Duration = Duration::from_millis(250);
 /// The most that counting a replay may cost, in seconds' worth of a connection's budget.
 const COUNTED_SECONDS: u64 = 5;
 
 impl Hub {
-    /// The condition of a filter: there already where it is in use, compiled elsewhere where not.
-    /// Compilations for one share wait for one another.
+    /// The condition of a filter: from the store if it is in use, or else compiled off the shard.
+    /// Compilations of one share run one after another.
     pub fn condition(self: &Arc<Self>, source: &str, share: Share) -> MaybeReady<Arc<Condition>> {
-        if let Some(known) = self.judge.store.find(source) {
+        if let Some(known) = self.evaluator.store.find(source) {
             return MaybeReady::ok(known);
         }
         let (hub, source) = (Arc::clone(self), source.to_owned());
         MaybeReady::later(async move {
-            let turn = hub.judge.compilations.take(share).await;
+            let turn = hub.evaluator.compilations.take(share).await;
             let made = hub.clone().elsewhere(turn, move || {
                 let limits = &hub.settings().filters;
-                hub.judge.store.compile(&source, limits).map_err(|refusal| {
-                    if let Some(limit) = refusal.limit {
-                        hub.metrics().limit_reached(limit);
-                    }
-                    refusal.error
-                })
+                hub.evaluator
+                    .store
+                    .compile(&source, limits)
+                    .map_err(|refusal| {
+                        if let Some(limit) = refusal.limit {
+                            hub.metrics().limit_reached(limit);
+                        }
+                        refusal.error
+                    })
             });
             made.await?
         })
     }
 
-    /// Asks a filter about events, as fast as the connection's budget allows; answers as well how
-    /// many steps that took.
+    /// Evaluates a filter on events, as fast as the connection's budget allows. Returns the number
+    /// of steps too.
     ///
-    /// # Errors
-    /// `unavailable` where the connection is gone or the server stops.
-    pub(in crate::hub) async fn judge(
+    /// # Errors `unavailable` where the connection is gone or the server stops.
+    pub(in crate::hub) async fn evaluate(
         self: Arc<Self>,
         filter: Arc<EventFilter>,
         events: Arc<[Arc<Event>]>,
@@ -67,11 +69,11 @@ impl Hub {
             }
             let (hub, filter) = (Arc::clone(&self), Arc::clone(&filter));
             let (events, from) = (Arc::clone(&events), verdicts.len());
-            let turn = self.judge.evaluations.take(meter.share()).await;
+            let turn = self.evaluator.evaluations.take(meter.share()).await;
             let slice = self.clone().elsewhere(turn, move || {
                 let rest = events.get(from..).unwrap_or_default();
                 let limits = &hub.settings().filters;
-                hub.judge.slice(&filter, rest, limits, hub.metrics())
+                hub.evaluator.slice(&filter, rest, limits, hub.metrics())
             });
             let (made, steps) = slice.await?;
             meter.charge(self.clock_us(), rate, steps);
@@ -89,7 +91,7 @@ impl Hub {
         }
     }
 
-    /// Does something on a thread that may be busy, for as long as a turn takes.
+    /// Runs blocking work on a thread of its own for one turn.
     async fn elsewhere<T: Send + 'static>(
         self: Arc<Self>,
         turn: Permit,

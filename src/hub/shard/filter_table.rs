@@ -1,21 +1,21 @@
-//! The distinct filters of a shard, each asked once per event however many subscriptions share it;
-//! what it said is shared with the other shards.
+//! The distinct filters of a shard. Each is evaluated once per event however many subscriptions
+//! share it, and the verdict is shared with the other shards.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::delivery::Delivery;
-use super::meter::Asking;
-use super::slots::Slots;
+use super::slab::Slab;
 use crate::filter::FilterNumbers;
 use crate::filter::{EventFilter, EventView, FilterKey};
+use crate::hub::delivery::Delivery;
+use crate::hub::filter_budget::EvalContext;
 
 /// No filter.
 pub(super) const NO_FILTER: u32 = u32::MAX;
 
 /// Distinct filters with how many subscriptions use each.
 pub(super) struct FilterTable {
-    filters: Slots<Shared>,
+    filters: Slab<Shared>,
     places: HashMap<FilterKey, u32>,
     numbers: Arc<FilterNumbers>,
 }
@@ -25,12 +25,12 @@ struct Shared {
     /// The same on every shard.
     number: u64,
     uses: u32,
-    /// The run for which `judged` and `passes` hold.
-    run: u64,
-    /// The events of the run about which it was asked.
-    judged: u64,
+    /// The batch for which `evaluated` and `passes` hold.
+    batch: u64,
+    /// The events of the batch on which it was evaluated.
+    evaluated: u64,
     passes: u64,
-    /// Data of this many bytes took more time than there was: not tried again on the shard.
+    /// Data of this many bytes exceeded the budget: not tried on the shard again.
     heavy: usize,
 }
 
@@ -38,7 +38,7 @@ impl FilterTable {
     /// No filters.
     pub(super) fn new(numbers: Arc<FilterNumbers>) -> Self {
         FilterTable {
-            filters: Slots::new(),
+            filters: Slab::new(),
             places: HashMap::new(),
             numbers,
         }
@@ -59,8 +59,8 @@ impl FilterTable {
             filter: Arc::clone(filter),
             number: self.numbers.acquire(filter.key()),
             uses: 1,
-            run: 0,
-            judged: 0,
+            batch: 0,
+            evaluated: 0,
             passes: 0,
             heavy: usize::MAX,
         };
@@ -89,56 +89,55 @@ impl FilterTable {
         self.filters.get(place).map(|shared| &shared.filter)
     }
 
-    /// Which of the `wanted` events of a run pass, as a set of bits; each is worked out once for
-    /// the run's number. `None` where that takes more time than there is.
+    /// Which of the `wanted` events of a batch pass, as a bit set, evaluated once for the batch's
+    /// number. `None` if the budget does not suffice.
     pub(super) fn passes(
         &mut self,
         place: u32,
-        run: u64,
+        batch: u64,
         wanted: u64,
         events: &[(&Delivery, EventView<'_>)],
-        asking: &Asking<'_>,
+        asking: &EvalContext<'_>,
     ) -> Option<u64> {
         let Some(shared) = self.filters.get_mut(place) else {
             return Some(wanted);
         };
-        if shared.run != run {
-            (shared.run, shared.judged, shared.passes) = (run, 0, 0);
+        if shared.batch != batch {
+            (shared.batch, shared.evaluated, shared.passes) = (batch, 0, 0);
         }
-        if wanted & !shared.judged != 0 {
-            shared.judge(wanted, events, asking)?;
+        if wanted & !shared.evaluated != 0 {
+            shared.evaluate(wanted, events, asking)?;
         }
         Some(shared.passes & wanted)
     }
 }
 
 impl Shared {
-    /// Asks about those of the wanted events about which nobody has asked yet. `None` where there
-    /// is not enough time: where the one who asks has used up its budget, the next may have some
-    /// left, and goes on from there.
-    fn judge(
+    /// Evaluates the wanted events that were not evaluated yet. `None` if the budget does not
+    /// suffice: the next subscriber may have some left, and continues from there.
+    fn evaluate(
         &mut self,
         wanted: u64,
         events: &[(&Delivery, EventView<'_>)],
-        asking: &Asking<'_>,
+        asking: &EvalContext<'_>,
     ) -> Option<()> {
         for ((delivery, view), at) in events.iter().zip(0_u32..) {
             let bit = 1 << at;
-            if wanted & !self.judged & bit == 0 {
+            if wanted & !self.evaluated & bit == 0 {
                 continue;
             }
-            let yes = self.judge_one(delivery, view, asking)?;
-            self.judged |= bit;
+            let yes = self.evaluate_one(delivery, view, asking)?;
+            self.evaluated |= bit;
             self.passes |= u64::from(yes) << at;
         }
         Some(())
     }
 
-    fn judge_one(
+    fn evaluate_one(
         &mut self,
         delivery: &Delivery,
         view: &EventView<'_>,
-        asking: &Asking<'_>,
+        asking: &EvalContext<'_>,
     ) -> Option<bool> {
         let known = delivery.verdict(self.number).map(|known| known.passes);
         if let Some(Some(passes)) = known {
