@@ -96,13 +96,13 @@ fn every_reader_takes(bytes: &[u8]) -> Result<(), TestCaseError> {
         },
         ..Definition::default()
     };
-    for (words, named) in [
+    for (codec, named) in [
         (JsonCodec::tidings(), true),
         (JsonCodec::cloud_events(), true),
         (JsonCodec::new(Arc::new(flat)), !value.is_object()),
     ] {
         let mut text = BytesMut::new();
-        words.encode_event(&mut text, &event);
+        codec.encode_event(&mut text, &event);
         if named {
             prop_assert_eq!(data_in(&text), stands);
         } else {

@@ -75,8 +75,9 @@ impl Codec {
     /// A codec whose decoder and encoder are one value.
     pub fn new(codec: impl Decoder + Encoder + 'static) -> Self {
         let codec = Arc::new(codec);
+        let decoder: Arc<dyn Decoder> = codec.clone();
         Codec {
-            decoder: Arc::clone(&codec) as Arc<dyn Decoder>,
+            decoder,
             encoder: codec,
         }
     }

@@ -31,7 +31,7 @@ pub use request::{DecodeError, GivenId, Incoming, ReplyTo, RequestId};
 pub use request_ctx::{handle, reject, send_welcome};
 pub use server_message::{ServerMessage, error_members};
 
-/// For `fuzz/`: takes any bytes as a client's message, in JSON, in JSON of other words, and in
+/// For `fuzz/`: takes any bytes as a client's message, in JSON, in JSON of a custom dialect, and in
 /// protobuf.
 ///
 /// # Panics

@@ -19,7 +19,7 @@ pub fn handle(
     cx: &mut ConnCtx<'_>,
     incoming: &Incoming<'_>,
 ) {
-    let (reply_to, decoded) = match cx.take_message() {
+    let (reply_to, command) = match cx.take_message() {
         Ok(()) => decoder.decode(incoming),
         // A refusal for the rate echoes the id, too.
         Err(error) => (decoder.reply_to(incoming), Err(error.into())),
@@ -29,7 +29,7 @@ pub fn handle(
         writer: writer.clone(),
         reply_to,
     };
-    let outcome = match decoded {
+    let outcome = match command {
         Ok(command) => command.run(&req, cx),
         Err(undecoded) if undecoded.guarded => {
             Err(req.session(cx).err().unwrap_or(undecoded.error))

@@ -67,8 +67,8 @@ pub enum Authentication {
     Now,
     /// The token may come in a message of the open connection, but one that is here must be valid.
     Later,
-    /// As [`Authentication::Later`], and the client of a wrong token is told on the open connection:
-    /// a page can't read the status of a rejected request.
+    /// As [`Authentication::Later`], and a wrong token is reported on the open connection: a page
+    /// can't read the status of a rejected request.
     InBand,
 }
 
@@ -80,8 +80,8 @@ pub struct Admitted {
 }
 
 impl Admitted {
-    /// The identity: `None` until the client authenticates, an error where it is told of a wrong
-    /// token on the open connection ([`Authentication::InBand`]).
+    /// The identity: `None` until the client authenticates, an error where a wrong token is reported
+    /// on the open connection ([`Authentication::InBand`]).
     pub fn identity(&self) -> &Result<Option<Arc<Identity>>> {
         &self.identity
     }

@@ -12,14 +12,15 @@ use super::{Services, Session, Subscribe};
 use crate::error::{CloseCode, Error, Result};
 use crate::event::{ConnectionId, TraceContext};
 use crate::hub::{
-    ConnCtx, Hub, Joined, Link, Opening, Pipe, PipeReader, Protocol, Refused, Shareable,
+    ConnCtx, Hub, Joined, Link, Opening, PermitError, Pipe, PipeReader, Protocol, Refused,
+    Shareable,
 };
 
 /// What a transport supplies for a new connection.
 pub struct NewConnection {
     /// How the shard reaches the client.
     pub link: Link,
-    /// What is spoken on it.
+    /// What the hub calls for it.
     pub protocol: Arc<dyn Protocol>,
     /// The answer to the upgrade request, where nobody has sent it yet: it leaves with the first
     /// message.
@@ -110,7 +111,7 @@ pub async fn open_stream<T: Send + 'static>(
         let refused = |failure| services.verifier.refused(failure);
         services.verifier.recheck(&identity).map_err(refused)?;
         if let Some(user) = identity.user() {
-            services.hub.check_user(user).map_err(|full| full.error())?;
+            services.hub.check_user(user).map_err(PermitError::error)?;
         }
     }
     Err(Error::unavailable("the connection was not taken in"))

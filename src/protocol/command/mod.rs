@@ -114,7 +114,7 @@ macro_rules! commands {
             ///
             /// # Errors
             /// `invalid_argument` naming the field.
-            pub(super) fn from_json(self, arguments: &Arguments<'_>) -> Result<ClientCommand> {
+            pub(super) fn parse_json(self, arguments: &Arguments<'_>) -> Result<ClientCommand> {
                 match self {
                     $(Kind::$command => <$command as CommandSpec>::from_json(arguments).map(ClientCommand::$command),)*
                 }

@@ -25,14 +25,14 @@ pub(super) struct Envelope {
 
 impl Envelope {
     /// The envelope of a definition.
-    pub(super) fn new(words: &EventWords) -> Self {
-        let flat = words.data.is_empty();
-        let name = if flat { "data" } else { &words.data };
+    pub(super) fn new(definition: &EventWords) -> Self {
+        let flat = definition.data.is_empty();
+        let name = if flat { "data" } else { &definition.data };
         let mut data = BytesMut::from(",");
         json::put_text(&mut data, name);
         data.put_u8(b':');
         Envelope {
-            members: words.members.clone(),
+            members: definition.members.clone(),
             data: data.into(),
             flat,
         }

@@ -101,14 +101,14 @@ impl JsonCodec {
             Some(name) => Ok(name.to_owned()),
             None => arguments.required_text("type").map(Cow::into_owned),
         };
-        let words = name.as_ref().ok().and_then(|name| self.command(name));
-        let kind = match (&name, words) {
-            (_, Some(words)) => Some(words.does),
+        let custom = name.as_ref().ok().and_then(|name| self.command(name));
+        let kind = match (&name, custom) {
+            (_, Some(custom)) => Some(custom.does),
             (Ok(name), None) => Kind::of(name),
             (Err(_), None) => None,
         };
-        if let Some(words) = words {
-            arguments = arguments.translated(&words.members, words.channels.as_ref());
+        if let Some(custom) = custom {
+            arguments = arguments.translated(&custom.members, custom.channels.as_ref());
         }
         // If the message names a channel beside `data`, `data` is the payload of a publish.
         if kind != Some(Kind::Publish) || !arguments.names_channel() {
@@ -116,7 +116,7 @@ impl JsonCodec {
         }
         Ok(Opened {
             name,
-            words,
+            custom,
             kind,
             arguments,
         })
@@ -146,7 +146,7 @@ impl JsonCodec {
 struct Opened<'a> {
     name: Result<String>,
     /// The dialect's own command.
-    words: Option<&'a CommandWords>,
+    custom: Option<&'a CommandWords>,
     kind: Option<Kind>,
     arguments: Arguments<'a>,
 }
@@ -165,7 +165,7 @@ impl Opened<'_> {
 
     /// The members that the reply echoes.
     fn echoed(&self) -> impl Iterator<Item = (&str, &RawValue)> {
-        let echo = self.words.into_iter().flat_map(|words| &words.echo);
+        let echo = self.custom.into_iter().flat_map(|custom| &custom.echo);
         echo.filter_map(|member| Some((member.as_str(), self.arguments.member(member)?)))
     }
 
@@ -205,7 +205,7 @@ impl Decoder for JsonCodec {
                 guarded: true,
             })?;
             let checked = self.check_members(&opened, kind);
-            let command = checked.and_then(|()| kind.from_json(&opened.arguments));
+            let command = checked.and_then(|()| kind.parse_json(&opened.arguments));
             command.map_err(|error| DecodeError {
                 error,
                 guarded: !kind.is_open(),

@@ -44,19 +44,19 @@ pub(super) fn with_events(data: &str, members: &[Member]) -> JsonCodec {
     JsonCodec::new(Arc::new(definition))
 }
 
-pub(super) fn written(words: &JsonCodec, event: &Event) -> String {
+pub(super) fn written(codec: &JsonCodec, event: &Event) -> String {
     let mut out = BytesMut::new();
-    words.encode_event(&mut out, event);
+    codec.encode_event(&mut out, event);
     String::from_utf8(out.to_vec()).unwrap()
 }
 
 fn message(
-    words: &JsonCodec,
+    codec: &JsonCodec,
     reply_to: &ReplyTo,
     message: &ServerMessage<'_>,
 ) -> Vec<(String, Value, Option<u64>)> {
     let mut all = Vec::new();
-    words.encode(reply_to, message, &mut |message| {
+    codec.encode(reply_to, message, &mut |message| {
         let body = serde_json::from_slice(message.body).unwrap();
         all.push((message.name.to_owned(), body, message.token));
     });
@@ -76,10 +76,10 @@ fn default_definition_equals_tidings() {
 
 #[test]
 fn data_keeps_its_bytes_under_the_configured_name() {
-    let words = with_events("payload", &[Member::Id, Member::Type]);
+    let codec = with_events("payload", &[Member::Id, Member::Type]);
     let expected = "{\"id\":\"00000000-0000-0000-0000-000000000000\",\
         \"type\":\"project.updated\",\"payload\":{ \"b\":1.50, \"a\" :2}}";
-    assert_eq!(written(&words, &event("{ \"b\":1.50, \"a\" :2}")), expected);
+    assert_eq!(written(&codec, &event("{ \"b\":1.50, \"a\" :2}")), expected);
     let bytes = event_of("hello", "text/plain");
     let expected = "{\"type\":\"project.updated\",\"data_base64\":\"aGVsbG8=\",\
         \"content_type\":\"text/plain\"}";
@@ -91,8 +91,8 @@ fn data_keeps_its_bytes_under_the_configured_name() {
 
 #[test]
 fn flat_data_stands_beside_the_envelope() {
-    let words = with_events("", &[Member::Type, Member::Offset]);
-    let flat = |data: &str| written(&words, &event(data));
+    let codec = with_events("", &[Member::Type, Member::Offset]);
+    let flat = |data: &str| written(&codec, &event(data));
     assert_eq!(
         flat(" { \"b\":1.50, \"a\" :2 } "),
         "{\"type\":\"project.updated\",\"offset\":7, \"b\":1.50, \"a\" :2 }"
@@ -109,9 +109,9 @@ fn flat_data_stands_beside_the_envelope() {
 
 #[test]
 fn flat_data_members_override_all_but_type() {
-    let words = with_events("", &Member::ALL);
+    let codec = with_events("", &Member::ALL);
     let data = r#"{"type":"x","id":5,"timestamp":"then","tracestate":"t","z":{"type":1}}"#;
-    let text = written(&words, &event(data));
+    let text = written(&codec, &event(data));
     let value: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(
         value,
@@ -135,13 +135,13 @@ fn messages_have_their_configured_names() {
     names.insert("pong".into(), vec!["a".into(), "b".into()]);
     names.insert("heartbeat".into(), Vec::new());
     definition.control.members = vec![ControlMember::Type, ControlMember::Timestamp];
-    let words = JsonCodec::new(Arc::new(definition));
+    let codec = JsonCodec::new(Arc::new(definition));
     let reply_to = ReplyTo {
         id: RequestId::Given(GivenId::Text("7".into())),
         echoed: Vec::new(),
     };
     let then = Timestamp::from_micros(0);
-    let pongs = message(&words, &reply_to, &ServerMessage::Pong(then));
+    let pongs = message(&codec, &reply_to, &ServerMessage::Pong(then));
     let body = |name| json!({"type": name, "id": "7", "timestamp": then.to_rfc3339()});
     assert_eq!(
         pongs,
@@ -151,7 +151,7 @@ fn messages_have_their_configured_names() {
         ]
     );
     assert_eq!(
-        message(&words, &reply_to, &ServerMessage::Heartbeat(then)),
+        message(&codec, &reply_to, &ServerMessage::Heartbeat(then)),
         []
     );
     let notice = Notice::Presence {
@@ -159,8 +159,8 @@ fn messages_have_their_configured_names() {
         user: "ann",
         joined: true,
     };
-    let heard = message(&words, &ReplyTo::default(), &ServerMessage::from(&notice));
-    let (name, body, _) = heard.first().unwrap();
+    let sent = message(&codec, &ReplyTo::default(), &ServerMessage::from(&notice));
+    let (name, body, _) = sent.first().unwrap();
     assert_eq!(name, "presence_joined");
     assert!(body.get("timestamp").is_some(), "{body}");
 }
@@ -169,7 +169,7 @@ fn messages_have_their_configured_names() {
 fn nested_body_contains_echoed_members() {
     let mut definition = Definition::default();
     definition.control.data = "data".into();
-    let words = JsonCodec::new(Arc::new(definition));
+    let codec = JsonCodec::new(Arc::new(definition));
     let echoed = serde_json::value::to_raw_value("s1").unwrap();
     let reply_to = ReplyTo {
         id: RequestId::None,
@@ -185,7 +185,7 @@ fn nested_body_contains_echoed_members() {
         "data": {"session_id": "s1", "channels": ["session:s1"], "event_types": []},
     });
     assert_eq!(
-        message(&words, &reply_to, &unsubscribed),
+        message(&codec, &reply_to, &unsubscribed),
         [("unsubscribed".to_owned(), body, None)]
     );
 }
@@ -208,15 +208,15 @@ fn outcome() -> ([Joined; 1], [Refused; 1]) {
 fn refusals_can_be_separate_errors() {
     let mut definition = Definition::default();
     definition.control.refusals = Refusals::Error;
-    let words = JsonCodec::new(Arc::new(definition));
+    let codec = JsonCodec::new(Arc::new(definition));
     let (joined, refused) = outcome();
     let both = ServerMessage::Subscribed {
         joined: &joined,
         refused: &refused,
     };
-    let heard = message(&words, &ReplyTo::default(), &both);
-    let [(_, subscribed, _), (_, error, _)] = heard.as_slice() else {
-        panic!("{heard:?}");
+    let sent = message(&codec, &ReplyTo::default(), &both);
+    let [(_, subscribed, _), (_, error, _)] = sent.as_slice() else {
+        panic!("{sent:?}");
     };
     assert_eq!(subscribed.get("errors"), Some(&json!([])));
     let expected = json!({
@@ -229,7 +229,7 @@ fn refusals_can_be_separate_errors() {
         refused: &refused,
     };
     assert_eq!(
-        message(&words, &ReplyTo::default(), &none).len(),
+        message(&codec, &ReplyTo::default(), &none).len(),
         1,
         "only the error"
     );
@@ -247,9 +247,9 @@ fn refusals_can_be_separate_errors() {
         joined: &[],
         refused: &refused,
     };
-    let heard = message(&words, &reply_to, &none);
-    let [(_, answer, Some(3))] = heard.as_slice() else {
-        panic!("{heard:?}");
+    let sent = message(&codec, &reply_to, &none);
+    let [(_, answer, Some(3))] = sent.as_slice() else {
+        panic!("{sent:?}");
     };
     let first = json!({"channel": "b:1", "code": "permission_denied",
         "message": refused[0].error.message()});
@@ -270,8 +270,8 @@ fn unknown_command_error_lists_each_name_once() {
             echo: Vec::new(),
         });
     }
-    let words = JsonCodec::new(Arc::new(definition));
-    let unread = words.decode(&Incoming::Text(r#"{"type":"sing"}"#)).1;
+    let codec = JsonCodec::new(Arc::new(definition));
+    let unread = codec.decode(&Incoming::Text(r#"{"type":"sing"}"#)).1;
     let error = unread.unwrap_err().error;
     assert_eq!(
         error.message(),
@@ -284,20 +284,20 @@ fn unknown_command_error_lists_each_name_once() {
 fn numbered_request_gets_one_acknowledgement() {
     let mut definition = Definition::default();
     definition.control.names.insert("pong".into(), Vec::new());
-    let words = JsonCodec::new(Arc::new(definition));
+    let codec = JsonCodec::new(Arc::new(definition));
     let reply_to = ReplyTo {
         id: RequestId::Token(0),
         echoed: Vec::new(),
     };
-    let heard = message(
-        &words,
+    let sent = message(
+        &codec,
         &reply_to,
         &ServerMessage::Pong(Timestamp::from_micros(0)),
     );
-    assert_eq!(heard.len(), 1);
+    assert_eq!(sent.len(), 1);
     let error = Error::denied("no");
-    let heard = message(&words, &reply_to, &ServerMessage::Error(&error));
-    let body = heard
+    let sent = message(&codec, &reply_to, &ServerMessage::Error(&error));
+    let body = sent
         .first()
         .map(|(_, body, token)| (body.pointer("/error/code"), token));
     assert_eq!(body, Some((Some(&json!("permission_denied")), &Some(0))));
@@ -327,20 +327,20 @@ fn sessions() -> JsonCodec {
 
 #[test]
 fn custom_command_fills_its_channel_template() {
-    let words = sessions();
+    let codec = sessions();
     for text in [
         r#"{"type":"subscribe_session","session_id":["x",7],"only":["a.b"],"id":1}"#,
         r#"{"type":"subscribe_session","data":{"session_id":["x",7],"only":["a.b"]},"id":1}"#,
     ] {
         let incoming = Incoming::Text(text);
-        let Ok(ClientCommand::Subscribe(command)) = words.decode(&incoming).1 else {
+        let Ok(ClientCommand::Subscribe(command)) = codec.decode(&incoming).1 else {
             panic!("{text}");
         };
         let wanted = command.wanted();
         let channels: Vec<&str> = wanted.channels.iter().map(|w| w.channel.as_str()).collect();
         assert_eq!(channels, ["session:x", "session:7"]);
         assert_eq!(wanted.event_types, ["a.b"]);
-        let reply_to = words.reply_to(&incoming);
+        let reply_to = codec.reply_to(&incoming);
         assert_eq!(reply_to.id, RequestId::Given(GivenId::Number("1".into())));
         let echoed = reply_to
             .echoed
@@ -348,7 +348,7 @@ fn custom_command_fills_its_channel_template() {
             .map(|(name, value)| (&**name, value.get()));
         assert_eq!(echoed, Some(("session_id", r#"["x",7]"#)));
     }
-    let wrong = |text| words.decode(&Incoming::Text(text)).1.unwrap_err();
+    let wrong = |text| codec.decode(&Incoming::Text(text)).1.unwrap_err();
     let missing = wrong(r#"{"type":"subscribe_session"}"#);
     assert_eq!(missing.error.field_name(), Some("session_id"));
     assert!(missing.guarded);
@@ -361,7 +361,7 @@ fn custom_command_fills_its_channel_template() {
         "the name that the client knows"
     );
     // Ours are there too.
-    let ours = words
+    let ours = codec
         .decode(&Incoming::Text(r#"{"type":"subscribe","channels":["a"]}"#))
         .1;
     assert!(matches!(ours, Ok(ClientCommand::Subscribe(_))));
@@ -369,12 +369,12 @@ fn custom_command_fills_its_channel_template() {
 
 #[test]
 fn custom_publish_takes_its_payload_from_data() {
-    let words = sessions();
+    let codec = sessions();
     for text in [
         r#"{"type":"say","room":"x","kind":"a.b","data":{"room":"y"}}"#,
         r#"{"type":"say","data":{"room":"x","kind":"a.b","data":{"room":"y"}}}"#,
     ] {
-        let Ok(ClientCommand::Publish(publish)) = words.decode(&Incoming::Text(text)).1 else {
+        let Ok(ClientCommand::Publish(publish)) = codec.decode(&Incoming::Text(text)).1 else {
             panic!("{text}");
         };
         assert_eq!(
@@ -389,21 +389,21 @@ fn custom_publish_takes_its_payload_from_data() {
         assert_eq!(publish.0.payload.data().as_ref(), br#"{"room":"y"}"#);
     }
     let two = r#"{"type":"say","room":["x","y"],"kind":"a.b","data":1}"#;
-    let error = words.decode(&Incoming::Text(two)).1.unwrap_err().error;
+    let error = codec.decode(&Incoming::Text(two)).1.unwrap_err().error;
     assert_eq!(error.field_name(), Some("room"));
 }
 
 #[test]
 fn name_beside_the_argument_selects_the_command() {
-    let words = sessions();
+    let codec = sessions();
     let incoming = Incoming::Named {
         name: "subscribe_session",
         argument: r#"{"session_id":"x","type":"ping"}"#,
         token: Some(9),
     };
     assert!(matches!(
-        words.decode(&incoming).1,
+        codec.decode(&incoming).1,
         Ok(ClientCommand::Subscribe(_))
     ));
-    assert_eq!(words.reply_to(&incoming).id, RequestId::Token(9));
+    assert_eq!(codec.reply_to(&incoming).id, RequestId::Token(9));
 }

@@ -21,9 +21,9 @@ use crate::telemetry::{Span, Transport, extract};
 pub(super) struct Admitted {
     /// The span of the request.
     pub(super) span: Span,
-    pub(super) admitted: session::Admitted,
+    pub(super) connection: session::Admitted,
     /// The handshake's identity. It is set when the client connects to a namespace, which may bring
-    /// another token; there the client is told of a wrong token, because pages can read that.
+    /// another token; there the client is notified of a wrong token, because pages can read that.
     pub(super) handshake: HandshakeIdentity,
 }
 
@@ -60,7 +60,7 @@ impl Endpoint {
             Ok(mut admitted) => Ok(Admitted {
                 span,
                 handshake: Arc::new(admitted.take_identity()),
-                admitted,
+                connection: admitted,
             }),
             Err(rejection) => {
                 services.metrics.error(rejection.error.code());

@@ -30,7 +30,7 @@ struct Auth<'a> {
 #[serde(transparent)]
 struct Token<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Connects a client to a namespace or sends CONNECT_ERROR. The token of `auth` takes precedence over
+/// Connects a client to a namespace or sends `CONNECT_ERROR`. The token of `auth` takes precedence over
 /// that of the handshake.
 pub(super) fn connect(
     protocol: &Arc<NamespaceProtocol>,

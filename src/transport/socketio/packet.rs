@@ -220,7 +220,7 @@ pub(super) enum Kind {
     Event,
     /// An acknowledgement.
     Ack,
-    /// CONNECT_ERROR.
+    /// `CONNECT_ERROR`.
     ConnectError,
 }
 

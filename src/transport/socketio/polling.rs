@@ -54,12 +54,12 @@ impl Endpoint {
             Err(refusal) => return *refusal,
         };
         let Admitted {
-            admitted,
+            connection,
             handshake,
             ..
         } = admitted;
         let protocol = NamespaceProtocol::new(&namespace_set, Slot::Unconnected, Packing::Polling);
-        let opened = open_stream(&self.services, admitted, protocol, move |cx, reply| {
+        let opened = open_stream(&self.services, connection, protocol, move |cx, reply| {
             let state = State {
                 handshake: Some(handshake),
                 ..State::default()

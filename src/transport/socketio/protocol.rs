@@ -193,7 +193,7 @@ impl NamespaceProtocol {
         done
     }
 
-    /// Every packet of a payload stands before a separator: whoever hands it over sees to that.
+    /// Reads packets. Each ends with a separator; the POST handler has added the last one.
     fn read_payload(&self, cx: &mut ConnCtx<'_>, input: &[u8], state: &mut State) -> usize {
         let mut done = 0;
         while !cx.is_paused() {

@@ -139,7 +139,7 @@ async fn open(
         return;
     };
     let Admitted {
-        admitted,
+        connection: admitted,
         handshake,
         ..
     } = admitted;

@@ -55,7 +55,7 @@ pub struct Admitted {
     span: Span,
     answer: Response<()>,
     codec: WsCodec,
-    admitted: session::Admitted,
+    connection: session::Admitted,
 }
 
 impl Admitted {
@@ -179,7 +179,7 @@ impl Endpoint {
             span,
             answer: offer.answer(chosen.map(HeaderValue::from_static)),
             codec: self.codecs.load().find(path, chosen, compression),
-            admitted,
+            connection: admitted,
         })
     }
 }
@@ -205,7 +205,7 @@ async fn take_over(services: Arc<Services>, upgrade: OnUpgrade, admitted: Admitt
         Ok(upgraded) => upgraded,
         Err(error) => {
             let (trace_id, span_id) = (admitted.span.trace_id(), admitted.span.span_id());
-            let address = admitted.admitted.address();
+            let address = admitted.connection.address();
             tracing::debug!(trace_id, span_id, %address, %error, "the client went away during the upgrade");
             return;
         }
@@ -217,7 +217,9 @@ async fn take_over(services: Arc<Services>, upgrade: OnUpgrade, admitted: Admitt
 
 fn open(services: &Arc<Services>, upgrade: Admitted, link: Link, answer: Bytes, early: Vec<u8>) {
     let Admitted {
-        admitted, codec, ..
+        connection: admitted,
+        codec,
+        ..
     } = upgrade;
     let rejected = admitted.identity().as_ref().err().cloned();
     let WsCodec { protocol, writer } = codec;
