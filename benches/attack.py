@@ -39,11 +39,11 @@ from floods import FLOODS, WebSocket
 
 RATE = 100
 FACTOR = 2
-# Differences below this are the machine's own, in seconds.
+# Differences below this are noise of the machine, in seconds.
 NOISE = 0.002
 # The longest that a probe may take, in seconds.
 PROBE = 0.1
-# The quiet user and the probes come from another address than the flood.
+# The quiet user and the probes have another address than the flood.
 SOURCE = ("127.0.0.9", 0)
 SECRET = "a-secret-of-this-measurement-and-of-no-other"
 CONFIG = f"""
@@ -205,7 +205,7 @@ def flooded(quiet, flood, target, token, seconds):
     for process in processes:
         process.start()
     try:
-        # The first second is for getting going.
+        # Skip the first second as warm-up.
         quiet.measure(1)
         return quiet.measure(seconds)
     finally:

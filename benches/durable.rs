@@ -1,5 +1,5 @@
-//! How fast the store on disk takes events that must be on the device, beside how fast the device
-//! itself takes them, and how long it takes to open with 100,000 channels.
+//! Measures how fast the store on disk accepts durable events, compared to the device itself, and
+//! how long it takes to open a store with 100,000 channels.
 //!
 //! `cargo run --release --features durable --bin durable -- DIRECTORY`
 #![allow(
@@ -27,14 +27,14 @@ use tidings::event::{
 use tidings::telemetry::{FanoutSpan, Metrics};
 use tokio::task::JoinSet;
 
-/// How long each number of publishers is watched.
+/// The duration of a measurement with one number of publishers.
 const WATCHED: Duration = Duration::from_secs(3);
-/// Channels of the store that is opened.
+/// The channels of the store that is opened.
 const CHANNELS: usize = 100_000;
 /// Bytes of data in each event.
 const DATA: usize = 200;
 
-/// Takes events and does nothing with them.
+/// A sink that discards events.
 struct Nobody;
 
 impl Sink for Nobody {
@@ -58,7 +58,7 @@ fn main() {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
-/// How many small writes a second the device takes, each with a sync of its own.
+/// How many small writes per second the device does, each with its own sync.
 fn device(directory: &Path) -> f64 {
     let path = directory.join("device");
     let mut file = File::create(&path).unwrap();

@@ -1,8 +1,9 @@
-//! The least that an event server can cost on this machine, to compare Tidings with.
+//! The minimal cost of an event server on this machine, as a baseline for Tidings.
 //!
 //! `floor serve` writes one prepared frame to each subscribed socket from an epoll loop: no
-//! history, no rights, no encoding. `floor echo` is a bare tonic server that answers publishes
-//! without doing anything. Both speak what `tidings bench` speaks. `benches/run.py` starts them.
+//! history, no authorization, no encoding. `floor echo` is a bare tonic server that answers
+//! publishes without doing anything. Both speak the protocol of `tidings bench`. `benches/run.py`
+//! starts them.
 
 #[path = "floor/echo.rs"]
 mod echo;
@@ -31,16 +32,16 @@ enum Command {
     Echo(echo::Args),
 }
 
-/// What both servers take.
+/// The options of both servers.
 #[derive(Debug, Clone, clap::Args)]
 struct Common {
-    /// Where to listen
+    /// The address to listen on
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
     /// Written once it listens: `{"public":"…","internal":"…"}`
     #[arg(long)]
     ready_file: Option<PathBuf>,
-    /// Seconds after which the server ends by itself
+    /// Seconds after which the server exits by itself
     #[arg(long, default_value_t = 3600)]
     seconds: u64,
 }
@@ -49,7 +50,7 @@ impl Common {
     fn ready(&self, public: SocketAddr, internal: SocketAddr) -> std::io::Result<()> {
         let text = format!("{{\"public\":\"{public}\",\"internal\":\"{internal}\"}}");
         match &self.ready_file {
-            // In one step, so that nobody reads half of it.
+            // Renamed into place, so that no reader sees a partial file.
             Some(path) => {
                 let unfinished = path.with_extension("tmp");
                 std::fs::write(&unfinished, text)?;

@@ -1,5 +1,5 @@
-//! The parts of a delivery, each by itself: what an event, or one subscriber's share of it, costs
-//! in the program, without sockets. `benches/run.py` measures what they come to.
+//! Micro-benchmarks of a delivery: the cost of an event, or of one subscriber's share of it,
+//! without sockets. `benches/run.py` measures the total.
 //!
 //! ```sh
 //! cargo bench --bench parts --features parts
@@ -32,24 +32,24 @@ use tidings_websocket::frame::{self, Opcode, Params};
 
 use fixture::{channel, client_frame, draft, event};
 
-/// The allocator of the server, or the figures would be another program's.
+/// The server's allocator, because another one would change the figures.
 #[global_allocator]
 static ALLOCATOR: tidings_malloc::Allocator = tidings_malloc::Allocator;
 
 /// Bytes of data in an event, as in `benches/run.py`.
 const DATA: usize = 200;
-/// The most events that leave together.
+/// The most events in one batch.
 const RUN: u64 = 64;
 
 fn main() {
-    // A hundred at a time, for some parts take hardly longer than a look at the clock.
+    // A hundred at a time, because some parts take hardly longer than reading the clock.
     divan::Divan::default()
         .sample_size(100)
         .config_with_args()
         .main();
 }
 
-/// An event into the bytes of each dialect: once for all subscribers.
+/// Encoding an event for each codec: once for all subscribers.
 #[divan::bench_group]
 mod encode {
     use super::*;
@@ -75,7 +75,7 @@ mod encode {
         bencher.bench(|| dialect.event(black_box(&event)));
     }
 
-    /// permessage-deflate: once for all subscribers that agreed to it.
+    /// permessage-deflate: once for all subscribers that negotiated it.
     #[divan::bench(args = [DATA, 16 * 1024])]
     fn deflate(bencher: Bencher, data: usize) {
         let json = tidings::event::json::object(&event(data, 1));
@@ -84,7 +84,7 @@ mod encode {
     }
 }
 
-/// Ten filters and a run of 64 events; the figure is for one event and all ten filters.
+/// Ten filters and a batch of 64 events. The figure is for one event and all ten filters.
 #[divan::bench_group]
 mod matching {
     use super::*;
@@ -125,7 +125,7 @@ mod matching {
     }
 }
 
-/// One subscriber's share: frames in, gathered for the write, out.
+/// One subscriber's share: queueing frames, gathering them for the write, removing them.
 #[divan::bench_group]
 mod outbox {
     use super::*;
@@ -137,7 +137,7 @@ mod outbox {
         bencher.bench_local(|| waiting.pass(black_box(&frames)));
     }
 
-    /// 64 events in one piece.
+    /// 64 events in one buffer.
     #[divan::bench]
     fn pass_joined(bencher: Bencher) {
         let frames = Frames::new(&frame(), RUN).joined();
@@ -145,7 +145,7 @@ mod outbox {
         bencher.bench_local(|| waiting.pass(black_box(&frames)));
     }
 
-    /// Making that piece: once for all subscribers that get the same events.
+    /// Building that buffer: once for all subscribers that receive the same events.
     #[divan::bench]
     fn join(bencher: Bencher) {
         let frames = Frames::new(&frame(), RUN);
@@ -159,7 +159,7 @@ mod outbox {
     }
 }
 
-/// What clients send, and the headers of what they get.
+/// Decoding client messages, and encoding frame headers.
 #[divan::bench_group]
 mod codec {
     use super::*;
@@ -190,7 +190,7 @@ mod codec {
     }
 }
 
-/// What a publish costs between the session and the shards: nobody follows the channel.
+/// A publish between the session and the shards, without a subscriber.
 #[divan::bench_group]
 mod publish {
     use super::*;
@@ -204,7 +204,7 @@ mod publish {
     }
 }
 
-/// Reading back: one page, and counting what a subscription will be replayed.
+/// Reading history: one page, and counting the events of a replay.
 #[divan::bench_group]
 mod catch_up {
     use super::*;

@@ -182,7 +182,8 @@ class Bench:
         if not shutil.which("perf"):
             return self.load(server, mode, **arguments)
         samples = self.directory / "perf.data"
-        # Connecting is mostly user time and not meant: perf begins within a longer warm-up.
+        # Connecting is mostly user time and not part of the measurement: perf starts after a longer
+        # warm-up.
         arguments["warmup"] = 3
         perf = subprocess.Popen(["perf", "record", "-q", "-e", "cpu-clock", "-F", "1999", "-D", "2000",
                                  "-o", samples, "-p", server.pid], stdin=subprocess.DEVNULL,
@@ -268,7 +269,8 @@ def fan_out(bench):
 
 def burst(bench):
     for connections in (100, 1000):
-        # The floor gets its events over TCP; Tidings in batches, so that gRPC does not hide delivery.
+        # The floor gets its events over TCP, Tidings in batches, so that the cost of gRPC does not
+        # hide that of delivery.
         bench.pair(f"burst: {connections:,} subscribers", "burst", batch=64, connections=connections,
                    publish="batch", window=100, floor={"window": 256})
 
@@ -401,7 +403,7 @@ def idle(bench):
 
     def once(start, floor, mode="idle", **arguments):
         with start() as server:
-            # The first connections make what all share; it is not theirs.
+            # The first connections allocate shared state, which is not counted per connection.
             bench.load(server, "connect", floor, connections=50)
             return bench.load(server, mode, floor, connections=connections, **arguments)
 
@@ -417,7 +419,7 @@ def idle(bench):
               f"{median(its, bytes_each):,.0f} B",
               note=f"half a second after the last one came {median(mine, at_once):,.0f} B{flaws(*mine)}")
 
-    # What a burst took is given back: wait for what is given back only after some silence.
+    # Memory of a burst is returned after some idle time: wait for that.
     after = [once(bench.tidings, False, mode="burst", publish="batch", window=64, duration=2, quiet=15)
              for _ in range(bench.runs)]
     each = [report["memory"]["per_connection_after"] for report in after]
@@ -481,7 +483,7 @@ def channels(bench):
             report = least()
             with bench.echo() as server:
                 bare = bench.load(server, "paced", **{**publishing, "connections": 0, "publish": "stream"})
-            # An event comes to every thousandth connection.
+            # Each event is delivered to every thousandth connection.
             report["publish_us"] = bare["publish"]["cpu"]["total_us"] * 1000 / connections
             return report
 
@@ -650,7 +652,7 @@ def main():
         tidings, floor = tidings or built[0], floor or built[1]
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    # An ended run ends its children too: the exception runs through every `finally`.
+    # SIGTERM must end the children too: the exception runs through every `finally`.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="tidings-bench-") as directory:
         bench = Bench(options, os.path.abspath(tidings), os.path.abspath(floor), directory)

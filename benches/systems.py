@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds Tidings to the figures of the five systems that its presets stand in for (docs/systems.md).
+"""Holds Tidings to the figures of the five systems that its presets stand in for (docs/how-to/move-from-another-server.md).
 
 Starts the given binary with each preset, on loopback, one at a time, and connects clients that speak
 that system's own protocol. Prints a table with a row for each claim: what was measured, and whether
@@ -8,7 +8,7 @@ a figure is met up to half more of it.
 
     benches/systems.py                                    a release build, under three minutes
     benches/systems.py --binary PATH --only spc           another binary, some of the systems
-    benches/systems.py --write docs/systems.md            puts the table where the old one stands
+    benches/systems.py --write docs/how-to/move-from-another-server.md            puts the table where the old one stands
 
 Clients share the machine with the server, and are written in Python: times by the clock include
 theirs. Needs nothing but Python and Linux's /proc.
@@ -35,7 +35,7 @@ from systems_clients import SYSTEMS, Client, Publisher, Refused
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MANY = 10_000
 SOME = 1_000
-# Bounds of the presets that are not themselves the figure.
+# Limits of the presets that are not part of the figure.
 RAISED = {"TIDINGS_LIMITS__CONNECTIONS": "12000", "TIDINGS_LIMITS__CONNECTIONS_PER_IP": "12000"}
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -356,7 +356,7 @@ def main():
     if most < MANY + 500:
         parser.error(f"{MANY:,} connections need as many open files: ulimit -Hn says {most}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    # An ended run ends its server too: the exception runs through every `finally`.
+    # SIGTERM must end the server too: the exception runs through every `finally`.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     table = Table()
     with tempfile.TemporaryDirectory(prefix="tidings-systems-") as directory:

@@ -143,7 +143,7 @@ class SocketIo(Client):
         self.until(b'"pingInterval"')
         auth = json.dumps({"token": self.token}) if self.token else ""
         self.send(f"40{self.system.namespace}{auth}")
-        # 40 lets it in; 44 does not.
+        # An Engine.IO connect packet of a namespace starts with 40, a refusal with 44.
         self.until(f"40{self.system.namespace}{{".encode())
 
     def say(self, message):

@@ -155,11 +155,11 @@ impl Error {
     /// for the whole value, and what was expected there. The message lists all of them.
     pub fn places(field: &'static str, places: impl IntoIterator<Item = (String, String)>) -> Self {
         let places: Vec<(String, String)> = places.into_iter().collect();
-        let told = places.iter().map(|(path, expected)| match path.as_str() {
+        let listed = places.iter().map(|(path, expected)| match path.as_str() {
             "" => expected.clone(),
             path => format!("{field}{path}: {expected}"),
         });
-        let mut error = Error::field(field, told.collect::<Vec<_>>().join("; "));
+        let mut error = Error::field(field, listed.collect::<Vec<_>>().join("; "));
         error.0.places = places;
         error
     }
@@ -184,10 +184,10 @@ impl Error {
     /// that contain many failures.
     #[must_use]
     pub fn brief(mut self) -> Self {
-        const WORDS: usize = 200;
+        const BRIEF_TEXT: usize = 200;
         let clip = |text: &mut Cow<'static, str>| {
-            if text.len() > WORDS {
-                let end = (0..=WORDS).rev().find(|at| text.is_char_boundary(*at));
+            if text.len() > BRIEF_TEXT {
+                let end = (0..=BRIEF_TEXT).rev().find(|at| text.is_char_boundary(*at));
                 let start = text.get(..end.unwrap_or_default()).unwrap_or_default();
                 *text = Cow::Owned(format!("{start}…"));
             }

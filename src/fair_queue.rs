@@ -67,7 +67,7 @@ struct ShareQueue {
 pub struct Permit {
     queue: FairQueue,
     share: Share,
-    is_over: bool,
+    is_released: bool,
 }
 
 impl FairQueue {
@@ -101,7 +101,7 @@ impl FairQueue {
         self.grant();
         granted
             .await
-            .unwrap_or_else(|_| unreachable!("a of_share gives every turn that it owes"))
+            .unwrap_or_else(|_| unreachable!("every queued sender is granted a permit"))
     }
 
     /// Grants free permits to waiters.
@@ -109,14 +109,14 @@ impl FairQueue {
         loop {
             let next = self.lock().next();
             let Some((share, give)) = next else { return };
-            let turn = Permit {
+            let permit = Permit {
                 queue: self.clone(),
                 share,
-                is_over: false,
+                is_released: false,
             };
             // The waiter was cancelled: take the permit back.
-            if let Err(mut turn) = give.send(turn) {
-                turn.is_over = true;
+            if let Err(mut permit) = give.send(permit) {
+                permit.is_released = true;
                 self.lock().give_back(share);
             }
         }
@@ -160,7 +160,7 @@ impl State {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if !self.is_over {
+        if !self.is_released {
             self.queue.lock().give_back(self.share);
             self.queue.grant();
         }
@@ -177,40 +177,43 @@ mod tests {
 
     fn poll<F: Future<Output = Permit>>(future: Pin<&mut F>) -> Option<Permit> {
         match future.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(turn) => Some(turn),
+            Poll::Ready(permit) => Some(permit),
             Poll::Pending => None,
         }
     }
 
     #[test]
-    fn nobody_has_more_than_half_and_lanes_come_in_turn() {
+    fn share_is_limited_to_half_and_served_round_robin() {
         let queue = FairQueue::new(4);
         let (flood, other) = (Share::of("flood"), Share::of("other"));
-        let mut asked: Vec<_> = (0..40).map(|_| Box::pin(queue.take(flood))).collect();
-        let mut held: Vec<Permit> = asked.iter_mut().filter_map(|f| poll(f.as_mut())).collect();
+        let mut waiting: Vec<_> = (0..40).map(|_| Box::pin(queue.take(flood))).collect();
+        let mut held: Vec<Permit> = waiting
+            .iter_mut()
+            .filter_map(|f| poll(f.as_mut()))
+            .collect();
         assert_eq!(held.len(), 2, "half of them");
         let mut one = pin!(queue.take(other));
         let another = poll(one.as_mut()).expect("at once");
         drop(another);
         // Each released permit admits one more waiter.
         held.pop();
-        let next = asked.iter_mut().skip(2);
+        let next = waiting.iter_mut().skip(2);
         held.extend(next.filter_map(|f| poll(f.as_mut())));
         assert_eq!(held.len(), 2);
     }
 
     #[test]
-    fn whoever_gives_up_waiting_keeps_no_turn() {
+    fn cancelled_waiter_leaves_no_permit() {
         let queue = FairQueue::new(2);
-        let who = Share::of("a");
-        let mut first = pin!(queue.take(who));
+        let share = Share::of("a");
+        let mut first = pin!(queue.take(share));
         let held = poll(first.as_mut()).unwrap();
         {
-            let mut second = pin!(queue.take(who));
+            let mut second = pin!(queue.take(share));
             assert!(poll(second.as_mut()).is_none());
         }
         drop(held);
-        let mut third = pin!(queue.take(who));
+        let mut third = pin!(queue.take(share));
         drop(poll(third.as_mut()).expect("it is free again"));
         assert!(queue.lock().queues.is_empty());
         assert_eq!(queue.lock().free, 2);

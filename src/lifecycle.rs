@@ -77,8 +77,8 @@ impl Departure {
     /// it could admit them again.
     #[must_use]
     pub fn begin(connections: usize, window: Duration, elsewhere: bool) -> Self {
-        let last_words = (window / 5).min(Duration::from_secs(1));
-        let most = window.saturating_sub(last_words);
+        let close_time = (window / 5).min(Duration::from_secs(1));
+        let most = window.saturating_sub(close_time);
         let needed = u64::try_from(connections / A_MILLISECOND).unwrap_or(u64::MAX);
         let span = if elsewhere {
             most
@@ -120,7 +120,7 @@ mod tests {
     const WINDOW: Duration = Duration::from_secs(10);
 
     #[test]
-    fn with_others_to_go_to_they_leave_evenly_over_the_window_and_come_back_soon() {
+    fn drain_with_other_servers_spreads_over_window() {
         for connections in [1, 100, 1_000_000] {
             let departure = Departure::begin(connections, WINDOW, true);
             assert_eq!(departure.span(), Duration::from_secs(9));
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_server_with_few_connections_is_back_soon() {
+    fn drain_of_single_small_server_is_short() {
         let departure = Departure::begin(200, WINDOW, false);
         assert_eq!(departure.span(), Duration::from_millis(200));
         for _ in 0..1000 {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_comes_back_spread_after_all_have_gone() {
+    fn many_clients_reconnect_spread_out() {
         let departure = Departure::begin(1_000_000, WINDOW, false);
         assert_eq!(departure.span(), Duration::from_secs(9));
         let (mut soonest, mut latest) = (Duration::MAX, Duration::ZERO);
@@ -158,13 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn a_short_window_leaves_time_for_last_words() {
+    fn short_window_leaves_time_for_close_handshake() {
         let departure = Departure::begin(1_000_000, Duration::from_secs(1), false);
         assert_eq!(departure.span(), Duration::from_millis(800));
     }
 
     #[test]
-    fn it_is_unready_before_anyone_leaves() {
+    fn server_is_not_ready_before_draining() {
         let lifecycle = Lifecycle::default();
         assert!(lifecycle.is_ready() && lifecycle.departure().is_none());
         lifecycle.not_ready();

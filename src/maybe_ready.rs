@@ -13,7 +13,7 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
 ///
 /// Most requests are answered from memory. A shard must never block, so it handles
 /// [`MaybeReady::Ready`] itself and passes only the rest to the runtime. Async callers await it.
-#[must_use = "a promise does nothing unless it is awaited or taken apart"]
+#[must_use = "a `MaybeReady` does nothing unless it is awaited or matched"]
 pub enum MaybeReady<T> {
     /// Available now.
     Ready(Result<T>),
@@ -28,17 +28,17 @@ impl<T: Send + 'static> MaybeReady<T> {
     }
 
     /// Combines all results in order, successes and failures. It is ready if each of them is.
-    pub fn all(promises: Vec<MaybeReady<T>>) -> MaybeReady<Vec<Result<T>>> {
-        let mut answers = Vec::with_capacity(promises.len());
-        let mut promises = promises.into_iter();
-        for promise in promises.by_ref() {
-            match promise {
+    pub fn all(results: Vec<MaybeReady<T>>) -> MaybeReady<Vec<Result<T>>> {
+        let mut answers = Vec::with_capacity(results.len());
+        let mut results = results.into_iter();
+        for result in results.by_ref() {
+            match result {
                 MaybeReady::Ready(answer) => answers.push(answer),
                 MaybeReady::Pending(first) => {
                     return MaybeReady::later(async move {
                         answers.push(first.await);
-                        for promise in promises {
-                            answers.push(match promise {
+                        for result in results {
+                            answers.push(match result {
                                 MaybeReady::Ready(answer) => answer,
                                 MaybeReady::Pending(later) => later.await,
                             });

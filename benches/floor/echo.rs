@@ -1,5 +1,5 @@
-//! A bare tonic server: what a publish costs when nothing is done with it but, where there are
-//! followers, to hand the same encoded event to all of them.
+//! A bare tonic server: the cost of a publish if nothing is done with it, except passing the
+//! encoded event to all subscribers, if there are any.
 
 use std::num::NonZeroUsize;
 use std::pin::Pin;
@@ -25,7 +25,7 @@ use crate::{Common, Failure};
 pub(crate) struct Args {
     #[command(flatten)]
     common: Common,
-    /// Threads of its runtime [default: as many as there are processors]
+    /// Threads of its runtime [default: the number of processors]
     #[arg(long)]
     threads: Option<NonZeroUsize>,
 }
@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     })
 }
 
-/// Events that followers may be behind.
+/// How many events a subscriber may lag behind.
 const BACKLOG: usize = 4096;
 
 struct Echo {
@@ -77,14 +77,14 @@ impl Echo {
                 ..Event::default()
             };
             let encoded = SharedResponse::encoded(Step::Event(event));
-            // The last follower may have gone meanwhile.
+            // The last subscriber may have left meanwhile.
             drop(self.followers.send(SharedResponse::new(encoded)));
         }
         answer
     }
 }
 
-/// As long as a real answer.
+/// As long as a real response.
 fn answer(request: &PublishRequest) -> PublishResponse {
     let result = |channel: &String| PublishResult {
         channel: channel.clone(),

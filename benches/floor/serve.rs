@@ -1,4 +1,4 @@
-//! The WebSocket floor: an epoll loop, prepared frames, one write for each socket.
+//! The WebSocket baseline: an epoll loop, prepared frames, one write per socket.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::{Duration, Instant};
@@ -16,9 +16,9 @@ const PUBLISHERS: Token = Token(1);
 const FIRST_PEER: usize = 2;
 const TURN: Duration = Duration::from_millis(200);
 const READ_BYTES: usize = 256 << 10;
-/// A peer that sends more than this without sense is dropped.
+/// A peer that sends more than this without a valid message is dropped.
 const MAX_INPUT: usize = 4 << 20;
-/// A subscriber that is this far behind is dropped.
+/// A subscriber that lags this far behind is dropped.
 const MAX_BACKLOG: usize = 64 << 20;
 const MAX_CHANNELS: usize = 200_000;
 
@@ -26,7 +26,7 @@ const MAX_CHANNELS: usize = 200_000;
 pub(crate) struct Args {
     #[command(flatten)]
     common: Common,
-    /// Bytes of an event's message around its data, to be as long as Tidings' own
+    /// Bytes of an event's message around its data, to match Tidings' own
     #[arg(long, default_value_t = 180)]
     envelope: usize,
     /// Events for one channel that may be written at once
@@ -199,7 +199,7 @@ impl Floor {
         Ok(())
     }
 
-    /// Takes every whole event that the publisher sent and writes it to its channel's sockets.
+    /// Reads all complete events from the publisher and writes them to their channels' sockets.
     fn publish(&mut self, number: usize) -> io::Result<()> {
         let Some(peer) = self.peers.get_mut(number).and_then(Option::as_mut) else {
             return Ok(());
@@ -236,7 +236,7 @@ impl Floor {
         Ok(())
     }
 
-    /// What stands around the data: as many bytes as were asked for.
+    /// The text around the data, with as many bytes as requested.
     fn envelope_for(&self, channel: usize) -> io::Result<(String, &'static str)> {
         let bare = |pad: &str| {
             format!(
@@ -286,7 +286,7 @@ impl Floor {
 }
 
 impl Peer {
-    /// Writes now what the socket takes, and the rest when it takes more.
+    /// Writes what the socket accepts now, and the rest when it is writable again.
     fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while self.backlog.is_empty() && !bytes.is_empty() {
             match self.stream.write(bytes) {
@@ -348,7 +348,7 @@ fn client_text(input: &[u8]) -> Option<(Vec<u8>, usize)> {
     ))
 }
 
-/// The number of the channel `bench:<number>` that is named in `text`.
+/// The number of the channel `bench:<number>` in `text`.
 fn channel_in(text: &[u8]) -> Option<usize> {
     let (_, after) = std::str::from_utf8(text)
         .ok()?
@@ -357,7 +357,7 @@ fn channel_in(text: &[u8]) -> Option<usize> {
     (number < MAX_CHANNELS).then_some(number)
 }
 
-/// The first event that a publisher sent: its channel, its data and what follows.
+/// A publisher's first event: its channel, its data and the rest.
 fn command(input: &[u8]) -> Option<(usize, &[u8], &[u8])> {
     let (channel, rest) = input.split_first_chunk()?;
     let (length, rest) = rest.split_first_chunk()?;

@@ -1,4 +1,4 @@
-//! Events, frames and a bus to measure with.
+//! Events, frames and a hub to measure with.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ use tidings::maybe_ready::MaybeReady;
 use tidings::telemetry::{Metrics, Tracing};
 use tidings_loadgen::frame::{Opcode, client_frame as framed};
 
-/// Where everything is published.
+/// The channel of all events.
 pub(crate) fn channel() -> ChannelName {
     ChannelName::new("project:42").expect("a channel")
 }
 
-/// What a transport hands to the broker, with so many bytes of JSON.
+/// The draft that a transport passes to the broker, with this many bytes of JSON.
 pub(crate) fn draft(data: usize) -> Draft {
     let now = Timestamp::now();
     let before = r#"{"part":7,"pad":""#;
@@ -42,13 +42,13 @@ pub(crate) fn draft(data: usize) -> Draft {
     }
 }
 
-/// The same with a place in its channel.
+/// The same as an event with a position.
 pub(crate) fn event(data: usize, offset: u64) -> Event {
     let epoch = Epoch::random();
     Event::new(draft(data), Some(Position { epoch, offset }))
 }
 
-/// A client's text frame with so many bytes, masked.
+/// A client's text frame with this many bytes, masked.
 pub(crate) fn client_frame(payload: usize) -> Vec<u8> {
     framed(Opcode::Text, &vec![b'x'; payload])
 }
@@ -57,12 +57,12 @@ pub(crate) fn client_frame(payload: usize) -> Vec<u8> {
 pub(crate) struct Bus {
     pub(crate) broker: Arc<dyn Broker>,
     hub: Arc<Hub>,
-    /// What the hub's own tasks run on.
+    /// The runtime of the hub's own tasks.
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Bus {
-    /// A bus whose channels keep so many events; 0 is none.
+    /// A hub whose channels keep this many events. 0 keeps none.
     pub(crate) fn new(history: usize) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -102,7 +102,7 @@ impl Bus {
         }
     }
 
-    /// A bus whose channel holds so many events.
+    /// A hub whose channel holds this many events.
     pub(crate) fn holding(events: usize) -> Self {
         let bus = Bus::new(events);
         for _ in 0..events {

@@ -1,4 +1,4 @@
-"""Writes the gRPC code in src/tidings/v1 anew from proto/; with --check, says whether it is up to date.
+"""Regenerates the gRPC code in src/tidings/v1 from proto/. With --check, verifies that it is up to date.
 
 The code is kept in the repository, so that `pip install` needs neither a compiler for schemas nor the
 schema itself. It must be written by the grpcio-tools that pyproject.toml names: code runs with the
@@ -20,7 +20,7 @@ KEPT = HERE / "src" / "tidings" / "v1"
 
 
 def generated(into: Path) -> dict[str, bytes]:
-    """Generates into a directory; answers the files by name."""
+    """Generates into a directory. Returns the files by name."""
     outputs = [f"--{kind}_out={into}" for kind in ("python", "pyi", "grpc_python")]
     sources = [str(path) for path in sorted((SCHEMA / "tidings" / "v1").glob("*.proto"))]
     if protoc.main(["protoc", f"-I{SCHEMA}", f"-I{WELL_KNOWN}", *outputs, *sources]) != 0:

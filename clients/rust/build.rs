@@ -1,4 +1,4 @@
-//! Compiles the schema in pure Rust, so that nobody needs protoc.
+//! Compiles the schema in pure Rust, so that protoc is not needed.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Any bytes as a request to publish: protobuf, JSON, CloudEvents.
+//! Parses arbitrary bytes as a publish request: protobuf, JSON, CloudEvents.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

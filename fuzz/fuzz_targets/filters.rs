@@ -1,4 +1,4 @@
-//! Any text as a filter; what compiles is asked about an event, and answers in no time.
+//! Compiles arbitrary text as a filter. What compiles is evaluated, within a time limit.
 #![no_main]
 
 use std::time::{Duration, Instant};

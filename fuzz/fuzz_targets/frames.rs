@@ -1,4 +1,5 @@
-//! A client's bytes as WebSocket frames, in reads of any length, with and without compression.
+//! Parses a client's bytes as WebSocket frames, in reads of any length, with and without
+//! compression.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

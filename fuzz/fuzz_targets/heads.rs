@@ -1,4 +1,4 @@
-//! Any bytes as the head of a request that asks for a WebSocket, and what follows it.
+//! Parses arbitrary bytes as the head of a WebSocket upgrade request, and what follows it.
 #![no_main]
 
 use bytes::Bytes;

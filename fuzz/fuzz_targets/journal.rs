@@ -1,4 +1,4 @@
-//! Any bytes as a journal of the store on disk.
+//! Parses arbitrary bytes as a journal of the store on disk.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -1,4 +1,4 @@
-//! Any bytes as a message of a client, in JSON and in protobuf.
+//! Decodes arbitrary bytes as a client's message, in JSON and in protobuf.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::dialect::read_messages(bytes));

@@ -1,4 +1,4 @@
-//! Any bytes as records of the store on disk.
+//! Decodes arbitrary bytes as records of the store on disk.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tidings::broker::fuzzing::records(b"key", bytes));

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_was_moved_or_removed_is_made_anew_for_its_owner_only() {
+    fn moved_file_is_recreated_with_owner_permissions() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("audit.log");
         let mut log = LogFile::open(&path).expect("opened");
@@ -88,16 +88,16 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
-        for turn in ["moved", "removed"] {
-            if turn == "moved" {
+        for change in ["moved", "removed"] {
+            if change == "moved" {
                 std::fs::rename(&path, directory.path().join("audit.log.1")).expect("moved");
             } else {
                 std::fs::remove_file(&path).expect("removed");
             }
-            assert!(log.was_moved(), "{turn}");
+            assert!(log.was_moved(), "{change}");
             log.reopen().expect("opened");
             log.append(b"2\n").expect("written");
-            assert_eq!(std::fs::read(&path).expect("there"), b"2\n", "{turn}");
+            assert_eq!(std::fs::read(&path).expect("there"), b"2\n", "{change}");
         }
         let old = std::fs::read(directory.path().join("audit.log.1")).expect("there");
         assert_eq!(old, b"1\n");

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_says_stays_in_its_quotes() {
+    fn client_text_is_escaped() {
         let evil = "a\"\n{\"event\":\"forged\"}\r\u{1b}[2J\u{7f}\u{9b}\u{2028}\u{202e}\u{0}ä";
         let line = text(&Record {
             user: Some(evil),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_cut() {
+    fn long_strings_are_truncated() {
         let long = "ä".repeat(10_000);
         let line = text(&Record {
             channel: Some(&long),
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_gives_code_and_reason_and_what_is_unknown_is_left_out() {
+    fn error_has_code_and_reason_without_empty_fields() {
         let error = Error::denied("this origin may not connect");
         let roles = [Arc::from("admin")];
         let line = text(&Record {

@@ -201,7 +201,7 @@ impl Audit {
     }
 
     /// Waits until all queued records are written, or the timeout elapses.
-    pub async fn flush(&self, patience: Duration) {
+    pub async fn flush(&self, limit: Duration) {
         if self.queue.is_none() {
             return;
         }
@@ -219,7 +219,7 @@ impl Audit {
                 taken.await;
             }
         };
-        if !matches!(tokio::time::timeout(patience, written).await, Ok(Ok(()))) {
+        if !matches!(tokio::time::timeout(limit, written).await, Ok(Ok(()))) {
             tracing::warn!("the end of the audit log may be missing");
         }
     }
@@ -248,7 +248,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_full_queue_makes_nobody_wait() {
+    async fn full_queue_drops_without_blocking() {
         let (queue, orders) = sync_channel(1);
         let audit = Audit {
             queue: Some(queue),
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_queue_is_bounded_by_bytes_too() {
+    fn queue_is_bounded_by_bytes() {
         let (queue, orders) = sync_channel(QUEUE);
         let audit = Audit {
             queue: Some(queue),
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_flush_waits_for_its_place_in_a_full_queue() {
+    async fn flush_waits_for_space_in_full_queue() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit.log");
         let file = LogFile::open(&path).unwrap();

@@ -79,7 +79,7 @@ impl Writer {
                     Order::Flush(done) => {
                         self.write(&mut lines, &mut count);
                         if done.send(()).is_err() {
-                            tracing::debug!("whoever waited for the audit log has gone");
+                            tracing::debug!("the caller no longer waits for the audit log");
                         }
                     }
                 }
@@ -101,7 +101,7 @@ impl Writer {
         self.looked = Instant::now();
         if at_once || self.file.was_moved() {
             let opened = self.file.reopen();
-            self.judge(opened);
+            self.log_change(opened);
         }
     }
 
@@ -118,13 +118,13 @@ impl Writer {
             self.lost.fetch_add(missing + *count, Ordering::Relaxed);
             self.metrics.audit_dropped(*count);
         }
-        self.judge(written);
+        self.log_change(written);
         lines.clear();
         *count = 0;
     }
 
     /// Logs once that writing fails, and once that it works again.
-    fn judge(&mut self, outcome: std::io::Result<()>) {
+    fn log_change(&mut self, outcome: std::io::Result<()>) {
         match outcome {
             Err(error) if !self.failing => {
                 tracing::error!(%error, "the audit log can't be written");
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_is_told_by_a_line_of_its_own() {
+    fn dropped_records_are_reported() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("audit.log");
         let lost = Arc::new(AtomicU64::new(3));
@@ -159,8 +159,10 @@ mod tests {
             Metrics::new("test"),
         );
         let (queue, orders) = sync_channel(8);
-        queue.send(Order::Line(b"{}\n".to_vec())).expect("room");
-        queue.send(Order::Reopen).expect("room");
+        queue
+            .send(Order::Line(b"{}\n".to_vec()))
+            .expect("space in the queue");
+        queue.send(Order::Reopen).expect("space in the queue");
         drop(queue);
         writer.run(&orders);
         let text = std::fs::read_to_string(&path).expect("there");

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_a_text_or_a_whole_number_that_keeps_its_digits() {
+    fn user_is_string_or_exact_integer() {
         for (json, expected) in [
             (r#""ann""#, Some("ann")),
             ("7", Some("7")),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_proxy_might_read_otherwise_is_refused() {
+    fn ambiguous_claims_are_refused() {
         for payload in [
             r#"{"sub":"a","sub":"b"}"#,
             r#"{"a":{"roles":[],"roles":["admin"]}}"#,
@@ -274,12 +274,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn users_are_one_only_where_their_numbers_are(a in "[1-9][0-9]{0,30}", b in "[1-9][0-9]{0,30}") {
+        fn distinct_user_numbers_are_distinct_users(a in "[1-9][0-9]{0,30}", b in "[1-9][0-9]{0,30}") {
             prop_assert_eq!(user(&a) == user(&b), a == b);
         }
 
         #[test]
-        fn what_is_accepted_as_claims_rules_can_read(value in odd_json()) {
+        fn accepted_claims_are_readable_by_rules(value in odd_json()) {
             let payload = format!(r#"{{"a":{value}}}"#);
             if Claims::parse(&payload).is_ok() {
                 prop_assert!(strict_json::with_exact_numbers(&payload).is_some());

@@ -24,7 +24,7 @@ impl Fingerprint {
 
     /// The fingerprint of some bytes.
     pub(super) fn of_bytes(bytes: &[u8]) -> Self {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+        let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
         let mut bytes = [0; 16];
         for (to, from) in bytes.iter_mut().zip(digest.as_ref()) {
             *to = *from;

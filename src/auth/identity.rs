@@ -263,19 +263,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_identity_is_small() {
+    fn identity_is_small() {
         // With the two counters of its `Arc` it takes 128 bytes, a size class of every allocator.
         assert_eq!(size_of::<Identity>(), 112);
     }
 
     #[test]
-    fn a_trusted_identity_may_do_everything() {
+    fn trusted_identity_has_all_permissions() {
         let identity = Identity::trusted("internal");
         assert!(identity.is_service() && identity.is_admin() && !identity.is_anonymous());
     }
 
     #[test]
-    fn an_admin_is_also_a_service_but_not_the_other_way_round() {
+    fn admin_is_service_but_not_vice_versa() {
         let with = |role: &str| Identity {
             roles: Arc::new([Arc::from(role)]),
             ..Identity::default()
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn publishers_of_different_kinds_never_have_one_name() {
+    fn publisher_names_of_different_kinds_differ() {
         let user = |user: &str, roles: &[&str]| Identity {
             user: Some(Arc::from(user)),
             roles: roles.iter().map(|role| Arc::from(*role)).collect(),
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_is_a_name_or_a_prefix() {
+    fn grant_is_name_or_prefix() {
         let identity = Identity {
             apart: Some(Box::new(Apart {
                 channels: Box::new([Box::from("news"), Box::from("project:*")]),

@@ -33,14 +33,14 @@ struct Pool<T: ?Sized>(Mutex<Kept<T>>);
 struct Kept<T: ?Sized> {
     values: HashSet<Arc<T>>,
     /// How many values found no space since the last cleanup.
-    turned_away: usize,
+    missed: usize,
 }
 
 impl<T: ?Sized> Default for Pool<T> {
     fn default() -> Self {
         Pool(Mutex::new(Kept {
             values: HashSet::new(),
-            turned_away: MOST,
+            missed: MOST,
         }))
     }
 }
@@ -50,22 +50,19 @@ impl<T: ?Sized + Hash + Eq> Pool<T> {
     /// not interned.
     fn share(&self, own: &mut Arc<T>) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Kept {
-            values,
-            turned_away,
-        } = &mut *kept;
+        let Kept { values, missed } = &mut *kept;
         if let Some(known) = values.get(own) {
             *own = Arc::clone(known);
             return;
         }
-        if values.len() >= MOST && *turned_away >= MOST {
+        if values.len() >= MOST && *missed >= MOST {
             values.retain(|value| Arc::strong_count(value) > 1);
-            *turned_away = 0;
+            *missed = 0;
         }
         if values.len() < MOST {
             values.insert(Arc::clone(own));
         } else {
-            *turned_away += 1;
+            *missed += 1;
         }
     }
 }
@@ -79,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_lists_of_roles_are_kept_once() {
+    fn equal_role_lists_are_interned() {
         let interner = Interner::default();
         let [mut ann, mut bob, mut eve] = ["editor", "editor", "admin"].map(|role| Identity {
             roles: roles(role),
@@ -93,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_is_bounded_and_has_room_again_once_others_have_gone() {
+    fn interner_is_bounded_and_frees_unused_values() {
         let pool = Pool::default();
         let mut held: Vec<_> = (0..MOST + 5).map(|n| roles(&n.to_string())).collect();
         for own in &mut held {

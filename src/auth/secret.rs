@@ -27,8 +27,10 @@ impl Secret {
     /// `internal` if the system provides no randomness.
     pub fn random() -> crate::error::Result<Self> {
         use base64::Engine;
+        use ring::rand::{SecureRandom as _, SystemRandom};
         let mut bytes = [0; 32];
-        aws_lc_rs::rand::fill(&mut bytes)
+        SystemRandom::new()
+            .fill(&mut bytes)
             .map_err(|_| crate::error::Error::internal("the system gives no randomness"))?;
         Ok(Secret::new(
             base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes),
@@ -65,13 +67,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_never_shown() {
+    fn secret_is_never_printed() {
         let secret = Secret::new("correct horse battery staple");
         assert!(!format!("{secret:?} {:?}", Some(&secret)).contains("horse"));
     }
 
     #[test]
-    fn a_secret_shorter_than_the_hash_is_weak() {
+    fn secret_shorter_than_hash_is_weak() {
         assert!(Secret::new("x".repeat(31)).is_weak());
         assert!(!Secret::new("x".repeat(32)).is_weak());
         assert!(!Secret::random().unwrap().is_weak());

@@ -155,15 +155,15 @@ fn first_example(schema: Option<&Schema>) -> Option<Arc<str>> {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let unread = |error: std::io::Error| format!("the file can't be read: {error}");
+    let unreadable = |error: std::io::Error| format!("the file can't be read: {error}");
     // Reading a pipe would block the server.
-    if !fs::metadata(path).map_err(unread)?.is_file() {
+    if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(String::from("expected a plain file"));
     }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unread)?;
+    let file = File::open(path).map_err(unreadable)?;
     let read = file.take(LARGEST + 1).read_to_end(&mut bytes);
-    if u64::try_from(read.map_err(unread)?).is_ok_and(|size| size > LARGEST) {
+    if u64::try_from(read.map_err(unreadable)?).is_ok_and(|size| size > LARGEST) {
         return Err(String::from("expected a file of at most 1 MiB"));
     }
     String::from_utf8(bytes).map_err(|_| String::from("expected UTF-8"))
@@ -191,7 +191,7 @@ mod tests {
     const SCHEMA: &str = r#"{"properties": {"n": {"type": "integer"}}, "examples": [{"n": 1}]}"#;
 
     #[test]
-    fn the_example_is_its_own_file_or_the_first_of_the_schema() {
+    fn example_is_own_file_or_first_of_schema() {
         let own = load(SCHEMA, Some("{\"n\": 2}\n")).expect("good");
         assert_eq!(own.example.as_deref(), Some("{\"n\": 2}"));
         let first = load(SCHEMA, None).expect("good");
@@ -211,8 +211,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_names_the_part_and_the_file() {
-        for (schema, example, part, says) in [
+    fn invalid_definition_names_part_and_file() {
+        for (schema, example, part, start) in [
             (
                 SCHEMA,
                 Some(r#"{"n": "secret"}"#),
@@ -241,14 +241,14 @@ mod tests {
             let error = load(schema, example).expect_err("wrong");
             assert_eq!(error.part, part);
             let text = error.to_string();
-            assert!(text.starts_with(says), "{text}");
+            assert!(text.starts_with(start), "{text}");
             assert!(text.ends_with(".json)"), "{text}");
             assert!(!text.contains("secret"), "{text}");
         }
     }
 
     #[test]
-    fn a_definition_may_stand_in_the_configuration() {
+    fn definition_may_be_inline() {
         let load = |example| {
             Definition::load(Sources {
                 schema: Some(Source::Inline(SCHEMA)),
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_files_of_bounded_size_are_read() {
+    fn only_regular_bounded_files_are_read() {
         let size = usize::try_from(LARGEST).expect("small");
         assert!(load(&format!("{{}}{}", " ".repeat(size - 2)), None).is_ok());
         let error = load(&format!("{{}}{}", " ".repeat(size - 1)), None).expect_err("big");

@@ -32,11 +32,11 @@ const NAMED: [&str; 5] = [
     "properties",
 ];
 
-/// Rewrites the schema for embedding at `place`, such as `#/components/schemas/a.b`: its internal
+/// Rewrites the schema for embedding at `pointer`, such as `#/components/schemas/a.b`: its internal
 /// references point to its own parts there. References to other schemas stay. The result is always
 /// an object, as AsyncAPI requires.
 #[must_use]
-pub fn embedded(mut schema: Value, place: &str) -> Value {
+pub fn embedded(mut schema: Value, pointer: &str) -> Value {
     if let Value::Bool(everything) = schema {
         return if everything {
             json!({})
@@ -44,20 +44,20 @@ pub fn embedded(mut schema: Value, place: &str) -> Value {
             json!({ "not": {} })
         };
     }
-    let mut places = HashMap::from([(String::new(), place.to_owned())]);
-    walk(&mut schema, place, "", &mut |schema, place, base| {
+    let mut pointers = HashMap::from([(String::new(), pointer.to_owned())]);
+    walk(&mut schema, pointer, "", &mut |schema, pointer, base| {
         if schema.contains_key("$id") {
-            places.insert(base.to_owned(), place.to_owned());
+            pointers.insert(base.to_owned(), pointer.to_owned());
         }
         for keyword in ["$anchor", "$dynamicAnchor"] {
             if let Some(name) = schema.get(keyword).and_then(Value::as_str) {
-                places.insert(format!("{base}#{name}"), place.to_owned());
+                pointers.insert(format!("{base}#{name}"), pointer.to_owned());
             }
         }
     });
-    walk(&mut schema, place, "", &mut |schema, _, base| {
+    walk(&mut schema, pointer, "", &mut |schema, _, base| {
         if let Some(Value::String(reference)) = schema.get_mut("$ref")
-            && let Some(target) = target(reference, base, &places)
+            && let Some(target) = target(reference, base, &pointers)
         {
             *reference = target;
         }
@@ -69,20 +69,20 @@ pub fn embedded(mut schema: Value, place: &str) -> Value {
 }
 
 /// The target of a reference. `None` if it is not within this schema.
-fn target(reference: &str, base: &str, places: &HashMap<String, String>) -> Option<String> {
+fn target(reference: &str, base: &str, pointers: &HashMap<String, String>) -> Option<String> {
     let (uri, fragment) = reference.split_once('#').unwrap_or((reference, ""));
     let base = if uri.is_empty() { base } else { uri };
     if fragment.is_empty() || fragment.starts_with('/') {
-        return Some(format!("{}{fragment}", places.get(base)?));
+        return Some(format!("{}{fragment}", pointers.get(base)?));
     }
-    places.get(&format!("{base}#{fragment}")).cloned()
+    pointers.get(&format!("{base}#{fragment}")).cloned()
 }
 
 /// Visits a schema and all of its subschemas, each with its JSON Pointer and its base `$id`. Data,
 /// such as `const` and `enum`, is not visited.
 fn walk(
     schema: &mut Value,
-    place: &str,
+    pointer: &str,
     base: &str,
     visit: &mut impl FnMut(&mut Map<String, Value>, &str, &str),
 ) {
@@ -91,24 +91,24 @@ fn walk(
     };
     let id = schema.get("$id").and_then(Value::as_str);
     let base = id.map_or(base, |id| id.trim_end_matches('#')).to_owned();
-    visit(schema, place, &base);
+    visit(schema, pointer, &base);
     for (keyword, value) in schema {
-        let place = format!("{place}/{keyword}");
+        let pointer = format!("{pointer}/{keyword}");
         let keyword = keyword.as_str();
         if ONE.contains(&keyword) {
-            walk(value, &place, &base, visit);
+            walk(value, &pointer, &base, visit);
         } else if LIST.contains(&keyword)
             && let Value::Array(list) = value
         {
             for (index, schema) in list.iter_mut().enumerate() {
-                walk(schema, &format!("{place}/{index}"), &base, visit);
+                walk(schema, &format!("{pointer}/{index}"), &base, visit);
             }
         } else if NAMED.contains(&keyword)
             && let Value::Object(named) = value
         {
             for (name, schema) in named {
-                let place = format!("{place}/{}", pointer_part(name));
-                walk(schema, &place, &base, visit);
+                let pointer = format!("{pointer}/{}", pointer_part(name));
+                walk(schema, &pointer, &base, visit);
             }
         }
     }
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_lead_to_the_schemas_own_parts() {
+    fn references_point_to_embedded_parts() {
         let schema = json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "$id": "https://example.com/tree",

@@ -2,9 +2,9 @@
 
 mod definition;
 mod embedded;
+mod expected;
 mod schema;
 pub mod typescript;
-mod wording;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use jsonschema::{Draft, PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
-use super::wording::{clipped, expected};
+use super::expected::{clipped, expected};
 use crate::event::strict_json;
 
 /// The most violations reported for one payload.
@@ -185,14 +185,14 @@ impl Violation {
 
     fn from_error(error: &ValidationError<'_>) -> Self {
         Violation {
-            path: told(error.instance_path().as_str()).to_owned(),
+            path: bounded(error.instance_path().as_str()).to_owned(),
             message: expected(error.kind()),
         }
     }
 }
 
 /// The pointer, or that of an ancestor if it is too long.
-fn told(pointer: &str) -> &str {
+fn bounded(pointer: &str) -> &str {
     if pointer.len() <= MAX_PATH {
         return pointer;
     }
@@ -227,7 +227,7 @@ fn refusal(error: &ValidationError<'_>) -> SchemaError {
     };
     SchemaError(format!(
         "not a valid JSON Schema (2020-12): {}: {expected}",
-        told(path)
+        bounded(path)
     ))
 }
 

@@ -135,14 +135,14 @@ fn until(deadline: std::time::Instant) -> Duration {
 mod tests {
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(10);
 
     #[tokio::test(start_paused = true)]
-    async fn undisturbed_it_rings_when_due() {
+    async fn timer_fires_when_due() {
         for time in [
             Duration::ZERO,
             Duration::from_millis(3),
-            PATIENCE,
+            TIMEOUT,
             Duration::from_secs(75),
         ] {
             let began = Instant::now();
@@ -155,8 +155,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stall_does_not_count() {
-        let mut timer = RunTimer::new(PATIENCE);
+    async fn stall_does_not_count() {
+        let mut timer = RunTimer::new(TIMEOUT);
         let began = Instant::now();
         // No poll for a minute, as after SIGSTOP.
         assert!(poll_now(&mut timer).await.is_pending());
@@ -164,20 +164,20 @@ mod tests {
         assert!(poll_now(&mut timer).await.is_pending());
         timer.await;
         let ran = began.elapsed().saturating_sub(Duration::from_mins(1));
-        assert!(ran + Duration::from_millis(1) >= PATIENCE, "{ran:?}");
-        assert!(ran < PATIENCE + LATE, "{ran:?}");
+        assert!(ran + Duration::from_millis(1) >= TIMEOUT, "{ran:?}");
+        assert!(ran < TIMEOUT + LATE, "{ran:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn work_that_came_during_a_stall_is_done() {
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let mut waiting = Box::pin(timeout(PATIENCE, told));
+    async fn work_received_during_stall_is_done() {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let mut waiting = Box::pin(timeout(TIMEOUT, receiver));
         assert!(poll_now(&mut waiting).await.is_pending());
-        tokio::time::advance(PATIENCE * 3).await;
-        tell.send(7).unwrap();
+        tokio::time::advance(TIMEOUT * 3).await;
+        sender.send(7).unwrap();
         assert_eq!(waiting.await, Ok(Ok(7)));
         let never = std::future::pending::<()>();
-        assert_eq!(timeout(PATIENCE, never).await, Err(Elapsed));
+        assert_eq!(timeout(TIMEOUT, never).await, Err(Elapsed));
     }
 
     async fn poll_now<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {

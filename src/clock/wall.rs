@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_is_taken_back_was_never_there() {
+    fn reverted_clock_step_has_no_effect() {
         for step in [30 * DAY, -DAY] {
             let wall = wall();
             assert_eq!(wall.read(SECOND, START + SECOND + step).0, START + SECOND);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_lasts_is_believed() {
+    fn lasting_clock_step_takes_effect() {
         for step in [30 * DAY, -DAY] {
             let wall = wall();
             let early = SECOND + LASTS - 1;
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn another_step_is_doubted_anew() {
+    fn second_clock_step_waits_again() {
         let wall = wall();
         wall.read(SECOND, START + SECOND + DAY);
         let late = SECOND + LASTS;
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn slewing_is_followed() {
+    fn clock_slewing_is_followed() {
         let wall = wall();
         let mut system = START;
         for second in 1..1000 {

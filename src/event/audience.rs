@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_too_much_is_named() {
+    fn oversized_audience_names_its_list() {
         let names = |count: usize, length: usize| vec![Arc::<str>::from("x".repeat(length)); count];
         let ids = |count| vec![ConnectionId::new(0, 0, 0); count];
         let none = Audience::default;

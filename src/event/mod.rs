@@ -16,7 +16,7 @@ mod weight;
 
 pub use audience::{Audience, ConnectionId};
 pub use channel::{ChannelName, ChannelPattern};
-pub use event_type::{EventType, TypePattern, is_control_name};
+pub use event_type::{EventType, RESERVED_EVENT_TYPES, TypePattern};
 pub use namespace::{HistoryPolicy, Namespace, Namespaces, SlowConsumer};
 pub use payload::{JSON, Payload};
 pub use position::{Epoch, Position};

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_media_type_is_a_type_and_a_subtype() {
+    fn media_type_requires_type_and_subtype() {
         let payload = |kind: &str| Payload::new(Bytes::from_static(b"1"), kind);
         for good in [
             "",
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn json_that_a_filter_could_not_read_is_refused_as_data() {
+    fn unreadable_json_data_is_refused() {
         for data in [r#"{"a":5,"t":"\ud83d"}"#, "1e400", "\u{feff}{}", "{"] {
             let error = Payload::new(Bytes::from_static(data.as_bytes()), "a/b+json").unwrap_err();
             assert_eq!(error.field_name(), Some("data"), "{data}");

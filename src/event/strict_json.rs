@@ -341,8 +341,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_one_reader_would_refuse_is_refused_by_name() {
-        for (text, says) in [
+    fn unreadable_json_is_refused_with_reason() {
+        for (text, expected) in [
             (r#"{"t":"\ud83d"}"#, "line 1 column 13: a lone surrogate"),
             (r#"{"\ud83d":1}"#, "a lone surrogate"),
             (r#"["\ud83dx"]"#, "a lone surrogate"),
@@ -355,7 +355,7 @@ mod tests {
             ("\"\u{0}\"", "control character"),
         ] {
             let flaw = check(text.as_bytes()).unwrap_err().to_string();
-            assert!(flaw.contains(says), "{text}: {flaw}");
+            assert!(flaw.contains(expected), "{text}: {flaw}");
             assert_eq!(value(text.as_bytes()).unwrap_err().to_string(), flaw);
         }
         assert_eq!(check(b"\"\xff\""), Err(Flaw::Encoding));
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_odd_but_means_one_thing_is_read() {
+    fn odd_but_unambiguous_json_is_accepted() {
         let read = |text: &str| value(text.as_bytes()).unwrap();
         assert_eq!(read(r#""a\u0000b""#), Value::from("a\0b"));
         assert_eq!(read(r#""\ud83d\ude00""#), Value::from("😀"));
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_of_the_parser_itself_is_a_name_like_any_other() {
+    fn raw_value_token_is_an_ordinary_name() {
         let text = br#"{"$serde_json::private::RawValue":"[1]"}"#;
         let read = value(text).unwrap();
         assert_eq!(read["$serde_json::private::RawValue"], "[1]");
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn where_names_must_stand_once_the_deepest_object_is_held_to_it() {
+    fn duplicate_names_are_refused_at_any_depth() {
         assert_eq!(check_names_once(br#"{"a":{"b":1},"b":1}"#), Ok(()));
         for twice in [r#"{"a":1,"a":1}"#, r#"[{"a":{"b":1,"\u0062":2}}]"#] {
             assert_eq!(check_names_once(twice.as_bytes()), Err(Flaw::TwiceNamed));

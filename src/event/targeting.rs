@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn receivers_are_known_by_any_spelling() {
+    fn targeting_names_match_any_spelling() {
         for name in [
             "user",
             "user_id",

@@ -31,9 +31,9 @@ impl Timestamp {
     /// This many microseconds after 1970, or before it if negative, clamped to the years 1 to 9999.
     #[must_use]
     pub fn from_micros(micros: i64) -> Self {
-        let turned = micros.clamp(Self::MIN, Self::MAX).cast_unsigned() ^ SIGN;
+        let flipped = micros.clamp(Self::MIN, Self::MAX).cast_unsigned() ^ SIGN;
         // Only `i64::MIN` would become zero, and it is below year 1.
-        Timestamp(NonZeroU64::new(turned).unwrap_or(NonZeroU64::MIN))
+        Timestamp(NonZeroU64::new(flipped).unwrap_or(NonZeroU64::MIN))
     }
 
     /// Microseconds since 1970.
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_keep_their_order_and_a_missing_one_costs_nothing() {
+    fn timestamps_keep_order_and_have_a_niche() {
         let times = [i64::MIN, -1_000, -1, 0, 1, 999, i64::MAX].map(Timestamp::from_micros);
         assert!(times.is_sorted());
         for micros in [-62_135_596_800_000_000, -1, 0, 1, 253_402_207_199_999_999] {
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_farthest_times_are_written_as_such() {
+    fn extreme_timestamps_are_formatted() {
         let written = |micros| Timestamp::from_micros(micros).to_rfc3339();
         assert_eq!(written(i64::MAX), "9999-12-30T21:59:59.999Z");
         assert_eq!(written(i64::MIN), "0001-01-01T00:00:00.000Z");

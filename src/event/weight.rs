@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_a_publisher_can_make_large_weighs_what_it_takes() {
+    fn all_publisher_controlled_parts_count() {
         let long = "x".repeat(5000);
         let text = || Some(Arc::<str>::from(&*long));
         let pairs = || Headers::new([("h".to_owned(), long.clone())]).unwrap();
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_holds_no_more_than_its_own_bytes() {
+    fn payload_does_not_pin_request_buffer() {
         let buffer = Bytes::from(vec![b'1'; 1 << 20]);
         for content_type in ["", "text/plain"] {
             let payload = Payload::new(buffer.slice(0..10), content_type).unwrap();

@@ -238,7 +238,7 @@ impl<'a> EventView<'a> {
             match parsed {
                 Some(Ok(value)) => value,
                 Some(Err(flaw)) => {
-                    self.tell_unreadable(&flaw);
+                    self.log_unreadable(&flaw);
                     serde_json::Value::Null
                 }
                 None => serde_json::Value::Null,
@@ -248,10 +248,10 @@ impl<'a> EventView<'a> {
 
     /// No publish accepts such data, but a store may hold it from an earlier version. It is logged
     /// once, because any client can have the event replayed repeatedly.
-    fn tell_unreadable(&self, flaw: &strict_json::Flaw) {
-        static TOLD: Once = Once::new();
+    fn log_unreadable(&self, flaw: &strict_json::Flaw) {
+        static LOGGED: Once = Once::new();
         let event_id = tracing::field::display(self.event.id);
-        TOLD.call_once(|| {
+        LOGGED.call_once(|| {
             tracing::warn!(event_id, %flaw, "filters take the data of a kept event for null: it is JSON that they can't read");
         });
         tracing::debug!(event_id = %self.event.id, %flaw, "filters can't read the data of a kept event");
@@ -347,7 +347,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_filter_without_conditions_is_none() {
+    fn filter_without_conditions_is_none() {
         for (names, source) in [
             (&[][..], None),
             (&[], Some("  ")),
@@ -359,7 +359,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn types_and_expression_must_both_pass() {
+    fn types_and_expression_must_both_match() {
         let event = event(
             "order.paid",
             &br#"{"amount":20,"items":[{"sku":"x"}]}"#[..],
@@ -413,7 +413,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn data_that_is_not_json_is_null() {
+    fn non_json_data_is_null() {
         let event = event("raw", &b"\xff\xfe"[..], "application/octet-stream");
         let view = EventView::new(&event);
         assert!(filter(&[], Some("data == null")).matches(&view));
@@ -421,7 +421,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn data_is_parsed_only_when_asked_for_and_then_once() {
+    fn data_is_parsed_lazily_and_once() {
         let event = event("order.paid", &br#"{"a":1}"#[..], "");
         let view = EventView::new(&event);
         assert!(filter(&["order.*"], Some("channel != ''")).matches(&view));
@@ -442,7 +442,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_wrong_names_its_field() {
+    fn invalid_filter_names_its_field() {
         let many: Vec<String> = (0..65).map(|n| format!("t{n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         let error = EventFilter::new(types(&many), None).unwrap_err();
@@ -453,7 +453,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn large_values_are_not_gone_through_twice() {
+    fn large_values_are_not_iterated_twice() {
         let source = Some("data.items.exists(i, i.sku in data.items)");
         assert!(EventFilter::new([], source).is_err());
     }

@@ -63,7 +63,7 @@ mod tests {
     use crate::filter::EventFilter;
 
     #[test]
-    fn a_filter_keeps_its_number_while_it_is_used_and_no_other_ever_gets_it() {
+    fn filter_numbers_are_stable_and_never_reused() {
         let numbers = FilterNumbers::default();
         let filter = |name| {
             let types = [TypePattern::parse(name).unwrap()];

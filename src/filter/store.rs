@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_conditions_are_held_once_and_let_go_of() {
+    fn equal_conditions_are_shared_and_released() {
         let store = Arc::new(FilterStore::default());
         let limits = FilterLimits::default();
         let one = store.compile("data.a == 1", &limits).unwrap();
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_too_large_is_refused_by_the_limit_s_name() {
+    fn oversized_condition_names_the_limit() {
         let store = Arc::new(FilterStore::default());
         let refusal = store
             .compile(r"data.a.matches('\\w\\w')", &limits(2048, 1 << 20))
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_them_together_stay_within_their_memory() {
+    fn total_condition_memory_is_limited() {
         let store = Arc::new(FilterStore::default());
         let limits = limits(64 << 10, 256 << 10);
         let mut held = Vec::new();

@@ -33,21 +33,21 @@ impl Accepted {
         if let Accepted::Unwatched(socket) = &mut self {
             match read(|buffer| socket.read(buffer)) {
                 Err(error) if is_early(&error) => {}
-                said => return Ok((self, said?)),
+                result => return Ok((self, result?)),
             }
         }
         let socket = self.watched()?;
-        let said = match tokio::time::timeout(PEEK_TIMEOUT, socket.readable()).await {
+        let bytes = match tokio::time::timeout(PEEK_TIMEOUT, socket.readable()).await {
             Ok(readable) => {
                 readable?;
                 match read(|buffer| socket.try_read(buffer)) {
                     Err(error) if is_early(&error) => Bytes::new(),
-                    said => said?,
+                    bytes => bytes?,
                 }
             }
             Err(_) => Bytes::new(),
         };
-        Ok((Accepted::Watched(socket), said))
+        Ok((Accepted::Watched(socket), bytes))
     }
 
     /// The socket, registered with the runtime. Must be called within the runtime.

@@ -99,11 +99,11 @@ impl Trust {
 
     /// The forwarding header that an untrusted peer sends.
     #[must_use]
-    pub fn unheard(&self, peer: IpAddr, headers: &HeaderMap) -> Option<HeaderName> {
-        let said = [X_FORWARDED_FOR, FORWARDED]
+    pub fn untrusted_header(&self, peer: IpAddr, headers: &HeaderMap) -> Option<HeaderName> {
+        let entry = [X_FORWARDED_FOR, FORWARDED]
             .into_iter()
             .find(|name| headers.contains_key(name))?;
-        (!self.is_proxy(peer)).then_some(said)
+        (!self.is_proxy(peer)).then_some(entry)
     }
 
     /// The client's address: the peer, or if that is a trusted proxy, the nearest hop that is not.
@@ -129,8 +129,8 @@ impl Trust {
             if !self.is_proxy(client.ip()) {
                 break;
             }
-            let said = if self.standard { node(hop) } else { Some(hop) };
-            match said.and_then(address) {
+            let entry = if self.standard { node(hop) } else { Some(hop) };
+            match entry.and_then(address) {
                 Some(before) => client = before,
                 None => break,
             }
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_is_an_address_with_or_without_bits() {
+    fn network_has_optional_prefix_length() {
         for (network, inside, outside) in [
             ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
             ("10.0.0.1", "10.0.0.1", "10.0.0.2"),
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_hop_that_is_not_trusted_counts() {
+    fn nearest_untrusted_hop_is_client() {
         let proxies = trust(&["10.0.0.0/8"], false);
         let table: [(&str, &[&str], &str); 8] = [
             ("203.0.113.9", &["198.51.100.1"], "203.0.113.9"),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_standard_header_may_have_ports_brackets_and_more_parameters() {
+    fn forwarded_accepts_ports_brackets_and_parameters() {
         let proxies = trust(&["10.0.0.0/8"], true);
         for (line, expected) in [
             ("for=192.0.2.60;proto=http;by=203.0.113.43", "192.0.2.60"),

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_anybody_may_own_are_not_the_servers() {
+    fn public_host_names_are_refused() {
         let allowed = ["push.example.com".to_owned()];
         for own in [
             "127.0.0.1:50051",
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn the_target_takes_the_place_of_the_host() {
+    fn absolute_target_overrides_host() {
         for (target, host, own) in [
             ("http://evil.example/metrics", "localhost", false),
             ("http://evil.example:50051/metrics", "localhost", false),
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn one_host_is_needed_and_it_is_a_host() {
+    fn exactly_one_valid_host_is_required() {
         for good in [
             "example.com",
             "example.com:8000",

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_written_as_browsers_write_them() {
+    fn origins_are_normalized_like_browsers() {
         for (text, expected) in [
             ("https://app.example.com:443", "https://app.example.com"),
             ("HTTP://App.Example.COM:80", "http://app.example.com"),
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schemes_own_port_makes_no_difference() {
+    fn default_port_is_ignored() {
         let allowed = [normal("https://app.example.com:443").unwrap()];
         assert!(is_listed("https://app.example.com", &allowed));
         assert!(is_listed("https://APP.example.com:443", &allowed));

@@ -10,19 +10,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// A stream in front of which bytes were put back.
 pub struct PrefixedIo<S> {
     stream: S,
-    unread: Bytes,
+    prefix: Bytes,
 }
 
 impl<S> PrefixedIo<S> {
     /// The stream. These bytes are read first.
-    pub fn new(stream: S, unread: Bytes) -> Self {
-        PrefixedIo { stream, unread }
+    pub fn new(stream: S, prefix: Bytes) -> Self {
+        PrefixedIo { stream, prefix }
     }
 
     /// The stream, and the bytes that were not read again.
     #[must_use]
     pub fn into_parts(self) -> (S, Bytes) {
-        (self.stream, self.unread)
+        (self.stream, self.prefix)
     }
 }
 
@@ -32,14 +32,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for PrefixedIo<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.unread.is_empty() {
+        if self.prefix.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, buffer);
         }
-        let count = self.unread.len().min(buffer.remaining());
-        buffer.put_slice(self.unread.get(..count).unwrap_or_default());
-        self.unread.advance(count);
-        if self.unread.is_empty() {
-            self.unread = Bytes::new();
+        let count = self.prefix.len().min(buffer.remaining());
+        buffer.put_slice(self.prefix.get(..count).unwrap_or_default());
+        self.prefix.advance(count);
+        if self.prefix.is_empty() {
+            self.prefix = Bytes::new();
         }
         Poll::Ready(Ok(()))
     }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_was_put_back_is_read_first_and_in_any_pieces() {
+    async fn prefix_is_read_first_in_any_pieces() {
         for piece in [1, 3, 5, 64] {
             let (mut client, server) = tokio::io::duplex(64);
             client.write_all(b" and then").await.unwrap();
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_nobody_has_read_is_given_back_with_the_stream() {
+    async fn unread_prefix_is_returned_with_stream() {
         let (_client, server) = tokio::io::duplex(64);
         let mut rewound = PrefixedIo::new(server, Bytes::from_static(b"head frame"));
         rewound.read_exact(&mut [0; 5]).await.unwrap();

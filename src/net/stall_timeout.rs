@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::RunTimer;
-use crate::net::timeout_io::TAKING;
+use crate::net::timeout_io::READ_TIMEOUT;
 use crate::telemetry::Metrics;
 
 /// The size of one piece, in bytes. An unread piece stays in memory after the stream's end, until
@@ -56,7 +56,7 @@ where
     fn execute(&self, stream: F) {
         let watched = Watched {
             stream: Box::pin(stream),
-            alarm: None,
+            timer: None,
             metrics: Arc::clone(&self.metrics),
         };
         self.tasks.spawn(UNTIL.scope(Cell::new(None), watched));
@@ -67,7 +67,7 @@ where
 struct Watched<F> {
     stream: Pin<Box<F>>,
     /// The timer, with the deadline that it was set to.
-    alarm: Option<(Instant, RunTimer)>,
+    timer: Option<(Instant, RunTimer)>,
     metrics: Arc<Metrics>,
 }
 
@@ -80,18 +80,18 @@ impl<F: Future<Output = ()>> Future for Watched<F> {
             return Poll::Ready(());
         }
         let Some(until) = UNTIL.with(Cell::get) else {
-            this.alarm = None;
+            this.timer = None;
             return Poll::Pending;
         };
         let left = until.saturating_duration_since(Instant::now());
-        let (set_for, alarm) = this
-            .alarm
+        let (set_for, timer) = this
+            .timer
             .get_or_insert_with(|| (until, RunTimer::new(left)));
         if *set_for != until {
             *set_for = until;
-            alarm.restart(left);
+            timer.restart(left);
         }
-        if Pin::new(alarm).poll(cx).is_pending() {
+        if Pin::new(timer).poll(cx).is_pending() {
             return Poll::Pending;
         }
         // Dropping the stream resets it.
@@ -117,7 +117,7 @@ impl PacedBody {
 
     fn piece(&mut self) -> Frame<Bytes> {
         let length = self.rest.len().min(PIECE);
-        tick(Some(Instant::now() + TAKING));
+        tick(Some(Instant::now() + READ_TIMEOUT));
         Frame::data(self.rest.split_to(length))
     }
 }
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_answer_is_given_in_pieces_and_is_whole() {
+    async fn body_is_sent_in_pieces_and_complete() {
         let text = vec![7; PIECE * 2 + 5];
         let mut answer = PacedBody::new(Body::from(text.clone()));
         assert_eq!(
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_ends_when_its_answer_is_not_taken_in_time() {
+    async fn stalled_reader_resets_stream() {
         let metrics = Metrics::new("test");
         let streams = StallTimeoutExecutor::new(&metrics);
         let began = Instant::now();
@@ -209,20 +209,20 @@ mod tests {
             std::future::pending::<()>().await;
         });
         assert!(is_gone.await.is_err(), "let go of");
-        assert_eq!(began.elapsed(), TAKING);
+        assert_eq!(began.elapsed(), READ_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_whose_answer_takes_time_to_come_does_not_end() {
+    async fn slow_handler_does_not_reset_stream() {
         let streams = StallTimeoutExecutor::new(&Metrics::new("test"));
         let (ended, has_ended) = tokio::sync::oneshot::channel();
         streams.execute(async move {
-            tokio::time::sleep(TAKING * 2).await;
+            tokio::time::sleep(READ_TIMEOUT * 2).await;
             let mut answer = PacedBody::new(Body::from("late"));
             answer.frame().await;
             // Consumed, and there is no more.
             assert!(answer.frame().await.is_none());
-            tokio::time::sleep(TAKING * 2).await;
+            tokio::time::sleep(READ_TIMEOUT * 2).await;
             ended.send(()).unwrap();
         });
         has_ended.await.unwrap();

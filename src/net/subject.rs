@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_begins_with_what_is_most_particular() {
+    fn subject_starts_with_most_specific_attribute() {
         let parts = [
             (DnType::OrganizationName, "Example"),
             (DnType::CommonName, "backend"),
@@ -108,20 +108,20 @@ mod tests {
     }
 
     #[test]
-    fn no_value_passes_for_another_part_or_another_line() {
+    fn attribute_values_are_escaped() {
         let evil = "a,O=Other+\"\\\n\u{9b}";
         let name = name_of(&[(DnType::CommonName, evil)], Vec::new()).unwrap();
         assert_eq!(&*name, r#"CN=a\,O\=Other\+\"\\\0A\C2\9B"#);
     }
 
     #[test]
-    fn a_long_name_is_cut_between_characters() {
+    fn long_name_is_truncated_at_char_boundary() {
         let name = name_of(&[(DnType::CommonName, &"ä".repeat(200))], Vec::new()).unwrap();
         assert_eq!(name.len(), 255);
     }
 
     #[test]
-    fn without_a_subject_it_is_the_name_that_the_certificate_is_for() {
+    fn empty_subject_falls_back_to_alternative_name() {
         let uri = SanType::URI("spiffe://example/backend".try_into().unwrap());
         let address = SanType::IpAddress([10, 0, 0, 1].into());
         assert_eq!(

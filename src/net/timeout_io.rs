@@ -17,9 +17,9 @@ use crate::telemetry::Metrics;
 /// HTTP/2's connection preface (RFC 9113 §3.4). Fewer bytes do not identify the version of HTTP.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The timeout for a peer that reads too little.
-pub const TAKING: Duration = Duration::from_secs(30);
+pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much a peer must read within the timeout, in bytes, once the kernel's buffers are full.
-const LEAST: usize = 16 * 1024;
+const MIN_READ: usize = 16 * 1024;
 
 /// Both timeouts count only time in which the server ran: see [`RunTimer`].
 ///
@@ -55,17 +55,17 @@ impl<S> TimeoutIo<S> {
     /// preface of HTTP/2, must arrive within `first` from now on. The time between two requests is
     /// not limited here. Must be called within a runtime.
     #[must_use]
-    pub fn times_heads(
+    pub fn with_head_timeout(
         mut self,
         activity: &Arc<Activity>,
         first: Duration,
-        patience: Duration,
+        head_timeout: Duration,
     ) -> Self {
         self.heads = Some(Heads {
             activity: Arc::clone(activity),
-            patience,
+            head_timeout,
             preface: Some(0),
-            alarm: Some((0, RunTimer::new(first))),
+            deadline: Some((0, RunTimer::new(first))),
         });
         self
     }
@@ -85,7 +85,7 @@ impl<S> TimeoutIo<S> {
             Poll::Ready(Ok(bytes)) => {
                 if let Some(stalled) = &mut self.stalled {
                     stalled.taken += bytes;
-                    if stalled.taken >= LEAST {
+                    if stalled.taken >= MIN_READ {
                         self.stalled = None;
                     }
                 }
@@ -99,7 +99,7 @@ impl<S> TimeoutIo<S> {
     /// Ready with an error once the timeout has elapsed.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let stalled = self.stalled.get_or_insert_with(|| Stalled {
-            until: RunTimer::new(TAKING),
+            until: RunTimer::new(READ_TIMEOUT),
             taken: 0,
         });
         ready!(Pin::new(&mut stalled.until).poll(cx));
@@ -143,8 +143,8 @@ impl Activity {
 
     /// The first bytes of a head have arrived, or a head was discarded. A connection is not idle
     /// while a head arrives, which has its own timeout.
-    fn head_comes(&self, comes: bool) {
-        self.in_head.store(comes, Ordering::Release);
+    fn set_in_head(&self, in_head: bool) {
+        self.in_head.store(in_head, Ordering::Release);
     }
 
     /// A request ends: its response was sent, or its client is gone.
@@ -176,47 +176,47 @@ impl Activity {
 /// Limits the time of request heads.
 struct Heads {
     activity: Arc<Activity>,
-    patience: Duration,
+    head_timeout: Duration,
     /// How much of the preface of HTTP/2 has arrived. `None` if something else did.
     preface: Option<usize>,
     /// The deadline of the head that is arriving, and the number of requests begun before it.
-    alarm: Option<(usize, RunTimer)>,
+    deadline: Option<(usize, RunTimer)>,
 }
 
 impl Heads {
-    fn hear(&mut self, new: &[u8]) {
-        if let Some(came) = self.preface {
-            let awaited = PREFACE.get(came..).unwrap_or_default();
-            let compared = new.len().min(awaited.len());
-            let same = awaited.get(..compared) == new.get(..compared);
-            self.preface = same.then_some(came + compared);
+    fn on_read(&mut self, new: &[u8]) {
+        if let Some(received) = self.preface {
+            let expected = PREFACE.get(received..).unwrap_or_default();
+            let compared = new.len().min(expected.len());
+            let same = expected.get(..compared) == new.get(..compared);
+            self.preface = same.then_some(received + compared);
         }
         if self.preface == Some(PREFACE.len()) {
             // HTTP/2 frames do not show where a head begins, and HTTP/2 has keep-alive of its own.
-            self.alarm = None;
-            self.activity.head_comes(false);
+            self.deadline = None;
+            self.activity.set_in_head(false);
             return;
         }
         let begun = self.activity.begun();
         if self
-            .alarm
+            .deadline
             .as_ref()
             .is_some_and(|(before, _)| *before != begun)
         {
-            self.alarm = None;
+            self.deadline = None;
         }
         let waits = self.activity.since_idle().is_some();
         if waits && !new.is_empty() {
-            self.activity.head_comes(true);
-            if self.alarm.is_none() {
-                self.alarm = Some((begun, RunTimer::new(self.patience)));
+            self.activity.set_in_head(true);
+            if self.deadline.is_none() {
+                self.deadline = Some((begun, RunTimer::new(self.head_timeout)));
             }
         }
     }
 
-    fn are_late(&mut self, cx: &mut Context<'_>) -> bool {
-        let alarm = self.alarm.as_mut();
-        alarm.is_some_and(|(_, alarm)| Pin::new(alarm).poll(cx).is_ready())
+    fn have_timed_out(&mut self, cx: &mut Context<'_>) -> bool {
+        let deadline = self.deadline.as_mut();
+        deadline.is_some_and(|(_, deadline)| Pin::new(deadline).poll(cx).is_ready())
     }
 }
 
@@ -230,8 +230,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimeoutIo<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.socket).poll_read(cx, buffer);
         if let Some(heads) = &mut this.heads {
-            heads.hear(buffer.filled().get(before..).unwrap_or_default());
-            if read.is_pending() && heads.are_late(cx) {
+            heads.on_read(buffer.filled().get(before..).unwrap_or_default());
+            if read.is_pending() && heads.have_timed_out(cx) {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
         }
@@ -290,9 +290,9 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-    fn impatient<S>(socket: S) -> (TimeoutIo<S>, Arc<Metrics>) {
+    fn timeout_io<S>(socket: S) -> (TimeoutIo<S>, Arc<Metrics>) {
         let metrics = Metrics::new("test");
         (TimeoutIo::new(socket, &metrics), metrics)
     }
@@ -303,30 +303,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_says_too_little_is_not_waited_for() {
-        for said in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n"] {
+    async fn incomplete_head_times_out() {
+        for sent in [&b""[..], b"P", b"PRI * HTTP/2.0\r\n"] {
             let (mut client, server) = tokio::io::duplex(64);
-            client.write_all(said).await.unwrap();
-            let mut server = impatient(server)
-                .0
-                .times_heads(&Arc::default(), PATIENCE, PATIENCE);
-            let mut heard = vec![0; said.len()];
-            server.read_exact(&mut heard).await.unwrap();
+            client.write_all(sent).await.unwrap();
+            let mut server =
+                timeout_io(server)
+                    .0
+                    .with_head_timeout(&Arc::default(), HEAD_TIMEOUT, HEAD_TIMEOUT);
+            let mut received = vec![0; sent.len()];
+            server.read_exact(&mut received).await.unwrap();
             let error = server.read_u8().await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_begun_may_take_its_time() {
+    async fn http2_connection_has_no_head_timeout() {
         let (mut client, server) = tokio::io::duplex(64);
-        let mut server = impatient(server)
-            .0
-            .times_heads(&Arc::default(), PATIENCE, PATIENCE);
+        let mut server =
+            timeout_io(server)
+                .0
+                .with_head_timeout(&Arc::default(), HEAD_TIMEOUT, HEAD_TIMEOUT);
         client.write_all(PREFACE).await.unwrap();
         server.read_exact(&mut [0; PREFACE.len()]).await.unwrap();
         let later = async {
-            tokio::time::sleep(PATIENCE * 3).await;
+            tokio::time::sleep(HEAD_TIMEOUT * 3).await;
             client.write_all(&[2]).await.unwrap();
         };
         let (byte, ()) = tokio::join!(server.read_u8(), later);
@@ -334,21 +336,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_head_has_its_time_and_the_pauses_between_have_none() {
+    async fn head_timeout_excludes_idle_time() {
         let (mut client, server) = tokio::io::duplex(64);
         let activity = Arc::<Activity>::default();
-        let mut server = impatient(server)
-            .0
-            .times_heads(&activity, PATIENCE, PATIENCE);
+        let mut server =
+            timeout_io(server)
+                .0
+                .with_head_timeout(&activity, HEAD_TIMEOUT, HEAD_TIMEOUT);
         for _ in 0..3 {
             client.write_all(b"GET").await.unwrap();
             server.read_exact(&mut [0; 3]).await.unwrap();
             // The head is complete. The response and the next request both take a while.
             activity.begin();
             let next = async {
-                tokio::time::sleep(PATIENCE * 3).await;
+                tokio::time::sleep(HEAD_TIMEOUT * 3).await;
                 activity.end();
-                tokio::time::sleep(PATIENCE * 3).await;
+                tokio::time::sleep(HEAD_TIMEOUT * 3).await;
                 client.write_all(b"G").await.unwrap();
             };
             let (byte, ()) = tokio::join!(server.read_u8(), next);
@@ -357,22 +360,26 @@ mod tests {
         let began = Instant::now();
         let error = server.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(began.elapsed(), PATIENCE, "from the head's first byte on");
+        assert_eq!(
+            began.elapsed(),
+            HEAD_TIMEOUT,
+            "from the head's first byte on"
+        );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_is_not_waited_for() {
+    async fn reader_that_stops_times_out() {
         let (_client, server) = tokio::io::duplex(64);
-        let (mut server, metrics) = impatient(server);
+        let (mut server, metrics) = timeout_io(server);
         let error = server.write_all(&[0; 65]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(unread(&metrics));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_a_byte_now_and_then_is_not_waited_for() {
+    async fn reader_that_trickles_times_out() {
         let (mut client, server) = tokio::io::duplex(64);
-        let (mut server, metrics) = impatient(server);
+        let (mut server, metrics) = timeout_io(server);
         let began = Instant::now();
         let drip = async {
             loop {
@@ -385,15 +392,15 @@ mod tests {
             () = drip => unreachable!("it drips for ever"),
         };
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(began.elapsed().as_secs(), TAKING.as_secs());
+        assert_eq!(began.elapsed().as_secs(), READ_TIMEOUT.as_secs());
         assert!(unread(&metrics));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_reads_slowly_but_surely_gets_everything() {
+    async fn slow_but_steady_reader_gets_everything() {
         const PIECE: usize = 1024;
         let (mut client, server) = tokio::io::duplex(PIECE);
-        let (mut server, metrics) = impatient(server);
+        let (mut server, metrics) = timeout_io(server);
         let all = vec![0; PIECE * 200];
         let reading = async {
             let mut piece = [0; PIECE];
@@ -408,12 +415,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_between_answers_is_not_held_against_the_reader() {
+    async fn pause_between_responses_resets_timeout() {
         let (mut client, server) = tokio::io::duplex(64);
-        let (mut server, _) = impatient(server);
+        let (mut server, _) = timeout_io(server);
         for _ in 0..5 {
             let reading = async {
-                tokio::time::sleep(TAKING * 2 / 3).await;
+                tokio::time::sleep(READ_TIMEOUT * 2 / 3).await;
                 client.read_exact(&mut [0; 65]).await.unwrap();
             };
             let writing = async {

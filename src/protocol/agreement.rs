@@ -1,4 +1,4 @@
-//! What a publish accepts, everything behind it can read: filters, the catalog and every dialect.
+//! Property: whatever a publish accepts is readable for filters, the catalog and every codec.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -121,12 +121,12 @@ fn every_reader_takes(bytes: &[u8]) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn what_is_accepted_every_reader_takes(text in odd_json()) {
+    fn accepted_json_is_readable_everywhere(text in odd_json()) {
         every_reader_takes(text.as_bytes())?;
     }
 
     #[test]
-    fn of_any_bytes_too(bytes in prop::collection::vec(any::<u8>(), 0..32)) {
+    fn accepted_bytes_are_readable_everywhere(bytes in prop::collection::vec(any::<u8>(), 0..32)) {
         every_reader_takes(&bytes)?;
     }
 }

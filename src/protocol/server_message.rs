@@ -1,8 +1,7 @@
 //! Everything that the server sends, before a codec encodes it.
 //!
 //! A new reply is a variant here with its name and its members, and its protobuf in
-//! `protobuf/encode.rs`. Names of messages are held apart from event types:
-//! see [`RESERVED_EVENT_TYPES`](crate::event::RESERVED_EVENT_TYPES).
+//! `protobuf/encode.rs`. For the names see [`RESERVED_EVENT_TYPES`](crate::event::RESERVED_EVENT_TYPES).
 
 use serde_json::{Map, Value, json};
 
@@ -20,31 +19,31 @@ pub enum ServerMessage<'a> {
     ConnectionEstablished {
         /// The connection.
         connection: ConnectionId,
-        /// Who it is.
+        /// The identity, if the client has authenticated.
         identity: Option<&'a Identity>,
-        /// How often the server says something to a silent client, in milliseconds.
+        /// The interval of heartbeats to a silent client, in milliseconds.
         heartbeat_interval_ms: u64,
-        /// After what silence it gives a client up, in milliseconds.
+        /// The silence after which the server closes, in milliseconds.
         heartbeat_timeout_ms: u64,
         /// Now.
         now: Timestamp,
     },
-    /// A token was taken.
+    /// The token is valid.
     Authenticated(&'a Identity),
-    /// The client is noted as this.
+    /// The client's type and name are set.
     Registered(&'a Client),
-    /// How each subscription of a request began, or why not.
+    /// The result of each subscription of a request.
     Subscribed {
-        /// Those that began.
+        /// Those that have begun.
         joined: &'a [Joined],
-        /// Those that did not.
+        /// Those that were refused.
         refused: &'a [Refused],
     },
-    /// What is no longer followed.
+    /// The subscriptions that have ended on the client's request.
     Unsubscribed {
-        /// Channels that were left.
+        /// Channels.
         channels: &'a [String],
-        /// Event types that were taken out.
+        /// Event types that `global` was narrowed to.
         event_types: &'a [String],
     },
     /// An event was published to one channel.
@@ -56,7 +55,7 @@ pub enum ServerMessage<'a> {
         /// The page.
         page: &'a HistoryPage,
     },
-    /// Who is in a channel.
+    /// The users in a channel.
     Presence {
         /// The channel.
         channel: &'a ChannelName,
@@ -67,7 +66,7 @@ pub enum ServerMessage<'a> {
     Pong(Timestamp),
     /// A request was refused.
     Error(&'a Error),
-    /// Nothing was heard for an interval.
+    /// Sent after an interval without traffic from the client.
     Heartbeat(Timestamp),
     /// An event.
     Event(&'a Event),
@@ -367,7 +366,7 @@ fn published_body(published: &Published, reply_to: &ReplyTo) -> Value {
     let id = published.id.to_string();
     let mut body = Map::new();
     if reply_to.id == RequestId::None || matches!(reply_to.id, RequestId::Token(_)) {
-        // A request's own `id` is echoed as in every reply; the event's is then beside it.
+        // With a request `id`, which every reply echoes, the event's id is only in `event_id`.
         body.insert("id".into(), id.as_str().into());
     }
     body.insert("event_id".into(), id.into());
@@ -386,21 +385,58 @@ fn published_body(published: &Published, reply_to: &ReplyTo) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::is_control_name;
-    use crate::protocol::Kind;
+    use crate::event::EventType;
 
     #[test]
-    fn no_event_is_called_what_a_message_is() {
-        for name in ServerMessage::NAMES {
-            assert!(is_control_name(name), "{name}");
+    fn unsolicited_messages_have_names_that_no_event_has() {
+        let error = Error::denied("no");
+        let (channel, user) = ("a", "ann");
+        let now = Timestamp::from_micros(0);
+        let position = Position {
+            epoch: "00000000000000aa".parse().unwrap(),
+            offset: 1,
+        };
+        for notice in [
+            Notice::Gap {
+                channel,
+                from: 1,
+                to: 2,
+                reason: "expired",
+            },
+            Notice::Renumbered { channel, position },
+            Notice::Presence {
+                channel,
+                user,
+                joined: true,
+            },
+            Notice::Presence {
+                channel,
+                user,
+                joined: false,
+            },
+            Notice::TokenExpiring { expires_at: now },
+            Notice::Reconnect {
+                after_ms: 1,
+                reason: "restart",
+            },
+            Notice::Failure(&error),
+            Notice::Unsubscribed {
+                channel,
+                error: &error,
+            },
+        ] {
+            let message = ServerMessage::from(&notice);
+            assert!(EventType::new(message.name()).is_err(), "{message:?}");
+            assert!(
+                ServerMessage::NAMES.contains(&message.name()),
+                "{message:?}"
+            );
         }
-        for kind in Kind::ALL {
-            assert!(is_control_name(kind.name()), "{kind:?}");
-        }
+        assert!(EventType::new(ServerMessage::Heartbeat(now).name()).is_err());
     }
 
     #[test]
-    fn every_name_is_listed() {
+    fn every_name_is_in_the_list() {
         let error = Error::denied("no");
         let now = Timestamp::now();
         let notice = Notice::Presence {

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 
 use super::StartError;
 use super::described::{asyncapi_settings, catalog};
-use super::observer::Journal;
+use super::observer::LoggingObserver;
 use crate::audit::Audit;
 use crate::auth::{AuthEvent, NamespaceRules, Policy, Verifier};
 use crate::broker::{
@@ -84,7 +84,7 @@ pub(super) fn assemble(
     .map_err(StartError::new)?;
     let parts = HubParts {
         broker: Arc::clone(&broker),
-        observer: Arc::new(Journal {
+        observer: Arc::new(LoggingObserver {
             tracing,
             audit: Arc::clone(&audit),
         }),

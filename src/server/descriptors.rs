@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_descriptors_are_kept() {
+    fn last_descriptors_are_reserved() {
         let many = Descriptors { limit: 1024 };
         assert!(!many.is_kept(959) && many.is_kept(960));
         let few = Descriptors { limit: 40 };
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_needed_follows_from_the_limits() {
+    fn needed_descriptors_follow_from_limits() {
         let mut config = Config::default();
         config.limits.connections = 500;
         config.internal.connections = 100;

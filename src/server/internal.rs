@@ -132,13 +132,13 @@ impl Internal {
         certified: Option<PeerIdentity>,
     ) -> Response<Body> {
         // A subscription may wait for events for long. Its buffers have their own bounds.
-        let follows = request.uri().path().ends_with("/Subscribe");
+        let is_subscription = request.uri().path().ends_with("/Subscribe");
         let version = request.version();
         let mut response = self.route(request, address, certified).await;
         if version < Version::HTTP_2 {
             end_after(&mut response, &self.lifecycle);
         }
-        if follows {
+        if is_subscription {
             return response;
         }
         response.map(|body| Body::new(PacedBody::new(body)))

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::descriptors::Descriptors;
-use super::socket_limiter::{Full, Occupant, SocketLimiter};
+use super::socket_limiter::{Full, SlotHolder, SocketLimiter};
 use super::tls::Tls;
 use crate::clock::{Elapsed, timeout};
 use crate::error::Error;
@@ -32,32 +32,32 @@ pub(super) const HANDSHAKES_EACH: usize = 128;
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How many connections are accepted before yielding to the runtime. This keeps a flood of new
 /// connections from starving established ones. The flood waits in the kernel's backlog.
-const BURST: u32 = 8;
+const ACCEPT_BURST: u32 = 8;
 /// The pause after `accept` failed for lack of resources.
-const PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The minimum interval between two log lines about failed accepts.
-const TELL: Duration = Duration::from_secs(1);
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many sockets with one of the last descriptors are served at once, per listener.
-const LAST: usize = 16;
+const MAX_SHORT: usize = 16;
 /// The time limit for serving one of them.
-const SHORT: Duration = Duration::from_secs(5);
+const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an evicted connection may finish its current write.
-pub(super) const LEAVING: Duration = Duration::from_secs(1);
+pub(super) const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
 /// An accepted socket, before its request is known.
 #[derive(Clone)]
-pub(super) struct Visitor {
+pub(super) struct SocketInfo {
     pub(super) address: SocketAddr,
     /// Its entry in the socket limiter.
-    pub(super) occupant: Arc<Occupant>,
+    pub(super) holder: Arc<SlotHolder>,
     /// It has one of the last file descriptors, so it gets only a short response.
     pub(super) short: bool,
 }
 
 /// The peer of a connection.
 pub(super) struct Peer {
-    pub(super) visitor: Visitor,
+    pub(super) info: SocketInfo,
     /// The subject of its client certificate, if it presented one.
     pub(super) name: Option<Arc<str>>,
 }
@@ -77,14 +77,11 @@ pub(super) trait Serve: Send + Sync + 'static {
     fn serve_tcp(
         self: &Arc<Self>,
         socket: Unwatched,
-        visitor: Visitor,
+        info: SocketInfo,
     ) -> impl Future<Output = ()> + Send {
         async move {
-            if let Some(socket) = watched(Accepted::Unwatched(socket), visitor.address) {
-                let peer = Peer {
-                    visitor,
-                    name: None,
-                };
+            if let Some(socket) = watched(Accepted::Unwatched(socket), info.address) {
+                let peer = Peer { info, name: None };
                 self.serve(socket, peer).await;
             }
         }
@@ -100,7 +97,7 @@ pub(super) trait Serve: Send + Sync + 'static {
 pub(super) struct Listener {
     pub(super) socket: AsyncFd<TcpListener>,
     pub(super) tls: Option<Tls>,
-    pub(super) room: Arc<SocketLimiter>,
+    pub(super) limiter: Arc<SocketLimiter>,
     pub(super) descriptors: Descriptors,
 }
 
@@ -112,64 +109,64 @@ pub(super) async fn listen<T: Serve>(
     tasks: TaskTracker,
 ) {
     let server = Arc::new(server);
-    let last = Arc::new(Semaphore::new(LAST));
-    let mut trouble = Trouble::default();
+    let last = Arc::new(Semaphore::new(MAX_SHORT));
+    let mut errors = AcceptErrors::default();
     let mut burst = 0_u32;
     while let Some((socket, address)) =
-        accept(&listener, &closing, server.services(), &mut trouble).await
+        accept(&listener, &closing, server.services(), &mut errors).await
     {
-        burst = (burst + 1) % BURST;
+        burst = (burst + 1) % ACCEPT_BURST;
         if burst == 0 {
             tokio::task::yield_now().await;
         }
         let short = listener.descriptors.is_last(&socket);
         if short {
             server.services().metrics.limit_reached("descriptors");
-            listener.room.make_some_room();
+            listener.limiter.evict_longest_idle();
         }
         // Above the limit, the socket is closed at once, and nothing is read from it.
         let most = server.most_of(address.ip());
-        let place = match listener.room.take(address.ip(), most, &closing) {
-            Ok(place) => place,
+        let slot = match listener.limiter.take(address.ip(), most, &closing) {
+            Ok(slot) => slot,
             Err(full) => {
-                no_room(&*server, address, full);
+                refuse_socket(&*server, address, full);
                 continue;
             }
         };
-        let turn = short.then(|| Arc::clone(&last).try_acquire_owned());
-        let Ok(turn) = turn.transpose() else {
+        let permit = short.then(|| Arc::clone(&last).try_acquire_owned());
+        let Ok(permit) = permit.transpose() else {
             continue;
         };
         let acceptor = listener.tls.as_ref().map(Tls::acceptor);
         let server = Arc::clone(&server);
         tasks.spawn(async move {
-            let visitor = Visitor {
+            let info = SocketInfo {
                 address,
-                occupant: Arc::clone(place.occupant()),
+                holder: Arc::clone(slot.holder()),
                 short,
             };
             let serve = async {
                 match acceptor {
-                    None => server.serve_tcp(socket, visitor.clone()).await,
-                    Some(tls) => Box::pin(over_tls(&server, tls, socket, visitor.clone())).await,
+                    None => server.serve_tcp(socket, info.clone()).await,
+                    Some(tls) => Box::pin(over_tls(&server, tls, socket, info.clone())).await,
                 }
             };
             tokio::select! {
                 () = serve => {}
-                () = must_go(&visitor) => {}
+                () = until_must_close(&info) => {}
             }
-            drop((place, turn));
+            drop((slot, permit));
         });
     }
 }
 
 /// Waits until a connection must be closed, whatever its state.
-async fn must_go(visitor: &Visitor) {
-    if visitor.short {
-        tokio::time::sleep(SHORT).await;
+async fn until_must_close(info: &SocketInfo) {
+    if info.short {
+        tokio::time::sleep(SHORT_TIMEOUT).await;
     } else {
-        visitor.occupant.made_room().await;
-        tokio::time::sleep(LEAVING).await;
+        info.holder.wait_until_evicted().await;
+        tokio::time::sleep(EVICTION_GRACE).await;
     }
 }
 
@@ -178,9 +175,9 @@ async fn over_tls<T: Serve>(
     server: &Arc<T>,
     tls: TlsAcceptor,
     socket: Unwatched,
-    visitor: Visitor,
+    info: SocketInfo,
 ) {
-    let address = visitor.address;
+    let address = info.address;
     let Some(socket) = watched(Accepted::Unwatched(socket), address) else {
         return;
     };
@@ -188,22 +185,22 @@ async fn over_tls<T: Serve>(
         Ok(Ok(socket)) => {
             let shown = socket.get_ref().1.peer_certificates();
             let name = shown.and_then(|chain| subject::of(chain.first()?));
-            let peer = Peer { visitor, name };
+            let peer = Peer { info, name };
             server.serve(socket, peer).await;
         }
-        Ok(Err(error)) => no_tls(server.services(), address, &error.to_string()),
-        Err(Elapsed) => no_tls(server.services(), address, "it took too long"),
+        Ok(Err(error)) => tls_failed(server.services(), address, &error.to_string()),
+        Err(Elapsed) => tls_failed(server.services(), address, "it took too long"),
     }
 }
 
 /// Registers the socket with the runtime.
-pub(super) fn watched(arrival: Accepted, address: SocketAddr) -> Option<TcpStream> {
+pub(super) fn watched(accepted: Accepted, address: SocketAddr) -> Option<TcpStream> {
     let broke = |error: &io::Error| tracing::debug!(%address, %error, "a connection broke");
-    arrival.watched().inspect_err(broke).ok()
+    accepted.watched().inspect_err(broke).ok()
 }
 
 /// Records that a socket was refused.
-fn no_room<T: Serve>(server: &T, address: SocketAddr, full: Full) {
+fn refuse_socket<T: Serve>(server: &T, address: SocketAddr, full: Full) {
     let [all, of_address] = server.limits();
     let (limit, text) = match full {
         Full::All => ("sockets", format!("too many sockets ({all})")),
@@ -218,7 +215,7 @@ fn no_room<T: Serve>(server: &T, address: SocketAddr, full: Full) {
 }
 
 /// Records that a TLS handshake failed.
-fn no_tls(services: &Services, address: SocketAddr, reason: &str) {
+fn tls_failed(services: &Services, address: SocketAddr, reason: &str) {
     tracing::debug!(%address, reason, "no TLS");
     let error = Error::denied(format!("the TLS handshake failed: {reason}"));
     services.note_rejection(address, None, &error);
@@ -226,21 +223,24 @@ fn no_tls(services: &Services, address: SocketAddr, reason: &str) {
 
 /// Rate-limits the log lines about failed accepts.
 #[derive(Default)]
-struct Trouble {
+struct AcceptErrors {
     /// When the last line was logged.
-    told: Option<Instant>,
+    last_logged: Option<Instant>,
     /// Failures since then.
-    untold: u64,
+    unlogged: u64,
 }
 
-impl Trouble {
+impl AcceptErrors {
     /// Logs a failure, at most once per second.
-    fn tell(&mut self, error: &std::io::Error) {
-        self.untold += 1;
-        if self.told.is_none_or(|told| told.elapsed() >= TELL) {
-            let count = self.untold;
+    fn log(&mut self, error: &std::io::Error) {
+        self.unlogged += 1;
+        if self
+            .last_logged
+            .is_none_or(|last_logged| last_logged.elapsed() >= LOG_INTERVAL)
+        {
+            let count = self.unlogged;
             tracing::warn!(%error, count, "connections could not be accepted");
-            (self.told, self.untold) = (Some(Instant::now()), 0);
+            (self.last_logged, self.unlogged) = (Some(Instant::now()), 0);
         }
     }
 }
@@ -250,7 +250,7 @@ async fn accept(
     listener: &Listener,
     closing: &CancellationToken,
     services: &Services,
-    trouble: &mut Trouble,
+    errors: &mut AcceptErrors,
 ) -> Option<(Unwatched, SocketAddr)> {
     loop {
         let accepted = listener
@@ -263,12 +263,12 @@ async fn accept(
                 return Some((socket, address));
             }
             Err(error) => {
-                trouble.tell(&error);
+                errors.log(&error);
                 services.metrics.accept_error();
                 if is_shortage(&error) {
                     // Other sockets must close first.
-                    listener.room.make_some_room();
-                    tokio::time::sleep(PAUSE).await;
+                    listener.limiter.evict_longest_idle();
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 } else {
                     // Only this connection failed.
                     tokio::task::yield_now().await;

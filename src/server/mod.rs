@@ -91,9 +91,9 @@ impl StartError {
         StartError(what.to_string())
     }
 
-    fn at(place: &str) -> impl Fn(io::Error) -> Self {
-        let place = place.to_owned();
-        move |error| StartError(format!("{place}: {error}"))
+    fn at(context: &str) -> impl Fn(io::Error) -> Self {
+        let context = context.to_owned();
+        move |error| StartError(format!("{context}: {error}"))
     }
 }
 
@@ -154,13 +154,13 @@ impl Server {
         let public = listen::Listener {
             socket: public,
             tls: tls.public,
-            room: socket_limiter::SocketLimiter::new(limit, false, metrics),
+            limiter: socket_limiter::SocketLimiter::new(limit, false, metrics),
             descriptors,
         };
         let internal = listen::Listener {
             socket: internal,
             tls: tls.internal,
-            room: socket_limiter::SocketLimiter::new(config.internal.connections, true, metrics),
+            limiter: socket_limiter::SocketLimiter::new(config.internal.connections, true, metrics),
             descriptors,
         };
         let (until, with) = (closing.clone(), tasks.clone());
@@ -220,7 +220,7 @@ impl Server {
         hub.drain(departure, window).await;
         let fetched = tokio::time::timeout_at(ends.into(), self.assembled.socketio.deserted());
         if fetched.await.is_err() {
-            tracing::info!("some clients that poll did not come for the end of their connections");
+            tracing::info!("some polling clients did not fetch the end of their connections");
         }
         self.closing.cancel();
         self.tasks.close();

@@ -7,7 +7,7 @@ use crate::hub::{End, Observer, Seen};
 use crate::telemetry::Tracing;
 
 /// Records when each connection opens and closes, under its id.
-pub(super) struct Journal {
+pub(super) struct LoggingObserver {
     pub(super) tracing: Arc<Tracing>,
     pub(super) audit: Arc<Audit>,
 }
@@ -37,7 +37,7 @@ fn reason(end: End<'_>) -> Option<&str> {
     (!end.reason.is_empty()).then_some(end.reason)
 }
 
-impl Observer for Journal {
+impl Observer for LoggingObserver {
     fn opened(&self, connection: Seen<'_>) {
         let (id, address) = (connection.id, connection.address);
         let user = user(connection);

@@ -37,7 +37,7 @@ pub(super) struct Public {
     trust: Arc<ArcSwap<Trust>>,
     lifecycle: Arc<Lifecycle>,
     /// Whether the warning about an untrusted proxy was logged.
-    told: AtomicBool,
+    warned: AtomicBool,
     keep_alive: Duration,
 }
 
@@ -73,7 +73,7 @@ impl Public {
             endpoint: Arc::clone(&assembled.endpoint),
             path: config.websocket.path.clone(),
             trust: Arc::clone(&assembled.trust),
-            told: AtomicBool::new(false),
+            warned: AtomicBool::new(false),
             keep_alive: config.server.keep_alive,
         }
     }
@@ -101,14 +101,14 @@ impl Public {
     /// of its clients then count as one address.
     fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
         let trust = self.trust.load();
-        if !self.told.load(Ordering::Relaxed)
-            && let Some(header) = trust.unheard(peer.ip(), headers)
-            && !self.told.swap(true, Ordering::Relaxed)
+        if !self.warned.load(Ordering::Relaxed)
+            && let Some(header) = trust.untrusted_header(peer.ip(), headers)
+            && !self.warned.swap(true, Ordering::Relaxed)
         {
             tracing::warn!(
                 peer = %peer.ip(),
                 %header,
-                "somebody who is not in public.trusted_proxies says for whom it asks: if it is a \
+                "a peer that is not in public.trusted_proxies sends a forwarding header: if it is a \
                  proxy, all of its clients count as one address"
             );
         }
@@ -152,17 +152,17 @@ impl Public {
         let plain = path == self.path || self.endpoint.is_at(path);
         if self.socketio.takes(path, query, plain) {
             request.extensions_mut().insert(ConnectInfo(address));
-            return ask(&self.socketio_routes, request).await;
+            return call(&self.socketio_routes, request).await;
         }
         if plain {
             return self.endpoint.upgrade(request, address).await.map(Body::new);
         }
         request.extensions_mut().insert(ConnectInfo(address));
-        ask(&self.routes, request).await
+        call(&self.routes, request).await
     }
 }
 
-async fn ask(routes: &Router, request: Request<Incoming>) -> Response<Body> {
+async fn call(routes: &Router, request: Request<Incoming>) -> Response<Body> {
     match routes.clone().oneshot(request.map(Body::new)).await {
         Ok(response) => response,
         Err(never) => match never {},

@@ -18,9 +18,9 @@ use mio::net::TcpStream as Unwatched;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::internal::Internal;
-use super::listen::{HANDSHAKE, HANDSHAKES_EACH, LEAVING, Peer, Serve, Visitor, watched};
+use super::listen::{EVICTION_GRACE, HANDSHAKE, HANDSHAKES_EACH, Peer, Serve, SocketInfo, watched};
 use super::public::{Admission, Public};
-use super::socket_limiter::{Occupant, Underway};
+use super::socket_limiter::{RequestGuard, SlotHolder};
 use crate::api::problem::problem;
 use crate::clock::{HyperTimer, RunTimer};
 use crate::error::Error;
@@ -62,12 +62,12 @@ impl Serve for Public {
 
     /// Handles a complete upgrade request without hyper, whose setup costs more than a WebSocket
     /// needs in total. The bytes of any other request are passed to hyper.
-    async fn serve_tcp(self: &Arc<Self>, socket: Unwatched, visitor: Visitor) {
-        let (began, address) = (Instant::now(), visitor.address);
-        let heard = Accepted::Unwatched(socket).peek();
-        let leave = visitor.occupant.leave();
-        let (arrival, said) = match leave.run_until_cancelled(heard).await {
-            Some(Ok(heard)) => heard,
+    async fn serve_tcp(self: &Arc<Self>, socket: Unwatched, info: SocketInfo) {
+        let (began, address) = (Instant::now(), info.address);
+        let peeked = Accepted::Unwatched(socket).peek();
+        let leave = info.holder.leave();
+        let (accepted, prefix) = match leave.run_until_cancelled(peeked).await {
+            Some(Ok(peeked)) => peeked,
             Some(Err(error)) => {
                 tracing::debug!(%address, %error, "a connection broke");
                 return;
@@ -75,13 +75,13 @@ impl Serve for Public {
             None => return,
         };
         let mut refusal = None;
-        if !visitor.short
-            && let Some((request, len)) = read_upgrade(&said)
+        if !info.short
+            && let Some((request, len)) = read_upgrade(&prefix)
         {
             match self.admit(&request, address).await {
                 Admission::Admitted(admitted) => {
-                    if let Some(socket) = arrival.unwatched() {
-                        let early = said.get(len..).unwrap_or_default().to_vec();
+                    if let Some(socket) = accepted.unwatched() {
+                        let early = prefix.get(len..).unwrap_or_default().to_vec();
                         self.enter(*admitted, Link::Socket(socket), early);
                     }
                     return;
@@ -90,13 +90,13 @@ impl Serve for Public {
                 Admission::Elsewhere => {}
             }
         }
-        let Some(socket) = watched(arrival, address) else {
+        let Some(socket) = watched(accepted, address) else {
             return;
         };
-        let patience = HANDSHAKE.saturating_sub(began.elapsed()).max(PEEK_TIMEOUT);
-        let socket = TimeoutIo::new(PrefixedIo::new(socket, said), &self.services().metrics);
+        let head_timeout = HANDSHAKE.saturating_sub(began.elapsed()).max(PEEK_TIMEOUT);
+        let socket = TimeoutIo::new(PrefixedIo::new(socket, prefix), &self.services().metrics);
         // The future is large, and most connections never get here.
-        Box::pin(self.serve_http1(socket, visitor, patience, refusal)).await;
+        Box::pin(self.serve_http1(socket, info, head_timeout, refusal)).await;
     }
 
     async fn serve<S>(self: &Arc<Self>, socket: S, peer: Peer)
@@ -104,8 +104,7 @@ impl Serve for Public {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let socket = TimeoutIo::new(socket, &self.services().metrics);
-        self.serve_http1(socket, peer.visitor, HANDSHAKE, None)
-            .await;
+        self.serve_http1(socket, peer.info, HANDSHAKE, None).await;
     }
 }
 
@@ -115,21 +114,21 @@ impl Public {
     async fn serve_http1<S>(
         self: &Arc<Self>,
         socket: TimeoutIo<S>,
-        visitor: Visitor,
-        patience: Duration,
+        info: SocketInfo,
+        head_timeout: Duration,
         first: Option<Response<Body>>,
     ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Visitor {
+        let SocketInfo {
             address,
-            occupant,
+            holder,
             short,
-        } = visitor;
+        } = info;
         let first = Mutex::new(first);
         let answer = service_fn(|request: Request<Incoming>| {
             let front = Arc::clone(self);
-            let underway = occupant.begin();
+            let guard = holder.begin();
             let known = first.lock().unwrap_or_else(PoisonError::into_inner).take();
             async move {
                 let mut answer = match known {
@@ -138,7 +137,7 @@ impl Public {
                     None => front.answer(request, address).await,
                 };
                 end_after(&mut answer, front.lifecycle());
-                let mut answer = answer.map(|body| Tracked::new(body, underway));
+                let mut answer = answer.map(|body| Tracked::new(body, guard));
                 if short {
                     let headers = answer.headers_mut();
                     headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -146,7 +145,7 @@ impl Public {
                 Ok::<_, std::convert::Infallible>(answer)
             }
         });
-        let socket = socket.times_heads(occupant.activity(), patience, HANDSHAKE);
+        let socket = socket.with_head_timeout(holder.activity(), head_timeout, HANDSHAKE);
         let connection = server::conn::http1::Builder::new()
             .timer(HyperTimer)
             .header_read_timeout(None)
@@ -157,11 +156,11 @@ impl Public {
         tokio::pin!(connection);
         let outcome = tokio::select! {
             outcome = &mut connection => outcome,
-            () = leaves(&occupant, self.keep_alive()) => {
+            () = until_close(&holder, self.keep_alive()) => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     outcome = connection => outcome,
-                    () = overstays(&occupant) => return,
+                    () = until_overdue(&holder) => return,
                 }
             }
         };
@@ -183,19 +182,19 @@ pub(super) fn end_after(answer: &mut Response<Body>, lifecycle: &Lifecycle) {
 
 /// Waits until a connection should close: the server closes, its slot was given to another, or it
 /// was idle for too long.
-async fn leaves(occupant: &Occupant, keep_alive: Duration) {
+async fn until_close(holder: &SlotHolder, keep_alive: Duration) {
     tokio::select! {
-        () = occupant.leave().cancelled() => {}
-        () = idle(occupant, keep_alive) => {}
+        () = holder.leave().cancelled() => {}
+        () = until_idle(holder, keep_alive) => {}
     }
 }
 
 /// Waits until an idle connection must be closed although its client ignores the GOAWAY.
-async fn overstays(occupant: &Occupant) {
+async fn until_overdue(holder: &SlotHolder) {
     loop {
-        tokio::time::sleep(LEAVING).await;
-        let told = !occupant.leave().is_cancelled();
-        if told && occupant.activity().since_idle().is_some() {
+        tokio::time::sleep(EVICTION_GRACE).await;
+        let idle_timeout = !holder.leave().is_cancelled();
+        if idle_timeout && holder.activity().since_idle().is_some() {
             return;
         }
     }
@@ -208,10 +207,10 @@ const LEAST_IDLE: Duration = Duration::from_secs(1);
 
 /// Waits until no request has been in progress for the allowed idle time. An authenticated HTTP/2
 /// connection may stay open.
-async fn idle(occupant: &Occupant, keep_alive: Duration) {
+async fn until_idle(holder: &SlotHolder, keep_alive: Duration) {
     let since = || {
-        let since = occupant.activity().since_idle();
-        since.filter(|_| !occupant.peer().is_proven())
+        let since = holder.activity().since_idle();
+        since.filter(|_| !holder.peer().is_proven())
     };
     // A longer time is useless, and some clocks cannot represent it.
     let keep_alive = keep_alive.min(LONGEST);
@@ -251,26 +250,26 @@ impl Serve for Internal {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Visitor {
+        let SocketInfo {
             address,
-            occupant,
+            holder,
             short,
-        } = peer.visitor;
+        } = peer.info;
         let certified = peer.name.map(PeerIdentity::certified);
         if certified.is_some() {
-            occupant.peer().prove();
+            holder.peer().prove();
         }
         let answer = service_fn(|mut request: Request<Incoming>| {
             let (back, certified) = (Arc::clone(self), certified.clone());
-            let underway = occupant.begin();
-            request.extensions_mut().insert(occupant.peer().clone());
+            let guard = holder.begin();
+            request.extensions_mut().insert(holder.peer().clone());
             async move {
                 let answer = if short && !Internal::is_probe(&request) {
                     no_descriptors()
                 } else {
                     back.answer(request, address, certified).await
                 };
-                let answer = answer.map(|body| Tracked::new(body, underway));
+                let answer = answer.map(|body| Tracked::new(body, guard));
                 Ok::<_, std::convert::Infallible>(answer)
             }
         });
@@ -291,8 +290,8 @@ impl Serve for Internal {
             .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX))
             .keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE);
-        let socket = TimeoutIo::new(socket, &self.services().metrics).times_heads(
-            occupant.activity(),
+        let socket = TimeoutIo::new(socket, &self.services().metrics).with_head_timeout(
+            holder.activity(),
             HANDSHAKE,
             HANDSHAKE,
         );
@@ -310,11 +309,11 @@ impl Serve for Internal {
                     stays = true;
                     connection.as_mut().graceful_shutdown();
                 }
-                () = leaves(&occupant, self.keep_alive()) => {
+                () = until_close(&holder, self.keep_alive()) => {
                     connection.as_mut().graceful_shutdown();
                     tokio::select! {
                         outcome = &mut connection => break outcome,
-                        () = overstays(&occupant) => return,
+                        () = until_overdue(&holder) => return,
                     }
                 }
             }
@@ -328,14 +327,14 @@ impl Serve for Internal {
 /// A response body that marks the end of its request.
 struct Tracked {
     body: Body,
-    _underway: Underway,
+    _guard: RequestGuard,
 }
 
 impl Tracked {
-    fn new(body: Body, underway: Underway) -> Self {
+    fn new(body: Body, guard: RequestGuard) -> Self {
         Tracked {
             body,
-            _underway: underway,
+            _guard: guard,
         }
     }
 }

@@ -19,14 +19,14 @@ use crate::telemetry::Metrics;
 use crate::transport::grpc::PeerConnection;
 
 /// The minimum time before a new socket may be evicted.
-const CHANCE: Duration = Duration::from_millis(250);
+const MIN_AGE: Duration = Duration::from_millis(250);
 /// How long an unauthenticated request may be in progress before its connection may be evicted.
-const UNPROVEN: Duration = Duration::from_secs(10);
+const UNAUTHENTICATED_MIN_AGE: Duration = Duration::from_secs(10);
 /// The most idle sockets that are examined for one eviction.
-const LOOKS: usize = 64;
+const MAX_EXAMINED: usize = 64;
 /// The fraction (1/16) of the slots that is reserved for addresses with few sockets, such as those
 /// of probes.
-const KEPT: usize = 16;
+const RESERVED: usize = 16;
 /// The number of sockets up to which an address has few.
 const FEW: usize = 8;
 
@@ -49,7 +49,7 @@ struct Taken {
     by_address: HashMap<IpAddr, OfAddress>,
     /// How many sockets were examined.
     #[cfg(test)]
-    looked_at: usize,
+    examined: usize,
 }
 
 /// Sockets in the order in which they entered their state, oldest first.
@@ -58,13 +58,13 @@ struct Queues {
     idle: BTreeMap<u64, u64>,
     /// Sockets with a request in progress that may be unauthenticated. Empty if tokens do not
     /// matter.
-    asking: BTreeMap<u64, u64>,
+    pending: BTreeMap<u64, u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Idle,
-    Asking,
+    Pending,
 }
 
 #[derive(Default)]
@@ -82,7 +82,7 @@ struct Socket {
     open: usize,
     /// Its position in the queues.
     order: Option<(State, u64)>,
-    occupant: Arc<Occupant>,
+    holder: Arc<SlotHolder>,
 }
 
 /// The limit that was reached.
@@ -113,18 +113,18 @@ impl SocketLimiter {
         address: IpAddr,
         most: Option<usize>,
         closing: &CancellationToken,
-    ) -> Result<Place, Full> {
+    ) -> Result<Slot, Full> {
         let address = rate_limit_key(address);
         let mut taken = self.lock();
         while let Some(full) = self.full(&taken, address, most) {
-            if !self.make_room(&mut taken, address, full) {
+            if !self.evict_for(&mut taken, address, full) {
                 return Err(full);
             }
         }
         let id = taken.next;
         taken.next += 1;
-        let occupant = Arc::new(Occupant {
-            room: Arc::clone(self),
+        let holder = Arc::new(SlotHolder {
+            limiter: Arc::clone(self),
             id,
             activity: Arc::default(),
             peer: PeerConnection::default(),
@@ -136,16 +136,16 @@ impl SocketLimiter {
             since: Instant::now(),
             open: 0,
             order: None,
-            occupant: Arc::clone(&occupant),
+            holder: Arc::clone(&holder),
         };
         taken.sockets.insert(id, socket);
         taken.by_address.entry(address).or_default().count += 1;
         taken.enter(id, State::Idle);
-        Ok(Place(occupant))
+        Ok(Slot(holder))
     }
 
     /// Evicts the socket that has been idle for longest.
-    pub(super) fn make_some_room(&self) -> bool {
+    pub(super) fn evict_longest_idle(&self) -> bool {
         let mut taken = self.lock();
         let oldest = taken.queues.idle.first_key_value().map(|(_, id)| *id);
         oldest.is_some_and(|id| self.evict(&mut taken, id))
@@ -160,19 +160,21 @@ impl SocketLimiter {
         if most.is_some_and(|most| of_address >= most) {
             return Some(Full::Address);
         }
-        let kept = all.saturating_add(self.most / KEPT) >= self.most;
+        let kept = all.saturating_add(self.most / RESERVED) >= self.most;
         (kept && of_address >= FEW).then_some(Full::All)
     }
 
     /// Evicts a socket for one of this address: an idle one of the same address if that reached its
     /// limit, or else one of an address that has at least as many.
-    fn make_room(&self, taken: &mut Taken, address: IpAddr, full: Full) -> bool {
+    fn evict_for(&self, taken: &mut Taken, address: IpAddr, full: Full) -> bool {
         if !taken.may_evict(address) {
             return false;
         }
-        let idle = taken.find(State::Idle, address, full, CHANCE);
+        let idle = taken.find(State::Idle, address, full, MIN_AGE);
         let found = match idle {
-            None if self.tokens => taken.find(State::Asking, address, full, UNPROVEN),
+            None if self.tokens => {
+                taken.find(State::Pending, address, full, UNAUTHENTICATED_MIN_AGE)
+            }
             idle => idle,
         };
         if let Some(of_address) = taken.by_address.get_mut(&address)
@@ -189,8 +191,8 @@ impl SocketLimiter {
             return false;
         };
         self.metrics.limit_reached("idle_sockets");
-        socket.occupant.evicted.store(true, Ordering::Release);
-        socket.occupant.leave.cancel();
+        socket.holder.evicted.store(true, Ordering::Release);
+        socket.holder.leave.cancel();
         true
     }
 
@@ -203,14 +205,14 @@ impl Queues {
     fn of(&self, state: State) -> &BTreeMap<u64, u64> {
         match state {
             State::Idle => &self.idle,
-            State::Asking => &self.asking,
+            State::Pending => &self.pending,
         }
     }
 
     fn of_mut(&mut self, state: State) -> &mut BTreeMap<u64, u64> {
         match state {
             State::Idle => &mut self.idle,
-            State::Asking => &mut self.asking,
+            State::Pending => &mut self.pending,
         }
     }
 }
@@ -234,12 +236,12 @@ impl Taken {
         state: State,
         address: IpAddr,
         full: Full,
-        patience: Duration,
+        min_age: Duration,
     ) -> Option<u64> {
         let own = self.count_of(address);
         let now = Instant::now();
         let mut after = 0;
-        for _ in 0..LOOKS {
+        for _ in 0..MAX_EXAMINED {
             let queues = match full {
                 Full::Address => &self.by_address.get(&address)?.queues,
                 Full::All => &self.queues,
@@ -249,14 +251,14 @@ impl Taken {
             after = order + 1;
             #[cfg(test)]
             {
-                self.looked_at += 1;
+                self.examined += 1;
             }
             let socket = self.sockets.get(&id)?;
             // All later sockets in the queue have waited even less.
-            if now.duration_since(socket.since) < patience {
+            if now.duration_since(socket.since) < min_age {
                 return None;
             }
-            if state == State::Asking && socket.occupant.peer.is_proven() {
+            if state == State::Pending && socket.holder.peer.is_proven() {
                 // A connection stays authenticated.
                 self.leave_queue(id);
             } else if self.count_of(socket.address) >= own {
@@ -293,7 +295,7 @@ impl Taken {
     }
 
     /// A request begins. The first one ends the socket's idle time.
-    fn begin(&mut self, id: u64, asks: bool) {
+    fn begin(&mut self, id: u64, pending: bool) {
         let Some(socket) = self.sockets.get_mut(&id) else {
             return;
         };
@@ -302,8 +304,8 @@ impl Taken {
             return;
         }
         socket.since = Instant::now();
-        if asks {
-            self.enter(id, State::Asking);
+        if pending {
+            self.enter(id, State::Pending);
         } else {
             self.leave_queue(id);
         }
@@ -323,24 +325,24 @@ impl Taken {
 }
 
 /// The slot of one socket, released on drop.
-pub(super) struct Place(Arc<Occupant>);
+pub(super) struct Slot(Arc<SlotHolder>);
 
-impl Place {
+impl Slot {
     /// The connection that holds the slot.
-    pub(super) fn occupant(&self) -> &Arc<Occupant> {
+    pub(super) fn holder(&self) -> &Arc<SlotHolder> {
         &self.0
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        drop(self.0.room.lock().remove(self.0.id));
+        drop(self.0.limiter.lock().remove(self.0.id));
     }
 }
 
 /// The state of the connection that holds a slot.
-pub(super) struct Occupant {
-    room: Arc<SocketLimiter>,
+pub(super) struct SlotHolder {
+    limiter: Arc<SocketLimiter>,
     id: u64,
     activity: Arc<Activity>,
     peer: PeerConnection,
@@ -348,7 +350,7 @@ pub(super) struct Occupant {
     evicted: AtomicBool,
 }
 
-impl Occupant {
+impl SlotHolder {
     /// The requests in progress.
     pub(super) fn activity(&self) -> &Arc<Activity> {
         &self.activity
@@ -365,7 +367,7 @@ impl Occupant {
     }
 
     /// Waits until the connection is evicted.
-    pub(super) async fn made_room(&self) {
+    pub(super) async fn wait_until_evicted(&self) {
         self.leave.cancelled().await;
         if !self.evicted.load(Ordering::Acquire) {
             std::future::pending::<()>().await;
@@ -373,29 +375,31 @@ impl Occupant {
     }
 
     /// A request begins. It is in progress until the returned guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> Underway {
+    pub(super) fn begin(self: &Arc<Self>) -> RequestGuard {
         self.activity.begin();
-        let mut taken = self.room.lock();
-        taken.begin(self.id, self.room.tokens && !self.peer.is_proven());
+        let mut taken = self.limiter.lock();
+        taken.begin(self.id, self.limiter.tokens && !self.peer.is_proven());
         drop(taken);
-        Underway(Arc::clone(self))
+        RequestGuard(Arc::clone(self))
     }
 }
 
 /// Guards a request in progress.
-pub(super) struct Underway(Arc<Occupant>);
+pub(super) struct RequestGuard(Arc<SlotHolder>);
 
-impl Drop for Underway {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
-        let Occupant { room, id, peer, .. } = &*self.0;
+        let SlotHolder {
+            limiter, id, peer, ..
+        } = &*self.0;
         self.0.activity.end();
-        let mut taken = room.lock();
+        let mut taken = limiter.lock();
         let Some(socket) = taken.sockets.get_mut(id) else {
             return;
         };
         socket.open -= 1;
         if socket.open == 0 {
-            if room.tokens && peer.is_proven() {
+            if limiter.tokens && peer.is_proven() {
                 taken.leave_queue(*id);
             } else {
                 taken.enter(*id, State::Idle);
@@ -414,25 +418,25 @@ mod tests {
     }
 
     struct Test {
-        room: Arc<SocketLimiter>,
+        limiter: Arc<SocketLimiter>,
         closing: CancellationToken,
     }
 
     impl Test {
         fn new(most: usize, tokens: bool) -> Self {
             Test {
-                room: SocketLimiter::new(most, tokens, &Metrics::new("test")),
+                limiter: SocketLimiter::new(most, tokens, &Metrics::new("test")),
                 closing: CancellationToken::new(),
             }
         }
 
-        fn take(&self, address: &str, most: Option<usize>) -> Result<Place, Full> {
-            self.room.take(ip(address), most, &self.closing)
+        fn take(&self, address: &str, most: Option<usize>) -> Result<Slot, Full> {
+            self.limiter.take(ip(address), most, &self.closing)
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn places_are_counted_in_all_and_for_each_address() {
+    async fn slots_are_counted_in_total_and_per_address() {
         let test = Test::new(3, false);
         let (one, two) = ("2001:db8::1", "2001:db8::2");
         let first = test.take(one, Some(2)).ok().unwrap();
@@ -445,32 +449,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_has_gone_leaves_nothing() {
+    async fn released_slot_leaves_no_state() {
         let test = Test::new(3, false);
-        let place = test.take("10.0.0.1", None).ok().unwrap();
-        drop(place.occupant().begin());
-        drop(place);
-        let taken = test.room.lock();
+        let slot = test.take("10.0.0.1", None).ok().unwrap();
+        drop(slot.holder().begin());
+        drop(slot);
+        let taken = test.limiter.lock();
         assert!(
             taken.sockets.is_empty() && taken.by_address.is_empty() && taken.queues.idle.is_empty()
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_socket_that_is_idle_for_longest_makes_room() {
+    async fn longest_idle_socket_is_evicted() {
         let test = Test::new(3, false);
-        let places: Vec<Place> = (0..3)
+        let slots: Vec<Slot> = (0..3)
             .map(|_| test.take("10.0.0.1", None).ok().unwrap())
             .collect();
         // All are past the minimum time. The first is busy, the second was busy until now.
-        let _at_work = places[0].occupant().begin();
-        let was = places[1].occupant().begin();
-        tokio::time::advance(CHANCE).await;
+        let _at_work = slots[0].holder().begin();
+        let was = slots[1].holder().begin();
+        tokio::time::advance(MIN_AGE).await;
         drop(was);
         let _fourth = test.take("10.0.0.1", None).ok().unwrap();
-        let left: Vec<bool> = places
+        let left: Vec<bool> = slots
             .iter()
-            .map(|place| place.occupant().leave().is_cancelled())
+            .map(|slot| slot.holder().leave().is_cancelled())
             .collect();
         assert_eq!(left, [false, false, true]);
         assert!(!test.closing.is_cancelled());
@@ -479,80 +483,80 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_with_many_sockets_does_not_push_out_one_with_few() {
+    async fn busy_address_does_not_evict_small_address() {
         let test = Test::new(4, false);
         let quiet = test.take("10.0.0.2", None).ok().unwrap();
-        let many: Vec<Place> = (0..3)
+        let many: Vec<Slot> = (0..3)
             .map(|_| test.take("10.0.0.1", None).ok().unwrap())
             .collect();
-        let busy: Vec<Underway> = many.iter().map(|p| p.occupant().begin()).collect();
-        tokio::time::advance(CHANCE).await;
+        let busy: Vec<RequestGuard> = many.iter().map(|p| p.holder().begin()).collect();
+        tokio::time::advance(MIN_AGE).await;
         assert_eq!(test.take("10.0.0.1", None).err(), Some(Full::All));
-        assert!(!quiet.occupant().leave().is_cancelled());
+        assert!(!quiet.holder().leave().is_cancelled());
         // Not vice versa.
         drop(busy);
-        tokio::time::advance(CHANCE).await;
+        tokio::time::advance(MIN_AGE).await;
         let _third = test.take("10.0.0.3", None).ok().unwrap();
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_places_are_for_addresses_with_few_sockets() {
+    async fn last_slots_are_reserved_for_small_addresses() {
         let test = Test::new(32, false);
         let mut many = Vec::new();
-        while let Ok(place) = test.take("10.0.0.1", None) {
-            many.push((place.occupant().begin(), place));
+        while let Ok(slot) = test.take("10.0.0.1", None) {
+            many.push((slot.holder().begin(), slot));
         }
         assert_eq!(many.len(), 30);
         assert!(test.take("10.0.0.2", None).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_token_a_long_request_makes_room_and_with_one_nothing_does() {
+    async fn only_unauthenticated_long_request_is_evicted() {
         let test = Test::new(2, true);
-        let places: Vec<Place> = (0..2)
+        let slots: Vec<Slot> = (0..2)
             .map(|_| test.take("10.0.0.1", None).ok().unwrap())
             .collect();
-        places[0].occupant().peer().prove();
-        drop(places[0].occupant().begin());
-        let _watches = places[1].occupant().begin();
-        tokio::time::advance(CHANCE).await;
+        slots[0].holder().peer().prove();
+        drop(slots[0].holder().begin());
+        let _watches = slots[1].holder().begin();
+        tokio::time::advance(MIN_AGE).await;
         assert_eq!(test.take("10.0.0.1", None).err(), Some(Full::All));
-        tokio::time::advance(UNPROVEN).await;
+        tokio::time::advance(UNAUTHENTICATED_MIN_AGE).await;
         let _probe = test.take("10.0.0.1", None).ok().unwrap();
-        assert!(!places[0].occupant().leave().is_cancelled());
-        assert!(places[1].occupant().leave().is_cancelled());
+        assert!(!slots[0].holder().leave().is_cancelled());
+        assert!(slots[1].holder().leave().is_cancelled());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn refusing_a_flood_looks_at_one_socket_each() {
+    async fn refusing_a_flood_examines_one_socket_each() {
         let test = Test::new(4000, true);
         let share = Some(1000);
-        let held: Vec<Place> = (0..1000)
+        let held: Vec<Slot> = (0..1000)
             .map(|_| test.take("10.0.0.1", share).ok().unwrap())
             .collect();
         // None is past the minimum time.
         for _ in 0..1000 {
             assert_eq!(test.take("10.0.0.1", share).err(), Some(Full::Address));
         }
-        assert!(test.room.lock().looked_at <= 1000);
+        assert!(test.limiter.lock().examined <= 1000);
         // All have an unauthenticated request in progress, none for long.
-        let _busy: Vec<Underway> = held.iter().map(|p| p.occupant().begin()).collect();
+        let _busy: Vec<RequestGuard> = held.iter().map(|p| p.holder().begin()).collect();
         for _ in 0..1000 {
             assert_eq!(test.take("10.0.0.1", share).err(), Some(Full::Address));
         }
-        assert!(test.room.lock().looked_at <= 2000);
+        assert!(test.limiter.lock().examined <= 2000);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_evicts_few_of_its_own_idle_sockets() {
+    async fn flood_evicts_few_own_idle_sockets() {
         let test = Test::new(4000, false);
         let share = Some(1000);
-        let held: Vec<Place> = (0..1000)
+        let held: Vec<Slot> = (0..1000)
             .map(|_| test.take("10.0.0.1", share).ok().unwrap())
             .collect();
-        tokio::time::advance(CHANCE).await;
+        tokio::time::advance(MIN_AGE).await;
         let gone = || {
-            let left = held.iter().map(|p| p.occupant().leave().is_cancelled());
+            let left = held.iter().map(|p| p.holder().leave().is_cancelled());
             left.filter(|left| *left).count()
         };
         let mut more = Vec::new();
@@ -563,26 +567,26 @@ mod tests {
         tokio::time::advance(EVICTION_INTERVAL * 3).await;
         more.extend((0..1000).filter_map(|_| test.take("10.0.0.1", share).ok()));
         assert_eq!(gone(), burst + 3);
-        assert!(test.room.lock().looked_at <= 2 * burst);
+        assert!(test.limiter.lock().examined <= 2 * burst);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn proven_sockets_are_passed_over_once() {
+    async fn authenticated_sockets_are_skipped_once() {
         let test = Test::new(128, true);
-        let held: Vec<Place> = (0..112)
+        let held: Vec<Slot> = (0..112)
             .map(|_| test.take("10.0.0.1", None).ok().unwrap())
             .collect();
-        let _busy: Vec<Underway> = held.iter().map(|p| p.occupant().begin()).collect();
+        let _busy: Vec<RequestGuard> = held.iter().map(|p| p.holder().begin()).collect();
         let others = held.iter().skip(1);
-        others.for_each(|p| p.occupant().peer().prove());
-        tokio::time::advance(UNPROVEN).await;
+        others.for_each(|p| p.holder().peer().prove());
+        tokio::time::advance(UNAUTHENTICATED_MIN_AGE).await;
         drop(test.take("10.0.0.1", Some(112)).ok().unwrap());
-        assert!(held[0].occupant().leave().is_cancelled());
+        assert!(held[0].holder().leave().is_cancelled());
         for _ in 0..10 {
             drop(test.take("10.0.0.1", Some(111)));
         }
-        let looked_at = test.room.lock().looked_at;
-        assert!(looked_at <= 1 + 111, "{looked_at}");
-        assert!(test.room.lock().queues.asking.is_empty());
+        let examined = test.limiter.lock().examined;
+        assert!(examined <= 1 + 111, "{examined}");
+        assert!(test.limiter.lock().queues.pending.is_empty());
     }
 }

@@ -1,7 +1,8 @@
-//! What a client may do: the only door to the bus.
+//! What a client may do: the only interface of the transports to hub and broker.
 //!
-//! A [`Session`] holds an identity and checks every right, so a transport can't forget to. It
-//! can't be made without an identity, so failing open can't be written.
+//! [`admission`] decides which requests become connections, [`open`] hands them to a shard. A
+//! [`Session`] holds an identity and checks every right. It can't be made without an identity, so no
+//! code path fails open.
 
 mod admission;
 mod bodies;
@@ -46,45 +47,45 @@ pub use publish::{Publish, PublishResult, Published};
 pub use source::{CLAIMED_SOURCE, Source};
 pub use subscribe::{Subscribe, Wanted};
 
-/// No answer is larger, in bytes, unless a single event or schema is. gRPC clients take 4 MiB where
-/// they say nothing else.
+/// The largest answer in bytes, unless a single event or schema is larger: gRPC clients accept 4 MiB by
+/// default.
 pub const MAX_ANSWER_BYTES: usize = 3 * 1024 * 1024;
 
-/// Limits on requests that hold for every transport.
+/// Limits on requests, for every transport.
 #[derive(Debug, Clone)]
 pub struct RequestLimits {
     /// The largest payload, in bytes.
     pub event_bytes: usize,
-    /// Publishes a second of one identity; 0 is no limit.
+    /// Publishes per second of one identity; 0 is no limit.
     pub publishes_per_second: u32,
-    /// Publishes of one identity at once; 0 is as many as a second's.
+    /// The burst of publishes of one identity; 0 is as many as per second.
     pub publishes_burst: u32,
-    /// Channels that a connection follows without asking; `{user}` stands for its user.
+    /// The automatic subscriptions of a connection; `{user}` stands for its user.
     pub auto_subscribe: Vec<String>,
-    /// Whether a connection must show a token.
+    /// Whether a token is required.
     pub auth_required: bool,
-    /// Channels that one identity may bring into being in a minute; 0 is no limit.
+    /// Channels that one identity may create per minute; 0 is no limit.
     pub channels_per_minute: u32,
     /// Whether anyone may read the descriptions of the API and the events.
     pub open_documents: bool,
-    /// Whether every published event stands in the audit log.
+    /// Whether every publish is audited.
     pub audit_publishes: bool,
-    /// Bytes of request bodies that are held at once.
+    /// The bytes of request bodies in memory.
     pub bodies: BodyLimits,
 }
 
-/// A rate for each identity.
+/// A rate limit per identity.
 type Rate = RateLimiter<Arc<str>, HashMapStateStore<Arc<str>>, DefaultClock>;
 
 /// Everything that sessions share.
 pub struct Services {
-    /// The bus.
+    /// The hub.
     pub hub: Arc<Hub>,
-    /// The store.
+    /// The broker.
     pub broker: Arc<dyn Broker>,
-    /// Who clients are.
+    /// Verifies tokens.
     pub verifier: Arc<Verifier>,
-    /// What they may do.
+    /// The rules.
     pub policy: ArcSwap<Policy>,
     /// The known event types.
     pub catalog: ArcSwap<Catalog>,
@@ -94,26 +95,26 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     /// The tracer.
     pub tracing: Arc<Tracing>,
-    /// How often each identity may publish; `None` where there is no limit.
+    /// The rate limit on publishes; `None` where there is none.
     publish_rate: ArcSwap<Option<Rate>>,
-    /// How often each identity may bring a channel into being.
+    /// The rate limit on new channels.
     channel_rate: ArcSwap<Option<Rate>>,
     /// The audit log.
     pub audit: Arc<Audit>,
     /// Whether the server takes connections.
     pub lifecycle: Arc<Lifecycle>,
-    /// The bytes of request bodies that are held.
+    /// The bytes of request bodies in memory.
     pub bodies: Arc<Bodies>,
-    /// The generation of the keys that everybody was last held to.
+    /// The generation of keys and revocations against which all connections were last checked.
     checked: AtomicU64,
     refusals: RefusalLog,
 }
 
 /// What [`Services`] are made of.
 pub struct ServiceParts {
-    /// The bus.
+    /// The hub.
     pub hub: Arc<Hub>,
-    /// The store.
+    /// The broker.
     pub broker: Arc<dyn Broker>,
     /// Verifies tokens.
     pub verifier: Arc<Verifier>,
@@ -179,7 +180,7 @@ impl Services {
         })
     }
 
-    /// Takes over new rules, types and limits; connections stay.
+    /// Applies new rules, types and limits; connections stay.
     pub fn reload(self: &Arc<Self>, policy: Policy, catalog: Catalog, limits: RequestLimits) {
         self.hub.set_type_roles(catalog.type_roles());
         self.metrics.declare_types(catalog.names());
@@ -189,7 +190,7 @@ impl Services {
         self.catalog.store(Arc::new(catalog));
         self.bodies.set_limits(limits.bodies);
         self.limits.store(Arc::new(limits));
-        // What is no longer allowed ends now, not when the client comes back.
+        // Subscriptions that the new rules forbid end now, not at the next reconnect.
         let services = Arc::clone(self);
         self.hub.check_rights(move |identity, pattern, connection| {
             services.may_follow(identity, pattern, connection)
@@ -197,8 +198,7 @@ impl Services {
         self.check_tokens();
     }
 
-    /// Closes the connections whose tokens would not be taken any more, if anything has changed
-    /// by which tokens are judged.
+    /// Closes the connections whose tokens are no longer valid, if keys or revocations have changed.
     pub fn check_tokens(&self) {
         let now = self.verifier.generation();
         if self.checked.swap(now, Ordering::AcqRel) != now {
@@ -206,8 +206,7 @@ impl Services {
         }
     }
 
-    /// Whether an identity may still follow a channel or a pattern, by the rules that hold now;
-    /// a refusal goes into the audit log.
+    /// Whether an identity may still subscribe to a channel or a pattern; a refusal is audited.
     ///
     /// # Errors
     /// `permission_denied`.
@@ -230,7 +229,7 @@ impl Services {
         })
     }
 
-    /// Notes subscriptions that were refused in the audit log.
+    /// Audits refused subscriptions.
     pub fn note_refused(
         &self,
         identity: Option<&Arc<Identity>>,
@@ -251,7 +250,7 @@ impl Services {
         }
     }
 
-    /// Notes a rejected client in the audit log and in the log.
+    /// Audits and logs a rejected client.
     pub fn note_rejection(&self, address: SocketAddr, transport: Option<Transport>, error: &Error) {
         let what = if error.code() == Code::Unauthenticated {
             What::AuthenticationFailed
@@ -267,17 +266,17 @@ impl Services {
         self.audit.note(what, &record);
         let transport = transport.map(Transport::as_str);
         self.refusals
-            .tell(&address.to_string(), None, transport, error);
+            .log(&address.to_string(), None, transport, error);
     }
 
-    /// Writes into the log why a token was not taken on a connection that stands.
-    pub fn tell_refusal(&self, address: SocketAddr, connection: ConnectionId, error: &Error) {
+    /// Logs why a token was rejected on an open connection.
+    pub fn log_rejected_token(&self, address: SocketAddr, connection: ConnectionId, error: &Error) {
         let (address, connection) = (address.to_string(), connection.to_string());
-        self.refusals.tell(&address, Some(&connection), None, error);
+        self.refusals.log(&address, Some(&connection), None, error);
     }
 
-    /// Forgets the rates of identities that have been quiet, and revocations of tokens that have
-    /// expired; looks whether fetched keys have changed. Called about once a second.
+    /// Drops the rate limiters of idle identities and the revocations of expired tokens, and checks for
+    /// changed keys. Called about once a second.
     pub fn sweep(&self) {
         for rate in [&self.publish_rate, &self.channel_rate] {
             if let Some(rate) = rate.load().as_ref() {
@@ -298,8 +297,7 @@ impl Services {
         })
     }
 
-    /// Takes the share of a channel that would be brought into being from the identity's rate.
-    /// Services are not held to it.
+    /// Counts a channel that would be created against the identity's rate. Services have no such limit.
     fn take_channel(&self, who: &Identity, channel: &ChannelName) -> Result<()> {
         let unbounded = who.is_service() || self.channel_rate.load().is_none();
         if unbounded || self.broker.is_known(channel) {
@@ -312,7 +310,7 @@ impl Services {
     }
 }
 
-/// Takes one from an identity's rate; the error is how long to wait.
+/// Takes one token from an identity's bucket; the error is the time to wait.
 fn take(rate: &ArcSwap<Option<Rate>>, who: &Identity) -> Result<(), Duration> {
     let rate = rate.load();
     let Some(rate) = rate.as_ref() else {
@@ -322,7 +320,7 @@ fn take(rate: &ArcSwap<Option<Rate>>, who: &Identity) -> Result<(), Duration> {
         .map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
 }
 
-/// The record with whom it is about.
+/// The record with its identity.
 fn about<'a>(identity: &'a Identity, record: Record<'a>) -> Record<'a> {
     Record {
         user: identity.user().map(|user| &**user),
@@ -347,7 +345,7 @@ fn publish_rate(limits: &RequestLimits) -> Option<Rate> {
     Some(rate(quota))
 }
 
-/// One identity's dealings with the bus.
+/// The operations of one identity.
 #[derive(Clone)]
 pub struct Session {
     services: Arc<Services>,
@@ -356,7 +354,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// The session of an identity, on a connection of its own or without one.
+    /// The session of an identity, on a connection or without one.
     #[must_use]
     pub fn new(
         services: Arc<Services>,
@@ -370,19 +368,19 @@ impl Session {
         }
     }
 
-    /// Who it is.
+    /// The identity.
     #[must_use]
     pub fn identity(&self) -> &Arc<Identity> {
         &self.identity
     }
 
-    /// What all sessions share.
+    /// The shared services.
     #[must_use]
     pub fn services(&self) -> &Arc<Services> {
         &self.services
     }
 
-    /// Whether this is a service.
+    /// Requires a service.
     ///
     /// # Errors
     /// `permission_denied` without role `service` or `admin`.
@@ -393,7 +391,7 @@ impl Session {
         Err(Error::denied("needs role service or admin"))
     }
 
-    /// Whether events of this channel may be seen.
+    /// Requires the right to subscribe to this channel.
     fn may_subscribe(&self, channel: &ChannelName) -> Result<()> {
         self.services
             .policy

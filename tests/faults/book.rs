@@ -1,57 +1,57 @@
-//! The book that a careful client keeps of one channel, and what it finds wrong.
+//! A model of what a careful client knows of one channel. It checks what the client receives.
 //!
-//! It knows nothing of the server's code: only what the protocol promises of positions,
-//! `recovered` and `gap`. `self_check.rs` puts each fault in front of it that it is there to find.
+//! It depends on no server code, only on the protocol's guarantees for positions, `recovered` and
+//! `gap`. `self_check.rs` presents each kind of violation to it.
 
 use std::collections::BTreeSet;
 
-/// What a channel promises.
+/// The guarantees of a channel.
 #[derive(Debug, Clone, Copy)]
 pub struct Promise {
-    /// Its policy drops events for slow clients, and says so.
+    /// Its policy drops events for slow clients, and reports them.
     pub drops: bool,
-    /// Its store keeps everything over restarts, and so its numbering.
+    /// Its store survives restarts, and so do its epochs.
     pub durable: bool,
 }
 
-/// A broken promise.
+/// A violated guarantee.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
-    /// So many events did not come, and nothing was said.
+    /// This many events were lost without notice.
     Lost(u64, String),
-    /// An event came again.
+    /// An event was delivered twice.
     Repeated(String),
-    /// An event that had been missed came after later ones.
+    /// A missed event was delivered after later ones.
     Reordered(String),
-    /// Something that can't be.
+    /// Something impossible.
     Wrong(String),
 }
 
-/// A place in a channel.
+/// A position in a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// The numbering.
+    /// The epoch.
     pub epoch: String,
-    /// The event's number in it.
+    /// The event's offset in it.
     pub offset: u64,
 }
 
-/// Where a client stands in one channel.
+/// The client's state for one channel.
 #[derive(Debug)]
 pub struct Book {
     promise: Promise,
-    /// The last event that it has, or knows to be missing.
+    /// The last event that it has received, or knows to be missing.
     at: Option<Place>,
-    /// From where it asked to resume, until it is told.
+    /// The position from which it has asked to resume, until the reply.
     asked: Option<Place>,
-    /// What it missed without a word, in this numbering.
+    /// The events that it missed without notice, in this epoch.
     missed: BTreeSet<u64>,
-    /// The store has another time line: it may be numbered anew, once.
+    /// The store was restored from an earlier state: the epoch may change once.
     renumbered: bool,
 }
 
 impl Book {
-    /// A client that knows nothing yet.
+    /// A client without any state.
     #[must_use]
     pub fn new(promise: Promise) -> Self {
         Book {
@@ -63,24 +63,24 @@ impl Book {
         }
     }
 
-    /// Its store was damaged, or put back: a new epoch is right, and only that.
+    /// The store was damaged or restored. Only a new epoch is correct.
     pub fn expect_new_epoch(&mut self) {
         self.renumbered = true;
     }
 
-    /// Where it stands.
+    /// The current position.
     #[must_use]
     pub fn at(&self) -> Option<&Place> {
         self.at.as_ref()
     }
 
-    /// It connects again: from where to resume.
+    /// The client reconnects. Returns the position to resume from.
     pub fn resume(&mut self) -> Option<Place> {
         self.asked.clone_from(&self.at);
         self.asked.clone()
     }
 
-    /// The channel's part of `subscribed`.
+    /// The channel's entry of `subscribed`.
     pub fn subscribed(&mut self, to: Place, recovered: bool, replayed: u64) -> Vec<Finding> {
         let asked = self.asked.take();
         let renumbered = std::mem::take(&mut self.renumbered);
@@ -127,7 +127,7 @@ impl Book {
         findings
     }
 
-    /// An event; its epoch where the transport tells it.
+    /// An event, with its epoch if the transport reports it.
     pub fn event(&mut self, epoch: Option<&str>, offset: u64) -> Option<Finding> {
         let Some(at) = &mut self.at else {
             let why = format!("event {offset} before anything was said of its channel");

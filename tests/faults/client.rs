@@ -1,4 +1,4 @@
-//! WebSocket clients: they resume after every drop, and some renew their tokens.
+//! WebSocket clients that resume after every disconnect. Some renew their tokens.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,20 +23,20 @@ use crate::world::World;
 
 /// The type of every event.
 pub const EVENT_TYPE: &str = "fault.tick";
-/// The close code of a client that was silent.
+/// The close code for a silent client.
 const SILENT: u16 = 4408;
-/// How long an upgrade may take before the client tries anew.
+/// The timeout of an upgrade before the client retries.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A token for so many seconds.
+/// A token that is valid for this many seconds.
 pub fn token(user: &str, role: &str, seconds: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let claims = json!({"sub": user, "roles": [role], "exp": now.as_secs() + seconds});
     let key = EncodingKey::from_secret(SECRET.as_bytes());
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap()
+    tidings_jwt::encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap()
 }
 
-/// Any message of the server, as far as a client here cares.
+/// A server message, as far as these clients read it.
 #[derive(Deserialize)]
 struct Heard {
     r#type: String,
@@ -72,12 +72,12 @@ struct Joined {
 
 type Ws = WebSocketStream<TcpStream>;
 
-/// One client, for as long as the run goes.
+/// One client, for the whole run.
 pub struct Client {
     follower: Arc<Follower>,
     world: Arc<World>,
     rng: Rng,
-    /// Renews its token when it is told to; otherwise it lets it expire.
+    /// Renews its token when asked to. Otherwise, the token expires.
     renews: bool,
     names: HashMap<String, usize>,
 }
@@ -95,7 +95,7 @@ impl Client {
         }
     }
 
-    /// Connects again and again.
+    /// Reconnects until the run ends.
     pub async fn run(mut self) {
         loop {
             let pause = match tokio::time::timeout(PATIENCE, self.connect()).await {
@@ -140,7 +140,7 @@ impl Client {
         Some(ws)
     }
 
-    /// Hears what comes until the connection ends: how long to stay away, if it was told.
+    /// Reads until the connection closes. Returns the advised reconnect delay, if there was one.
     async fn live(&mut self, mut ws: Ws) -> Option<Duration> {
         let mut away = None;
         loop {
@@ -187,7 +187,7 @@ impl Client {
         }
     }
 
-    /// One message; false where the client should connect anew.
+    /// Handles one message. Returns false if the client should reconnect.
     fn hear(&self, heard: Heard) -> bool {
         let channel = heard
             .channel
@@ -208,7 +208,7 @@ impl Client {
                 });
             }
             ("subscribed", Some(channel), Some(offset)) => {
-                // The channel was numbered anew.
+                // The channel has a new epoch.
                 let epoch = heard.epoch.unwrap_or_default();
                 let recovered = heard.recovered.unwrap_or_default();
                 let place = Place { epoch, offset };

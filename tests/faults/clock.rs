@@ -1,4 +1,4 @@
-//! The server's own idea of the time, which libfaketime sets.
+//! The server's system clock, set through libfaketime.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that is right; `None` where it can't be set, as libfaketime is missing.
+    /// A correct clock. `None` if libfaketime is missing.
     pub fn new(directory: &Path) -> Option<Self> {
         let clock = Clock {
             library: find_library()?,
@@ -23,14 +23,14 @@ impl Clock {
         Some(clock)
     }
 
-    /// Sets it, by an offset such as `+30d`. The file is never seen half written.
+    /// Sets it to an offset such as `+30d`. The file is replaced atomically.
     pub fn set(&self, offset: &str) {
         let beside = self.file.with_extension("next");
         fs::write(&beside, offset).unwrap();
         fs::rename(beside, &self.file).unwrap();
     }
 
-    /// What the server's environment needs. What measures durations stays as it is.
+    /// The environment of the server. Monotonic clocks are not affected.
     pub fn environment(&self) -> [(&'static str, &Path); 5] {
         [
             ("LD_PRELOAD", &self.library),
@@ -42,12 +42,12 @@ impl Clock {
     }
 }
 
-/// Some offset.
+/// A random offset.
 pub fn offset(rng: &mut Rng) -> &'static str {
     rng.choice(["+30d", "-1d", "+1h", "-1h", "+400d"]).unwrap()
 }
 
-/// Debian's place for it has the machine's name in it.
+/// Debian's path contains the architecture.
 fn find_library() -> Option<PathBuf> {
     let machines = fs::read_dir("/usr/lib").ok()?;
     let mut places: Vec<PathBuf> = machines.flatten().map(|entry| entry.path()).collect();

@@ -7,16 +7,16 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// A file system of its own, in memory; gone when dropped.
+/// A tmpfs of its own, unmounted on drop.
 pub struct SmallDisk(TempDir);
 
 /// Its size while it is not full: more than any run writes.
 const ROOMY: &str = "size=8g";
-/// The unit in which it takes space.
+/// The block size.
 const PAGE: u64 = 4096;
 
 impl SmallDisk {
-    /// `None` where this user may not mount.
+    /// `None` if this user may not mount.
     pub fn new() -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let mount = Command::new("mount")
@@ -27,14 +27,14 @@ impl SmallDisk {
         mounted.then_some(SmallDisk(directory))
     }
 
-    /// Where the store is.
+    /// The store's directory.
     pub fn store(&self) -> PathBuf {
         self.0.path().join("store")
     }
 
-    /// Makes it just so big that `left` bytes are free, which takes no memory.
+    /// Shrinks it so that only `left` bytes are free, without using memory.
     pub fn fill(&self, left: u64) {
-        // What is written between the look and the change makes that fail: then again.
+        // A write between measuring and resizing makes this fail, so it is retried.
         for _ in 0..100 {
             let size = (self.used() + left).next_multiple_of(PAGE);
             if self.resize(&format!("size={size}")) {
@@ -44,7 +44,7 @@ impl SmallDisk {
         eprintln!("the disk could not be filled");
     }
 
-    /// There is space again.
+    /// Restores its size.
     pub fn free(&self) {
         assert!(self.resize(ROOMY), "the disk can grow");
     }
@@ -71,12 +71,12 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let path: &Path = self.0.path();
-        // Lazily: the server may still have it open.
+        // A lazy unmount: the server may still have files open.
         let _ = Command::new("umount").arg("-l").arg(path).status();
     }
 }
 
-/// True where system calls of another process can be made to fail.
+/// True if strace can inject errors into another process.
 pub fn can_fail_syncs() -> bool {
     let run = Command::new("strace")
         .args(["-o", "/dev/null", "-e", "inject=fsync:error=EIO", "true"])
@@ -84,7 +84,7 @@ pub fn can_fail_syncs() -> bool {
     run.is_ok_and(|output| output.status.success())
 }
 
-/// Makes every sync of a process fail for so long.
+/// Makes every sync of a process fail for this long.
 pub async fn fail_syncs(process: u32, lasts: Duration) -> bool {
     let strace = Command::new("strace")
         .args(["-f", "-q", "-o", "/dev/null"])
@@ -103,7 +103,7 @@ pub async fn fail_syncs(process: u32, lasts: Duration) -> bool {
     lasted
 }
 
-/// Interrupted, it lets go of the process in good order.
+/// On SIGINT, strace detaches cleanly.
 fn detach(strace: &mut Child) {
     let pid = Pid::from_raw(i32::try_from(strace.id()).unwrap()).unwrap();
     if strace.try_wait().unwrap().is_none() {

@@ -1,4 +1,4 @@
-//! What goes wrong, and how.
+//! Injects faults.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use crate::server::{Addresses, Server};
 use crate::store::{self, Flipped};
 use crate::world::World;
 
-/// Events that are published while connections are frozen.
+/// The number of events published while connections are frozen.
 const BURST: usize = 100;
-/// How long a start may be refused, say because the disk is full.
+/// How long a start may be refused, for instance on a full disk.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Makes the faults happen.
+/// Injects faults.
 pub struct Faults {
     world: Arc<World>,
     server: Server,
@@ -30,7 +30,7 @@ pub struct Faults {
     syncs: Arc<Mutex<()>>,
     burst: Arc<Mutex<Publisher>>,
     rng: Rng,
-    /// Those that last while others happen.
+    /// Faults that last while others happen.
     lasting: JoinSet<()>,
 }
 
@@ -57,7 +57,7 @@ impl Faults {
         }
     }
 
-    /// Starts the server; tries again while it refuses, as it may on a full disk.
+    /// Starts the server. Retries while it refuses, as it may on a full disk.
     pub async fn start(&mut self) {
         let started = async {
             loop {
@@ -72,7 +72,7 @@ impl Faults {
         assert!(started.is_ok(), "no start:\n{}", tail(&self.server.log()));
     }
 
-    /// Lets one fault happen; those that last go on by themselves.
+    /// Injects one fault. Lasting faults continue in the background.
     pub async fn happen(&mut self, fault: Fault) {
         self.check_alive().await;
         match fault {
@@ -121,12 +121,12 @@ impl Faults {
         }
     }
 
-    /// One byte of what was acknowledged changes while the server is down.
+    /// Changes one byte of acknowledged data while the server is down.
     async fn flip_byte(&mut self, mend: bool) {
         self.kill();
         let flipped = Flipped::new(&self.server.store, &mut self.rng);
         if mend {
-            // Where it is refused, nothing may have been changed.
+            // If the server refuses to start, nothing may have been changed.
             if let Ok(addresses) = self.server.start().await {
                 self.lead_to(addresses);
                 return;
@@ -145,7 +145,7 @@ impl Faults {
         self.server.bears_damage = false;
     }
 
-    /// The store of an earlier moment comes back.
+    /// Restores an earlier copy of the store.
     async fn put_back(&mut self, after: Duration, over: bool) {
         self.stop().await;
         let backup = tempfile::tempdir().unwrap();
@@ -154,7 +154,7 @@ impl Faults {
         tokio::time::sleep(after).await;
         self.kill();
         {
-            // It needs space.
+            // The copy needs space.
             let disk = self.disk.lock().await;
             self.world.time_lines.add(1);
             store::put_back(backup.path(), &self.server.store, over);
@@ -183,7 +183,7 @@ impl Faults {
         self.server.kill();
     }
 
-    /// SIGTERM; the server must end well.
+    /// SIGTERM. The server must stop cleanly.
     pub async fn stop(&mut self) {
         let status = self.server.stop().await;
         self.world.public.lead_to(None);
@@ -217,8 +217,8 @@ impl Faults {
         }
     }
 
-    /// Nothing else happens meanwhile: a server that starts while its clock is wrong has nothing to
-    /// know it by.
+    /// No other fault happens meanwhile: a server that starts while its clock is wrong cannot
+    /// detect it.
     async fn set_clock(&self, offset: &str, lasts: Duration) {
         if let Some(clock) = &self.clock {
             clock.set(offset);
@@ -243,7 +243,7 @@ impl Faults {
         });
     }
 
-    /// Waits until everything that lasted is over.
+    /// Waits until all lasting faults are over.
     pub async fn over(&mut self) {
         while let Some(ended) = self.lasting.join_next().await {
             ended.unwrap();
@@ -251,7 +251,7 @@ impl Faults {
         self.check_alive().await;
     }
 
-    /// Nothing in the log may tell of a fault in the server itself.
+    /// The log must not report an internal error of the server.
     pub fn check_log(&self) {
         let log = self.server.log();
         let bad = log.lines().filter(|line| line.contains("panicked"));
@@ -260,7 +260,7 @@ impl Faults {
         }
     }
 
-    /// The end of what the server logged.
+    /// The last lines of the server's log.
     pub fn log(&self) -> String {
         tail(&self.server.log())
     }

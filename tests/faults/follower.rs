@@ -1,4 +1,4 @@
-//! One who follows channels, over whatever transport, and checks what comes.
+//! A subscriber on any transport, which checks what it receives.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,15 +7,15 @@ use crate::ledger::Number;
 use crate::options::{NAMESPACES, Sabotage, Store};
 use crate::world::World;
 
-/// Each so-many-th event of a follower is misreported, where that is asked for.
+/// Misreports every n-th event, if requested.
 const SABOTAGED: u64 = 50;
 
-/// A follower: its channels, and its book of each.
+/// A subscriber: its channels, and its book for each.
 pub struct Follower {
     pub name: String,
     pub channels: Vec<usize>,
     books: Mutex<Vec<Book>>,
-    /// For each channel, which of the world's time lines it has heard of.
+    /// For each channel, which restores of the store it has taken into account.
     time_lines: Mutex<Vec<u64>>,
     world: Arc<World>,
     seen: Mutex<Seen>,
@@ -24,11 +24,11 @@ pub struct Follower {
 #[derive(Default)]
 struct Seen {
     events: u64,
-    /// Held back, to come in the wrong order.
+    /// Held back, to be delivered out of order.
     held: Option<Event>,
 }
 
-/// An event as it came.
+/// An event as received.
 #[derive(Clone)]
 pub struct Event {
     pub channel: usize,
@@ -58,7 +58,7 @@ impl Follower {
         follower
     }
 
-    /// It connects again: the channels, each with where to resume.
+    /// Reconnects. Returns the channels, each with the position to resume from.
     pub fn resume(&self) -> Vec<(usize, Option<Place>)> {
         let mut books = self.books.lock().unwrap();
         let places = books.iter_mut().map(Book::resume);
@@ -79,7 +79,8 @@ impl Follower {
             if let Some(at) = self.channels.iter().position(|other| *other == channel) {
                 let mut heard = self.time_lines.lock().unwrap();
                 if heard[at] < now && book.at().is_some_and(|at| at.epoch != to.epoch) {
-                    // One for each: what was told before the newest may only be read behind it.
+                    // One entry per restore. Reports from before the newest may still be queued and
+                    // read afterwards.
                     heard[at] += 1;
                     book.expect_new_epoch();
                 }
@@ -141,7 +142,7 @@ impl Follower {
         });
     }
 
-    /// The channels in which it does not stand where they do.
+    /// The channels in which it has not reached the end.
     pub fn behind(&self, ends: &[Place]) -> Vec<(usize, Option<Place>)> {
         let books = self.books.lock().unwrap();
         let places = self.channels.iter().zip(&*books);

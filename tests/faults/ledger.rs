@@ -1,12 +1,12 @@
-//! What was published and where: each publisher writes down what it was answered, each follower
-//! what it saw, and at the end history is laid beside it.
+//! Records which events were published, and at which positions. Publishers record acknowledgements,
+//! subscribers record deliveries, and at the end both are compared to the history.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
 
 use crate::book::Place;
 
-/// An event: its publisher, and the publisher's own count.
+/// An event: its publisher, and the publisher's own sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Number {
     pub publisher: u32,
@@ -14,7 +14,7 @@ pub struct Number {
 }
 
 impl Number {
-    /// As it stands in the event's data.
+    /// As encoded in the event's data.
     pub fn to_data(self) -> u64 {
         u64::from(self.publisher) << 32 | u64::from(self.count)
     }
@@ -27,7 +27,7 @@ impl Number {
     }
 }
 
-/// What is known of one numbering of one channel.
+/// What is known of one epoch of one channel.
 #[derive(Default)]
 struct Numbering {
     events: HashMap<u64, Number>,
@@ -49,7 +49,7 @@ impl Numbering {
     }
 }
 
-/// One table for each channel.
+/// One table per channel.
 pub struct Ledger(Vec<Mutex<HashMap<String, Numbering>>>);
 
 impl Ledger {
@@ -57,7 +57,8 @@ impl Ledger {
         Ledger((0..channels).map(|_| Mutex::default()).collect())
     }
 
-    /// Somebody saw this event in this place; fails where another stands there, or it elsewhere.
+    /// A subscriber saw this event at this position. Fails if another event has it, or if the event
+    /// has another one.
     pub fn saw(&self, channel: usize, place: &Place, number: Number) -> Result<(), String> {
         let mut table = self.0[channel].lock().unwrap();
         if let Some(numbering) = table.get_mut(&place.epoch) {
@@ -67,7 +68,7 @@ impl Ledger {
         numbering.note(place.offset, number)
     }
 
-    /// A publisher was told that its event has this place.
+    /// A publisher got this position for its event.
     pub fn acknowledged(
         &self,
         channel: usize,
@@ -80,7 +81,7 @@ impl Ledger {
         numbering.note(place.offset, number)
     }
 
-    /// How many distinct events have a place.
+    /// How many distinct events have a position.
     pub fn events(&self) -> usize {
         self.sum(|numbering| numbering.events.len())
     }
@@ -93,13 +94,13 @@ impl Ledger {
         tables.sum()
     }
 
-    /// How many numberings a channel has had.
+    /// How many epochs a channel has had.
     pub fn epochs(&self, channel: usize) -> usize {
         self.0[channel].lock().unwrap().len()
     }
 
-    /// Lays a channel's whole history beside the book: acknowledged events that are missing, and
-    /// what else is wrong. Publishers up to `ordered` publish one event after the other.
+    /// Compares a channel's whole history to the ledger, and reports missing acknowledged events
+    /// and other differences. Publishers up to `ordered` publish sequentially.
     pub fn compare(
         &self,
         channel: usize,

@@ -1,8 +1,10 @@
-//! Drives the real server through faults while many clients check what they get.
+//! Injects faults into the real server, while many clients verify what they receive.
 //!
-//! The server is killed, restarted, its disk filled, its syncs made to fail; its clients are frozen
-//! and cut, and their tokens expire. A byte of its store is flipped, and a copy of it is put back. Publishers try each event until it is acknowledged. At the end
-//! every client must stand where its channels stand, and history must hold what was acknowledged.
+//! The server is killed and restarted, its disk filled, its syncs made to fail. Its clients are
+//! frozen and disconnected, and their tokens expire. A byte of its store is flipped, and an earlier
+//! copy of it is restored. Publishers retry each event until it is acknowledged. At the end, every
+//! client must have reached the end of its channels, and history must contain all that was
+//! acknowledged.
 //!
 //! `cargo test --test faults -- --help`
 #![allow(

@@ -5,10 +5,10 @@ use clap::{Parser, ValueEnum};
 /// Drives the server through faults, and checks that nothing is lost, repeated or reordered.
 #[derive(Debug, Parser)]
 pub struct Options {
-    /// Replays the schedule of an earlier run; without it a new one is made and printed
+    /// Replays the schedule of an earlier run; without it, a new seed is drawn and printed
     #[arg(long)]
     pub seed: Option<u64>,
-    /// How long faults happen; what comes after takes some seconds more
+    /// How long faults are injected; the final checks take some more seconds
     #[arg(long, default_value_t = 60)]
     pub seconds: u64,
     #[arg(long, value_enum, default_value_t = Store::Disk)]
@@ -16,24 +16,24 @@ pub struct Options {
     /// WebSocket clients
     #[arg(long, default_value_t = 200)]
     pub clients: usize,
-    /// Followed gRPC streams
+    /// gRPC subscribers
     #[arg(long, default_value_t = 8)]
     pub streams: usize,
-    /// Events a second
+    /// Events per second
     #[arg(long, default_value_t = 100)]
     pub rate: u32,
     /// Print the totals as JSON
     #[arg(long)]
     pub json: bool,
-    /// Have clients misreport what they got, to see that the run fails
+    /// Have clients misreport what they received, to verify that the run fails
     #[arg(long, value_enum, hide = true)]
     pub sabotage: Option<Sabotage>,
-    /// Some versions of cargo hand this to every test
+    /// Some versions of cargo pass this to every test
     #[arg(long, hide = true)]
     pub nocapture: bool,
 }
 
-/// Where history is.
+/// The store's location.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Store {
     Memory,
@@ -48,7 +48,7 @@ pub enum Sabotage {
     Swap,
 }
 
-/// Clients of each channel, on average: what an event costs stays the same with more clients.
+/// Clients per channel, on average. The cost of an event stays the same with more clients.
 const CLIENTS_PER_CHANNEL: usize = 16;
 
 /// The namespaces, one for each policy, and whether it drops events.
@@ -60,7 +60,7 @@ pub const NAMESPACES: [(&str, bool); 4] = [
 ];
 
 impl Options {
-    /// How many channels there are.
+    /// The number of channels.
     pub fn channels(&self) -> usize {
         (self.clients / CLIENTS_PER_CHANNEL).max(3 * NAMESPACES.len())
     }

@@ -1,4 +1,4 @@
-//! A TCP proxy in front of the server, in which connections freeze and break.
+//! A TCP proxy in front of the server, which can freeze and break connections.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,16 +14,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Small, so that a client that stops reading is soon felt by the server.
+/// Small, so that the server soon notices a client that stops reading.
 const BUFFER: u32 = 8 * 1024;
 const PART: usize = 4 * 1024;
-/// A freeze, and the silence for which the server closes, are shorter together.
+/// The sum of a freeze and the server's silence timeout stays below this.
 const LATELY: Duration = Duration::from_secs(20);
 
 struct Link {
     /// The client's address.
     client: Option<SocketAddr>,
-    /// When it was frozen last.
+    /// When it was last frozen.
     froze: Option<Instant>,
     frozen: watch::Sender<bool>,
     cut: CancellationToken,
@@ -36,7 +36,7 @@ struct Shared {
     tasks: TaskTracker,
 }
 
-/// A fixed address that leads to wherever the server listens now.
+/// A fixed address that forwards to the server's current address.
 #[derive(Clone)]
 pub struct Proxy {
     pub address: SocketAddr,
@@ -69,12 +69,12 @@ impl Proxy {
         Proxy { address, shared }
     }
 
-    /// Where connections go from now on; nowhere while there is no server.
+    /// Sets the target of new connections. `None` while there is no server.
     pub fn lead_to(&self, target: Option<SocketAddr>) {
         *self.shared.target.lock().unwrap() = target;
     }
 
-    /// Breaks about this share of the connections.
+    /// Breaks about this fraction of the connections.
     pub fn cut(&self, share: f64, rng: &mut Rng) {
         for link in self.shared.links.lock().unwrap().values() {
             if rng.f64() < share {
@@ -83,8 +83,8 @@ impl Proxy {
         }
     }
 
-    /// Stops carrying what the server sends on about this share of the connections: what thaws
-    /// them.
+    /// Stops forwarding from the server on about this fraction of the connections. Returns a guard
+    /// that ends the freeze.
     pub fn freeze(&self, share: f64, rng: &mut Rng) -> Vec<watch::Sender<bool>> {
         let mut links = self.shared.links.lock().unwrap();
         let chosen = links.values_mut().filter(|_| rng.f64() < share);
@@ -99,8 +99,8 @@ impl Proxy {
         frozen
     }
 
-    /// True if the connection from this address was frozen so lately that it may well have been
-    /// silent.
+    /// True if the connection from this address was frozen so recently that the server may consider
+    /// it silent.
     pub fn froze(&self, client: SocketAddr) -> bool {
         let links = self.shared.links.lock().unwrap();
         let mut its = links.values().filter(|link| link.client == Some(client));
@@ -133,7 +133,7 @@ impl Shared {
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
         let never = watch::channel(false).1;
-        // A half that ends leaves the other one going: the last words of a close come through.
+        // If one direction ends, the other continues, so that the close handshake completes.
         let both = async {
             tokio::join!(
                 copy(from_client, to_server, never),

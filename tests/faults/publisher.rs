@@ -1,4 +1,4 @@
-//! Publishers: each event has an idempotency key, and is tried until it is acknowledged.
+//! Publishers. Each event has an idempotency key, and is retried until it is acknowledged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::options::channel_name;
 use crate::stream::{PATIENCE, channel, signed};
 use crate::world::World;
 
-/// A publisher of its own number.
+/// A publisher with its own number.
 pub struct Publisher {
     world: Arc<World>,
     events: EventServiceClient<Channel>,
@@ -54,7 +54,7 @@ impl Publisher {
         (number, request)
     }
 
-    /// Publishes to any channel, one event after the other, until the run says enough.
+    /// Publishes to random channels, one event after the other, until the run ends.
     pub async fn run(mut self, pause: Duration) {
         let mut ticks = tokio::time::interval(pause);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -66,7 +66,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes until it is acknowledged: where.
+    /// Publishes until it is acknowledged. Returns the position.
     pub async fn publish(&mut self, channel: usize, bytes: usize) -> Place {
         let (number, request) = self.event(channel, bytes);
         loop {
@@ -81,7 +81,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes so many large events to one channel at once.
+    /// Publishes this many large events to one channel at once.
     pub async fn burst(&mut self, channel: usize, events: usize) {
         let mut left: Vec<_> = (0..events).map(|_| self.event(channel, 2000)).collect();
         while !left.is_empty() {

@@ -1,4 +1,4 @@
-//! A run, from the start to the totals.
+//! A run, from start to totals.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,11 +23,11 @@ use crate::stream::{channel, signed};
 use crate::world::World;
 use crate::{schedule, stream};
 
-/// How long everyone has to catch up at the end.
+/// How long all clients may take to catch up at the end.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Channels that each one follows.
+/// How many channels each client subscribes to.
 const FOLLOWED: usize = 3;
-/// Publishers that publish one event after the other.
+/// The number of publishers that publish sequentially.
 const PUBLISHERS: u32 = 8;
 
 /// True if nothing was lost, repeated or reordered.
@@ -120,7 +120,7 @@ fn publish(world: &Arc<World>, rng: &mut Rng) -> JoinSet<()> {
     tasks
 }
 
-/// All faults end, everything is acknowledged, everyone catches up, and history is checked.
+/// Ends all faults, waits until everything is acknowledged and received, and checks the history.
 async fn finish(world: &Arc<World>, faults: &mut Faults, publishers: JoinSet<()>, rng: &mut Rng) {
     faults.over().await;
     world.enough.cancel();

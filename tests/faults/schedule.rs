@@ -1,4 +1,4 @@
-//! Which fault happens when. The same seed gives the same schedule.
+//! The schedule of faults. It is determined by its seed.
 
 use std::time::Duration;
 
@@ -7,39 +7,39 @@ use fastrand::Rng;
 use crate::clock;
 use crate::options::Store;
 
-/// Something that goes wrong. Shares are of the open connections.
+/// A fault. Fractions are of the open connections.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fault {
-    /// `kill -9`, and a start after this long.
+    /// `kill -9`, and a restart after this long.
     Kill { down: Duration },
-    /// SIGTERM, the end, a start.
+    /// SIGTERM, a clean stop, and a restart.
     Restart,
-    /// SIGTERM, and `kill -9` while clients leave.
+    /// SIGTERM, and `kill -9` during draining.
     KillWhileDraining { after: Duration },
-    /// The file system has only so many bytes left, for so long.
+    /// The file system has only this much space left, for this long.
     FillDisk { left: u64, lasts: Duration },
-    /// Every sync fails, for so long.
+    /// Every sync fails, for this long.
     FailSync { lasts: Duration },
-    /// Connections stop reading while events are published in a burst.
+    /// Connections stop reading during a burst of events.
     Freeze { share: f64, lasts: Duration },
     /// Connections break.
     Cut { share: f64 },
-    /// The process stands still, for so long.
+    /// The process is stopped (SIGSTOP), for this long.
     Stall { lasts: Duration },
-    /// The system's clock is set, and set right again after so long.
+    /// The system's clock is stepped, and corrected after this long.
     Clock {
         offset: &'static str,
         lasts: Duration,
     },
-    /// `kill -9`, and a byte of a journal is changed: mended once the server has refused to start, or
-    /// left, and the server goes on with new epochs.
+    /// `kill -9`, and a byte of a journal is changed. It is either reverted once the server has
+    /// refused to start, or left, and the server continues with new epochs.
     FlipByte { mend: bool },
-    /// The store is copied, and the copy put back this much later.
+    /// The store is copied, and the copy is restored this much later.
     PutBack { after: Duration, over: bool },
 }
 
 impl Fault {
-    /// Its name in the totals.
+    /// The name in the totals.
     pub fn kind(self) -> &'static str {
         match self {
             Fault::Kill { .. } => "kill_9",
@@ -58,14 +58,14 @@ impl Fault {
 }
 
 const KINDS: u8 = 11;
-/// Nothing happens so long before the end.
+/// No faults happen in this last part of the run.
 const CALM: Duration = Duration::from_secs(3);
 
 fn millis(rng: &mut Rng, from: u64, to: u64) -> Duration {
     Duration::from_millis(rng.u64(from..to))
 }
 
-/// A fault of this kind, in a run that lasts so long.
+/// A random fault of this kind, scaled to the run's duration.
 fn fault(rng: &mut Rng, kind: u8, lasts: Duration) -> Fault {
     match kind {
         0 => Fault::Kill {
@@ -90,7 +90,7 @@ fn fault(rng: &mut Rng, kind: u8, lasts: Duration) -> Fault {
             share: if rng.u8(..4) == 0 { 1.0 } else { rng.f64() },
         },
         7 => Fault::Stall {
-            // Longer than clients may be silent, but never most of a short run.
+            // Longer than the silence timeout, but never most of a short run.
             lasts: millis(rng, 500, 10_000).min(lasts / 6),
         },
         8 => Fault::FlipByte { mend: rng.bool() },
@@ -105,7 +105,8 @@ fn fault(rng: &mut Rng, kind: u8, lasts: Duration) -> Fault {
     }
 }
 
-/// The faults of a run, each with its time from the start. Each kind comes before any comes again.
+/// The faults of a run, each with its time from the start. Every kind occurs before any is
+/// repeated.
 pub fn plan(seed: u64, lasts: Duration, store: Store) -> Vec<(Duration, Fault)> {
     let mut rng = Rng::with_seed(seed);
     let mut plan = Vec::new();
@@ -114,7 +115,7 @@ pub fn plan(seed: u64, lasts: Duration, store: Store) -> Vec<(Duration, Fault)> 
     while at + CALM < lasts {
         let kind = round.pop().unwrap_or_else(|| {
             round = (0..KINDS).collect();
-            // What happens to connections happens more often than what happens to the server.
+            // Faults of connections are more frequent than faults of the server.
             round.extend([5, 5, 6]);
             rng.shuffle(&mut round);
             round.pop().unwrap()

@@ -1,4 +1,4 @@
-//! The book of the fault run's clients finds what it is there to find.
+//! Verifies that the fault run's book detects every kind of violation.
 #![allow(unreachable_pub, reason = "a part of another program")]
 
 mod book;
@@ -17,7 +17,7 @@ fn place(epoch: &str, offset: u64) -> Place {
     }
 }
 
-/// A client of a channel that stands at 10, and has 11 and 12.
+/// A client of a channel that is at offset 10, and has received 11 and 12.
 fn book(promise: Promise) -> Book {
     let mut book = Book::new(promise);
     assert_eq!(book.resume(), None);
@@ -28,7 +28,7 @@ fn book(promise: Promise) -> Book {
 }
 
 #[test]
-fn a_faultless_life_finds_nothing() {
+fn faultless_run_has_no_findings() {
     let mut book = book(KEPT);
     assert_eq!(book.resume(), Some(place("e", 12)));
     assert_eq!(book.subscribed(place("e", 14), true, 2), []);
@@ -39,13 +39,13 @@ fn a_faultless_life_finds_nothing() {
 }
 
 #[test]
-fn an_event_that_does_not_come_is_lost() {
+fn missing_event_is_reported_lost() {
     let mut book = book(KEPT);
     assert!(matches!(book.event(None, 15), Some(Finding::Lost(2, _))));
 }
 
 #[test]
-fn an_event_that_comes_again_is_repeated() {
+fn repeated_event_is_reported() {
     for offset in [12, 11, 3] {
         let mut book = book(KEPT);
         let finding = book.event(None, offset);
@@ -54,7 +54,7 @@ fn an_event_that_comes_again_is_repeated() {
 }
 
 #[test]
-fn events_in_the_wrong_order_are_found() {
+fn reordered_events_are_reported() {
     let mut book = book(KEPT);
     assert!(matches!(book.event(None, 14), Some(Finding::Lost(1, _))));
     assert!(matches!(book.event(None, 13), Some(Finding::Reordered(_))));
@@ -62,7 +62,7 @@ fn events_in_the_wrong_order_are_found() {
 }
 
 #[test]
-fn a_replay_that_begins_too_late_or_too_early_is_found() {
+fn replay_from_wrong_position_is_reported() {
     let mut late = book(KEPT);
     late.resume();
     assert_eq!(late.subscribed(place("e", 15), true, 3), []);
@@ -74,7 +74,7 @@ fn a_replay_that_begins_too_late_or_too_early_is_found() {
 }
 
 #[test]
-fn recovering_less_than_everything_is_found() {
+fn incomplete_recovery_is_reported() {
     let mut book = book(KEPT);
     book.resume();
     let findings = book.subscribed(place("e", 15), true, 2);
@@ -82,7 +82,7 @@ fn recovering_less_than_everything_is_found() {
 }
 
 #[test]
-fn recovering_over_a_new_epoch_is_found() {
+fn recovery_across_epochs_is_reported() {
     let mut book = book(Promise {
         durable: false,
         ..KEPT
@@ -93,7 +93,7 @@ fn recovering_over_a_new_epoch_is_found() {
 }
 
 #[test]
-fn not_recovering_what_is_kept_is_a_loss() {
+fn missing_recovery_of_kept_events_is_a_loss() {
     let mut book = book(KEPT);
     book.resume();
     let findings = book.subscribed(place("e", 15), false, 0);
@@ -101,7 +101,7 @@ fn not_recovering_what_is_kept_is_a_loss() {
 }
 
 #[test]
-fn a_new_epoch_is_told_in_memory_and_wrong_on_disk() {
+fn new_epoch_is_valid_in_memory_and_wrong_on_disk() {
     let forgetful = Promise {
         durable: false,
         ..KEPT
@@ -118,7 +118,7 @@ fn a_new_epoch_is_told_in_memory_and_wrong_on_disk() {
 }
 
 #[test]
-fn another_time_line_may_number_anew_once_and_never_recovers_over_it() {
+fn restored_store_may_change_epoch_once() {
     let mut book = book(KEPT);
     book.resume();
     book.expect_new_epoch();
@@ -132,13 +132,13 @@ fn another_time_line_may_number_anew_once_and_never_recovers_over_it() {
 }
 
 #[test]
-fn an_event_of_another_epoch_is_found() {
+fn event_of_other_epoch_is_reported() {
     let mut book = book(KEPT);
     assert!(matches!(book.event(Some("f"), 13), Some(Finding::Wrong(_))));
 }
 
 #[test]
-fn a_gap_is_fine_only_where_the_policy_drops_and_only_in_its_place() {
+fn gap_requires_dropping_policy_and_matching_offsets() {
     let dropping = Promise {
         drops: true,
         ..KEPT
@@ -158,7 +158,7 @@ fn a_gap_is_fine_only_where_the_policy_drops_and_only_in_its_place() {
 }
 
 #[test]
-fn an_event_before_its_channel_was_answered_is_found() {
+fn event_before_subscribed_is_reported() {
     let mut book = Book::new(KEPT);
     assert!(matches!(book.event(None, 1), Some(Finding::Wrong(_))));
 }

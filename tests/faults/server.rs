@@ -1,4 +1,4 @@
-//! The real binary: started, killed, stopped, started again in the same directory.
+//! Runs the real binary: starts, kills, stops and restarts it in one directory.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -16,33 +16,34 @@ use crate::options::{NAMESPACES, Store};
 
 /// The key of the clients' tokens.
 pub const SECRET: &str = "a-secret-of-the-fault-run-that-is-long-enough";
-/// How long clients have to leave.
+/// The drain time.
 const DRAIN: Duration = Duration::from_secs(2);
-/// How long a start or an end may take, on a machine that does much else.
+/// The timeout of a start or stop, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// How often to look whether something has happened.
+/// The polling interval.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Where a server listens.
+/// The addresses of the server.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
     pub public: SocketAddr,
     pub internal: SocketAddr,
 }
 
-/// The server, running or not.
+/// The server process, running or not.
 pub struct Server {
     directory: PathBuf,
     clock: Option<Clock>,
-    /// Where its store is.
+    /// The store's directory.
     pub store: PathBuf,
-    /// Whether it goes on with a damaged store.
+    /// Whether it starts with a damaged store.
     pub bears_damage: bool,
     child: Option<Child>,
 }
 
 impl Server {
-    /// Not running yet; with its configuration in `directory`, its store in `store`.
+    /// A server that is not started yet, with its configuration in `directory` and its store in
+    /// `store`.
     pub fn new(directory: &Path, kind: Store, store: &Path, clock: Option<Clock>) -> Self {
         fs::write(directory.join("tidings.toml"), configuration(kind, store)).unwrap();
         Server {
@@ -54,7 +55,7 @@ impl Server {
         }
     }
 
-    /// Starts it and waits until it accepts; fails with how it ended if it ends instead.
+    /// Starts it and waits until it accepts connections. Fails with its output if it exits instead.
     pub async fn start(&mut self) -> Result<Addresses, ExitStatus> {
         let ready = self.directory.join("ready.json");
         let _ = fs::remove_file(&ready);
@@ -103,7 +104,7 @@ impl Server {
         self.child.as_ref().map(Child::id)
     }
 
-    /// How it ended, if it did so by itself.
+    /// Its exit status, if it has exited.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         let status = self.child.as_mut()?.try_wait().unwrap()?;
         self.child = None;
@@ -123,7 +124,7 @@ impl Server {
         self.signal(Signal::TERM);
     }
 
-    /// Makes the process stand still.
+    /// Stops the process (SIGSTOP).
     pub async fn stall(&self, lasts: Duration) {
         self.signal(Signal::STOP);
         tokio::time::sleep(lasts).await;
@@ -136,7 +137,7 @@ impl Server {
         kill_process(pid, signal).unwrap();
     }
 
-    /// SIGTERM, and waits for the end: its status, none if it had to be killed.
+    /// SIGTERM, and waits for the exit. `None` if it had to be killed.
     pub async fn stop(&mut self) -> Option<ExitStatus> {
         self.terminate();
         let deadline = Instant::now() + DRAIN + PATIENCE;
@@ -154,7 +155,7 @@ impl Server {
         None
     }
 
-    /// What all its processes logged.
+    /// The log of all its processes.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
@@ -166,7 +167,7 @@ impl Drop for Server {
     }
 }
 
-/// The server to try: `TIDINGS_BIN`, or the one that was built with this.
+/// The binary to test: `TIDINGS_BIN`, or the one that was built with this test.
 fn binary() -> OsString {
     std::env::var_os("TIDINGS_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_tidings").into())
 }
@@ -180,8 +181,8 @@ fn read_addresses(ready: &Path) -> Option<Addresses> {
     })
 }
 
-/// Small outboxes, so that slow clients are felt; heartbeats that a stall outlasts; a history that loses nothing to retention; and
-/// a small cache, so that much is read from the disk.
+/// Small outboxes, so that slow clients matter. Heartbeats longer than a stall. History without
+/// retention losses. A small cache, so that much is read from disk.
 fn configuration(kind: Store, store: &Path) -> String {
     let storage = match kind {
         Store::Memory => "memory",

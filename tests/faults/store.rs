@@ -1,4 +1,4 @@
-//! What happens to the files of a store while no server uses it.
+//! Changes the files of a store while no server uses it.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fastrand::Rng;
 
-/// A byte that was changed.
+/// A changed byte.
 pub struct Flipped {
     journal: PathBuf,
     at: u64,
@@ -14,7 +14,7 @@ pub struct Flipped {
 }
 
 impl Flipped {
-    /// Changes a byte of what is written in a journal, `None` where nothing is.
+    /// Changes a byte within the written part of a journal. `None` if nothing is written.
     pub fn new(store: &Path, rng: &mut Rng) -> Option<Self> {
         let journals = fs::read_dir(store.join("log")).ok()?;
         let mut journals: Vec<PathBuf> = journals
@@ -37,7 +37,7 @@ impl Flipped {
         Some(flipped)
     }
 
-    /// Changes it back.
+    /// Reverts the change.
     pub fn mend(self) {
         let was = self.was;
         self.exchange(|_| was);
@@ -58,7 +58,7 @@ impl Flipped {
     }
 }
 
-/// The length of a journal without the zeros at its end.
+/// The length of a journal without its trailing zeros.
 fn written(path: &Path) -> u64 {
     let bytes = fs::read(path).unwrap();
     let last = bytes.iter().rposition(|byte| *byte != 0);
@@ -79,12 +79,12 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Puts a copy back: in place of the store, or over its files.
+/// Restores a copy, either in place of the store or over its files.
 pub fn put_back(backup: &Path, store: &Path, over: bool) {
     if !over {
         fs::remove_dir_all(store).unwrap();
     } else {
-        // Newer files of the database would be taken for its own.
+        // The database would adopt newer files.
         fs::remove_dir_all(store.join("log")).unwrap();
     }
     copy(backup, store);

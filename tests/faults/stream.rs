@@ -1,4 +1,4 @@
-//! Followed gRPC streams, which resume as WebSocket clients do.
+//! gRPC subscriptions, which resume like WebSocket clients.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::ledger::Number;
 use crate::options::channel_name;
 use crate::world::World;
 
-/// How long a call may take to be answered.
+/// The timeout of a call's response.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection to the internal listener that comes to be when it is needed.
+/// A lazy connection to the internal listener.
 pub fn channel(world: &World) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{}", world.internal.address)).unwrap();
     endpoint.connect_timeout(PATIENCE).connect_lazy()
 }
 
-/// A request with a token for so many seconds.
+/// A request with a token that is valid for this many seconds.
 pub fn signed<T>(message: T, user: &str, role: &str, seconds: u64) -> Request<T> {
     let mut request = Request::new(message);
     let bearer = format!("Bearer {}", token(user, role, seconds));
@@ -45,7 +45,7 @@ fn place(position: Option<Position>) -> Place {
     }
 }
 
-/// Follows again and again, for as long as the run goes.
+/// Resubscribes until the run ends.
 pub async fn run(world: Arc<World>, follower: Arc<Follower>, seed: u64) {
     let mut rng = Rng::with_seed(seed);
     let names: HashMap<String, usize> = follower
@@ -53,7 +53,7 @@ pub async fn run(world: Arc<World>, follower: Arc<Follower>, seed: u64) {
         .iter()
         .map(|channel| (channel_name(*channel), *channel))
         .collect();
-    // A connection of its own, so that it freezes and breaks alone.
+    // Its own connection, so that it freezes and breaks independently.
     let mut events = EventServiceClient::new(channel(&world));
     loop {
         let subscriptions = follower.resume().into_iter();
@@ -88,7 +88,7 @@ pub async fn run(world: Arc<World>, follower: Arc<Follower>, seed: u64) {
     }
 }
 
-/// One message; false where the stream should be followed anew.
+/// Handles one message. Returns false if the stream should be reopened.
 fn hear(
     world: &World,
     follower: &Follower,

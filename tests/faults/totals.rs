@@ -1,4 +1,4 @@
-//! What happened, counted.
+//! Counts what happened.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::book::Finding;
 
-/// Findings that are told in full; the others are only counted.
+/// Findings that are printed in full. Further ones are only counted.
 const TOLD: u64 = 20;
 
-/// A count of what the run did or found.
+/// A counter of the run.
 #[derive(Default)]
 pub struct Count(AtomicU64);
 
@@ -25,13 +25,13 @@ impl Count {
     }
 }
 
-/// Everything that is counted.
+/// All counters.
 #[derive(Default)]
 pub struct Totals {
     faults: Mutex<BTreeMap<&'static str, u64>>,
     closes: Mutex<BTreeMap<String, u64>>,
     pub acknowledged: Count,
-    /// Publishes that were refused or not answered, and tried again.
+    /// Publishes that were refused or not answered, and retried.
     pub retries: Count,
     pub duplicates: Count,
     pub delivered: Count,
@@ -40,7 +40,7 @@ pub struct Totals {
     pub not_recovered: Count,
     pub renewals: Count,
     pub refused_starts: Count,
-    /// Events of which a `gap` told, where the policy drops.
+    /// Events reported by `gap`, where the policy drops.
     pub told: Count,
     lost: Count,
     repeated: Count,
@@ -53,7 +53,7 @@ impl Totals {
         *self.faults.lock().unwrap().entry(kind).or_default() += 1;
     }
 
-    /// A connection ended, and with what.
+    /// A connection closed with this code.
     pub fn closed(&self, with: &str) {
         *self
             .closes
@@ -63,7 +63,7 @@ impl Totals {
             .or_default() += 1;
     }
 
-    /// Something that must not be.
+    /// A violation.
     pub fn found(&self, who: &str, finding: Finding) {
         let (count, by, why) = match finding {
             Finding::Lost(events, why) => (&self.lost, events, why),
@@ -86,7 +86,7 @@ impl Totals {
         self.bad() == 0
     }
 
-    /// All of it. `run` says what was run.
+    /// The JSON of all counters. `run` describes the run.
     pub fn report(&self, run: &Value, events: usize) -> Value {
         let faults = self.faults.lock().unwrap().clone();
         json!({

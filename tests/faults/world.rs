@@ -1,4 +1,4 @@
-//! What everyone in a run shares.
+//! State that everything in a run shares.
 
 use std::sync::{Arc, Mutex};
 
@@ -17,13 +17,14 @@ pub struct World {
     pub totals: Totals,
     pub ledger: Ledger,
     pub followers: Mutex<Vec<Arc<Follower>>>,
-    /// How often a store of another time line came, so that every channel is numbered anew.
+    /// How often an earlier copy of the store was restored, after which every channel gets a new
+    /// epoch.
     pub time_lines: Count,
-    /// Leads to the public listener.
+    /// Forwards to the public listener.
     pub public: Proxy,
-    /// Leads to the internal listener.
+    /// Forwards to the internal listener.
     pub internal: Proxy,
-    /// Rings when no more is to be published.
+    /// Cancelled when publishing should stop.
     pub enough: CancellationToken,
 }
 
@@ -41,7 +42,7 @@ impl World {
         })
     }
 
-    /// Something that can't be.
+    /// Reports an impossible condition.
     pub fn wrong(&self, who: &str, why: String) {
         self.totals.found(who, Finding::Wrong(why));
     }

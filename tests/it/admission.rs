@@ -1,5 +1,6 @@
-//! Admission: a request that arrives in one piece is read without HTTP, others by HTTP, and the
-//! answers are the same; a request is rejected with the same code on every transport.
+//! Admission on the fast path and through hyper: upgrade requests that arrive in one piece are
+//! parsed directly, others by hyper, and the answers are the same. A request is rejected with the
+//! same code on every transport.
 
 use http::Method;
 use serde_json::Value;
@@ -11,7 +12,7 @@ use crate::harness::{
     Answer, Config, Server, Token, masked, raw_request, socketio::connect_packet, within,
 };
 
-/// What makes a head too long to be read at once, so that HTTP reads it.
+/// Makes the head too long for the fast path, so that hyper reads it.
 fn padding() -> String {
     format!("X-Padding: {}\r\n", "a".repeat(5000))
 }
@@ -21,21 +22,21 @@ const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
                        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// A request behind which HTTP closes.
+/// A request after which hyper closes the connection.
 const LAST: &str = "GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
 fn bearer(token: &Token) -> String {
     format!("Authorization: Bearer {}\r\n", token.sign())
 }
 
-/// An answer but for what differs from one to the next.
+/// A response without the parts that vary.
 fn timeless(answer: &str) -> String {
     let lines = answer.split("\r\n");
     let lines = lines.filter(|line| !line.starts_with("date: "));
     lines.collect::<Vec<_>>().join("\r\n")
 }
 
-/// The head of the answer, and the stream behind it.
+/// The head of the response, and the stream after it.
 async fn answered(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     within("an answer", async {
@@ -47,7 +48,7 @@ async fn answered(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Text frames until one holds this.
+/// Reads text frames until one contains this.
 async fn until(stream: &mut TcpStream, text: &str) {
     let mut heard = Vec::new();
     within(text, async {
@@ -60,7 +61,7 @@ async fn until(stream: &mut TcpStream, text: &str) {
 }
 
 #[tokio::test]
-async fn a_request_is_answered_the_same_however_it_is_read() {
+async fn fast_path_and_hyper_answer_alike() {
     let server = Server::start(Config::rooms()).await;
     let good = bearer(&Token::new("alice"));
     let bad = bearer(&Token::new("alice").secret("another secret of thirty-two bytes"));
@@ -92,7 +93,7 @@ async fn a_request_is_answered_the_same_however_it_is_read() {
         (with("Connection: Upgrade", "Connection: close"), 426),
         (with("HTTP/1.1", "HTTP/1.0"), 426),
         (format!("{UPGRADE}No header\r\n"), 400),
-        // A page is let in to be told, and closed.
+        // A page is upgraded so that it can read the close code.
         (format!("{UPGRADE}{bad}{same}"), 101),
     ] {
         let last = if status == 101 { "" } else { LAST };
@@ -109,7 +110,7 @@ async fn a_request_is_answered_the_same_however_it_is_read() {
 }
 
 #[tokio::test]
-async fn a_full_house_is_told_the_same_however_it_is_read() {
+async fn fast_path_and_hyper_refuse_alike_at_capacity() {
     for (key, status) in [
         ("limits.connections", "503"),
         ("limits.connections_per_ip", "429"),
@@ -128,7 +129,7 @@ async fn a_full_house_is_told_the_same_however_it_is_read() {
 }
 
 #[tokio::test]
-async fn a_good_head_is_answered_the_same_in_any_pieces() {
+async fn split_upgrade_head_is_answered_alike() {
     let server = Server::start(Config::rooms()).await;
     let upgrade = UPGRADE.replace("Connection: Upgrade", "Connection: keep-alive, Upgrade");
     let request = format!(
@@ -150,7 +151,7 @@ async fn a_good_head_is_answered_the_same_in_any_pieces() {
             tokio::task::yield_now().await;
         }
         answers.push(timeless(&answered(&mut stream).await));
-        // The greeting is compressed, but a ping is answered all the same.
+        // The welcome message is compressed. A ping is still answered.
         stream.write_all(&masked(0x89, b"there?")).await.unwrap();
         until(&mut stream, "there?").await;
     }
@@ -170,7 +171,7 @@ async fn a_good_head_is_answered_the_same_in_any_pieces() {
 }
 
 #[tokio::test]
-async fn what_comes_behind_the_head_is_heard() {
+async fn frames_sent_with_head_are_read() {
     let server = Server::start(Config::rooms()).await;
     let token = bearer(&Token::new("alice"));
     let subscribe = masked(
@@ -182,7 +183,7 @@ async fn what_comes_behind_the_head_is_heard() {
     for padding in [String::new(), padding()] {
         let mut stream = TcpStream::connect(&server.public).await.unwrap();
         let head = format!("{UPGRADE}{token}{padding}\r\n");
-        // One frame and a half with the head, the other half when all of that is dealt with.
+        // One and a half frames with the head, the other half once those are handled.
         let all = [head.as_bytes(), &subscribe, half].concat();
         stream.write_all(&all).await.unwrap();
         assert!(answered(&mut stream).await.starts_with("HTTP/1.1 101 "));
@@ -193,7 +194,7 @@ async fn what_comes_behind_the_head_is_heard() {
 }
 
 #[tokio::test]
-async fn a_connection_goes_on_after_a_refused_upgrade() {
+async fn connection_survives_refused_upgrade() {
     let server = Server::start(Config::rooms()).await;
     let refused = format!("{UPGRADE}Origin: https://evil.example.com\r\n");
     for padding in [String::new(), padding()] {
@@ -201,7 +202,7 @@ async fn a_connection_goes_on_after_a_refused_upgrade() {
         let answer = raw_request(&server.public, &both).await;
         assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
         assert_eq!(answer.matches("HTTP/1.1 200 ").count(), 1, "{answer}");
-        // Another try on the same connection is let in.
+        // Another attempt on the same connection is admitted.
         let again = format!("{}{}", UPGRADE, bearer(&Token::new("alice")));
         let mut stream = TcpStream::connect(&server.public).await.unwrap();
         let both = format!("{refused}{padding}\r\n{again}\r\n");
@@ -209,13 +210,13 @@ async fn a_connection_goes_on_after_a_refused_upgrade() {
         assert!(answered(&mut stream).await.starts_with("HTTP/1.1 403 "));
         until(&mut stream, "connection_established").await;
     }
-    // Each was counted and noted once.
+    // Each was counted and logged once.
     let denied = "tidings_errors_total{code=\"permission_denied\"}";
     assert_eq!(server.metric(denied).await, 4);
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_large_is_refused_on_the_websocket_too() {
+async fn oversized_head_is_refused_on_websocket() {
     let server = Server::start(Config::rooms()).await;
     let many = "X: y\r\n".repeat(100);
     let long = format!("X: {}\r\n", "a".repeat(100_000));

@@ -1,7 +1,7 @@
-//! An attacker's afternoon: bodies that are begun and never finished.
+//! Attacks with unfinished bodies.
 //!
-//! What they take is bounded by `limits.body_bytes` and its kin, and whoever shows no token takes
-//! nothing at all.
+//! Their memory is limited by `limits.body_bytes` and related limits. Unauthenticated clients get
+//! none.
 
 use std::fs;
 use std::io::Write as _;
@@ -24,7 +24,7 @@ use tokio_stream::StreamExt as _;
 use crate::harness::http2::{DATA, END_HEADERS, END_STREAM, HEADERS, Outcome, call, fields, frame};
 use crate::harness::{Config, Http2, Server, Token, event, eventually, within};
 
-/// What the process holds in memory now, in MiB.
+/// The resident memory of the process, in MiB.
 fn memory(server: &Server) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.process())).unwrap();
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
@@ -36,7 +36,7 @@ fn bearer(user: &str) -> String {
     format!("Bearer {}", Token::new(user).roles(&["service"]).sign())
 }
 
-/// A message of 15 MB that never ends, as fast as the server's windows allow.
+/// An unfinished message of 15 MB, sent as fast as the server's windows allow.
 fn large() -> Body {
     let mut head = vec![0];
     head.extend(15_000_000_u32.to_be_bytes());
@@ -46,10 +46,10 @@ fn large() -> Body {
     Body::from_stream(pieces.chain(tokio_stream::pending()))
 }
 
-/// Calls on one connection whose messages never end; those that are refused say with which status.
+/// Calls on one connection with unfinished messages. Refused calls report their status.
 struct Unfinished {
     answers: mpsc::Receiver<String>,
-    /// The connection, and those calls that go on.
+    /// The connection, and the calls in progress.
     _tasks: JoinSet<()>,
 }
 
@@ -95,7 +95,7 @@ impl Unfinished {
 }
 
 #[tokio::test]
-async fn without_a_token_no_message_is_waited_for() {
+async fn unauthenticated_calls_are_refused_before_body() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
     let before = memory(&server);
@@ -111,12 +111,12 @@ async fn without_a_token_no_message_is_waited_for() {
 }
 
 #[tokio::test]
-async fn messages_that_never_end_take_no_more_than_their_users_share() {
+async fn unfinished_messages_are_limited_per_user() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
     let before = memory(&server);
     let token = bearer("eve");
-    // Two of 15 MB fit the share of a connection, and four that of a user.
+    // Two of 15 MB fit the limit of a connection, and four that of a user.
     let mut attack = Vec::new();
     for _ in 0..2 {
         let mut eve = Unfinished::begin(&server, Some(&token), 30).await;
@@ -129,7 +129,7 @@ async fn messages_that_never_end_take_no_more_than_their_users_share() {
         let series = format!("tidings_limit_reached_total{{limit=\"{limit}\"}}");
         assert!(server.metric(&series).await > 0, "{limit}");
     }
-    // Another user's large event goes through, and so do small ones.
+    // Another user's large event is accepted, and so are small ones.
     let mut other = server.publisher("service").await;
     let large = json!("y".repeat(1_000_000));
     other.publish("room:1", "large.one", large).await;
@@ -149,7 +149,7 @@ async fn messages_that_never_end_take_no_more_than_their_users_share() {
 }
 
 #[tokio::test]
-async fn a_refused_message_names_the_key() {
+async fn refused_message_names_config_key() {
     let config = Config::rooms()
         .set("limits.body_bytes_per_user", "100000")
         .set("limits.body_bytes_per_connection", "90000");
@@ -167,11 +167,11 @@ async fn a_refused_message_names_the_key() {
         eve.send(&frame(HEADERS, END_HEADERS, stream, &head)).await;
         eve.send(&begun(stream)).await;
     }
-    // One of them, whichever came to its turn second.
+    // One of them, whichever was second.
     while eve.next().await.expect("an answer").kind != HEADERS {}
     let series = "tidings_limit_reached_total{limit=\"body_bytes_per_connection\"}";
     assert_eq!(server.metric(series).await, 1);
-    // Over HTTP the same share holds, and says so.
+    // HTTP has the same limit and reports it.
     let post = format!(
         "POST /api/v1/events HTTP/1.1\r\nHost: a\r\nAuthorization: {token}\r\n\
          Content-Type: application/json\r\nContent-Length: 50000\r\n\r\n"
@@ -191,7 +191,7 @@ async fn a_refused_message_names_the_key() {
 }
 
 #[tokio::test]
-async fn slow_posts_of_one_user_take_no_more_than_its_share() {
+async fn slow_posts_are_limited_per_user() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
     let before = memory(&server);
@@ -241,7 +241,7 @@ async fn slow_posts_of_one_user_take_no_more_than_its_share() {
 }
 
 #[tokio::test]
-async fn calls_that_need_no_token_take_only_a_name() {
+async fn tokenless_calls_accept_small_bodies_only() {
     let server = Server::start(Config::rooms()).await;
     let before = memory(&server);
     let calls = [
@@ -266,7 +266,7 @@ async fn calls_that_need_no_token_take_only_a_name() {
                 .await;
             eve.send(&frame(DATA, 0, 2 * n + 1, &message)).await;
         }
-        // The message is refused by its length, long before it is there.
+        // The message is refused by its length prefix, before its body arrives.
         for _ in 0..100 {
             loop {
                 let came = eve.next().await.expect("a refusal");
@@ -280,7 +280,7 @@ async fn calls_that_need_no_token_take_only_a_name() {
     server.serves_promptly().await;
 }
 
-/// A message of gRPC that is compressed.
+/// A compressed gRPC message.
 fn compressed(message: &[u8]) -> Vec<u8> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
     gzip.write_all(message).unwrap();
@@ -291,7 +291,7 @@ fn compressed(message: &[u8]) -> Vec<u8> {
     framed
 }
 
-/// Calls `Publish` with this message in pieces of this size: whether an answer came.
+/// Calls `Publish` with this message in pieces of this size. Returns whether a response arrived.
 async fn publish_gzip(server: &Server, message: &[u8], piece: usize) -> bool {
     let token = bearer("backend");
     let headers = [("authorization", token.as_str()), ("grpc-encoding", "gzip")];
@@ -333,7 +333,7 @@ async fn messages_may_be_compressed_with_gzip() {
 }
 
 #[tokio::test]
-async fn bombs_do_not_grow() {
+async fn gzip_bombs_are_refused() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
     let before = memory(&server);
@@ -358,11 +358,11 @@ async fn bombs_do_not_grow() {
 }
 
 #[tokio::test]
-async fn however_many_users_send_services_find_room() {
+async fn services_have_reserved_body_memory() {
     let config = Config::rooms().set("limits.body_bytes", "2000000");
     let server = Server::start(config).await;
     let calm = server.calm().await;
-    // Each announces a body within its own share, and sends a byte of it.
+    // Each announces a body within its own limit, and sends one byte of it.
     let mut held = Vec::new();
     for user in 0..25 {
         let mut socket = TcpStream::connect(&server.public).await.unwrap();

@@ -1,5 +1,5 @@
-//! Filters whose work or memory has no end: nobody else waits for them, and whoever sent them is
-//! told which budget they have used up.
+//! Attacks with filters of unbounded work or memory. They delay nobody else, and their sender is
+//! told which budget is exhausted.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -8,14 +8,14 @@ use tonic::Code;
 
 use crate::harness::{Config, Server, Token, Ws, eventually};
 
-/// Nothing passes, and to find that out takes as long as it can.
+/// Matches nothing, at maximum cost.
 const NOTHING: &str = "data.list.exists(x, x > 8) || data.text.contains('aab')";
 
 fn one_shard() -> Config {
     Config::rooms().set("server.shards", "1")
 }
 
-/// About `kib` KiB of JSON that filters have to go through.
+/// About `kib` KiB of JSON for filters to scan.
 fn data(kib: usize) -> Value {
     json!({ "list": vec![7; kib * 256], "text": "a".repeat(kib * 512) })
 }
@@ -43,8 +43,8 @@ async fn is_served(server: &Server, victim: &mut Ws) {
 }
 
 #[tokio::test]
-async fn a_replay_that_lets_nothing_through_holds_nobody_up() {
-    // Its connection's budget lets it take seconds, on the fastest machine.
+async fn replay_that_matches_nothing_blocks_nobody() {
+    // The connection's budget allows it seconds, even on the fastest machine.
     let config = one_shard().set("limits.filter_steps_per_second", "100000");
     let server = Server::start(config).await;
     let mut service = server.publisher("service").await;
@@ -62,7 +62,7 @@ async fn a_replay_that_lets_nothing_through_holds_nobody_up() {
     .await;
     is_served(&server, &mut victim).await;
     assert_eq!(eve.unread().count(), 0, "the replay goes on meanwhile");
-    // Counting it would take more than the budget of five seconds.
+    // Counting would exceed the budget of five seconds.
     let subscribed = eve.expect("subscribed").await;
     let said = refusal(&subscribed);
     assert!(said.contains("limits.filter_steps_per_second"), "{said}");
@@ -72,7 +72,7 @@ async fn a_replay_that_lets_nothing_through_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn a_replay_is_whole_wherever_its_filter_is_asked() {
+async fn replay_is_complete_with_offloaded_filter() {
     let server = Server::start(one_shard()).await;
     let mut service = server.publisher("service").await;
     for n in 0..60 {
@@ -86,7 +86,7 @@ async fn a_replay_is_whole_wherever_its_filter_is_asked() {
     assert_eq!(subscribed["channels"][0]["replayed"], 30, "{subscribed}");
     let even: Vec<u64> = (0..60).filter(|n| n % 2 == 0).collect();
     assert_eq!(eve.numbers("count.up", 30).await, even);
-    // It goes live behind it.
+    // It goes live after it.
     service
         .publish("room:1", "count.up", json!({ "n": 60, "list": [7] }))
         .await;
@@ -94,7 +94,7 @@ async fn a_replay_is_whole_wherever_its_filter_is_asked() {
 }
 
 #[tokio::test]
-async fn costly_filters_on_live_events_hold_nobody_up() {
+async fn costly_live_filters_block_nobody() {
     let server = Server::start(one_shard()).await;
     let mut service = server.publisher("service").await;
     for channel in ["room:1", "plain:1"] {
@@ -128,7 +128,7 @@ async fn costly_filters_on_live_events_hold_nobody_up() {
 }
 
 #[tokio::test]
-async fn large_events_reach_those_whose_filters_let_them_through_in_order() {
+async fn large_filtered_events_arrive_in_order() {
     let config = one_shard().set("limits.outbox_bytes", "8388608");
     let server = Server::start(config).await;
     let mut victim = server.ws().token("ann", &[]).connect().await;
@@ -158,7 +158,7 @@ async fn large_events_reach_those_whose_filters_let_them_through_in_order() {
 }
 
 #[tokio::test]
-async fn an_evaluation_beyond_its_budget_is_told() {
+async fn evaluation_over_budget_is_reported() {
     let config = one_shard().set("limits.filter_steps", "20000");
     let server = Server::start(config).await;
     let mut service = server.publisher("service").await;
@@ -167,7 +167,7 @@ async fn an_evaluation_beyond_its_budget_is_told() {
         eve.ask(subscribe(channel, NOTHING)).await;
         service.publish(channel, "a.b", data(40)).await;
     }
-    // Where events have offsets, a gap says which one; where not, the subscription ends.
+    // If events have offsets, a gap names the skipped one. Otherwise, the subscription ends.
     let (mut gap, mut ended) = (None, None);
     while gap.is_none() || ended.is_none() {
         let said = eve.next_or_close().await.expect("the connection lives");
@@ -189,7 +189,7 @@ async fn an_evaluation_beyond_its_budget_is_told() {
 }
 
 #[tokio::test]
-async fn what_waits_for_a_costly_filter_is_bounded_and_its_end_is_told() {
+async fn queue_for_costly_filter_is_bounded() {
     let config = one_shard()
         .set("limits.outbox_bytes", "200000")
         .set("limits.filter_steps_per_second", "1000");
@@ -207,7 +207,7 @@ async fn what_waits_for_a_costly_filter_is_bounded_and_its_end_is_told() {
 }
 
 #[tokio::test]
-async fn who_follows_a_channel_in_several_ways_gets_each_event_once() {
+async fn overlapping_subscriptions_deliver_once_with_filter() {
     let server = Server::start(one_shard()).await;
     let mut service = server.publisher("service").await;
     let mut eve = server.ws().token("eve", &["service"]).connect().await;
@@ -217,7 +217,8 @@ async fn who_follows_a_channel_in_several_ways_gets_each_event_once() {
         let data = json!({ "n": n, "list": vec![7; 20_000], "text": "" });
         service.publish("plain:1", "count.up", data).await;
     }
-    // The costly one can't wait without being overtaken by the other, so it ends.
+    // The costly subscription cannot be deferred without being overtaken by the other one, so it
+    // ends.
     let ended = eve.expect("unsubscribed").await;
     assert_eq!(ended["channels"], json!(["plain:1"]));
     assert!(refusal(&ended).contains("filter_overlap"), "{ended}");
@@ -228,7 +229,7 @@ async fn who_follows_a_channel_in_several_ways_gets_each_event_once() {
     assert!(eve.unread().all(|said| said["type"] != "count.up"));
 }
 
-/// A filter with so many regular expressions that nobody else has.
+/// A filter with this many unique regular expressions.
 fn patterns(n: usize, pattern: &str, count: usize) -> String {
     let one = |at| format!("type.matches('{pattern}{n}{at}')");
     let all: Vec<String> = (0..count).map(one).collect();
@@ -236,7 +237,7 @@ fn patterns(n: usize, pattern: &str, count: usize) -> String {
 }
 
 #[tokio::test]
-async fn compiled_filters_stay_within_their_memory() {
+async fn compiled_filters_stay_within_memory_limit() {
     let config = one_shard()
         .set("limits.messages_per_second", "0")
         .set("limits.filter_bytes", "65536")
@@ -273,14 +274,14 @@ async fn compiled_filters_stay_within_their_memory() {
             "{limit} is not in {told:?}"
         );
     }
-    // While all of them are held.
+    // While all of them are in use.
     assert!(calm.grown() < 64 * 1024, "{} KiB more", calm.grown());
     drop((eves, victim));
     calm.comes_back().await;
 }
 
 #[tokio::test]
-async fn patterns_that_take_long_to_compile_are_refused_where_nobody_waits() {
+async fn slow_regex_compilation_blocks_nobody() {
     let server = Server::start(one_shard()).await;
     let mut victim = server.ws().token("ann", &[]).connect().await;
     let mut eve = server.ws().token("eve", &[]).connect().await;
@@ -299,7 +300,7 @@ async fn patterns_that_take_long_to_compile_are_refused_where_nobody_waits() {
 }
 
 #[tokio::test]
-async fn every_transport_is_told_of_a_filter_s_limit() {
+async fn filter_limit_is_reported_on_every_transport() {
     let config = one_shard().set("limits.filter_bytes", "2000");
     let server = Server::start(config).await;
     let filter = r"type.matches('\\w\\w')";

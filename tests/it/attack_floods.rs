@@ -1,4 +1,4 @@
-//! An attacker's afternoon: more of what clients may do, from one who has a token.
+//! Floods of valid commands by an authenticated client.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use crate::harness::{Config, Server, Token, Ws, eventually, masked};
 
 const TEXT: u8 = 0x81;
 
-/// Sends these messages again and again until the server closes: with which code.
+/// Repeats these messages until the server closes. Returns the close code.
 async fn storm(server: &Server, messages: &[Value]) -> Option<u16> {
     let eve = server.raw_ws(&Token::new("eve")).await;
     let frames: Vec<Vec<u8>> = messages
@@ -20,7 +20,7 @@ async fn storm(server: &Server, messages: &[Value]) -> Option<u16> {
     eve.flood(frames.concat(), 20_000).await
 }
 
-/// A filter that takes as long as a filter may.
+/// A filter of the maximum allowed cost.
 fn costly_filter() -> String {
     let mut filter = "event.data.a == 1".to_owned();
     for n in 0..20 {
@@ -29,7 +29,7 @@ fn costly_filter() -> String {
     filter
 }
 
-/// Few messages are too many already, however slow the machine is on which this runs.
+/// A low limit, so that the test works on slow machines.
 fn impatient() -> Config {
     Config::rooms()
         .set("limits.messages_per_second", "5")
@@ -37,7 +37,7 @@ fn impatient() -> Config {
 }
 
 #[tokio::test]
-async fn storms_end_with_a_close_and_reach_nobody_else() {
+async fn command_flood_closes_only_its_connection() {
     let server = Server::start(impatient()).await;
     let calm = server.calm().await;
     let subscribe = |channels: Value| json!({"type": "subscribe", "channels": channels});
@@ -63,7 +63,7 @@ async fn storms_end_with_a_close_and_reach_nobody_else() {
     for (ended, messages) in (1..).zip(storms) {
         let (code, ()) = tokio::join!(storm(&server, &messages), server.serves_promptly());
         let kind = &messages[0]["type"];
-        // Whoever goes on sending for long enough is reset, and may lose the close frame with that.
+        // A client that keeps sending is reset, and may thereby lose the close frame.
         assert!(matches!(code, Some(4429 | 4411) | None), "{kind}: {code:?}");
         eventually("the close to be counted", async || {
             (closes(&server).await == ended).then_some(())
@@ -73,7 +73,7 @@ async fn storms_end_with_a_close_and_reach_nobody_else() {
     calm.comes_back().await;
 }
 
-/// How many connections were closed for too much of something.
+/// How many connections were closed for exceeding a limit.
 async fn closes(server: &Server) -> u64 {
     let mut sum = 0;
     for code in [4429, 4411] {
@@ -84,7 +84,7 @@ async fn closes(server: &Server) -> u64 {
 }
 
 #[tokio::test]
-async fn a_message_that_lists_too_much_is_refused_as_a_whole() {
+async fn oversized_list_is_refused_as_a_whole() {
     let server = Server::start(Config::rooms().set("audit.file", r#""audit.log""#)).await;
     let calm = server.calm().await;
     let mut eve = server.ws().token("eve", &[]).connect().await;
@@ -96,13 +96,13 @@ async fn a_message_that_lists_too_much_is_refused_as_a_whole() {
         said.contains("limits.subscriptions_per_connection"),
         "{said}"
     );
-    // Nobody has evaluated a rule for each, nor written a line.
+    // No rule was evaluated for each entry, and no log line was written for each.
     let audit = std::fs::read_to_string(server.path("audit.log")).unwrap();
     assert_eq!(audit.matches("subscribe_refused").count(), 0);
     let within = json!({"type": "subscribe", "channels": closed[..256]});
     let reply = eve.ask(within).await;
     assert_eq!(reply["errors"].as_array().unwrap().len(), 256);
-    // Other lists cost no rule, and are answered.
+    // Other lists need no rule, and are answered.
     for message in [
         json!({"type": "unsubscribe", "channels": closed}),
         json!({"type": "unsubscribe", "event_types": vec!["a.b"; 5000]}),
@@ -121,7 +121,7 @@ async fn a_message_that_lists_too_much_is_refused_as_a_whole() {
 }
 
 #[tokio::test]
-async fn filters_are_held_to_a_cost() {
+async fn filter_cost_is_limited() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
     let mut eve = server.ws().token("eve", &[]).connect().await;
@@ -152,7 +152,7 @@ async fn filters_are_held_to_a_cost() {
         let reply = eve.ask(message).await;
         let kind = reply["type"].as_str().unwrap();
         assert!(matches!(kind, "subscribed" | "error"), "{filter}: {reply}");
-        // Whatever is taken must be asked at once.
+        // Accepted commands must be processed.
         let started = std::time::Instant::now();
         for _ in 0..20 {
             service.publish(&channel, "a.b", long.clone()).await;
@@ -167,7 +167,7 @@ async fn filters_are_held_to_a_cost() {
 }
 
 #[tokio::test]
-async fn a_flood_of_publishes_over_http_is_held_to_the_rate() {
+async fn http_publish_rate_is_limited() {
     let config = Config::rooms()
         .set("limits.publishes_per_second", "10")
         .set("limits.publishes_burst", "10");
@@ -195,7 +195,7 @@ async fn a_flood_of_publishes_over_http_is_held_to_the_rate() {
         });
     }
     let started = std::time::Instant::now();
-    // Publishers of other names have a rate of their own.
+    // Publishers with other names have their own rate limit.
     server.serves_promptly().await;
     let accepted: usize = floods.join_all().await.into_iter().sum();
     let seconds = usize::try_from(started.elapsed().as_secs()).unwrap();
@@ -207,7 +207,7 @@ async fn a_flood_of_publishes_over_http_is_held_to_the_rate() {
 }
 
 #[tokio::test]
-async fn whoever_asks_and_does_not_read_is_closed() {
+async fn client_that_never_reads_is_closed() {
     let config = Config::rooms()
         .set("limits.outbox_bytes", "65536")
         .set("limits.messages_per_second", "0");

@@ -1,5 +1,5 @@
-//! An attacker's afternoon: frames that no client sends. The server ends each such connection
-//! itself, and serves everybody else meanwhile.
+//! Attacks with invalid or abusive WebSocket frames. The server closes each such connection, and
+//! keeps serving others.
 
 use std::io::Write as _;
 
@@ -18,7 +18,7 @@ const PONG: u8 = 0xa;
 /// Frames that are written at once.
 const BATCH: usize = 1000;
 
-/// A connection that has agreed on permessage-deflate.
+/// A connection with permessage-deflate.
 async fn compressing(server: &Server) -> RawWs {
     let token = format!("Bearer {}", Token::new("eve").sign());
     let headers = [
@@ -28,14 +28,14 @@ async fn compressing(server: &Server) -> RawWs {
     RawWs::connect(&server.public, &headers).await
 }
 
-/// A payload as permessage-deflate sends it.
+/// Compresses a payload for permessage-deflate.
 fn deflated(payload: &[u8]) -> Vec<u8> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(payload).unwrap();
     encoder.finish().unwrap()
 }
 
-/// Few messages are too many already, however slow the machine is on which this runs.
+/// A low limit, so that the test works on slow machines.
 fn impatient() -> Config {
     Config::rooms()
         .set("limits.messages_per_second", "5")
@@ -43,7 +43,7 @@ fn impatient() -> Config {
 }
 
 #[tokio::test]
-async fn floods_of_small_frames_end_with_4429() {
+async fn small_frame_flood_closes_4429() {
     let server = Server::start(impatient()).await;
     let calm = server.calm().await;
     let floods = [
@@ -64,10 +64,10 @@ async fn floods_of_small_frames_end_with_4429() {
 }
 
 #[tokio::test]
-async fn who_goes_on_after_the_end_is_cut_off() {
+async fn sender_after_close_is_cut_off() {
     let server = Server::start(impatient()).await;
     let mut eve = server.raw_ws(&Token::new("eve")).await;
-    // An opcode that there is not.
+    // An undefined opcode.
     eve.send(FIN | 0x0b, b"").await;
     assert_eq!(eve.close_code().await, 1002);
     let most = 256 << 20;
@@ -76,10 +76,10 @@ async fn who_goes_on_after_the_end_is_cut_off() {
 }
 
 #[tokio::test]
-async fn messages_that_never_end_do_end() {
+async fn endless_fragmented_message_is_closed() {
     let server = Server::start(impatient()).await;
     let calm = server.calm().await;
-    // A message of so many fragments of so many bytes, and how it ends.
+    // Sends a message of this many fragments of this many bytes. Returns how the connection ends.
     let floods = [("empty", 0, 4429), ("tiny", 1, 4429), ("large", 2000, 1009)];
     for (what, bytes, expected) in floods {
         let mut eve = server.raw_ws(&Token::new("eve")).await;
@@ -93,10 +93,10 @@ async fn messages_that_never_end_do_end() {
 }
 
 #[tokio::test]
-async fn what_is_announced_is_not_what_is_kept() {
+async fn announced_frame_length_is_not_allocated() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
-    // Beyond the limit: refused by the head of the frame alone.
+    // Above the limit: refused by the frame header alone.
     for len in [u64::from(u32::MAX), 1 << 40, u64::MAX >> 1, u64::MAX] {
         let mut eve = server.raw_ws(&Token::new("eve")).await;
         let mut head = vec![FIN | TEXT, 0x80 | 127];
@@ -106,7 +106,7 @@ async fn what_is_announced_is_not_what_is_kept() {
         let code = eve.close_code().await;
         assert!(matches!(code, 1002 | 1009), "{len}: {code}");
     }
-    // Within it: a hundred begin what they never finish.
+    // Below it: a hundred clients begin and never finish.
     let mut begun = Vec::new();
     for _ in 0..90 {
         let mut eve = server.raw_ws(&Token::new("eve")).await;
@@ -120,8 +120,8 @@ async fn what_is_announced_is_not_what_is_kept() {
 }
 
 #[tokio::test]
-async fn a_large_message_may_come_in_many_small_pieces() {
-    // How often the server has to read for one message says nothing of its sender.
+async fn large_message_arrives_in_small_pieces() {
+    // The number of reads per message does not matter.
     let config = Config::rooms()
         .set("limits.messages_per_second", "5")
         .set("limits.messages_burst", "5");
@@ -133,7 +133,7 @@ async fn a_large_message_may_come_in_many_small_pieces() {
     );
     for byte in masked(FIN | TEXT, text.as_bytes()) {
         alice.send_bytes(&[byte]).await;
-        // Lets the byte go on its own.
+        // Sends the byte in its own segment.
         tokio::task::yield_now().await;
     }
     loop {
@@ -147,12 +147,12 @@ async fn a_large_message_may_come_in_many_small_pieces() {
 }
 
 #[tokio::test]
-async fn bits_and_opcodes_that_mean_nothing_are_refused() {
+async fn reserved_bits_and_opcodes_are_refused() {
     let server = Server::start(Config::rooms()).await;
     for first in 0..=u8::MAX {
         let (bits, opcode) = (first & 0x70, first & 0x0f);
         let fine = bits == 0 && matches!(opcode, 0x1 | 0x2 | 0x8 | 0x9 | 0xa);
-        // A sample of the rest, or there would be more connections than one user may have.
+        // A sample, because one user may not have more connections.
         if fine || first % 7 != 3 {
             continue;
         }
@@ -164,7 +164,7 @@ async fn bits_and_opcodes_that_mean_nothing_are_refused() {
 }
 
 #[tokio::test]
-async fn compression_bombs_are_stopped_at_the_limit() {
+async fn decompression_stops_at_message_limit() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
     let bomb = deflated(&vec![b' '; 50 << 20]);
@@ -186,13 +186,13 @@ async fn compression_bombs_are_stopped_at_the_limit() {
 }
 
 #[tokio::test]
-async fn messages_that_take_long_to_inflate_hold_nobody_up() {
+async fn slow_inflation_blocks_nobody() {
     let server = Server::start(impatient()).await;
     let calm = server.calm().await;
-    // Thousands of streams in one message, each empty; and thousands of blocks, each empty.
+    // Thousands of empty streams in one message, and thousands of empty blocks.
     let ends = [0x03, 0x00].repeat(32_000);
     let blocks = [0x00, 0x00, 0x00, 0xff, 0xff].repeat(12_800);
-    // A code table for each block, and not one byte of output.
+    // A Huffman table for each block, and no output.
     let mut tables = Vec::new();
     while tables.len() < 60_000 {
         tables.extend([

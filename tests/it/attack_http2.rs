@@ -1,4 +1,4 @@
-//! An attacker's afternoon: HTTP/2 frames on the gRPC listener that no client sends.
+//! Attacks with invalid or abusive HTTP/2 frames on the gRPC listener.
 
 use crate::harness::http2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, Outcome, PING, PRIORITY, RST_STREAM,
@@ -6,7 +6,7 @@ use crate::harness::http2::{
 };
 use crate::harness::{Config, Http2, Server, Token};
 
-/// Answers to frames that break the rules: `PROTOCOL_ERROR`, `FLOW_CONTROL_ERROR`, `STREAM_CLOSED`,
+/// Error codes for protocol violations: `PROTOCOL_ERROR`, `FLOW_CONTROL_ERROR`, `STREAM_CLOSED`,
 /// `FRAME_SIZE_ERROR`, `COMPRESSION_ERROR` and `ENHANCE_YOUR_CALM` (RFC 9113 §7).
 const REFUSALS: [u32; 6] = [1, 3, 5, 6, 9, 11];
 
@@ -18,13 +18,13 @@ async fn is_well(server: &Server) {
         .await;
 }
 
-/// The stream of a client's n-th request.
+/// The stream id of a client's n-th request.
 fn stream(n: u32) -> u32 {
     2 * n + 1
 }
 
 #[tokio::test]
-async fn rapid_reset_is_cut_off() {
+async fn rapid_reset_closes_connection() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
     let headers = call("EventService/Publish", &[]);
@@ -39,7 +39,7 @@ async fn rapid_reset_is_cut_off() {
     for _ in 0..3 {
         let eve = Http2::connect(&server.internal).await;
         let (outcome, ()) = tokio::join!(eve.flood(burst, 100), is_well(&server));
-        // ENHANCE_YOUR_CALM, where the end could still be told.
+        // ENHANCE_YOUR_CALM, if the GOAWAY could still be delivered.
         let calmed = matches!(outcome, Outcome::Ended(None | Some(11)));
         assert!(calmed, "50,000 streams were reset: {outcome:?}");
     }
@@ -47,7 +47,7 @@ async fn rapid_reset_is_cut_off() {
 }
 
 #[tokio::test]
-async fn headers_without_end_are_cut_off() {
+async fn endless_continuation_closes_connection() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
     let endless = |turn: u32| {
@@ -72,13 +72,13 @@ async fn headers_without_end_are_cut_off() {
 }
 
 #[tokio::test]
-async fn heads_are_bounded_in_number_and_size() {
+async fn header_count_and_size_are_limited() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
     let long = "a".repeat(14_000);
     let many = call("EventService/Publish", &vec![("x", "y"); 1500]);
     let large = call("EventService/Publish", &[("x", &long)]);
-    // Behind the head of a call as much again, three times.
+    // Three further blocks of the same size after the head of a call.
     let larger = fields(&[("y", &long)]);
     for (head, more) in [(&many, None), (&large, Some(&larger))] {
         let mut eve = Http2::connect(&server.internal).await;
@@ -97,7 +97,7 @@ async fn heads_are_bounded_in_number_and_size() {
 }
 
 #[tokio::test]
-async fn floods_of_control_frames_hold_nobody_up() {
+async fn control_frame_floods_block_nobody() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
     let floods = [
@@ -118,7 +118,7 @@ async fn floods_of_control_frames_hold_nobody_up() {
         };
         assert!(fine, "{what}: {outcome:?}");
     }
-    // Whoever reads none of the answers is soon not read either.
+    // The server stops reading from a client that reads no responses.
     for (_, one) in floods.iter().take(2) {
         let mut eve = Http2::connect(&server.internal).await;
         let most = 256 << 20;
@@ -130,7 +130,7 @@ async fn floods_of_control_frames_hold_nobody_up() {
 }
 
 #[tokio::test]
-async fn frames_that_break_the_rules_end_the_connection() {
+async fn invalid_frames_close_connection() {
     let server = Server::start(Config::rooms()).await;
     let open = frame(HEADERS, END_HEADERS, 1, &call("EventService/Publish", &[]));
     let table = [
@@ -176,7 +176,7 @@ async fn frames_that_break_the_rules_end_the_connection() {
 }
 
 #[tokio::test]
-async fn calls_that_never_send_their_message_are_bounded_in_number() {
+async fn calls_without_message_are_limited() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
     let token = format!(
@@ -184,7 +184,7 @@ async fn calls_that_never_send_their_message_are_bounded_in_number() {
         Token::new("backend").roles(&["service"]).sign()
     );
     let head = call("EventService/Publish", &[("authorization", &token)]);
-    // A message of 4 GiB is announced, and its first bytes come.
+    // Announces a message of 4 GiB and sends its first bytes.
     let begun = frame(DATA, 0, 0, &[0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3]);
     let calls = |turn: u32| {
         let id = stream(turn);
@@ -206,7 +206,7 @@ async fn calls_that_never_send_their_message_are_bounded_in_number() {
 }
 
 #[tokio::test]
-async fn messages_that_lie_about_themselves_are_refused() {
+async fn messages_with_false_length_are_refused() {
     let server = Server::start(Config::rooms()).await;
     let token = format!(
         "Bearer {}",

@@ -1,4 +1,4 @@
-//! An attacker's afternoon: to be somebody else, and to hear what is not theirs.
+//! Attacks on identity: forging tokens and reading foreign events.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,7 +12,7 @@ use tidings::proto::{
 
 use crate::harness::{Config, SECRET, Server, Token};
 
-/// A token with this head and payload as they are written, and the right signature.
+/// A token with this header and payload, verbatim, and a valid signature.
 fn signed(head: &str, payload: &str) -> String {
     let text = format!(
         "{}.{}",
@@ -20,11 +20,11 @@ fn signed(head: &str, payload: &str) -> String {
         URL_SAFE_NO_PAD.encode(payload)
     );
     let key = EncodingKey::from_secret(SECRET.as_bytes());
-    let signature = jsonwebtoken::crypto::sign(text.as_bytes(), &key, Algorithm::HS256).unwrap();
+    let signature = tidings_jwt::sign(text.as_bytes(), &key, Algorithm::HS256).unwrap();
     format!("{text}.{signature}")
 }
 
-/// Tokens beside those that `tokens.rs` knows; none of them may let anybody in.
+/// Invalid tokens beside those in `tokens.rs`.
 fn forged() -> Vec<(String, String)> {
     let root = r#"{"sub":"root","roles":["admin"],"exp":4000000000}"#;
     let good = Token::new("alice").sign();
@@ -80,7 +80,7 @@ fn forged() -> Vec<(String, String)> {
         "]".repeat(5000)
     );
     add("claims nested deeply", signed(r#"{"alg":"HS256"}"#, &deep));
-    // The right signature, but not over this.
+    // A valid signature of other content.
     let payload = URL_SAFE_NO_PAD.encode(root);
     add(
         "a payload of one's own",
@@ -90,8 +90,7 @@ fn forged() -> Vec<(String, String)> {
         let head = r#"{"alg":"HS256","jwk":{"kty":"oct","k":"YQ"},"jku":"http://127.0.0.1:1/","kid":"../../dev/null"}"#;
         let text = format!("{}.{payload}", URL_SAFE_NO_PAD.encode(head));
         let key = EncodingKey::from_secret(b"a");
-        let signature =
-            jsonwebtoken::crypto::sign(text.as_bytes(), &key, Algorithm::HS256).unwrap();
+        let signature = tidings_jwt::sign(text.as_bytes(), &key, Algorithm::HS256).unwrap();
         format!("{text}.{signature}")
     });
     add("an empty key", Token::new("root").secret("").sign());
@@ -109,7 +108,7 @@ fn forged() -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn forged_tokens_let_nobody_in_on_any_door() {
+async fn forged_tokens_are_refused_on_all_transports() {
     let server = Server::start(Config::rooms().set("audit.file", r#""audit.log""#)).await;
     let calm = server.calm().await;
     let mut ws = server.ws().connect().await;
@@ -136,7 +135,7 @@ async fn forged_tokens_let_nobody_in_on_any_door() {
             "{what}: {reply}"
         );
     }
-    // Texts that can't stand in a header.
+    // Texts that cannot appear in a header.
     for token in ["\u{0}", "a\r\nb", "\u{1b}[31m", "ä.ö.ü", " ", ""] {
         let reply = ws
             .ask(json!({"type": "authenticate", "token": token}))
@@ -148,7 +147,7 @@ async fn forged_tokens_let_nobody_in_on_any_door() {
 }
 
 #[tokio::test]
-async fn what_is_for_operators_is_closed_to_all_others() {
+async fn operator_endpoints_require_admin_role() {
     let server = Server::start(Config::rooms()).await;
     let victim = server.ws().token("alice", &[]).connect().await;
     let one = format!("/api/v1/connections/{}", victim.id());
@@ -209,7 +208,7 @@ async fn what_is_for_operators_is_closed_to_all_others() {
     victim.lives().await;
 }
 
-/// Every way to write another user's channel that might reach it.
+/// Every spelling that might address another user's channel.
 const SPELLINGS: [&str; 26] = [
     "user:alice",
     "USER:alice",
@@ -240,12 +239,12 @@ const SPELLINGS: [&str; 26] = [
 ];
 
 #[tokio::test]
-async fn nobody_hears_what_is_for_another_user() {
+async fn events_for_one_user_reach_no_other_user() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     let mut service = server.publisher("service").await;
-    // Names that a pattern, a path or a rule might take for more than a name.
+    // Names that a pattern, a path or a rule might interpret.
     for name in [
         "eve",
         "*",
@@ -275,7 +274,7 @@ async fn nobody_hears_what_is_for_another_user() {
         service
             .publish("user:alice", "for.you", json!("for-alice"))
             .await;
-        // What the server had to say about it has come before this.
+        // All earlier responses of the server precede this one.
         eve.lives().await;
         let heard: Vec<&Value> = eve
             .unread()
@@ -302,7 +301,7 @@ async fn nobody_hears_what_is_for_another_user() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_site_has_no_way_in() {
+async fn page_of_foreign_origin_is_refused() {
     let server = Server::start(Config::rooms()).await;
     let host = server.public.clone();
     let own = format!("http://{host}");

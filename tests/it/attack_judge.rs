@@ -1,16 +1,16 @@
-//! A user with many connections whose costly filters are asked away from the shards: another user's
-//! filters have their turns meanwhile.
+//! Fair queueing of offloaded filter evaluations: a user with many costly filters does not delay
+//! another user's filters.
 
 use serde_json::{Value, json};
 
 use crate::harness::{Config, Server, eventually};
 
-/// Eve's connections, each of which has an evaluation under way or waiting.
+/// Eve's connections, each with an evaluation in progress or queued.
 const CONNECTIONS: u64 = 60;
-/// How many events each of them asks for.
+/// How many events each of them requests.
 const EVENTS: u64 = 20;
 
-/// Walks a list twice, and nothing passes.
+/// Iterates a list twice and matches nothing.
 fn costly(n: u64) -> String {
     format!(
         "data.list.exists(x, x > 8) || data.list.exists(x, x > {})",
@@ -27,7 +27,7 @@ async fn evaluations(server: &Server) -> u64 {
 }
 
 #[tokio::test]
-async fn a_user_with_many_costly_filters_waits_for_itself() {
+async fn costly_filters_delay_only_their_user() {
     let config = Config::rooms()
         .set("server.shards", "1")
         .set("limits.filter_steps_per_second", "0");
@@ -45,12 +45,12 @@ async fn a_user_with_many_costly_filters_waits_for_itself() {
         eve.send(replay("room:eve", n)).await;
         eves.push(eve);
     }
-    // All of them wait by then, and go on for much longer.
+    // By then, all of them are queued, and continue for much longer.
     eventually("the evaluations to begin", async || {
         (evaluations(&server).await > CONNECTIONS).then_some(())
     })
     .await;
-    // First come, first served, she would wait for an evaluation of each connection.
+    // In a FIFO queue, she would wait for an evaluation of each connection.
     let compiled =
         json!({ "type": "subscribe", "channels": ["room:new"], "filter": "data.new == 2" });
     for message in [compiled, replay("room:ann", 1000)] {

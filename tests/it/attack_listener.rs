@@ -1,5 +1,4 @@
-//! An attacker's afternoon on the internal listener: sockets without a token, and names that lead
-//! elsewhere.
+//! Attacks on the internal listener: unauthenticated sockets and DNS rebinding.
 
 use bytes::Bytes;
 use http::Method;
@@ -10,7 +9,7 @@ use tokio::time::timeout;
 use crate::harness::http2::{DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, fields, frame};
 use crate::harness::{Config, Http2, Server, eventually, raw_request};
 
-/// A socket to the internal listener from another address of loopback.
+/// A socket to the internal listener from another loopback address.
 async fn from(address: &str, server: &Server) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket
@@ -28,7 +27,7 @@ async fn metrics_answer(server: &Server) {
 }
 
 #[tokio::test]
-async fn idle_sockets_without_a_token_do_not_keep_probes_out() {
+async fn idle_sockets_do_not_block_probes() {
     let config = Config::rooms()
         .set("internal.connections", "300")
         .set("internal.connections_per_ip", "200");
@@ -55,7 +54,7 @@ async fn idle_sockets_without_a_token_do_not_keep_probes_out() {
     for _ in 0..5 {
         metrics_answer(&server).await;
     }
-    // Whoever has shown a token stays, though it was idle.
+    // An authenticated connection stays, although it was idle.
     service.publish("room:1", "second.one", 2.into()).await;
     assert!(
         server
@@ -71,7 +70,7 @@ async fn idle_sockets_without_a_token_do_not_keep_probes_out() {
     calm.comes_back().await;
 }
 
-/// A GET that may come to nothing: its status and text.
+/// A GET that may fail: its status and body.
 async fn try_get(server: &Server, path: &str) -> Option<(u16, String)> {
     use tokio::io::AsyncWriteExt as _;
     let mut stream = TcpStream::connect(&server.internal).await.ok()?;
@@ -84,10 +83,10 @@ async fn try_get(server: &Server, path: &str) -> Option<(u16, String)> {
 }
 
 #[tokio::test]
-async fn one_address_has_its_share_of_the_internal_sockets() {
+async fn internal_sockets_are_limited_per_address() {
     let config = Config::rooms().set("internal.connections_per_ip", "20");
     let server = Server::start(config).await;
-    // Streams that watch are under way, so none of these makes room at once.
+    // Watch streams are in progress, so none of these is evicted at once.
     let mut watching = Vec::new();
     for _ in 0..20 {
         watching.push(watch(&server.internal, "").await);
@@ -95,7 +94,7 @@ async fn one_address_has_its_share_of_the_internal_sockets() {
     let mut more = TcpStream::connect(&server.internal).await.unwrap();
     let closed = more.read(&mut [0; 1]).await;
     assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
-    // Another address is served, as is a probe of the same after a while.
+    // Another address is served, and a probe from the same one after a while.
     let mut other = from("127.0.0.2", &server).await;
     let said = raw_get(&mut other, "/metrics").await;
     assert!(said.starts_with("HTTP/1.1 200"), "{said}");
@@ -103,7 +102,7 @@ async fn one_address_has_its_share_of_the_internal_sockets() {
         said.contains("tidings_limit_reached_total{limit=\"sockets_per_ip\"} 1"),
         "{said}"
     );
-    // What is under way without a token has 10 s.
+    // An unauthenticated request may be in progress for 10 s.
     let made_room = async {
         while !matches!(try_get(&server, "/metrics").await, Some((200, _))) {
             tokio::task::yield_now().await;
@@ -123,7 +122,7 @@ async fn raw_get(stream: &mut TcpStream, path: &str) -> String {
     text
 }
 
-/// Watches the health of a service on a connection of its own.
+/// Watches the health of a service on its own connection.
 async fn watch(address: &str, service: &str) -> Http2 {
     let mut client = Http2::connect(address).await;
     let head = fields(&[
@@ -149,7 +148,7 @@ async fn watch(address: &str, service: &str) -> Http2 {
 }
 
 #[tokio::test]
-async fn watching_an_unknown_service_goes_on() {
+async fn health_watch_of_unknown_service_stays_open() {
     let server = Server::start(Config::rooms()).await;
     let mut client = watch(&server.internal, "no.such.Service").await;
     let status = loop {
@@ -164,7 +163,7 @@ async fn watching_an_unknown_service_goes_on() {
     };
     // `SERVICE_UNKNOWN` is 3 (grpc/health/v1/health.proto).
     assert_eq!(status, [0, 0, 0, 0, 2, 0x08, 3]);
-    // Nothing more comes, and above all no end, while another call on it is answered.
+    // No further message and no end follow, while another call on the connection is answered.
     client.send(&frame(6, 0, 0, b"still on")).await;
     loop {
         let came = client.next().await.expect("the answer to the PING");
@@ -176,7 +175,7 @@ async fn watching_an_unknown_service_goes_on() {
 }
 
 #[tokio::test]
-async fn a_connection_that_never_asks_is_closed() {
+async fn connection_without_requests_is_closed() {
     let config = Config::rooms().set("server.keep_alive", r#""1s""#);
     let server = Server::start(config).await;
     let mut service = server.publisher("service").await;
@@ -190,12 +189,12 @@ async fn a_connection_that_never_asks_is_closed() {
         told
     });
     assert!(ended.await.expect("closed"), "it is told");
-    // One whose token was good has stayed meanwhile.
+    // An authenticated connection has stayed meanwhile.
     service.publish("room:1", "second.one", 2.into()).await;
 }
 
 #[tokio::test]
-async fn names_that_may_be_anybodys_are_not_answered() {
+async fn unlisted_host_names_are_refused() {
     let config = Config::rooms().set("internal.allowed_hosts", r#"["push.example.com"]"#);
     let server = Server::start(config).await;
     let get = async |host: &str| {
@@ -221,7 +220,7 @@ async fn names_that_may_be_anybodys_are_not_answered() {
     ] {
         assert_eq!(get(foreign).await, "421", "{foreign}");
     }
-    // In absolute form the target says by which name (RFC 9112 §3.2.2).
+    // In absolute form, the target names the host (RFC 9112 §3.2.2).
     for (target, expected) in [("evil.example", "421"), ("localhost", "200")] {
         let request = format!(
             "GET http://{target}/metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -229,7 +228,7 @@ async fn names_that_may_be_anybodys_are_not_answered() {
         let answer = raw_request(&server.internal, &request).await;
         assert_eq!(answer.split(' ').nth(1), Some(expected), "{target}");
     }
-    // gRPC itself, which no page can speak, takes any name.
+    // gRPC accepts any name, because no page can speak it.
     let mut client = Http2::connect(&server.internal).await;
     let head = fields(&[
         (":method", "POST"),
@@ -252,7 +251,7 @@ async fn names_that_may_be_anybodys_are_not_answered() {
 }
 
 #[tokio::test]
-async fn head_is_answered_wherever_get_is() {
+async fn head_works_wherever_get_does() {
     let server = Server::start(Config::rooms()).await;
     let head = async |address: &str, path: &str, token: &str| {
         let request =

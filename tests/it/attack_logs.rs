@@ -1,19 +1,18 @@
-//! An attacker's afternoon: to write into the log what was never said, and to find there what
-//! was.
+//! Attacks on logs: forging lines and extracting secrets.
 
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Config, Server, Token, eventually, raw_request};
 
-/// Ends the line, begins another, colours it, and rings the bell.
+/// Ends the line, starts another one, changes colour, and rings the bell.
 const FORGERY: &str = "x\r\n2026-11-21T10:00:00Z INFO forged=1\u{1b}[31m\u{7}\u{0}\u{85}\u{2028}";
 
-/// What must be in no log, whoever sent it.
+/// What no log may contain, whoever sent it.
 const PIN: &str = "pin-4711";
 
 #[tokio::test]
-async fn nobody_forges_a_line_or_reads_a_secret_there() {
+async fn log_lines_cannot_be_forged_or_leak_secrets() {
     for format in ["text", "json"] {
         let config = Config::rooms()
             .set("audit.file", r#""audit.log""#)
@@ -130,7 +129,7 @@ async fn over_websocket(server: &Server) {
 }
 
 async fn by_signed_names(server: &Server) {
-    // Whoever signs may sign any name; one that no line can hold is nobody's.
+    // The token's issuer may sign any name. One with control characters counts as no user.
     let name = format!("mallory{FORGERY}");
     let refused = server
         .ws()
@@ -138,7 +137,7 @@ async fn by_signed_names(server: &Server) {
         .upgrade()
         .await;
     assert_eq!(refused.err(), Some(401));
-    // Of the rest, anything: it is noted, too.
+    // The rest may be any text, and is logged.
     let odd = Token::new("\u{2028}mallory \"=\\ ä")
         .claim(FORGERY, json!(FORGERY))
         .claim("pin", json!(PIN));
@@ -156,7 +155,7 @@ async fn by_signed_names(server: &Server) {
 }
 
 #[tokio::test]
-async fn lines_say_who_came_and_why_they_left_or_were_not_let_in() {
+async fn logs_have_user_and_reason_of_connections() {
     for format in ["text", "json"] {
         let config = Config::rooms()
             .set("telemetry.log_format", &format!("{format:?}"))
@@ -179,7 +178,7 @@ async fn lines_say_who_came_and_why_they_left_or_were_not_let_in() {
         let log = eventually("the lines", async || {
             let log = server.log();
             let count = |part: &str| log.matches(part).count();
-            (count("disconnected") == 2 && count("was not let in") == 2).then(|| log.clone())
+            (count("disconnected") == 2 && count("was rejected") == 2).then(|| log.clone())
         })
         .await;
         assert!(!log.contains("None"), "{log}");
@@ -208,7 +207,7 @@ async fn lines_say_who_came_and_why_they_left_or_were_not_let_in() {
             (&alice["user"], &alice["by"]),
             (&json!("alice"), &json!("client"))
         );
-        for line in said("a client was not let in") {
+        for line in said("a client was rejected") {
             assert_eq!(line["code"], "unauthenticated", "{line}");
             assert_eq!(line["reason"], "the token has expired", "{line}");
         }

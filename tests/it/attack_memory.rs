@@ -1,4 +1,4 @@
-//! An attacker's afternoon: whoever publishes much, so that the server has to keep it.
+//! Attacks on memory: publishing large amounts that the server has to store.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ const MIB: u64 = 1 << 20;
 const HELD: &str = "tidings_history_memory_bytes";
 const EVICTED: &str = "tidings_history_evicted_total{reason=\"memory\"}";
 
-/// Rooms whose histories are not bounded one by one as tightly as all of them together.
+/// Channels whose own history limits are looser than the limit of all together.
 fn rooms(memory_bytes: u64) -> Config {
     let keys = r#"
         history = { size = 100000, ttl = "1h" }
@@ -28,7 +28,7 @@ fn rooms(memory_bytes: u64) -> Config {
         .set("history.memory_bytes", &memory_bytes.to_string())
 }
 
-/// What the process holds in memory, or held at its peak, in bytes.
+/// The resident memory of the process, or its peak, in bytes.
 fn memory(server: &Server, name: &str) -> u64 {
     let path = format!("/proc/{}/status", server.process());
     let status = fs::read_to_string(path).expect("the server runs");
@@ -46,7 +46,7 @@ fn now(server: &Server) -> u64 {
     memory(server, "VmRSS")
 }
 
-/// An event of so many bytes that are no JSON.
+/// An event of this many bytes that are not JSON.
 fn raw(channel: &str, bytes: usize) -> PublishRequest {
     PublishRequest {
         data: Bytes::from(vec![7; bytes]),
@@ -55,7 +55,7 @@ fn raw(channel: &str, bytes: usize) -> PublishRequest {
     }
 }
 
-/// Publishes all of it in one request, which must work.
+/// Publishes all of it in one request, which must succeed.
 async fn batch(publisher: &mut Publisher, requests: Vec<PublishRequest>) {
     let request = PublishBatchRequest { requests };
     let answer = publisher.events.publish_batch(request).await;
@@ -65,7 +65,7 @@ async fn batch(publisher: &mut Publisher, requests: Vec<PublishRequest>) {
 }
 
 #[tokio::test]
-async fn a_flood_of_events_leaves_what_small_channels_keep() {
+async fn event_flood_does_not_evict_small_channels() {
     let server = Server::start(rooms(16 * MIB)).await;
     let mut service = server.publisher("service").await;
     let mut quiet = server.ws().token("quiet", &[]).connect().await;
@@ -112,7 +112,7 @@ async fn a_flood_of_events_leaves_what_small_channels_keep() {
 }
 
 #[tokio::test]
-async fn audiences_and_parts_of_large_requests_weigh_what_they_take() {
+async fn audiences_and_slices_count_their_full_memory() {
     let server = Server::start(rooms(16 * MIB)).await;
     let mut service = server.publisher("service").await;
     let users: Vec<String> = (0..1000).map(|n| format!("{n:064}")).collect();
@@ -127,7 +127,7 @@ async fn audiences_and_parts_of_large_requests_weigh_what_they_take() {
             ..event("room:named", "flood", json!(1))
         });
         batch(&mut service, named.collect()).await;
-        // One small event is kept of 12 MB that pass by.
+        // One small event is kept of each 12 MB request.
         let mut mixed: Vec<PublishRequest> =
             (0..120).map(|_| raw("plain:large", 100_000)).collect();
         mixed.push(event("room:small", "kept", json!(1)));
@@ -149,7 +149,7 @@ async fn audiences_and_parts_of_large_requests_weigh_what_they_take() {
     assert_eq!(refused_fields(&refused), ["audience"], "{refused:?}");
 }
 
-/// What `tidings check` prints for this configuration.
+/// The output of `tidings check` for this configuration.
 async fn printed(config: &Config) -> Value {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("tidings.toml"), config.to_toml()).unwrap();
@@ -164,7 +164,7 @@ async fn printed(config: &Config) -> Value {
 }
 
 #[tokio::test]
-async fn the_printed_worst_case_holds() {
+async fn memory_stays_below_printed_worst_case() {
     let config = rooms(8 * MIB)
         .set("server.shards", "2")
         .set("server.runtime_threads", "2")
@@ -180,7 +180,7 @@ async fn the_printed_worst_case_holds() {
         .map(|term| term["bytes"].as_u64().unwrap())
         .sum();
     assert_eq!(printed["bytes"], json!(all));
-    // The parts that this attack goes for; the rest is a gigabyte that it does not touch.
+    // The parts that this attack exercises. The rest is a gigabyte that it does not touch.
     let attacked = [
         "program",
         "connections",
@@ -200,7 +200,7 @@ async fn the_printed_worst_case_holds() {
 
     let server = Server::start(config).await;
     let mut readers = Vec::new();
-    // Those who read nothing from now on: live, from history, and over SSE's way.
+    // Subscribers that stop reading: live, during replay, and over SSE.
     for n in 0..24 {
         let token = Token::new(&format!("reader-{n}"));
         let mut reader = server.raw_ws(&token).await;
@@ -229,7 +229,7 @@ async fn the_printed_worst_case_holds() {
     drop(readers);
 }
 
-/// Reads the file again, and waits until it holds.
+/// Reloads the file, and waits until it is in effect.
 async fn reload(server: &Server, config: &Config) {
     const TAKEN: &str = "tidings_reloads_total{outcome=\"taken\"}";
     let before = server.metric(TAKEN).await;
@@ -241,7 +241,7 @@ async fn reload(server: &Server, config: &Config) {
 }
 
 #[tokio::test]
-async fn history_that_is_off_for_a_while_is_no_whole_history() {
+async fn disabling_history_starts_new_epoch() {
     for storage in ["memory", "disk"] {
         let keeping = |size: u32| {
             let keys = format!(
@@ -281,7 +281,7 @@ async fn history_that_is_off_for_a_while_is_no_whole_history() {
 }
 
 #[tokio::test]
-async fn a_store_that_lay_idle_is_no_whole_history() {
+async fn unused_store_starts_new_epoch() {
     let storage = |storage: &str| {
         let keys = "history = { size = 1000, ttl = \"1h\" }\nsubscribe = 'true'\npublish = 'true'";
         Config::new()
@@ -296,7 +296,7 @@ async fn a_store_that_lay_idle_is_no_whole_history() {
     ws.close().await;
     let since = json!({"since": {"room:1": {"epoch": place["epoch"], "offset": 3}}});
 
-    // Used all the time, it is whole.
+    // Used throughout, it is complete.
     let server = Server::start_in(server.stop().await, storage("disk")).await;
     let mut back = server.ws().token("alice", &[]).connect().await;
     let reply = back.subscribe_with("room:1", since.clone()).await;

@@ -1,4 +1,4 @@
-//! What a publisher sends hurts no other publisher, and reaches nobody whom it was not meant for.
+//! Attacks by publishers: on other publishers, and on events for other receivers.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ fn with_key(n: u64, key: &str) -> PublishRequest {
 }
 
 #[tokio::test]
-async fn a_users_key_swallows_no_event_of_a_service() {
+async fn idempotency_keys_are_scoped_to_publisher() {
     let server = Server::start(Config::rooms()).await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     alice.subscribe("room:1").await;
@@ -62,7 +62,7 @@ async fn a_users_key_swallows_no_event_of_a_service() {
 }
 
 #[tokio::test]
-async fn two_cloud_events_are_never_taken_for_one() {
+async fn distinct_cloud_events_are_not_merged() {
     let server = Server::start(Config::rooms()).await;
     for (source, id) in [("a b", "c"), ("a", "b c"), ("a b ", "c"), ("a ", "b c")] {
         let answer = publish_cloud_event(&server, &service(), source, id).await;
@@ -74,7 +74,7 @@ async fn two_cloud_events_are_never_taken_for_one() {
 }
 
 #[tokio::test]
-async fn who_fills_the_table_of_keys_pays_alone() {
+async fn idempotency_table_flood_affects_only_its_user() {
     let config = Config::rooms()
         .set("limits.idempotency_keys", "100")
         .set("limits.idempotency_keys_per_publisher", "5");
@@ -104,7 +104,7 @@ async fn who_fills_the_table_of_keys_pays_alone() {
 }
 
 #[tokio::test]
-async fn declared_types_have_their_label_whatever_is_invented() {
+async fn invented_types_do_not_displace_declared_labels() {
     let config = Config::rooms().set("limits.messages_per_second", "0");
     let first = config.clone().event_type("order.paid", "");
     let server = Server::start(first.clone()).await;
@@ -122,7 +122,7 @@ async fn declared_types_have_their_label_whatever_is_invented() {
     let series = |name: &str| format!("tidings_events_published_total{{type=\"{name}\"}}");
     assert_eq!(server.metric(&series("order.paid")).await, 1);
     assert_eq!(server.metric(&series("other")).await, 200);
-    // A type that is declared later has its label as well.
+    // A type that is declared later gets its own label too.
     server.reload(&first.event_type("order.sent", ""));
     eventually("the reload", async || {
         let taken = "tidings_reloads_total{outcome=\"taken\"}";
@@ -134,7 +134,7 @@ async fn declared_types_have_their_label_whatever_is_invented() {
 }
 
 #[tokio::test]
-async fn only_services_name_a_source() {
+async fn only_services_may_set_source() {
     let server = Server::start(Config::rooms()).await;
     let ws = server.ws().token("alice", &[]);
     let mut alice = ws.protocol("cloudevents.json").connect().await;
@@ -177,7 +177,7 @@ async fn only_services_name_a_source() {
     );
 }
 
-/// A server with an anonymous page, Ann's and an operator's: what each of them hears.
+/// A server with an anonymous page, Ann's page and an operator's, and what each of them receives.
 struct Hall {
     server: Server,
     anyone: Ws,
@@ -207,7 +207,7 @@ impl Hall {
         post(&self.server, &admin, path, "application/json", body).await
     }
 
-    /// Who has heard something: the anonymous page, Ann, the operator.
+    /// Who has received something: the anonymous page, Ann, the operator.
     async fn heard(&mut self) -> [bool; 3] {
         let fence = json!({"type": "fence", "data": {}});
         let answer = self.broadcast("/websocket/broadcast", &fence).await;
@@ -228,7 +228,7 @@ impl Hall {
 }
 
 #[tokio::test]
-async fn a_broadcast_for_somebody_never_reaches_everybody() {
+async fn addressed_broadcast_never_reaches_everybody() {
     let mut hall = Hall::open().await;
     let (ann, ops) = ([false, true, false], [false, false, true]);
     let targets = [
@@ -267,7 +267,7 @@ async fn a_broadcast_for_somebody_never_reaches_everybody() {
 }
 
 #[tokio::test]
-async fn a_broadcast_that_cannot_be_honoured_is_refused_by_the_members_name() {
+async fn unsupported_broadcast_member_is_refused_by_name() {
     let mut hall = Hall::open().await;
     for (name, value) in [
         ("users", json!([])),
@@ -298,7 +298,7 @@ async fn a_broadcast_that_cannot_be_honoured_is_refused_by_the_members_name() {
 }
 
 #[tokio::test]
-async fn an_audience_is_honoured_or_refused_on_every_face() {
+async fn audience_is_applied_or_refused_on_all_transports() {
     let server = Server::start(Config::rooms()).await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     alice.subscribe("room:1").await;
@@ -325,7 +325,7 @@ async fn an_audience_is_honoured_or_refused_on_every_face() {
     .await;
     let problem = refused.assert_problem(400);
     assert_eq!(problem["errors"][0]["field"], "audience", "{problem}");
-    // A list of users that turned out empty is not everybody.
+    // An empty list of users does not mean everybody.
     let nobody = json!({"channels": ["room:1"], "type": "a.b", "data": 1,
         "audience": {"users": []}});
     let problem = publish(&server, &service(), &nobody).await;
@@ -337,7 +337,7 @@ async fn an_audience_is_honoured_or_refused_on_every_face() {
 }
 
 #[tokio::test]
-async fn a_batch_whose_answer_would_be_too_large_publishes_nothing() {
+async fn batch_with_oversized_response_publishes_nothing() {
     let server = Server::start(Config::rooms()).await;
     let name = |n: usize| format!("plain:{n:0>200}");
     let request = PublishRequest {
@@ -353,14 +353,14 @@ async fn a_batch_whose_answer_would_be_too_large_publishes_nothing() {
     assert_eq!(refused_fields(&refused), ["requests"]);
     let series = "tidings_events_published_total{type=\"big.batch\"}";
     assert_eq!(server.metric(series).await, 0);
-    // What fits is answered.
+    // Entries that fit are answered.
     let answer = shop.events.publish_batch(batch(100)).await.unwrap();
     assert_eq!(answer.into_inner().responses.len(), 100);
     assert_eq!(server.metric(series).await, 10_000);
 }
 
 #[tokio::test]
-async fn many_refusals_of_a_batch_fit_an_answer() {
+async fn many_batch_errors_fit_response() {
     let schema = r#"
         namespace = "room"
         schema = '''{"type": "object", "required": ["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"],
@@ -388,7 +388,7 @@ async fn many_refusals_of_a_batch_fit_an_answer() {
 }
 
 #[tokio::test]
-async fn pages_of_connections_end_before_they_are_too_large() {
+async fn connection_pages_are_limited_in_size() {
     let config = Config::rooms()
         .set("limits.subscriptions_per_connection", "1000")
         .set("limits.message_bytes", "1048576")
@@ -410,7 +410,7 @@ async fn pages_of_connections_end_before_they_are_too_large() {
             page_token: token,
             ..ListConnectionsRequest::default()
         };
-        // The client's own limit is gRPC's default: 4 MiB.
+        // The client's limit is gRPC's default: 4 MiB.
         let page = admin.list_connections(request).await.unwrap().into_inner();
         ids.extend(page.connections.into_iter().map(|connection| connection.id));
         pages += 1;
@@ -437,7 +437,7 @@ async fn pages_of_connections_end_before_they_are_too_large() {
 }
 
 #[tokio::test]
-async fn presence_asks_for_the_same_role_on_both_faces() {
+async fn presence_requires_same_role_on_grpc_and_http() {
     let server = Server::start(Config::rooms()).await;
     let path = "/api/v1/channels/room:1/presence";
     for (roles, allowed) in [
@@ -459,7 +459,7 @@ async fn presence_asks_for_the_same_role_on_both_faces() {
 }
 
 #[tokio::test]
-async fn an_unknown_parameter_is_refused_by_its_name() {
+async fn unknown_parameter_is_refused_by_name() {
     let server = Server::start(Config::rooms()).await;
     let admin = Token::new("root").roles(&["admin"]);
     for path in [

@@ -1,6 +1,7 @@
-//! An attacker's afternoon: sockets that are held open and say too little.
+//! Slowloris attacks: sockets that are held open and send too little.
 //!
-//! A head, the first bytes and a TLS handshake have ten seconds, so these tests take as long.
+//! A request head, the first bytes and a TLS handshake have ten seconds, so these tests take that
+//! long.
 
 use std::time::Duration;
 
@@ -10,13 +11,13 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Config, Server, Token, eventually};
 
-/// By when everything that is too slow must have ended: a body has the longest, 30 s.
+/// When all slow connections must have been closed. A body has the longest timeout, 30 s.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// How often a slow client says one byte more.
+/// How often a slow client sends one more byte.
 const DRIP: Duration = Duration::from_millis(200);
 
-/// Says `first`, then `drip` again and again, until the server closes: what it answered.
+/// Sends `first`, then repeats `drip`, until the server closes. Returns the response.
 pub async fn drips(address: String, first: String, drip: &'static str) -> String {
     let mut socket = TcpStream::connect(address).await.unwrap();
     socket.write_all(first.as_bytes()).await.unwrap();
@@ -32,7 +33,7 @@ pub async fn drips(address: String, first: String, drip: &'static str) -> String
         }
     };
     tokio::select! {
-        // An end by force is an end too.
+        // A reset counts too.
         _ = read.read_to_end(&mut answer) => {}
         () = speak => {}
     }
@@ -40,7 +41,7 @@ pub async fn drips(address: String, first: String, drip: &'static str) -> String
 }
 
 #[tokio::test]
-async fn whoever_says_too_little_is_not_waited_for() {
+async fn slow_senders_are_disconnected() {
     let config = Config::rooms().set("server.keep_alive", r#""15s""#);
     let server = Server::start(config).await;
     let calm = server.calm().await;
@@ -54,14 +55,14 @@ async fn whoever_says_too_little_is_not_waited_for() {
     );
     let get = "GET /healthz HTTP/1.1\r\nHost: a\r\n".to_owned();
     let (public, internal) = (&server.public, &server.internal);
-    // What is said at first, what again and again, and what the answer begins with.
+    // The first bytes, the repeated bytes, and how the response begins.
     let slow = [
         (public, String::new(), "", ""),
         (public, "G".to_owned(), "", ""),
         (public, get.clone(), "", ""),
         (public, get.clone(), "X: y\r\n", ""),
         (public, format!("{get}X: "), "a", ""),
-        // The first answer, and then nothing more on a connection that could be used again.
+        // After the first response, nothing more on a connection that could be reused.
         (public, format!("{get}\r\n"), "", "HTTP/1.1 200"),
         (
             public,
@@ -81,7 +82,7 @@ async fn whoever_says_too_little_is_not_waited_for() {
             "1\r\na\r\n",
             "HTTP/1.1 408",
         ),
-        // The size of a chunk never ends.
+        // A chunk size that never ends.
         (
             public,
             format!("{post}Transfer-Encoding: chunked\r\n\r\n"),
@@ -118,7 +119,7 @@ async fn whoever_says_too_little_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn thousands_of_sockets_without_a_token_end_and_others_are_served() {
+async fn unauthenticated_sockets_time_out() {
     let config = Config::rooms()
         .set("limits.connections", "2500")
         .set("limits.connections_per_ip", "2500")
@@ -128,12 +129,12 @@ async fn thousands_of_sockets_without_a_token_end_and_others_are_served() {
     let upgrade = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let mut ends = JoinSet::new();
-    // Half are on the bus; the rest has not come so far.
+    // Half are upgraded, the others are not.
     for n in 0..2000 {
         let first = match n % 4 {
             0 | 1 => format!("{upgrade}\r\n"),
             2 => upgrade.to_owned(),
-            // One byte: of a socket that says nothing at all the system may not even tell.
+            // One byte, because the kernel may not report a socket that sends nothing.
             _ => "G".to_owned(),
         };
         ends.spawn(drips(server.public.clone(), first, ""));
@@ -157,14 +158,14 @@ async fn thousands_of_sockets_without_a_token_end_and_others_are_served() {
 }
 
 #[tokio::test]
-async fn one_address_does_not_take_every_socket() {
+async fn sockets_are_limited_per_address() {
     let config = Config::rooms()
         .set("limits.connections", "2000")
         .set("limits.connections_per_ip", "20");
     let server = Server::start(config).await;
     let calm = server.calm().await;
     let mut held = Vec::new();
-    // Of the 3024 sockets that there are in all.
+    // Of the 3024 sockets in total.
     for _ in 0..600 {
         held.push(TcpStream::connect(&server.public).await.unwrap());
     }

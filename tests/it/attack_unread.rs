@@ -1,6 +1,6 @@
-//! An attacker's afternoon: whoever asks, and never reads the answer.
+//! Attacks by clients that never read responses.
 //!
-//! A reader has thirty seconds to take the next 16 KiB, so these tests take as long.
+//! A reader has thirty seconds for the next 16 KiB, so these tests take that long.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::harness::http2::{
 };
 use crate::harness::{Config, Http2, Server, Token, eventually};
 
-/// By when readers that take nothing must have been given up.
+/// When stalled readers must have been disconnected.
 const PATIENCE: Duration = Duration::from_mins(1);
 const GIVEN_UP: &str = "tidings_limit_reached_total{limit=\"unread_answers\"}";
-/// What an HTTP/2 client says about its windows: they are shut (RFC 9113 §6.5.2).
+/// An HTTP/2 client's SETTINGS with an initial window of zero (RFC 9113 §6.5.2).
 const SHUT: [u8; 6] = [0, 4, 0, 0, 0, 0];
 
 fn service() -> String {
@@ -38,7 +38,7 @@ async fn with_history() -> Server {
     server
 }
 
-/// A socket whose system takes next to nothing for it.
+/// A socket with a tiny receive buffer.
 fn narrow(address: &str) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -48,7 +48,7 @@ fn narrow(address: &str) -> TcpStream {
     TcpStream::from_std(socket.into()).unwrap()
 }
 
-/// Waits until so many readers have been given up.
+/// Waits until this many readers have been disconnected.
 async fn given_up(server: &Server, expected: u64) {
     let waiting = async {
         let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -62,7 +62,7 @@ async fn given_up(server: &Server, expected: u64) {
 }
 
 #[tokio::test]
-async fn answers_over_http_1_that_nobody_reads_are_let_go() {
+async fn unread_http1_responses_time_out() {
     let server = with_history().await;
     let calm = server.calm().await;
     let token = service();
@@ -75,7 +75,7 @@ async fn answers_over_http_1_that_nobody_reads_are_let_go() {
     for (address, asked) in [(&server.public, &history), (&server.internal, &metrics)] {
         for _ in 0..5 {
             let mut socket = narrow(address);
-            // As many requests as it takes: they are read while answers are.
+            // As many requests as needed: they are read while responses are sent.
             let _ = tokio::time::timeout(
                 Duration::from_millis(500),
                 socket.write_all(asked.as_bytes()),
@@ -91,7 +91,7 @@ async fn answers_over_http_1_that_nobody_reads_are_let_go() {
 }
 
 #[tokio::test]
-async fn answers_over_http_2_that_nobody_takes_are_let_go_and_the_connection_goes_on() {
+async fn unread_http2_streams_are_reset() {
     const STREAMS: u32 = 300;
     let server = with_history().await;
     let calm = server.calm().await;
@@ -138,7 +138,7 @@ async fn answers_over_http_2_that_nobody_takes_are_let_go_and_the_connection_goe
     };
     assert!(tokio::time::timeout(PATIENCE, all).await.is_ok(), "{ended}");
     assert_eq!(server.metric(GIVEN_UP).await, u64::from(STREAMS));
-    // Who reads is answered, on this connection too.
+    // A client that reads is served, on this connection too.
     eve.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0])).await;
     let stream = 2 * STREAMS + 1;
     eve.send(&frame(HEADERS, END_HEADERS | END_STREAM, stream, &metrics))
@@ -148,7 +148,7 @@ async fn answers_over_http_2_that_nobody_takes_are_let_go_and_the_connection_goe
 }
 
 #[tokio::test]
-async fn a_stream_of_events_that_nobody_reads_is_let_go() {
+async fn unread_event_stream_is_closed() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
     let mut socket = narrow(&server.public);
@@ -164,7 +164,8 @@ async fn a_stream_of_events_that_nobody_reads_is_let_go() {
     })
     .await;
     let mut publisher = server.publisher("service").await;
-    // Nothing of it is kept. More than the system and the outbox take, in pieces of which the outbox holds many.
+    // History is off. More than the kernel's buffers and the outbox hold, in pieces of which the
+    // outbox holds many.
     let text = "a".repeat(10_000);
     for _ in 0..1500 {
         publisher

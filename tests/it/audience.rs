@@ -1,4 +1,4 @@
-//! Events meant for some. The wrong person never gets them.
+//! Audiences: events reach only the receivers that they are addressed to.
 
 use serde_json::{Value, json};
 use tidings::proto::{Audience, PublishRequest};
@@ -45,14 +45,14 @@ fn roles(names: &[&str]) -> Audience {
 }
 
 impl Scene {
-    /// Publishes to the channel for the audience: whether Alice, Bob and Carol get it.
+    /// Publishes to the channel for the audience. Returns whether Alice, Bob and Carol receive it.
     async fn reaches(&mut self, channel: &str, audience: Audience) -> [bool; 3] {
         let request = PublishRequest {
             audience: Some(audience),
             ..event(channel, "for.some", json!({"secret": true}))
         };
         self.service.send(request).await;
-        // The fence goes the same way, but to everyone.
+        // A fence event takes the same route, but to everyone.
         if channel.is_empty() {
             let everyone = PublishRequest {
                 audience: Some(users(&["alice", "bob", "carol"])),
@@ -76,7 +76,7 @@ impl Scene {
 }
 
 #[tokio::test]
-async fn without_a_channel_an_event_goes_straight_to_its_audience() {
+async fn event_without_channel_goes_to_its_audience() {
     let mut scene = scene().await;
     assert_eq!(
         scene.reaches("", users(&["alice"])).await,
@@ -111,7 +111,7 @@ async fn without_a_channel_an_event_goes_straight_to_its_audience() {
 }
 
 #[tokio::test]
-async fn with_a_channel_only_those_of_the_audience_in_it_get_an_event() {
+async fn audience_narrows_subscribers_of_channel() {
     let mut scene = scene().await;
     assert_eq!(
         scene.reaches("room:1", users(&["alice"])).await,
@@ -137,7 +137,7 @@ async fn with_a_channel_only_those_of_the_audience_in_it_get_an_event() {
 }
 
 #[tokio::test]
-async fn the_sender_can_be_left_out() {
+async fn sender_can_be_excluded() {
     let mut scene = scene().await;
     let except = vec![scene.alice.id()];
     let others = Audience {
@@ -157,7 +157,7 @@ async fn the_sender_can_be_left_out() {
 }
 
 #[tokio::test]
-async fn an_event_straight_to_users_has_no_channel_of_its_own() {
+async fn event_to_users_has_no_channel() {
     let mut scene = scene().await;
     let request = PublishRequest {
         audience: Some(users(&["alice"])),
@@ -173,7 +173,7 @@ async fn an_event_straight_to_users_has_no_channel_of_its_own() {
 }
 
 #[tokio::test]
-async fn audiences_hold_in_replay_and_history() {
+async fn audience_applies_to_replay_and_history() {
     let mut scene = scene().await;
     let secret = PublishRequest {
         audience: Some(users(&["alice"])),
@@ -208,7 +208,7 @@ async fn audiences_hold_in_replay_and_history() {
 }
 
 #[tokio::test]
-async fn an_event_type_with_roles_reaches_only_their_holders() {
+async fn event_type_roles_limit_receivers() {
     let config = Config::rooms().event_type("audit.entry", r#"roles = ["auditor"]"#);
     let server = Server::start(config).await;
     let mut auditor = server.ws().token("ann", &["auditor"]).connect().await;

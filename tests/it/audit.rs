@@ -1,4 +1,4 @@
-//! The audit log: who did what, one line each.
+//! The audit log: one line per action.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -14,7 +14,7 @@ fn audited() -> Config {
 
 fn lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    // A line that is being written has no end yet.
+    // A line that is being written has no terminator yet.
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let lines = whole.lines().filter(|line| !line.is_empty());
     lines
@@ -35,7 +35,7 @@ async fn noted(server: &Server, members: Value) -> Value {
 }
 
 #[tokio::test]
-async fn who_comes_and_goes_is_noted_and_by_whom() {
+async fn connects_and_disconnects_are_audited() {
     let server = Server::start(audited()).await;
     noted(&server, json!({"event": "start"})).await;
     let mode = std::fs::metadata(server.path("audit.log")).unwrap();
@@ -68,7 +68,7 @@ async fn who_comes_and_goes_is_noted_and_by_whom() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_noted_with_the_reason() {
+async fn refusals_are_audited_with_reason() {
     let server = Server::start(audited()).await;
     let expired = Token::new("alice").expires_in(-3600).sign();
     let bearer = format!("Bearer {expired}");
@@ -138,7 +138,7 @@ async fn what_is_refused_is_noted_with_the_reason() {
 }
 
 #[tokio::test]
-async fn nobody_forges_a_line() {
+async fn audit_lines_cannot_be_forged() {
     let server = Server::start(audited()).await;
     let mut ws = server.ws().token("eve", &[]).connect().await;
     let evil = "x\"}\n{\"event\":\"connect\",\"user\":\"root\"}\u{1b}[2J\u{2028}\u{7f}";
@@ -164,7 +164,7 @@ async fn nobody_forges_a_line() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_moved_away_is_made_anew() {
+async fn rotated_audit_file_is_reopened() {
     let server = Server::start(audited()).await;
     let (path, old) = (server.path("audit.log"), server.path("audit.log.1"));
     noted(&server, json!({"event": "start"})).await;
@@ -178,7 +178,7 @@ async fn a_file_that_is_moved_away_is_made_anew() {
     let first = lines(&old);
     assert_eq!(first[0]["event"], "start");
 
-    // Without a word to the server as well.
+    // The server is not told either.
     std::fs::remove_file(&path).unwrap();
     eventually("a new file", async || {
         server
@@ -199,7 +199,7 @@ async fn a_file_that_is_moved_away_is_made_anew() {
 }
 
 #[tokio::test]
-async fn the_last_line_is_written_before_the_server_ends() {
+async fn audit_log_is_flushed_on_shutdown() {
     let mut server = Server::start(audited()).await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     server.signal("TERM");
@@ -216,7 +216,7 @@ async fn the_last_line_is_written_before_the_server_ends() {
 }
 
 #[tokio::test]
-async fn a_file_that_can_not_be_opened_stops_the_start() {
+async fn unwritable_audit_file_prevents_start() {
     let config = Config::rooms().set("audit.file", r#""no/such/directory/audit.log""#);
     let (status, said) = Server::refuses(config).await;
     assert!(!status.success());
@@ -224,7 +224,7 @@ async fn a_file_that_can_not_be_opened_stops_the_start() {
 }
 
 #[tokio::test]
-async fn a_full_disk_holds_nobody_up_and_is_counted() {
+async fn full_audit_disk_blocks_nobody() {
     let server = Server::start(Config::rooms().set("audit.file", r#""/dev/full""#)).await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     eventually("a dropped record", async || {

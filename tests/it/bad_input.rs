@@ -1,11 +1,11 @@
-//! Whatever a client sends, it gets an answer that helps, and keeps its connection.
+//! Invalid input: each gets a helpful error, and the connection stays open.
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{Config, Server, Token};
 
-/// Takes the `error` that must come next, and checks that the connection lives.
+/// Expects an `error` as the next message, and checks that the connection stays open.
 async fn refused(server: &Server, text: &str) -> Value {
     let mut ws = server.ws().token("alice", &["editor"]).connect().await;
     ws.send_text(text).await;
@@ -20,7 +20,7 @@ async fn refused(server: &Server, text: &str) -> Value {
 }
 
 #[tokio::test]
-async fn what_is_no_message_is_refused() {
+async fn invalid_messages_are_refused() {
     let server = Server::start(Config::rooms()).await;
     for text in [
         "",
@@ -44,7 +44,7 @@ async fn what_is_no_message_is_refused() {
 }
 
 #[tokio::test]
-async fn a_bad_type_is_named() {
+async fn invalid_type_is_named() {
     let server = Server::start(Config::rooms()).await;
     for text in [
         "{}",
@@ -64,7 +64,7 @@ async fn a_bad_type_is_named() {
 }
 
 #[tokio::test]
-async fn a_bad_argument_is_named() {
+async fn invalid_argument_is_named() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &["editor"]).connect().await;
     let long = "x".repeat(256);
@@ -175,7 +175,7 @@ async fn a_bad_argument_is_named() {
 }
 
 #[tokio::test]
-async fn names_of_control_messages_are_no_event_types() {
+async fn control_message_names_are_not_event_types() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     for name in [
@@ -211,7 +211,7 @@ async fn names_of_control_messages_are_no_event_types() {
 }
 
 #[tokio::test]
-async fn limits_are_the_documented_ones_and_not_one_less() {
+async fn limits_equal_documented_values() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     let channel = format!("room:{}", "x".repeat(250));
@@ -229,7 +229,7 @@ async fn limits_are_the_documented_ones_and_not_one_less() {
 }
 
 #[tokio::test]
-async fn unknown_fields_are_tolerated_where_nothing_is_lost_with_them() {
+async fn harmless_unknown_fields_are_ignored() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     let ping = json!({"type": "ping", "later": {"a": [1, 2]}, "client_time": 5});
@@ -241,7 +241,7 @@ async fn unknown_fields_are_tolerated_where_nothing_is_lost_with_them() {
 }
 
 #[tokio::test]
-async fn a_bad_id_does_no_harm() {
+async fn invalid_request_id_is_harmless() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     for id in [json!({"a": 1}), json!([1]), json!(true)] {
@@ -256,7 +256,7 @@ async fn a_bad_id_does_no_harm() {
 }
 
 #[tokio::test]
-async fn a_binary_message_is_closed_with_1003() {
+async fn binary_message_closes_1003() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     ws.send_message(Message::binary(&br#"{"type":"ping"}"#[..]))
@@ -265,7 +265,7 @@ async fn a_binary_message_is_closed_with_1003() {
 }
 
 #[tokio::test]
-async fn text_that_is_not_utf8_is_closed_with_1007() {
+async fn invalid_utf8_closes_1007() {
     let server = Server::start(Config::rooms()).await;
     for bytes in [
         &b"{\"type\":\"\xff\"}"[..],
@@ -280,7 +280,7 @@ async fn text_that_is_not_utf8_is_closed_with_1007() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_big_is_closed_with_1009() {
+async fn oversized_message_closes_1009() {
     let server = Server::start(Config::rooms().set("limits.message_bytes", "2048")).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     let fits = json!({"type": "ping", "pad": "x".repeat(1800)});
@@ -298,7 +298,7 @@ async fn a_message_that_is_too_big_is_closed_with_1009() {
 }
 
 #[tokio::test]
-async fn what_breaks_the_protocol_is_closed_with_1002() {
+async fn protocol_violation_closes_1002() {
     let server = Server::start(Config::rooms()).await;
     let table: [(&str, &[u8]); 5] = [
         ("no mask", b"\x81\x02{}"),
@@ -315,7 +315,7 @@ async fn what_breaks_the_protocol_is_closed_with_1002() {
 }
 
 #[tokio::test]
-async fn a_message_in_pieces_with_a_ping_between_is_one_message() {
+async fn fragments_with_ping_between_form_one_message() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.raw_ws(&Token::new("alice")).await;
     ws.send(0x01, br#"{"type":"#).await;

@@ -22,7 +22,7 @@ struct Client {
     ws: RawWs,
     asked: u32,
     unread: Vec<ServerMessage>,
-    /// How many messages came compressed.
+    /// How many messages arrived compressed.
     compressed: usize,
 }
 
@@ -84,7 +84,7 @@ impl Client {
         self.ws.send(BINARY, &bytes).await;
     }
 
-    /// Sends with an id and waits for the message that carries it back.
+    /// Sends with an id and waits for the message that echoes it.
     async fn ask(&mut self, command: Command) -> Message {
         self.asked += 1;
         let id = format!("ask-{}", self.asked);
@@ -148,7 +148,7 @@ fn publish(channel: &str, event_type: &str, data: &str) -> Command {
 }
 
 #[tokio::test]
-async fn every_command_is_there() {
+async fn binary_supports_every_command() {
     let server = Server::start(Config::rooms()).await;
     let mut ann = Client::of(&server, "ann").await;
     let register = Command::Register(RegisterCommand {
@@ -225,7 +225,7 @@ async fn every_command_is_there() {
 }
 
 #[tokio::test]
-async fn a_token_may_come_later() {
+async fn binary_token_may_follow_connect() {
     let server = Server::start(Config::rooms()).await;
     let mut ann = Client::connect(&server, None, &[]).await;
     ann.refused(subscribe(vec![follow("room:1")]), "unauthenticated")
@@ -245,7 +245,7 @@ async fn a_token_may_come_later() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_named() {
+async fn binary_errors_name_the_field() {
     let server = Server::start(Config::rooms()).await;
     let mut ann = Client::of(&server, "ann").await;
     let invalid = "invalid_argument";
@@ -261,7 +261,7 @@ async fn what_is_wrong_is_named() {
         ann.refused(subscribe(Vec::new()), invalid).await,
         "channels"
     );
-    // A command that this server does not know yet.
+    // A command that this server does not know.
     ann.tell("x", None).await;
     let unknown = ann.next().await;
     assert!(
@@ -285,7 +285,7 @@ async fn what_is_wrong_is_named() {
 }
 
 #[tokio::test]
-async fn all_dialects_hear_of_each_other() {
+async fn all_dialects_receive_each_others_events() {
     let server = Server::start(Config::rooms()).await;
     let mut ann = Client::of(&server, "ann").await;
     let mut bob = server.ws().token("bob", &[]).connect().await;
@@ -320,7 +320,7 @@ async fn all_dialects_hear_of_each_other() {
 }
 
 #[tokio::test]
-async fn events_are_compressed_where_that_is_agreed() {
+async fn events_are_compressed_if_negotiated() {
     let server = Server::start(Config::rooms()).await;
     let offer = [("Sec-WebSocket-Extensions", "permessage-deflate")];
     let mut ann = Client::connect(&server, Some(&Token::new("ann")), &offer).await;
@@ -340,7 +340,7 @@ async fn events_are_compressed_where_that_is_agreed() {
 }
 
 #[tokio::test]
-async fn events_are_confirmed_in_binary_too() {
+async fn events_can_be_confirmed_in_binary() {
     let config = Config::rooms().set("telemetry.confirmations", "1.0");
     let server = Server::start(config).await;
     let mut client = Client::of(&server, "alice").await;
@@ -354,7 +354,7 @@ async fn events_are_confirmed_in_binary_too() {
     };
     assert_eq!(event.data, r#"{"n":1}"#);
 
-    // A client whose clock stands still in 2001.
+    // A client whose clock is stuck in 2001.
     let time = |nanos| {
         let seconds = 978_307_200;
         Some(prost_types::Timestamp { seconds, nanos })

@@ -1,7 +1,7 @@
-//! The numbers stay right while connections come and go under load, and go back to zero.
+//! Counters stay consistent while connections open and close under load, and return to zero.
 //!
-//! `CHURN=100000 cargo test --test it churn` for as many connections as one likes; each
-//! comes from an address of its own, so that the ports of one don't run out.
+//! `CHURN=100000 cargo test --test it churn` sets the number of connections. Each comes from its
+//! own address, so that ports do not run out.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::harness::{Config, Server, Token, Ws, eventually, within};
 
-/// Connections in a usual run.
+/// The default number of connections.
 const CONNECTIONS: u64 = 1_500;
-/// Who come and go at the same time.
+/// The number of concurrent short-lived connections.
 const AT_ONCE: u64 = 32;
-/// Who stay all the time, and get every event.
+/// The number of permanent connections, which receive every event.
 const STEADY: usize = 8;
 
 async fn stats(server: &Server) -> Stats {
@@ -31,7 +31,7 @@ async fn stats(server: &Server) -> Stats {
     answer.unwrap().into_inner().stats.unwrap()
 }
 
-/// A socket from an address of the loopback network that hardly anyone else has.
+/// A socket from a rarely used loopback address.
 async fn socket(server: &Server, n: u64) -> TcpStream {
     let [.., third, fourth] = (n % 60_000).to_be_bytes();
     let from = Ipv4Addr::new(127, 1, third, fourth.max(1));
@@ -41,7 +41,8 @@ async fn socket(server: &Server, n: u64) -> TcpStream {
     within("TCP", socket.connect(address)).await.unwrap()
 }
 
-/// One that comes, follows two channels, gets something perhaps, and goes in one of four ways.
+/// A connection that subscribes to two channels, may receive an event, and ends in one of four
+/// ways.
 async fn come_and_go(server: &Server, token: &str, n: u64) {
     let stream = socket(server, n).await;
     let url = format!("ws://{}/ws", server.public);
@@ -75,11 +76,11 @@ async fn come_and_go(server: &Server, token: &str, n: u64) {
     within("subscribed", subscribed).await;
     match n % 4 {
         0 => ws.close(None).await.unwrap(),
-        // With something unread, so that the kernel resets the connection.
+        // With unread data, so that the kernel resets the connection.
         1 => drop(ws),
         2 => {
             let mut stream = ws.into_inner();
-            // Half a frame.
+            // A partial frame.
             stream.write_all(&[0x81, 0xfe, 0x01]).await.unwrap();
         }
         _ => {
@@ -89,7 +90,8 @@ async fn come_and_go(server: &Server, token: &str, n: u64) {
     }
 }
 
-/// Watches until told to stop: no number ever says what can't be. How often it looked.
+/// Polls until told to stop, and checks that no counter has an impossible value. Returns the number
+/// of polls.
 async fn watch(server: Arc<Server>, over: Arc<AtomicBool>) -> u64 {
     let interval = Some(prost_types::Duration {
         seconds: 0,
@@ -108,7 +110,7 @@ async fn watch(server: Arc<Server>, over: Arc<AtomicBool>) -> u64 {
         let connections = now.connections.clone().unwrap();
         assert!(connections.now >= u64::try_from(STEADY).unwrap());
         assert!(connections.now <= connections.peak && connections.peak <= connections.total);
-        // Who has come but is not taken in yet, and who has gone but is still there for a while.
+        // Connections that are not yet admitted, and closed ones that are not yet removed.
         assert!(connections.now <= 20 * AT_ONCE, "{connections:?}");
         let last = before.connections.unwrap_or_default();
         assert!(connections.total >= last.total && connections.peak >= last.peak);
@@ -123,7 +125,7 @@ async fn watch(server: Arc<Server>, over: Arc<AtomicBool>) -> u64 {
     looks
 }
 
-/// Publishes until told to stop; how many events.
+/// Publishes until told to stop. Returns the number of events.
 async fn publish(server: Arc<Server>, over: Arc<AtomicBool>) -> u64 {
     let mut service = server.publisher("service").await;
     let mut count = 0;
@@ -135,7 +137,7 @@ async fn publish(server: Arc<Server>, over: Arc<AtomicBool>) -> u64 {
     count
 }
 
-/// Reads until the event with this number has come, each number once and in order; 0 says that it
+/// Reads until the event with this number arrives, each number once and in order. 0 means that it
 /// is not known yet.
 async fn stay(mut ws: Ws, last: Arc<AtomicU64>) {
     let mut n = 0;
@@ -151,7 +153,7 @@ async fn stay(mut ws: Ws, last: Arc<AtomicU64>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_come_and_go_under_load_leave_nothing_behind() {
+async fn connection_churn_under_load_leaks_nothing() {
     let wanted = std::env::var("CHURN").ok();
     let all: u64 = wanted.map_or(CONNECTIONS, |n| n.parse().unwrap());
     let mut config = Config::rooms().set("telemetry.confirmations", "0.1");
@@ -197,7 +199,7 @@ async fn connections_that_come_and_go_under_load_leave_nothing_behind() {
     over.store(true, Ordering::SeqCst);
     let published = publishing.join_next().await.unwrap().unwrap();
     let looks = watching.join_next().await.unwrap().unwrap();
-    // One more, so that those who stay learn that it was the last but one.
+    // One more, so that the permanent connections learn that the previous one was the last.
     last.store(published + 1, Ordering::SeqCst);
     let mut service = server.publisher("service").await;
     let data = json!({"n": published + 1});

@@ -8,7 +8,7 @@ use crate::harness::{Config, SECRET, Server, Tidings, Token};
 use crate::tls::pem;
 
 #[tokio::test]
-async fn publish_reaches_a_browser_and_answers_as_json() {
+async fn publish_command_reaches_browser_and_prints_json() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     ws.subscribe("room:1").await;
@@ -26,7 +26,7 @@ async fn publish_reaches_a_browser_and_answers_as_json() {
 }
 
 #[tokio::test]
-async fn a_refused_publish_exits_with_1_and_says_why() {
+async fn refused_publish_command_exits_with_1() {
     let server = Server::start(Config::rooms()).await;
     let done = server
         .cli(&["publish", "not valid", "a.b", "{}"])
@@ -50,7 +50,7 @@ async fn a_refused_publish_exits_with_1_and_says_why() {
 }
 
 #[tokio::test]
-async fn nobody_there_exits_with_1() {
+async fn unreachable_server_exits_with_1() {
     let server = Server::start(Config::rooms()).await;
     let command = server.cli(&["stats"]);
     drop(server);
@@ -63,7 +63,7 @@ async fn nobody_there_exits_with_1() {
 }
 
 #[tokio::test]
-async fn tail_shows_events_as_they_come() {
+async fn tail_prints_live_events() {
     let server = Server::start(Config::rooms()).await;
     let mut service = server.publisher("service").await;
     service.count("room:1", "count.up", 1..=5).await;
@@ -86,7 +86,7 @@ async fn tail_shows_events_as_they_come() {
 }
 
 #[tokio::test]
-async fn tail_resumes_from_a_position() {
+async fn tail_resumes_from_position() {
     let server = Server::start(Config::rooms()).await;
     let mut service = server.publisher("service").await;
     service.count("room:1", "count.up", 1..=3).await;
@@ -104,7 +104,7 @@ async fn tail_resumes_from_a_position() {
 }
 
 #[tokio::test]
-async fn stats_connections_and_disconnect() {
+async fn stats_connections_and_disconnect_commands_work() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &["editor"]).connect().await;
     let id = ws.id();
@@ -129,7 +129,7 @@ async fn stats_connections_and_disconnect() {
 }
 
 #[tokio::test]
-async fn a_printed_token_opens_the_door() {
+async fn token_command_prints_accepted_token() {
     let server = Server::start(Config::rooms()).await;
     let args = [
         "token",
@@ -173,12 +173,12 @@ async fn check(toml: &str) -> crate::harness::Finished {
 }
 
 #[tokio::test]
-async fn check_accepts_a_good_file() {
+async fn check_accepts_valid_file() {
     check(&Config::rooms().to_toml()).await.exits(0);
 }
 
 #[tokio::test]
-async fn check_names_the_line_of_what_is_wrong() {
+async fn check_names_line_of_error() {
     let table = [
         (
             4,
@@ -267,7 +267,7 @@ async fn check_refuses_what_serve_refuses() {
 }
 
 #[tokio::test]
-async fn check_names_the_line_of_an_undeclared_namespace_and_of_an_audit_file() {
+async fn check_names_line_of_namespace_and_audit_file() {
     let toml = "[[namespace]]\nname = \"rooms\"\n[[event_type]]\nname = \"a.b\"\n\
                 namespace = \"room\"\n[audit]\nfile = \"no/such/directory/audit.log\"\n";
     let done = check(toml).await.exits(1);
@@ -287,7 +287,7 @@ async fn check_names_the_line_of_an_undeclared_namespace_and_of_an_audit_file() 
 }
 
 #[tokio::test]
-async fn check_warns_of_a_burst_below_the_subscriptions() {
+async fn check_warns_about_burst_below_subscriptions() {
     let done = check(
         &Config::rooms()
             .set("limits.messages_burst", "100")
@@ -308,7 +308,7 @@ async fn check_warns_of_a_burst_below_the_subscriptions() {
 }
 
 #[tokio::test]
-async fn what_serve_refuses_of_keys_and_certificates_check_refuses_with_its_line() {
+async fn check_names_line_of_invalid_key_files() {
     let dir = tempfile::tempdir().unwrap();
     let broken = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n";
     fs::write(dir.path().join("broken.pem"), broken).unwrap();
@@ -384,7 +384,7 @@ async fn what_serve_refuses_of_keys_and_certificates_check_refuses_with_its_line
 }
 
 #[tokio::test]
-async fn check_of_a_missing_file_fails() {
+async fn check_of_missing_file_fails() {
     Tidings::new(&["check", "no-such-file.toml"])
         .run()
         .await
@@ -392,7 +392,7 @@ async fn check_of_a_missing_file_fails() {
 }
 
 #[tokio::test]
-async fn the_printed_config_is_whole_commented_and_accepted() {
+async fn printed_config_is_complete_and_accepted() {
     let done = Tidings::new(&["config"]).run().await.exits(0);
     for table in [
         "public",
@@ -439,7 +439,7 @@ async fn help_and_version_exit_with_0() {
 }
 
 #[tokio::test]
-async fn bench_knows_which_events_filters_let_through() {
+async fn bench_predicts_filtered_events() {
     let server = Server::start(Config::rooms()).await;
     let (url, grpc) = (format!("ws://{}/ws", server.public), &server.internal);
     for transport in ["ws", "grpc"] {
@@ -458,13 +458,13 @@ async fn bench_knows_which_events_filters_let_through() {
         let events = report["publish"]["events"].as_u64().unwrap();
         let deliveries = report["delivery"]["deliveries"].as_u64().unwrap();
         assert!(events > 10, "{report}");
-        // Each event is kept from two of the twenty.
+        // Each event is withheld from two of the twenty.
         assert_eq!(deliveries, events * 18, "{transport}: {report}");
     }
 }
 
 #[tokio::test]
-async fn bench_publishes_in_every_way_and_sees_each_event_arrive() {
+async fn bench_supports_every_publish_mode() {
     let server = Server::start(Config::rooms().set("limits.messages_per_second", "0")).await;
     let url = format!("ws://{}/ws", server.public);
     for by in ["unary", "batch", "stream", "websocket", "http"] {
@@ -488,7 +488,7 @@ async fn bench_publishes_in_every_way_and_sees_each_event_arrive() {
 }
 
 #[tokio::test]
-async fn bench_counts_what_a_websocket_publisher_is_refused() {
+async fn bench_counts_refused_websocket_publishes() {
     let config = Config::rooms()
         .set("limits.messages_per_second", "1")
         .set("limits.messages_burst", "100");
@@ -503,7 +503,7 @@ async fn bench_counts_what_a_websocket_publisher_is_refused() {
         .exits(1)
         .json();
     let count = |name: &str| report["publish"][name].as_u64().unwrap();
-    // A burst of 100 and one a second come through: not a hundred refusals in a row, which
+    // A burst of 100 and one per second are accepted. Without pacing, a hundred refusals in a row
     // would end the run.
     let accepted = count("events") - count("refused");
     assert!((100..110).contains(&accepted), "{report}");

@@ -1,5 +1,5 @@
-//! The system's clock is set while the server runs. It is set for the server alone, by libfaketime
-//! (the Debian package `faketime`): where that is missing, these tests say so and try nothing.
+//! Steps of the system clock while the server runs. libfaketime (the Debian package `faketime`)
+//! steps it for the server alone. Without it, these tests print a note and check nothing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ struct Clock {
 }
 
 impl Clock {
-    /// A clock that is right; `None` where it can't be set.
+    /// A correct clock. `None` if libfaketime is missing.
     fn new() -> Option<Self> {
         let Some(library) = find_library() else {
             eprintln!("skipped: there is no libfaketime");
@@ -35,14 +35,14 @@ impl Clock {
         self.directory.path().join("offset")
     }
 
-    /// Sets it, by an offset such as `+30d`. The file is never seen half written.
+    /// Sets it to an offset such as `+30d`. The file is replaced atomically.
     fn set(&self, offset: &str) {
         let beside = self.directory.path().join("next");
         fs::write(&beside, offset).unwrap();
         fs::rename(beside, self.file()).unwrap();
     }
 
-    /// A server with this clock. What measures durations stays as it is.
+    /// A server with this clock. Monotonic clocks are not affected.
     fn of(&self, config: Config) -> Config {
         config
             .env("LD_PRELOAD", self.library.to_str().unwrap())
@@ -53,7 +53,7 @@ impl Clock {
     }
 }
 
-/// Debian's place for it has the machine's name in it.
+/// Debian's path contains the architecture.
 fn find_library() -> Option<PathBuf> {
     let mut places: Vec<PathBuf> =
         vec!["/usr/lib/faketime".into(), "/usr/local/lib/faketime".into()];
@@ -78,7 +78,7 @@ fn once() -> PublishRequest {
     }
 }
 
-/// The server's own idea of the time, in whole seconds.
+/// The server's own time, in whole seconds.
 async fn time_of(server: &Server) -> jiff::Timestamp {
     let ws = server.ws().token("clock", &[]).connect().await;
     ws.established["timestamp"]
@@ -89,7 +89,7 @@ async fn time_of(server: &Server) -> jiff::Timestamp {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_ahead_for_a_moment_changes_nothing() {
+async fn short_clock_step_has_no_effect() {
     let Some(clock) = Clock::new() else { return };
     let server = Server::start(clock.of(on_disk())).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
@@ -100,7 +100,7 @@ async fn a_clock_that_is_ahead_for_a_moment_changes_nothing() {
 
     clock.set("+30d");
     assert!(!service.send(once()).await.results[0].duplicate);
-    // Neither the connection nor a new one has a token that is too old.
+    // Neither the open connection nor a new one has an expired token.
     ws.lives().await;
     let mut other = server.ws().token("bob", &[]).connect().await;
     let since = json!({"since": {"room:1": {"epoch": before["epoch"], "offset": 0}}});
@@ -115,7 +115,7 @@ async fn a_clock_that_is_ahead_for_a_moment_changes_nothing() {
     ws.lives().await;
     assert!(time_of(&server).await.duration_since(right).as_secs() < 3600);
 
-    // An hour later the key is long forgotten, and the history that is kept for an hour is gone.
+    // An hour later, the key is forgotten, and history that is kept for an hour has expired.
     let directory = server.stop().await;
     clock.set("+1h");
     let server = Server::start_in(directory, clock.of(on_disk())).await;
@@ -130,7 +130,7 @@ async fn a_clock_that_is_ahead_for_a_moment_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_stops_no_deadline() {
+async fn clock_step_back_stops_no_deadline() {
     let Some(clock) = Clock::new() else { return };
     let config = Config::rooms()
         .set("auth.deadline", r#""2s""#)
@@ -140,17 +140,17 @@ async fn a_clock_that_is_set_back_stops_no_deadline() {
     let mut nobody = server.ws().connect().await;
     let mut silent = server.raw_ws(&Token::new("silent")).await;
     clock.set("-1d");
-    // Heartbeats go on coming where the deadline does not.
+    // Heartbeats arrive even if the deadline does not.
     within("auth.deadline", nobody.expect_close(4401)).await;
     assert_eq!(within("the timeout", silent.close_code()).await, 4408);
 }
 
 #[tokio::test]
-async fn a_clock_that_stays_where_it_was_set_is_believed() {
+async fn lasting_clock_step_takes_effect() {
     let Some(clock) = Clock::new() else { return };
     let server = Server::start(clock.of(Config::rooms())).await;
     let right = time_of(&server).await;
-    // Within what a token that is valid for an hour allows.
+    // Within the lifetime of a token that is valid for an hour.
     clock.set("+30m");
     eventually("the new time", async || {
         let moved = time_of(&server).await.duration_since(right).as_secs();

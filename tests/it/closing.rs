@@ -1,4 +1,4 @@
-//! Stopping, and changing the configuration while running.
+//! Shutdown and configuration reload.
 
 use serde_json::{Value, json};
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -8,7 +8,7 @@ use crate::harness::http2::GOAWAY;
 use crate::harness::{Config, Http2, Server, Token, eventually};
 
 #[tokio::test]
-async fn sigterm_tells_everyone_when_to_come_back_and_then_ends() {
+async fn sigterm_advises_reconnect_and_stops() {
     let mut server = Server::start(Config::rooms().arg("--drain").arg("3s")).await;
     let mut clients = Vec::new();
     for n in 0..3 {
@@ -32,7 +32,7 @@ async fn sigterm_tells_everyone_when_to_come_back_and_then_ends() {
 }
 
 #[tokio::test]
-async fn sigterm_with_nobody_there_ends_at_once() {
+async fn sigterm_without_connections_stops_at_once() {
     let mut server = Server::start(Config::rooms()).await;
     let started = std::time::Instant::now();
     server.signal("TERM");
@@ -41,14 +41,14 @@ async fn sigterm_with_nobody_there_ends_at_once() {
 }
 
 #[tokio::test]
-async fn sigint_ends_it_too() {
+async fn sigint_stops_server() {
     let mut server = Server::start(Config::rooms()).await;
     server.signal("INT");
     assert_eq!(server.ended().await.code(), Some(0));
 }
 
 #[tokio::test]
-async fn events_published_before_the_end_arrive_before_the_close() {
+async fn events_before_shutdown_arrive_before_close() {
     let server = Server::start(Config::rooms().arg("--drain").arg("2s")).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     ws.subscribe("room:1").await;
@@ -66,7 +66,7 @@ async fn events_published_before_the_end_arrive_before_the_close() {
     ws.expect_close(1012).await;
 }
 
-/// Room for asking again and again.
+/// Slots for repeated probes.
 fn patient() -> Config {
     Config::rooms()
         .set("limits.messages_per_second", "10000")
@@ -74,7 +74,7 @@ fn patient() -> Config {
 }
 
 #[tokio::test]
-async fn sighup_applies_a_new_namespace_without_dropping_a_connection() {
+async fn sighup_adds_namespace_and_keeps_connections() {
     let server = Server::start(patient()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     ws.subscribe("room:1").await;
@@ -95,7 +95,7 @@ async fn sighup_applies_a_new_namespace_without_dropping_a_connection() {
 }
 
 #[tokio::test]
-async fn a_bad_file_is_refused_and_the_old_one_stays() {
+async fn invalid_reload_keeps_old_configuration() {
     let server = Server::start(patient()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     ws.subscribe("room:1").await;
@@ -129,7 +129,7 @@ async fn a_bad_file_is_refused_and_the_old_one_stays() {
 }
 
 #[tokio::test]
-async fn the_second_signal_ends_it_at_once() {
+async fn second_signal_stops_at_once() {
     let mut server = Server::start(Config::rooms().arg("--drain").arg("60s")).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     server.signal("TERM");
@@ -138,7 +138,7 @@ async fn the_second_signal_ends_it_at_once() {
     server.ended().await;
 }
 
-/// A server that goes on for so long after SIGTERM, and is ended by a second one in any case.
+/// A server that drains for this long after SIGTERM. A second signal stops it on drop.
 fn lame_duck(delay: &str, drain: &str) -> Config {
     Config::rooms()
         .set("server.drain_delay", &format!("{delay:?}"))
@@ -153,7 +153,7 @@ async fn not_ready(server: &Server) {
 }
 
 #[tokio::test]
-async fn during_the_drain_delay_all_is_served_and_nothing_is_ready() {
+async fn drain_delay_serves_but_reports_not_ready() {
     let mut server = Server::start(lame_duck("60s", "90s")).await;
     let mut old = server.ws().token("alice", &[]).connect().await;
     old.subscribe("room:1").await;
@@ -168,7 +168,7 @@ async fn during_the_drain_delay_all_is_served_and_nothing_is_ready() {
         let answer = health.check(request).await.unwrap().into_inner();
         assert_eq!(answer.status(), ServingStatus::NotServing, "{service}");
     }
-    // Who still comes is served like those who were there.
+    // New clients are served like existing ones.
     let mut new = server.ws().token("bob", &[]).connect().await;
     new.subscribe("room:1").await;
     let query = format!("channel=room:1&token={}", Token::new("eve").sign());
@@ -180,7 +180,7 @@ async fn during_the_drain_delay_all_is_served_and_nothing_is_ready() {
         assert!(seen.iter().all(|m| m["type"] != "reconnect"), "{seen:?}");
     }
     assert_eq!(stream.event().await.json()["data"], 1);
-    // A connection that is kept alive would keep its balancer here.
+    // A kept-alive connection would bind its load balancer to this server.
     let answer = server.get("/healthz").await;
     assert_eq!((answer.status, answer.header("connection")), (200, "close"));
     server.signal("TERM");
@@ -188,7 +188,7 @@ async fn during_the_drain_delay_all_is_served_and_nothing_is_ready() {
 }
 
 #[tokio::test]
-async fn after_the_delay_connections_leave_one_after_the_other() {
+async fn drain_closes_connections_one_by_one() {
     let config = lame_duck("100ms", "60s").set("server.shards", "1");
     let mut server = Server::start(config).await;
     let mut clients = Vec::new();
@@ -201,7 +201,7 @@ async fn after_the_delay_connections_leave_one_after_the_other() {
         let list = server.get_as(&admin, "/api/v1/connections").await.json();
         list["connections"].as_array().unwrap().len()
     };
-    // The first at once, the next in twenty seconds.
+    // The first one at once, the last one in twenty seconds.
     eventually("the first to leave", async || {
         (open().await < 3).then_some(())
     })
@@ -225,7 +225,7 @@ async fn after_the_delay_connections_leave_one_after_the_other() {
         if let Some(advice) = advice {
             gone += 1;
             assert_eq!(end, Some(1012));
-            // Others are there to go to.
+            // Other servers can take the clients.
             let after = advice["after_ms"].as_u64().unwrap();
             assert!(after <= 1000, "{advice}");
         }
@@ -236,7 +236,7 @@ async fn after_the_delay_connections_leave_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn a_lone_server_that_restarts_quickly_is_waited_for_shortly() {
+async fn single_server_advises_short_reconnect_delay() {
     let mut server = Server::start(lame_duck("0s", "60s")).await;
     let mut clients = Vec::new();
     for n in 0..5 {
@@ -259,9 +259,9 @@ async fn a_lone_server_that_restarts_quickly_is_waited_for_shortly() {
 }
 
 #[tokio::test]
-async fn until_the_end_of_the_drain_someone_answers() {
+async fn listener_responds_until_drain_ends() {
     let server = Server::start(lame_duck("0s", "60s")).await;
-    // It never answers the close: the server waits for it.
+    // It never answers the close, so the server waits for it.
     let mut lingers = server.raw_ws(&Token::new("alice")).await;
     server.signal("TERM");
     assert_eq!(lingers.close_code().await, 1012);
@@ -278,7 +278,7 @@ async fn until_the_end_of_the_drain_someone_answers() {
 }
 
 #[tokio::test]
-async fn grpc_connections_are_told_to_go_elsewhere_as_others_leave() {
+async fn draining_sends_goaway_to_grpc_connections() {
     let server = Server::start(lame_duck("0s", "60s")).await;
     let mut lingers = server.raw_ws(&Token::new("alice")).await;
     let mut old = Http2::connect(&server.internal).await;
@@ -293,7 +293,7 @@ async fn grpc_connections_are_told_to_go_elsewhere_as_others_leave() {
         }
     }
     assert!(stream.ended().await.is_err());
-    // Whoever is on its last errand is served still.
+    // Requests in progress are still served.
     let mut service = server.publisher("service").await;
     service.publish("room:1", "a.b", json!(1)).await;
 }

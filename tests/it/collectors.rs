@@ -1,4 +1,4 @@
-//! Collectors that are gone, slow or lie: no event waits for them, and what is lost is counted.
+//! Unreachable, slow or faulty OTLP collectors: they delay no event, and lost spans are counted.
 
 use std::time::{Duration, Instant};
 
@@ -9,20 +9,20 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Collector, Config, Server, eventually};
 
-/// What a collector does with each connection.
+/// How the collector treats each connection.
 #[derive(Clone, Copy)]
 enum Manner {
-    /// Takes what comes and says nothing.
+    /// Reads everything and never responds.
     Silent,
-    /// Answers with bytes of no protocol.
+    /// Responds with bytes that are not HTTP.
     Garbage,
-    /// Answers well and at once, with a body that never ends.
+    /// Responds at once with a body that never ends.
     Endless,
     /// Closes.
     Rude,
 }
 
-/// Starts a collector; its address, and what keeps it alive.
+/// Starts a collector. Returns its address, and what keeps it alive.
 async fn collector(manner: Manner) -> (String, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -54,8 +54,8 @@ async fn serve(mut socket: TcpStream, manner: Manner) {
     }
 }
 
-/// Publishes with this collector: every event arrives as if there were none, the spans are
-/// dropped and counted, and the server stops in time.
+/// Publishes with this collector. Every event arrives regardless, the spans are dropped and
+/// counted, and the server stops in time.
 async fn endures(endpoint: &str, protocol: &str) {
     let config = Config::rooms()
         .set("telemetry.otlp_endpoint", &format!("{endpoint:?}"))
@@ -74,7 +74,7 @@ async fn endures(endpoint: &str, protocol: &str) {
     service.count("room:1", "count.up", 1..=100).await;
     let expected: Vec<u64> = (1..=100).collect();
     assert_eq!(alice.numbers("count.up", 100).await, expected, "{endpoint}");
-    // One export alone takes half a second to fail.
+    // A single export takes half a second to fail.
     assert!(began.elapsed() < Duration::from_secs(5), "{endpoint}");
     eventually("spans to be dropped", async || {
         let dropped = server.metric("tidings_telemetry_dropped_total").await;
@@ -90,13 +90,13 @@ async fn endures(endpoint: &str, protocol: &str) {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_not_there_holds_nobody_up() {
+async fn unreachable_collector_blocks_nobody() {
     endures("http://127.0.0.1:1", "grpc").await;
     endures("http://127.0.0.1:1", "http/protobuf").await;
 }
 
 #[tokio::test]
-async fn a_collector_that_says_nothing_holds_nobody_up() {
+async fn silent_collector_blocks_nobody() {
     for protocol in ["grpc", "http/protobuf"] {
         let (address, _running) = collector(Manner::Silent).await;
         endures(&format!("http://{address}"), protocol).await;
@@ -105,7 +105,7 @@ async fn a_collector_that_says_nothing_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn a_collector_that_talks_rubbish_holds_nobody_up() {
+async fn malformed_collector_response_blocks_nobody() {
     for protocol in ["grpc", "http/protobuf"] {
         let (address, _running) = collector(Manner::Garbage).await;
         endures(&format!("http://{address}"), protocol).await;
@@ -114,7 +114,7 @@ async fn a_collector_that_talks_rubbish_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn a_collector_that_hangs_up_holds_nobody_up() {
+async fn closing_collector_blocks_nobody() {
     for protocol in ["grpc", "http/protobuf"] {
         let (address, _running) = collector(Manner::Rude).await;
         endures(&format!("http://{address}"), protocol).await;
@@ -122,13 +122,13 @@ async fn a_collector_that_hangs_up_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn a_collector_whose_answer_never_ends_takes_no_memory() {
+async fn endless_collector_response_takes_no_memory() {
     let (address, _running) = collector(Manner::Endless).await;
     endures(&format!("http://{address}"), "http/protobuf").await;
 }
 
 #[tokio::test]
-async fn what_a_collector_takes_and_throws_away_is_counted() {
+async fn spans_rejected_by_collector_are_counted() {
     let collector = Collector::rejecting().await;
     let config = collector.of(Config::rooms());
     let config = config.env("OTEL_EXPORTER_OTLP_HEADERS", "x-key=1");
@@ -144,7 +144,7 @@ async fn what_a_collector_takes_and_throws_away_is_counted() {
 }
 
 #[tokio::test]
-async fn no_value_of_a_standard_variable_stops_the_start() {
+async fn invalid_otel_variables_do_not_prevent_start() {
     let names = [
         "SDK_DISABLED",
         "RESOURCE_ATTRIBUTES",
@@ -213,7 +213,7 @@ async fn no_value_of_a_standard_variable_stops_the_start() {
 }
 
 #[tokio::test]
-async fn spans_leave_compressed_where_the_cluster_says_so() {
+async fn spans_are_compressed_if_configured() {
     let collector = Collector::start().await;
     let config = collector.of(Config::rooms());
     let config = config.env("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip");

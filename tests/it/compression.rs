@@ -16,17 +16,17 @@ async fn connect(server: &Server, offer: Option<&str>) -> RawWs {
     RawWs::connect(&server.public, &headers).await
 }
 
-/// What a compressed message says (RFC 7692 §7.2.2).
+/// Decompresses a message (RFC 7692 §7.2.2).
 fn inflated(payload: &[u8]) -> Value {
     let whole = [payload, &[0x00, 0x00, 0xff, 0xff]].concat();
     let mut text = Vec::new();
-    // There is no final block, so the decoder misses more input after the text.
+    // There is no final block, so the decoder expects more input after the text.
     let _ = DeflateDecoder::new(whole.as_slice()).read_to_end(&mut text);
     serde_json::from_slice(&text).expect("JSON when inflated")
 }
 
 #[tokio::test]
-async fn it_is_agreed_without_context_so_that_frames_can_be_shared() {
+async fn compression_is_negotiated_without_context_takeover() {
     let server = Server::start(Config::rooms()).await;
     let head = connect(&server, Some(OFFER))
         .await
@@ -41,7 +41,7 @@ async fn it_is_agreed_without_context_so_that_frames_can_be_shared() {
 }
 
 #[tokio::test]
-async fn it_can_be_switched_off() {
+async fn compression_can_be_disabled() {
     let server = Server::start(Config::rooms().set("websocket.compression", "false")).await;
     let head = connect(&server, Some(OFFER))
         .await
@@ -51,11 +51,11 @@ async fn it_can_be_switched_off() {
 }
 
 #[tokio::test]
-async fn a_large_event_arrives_compressed_and_whole() {
+async fn large_event_arrives_compressed_and_intact() {
     let server = Server::start(Config::rooms()).await;
     let mut packed = connect(&server, Some(OFFER)).await;
     let mut plain = connect(&server, None).await;
-    // The first message comes with the subscriptions that everyone has.
+    // The first message belongs to the auto-subscriptions.
     for ws in [&mut packed, &mut plain] {
         ws.next().await.expect("connection_established");
     }

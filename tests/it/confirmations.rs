@@ -1,4 +1,4 @@
-//! Clients that confirm the arrival of events: those that were asked, once, and nobody else.
+//! Delivery confirmations: only sampled receivers are asked, and each counts once.
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ async fn follower(server: &Server, user: &str, channel: &str) -> Ws {
     ws
 }
 
-/// What the client of the project says, in the year 2001.
+/// What the client library sends, in the year 2001.
 fn receive(event: &Value) -> Value {
     json!({
         "type": "receive", "id": event["id"], "channel": event["channel"],
@@ -36,7 +36,7 @@ async fn counts(server: &Server, series: &str, count: u64) {
 }
 
 #[tokio::test]
-async fn a_page_confirms_and_the_time_is_counted_though_its_clock_is_wrong() {
+async fn confirmation_latency_ignores_client_clock_skew() {
     let server = all_asked().await;
     let mut alice = follower(&server, "alice", "room:1").await;
     let mut service = server.publisher("service").await;
@@ -49,13 +49,13 @@ async fn a_page_confirms_and_the_time_is_counted_though_its_clock_is_wrong() {
     assert_eq!(server.metric("tidings_confirmations_asked_total").await, 1);
     assert_eq!(server.metric(TAKEN).await, 1);
     assert_eq!(server.metric(LATENCY).await, 1);
-    // All that took longer than ten seconds would be the clock's error of decades.
+    // A latency above ten seconds would be the client clock's error of decades.
     let ten = "tidings_end_to_end_latency_seconds_bucket{le=\"10.0\"}";
     assert_eq!(server.metric(ten).await, 1);
 }
 
 #[tokio::test]
-async fn an_event_is_confirmed_once_by_those_who_got_it() {
+async fn only_receiver_confirms_event_and_once() {
     let server = all_asked().await;
     let mut alice = follower(&server, "alice", "room:1").await;
     let mut mallory = follower(&server, "mallory", "room:2").await;
@@ -84,7 +84,7 @@ async fn an_event_is_confirmed_once_by_those_who_got_it() {
 }
 
 #[tokio::test]
-async fn times_that_cannot_be_are_not_counted() {
+async fn impossible_confirmation_times_are_ignored() {
     let server = all_asked().await;
     let mut alice = follower(&server, "alice", "room:1").await;
     let mut service = server.publisher("service").await;
@@ -100,7 +100,7 @@ async fn times_that_cannot_be_are_not_counted() {
 }
 
 #[tokio::test]
-async fn what_is_malformed_is_refused_and_the_connection_lives() {
+async fn malformed_confirmation_is_refused() {
     let server = all_asked().await;
     let mut alice = follower(&server, "alice", "room:1").await;
     let good = json!({"id": "01980000-0000-7000-8000-000000000000", "channel": "room:1"});
@@ -122,7 +122,7 @@ async fn what_is_malformed_is_refused_and_the_connection_lives() {
 }
 
 #[tokio::test]
-async fn nobody_is_asked_unless_it_is_set_and_no_other_dialect_at_all() {
+async fn confirmations_are_off_by_default() {
     let server = Server::start(Config::rooms()).await;
     let mut alice = follower(&server, "alice", "room:1").await;
     let mut service = server.publisher("service").await;
@@ -140,7 +140,7 @@ async fn nobody_is_asked_unless_it_is_set_and_no_other_dialect_at_all() {
 }
 
 #[tokio::test]
-async fn only_a_few_of_many_are_asked_and_all_get_every_event() {
+async fn confirmations_are_sampled() {
     let config = Config::rooms()
         .set("telemetry.confirmations", "1.0")
         .set("telemetry.connections_per_event", "2")
@@ -165,7 +165,7 @@ async fn only_a_few_of_many_are_asked_and_all_get_every_event() {
 }
 
 #[tokio::test]
-async fn what_a_page_says_stands_in_the_trace() {
+async fn confirmation_appears_in_trace() {
     let collector = Collector::start().await;
     let config = collector.of(Config::rooms().set("telemetry.delivery_spans", "0.0"));
     let server = Server::start(config).await;
@@ -182,7 +182,7 @@ async fn what_a_page_says_stands_in_the_trace() {
     assert!(received.start_time_unix_nano >= fanout.start_time_unix_nano);
     assert!(received.end_time_unix_nano >= received.start_time_unix_nano);
     assert_eq!(attribute(&received, "messaging.client.id"), alice.id());
-    // The page lives in 2001.
+    // The page's clock is in 2001.
     let offset: i64 = attribute(&received, "tidings.clock_offset_ms")
         .parse()
         .unwrap();

@@ -1,4 +1,4 @@
-//! What an admin sees of connections, and how they are ended.
+//! Listing and disconnecting connections as an admin.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ async fn list(server: &Server, request: ListConnectionsRequest) -> Vec<Connectio
 }
 
 #[tokio::test]
-async fn a_connection_is_described() {
+async fn connection_is_described() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server
         .ws()
@@ -194,7 +194,7 @@ async fn connections_are_paged() {
 }
 
 #[tokio::test]
-async fn one_connection_is_ended_with_a_reason() {
+async fn connection_is_disconnected_with_reason() {
     let server = Server::start(Config::rooms()).await;
     let mut one = server.ws().token("alice", &[]).connect().await;
     let mut other = server.ws().token("alice", &[]).connect().await;
@@ -222,7 +222,7 @@ async fn one_connection_is_ended_with_a_reason() {
 }
 
 #[tokio::test]
-async fn all_connections_of_a_user_are_ended() {
+async fn all_connections_of_user_are_disconnected() {
     let server = Server::start(Config::rooms()).await;
     let mut one = server.ws().token("alice", &[]).connect().await;
     let mut two = server.ws().token("alice", &[]).connect().await;
@@ -246,7 +246,7 @@ async fn all_connections_of_a_user_are_ended() {
 }
 
 #[tokio::test]
-async fn a_reason_that_does_not_fit_is_refused() {
+async fn oversized_disconnect_reason_is_refused() {
     let server = Server::start(Config::rooms()).await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     let request = DisconnectRequest {

@@ -1,4 +1,4 @@
-//! A process that may open few files.
+//! A process with few file descriptors.
 
 use bytes::Bytes;
 use http::Method;
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::harness::{Config, Server, eventually};
 
 #[tokio::test]
-async fn the_soft_limit_is_raised_as_far_as_it_may_be() {
+async fn soft_descriptor_limit_is_raised() {
     let config = Config::rooms()
         .descriptors(64, 3000)
         .set("limits.connections", "300");
@@ -28,7 +28,7 @@ async fn the_soft_limit_is_raised_as_far_as_it_may_be() {
 }
 
 #[tokio::test]
-async fn too_few_are_told_at_the_start_and_probes_are_answered_to_the_last() {
+async fn few_descriptors_warn_and_probes_respond() {
     let config = Config::rooms()
         .descriptors(200, 200)
         .set("limits.connections", "1000");
@@ -61,7 +61,7 @@ async fn too_few_are_told_at_the_start_and_probes_are_answered_to_the_last() {
     assert_eq!(metrics.status, 200);
     let series = "tidings_limit_reached_total{limit=\"descriptors\"}";
     assert!(server.metric(series).await > 0);
-    // Those who are connected go on, and a place that is free again is taken.
+    // Open connections continue, and a freed slot can be reused.
     held.truncate(10);
     eventually("free descriptors", async || {
         let client = server.ws().token("late", &[]).upgrade().await;

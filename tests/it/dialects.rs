@@ -1,10 +1,10 @@
-//! Dialects that stand in the configuration: a client of another system, without a line of code.
+//! Configured dialects: clients of another system work without code for them.
 
 use serde_json::{Value, json};
 
 use crate::harness::{Config, Server, Ws, WsBuilder, event};
 
-/// A museum's guide: what its apps say and hear. Nothing of it is known to the server.
+/// The dialect of a museum guide's apps. The server has no code for it.
 const GUIDE: &str = r#"
 [[dialect]]
 name = "guide"
@@ -68,7 +68,7 @@ fn at(server: &Server, path: &str, user: &str) -> WsBuilder {
     server.ws().token(user, &[]).path(path)
 }
 
-/// Connects where the guide is spoken, and takes its greetings.
+/// Connects to an endpoint with the guide's dialect, and reads the welcome messages.
 async fn visit(server: &Server, user: &str) -> Ws {
     let mut ws = at(server, "/guide", user)
         .upgrade()
@@ -87,7 +87,7 @@ async fn enter(ws: &mut Ws, hall: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_system_that_is_only_in_the_file_is_spoken_to_in_its_own_words() {
+async fn configured_dialect_uses_its_own_names() {
     let server = Server::start(guide()).await;
     let (mut ann, mut bob) = (visit(&server, "ann").await, visit(&server, "bob").await);
     let entered = enter(&mut ann, json!(["egypt", 7])).await;
@@ -121,14 +121,14 @@ async fn a_system_that_is_only_in_the_file_is_spoken_to_in_its_own_words() {
 
     let left = ann.ask(json!({"type": "leave", "hall": "egypt"})).await;
     assert_eq!(left["payload"]["channels"], json!(["room:egypt"]), "{left}");
-    // What is not listed keeps its name.
+    // Unlisted names stay unchanged.
     assert_eq!(ann.ask(json!({"type": "ping"})).await["type"], "pong");
     ann.send(json!({"type": "seen"})).await;
     assert_eq!(ann.ask(json!({"type": "ping"})).await["type"], "pong");
 }
 
 #[tokio::test]
-async fn refusals_are_errors_of_their_own_and_name_what_the_client_said() {
+async fn dialect_errors_use_client_names() {
     let server = Server::start(guide().namespace("closed", "subscribe = 'false'")).await;
     let mut ann = visit(&server, "ann").await;
     let refused = ann
@@ -149,7 +149,7 @@ async fn refusals_are_errors_of_their_own_and_name_what_the_client_said() {
 }
 
 #[tokio::test]
-async fn a_dialect_is_spoken_at_its_paths_and_a_subprotocol_wins() {
+async fn subprotocol_overrides_dialect_of_path() {
     let server = Server::start(guide()).await;
     let mut other = at(&server, "/v2/guide", "ann").upgrade().await.unwrap();
     other.expect("welcome").await;
@@ -164,7 +164,7 @@ async fn a_dialect_is_spoken_at_its_paths_and_a_subprotocol_wins() {
 }
 
 #[tokio::test]
-async fn websocket_dialect_names_what_is_spoken_where_nothing_is_asked_for() {
+async fn websocket_dialect_sets_default() {
     let config = guide().set("websocket.dialect", "\"guide\"");
     let server = Server::start(config).await;
     let mut ws = server.ws().token("ann", &[]).upgrade().await.unwrap();
@@ -174,7 +174,7 @@ async fn websocket_dialect_names_what_is_spoken_where_nothing_is_asked_for() {
 }
 
 #[tokio::test]
-async fn everyone_gets_an_event_in_the_words_of_their_own() {
+async fn each_client_gets_events_in_its_dialect() {
     let server = Server::start(guide()).await;
     let mut ann = visit(&server, "ann").await;
     let mut plain = server.ws().token("bob", &[]).connect().await;
@@ -193,7 +193,7 @@ async fn everyone_gets_an_event_in_the_words_of_their_own() {
 }
 
 #[tokio::test]
-async fn a_reload_changes_the_words_of_new_connections_and_leaves_the_others_theirs() {
+async fn reload_changes_dialect_of_new_connections_only() {
     let server = Server::start(guide()).await;
     let mut before = visit(&server, "ann").await;
     enter(&mut before, json!("x")).await;
@@ -230,7 +230,7 @@ async fn a_reload_changes_the_words_of_new_connections_and_leaves_the_others_the
 }
 
 #[tokio::test]
-async fn a_dialect_that_makes_no_sense_is_refused_by_the_name_of_its_key() {
+async fn invalid_dialect_is_refused_by_key() {
     let bad = GUIDE.replace("does = \"publish\"", "does = \"pubish\"");
     let (status, said) = Server::refuses(Config::rooms().dialects(&bad)).await;
     assert!(!status.success());
@@ -239,7 +239,7 @@ async fn a_dialect_that_makes_no_sense_is_refused_by_the_name_of_its_key() {
 }
 
 #[tokio::test]
-async fn history_speaks_of_events_as_they_come_live() {
+async fn history_uses_same_event_format_as_live() {
     let server = Server::start(Config::rooms()).await;
     let ws = server.ws().token("ann", &[]).protocol("cloudevents.json");
     let mut ws = ws.connect().await;

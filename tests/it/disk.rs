@@ -1,4 +1,4 @@
-//! History on disk: what was acknowledged is there again, whatever became of the process.
+//! History on disk: acknowledged events survive any end of the process.
 
 use std::sync::{Arc, Mutex};
 
@@ -91,7 +91,7 @@ async fn kill_9_under_load_loses_no_acknowledged_event() {
 }
 
 #[tokio::test]
-async fn an_idempotency_key_survives_kill_9() {
+async fn idempotency_key_survives_kill_9() {
     let once = || PublishRequest {
         idempotency_key: "order-7".into(),
         ..event("room:1", "a.b", json!(1))
@@ -110,7 +110,7 @@ async fn an_idempotency_key_survives_kill_9() {
 }
 
 #[tokio::test]
-async fn async_kept_no_promise_after_kill_9_and_says_so() {
+async fn async_store_starts_new_epoch_after_kill_9() {
     let server = Server::start(config("async")).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     let before = ws.subscribe("room:1").await;
@@ -128,7 +128,7 @@ async fn async_kept_no_promise_after_kill_9_and_says_so() {
 }
 
 #[tokio::test]
-async fn async_keeps_the_epoch_when_it_is_stopped_in_order() {
+async fn async_store_keeps_epoch_after_clean_stop() {
     let server = Server::start(config("async")).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     let before = ws.subscribe("room:1").await;
@@ -145,7 +145,7 @@ async fn async_keeps_the_epoch_when_it_is_stopped_in_order() {
 }
 
 #[tokio::test]
-async fn two_processes_never_share_a_store() {
+async fn second_process_cannot_open_store() {
     let first = Server::start(config("fsync")).await;
     let path = first.path("tidings-data");
     let config = config("fsync").set("history.path", &format!("{path:?}"));
@@ -159,7 +159,7 @@ async fn two_processes_never_share_a_store() {
 }
 
 #[tokio::test]
-async fn a_damaged_store_is_refused_in_plain_words() {
+async fn damaged_store_is_refused_with_explanation() {
     let server = Server::start(config("fsync")).await;
     let mut service = server.publisher("service").await;
     service.count("room:1", "count.up", 1..=3).await;
@@ -177,7 +177,7 @@ async fn a_damaged_store_is_refused_in_plain_words() {
 }
 
 #[tokio::test]
-async fn what_a_browser_publishes_is_kept_too() {
+async fn event_published_by_browser_is_stored() {
     let server = Server::start(config("fsync")).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     ws.subscribe("room:1").await;

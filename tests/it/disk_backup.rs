@@ -11,7 +11,7 @@ fn config() -> Config {
 }
 
 #[tokio::test]
-async fn a_store_is_backed_up_while_it_is_used_and_restored_as_another_time_line() {
+async fn live_backup_restores_with_new_epoch() {
     let server = Server::start(config()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     let before = ws.subscribe("room:1").await;
@@ -67,7 +67,7 @@ async fn a_store_is_backed_up_while_it_is_used_and_restored_as_another_time_line
 }
 
 #[tokio::test]
-async fn only_admins_make_backups_and_only_of_what_is_on_disk() {
+async fn backup_requires_admin_and_disk_store() {
     let server = Server::start(config()).await;
     let service = Token::new("service").roles(&["service"]);
     let refused = server.cli_as(&service, &["backup", "a.backup"]).run().await;

@@ -1,4 +1,4 @@
-//! A store on disk whose files were changed while no server used it.
+//! Stores on disk whose files were changed while no server used them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,8 @@ fn config() -> Config {
         .set("server.drain", r#""1s""#)
 }
 
-/// A store with acknowledged events whose server was killed, and what a subscriber was told of it.
+/// A store with acknowledged events whose server was killed, and the position that a subscriber
+/// got.
 async fn killed() -> (tempfile::TempDir, Value) {
     let server = Server::start(config()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
@@ -25,7 +26,7 @@ async fn killed() -> (tempfile::TempDir, Value) {
     (server.kill().await, before)
 }
 
-/// Flips a byte of the journal at this share of what is written in it.
+/// Flips a byte of the journal at this fraction of its written part.
 fn flip(dir: &Path, part: usize, of: usize) -> PathBuf {
     let journal = dir.join("tidings-data/log/0.jnl");
     let mut bytes = fs::read(&journal).unwrap();
@@ -36,7 +37,7 @@ fn flip(dir: &Path, part: usize, of: usize) -> PathBuf {
 }
 
 #[tokio::test]
-async fn one_flipped_byte_is_never_passed_over() {
+async fn flipped_byte_is_always_detected() {
     let (dir, _) = killed().await;
     let whole = fs::read(dir.path().join("tidings-data/log/0.jnl")).unwrap();
     for part in [1, 5, 9, 12] {
@@ -47,7 +48,7 @@ async fn one_flipped_byte_is_never_passed_over() {
         assert!(names && said.contains("at byte"), "{part}: {said}");
         fs::write(journal, &whole).unwrap();
     }
-    // Nothing was changed by the refusals.
+    // The refusals changed nothing.
     let server = Server::start_in(dir, config()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     let reply = ws.subscribe_with("room:1", json!({"rewind": 1000})).await;
@@ -55,7 +56,7 @@ async fn one_flipped_byte_is_never_passed_over() {
 }
 
 #[tokio::test]
-async fn a_damaged_store_that_goes_on_tells_every_client() {
+async fn recovered_damaged_store_tells_every_client() {
     let (dir, before) = killed().await;
     flip(dir.path(), 2, 3);
     let config = config().set("history.on_damage", r#""new_epoch""#);
@@ -76,7 +77,7 @@ async fn a_damaged_store_that_goes_on_tells_every_client() {
 }
 
 #[tokio::test]
-async fn a_store_that_was_put_back_is_recognised() {
+async fn replaced_store_files_are_recognized() {
     let (dir, before) = killed().await;
     let store = dir.path().join("tidings-data");
     let backup = dir.path().join("backup");
@@ -112,7 +113,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[tokio::test]
-async fn a_path_that_can_hold_no_store_is_refused_by_check_too() {
+async fn check_refuses_path_unusable_for_store() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("a-file");
     fs::write(&file, "").unwrap();
@@ -141,7 +142,7 @@ async fn a_path_that_can_hold_no_store_is_refused_by_check_too() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_path_where_nothing_can_be_made_is_refused_by_check_too() {
+async fn check_refuses_unwritable_path() {
     let dir = tempfile::tempdir().unwrap();
     let toml = "[history]\nstorage = \"disk\"\npath = \"/proc/x\"\n";
     fs::write(dir.path().join("a.toml"), toml).unwrap();
@@ -152,7 +153,7 @@ async fn a_path_where_nothing_can_be_made_is_refused_by_check_too() {
 }
 
 #[tokio::test]
-async fn a_missing_note_never_hides_what_was_lost() {
+async fn missing_watermark_hides_no_loss() {
     for note in ["state", "synced"] {
         let (dir, before) = killed().await;
         let store = dir.path().join("tidings-data");
@@ -178,14 +179,14 @@ async fn a_missing_note_never_hides_what_was_lost() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn the_ready_file_is_written_through_no_link() {
+async fn ready_file_follows_no_symlink() {
     let dir = tempfile::tempdir().unwrap();
     let victim = dir.path().join("victim");
     fs::write(&victim, "mine").unwrap();
     for name in ["ready.json", "ready.json.tmp"] {
         std::os::unix::fs::symlink(&victim, dir.path().join(name)).unwrap();
     }
-    // The harness removes the one, not the other.
+    // The harness removes the one, but not the other.
     let server = Server::start_in(dir, config()).await;
     assert_eq!(fs::read_to_string(server.path("victim")).unwrap(), "mine");
     assert!(

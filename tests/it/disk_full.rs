@@ -1,4 +1,4 @@
-//! A store whose file system is full: publishes are refused until there is space again.
+//! A store on a full file system: publishes are refused until there is space again.
 
 use std::fs;
 use std::io::Write as _;
@@ -14,11 +14,11 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::harness::{Config, Publisher, Server, event, eventually};
 
-/// A small file system of its own; gone when dropped.
+/// A small tmpfs, unmounted on drop.
 struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// `None`, with a word why, where this user may not mount.
+    /// `None` with a printed reason if this user may not mount.
     fn new() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
@@ -36,12 +36,12 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Where the store is.
+    /// The store's directory.
     fn store(&self) -> String {
         format!("{}/store", self.path().display())
     }
 
-    /// Takes all space that is left.
+    /// Fills the remaining space.
     fn fill(&self) -> PathBuf {
         let path = self.path().join("filler");
         let mut file = fs::File::options()
@@ -56,7 +56,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: a server that a failed test left may still have it open.
+        // A lazy unmount: the server of a failed test may still have files open.
         let _ = Command::new("umount").arg("-l").arg(self.path()).status();
     }
 }
@@ -67,7 +67,7 @@ fn config(disk: &SmallDisk) -> Config {
         .set("history.path", &format!("{:?}", disk.store()))
 }
 
-/// Publishes numbers until one is refused: that number.
+/// Publishes numbers until one is refused. Returns that number.
 async fn fill_up(service: &mut Publisher, disk: &SmallDisk, from: u64) -> u64 {
     for n in from.. {
         disk.fill();
@@ -81,7 +81,7 @@ async fn fill_up(service: &mut Publisher, disk: &SmallDisk, from: u64) -> u64 {
     unreachable!("there are always more numbers")
 }
 
-/// Waits until gRPC's health service says so of publishing.
+/// Waits until gRPC's health service reports this status for publishing.
 async fn health(server: &Server, status: ServingStatus) {
     let mut health = HealthClient::new(server.channel().await);
     let request = HealthCheckRequest {
@@ -95,7 +95,7 @@ async fn health(server: &Server, status: ServingStatus) {
 }
 
 #[tokio::test]
-async fn a_full_disk_refuses_publishes_and_works_again_when_there_is_space() {
+async fn full_disk_refuses_publishes_until_space_returns() {
     let Some(disk) = SmallDisk::new() else { return };
     let server = Server::start(config(&disk)).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
@@ -114,7 +114,7 @@ async fn a_full_disk_refuses_publishes_and_works_again_when_there_is_space() {
         metrics.text()
     );
     health(&server, ServingStatus::NotServing).await;
-    // Who is there stays, and history can be read.
+    // Connections stay open, and history can be read.
     ws.lives().await;
     let history = json!({"type": "history", "channel": "room:1", "limit": 3});
     assert_eq!(ws.ask(history).await["type"], "history");
@@ -133,7 +133,7 @@ async fn a_full_disk_refuses_publishes_and_works_again_when_there_is_space() {
     let count = usize::try_from(last).unwrap();
     assert_eq!(ws.numbers("count.up", count).await, expected);
 
-    // The refused event left nothing behind, here and after a restart.
+    // The refused event left no trace, now and after a restart.
     let server = Server::start_in(server.kill().await, config(&disk)).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     let since = json!({"since": {"room:1": {"epoch": before["epoch"], "offset": 0}}});
@@ -144,7 +144,7 @@ async fn a_full_disk_refuses_publishes_and_works_again_when_there_is_space() {
 }
 
 #[tokio::test]
-async fn a_refused_event_stays_refused_when_the_process_is_killed() {
+async fn refused_event_stays_refused_after_kill_9() {
     let Some(disk) = SmallDisk::new() else { return };
     let server = Server::start(config(&disk)).await;
     let mut service = server.publisher("service").await;

@@ -1,4 +1,4 @@
-//! An event arrives exactly as documented.
+//! The event envelope equals its documentation.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::harness::{Config, Server, event};
 
 #[tokio::test]
-async fn the_envelope_has_the_documented_fields() {
+async fn envelope_has_documented_fields() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     ws.subscribe("room:42").await;
@@ -59,7 +59,7 @@ async fn the_envelope_has_the_documented_fields() {
 }
 
 #[tokio::test]
-async fn the_time_of_the_publisher_is_kept() {
+async fn publisher_timestamp_is_kept() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     ws.subscribe("room:1").await;
@@ -76,7 +76,7 @@ async fn the_time_of_the_publisher_is_kept() {
 }
 
 #[tokio::test]
-async fn json_data_is_passed_on_byte_for_byte() {
+async fn json_data_is_unchanged() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     ws.subscribe("room:1").await;
@@ -111,7 +111,7 @@ async fn json_data_is_passed_on_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn headers_source_and_key_travel_with_the_event() {
+async fn headers_source_and_key_arrive_with_event() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     ws.subscribe("room:1").await;
@@ -148,7 +148,7 @@ async fn headers_source_and_key_travel_with_the_event() {
 }
 
 #[tokio::test]
-async fn other_payloads_travel_as_base64_with_their_media_type() {
+async fn non_json_payload_is_base64_with_media_type() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     ws.subscribe("room:1").await;
@@ -173,7 +173,7 @@ async fn other_payloads_travel_as_base64_with_their_media_type() {
 }
 
 #[tokio::test]
-async fn the_publishers_trace_goes_on_in_the_event() {
+async fn publisher_trace_continues_in_event() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     ws.subscribe("room:1").await;

@@ -1,12 +1,12 @@
-//! Filters of one connection, and what they may say of the events of others, of its other
-//! subscriptions to the same channel, and of what its shard has to do for others.
+//! Filters with overlapping subscriptions: effects on invisible events, on the same channel's other
+//! subscriptions, and on the rest of the shard.
 
 use serde_json::{Value, json};
 use tidings::proto::{Audience, PublishRequest};
 
 use crate::harness::{Config, Publisher, Server, Ws, event};
 
-/// Takes more steps than one evaluation has.
+/// Exceeds the steps of one evaluation.
 const COSTLY: &str = "data.list.exists(x, x > 8)";
 
 fn one_shard() -> Config {
@@ -26,7 +26,7 @@ async fn publish_to(service: &mut Publisher, user: &str, channel: &str, data: Va
 }
 
 #[tokio::test]
-async fn a_filter_is_not_asked_about_events_for_others() {
+async fn filter_is_not_evaluated_for_invisible_events() {
     let config = one_shard()
         .event_type("ops.only", "roles = ['ops']")
         .set("limits.filter_steps", "2000")
@@ -38,7 +38,7 @@ async fn a_filter_is_not_asked_about_events_for_others() {
     for channel in channels {
         eve.subscribe_with(channel, json!({ "filter": COSTLY }))
             .await;
-        // Large enough to be deferred, costly enough to be told, and too many to be held.
+        // Large enough to be deferred, costly enough to be reported, and too many to be buffered.
         for kib in [1, 40, 80, 80] {
             let data = json!({ "list": vec![7; kib * 512] });
             publish_to(&mut service, "bob", channel, data.clone()).await;
@@ -61,12 +61,12 @@ async fn a_filter_is_not_asked_about_events_for_others() {
     assert_eq!(eve.unread().count(), 0, "nothing is told of the others");
 }
 
-/// Large enough that no filter is asked about it on a shard's thread.
+/// So large that no filter is evaluated for it on a shard's thread.
 fn large(n: u64) -> Value {
     json!({ "n": n, "list": vec![[1]; 45_000] })
 }
 
-/// What a connection was given, and why its subscription to this channel ended, where it did.
+/// What a connection received, and why its subscription to this channel ended, if it did.
 async fn given(ws: &mut Ws, last: u64, channel: &str) -> (Vec<u64>, Option<String>) {
     let (mut numbers, mut reason) = (Vec::new(), None);
     while numbers.last() != Some(&last) {
@@ -84,7 +84,8 @@ async fn given(ws: &mut Ws, last: u64, channel: &str) -> (Vec<u64>, Option<Strin
     (numbers, reason)
 }
 
-/// Follows what is held back, and then `second` in another way, before more comes.
+/// Creates a subscription with deferred events, and then `second` as an overlapping one, before
+/// more events arrive.
 async fn overlapping(server: &Server, first: &str, second: Value) -> Ws {
     let mut service = server.publisher("service").await;
     let mut ws = server.ws().token("ann", &["service"]).connect().await;
@@ -103,7 +104,7 @@ async fn overlapping(server: &Server, first: &str, second: Value) -> Ws {
 }
 
 #[tokio::test]
-async fn what_is_held_back_stays_whole_beside_another_subscription() {
+async fn deferred_events_stay_complete_beside_overlap() {
     let server = Server::start(one_shard()).await;
     for (first, second) in [("plain:*", "plain:1"), ("plain:1", "plain:*")] {
         let types = json!({ "type": "subscribe", "channels": [second], "event_types": ["zz"] });
@@ -115,7 +116,7 @@ async fn what_is_held_back_stays_whole_beside_another_subscription() {
 }
 
 #[tokio::test]
-async fn what_is_held_back_is_never_overtaken_in_silence() {
+async fn overtaken_deferred_events_are_reported() {
     let server = Server::start(one_shard()).await;
     for (first, second) in [("plain:*", "plain:1"), ("plain:1", "plain:*")] {
         let all = json!({ "type": "subscribe", "channels": [second] });
@@ -129,7 +130,7 @@ async fn what_is_held_back_is_never_overtaken_in_silence() {
 }
 
 #[tokio::test]
-async fn the_work_of_others_ends_no_subscription_beside_another_one() {
+async fn shard_load_ends_no_overlapping_subscription() {
     let server = Server::start(one_shard()).await;
     let mut service = server.publisher("service").await;
     let mut ann = server.ws().token("ann", &["service"]).connect().await;
@@ -150,7 +151,7 @@ async fn the_work_of_others_ends_no_subscription_beside_another_one() {
 }
 
 #[tokio::test]
-async fn a_short_history_loses_nothing_of_what_waits_for_a_filter() {
+async fn short_history_loses_no_deferred_event() {
     let config = one_shard()
         .namespace(
             "short",
@@ -163,7 +164,7 @@ async fn a_short_history_loses_nothing_of_what_waits_for_a_filter() {
     ann.subscribe_with("short:1", json!({ "filter": "data.n >= 0" }))
         .await;
     for n in 0..12 {
-        // What is not for it leaves no hole either.
+        // Invisible events cause no gap either.
         publish_to(&mut service, "bob", "short:1", json!({ "n": 99 })).await;
         service.publish("short:1", "count.up", large(n)).await;
     }

@@ -1,12 +1,12 @@
-//! Filters on events that come from history: what they tell, whom they hold up, and what is lost
-//! when a subscription is replaced meanwhile.
+//! Filters during replay: what they reveal, what they delay, and what is lost when the subscription
+//! is replaced meanwhile.
 
 use serde_json::{Value, json};
 use tidings::proto::{Audience, PublishRequest};
 
 use crate::harness::{Config, Publisher, Server, event, eventually};
 
-/// It goes through the whole list where nothing in it is larger than 8.
+/// Iterates the whole list if no element is larger than 8.
 const COSTLY: &str = "data.list.exists(x, x > 8)";
 
 fn one_shard() -> Config {
@@ -17,7 +17,7 @@ fn list(n: u64, length: usize) -> Value {
     json!({ "n": n, "list": vec![7; length] })
 }
 
-/// 300 events in `room:1`, too large to be kept between counting and sending.
+/// 300 events in `room:1`, too large to be cached between counting and sending.
 async fn publish_padded(service: &mut Publisher) {
     for n in 0..300 {
         let data = json!({ "n": n, "pad": "x".repeat(1000) });
@@ -26,13 +26,14 @@ async fn publish_padded(service: &mut Publisher) {
 }
 
 #[tokio::test]
-async fn a_replay_says_nothing_of_events_that_one_may_not_see() {
+async fn replay_reveals_no_invisible_events() {
     let config = one_shard()
         .set("limits.filter_steps", "20000")
         .event_type("audit.entry", r#"roles = ["auditor"]"#);
     let server = Server::start(config).await;
     let mut service = server.publisher("service").await;
-    // Together too large to be kept between counting and sending: the filter is asked twice.
+    // Together too large to be cached between counting and sending, so the filter is evaluated
+    // twice.
     for n in 0..4 {
         let secret = PublishRequest {
             audience: Some(Audience {
@@ -58,7 +59,7 @@ async fn a_replay_says_nothing_of_events_that_one_may_not_see() {
     assert_eq!(server.metric(reached).await, 0, "the filter was asked");
     assert!(server.metric("tidings_filter_steps_total").await < 1000);
 
-    // Who may see them is told which ones take too long.
+    // A client that may see them is told which ones exceed the budget.
     let mut alice = server.ws().token("alice", &["auditor"]).connect().await;
     let more = json!({ "rewind": 100, "filter": COSTLY });
     alice.subscribe_with("room:1", more).await;
@@ -67,7 +68,7 @@ async fn a_replay_says_nothing_of_events_that_one_may_not_see() {
     assert!(before.iter().all(|m| m["reason"] == "filter_steps"));
 }
 
-/// Waits until a filter is asked away from the shard, and goes on to be.
+/// Waits until a filter is evaluated off the shard, and continues to be.
 async fn asked_elsewhere(server: &Server) {
     eventually("a filter to be asked elsewhere", async || {
         let deferred = server.metric("tidings_filters_deferred_total").await;
@@ -77,8 +78,8 @@ async fn asked_elsewhere(server: &Server) {
 }
 
 #[tokio::test]
-async fn a_costly_filter_does_not_hold_up_other_subscriptions_of_its_connection() {
-    // A second or so for each page of the costly channel.
+async fn costly_replay_does_not_block_other_subscriptions() {
+    // About a second per page of the costly channel.
     let config = one_shard()
         .set("limits.filter_steps_per_second", "500000")
         .set("limits.outbox_bytes", "262144");
@@ -97,7 +98,7 @@ async fn a_costly_filter_does_not_hold_up_other_subscriptions_of_its_connection(
     let last = json!({ "list": [9] });
     service.publish("room:2", "last", last).await;
     ann.subscribe_with("room:1", json!({ "rewind": 300 })).await;
-    // All of it is there long before the other channel comes to its end.
+    // All of it arrives long before the other channel is done.
     let before = ann.until("last").await;
     let numbers: Vec<u64> = before
         .iter()
@@ -108,7 +109,7 @@ async fn a_costly_filter_does_not_hold_up_other_subscriptions_of_its_connection(
 }
 
 #[tokio::test]
-async fn what_is_held_back_does_not_hold_up_a_replay() {
+async fn deferred_events_do_not_block_replay() {
     let config = one_shard().set("limits.filter_steps_per_second", "50000");
     let server = Server::start(config).await;
     let mut service = server.publisher("service").await;
@@ -129,13 +130,13 @@ async fn what_is_held_back_does_not_hold_up_a_replay() {
     assert_eq!(replayed.count(), 300);
 }
 
-/// The number of a live event that was let through, or of what is lost.
+/// The number of a live event that matched, or of the lost ones.
 fn number(said: &Value) -> Option<u64> {
     said["data"]["n"].as_u64()
 }
 
 #[tokio::test]
-async fn a_subscription_that_replaces_one_whose_filter_is_asked_loses_nothing() {
+async fn replacing_filtering_subscription_loses_nothing() {
     let config = one_shard().set("limits.filter_steps_per_second", "1000");
     let server = Server::start(config).await;
     let mut service = server.publisher("service").await;
@@ -154,7 +155,7 @@ async fn a_subscription_that_replaces_one_whose_filter_is_asked_loses_nothing() 
             (deferred > before).then_some(())
         })
         .await;
-        // The same channel twice in one message: the second is the one that counts.
+        // The same channel twice in one message: the second entry counts.
         let twice = json!({ "type": "subscribe", "channels": [channel, channel] });
         let joined = ann.ask(twice).await;
         if !first["offset"].is_null() {
@@ -174,7 +175,7 @@ async fn a_subscription_that_replaces_one_whose_filter_is_asked_loses_nothing() 
 }
 
 #[tokio::test]
-async fn a_subscription_that_replaces_one_is_told_what_is_gone() {
+async fn replacing_subscription_reports_lost_events() {
     let config = one_shard()
         .set("limits.filter_steps_per_second", "1000")
         .namespace(
@@ -203,7 +204,7 @@ async fn a_subscription_that_replaces_one_is_told_what_is_gone() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_replaces_a_live_one_goes_on_where_it_stood() {
+async fn replacing_live_subscription_continues_in_place() {
     let server = Server::start(one_shard()).await;
     let mut service = server.publisher("service").await;
     let mut ann = server.ws().token("ann", &["service"]).connect().await;

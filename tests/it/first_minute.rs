@@ -1,4 +1,4 @@
-//! What somebody sees who starts Tidings for the first time.
+//! The first start of Tidings, as a new user sees it.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::harness::{Config, SECRET, Server, Tidings};
 
 #[tokio::test]
-async fn dev_prints_a_token_and_three_lines_to_try() {
+async fn dev_mode_prints_token_and_commands() {
     let server = Server::start(Config::dev()).await;
     let printed = server.printed() + &server.log();
 
@@ -43,7 +43,7 @@ async fn dev_prints_a_token_and_three_lines_to_try() {
 }
 
 #[tokio::test]
-async fn dev_shows_a_page_and_lets_anonymous_browsers_in() {
+async fn dev_mode_serves_demo_page_and_anonymous_clients() {
     let server = Server::start(Config::dev()).await;
     let page = server.get("/").await;
     assert_eq!(page.status, 200);
@@ -64,20 +64,20 @@ async fn dev_shows_a_page_and_lets_anonymous_browsers_in() {
 }
 
 #[tokio::test]
-async fn the_page_exists_only_with_dev() {
+async fn demo_page_exists_only_in_dev_mode() {
     let server = Server::start(Config::rooms()).await;
     server.get("/").await.assert_problem(404);
 }
 
 #[tokio::test]
-async fn without_a_key_the_server_refuses_to_start() {
+async fn server_without_key_does_not_start() {
     let (status, said) = Server::refuses(Config::new().without_key()).await;
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("auth") && said.contains("--dev"), "{said}");
 }
 
 #[tokio::test]
-async fn a_key_may_come_from_the_environment() {
+async fn key_is_read_from_environment() {
     let config = Config::rooms()
         .without_key()
         .env("TIDINGS_AUTH__HS256_SECRET", SECRET);
@@ -92,7 +92,7 @@ async fn a_key_may_come_from_the_environment() {
 }
 
 #[tokio::test]
-async fn the_ready_file_names_both_bound_addresses() {
+async fn ready_file_contains_bound_addresses() {
     let server = Server::start(Config::rooms()).await;
     for address in [&server.public, &server.internal] {
         let address: std::net::SocketAddr = address.parse().unwrap();
@@ -107,7 +107,7 @@ async fn the_ready_file_names_both_bound_addresses() {
 }
 
 #[tokio::test]
-async fn internal_without_authentication_is_refused_away_from_loopback() {
+async fn unauthenticated_internal_requires_loopback() {
     let config = Config::new()
         .set("internal.listen", r#""0.0.0.0:0""#)
         .set("internal.auth", r#""none""#);
@@ -117,7 +117,7 @@ async fn internal_without_authentication_is_refused_away_from_loopback() {
 }
 
 #[tokio::test]
-async fn an_unknown_key_is_refused_with_the_nearest_known_one() {
+async fn unknown_config_key_suggests_nearest() {
     let (status, said) = Server::refuses(Config::new().set("limits.conections", "5")).await;
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(
@@ -127,7 +127,7 @@ async fn an_unknown_key_is_refused_with_the_nearest_known_one() {
 }
 
 #[tokio::test]
-async fn resync_without_history_is_refused() {
+async fn resync_policy_without_history_is_refused() {
     let keys = "history = { size = 0, ttl = \"1h\" }\nslow_consumer = \"resync\"";
     let (status, said) = Server::refuses(Config::new().namespace("quick", keys)).await;
     assert_eq!(status.code(), Some(1), "{said}");
@@ -135,7 +135,7 @@ async fn resync_without_history_is_refused() {
 }
 
 #[tokio::test]
-async fn wrong_usage_exits_with_2() {
+async fn invalid_usage_exits_with_2() {
     Tidings::new(&["serve", "--no-such-flag"])
         .run()
         .await

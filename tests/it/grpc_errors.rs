@@ -1,4 +1,4 @@
-//! Each refusal has a code and says which field.
+//! Every refusal has a code and names the field.
 
 use std::collections::HashMap;
 
@@ -31,7 +31,7 @@ fn with_headers(count: usize, bytes: usize) -> PublishRequest {
 }
 
 #[tokio::test]
-async fn a_bad_publish_names_its_field() {
+async fn invalid_publish_names_its_field() {
     let server = Server::start(Config::rooms()).await;
     let mut service = server.publisher("service").await;
     let long = "x".repeat(256);
@@ -135,7 +135,7 @@ async fn a_bad_publish_names_its_field() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_too_long_is_refused() {
+async fn oversized_batch_is_refused() {
     let server = Server::start(Config::rooms()).await;
     let mut service = server.publisher("service").await;
     let batch = PublishBatchRequest {
@@ -152,7 +152,7 @@ async fn a_batch_that_is_too_long_is_refused() {
 }
 
 #[tokio::test]
-async fn a_bad_subscribe_names_its_field() {
+async fn invalid_subscribe_names_its_field() {
     let server = Server::start(Config::rooms()).await;
     let mut service = server.publisher("service").await;
     let one = vec![Subscription {
@@ -186,7 +186,7 @@ async fn a_bad_subscribe_names_its_field() {
         ),
     ];
     for (field, request) in table {
-        // The refusal may come with the headers, or as the end of the stream.
+        // The refusal may arrive in the headers or in the trailers.
         let refused = match service.events.subscribe(request).await {
             Err(status) => status,
             Ok(stream) => stream.into_inner().message().await.unwrap_err(),
@@ -201,7 +201,7 @@ async fn a_bad_subscribe_names_its_field() {
 }
 
 #[tokio::test]
-async fn without_a_good_token_nothing_is_answered() {
+async fn calls_without_valid_token_are_refused() {
     let server = Server::start(Config::rooms()).await;
     let bad = [
         None,
@@ -219,7 +219,7 @@ async fn without_a_good_token_nothing_is_answered() {
 }
 
 #[tokio::test]
-async fn only_admins_see_and_end_connections() {
+async fn connection_service_requires_admin() {
     let server = Server::start(Config::rooms()).await;
     for role in ["service", "editor"] {
         let token = Token::new("backend").roles(&[role]);
@@ -246,7 +246,7 @@ async fn only_admins_see_and_end_connections() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_not_found() {
+async fn missing_resources_return_not_found() {
     let server = Server::start(Config::rooms()).await;
     let mut admin = server.admin().await;
     let request = GetConnectionRequest {
@@ -280,7 +280,7 @@ async fn what_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
-async fn on_loopback_authentication_can_be_switched_off() {
+async fn authentication_can_be_disabled_on_loopback() {
     let server = Server::start(Config::rooms().set("internal.auth", r#""none""#)).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     server
@@ -290,7 +290,7 @@ async fn on_loopback_authentication_can_be_switched_off() {
         .await
         .unwrap();
     ws.expect_event("a.b").await;
-    // Browsers show who they are nevertheless.
+    // Browsers identify themselves nevertheless.
     let header = [("Authorization", "Bearer garbage")];
     server
         .refused_upgrade("/ws", &header)

@@ -1,4 +1,4 @@
-//! Following channels over gRPC.
+//! Subscriptions over gRPC.
 
 use serde_json::json;
 use tidings::proto::{Position, SubscribeRequest, Subscription};
@@ -13,7 +13,7 @@ fn subscription(channel: &str) -> Subscription {
 }
 
 #[tokio::test]
-async fn subscribed_comes_first_and_says_where_live_starts() {
+async fn subscribed_message_comes_first_with_position() {
     let server = Server::start(Config::rooms()).await;
     let mut service = server.publisher("service").await;
     service.count("room:1", "count.up", 1..=3).await;
@@ -29,7 +29,7 @@ async fn subscribed_comes_first_and_says_where_live_starts() {
 }
 
 #[tokio::test]
-async fn a_namespace_can_be_followed_as_a_whole() {
+async fn whole_namespace_can_be_subscribed() {
     let server = Server::start(Config::rooms()).await;
     let mut service = server.publisher("service").await;
     let mut stream = service.follow(&["project:*"]).await;
@@ -63,7 +63,7 @@ async fn a_namespace_can_be_followed_as_a_whole() {
     }
     let expected =
         [("project:1", 1), ("project:2", 1), ("project:1", 2)].map(|(c, o)| (c.to_owned(), o));
-    // Order holds within each channel; between channels none is promised.
+    // Order is guaranteed within a channel, not between channels.
     got.sort();
     let mut expected = expected.to_vec();
     expected.sort();
@@ -71,7 +71,7 @@ async fn a_namespace_can_be_followed_as_a_whole() {
 }
 
 #[tokio::test]
-async fn everything_can_be_followed() {
+async fn all_channels_can_be_subscribed() {
     let server = Server::start(Config::rooms()).await;
     let mut service = server.publisher("service").await;
     let mut stream = service.follow(&["*"]).await;
@@ -82,7 +82,7 @@ async fn everything_can_be_followed() {
 }
 
 #[tokio::test]
-async fn since_and_rewind_replay() {
+async fn since_and_rewind_replay_events() {
     let server = Server::start(Config::rooms()).await;
     let mut service = server.publisher("service").await;
     service.count("room:1", "count.up", 1..=10).await;
@@ -102,7 +102,7 @@ async fn since_and_rewind_replay() {
         rewind: 2,
         ..subscription("room:1")
     };
-    // Each row publishes one more.
+    // Each case publishes one more.
     let table: [(Subscription, bool, Vec<u64>); 3] = [
         (since(&epoch, 7), true, vec![8, 9, 10]),
         (since("foreign", 7), false, vec![]),
@@ -132,7 +132,7 @@ async fn since_and_rewind_replay() {
 }
 
 #[tokio::test]
-async fn types_and_filter_narrow_a_stream() {
+async fn types_and_filter_narrow_stream() {
     let server = Server::start(Config::rooms()).await;
     let mut service = server.publisher("service").await;
     let request = SubscribeRequest {
@@ -153,7 +153,7 @@ async fn types_and_filter_narrow_a_stream() {
 }
 
 #[tokio::test]
-async fn one_channel_is_refused_and_the_other_followed() {
+async fn refused_channel_leaves_other_subscribed() {
     let server = Server::start(Config::rooms()).await;
     let mut alice = server.publisher_as(&Token::new("alice")).await;
     let mut stream = alice.follow(&["project:1", "room:1"]).await;
@@ -166,7 +166,7 @@ async fn one_channel_is_refused_and_the_other_followed() {
 }
 
 #[tokio::test]
-async fn a_stream_counts_as_a_connection_and_leaves_with_its_reader() {
+async fn grpc_stream_counts_as_connection() {
     let server = Server::start(Config::rooms()).await;
     let mut service = server.publisher("service").await;
     let stream = service.follow(&["room:1"]).await;
@@ -189,14 +189,14 @@ async fn a_stream_counts_as_a_connection_and_leaves_with_its_reader() {
 }
 
 #[tokio::test]
-async fn a_stream_reader_that_is_too_slow_is_ended() {
+async fn slow_grpc_reader_is_disconnected() {
     let keys = "history = { size = 10, ttl = \"1h\" }\nslow_consumer = \"disconnect\"";
     let config = Config::new()
         .namespace("room", keys)
         .set("limits.outbox_bytes", "262144");
     let server = Server::start(config).await;
     let mut service = server.publisher("service").await;
-    // A channel of its own, so that the unread bytes stop nothing else.
+    // Its own HTTP/2 connection, so that the unread bytes block nothing else.
     let mut slow = server.publisher("service").await.follow(&["room:1"]).await;
     let mut reader = server.publisher("service").await.follow(&["room:1"]).await;
     let mut admin = server.admin().await;

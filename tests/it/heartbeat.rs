@@ -1,4 +1,4 @@
-//! Who is silent too long is gone.
+//! Heartbeats: silent connections are closed.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ async fn quick_server() -> Server {
 }
 
 #[tokio::test]
-async fn answered_pings_keep_a_connection_alive() {
+async fn answered_pings_keep_connection_open() {
     let server = quick_server().await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     assert_eq!(ws.established["heartbeat_interval_ms"], 1000);
     assert_eq!(ws.established["heartbeat_timeout_ms"], 2000);
-    // Longer than the timeout; tungstenite answers the Pings, nothing else is sent.
+    // Longer than the timeout. tungstenite answers Pings, and nothing else is sent.
     for _ in 0..4 {
         let heartbeat = ws.expect("heartbeat").await;
         assert!(heartbeat["timestamp"].is_string(), "{heartbeat}");
@@ -33,7 +33,7 @@ async fn answered_pings_keep_a_connection_alive() {
 }
 
 #[tokio::test]
-async fn silence_past_the_timeout_closes_with_4408() {
+async fn silent_connection_closes_4408() {
     let server = quick_server().await;
     let mut silent = server.raw_ws(&Token::new("alice")).await;
     let (mut pings, mut heartbeats) = (0, 0);
@@ -56,7 +56,7 @@ async fn silence_past_the_timeout_closes_with_4408() {
 }
 
 #[tokio::test]
-async fn a_heartbeat_response_counts_as_life() {
+async fn heartbeat_response_keeps_connection_open() {
     let server = quick_server().await;
     let mut client = server.raw_ws(&Token::new("alice")).await;
     let mut heartbeats = 0;
@@ -72,7 +72,7 @@ async fn a_heartbeat_response_counts_as_life() {
 }
 
 #[tokio::test]
-async fn a_clients_ping_is_answered_with_its_payload() {
+async fn client_ping_is_answered_with_its_payload() {
     let server = quick_server().await;
     let mut client = server.raw_ws(&Token::new("alice")).await;
     client.send(0x89, b"are you there").await;
@@ -85,8 +85,8 @@ async fn a_clients_ping_is_answered_with_its_payload() {
     }
 }
 
-/// Stops the process for this long, as a suspended machine does. Nothing but time can say when that
-/// is over.
+/// Stops the process (SIGSTOP) for this long, as suspending a machine does. The duration itself is
+/// what is tested.
 pub(crate) async fn stall(server: &Server, lasts: Duration) {
     server.signal("STOP");
     tokio::time::sleep(lasts).await;
@@ -94,7 +94,7 @@ pub(crate) async fn stall(server: &Server, lasts: Duration) {
 }
 
 #[tokio::test]
-async fn a_stall_of_the_server_is_not_the_silence_of_its_clients() {
+async fn server_stall_closes_no_connection() {
     let config = Config::rooms()
         .set("heartbeat.interval", r#""2s""#)
         .set("heartbeat.timeout", r#""4s""#)
@@ -105,15 +105,15 @@ async fn a_stall_of_the_server_is_not_the_silence_of_its_clients() {
         clients.push(server.ws().token(&format!("user-{n}"), &[]).connect().await);
     }
     let mut nobody = server.ws().connect().await;
-    // A client that was silent before is heard out as well.
+    // A client that was silent before the stall is given its time as well.
     let mut silent = server.raw_ws(&Token::new("silent")).await;
     stall(&server, Duration::from_secs(7)).await;
     let token = Token::new("late").sign();
     let authenticate = json!({"type": "authenticate", "token": token});
-    // All at once, as they answer Pings only while somebody reads.
+    // Concurrently, because they answer Pings only while being read.
     let lives = clients.iter_mut().map(|ws| async {
         ws.lives().await;
-        // It goes on as ever.
+        // The connection stays open.
         ws.expect("heartbeat").await;
         ws.lives().await;
     });
@@ -123,7 +123,7 @@ async fn a_stall_of_the_server_is_not_the_silence_of_its_clients() {
         futures_util::future::join_all(lives),
     );
     assert_eq!(reply["type"], "authenticated", "{reply}");
-    // Who stays silent ends.
+    // A client that stays silent is closed.
     assert_eq!(code, 4408);
     for part in ["shard", "runtime"] {
         let stalls = format!("tidings_stalls_total{{part={part:?}}}");
@@ -132,14 +132,14 @@ async fn a_stall_of_the_server_is_not_the_silence_of_its_clients() {
 }
 
 #[tokio::test]
-async fn what_clients_sent_during_a_stall_is_not_too_much() {
+async fn messages_sent_during_stall_pass_rate_limit() {
     let config = Config::rooms()
         .set("limits.messages_per_second", "20")
         .set("limits.messages_burst", "5");
     let server = Server::start(config).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     server.signal("STOP");
-    // At 10 a second, for five seconds.
+    // At 10 per second, for five seconds.
     for id in 0..50 {
         ws.send(json!({"type": "ping", "id": id})).await;
         tokio::time::sleep(Duration::from_millis(100)).await;

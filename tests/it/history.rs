@@ -1,4 +1,4 @@
-//! Reading what was.
+//! Reading history.
 
 use serde_json::{Value, json};
 use tidings::proto::{GetHistoryRequest, Position};
@@ -22,7 +22,7 @@ fn offsets(reply: &Value) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn a_browser_pages_forwards() {
+async fn browser_pages_forwards() {
     let (_server, mut ws, _service) = start().await;
     let mut ask = json!({"type": "history", "channel": "room:1", "limit": 10});
     let mut seen = Vec::new();
@@ -38,7 +38,7 @@ async fn a_browser_pages_forwards() {
 }
 
 #[tokio::test]
-async fn a_browser_pages_backwards() {
+async fn browser_pages_backwards() {
     let (_server, mut ws, _service) = start().await;
     let mut ask = json!({"type": "history", "channel": "room:1", "limit": 10, "reverse": true});
     let mut seen = Vec::new();
@@ -53,7 +53,7 @@ async fn a_browser_pages_backwards() {
 }
 
 #[tokio::test]
-async fn a_service_pages_both_ways() {
+async fn service_pages_in_both_directions() {
     let (_server, _ws, mut service) = start().await;
     for reverse in [false, true] {
         let mut request = GetHistoryRequest {
@@ -90,7 +90,7 @@ async fn a_service_pages_both_ways() {
 }
 
 #[tokio::test]
-async fn a_service_reads_after_and_before_a_position() {
+async fn service_reads_after_and_before_position() {
     let (_server, _ws, mut service) = start().await;
     let request = GetHistoryRequest {
         channel: "room:1".into(),
@@ -130,7 +130,7 @@ async fn a_service_reads_after_and_before_a_position() {
 }
 
 #[tokio::test]
-async fn a_bad_page_is_refused() {
+async fn invalid_page_is_refused() {
     let (_server, _ws, mut service) = start().await;
     let request = GetHistoryRequest {
         channel: "room:1".into(),
@@ -164,7 +164,7 @@ async fn a_bad_page_is_refused() {
 }
 
 #[tokio::test]
-async fn history_keeps_no_more_than_its_size() {
+async fn history_is_bounded_by_size() {
     let keys = "history = { size = 10, ttl = \"1h\" }\nsubscribe = 'true'";
     let server = Server::start(Config::new().namespace("small", keys)).await;
     let mut service = server.publisher("service").await;
@@ -177,7 +177,7 @@ async fn history_keeps_no_more_than_its_size() {
 }
 
 #[tokio::test]
-async fn history_forgets_after_its_time() {
+async fn history_expires_by_age() {
     let keys = "history = { size = 100, ttl = \"1s\" }\nsubscribe = 'true'";
     let server = Server::start(Config::new().namespace("brief", keys)).await;
     let mut service = server.publisher("service").await;
@@ -196,7 +196,7 @@ async fn history_forgets_after_its_time() {
         page.events.is_empty().then_some(())
     })
     .await;
-    // The numbering goes on nevertheless.
+    // Offsets continue nevertheless.
     let answer = service
         .publish("brief:1", "count.up", json!({"n": 4}))
         .await;
@@ -204,7 +204,7 @@ async fn history_forgets_after_its_time() {
 }
 
 #[tokio::test]
-async fn a_channel_nobody_used_has_an_empty_history() {
+async fn unused_channel_has_empty_history() {
     let (_server, mut ws, _service) = start().await;
     let reply = ws
         .ask(json!({"type": "history", "channel": "room:unused", "limit": 5}))

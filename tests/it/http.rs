@@ -13,14 +13,14 @@ fn service() -> String {
 }
 
 #[tokio::test]
-async fn health_and_readiness_answer() {
+async fn health_and_readiness_respond() {
     let server = Server::start(Config::rooms()).await;
     assert_eq!(server.get("/healthz").await.status, 200);
     assert_eq!(server.get("/readyz").await.status, 200);
 }
 
 #[tokio::test]
-async fn unknown_paths_and_missing_upgrades_are_problems() {
+async fn unknown_path_and_missing_upgrade_return_problem() {
     let server = Server::start(Config::rooms()).await;
     let problem = server.get("/no/such/path").await.assert_problem(404);
     assert_eq!(problem["code"], "not_found");
@@ -39,7 +39,7 @@ async fn unknown_paths_and_missing_upgrades_are_problems() {
 }
 
 #[tokio::test]
-async fn the_api_wants_a_token_with_the_right_role() {
+async fn api_requires_token_with_role() {
     let server = Server::start(Config::rooms()).await;
     for path in ["/api/v1/stats", "/api/v1/connections", "/api/v1/channels"] {
         let problem = server.get(path).await.assert_problem(401);
@@ -140,7 +140,7 @@ async fn cloud_events_are_published_structured_and_binary() {
 }
 
 #[tokio::test]
-async fn connections_are_shown_and_ended() {
+async fn connections_are_listed_and_disconnected() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     let admin = Token::new("root").roles(&["admin"]);
@@ -190,7 +190,7 @@ async fn history_and_presence_are_read_by_get() {
 }
 
 #[tokio::test]
-async fn server_sent_events_resume_by_their_id() {
+async fn server_sent_events_resume_by_id() {
     let server = Server::start(Config::rooms()).await;
     let mut service = server.publisher("service").await;
     let first = service.publish("room:1", "a.b", json!({"n": 1})).await;
@@ -210,7 +210,7 @@ async fn server_sent_events_resume_by_their_id() {
 }
 
 #[tokio::test]
-async fn the_older_systems_paths_answer() {
+async fn legacy_paths_respond() {
     let server = Server::start(Config::rooms()).await;
     let admin = Token::new("root").roles(&["admin"]);
     for path in [
@@ -226,7 +226,7 @@ async fn the_older_systems_paths_answer() {
 }
 
 #[tokio::test]
-async fn the_descriptions_are_json() {
+async fn api_descriptions_are_json() {
     let server = Server::start(Config::rooms()).await;
     let admin = Token::new("root").roles(&["admin"]);
     let asyncapi = server.get_as(&admin, "/asyncapi.json").await.json();

@@ -1,4 +1,4 @@
-//! HTTP requests that nobody sends by accident.
+//! Abusive HTTP requests.
 
 use std::fmt::Write as _;
 
@@ -15,13 +15,13 @@ fn service() -> String {
     )
 }
 
-/// The status of an answer as it came.
+/// The status line's code of a raw response.
 fn status(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or_default()
 }
 
 #[tokio::test]
-async fn a_request_has_one_host() {
+async fn request_must_have_one_host() {
     let server = Server::start(Config::rooms()).await;
     for (hosts, expected) in [
         ("Host: example.com\r\n", "200"),
@@ -43,7 +43,7 @@ async fn a_request_has_one_host() {
 }
 
 #[tokio::test]
-async fn two_authorizations_are_none() {
+async fn two_authorization_headers_are_refused() {
     let server = Server::start(Config::rooms()).await;
     let (one, two) = (service(), service());
     let both = [
@@ -70,7 +70,7 @@ async fn two_authorizations_are_none() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_announced_too_long_is_refused_before_it_comes() {
+async fn oversized_content_length_is_refused_early() {
     let server = Server::start(Config::rooms().set("limits.event_bytes", "1000")).await;
     let request = format!(
         "POST /api/v1/events HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\n\
@@ -81,7 +81,7 @@ async fn a_body_that_is_announced_too_long_is_refused_before_it_comes() {
     // No byte of the body is ever sent.
     let answer = raw_request(&server.public, &request).await;
     assert_eq!(status(&answer), "413", "{answer}");
-    // One that says nothing of its length is read as far as it may.
+    // A body without a length is read up to the limit.
     let mut chunked = format!(
         "POST /api/v1/events HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\n\
          Content-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
@@ -95,7 +95,7 @@ async fn a_body_that_is_announced_too_long_is_refused_before_it_comes() {
 }
 
 #[tokio::test]
-async fn the_wrong_method_and_the_wrong_type_are_told_so() {
+async fn wrong_method_and_content_type_are_refused() {
     let server = Server::start(Config::rooms()).await;
     let token = service();
     let auth = ("Authorization", token.as_str());
@@ -125,7 +125,7 @@ async fn the_wrong_method_and_the_wrong_type_are_told_so() {
 }
 
 #[tokio::test]
-async fn heads_are_bounded_in_number_and_size() {
+async fn header_count_and_size_are_limited() {
     let server = Server::start(Config::rooms()).await;
     let many = (0..200).fold(String::new(), |mut text, n| {
         write!(text, "X-{n}: 1\r\n").unwrap();
@@ -145,7 +145,7 @@ async fn heads_are_bounded_in_number_and_size() {
 }
 
 #[tokio::test]
-async fn paths_and_queries_do_no_harm() {
+async fn odd_paths_and_queries_are_harmless() {
     let server = Server::start(Config::rooms()).await;
     let admin = Token::new("root").roles(&["admin"]);
     for path in [
@@ -177,7 +177,7 @@ async fn paths_and_queries_do_no_harm() {
 }
 
 #[tokio::test]
-async fn the_descriptions_are_for_token_holders_where_it_is_said() {
+async fn api_descriptions_may_require_token() {
     let config = Config::rooms().set("public.documents", r#""token""#);
     let server = Server::start(config.clone()).await;
     for path in ["/openapi.json", "/asyncapi.json"] {
@@ -192,7 +192,7 @@ async fn the_descriptions_are_for_token_holders_where_it_is_said() {
     .await;
 }
 
-/// Asks the internal listener beforehand, as a browser does.
+/// Sends a preflight request to the internal listener, as a browser does.
 async fn preflight(server: &Server, origin: &str) -> Answer {
     let headers = [
         ("Origin", origin),
@@ -209,12 +209,12 @@ async fn preflight(server: &Server, origin: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn pages_call_grpc_web_only_where_they_are_listed() {
+async fn grpc_web_requires_listed_origin() {
     let server = Server::start(Config::rooms()).await;
     preflight(&server, "https://app.example.com")
         .await
         .assert_problem(403);
-    // A name that was bent to this address makes a page of the same origin.
+    // DNS rebinding makes the page's origin equal the host.
     let bent = format!("http://{}", server.internal);
     preflight(&server, &bent).await.assert_problem(403);
     let headers = [
@@ -235,7 +235,7 @@ async fn pages_call_grpc_web_only_where_they_are_listed() {
         "https://app.example.com"
     );
     assert!(answer.status < 300, "{answer:?}");
-    // A star would leave the token out (Fetch §3.3.3).
+    // A wildcard would not cover `Authorization` (Fetch §3.3.3).
     let headers = answer.header("access-control-allow-headers");
     assert!(headers.contains("authorization"), "{answer:?}");
     let evil = preflight(&server, "https://evil.example").await;
@@ -263,7 +263,7 @@ async fn pages_call_grpc_web_only_where_they_are_listed() {
 }
 
 #[tokio::test]
-async fn without_descriptors_the_server_waits_and_goes_on() {
+async fn descriptor_exhaustion_is_survived() {
     use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
@@ -273,7 +273,7 @@ async fn without_descriptors_the_server_waits_and_goes_on() {
         .count();
     let few = Rlimit {
         current: Some(u64::try_from(open).unwrap()),
-        // The server has it from here.
+        // The server accepts it from here on.
         maximum: getrlimit(Resource::Nofile).maximum,
     };
     let before = prlimit(process, Resource::Nofile, few).unwrap();

@@ -1,4 +1,4 @@
-//! The HTTP API in detail: fields, refusals, CloudEvents, and the older systems' paths.
+//! The HTTP API in detail: fields, refusals, CloudEvents, and the legacy paths.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ impl<'a> Caller<'a> {
 }
 
 #[tokio::test]
-async fn the_wrong_method_is_told_the_right_ones() {
+async fn wrong_method_returns_allow_header() {
     let server = Server::start(Config::rooms()).await;
     let admin = Caller::new(&server, "admin");
     let answer = admin
@@ -69,7 +69,7 @@ async fn the_wrong_method_is_told_the_right_ones() {
 }
 
 #[tokio::test]
-async fn wrong_parameters_are_named() {
+async fn invalid_parameters_are_named() {
     let server = Server::start(Config::rooms()).await;
     let admin = Caller::new(&server, "admin");
     for (path, field) in [
@@ -88,7 +88,7 @@ async fn wrong_parameters_are_named() {
         assert_eq!(problem["code"], "invalid_argument", "{path}");
         assert_eq!(problem["errors"][0]["field"], field, "{path}: {problem}");
     }
-    // What a second value, or a name without one, was meant to say must not be lost.
+    // A second value, or a name without one, must not be ignored.
     for (path, field) in [
         ("/api/v1/connections?user=ann&user=bob", "user"),
         ("/api/v1/connections?user=a%0Ab", "user"),
@@ -131,7 +131,7 @@ async fn wrong_parameters_are_named() {
 }
 
 #[tokio::test]
-async fn a_coded_body_is_refused_and_never_taken_as_it_is() {
+async fn encoded_body_is_refused() {
     let server = Server::start(Config::rooms()).await;
     let service = Caller::new(&server, "service");
     for coding in ["gzip", "br", "identity, gzip"] {
@@ -164,7 +164,7 @@ async fn a_coded_body_is_refused_and_never_taken_as_it_is() {
 }
 
 #[tokio::test]
-async fn refused_publishes_say_why() {
+async fn refused_publish_explains_why() {
     let server = Server::start(Config::rooms().set("limits.event_bytes", "1024")).await;
     let service = Caller::new(&server, "service");
     let path = "/api/v1/events";
@@ -198,7 +198,7 @@ async fn refused_publishes_say_why() {
 }
 
 #[tokio::test]
-async fn everything_of_a_publish_arrives() {
+async fn all_fields_of_publish_arrive() {
     let server = Server::start(Config::rooms()).await;
     let service = Caller::new(&server, "service");
     let mut alice = server.ws().token("alice", &[]).connect().await;
@@ -230,7 +230,7 @@ async fn everything_of_a_publish_arrives() {
 }
 
 #[tokio::test]
-async fn a_batch_of_cloud_events_is_judged_one_by_one() {
+async fn cloud_event_batch_has_individual_results() {
     let server = Server::start(Config::rooms()).await;
     let service = Caller::new(&server, "service");
     let event = |id: &str, channel: &str| {
@@ -260,7 +260,7 @@ async fn a_batch_of_cloud_events_is_judged_one_by_one() {
 }
 
 #[tokio::test]
-async fn history_is_read_page_by_page() {
+async fn history_is_paged() {
     let server = Server::start(Config::rooms()).await;
     let service = Caller::new(&server, "service");
     for n in 1..=5 {
@@ -334,7 +334,7 @@ async fn connections_and_channels_are_paged() {
 }
 
 #[tokio::test]
-async fn the_older_systems_scripts_go_on_working() {
+async fn legacy_http_paths_keep_working() {
     let server = Server::start(Config::rooms()).await;
     let admin = Caller::new(&server, "admin");
     let mut ws = server.ws().token("alice", &[]).connect().await;
@@ -388,7 +388,7 @@ async fn the_older_systems_scripts_go_on_working() {
     .await;
 }
 
-/// The origin that a page is told it may ask from; empty if it may not.
+/// The `Access-Control-Allow-Origin` of a response. Empty if there is none.
 async fn allowed_to_ask(server: &Server, origin: &str) -> String {
     let headers = [
         ("Origin", origin),
@@ -409,7 +409,7 @@ const APP: &str = "https://app.example.com";
 const OTHER: &str = "https://other.example.com";
 
 #[tokio::test]
-async fn pages_of_allowed_origins_may_ask_beforehand() {
+async fn preflight_from_allowed_origin_succeeds() {
     let allowed = format!("[{APP:?}]");
     let server = Server::start(Config::rooms().set("public.allowed_origins", &allowed)).await;
     assert_eq!(allowed_to_ask(&server, APP).await, APP);
@@ -417,7 +417,7 @@ async fn pages_of_allowed_origins_may_ask_beforehand() {
 }
 
 #[tokio::test]
-async fn sighup_changes_which_pages_may_ask_and_follow() {
+async fn sighup_updates_allowed_origins() {
     let allow =
         |origin: &str| Config::rooms().set("public.allowed_origins", &format!("[{origin:?}]"));
     let server = Server::start(allow(APP)).await;

@@ -1,11 +1,11 @@
-//! The catalog over HTTP: what is known of the event types, and judging payloads by it.
+//! The catalog over HTTP: listing event types and validating payloads.
 
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Config, Server, Token};
 
-/// A schema that refers to itself and to a part of its own.
+/// A recursive schema with a reference to its own part.
 fn schema() -> Value {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -47,7 +47,7 @@ async fn validate(server: &Server, kind: &str, payload: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn event_types_are_shown_page_by_page_and_alone() {
+async fn event_types_are_listed_in_pages_and_singly() {
     let server = start().await;
     let path = "/api/v1/catalog?page_size=1";
     let first = server.get_as(&service(), path).await.json();
@@ -69,7 +69,7 @@ async fn event_types_are_shown_page_by_page_and_alone() {
 }
 
 #[tokio::test]
-async fn payloads_are_judged_by_the_schema() {
+async fn payloads_are_validated_by_schema() {
     let server = start().await;
     let good = json!({ "valid": true, "errors": [] });
     let answer = validate(&server, "bill.sent", r#"{"n":1}"#).await;
@@ -90,7 +90,7 @@ async fn payloads_are_judged_by_the_schema() {
 }
 
 #[tokio::test]
-async fn the_description_of_events_holds_their_schemas_and_examples() {
+async fn asyncapi_contains_schemas_and_examples() {
     let server = start().await;
     let asyncapi = server.get("/asyncapi.json").await.json();
     let follow = |reference: &Value| {

@@ -1,4 +1,4 @@
-//! Publishing again what may have been published already.
+//! Idempotent publishing.
 
 use http::Method;
 use serde_json::json;
@@ -14,7 +14,7 @@ fn once(channel: &str, n: u64) -> PublishRequest {
 }
 
 #[tokio::test]
-async fn a_repeat_answers_the_first_ones_id_and_position() {
+async fn repeated_key_returns_first_id_and_position() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     ws.subscribe("room:1").await;
@@ -34,7 +34,7 @@ async fn a_repeat_answers_the_first_ones_id_and_position() {
 }
 
 #[tokio::test]
-async fn a_key_counts_for_its_channel_only() {
+async fn idempotency_key_is_scoped_to_channel() {
     let server = Server::start(Config::rooms()).await;
     let mut service = server.publisher("service").await;
     let first = service.send(once("room:1", 1)).await;
@@ -44,7 +44,7 @@ async fn a_key_counts_for_its_channel_only() {
 }
 
 #[tokio::test]
-async fn a_repeat_in_a_channel_without_history_is_found_too() {
+async fn repeated_key_is_found_without_history() {
     let server = Server::start(Config::rooms()).await;
     let mut service = server.publisher("service").await;
     let first = service.send(once("plain:1", 1)).await;
@@ -54,7 +54,7 @@ async fn a_repeat_in_a_channel_without_history_is_found_too() {
 }
 
 #[tokio::test]
-async fn a_browsers_repeat_is_found() {
+async fn repeated_key_of_browser_is_found() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     let message = json!({
@@ -71,7 +71,7 @@ async fn a_browsers_repeat_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_at_once_only_one_is_published() {
+async fn concurrent_repeats_publish_once() {
     let server = Server::start(Config::rooms()).await;
     let service = server.publisher("service").await;
     let mut tasks = tokio::task::JoinSet::new();
@@ -86,7 +86,7 @@ async fn of_many_at_once_only_one_is_published() {
 }
 
 #[tokio::test]
-async fn a_key_needs_a_channel() {
+async fn idempotency_key_requires_channel() {
     let server = Server::start(Config::rooms()).await;
     let mut service = server.publisher("service").await;
     let audience = Audience {
@@ -116,7 +116,7 @@ async fn a_key_needs_a_channel() {
         .await;
     let problem = answer.assert_problem(400);
     assert!(problem.to_string().contains("idempotency_key"), "{problem}");
-    // Without a key it goes straight to the audience, and with one to a channel's.
+    // Without a key it goes directly to the audience, and with one it needs a channel.
     let keyless = PublishRequest {
         idempotency_key: String::new(),
         ..direct.clone()

@@ -1,4 +1,4 @@
-//! What else the internal listener serves: health, reflection, gRPC-Web, metrics, the catalog.
+//! Other services of the internal listener: health, reflection, gRPC-Web, metrics, the catalog.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::Method;
@@ -14,7 +14,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 use crate::harness::{Config, Server, Token, event, eventually, within};
 
 #[tokio::test]
-async fn health_is_serving() {
+async fn health_check_reports_serving() {
     let server = Server::start(Config::rooms()).await;
     let mut health = HealthClient::new(server.channel().await);
     for service in ["", "tidings.v1.EventService"] {
@@ -26,7 +26,7 @@ async fn health_is_serving() {
     }
 }
 
-/// The services that one version of the reflection protocol names.
+/// The services listed by one version of the reflection protocol.
 macro_rules! reflected {
     ($server:expr, $version:ident) => {{
         use $version::server_reflection_request::MessageRequest;
@@ -59,7 +59,7 @@ macro_rules! reflected {
 }
 
 #[tokio::test]
-async fn both_versions_of_reflection_name_the_services() {
+async fn both_reflection_versions_list_services() {
     let server = Server::start(Config::rooms()).await;
     for services in [reflected!(server, v1), reflected!(server, v1alpha)] {
         for service in ["EventService", "ConnectionService", "CatalogService"] {
@@ -72,7 +72,7 @@ async fn both_versions_of_reflection_name_the_services() {
 }
 
 #[tokio::test]
-async fn reflection_gives_the_schema() {
+async fn reflection_returns_schema() {
     use v1::server_reflection_request::MessageRequest;
     use v1::server_reflection_response::MessageResponse;
     let server = Server::start(Config::rooms()).await;
@@ -96,7 +96,7 @@ async fn reflection_gives_the_schema() {
     assert_eq!(file.package(), "tidings.v1");
 }
 
-/// Splits a gRPC body into its frames: the flag byte and the payload.
+/// Splits a gRPC body into frames: the flag byte and the payload.
 fn frames(mut body: &[u8]) -> Vec<(u8, &[u8])> {
     let mut frames = Vec::new();
     while let Some((head, rest)) = body.split_first_chunk::<5>() {
@@ -234,7 +234,7 @@ async fn with_catalog(mode: &str) -> Server {
 }
 
 #[tokio::test]
-async fn the_catalog_shows_its_types() {
+async fn catalog_lists_event_types() {
     let server = with_catalog("open").await;
     let token = Token::new("backend").roles(&["service"]);
     let mut catalog = server.catalog(Some(&token)).await;
@@ -275,7 +275,7 @@ async fn the_catalog_shows_its_types() {
 }
 
 #[tokio::test]
-async fn a_strict_catalog_refuses_what_it_does_not_know() {
+async fn strict_catalog_refuses_unknown_types() {
     let server = with_catalog("strict").await;
     let mut service = server.publisher("service").await;
     service

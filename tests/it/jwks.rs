@@ -1,10 +1,10 @@
-//! Keys that are fetched: from a server that is slow, or says too much, or nonsense.
+//! Fetched key sets: from providers that are slow, too verbose or faulty.
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -23,8 +23,9 @@ struct Signer {
 impl Signer {
     fn new(kid: &str) -> Self {
         let curve = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let document = EcdsaKeyPair::generate_pkcs8(curve, &SystemRandom::new()).unwrap();
-        let pair = EcdsaKeyPair::from_pkcs8(curve, document.as_ref()).unwrap();
+        let random = SystemRandom::new();
+        let document = EcdsaKeyPair::generate_pkcs8(curve, &random).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(curve, document.as_ref(), &random).unwrap();
         let point = pair.public_key().as_ref();
         let jwk = json!({
             "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": kid,
@@ -40,23 +41,23 @@ impl Signer {
         let mut header = Header::new(Algorithm::ES256);
         header.kid = Some(kid.to_owned());
         let claims = json!({"sub": "alice", "exp": 4_000_000_000_u64});
-        jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ec_der(&self.pkcs8)).unwrap()
+        tidings_jwt::encode(&header, &claims, &EncodingKey::from_ec_der(&self.pkcs8)).unwrap()
     }
 }
 
-/// What the identity provider answers.
+/// How the identity provider responds.
 #[derive(Clone)]
 enum Says {
     Document(String),
-    /// A head, and then bytes without end.
+    /// A response head, followed by endless bytes.
     Endless,
-    /// Nothing at all.
+    /// No response.
     Nothing,
     Status(&'static str),
     Redirect(String),
 }
 
-/// An identity provider; answers as it is told.
+/// An identity provider with configurable responses.
 async fn provider(says: Says) -> (String, Arc<Mutex<Says>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/keys", listener.local_addr().unwrap());
@@ -103,7 +104,7 @@ fn config(url: &str) -> Config {
 }
 
 #[tokio::test]
-async fn tokens_of_a_published_key_are_taken() {
+async fn token_signed_by_published_key_is_accepted() {
     let (one, other) = (Signer::new("one"), Signer::new("one"));
     let set = json!({"keys": [one.jwk]}).to_string();
     let (url, _) = provider(Says::Document(set)).await;
@@ -122,20 +123,20 @@ async fn tokens_of_a_published_key_are_taken() {
 }
 
 #[tokio::test]
-async fn a_public_key_is_no_shared_secret() {
+async fn public_key_is_not_accepted_as_hmac_secret() {
     let signer = Signer::new("one");
     let set = json!({"keys": [signer.jwk]}).to_string();
     let (url, _) = provider(Says::Document(set.clone())).await;
     let config = config(&url).set("auth.algorithms", r#"["ES256", "HS256"]"#);
     let server = Server::start(config).await;
     let point = |name: &str| signer.jwk[name].as_str().unwrap().to_owned();
-    // Everything public that might be taken for the key.
+    // Everything public that might be mistaken for the key.
     for secret in [point("x"), point("y"), point("x") + &point("y"), set] {
         let mut header = Header::new(Algorithm::HS256);
         header.kid = Some("one".to_owned());
         let claims = json!({"sub": "alice", "exp": 4_000_000_000_u64});
         let key = EncodingKey::from_secret(secret.as_bytes());
-        let forged = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+        let forged = tidings_jwt::encode(&header, &claims, &key).unwrap();
         let upgrade = server.ws().bearer(&forged).upgrade().await;
         assert_eq!(upgrade.map(drop), Err(401));
     }
@@ -149,7 +150,7 @@ async fn a_public_key_is_no_shared_secret() {
 }
 
 #[tokio::test]
-async fn a_provider_that_misbehaves_lets_nobody_in_and_holds_nobody_up() {
+async fn invalid_jwks_response_admits_and_blocks_nobody() {
     let signer = Signer::new("one");
     let set = json!({"keys": [signer.jwk]}).to_string();
     let (elsewhere, _) = provider(Says::Document(set)).await;
@@ -178,13 +179,13 @@ async fn a_provider_that_misbehaves_lets_nobody_in_and_holds_nobody_up() {
 }
 
 #[tokio::test]
-async fn a_provider_that_says_nothing_is_given_up() {
+async fn silent_jwks_provider_times_out() {
     let signer = Signer::new("one");
     let (url, _) = provider(Says::Nothing).await;
     let server = Server::start(config(&url)).await;
     let builder = server.ws().bearer(&signer.token("one"));
     let upgrade = tokio_util::task::TaskTracker::new().spawn(builder.upgrade());
-    // Others are not held up by it.
+    // Other clients are not delayed by it.
     let mut nobody = server.ws().connect().await;
     nobody.lives().await;
     let upgrade = within("the refusal", upgrade).await.unwrap();
@@ -192,7 +193,8 @@ async fn a_provider_that_says_nothing_is_given_up() {
     nobody.lives().await;
 }
 
-/// Asks every face with a token: what each answers, where it says that it can't judge it.
+/// Presents a token on every transport. Returns the responses of those that report that it cannot
+/// be verified now.
 async fn not_judged_anywhere(server: &Server, token: &str) {
     let bearer = format!("Bearer {token}");
     let headers = [("Authorization", bearer.as_str())];
@@ -206,7 +208,7 @@ async fn not_judged_anywhere(server: &Server, token: &str) {
     assert_eq!(answer.assert_problem(503)["code"], "unavailable");
     assert!(answer.header("retry-after").parse::<u64>().unwrap() >= 1);
 
-    // A page can't read the status.
+    // A page cannot read the status.
     let origin = format!("http://{}", server.public);
     let page = server.ws().origin(&origin).query_token(token).upgrade();
     let mut page = page.await.unwrap();
@@ -239,7 +241,7 @@ async fn not_judged_anywhere(server: &Server, token: &str) {
 }
 
 #[tokio::test]
-async fn a_good_token_is_not_refused_while_the_provider_is_away() {
+async fn valid_token_gets_unavailable_while_jwks_is_down() {
     let signer = Signer::new("one");
     let (url, says) = provider(Says::Status("503 Service Unavailable")).await;
     let server = Server::start(config(&url)).await;
@@ -249,10 +251,10 @@ async fn a_good_token_is_not_refused_while_the_provider_is_away() {
     let failed = r#"tidings_jwks_fetches_total{outcome="failed"}"#;
     assert!(server.metric(failed).await >= 1);
     let log = server.log();
-    assert!(log.contains("sent away for now"), "{log}");
+    assert!(log.contains("rejected for now"), "{log}");
     assert!(!log.contains(&token));
 
-    // And it is taken as soon as the provider is back, without a restart.
+    // It is accepted as soon as the provider is back, without a restart.
     let set = json!({"keys": [signer.jwk]}).to_string();
     *says.lock().unwrap() = Says::Document(set);
     let mut ws = eventually("the token to be taken", async || {
@@ -264,19 +266,19 @@ async fn a_good_token_is_not_refused_while_the_provider_is_away() {
 }
 
 #[tokio::test]
-async fn connections_stay_while_the_provider_is_away() {
+async fn connections_stay_open_while_jwks_is_down() {
     let (old, new) = (Signer::new("one"), Signer::new("two"));
     let (url, says) = provider(Says::Document(json!({"keys": [old.jwk]}).to_string())).await;
     let server = Server::start(config(&url)).await;
     let mut ws = server.ws().bearer(&old.token("one")).connect().await;
     *says.lock().unwrap() = Says::Status("500 Internal Server Error");
-    // A token of a key that nobody has seen yet, over the connection that stands and over others.
+    // A token with an unknown key, over the open connection and over others.
     let message = json!({"type": "authenticate", "token": new.token("two")});
     ws.refused(message, "unavailable").await;
     let upgrade = server.ws().bearer(&new.token("two")).upgrade().await;
     assert_eq!(upgrade.map(drop), Err(503));
     ws.lives().await;
-    // The known key is still good, and the server ready.
+    // The known key is still valid, and the server ready.
     server
         .ws()
         .bearer(&old.token("one"))
@@ -288,7 +290,7 @@ async fn connections_stay_while_the_provider_is_away() {
 }
 
 #[tokio::test]
-async fn a_key_that_appears_right_behind_a_fetch_is_found() {
+async fn key_added_right_after_fetch_is_found() {
     let (old, new, again) = (Signer::new("one"), Signer::new("two"), Signer::new("one"));
     let (url, says) = provider(Says::Document(json!({"keys": [old.jwk]}).to_string())).await;
     let server = Server::start(config(&url)).await;
@@ -296,7 +298,7 @@ async fn a_key_that_appears_right_behind_a_fetch_is_found() {
     let set = json!({"keys": [old.jwk, new.jwk]}).to_string();
     *says.lock().unwrap() = Says::Document(set);
     server.ws().bearer(&new.token("two")).connect().await;
-    // The name of a key that is known, with another key behind it.
+    // A known key id with another key.
     let set = json!({"keys": [again.jwk, new.jwk]}).to_string();
     *says.lock().unwrap() = Says::Document(set);
     server.ws().bearer(&again.token("one")).connect().await;
@@ -305,7 +307,7 @@ async fn a_key_that_appears_right_behind_a_fetch_is_found() {
 }
 
 #[tokio::test]
-async fn a_deadline_that_passes_before_the_token_is_judged_closes_1013() {
+async fn auth_deadline_without_keys_closes_1013() {
     let signer = Signer::new("one");
     let (url, _) = provider(Says::Nothing).await;
     let config = config(&url).set("auth.deadline", r#""1s""#);
@@ -315,14 +317,14 @@ async fn a_deadline_that_passes_before_the_token_is_judged_closes_1013() {
         .await;
     assert_eq!(ws.expect("error").await["code"], "unavailable");
     ws.expect_close(1013).await;
-    // Whoever shows nothing is told that a token is needed, as ever.
+    // A client without a token is told that one is required, as always.
     let mut nobody = server.ws().connect().await;
     assert_eq!(nobody.expect("error").await["code"], "unauthenticated");
     nobody.expect_close(4401).await;
 }
 
 #[tokio::test]
-async fn a_flood_of_unknown_keys_costs_the_provider_little() {
+async fn unknown_key_flood_causes_few_fetches() {
     let (signer, stranger) = (Signer::new("one"), Signer::new("x"));
     let (url, _) = provider(Says::Document(json!({"keys": [signer.jwk]}).to_string())).await;
     let server = Server::start(config(&url)).await;

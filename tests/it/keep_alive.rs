@@ -1,4 +1,4 @@
-//! Connections of HTTP/1.1 between two requests, as proxies and balancers keep them.
+//! Idle HTTP/1.1 connections, as proxies and load balancers keep them.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::harness::{Config, Server, eventually, within};
 use crate::heartbeat::stall;
 
-/// Asks once on a connection and reads the whole answer.
+/// Sends one request and reads the whole response.
 async fn ask(socket: &mut TcpStream) -> Option<()> {
     ask_for(socket, "/healthz").await
 }
@@ -26,7 +26,7 @@ async fn ask_for(socket: &mut TcpStream, path: &str) -> Option<()> {
     Some(())
 }
 
-/// Waits for the end of a connection on which nothing more is said: how long it took.
+/// Waits for the end of an idle connection. Returns how long it took.
 async fn end_of(socket: &mut TcpStream) -> Duration {
     let began = Instant::now();
     let ended = tokio::time::timeout(Duration::from_mins(2), socket.read(&mut [0; 1])).await;
@@ -35,7 +35,7 @@ async fn end_of(socket: &mut TcpStream) -> Duration {
 }
 
 #[tokio::test]
-async fn an_idle_connection_outlives_the_heads_deadline() {
+async fn idle_connection_outlives_header_timeout() {
     let server = Server::start(Config::rooms()).await;
     let mut public = TcpStream::connect(&server.public).await.unwrap();
     let mut internal = TcpStream::connect(&server.internal).await.unwrap();
@@ -46,19 +46,19 @@ async fn an_idle_connection_outlives_the_heads_deadline() {
         within("an answer", ask_for(&mut internal, "/metrics"))
             .await
             .expect("the internal connection is open");
-        // A head may take 10 s; a pause may take longer.
+        // A head may take 10 s. An idle period may be longer.
         tokio::time::sleep(Duration::from_secs(pause)).await;
     }
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_after_its_time() {
+async fn idle_connection_closes_after_keep_alive() {
     let config = Config::rooms().set("server.keep_alive", r#""1500ms""#);
     let server = Server::start(config).await;
     let mut socket = TcpStream::connect(&server.public).await.unwrap();
     ask(&mut socket).await.unwrap();
     assert!(end_of(&mut socket).await >= Duration::from_secs(1));
-    // A head that has begun has the head's own time.
+    // A head in progress has its own timeout.
     let mut socket = TcpStream::connect(&server.public).await.unwrap();
     ask(&mut socket).await.unwrap();
     socket.write_all(b"GET ").await.unwrap();
@@ -66,7 +66,7 @@ async fn an_idle_connection_is_closed_after_its_time() {
 }
 
 #[tokio::test]
-async fn a_request_that_has_begun_is_answered_though_the_time_of_idleness_ends() {
+async fn request_started_before_idle_timeout_is_served() {
     let config = Config::rooms().set("server.keep_alive", r#""1500ms""#);
     let server = Server::start(config).await;
     let mut socket = TcpStream::connect(&server.public).await.unwrap();
@@ -75,7 +75,7 @@ async fn a_request_that_has_begun_is_answered_though_the_time_of_idleness_ends()
         .write_all(b"HEAD /healthz HTTP/1.1\r\n")
         .await
         .unwrap();
-    // The time of idleness passes, the head's own does not.
+    // The idle timeout elapses, the head's own does not.
     tokio::time::sleep(Duration::from_secs(3)).await;
     socket.write_all(b"Host: a\r\n\r\n").await.unwrap();
     let status = within("an answer", socket.read_u8()).await;
@@ -83,7 +83,7 @@ async fn a_request_that_has_begun_is_answered_though_the_time_of_idleness_ends()
 }
 
 #[tokio::test]
-async fn a_request_that_came_during_a_stall_is_answered() {
+async fn request_received_during_stall_is_served() {
     let config = Config::rooms().set("server.keep_alive", r#""3s""#);
     let server = Server::start(config).await;
     let mut sockets = Vec::new();
@@ -106,10 +106,10 @@ async fn a_request_that_came_during_a_stall_is_answered() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_makes_room_for_a_new_one() {
+async fn idle_connection_is_evicted_for_new_one() {
     let config = Config::rooms().set("limits.connections_per_ip", "10");
     let server = Server::start(config).await;
-    // Of one address 138 at once.
+    // 138 from one address at once.
     let mut idle = Vec::new();
     for _ in 0..138 {
         let mut socket = TcpStream::connect(&server.public).await.unwrap();
@@ -123,7 +123,7 @@ async fn an_idle_connection_makes_room_for_a_new_one() {
     .await;
     let series = "tidings_limit_reached_total{limit=\"idle_sockets\"}";
     assert!(server.metric(series).await > 0);
-    // The one that was idle for longest has gone.
+    // The longest idle one was evicted.
     assert!(end_of(&mut idle[0]).await < Duration::from_secs(30));
     within("an answer", ask(&mut idle[137]))
         .await

@@ -1,4 +1,4 @@
-//! Everything is bounded, and says so.
+//! Configured limits and their errors.
 
 use serde_json::json;
 use tonic_types::StatusExt as _;
@@ -9,7 +9,7 @@ fn bearer(user: &str) -> String {
     format!("Bearer {}", Token::new(user).sign())
 }
 
-/// Checks that one more upgrade is refused, and that a place given up can be taken.
+/// Checks that one more upgrade is refused, and that a freed slot can be used.
 async fn is_full(server: &Server, user: &str, held: crate::harness::Ws) {
     let token = bearer(user);
     let refused = server
@@ -30,7 +30,7 @@ async fn is_full(server: &Server, user: &str, held: crate::harness::Ws) {
 }
 
 #[tokio::test]
-async fn the_node_takes_only_so_many_connections() {
+async fn connections_of_node_are_limited() {
     let server = Server::start(Config::rooms().set("limits.connections", "2")).await;
     let _one = server.ws().token("alice", &[]).connect().await;
     let two = server.ws().token("bob", &[]).connect().await;
@@ -38,7 +38,7 @@ async fn the_node_takes_only_so_many_connections() {
 }
 
 #[tokio::test]
-async fn a_user_has_only_so_many_connections() {
+async fn connections_of_user_are_limited() {
     let server = Server::start(Config::rooms().set("limits.connections_per_user", "2")).await;
     let _one = server.ws().token("alice", &[]).connect().await;
     let two = server.ws().token("alice", &[]).connect().await;
@@ -47,7 +47,7 @@ async fn a_user_has_only_so_many_connections() {
 }
 
 #[tokio::test]
-async fn an_address_has_only_so_many_connections() {
+async fn connections_of_address_are_limited() {
     let server = Server::start(Config::rooms().set("limits.connections_per_ip", "2")).await;
     let _one = server.ws().token("alice", &[]).connect().await;
     let two = server.ws().token("bob", &[]).connect().await;
@@ -62,7 +62,7 @@ async fn slow_lane() -> Server {
 }
 
 #[tokio::test]
-async fn too_many_messages_are_refused_and_then_taken_again() {
+async fn messages_over_rate_are_refused_then_accepted() {
     let server = slow_lane().await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     for n in 0..15 {
@@ -80,7 +80,7 @@ async fn too_many_messages_are_refused_and_then_taken_again() {
 }
 
 #[tokio::test]
-async fn who_does_not_stop_is_closed_with_4429() {
+async fn persistent_flood_closes_4429() {
     let server = slow_lane().await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     for _ in 0..20_000 {
@@ -100,7 +100,7 @@ async fn who_does_not_stop_is_closed_with_4429() {
 }
 
 #[tokio::test]
-async fn a_publisher_over_its_rate_is_told_when_to_retry() {
+async fn publisher_over_rate_gets_retry_after() {
     let config = Config::rooms()
         .set("limits.publishes_per_second", "1")
         .set("limits.publishes_burst", "2");
@@ -119,7 +119,7 @@ async fn a_publisher_over_its_rate_is_told_when_to_retry() {
         .expect("RetryInfo")
         .retry_delay;
     assert!(retry.is_some_and(|delay| !delay.is_zero()), "{retry:?}");
-    // Another identity has a rate of its own.
+    // Another identity has its own rate limit.
     let other = Token::new("another-backend").roles(&["service"]);
     server
         .publisher_as(&other)
@@ -129,7 +129,7 @@ async fn a_publisher_over_its_rate_is_told_when_to_retry() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_too_big_is_refused() {
+async fn oversized_event_is_refused() {
     let server = Server::start(Config::rooms().set("limits.event_bytes", "4096")).await;
     let mut service = server.publisher("service").await;
     service
@@ -148,7 +148,7 @@ async fn an_event_that_is_too_big_is_refused() {
 }
 
 #[tokio::test]
-async fn one_user_brings_only_so_many_channels_into_being() {
+async fn channel_creation_per_user_is_limited() {
     let config = Config::rooms().set("limits.channels_per_minute", "5");
     let server = Server::start(config).await;
     let mut eve = server.ws().token("eve", &[]).connect().await;
@@ -156,7 +156,7 @@ async fn one_user_brings_only_so_many_channels_into_being() {
     service.publish("room:known", "a.b", json!({})).await;
     let mut refused = None;
     for n in 0..10 {
-        // Joining, reading and publishing count alike, also where it is left at once.
+        // Subscribing, reading and publishing count alike, even if the channel is left at once.
         let message = match n % 3 {
             0 => json!({"type": "subscribe", "channels": [format!("room:{n}")]}),
             1 => json!({"type": "history", "channel": format!("room:{n}")}),
@@ -172,7 +172,7 @@ async fn one_user_brings_only_so_many_channels_into_being() {
     }
     let refused = refused.expect("ten are more than five").to_string();
     assert!(refused.contains("limits.channels_per_minute"), "{refused}");
-    // What is there is not brought into being, and others have a share of their own.
+    // Existing channels do not count, and others have their own limit.
     eve.subscribe("room:known").await;
     eve.subscribe("room:0").await;
     eve.subscribe("plain:no-history").await;

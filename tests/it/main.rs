@@ -1,5 +1,5 @@
-//! Tidings seen from the outside: the real binary, real sockets, and clients that share no code
-//! with the server except the generated gRPC stubs. Each test starts the server it needs.
+//! End-to-end tests: the real binary, real sockets, and clients that share no code with the server
+//! except the generated gRPC stubs. Each test starts the server that it needs.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! What goes to many sockets at once, by one system call or by many, comes to each of them whole.
+//! Events for many sockets arrive intact on each, written by one system call or by many.
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -6,12 +6,12 @@ use serde_json::json;
 use crate::harness::{Config, Server, Ws};
 
 const SOCKETS: usize = 40;
-/// Every eighth does not read until all is published.
+/// Every eighth client reads nothing until all is published.
 const IDLER: usize = 8;
 const EVENTS: u64 = 160;
 
 async fn follower(server: &Server, index: usize) -> Ws {
-    // Some follow the same events in two ways; they may as services.
+    // Some subscribe to the same events twice. Services may do so.
     let two_ways = index % IDLER == 3;
     let roles: &[&str] = if two_ways { &["service"] } else { &[] };
     let ws = server.ws().token(&format!("user-{index}"), roles);
@@ -49,7 +49,7 @@ async fn reads_all(ws: &mut Ws, index: usize) {
     }
 }
 
-/// Small ones and large ones, so that sockets fill up in the midst of a frame.
+/// Small and large ones, so that sockets fill up in the middle of a frame.
 fn length(n: u64) -> usize {
     [20, 40_000, 300, 9_000][usize::try_from(n % 4).unwrap()]
 }
@@ -59,7 +59,7 @@ fn letter(n: u64) -> u8 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_socket_gets_every_event_whole_however_it_is_written() {
+async fn every_socket_receives_every_event_intact() {
     for io_uring in ["true", "false"] {
         let config = Config::new()
             .namespace(

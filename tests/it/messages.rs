@@ -1,11 +1,11 @@
-//! Every message a client may send, and its reply.
+//! Every client message and its reply.
 
 use serde_json::{Value, json};
 
 use crate::harness::{Config, Server, Token};
 
 #[tokio::test]
-async fn the_first_message_says_who_and_where_one_is() {
+async fn first_message_has_identity_and_connection_id() {
     let server = Server::start(Config::rooms()).await;
     let ws = server
         .ws()
@@ -30,7 +30,7 @@ async fn the_first_message_says_who_and_where_one_is() {
 }
 
 #[tokio::test]
-async fn authenticate_answers_who_one_is_and_until_when() {
+async fn authenticate_returns_user_and_expiry() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().connect().await;
     let token = Token::new("alice").roles(&["editor"]).sign();
@@ -45,7 +45,7 @@ async fn authenticate_answers_who_one_is_and_until_when() {
 }
 
 #[tokio::test]
-async fn register_is_answered_even_before_authentication() {
+async fn register_works_before_authentication() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().connect().await;
     let message = json!({"type": "register", "client_type": "web", "client_name": "dashboard"});
@@ -53,7 +53,7 @@ async fn register_is_answered_even_before_authentication() {
 }
 
 #[tokio::test]
-async fn subscribe_and_unsubscribe_name_their_channels() {
+async fn subscribe_and_unsubscribe_return_channels() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     let reply = ws
@@ -88,7 +88,7 @@ async fn subscribe_and_unsubscribe_name_their_channels() {
 }
 
 #[tokio::test]
-async fn publish_answers_id_and_position() {
+async fn publish_returns_id_and_position() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     ws.subscribe("room:1").await;
@@ -115,7 +115,7 @@ async fn publish_answers_id_and_position() {
 }
 
 #[tokio::test]
-async fn null_is_data_like_any_other_json() {
+async fn null_is_accepted_as_data() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("ann", &[]).connect().await;
     ws.subscribe("room:1").await;
@@ -126,7 +126,7 @@ async fn null_is_data_like_any_other_json() {
 }
 
 #[tokio::test]
-async fn history_answers_events_and_the_newest_position() {
+async fn history_returns_events_and_newest_position() {
     let server = Server::start(Config::rooms()).await;
     server
         .publisher("service")
@@ -151,7 +151,7 @@ async fn history_answers_events_and_the_newest_position() {
 }
 
 #[tokio::test]
-async fn history_where_none_is_kept_is_refused() {
+async fn history_without_retention_is_refused() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     let reply = ws
@@ -164,7 +164,7 @@ async fn history_where_none_is_kept_is_refused() {
 }
 
 #[tokio::test]
-async fn ping_is_answered_and_a_heartbeat_response_is_not() {
+async fn ping_is_answered_but_heartbeat_response_is_not() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     ws.send(json!({"type": "heartbeat_response"})).await;
@@ -182,7 +182,7 @@ async fn ping_is_answered_and_a_heartbeat_response_is_not() {
 }
 
 #[tokio::test]
-async fn an_id_is_echoed_as_it_was_given() {
+async fn request_id_is_echoed_unchanged() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     for id in [json!("a-7"), json!(7), json!(0), json!("")] {
@@ -200,7 +200,7 @@ async fn an_id_is_echoed_as_it_was_given() {
 }
 
 #[tokio::test]
-async fn arguments_may_stand_under_data() {
+async fn arguments_may_be_nested_in_data() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().connect().await;
     let token = Token::new("alice").sign();
@@ -252,7 +252,7 @@ async fn every_server_message_starts_with_its_type() {
 }
 
 #[tokio::test]
-async fn the_named_subprotocol_speaks_the_same() {
+async fn named_subprotocol_uses_same_messages() {
     let server = Server::start(Config::rooms()).await;
     let ws = server.ws().token("alice", &[]).protocol("tidings.v1.json");
     let mut ws = ws.connect().await;
@@ -262,7 +262,7 @@ async fn the_named_subprotocol_speaks_the_same() {
     let ws = server.ws().token("alice", &[]).protocol("cloudevents.json");
     let mut ws = ws.upgrade().await.expect("an upgrade");
     assert_eq!(ws.protocol.as_deref(), Some("cloudevents.json"));
-    // Comes with the subscriptions that everyone has.
+    // Belongs to the auto-subscriptions.
     ws.expect("connection_established").await;
     server
         .publisher("service")

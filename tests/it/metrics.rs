@@ -1,4 +1,4 @@
-//! `/metrics` against what is written about it: the documents, the dashboard and the alerts.
+//! `/metrics` agrees with the documents, the dashboard and the alerts.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,7 +12,7 @@ fn read(path: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// Every name of a metric in a text: what begins as the server's and the process's do.
+/// All metric names in a text: those with the prefixes of the server and of the process.
 fn named(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
     let ours = words.filter(|word| word.starts_with("tidings_") || word.starts_with("process_"));
@@ -24,7 +24,7 @@ fn named(text: &str) -> BTreeSet<String> {
     ours.filter(|word| !word.contains(':')).map(bare).collect()
 }
 
-/// The metrics that a server shows, by the lines that describe them.
+/// The metrics of a server, by their `# TYPE` lines.
 async fn shown() -> BTreeSet<String> {
     let server = Server::start(Config::rooms()).await;
     let answer = server
@@ -36,7 +36,7 @@ async fn shown() -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn the_dashboard_and_the_alerts_name_only_metrics_that_there_are() {
+async fn dashboard_and_alerts_use_existing_metrics() {
     let shown = shown().await;
     assert!(shown.len() > 30, "{shown:?}");
     for path in [
@@ -53,19 +53,17 @@ async fn the_dashboard_and_the_alerts_name_only_metrics_that_there_are() {
 }
 
 #[tokio::test]
-async fn the_document_describes_exactly_the_metrics_that_there_are() {
+async fn document_lists_exactly_existing_metrics() {
     let shown = shown().await;
-    let document = read("docs/observability.md");
-    let table = document.split_once("## Metrics").unwrap().1;
-    let table = table.split_once("\n## ").unwrap().0;
-    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let document = read("docs/reference/metrics.md");
+    let rows = document.lines().filter(|line| line.starts_with("| `"));
     let cells = rows.map(|row| row.split('|').nth(1).unwrap());
     let described: BTreeSet<String> = cells.flat_map(named).collect();
     assert_eq!(described, shown);
 }
 
 #[test]
-fn alerts_build_on_rules_that_are_recorded_and_each_is_tested() {
+fn alerts_use_recorded_rules_and_are_tested() {
     let (rules, alerts) = (
         read("deploy/prometheus/rules.yml"),
         read("deploy/prometheus/alerts.yml"),

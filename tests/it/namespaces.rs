@@ -1,11 +1,11 @@
-//! Who may follow and publish where.
+//! Authorization by namespace rules.
 
 use serde_json::{Value, json};
 use tidings::proto::{SubscribeRequest, Subscription};
 
 use crate::harness::{Config, Server, Token, Ws, event};
 
-/// Whether a subscription stands; if it does not, it must be for want of permission.
+/// Whether a subscription succeeds. Otherwise, it must fail with `permission_denied`.
 async fn may_follow(ws: &mut Ws, channel: &str) -> bool {
     let reply = ws
         .ask(json!({"type": "subscribe", "channels": [channel]}))
@@ -31,7 +31,7 @@ fn projects(user: &str, projects: Value) -> Token {
 }
 
 #[tokio::test]
-async fn an_undeclared_namespace_is_closed_except_to_services_and_admins() {
+async fn undeclared_namespace_requires_service_or_admin() {
     let server = Server::start(Config::rooms()).await;
     let mut alice = server.ws().token("alice", &["editor"]).connect().await;
     let mut service = server.ws().token("backend", &["service"]).connect().await;
@@ -46,7 +46,7 @@ async fn an_undeclared_namespace_is_closed_except_to_services_and_admins() {
 }
 
 #[tokio::test]
-async fn a_missing_rule_means_services_and_admins_only() {
+async fn missing_rule_requires_service_or_admin() {
     let server = Server::start(Config::rooms().namespace("quiet", "presence = false")).await;
     let mut alice = server.ws().token("alice", &["editor"]).connect().await;
     assert!(!may_follow(&mut alice, "quiet:1").await);
@@ -56,7 +56,7 @@ async fn a_missing_rule_means_services_and_admins_only() {
 }
 
 #[tokio::test]
-async fn rules_know_id_claims_and_roles() {
+async fn rules_can_use_id_claims_and_roles() {
     let server = Server::start(Config::rooms()).await;
     let mut member = server
         .ws()
@@ -72,7 +72,7 @@ async fn rules_know_id_claims_and_roles() {
     );
     assert!(!may_publish(&mut member, "project:42").await);
 
-    // A rule that cannot be judged refuses: there is no such claim, or it is no list.
+    // A rule that fails to evaluate refuses: the claim is missing, or is not a list.
     let mut stranger = server.ws().token("bob", &[]).connect().await;
     assert!(!may_follow(&mut stranger, "project:42").await);
     let mut odd = server
@@ -88,7 +88,7 @@ async fn rules_know_id_claims_and_roles() {
 }
 
 #[tokio::test]
-async fn rules_know_user_and_channel() {
+async fn rules_can_use_user_and_channel() {
     let config = Config::rooms()
         .namespace("inbox", "subscribe = 'id == user'\npublish = 'true'")
         .namespace("exact", "subscribe = 'channel == \"exact:one\"'");
@@ -102,7 +102,7 @@ async fn rules_know_user_and_channel() {
 }
 
 #[tokio::test]
-async fn a_namespace_called_star_stands_for_all_undeclared_ones() {
+async fn star_namespace_covers_undeclared_ones() {
     let open = "subscribe = 'true'\npublish = '\"editor\" in roles'";
     let server = Server::start(Config::rooms().namespace("*", open)).await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
@@ -117,7 +117,7 @@ async fn a_namespace_called_star_stands_for_all_undeclared_ones() {
 }
 
 #[tokio::test]
-async fn global_is_open_and_user_is_personal() {
+async fn global_is_open_and_user_channel_is_personal() {
     let server = Server::start(Config::rooms()).await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     assert!(may_follow(&mut alice, "global").await);
@@ -128,7 +128,7 @@ async fn global_is_open_and_user_is_personal() {
 }
 
 #[tokio::test]
-async fn the_built_in_namespaces_can_be_overridden() {
+async fn built_in_namespaces_can_be_overridden() {
     let config = Config::rooms().namespace("global", "subscribe = '\"staff\" in roles'");
     let server = Server::start(config).await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
@@ -146,7 +146,7 @@ async fn the_built_in_namespaces_can_be_overridden() {
 }
 
 #[tokio::test]
-async fn everyone_follows_global_and_their_own_channel_by_themselves() {
+async fn global_and_own_channel_are_auto_subscribed() {
     let server = Server::start(Config::rooms()).await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     let mut bob = server.ws().token("bob", &[]).connect().await;
@@ -166,7 +166,7 @@ async fn everyone_follows_global_and_their_own_channel_by_themselves() {
 }
 
 #[tokio::test]
-async fn what_one_follows_by_itself_is_configured() {
+async fn auto_subscriptions_are_configurable() {
     let config = Config::rooms().auto_subscribe(&["room:hall", "room:of-{user}"]);
     let server = Server::start(config).await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
@@ -183,7 +183,7 @@ async fn what_one_follows_by_itself_is_configured() {
 }
 
 #[tokio::test]
-async fn a_tokens_channels_open_what_rules_keep_closed() {
+async fn token_grants_override_rules() {
     let server = Server::start(Config::rooms()).await;
     let token = Token::new("alice").claim("channels", json!(["vault:7", "safe:*"]));
     let mut alice = server.ws().bearer(&token.sign()).connect().await;
@@ -199,7 +199,7 @@ async fn a_tokens_channels_open_what_rules_keep_closed() {
 }
 
 #[tokio::test]
-async fn the_same_rules_hold_over_grpc() {
+async fn rules_apply_to_grpc() {
     let server = Server::start(Config::rooms()).await;
     let mut alice = server.publisher_as(&projects("alice", json!(["42"]))).await;
     let refused = alice
@@ -239,7 +239,7 @@ async fn the_same_rules_hold_over_grpc() {
 }
 
 #[tokio::test]
-async fn history_and_presence_need_the_right_to_follow() {
+async fn history_and_presence_require_subscribe_right() {
     let server = Server::start(Config::rooms()).await;
     server
         .publisher("service")

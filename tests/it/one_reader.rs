@@ -1,4 +1,4 @@
-//! What one parser accepts, no other refuses; and numbers that name something keep their digits.
+//! All parsers accept the same JSON, and numeric identifiers keep their digits.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ fn cloud_event(data: &str) -> String {
     format!(r#"{{{attributes},"channel":"room:1","data":{data}}}"#)
 }
 
-/// Data that a JSON grammar allows and that some parsers can't read.
+/// Data that the JSON grammar allows but some parsers cannot read.
 const UNREADABLE: [&str; 4] = [
     r#"{"severity":5,"t":"\ud83d"}"#,
     r#"{"severity":5,"\udc00":1}"#,
@@ -34,7 +34,7 @@ const UNREADABLE: [&str; 4] = [
 ];
 
 #[tokio::test]
-async fn unreadable_data_is_refused_by_every_face() {
+async fn unreadable_data_is_refused_on_all_transports() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     let mut grpc = server.publisher("service").await;
@@ -73,7 +73,7 @@ async fn unreadable_data_is_refused_by_every_face() {
 }
 
 #[tokio::test]
-async fn odd_but_readable_data_passes_filters_byte_for_byte() {
+async fn odd_but_valid_json_passes_unchanged() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     let filter = "data.severity > 3 && data.big == 9007199254740993 \
@@ -93,7 +93,7 @@ async fn odd_but_readable_data_passes_filters_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn members_that_stand_twice_are_refused_by_name() {
+async fn duplicate_members_are_refused_by_name() {
     let server = Server::start(Config::rooms()).await;
     let body = r#"{"type":"a.b","data":1,"audience":{"users":["ann"]},"audience":null}"#;
     let problem = post(&server, "application/json", body)
@@ -108,7 +108,7 @@ async fn members_that_stand_twice_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_is_ignored_in_requests_and_refused_in_data() {
+async fn byte_order_mark_is_ignored_but_refused_in_data() {
     let server = Server::start(Config::rooms()).await;
     let own = "\u{feff}{\"type\":\"a.b\",\"channels\":[\"room:1\"],\"data\":1}";
     let structured = format!("\u{feff}{}", cloud_event("1"));
@@ -125,7 +125,7 @@ async fn a_byte_order_mark_is_ignored_in_requests_and_refused_in_data() {
     ws.send_text("\u{feff}{\"type\":\"ping\"}").await;
     ws.expect("pong").await;
 
-    // Passed on byte for byte it would stand within other JSON, where it is none.
+    // Embedded unchanged in other JSON, it would be invalid.
     let mut request = event("room:1", "a.b", json!(null));
     request.data = "\u{feff}{}".into();
     let status = server.publisher("service").await.try_send(request).await;
@@ -135,7 +135,7 @@ async fn a_byte_order_mark_is_ignored_in_requests_and_refused_in_data() {
 }
 
 #[tokio::test]
-async fn users_whose_numbers_are_neighbours_stay_apart() {
+async fn adjacent_large_user_numbers_are_distinct() {
     let server = Server::start(Config::rooms()).await;
     let token = |sub: &str| handmade(&format!(r#"{{"sub":{sub},"exp":4102444800}}"#));
     let user = async |sub: &str| -> Value {
@@ -158,7 +158,7 @@ async fn users_whose_numbers_are_neighbours_stay_apart() {
 }
 
 #[tokio::test]
-async fn rules_tell_big_numbers_of_claims_apart() {
+async fn rules_distinguish_large_claim_numbers() {
     let rule = "subscribe = 'id in claims.accounts || id == string(claims.account)'";
     let server = Server::start(Config::rooms().namespace("account", rule)).await;
     let claims = concat!(
@@ -184,7 +184,7 @@ async fn rules_tell_big_numbers_of_claims_apart() {
 }
 
 #[tokio::test]
-async fn a_request_id_comes_back_as_it_was_written() {
+async fn numeric_request_id_is_echoed_exactly() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     for id in [
@@ -208,7 +208,7 @@ async fn a_request_id_comes_back_as_it_was_written() {
 }
 
 #[tokio::test]
-async fn a_channel_is_made_of_whole_numbers_only() {
+async fn channel_template_accepts_integers_only() {
     let dialect = r#"
         [[dialect]]
         name = "spc"
@@ -251,7 +251,7 @@ async fn a_channel_is_made_of_whole_numbers_only() {
 }
 
 #[tokio::test]
-async fn what_cloudevents_say_of_a_place_is_taken_as_since() {
+async fn cloudevents_position_is_accepted_as_since() {
     let server = Server::start(Config::rooms()).await;
     let mut service = server.publisher("service").await;
     let offered = server.ws().token("alice", &[]).protocol("cloudevents.json");
@@ -280,7 +280,7 @@ async fn what_cloudevents_say_of_a_place_is_taken_as_since() {
 }
 
 #[tokio::test]
-async fn every_channel_that_a_connection_may_have_can_be_asked_for_one_by_one() {
+async fn subscription_burst_allows_all_channels() {
     for config in [
         Config::rooms(),
         Config::preset("spc").namespace("room", "subscribe = 'true'"),
@@ -301,7 +301,7 @@ async fn every_channel_that_a_connection_may_have_can_be_asked_for_one_by_one() 
 }
 
 #[tokio::test]
-async fn an_unknown_transport_is_refused_with_all_of_them() {
+async fn unknown_transport_error_lists_transports() {
     let server = Server::start(Config::rooms()).await;
     let admin = Token::new("olga").roles(&["admin"]);
     let answer = server
@@ -326,7 +326,7 @@ async fn an_unknown_transport_is_refused_with_all_of_them() {
 }
 
 #[tokio::test]
-async fn bench_takes_a_token() {
+async fn bench_accepts_token() {
     let server = Server::start(Config::rooms()).await;
     let token = Token::new("bench").roles(&["service"]).sign();
     let done = Tidings::new(&["bench", "--token", &token, "--mode", "connect", "-c", "2"])

@@ -1,4 +1,4 @@
-//! Which pages may connect.
+//! Which origins may connect.
 
 use http::Method;
 
@@ -68,7 +68,7 @@ async fn allowed_origins_connect_and_others_do_not() {
 }
 
 #[tokio::test]
-async fn every_origin_connects_where_that_is_written_out() {
+async fn wildcard_allows_every_origin() {
     let server = Server::start(Config::rooms().set("public.allowed_origins", r#"["*"]"#)).await;
     let anywhere = server
         .ws()
@@ -78,7 +78,7 @@ async fn every_origin_connects_where_that_is_written_out() {
 }
 
 #[tokio::test]
-async fn clients_without_an_origin_are_not_pages() {
+async fn client_without_origin_connects() {
     let server = Server::start(Config::rooms()).await;
     server
         .ws()
@@ -90,7 +90,7 @@ async fn clients_without_an_origin_are_not_pages() {
 }
 
 #[tokio::test]
-async fn the_same_origins_may_read_the_api() {
+async fn allowed_origins_may_read_api() {
     let allowed = r#"["https://app.example.com"]"#;
     let server = Server::start(Config::rooms().set("public.allowed_origins", allowed)).await;
     let token = format!("Bearer {}", Token::new("root").roles(&["admin"]).sign());
@@ -112,7 +112,7 @@ async fn the_same_origins_may_read_the_api() {
 }
 
 #[tokio::test]
-async fn an_origin_with_its_own_port_is_the_same_origin() {
+async fn origin_with_default_port_is_same_origin() {
     let allowed = r#"["https://App.example.com:443", "http://app.example.com:80"]"#;
     let config = Config::rooms()
         .set("public.allowed_origins", allowed)
@@ -150,7 +150,7 @@ async fn an_origin_with_its_own_port_is_the_same_origin() {
 }
 
 #[tokio::test]
-async fn an_origin_that_can_never_match_is_refused() {
+async fn origin_that_never_matches_is_refused() {
     for never in [
         "https://a.example/",
         "https://a.example/chat",

@@ -1,4 +1,4 @@
-//! Following a namespace while its channels are followed one by one.
+//! Subscriptions by pattern, while single channels are subscribed.
 
 use serde_json::json;
 use tidings::proto::{PublishStreamRequest, SubscribeRequest, Subscription};
@@ -9,7 +9,7 @@ use crate::harness::{Config, Server, event, within};
 
 const EVENTS: u64 = 2000;
 
-/// One shard, so that whoever joins a channel shares it with whoever follows the namespace.
+/// One shard, so that subscribers of the channel and of the namespace share it.
 fn one_shard() -> Config {
     Config::rooms()
         .set("server.shards", "1")
@@ -31,7 +31,7 @@ async fn publish_many(mut publisher: crate::harness::Publisher) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_missed_by_a_pattern_while_others_join_the_channel() {
+async fn pattern_misses_nothing_while_channel_is_joined() {
     let server = std::sync::Arc::new(Server::start(one_shard()).await);
     let mut service = server.publisher("service").await;
     let mut everything = service.follow(&["room:*"]).await;
@@ -59,7 +59,7 @@ async fn nothing_is_missed_by_a_pattern_while_others_join_the_channel() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_channel_and_its_pattern_give_each_event_once_and_in_order() {
+async fn channel_and_pattern_deliver_once_in_order() {
     let server = Server::start(one_shard()).await;
     let mut service = server.publisher("service").await;
     let first = service.publish("room:1", "count.up", json!({"n": 0})).await;

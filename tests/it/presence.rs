@@ -1,4 +1,4 @@
-//! Who is in a channel.
+//! Presence in channels.
 
 use serde_json::{Value, json};
 use tidings::proto::GetPresenceRequest;
@@ -51,7 +51,7 @@ async fn presence_counts_users_and_their_connections() {
 }
 
 #[tokio::test]
-async fn who_asks_is_told_who_comes_and_goes() {
+async fn presence_subscribers_see_joins_and_leaves() {
     let server = Server::start(Config::rooms()).await;
     let mut watcher = server.ws().token("watcher", &[]).connect().await;
     watcher
@@ -93,7 +93,7 @@ async fn who_asks_is_told_who_comes_and_goes() {
 }
 
 #[tokio::test]
-async fn presence_where_none_is_kept_is_refused() {
+async fn presence_without_tracking_is_refused() {
     let server = Server::start(Config::rooms()).await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     alice
@@ -115,7 +115,7 @@ async fn presence_where_none_is_kept_is_refused() {
 }
 
 #[tokio::test]
-async fn an_admin_sees_the_same_presence() {
+async fn admin_sees_same_presence() {
     let server = Server::start(Config::rooms()).await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     alice.subscribe("room:1").await;

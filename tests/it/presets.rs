@@ -1,17 +1,17 @@
-//! The presets as the systems that they stand in for: who may come in, what they follow unasked,
-//! which rooms are whose, and the older HTTP paths.
+//! The presets and the systems that they emulate: admission, auto-subscriptions, permissions of
+//! rooms, and the legacy HTTP paths.
 
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::harness::{Answer, Config, Server, Tidings, Token, Ws, eventually};
 
-/// A client that speaks the dialect `tidings`, whatever is usual on this server.
+/// A client of the dialect `tidings`, whatever the server's default.
 async fn client(server: &Server, token: Option<&Token>) -> Ws {
     client_at(server, "/ws", token).await
 }
 
-/// The same where the WebSocket has another path.
+/// The same if the WebSocket has another path.
 async fn client_at(server: &Server, path: &str, token: Option<&Token>) -> Ws {
     let offered = server.ws().path(path).protocol("tidings.v1.json");
     match token {
@@ -36,7 +36,7 @@ async fn post(server: &Server, token: &Token, path: &str, body: &Value) -> Answe
 }
 
 #[tokio::test]
-async fn a_preset_can_be_printed_checked_and_started_with_nothing_else() {
+async fn preset_can_be_printed_checked_and_started() {
     for preset in ["football", "devplatform", "spc", "photo", "robotics"] {
         let shown = Tidings::new(&["config", "--preset", preset])
             .run()
@@ -84,7 +84,7 @@ async fn a_preset_can_be_printed_checked_and_started_with_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_file_over_a_preset_says_what_is_different_and_its_mistakes_have_their_lines() {
+async fn config_over_preset_reports_errors_with_lines() {
     let own = r#"
         namespace = "global"
         schema = '{"type": "object"}'
@@ -126,7 +126,7 @@ async fn a_file_over_a_preset_says_what_is_different_and_its_mistakes_have_their
 }
 
 #[tokio::test]
-async fn football_has_one_channel_for_everyone_and_its_http_is_for_admins() {
+async fn football_has_one_channel_and_admin_only_http() {
     let server = Server::start(Config::preset("football")).await;
     let mut page = client(&server, None).await;
     let narrowed = json!({"type": "subscribe", "data": {"event_types": ["processing_progress", "system_error"]}});
@@ -183,7 +183,7 @@ async fn football_has_one_channel_for_everyone_and_its_http_is_for_admins() {
 }
 
 #[tokio::test]
-async fn devplatform_needs_a_token_and_asks_it_for_each_room() {
+async fn devplatform_checks_token_for_each_room() {
     let server = Server::start(Config::preset("devplatform").set("auth.deadline", "\"1s\"")).await;
     let mut stranger = client_at(&server, "/tidings", None).await;
     stranger.expect_close(4401).await;
@@ -250,7 +250,7 @@ async fn devplatform_needs_a_token_and_asks_it_for_each_room() {
 }
 
 #[tokio::test]
-async fn spc_has_a_room_for_each_characteristic_and_everyone_may_watch() {
+async fn spc_room_per_characteristic_is_open_to_all() {
     let server = Server::start(Config::preset("spc")).await;
     let mut screen = client(&server, None).await;
     let rooms: Vec<String> = (1..=300).map(|id| format!("characteristic:{id}")).collect();
@@ -284,7 +284,7 @@ async fn spc_has_a_room_for_each_characteristic_and_everyone_may_watch() {
 }
 
 #[tokio::test]
-async fn photo_has_seven_channels_and_tools_to_manage_its_clients() {
+async fn photo_has_seven_channels_and_client_admin_api() {
     let server = Server::start(Config::preset("photo")).await;
     let mut phone = client(&server, None).await;
     let _unregistered = client(&server, None).await;
@@ -366,7 +366,7 @@ async fn photo_has_seven_channels_and_tools_to_manage_its_clients() {
 }
 
 #[tokio::test]
-async fn robotics_shows_a_session_to_those_who_ask_for_it() {
+async fn robotics_session_reaches_its_subscribers() {
     let server = Server::start(Config::preset("robotics")).await;
     let mut page = client(&server, None).await;
     page.subscribe("session:1").await;

@@ -1,29 +1,29 @@
-//! The sample clients of the systems that the presets stand in for, message by message as their
-//! write-ups show them, and the envelopes that they expect.
+//! Sample clients of the systems that the presets emulate, message by message, and the envelopes
+//! that they expect.
 
 use serde_json::{Map, Value, json};
 
 use crate::harness::{Config, Server, Token, Ws};
 
-/// The names of an object's members.
+/// The member names of an object.
 fn members(message: &Value) -> Vec<&str> {
     let members: &Map<String, Value> = message.as_object().unwrap();
     members.keys().map(String::as_str).collect()
 }
 
-/// A connection as the old clients make it: no subprotocol, no token.
+/// A connection of a legacy client: no subprotocol, no token.
 async fn plain(server: &Server) -> Ws {
     server.ws().upgrade().await.expect("an accepted upgrade")
 }
 
-/// Whatever was sent before has been done when this is answered.
+/// All earlier messages are handled once this is answered.
 async fn settled(ws: &mut Ws) {
     ws.send(json!({"type": "ping"})).await;
     ws.expect("pong").await;
 }
 
 #[tokio::test]
-async fn the_football_page_shows_progress_and_errors() {
+async fn football_page_receives_progress_and_errors() {
     let server = Server::start(Config::preset("football")).await;
     let mut page = plain(&server).await;
     let hello = page.expect("connection_established").await;
@@ -58,7 +58,7 @@ async fn the_football_page_shows_progress_and_errors() {
 }
 
 #[tokio::test]
-async fn a_football_client_authenticates_later_or_at_the_handshake_and_is_sent_its_own() {
+async fn football_client_authenticates_and_gets_own_events() {
     let server =
         Server::start(Config::preset("football").set("heartbeat.interval", "\"200ms\"")).await;
     let token = Token::new("user-123").roles(&["admin"]).sign();
@@ -99,7 +99,7 @@ async fn a_football_client_authenticates_later_or_at_the_handshake_and_is_sent_i
 }
 
 #[tokio::test]
-async fn an_spc_screen_sees_the_characteristics_it_asked_for() {
+async fn spc_screen_receives_subscribed_characteristics() {
     let server = Server::start(Config::preset("spc")).await;
     let mut screen = plain(&server).await;
     screen
@@ -154,7 +154,7 @@ async fn an_spc_screen_sees_the_characteristics_it_asked_for() {
 }
 
 #[tokio::test]
-async fn a_photo_client_registers_and_gets_flat_events() {
+async fn photo_client_registers_and_gets_flat_events() {
     let server = Server::start(Config::preset("photo")).await;
     let mut phone = plain(&server).await;
     phone

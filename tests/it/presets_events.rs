@@ -1,5 +1,5 @@
-//! Every event type of every preset: published over gRPC with its example, it arrives where it
-//! belongs; with a wrong payload, or in a wrong place, it is refused in words that help.
+//! Every event type of every preset. Its example arrives where it should; an invalid payload or
+//! channel is refused with a helpful error.
 
 use serde_json::{Value, json};
 use tidings::proto::{Audience, GetEventTypeRequest, PublishRequest, ValidateEventRequest};
@@ -7,7 +7,7 @@ use tonic_types::StatusExt as _;
 
 use crate::harness::{Config, Publisher, Server, Tidings, Token, Ws, event};
 
-/// One event type as its preset declares it.
+/// An event type as its preset declares it.
 struct Declared {
     name: String,
     namespace: String,
@@ -17,7 +17,7 @@ struct Declared {
     example: Value,
 }
 
-/// What `tidings config --preset` shows, read as the file that it is.
+/// The output of `tidings config --preset`, parsed.
 async fn declared(preset: &str) -> Vec<Declared> {
     let shown = Tidings::new(&["config", "--preset", preset]).run().await;
     let file: toml_edit::DocumentMut = shown.exits(0).stdout.parse().unwrap();
@@ -44,13 +44,13 @@ async fn declared(preset: &str) -> Vec<Declared> {
     read.collect()
 }
 
-/// A client that speaks the dialect `tidings`, whatever is usual on this server.
+/// A client of the dialect `tidings`, whatever the server's default.
 async fn client(server: &Server, path: &str, token: &Token) -> Ws {
     let offered = server.ws().path(path).protocol("tidings.v1.json");
     offered.bearer(&token.sign()).connect().await
 }
 
-/// Publishes and expects the event at the watcher, as it was published.
+/// Publishes, and expects the event unchanged at the watcher.
 async fn arrives(publisher: &mut Publisher, watcher: &mut Ws, channel: &str, kind: &Declared) {
     let data = kind.example.clone();
     publisher.publish(channel, &kind.name, data).await;
@@ -59,7 +59,7 @@ async fn arrives(publisher: &mut Publisher, watcher: &mut Ws, channel: &str, kin
     assert_eq!(seen["data"], kind.example, "{seen}");
 }
 
-/// Publishes what must be refused: the violations, as field and description.
+/// Publishes what must be refused. Returns the violations, as field and description.
 async fn refused(publisher: &mut Publisher, request: PublishRequest) -> Vec<(String, String)> {
     let status = publisher.try_send(request).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status}");
@@ -68,7 +68,7 @@ async fn refused(publisher: &mut Publisher, request: PublishRequest) -> Vec<(Str
     violations.map(|v| (v.field, v.description)).collect()
 }
 
-/// A client as the system always had them: what it gets is in that system's own envelope.
+/// A client of the original system, which gets that system's envelope.
 struct Older {
     ws: Ws,
     data: fn(Value) -> Value,
@@ -83,7 +83,7 @@ impl Older {
             .upgrade()
             .await
             .expect("an upgrade");
-        // Where rooms are asked for by the numbers of what they are about, it is by those.
+        // Where rooms are named after numbers, by those.
         let ask = json!({"type": "subscribe", "channels": channels, "characteristic_ids": [1]});
         ws.send(ask).await;
         ws.expect("subscribed").await;
@@ -96,7 +96,7 @@ impl Older {
     }
 }
 
-/// Takes the only members that an envelope has, and leaves the data.
+/// Removes the only members of the envelope, which leaves the data.
 fn unwrapped(mut message: Value, envelope: &[&str], data: &str) -> Value {
     let members = message.as_object_mut().unwrap();
     for name in envelope {
@@ -113,7 +113,7 @@ fn unwrapped(mut message: Value, envelope: &[&str], data: &str) -> Value {
     data
 }
 
-/// Goes through every type of a preset. `channel` makes a channel of a namespace.
+/// Tests every type of a preset. `channel` makes a channel of a namespace.
 async fn every_type(
     preset: &str,
     path: &str,
@@ -179,7 +179,7 @@ async fn every_type(
     }
     let unknown = refused(&mut publisher, event("global", "no.such", json!({}))).await;
     assert_eq!(unknown[0].0, "type");
-    // What is for holders of roles only has not come to anybody else.
+    // Events for roles reached nobody else.
     ann.lives().await;
     let secret: Vec<&Value> = ann
         .unread()
@@ -193,7 +193,7 @@ async fn every_type(
     look_ups(&server, &declared).await;
 }
 
-/// The three look-ups, by gRPC, HTTP and on the command line, agree with what is declared.
+/// gRPC, HTTP and the command line return what is declared.
 async fn look_ups(server: &Server, declared: &[Declared]) {
     let token = Token::new("backend").roles(&["service"]);
     let mut catalog = server.catalog(Some(&token)).await;
@@ -241,7 +241,7 @@ async fn look_ups(server: &Server, declared: &[Declared]) {
     assert!(bad.exits(1).stdout.contains("expected the type object"));
 }
 
-/// A channel of a namespace: `global` and namespaces of one bare channel as they are.
+/// A channel of a namespace. `global` and single-channel namespaces stay as they are.
 fn rooms(namespace: &str) -> String {
     match namespace {
         "" | "global" => "global".to_owned(),
@@ -285,7 +285,7 @@ async fn every_event_of_robotics_arrives() {
 }
 
 #[tokio::test]
-async fn a_wrong_payload_is_refused_by_its_places_on_every_face() {
+async fn invalid_payload_reports_places_on_all_transports() {
     let server = Server::start(Config::preset("football")).await;
     let data = json!({"job_id": "", "progress": 101, "stage": "x"});
     let places = [
@@ -324,7 +324,7 @@ async fn a_wrong_payload_is_refused_by_its_places_on_every_face() {
 }
 
 #[tokio::test]
-async fn a_word_to_one_user_reaches_only_that_user() {
+async fn event_for_one_user_reaches_only_that_user() {
     let server = Server::start(Config::preset("football")).await;
     let mut ann = client(&server, "/ws", &Token::new("user-123")).await;
     let mut bob = client(&server, "/ws", &Token::new("bob")).await;

@@ -1,4 +1,4 @@
-//! Where a request comes from, behind proxies and without.
+//! Client addresses, with and without proxies.
 
 use tidings::proto::GetConnectionRequest;
 
@@ -21,7 +21,7 @@ async fn seen(server: &Server, headers: &[(&'static str, &str)]) -> String {
 const X_FORWARDED_FOR: &str = "X-Forwarded-For";
 
 #[tokio::test]
-async fn by_default_nobody_is_believed() {
+async fn no_proxy_is_trusted_by_default() {
     let server = Server::start(Config::rooms()).await;
     for header in [X_FORWARDED_FOR, "Forwarded", "X-Real-IP"] {
         let address = seen(&server, &[(header, "for=203.0.113.7")]).await;
@@ -30,7 +30,7 @@ async fn by_default_nobody_is_believed() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_is_believed_as_far_as_it_knows() {
+async fn trusted_proxy_sets_client_address() {
     let config = Config::rooms().set(
         "public.trusted_proxies",
         r#"["127.0.0.0/8", "10.1.0.0/16"]"#,
@@ -56,7 +56,7 @@ async fn a_trusted_proxy_is_believed_as_far_as_it_knows() {
 }
 
 #[tokio::test]
-async fn limits_count_the_client_and_not_the_proxy() {
+async fn limits_apply_to_client_behind_proxy() {
     let config = Config::rooms()
         .set("public.trusted_proxies", r#"["127.0.0.1"]"#)
         .set("limits.connections_per_ip", "1");
@@ -68,14 +68,14 @@ async fn limits_count_the_client_and_not_the_proxy() {
     let _one = ask("203.0.113.1").await.expect("let in");
     let _two = ask("203.0.113.2").await.expect("let in");
     assert_eq!(ask("203.0.113.1").await.map(drop), Err(429));
-    // Who has a /64 has no 2^64 connections.
+    // A client with a /64 does not get 2^64 connections.
     let _six = ask("2001:db8::1").await.expect("let in");
     assert_eq!(ask("2001:db8::2").await.map(drop), Err(429));
     let _other = ask("2001:db8:0:1::1").await.expect("let in");
 }
 
 #[tokio::test]
-async fn the_standard_header_is_looked_at_where_it_is_chosen() {
+async fn forwarded_header_is_used_if_configured() {
     let config = Config::rooms()
         .set("public.trusted_proxies", r#"["127.0.0.1"]"#)
         .set("public.forwarded_header", r#""forwarded""#);
@@ -88,11 +88,11 @@ async fn the_standard_header_is_looked_at_where_it_is_chosen() {
 }
 
 #[tokio::test]
-async fn what_is_no_network_is_refused() {
+async fn invalid_trusted_network_is_refused() {
     let config = Config::rooms().set("public.trusted_proxies", r#"["10.0.0.0/33"]"#);
     let (_, said) = Server::refuses(config).await;
     assert!(said.contains("public.trusted_proxies"), "{said}");
-    // The rest of the server is as it was: a token alone lets nobody say where it is.
+    // The rest of the server is unchanged: a token does not allow setting the address.
     let server = Server::start(Config::rooms()).await;
     let admin = Token::new("root").roles(&["admin"]);
     assert_eq!(
@@ -102,7 +102,7 @@ async fn what_is_no_network_is_refused() {
 }
 
 #[tokio::test]
-async fn addresses_of_ipv4_within_ipv6_are_those_of_ipv4() {
+async fn ipv4_mapped_addresses_are_ipv4() {
     let config = Config::rooms()
         .set("public.listen", r#""[::]:0""#)
         .set("public.trusted_proxies", r#"["::ffff:127.0.0.1"]"#);
@@ -116,7 +116,7 @@ async fn addresses_of_ipv4_within_ipv6_are_those_of_ipv4() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_not_trusted_is_told_of_once() {
+async fn untrusted_proxy_is_warned_about_once() {
     let server = Server::start(Config::rooms()).await;
     seen(&server, &[]).await;
     let told = |server: &Server| server.log().matches("public.trusted_proxies").count();
@@ -130,7 +130,7 @@ async fn a_proxy_that_is_not_trusted_is_told_of_once() {
         !server.log().contains("203.0.113.7"),
         "nobody's word is logged"
     );
-    // One that is trusted is no news.
+    // A trusted proxy causes no warning.
     let config = Config::rooms().set("public.trusted_proxies", r#"["127.0.0.1"]"#);
     let server = Server::start(config).await;
     seen(&server, &[(X_FORWARDED_FOR, "203.0.113.7")]).await;

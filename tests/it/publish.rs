@@ -1,4 +1,4 @@
-//! Events published over gRPC arrive in order, everywhere.
+//! Events published over gRPC arrive in order on all transports.
 
 use serde_json::json;
 use tidings::proto::{PublishBatchRequest, PublishRequest, PublishStreamRequest};
@@ -6,13 +6,13 @@ use tokio_stream::StreamExt as _;
 
 use crate::harness::{Config, Server, event, within};
 
-/// A server whose outboxes hold all that these tests send.
+/// A server whose outboxes hold everything that these tests send.
 async fn roomy_server() -> Server {
     Server::start(Config::rooms().set("limits.outbox_bytes", "16777216")).await
 }
 
 #[tokio::test]
-async fn two_thousand_events_arrive_in_order_at_a_websocket_and_a_stream() {
+async fn two_thousand_events_arrive_in_order() {
     let server = roomy_server().await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     alice.subscribe("room:1").await;
@@ -27,7 +27,7 @@ async fn two_thousand_events_arrive_in_order_at_a_websocket_and_a_stream() {
 }
 
 #[tokio::test]
-async fn a_publish_answers_with_id_position_and_subscribers() {
+async fn publish_returns_id_position_and_subscribers() {
     let server = roomy_server().await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     alice.subscribe("room:1").await;
@@ -51,7 +51,7 @@ async fn a_publish_answers_with_id_position_and_subscribers() {
 }
 
 #[tokio::test]
-async fn without_history_there_is_no_position() {
+async fn channel_without_history_returns_no_position() {
     let server = roomy_server().await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     let subscribed = alice.subscribe("plain:1").await;
@@ -66,7 +66,7 @@ async fn without_history_there_is_no_position() {
 }
 
 #[tokio::test]
-async fn one_event_goes_to_several_channels_under_one_id() {
+async fn one_event_in_several_channels_has_one_id() {
     let server = roomy_server().await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     alice.subscribe("room:1").await;
@@ -88,7 +88,7 @@ async fn one_event_goes_to_several_channels_under_one_id() {
 }
 
 #[tokio::test]
-async fn no_channel_and_no_audience_means_global() {
+async fn event_without_channel_and_audience_is_global() {
     let server = roomy_server().await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     let answer = server
@@ -101,7 +101,7 @@ async fn no_channel_and_no_audience_means_global() {
 }
 
 #[tokio::test]
-async fn a_batch_keeps_its_order_and_each_request_is_judged_by_itself() {
+async fn batch_keeps_order_with_individual_results() {
     let server = roomy_server().await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     alice.subscribe("room:1").await;
@@ -132,7 +132,7 @@ async fn a_batch_keeps_its_order_and_each_request_is_judged_by_itself() {
 }
 
 #[tokio::test]
-async fn a_stream_answers_in_order_with_errors_inside() {
+async fn publish_stream_answers_in_order_with_errors() {
     let server = roomy_server().await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     alice.subscribe("room:1").await;
@@ -174,7 +174,7 @@ async fn a_stream_answers_in_order_with_errors_inside() {
 }
 
 #[tokio::test]
-async fn a_browser_publishes_where_its_rules_allow() {
+async fn browser_publishes_where_rules_allow() {
     let server = roomy_server().await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     let mut bob = server.ws().token("bob", &[]).connect().await;

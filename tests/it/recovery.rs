@@ -1,4 +1,4 @@
-//! Coming back without losing anything, or being told.
+//! Recovery: resuming without loss, or with notice of it.
 
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ async fn offsets(ws: &mut Ws, count: usize) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn offsets_count_from_one_in_each_channel() {
+async fn offsets_start_at_one_in_each_channel() {
     let (_server, mut ws, mut service) = start(r#"{ size = 100, ttl = "1h" }"#).await;
     let one = ws.subscribe("room:1").await;
     let two = ws.subscribe("room:2").await;
@@ -43,7 +43,7 @@ async fn offsets_count_from_one_in_each_channel() {
 }
 
 #[tokio::test]
-async fn since_replays_what_was_missed_and_goes_on_live() {
+async fn since_replays_missed_events_then_goes_live() {
     let (server, mut ws, mut service) = start(r#"{ size = 100, ttl = "1h" }"#).await;
     let epoch = ws.subscribe("room:1").await["epoch"].clone();
     service.count("room:1", "count.up", 1..=3).await;
@@ -67,7 +67,7 @@ async fn since_replays_what_was_missed_and_goes_on_live() {
 }
 
 #[tokio::test]
-async fn the_replay_comes_after_the_reply() {
+async fn replay_follows_subscribe_reply() {
     let (_server, mut ws, mut service) = start(r#"{ size = 100, ttl = "1h" }"#).await;
     service.count("room:1", "count.up", 1..=5).await;
     ws.send(json!({"type": "subscribe", "channels": ["room:1"], "rewind": 5}))
@@ -78,7 +78,7 @@ async fn the_replay_comes_after_the_reply() {
 }
 
 #[tokio::test]
-async fn being_up_to_date_is_recovered_with_nothing_to_replay() {
+async fn current_position_is_recovered_without_replay() {
     let (_server, mut ws, mut service) = start(r#"{ size = 100, ttl = "1h" }"#).await;
     service.count("room:1", "count.up", 1..=3).await;
     let epoch = ws.subscribe("room:1").await["epoch"].clone();
@@ -94,7 +94,7 @@ async fn being_up_to_date_is_recovered_with_nothing_to_replay() {
 }
 
 #[tokio::test]
-async fn a_position_that_is_too_old_is_not_recovered_and_nothing_is_replayed() {
+async fn expired_position_is_not_recovered() {
     let (_server, mut ws, mut service) = start(r#"{ size = 5, ttl = "1h" }"#).await;
     service.count("room:1", "count.up", 1..=20).await;
     let epoch = ws.subscribe("room:1").await["epoch"].clone();
@@ -114,7 +114,7 @@ async fn a_position_that_is_too_old_is_not_recovered_and_nothing_is_replayed() {
         "live goes on, without a partial replay"
     );
 
-    // The oldest position from which all that follows is still there.
+    // The oldest position after which everything is still kept.
     ws.ask(json!({"type": "unsubscribe", "channels": ["room:1"]}))
         .await;
     let reply = ws
@@ -125,7 +125,7 @@ async fn a_position_that_is_too_old_is_not_recovered_and_nothing_is_replayed() {
 }
 
 #[tokio::test]
-async fn a_foreign_epoch_is_never_recovered() {
+async fn foreign_epoch_is_not_recovered() {
     let (_server, mut ws, mut service) = start(r#"{ size = 100, ttl = "1h" }"#).await;
     service.count("room:1", "count.up", 1..=3).await;
     for offset in [0, 2, 3] {
@@ -141,7 +141,7 @@ async fn a_foreign_epoch_is_never_recovered() {
 }
 
 #[tokio::test]
-async fn a_position_of_the_future_is_not_recovered() {
+async fn future_position_is_not_recovered() {
     let (_server, mut ws, mut service) = start(r#"{ size = 100, ttl = "1h" }"#).await;
     service.count("room:1", "count.up", 1..=3).await;
     let epoch = ws.subscribe("room:1").await["epoch"].clone();
@@ -154,7 +154,7 @@ async fn a_position_of_the_future_is_not_recovered() {
 }
 
 #[tokio::test]
-async fn a_restarted_memory_server_has_a_new_epoch() {
+async fn memory_store_has_new_epoch_after_restart() {
     let (server, mut ws, mut service) = start(r#"{ size = 100, ttl = "1h" }"#).await;
     service.count("room:1", "count.up", 1..=3).await;
     let old = ws.subscribe("room:1").await["epoch"].clone();
@@ -170,7 +170,7 @@ async fn a_restarted_memory_server_has_a_new_epoch() {
 }
 
 #[tokio::test]
-async fn rewind_gives_the_newest() {
+async fn rewind_replays_newest_events() {
     let (server, mut ws, mut service) = start(r#"{ size = 100, ttl = "1h" }"#).await;
     service.count("room:1", "count.up", 1..=10).await;
     let reply = ws.subscribe_with("room:1", json!({"rewind": 4})).await;
@@ -184,7 +184,7 @@ async fn rewind_gives_the_newest() {
 }
 
 #[tokio::test]
-async fn several_channels_recover_at_once_each_by_itself() {
+async fn channels_recover_independently() {
     let (_server, mut ws, mut service) = start(r#"{ size = 100, ttl = "1h" }"#).await;
     service.count("room:1", "one", 1..=3).await;
     service.count("room:2", "two", 1..=3).await;
@@ -208,7 +208,7 @@ async fn several_channels_recover_at_once_each_by_itself() {
 }
 
 #[tokio::test]
-async fn filters_hold_in_replay_without_a_gap() {
+async fn filters_apply_to_replay_without_gap() {
     let (_server, mut ws, mut service) = start(r#"{ size = 100, ttl = "1h" }"#).await;
     service.count("room:1", "count.up", 1..=10).await;
     let epoch = ws.subscribe("room:1").await["epoch"].clone();

@@ -1,4 +1,4 @@
-//! Tokens that are taken back, and keys that go.
+//! Revoked tokens and removed keys.
 
 use http::Method;
 use serde_json::json;
@@ -33,7 +33,7 @@ async fn failures(server: &Server, reason: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_refused_everywhere_and_others_are_not() {
+async fn revoked_token_is_refused_everywhere() {
     let server = Server::start(Config::rooms()).await;
     let (token, other) = (issued("alice", 10), issued("alice", 20));
     let mut one = server.ws().bearer(&token.sign()).connect().await;
@@ -77,7 +77,7 @@ async fn a_revoked_token_is_refused_everywhere_and_others_are_not() {
 }
 
 #[tokio::test]
-async fn all_of_a_users_tokens_are_revoked_over_http() {
+async fn all_tokens_of_user_are_revoked_over_http() {
     let server = Server::start(Config::rooms()).await;
     let (one, two) = (issued("alice", 10), Token::new("alice"));
     let mut first = server.ws().bearer(&one.sign()).connect().await;
@@ -112,7 +112,7 @@ async fn all_of_a_users_tokens_are_revoked_over_http() {
 }
 
 #[tokio::test]
-async fn a_connection_without_a_token_has_none_to_revoke() {
+async fn anonymous_connection_has_no_token_to_revoke() {
     let server = Server::start(Config::rooms().set("auth.required", "false")).await;
     let mut ws = server.ws().connect().await;
     let request = DisconnectRequest {
@@ -126,7 +126,7 @@ async fn a_connection_without_a_token_has_none_to_revoke() {
 }
 
 #[tokio::test]
-async fn the_table_is_bounded_and_says_so() {
+async fn revocation_table_is_bounded() {
     let server = Server::start(Config::rooms().set("auth.revocations", "1")).await;
     revoke(&server, Target::User("alice".into())).await;
     let request = DisconnectRequest {
@@ -141,7 +141,7 @@ async fn the_table_is_bounded_and_says_so() {
     bob.lives().await;
     let series = r#"tidings_limit_reached_total{limit="revocations"}"#;
     assert_eq!(server.metric(series).await, 1);
-    // What no token can be called takes no place there.
+    // A name that no token can have takes no entry.
     let request = DisconnectRequest {
         target: Some(Target::User("x".repeat(256))),
         revoke: true,
@@ -153,7 +153,7 @@ async fn the_table_is_bounded_and_says_so() {
 }
 
 #[tokio::test]
-async fn the_command_line_revokes() {
+async fn revoke_command_works() {
     let server = Server::start(Config::rooms()).await;
     let token = issued("alice", 10).sign();
     let mut alice = server.ws().bearer(&token).connect().await;
@@ -166,7 +166,7 @@ async fn the_command_line_revokes() {
 }
 
 #[tokio::test]
-async fn streams_end_with_their_token() {
+async fn streams_end_when_token_is_revoked() {
     let server = Server::start(Config::rooms()).await;
     let token = issued("backend", 10).roles(&["service"]);
     let mut stream = server.publisher_as(&token).await.follow(&["room:1"]).await;
@@ -180,10 +180,10 @@ async fn streams_end_with_their_token() {
 }
 
 #[tokio::test]
-async fn whoever_came_by_a_secret_that_is_gone_must_go() {
+async fn removed_secret_disconnects_its_clients() {
     let server = Server::start(Config::rooms()).await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
-    // The rules change, the secret stays: so do the connections.
+    // The rules change, but the secret does not, so connections stay open.
     server.reload(&Config::rooms().set("limits.connections", "99"));
     eventually("the reload", async || {
         (server
@@ -214,7 +214,7 @@ async fn whoever_came_by_a_secret_that_is_gone_must_go() {
 }
 
 #[tokio::test]
-async fn tokens_live_no_longer_than_is_allowed() {
+async fn token_lifetime_is_limited() {
     let server = Server::start(Config::rooms().set("auth.max_lifetime", r#""2h""#)).await;
     let good = issued("alice", 0).sign();
     server.ws().bearer(&good).connect().await.lives().await;

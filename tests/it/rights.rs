@@ -1,4 +1,4 @@
-//! Rights that change while a connection lives.
+//! Permissions that change during a connection.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ fn editors_only() -> Config {
 }
 
 #[tokio::test]
-async fn a_reload_that_closes_a_namespace_ends_its_subscriptions() {
+async fn reload_that_closes_namespace_ends_subscriptions() {
     let open = Config::new().namespace("desk", "subscribe = 'true'");
     let server = Server::start(open).await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
@@ -33,7 +33,7 @@ async fn a_reload_that_closes_a_namespace_ends_its_subscriptions() {
 }
 
 #[tokio::test]
-async fn a_renewal_with_fewer_roles_ends_what_they_opened() {
+async fn renewal_with_fewer_roles_ends_subscriptions() {
     let server = Server::start(editors_only()).await;
     let mut alice = server.ws().token("alice", &["editor"]).connect().await;
     alice.subscribe("desk:1").await;
@@ -48,7 +48,7 @@ async fn a_renewal_with_fewer_roles_ends_what_they_opened() {
 }
 
 #[tokio::test]
-async fn what_was_set_up_before_authentication_stays_as_it_was() {
+async fn settings_before_authentication_are_kept() {
     let config = Config::rooms().set("auth.required", "false");
     let server = Server::start(config).await;
     let mut ws = server.ws().connect().await;

@@ -1,4 +1,4 @@
-//! The client for Rust (`clients/rust`) against the real server.
+//! The Rust client (`clients/rust`) against the real server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ fn service(server: &Server) -> Client {
     builder(server).token(token).build().unwrap()
 }
 
-/// The same server again, at the same address.
+/// The same server, restarted at the same address.
 fn again(server: &Server, config: Config) -> Config {
     config.set("internal.listen", &format!("{:?}", server.internal))
 }
@@ -39,7 +39,7 @@ async fn next(following: &mut Subscription) -> Step {
     within("a step", following.next()).await.unwrap().unwrap()
 }
 
-/// How the channel stands: whether it has recovered.
+/// The state of the channel: whether it has recovered.
 async fn began(following: &mut Subscription) -> Option<bool> {
     match next(following).await {
         Step::Subscribed(joined) => joined.recovered,
@@ -55,7 +55,7 @@ async fn number(following: &mut Subscription) -> u64 {
 }
 
 #[tokio::test]
-async fn an_event_is_published_and_followed() {
+async fn published_event_reaches_subscription() {
     let server = Server::start(Config::rooms()).await;
     let client = service(&server);
     let mut following = client.subscribe(Subscribe::to(["room:1"]).event_type("count.*"));
@@ -80,7 +80,7 @@ async fn an_event_is_published_and_followed() {
 }
 
 #[tokio::test]
-async fn each_event_of_a_batch_has_its_answer() {
+async fn each_event_of_batch_has_own_result() {
     let server = Server::start(Config::rooms()).await;
     let client = service(&server);
     let wrong = NewEvent::json("no type", &1).unwrap().channel("room:1");
@@ -98,7 +98,7 @@ async fn each_event_of_a_batch_has_its_answer() {
 }
 
 #[tokio::test]
-async fn after_a_kill_9_a_follower_and_a_publisher_go_on_and_nothing_is_lost() {
+async fn client_resumes_after_kill_9_without_loss() {
     let config = Config::rooms().set("history.storage", r#""disk""#);
     let server = Server::start(config.clone()).await;
     let client = service(&server);
@@ -115,7 +115,7 @@ async fn after_a_kill_9_a_follower_and_a_publisher_go_on_and_nothing_is_lost() {
     let config = again(&server, config);
     let dir = server.kill().await;
     let publisher = client.clone();
-    // Sent while nobody is there, and answered when somebody is.
+    // Sent while the server is down, and answered once it is up.
     let mut late = JoinSet::new();
     late.spawn(async move { publisher.publish(count(2)).await });
     let _server = Server::start_in(dir, config).await;
@@ -128,7 +128,7 @@ async fn after_a_kill_9_a_follower_and_a_publisher_go_on_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn after_a_restart_without_history_the_follower_is_told_to_reload() {
+async fn restart_without_history_requests_reload() {
     let server = Server::start(Config::rooms()).await;
     let client = service(&server);
     client.publish(count(1)).await.unwrap();
@@ -144,7 +144,7 @@ async fn after_a_restart_without_history_the_follower_is_told_to_reload() {
 }
 
 #[tokio::test]
-async fn positions_are_where_another_process_goes_on() {
+async fn another_process_resumes_from_positions() {
     let server = Server::start(Config::rooms()).await;
     let client = service(&server);
     let mut first = client.subscribe(Subscribe::to(["room:*"]));
@@ -162,7 +162,7 @@ async fn positions_are_where_another_process_goes_on() {
 }
 
 #[tokio::test]
-async fn a_refused_channel_ends_the_following_with_its_name() {
+async fn refused_channel_ends_subscription_with_its_name() {
     let server = Server::start(Config::rooms()).await;
     let token = Token::new("ann").sign();
     let client = builder(&server).token(token).build().unwrap();
@@ -177,7 +177,7 @@ async fn a_refused_channel_ends_the_following_with_its_name() {
 }
 
 #[tokio::test]
-async fn the_provider_is_asked_when_a_token_is_refused() {
+async fn refused_token_is_fetched_anew() {
     let server = Server::start(Config::rooms()).await;
     let asked = Arc::new(AtomicUsize::new(0));
     let asks = Arc::clone(&asked);
@@ -205,7 +205,7 @@ async fn the_provider_is_asked_when_a_token_is_refused() {
 }
 
 #[tokio::test]
-async fn the_example_of_the_readme_is_what_it_says() {
+async fn readme_example_equals_hello_rs() {
     let readme = include_str!("../../clients/rust/README.md");
     let example = include_str!("../../clients/rust/examples/hello.rs");
     let shown = readme

@@ -1,4 +1,4 @@
-//! Joining under full load: no gap and no duplicate at the seam.
+//! Subscribing under full load: no gap and no duplicate between replay and live events.
 
 use serde_json::json;
 use tidings::proto::{PublishStreamRequest, SubscribeRequest, Subscription};
@@ -10,7 +10,7 @@ use crate::harness::{Config, Server, event, within};
 const EVENTS: u64 = 3000;
 const CLIENTS: u64 = 20;
 
-/// Reads events until the last one: their offsets must count on from `from`, one by one.
+/// Reads up to the last event. Offsets must continue from `from`, one by one.
 async fn follows_without_gap(mut ws: crate::harness::Ws, from: u64, who: String) {
     for offset in from + 1..=EVENTS {
         let event = ws.expect_event("count.up").await;
@@ -19,7 +19,7 @@ async fn follows_without_gap(mut ws: crate::harness::Ws, from: u64, who: String)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_joins_under_load_gets_every_event_once() {
+async fn subscribing_under_load_delivers_each_event_once() {
     let config = Config::rooms().set("limits.outbox_bytes", "33554432");
     let server = std::sync::Arc::new(Server::start(config).await);
     let mut service = server.publisher("service").await;
@@ -45,7 +45,7 @@ async fn who_joins_under_load_gets_every_event_once() {
         tasks.spawn(async move {
             let mut ws = server.ws().token(&format!("user-{n}"), &[]).connect().await;
             if n % 4 == 3 {
-                // Joins live: from where the reply says.
+                // Subscribes live, from the position in the reply.
                 let from = ws.subscribe("room:1").await["offset"].as_u64().unwrap();
                 follows_without_gap(ws, from, format!("live client {n}")).await;
             } else {
@@ -85,7 +85,7 @@ async fn who_joins_under_load_gets_every_event_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_reconnects_again_and_again_gets_every_event_once() {
+async fn reconnecting_under_load_delivers_each_event_once() {
     let server = Server::start(Config::rooms().set("limits.outbox_bytes", "33554432")).await;
     let mut service = server.publisher("service").await;
     let first = service.publish("room:1", "count.up", json!({"n": 1})).await;

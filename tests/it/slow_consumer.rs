@@ -1,4 +1,4 @@
-//! One that reads too slowly harms nobody, and is told what it lost.
+//! Slow consumers: they affect nobody else, and are told what they lost.
 
 use serde_json::{Value, json};
 
@@ -34,8 +34,8 @@ async fn slow_consumers(server: &Server) -> u64 {
     answer.into_inner().stats.unwrap().slow_consumers
 }
 
-/// Publishes until the server feels that somebody is slow, and a little more; `read` has to
-/// take each event at once. How many events that were.
+/// Publishes until the server detects a slow consumer, and a little more. `read` must receive each
+/// event immediately. Returns the number of events.
 async fn flood(server: &Server, service: &mut Publisher, reader: &mut Ws) -> u64 {
     let pad = "x".repeat(MIB / 16);
     let mut felt = None;
@@ -58,7 +58,7 @@ async fn flood(server: &Server, service: &mut Publisher, reader: &mut Ws) -> u64
 }
 
 #[tokio::test]
-async fn with_disconnect_the_slow_one_is_closed_with_4411() {
+async fn disconnect_policy_closes_slow_consumer_4411() {
     let server = server_with("disconnect").await;
     let mut slow = slow(&server).await;
     let mut reader = server.ws().token("reader", &[]).connect().await;
@@ -84,7 +84,7 @@ async fn dropped(server: &Server, reason: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn what_waits_for_one_who_leaves_is_counted() {
+async fn events_queued_at_disconnect_count_as_dropped() {
     let server = server_with("drop_oldest").await;
     let slow = slow(&server).await;
     let mut reader = server.ws().token("reader", &[]).connect().await;
@@ -99,7 +99,7 @@ async fn what_waits_for_one_who_leaves_is_counted() {
     .await;
 }
 
-/// Reads up to the last event: the offsets that came, and those that gaps name.
+/// Reads up to the last event. Returns the received offsets, and those that gaps name.
 async fn account(slow: &mut Ws, last: u64) -> (Vec<u64>, Vec<(u64, u64)>) {
     let (mut came, mut gaps) = (Vec::new(), Vec::new());
     while came.last() != Some(&last) {
@@ -119,7 +119,7 @@ async fn account(slow: &mut Ws, last: u64) -> (Vec<u64>, Vec<(u64, u64)>) {
 }
 
 #[tokio::test]
-async fn with_drop_oldest_a_gap_names_what_was_lost() {
+async fn drop_oldest_policy_reports_gap() {
     let server = server_with("drop_oldest").await;
     let mut slow = slow(&server).await;
     let mut reader = server.ws().token("reader", &[]).connect().await;
@@ -147,7 +147,7 @@ async fn with_drop_oldest_a_gap_names_what_was_lost() {
 }
 
 #[tokio::test]
-async fn with_conflate_the_newest_of_each_key_arrives() {
+async fn conflate_policy_delivers_newest_of_each_key() {
     let server = server_with("conflate").await;
     let mut slow = slow(&server).await;
     let mut reader = server.ws().token("reader", &[]).connect().await;
@@ -175,7 +175,7 @@ async fn with_conflate_the_newest_of_each_key_arrives() {
 }
 
 #[tokio::test]
-async fn with_resync_nothing_that_history_holds_is_lost() {
+async fn resync_policy_loses_nothing_in_history() {
     let server = server_with("resync").await;
     let mut slow = slow(&server).await;
     let mut reader = server.ws().token("reader", &[]).connect().await;
@@ -199,7 +199,7 @@ async fn with_resync_nothing_that_history_holds_is_lost() {
             "{offset} of {came:?}, gaps {gaps:?}"
         );
     }
-    // After catching up it is live again.
+    // After recovery it is live again.
     service.publish("room:1", "live", json!({})).await;
     slow.expect_event("live").await;
 }

@@ -1,4 +1,4 @@
-//! Socket.IO by bare requests: the handshake, long polling, and what both protocols refuse.
+//! Socket.IO with raw requests: the handshake, long polling, and refusals of both protocols.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ async fn publish(server: &Server, channel: &str, data: &Value) {
 }
 
 #[tokio::test]
-async fn the_handshake_says_what_the_client_may_count_on() {
+async fn handshake_announces_limits() {
     let config = Config::socketio()
         .set("heartbeat.interval", r#""20s""#)
         .set("heartbeat.timeout", r#""50s""#)
@@ -37,7 +37,7 @@ async fn the_handshake_says_what_the_client_may_count_on() {
 }
 
 #[tokio::test]
-async fn refusals_are_numbered_as_the_protocol_numbers_them() {
+async fn engineio_refusals_have_protocol_codes() {
     let server = Server::start(Config::socketio()).await;
     let known = server.polling().await;
     let of_known = format!("EIO=4&transport=polling&sid={}", known.sid);
@@ -94,7 +94,7 @@ async fn refusals_are_numbered_as_the_protocol_numbers_them() {
 }
 
 #[tokio::test]
-async fn rooms_events_and_acknowledgements_go_by_polls() {
+async fn rooms_events_and_acks_work_by_polling() {
     let server = Server::start(Config::socketio()).await;
     let client = server.polling().await;
     client.connect(&Token::new("ada")).await;
@@ -131,14 +131,14 @@ async fn rooms_events_and_acknowledgements_go_by_polls() {
 }
 
 #[tokio::test]
-async fn one_payload_may_hold_many_packets_and_they_are_answered_in_order() {
+async fn packets_of_one_payload_are_answered_in_order() {
     let config = Config::socketio()
         .set("history.storage", r#""disk""#)
         .set("limits.messages_burst", "1000");
     let server = Server::start(config).await;
     let client = server.polling().await;
     client.connect(&Token::new("ada")).await;
-    // Each publish is answered when it is on disk: the rest of the payload waits for it.
+    // Each publish is answered when it is on disk, and the rest of the payload waits for it.
     let packets: Vec<String> = (0..200)
         .map(|n| {
             format!(
@@ -159,7 +159,7 @@ async fn one_payload_may_hold_many_packets_and_they_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn a_namespace_and_a_token_are_needed_and_the_refusal_says_which() {
+async fn missing_namespace_or_token_is_named() {
     let server = Server::start(Config::socketio()).await;
     let token = Token::new("ada").sign();
     let mut client = server.engine_ws("", &[]).await.unwrap();
@@ -187,7 +187,7 @@ async fn a_namespace_and_a_token_are_needed_and_the_refusal_says_which() {
         assert_eq!(body["data"]["code"], code, "{body}");
         assert!(body["message"].is_string());
     }
-    // The same connection may try again.
+    // The same connection may retry.
     client
         .send(&format!(r#"40/ws,{{"token":"{token}"}}"#))
         .await;
@@ -196,7 +196,7 @@ async fn a_namespace_and_a_token_are_needed_and_the_refusal_says_which() {
     assert!(greeting.starts_with("42/ws,[\"connection_established\","));
     client.send(r#"42/ws,1["ping"]"#).await;
     client.until("43/ws,1[{").await;
-    // What is said to a namespace that it is not in is for nobody.
+    // Messages to a namespace that the client has not joined are ignored.
     client.send(r#"422["ping"]"#).await;
     client.send(&format!(r#"40{{"token":"{token}"}}"#)).await;
     let refusal = client.text().await;
@@ -207,7 +207,7 @@ async fn a_namespace_and_a_token_are_needed_and_the_refusal_says_which() {
 }
 
 #[tokio::test]
-async fn without_required_tokens_anyone_may_connect() {
+async fn anonymous_socketio_connects_if_allowed() {
     let config = Config::socketio().set("auth.required", "false");
     let server = Server::start(config).await;
     let mut client = server.engine_ws("", &[]).await.unwrap();
@@ -219,7 +219,7 @@ async fn without_required_tokens_anyone_may_connect() {
 }
 
 #[tokio::test]
-async fn the_websocket_of_other_dialects_stays_where_it_is() {
+async fn socketio_leaves_other_websocket_path_unchanged() {
     let server = Server::start(Config::socketio()).await;
     server.ws().token("ada", &[]).connect().await.lives().await;
     let handshake = server.get("/ws?EIO=4&transport=polling").await;
@@ -237,7 +237,7 @@ async fn the_websocket_of_other_dialects_stays_where_it_is() {
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_are_held_to_the_list() {
+async fn socketio_checks_origin_list() {
     let listed = "https://app.example.com";
     let config = Config::socketio().set("public.allowed_origins", &format!("[{listed:?}]"));
     let server = Server::start(config).await;
@@ -272,7 +272,7 @@ async fn pages_of_other_origins_are_held_to_the_list() {
 }
 
 #[tokio::test]
-async fn for_any_origin_there_are_no_credentials() {
+async fn wildcard_origin_allows_no_credentials() {
     let config = Config::socketio().set("public.allowed_origins", r#"["*"]"#);
     let server = Server::start(config).await;
     let headers = [("Origin", "https://any.example")];
@@ -285,7 +285,7 @@ async fn for_any_origin_there_are_no_credentials() {
 }
 
 #[tokio::test]
-async fn metrics_and_lists_know_them_as_socketio() {
+async fn transport_is_reported_as_socketio() {
     let server = Server::start(Config::socketio()).await;
     let client = server.polling().await;
     client.connect(&Token::new("ada")).await;

@@ -1,4 +1,4 @@
-//! Socket.IO clients that break the rules, and those that just go away.
+//! Socket.IO clients that violate the protocol or disappear.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::harness::{Config, Server, Token, eventually, raw_request, within};
 const CONNECTIONS: &str = r#"tidings_connections{transport="socketio"}"#;
 const SESSIONS: &str = "tidings_polling_sessions";
 
-/// Waits until the server holds nothing of any client.
+/// Waits until the server holds no state of any client.
 async fn all_gone(server: &Server) {
     eventually("nothing is left", async || {
         let left = server.metric(CONNECTIONS).await + server.metric(SESSIONS).await;
@@ -18,12 +18,12 @@ async fn all_gone(server: &Server) {
 }
 
 #[tokio::test]
-async fn a_second_poll_at_once_ends_the_connection() {
+async fn concurrent_second_poll_ends_connection() {
     let server = Server::start(Config::socketio()).await;
     let client = server.polling().await;
     client.connect(&Token::new("ada")).await;
     let second = eventually("one poll to find the other", async || {
-        // Which of the two comes first is not said; each of them is answered.
+        // The order of the two is not defined. Each gets a response.
         let (one, other) = tokio::join!(client.get(), client.get());
         let mut answers = [one, other];
         answers.sort_by_key(|answer| answer.status);
@@ -39,7 +39,7 @@ async fn a_second_poll_at_once_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn what_is_no_payload_ends_the_connection() {
+async fn invalid_payload_ends_connection() {
     let server = Server::start(Config::socketio()).await;
     for wrong in ["abc", "", "4\u{1e}", "0{}", "\u{1e}2", "9"] {
         let client = server.polling().await;
@@ -54,7 +54,7 @@ async fn what_is_no_payload_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn broken_packets_end_the_connection() {
+async fn malformed_packets_end_connection() {
     let server = Server::start(Config::socketio()).await;
     for wrong in [
         "4", "49", "42{}", "42[]", "42[7]", "42[\"a\"", "451[]", "x", "",
@@ -67,7 +67,7 @@ async fn broken_packets_end_the_connection() {
 }
 
 #[tokio::test]
-async fn binary_data_is_refused_and_the_connection_lives() {
+async fn binary_data_is_refused_and_connection_stays() {
     let server = Server::start(Config::socketio()).await;
     let mut client = server.socketio(&Token::new("ada")).await;
     client
@@ -88,7 +88,7 @@ async fn binary_data_is_refused_and_the_connection_lives() {
 }
 
 #[tokio::test]
-async fn a_payload_over_the_limit_is_refused() {
+async fn oversized_payload_is_refused() {
     let config = Config::socketio().set("limits.message_bytes", "1000");
     let server = Server::start(config).await;
     let client = server.polling().await;
@@ -102,7 +102,7 @@ async fn a_payload_over_the_limit_is_refused() {
 }
 
 #[tokio::test]
-async fn a_second_post_at_once_ends_the_connection() {
+async fn concurrent_second_post_ends_connection() {
     let server = Server::start(Config::socketio()).await;
     let client = server.polling().await;
     client.connect(&Token::new("ada")).await;
@@ -111,13 +111,13 @@ async fn a_second_post_at_once_ends_the_connection() {
          Content-Length: 9\r\nConnection: close\r\n\r\n3",
         client.sid, server.public
     );
-    // Its body never comes whole.
+    // Its body never arrives completely.
     let held = raw_request(&server.public, &slow);
     let other = eventually("the other to be refused", async || {
         let answer = client.post("3").await;
         (answer.status == 400).then_some(answer)
     });
-    // Whichever comes second is refused.
+    // The second one is refused, whichever it is.
     tokio::select! {
         answer = held => assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}"),
         answer = other => assert_eq!(answer.json()["code"], 3),
@@ -126,7 +126,7 @@ async fn a_second_post_at_once_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_flood_ends_with_a_disconnect_that_clients_do_not_come_back_from() {
+async fn flood_ends_with_final_disconnect() {
     let config = Config::socketio()
         .set("limits.messages_per_second", "10")
         .set("limits.messages_burst", "10");
@@ -150,7 +150,7 @@ async fn a_flood_ends_with_a_disconnect_that_clients_do_not_come_back_from() {
         "{said:?}"
     );
     assert_eq!(polling.packets().await, ["1"]);
-    // Before they are in a namespace, too.
+    // Before joining a namespace, too.
     let mut stranger = server.engine_ws("", &[]).await.unwrap();
     for _ in 0..40 {
         stranger.send(r#"40{"token":"x"}"#).await;
@@ -160,7 +160,7 @@ async fn a_flood_ends_with_a_disconnect_that_clients_do_not_come_back_from() {
 }
 
 #[tokio::test]
-async fn a_thousand_clients_that_never_come_back_leave_nothing() {
+async fn thousand_abandoned_handshakes_are_freed() {
     let config = Config::socketio().set("auth.deadline", r#""1s""#);
     let server = Server::start(config).await;
     for _ in 0..10 {
@@ -172,14 +172,14 @@ async fn a_thousand_clients_that_never_come_back_leave_nothing() {
 }
 
 #[tokio::test]
-async fn a_client_that_stops_polling_is_given_up() {
+async fn client_that_stops_polling_is_closed() {
     let config = Config::socketio()
         .set("heartbeat.interval", r#""500ms""#)
         .set("heartbeat.timeout", r#""1s""#);
     let server = Server::start(config).await;
     let gone = server.polling().await;
     gone.connect(&Token::new("ada")).await;
-    // One that polls and says nothing is gone as well: it does not answer.
+    // A client that polls but never answers pings is closed as well.
     let silent = server.polling().await;
     silent.connect(&Token::new("eve")).await;
     silent.until("2").await;
@@ -199,7 +199,7 @@ async fn a_client_that_stops_polling_is_given_up() {
 }
 
 #[tokio::test]
-async fn names_of_sessions_and_tokens_are_in_no_log() {
+async fn session_ids_and_tokens_are_not_logged() {
     let config = Config::socketio()
         .set("audit.file", r#""audit.jsonl""#)
         .env("RUST_LOG", "trace");

@@ -1,4 +1,4 @@
-//! How Socket.IO connections live and end.
+//! The lifetime of Socket.IO connections.
 
 use http::Method;
 use serde_json::json;
@@ -17,7 +17,7 @@ async fn publish(server: &Server, channel: &str, data: &str) {
 }
 
 #[tokio::test]
-async fn pings_come_each_interval_even_to_those_who_talk() {
+async fn pings_are_sent_each_interval_to_active_clients() {
     let config = Config::socketio()
         .set("heartbeat.interval", r#""300ms""#)
         .set("heartbeat.timeout", r#""900ms""#)
@@ -39,7 +39,7 @@ async fn pings_come_each_interval_even_to_those_who_talk() {
 }
 
 #[tokio::test]
-async fn silence_past_the_timeout_closes() {
+async fn silent_connection_closes() {
     let config = Config::socketio()
         .set("heartbeat.interval", r#""300ms""#)
         .set("heartbeat.timeout", r#""900ms""#);
@@ -49,7 +49,7 @@ async fn silence_past_the_timeout_closes() {
 }
 
 #[tokio::test]
-async fn whoever_connects_to_no_namespace_is_closed() {
+async fn client_that_joins_no_namespace_is_closed() {
     let config = Config::socketio().set("auth.deadline", r#""1s""#);
     let server = Server::start(config).await;
     let mut client = server.engine_ws("", &[]).await.unwrap();
@@ -57,7 +57,7 @@ async fn whoever_connects_to_no_namespace_is_closed() {
 }
 
 #[tokio::test]
-async fn a_token_that_expires_ends_the_connection_so_that_clients_come_back_with_another() {
+async fn expired_token_disconnects_so_that_client_reconnects() {
     let server = Server::start(Config::socketio().set("auth.leeway", r#""0s""#)).await;
     let brief = Token::new("ada").expires_in(2);
     let mut client = server.socketio(&brief).await;
@@ -68,7 +68,7 @@ async fn a_token_that_expires_ends_the_connection_so_that_clients_come_back_with
 }
 
 #[tokio::test]
-async fn a_token_is_renewed_on_an_open_connection() {
+async fn token_is_renewed_on_open_connection() {
     let server = Server::start(Config::socketio()).await;
     let mut client = server.socketio(&Token::new("ada").expires_in(30)).await;
     let renewed = json!({ "token": Token::new("ada").sign() });
@@ -80,7 +80,7 @@ async fn a_token_is_renewed_on_an_open_connection() {
 }
 
 #[tokio::test]
-async fn a_user_has_as_many_connections_as_elsewhere() {
+async fn user_connection_limit_applies_to_socketio() {
     let config = Config::socketio().set("limits.connections_per_user", "1");
     let server = Server::start(config).await;
     let _first = server.socketio(&Token::new("ada")).await;
@@ -94,7 +94,7 @@ async fn a_user_has_as_many_connections_as_elsewhere() {
 }
 
 #[tokio::test]
-async fn a_server_has_as_many_connections_as_its_limit() {
+async fn server_connection_limit_applies_to_socketio() {
     let config = Config::socketio().set("limits.connections", "1");
     let server = Server::start(config).await;
     let first = server.polling().await;
@@ -111,7 +111,7 @@ async fn a_server_has_as_many_connections_as_its_limit() {
 }
 
 #[tokio::test]
-async fn whoever_polls_too_slowly_is_closed_and_keeps_no_more_than_its_outbox() {
+async fn slow_poller_is_closed_within_outbox_limit() {
     let config = Config::socketio().set("limits.outbox_bytes", "65536");
     let server = Server::start(config).await;
     let client = server.polling().await;
@@ -141,7 +141,7 @@ async fn whoever_polls_too_slowly_is_closed_and_keeps_no_more_than_its_outbox() 
 }
 
 #[tokio::test]
-async fn a_drain_advises_to_come_back_and_takes_no_one_in() {
+async fn draining_server_advises_reconnect_and_admits_none() {
     let mut server = Server::start(Config::socketio()).await;
     let polling = server.polling().await;
     polling.connect(&Token::new("ada")).await;
@@ -152,13 +152,13 @@ async fn a_drain_advises_to_come_back_and_takes_no_one_in() {
     let (code, last) = direct.closed().await;
     assert_eq!(code, Some(1012));
     assert!(last.starts_with("42[\"reconnect\",{\"after_ms\":") || last.contains("after_ms"));
-    // Who polls is told as well, before nobody answers any more.
+    // Polling clients are told as well, before the listener closes.
     assert_eq!(polling.until("1").await, "1");
     assert!(server.ended().await.success());
 }
 
 #[tokio::test]
-async fn an_operators_word_disconnects_for_good() {
+async fn operator_disconnect_is_final() {
     let server = Server::start(Config::socketio()).await;
     let admin = format!("Bearer {}", Token::new("root").roles(&["admin"]).sign());
     let headers = [("Authorization", admin.as_str())];
@@ -177,7 +177,7 @@ async fn an_operators_word_disconnects_for_good() {
 }
 
 #[tokio::test]
-async fn connections_stay_when_the_configuration_is_read_again() {
+async fn reload_keeps_connections_open() {
     let config = Config::socketio();
     let server = Server::start(config.clone()).await;
     let client = server.polling().await;
@@ -203,11 +203,11 @@ async fn connections_stay_when_the_configuration_is_read_again() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_while_it_polls_is_gone_at_once() {
+async fn client_gone_during_poll_is_removed_at_once() {
     let server = Server::start(Config::socketio()).await;
     let client = server.polling().await;
     client.connect(&Token::new("ada")).await;
-    // Takes what is there, so that the next poll waits.
+    // Drains the queue, so that the next poll waits.
     let connections = "tidings_connections{transport=\"socketio\"}";
     assert_eq!(server.metric(connections).await, 1);
     let poll = tokio::time::timeout(std::time::Duration::from_millis(300), client.get());
@@ -219,7 +219,7 @@ async fn a_client_that_goes_away_while_it_polls_is_gone_at_once() {
 }
 
 #[tokio::test]
-async fn clients_that_poll_go_on_where_their_dialect_is_gone() {
+async fn polling_continues_after_dialect_is_removed() {
     let server = Server::start(Config::socketio()).await;
     let client = server.polling().await;
     client.connect(&Token::new("ada")).await;

@@ -1,4 +1,4 @@
-//! From long polling to a WebSocket, step by step.
+//! The upgrade from long polling to a WebSocket, step by step.
 
 use http::Method;
 use serde_json::json;
@@ -29,22 +29,22 @@ async fn subscribed(server: &Server) -> Polling<'_> {
     client
 }
 
-/// The data of an event's packet.
+/// The data of an event packet.
 fn number(packet: &str) -> u64 {
     let event: serde_json::Value = serde_json::from_str(&packet[2..]).unwrap();
     event[1]["data"].as_u64().unwrap()
 }
 
 #[tokio::test]
-async fn what_no_poll_has_taken_comes_first_on_the_websocket() {
+async fn unpolled_packets_come_first_on_websocket() {
     let server = Server::start(Config::socketio()).await;
     let client = subscribed(&server).await;
     let mut socket = client.try_websocket().await.unwrap();
     socket.send("2probe").await;
     assert_eq!(socket.text().await, "3probe");
-    // The client's polls end meanwhile, so that it can leave them.
+    // The waiting poll ends meanwhile, so that the client can stop polling.
     assert_eq!(client.packets().await, ["6"]);
-    // By polling still: the client has not gone over.
+    // Still by polling: the client has not upgraded.
     publish(&server, 1).await;
     let by_poll = client.until("42[").await;
     assert_eq!(number(&by_poll), 1);
@@ -69,7 +69,7 @@ async fn what_no_poll_has_taken_comes_first_on_the_websocket() {
 }
 
 #[tokio::test]
-async fn a_poll_that_waits_is_ended_by_the_probe() {
+async fn upgrade_probe_ends_waiting_poll() {
     let server = Server::start(Config::socketio()).await;
     let client = subscribed(&server).await;
     let mut socket = client.try_websocket().await.unwrap();
@@ -79,18 +79,18 @@ async fn a_poll_that_waits_is_ended_by_the_probe() {
     };
     let (poll, probe) = tokio::join!(client.packets(), probe);
     assert_eq!((poll, probe.as_str()), (vec!["6".to_owned()], "3probe"));
-    // What follows the packet by which the client goes over is read by its shard.
+    // Packets after the upgrade packet are read by the shard.
     socket.send("5").await;
     socket.send(r#"421["ping"]"#).await;
     assert!(socket.text().await.starts_with("431[{"));
 }
 
 #[tokio::test]
-async fn an_attempt_that_fails_leaves_the_client_polling() {
+async fn failed_upgrade_leaves_client_polling() {
     let server = Server::start(Config::socketio()).await;
     let client = subscribed(&server).await;
     for wrong in ["5", "2", "40", "3probe", "x"] {
-        // The one before has ended once the next is let try.
+        // The previous attempt has ended once the next one is allowed.
         let mut socket = eventually("another attempt", async || {
             client.try_websocket().await.ok()
         })
@@ -104,7 +104,7 @@ async fn an_attempt_that_fails_leaves_the_client_polling() {
 }
 
 #[tokio::test]
-async fn one_attempt_at_a_time() {
+async fn only_one_upgrade_at_a_time() {
     let server = Server::start(Config::socketio()).await;
     let client = subscribed(&server).await;
     let mut first = client.try_websocket().await.unwrap();
@@ -117,7 +117,7 @@ async fn one_attempt_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_client_may_go_over_before_it_is_in_a_namespace() {
+async fn upgrade_before_namespace_works() {
     let server = Server::start(Config::socketio()).await;
     let client = server.polling().await;
     let mut socket = client.try_websocket().await.unwrap();
@@ -133,7 +133,7 @@ async fn a_client_may_go_over_before_it_is_in_a_namespace() {
 }
 
 #[tokio::test]
-async fn the_token_of_the_handshake_holds_after_it() {
+async fn handshake_token_stays_valid_after_upgrade() {
     let server = Server::start(Config::socketio()).await;
     let token = format!("Bearer {}", Token::new("grace").sign());
     let headers = [("Authorization", token.as_str())];
@@ -151,7 +151,7 @@ async fn the_token_of_the_handshake_holds_after_it() {
 }
 
 #[tokio::test]
-async fn the_connection_ends_under_an_attempt() {
+async fn connection_end_cancels_upgrade() {
     let server = Server::start(Config::socketio()).await;
     let client = subscribed(&server).await;
     let mut socket = client.try_websocket().await.unwrap();
@@ -170,7 +170,7 @@ async fn the_connection_ends_under_an_attempt() {
 }
 
 #[tokio::test]
-async fn a_post_that_arrives_after_the_client_has_gone_over_is_refused() {
+async fn post_after_upgrade_is_refused() {
     let server = Server::start(Config::socketio()).await;
     let client = subscribed(&server).await;
     let packet = r#"421["ping"]"#;
@@ -195,7 +195,7 @@ async fn a_post_that_arrives_after_the_client_has_gone_over_is_refused() {
         .await
         .unwrap();
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    // Nothing of it has come between the frames.
+    // None of it was interleaved with the frames.
     socket.send(r#"423["ping"]"#).await;
     assert!(socket.text().await.starts_with("433[{"));
 }

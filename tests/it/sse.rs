@@ -21,7 +21,7 @@ async fn publish(server: &Server, channel: &str, data: &str) -> Value {
 }
 
 #[tokio::test]
-async fn events_arrive_with_their_position_as_id() {
+async fn sse_event_id_is_its_position() {
     let server = Server::start(Config::rooms()).await;
     let token = Token::new("alice").sign();
     let query = format!("channel=room:1&token={token}");
@@ -40,7 +40,7 @@ async fn events_arrive_with_their_position_as_id() {
 }
 
 #[tokio::test]
-async fn a_stream_resumes_where_it_was_cut() {
+async fn sse_stream_resumes_by_last_event_id() {
     let server = Server::start(Config::rooms()).await;
     let token = bearer("alice", &[]);
     let auth = ("Authorization", token.as_str());
@@ -62,7 +62,7 @@ async fn a_stream_resumes_where_it_was_cut() {
 }
 
 #[tokio::test]
-async fn with_several_channels_one_id_resumes_all() {
+async fn one_last_event_id_resumes_all_channels() {
     let server = Server::start(Config::rooms()).await;
     let token = bearer("alice", &[]);
     let auth = ("Authorization", token.as_str());
@@ -88,7 +88,7 @@ async fn with_several_channels_one_id_resumes_all() {
 }
 
 #[tokio::test]
-async fn types_filters_and_rewind_hold_on_a_stream() {
+async fn sse_supports_types_filters_and_rewind() {
     let server = Server::start(Config::rooms()).await;
     let token = bearer("alice", &[]);
     let headers = [("Authorization", token.as_str())];
@@ -105,7 +105,7 @@ async fn types_filters_and_rewind_hold_on_a_stream() {
 }
 
 #[tokio::test]
-async fn what_may_not_be_followed_is_refused_with_a_status() {
+async fn refused_sse_subscription_returns_status() {
     let server = Server::start(Config::rooms()).await;
     let token = bearer("alice", &[]);
     let auth = ("Authorization", token.as_str());
@@ -139,7 +139,7 @@ async fn what_may_not_be_followed_is_refused_with_a_status() {
 }
 
 #[tokio::test]
-async fn a_partly_refused_stream_says_what_it_lacks() {
+async fn partly_refused_sse_stream_names_refused_channels() {
     let server = Server::start(Config::rooms()).await;
     let token = bearer("alice", &[]);
     let headers = [("Authorization", token.as_str())];
@@ -152,7 +152,7 @@ async fn a_partly_refused_stream_says_what_it_lacks() {
 }
 
 #[tokio::test]
-async fn anonymous_pages_follow_where_no_token_is_required() {
+async fn anonymous_sse_works_without_required_tokens() {
     let server = Server::start(Config::rooms().set("auth.required", "false")).await;
     let (mut stream, _) = server.sse("channel=room:1", &[]).await;
     publish(&server, "room:1", "1").await;
@@ -160,7 +160,7 @@ async fn anonymous_pages_follow_where_no_token_is_required() {
 }
 
 #[tokio::test]
-async fn a_stream_is_a_connection_like_any_other() {
+async fn sse_stream_counts_as_connection() {
     let server = Server::start(Config::rooms()).await;
     let token = bearer("alice", &[]);
     let headers = [("Authorization", token.as_str())];
@@ -184,7 +184,7 @@ async fn a_stream_is_a_connection_like_any_other() {
 }
 
 #[tokio::test]
-async fn a_reader_that_goes_away_is_forgotten() {
+async fn gone_sse_reader_is_removed() {
     let server = Server::start(Config::rooms()).await;
     let token = bearer("alice", &[]);
     let headers = [("Authorization", token.as_str())];
@@ -203,7 +203,7 @@ async fn a_reader_that_goes_away_is_forgotten() {
 }
 
 #[tokio::test]
-async fn a_silent_stream_has_heartbeats_as_comments() {
+async fn idle_sse_stream_has_heartbeat_comments() {
     let config = Config::rooms()
         .set("heartbeat.interval", r#""1s""#)
         .set("heartbeat.timeout", r#""2s""#);
@@ -214,10 +214,10 @@ async fn a_silent_stream_has_heartbeats_as_comments() {
     assert_eq!(stream.next().await.comment, "heartbeat");
 }
 
-/// What an `EventSource` sends.
+/// The headers that an `EventSource` sends.
 const EVENT_SOURCE: (&str, &str) = ("Accept", "text/event-stream");
 
-/// Asks for a stream and hears a stream that ends at once: its text.
+/// Requests a stream that ends at once. Returns its text.
 async fn told_to_come_back(server: &Server, query: &str, headers: &[(&str, &str)]) -> String {
     let path = format!("/sse?{query}");
     let mut all = vec![EVENT_SOURCE];
@@ -228,7 +228,7 @@ async fn told_to_come_back(server: &Server, query: &str, headers: &[(&str, &str)
     answer.text().to_owned()
 }
 
-/// The time after which a browser comes back.
+/// The reconnection time of the stream.
 fn retry(text: &str) -> u64 {
     let fields = text.lines().filter_map(|line| line.strip_prefix("retry: "));
     let fields: Vec<&str> = fields.collect();
@@ -237,12 +237,12 @@ fn retry(text: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn while_the_server_drains_an_event_source_is_told_to_come_back() {
+async fn draining_server_tells_event_source_to_retry() {
     let server = Server::start(Config::rooms().arg("--drain").arg("60s")).await;
     let token = bearer("alice", &[]);
     let auth = ("Authorization", token.as_str());
     let (mut stream, _) = server.sse("channel=room:1", &[auth]).await;
-    // It never answers the close: the server waits for it.
+    // It never answers the close, so the server waits for it.
     let mut lingers = server.raw_ws(&Token::new("bob")).await;
     server.signal("TERM");
     let told = stream.next().await;
@@ -258,7 +258,7 @@ async fn while_the_server_drains_an_event_source_is_told_to_come_back() {
         text.contains("event: close\ndata: {\"type\":\"close\",\"code\":1012"),
         "{text}"
     );
-    // Everybody else gets the status.
+    // Other clients get the status.
     let answer = server
         .http(Method::GET, "/sse?channel=room:1", &[auth], "")
         .await;
@@ -268,7 +268,7 @@ async fn while_the_server_drains_an_event_source_is_told_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_limit_that_passes_does_not_end_an_event_source() {
+async fn temporary_limit_does_not_end_event_source() {
     let config = Config::rooms()
         .set("limits.connections_per_user", "1")
         .set("limits.connections_per_ip", "3");
@@ -277,13 +277,13 @@ async fn a_limit_that_passes_does_not_end_an_event_source() {
     let auth = ("Authorization", alice.as_str());
     let (first, _) = server.sse("channel=room:1", &[auth]).await;
     let text = told_to_come_back(&server, "channel=room:1", &[auth]).await;
-    // Five seconds, and spread over as many again.
+    // Five seconds, spread over another five.
     assert!((5000..=10_000).contains(&retry(&text)), "{text}");
     assert!(text.contains("event: server_error\n") && text.contains("limits.connections_per_user"));
     assert!(text.contains("\"code\":1013"), "{text}");
     let counted = "tidings_errors_total{code=\"resource_exhausted\"}";
     assert_eq!(server.metric(counted).await, 1);
-    // Who asks for no stream gets the status.
+    // A client that does not request a stream gets the status.
     let plain = server
         .http(Method::GET, "/sse?channel=room:1", &[auth], "")
         .await;
@@ -301,7 +301,7 @@ async fn a_limit_that_passes_does_not_end_an_event_source() {
 }
 
 #[tokio::test]
-async fn what_is_final_stays_a_status_for_an_event_source() {
+async fn final_refusal_returns_status_to_event_source() {
     let server = Server::start(Config::rooms()).await;
     let alice = bearer("alice", &[]);
     let auth = ("Authorization", alice.as_str());

@@ -1,4 +1,4 @@
-//! The numbers are right.
+//! Statistics are correct.
 
 use std::time::{Duration, Instant};
 
@@ -85,7 +85,7 @@ async fn events_are_counted() {
 }
 
 #[tokio::test]
-async fn refusals_are_counted() {
+async fn refused_requests_are_counted() {
     let server = Server::start(Config::rooms()).await;
     let before = stats(&server).await;
     assert_eq!(before.auth_failures, 0);

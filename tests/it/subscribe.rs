@@ -1,4 +1,4 @@
-//! Choosing what to get.
+//! Selecting events by type and filter.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ async fn start() -> (Server, Ws, Publisher) {
     (server, ws, service)
 }
 
-/// Publishes these types to a channel and then `fence`: the types that arrived before it.
+/// Publishes these types to a channel and then `fence`. Returns the types that arrived before it.
 async fn arriving(
     ws: &mut Ws,
     service: &mut Publisher,
@@ -30,7 +30,7 @@ async fn arriving(
 }
 
 #[tokio::test]
-async fn some_channels_are_refused_and_the_others_stand() {
+async fn refused_channels_leave_others_subscribed() {
     let (_server, mut ws, mut service) = start().await;
     let long = format!("room:{}", "x".repeat(300));
     let channels = [
@@ -85,7 +85,7 @@ async fn subscribing_twice_delivers_once() {
 }
 
 #[tokio::test]
-async fn event_types_are_exact_or_end_in_a_star() {
+async fn event_type_patterns_match_exactly_or_by_prefix() {
     let (_server, mut ws, mut service) = start().await;
     let types = json!(["task.done", "project.*", "fence"]);
     ws.subscribe_with("room:1", json!({"event_types": types}))
@@ -104,7 +104,7 @@ async fn event_types_are_exact_or_end_in_a_star() {
 }
 
 #[tokio::test]
-async fn a_star_elsewhere_is_refused() {
+async fn misplaced_star_is_refused() {
     let (_server, mut ws, _service) = start().await;
     for bad in ["*.done", "task.*.x", "", "with space"] {
         let message = json!({"type": "subscribe", "channels": ["room:1"], "event_types": [bad]});
@@ -114,7 +114,7 @@ async fn a_star_elsewhere_is_refused() {
 }
 
 #[tokio::test]
-async fn a_filter_keeps_back_what_it_does_not_match() {
+async fn filter_withholds_unmatched_events() {
     let (_server, mut ws, mut service) = start().await;
     let filter = r#"event.type == "fence" || event.data.n >= 3 && event.headers.lang == "en""#;
     ws.subscribe_with("room:1", json!({"filter": filter})).await;
@@ -123,7 +123,7 @@ async fn a_filter_keeps_back_what_it_does_not_match() {
         request.headers.insert("lang".into(), lang.into());
         service.send(request).await;
     }
-    // Events that the filter cannot judge are not sent, and do no harm.
+    // Events on which the filter fails are not sent, and do no harm.
     service.publish("room:1", "no.number", json!("text")).await;
     service.publish("room:1", "fence", json!({})).await;
     let got = ws.until("fence").await;
@@ -133,7 +133,7 @@ async fn a_filter_keeps_back_what_it_does_not_match() {
 }
 
 #[tokio::test]
-async fn a_bad_filter_is_refused() {
+async fn invalid_filter_is_refused() {
     let (_server, mut ws, _service) = start().await;
     for filter in ["event.", "1 +", "((((", "\"unclosed"] {
         let message = json!({"type": "subscribe", "channels": ["room:1"], "filter": filter});
@@ -143,7 +143,7 @@ async fn a_bad_filter_is_refused() {
 }
 
 #[tokio::test]
-async fn event_types_without_a_channel_narrow_global() {
+async fn event_types_without_channel_narrow_global() {
     let (_server, mut ws, mut service) = start().await;
     let reply = ws
         .ask(json!({"type": "subscribe", "event_types": ["news.*", "fence"]}))
@@ -167,7 +167,7 @@ async fn event_types_without_a_channel_narrow_global() {
 }
 
 #[tokio::test]
-async fn unsubscribing_from_what_one_does_not_follow_is_no_error() {
+async fn unsubscribing_twice_is_no_error() {
     let (_server, mut ws, _service) = start().await;
     let reply = ws
         .ask(json!({"type": "unsubscribe", "channels": ["room:never"]}))
@@ -190,14 +190,14 @@ async fn too_many_subscriptions_are_refused() {
     let stand = reply["channels"].as_array().map_or(0, Vec::len);
     assert!(stand <= 5, "{reply}");
     ws.lives().await;
-    // What was given up leaves room again.
+    // Ended subscriptions free their slots.
     ws.ask(json!({"type": "unsubscribe", "channels": channels}))
         .await;
     ws.subscribe("room:again").await;
 }
 
 #[tokio::test]
-async fn a_connection_gets_only_what_it_asked_for() {
+async fn connection_receives_only_subscribed_events() {
     let (server, mut alice, mut service) = start().await;
     let mut bob = server.ws().token("bob", &[]).connect().await;
     alice.subscribe("room:1").await;

@@ -1,4 +1,4 @@
-//! TLS on both listeners: certificates, clients' certificates, and renewal while it runs.
+//! TLS on both listeners: certificates, client certificates, and renewal at run time.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_tungstenite::WebSocketStream;
@@ -46,7 +46,7 @@ pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     )
 }
 
-/// An authority that signs certificates.
+/// A certificate authority.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -79,7 +79,7 @@ impl Authority {
         )
     }
 
-    /// Puts a new certificate where the server looks for it.
+    /// Installs a new certificate at the configured path.
     fn renew(&self, dir: &Path) {
         let (cert, key) = self.sign("localhost");
         fs::write(dir.join("cert.pem"), cert).unwrap();
@@ -104,11 +104,11 @@ async fn start(authority: &Authority, config: Config) -> Server {
     Server::start_in(dir, config).await
 }
 
-/// A TLS connection that trusts this authority; the error is why there is none.
+/// A TLS connection that trusts this authority. The error is why it failed.
 async fn dial(address: &str, authority: &Authority) -> Result<TlsStream<TcpStream>, String> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.der()).unwrap();
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(ring::default_provider());
     let client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -122,7 +122,7 @@ async fn dial(address: &str, authority: &Authority) -> Result<TlsStream<TcpStrea
         .map_err(|error| error.to_string())
 }
 
-/// A WebSocket over TLS, greeted.
+/// A WebSocket over TLS, after the welcome message.
 async fn wss(server: &Server, authority: &Authority) -> WebSocketStream<TlsStream<TcpStream>> {
     let stream = dial(&server.public, authority).await.unwrap();
     let mut request = "ws://localhost/ws".into_client_request().unwrap();
@@ -157,7 +157,7 @@ async fn lives(ws: &mut WebSocketStream<TlsStream<TcpStream>>) {
     while message(ws).await["type"] != "pong" {}
 }
 
-/// Asks for the statistics over gRPC with this configuration; `Err` where it can't even connect.
+/// Requests the statistics over gRPC with this configuration. `Err` if it cannot connect.
 async fn stats(server: &Server, tls: ClientTlsConfig, token: Option<&Token>) -> Result<(), String> {
     let endpoint = Endpoint::from_shared(format!("https://{}", server.internal)).unwrap();
     let endpoint = endpoint.tls_config(tls.domain_name("localhost")).unwrap();
@@ -174,7 +174,7 @@ async fn stats(server: &Server, tls: ClientTlsConfig, token: Option<&Token>) -> 
     answer.map(drop).map_err(|status| status.to_string())
 }
 
-/// Ends all connections of a user over gRPC.
+/// Disconnects all connections of a user over gRPC.
 async fn disconnect(server: &Server, tls: ClientTlsConfig, user: &str) {
     let endpoint = Endpoint::from_shared(format!("https://{}", server.internal)).unwrap();
     let endpoint = endpoint.tls_config(tls.domain_name("localhost")).unwrap();
@@ -195,7 +195,7 @@ fn trusting(authority: &Authority) -> ClientTlsConfig {
 }
 
 #[tokio::test]
-async fn both_listeners_speak_tls() {
+async fn both_listeners_serve_tls() {
     let authority = Authority::new();
     let server = start(&authority, with_tls(Config::rooms())).await;
     let mut ws = wss(&server, &authority).await;
@@ -233,7 +233,7 @@ async fn both_listeners_speak_tls() {
 }
 
 #[tokio::test]
-async fn a_client_of_socket_io_leaves_polling_over_tls() {
+async fn socketio_upgrades_over_tls() {
     use futures_util::SinkExt as _;
     use tokio_tungstenite::tungstenite::Message;
     let authority = Authority::new();
@@ -256,7 +256,7 @@ async fn a_client_of_socket_io_leaves_polling_over_tls() {
     ws.send(Message::text("2probe")).await.unwrap();
     let probe = within("the probe", ws.next()).await.unwrap().unwrap();
     assert_eq!(probe.to_text().unwrap(), "3probe");
-    // All in one record: what TLS has decrypted already goes to the shard as well.
+    // All in one TLS record: what is already decrypted passes to the shard as well.
     ws.feed(Message::text("5")).await.unwrap();
     let token = Token::new("ada").sign();
     let connect = format!("40{}", json!({ "token": token }));
@@ -273,7 +273,7 @@ async fn a_client_of_socket_io_leaves_polling_over_tls() {
 }
 
 #[tokio::test]
-async fn inside_a_certificate_may_take_the_place_of_the_token() {
+async fn client_certificate_replaces_token() {
     let authority = Authority::new();
     let config = with_tls(Config::rooms())
         .set("internal.auth", r#""mtls""#)
@@ -313,7 +313,7 @@ async fn inside_a_certificate_may_take_the_place_of_the_token() {
 }
 
 #[tokio::test]
-async fn certificates_are_renewed_without_dropping_anybody() {
+async fn certificate_renewal_keeps_connections() {
     let (old, new) = (Authority::new(), Authority::new());
     let config = with_tls(Config::rooms());
     let server = start(&old, config.clone()).await;
@@ -331,7 +331,7 @@ async fn certificates_are_renewed_without_dropping_anybody() {
     assert!(stats(&server, trusting(&old), Some(&admin)).await.is_err());
     lives(&mut ws).await;
 
-    // What is no certificate is refused, and so is a key that fits none.
+    // An invalid certificate is refused, and so is a mismatched key.
     let (_, other_key) = new.sign("localhost");
     for (file, text) in [("cert.pem", "nonsense"), ("key.pem", other_key.as_str())] {
         let good = fs::read(server.path(file)).unwrap();
@@ -349,15 +349,15 @@ async fn certificates_are_renewed_without_dropping_anybody() {
     lives(&mut ws).await;
 }
 
-/// Handshakes and heads have ten seconds, so this test takes as long.
+/// Handshakes and request heads have ten seconds, so this test takes that long.
 #[tokio::test]
-async fn a_handshake_that_does_not_come_to_its_end_is_not_waited_for() {
+async fn stalled_tls_handshake_times_out() {
     let authority = Authority::new();
     let config = with_tls(Config::rooms())
         .set("internal.client_ca", r#""ca.pem""#)
         .set("audit.file", r#""audit.log""#);
     let server = start(&authority, config).await;
-    // A record of 16 KiB is announced, and in it a ClientHello.
+    // Announces a record of 16 KiB that contains a ClientHello.
     let record = "\u{16}\u{3}\u{1}\u{40}\u{0}\u{1}";
     let mut ends = JoinSet::new();
     for address in [&server.public, &server.internal] {
@@ -367,14 +367,14 @@ async fn a_handshake_that_does_not_come_to_its_end_is_not_waited_for() {
             }
         }
     }
-    // And one that was secured and then says nothing.
+    // And one that is silent after the handshake.
     let mut silent = dial(&server.public, &authority).await.unwrap();
     let late = tokio::time::timeout(Duration::from_secs(25), async {
         while let Some(ended) = ends.join_next().await {
             ended.unwrap();
         }
         let mut answer = Vec::new();
-        // An end by force is an end too.
+        // A reset counts too.
         let _ = silent.read_to_end(&mut answer).await;
         assert!(answer.is_empty());
     });

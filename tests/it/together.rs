@@ -1,4 +1,4 @@
-//! Events that come one behind the other leave together; nobody gets more for it, or less.
+//! Batching: consecutive events are sent together, and each receiver gets exactly its own.
 
 use serde_json::{Value, json};
 use tidings::proto::{Audience, PublishBatchRequest, PublishRequest};
@@ -7,7 +7,7 @@ use crate::harness::{Config, Publisher, Server, Ws, event, within};
 
 const EVENTS: u64 = 600;
 
-/// Event `n`: its type, its key and its audience go round at different paces.
+/// Event `n`. Its type, its key and its audience cycle with different periods.
 fn numbered(channel: &str, n: u64) -> PublishRequest {
     let kind = if n.is_multiple_of(3) {
         "three.times"
@@ -60,7 +60,7 @@ fn all_that(wanted: impl Fn(u64) -> bool) -> Vec<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everyone_gets_just_what_is_theirs_of_what_leaves_together() {
+async fn batched_events_respect_audience_and_filters() {
     for channel in ["room:1", "plain:1"] {
         let server = Server::start(Config::rooms()).await;
         let mut service = server.publisher("service").await;
@@ -107,7 +107,7 @@ async fn everyone_gets_just_what_is_theirs_of_what_leaves_together() {
 }
 
 #[tokio::test]
-async fn events_of_several_channels_keep_the_order_of_one_publisher() {
+async fn order_of_one_publisher_holds_across_channels() {
     let server = Server::start(Config::rooms()).await;
     let mut service = server.publisher("service").await;
     let mut ws = server.ws().token("ann", &[]).connect().await;
@@ -126,7 +126,7 @@ async fn events_of_several_channels_keep_the_order_of_one_publisher() {
 }
 
 #[tokio::test]
-async fn who_follows_a_channel_in_several_ways_gets_it_in_its_order() {
+async fn overlapping_subscriptions_keep_channel_order() {
     for channel in ["room:1", "plain:1"] {
         let server = Server::start(Config::rooms()).await;
         let mut service = server.publisher("service").await;
@@ -162,7 +162,7 @@ async fn metric(server: &Server, name: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn each_distinct_filter_is_asked_once_however_many_connections_share_it() {
+async fn equal_filters_are_evaluated_once_per_event() {
     let server = Server::start(Config::rooms().set("server.shards", "3")).await;
     let mut service = server.publisher("service").await;
     let mut subscribers = Vec::new();

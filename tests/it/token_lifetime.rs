@@ -1,4 +1,4 @@
-//! Tokens end while connections go on.
+//! Token expiry and renewal on open connections.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ async fn strict_server() -> Server {
 }
 
 #[tokio::test]
-async fn an_expiring_token_is_announced_and_then_ends_the_connection() {
+async fn expired_token_closes_connection_4401() {
     let server = strict_server().await;
     let token = Token::new("alice").expires_in(3).sign();
     let mut ws = server.ws().bearer(&token).connect().await;
@@ -25,7 +25,7 @@ async fn an_expiring_token_is_announced_and_then_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_renewed_token_keeps_the_connection() {
+async fn renewed_token_keeps_connection_open() {
     let server = strict_server().await;
     let started = Instant::now();
     let token = Token::new("alice").expires_in(3).sign();
@@ -49,7 +49,7 @@ async fn a_renewed_token_keeps_the_connection() {
 }
 
 #[tokio::test]
-async fn renewal_takes_neither_a_bad_token_nor_another_users() {
+async fn renewal_refuses_invalid_or_foreign_token() {
     let server = strict_server().await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     ws.refused(
@@ -83,7 +83,7 @@ async fn renewal_takes_neither_a_bad_token_nor_another_users() {
 }
 
 #[tokio::test]
-async fn renewal_changes_what_one_may_do_from_then_on() {
+async fn renewal_updates_permissions() {
     let server = strict_server().await;
     let mut ws = server.ws().token("alice", &[]).connect().await;
     let message =

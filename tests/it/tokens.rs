@@ -1,4 +1,4 @@
-//! How a client shows who it is.
+//! Authentication by token.
 
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
@@ -15,13 +15,13 @@ fn is_nobody(user: &Value) -> bool {
 }
 
 #[tokio::test]
-async fn a_token_is_taken_from_header_query_and_subprotocol() {
+async fn token_is_read_from_header_query_and_subprotocol() {
     let server = Server::start(Config::rooms()).await;
     let token = Token::new("alice").roles(&["editor"]).sign();
     let ways = [
         server.ws().bearer(&token),
         server.ws().query_token(&token),
-        // A page must offer a subprotocol beside its token: one of those offered has to come back.
+        // A page must offer a subprotocol beside its token, because the server must select one.
         server
             .ws()
             .protocol("tidings.v1.json")
@@ -47,7 +47,7 @@ async fn a_token_is_taken_from_header_query_and_subprotocol() {
 }
 
 #[tokio::test]
-async fn a_token_is_taken_from_a_message() {
+async fn token_is_read_from_message() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().connect().await;
     assert!(is_nobody(user(&ws)), "{}", ws.established);
@@ -57,7 +57,7 @@ async fn a_token_is_taken_from_a_message() {
         .await;
     assert_eq!(reply["user"], "alice");
     ws.subscribe("room:1").await;
-    // Personal events come from now on.
+    // Personal events arrive from now on.
     server
         .publisher("service")
         .await
@@ -110,7 +110,7 @@ fn bad_tokens() -> Vec<(&'static str, String)> {
 }
 
 #[tokio::test]
-async fn a_bad_token_is_refused_with_401_where_no_page_asks() {
+async fn invalid_token_without_origin_gets_401() {
     let server = Server::start(Config::rooms()).await;
     for (what, token) in bad_tokens() {
         let header = format!("Bearer {token}");
@@ -135,7 +135,7 @@ async fn a_bad_token_is_refused_with_401_where_no_page_asks() {
 }
 
 #[tokio::test]
-async fn a_page_with_a_bad_token_is_told_by_4401() {
+async fn invalid_token_of_page_closes_4401() {
     let server = Server::start(Config::rooms()).await;
     let origin = format!("http://{}", server.public);
     for (what, token) in bad_tokens() {
@@ -156,7 +156,7 @@ async fn a_page_with_a_bad_token_is_told_by_4401() {
 }
 
 #[tokio::test]
-async fn before_authentication_the_rest_is_refused() {
+async fn commands_before_authentication_are_refused() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().connect().await;
     for message in [
@@ -170,7 +170,7 @@ async fn before_authentication_the_rest_is_refused() {
     }
     ws.lives().await;
 
-    // Nor does anything reach it, not even what is global: the fence comes after it.
+    // Nothing reaches it, not even global events: the fence follows them.
     server
         .publisher("service")
         .await
@@ -192,7 +192,7 @@ async fn before_authentication_the_rest_is_refused() {
 }
 
 #[tokio::test]
-async fn whoever_never_authenticates_is_closed_after_the_deadline() {
+async fn unauthenticated_connection_closes_at_deadline() {
     let server = Server::start(Config::rooms().set("auth.deadline", r#""1s""#)).await;
     let mut ws = server.ws().connect().await;
     ws.lives().await;
@@ -206,7 +206,7 @@ async fn whoever_never_authenticates_is_closed_after_the_deadline() {
 }
 
 #[tokio::test]
-async fn a_bad_token_in_a_message_is_an_error() {
+async fn invalid_token_in_message_is_an_error() {
     let server = Server::start(Config::rooms()).await;
     let mut ws = server.ws().connect().await;
     ws.refused(
@@ -222,7 +222,7 @@ async fn a_bad_token_in_a_message_is_an_error() {
 }
 
 #[tokio::test]
-async fn anonymous_connections_are_let_in_where_no_token_is_required() {
+async fn anonymous_clients_are_admitted_if_allowed() {
     let server = Server::start(Config::rooms().set("auth.required", "false")).await;
     let mut ws = server.ws().connect().await;
     assert!(is_nobody(user(&ws)), "{}", ws.established);
@@ -233,12 +233,12 @@ async fn anonymous_connections_are_let_in_where_no_token_is_required() {
         .publish("global", "a.b", json!({}))
         .await;
     ws.expect_event("a.b").await;
-    // Rules hold for them as for everyone.
+    // Rules apply to anonymous clients like to all others.
     let reply = ws
         .ask(json!({"type": "subscribe", "channels": ["project:1"]}))
         .await;
     assert!(reply.to_string().contains("permission_denied"), "{reply}");
-    // A bad token is bad nevertheless.
+    // An invalid token is refused nevertheless.
     let header = [("Authorization", "Bearer garbage")];
     server
         .refused_upgrade("/ws", &header)
@@ -247,7 +247,7 @@ async fn anonymous_connections_are_let_in_where_no_token_is_required() {
 }
 
 #[tokio::test]
-async fn issuer_and_audience_are_checked_where_set() {
+async fn issuer_and_audience_are_checked_if_set() {
     let config = Config::rooms()
         .set("auth.issuer", r#""https://id.example.com""#)
         .set("auth.audience", r#""tidings""#);
@@ -274,7 +274,7 @@ async fn issuer_and_audience_are_checked_where_set() {
 }
 
 #[tokio::test]
-async fn other_claims_may_carry_user_and_roles() {
+async fn user_and_role_claims_are_configurable() {
     let config = Config::rooms()
         .set("auth.user_claim", r#""email""#)
         .set("auth.roles_claim", r#""groups""#);

@@ -1,4 +1,4 @@
-//! One trace from the publisher to everyone whom its event reaches.
+//! One trace from the publisher to every receiver.
 
 use http::Method;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -10,7 +10,7 @@ use tonic::Request;
 
 use crate::harness::{Collector, Config, Server, Token, attribute, event, eventually};
 
-/// The trace and the span of the caller in every test.
+/// The caller's trace and span in every test.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CALLER: &str = "b7ad6b7169203331";
 
@@ -18,7 +18,7 @@ fn traceparent(flags: &str) -> String {
     format!("00-{TRACE}-{CALLER}-{flags}")
 }
 
-/// A span's id in its usual form.
+/// A span id in hexadecimal.
 fn hex(id: &[u8]) -> String {
     let text = |id: &u64| format!("{id:016x}");
     let words = id.chunks_exact(8).map(|word| word.try_into().unwrap());
@@ -26,7 +26,7 @@ fn hex(id: &[u8]) -> String {
     words.concat()
 }
 
-/// That these are one after the other in the caller's trace, each the parent of the next.
+/// Asserts that these spans form a chain in the caller's trace, each the parent of the next.
 fn assert_chain(spans: &[&Span]) {
     let mut parent = CALLER.to_owned();
     for span in spans {
@@ -46,7 +46,7 @@ async fn start(more: impl FnOnce(Config) -> Config) -> (Server, Collector) {
 }
 
 #[tokio::test]
-async fn a_call_with_grpc_is_followed_to_every_kind_of_client() {
+async fn grpc_trace_continues_to_every_client_kind() {
     let (server, collector) = start(|config| config).await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     alice.subscribe("room:1").await;
@@ -81,12 +81,12 @@ async fn a_call_with_grpc_is_followed_to_every_kind_of_client() {
     assert_eq!(attribute(&fanout, "tidings.delivered"), "2");
     assert_eq!(attribute(&publish, "tidings.offset"), "1");
     assert!(commit.end_time_unix_nano <= fanout.start_time_unix_nano);
-    // The event bears the fan-out's own context.
+    // The event carries the context of its fan-out span.
     let carried = format!("00-{TRACE}-{}-01", hex(&fanout.span_id));
     assert_eq!(seen["traceparent"], carried);
     assert_eq!(seen["tracestate"], "vendor=1");
     assert_eq!(followed.traceparent, carried);
-    // And a slow bucket of the histogram leads to the trace.
+    // A slow bucket of the histogram has the trace as exemplar.
     let accept = [("accept", "application/openmetrics-text")];
     let answer = server
         .internal_http(Method::GET, "/metrics", &accept, bytes::Bytes::new())
@@ -98,7 +98,7 @@ async fn a_call_with_grpc_is_followed_to_every_kind_of_client() {
 }
 
 #[tokio::test]
-async fn http_and_websocket_bring_a_trace_too() {
+async fn http_and_websocket_continue_trace() {
     let (server, collector) = start(|config| config).await;
     let token = Token::new("svc").roles(&["service"]).sign();
     let answer = server
@@ -129,7 +129,7 @@ async fn http_and_websocket_bring_a_trace_too() {
 }
 
 #[tokio::test]
-async fn a_caller_who_does_not_sample_decides_for_the_server() {
+async fn unsampled_caller_disables_sampling() {
     let (server, collector) = start(|config| config).await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     alice.subscribe("room:1").await;
@@ -147,7 +147,7 @@ async fn a_caller_who_does_not_sample_decides_for_the_server() {
 }
 
 #[tokio::test]
-async fn a_batch_on_disk_is_one_write_that_is_linked_with_its_events() {
+async fn disk_batch_span_links_its_events() {
     let (server, collector) = start(|config| config.set("history.storage", r#""disk""#)).await;
     let mut service = server.publisher("service").await;
     let requests = (0..50).map(|n| event("room:1", "count.up", json!({"n": n})));
@@ -162,7 +162,7 @@ async fn a_batch_on_disk_is_one_write_that_is_linked_with_its_events() {
     for publish in &publishes {
         assert_chain(&[&rpc, publish]);
     }
-    // The first event may have been on its way alone.
+    // The first event may have been in a batch of its own.
     let commits = collector.wait("commit", 50).await;
     let batches = collector.wait("commit batch", 1).await;
     let linked: usize = batches.iter().map(|batch| batch.links.len()).sum();
@@ -178,7 +178,7 @@ async fn a_batch_on_disk_is_one_write_that_is_linked_with_its_events() {
 }
 
 #[tokio::test]
-async fn connections_leave_spans_where_they_come_ask_and_go() {
+async fn connections_record_spans() {
     let (server, collector) = start(|config| config).await;
     let mut alice = server.ws().token("alice", &[]).connect().await;
     alice.subscribe("room:1").await;
@@ -200,7 +200,7 @@ async fn connections_leave_spans_where_they_come_ask_and_go() {
 }
 
 #[tokio::test]
-async fn no_event_has_more_spans_of_deliveries_than_it_may() {
+async fn delivery_spans_per_event_are_limited() {
     let bounded = |config: Config| config.set("telemetry.connections_per_event", "3");
     let (server, collector) = start(bounded).await;
     let mut many = Vec::new();
@@ -229,7 +229,7 @@ async fn no_event_has_more_spans_of_deliveries_than_it_may() {
     }
 }
 
-/// Waits for so many refused tokens: their spans.
+/// Waits for the spans of this many refused tokens.
 async fn refusals(collector: &Collector, count: usize) -> Vec<Span> {
     eventually(&format!("{count} refusals"), async || {
         let mut spans = collector.named("authenticate");
@@ -244,7 +244,7 @@ async fn refusals(collector: &Collector, count: usize) -> Vec<Span> {
 }
 
 #[tokio::test]
-async fn a_refused_token_fails_its_span_wherever_it_was_shown() {
+async fn refused_token_fails_its_span() {
     let collector = Collector::start().await;
     let server = Server::start(collector.of(Config::socketio())).await;
     let wrong = [("authorization", "Bearer x.y.z")];
@@ -285,7 +285,7 @@ async fn a_refused_token_fails_its_span_wherever_it_was_shown() {
     }
 }
 
-/// Publishes CloudEvents over HTTP: the events' own `traceparent`, or none.
+/// Publishes CloudEvents over HTTP. `None` means an event without `traceparent`.
 async fn publish_batch(server: &Server, headers: &[(&str, &str)], creators: &[String]) {
     let events = creators.iter().enumerate().map(|(n, creator)| {
         let mut event = json!({"specversion": "1.0", "id": n.to_string(), "source": "/a",
@@ -314,9 +314,9 @@ fn creator(n: usize) -> String {
 }
 
 #[tokio::test]
-async fn a_batch_is_linked_with_the_creators_of_its_events() {
+async fn batch_span_links_event_creators() {
     let (server, collector) = start(|config| config).await;
-    // One event says nothing, one says it wrong, and two are of one creator.
+    // One event has no context, one has an invalid one, and two have the same creator.
     let said = [
         creator(0),
         creator(1),
@@ -334,7 +334,7 @@ async fn a_batch_is_linked_with_the_creators_of_its_events() {
 }
 
 #[tokio::test]
-async fn a_batch_without_a_trace_is_linked_with_those_that_its_events_are_in() {
+async fn batch_without_trace_links_event_traces() {
     let (server, collector) = start(|config| config).await;
     let said: Vec<String> = (0..200).map(creator).collect();
     publish_batch(&server, &[], &said).await;
@@ -349,7 +349,7 @@ async fn a_batch_without_a_trace_is_linked_with_those_that_its_events_are_in() {
 }
 
 #[tokio::test]
-async fn lines_of_the_log_lead_to_the_span_and_the_connection() {
+async fn log_lines_have_trace_and_connection_ids() {
     for format in ["json", "text"] {
         let logs = |config: Config| {
             let format = format!("{format:?}");

@@ -21,12 +21,12 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Asks for the event types.
+// Requests a page of event types.
 type ListEventTypesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Types a page: 1 to 1,000; 100 if 0.
+	// Types per page: 1 to 1,000; 100 if 0.
 	PageSize uint32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The `next_page_token` of the page before.
+	// The `next_page_token` of the previous page.
 	PageToken     string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -131,7 +131,7 @@ func (x *ListEventTypesResponse) GetNextPageToken() string {
 	return ""
 }
 
-// Asks for one event type.
+// Requests one event type.
 type GetEventTypeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
@@ -223,20 +223,20 @@ func (x *GetEventTypeResponse) GetEventType() *EventType {
 	return nil
 }
 
-// A known kind of event.
+// An event type.
 type EventType struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// The namespace in whose channels it is published.
+	// The namespace to whose channels it is published.
 	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	// What it means.
+	// Its description.
 	Description string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
 	// If not empty, only holders of one of these roles receive it.
 	Roles []string `protobuf:"bytes,4,rep,name=roles,proto3" json:"roles,omitempty"`
-	// JSON Schema (2020-12) of its payload, as JSON; empty if it has none.
+	// JSON Schema (2020-12) of its payload, as JSON. Empty if it has none.
 	Schema string `protobuf:"bytes,5,opt,name=schema,proto3" json:"schema,omitempty"`
-	// A payload that is valid, as JSON; empty if it has none.
+	// A valid payload, as JSON. Empty if it has none.
 	Example       string `protobuf:"bytes,6,opt,name=example,proto3" json:"example,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -314,7 +314,7 @@ func (x *EventType) GetExample() string {
 	return ""
 }
 
-// A payload to judge.
+// A payload to validate.
 type ValidateEventRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event type.
@@ -369,12 +369,12 @@ func (x *ValidateEventRequest) GetData() []byte {
 	return nil
 }
 
-// The judgement.
+// The result of validating a payload.
 type ValidateEventResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// True if it would be accepted.
+	// True if the payload would be accepted.
 	Valid bool `protobuf:"varint,1,opt,name=valid,proto3" json:"valid,omitempty"`
-	// What is wrong with it.
+	// The violations.
 	Errors        []*ValidationError `protobuf:"bytes,2,rep,name=errors,proto3" json:"errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -424,10 +424,10 @@ func (x *ValidateEventResponse) GetErrors() []*ValidationError {
 	return nil
 }
 
-// One thing that is wrong.
+// One violation.
 type ValidationError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Where, as a JSON Pointer (RFC 6901).
+	// The location in the payload, as a JSON Pointer (RFC 6901).
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
 	// What was expected.
 	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`

@@ -28,13 +28,13 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Shows the known event types. Needs role `service` or `admin`.
+// Reads the event type catalog. Needs role `service` or `admin`.
 type CatalogServiceClient interface {
-	// All of them, page by page, by name.
+	// Lists all event types in pages, ordered by name.
 	ListEventTypes(ctx context.Context, in *ListEventTypesRequest, opts ...grpc.CallOption) (*ListEventTypesResponse, error)
-	// One of them. NOT_FOUND if it is not in the catalog.
+	// Returns one event type. NOT_FOUND if it is not in the catalog.
 	GetEventType(ctx context.Context, in *GetEventTypeRequest, opts ...grpc.CallOption) (*GetEventTypeResponse, error)
-	// Says whether a payload would be accepted, without publishing it.
+	// Validates a payload without publishing it.
 	ValidateEvent(ctx context.Context, in *ValidateEventRequest, opts ...grpc.CallOption) (*ValidateEventResponse, error)
 }
 
@@ -80,13 +80,13 @@ func (c *catalogServiceClient) ValidateEvent(ctx context.Context, in *ValidateEv
 // All implementations must embed UnimplementedCatalogServiceServer
 // for forward compatibility.
 //
-// Shows the known event types. Needs role `service` or `admin`.
+// Reads the event type catalog. Needs role `service` or `admin`.
 type CatalogServiceServer interface {
-	// All of them, page by page, by name.
+	// Lists all event types in pages, ordered by name.
 	ListEventTypes(context.Context, *ListEventTypesRequest) (*ListEventTypesResponse, error)
-	// One of them. NOT_FOUND if it is not in the catalog.
+	// Returns one event type. NOT_FOUND if it is not in the catalog.
 	GetEventType(context.Context, *GetEventTypeRequest) (*GetEventTypeResponse, error)
-	// Says whether a payload would be accepted, without publishing it.
+	// Validates a payload without publishing it.
 	ValidateEvent(context.Context, *ValidateEventRequest) (*ValidateEventResponse, error)
 	mustEmbedUnimplementedCatalogServiceServer()
 }

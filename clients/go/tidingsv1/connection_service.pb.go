@@ -23,7 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Asks for the counters.
+// Requests the counters.
 type GetStatsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -106,10 +106,10 @@ func (x *GetStatsResponse) GetStats() *Stats {
 	return nil
 }
 
-// Asks for the counters again and again.
+// Requests the counters periodically.
 type WatchStatsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Time between two answers: 100 ms to 1 h; 1 s if absent.
+	// Interval of the readings: 100 ms to 1 h. 1 s if absent.
 	Interval      *durationpb.Duration `protobuf:"bytes,1,opt,name=interval,proto3" json:"interval,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -198,34 +198,34 @@ func (x *WatchStatsResponse) GetStats() *Stats {
 	return nil
 }
 
-// Counters of one node since its start, kept as things happen.
+// Counters of one node since its start.
 type Stats struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The node's name.
 	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	// Since the start.
+	// When the node started.
 	Uptime *durationpb.Duration `protobuf:"bytes,2,opt,name=uptime,proto3" json:"uptime,omitempty"`
 	// Connections of every transport.
 	Connections *ConnectionStats `protobuf:"bytes,3,opt,name=connections,proto3" json:"connections,omitempty"`
-	// Subscriptions now.
+	// Current subscriptions.
 	Subscriptions uint64 `protobuf:"varint,4,opt,name=subscriptions,proto3" json:"subscriptions,omitempty"`
-	// Channels now: those with subscribers or history.
+	// Current channels: those with subscribers or history.
 	Channels uint64 `protobuf:"varint,5,opt,name=channels,proto3" json:"channels,omitempty"`
 	// Events.
 	Events *EventStats `protobuf:"bytes,6,opt,name=events,proto3" json:"events,omitempty"`
-	// Bytes received from clients, as payload of their messages.
+	// Bytes received from clients as message payloads.
 	BytesIn uint64 `protobuf:"varint,7,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
-	// Bytes handed to clients' sockets and streams.
+	// Bytes passed to clients' sockets and streams.
 	BytesOut uint64 `protobuf:"varint,8,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
-	// Errors answered, by code.
+	// Errors returned, by code.
 	Errors map[string]uint64 `protobuf:"bytes,9,rep,name=errors,proto3" json:"errors,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// Tokens refused.
+	// Refused tokens.
 	AuthFailures uint64 `protobuf:"varint,10,opt,name=auth_failures,json=authFailures,proto3" json:"auth_failures,omitempty"`
-	// Messages, publishes and connections refused for their rate.
+	// Messages, publishes and connections refused by a rate limit.
 	RateLimited uint64 `protobuf:"varint,11,opt,name=rate_limited,json=rateLimited,proto3" json:"rate_limited,omitempty"`
-	// Times a connection's outbox was full.
+	// How often a connection's outbox was full.
 	SlowConsumers uint64 `protobuf:"varint,12,opt,name=slow_consumers,json=slowConsumers,proto3" json:"slow_consumers,omitempty"`
-	// From publish accepted to bytes handed to the socket.
+	// Latency from accepting a publish to passing its bytes to the socket.
 	Latency       *LatencyStats `protobuf:"bytes,13,opt,name=latency,proto3" json:"latency,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -352,18 +352,18 @@ func (x *Stats) GetLatency() *LatencyStats {
 	return nil
 }
 
-// Connections, counted.
+// Connection counters.
 type ConnectionStats struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Open now.
+	// Currently open.
 	Now uint64 `protobuf:"varint,1,opt,name=now,proto3" json:"now,omitempty"`
-	// Most at once since the start.
+	// The maximum since the start.
 	Peak uint64 `protobuf:"varint,2,opt,name=peak,proto3" json:"peak,omitempty"`
 	// Opened since the start.
 	Total uint64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
 	// Open now, by transport: `websocket`, `socketio`, `sse`, `grpc`.
 	ByTransport map[string]uint64 `protobuf:"bytes,4,rep,name=by_transport,json=byTransport,proto3" json:"by_transport,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
-	// Open now, by what clients registered as; `unknown` until then.
+	// Currently open, by registered client type. `unknown` until a client registers.
 	ByClientType  map[string]uint64 `protobuf:"bytes,5,rep,name=by_client_type,json=byClientType,proto3" json:"by_client_type,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -434,22 +434,22 @@ func (x *ConnectionStats) GetByClientType() map[string]uint64 {
 	return nil
 }
 
-// Events, counted.
+// Event counters.
 type EventStats struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Accepted from publishers, once for each channel.
+	// Accepted from publishers, counted once per channel.
 	Published uint64 `protobuf:"varint,1,opt,name=published,proto3" json:"published,omitempty"`
-	// Handed to connections.
+	// Delivered to connections.
 	Delivered uint64 `protobuf:"varint,2,opt,name=delivered,proto3" json:"delivered,omitempty"`
-	// Of these, from history.
+	// Of these, replayed from history.
 	Replayed uint64 `protobuf:"varint,3,opt,name=replayed,proto3" json:"replayed,omitempty"`
-	// Lost to a slow connection.
+	// Dropped for slow connections.
 	Dropped uint64 `protobuf:"varint,4,opt,name=dropped,proto3" json:"dropped,omitempty"`
-	// Replaced by a newer one with the same key.
+	// Replaced by a newer event with the same key.
 	Conflated uint64 `protobuf:"varint,5,opt,name=conflated,proto3" json:"conflated,omitempty"`
-	// Kept back by a filter, a role or an audience.
+	// Withheld by a filter, a role or an audience.
 	Filtered uint64 `protobuf:"varint,6,opt,name=filtered,proto3" json:"filtered,omitempty"`
-	// Published, by type; types beyond the first 1,000 count under `other`.
+	// Published, by type. Types beyond the first 1,000 count as `other`.
 	ByType        map[string]uint64 `protobuf:"bytes,7,rep,name=by_type,json=byType,proto3" json:"by_type,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -534,16 +534,16 @@ func (x *EventStats) GetByType() map[string]uint64 {
 	return nil
 }
 
-// A distribution, from a histogram with about 10 % wide buckets.
+// A latency distribution, from a histogram whose buckets are about 10 % wide.
 type LatencyStats struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Half were faster.
+	// The median.
 	P50 *durationpb.Duration `protobuf:"bytes,1,opt,name=p50,proto3" json:"p50,omitempty"`
-	// Nine in ten were faster.
+	// The 90th percentile.
 	P90 *durationpb.Duration `protobuf:"bytes,2,opt,name=p90,proto3" json:"p90,omitempty"`
-	// 99 in 100 were faster.
+	// The 99th percentile.
 	P99 *durationpb.Duration `protobuf:"bytes,3,opt,name=p99,proto3" json:"p99,omitempty"`
-	// The slowest.
+	// The maximum.
 	Max           *durationpb.Duration `protobuf:"bytes,4,opt,name=max,proto3" json:"max,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -607,22 +607,22 @@ func (x *LatencyStats) GetMax() *durationpb.Duration {
 	return nil
 }
 
-// Which connections; all conditions must hold.
+// Selects connections. All conditions must hold.
 type ListConnectionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Only this user's.
+	// Only connections of this user.
 	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
-	// Only those with this role.
+	// Only connections with this role.
 	Role string `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
-	// Only those subscribed to this channel.
+	// Only connections that are subscribed to this channel.
 	Channel string `protobuf:"bytes,3,opt,name=channel,proto3" json:"channel,omitempty"`
-	// Only this transport: `websocket`, `socketio`, `sse` or `grpc`.
+	// Only connections of this transport: `websocket`, `socketio`, `sse` or `grpc`.
 	Transport string `protobuf:"bytes,4,opt,name=transport,proto3" json:"transport,omitempty"`
-	// Only those that registered as this.
+	// Only connections registered with this client type.
 	ClientType string `protobuf:"bytes,5,opt,name=client_type,json=clientType,proto3" json:"client_type,omitempty"`
-	// Connections a page: 1 to 1,000; 100 if 0.
+	// Connections per page: 1 to 1,000; 100 if 0.
 	PageSize uint32 `protobuf:"varint,6,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The `next_page_token` of the page before.
+	// The `next_page_token` of the previous page.
 	PageToken     string `protobuf:"bytes,7,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -762,7 +762,7 @@ func (x *ListConnectionsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// Asks for one connection.
+// Requests one connection.
 type GetConnectionRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its id.
@@ -854,40 +854,40 @@ func (x *GetConnectionResponse) GetConnection() *Connection {
 	return nil
 }
 
-// One client, whatever its transport.
+// One client connection of any transport.
 type Connection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its id.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The token's user; empty for anonymous ones.
+	// The token's user. Empty if anonymous.
 	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
 	// The token's roles.
 	Roles []string `protobuf:"bytes,3,rep,name=roles,proto3" json:"roles,omitempty"`
 	// `websocket`, `socketio`, `sse` or `grpc`.
 	Transport string `protobuf:"bytes,4,opt,name=transport,proto3" json:"transport,omitempty"`
-	// What it registered as; `unknown` until then.
+	// The registered client type. `unknown` until the client registers.
 	ClientType string `protobuf:"bytes,5,opt,name=client_type,json=clientType,proto3" json:"client_type,omitempty"`
-	// The name it registered.
+	// The registered name.
 	ClientName string `protobuf:"bytes,6,opt,name=client_name,json=clientName,proto3" json:"client_name,omitempty"`
 	// Its network address.
 	Address string `protobuf:"bytes,7,opt,name=address,proto3" json:"address,omitempty"`
-	// When it came.
+	// When it was opened.
 	ConnectedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=connected_at,json=connectedAt,proto3" json:"connected_at,omitempty"`
-	// When it was last heard of.
+	// When it last sent anything.
 	LastSeenAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=last_seen_at,json=lastSeenAt,proto3" json:"last_seen_at,omitempty"`
-	// What it follows.
+	// Its subscriptions.
 	Subscriptions []*ConnectionSubscription `protobuf:"bytes,10,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
-	// Events handed to it.
+	// Events delivered to it.
 	Delivered uint64 `protobuf:"varint,11,opt,name=delivered,proto3" json:"delivered,omitempty"`
-	// Events it lost for being slow.
+	// Events dropped because it was slow.
 	Dropped uint64 `protobuf:"varint,12,opt,name=dropped,proto3" json:"dropped,omitempty"`
 	// Bytes received from it.
 	BytesIn uint64 `protobuf:"varint,13,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
-	// Bytes handed to its socket or stream.
+	// Bytes passed to its socket or stream.
 	BytesOut uint64 `protobuf:"varint,14,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
-	// Bytes waiting for it.
+	// Bytes queued for it.
 	OutboxBytes uint64 `protobuf:"varint,15,opt,name=outbox_bytes,json=outboxBytes,proto3" json:"outbox_bytes,omitempty"`
-	// Round trip of the last answered Ping; absent before the first.
+	// Round trip time of the last answered Ping. Absent before the first.
 	RoundTrip     *durationpb.Duration `protobuf:"bytes,16,opt,name=round_trip,json=roundTrip,proto3" json:"round_trip,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1035,12 +1035,12 @@ func (x *Connection) GetRoundTrip() *durationpb.Duration {
 	return nil
 }
 
-// A channel that a connection follows.
+// A subscription of a connection.
 type ConnectionSubscription struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The channel.
 	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
-	// Where it stands; absent where the channel keeps no history.
+	// Its position. Absent if the channel keeps no history.
 	Position      *Position `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1090,7 +1090,7 @@ func (x *ConnectionSubscription) GetPosition() *Position {
 	return nil
 }
 
-// Which connections to end.
+// Selects the connections to disconnect.
 type DisconnectRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Exactly one.
@@ -1100,12 +1100,12 @@ type DisconnectRequest struct {
 	//	*DisconnectRequest_ConnectionId
 	//	*DisconnectRequest_User
 	Target isDisconnectRequest_Target `protobuf_oneof:"target"`
-	// Told to the client; at most 123 bytes (RFC 6455 section 5.5).
+	// The reason for the client, at most 123 bytes (RFC 6455 section 5.5).
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	// Also takes back the connection's token, or every token of the user that was issued until now:
-	// they are UNAUTHENTICATED from then on, on every transport, and other connections that use them
-	// are closed with 4401. FAILED_PRECONDITION if the connection has shown no token.
-	// RESOURCE_EXHAUSTED if the server keeps as many revocations as it may (`auth.revocations`).
+	// Also revokes the connection's token, or every token of the user that was issued until now. They
+	// are UNAUTHENTICATED from then on, on every transport, and other connections that use them are
+	// closed with 4401. FAILED_PRECONDITION if the connection has presented no token.
+	// RESOURCE_EXHAUSTED if the limit of revocations is reached (`auth.revocations`).
 	Revoke        bool `protobuf:"varint,4,opt,name=revoke,proto3" json:"revoke,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1190,7 +1190,7 @@ type DisconnectRequest_ConnectionId struct {
 }
 
 type DisconnectRequest_User struct {
-	// All of this user's.
+	// All connections of this user.
 	User string `protobuf:"bytes,2,opt,name=user,proto3,oneof"`
 }
 
@@ -1198,10 +1198,10 @@ func (*DisconnectRequest_ConnectionId) isDisconnectRequest_Target() {}
 
 func (*DisconnectRequest_User) isDisconnectRequest_Target() {}
 
-// How many were ended.
+// How many connections were disconnected.
 type DisconnectResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many.
+	// The number of connections.
 	Disconnected  uint64 `protobuf:"varint,1,opt,name=disconnected,proto3" json:"disconnected,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1244,14 +1244,14 @@ func (x *DisconnectResponse) GetDisconnected() uint64 {
 	return 0
 }
 
-// Which channels.
+// Selects channels.
 type ListChannelsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Only names that start with this.
+	// Only channels whose name starts with this.
 	Prefix string `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
-	// Channels a page: 1 to 1,000; 100 if 0.
+	// Channels per page: 1 to 1,000; 100 if 0.
 	PageSize uint32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The `next_page_token` of the page before.
+	// The `next_page_token` of the previous page.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1370,7 +1370,7 @@ type Channel struct {
 	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
 	// Subscriptions to it on this node.
 	Subscribers uint64 `protobuf:"varint,2,opt,name=subscribers,proto3" json:"subscribers,omitempty"`
-	// Its newest position; absent where it keeps no history.
+	// Its newest position. Absent if it keeps no history.
 	Position      *Position `protobuf:"bytes,3,opt,name=position,proto3" json:"position,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1427,7 +1427,7 @@ func (x *Channel) GetPosition() *Position {
 	return nil
 }
 
-// Asks who is in a channel.
+// Requests the presence of a channel.
 type GetPresenceRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The channel.
@@ -1473,14 +1473,14 @@ func (x *GetPresenceRequest) GetChannel() string {
 	return ""
 }
 
-// Who is in a channel.
+// The presence of a channel.
 type GetPresenceResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The channel.
 	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
-	// Users by name, at most 1,000.
+	// Users ordered by name, at most 1,000.
 	Users []*PresenceUser `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`
-	// How many users there are in all.
+	// The total number of users.
 	Total         uint64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1537,12 +1537,12 @@ func (x *GetPresenceResponse) GetTotal() uint64 {
 	return 0
 }
 
-// One user in a channel.
+// A user in a channel.
 type PresenceUser struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The user.
 	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
-	// Connections of this user in the channel.
+	// The number of this user's connections in the channel.
 	Connections   uint32 `protobuf:"varint,2,opt,name=connections,proto3" json:"connections,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

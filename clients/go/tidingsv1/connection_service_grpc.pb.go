@@ -32,21 +32,21 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Shows and ends connections. Needs role `admin`; `GetPresence` also takes `service`.
+// Lists and disconnects connections. Needs role `admin`. `GetPresence` also accepts `service`.
 type ConnectionServiceClient interface {
-	// The node's counters at this moment.
+	// Returns the node's counters.
 	GetStats(ctx context.Context, in *GetStatsRequest, opts ...grpc.CallOption) (*GetStatsResponse, error)
-	// The node's counters, again and again.
+	// Streams the node's counters periodically.
 	WatchStats(ctx context.Context, in *WatchStatsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchStatsResponse], error)
-	// Connections, page by page.
+	// Lists connections in pages.
 	ListConnections(ctx context.Context, in *ListConnectionsRequest, opts ...grpc.CallOption) (*ListConnectionsResponse, error)
-	// One connection. NOT_FOUND if it has gone.
+	// Returns one connection. NOT_FOUND if it is closed.
 	GetConnection(ctx context.Context, in *GetConnectionRequest, opts ...grpc.CallOption) (*GetConnectionResponse, error)
-	// Ends one connection, or all of a user's. WebSocket clients see close code 4410.
+	// Disconnects one connection, or all of a user. WebSocket clients get close code 4410.
 	Disconnect(ctx context.Context, in *DisconnectRequest, opts ...grpc.CallOption) (*DisconnectResponse, error)
-	// Channels that have subscribers or history, page by page, by name.
+	// Lists channels that have subscribers or history in pages, ordered by name.
 	ListChannels(ctx context.Context, in *ListChannelsRequest, opts ...grpc.CallOption) (*ListChannelsResponse, error)
-	// Who is in a channel. FAILED_PRECONDITION where its namespace has no presence.
+	// Returns the presence of a channel. FAILED_PRECONDITION if its namespace has no presence.
 	GetPresence(ctx context.Context, in *GetPresenceRequest, opts ...grpc.CallOption) (*GetPresenceResponse, error)
 }
 
@@ -141,21 +141,21 @@ func (c *connectionServiceClient) GetPresence(ctx context.Context, in *GetPresen
 // All implementations must embed UnimplementedConnectionServiceServer
 // for forward compatibility.
 //
-// Shows and ends connections. Needs role `admin`; `GetPresence` also takes `service`.
+// Lists and disconnects connections. Needs role `admin`. `GetPresence` also accepts `service`.
 type ConnectionServiceServer interface {
-	// The node's counters at this moment.
+	// Returns the node's counters.
 	GetStats(context.Context, *GetStatsRequest) (*GetStatsResponse, error)
-	// The node's counters, again and again.
+	// Streams the node's counters periodically.
 	WatchStats(*WatchStatsRequest, grpc.ServerStreamingServer[WatchStatsResponse]) error
-	// Connections, page by page.
+	// Lists connections in pages.
 	ListConnections(context.Context, *ListConnectionsRequest) (*ListConnectionsResponse, error)
-	// One connection. NOT_FOUND if it has gone.
+	// Returns one connection. NOT_FOUND if it is closed.
 	GetConnection(context.Context, *GetConnectionRequest) (*GetConnectionResponse, error)
-	// Ends one connection, or all of a user's. WebSocket clients see close code 4410.
+	// Disconnects one connection, or all of a user. WebSocket clients get close code 4410.
 	Disconnect(context.Context, *DisconnectRequest) (*DisconnectResponse, error)
-	// Channels that have subscribers or history, page by page, by name.
+	// Lists channels that have subscribers or history in pages, ordered by name.
 	ListChannels(context.Context, *ListChannelsRequest) (*ListChannelsResponse, error)
-	// Who is in a channel. FAILED_PRECONDITION where its namespace has no presence.
+	// Returns the presence of a channel. FAILED_PRECONDITION if its namespace has no presence.
 	GetPresence(context.Context, *GetPresenceRequest) (*GetPresenceResponse, error)
 	mustEmbedUnimplementedConnectionServiceServer()
 }

@@ -22,13 +22,13 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// A place in a channel. Both parts always travel together: an offset means
-// nothing without the epoch in which it was given.
+// A position in a channel. Epoch and offset are only meaningful together.
 type Position struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names one uninterrupted numbering of a channel. Opaque; compare for equality only.
+	// Identifies one uninterrupted sequence of offsets of a channel. Opaque: compare for equality
+	// only.
 	Epoch string `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// The event's number in the channel within the epoch: 1, 2, 3, … 0 is "before the first".
+	// The event's offset in the epoch: 1, 2, 3, … 0 precedes the first event.
 	Offset        uint64 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -78,17 +78,17 @@ func (x *Position) GetOffset() uint64 {
 	return 0
 }
 
-// Those for whom an event is meant. A connection is addressed if it matches any of
-// `users`, `roles` or `connections`; where all three are empty everyone in the channel is.
+// Selects receivers. A connection matches if it matches any of `users`, `roles` or `connections`.
+// If all three are empty, everyone in the channel matches.
 type Audience struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// User names, as found in the token's user claim. At most 1,000.
+	// User names, as in the token's user claim. At most 1,000.
 	Users []string `protobuf:"bytes,1,rep,name=users,proto3" json:"users,omitempty"`
-	// Roles; a connection with any of them is addressed. At most 100.
+	// Roles. A connection with any of them matches. At most 100.
 	Roles []string `protobuf:"bytes,2,rep,name=roles,proto3" json:"roles,omitempty"`
 	// Connection ids. At most 1,000.
 	Connections []string `protobuf:"bytes,3,rep,name=connections,proto3" json:"connections,omitempty"`
-	// Connection ids that are left out, say the sender's own. At most 1,000.
+	// Connection ids that are excluded, for instance the sender's own. At most 1,000.
 	ExceptConnections []string `protobuf:"bytes,4,rep,name=except_connections,json=exceptConnections,proto3" json:"except_connections,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -152,30 +152,30 @@ func (x *Audience) GetExceptConnections() []string {
 	return nil
 }
 
-// One message, as subscribers receive it.
+// An event, as subscribers receive it.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// UUID version 7 (RFC 9562), made by the server when the event was accepted.
+	// UUID version 7 (RFC 9562), assigned when the event was accepted.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The event type: 1 to 128 of `A-Z a-z 0-9 _ - .`, starting with a letter.
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
-	// The channel, or empty if it was sent straight to an audience.
+	// The channel. Empty if it was sent directly to an audience.
 	Channel string `protobuf:"bytes,3,opt,name=channel,proto3" json:"channel,omitempty"`
-	// When the event happened: the publisher's time if given, otherwise that of acceptance.
+	// When the event happened: the publisher's time if given, otherwise when it was accepted.
 	Time *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=time,proto3" json:"time,omitempty"`
-	// The payload, byte for byte as published.
+	// The payload, exactly as published.
 	Data []byte `protobuf:"bytes,5,opt,name=data,proto3" json:"data,omitempty"`
-	// Media type of `data`; empty means `application/json`.
+	// Media type of `data`. Empty means `application/json`.
 	ContentType string `protobuf:"bytes,6,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	// Who published it: the publisher's own word, or its user name.
+	// The publisher: as it named itself, or its user name.
 	Source string `protobuf:"bytes,7,opt,name=source,proto3" json:"source,omitempty"`
-	// Free pairs that travel with the event.
+	// Header pairs.
 	Headers map[string]string `protobuf:"bytes,8,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// W3C trace context of the server's `fanout` span, or the publisher's own where tracing is off.
+	// W3C trace context of the server's `fanout` span, or the publisher's own if tracing is off.
 	Traceparent string `protobuf:"bytes,9,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
-	// W3C tracestate that belongs to `traceparent`.
+	// The W3C tracestate of `traceparent`.
 	Tracestate string `protobuf:"bytes,10,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
-	// The event's place in its channel; absent where the channel keeps no history.
+	// The event's position in its channel. Absent if the channel keeps no history.
 	Position      *Position `protobuf:"bytes,11,opt,name=position,proto3" json:"position,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

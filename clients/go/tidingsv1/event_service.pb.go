@@ -26,31 +26,31 @@ const (
 // An event to publish.
 type PublishRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The channels, each 1 to 255 of `A-Z a-z 0-9 _ - . : @ / ~`; at most 100. None and no
-	// audience means `global`; none with an audience sends straight to that audience.
+	// The channels, each 1 to 255 of `A-Z a-z 0-9 _ - . : @ / ~`, at most 100. None without an
+	// audience means `global`. None with an audience sends directly to that audience.
 	Channels []string `protobuf:"bytes,1,rep,name=channels,proto3" json:"channels,omitempty"`
 	// The event type: 1 to 128 of `A-Z a-z 0-9 _ - .`, starting with a letter, and not the
 	// name of a control message.
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
-	// The payload. Valid JSON (UTF-8, at most 64 levels deep) where the content type is JSON.
+	// The payload. Valid JSON (UTF-8, at most 64 levels deep) if the content type is JSON.
 	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
-	// Media type of `data`; empty means `application/json`.
+	// Media type of `data`. Empty means `application/json`.
 	ContentType string `protobuf:"bytes,4,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	// Free pairs that travel with the event: at most 32, 8 KiB in all.
+	// Header pairs: at most 32, 8 KiB in total.
 	Headers map[string]string `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// What the event is about, for conflation: of two events with one key the newer may
-	// stand for both where a slow connection's policy is `conflate`. At most 255 bytes.
+	// The conflation key. If a slow connection's policy is `conflate`, the newest event of a key
+	// replaces earlier ones. At most 255 bytes.
 	Key string `protobuf:"bytes,6,opt,name=key,proto3" json:"key,omitempty"`
-	// Makes a retry safe: within five minutes a second publish of the same publisher with this
-	// key to the same channel answers the first one's id and position, marked `duplicate`. At
-	// most 255 bytes.
+	// The idempotency key, which makes a retry safe. Within five minutes, another publish by the same
+	// publisher with this key to the same channel returns the first one's id and position, marked as
+	// `duplicate`. At most 255 bytes.
 	IdempotencyKey string `protobuf:"bytes,7,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	// For whom; everyone in the channel if absent.
+	// The audience. Everyone in the channel if absent.
 	Audience *Audience `protobuf:"bytes,8,opt,name=audience,proto3" json:"audience,omitempty"`
-	// Who publishes, as subscribers shall see it; the token's user if empty. Only services name
-	// another. At most 255 bytes.
+	// The publisher that subscribers see. The token's user if empty. Only services may set another.
+	// At most 255 bytes.
 	Source string `protobuf:"bytes,9,opt,name=source,proto3" json:"source,omitempty"`
-	// When the event happened; the time of acceptance if absent.
+	// When the event happened. When it was accepted if absent.
 	Time          *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -156,15 +156,15 @@ func (x *PublishRequest) GetTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// What became of one request.
+// The result of one request.
 type PublishResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event's id (UUID version 7).
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// One for each channel, in the order of the request; one without a channel where the
-	// event went straight to an audience.
+	// One per channel, in the order of the request. One without a channel if the event was sent
+	// directly to an audience.
 	Results []*PublishResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
-	// Set only in batches and streams, where this request was refused.
+	// Set only in batches and streams, if this request was refused.
 	Error         *status.Status `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -221,17 +221,17 @@ func (x *PublishResponse) GetError() *status.Status {
 	return nil
 }
 
-// What became of an event in one channel.
+// The result for one channel.
 type PublishResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The channel; empty where the event went straight to an audience.
+	// The channel. Empty if the event was sent directly to an audience.
 	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
-	// The place it was given; absent where the channel keeps no history.
+	// The assigned position. Absent if the channel keeps no history.
 	Position *Position `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
-	// Subscriptions to the channel on this node when it was published. Filters, roles and
-	// audience may keep the event from some of them.
+	// Subscriptions to the channel on this node at the time of publishing. Filters, roles and the
+	// audience may withhold the event from some of them.
 	Subscribers uint64 `protobuf:"varint,3,opt,name=subscribers,proto3" json:"subscribers,omitempty"`
-	// True if an earlier publish with the same idempotency key stands for this one.
+	// True if an earlier publish had the same idempotency key. Its result is returned.
 	Duplicate     bool `protobuf:"varint,4,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -341,10 +341,10 @@ func (x *PublishBatchRequest) GetRequests() []*PublishRequest {
 	return nil
 }
 
-// Answers to several events.
+// Responses to several events.
 type PublishBatchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One for each request, in order.
+	// One per request, in order.
 	Responses     []*PublishResponse `protobuf:"bytes,1,rep,name=responses,proto3" json:"responses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -433,10 +433,10 @@ func (x *PublishStreamRequest) GetRequest() *PublishRequest {
 	return nil
 }
 
-// The answer to one event of a stream.
+// The response to one event of a stream.
 type PublishStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What became of it.
+	// The result.
 	Response      *PublishResponse `protobuf:"bytes,1,opt,name=response,proto3" json:"response,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -479,15 +479,15 @@ func (x *PublishStreamResponse) GetResponse() *PublishResponse {
 	return nil
 }
 
-// What to follow.
+// A subscription request.
 type SubscribeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The channels; at most `limits.subscriptions_per_connection`.
+	// The channels, at most `limits.subscriptions_per_connection`.
 	Subscriptions []*Subscription `protobuf:"bytes,1,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
-	// Event types, exact or with a trailing `*`; all if empty. At most 64.
+	// Event types, exact or with a trailing `*`. Empty means all. At most 64.
 	EventTypes []string `protobuf:"bytes,2,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
-	// A CEL expression over `event` (`type`, `channel`, `data`, `headers`, `source`, `id`);
-	// only events for which it is true are sent.
+	// A CEL expression over `event` (`type`, `channel`, `data`, `headers`, `source`, `id`). Only
+	// events for which it is true are sent.
 	Filter        string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -544,10 +544,10 @@ func (x *SubscribeRequest) GetFilter() string {
 	return ""
 }
 
-// One channel to follow.
+// One channel to subscribe to.
 type Subscription struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// An exact name, or a namespace followed by `:*`, as in `project:*`, or `*` for all.
+	// An exact name, a namespace followed by `:*`, as in `project:*`, or `*` for all.
 	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
 	// Resume after this position.
 	Since *Position `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
@@ -608,10 +608,10 @@ func (x *Subscription) GetRewind() uint32 {
 	return 0
 }
 
-// One step of a followed stream.
+// One message of a subscription stream.
 type SubscribeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What this step is.
+	// The message.
 	//
 	// Types that are valid to be assigned to Message:
 	//
@@ -692,7 +692,7 @@ type isSubscribeResponse_Message interface {
 }
 
 type SubscribeResponse_Subscribed struct {
-	// The subscriptions stand; first of all, once.
+	// The subscriptions are established. Sent first.
 	Subscribed *Subscribed `protobuf:"bytes,1,opt,name=subscribed,proto3,oneof"`
 }
 
@@ -702,7 +702,7 @@ type SubscribeResponse_Event struct {
 }
 
 type SubscribeResponse_Gap struct {
-	// Events that this stream will not get.
+	// Events that this stream will not receive.
 	Gap *Gap `protobuf:"bytes,3,opt,name=gap,proto3,oneof"`
 }
 
@@ -712,16 +712,16 @@ func (*SubscribeResponse_Event) isSubscribeResponse_Message() {}
 
 func (*SubscribeResponse_Gap) isSubscribeResponse_Message() {}
 
-// How each subscription began: the first message of a stream. It comes again, for one channel,
-// where that channel had to be numbered anew (`recovered` is false: reload the state), and with an
-// entry in `errors` where a subscription has ended, such as by a right that was withdrawn.
+// The state of each subscription: the first message of a stream. It is sent again for one channel
+// when the channel gets a new epoch (`recovered` is false: reload the state), and with an entry in
+// `errors` when a subscription ends, for instance because the permission was revoked.
 type Subscribed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Those that stand.
+	// The established subscriptions.
 	Channels []*SubscribedChannel `protobuf:"bytes,1,rep,name=channels,proto3" json:"channels,omitempty"`
-	// Those that were refused.
+	// The refused subscriptions.
 	Errors []*SubscriptionError `protobuf:"bytes,2,rep,name=errors,proto3" json:"errors,omitempty"`
-	// This stream's connection id, as ConnectionService knows it.
+	// This stream's connection id, as used by ConnectionService.
 	ConnectionId  string `protobuf:"bytes,3,opt,name=connection_id,json=connectionId,proto3" json:"connection_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -778,17 +778,17 @@ func (x *Subscribed) GetConnectionId() string {
 	return ""
 }
 
-// How one subscription began.
+// The state of one subscription.
 type SubscribedChannel struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The channel.
 	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
-	// Where live delivery starts; absent where the channel keeps no history.
+	// Where live delivery starts. Absent if the channel keeps no history.
 	Position *Position `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
-	// True if every event after the asked position follows, each once. False where that
-	// can't be had: reload the state that the events would have led to.
+	// True if every event after the requested position follows, each once. False if that is
+	// impossible: reload the state that the events would have led to.
 	Recovered bool `protobuf:"varint,3,opt,name=recovered,proto3" json:"recovered,omitempty"`
-	// How many events are replayed.
+	// The number of replayed events.
 	Replayed      uint64 `protobuf:"varint,4,opt,name=replayed,proto3" json:"replayed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -855,11 +855,11 @@ func (x *SubscribedChannel) GetReplayed() uint64 {
 // Why one subscription was refused.
 type SubscriptionError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The channel, as asked.
+	// The channel, as requested.
 	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
 	// The error code, in lower case with underscores, such as `permission_denied`.
 	Code string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
-	// For developers.
+	// A message for developers.
 	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -916,17 +916,17 @@ func (x *SubscriptionError) GetMessage() string {
 	return ""
 }
 
-// Events that were lost to this subscriber. Never sent for events that a filter, a role or
-// an audience kept back.
+// Events that were lost for this subscriber. Never sent for events that a filter, a role or an
+// audience withheld.
 type Gap struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The channel.
 	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
-	// The first offset that is missing.
+	// The first missing offset.
 	From uint64 `protobuf:"varint,2,opt,name=from,proto3" json:"from,omitempty"`
-	// The last offset that is missing.
+	// The last missing offset.
 	To uint64 `protobuf:"varint,3,opt,name=to,proto3" json:"to,omitempty"`
-	// Why, such as `slow_consumer`, `conflated` or `expired`.
+	// The reason, such as `slow_consumer`, `conflated` or `expired`.
 	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -990,16 +990,16 @@ func (x *Gap) GetReason() string {
 	return ""
 }
 
-// Which part of a channel's history.
+// Requests a page of a channel's history.
 type GetHistoryRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The channel, an exact name.
 	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
-	// Only events after this position (before it, if `reverse`).
+	// Only events after this position, or before it with `reverse`.
 	Since *Position `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
-	// Events a page: 1 to 1,000; 100 if 0.
+	// Events per page: 1 to 1,000; 100 if 0.
 	PageSize uint32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The `next_page_token` of the page before.
+	// The `next_page_token` of the previous page.
 	PageToken string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Newest first.
 	Reverse       bool `protobuf:"varint,5,opt,name=reverse,proto3" json:"reverse,omitempty"`

@@ -30,26 +30,26 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Publishes and reads events. Needs role `service` or `admin`; other identities are held
-// to the rules of the namespaces they touch.
+// Publishes and reads events. Needs role `service` or `admin`. Other identities are subject to the
+// rules of the namespaces.
 type EventServiceClient interface {
-	// Publishes one event to one or more channels, or straight to an audience. Answers when
-	// the event has its place in every channel (with durable history: when it is on disk).
+	// Publishes one event to one or more channels, or directly to an audience. Returns once the event
+	// has a position in every channel (with durable history: once it is on disk).
 	//
 	// Errors: INVALID_ARGUMENT with google.rpc.BadRequest, PERMISSION_DENIED,
 	// RESOURCE_EXHAUSTED with google.rpc.RetryInfo, UNAVAILABLE.
 	Publish(ctx context.Context, in *PublishRequest, opts ...grpc.CallOption) (*PublishResponse, error)
-	// Publishes up to 1,000 events in order. Each is judged by itself: `responses` has one
-	// entry for each request, with `error` set where that request was refused.
+	// Publishes up to 1,000 events in order, with individual results: `responses` has one entry per
+	// request, with `error` set if that request was refused.
 	PublishBatch(ctx context.Context, in *PublishBatchRequest, opts ...grpc.CallOption) (*PublishBatchResponse, error)
-	// Publishes a stream of events; answers arrive in the order of the requests. A refused
-	// request answers with `error` and the stream goes on.
+	// Publishes a stream of events. Responses arrive in the order of the requests. A refused request
+	// is answered with `error`, and the stream continues.
 	PublishStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PublishStreamRequest, PublishStreamResponse], error)
-	// Follows channels. The first answer is `subscribed`, then the replayed events of each
-	// channel, then live ones. Ends with RESOURCE_EXHAUSTED where the reader is too slow for
-	// its outbox and the namespace's policy is to disconnect: resume from the last position.
+	// Subscribes to channels. The first response is `subscribed`, followed by the replayed events of
+	// each channel, then live ones. Ends with RESOURCE_EXHAUSTED if the reader is too slow for its
+	// outbox and the namespace's policy is to disconnect: resume from the last position.
 	Subscribe(ctx context.Context, in *SubscribeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[SubscribeResponse], error)
-	// Reads a channel's history, page by page, oldest first unless `reverse`.
+	// Reads a channel's history in pages, oldest first unless `reverse`.
 	GetHistory(ctx context.Context, in *GetHistoryRequest, opts ...grpc.CallOption) (*GetHistoryResponse, error)
 }
 
@@ -127,26 +127,26 @@ func (c *eventServiceClient) GetHistory(ctx context.Context, in *GetHistoryReque
 // All implementations must embed UnimplementedEventServiceServer
 // for forward compatibility.
 //
-// Publishes and reads events. Needs role `service` or `admin`; other identities are held
-// to the rules of the namespaces they touch.
+// Publishes and reads events. Needs role `service` or `admin`. Other identities are subject to the
+// rules of the namespaces.
 type EventServiceServer interface {
-	// Publishes one event to one or more channels, or straight to an audience. Answers when
-	// the event has its place in every channel (with durable history: when it is on disk).
+	// Publishes one event to one or more channels, or directly to an audience. Returns once the event
+	// has a position in every channel (with durable history: once it is on disk).
 	//
 	// Errors: INVALID_ARGUMENT with google.rpc.BadRequest, PERMISSION_DENIED,
 	// RESOURCE_EXHAUSTED with google.rpc.RetryInfo, UNAVAILABLE.
 	Publish(context.Context, *PublishRequest) (*PublishResponse, error)
-	// Publishes up to 1,000 events in order. Each is judged by itself: `responses` has one
-	// entry for each request, with `error` set where that request was refused.
+	// Publishes up to 1,000 events in order, with individual results: `responses` has one entry per
+	// request, with `error` set if that request was refused.
 	PublishBatch(context.Context, *PublishBatchRequest) (*PublishBatchResponse, error)
-	// Publishes a stream of events; answers arrive in the order of the requests. A refused
-	// request answers with `error` and the stream goes on.
+	// Publishes a stream of events. Responses arrive in the order of the requests. A refused request
+	// is answered with `error`, and the stream continues.
 	PublishStream(grpc.BidiStreamingServer[PublishStreamRequest, PublishStreamResponse]) error
-	// Follows channels. The first answer is `subscribed`, then the replayed events of each
-	// channel, then live ones. Ends with RESOURCE_EXHAUSTED where the reader is too slow for
-	// its outbox and the namespace's policy is to disconnect: resume from the last position.
+	// Subscribes to channels. The first response is `subscribed`, followed by the replayed events of
+	// each channel, then live ones. Ends with RESOURCE_EXHAUSTED if the reader is too slow for its
+	// outbox and the namespace's policy is to disconnect: resume from the last position.
 	Subscribe(*SubscribeRequest, grpc.ServerStreamingServer[SubscribeResponse]) error
-	// Reads a channel's history, page by page, oldest first unless `reverse`.
+	// Reads a channel's history in pages, oldest first unless `reverse`.
 	GetHistory(context.Context, *GetHistoryRequest) (*GetHistoryResponse, error)
 	mustEmbedUnimplementedEventServiceServer()
 }

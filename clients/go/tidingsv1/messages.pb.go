@@ -22,13 +22,13 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What a client says in the subprotocol `tidings.v1.proto`: one binary WebSocket message each.
-// Every command is that of the same name in `tidings.v1.json`.
+// A client message of the subprotocol `tidings.v1.proto`: one binary WebSocket message each. Every
+// command equals the command of the same name in `tidings.v1.json`.
 type ClientMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The client's own, echoed in the reply; up to 255 bytes, none if empty.
+	// A request id, echoed in the reply. Up to 255 bytes. Empty means none.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What is asked for.
+	// The command.
 	//
 	// Types that are valid to be assigned to Command:
 	//
@@ -186,22 +186,22 @@ type isClientMessage_Command interface {
 }
 
 type ClientMessage_Authenticate struct {
-	// Shows a token.
+	// Presents a token.
 	Authenticate *AuthenticateCommand `protobuf:"bytes,2,opt,name=authenticate,proto3,oneof"`
 }
 
 type ClientMessage_Register struct {
-	// Says what the client is.
+	// Describes the client.
 	Register *RegisterCommand `protobuf:"bytes,3,opt,name=register,proto3,oneof"`
 }
 
 type ClientMessage_Subscribe struct {
-	// Follows channels.
+	// Subscribes to channels.
 	Subscribe *SubscribeCommand `protobuf:"bytes,4,opt,name=subscribe,proto3,oneof"`
 }
 
 type ClientMessage_Unsubscribe struct {
-	// Leaves channels.
+	// Unsubscribes from channels.
 	Unsubscribe *UnsubscribeCommand `protobuf:"bytes,5,opt,name=unsubscribe,proto3,oneof"`
 }
 
@@ -216,22 +216,22 @@ type ClientMessage_History struct {
 }
 
 type ClientMessage_Presence struct {
-	// Asks who is in a channel.
+	// Requests the presence of a channel.
 	Presence *PresenceCommand `protobuf:"bytes,8,opt,name=presence,proto3,oneof"`
 }
 
 type ClientMessage_Ping struct {
-	// Asks for a pong.
+	// Requests a pong.
 	Ping *PingCommand `protobuf:"bytes,9,opt,name=ping,proto3,oneof"`
 }
 
 type ClientMessage_HeartbeatResponse struct {
-	// Answers a heartbeat; has no reply.
+	// Answers a heartbeat. Has no reply.
 	HeartbeatResponse *HeartbeatResponseCommand `protobuf:"bytes,10,opt,name=heartbeat_response,json=heartbeatResponse,proto3,oneof"`
 }
 
 type ClientMessage_Receive struct {
-	// Confirms an event that came with `confirm`; has no reply.
+	// Confirms an event that was sent with `confirm`. Has no reply.
 	Receive *ReceiveCommand `protobuf:"bytes,11,opt,name=receive,proto3,oneof"`
 }
 
@@ -255,7 +255,7 @@ func (*ClientMessage_HeartbeatResponse) isClientMessage_Command() {}
 
 func (*ClientMessage_Receive) isClientMessage_Command() {}
 
-// Shows a token: the first one, or a new one of the same user. Answered by `authenticated`.
+// Presents a token: the first one, or a new one of the same user. Answered by `authenticated`.
 type AuthenticateCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A JWT.
@@ -301,10 +301,10 @@ func (x *AuthenticateCommand) GetToken() string {
 	return ""
 }
 
-// Says what the client is, for operators. Answered by `registered`.
+// Describes the client for operators. Answered by `registered`.
 type RegisterCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Such as `gui` or `mobile`: 1 to 64 bytes.
+	// The client type, such as `gui` or `mobile`: 1 to 64 bytes.
 	ClientType string `protobuf:"bytes,1,opt,name=client_type,json=clientType,proto3" json:"client_type,omitempty"`
 	// Its name: up to 64 bytes.
 	ClientName    string `protobuf:"bytes,2,opt,name=client_name,json=clientName,proto3" json:"client_name,omitempty"`
@@ -356,16 +356,16 @@ func (x *RegisterCommand) GetClientName() string {
 	return ""
 }
 
-// Follows channels; each is judged by itself. Answered by `subscribed`.
+// Subscribes to channels, with individual results. Answered by `subscribed`.
 type SubscribeCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The channels. None narrows `global` to the event types, beside those that it is narrowed to.
+	// The channels. Without channels, the event types narrow `global`, in addition to previous ones.
 	Subscriptions []*Subscription `protobuf:"bytes,1,rep,name=subscriptions,proto3" json:"subscriptions,omitempty"`
-	// Event types, exact or with a trailing `*`; all if empty. At most 64.
+	// Event types, exact or with a trailing `*`. Empty means all. At most 64.
 	EventTypes []string `protobuf:"bytes,2,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
-	// A CEL expression over the event; none if empty.
+	// A CEL expression over the event. Empty means none.
 	Filter string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
-	// Whether to hear who comes and goes.
+	// Whether to receive presence changes.
 	Presence      bool `protobuf:"varint,4,opt,name=presence,proto3" json:"presence,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -429,12 +429,12 @@ func (x *SubscribeCommand) GetPresence() bool {
 	return false
 }
 
-// Leaves channels. Answered by `unsubscribed`.
+// Unsubscribes from channels. Answered by `unsubscribed`.
 type UnsubscribeCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The channels, as they were subscribed to.
 	Channels []string `protobuf:"bytes,1,rep,name=channels,proto3" json:"channels,omitempty"`
-	// Event types that are taken out of those that `global` is narrowed to.
+	// Event types to remove from those that `global` is narrowed to.
 	EventTypes    []string `protobuf:"bytes,2,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -491,19 +491,19 @@ type PublishCommand struct {
 	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
 	// The event type.
 	EventType string `protobuf:"bytes,2,opt,name=event_type,json=eventType,proto3" json:"event_type,omitempty"`
-	// The payload. Valid JSON where the content type is JSON.
+	// The payload. Valid JSON if the content type is JSON.
 	Data []byte `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
-	// Media type of `data`; empty means `application/json`.
+	// Media type of `data`. Empty means `application/json`.
 	ContentType string `protobuf:"bytes,4,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	// Free pairs that travel with the event: at most 32, 8 KiB in all.
+	// Header pairs: at most 32, 8 KiB in total.
 	Headers map[string]string `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	// What the event is about, for conflation. At most 255 bytes.
+	// The conflation key. At most 255 bytes.
 	Key string `protobuf:"bytes,6,opt,name=key,proto3" json:"key,omitempty"`
-	// Makes a retry safe. At most 255 bytes.
+	// The idempotency key, which makes a retry safe. At most 255 bytes.
 	IdempotencyKey string `protobuf:"bytes,7,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	// W3C trace context of the client.
 	Traceparent string `protobuf:"bytes,8,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
-	// W3C tracestate that belongs to `traceparent`.
+	// The W3C tracestate of `traceparent`.
 	Tracestate    string `protobuf:"bytes,9,opt,name=tracestate,proto3" json:"tracestate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -607,7 +607,7 @@ type HistoryCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The channel, an exact name.
 	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
-	// Only events after this position; before it, if `reverse`.
+	// Only events after this position, or before it with `reverse`.
 	Since *Position `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
 	// The most events, 1 to 1,000; 100 if 0.
 	Limit uint32 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"`
@@ -675,7 +675,7 @@ func (x *HistoryCommand) GetReverse() bool {
 	return false
 }
 
-// Asks who is in a channel. Answered by `presence`.
+// Requests the presence of a channel. Answered by `presence`.
 type PresenceCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The channel.
@@ -721,7 +721,7 @@ func (x *PresenceCommand) GetChannel() string {
 	return ""
 }
 
-// Asks for a pong.
+// Requests a pong.
 type PingCommand struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -795,19 +795,19 @@ func (*HeartbeatResponseCommand) Descriptor() ([]byte, []int) {
 	return file_tidings_v1_messages_proto_rawDescGZIP(), []int{9}
 }
 
-// Confirms that an event has arrived. All times are of the client's clock, which may be wrong: only
-// what lies between them counts.
+// Confirms that an event was received. All times are by the client's clock, which may be wrong:
+// only their differences count.
 type ReceiveCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event's id.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Its channel; empty if it had none.
+	// Its channel. Empty if it had none.
 	Channel string `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
-	// When it came.
+	// When it was received.
 	ReceivedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
-	// When its handler had returned.
+	// When its handler returned.
 	HandledAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=handled_at,json=handledAt,proto3" json:"handled_at,omitempty"`
-	// When this is sent; `handled_at` if absent.
+	// When this message is sent. `handled_at` if absent.
 	SentAt        *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -878,12 +878,12 @@ func (x *ReceiveCommand) GetSentAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// What the server says in the subprotocol `tidings.v1.proto`: one binary WebSocket message each.
+// A server message of the subprotocol `tidings.v1.proto`: one binary WebSocket message each.
 type ServerMessage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The id of the request that this answers; empty where there is none.
+	// The id of the request that this answers. Empty if there is none.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What is said.
+	// The message.
 	//
 	// Types that are valid to be assigned to Message:
 	//
@@ -905,7 +905,7 @@ type ServerMessage struct {
 	//	*ServerMessage_Gap
 	//	*ServerMessage_Reconnect
 	Message isServerMessage_Message `protobuf_oneof:"message"`
-	// True if the client is asked for `receive` once its handler of this event has returned.
+	// True if the client should send `receive` once its handler of this event has returned.
 	Confirm       bool `protobuf:"varint,19,opt,name=confirm,proto3" json:"confirm,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1125,27 +1125,27 @@ type ServerMessage_Event struct {
 }
 
 type ServerMessage_ConnectionEstablished struct {
-	// The first message of all.
+	// The first message of a connection.
 	ConnectionEstablished *ConnectionEstablished `protobuf:"bytes,3,opt,name=connection_established,json=connectionEstablished,proto3,oneof"`
 }
 
 type ServerMessage_Authenticated struct {
-	// A token was taken.
+	// A token was accepted.
 	Authenticated *Authenticated `protobuf:"bytes,4,opt,name=authenticated,proto3,oneof"`
 }
 
 type ServerMessage_Registered struct {
-	// The client is noted.
+	// The client is registered.
 	Registered *Registered `protobuf:"bytes,5,opt,name=registered,proto3,oneof"`
 }
 
 type ServerMessage_Subscribed struct {
-	// How subscriptions began. Comes again, for one channel, where that had to be numbered anew.
+	// The state of subscriptions. Sent again for one channel when it gets a new epoch.
 	Subscribed *Subscribed `protobuf:"bytes,6,opt,name=subscribed,proto3,oneof"`
 }
 
 type ServerMessage_Unsubscribed struct {
-	// What is no longer followed.
+	// Ended subscriptions.
 	Unsubscribed *Unsubscribed `protobuf:"bytes,7,opt,name=unsubscribed,proto3,oneof"`
 }
 
@@ -1160,7 +1160,7 @@ type ServerMessage_History struct {
 }
 
 type ServerMessage_Presence struct {
-	// Who is in a channel.
+	// The presence of a channel.
 	Presence *Presence `protobuf:"bytes,10,opt,name=presence,proto3,oneof"`
 }
 
@@ -1170,17 +1170,17 @@ type ServerMessage_Pong struct {
 }
 
 type ServerMessage_Error struct {
-	// A request was refused; without `id`, a failure that answers none.
+	// A request was refused. Without `id`, the error answers no request.
 	Error *Failure `protobuf:"bytes,12,opt,name=error,proto3,oneof"`
 }
 
 type ServerMessage_Heartbeat struct {
-	// Nothing was heard for an interval.
+	// The client was silent for an interval.
 	Heartbeat *Heartbeat `protobuf:"bytes,13,opt,name=heartbeat,proto3,oneof"`
 }
 
 type ServerMessage_PresenceJoined struct {
-	// A user came to a channel.
+	// A user joined a channel.
 	PresenceJoined *PresenceJoined `protobuf:"bytes,14,opt,name=presence_joined,json=presenceJoined,proto3,oneof"`
 }
 
@@ -1190,17 +1190,17 @@ type ServerMessage_PresenceLeft struct {
 }
 
 type ServerMessage_TokenExpiring struct {
-	// Send `authenticate` with a new token.
+	// The token expires soon: send `authenticate` with a new one.
 	TokenExpiring *TokenExpiring `protobuf:"bytes,16,opt,name=token_expiring,json=tokenExpiring,proto3,oneof"`
 }
 
 type ServerMessage_Gap struct {
-	// Events that this connection will not get.
+	// Events that this connection will not receive.
 	Gap *Gap `protobuf:"bytes,17,opt,name=gap,proto3,oneof"`
 }
 
 type ServerMessage_Reconnect struct {
-	// The server goes away: come back after a while.
+	// The server shuts down: reconnect after a while.
 	Reconnect *Reconnect `protobuf:"bytes,18,opt,name=reconnect,proto3,oneof"`
 }
 
@@ -1243,13 +1243,13 @@ type ConnectionEstablished struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The connection's id.
 	ConnectionId string `protobuf:"bytes,1,opt,name=connection_id,json=connectionId,proto3" json:"connection_id,omitempty"`
-	// The token's user; empty where there is none.
+	// The token's user. Empty if there is none.
 	User string `protobuf:"bytes,2,opt,name=user,proto3" json:"user,omitempty"`
 	// The token's roles.
 	Roles []string `protobuf:"bytes,3,rep,name=roles,proto3" json:"roles,omitempty"`
-	// How often the server says something to a silent client.
+	// The interval of heartbeats to a silent client.
 	HeartbeatIntervalMs uint64 `protobuf:"varint,4,opt,name=heartbeat_interval_ms,json=heartbeatIntervalMs,proto3" json:"heartbeat_interval_ms,omitempty"`
-	// After what silence the connection is closed.
+	// After this much silence the connection is closed.
 	HeartbeatTimeoutMs uint64 `protobuf:"varint,5,opt,name=heartbeat_timeout_ms,json=heartbeatTimeoutMs,proto3" json:"heartbeat_timeout_ms,omitempty"`
 	// The server's time.
 	Timestamp     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
@@ -1329,10 +1329,10 @@ func (x *ConnectionEstablished) GetTimestamp() *timestamppb.Timestamp {
 	return nil
 }
 
-// A token was taken.
+// A token was accepted.
 type Authenticated struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its user; empty where there is none.
+	// Its user. Empty if there is none.
 	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
 	// Its roles.
 	Roles []string `protobuf:"bytes,2,rep,name=roles,proto3" json:"roles,omitempty"`
@@ -1393,12 +1393,12 @@ func (x *Authenticated) GetExpiresAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// The client is noted as this.
+// The client is registered.
 type Registered struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// As it was said.
+	// As requested.
 	ClientType string `protobuf:"bytes,1,opt,name=client_type,json=clientType,proto3" json:"client_type,omitempty"`
-	// As it was said.
+	// As requested.
 	ClientName    string `protobuf:"bytes,2,opt,name=client_name,json=clientName,proto3" json:"client_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1448,14 +1448,14 @@ func (x *Registered) GetClientName() string {
 	return ""
 }
 
-// What is no longer followed.
+// Ended subscriptions.
 type Unsubscribed struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Channels that were left.
+	// Channels that are no longer subscribed.
 	Channels []string `protobuf:"bytes,1,rep,name=channels,proto3" json:"channels,omitempty"`
-	// Event types that were taken out.
+	// Event types that were removed.
 	EventTypes []string `protobuf:"bytes,2,rep,name=event_types,json=eventTypes,proto3" json:"event_types,omitempty"`
-	// Why, where nobody asked for it.
+	// The reason, if the client did not request it.
 	Reason        *SubscriptionError `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1517,9 +1517,9 @@ type Published struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The event's id.
 	EventId string `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
-	// The place it was given; absent where the channel keeps no history.
+	// The assigned position. Absent if the channel keeps no history.
 	Position *Position `protobuf:"bytes,2,opt,name=position,proto3" json:"position,omitempty"`
-	// True if an earlier publish with the same idempotency key stands for this one.
+	// True if an earlier publish had the same idempotency key. Its result is returned.
 	Duplicate     bool `protobuf:"varint,3,opt,name=duplicate,proto3" json:"duplicate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1576,7 +1576,7 @@ func (x *Published) GetDuplicate() bool {
 	return false
 }
 
-// A page of history: about 1 MiB at most.
+// A page of history, at most about 1 MiB.
 type HistoryPage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The channel.
@@ -1640,14 +1640,14 @@ func (x *HistoryPage) GetEvents() []*Event {
 	return nil
 }
 
-// Who is in a channel.
+// The presence of a channel.
 type Presence struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The channel.
 	Channel string `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
 	// Its users, at most 1,000.
 	Users []*PresentUser `protobuf:"bytes,2,rep,name=users,proto3" json:"users,omitempty"`
-	// How many there are in all.
+	// The total number of users.
 	Total         uint64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1707,9 +1707,9 @@ func (x *Presence) GetTotal() uint64 {
 // A user in a channel.
 type PresentUser struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its name; `anonymous` for those without one.
+	// Its name, `anonymous` for those without one.
 	User string `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
-	// Its connections.
+	// The number of its connections.
 	Connections   uint32 `protobuf:"varint,2,opt,name=connections,proto3" json:"connections,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1810,13 +1810,13 @@ type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The error code, in lower case with underscores, such as `permission_denied`.
 	Code string `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	// For developers.
+	// A message for developers.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// The field that is wrong; empty where none is.
+	// The invalid field. Empty if there is none.
 	Field string `protobuf:"bytes,3,opt,name=field,proto3" json:"field,omitempty"`
-	// What was expected of it.
+	// What was expected of the field.
 	Expected string `protobuf:"bytes,4,opt,name=expected,proto3" json:"expected,omitempty"`
-	// After how many milliseconds to try again; 0 where waiting doesn't help.
+	// When to retry, in milliseconds. 0 if retrying does not help.
 	RetryAfterMs  uint64 `protobuf:"varint,5,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1887,7 +1887,7 @@ func (x *Failure) GetRetryAfterMs() uint64 {
 	return 0
 }
 
-// Nothing was heard for an interval.
+// The client was silent for an interval.
 type Heartbeat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The server's time.
@@ -1933,7 +1933,7 @@ func (x *Heartbeat) GetTimestamp() *timestamppb.Timestamp {
 	return nil
 }
 
-// A user came to a channel.
+// A user joined a channel.
 type PresenceJoined struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The channel.
@@ -2043,10 +2043,10 @@ func (x *PresenceLeft) GetUser() string {
 	return ""
 }
 
-// The token will expire.
+// The token expires soon.
 type TokenExpiring struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// When.
+	// When it expires.
 	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2089,12 +2089,12 @@ func (x *TokenExpiring) GetExpiresAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// The server goes away; a close follows.
+// The server shuts down. A close follows.
 type Reconnect struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// After how long to come back: each client has a time of its own.
+	// When to reconnect. Each client gets a different delay.
 	AfterMs uint64 `protobuf:"varint,1,opt,name=after_ms,json=afterMs,proto3" json:"after_ms,omitempty"`
-	// Why.
+	// The reason.
 	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -21,7 +21,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Asks for a backup.
+// Requests a backup.
 type BackupRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -58,10 +58,11 @@ func (*BackupRequest) Descriptor() ([]byte, []int) {
 	return file_tidings_v1_store_service_proto_rawDescGZIP(), []int{0}
 }
 
-// A part of a backup: the file is all parts, one behind the other. `tidings restore` reads it.
+// A part of a backup. The backup file is the concatenation of all parts, and `tidings restore`
+// reads it.
 type BackupResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The bytes that follow those of the part before it.
+	// The bytes that follow the previous part.
 	Part          []byte `protobuf:"bytes,1,opt,name=part,proto3" json:"part,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -26,11 +26,11 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Looks after the store. Needs role `admin`.
+// Administers the store. Needs role `admin`.
 type StoreServiceClient interface {
-	// A backup of the store as it is at one moment, while it goes on: channels, positions, events and
-	// idempotency keys. FAILED_PRECONDITION where history is not kept on disk; RESOURCE_EXHAUSTED
-	// while another backup is being made.
+	// Streams a consistent backup of the store while it is in use: channels, positions, events and
+	// idempotency keys. FAILED_PRECONDITION if history is not kept on disk. RESOURCE_EXHAUSTED while
+	// another backup is in progress.
 	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupResponse], error)
 }
 
@@ -65,11 +65,11 @@ type StoreService_BackupClient = grpc.ServerStreamingClient[BackupResponse]
 // All implementations must embed UnimplementedStoreServiceServer
 // for forward compatibility.
 //
-// Looks after the store. Needs role `admin`.
+// Administers the store. Needs role `admin`.
 type StoreServiceServer interface {
-	// A backup of the store as it is at one moment, while it goes on: channels, positions, events and
-	// idempotency keys. FAILED_PRECONDITION where history is not kept on disk; RESOURCE_EXHAUSTED
-	// while another backup is being made.
+	// Streams a consistent backup of the store while it is in use: channels, positions, events and
+	// idempotency keys. FAILED_PRECONDITION if history is not kept on disk. RESOURCE_EXHAUSTED while
+	// another backup is in progress.
 	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupResponse]) error
 	mustEmbedUnimplementedStoreServiceServer()
 }

@@ -1,4 +1,4 @@
-"""The real server, and a line to it that can be cut."""
+"""A real server, and a TCP proxy in front of it that can be cut."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ presence = true
 
 
 def token(*roles: str, ttl: float = 3600, user: str = "tests") -> str:
-    """A JWT as the server wants it."""
+    """A JWT that the server accepts."""
 
     def part(value: object) -> str:
         raw = value if isinstance(value, bytes) else json.dumps(value).encode()
@@ -56,7 +56,7 @@ def token(*roles: str, ttl: float = 3600, user: str = "tests") -> str:
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, seconds: float = 30) -> None:
-    """Waits until something holds; fails where it never does."""
+    """Waits until the condition holds, or fails."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
     while True:
@@ -69,7 +69,7 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], what: str, seco
 
 
 class Server:
-    """One server, that can be killed and started again at the same address."""
+    """A server that can be killed and restarted at the same address."""
 
     def __init__(self, home: Path, more: str, internal_more: str) -> None:
         self.home = home
@@ -112,7 +112,7 @@ class Server:
         return f"127.0.0.1:{self._ports[1]}"
 
     def kill(self) -> None:
-        """SIGKILL: nothing is put in order."""
+        """SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -125,7 +125,7 @@ class Server:
 
 
 class Line:
-    """A line to a server. It counts what comes back, can keep answers back, and can be cut."""
+    """A TCP proxy. It counts response bytes, can hold responses back, and can cut connections."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -146,7 +146,7 @@ class Line:
         return f"127.0.0.1:{self._port}"
 
     def cut(self) -> None:
-        """Ends all connections at once; answers that were kept back are lost."""
+        """Closes all connections. Responses that were held back are lost."""
         for pump in self._pumps:
             pump.cancel()
         for writer in list(self._open):
@@ -192,7 +192,7 @@ Start = Callable[..., Awaitable[Server]]
 
 @pytest_asyncio.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
-    """Starts servers, which end with the test."""
+    """Starts servers, which stop with the test."""
     servers: list[Server] = []
 
     async def begin(more: str = HISTORY, internal_more: str = "") -> Server:
@@ -216,7 +216,7 @@ async def server(start: Start) -> Server:
 
 @pytest_asyncio.fixture
 async def line(server: Server) -> AsyncIterator[Line]:
-    """A line to `server`."""
+    """A proxy to `server`."""
     line = Line(server)
     await line.start()
     yield line

@@ -1,4 +1,4 @@
-"""Tokens, TLS, tracing, and what operators ask."""
+"""Tokens, TLS, tracing, and operator calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from tidings import Subscribed, TidingsError, Tls
 
 
-async def test_a_token_is_renewed_before_it_ends_and_nothing_is_missed(server: Server) -> None:
+async def test_token_is_renewed_before_expiry_without_loss(server: Server) -> None:
     asked = 0
 
     async def provider() -> str:
@@ -55,7 +55,7 @@ async def test_a_token_is_renewed_before_it_ends_and_nothing_is_missed(server: S
         await reading
 
 
-async def test_a_provider_is_asked_once_by_many(server: Server) -> None:
+async def test_concurrent_calls_share_one_token_fetch(server: Server) -> None:
     asked = 0
     go = asyncio.Event()
 
@@ -73,7 +73,7 @@ async def test_a_provider_is_asked_once_by_many(server: Server) -> None:
         assert asked == 1
 
 
-async def test_a_token_that_is_refused_is_replaced_once(server: Server) -> None:
+async def test_refused_token_is_replaced_once(server: Server) -> None:
     answers = ["nonsense", token()]
     async with server.client(token=lambda: answers.pop(0)) as client:
         await client.publish("project:1", "n", 1)
@@ -89,7 +89,7 @@ async def test_a_token_that_is_refused_is_replaced_once(server: Server) -> None:
             await anext(client.subscribe("project:1"))
 
 
-async def test_a_provider_that_fails_for_a_while_is_asked_again(server: Server) -> None:
+async def test_failing_provider_is_retried(server: Server) -> None:
     failures = 2
 
     def provider() -> str:
@@ -111,7 +111,7 @@ async def test_a_provider_that_fails_for_a_while_is_asked_again(server: Server) 
         assert "secret-token" not in str(failed.value)
 
 
-async def test_rights_hold(server: Server) -> None:
+async def test_missing_permissions_are_reported(server: Server) -> None:
     async with server.client(token=token("guest")) as client:
         with pytest.raises(TidingsError) as refused:
             await client.publish("project:1", "n", 1)
@@ -121,7 +121,7 @@ async def test_rights_hold(server: Server) -> None:
         assert refused.value.code == "permission_denied"
 
 
-async def test_history_has_pages(server: Server) -> None:
+async def test_history_is_paged(server: Server) -> None:
     async with server.client() as client:
         for n in range(25):
             await client.publish("project:1", "n", n)
@@ -136,7 +136,7 @@ async def test_history_has_pages(server: Server) -> None:
         assert rest == list(range(10, 25))
 
 
-async def test_operators_see_who_is_there(server: Server) -> None:
+async def test_operators_see_presence(server: Server) -> None:
     async with server.client() as client, client.subscribe("project:1") as following:
         await anext(following)
         stats = await client.stats()
@@ -145,7 +145,7 @@ async def test_operators_see_who_is_there(server: Server) -> None:
         assert presence.total == len(presence.users)
 
 
-async def test_an_event_belongs_to_the_trace_of_its_publisher(server: Server) -> None:
+async def test_event_continues_trace_of_publisher(server: Server) -> None:
     tracer = TracerProvider().get_tracer("tests")
     async with server.client() as client:
         with tracer.start_as_current_span("publishing") as span:
@@ -155,7 +155,7 @@ async def test_an_event_belongs_to_the_trace_of_its_publisher(server: Server) ->
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl to make certificates")
-async def test_both_sides_show_certificates(start: Start, tmp_path: Path) -> None:
+async def test_mutual_tls_works(start: Start, tmp_path: Path) -> None:
     def openssl(*arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=tmp_path, check=True, capture_output=True)
 

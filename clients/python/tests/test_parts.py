@@ -1,4 +1,4 @@
-"""The parts that need no server."""
+"""Units that need no server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from tidings import Backoff, Event, NewEvent, Position, Subscribed
 from tidings.errors import from_status
-from tidings.places import Places
+from tidings.positions import Positions
 from tidings.token import expiry
 from tidings.v1 import event_pb2, event_service_pb2
 
@@ -34,7 +34,7 @@ def one(channel: str, offset: int | None = None, **more: object) -> event_servic
     return entry
 
 
-def test_positions_are_read_and_written() -> None:
+def test_position_round_trips() -> None:
     assert Position.parse("e/17") == Position("e", 17)
     assert str(Position("e", 17)) == "e/17"
     for wrong in ("", "17", "/17", "e/", "e/-1", "e/x"):
@@ -42,7 +42,7 @@ def test_positions_are_read_and_written() -> None:
             Position.parse(wrong)
 
 
-def test_pauses_grow_but_not_for_ever_and_heed_advice() -> None:
+def test_backoff_grows_to_limit_and_respects_advice() -> None:
     backoff = Backoff(first=1, longest=8)
     for failures, most in ((0, 1), (1, 2), (2, 4), (3, 8), (1000, 8)):
         pauses = [backoff.pause(failures) for _ in range(200)]
@@ -51,13 +51,13 @@ def test_pauses_grow_but_not_for_ever_and_heed_advice() -> None:
     assert 5 <= backoff.pause(0, 5) <= 6
 
 
-def test_the_end_of_a_token_is_read_from_it() -> None:
+def test_token_expiry_is_parsed() -> None:
     assert expiry("not a token") == float("inf")
     assert expiry("a.b.c") == float("inf")
     assert abs(expiry(token(ttl=100)) - datetime.now().timestamp() - 100) < 5
 
 
-def test_advice_and_fields_are_found_in_the_details() -> None:
+def test_error_details_have_field_and_retry_delay() -> None:
     details = []
     for detail in (
         error_details_pb2.BadRequest(
@@ -74,66 +74,66 @@ def test_advice_and_fields_are_found_in_the_details() -> None:
     assert not from_status(status_pb2.Status(code=8, message="full")).passing
 
 
-def test_a_new_event_says_what_is_wrong_with_it() -> None:
+def test_invalid_new_event_is_refused() -> None:
     with pytest.raises(TypeError, match="data"):
         NewEvent(type="n", data={}, content_type="text/plain")
     with pytest.raises(ValueError, match="time"):
         NewEvent(type="n", time=datetime(2026, 1, 1))
 
 
-def test_an_event_is_handed_on_once() -> None:
-    places = Places(["a"], {}, 0, 10)
-    places.subscriptions()
-    places.subscribed(stands(one("a", 5)))
-    assert places.event(an_event("a", "e", 5)) == []
-    assert len(places.event(an_event("a", "e", 6))) == 1
-    assert places.event(an_event("a", "e", 6)) == []
-    assert places.positions() == {"a": Position("e", 6)}
+def test_event_is_delivered_once() -> None:
+    positions = Positions(["a"], {}, 0, 10)
+    positions.subscriptions()
+    positions.subscribed(stands(one("a", 5)))
+    assert positions.event(an_event("a", "e", 5)) == []
+    assert len(positions.event(an_event("a", "e", 6))) == 1
+    assert positions.event(an_event("a", "e", 6)) == []
+    assert positions.positions() == {"a": Position("e", 6)}
 
 
-def test_events_that_a_rewind_brings_are_handed_on() -> None:
-    places = Places(["a"], {}, 3, 10)
-    [asked] = places.subscriptions()
+def test_rewound_events_are_delivered() -> None:
+    positions = Positions(["a"], {}, 3, 10)
+    [asked] = positions.subscriptions()
     assert asked.rewind == 3
-    places.subscribed(stands(one("a", 5, replayed=3)))
-    assert [len(places.event(an_event("a", "e", offset))) for offset in (3, 4, 5, 6)] == [1] * 4
-    [asked] = places.subscriptions()
+    positions.subscribed(stands(one("a", 5, replayed=3)))
+    assert [len(positions.event(an_event("a", "e", offset))) for offset in (3, 4, 5, 6)] == [1] * 4
+    [asked] = positions.subscriptions()
     assert (asked.rewind, asked.since.offset) == (0, 6)
 
 
-def test_a_position_is_kept_until_what_follows_it_has_come() -> None:
-    places = Places(["a"], {"a": Position("e", 2)}, 0, 10)
-    places.subscriptions()
-    [how] = places.subscribed(stands(one("a", 5, recovered=True, replayed=3)))
+def test_position_is_kept_until_next_event() -> None:
+    positions = Positions(["a"], {"a": Position("e", 2)}, 0, 10)
+    positions.subscriptions()
+    [how] = positions.subscribed(stands(one("a", 5, recovered=True, replayed=3)))
     assert how.recovered is True
-    assert places.positions() == {"a": Position("e", 2)}
-    places.event(an_event("a", "e", 3))
-    assert places.positions() == {"a": Position("e", 3)}
+    assert positions.positions() == {"a": Position("e", 2)}
+    positions.event(an_event("a", "e", 3))
+    assert positions.positions() == {"a": Position("e", 3)}
 
 
-def test_a_channel_without_history_is_never_recovered() -> None:
-    places = Places(["a"], {}, 0, 10)
+def test_channel_without_history_is_not_recovered() -> None:
+    positions = Positions(["a"], {}, 0, 10)
     told = []
     for _ in range(2):
-        places.subscriptions()
-        told += places.subscribed(stands(one("a")))
+        positions.subscriptions()
+        told += positions.subscribed(stands(one("a")))
     assert [how.recovered for how in told] == [None, False]
 
 
-def test_a_new_numbering_is_told_even_to_a_pattern() -> None:
-    places = Places(["a:*"], {}, 0, 10)
-    places.subscriptions()
-    places.subscribed(stands(one("a:*")))
-    assert len(places.event(an_event("a:1", "old", 7))) == 1
-    notice, event = places.event(an_event("a:1", "new", 3))
+def test_new_epoch_is_reported_to_pattern() -> None:
+    positions = Positions(["a:*"], {}, 0, 10)
+    positions.subscriptions()
+    positions.subscribed(stands(one("a:*")))
+    assert len(positions.event(an_event("a:1", "old", 7))) == 1
+    notice, event = positions.event(an_event("a:1", "new", 3))
     assert notice == Subscribed("a:1", Position("new", 2), False)
     assert isinstance(event, Event)
 
 
-def test_of_the_channels_of_a_pattern_those_that_were_quiet_for_longest_are_forgotten() -> None:
-    places = Places(["a:*"], {}, 0, 2)
+def test_least_recent_channels_of_pattern_are_dropped() -> None:
+    positions = Positions(["a:*"], {}, 0, 2)
     for channel in ("a:1", "a:2", "a:1", "a:3"):
-        offset = places.positions().get(channel, Position("e", 0)).offset + 1
-        places.event(an_event(channel, "e", offset))
-    assert set(places.positions()) == {"a:1", "a:3"}
-    assert [asked.channel for asked in places.subscriptions()] == ["a:*", "a:1", "a:3"]
+        offset = positions.positions().get(channel, Position("e", 0)).offset + 1
+        positions.event(an_event(channel, "e", offset))
+    assert set(positions.positions()) == {"a:1", "a:3"}
+    assert [asked.channel for asked in positions.subscriptions()] == ["a:*", "a:1", "a:3"]

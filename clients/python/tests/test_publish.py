@@ -1,4 +1,4 @@
-"""Publishing: what was accepted is there once, whatever the line did."""
+"""Publishing: accepted events are stored exactly once, whatever the connection does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def payloads(client: Tidings, channel: str) -> list[object]:
     return [event.json() async for event in client.history(channel, page_size=1000)]
 
 
-async def test_an_event_arrives_as_it_was_published(server: Server) -> None:
+async def test_event_arrives_as_published(server: Server) -> None:
     async with server.client() as client:
         when = datetime(2026, 11, 21, 10, 6, 53, 731000, tzinfo=timezone.utc)
         published = await client.publish(
@@ -43,7 +43,7 @@ async def test_an_event_arrives_as_it_was_published(server: Server) -> None:
         )
 
 
-async def test_a_publish_whose_answer_is_lost_is_not_published_twice(server: Server, line: Line) -> None:
+async def test_lost_response_does_not_publish_twice(server: Server, line: Line) -> None:
     async with server.client(line) as client, server.client() as other:
         await client.publish("project:1", "first", 1)
         line.answers.clear()
@@ -61,14 +61,14 @@ async def test_a_publish_whose_answer_is_lost_is_not_published_twice(server: Ser
         assert await payloads(other, "project:1") == [1, 2]
 
 
-async def test_a_wrong_event_is_refused_with_the_field(server: Server) -> None:
+async def test_invalid_event_is_refused_with_field(server: Server) -> None:
     async with server.client() as client:
         with pytest.raises(TidingsError) as refused:
             await client.publish("project:1", "not a type", {})
         assert (refused.value.code, refused.value.field) == ("invalid_argument", "type")
 
 
-async def test_a_server_that_is_away_is_waited_for_but_not_for_ever(server: Server) -> None:
+async def test_unreachable_server_is_retried_until_timeout(server: Server) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         async with Tidings(f"127.0.0.1:{nobody.getsockname()[1]}", backoff=QUICK, timeout=1) as client:
@@ -83,7 +83,7 @@ async def test_a_server_that_is_away_is_waited_for_but_not_for_ever(server: Serv
         await publishing
 
 
-async def test_each_event_of_a_batch_is_judged_by_itself(server: Server) -> None:
+async def test_batch_has_individual_results(server: Server) -> None:
     async with server.client() as client:
         events = [NewEvent(channel="project:1", type="n", data=n) for n in range(2500)]
         events[1200] = NewEvent(channel="project:1", type="not a type")
@@ -95,9 +95,7 @@ async def test_each_event_of_a_batch_is_judged_by_itself(server: Server) -> None
         assert await payloads(client, "project:1") == [n for n in range(2500) if n != 1200]
 
 
-async def test_a_stream_that_breaks_publishes_everything_once_and_in_order(
-    server: Server, line: Line
-) -> None:
+async def test_broken_stream_publishes_once_in_order(server: Server, line: Line) -> None:
     async with server.client(line) as client:
         most = 0
         async with client.publisher(in_flight=32) as publisher:
@@ -114,9 +112,7 @@ async def test_a_stream_that_breaks_publishes_everything_once_and_in_order(
         assert await payloads(client, "project:1") == list(range(1500))
 
 
-async def test_no_more_than_agreed_await_their_answers_while_the_server_is_away(
-    server: Server, line: Line
-) -> None:
+async def test_in_flight_limit_holds_while_server_is_down(server: Server, line: Line) -> None:
     line.answers.clear()
     async with server.client(line) as client:
         async with client.publisher(in_flight=8) as publisher:
@@ -133,7 +129,7 @@ async def test_no_more_than_agreed_await_their_answers_while_the_server_is_away(
         assert await payloads(client, "project:1") == list(range(9))
 
 
-async def test_a_stream_tells_which_event_was_refused_and_goes_on(server: Server) -> None:
+async def test_stream_reports_refused_event_and_continues(server: Server) -> None:
     async with server.client() as client:
         async with client.publisher() as publisher:
             wrong = await publisher.publish(NewEvent(channel="project:1", type="not a type"))
@@ -144,7 +140,7 @@ async def test_a_stream_tells_which_event_was_refused_and_goes_on(server: Server
         assert right.result().position is not None
 
 
-async def test_events_that_get_no_answer_expire(server: Server, line: Line) -> None:
+async def test_unacknowledged_events_time_out(server: Server, line: Line) -> None:
     line.answers.clear()
     async with server.client(line) as client:
         publisher = client.publisher(timeout=0.2)
@@ -155,7 +151,7 @@ async def test_events_that_get_no_answer_expire(server: Server, line: Line) -> N
         assert publisher.in_flight == 0
 
 
-async def test_closing_the_client_leaves_nobody_waiting(server: Server, line: Line) -> None:
+async def test_closing_client_ends_all_waiters(server: Server, line: Line) -> None:
     line.answers.clear()
     client = server.client(line)
     publisher = client.publisher()
@@ -166,7 +162,7 @@ async def test_closing_the_client_leaves_nobody_waiting(server: Server, line: Li
         await asyncio.wait_for(answer, 10)
 
 
-async def test_the_server_says_how_fast(start: Start) -> None:
+async def test_rate_limit_advice_is_followed(start: Start) -> None:
     server = await start(HISTORY + "[limits]\npublishes_per_second = 100\npublishes_burst = 5\n")
     async with server.client() as client:
         outcomes = await client.publish_batch(

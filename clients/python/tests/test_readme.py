@@ -1,4 +1,4 @@
-"""The examples of the READMEs, run as they stand but for the server's address."""
+"""The examples of the READMEs, run unchanged except for the address."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_there_are_examples() -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-async def test_an_example_runs(start: Start, example: str) -> None:
+async def test_example_runs(start: Start, example: str) -> None:
     server = await start("""
 [[namespace]]
 name = "*"

@@ -1,4 +1,4 @@
-"""Following: everything once and in order, or a word about what is missing."""
+"""Subscriptions: every event once and in order, or a report of what is missing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def publish(client: Tidings, channel: str, numbers: range) -> None:
             raise outcome
 
 
-async def test_what_is_published_comes_in_order(server: Server) -> None:
+async def test_published_events_arrive_in_order(server: Server) -> None:
     async with server.client() as client, client.subscribe("project:1") as following:
         began = await subscribed(following)
         assert (began.channel, began.recovered) == ("project:1", None)
@@ -49,14 +49,14 @@ async def test_what_is_published_comes_in_order(server: Server) -> None:
         assert following.positions["project:1"].offset == 100
 
 
-async def test_a_cut_line_costs_nothing(server: Server, line: Line) -> None:
+async def test_broken_connection_loses_nothing(server: Server, line: Line) -> None:
     async with server.client(line) as client, server.client() as other:
         following = client.subscribe("project:1")
         await subscribed(following)
         expected = 0
         for _ in range(3):
             await publish(other, "project:1", range(expected, expected + 20))
-            # Some are handed on, some are on the line, some come while there is none.
+            # Some are delivered, some are in flight, some arrive while there is no connection.
             assert await take(following, 10) == list(range(expected, expected + 10))
             line.cut()
             await publish(other, "project:1", range(expected + 20, expected + 30))
@@ -75,7 +75,7 @@ async def test_a_cut_line_costs_nothing(server: Server, line: Line) -> None:
             expected += 30
 
 
-async def test_history_on_disk_outlives_a_kill(start: Start) -> None:
+async def test_disk_history_survives_kill(start: Start) -> None:
     server = await start(DISK)
     async with server.client() as client:
         following = client.subscribe("project:1")
@@ -100,7 +100,7 @@ async def test_history_on_disk_outlives_a_kill(start: Start) -> None:
 
 
 async def numbers(following: Subscription, count: int) -> list[object]:
-    """Only the payloads."""
+    """The payloads only."""
     seen: list[object] = []
     async for one in following.events():
         seen.append(one.json())
@@ -109,7 +109,7 @@ async def numbers(following: Subscription, count: int) -> list[object]:
     return seen
 
 
-async def test_history_in_memory_does_not_and_that_is_told(server: Server) -> None:
+async def test_memory_history_loss_is_reported(server: Server) -> None:
     async with server.client() as client:
         following = client.subscribe("project:1")
         await subscribed(following)
@@ -119,12 +119,12 @@ async def test_history_in_memory_does_not_and_that_is_told(server: Server) -> No
         await server.start()
         again = await subscribed(following)
         assert (again.recovered, again.stale) == (False, True)
-        # Offsets begin anew, and are not taken for those of before.
+        # Offsets restart, and must not be mistaken for earlier ones.
         await publish(client, "project:1", range(3))
         assert await take(following, 3) == [0, 1, 2]
 
 
-async def test_only_events_with_a_word_where_they_are_stale(server: Server) -> None:
+async def test_events_iterator_calls_on_stale(server: Server) -> None:
     async with server.client() as client:
         following = client.subscribe("project:1", "project:2")
         stale: list[str] = []
@@ -147,7 +147,7 @@ async def test_only_events_with_a_word_where_they_are_stale(server: Server) -> N
         assert (await asyncio.wait_for(coming, 30)).json() == 2
 
 
-async def test_the_channels_of_a_pattern_are_resumed(server: Server, line: Line) -> None:
+async def test_channels_of_pattern_are_resumed(server: Server, line: Line) -> None:
     async with server.client(line) as client, server.client() as other:
         following = client.subscribe("project:*")
         assert (await subscribed(following)).recovered is None
@@ -165,7 +165,7 @@ async def test_the_channels_of_a_pattern_are_resumed(server: Server, line: Line)
                 seen.setdefault(one.channel, []).append(one.json())
             elif isinstance(one, Subscribed):
                 recovered[one.channel] = one.recovered
-        # A channel that it had never seen may have been missed, so the pattern is stale.
+        # Events of a channel that it had never seen may have been missed, so the pattern is stale.
         assert recovered == {"project:*": False, "project:1": True, "project:2": True}
         assert {name: seen[name] for name in ("project:1", "project:2")} == {
             "project:1": [3, 4, 5],
@@ -176,7 +176,7 @@ async def test_the_channels_of_a_pattern_are_resumed(server: Server, line: Line)
         assert rest[-2:] == [6, 7]
 
 
-async def test_it_begins_where_it_is_told(server: Server) -> None:
+async def test_since_and_rewind_set_the_start(server: Server) -> None:
     async with server.client() as client:
         await publish(client, "project:1", range(10))
         async with client.subscribe("project:1", rewind=3) as following:
@@ -197,7 +197,7 @@ async def test_it_begins_where_it_is_told(server: Server) -> None:
             client.subscribe("project:1", since={"project:2": middle})
 
 
-async def test_only_what_is_asked_for_comes(server: Server) -> None:
+async def test_types_and_filter_narrow_events(server: Server) -> None:
     async with server.client() as client:
         wanted = client.subscribe("project:1", event_types=["n"], filter="event.data > 7")
         async with wanted as following:
@@ -207,7 +207,7 @@ async def test_only_what_is_asked_for_comes(server: Server) -> None:
             assert await take(following, 2) == [8, 9]
 
 
-async def test_a_channel_that_is_refused_ends_the_iteration(server: Server) -> None:
+async def test_refused_channel_ends_iteration(server: Server) -> None:
     async with server.client() as client:
         with pytest.raises(TidingsError) as refused:
             await step(client.subscribe("not a channel"))
@@ -220,7 +220,7 @@ async def test_a_channel_that_is_refused_ends_the_iteration(server: Server) -> N
             await anext(two)
 
 
-async def test_more_channels_than_the_server_takes_are_followed_by_their_pattern(start: Start) -> None:
+async def test_subscription_limit_falls_back_to_pattern(start: Start) -> None:
     server = await start(HISTORY + "[limits]\nsubscriptions_per_connection = 4\n")
     async with server.client() as client:
         following = client.subscribe("project:*")
@@ -236,7 +236,7 @@ async def test_more_channels_than_the_server_takes_are_followed_by_their_pattern
         assert await take(following, 1) == [1]
 
 
-async def test_giving_up_waiting_loses_nothing(server: Server) -> None:
+async def test_cancelled_wait_loses_nothing(server: Server) -> None:
     async with server.client() as client:
         following = client.subscribe("project:1")
         await subscribed(following)
@@ -247,7 +247,7 @@ async def test_giving_up_waiting_loses_nothing(server: Server) -> None:
             assert await take(following, 1) == [n]
 
 
-async def test_closing_ends_the_iteration(server: Server) -> None:
+async def test_closing_ends_iteration(server: Server) -> None:
     client = server.client()
     first, second = client.subscribe("project:1"), client.subscribe("project:1")
     for following, close in ((first, first.aclose), (second, client.close)):
@@ -258,9 +258,7 @@ async def test_closing_ends_the_iteration(server: Server) -> None:
         assert await asyncio.wait_for(waiting, 30) is None
 
 
-async def test_who_does_not_read_holds_little_and_is_told_what_it_missed(
-    start: Start, tmp_path: Path
-) -> None:
+async def test_slow_reader_is_bounded_and_sees_gap(start: Start, tmp_path: Path) -> None:
     limits = HISTORY + 'slow_consumer = "drop_oldest"\n[limits]\noutbox_bytes = 262144\n'
     server = await start(limits)
     line = Line(server)
@@ -279,7 +277,7 @@ async def test_who_does_not_read_holds_little_and_is_told_what_it_missed(
             return bool((await other.stats()).slow_consumers > 0)
 
         await until(slow, "the server finds it slow")
-        # Megabytes were published, of which hardly more than HTTP/2's window has come.
+        # Megabytes were published, of which hardly more than HTTP/2's window has arrived.
         for _ in range(64):
             await other.publish("project:1", "big", big)
             count += 1
@@ -300,7 +298,7 @@ async def test_who_does_not_read_holds_little_and_is_told_what_it_missed(
     await line.stop()
 
 
-async def test_who_is_sent_away_for_being_slow_resumes(server: Server) -> None:
+async def test_disconnected_slow_reader_resumes(server: Server) -> None:
     async with server.client() as client, server.client() as other:
         following = client.subscribe("project:1")
         await subscribed(following)

@@ -1,16 +1,17 @@
-//! How long to wait before trying again.
+//! Reconnect delays.
 
 use std::time::Duration;
 
-/// The longest that a server's advice, or a pause of our own, is kept to.
+/// The longest delay, whether advised by the server or our own.
 const LONGEST_ADVICE: Duration = Duration::from_hours(24);
 
-/// Pauses with full jitter: a random part of a time that doubles with each failure in a row.
+/// Exponential backoff with full jitter: a random part of a time that doubles with each consecutive
+/// failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backoff {
-    /// The bound of the first pause.
+    /// The upper bound of the first delay.
     pub first: Duration,
-    /// The bound of every pause.
+    /// The upper bound of every delay.
     pub longest: Duration,
 }
 
@@ -24,12 +25,12 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The pause after so many failures in a row; never less than what the server advised.
+    /// The delay after this many consecutive failures, at least what the server advised.
     pub(crate) fn pause(self, failures: u32, advised: Option<Duration>) -> Duration {
         let doubled = self.first.saturating_mul(1 << failures.min(16));
         let longest = self.longest.min(LONGEST_ADVICE);
         let jitter = doubled.min(longest).mul_f64(fastrand::f64());
-        // More would be nobody's intention, and time can't be counted without end.
+        // A longer one is surely not intended, and would overflow timers.
         let advised = advised.unwrap_or_default().min(LONGEST_ADVICE);
         advised.saturating_add(jitter)
     }
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_their_bound_and_keep_to_the_advice() {
+    fn backoff_grows_to_limit_and_respects_advice() {
         let backoff = Backoff::default();
         let longest = |failures| {
             let pauses = (0..1000).map(|_| backoff.pause(failures, None));
@@ -54,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn no_advice_leads_beyond_what_time_can_be_counted_to() {
+    fn extreme_retry_advice_is_clamped() {
         let endless = Backoff {
             first: Duration::MAX,
             longest: Duration::MAX,

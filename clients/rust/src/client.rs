@@ -1,4 +1,4 @@
-//! Calls that are repeated where that helps.
+//! Calls with retries where they are safe.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::subscription::{Subscribe, Subscription};
 use crate::token::Tokens;
 use crate::{Backoff, Builder, Error, NewEvent, Published, Result, proto};
 
-/// A server, as its clients see it. Clones share one connection.
+/// A connection to a server. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Client {
     channel: Channel,
@@ -49,11 +49,11 @@ impl Client {
         }
     }
 
-    /// Publishes an event, and answers when it has its place. What was not answered is sent again, without being
-    /// published twice, until the time is over.
+    /// Publishes an event, and returns once it has a position. An unanswered call is retried until
+    /// the timeout, without publishing twice.
     ///
     /// # Errors
-    /// What the server refuses it with; `Unavailable` or `DeadlineExceeded` where it can't be had in time.
+    /// The server's refusal. `Unavailable` or `DeadlineExceeded` if it cannot be reached in time.
     pub async fn publish(&self, event: NewEvent) -> Result<Published> {
         let request = event.into_request();
         let repeatable = is_repeatable(&request);
@@ -64,7 +64,7 @@ impl Client {
         Ok(self.call(call, request, repeatable).await?.into())
     }
 
-    /// Publishes up to 1,000 events, in order. Each has an answer of its own, in the same order.
+    /// Publishes up to 1,000 events in order. Returns a result for each, in the same order.
     ///
     /// # Errors
     /// As [`Client::publish`], for the batch as a whole.
@@ -87,13 +87,14 @@ impl Client {
         Ok(answers.collect())
     }
 
-    /// Follows channels. Nothing is sent before the first [`Subscription::next`].
+    /// Subscribes to channels. Nothing is sent before the first [`Subscription::next`].
     #[must_use]
     pub fn subscribe(&self, what: Subscribe) -> Subscription {
         Subscription::new(self.clone(), what)
     }
 
-    /// Publishing, following and history, as generated: for [`Client::request`]s.
+    /// The generated client for publishing, subscribing and history. Send [`Client::request`]s with
+    /// it.
     #[must_use]
     pub fn events(&self) -> EventServiceClient<Channel> {
         EventServiceClient::new(self.channel.clone())
@@ -101,19 +102,19 @@ impl Client {
             .max_encoding_message_size(self.largest)
     }
 
-    /// Connections and statistics, as generated: for [`Client::request`]s.
+    /// The generated client for connections and statistics. Send [`Client::request`]s with it.
     #[must_use]
     pub fn connections(&self) -> ConnectionServiceClient<Channel> {
         ConnectionServiceClient::new(self.channel.clone()).max_decoding_message_size(self.largest)
     }
 
-    /// The store, as generated: for [`Client::endless`] requests.
+    /// The generated client for the store. Send [`Client::endless`] requests with it.
     #[must_use]
     pub fn store(&self) -> StoreServiceClient<Channel> {
         StoreServiceClient::new(self.channel.clone()).max_decoding_message_size(self.largest)
     }
 
-    /// Event types, as generated: for [`Client::request`]s.
+    /// The generated client for event types. Send [`Client::request`]s with it.
     #[must_use]
     pub fn catalog(&self) -> CatalogServiceClient<Channel> {
         CatalogServiceClient::new(self.channel.clone())
@@ -121,17 +122,17 @@ impl Client {
             .max_encoding_message_size(self.largest)
     }
 
-    /// A request with the token in it, whose answer has to come within [`Builder::timeout`].
+    /// A request with the token, with the timeout of [`Builder::timeout`].
     ///
     /// # Errors
-    /// `Unavailable` where the provider of tokens fails.
+    /// `Unavailable` if the token provider fails.
     pub async fn request<T>(&self, message: T) -> Result<Request<T>> {
         let mut request = self.endless(message).await?;
         request.set_timeout(self.timeout);
         Ok(request)
     }
 
-    /// A request with the token in it, whose answers never end.
+    /// A request with the token, without a timeout, for a stream of responses.
     ///
     /// # Errors
     /// As [`Client::request`].
@@ -151,8 +152,8 @@ impl Client {
         self.timeout
     }
 
-    /// Calls until there is an answer, a failure that stays, or the time is over. What is not repeatable is
-    /// repeated only where the server has surely not done it.
+    /// Retries until there is a response, a permanent failure, or the timeout. A call that is not
+    /// idempotent is only retried if the server has surely not executed it.
     async fn call<T: Clone, R, F>(
         &self,
         call: impl Fn(Request<T>) -> F,
@@ -196,7 +197,7 @@ impl Client {
     }
 }
 
-/// A request with the token in it.
+/// A request with the token.
 pub(crate) fn signed<T>(message: T, token: Option<&MetadataValue<Ascii>>) -> Request<T> {
     let mut request = Request::new(message);
     if let Some(token) = token {
@@ -212,13 +213,13 @@ mod tests {
     use super::*;
     use crate::Subscribe;
 
-    /// What a program may hand to another task.
+    /// A program may move these to another task.
     fn sent<T: Send + 'static>(value: T) -> T {
         value
     }
 
     #[tokio::test]
-    async fn calls_can_be_made_from_any_task() {
+    async fn client_is_send_and_sync() {
         let client = Client::builder("127.0.0.1:9").build().expect("a client");
         let event = NewEvent::json("a", &1).expect("an event");
         drop(sent(async move {
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_call_ends_with_its_time() {
+    async fn call_ends_at_timeout() {
         let client = Client::builder("127.0.0.1:9")
             .timeout(Duration::from_secs(3))
             .build()

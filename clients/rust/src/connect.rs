@@ -1,4 +1,4 @@
-//! How a client reaches its server.
+//! Configuration of a client and its connection.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use tonic::{Code, transport};
 use crate::token::{TokenError, Tokens};
 use crate::{Backoff, Client, Error, Result};
 
-/// How long a connection may take.
+/// The timeout of connecting.
 const CONNECT: Duration = Duration::from_secs(10);
-/// The longest that a call may take: gRPC can't say much more, and time can't be counted without end.
+/// The longest timeout of a call. gRPC cannot express much more, and timers would overflow.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
-/// After how long without a word the server is asked whether it is still there, and how long it may take to answer.
+/// The interval of keep-alive pings on a silent connection, and the timeout of their answers.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
-/// Sets a [`Client`] up.
+/// Configures a [`Client`].
 #[derive(Debug)]
 pub struct Builder {
     url: String,
@@ -46,15 +46,16 @@ impl Builder {
         }
     }
 
-    /// The token (a JWT) to show, always the same.
+    /// A fixed token (a JWT).
     #[must_use]
     pub fn token(mut self, token: impl AsRef<str>) -> Self {
         self.tokens = Tokens::fixed(token.as_ref());
         self
     }
 
-    /// Where tokens come from: asked before the first call, a minute before a token ends (at half of its life, if
-    /// that is shorter), and when the server refuses one; never twice at once.
+    /// A token provider. It is called before the first call, a minute before a token expires (or at
+    /// half of its lifetime, if that is shorter), and when the server refuses a token. Calls never
+    /// overlap.
     #[must_use]
     pub fn token_provider<P, F>(mut self, provider: P) -> Self
     where
@@ -65,35 +66,35 @@ impl Builder {
         self
     }
 
-    /// How long to wait before trying again; half a second to 15 seconds unless it is said.
+    /// The range of reconnect delays. Default: half a second to 15 seconds.
     #[must_use]
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = backoff;
         self
     }
 
-    /// How long a call may take with all its repeats; a minute unless it is said, a year at most.
+    /// The timeout of a call including its retries. Default: a minute, at most a year.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout.min(LONGEST);
         self
     }
 
-    /// The biggest message, in bytes, both ways; 32 MiB unless it is said.
+    /// The largest message, in bytes, in both directions. Default: 32 MiB.
     #[must_use]
     pub fn largest_message(mut self, bytes: usize) -> Self {
         self.largest = bytes;
         self
     }
 
-    /// Who asks, for the server's logs.
+    /// The user agent, for the server's logs.
     #[must_use]
     pub fn user_agent(mut self, name: impl Into<String>) -> Self {
         self.user_agent = name.into();
         self
     }
 
-    /// An authority to trust for https, besides the system's, in PEM.
+    /// A certificate authority to trust for https, in addition to the system's, in PEM.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn ca(mut self, pem: impl AsRef<[u8]>) -> Self {
@@ -101,7 +102,7 @@ impl Builder {
         self
     }
 
-    /// The certificate and the private key to show (mutual TLS), in PEM.
+    /// The client certificate and private key (mutual TLS), in PEM.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn identity(mut self, cert: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Self {
@@ -109,19 +110,20 @@ impl Builder {
         self
     }
 
-    /// The client. It connects with its first call, and again whenever it has to. Call it within a runtime (tokio).
+    /// Builds the client. It connects on its first call, and reconnects when necessary. Must be
+    /// called within a tokio runtime.
     ///
     /// # Errors
-    /// `InvalidArgument` where the URL, the token or a certificate can't be used.
+    /// `InvalidArgument` if the URL, the token or a certificate is invalid.
     pub fn build(self) -> Result<Client> {
         let (endpoint, rest) = self.endpoint()?;
         Ok(rest.client(endpoint.connect_lazy()))
     }
 
-    /// The client, connected.
+    /// Builds the client and connects.
     ///
     /// # Errors
-    /// As [`Builder::build`], and `Unavailable` where the server can't be reached.
+    /// As [`Builder::build`], and `Unavailable` if the server cannot be reached.
     pub async fn connect(self) -> Result<Client> {
         let (endpoint, rest) = self.endpoint()?;
         Ok(rest.client(endpoint.connect().await?))
@@ -159,7 +161,7 @@ impl Builder {
     }
 }
 
-/// What a client is set up with besides its channel.
+/// The settings of a client besides its channel.
 struct Rest {
     tokens: Tokens,
     backoff: Backoff,

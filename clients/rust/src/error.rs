@@ -1,4 +1,4 @@
-//! Failures, as the server and the network tell them.
+//! Failures, as reported by the server or the network.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,10 +7,10 @@ pub use tonic::Code;
 use tonic::Status;
 use tonic_types::StatusExt;
 
-/// What comes of a call.
+/// The result of a call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A request was refused, or could not be done in time.
+/// A request was refused, or failed within its timeout.
 #[derive(Debug, Clone)]
 pub struct Error {
     status: Status,
@@ -31,49 +31,49 @@ impl Error {
         }
     }
 
-    /// What kind of failure.
+    /// The kind of failure.
     #[must_use]
     pub fn code(&self) -> Code {
         self.status.code()
     }
 
-    /// What happened, for developers.
+    /// A message for developers.
     #[must_use]
     pub fn message(&self) -> &str {
         self.status.message()
     }
 
-    /// Which field of the request is wrong, where one is.
+    /// The invalid field of the request, if there is one.
     #[must_use]
     pub fn field(&self) -> Option<&str> {
         self.field.as_deref()
     }
 
-    /// How long to wait before the same request may succeed, where the server says so.
+    /// How long to wait before the same request may succeed, if the server reports it.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// The channel whose subscription was refused or ended, where it is about one.
+    /// The channel whose subscription was refused or ended, if there is one.
     #[must_use]
     pub fn channel(&self) -> Option<&str> {
         self.channel.as_deref()
     }
 
-    /// The failure as gRPC has it, with all details.
+    /// The gRPC status with all details.
     #[must_use]
     pub fn status(&self) -> &Status {
         &self.status
     }
 
-    /// True if the same request may succeed when it is repeated.
+    /// True if the same request may succeed when retried.
     pub(crate) fn is_passing(&self) -> bool {
         self.code() == Code::Unavailable
             || (self.code() == Code::ResourceExhausted && self.retry_after.is_some())
     }
 
-    /// True if a subscription can't outlive it.
+    /// True if it ends a subscription.
     pub(crate) fn is_final(&self) -> bool {
         match self.code() {
             Code::AlreadyExists
@@ -115,7 +115,8 @@ impl From<Status> for Error {
         let violations = details.bad_request().map(|b| &b.field_violations);
         let field = violations.and_then(|all| all.first().map(|first| first.field.clone()));
         let retry_after = details.retry_info().and_then(|info| info.retry_delay);
-        // What gRPC itself says of a call that broke; the server says these only with details.
+        // gRPC itself reports these codes for a broken call. The server sends them only with
+        // details.
         let broken = matches!(
             status.code(),
             Code::Cancelled | Code::Internal | Code::Unknown
@@ -150,7 +151,7 @@ impl From<tonic::transport::Error> for Error {
     }
 }
 
-/// A code's name, in lower case with underscores as the protocol has it.
+/// A code's name in the protocol: lower case with underscores.
 #[must_use]
 pub fn code_name(code: Code) -> &'static str {
     match code {
@@ -174,7 +175,7 @@ pub fn code_name(code: Code) -> &'static str {
     }
 }
 
-/// The code with this name; `Unknown` for a name that is none.
+/// The code with this name. `Unknown` if there is none.
 pub(crate) fn named(text: &str) -> Code {
     (0..=16)
         .map(Code::from_i32)
@@ -189,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn details_name_the_field_and_how_long_to_wait() {
+    fn error_details_have_field_and_retry_delay() {
         let mut details = ErrorDetails::new();
         details.add_bad_request_violation("type", "expected a letter");
         let wrong = Status::with_error_details(Code::InvalidArgument, "type: no", details);
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_call_may_be_repeated_but_a_fault_of_the_server_may_not() {
+    fn broken_call_is_retryable_but_internal_is_not() {
         assert!(Error::from(Status::unknown("h2: connection reset")).is_passing());
         let told = Status::with_error_details(Code::Internal, "a fault", ErrorDetails::new());
         let told = Error::from(Status::with_details(
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_codes_are_read_back() {
+    fn code_names_round_trip() {
         for number in 0..=16 {
             let code = Code::from_i32(number);
             assert_eq!(named(code_name(code)), code);

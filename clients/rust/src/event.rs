@@ -1,4 +1,4 @@
-//! Events, as they are published and as they come.
+//! Events, as published and as received.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,12 +12,12 @@ use tonic::Code;
 
 use crate::{Error, Result, proto};
 
-/// A place in a channel: the epoch, in which the channel counts its events, and the offset of one of them.
+/// A position in a channel: an epoch, and an offset within it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Position {
-    /// The numbering; offsets of different epochs have nothing to do with each other.
+    /// The epoch. Offsets of different epochs are not comparable.
     pub epoch: String,
-    /// The event's number in it, from 1.
+    /// The event's offset in it, starting at 1.
     pub offset: u64,
 }
 
@@ -30,7 +30,7 @@ impl fmt::Display for Position {
 impl FromStr for Position {
     type Err = Error;
 
-    /// Reads what [`Position`]'s `Display` writes, `epoch/offset`.
+    /// Parses the `Display` form of a [`Position`], `epoch/offset`.
     fn from_str(text: &str) -> Result<Self> {
         let wrong = || Error::new(Code::InvalidArgument, "expected a position: epoch/offset");
         let (epoch, offset) = text.split_once('/').ok_or_else(wrong)?;
@@ -59,7 +59,7 @@ impl From<Position> for proto::Position {
     }
 }
 
-/// An event that came.
+/// A received event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     message: Box<proto::Event>,
@@ -79,7 +79,8 @@ impl Event {
         &self.message.r#type
     }
 
-    /// The channel; empty for what was sent straight to a user, a role or a connection.
+    /// The channel. Empty for an event that was addressed directly to a user, a role or a
+    /// connection.
     #[must_use]
     pub fn channel(&self) -> &str {
         &self.message.channel
@@ -94,7 +95,7 @@ impl Event {
         UNIX_EPOCH.checked_add(seconds)?.checked_add(nanos)
     }
 
-    /// The payload, byte for byte as it was published.
+    /// The payload, exactly as published.
     #[must_use]
     pub fn data(&self) -> &Bytes {
         &self.message.data
@@ -110,39 +111,39 @@ impl Event {
         }
     }
 
-    /// The payload, read as JSON.
+    /// The payload, deserialized from JSON.
     ///
     /// # Errors
-    /// Where it is no JSON, or not of this shape.
+    /// It is not JSON, or not of this type.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
         serde_json::from_slice(&self.message.data)
     }
 
-    /// Who published it, as the publisher says.
+    /// The publisher, as it names itself.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.message.source
     }
 
-    /// Pairs that travel with it.
+    /// Header pairs.
     #[must_use]
     pub fn headers(&self) -> &HashMap<String, String> {
         &self.message.headers
     }
 
-    /// Its W3C trace context; empty if it has none.
+    /// Its W3C trace context. Empty if it has none.
     #[must_use]
     pub fn traceparent(&self) -> &str {
         &self.message.traceparent
     }
 
-    /// Its place; `None` where the channel keeps no history.
+    /// Its position. `None` if the channel keeps no history.
     #[must_use]
     pub fn position(&self) -> Option<&Position> {
         self.position.as_ref()
     }
 
-    /// The message itself.
+    /// The protobuf message.
     #[must_use]
     pub fn as_message(&self) -> &proto::Event {
         &self.message
@@ -159,16 +160,16 @@ impl From<proto::Event> for Event {
     }
 }
 
-/// Offsets that will not come.
+/// A range of offsets that will not be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
     /// The channel.
     pub channel: String,
-    /// The first offset that is missing.
+    /// The first missing offset.
     pub first: u64,
-    /// The last one.
+    /// The last missing offset.
     pub last: u64,
-    /// Why, such as `slow_consumer`, `conflated` or `expired`.
+    /// The reason, such as `slow_consumer`, `conflated` or `expired`.
     pub reason: String,
 }
 
@@ -190,17 +191,17 @@ pub struct NewEvent {
 }
 
 impl NewEvent {
-    /// An event with a payload of JSON.
+    /// An event with a JSON payload.
     ///
     /// # Errors
-    /// `InvalidArgument` where the value can't be written as JSON.
+    /// `InvalidArgument` if the value cannot be serialized as JSON.
     pub fn json<T: Serialize + ?Sized>(event_type: impl Into<String>, data: &T) -> Result<Self> {
         let data = serde_json::to_vec(data)
             .map_err(|error| Error::new(Code::InvalidArgument, format!("data: {error}")))?;
         Ok(NewEvent::bytes(event_type, data, ""))
     }
 
-    /// An event with a payload of any media type; empty means `application/json`.
+    /// An event with a payload of any media type. Empty means `application/json`.
     pub fn bytes(
         event_type: impl Into<String>,
         data: impl Into<Bytes>,
@@ -216,51 +217,53 @@ impl NewEvent {
         }
     }
 
-    /// Also in this channel; at most 100. Without any it goes to `global`, or straight to its audience.
+    /// Adds a channel, at most 100. An event without a channel goes to `global`, or directly to its
+    /// audience.
     #[must_use]
     pub fn channel(mut self, channel: impl Into<String>) -> Self {
         self.request.channels.push(channel.into());
         self
     }
 
-    /// A pair that travels with it; at most 32, 8 KiB in all.
+    /// Adds a header pair, at most 32 with 8 KiB in total.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.request.headers.insert(name.into(), value.into());
         self
     }
 
-    /// What it is about: of two events with one key the newer may stand for both, where a slow reader can't have
-    /// both. At most 255 bytes.
+    /// Sets the conflation key: for a slow reader, the newest event of a key may replace earlier
+    /// ones. At most 255 bytes.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.request.key = key.into();
         self
     }
 
-    /// Makes a repeat within five minutes answer the first one's id and position. At most 255 bytes. An event
-    /// with a channel is given one where it has none, so that it can be sent again when the answer is lost.
+    /// Sets the idempotency key: a repeat within five minutes returns the id and position of the
+    /// first publish. At most 255 bytes. An event with a channel gets a random key by default, so
+    /// that it can be retried when the response is lost.
     #[must_use]
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.request.idempotency_key = key.into();
         self
     }
 
-    /// Only for this user.
+    /// Restricts it to this user.
     #[must_use]
     pub fn to_user(mut self, user: impl Into<String>) -> Self {
         self.audience().users.push(user.into());
         self
     }
 
-    /// Only for holders of this role.
+    /// Restricts it to holders of this role.
     #[must_use]
     pub fn to_role(mut self, role: impl Into<String>) -> Self {
         self.audience().roles.push(role.into());
         self
     }
 
-    /// Who publishes, as subscribers shall see it; the token's user if it is not said.
+    /// Sets the publisher that subscribers see. Default: the token's user.
     #[must_use]
     pub fn source(mut self, source: impl Into<String>) -> Self {
         self.request.source = source.into();
@@ -271,10 +274,10 @@ impl NewEvent {
         self.request.audience.get_or_insert_default()
     }
 
-    /// The request, with a key that makes it safe to repeat where one can have an effect.
+    /// The request, with an idempotency key if that has an effect.
     pub(crate) fn into_request(self) -> proto::PublishRequest {
         let mut request = self.request;
-        // Straight to an audience, there is no channel that could know the key.
+        // Without a channel, no key can be remembered.
         let keeps = !request.channels.is_empty() || request.audience.is_none();
         if request.idempotency_key.is_empty() && keeps {
             request.idempotency_key = uuid::Uuid::new_v4().to_string();
@@ -283,31 +286,31 @@ impl NewEvent {
     }
 }
 
-/// True if the request can be sent again without being published twice.
+/// True if the request can be retried without publishing twice.
 pub(crate) fn is_repeatable(request: &proto::PublishRequest) -> bool {
     !request.idempotency_key.is_empty()
         && (!request.channels.is_empty() || request.audience.is_none())
 }
 
-/// What became of an event.
+/// The result of publishing an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     /// The event's id, a UUID of version 7.
     pub id: String,
-    /// One for each channel, in the order of the request.
+    /// One result per channel, in the order of the request.
     pub results: Vec<PublishedIn>,
 }
 
-/// What became of an event in one channel.
+/// The result of publishing an event to one channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedIn {
-    /// The channel; empty where the event went straight to an audience.
+    /// The channel. Empty if the event went directly to an audience.
     pub channel: String,
-    /// Its place; `None` where the channel keeps no history.
+    /// Its position. `None` if the channel keeps no history.
     pub position: Option<Position>,
-    /// Subscriptions to the channel at that moment.
+    /// The number of subscriptions to the channel at that moment.
     pub subscribers: u64,
-    /// True if an earlier publish with the same idempotency key stands for this one.
+    /// True if an earlier publish had the same idempotency key. Its result is returned.
     pub duplicate: bool,
 }
 
@@ -331,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_are_read_as_they_are_shown() {
+    fn position_display_round_trips() {
         let position: Position = "00ff/7".parse().expect("a position");
         assert_eq!((position.epoch.as_str(), position.offset), ("00ff", 7));
         assert_eq!(position.to_string(), "00ff/7");
@@ -341,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_a_channel_can_be_repeated() {
+    fn event_with_channel_is_repeatable() {
         let in_channel = NewEvent::bytes("a", "1", "").channel("c").into_request();
         assert!(is_repeatable(&in_channel));
         let own = NewEvent::bytes("a", "1", "").idempotency_key("k");

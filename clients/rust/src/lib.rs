@@ -5,7 +5,7 @@ mod client;
 mod connect;
 mod error;
 mod event;
-mod places;
+mod positions;
 mod step;
 mod subscription;
 mod token;
@@ -19,7 +19,7 @@ pub use step::{Joined, Step};
 pub use subscription::{Subscribe, Subscription};
 pub use token::TokenError;
 
-/// The generated messages and clients of `proto/tidings/v1`, for what has no method here.
+/// The generated messages and clients of `proto/tidings/v1`, for everything without a method here.
 #[allow(
     missing_docs,
     unreachable_pub,

@@ -1,41 +1,41 @@
-//! What following channels brings, step by step.
+//! The steps of a subscription.
 
 use crate::{Event, Gap, Position};
 
-/// What following channels brings.
+/// A step of a subscription.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// How a channel stands: at the beginning, and after each drop.
+    /// The state of a channel, at the start and after each reconnect.
     Subscribed(Joined),
     /// An event.
     Event(Event),
-    /// Events that will not come.
+    /// Events that will not be delivered.
     Gap(Gap),
 }
 
 impl Step {
-    /// True where something was missed and will not come: load your state anew.
+    /// True if events were missed and are lost: reload your state.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         match self {
             Step::Subscribed(joined) => joined.recovered == Some(false),
-            // Newer events stand for those that are left out.
+            // Conflated events are replaced by newer ones, so nothing is lost.
             Step::Gap(gap) => gap.reason != "conflated",
             Step::Event(_) => false,
         }
     }
 }
 
-/// How a channel stands.
+/// The state of a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Joined {
     /// The channel.
     pub channel: String,
-    /// Where live delivery starts; `None` where the channel keeps no history.
+    /// Where live delivery starts. `None` if the channel keeps no history.
     pub position: Option<Position>,
-    /// `None`: it has just begun. True: nothing was missed, the rest follows. False: something may have been missed
-    /// and will not come.
+    /// `None`: the subscription is new. True: nothing was missed, and the rest follows. False:
+    /// events may have been missed and are lost.
     pub recovered: Option<bool>,
-    /// How many events are replayed.
+    /// The number of replayed events.
     pub replayed: u64,
 }

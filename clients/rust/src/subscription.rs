@@ -1,4 +1,4 @@
-//! Following channels over any number of connections.
+//! A subscription over any number of connections.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -10,16 +10,16 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Streaming};
 
 use crate::client::signed;
-use crate::places::Places;
+use crate::positions::Positions;
 use crate::proto::SubscribeResponse;
 use crate::proto::subscribe_response::Message;
 use crate::step::Step;
 use crate::{Client, Error, Position, Result, proto};
 
-/// A stream that stood for so long was a good one: pauses begin small again.
+/// A stream that was open for this long resets the backoff.
 const GOOD: Duration = Duration::from_secs(10);
 
-/// What to follow.
+/// A subscription request.
 #[derive(Debug, Clone, Default)]
 pub struct Subscribe {
     channels: Vec<String>,
@@ -31,10 +31,10 @@ pub struct Subscribe {
     on_interruption: OnInterruption,
 }
 
-/// Hears of a failure.
+/// A callback for failures.
 type Hear = dyn Fn(&Error) + Send + Sync;
 
-/// Who hears of each failure that is not the last.
+/// Called for each failure that is retried.
 #[derive(Clone, Default)]
 struct OnInterruption(Option<Arc<Hear>>);
 
@@ -47,7 +47,7 @@ impl fmt::Debug for OnInterruption {
 }
 
 impl Subscribe {
-    /// These channels: exact names, `project:*` for a namespace, or `*` for all.
+    /// Adds channels: exact names, `project:*` for a namespace, or `*` for all.
     #[must_use]
     pub fn to<C: Into<String>>(channels: impl IntoIterator<Item = C>) -> Self {
         Subscribe {
@@ -56,42 +56,43 @@ impl Subscribe {
         }
     }
 
-    /// This channel from behind a position, as [`Subscription::positions`] gave it.
+    /// Adds a channel to resume after a position of [`Subscription::positions`].
     #[must_use]
     pub fn since(mut self, channel: impl Into<String>, position: Position) -> Self {
         self.since.insert(channel.into(), position);
         self
     }
 
-    /// The newest events of each channel first, where it has no position yet.
+    /// Replays the newest events of each channel that has no position yet.
     #[must_use]
     pub fn rewind(mut self, events: u32) -> Self {
         self.rewind = events;
         self
     }
 
-    /// Only events of this type, and others so named; a trailing `*` stands for any ending.
+    /// Restricts it to events of this type, in addition to others. A trailing `*` matches any
+    /// suffix.
     #[must_use]
     pub fn event_type(mut self, event_type: impl Into<String>) -> Self {
         self.event_types.push(event_type.into());
         self
     }
 
-    /// Only events for which this CEL expression is true, such as `event.data.urgent`.
+    /// Restricts it to events for which this CEL expression is true, such as `event.data.urgent`.
     #[must_use]
     pub fn filter(mut self, expression: impl Into<String>) -> Self {
         self.filter = expression.into();
         self
     }
 
-    /// Called when the connection is lost, before it is tried again; for logs.
+    /// Sets a callback for lost connections, called before reconnecting. Meant for logging.
     #[must_use]
     pub fn on_interruption(mut self, hear: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.on_interruption = OnInterruption(Some(Arc::new(hear)));
         self
     }
 
-    /// Ends with the first failure instead of coming back.
+    /// Ends with the first failure instead of reconnecting.
     #[must_use]
     pub fn once(mut self) -> Self {
         self.once = true;
@@ -99,14 +100,15 @@ impl Subscribe {
     }
 }
 
-/// Follows channels: call [`Subscription::next`] for as long as it answers.
+/// A subscription. Call [`Subscription::next`] in a loop.
 ///
-/// It connects with the first step, and when the connection breaks, again and again, each channel going on behind
-/// what was handed on. There is no queue: what is not read waits at the server, within its limits.
+/// It connects on the first call, and reconnects whenever the connection breaks. Each channel
+/// resumes after the last delivered event. There is no client-side queue: unread events wait at the
+/// server, within its limits.
 #[derive(Debug)]
 pub struct Subscription {
     client: Client,
-    places: Places,
+    positions: Positions,
     event_types: Vec<String>,
     filter: String,
     once: bool,
@@ -119,7 +121,7 @@ pub struct Subscription {
     on_interruption: OnInterruption,
 }
 
-/// How it went so far.
+/// The backoff state.
 #[derive(Debug, Default)]
 struct Attempts {
     failures: u32,
@@ -133,7 +135,7 @@ impl Subscription {
     pub(crate) fn new(client: Client, what: Subscribe) -> Self {
         Subscription {
             client,
-            places: Places::new(what.channels, what.since, what.rewind),
+            positions: Positions::new(what.channels, what.since, what.rewind),
             event_types: what.event_types,
             filter: what.filter,
             once: what.once,
@@ -147,10 +149,10 @@ impl Subscription {
         }
     }
 
-    /// The next step; `None` after the failure that ended it. Dropping the future loses nothing.
+    /// The next step, or `None` after the failure that ended it. Cancel-safe.
     ///
     /// # Errors
-    /// Where the server refuses a channel, or takes the right to it back. That is the last step.
+    /// The server refuses a channel, or revokes the permission for it. This is the last step.
     pub async fn next(&mut self) -> Option<Result<Step>> {
         loop {
             if let Some(step) = self.ready.pop_front() {
@@ -174,19 +176,20 @@ impl Subscription {
         }
     }
 
-    /// For each channel the position behind what was handed on: the `since` with which to go on later.
+    /// For each channel, the position after the last delivered event: the `since` for resuming
+    /// later.
     #[must_use]
     pub fn positions(&self) -> HashMap<String, Position> {
-        self.places.positions()
+        self.positions.positions()
     }
 
-    /// The server's name for the newest connection; empty before the first.
+    /// The server's id of the latest connection. Empty before the first.
     #[must_use]
     pub fn connection_id(&self) -> &str {
         &self.connection_id
     }
 
-    /// The next message, after opening a stream where there is none.
+    /// The next message. Opens a stream if there is none.
     async fn read(&mut self) -> Result<SubscribeResponse> {
         if let Some(at) = self.attempts.again_at {
             sleep_until(at).await;
@@ -210,7 +213,7 @@ impl Subscription {
             none => {
                 self.token = self.client.tokens().get().await?;
                 let request = proto::SubscribeRequest {
-                    subscriptions: self.places.subscriptions(),
+                    subscriptions: self.positions.subscriptions(),
                     event_types: self.event_types.clone(),
                     filter: self.filter.clone(),
                 };
@@ -223,11 +226,11 @@ impl Subscription {
 
     fn take(&mut self, response: SubscribeResponse) -> Result<()> {
         match response.message {
-            Some(Message::Event(event)) => self.ready.extend(self.places.event(event.into())),
+            Some(Message::Event(event)) => self.ready.extend(self.positions.event(event.into())),
             Some(Message::Gap(gap)) => self.ready.push_back(Step::Gap(gap.into())),
             Some(Message::Subscribed(mut subscribed)) => {
                 let connection = std::mem::take(&mut subscribed.connection_id);
-                self.ready.extend(self.places.subscribed(subscribed)?);
+                self.ready.extend(self.positions.subscribed(subscribed)?);
                 if self.attempts.stood_since.is_none() {
                     self.attempts.stood_since = Some(Instant::now());
                     self.attempts.ever_stood = true;
@@ -235,13 +238,13 @@ impl Subscription {
                     self.connection_id = connection;
                 }
             }
-            // Something that a newer server says and this client does not know.
+            // A message of a newer server, which this client does not know.
             None => {}
         }
         Ok(())
     }
 
-    /// The stream is gone: sets when to open another one, or answers why not.
+    /// The stream ended. Schedules the next one, or returns why not.
     async fn after(&mut self, failure: Error) -> Result<()> {
         let stood = self.attempts.stood_since.take();
         if stood.is_some_and(|since| since.elapsed() >= GOOD) {
@@ -257,7 +260,7 @@ impl Subscription {
         }
         let full = failure.code() == Code::ResourceExhausted && failure.retry_after().is_none();
         if full && stood.is_none() {
-            let lost = self.places.forget_noted();
+            let lost = self.positions.forget_noted();
             if !lost.is_empty() {
                 self.ready.extend(lost);
                 return Ok(());

@@ -1,4 +1,4 @@
-//! Tokens: asked for in time, never twice at once.
+//! Tokens, fetched in time and without overlapping calls.
 
 use std::fmt;
 use std::future::Future;
@@ -14,17 +14,17 @@ use tonic::metadata::{Ascii, MetadataValue};
 
 use crate::{Error, Result};
 
-/// What a provider of tokens may fail with.
+/// The error type of a token provider.
 pub type TokenError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Answers a token (a JWT), now or later.
+/// Returns a token (a JWT), possibly asynchronously.
 pub(crate) type Provider =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<String, TokenError>> + Send>> + Send + Sync>;
 
-/// A new token is asked for so long before the old one ends, or at half of its life.
+/// How long before expiry a new token is fetched, or at half of its lifetime.
 const EARLY: Duration = Duration::from_mins(1);
 
-/// The token to show, fixed or from a provider. Its `Debug` shows none.
+/// A fixed token or a provider. Its `Debug` prints no token.
 pub(crate) struct Tokens {
     provider: Option<Provider>,
     kept: Mutex<Option<Kept>>,
@@ -51,7 +51,7 @@ impl Tokens {
         }
     }
 
-    /// Always this one.
+    /// A fixed token.
     pub(crate) fn fixed(token: &str) -> Result<Self> {
         let kept = Kept {
             value: header(token)?,
@@ -64,7 +64,7 @@ impl Tokens {
         })
     }
 
-    /// Those that the provider answers.
+    /// Tokens from a provider.
     pub(crate) fn from(provider: Provider) -> Self {
         Tokens {
             provider: Some(provider),
@@ -72,7 +72,7 @@ impl Tokens {
         }
     }
 
-    /// The header with a token that is good for a while.
+    /// The header with a token that remains valid for a while.
     pub(crate) async fn get(&self) -> Result<Option<MetadataValue<Ascii>>> {
         let mut kept = self.kept.lock().await;
         let now = SystemTime::now();
@@ -95,7 +95,7 @@ impl Tokens {
                 });
                 Ok(Some(value))
             }
-            // The old one, as long as it lasts.
+            // Keep the old one until it expires.
             Err(error) => match kept.as_ref() {
                 Some(kept) if kept.ends_at.is_none_or(|end| now < end) => {
                     Ok(Some(kept.value.clone()))
@@ -108,7 +108,7 @@ impl Tokens {
         }
     }
 
-    /// The server refused this token. True if there may be another one.
+    /// The server refused this token. Returns true if there may be another one.
     pub(crate) async fn refused(&self, token: Option<&MetadataValue<Ascii>>) -> bool {
         if self.provider.is_none() {
             return false;
@@ -121,7 +121,7 @@ impl Tokens {
     }
 }
 
-/// The header's value; marked so that it shows in no log.
+/// The header's value, marked as sensitive so that it is not logged.
 fn header(token: &str) -> Result<MetadataValue<Ascii>> {
     let mut value: MetadataValue<Ascii> = format!("Bearer {}", token.trim())
         .parse()
@@ -130,7 +130,7 @@ fn header(token: &str) -> Result<MetadataValue<Ascii>> {
     Ok(value)
 }
 
-/// When a JWT ends; `None` if it does not say so.
+/// The expiry of a JWT. `None` if it has none.
 fn expiry(token: &str) -> Option<SystemTime> {
     let payload = token.split('.').nth(1)?;
     let payload = URL_SAFE_NO_PAD.decode(payload).ok()?;
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_is_kept_until_it_is_refused() {
+    async fn token_is_cached_until_refused() {
         let asked = Arc::new(AtomicU64::new(0));
         let tokens = provider(Duration::from_hours(1), &asked);
         let first = tokens.get().await.expect("a token");
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_token_that_has_ended_is_asked_for_anew() {
+    async fn expired_token_is_fetched_again() {
         let asked = Arc::new(AtomicU64::new(0));
         let tokens = provider(Duration::ZERO, &asked);
         tokens.get().await.expect("a token");
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_fixed_token_has_no_other_and_does_not_show() {
+    async fn fixed_token_is_not_refreshed_and_not_printed() {
         let tokens = Tokens::fixed("hunter2").expect("a token");
         let shown = tokens.get().await.expect("a token");
         assert!(!tokens.refused(shown.as_ref()).await);

@@ -108,7 +108,7 @@ impl Minter {
             roles: [&self.role],
             exp,
         };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.key)
+        tidings_jwt::encode(&Header::new(Algorithm::HS256), &claims, &self.key)
             .map(Secret)
             .map_err(|_| Error::field("hs256-secret", "a key that can sign"))
     }

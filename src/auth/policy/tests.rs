@@ -33,7 +33,7 @@ fn project() -> NamespaceRules {
 }
 
 #[test]
-fn the_table_of_rights_holds() {
+fn permission_table_holds() {
     let policy = Policy::new([project(), rules("locked", None, None)], false).unwrap();
     let ann = identity("ann", &[], r#"{"projects":["42"]}"#);
     let bob = identity("bob", &["editor"], "{}");
@@ -78,7 +78,7 @@ fn the_table_of_rights_holds() {
 }
 
 #[test]
-fn a_refusal_names_the_channel_but_not_the_rule() {
+fn refusal_names_channel_but_not_rule() {
     let policy = Policy::new([project()], false).unwrap();
     let error = policy
         .may_subscribe(&Identity::anonymous(), &channel("project:9"), None)
@@ -89,7 +89,7 @@ fn a_refusal_names_the_channel_but_not_the_rule() {
 }
 
 #[test]
-fn a_rule_sees_the_client_the_channel_and_the_claims() {
+fn rule_sees_client_channel_and_claims() {
     let id = ConnectionId::new(1, 2, 3);
     let source = format!(
         r#"client == "{id}" && channel == "room:a:b" && id == "a:b" && claims.level >= 3 && user == "ann""#
@@ -109,7 +109,7 @@ fn a_rule_sees_the_client_the_channel_and_the_claims() {
 }
 
 #[test]
-fn a_star_stands_for_every_undeclared_namespace() {
+fn star_rule_covers_undeclared_namespaces() {
     let policy = Policy::new([rules("*", Some("user != ''"), None), project()], false).unwrap();
     let ann = identity("ann", &[], "{}");
     assert!(
@@ -135,7 +135,7 @@ fn a_star_stands_for_every_undeclared_namespace() {
 }
 
 #[test]
-fn the_built_in_rules_can_be_replaced_but_are_not_lost_by_declaring() {
+fn built_in_rules_survive_declaration() {
     let policy = Policy::new(
         [
             rules("global", Some("false"), None),
@@ -159,7 +159,7 @@ fn the_built_in_rules_can_be_replaced_but_are_not_lost_by_declaring() {
 }
 
 #[test]
-fn open_opens_only_what_is_not_declared() {
+fn open_applies_to_undeclared_namespaces_only() {
     let policy = Policy::new([project()], true).unwrap();
     let nobody = Identity::anonymous();
     for name in ["chat:1", "global", "user:ann"] {
@@ -180,7 +180,7 @@ fn open_opens_only_what_is_not_declared() {
 }
 
 #[test]
-fn a_token_s_own_channels_open_for_subscribing_only() {
+fn token_grants_allow_subscribing_only() {
     let policy = Policy::new([project()], false).unwrap();
     let guest = Identity {
         apart: Some(Box::new(Apart {
@@ -213,7 +213,7 @@ fn a_token_s_own_channels_open_for_subscribing_only() {
 }
 
 #[test]
-fn whole_namespaces_are_for_services_or_where_all_is_open() {
+fn whole_namespace_requires_service_or_open() {
     let (ann, service) = (
         identity("ann", &[], "{}"),
         identity("s", &["service"], "{}"),
@@ -249,14 +249,14 @@ fn whole_namespaces_are_for_services_or_where_all_is_open() {
 }
 
 #[test]
-fn a_wrong_rule_is_named() {
+fn invalid_rule_is_named() {
     let error = Policy::new([rules("chat", Some("true"), Some("usr == 1"))], false).unwrap_err();
     assert_eq!((error.namespace.as_str(), error.rule), ("chat", "publish"));
     assert!(error.message.contains("usr"), "{error}");
 }
 
 #[test]
-fn a_rule_that_can_t_be_true_or_false_is_refused_with_its_place() {
+fn non_bool_rule_is_refused_with_location() {
     for (rule, kind) in [
         (r#""a""#, "string"),
         ("1 + 2", "int"),

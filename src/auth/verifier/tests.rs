@@ -59,8 +59,8 @@ fn signed(header: &str, payload: &str, sign: impl Fn(&[u8]) -> Vec<u8>) -> Strin
 }
 
 fn hs256(key: &[u8]) -> impl Fn(&[u8]) -> Vec<u8> {
-    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key);
-    move |message| aws_lc_rs::hmac::sign(&key, message).as_ref().to_vec()
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key);
+    move |message| ring::hmac::sign(&key, message).as_ref().to_vec()
 }
 
 fn hs256_token(payload: &Value) -> String {

@@ -11,7 +11,7 @@ fn refused(text: &str) -> String {
 }
 
 #[test]
-fn each_violation_tells_its_place_and_what_was_expected_but_no_value() {
+fn violation_has_pointer_and_expectation_but_no_value() {
     for (text, data, path, message) in [
         (
             r#"{"type": "object"}"#,
@@ -95,11 +95,11 @@ fn each_violation_tells_its_place_and_what_was_expected_but_no_value() {
         ("false", "1", "", "expected nothing here"),
     ] {
         let violations = schema(text).violations(data.as_bytes());
-        let told = Violation {
+        let expected = Violation {
             path: path.to_owned(),
             message: message.to_owned(),
         };
-        assert_eq!(violations, [told], "{text} {data}");
+        assert_eq!(violations, [expected], "{text} {data}");
     }
 }
 
@@ -121,7 +121,7 @@ fn valid_payloads_have_no_violations() {
 }
 
 #[test]
-fn what_is_not_json_is_a_violation_of_all() {
+fn non_json_violates_as_a_whole() {
     let violations = schema("true").violations(b"{");
     assert_eq!(
         violations,
@@ -132,7 +132,7 @@ fn what_is_not_json_is_a_violation_of_all() {
 }
 
 #[test]
-fn at_most_eight_violations_are_told() {
+fn at_most_eight_violations_are_reported() {
     let schema = schema(r#"{"items": {"type": "string"}}"#);
     let violations = schema.violations(b"[1,1,1,1,1,1,1,1,1,1]");
     assert_eq!(violations.len(), MAX_VIOLATIONS);
@@ -142,7 +142,7 @@ fn at_most_eight_violations_are_told() {
 }
 
 #[test]
-fn of_a_big_payload_one_violation_is_told() {
+fn large_payload_reports_one_violation() {
     let data = format!("[{}1]", "1,".repeat(MAX_COLLECTED));
     let plain = schema(r#"{"items": {"type": "string"}}"#);
     let violations = plain.violations(data.as_bytes());
@@ -159,7 +159,7 @@ fn of_a_big_payload_one_violation_is_told() {
 }
 
 #[test]
-fn a_place_with_an_overlong_name_is_told_by_what_it_stands_in() {
+fn overlong_pointer_falls_back_to_ancestor() {
     let schema = schema(r#"{"properties": {"a": {"additionalProperties": {"type": "null"}}}}"#);
     let name = "ä".repeat(MAX_PATH);
     let violations = schema.violations(format!(r#"{{"a": {{"{name}": 1}}}}"#).as_bytes());
@@ -168,8 +168,8 @@ fn a_place_with_an_overlong_name_is_told_by_what_it_stands_in() {
 }
 
 #[test]
-fn what_is_no_schema_is_refused_with_its_place() {
-    for (text, says) in [
+fn invalid_schema_is_refused_with_pointer() {
+    for (text, message_start) in [
         (
             "{",
             "expected valid JSON: line 1 column 1: EOF while parsing an object",
@@ -196,12 +196,12 @@ fn what_is_no_schema_is_refused_with_its_place() {
         ),
     ] {
         let message = refused(text);
-        assert!(message.starts_with(says), "{text}: {message}");
+        assert!(message.starts_with(message_start), "{text}: {message}");
     }
 }
 
 #[test]
-fn references_out_of_the_file_are_refused() {
+fn external_references_are_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let other = directory.path().join("other.json");
     std::fs::write(&other, "true").expect("write");
@@ -222,7 +222,7 @@ fn references_out_of_the_file_are_refused() {
 }
 
 #[test]
-fn references_in_a_circle_end() {
+fn circular_references_terminate() {
     let text = r##"{"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}}"##;
     assert_eq!(schema(text).violations(b"1"), []);
     let tree = schema(r##"{"type": "object", "properties": {"child": {"$ref": "#"}}}"##);

@@ -11,7 +11,7 @@ fn of(schema: &str) -> String {
 }
 
 #[test]
-fn each_event_type_has_its_own_type_by_its_name() {
+fn each_event_type_has_named_type() {
     let types = [
         Described {
             name: "job.progress",
@@ -97,7 +97,7 @@ fn keywords_become_types() {
 }
 
 #[test]
-fn references_have_names_and_may_lead_back() {
+fn references_are_named_and_may_recurse() {
     let tree = r##"{"type": "object", "properties": {"children": {"items": {"$ref": "#"}}, "leaf": {"$ref": "#/$defs/a~1leaf"}},
         "$defs": {"a/leaf": {"$anchor": "leaf", "properties": {"up": {"$ref": "#leaf"}}}}}"##;
     let expected = "{\n  children?: AB[];\n  leaf?: ABALeaf;\n};\n\nexport type ABALeaf = {\n  up?: ABALeaf;\n};";

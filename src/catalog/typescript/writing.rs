@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// Reserved words where a property name may stand. They are quoted.
+/// Reserved parts where a property name may stand. They are quoted.
 const MODIFIERS: [&str; 9] = [
     "abstract",
     "async",
@@ -19,10 +19,10 @@ const MODIFIERS: [&str; 9] = [
 
 /// A type name: `JobProgress` for `job.progress`. Starts with a capital letter.
 pub(super) fn pascal(name: &str) -> String {
-    let words = name.split(|c: char| !c.is_ascii_alphanumeric());
+    let parts = name.split(|c: char| !c.is_ascii_alphanumeric());
     let mut pascal = String::new();
-    for word in words {
-        let mut letters = word.chars();
+    for part in parts {
+        let mut letters = part.chars();
         pascal.extend(letters.next().map(|first| first.to_ascii_uppercase()));
         pascal.push_str(letters.as_str());
     }

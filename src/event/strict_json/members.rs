@@ -13,7 +13,7 @@ use super::{Flaw, without_bom};
 use crate::error::{Error, Result};
 
 /// The longest part of a client's name in an error, in characters.
-const MAX_TOLD: usize = 64;
+const MAX_EXCERPT: usize = 64;
 
 /// A string. It borrows from the JSON if that has no escapes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
@@ -70,11 +70,11 @@ impl<'de> Visitor<'de> for Whole {
         let mut object = Object::default();
         while let Some((name, value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
             match object.members.entry(name.0) {
-                Entry::Vacant(place) => {
-                    place.insert(value);
+                Entry::Vacant(entry) => {
+                    entry.insert(value);
                 }
-                Entry::Occupied(place) if object.twice.is_none() => {
-                    object.twice = Some(place.key().chars().take(MAX_TOLD).collect());
+                Entry::Occupied(entry) if object.twice.is_none() => {
+                    object.twice = Some(entry.key().chars().take(MAX_EXCERPT).collect());
                 }
                 Entry::Occupied(_) => {}
             }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_member_stands_once() {
+    fn duplicate_member_is_refused() {
         let taken = members(b"\xef\xbb\xbf { \"a\" : 1 , \"\\u0062\":[ ] }").unwrap();
         assert_eq!((taken["a"].get(), taken["b"].get()), ("1", "[ ]"));
         for twice in [r#"{"a":1,"b":2,"a":1}"#, r#"{"a":1,"\u0061":null,"a":2}"#] {

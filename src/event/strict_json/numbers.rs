@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identifier_is_a_string_or_the_digits_of_a_whole_number() {
+    fn identifier_is_string_or_integer_digits() {
         for (json, id) in [
             (r#""a\u0062""#, Some("ab")),
             ("7", Some("7")),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_numbers_beyond_64_bits_keep_their_digits() {
+    fn integers_beyond_64_bits_keep_digits() {
         let text = r#" {"a":[10000000000000000000001,18446744073709551615],"b":{"c":-9223372036854775809,"d":1e22},"b2":"x"} "#;
         let read = with_exact_numbers(text).unwrap();
         assert_eq!(read["a"][0], "10000000000000000000001");
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_may_be_a_string() {
+    fn offset_may_be_a_string() {
         let read = |text| serde_json::from_str::<OffsetText>(text).ok();
         assert_eq!(read("7"), Some(OffsetText(7)));
         assert_eq!(

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_leads_through_objects_only() {
+    fn path_traverses_objects_only() {
         let at = |text: &'static str, path: &str| {
             find(text.as_bytes(), path.split('.')).map(RawValue::get)
         };

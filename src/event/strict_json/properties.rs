@@ -96,17 +96,17 @@ fn holds(text: &[u8]) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn odd_json_is_judged_alike(text in odd_json()) {
+    fn readers_agree_on_odd_json(text in odd_json()) {
         holds(text.as_bytes())?;
     }
 
     #[test]
-    fn any_bytes_are_judged_alike(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+    fn readers_agree_on_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         holds(&bytes)?;
     }
 
     #[test]
-    fn flipped_bytes_are_judged_alike(text in odd_json(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn readers_agree_on_flipped_bytes(text in odd_json(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let mut bytes = text.into_bytes();
         let at = at.index(bytes.len().max(1));
         if let Some(place) = bytes.get_mut(at) {
@@ -116,7 +116,7 @@ proptest! {
     }
 
     #[test]
-    fn whole_numbers_that_differ_stay_apart(a in "[1-9][0-9]{0,40}", b in "[1-9][0-9]{0,40}") {
+    fn distinct_integers_stay_distinct(a in "[1-9][0-9]{0,40}", b in "[1-9][0-9]{0,40}") {
         let read = |number: &str| with_exact_numbers(number).unwrap();
         prop_assert_eq!(a == b, read(&a) == read(&b));
     }

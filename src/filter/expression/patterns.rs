@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn equal_patterns_are_held_once_and_let_go_of() {
+    fn equal_patterns_are_shared_and_released() {
         let source = r"^held-once-\d+$";
         let (one, two) = (Pattern::get(source).unwrap(), Pattern::get(source).unwrap());
         assert!(Arc::ptr_eq(&one, &two));
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_bounded() {
+    fn pattern_size_is_limited() {
         for source in [
             r"(\w{1,99}){1,99}",
             r"((((a{9}){9}){9}){9}){9}",
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_pattern_holds_and_costs_follows_its_size() {
+    fn pattern_cost_follows_its_size() {
         let sizes = [r"^ed", r"^[a-z]+-\d{3}$", r"\pL{2}", r"\w+@\w+"].map(|source| {
             let pattern = Pattern::get(source).unwrap();
             assert!(pattern.bytes() < MAX_SIZE + 1024);

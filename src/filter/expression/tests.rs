@@ -53,7 +53,7 @@ fn refusal(source: &str) -> String {
 }
 
 #[test]
-fn expressions_answer_yes_or_no() {
+fn expressions_evaluate_to_bool() {
     for (source, answer) in [
         ("true", true),
         ("user == 'ann' && 'staff' in roles", true),
@@ -91,7 +91,7 @@ fn expressions_answer_yes_or_no() {
 }
 
 #[test]
-fn a_missing_key_means_no_unless_the_rest_decides() {
+fn missing_key_means_no_unless_decided() {
     assert!(evaluate("'x' in data.missing").is_err());
     assert_eq!(
         evaluate("'x' in data.missing || 'staff' in roles"),
@@ -106,7 +106,7 @@ fn a_missing_key_means_no_unless_the_rest_decides() {
 }
 
 #[test]
-fn what_is_not_a_bool_gives_no_answer() {
+fn non_bool_result_is_a_failure() {
     for source in [
         "data",
         "data.none",
@@ -119,7 +119,7 @@ fn what_is_not_a_bool_gives_no_answer() {
 }
 
 #[test]
-fn what_can_t_be_a_condition_is_refused_when_it_is_compiled() {
+fn non_condition_is_refused_at_compile_time() {
     for (source, kind) in [
         ("\"a\"", "string"),
         ("1 + 2", "int"),
@@ -182,7 +182,7 @@ const GROWING: [&str; 19] = [
 ];
 
 #[test]
-fn all_work_that_grows_with_the_input_takes_steps() {
+fn input_dependent_work_takes_steps() {
     let data = |n: usize| {
         let map: serde_json::Map<String, Json> =
             (0..n).map(|n| (n.to_string(), value!(1))).collect();
@@ -199,7 +199,7 @@ fn all_work_that_grows_with_the_input_takes_steps() {
 }
 
 #[test]
-fn no_evaluation_goes_on_once_its_steps_are_used_up() {
+fn evaluation_stops_when_budget_is_exhausted() {
     let map: serde_json::Map<String, Json> =
         (0..20_000).map(|n| (n.to_string(), value!(1))).collect();
     let data = value!({"list": vec!["a"; 20_000], "text": "a".repeat(200_000), "map": map});
@@ -246,7 +246,7 @@ fn of_cel(value: &Json) -> cel::Value {
 }
 
 #[test]
-fn a_fault_tells_no_values() {
+fn failure_contains_no_values() {
     for source in [
         "user < 1",
         "data.list + user == 1",
@@ -262,7 +262,7 @@ fn a_fault_tells_no_values() {
 }
 
 #[test]
-fn unknown_names_are_refused_and_the_known_ones_are_listed() {
+fn unknown_name_error_lists_known_names() {
     let message = refusal("usr == 'ann'");
     assert!(
         message.contains("usr") && message.contains("data, roles, type, user"),
@@ -276,7 +276,7 @@ fn unknown_names_are_refused_and_the_known_ones_are_listed() {
 }
 
 #[test]
-fn what_is_not_cel_is_refused_with_its_place() {
+fn syntax_error_has_location() {
     for source in [
         "",
         " ",
@@ -298,7 +298,7 @@ fn what_is_not_cel_is_refused_with_its_place() {
 }
 
 #[test]
-fn expressions_that_could_cost_much_are_refused() {
+fn costly_expressions_are_refused() {
     let nested = format!("{}true{}", "(".repeat(200), ")".repeat(200));
     let listed = format!("{}{} == 1", "[".repeat(200), "]".repeat(200));
     let chained = format!("data{} == 1", ".a".repeat(400));
@@ -329,7 +329,7 @@ fn expressions_that_could_cost_much_are_refused() {
 }
 
 #[test]
-fn the_longest_chains_need_little_stack() {
+fn longest_chains_need_little_stack() {
     let sources = [
         format!("a{}", ".a".repeat(256)),
         format!("1{}", "+1".repeat(256)),
@@ -362,7 +362,7 @@ fn the_longest_chains_need_little_stack() {
 }
 
 #[test]
-fn an_expression_can_be_shared_between_threads() {
+fn expression_is_shared_between_threads() {
     fn shared<T: Send + Sync>() {}
     shared::<Expression>();
 }

@@ -1,4 +1,4 @@
-//! `authenticate`: who I am.
+//! `authenticate`: shows a token.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
 
-/// Shows a token: the first one, or a new one of the same user.
+/// Authenticates, or renews the token of the same user.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Authenticate {
     /// The token, a JWT.
@@ -77,7 +77,7 @@ impl CommandSpec for Authenticate {
     }
 }
 
-/// Puts into the audit log what became of a token.
+/// Audits the result of an authentication.
 fn note(req: &RequestCtx, cx: &ConnCtx<'_>, error: Option<&Error>) {
     let identity = cx.identity();
     let record = Record {
@@ -93,6 +93,6 @@ fn note(req: &RequestCtx, cx: &ConnCtx<'_>, error: Option<&Error>) {
     };
     req.services.audit.note(what, &record);
     if let (Some(error), Some(address)) = (error, cx.address()) {
-        req.services.tell_refusal(address, cx.id(), error);
+        req.services.log_rejected_token(address, cx.id(), error);
     }
 }

@@ -1,4 +1,4 @@
-//! `history`: what was there?
+//! `history`: reads past events.
 
 use super::CommandSpec;
 use crate::error::Result;

@@ -9,9 +9,9 @@
 //!    members in JSON.
 //! 4. `protobuf/encode.rs`: the same reply in protobuf.
 //!
-//! Besides that, its messages in `proto/tidings/v1/messages.proto`, `docs/protocol.md` and the
-//! clients. The name of a command reserves no event type, and the name of a new reply must be one
-//! that no event type can have: see [`RESERVED_EVENT_TYPES`](crate::event::RESERVED_EVENT_TYPES).
+//! Besides that, its messages in `proto/tidings/v1/messages.proto`, `docs/reference/protocol.md` and the
+//! clients. The names of a command and of its reply reserve no event type: see
+//! [`RESERVED_EVENT_TYPES`](crate::event::RESERVED_EVENT_TYPES).
 
 mod authenticate;
 mod heartbeat_response;
@@ -172,7 +172,7 @@ impl Kind {
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
-    /// True if it is about channels.
+    /// Whether it is about channels.
     #[must_use]
     pub fn names_channels(self) -> bool {
         let members = self.members();
@@ -187,7 +187,7 @@ impl Kind {
 
     fn list_after(own: &[&str]) -> String {
         let ours = Self::ALL.iter().map(|kind| kind.name());
-        // A dialect may call something of its own by a name of ours.
+        // A dialect may use the name of a built-in command for one of its own.
         let ours = ours.filter(|name| !own.contains(name));
         let names: Vec<&str> = own.iter().copied().chain(ours).collect();
         match names.split_last() {

@@ -1,4 +1,4 @@
-//! `ping`: are you there?
+//! `ping`.
 
 use super::CommandSpec;
 use crate::error::Result;

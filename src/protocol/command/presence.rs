@@ -1,4 +1,4 @@
-//! `presence`: who is there?
+//! `presence`: the users in a channel.
 
 use super::CommandSpec;
 use crate::error::Result;
@@ -9,7 +9,7 @@ use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
 
-/// Asks who is in a channel.
+/// Asks for the users in a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Presence {
     /// The channel.

@@ -1,4 +1,4 @@
-//! `publish`: tell the others.
+//! `publish`.
 
 use serde_json::value::RawValue;
 
@@ -82,7 +82,7 @@ impl CommandSpec for Publish {
     }
 }
 
-/// A payload as it stands in the message: not one byte of it is rewritten.
+/// The payload, byte for byte as in the message.
 fn payload(raw: Option<&RawValue>) -> Result<Payload> {
     let raw = raw.ok_or_else(|| Error::field("data", "expected JSON, and it is missing"))?;
     Payload::from_json(raw)

@@ -1,4 +1,4 @@
-//! `receive`: an event that was to be confirmed has arrived.
+//! `receive`: confirms the arrival of an event.
 
 use uuid::Uuid;
 
@@ -11,8 +11,8 @@ use crate::protocol::json::arguments::Arguments;
 use crate::protocol::protobuf::schema::moment;
 use crate::protocol::request_ctx::RequestCtx;
 
-/// Confirms an event that the client was asked to confirm. It has no reply, and a client that was
-/// not asked is not told.
+/// Confirms an event that carried the question to confirm it. It has no reply; an unsolicited one is
+/// ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receive(Arrived);
 
@@ -36,7 +36,7 @@ impl CommandSpec for Receive {
             channel,
             received_at,
             handled_at,
-            // Most say so as soon as the handler has returned.
+            // Most clients confirm as soon as the handler has returned.
             sent_at: sent_at.unwrap_or(handled_at),
         }))
     }

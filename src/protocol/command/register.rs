@@ -1,4 +1,4 @@
-//! `register`: what I am.
+//! `register`: the client's type and name.
 
 use super::CommandSpec;
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ use crate::protocol::server_message::ServerMessage;
 /// The longest client type or name, in bytes.
 const MAX_TEXT: usize = 64;
 
-/// Says what the client is, for operators.
+/// Sets the client's type and name, for operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Register {
     /// Such as `gui` or `mobile`.

@@ -1,4 +1,4 @@
-//! `subscribe`: send me these.
+//! `subscribe`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,23 +14,23 @@ use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
 use crate::session::{self, Wanted};
 
-/// Follows channels, or narrows `global` to event types.
+/// Subscribes to channels, or narrows `global` to event types.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subscribe {
     wanted: session::Subscribe,
-    /// True if `global` is to be narrowed: no channel was named.
+    /// Whether `global` is narrowed, because no channel was named.
     narrows: bool,
 }
 
 impl Subscribe {
-    /// Follows what is wanted; without a channel, `global` narrowed to the event types beside
-    /// those that it is narrowed to already.
+    /// Subscribes to the channels. Without any, adds the event types to those that `global` is narrowed
+    /// to.
     ///
     /// # Errors
     /// `invalid_argument` for the field `channels` where there are no event types either.
     pub fn new(mut wanted: session::Subscribe) -> Result<Self> {
-        // A channel that is named twice is followed once: the second would take the place of the first
-        // while it begins.
+        // Duplicate channels are dropped: the second subscription would replace the first while that
+        // begins.
         let mut seen = HashSet::new();
         wanted
             .channels
@@ -48,7 +48,7 @@ impl Subscribe {
         Ok(Subscribe { wanted, narrows })
     }
 
-    /// What is wanted.
+    /// The requested subscriptions.
     #[must_use]
     pub fn wanted(&self) -> &session::Subscribe {
         &self.wanted
@@ -76,7 +76,7 @@ impl CommandSpec for Subscribe {
         let (since, rewind) = (arguments.positions("since")?, arguments.number("rewind")?);
         let wanted = |channel: String| {
             let since = since.get(&channel).copied();
-            // A position is better than a count.
+            // A position takes precedence over a count.
             let rewind = if since.is_some() { None } else { rewind };
             Wanted {
                 channel,

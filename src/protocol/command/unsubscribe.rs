@@ -1,4 +1,4 @@
-//! `unsubscribe`: no more of these.
+//! `unsubscribe`.
 
 use super::subscribe::narrowed_types;
 use super::{CommandSpec, GLOBAL};
@@ -11,7 +11,7 @@ use crate::protocol::json::arguments::Arguments;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
 
-/// Leaves channels, or takes event types out of those to which `global` is narrowed.
+/// Unsubscribes from channels, or removes event types from those that `global` is narrowed to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Unsubscribe {
     /// The channels or patterns, as they were subscribed to.
@@ -71,7 +71,7 @@ impl CommandSpec for Unsubscribe {
     }
 }
 
-/// Takes event types out of those to which `global` was narrowed; leaves it with the last.
+/// Removes event types from those that `global` is narrowed to; unsubscribes from it with the last.
 fn widen(cx: &mut ConnCtx<'_>, event_types: &[String], left: &mut Vec<String>) -> Result<()> {
     let global = ChannelPattern::parse(GLOBAL)?;
     let mut types = narrowed_types(cx, &global);

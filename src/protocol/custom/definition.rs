@@ -1,4 +1,4 @@
-//! A dialect as data: what it calls things, as an operator writes it down.
+//! The definition of a custom dialect.
 
 use std::collections::HashMap;
 
@@ -6,24 +6,24 @@ use super::template::Template;
 use crate::event::json::Member;
 use crate::protocol::command::Kind;
 
-/// What a dialect calls things. The default is the dialect `tidings`.
+/// The names and envelopes of a dialect. The default is the dialect `tidings`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Definition {
-    /// How events are written.
+    /// The envelope of events.
     pub event: EventWords,
-    /// How replies and the server's own messages are written.
+    /// The envelope of replies and notices.
     pub control: ControlWords,
-    /// What clients say. Commands that are not listed keep their names.
+    /// The commands of clients. Built-in commands that are not listed keep their names.
     pub commands: Vec<CommandWords>,
 }
 
-/// How an event is written: an object of members of its envelope, and its data.
+/// The envelope of an event: a JSON object of members, and the data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventWords {
     /// The member that carries the data; empty where the data's own members stand beside the
     /// others. Data that is no object then stands under `data`.
     pub data: String,
-    /// Which members of the envelope are written, in this order.
+    /// The members of the envelope, in this order.
     pub members: Vec<Member>,
 }
 
@@ -36,17 +36,17 @@ impl Default for EventWords {
     }
 }
 
-/// How a reply or a message of the server's own is written.
+/// The envelope of a reply or a notice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlWords {
     /// The member that carries the body; empty where the body's members stand beside the others.
     pub data: String,
-    /// What is written beside the body, in this order.
+    /// The members beside the body, in this order.
     pub members: Vec<ControlMember>,
-    /// How it is said that a channel may not be followed.
+    /// How refused subscriptions are reported.
     pub refusals: Refusals,
-    /// By our name, the names under which a message is said; none is not at all. What is not here
-    /// keeps its name.
+    /// By built-in name, the names under which a message is sent, once each; none suppresses it.
+    /// Messages that are not here keep their names.
     pub names: HashMap<String, Vec<String>>,
 }
 
@@ -61,7 +61,7 @@ impl Default for ControlWords {
     }
 }
 
-/// Something that stands beside the body of a message.
+/// A member beside the body of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ControlMember {
     /// `type`: the message's name.
@@ -70,7 +70,7 @@ pub enum ControlMember {
     Timestamp,
 }
 
-/// How it is said that a channel may not be followed.
+/// How refused subscriptions are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusals {
     /// In the list `errors` of `subscribed`.
@@ -79,16 +79,16 @@ pub enum Refusals {
     Error,
 }
 
-/// Something that a client may say.
+/// A command of a custom dialect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandWords {
-    /// What the client says.
+    /// Its name.
     pub name: String,
-    /// What it does.
+    /// The built-in command that it runs.
     pub does: Kind,
-    /// What the channels are made from, where the message does not name them as ours does.
+    /// The template of the channels, where the message does not name them like the built-in command.
     pub channels: Option<Template>,
-    /// What the client calls our members: its name and ours.
+    /// Renamed members: the client's name and the built-in one.
     pub members: Vec<(String, String)>,
     /// Members of the message that its reply repeats.
     pub echo: Vec<String>,

@@ -1,4 +1,4 @@
-//! Names of channels, made from members of a client's message: `session:{session_id}`.
+//! Templates of channel names with members of a client's message: `session:{session_id}`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,12 +8,12 @@ use serde_json::value::RawValue;
 use crate::error::{Error, Result};
 use crate::event::strict_json;
 
-/// The most channels that one message makes: as many as it may list.
+/// The most channels of one message: as many as it may list.
 const MAX_CHANNELS: usize = 256;
-/// The longest value that is put in, in bytes: as long as a channel's name may be.
+/// The longest inserted value, in bytes: the longest channel name.
 const MAX_VALUE: usize = 255;
 
-/// A channel's name with places for members of a message.
+/// A channel name with placeholders for members of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Template(Vec<Piece>);
 
@@ -24,7 +24,7 @@ enum Piece {
 }
 
 impl Template {
-    /// Takes a text in which `{name}` stands for the message's member of that name.
+    /// Parses a text in which `{name}` stands for the message's member of that name.
     ///
     /// # Errors
     /// Says what is wrong with it.
@@ -103,7 +103,7 @@ impl fmt::Display for Template {
     }
 }
 
-/// What stands for a member.
+/// The values of a member.
 fn values(name: &str, raw: Option<&RawValue>) -> Result<Vec<String>> {
     let wrong = || {
         let text = "expected a string or a whole number such as 7, or a list of those";

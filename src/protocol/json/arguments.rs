@@ -1,4 +1,4 @@
-//! The arguments of a client's message, taken out one by one with errors that name them.
+//! The arguments of a client's message, parsed one by one with errors that name them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,18 +13,18 @@ use crate::protocol::command::Kind;
 use crate::protocol::custom::Template;
 use crate::protocol::request::GivenId;
 
-/// The members of a message; values stay text until they are asked for.
+/// The members of a message; values are parsed on demand.
 pub(in crate::protocol) struct Arguments<'a> {
     outer: HashMap<Cow<'a, str>, &'a RawValue>,
     inner: HashMap<Cow<'a, str>, &'a RawValue>,
-    /// Members that the client calls something else: its name and ours.
+    /// Renamed members: the client's name and the built-in one.
     renamed: &'a [(String, String)],
-    /// What the channels are made from, where they are not named themselves.
+    /// The template of the channels, where the message does not name them.
     template: Option<&'a Template>,
 }
 
 impl<'a> Arguments<'a> {
-    /// Takes a message apart.
+    /// Parses a message.
     ///
     /// # Errors
     /// `invalid_argument` where it is not a JSON object, or a member stands twice.
@@ -68,7 +68,7 @@ impl<'a> Arguments<'a> {
         self
     }
 
-    /// True if the message itself, not the object under its `data`, names a channel.
+    /// Whether the message itself, not the object under its `data`, names a channel.
     #[must_use]
     pub(in crate::protocol) fn names_channel(&self) -> bool {
         let renamed = self.renamed.iter().filter(|(_, ours)| ours == "channel");
@@ -80,13 +80,13 @@ impl<'a> Arguments<'a> {
             || of_template.into_iter().any(|member| self.has_outer(member))
     }
 
-    /// True if the message itself has this member.
+    /// Whether the message itself has this member.
     #[must_use]
     pub(in crate::protocol) fn has_outer(&self, name: &str) -> bool {
         self.outer.contains_key(name)
     }
 
-    /// An argument as it stands, `null` too.
+    /// An argument as raw JSON, `null` included.
     #[must_use]
     pub(in crate::protocol) fn raw(&self, name: &str) -> Option<&'a RawValue> {
         match self.their_name(name) {
@@ -95,7 +95,7 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// What the client calls an argument of ours, where it has given it under that name.
+    /// The client's name of a renamed argument, if the message has it.
     fn their_name(&self, name: &str) -> Option<&'a str> {
         let mut renamed = self.renamed.iter().filter(|(_, ours)| ours == name);
         renamed
@@ -103,13 +103,13 @@ impl<'a> Arguments<'a> {
             .map(|(theirs, _)| theirs.as_str())
     }
 
-    /// Refuses members that the command does not have: what they were meant to say would be lost.
-    /// Where not `all` of them are looked at, only those that say for whom an event is.
+    /// Refuses members that the command does not have, because they would be ignored silently. Without
+    /// `all`, only members that name receivers are refused.
     ///
     /// # Errors
     /// `invalid_argument` naming the member.
     pub(in crate::protocol) fn only(&self, kind: Kind, all: bool) -> Result<()> {
-        // Clients put the time into whatever they send; in a `publish` it would be the event's.
+        // Clients send a timestamp with any message; in a `publish` it would be the event's time.
         let is_envelope = |name: &str| {
             matches!(name, "type" | "id" | "data") || (name == "timestamp" && kind != Kind::Publish)
         };
@@ -130,7 +130,7 @@ impl<'a> Arguments<'a> {
         Err(Error::field(name, expected))
     }
 
-    /// A failure of an argument, under the name that the client knows.
+    /// The error of an argument, under the client's name for it.
     fn wrong(&self, name: &'static str, expected: &'static str) -> Error {
         match self.their_name(name) {
             Some(theirs) => Error::field(theirs.to_owned(), expected),
@@ -141,7 +141,7 @@ impl<'a> Arguments<'a> {
     /// A member of the client's message under its own name.
     pub(in crate::protocol) fn member(&self, name: &str) -> Option<&'a RawValue> {
         let found = match self.outer.get(name) {
-            // `data` itself, where the arguments stand under it, is not an argument.
+            // A `data` object that carries the arguments is no argument itself.
             Some(_) if name == "data" && !self.inner.is_empty() => self.inner.get(name),
             Some(value) => Some(value),
             None => self.inner.get(name),
@@ -187,7 +187,7 @@ impl<'a> Arguments<'a> {
             .ok_or_else(|| self.wrong(name, "expected a string, and it is missing"))
     }
 
-    /// The channels that the message is about: listed, or made from what it names.
+    /// The channels of the message: listed, or from the template.
     ///
     /// # Errors
     /// `invalid_argument` naming the field.
@@ -203,7 +203,7 @@ impl<'a> Arguments<'a> {
         Ok(channels)
     }
 
-    /// The one channel that the message is about.
+    /// The channel of the message.
     ///
     /// # Errors
     /// `invalid_argument` naming the field.
@@ -346,7 +346,7 @@ pub(in crate::protocol) fn request_id(arguments: &Arguments<'_>) -> Result<Optio
     id.map(Some).ok_or_else(|| Error::field("id", expected))
 }
 
-/// For `fuzz/`: takes any text apart as a message, by the name and type of every argument.
+/// For `fuzz/`: parses any text as a message, and every argument by its type.
 #[cfg(feature = "fuzzing")]
 pub(in crate::protocol) fn read_all(text: &str) {
     let Ok(arguments) = Arguments::parse(text) else {
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_type_is_refused_by_its_name() {
+    fn argument_of_wrong_type_is_named() {
         let arguments =
             Arguments::parse(r#"{"channels":[1],"rewind":-1,"since":{"a":{"epoch":"x"}}}"#)
                 .unwrap();
@@ -415,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_refused() {
+    fn message_that_is_no_object_is_refused() {
         for text in ["", "[]", "1", "\"x\"", "nul", "{", "{\"a\":}"] {
             assert!(Arguments::parse(text).is_err(), "{text}");
         }
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_twice_is_refused_by_its_name() {
+    fn duplicate_member_is_named() {
         let field = |text| {
             let read = Arguments::parse(text).and_then(Arguments::with_data);
             let read = read.and_then(|arguments| {

@@ -5,11 +5,11 @@ use serde_json::{Map, Value};
 
 use crate::event::Event;
 
-/// What stands in `source` where the publisher gave none: the attribute must not be empty
+/// The `source` of events without one: the attribute must not be empty
 /// (`CloudEvents` 1.0 §3.1).
 const NO_SOURCE: &str = "tidings";
 
-/// Attributes that say what the server knows, and `data`: no header may pass for one of them.
+/// Attributes that the server sets: no header may take their names.
 const RESERVED: [&str; 6] = [
     "channel",
     "data",

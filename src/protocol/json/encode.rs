@@ -1,4 +1,4 @@
-//! Replies and the server's own messages.
+//! Replies and notices in JSON.
 
 use bytes::{BufMut, BytesMut};
 use serde_json::{Map, Value};
@@ -12,7 +12,7 @@ use crate::protocol::custom::{ControlMember, Refusals};
 use crate::protocol::request::{GivenId, ReplyTo, RequestId};
 use crate::protocol::server_message::ServerMessage;
 
-/// What a message says, before it is called anything.
+/// The content of a message, without its name.
 struct Body<'a> {
     members: Map<String, Value>,
     /// The events of a page of history.
@@ -20,7 +20,7 @@ struct Body<'a> {
 }
 
 impl JsonCodec {
-    /// Hands out what is said, in as many messages as the dialect makes of it.
+    /// Encodes a message as the payloads that the dialect makes of it.
     pub(super) fn encode_message(
         &self,
         reply_to: &ReplyTo,
@@ -37,7 +37,7 @@ impl JsonCodec {
             });
         }
         if let RequestId::Token(token) = reply_to.id {
-            // The transport answers by itself, once: what the reply is called is no matter.
+            // A numbered request has one acknowledgement, whatever the reply's name.
             return self.acknowledge(token, reply_to, message, out);
         }
         if let ServerMessage::Subscribed { joined, refused } = message
@@ -46,11 +46,11 @@ impl JsonCodec {
         {
             return self.subscribed_in_part(reply_to, joined, refused, out);
         }
-        self.speak(message.name(), reply_to, &body(reply_to, message), out);
+        self.encode_names(message.name(), reply_to, &body(reply_to, message), out);
     }
 
-    /// Says something under each of its names.
-    fn speak(
+    /// Encodes a message under each of its names.
+    fn encode_names(
         &self,
         name: &str,
         reply_to: &ReplyTo,
@@ -69,7 +69,7 @@ impl JsonCodec {
         }
     }
 
-    /// What began, and an `error` for each channel that did not.
+    /// The subscriptions that have begun, and an `error` for each refused channel.
     fn subscribed_in_part(
         &self,
         reply_to: &ReplyTo,
@@ -80,17 +80,17 @@ impl JsonCodec {
         if !joined.is_empty() {
             let refused = &[];
             let message = ServerMessage::Subscribed { joined, refused };
-            self.speak(message.name(), reply_to, &body(reply_to, &message), out);
+            self.encode_names(message.name(), reply_to, &body(reply_to, &message), out);
         }
         for Refused { channel, error } in refused {
             let body = refusal(channel, error);
-            self.speak("error", reply_to, &body, out);
+            self.encode_names("error", reply_to, &body, out);
         }
     }
 
-    /// The one answer to a request that the transport has numbered; a failure stands in it under
-    /// `error`. Where no channel of several was granted, that is the first refusal, and all of
-    /// them stand in `errors` as they do in `subscribed`.
+    /// The acknowledgement of a request that the transport has numbered. An error is its member `error`.
+    /// Where all of several channels were refused, `error` is the first refusal, and `errors` lists all as
+    /// in `subscribed`.
     fn acknowledge(
         &self,
         token: u64,
@@ -169,7 +169,7 @@ impl JsonCodec {
 
     fn put_body(&self, out: &mut BytesMut, reply_to: &ReplyTo, body: &Body<'_>) {
         for (name, value) in &reply_to.echoed {
-            // What we say ourselves is not said twice.
+            // The message's own members take precedence over echoed ones.
             if !body.members.contains_key(&**name) {
                 put_name(out, name);
                 out.put_slice(value.get().as_bytes());
@@ -212,7 +212,7 @@ fn refusal(channel: &str, error: &Error) -> Body<'static> {
     }
 }
 
-/// Appends a member behind a comma.
+/// Appends a comma and a member.
 fn put(out: &mut BytesMut, name: &str, value: &Value) {
     put_name(out, name);
     match value.as_str() {

@@ -1,4 +1,4 @@
-//! Events in an envelope that was written down.
+//! Events in the envelope of a custom dialect.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,18 +13,18 @@ use crate::event::json::{self, Member};
 use crate::event::strict_json::Text;
 use crate::protocol::custom::EventWords;
 
-/// How an event is written.
+/// The envelope of an event.
 #[derive(Debug, Clone)]
 pub(super) struct Envelope {
     members: Vec<Member>,
-    /// What stands before the data: a comma, the member's name and a colon.
+    /// The prefix of the data: a comma, the member's name and a colon.
     data: Vec<u8>,
-    /// True if the data's own members stand beside the others.
+    /// Whether the data's own members stand beside the others.
     flat: bool,
 }
 
 impl Envelope {
-    /// Writes events so.
+    /// The envelope of a definition.
     pub(super) fn new(words: &EventWords) -> Self {
         let flat = words.data.is_empty();
         let name = if flat { "data" } else { &words.data };
@@ -76,10 +76,10 @@ impl Envelope {
     }
 }
 
-/// Data that is an object, taken apart as far as its own members.
+/// Data that is an object, parsed into its members.
 struct Object<'a> {
     members: Vec<(Cow<'a, str>, &'a RawValue)>,
-    /// What stands between its braces.
+    /// The text between its braces.
     inside: &'a [u8],
 }
 
@@ -120,7 +120,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Takes an object apart; a name that stands there twice comes twice.
+/// Collects an object's members, duplicates included.
 struct Members;
 
 impl<'de> Visitor<'de> for Members {

@@ -1,4 +1,4 @@
-//! Dialects in JSON.
+//! The JSON codec: the dialect `tidings`, `CloudEvents`, and custom dialects.
 
 pub(super) mod arguments;
 mod cloud_events;
@@ -22,17 +22,16 @@ use super::server_message::ServerMessage;
 use crate::error::{Error, Result};
 use crate::event::{Event, json, strict_json};
 
-/// A dialect in JSON.
+/// A codec in JSON.
 #[derive(Debug, Clone)]
 pub struct JsonCodec {
     definition: Arc<Definition>,
     events: Form,
-    /// True if clients say nothing but what is written down. Those of a declared dialect were there
-    /// before it.
+    /// Whether unknown members are refused. Clients of a custom dialect predate it and may send others.
     strict: bool,
 }
 
-/// How events are written.
+/// The form of events.
 #[derive(Debug, Clone)]
 enum Form {
     /// As in the dialect `tidings`.
@@ -69,7 +68,7 @@ impl JsonCodec {
         }
     }
 
-    /// A dialect that calls things so.
+    /// A custom dialect.
     #[must_use]
     pub fn new(definition: Arc<Definition>) -> Self {
         let events = if definition.event == Definition::default().event {
@@ -84,13 +83,13 @@ impl JsonCodec {
         }
     }
 
-    /// What the dialect says of a command with this name.
+    /// The dialect's own command of this name.
     fn command(&self, name: &str) -> Option<&CommandWords> {
         let mut commands = self.definition.commands.iter();
         commands.find(|command| command.name == name)
     }
 
-    /// Takes a message apart: what it is called, what it does, and its arguments.
+    /// Parses a message: its name, its command, and its arguments.
     fn open<'a>(&'a self, incoming: &Incoming<'a>) -> Result<Opened<'a>> {
         let (name, text) = match *incoming {
             Incoming::Text(text) => (None, text),
@@ -111,7 +110,7 @@ impl JsonCodec {
         if let Some(words) = words {
             arguments = arguments.translated(&words.members, words.channels.as_ref());
         }
-        // Beside the channel of an event, `data` is what is published.
+        // If the message names a channel beside `data`, `data` is the payload of a publish.
         if kind != Some(Kind::Publish) || !arguments.names_channel() {
             arguments = arguments.with_data()?;
         }
@@ -123,9 +122,9 @@ impl JsonCodec {
         })
     }
 
-    /// Refuses members that mean nothing, where a command is about channels.
+    /// Refuses unknown members of commands about channels.
     fn check_members(&self, opened: &Opened<'_>, kind: Kind) -> Result<()> {
-        // `receive` has no reply, and nothing hangs on it.
+        // `receive` has no reply to report them in.
         if self.strict && kind.names_channels() && kind != Kind::Receive {
             opened.arguments.only(kind, true)
         } else if kind == Kind::Publish {
@@ -135,7 +134,7 @@ impl JsonCodec {
         }
     }
 
-    /// The refusal of a command that is none.
+    /// The refusal of an unknown command.
     fn unknown(&self, name: &str) -> Error {
         let own = self.definition.commands.iter();
         let own: Vec<&str> = own.map(|command| command.name.as_str()).collect();
@@ -143,17 +142,17 @@ impl JsonCodec {
     }
 }
 
-/// A message that was taken apart.
+/// A parsed message.
 struct Opened<'a> {
     name: Result<String>,
-    /// What the dialect says of it.
+    /// The dialect's own command.
     words: Option<&'a CommandWords>,
     kind: Option<Kind>,
     arguments: Arguments<'a>,
 }
 
 impl Opened<'_> {
-    /// What a reply repeats of it.
+    /// Sets what the reply refers to.
     fn reply_to(&self, reply_to: &mut ReplyTo) {
         if let (RequestId::None, Ok(Some(id))) = (&reply_to.id, request_id(&self.arguments)) {
             reply_to.id = RequestId::Given(id);
@@ -164,13 +163,13 @@ impl Opened<'_> {
             .extend(echoed.map(|(member, value)| (member.into(), value.to_owned())));
     }
 
-    /// The members that a reply repeats.
+    /// The members that the reply echoes.
     fn echoed(&self) -> impl Iterator<Item = (&str, &RawValue)> {
         let echo = self.words.into_iter().flat_map(|words| &words.echo);
         echo.filter_map(|member| Some((member.as_str(), self.arguments.member(member)?)))
     }
 
-    /// Refuses what would be repeated to a client that can't read it.
+    /// Refuses echoed members that the client could not parse.
     ///
     /// # Errors
     /// `invalid_argument` naming the member.

@@ -64,7 +64,7 @@ fn message(
 }
 
 #[test]
-fn the_dialect_tidings_is_what_a_definition_says_by_default() {
+fn default_definition_equals_tidings() {
     let event = event(r#"{"a": 1}"#);
     let by_definition = Envelope::new(&Definition::default().event);
     let mut out = BytesMut::new();
@@ -75,7 +75,7 @@ fn the_dialect_tidings_is_what_a_definition_says_by_default() {
 }
 
 #[test]
-fn data_stands_under_the_name_that_was_asked_for_byte_for_byte() {
+fn data_keeps_its_bytes_under_the_configured_name() {
     let words = with_events("payload", &[Member::Id, Member::Type]);
     let expected = "{\"id\":\"00000000-0000-0000-0000-000000000000\",\
         \"type\":\"project.updated\",\"payload\":{ \"b\":1.50, \"a\" :2}}";
@@ -108,7 +108,7 @@ fn flat_data_stands_beside_the_envelope() {
 }
 
 #[test]
-fn the_datas_own_members_win_over_the_envelopes_but_for_type() {
+fn flat_data_members_override_all_but_type() {
     let words = with_events("", &Member::ALL);
     let data = r#"{"type":"x","id":5,"timestamp":"then","tracestate":"t","z":{"type":1}}"#;
     let text = written(&words, &event(data));
@@ -129,7 +129,7 @@ fn the_datas_own_members_win_over_the_envelopes_but_for_type() {
 }
 
 #[test]
-fn messages_are_called_what_the_definition_calls_them() {
+fn messages_have_their_configured_names() {
     let mut definition = Definition::default();
     let names = &mut definition.control.names;
     names.insert("pong".into(), vec!["a".into(), "b".into()]);
@@ -166,7 +166,7 @@ fn messages_are_called_what_the_definition_calls_them() {
 }
 
 #[test]
-fn a_body_may_stand_under_a_name_with_what_is_echoed() {
+fn nested_body_contains_echoed_members() {
     let mut definition = Definition::default();
     definition.control.data = "data".into();
     let words = JsonCodec::new(Arc::new(definition));
@@ -205,7 +205,7 @@ fn outcome() -> ([Joined; 1], [Refused; 1]) {
 }
 
 #[test]
-fn each_refusal_may_be_an_error_of_its_own() {
+fn refusals_can_be_separate_errors() {
     let mut definition = Definition::default();
     definition.control.refusals = Refusals::Error;
     let words = JsonCodec::new(Arc::new(definition));
@@ -259,7 +259,7 @@ fn each_refusal_may_be_an_error_of_its_own() {
 }
 
 #[test]
-fn a_name_that_is_ours_and_the_dialects_stands_once_in_a_refusal() {
+fn unknown_command_error_lists_each_name_once() {
     let mut definition = Definition::default();
     for name in ["subscribe", "enter"] {
         definition.commands.push(CommandWords {
@@ -281,7 +281,7 @@ fn a_name_that_is_ours_and_the_dialects_stands_once_in_a_refusal() {
 }
 
 #[test]
-fn a_request_that_the_transport_numbers_gets_one_answer_whatever_it_is_called() {
+fn numbered_request_gets_one_acknowledgement() {
     let mut definition = Definition::default();
     definition.control.names.insert("pong".into(), Vec::new());
     let words = JsonCodec::new(Arc::new(definition));
@@ -326,7 +326,7 @@ fn sessions() -> JsonCodec {
 }
 
 #[test]
-fn a_command_of_another_name_makes_its_channels_from_members() {
+fn custom_command_fills_its_channel_template() {
     let words = sessions();
     for text in [
         r#"{"type":"subscribe_session","session_id":["x",7],"only":["a.b"],"id":1}"#,
@@ -368,7 +368,7 @@ fn a_command_of_another_name_makes_its_channels_from_members() {
 }
 
 #[test]
-fn a_publish_of_another_name_has_its_payload_under_data_either_way() {
+fn custom_publish_takes_its_payload_from_data() {
     let words = sessions();
     for text in [
         r#"{"type":"say","room":"x","kind":"a.b","data":{"room":"y"}}"#,
@@ -394,7 +394,7 @@ fn a_publish_of_another_name_has_its_payload_under_data_either_way() {
 }
 
 #[test]
-fn a_name_that_comes_beside_the_argument_is_the_commands() {
+fn name_beside_the_argument_selects_the_command() {
     let words = sessions();
     let incoming = Incoming::Named {
         name: "subscribe_session",

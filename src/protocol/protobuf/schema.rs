@@ -1,4 +1,4 @@
-//! Between values of the schema and those that the rest of the program knows.
+//! Conversions between values of the protobuf schema and the types of `event/`.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::event::{Epoch, Event, Position, Timestamp};
 use crate::proto;
 
-/// A point in time, as the schema has it.
+/// A timestamp.
 #[must_use]
 pub fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     let micros = time.as_micros();
@@ -16,7 +16,7 @@ pub fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     }
 }
 
-/// A point in time that somebody came with; `None` where RFC 3339 can't say it: years 1 to 9999.
+/// A client's timestamp; `None` outside of the years 1 to 9999, the range of RFC 3339.
 #[must_use]
 pub fn moment(time: prost_types::Timestamp) -> Option<Timestamp> {
     const SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
@@ -24,7 +24,7 @@ pub fn moment(time: prost_types::Timestamp) -> Option<Timestamp> {
     can_be.then(|| Timestamp::from_micros(time.seconds * 1_000_000 + i64::from(time.nanos / 1000)))
 }
 
-/// A place in a channel that a client came with.
+/// A client's position.
 ///
 /// # Errors
 /// `invalid_argument` for the field `since.epoch`.
@@ -36,7 +36,7 @@ pub fn since(position: &proto::Position) -> Result<Position> {
     })
 }
 
-/// A place in a channel.
+/// A position.
 #[must_use]
 pub fn position(position: Position) -> proto::Position {
     proto::Position {
@@ -45,7 +45,7 @@ pub fn position(position: Position) -> proto::Position {
     }
 }
 
-/// An event, as subscribers receive it.
+/// An event as subscribers receive it.
 #[must_use]
 pub fn event(event: &Event) -> proto::Event {
     let text = |text: &Option<Arc<str>>| text.as_deref().unwrap_or_default().to_owned();

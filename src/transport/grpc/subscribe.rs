@@ -1,4 +1,4 @@
-//! Following channels: a stream is a connection on the bus, whose frames are ready-made messages.
+//! `Subscribe`: a stream is a connection of the hub whose frames are encoded gRPC messages.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use crate::session::{
 };
 use crate::telemetry::Transport;
 
-/// What a request that names no channel follows.
+/// The channel of a request that names none.
 const GLOBAL: &str = "global";
 
-/// The dialect of followers: each frame is one encoded `SubscribeResponse`.
+/// What the hub calls for gRPC streams: each frame is one encoded `SubscribeResponse`.
 pub(super) struct Follower;
 
 impl Protocol for Follower {
@@ -40,7 +40,7 @@ impl Protocol for Follower {
     }
 
     fn frames_join(&self) -> bool {
-        // Each piece that leaves becomes a gRPC message of its own.
+        // Each frame becomes a gRPC message of its own.
         false
     }
 
@@ -52,48 +52,38 @@ impl Protocol for Follower {
         step(protobuf::message(&ServerMessage::from(notice))).map(SharedResponse::encoded)
     }
 
-    /// HTTP/2 has its own.
+    /// HTTP/2 has its own keep-alive.
     fn heartbeat(&self, _now: Timestamp) -> Bytes {
         Bytes::new()
     }
 
-    /// The end travels as the stream's status.
+    /// The stream's status says why it ends.
     fn close(&self, _code: CloseCode, _reason: &str) -> Bytes {
         Bytes::new()
     }
 
-    /// Nothing ever comes: the request was all.
+    /// The client sends nothing after its request.
     fn received(&self, _cx: &mut ConnCtx<'_>, input: &mut [u8]) -> usize {
         input.len()
     }
 }
 
-/// A notice as `SubscribeResponse` has it; `None` for those that it has no form for.
+/// A message as `SubscribeResponse` has it; `None` where it has no form for it.
 fn step(message: Message) -> Option<Step> {
-    match message {
-        Message::Event(event) => Some(Step::Event(event)),
-        Message::Gap(gap) => Some(Step::Gap(gap)),
-        Message::Subscribed(subscribed) => Some(Step::Subscribed(subscribed)),
-        Message::Unsubscribed(unsubscribed) => unsubscribed.reason.map(|reason| {
-            Step::Subscribed(Subscribed {
-                errors: vec![reason],
-                ..Subscribed::default()
-            })
-        }),
-        Message::ConnectionEstablished(_)
-        | Message::Authenticated(_)
-        | Message::Registered(_)
-        | Message::Published(_)
-        | Message::History(_)
-        | Message::Presence(_)
-        | Message::Pong(_)
-        | Message::Error(_)
-        | Message::Heartbeat(_)
-        | Message::PresenceJoined(_)
-        | Message::PresenceLeft(_)
-        | Message::TokenExpiring(_)
-        | Message::Reconnect(_) => None,
+    if let Message::Gap(gap) = message {
+        return Some(Step::Gap(gap));
     }
+    if let Message::Unsubscribed(unsubscribed) = message {
+        let errors = vec![unsubscribed.reason?];
+        return Some(Step::Subscribed(Subscribed {
+            errors,
+            ..Subscribed::default()
+        }));
+    }
+    if let Message::Subscribed(subscribed) = message {
+        return Some(Step::Subscribed(subscribed));
+    }
+    None
 }
 
 /// Opens a connection of the hub and subscribes it. The stream begins with `subscribed`.
@@ -143,7 +133,7 @@ fn first(cx: &ConnCtx<'_>, joined: &[Joined], refused: &[Refused]) -> Result<(By
     Ok((SharedResponse::encoded(Step::Subscribed(subscribed)), ()))
 }
 
-/// What a request asks for; nothing means `global`.
+/// The subscriptions of a request; without any, `global`.
 fn wanted(request: SubscribeRequest, limit: usize) -> Result<Subscribe> {
     if request.subscriptions.len() > limit {
         let text =
@@ -173,7 +163,7 @@ fn wanted(request: SubscribeRequest, limit: usize) -> Result<Subscribe> {
     })
 }
 
-/// A followed stream. Dropping it closes its connection.
+/// The stream of a subscription. Dropping it closes its connection.
 pub(super) struct Following {
     reader: PipeReader,
 }

@@ -10,12 +10,12 @@
 //! | extensions that say for whom, such as `audience` | refused |
 //! | other attributes and extensions | headers |
 
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use ring::digest::{SHA256, digest};
 use serde_json::Value;
 use serde_json::value::RawValue;
 

@@ -1,15 +1,15 @@
 //! `GET /sse`: events as server-sent events (WHATWG HTML §9.2).
 //!
-//! A stream is a connection on the bus like any other. Its first message is `event: subscribed`;
-//! events have no `event:` field, so that `onmessage` gets them; notices are named after what
-//! they are (`event: gap`), and the last message is `event: close` with the close code.
+//! A stream is a connection of the hub like any other. Its first message is `event: subscribed`;
+//! events have no `event:` field, so that `onmessage` gets them; notices are named after their
+//! type (`event: gap`), and the last message is `event: close` with the close code.
 //!
-//! An `EventSource` gives up for good on any other status than 200. So what will pass is told to it
-//! by a stream that ends at once (`come_back.rs`), and a status is left to what is final.
+//! An `EventSource` gives up for good on any status but 200. So a temporary rejection is a stream that
+//! ends at once (`retry.rs`), and only a permanent one is a status.
 
-mod come_back;
-mod dialect;
+mod protocol;
 mod resume;
+mod retry;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -39,17 +39,17 @@ use crate::session::{
     open_subscribed,
 };
 use crate::telemetry::Transport;
-use dialect::EventStream;
+use protocol::EventStream;
 use resume::Ids;
 
-/// The dialect of event streams, for `benches/parts.rs`.
+/// The protocol of event streams, for `benches/parts.rs`.
 #[cfg(feature = "parts")]
 #[must_use]
 pub fn dialect() -> Arc<dyn crate::hub::Protocol> {
     Arc::new(EventStream)
 }
 
-/// Opens a stream, or says when to come back.
+/// Opens a stream, or says when to reconnect.
 pub(super) async fn open(
     State(shared): State<Shared>,
     Extension(trace): Extension<Trace>,
@@ -61,7 +61,7 @@ pub(super) async fn open(
 ) -> Answer {
     let unknown = parameters.check("/sse", &query);
     let answer = follow(&shared, &trace, address, &method, &headers, &query, unknown).await;
-    answer.or_else(|refusal| come_back::instead_of(refusal, &headers, &shared.lifecycle))
+    answer.or_else(|refusal| retry::instead_of(refusal, &headers, &shared.lifecycle))
 }
 
 async fn follow(
@@ -125,10 +125,10 @@ fn first(mut ids: Ids, joined: &[Joined], refused: &[Refused]) -> Result<(Bytes,
         return Err(first.error.clone());
     }
     ids.began(joined);
-    Ok((dialect::subscribed(&ids, joined, refused), ids))
+    Ok((protocol::subscribed(&ids, joined, refused), ids))
 }
 
-/// What a request asks to follow, and from where.
+/// The subscriptions of a request, and the ids to resume from.
 fn wanted(headers: &HeaderMap, query: &Query) -> Result<(Subscribe, Ids)> {
     let channels: Vec<&str> = query.all("channel").collect();
     if channels.is_empty() {
@@ -149,7 +149,7 @@ fn wanted(headers: &HeaderMap, query: &Query) -> Result<(Subscribe, Ids)> {
         .map(|(name, since)| Wanted {
             channel: (*name).to_owned(),
             since,
-            // A position is better than a count.
+            // A position takes precedence over a count.
             rewind: if since.is_some() { None } else { rewind },
         });
     let types = query.all("event_types").flat_map(|list| list.split(','));
@@ -162,7 +162,7 @@ fn wanted(headers: &HeaderMap, query: &Query) -> Result<(Subscribe, Ids)> {
     Ok((wanted, ids))
 }
 
-/// The head of every stream. Proxies must not hold events back.
+/// The response head of every stream. Proxies must not buffer events.
 fn stream(body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();

@@ -8,7 +8,7 @@ use http::{HeaderMap, Response, StatusCode};
 
 use super::endpoint::Endpoint;
 use super::failure::Failure;
-use super::state::Shown;
+use super::state::HandshakeIdentity;
 use crate::api::problem::problem_with_status;
 use crate::auth::bearer;
 use crate::session::{
@@ -24,7 +24,7 @@ pub(super) struct Admitted {
     pub(super) admitted: session::Admitted,
     /// The handshake's identity. It is set when the client connects to a namespace, which may bring
     /// another token; there the client is told of a wrong token, because pages can read that.
-    pub(super) shown: Shown,
+    pub(super) handshake: HandshakeIdentity,
 }
 
 impl Endpoint {
@@ -59,7 +59,7 @@ impl Endpoint {
         match services.admit(admission).await {
             Ok(mut admitted) => Ok(Admitted {
                 span,
-                shown: Arc::new(admitted.take_identity()),
+                handshake: Arc::new(admitted.take_identity()),
                 admitted,
             }),
             Err(rejection) => {

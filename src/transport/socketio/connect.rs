@@ -1,4 +1,4 @@
-//! Connecting to a namespace: who the client is, and whether it may be there.
+//! Connecting to a namespace: authenticates the client and enters the namespace.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::namespace_set::Place;
+use super::namespace_set::Slot;
 use super::packet::{Kind, head};
 use super::protocol::NamespaceProtocol;
-use super::state::Shown;
+use super::state::HandshakeIdentity;
 use crate::audit::{Record, What};
 use crate::auth::{AuthFailure, Identity};
 use crate::error::{Code, Error, Result};
@@ -19,7 +19,7 @@ use crate::protocol::{error_members, send_welcome};
 use crate::session::Services;
 use crate::telemetry::Transport;
 
-/// What a client shows as it connects. Other members are the application's own.
+/// The `auth` object of a CONNECT packet. Other members are the application's own.
 #[derive(Default, Deserialize)]
 struct Auth<'a> {
     #[serde(borrow, default)]
@@ -30,20 +30,20 @@ struct Auth<'a> {
 #[serde(transparent)]
 struct Token<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Lets a client into a namespace, or says why not. The token of `auth` counts first, then that of
-/// the handshake.
+/// Connects a client to a namespace or sends CONNECT_ERROR. The token of `auth` takes precedence over
+/// that of the handshake.
 pub(super) fn connect(
     protocol: &Arc<NamespaceProtocol>,
     cx: &mut ConnCtx<'_>,
-    shown: Option<&Shown>,
+    handshake: Option<&HandshakeIdentity>,
     namespace: &str,
     auth: &str,
 ) {
-    let place = match may_try(protocol, cx, namespace) {
-        Ok(place) => place,
+    let slot = match check_namespace(protocol, cx, namespace) {
+        Ok(slot) => slot,
         Err(error) => return refuse(protocol, cx, namespace, &error),
     };
-    if protocol.place == place {
+    if protocol.slot == slot {
         return welcome(protocol, cx);
     }
     let services = Arc::clone(&protocol.namespace_set.services);
@@ -54,22 +54,22 @@ pub(super) fn connect(
             span = Some(services.tracing.authenticate(None));
             services.verifier.verify(&token)
         }
-        Ok(None) => MaybeReady::Ready(of_handshake(&services, shown)),
+        Ok(None) => MaybeReady::Ready(handshake_identity(&services, handshake)),
     };
     let (protocol, namespace) = (Arc::clone(protocol), namespace.to_owned());
     cx.set_unjudged(true);
     cx.wait(identity, move |cx, identity| {
-        // The connection may have left polling for a WebSocket meanwhile.
+        // Meanwhile the connection may have upgraded to a WebSocket.
         let protocol = protocol.now(cx);
-        let let_in = identity.and_then(|identity| cx.recognise(identity));
-        if let (Some(span), Err(error)) = (&mut span, &let_in) {
+        let connected = identity.and_then(|identity| cx.recognise(identity));
+        if let (Some(span), Err(error)) = (&mut span, &connected) {
             span.set_error(error);
         }
         drop(span);
-        let code = let_in.as_ref().err().map(Error::code);
+        let code = connected.as_ref().err().map(Error::code);
         cx.set_unjudged(code == Some(Code::Unavailable));
-        match let_in {
-            Ok(()) => enter(&protocol, place, cx),
+        match connected {
+            Ok(()) => enter(&protocol, slot, cx),
             Err(error) => {
                 let address = cx.address();
                 if let Some(address) = address {
@@ -81,20 +81,24 @@ pub(super) fn connect(
     });
 }
 
-/// The place of a namespace that the client may try to connect to.
-fn may_try(protocol: &NamespaceProtocol, cx: &mut ConnCtx<'_>, namespace: &str) -> Result<Place> {
+/// The slot of a namespace that clients may connect to.
+fn check_namespace(
+    protocol: &NamespaceProtocol,
+    cx: &mut ConnCtx<'_>,
+    namespace: &str,
+) -> Result<Slot> {
     cx.take_message()?;
-    let place = protocol.namespace_set.place_of(namespace);
-    let place = place.ok_or_else(|| Error::not_found("Invalid namespace"))?;
-    if protocol.place != Place::Lobby && protocol.place != place {
+    let slot = protocol.namespace_set.slot_of(namespace);
+    let slot = slot.ok_or_else(|| Error::not_found("Invalid namespace"))?;
+    if protocol.slot != Slot::Unconnected && protocol.slot != slot {
         return Err(Error::precondition(
             "this connection is in another namespace: open a second one (forceNew)",
         ));
     }
-    Ok(place)
+    Ok(slot)
 }
 
-/// The token in what the client shows.
+/// The token of the `auth` object.
 fn token(auth: &str) -> Result<Option<Cow<'_, str>>> {
     if auth.is_empty() {
         return Ok(None);
@@ -108,13 +112,16 @@ fn token(auth: &str) -> Result<Option<Cow<'_, str>>> {
 }
 
 /// The handshake's identity.
-fn of_handshake(services: &Services, shown: Option<&Shown>) -> Result<Arc<Identity>> {
-    let identity = shown.map_or(Ok(None), |shown| (**shown).clone())?;
+fn handshake_identity(
+    services: &Services,
+    handshake: Option<&HandshakeIdentity>,
+) -> Result<Arc<Identity>> {
+    let identity = handshake.map_or(Ok(None), |handshake| (**handshake).clone())?;
     identity.ok_or_else(|| services.verifier.refused(AuthFailure::Missing))
 }
 
-fn enter(protocol: &NamespaceProtocol, place: Place, cx: &mut ConnCtx<'_>) {
-    let entered = NamespaceProtocol::new(&protocol.namespace_set, place, protocol.packing);
+fn enter(protocol: &NamespaceProtocol, slot: Slot, cx: &mut ConnCtx<'_>) {
+    let entered = NamespaceProtocol::new(&protocol.namespace_set, slot, protocol.packing);
     cx.speak(Arc::<NamespaceProtocol>::clone(&entered));
     let services = &entered.namespace_set.services;
     let identity = cx.identity().cloned();
@@ -131,7 +138,7 @@ fn enter(protocol: &NamespaceProtocol, place: Place, cx: &mut ConnCtx<'_>) {
     send_welcome(services, &entered.writer(), cx);
 }
 
-/// The client is connected: the id that it knows itself by is the connection's.
+/// Confirms the CONNECT; the `sid` is the connection's id.
 fn welcome(protocol: &NamespaceProtocol, cx: &mut ConnCtx<'_>) {
     if let Some(namespace) = protocol.namespace() {
         let body = json!({ "sid": cx.id().to_string() });
@@ -152,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_stands_in_an_object_beside_anything_else() {
+    fn token_is_a_member_of_the_auth_object() {
         let read = |auth| token(auth).map(|token| token.map(Cow::into_owned));
         assert_eq!(read(""), Ok(None));
         assert_eq!(read("{}"), Ok(None));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::connect;
-use super::namespace_set::{Namespace, NamespaceSet, Place};
+use super::namespace_set::{Namespace, NamespaceSet, Slot};
 use super::packet::{self, Engine, Malformed, RESERVED, SEPARATOR, Socket};
 use super::packing::Packing;
 use super::state::State;
@@ -27,7 +27,7 @@ const PING: &[u8] = b"2";
 #[derive(Clone)]
 pub(super) struct NamespaceProtocol {
     pub(super) namespace_set: Arc<NamespaceSet>,
-    pub(super) place: Place,
+    pub(super) slot: Slot,
     pub(super) packing: Packing,
     id: DialectId,
 }
@@ -35,13 +35,13 @@ pub(super) struct NamespaceProtocol {
 impl NamespaceProtocol {
     pub(super) fn new(
         namespace_set: &Arc<NamespaceSet>,
-        place: Place,
+        slot: Slot,
         packing: Packing,
     ) -> Arc<Self> {
         Arc::new(NamespaceProtocol {
-            id: namespace_set.id(place, packing),
+            id: namespace_set.id(slot, packing),
             namespace_set: Arc::clone(namespace_set),
-            place,
+            slot,
             packing,
         })
     }
@@ -52,13 +52,13 @@ impl NamespaceProtocol {
         let now = cx.dialect().filter(|now| *now != self.id);
         match now.and_then(|now| self.namespace_set.find(now)) {
             None => Arc::new(self.clone()),
-            Some((place, packing)) => NamespaceProtocol::new(&self.namespace_set, place, packing),
+            Some((slot, packing)) => NamespaceProtocol::new(&self.namespace_set, slot, packing),
         }
     }
 
     /// The namespace that the connection is in.
     pub(super) fn namespace(&self) -> Option<&Namespace> {
-        self.namespace_set.namespace(self.place)
+        self.namespace_set.namespace(self.slot)
     }
 
     /// Sends a packet.
@@ -80,15 +80,15 @@ impl NamespaceProtocol {
     fn packet(&self, cx: &mut ConnCtx<'_>, state: &mut State, text: &str) {
         let engine = match packet::engine(text) {
             Ok(engine) => engine,
-            Err(malformed) => return break_off(cx, malformed),
+            Err(malformed) => return close_malformed(cx, malformed),
         };
         match engine {
             Engine::Message(text) => match packet::socket(text) {
                 Ok(packet) => self.now(cx).message(cx, state, packet),
-                Err(malformed) => break_off(cx, malformed),
+                Err(malformed) => close_malformed(cx, malformed),
             },
             Engine::Close => {
-                state.all_done(cx);
+                state.finish_post(cx);
                 self.leave(cx);
             }
             Engine::Pong => {
@@ -101,7 +101,7 @@ impl NamespaceProtocol {
                     self.send(cx, &format!("3{payload}"));
                 }
             }
-            // The attachments of a packet that was refused, or nothing at all: counted.
+            // Attachments of a refused packet, or no content: only counted.
             Engine::Binary | Engine::Upgrade | Engine::Noop => drop(cx.take_message()),
         }
     }
@@ -109,7 +109,7 @@ impl NamespaceProtocol {
     fn message(self: &Arc<Self>, cx: &mut ConnCtx<'_>, state: &mut State, packet: Socket<'_>) {
         match packet {
             Socket::Connect { namespace, auth } => {
-                connect::connect(self, cx, state.shown.as_ref(), namespace, auth);
+                connect::connect(self, cx, state.handshake.as_ref(), namespace, auth);
             }
             Socket::Event {
                 namespace,
@@ -143,10 +143,10 @@ impl NamespaceProtocol {
                 self.refuse(cx, ack, &error.unwrap_or_else(|| Error::invalid(text)));
             }
             Socket::Disconnect { namespace } if self.is_in(namespace) => {
-                state.all_done(cx);
+                state.finish_post(cx);
                 self.leave(cx);
             }
-            // For a namespace in which the client is not: it may have been refused meanwhile.
+            // For a namespace that the client is not connected to: its CONNECT may have been refused.
             Socket::Event { .. }
             | Socket::Binary { .. }
             | Socket::Disconnect { .. }
@@ -158,7 +158,7 @@ impl NamespaceProtocol {
         self.namespace().is_some_and(|own| *own.name == *namespace)
     }
 
-    /// The client goes: nothing is left to say.
+    /// The client closes: no reply is due.
     fn leave(&self, cx: &mut ConnCtx<'_>) {
         let last = match self.packing {
             Packing::Frames(_) => frame::close(CloseCode::Normal.number(), ""),
@@ -171,7 +171,7 @@ impl NamespaceProtocol {
         let Packing::Frames(compression) = self.packing else {
             return input.len();
         };
-        // What was left of a POST when the client went over is gone.
+        // After the upgrade no POST waits.
         state.posted = None;
         let params = Params {
             message_bytes: self.namespace_set.message_bytes,
@@ -204,18 +204,18 @@ impl NamespaceProtocol {
             done += length + 1;
             match std::str::from_utf8(rest.get(..length).unwrap_or_default()) {
                 Ok(text) => self.packet(cx, state, text),
-                Err(_) => break_off(cx, Malformed("text is not UTF-8")),
+                Err(_) => close_malformed(cx, Malformed("text is not UTF-8")),
             }
         }
         if done == input.len() {
-            state.all_done(cx);
+            state.finish_post(cx);
         }
         done
     }
 }
 
 /// What comes from this client can't be understood, and nor could what follows.
-fn break_off(cx: &mut ConnCtx<'_>, malformed: Malformed) {
+fn close_malformed(cx: &mut ConnCtx<'_>, malformed: Malformed) {
     cx.close(CloseCode::Protocol, malformed.0);
 }
 
@@ -321,16 +321,15 @@ impl Protocol for NamespaceProtocol {
             Packing::Frames(_) => self.read_frames(cx, input, &mut state),
             Packing::Polling => self.read_payload(cx, input, &mut state),
         };
-        if self.now(cx).place != Place::Lobby {
-            state.shown = None;
+        if self.now(cx).slot != Slot::Unconnected {
+            state.handshake = None;
         }
         state.keep(cx);
         done
     }
 }
 
-/// True where the client must not come back by itself: it is told that it was disconnected, and
-/// not only cut off, which clients take for a reason to reconnect.
+/// Whether the client must not reconnect by itself: it gets DISCONNECT. Without one, clients reconnect.
 fn is_final(code: CloseCode) -> bool {
     match code {
         CloseCode::Disconnected | CloseCode::Forbidden | CloseCode::TooManyMessages => true,

@@ -1,27 +1,27 @@
-//! What a server is like before an attack, and must be like after it.
+//! Compares a server's state before and after an attack.
 
 use std::fs;
 use std::time::{Duration, Instant};
 
 use super::{SECRET, Server, eventually};
 
-/// What the process may hold more after an attack than before it, in KiB.
+/// The allowed growth of resident memory during an attack, in KiB.
 const SPARE: u64 = 32 * 1024;
 
-/// How long a fresh client may wait for its first answers while others attack. A server that is
-/// held up answers none at all; on a machine that runs many tests a second is not much.
+/// The deadline of a new client's first responses during an attack. A blocked server sends none at
+/// all. On a machine that runs many tests, a second is not much.
 const PROMPT: Duration = Duration::from_secs(4);
 
-/// What was measured before an attack.
+/// Measurements from before an attack.
 pub struct Calm<'a> {
     server: &'a Server,
     memory: u64,
 }
 
 impl Server {
-    /// Notes what there is to come back to.
+    /// Takes the measurements.
     pub async fn calm(&self) -> Calm<'_> {
-        // Whatever is made once for all clients is made now.
+        // Allocates now what is allocated once for all clients.
         for user in ["first", "second"] {
             let mut ws = self.ws().token(user, &[]).connect().await;
             ws.subscribe("room:calm").await;
@@ -35,7 +35,7 @@ impl Server {
         Calm { memory, ..calm }
     }
 
-    /// Checks that a client that comes now is served, and at once.
+    /// Checks that a new client is served promptly.
     pub async fn serves_promptly(&self) {
         let started = Instant::now();
         let mut ws = self.ws().token("fresh", &[]).connect().await;
@@ -50,7 +50,7 @@ impl Server {
 }
 
 impl Calm<'_> {
-    /// What the process holds in memory now, in KiB.
+    /// The resident memory of the process, in KiB.
     fn memory(&self) -> u64 {
         let path = format!("/proc/{}/status", self.server.process());
         let status = fs::read_to_string(path).expect("the server runs");
@@ -59,14 +59,14 @@ impl Calm<'_> {
         kib.parse().unwrap()
     }
 
-    /// What the process holds now more than before, in KiB.
+    /// The growth of resident memory since the measurement, in KiB.
     pub fn grown(&self) -> u64 {
         self.memory().saturating_sub(self.memory)
     }
 
-    /// Checks that the attack has left nothing behind: clients are served, no connection of the
-    /// attackers is left, memory is what it was, and the log holds neither a panic nor a secret
-    /// nor a character that could forge a line.
+    /// Checks that the attack left nothing behind: clients are served, all connections of the
+    /// attacker are closed, memory has returned to its level, and the log contains no panic, no
+    /// secret, and no character that could forge a line.
     pub async fn comes_back(self) {
         self.server.serves_promptly().await;
         eventually("the attackers' connections to end", async || {
@@ -88,7 +88,7 @@ impl Calm<'_> {
                 if last <= limit {
                     return;
                 }
-                // Freed memory goes back to the system as the allocator is used.
+                // The allocator returns freed memory as it is used.
                 self.server.serves_promptly().await;
             }
         });
@@ -97,13 +97,13 @@ impl Calm<'_> {
         self.says_nothing_wrong();
     }
 
-    /// Checks what was logged and noted in the audit log.
+    /// Checks the log and the audit log.
     fn says_nothing_wrong(&self) {
         let audit = fs::read_to_string(self.server.path("audit.log")).unwrap_or_default();
         for said in [self.server.log(), self.server.printed(), audit] {
             assert!(!said.contains("panicked"), "{said}");
             assert!(!said.contains(SECRET), "the secret is in the log");
-            // Every token of these tests has this head: {"typ":"JWT","alg":"HS256"}.
+            // Every token in these tests has this header: {"typ":"JWT","alg":"HS256"}.
             assert!(!said.contains("eyJ"), "a token is in the log: {said}");
             let raw = said.chars().find(|c| c.is_control() && *c != '\n');
             assert_eq!(raw, None, "a control character is in the log");

@@ -1,4 +1,4 @@
-//! The command line.
+//! Runs the command line.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -9,18 +9,18 @@ use tokio::sync::mpsc;
 
 use super::{Server, Token, within};
 
-/// Names the server that a command talks to.
+/// The variable with the address of the server.
 const SERVER_OPTION: &str = "--server";
 
-/// Gives the token that a command shows.
+/// The variable with the token.
 const TOKEN_OPTION: &str = "--token";
 
-/// A command in the making.
+/// A builder for a command.
 pub struct Tidings {
     command: Command,
 }
 
-/// A command that has ended.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Finished {
     pub code: Option<i32>,
@@ -42,7 +42,7 @@ impl Finished {
 }
 
 impl Tidings {
-    /// A command that talks to nobody.
+    /// A command without a server.
     pub fn new(args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
         command
@@ -74,7 +74,7 @@ impl Tidings {
         self
     }
 
-    /// Runs to the end.
+    /// Runs to completion.
     pub async fn run(mut self) -> Finished {
         let run = tokio::task::spawn_blocking(move || self.command.output().unwrap());
         let output = within("the command to end", run).await.unwrap();
@@ -85,7 +85,7 @@ impl Tidings {
         }
     }
 
-    /// Runs on, and gives its output line by line.
+    /// Runs in the background, and yields its output line by line.
     pub fn start(mut self) -> Lines {
         let stdout = Stdio::piped();
         let mut child = self
@@ -108,12 +108,12 @@ impl Tidings {
 }
 
 impl Server {
-    /// A command that talks to this server as an admin.
+    /// A command for this server, as an admin.
     pub fn cli(&self, args: &[&str]) -> Tidings {
         self.cli_as(&Token::new("operator").roles(&["admin", "service"]), args)
     }
 
-    /// A command that talks to this server with this token.
+    /// A command for this server, with this token.
     pub fn cli_as(&self, token: &Token, args: &[&str]) -> Tidings {
         Tidings::new(args)
             .within(self.path("").as_path())
@@ -124,7 +124,7 @@ impl Server {
     }
 }
 
-/// The output of a command that runs on; killed when dropped.
+/// The output of a command in the background, which is killed on drop.
 pub struct Lines {
     child: Child,
     receiver: mpsc::Receiver<String>,

@@ -1,4 +1,4 @@
-//! A collector that keeps the spans that it is sent.
+//! An OTLP collector that records the spans that it receives.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Config, eventually};
 
-/// A collector; it ends when it is dropped.
+/// A collector, stopped on drop.
 pub struct Collector {
     _serving: JoinSet<Result<(), tonic::transport::Error>>,
     address: String,
@@ -27,9 +27,9 @@ pub struct Collector {
 
 struct Keeping {
     spans: Arc<Mutex<Vec<Span>>>,
-    /// Whether anything came compressed.
+    /// Whether any request was compressed.
     compressed: Arc<AtomicBool>,
-    /// Whether it says that it threw them away.
+    /// Whether it reports all spans as rejected.
     rejects: bool,
 }
 
@@ -62,7 +62,7 @@ impl Collector {
         Self::start_as(false).await
     }
 
-    /// One that says of all spans that it threw them away.
+    /// A collector that reports all spans as rejected.
     pub async fn rejecting() -> Self {
         Self::start_as(true).await
     }
@@ -90,12 +90,12 @@ impl Collector {
         }
     }
 
-    /// True if anything came compressed.
+    /// True if any request was compressed.
     pub fn was_compressed(&self) -> bool {
         self.compressed.load(Ordering::SeqCst)
     }
 
-    /// What makes a server send its spans here, and soon.
+    /// Configures a server to export its spans here, with little delay.
     pub fn of(&self, config: Config) -> Config {
         config
             .set(
@@ -112,12 +112,12 @@ impl Collector {
         spans.iter().filter(|s| s.name == name).cloned().collect()
     }
 
-    /// How many spans came so far.
+    /// The number of spans so far.
     pub fn count(&self) -> u64 {
         self.spans.lock().unwrap().len().try_into().unwrap()
     }
 
-    /// Waits for so many spans with this name.
+    /// Waits for this many spans with this name.
     pub async fn wait(&self, name: &str, count: usize) -> Vec<Span> {
         eventually(&format!("{count} × {name}"), async || {
             Some(self.named(name)).filter(|found| found.len() >= count)

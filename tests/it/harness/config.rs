@@ -4,20 +4,20 @@ use std::fmt::Write as _;
 
 use super::SECRET;
 
-/// A configuration file in the making, and the arguments to start with.
+/// A builder for a configuration file and the server's arguments.
 #[derive(Clone)]
 pub struct Config {
     settings: Vec<(String, String, String)>,
     blocks: String,
     pub args: Vec<String>,
     pub env: Vec<(String, String)>,
-    /// The limits of file descriptors that the process starts with: soft and hard.
+    /// The process's limits of file descriptors: soft and hard.
     pub descriptors: Option<(u32, u32)>,
     has_key: bool,
 }
 
 impl Config {
-    /// Both listeners on free ports, a secret, and no namespace of its own.
+    /// Both listeners on free ports, a secret, and no namespaces.
     pub fn new() -> Self {
         let empty = Self {
             settings: Vec::new(),
@@ -32,8 +32,8 @@ impl Config {
             .set("internal.listen", r#""127.0.0.1:0""#)
     }
 
-    /// As `new`, with the namespaces most tests use: `room` keeps history and presence and is
-    /// open to all, `plain` keeps none and is open to all, `project` has the documented rules.
+    /// Like `new`, with the namespaces that most tests use: `room` keeps history and presence and
+    /// is open to all, `plain` keeps none and is open to all, `project` has the documented rules.
     pub fn rooms() -> Self {
         Self::new()
             .namespace(
@@ -65,7 +65,7 @@ impl Config {
             )
     }
 
-    /// As `rooms`, with a dialect over Socket.IO: at the usual path and beside the WebSocket.
+    /// Like `rooms`, with a dialect over Socket.IO, at the default path and beside the WebSocket.
     pub fn socketio() -> Self {
         Self::rooms().block(
             "dialect",
@@ -85,23 +85,23 @@ impl Config {
         )
     }
 
-    /// `--dev`, and no key at all.
+    /// `--dev` without any key.
     pub fn dev() -> Self {
         Self::new().without_key().arg("--dev")
     }
 
-    /// As `new`, over a preset.
+    /// Like `new`, on top of a preset.
     pub fn preset(name: &str) -> Self {
         Self::new().arg("--preset").arg(name)
     }
 
-    /// Leaves the `[auth]` key out.
+    /// Removes this key from `[auth]`.
     pub fn without_key(mut self) -> Self {
         self.has_key = false;
         self
     }
 
-    /// Sets `table.key` to a TOML value, as it would stand in the file.
+    /// Sets `table.key` to a TOML value.
     pub fn set(mut self, path: &str, toml: &str) -> Self {
         let (table, key) = path.rsplit_once('.').expect("table.key");
         self.settings
@@ -111,7 +111,7 @@ impl Config {
         self
     }
 
-    /// Sets `auto_subscribe`, which stands below `[history]` in the documented file.
+    /// Sets `auto_subscribe`, which follows `[history]` in the documented file.
     pub fn auto_subscribe(self, channels: &[&str]) -> Self {
         self.set("history.auto_subscribe", &format!("{channels:?}"))
     }
@@ -126,7 +126,7 @@ impl Config {
         self.block("event_type", name, keys)
     }
 
-    /// Adds `[[dialect]]` tables, as they would stand in the file.
+    /// Appends `[[dialect]]` tables in TOML.
     pub fn dialects(mut self, toml: &str) -> Self {
         self.blocks.push_str(toml);
         self

@@ -47,7 +47,7 @@ impl Server {
         InterceptedService::new(self.channel().await, Bearer(bearer))
     }
 
-    /// Publishes and subscribes as this role.
+    /// Publishes and subscribes with this role.
     pub async fn publisher(&self, role: &str) -> Publisher {
         self.publisher_as(&Token::new("backend").roles(&[role]))
             .await
@@ -60,29 +60,29 @@ impl Server {
         }
     }
 
-    /// The bare `EventService`.
+    /// The generated `EventService` client.
     pub async fn events(&self, token: Option<&Token>) -> EventServiceClient<Client> {
         EventServiceClient::new(self.client(token).await)
     }
 
-    /// The `ConnectionService`, as an admin.
+    /// The `ConnectionService` client of an admin.
     pub async fn admin(&self) -> ConnectionServiceClient<Client> {
         self.connections_as(Some(&Token::new("root").roles(&["admin"])))
             .await
     }
 
-    /// The `ConnectionService`.
+    /// The `ConnectionService` client.
     pub async fn connections_as(&self, token: Option<&Token>) -> ConnectionServiceClient<Client> {
         ConnectionServiceClient::new(self.client(token).await)
     }
 
-    /// The `CatalogService`.
+    /// The `CatalogService` client.
     pub async fn catalog(&self, token: Option<&Token>) -> CatalogServiceClient<Client> {
         CatalogServiceClient::new(self.client(token).await)
     }
 }
 
-/// An event with this payload for this channel; no channel if the name is empty.
+/// An event with this payload for this channel. An empty name means no channel.
 pub fn event(channel: &str, event_type: &str, data: Value) -> PublishRequest {
     let channels = if channel.is_empty() {
         vec![]
@@ -97,26 +97,26 @@ pub fn event(channel: &str, event_type: &str, data: Value) -> PublishRequest {
     }
 }
 
-/// The fields named in the `google.rpc.BadRequest` of a refusal.
+/// The fields in the `google.rpc.BadRequest` of a refusal.
 pub fn refused_fields(status: &Status) -> Vec<String> {
     let details = status.get_details_bad_request();
     let violations = details.map(|d| d.field_violations).unwrap_or_default();
     violations.into_iter().map(|v| v.field).collect()
 }
 
-/// A back-end service that publishes and follows.
+/// A back-end service that publishes and subscribes.
 #[derive(Clone)]
 pub struct Publisher {
     pub events: EventServiceClient<Client>,
 }
 
 impl Publisher {
-    /// Publishes, which must work.
+    /// Publishes, which must succeed.
     pub async fn publish(&mut self, channel: &str, kind: &str, data: Value) -> PublishResponse {
         self.send(event(channel, kind, data)).await
     }
 
-    /// Publishes any request, which must work.
+    /// Publishes any request, which must succeed.
     pub async fn send(&mut self, request: PublishRequest) -> PublishResponse {
         self.try_send(request).await.expect("published")
     }
@@ -140,7 +140,7 @@ impl Publisher {
         }
     }
 
-    /// Follows channels; `subscribed` has come.
+    /// Subscribes to channels, and reads `subscribed`.
     pub async fn follow(&mut self, channels: &[&str]) -> EventStream {
         let subscriptions = channels
             .iter()
@@ -156,7 +156,7 @@ impl Publisher {
         .await
     }
 
-    /// Follows with any request; `subscribed` has come.
+    /// Subscribes with any request, and reads `subscribed`.
     pub async fn subscribe(&mut self, request: SubscribeRequest) -> EventStream {
         let answer = within("the stream", self.events.subscribe(request))
             .await
@@ -173,7 +173,7 @@ impl Publisher {
     }
 }
 
-/// A followed stream.
+/// A subscription stream.
 pub struct EventStream {
     pub stream: Streaming<SubscribeResponse>,
     pub subscribed: Subscribed,
@@ -203,7 +203,7 @@ impl EventStream {
         numbers
     }
 
-    /// Waits for the end of the stream: its status.
+    /// Waits for the end of the stream. Returns its status.
     pub async fn ended(&mut self) -> Result<(), Status> {
         within("the end of the stream", async {
             while self.stream.message().await?.is_some() {}

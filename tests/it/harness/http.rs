@@ -1,4 +1,4 @@
-//! A plain HTTP/1.1 client, one connection for each request.
+//! A plain HTTP/1.1 client with one connection per request.
 
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::{Server, Token, within};
 
-/// A whole answer.
+/// A complete response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -33,7 +33,7 @@ impl Answer {
             .map_or("", |value| value.to_str().unwrap())
     }
 
-    /// Checks that this is a refusal as problem+json (RFC 9457) with this status.
+    /// Checks that this is problem+json (RFC 9457) with this status.
     pub fn assert_problem(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         let media = self.header("content-type");
@@ -60,7 +60,7 @@ impl Server {
             .await
     }
 
-    /// The status of a `GET` on the public listener; `None` where nobody accepts any more.
+    /// The status of a `GET` on the public listener. `None` if the connection is refused.
     pub async fn try_status(&self, path: &str) -> Option<u16> {
         let stream = TcpStream::connect(&self.public).await.ok()?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
@@ -101,7 +101,7 @@ impl Server {
         request(&self.internal, method, path, headers, body).await
     }
 
-    /// An upgrade that is expected to be refused.
+    /// An upgrade request that should be refused.
     pub async fn refused_upgrade(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         let mut all = vec![
             ("Connection", "Upgrade"),
@@ -113,8 +113,8 @@ impl Server {
         self.http(Method::GET, path, &all, "").await
     }
 
-    /// The first lines of a body that does not end, such as server-sent events: those up to
-    /// and with the first line that starts with `prefix`.
+    /// The first lines of an endless body, such as server-sent events: up to and including the
+    /// first line that starts with `prefix`.
     pub async fn lines_until(
         &self,
         path: &str,

@@ -1,4 +1,4 @@
-//! An HTTP/2 client of bare frames (RFC 9113 §4), which answers nothing by itself.
+//! An HTTP/2 client of raw frames (RFC 9113 §4), which answers nothing automatically.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -18,7 +18,7 @@ pub const CONTINUATION: u8 = 9;
 pub const END_STREAM: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
-/// What came from the server.
+/// A frame from the server.
 #[derive(Debug)]
 pub struct H2Frame {
     pub kind: u8,
@@ -27,12 +27,12 @@ pub struct H2Frame {
     pub payload: Vec<u8>,
 }
 
-/// How the server took a flood.
+/// How the server handled a flood.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It goes on: the PING behind the flood was answered.
+    /// It survived: the PING after the flood was answered.
     Answered,
-    /// It ended the connection, with this error code (RFC 9113 §7) if it said one.
+    /// It closed the connection, with this error code (RFC 9113 §7) if it sent one.
     Ended(Option<u32>),
 }
 
@@ -41,7 +41,7 @@ pub struct Http2 {
     stream: TcpStream,
 }
 
-/// A frame as it goes over the wire.
+/// The encoding of a frame.
 pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = vec![len[1], len[2], len[3], kind, flags];
@@ -50,7 +50,7 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Fields without any compression (RFC 7541 §6.2.2).
+/// Header fields without compression (RFC 7541 §6.2.2).
 pub fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
@@ -75,7 +75,7 @@ pub fn fields(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// The fields of a call of this method of `tidings.v1`, with more.
+/// The header fields of a call of this method of `tidings.v1`, and further ones.
 pub fn call(method: &str, more: &[(&str, &str)]) -> Vec<u8> {
     let path = format!("/tidings.v1.{method}");
     let mut all = vec![
@@ -91,7 +91,7 @@ pub fn call(method: &str, more: &[(&str, &str)]) -> Vec<u8> {
 }
 
 impl Http2 {
-    /// Connects, and has sent the preface and empty SETTINGS (RFC 9113 §3.4).
+    /// Connects, and sends the preface and empty SETTINGS (RFC 9113 §3.4).
     pub async fn connect(address: &str) -> Self {
         let mut stream = within("TCP", TcpStream::connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -104,24 +104,24 @@ impl Http2 {
         Self { stream }
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     pub async fn send(&mut self, bytes: &[u8]) {
         within("room to send", self.stream.write_all(bytes))
             .await
             .unwrap();
     }
 
-    /// The next frame; `None` at the end of the stream.
+    /// The next frame. `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<H2Frame> {
         within("a frame", read_frame(&mut self.stream)).await
     }
 
-    /// The next frame, however late it comes.
+    /// The next frame, with no deadline.
     pub async fn later(&mut self) -> Option<H2Frame> {
         read_frame(&mut self.stream).await
     }
 
-    /// Reads on to the last frame of this stream: its kind.
+    /// Reads up to the last frame of this stream. Returns its type.
     pub async fn end_of(&mut self, stream: u32) -> u8 {
         loop {
             let frame = self
@@ -135,7 +135,7 @@ impl Http2 {
         }
     }
 
-    /// Sends these bytes again and again, then a PING, while it reads what comes.
+    /// Repeats these bytes, then sends a PING, while reading the responses.
     pub async fn flood(self, bytes: impl Fn(u32) -> Vec<u8>, times: u32) -> Outcome {
         let (mut read, mut write) = tokio::io::split(self.stream);
         let send = async {
@@ -144,7 +144,7 @@ impl Http2 {
                     return;
                 }
             }
-            // Nobody to tell where the connection has ended.
+            // The connection is closed already, so the write may fail.
             let _ = write.write_all(&frame(PING, 0, 0, b"the last")).await;
         };
         let listen = async {
@@ -170,8 +170,8 @@ impl Http2 {
         .await
     }
 
-    /// Sends these bytes again and again and reads nothing, until the server takes no more: how
-    /// many bytes it took; at most `most`.
+    /// Repeats these bytes without reading, until the server accepts no more. Returns the number of
+    /// bytes, at most `most`.
     pub async fn press(&mut self, bytes: &[u8], most: usize) -> usize {
         let mut sent = 0;
         let stuck = std::time::Duration::from_secs(1);

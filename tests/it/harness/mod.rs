@@ -1,4 +1,4 @@
-//! The language of the tests: a server to start, and clients that read as sentences.
+//! The test harness: a server to start, and clients whose calls read as sentences.
 
 mod calm;
 mod cli;
@@ -27,7 +27,7 @@ pub use server::Server;
 pub use token::{SECRET, Token, handmade};
 pub use ws::{Ws, WsBuilder};
 
-/// How long a condition may take to come true before the test fails.
+/// How long a condition may take before the test fails.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Waits for `future`, at most [`DEADLINE`].
@@ -38,7 +38,7 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Asks `probe` again and again until it answers `Some`, at most [`DEADLINE`].
+/// Polls `probe` until it returns `Some`, at most [`DEADLINE`].
 pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
     let mut pause = tokio::time::interval(Duration::from_millis(10));
     within(what, async {

@@ -1,4 +1,4 @@
-//! A WebSocket client of bare frames (RFC 6455 §5), which answers nothing by itself.
+//! A WebSocket client of raw frames (RFC 6455 §5), which answers nothing automatically.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,7 @@ use super::within;
 #[derive(Debug, PartialEq, Eq)]
 pub struct Frame {
     pub opcode: u8,
-    /// Of the three reserved bits only the first, which marks a compressed message (RFC 7692).
+    /// RSV1, which marks a compressed message (RFC 7692).
     pub compressed: bool,
     pub payload: Vec<u8>,
 }
@@ -29,7 +29,7 @@ impl Frame {
     }
 }
 
-/// Sends a request as it is written here, and reads all that comes back until the server closes.
+/// Sends a raw request, and reads until the server closes.
 pub async fn raw_request(address: &str, request: &str) -> String {
     let mut stream = within("TCP", TcpStream::connect(address)).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -68,12 +68,12 @@ pub fn masked(first_byte: u8, payload: &[u8]) -> Vec<u8> {
 /// An open connection.
 pub struct RawWs {
     stream: BufReader<TcpStream>,
-    /// The head of the server's answer to the upgrade.
+    /// The head of the server's upgrade response.
     pub head: String,
 }
 
 impl RawWs {
-    /// Upgrades on `/ws` with these headers besides the necessary ones.
+    /// Upgrades on `/ws` with these headers in addition to the required ones.
     pub async fn connect(address: &str, headers: &[(&str, &str)]) -> Self {
         let stream = within("TCP", TcpStream::connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -106,14 +106,14 @@ impl RawWs {
         self.send_bytes(&masked(first_byte, payload)).await;
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     pub async fn send_bytes(&mut self, bytes: &[u8]) {
         within("room to send", self.stream.write_all(bytes))
             .await
             .unwrap();
     }
 
-    /// Sends on until the server hangs up, but no more than this; how many bytes it took.
+    /// Keeps sending until the server closes, up to this limit. Returns the number of bytes.
     pub async fn pour(&mut self, most: usize) -> usize {
         let junk = vec![0; 64 * 1024];
         let mut poured = 0;
@@ -126,12 +126,12 @@ impl RawWs {
         poured
     }
 
-    /// The next frame; `None` at the end of the stream.
+    /// The next frame. `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<Frame> {
         within("a frame", read_frame(&mut self.stream)).await
     }
 
-    /// Reads on until the server closes: the code.
+    /// Reads until the server closes. Returns the code.
     pub async fn close_code(&mut self) -> u16 {
         loop {
             let frame = self.next().await.expect("a close frame before the end");
@@ -141,15 +141,14 @@ impl RawWs {
         }
     }
 
-    /// Sends these bytes again and again, while it reads what comes, until the server closes: with
-    /// which code.
+    /// Repeats these bytes, while reading, until the server closes. Returns the code.
     pub async fn flood(self, bytes: Vec<u8>, times: usize) -> Option<u16> {
         let (read, mut write) = tokio::io::split(self.stream.into_inner());
         let mut listener = RawListener(BufReader::new(read));
         let send = async {
             for _ in 0..times {
                 if write.write_all(&bytes).await.is_err() {
-                    // Closed: the other half reads with which code.
+                    // Closed. The other half reads the code.
                     break;
                 }
             }
@@ -165,7 +164,7 @@ impl RawWs {
     }
 }
 
-/// The half of a connection that hears how it ends.
+/// The reading half of a connection.
 struct RawListener(BufReader<tokio::io::ReadHalf<TcpStream>>);
 
 impl RawListener {
@@ -179,7 +178,7 @@ impl RawListener {
     }
 }
 
-/// The next frame; `None` at the end of the stream.
+/// The next frame. `None` at the end of the stream.
 async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Frame> {
     let first = stream.read_u8().await.ok()?;
     let second = stream.read_u8().await.ok()?;

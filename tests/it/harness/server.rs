@@ -1,4 +1,4 @@
-//! The real binary, running.
+//! Runs the real binary.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::{Config, RawWs, Token, WsBuilder, eventually};
 
-/// A running server; killed when dropped.
+/// A running server, killed on drop.
 pub struct Server {
     child: Child,
     dir: TempDir,
@@ -20,13 +20,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the server and waits until both listeners accept.
+    /// Starts the server and waits until both listeners accept connections.
     pub async fn start(config: Config) -> Self {
         let dir = tempfile::tempdir().unwrap();
         Self::start_in(dir, config).await
     }
 
-    /// Starts the server in a directory that may hold the files of an earlier one.
+    /// Starts the server in a directory that may have files of an earlier one.
     pub async fn start_in(dir: TempDir, config: Config) -> Self {
         let ready = dir.path().join("ready.json");
         let _ = fs::remove_file(&ready);
@@ -55,13 +55,13 @@ impl Server {
         server
     }
 
-    /// Starts a server that is expected to refuse: its exit status, and what it said.
+    /// Starts a server that should refuse to start. Returns its exit status and output.
     pub async fn refuses(config: Config) -> (ExitStatus, String) {
         let dir = tempfile::tempdir().unwrap();
         Self::refuses_in(dir.path(), config).await
     }
 
-    /// As [`Server::refuses`], in a directory that may hold the files of an earlier one.
+    /// Like [`Server::refuses`], in a directory that may have files of an earlier one.
     pub async fn refuses_in(dir: &Path, config: Config) -> (ExitStatus, String) {
         let mut child = spawn(dir, &config);
         let status = eventually("the server to refuse", async || child.try_wait().unwrap()).await;
@@ -69,12 +69,12 @@ impl Server {
         (status, said.concat())
     }
 
-    /// Ends the process without notice; its directory.
+    /// Kills the process (SIGKILL). Returns its directory.
     pub async fn kill(self) -> TempDir {
         self.end("KILL").await
     }
 
-    /// Ends the process in order; its directory.
+    /// Stops the process cleanly. Returns its directory.
     pub async fn stop(self) -> TempDir {
         self.end("TERM").await
     }
@@ -85,12 +85,12 @@ impl Server {
         std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap())
     }
 
-    /// A WebSocket client in the making.
+    /// A builder for a WebSocket client.
     pub fn ws(&self) -> WsBuilder {
         WsBuilder::new(&self.public)
     }
 
-    /// A WebSocket client that sees frames and answers nothing by itself.
+    /// A WebSocket client of raw frames, which answers nothing automatically.
     pub async fn raw_ws(&self, token: &Token) -> RawWs {
         RawWs::connect(
             &self.public,
@@ -99,12 +99,12 @@ impl Server {
         .await
     }
 
-    /// What the server logged.
+    /// The server's log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("stderr")).unwrap_or_default()
     }
 
-    /// What the server printed.
+    /// The server's standard output.
     pub fn printed(&self) -> String {
         fs::read_to_string(self.dir.path().join("stdout")).unwrap_or_default()
     }
@@ -119,14 +119,14 @@ impl Server {
         self.child.id()
     }
 
-    /// The value of a series of `/metrics`; 0 where there is none.
+    /// The value of a series of `/metrics`. 0 if there is none.
     pub async fn metric(&self, series: &str) -> u64 {
         let answer = self
             .internal_http(Method::GET, "/metrics", &[], Bytes::new())
             .await;
         let mut lines = answer.text().lines();
         let value = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        // Gauges are written with a fraction.
+        // Gauges are formatted with a fraction.
         let whole = value.map(|value| value.trim().split('.').next().unwrap());
         whole.map_or(0, |whole| whole.parse().unwrap())
     }
@@ -136,15 +136,15 @@ impl Server {
         self.reload_text(&config.to_toml());
     }
 
-    /// Replaces the configuration file by any text and sends SIGHUP.
+    /// Replaces the configuration file with any text and sends SIGHUP.
     pub fn reload_text(&self, toml: &str) {
         fs::write(self.dir.path().join("tidings.toml"), toml).unwrap();
         self.signal("HUP");
     }
 
-    /// Sends a signal, by its name without `SIG`.
+    /// Sends a signal, given by its name without `SIG`.
     pub fn signal(&self, name: &str) {
-        // The shell's own `kill` exists where there is no program of that name.
+        // The shell's built-in `kill` exists even if there is no such program.
         let kill = format!("kill -{name} {}", self.child.id());
         assert!(
             Command::new("sh")
@@ -155,7 +155,7 @@ impl Server {
         );
     }
 
-    /// Waits for the end of the process.
+    /// Waits for the process to exit.
     pub async fn ended(&mut self) -> ExitStatus {
         let child = &mut self.child;
         eventually("the server to end", async || child.try_wait().unwrap()).await

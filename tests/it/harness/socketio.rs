@@ -1,5 +1,4 @@
-//! Clients of Engine.IO and Socket.IO of bare requests and frames, which answer nothing by
-//! themselves.
+//! Engine.IO and Socket.IO clients of raw requests and frames, which answer nothing automatically.
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::Method;
@@ -11,19 +10,19 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::{Answer, Server, Token, within};
 
-/// Stands between the packets of a payload.
+/// Separates the packets of a payload.
 const SEPARATOR: char = '\u{1e}';
 
-/// A client that polls.
+/// A polling client.
 pub struct Polling<'s> {
     server: &'s Server,
     pub sid: String,
-    /// What the server said first.
+    /// The server's open packet.
     pub handshake: Value,
 }
 
 impl Server {
-    /// Any Engine.IO request by polling.
+    /// Any Engine.IO polling request.
     pub async fn engine(&self, method: Method, query: &str, body: &str) -> Answer {
         self.engine_with(method, query, &[], body).await
     }
@@ -40,7 +39,7 @@ impl Server {
         self.http(method, &path, headers, body).await
     }
 
-    /// Opens a connection by polling.
+    /// Opens a session by polling.
     pub async fn polling(&self) -> Polling<'_> {
         let query = "EIO=4&transport=polling";
         let answer = self.engine(Method::GET, query, "").await;
@@ -54,7 +53,8 @@ impl Server {
         }
     }
 
-    /// Opens a WebSocket of Engine.IO with more in its query; the error is the refusal's status.
+    /// Opens an Engine.IO WebSocket with additional query parameters. The error is the refusal's
+    /// status.
     pub async fn engine_ws(
         &self,
         more: &str,
@@ -116,7 +116,7 @@ impl Polling<'_> {
         answer.text().split(SEPARATOR).map(str::to_owned).collect()
     }
 
-    /// Polls until a packet begins so: that packet.
+    /// Polls until a packet starts with this. Returns that packet.
     pub async fn until(&self, beginning: &str) -> String {
         loop {
             let packets = self.packets().await;
@@ -133,13 +133,13 @@ impl Polling<'_> {
             .await
     }
 
-    /// Sends packets, which the server must take.
+    /// Sends packets, which the server must accept.
     pub async fn send(&self, packets: &[&str]) {
         let answer = self.post(&packets.join("\u{1e}")).await;
         assert_eq!((answer.status, answer.text()), (200, "ok"));
     }
 
-    /// Connects to the main namespace and reads the greeting.
+    /// Connects to the main namespace and reads the welcome event.
     pub async fn connect(&self, token: &Token) {
         self.send(&[&connect_packet(token)]).await;
         let mut seen = Vec::new();
@@ -198,7 +198,7 @@ impl EngineWs {
         self.next().await.expect("a packet")
     }
 
-    /// Reads on until a packet begins so.
+    /// Reads until a packet starts with this.
     pub async fn until(&mut self, beginning: &str) -> String {
         loop {
             let packet = self.text().await;
@@ -208,7 +208,7 @@ impl EngineWs {
         }
     }
 
-    /// Reads on until the server closes: with which code, and what came last before it.
+    /// Reads until the server closes. Returns the code, and the last packet before it.
     pub async fn closed(&mut self) -> (Option<u16>, String) {
         let mut last = String::new();
         loop {

@@ -64,7 +64,7 @@ impl Sse {
         }
     }
 
-    /// The next event; comments and notices are passed over.
+    /// The next event. Skips comments and notices.
     pub async fn event(&mut self) -> Message {
         loop {
             let message = self.next().await;

@@ -1,4 +1,4 @@
-//! Tokens, signed as an identity provider would.
+//! Tokens as an identity provider would sign them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,10 +7,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Map, Value, json};
 
-/// The key of every server under test.
+/// The secret of every server under test.
 pub const SECRET: &str = "a-secret-of-the-tests-that-is-long-enough-for-hs256";
 
-/// A JSON Web Token (RFC 7519) in the making.
+/// A builder for a JSON Web Token (RFC 7519).
 #[derive(Clone)]
 pub struct Token {
     claims: Map<String, Value>,
@@ -19,7 +19,7 @@ pub struct Token {
 }
 
 impl Token {
-    /// For this user, valid for an hour.
+    /// A token for this user, valid for an hour.
     pub fn new(user: &str) -> Self {
         let claims = Map::from_iter([("sub".to_owned(), json!(user))]);
         Self {
@@ -30,24 +30,24 @@ impl Token {
         .expires_in(3600)
     }
 
-    /// With these roles.
+    /// Sets the roles.
     pub fn roles(self, roles: &[&str]) -> Self {
         self.claim("roles", json!(roles))
     }
 
-    /// With this claim.
+    /// Sets this claim.
     pub fn claim(mut self, name: &str, value: Value) -> Self {
         self.claims.insert(name.to_owned(), value);
         self
     }
 
-    /// Without this claim.
+    /// Removes this claim.
     pub fn without(mut self, name: &str) -> Self {
         self.claims.remove(name);
         self
     }
 
-    /// Valid for this many seconds from now on; negative if it has expired already.
+    /// Valid for this many seconds from now on. Negative if it has expired.
     pub fn expires_in(self, seconds: i64) -> Self {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -57,13 +57,13 @@ impl Token {
         self.claim("exp", json!(expires))
     }
 
-    /// Signed with another key.
+    /// Signed with another secret.
     pub fn secret(mut self, secret: &str) -> Self {
         secret.clone_into(&mut self.secret);
         self
     }
 
-    /// Signed with another algorithm of the same family.
+    /// Signed with another HMAC algorithm.
     pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
         self.algorithm = algorithm;
         self
@@ -72,15 +72,15 @@ impl Token {
     /// The token.
     pub fn sign(&self) -> String {
         let key = EncodingKey::from_secret(self.secret.as_bytes());
-        jsonwebtoken::encode(&Header::new(self.algorithm), &self.claims, &key).unwrap()
+        tidings_jwt::encode(&Header::new(self.algorithm), &self.claims, &key).unwrap()
     }
 }
 
-/// A token whose payload is this text, as no library would write it.
+/// A token with this raw payload, which no library would write.
 pub fn handmade(payload: &str) -> String {
     let base64 = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let message = format!("{}.{}", base64(r#"{"alg":"HS256"}"#), base64(payload));
     let key = EncodingKey::from_secret(SECRET.as_bytes());
-    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256);
+    let signature = tidings_jwt::sign(message.as_bytes(), &key, Algorithm::HS256);
     format!("{message}.{}", signature.unwrap())
 }

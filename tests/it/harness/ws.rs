@@ -1,4 +1,4 @@
-//! A WebSocket client that speaks the dialect `tidings`.
+//! A WebSocket client of the dialect `tidings`.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::{Token, within};
 
-/// A connection in the making.
+/// A builder for a connection.
 #[must_use]
 pub struct WsBuilder {
     address: String,
@@ -35,13 +35,13 @@ impl WsBuilder {
         }
     }
 
-    /// At another path than the usual one.
+    /// At another path.
     pub fn path(mut self, path: &str) -> Self {
         path.clone_into(&mut self.path);
         self
     }
 
-    /// As this user with these roles; the token travels in the `Authorization` header.
+    /// As this user with these roles. The token is sent in the `Authorization` header.
     pub fn token(self, user: &str, roles: &[&str]) -> Self {
         self.bearer(&Token::new(user).roles(roles).sign())
     }
@@ -68,7 +68,7 @@ impl WsBuilder {
         self
     }
 
-    /// From a page of this origin.
+    /// With this `Origin`.
     pub fn origin(self, origin: &str) -> Self {
         self.header("Origin", origin)
     }
@@ -78,13 +78,13 @@ impl WsBuilder {
         self
     }
 
-    /// With a small receive buffer, so that a reader that stops is soon felt by the server.
+    /// With a small receive buffer, so that the server soon notices that the client stops reading.
     pub fn small_window(mut self) -> Self {
         self.receive_buffer = Some(4096);
         self
     }
 
-    /// Connects and waits for `connection_established`, the first message of all.
+    /// Connects and reads `connection_established`, the first message.
     pub async fn connect(self) -> Ws {
         let mut ws = self.upgrade().await.expect("an accepted upgrade");
         ws.established = ws.next().await;
@@ -134,14 +134,14 @@ impl WsBuilder {
     }
 }
 
-/// An open connection. Messages that a test did not ask for yet wait in order.
+/// An open connection. Messages that no test has read yet are queued in order.
 pub struct Ws {
     stream: WebSocketStream<TcpStream>,
     inbox: VecDeque<Value>,
     asked: u64,
-    /// Protocol Pings seen so far (tungstenite answers them by itself).
+    /// Protocol Pings received so far (tungstenite answers them automatically).
     pub pings: usize,
-    /// The subprotocol that the server chose.
+    /// The selected subprotocol.
     pub protocol: Option<String>,
     /// The first message.
     pub established: Value,
@@ -170,7 +170,7 @@ impl Ws {
             .expect("sent");
     }
 
-    /// Sends with an `id` and waits for the message that carries it back.
+    /// Sends with an `id` and waits for the message that echoes it.
     pub async fn ask(&mut self, mut message: Value) -> Value {
         self.asked += 1;
         let id = json!(format!("ask-{}", self.asked));
@@ -195,12 +195,13 @@ impl Ws {
         reply
     }
 
-    /// Subscribes to one channel, which must work: its entry in the reply.
+    /// Subscribes to one channel, which must succeed. Returns its entry in the reply.
     pub async fn subscribe(&mut self, channel: &str) -> Value {
         self.subscribe_with(channel, json!({})).await
     }
 
-    /// Subscribes to one channel with more fields, which must work: its entry in the reply.
+    /// Subscribes to one channel with further fields, which must succeed. Returns its entry in the
+    /// reply.
     pub async fn subscribe_with(&mut self, channel: &str, more: Value) -> Value {
         let mut message = json!({"type": "subscribe", "channels": [channel]});
         for (name, value) in more.as_object().unwrap() {
@@ -213,27 +214,27 @@ impl Ws {
         reply["channels"][0].clone()
     }
 
-    /// Publishes, which must work: the reply.
+    /// Publishes, which must succeed. Returns the reply.
     pub async fn publish(&mut self, channel: &str, event_type: &str, data: Value) -> Value {
         let message =
             json!({"type": "publish", "channel": channel, "event_type": event_type, "data": data});
-        // Without an `id` of the request's own, the reply's is surely the event's.
+        // The request has no `id`, so the reply's id is the event's.
         self.send(message).await;
         self.expect("published").await
     }
 
-    /// A ping that must be answered: the connection lives.
+    /// A ping that must be answered, which shows that the connection is open.
     pub async fn lives(&mut self) {
         assert_eq!(self.ask(json!({"type": "ping"})).await["type"], "pong");
     }
 
-    /// Waits for the next message of this type; others stay for later.
+    /// Waits for the next message of this type. Others stay queued.
     pub async fn expect(&mut self, kind: &str) -> Value {
         self.find(&format!("a message of type {kind}"), |m| m["type"] == kind)
             .await
     }
 
-    /// As `expect`, for an event.
+    /// Like `expect`, for an event.
     pub async fn expect_event(&mut self, event_type: &str) -> Value {
         let event = self.expect(event_type).await;
         assert!(
@@ -243,7 +244,7 @@ impl Ws {
         event
     }
 
-    /// Everything that arrives before the message of this type, which is taken too.
+    /// All messages before the one of this type, which is removed too.
     pub async fn until(&mut self, kind: &str) -> Vec<Value> {
         let mut before = Vec::new();
         loop {
@@ -258,7 +259,7 @@ impl Ws {
         }
     }
 
-    /// Takes the next `count` events of this type: the value of `field` in each one's data.
+    /// Takes the next `count` events of this type. Returns the value of `field` in each one's data.
     pub async fn numbers(&mut self, event_type: &str, count: usize) -> Vec<u64> {
         let mut numbers = Vec::with_capacity(count);
         while numbers.len() < count {
@@ -271,7 +272,7 @@ impl Ws {
         numbers
     }
 
-    /// The next text message, as it stands on the wire.
+    /// The raw text of the next message.
     pub async fn next_text(&mut self) -> String {
         match self.receive().await {
             Received::Text(text) => text,
@@ -279,7 +280,7 @@ impl Ws {
         }
     }
 
-    /// Waits for the text of the next event of this type, as it stands on the wire.
+    /// Waits for the next event of this type. Returns its raw text.
     pub async fn expect_text(&mut self, event_type: &str) -> String {
         loop {
             let text = self.next_text().await;
@@ -291,7 +292,8 @@ impl Ws {
         }
     }
 
-    /// Waits until the server closes with this code: the reason. Messages before it stay.
+    /// Waits until the server closes with this code. Returns the reason. Earlier messages stay
+    /// queued.
     pub async fn expect_close(&mut self, code: u16) -> String {
         loop {
             match self.receive().await {
@@ -307,7 +309,7 @@ impl Ws {
         }
     }
 
-    /// The next message, or the code with which the server closed.
+    /// The next message, or the close code of the server.
     pub async fn next_or_close(&mut self) -> Result<Value, u16> {
         if let Some(message) = self.inbox.pop_front() {
             return Ok(message);
@@ -318,12 +320,12 @@ impl Ws {
         }
     }
 
-    /// Messages that came so far and nobody asked for.
+    /// Messages that are queued and were not read.
     pub fn unread(&self) -> impl Iterator<Item = &Value> {
         self.inbox.iter()
     }
 
-    /// Closes and waits for the server's answer.
+    /// Closes and waits for the server's close frame.
     pub async fn close(mut self) {
         within("room to close", self.stream.close(None))
             .await
@@ -382,7 +384,7 @@ enum Received {
     Closed(Option<CloseFrame>),
 }
 
-/// True for an empty list, and where an empty list was left out.
+/// True for an empty list, or an omitted one.
 pub(super) fn is_empty(list: &Value) -> bool {
     list.is_null() || list.as_array().is_some_and(Vec::is_empty)
 }

@@ -14,25 +14,25 @@ from . import wire
 from .backoff import Backoff
 from .connection import Connection, Deadline, Metadata, Tls
 from .errors import TidingsError, from_status
-from .places import Places
+from .positions import Positions
 from .publisher import Publisher
 from .subscription import Subscription
 from .token import TokenProvider
 from .types import Audience, Event, HistoryPage, NewEvent, Position, Presence, Published
 from .v1 import connection_service_pb2, event_service_pb2
 
-# What the server takes in one batch; the bytes with room to spare.
+# The server's limits on one batch, with a margin for the bytes.
 _BATCH_EVENTS = 1000
 _BATCH_BYTES = 8 << 20
 
 
 class Tidings:
-    """A client of one server; make it where an event loop runs.
+    """A client of one server. Must be created while an event loop runs.
 
-    `token` is a JWT, or a function that answers one, now or later: it is asked before the first call, before
-    the token ends, and when the server refuses it; never twice at once. `tls` is True for the usual
-    authorities, or `Tls`. A call that can be repeated is, with pauses of `backoff`, until `timeout`
-    (seconds) is over. After `keepalive` seconds of silence the server is asked whether it is still there.
+    `token` is a JWT, or a function, sync or async, that returns one. It is called before the first call,
+    before the token expires, and when the server refuses it; calls never overlap. `tls` is True for the
+    default authorities, or `Tls`. Idempotent calls are retried with delays of `backoff` until `timeout`
+    (seconds). After `keepalive` seconds of silence, a ping checks the connection.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Tidings:
         await self.close()
 
     async def close(self) -> None:
-        """Ends what is under way, and the connection."""
+        """Cancels all calls and closes the connection."""
         await self._connection.close()
 
     @property
@@ -69,7 +69,7 @@ class Tidings:
         return self._connection.channel
 
     async def metadata(self) -> Metadata:
-        """What such calls need as `metadata`: the token, and the trace context."""
+        """The `metadata` of such calls: the token and the trace context."""
         return (await self._connection.metadata())[0]
 
     async def publish(
@@ -87,9 +87,9 @@ class Tidings:
         idempotency_key: str = "",
         timeout: float | None = None,
     ) -> Published:
-        """Publishes one event; see `NewEvent` for what it may carry.
+        """Publishes one event. See `NewEvent` for the fields.
 
-        Answers when the event has its place in every channel. Raises `TidingsError`.
+        Returns once the event has a position in every channel. Raises `TidingsError`.
         """
         request = wire.request(
             NewEvent(
@@ -114,10 +114,10 @@ class Tidings:
     async def publish_batch(
         self, events: Iterable[NewEvent], *, timeout: float | None = None
     ) -> list[Published | TidingsError]:
-        """Publishes events in order; answers for each what became of it, or why it was refused.
+        """Publishes events in order. Returns a result or an error for each.
 
-        Any number: they go in as many calls as it takes. Those that the server finds too fast are sent again,
-        as long as there is time. Raises `TidingsError` where a whole call fails.
+        Any number of events, split into as many calls as necessary. Events over the rate limit are retried
+        until the timeout. Raises `TidingsError` if a whole call fails.
         """
         deadline = Deadline(self._of(timeout))
         requests = [wire.request(event) for event in events]
@@ -138,7 +138,7 @@ class Tidings:
         return [outcomes[at] for at in range(len(requests))]
 
     def publisher(self, *, in_flight: int = 256, timeout: float | None = None) -> Publisher:
-        """A stream for many events, of which at most `in_flight` await their answers."""
+        """A stream for many events, of which at most `in_flight` are unacknowledged."""
         return Publisher(self._connection, in_flight, self._of(timeout))
 
     def subscribe(
@@ -150,12 +150,12 @@ class Tidings:
         filter: str = "",
         remember: int = 100,
     ) -> Subscription:
-        """Follows channels: names, `namespace:*` or `*`; without any, `global`.
+        """Subscribes to channels: names, `namespace:*` or `*`. The default is `global`.
 
-        `since` goes on behind a position, or, by channel, behind several; a pattern takes those of its
-        channels. `rewind` begins with the newest events of each other channel that is named. `event_types`
-        are exact or end in `*`; `filter` is a CEL expression over the event. Of the channels that a pattern
-        brings, `remember` can be resumed; with those named they should stay within the server's
+        `since` resumes after a position, or after one per channel; a pattern uses those of its channels.
+        `rewind` replays the newest events of each other named channel. `event_types` are exact or end in
+        `*`. `filter` is a CEL expression over the event. Of the channels received through a pattern,
+        `remember` can be resumed; including the named ones, they should stay within the server's
         `limits.subscriptions_per_connection`.
         """
         names = channels or ("global",)
@@ -163,8 +163,8 @@ class Tidings:
             if len(names) != 1:
                 raise ValueError("since: expected a position for each channel, by its name")
             since = {names[0]: since}
-        places = Places(names, since or {}, rewind, remember)
-        return Subscription(self._connection, places, event_types, filter, self._timeout)
+        positions = Positions(names, since or {}, rewind, remember)
+        return Subscription(self._connection, positions, event_types, filter, self._timeout)
 
     async def history_page(
         self,
@@ -176,7 +176,7 @@ class Tidings:
         reverse: bool = False,
         timeout: float | None = None,
     ) -> HistoryPage:
-        """Reads a page of a channel's history: what is behind `since`, or before it if `reverse`."""
+        """Reads a page of a channel's history: after `since`, or before it if `reverse`."""
         request = event_service_pb2.GetHistoryRequest(
             channel=channel, page_size=page_size, page_token=page_token, reverse=reverse
         )
@@ -196,7 +196,7 @@ class Tidings:
         page_size: int = 100,
         reverse: bool = False,
     ) -> AsyncIterator[Event]:
-        """Reads a channel's history, page by page as it is iterated over."""
+        """Iterates over a channel's history, page by page."""
         token = ""
         while True:
             page = await self.history_page(
@@ -209,7 +209,7 @@ class Tidings:
                 return
 
     async def presence(self, channel: str, *, timeout: float | None = None) -> Presence:
-        """Who is in a channel. Needs role `admin`."""
+        """The presence of a channel. Needs role `admin`."""
         request = connection_service_pb2.GetPresenceRequest(channel=channel)
         get = self._connection.connections.GetPresence
         answer: connection_service_pb2.GetPresenceResponse = await self._connection.call(
@@ -218,7 +218,7 @@ class Tidings:
         return Presence({user.user: user.connections for user in answer.users}, answer.total)
 
     async def stats(self, *, timeout: float | None = None) -> connection_service_pb2.Stats:
-        """The server's counters at this moment. Needs role `admin`."""
+        """The server's current counters. Needs role `admin`."""
         get = self._connection.connections.GetStats
         answer: connection_service_pb2.GetStatsResponse = await self._connection.call(
             get, connection_service_pb2.GetStatsRequest(), self._of(timeout)
@@ -247,7 +247,7 @@ class Tidings:
 
 
 def _parts(left: list[int], requests: list[event_service_pb2.PublishRequest]) -> list[list[int]]:
-    """Cuts a list of requests into what fits into one call each."""
+    """Splits requests so that each part fits into one call."""
     parts: list[list[int]] = [[]]
     size = 0
     for at in left:

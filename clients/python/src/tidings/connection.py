@@ -1,4 +1,4 @@
-"""The connection to a server: credentials, tokens, and calls that are repeated where that helps."""
+"""The connection to a server: credentials, tokens, and retries."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from .v1 import catalog_service_pb2_grpc, connection_service_pb2_grpc, event_ser
 Answer = TypeVar("Answer")
 Metadata = list[tuple[str, str]]
 
-# A batch or a page may have 16 MiB.
+# A batch or a page may have up to 16 MiB.
 _LARGEST_MESSAGE = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How to trust the server, and with mutual TLS, how to be trusted. Contents of PEM files, or their paths.
+    """TLS settings: trusted authorities and a client certificate, as contents of PEM files or as paths.
 
-    Without `ca`, the authorities that come with gRPC are trusted. `server_name` is what the server's
-    certificate must name, where that is not the address.
+    Without `ca`, gRPC's bundled authorities are trusted. `server_name` is the expected name in the server's
+    certificate, if it differs from the address.
     """
 
     ca: str | Path | bytes | None = None
@@ -65,14 +65,14 @@ class Connection:
                 secure = secure or scheme == "https://"
                 address = address.removeprefix(scheme).rstrip("/")
         options: list[tuple[str, Any]] = [
-            # A server that has gone without a word is found by asking.
+            # Keep-alive pings detect a server that has disappeared.
             ("grpc.keepalive_time_ms", int(keepalive * 1000)),
             ("grpc.keepalive_timeout_ms", int(min(keepalive, 10) * 1000)),
-            # When to try again is decided here, and not once more below.
+            # Retries are decided here, so gRPC's own are disabled.
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 2000),
             ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
-            # What waits unread stays within HTTP/2's window, whatever the line could take.
+            # Unread data stays within HTTP/2's window, whatever the bandwidth.
             ("grpc.http2.bdp_probe", 0),
             ("grpc.use_local_subchannel_pool", 1),
         ]
@@ -91,12 +91,12 @@ class Connection:
         self.closed = False
 
     async def close(self) -> None:
-        """Ends everything that is under way."""
+        """Cancels all calls."""
         self.closed = True
         await self.channel.close()
 
     async def metadata(self) -> tuple[Metadata, str | None]:
-        """What goes along with a call, and the token in it."""
+        """The metadata of a call, and the token in it."""
         carrier: dict[str, str] = {}
         tracing.inject(carrier)
         token = await self.tokens.get()
@@ -111,9 +111,9 @@ class Connection:
         timeout: float,
         repeatable: bool = True,
     ) -> Answer:
-        """Calls until there is an answer, a failure that stays, or the time is over.
+        """Retries until there is a response, a permanent failure, or the timeout.
 
-        What is not `repeatable` is repeated only where the server has surely not done it.
+        A call that is not `repeatable` is only retried if the server has surely not executed it.
         """
         deadline = Deadline(timeout)
         failures, renewed = 0, False
@@ -139,17 +139,17 @@ class Connection:
 
 
 class Deadline:
-    """A time until which something has to be done."""
+    """A deadline."""
 
     def __init__(self, seconds: float) -> None:
         self._at = asyncio.get_running_loop().time() + seconds
 
     def left(self) -> float:
-        """Seconds that are left; a moment at least, so that a last call fails by itself."""
+        """The seconds left. Never zero, so that a last call fails by itself."""
         return max(self._at - asyncio.get_running_loop().time(), 0.001)
 
     async def of(self, work: Awaitable[Answer]) -> Answer:
-        """Waits for the work; raises `deadline_exceeded` where it takes too long."""
+        """Waits for the work. Raises `deadline_exceeded` on timeout."""
         try:
             return await asyncio.wait_for(work, self.left())
         except asyncio.TimeoutError:

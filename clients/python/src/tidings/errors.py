@@ -1,4 +1,4 @@
-"""Failures, as the server and the network tell them."""
+"""Failures, as reported by the server or the network."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from google.rpc import error_details_pb2, status_pb2
 _DETAILS = "grpc-status-details-bin"
 _CODES = {code.value[0]: code.name.lower() for code in grpc.StatusCode}
 
-# What gRPC itself says of a call that broke; the server says these only with details.
+# gRPC itself reports these codes for a broken call. The server sends them only with details.
 _BROKEN = frozenset({"cancelled", "internal", "unknown"})
-# Failures after which it makes no sense to follow on.
+# Failures after which a subscription cannot continue.
 _FINAL = frozenset(
     {
         "already_exists",
@@ -28,11 +28,11 @@ _FINAL = frozenset(
 
 
 class TidingsError(Exception):
-    """A request was refused, or could not be done in time.
+    """A request was refused, or failed within its timeout.
 
-    `code` is one of the protocol's codes in lower case, such as `permission_denied`, or
-    `deadline_exceeded`; `message` is for developers. `field` names what of a request is wrong,
-    `retry_after` says how many seconds to wait, and `channel` whose subscription ended, each where known.
+    `code` is one of the protocol's codes in lower case, such as `permission_denied`, or `deadline_exceeded`.
+    `message` is for developers. `field` names the invalid field, `retry_after` is in seconds, and `channel`
+    is the channel whose subscription ended, each if known.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class TidingsError(Exception):
 
     @property
     def passing(self) -> bool:
-        """True if the same request may succeed when it is repeated."""
+        """True if the same request may succeed when retried."""
         return self.code == "unavailable" or (
             self.code == "resource_exhausted" and self.retry_after is not None
         )
 
     @property
     def final(self) -> bool:
-        """True if a subscription can't outlive it."""
+        """True if it ends a subscription."""
         return self.code in _FINAL
 
 
@@ -74,7 +74,7 @@ def from_call(error: grpc.aio.AioRpcError) -> TidingsError:
 
 
 def from_status(status: status_pb2.Status) -> TidingsError:
-    """The error that a status tells, with its `google.rpc` details."""
+    """The error of a status with `google.rpc` details."""
     field, retry_after = None, None
     for detail in status.details:
         wrong, retry = error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()

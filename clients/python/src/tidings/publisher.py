@@ -1,4 +1,4 @@
-"""Publishing many events over one stream, with a bound on those whose answer is awaited."""
+"""Publishes many events over one stream, with a bound on unacknowledged ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .v1 import event_service_pb2
 
 
 class _Item:
-    """One event on its way."""
+    """One unacknowledged event."""
 
     __slots__ = ("answer", "expiry", "failures", "repeatable", "request")
 
@@ -32,11 +32,11 @@ class _Item:
 class Publisher:
     """Publishes events in order without waiting for each: `async with client.publisher() as publisher`.
 
-    At most `in_flight` of them await their answers; `publish` waits where there are more. What was under way
-    when the stream broke is sent again, in order, and its idempotency key keeps it from being published
-    twice. What the server finds too fast is sent again when it says, behind others.
+    At most `in_flight` events are unacknowledged; `publish` waits if there are more. If the stream breaks,
+    they are sent again in order, and their idempotency keys prevent duplicates. An event over the rate limit
+    is sent again after the advised delay, behind others.
 
-    Leaving the block waits until everything is answered, and raises the first failure.
+    Leaving the block waits until everything is acknowledged, and raises the first failure.
     """
 
     def __init__(self, connection: Connection, in_flight: int, timeout: float) -> None:
@@ -45,7 +45,7 @@ class Publisher:
         self._connection = connection
         self._timeout = timeout
         self._slots = asyncio.Semaphore(in_flight)
-        # Each event is in one of these from its slot to its answer.
+        # Each event holds a slot of one of these from `publish` until its result.
         self._waiting: deque[_Item] = deque()
         self._sent: deque[_Item] = deque()
         self._paused: dict[_Item, asyncio.TimerHandle] = {}
@@ -58,11 +58,11 @@ class Publisher:
 
     @property
     def in_flight(self) -> int:
-        """Events that have no answer yet."""
+        """The number of unacknowledged events."""
         return len(self._waiting) + len(self._sent) + len(self._paused)
 
     async def publish(self, event: NewEvent) -> asyncio.Future[Published]:
-        """Takes an event, as soon as there is room. The future is its answer, or raises `TidingsError`."""
+        """Queues an event, once there is space. The future is its result, or raises `TidingsError`."""
         request = wire.request(event)
         await self._slots.acquire()
         if self._closed:
@@ -80,21 +80,22 @@ class Publisher:
         return item.answer
 
     async def flush(self) -> None:
-        """Waits until every event is answered; raises the first failure since the last time."""
+        """Waits until every event is acknowledged. Raises the first failure since the last call."""
         await self._idle.wait()
         failure, self._first_failure = self._first_failure, None
         if failure is not None:
             raise failure
 
     async def aclose(self) -> None:
-        """Gives up what is not answered: those futures are cancelled."""
+        """Cancels all unacknowledged events."""
         self._closed = True
         if self._running is not None:
             for item in [*self._sent, *self._waiting, *self._paused]:
                 item.answer.cancel()
             self._running.cancel()
             await asyncio.wait((self._running,))
-            # The callback of the task lets go of what is left; it runs in the next turn at the latest.
+            # The task's callback releases what is left, at the latest in the next iteration of the
+            # event loop.
             await self._idle.wait()
 
     async def __aenter__(self) -> Publisher:
@@ -113,7 +114,7 @@ class Publisher:
             await self.aclose()
 
     def _stopped(self, running: asyncio.Task[None]) -> None:
-        """The client was closed, or something is wrong here: nobody is left waiting."""
+        """The client was closed, or an internal error occurred: no waiter is left."""
         self._closed = True
         error = None if running.cancelled() else running.exception()
         failure = TidingsError("cancelled", "the client was closed")
@@ -128,7 +129,7 @@ class Publisher:
             self._finish(item, failure)
 
     async def _run(self) -> None:
-        """Keeps a stream open while there is something to publish."""
+        """Keeps a stream open while there are events to publish."""
         failures, renewed = 0, False
         while True:
             await self._work.wait()
@@ -199,7 +200,7 @@ class Publisher:
         self._work.set()
 
     def _send_again(self, failure: TidingsError) -> None:
-        """The stream is gone, and with it the answers to what was sent."""
+        """The stream broke, and the results of sent events are unknown."""
         while self._sent:
             item = self._sent.pop()
             if item.answer.done() or not item.repeatable:
@@ -222,7 +223,7 @@ class Publisher:
         elif item in self._waiting:
             self._waiting.remove(item)
         else:
-            # Its answer is still counted on, or the next ones would be taken for it.
+            # Its response is still expected. Otherwise, the next ones would be matched to it.
             self._settle(item, failure)
             return
         self._finish(item, failure)
@@ -241,7 +242,7 @@ class Publisher:
             return
         self._first_failure = self._first_failure or outcome
         item.answer.set_exception(outcome)
-        # `flush` tells of it, whether or not anybody looks here.
+        # `flush` reports it, whether or not anybody awaits this future.
         item.answer.exception()
 
     def _leave(self, item: _Item) -> None:

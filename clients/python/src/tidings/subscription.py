@@ -1,4 +1,4 @@
-"""Following channels over any number of connections."""
+"""A subscription over any number of connections."""
 
 from __future__ import annotations
 
@@ -14,40 +14,41 @@ import grpc.aio
 from . import wire
 from .connection import Connection
 from .errors import TidingsError, from_call
-from .places import Places
+from .positions import Positions
 from .types import Event, Gap, Position, Subscribed
 from .v1 import event_service_pb2
 
 log = logging.getLogger("tidings")
 
 Step: TypeAlias = "Event | Gap | Subscribed"
-"""What following a channel brings."""
+"""A step of a subscription."""
 
 OnStale: TypeAlias = Callable[["Gap | Subscribed"], "Awaitable[None] | None"]
-"""Called where something was missed and will not come."""
+"""Called when events were missed and are lost."""
 
-# A stream that stood for so many seconds was a good one: pauses begin small again.
+# A stream that was open for this many seconds resets the backoff.
 _GOOD = 10.0
 
 
 class Subscription:
-    """Follows channels: iterate over it, in one place at a time.
+    """Subscribes to channels. Iterate over it from one task at a time.
 
-    It connects with the first step, and when the connection breaks, again and again, each channel going on
-    behind what was handed on. There is no queue: what is not read waits at the server, within its limits.
-    Iterating raises `TidingsError` where the server refuses a channel, or takes the right to it back.
+    It connects on the first step, and reconnects whenever the connection breaks. Each channel resumes after
+    the last delivered event. There is no client-side queue: unread events wait at the server, within its
+    limits. Iterating raises `TidingsError` if the server refuses a channel, or revokes the permission for
+    it.
     """
 
     def __init__(
         self,
         connection: Connection,
-        places: Places,
+        positions: Positions,
         event_types: Sequence[str],
         filter: str,
         open_timeout: float,
     ) -> None:
         self._connection = connection
-        self._places = places
+        self._places = positions
         self._event_types = list(event_types)
         self._filter = filter
         self._open_timeout = open_timeout
@@ -61,11 +62,11 @@ class Subscription:
         self._renewed = False
         self._done = False
         self.connection_id = ""
-        """The server's name for the newest connection; empty before the first."""
+        """The server's id of the latest connection. Empty before the first."""
 
     @property
     def positions(self) -> dict[str, Position]:
-        """For each channel the position behind what was handed on: the `since` with which to go on later."""
+        """For each channel, the position after the last delivered event: the `since` for resuming later."""
         return self._places.positions()
 
     def __aiter__(self) -> Subscription:
@@ -89,9 +90,9 @@ class Subscription:
         return self._ready.popleft()
 
     async def events(self, on_stale: OnStale | None = None) -> AsyncIterator[Event]:
-        """Only the events. `on_stale` is called, and awaited, where something was missed and will not come.
+        """Yields only events. `on_stale` is called, and awaited, when events were missed and are lost.
 
-        Without it, that is logged as a warning.
+        Without it, a warning is logged.
         """
         async for step in self:
             if isinstance(step, Event):
@@ -104,7 +105,7 @@ class Subscription:
                     await answer
 
     async def aclose(self) -> None:
-        """Follows no longer. An iteration that waits for the next step ends."""
+        """Ends the subscription, and an iteration that waits for the next step."""
         self._done = True
         self._ready.clear()
         self._drop_stream()
@@ -116,11 +117,12 @@ class Subscription:
         await self.aclose()
 
     async def _read(self) -> event_service_pb2.SubscribeResponse | None:
-        """The next message, after opening a stream where there is none. None if it was ended here."""
+        """The next message. Opens a stream if there is none. None if the subscription was closed."""
         if self._stream is None:
             self._stream = await self._open()
         if self._reading is None:
-            # A task of its own: whoever stops waiting for the next step, say after a time, loses nothing.
+            # A separate task: cancelling the wait for the next step, for instance by a timeout,
+            # loses nothing.
             self._reading = asyncio.ensure_future(self._stream.read())
         reading = self._reading
         timeout = None if self._stood_since is not None else self._open_timeout
@@ -155,7 +157,7 @@ class Subscription:
         if which == "gap":
             return [wire.gap(message.gap)]
         if which != "subscribed":
-            # Something that a newer server says and this client does not know.
+            # A message of a newer server, which this client does not know.
             return []
         steps: list[Step] = [*self._places.subscribed(message.subscribed)]
         if self._stood_since is None:
@@ -166,7 +168,7 @@ class Subscription:
         return steps
 
     async def _after(self, failure: TidingsError) -> None:
-        """The stream is gone: waits until it is time for another one, or raises."""
+        """The stream ended: waits for the backoff, or raises."""
         now = asyncio.get_running_loop().time()
         stood = self._stood_since is not None
         if self._stood_since is not None and now - self._stood_since >= _GOOD:

@@ -1,4 +1,4 @@
-"""Tokens: asked for in time, never twice at once."""
+"""Tokens, fetched in time and without overlapping calls."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .errors import TidingsError
 log = logging.getLogger("tidings")
 
 TokenProvider: TypeAlias = Callable[[], "str | Awaitable[str]"]
-"""Answers a token (a JWT), now or later."""
+"""Returns a token (a JWT), sync or async."""
 
-# A new token is fetched so many seconds before the old one ends, or at half of its life.
+# A new token is fetched this many seconds before the old one expires, or at half of its lifetime.
 _EARLY = 60.0
 
 
 class Tokens:
-    """The token to show, from a string or a provider."""
+    """The current token, from a string or a provider."""
 
     def __init__(self, source: str | TokenProvider | None) -> None:
         self._provider = source if callable(source) else None
@@ -33,9 +33,9 @@ class Tokens:
         self._asking = asyncio.Lock()
 
     async def get(self) -> str | None:
-        """A token that is good for a while.
+        """A token that remains valid for a while.
 
-        Raises `unavailable` where the provider fails and there is no token left to show.
+        Raises `unavailable` if the provider fails and there is no valid token.
         """
         if self._provider is None or self._fresh():
             return self._token
@@ -57,7 +57,7 @@ class Tokens:
             return token
 
     def refused(self, token: str | None) -> bool:
-        """The server refused this token. True if there may be another one."""
+        """The server refused this token. Returns True if there may be another one."""
         if self._provider is None:
             return False
         if token == self._token:
@@ -75,7 +75,7 @@ class Tokens:
 
 
 def expiry(token: str) -> float:
-    """When a JWT ends, in seconds since 1970; never, if it does not say so."""
+    """The expiry of a JWT, in seconds since 1970. Infinity if it has none."""
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

@@ -1,4 +1,4 @@
-"""OpenTelemetry, where it is installed (`pip install tidings[otel]`)."""
+"""OpenTelemetry, if it is installed (`pip install tidings[otel]`)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ try:
 except ImportError:
 
     def inject(carrier: dict[str, str]) -> None:
-        """Nothing to add: OpenTelemetry is not installed."""
+        """Does nothing: OpenTelemetry is not installed."""
 
 else:
 
     def inject(carrier: dict[str, str]) -> None:
-        """Adds the current trace context, as the configured propagators write it."""
+        """Adds the current trace context with the configured propagators."""
         propagate.inject(carrier)

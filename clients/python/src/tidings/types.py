@@ -1,4 +1,4 @@
-"""What goes in and what comes out."""
+"""The public types."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place in a channel: behind the event with this `offset`, in the numbering named `epoch`."""
+    """A position in a channel: the `offset` of an event, within an `epoch`."""
 
     epoch: str
     offset: int
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """Reads `EPOCH/OFFSET`."""
+        """Parses `EPOCH/OFFSET`."""
         epoch, slash, offset = text.rpartition("/")
         if not (slash and epoch and offset.isdecimal()):
             raise ValueError("expected EPOCH/OFFSET")
@@ -32,8 +32,8 @@ class Position:
 class Event:
     """An event as it was published.
 
-    `channel` is empty where it was sent straight to users, roles or connections, and `position` is
-    missing where the channel keeps no history. `traceparent` and `tracestate` are W3C Trace Context.
+    `channel` is empty if it was sent directly to users, roles or connections. `position` is None if the
+    channel keeps no history. `traceparent` and `tracestate` are W3C Trace Context.
     """
 
     id: str
@@ -55,10 +55,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """How the subscription to a channel stands, at its beginning and whenever it begins again.
+    """The state of a channel's subscription, at the start and after each reconnect.
 
-    `recovered` is None where there was nothing to resume; True where every event after the position
-    follows, each once; False where something may have been missed and will not come: load the state anew.
+    `recovered` is None if there was nothing to resume. True: every event after the position follows, each
+    once. False: events may have been missed and are lost, so reload the state.
     """
 
     channel: str
@@ -68,13 +68,13 @@ class Subscribed:
 
     @property
     def stale(self) -> bool:
-        """True if what the events led to has to be loaded anew."""
+        """True if the state that the events led to must be reloaded."""
         return self.recovered is False
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """The events with the offsets `first` to `last` will not come; both are 0 without history."""
+    """The events with offsets `first` to `last` will not be delivered. Both are 0 without history."""
 
     channel: str
     first: int
@@ -83,13 +83,13 @@ class Gap:
 
     @property
     def stale(self) -> bool:
-        """True if what the events led to has to be loaded anew: newer ones do not stand for them."""
+        """True if the state must be reloaded: the lost events are not replaced by newer ones."""
         return self.reason != "conflated"
 
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """For whom an event is; a connection is meant if any of the first three names it."""
+    """The audience of an event. A connection matches if any of the first three names it."""
 
     users: Sequence[str] = ()
     roles: Sequence[str] = ()
@@ -101,9 +101,9 @@ class Audience:
 class NewEvent:
     """An event to publish.
 
-    `channel` is a name or several; None is `global`, or with an audience straight to that. `data` is sent
-    as it is where it is bytes, and as JSON otherwise; `content_type` is that of bytes, JSON if it is empty.
-    `key` says what the event is about, for conflation. Without an `idempotency_key` the client makes one.
+    `channel` is one name or several. None means `global`, or with an audience, directly to it. `data` is
+    sent unchanged if it is bytes, and as JSON otherwise. `content_type` is that of bytes; empty means JSON.
+    `key` is the conflation key. Without an `idempotency_key`, the client generates one.
     """
 
     channel: str | Sequence[str] | None = None
@@ -126,7 +126,7 @@ class NewEvent:
 
 @dataclass(frozen=True, slots=True)
 class PublishedTo:
-    """What became of an event in one channel."""
+    """The result of publishing an event to one channel."""
 
     channel: str
     position: Position | None
@@ -136,25 +136,25 @@ class PublishedTo:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of an event: its id, and its place in each channel."""
+    """The result of publishing an event: its id, and its position in each channel."""
 
     id: str
     results: tuple[PublishedTo, ...]
 
     @property
     def position(self) -> Position | None:
-        """Its place in the first channel, where that keeps history."""
+        """Its position in the first channel, if that keeps history."""
         return self.results[0].position if self.results else None
 
     @property
     def duplicate(self) -> bool:
-        """True if an earlier publish with the same idempotency key stands for this one everywhere."""
+        """True if an earlier publish had the same idempotency key in every channel."""
         return bool(self.results) and all(result.duplicate for result in self.results)
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """A part of a channel's history; `next_page_token` is empty on the last page."""
+    """A page of a channel's history. `next_page_token` is empty on the last page."""
 
     events: tuple[Event, ...]
     position: Position
@@ -163,7 +163,7 @@ class HistoryPage:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Who is in a channel: connections by user, at most 1,000 users; `total` counts all users."""
+    """The presence of a channel: connections by user, at most 1,000 users. `total` counts all users."""
 
     users: Mapping[str, int]
     total: int

@@ -1,4 +1,4 @@
-"""Between the types of this package and the schema's."""
+"""Converts between the types of this package and those of the schema."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .v1 import event_pb2, event_service_pb2
 
 
 def request(new: NewEvent) -> event_service_pb2.PublishRequest:
-    """The request to publish an event, with an idempotency key in any case."""
+    """The request to publish an event. It always has an idempotency key."""
     channels = [new.channel] if isinstance(new.channel, str) else list(new.channel or ())
     built = event_service_pb2.PublishRequest(
         channels=channels,
@@ -34,7 +34,7 @@ def request(new: NewEvent) -> event_service_pb2.PublishRequest:
 
 
 def repeatable(asked: event_service_pb2.PublishRequest) -> bool:
-    """True if a repeat is known as one: keys are kept by channel, so not straight to an audience."""
+    """True if a retry is recognized. Keys are remembered per channel, so not for direct delivery."""
     return bool(asked.channels) or not asked.HasField("audience")
 
 
@@ -46,7 +46,7 @@ def payload(data: Any) -> bytes:
 
 
 def published(answer: event_service_pb2.PublishResponse) -> Published:
-    """What became of an event."""
+    """The result of publishing an event."""
     results = (
         PublishedTo(
             result.channel,
@@ -77,7 +77,7 @@ def event(message: event_pb2.Event) -> Event:
 
 
 def gap(message: event_service_pb2.Gap) -> Gap:
-    """A gap. `from` is a word of Python, so that the field has to be asked for by name."""
+    """A gap. `from` is a keyword of Python, so the field is read by name."""
     return Gap(message.channel, getattr(message, "from"), message.to, message.reason)
 
 
@@ -93,5 +93,5 @@ def position(message: event_pb2.Position) -> Position:
 
 
 def place(at: Position) -> event_pb2.Position:
-    """The schema's form of a position."""
+    """The protobuf form of a position."""
     return event_pb2.Position(epoch=at.epoch, offset=at.offset)

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class CatalogServiceStub(object):
-    """Shows the known event types. Needs role `service` or `admin`.
+    """Reads the event type catalog. Needs role `service` or `admin`.
     """
 
     def __init__(self, channel):
@@ -53,25 +53,25 @@ class CatalogServiceStub(object):
 
 
 class CatalogServiceServicer(object):
-    """Shows the known event types. Needs role `service` or `admin`.
+    """Reads the event type catalog. Needs role `service` or `admin`.
     """
 
     def ListEventTypes(self, request, context):
-        """All of them, page by page, by name.
+        """Lists all event types in pages, ordered by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetEventType(self, request, context):
-        """One of them. NOT_FOUND if it is not in the catalog.
+        """Returns one event type. NOT_FOUND if it is not in the catalog.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ValidateEvent(self, request, context):
-        """Says whether a payload would be accepted, without publishing it.
+        """Validates a payload without publishing it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,7 +104,7 @@ def add_CatalogServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class CatalogService(object):
-    """Shows the known event types. Needs role `service` or `admin`.
+    """Reads the event type catalog. Needs role `service` or `admin`.
     """
 
     @staticmethod

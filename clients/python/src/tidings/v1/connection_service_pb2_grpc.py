@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ConnectionServiceStub(object):
-    """Shows and ends connections. Needs role `admin`; `GetPresence` also takes `service`.
+    """Lists and disconnects connections. Needs role `admin`. `GetPresence` also accepts `service`.
     """
 
     def __init__(self, channel):
@@ -73,53 +73,53 @@ class ConnectionServiceStub(object):
 
 
 class ConnectionServiceServicer(object):
-    """Shows and ends connections. Needs role `admin`; `GetPresence` also takes `service`.
+    """Lists and disconnects connections. Needs role `admin`. `GetPresence` also accepts `service`.
     """
 
     def GetStats(self, request, context):
-        """The node's counters at this moment.
+        """Returns the node's counters.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchStats(self, request, context):
-        """The node's counters, again and again.
+        """Streams the node's counters periodically.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListConnections(self, request, context):
-        """Connections, page by page.
+        """Lists connections in pages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetConnection(self, request, context):
-        """One connection. NOT_FOUND if it has gone.
+        """Returns one connection. NOT_FOUND if it is closed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Disconnect(self, request, context):
-        """Ends one connection, or all of a user's. WebSocket clients see close code 4410.
+        """Disconnects one connection, or all of a user. WebSocket clients get close code 4410.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListChannels(self, request, context):
-        """Channels that have subscribers or history, page by page, by name.
+        """Lists channels that have subscribers or history in pages, ordered by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetPresence(self, request, context):
-        """Who is in a channel. FAILED_PRECONDITION where its namespace has no presence.
+        """Returns the presence of a channel. FAILED_PRECONDITION if its namespace has no presence.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,7 +172,7 @@ def add_ConnectionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ConnectionService(object):
-    """Shows and ends connections. Needs role `admin`; `GetPresence` also takes `service`.
+    """Lists and disconnects connections. Needs role `admin`. `GetPresence` also accepts `service`.
     """
 
     @staticmethod

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class EventServiceStub(object):
-    """Publishes and reads events. Needs role `service` or `admin`; other identities are held
-    to the rules of the namespaces they touch.
+    """Publishes and reads events. Needs role `service` or `admin`. Other identities are subject to the
+    rules of the namespaces.
     """
 
     def __init__(self, channel):
@@ -64,13 +64,13 @@ class EventServiceStub(object):
 
 
 class EventServiceServicer(object):
-    """Publishes and reads events. Needs role `service` or `admin`; other identities are held
-    to the rules of the namespaces they touch.
+    """Publishes and reads events. Needs role `service` or `admin`. Other identities are subject to the
+    rules of the namespaces.
     """
 
     def Publish(self, request, context):
-        """Publishes one event to one or more channels, or straight to an audience. Answers when
-        the event has its place in every channel (with durable history: when it is on disk).
+        """Publishes one event to one or more channels, or directly to an audience. Returns once the event
+        has a position in every channel (with durable history: once it is on disk).
 
         Errors: INVALID_ARGUMENT with google.rpc.BadRequest, PERMISSION_DENIED,
         RESOURCE_EXHAUSTED with google.rpc.RetryInfo, UNAVAILABLE.
@@ -80,32 +80,32 @@ class EventServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PublishBatch(self, request, context):
-        """Publishes up to 1,000 events in order. Each is judged by itself: `responses` has one
-        entry for each request, with `error` set where that request was refused.
+        """Publishes up to 1,000 events in order, with individual results: `responses` has one entry per
+        request, with `error` set if that request was refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PublishStream(self, request_iterator, context):
-        """Publishes a stream of events; answers arrive in the order of the requests. A refused
-        request answers with `error` and the stream goes on.
+        """Publishes a stream of events. Responses arrive in the order of the requests. A refused request
+        is answered with `error`, and the stream continues.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Subscribe(self, request, context):
-        """Follows channels. The first answer is `subscribed`, then the replayed events of each
-        channel, then live ones. Ends with RESOURCE_EXHAUSTED where the reader is too slow for
-        its outbox and the namespace's policy is to disconnect: resume from the last position.
+        """Subscribes to channels. The first response is `subscribed`, followed by the replayed events of
+        each channel, then live ones. Ends with RESOURCE_EXHAUSTED if the reader is too slow for its
+        outbox and the namespace's policy is to disconnect: resume from the last position.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetHistory(self, request, context):
-        """Reads a channel's history, page by page, oldest first unless `reverse`.
+        """Reads a channel's history in pages, oldest first unless `reverse`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,8 +148,8 @@ def add_EventServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EventService(object):
-    """Publishes and reads events. Needs role `service` or `admin`; other identities are held
-    to the rules of the namespaces they touch.
+    """Publishes and reads events. Needs role `service` or `admin`. Other identities are subject to the
+    rules of the namespaces.
     """
 
     @staticmethod

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class StoreServiceStub(object):
-    """Looks after the store. Needs role `admin`.
+    """Administers the store. Needs role `admin`.
     """
 
     def __init__(self, channel):
@@ -43,13 +43,13 @@ class StoreServiceStub(object):
 
 
 class StoreServiceServicer(object):
-    """Looks after the store. Needs role `admin`.
+    """Administers the store. Needs role `admin`.
     """
 
     def Backup(self, request, context):
-        """A backup of the store as it is at one moment, while it goes on: channels, positions, events and
-        idempotency keys. FAILED_PRECONDITION where history is not kept on disk; RESOURCE_EXHAUSTED
-        while another backup is being made.
+        """Streams a consistent backup of the store while it is in use: channels, positions, events and
+        idempotency keys. FAILED_PRECONDITION if history is not kept on disk. RESOURCE_EXHAUSTED while
+        another backup is in progress.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,7 +72,7 @@ def add_StoreServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class StoreService(object):
-    """Looks after the store. Needs role `admin`.
+    """Administers the store. Needs role `admin`.
     """
 
     @staticmethod

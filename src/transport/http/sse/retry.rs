@@ -1,10 +1,9 @@
-//! Answers from which an `EventSource` comes back.
+//! Temporary rejections after which an `EventSource` reconnects.
 //!
-//! By WHATWG HTML §9.2.3 it *fails the connection* on a status that is not 200, and never tries
-//! again; where a stream of the right type ends, it *reestablishes the connection* after the time
-//! that the field `retry` set. So a refusal that will pass is a stream that says so and ends. It is
-//! only for clients that ask for `text/event-stream`, as every `EventSource` does: others get the
-//! status.
+//! By WHATWG HTML §9.2.3 it *fails the connection* on a status that is not 200, and never retries; where
+//! a stream of the right type ends, it *reestablishes the connection* after the time of the `retry`
+//! field. So a temporary rejection is a stream that says so and ends. Only clients that accept
+//! `text/event-stream` get one, as every `EventSource` does: others get the status.
 
 use std::time::Duration;
 
@@ -12,23 +11,23 @@ use axum::body::Body;
 use http::HeaderMap;
 use http::header::ACCEPT;
 
-use super::dialect::{self, EventStream};
+use super::protocol::{self, EventStream};
 use super::stream;
 use crate::error::{CloseCode, Code, Error};
 use crate::hub::{Notice, Protocol};
 use crate::lifecycle::Lifecycle;
 use crate::transport::http::reply::{Answer, Refusal};
 
-/// The least time to wait for whoever is turned away.
+/// The shortest reconnection time.
 const SOONEST: Duration = Duration::from_secs(1);
-/// When to try again where an error doesn't say so.
+/// The reconnection time where an error has none.
 const SOON: Duration = Duration::from_secs(2);
 
-/// The answer in the place of a refusal: a stream that ends at once where the refusal will pass
-/// and the client takes streams, else the refusal itself.
+/// The response to a rejected request: a stream that ends at once where the rejection is temporary and
+/// the client accepts streams, else the rejection itself.
 pub(super) fn instead_of(refusal: Refusal, headers: &HeaderMap, lifecycle: &Lifecycle) -> Answer {
-    match will_pass(refusal.error()) {
-        Some(after) if takes_streams(headers) => {
+    match retry_after(refusal.error()) {
+        Some(after) if accepts_streams(headers) => {
             let leaving = lifecycle.departure().is_some();
             Ok(ends_at_once(refusal.error(), after, leaving))
         }
@@ -36,11 +35,11 @@ pub(super) fn instead_of(refusal: Refusal, headers: &HeaderMap, lifecycle: &Life
     }
 }
 
-/// After what time the same request can succeed; `None` where it will not by itself.
-fn will_pass(error: &Error) -> Option<Duration> {
+/// After what time the same request can succeed; `None` if the rejection is permanent.
+fn retry_after(error: &Error) -> Option<Duration> {
     match error.code() {
         Code::Unavailable => Some(error.retry_delay().unwrap_or(SOON)),
-        // Without a time it is the request that asks for too much.
+        // Without a time the request itself is too large.
         Code::ResourceExhausted => error.retry_delay(),
         Code::InvalidArgument
         | Code::Unauthenticated
@@ -53,7 +52,7 @@ fn will_pass(error: &Error) -> Option<Duration> {
     }
 }
 
-fn takes_streams(headers: &HeaderMap) -> bool {
+fn accepts_streams(headers: &HeaderMap) -> bool {
     let kinds = headers.get_all(ACCEPT).iter();
     kinds
         .filter_map(|kinds| kinds.to_str().ok())
@@ -63,25 +62,25 @@ fn takes_streams(headers: &HeaderMap) -> bool {
 }
 
 fn ends_at_once(error: &Error, after: Duration, leaving: bool) -> axum::response::Response {
-    // Those who were turned away together must not come back together, and not at once: where nobody
-    // else serves, they would come again and again until the server has stopped.
+    // Clients that were rejected together must not reconnect together (thundering herd), and not at
+    // once: without another server they would retry until this one has stopped.
     let after = after.max(SOONEST);
     let after = after + after.mul_f64(fastrand::f64());
     let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX).max(1);
     let (mut text, notice, code) = if leaving {
         let reason = "restart";
-        // It brings the field along.
+        // The notice contains the `retry` field.
         let notice = Notice::Reconnect { after_ms, reason };
         (Vec::new(), notice, CloseCode::Restart)
     } else {
         let code = CloseCode::for_code(error.code());
-        let retry = dialect::retry(after_ms).to_vec();
+        let retry = protocol::retry(after_ms).to_vec();
         (retry, Notice::Failure(error), code)
     };
     text.extend_from_slice(&EventStream.notice(&notice).unwrap_or_default());
     text.extend_from_slice(&EventStream.close(code, code.reason()));
     let mut response = stream(Body::from(text));
-    // It is counted as the refusal that it is.
+    // Counted as the error that it is, though the status is 200.
     response.extensions_mut().insert(error.code());
     response
 }
@@ -93,28 +92,28 @@ mod tests {
     fn accepts(kinds: &str) -> bool {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, kinds.parse().unwrap());
-        takes_streams(&headers)
+        accepts_streams(&headers)
     }
 
     #[test]
-    fn an_event_source_asks_for_streams_and_others_don_t() {
+    fn only_an_event_source_accepts_streams() {
         assert!(accepts("text/event-stream"));
         assert!(accepts("application/json, Text/Event-Stream;q=0.9"));
         assert!(!accepts("*/*") && !accepts("text/*") && !accepts("text/event-streams"));
-        assert!(!takes_streams(&HeaderMap::new()));
+        assert!(!accepts_streams(&HeaderMap::new()));
     }
 
     #[test]
-    fn only_what_passes_by_itself_is_worth_coming_back_for() {
+    fn only_temporary_rejections_have_a_reconnection_time() {
         let wait = Duration::from_secs(5);
         let exhausted = || Error::exhausted("full");
-        assert_eq!(will_pass(&exhausted().retry_after(wait)), Some(wait));
-        assert_eq!(will_pass(&exhausted()), None);
-        assert_eq!(will_pass(&Error::unavailable("not now")), Some(SOON));
+        assert_eq!(retry_after(&exhausted().retry_after(wait)), Some(wait));
+        assert_eq!(retry_after(&exhausted()), None);
+        assert_eq!(retry_after(&Error::unavailable("not now")), Some(SOON));
         for code in Code::ALL {
             let passes = matches!(code, Code::Unavailable | Code::ResourceExhausted);
             let error = Error::new(code, "no").retry_after(wait);
-            assert_eq!(will_pass(&error).is_some(), passes, "{code}");
+            assert_eq!(retry_after(&error).is_some(), passes, "{code}");
         }
     }
 }

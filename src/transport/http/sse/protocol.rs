@@ -10,7 +10,7 @@ use crate::hub::{ConnCtx, DialectId, Joined, Notice, Protocol, Refused};
 use crate::protocol::{ReplyTo, ServerMessage};
 use crate::telemetry::Transport;
 
-/// After how many milliseconds a browser connects again.
+/// The reconnection time of a browser, in milliseconds.
 const RETRY_MS: u32 = 2_000;
 
 /// What the hub calls for event streams.
@@ -72,7 +72,7 @@ impl Protocol for EventStream {
     }
 }
 
-/// The field that says after how many milliseconds a browser connects again.
+/// The `retry` field: the reconnection time in milliseconds.
 pub(super) fn retry(after_ms: u64) -> Bytes {
     format!("retry: {after_ms}\n").into()
 }
@@ -85,7 +85,7 @@ pub(super) fn subscribed(ids: &Ids, joined: &[Joined], refused: &[Refused]) -> B
     message(kind, kind, id.as_deref(), Some(RETRY_MS), members)
 }
 
-/// A message that is no event: its JSON is the same as on the WebSocket, `type` first.
+/// A message that is no event: the same JSON as on the WebSocket, `type` first.
 fn message(
     name: &str,
     kind: &str,
@@ -110,8 +110,8 @@ fn message(
     out.freeze()
 }
 
-/// The fields `data` and the end of the message. A line break in the payload, which JSON allows
-/// between values, starts another field; the browser puts them together again.
+/// The `data` fields and the end of the message. A line break in the payload, which JSON allows between
+/// values, starts another field; the browser joins them.
 fn put_data(out: &mut BytesMut, json: &[u8]) {
     let mut rest = json;
     while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
@@ -135,7 +135,7 @@ mod tests {
     use crate::event::strict_json::{self, properties::odd_json};
 
     #[test]
-    fn a_line_break_in_the_payload_starts_another_data_field() {
+    fn line_break_in_payload_starts_another_data_field() {
         let mut out = BytesMut::new();
         put_data(&mut out, b"{\n\"a\":\r\n1\r}");
         assert_eq!(out, "data: {\ndata: \"a\":\ndata: 1\ndata: }\n\n");
@@ -143,7 +143,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_browser_reads_any_data_that_was_accepted(text in odd_json()) {
+        fn accepted_data_is_readable_by_browsers(text in odd_json()) {
             if let Ok(value) = strict_json::value(text.as_bytes()) {
                 let mut out = BytesMut::new();
                 put_data(&mut out, text.as_bytes());
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_sets_the_time_after_which_the_browser_comes_back() {
+    fn restart_sets_the_reconnection_time() {
         let notice = Notice::Reconnect {
             after_ms: 750,
             reason: "restart",
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_not_called_as_the_browser_calls_its_own() {
+    fn error_is_named_server_error() {
         let failure = crate::error::Error::denied("no");
         let text = EventStream.notice(&Notice::Failure(&failure)).unwrap();
         assert!(text.starts_with(b"event: server_error\ndata: {\"type\":\"error\","));

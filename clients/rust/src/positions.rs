@@ -1,4 +1,5 @@
-//! Where a subscription stands in each of its channels: what to ask for, and what to hand on.
+//! The positions of a subscription in each channel: what to request on reconnecting, and which
+//! events to deliver.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,7 +7,8 @@ use crate::error::named;
 use crate::step::{Joined, Step};
 use crate::{Error, Event, Position, Result, proto};
 
-/// Channels that came by a pattern and whose positions are remembered; those quiet for longest go first.
+/// How many channels of patterns have their positions remembered. The least recently active ones
+/// are dropped first.
 const REMEMBERED: usize = 100;
 
 /// True for `*` and `namespace:*`.
@@ -16,59 +18,61 @@ fn is_pattern(channel: &str) -> bool {
 
 /// The positions of one subscription.
 ///
-/// A pattern has no position. So the channels that came by it are noted; to resume, each is asked for by its own name.
+/// A pattern has no position. Hence, the channels received through it are tracked, and each is
+/// resumed by its own name.
 #[derive(Debug, Default)]
-pub(crate) struct Places {
-    asked: Vec<String>,
+pub(crate) struct Positions {
+    requested: Vec<String>,
     rewind: u32,
     at: HashMap<String, Position>,
-    // The quietest first.
-    noted: Vec<(String, Position)>,
-    // The channels asked for that there is something to resume of.
+    // The least recently active first.
+    tracked: Vec<(String, Position)>,
+    // Requested channels that have a position to resume from.
     resumes: HashSet<String>,
-    // What the stream that is open was asked to resume.
+    // What the current stream was asked to resume.
     sent: HashSet<String>,
     opening: bool,
 }
 
-impl Places {
-    /// Channels to follow from here, or from where they stood.
+impl Positions {
+    /// Channels to subscribe to from here, or from their positions.
     pub(crate) fn new(
-        asked: Vec<String>,
+        requested: Vec<String>,
         since: impl IntoIterator<Item = (String, Position)>,
         rewind: u32,
     ) -> Self {
-        let mut places = Places {
+        let mut positions = Positions {
             rewind,
-            ..Places::default()
+            ..Positions::default()
         };
-        for channel in asked {
-            if !places.asked.contains(&channel) {
-                places.asked.push(channel);
+        for channel in requested {
+            if !positions.requested.contains(&channel) {
+                positions.requested.push(channel);
             }
         }
         for (channel, position) in since {
-            places.advance(&channel, position);
+            positions.advance(&channel, position);
         }
-        let resumes = places.asked.iter().filter(|channel| {
-            places.at.contains_key(*channel) || (is_pattern(channel) && !places.noted.is_empty())
+        let resumes = positions.requested.iter().filter(|channel| {
+            positions.at.contains_key(*channel)
+                || (is_pattern(channel) && !positions.tracked.is_empty())
         });
-        places.resumes = resumes.cloned().collect();
-        places
+        positions.resumes = resumes.cloned().collect();
+        positions
     }
 
-    /// For each channel the position behind what was handed on.
+    /// For each channel, the position after the last delivered event.
     pub(crate) fn positions(&self) -> HashMap<String, Position> {
-        let noted = self.noted.iter().cloned();
-        noted.chain(self.at.clone()).collect()
+        let tracked = self.tracked.iter().cloned();
+        tracked.chain(self.at.clone()).collect()
     }
 
-    /// What to ask a new stream for.
+    /// The request for a new stream.
     pub(crate) fn subscriptions(&mut self) -> Vec<proto::Subscription> {
         self.opening = true;
         self.sent = self.positions().into_keys().collect();
-        let noted = self.noted.iter().map(|(channel, _)| channel);
-        let wanted = self.asked.iter().chain(noted).map(|channel| {
+        let tracked = self.tracked.iter().map(|(channel, _)| channel);
+        let wanted = self.requested.iter().chain(tracked).map(|channel| {
             let since = self.position(channel).cloned();
             let newest = since.is_none() && !is_pattern(channel);
             proto::Subscription {
@@ -80,41 +84,42 @@ impl Places {
         wanted.collect()
     }
 
-    /// The server takes no more subscriptions: what patterns brought can't be resumed. Answers what that means.
+    /// The server accepts no more subscriptions, so channels of patterns cannot be resumed. Returns
+    /// the resulting steps.
     pub(crate) fn forget_noted(&mut self) -> Vec<Step> {
-        let noted = std::mem::take(&mut self.noted).into_iter();
-        noted.map(|(channel, _)| lost(channel)).collect()
+        let tracked = std::mem::take(&mut self.tracked).into_iter();
+        tracked.map(|(channel, _)| lost(channel)).collect()
     }
 
-    /// How things stand now.
+    /// The server's state of each channel.
     ///
     /// # Errors
-    /// Why a channel that was asked for is not followed.
+    /// Why a requested channel is not subscribed.
     pub(crate) fn subscribed(&mut self, message: proto::Subscribed) -> Result<Vec<Step>> {
-        let mut told = Vec::new();
+        let mut steps = Vec::new();
         for refused in message.errors {
-            if self.asked.contains(&refused.channel) {
+            if self.requested.contains(&refused.channel) {
                 let code = named(&refused.code);
                 return Err(Error::of_channel(code, refused.message, refused.channel));
             }
-            // By the pattern its events still come.
-            let place = self.noted.iter().position(|(c, _)| *c == refused.channel);
+            // Its events still arrive through the pattern.
+            let place = self.tracked.iter().position(|(c, _)| *c == refused.channel);
             if let Some(place) = place {
-                self.noted.remove(place);
+                self.tracked.remove(place);
                 if self.opening {
-                    told.push(lost(refused.channel));
+                    steps.push(lost(refused.channel));
                 }
             }
         }
         for entry in message.channels {
             let joined = self.began(entry);
-            told.push(Step::Subscribed(joined));
+            steps.push(Step::Subscribed(joined));
         }
         self.opening = false;
-        Ok(told)
+        Ok(steps)
     }
 
-    /// What to hand on for an event: nothing, if it was handed on before.
+    /// The steps for an event. None if it was delivered before.
     pub(crate) fn event(&mut self, event: Event) -> Vec<Step> {
         let Some(position) = event.position().cloned() else {
             return vec![Step::Event(event)];
@@ -129,7 +134,7 @@ impl Places {
         self.advance(&channel, position.clone());
         let mut steps = Vec::new();
         if same_epoch == Some(false) {
-            // Who follows by a pattern is not told of a new numbering otherwise.
+            // A subscription by pattern is not told of a new epoch otherwise.
             steps.push(Step::Subscribed(Joined {
                 channel,
                 position: Some(Position {
@@ -145,10 +150,10 @@ impl Places {
     }
 
     fn position(&self, channel: &str) -> Option<&Position> {
-        // The busiest are at the end.
-        let mut noted = self.noted.iter().rev();
-        let noted = || noted.find_map(|(c, position)| (c == channel).then_some(position));
-        self.at.get(channel).or_else(noted)
+        // The most recently active are last.
+        let mut tracked = self.tracked.iter().rev();
+        let tracked = || tracked.find_map(|(c, position)| (c == channel).then_some(position));
+        self.at.get(channel).or_else(tracked)
     }
 
     fn began(&mut self, entry: proto::SubscribedChannel) -> Joined {
@@ -159,15 +164,15 @@ impl Places {
             let resumed = self.sent.contains(&channel) || self.resumes.contains(&channel);
             recovered = resumed.then_some(entry.recovered);
         }
-        if self.asked.contains(&channel) {
+        if self.requested.contains(&channel) {
             self.resumes.insert(channel.clone());
         }
         match &position {
             None => {
                 self.at.remove(&channel);
-                self.noted.retain(|(noted, _)| *noted != channel);
+                self.tracked.retain(|(tracked, _)| *tracked != channel);
             }
-            // What is replayed comes from behind this position, and has to pass.
+            // Replayed events come after this position, and must not be skipped.
             Some(position) => {
                 if recovered != Some(true) && !(self.opening && entry.replayed > 0) {
                     self.advance(&channel, position.clone());
@@ -183,7 +188,7 @@ impl Places {
     }
 
     fn advance(&mut self, channel: &str, position: Position) {
-        if self.asked.iter().any(|asked| asked == channel) {
+        if self.requested.iter().any(|requested| requested == channel) {
             if let Some(at) = self.at.get_mut(channel) {
                 *at = position;
             } else {
@@ -191,21 +196,24 @@ impl Places {
             }
             return;
         }
-        if !self.asked.iter().any(|asked| is_pattern(asked)) {
+        if !self.requested.iter().any(|requested| is_pattern(requested)) {
             return;
         }
-        let known = self.noted.iter().rposition(|(noted, _)| noted == channel);
-        match known.map(|place| self.noted.remove(place)) {
-            Some((channel, _)) => self.noted.push((channel, position)),
-            None => self.noted.push((channel.to_owned(), position)),
+        let known = self
+            .tracked
+            .iter()
+            .rposition(|(tracked, _)| tracked == channel);
+        match known.map(|place| self.tracked.remove(place)) {
+            Some((channel, _)) => self.tracked.push((channel, position)),
+            None => self.tracked.push((channel.to_owned(), position)),
         }
-        if self.noted.len() > REMEMBERED {
-            self.noted.remove(0);
+        if self.tracked.len() > REMEMBERED {
+            self.tracked.remove(0);
         }
     }
 }
 
-/// What was missed of a channel can't be had.
+/// The missed events of a channel are lost.
 fn lost(channel: String) -> Step {
     Step::Subscribed(Joined {
         channel,
@@ -253,70 +261,74 @@ mod tests {
         }
     }
 
-    fn since(places: &mut Places) -> Vec<(String, Option<u64>)> {
-        let asked = places.subscriptions().into_iter();
-        asked
+    fn since(positions: &mut Positions) -> Vec<(String, Option<u64>)> {
+        let requested = positions.subscriptions().into_iter();
+        requested
             .map(|s| (s.channel, s.since.map(|since| since.offset)))
             .collect()
     }
 
     #[test]
-    fn a_new_stream_goes_on_behind_what_was_handed_on() {
-        let mut places = Places::new(vec![String::from("c")], [], 5);
-        assert_eq!(places.subscriptions()[0].rewind, 5);
-        let first = places.subscribed(entry("c", 9, false, 2)).expect("good");
+    fn new_stream_resumes_after_delivered_events() {
+        let mut positions = Positions::new(vec![String::from("c")], [], 5);
+        assert_eq!(positions.subscriptions()[0].rewind, 5);
+        let first = positions.subscribed(entry("c", 9, false, 2)).expect("good");
         assert_eq!(began(&first), None);
-        assert_eq!(places.event(event("c", "e", 8)).len(), 1);
-        assert_eq!(places.event(event("c", "e", 9)).len(), 1);
-        assert_eq!(since(&mut places), [(String::from("c"), Some(9))]);
-        let again = places.subscribed(entry("c", 11, true, 2)).expect("good");
+        assert_eq!(positions.event(event("c", "e", 8)).len(), 1);
+        assert_eq!(positions.event(event("c", "e", 9)).len(), 1);
+        assert_eq!(since(&mut positions), [(String::from("c"), Some(9))]);
+        let again = positions.subscribed(entry("c", 11, true, 2)).expect("good");
         assert_eq!(began(&again), Some(true));
-        // The server repeats one, and it is handed on once.
-        assert!(places.event(event("c", "e", 9)).is_empty());
-        assert_eq!(places.event(event("c", "e", 10)).len(), 1);
+        // The server repeats an event, which is delivered once.
+        assert!(positions.event(event("c", "e", 9)).is_empty());
+        assert_eq!(positions.event(event("c", "e", 10)).len(), 1);
     }
 
     #[test]
-    fn what_can_not_be_recovered_is_said_and_goes_on_from_there() {
-        let mut places = Places::new(
+    fn unrecoverable_channel_is_reported_and_continues() {
+        let mut positions = Positions::new(
             vec![String::from("c")],
             [(String::from("c"), at("d", 3))],
             0,
         );
-        assert_eq!(since(&mut places), [(String::from("c"), Some(3))]);
-        let told = places.subscribed(entry("c", 20, false, 0)).expect("good");
-        assert_eq!(began(&told), Some(false));
-        assert_eq!(places.positions()["c"], at("e", 20));
-        assert!(places.event(event("c", "e", 20)).is_empty());
+        assert_eq!(since(&mut positions), [(String::from("c"), Some(3))]);
+        let steps = positions
+            .subscribed(entry("c", 20, false, 0))
+            .expect("good");
+        assert_eq!(began(&steps), Some(false));
+        assert_eq!(positions.positions()["c"], at("e", 20));
+        assert!(positions.event(event("c", "e", 20)).is_empty());
     }
 
     #[test]
-    fn channels_of_a_pattern_are_resumed_by_name() {
-        let mut places = Places::new(vec![String::from("p:*")], [], 0);
-        places.subscriptions();
-        places.subscribed(entry("p:*", 0, false, 0)).expect("good");
+    fn channels_of_pattern_are_resumed_by_name() {
+        let mut positions = Positions::new(vec![String::from("p:*")], [], 0);
+        positions.subscriptions();
+        positions
+            .subscribed(entry("p:*", 0, false, 0))
+            .expect("good");
         for number in 0..=REMEMBERED {
-            places.event(event(&format!("p:{number}"), "e", 1));
+            positions.event(event(&format!("p:{number}"), "e", 1));
         }
-        let asked = since(&mut places);
-        assert_eq!(asked.len(), 1 + REMEMBERED);
-        assert!(asked.iter().all(|(channel, _)| channel != "p:0"));
+        let requested = since(&mut positions);
+        assert_eq!(requested.len(), 1 + REMEMBERED);
+        assert!(requested.iter().all(|(channel, _)| channel != "p:0"));
         let refusal = proto::SubscriptionError {
             channel: String::from("p:7"),
             code: String::from("permission_denied"),
             message: String::new(),
         };
-        let told = places.subscribed(proto::Subscribed {
+        let steps = positions.subscribed(proto::Subscribed {
             errors: vec![refusal],
             ..proto::Subscribed::default()
         });
-        assert_eq!(began(&told.expect("good")), Some(false));
+        assert_eq!(began(&steps.expect("good")), Some(false));
     }
 
     #[test]
-    fn a_refused_channel_is_an_error_that_names_it() {
-        let mut places = Places::new(vec![String::from("c")], [], 0);
-        places.subscriptions();
+    fn refused_channel_error_names_it() {
+        let mut positions = Positions::new(vec![String::from("c")], [], 0);
+        positions.subscriptions();
         let refusal = proto::SubscriptionError {
             channel: String::from("c"),
             code: String::from("permission_denied"),
@@ -326,18 +338,18 @@ mod tests {
             errors: vec![refusal],
             ..proto::Subscribed::default()
         };
-        let error = places.subscribed(message).expect_err("refused");
+        let error = positions.subscribed(message).expect_err("refused");
         assert_eq!(error.channel(), Some("c"));
         assert_eq!(error.code(), crate::Code::PermissionDenied);
     }
 
     #[test]
-    fn a_new_numbering_is_told_before_its_first_event() {
-        let mut places = Places::new(vec![String::from("*")], [], 0);
-        places.event(event("a", "e", 5));
-        let steps = places.event(event("a", "f", 3));
+    fn new_epoch_is_reported_before_its_first_event() {
+        let mut positions = Positions::new(vec![String::from("*")], [], 0);
+        positions.event(event("a", "e", 5));
+        let steps = positions.event(event("a", "f", 3));
         assert_eq!(steps.len(), 2);
         assert_eq!(began(&steps[..1]), Some(false));
-        assert_eq!(places.positions()["a"], at("f", 3));
+        assert_eq!(positions.positions()["a"], at("f", 3));
     }
 }
