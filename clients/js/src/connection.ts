@@ -7,7 +7,7 @@ import { watchPage } from "./page.js";
 import { Requests } from "./requests.js";
 import { Subscriptions } from "./subscriptions.js";
 import { Tokens } from "./token.js";
-import type { ClientEvents, Options, State, TidingsEvent, WebSocketClass, WebSocketLike } from "./types.js";
+import type { ClientEvents, Options, State, StateChange, TidingsEvent, WebSocketClass, WebSocketLike } from "./types.js";
 
 const SUBPROTOCOL = "tidings.v1.json";
 /** What the client itself calls the end of a connection, where the server does not. */
@@ -23,11 +23,11 @@ const CLOSE_FOR: Record<string, number> = { unauthenticated: UNAUTHENTICATED, re
 export class Connection {
   readonly events = new Emitter<ClientEvents>();
   readonly subscriptions: Subscriptions;
-  state: State = "connecting";
+  last: StateChange = { state: "connecting" };
   readonly #url: string;
   readonly #class: WebSocketClass;
   readonly #requests: Requests;
-  readonly #tokens: Tokens;
+  readonly tokens: Tokens;
   readonly #alive: Liveness;
   readonly #confirmer = new Confirmer((message) => this.send(message));
   readonly #unwatch: () => void;
@@ -51,6 +51,7 @@ export class Connection {
   constructor(
     url: string | URL,
     readonly options: Options,
+    tokens?: Tokens,
   ) {
     this.#url = address(url);
     const found = options.WebSocket ?? (globalThis.WebSocket as WebSocketClass | undefined);
@@ -58,7 +59,7 @@ export class Connection {
       throw new TidingsError("failed_precondition", "no WebSocket here: give the option WebSocket (in Node 20, of the package ws)");
     }
     this.#class = found;
-    this.#tokens = new Tokens(options.token);
+    this.tokens = tokens ?? new Tokens(options.token);
     const { queueLimit = 1000, requestTimeoutMs = 30_000 } = options;
     this.#requests = new Requests((text) => this.#socket?.send(text), queueLimit, requestTimeoutMs);
     const connection = this;
@@ -76,6 +77,10 @@ export class Connection {
     );
     this.#unwatch = watchPage({ online: () => this.#wake(), doubt: () => this.#alive.probe() });
     void this.#connect();
+  }
+
+  get state(): State {
+    return this.last.state;
   }
 
   /** Asks the server something, now or when there is a connection. */
@@ -113,7 +118,7 @@ export class Connection {
     clearTimeout(this.#timer);
     let token: string | null;
     try {
-      token = await this.#tokens.get();
+      token = await this.tokens.get();
     } catch (thrown) {
       if (this.#current === attempt) this.#noToken(thrown);
       return;
@@ -216,7 +221,7 @@ export class Connection {
   }
 
   #authenticated({ expires_at }: any): void {
-    this.#tokens.accepted(expires_at ? Date.parse(expires_at) - this.#skew : Infinity);
+    this.tokens.accepted(expires_at ? Date.parse(expires_at) - this.#skew : Infinity);
     const asked = this.#authenticating;
     this.#authenticating = undefined;
     asked?.then();
@@ -225,7 +230,7 @@ export class Connection {
   /** Brings a new token to the connection that stands. */
   async #renew(attempt = 0): Promise<void> {
     const socket = this.#socket;
-    if (!this.#tokens.canRenew) return;
+    if (!this.tokens.canRenew) return;
     const again = (thrown: unknown) => {
       if (this.#socket !== socket) return;
       this.#report(thrown);
@@ -234,11 +239,11 @@ export class Connection {
       this.#renewal = setTimeout(() => void this.#renew(attempt + 1), wait);
     };
     try {
-      const token = await this.#tokens.renew();
+      const token = await this.tokens.renew();
       if (this.#socket !== socket || !token) return;
       this.#authenticate(token, (error) => {
         if (!error) return;
-        if (error.code === "unauthenticated") this.#tokens.refused();
+        if (error.code === "unauthenticated") this.tokens.refused();
         // Somebody else's: this connection can't become theirs, but the next one will.
         if (error.code === "permission_denied") this.#report(error);
         else again(error);
@@ -278,8 +283,8 @@ export class Connection {
     this.subscriptions.lost(code === TOO_BIG);
     if (this.#since && Date.now() - this.#since > GOOD_MS) this.#attempt = 0;
     this.#since = 0;
-    if (code === UNAUTHENTICATED) this.#tokens.refused();
-    const hopeless = code === UNAUTHENTICATED && !this.#tokens.canRenew;
+    if (code === UNAUTHENTICATED) this.tokens.refused();
+    const hopeless = code === UNAUTHENTICATED && !this.tokens.canRenew;
     if ((isFinal(code) || hopeless) && !this.options.reconnect?.({ code, reason })) {
       const refusal = code === UNAUTHENTICATED ? "unauthenticated" : "permission_denied";
       const error = new TidingsError(refusal, `the server ended the connection (${code}): ${reason}`);
@@ -325,7 +330,7 @@ export class Connection {
   }
 
   #change(change: ClientEvents["state"]): void {
-    this.state = change.state;
+    this.last = change;
     this.events.emit("state", change);
   }
 

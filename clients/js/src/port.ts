@@ -9,6 +9,8 @@ export type ToWorker =
 
 /** What comes back. */
 export type ToTab =
+  /** The worker runs. */
+  | { hello: true }
   | { text: string; socket: number }
   | { closed: number; code: number; reason: string }
   | { ask: number; refused: boolean };
