@@ -2,6 +2,7 @@ import { GOOD_MS, isFinal, pause } from "./backoff.js";
 import { Confirmer } from "./confirm.js";
 import { Emitter } from "./emitter.js";
 import { asError, errorOf, TidingsError } from "./errors.js";
+import { HttpSocket } from "./http-socket.js";
 import { Liveness } from "./liveness.js";
 import { watchPage } from "./page.js";
 import { Requests } from "./requests.js";
@@ -12,8 +13,14 @@ import type { ClientEvents, Options, State, StateChange, TidingsEvent, WebSocket
 const SUBPROTOCOL = "tidings.v1.json";
 /** What the client itself calls the end of a connection, where the server does not. */
 const LOST = 1006;
+const RESTART = 1012;
 const UNAUTHENTICATED = 4401;
 const TOO_BIG = 1009;
+/** Attempts in a row that bring no connection, before the next transport has its turn. */
+const TRIES = 2;
+/** Over HTTP a WebSocket is tried again after this long, in milliseconds; twice as long each time. */
+const PROBE_MS = 30_000;
+const LONGEST_PROBE_MS = 600_000;
 /** Come back later: the server is full, or can't judge the token now. */
 const FULL = 1013;
 /** With what the server would close for these; elsewhere a token comes before the connection. */
@@ -25,7 +32,11 @@ export class Connection {
   readonly subscriptions: Subscriptions;
   last: StateChange = { state: "connecting" };
   readonly #url: string;
-  readonly #class: WebSocketClass;
+  /** The transport that is used: a place in `#classes`. */
+  #over = 0;
+  #failed = 0;
+  #stood = false;
+  #probe: ReturnType<typeof setTimeout> | undefined;
   readonly #requests: Requests;
   readonly tokens: Tokens;
   readonly #alive: Liveness;
@@ -54,11 +65,9 @@ export class Connection {
     tokens?: Tokens,
   ) {
     this.#url = address(url);
-    const found = options.WebSocket ?? (globalThis.WebSocket as WebSocketClass | undefined);
-    if (!found) {
+    if (!this.#classes().length) {
       throw new TidingsError("failed_precondition", "no WebSocket here: give the option WebSocket (in Node 20, of the package ws)");
     }
-    this.#class = found;
     this.tokens = tokens ?? new Tokens(options.token);
     const { queueLimit = 1000, requestTimeoutMs = 30_000 } = options;
     this.#requests = new Requests((text) => this.#socket?.send(text), queueLimit, requestTimeoutMs);
@@ -76,7 +85,8 @@ export class Connection {
       () => this.#lose(LOST, "the server is silent"),
     );
     this.#unwatch = watchPage({ online: () => this.#wake(), doubt: () => this.#alive.probe() });
-    void this.#connect();
+    // Rendered on a server, a page's address leads nowhere: nothing is begun.
+    if (this.#url) void this.#connect();
   }
 
   get state(): State {
@@ -86,6 +96,7 @@ export class Connection {
   /** Asks the server something, now or when there is a connection. */
   ask(message: object): Promise<any> {
     if (this.state === "closed") return Promise.reject(cancelled());
+    if (!this.#url) return Promise.reject(new TidingsError("failed_precondition", "the address has no host, and there is no page here to take it from"));
     return this.#requests.ask(message);
   }
 
@@ -115,6 +126,7 @@ export class Connection {
     this.#change({ state: "connecting" });
     const attempt = {};
     this.#current = attempt;
+    this.#stood = false;
     clearTimeout(this.#timer);
     let token: string | null;
     try {
@@ -128,7 +140,8 @@ export class Connection {
     const { connectTimeoutMs = 15_000 } = this.options;
     this.#timer = setTimeout(() => this.#lose(LOST, "no connection in time"), connectTimeoutMs);
     try {
-      const socket = new this.#class(this.#url, [SUBPROTOCOL]);
+      const classes = this.#classes();
+      const socket = new classes[this.#over % classes.length]!(this.#url, [SUBPROTOCOL]);
       this.#socket = socket;
       socket.onmessage = ({ data }) => this.#read(data, token);
       socket.onclose = ({ code, reason }) => this.#lose(code, reason);
@@ -138,6 +151,34 @@ export class Connection {
       this.#report(thrown);
       this.#lose(LOST, asError(thrown).message);
     }
+  }
+
+  /** What to connect with, the best first. */
+  #classes(): WebSocketClass[] {
+    const { transports = ["websocket", "sse"] } = this.options;
+    const found = this.options.WebSocket ?? (globalThis.WebSocket as WebSocketClass | undefined);
+    return transports.flatMap((name) => (name === "sse" ? (typeof fetch === "function" ? [HttpSocket] : []) : found ? [found] : []));
+  }
+
+  /** Over HTTP: finds out whether a WebSocket comes to stand by now, and if so goes over to it. */
+  #tryBetter(wait = PROBE_MS): void {
+    this.#probe = setTimeout(() => {
+      const again = () => this.#tryBetter(Math.min(LONGEST_PROBE_MS, wait * 2));
+      try {
+        const socket = new (this.#classes()[0]!)(this.#url, [SUBPROTOCOL]);
+        socket.onerror = () => {};
+        socket.onclose = again;
+        socket.onmessage = () => {
+          socket.onclose = socket.onmessage = null;
+          socket.close();
+          if (this.state !== "open") return;
+          this.#advised = 0;
+          this.#lose(RESTART, "a WebSocket comes through");
+        };
+      } catch {
+        again();
+      }
+    }, wait);
   }
 
   #noToken(thrown: unknown): void {
@@ -193,6 +234,8 @@ export class Connection {
   }
 
   #established(message: any, token: string | null): void {
+    this.#stood = true;
+    this.#failed = 0;
     this.#skew = Date.parse(message.timestamp) - Date.now();
     this.#alive.start(message.heartbeat_interval_ms);
     const { clientType, clientName } = this.options;
@@ -208,6 +251,7 @@ export class Connection {
   #opened(): void {
     clearTimeout(this.#timer);
     this.#since = Date.now();
+    if (this.#over && this.#classes().length > 1) this.#tryBetter();
     this.#change({ state: "open" });
     if (this.state !== "open") return;
     this.subscriptions.opened();
@@ -279,6 +323,11 @@ export class Connection {
   /** This connection is over. */
   #lose(code: number, reason: string): void {
     this.#detach()?.close();
+    if (this.#stood) this.#over = 0;
+    else if (code === LOST && ++this.#failed >= TRIES) {
+      this.#failed = 0;
+      this.#over = (this.#over + 1) % this.#classes().length;
+    }
     this.#requests.lost(code === TOO_BIG);
     this.subscriptions.lost(code === TOO_BIG);
     if (this.#since && Date.now() - this.#since > GOOD_MS) this.#attempt = 0;
@@ -313,6 +362,7 @@ export class Connection {
   #detach(): WebSocketLike | undefined {
     clearTimeout(this.#timer);
     clearTimeout(this.#renewal);
+    clearTimeout(this.#probe);
     this.#alive.stop();
     this.#authenticating = undefined;
     this.#current = undefined;
@@ -351,5 +401,6 @@ function cancelled(): TidingsError {
 /** The address as a WebSocket's; one without a host is of the page's. */
 function address(url: string | URL): string {
   const here = (globalThis as any).location?.href;
+  if (here === undefined && !/^[a-z]+:/i.test(`${url}`)) return "";
   return new URL(url, here).href.replace(/^http/, "ws");
 }

@@ -24,6 +24,7 @@ export interface WorkerOptions {
   minDelayMs?: number;
   maxDelayMs?: number;
   connectTimeoutMs?: number;
+  transports?: readonly ("websocket" | "sse")[];
   /** Whether this tab can be asked for a token. */
   hasToken: boolean;
 }

@@ -34,12 +34,12 @@ export function connectShared<Events = AnyEvents>(url: string | URL, options: Sh
     return new Client<Events>(url, options);
   }
   // The worker has the pauses, and reports when its connection stands: a tab waits for that.
-  const relay = { minDelayMs: 50, maxDelayMs: 1000, connectTimeoutMs: NEVER_MS, token: undefined };
+  const relay = { minDelayMs: 50, maxDelayMs: 1000, connectTimeoutMs: NEVER_MS, token: undefined, transports: ["websocket"] as const };
   const settings: Options = { ...options, ...relay };
   const tab = new Tab(worker, address, options, () => {
     // Read with each attempt: from now on this is a client like any other.
-    const { minDelayMs, maxDelayMs, connectTimeoutMs, token } = options;
-    Object.assign(settings, { minDelayMs, maxDelayMs, connectTimeoutMs, token });
+    const { minDelayMs, maxDelayMs, connectTimeoutMs, transports, token } = options;
+    Object.assign(settings, { minDelayMs, maxDelayMs, connectTimeoutMs, transports });
     client.useToken(token);
   });
   settings.WebSocket = tab.socketClass();
@@ -101,10 +101,10 @@ class Tab {
       this.#post(message);
     });
     this.#sockets.set(socket.number, socket);
-    const { clientType, clientName, queueLimit, requestTimeoutMs, minDelayMs, maxDelayMs, connectTimeoutMs, token } =
+    const { clientType, clientName, queueLimit, requestTimeoutMs, minDelayMs, maxDelayMs, connectTimeoutMs, transports, token } =
       this.options;
     const options: WorkerOptions = {
-      ...{ clientType, clientName, queueLimit, requestTimeoutMs, minDelayMs, maxDelayMs, connectTimeoutMs },
+      ...{ clientType, clientName, queueLimit, requestTimeoutMs, minDelayMs, maxDelayMs, connectTimeoutMs, transports },
       hasToken: token !== undefined,
     };
     this.#post({ open: socket.number, url: this.url, options, ...this.#lock(socket.number) });

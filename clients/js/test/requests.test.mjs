@@ -9,7 +9,7 @@ describe("loops", () => {
 
   beforeEach(async () => {
     const fake = fakeSockets();
-    client = connect("ws://test/ws", { WebSocket: fake.Fake });
+    client = connect("ws://test/ws", { WebSocket: fake.Fake, transports: ["websocket"] });
     await settle();
     [socket] = fake.sockets;
     socket.greet();
@@ -80,7 +80,7 @@ describe("requests", () => {
     t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_000_000 });
     t.mock.method(Math, "random", () => 0);
     const { Fake, sockets } = fakeSockets();
-    const client = connect("ws://test/ws", { WebSocket: Fake, ...options });
+    const client = connect("ws://test/ws", { WebSocket: Fake, transports: ["websocket"], ...options });
     t.after(() => client.close());
     await settle();
     return { client, sockets };

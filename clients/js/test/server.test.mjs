@@ -34,7 +34,7 @@ describe("against the server", () => {
   });
 
   function start(options = {}) {
-    const client = connect(server.url, { WebSocket, token: () => token(), minDelayMs: 20, ...options });
+    const client = connect(server.url, { WebSocket, transports: ["websocket"], token: () => token(), minDelayMs: 20, ...options });
     client.states = [];
     client.errors = [];
     client.on("state", (state) => client.states.push(state));

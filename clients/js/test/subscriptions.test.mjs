@@ -10,7 +10,7 @@ describe("subscriptions", () => {
   beforeEach(async () => {
     const fake = fakeSockets();
     sockets = fake.sockets;
-    client = connect("ws://test/ws", { WebSocket: fake.Fake, minDelayMs: 0 });
+    client = connect("ws://test/ws", { WebSocket: fake.Fake, transports: ["websocket"], minDelayMs: 0 });
     await settle();
     sockets[0].greet();
     await settle();
