@@ -109,8 +109,8 @@ export class HttpSocket implements WebSocketLike {
     const body = JSON.stringify({ ...rest, channels: [channel], type: event_type, data });
     const reply = await this.#reply(id, this.#fetch("/api/v1/events", { method: "POST", headers, body }));
     if (!reply) return;
-    const [{ position, duplicate } = {} as any] = reply.results;
-    this.#say({ type: "published", id, event_id: reply.id, ...position, ...(duplicate && { duplicate }) });
+    const [{ epoch, offset, duplicate } = {} as any] = reply.results;
+    this.#say({ type: "published", id, event_id: reply.id, epoch, offset, ...(duplicate && { duplicate }) });
   }
 
   /** History for everybody: the page's own is for services. A stream brings it and is left. */
