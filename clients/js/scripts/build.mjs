@@ -23,7 +23,7 @@ function schema() {
 
 rmSync(`${ROOT}/dist`, { recursive: true, force: true });
 execFileSync(process.execPath, [require.resolve("typescript/bin/tsc"), "-p", `${ROOT}/tsconfig.json`], { stdio: "inherit" });
-writeFileSync(`${ROOT}/dist/schema.js`, `export default ${schema()};\n`);
+writeFileSync(`${ROOT}/dist/schema.js`, `export const schema = ${schema()};\n`);
 
 const modules = readdirSync(`${ROOT}/src`).filter((name) => name.endsWith(".ts"));
 await build({

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { TidingsError } from "./errors.js";
 import { type FollowOptions, Following } from "./following.js";
 import { Pace } from "./pace.js";
-import schema from "./schema.js";
+import { schema } from "./schema.js";
 import { errorOfCall, errorOfStatus } from "./status.js";
 import type { AnyEvents, EventOf, Position, Presence, TypePattern } from "./types.js";
 import { dateOf, eventOf, millisOf, type Wired } from "./wired.js";

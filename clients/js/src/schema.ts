@@ -1,3 +1,2 @@
 /** The gRPC services as protobuf.js describes them; the build writes what stands here. */
-const schema: Record<string, unknown> = {};
-export default schema;
+export const schema: Record<string, unknown> = {};

@@ -6,7 +6,7 @@ import { connect } from "../dist/index.js";
 import { fakeSockets, settle } from "./support/fake.mjs";
 
 const { window } = new JSDOM(`<div id="root"></div>`);
-Object.assign(globalThis, { document: window.document, IS_REACT_ACT_ENVIRONMENT: true });
+Object.assign(globalThis, { document: window.document, navigator: window.navigator, IS_REACT_ACT_ENVIRONMENT: true });
 globalThis.window = window;
 const { act, createElement, StrictMode } = await import("react");
 const { createRoot } = await import("react-dom/client");
