@@ -3,6 +3,10 @@
 
 use std::path::Path;
 
+/// Links of pages that are shown elsewhere (the site of `docs/`, package registries) to files of the
+/// repository begin with this.
+const REPOSITORY: &str = "https://github.com/tidings/tidings/blob/main/";
+
 /// Folders of the repository that hold no documents of ours.
 const FOREIGN: [&str; 5] = [
     "target",
@@ -144,13 +148,29 @@ fn links_lead_to_files_and_headings_that_are_there() {
             .parent()
             .expect("a directory")
             .to_owned();
-        for link in between(&text, "](", ")").filter(|link| !link.contains("://")) {
-            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
-            let target = if path.is_empty() {
-                root.join(document)
-            } else {
-                directory.join(path)
+        for link in between(&text, "](", ")") {
+            let inside = link.strip_prefix(REPOSITORY);
+            if inside.is_none() && link.contains("://") {
+                continue;
+            }
+            let (path, heading) = inside
+                .unwrap_or(link)
+                .split_once('#')
+                .unwrap_or((inside.unwrap_or(link), ""));
+            let target = match (inside, path) {
+                (Some(_), path) => root.join(path),
+                (None, "") => root.join(document),
+                (None, path) => directory.join(path),
             };
+            let leaves =
+                inside.is_none() && document.starts_with("docs/") && path.starts_with("../");
+            assert!(
+                !leaves
+                    || target
+                        .canonicalize()
+                        .is_ok_and(|to| to.starts_with(root.join("docs"))),
+                "{document}: {link} leads out of the site: write {REPOSITORY}…"
+            );
             assert!(target.exists(), "{document}: {link}");
             if !heading.is_empty() {
                 let there = std::fs::read_to_string(&target).expect("a text");

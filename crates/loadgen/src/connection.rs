@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 
 use mio::net::TcpStream;
 
-use crate::follower::Follower;
+use crate::subscriber::Subscriber;
 use crate::frame::{self, Next, Opcode};
 use crate::handshake::{self, MAX_HEAD_BYTES};
 use crate::tally::Tally;
@@ -29,7 +29,7 @@ pub(super) struct Connection {
     /// Which connection of the run it is.
     pub(super) number: usize,
     /// What it follows, and what it has seen.
-    pub(super) follower: Follower,
+    pub(super) subscriber: Subscriber,
     /// When it was opened.
     pub(super) started: u64,
     /// The beginning of a frame whose end has not come.
@@ -61,12 +61,12 @@ pub(super) enum Left {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, number: usize, follower: Follower, started: u64) -> Self {
+    pub(super) fn new(stream: TcpStream, number: usize, subscriber: Subscriber, started: u64) -> Self {
         Self {
             stream,
             state: State::Connecting,
             number,
-            follower,
+            subscriber,
             started,
             partial: Vec::new(),
         }
@@ -153,7 +153,7 @@ impl Connection {
                     rest,
                 }) => {
                     input = rest;
-                    if self.follower.take(payload, payload.len(), now, tally) {
+                    if self.subscriber.take(payload, payload.len(), now, tally) {
                         events += 1;
                         continue;
                     }

@@ -9,7 +9,7 @@ pub mod clock;
 mod connection;
 mod error;
 mod floor_client;
-mod follower;
+mod subscriber;
 pub mod frame;
 mod handshake;
 pub mod histogram;

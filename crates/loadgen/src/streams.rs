@@ -14,7 +14,7 @@ use tonic::{Status, Streaming};
 
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::follower::Follower;
+use crate::subscriber::Subscriber;
 use crate::payload::NAMESPACE;
 use crate::progress::Progress;
 use crate::publish::{Client, connect};
@@ -110,42 +110,42 @@ struct Thread {
 impl Thread {
     async fn follow(self: Rc<Self>, client: Client, number: usize) {
         let channel = number % self.plan.channels.max(1);
-        let mut follower = Follower::new(channel, TypeFilter::of(number, self.plan.filters));
-        let opened = self.stop.run_until_cancelled(self.open(client, &follower));
+        let mut subscriber = Subscriber::new(channel, TypeFilter::of(number, self.plan.filters));
+        let opened = self.stop.run_until_cancelled(self.open(client, &subscriber));
         let mut stream = match opened.await {
             Some(Ok(stream)) => stream,
             Some(Err(reason)) => return self.never_ready(reason),
             None => return self.never_ready("no answer until the end".to_owned()),
         };
-        follower.begin(self.plan.tasks);
+        subscriber.begin(self.plan.tasks);
         self.progress
-            .connection_ready(channel, follower.filter, clock::now());
-        let reading = self.read(&mut stream, &mut follower);
+            .connection_ready(channel, subscriber.filter, clock::now());
+        let reading = self.read(&mut stream, &mut subscriber);
         let ended = self.stop.run_until_cancelled(reading).await;
         let mut tally = self.tally.borrow_mut();
         if let Some(reason) = &ended {
             *tally.closes.entry(0).or_default() += 1;
             tally.sample(format!("a stream ended: {reason}"));
-            self.progress.connection_lost(channel, follower.filter);
+            self.progress.connection_lost(channel, subscriber.filter);
         }
-        tally.seen.push(follower.seen(ended.is_none()));
+        tally.seen.push(subscriber.seen(ended.is_none()));
     }
 
     /// Subscribes; answers once the server has said that the subscription stands.
     async fn open(
         &self,
         mut client: Client,
-        follower: &Follower,
+        subscriber: &Subscriber,
     ) -> std::result::Result<Streaming<SubscribeResponse>, String> {
         let told = |status: Status| status.message().to_owned();
         let place = self.opening.acquire().await;
         let started = clock::now();
         let request = SubscribeRequest {
             subscriptions: vec![Subscription {
-                channel: format!("{NAMESPACE}:{}", follower.channel),
+                channel: format!("{NAMESPACE}:{}", subscriber.channel),
                 ..Subscription::default()
             }],
-            filter: follower.filter.expression().unwrap_or_default(),
+            filter: subscriber.filter.expression().unwrap_or_default(),
             ..SubscribeRequest::default()
         };
         let mut stream = client.subscribe(request).await.map_err(told)?.into_inner();
@@ -172,24 +172,24 @@ impl Thread {
     async fn read(
         &self,
         stream: &mut Streaming<SubscribeResponse>,
-        follower: &mut Follower,
+        subscriber: &mut Subscriber,
     ) -> String {
         loop {
             match stream.message().await {
-                Ok(Some(response)) => self.take(&response, follower),
+                Ok(Some(response)) => self.take(&response, subscriber),
                 Ok(None) => return "without a reason".to_owned(),
                 Err(status) => return status.message().to_owned(),
             }
         }
     }
 
-    fn take(&self, response: &SubscribeResponse, follower: &mut Follower) {
+    fn take(&self, response: &SubscribeResponse, subscriber: &mut Subscriber) {
         let mut tally = self.tally.borrow_mut();
         match &response.message {
             Some(Step::Event(event)) => {
                 let now = clock::now();
                 tally.refresh();
-                if follower.take(&event.data, response.encoded_len(), now, &mut tally) {
+                if subscriber.take(&event.data, response.encoded_len(), now, &mut tally) {
                     tally.arrived(1, now);
                 }
             }

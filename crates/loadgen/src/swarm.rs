@@ -14,7 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::clock;
 use crate::connection::{Connection, Left, Outcome, READ_BYTES, State};
 use crate::error::{Error, Result};
-use crate::follower::Follower;
+use crate::subscriber::Subscriber;
 use crate::frame::{Opcode, client_frame};
 use crate::handshake;
 use crate::payload::NAMESPACE;
@@ -155,11 +155,11 @@ impl Worker {
             Interest::READABLE | Interest::WRITABLE,
         )?;
         let channel = number % self.plan.channels.max(1);
-        let follower = Follower::new(channel, TypeFilter::of(number, self.plan.filters));
+        let subscriber = Subscriber::new(channel, TypeFilter::of(number, self.plan.filters));
         self.slots.push(Some(Connection::new(
             stream,
             number,
-            follower,
+            subscriber,
             clock::now(),
         )));
         Ok(())
@@ -206,9 +206,9 @@ impl Worker {
             return;
         };
         connection.state = State::Subscribing;
-        connection.follower.begin(self.plan.tasks);
-        let channel = connection.follower.channel;
-        let filter = connection.follower.filter.expression();
+        connection.subscriber.begin(self.plan.tasks);
+        let channel = connection.subscriber.channel;
+        let filter = connection.subscriber.filter.expression();
         let filter = filter.map_or(String::new(), |text| format!(r#","filter":"{text}""#));
         let text =
             format!(r#"{{"type":"subscribe","channels":["{NAMESPACE}:{channel}"]{filter}}}"#);
@@ -230,9 +230,9 @@ impl Worker {
         self.tally
             .setup
             .record(now.saturating_sub(connection.started));
-        let follower = &connection.follower;
+        let subscriber = &connection.subscriber;
         self.progress
-            .connection_ready(follower.channel, follower.filter, now);
+            .connection_ready(subscriber.channel, subscriber.filter, now);
     }
 
     fn over(&mut self, token: Token, code: Option<u16>, reason: &str) {
@@ -243,10 +243,10 @@ impl Worker {
             *self.tally.closes.entry(code.unwrap_or(0)).or_default() += 1;
             self.tally
                 .sample(format!("closed with {}: {reason}", code.unwrap_or(0)));
-            let follower = connection.follower;
+            let subscriber = connection.subscriber;
             self.progress
-                .connection_lost(follower.channel, follower.filter);
-            self.tally.seen.push(follower.seen(false));
+                .connection_lost(subscriber.channel, subscriber.filter);
+            self.tally.seen.push(subscriber.seen(false));
         } else {
             self.opening = self.opening.saturating_sub(1);
             self.never_ready(reason.to_owned());
@@ -272,7 +272,7 @@ impl Worker {
                 self.tally
                     .sample("a connection could not be closed in order".to_owned());
             }
-            self.tally.seen.push(connection.follower.seen(true));
+            self.tally.seen.push(connection.subscriber.seen(true));
         }
         std::mem::replace(&mut self.tally, Tally::new(Arc::clone(&self.progress)))
     }

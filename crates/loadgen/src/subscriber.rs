@@ -7,7 +7,7 @@ use crate::type_filter::TypeFilter;
 
 /// One subscriber's view of its channel.
 #[derive(Debug, Default)]
-pub(super) struct Follower {
+pub(super) struct Subscriber {
     /// Its channel.
     pub(super) channel: usize,
     /// What it asks for.
@@ -17,12 +17,12 @@ pub(super) struct Follower {
     finder: Finder,
 }
 
-impl Follower {
+impl Subscriber {
     pub(super) fn new(channel: usize, filter: TypeFilter) -> Self {
-        Follower {
+        Subscriber {
             channel,
             filter,
-            ..Follower::default()
+            ..Subscriber::default()
         }
     }
 
