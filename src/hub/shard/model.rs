@@ -123,9 +123,21 @@ struct Moody {
     late: AtomicBool,
     stale: AtomicBool,
     waiting: Mutex<VecDeque<oneshot::Sender<()>>>,
+    /// What shards follow, once for each shard.
+    interest: Mutex<Vec<ChannelPattern>>,
 }
 
 impl Broker for Moody {
+    fn set_interest(&self, pattern: &ChannelPattern, wanted: bool) {
+        let mut interest = self.interest.lock().unwrap();
+        if wanted {
+            interest.push(pattern.clone());
+            return;
+        }
+        let at = interest.iter().position(|followed| followed == pattern);
+        interest.swap_remove(at.expect("a shard stops following what it has followed"));
+    }
+
     fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
         self.memory.load().publish(draft, span)
     }
@@ -154,8 +166,8 @@ impl Broker for Moody {
         self.memory.load().list(prefix, after, limit)
     }
 
-    fn is_known(&self, channel: &ChannelName) -> bool {
-        self.memory.load().is_known(channel)
+    fn exists(&self, channel: &ChannelName) -> bool {
+        self.memory.load().exists(channel)
     }
 
     fn sweep(&self) {
@@ -406,6 +418,7 @@ impl World {
             late: AtomicBool::new(false),
             stale: AtomicBool::new(false),
             waiting: Mutex::default(),
+            interest: Mutex::default(),
         });
         let parts = HubParts::new(Arc::<Moody>::clone(&broker));
         let (hub, mut polls) = builder.build(parts);
