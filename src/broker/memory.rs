@@ -250,7 +250,7 @@ impl Broker for Memory {
         MaybeReady::Ready(self.read_now(channel, range))
     }
 
-    fn is_known(&self, channel: &ChannelName) -> bool {
+    fn exists(&self, channel: &ChannelName) -> bool {
         self.namespaces.load().of(channel).history.size == 0
             || self.stripe(channel).channels.contains_key(channel)
     }

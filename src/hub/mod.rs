@@ -186,6 +186,8 @@ impl Hub {
     /// the channels while it has subscribers.
     pub(in crate::hub) fn follow(&self, pattern: &ChannelPattern, shard: usize) -> Arc<Interest> {
         let route = self.dispatcher.routes.add(pattern, shard);
+        // After the route: an event that the broker hands on from now on must find the shard.
+        self.broker.set_interest(pattern, true);
         if let ChannelPattern::Exact(channel) = pattern
             && self.namespaces().of(channel).history.size == 0
             && route.count()
@@ -196,6 +198,7 @@ impl Hub {
     }
 
     pub(in crate::hub) fn unfollow(&self, pattern: &ChannelPattern, shard: usize) {
+        self.broker.set_interest(pattern, false);
         if self
             .dispatcher
             .routes

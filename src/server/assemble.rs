@@ -192,13 +192,16 @@ impl Assembled {
     }
 }
 
+/// A store, and the register of revocations beside it.
+type Stores = (Arc<dyn Broker>, Arc<dyn Revocations>);
+
 /// The store that the configuration selects, and the register of revocations beside it.
 fn stores(
     config: &Config,
     namespaces: Arc<ArcSwap<Namespaces>>,
     sink: Weak<dyn Sink>,
     metrics: &Arc<Metrics>,
-) -> Result<(Arc<dyn Broker>, Arc<dyn Revocations>), StartError> {
+) -> Result<Stores, StartError> {
     let metrics = Arc::clone(metrics);
     let bounds = Bounds {
         channels: config.limits.channels,
@@ -229,7 +232,8 @@ fn stores(
             };
             let disk = Disk::open(namespaces, sink, metrics, settings);
             let disk = Arc::new(disk.map_err(StartError::new)?);
-            (Arc::clone(&disk) as _, disk)
+            let broker: Arc<dyn Broker> = Arc::<Disk>::clone(&disk);
+            (broker, disk)
         }
         Storage::Nats => {
             return Err(StartError::new(

@@ -236,7 +236,7 @@ impl Server {
         let services = Arc::clone(self.services());
         let stopped = tokio::task::spawn_blocking(move || {
             // Stop the store first: events that it has accepted must still be delivered.
-            services.broker.stop();
+            services.broker.close();
             services.hub.stop();
         });
         if stopped.await.is_err() {

@@ -308,7 +308,7 @@ impl Services {
     /// Counts a channel that would be created against the identity's rate. Services have no such limit.
     fn take_channel(&self, who: &Identity, channel: &ChannelName) -> Result<()> {
         let unbounded = who.is_service() || self.channel_rate.load().is_none();
-        if unbounded || self.broker.is_known(channel) {
+        if unbounded || self.broker.exists(channel) {
             return Ok(());
         }
         take(&self.channel_rate, who).map_err(|wait| {

@@ -4,9 +4,9 @@ use std::io::{self, Read, Write};
 
 use mio::net::TcpStream;
 
-use crate::subscriber::Subscriber;
 use crate::frame::{self, Next, Opcode};
 use crate::handshake::{self, MAX_HEAD_BYTES};
+use crate::subscriber::Subscriber;
 use crate::tally::Tally;
 
 /// What is read at once; grows with the longest frame.
@@ -61,7 +61,12 @@ pub(super) enum Left {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, number: usize, subscriber: Subscriber, started: u64) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        number: usize,
+        subscriber: Subscriber,
+        started: u64,
+    ) -> Self {
         Self {
             stream,
             state: State::Connecting,

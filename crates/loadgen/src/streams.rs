@@ -14,10 +14,10 @@ use tonic::{Status, Streaming};
 
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::subscriber::Subscriber;
 use crate::payload::NAMESPACE;
 use crate::progress::Progress;
 use crate::publish::{Client, connect};
+use crate::subscriber::Subscriber;
 use crate::swarm::Plan;
 use crate::tally::Tally;
 use crate::type_filter::TypeFilter;
@@ -111,7 +111,9 @@ impl Thread {
     async fn follow(self: Rc<Self>, client: Client, number: usize) {
         let channel = number % self.plan.channels.max(1);
         let mut subscriber = Subscriber::new(channel, TypeFilter::of(number, self.plan.filters));
-        let opened = self.stop.run_until_cancelled(self.open(client, &subscriber));
+        let opened = self
+            .stop
+            .run_until_cancelled(self.open(client, &subscriber));
         let mut stream = match opened.await {
             Some(Ok(stream)) => stream,
             Some(Err(reason)) => return self.never_ready(reason),

@@ -327,7 +327,7 @@ impl Broker for Disk {
             .then(move |page| Ok(page?.map(|page| page.within(bytes))))
     }
 
-    fn is_known(&self, channel: &ChannelName) -> bool {
+    fn exists(&self, channel: &ChannelName) -> bool {
         self.shared.namespaces.load().of(channel).history.size == 0
             || self.shared.known.contains(channel.as_str())
     }
@@ -353,7 +353,7 @@ impl Broker for Disk {
         self.shared.available.load(Ordering::Relaxed)
     }
 
-    fn stop(&self) {
+    fn close(&self) {
         self.shared.queue.stop();
         let thread = self
             .committer
@@ -368,6 +368,6 @@ impl Broker for Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        self.stop();
+        self.close();
     }
 }

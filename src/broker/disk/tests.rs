@@ -96,7 +96,7 @@ impl TestDisk {
 
     fn try_reopen(self) -> std::result::Result<Self, OpenError> {
         let (dir, settings, clock) = (Arc::clone(&self.dir), self.settings.clone(), self.clock);
-        self.disk.stop();
+        self.disk.close();
         drop(self.disk);
         Self::open(dir, settings, clock)
     }
@@ -299,7 +299,7 @@ async fn a_batch_that_was_refused_is_taken_back_even_if_it_came_to_the_disk() {
         .await
         .unwrap();
     let batch = disk.store().manifest().unwrap().unwrap().batch;
-    disk.disk.stop();
+    disk.disk.close();
     // As if the process had been killed just after it refused the second event.
     std::fs::write(disk.file("refused"), batch.to_be_bytes()).unwrap();
     let disk = disk.reopen();
@@ -319,7 +319,7 @@ async fn a_channel_that_a_refused_batch_made_is_taken_back() {
     disk.publish("kept:a", 0).await;
     let made = disk.publish("kept:b", 0).await.position.unwrap();
     let batch = disk.store().manifest().unwrap().unwrap().batch;
-    disk.disk.stop();
+    disk.disk.close();
     std::fs::write(disk.file("refused"), batch.to_be_bytes()).unwrap();
     let disk = disk.reopen();
     let top = disk.page("kept:b").await.top;
@@ -336,7 +336,7 @@ async fn an_unclean_end_of_an_async_store_gives_every_channel_a_new_epoch() {
     let before = disk.publish("kept:a", 0).await.position.unwrap();
     let disk = disk.reopen();
     assert_eq!(disk.page("kept:a").await.top, before, "closed in order");
-    disk.disk.stop();
+    disk.disk.close();
     std::fs::write(disk.file("state"), "running async\n").unwrap();
     let disk = disk.reopen();
     let page = disk.page("kept:a").await;
@@ -405,7 +405,7 @@ async fn an_async_store_that_failed_to_sync_gives_every_channel_a_new_epoch() {
     let again = publish().await.unwrap();
     assert_eq!((again.id, again.duplicate), (before.id, true));
     assert_eq!(again.position, Some(new));
-    disk.disk.stop();
+    disk.disk.close();
     let disk = disk.reopen();
     assert_eq!(disk.page("kept:a").await.top, new, "once only");
 }
@@ -424,7 +424,7 @@ async fn refusal(change: impl FnOnce(&TestDisk)) -> String {
     for n in 0..3 {
         disk.publish("kept:a", n).await;
     }
-    disk.disk.stop();
+    disk.disk.close();
     change(&disk);
     let path = disk.settings.path.display().to_string();
     let said = match disk.try_reopen() {
@@ -498,7 +498,7 @@ async fn with_a_broken_item(journal: impl Fn(&mut Vec<u8>, usize)) -> TestDisk {
     for n in 0..3 {
         disk.publish("kept:a", n).await;
     }
-    disk.disk.stop();
+    disk.disk.close();
     std::fs::write(disk.file("state"), "running fsync\n").unwrap();
     let path = disk.file("log/0.jnl");
     let mut bytes = std::fs::read(&path).unwrap();

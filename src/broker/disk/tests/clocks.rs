@@ -15,7 +15,7 @@ impl TestDisk {
 
     /// Closes the store, and opens it while the system's clock says this.
     fn reopen_at(mut self, wall: u64) -> Self {
-        self.disk.stop();
+        self.disk.close();
         self.clock = Clock::starting_at(wall);
         self.reopen()
     }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::FRAME;
 use crate::broker::{Broker, Kept, Memory, Page, Range, Receipt};
 use crate::error::CloseCode;
-use crate::event::{ChannelName, Draft, Event, Position, Timestamp};
+use crate::event::{ChannelName, ChannelPattern, Draft, Event, Position, Timestamp};
 use crate::hub::delivery::DialectId;
 use crate::hub::protocol::{Notice, Protocol};
 use crate::hub::shard::ConnCtx;
@@ -25,9 +25,21 @@ pub(super) struct SlowBroker {
     pub(super) late: AtomicBool,
     pub(super) stale: AtomicBool,
     pub(super) waiting: Mutex<VecDeque<oneshot::Sender<()>>>,
+    /// The patterns that shards follow, once for each shard.
+    pub(super) interest: Mutex<Vec<ChannelPattern>>,
 }
 
 impl Broker for SlowBroker {
+    fn set_interest(&self, pattern: &ChannelPattern, wanted: bool) {
+        let mut interest = self.interest.lock().unwrap();
+        if wanted {
+            interest.push(pattern.clone());
+            return;
+        }
+        let at = interest.iter().position(|followed| followed == pattern);
+        interest.swap_remove(at.expect("a shard stops following what it has followed"));
+    }
+
     fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
         self.memory.load().publish(draft, span)
     }
@@ -56,8 +68,8 @@ impl Broker for SlowBroker {
         self.memory.load().list(prefix, after, limit)
     }
 
-    fn is_known(&self, channel: &ChannelName) -> bool {
-        self.memory.load().is_known(channel)
+    fn exists(&self, channel: &ChannelName) -> bool {
+        self.memory.load().exists(channel)
     }
 
     fn sweep(&self) {

@@ -82,6 +82,7 @@ impl World {
             late: AtomicBool::new(false),
             stale: AtomicBool::new(false),
             waiting: Mutex::default(),
+            interest: Mutex::default(),
         });
         let parts = HubParts::new(Arc::<SlowBroker>::clone(&broker));
         let (hub, mut polls) = builder.build(parts);
