@@ -58,7 +58,7 @@ pub struct Verifier {
     fetches: Fetches,
     /// Rung where the keys must be fetched anew before it is time.
     refresh_now: Notify,
-    /// Held by whoever replaces the state.
+    /// Held while the state is replaced.
     replacing: Mutex<()>,
     tell: Box<dyn Fn(AuthEvent) + Send + Sync>,
 }

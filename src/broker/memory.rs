@@ -2,7 +2,7 @@
 
 mod budget;
 mod channel;
-mod room;
+mod eviction;
 #[cfg(test)]
 mod tests;
 

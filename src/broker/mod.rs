@@ -1,7 +1,7 @@
 //! Stores that give events their places in their channels.
 //!
 //! A [`Broker`] appends an event to its channel and hands it to the [`Sink`] in one step, so that
-//! the order of offsets is the order of delivery. Every broker enters the bus by that one door
+//! the order of offsets is the order of delivery. Every broker hands events to the hub through that one trait
 //! and passes one contract suite; the rest of the program can't tell which is there.
 
 #[cfg(test)]
@@ -142,12 +142,12 @@ pub trait Broker: Send + Sync {
     /// channel's numbering if it has none yet, so that a first position can be resumed from.
     fn read(&self, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>>;
 
-    /// As [`Broker::publish`], with the share of whoever publishes.
+    /// As [`Broker::publish`], with the share of the publisher.
     fn publish_for(&self, _: Share, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
         self.publish(draft, span)
     }
 
-    /// As [`Broker::read`], with the share of whoever reads.
+    /// As [`Broker::read`], with the share of the reader.
     fn read_for(&self, _: Share, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>> {
         self.read(channel, range)
     }

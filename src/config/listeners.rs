@@ -30,7 +30,7 @@ pub struct Public {
     pub key: Option<PathBuf>,
 }
 
-/// A header in which proxies say for whom they ask.
+/// A header in which proxies name the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardedHeader {

@@ -5,7 +5,7 @@ use std::fmt;
 /// The result of a run, or of a part of it.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a run could not be done, for whoever started it.
+/// Why a run could not be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     field: Option<&'static str>,

@@ -10,7 +10,7 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// The longest answer to the handshake that is read, in bytes.
 pub(super) const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// Asks `host` for a WebSocket at `path`, as the one whom `token` names.
+/// Asks `host` for a WebSocket at `path`, with `token`.
 pub(super) fn request(host: &str, path: &str, token: Option<&Secret>) -> String {
     let authorization = token.map_or(String::new(), |token| {
         format!("Authorization: Bearer {}\r\n", token.expose())

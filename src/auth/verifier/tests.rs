@@ -72,8 +72,8 @@ fn hs256_token(payload: &Value) -> String {
 }
 
 /// Takes an answer that must be there at once.
-fn now<T>(promise: MaybeReady<T>) -> Result<T> {
-    match promise {
+fn now<T>(answer: MaybeReady<T>) -> Result<T> {
+    match answer {
         MaybeReady::Ready(answer) => answer,
         MaybeReady::Pending(_) => panic!("the answer is not there yet"),
     }

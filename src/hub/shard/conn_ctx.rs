@@ -157,10 +157,10 @@ impl<'s> ConnCtx<'s> {
     /// Continues with an answer when it is ready; further messages of the client wait.
     pub fn wait<T: Send + 'static>(
         &mut self,
-        promise: MaybeReady<T>,
+        answer: MaybeReady<T>,
         then: impl FnOnce(&mut ConnCtx<'_>, Result<T>) + Send + 'static,
     ) {
-        let future = match promise {
+        let future = match answer {
             MaybeReady::Ready(answer) => return then(self, answer),
             MaybeReady::Pending(future) => future,
         };

@@ -7,7 +7,7 @@
 //! | `data`, `data_base64`, or the body | the payload |
 //! | the extension `channel`, else `subject` | the channel; `global` where there is neither |
 //! | `source` and `id` | the idempotency key: together they name an event (CloudEvents §3.1.1) |
-//! | extensions that say for whom, such as `audience` | refused |
+//! | extensions that name an audience, such as `audience` | refused |
 //! | other attributes and extensions | headers |
 
 use base64::Engine;
