@@ -197,10 +197,10 @@ mod publish {
 
     #[divan::bench(args = [0, 100])]
     fn without_subscribers(bencher: Bencher, history: usize) {
-        let bus = fixture::Bus::new(history);
+        let hub = fixture::TestHub::new(history);
         bencher
             .with_inputs(|| draft(DATA))
-            .bench_values(|draft| bus.broker.publish(draft, None));
+            .bench_values(|draft| hub.broker.publish(draft, None));
     }
 }
 
@@ -211,19 +211,19 @@ mod catch_up {
 
     #[divan::bench]
     fn page_of_128(bencher: Bencher) {
-        let bus = fixture::Bus::holding(1_000);
+        let hub = fixture::TestHub::holding(1_000);
         let range = Range::all(128);
         bencher
             .counter(ItemsCount::new(128_u64))
-            .bench(|| bus.broker.read(&channel(), range));
+            .bench(|| hub.broker.read(&channel(), range));
     }
 
     #[divan::bench]
     fn look_up_1000(bencher: Bencher) {
-        let bus = fixture::Bus::holding(1_000);
-        let start = bus.start();
+        let hub = fixture::TestHub::holding(1_000);
+        let start = hub.start();
         bencher
             .counter(ItemsCount::new(1_000_u64))
-            .bench(|| count(&bus.broker, &channel(), black_box(start)));
+            .bench(|| count(&hub.broker, &channel(), black_box(start)));
     }
 }

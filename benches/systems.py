@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Holds Tidings to the figures of the five systems that its presets stand in for (docs/systems.md).
+"""Holds Tidings to the figures of the five systems that its presets stand in for (docs/how-to/move-from-another-server.md).
 
 Starts the given binary with each preset, on loopback, one at a time, and connects clients that speak
 that system's own protocol. Prints a table with a row for each claim: what was measured, and whether
@@ -8,7 +8,7 @@ a figure is met up to half more of it.
 
     benches/systems.py                                    a release build, under three minutes
     benches/systems.py --binary PATH --only spc           another binary, some of the systems
-    benches/systems.py --write docs/systems.md            puts the table where the old one stands
+    benches/systems.py --write docs/how-to/move-from-another-server.md            puts the table where the old one stands
 
 Clients share the machine with the server, and are written in Python: times by the clock include
 theirs. Needs nothing but Python and Linux's /proc.

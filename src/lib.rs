@@ -1,7 +1,7 @@
 //! Tidings: a real-time event server. Back ends publish over gRPC, browsers receive over WebSocket,
 //! and both use one in-process hub.
 //!
-//! `ARCHITECTURE.md` lists the layers and their order. `docs/protocol.md` describes what clients
+//! `ARCHITECTURE.md` lists the layers and their order. `docs/reference/protocol.md` describes what clients
 //! see.
 
 pub mod admin;
@@ -12,6 +12,7 @@ pub mod broker;
 pub mod catalog;
 pub mod cli;
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod error;
 pub mod event;

@@ -3,27 +3,37 @@
 
 use std::path::Path;
 
-const DOCUMENTS: &[&str] = &[
-    "README.md",
-    "ARCHITECTURE.md",
-    "CHANGELOG.md",
-    "SECURITY.md",
-    "benches/README.md",
-    "clients/README.md",
-    "clients/examples/README.md",
-    "clients/go/README.md",
-    "clients/js/README.md",
-    "clients/python/README.md",
-    "clients/rust/README.md",
-    "deploy/README.md",
-    "docs/configuration.md",
-    "docs/observability.md",
-    "docs/protocol.md",
-    "docs/performance.md",
-    "docs/socketio.md",
-    "docs/systems.md",
-    "tests/README.md",
+/// Links of pages that are shown elsewhere (the site of `docs/`, package registries) to files of the
+/// repository begin with this.
+const REPOSITORY: &str = "https://github.com/tidings/tidings/blob/main/";
+
+/// Folders of the repository that hold no documents of ours.
+const FOREIGN: [&str; 5] = [
+    "target",
+    "node_modules",
+    ".git",
+    ".venv",
+    "proptest-regressions",
 ];
+
+/// Every Markdown file below `directory`, relative to the repository.
+fn documents(directory: &Path, found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(directory).expect("the directory can be read") {
+        let path = entry.expect("the entry can be read").path();
+        let name = path
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        if path.is_dir() && !FOREIGN.contains(&name.as_str()) {
+            documents(&path, found);
+        } else if name.ends_with(".md") {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+            let inside = path.strip_prefix(root).expect("within the repository");
+            found.push(inside.to_string_lossy().into_owned());
+        }
+    }
+}
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -31,7 +41,7 @@ fn read(path: &str) -> String {
 }
 
 /// What stands between each `from` and the next `to`.
-fn between<'t>(text: &'t str, from: &'t str, to: &'t str) -> impl Iterator<Item = &'t str> {
+fn between<'t>(text: &'t str, from: &str, to: &'t str) -> impl Iterator<Item = &'t str> {
     text.split(from)
         .skip(1)
         .filter_map(move |rest| rest.split(to).next())
@@ -49,7 +59,7 @@ fn keys(source: &str) -> Vec<String> {
 
 #[test]
 fn every_key_is_in_the_table_of_its_section() {
-    let document = read("docs/configuration.md");
+    let document = read("docs/reference/configuration.md");
     let keys = keys(&read("src/config/key_list.rs"));
     assert!(keys.len() > 60, "{}", keys.len());
     let mut missing = Vec::new();
@@ -72,13 +82,13 @@ fn every_key_is_in_the_table_of_its_section() {
     }
     assert!(
         missing.is_empty(),
-        "docs/configuration.md lacks {missing:?}"
+        "docs/reference/configuration.md lacks {missing:?}"
     );
 }
 
 #[test]
 fn every_error_code_and_close_code_is_explained() {
-    let (source, document) = (read("src/error.rs"), read("docs/protocol.md"));
+    let (source, document) = (read("src/error.rs"), read("docs/reference/protocol.md"));
     let (errors, closes) = source
         .split_once("pub enum CloseCode")
         .expect("both catalogues");
@@ -99,37 +109,68 @@ fn every_error_code_and_close_code_is_explained() {
 }
 
 #[test]
-fn every_message_of_the_protocol_is_explained() {
-    let (source, document) = (read("src/event/event_type.rs"), read("docs/protocol.md"));
-    let list = source.split_once("fn is_control_name").expect("the list").1;
-    let list = list.split_once("\n}").expect("its end").0;
+fn every_reserved_name_is_listed_and_explained() {
+    let (source, document) = (
+        read("src/event/event_type.rs"),
+        read("docs/reference/protocol.md"),
+    );
+    let list = source
+        .split_once("const RESERVED_EVENT_TYPES")
+        .expect("the list")
+        .1;
+    let list = list.split_once("\n];").expect("its end").0;
     let names: Vec<&str> = between(list, "\"", "\"").step_by(2).collect();
-    assert!(names.len() > 20, "{names:?}");
+    assert_eq!(names.len(), 25, "the list is closed: {names:?}");
+    let reserved = document
+        .split_once("### Reserved names")
+        .expect("a section")
+        .1;
+    let (reserved, messages) = reserved.split_once("\n### ").expect("its end");
     for name in names {
-        assert!(
-            document.contains(&format!("`{name}`")) || document.contains(&format!("\"{name}\"")),
-            "{name}"
-        );
+        assert!(reserved.contains(&format!("`{name}`")), "{name}");
+        let explained = messages.contains(&format!("`{name}`"))
+            || messages.contains(&format!("\"{name}\""))
+            || name == "received";
+        assert!(explained, "{name}");
     }
 }
 
 #[test]
 fn links_lead_to_files_and_headings_that_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for document in DOCUMENTS {
+    let mut all = Vec::new();
+    documents(root, &mut all);
+    assert!(all.len() > 25, "{all:?}");
+    for document in &all {
         let text = read(document);
         let directory = root
             .join(document)
             .parent()
             .expect("a directory")
             .to_owned();
-        for link in between(&text, "](", ")").filter(|link| !link.contains("://")) {
-            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
-            let target = if path.is_empty() {
-                root.join(document)
-            } else {
-                directory.join(path)
+        for link in between(&text, "](", ")") {
+            let inside = link.strip_prefix(REPOSITORY);
+            if inside.is_none() && link.contains("://") {
+                continue;
+            }
+            let (path, heading) = inside
+                .unwrap_or(link)
+                .split_once('#')
+                .unwrap_or((inside.unwrap_or(link), ""));
+            let target = match (inside, path) {
+                (Some(_), path) => root.join(path),
+                (None, "") => root.join(document),
+                (None, path) => directory.join(path),
             };
+            let leaves =
+                inside.is_none() && document.starts_with("docs/") && path.starts_with("../");
+            assert!(
+                !leaves
+                    || target
+                        .canonicalize()
+                        .is_ok_and(|to| to.starts_with(root.join("docs"))),
+                "{document}: {link} leads out of the site: write {REPOSITORY}…"
+            );
             assert!(target.exists(), "{document}: {link}");
             if !heading.is_empty() {
                 let there = std::fs::read_to_string(&target).expect("a text");
@@ -149,4 +190,87 @@ fn anchor(heading: &str) -> String {
         .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
         .map(|c| if c == ' ' { '-' } else { c })
         .collect()
+}
+
+#[test]
+fn every_page_of_docs_is_in_the_table_of_contents() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = Vec::new();
+    documents(&root.join("docs"), &mut pages);
+    let contents = read("docs/SUMMARY.md");
+    for page in pages {
+        let inside = page.strip_prefix("docs/").expect("a page of docs");
+        assert!(
+            inside == "SUMMARY.md" || contents.contains(&format!("({inside})")),
+            "docs/SUMMARY.md lacks {inside}"
+        );
+    }
+}
+
+#[test]
+fn readme_is_short_enough_for_a_newcomer() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= 120, "{lines} lines");
+}
+
+/// The text between the lines of three backticks that name `language`.
+fn code_blocks<'t>(text: &'t str, language: &str) -> Vec<&'t str> {
+    between(text, &format!("```{language}\n"), "```").collect()
+}
+
+/// The tutorial shows a part of the configuration that it tells to run.
+#[test]
+fn tutorial_shows_the_configuration_of_its_application() {
+    let page = read("docs/start/first-ten-minutes.md");
+    let file = read("docs/start/first-app/tidings.toml");
+    let shown = code_blocks(&page, "toml")[0];
+    assert!(file.ends_with(shown), "{shown}");
+}
+
+/// The program's help, for the program itself and for each command.
+fn help() -> String {
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_tidings"))
+            .args(arguments)
+            .arg("--help")
+            .env("COLUMNS", "100")
+            .output()
+            .expect("the program runs");
+        assert!(output.status.success(), "{arguments:?}");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        // Lines that end in spaces can't be kept in a document.
+        text.lines()
+            .map(|line| format!("{}\n", line.trim_end()))
+            .collect::<String>()
+    };
+    let whole = run(&[]);
+    let commands = between(&whole, "Commands:\n", "\n\n")
+        .next()
+        .expect("commands");
+    let names = commands.lines().filter_map(|line| line.strip_prefix("  "));
+    let names = names.filter(|line| !line.starts_with(' '));
+    let names = names.filter_map(|line| line.split_whitespace().next());
+    let mut page = format!("## tidings\n\n```text\n{whole}```\n");
+    for name in names.filter(|name| *name != "help") {
+        let text = run(&[name]);
+        page.push_str(&format!("\n## tidings {name}\n\n```text\n{text}```\n"));
+    }
+    page
+}
+
+/// `UPDATE_DOCS=1 cargo test --test documents` writes the page anew.
+#[test]
+fn command_line_reference_is_what_the_program_prints() {
+    const PAGE: &str = "docs/reference/command-line.md";
+    const HEAD: &str = "# Command line\n\nThe options `--server`, `--token` and `--ca` are for commands that talk to a running server. This page is what\n`tidings --help` prints.\n\n";
+    let wanted = format!("{HEAD}{}", help());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
+        std::fs::write(path, &wanted).expect("the page can be written");
+    }
+    assert_eq!(
+        read(PAGE),
+        wanted,
+        "UPDATE_DOCS=1 cargo test --test documents"
+    );
 }

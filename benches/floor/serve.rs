@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use tidings::cli::bench::frame::{Opcode, server_header};
-use tidings::cli::bench::payload::{EVENT_TYPE, NAMESPACE};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tidings_loadgen::frame::{Opcode, server_header};
+use tidings_loadgen::payload::{EVENT_TYPE, NAMESPACE};
+use tidings_websocket::handshake::accept_key;
 
 use crate::{Common, Failure};
 
@@ -319,7 +319,7 @@ impl Peer {
         let reply = format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Accept: {}\r\n\r\n",
-            derive_accept_key(key.as_bytes())
+            accept_key(key).to_str().unwrap_or_default()
         );
         self.input = Vec::new();
         self.role = Role::Subscriber(None);

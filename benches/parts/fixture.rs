@@ -1,19 +1,19 @@
 //! Events, frames and a hub to measure with.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tidings::broker::{Bounds, Broker, Memory, Range, Sink};
-use tidings::cli::bench::frame::{Opcode, client_frame as framed};
+use tidings::broker::{Bounds, Broker, Memory, Range};
 use tidings::event::{
     ChannelName, Draft, Epoch, Event, EventType, Headers, HistoryPolicy, Namespace, Namespaces,
     Payload, Position, Timestamp,
 };
-use tidings::hub::{Hub, Settings};
+use tidings::hub::{Hub, HubParts, Settings};
 use tidings::maybe_ready::MaybeReady;
 use tidings::telemetry::{Metrics, Tracing};
+use tidings_loadgen::frame::{Opcode, client_frame as framed};
 
 /// The channel of all events.
 pub(crate) fn channel() -> ChannelName {
@@ -54,14 +54,14 @@ pub(crate) fn client_frame(payload: usize) -> Vec<u8> {
 }
 
 /// A hub with its shards and a store, as the server has them.
-pub(crate) struct Bus {
+pub(crate) struct TestHub {
     pub(crate) broker: Arc<dyn Broker>,
     hub: Arc<Hub>,
     /// The runtime of the hub's own tasks.
     _runtime: tokio::runtime::Runtime,
 }
 
-impl Bus {
+impl TestHub {
     /// A hub whose channels keep this many events. 0 keeps none.
     pub(crate) fn new(history: usize) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -80,21 +80,22 @@ impl Bus {
         };
         let namespaces = Arc::new(ArcSwap::from_pointee(Namespaces::new([keeping])));
         let metrics = Metrics::new("bench");
-        let hub = Hub::start(
+        let builder = Hub::builder(
             2,
             Settings::default(),
             Arc::clone(&namespaces),
             Arc::clone(&metrics),
             Arc::new(Tracing::off()),
         )
-        .expect("shards");
-        let sink: Arc<dyn Sink> = Arc::<Hub>::clone(&hub);
-        let sink: Weak<dyn Sink> = Arc::downgrade(&sink);
+        .expect("event queues");
+        let sink = builder.sink();
         let broker: Arc<dyn Broker> =
             Arc::new(Memory::new(namespaces, sink, metrics, Bounds::default()));
-        hub.attach(Arc::clone(&broker));
+        let hub = builder
+            .start(HubParts::new(Arc::clone(&broker)))
+            .expect("threads");
         drop(inside);
-        Bus {
+        TestHub {
             broker,
             hub,
             _runtime: runtime,
@@ -103,16 +104,16 @@ impl Bus {
 
     /// A hub whose channel holds this many events.
     pub(crate) fn holding(events: usize) -> Self {
-        let bus = Bus::new(events);
+        let hub = TestHub::new(events);
         for _ in 0..events {
-            match bus.broker.publish(draft(200), None) {
+            match hub.broker.publish(draft(200), None) {
                 MaybeReady::Ready(Ok(_)) => {}
                 MaybeReady::Ready(Err(_)) | MaybeReady::Pending(_) => {
                     panic!("an event was refused")
                 }
             }
         }
-        bus
+        hub
     }
 
     /// Before the first event.
@@ -127,7 +128,7 @@ impl Bus {
     }
 }
 
-impl Drop for Bus {
+impl Drop for TestHub {
     fn drop(&mut self) {
         self.hub.stop();
     }

@@ -1,14 +1,17 @@
 //! What operators may ask and do: one set of use cases that gRPC and HTTP both call.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 
 use crate::audit::{Record, What};
 use crate::auth::{Identity, is_name};
+use crate::cluster::{Answer, ConnectionsQuery, Control, DEADLINE, Place, Query, To};
 use crate::error::{Code, Error, Result};
-use crate::event::{ChannelName, ConnectionId, Position};
+use crate::event::{ChannelName, ConnectionId, NodeId, Position};
 use crate::hub::{ConnectionFilter, ConnectionInfo};
 use crate::session::{MAX_ANSWER_BYTES, Services};
 use crate::telemetry::StatsSnapshot;
@@ -73,14 +76,25 @@ impl Admin {
         }
     }
 
-    /// The counters at this moment.
+    /// The counters of this node at this moment.
+    ///
+    /// # Errors
+    /// `unavailable` where the node does not answer.
+    pub async fn stats(&self) -> Result<StatsSnapshot> {
+        match self.ask(self.services.cluster.node(), Query::Stats).await? {
+            Some(Answer::Stats(stats)) => Ok(*stats),
+            _ => Err(no_answer()),
+        }
+    }
+
+    /// The counters of this node at this moment, for a stream of them.
     #[must_use]
-    pub fn stats(&self) -> StatsSnapshot {
+    pub fn stats_here(&self) -> StatsSnapshot {
         self.services.metrics.snapshot()
     }
 
     /// A page of connections, and the token of the next; an empty token is the start or the end. A
-    /// page ends early where more would not fit an answer.
+    /// page ends early where more would not fit an answer. Nodes follow one another by number.
     ///
     /// # Errors
     /// `invalid_argument` for the fields `page_size` and `page_token`.
@@ -91,19 +105,31 @@ impl Admin {
         page_token: &str,
     ) -> Result<(Vec<ConnectionInfo>, String)> {
         let size = page_size_of(page_size)?;
-        let (mut shard, mut place) = parse_token(page_token)?;
-        let hub = &self.services.hub;
+        let (start, mut from) = parse_token(page_token)?;
         let (mut found, mut room) = (Vec::<ConnectionInfo>::new(), MAX_ANSWER_BYTES);
-        while shard < hub.shards() {
-            let (filter, from, limit) = (filter.clone(), place, size - found.len());
-            let page = hub
-                .ask(shard, move |shard| shard.list(&filter, from, limit, room))
-                .await?;
+        for node in self.services.cluster.nodes() {
+            if node < start {
+                continue;
+            }
+            if node > start {
+                from = Place::default();
+            }
+            if found.len() == size {
+                return Ok((found, page_token_of(node, from)));
+            }
+            let query = Query::Connections(ConnectionsQuery {
+                filter: filter.clone(),
+                from,
+                limit: size - found.len(),
+                bytes: room,
+            });
+            let Some(Answer::Connections(page)) = self.ask(node, query).await? else {
+                continue;
+            };
             found.extend(page.connections);
             room = room.saturating_sub(page.bytes);
-            (shard, place) = page.next.map_or((shard + 1, 0), |next| (shard, next));
-            if (page.full || found.len() == size) && shard < hub.shards() {
-                return Ok((found, format!("{shard}.{place}")));
+            if let Some(next) = page.next {
+                return Ok((found, page_token_of(node, next)));
             }
         }
         Ok((found, String::new()))
@@ -114,16 +140,20 @@ impl Admin {
     /// # Errors
     /// `not_found` where it has gone.
     pub async fn connection(&self, id: ConnectionId) -> Result<ConnectionInfo> {
-        let shard = usize::from(id.shard());
-        let gone = || Error::not_found("no such connection");
-        if shard >= self.services.hub.shards() {
-            return Err(gone());
+        match self.ask(id.node(), Query::Connection(id)).await? {
+            Some(Answer::Connection(Some(connection))) => Ok(*connection),
+            _ => Err(gone()),
         }
-        self.services
-            .hub
-            .ask(shard, move |shard| shard.look_at(id))
-            .await?
-            .ok_or_else(gone)
+    }
+
+    /// Asks one node; `None` where there is no such node.
+    async fn ask(&self, node: NodeId, query: Query) -> Result<Option<Answer>> {
+        let cluster = &self.services.cluster;
+        let survey = cluster.survey(To::Node(node), query, DEADLINE).await?;
+        if !survey.unreachable.is_empty() {
+            return Err(no_answer());
+        }
+        Ok(survey.answers.into_iter().next().map(|(_, answer)| answer))
     }
 
     /// Ends connections; answers how many. With `revoke`, first takes back the one connection's
@@ -157,27 +187,36 @@ impl Admin {
                 }
             })?;
         }
-        let (hub, by) = (&self.services.hub, &self.by);
-        let ended = match target {
-            Target::Connection(id) => {
-                if hub
-                    .disconnect(id, reason.to_owned(), Arc::clone(by))
-                    .await?
-                {
-                    Ok(1)
-                } else {
-                    Err(Error::not_found("no such connection"))
-                }
+        let (cluster, by) = (&self.services.cluster, Arc::clone(&self.by));
+        let (to, control) = match &target {
+            Target::Connection(connection) => {
+                let control = Control::Disconnect {
+                    connection: *connection,
+                    reason: reason.to_owned(),
+                    by,
+                };
+                (To::Node(connection.node()), control)
             }
-            Target::User(user) => hub.disconnect_user(&user, reason, by).await,
+            Target::User(user) => {
+                let control = Control::DisconnectUser {
+                    user: Arc::from(user.as_str()),
+                    reason: Arc::from(reason),
+                    by,
+                };
+                (To::All, control)
+            }
         };
+        let ended = cluster.notify(to, control).await;
         if revoke {
-            hub.check_identities();
+            cluster.notify(To::All, Control::Revoked).await?;
         }
-        ended
+        match (target, ended) {
+            (Target::Connection(_), Ok(0)) => Err(gone()),
+            (_, ended) => ended,
+        }
     }
 
-    /// Takes tokens back before anything is closed, so that nobody comes back with them.
+    /// Revokes tokens before any connection is closed, so that no client can reconnect with one.
     async fn revoke(&self, target: &Target, reason: &str) -> Result<()> {
         let services = &self.services;
         let mut record = Record {
@@ -187,15 +226,17 @@ impl Admin {
         };
         match target {
             Target::Connection(id) => {
-                let gone = || Error::not_found("no such connection");
-                let identity = services.hub.identity_of(*id).await?.ok_or_else(gone)?;
-                services.verifier.revoke_token(&identity)?;
+                let answer = self.ask(id.node(), Query::Identity(*id)).await?;
+                let Some(Answer::Identity(Some(identity))) = answer else {
+                    return Err(gone());
+                };
+                services.verifier.revoke_token(&identity).await?;
                 record.connection = Some(*id);
                 record.user = identity.user().map(|user| &**user);
                 services.audit.note(What::Revoke, &record);
             }
             Target::User(user) => {
-                services.verifier.revoke_user(user)?;
+                services.verifier.revoke_user(user).await?;
                 record.user = Some(user);
                 services.audit.note(What::Revoke, &record);
             }
@@ -227,39 +268,28 @@ impl Admin {
                 "expected the next_page_token of the page before",
             ));
         }
-        let followed = self
-            .services
-            .hub
-            .routes()
-            .list(prefix, page_token, size + 1);
+        let query = Query::Channels {
+            prefix: prefix.to_owned(),
+            after: page_token.to_owned(),
+            limit: size + 1,
+        };
+        let survey = self.services.cluster.survey(To::All, query, DEADLINE);
+        let mut channels = BTreeMap::<ChannelName, ChannelInfo>::new();
+        for (_, answer) in survey.await?.answers {
+            let Answer::Channels(followed) = answer else {
+                continue;
+            };
+            for (channel, subscribers) in followed {
+                entry(&mut channels, channel).subscribers += subscribers;
+            }
+        }
         let kept = self
             .services
             .broker
             .list(prefix, page_token, size + 1)
             .await?;
-        let mut channels: std::collections::BTreeMap<ChannelName, ChannelInfo> = followed
-            .into_iter()
-            .map(|(channel, subscribers)| {
-                (
-                    channel.clone(),
-                    ChannelInfo {
-                        channel,
-                        subscribers,
-                        position: None,
-                    },
-                )
-            })
-            .collect();
         for kept in kept {
-            let channel = kept.channel.clone();
-            let entry = channels.entry(channel.clone());
-            entry
-                .or_insert(ChannelInfo {
-                    channel,
-                    subscribers: 0,
-                    position: None,
-                })
-                .position = Some(kept.top);
+            entry(&mut channels, kept.channel).position = Some(kept.top);
         }
         let mut page: Vec<ChannelInfo> = channels.into_values().collect();
         let more = page.len() > size;
@@ -294,19 +324,77 @@ pub fn page_size_of(asked: u32) -> Result<usize> {
     }
 }
 
-fn parse_token(token: &str) -> Result<(usize, u32)> {
+fn gone() -> Error {
+    Error::not_found("no such connection")
+}
+
+fn no_answer() -> Error {
+    Error::unavailable("the node does not answer").retry_after(Duration::from_secs(1))
+}
+
+fn entry(
+    channels: &mut BTreeMap<ChannelName, ChannelInfo>,
+    channel: ChannelName,
+) -> &mut ChannelInfo {
+    let unknown = ChannelInfo {
+        channel: channel.clone(),
+        subscribers: 0,
+        position: None,
+    };
+    channels.entry(channel).or_insert(unknown)
+}
+
+/// The token of a page of connections: node, shard and slot at which it starts.
+fn page_token_of(node: NodeId, Place { shard, slot }: Place) -> String {
+    format!("{node}.{shard}.{slot}")
+}
+
+fn parse_token(token: &str) -> Result<(NodeId, Place)> {
     if token.is_empty() {
-        return Ok((0, 0));
+        return Ok((NodeId::default(), Place::default()));
     }
-    let wrong = || {
+    let parse = || {
+        let mut parts = token.split('.');
+        let node = parts.next()?.parse().ok()?;
+        let shard = parts.next()?.parse().ok()?;
+        let slot = parts.next()?.parse().ok()?;
+        let is_whole = parts.next().is_none();
+        is_whole.then_some((node, Place { shard, slot }))
+    };
+    parse().ok_or_else(|| {
         Error::field(
             "page_token",
             "expected the next_page_token of the page before",
         )
-    };
-    let (shard, place) = token.split_once('.').ok_or_else(wrong)?;
-    Ok((
-        shard.parse().map_err(|_| wrong())?,
-        place.parse().map_err(|_| wrong())?,
-    ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_token_says_node_shard_and_slot() {
+        let (node, place) = (NodeId::new(7), Place { shard: 3, slot: 90 });
+        let token = page_token_of(node, place);
+        assert_eq!(token, "7.3.90");
+        assert_eq!(parse_token(&token).unwrap(), (node, place));
+        assert_eq!(parse_token("").unwrap(), (NodeId::ALONE, Place::default()));
+    }
+
+    #[test]
+    fn page_token_of_an_earlier_version_is_refused_by_the_field_s_name() {
+        for token in [
+            "3.90",
+            "3",
+            "1.2.3.4",
+            "x.0.0",
+            "-1.0.0",
+            "70000.0.0",
+            "0..0",
+        ] {
+            let error = parse_token(token).unwrap_err();
+            assert_eq!(error.field_name(), Some("page_token"), "{token}");
+        }
+    }
 }

@@ -34,7 +34,7 @@ pub(super) struct NotFetched {
 
 /// The fetches so far.
 pub(super) struct Fetches {
-    /// Held by whoever fetches: there is one fetch at a time.
+    /// Held during a fetch, so that there is one fetch at a time.
     only_one: tokio::sync::Mutex<()>,
     past: Mutex<Past>,
 }

@@ -17,6 +17,18 @@ impl Fingerprint {
         Fingerprint::exact(token.rsplit_once('.').map_or(token, |(signed, _)| signed))
     }
 
+    /// Its bytes, to be stored.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// A stored fingerprint.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Fingerprint(bytes)
+    }
+
     /// The fingerprint of a whole token, including its signature.
     pub(super) fn exact(text: &str) -> Self {
         Fingerprint::of_bytes(text.as_bytes())
@@ -24,7 +36,7 @@ impl Fingerprint {
 
     /// The fingerprint of some bytes.
     pub(super) fn of_bytes(bytes: &[u8]) -> Self {
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+        let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
         let mut bytes = [0; 16];
         for (to, from) in bytes.iter_mut().zip(digest.as_ref()) {
             *to = *from;

@@ -40,7 +40,7 @@ impl Source {
     pub(super) fn new(url: &str) -> Result<Self> {
         let uri = address(url)?;
         let client = if uri.scheme_str() == Some("https") {
-            let provider = tokio_rustls::rustls::crypto::aws_lc_rs::default_provider();
+            let provider = tokio_rustls::rustls::crypto::ring::default_provider();
             let connector = HttpsConnectorBuilder::new()
                 .with_provider_and_native_roots(provider)
                 .map_err(|_| wrong("the system's certificates can't be read"))?

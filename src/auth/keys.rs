@@ -103,7 +103,7 @@ pub(super) fn check<'a>(
     for key in keys.filter(|key| key.fits(algorithm, id)) {
         result = Check::Bad;
         let verified =
-            jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.verifying, algorithm);
+            tidings_jwt::verify(signature, message.as_bytes(), &key.verifying, algorithm);
         if matches!(verified, Ok(true)) {
             return Check::Good(key.print);
         }

@@ -80,7 +80,7 @@ impl TokenMint {
         if let Some(audience) = &settings.audience {
             claims.insert(String::from("aud"), json!(audience));
         }
-        jsonwebtoken::encode(&Header::new(self.algorithm), &claims, &self.key)
+        tidings_jwt::encode(&Header::new(self.algorithm), &claims, &self.key)
             .map_err(|_| Error::internal("the token could not be signed"))
     }
 }

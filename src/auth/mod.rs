@@ -17,6 +17,7 @@ mod keys;
 mod mint;
 mod policy;
 mod revocation;
+mod revocations;
 mod secret;
 mod settings;
 mod verifier;
@@ -29,6 +30,9 @@ pub use fingerprint::Fingerprint;
 pub use identity::{ADMIN, Identity, SERVICE, rate_limit_key};
 pub use mint::{TokenMint, TokenRequest};
 pub use policy::{NamespaceRules, Policy, RuleError};
+pub use revocations::{
+    LocalRevocations, Revocation, RevocationWatcher, Revocations, RevokedSubject,
+};
 pub use secret::Secret;
 pub use settings::VerifierSettings;
 pub use verifier::{AuthEvent, Verifier};

@@ -1,33 +1,20 @@
-//! Tokens that were taken back before they expire.
+//! The table of revoked tokens, which every check of a token asks.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use super::revocations::{Revocation, RevokedSubject};
 use super::{Fingerprint, Identity};
 use crate::clock::uptime;
 use crate::error::{Error, Result};
 use crate::event::Timestamp;
 
-/// What is taken back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Revoke {
-    /// One token.
-    Token(Fingerprint),
-    /// Every token of a user that was issued before then, or that doesn't say when it was issued.
-    User {
-        /// The user's name.
-        user: Arc<str>,
-        /// Tokens issued (`iat`) from then on are good.
-        issued_before: Timestamp,
-    },
-}
-
-/// The tokens that are taken back, each until it would have expired anyway.
+/// The revoked tokens, each until it would have expired anyway.
 #[derive(Default)]
-pub(super) struct Revocations {
-    /// Spares everybody the lock as long as nothing is revoked.
+pub(super) struct RevocationTable {
+    /// False while the table is empty, so that a check takes no lock.
     any: AtomicBool,
     lists: RwLock<Lists>,
 }
@@ -40,16 +27,62 @@ struct Lists {
 
 struct UserEntry {
     issued_before: Timestamp,
-    /// Where the calendar stood against the uptime when that was said, in microseconds.
+    /// The difference between calendar and uptime when the entry was made, in microseconds.
     calendar: i64,
     until: End,
 }
 
 impl Lists {
-    fn forget(&mut self, now: Moment) {
-        self.tokens.retain(|_, end| !end.is_over(now));
-        self.users.retain(|_, entry| !entry.until.is_over(now));
+    /// Removes the entries that have ended, and returns them.
+    fn remove_ended(&mut self, now: Moment) -> Vec<Revocation> {
+        let tokens = self.tokens.extract_if(|_, end| end.is_over(now));
+        let mut ended: Vec<Revocation> = tokens
+            .map(|(token, end)| Revocation {
+                subject: RevokedSubject::Token(token),
+                issued_before: end_of_time(),
+                until: end.wall,
+            })
+            .collect();
+        let users = self.users.extract_if(|_, entry| entry.until.is_over(now));
+        ended.extend(users.map(|(user, entry)| Revocation {
+            subject: RevokedSubject::User(user),
+            issued_before: entry.issued_before,
+            until: entry.until.wall,
+        }));
+        ended
     }
+
+    fn put(&mut self, revocation: Revocation, until: End, now: Moment) -> Revocation {
+        let (issued_before, until) = match &revocation.subject {
+            RevokedSubject::Token(token) => {
+                let end = self.tokens.entry(*token).or_insert(until);
+                *end = until.later(*end);
+                (end_of_time(), end.wall)
+            }
+            RevokedSubject::User(user) => {
+                let issued_before = revocation.issued_before;
+                let entry = self.users.entry(Arc::clone(user)).or_insert(UserEntry {
+                    issued_before,
+                    calendar: now.calendar(),
+                    until,
+                });
+                entry.issued_before = issued_before.max(entry.issued_before(now));
+                entry.calendar = now.calendar();
+                entry.until = until.later(entry.until);
+                (entry.issued_before, entry.until.wall)
+            }
+        };
+        Revocation {
+            issued_before,
+            until,
+            ..revocation
+        }
+    }
+}
+
+/// Later than any token's expiry.
+pub(super) fn end_of_time() -> Timestamp {
+    Timestamp::from_micros(i64::MAX)
 }
 
 /// Now, by the calendar and by the machine's uptime, which nobody can set.
@@ -77,9 +110,9 @@ impl Moment {
 }
 
 impl UserEntry {
-    /// Before when a token must have been issued to be covered, by the calendar of `now`. Where the
-    /// clock was set since, the moment of the revocation has another date: else a clock that was
-    /// ahead would lock a user out until that date has come.
+    /// Tokens issued before this time, by the calendar of `now`, are covered. If the clock was set
+    /// since the revocation, the moment of the revocation has another date: without the correction
+    /// a clock that was ahead would lock the user out until that date.
     fn issued_before(&self, now: Moment) -> Timestamp {
         let set = now.calendar().saturating_sub(self.calendar);
         if set.abs() < SLEWED {
@@ -89,11 +122,15 @@ impl UserEntry {
     }
 }
 
+/// An entry that was read from the register stays at least this long, whatever the calendar says:
+/// a machine may start with a clock that is ahead, and set it right soon after.
+const KEPT_AFTER_START: Duration = Duration::from_hours(1);
+
 /// By how much a calendar moves without being set, in microseconds.
 const SLEWED: i64 = 2_000_000;
 
-/// When an entry is over: when its time has come by the calendar, and has passed. A clock that is
-/// set ahead makes no revocation forgotten whose token is good again once the clock is set right.
+/// When an entry ends: once its date has come by the calendar and its duration has passed by the
+/// uptime. So a clock that is set ahead for a while does not end a revocation early.
 #[derive(Debug, Clone, Copy)]
 struct End {
     wall: Timestamp,
@@ -122,73 +159,65 @@ impl End {
     }
 }
 
-impl Revocations {
-    /// Adds an entry that may be forgotten after `until`; of each kind, at most `limit` are kept.
+impl RevocationTable {
+    /// Adds an entry, or extends the one of the same subject, and returns what holds then. Of each
+    /// kind at most `limit` are kept.
+    ///
+    /// # Errors
+    /// `resource_exhausted`.
     pub(super) fn add(
         &self,
-        what: Revoke,
-        until: Timestamp,
+        revocation: Revocation,
         now: Moment,
         limit: usize,
-    ) -> Result<()> {
+    ) -> Result<Revocation> {
         let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
-        if lists.tokens.len().max(lists.users.len()) >= limit {
-            lists.forget(now);
-        }
-        let full = || {
-            let text = format!("{limit} revocations are kept already (auth.revocations)");
-            Error::exhausted(text)
+        let (known, len) = match &revocation.subject {
+            RevokedSubject::Token(token) => (lists.tokens.contains_key(token), lists.tokens.len()),
+            RevokedSubject::User(user) => (lists.users.contains_key(user), lists.users.len()),
         };
-        let until = End::of(until, now);
-        match what {
-            Revoke::Token(token) => {
-                if lists.tokens.len() >= limit && !lists.tokens.contains_key(&token) {
-                    return Err(full());
-                }
-                let end = lists.tokens.entry(token).or_insert(until);
-                *end = until.later(*end);
-            }
-            Revoke::User {
-                user,
-                issued_before,
-            } => {
-                if lists.users.len() >= limit && !lists.users.contains_key(&user) {
-                    return Err(full());
-                }
-                let entry = lists.users.entry(user).or_insert(UserEntry {
-                    issued_before,
-                    calendar: now.calendar(),
-                    until,
-                });
-                entry.issued_before = issued_before.max(entry.issued_before(now));
-                entry.calendar = now.calendar();
-                entry.until = until.later(entry.until);
-            }
+        if !known && len >= limit {
+            let text = format!("{limit} revocations are kept already (auth.revocations)");
+            return Err(Error::exhausted(text));
         }
+        let until = End::of(revocation.until, now);
+        let merged = lists.put(revocation, until, now);
         self.any.store(true, Ordering::Release);
-        Ok(())
+        Ok(merged)
     }
 
-    /// Forgets what is over; answers how many entries are left.
-    pub(super) fn sweep(&self, now: Moment) -> usize {
+    /// Takes over what the register holds. No limit applies: dropping an entry would make its
+    /// tokens good again.
+    pub(super) fn load(&self, revocations: Vec<Revocation>, now: Moment) {
+        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        for revocation in revocations {
+            let mut until = End::of(revocation.until, now);
+            until.up = until.up.max(now.up.saturating_add(KEPT_AFTER_START));
+            lists.put(revocation, until, now);
+            self.any.store(true, Ordering::Release);
+        }
+    }
+
+    /// Removes the entries that have ended; returns them, and how many are left.
+    pub(super) fn sweep(&self, now: Moment) -> (Vec<Revocation>, usize) {
         if !self.any.load(Ordering::Acquire) {
-            return 0;
+            return (Vec::new(), 0);
         }
         let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
-        lists.forget(now);
+        let ended = lists.remove_ended(now);
         let left = lists.tokens.len() + lists.users.len();
         self.any.store(left > 0, Ordering::Release);
-        left
+        (ended, left)
     }
 
-    /// True if the identity's token was taken back.
+    /// True if the identity's token is revoked.
     pub(super) fn covers(&self, identity: &Identity, now: Timestamp) -> bool {
         self.any.load(Ordering::Acquire) && self.covers_at(identity, Moment::at(now))
     }
 
     fn covers_at(&self, identity: &Identity, now: Moment) -> bool {
         let lists = self.lists.read().unwrap_or_else(PoisonError::into_inner);
-        // Who came without a token has none that could be taken back, whatever its name.
+        // An identity without a token has none that could be revoked, whatever its name.
         let Some(token) = identity.fingerprint() else {
             return false;
         };
@@ -233,67 +262,91 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_revoked_token_is_covered_until_it_would_have_expired() {
-        let revocations = Revocations::default();
-        revocations
-            .add(
-                Revoke::Token(Fingerprint::of("ann")),
-                at(100),
-                moment(0),
-                10,
-            )
-            .unwrap();
-        assert!(revocations.covers_at(&issued("ann", None), moment(99)));
-        assert!(!revocations.covers_at(&issued("ann", None), moment(100)));
-        assert!(!revocations.covers_at(&issued("bob", None), moment(0)));
+    fn token(text: &str, until: i64) -> Revocation {
+        Revocation {
+            subject: RevokedSubject::Token(Fingerprint::of(text)),
+            issued_before: end_of_time(),
+            until: at(until),
+        }
+    }
+
+    fn user(name: &str, issued_before: i64, until: i64) -> Revocation {
+        Revocation {
+            subject: RevokedSubject::User(Arc::from(name)),
+            issued_before: at(issued_before),
+            until: at(until),
+        }
     }
 
     #[test]
-    fn a_user_s_older_tokens_are_covered_and_newer_ones_are_not() {
-        let revocations = Revocations::default();
-        let what = Revoke::User {
-            user: Arc::from("ann"),
-            issued_before: at(50),
-        };
-        revocations.add(what, at(100), moment(0), 10).unwrap();
-        assert!(revocations.covers_at(&issued("ann", Some(49)), moment(60)));
-        assert!(!revocations.covers_at(&issued("ann", Some(50)), moment(60)));
-        assert!(revocations.covers_at(&issued("ann", None), moment(60)));
-        assert!(!revocations.covers_at(&issued("bob", Some(1)), moment(60)));
-        assert!(!revocations.covers_at(&Identity::trusted("ann"), moment(60)));
+    fn revoked_token_is_covered_until_it_would_have_expired() {
+        let table = RevocationTable::default();
+        table.add(token("ann", 100), moment(0), 10).unwrap();
+        assert!(table.covers_at(&issued("ann", None), moment(99)));
+        assert!(!table.covers_at(&issued("ann", None), moment(100)));
+        assert!(!table.covers_at(&issued("bob", None), moment(0)));
     }
 
     #[test]
-    fn the_list_is_bounded_and_forgets_what_is_over() {
-        let revocations = Revocations::default();
+    fn older_tokens_of_a_user_are_covered_and_newer_ones_are_not() {
+        let table = RevocationTable::default();
+        table.add(user("ann", 50, 100), moment(0), 10).unwrap();
+        assert!(table.covers_at(&issued("ann", Some(49)), moment(60)));
+        assert!(!table.covers_at(&issued("ann", Some(50)), moment(60)));
+        assert!(table.covers_at(&issued("ann", None), moment(60)));
+        assert!(!table.covers_at(&issued("bob", Some(1)), moment(60)));
+        assert!(!table.covers_at(&Identity::trusted("ann"), moment(60)));
+    }
+
+    #[test]
+    fn table_is_bounded_and_sweeps_what_has_ended() {
+        let table = RevocationTable::default();
         for n in 0..10 {
-            let token = Fingerprint::of(&n.to_string());
-            revocations
-                .add(Revoke::Token(token), at(100), moment(0), 10)
+            table
+                .add(token(&n.to_string(), 100), moment(0), 10)
                 .unwrap();
         }
-        assert_eq!(revocations.sweep(moment(99)), 10);
-        let one_more = Revoke::Token(Fingerprint::of("one more"));
-        let error = revocations
-            .add(one_more.clone(), at(100), moment(99), 10)
-            .unwrap_err();
+        assert_eq!(table.sweep(moment(99)), (Vec::new(), 10));
+        let one_more = token("one more", 200);
+        let error = table.add(one_more.clone(), moment(99), 10).unwrap_err();
         assert_eq!(error.code(), crate::error::Code::ResourceExhausted);
-        revocations.add(one_more, at(200), moment(100), 10).unwrap();
-        assert_eq!(revocations.sweep(moment(100)), 1);
-        assert_eq!(revocations.sweep(moment(200)), 0);
+        // The other kind has its own bound, and an entry that is there can be extended.
+        table.add(user("ann", 50, 100), moment(99), 10).unwrap();
+        table.add(token("1", 150), moment(99), 10).unwrap();
+        let (ended, left) = table.sweep(moment(100));
+        assert_eq!((ended.len(), left), (10, 1));
+        assert!(ended.contains(&user("ann", 50, 100)));
+        assert_eq!(table.sweep(moment(150)), (vec![token("1", 150)], 0));
     }
 
     #[test]
-    fn a_clock_that_was_ahead_for_a_while_makes_nothing_forgotten() {
-        let revocations = Revocations::default();
-        let token = Revoke::Token(Fingerprint::of("ann"));
-        revocations.add(token, at(100), moment(0), 10).unwrap();
+    fn loaded_entries_outlive_a_clock_that_starts_ahead() {
+        let table = RevocationTable::default();
+        let ahead = Moment {
+            wall: at(1_000_000),
+            up: Duration::ZERO,
+        };
+        table.load(vec![token("ann", 100), user("bob", 50, 100)], ahead);
+        assert_eq!(table.sweep(ahead), (Vec::new(), 2));
+        let right = moment(60);
+        assert!(table.covers_at(&issued("ann", None), right));
+        assert!(table.covers_at(&issued("bob", Some(-1_000_000)), right));
+        let later = Moment {
+            wall: at(1_000_000),
+            up: KEPT_AFTER_START,
+        };
+        assert_eq!(table.sweep(later).1, 0);
+    }
+
+    #[test]
+    fn clock_that_was_ahead_for_a_while_ends_nothing() {
+        let revocations = RevocationTable::default();
+        revocations.add(token("ann", 100), moment(0), 10).unwrap();
         let ahead = Moment {
             wall: at(1_000_000),
             up: Duration::from_micros(10),
         };
-        assert_eq!(revocations.sweep(ahead), 1);
+        assert_eq!(revocations.sweep(ahead).1, 1);
         assert!(revocations.covers_at(&issued("ann", None), moment(20)));
         // Nor does one that is behind keep it covered in the end.
         let behind = Moment {
@@ -301,23 +354,19 @@ mod tests {
             up: Duration::from_micros(200),
         };
         assert!(revocations.covers_at(&issued("ann", None), behind));
-        assert_eq!(revocations.sweep(moment(200)), 0);
+        assert_eq!(revocations.sweep(moment(200)).1, 0);
     }
 
     #[test]
-    fn a_user_who_was_revoked_by_a_wrong_clock_is_not_locked_out() {
+    fn user_revoked_by_a_wrong_clock_is_not_locked_out() {
         const DAY: i64 = 86_400_000_000;
         let hour = Duration::from_hours(1);
         let on = |wall: i64, up: Duration| Moment { wall: at(wall), up };
         for wrong in [30 * DAY, -30 * DAY] {
-            let revocations = Revocations::default();
-            let what = Revoke::User {
-                user: Arc::from("ann"),
-                issued_before: at(100 * DAY + wrong),
-            };
-            let until = at(i64::MAX);
+            let revocations = RevocationTable::default();
+            let what = user("ann", 100 * DAY + wrong, i64::MAX);
             let then = on(100 * DAY + wrong, hour);
-            revocations.add(what, until, then, 10).unwrap();
+            revocations.add(what, then, 10).unwrap();
             // An hour later the clock is right again.
             let now = on(100 * DAY + 3_600_000_000, hour * 2);
             let old = issued("ann", Some(100 * DAY - 1));

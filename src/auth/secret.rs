@@ -27,8 +27,10 @@ impl Secret {
     /// `internal` if the system provides no randomness.
     pub fn random() -> crate::error::Result<Self> {
         use base64::Engine;
+        use ring::rand::{SecureRandom as _, SystemRandom};
         let mut bytes = [0; 32];
-        aws_lc_rs::rand::fill(&mut bytes)
+        SystemRandom::new()
+            .fill(&mut bytes)
             .map_err(|_| crate::error::Error::internal("the system gives no randomness"))?;
         Ok(Secret::new(
             base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes),

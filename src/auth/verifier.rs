@@ -3,6 +3,7 @@
 mod state;
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use super::interner::Interner;
 use super::jwk::from_jwks;
 use super::jwks::Source;
 use super::keys::Key;
-use super::revocation::{Moment, Revocations, Revoke};
+use super::revocation::{Moment, RevocationTable, end_of_time};
+use super::revocations::{Revocation, Revocations, RevokedSubject};
 use super::{AuthFailure, Fingerprint, Identity, VerifierSettings};
 use crate::error::{Error, Result};
 use crate::event::Timestamp;
@@ -48,11 +50,15 @@ pub struct Verifier {
     state: ArcSwap<State>,
     cache: Cache,
     interner: Interner,
-    revocations: Revocations,
+    revoked: RevocationTable,
+    /// Where revocations are kept beyond this process.
+    register: Arc<dyn Revocations>,
+    /// Counts the revocations that other nodes have added.
+    revoked_elsewhere: AtomicU64,
     fetches: Fetches,
     /// Rung where the keys must be fetched anew before it is time.
     refresh_now: Notify,
-    /// Held by whoever replaces the state.
+    /// Held while the state is replaced.
     replacing: Mutex<()>,
     tell: Box<dyn Fn(AuthEvent) + Send + Sync>,
 }
@@ -62,19 +68,23 @@ impl Verifier {
     pub const MAX_TOKEN: usize = 8192;
 
     /// Loads the keys that are in the settings or in files; those behind a URL come with the
-    /// first token, or with [`Verifier::keep_fresh`]. `tell` is told what happens.
+    /// first token, or with [`Verifier::keep_fresh`]. Revocations come from the register with
+    /// [`Verifier::load_revocations`]. `tell` is told what happens.
     ///
     /// # Errors
     /// `invalid_argument` naming the setting that is wrong.
     pub fn new(
         settings: &VerifierSettings,
+        register: Arc<dyn Revocations>,
         tell: impl Fn(AuthEvent) + Send + Sync + 'static,
     ) -> Result<Arc<Self>> {
         Ok(Arc::new(Verifier {
             state: ArcSwap::from_pointee(State::load(settings)?),
             cache: Cache::new(),
             interner: Interner::default(),
-            revocations: Revocations::default(),
+            revoked: RevocationTable::default(),
+            register,
+            revoked_elsewhere: AtomicU64::new(0),
             fetches: Fetches::new(),
             refresh_now: Notify::new(),
             replacing: Mutex::new(()),
@@ -127,7 +137,7 @@ impl Verifier {
         if identity.valid_until().is_some_and(|end| now >= end) {
             return Err(AuthFailure::Expired);
         }
-        if self.revocations.covers(identity, now) {
+        if self.revoked.covers(identity, now) {
             return Err(AuthFailure::Revoked);
         }
         match &identity.token {
@@ -136,10 +146,33 @@ impl Verifier {
         }
     }
 
-    /// Another number after each change of keys, algorithms or expectations.
+    /// Another number after each change of keys, algorithms or expectations, and after each
+    /// revocation by another node: then open connections must be checked again.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        self.state.load().generation
+        let elsewhere = self.revoked_elsewhere.load(Ordering::Acquire);
+        self.state.load().generation.wrapping_add(elsewhere)
+    }
+
+    /// Takes over the revocations in the register, and from then on those of other nodes. To be
+    /// called, and awaited, before the first token is checked.
+    ///
+    /// # Errors
+    /// As [`Revocations::list`].
+    pub fn load_revocations(self: &Arc<Self>) -> MaybeReady<()> {
+        let watching = Arc::downgrade(self);
+        self.register.watch(Box::new(move |revocation| {
+            if let Some(verifier) = watching.upgrade() {
+                verifier.revoked.load(vec![revocation], Moment::now());
+                verifier.revoked_elsewhere.fetch_add(1, Ordering::AcqRel);
+            }
+        }));
+        let loading = Arc::clone(self);
+        self.register.list().then(move |listed| {
+            let listed = listed?.into_iter().map(|one| loading.within_lifetime(one));
+            loading.revoked.load(listed.collect(), Moment::now());
+            Ok(())
+        })
     }
 
     /// Replaces keys and expectations. Keys fetched from the same URL stay.
@@ -171,45 +204,80 @@ impl Verifier {
         Ok(())
     }
 
-    /// Takes back the token of an identity, until it has expired.
+    /// Revokes the token of an identity, until it has expired. It is refused from this call on; the
+    /// answer comes once the register has kept the revocation.
     ///
     /// # Errors
     /// `failed_precondition` where it has no token, `resource_exhausted` where
-    /// `auth.revocations` are kept already.
-    pub fn revoke_token(&self, identity: &Identity) -> Result<()> {
-        let token = identity
-            .fingerprint()
-            .ok_or_else(|| Error::precondition("the connection has shown no token"))?;
-        let until = identity.valid_until().unwrap_or_else(never);
-        let limit = self.state.load().revocations;
-        self.revocations
-            .add(Revoke::Token(token), until, Moment::now(), limit)
+    /// `auth.revocations` are kept already, and as [`Revocations::add`].
+    pub fn revoke_token(&self, identity: &Identity) -> MaybeReady<()> {
+        let Some(token) = identity.fingerprint() else {
+            let error = Error::precondition("the connection has shown no token");
+            return MaybeReady::Ready(Err(error));
+        };
+        self.revoke(Revocation {
+            subject: RevokedSubject::Token(token),
+            issued_before: end_of_time(),
+            until: identity.valid_until().unwrap_or(end_of_time()),
+        })
     }
 
-    /// Takes back every token of a user that was issued until now, or that doesn't say when. This
-    /// is kept until `auth.max_lifetime` has passed, and without one for as long as the server
-    /// runs.
+    /// Revokes every token of a user that was issued until now, or that does not say when it was.
+    /// The entry is kept until `auth.max_lifetime` has passed; where that is not set, for as long as
+    /// the register lasts. They are refused from this call on; the answer comes once the register
+    /// has kept the revocation.
     ///
     /// # Errors
-    /// `invalid_argument` for the field `user` where no token can name one so; `resource_exhausted` where `auth.revocations` are kept already.
-    pub fn revoke_user(&self, user: &str) -> Result<()> {
+    /// `invalid_argument` for the field `user` where no token can have such a user,
+    /// `resource_exhausted` where `auth.revocations` are kept already, and as [`Revocations::add`].
+    pub fn revoke_user(&self, user: &str) -> MaybeReady<()> {
         if !is_name(user) {
             let expected = "expected 1 to 255 bytes without control characters";
-            return Err(Error::field("user", expected));
+            return MaybeReady::Ready(Err(Error::field("user", expected)));
         }
-        let (state, now) = (self.state.load(), Moment::now());
-        let what = Revoke::User {
-            user: Arc::from(user),
-            issued_before: now.wall,
-        };
-        let until = state.expectations.all_expired(now.wall);
-        let until = until.unwrap_or_else(never);
-        self.revocations.add(what, until, now, state.revocations)
+        let now = Timestamp::now();
+        let until = self.state.load().expectations.all_expired(now);
+        self.revoke(Revocation {
+            subject: RevokedSubject::User(Arc::from(user)),
+            issued_before: now,
+            until: until.unwrap_or(end_of_time()),
+        })
     }
 
-    /// Forgets revocations of what has expired; answers how many are left.
+    /// Removes revocations of tokens that have expired; answers how many are left.
     pub fn sweep(&self) -> usize {
-        self.revocations.sweep(Moment::now())
+        let (ended, left) = self.revoked.sweep(Moment::now());
+        if !ended.is_empty() {
+            self.register.remove(ended);
+        }
+        left
+    }
+
+    /// The entry of a user that was kept without `auth.max_lifetime` ends once that is set.
+    fn within_lifetime(&self, revocation: Revocation) -> Revocation {
+        let until = match revocation.subject {
+            RevokedSubject::Token(_) => None,
+            RevokedSubject::User(_) => {
+                let state = self.state.load();
+                state.expectations.all_expired(revocation.issued_before)
+            }
+        };
+        Revocation {
+            until: until.map_or(revocation.until, |until| until.min(revocation.until)),
+            ..revocation
+        }
+    }
+
+    /// The table comes first: should the register fail, the tokens stay refused while this process
+    /// runs, and the operator, who is told, can try again.
+    fn revoke(&self, revocation: Revocation) -> MaybeReady<()> {
+        let (limit, now) = (self.state.load().revocations, Moment::now());
+        // Room is made first, and what was removed leaves the register too.
+        self.sweep();
+        match self.revoked.add(revocation, now, limit) {
+            Ok(merged) => self.register.add(merged),
+            Err(error) => MaybeReady::Ready(Err(error)),
+        }
     }
 
     /// Fetches the keys now and then every five minutes, for as long as it is polled; after a
@@ -267,7 +335,7 @@ impl Verifier {
             self.cache.put(state.generation, &identity, now);
             identity
         };
-        if self.revocations.covers(&identity, now) {
+        if self.revoked.covers(&identity, now) {
             return Err(AuthFailure::Revoked.into());
         }
         Ok(identity)
@@ -331,11 +399,6 @@ impl Verifier {
             self.cache.clear();
         }
     }
-}
-
-/// Further away than any token lives.
-fn never() -> Timestamp {
-    Timestamp::from_micros(i64::MAX)
 }
 
 impl fmt::Debug for Verifier {

@@ -19,11 +19,14 @@ use subject::{Subject, disk, memory, offsets};
 pub(super) use subject::{Recorder, draft, keyed, namespaces};
 
 async fn numbers_from_one_in_each_channel(subject: &Subject) {
+    let channel = ChannelName::new("kept:a").unwrap();
     for n in 1..=3 {
         let a = subject.publish("kept:a", 0).await.position.unwrap();
         let b = subject.publish("kept:b", 0).await.position.unwrap();
         assert_eq!((a.offset, b.offset), (n, n));
         assert_ne!(a.epoch, b.epoch);
+        let top = subject.broker.top(&channel).await.unwrap();
+        assert_eq!(top, Some(a));
     }
 }
 
@@ -295,20 +298,20 @@ async fn bounds_keys_and_channels(subject: &Subject) {
 }
 
 async fn knows_what_it_keeps(subject: &Subject) {
-    let is_known = |channel: &str| {
+    let exists = |channel: &str| {
         let channel = ChannelName::new(channel).unwrap();
-        subject.broker.is_known(&channel)
+        subject.broker.exists(&channel)
     };
     for channel in ["kept:published", "kept:read"] {
-        assert!(!is_known(channel), "{channel}");
+        assert!(!exists(channel), "{channel}");
     }
     subject.publish("kept:published", 0).await;
     subject.read("kept:read", Range::all(0)).await;
     for channel in ["kept:published", "kept:read"] {
-        assert!(is_known(channel), "{channel}");
+        assert!(exists(channel), "{channel}");
     }
     assert!(
-        is_known("other:1"),
+        exists("other:1"),
         "nothing is ever brought into being there"
     );
 }

@@ -2,7 +2,7 @@
 
 mod budget;
 mod channel;
-mod room;
+mod eviction;
 #[cfg(test)]
 mod tests;
 
@@ -250,7 +250,7 @@ impl Broker for Memory {
         MaybeReady::Ready(self.read_now(channel, range))
     }
 
-    fn is_known(&self, channel: &ChannelName) -> bool {
+    fn exists(&self, channel: &ChannelName) -> bool {
         self.namespaces.load().of(channel).history.size == 0
             || self.stripe(channel).channels.contains_key(channel)
     }

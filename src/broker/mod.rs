@@ -1,7 +1,7 @@
 //! Stores that give events their places in their channels.
 //!
 //! A [`Broker`] appends an event to its channel and hands it to the [`Sink`] in one step, so that
-//! the order of offsets is the order of delivery. Every broker enters the bus by that one door
+//! the order of offsets is the order of delivery. Every broker hands events to the hub through that one trait
 //! and passes one contract suite; the rest of the program can't tell which is there.
 
 #[cfg(test)]
@@ -17,7 +17,7 @@ use tokio::sync::mpsc::Receiver;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, Draft, Event, Position};
+use crate::event::{ChannelName, ChannelPattern, Draft, Event, Position};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::FanoutSpan;
 
@@ -142,19 +142,33 @@ pub trait Broker: Send + Sync {
     /// channel's numbering if it has none yet, so that a first position can be resumed from.
     fn read(&self, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>>;
 
-    /// As [`Broker::publish`], with the share of whoever publishes.
+    /// As [`Broker::publish`], with the share of the publisher.
     fn publish_for(&self, _: Share, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
         self.publish(draft, span)
     }
 
-    /// As [`Broker::read`], with the share of whoever reads.
+    /// As [`Broker::read`], with the share of the reader.
     fn read_for(&self, _: Share, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>> {
         self.read(channel, range)
     }
 
-    /// True if a channel's numbering is kept, or if it will never have one: then a publish or a
-    /// read brings nothing into being.
-    fn is_known(&self, channel: &ChannelName) -> bool;
+    /// The channel's newest position; `None` where the channel keeps no history. Starts the numbering
+    /// as [`Broker::read`] does.
+    fn top(&self, channel: &ChannelName) -> MaybeReady<Option<Position>> {
+        let page = self.read(channel, Range::all(0));
+        page.then(|page| Ok(page?.map(|page| page.top)))
+    }
+
+    /// A shard of this node begins to follow a channel or a pattern, or stops following it. The
+    /// broker counts the shards; it must hand events to the sink while the count is not zero. Never
+    /// waits: a [`Broker::read`] or [`Broker::top`] that begins after this call is answered once the
+    /// interest is in force, so that no event falls between a position and the first live event. A
+    /// broker in this process hands every event to the sink anyway.
+    fn set_interest(&self, _: &ChannelPattern, _wanted: bool) {}
+
+    /// A hint, answered at once from what this node knows: true if the channel's numbering is kept,
+    /// or if it will never have one. Then a publish or a read creates nothing.
+    fn exists(&self, channel: &ChannelName) -> bool;
 
     /// Up to `limit` kept channels whose names start with `prefix` and come after `after`, by name.
     fn list(&self, prefix: &str, after: &str, limit: usize) -> MaybeReady<Vec<Kept>>;
@@ -181,5 +195,5 @@ pub trait Broker: Send + Sync {
 
     /// Finishes what was accepted and closes the store; what is published later is refused.
     /// Waits until that is done, so it must not be called where nothing may wait.
-    fn stop(&self) {}
+    fn close(&self) {}
 }

@@ -57,6 +57,12 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<tidings_loadgen::Error> for Failure {
+    fn from(error: tidings_loadgen::Error) -> Self {
+        Failure::Told(error.to_string())
+    }
+}
+
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
         Failure::Told(problems.to_string())

@@ -4,7 +4,6 @@
 //! and 2 for a command that makes no sense.
 
 mod backup;
-pub mod bench;
 mod catalog;
 mod check;
 mod client;
@@ -83,7 +82,7 @@ enum Errand {
     /// Show the known event types
     Catalog(catalog::Args),
     /// Put a server under load and measure it
-    Bench(Box<bench::Args>),
+    Bench(Box<tidings_loadgen::Args>),
 }
 
 /// Runs the program with this process's arguments.
@@ -147,8 +146,8 @@ async fn run(errand: Errand, target: &Target, mut output: Output) -> Result<(), 
         Errand::Config(args) => check::print(&args, &mut output),
         Errand::Catalog(args) => catalog::run(args, target, &mut output).await,
         Errand::Bench(mut args) => {
-            args.token = target.token().map(bench::token::Secret::from);
-            if bench::run(*args, output.is_json(), &mut std::io::stdout()).await? {
+            args.token = target.token().map(tidings_loadgen::token::Secret::from);
+            if tidings_loadgen::run(*args, output.is_json(), &mut std::io::stdout()).await? {
                 Ok(())
             } else {
                 Err(Failure::new("not every event arrived once and in order"))

@@ -117,7 +117,7 @@ pub(super) fn sign(auth: &Auth, claims: &Claims<'_>, now: Timestamp) -> Result<S
         ));
     };
     let key = EncodingKey::from_secret(secret.expose().as_bytes());
-    jsonwebtoken::encode(&Header::new(*algorithm), &body(auth, claims, now), &key)
+    tidings_jwt::encode(&Header::new(*algorithm), &body(auth, claims, now), &key)
         .map_err(|_| Failure::new("internal: the token could not be signed"))
 }
 

@@ -115,19 +115,18 @@ impl EventTypeConfig {
 }
 
 /// `[catalog]`: how strictly event types are held to the catalog.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Catalog {
     /// What happens to unknown and invalid events.
     pub mode: CatalogMode,
 }
 
 /// What happens to unknown and invalid events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CatalogMode {
     /// Unknown types pass.
-    #[default]
     Open,
     /// Unknown types and invalid payloads are refused.
     Strict,

@@ -51,7 +51,7 @@ fn of_value(value: &toml_edit::Value, levels: usize) -> Option<Value> {
         toml_edit::Value::Integer(number) => Value::from(*number.value()),
         toml_edit::Value::Float(number) => Value::Number(Number::from_f64(*number.value())?),
         toml_edit::Value::Boolean(bool) => Value::from(*bool.value()),
-        // JSON has no dates: whoever wants one writes a text.
+        // JSON has no dates; a date is written as a text.
         toml_edit::Value::Datetime(_) => return None,
         toml_edit::Value::Array(array) => {
             let items = array.iter().map(|value| of_value(value, below));

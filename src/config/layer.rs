@@ -25,6 +25,21 @@ pub(super) struct Layer {
 }
 
 impl Layer {
+    /// The declared default of every key outside arrays of tables.
+    pub(super) fn defaults() -> Self {
+        let mut layer = Layer::default();
+        let declared = keys::KEYS
+            .iter()
+            .filter(|key| key.kind != Kind::Tables && !key.path.contains("[]"));
+        for key in declared {
+            let default = key.default.parse::<toml_edit::Value>().ok();
+            if let Some(value) = default.as_ref().and_then(plain) {
+                insert(&mut layer.values, key.path, value);
+            }
+        }
+        layer
+    }
+
     /// Reads a TOML file that has this name.
     pub(super) fn file(path: &Path, text: &str) -> Self {
         Layer::document(Source::File { path, text }, text)

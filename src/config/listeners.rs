@@ -1,6 +1,6 @@
 //! The tables of the two listeners; fields are named as the keys are.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use super::values;
 
 /// `[public]`: the listener for browsers and the HTTP API.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct Public {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -30,45 +30,29 @@ pub struct Public {
     pub key: Option<PathBuf>,
 }
 
-/// A header in which proxies say for whom they ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+/// A header in which proxies name the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ForwardedHeader {
     /// `X-Forwarded-For`: addresses with commas between.
-    #[default]
     XForwardedFor,
     /// `Forwarded` (RFC 7239).
     Forwarded,
 }
 
 /// Who may read the descriptions of the API and the events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Documents {
     /// Anyone.
-    #[default]
     Open,
     /// Holders of a valid token.
     Token,
 }
 
-impl Default for Public {
-    fn default() -> Self {
-        Public {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8000)),
-            allowed_origins: Vec::new(),
-            trusted_proxies: Vec::new(),
-            forwarded_header: ForwardedHeader::default(),
-            documents: Documents::default(),
-            cert: None,
-            key: None,
-        }
-    }
-}
-
 /// `[internal]`: the listener for gRPC and metrics.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct Internal {
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -94,28 +78,11 @@ pub struct Internal {
     pub allowed_hosts: Vec<String>,
 }
 
-impl Default for Internal {
-    fn default() -> Self {
-        Internal {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 50051)),
-            auth: InternalAuth::Jwt,
-            allowed_origins: Vec::new(),
-            cert: None,
-            key: None,
-            client_ca: None,
-            connections: 1024,
-            connections_per_ip: 512,
-            allowed_hosts: Vec::new(),
-        }
-    }
-}
-
 /// How callers of the internal listener prove who they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum InternalAuth {
     /// By a token.
-    #[default]
     Jwt,
     /// By a client certificate.
     Mtls,

@@ -97,7 +97,7 @@ fn merge(file: Layer, inputs: &Inputs) -> Result<Config, Problems> {
     if let Some(preset) = inputs.preset {
         presets::put_under(Layer::preset(preset), &mut layers);
     }
-    let mut figment = Figment::new();
+    let mut figment = Figment::from(Layer::defaults());
     let mut places: BTreeMap<String, Place> = BTreeMap::new();
     let mut problems = Vec::new();
     for mut layer in layers {

@@ -160,7 +160,7 @@ fn terms(config: &Config) -> Vec<Term> {
         ),
         term(
             "outboxes",
-            // Replies find room where events find none, and small frames take twice their length.
+            // Replies may exceed the limit of events, and small frames take twice their length.
             product(&[n, times(size.outbox.max(size.frame), 5, 2)]),
             "limits.connections × 5/2 × the larger of limits.outbox_bytes and one frame",
         ),
@@ -182,7 +182,7 @@ fn terms(config: &Config) -> Vec<Term> {
             "inboxes",
             sum(&[
                 product(&[shards, bytes(INBOX_BYTES)]),
-                // Whoever finds room publishes to as many as 100 channels at once.
+                // One publish names up to 100 channels.
                 product(&[
                     size.threads,
                     sum(&[size.event, product(&[100, size.frame])]),

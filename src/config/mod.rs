@@ -2,6 +2,7 @@
 
 pub(crate) mod certificates;
 mod declarations;
+mod defaults;
 mod dialect_tables;
 mod dialects;
 mod document;
@@ -95,7 +96,7 @@ impl Default for Config {
             limits: Limits::default(),
             heartbeat: Heartbeat::default(),
             history: HistoryConfig::default(),
-            auto_subscribe: vec![String::from("global"), String::from("user:{user}")],
+            auto_subscribe: defaults::of("auto_subscribe"),
             namespace: Vec::new(),
             event_type: Vec::new(),
             dialect: Vec::new(),

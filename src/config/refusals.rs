@@ -96,6 +96,14 @@ fn mistakes_in_a_file_name_line_key_and_what_was_expected() {
             "auto_subscribe = []\n[history]\nauto_subscribe = []",
             "config.toml:3: history.auto_subscribe: set twice: auto_subscribe is the same setting",
         ),
+        (
+            "auto_subscribe = [\"a\", \"b\"]\n[limits]\nsubscriptions_per_connection = 1",
+            "config.toml:1: auto_subscribe: expected at most limits.subscriptions_per_connection channels, which is 1",
+        ),
+        (
+            "[limits]\nsubscriptions_per_connection = 1",
+            "config.toml:2: limits.subscriptions_per_connection: expected at least 2, one for each channel of auto_subscribe",
+        ),
     ] {
         assert_eq!(problems(text), says);
     }

@@ -11,7 +11,7 @@ use crate::auth::VerifierSettings;
 
 /// `[auth]`: tokens (JWT, RFC 7519).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct Auth {
     /// The shared secret of the HMAC algorithms (HS256, HS384, HS512).
     #[serde(deserialize_with = "values::secret")]
@@ -52,28 +52,6 @@ pub struct Auth {
     pub revocations: usize,
 }
 
-impl Default for Auth {
-    fn default() -> Self {
-        Auth {
-            hs256_secret: None,
-            public_key_file: None,
-            jwks_file: None,
-            jwks_url: None,
-            algorithms: Vec::new(),
-            issuer: String::new(),
-            audience: String::new(),
-            leeway: Duration::from_secs(5),
-            user_claim: String::from("sub"),
-            roles_claim: String::from("roles"),
-            channels_claim: String::from("channels"),
-            required: true,
-            deadline: Duration::from_secs(10),
-            max_lifetime: Duration::ZERO,
-            revocations: 10_000,
-        }
-    }
-}
-
 impl Auth {
     /// What tokens are checked with.
     #[must_use]
@@ -108,7 +86,7 @@ impl Auth {
 
 /// `[limits]`: bounds, and so what no client can exhaust.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// The most connections.
     pub connections: usize,
@@ -158,39 +136,9 @@ pub struct Limits {
     pub idempotency_keys_per_publisher: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            connections: 10_000,
-            connections_per_user: 100,
-            connections_per_ip: 1000,
-            subscriptions_per_connection: 128,
-            message_bytes: 65_536,
-            event_bytes: 1_048_576,
-            messages_per_second: 50,
-            messages_burst: 200,
-            publishes_per_second: 0,
-            publishes_burst: 0,
-            outbox_bytes: 1_048_576,
-            filter_steps: 250_000,
-            filter_steps_per_second: 2_000_000,
-            filter_bytes: 131_072,
-            filter_bytes_per_connection: 1_048_576,
-            filter_memory: 67_108_864,
-            channels: 1_000_000,
-            channels_per_minute: 300,
-            body_bytes: 256 * 1024 * 1024,
-            body_bytes_per_user: 64 * 1024 * 1024,
-            body_bytes_per_connection: 32 * 1024 * 1024,
-            idempotency_keys: 1_000_000,
-            idempotency_keys_per_publisher: 500_000,
-        }
-    }
-}
-
 /// `[heartbeat]`: liveness of connections.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct Heartbeat {
     /// After this long without a word from the client, it is asked for a sign of life.
     #[serde(deserialize_with = "duration::deserialize")]
@@ -200,18 +148,9 @@ pub struct Heartbeat {
     pub timeout: Duration,
 }
 
-impl Default for Heartbeat {
-    fn default() -> Self {
-        Heartbeat {
-            interval: Duration::from_secs(30),
-            timeout: Duration::from_mins(1),
-        }
-    }
-}
-
 /// `[history]`: where events are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct HistoryConfig {
     /// The kind of store.
     pub storage: Storage,
@@ -241,26 +180,11 @@ impl HistoryConfig {
     }
 }
 
-impl Default for HistoryConfig {
-    fn default() -> Self {
-        HistoryConfig {
-            storage: Storage::Memory,
-            path: PathBuf::from("./tidings-data"),
-            durability: Durability::Fsync,
-            on_damage: OnDamage::Refuse,
-            cache_bytes: 64 * 1024 * 1024,
-            memory_bytes: 0,
-            disk_bytes: 0,
-        }
-    }
-}
-
 /// A kind of store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Storage {
     /// This process's memory.
-    #[default]
     Memory,
     /// Files.
     Disk,
@@ -269,22 +193,20 @@ pub enum Storage {
 }
 
 /// When a publish counts as stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
     /// When it is on disk.
-    #[default]
     Fsync,
     /// When the operating system has it.
     Async,
 }
 
 /// What becomes of a store in which something that was acknowledged is lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnDamage {
     /// The server does not start.
-    #[default]
     Refuse,
     /// It goes on with what can be read, and with new epochs.
     NewEpoch,
@@ -292,7 +214,7 @@ pub enum OnDamage {
 
 /// `[websocket]`: the WebSocket.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct WebSocket {
     /// Its path.
     pub path: String,
@@ -302,19 +224,9 @@ pub struct WebSocket {
     pub compression: bool,
 }
 
-impl Default for WebSocket {
-    fn default() -> Self {
-        WebSocket {
-            path: String::from("/ws"),
-            dialect: String::from("tidings"),
-            compression: true,
-        }
-    }
-}
-
 /// `[telemetry]`: traces, metrics and logs.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct Telemetry {
     /// Where traces go; `None`: as `OTEL_EXPORTER_OTLP_ENDPOINT` says, or nowhere.
     #[serde(deserialize_with = "values::text")]
@@ -336,26 +248,10 @@ pub struct Telemetry {
     pub log_format: LogFormat,
 }
 
-impl Default for Telemetry {
-    fn default() -> Self {
-        Telemetry {
-            otlp_endpoint: None,
-            otlp_protocol: OtlpProtocol::Grpc,
-            service_name: String::from("tidings"),
-            sample_ratio: 1.0,
-            delivery_spans: 0.01,
-            confirmations: 0.0,
-            connections_per_event: 8,
-            log_format: LogFormat::Text,
-        }
-    }
-}
-
 /// An encoding of OTLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum OtlpProtocol {
     /// gRPC.
-    #[default]
     #[serde(rename = "grpc")]
     Grpc,
     /// Protobuf over HTTP.
@@ -364,19 +260,18 @@ pub enum OtlpProtocol {
 }
 
 /// What log lines look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// For people.
-    #[default]
     Text,
     /// One JSON object a line.
     Json,
 }
 
 /// `[audit]`: the record of who did what.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Audit {
     /// The file to append to, as JSON lines; `None`: no record is kept.
     #[serde(deserialize_with = "values::path")]
@@ -387,7 +282,7 @@ pub struct Audit {
 
 /// `[server]`: the process itself.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct Server {
     /// Threads that own connections; 0: one per core.
     pub shards: usize,
@@ -407,18 +302,4 @@ pub struct Server {
     /// The node's name in statistics and telemetry; the host's name unless set.
     #[serde(deserialize_with = "values::node")]
     pub node: String,
-}
-
-impl Default for Server {
-    fn default() -> Self {
-        Server {
-            shards: 0,
-            runtime_threads: 0,
-            io_uring: true,
-            drain: Duration::from_secs(10),
-            drain_delay: Duration::ZERO,
-            keep_alive: Duration::from_secs(75),
-            node: values::host_name(),
-        }
-    }
 }

@@ -312,6 +312,7 @@ fn rest(config: &Config, check: &mut Check<'_>) {
         "auto_subscribe",
         "expected names of channels, where {user} stands for the user",
     );
+    automatic_subscriptions(config, check);
     let path = config.websocket.path.as_str();
     let plain = is_plain_path(path);
     check.expect(plain, "websocket.path", "expected a path such as \"/ws\"");
@@ -332,6 +333,24 @@ fn rest(config: &Config, check: &mut Check<'_>) {
         "telemetry.service_name",
         "expected a name",
     );
+}
+
+/// Refuses more automatic subscriptions than one connection may have. The problem stands at the key
+/// that was set.
+fn automatic_subscriptions(config: &Config, check: &mut Check<'_>) {
+    let automatic = config.auto_subscribe.len();
+    let most = config.limits.subscriptions_per_connection;
+    let (key, message) = if check.place("auto_subscribe").is_some() {
+        let expected = format!(
+            "expected at most limits.subscriptions_per_connection channels, which is {most}"
+        );
+        ("auto_subscribe", expected)
+    } else {
+        let expected =
+            format!("expected at least {automatic}, one for each channel of auto_subscribe");
+        ("limits.subscriptions_per_connection", expected)
+    };
+    check.expect(automatic <= most, key, message);
 }
 
 /// Whether a file can be appended to, or made where there is none. Nothing is made here.

@@ -4,7 +4,7 @@ use super::{Config, Secret};
 use crate::net::forwarded::Network;
 
 impl Config {
-    /// Things worth a word to whoever runs the server, each naming its key.
+    /// Warnings for the operator. Each names its key.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let auth = &self.auth;

@@ -4,17 +4,21 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::NodeId;
 use crate::error::{Error, Result};
 
-/// Identifies one connection for its lifetime. It encodes the shard and the slot, so that looking
-/// it up needs no shared table. The random part distinguishes it from earlier connections in the
-/// same slot.
+/// Names one connection for as long as it lives. It also says on which node, in which shard and in
+/// which slot the connection is, so that finding it takes no shared table. The upper 16 bits of the
+/// nonce are the node, the rest is random: an old id never means a newer connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId {
     shard: u16,
     slot: u32,
     nonce: u64,
 }
+
+/// Where the node stands in a nonce.
+const NODE_SHIFT: u32 = 48;
 
 impl ConnectionId {
     /// The id of the connection in this slot of this shard.
@@ -35,10 +39,24 @@ impl ConnectionId {
         self.slot
     }
 
-    /// Distinguishes it from earlier connections in the slot.
+    /// What tells it from earlier connections in the slot, and from those of other nodes.
     #[must_use]
     pub const fn nonce(self) -> u64 {
         self.nonce
+    }
+
+    /// A nonce for a new connection on this node.
+    #[must_use]
+    pub fn new_nonce(node: NodeId) -> u64 {
+        let random = fastrand::u64(1..1 << NODE_SHIFT);
+        u64::from(node.number()) << NODE_SHIFT | random
+    }
+
+    /// The node that has the connection.
+    #[must_use]
+    pub fn node(self) -> NodeId {
+        let number = u16::try_from(self.nonce >> NODE_SHIFT).unwrap_or(u16::MAX);
+        NodeId::new(number)
     }
 }
 
@@ -169,6 +187,20 @@ mod tests {
     fn refused(audience: &Audience) -> Option<String> {
         let error = audience.validate().err()?;
         error.field_name().map(str::to_owned)
+    }
+
+    #[test]
+    fn connection_id_keeps_its_length_and_says_its_node() {
+        for number in [0, 1, 0xabcd, u16::MAX] {
+            let node = NodeId::new(number);
+            let id = ConnectionId::new(3, 7, ConnectionId::new_nonce(node));
+            let text = id.to_string();
+            assert_eq!(text.len(), 28);
+            let read: ConnectionId = text.parse().unwrap();
+            assert_eq!((read, read.node()), (id, node));
+        }
+        let nonces = [(); 2].map(|()| ConnectionId::new_nonce(NodeId::ALONE));
+        assert_ne!(nonces[0], nonces[1]);
     }
 
     #[test]

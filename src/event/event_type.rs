@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-/// An event type name: 1–128 of `A-Z a-z 0-9 _ - .`, starting with a letter. Names of control
-/// messages are reserved. Cheap to clone.
+/// The name of an event type: 1–128 of `A-Z a-z 0-9 _ - .`, starting with a letter, and none of
+/// [`RESERVED_EVENT_TYPES`]. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventType(Arc<str>);
 
@@ -21,7 +21,7 @@ impl EventType {
     /// `invalid_argument` for the field `type`.
     pub fn new(name: impl AsRef<str>) -> Result<Self> {
         let name = name.as_ref();
-        if is_control_name(name) {
+        if is_reserved(name) {
             return Err(Error::field(
                 "type",
                 "the name of a control message can't be an event type",
@@ -30,8 +30,8 @@ impl EventType {
         EventType::described(name)
     }
 
-    /// Like [`EventType::new`], but also accepts the name of a control message. For types that are
-    /// only described and never published.
+    /// Like [`EventType::new`], but also accepts a reserved name. For types that are only described
+    /// and never published.
     ///
     /// # Errors
     /// As [`EventType::new`].
@@ -60,37 +60,44 @@ fn is_well_formed(name: &str) -> bool {
         && name.bytes().all(allowed)
 }
 
-/// True for the names of the protocol's own messages, in both directions.
-#[must_use]
-pub fn is_control_name(name: &str) -> bool {
-    matches!(
-        name,
-        "authenticate"
-            | "authenticated"
-            | "register"
-            | "registered"
-            | "subscribe"
-            | "subscribed"
-            | "unsubscribe"
-            | "unsubscribed"
-            | "publish"
-            | "published"
-            | "history"
-            | "presence"
-            | "ping"
-            | "pong"
-            | "heartbeat"
-            | "heartbeat_response"
-            | "connection_established"
-            | "presence_joined"
-            | "presence_left"
-            | "token_expiring"
-            | "gap"
-            | "reconnect"
-            | "error"
-            | "receive"
-            | "received"
-    )
+/// The names that no event type may have: those of the first messages of the protocol, in both
+/// directions.
+///
+/// The list is closed. Commands have a name space of their own, so a command that is added later
+/// reserves nothing and makes no event type illegal. Its reply may be named like an event type,
+/// because it echoes the `id` of its request, while the `id` of an event is a UUID. A *notice* that is added later must have a name
+/// that no event type can have, such as one that begins with `$`.
+pub const RESERVED_EVENT_TYPES: [&str; 25] = [
+    "authenticate",
+    "authenticated",
+    "register",
+    "registered",
+    "subscribe",
+    "subscribed",
+    "unsubscribe",
+    "unsubscribed",
+    "publish",
+    "published",
+    "history",
+    "presence",
+    "ping",
+    "pong",
+    "heartbeat",
+    "heartbeat_response",
+    "connection_established",
+    "presence_joined",
+    "presence_left",
+    "token_expiring",
+    "gap",
+    "reconnect",
+    "error",
+    "receive",
+    "received",
+];
+
+/// Whether a name is one of [`RESERVED_EVENT_TYPES`].
+fn is_reserved(name: &str) -> bool {
+    RESERVED_EVENT_TYPES.contains(&name)
 }
 
 impl Borrow<str> for EventType {
@@ -145,5 +152,27 @@ impl TypePattern {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_names_are_refused_as_event_types() {
+        for name in RESERVED_EVENT_TYPES {
+            assert_eq!(EventType::new(name).unwrap_err().field_name(), Some("type"));
+            assert_eq!(EventType::described(name).unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
+    fn later_commands_and_replies_reserve_no_event_type() {
+        for name in ["rpc", "ack", "rpc_result", "Publish", "subscribed.now"] {
+            assert_eq!(EventType::new(name).unwrap().as_str(), name);
+        }
+        // What a later notice may be named: no event type begins so.
+        assert!(EventType::described("$notice").is_err());
     }
 }

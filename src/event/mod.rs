@@ -5,6 +5,7 @@ mod channel;
 mod event_type;
 pub mod json;
 mod namespace;
+mod node;
 mod payload;
 mod position;
 mod record;
@@ -16,8 +17,9 @@ mod weight;
 
 pub use audience::{Audience, ConnectionId};
 pub use channel::{ChannelName, ChannelPattern};
-pub use event_type::{EventType, TypePattern, is_control_name};
+pub use event_type::{EventType, RESERVED_EVENT_TYPES, TypePattern};
 pub use namespace::{HistoryPolicy, Namespace, Namespaces, SlowConsumer};
+pub use node::NodeId;
 pub use payload::{JSON, Payload};
 pub use position::{Epoch, Position};
 pub use record::{Draft, Event, Headers, IdempotencyKey};

@@ -1,67 +1,95 @@
-//! Events, from the broker to the shards that want them.
+//! The publishers' side of the hub: events, from the broker to the queues of the shards.
+//!
+//! A [`Dispatcher`] knows which shards want a channel and how to reach them. It knows no connection
+//! and no broker, so it exists before both: the broker is built with it as its [`Sink`].
 
-use std::sync::{Arc, PoisonError};
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use super::Hub;
+use arc_swap::ArcSwap;
+
+use super::Settings;
+use super::delivery::Delivery;
+use super::interest::{InterestTable, MAX_SHARDS};
+use super::queue::{HighWater, Inbound, ShardQueue};
+use super::shard::Shard;
+use super::shard_cell::ShardCell;
 use crate::broker::Sink;
 use crate::event::{ChannelName, Event};
-use crate::hub::delivery::Delivery;
-use crate::hub::inbox::Inbound;
-use crate::telemetry::FanoutSpan;
+use crate::telemetry::{FanoutSpan, Metrics};
 
-impl Sink for Hub {
-    fn deliver(&self, event: Arc<Event>, mut span: Option<FanoutSpan>) -> u64 {
-        if let Some(span) = &mut span {
-            span.begin();
-        }
-        let (shards, subscribers) = match &event.channel {
-            Some(channel) => self.routes.find(channel),
-            None => (u64::MAX, self.count_addressed(&event)),
-        };
-        self.metrics.published(&event.event_type);
-        if shards == 0 {
-            // Whom an earlier event has left asleep does not wait for many that nobody follows.
-            self.defer_wake(0, 0);
-            return 0;
-        }
-        let mut delivery = Delivery::new(event, subscribers, span);
-        if self.is_watched(&delivery) {
-            delivery.watch();
-        }
-        let delivery = Arc::new(delivery);
-        let mut asleep = 0_u64;
-        for (index, inbox) in self.inboxes.iter().enumerate() {
-            if shards & (1 << index) != 0
-                && inbox.push_quietly(Inbound::Event(Arc::clone(&delivery)))
-            {
-                asleep |= 1 << index;
-            }
-        }
-        let deliveries = if delivery.event().is_for_roles() {
-            u64::MAX
-        } else {
-            subscribers
-        };
-        self.defer_wake(asleep, deliveries);
-        subscribers
-    }
-
-    fn is_followed(&self, channel: &ChannelName) -> bool {
-        self.routes.subscriptions(channel).is_some()
-    }
+/// What publishers share with the shards.
+pub(in crate::hub) struct Dispatcher {
+    pub(in crate::hub) queues: Box<[Arc<ShardQueue>]>,
+    pub(in crate::hub) cells: Box<[ShardCell]>,
+    pub(in crate::hub) routes: InterestTable,
+    pub(in crate::hub) settings: ArcSwap<Settings>,
+    pub(in crate::hub) metrics: Arc<Metrics>,
+    /// How many connections each user has.
+    pub(in crate::hub) per_user: Mutex<HashMap<Arc<str>, u32>>,
+    started: Instant,
 }
 
-impl Hub {
-    /// True for an event whose way to some connections is looked at: each in a recorded trace, and
-    /// a share of the others.
-    fn is_watched(&self, delivery: &Delivery) -> bool {
+impl Dispatcher {
+    /// A dispatcher for so many shards, and the event queue of each.
+    ///
+    /// # Errors
+    /// The operating system gives no more event queues.
+    pub(in crate::hub) fn new(
+        shards: usize,
+        settings: Settings,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<(Self, Vec<mio::Poll>)> {
+        let shards = shards.clamp(1, MAX_SHARDS);
+        let mut polls = Vec::with_capacity(shards);
+        let mut queues = Vec::with_capacity(shards);
+        for _ in 0..shards {
+            let poll = mio::Poll::new()?;
+            let waker = mio::Waker::new(poll.registry(), Shard::wake_token())?;
+            queues.push(Arc::new(ShardQueue::new(waker, HighWater::SHARD)));
+            polls.push(poll);
+        }
+        let dispatcher = Dispatcher {
+            cells: queues.iter().map(|_| ShardCell::new()).collect(),
+            queues: queues.into(),
+            routes: InterestTable::new(),
+            settings: ArcSwap::from_pointee(settings),
+            metrics,
+            per_user: Mutex::default(),
+            started: Instant::now(),
+        };
+        Ok((dispatcher, polls))
+    }
+
+    /// Microseconds since the hub was built.
+    pub(in crate::hub) fn clock_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Waits until every shard's queue is below its high-water mark.
+    pub(in crate::hub) async fn ready(&self) {
+        for queue in &self.queues {
+            queue.ready().await;
+        }
+    }
+
+    /// True if a shard's queue has reached its high-water mark.
+    pub(in crate::hub) fn is_full(&self) -> bool {
+        self.queues.iter().any(|queue| queue.is_full())
+    }
+
+    /// True if the delivery of this event is sampled: always within a recorded trace, and for a
+    /// share of the other events.
+    fn is_sampled(&self, delivery: &Delivery) -> bool {
         let settings = self.settings.load();
         settings.connections_per_event > 0
             && (delivery.trace().is_some()
                 || (settings.confirmations > 0.0 && fastrand::f64() < settings.confirmations))
     }
 
-    /// How many connections a direct event names: those of its users, and those named themselves.
+    /// How many connections a direct event addresses: those of its users, and those it names.
     fn count_addressed(&self, event: &Event) -> u64 {
         let Some(audience) = &event.audience else {
             return 0;
@@ -73,5 +101,48 @@ impl Hub {
             .filter_map(|user| per_user.get(user))
             .sum();
         u64::from(users) + u64::try_from(audience.connections.len()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Sink for Dispatcher {
+    fn deliver(&self, event: Arc<Event>, mut span: Option<FanoutSpan>) -> u64 {
+        if let Some(span) = &mut span {
+            span.begin();
+        }
+        let (shards, subscribers) = match &event.channel {
+            Some(channel) => self.routes.find(channel),
+            None => (u64::MAX, self.count_addressed(&event)),
+        };
+        self.metrics.published(&event.event_type);
+        if shards == 0 {
+            // Flush deferred wake-ups even if this event has no interested shard.
+            self.defer_wake(0, 0);
+            return 0;
+        }
+        let mut delivery = Delivery::new(event, subscribers, span);
+        if self.is_sampled(&delivery) {
+            delivery.watch();
+        }
+        let delivery = Arc::new(delivery);
+        let mut asleep = 0_u64;
+        for (index, queue) in self.queues.iter().enumerate() {
+            if shards & (1 << index) != 0
+                && queue.push_deferred(Inbound::Event(Arc::clone(&delivery)))
+            {
+                asleep |= 1 << index;
+            }
+        }
+        let deliveries = if delivery.event().is_for_roles() {
+            // The shard has to look at every connection.
+            u64::MAX
+        } else {
+            subscribers
+        };
+        self.defer_wake(asleep, deliveries);
+        subscribers
+    }
+
+    fn is_followed(&self, channel: &ChannelName) -> bool {
+        self.routes.subscriptions(channel).is_some()
     }
 }

@@ -1,4 +1,4 @@
-//! One event on its way to many connections.
+//! One event during its fan-out, shared by the shards.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -45,10 +45,10 @@ impl DialectId {
     }
 }
 
-/// An event with the frames that were made of it: each is made once, by the first shard that
-/// needs it, and then shared by every connection of the dialect.
+/// An event with its encoded frames. Each frame is made once, by the first shard that needs it, and
+/// shared by every connection of the dialect.
 ///
-/// The shards hold it together; when the last of them has flushed, its span ends.
+/// Every interested shard holds a reference; the span ends when the last one drops it.
 pub(super) struct Delivery {
     event: Arc<Event>,
     near: [OnceLock<Bytes>; NEAR],
@@ -57,7 +57,7 @@ pub(super) struct Delivery {
     accepted: Instant,
     tally: Tally,
     span: Option<FanoutSpan>,
-    /// The frames that ask for a confirmation; `None` where nobody looks at its way.
+    /// The frames that ask for a confirmation; `None` if the delivery is not sampled.
     watched: Option<Box<Mutex<AskingFrames>>>,
 }
 
@@ -74,7 +74,7 @@ type AskingFrames = Vec<(DialectId, Option<Bytes>)>;
 /// What a filter says of an event.
 pub(super) struct Verdict {
     filter: u64,
-    /// `None` where finding out takes more time than a shard has.
+    /// `None` if a shard's budget does not suffice to decide.
     pub(super) passes: Option<bool>,
 }
 
@@ -113,12 +113,12 @@ impl Delivery {
         }
     }
 
-    /// From now on its way to some connections is looked at.
+    /// Samples its delivery to some connections.
     pub(super) fn watch(&mut self) {
         self.watched = Some(Box::default());
     }
 
-    /// True if its way to some connections is looked at.
+    /// True if its delivery to some connections is sampled.
     #[must_use]
     pub(super) fn is_watched(&self) -> bool {
         self.watched.is_some()
@@ -182,8 +182,8 @@ impl Delivery {
         }
     }
 
-    /// The frame that asks for a confirmation; `None` where the dialect has no words for that, or
-    /// nobody looks.
+    /// The frame that asks for a confirmation; `None` if the dialect has none or the delivery is
+    /// not sampled.
     #[must_use]
     pub(super) fn frame_to_confirm(&self, protocol: &dyn Protocol) -> Option<Bytes> {
         let frames = self.watched.as_ref()?;
@@ -197,7 +197,7 @@ impl Delivery {
         frame
     }
 
-    /// What the filter with this number said of the event, where a shard has asked it.
+    /// The verdict of the filter with this number, if a shard has evaluated it.
     #[must_use]
     pub(super) fn verdict(&self, filter: u64) -> Option<&Verdict> {
         let place = usize::try_from(filter % VERDICTS).unwrap_or(0);
@@ -205,7 +205,7 @@ impl Delivery {
         (verdict.filter == filter).then_some(verdict)
     }
 
-    /// Whether the filter with this number lets the event through: asked once for all shards.
+    /// Whether the event passes the filter with this number, evaluated once for all shards.
     #[must_use]
     pub(super) fn passes(&self, filter: u64, ask: impl Fn() -> Option<bool>) -> Option<bool> {
         let verdicts = self

@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_number_is_given_twice() {
+    fn dialect_id_is_never_reused() {
         let ids = DialectIds::default();
         let given = [DialectId::GRPC, DialectId::SSE, ids.claim(), ids.claim()];
         for (at, id) in given.iter().enumerate() {

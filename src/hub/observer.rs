@@ -1,4 +1,4 @@
-//! Who hears of connections that come and go.
+//! Notifications of opened and closed connections.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use crate::error::CloseCode;
 use crate::event::ConnectionId;
 use crate::telemetry::Transport;
 
-/// A connection, as those see it who hear of it.
+/// A connection, as observers see it.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
     /// Its id.
@@ -16,7 +16,7 @@ pub struct Seen<'a> {
     pub address: SocketAddr,
     /// How it is connected.
     pub transport: Transport,
-    /// Who it is; `None` until it has shown a token, where one is required.
+    /// Its identity; `None` until it has authenticated, where that is required.
     pub identity: Option<&'a Identity>,
 }
 
@@ -37,4 +37,11 @@ pub trait Observer: Send + Sync {
     fn opened(&self, connection: Seen<'_>);
     /// A connection has gone.
     fn closed(&self, connection: Seen<'_>, end: End<'_>);
+}
+
+/// Nobody is notified.
+impl Observer for () {
+    fn opened(&self, _: Seen<'_>) {}
+
+    fn closed(&self, _: Seen<'_>, _: End<'_>) {}
 }

@@ -1,4 +1,4 @@
-//! Who may still come: places among the connections, of an address and of a user.
+//! Permits for connections: in all, of an address and of a user.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,7 +10,10 @@ use super::Hub;
 use crate::auth::rate_limit_key;
 use crate::error::{Error, Result};
 
-/// A place among the server's connections, given back unless a shard keeps it.
+/// When a client that found no room should try again.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// A permit for one connection, given back unless a shard keeps it.
 pub struct ConnectionPermit {
     hub: Option<Arc<Hub>>,
     ip: IpAddr,
@@ -26,39 +29,50 @@ impl ConnectionPermit {
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         if let Some(hub) = self.hub.take() {
-            hub.unseat(self.ip);
+            hub.release_permit(self.ip);
         }
     }
 }
 
 impl Hub {
-    /// Takes a place among the connections.
+    /// Takes a permit for a connection from this address.
     ///
     /// # Errors
-    /// `resource_exhausted` where the server is full or the address has too many connections.
-    pub fn permit(self: &Arc<Self>, ip: IpAddr) -> Result<ConnectionPermit> {
-        let settings = self.settings.load();
+    /// Which limit is reached.
+    pub fn permit(self: &Arc<Self>, ip: IpAddr) -> Result<ConnectionPermit, PermitError> {
         let ip = rate_limit_key(ip);
         let mut per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.connections.load(Ordering::Relaxed) >= settings.connections {
-            self.metrics.limit_reached("connections");
-            return Err(Error::exhausted("the server is full (limits.connections)")
-                .retry_after(Duration::from_secs(5)));
-        }
-        let count = per_ip.entry(ip).or_default();
-        if usize::try_from(*count).unwrap_or(usize::MAX) >= settings.connections_per_ip {
-            self.metrics.limit_reached("connections_per_ip");
-            return Err(Error::exhausted(
-                "too many connections from this address (limits.connections_per_ip)",
-            )
-            .retry_after(Duration::from_secs(5)));
-        }
-        *count += 1;
+        self.check_counts(per_ip.get(&ip).copied())?;
+        *per_ip.entry(ip).or_default() += 1;
         self.connections.fetch_add(1, Ordering::Relaxed);
         Ok(ConnectionPermit {
             hub: Some(Arc::clone(self)),
             ip,
         })
+    }
+
+    /// Whether [`Hub::permit`] would give a permit now; takes nothing.
+    ///
+    /// # Errors
+    /// Which limit is reached.
+    pub fn check_permits(&self, ip: IpAddr) -> Result<(), PermitError> {
+        let ip = rate_limit_key(ip);
+        let per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_counts(per_ip.get(&ip).copied())
+    }
+
+    fn check_counts(&self, of_address: Option<u32>) -> Result<(), PermitError> {
+        let settings = self.dispatcher.settings.load();
+        let of_address = usize::try_from(of_address.unwrap_or_default()).unwrap_or(usize::MAX);
+        let full = if self.connections.load(Ordering::Relaxed) >= settings.connections {
+            PermitError::Server
+        } else if of_address >= settings.connections_per_ip {
+            PermitError::Address
+        } else {
+            return Ok(());
+        };
+        self.metrics().limit_reached(full.limit());
+        Err(full)
     }
 
     /// How many connections there are, those included that are about to be taken in.
@@ -67,47 +81,89 @@ impl Hub {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// True if `limits.connections` is reached.
-    #[must_use]
-    pub fn is_crowded(&self) -> bool {
-        self.connections.load(Ordering::Relaxed) >= self.settings.load().connections
-    }
-
-    pub(in crate::hub) fn unseat(&self, ip: IpAddr) {
+    pub(in crate::hub) fn release_permit(&self, ip: IpAddr) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
         let mut per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
         release(&mut per_ip, &rate_limit_key(ip));
     }
 
-    pub(in crate::hub) fn seat_user(&self, user: &Arc<str>) -> Result<()> {
-        let limit = self.settings.load().connections_per_user;
-        let mut per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = per_user.entry(Arc::clone(user)).or_default();
-        if usize::try_from(*count).unwrap_or(usize::MAX) >= limit {
-            self.metrics.limit_reached("connections_per_user");
-            return Err(Error::exhausted(
-                "too many connections of this user (limits.connections_per_user)",
-            )
-            .retry_after(Duration::from_secs(5)));
-        }
-        *count += 1;
+    pub(in crate::hub) fn acquire_user(&self, user: &Arc<str>) -> Result<()> {
+        let mut per_user = self
+            .dispatcher
+            .per_user
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let count = per_user.get(user).copied();
+        self.check_user_count(count).map_err(PermitError::error)?;
+        *per_user.entry(Arc::clone(user)).or_default() += 1;
         Ok(())
     }
 
-    pub(in crate::hub) fn unseat_user(&self, user: &Arc<str>) {
-        let mut per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(in crate::hub) fn release_user(&self, user: &Arc<str>) {
+        let mut per_user = self
+            .dispatcher
+            .per_user
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         release(&mut per_user, user);
     }
 
-    /// True if the user may have one connection more: a look before the upgrade, so that the
-    /// refusal can still be an HTTP status.
+    /// Whether the user may have another connection. The shard counts the user at registration: this
+    /// check is for a rejection that can still be a status.
+    ///
+    /// # Errors
+    /// [`PermitError::User`].
+    pub fn check_user(&self, user: &str) -> Result<(), PermitError> {
+        let per_user = self
+            .dispatcher
+            .per_user
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.check_user_count(per_user.get(user).copied())
+    }
+
+    fn check_user_count(&self, of_user: Option<u32>) -> Result<(), PermitError> {
+        let of_user = usize::try_from(of_user.unwrap_or_default()).unwrap_or(usize::MAX);
+        if of_user < self.dispatcher.settings.load().connections_per_user {
+            return Ok(());
+        }
+        self.metrics().limit_reached(PermitError::User.limit());
+        Err(PermitError::User)
+    }
+}
+
+/// The limit on connections that is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PermitError {
+    /// `limits.connections`.
+    Server,
+    /// `limits.connections_per_ip`.
+    Address,
+    /// `limits.connections_per_user`.
+    User,
+}
+
+impl PermitError {
+    /// The limit's key.
+    const fn limit(self) -> &'static str {
+        match self {
+            PermitError::Server => "connections",
+            PermitError::Address => "connections_per_ip",
+            PermitError::User => "connections_per_user",
+        }
+    }
+
+    /// What the client is told: `resource_exhausted`, and when to try again.
     #[must_use]
-    pub fn user_has_room(&self, user: &str) -> bool {
-        let limit = self.settings.load().connections_per_user;
-        let per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
-        per_user
-            .get(user)
-            .is_none_or(|count| usize::try_from(*count).unwrap_or(usize::MAX) < limit)
+    pub fn error(self) -> Error {
+        let text = match self {
+            PermitError::Server => "the server is full (limits.connections)",
+            PermitError::Address => {
+                "too many connections from this address (limits.connections_per_ip)"
+            }
+            PermitError::User => "too many connections of this user (limits.connections_per_user)",
+        };
+        Error::exhausted(text).retry_after(RETRY_AFTER)
     }
 }
 

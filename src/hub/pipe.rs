@@ -1,4 +1,5 @@
-//! A connection whose bytes leave through another task: gRPC streams and SSE.
+//! A pipe: a connection whose frames are written by another task, for gRPC streams, SSE and long
+//! polling.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -13,7 +14,7 @@ use super::sync::{Mutex, MutexGuard};
 use crate::error::CloseCode;
 use crate::event::ConnectionId;
 
-/// Bytes that may be between the shard and the task, beyond one frame: like a socket's buffer.
+/// Bytes that a pipe buffers beyond one frame, like a socket's send buffer.
 const WINDOW: usize = 64 * 1024;
 
 /// The shard's end: like a socket, it takes frames until it is full.
@@ -28,7 +29,7 @@ struct Shared {
 struct State {
     frames: VecDeque<Bytes>,
     bytes: usize,
-    /// The shard has more and wants to know when there is room.
+    /// The shard has more frames and waits for a notification of room.
     wanted: bool,
     ended: Option<(CloseCode, String)>,
     reader: Option<Waker>,
@@ -36,7 +37,7 @@ struct State {
 }
 
 impl Pipe {
-    /// A pipe, as its two ends. The reading end tells the hub when it makes room or goes away.
+    /// A pipe, as its two ends. The reading end notifies the hub when it makes room or is dropped.
     #[must_use]
     pub fn new() -> (Pipe, Shareable) {
         let shared = Arc::new(Shared {
@@ -49,8 +50,8 @@ impl Pipe {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes frames from the front until there is no room or `next` has no more; answers how many
-    /// bytes it took. The reader is woken once.
+    /// Buffers frames from `next` until the pipe is full or there are no more; returns their bytes.
+    /// The reader is woken once.
     pub fn write(&self, mut next: impl FnMut() -> Option<Bytes>) -> usize {
         let mut state = self.lock();
         let mut taken = 0;
@@ -73,8 +74,8 @@ impl Pipe {
         taken
     }
 
-    /// Takes back what the task has not taken; it gets nothing more, and its going away means
-    /// nothing from now on.
+    /// Takes back the frames that the task has not read. It gets no more frames, and dropping it
+    /// closes nothing from now on.
     pub(super) fn detach(&self) -> VecDeque<Bytes> {
         let mut state = self.lock();
         state.gone = true;
@@ -141,7 +142,7 @@ impl PipeReader {
         self.id
     }
 
-    /// What comes next, if it is there already.
+    /// The next item, if it is buffered.
     pub fn try_next(&mut self) -> Option<Piped> {
         let nobody = &mut Context::from_waker(Waker::noop());
         match Pin::new(self).poll_next(nobody) {
@@ -150,7 +151,7 @@ impl PipeReader {
         }
     }
 
-    /// True if the connection has ended: what is in the pipe comes still, and nothing after it.
+    /// True if the connection has ended: buffered frames are still read, and nothing after them.
     #[must_use]
     pub fn is_over(&self) -> bool {
         let state = self.shared.state.lock();
@@ -170,13 +171,13 @@ impl Stream for PipeReader {
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(frame) = state.frames.pop_front() {
             state.bytes -= frame.len();
-            let refill = state.wanted && state.bytes <= WINDOW / 2;
-            if refill {
+            let pipe_drained = state.wanted && state.bytes <= WINDOW / 2;
+            if pipe_drained {
                 state.wanted = false;
             }
             drop(state);
-            if refill {
-                self.hub.refill(self.id);
+            if pipe_drained {
+                self.hub.pipe_drained(self.id);
             }
             return Poll::Ready(Some(Piped::Frame(frame)));
         }
@@ -206,7 +207,7 @@ impl Drop for PipeReader {
         state.frames.clear();
         drop(state);
         if !over {
-            self.hub.reader_gone(self.id);
+            self.hub.pipe_closed(self.id);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Who is in which channel, over all shards.
 
-use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,16 +14,33 @@ const STRIPES: usize = 16;
 
 type Users = HashMap<Arc<str>, u32>;
 
-/// The users of each channel with how many connections each has there. Kept only for channels of
-/// namespaces with presence; written when a connection joins or leaves, never by an event.
+/// Who is in which channel, as far as this node's connections go. It is asked only for channels of
+/// namespaces with presence, when a connection joins or leaves, never for an event.
+pub trait PresenceStore: Send + Sync {
+    /// Adds a connection of a user; true if it is the user's first in the channel.
+    fn join(&self, channel: &ChannelName, user: &Arc<str>) -> bool;
+
+    /// Removes a connection of a user; true if it was the user's last in the channel.
+    fn leave(&self, channel: &ChannelName, user: &Arc<str>) -> bool;
+
+    /// Who is in a channel: the first `limit` users by name.
+    fn of(&self, channel: &ChannelName, limit: usize) -> Present;
+
+    /// Renews the leases of this node's entries, in a store that other nodes read too: what is not
+    /// renewed ends, so a node that dies leaves nobody behind. Called about once a second; never
+    /// waits.
+    fn renew(&self);
+}
+
+/// The users of each channel with how many connections each has there, in memory.
 #[derive(Debug)]
-pub(super) struct Presence {
+pub struct LocalPresence {
     stripes: [Mutex<HashMap<ChannelName, Users>>; STRIPES],
     hasher: RandomState,
 }
 
 /// The users of one channel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Present {
     /// Users by name with their connections; at most as many as asked for.
     pub users: Vec<(Arc<str>, u32)>,
@@ -31,11 +48,40 @@ pub struct Present {
     pub total: u64,
 }
 
-impl Presence {
+impl Present {
+    /// The users of several nodes together: the first `limit` by name.
+    #[must_use]
+    pub fn merged(parts: impl Iterator<Item = Present>, limit: usize) -> Self {
+        let mut parts = parts.peekable();
+        let first = parts.next().unwrap_or_default();
+        if parts.peek().is_none() {
+            return first;
+        }
+        let mut all: BTreeMap<Arc<str>, u32> = first.users.into_iter().collect();
+        // Users beyond a node's own page are only counted, once for each node that has them.
+        let count = |users: usize| u64::try_from(users).unwrap_or(u64::MAX);
+        let unnamed = |total: u64, named: usize| total.saturating_sub(count(named));
+        let mut beyond = unnamed(first.total, all.len());
+        for part in parts {
+            beyond += unnamed(part.total, part.users.len());
+            for (user, connections) in part.users {
+                let sum = all.entry(user).or_default();
+                *sum = sum.saturating_add(connections);
+            }
+        }
+        let total = beyond.saturating_add(count(all.len()));
+        Present {
+            users: all.into_iter().take(limit).collect(),
+            total,
+        }
+    }
+}
+
+impl LocalPresence {
     /// Nobody anywhere.
     #[must_use]
-    pub(super) fn new() -> Self {
-        Presence {
+    pub fn new() -> Self {
+        LocalPresence {
             stripes: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
         }
@@ -46,9 +92,10 @@ impl Presence {
         let stripe = self.stripes.get(at).unwrap_or(&self.stripes[0]);
         stripe.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// One connection of a user more; true if it is the user's first in the channel.
-    pub(super) fn join(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
+impl PresenceStore for LocalPresence {
+    fn join(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
         let mut channels = self.stripe(channel);
         let count = channels
             .entry(channel.clone())
@@ -59,8 +106,7 @@ impl Presence {
         *count == 1
     }
 
-    /// One connection of a user fewer; true if it was the user's last in the channel.
-    pub(super) fn leave(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
+    fn leave(&self, channel: &ChannelName, user: &Arc<str>) -> bool {
         let mut channels = self.stripe(channel);
         let Some(users) = channels.get_mut(channel) else {
             return false;
@@ -79,9 +125,7 @@ impl Presence {
         last
     }
 
-    /// Who is in a channel: the first `limit` users by name.
-    #[must_use]
-    pub(super) fn of(&self, channel: &ChannelName, limit: usize) -> Present {
+    fn of(&self, channel: &ChannelName, limit: usize) -> Present {
         let channels = self.stripe(channel);
         let Some(users) = channels.get(channel) else {
             return Present {
@@ -99,9 +143,12 @@ impl Presence {
         users.truncate(limit);
         Present { users, total }
     }
+
+    /// Nobody else reads it, and it ends with the process.
+    fn renew(&self) {}
 }
 
-impl Default for Presence {
+impl Default for LocalPresence {
     fn default() -> Self {
         Self::new()
     }
@@ -112,8 +159,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_with_two_connections_comes_once_and_leaves_once() {
-        let presence = Presence::new();
+    fn user_with_two_connections_joins_and_leaves_once() {
+        let presence = LocalPresence::new();
         let channel = ChannelName::new("project:1").unwrap();
         let user: Arc<str> = Arc::from("alice");
         assert!(presence.join(&channel, &user));
@@ -129,5 +176,23 @@ mod tests {
                 total: 0
             }
         );
+    }
+
+    #[test]
+    fn users_of_several_nodes_are_merged_by_name() {
+        let part = |users: &[(&str, u32)], total| Present {
+            users: users
+                .iter()
+                .map(|(user, n)| (Arc::from(*user), *n))
+                .collect(),
+            total,
+        };
+        let alone = part(&[("ann", 2)], 7);
+        assert_eq!(Present::merged([alone.clone()].into_iter(), 10), alone);
+        let parts = [part(&[("bob", 1), ("ann", 1)], 2), part(&[("ann", 2)], 1)];
+        let merged = Present::merged(parts.into_iter(), 10);
+        assert_eq!(merged, part(&[("ann", 3), ("bob", 1)], 2));
+        let none = Present::merged(std::iter::empty(), 10);
+        assert_eq!(none, Present::default());
     }
 }

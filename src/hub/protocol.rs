@@ -1,4 +1,5 @@
-//! What a transport supplies for its connections, and what the bus tells it.
+//! The port between hub and transports: what a transport implements for its connections, and what the
+//! hub notifies them of.
 
 use bytes::Bytes;
 
@@ -8,46 +9,46 @@ use crate::error::{CloseCode, Error};
 use crate::event::{Event, Position, Timestamp};
 use crate::telemetry::Transport;
 
-/// Turns what happens on the bus into bytes of one dialect, and bytes of a client into calls on
-/// its [`ConnCtx`]. One value serves all connections of its kind, so it keeps nothing about any.
+/// Turns events and notices into bytes of one codec, and bytes of a client into calls on its
+/// [`ConnCtx`]. One value serves all connections of its codec, so it holds no state of any.
 pub trait Protocol: Send + Sync {
-    /// How its connections reach the server.
+    /// The transport.
     fn transport(&self) -> Transport;
 
-    /// The dialect whose frames [`Protocol::event`] makes.
+    /// The number of the codec: connections with the same number share frames.
     fn dialect(&self) -> DialectId;
 
     /// An event, ready for the socket or stream.
     fn event(&self, event: &Event) -> Bytes;
 
-    /// The same event, with the question to confirm that it has arrived; `None` where the dialect
-    /// has no words for that. What clients answer goes to [`ConnCtx::confirm`].
+    /// The same event with the question to confirm its arrival; `None` where the codec has no form for
+    /// that. The clients' answers go to [`ConnCtx::confirm`].
     fn event_to_confirm(&self, event: &Event) -> Option<Bytes> {
         let _ = event;
         None
     }
 
-    /// True if the frames of several events may stand in one piece of memory, end to end: where
-    /// the other side tells them apart by what is in them.
+    /// Whether frames of several events may be joined in one piece of memory: the client must be able to
+    /// tell them apart by their content.
     fn frames_join(&self) -> bool {
         true
     }
 
-    /// Something that the bus has to say; `None` where the dialect has no words for it.
+    /// A notice; `None` where the codec has no form for it.
     fn notice(&self, notice: &Notice<'_>) -> Option<Bytes>;
 
-    /// What is sent when nothing was heard for an interval.
+    /// What is sent after an interval without traffic from the client.
     fn heartbeat(&self, now: Timestamp) -> Bytes;
 
     /// The last bytes of a connection.
     fn close(&self, code: CloseCode, reason: &str) -> Bytes;
 
-    /// Bytes have come; answers how many of them, from the front, are done with. The rest is
-    /// shown again with what comes next.
+    /// Handles received bytes and returns how many it consumed from the front. The rest is passed again
+    /// with the next bytes.
     fn received(&self, cx: &mut ConnCtx<'_>, input: &mut [u8]) -> usize;
 }
 
-/// Something that the bus says to one connection.
+/// Something that the hub notifies one connection of.
 #[derive(Debug)]
 pub enum Notice<'a> {
     /// Events that the connection will not get.
@@ -61,21 +62,21 @@ pub enum Notice<'a> {
         /// Why.
         reason: &'static str,
     },
-    /// The channel is numbered anew: what the connection missed can't be told, and positions of
-    /// before hold no more.
+    /// The channel has a new epoch: what the connection missed is unknown, and positions from before are
+    /// void.
     Renumbered {
         /// The channel.
         channel: &'a str,
         /// Where live delivery goes on.
         position: Position,
     },
-    /// A user came to a channel or left it.
+    /// A user joined or left a channel.
     Presence {
         /// The channel.
         channel: &'a str,
         /// The user.
         user: &'a str,
-        /// Came, or left.
+        /// Joined, or left.
         joined: bool,
     },
     /// The token will expire.
@@ -83,7 +84,7 @@ pub enum Notice<'a> {
         /// When.
         expires_at: Timestamp,
     },
-    /// The server goes away: come back after a while.
+    /// The server closes: reconnect after a while.
     Reconnect {
         /// After how long, in milliseconds.
         after_ms: u64,
@@ -92,7 +93,7 @@ pub enum Notice<'a> {
     },
     /// A failure that is not the answer to a request.
     Failure(&'a Error),
-    /// A subscription ended without being asked to.
+    /// The server has ended a subscription.
     Unsubscribed {
         /// The channel.
         channel: &'a str,
@@ -101,23 +102,23 @@ pub enum Notice<'a> {
     },
 }
 
-/// How one subscription began.
+/// A subscription that has begun.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Joined {
-    /// The channel, as asked.
+    /// The channel as requested.
     pub channel: String,
     /// Where live delivery starts; `None` where the channel keeps no history.
     pub position: Option<Position>,
-    /// True if every event after the asked position follows.
+    /// Whether every event after the requested position follows.
     pub recovered: bool,
     /// How many events are replayed.
     pub replayed: u64,
 }
 
-/// Why one subscription was refused.
+/// A refused subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// The channel, as asked.
+    /// The channel as requested.
     pub channel: String,
     /// Why.
     pub error: Error,

@@ -1,10 +1,10 @@
-//! What the bus is held to.
+//! Settings of the hub.
 
 use std::time::Duration;
 
 use crate::filter::FilterLimits;
 
-/// The bus's limits and times; taken over by every shard within one round.
+/// The hub's limits and times; every shard uses new ones from its next round on.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The most connections.

@@ -1,43 +1,43 @@
-//! Where a shard is while nobody does its work.
+//! Mutual exclusion for a shard's rounds.
 //!
-//! A shard's work is done in rounds, and its thread enters its cell for each of them; while it
-//! waits at its poll, it is out. A publisher that finds the shard asleep may then enter and do a
-//! small round in its place. That saves what waking a thread costs: two system calls and two
-//! switches, which is more than the write itself where an event has one follower.
+//! A shard works in rounds. Its thread locks the cell for each round and unlocks it before it
+//! polls. A publisher that finds the shard asleep may lock the cell and run a small round in place
+//! of the thread. That saves the wake-up: two system calls and two context switches, which cost
+//! more than the write itself where an event has one subscriber.
 //!
-//! Nothing is left lying for it: whoever pushes and finds the shard asleep owes it a wake-up
-//! ([`Inbox::push_quietly`]), and pays it here: with a round that leaves nothing, or else by waking
-//! the thread. What others push during that round finds the shard asleep again, and is theirs to
-//! pay for.
+//! No wake-up is lost: a pusher that finds the shard asleep owes it a wake-up
+//! ([`ShardQueue::push_deferred`]), and settles it here, by a round that leaves no work or by
+//! waking the thread. An entry pushed during that round finds the shard asleep again, so its pusher
+//! owes the next wake-up.
 
 use std::sync::atomic::Ordering;
 
-use super::inbox::Inbox;
+use super::queue::ShardQueue;
 use super::shard::Shard;
 use super::sync::{AtomicU64, Mutex};
 
-/// Who has had a round so lately has its next one on its own thread, in microseconds. Events that
-/// come in such a sequence are many: there the thread gathers them while they come, and writes
+/// The least time between two rounds, in microseconds, for a publisher to run the second one. Under
+/// a higher rate the thread runs it: it batches the events that arrive while it wakes, and writes
 /// several with one call.
-const CALM_US: u64 = 200;
-/// There has been no round yet.
+const MIN_INTERVAL_US: u64 = 200;
+/// No round has run yet.
 const NEVER: u64 = u64::MAX;
 
-/// What a round in the place of the thread has left for it.
+/// What a publisher's round has left for the thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
-    /// The thread can go on sleeping.
+pub(super) enum Remaining {
+    /// No work: the thread stays asleep.
     Nothing,
-    /// The thread must be woken.
+    /// Work: the thread must be woken.
     Work,
 }
 
-/// Holds one shard, so that its own thread or a publisher can enter it.
+/// Holds one shard for its own thread and for publishers.
 pub(super) struct ShardCell {
-    /// `None` before the shard's thread has begun, and after it has ended. Whoever panics in there
-    /// ends the process; those who come meanwhile don't touch what it has left.
+    /// `None` before the shard's thread has started, and after it has ended. A panic in a round
+    /// aborts the process; the poisoned lock keeps everyone out until then.
     shard: Mutex<Option<Shard>>,
-    /// When the last round began, in microseconds.
+    /// When the last round started, in microseconds.
     round: AtomicU64,
 }
 
@@ -51,43 +51,44 @@ impl ShardCell {
         }
     }
 
-    /// The shard comes.
-    pub(super) fn move_in(&self, shard: Shard) {
+    /// Puts the shard into the cell.
+    pub(super) fn insert(&self, shard: Shard) {
         if let Ok(mut cell) = self.shard.lock() {
             *cell = Some(shard);
         }
     }
 
-    /// The shard goes.
+    /// Takes the shard out of the cell.
     #[must_use]
-    pub(super) fn move_out(&self) -> Option<Shard> {
+    pub(super) fn take(&self) -> Option<Shard> {
         self.shard.lock().ok()?.take()
     }
 
-    /// A round by the shard's own thread, at `now` microseconds. It waits for a publisher who is
-    /// inside, which is for a few writes. `None` where no shard lives here.
+    /// Runs a round of the shard's own thread, at `now` microseconds. It waits for a publisher's
+    /// round, which is a few writes. `None` if the cell is empty.
     pub(super) fn enter<T>(&self, now: u64, round: impl FnOnce(&mut Shard) -> T) -> Option<T> {
         let mut cell = self.shard.lock().ok()?;
         self.round.store(now, Ordering::Relaxed);
         cell.as_mut().map(round)
     }
 
-    /// Pays the wake-up that somebody owes the shard at `now` microseconds. It never waits: where
-    /// somebody is inside or was a moment ago, or `help` leaves something, it wakes the thread.
+    /// Settles a deferred wake-up at `now` microseconds: runs `help` as a round, or wakes the
+    /// thread. It never blocks. The thread is woken if the cell is locked, if the last round was a
+    /// moment ago, or if `help` leaves work.
     pub(super) fn run_or_wake(
         &self,
-        inbox: &Inbox,
+        inbox: &ShardQueue,
         now: u64,
-        help: impl FnOnce(&mut Shard) -> Left,
+        help: impl FnOnce(&mut Shard) -> Remaining,
     ) {
-        if self.try_enter(now, help) != Some(Left::Nothing) {
+        if self.try_enter(now, help) != Some(Remaining::Nothing) {
             inbox.wake();
         }
     }
 
-    fn try_enter(&self, now: u64, help: impl FnOnce(&mut Shard) -> Left) -> Option<Left> {
+    fn try_enter(&self, now: u64, help: impl FnOnce(&mut Shard) -> Remaining) -> Option<Remaining> {
         let last = self.round.load(Ordering::Relaxed);
-        if last != NEVER && now.saturating_sub(last) < CALM_US {
+        if last != NEVER && now.saturating_sub(last) < MIN_INTERVAL_US {
             return None;
         }
         let mut cell = self.shard.try_lock().ok()?;

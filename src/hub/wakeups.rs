@@ -1,33 +1,34 @@
-//! Wake-ups that a publisher owes sleeping shards, paid together once it has let go of everything.
+//! Deferred wake-ups: a publisher wakes sleeping shards once, after it has released every lock.
 //!
-//! [`Sink::deliver`](crate::broker::Sink::deliver) is called under a channel's lock, where nobody
-//! may do a shard's work. So the wake-ups are noted here and paid at the end of [`Hub::wake_after`],
-//! which is around the broker, not in it.
+//! [`Sink::deliver`](crate::broker::Sink::deliver) runs under a channel's lock, where no shard's
+//! round may run. So it only records the wake-ups here, and `Hub::wake_after`, which wraps the call
+//! of the broker, settles them at its end.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Hub, end_the_process};
-use crate::hub::shard::{FEW, Shard};
+use super::deliver::Dispatcher;
+use super::end_the_process;
+use crate::hub::shard::{SMALL_ROUND_SUBSCRIBERS, Shard};
 
-/// What holds for publishes of this thread.
+/// How publishes of this thread wake shards.
 #[derive(Clone, Copy)]
 enum WakeScope {
-    /// Whoever is found asleep is woken at once.
+    /// A sleeping shard is woken at once.
     Outside,
-    /// Within [`Hub::wake_after`].
+    /// Within `Hub::wake_after`.
     Owing(Owed),
-    /// In a shard's round, where nobody does another one.
+    /// In a shard's round: no other round is run.
     InRound,
 }
 
-/// Wake-ups that are owed.
+/// Deferred wake-ups.
 #[derive(Clone, Copy)]
 struct Owed {
-    hub: *const Hub,
-    /// The shards that were found asleep, as a set of bits.
+    dispatcher: *const Dispatcher,
+    /// The shards that were asleep, as a bit set.
     shards: u64,
-    /// Deliveries of the events that came together.
+    /// Deliveries of the events published so far.
     deliveries: u64,
 }
 
@@ -35,37 +36,37 @@ thread_local! {
     static SCOPE: Cell<WakeScope> = const { Cell::new(WakeScope::Outside) };
 }
 
-/// From now on this is a shard's thread.
-pub(in crate::hub) fn here_is_a_shard() {
+/// Marks the calling thread as a shard's thread, for as long as it lives.
+pub(in crate::hub) fn enter_shard_thread() {
     SCOPE.set(WakeScope::InRound);
 }
 
-impl Hub {
-    /// Wakes the shards for all that `work` publishes, or hands it out in their place where they
-    /// sleep and it is few deliveries: at the latest when `work` has ended, by a panic too. Call it
-    /// only where no lock is held. Within another one it is part of that.
-    pub fn wake_after<T>(&self, work: impl FnOnce() -> T) -> T {
+impl Dispatcher {
+    /// Runs `work`, then wakes the shards once for all that it published, or runs a sleeping shard
+    /// in the place of its thread where that is a few deliveries. A panic of `work` wakes as well.
+    /// The caller holds no lock. Nested calls are part of the outermost one.
+    pub(in crate::hub) fn wake_after<T>(&self, work: impl FnOnce() -> T) -> T {
         if !matches!(SCOPE.get(), WakeScope::Outside) {
             return work();
         }
         SCOPE.set(WakeScope::Owing(Owed {
-            hub: self,
+            dispatcher: self,
             shards: 0,
             deliveries: 0,
         }));
-        let debtor = FlushWakesOnDrop(self);
+        let flush = FlushWakesOnDrop(self);
         let done = work();
-        drop(debtor);
+        drop(flush);
         done
     }
 
-    /// An event has been pushed for so many deliveries, and these shards, a set of bits, were found
-    /// asleep.
+    /// Records that an event with so many deliveries was pushed and that these shards, a bit set,
+    /// were asleep.
     pub(in crate::hub) fn defer_wake(&self, shards: u64, deliveries: u64) {
         let WakeScope::Owing(owed) = SCOPE.get() else {
             return self.wake(shards);
         };
-        if !std::ptr::eq(owed.hub, self) {
+        if !std::ptr::eq(owed.dispatcher, self) {
             return self.wake(shards);
         }
         let mut owed = Owed {
@@ -73,8 +74,8 @@ impl Hub {
             deliveries: owed.deliveries.saturating_add(deliveries.max(1)),
             ..owed
         };
-        if owed.deliveries > u64::from(FEW) {
-            // Too many to be handed out here: the threads begin while more are published.
+        if owed.deliveries > u64::from(SMALL_ROUND_SUBSCRIBERS) {
+            // Too many for a small round: wake the threads while more events are published.
             self.wake(owed.shards);
             owed.shards = 0;
         }
@@ -85,7 +86,7 @@ impl Hub {
         if shards == 0 {
             return;
         }
-        for (index, inbox) in self.inboxes.iter().enumerate() {
+        for (index, inbox) in self.queues.iter().enumerate() {
             if shards & (1 << index) != 0 {
                 inbox.wake();
             }
@@ -93,11 +94,11 @@ impl Hub {
     }
 
     fn run_or_wake(&self, shards: u64) {
-        for (index, (cell, inbox)) in self.cells.iter().zip(&self.inboxes).enumerate() {
+        for (index, (cell, inbox)) in self.cells.iter().zip(&self.queues).enumerate() {
             if shards & (1 << index) == 0 {
                 continue;
             }
-            let round = || cell.run_or_wake(inbox, self.clock_us(), Shard::help);
+            let round = || cell.run_or_wake(inbox, self.clock_us(), Shard::run_small_round);
             if catch_unwind(AssertUnwindSafe(round)).is_err() {
                 end_the_process(index);
             }
@@ -105,8 +106,8 @@ impl Hub {
     }
 }
 
-/// Pays what is owed when it goes.
-struct FlushWakesOnDrop<'h>(&'h Hub);
+/// Settles the deferred wake-ups when it is dropped.
+struct FlushWakesOnDrop<'d>(&'d Dispatcher);
 
 impl Drop for FlushWakesOnDrop<'_> {
     fn drop(&mut self) {
@@ -135,14 +136,15 @@ mod tests {
     use mio::{Events, Poll};
 
     use super::*;
-    use crate::broker::Sink;
+    use crate::broker::{Bounds, Memory, Sink};
     use crate::event::{
         Audience, ChannelName, ChannelPattern, Draft, Event, EventType, Headers, Namespace,
         Namespaces, Payload, Timestamp,
     };
-    use crate::hub::Settings;
-    use crate::hub::inbox::Inbound;
-    use crate::hub::shard_cell::Left;
+    use crate::hub::command::{Reply, ShardCommand};
+    use crate::hub::queue::Inbound;
+    use crate::hub::shard_cell::Remaining;
+    use crate::hub::{Hub, HubParts, Settings};
     use crate::telemetry::{Metrics, TextFormat, Tracing};
 
     /// One shard whose thread sleeps for ever.
@@ -155,22 +157,25 @@ mod tests {
     /// A shard with so many subscriptions to the channel.
     fn world(subscriptions: usize) -> World {
         let metrics = Metrics::new("wake_ups");
-        let (hub, mut polls) = Hub::without_threads(
+        let namespaces = Namespaces::new([Namespace::named("room")]);
+        let namespaces = Arc::new(ArcSwap::from_pointee(namespaces));
+        let builder = Hub::builder(
             1,
             Settings::default(),
-            Arc::new(ArcSwap::from_pointee(Namespaces::new([Namespace::named(
-                "room",
-            )]))),
+            Arc::clone(&namespaces),
             Arc::clone(&metrics),
             Arc::new(Tracing::default()),
         )
         .unwrap();
+        let sink = builder.sink();
+        let broker = Memory::new(namespaces, sink, Arc::clone(&metrics), Bounds::default());
+        let (hub, mut polls) = builder.build(HubParts::new(Arc::new(broker)));
         let poll = polls.remove(0);
         let registry = poll.registry().try_clone().unwrap();
-        let inbox = Arc::clone(&hub.inboxes[0]);
-        hub.cells[0].move_in(Shard::new(0, Arc::clone(&hub), inbox, registry));
+        let inbox = Arc::clone(&hub.dispatcher.queues[0]);
+        hub.dispatcher.cells[0].insert(Shard::new(0, Arc::clone(&hub), inbox, registry));
         let pattern = ChannelPattern::Exact(channel());
-        let route = hub.routes.add(&pattern, 0);
+        let route = hub.dispatcher.routes.add(&pattern, 0);
         (0..subscriptions).for_each(|_| route.joined());
         World { hub, poll, metrics }
     }
@@ -210,7 +215,9 @@ mod tests {
                 trace: None,
                 accepted: std::time::Instant::now(),
             };
-            self.hub.deliver(Arc::new(Event::new(draft, None)), None);
+            self.hub
+                .dispatcher
+                .deliver(Arc::new(Event::new(draft, None)), None);
         }
 
         fn woken(&mut self) -> bool {
@@ -221,7 +228,7 @@ mod tests {
         }
 
         fn is_done(&self) -> bool {
-            self.hub.inboxes[0].is_empty()
+            self.hub.dispatcher.queues[0].is_empty()
         }
 
         fn helped(&self) -> bool {
@@ -229,9 +236,9 @@ mod tests {
             text.contains("tidings_helped_rounds_total 1")
         }
 
-        fn run_or_wake(&self, now: u64, left: Left) -> bool {
+        fn run_or_wake(&self, now: u64, left: Remaining) -> bool {
             let mut entered = false;
-            self.hub.cells[0].run_or_wake(&self.hub.inboxes[0], now, |_| {
+            self.hub.dispatcher.cells[0].run_or_wake(&self.hub.dispatcher.queues[0], now, |_| {
                 entered = true;
                 left
             });
@@ -240,7 +247,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_publisher_hands_out_in_the_place_of_a_thread_that_sleeps() {
+    async fn publisher_runs_small_round_while_thread_sleeps() {
         let mut world = world(1);
         world.hub.wake_after(|| {
             world.publish();
@@ -251,8 +258,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stalled_shard_lets_no_more_bytes_wait_than_it_may() {
-        let world = world(usize::try_from(FEW).unwrap() + 1);
+    async fn stalled_shard_stops_publishers_at_its_byte_limit() {
+        let world = world(usize::try_from(SMALL_ROUND_SUBSCRIBERS).unwrap() + 1);
         let data = Bytes::from(vec![1; 1 << 20]);
         let payload = Payload::new(data, "application/octet-stream").unwrap();
         let mut waiting = 0;
@@ -270,16 +277,16 @@ mod tests {
         assert!(waits.await, "publishers wait");
         let events = Events::with_capacity(1);
         while !world.is_done() {
-            world.hub.cells[0].enter(0, |shard| shard.turn(&events));
+            world.hub.dispatcher.cells[0].enter(0, |shard| shard.run_round(&events));
         }
         room.await;
     }
 
     #[tokio::test]
-    async fn events_of_one_publisher_leave_together() {
+    async fn events_of_nested_publishes_share_one_round() {
         let mut world = world(1);
         world.hub.wake_after(|| {
-            for _ in 0..FEW {
+            for _ in 0..SMALL_ROUND_SUBSCRIBERS {
                 world.hub.wake_after(|| world.publish());
                 assert!(!world.is_done(), "within another one it is part of that");
             }
@@ -289,8 +296,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_deliveries_are_left_to_the_thread_as_soon_as_they_are_many() {
-        let many = usize::try_from(FEW).unwrap() + 1;
+    async fn many_deliveries_wake_the_thread_at_once() {
+        let many = usize::try_from(SMALL_ROUND_SUBSCRIBERS).unwrap() + 1;
         let mut crowd = world(many);
         let hub = Arc::clone(&crowd.hub);
         hub.wake_after(|| {
@@ -308,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_for_a_role_is_left_to_the_thread_for_it_looks_at_everyone() {
+    async fn event_for_roles_is_left_to_the_thread() {
         let mut world = world(1);
         let hub = Arc::clone(&world.hub);
         hub.wake_after(|| {
@@ -320,19 +327,19 @@ mod tests {
             assert!(world.woken(), "it begins at once");
         });
         assert!(!world.is_done());
-        world.hub.run_or_wake(1);
+        world.hub.dispatcher.run_or_wake(1);
         assert!(world.woken(), "nor does anyone else hand it out");
     }
 
     #[tokio::test]
-    async fn whoever_publishes_by_itself_wakes_at_once() {
+    async fn publish_outside_wake_after_wakes_at_once() {
         let mut world = world(1);
         world.publish();
         assert!(world.woken() && !world.is_done());
     }
 
     #[tokio::test]
-    async fn a_shards_own_thread_wakes_and_never_helps() {
+    async fn shard_thread_wakes_others_and_runs_no_small_round() {
         let mut world = world(1);
         SCOPE.set(WakeScope::InRound);
         world.hub.wake_after(|| world.publish());
@@ -341,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_publishes_and_panics_wakes_all_the_same() {
+    async fn panic_after_publish_still_wakes_the_shard() {
         let mut world = world(1);
         let publish = AssertUnwindSafe(|| {
             world.hub.wake_after(|| {
@@ -355,70 +362,69 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_wake_ups_of_another_bus_are_its_own() {
+    async fn wake_ups_of_another_hub_are_not_deferred() {
         let (one, mut other) = (world(1), world(1));
         one.hub.wake_after(|| other.publish());
         assert!(other.woken() && !other.is_done());
     }
 
     #[tokio::test]
-    async fn what_a_publisher_may_not_do_stays_first_for_the_thread() {
+    async fn command_left_by_small_round_stays_first() {
         let mut world = world(1);
-        let done = Arc::new(std::sync::Mutex::new(0));
-        let task = Arc::clone(&done);
-        let task = Inbound::Task(Box::new(move |_: &mut Shard| *task.lock().unwrap() += 1));
-        let owed = world.hub.inboxes[0].push_quietly(task);
+        let (reply, mut answer) = Reply::channel();
+        let question = Inbound::Command(Box::new(ShardCommand::IsEmpty { reply }));
+        let owed = world.hub.dispatcher.queues[0].push_deferred(question);
         assert!(owed);
-        world.hub.run_or_wake(1);
-        assert!(world.woken(), "the task is the thread's");
+        world.hub.dispatcher.run_or_wake(1);
+        assert!(world.woken(), "commands are for the thread");
         world.publish();
         assert!(world.woken(), "the shard had looked, and sleeps again");
-        let left = world.hub.cells[0].enter(0, Shard::help);
-        assert_eq!(left, Some(Left::Work));
-        assert!(!world.is_done(), "nobody goes past the task");
-        assert_eq!(*done.lock().unwrap(), 0);
+        let left = world.hub.dispatcher.cells[0].enter(0, Shard::run_small_round);
+        assert_eq!(left, Some(Remaining::Work));
+        assert!(!world.is_done(), "no event overtakes the command");
+        assert!(answer.try_recv().is_err());
         let events = Events::with_capacity(1);
-        let turned = world.hub.cells[0].enter(0, |shard| shard.turn(&events));
+        let turned = world.hub.dispatcher.cells[0].enter(0, |shard| shard.run_round(&events));
         assert!(turned.flatten().is_some() && world.is_done());
-        assert_eq!(*done.lock().unwrap(), 1);
+        assert_eq!(answer.try_recv(), Ok(true));
     }
 
     #[tokio::test]
-    async fn an_event_of_others_with_many_subscribers_is_left_to_the_thread() {
-        let mut world = world(usize::try_from(FEW).unwrap() + 1);
+    async fn event_with_many_subscribers_is_left_to_the_thread() {
+        let mut world = world(usize::try_from(SMALL_ROUND_SUBSCRIBERS).unwrap() + 1);
         world.publish();
         assert!(world.woken());
-        world.hub.run_or_wake(1);
+        world.hub.dispatcher.run_or_wake(1);
         assert!(world.woken());
         let events = Events::with_capacity(1);
-        let turned = world.hub.cells[0].enter(0, |shard| shard.turn(&events));
+        let turned = world.hub.dispatcher.cells[0].enter(0, |shard| shard.run_round(&events));
         assert!(turned.flatten().is_some() && world.is_done());
     }
 
     #[tokio::test]
-    async fn the_thread_is_woken_where_somebody_is_inside_or_was_just_now() {
+    async fn thread_is_woken_if_the_cell_is_locked_or_was_just_now() {
         let mut world = world(1);
-        assert!(world.run_or_wake(1_000, Left::Nothing) && !world.woken());
-        assert!(!world.run_or_wake(1_100, Left::Nothing), "just now");
+        assert!(world.run_or_wake(1_000, Remaining::Nothing) && !world.woken());
+        assert!(!world.run_or_wake(1_100, Remaining::Nothing), "just now");
         assert!(world.woken());
-        assert!(world.run_or_wake(1_300, Left::Work));
+        assert!(world.run_or_wake(1_300, Remaining::Work));
         assert!(world.woken(), "it left something");
         let hub = Arc::clone(&world.hub);
-        hub.cells[0].enter(2_000, |_| {
+        hub.dispatcher.cells[0].enter(2_000, |_| {
             assert!(
-                !world.run_or_wake(9_000, Left::Nothing),
+                !world.run_or_wake(9_000, Remaining::Nothing),
                 "somebody is inside"
             );
             assert!(world.woken());
         });
         assert!(
-            !world.run_or_wake(2_100, Left::Nothing),
+            !world.run_or_wake(2_100, Remaining::Nothing),
             "the thread was, just now"
         );
         assert!(world.woken());
-        drop(world.hub.cells[0].move_out());
+        drop(world.hub.dispatcher.cells[0].take());
         assert!(
-            !world.run_or_wake(9_000, Left::Nothing),
+            !world.run_or_wake(9_000, Remaining::Nothing),
             "nobody lives there"
         );
         assert!(world.woken());

@@ -1,4 +1,4 @@
-//! What a publish accepts, everything behind it can read: filters, the catalog and every dialect.
+//! Property: whatever a publish accepts is readable for filters, the catalog and every codec.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use serde_json::Value;
 
-use super::{Binary, Definition, Dialect, EventWords, Words};
+use super::{Definition, Encoder as _, EventWords, JsonCodec, ProtobufCodec};
 use crate::catalog::{Catalog, KnownType, Mode, Schema};
 use crate::event::strict_json::{self, properties::odd_json};
 use crate::event::{ChannelName, Draft, Event, EventType, Headers, Payload, Timestamp};
@@ -96,13 +96,13 @@ fn every_reader_takes(bytes: &[u8]) -> Result<(), TestCaseError> {
         },
         ..Definition::default()
     };
-    for (words, named) in [
-        (Words::tidings(), true),
-        (Words::cloud_events(), true),
-        (Words::new(Arc::new(flat)), !value.is_object()),
+    for (codec, named) in [
+        (JsonCodec::tidings(), true),
+        (JsonCodec::cloud_events(), true),
+        (JsonCodec::new(Arc::new(flat)), !value.is_object()),
     ] {
         let mut text = BytesMut::new();
-        words.event(&mut text, &event);
+        codec.encode_event(&mut text, &event);
         if named {
             prop_assert_eq!(data_in(&text), stands);
         } else {
@@ -110,7 +110,7 @@ fn every_reader_takes(bytes: &[u8]) -> Result<(), TestCaseError> {
         }
     }
     let mut message = BytesMut::new();
-    Binary.event(&mut message, &event);
+    ProtobufCodec.encode_event(&mut message, &event);
     let message = proto::ServerMessage::decode(message.freeze()).unwrap();
     let Some(proto::server_message::Message::Event(sent)) = message.message else {
         return Err(TestCaseError::fail("no event"));
@@ -121,12 +121,12 @@ fn every_reader_takes(bytes: &[u8]) -> Result<(), TestCaseError> {
 
 proptest! {
     #[test]
-    fn what_is_accepted_every_reader_takes(text in odd_json()) {
+    fn accepted_json_is_readable_everywhere(text in odd_json()) {
         every_reader_takes(text.as_bytes())?;
     }
 
     #[test]
-    fn of_any_bytes_too(bytes in prop::collection::vec(any::<u8>(), 0..32)) {
+    fn accepted_bytes_are_readable_everywhere(bytes in prop::collection::vec(any::<u8>(), 0..32)) {
         every_reader_takes(&bytes)?;
     }
 }

@@ -1,50 +1,49 @@
 //! What clients and server say to each other, whatever carries it.
 //!
-//! A [`Dialect`] reads a client's message as a [`Command`] and writes what is [`ServerMessage`], both free
-//! of any framing. A transport supplies a [`Framer`], which wraps ready messages for its
-//! connections. What commands do is the same in all of them: [`handle`].
+//! A [`Decoder`] turns bytes into a [`ClientCommand`], an [`Encoder`] a [`ServerMessage`] into bytes,
+//! both free of any framing. `json/` and `protobuf/` implement the two, `custom/` holds the dialects of
+//! the configuration, which are JSON too, and [`registry`] finds a codec by its name. A transport adds
+//! its framing ([`MessageWriter`]). What commands do is the same for all of them: [`handle`].
 
 #[cfg(test)]
 mod agreement;
-mod arguments;
-mod binary;
-mod cloud_events;
-mod commands;
-mod definition;
-mod framer;
+mod codec;
+mod command;
+mod custom;
+mod json;
+pub mod protobuf;
+pub mod registry;
 mod request;
 mod request_ctx;
-pub mod schema;
 mod server_message;
-mod template;
-mod words;
 
-pub use binary::Binary;
-pub use commands::{
-    Authenticate, Command, HeartbeatResponse, History, Kind, Ping, Presence, Publish, Receive,
-    Register, Subscribe, Unsubscribe,
+pub use codec::{Codec, Decoder, Encoded, Encoder, MessageWriter, frames};
+pub use command::{
+    Authenticate, ClientCommand, HeartbeatResponse, History, Kind, Ping, Presence, Publish,
+    Receive, Register, Subscribe, Unsubscribe,
 };
-pub use definition::{CommandWords, ControlMember, ControlWords, Definition, EventWords, Refusals};
-pub use framer::{Dialect, Framer, Message, say, spoken};
-pub use request::{Asked, DecodeError, GivenId, Incoming, RequestId};
+pub use custom::{
+    CommandWords, ControlMember, ControlWords, Definition, EventWords, Refusals, Template,
+};
+pub use json::JsonCodec;
+pub use protobuf::{ProtobufCodec, schema};
+pub use request::{DecodeError, GivenId, Incoming, ReplyTo, RequestId};
 pub use request_ctx::{handle, reject, send_welcome};
-pub use server_message::ServerMessage;
-pub use template::Template;
-pub use words::Words;
+pub use server_message::{ServerMessage, error_members};
 
-/// For `fuzz/`: takes any bytes as a client's message, in JSON, in JSON of other words, and in
+/// For `fuzz/`: takes any bytes as a client's message, in JSON, in JSON of a custom dialect, and in
 /// protobuf.
 ///
 /// # Panics
 /// Where a reply is no JSON.
 #[cfg(feature = "fuzzing")]
 pub fn read_messages(bytes: &[u8]) {
-    drop(Binary.read(&Incoming::Binary(bytes)));
+    drop(ProtobufCodec.decode(&Incoming::Binary(bytes)));
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    arguments::read_all(text);
-    drop(Words::tidings().read(&Incoming::Text(text)));
+    json::arguments::read_all(text);
+    drop(JsonCodec::tidings().decode(&Incoming::Text(text)));
     let own = CommandWords {
         name: "subscribe".into(),
         does: Kind::Subscribe,
@@ -56,10 +55,10 @@ pub fn read_messages(bytes: &[u8]) {
         commands: vec![own],
         ..Definition::default()
     };
-    let words = Words::new(std::sync::Arc::new(definition));
-    let (asked, _) = words.read(&Incoming::Text(text));
+    let codec = JsonCodec::new(std::sync::Arc::new(definition));
+    let (reply_to, _) = codec.decode(&Incoming::Text(text));
     let error = crate::error::Error::denied("no");
-    words.said(&asked, &ServerMessage::Error(&error), &mut |message| {
+    codec.encode(&reply_to, &ServerMessage::Error(&error), &mut |message| {
         assert!(crate::event::strict_json::operators_value(message.body).is_ok());
     });
 }

@@ -13,22 +13,22 @@ pub enum Incoming<'a> {
     Binary(&'a [u8]),
     /// A message whose name the transport carries beside its argument, as Socket.IO does.
     Named {
-        /// What the client says.
+        /// The name.
         name: &'a str,
-        /// The argument: text that should be a JSON object.
+        /// The argument, a JSON object.
         argument: &'a str,
-        /// What the transport itself answers by.
+        /// The transport's number for the acknowledgement.
         token: Option<u64>,
     },
 }
 
-/// By what the client knows the reply.
+/// How the client recognises the reply.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum RequestId {
-    /// By nothing.
+    /// Not at all.
     #[default]
     None,
-    /// By an `id` of its own, which is echoed.
+    /// By its own `id`, which is echoed.
     Given(GivenId),
     /// By a number of the transport, such as Socket.IO's acknowledgement id.
     Token(u64),
@@ -39,40 +39,40 @@ pub enum RequestId {
 pub enum GivenId {
     /// A string.
     Text(Box<str>),
-    /// A number, as the client wrote it: it may hold more digits than any type here.
+    /// A number in the client's own digits, which may exceed any integer type.
     Number(Box<str>),
 }
 
 /// What a reply refers to.
 #[derive(Debug, Clone, Default)]
-pub struct Asked {
+pub struct ReplyTo {
     /// The request's id.
     pub id: RequestId,
-    /// Members of the request that the reply repeats.
+    /// Members of the request that the reply echoes.
     pub echoed: Vec<(Box<str>, Box<RawValue>)>,
 }
 
-impl Asked {
+impl ReplyTo {
     /// What the transport itself knows of a message.
     #[must_use]
-    pub fn by(incoming: &Incoming<'_>) -> Self {
-        let mut asked = Asked::default();
+    pub fn of_transport(incoming: &Incoming<'_>) -> Self {
+        let mut reply_to = ReplyTo::default();
         if let Incoming::Named {
             token: Some(token), ..
         } = incoming
         {
-            asked.id = RequestId::Token(*token);
+            reply_to.id = RequestId::Token(*token);
         }
-        asked
+        reply_to
     }
 }
 
-/// A message that could not be read as a command.
+/// A message that is no valid command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DecodeError {
     /// What is wrong with it.
     pub error: Error,
-    /// True if only those may learn what is wrong who have shown who they are.
+    /// Whether an unauthenticated client gets `unauthenticated` in place of this error.
     pub guarded: bool,
 }
 

@@ -1,94 +1,97 @@
-//! One message of a client, from its reading to its reply.
+//! One message of a client, from decoding to the reply.
 
 use std::sync::Arc;
 
-use super::framer::{Framer, say};
-use super::request::{Asked, Incoming};
+use super::codec::{Decoder, MessageWriter};
+use super::request::{Incoming, ReplyTo};
 use super::server_message::ServerMessage;
 use crate::error::{CloseCode, Error, Result};
 use crate::event::Timestamp;
 use crate::hub::ConnCtx;
 use crate::session::{Services, Session};
 
-/// Does what a client's message asks for. A message that is refused is answered with `error`, and
-/// the connection lives. Takes one message's share of the client's rate.
+/// Decodes a client's message and runs the command. A refused message is answered with `error`, and
+/// the connection stays open. Each message counts against the client's rate.
 pub fn handle(
     services: &Arc<Services>,
-    framer: &Arc<dyn Framer>,
+    decoder: &dyn Decoder,
+    writer: &MessageWriter,
     cx: &mut ConnCtx<'_>,
     incoming: &Incoming<'_>,
 ) {
-    let (asked, read) = match cx.take_message() {
-        Ok(()) => framer.dialect().read(incoming),
-        // Even a refusal for the rate echoes the id.
-        Err(error) => (framer.dialect().asked(incoming), Err(error.into())),
+    let (reply_to, command) = match cx.take_message() {
+        Ok(()) => decoder.decode(incoming),
+        // A refusal for the rate echoes the id, too.
+        Err(error) => (decoder.reply_to(incoming), Err(error.into())),
     };
-    let turn = RequestCtx {
+    let req = RequestCtx {
         services: Arc::clone(services),
-        framer: Arc::clone(framer),
-        asked,
+        writer: writer.clone(),
+        reply_to,
     };
-    let outcome = match read {
-        Ok(command) => command.run(&turn, cx),
-        Err(unread) if unread.guarded => Err(turn.session(cx).err().unwrap_or(unread.error)),
-        Err(unread) => Err(unread.error),
+    let outcome = match command {
+        Ok(command) => command.run(&req, cx),
+        Err(undecoded) if undecoded.guarded => {
+            Err(req.session(cx).err().unwrap_or(undecoded.error))
+        }
+        Err(undecoded) => Err(undecoded.error),
     };
     if let Err(error) = outcome {
-        turn.refuse(cx, &error);
+        req.reply_error(cx, &error);
     }
 }
 
-/// Says the first message on a connection, and begins the subscriptions that come by themselves.
-pub fn send_welcome(services: &Arc<Services>, framer: &Arc<dyn Framer>, cx: &mut ConnCtx<'_>) {
-    let turn = RequestCtx {
+/// Sends the first message on a connection, and begins its automatic subscriptions.
+pub fn send_welcome(services: &Arc<Services>, writer: &MessageWriter, cx: &mut ConnCtx<'_>) {
+    let req = RequestCtx {
         services: Arc::clone(services),
-        framer: Arc::clone(framer),
-        asked: Asked::default(),
+        writer: writer.clone(),
+        reply_to: ReplyTo::default(),
     };
     let (interval, timeout) = cx.heartbeat_ms();
     let identity = cx.identity().cloned();
-    let said = ServerMessage::ConnectionEstablished {
+    let welcome = ServerMessage::ConnectionEstablished {
         connection: cx.id(),
         identity: identity.as_deref(),
         heartbeat_interval_ms: interval,
         heartbeat_timeout_ms: timeout,
         now: Timestamp::now(),
     };
-    turn.say(cx, &said);
-    turn.auto_subscribe(cx);
+    req.reply(cx, &welcome);
+    req.auto_subscribe(cx);
 }
 
-/// Says on a connection that is just open why it can't stay, and closes it.
-pub fn reject(framer: &dyn Framer, cx: &mut ConnCtx<'_>, error: &Error) {
+/// Sends an error on a connection that was just opened, and closes it.
+pub fn reject(writer: &MessageWriter, cx: &mut ConnCtx<'_>, error: &Error) {
     cx.hub().metrics().error(error.code());
-    say(framer, cx, &Asked::default(), &ServerMessage::Error(error));
+    writer.send(cx, &ReplyTo::default(), &ServerMessage::Error(error));
     cx.close(CloseCode::for_code(error.code()), error.description());
 }
 
-/// What is at hand while one message is dealt with.
+/// The context of one request.
 #[derive(Clone)]
 pub(super) struct RequestCtx {
     pub(super) services: Arc<Services>,
-    pub(super) framer: Arc<dyn Framer>,
-    pub(super) asked: Asked,
+    writer: MessageWriter,
+    reply_to: ReplyTo,
 }
 
 impl RequestCtx {
-    /// Replies.
-    pub(super) fn say(&self, cx: &mut ConnCtx<'_>, said: &ServerMessage<'_>) {
-        say(&*self.framer, cx, &self.asked, said);
+    /// Sends a reply.
+    pub(super) fn reply(&self, cx: &mut ConnCtx<'_>, message: &ServerMessage<'_>) {
+        self.writer.send(cx, &self.reply_to, message);
     }
 
-    /// Says what is wrong with the message.
-    pub(super) fn refuse(&self, cx: &mut ConnCtx<'_>, error: &Error) {
+    /// Replies with an error, and counts it.
+    pub(super) fn reply_error(&self, cx: &mut ConnCtx<'_>, error: &Error) {
         cx.hub().metrics().error(error.code());
-        self.say(cx, &ServerMessage::Error(error));
+        self.reply(cx, &ServerMessage::Error(error));
     }
 
-    /// What the client may do.
+    /// The client's session.
     ///
     /// # Errors
-    /// `unauthenticated` where it has not shown who it is.
+    /// `unauthenticated` where the client has not authenticated yet.
     pub(super) fn session(&self, cx: &ConnCtx<'_>) -> Result<Session> {
         let identity = cx
             .identity()
@@ -100,13 +103,13 @@ impl RequestCtx {
         ))
     }
 
-    /// Begins the subscriptions that come by themselves.
+    /// Begins the automatic subscriptions.
     pub(super) fn auto_subscribe(&self, cx: &mut ConnCtx<'_>) {
         let Ok(session) = self.session(cx) else {
             return;
         };
         let mut request = session.auto_subscribe();
-        // What the client already follows stays as it has set it up.
+        // A channel that the client follows already keeps its filter.
         request
             .joins
             .retain(|join| cx.filter_of(&join.pattern).is_none());

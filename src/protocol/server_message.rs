@@ -1,46 +1,49 @@
-//! What the server says, before any dialect has words for it.
+//! Everything that the server sends, before a codec encodes it.
+//!
+//! A new reply is a variant here with its name and its members, and its protobuf in
+//! `protobuf/encode.rs`. For the names see [`RESERVED_EVENT_TYPES`](crate::event::RESERVED_EVENT_TYPES).
 
 use serde_json::{Map, Value, json};
 
-use super::request::{Asked, RequestId};
+use super::request::{ReplyTo, RequestId};
 use crate::auth::Identity;
 use crate::error::Error;
-use crate::event::{ChannelName, ConnectionId, Timestamp};
-use crate::hub::{Client, Joined, Notice, Present, Refused, server_text};
+use crate::event::{ChannelName, ConnectionId, Event, Position, Timestamp};
+use crate::hub::{Client, Joined, Notice, Present, Refused};
 use crate::session::{HistoryPage, Published};
 
-/// A reply, or something that the server says by itself. Events are not among these.
+/// A reply, a notice of the hub, or an event.
 #[derive(Debug)]
 pub enum ServerMessage<'a> {
     /// The first message on a connection.
     ConnectionEstablished {
         /// The connection.
         connection: ConnectionId,
-        /// Who it is.
+        /// The identity, if the client has authenticated.
         identity: Option<&'a Identity>,
-        /// How often the server says something to a silent client, in milliseconds.
+        /// The interval of heartbeats to a silent client, in milliseconds.
         heartbeat_interval_ms: u64,
-        /// After what silence it gives a client up, in milliseconds.
+        /// The silence after which the server closes, in milliseconds.
         heartbeat_timeout_ms: u64,
         /// Now.
         now: Timestamp,
     },
-    /// A token was taken.
+    /// The token is valid.
     Authenticated(&'a Identity),
-    /// The client is noted as this.
+    /// The client's type and name are set.
     Registered(&'a Client),
-    /// How each subscription of a request began, or why not.
+    /// The result of each subscription of a request.
     Subscribed {
-        /// Those that began.
+        /// Those that have begun.
         joined: &'a [Joined],
-        /// Those that did not.
+        /// Those that were refused.
         refused: &'a [Refused],
     },
-    /// What is no longer followed.
+    /// The subscriptions that have ended on the client's request.
     Unsubscribed {
-        /// Channels that were left.
+        /// Channels.
         channels: &'a [String],
-        /// Event types that were taken out.
+        /// Event types that `global` was narrowed to.
         event_types: &'a [String],
     },
     /// An event was published to one channel.
@@ -52,7 +55,7 @@ pub enum ServerMessage<'a> {
         /// The page.
         page: &'a HistoryPage,
     },
-    /// Who is in a channel.
+    /// The users in a channel.
     Presence {
         /// The channel.
         channel: &'a ChannelName,
@@ -63,14 +66,102 @@ pub enum ServerMessage<'a> {
     Pong(Timestamp),
     /// A request was refused.
     Error(&'a Error),
-    /// Nothing was heard for an interval.
+    /// Sent after an interval without traffic from the client.
     Heartbeat(Timestamp),
-    /// What the bus says by itself.
-    Notice(&'a Notice<'a>),
+    /// An event.
+    Event(&'a Event),
+    /// Events that the connection will not get.
+    Gap {
+        /// The channel.
+        channel: &'a str,
+        /// The first offset that is missing.
+        from: u64,
+        /// The last offset that is missing.
+        to: u64,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The channel has a new epoch: positions from before are void.
+    EpochChanged {
+        /// The channel.
+        channel: &'a str,
+        /// Where live delivery goes on.
+        position: Position,
+    },
+    /// A user joined a channel.
+    PresenceJoined {
+        /// The channel.
+        channel: &'a str,
+        /// The user.
+        user: &'a str,
+    },
+    /// A user left a channel.
+    PresenceLeft {
+        /// The channel.
+        channel: &'a str,
+        /// The user.
+        user: &'a str,
+    },
+    /// The token will expire.
+    TokenExpiring {
+        /// When.
+        expires_at: Timestamp,
+    },
+    /// The server closes: reconnect after a while.
+    Reconnect {
+        /// After how long, in milliseconds.
+        after_ms: u64,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The server has ended a subscription.
+    SubscriptionEnded {
+        /// The channel.
+        channel: &'a str,
+        /// Why.
+        error: &'a Error,
+    },
+}
+
+impl<'a> From<&Notice<'a>> for ServerMessage<'a> {
+    fn from(notice: &Notice<'a>) -> Self {
+        match *notice {
+            Notice::Gap {
+                channel,
+                from,
+                to,
+                reason,
+            } => ServerMessage::Gap {
+                channel,
+                from,
+                to,
+                reason,
+            },
+            Notice::Renumbered { channel, position } => {
+                ServerMessage::EpochChanged { channel, position }
+            }
+            Notice::Presence {
+                channel,
+                user,
+                joined: true,
+            } => ServerMessage::PresenceJoined { channel, user },
+            Notice::Presence {
+                channel,
+                user,
+                joined: false,
+            } => ServerMessage::PresenceLeft { channel, user },
+            Notice::TokenExpiring { expires_at } => ServerMessage::TokenExpiring { expires_at },
+            Notice::Reconnect { after_ms, reason } => ServerMessage::Reconnect { after_ms, reason },
+            Notice::Failure(error) => ServerMessage::Error(error),
+            Notice::Unsubscribed { channel, error } => {
+                ServerMessage::SubscriptionEnded { channel, error }
+            }
+        }
+    }
 }
 
 impl ServerMessage<'_> {
-    /// Every name of [`ServerMessage::name`].
+    /// Every name of [`ServerMessage::name`] but those of events.
     pub const NAMES: [&'static str; 16] = [
         "connection_established",
         "authenticated",
@@ -90,29 +181,36 @@ impl ServerMessage<'_> {
         "reconnect",
     ];
 
-    /// What the dialect `tidings` calls it.
+    /// Its name in the dialect `tidings`; of an event, its type.
     #[must_use]
-    pub fn name(&self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             ServerMessage::ConnectionEstablished { .. } => "connection_established",
             ServerMessage::Authenticated(_) => "authenticated",
             ServerMessage::Registered(_) => "registered",
-            ServerMessage::Subscribed { .. } => "subscribed",
-            ServerMessage::Unsubscribed { .. } => "unsubscribed",
+            ServerMessage::Subscribed { .. } | ServerMessage::EpochChanged { .. } => "subscribed",
+            ServerMessage::Unsubscribed { .. } | ServerMessage::SubscriptionEnded { .. } => {
+                "unsubscribed"
+            }
             ServerMessage::Published(_) => "published",
             ServerMessage::History { .. } => "history",
             ServerMessage::Presence { .. } => "presence",
             ServerMessage::Pong(_) => "pong",
             ServerMessage::Error(_) => "error",
             ServerMessage::Heartbeat(_) => "heartbeat",
-            ServerMessage::Notice(notice) => server_text::notice_name(notice),
+            ServerMessage::PresenceJoined { .. } => "presence_joined",
+            ServerMessage::PresenceLeft { .. } => "presence_left",
+            ServerMessage::TokenExpiring { .. } => "token_expiring",
+            ServerMessage::Gap { .. } => "gap",
+            ServerMessage::Reconnect { .. } => "reconnect",
+            ServerMessage::Event(event) => event.event_type.as_str(),
         }
     }
 
-    /// Its members as JSON, but for the events of a page of history, which each dialect writes in
-    /// its own way.
+    /// Its members in JSON. Events, and those of a page of history, are not here: each codec has its
+    /// own form for them.
     #[must_use]
-    pub fn members(&self, asked: &Asked) -> Map<String, Value> {
+    pub fn members(&self, reply_to: &ReplyTo) -> Map<String, Value> {
         let body = match self {
             ServerMessage::ConnectionEstablished {
                 connection,
@@ -139,14 +237,12 @@ impl ServerMessage<'_> {
             ServerMessage::Registered(Client { kind, name }) => {
                 json!({ "client_type": kind, "client_name": name })
             }
-            ServerMessage::Subscribed { joined, refused } => {
-                server_text::subscribed(joined, refused)
-            }
+            ServerMessage::Subscribed { joined, refused } => subscribed(joined, refused),
             ServerMessage::Unsubscribed {
                 channels,
                 event_types,
             } => json!({ "channels": channels, "event_types": event_types }),
-            ServerMessage::Published(published) => published_body(published, asked),
+            ServerMessage::Published(published) => published_body(published, reply_to),
             ServerMessage::History { channel, page } => json!({
                 "channel": channel.as_str(),
                 "epoch": page.top.epoch.to_string(),
@@ -162,8 +258,32 @@ impl ServerMessage<'_> {
             ServerMessage::Pong(now) | ServerMessage::Heartbeat(now) => {
                 json!({ "timestamp": now.to_rfc3339() })
             }
-            ServerMessage::Error(error) => server_text::error(error),
-            ServerMessage::Notice(notice) => server_text::notice(notice),
+            ServerMessage::Error(error) => error_members(error),
+            ServerMessage::Gap {
+                channel,
+                from,
+                to,
+                reason,
+            } => json!({ "channel": channel, "from": from, "to": to, "reason": reason }),
+            ServerMessage::EpochChanged { channel, position } => {
+                subscribed(&[resubscribed(channel, *position)], &[])
+            }
+            ServerMessage::PresenceJoined { channel, user }
+            | ServerMessage::PresenceLeft { channel, user } => {
+                json!({ "channel": channel, "user": user })
+            }
+            ServerMessage::TokenExpiring { expires_at } => {
+                json!({ "expires_at": expires_at.to_rfc3339() })
+            }
+            ServerMessage::Reconnect { after_ms, reason } => {
+                json!({ "after_ms": after_ms, "reason": reason })
+            }
+            ServerMessage::SubscriptionEnded { channel, error } => {
+                let (code, message) = (error.code().as_str(), error.message());
+                let reason = json!({ "code": code, "message": message });
+                json!({ "channels": [channel], "reason": reason })
+            }
+            ServerMessage::Event(_) => Value::Null,
         };
         match body {
             Value::Object(members) => members,
@@ -176,6 +296,65 @@ impl ServerMessage<'_> {
     }
 }
 
+/// The members of an `error` message.
+#[must_use]
+pub fn error_members(error: &Error) -> Value {
+    let mut body = Map::new();
+    body.insert("code".into(), error.code().as_str().into());
+    body.insert("message".into(), error.message().into());
+    if let Some(field) = error.field_name() {
+        let mut details = json!({ "field": field, "expected": error.description() });
+        let places = error
+            .wrong_places()
+            .iter()
+            .map(|(path, expected)| json!({ "path": path, "message": expected }));
+        let places: Vec<Value> = places.collect();
+        if let (false, Some(details)) = (places.is_empty(), details.as_object_mut()) {
+            details.insert("errors".into(), places.into());
+        }
+        body.insert("details".into(), details);
+    }
+    if let Some(wait) = error.retry_delay() {
+        let millis = u64::try_from(wait.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
+        body.insert("retry_after_ms".into(), millis.into());
+    }
+    Value::Object(body)
+}
+
+/// The members of a `subscribed` message.
+fn subscribed(joined: &[Joined], refused: &[Refused]) -> Value {
+    let channels = joined.iter().map(|joined| {
+        let mut entry = json!({
+            "channel": joined.channel,
+            "recovered": joined.recovered,
+            "replayed": joined.replayed,
+        });
+        if let (Some(position), Some(entry)) = (joined.position, entry.as_object_mut()) {
+            entry.insert("epoch".into(), position.epoch.to_string().into());
+            entry.insert("offset".into(), position.offset.into());
+        }
+        entry
+    });
+    let errors = refused.iter().map(|refused| {
+        json!({
+            "channel": refused.channel,
+            "code": refused.error.code().as_str(),
+            "message": refused.error.message(),
+        })
+    });
+    json!({ "channels": channels.collect::<Vec<_>>(), "errors": errors.collect::<Vec<_>>() })
+}
+
+/// A subscription after its channel's epoch has changed: nothing is recovered.
+pub(super) fn resubscribed(channel: &str, position: Position) -> Joined {
+    Joined {
+        channel: channel.to_owned(),
+        position: Some(position),
+        recovered: false,
+        replayed: 0,
+    }
+}
+
 /// A user and its roles, as messages show them.
 fn describe(identity: Option<&Identity>) -> (Option<&str>, Vec<&str>) {
     let user = identity.and_then(|i| i.user()).map(|user| &**user);
@@ -183,11 +362,11 @@ fn describe(identity: Option<&Identity>) -> (Option<&str>, Vec<&str>) {
     (user, roles.iter().map(|role| &**role).collect())
 }
 
-fn published_body(published: &Published, asked: &Asked) -> Value {
+fn published_body(published: &Published, reply_to: &ReplyTo) -> Value {
     let id = published.id.to_string();
     let mut body = Map::new();
-    if asked.id == RequestId::None || matches!(asked.id, RequestId::Token(_)) {
-        // A request's own `id` is echoed as in every reply; the event's is then beside it.
+    if reply_to.id == RequestId::None || matches!(reply_to.id, RequestId::Token(_)) {
+        // With a request `id`, which every reply echoes, the event's id is only in `event_id`.
         body.insert("id".into(), id.as_str().into());
     }
     body.insert("event_id".into(), id.into());
@@ -206,21 +385,58 @@ fn published_body(published: &Published, asked: &Asked) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::is_control_name;
-    use crate::protocol::Kind;
+    use crate::event::EventType;
 
     #[test]
-    fn no_event_is_called_what_a_message_is() {
-        for name in ServerMessage::NAMES {
-            assert!(is_control_name(name), "{name}");
+    fn unsolicited_messages_have_names_that_no_event_has() {
+        let error = Error::denied("no");
+        let (channel, user) = ("a", "ann");
+        let now = Timestamp::from_micros(0);
+        let position = Position {
+            epoch: "00000000000000aa".parse().unwrap(),
+            offset: 1,
+        };
+        for notice in [
+            Notice::Gap {
+                channel,
+                from: 1,
+                to: 2,
+                reason: "expired",
+            },
+            Notice::Renumbered { channel, position },
+            Notice::Presence {
+                channel,
+                user,
+                joined: true,
+            },
+            Notice::Presence {
+                channel,
+                user,
+                joined: false,
+            },
+            Notice::TokenExpiring { expires_at: now },
+            Notice::Reconnect {
+                after_ms: 1,
+                reason: "restart",
+            },
+            Notice::Failure(&error),
+            Notice::Unsubscribed {
+                channel,
+                error: &error,
+            },
+        ] {
+            let message = ServerMessage::from(&notice);
+            assert!(EventType::new(message.name()).is_err(), "{message:?}");
+            assert!(
+                ServerMessage::NAMES.contains(&message.name()),
+                "{message:?}"
+            );
         }
-        for kind in Kind::ALL {
-            assert!(is_control_name(kind.name()), "{kind:?}");
-        }
+        assert!(EventType::new(ServerMessage::Heartbeat(now).name()).is_err());
     }
 
     #[test]
-    fn every_name_is_listed() {
+    fn every_name_is_in_the_list() {
         let error = Error::denied("no");
         let now = Timestamp::now();
         let notice = Notice::Presence {
@@ -228,13 +444,16 @@ mod tests {
             user: "ann",
             joined: false,
         };
-        for said in [
+        for message in [
             ServerMessage::Error(&error),
             ServerMessage::Pong(now),
             ServerMessage::Heartbeat(now),
-            ServerMessage::Notice(&notice),
+            ServerMessage::from(&notice),
         ] {
-            assert!(ServerMessage::NAMES.contains(&said.name()), "{said:?}");
+            assert!(
+                ServerMessage::NAMES.contains(&message.name()),
+                "{message:?}"
+            );
         }
     }
 }

@@ -8,21 +8,22 @@ use super::StartError;
 use super::described::{asyncapi_settings, catalog};
 use super::observer::LoggingObserver;
 use crate::audit::Audit;
-use crate::auth::{AuthEvent, NamespaceRules, Policy, Verifier};
+use crate::auth::{AuthEvent, LocalRevocations, NamespaceRules, Policy, Revocations, Verifier};
 use crate::broker::{
     Bounds, Broker, Disk, DiskSettings, Durability, Memory, OnDamage, Sink, set_aside,
 };
+use crate::cluster::Local;
 use crate::config::{
     self, Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth,
     OtlpProtocol, Storage,
 };
-use crate::event::Namespaces;
+use crate::event::{Namespaces, NodeId};
 use crate::filter::FilterLimits;
-use crate::hub::{Hub, Settings};
+use crate::hub::{Hub, HubParts, LocalPresence, Settings};
 use crate::lifecycle::Lifecycle;
 use crate::net::forwarded::Trust;
 use crate::net::origin;
-use crate::session::{BodyLimits, RequestLimits, Services};
+use crate::session::{BodyLimits, RequestLimits, ServiceParts, Services, revalidator};
 use crate::telemetry::{Metrics, Tracing, TracingSettings};
 use crate::transport::grpc::{GrpcAuth, HealthHandle};
 use crate::transport::http::AsyncApiSettings;
@@ -56,59 +57,69 @@ pub(super) fn assemble(
 ) -> Result<Assembled, StartError> {
     let metrics = Metrics::new(config.server.node.clone());
     let tracing = Tracing::init(&tracing_settings(config), &metrics).map_err(StartError::new)?;
+    let tracing = Arc::new(tracing);
     let namespaces = Arc::new(ArcSwap::from_pointee(config.namespaces(dev)));
     let shards = match config.server.shards {
         0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         shards => shards,
     };
-    let hub = Hub::start(
+    let builder = Hub::builder(
         shards,
         bus_settings(config),
         Arc::clone(&namespaces),
         Arc::clone(&metrics),
-        Arc::new(tracing),
+        Arc::clone(&tracing),
     )
     .map_err(StartError::at("server.shards"))?;
-    let sink: Arc<dyn Sink> = Arc::<Hub>::clone(&hub);
-    let sink: Weak<dyn Sink> = Arc::downgrade(&sink);
-    let broker = broker(config, namespaces, sink, &metrics)?;
-    hub.attach(Arc::clone(&broker));
-    let tracing = Arc::clone(hub.tracing());
+    let (broker, revocations) = stores(config, namespaces, builder.sink(), &metrics)?;
     let audit = match &config.audit.file {
         None => Audit::off(&metrics),
         Some(path) => Audit::open(path, &metrics).map_err(StartError::at("audit.file"))?,
     };
-    hub.observe(Arc::new(LoggingObserver {
-        tracing,
-        audit: Arc::clone(&audit),
-    }));
     let counted = Arc::clone(&metrics);
-    let verifier = Verifier::new(&config.auth.verifier(), move |event| match event {
-        AuthEvent::Refused(failure) => counted.auth_failure(failure.as_str()),
-        AuthEvent::NotJudged => counted.token_not_judged(),
-        AuthEvent::Fetched(succeeded) => counted.keys_fetched(succeeded),
-    })
+    let verifier = Verifier::new(
+        &config.auth.verifier(),
+        revocations,
+        move |event| match event {
+            AuthEvent::Refused(failure) => counted.auth_failure(failure.as_str()),
+            AuthEvent::NotJudged => counted.token_not_judged(),
+            AuthEvent::Fetched(succeeded) => counted.keys_fetched(succeeded),
+        },
+    )
     .map_err(StartError::new)?;
-    let services = Services::new(
+    let parts = HubParts {
+        broker: Arc::clone(&broker),
+        observer: Arc::new(LoggingObserver {
+            tracing,
+            audit: Arc::clone(&audit),
+        }),
+        revalidator: revalidator(&verifier),
+        presence: Box::new(LocalPresence::new()),
+        node: NodeId::ALONE,
+    };
+    let hub = builder
+        .start(parts)
+        .map_err(StartError::at("server.shards"))?;
+    let services = Services::new(ServiceParts {
+        cluster: Arc::new(Local::new(Arc::clone(&hub))),
         hub,
         broker,
         verifier,
-        policy(config, dev)?,
-        catalog(config)?,
-        request_limits(config),
+        policy: policy(config, dev)?,
+        catalog: catalog(config)?,
+        limits: request_limits(config),
         audit,
-    );
+        lifecycle,
+    });
     let endpoint = Arc::new(Endpoint::new(
         Arc::clone(&services),
         ws_settings(config, dev),
-        Arc::clone(&lifecycle),
     ));
     let allowed_origins = Arc::new(ArcSwap::from_pointee(allowed_origins(config, dev)));
     let socketio = Arc::new(SocketIo::new(
         Arc::clone(&services),
         socketio_settings(config),
         Arc::clone(&allowed_origins),
-        lifecycle,
     ));
     let auth = match config.internal.auth {
         InternalAuth::Jwt => GrpcAuth::Jwt,
@@ -181,13 +192,16 @@ impl Assembled {
     }
 }
 
-/// The store that the configuration selects.
-fn broker(
+/// A store, and the register of revocations beside it.
+type Stores = (Arc<dyn Broker>, Arc<dyn Revocations>);
+
+/// The store that the configuration selects, and the register of revocations beside it.
+fn stores(
     config: &Config,
     namespaces: Arc<ArcSwap<Namespaces>>,
     sink: Weak<dyn Sink>,
     metrics: &Arc<Metrics>,
-) -> Result<Arc<dyn Broker>, StartError> {
+) -> Result<Stores, StartError> {
     let metrics = Arc::clone(metrics);
     let bounds = Bounds {
         channels: config.limits.channels,
@@ -198,7 +212,8 @@ fn broker(
     Ok(match config.history.storage {
         Storage::Memory => {
             set_store_aside(config);
-            Arc::new(Memory::new(namespaces, sink, metrics, bounds))
+            let memory = Memory::new(namespaces, sink, metrics, bounds);
+            (Arc::new(memory), Arc::new(LocalRevocations))
         }
         Storage::Disk => {
             let settings = DiskSettings {
@@ -216,7 +231,9 @@ fn broker(
                 bounds,
             };
             let disk = Disk::open(namespaces, sink, metrics, settings);
-            Arc::new(disk.map_err(StartError::new)?)
+            let disk = Arc::new(disk.map_err(StartError::new)?);
+            let broker: Arc<dyn Broker> = Arc::<Disk>::clone(&disk);
+            (broker, disk)
         }
         Storage::Nats => {
             return Err(StartError::new(

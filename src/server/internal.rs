@@ -157,14 +157,14 @@ impl Internal {
             let text = "pages of this origin may not call (internal.allowed_origins)";
             let error = Error::denied(text);
             self.services.metrics.error(error.code());
-            self.services.not_let_in(address, None, &error);
+            self.services.note_rejection(address, None, &error);
             return problem(&error);
         }
         if self.is_rebound(&request, page.is_some()) {
             let text = "nobody may call by this name (internal.allowed_hosts)";
             let error = Error::denied(text);
             self.services.metrics.error(error.code());
-            self.services.not_let_in(address, None, &error);
+            self.services.note_rejection(address, None, &error);
             return problem_with_status(&error, StatusCode::MISDIRECTED_REQUEST);
         }
         let preflight = page.is_some() && request.method() == Method::OPTIONS;

@@ -211,14 +211,14 @@ fn refuse_socket<T: Serve>(server: &T, address: SocketAddr, full: Full) {
     };
     let services = server.services();
     services.metrics.limit_reached(limit);
-    services.not_let_in(address, None, &Error::exhausted(text));
+    services.note_rejection(address, None, &Error::exhausted(text));
 }
 
 /// Records that a TLS handshake failed.
 fn tls_failed(services: &Services, address: SocketAddr, reason: &str) {
     tracing::debug!(%address, reason, "no TLS");
     let error = Error::denied(format!("the TLS handshake failed: {reason}"));
-    services.not_let_in(address, None, &error);
+    services.note_rejection(address, None, &error);
 }
 
 /// Rate-limits the log lines about failed accepts.

@@ -132,6 +132,9 @@ impl Server {
         };
         let tls = tls::Listeners::load(config)?;
         let assembled = Arc::new(assemble::assemble(config, dev, Arc::clone(&lifecycle))?);
+        // Before anything is accepted: a revoked token must never be taken for a good one.
+        let revocations = assembled.services.verifier.load_revocations();
+        revocations.await.map_err(StartError::new)?;
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
         let server = Server {
             bound,
@@ -233,7 +236,7 @@ impl Server {
         let services = Arc::clone(self.services());
         let stopped = tokio::task::spawn_blocking(move || {
             // Stop the store first: events that it has accepted must still be delivered.
-            services.broker.stop();
+            services.broker.close();
             services.hub.stop();
         });
         if stopped.await.is_err() {

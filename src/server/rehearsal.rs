@@ -1,8 +1,10 @@
 //! The dry run behind `tidings check`: builds what a start builds.
 
+use std::sync::Arc;
+
 use super::assemble::policy;
 use super::{StartError, catalog, tls};
-use crate::auth::Verifier;
+use crate::auth::{LocalRevocations, Verifier};
 use crate::config::Config;
 
 /// Builds the parts of a server, without opening a socket, a store or a thread, and drops them. A
@@ -17,7 +19,8 @@ pub fn rehearse(config: &Config, dev: bool) -> Result<(), StartError> {
     policy(config, dev)?;
     catalog(config)?;
     if config.auth.has_key() {
-        Verifier::new(&config.auth.verifier(), |_| ()).map_err(StartError::new)?;
+        Verifier::new(&config.auth.verifier(), Arc::new(LocalRevocations), |_| ())
+            .map_err(StartError::new)?;
     }
     Ok(())
 }

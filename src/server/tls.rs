@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::crypto::ring;
 
 use super::StartError;
 use crate::config::Config;
@@ -14,7 +14,7 @@ use crate::config::certificates::{Unusable, server_config};
 
 /// Installs the process-wide cryptography provider. The first choice stays.
 pub(super) fn install_crypto() {
-    if aws_lc_rs::default_provider().install_default().is_err() {
+    if ring::default_provider().install_default().is_err() {
         tracing::debug!("the cryptography was chosen before");
     }
 }

@@ -1,8 +1,8 @@
-//! Bytes of request bodies that the server holds: in all, of a user and of a connection.
+//! The bytes of request bodies in memory: in total, per user and per connection.
 //!
-//! Whoever reads a body reserves its bytes before they are read, and holds the reservation until the
-//! request is answered. A request that can't reserve is refused, so a flood of unfinished bodies
-//! costs its sender and no one else.
+//! A reader reserves the bytes of a body before it reads them, and keeps the reservation until the
+//! request is answered. A request without a reservation is rejected, so a flood of unfinished bodies
+//! affects only its sender.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,18 +14,18 @@ use crate::auth::Identity;
 use crate::error::{Error, Result};
 use crate::telemetry::Metrics;
 
-/// When a request that was refused may come again: bodies that are on their way end soon.
+/// When a rejected request may be retried: bodies in flight end soon.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// How many bytes of bodies are held at once, at most. A single body is never refused for its size
+/// How many bytes of bodies may be in memory at once. A single body is never rejected for its size
 /// alone: it fits wherever it is the only one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyLimits {
-    /// In all.
+    /// In total.
     pub all: usize,
-    /// Of one user, or of one address where there is no user.
+    /// Per user, or per address of anonymous clients.
     pub per_user: usize,
-    /// Of one connection.
+    /// Per connection.
     pub per_connection: usize,
 }
 
@@ -39,7 +39,7 @@ impl Default for BodyLimits {
     }
 }
 
-/// Counts the bytes that are held.
+/// Counts the reserved bytes.
 pub struct Bodies {
     held: Mutex<Held>,
     metrics: Arc<Metrics>,
@@ -48,12 +48,12 @@ pub struct Bodies {
 struct Held {
     limits: BodyLimits,
     all: usize,
-    /// Those of users among them.
+    /// Those of users, not of services.
     of_users: usize,
     by_account: HashMap<Arc<str>, usize>,
 }
 
-/// Who sends a body.
+/// The account that a body counts against.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BodySender {
     /// See [`Identity::account`].
@@ -62,7 +62,7 @@ pub struct BodySender {
 }
 
 impl BodySender {
-    /// An identity that has shown a token, or a certificate.
+    /// The account of an identity.
     #[must_use]
     pub fn of(identity: &Identity) -> Self {
         BodySender {
@@ -71,13 +71,13 @@ impl BodySender {
         }
     }
 
-    /// Somebody of whom only the address is known.
+    /// The account of an address whose identity is not known yet.
     #[must_use]
     pub fn at(address: IpAddr) -> Self {
         Self::of(&Identity::anonymous_from(address))
     }
 
-    /// A user of this account.
+    /// A user's account.
     #[must_use]
     pub fn user(account: &str) -> Self {
         BodySender {
@@ -87,12 +87,12 @@ impl BodySender {
     }
 }
 
-/// The bytes that one connection holds, shared by its requests.
+/// The reserved bytes of one connection, shared by its requests.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectionBodies(Arc<AtomicUsize>);
 
 impl Bodies {
-    /// Nothing is held yet.
+    /// No bytes are reserved.
     #[must_use]
     pub fn new(limits: BodyLimits, metrics: &Arc<Metrics>) -> Arc<Self> {
         Arc::new(Bodies {
@@ -106,12 +106,12 @@ impl Bodies {
         })
     }
 
-    /// Takes over other limits; what is held stays.
+    /// Sets other limits; reservations stay.
     pub(super) fn set_limits(&self, limits: BodyLimits) {
         self.lock().limits = limits;
     }
 
-    /// A reservation of nothing yet, for a sender and, where several requests share one, a connection.
+    /// An empty reservation for a sender and, where several requests share one, a connection.
     #[must_use]
     pub fn reserve(
         self: &Arc<Self>,
@@ -126,7 +126,7 @@ impl Bodies {
         }
     }
 
-    /// The bytes that are held in all.
+    /// The reserved bytes in total.
     #[must_use]
     pub fn held(&self) -> usize {
         self.lock().all
@@ -138,12 +138,12 @@ impl Bodies {
 }
 
 impl Held {
-    /// Which limit leaves no room for so many bytes more, where the request holds `own` already.
+    /// Which limit `more` bytes would exceed, for a request with `own` reserved bytes.
     ///
-    /// Users have half of the total together, so that services find room however many users there
-    /// are. A sender's share shrinks as the total fills: nobody who holds something may hold more than
-    /// is still free (dynamic thresholds, Choudhury and Hahne 1998). So a few senders can't fill the
-    /// total together, and who holds nothing finds room.
+    /// All users together get half of the total; the other half is kept for services. A sender's share
+    /// shrinks as the total fills: a sender with a reservation may not exceed what is still free
+    /// (dynamic thresholds, Choudhury and Hahne 1998). So a few senders can't fill the total, and a
+    /// sender without a reservation gets one.
     fn full(
         &self,
         sender: &BodySender,
@@ -212,7 +212,7 @@ impl Full {
     }
 }
 
-/// Bytes that are held for one request, until it is dropped.
+/// The reserved bytes of one request, released on drop.
 pub struct Reservation {
     bodies: Arc<Bodies>,
     sender: BodySender,
@@ -221,16 +221,16 @@ pub struct Reservation {
 }
 
 impl Reservation {
-    /// How many bytes are reserved.
+    /// The reserved bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Reserves at least so many bytes.
+    /// Grows the reservation to at least this size.
     ///
     /// # Errors
-    /// `resource_exhausted` naming the limit; then it holds what it held before.
+    /// `resource_exhausted` naming the limit; the reservation is unchanged.
     pub fn grow_to(&mut self, bytes: usize) -> Result<()> {
         let more = bytes.saturating_sub(self.bytes);
         if more == 0 {
@@ -257,7 +257,7 @@ impl Reservation {
         Ok(())
     }
 
-    /// Gives back all but so many bytes.
+    /// Shrinks the reservation to this size.
     pub fn shrink_to(&mut self, bytes: usize) {
         let less = self.bytes.saturating_sub(bytes);
         if less == 0 {
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_refuses_and_names_its_key() {
+    fn exceeded_limit_is_named_in_the_error() {
         let bodies = bodies(1200, 300, 200);
         let mut first = of(&bodies, "ann");
         first.grow_to(250).unwrap();
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_alone_fits_whatever_its_size() {
+    fn single_body_of_any_size_fits() {
         let bodies = bodies(10, 10, 10);
         let mut alone = of(&bodies, "ann");
         alone.grow_to(8).unwrap();
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_users_do_not_fill_the_total() {
+    fn few_users_cannot_fill_the_total() {
         let bodies = bodies(1000, 500, 500);
         let mut greedy = Vec::new();
         for user in ["a", "b", "c", "d", "e"] {
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn users_leave_half_to_services() {
+    fn users_get_half_of_the_total() {
         let bodies = bodies(1000, 500, 500);
         let users: Vec<Reservation> = (0..100)
             .filter_map(|n| {
@@ -370,14 +370,14 @@ mod tests {
         };
         let mut event = bodies.reserve(service, None);
         event.grow_to(450).unwrap();
-        // What services hold takes nothing from the half of the users.
+        // Reservations of services do not count against the users' half.
         drop(users);
         of(&bodies, "ann").grow_to(500).unwrap();
     }
 
     proptest! {
         #[test]
-        fn what_is_held_never_exceeds_the_limits_and_is_given_back(
+        fn reservations_stay_within_limits_and_are_released(
             steps in proptest::collection::vec((0_usize..4, 0_usize..3, 0_usize..120), 0..200)
         ) {
             let bodies = bodies(400, 150, 100);

@@ -1,10 +1,11 @@
-//! Reading history, and who is there.
+//! History and presence.
 
 use std::sync::Arc;
 
 use super::Session;
 use crate::auth::may_see;
 use crate::broker::{Page, Range, Share};
+use crate::cluster::{Answer, DEADLINE, Query, To};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Event, Position};
 use crate::hub::Present;
@@ -14,10 +15,10 @@ use crate::maybe_ready::MaybeReady;
 const MAX_PAGE: usize = 1000;
 /// The most bytes of one page, about.
 const MAX_PAGE_BYTES: usize = 1 << 20;
-/// The most users that are named at once.
+/// The most users in one presence reply.
 const MAX_USERS: usize = 1000;
 
-/// Which part of a channel's history.
+/// A query for one page of a channel's history.
 #[derive(Debug, Clone)]
 pub struct HistoryQuery {
     /// The channel.
@@ -30,19 +31,19 @@ pub struct HistoryQuery {
     pub reverse: bool,
 }
 
-/// A part of a channel's history, as far as this identity may see it.
+/// One page of a channel's history: the events that this identity may see.
 #[derive(Debug, Clone)]
 pub struct HistoryPage {
     /// The channel's newest position.
     pub top: Position,
     /// The events.
     pub events: Vec<Arc<Event>>,
-    /// Where the next page starts; `None` where there is nothing more.
+    /// Where the next page starts; `None` on the last page.
     pub next: Option<Position>,
 }
 
 impl Session {
-    /// Reads a page of history. Roles and audiences hold as they do live.
+    /// Reads a page of history. Roles and audiences filter it as they do live events.
     pub fn history(&self, query: HistoryQuery) -> MaybeReady<HistoryPage> {
         if let Err(error) = self.check_history(&query) {
             return MaybeReady::Ready(Err(error));
@@ -132,16 +133,35 @@ impl Session {
         fits.count().max(1)
     }
 
-    /// Who is in a channel.
+    /// The users in a channel.
     ///
     /// # Errors
-    /// `permission_denied` for those who may not subscribe, `failed_precondition` where the
-    /// namespace keeps no presence.
-    pub fn presence(&self, channel: &ChannelName) -> Result<Present> {
-        self.may_subscribe(channel)?;
-        if !self.services.hub.namespaces().of(channel).presence {
-            return Err(Error::precondition(format!("{channel} keeps no presence")));
+    /// `permission_denied` without the right to subscribe, `failed_precondition` where the namespace has
+    /// no presence.
+    pub fn presence(&self, channel: &ChannelName) -> MaybeReady<Present> {
+        if let Err(error) = self.may_subscribe(channel) {
+            return MaybeReady::Ready(Err(error));
         }
-        Ok(self.services.hub.present(channel, MAX_USERS))
+        if !self.services.hub.namespaces().of(channel).presence {
+            let error = Error::precondition(format!("{channel} keeps no presence"));
+            return MaybeReady::Ready(Err(error));
+        }
+        let query = Query::Presence {
+            channel: channel.clone(),
+            limit: MAX_USERS,
+        };
+        let survey = self.services.cluster.survey(To::All, query, DEADLINE);
+        survey.then(|survey| {
+            let answers = survey?.answers.into_iter();
+            let present = answers.filter_map(|(_, answer)| match answer {
+                Answer::Presence(present) => Some(present),
+                Answer::Stats(_)
+                | Answer::Connections(_)
+                | Answer::Connection(_)
+                | Answer::Identity(_)
+                | Answer::Channels(_) => None,
+            });
+            Ok(Present::merged(present, MAX_USERS))
+        })
     }
 }

@@ -1,10 +1,13 @@
-//! What a client may do: the only door to the bus.
+//! What a client may do: the only interface of the transports to hub and broker.
 //!
-//! A [`Session`] holds an identity and checks every right, so a transport can't forget to. It
-//! can't be made without an identity, so failing open can't be written.
+//! [`admission`] decides which requests become connections, [`open`] hands them to a shard. A
+//! [`Session`] holds an identity and checks every right. It can't be made without an identity, so no
+//! code path fails open.
 
+mod admission;
 mod bodies;
 mod history;
+mod open;
 mod publish;
 mod refusals;
 mod source;
@@ -25,58 +28,67 @@ use crate::audit::{Audit, Record, What};
 use crate::auth::{Identity, Policy, Verifier};
 use crate::broker::Broker;
 use crate::catalog::Catalog;
+use crate::cluster::Cluster;
 use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId};
-use crate::hub::{Hub, Refused};
+use crate::hub::{Hub, Refused, Revalidator};
+use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Tracing, Transport};
 
+pub use admission::{
+    AdmissionRequest, Admitted, Authentication, Credentials, OriginRule, RejectReason, Rejection,
+    check_origin,
+};
 pub use bodies::{Bodies, BodyLimits, BodySender, ConnectionBodies, Reservation};
 use refusals::RefusalLog;
 
 pub use history::{HistoryPage, HistoryQuery};
+pub use open::{NewConnection, StreamReply, open, open_stream, open_subscribed};
 pub use publish::{Publish, PublishResult, Published};
 pub use source::{CLAIMED_SOURCE, Source};
 pub use subscribe::{Subscribe, Wanted};
 
-/// No answer is larger, in bytes, unless a single event or schema is. gRPC clients take 4 MiB where
-/// they say nothing else.
+/// The largest answer in bytes, unless a single event or schema is larger: gRPC clients accept 4 MiB by
+/// default.
 pub const MAX_ANSWER_BYTES: usize = 3 * 1024 * 1024;
 
-/// Limits on requests that hold for every transport.
+/// Limits on requests, for every transport.
 #[derive(Debug, Clone)]
 pub struct RequestLimits {
     /// The largest payload, in bytes.
     pub event_bytes: usize,
-    /// Publishes a second of one identity; 0 is no limit.
+    /// Publishes per second of one identity; 0 is no limit.
     pub publishes_per_second: u32,
-    /// Publishes of one identity at once; 0 is as many as a second's.
+    /// The burst of publishes of one identity; 0 is as many as per second.
     pub publishes_burst: u32,
-    /// Channels that a connection follows without asking; `{user}` stands for its user.
+    /// The automatic subscriptions of a connection; `{user}` stands for its user.
     pub auto_subscribe: Vec<String>,
-    /// Whether a connection must show a token.
+    /// Whether a token is required.
     pub auth_required: bool,
-    /// Channels that one identity may bring into being in a minute; 0 is no limit.
+    /// Channels that one identity may create per minute; 0 is no limit.
     pub channels_per_minute: u32,
     /// Whether anyone may read the descriptions of the API and the events.
     pub open_documents: bool,
-    /// Whether every published event stands in the audit log.
+    /// Whether every publish is audited.
     pub audit_publishes: bool,
-    /// Bytes of request bodies that are held at once.
+    /// The bytes of request bodies in memory.
     pub bodies: BodyLimits,
 }
 
-/// A rate for each identity.
+/// A rate limit per identity.
 type Rate = RateLimiter<Arc<str>, HashMapStateStore<Arc<str>>, DefaultClock>;
 
 /// Everything that sessions share.
 pub struct Services {
-    /// The bus.
+    /// The hub.
     pub hub: Arc<Hub>,
-    /// The store.
+    /// The broker.
     pub broker: Arc<dyn Broker>,
-    /// Who clients are.
+    /// The nodes that serve together.
+    pub cluster: Arc<dyn Cluster>,
+    /// Verifies tokens.
     pub verifier: Arc<Verifier>,
-    /// What they may do.
+    /// The rules.
     pub policy: ArcSwap<Policy>,
     /// The known event types.
     pub catalog: ArcSwap<Catalog>,
@@ -86,46 +98,79 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     /// The tracer.
     pub tracing: Arc<Tracing>,
-    /// How often each identity may publish; `None` where there is no limit.
+    /// The rate limit on publishes; `None` where there is none.
     publish_rate: ArcSwap<Option<Rate>>,
-    /// How often each identity may bring a channel into being.
+    /// The rate limit on new channels.
     channel_rate: ArcSwap<Option<Rate>>,
     /// The audit log.
     pub audit: Arc<Audit>,
-    /// The bytes of request bodies that are held.
+    /// Whether the server takes connections.
+    pub lifecycle: Arc<Lifecycle>,
+    /// The bytes of request bodies in memory.
     pub bodies: Arc<Bodies>,
-    /// The generation of the keys that everybody was last held to.
+    /// The generation of keys and revocations against which all connections were last checked.
     checked: AtomicU64,
     refusals: RefusalLog,
+}
+
+/// What [`Services`] are made of.
+pub struct ServiceParts {
+    /// The hub.
+    pub hub: Arc<Hub>,
+    /// The broker.
+    pub broker: Arc<dyn Broker>,
+    /// The nodes that serve together.
+    pub cluster: Arc<dyn Cluster>,
+    /// Verifies tokens.
+    pub verifier: Arc<Verifier>,
+    /// The rules.
+    pub policy: Policy,
+    /// The known event types.
+    pub catalog: Catalog,
+    /// Limits on requests.
+    pub limits: RequestLimits,
+    /// The audit log.
+    pub audit: Arc<Audit>,
+    /// Whether the server takes connections.
+    pub lifecycle: Arc<Lifecycle>,
+}
+
+/// Tells the hub whether an identity is still valid, by the keys and revocations of `verifier`.
+#[must_use]
+pub fn revalidator(verifier: &Arc<Verifier>) -> Revalidator {
+    let verifier = Arc::clone(verifier);
+    Box::new(move |identity| {
+        let refused = |failure| verifier.refused(failure);
+        verifier.recheck(identity).map_err(refused)
+    })
 }
 
 impl Services {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(
-        hub: Arc<Hub>,
-        broker: Arc<dyn Broker>,
-        verifier: Arc<Verifier>,
-        policy: Policy,
-        catalog: Catalog,
-        limits: RequestLimits,
-        audit: Arc<Audit>,
-    ) -> Arc<Self> {
+    pub fn new(parts: ServiceParts) -> Arc<Self> {
+        let ServiceParts {
+            hub,
+            broker,
+            cluster,
+            verifier,
+            policy,
+            catalog,
+            limits,
+            audit,
+            lifecycle,
+        } = parts;
         let (metrics, tracing) = (Arc::clone(hub.metrics()), Arc::clone(hub.tracing()));
         let publish_rate = ArcSwap::from_pointee(publish_rate(&limits));
         let channel_rate = ArcSwap::from_pointee(channel_rate(&limits));
         let bodies = Bodies::new(limits.bodies, &metrics);
         hub.set_type_roles(catalog.type_roles());
         metrics.declare_types(catalog.names());
-        let revalidator = Arc::clone(&verifier);
-        hub.set_revalidator(move |identity| {
-            let refused = |failure| revalidator.refused(failure);
-            revalidator.recheck(identity).map_err(refused)
-        });
         let checked = AtomicU64::new(verifier.generation());
         Arc::new(Services {
             hub,
             broker,
+            cluster,
             verifier,
             policy: ArcSwap::from_pointee(policy),
             catalog: ArcSwap::from_pointee(catalog),
@@ -135,13 +180,14 @@ impl Services {
             publish_rate,
             channel_rate,
             audit,
+            lifecycle,
             bodies,
             checked,
             refusals: RefusalLog::default(),
         })
     }
 
-    /// Takes over new rules, types and limits; connections stay.
+    /// Applies new rules, types and limits; connections stay.
     pub fn reload(self: &Arc<Self>, policy: Policy, catalog: Catalog, limits: RequestLimits) {
         self.hub.set_type_roles(catalog.type_roles());
         self.metrics.declare_types(catalog.names());
@@ -151,7 +197,7 @@ impl Services {
         self.catalog.store(Arc::new(catalog));
         self.bodies.set_limits(limits.bodies);
         self.limits.store(Arc::new(limits));
-        // What is no longer allowed ends now, not when the client comes back.
+        // Subscriptions that the new rules forbid end now, not at the next reconnect.
         let services = Arc::clone(self);
         self.hub.check_rights(move |identity, pattern, connection| {
             services.may_follow(identity, pattern, connection)
@@ -159,8 +205,7 @@ impl Services {
         self.check_tokens();
     }
 
-    /// Closes the connections whose tokens would not be taken any more, if anything has changed
-    /// by which tokens are judged.
+    /// Closes the connections whose tokens are no longer valid, if keys or revocations have changed.
     pub fn check_tokens(&self) {
         let now = self.verifier.generation();
         if self.checked.swap(now, Ordering::AcqRel) != now {
@@ -168,8 +213,7 @@ impl Services {
         }
     }
 
-    /// Whether an identity may still follow a channel or a pattern, by the rules that hold now;
-    /// a refusal goes into the audit log.
+    /// Whether an identity may still subscribe to a channel or a pattern; a refusal is audited.
     ///
     /// # Errors
     /// `permission_denied`.
@@ -192,7 +236,7 @@ impl Services {
         })
     }
 
-    /// Notes subscriptions that were refused in the audit log.
+    /// Audits refused subscriptions.
     pub fn note_refused(
         &self,
         identity: Option<&Arc<Identity>>,
@@ -213,8 +257,8 @@ impl Services {
         }
     }
 
-    /// Notes in the audit log, and in the log, that somebody was not let in.
-    pub fn not_let_in(&self, address: SocketAddr, transport: Option<Transport>, error: &Error) {
+    /// Audits and logs a rejected client.
+    pub fn note_rejection(&self, address: SocketAddr, transport: Option<Transport>, error: &Error) {
         let what = if error.code() == Code::Unauthenticated {
             What::AuthenticationFailed
         } else {
@@ -229,17 +273,17 @@ impl Services {
         self.audit.note(what, &record);
         let transport = transport.map(Transport::as_str);
         self.refusals
-            .tell(&address.to_string(), None, transport, error);
+            .log(&address.to_string(), None, transport, error);
     }
 
-    /// Writes into the log why a token was not taken on a connection that stands.
-    pub fn tell_refusal(&self, address: SocketAddr, connection: ConnectionId, error: &Error) {
+    /// Logs why a token was rejected on an open connection.
+    pub fn log_rejected_token(&self, address: SocketAddr, connection: ConnectionId, error: &Error) {
         let (address, connection) = (address.to_string(), connection.to_string());
-        self.refusals.tell(&address, Some(&connection), None, error);
+        self.refusals.log(&address, Some(&connection), None, error);
     }
 
-    /// Forgets the rates of identities that have been quiet, and revocations of tokens that have
-    /// expired; looks whether fetched keys have changed. Called about once a second.
+    /// Drops the rate limiters of idle identities and the revocations of expired tokens, and checks for
+    /// changed keys. Called about once a second.
     pub fn sweep(&self) {
         for rate in [&self.publish_rate, &self.channel_rate] {
             if let Some(rate) = rate.load().as_ref() {
@@ -248,6 +292,7 @@ impl Services {
             }
         }
         self.metrics.sweep();
+        self.hub.renew_presence();
         self.metrics.revocations(self.verifier.sweep());
         self.check_tokens();
     }
@@ -260,11 +305,10 @@ impl Services {
         })
     }
 
-    /// Takes the share of a channel that would be brought into being from the identity's rate.
-    /// Services are not held to it.
+    /// Counts a channel that would be created against the identity's rate. Services have no such limit.
     fn take_channel(&self, who: &Identity, channel: &ChannelName) -> Result<()> {
         let unbounded = who.is_service() || self.channel_rate.load().is_none();
-        if unbounded || self.broker.is_known(channel) {
+        if unbounded || self.broker.exists(channel) {
             return Ok(());
         }
         take(&self.channel_rate, who).map_err(|wait| {
@@ -274,7 +318,7 @@ impl Services {
     }
 }
 
-/// Takes one from an identity's rate; the error is how long to wait.
+/// Takes one token from an identity's bucket; the error is the time to wait.
 fn take(rate: &ArcSwap<Option<Rate>>, who: &Identity) -> Result<(), Duration> {
     let rate = rate.load();
     let Some(rate) = rate.as_ref() else {
@@ -284,7 +328,7 @@ fn take(rate: &ArcSwap<Option<Rate>>, who: &Identity) -> Result<(), Duration> {
         .map_err(|not_until| not_until.wait_time_from(DefaultClock::default().now()))
 }
 
-/// The record with whom it is about.
+/// The record with its identity.
 fn about<'a>(identity: &'a Identity, record: Record<'a>) -> Record<'a> {
     Record {
         user: identity.user().map(|user| &**user),
@@ -309,7 +353,7 @@ fn publish_rate(limits: &RequestLimits) -> Option<Rate> {
     Some(rate(quota))
 }
 
-/// One identity's dealings with the bus.
+/// The operations of one identity.
 #[derive(Clone)]
 pub struct Session {
     services: Arc<Services>,
@@ -318,7 +362,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// The session of an identity, on a connection of its own or without one.
+    /// The session of an identity, on a connection or without one.
     #[must_use]
     pub fn new(
         services: Arc<Services>,
@@ -332,19 +376,19 @@ impl Session {
         }
     }
 
-    /// Who it is.
+    /// The identity.
     #[must_use]
     pub fn identity(&self) -> &Arc<Identity> {
         &self.identity
     }
 
-    /// What all sessions share.
+    /// The shared services.
     #[must_use]
     pub fn services(&self) -> &Arc<Services> {
         &self.services
     }
 
-    /// Whether this is a service.
+    /// Requires a service.
     ///
     /// # Errors
     /// `permission_denied` without role `service` or `admin`.
@@ -355,7 +399,7 @@ impl Session {
         Err(Error::denied("needs role service or admin"))
     }
 
-    /// Whether events of this channel may be seen.
+    /// Requires the right to subscribe to this channel.
     fn may_subscribe(&self, channel: &ChannelName) -> Result<()> {
         self.services
             .policy

@@ -26,21 +26,21 @@ const GLOBAL: &str = "global";
 /// An event to publish.
 #[derive(Debug, Clone)]
 pub struct Publish {
-    /// Where to: none and no audience is `global`; none with an audience is straight to those.
+    /// The channels. Without any, the event goes to `global`, or directly to the audience.
     pub channels: Vec<ChannelName>,
-    /// What happened.
+    /// Its type.
     pub event_type: EventType,
     /// The data.
     pub payload: Payload,
-    /// Free pairs that travel along.
+    /// The publisher's own headers.
     pub headers: Headers,
-    /// What it is about, for conflation; empty is none.
+    /// The conflation key; none if empty.
     pub key: String,
-    /// Makes a repeat safe; empty is none.
+    /// The idempotency key; none if empty.
     pub idempotency_key: String,
-    /// For whom.
+    /// Who may receive it.
     pub audience: Option<Audience>,
-    /// Who is said to publish.
+    /// The source that subscribers see.
     pub source: Source,
     /// When it happened.
     pub time: Option<Timestamp>,
@@ -48,7 +48,7 @@ pub struct Publish {
     pub trace: Option<TraceContext>,
 }
 
-/// What became of a publish.
+/// The result of a publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     /// The event's id.
@@ -57,29 +57,29 @@ pub struct Published {
     pub results: Vec<PublishResult>,
 }
 
-/// What became of an event in one channel.
+/// The result in one channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishResult {
     /// The channel; `None` for a direct event.
     pub channel: Option<ChannelName>,
-    /// Its place and more.
+    /// The broker's receipt.
     pub receipt: Receipt,
 }
 
 /// An event of one channel, with its spans.
 struct Traced {
     draft: Draft,
-    /// Ends when the answer is there.
+    /// Ends when the broker has answered.
     publish: Span,
-    /// What goes with the event; `None` where nobody will see it.
+    /// The context that the event carries; `None` where the trace is not recorded.
     fanout: Option<FanoutSpan>,
 }
 
 impl Session {
-    /// Publishes an event; answers once it has its place in every channel. Every right is checked
-    /// before the first channel gets it. Where the bus is full, it waits for room; whoever begins
-    /// one publish before another is answered, and wants them in order, awaits [`Session::ready`]
-    /// and calls [`Session::publish_now`].
+    /// Publishes an event; ready once it has an offset in every channel. All rights are checked before
+    /// the first channel gets it. While the hub is above its high-water mark, this waits. A caller that
+    /// pipelines publishes and needs their order awaits [`Session::ready`] and calls
+    /// [`Session::publish_now`].
     pub fn publish(&self, publish: Publish) -> MaybeReady<Published> {
         if !self.services.hub.is_full() {
             return self.publish_now(publish);
@@ -96,8 +96,8 @@ impl Session {
         }
     }
 
-    /// Publishes an event even where the bus is full: of two calls, the first one's event comes
-    /// first.
+    /// Publishes an event without waiting for the high-water mark: the events of two calls keep the order
+    /// of the calls.
     pub fn publish_now(&self, publish: Publish) -> MaybeReady<Published> {
         match self.prepare(publish) {
             Ok(drafts) => self.commit(drafts),
@@ -105,7 +105,7 @@ impl Session {
         }
     }
 
-    /// Waits until the bus has room for more events.
+    /// Waits until the hub is below its high-water mark.
     pub async fn ready(&self) {
         if self.services.hub.is_full() {
             self.services.hub.ready().await;
@@ -145,7 +145,7 @@ impl Session {
         })
     }
 
-    /// What has to be kept for the audit log; nothing where publishes don't stand in it.
+    /// What the audit log needs; nothing where publishes are not audited.
     fn noted(&self, drafts: &[Traced]) -> Option<(Session, EventType)> {
         let services = &self.services;
         if !services.audit.is_on() || !services.limits.load().audit_publishes {
@@ -169,7 +169,7 @@ impl Session {
         }
     }
 
-    /// Checks everything, and makes one draft for each channel.
+    /// Checks the publish, and makes one draft for each channel.
     fn prepare(&self, publish: Publish) -> Result<Vec<Traced>> {
         let audited = self.services.audit.is_on();
         let what = audited.then(|| {
@@ -224,7 +224,7 @@ impl Session {
             catalog.check(&event_type, target.as_ref())?;
         }
         self.services.take_publish(&self.identity)?;
-        // After the rate limit: a schema may take time, also for what it refuses.
+        // After the rate limit: a schema costs time also for what it rejects.
         catalog.check_payload(&event_type, &payload)?;
         let key = (!key.is_empty()).then(|| Arc::from(key));
         let key = key.or_else(|| catalog.conflation_key(&event_type, &payload));
@@ -253,7 +253,7 @@ impl Session {
             .collect())
     }
 
-    /// An idempotency key, which is this publisher's alone; an empty text is none.
+    /// The idempotency key, scoped to this publisher; none if empty.
     fn own_key(&self, key: String) -> Option<Arc<IdempotencyKey>> {
         (!key.is_empty()).then(|| {
             Arc::new(IdempotencyKey {
@@ -313,7 +313,7 @@ impl Session {
         Ok(())
     }
 
-    /// The channels, each allowed; `None` stands for straight to the audience.
+    /// The channels, each authorized; `None` stands for a direct event.
     fn targets(
         &self,
         mut channels: Vec<ChannelName>,
@@ -348,7 +348,7 @@ impl Session {
     }
 }
 
-/// Ends the spans of a publish, each at its place among the channels.
+/// Ends the spans of a publish; each has the index of its channel.
 fn end(spans: Vec<(usize, Span)>, receipts: &[Result<Receipt>]) {
     for (at, mut span) in spans {
         match receipts.get(at) {
@@ -359,8 +359,8 @@ fn end(spans: Vec<(usize, Span)>, receipts: &[Result<Receipt>]) {
     }
 }
 
-/// The answer to a publish. A store that failed in the midst of several channels has some of them:
-/// the error says which, so that a repeat can leave them out, or bring an idempotency key.
+/// The result of a publish. If the broker failed after some of several channels, the error names those
+/// that have the event, so that a retry can omit them or use an idempotency key.
 fn published(
     channels: Vec<Option<ChannelName>>,
     receipts: Vec<Result<Receipt>>,
@@ -393,7 +393,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_in_the_midst_names_the_channels_that_have_the_event() {
+    fn partial_failure_names_channels_with_the_event() {
         let channels = ["a", "b", "c"].map(|name| ChannelName::new(name).ok());
         let receipt = || {
             Ok(Receipt {

@@ -1,32 +1,32 @@
-//! Who was not let in, in the log.
+//! Rejected clients in the log, rate-limited.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Code, Error};
 
-/// How often a refusal is told at level `info`. The others are told at `debug`, so that a flood of
-/// them makes no flood of lines.
+/// How often a rejection is logged at level `info`. The others are logged at `debug`, so that a flood of
+/// requests makes no flood of lines.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Tells why clients were not let in.
+/// Logs why clients were rejected.
 #[derive(Debug, Default)]
 pub(super) struct RefusalLog {
-    told: Mutex<Told>,
+    logged: Mutex<Logged>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
-    /// When a refusal was last told at level `info`.
+struct Logged {
+    /// When a rejection was last logged at level `info`.
     last: Option<Instant>,
-    /// How many were not, since then.
+    /// How many were logged at `debug` since then.
     since: u64,
 }
 
 impl RefusalLog {
-    /// Writes a line about a client from this address, or on this connection. What may hold a
-    /// client's text is passed as a text, so that the line shows it in quotes and escaped.
-    pub(super) fn tell(
+    /// Logs a rejection of a client at this address or on this connection. Values that may hold a
+    /// client's text are strings, so that the line shows them quoted and escaped.
+    pub(super) fn log(
         &self,
         address: &str,
         connection: Option<&str>,
@@ -36,9 +36,9 @@ impl RefusalLog {
         let (code, reason) = (error.code().as_str(), error.message());
         let connection_id = connection;
         let what = if error.code() == Code::Unavailable {
-            "a client was sent away for now"
+            "a client was rejected for now"
         } else {
-            "a client was not let in"
+            "a client was rejected"
         };
         if let Some(untold) = self.take(Instant::now()) {
             let untold = (untold > 0).then_some(untold);
@@ -56,18 +56,18 @@ impl RefusalLog {
         }
     }
 
-    /// How many refusals were not told since the last that was, if it is time to tell one.
+    /// If a rejection is due at level `info`: how many were only logged at `debug` since the last.
     fn take(&self, now: Instant) -> Option<u64> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told
+        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged
             .last
             .is_some_and(|last| now.duration_since(last) < EVERY)
         {
-            told.since += 1;
+            logged.since += 1;
             return None;
         }
-        told.last = Some(now);
-        Some(std::mem::take(&mut told.since))
+        logged.last = Some(now);
+        Some(std::mem::take(&mut logged.since))
     }
 }
 
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_of_refusals_makes_one_line_a_second_that_counts_the_rest() {
+    fn rejection_flood_logs_one_info_line_per_second() {
         let (log, now) = (RefusalLog::default(), Instant::now());
         assert_eq!(log.take(now), Some(0));
         for _ in 0..1000 {

@@ -1,7 +1,7 @@
-//! Who is said to have published an event.
+//! The source of an event.
 //!
-//! Subscribers trust the source of an event. So only services may name one; the events of everybody
-//! else carry the publisher's own name, whatever the transport.
+//! Subscribers trust it, so only services may set it. Events of other publishers carry the publisher's
+//! user, on every transport.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ pub enum Source {
     /// None: the publisher's own name.
     #[default]
     Own,
-    /// A name of the publisher's choice.
+    /// A name that the publisher has set.
     Named(String),
-    /// The `source` of a CloudEvent, which can't do without one (CloudEvents §3.1).
+    /// The `source` of a CloudEvent, where it is required (CloudEvents §3.1).
     CloudEvent(String),
 }
 
 impl From<String> for Source {
-    /// An empty text is none.
+    /// Empty text is [`Source::Own`].
     fn from(text: String) -> Self {
         if text.is_empty() {
             Source::Own
@@ -44,11 +44,11 @@ impl Source {
         }
     }
 
-    /// What an event of this publisher carries as its source, and its headers.
+    /// The source and the headers of an event of this publisher.
     ///
     /// # Errors
-    /// `permission_denied` for the field `source`, where somebody else than a service names one;
-    /// `invalid_argument` for the field `headers`, where there is no room for one more.
+    /// `permission_denied` for the field `source`, where the publisher is no service; `invalid_argument`
+    /// for the field `headers`, where they are full.
     pub(super) fn of(
         self,
         publisher: &Identity,
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn services_name_any_source_and_others_none() {
+    fn only_services_may_set_a_source() {
         let service = Identity::trusted("billing");
         let bank = || Source::from("bank".to_owned());
         assert_eq!(of(bank(), &service).unwrap().0.as_deref(), Some("bank"));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_source_of_anybodys_cloud_event_is_kept_as_a_claim() {
+    fn unprivileged_cloud_event_source_becomes_a_header() {
         let headers = [("a", "1"), (CLAIMED_SOURCE, "forged")];
         let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let (source, headers) = Source::CloudEvent("/bank".to_owned())

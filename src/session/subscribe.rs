@@ -1,4 +1,4 @@
-//! Subscribing: what an identity may follow.
+//! Subscribing: the rights to channels.
 
 use super::Session;
 use crate::auth::{Identity, Policy};
@@ -9,22 +9,22 @@ use crate::filter::EventFilter;
 use crate::hub::{Join, JoinRequest, Refused};
 use crate::maybe_ready::MaybeReady;
 
-/// Names that one request may list, where not even as many subscriptions are allowed: each costs
-/// the evaluation of a rule and a line in the reply, also where it is refused.
+/// How many names a request may list even where fewer subscriptions are allowed: each costs the
+/// evaluation of a rule and an entry in the reply, also if it is refused.
 const MAX_LISTED: usize = 256;
 
-/// One channel that a client wants to follow.
+/// One requested subscription.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// The channel, or a pattern of channels.
     pub channel: String,
     /// Resume after this position.
     pub since: Option<Position>,
-    /// Replay the newest so many events.
+    /// Replay this many of the newest events.
     pub rewind: Option<u32>,
 }
 
-/// What a client wants to follow.
+/// The requested subscriptions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subscribe {
     /// The channels.
@@ -33,14 +33,14 @@ pub struct Subscribe {
     pub event_types: Vec<String>,
     /// A CEL expression; none if empty.
     pub filter: String,
-    /// Whether to hear who comes and goes.
+    /// Whether to send `presence_joined` and `presence_left`.
     pub presence: bool,
 }
 
 impl Session {
-    /// Checks the right to each channel. What may not be followed is refused one by one; only a
-    /// wrong filter, or far too long a list, refuses the whole. A filter that nobody has yet is
-    /// compiled elsewhere, so that the answer may come later.
+    /// Checks the right to each channel. Channels are refused one by one; only a wrong filter or a list
+    /// that is far too long refuses the whole request. A filter that is not cached is compiled on
+    /// another thread, so the result may come later.
     ///
     /// # Errors
     /// `invalid_argument` for the fields `channels`, `event_types` and `filter`,
@@ -76,7 +76,7 @@ impl Session {
         }
     }
 
-    /// What is wanted, without the filter.
+    /// The request without its filter.
     fn request(&self, wanted: Subscribe) -> Result<JoinRequest> {
         let hub = &self.services.hub;
         let most = hub.settings().subscriptions_per_connection.max(MAX_LISTED);
@@ -92,7 +92,7 @@ impl Session {
             ..JoinRequest::default()
         };
         for wanted in wanted.channels {
-            match self.admit(&wanted) {
+            match self.authorize(&wanted) {
                 Ok(join) => request.joins.push(join),
                 Err(error) => request.refused.push(Refused {
                     channel: wanted.channel,
@@ -103,7 +103,7 @@ impl Session {
         Ok(request)
     }
 
-    fn admit(&self, wanted: &Wanted) -> Result<Join> {
+    fn authorize(&self, wanted: &Wanted) -> Result<Join> {
         if wanted.since.is_some() && wanted.rewind.is_some() {
             return Err(Error::field("since", "expected either since or rewind"));
         }
@@ -120,7 +120,7 @@ impl Session {
         })
     }
 
-    /// What this identity follows without asking, as far as it may.
+    /// The automatic subscriptions of this identity that its rights allow.
     #[must_use]
     pub fn auto_subscribe(&self) -> JoinRequest {
         let user = self.identity.user();
@@ -134,7 +134,7 @@ impl Session {
             ..Wanted::default()
         });
         let joins = wanted
-            .filter_map(|wanted| self.admit(&wanted).ok())
+            .filter_map(|wanted| self.authorize(&wanted).ok())
             .collect();
         JoinRequest {
             joins,
@@ -143,7 +143,7 @@ impl Session {
     }
 }
 
-/// Whether an identity may follow a channel or a pattern.
+/// Whether an identity may subscribe to a channel or a pattern.
 pub(super) fn may_follow(
     policy: &Policy,
     identity: &Identity,

@@ -63,7 +63,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Adds a span; false where there is no room for it.
+    /// Adds a span; false if the queue is full.
     fn push(&self, span: SpanData) -> bool {
         let weight = weight(&span);
         let before = self.bytes.fetch_add(weight, Ordering::Relaxed);

@@ -17,11 +17,11 @@ use crate::event::{ChannelName, TraceContext};
 const MAX_LINKS: usize = 128;
 
 thread_local! {
-    /// The id of the span that this thread starts next, where it was promised before.
-    static PROMISED: Cell<Option<SpanId>> = const { Cell::new(None) };
+    /// The id of the span that this thread starts next, if it was reserved before.
+    static RESERVED: Cell<Option<SpanId>> = const { Cell::new(None) };
 }
 
-/// Ids at random, but for those that were promised: an event carries the id of its `fanout` span
+/// Ids at random, but for those that were reserved: an event carries the id of its `fanout` span
 /// to the disk, long before that span begins.
 #[derive(Debug, Default)]
 pub(super) struct Ids(RandomIdGenerator);
@@ -32,7 +32,7 @@ impl IdGenerator for Ids {
     }
 
     fn new_span_id(&self) -> SpanId {
-        PROMISED.take().unwrap_or_else(|| self.0.new_span_id())
+        RESERVED.take().unwrap_or_else(|| self.0.new_span_id())
     }
 }
 
@@ -122,10 +122,10 @@ impl FanoutSpan {
             .span_builder("fanout")
             .with_kind(SpanKind::Internal)
             .with_attributes(planned.attributes);
-        PROMISED.set(Some(planned.id));
+        RESERVED.set(Some(planned.id));
         let span = planned.tracer.build_with_context(builder, &context);
         // Where the provider is shut down, nobody asked for it.
-        PROMISED.set(None);
+        RESERVED.set(None);
         way.fanout = Span::started(span, false, parent.and_then(|parent| parent.state));
     }
 

@@ -269,7 +269,7 @@ fn http_client(target: &Target, timeout: Duration) -> Result<Arc<dyn HttpClient>
     if !target.endpoint.starts_with("https:") {
         return Ok(Arc::new(HyperClient::with_default_connector(timeout, None)));
     }
-    let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
     let connector = HttpsConnectorBuilder::new()
         .with_provider_and_native_roots(provider)
         .map_err(|error| error.to_string())?

@@ -1,16 +1,12 @@
 //! `/metrics`, as Prometheus reads it.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue};
-use prometheus_client::encoding::{MetricEncoder, text};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::Registry;
-
+use super::exemplars::Exemplar;
 use super::families::{self, Data, Family, Series};
+use super::histogram::HistogramSnapshot;
 use super::metrics::Metrics;
 use super::span::TraceId;
 
@@ -48,136 +44,147 @@ impl Metrics {
     /// All metrics, as text.
     #[must_use]
     pub fn text(self: &Arc<Self>, format: TextFormat) -> String {
-        let mut registry = Registry::default();
-        registry.register_collector(Box::new(Reader(Arc::clone(self))));
-        let mut text = String::with_capacity(16 * 1024);
+        let mut writer = Writer {
+            text: String::with_capacity(32 * 1024),
+            format,
+        };
         // Writing to a string can't fail; an empty page would be seen as a failed scrape.
-        if text::encode(&mut text, &registry).is_err() {
-            return String::new();
-        }
-        match format {
-            TextFormat::OpenMetrics => with_exemplars(&text, self),
-            TextFormat::Prometheus => classic(&text),
+        match writer.write(&families::read(self)) {
+            Ok(()) => writer.text,
+            Err(fmt::Error) => String::new(),
         }
     }
 }
 
-/// Reads the counters anew for each scrape.
-#[derive(Debug)]
-struct Reader(Arc<Metrics>);
-
-impl Collector for Reader {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        families::read(&self.0)
-            .iter()
-            .try_for_each(|family| encode(&mut encoder, family))
-    }
+struct Writer {
+    text: String,
+    format: TextFormat,
 }
 
-fn encode(encoder: &mut DescriptorEncoder<'_>, family: &Family) -> fmt::Result {
-    let kind = match family.data {
-        Data::Counter(_) | Data::Seconds(_) => MetricType::Counter,
-        Data::Gauge(_) => MetricType::Gauge,
-        Data::Histogram(..) => MetricType::Histogram,
-    };
-    let mut metric = encoder.encode_descriptor(family.name, family.help, None, kind)?;
-    match &family.data {
-        Data::Counter(series) => series.iter().try_for_each(|one| counter(&mut metric, one)),
-        Data::Seconds(value) => counter(
-            &mut metric,
-            &Series {
-                label: None,
-                value: *value,
-            },
-        ),
-        Data::Gauge(series) => series.iter().try_for_each(|one| gauge(&mut metric, one)),
-        Data::Histogram(data, _) => {
-            let buckets = data.exported_buckets();
-            metric.encode_histogram::<[(&str, &str); 0]>(
-                data.sum().as_secs_f64(),
-                data.count(),
-                &buckets,
-                None,
-            )
+impl Writer {
+    fn write(&mut self, families: &[Family]) -> fmt::Result {
+        for family in families {
+            self.family(family)?;
         }
-    }
-}
-
-fn counter<N>(metric: &mut MetricEncoder<'_>, series: &Series<N>) -> fmt::Result
-where
-    N: EncodeCounterValue + prometheus_client::encoding::EncodeExemplarValue,
-{
-    match &series.label {
-        Some((name, value)) => metric
-            .encode_family(&[(*name, value.as_str())])?
-            .encode_counter::<[(&str, &str); 0], N, u64>(&series.value, None),
-        None => metric.encode_counter::<[(&str, &str); 0], N, u64>(&series.value, None),
-    }
-}
-
-fn gauge<N: EncodeGaugeValue>(metric: &mut MetricEncoder<'_>, series: &Series<N>) -> fmt::Result {
-    match &series.label {
-        Some((name, value)) => metric
-            .encode_family(&[(*name, value.as_str())])?
-            .encode_gauge(&series.value),
-        None => metric.encode_gauge(&series.value),
-    }
-}
-
-/// Adds to the buckets of the latencies the newest trace that fell into each (`OpenMetrics` 1.0,
-/// "Exemplars"). The library keeps exemplars only in histograms of its own.
-fn with_exemplars(plain: &str, metrics: &Metrics) -> String {
-    let mut left = [
-        (
-            "tidings_delivery_latency_seconds_bucket{",
-            metrics.delivery_exemplars.read().into_iter(),
-        ),
-        (
-            "tidings_end_to_end_latency_seconds_bucket{",
-            metrics.end_to_end_exemplars.read().into_iter(),
-        ),
-    ];
-    let mut text = String::with_capacity(plain.len() + 4096);
-    for line in plain.lines() {
-        text.push_str(line);
-        let family = left.iter_mut().find(|(name, _)| line.starts_with(name));
-        // The buckets stand in the text in their order.
-        if let Some(Some(one)) = family.and_then(|(_, exemplars)| exemplars.next()) {
-            let trace = TraceId(one.trace_id);
-            let value = one.value.as_secs_f64();
-            let at = one.at.duration_since(SystemTime::UNIX_EPOCH);
-            let at = at.unwrap_or(Duration::ZERO).as_secs_f64();
-            let exemplar = format!(" # {{trace_id=\"{trace}\"}} {value} {at:.3}");
-            text.push_str(&exemplar);
+        if self.format == TextFormat::OpenMetrics {
+            self.text.push_str("# EOF\n");
         }
-        text.push('\n');
+        Ok(())
     }
-    text
-}
 
-/// `OpenMetrics` to the older format: there a counter's description bears the `_total` too, and no
-/// line marks the end.
-fn classic(open_metrics: &str) -> String {
-    let mut text = String::with_capacity(open_metrics.len() + 512);
-    let mut help = None;
-    for line in open_metrics.lines() {
-        if let Some(rest) = line.strip_prefix("# HELP ") {
-            // Held back until the next line tells whether it is a counter.
-            help = rest.split_once(' ');
-        } else if let Some((name, kind)) = line
-            .strip_prefix("# TYPE ")
-            .and_then(|rest| rest.split_once(' '))
-        {
-            let suffix = if kind == "counter" { "_total" } else { "" };
-            if let Some((_, words)) = help.take() {
-                text.extend(["# HELP ", name, suffix, " ", words, "\n"]);
+    fn family(&mut self, family: &Family) -> fmt::Result {
+        let Family { name, help, data } = family;
+        match data {
+            Data::Counter(series) => {
+                self.describe(name, help, "counter")?;
+                let mut series = series.iter();
+                series.try_for_each(|one| self.series(name, "_total", one))
             }
-            text.extend(["# TYPE ", name, suffix, " ", kind, "\n"]);
-        } else if line != "# EOF" {
-            text.extend([line, "\n"]);
+            Data::Seconds(seconds) => {
+                self.describe(name, help, "counter")?;
+                writeln!(self.text, "{name}_total {}", Float(*seconds))
+            }
+            Data::Gauge(series) => {
+                self.describe(name, help, "gauge")?;
+                series.iter().try_for_each(|Series { label, value }| {
+                    let (label, value) = (label.clone(), Float(*value));
+                    self.series(name, "", &Series { label, value })
+                })
+            }
+            Data::Histogram(snapshot, exemplars) => {
+                self.describe(name, help, "histogram")?;
+                self.histogram(name, snapshot, exemplars)
+            }
         }
     }
-    text
+
+    /// In the older format a counter is described by the name of its series, which ends in `_total`.
+    fn describe(&mut self, name: &str, help: &str, kind: &str) -> fmt::Result {
+        let suffix = match self.format {
+            TextFormat::Prometheus if kind == "counter" => "_total",
+            TextFormat::Prometheus | TextFormat::OpenMetrics => "",
+        };
+        writeln!(self.text, "# HELP {name}{suffix} {help}")?;
+        writeln!(self.text, "# TYPE {name}{suffix} {kind}")
+    }
+
+    fn series<N: fmt::Display>(
+        &mut self,
+        name: &str,
+        suffix: &str,
+        series: &Series<N>,
+    ) -> fmt::Result {
+        let Series { label, value } = series;
+        match label {
+            Some((label, text)) => {
+                let text = Escaped(text);
+                writeln!(self.text, "{name}{suffix}{{{label}=\"{text}\"}} {value}")
+            }
+            None => writeln!(self.text, "{name}{suffix} {value}"),
+        }
+    }
+
+    fn histogram(
+        &mut self,
+        name: &str,
+        snapshot: &HistogramSnapshot,
+        exemplars: &[Option<Exemplar>],
+    ) -> fmt::Result {
+        let sum = Float(snapshot.sum().as_secs_f64());
+        writeln!(self.text, "{name}_sum {sum}")?;
+        writeln!(self.text, "{name}_count {}", snapshot.count())?;
+        let mut up_to_here = 0;
+        for (bucket, (bound, inside)) in snapshot.exported_buckets().into_iter().enumerate() {
+            up_to_here += inside;
+            let bound = Float(bound);
+            write!(self.text, "{name}_bucket{{le=\"{bound}\"}} {up_to_here}")?;
+            if let Some(Some(exemplar)) = exemplars.get(bucket) {
+                self.exemplar(exemplar)?;
+            }
+            self.text.push('\n');
+        }
+        Ok(())
+    }
+
+    /// A trace that fell into the bucket before (`OpenMetrics` 1.0, "Exemplars").
+    fn exemplar(&mut self, exemplar: &Exemplar) -> fmt::Result {
+        if self.format == TextFormat::Prometheus {
+            return Ok(());
+        }
+        let trace = TraceId(exemplar.trace_id);
+        let value = exemplar.value.as_secs_f64();
+        let at = exemplar.at.duration_since(SystemTime::UNIX_EPOCH);
+        let at = at.unwrap_or(Duration::ZERO).as_secs_f64();
+        write!(self.text, " # {{trace_id=\"{trace}\"}} {value} {at:.3}")
+    }
+}
+
+/// A number that can be told from an integer, as `OpenMetrics` wants the bounds of buckets.
+struct Float(f64);
+
+impl fmt::Display for Float {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Float(number) = *self;
+        if number.is_infinite() {
+            return f.write_str(if number > 0.0 { "+Inf" } else { "-Inf" });
+        }
+        let point = if number.fract() == 0.0 { ".0" } else { "" };
+        write!(f, "{number}{point}")
+    }
+}
+
+/// The value of a label.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|letter| match letter {
+            '\\' => f.write_str("\\\\"),
+            '"' => f.write_str("\\\""),
+            '\n' => f.write_str("\\n"),
+            other => f.write_char(other),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -289,6 +296,19 @@ mod tests {
         ] {
             assert_eq!(series.get(name), Some(&value), "{name}");
         }
+    }
+
+    #[test]
+    fn numbers_and_labels_are_written_as_both_formats_read_them() {
+        for (number, text) in [
+            (10.0, "10.0"),
+            (0.000_05, "0.00005"),
+            (11.003, "11.003"),
+            (f64::INFINITY, "+Inf"),
+        ] {
+            assert_eq!(Float(number).to_string(), text);
+        }
+        assert_eq!(Escaped("a\\b\"c\nd").to_string(), r#"a\\b\"c\nd"#);
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Span {
         context.map(|context| tracing::field::display(SpanId(context.span_id)))
     }
 
-    /// True if somebody will see it: whoever has costly attributes asks first.
+    /// True if the span is recorded. Ask before computing costly attributes.
     #[must_use]
     pub fn is_recording(&self) -> bool {
         self.recording.is_some()

@@ -1,4 +1,4 @@
-//! A connection's frames, as its shard has read them.
+//! Reads WebSocket messages from the bytes of a connection.
 
 use std::cell::RefCell;
 
@@ -9,15 +9,15 @@ use crate::hub::ConnCtx;
 use tidings_websocket::deflate::Inflater;
 use tidings_websocket::frame::{self, Assembly, Message, Params, Step, Violation};
 
-/// The answer to a close frame without a code.
+/// The reply to a close frame without a code.
 const EMPTY_CLOSE: Bytes = Bytes::from_static(&[0x88, 0]);
 
 thread_local! {
-    // One for all connections of a thread: no message leaves anything behind in it.
+    // One per thread, not per connection: no state survives a message (no context takeover).
     static INFLATER: RefCell<Inflater> = RefCell::default();
 }
 
-/// Takes one step at the front of a buffer: [`frame::decode`] with the thread's own inflater.
+/// [`frame::decode`] with the thread's own inflater.
 ///
 /// # Errors
 /// The rule of RFC 6455 or RFC 7692 that the client broke.
@@ -29,8 +29,8 @@ pub fn decode<'b>(
     INFLATER.with_borrow_mut(|inflater| frame::decode(assembly, buffer, params, inflater))
 }
 
-/// Takes frames from the front of `input`; answers pings and closes itself. Stops when the
-/// connection is paused. Answers how many bytes are done with.
+/// Reads frames from the front of `input` and returns how many bytes it consumed. Pings and closes are
+/// answered here. Stops when the connection is paused.
 pub fn read_messages(
     cx: &mut ConnCtx<'_>,
     input: &mut [u8],
@@ -56,12 +56,12 @@ pub fn read_messages(
             Some(Message::Ping(payload)) if cx.take_message().is_ok() => {
                 cx.send(frame::pong(payload));
             }
-            // A fragment: counted, so that a flood of empty ones ends with 4429. In how many reads
-            // a frame comes says nothing of its sender.
+            // A fragment counts as a message, so that a flood of empty ones is closed with 4429. An
+            // incomplete frame does not: the sender has no part in how reads split it.
             None if is_between_frames(assembly.as_deref()) && cx.take_message().is_err() => {}
-            // Or a Ping too many: counted already, and not answered.
+            // Or a Ping above the rate: it is counted, and not answered.
             None | Some(Message::Ping(_)) => {}
-            // Counted too: nobody has to ask for them.
+            // Counted too: clients may send unsolicited ones.
             Some(Message::Pong(payload)) => {
                 if cx.take_message().is_ok()
                     && let Ok(sent) = <[u8; 8]>::try_from(payload)
@@ -70,7 +70,7 @@ pub fn read_messages(
                 }
             }
             Some(Message::Close(code, _)) => {
-                // The same code comes back (RFC 6455 §5.5.1).
+                // The reply has the same code (RFC 6455 §5.5.1).
                 let last = code.map_or(EMPTY_CLOSE, |code| frame::close(code, ""));
                 cx.end(CloseCode::Normal, last);
                 return input.len();
@@ -81,7 +81,7 @@ pub fn read_messages(
     done
 }
 
-/// True where a fragment has come whole and the next has not begun.
+/// Whether a fragment is complete and the next has not begun.
 fn is_between_frames(assembly: Option<&Assembly>) -> bool {
     assembly.is_some_and(Assembly::is_between_frames)
 }

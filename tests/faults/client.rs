@@ -33,7 +33,7 @@ pub fn token(user: &str, role: &str, seconds: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let claims = json!({"sub": user, "roles": [role], "exp": now.as_secs() + seconds});
     let key = EncodingKey::from_secret(SECRET.as_bytes());
-    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap()
+    tidings_jwt::encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap()
 }
 
 /// A server message, as far as these clients read it.

@@ -1,10 +1,16 @@
 //! Admission on the fast path and through hyper: upgrade requests that arrive in one piece are
-//! parsed directly, others by hyper, and clients cannot tell the difference.
+//! parsed directly, others by hyper, and the answers are the same. A request is rejected with the
+//! same code on every transport.
 
+use http::Method;
+use serde_json::Value;
+use tidings::proto::SubscribeRequest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::harness::{Config, Server, Token, masked, raw_request, within};
+use crate::harness::{
+    Answer, Config, Server, Token, masked, raw_request, socketio::connect_packet, within,
+};
 
 /// Makes the head too long for the fast path, so that hyper reads it.
 fn padding() -> String {
@@ -219,4 +225,130 @@ async fn oversized_head_is_refused_on_websocket() {
         assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     }
     server.raw_ws(&Token::new("alice")).await;
+}
+
+/// The code with which each transport rejects a client with this token and these headers.
+async fn rejections(server: &Server, token: &Token, headers: &[(&str, &str)]) -> Vec<Rejected> {
+    let bearer = format!("Bearer {}", token.sign());
+    let mut headers = headers.to_vec();
+    headers.push(("Authorization", &bearer));
+    let code = |answer: &Answer| match answer.json()["code"].as_str() {
+        Some(code) => code.to_owned(),
+        // Engine.IO numbers its refusals itself: 4 is "Forbidden".
+        None if answer.json()["code"] == 4 => "permission_denied".to_owned(),
+        None => panic!("{answer:?}"),
+    };
+    let websocket = server.refused_upgrade("/ws", &headers).await;
+    let path = "/sse?channel=room:1";
+    let sse = server.http(Method::GET, path, &headers, "").await;
+    let query = "EIO=4&transport=polling";
+    let polling = server.engine_with(Method::GET, query, &headers, "").await;
+    let socketio = if polling.status == 200 {
+        // Pages can't read a status: the client is told as it connects to the namespace.
+        ("socketio", told_on_connect(server, token).await, None)
+    } else {
+        ("socketio", code(&polling), Some(polling.status))
+    };
+    let follow = SubscribeRequest::default();
+    let status = server.events(Some(token)).await.subscribe(follow).await;
+    let grpc = match status.map_err(|status| status.code()) {
+        Ok(_) => "ok",
+        Err(tonic::Code::ResourceExhausted) => "resource_exhausted",
+        Err(tonic::Code::Unauthenticated) => "unauthenticated",
+        Err(tonic::Code::Unavailable) => "unavailable",
+        Err(other) => panic!("{other:?}"),
+    };
+    vec![
+        ("websocket", code(&websocket), Some(websocket.status)),
+        ("sse", code(&sse), Some(sse.status)),
+        socketio,
+        ("grpc", grpc.to_owned(), None),
+    ]
+}
+
+/// The transport, the code, and the HTTP status where the transport answers with one.
+type Rejected = (&'static str, String, Option<u16>);
+
+/// The code of the `CONNECT_ERROR` that a Socket.IO client gets.
+async fn told_on_connect(server: &Server, token: &Token) -> String {
+    let client = server.polling().await;
+    client.send(&[&connect_packet(token)]).await;
+    let refusal = client.until("44").await;
+    let refusal: Value = serde_json::from_str(&refusal[2..]).unwrap();
+    refusal["data"]["code"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn each_rejection_has_one_code_on_every_transport() {
+    let good = || Token::new("alice");
+    let wrong = Token::new("alice").secret("another secret of thirty-two bytes");
+    for (key, most, token, code, status) in [
+        ("connections", "1", good(), "resource_exhausted", 503),
+        ("connections_per_ip", "1", good(), "resource_exhausted", 429),
+        (
+            "connections_per_user",
+            "1",
+            good(),
+            "resource_exhausted",
+            429,
+        ),
+        ("connections", "9", wrong, "unauthenticated", 401),
+    ] {
+        let key = format!("limits.{key}");
+        let server = Server::start(Config::socketio().set(&key, most)).await;
+        let _held = server.raw_ws(&good()).await;
+        for (transport, found, found_status) in rejections(&server, &token, &[]).await {
+            assert_eq!(found, code, "{key} on {transport}");
+            assert_eq!(
+                found_status.unwrap_or(status),
+                status,
+                "{key} on {transport}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_origin_is_rejected_before_its_token_is_read() {
+    let server = Server::start(Config::socketio()).await;
+    let wrong = Token::new("alice").secret("another secret of thirty-two bytes");
+    let evil = [("Origin", "https://evil.example.com")];
+    for (transport, code, status) in rejections(&server, &wrong, &evil).await {
+        // The gRPC client sends no `Origin`.
+        if transport != "grpc" {
+            assert_eq!(code, "permission_denied", "{transport}");
+            assert_eq!(status, Some(403), "{transport}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_draining_server_rejects_before_it_looks_at_anything_else() {
+    let config = Config::socketio().set("limits.connections", "1");
+    let server = Server::start(config.arg("--drain").arg("60s")).await;
+    // It never answers the close: the server waits for it.
+    let mut lingers = server.raw_ws(&Token::new("bob")).await;
+    server.signal("TERM");
+    assert_eq!(lingers.close_code().await, 1012);
+    let evil = [("Origin", "https://evil.example.com")];
+    for (transport, code, status) in rejections(&server, &Token::new("alice"), &evil).await {
+        assert_eq!(code, "unavailable", "{transport}");
+        assert_eq!(status.unwrap_or(503), 503, "{transport}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_server_verifies_no_token() {
+    let server = Server::start(Config::socketio().set("limits.connections", "1")).await;
+    let _held = server.raw_ws(&Token::new("alice")).await;
+    let wrong = Token::new("alice").secret("another secret of thirty-two bytes");
+    for (transport, code, _) in rejections(&server, &wrong, &[]).await {
+        // gRPC verifies the token of each call before it reads the message.
+        let expected = if transport == "grpc" {
+            "unauthenticated"
+        } else {
+            "resource_exhausted"
+        };
+        assert_eq!(code, expected, "{transport}");
+    }
 }

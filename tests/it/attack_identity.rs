@@ -20,7 +20,7 @@ fn signed(head: &str, payload: &str) -> String {
         URL_SAFE_NO_PAD.encode(payload)
     );
     let key = EncodingKey::from_secret(SECRET.as_bytes());
-    let signature = jsonwebtoken::crypto::sign(text.as_bytes(), &key, Algorithm::HS256).unwrap();
+    let signature = tidings_jwt::sign(text.as_bytes(), &key, Algorithm::HS256).unwrap();
     format!("{text}.{signature}")
 }
 
@@ -90,8 +90,7 @@ fn forged() -> Vec<(String, String)> {
         let head = r#"{"alg":"HS256","jwk":{"kty":"oct","k":"YQ"},"jku":"http://127.0.0.1:1/","kid":"../../dev/null"}"#;
         let text = format!("{}.{payload}", URL_SAFE_NO_PAD.encode(head));
         let key = EncodingKey::from_secret(b"a");
-        let signature =
-            jsonwebtoken::crypto::sign(text.as_bytes(), &key, Algorithm::HS256).unwrap();
+        let signature = tidings_jwt::sign(text.as_bytes(), &key, Algorithm::HS256).unwrap();
         format!("{text}.{signature}")
     });
     add("an empty key", Token::new("root").secret("").sign());

@@ -178,7 +178,7 @@ async fn logs_have_user_and_reason_of_connections() {
         let log = eventually("the lines", async || {
             let log = server.log();
             let count = |part: &str| log.matches(part).count();
-            (count("disconnected") == 2 && count("was not let in") == 2).then(|| log.clone())
+            (count("disconnected") == 2 && count("was rejected") == 2).then(|| log.clone())
         })
         .await;
         assert!(!log.contains("None"), "{log}");
@@ -210,7 +210,7 @@ async fn logs_have_user_and_reason_of_connections() {
             (&alice["user"], &alice["by"]),
             (&json!("alice"), &json!("client"))
         );
-        for line in reported("a client was not let in") {
+        for line in reported("a client was rejected") {
             assert_eq!(line["code"], "unauthenticated", "{line}");
             assert_eq!(line["reason"], "the token has expired", "{line}");
         }

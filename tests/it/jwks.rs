@@ -1,10 +1,10 @@
 //! Fetched key sets: from providers that are slow, too verbose or faulty.
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -23,8 +23,9 @@ struct Signer {
 impl Signer {
     fn new(kid: &str) -> Self {
         let curve = &ECDSA_P256_SHA256_FIXED_SIGNING;
-        let document = EcdsaKeyPair::generate_pkcs8(curve, &SystemRandom::new()).unwrap();
-        let pair = EcdsaKeyPair::from_pkcs8(curve, document.as_ref()).unwrap();
+        let random = SystemRandom::new();
+        let document = EcdsaKeyPair::generate_pkcs8(curve, &random).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(curve, document.as_ref(), &random).unwrap();
         let point = pair.public_key().as_ref();
         let jwk = json!({
             "kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": kid,
@@ -40,7 +41,7 @@ impl Signer {
         let mut header = Header::new(Algorithm::ES256);
         header.kid = Some(kid.to_owned());
         let claims = json!({"sub": "alice", "exp": 4_000_000_000_u64});
-        jsonwebtoken::encode(&header, &claims, &EncodingKey::from_ec_der(&self.pkcs8)).unwrap()
+        tidings_jwt::encode(&header, &claims, &EncodingKey::from_ec_der(&self.pkcs8)).unwrap()
     }
 }
 
@@ -135,7 +136,7 @@ async fn public_key_is_not_accepted_as_hmac_secret() {
         header.kid = Some("one".to_owned());
         let claims = json!({"sub": "alice", "exp": 4_000_000_000_u64});
         let key = EncodingKey::from_secret(secret.as_bytes());
-        let forged = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+        let forged = tidings_jwt::encode(&header, &claims, &key).unwrap();
         let upgrade = server.ws().bearer(&forged).upgrade().await;
         assert_eq!(upgrade.map(drop), Err(401));
     }
@@ -250,7 +251,7 @@ async fn valid_token_gets_unavailable_while_jwks_is_down() {
     let failed = r#"tidings_jwks_fetches_total{outcome="failed"}"#;
     assert!(server.metric(failed).await >= 1);
     let log = server.log();
-    assert!(log.contains("sent away for now"), "{log}");
+    assert!(log.contains("rejected for now"), "{log}");
     assert!(!log.contains(&token));
 
     // It is accepted as soon as the provider is back, without a restart.

@@ -55,10 +55,8 @@ async fn dashboard_and_alerts_use_existing_metrics() {
 #[tokio::test]
 async fn document_lists_exactly_existing_metrics() {
     let shown = shown().await;
-    let document = read("docs/observability.md");
-    let table = document.split_once("## Metrics").unwrap().1;
-    let table = table.split_once("\n## ").unwrap().0;
-    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let document = read("docs/reference/metrics.md");
+    let rows = document.lines().filter(|line| line.starts_with("| `"));
     let cells = rows.map(|row| row.split('|').nth(1).unwrap());
     let described: BTreeSet<String> = cells.flat_map(named).collect();
     assert_eq!(described, shown);

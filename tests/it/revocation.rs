@@ -5,7 +5,7 @@ use serde_json::json;
 use tidings::proto::DisconnectRequest;
 use tidings::proto::disconnect_request::Target;
 
-use crate::harness::{Config, Server, Token, event, eventually};
+use crate::harness::{Config, Server, Tidings, Token, event, eventually};
 
 fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -222,4 +222,75 @@ async fn token_lifetime_is_limited() {
         let upgrade = server.ws().bearer(&token.sign()).upgrade().await;
         assert_eq!(upgrade.map(drop), Err(401));
     }
+}
+
+fn on_disk() -> Config {
+    Config::rooms()
+        .set("history.storage", r#""disk""#)
+        .set("server.drain", r#""1s""#)
+}
+
+/// Asserts that a token is refused, both ways in which a client can show one.
+async fn is_revoked(server: &Server, token: &str) {
+    let before = failures(server, "revoked").await;
+    let upgrade = server.ws().bearer(token).upgrade().await;
+    assert_eq!(upgrade.map(drop), Err(401));
+    let origin = format!("http://{}", server.public);
+    let page = server.ws().origin(&origin).query_token(token);
+    let mut page = page.upgrade().await.expect("pages are told in the socket");
+    page.expect_close(4401).await;
+    assert_eq!(failures(server, "revoked").await, before + 2);
+}
+
+#[tokio::test]
+async fn revocations_survive_kill_9_with_the_store_on_disk() {
+    for durability in [r#""fsync""#, r#""async""#] {
+        let config = || on_disk().set("history.durability", durability);
+        let server = Server::start(config()).await;
+        let (old, one) = (issued("alice", 10).sign(), issued("bob", 10).sign());
+        let spared = issued("bob", 20).sign();
+        let bob = server.ws().bearer(&one).connect().await;
+        revoke(&server, Target::User("alice".into())).await;
+        revoke(&server, Target::ConnectionId(bob.id())).await;
+        let newer = issued("alice", -2).sign();
+        let server = Server::start_in(server.kill().await, config()).await;
+        is_revoked(&server, &old).await;
+        is_revoked(&server, &one).await;
+        for good in [&newer, &spared] {
+            server.ws().bearer(good).connect().await.lives().await;
+        }
+        assert_eq!(server.metric("tidings_revocations").await, 2);
+        // A backup takes them along, and so does every later restart.
+        server.cli(&["backup", "a.backup"]).run().await.exits(0);
+        let dir = server.stop().await;
+        std::fs::remove_dir_all(dir.path().join("tidings-data")).unwrap();
+        let restore = ["restore", "a.backup", "--to", "tidings-data"];
+        let restored = Tidings::new(&restore).within(dir.path()).run().await;
+        restored.exits(0);
+        let server = Server::start_in(dir, config()).await;
+        is_revoked(&server, &old).await;
+        is_revoked(&server, &one).await;
+        server.ws().bearer(&newer).connect().await.lives().await;
+    }
+}
+
+#[tokio::test]
+async fn damaged_store_never_brings_a_revoked_token_back_silently() {
+    let server = Server::start(on_disk()).await;
+    let old = issued("alice", 10).sign();
+    revoke(&server, Target::User("alice".into())).await;
+    let dir = server.kill().await;
+    let journal = dir.path().join("tidings-data/log/0.jnl");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    let name = bytes.windows(5).rposition(|five| five == b"alice").unwrap();
+    bytes[name] ^= 1;
+    std::fs::write(&journal, bytes).unwrap();
+    let (status, said) = Server::refuses_in(dir.path(), on_disk()).await;
+    assert!(!status.success(), "{said}");
+    assert!(said.contains("the store is damaged"), "{said}");
+    let config = on_disk().set("history.on_damage", r#""new_epoch""#);
+    let server = Server::start_in(dir, config).await;
+    let log = server.log();
+    assert!(log.contains("revocations may be lost"), "{log}");
+    server.ws().bearer(&old).connect().await.lives().await;
 }

@@ -1,6 +1,7 @@
 import { Connection } from "./connection.js";
 import { TidingsError } from "./errors.js";
 import { Follower } from "./follower.js";
+import { Lanes } from "./lanes.js";
 import { Stream } from "./stream.js";
 import type {
   AnyEvents,
@@ -16,6 +17,7 @@ import type {
   PublishOptions,
   Stale,
   State,
+  StateChange,
   StreamOptions,
   Subscribed,
   SubscribeOptions,
@@ -26,16 +28,36 @@ import type {
 /** Follows the channels of a server, and keeps at it. */
 export class Client<Events = AnyEvents> {
   readonly #connection: Connection;
+  readonly #lanes: Lanes;
   readonly #session = random();
   #published = 0;
 
   constructor(url: string | URL, options: Options = {}) {
     this.#connection = new Connection(url, options);
+    const open = () => {
+      const lane = new Connection(url, options, this.#connection.tokens);
+      lane.events.on("error", (error) => this.#connection.events.emit("error", error));
+      return lane;
+    };
+    this.#lanes = new Lanes(this.#connection, open);
+    this.#connection.events.on("state", ({ state }) => {
+      if (state === "closed") this.#lanes.close();
+    });
+  }
+
+  /** @internal Where the token comes from, from the next connection on. */
+  useToken(source: Options["token"]): void {
+    this.#connection.tokens.source = source;
   }
 
   /** How the connection stands. */
   get state(): State {
     return this.#connection.state;
+  }
+
+  /** The last change of the state, with the reason where a connection was lost. The same object until the next change. */
+  get connection(): StateChange {
+    return this.#connection.last;
   }
 
   /** Listens; the answer ends that. */
@@ -95,15 +117,15 @@ export class Client<Events = AnyEvents> {
 
   /** The end: requests fail with `cancelled`, loops end. */
   close(): void {
-    this.#connection.close();
+    this.#lanes.close();
   }
 
   #subscribe(channel: string, options: StreamOptions, handler?: (event: any) => unknown): unknown {
-    const { subscriptions } = this.#connection;
     let settle!: { resolve: (how: Subscribed) => void; reject: (error: Error) => void };
     const ready = new Promise<Subscribed>((resolve, reject) => (settle = { resolve, reject }));
     ready.catch(() => {});
-    const leave = () => subscriptions.remove(channel, follower);
+    let remove: (() => void) | undefined;
+    const leave = () => remove?.();
     const told = this.#told(options);
     const { bufferLimit = 1000, overflow } = options;
     const stream = handler
@@ -136,7 +158,7 @@ export class Client<Events = AnyEvents> {
       ...(stream && { [Symbol.asyncIterator]: () => stream }),
     };
     if (this.state === "closed") throw new TidingsError("cancelled", "the client is closed");
-    subscriptions.add(channel, follower);
+    remove = this.#lanes.add(channel, follower);
     return subscription;
   }
 

@@ -2,18 +2,25 @@ import { GOOD_MS, isFinal, pause } from "./backoff.js";
 import { Confirmer } from "./confirm.js";
 import { Emitter } from "./emitter.js";
 import { asError, errorOf, TidingsError } from "./errors.js";
+import { HttpSocket } from "./http-socket.js";
 import { Liveness } from "./liveness.js";
 import { watchPage } from "./page.js";
 import { Requests } from "./requests.js";
 import { Subscriptions } from "./subscriptions.js";
 import { Tokens } from "./token.js";
-import type { ClientEvents, Options, State, TidingsEvent, WebSocketClass, WebSocketLike } from "./types.js";
+import type { ClientEvents, Options, State, StateChange, TidingsEvent, WebSocketClass, WebSocketLike } from "./types.js";
 
 const SUBPROTOCOL = "tidings.v1.json";
 /** What the client itself calls the end of a connection, where the server does not. */
 const LOST = 1006;
+const RESTART = 1012;
 const UNAUTHENTICATED = 4401;
 const TOO_BIG = 1009;
+/** Attempts in a row that bring no connection, before the next transport has its turn. */
+const TRIES = 2;
+/** Over HTTP a WebSocket is tried again after this long, in milliseconds; twice as long each time. */
+const PROBE_MS = 30_000;
+const LONGEST_PROBE_MS = 600_000;
 /** Come back later: the server is full, or can't judge the token now. */
 const FULL = 1013;
 /** With what the server would close for these; elsewhere a token comes before the connection. */
@@ -23,11 +30,15 @@ const CLOSE_FOR: Record<string, number> = { unauthenticated: UNAUTHENTICATED, re
 export class Connection {
   readonly events = new Emitter<ClientEvents>();
   readonly subscriptions: Subscriptions;
-  state: State = "connecting";
+  last: StateChange = { state: "connecting" };
   readonly #url: string;
-  readonly #class: WebSocketClass;
+  /** The transport that is used: a place in `#classes`. */
+  #over = 0;
+  #failed = 0;
+  #stood = false;
+  #probe: ReturnType<typeof setTimeout> | undefined;
   readonly #requests: Requests;
-  readonly #tokens: Tokens;
+  readonly tokens: Tokens;
   readonly #alive: Liveness;
   readonly #confirmer = new Confirmer((message) => this.send(message));
   readonly #unwatch: () => void;
@@ -51,14 +62,13 @@ export class Connection {
   constructor(
     url: string | URL,
     readonly options: Options,
+    tokens?: Tokens,
   ) {
     this.#url = address(url);
-    const found = options.WebSocket ?? (globalThis.WebSocket as WebSocketClass | undefined);
-    if (!found) {
+    if (!this.#classes().length) {
       throw new TidingsError("failed_precondition", "no WebSocket here: give the option WebSocket (in Node 20, of the package ws)");
     }
-    this.#class = found;
-    this.#tokens = new Tokens(options.token);
+    this.tokens = tokens ?? new Tokens(options.token);
     const { queueLimit = 1000, requestTimeoutMs = 30_000 } = options;
     this.#requests = new Requests((text) => this.#socket?.send(text), queueLimit, requestTimeoutMs);
     const connection = this;
@@ -75,12 +85,18 @@ export class Connection {
       () => this.#lose(LOST, "the server is silent"),
     );
     this.#unwatch = watchPage({ online: () => this.#wake(), doubt: () => this.#alive.probe() });
-    void this.#connect();
+    // Rendered on a server, a page's address leads nowhere: nothing is begun.
+    if (this.#url) void this.#connect();
+  }
+
+  get state(): State {
+    return this.last.state;
   }
 
   /** Asks the server something, now or when there is a connection. */
   ask(message: object): Promise<any> {
     if (this.state === "closed") return Promise.reject(cancelled());
+    if (!this.#url) return Promise.reject(new TidingsError("failed_precondition", "the address has no host, and there is no page here to take it from"));
     return this.#requests.ask(message);
   }
 
@@ -110,10 +126,11 @@ export class Connection {
     this.#change({ state: "connecting" });
     const attempt = {};
     this.#current = attempt;
+    this.#stood = false;
     clearTimeout(this.#timer);
     let token: string | null;
     try {
-      token = await this.#tokens.get();
+      token = await this.tokens.get();
     } catch (thrown) {
       if (this.#current === attempt) this.#noToken(thrown);
       return;
@@ -123,7 +140,8 @@ export class Connection {
     const { connectTimeoutMs = 15_000 } = this.options;
     this.#timer = setTimeout(() => this.#lose(LOST, "no connection in time"), connectTimeoutMs);
     try {
-      const socket = new this.#class(this.#url, [SUBPROTOCOL]);
+      const classes = this.#classes();
+      const socket = new classes[this.#over % classes.length]!(this.#url, [SUBPROTOCOL]);
       this.#socket = socket;
       socket.onmessage = ({ data }) => this.#read(data, token);
       socket.onclose = ({ code, reason }) => this.#lose(code, reason);
@@ -133,6 +151,34 @@ export class Connection {
       this.#report(thrown);
       this.#lose(LOST, asError(thrown).message);
     }
+  }
+
+  /** What to connect with, the best first. */
+  #classes(): WebSocketClass[] {
+    const { transports = ["websocket", "sse"] } = this.options;
+    const found = this.options.WebSocket ?? (globalThis.WebSocket as WebSocketClass | undefined);
+    return transports.flatMap((name) => (name === "sse" ? (typeof fetch === "function" ? [HttpSocket] : []) : found ? [found] : []));
+  }
+
+  /** Over HTTP: finds out whether a WebSocket comes to stand by now, and if so goes over to it. */
+  #tryBetter(wait = PROBE_MS): void {
+    this.#probe = setTimeout(() => {
+      const again = () => this.#tryBetter(Math.min(LONGEST_PROBE_MS, wait * 2));
+      try {
+        const socket = new (this.#classes()[0]!)(this.#url, [SUBPROTOCOL]);
+        socket.onerror = () => {};
+        socket.onclose = again;
+        socket.onmessage = () => {
+          socket.onclose = socket.onmessage = null;
+          socket.close();
+          if (this.state !== "open") return;
+          this.#advised = 0;
+          this.#lose(RESTART, "a WebSocket comes through");
+        };
+      } catch {
+        again();
+      }
+    }, wait);
   }
 
   #noToken(thrown: unknown): void {
@@ -188,6 +234,8 @@ export class Connection {
   }
 
   #established(message: any, token: string | null): void {
+    this.#stood = true;
+    this.#failed = 0;
     this.#skew = Date.parse(message.timestamp) - Date.now();
     this.#alive.start(message.heartbeat_interval_ms);
     const { clientType, clientName } = this.options;
@@ -203,6 +251,7 @@ export class Connection {
   #opened(): void {
     clearTimeout(this.#timer);
     this.#since = Date.now();
+    if (this.#over && this.#classes().length > 1) this.#tryBetter();
     this.#change({ state: "open" });
     if (this.state !== "open") return;
     this.subscriptions.opened();
@@ -216,7 +265,7 @@ export class Connection {
   }
 
   #authenticated({ expires_at }: any): void {
-    this.#tokens.accepted(expires_at ? Date.parse(expires_at) - this.#skew : Infinity);
+    this.tokens.accepted(expires_at ? Date.parse(expires_at) - this.#skew : Infinity);
     const asked = this.#authenticating;
     this.#authenticating = undefined;
     asked?.then();
@@ -225,7 +274,7 @@ export class Connection {
   /** Brings a new token to the connection that stands. */
   async #renew(attempt = 0): Promise<void> {
     const socket = this.#socket;
-    if (!this.#tokens.canRenew) return;
+    if (!this.tokens.canRenew) return;
     const again = (thrown: unknown) => {
       if (this.#socket !== socket) return;
       this.#report(thrown);
@@ -234,11 +283,11 @@ export class Connection {
       this.#renewal = setTimeout(() => void this.#renew(attempt + 1), wait);
     };
     try {
-      const token = await this.#tokens.renew();
+      const token = await this.tokens.renew();
       if (this.#socket !== socket || !token) return;
       this.#authenticate(token, (error) => {
         if (!error) return;
-        if (error.code === "unauthenticated") this.#tokens.refused();
+        if (error.code === "unauthenticated") this.tokens.refused();
         // Somebody else's: this connection can't become theirs, but the next one will.
         if (error.code === "permission_denied") this.#report(error);
         else again(error);
@@ -274,12 +323,17 @@ export class Connection {
   /** This connection is over. */
   #lose(code: number, reason: string): void {
     this.#detach()?.close();
+    if (this.#stood) this.#over = 0;
+    else if (code === LOST && ++this.#failed >= TRIES) {
+      this.#failed = 0;
+      this.#over = (this.#over + 1) % this.#classes().length;
+    }
     this.#requests.lost(code === TOO_BIG);
     this.subscriptions.lost(code === TOO_BIG);
     if (this.#since && Date.now() - this.#since > GOOD_MS) this.#attempt = 0;
     this.#since = 0;
-    if (code === UNAUTHENTICATED) this.#tokens.refused();
-    const hopeless = code === UNAUTHENTICATED && !this.#tokens.canRenew;
+    if (code === UNAUTHENTICATED) this.tokens.refused();
+    const hopeless = code === UNAUTHENTICATED && !this.tokens.canRenew;
     if ((isFinal(code) || hopeless) && !this.options.reconnect?.({ code, reason })) {
       const refusal = code === UNAUTHENTICATED ? "unauthenticated" : "permission_denied";
       const error = new TidingsError(refusal, `the server ended the connection (${code}): ${reason}`);
@@ -308,6 +362,7 @@ export class Connection {
   #detach(): WebSocketLike | undefined {
     clearTimeout(this.#timer);
     clearTimeout(this.#renewal);
+    clearTimeout(this.#probe);
     this.#alive.stop();
     this.#authenticating = undefined;
     this.#current = undefined;
@@ -325,7 +380,7 @@ export class Connection {
   }
 
   #change(change: ClientEvents["state"]): void {
-    this.state = change.state;
+    this.last = change;
     this.events.emit("state", change);
   }
 
@@ -346,5 +401,6 @@ function cancelled(): TidingsError {
 /** The address as a WebSocket's; one without a host is of the page's. */
 function address(url: string | URL): string {
   const here = (globalThis as any).location?.href;
+  if (here === undefined && !/^[a-z]+:/i.test(`${url}`)) return "";
   return new URL(url, here).href.replace(/^http/, "ws");
 }

@@ -9,6 +9,8 @@ export type ToWorker =
 
 /** What comes back. */
 export type ToTab =
+  /** The worker runs. */
+  | { hello: true }
   | { text: string; socket: number }
   | { closed: number; code: number; reason: string }
   | { ask: number; refused: boolean };
@@ -22,6 +24,7 @@ export interface WorkerOptions {
   minDelayMs?: number;
   maxDelayMs?: number;
   connectTimeoutMs?: number;
+  transports?: readonly ("websocket" | "sse")[];
   /** Whether this tab can be asked for a token. */
   hasToken: boolean;
 }

@@ -1,12 +1,21 @@
 import { errorOf, TidingsError } from "./errors.js";
 
-/** Requests without an answer at one time: bounds what a server refuses in a row. */
+/** The most requests without an answer at one time. */
 const WINDOW = 32;
+/** The pace slows down by this factor with each refusal, and recovers with each answer. */
+const SLOWER = 1.5;
+const FASTER = 0.98;
+/** A server that names no useful pace is asked no faster than this after a refusal, in milliseconds. */
+const LEAST_GAP = 5;
+const LARGEST_GAP = 5000;
+/** A pause is longer by a random part of this share, so that many clients do not come back at once. */
+const JITTER = 0.25;
 
 interface Request {
   id: number;
   text: string;
-  sent: boolean;
+  /** When it was sent on this connection; 0 while it waits. */
+  sent: number;
   resolve: (reply: any) => void;
   reject: (error: Error) => void;
   timer: ReturnType<typeof setTimeout>;
@@ -14,14 +23,22 @@ interface Request {
 
 /**
  * Requests and their answers. What was not answered when a connection was lost is asked again on
- * the next one, in the same order; what the server refuses with `retry_after_ms`, after that time.
+ * the next one, in the same order. After a refusal with `retry_after_ms` requests go out one at a
+ * time: a token bucket that has one token again takes one request, and would refuse a whole window.
  */
 export class Requests {
   /** In the order in which they were made. */
   readonly #waiting = new Map<number, Request>();
   #last = 0;
+  #inFlight = 0;
   #open = false;
-  #held: ReturnType<typeof setTimeout> | undefined;
+  /** Milliseconds between two requests; 0 is as fast as the window allows. */
+  #gap = 0;
+  /** Counts what is sent; a refusal of something sent before the last slowdown is old news. */
+  #sent = 0;
+  #slowedAt = 0;
+  #next = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     readonly send: (text: string) => void,
@@ -45,9 +62,10 @@ export class Requests {
       const timer = setTimeout(() => {
         const text = `no answer within ${this.timeout} ms (requestTimeoutMs)`;
         this.#settle(id)?.reject(new TidingsError("deadline_exceeded", text));
+        this.#pump();
       }, this.timeout);
       const text = JSON.stringify({ ...message, id });
-      this.#waiting.set(id, { id, text, sent: false, resolve, reject, timer });
+      this.#waiting.set(id, { id, text, sent: 0, resolve, reject, timer });
       this.#pump();
     });
   }
@@ -64,9 +82,10 @@ export class Requests {
    */
   lost(tooBig: boolean): void {
     this.#open = false;
-    this.#release();
+    this.#cancelTimer();
     const sent = [...this.#waiting.values()].filter((request) => request.sent);
-    for (const request of sent) request.sent = false;
+    for (const request of sent) request.sent = 0;
+    this.#inFlight = 0;
     if (!tooBig || !sent.length) return;
     const biggest = sent.reduce((one, other) => (other.text.length > one.text.length ? other : one));
     const text = "the message is bigger than the server takes (limits.message_bytes)";
@@ -78,13 +97,13 @@ export class Requests {
     const request = this.#waiting.get(message.id);
     if (!request) return false;
     if (message.type === "error" && message.retry_after_ms !== undefined) {
-      request.sent = false;
-      this.#hold(message.retry_after_ms);
-      return true;
+      this.#refused(request, message.retry_after_ms);
+    } else {
+      this.#settle(request.id);
+      this.#gap = this.#gap * FASTER < LEAST_GAP / 2 ? 0 : this.#gap * FASTER;
+      if (message.type === "error") request.reject(errorOf(message));
+      else request.resolve(message);
     }
-    this.#settle(request.id);
-    if (message.type === "error") request.reject(errorOf(message));
-    else request.resolve(message);
     this.#pump();
     return true;
   }
@@ -92,40 +111,56 @@ export class Requests {
   /** Gives everything up. */
   fail(error: Error): void {
     this.#open = false;
-    this.#release();
+    this.#cancelTimer();
     for (const id of [...this.#waiting.keys()]) this.#settle(id)?.reject(error);
+  }
+
+  #refused(request: Request, retryAfter: number): void {
+    const news = request.sent > this.#slowedAt;
+    if (request.sent) this.#inFlight -= 1;
+    request.sent = 0;
+    if (news) {
+      this.#slowedAt = this.#sent;
+      this.#gap = Math.min(LARGEST_GAP, Math.max(this.#gap * SLOWER, retryAfter, LEAST_GAP));
+    }
+    this.#next = Math.max(this.#next, Date.now() + retryAfter * (1 + Math.random() * JITTER));
+    // A pause that is longer than the one under way takes its place.
+    this.#cancelTimer();
   }
 
   #settle(id: number): Request | undefined {
     const request = this.#waiting.get(id);
     if (!request) return undefined;
     clearTimeout(request.timer);
+    if (request.sent) this.#inFlight -= 1;
     this.#waiting.delete(id);
     return request;
   }
 
-  #hold(millis: number): void {
-    clearTimeout(this.#held);
-    this.#held = setTimeout(() => {
-      this.#release();
-      this.#pump();
-    }, millis);
-  }
-
-  #release(): void {
-    clearTimeout(this.#held);
-    this.#held = undefined;
+  #cancelTimer(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
   }
 
   #pump(): void {
-    if (!this.#open || this.#held !== undefined) return;
-    let room = WINDOW;
+    if (!this.#open || this.#timer !== undefined) return;
+    // At the first slow request the rest of the queue is not looked at: it waits in order.
     for (const request of this.#waiting.values()) {
-      if (room-- <= 0) return;
-      if (!request.sent) {
-        request.sent = true;
-        this.send(request.text);
-      }
+      if (this.#inFlight >= WINDOW) return;
+      if (request.sent) continue;
+      const wait = this.#next - Date.now();
+      if (wait > 0) return this.#later(wait);
+      request.sent = ++this.#sent;
+      this.#inFlight += 1;
+      this.#next = Date.now() + this.#gap;
+      this.send(request.text);
     }
+  }
+
+  #later(wait: number): void {
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.#pump();
+    }, wait);
   }
 }

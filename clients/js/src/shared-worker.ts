@@ -1,6 +1,7 @@
 import { Connection } from "./connection.js";
 import { type TidingsError } from "./errors.js";
 import { Follower } from "./follower.js";
+import { Lanes } from "./lanes.js";
 import type { ToTab, ToWorker, WorkerOptions } from "./port.js";
 import type { SubscribeOptions, TidingsEvent } from "./types.js";
 
@@ -12,6 +13,7 @@ const LINGER_MS = 2_000;
 /** One connection to a server, and the tabs that share it. */
 class Upstream {
   readonly connection: Connection;
+  readonly lanes: Lanes;
   readonly sessions = new Set<Session>();
   #linger: ReturnType<typeof setTimeout> | undefined;
   /** The last events that were confirmed: several tabs may have handled one. */
@@ -22,9 +24,14 @@ class Upstream {
     { hasToken, ...options }: WorkerOptions,
   ) {
     const token = hasToken ? { token: (why: { refused: boolean }) => this.#token(why.refused) } : {};
-    this.connection = new Connection(url, { ...options, ...token, confirm: false });
+    const settings = { ...options, ...token, confirm: false };
+    this.connection = new Connection(url, settings);
+    this.lanes = new Lanes(this.connection, () => new Connection(url, settings, this.connection.tokens));
     this.connection.events.on("state", ({ state, code = 1006, reason = "" }) => {
-      if (state === "closed") upstreams.delete(url);
+      if (state === "closed") {
+        this.lanes.close();
+        if (upstreams.get(url) === this) upstreams.delete(url);
+      }
       for (const session of [...this.sessions]) {
         if (state === "open") session.established();
         else if (state === "closed" || session.stands) session.end(code, reason);
@@ -45,7 +52,7 @@ class Upstream {
   leave(session: Session): void {
     this.sessions.delete(session);
     if (this.sessions.size) return;
-    this.#linger = setTimeout(() => this.connection.close(), LINGER_MS);
+    this.#linger = setTimeout(() => this.lanes.close(), LINGER_MS);
   }
 
   confirm(message: { id: string }): void {
@@ -78,7 +85,7 @@ const upstreams = new Map<string, Upstream>();
 
 /** A tab's virtual connection: to the tab it looks like the server's. */
 class Session {
-  readonly #follows = new Map<string, { follower: Follower; upstream: Connection }>();
+  readonly #follows = new Map<string, () => void>();
   #last: TidingsEvent | undefined;
   stands = false;
 
@@ -162,19 +169,13 @@ class Session {
       ended: (error) => refuse(error as TidingsError),
     });
     this.#leave(channel);
-    const upstream = this.upstream.connection;
-    this.#follows.set(channel, { follower, upstream });
-    try {
-      upstream.subscriptions.add(channel, follower);
-    } catch (error) {
-      refuse(error as TidingsError);
-    }
+    this.#follows.set(channel, this.upstream.lanes.add(channel, follower));
   }
 
   #leave(channel: string): void {
-    const follow = this.#follows.get(channel);
+    const remove = this.#follows.get(channel);
     this.#follows.delete(channel);
-    follow?.upstream.subscriptions.remove(channel, follow.follower);
+    remove?.();
   }
 }
 
@@ -186,6 +187,7 @@ class Tab {
 
   constructor(readonly port: MessagePort) {
     port.onmessage = ({ data }) => this.#take(data);
+    this.post({ hello: true });
   }
 
   post(message: ToTab): void {

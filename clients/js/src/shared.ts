@@ -1,6 +1,11 @@
 import { Client } from "./client.js";
 import { PortSocket, type ToTab, type ToWorker, type WorkerOptions } from "./port.js";
-import type { AnyEvents, Options } from "./types.js";
+import type { AnyEvents, Options, WebSocketLike } from "./types.js";
+
+/** How long a worker may take to start, in milliseconds, before the tab connects by itself. */
+const START_MS = 5_000;
+/** The longest that a timer can wait. */
+const NEVER_MS = 2 ** 31 - 1;
 
 export type { Client } from "./client.js";
 
@@ -14,18 +19,32 @@ export interface SharedOptions extends Omit<Options, "WebSocket" | "reconnect"> 
 
 /**
  * Connects by way of a `SharedWorker`: all tabs of the same origin, address and `name` share one
- * connection. Where there is no `SharedWorker`, each tab has its own, as with `connect`.
+ * connection. Where there is no `SharedWorker`, or it does not start, each tab has its own, as with
+ * `connect`.
  */
 export function connectShared<Events = AnyEvents>(url: string | URL, options: SharedOptions = {}): Client<Events> {
   if (typeof SharedWorker === "undefined") return new Client<Events>(url, options);
   const address = new URL(url, location.href).href;
   const name = `tidings ${address} ${options.name ?? ""}`;
   const start = options.worker ?? startWorker;
-  const { port } = start(name);
-  const tab = new Tab(port, address, options);
-  // The worker has the pauses; from here to there they need not be long.
-  const { token: _, ...rest } = options;
-  return new Client<Events>(url, { ...rest, WebSocket: tab.socketClass(), minDelayMs: 50, maxDelayMs: 1000 });
+  let worker: SharedWorker;
+  try {
+    worker = start(name);
+  } catch {
+    return new Client<Events>(url, options);
+  }
+  // The worker has the pauses, and reports when its connection stands: a tab waits for that.
+  const relay = { minDelayMs: 50, maxDelayMs: 1000, connectTimeoutMs: NEVER_MS, token: undefined, transports: ["websocket"] as const };
+  const settings: Options = { ...options, ...relay };
+  const tab = new Tab(worker, address, options, () => {
+    // Read with each attempt: from now on this is a client like any other.
+    const { minDelayMs, maxDelayMs, connectTimeoutMs, transports, token } = options;
+    Object.assign(settings, { minDelayMs, maxDelayMs, connectTimeoutMs, transports });
+    client.useToken(token);
+  });
+  settings.WebSocket = tab.socketClass();
+  const client = new Client<Events>(url, settings);
+  return client;
 }
 
 function startWorker(name: string): SharedWorker {
@@ -35,33 +54,57 @@ function startWorker(name: string): SharedWorker {
 /** This tab's end of the port. */
 class Tab {
   #count = 0;
-  #socket: PortSocket | undefined;
+  readonly #sockets = new Map<number, PortSocket>();
+  readonly port: MessagePort;
+  #failed = false;
 
   constructor(
-    readonly port: MessagePort,
+    worker: SharedWorker,
     readonly url: string,
     readonly options: SharedOptions,
+    readonly failed: () => void,
   ) {
-    port.onmessage = ({ data }) => this.#take(data);
-    addEventListener("pagehide", () => this.#socket?.close());
+    this.port = worker.port;
+    const timer = setTimeout(() => this.#fail(), START_MS);
+    worker.onerror = () => this.#fail();
+    this.port.onmessage = ({ data }) => {
+      clearTimeout(timer);
+      this.#take(data);
+    };
+    addEventListener("pagehide", () => {
+      for (const socket of this.#sockets.values()) socket.close();
+    });
+  }
+
+  /** The worker does not run: the next sockets are the tab's own. */
+  #fail(): void {
+    if (this.#failed) return;
+    this.#failed = true;
+    this.failed();
+    const sockets = [...this.#sockets.values()];
+    this.#sockets.clear();
+    for (const socket of sockets) socket.onclose?.({ code: 1006, reason: "the shared worker does not run" });
   }
 
   socketClass(): any {
-    const open = () => this.#open();
+    const open = (url: string, protocols: string[]) => (this.#failed ? new WebSocket(url, protocols) : this.#open());
     return class {
-      constructor() {
-        return open();
+      constructor(url: string, protocols: string[]) {
+        return open(url, protocols) as WebSocketLike;
       }
     };
   }
 
   #open(): PortSocket {
-    const socket = new PortSocket(++this.#count, (message) => this.#post(message));
-    this.#socket = socket;
-    const { clientType, clientName, queueLimit, requestTimeoutMs, minDelayMs, maxDelayMs, connectTimeoutMs, token } =
+    const socket = new PortSocket(++this.#count, (message) => {
+      if ("close" in message) this.#sockets.delete(message.close);
+      this.#post(message);
+    });
+    this.#sockets.set(socket.number, socket);
+    const { clientType, clientName, queueLimit, requestTimeoutMs, minDelayMs, maxDelayMs, connectTimeoutMs, transports, token } =
       this.options;
     const options: WorkerOptions = {
-      ...{ clientType, clientName, queueLimit, requestTimeoutMs, minDelayMs, maxDelayMs, connectTimeoutMs },
+      ...{ clientType, clientName, queueLimit, requestTimeoutMs, minDelayMs, maxDelayMs, connectTimeoutMs, transports },
       hasToken: token !== undefined,
     };
     this.#post({ open: socket.number, url: this.url, options, ...this.#lock(socket.number) });
@@ -81,13 +124,16 @@ class Tab {
   }
 
   #take(message: ToTab): void {
+    if ("hello" in message) return;
     if ("ask" in message) return void this.#token(message);
     if ("closed" in message) {
       const { closed, code, reason } = message;
-      if (this.#socket?.number === closed) this.#socket.onclose?.({ code, reason });
+      const socket = this.#sockets.get(closed);
+      this.#sockets.delete(closed);
+      socket?.onclose?.({ code, reason });
       return;
     }
-    if (this.#socket?.number === message.socket) this.#socket.onmessage?.({ data: message.text });
+    this.#sockets.get(message.socket)?.onmessage?.({ data: message.text });
   }
 
   async #token({ ask, refused }: { ask: number; refused: boolean }): Promise<void> {

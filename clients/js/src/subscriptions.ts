@@ -1,4 +1,4 @@
-import { errorOf, TidingsError } from "./errors.js";
+import { errorOf, type TidingsError } from "./errors.js";
 import type { Follower } from "./follower.js";
 import { type Terms, Topic } from "./topic.js";
 import type { Gap, PresenceChange, TidingsEvent } from "./types.js";
@@ -21,19 +21,29 @@ export class Subscriptions {
   readonly #topics = new Map<string, Topic>();
   readonly #dirty = new Set<Topic>();
   readonly #left = new Set<string>();
+  /** Refused for now: asked for again together, as one message. */
+  readonly #refusedNow = new Set<Topic>();
+  #retry: { at: number; timer: ReturnType<typeof setTimeout> } | undefined;
   #flushing = false;
   #message = MESSAGE;
 
   constructor(readonly wire: Wire) {}
 
-  /** Adds a subscription. */
+  /** Whether nothing is followed. */
+  get empty(): boolean {
+    return this.#topics.size === 0;
+  }
+
+  /** Whether a subscription can be added: a connection has one filter for each channel. */
+  takes(channel: string, follower: Follower): boolean {
+    const topic = this.#topics.get(channel);
+    return !topic || topic.filter === (follower.options.filter ?? "");
+  }
+
+  /** Adds a subscription that it `takes`. */
   add(channel: string, follower: Follower): void {
     const filter = follower.options.filter ?? "";
     let topic = this.#topics.get(channel);
-    if (topic && topic.filter !== filter) {
-      const text = `${channel} is already followed with another filter; one client has one for a channel`;
-      throw new TidingsError("failed_precondition", text);
-    }
     if (!topic) this.#topics.set(channel, (topic = new Topic(channel, filter)));
     const begun = topic.asked || [...topic.followers].some((other) => other.at || other.stood);
     topic.followers.add(follower);
@@ -73,6 +83,7 @@ export class Subscriptions {
 
   /** The end of every subscription. */
   fail(error: Error): void {
+    clearTimeout(this.#retry?.timer);
     for (const topic of [...this.#topics.values()]) this.#end(topic, error);
   }
 
@@ -234,10 +245,29 @@ export class Subscriptions {
     topic.asked = undefined;
     const passing = PASSING.has(error.code) && (error.code !== "resource_exhausted" || error.retryAfterMs);
     if (!passing) return this.#end(topic, error);
-    const wait = error.retryAfterMs ?? Math.random() * Math.min(30_000, 1000 * 2 ** topic.failures++);
-    setTimeout(() => {
-      if (this.#topics.get(topic.channel) === topic && !topic.asked && !topic.live) this.#ask(topic);
+    // Grows with each refusal in a row, whatever the server says.
+    const grown = Math.random() * Math.min(30_000, 1000 * 2 ** topic.failures++);
+    const advised = (error.retryAfterMs ?? 0) * (1 + Math.random() / 4);
+    // The first time the server's word is enough.
+    const first = error.retryAfterMs !== undefined && topic.failures === 1;
+    this.#retryIn(topic, first ? advised : Math.max(advised, grown));
+  }
+
+  /** Asks again for a topic; all that wait are asked for when the last of them may be. */
+  #retryIn(topic: Topic, wait: number): void {
+    this.#refusedNow.add(topic);
+    const at = Date.now() + wait;
+    if (this.#retry && this.#retry.at >= at) return;
+    clearTimeout(this.#retry?.timer);
+    const timer = setTimeout(() => {
+      this.#retry = undefined;
+      const topics = [...this.#refusedNow];
+      this.#refusedNow.clear();
+      for (const one of topics) {
+        if (this.#topics.get(one.channel) === one && !one.asked && !one.live) this.#ask(one);
+      }
     }, wait);
+    this.#retry = { at, timer };
   }
 
   #end(topic: Topic | undefined, error: Error): void {

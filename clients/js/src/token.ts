@@ -11,7 +11,7 @@ export class Tokens {
   #refused = false;
   #call: Promise<string | null> | undefined;
 
-  constructor(readonly source: string | TokenProvider | undefined) {}
+  constructor(public source: string | TokenProvider | undefined) {}
 
   /** Whether asking again may bring another token. */
   get canRenew(): boolean {

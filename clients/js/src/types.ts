@@ -76,7 +76,7 @@ export type Stale = { recovered: false; channel: string } | Gap;
 export interface SubscribeOptions<Pattern extends string = string> {
   /** Only these types: exact, or with a trailing `*`. */
   eventTypes?: readonly Pattern[];
-  /** A CEL expression. All subscriptions of one channel in one client must have the same. */
+  /** A CEL expression. A further filter for the same channel takes a further connection. */
   filter?: string;
   /** Resume after this position. */
   since?: Position;
@@ -204,6 +204,11 @@ export interface Options {
   clientName?: string;
   /** The class to connect with; `globalThis.WebSocket` unless told. Node 20 has none: see `ws`. */
   WebSocket?: WebSocketClass;
+  /**
+   * What to connect with, the best first: `["websocket", "sse"]` unless told. The next one has its
+   * turn where two attempts in a row bring no connection.
+   */
+  transports?: readonly ("websocket" | "sse")[];
   /** Requests that may wait for a connection or an answer; 1000 unless told. */
   queueLimit?: number;
   /** Milliseconds that a request may take, waiting included; 30 000 unless told. */

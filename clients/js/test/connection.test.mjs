@@ -12,7 +12,7 @@ describe("reconnecting", () => {
     t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_000_000 });
     const fake = fakeSockets();
     sockets = fake.sockets;
-    client = connect("ws://test/ws", { WebSocket: fake.Fake, ...options });
+    client = connect("ws://test/ws", { WebSocket: fake.Fake, transports: ["websocket"], ...options });
     states = [];
     client.on("state", (state) => states.push(state));
     t.after(() => client.close());
@@ -205,7 +205,7 @@ describe("tokens", () => {
     sockets = fake.sockets;
     calls = [];
     give = (why) => `token-${calls.push(why)}`;
-    client = connect("ws://test/ws", { WebSocket: fake.Fake, token: (why) => give(why), ...options });
+    client = connect("ws://test/ws", { WebSocket: fake.Fake, transports: ["websocket"], token: (why) => give(why), ...options });
     client.on("error", () => {});
     t.after(() => client.close());
     return settle();

@@ -9,7 +9,7 @@ describe("loops", () => {
 
   beforeEach(async () => {
     const fake = fakeSockets();
-    client = connect("ws://test/ws", { WebSocket: fake.Fake });
+    client = connect("ws://test/ws", { WebSocket: fake.Fake, transports: ["websocket"] });
     await settle();
     [socket] = fake.sockets;
     socket.greet();
@@ -80,7 +80,7 @@ describe("requests", () => {
     t.mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1_000_000 });
     t.mock.method(Math, "random", () => 0);
     const { Fake, sockets } = fakeSockets();
-    const client = connect("ws://test/ws", { WebSocket: Fake, ...options });
+    const client = connect("ws://test/ws", { WebSocket: Fake, transports: ["websocket"], ...options });
     t.after(() => client.close());
     await settle();
     return { client, sockets };
@@ -127,9 +127,58 @@ describe("requests", () => {
     t.mock.timers.tick(39);
     assert.equal(sockets[0].of("presence").length, 1);
     t.mock.timers.tick(1);
+    // One at a time from now on: a bucket with one token takes one.
+    assert.deepEqual(sockets[0].of("presence").map(({ channel }) => channel), ["a", "a"]);
+    t.mock.timers.tick(40);
     assert.deepEqual(sockets[0].of("presence").map(({ channel }) => channel), ["a", "a", "b"]);
     sockets[0].say({ type: "presence", id, channel: "a", users: [], total: 0 });
     assert.equal((await asked).total, 0);
+  });
+
+  it("refused all together slow down once, and go out one at a time after that", async (t) => {
+    const { client, sockets } = await start(t);
+    sockets[0].greet();
+    await settle();
+    for (let n = 0; n < 100; n++) client.presence("a").catch(() => {});
+    await settle();
+    const refuse = ({ id }) => sockets[0].say({ type: "error", id, code: "resource_exhausted", message: "slowly", retry_after_ms: 20 });
+    sockets[0].of("presence").forEach(refuse);
+    for (let passed = 0; passed < 200; passed += 20) t.mock.timers.tick(20);
+    assert.equal(sockets[0].of("presence").length, 32 + 10);
+  });
+
+  it("have pauses that differ from client to client", async (t) => {
+    const { client, sockets } = await start(t);
+    t.mock.method(Math, "random", () => 0.8);
+    sockets[0].greet();
+    await settle();
+    client.presence("a").catch(() => {});
+    await settle();
+    const [{ id }] = sockets[0].of("presence");
+    sockets[0].say({ type: "error", id, code: "resource_exhausted", message: "slowly", retry_after_ms: 1000 });
+    t.mock.timers.tick(1199);
+    assert.equal(sockets[0].of("presence").length, 1);
+    t.mock.timers.tick(1);
+    assert.equal(sockets[0].of("presence").length, 2);
+  });
+
+  it("get faster again when the server answers", async (t) => {
+    const { client, sockets } = await start(t);
+    sockets[0].greet();
+    await settle();
+    const answer = ({ id }) => sockets[0].say({ type: "presence", id, channel: "a", users: [], total: 0 });
+    client.presence("a");
+    await settle();
+    const [{ id }] = sockets[0].of("presence");
+    sockets[0].say({ type: "error", id, code: "resource_exhausted", message: "slowly", retry_after_ms: 20 });
+    for (let n = 0; n < 400; n++) client.presence("a").catch(() => {});
+    let answered = 1;
+    for (let passed = 0; passed < 4000; passed++) {
+      t.mock.timers.tick(1);
+      const sent = sockets[0].of("presence");
+      while (answered < sent.length) answer(sent[answered++]);
+    }
+    assert.equal(answered, 402);
   });
 
   it("are on their way 32 at a time", async (t) => {

@@ -11,7 +11,7 @@ describe("over restarts", () => {
 
   async function start() {
     server = await startServer({ args: ["--drain", "2s"] });
-    client = connect(server.url, { WebSocket, token: () => token(), minDelayMs: 20, maxDelayMs: 200 });
+    client = connect(server.url, { WebSocket, transports: ["websocket"], token: () => token(), minDelayMs: 20, maxDelayMs: 200 });
     client.states = [];
     client.on("state", (state) => client.states.push({ ...state, at: performance.now() }));
     const notes = { got: [], stale: [] };
@@ -60,6 +60,6 @@ describe("without a WebSocket", () => {
     const { WebSocket } = globalThis;
     globalThis.WebSocket = undefined;
     t.after(() => (globalThis.WebSocket = WebSocket));
-    assert.throws(() => connect("ws://test/ws"), { code: "failed_precondition", message: /the option WebSocket/ });
+    assert.throws(() => connect("ws://test/ws", { transports: ["websocket"] }), { code: "failed_precondition", message: /the option WebSocket/ });
   });
 });

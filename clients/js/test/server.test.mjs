@@ -34,7 +34,7 @@ describe("against the server", () => {
   });
 
   function start(options = {}) {
-    const client = connect(server.url, { WebSocket, token: () => token(), minDelayMs: 20, ...options });
+    const client = connect(server.url, { WebSocket, transports: ["websocket"], token: () => token(), minDelayMs: 20, ...options });
     client.states = [];
     client.errors = [];
     client.on("state", (state) => client.states.push(state));
@@ -341,6 +341,32 @@ describe("against the server", () => {
     const published = await Promise.all(offsets(1, 180).map((n) => client.publish("room:fast", "count", { n })));
     assert.deepEqual(published.map(({ offset }) => offset).sort((a, b) => a - b), offsets(1, 180));
     assert.equal(client.states.filter(({ state }) => state === "open").length, 1);
+  });
+
+  it("sends few messages more than it publishes, however slow the server has it", async () => {
+    let sent = 0;
+    class Counting extends WebSocket {
+      send(text) {
+        sent += 1;
+        super.send(text);
+      }
+    }
+    const client = start({ WebSocket: Counting });
+    await until(() => client.state === "open", "the connection");
+    await Promise.all(offsets(1, 500).map((n) => client.publish("room:paced", "count", { n })));
+    assert.ok(sent < 750, `${sent} messages for 500 publishes`);
+    assert.equal((await client.history("room:paced", { limit: 1, reverse: true })).offset, 500);
+  });
+
+  it("gives components with different filters on one channel each their own events", async () => {
+    const client = start();
+    const odd = await follow(client, "room:filters", { filter: "data.n % 2 == 1" });
+    const even = await follow(client, "room:filters", { filter: "data.n % 2 == 0" });
+    await server.publishMany("room:filters", 1, 4);
+    server.proxy.cut();
+    await server.publishMany("room:filters", 5, 6);
+    await until(() => odd.offsets.length === 3 && even.offsets.length === 3, "the events");
+    assert.deepEqual([odd.offsets, even.offsets], [[1, 3, 5], [2, 4, 6]]);
   });
 
   it("gives up a message that is too big, and only that", async () => {

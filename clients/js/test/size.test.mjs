@@ -7,9 +7,9 @@ import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
-const LIMIT = 8 * 1024;
+const LIMIT = 10 * 1024;
 
-it("the core is under 8 KiB, minified and gzipped", async (t) => {
+it("the core is under 10 KiB, minified and gzipped", async (t) => {
   const { outputFiles } = await build({ entryPoints: [`${ROOT}/dist/index.js`], bundle: true, minify: true, format: "esm", write: false });
   const bytes = gzipSync(outputFiles[0].contents, { level: 9 }).length;
   t.diagnostic(`${bytes} bytes`);
@@ -25,5 +25,6 @@ it("nothing has to be installed with it, and the lock file names no registry", (
     .filter((file) => file.endsWith(".js"))
     .flatMap((file) => [...readFileSync(`${ROOT}/dist/${file}`, "utf8").matchAll(/from "([^"]+)"/g)].map(([, from]) => [file, from]));
   assert.ok(imports.length > 10);
-  assert.deepEqual(imports.filter(([, from]) => !from.startsWith("./")), [["react.js", "react"]]);
+  const entries = { react: ["react.js"], vue: ["vue.js"], "@grpc/grpc-js": ["node.js"], "@grpc/proto-loader": ["node.js"], "node:crypto": ["node.js"] };
+  for (const [file, from] of imports) assert.ok(from.startsWith("./") || entries[from]?.includes(file), `${file} imports ${from}`);
 });

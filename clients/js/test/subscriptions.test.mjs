@@ -10,7 +10,7 @@ describe("subscriptions", () => {
   beforeEach(async () => {
     const fake = fakeSockets();
     sockets = fake.sockets;
-    client = connect("ws://test/ws", { WebSocket: fake.Fake, minDelayMs: 0 });
+    client = connect("ws://test/ws", { WebSocket: fake.Fake, transports: ["websocket"], minDelayMs: 0 });
     await settle();
     sockets[0].greet();
     await settle();
@@ -223,9 +223,52 @@ describe("subscriptions", () => {
     assert.deepEqual(got, [5, 6]);
   });
 
-  it("of one channel with two filters are refused", () => {
-    client.subscribe("a", { filter: "true" }, () => {});
-    assert.throws(() => client.subscribe("a", { filter: "false" }, () => {}), { code: "failed_precondition" });
+  it("of one channel with two filters get each their own events, over a second connection", async () => {
+    const got = { odd: [], even: [] };
+    const odd = client.subscribe("a", { filter: "odd" }, ({ offset }) => got.odd.push(offset));
+    const even = client.subscribe("a", { filter: "even" }, ({ offset }) => got.even.push(offset));
+    client.subscribe("a", { filter: "even" }, () => {}).unsubscribe();
+    client.subscribe("b", { filter: "odd" }, () => {});
+    await settle();
+    assert.equal(sockets.length, 2);
+    sockets[1].greet();
+    await settle();
+    assert.deepEqual(sockets.map((socket) => socket.of("subscribe").map(({ channels, filter }) => [channels, filter])), [[[["a", "b"], "odd"]], [[["a"], "even"]]]);
+    sockets[0].subscribed({ a: 0, b: 0 });
+    sockets[1].subscribed({ a: 0 });
+    sockets[0].event("a", 1);
+    sockets[1].event("a", 2);
+    assert.deepEqual(got, { odd: [1], even: [2] });
+    assert.deepEqual([(await odd.ready).offset, (await even.ready).offset], [0, 0]);
+  });
+
+  it("close the second connection when its last one is gone", async (t) => {
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    client.subscribe("a", { filter: "odd" }, () => {});
+    const even = client.subscribe("a", { filter: "even" }, () => {});
+    await settle();
+    sockets[1].greet();
+    await settle();
+    even.unsubscribe();
+    t.mock.timers.tick(2000);
+    assert.deepEqual(sockets.map(({ closed }) => closed), [undefined, 1000]);
+    assert.equal(client.state, "open");
+    t.mock.timers.reset();
+  });
+
+  it("that are refused for now are asked for again in one message, however many they are", async (t) => {
+    t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
+    t.mock.method(Math, "random", () => 0);
+    const names = Array.from({ length: 30 }, (_, n) => `c${n}`);
+    for (const name of names) client.subscribe(name, () => {});
+    await settle();
+    const { id } = sockets[0].of("subscribe")[0];
+    const errors = names.map((channel) => ({ channel, code: "resource_exhausted", message: "slowly", retry_after_ms: 50 }));
+    sockets[0].say({ type: "subscribed", id, channels: [], errors });
+    t.mock.timers.tick(50);
+    await settle();
+    assert.deepEqual(sockets[0].of("subscribe").map(({ channels }) => channels.length), [30, 30]);
+    t.mock.timers.reset();
   });
 
   it("that the server refuses say why, and leave the others alone", async () => {
@@ -254,7 +297,8 @@ describe("subscriptions", () => {
   });
 
   it("are asked for again where that may help", async (t) => {
-    t.mock.timers.enable({ apis: ["setTimeout"] });
+    t.mock.timers.enable({ apis: ["setTimeout", "Date"] });
+    t.mock.method(Math, "random", () => 0);
     client.subscribe("a", () => {});
     await settle();
     const { id } = sockets[0].of("subscribe")[0];

@@ -2,7 +2,9 @@
 import WebSocket from "ws";
 import { connect, type EventOf } from "../dist/index.js";
 import { connectShared } from "../dist/shared.js";
-import { useEvents } from "../dist/react.js";
+import { createHooks, useEvents } from "../dist/react.js";
+import { eventsStore } from "../dist/svelte.js";
+import { connect as connectBackend } from "../dist/node.js";
 
 interface Events {
   "project.updated": { status: "open" | "done" };
@@ -62,3 +64,21 @@ export function Component(): number {
   same<(typeof events)[number]["type"], keyof Events>();
   return events.length;
 }
+
+const hooks = createHooks<Events>();
+
+export function Narrowed(): void {
+  const events = hooks.useEvents("a", { eventTypes: ["project.updated"] });
+  same<(typeof events)[number]["data"], { status: "open" | "done" }>();
+  hooks.useChannel("a", { eventTypes: ["ping"] }, (event) => same<typeof event.data, number>());
+  // @ts-expect-error: no such type
+  hooks.useEvents("a", { eventTypes: ["project.moved"] });
+}
+
+eventsStore(client, "a", { eventTypes: ["ping"] }).subscribe(({ events }) => same<(typeof events)[number]["data"], number>());
+
+const backend = connectBackend<Events>("http://localhost:50051");
+void backend.publish("a", "ping", 1);
+void backend.publish({ channel: ["a", "b"], type: "ping", data: 1, audience: { users: ["ann"] } });
+// @ts-expect-error: wrong data
+void backend.publish("a", "ping", "1");

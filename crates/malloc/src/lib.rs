@@ -8,7 +8,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-/// The allocator: chosen by measuring, see `docs/performance.md`.
+/// The allocator: chosen by measuring, see `docs/explanation/performance.md`.
 pub use mimalloc::MiMalloc as Allocator;
 
 /// How long a thread leaves its memory alone, at least, after it has looked through it.

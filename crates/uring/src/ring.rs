@@ -94,7 +94,7 @@ impl Sends {
     }
 }
 
-/// Writes the sends down; answers how many found room, and how many there were.
+/// Queues the sends; returns how many fit the ring, and how many there were.
 fn fill<'a>(
     queue: &mut SubmissionQueue<'_>,
     most: usize,
@@ -103,7 +103,7 @@ fn fill<'a>(
     let mut taken = 0;
     let mut count = 0;
     for (socket, bytes) in sends {
-        // Once one has found no room, those behind it must not overtake it.
+        // Once the ring is full, later sends must not overtake this one.
         if taken == count && taken < most && push(queue, taken, socket, bytes) {
             taken += 1;
         }
@@ -112,7 +112,7 @@ fn fill<'a>(
     (taken, count)
 }
 
-/// Writes one send down; false where there is no room for it.
+/// Queues one send; false if the ring is full.
 fn push(
     queue: &mut SubmissionQueue<'_>,
     index: usize,

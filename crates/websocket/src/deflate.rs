@@ -113,7 +113,7 @@ impl Inflater {
                     *streams = streams.checked_sub(1).ok_or(Violation::NOT_DEFLATE)?;
                     self.stream.reset(false);
                 }
-                // With room left, everything that could be read has been.
+                // Unused capacity means that all input was consumed.
                 Status::Ok | Status::BufError if out.len() < out.capacity() && input.is_empty() => {
                     return Ok(());
                 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::auth::{Secret, TokenMint, TokenRequest};
+use crate::auth::{LocalRevocations, RevocationWatcher, Secret, TokenMint, TokenRequest};
 use crate::error::Code;
 
 const SECRET: &str = "a secret that is long enough for HS256";
@@ -19,7 +19,7 @@ type Reasons = Arc<Mutex<Vec<AuthFailure>>>;
 fn verifier(settings: &VerifierSettings) -> (Arc<Verifier>, Reasons) {
     let reasons = Reasons::default();
     let seen = Arc::clone(&reasons);
-    let verifier = Verifier::new(settings, move |event| {
+    let verifier = Verifier::new(settings, Arc::new(LocalRevocations), move |event| {
         if let AuthEvent::Refused(reason) = event {
             seen.lock().unwrap().push(reason);
         }
@@ -59,8 +59,8 @@ fn signed(header: &str, payload: &str, sign: impl Fn(&[u8]) -> Vec<u8>) -> Strin
 }
 
 fn hs256(key: &[u8]) -> impl Fn(&[u8]) -> Vec<u8> {
-    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, key);
-    move |message| aws_lc_rs::hmac::sign(&key, message).as_ref().to_vec()
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, key);
+    move |message| ring::hmac::sign(&key, message).as_ref().to_vec()
 }
 
 fn hs256_token(payload: &Value) -> String {
@@ -72,8 +72,8 @@ fn hs256_token(payload: &Value) -> String {
 }
 
 /// Takes an answer that must be there at once.
-fn now(promise: MaybeReady<Arc<Identity>>) -> Result<Arc<Identity>> {
-    match promise {
+fn now<T>(answer: MaybeReady<T>) -> Result<T> {
+    match answer {
         MaybeReady::Ready(answer) => answer,
         MaybeReady::Pending(_) => panic!("the answer is not there yet"),
     }
@@ -295,11 +295,106 @@ fn a_revoked_token_is_refused_even_when_it_was_verified_before() {
     let token = hs256_token(&with("iat", json!(seconds())));
     let identity = now(verifier.verify(&token)).unwrap();
     assert_eq!(verifier.recheck(&identity), Ok(()));
-    verifier.revoke_token(&identity).unwrap();
+    now(verifier.revoke_token(&identity)).unwrap();
     assert!(now(verifier.verify(&token)).is_err());
     assert_eq!(verifier.recheck(&identity), Err(AuthFailure::Revoked));
     assert_eq!(*reasons.lock().unwrap(), [AuthFailure::Revoked]);
     assert_eq!(verifier.sweep(), 1);
+}
+
+/// A register that other nodes use too.
+#[derive(Default)]
+struct SharedRegister {
+    kept: Mutex<Vec<Revocation>>,
+    watcher: Mutex<Option<RevocationWatcher>>,
+    is_away: std::sync::atomic::AtomicBool,
+}
+
+impl Revocations for SharedRegister {
+    fn add(&self, revocation: Revocation) -> MaybeReady<()> {
+        if self.is_away.load(Ordering::Relaxed) {
+            return MaybeReady::Ready(Err(Error::unavailable("the register is away")));
+        }
+        self.kept.lock().unwrap().push(revocation);
+        MaybeReady::ok(())
+    }
+
+    fn list(&self) -> MaybeReady<Vec<Revocation>> {
+        MaybeReady::ok(self.kept.lock().unwrap().clone())
+    }
+
+    fn remove(&self, ended: Vec<Revocation>) {
+        self.kept.lock().unwrap().retain(|one| !ended.contains(one));
+    }
+
+    fn watch(&self, watcher: RevocationWatcher) {
+        *self.watcher.lock().unwrap() = Some(watcher);
+    }
+}
+
+fn sharing(register: &Arc<SharedRegister>) -> Arc<Verifier> {
+    let verifier = Verifier::new(&with_secret(), Arc::clone(register) as _, |_| ()).unwrap();
+    now(verifier.load_revocations()).unwrap();
+    verifier
+}
+
+#[test]
+fn registered_revocation_holds_for_the_next_verifier() {
+    let register = Arc::new(SharedRegister::default());
+    let token = hs256_token(&claims());
+    let first = sharing(&register);
+    let identity = now(first.verify(&token)).unwrap();
+    now(first.revoke_token(&identity)).unwrap();
+    let second = sharing(&register);
+    assert!(now(second.verify(&token)).is_err());
+    assert_eq!(second.sweep(), 1);
+}
+
+#[test]
+fn registered_revocation_of_a_user_ends_with_the_longest_lifetime() {
+    let register = Arc::new(SharedRegister::default());
+    let first = sharing(&register);
+    now(first.revoke_user("ann")).unwrap();
+    let kept = register.kept.lock().unwrap()[0].clone();
+    assert_eq!(kept.until, end_of_time());
+    let settings = VerifierSettings {
+        max_lifetime: std::time::Duration::from_hours(1),
+        ..with_secret()
+    };
+    let second = Verifier::new(&settings, Arc::clone(&register) as _, |_| ()).unwrap();
+    let ends = second.within_lifetime(kept.clone()).until;
+    assert!(ends > kept.issued_before && ends < end_of_time());
+}
+
+#[test]
+fn revocation_by_another_node_holds_here_and_asks_for_a_recheck() {
+    let register = Arc::new(SharedRegister::default());
+    let verifier = sharing(&register);
+    let token = hs256_token(&claims());
+    let identity = now(verifier.verify(&token)).unwrap();
+    let before = verifier.generation();
+    let watcher = register.watcher.lock().unwrap().take().unwrap();
+    watcher(Revocation {
+        subject: RevokedSubject::User(Arc::from("ann")),
+        issued_before: Timestamp::now(),
+        until: end_of_time(),
+    });
+    assert_ne!(verifier.generation(), before);
+    assert_eq!(verifier.recheck(&identity), Err(AuthFailure::Revoked));
+}
+
+#[test]
+fn revocation_holds_here_although_the_register_is_away() {
+    let register = Arc::new(SharedRegister::default());
+    let verifier = sharing(&register);
+    let identity = now(verifier.verify(&hs256_token(&claims()))).unwrap();
+    register.is_away.store(true, Ordering::Relaxed);
+    let error = now(verifier.revoke_token(&identity)).unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+    assert_eq!(verifier.recheck(&identity), Err(AuthFailure::Revoked));
+    register.is_away.store(false, Ordering::Relaxed);
+    now(verifier.revoke_token(&identity)).unwrap();
+    assert_eq!(register.kept.lock().unwrap().len(), 1);
 }
 
 #[test]
@@ -311,18 +406,18 @@ fn all_tokens_of_a_user_are_revoked_but_those_that_are_issued_later() {
     let (verifier, _) = verifier(&settings);
     let issued = |at: i64| hs256_token(&with("iat", json!(at)));
     let old = now(verifier.verify(&issued(seconds() - 1))).unwrap();
-    verifier.revoke_user("ann").unwrap();
+    now(verifier.revoke_user("ann")).unwrap();
     assert_eq!(verifier.recheck(&old), Err(AuthFailure::Revoked));
     assert!(
         now(verifier.verify(&hs256_token(&claims()))).is_err(),
         "no iat"
     );
     assert!(now(verifier.verify(&issued(seconds() + 1))).is_ok());
-    let full = verifier.revoke_user("bob").unwrap_err();
+    let full = now(verifier.revoke_user("bob")).unwrap_err();
     assert_eq!(full.code(), Code::ResourceExhausted);
     assert!(full.message().contains("auth.revocations"));
     for nobody in ["", "a\nb", &"x".repeat(256)] {
-        let error = verifier.revoke_user(nobody).unwrap_err();
+        let error = now(verifier.revoke_user(nobody)).unwrap_err();
         assert_eq!(error.field_name(), Some("user"));
     }
 }
@@ -406,7 +501,7 @@ fn settings_that_are_wrong_name_their_key() {
             [Some(field)],
             "what is refused here, `check` refuses"
         );
-        let error = Verifier::new(&settings, |_| ()).unwrap_err();
+        let error = Verifier::new(&settings, Arc::new(LocalRevocations), |_| ()).unwrap_err();
         assert_eq!(error.field_name(), Some(field), "{error}");
         assert!(!error.message().contains(SECRET));
     }

@@ -161,7 +161,7 @@ impl Committer {
         self.keys.forget(now);
         let bounds = self.settings.bounds;
         let mut stage = Stage::new(store, self.next_manifest(), now, bounds);
-        let mut sweep = false;
+        let (mut sweep, mut ended) = (false, Vec::new());
         let mut passing = Vec::new();
         #[cfg(test)]
         let mut settled = Vec::new();
@@ -172,6 +172,9 @@ impl Committer {
                 }
                 Op::Pass(event) => passing.push(*event),
                 Op::Open(name, answer) => stage.open(&shared, &name, answer),
+                Op::Revoke(revocation, answer) => stage.revoke(&revocation, answer),
+                // After the batch: a revocation of this batch may have replaced one of them.
+                Op::RemoveRevocations(mut more) => ended.append(&mut more),
                 Op::Sweep => sweep = true,
                 #[cfg(test)]
                 Op::Settle(answer) => settled.push(answer),
@@ -188,6 +191,9 @@ impl Committer {
         }
         self.commit(stage, now);
         self.pass(store, passing);
+        if self.down.is_none() {
+            self.remove_revocations(store, &ended);
+        }
         if sweep && self.down.is_none() {
             self.sweep(store);
         }
@@ -205,6 +211,7 @@ impl Committer {
         }
         let how = match self.settings.durability {
             Durability::Fsync => Commit::Synced,
+            Durability::Async if stage.is_synced => Commit::Synced,
             Durability::Async => Commit::Buffered,
         };
         let number = stage.manifest.batch;
@@ -316,6 +323,10 @@ impl Committer {
                     answer.give(repeat.ok_or_else(unavailable));
                     None
                 }
+                Done::Revoked { answer } => {
+                    answer.give(Ok(()));
+                    None
+                }
                 Done::Opened { channel, answer } => {
                     answer.give(Ok(channel));
                     None
@@ -385,6 +396,9 @@ impl Done {
             Done::Event { answer, .. } | Done::Repeat { answer, .. } => {
                 answer.give(Err(unavailable()));
             }
+            Done::Revoked { answer } => {
+                answer.give(Err(unavailable()));
+            }
             Done::Opened { answer, .. } => {
                 answer.give(Err(unavailable()));
             }
@@ -418,7 +432,10 @@ fn refuse(shared: &Shared, ops: Vec<Op>) {
             Op::Open(_, answer) => {
                 answer.give(Err(unavailable()));
             }
-            Op::Sweep => {}
+            Op::Revoke(_, answer) => {
+                answer.give(Err(unavailable()));
+            }
+            Op::RemoveRevocations(_) | Op::Sweep => {}
             #[cfg(test)]
             Op::Settle(answer) | Op::Fail(answer) => {
                 answer.give(Ok(()));

@@ -6,7 +6,7 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The channels of a store. Two channels may rarely count as one; whoever asks must bear that.
+/// The channels of a store. Two channels may rarely count as one; callers must tolerate that.
 #[derive(Default)]
 pub(super) struct Known {
     hasher: RandomState,

@@ -29,6 +29,7 @@ mod read;
 mod record;
 mod recover;
 mod revive;
+mod revocations;
 mod stage;
 mod store;
 mod sweep;
@@ -144,6 +145,7 @@ struct Shared {
     /// False while the store can't write.
     available: AtomicBool,
     readers: FairQueue,
+    on_damage: OnDamage,
     /// One backup is made at a time.
     backups: Arc<Semaphore>,
 }
@@ -194,6 +196,7 @@ impl Disk {
             store: ArcSwapOption::empty(),
             available: AtomicBool::new(true),
             readers: FairQueue::new(readers()),
+            on_damage: settings.on_damage,
             backups: Arc::new(Semaphore::new(1)),
         });
         let committer = Committer::open(Arc::clone(&shared), folder, left, settings, keys)?;
@@ -324,7 +327,7 @@ impl Broker for Disk {
             .then(move |page| Ok(page?.map(|page| page.within(bytes))))
     }
 
-    fn is_known(&self, channel: &ChannelName) -> bool {
+    fn exists(&self, channel: &ChannelName) -> bool {
         self.shared.namespaces.load().of(channel).history.size == 0
             || self.shared.known.contains(channel.as_str())
     }
@@ -350,7 +353,7 @@ impl Broker for Disk {
         self.shared.available.load(Ordering::Relaxed)
     }
 
-    fn stop(&self) {
+    fn close(&self) {
         self.shared.queue.stop();
         let thread = self
             .committer
@@ -365,6 +368,6 @@ impl Broker for Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        self.stop();
+        self.close();
     }
 }

@@ -1,7 +1,7 @@
 //! What waits for the committer: bounded, and never waited for by those who put it there.
 //!
-//! Each publisher has a lane. Batches are taken from the lanes in turn, by bytes (deficit round
-//! robin), so whoever floods the queue waits behind itself. A lane keeps its order. A lane may use
+//! Each publisher has a flow. Batches are taken from the flows by deficit round robin in bytes, so a
+//! publisher that floods the queue waits behind itself. A flow keeps its order. A flow may use
 //! as much as is still free (a dynamic threshold), so there is always room for others.
 
 use std::collections::{HashMap, VecDeque};
@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::channel::Channel;
+use crate::auth::Revocation;
 use crate::broker::{Receipt, Share};
 use crate::error::Result;
 use crate::event::{ChannelName, Draft, allocated, shared};
@@ -23,7 +24,7 @@ pub const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// The most that is committed together.
 const BATCH_OPS: usize = 1024;
 const BATCH_BYTES: usize = 1024 * 1024;
-/// What a lane may add to a batch at each of its turns.
+/// What a flow may add to a batch at each of its turns.
 const QUANTUM: usize = 16 * 1024;
 
 /// Where an answer goes.
@@ -58,6 +59,10 @@ pub(super) enum Op {
     Pass(Box<Publish>),
     /// Bring a channel into memory; make it where there is none.
     Open(ChannelName, Answer<Arc<Channel>>),
+    /// Keep a revocation.
+    Revoke(Box<Revocation>, Answer<()>),
+    /// Remove revocations that have ended.
+    RemoveRevocations(Vec<Revocation>),
     /// Let go of what has expired.
     Sweep,
     /// Say when everything before it is done.
@@ -86,8 +91,8 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct Waiting {
-    /// The lanes that hold something.
-    lanes: HashMap<Share, Lane>,
+    /// The flows that hold something.
+    flows: HashMap<Share, Flow>,
     /// Whose turn it is.
     turns: VecDeque<Share>,
     /// Done once everything else is.
@@ -100,7 +105,7 @@ struct Waiting {
 
 /// What one publisher has waiting, in its order.
 #[derive(Default)]
-struct Lane {
+struct Flow {
     /// With the weight of each.
     ops: VecDeque<(usize, Op)>,
     bytes: usize,
@@ -119,18 +124,18 @@ impl Waiting {
 
     fn add(&mut self, share: Share, weight: usize, op: Op) -> Result<(), Refused> {
         let (free, free_bytes) = (MAX_OPS - self.count, MAX_BYTES.saturating_sub(self.bytes));
-        let lane = self.lanes.entry(share).or_default();
-        let is_first = lane.ops.is_empty();
+        let flow = self.flows.entry(share).or_default();
+        let is_first = flow.ops.is_empty();
         let fits = free > 0 && weight <= free_bytes;
-        let is_fair = is_first || (lane.ops.len() < free && lane.bytes + weight <= free_bytes);
+        let is_fair = is_first || (flow.ops.len() < free && flow.bytes + weight <= free_bytes);
         if !fits || !is_fair {
             if is_first {
-                self.lanes.remove(&share);
+                self.flows.remove(&share);
             }
             return Err(Refused::Full);
         }
-        lane.ops.push_back((weight, op));
-        lane.bytes += weight;
+        flow.ops.push_back((weight, op));
+        flow.bytes += weight;
         if is_first {
             self.turns.push_back(share);
         }
@@ -143,20 +148,20 @@ impl Waiting {
     fn next(&mut self) -> Option<(usize, Op)> {
         loop {
             let share = *self.turns.front()?;
-            let lane = self.lanes.get_mut(&share)?;
-            let weight = lane.ops.front()?.0;
-            if weight > lane.credit {
-                lane.credit += QUANTUM;
+            let flow = self.flows.get_mut(&share)?;
+            let weight = flow.ops.front()?.0;
+            if weight > flow.credit {
+                flow.credit += QUANTUM;
                 self.turns.rotate_left(1);
                 continue;
             }
-            let taken = lane.ops.pop_front()?;
-            lane.credit -= weight;
-            lane.bytes -= weight;
+            let taken = flow.ops.pop_front()?;
+            flow.credit -= weight;
+            flow.bytes -= weight;
             self.count -= 1;
             self.bytes -= weight;
-            if lane.ops.is_empty() {
-                self.lanes.remove(&share);
+            if flow.ops.is_empty() {
+                self.flows.remove(&share);
                 self.turns.pop_front();
             }
             return Some(taken);
@@ -172,6 +177,9 @@ impl Op {
                 allocated(size_of::<Publish>()) + publish.draft.weight()
             }
             Op::Open(name, _) => shared(name.as_str()),
+            // A user's name has at most 255 bytes.
+            Op::Revoke(..) => allocated(size_of::<Revocation>()) + 256,
+            Op::RemoveRevocations(ended) => ended.len() * (size_of::<Revocation>() + 256),
             Op::Sweep => 0,
             #[cfg(test)]
             Op::Settle(_) | Op::Fail(_) => 0,
@@ -185,7 +193,7 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds something to do, in somebody's lane.
+    /// Adds something to do, in somebody's flow.
     pub(super) fn push(&self, share: Share, op: Op) -> Result<(), Refused> {
         let weight = op.weight();
         let mut waiting = self.lock();
@@ -239,7 +247,7 @@ impl Queue {
     pub(super) fn abandon(&self) {
         let mut waiting = self.lock();
         waiting.stopped = true;
-        waiting.lanes.clear();
+        waiting.flows.clear();
         waiting.turns.clear();
         waiting.count = 0;
         waiting.bytes = 0;
@@ -271,7 +279,12 @@ mod tests {
     fn channels(ops: &[Op]) -> Vec<String> {
         let publishes = ops.iter().map(|op| match op {
             Op::Publish(publish) | Op::Pass(publish) => publish.channel.to_string(),
-            Op::Open(..) | Op::Sweep | Op::Settle(_) | Op::Fail(_) => String::new(),
+            Op::Open(..)
+            | Op::Revoke(..)
+            | Op::RemoveRevocations(_)
+            | Op::Sweep
+            | Op::Settle(_)
+            | Op::Fail(_) => String::new(),
         });
         publishes.collect()
     }
@@ -296,17 +309,17 @@ mod tests {
         let shares: Vec<Share> = (0..5).map(|n: u32| Share::of(&n.to_string())).collect();
         let mut expected = vec![Vec::new(); shares.len()];
         for n in 0..4000_usize {
-            let lane = (n * n + n / 7) % shares.len();
-            let op = publish(&format!("kept:{lane}-{n}"), n);
-            queue.push(shares[lane], op).unwrap();
-            expected[lane].push(format!("kept:{lane}-{n}"));
+            let flow = (n * n + n / 7) % shares.len();
+            let op = publish(&format!("kept:{flow}-{n}"), n);
+            queue.push(shares[flow], op).unwrap();
+            expected[flow].push(format!("kept:{flow}-{n}"));
         }
         queue.stop();
         let mut found = vec![Vec::new(); shares.len()];
         while let Some(ops) = queue.take(Duration::ZERO) {
             for name in channels(&ops) {
-                let lane: usize = name[5..6].parse().unwrap();
-                found[lane].push(name);
+                let flow: usize = name[5..6].parse().unwrap();
+                found[flow].push(name);
             }
         }
         assert_eq!(found, expected);

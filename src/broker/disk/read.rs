@@ -133,7 +133,7 @@ fn read(
     Ok(wanted.page(events))
 }
 
-/// How long whoever is given a backup may leave a part waiting.
+/// How long the receiver of a backup may leave a part waiting.
 const STALL: Duration = Duration::from_secs(30);
 
 /// Everything that is kept at this moment, in parts.

@@ -11,6 +11,8 @@ use prost::Message;
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
+use super::store::REVOCATIONS;
+use crate::auth::{Fingerprint, Revocation, RevokedSubject};
 use crate::event::{
     Audience, ChannelName, ConnectionId, Draft, Event, EventType, Headers, Payload, Position,
     Timestamp, TraceContext,
@@ -326,6 +328,68 @@ pub(super) struct KeyRecord {
     /// Whose it is; empty where an earlier version wrote it, which held a key to be everybody's.
     #[prost(string, tag = "6")]
     pub(super) publisher: String,
+}
+
+/// A revocation of tokens. Its fields have other numbers than those of [`Manifest`], beside which
+/// it stands: a program that knows no revocations reads it as a manifest without content.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct RevocationRecord {
+    /// The revoked token, where it is one token.
+    #[prost(bytes = "vec", optional, tag = "101")]
+    token: Option<Vec<u8>>,
+    /// The user whose tokens are revoked.
+    #[prost(string, optional, tag = "102")]
+    user: Option<String>,
+    /// In microseconds since 1970, as the next.
+    #[prost(int64, tag = "103")]
+    issued_before: i64,
+    #[prost(int64, tag = "104")]
+    until: i64,
+}
+
+impl RevocationRecord {
+    pub(super) fn new(revocation: &Revocation) -> Self {
+        let (token, user) = match &revocation.subject {
+            RevokedSubject::Token(token) => (Some(token.as_bytes().to_vec()), None),
+            RevokedSubject::User(user) => (None, Some(user.to_string())),
+        };
+        RevocationRecord {
+            token,
+            user,
+            issued_before: revocation.issued_before.as_micros(),
+            until: revocation.until.as_micros(),
+        }
+    }
+
+    /// True if it replaced the other one, of the same subject.
+    pub(super) fn is_later_than(&self, other: &Self) -> bool {
+        let of_token = self.token.is_some() && self.until > other.until;
+        of_token || self.issued_before > other.issued_before
+    }
+
+    /// Where it stands: one record for each subject.
+    pub(super) fn key(&self) -> Vec<u8> {
+        let token = self.token.as_deref().map(|token| (b"t", token));
+        let user = self.user.as_deref().map(|user| (b"u", user.as_bytes()));
+        let (kind, subject) = token.or(user).unwrap_or((b"u", b""));
+        [REVOCATIONS, kind, subject].concat()
+    }
+
+    pub(super) fn revocation(self) -> Result<Revocation, Unreadable> {
+        let subject = match (self.token, self.user) {
+            (Some(token), None) => {
+                let token = token.try_into().map_err(|_| Unreadable::Damaged)?;
+                RevokedSubject::Token(Fingerprint::from_bytes(token))
+            }
+            (None, Some(user)) => RevokedSubject::User(user.into()),
+            _ => return Err(Unreadable::Damaged),
+        };
+        Ok(Revocation {
+            subject,
+            issued_before: Timestamp::from_micros(self.issued_before),
+            until: Timestamp::from_micros(self.until),
+        })
+    }
 }
 
 /// What holds for the whole store; written with every batch.

@@ -67,7 +67,7 @@ pub(super) fn open(
         tracing::warn!(
             %trouble,
             aside = %folder.path().join("damaged").display(),
-            "the store is damaged: events that were acknowledged are lost, and every channel has a new epoch"
+            "the store is damaged: events that were acknowledged are lost, every channel has a new epoch, and revocations may be lost: revoke such tokens once more"
         );
     }
     let found = match opened.manifest()? {

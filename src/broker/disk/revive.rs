@@ -17,6 +17,7 @@ use super::record::{ChannelRecord, Manifest};
 use super::recover::{self, LastKnown, Opened};
 use super::store::{Batch, Commit, Store, batch_of_key};
 use super::trouble::Trouble;
+use crate::auth::Revocation;
 use crate::event::ChannelName;
 
 /// The first and the longest wait between two attempts.
@@ -39,6 +40,8 @@ pub(super) struct Down {
     doubtful: bool,
     /// True where what was acknowledged may never have come to the disk.
     unclean: bool,
+    /// The revocations in the store that failed, should the next one have lost them.
+    revocations: Option<Vec<Revocation>>,
 }
 
 impl Down {
@@ -51,6 +54,7 @@ impl Down {
             refused,
             doubtful: !matches!(trouble, Trouble::Full),
             unclean: false,
+            revocations: None,
         }
     }
 
@@ -96,6 +100,9 @@ impl Committer {
 
     fn revive(&mut self, down: &mut Down) -> Result<(), Trouble> {
         self.folder.probe()?;
+        if down.revocations.is_none() {
+            down.revocations = Some(self.kept_revocations());
+        }
         self.close_store()?;
         if down.doubtful {
             self.folder.rewrite_journals()?;
@@ -119,6 +126,10 @@ impl Committer {
         self.shared.known.replace(store.names())?;
         self.usage = load_usage(&store, self.settings.disk_bytes)?;
         self.level();
+        if new_era {
+            let kept = down.revocations.as_deref().unwrap_or_default();
+            self.restore_revocations(&store, kept)?;
+        }
         // What is in memory is asked from the disk again.
         self.cache.clear();
         self.shared.table.clear();

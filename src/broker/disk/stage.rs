@@ -7,10 +7,11 @@ use super::channel::{Channel, epoch};
 use super::clock::millis;
 use super::history::{History, Mark};
 use super::queue::{Answer, Publish};
-use super::record::{ChannelRecord, EventRecord, KeyRecord, Manifest, Numbers};
+use super::record::{ChannelRecord, EventRecord, KeyRecord, Manifest, Numbers, RevocationRecord};
 use super::store::{Batch, Store};
 use super::trouble::Trouble;
 use super::{Shared, unavailable};
+use crate::auth::Revocation;
 use crate::broker::keys::{KEY_TTL, KeyShare, KeyShares, KeyTable, ScopedKey};
 use crate::broker::{Bounds, Receipt};
 use crate::error::{Error, Result};
@@ -28,6 +29,9 @@ pub(super) struct Stage<'s> {
     pub(super) manifest: Manifest,
     pub(super) channels: Vec<Staged>,
     pub(super) done: Vec<Done>,
+    /// True if the batch must be on the device before anything of it is answered, even with
+    /// `durability = "async"`.
+    pub(super) is_synced: bool,
     now: u64,
     bounds: Bounds,
     by_name: HashMap<ChannelName, usize>,
@@ -56,6 +60,8 @@ pub(super) enum Done {
     },
     /// A repeat of an earlier one of this batch.
     Repeat { of: usize, answer: Answer<Receipt> },
+    /// A revocation is kept.
+    Revoked { answer: Answer<()> },
     /// A channel was made.
     Opened {
         channel: Arc<Channel>,
@@ -75,6 +81,7 @@ impl<'s> Stage<'s> {
             },
             channels: Vec::new(),
             done: Vec::new(),
+            is_synced: false,
             now,
             bounds,
             by_name: HashMap::new(),
@@ -173,6 +180,14 @@ impl<'s> Stage<'s> {
         self.batch
             .put_key(expires, self.manifest.batch, index, &record);
         self.keys.insert(scoped, self.done.len());
+    }
+
+    /// Keeps a revocation.
+    pub(super) fn revoke(&mut self, revocation: &Revocation, answer: Answer<()>) {
+        self.batch
+            .put_revocation(&RevocationRecord::new(revocation));
+        self.is_synced = true;
+        self.done.push(Done::Revoked { answer });
     }
 
     /// Brings a channel into memory, or makes it; answers now if it was there.

@@ -1,7 +1,7 @@
 //! The database: four keyspaces of fjall, an embedded log-structured store.
 //!
 //! `events` holds events by channel number and offset, `channels` where each channel stands, `keys`
-//! the idempotency keys in the order in which they expire, `meta` the [`Manifest`]. A batch is
+//! the idempotency keys in the order in which they expire, `meta` the [`Manifest`] and revocations. A batch is
 //! written to fjall's journal as one: after a crash all of it is there, or nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,13 +18,15 @@ use super::backup::Counted;
 use super::history::Mark;
 use super::record::{
     CHANNELS, ChannelRecord, EVENTS, EventRecord, KEYS, KeyRecord, META, Manifest, MarkRecord,
-    Unreadable, seal, unseal,
+    RevocationRecord, Unreadable, seal, unseal,
 };
 use super::trouble::{Trouble, unreadable};
 use crate::event::ChannelName;
 
 /// Where the [`Manifest`] stands.
 pub(super) const MANIFEST: &[u8] = b"manifest";
+/// Revocations stand in the keyspace of the manifest, below this.
+pub(super) const REVOCATIONS: &[u8] = b"revocation/";
 /// Stands in every other keyspace, and is written with each batch that writes there: so the newest
 /// write of a keyspace is never compacted away, and tables that are missing are noticed.
 const SENTINEL: &[u8] = b"\xff";
@@ -148,6 +150,28 @@ impl Store {
         let record = self.meta.get(MANIFEST)?;
         let manifest = record.map(|record| unseal(MANIFEST, &record));
         Ok(manifest.transpose()?)
+    }
+
+    /// The entries of the manifest's keyspace below a prefix.
+    pub(super) fn meta_from(
+        &self,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), Trouble>> {
+        let entries = self.meta.prefix(prefix).map(fjall::Guard::into_inner);
+        entries.map(|entry| {
+            let (key, record) = entry?;
+            Ok((key.to_vec(), record.to_vec()))
+        })
+    }
+
+    /// The revocation of the same subject; `None` where there is none.
+    pub(super) fn revocation(
+        &self,
+        like: &RevocationRecord,
+    ) -> Result<Option<RevocationRecord>, Trouble> {
+        let key = like.key();
+        let record = self.meta.get(&key)?;
+        Ok(record.map(|record| unseal(&key, &record)).transpose()?)
     }
 
     /// A channel; `None` where there is none of this name.
@@ -362,6 +386,12 @@ impl Store {
         self.events.insert(event_key(id, offset), record).unwrap();
     }
 
+    /// Puts anything beside the manifest.
+    #[cfg(test)]
+    pub(super) fn put_raw_meta(&self, key: &[u8], record: &[u8]) {
+        self.meta.insert(key, record).unwrap();
+    }
+
     /// Starts a batch.
     pub(super) fn batch(&self) -> Batch<'_> {
         Batch {
@@ -404,6 +434,10 @@ impl Entry {
     pub(super) fn check(&self) -> Result<Option<Counted>, Trouble> {
         let (key, value) = (self.key.as_slice(), self.value.as_slice());
         Ok(match self.keyspace {
+            0 if key.starts_with(REVOCATIONS) => {
+                unseal::<RevocationRecord>(key, value)?.revocation()?;
+                None
+            }
             0 => {
                 unseal::<Manifest>(key, value)?;
                 None
@@ -495,6 +529,16 @@ impl Batch<'_> {
         let record = seal(&place, key);
         self.touches |= KEYS;
         self.writes.insert(&self.store.keys, place, record);
+    }
+
+    pub(super) fn put_revocation(&mut self, revocation: &RevocationRecord) {
+        let key = revocation.key();
+        let record = seal(&key, revocation);
+        self.writes.insert(&self.store.meta, key, record);
+    }
+
+    pub(super) fn remove_revocation(&mut self, revocation: &RevocationRecord) {
+        self.writes.remove(&self.store.meta, revocation.key());
     }
 
     pub(super) fn remove_key(&mut self, place: Vec<u8>) {

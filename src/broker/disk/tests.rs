@@ -2,7 +2,9 @@
 
 mod backup;
 mod bytes;
+mod clocks;
 mod damage;
+mod revocations;
 mod small_files;
 
 use tempfile::TempDir;
@@ -94,7 +96,7 @@ impl TestDisk {
 
     fn try_reopen(self) -> std::result::Result<Self, OpenError> {
         let (dir, settings, clock) = (Arc::clone(&self.dir), self.settings.clone(), self.clock);
-        self.disk.stop();
+        self.disk.close();
         drop(self.disk);
         Self::open(dir, settings, clock)
     }
@@ -297,7 +299,7 @@ async fn a_batch_that_was_refused_is_taken_back_even_if_it_came_to_the_disk() {
         .await
         .unwrap();
     let batch = disk.store().manifest().unwrap().unwrap().batch;
-    disk.disk.stop();
+    disk.disk.close();
     // As if the process had been killed just after it refused the second event.
     std::fs::write(disk.file("refused"), batch.to_be_bytes()).unwrap();
     let disk = disk.reopen();
@@ -317,7 +319,7 @@ async fn a_channel_that_a_refused_batch_made_is_taken_back() {
     disk.publish("kept:a", 0).await;
     let made = disk.publish("kept:b", 0).await.position.unwrap();
     let batch = disk.store().manifest().unwrap().unwrap().batch;
-    disk.disk.stop();
+    disk.disk.close();
     std::fs::write(disk.file("refused"), batch.to_be_bytes()).unwrap();
     let disk = disk.reopen();
     let top = disk.page("kept:b").await.top;
@@ -334,7 +336,7 @@ async fn an_unclean_end_of_an_async_store_gives_every_channel_a_new_epoch() {
     let before = disk.publish("kept:a", 0).await.position.unwrap();
     let disk = disk.reopen();
     assert_eq!(disk.page("kept:a").await.top, before, "closed in order");
-    disk.disk.stop();
+    disk.disk.close();
     std::fs::write(disk.file("state"), "running async\n").unwrap();
     let disk = disk.reopen();
     let page = disk.page("kept:a").await;
@@ -403,7 +405,7 @@ async fn an_async_store_that_failed_to_sync_gives_every_channel_a_new_epoch() {
     let again = publish().await.unwrap();
     assert_eq!((again.id, again.duplicate), (before.id, true));
     assert_eq!(again.position, Some(new));
-    disk.disk.stop();
+    disk.disk.close();
     let disk = disk.reopen();
     assert_eq!(disk.page("kept:a").await.top, new, "once only");
 }
@@ -422,7 +424,7 @@ async fn refusal(change: impl FnOnce(&TestDisk)) -> String {
     for n in 0..3 {
         disk.publish("kept:a", n).await;
     }
-    disk.disk.stop();
+    disk.disk.close();
     change(&disk);
     let path = disk.settings.path.display().to_string();
     let said = match disk.try_reopen() {
@@ -496,7 +498,7 @@ async fn with_a_broken_item(journal: impl Fn(&mut Vec<u8>, usize)) -> TestDisk {
     for n in 0..3 {
         disk.publish("kept:a", n).await;
     }
-    disk.disk.stop();
+    disk.disk.close();
     std::fs::write(disk.file("state"), "running fsync\n").unwrap();
     let path = disk.file("log/0.jnl");
     let mut bytes = std::fs::read(&path).unwrap();
@@ -542,95 +544,4 @@ async fn a_store_whose_journal_was_altered_is_refused() {
     })
     .await;
     assert!(said.contains("damaged"), "{said}");
-}
-
-/// Milliseconds of a month.
-const MONTH: u64 = 30 * 86_400_000;
-
-impl TestDisk {
-    /// A new store, opened while the system's clock says this.
-    fn at(wall: u64) -> Self {
-        let mut new = Self::new(bounds());
-        new.clock = Clock::starting_at(wall);
-        new.reopen()
-    }
-
-    /// Closes the store, and opens it while the system's clock says this.
-    fn reopen_at(mut self, wall: u64) -> Self {
-        self.disk.stop();
-        self.clock = Clock::starting_at(wall);
-        self.reopen()
-    }
-
-    async fn publish_with_key(&self, key: &str) -> Receipt {
-        let event = draft("kept:1", 1, Some(key));
-        self.disk.publish(event, None).await.unwrap()
-    }
-}
-
-#[tokio::test]
-async fn a_key_of_a_clock_that_was_a_month_ahead_is_forgotten_after_five_minutes() {
-    let today = Clock::default().now();
-    let disk = TestDisk::at(today + MONTH);
-    assert!(!disk.publish_with_key("k").await.duplicate);
-    let disk = disk.reopen_at(today);
-    assert!(
-        disk.publish_with_key("k").await.duplicate,
-        "it was just now"
-    );
-    disk.advance(KEY_TTL);
-    assert!(!disk.publish_with_key("k").await.duplicate);
-    // Nor does the next start find it again, once a sweep has come by.
-    disk.advance(KEY_TTL);
-    disk.disk.sweep();
-    disk.settle().await;
-    let disk = disk.reopen_at(today);
-    assert!(!disk.publish_with_key("k").await.duplicate);
-}
-
-#[tokio::test]
-async fn keys_that_would_expire_too_late_leave_the_disk() {
-    let disk = TestDisk::new(bounds());
-    let store = disk.disk.shared.store.load_full().unwrap();
-    let now = disk.clock.now();
-    let record = record::KeyRecord::default();
-    let mut batch = store.batch();
-    for (index, expires) in (0..).zip([now - 1, now + 60_000, now + MONTH, u64::MAX]) {
-        batch.put_key(expires, 1, index, &record);
-    }
-    batch.commit(store::Commit::Buffered).unwrap();
-    disk.disk.sweep();
-    disk.settle().await;
-    let shares = KeyShares::new(bounds(), Metrics::new("test"));
-    let kept: Vec<u64> = store.keys().map(|entry| entry.unwrap().0).collect();
-    assert_eq!(kept, [now + 60_000]);
-    let keys = committer::load_keys(&store, 0, now, OnDamage::Refuse, &shares).unwrap();
-    assert_eq!(keys.len(), 0, "a record that names no channel");
-}
-
-#[tokio::test]
-async fn history_of_a_clock_that_was_a_month_ahead_expires_when_its_time_has_come() {
-    let today = Clock::default().now();
-    let disk = TestDisk::at(today + MONTH);
-    disk.publish("kept:1", 1).await;
-    let disk = disk.reopen_at(today);
-    disk.publish("kept:1", 2).await;
-    assert_eq!(disk.offsets("kept:1").await, [1, 2]);
-    let ttl = namespaces()
-        .load()
-        .of(&ChannelName::new("kept:1").unwrap())
-        .history
-        .ttl;
-    disk.advance(ttl);
-    assert!(disk.offsets("kept:1").await.is_empty());
-}
-
-#[tokio::test]
-async fn the_time_that_the_process_was_down_counts() {
-    let today = Clock::default().now();
-    let disk = TestDisk::at(today);
-    disk.publish_with_key("k").await;
-    let disk = disk.reopen_at(today + MONTH);
-    assert!(disk.offsets("kept:1").await.is_empty());
-    assert!(!disk.publish_with_key("k").await.duplicate);
 }

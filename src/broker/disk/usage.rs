@@ -1,7 +1,7 @@
 //! How many bytes of events are kept in all, and how many each channel may keep so that they fit.
 //!
 //! Where all channels together keep too much, the largest give way first: there is a level, and no
-//! channel keeps more than it. It is the highest at which everything fits. So whoever floods a few
+//! channel keeps more than it. It is the highest at which everything fits. So a publisher that floods a few
 //! channels loses their own oldest events, and small channels lose nothing. Channels are counted by
 //! size in classes, so that the level is found without looking at each.
 

@@ -10,7 +10,7 @@ use crate::broker::contract::{Recorder, draft, namespaces};
 use crate::event::{Audience, Payload};
 use crate::telemetry::TextFormat;
 
-/// A broker with so many bytes, and whom it tells of events.
+/// A broker with so many bytes, and the sink of its events.
 struct World {
     memory: Memory,
     metrics: Arc<Metrics>,

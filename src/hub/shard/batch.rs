@@ -1,8 +1,8 @@
-//! Events of one channel that came one after the other, handed out together.
+//! A batch: consecutive events of one channel, delivered together.
 //!
-//! A set of a run's events is one word, so that "who gets what" is arithmetic: what a filter lets
-//! through, what a connection has already, what comes from history. Subscribers who get the same
-//! set share one piece of memory.
+//! A set of a batch's events is one word, so set operations decide who gets what: the events that
+//! pass a filter, that a connection has already, that come from history. Subscribers that get the
+//! same set share one piece of memory.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -15,30 +15,29 @@ use crate::auth::may_see;
 use crate::event::{ConnectionId, Event, Position};
 use crate::filter::EventView;
 use crate::hub::Hub;
-use crate::hub::chunk::{Chunk, Frame};
-use crate::hub::connection::Connection;
 use crate::hub::delivery::{Delivery, DialectId, NEAR};
-use crate::hub::filter_table::{FilterTable, NO_FILTER};
-use crate::hub::meter::Asking;
+use crate::hub::filter_budget::EvalContext;
 use crate::hub::protocol::Protocol;
+use crate::hub::shard::chunk::{Chunk, Frame};
+use crate::hub::shard::connection::Connection;
+use crate::hub::shard::filter_table::{FilterTable, NO_FILTER};
 
-/// The most events in a run: a set of them is one word.
-pub(super) const MAX_RUN: usize = 64;
-/// The most bytes of data in a run of several events: what is joined is copied once.
+/// The most events in a batch: a set of them is one word.
+pub(super) const MAX_BATCH: usize = 64;
+/// The most bytes of data in a batch of several events: what is joined is copied once.
 const MAX_BYTES: usize = 64 * 1024;
-/// The most different parts of a run that are joined; further ones leave event by event.
+/// The most different parts of a batch that are joined; further ones leave event by event.
 const MAX_PARTS: usize = 16;
 
-/// Events that are being gathered.
+/// Events that are being batched.
 #[derive(Default)]
-pub(super) struct Gathered {
+pub(super) struct PendingBatch {
     deliveries: Vec<Arc<Delivery>>,
     bytes: usize,
 }
 
-impl Gathered {
-    /// True if the event may go out together with those before it: it is of the same channel, and
-    /// next in it.
+impl PendingBatch {
+    /// True if the event may join the batch: it is the next one of the same channel.
     pub(super) fn takes(&self, next: &Delivery) -> bool {
         let Some(last) = self.deliveries.last() else {
             return true;
@@ -51,18 +50,18 @@ impl Gathered {
         };
         follows
             && next.channel.is_some()
-            && self.deliveries.len() < MAX_RUN
+            && self.deliveries.len() < MAX_BATCH
             && self.bytes + next.payload.data().len() <= MAX_BYTES
             && last.channel == next.channel
     }
 
-    /// Adds an event that [`Gathered::takes`].
+    /// Adds an event that [`PendingBatch::takes`].
     pub(super) fn push(&mut self, next: Arc<Delivery>) {
         self.bytes += next.event().payload.data().len();
         self.deliveries.push(next);
     }
 
-    /// The events, to be handed out.
+    /// Takes the events, to be delivered.
     pub(super) fn take(&mut self) -> Vec<Arc<Delivery>> {
         self.bytes = 0;
         std::mem::take(&mut self.deliveries)
@@ -73,6 +72,17 @@ impl Gathered {
         deliveries.clear();
         self.deliveries = deliveries;
     }
+}
+
+/// The batches of a round.
+#[derive(Default)]
+pub(super) struct Batches {
+    /// Events that go out together.
+    pub(super) gathered: PendingBatch,
+    /// Counts batches, so that a connection can tell what it has already.
+    pub(super) number: u64,
+    /// The events of this round, with how many connections of the shard each went to.
+    pub(super) delivered: Vec<(Arc<Delivery>, u32)>,
 }
 
 /// The events of a set, from the first to the last.
@@ -89,21 +99,21 @@ pub(super) fn count(set: u64) -> u32 {
     set.count_ones()
 }
 
-/// A run on its way out, with what was already worked out for it.
-pub(super) struct Run<'d> {
+/// A batch on its way out, with what was already worked out for it.
+pub(super) struct Batch<'d> {
     deliveries: &'d [Arc<Delivery>],
     number: u64,
     shard: u16,
     all: u64,
     /// The events that not everyone may see.
     guarded: u64,
-    /// The events whose way to some connections is looked at.
+    /// The events whose delivery is sampled.
     watched: u64,
     roles: Vec<Option<Arc<[Arc<str>]>>>,
     views: OnceCell<Vec<(&'d Delivery, EventView<'d>)>>,
-    /// The whole run in each of the first dialects.
+    /// The whole batch in each of the first dialects.
     whole: [Option<Frame>; NEAR],
-    /// The whole run in each further dialect that somebody here speaks: hardly more than a few.
+    /// The whole batch in each further dialect that somebody here speaks: hardly more than a few.
     whole_far: Vec<(DialectId, Frame)>,
     /// Parts of it, by dialect and set.
     parts: HashMap<(DialectId, u64), Frame>,
@@ -113,11 +123,11 @@ pub(super) struct Run<'d> {
     singles_far: HashMap<(DialectId, usize), Frame>,
 }
 
-impl<'d> Run<'d> {
-    /// Looks at who may see what.
+impl<'d> Batch<'d> {
+    /// A batch of these events, with who may see what.
     pub(super) fn new(deliveries: &'d [Arc<Delivery>], number: u64, shard: u16, hub: &Hub) -> Self {
-        let all = u64::MAX >> (64 - deliveries.len().clamp(1, MAX_RUN));
-        let mut run = Run {
+        let all = u64::MAX >> (64 - deliveries.len().clamp(1, MAX_BATCH));
+        let mut batch = Batch {
             deliveries,
             number,
             shard,
@@ -134,16 +144,16 @@ impl<'d> Run<'d> {
         };
         for (at, delivery) in deliveries.iter().enumerate() {
             if delivery.is_watched() {
-                run.watched |= 1 << at;
+                batch.watched |= 1 << at;
             }
             let roles = hub.type_roles(&delivery.event().event_type);
             if roles.is_some() || delivery.event().audience.is_some() {
-                run.guarded |= 1 << at;
-                run.roles.resize(at, None);
-                run.roles.push(roles);
+                batch.guarded |= 1 << at;
+                batch.roles.resize(at, None);
+                batch.roles.push(roles);
             }
         }
-        run
+        batch
     }
 
     /// The set of all its events.
@@ -151,7 +161,7 @@ impl<'d> Run<'d> {
         self.all
     }
 
-    /// Tells it from every other run of the shard.
+    /// Tells it from every other batch of the shard.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
@@ -202,15 +212,15 @@ impl<'d> Run<'d> {
         visible
     }
 
-    /// Which of the events that a connection may see its filter lets through; `None` where finding
-    /// out takes more time than the shard has. The filter is asked about no other event: what it
-    /// costs, and what is told of that, would say something about events that are not for it.
+    /// Which of the visible events pass the filter; `None` if the budget does not suffice. The
+    /// filter is evaluated on no other event: its cost, and the notices about it, would reveal
+    /// something about events that the connection may not see.
     pub(super) fn passing(
         &self,
         visible: u64,
         filter: u32,
         filters: &mut FilterTable,
-        asking: &Asking<'_>,
+        asking: &EvalContext<'_>,
     ) -> Option<u64> {
         if filter == NO_FILTER || visible == 0 {
             return Some(visible);
@@ -223,7 +233,7 @@ impl<'d> Run<'d> {
         filters.passes(filter, self.number, visible, views, asking)
     }
 
-    /// These events in one piece, where [`Run::joined`] has made it before.
+    /// These events in one piece, where [`Batch::joined`] has made it before.
     #[inline]
     pub(super) fn made(&self, dialect: DialectId, set: u64) -> Option<&Frame> {
         if set == self.all {
@@ -289,8 +299,8 @@ impl<'d> Run<'d> {
         Some(frame)
     }
 
-    /// One event by itself, with the question to confirm it; `None` where nobody looks at it or
-    /// the dialect has no words for that. Made once for all, but for the little that a shard adds.
+    /// One event by itself, with a request to confirm it; `None` if it is not sampled or the
+    /// dialect has no such request.
     pub(super) fn asking(&self, protocol: &Arc<dyn Protocol>, at: usize) -> Option<Frame> {
         let delivery = self.deliveries.get(at)?;
         let bytes = delivery.frame_to_confirm(&**protocol)?;

@@ -1,9 +1,9 @@
-//! A shard's clock: it stands still while the shard does.
+//! A shard's clock, which excludes stalls of the shard.
 //!
-//! What is asked of clients in a certain time (an answer to a Ping, a token, a close frame) is
-//! counted in time in which the shard could have heard them. A round that begins much later than
-//! it was due says that nobody was there: the process was stopped, the machine suspended or
-//! overloaded, or the round before took that long. That time does not count.
+//! Deadlines of clients (for a Pong, a token, a close frame) count only time in which the shard
+//! could have received them. A round that starts much later than it was due reveals a stall: the
+//! process was stopped, the machine was suspended or overloaded, or the last round took that long.
+//! A stall does not count.
 
 use std::time::Duration;
 
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_while_it_sleeps_does_not_count() {
+    fn stall_during_sleep_does_not_count() {
         let mut clock = clock();
         clock.look(100, 1_000);
         // Asked by a publisher meanwhile, it does not go on either.
@@ -139,14 +139,14 @@ mod tests {
     }
 
     #[test]
-    fn a_round_that_takes_long_does_not_count() {
+    fn long_round_does_not_count() {
         let mut clock = clock();
         assert_eq!(clock.look(8_100, 50), Some(Duration::from_secs(8)));
         assert_eq!(clock.at(8_100), 600);
     }
 
     #[test]
-    fn a_little_late_is_no_stall_but_does_not_count_either() {
+    fn short_delay_is_no_stall_and_does_not_count() {
         let mut clock = clock();
         assert_eq!(clock.look(900, 0), None);
         assert_eq!(clock.at(900), 600);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn stalls_never_turn_the_clock_back() {
+    fn clock_never_goes_back_after_a_stall() {
         let mut clock = clock();
         let (mut now, mut before) = (100, 0);
         let mut rng = fastrand::Rng::with_seed(7);

@@ -1,4 +1,4 @@
-//! What clients were asked to confirm, and what they say about it.
+//! Confirmations: events that clients were asked to confirm, and their answers.
 //!
 //! A client can only tell of an event that was sent to it with the question, once, and within a
 //! minute; and nothing that it says can lie before the event was sent or after the answer came.
@@ -154,9 +154,9 @@ impl ConnCtx<'_> {
     fn note_arrival(&mut self, said: &Arrived) -> Confirmation {
         let (connection, slot, now) = (self.id(), self.slot(), Instant::now());
         let shard = self.shard();
-        shard.note_sightings();
+        shard.finish_samples();
         let key = (connection, said.id, said.channel.clone());
-        let Some(asked) = shard.confirmations.take(&key, now) else {
+        let Some(asked) = shard.sampling.confirmations.take(&key, now) else {
             return Confirmation::Unknown;
         };
         let ping = shard.connections.get(slot).map_or(0, |c| c.round_trip_us);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clients_clock_may_be_years_off() {
+    fn client_clock_offset_does_not_matter() {
         let written = Instant::now();
         for ahead in [0, -1_000_000_000_000, 1_000_000_000_000] {
             // 10 ms on its way, 5 ms in the handler, 10 ms back.
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shorter_round_trip_of_a_ping_is_believed() {
+    fn shorter_round_trip_of_a_ping_is_used() {
         // 18 ms in the way of other frames, 1 ms back.
         let written = Instant::now();
         let found = moments(&told(0, 0, 5, 6), written, written + MS * 25, MS * 2).unwrap();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn no_time_lies_before_the_event_was_sent_or_after_the_answer_came() {
+    fn times_are_clamped_to_the_exchange() {
         let written = Instant::now();
         let now = written + MS * 10;
         // A little more than there was: the clock was set right meanwhile.
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_cannot_be_are_refused() {
+    fn implausible_times_are_refused() {
         let written = Instant::now();
         let now = written + MS * 10;
         for (received, handled, sent) in [(5, 4, 5), (0, 5, 4), (0, 2_000, 2_000), (0, 0, 2_000)] {

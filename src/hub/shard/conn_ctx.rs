@@ -1,4 +1,4 @@
-//! One connection, as its protocol may act on it.
+//! A connection, as its protocol sees it.
 
 use std::any::Any;
 use std::net::SocketAddr;
@@ -14,14 +14,14 @@ use crate::error::{CloseCode, Error, Result};
 use crate::event::{ChannelPattern, ConnectionId};
 use crate::filter::EventFilter;
 use crate::hub::Hub;
-use crate::hub::connection::Client;
+use crate::hub::command::ShardCommand;
 use crate::hub::delivery::DialectId;
-use crate::hub::inbox::Inbound;
 use crate::hub::protocol::Protocol;
+use crate::hub::shard::connection::Client;
 use crate::maybe_ready::MaybeReady;
 
-/// One connection on its shard's thread. Made for the length of a call; everything a protocol
-/// does to a connection it does through this.
+/// A connection on its shard's thread, for the length of one call. A protocol does everything to a
+/// connection through it.
 pub struct ConnCtx<'s> {
     shard: &'s mut Shard,
     slot: u32,
@@ -44,24 +44,25 @@ impl<'s> ConnCtx<'s> {
     #[must_use]
     pub fn id(&self) -> ConnectionId {
         self.shard
+            .connections
             .id(self.slot)
             .unwrap_or(ConnectionId::new(u16::MAX, u32::MAX, 0))
     }
 
-    /// The bus.
+    /// The hub.
     #[must_use]
     pub fn hub(&self) -> &Arc<Hub> {
         &self.shard.hub
     }
 
-    /// Who it is; `None` until it has shown a token, where one is required.
+    /// Its identity; `None` until it has authenticated, where that is required.
     #[must_use]
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         self.shard.connections.get(self.slot)?.identity.as_ref()
     }
 
-    /// True if nothing more should be taken from the client at the moment: it is being closed, or
-    /// an answer is being made elsewhere and replies keep the order of requests.
+    /// True if no message of the client may be handled now: the connection is closing, or an answer
+    /// is pending and replies keep the order of requests.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         let connection = self.shard.connections.get(self.slot);
@@ -83,29 +84,28 @@ impl<'s> ConnCtx<'s> {
         self.shard.close_with(self.slot, code, "", last);
     }
 
-    /// Tells the client what is wrong and closes.
+    /// Sends an error and closes.
     pub fn fail(&mut self, error: &Error, code: CloseCode) {
         self.shard.fail(self.slot, error, code);
     }
 
-    /// Notes who it is.
+    /// Sets its identity.
     ///
-    /// # Errors
-    /// `permission_denied` for another user than before, `resource_exhausted` where the user has
-    /// too many connections.
+    /// # Errors `permission_denied` for another user than before, `resource_exhausted` where the
+    /// user has too many connections.
     pub fn recognise(&mut self, identity: Arc<Identity>) -> Result<()> {
         self.shard.recognise(self.slot, identity)
     }
 
-    /// Notes whether it has shown a token that is not judged, or not yet: then `auth.deadline` is
-    /// no fault of the client.
+    /// Records whether it has sent a token that could not be verified yet: then missing
+    /// `auth.deadline` is not the client's fault.
     pub fn set_unjudged(&mut self, unjudged: bool) {
         if let Some(connection) = self.shard.connections.get_mut(self.slot) {
             connection.unjudged = unjudged;
         }
     }
 
-    /// Notes what the client said of itself.
+    /// Records what the client registers as.
     pub fn register(&mut self, client: Client) {
         let Some(connection) = self.shard.connections.get_mut(self.slot) else {
             return;
@@ -116,7 +116,7 @@ impl<'s> ConnCtx<'s> {
         self.shard.hub.metrics().client_type_changed(from, to);
     }
 
-    /// Subscribes; `then` is told how each subscription began, before the first event of any.
+    /// Subscribes; `then` gets the outcome of each subscription, before the first event of any.
     pub fn join(
         &mut self,
         request: JoinRequest,
@@ -133,7 +133,7 @@ impl<'s> ConnCtx<'s> {
         self.shard.leave(self.slot, pattern)
     }
 
-    /// Ends subscriptions that `allowed` refuses, and says why.
+    /// Ends subscriptions that `allowed` refuses, with an error.
     pub fn check_rights(
         &mut self,
         allowed: &(dyn Fn(&Identity, &ChannelPattern, ConnectionId) -> Result<()> + Send + Sync),
@@ -149,64 +149,29 @@ impl<'s> ConnCtx<'s> {
     /// The filter of a subscription; the outer `None` where there is no such subscription.
     #[must_use]
     pub fn filter_of(&self, pattern: &ChannelPattern) -> Option<Option<Arc<EventFilter>>> {
-        let topic = self.shard.topic_of(pattern)?;
+        let topic = self.shard.topics.of(pattern)?;
         let place = self.shard.filter_of(self.slot, topic)?;
         Some(self.shard.filters.get(place).cloned())
     }
 
-    /// Goes on with an answer when it is there; what the client sends meanwhile waits.
+    /// Continues with an answer when it is ready; further messages of the client wait.
     pub fn wait<T: Send + 'static>(
         &mut self,
-        promise: MaybeReady<T>,
+        answer: MaybeReady<T>,
         then: impl FnOnce(&mut ConnCtx<'_>, Result<T>) + Send + 'static,
     ) {
-        let future = match promise {
+        let future = match answer {
             MaybeReady::Ready(answer) => return then(self, answer),
             MaybeReady::Pending(future) => future,
         };
-        if let Some(connection) = self.shard.connections.get_mut(self.slot) {
-            connection.flags.busy = true;
-        }
-        self.elsewhere(future, |cx, answer| {
-            let slot = cx.slot;
-            let Some(connection) = cx.shard.connections.get_mut(slot) else {
-                return;
-            };
-            connection.flags.busy = false;
-            if connection.ending.is_some() {
-                return;
-            }
-            then(cx, answer);
-            cx.shard.hear_again(slot);
-        });
-    }
-
-    /// Goes on with an answer when it is there, without holding the client up.
-    pub(super) fn meanwhile<T: Send + 'static>(
-        &mut self,
-        promise: MaybeReady<T>,
-        then: impl FnOnce(&mut ConnCtx<'_>, Result<T>) + Send + 'static,
-    ) {
-        match promise {
-            MaybeReady::Ready(answer) => then(self, answer),
-            MaybeReady::Pending(future) => self.elsewhere(future, then),
-        }
-    }
-
-    fn elsewhere<T: Send + 'static>(
-        &mut self,
-        future: impl Future<Output = Result<T>> + Send + 'static,
-        then: impl FnOnce(&mut ConnCtx<'_>, Result<T>) + Send + 'static,
-    ) {
-        let id = self.id();
-        let inbox = Arc::clone(&self.shard.inbox);
-        self.shard.hub.spawn(async move {
+        self.shard.set_busy(self.slot);
+        let connection = self.id();
+        self.shard.send_later(async move {
             let answer = future.await;
-            inbox.push(Inbound::Task(Box::new(move |shard| {
-                if let Some(slot) = shard.find(id) {
-                    then(&mut ConnCtx::new(shard, slot), answer);
-                }
-            })));
+            ShardCommand::Resume {
+                connection,
+                then: Box::new(move |cx| then(cx, answer)),
+            }
         });
     }
 
@@ -221,9 +186,9 @@ impl<'s> ConnCtx<'s> {
         }
     }
 
-    /// The client has answered the last heartbeat, by an answer that does not say which.
+    /// The client has answered the last heartbeat, by a reply that does not name it.
     pub fn answered(&mut self) {
-        let now = self.shard.clock.now();
+        let now = self.shard.time.now();
         if let Some(connection) = self.shard.connections.get_mut(self.slot) {
             let took = now
                 .saturating_sub(connection.last_ping)
@@ -232,19 +197,19 @@ impl<'s> ConnCtx<'s> {
         }
     }
 
-    /// The dialect that it speaks.
+    /// Its dialect.
     #[must_use]
     pub fn dialect(&self) -> Option<DialectId> {
         Some(self.shard.connections.get(self.slot)?.dialect)
     }
 
-    /// Where it comes from.
+    /// Its network address.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         Some(self.shard.connections.get(self.slot)?.address.get())
     }
 
-    /// Goes on in another dialect of the same transport. What waits in the outbox stays as it is.
+    /// Switches to another dialect of the same transport. Frames in the outbox stay as they are.
     pub fn speak(&mut self, protocol: Arc<dyn Protocol>) {
         if let Some(connection) = self.shard.connections.get_mut(self.slot) {
             connection.dialect = protocol.dialect();
@@ -252,17 +217,16 @@ impl<'s> ConnCtx<'s> {
         }
     }
 
-    /// Microseconds since the bus started.
+    /// Microseconds since the hub was built.
     #[must_use]
     pub fn clock_us(&self) -> u64 {
         self.shard.hub.clock_us()
     }
 
-    /// Takes one message's share of the client's rate (virtual scheduling, as in a token bucket).
+    /// Takes one message from the client's rate limit (virtual scheduling, as in a token bucket).
     ///
-    /// # Errors
-    /// `resource_exhausted` with the time to wait. A client that goes on regardless, for as many
-    /// messages as a whole burst, is closed with 4429.
+    /// # Errors `resource_exhausted` with the time to wait. A client that goes on regardless, for
+    /// as many messages as a whole burst, is closed with 4429.
     pub fn take_message(&mut self) -> Result<()> {
         let (rate, burst) = (
             self.shard.settings.messages_per_second,
@@ -273,8 +237,8 @@ impl<'s> ConnCtx<'s> {
         }
         let burst = if burst == 0 { rate } else { burst };
         let now = self.clock_us();
-        // What came while the server stood still came at its own pace.
-        let credit = self.shard.clock.credit_us();
+        // Messages that arrived during a stall of the server count as sent at their own rate.
+        let credit = self.shard.time.credit_us();
         let cost = 1_000_000 / u64::from(rate).max(1);
         let allowance = cost.saturating_mul(u64::from(burst.max(1)));
         let Some(connection) = self.shard.connections.get_mut(self.slot) else {
@@ -298,12 +262,12 @@ impl<'s> ConnCtx<'s> {
         Err(error)
     }
 
-    /// What the protocol keeps between two reads; leaves nothing.
+    /// Takes the protocol's state.
     pub fn take_state(&mut self) -> Option<Box<dyn Any + Send>> {
         self.shard.connections.get_mut(self.slot)?.take_state()
     }
 
-    /// Keeps something for the protocol until the next read.
+    /// Stores the protocol's state until the next read.
     pub fn keep_state(&mut self, state: Option<Box<dyn Any + Send>>) {
         if let Some(connection) = self.shard.connections.get_mut(self.slot)
             && connection.ending.is_none()
@@ -315,8 +279,7 @@ impl<'s> ConnCtx<'s> {
         }
     }
 
-    /// How often the server says something to a silent client, and after what silence it gives
-    /// up, in milliseconds.
+    /// The heartbeat's interval and timeout, in milliseconds.
     #[must_use]
     pub fn heartbeat_ms(&self) -> (u64, u64) {
         let settings = &self.shard.settings;

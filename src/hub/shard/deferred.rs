@@ -1,96 +1,97 @@
-//! Filters that a shard has no time to ask: their subscriptions go on as those that catch up do,
-//! and the filter is asked elsewhere.
+//! Deferred filters: the budget of a round does not suffice, so the subscription goes into recovery
+//! and its filter is evaluated off the shard.
 //!
-//! What comes meanwhile waits with the subscription, up to as many bytes as may wait for a slow
-//! connection. Where the channel keeps history, the rest is read from there. Where it keeps none,
-//! or it is followed by a pattern, the subscription ends.
+//! Events that arrive meanwhile are held back, up to the limit of an outbox. If the channel keeps
+//! history, the rest is read from there. If it keeps none, or the subscription is to a pattern, the
+//! subscription ends.
 
 use std::sync::Arc;
 
-use super::batch::{Run, each};
-use super::fanout::{follows_once, schedule_recovery};
+use super::batch::{Batch, each};
+use super::fanout::subscribed_once;
 use super::held_back::overtaken;
-use super::{ConnCtx, Shard};
+use super::{Shard, SubscriptionRef};
 use crate::error::{Error, Result};
 use crate::event::{Event, Position};
 use crate::filter::{EventFilter, EventView};
-use crate::hub::judge::Verdict;
-use crate::hub::meter::{Asking, Meter};
+use crate::hub::command::ShardCommand;
+use crate::hub::evaluator::Verdict;
+use crate::hub::filter_budget::Meter;
 use crate::hub::protocol::Notice;
-use crate::maybe_ready::MaybeReady;
 
-/// Events that are asked about elsewhere at a time.
+/// Events of one evaluation off the shard.
 const AT_ONCE: usize = 128;
 
+/// Events that a filter is evaluated on off the shard.
+pub(in crate::hub) struct FilterBatch {
+    filter: Arc<EventFilter>,
+    events: Arc<[Arc<Event>]>,
+}
+
 impl Shard {
-    /// The filter of a subscription could not be asked about events of a run: about those that are
-    /// `live` of the `fresh` ones, the others being not for it.
-    pub(super) fn put_behind(
+    /// Defers the filter of a subscription: it could not be evaluated on the `live` events of a
+    /// batch. The other `fresh` events are not visible to the connection.
+    pub(super) fn defer_filter(
         &mut self,
         slot: u32,
         topic: u32,
         topics: [Option<u32>; 3],
-        run: &Run<'_>,
+        batch: &Batch<'_>,
         [fresh, live]: [u64; 2],
     ) {
         let Some(connection) = self.connections.get(slot).filter(|_| live != 0) else {
             return;
         };
         let was_live = self.is_live(slot, topic);
-        if !follows_once(connection, topics) {
-            // Its other subscriptions go on, and would overtake this one.
+        if !subscribed_once(connection, topics) {
+            // Its other subscriptions stay live and would overtake this one.
             let rate = self.settings.filters.steps_per_second;
             let meter = connection.meter();
-            let (limit, error) = if meter.is_some_and(|m| m.is_spent(self.now_us, rate)) {
+            let (limit, error) = if meter.is_some_and(|m| m.is_spent(self.budget.now_us, rate)) {
                 ("filter_steps_per_second", too_much())
             } else {
                 ("filter_overlap", overtaken())
             };
             self.hub.metrics().limit_reached(limit);
-            return self.end_for(slot, topic, &error);
+            return self.end_subscription(slot, topic, &error);
         }
         if was_live {
             self.hub.metrics().filter_deferred();
         }
         let position = self.topics.get(topic).and_then(|topic| topic.position);
-        let first = each(live).next().and_then(|at| run.event(at)?.position);
+        let first = each(live).next().and_then(|at| batch.event(at)?.position);
         if let (Some(_), Some(first)) = (position, first) {
             let offset = first.offset.saturating_sub(1);
-            if was_live && self.fall_behind(slot, topic, Position { offset, ..first }) {
+            if was_live && self.begin_recovery(slot, topic, Position { offset, ..first }) {
                 self.set_live(slot, topic, false);
-                if let Some(catch_up) = self.catch_up(slot, topic) {
-                    catch_up.kept = Some(0);
+                if let Some(recovery) = self.recovery(slot, topic) {
+                    recovery.kept = Some(0);
                 }
-                self.keep_behind(slot, topic, run, fresh, live);
+                self.keep_behind(slot, topic, batch, fresh, live);
             }
         } else {
-            self.hold_back(slot, topic, run, live);
+            self.hold_back(slot, topic, batch, live);
         }
         if let Some(connection) = self.connections.get_mut(slot) {
-            schedule_recovery(&mut self.awaiting_recovery, slot, connection);
+            self.recovery.schedule(slot, connection);
         }
     }
 
-    /// Asks the filter about the first events that wait, as far as there is time; false where there
-    /// is not even time for one.
-    pub(super) fn ask_here(&mut self, slot: u32, topic: u32) -> bool {
-        let Some(filter) = self.filter_that_asks(slot, topic) else {
+    /// Evaluates the filter on waiting events within the budget; false if it does not suffice for
+    /// one.
+    pub(super) fn evaluate_here(&mut self, slot: u32, topic: u32) -> bool {
+        let Some(filter) = self.filter_of_subscription(slot, topic) else {
             return true;
         };
         let meter = self.connections.get(slot).and_then(|c| c.meter()).cloned();
         let Some(mut waiting) = self
-            .catch_up(slot, topic)
-            .map(|catch_up| std::mem::take(&mut catch_up.waiting))
+            .recovery(slot, topic)
+            .map(|recovery| std::mem::take(&mut recovery.waiting))
         else {
             return true;
         };
-        let asking = Asking {
-            slice: &self.slice,
-            meter: meter.as_deref(),
-            limits: &self.settings.filters,
-            now_us: self.now_us,
-            metrics: &self.metrics,
-        };
+        let limits = &self.settings.filters;
+        let asking = self.budget.asking(meter.as_deref(), limits, &self.metrics);
         let mut asked = false;
         for waiting in &mut waiting {
             if waiting.verdict.is_none() {
@@ -105,101 +106,115 @@ impl Shard {
             }
             asked = true;
         }
-        if let Some(catch_up) = self.catch_up(slot, topic) {
-            catch_up.waiting = waiting;
+        if let Some(recovery) = self.recovery(slot, topic) {
+            recovery.waiting = waiting;
         }
         asked
     }
 
-    /// Has the filter asked about the first events that wait, away from the shard.
-    pub(super) fn ask_elsewhere(&mut self, slot: u32, topic: u32) {
-        let Some(filter) = self.filter_that_asks(slot, topic) else {
+    /// Starts an evaluation of the filter on waiting events off the shard.
+    pub(super) fn evaluate_off_shard(&mut self, slot: u32, topic: u32) {
+        let Some(filter) = self.filter_of_subscription(slot, topic) else {
             return;
         };
         let Some(meter) = self.connections.get_mut(slot).map(meter_of) else {
             return;
         };
-        let Some(catch_up) = self.catch_up(slot, topic) else {
+        let Some(recovery) = self.recovery(slot, topic) else {
             return;
         };
-        let unasked = catch_up.waiting.iter().take_while(|w| w.verdict.is_none());
+        let unasked = recovery.waiting.iter().take_while(|w| w.verdict.is_none());
         let events: Arc<[Arc<Event>]> = unasked
             .take(AT_ONCE)
             .map(|waiting| Arc::clone(&waiting.event))
             .collect();
-        catch_up.reading = true;
-        let serial = catch_up.serial;
+        let Some(subscription) = self.begin_reading(slot, topic) else {
+            return;
+        };
         let hub = Arc::clone(&self.hub);
-        let about = Arc::clone(&events);
-        let asked = hub.judge(Arc::clone(&filter), events, Arc::downgrade(&meter));
-        ConnCtx::new(self, slot).meanwhile(MaybeReady::later(asked), move |cx, verdicts| {
-            let slot = cx.slot();
-            if let Some(catch_up) = cx.shard().catch_up(slot, topic)
-                && catch_up.serial == serial
-            {
-                catch_up.reading = false;
-                cx.shard()
-                    .take_verdicts(slot, topic, &filter, &about, verdicts);
+        let batch = FilterBatch {
+            filter: Arc::clone(&filter),
+            events: Arc::clone(&events),
+        };
+        let meter = Arc::downgrade(&meter);
+        self.send_later(async move {
+            let verdicts = hub.evaluate(filter, events, meter).await;
+            ShardCommand::FilterVerdicts {
+                subscription,
+                batch,
+                verdicts: verdicts.map(|(verdicts, _)| verdicts),
             }
-            // The others have waited for this page, whether or not it was still wanted.
-            cx.shard().advance_catch_ups(slot);
         });
     }
 
-    /// The filter has been asked elsewhere.
+    /// The filter was evaluated off the shard.
+    pub(super) fn filter_verdicts(
+        &mut self,
+        subscription: SubscriptionRef,
+        batch: &FilterBatch,
+        verdicts: Result<Vec<Verdict>>,
+    ) {
+        let Some(slot) = self.connections.find(subscription.connection) else {
+            return;
+        };
+        if self.end_reading(slot, subscription) {
+            self.take_verdicts(slot, subscription.topic, batch, verdicts);
+        }
+        // The connection's other subscriptions waited for this page, even if it is of no use now.
+        self.advance_recoveries(slot);
+    }
+
     fn take_verdicts(
         &mut self,
         slot: u32,
         topic: u32,
-        asked: &Arc<EventFilter>,
-        about: &[Arc<Event>],
-        verdicts: Result<(Vec<Verdict>, u64)>,
+        batch: &FilterBatch,
+        verdicts: Result<Vec<Verdict>>,
     ) {
-        let is_same = |filter: &Arc<EventFilter>| filter.key() == asked.key();
-        let still = self.filter_that_asks(slot, topic);
+        let is_same = |filter: &Arc<EventFilter>| filter.key() == batch.filter.key();
+        let still = self.filter_of_subscription(slot, topic);
         match verdicts {
-            Ok((verdicts, _)) if still.as_ref().is_some_and(is_same) => {
-                let Some(catch_up) = self.catch_up(slot, topic) else {
+            Ok(verdicts) if still.as_ref().is_some_and(is_same) => {
+                let Some(recovery) = self.recovery(slot, topic) else {
                     return;
                 };
-                // Other events may wait by now, where the channel was numbered anew.
-                let answered = about.iter().zip(verdicts);
-                for (waiting, (event, verdict)) in catch_up.waiting.iter_mut().zip(answered) {
+                // Other events may wait by now, after a change of the epoch.
+                let answered = batch.events.iter().zip(verdicts);
+                for (waiting, (event, verdict)) in recovery.waiting.iter_mut().zip(answered) {
                     if Arc::ptr_eq(&waiting.event, event) {
                         waiting.verdict = Some(verdict);
                     }
                 }
             }
-            // It has another filter by now, which is asked instead.
+            // The subscription has another filter by now, which is evaluated instead.
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(%error, "a filter could not be asked");
-                self.end_for(slot, topic, &error);
+                tracing::warn!(%error, "a filter could not be evaluated");
+                self.end_subscription(slot, topic, &error);
             }
         }
     }
 
-    fn filter_that_asks(&self, slot: u32, topic: u32) -> Option<Arc<EventFilter>> {
+    fn filter_of_subscription(&self, slot: u32, topic: u32) -> Option<Arc<EventFilter>> {
         let place = self.filter_of(slot, topic)?;
         self.filters.get(place).cloned()
     }
 
-    /// An event about which the filter can't be asked within `limits.filter_steps`: said, never
-    /// silent.
-    pub(super) fn tell_costly(&mut self, slot: u32, topic: u32, event: &Event) {
+    /// The filter exceeds `limits.filter_steps` on an event: the client is told of the gap.
+    pub(super) fn notify_costly(&mut self, slot: u32, topic: u32, event: &Event) {
         self.hub.metrics().limit_reached("filter_steps");
         if let Some(position) = event.position
             && self.topics.get(topic).is_some_and(|t| t.position.is_some())
         {
             let offset = position.offset;
-            return self.tell_gap(slot, topic, offset, offset, "filter_steps");
+            return self.notify_gap(slot, topic, offset, offset, "filter_steps");
         }
         let text = "the filter takes too many steps for an event (limits.filter_steps)";
-        self.end_for(slot, topic, &Error::exhausted(text));
+        self.end_subscription(slot, topic, &Error::exhausted(text));
     }
 
-    /// Ends a subscription, and says why.
-    pub(super) fn end_for(&mut self, slot: u32, topic: u32, error: &Error) {
+    /// Ends a subscription with an error.
+    pub(super) fn end_subscription(&mut self, slot: u32, topic: u32, error: &Error) {
         let Some(channel) = self.topics.get(topic).map(|t| t.pattern.to_string()) else {
             return;
         };
@@ -211,7 +226,7 @@ impl Shard {
 }
 
 /// What the filters of a connection have cost.
-pub(super) fn meter_of(connection: &mut crate::hub::connection::Connection) -> Arc<Meter> {
+pub(super) fn meter_of(connection: &mut crate::hub::shard::connection::Connection) -> Arc<Meter> {
     Arc::clone(connection.cold().meter.get_or_insert_default())
 }
 

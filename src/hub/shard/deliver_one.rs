@@ -1,35 +1,33 @@
-//! What happens to one connection when a run of events comes by: what it is owed, and where that
-//! finds room.
+//! Delivery of a batch to one connection: which events it gets, and room for them in its outbox.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::batch::{MAX_RUN, Run, count, each};
-use super::fanout::follows_once;
-use super::io::flush;
+use super::batch::{Batch, MAX_BATCH, count, each};
+use super::fanout::subscribed_once;
 use super::sampling::{DeliverySampler, Sample};
-use super::{Subscriber, Topic};
+use super::topics::{Subscriber, Topics};
+use super::writer::Writer;
 use crate::event::{ChannelPattern, ConnectionId, SlowConsumer};
 use crate::filter::FilterLimits;
 use crate::hub::Hub;
-use crate::hub::chunk::{Chunk, Frame};
-use crate::hub::connection::Connection;
-use crate::hub::filter_table::{FilterTable, NO_FILTER};
-use crate::hub::meter::{Asking, Slice};
-use crate::hub::outbox::{Missing, QueuePool};
+use crate::hub::filter_budget::{EvalContext, Slice};
 use crate::hub::protocol::Notice;
-use crate::hub::shed::{Room, conflates_at};
-use crate::hub::slots::Slots;
+use crate::hub::shard::chunk::{Chunk, Frame};
+use crate::hub::shard::connection::Connection;
+use crate::hub::shard::filter_table::{FilterTable, NO_FILTER};
+use crate::hub::shard::outbox::Missing;
+use crate::hub::shard::overflow::{RoomRequest, conflates_at};
 use crate::telemetry::{DropReason, ShardMetrics, Transport};
 
-/// What one shard did with a run.
+/// What one shard did with a batch.
 pub(super) struct Outcome {
-    /// Connections that got all of it.
+    /// Connections that got the whole batch.
     whole: u32,
-    /// What others got of each event.
-    delivered: [u32; MAX_RUN],
-    filtered: [u32; MAX_RUN],
-    dropped: [u32; MAX_RUN],
+    /// How many other connections got each event.
+    delivered: [u32; MAX_BATCH],
+    filtered: [u32; MAX_BATCH],
+    dropped: [u32; MAX_BATCH],
     pub(super) all_filtered: u64,
     pub(super) by_transport: [u64; Transport::COUNT],
 }
@@ -38,9 +36,9 @@ impl Default for Outcome {
     fn default() -> Self {
         Outcome {
             whole: 0,
-            delivered: [0; MAX_RUN],
-            filtered: [0; MAX_RUN],
-            dropped: [0; MAX_RUN],
+            delivered: [0; MAX_BATCH],
+            filtered: [0; MAX_BATCH],
+            dropped: [0; MAX_BATCH],
             all_filtered: 0,
             by_transport: [0; Transport::COUNT],
         }
@@ -50,7 +48,7 @@ impl Default for Outcome {
 impl Outcome {
     /// How often an event was delivered, filtered and dropped.
     pub(super) fn of(&self, at: usize) -> (u32, u32, u32) {
-        let read = |counts: &[u32; MAX_RUN]| counts.get(at).copied().unwrap_or(0);
+        let read = |counts: &[u32; MAX_BATCH]| counts.get(at).copied().unwrap_or(0);
         (
             self.whole + read(&self.delivered),
             read(&self.filtered),
@@ -74,7 +72,7 @@ impl Outcome {
     }
 }
 
-fn note(counts: &mut [u32; MAX_RUN], set: u64) {
+fn note(counts: &mut [u32; MAX_BATCH], set: u64) {
     for at in each(set) {
         if let Some(count) = counts.get_mut(at) {
             *count += 1;
@@ -82,26 +80,26 @@ fn note(counts: &mut [u32; MAX_RUN], set: u64) {
     }
 }
 
-/// What came of putting events into an outbox.
+/// The outcome of putting events into an outbox.
 pub(super) enum Put {
     Done,
-    /// From this offset on, they come from history.
+    /// From this offset on, the subscription reads history.
     Resync(u64),
     Close,
 }
 
-/// Hands a run to one connection after the other.
+/// Writes a batch to one connection after the other.
 pub(super) struct BatchWriter<'h, 'd> {
-    pub(super) run: &'h mut Run<'d>,
+    pub(super) batch: &'h mut Batch<'d>,
     pub(super) shard: u16,
     pub(super) samples: &'h mut Vec<Sample>,
     pub(super) policy: SlowConsumer,
     pub(super) limit: usize,
-    pub(super) topics: &'h Slots<Topic>,
-    pub(super) pool: &'h mut QueuePool,
+    pub(super) topics: &'h Topics,
+    pub(super) writer: &'h mut Writer,
     pub(super) metrics: &'h ShardMetrics,
     pub(super) slice: &'h Slice,
-    /// For filters that can't wait.
+    /// For filters that cannot be deferred.
     pub(super) overlaps: &'h Slice,
     pub(super) limits: &'h FilterLimits,
     /// Microseconds on the clock of the hub.
@@ -111,81 +109,81 @@ pub(super) struct BatchWriter<'h, 'd> {
 }
 
 impl BatchWriter<'_, '_> {
-    /// As [`BatchWriter::owed`]. Where the connection follows the channel in another way too, more
-    /// is taken for its filter: it can't be asked later, or the events of the other one would
-    /// overtake this one's.
-    pub(super) fn owed_in_time(
+    /// As [`BatchWriter::due`]. Where the connection has another subscription that matches the
+    /// channel, the filter gets a larger budget: deferring it would let the other subscription's
+    /// events overtake this one's.
+    pub(super) fn due_in_time(
         &mut self,
         slot: u32,
         connection: &mut Connection,
-        follower: &Subscriber,
+        subscriber: &Subscriber,
         live: u64,
         filters: &mut FilterTable,
         topics: [Option<u32>; 3],
     ) -> Option<u64> {
-        let owed = self.owed(slot, connection, follower, live, filters);
-        if owed.is_some() || follows_once(connection, topics) {
-            return owed;
+        let due = self.due(slot, connection, subscriber, live, filters);
+        if due.is_some() || subscribed_once(connection, topics) {
+            return due;
         }
         let usual = std::mem::replace(&mut self.slice, self.overlaps);
-        let owed = self.owed(slot, connection, follower, live, filters);
+        let due = self.due(slot, connection, subscriber, live, filters);
         self.slice = usual;
-        owed
+        due
     }
 
-    /// The events that a follower is to get now, `live` being those that come live where it is.
-    /// What it has by another subscription, or gets from history, is left out. `None` where the
-    /// shard has no time to ask its filter.
-    fn owed(
+    /// The events that a subscriber gets now, `live` being those that are new to it. Events that
+    /// its connection has by another subscription, or reads from history, are left out. `None` if
+    /// the budget does not suffice for its filter.
+    fn due(
         &mut self,
         slot: u32,
         connection: &mut Connection,
-        follower: &Subscriber,
+        subscriber: &Subscriber,
         live: u64,
         filters: &mut FilterTable,
     ) -> Option<u64> {
         if connection.flags.pending_close {
             return Some(0);
         }
-        // Without a filter, nothing is looked at that no other part of a delivery touches.
-        let meter = match follower.filter {
+        // Without a filter, touch no cache line that the delivery does not touch anyway.
+        let meter = match subscriber.filter {
             NO_FILTER => None,
             _ => connection.meter().map(|meter| &**meter),
         };
-        let asking = Asking {
+        let asking = EvalContext {
             slice: self.slice,
             meter,
             limits: self.limits,
             now_us: self.now_us,
             metrics: self.metrics,
         };
-        let visible = self.run.visible(slot, connection);
+        let visible = self.batch.visible(slot, connection);
         let passing = self
-            .run
-            .passing(visible, follower.filter, filters, &asking)?;
-        if connection.last_run != self.run.number() {
-            connection.last_run = self.run.number();
-            connection.answered = 0;
+            .batch
+            .passing(visible, subscriber.filter, filters, &asking)?;
+        if connection.last_batch != self.batch.number() {
+            connection.last_batch = self.batch.number();
+            connection.covered = 0;
         }
-        let live = if follower.live { live } else { 0 };
-        if live != self.run.all() {
-            // It comes from history, and so not by a pattern.
-            connection.answered |= passing & !live & self.run.behind(follower.from);
+        let live = if subscriber.live { live } else { 0 };
+        if live != self.batch.all() {
+            // These come from history, so a pattern must not deliver them.
+            connection.covered |= passing & !live & self.batch.behind(subscriber.from);
         }
-        let wanted = live & !connection.answered;
+        let wanted = live & !connection.covered;
         let filtered = wanted & !passing;
         if filtered != 0 {
             note(&mut self.outcome.filtered, filtered);
             self.outcome.all_filtered += u64::from(count(filtered));
         }
-        connection.answered |= wanted & passing;
+        connection.covered |= wanted & passing;
         Some(wanted & passing)
     }
 
-    /// Puts events into an outbox, or does what the namespace says of slow connections.
+    /// Puts events into an outbox, or applies the namespace's policy for slow consumers.
     pub(super) fn put(&mut self, connection: &mut Connection, set: u64, topic: Option<u32>) -> Put {
         if let Some(frame) = self
-            .run
+            .batch
             .joined(connection.dialect, &connection.protocol, set)
             && self.has_room(connection, frame.len())
         {
@@ -195,15 +193,15 @@ impl BatchWriter<'_, '_> {
         self.put_each(connection, set, topic, None)
     }
 
-    /// As [`BatchWriter::put`], one by one, and looks at how those get there that are to be looked at.
-    pub(super) fn put_and_look(
+    /// As [`BatchWriter::put`], one by one, and records a sample of each sampled event.
+    pub(super) fn put_sampled(
         &mut self,
         slot: u32,
         connection: &mut Connection,
         set: u64,
         topic: Option<u32>,
     ) -> Put {
-        if set & self.run.watched() == 0 {
+        if set & self.batch.watched() == 0 {
             return self.put(connection, set, topic);
         }
         let id = ConnectionId::new(self.shard, slot, connection.nonce);
@@ -215,23 +213,23 @@ impl BatchWriter<'_, '_> {
         connection: &mut Connection,
         set: u64,
         topic: Option<u32>,
-        looked_at: Option<ConnectionId>,
+        sampled: Option<ConnectionId>,
     ) -> Put {
         for at in each(set) {
-            let asking = match looked_at {
-                Some(_) => self.run.asking(&connection.protocol, at),
+            let asking = match sampled {
+                Some(_) => self.batch.asking(&connection.protocol, at),
                 None => None,
             };
             let asked = asking.is_some();
             let frame = asking.or_else(|| {
-                self.run
+                self.batch
                     .single(connection.dialect, &connection.protocol, at)
             });
             let Some(frame) = frame else { continue };
             let one = 1 << at;
             if self.has_room(connection, frame.len()) {
                 self.push(connection, frame, topic, one);
-                self.look(looked_at, connection, at, asked);
+                self.look(sampled, connection, at, asked);
                 continue;
             }
             let kept = match (self.policy, topic) {
@@ -243,13 +241,13 @@ impl BatchWriter<'_, '_> {
             };
             if kept {
                 self.push(connection, frame, topic, one);
-                self.look(looked_at, connection, at, asked);
+                self.look(sampled, connection, at, asked);
                 continue;
             }
             note(&mut self.outcome.dropped, one);
-            // None of the rest comes by another subscription either.
-            connection.answered = u64::MAX;
-            let offset = self.run.event(at).and_then(|event| event.position);
+            // Another subscription must not deliver the rest either.
+            connection.covered = u64::MAX;
+            let offset = self.batch.event(at).and_then(|event| event.position);
             return match (self.policy, offset) {
                 (SlowConsumer::Resync, Some(position)) => Put::Resync(position.offset),
                 _ => Put::Close,
@@ -259,20 +257,21 @@ impl BatchWriter<'_, '_> {
     }
 
     fn push(&mut self, connection: &mut Connection, frame: Frame, topic: Option<u32>, set: u64) {
-        connection.outbox.push(frame, topic, self.pool);
+        self.writer.push(connection, frame, topic);
         self.count(connection, set);
     }
 
     /// Counts these events as delivered.
     pub(super) fn count(&mut self, connection: &mut Connection, set: u64) {
         connection.delivered += u64::from(count(set));
-        self.outcome.add(connection.transport, set, self.run.all());
+        self.outcome
+            .add(connection.transport, set, self.batch.all());
     }
 
-    /// Who is looked at among so many subscribers; nobody where no event of the run is watched.
+    /// The sampled ones of so many subscribers; none if no event of the batch is sampled.
     pub(super) fn sampler(&self, here: usize, most: usize) -> DeliverySampler {
-        let first = each(self.run.watched()).next();
-        match first.and_then(|at| self.run.delivery(at)) {
+        let first = each(self.batch.watched()).next();
+        match first.and_then(|at| self.batch.delivery(at)) {
             Some(delivery) => DeliverySampler::choose(here, delivery.subscribers(), most),
             None => DeliverySampler::NONE,
         }
@@ -280,12 +279,12 @@ impl BatchWriter<'_, '_> {
 
     fn look(
         &mut self,
-        looked_at: Option<ConnectionId>,
+        sampled: Option<ConnectionId>,
         connection: &Connection,
         at: usize,
         asked: bool,
     ) {
-        if let (Some(id), Some(delivery)) = (looked_at, self.run.delivery(at))
+        if let (Some(id), Some(delivery)) = (sampled, self.batch.delivery(at))
             && delivery.is_watched()
         {
             self.samples.push(Sample {
@@ -299,7 +298,7 @@ impl BatchWriter<'_, '_> {
         }
     }
 
-    /// What was put last is written already.
+    /// The last samples are written already.
     pub(super) fn written(&mut self) {
         let now = Instant::now();
         let unwritten = |sample: &&mut Sample| sample.written.is_none();
@@ -307,14 +306,13 @@ impl BatchWriter<'_, '_> {
         last.for_each(|sample| sample.written = Some(now));
     }
 
-    /// True if there is room, now or once the outbox has been written: it may only be full because
-    /// this batch has not been.
+    /// True if there is room, at once or after a write: the outbox may be full only because this
+    /// round has not been written.
     fn has_room(&mut self, connection: &mut Connection, len: usize) -> bool {
-        self.fits(connection, len)
-            || (flush(connection, self.pool, self.metrics) && self.fits(connection, len))
+        self.fits(connection, len) || (self.writer.flush(connection) && self.fits(connection, len))
     }
 
-    /// An empty outbox takes any frame, or a large event could never leave.
+    /// An empty outbox takes any frame, or a large event could never be sent.
     fn fits(&self, connection: &Connection, len: usize) -> bool {
         let limit = match self.policy {
             SlowConsumer::Conflate => conflates_at(self.limit),
@@ -325,8 +323,8 @@ impl BatchWriter<'_, '_> {
         connection.outbox.is_empty() || connection.outbox.bytes().saturating_add(len) <= limit
     }
 
-    /// Takes waiting events out of the outbox, and says so in their place. Only those of channels
-    /// whose namespace lets events go. True if there is room now.
+    /// Drops waiting events from the outbox, and puts a gap notice in their place. Only events of
+    /// namespaces whose policy allows it are dropped. True if there is room now.
     fn make_room(&mut self, connection: &mut Connection, topic: u32, frame: &Frame) -> bool {
         let protocol = &connection.protocol;
         let namespaces = self.hub.namespaces();
@@ -354,7 +352,7 @@ impl BatchWriter<'_, '_> {
             };
             protocol.notice(&notice).map(Chunk::plain)
         };
-        let room = Room {
+        let room = RoomRequest {
             channel: topic,
             key: frame.part().map_or(0, |part| part.key),
             needed: frame.len(),

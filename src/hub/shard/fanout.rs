@@ -1,57 +1,56 @@
-//! Events to many connections.
+//! Fan-out: a batch of events to its subscribers.
 
 use std::sync::Arc;
 
 use super::Shard;
-use super::batch::Run;
+use super::batch::Batch;
+use super::connections::Connections;
 use super::deliver_one::{BatchWriter, Outcome, Put};
 use super::held_back::HeldBack;
-use super::io::flush;
-use super::lifecycle::PendingClose;
 use super::overlap_merger::OverlapMerger;
-use super::send_batch::SendBatch;
+use super::topics::Advance;
+use super::writer::PendingClose;
 use crate::event::{Audience, ChannelName, ChannelPattern, Position, SlowConsumer};
-use crate::hub::connection::Connection;
 use crate::hub::delivery::Delivery;
-use crate::hub::filter_table::NO_FILTER;
-use crate::hub::slots::Slots;
+use crate::hub::shard::connection::Connection;
+use crate::hub::shard::filter_table::NO_FILTER;
 use crate::telemetry::Transport;
 
 impl Shard {
-    /// Takes an event: at once, or together with those that come right behind it.
+    /// Adds an event to the pending batch, after fanning the batch out if the event cannot join it.
     pub(super) fn gather(&mut self, delivery: Arc<Delivery>) {
-        if !self.gathered.takes(&delivery) {
+        if !self.batches.gathered.takes(&delivery) {
             self.fan_out(false);
         }
-        self.gathered.push(delivery);
+        self.batches.gathered.push(delivery);
     }
 
-    /// Puts what was gathered into the outbox of everyone here who is to have it. With `last`,
-    /// nothing comes behind it in this round: what can leave leaves at once.
+    /// Fans the pending batch out. With `last`, no batch follows in this round, so sockets are
+    /// written directly.
     pub(super) fn fan_out(&mut self, last: bool) {
-        let deliveries = self.gathered.take();
+        let deliveries = self.batches.gathered.take();
         let Some(first) = deliveries.first() else {
             return;
         };
-        self.runs += 1;
+        self.batches.number += 1;
         let hub = Arc::clone(&self.hub);
-        let mut run = Run::new(&deliveries, self.runs, self.index, &hub);
+        let mut batch = Batch::new(&deliveries, self.batches.number, self.index, &hub);
         let mut outcome = Outcome::default();
         let event = Arc::clone(first.event());
         match (&event.channel, &event.audience) {
             (Some(channel), _) => {
                 let end = deliveries.last().and_then(|last| last.event().position);
-                let fresh = self.advance_topic(channel, &run, end);
-                self.fan_out_channel(&mut run, channel, fresh, last, &mut outcome);
+                let fresh = self.advance_topic(channel, &batch, end);
+                self.fan_out_channel(&mut batch, channel, fresh, last, &mut outcome);
             }
             (None, Some(audience)) => {
-                self.fan_out_direct(&mut run, audience, &mut outcome);
+                self.fan_out_direct(&mut batch, audience, &mut outcome);
             }
             (None, None) => {}
         }
-        drop(run);
+        drop(batch);
         self.count(&deliveries, &outcome);
-        self.gathered.give_back(deliveries);
+        self.batches.gathered.give_back(deliveries);
     }
 
     fn count(&mut self, deliveries: &[Arc<Delivery>], outcome: &Outcome) {
@@ -66,62 +65,54 @@ impl Shard {
         for (delivery, at) in deliveries.iter().zip(0..) {
             let (delivered, filtered, dropped) = outcome.of(at);
             delivery.count(delivered, filtered, dropped);
-            self.batch.push((Arc::clone(delivery), delivered));
+            self.batches
+                .delivered
+                .push((Arc::clone(delivery), delivered));
         }
     }
 
-    /// `fresh` are the events that the channel's own subscribers have not had from history; those
-    /// who follow it by a pattern have had none from there.
+    /// `fresh` are the events that the channel's own subscribers have not read from history.
+    /// Subscribers of a pattern read no history, so all events are new to them.
     fn fan_out_channel(
         &mut self,
-        run: &mut Run<'_>,
+        batch: &mut Batch<'_>,
         channel: &ChannelName,
         fresh: u64,
         last: bool,
         outcome: &mut Outcome,
     ) {
-        let topics = [
-            self.topic_named(channel),
-            self.by_namespace.get(channel.namespace()).copied(),
-            self.of_all,
-        ];
+        let topics = self.topics.matching(channel);
         let Shard {
             topics: places,
             connections,
             filters,
-            awaiting_recovery,
-            touched,
-            pending_close,
-            send_batch,
+            recovery,
             ..
         } = self;
         let most = self.settings.connections_per_event;
         let policy = self.hub.namespaces().of(channel).slow_consumer;
-        let mut hand = BatchWriter {
-            run,
+        let mut out = BatchWriter {
+            batch,
             shard: self.index,
-            samples: &mut self.samples,
+            samples: &mut self.sampling.samples,
             policy,
             limit: self.settings.outbox_bytes,
             topics: places,
-            pool: &mut self.pool,
+            writer: &mut self.writer,
             metrics: &self.metrics,
-            slice: &self.slice,
-            overlaps: &self.overlaps,
+            slice: &self.budget.slice,
+            overlaps: &self.budget.overlaps,
             limits: &self.settings.filters,
-            now_us: self.now_us,
+            now_us: self.budget.now_us,
             hub: &self.hub,
             outcome,
         };
-        // Those whose filters there is no time to ask.
+        // Subscriptions whose filters the budget does not suffice to evaluate.
         let mut behind: Vec<(u32, u32, u64, u64)> = Vec::new();
         let mut held = HeldBack::default();
-        let mut several = OverlapMerger::of(hand.run.all(), topics, places, connections);
-        let mut way = WritePass {
+        let mut merger = OverlapMerger::of(out.batch.all(), topics, places, connections);
+        let mut pass = WritePass {
             last,
-            send_batch,
-            touched,
-            pending_close,
             too_slow: Vec::new(),
         };
         for (by_name, place) in (0..)
@@ -132,50 +123,50 @@ impl Shard {
                 continue;
             };
             let channel = matches!(topic.pattern, ChannelPattern::Exact(_)).then_some(place);
-            let mut sampler = hand.sampler(topic.subscribers.len(), most);
-            let mut witness = sampler.next();
-            for (at, follower) in topic.subscribers.iter().enumerate() {
-                let slot = follower.connection;
-                let is_witness = at == witness;
-                if is_witness {
-                    witness = sampler.next();
+            let mut sampler = out.sampler(topic.subscribers.len(), most);
+            let mut next_sample = sampler.next();
+            for (at, subscriber) in topic.subscribers.iter().enumerate() {
+                let slot = subscriber.connection;
+                let is_sampled = at == next_sample;
+                if is_sampled {
+                    next_sample = sampler.next();
                 }
                 let Some(connection) = connections.get_mut(slot) else {
                     continue;
                 };
-                let live = if by_name { fresh } else { hand.run.all() };
-                if !follower.live {
-                    schedule_recovery(awaiting_recovery, slot, connection);
-                    // What another one gets later, its filter is asked about then.
-                    if held.takes(slot, place, connection, live, hand.run)
-                        || (follower.filter != NO_FILTER && follows_once(connection, topics))
+                let live = if by_name { fresh } else { out.batch.all() };
+                if !subscriber.live {
+                    recovery.schedule(slot, connection);
+                    // Other events are filtered when they are read from history.
+                    if held.takes(slot, place, connection, live, out.batch)
+                        || (subscriber.filter != NO_FILTER && subscribed_once(connection, topics))
                     {
                         continue;
                     }
                 }
-                let owed = hand.owed_in_time(slot, connection, follower, live, filters, topics);
-                let Some(set) = owed else {
-                    let seen = hand.run.visible(slot, connection);
+                let due = out.due_in_time(slot, connection, subscriber, live, filters, topics);
+                let Some(set) = due else {
+                    let seen = out.batch.visible(slot, connection);
                     behind.push((slot, place, live, live & seen));
                     continue;
                 };
                 held.sent(slot, set, connection);
-                if set == 0 || several.add(slot, set, channel, is_witness) {
+                if set == 0 || merger.add(slot, set, channel, is_sampled) {
                     continue;
                 }
-                way.take(slot, connection, set, channel, is_witness, &mut hand);
-                if way.send_batch.is_full() {
-                    way.leave(connections, &mut hand);
+                pass.take(slot, connection, set, channel, is_sampled, &mut out);
+                if out.writer.is_full() {
+                    out.writer.submit_direct(connections);
                 }
             }
-            way.leave(connections, &mut hand);
+            out.writer.submit_direct(connections);
         }
-        way.share_out(several, connections, &mut hand);
-        let too_slow = way.too_slow;
+        pass.share_out(merger, connections, &mut out);
+        let too_slow = pass.too_slow;
         for (slot, place, fresh, visible) in behind {
-            self.put_behind(slot, place, topics, run, [fresh, visible]);
+            self.defer_filter(slot, place, topics, batch, [fresh, visible]);
         }
-        self.hold_back_each(&held, run);
+        self.hold_back_each(&held, batch);
         for (slot, topic) in too_slow {
             match topic {
                 Some((topic, offset)) => self.resync(slot, topic, offset.saturating_sub(1)),
@@ -184,148 +175,150 @@ impl Shard {
         }
     }
 
-    /// An event without a channel: straight to those named.
-    fn fan_out_direct(&mut self, run: &mut Run<'_>, audience: &Audience, outcome: &mut Outcome) {
+    /// Fans an event without a channel out to the connections of its audience.
+    fn fan_out_direct(
+        &mut self,
+        batch: &mut Batch<'_>,
+        audience: &Audience,
+        outcome: &mut Outcome,
+    ) {
         let mut slots: Vec<u32> = Vec::new();
         if audience.roles.is_empty() {
             for user in &audience.users {
-                slots.extend(self.slots_of(user));
+                slots.extend(self.connections.of_user(user));
             }
-            slots.extend(audience.connections.iter().filter_map(|id| self.find(*id)));
+            slots.extend(
+                audience
+                    .connections
+                    .iter()
+                    .filter_map(|id| self.connections.find(*id)),
+            );
         } else {
             slots.extend(self.connections.iter().map(|(slot, _)| slot));
         }
         let most = self.settings.connections_per_event;
-        let mut hand = BatchWriter {
-            run,
+        let mut out = BatchWriter {
+            batch,
             shard: self.index,
-            samples: &mut self.samples,
+            samples: &mut self.sampling.samples,
             policy: SlowConsumer::Disconnect,
             limit: self.settings.outbox_bytes,
             topics: &self.topics,
-            pool: &mut self.pool,
+            writer: &mut self.writer,
             metrics: &self.metrics,
-            slice: &self.slice,
-            overlaps: &self.overlaps,
+            slice: &self.budget.slice,
+            overlaps: &self.budget.overlaps,
             limits: &self.settings.filters,
-            now_us: self.now_us,
+            now_us: self.budget.now_us,
             hub: &self.hub,
             outcome,
         };
-        let mut sampler = hand.sampler(slots.len(), most);
-        let mut witness = sampler.next();
+        let mut sampler = out.sampler(slots.len(), most);
+        let mut next_sample = sampler.next();
         for (at, slot) in slots.into_iter().enumerate() {
-            let is_witness = at == witness;
-            if is_witness {
-                witness = sampler.next();
+            let is_sampled = at == next_sample;
+            if is_sampled {
+                next_sample = sampler.next();
             }
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;
             };
-            if connection.last_run == hand.run.number()
+            if connection.last_batch == out.batch.number()
                 || connection.ending.is_some()
                 || connection.flags.pending_close
             {
                 continue;
             }
-            let set = hand.run.visible(slot, connection);
+            let set = out.batch.visible(slot, connection);
             if set == 0 {
                 continue;
             }
-            connection.last_run = hand.run.number();
-            let put = if is_witness {
-                hand.put_and_look(slot, connection, set, None)
+            connection.last_batch = out.batch.number();
+            let put = if is_sampled {
+                out.put_sampled(slot, connection, set, None)
             } else {
-                hand.put(connection, set, None)
+                out.put(connection, set, None)
             };
             if let Put::Resync(_) | Put::Close = put {
                 connection.flags.pending_close = true;
-                self.pending_close.push((slot, PendingClose::TooSlow));
+                out.writer.close_later(slot, PendingClose::TooSlow);
             }
-            Shard::touch(&mut self.touched, slot, connection);
+            out.writer.touch(slot, connection);
         }
     }
 
-    /// Notes how far the channel has come here, and answers which events of the run are new: the
-    /// others were already counted when the first subscriber learnt the channel's position.
+    /// Advances the topic's position over the batch, and returns the events that are new: the
+    /// others precede the position that the first subscriber looked up.
     fn advance_topic(
         &mut self,
         channel: &ChannelName,
-        run: &Run<'_>,
+        batch: &Batch<'_>,
         end: Option<Position>,
     ) -> u64 {
-        let all = run.all();
-        let (Some(start), Some(end)) = (run.start(), end) else {
+        let all = batch.all();
+        let (Some(start), Some(end)) = (batch.start(), end) else {
             return all;
         };
-        let Some(place) = self.topic_named(channel) else {
+        let Some(place) = self.topics.of_channel(channel) else {
             return all;
         };
-        let Some(topic) = self.topics.get_mut(place) else {
-            return all;
-        };
-        let Some(before) = topic.position.replace(end) else {
-            return all;
-        };
-        if before.epoch != end.epoch {
-            let offset = start.offset.saturating_sub(1);
-            self.renumber(place, Position { offset, ..start });
-            if let Some(topic) = self.topics.get_mut(place) {
-                topic.position = Some(end);
+        match self.topics.advance(place, start, end) {
+            Advance::First => all,
+            Advance::After(offset) => batch.behind(offset),
+            Advance::Known => 0,
+            Advance::NewEpoch => {
+                let offset = start.offset.saturating_sub(1);
+                self.renumber(place, Position { offset, ..start });
+                if let Some(topic) = self.topics.get_mut(place) {
+                    topic.position = Some(end);
+                }
+                all
             }
-            return all;
+            Advance::Gap(before) => {
+                // Everyone reads the missing events from history first.
+                self.recover_all(place, before);
+                batch.behind(before.offset)
+            }
         }
-        if end.offset <= before.offset {
-            topic.position = Some(before);
-            return 0;
-        }
-        if start.offset > before.offset + 1 {
-            // A broker left a hole: everyone reads the missing part from history first.
-            self.catch_up_all(place, before);
-        }
-        run.behind(before.offset)
     }
 }
 
-/// How a run goes from the hand to the sockets.
-struct WritePass<'w> {
-    /// Nothing comes behind it in this round.
+/// How one batch is written.
+struct WritePass {
+    /// No batch follows in this round.
     last: bool,
-    send_batch: &'w mut SendBatch,
-    touched: &'w mut Vec<u32>,
-    pending_close: &'w mut Vec<(u32, PendingClose)>,
-    /// Acted on before the next run, or that one could slip in ahead of what found no room.
+    /// Handled before the next batch, or that batch would overtake the events that found no room.
     too_slow: Vec<(u32, Option<(u32, u64)>)>,
 }
 
-impl WritePass<'_> {
-    /// Gives these events to one connection, `channel` being the place of theirs where they come
-    /// by its name: at once or together with others where nothing waits before them, or else into
-    /// its outbox.
+impl WritePass {
+    /// Delivers these events to one connection: directly to its socket if its outbox is empty, or
+    /// else through the outbox. `channel` is their topic if the subscription is to the channel
+    /// itself.
     fn take(
         &mut self,
         slot: u32,
         connection: &mut Connection,
         set: u64,
         channel: Option<u32>,
-        is_witness: bool,
-        hand: &mut BatchWriter<'_, '_>,
+        is_sampled: bool,
+        out: &mut BatchWriter<'_, '_>,
     ) {
         if self.last
-            && !is_witness
+            && !is_sampled
             && connection.is_plain()
             && connection.takes_at_once()
-            && let Some(frame) = hand.run.made(connection.dialect, set)
+            && let Some(frame) = out.batch.made(connection.dialect, set)
         {
-            self.send_batch.add(slot, frame, channel);
+            out.writer.send_directly(slot, frame, channel);
             connection.bytes_out += u64::try_from(frame.len()).unwrap_or(0);
-            hand.count(connection, set);
+            out.count(connection, set);
             return;
         }
-        let put = if is_witness {
-            hand.put_and_look(slot, connection, set, channel)
+        let put = if is_sampled {
+            out.put_sampled(slot, connection, set, channel)
         } else {
-            hand.put(connection, set, channel)
+            out.put(connection, set, channel)
         };
         match put {
             Put::Done => {}
@@ -336,77 +329,42 @@ impl WritePass<'_> {
             Put::Close => self.too_slow.push((slot, None)),
         }
         if self.last && connection.is_plain() {
-            if !flush(connection, hand.pool, hand.metrics) {
-                self.pending_close.push((slot, PendingClose::Gone));
+            if !out.writer.flush(connection) {
+                out.writer.close_later(slot, PendingClose::Gone);
             }
-            if is_witness {
-                hand.written();
+            if is_sampled {
+                out.written();
             }
         } else {
-            Shard::touch(self.touched, slot, connection);
+            out.writer.touch(slot, connection);
         }
     }
 
-    /// Gives those their shares who follow in several ways.
+    /// Delivers the merged events of overlapping subscriptions.
     fn share_out(
         &mut self,
-        several: OverlapMerger,
-        connections: &mut Slots<Connection>,
-        hand: &mut BatchWriter<'_, '_>,
+        merger: OverlapMerger,
+        connections: &mut Connections,
+        out: &mut BatchWriter<'_, '_>,
     ) {
-        for (slot, share) in several.shares() {
+        for (slot, share) in merger.shares() {
             let Some(connection) = connections.get_mut(slot) else {
                 continue;
             };
-            // By a pattern it comes from no history, so that what finds no room can't be read
-            // from there.
+            // Events of a pattern cannot be read from history when they find no room.
             let channel = share
                 .channel
-                .filter(|_| !share.by_pattern || hand.policy != SlowConsumer::Resync);
-            let (set, is_witness) = (share.set, share.is_witness);
-            self.take(slot, connection, set, channel, is_witness, hand);
-            self.leave(connections, hand);
+                .filter(|_| !share.by_pattern || out.policy != SlowConsumer::Resync);
+            let (set, is_sampled) = (share.set, share.is_sampled);
+            self.take(slot, connection, set, channel, is_sampled, out);
+            out.writer.submit_direct(connections);
         }
-    }
-
-    /// Sends what waits. What a socket does not take goes into its connection's outbox, to be
-    /// written again at the end of the batch, when it is also seen if the socket broke.
-    fn leave(&mut self, connections: &mut Slots<Connection>, hand: &mut BatchWriter<'_, '_>) {
-        let mut bytes = 0;
-        self.send_batch.submit(connections, |connections, left| {
-            bytes += left.bytes;
-            if left.bytes == left.frame.len() {
-                return;
-            }
-            let Some(connection) = connections.get_mut(left.slot) else {
-                return;
-            };
-            let rest = left.frame.len() - left.bytes;
-            connection.bytes_out -= u64::try_from(rest).unwrap_or(0);
-            let frame = Arc::clone(left.frame);
-            connection.outbox.push(frame, left.channel, hand.pool);
-            connection.outbox.advance(left.bytes, hand.pool);
-            Shard::touch(self.touched, left.slot, connection);
-        });
-        hand.metrics.sent(u64::try_from(bytes).unwrap_or(0));
     }
 }
 
-/// True if the connection follows only one of these topics.
-pub(super) fn follows_once(connection: &Connection, topics: [Option<u32>; 3]) -> bool {
+/// True if the connection is subscribed to only one of these topics.
+pub(super) fn subscribed_once(connection: &Connection, topics: [Option<u32>; 3]) -> bool {
     let follows = connection.subscriptions.iter();
     let ways = follows.filter(|one| topics.contains(&Some(one.topic)));
     ways.count() == 1
-}
-
-/// Marks a connection whose catching up may go on.
-pub(super) fn schedule_recovery(
-    awaiting_recovery: &mut Vec<u32>,
-    slot: u32,
-    connection: &mut Connection,
-) {
-    if !connection.flags.awaiting_recovery {
-        connection.flags.awaiting_recovery = true;
-        awaiting_recovery.push(slot);
-    }
 }

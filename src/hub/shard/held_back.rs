@@ -1,20 +1,19 @@
-//! Live events that wait with a subscription until its filter has been asked about them.
+//! Live events that wait until a deferred filter has been evaluated on them.
 //!
-//! They come from no history, so nobody else keeps them: each event that comes meanwhile waits
-//! behind them, whatever else the connection follows. Another subscription of the connection may
-//! let events of the same channel through meanwhile. Where one of those would overtake what waits,
-//! the order can't be kept, and the subscription ends and is told why.
+//! No history keeps them, so each later event of the subscription waits behind them. Another
+//! subscription of the connection may deliver events of the same channel meanwhile. If one of those
+//! would overtake a waiting event, the order cannot be kept: the subscription ends with an error.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Shard;
-use super::batch::{Run, each};
+use super::batch::{Batch, each};
 use crate::error::Error;
-use crate::hub::connection::{CatchUp, Connection, Waiting};
-use crate::hub::judge::Verdict;
+use crate::hub::evaluator::Verdict;
+use crate::hub::shard::connection::{Connection, RecoveryState, Waiting};
 
-/// What a run brings to connections of which a subscription holds events back.
+/// A batch's events for connections with subscriptions that hold events back.
 #[derive(Default)]
 pub(super) struct HeldBack {
     /// The subscriptions, each with the events that its connection may see.
@@ -24,39 +23,37 @@ pub(super) struct HeldBack {
     sent: Vec<Sent>,
 }
 
-/// What a connection gets by another subscription.
+/// What a connection gets by its other subscriptions.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sent {
     slot: u32,
     /// These come at once.
     now: u64,
     /// These come at once, or came before, or are read from history.
-    answered: u64,
+    covered: u64,
 }
 
 impl HeldBack {
-    /// Looks at a subscription that is not live, for which these events are new; true if it holds
-    /// events back, and these are to wait behind them.
+    /// Checks a subscription that is not live, for which these events are new. True if it holds
+    /// events back, so that these wait behind them.
     pub(super) fn takes(
         &mut self,
         slot: u32,
         topic: u32,
         connection: &Connection,
         live: u64,
-        run: &Run<'_>,
+        batch: &Batch<'_>,
     ) -> bool {
-        let catch_ups = connection.catch_ups.as_ref();
-        let mut catch_ups = catch_ups.into_iter().flat_map(|all| all.iter());
-        let Some(catch_up) = catch_ups.find(|catch_up| catch_up.topic == topic) else {
+        let Some(recovery) = connection.recovery(topic) else {
             return false;
         };
-        if catch_up.loose.is_some() {
-            let visible = live & run.visible(slot, connection);
+        if recovery.loose.is_some() {
+            let visible = live & batch.visible(slot, connection);
             self.held.push((slot, topic, visible));
             return true;
         }
-        if catch_up.kept.is_some() {
-            let visible = live & run.visible(slot, connection);
+        if recovery.kept.is_some() {
+            let visible = live & batch.visible(slot, connection);
             self.behind.push((slot, topic, live, visible));
         }
         false
@@ -65,62 +62,58 @@ impl HeldBack {
     /// A connection gets these events at once by a subscription that is live.
     #[inline]
     pub(super) fn sent(&mut self, slot: u32, now: u64, connection: &Connection) {
-        if now != 0 && connection.catch_ups.is_some() {
-            let answered = connection.answered;
-            self.sent.push(Sent {
-                slot,
-                now,
-                answered,
-            });
+        if now != 0 && connection.recoveries.is_some() {
+            let covered = connection.covered;
+            self.sent.push(Sent { slot, now, covered });
         }
     }
 
     /// What a connection gets by its other subscriptions.
-    fn by_others(&self, slot: u32, connection: &Connection, run: &Run<'_>) -> Sent {
+    fn by_others(&self, slot: u32, connection: &Connection, batch: &Batch<'_>) -> Sent {
         let mut all = Sent {
             slot,
             ..Sent::default()
         };
         for sent in self.sent.iter().filter(|sent| sent.slot == slot) {
             all.now |= sent.now;
-            // What finds no room counts as answered only afterwards.
-            all.answered |= sent.answered;
+            // What finds no room counts as covered only afterwards.
+            all.covered |= sent.covered;
         }
-        if all.now == 0 && connection.last_run == run.number() {
-            all.answered = connection.answered;
+        if all.now == 0 && connection.last_batch == batch.number() {
+            all.covered = connection.covered;
         }
         all
     }
 }
 
 impl Shard {
-    /// Keeps the events of a run with those subscriptions that hold back what came before.
-    pub(super) fn hold_back_each(&mut self, held_back: &HeldBack, run: &Run<'_>) {
+    /// Keeps the events of a batch with those subscriptions that hold back what came before.
+    pub(super) fn hold_back_each(&mut self, held_back: &HeldBack, batch: &Batch<'_>) {
         for &(slot, topic, fresh, visible) in &held_back.behind {
-            self.keep_behind(slot, topic, run, fresh, visible);
+            self.keep_behind(slot, topic, batch, fresh, visible);
         }
         let mut holding = HashSet::new();
         for &(slot, topic, visible) in &held_back.held {
             let Some(connection) = self.connections.get(slot) else {
                 continue;
             };
-            let others = held_back.by_others(slot, connection, run);
-            let rest = visible & !others.answered;
-            if self.is_overtaken(slot, topic, run, rest, others.now)
-                // Two that hold the same event back would both send it.
+            let others = held_back.by_others(slot, connection, batch);
+            let rest = visible & !others.covered;
+            if self.is_overtaken(slot, topic, batch, rest, others.now)
+                // Two subscriptions that hold the same event back would both deliver it.
                 || (rest != 0 && !holding.insert(slot))
             {
                 self.hub.metrics().limit_reached("filter_overlap");
-                self.end_for(slot, topic, &overtaken());
+                self.end_subscription(slot, topic, &overtaken());
             } else if rest != 0 {
-                self.hold_back(slot, topic, run, rest);
+                self.hold_back(slot, topic, batch, rest);
             }
         }
     }
 
     /// True if events that come at once by another subscription come before some of the same
     /// channel that this one holds back, or is about to.
-    fn is_overtaken(&self, slot: u32, topic: u32, run: &Run<'_>, rest: u64, now: u64) -> bool {
+    fn is_overtaken(&self, slot: u32, topic: u32, batch: &Batch<'_>, rest: u64, now: u64) -> bool {
         if now == 0 {
             return false;
         }
@@ -128,37 +121,33 @@ impl Shard {
         if rest != 0 && rest.trailing_zeros() < newest_sent {
             return true;
         }
-        let channel = run.event(0).and_then(|event| event.channel.as_ref());
-        let catch_ups = self
-            .connections
-            .get(slot)
-            .and_then(|c| c.catch_ups.as_ref());
-        let mut catch_ups = catch_ups.into_iter().flat_map(|all| all.iter());
-        let Some(catch_up) = catch_ups.find(|catch_up| catch_up.topic == topic) else {
+        let channel = batch.event(0).and_then(|event| event.channel.as_ref());
+        let connection = self.connections.get(slot);
+        let Some(recovery) = connection.and_then(|c| c.recovery(topic)) else {
             return false;
         };
-        let mut waiting = catch_up.waiting.iter();
+        let mut waiting = recovery.waiting.iter();
         waiting.any(|waiting| {
             waiting.verdict != Some(Verdict::Kept) && waiting.event.channel.as_ref() == channel
         })
     }
 
-    /// Keeps events with the subscription until its filter has been asked; ends it where they are
-    /// too many.
-    pub(super) fn hold_back(&mut self, slot: u32, topic: u32, run: &Run<'_>, live: u64) {
-        if !self.has_room_for(slot, topic, run, live) {
+    /// Holds events back until the filter has been evaluated; ends the subscription if they exceed
+    /// the limit.
+    pub(super) fn hold_back(&mut self, slot: u32, topic: u32, batch: &Batch<'_>, live: u64) {
+        if !self.has_room_for(slot, topic, batch, live) {
             self.hub.metrics().limit_reached("outbox_bytes");
-            self.end_for(slot, topic, &too_much_waits());
+            self.end_subscription(slot, topic, &too_much_waits());
         }
     }
 
-    /// Keeps events with a subscription that catches up for its filter's sake, where they come next
-    /// and there is room; the others are read from history.
+    /// Holds back live events of a subscription in recovery whose filter is deferred, if they
+    /// follow what it has and fit; the others are read from history.
     pub(super) fn keep_behind(
         &mut self,
         slot: u32,
         topic: u32,
-        run: &Run<'_>,
+        batch: &Batch<'_>,
         fresh: u64,
         visible: u64,
     ) {
@@ -166,37 +155,38 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        let Some(catch_ups) = connection.catch_ups.as_mut() else {
+        let Some(recoveries) = connection.recoveries.as_mut() else {
             return;
         };
-        // Another that is to read history waits until nothing is in hand.
-        let reads = |c: &CatchUp| c.topic != topic && c.loose.is_none() && c.waiting.is_empty();
-        if catch_ups.iter().any(reads) {
+        // Another subscription that must read history waits until no page is in memory.
+        let reads =
+            |c: &RecoveryState| c.topic != topic && c.loose.is_none() && c.waiting.is_empty();
+        if recoveries.iter().any(reads) {
             return;
         }
-        let others = catch_ups.iter().filter(|c| c.topic != topic);
+        let others = recoveries.iter().filter(|c| c.topic != topic);
         let held_by_others: usize = others.filter_map(|c| c.loose.or(c.kept)).sum();
-        let Some(catch_up) = catch_ups.iter_mut().find(|c| c.topic == topic) else {
+        let Some(recovery) = recoveries.iter_mut().find(|c| c.topic == topic) else {
             return;
         };
-        let Some(mut kept) = catch_up.kept else {
+        let Some(mut kept) = recovery.kept else {
             return;
         };
-        if catch_up.reading && catch_up.waiting.is_empty() {
+        if recovery.reading && recovery.waiting.is_empty() {
             // A page is being read, and will be all that waits.
             return;
         }
         if kept == 0 {
-            kept = catch_up.waiting.iter().map(|w| w.event.weight()).sum();
+            kept = recovery.waiting.iter().map(|w| w.event.weight()).sum();
         }
-        let newest = catch_up.waiting.back().and_then(|w| w.event.position);
-        let mut newest = newest.map_or(catch_up.after, |position| position.offset);
+        let newest = recovery.waiting.back().and_then(|w| w.event.position);
+        let mut newest = newest.map_or(recovery.after, |position| position.offset);
         for at in each(fresh) {
-            let Some(delivery) = run.delivery(at) else {
+            let Some(delivery) = batch.delivery(at) else {
                 break;
             };
             let event = Arc::clone(delivery.event());
-            let Some(position) = event.position.filter(|p| p.epoch == catch_up.epoch) else {
+            let Some(position) = event.position.filter(|p| p.epoch == recovery.epoch) else {
                 break;
             };
             if position.offset <= newest {
@@ -211,16 +201,17 @@ impl Shard {
             kept += event.weight();
             let mut waiting = Waiting::from(event);
             if visible & (1 << at) == 0 {
-                // It only stays in its place, so that its offset is no hole: no filter is asked.
+                // It keeps its place, so that its offset is not reported as a gap; no filter is
+                // evaluated.
                 waiting.verdict = Some(Verdict::Kept);
             }
-            catch_up.waiting.push_back(waiting);
+            recovery.waiting.push_back(waiting);
         }
-        catch_up.kept = Some(kept);
+        recovery.kept = Some(kept);
     }
 
-    /// Keeps events with the subscription; false where there is no room for all of them.
-    fn has_room_for(&mut self, slot: u32, topic: u32, run: &Run<'_>, live: u64) -> bool {
+    /// Holds events back; false if they do not fit.
+    fn has_room_for(&mut self, slot: u32, topic: u32, batch: &Batch<'_>, live: u64) -> bool {
         let most = self.settings.outbox_bytes;
         let was_live = self.is_live(slot, topic);
         let Some(connection) = self.connections.get_mut(slot) else {
@@ -230,21 +221,23 @@ impl Shard {
             return true;
         };
         if was_live {
-            let catch_ups = connection.catch_ups.get_or_insert_default();
-            catch_ups.push(CatchUp::loose(topic, serial));
-            self.set_live(slot, topic, false);
+            let recoveries = connection.recoveries.get_or_insert_default();
+            recoveries.push(RecoveryState::loose(topic, serial));
+            if let Some(subscriber) = self.topics.subscriber_mut(connection, topic) {
+                subscriber.live = false;
+            }
         }
-        let Some(mut held) = self.held_back(slot) else {
+        let Some(mut held) = connection.held_back() else {
             return true;
         };
-        let Some(catch_up) = self.catch_up(slot, topic) else {
+        let Some(recovery) = connection.recovery_mut(topic) else {
             // It has not begun yet.
             return true;
         };
-        let Some(bytes) = &mut catch_up.loose else {
+        let Some(bytes) = &mut recovery.loose else {
             return true;
         };
-        for delivery in each(live).filter_map(|at| run.delivery(at)) {
+        for delivery in each(live).filter_map(|at| batch.delivery(at)) {
             let event = Arc::clone(delivery.event());
             // A large event must be able to pass, as one does through an empty outbox.
             if held > 0 && held + event.weight() > most {
@@ -252,20 +245,9 @@ impl Shard {
             }
             held += event.weight();
             *bytes += event.weight();
-            catch_up.waiting.push_back(Waiting::from(event));
+            recovery.waiting.push_back(Waiting::from(event));
         }
         true
-    }
-
-    /// What a connection's subscriptions hold back, in bytes.
-    fn held_back(&self, slot: u32) -> Option<usize> {
-        let catch_ups = self.connections.get(slot)?.catch_ups.as_ref()?;
-        Some(
-            catch_ups
-                .iter()
-                .filter_map(|one| one.loose.or(one.kept))
-                .sum(),
-        )
     }
 }
 

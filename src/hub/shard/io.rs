@@ -5,19 +5,37 @@ use std::mem;
 use bytes::Bytes;
 use mio::event::Event;
 
-use super::lifecycle::PendingClose;
+use super::writer::PendingClose;
 use super::{ConnCtx, Shard};
 use crate::event::ConnectionId;
-use crate::hub::chunk::Chunk;
-use crate::hub::connection::Connection;
-use crate::hub::link::{Got, Link};
 use crate::hub::protocol::Notice;
+use crate::hub::shard::chunk::Chunk;
+use crate::hub::shard::connection::Connection;
+use crate::hub::shard::connection_io::{Got, Link};
 
 /// Reads from one socket before others get their turn.
 const READS: usize = 8;
-/// What a client may go on sending while it is closed, in bytes. It is read, for unread bytes would
-/// cut off what was sent last; who sends more than this does not look at that either.
+/// How many bytes of a closing connection are read and discarded. Unread bytes would make the
+/// kernel reset the connection before the client has read the close frame.
 const MAX_UNREAD: usize = 1 << 20;
+/// The read buffer of a shard, for all of its sockets.
+const SCRATCH: usize = 64 * 1024;
+
+/// What a shard reads with.
+pub(super) struct Reader {
+    scratch: Vec<u8>,
+    /// Sockets with more to read, after others had their turn.
+    pub(super) unread: Vec<u32>,
+}
+
+impl Reader {
+    pub(super) fn new() -> Self {
+        Reader {
+            scratch: vec![0; SCRATCH],
+            unread: Vec::new(),
+        }
+    }
+}
 
 impl Shard {
     /// A socket can be read, written, or both.
@@ -27,16 +45,16 @@ impl Shard {
         };
         connection.flags.peer_closed |= event.is_read_closed();
         if event.is_writable() {
-            Shard::touch(&mut self.touched, slot, connection);
+            self.writer.touch(slot, connection);
         }
         if event.is_readable() || event.is_read_closed() {
             self.read(slot);
         }
     }
 
-    /// Goes on with sockets whose reading was put off.
+    /// Reads sockets that had more to read in the last round.
     pub(super) fn read_the_rest(&mut self) {
-        for slot in mem::take(&mut self.unread) {
+        for slot in mem::take(&mut self.reader.unread) {
             if let Some(connection) = self.connections.get_mut(slot) {
                 connection.flags.unread = false;
                 self.read(slot);
@@ -51,24 +69,24 @@ impl Shard {
                 return;
             };
             if connection.flags.busy {
-                // Goes on when the answer that is being made is there.
+                // Reading continues when the pending answer is ready.
                 return;
             }
-            let mut scratch = mem::take(&mut self.scratch);
+            let mut scratch = mem::take(&mut self.reader.scratch);
             let got = connection.link.read(&mut scratch);
             let more = match got {
                 Got::Bytes(count) => {
-                    connection.last_seen = self.now;
+                    connection.last_seen = self.time.now;
                     connection.bytes_in += u64::try_from(count).unwrap_or(0);
                     self.hub
                         .metrics()
                         .received(u64::try_from(count).unwrap_or(0));
                     match &mut connection.ending {
-                        None => self.hear(slot, scratch.get_mut(..count).unwrap_or_default()),
+                        None => self.receive(slot, scratch.get_mut(..count).unwrap_or_default()),
                         Some(ending) => {
                             ending.unread = ending.unread.saturating_add(count);
                             if ending.unread > MAX_UNREAD {
-                                self.pending_close.push((slot, PendingClose::Gone));
+                                self.writer.close_later(slot, PendingClose::Gone);
                             }
                         }
                     }
@@ -77,11 +95,11 @@ impl Shard {
                 }
                 Got::Nothing => false,
                 Got::End => {
-                    self.pending_close.push((slot, PendingClose::Gone));
+                    self.writer.close_later(slot, PendingClose::Gone);
                     false
                 }
             };
-            self.scratch = scratch;
+            self.reader.scratch = scratch;
             if !more {
                 return;
             }
@@ -90,7 +108,7 @@ impl Shard {
             && !connection.flags.unread
         {
             connection.flags.unread = true;
-            self.unread.push(slot);
+            self.reader.unread.push(slot);
         }
     }
 
@@ -99,8 +117,8 @@ impl Shard {
         connection.is_some_and(|c| c.flags.peer_closed || matches!(c.link, Link::Tls(..)))
     }
 
-    /// New bytes of a client, behind what is left of earlier ones.
-    pub(super) fn hear(&mut self, slot: u32, fresh: &mut [u8]) {
+    /// Decodes new bytes of a client, after those of an incomplete message.
+    pub(super) fn receive(&mut self, slot: u32, fresh: &mut [u8]) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -121,14 +139,14 @@ impl Shard {
         }
     }
 
-    /// Goes on with what waited while an answer was made.
-    pub(super) fn hear_again(&mut self, slot: u32) {
+    /// Continues with messages that waited for an answer.
+    pub(super) fn receive_again(&mut self, slot: u32) {
         if self
             .connections
             .get(slot)
             .is_some_and(|c| c.partial.is_some())
         {
-            self.hear(slot, &mut []);
+            self.receive(slot, &mut []);
         }
         let idle = self.connections.get(slot).is_some_and(|c| !c.flags.busy);
         if idle {
@@ -161,9 +179,9 @@ impl Shard {
         connection.partial = Some(buffer);
     }
 
-    /// Puts bytes into an outbox: a reply, or a notice. They find room, up to a quarter of the
-    /// limit, where events find none; one that has no room left for replies either belongs to a
-    /// client that asks and does not read.
+    /// Puts a reply or a notice into an outbox. It may exceed the limit for events by a quarter. A
+    /// client whose outbox is full even so sends requests without reading the replies, and is
+    /// closed.
     pub(super) fn put(&mut self, slot: u32, bytes: Bytes) {
         let limit = self.settings.outbox_bytes;
         let limit = limit.saturating_add(limit / 4);
@@ -178,19 +196,16 @@ impl Shard {
                 && connection.outbox.bytes().saturating_add(bytes.len()) > limit
         };
         // It may only be full because this round has not been written yet.
-        if full(connection) && flush(connection, &mut self.pool, &self.metrics) && full(connection)
-        {
+        if full(connection) && self.writer.flush(connection) && full(connection) {
             connection.flags.pending_close = true;
-            self.pending_close.push((slot, PendingClose::TooSlow));
+            self.writer.close_later(slot, PendingClose::TooSlow);
             return;
         }
-        connection
-            .outbox
-            .push(Chunk::plain(bytes), None, &mut self.pool);
-        Shard::touch(&mut self.touched, slot, connection);
+        self.writer.push(connection, Chunk::plain(bytes), None);
+        self.writer.touch(slot, connection);
     }
 
-    /// Says something to one connection, if its dialect has words for it.
+    /// Sends a notice to one connection, if its dialect has it.
     pub(super) fn notify(&mut self, slot: u32, notice: &Notice<'_>) {
         let Some(connection) = self.connections.get(slot) else {
             return;
@@ -200,110 +215,42 @@ impl Shard {
         }
     }
 
-    /// There is room in a pipe again.
-    pub(in crate::hub) fn refill(&mut self, id: ConnectionId) {
-        if let Some(slot) = self.find(id)
+    /// The reader of a pipe has made room.
+    pub(in crate::hub) fn pipe_drained(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.connections.find(id)
             && let Some(connection) = self.connections.get_mut(slot)
         {
-            connection.last_seen = self.now;
-            Shard::touch(&mut self.touched, slot, connection);
+            connection.last_seen = self.time.now;
+            self.writer.touch(slot, connection);
         }
     }
 
-    /// Nobody reads a pipe any more.
-    pub(in crate::hub) fn reader_gone(&mut self, id: ConnectionId) {
-        if let Some(slot) = self.find(id) {
-            self.pending_close.push((slot, PendingClose::Gone));
+    /// The reader of a pipe has gone.
+    pub(in crate::hub) fn pipe_closed(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.connections.find(id) {
+            self.writer.close_later(slot, PendingClose::Gone);
         }
     }
 
     /// Writes every touched connection.
     pub(super) fn flush_touched(&mut self) {
-        let touched = mem::take(&mut self.touched);
-        // Nothing but writing is done before all are written: what is gathered stands in the
-        // outboxes still.
-        let mut then = Vec::new();
-        for slot in touched {
-            let Some(connection) = self.connections.get_mut(slot) else {
-                continue;
-            };
-            // Listed twice only where another connection had this place a moment ago.
-            if !mem::replace(&mut connection.flags.touched, false) {
-                continue;
-            }
-            if connection.catch_ups.is_some() || connection.ending.is_some() {
-                then.push(slot);
-            }
-            if let Some(frame) = connection.outbox.whole()
-                && connection.link.plain().is_some()
-            {
-                self.send_batch.add(slot, frame, None);
-                if self.send_batch.is_full() {
-                    self.leave_together();
-                }
-            } else if !flush(connection, &mut self.pool, &self.metrics) {
-                self.pending_close.push((slot, PendingClose::Gone));
-            }
-        }
-        self.leave_together();
-        for slot in then {
+        for slot in self.writer.flush_touched(&mut self.connections) {
             self.flushed(slot);
         }
     }
 
-    /// Sends what waits of outboxes with one frame each.
-    fn leave_together(&mut self) {
-        let Shard {
-            send_batch,
-            connections,
-            pool,
-            metrics,
-            pending_close,
-            ..
-        } = self;
-        let mut bytes = 0;
-        send_batch.submit(connections, |connections, left| {
-            let Some(connection) = connections.get_mut(left.slot) else {
-                return;
-            };
-            let sent = u64::try_from(left.bytes).unwrap_or(0);
-            bytes += sent;
-            connection.bytes_out += sent;
-            connection.outbox.advance(left.bytes, pool);
-            // Once more where something is left: until the socket says that it is full, nobody is
-            // told when it has room again; and if it broke, it says so.
-            if !connection.outbox.is_empty() && !flush(connection, pool, metrics) {
-                pending_close.push((left.slot, PendingClose::Gone));
-            }
-        });
-        metrics.sent(bytes);
-    }
-
-    /// What comes after writing: reading on in history, or the end.
+    /// After a write: continues recovery, or finishes closing.
     fn flushed(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
         let below = connection.outbox.bytes() < self.settings.outbox_bytes / 2;
-        if below && connection.catch_ups.is_some() {
-            super::fanout::schedule_recovery(&mut self.awaiting_recovery, slot, connection);
+        if below && connection.recoveries.is_some() {
+            self.recovery.schedule(slot, connection);
         }
         let sent = connection.outbox.is_empty() && !connection.link.wants_write();
         if connection.ending.is_some() && sent {
             self.finish(slot);
         }
     }
-}
-
-/// Writes what waits, and counts it; false if the connection broke.
-pub(super) fn flush(
-    connection: &mut Connection,
-    pool: &mut crate::hub::outbox::QueuePool,
-    metrics: &crate::telemetry::ShardMetrics,
-) -> bool {
-    let flushed = connection.link.flush(&mut connection.outbox, pool);
-    let bytes = u64::try_from(flushed.bytes).unwrap_or(0);
-    connection.bytes_out += bytes;
-    metrics.sent(bytes);
-    flushed.alive
 }

@@ -1,4 +1,4 @@
-//! How connections come, are recognised and go.
+//! How connections are opened, identified and closed.
 
 use std::mem;
 use std::net::SocketAddr;
@@ -7,59 +7,48 @@ use std::sync::Arc;
 use bytes::Bytes;
 use mio::{Interest, Token};
 
+use super::writer::PendingClose;
 use super::{ConnCtx, Shard};
 use crate::auth::Identity;
 use crate::error::{CloseCode, Error, Result};
 use crate::event::ConnectionId;
 use crate::hub::ConnectionPermit;
-use crate::hub::chunk::Chunk;
-use crate::hub::connection::{Connection, Ending, Flags, Subscriptions};
-use crate::hub::link::Link;
 use crate::hub::observer::{End, Seen};
-use crate::hub::outbox::Outbox;
 use crate::hub::protocol::{Notice, Protocol};
+use crate::hub::shard::chunk::Chunk;
+use crate::hub::shard::connection::{Connection, Ending, Flags, Subscriptions};
+use crate::hub::shard::connection_io::Link;
+use crate::hub::shard::outbox::Outbox;
 use crate::telemetry::DropReason;
 
 /// How long a client may take to answer a close frame, in milliseconds.
 const LINGER: u64 = 5_000;
 
-/// What is done first on a new connection, on the shard's thread.
-pub(in crate::hub) type Greeting = Box<dyn FnOnce(&mut ConnCtx<'_>) + Send>;
-
-/// A connection that is to be taken in.
+/// A connection to be opened.
 pub struct Opening {
-    /// Its way out.
+    /// Its IO.
     pub link: Link,
     /// Its dialect.
     pub protocol: Arc<dyn Protocol>,
-    /// Who it is; `None` where it has yet to show a token.
+    /// Its identity; `None` if it has not authenticated yet.
     pub identity: Option<Arc<Identity>>,
     /// Where it comes from.
     pub address: SocketAddr,
-    /// Its place among the server's connections.
+    /// Its permit among the server's connections.
     pub permit: ConnectionPermit,
-    /// What goes out before anything else: the answer to the handshake, where nobody has given it
-    /// yet. It leaves together with the greeting.
+    /// The response of the handshake, if it was not sent yet. It is written together with the
+    /// welcome.
     pub answer: Bytes,
     /// Bytes that came with the handshake.
     pub early: Vec<u8>,
-    /// What is done first.
-    pub greeting: Greeting,
-    /// Tells ids apart; from [`crate::hub::Hub::new_nonce`].
+    /// What runs first on the shard's thread.
+    pub greeting: Box<dyn FnOnce(&mut ConnCtx<'_>) + Send>,
+    /// Makes its id unique; from [`crate::event::ConnectionId::new_nonce`].
     pub nonce: u64,
 }
 
-/// Why a connection must end, noted while something is being walked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PendingClose {
-    /// The client has gone.
-    Gone,
-    /// Its outbox is full.
-    TooSlow,
-}
-
 impl Shard {
-    /// Takes a connection in.
+    /// Opens a connection.
     pub(in crate::hub) fn open(&mut self, opening: Opening) {
         let Opening {
             link,
@@ -85,14 +74,14 @@ impl Shard {
             outbox: Outbox::default(),
             partial: None,
             subscriptions: Subscriptions::default(),
-            catch_ups: None,
+            recoveries: None,
             ending: None,
-            connected_at: self.clock.elapsed(),
-            last_seen: self.now,
-            last_ping: self.now,
+            connected_at: self.time.elapsed(),
+            last_seen: self.time.now,
+            last_ping: self.time.now,
             timer: 0,
-            last_run: 0,
-            answered: 0,
+            last_batch: 0,
+            covered: 0,
             next_message: 0,
             delivered: 0,
             bytes_in: 0,
@@ -106,7 +95,7 @@ impl Shard {
         let slot = self.connections.insert(connection);
         permit.keep();
         self.hub.metrics().connection_opened(transport);
-        if let Some(id) = self.id(slot) {
+        if let Some(id) = self.connections.id(slot) {
             self.hub.opened(Seen {
                 id,
                 address,
@@ -127,15 +116,15 @@ impl Shard {
             return;
         }
         greeting(&mut ConnCtx::new(self, slot));
-        if self.departures.has_begun() {
-            self.send_one_away(slot);
+        if self.drain.has_begun() {
+            self.close_for_restart(slot);
         }
         if !early.is_empty() {
-            self.hear(slot, &mut early);
+            self.receive(slot, &mut early);
         }
         self.schedule(slot);
-        // What a socket holds already makes an event as soon as it is watched; what TLS has
-        // decrypted makes none.
+        // The poll reports bytes in a socket once it is registered, but not bytes that TLS has
+        // decrypted.
         let tls = |c: &Connection| matches!(c.link, Link::Tls(..));
         if self.connections.get(slot).is_some_and(tls) {
             self.read(slot);
@@ -154,22 +143,21 @@ impl Shard {
         match self.registry.register(socket, token, both) {
             Ok(()) => true,
             Err(error) => {
-                let connection_id = self.id(slot).map(tracing::field::display);
-                tracing::warn!(connection_id, %error, "a socket could not be watched");
+                let connection_id = self.connections.id(slot).map(tracing::field::display);
+                tracing::warn!(connection_id, %error, "a socket could not be registered");
                 false
             }
         }
     }
 
-    /// Notes who a connection is. A connection keeps its user for life: a renewal brings a new
-    /// token of the same one.
+    /// Sets the identity of a connection. Its user never changes: a renewal is a new token of the
+    /// same user.
     ///
-    /// # Errors
-    /// `unauthenticated` where the token was taken back meanwhile, `permission_denied` for another
-    /// user, `resource_exhausted` where the user has too many connections.
+    /// # Errors `unauthenticated` if the token was revoked meanwhile, `permission_denied` for
+    /// another user, `resource_exhausted` where the user has too many connections.
     pub(super) fn recognise(&mut self, slot: u32, identity: Arc<Identity>) -> Result<()> {
         // Revalidate after registration, so that a concurrent revocation sweep cannot miss this connection.
-        self.hub.vouch(&identity)?;
+        self.hub.revalidate(&identity)?;
         let Some(connection) = self.connections.get_mut(slot) else {
             return Ok(());
         };
@@ -183,36 +171,36 @@ impl Shard {
         if before.is_none()
             && let Some(user) = &user
         {
-            self.hub.seat_user(user)?;
-            connection.flags.seated = true;
+            self.hub.acquire_user(user)?;
+            connection.flags.user_counted = true;
         }
         let renamed = before != user;
         if renamed {
-            self.part_everywhere(slot);
+            self.presence_leave_all(slot);
         }
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.identity = Some(identity);
             connection.flags.expiry_told = false;
         }
         if before.is_none() {
-            let connections = &self.connections;
-            self.by_user.add(slot, |slot| connections.get(slot)?.user());
+            self.connections.add_user(slot);
         }
         if renamed {
-            self.greet_everywhere(slot);
+            self.presence_join_all(slot);
         }
         self.schedule(slot);
         Ok(())
     }
 
-    /// Tells a client what is wrong and closes.
+    /// Sends an error and closes.
     pub(super) fn fail(&mut self, slot: u32, error: &Error, code: CloseCode) {
         self.hub.metrics().error(error.code());
         self.notify(slot, &Notice::Failure(error));
         self.close(slot, code, error.description());
     }
 
-    /// Starts closing: what waits is still sent (but not to one that is too slow), then the close.
+    /// Starts closing: the outbox is written first, except to a client that is too slow, then the
+    /// close frame.
     pub(super) fn close(&mut self, slot: u32, code: CloseCode, reason: &str) {
         let Some(connection) = self.connections.get(slot) else {
             return;
@@ -234,14 +222,12 @@ impl Shard {
             self.hub
                 .metrics()
                 .dropped(DropReason::SlowConsumer, waiting);
-            connection.outbox.clear(&mut self.pool);
+            connection.outbox.clear(&mut self.writer.pool);
         }
         if !last.is_empty() {
-            connection
-                .outbox
-                .push(Chunk::plain(last), None, &mut self.pool);
+            self.writer.push(connection, Chunk::plain(last), None);
         }
-        let deadline = self.now + LINGER;
+        let deadline = self.time.now + LINGER;
         let reason = reason.to_owned();
         connection.ending = Some(Box::new(Ending {
             code,
@@ -254,12 +240,12 @@ impl Shard {
         connection.partial = None;
         drop(connection.take_state());
         connection.timer = 0;
-        Shard::touch(&mut self.touched, slot, connection);
+        self.writer.touch(slot, connection);
         self.schedule(slot);
     }
 
-    /// Everything is sent: shuts our side, and waits a little for the client to shut its own, or
-    /// bytes that it has not read yet would be lost.
+    /// Everything is sent: shuts the write side down, and lingers until the client shuts its side,
+    /// or unread bytes would be lost.
     pub(super) fn finish(&mut self, slot: u32) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
@@ -272,7 +258,7 @@ impl Shard {
         }
         let over = connection.link.finish(ending.code, &ending.reason);
         let is_pipe = matches!(connection.link, Link::Pipe(_));
-        if let (Err(error), Some(id)) = (over, self.id(slot)) {
+        if let (Err(error), Some(id)) = (over, self.connections.id(slot)) {
             tracing::trace!(connection_id = %id, %error, "the client was gone before the last byte");
         }
         if is_pipe {
@@ -280,10 +266,10 @@ impl Shard {
         }
     }
 
-    /// Ends what was found broken or too slow.
+    /// Closes connections that were found broken or too slow.
     pub(super) fn reap_closed(&mut self) {
-        for (slot, doom) in mem::take(&mut self.pending_close) {
-            match doom {
+        for (slot, reason) in self.writer.take_pending_close() {
+            match reason {
                 PendingClose::Gone => self.remove(slot),
                 PendingClose::TooSlow => self.too_slow(slot),
             }
@@ -303,23 +289,25 @@ impl Shard {
         self.close(slot, CloseCode::TooSlow, CloseCode::TooSlow.reason());
     }
 
-    /// Forgets a connection and everything about it.
+    /// Removes a connection.
     pub(super) fn remove(&mut self, slot: u32) {
         self.leave_all(slot);
-        let Some(id) = self.id(slot) else { return };
+        let Some(id) = self.connections.id(slot) else {
+            return;
+        };
         let Some(mut connection) = self.connections.remove(slot) else {
             return;
         };
         if let Some(socket) = connection.link.socket()
             && let Err(error) = self.registry.deregister(socket)
         {
-            tracing::debug!(connection_id = %id, %error, "a socket was no longer watched");
+            tracing::debug!(connection_id = %id, %error, "a socket could not be deregistered");
         }
         let waiting = connection.outbox.events();
         self.hub
             .metrics()
             .dropped(DropReason::Disconnected, waiting);
-        connection.outbox.clear(&mut self.pool);
+        connection.outbox.clear(&mut self.writer.pool);
         let ended = connection.ending.take();
         let code = ended
             .as_ref()
@@ -328,18 +316,18 @@ impl Shard {
         if let Link::Pipe(pipe) = &connection.link {
             pipe.end(code, reason);
         }
-        if connection.flags.seated
+        if connection.flags.user_counted
             && let Some(user) = connection.identity.as_ref().and_then(|i| i.user().cloned())
         {
-            self.by_user.remove(&user, slot);
-            self.hub.unseat_user(&user);
+            self.connections.remove_user(&user, slot);
+            self.hub.release_user(&user);
         }
         let kind = connection.client().map(|client| &*client.kind);
         self.hub
             .metrics()
             .connection_closed(connection.transport, code.number(), kind);
         let address = connection.address.get();
-        self.hub.unseat(address.ip());
+        self.hub.release_permit(address.ip());
         let of_itself = if code == CloseCode::Normal {
             "client"
         } else {
@@ -364,7 +352,7 @@ impl Shard {
         self.hub.closed(seen, end);
     }
 
-    /// Closes every connection whose identity is no longer good.
+    /// Closes every connection whose identity is no longer valid.
     pub(in crate::hub) fn check_identities(&mut self) {
         let connections = self.connections.iter();
         let identified: Vec<(u32, Arc<Identity>)> = connections
@@ -372,21 +360,21 @@ impl Shard {
             .filter_map(|(slot, connection)| Some((slot, connection.identity.clone()?)))
             .collect();
         for (slot, identity) in identified {
-            if let Err(error) = self.hub.vouch(&identity) {
+            if let Err(error) = self.hub.revalidate(&identity) {
                 self.fail(slot, &error, CloseCode::Unauthenticated);
             }
         }
     }
 
-    /// Who a connection is; nobody until it has shown a token.
+    /// The identity of a connection; anonymous until it has authenticated.
     pub(in crate::hub) fn identity_of(&self, id: ConnectionId) -> Option<Arc<Identity>> {
-        let connection = self.connections.get(self.find(id)?)?;
+        let connection = self.connections.get(self.connections.find(id)?)?;
         Some(connection.identity.clone().unwrap_or_default())
     }
 
-    /// Ends a connection on an operator's word; true if it was there.
+    /// Closes a connection on behalf of an operator; true if it was open.
     pub(in crate::hub) fn disconnect(&mut self, id: ConnectionId, reason: &str, by: &str) -> bool {
-        let Some(slot) = self.find(id) else {
+        let Some(slot) = self.connections.find(id) else {
             return false;
         };
         if self
@@ -407,17 +395,19 @@ impl Shard {
         true
     }
 
-    /// Ends all connections of a user; answers how many.
+    /// Closes all connections of a user; returns how many.
     pub(in crate::hub) fn disconnect_user(&mut self, user: &str, reason: &str, by: &str) -> u64 {
-        let slots = self.slots_of(user).iter();
-        let ids: Vec<ConnectionId> = slots.filter_map(|slot| self.id(*slot)).collect();
+        let slots = self.connections.of_user(user).iter();
+        let ids: Vec<ConnectionId> = slots
+            .filter_map(|slot| self.connections.id(*slot))
+            .collect();
         ids.into_iter()
             .map(|id| u64::from(self.disconnect(id, reason, by)))
             .sum()
     }
 
     /// Whether any connection is left.
-    pub(in crate::hub) fn is_deserted(&self) -> bool {
+    pub(in crate::hub) fn has_no_connections(&self) -> bool {
         self.connections.is_empty()
     }
 }

@@ -1,19 +1,18 @@
-//! Connections that follow a channel in several ways, by its name and by patterns, each with a
-//! filter of its own. What they get of a run is put together first, or the events of one
-//! subscription would overtake those of the other.
+//! Connections with overlapping subscriptions, to a channel and to patterns that match it, each
+//! with its own filter. Their events of a batch are merged first, or the events of one subscription
+//! would overtake those of the other.
 
 use std::collections::HashMap;
 
-use super::Topic;
 use super::batch::count;
-use crate::hub::connection::Connection;
-use crate::hub::slots::Slots;
+use super::connections::Connections;
+use super::topics::Topics;
 
-/// What such connections get of a run, by their slots.
+/// The merged events of such connections, by slot.
 #[derive(Default)]
 pub(super) struct OverlapMerger(HashMap<u32, Share>);
 
-/// What one of them gets.
+/// The merged events of one connection.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Share {
     pub(super) set: u64,
@@ -21,27 +20,27 @@ pub(super) struct Share {
     pub(super) channel: Option<u32>,
     /// Some of it comes by a pattern.
     pub(super) by_pattern: bool,
-    /// It is to be looked at how it gets there.
-    pub(super) is_witness: bool,
+    /// Its delivery is sampled.
+    pub(super) is_sampled: bool,
 }
 
 impl OverlapMerger {
-    /// Those who follow more than one of these topics, the channel's own being the first. Nobody
-    /// where there is only one event, for that can overtake nothing.
+    /// The connections with subscriptions to more than one of these topics, the channel's own being
+    /// the first. None if there is only one event, which can overtake nothing.
     pub(super) fn of(
         all: u64,
         topics: [Option<u32>; 3],
-        places: &Slots<Topic>,
-        connections: &Slots<Connection>,
+        places: &Topics,
+        connections: &Connections,
     ) -> Self {
         if count(all) < 2 || topics.iter().flatten().count() < 2 {
             return Self::default();
         }
         let patterns = topics.iter().skip(1).flatten();
-        let followers = patterns
+        let subscribers = patterns
             .filter_map(|place| places.get(*place))
             .flat_map(|topic| &topic.subscribers)
-            .map(|follower| follower.connection);
+            .map(|subscriber| subscriber.connection);
         let is_one = |slot: &u32| {
             let Some(connection) = connections.get(*slot) else {
                 return false;
@@ -50,19 +49,19 @@ impl OverlapMerger {
             let ways = follows.filter(|one| topics.contains(&Some(one.topic)));
             ways.count() > 1
         };
-        let shares = followers
+        let shares = subscribers
             .filter(is_one)
             .map(|slot| (slot, Share::default()));
         OverlapMerger(shares.collect())
     }
 
-    /// Adds what one of them gets by one way; false if it has no other.
+    /// Adds the events of one subscription; false if the connection has no other.
     pub(super) fn add(
         &mut self,
         slot: u32,
         set: u64,
         channel: Option<u32>,
-        is_witness: bool,
+        is_sampled: bool,
     ) -> bool {
         if self.0.is_empty() {
             return false;
@@ -73,11 +72,11 @@ impl OverlapMerger {
         share.set |= set;
         share.by_pattern |= channel.is_none();
         share.channel = share.channel.or(channel);
-        share.is_witness |= is_witness;
+        share.is_sampled |= is_sampled;
         true
     }
 
-    /// What each of them gets; nobody who gets nothing.
+    /// The merged events of each connection that gets any.
     pub(super) fn shares(self) -> impl Iterator<Item = (u32, Share)> {
         self.0.into_iter().filter(|(_, share)| share.set != 0)
     }

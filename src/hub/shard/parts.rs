@@ -13,11 +13,11 @@ use crate::event::{ChannelName, ChannelPattern, Event, Position};
 use crate::filter::FilterLimits;
 use crate::filter::FilterNumbers;
 use crate::filter::{EventFilter, EventView};
-use crate::hub::chunk::{Chunk, Frame};
 use crate::hub::delivery::Delivery;
-use crate::hub::filter_table::FilterTable;
-use crate::hub::meter::{Asking, Slice};
-use crate::hub::outbox::{MAX_SLICES, Outbox, QueuePool};
+use crate::hub::filter_budget::{EvalContext, Slice};
+use crate::hub::shard::chunk::{Chunk, Frame};
+use crate::hub::shard::filter_table::FilterTable;
+use crate::hub::shard::outbox::{MAX_SLICES, Outbox, QueuePool};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::ShardMetrics;
 
@@ -71,7 +71,7 @@ impl Matcher {
             .iter()
             .map(|delivery| (delivery, EventView::new(delivery.event())))
             .collect();
-        let asking = Asking {
+        let asking = EvalContext {
             slice: &self.slice,
             meter: None,
             limits: &self.limits,
@@ -149,7 +149,7 @@ pub fn count(broker: &Arc<dyn Broker>, channel: &ChannelName, since: Position) -
         filter: None,
         type_roles: Arc::default(),
     };
-    let asking = Asking {
+    let asking = EvalContext {
         slice: &Slice::new(),
         meter: None,
         limits: &FilterLimits::default(),

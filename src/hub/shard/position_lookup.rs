@@ -1,7 +1,7 @@
-//! What a subscription begins with: where its channel stands, and what is to be replayed.
+//! Position lookup: where a subscription starts, and how many events it is replayed.
 //!
-//! What is replayed is counted first and read again when it is sent, a page at a time: however
-//! long the history, no subscription holds more than a page of it.
+//! Events to replay are counted first and read again when they are sent, page by page: however long
+//! the history, a subscription holds one page of it.
 
 use std::sync::{Arc, Weak};
 
@@ -12,9 +12,9 @@ use crate::broker::{Broker, Page, Range, Share};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, ConnectionId, Event, Position};
 use crate::filter::{EventFilter, EventView};
-use crate::hub::connection::Waiting;
-use crate::hub::judge::Verdict;
-use crate::hub::meter::{Asking, Meter};
+use crate::hub::evaluator::Verdict;
+use crate::hub::filter_budget::{EvalContext, Meter};
+use crate::hub::shard::connection::Waiting;
 use crate::hub::{Hub, TypeRoles};
 use crate::maybe_ready::MaybeReady;
 
@@ -33,7 +33,7 @@ pub(super) struct Viewer {
     pub(super) type_roles: Arc<TypeRoles>,
 }
 
-/// What a viewer wants, and where that is asked.
+/// A viewer's filter, and what evaluates it.
 pub(super) struct Filtered {
     pub(super) hub: Arc<Hub>,
     pub(super) filter: Arc<EventFilter>,
@@ -48,10 +48,13 @@ impl Viewer {
     }
 }
 
+/// The position that a subscription starts from; `None` where the channel keeps no history.
+pub(in crate::hub) type Lookup = Option<Beginning>;
+
 /// How a subscription begins.
 #[derive(Debug)]
-pub(super) struct Beginning {
-    /// Where the channel stood.
+pub(in crate::hub) struct Beginning {
+    /// The channel's position at the lookup.
     pub(super) top: Position,
     /// The offset behind which events are replayed.
     pub(super) after: u64,
@@ -63,14 +66,14 @@ pub(super) struct Beginning {
     pub(super) events: Vec<Waiting>,
 }
 
-/// Finds out where a channel stands, and counts what is to be replayed; `None` where the channel
-/// keeps no history. The filter is asked here as long as there is time, and then elsewhere.
+/// Looks up a channel's position and counts the events to replay; `None` if the channel keeps no
+/// history. The filter is evaluated here within the budget, and then off the shard.
 pub(super) fn look_up(
     broker: &Arc<dyn Broker>,
     channel: &ChannelName,
     join: &Join,
     viewer: Viewer,
-    asking: &Asking<'_>,
+    asking: &EvalContext<'_>,
 ) -> MaybeReady<Option<Beginning>> {
     let range = match join.since {
         Some(since) => Range {
@@ -99,7 +102,7 @@ pub(super) fn look_up(
             MaybeReady::Ready(Err(error)) => return MaybeReady::Ready(Err(error)),
             MaybeReady::Pending(_) => break,
         };
-        let Some(verdicts) = count.ask_here(ready.as_ref(), asking) else {
+        let Some(verdicts) = count.evaluate_here(ready.as_ref(), asking) else {
             page = MaybeReady::ok(ready);
             break;
         };
@@ -111,7 +114,7 @@ pub(super) fn look_up(
     MaybeReady::later(async move { count.finish(page).await })
 }
 
-/// A look-up that is under way.
+/// A lookup in progress.
 struct Count {
     broker: Arc<dyn Broker>,
     /// Whose share of the store's time it uses.
@@ -123,7 +126,7 @@ struct Count {
     found: Option<Beginning>,
     read_to: u64,
     weight: usize,
-    /// What asking the filter elsewhere has taken.
+    /// The steps of evaluations off the shard.
     steps: u64,
 }
 
@@ -131,7 +134,7 @@ impl Count {
     async fn finish(mut self, mut page: MaybeReady<Option<Page>>) -> Result<Option<Beginning>> {
         loop {
             let read = page.await?;
-            let verdicts = self.ask_elsewhere(read.as_ref()).await?;
+            let verdicts = self.evaluate_off_shard(read.as_ref()).await?;
             match self.take(read, &verdicts) {
                 Some(range) => page = self.read(range),
                 None => return Ok(self.found),
@@ -143,10 +146,10 @@ impl Count {
         self.broker.read_for(self.share, &self.channel, range)
     }
 
-    /// Asks the filter about a page; `None` where there is no time for it. No verdicts where there
-    /// is no filter. It is not asked about events that the viewer may not see: the time that it
-    /// takes must say nothing about them.
-    fn ask_here(&self, page: Option<&Page>, asking: &Asking<'_>) -> Option<Vec<Verdict>> {
+    /// Evaluates the filter on a page; `None` if the budget does not suffice. No verdicts if there
+    /// is no filter. It is not evaluated on events that the viewer may not see: its cost must
+    /// reveal nothing about them.
+    fn evaluate_here(&self, page: Option<&Page>, asking: &EvalContext<'_>) -> Option<Vec<Verdict>> {
         let (Some(wanted), Some(page)) = (&self.viewer.filter, page) else {
             return Some(Vec::new());
         };
@@ -166,7 +169,7 @@ impl Count {
             .collect()
     }
 
-    async fn ask_elsewhere(&mut self, page: Option<&Page>) -> Result<Vec<Verdict>> {
+    async fn evaluate_off_shard(&mut self, page: Option<&Page>) -> Result<Vec<Verdict>> {
         let (Some(wanted), Some(page)) = (&self.viewer.filter, page) else {
             return Ok(Vec::new());
         };
@@ -180,7 +183,8 @@ impl Count {
         if events.is_empty() {
             return Ok(vec![Verdict::Kept; visible.len()]);
         }
-        let asked = Arc::clone(hub).judge(Arc::clone(&wanted.filter), events, wanted.meter.clone());
+        let asked =
+            Arc::clone(hub).evaluate(Arc::clone(&wanted.filter), events, wanted.meter.clone());
         let (verdicts, steps) = asked.await?;
         self.steps = self.steps.saturating_add(steps);
         if self.steps > hub.steps_to_count() {
@@ -197,7 +201,7 @@ impl Count {
         Ok(of_all.collect())
     }
 
-    /// Takes a page; answers what is to be read next.
+    /// Adds a page; returns the range to read next.
     fn take(&mut self, page: Option<Page>, verdicts: &[Verdict]) -> Option<Range> {
         let page = page?;
         let begins = self.found.is_none();
@@ -208,12 +212,12 @@ impl Count {
             self.read_to = found.after;
         }
         if page.top.epoch != found.top.epoch {
-            // Numbered anew meanwhile: the subscription will notice.
+            // The epoch has changed meanwhile: the subscription will notice.
             return None;
         }
         if page.oldest > self.read_to.saturating_add(1) && self.read_to < found.top.offset {
-            // History has moved on since the last page: a replay begins where it does now, and a
-            // resume can't have everything any more.
+            // Events have expired since the last page: a replay begins with the oldest one now, and
+            // a resume is no longer complete.
             found.after = match self.since {
                 Some(_) => found.top.offset,
                 None => page.oldest.saturating_sub(1).min(found.top.offset),
@@ -243,7 +247,7 @@ impl Count {
         if self.weight > KEEP_BYTES {
             found.events = Vec::new();
         }
-        // A page without events: what was there has gone meanwhile.
+        // A page without events: they have expired meanwhile.
         let ended = self.read_to == after && !begins;
         (self.read_to < until && !ended).then_some(Range {
             after: self.read_to,

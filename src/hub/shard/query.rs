@@ -1,12 +1,12 @@
-//! What operators ask a shard.
+//! Answers to operators' questions.
 
 use std::sync::Arc;
 
 use super::Shard;
 use crate::event::{Audience, ChannelName, ConnectionId, Timestamp};
-use crate::hub::connection::ConnectionInfo;
+use crate::hub::shard::connection::ConnectionInfo;
 
-/// Connections looked at before a shard goes back to its work.
+/// The most connections that one answer looks at.
 const LOOKED_AT: u32 = 20_000;
 
 /// The names of a connection's subscriptions that are shown, in bytes with what stands around each.
@@ -29,6 +29,19 @@ pub struct ConnectionFilter {
     pub transport: Option<Box<str>>,
     /// Only those that registered as this.
     pub client_type: Option<Box<str>>,
+}
+
+/// Which page of a shard's connections is asked for.
+#[derive(Debug, Clone)]
+pub struct ConnectionQuery {
+    /// Which connections.
+    pub filter: ConnectionFilter,
+    /// The slot to start from.
+    pub from: u32,
+    /// The most connections.
+    pub limit: usize,
+    /// The most bytes that they may take when they are written down.
+    pub bytes: usize,
 }
 
 /// Some of a shard's connections.
@@ -62,27 +75,23 @@ impl ConnectionInfo {
 }
 
 impl Shard {
-    /// Connections from a place on, up to so many of them and up to so many bytes.
-    #[must_use]
-    pub fn list(
-        &self,
-        filter: &ConnectionFilter,
-        from: u32,
-        limit: usize,
-        bytes: usize,
-    ) -> ConnectionPage {
+    /// One page of connections. It ends early where the shard has looked at enough of them.
+    pub(super) fn list(&self, query: &ConnectionQuery) -> ConnectionPage {
         let mut page = ConnectionPage::default();
-        let end = self.connections.end().min(from.saturating_add(LOOKED_AT));
-        for slot in from..end {
-            if page.connections.len() == limit {
+        let end = self
+            .connections
+            .end()
+            .min(query.from.saturating_add(LOOKED_AT));
+        for slot in query.from..end {
+            if page.connections.len() == query.limit {
                 page.next = Some(slot);
                 return page;
             }
-            if self.is_wanted(slot, filter)
+            if self.is_wanted(slot, &query.filter)
                 && let Some(info) = self.describe(slot)
             {
                 let size = info.size();
-                if page.bytes + size > bytes {
+                if page.bytes + size > query.bytes {
                     (page.next, page.full) = (Some(slot), true);
                     return page;
                 }
@@ -94,7 +103,7 @@ impl Shard {
         page
     }
 
-    /// How many connections from a place on an audience includes, and the place at which to go on.
+    /// Counts an audience's connections from a slot on; returns the slot to continue from.
     pub(in crate::hub) fn count_included(
         &self,
         audience: &Audience,
@@ -103,7 +112,7 @@ impl Shard {
         let end = self.connections.end().min(from.saturating_add(LOOKED_AT));
         let included = (from..end).filter(|slot| {
             let connection = self.connections.get(*slot);
-            let (Some(connection), Some(id)) = (connection, self.id(*slot)) else {
+            let (Some(connection), Some(id)) = (connection, self.connections.id(*slot)) else {
                 return false;
             };
             let (user, roles) = (connection.user(), connection.roles());
@@ -114,9 +123,8 @@ impl Shard {
     }
 
     /// One connection.
-    #[must_use]
-    pub fn look_at(&self, id: ConnectionId) -> Option<ConnectionInfo> {
-        self.describe(self.find(id)?)
+    pub(super) fn connection_info(&self, id: ConnectionId) -> Option<ConnectionInfo> {
+        self.describe(self.connections.find(id)?)
     }
 
     fn is_wanted(&self, slot: u32, filter: &ConnectionFilter) -> bool {
@@ -124,7 +132,7 @@ impl Shard {
             return false;
         };
         let follows = |channel: &ChannelName| {
-            let topic = self.topic_named(channel);
+            let topic = self.topics.of_channel(channel);
             topic.is_some_and(|topic| connection.subscription(topic).is_some())
         };
         connection.ending.is_none()
@@ -159,14 +167,14 @@ impl Shard {
             shown <= SHOWN_SUBSCRIPTIONS
         });
         Some(ConnectionInfo {
-            id: self.id(slot)?,
+            id: self.connections.id(slot)?,
             user: connection.identity.as_ref().and_then(|i| i.user().cloned()),
             roles: connection.roles().to_vec(),
             transport: connection.transport.as_str(),
             client: connection.client().cloned(),
             address: connection.address.get(),
-            connected_at: ago(self.clock.elapsed().saturating_sub(connection.connected_at)),
-            last_seen_at: ago(self.clock.now().saturating_sub(connection.last_seen)),
+            connected_at: ago(self.time.elapsed().saturating_sub(connection.connected_at)),
+            last_seen_at: ago(self.time.now().saturating_sub(connection.last_seen)),
             subscriptions: subscriptions.collect(),
             subscription_count: connection.subscriptions.len(),
             delivered: connection.delivered,

@@ -1,88 +1,109 @@
-//! Subscriptions that read history before they go live: after a resume, after a `rewind`, and
-//! where a slow connection has drained.
+//! Recovery: subscriptions that read history before they go live, after a resume or `rewind`, or
+//! after a slow connection has drained.
 //!
-//! A subscription that catches up takes no live events. It reads history up to where its shard
-//! stands, page by page as the outbox has room, and goes live at the very moment at which it
-//! stands where the shard stands: both are on one thread, so nothing comes between.
+//! A subscription in recovery gets no live events. It reads history up to its topic's position,
+//! page by page as the outbox has room, and goes live once it has reached that position. Both
+//! happen on one thread, so no event comes between.
 
-use std::mem;
 use std::sync::Arc;
 
 use super::batch::chunk;
-use super::{ConnCtx, Shard};
+use super::replay_cache::Replays;
+use super::{Shard, SubscriptionRef};
 use crate::auth::may_see;
 use crate::broker::{Page, Range, Share};
 use crate::error::Result;
 use crate::event::{ChannelPattern, Event, Position};
-use crate::hub::connection::{CatchUp, Waiting};
-use crate::hub::filter_table::NO_FILTER;
-use crate::hub::judge::Verdict;
+use crate::hub::command::ShardCommand;
+use crate::hub::evaluator::Verdict;
 use crate::hub::protocol::Notice;
-use crate::maybe_ready::MaybeReady;
+use crate::hub::shard::connection::{Connection, RecoveryState, Waiting};
+use crate::hub::shard::filter_table::NO_FILTER;
+use crate::maybe_ready::{BoxFuture, MaybeReady};
 use crate::telemetry::DropReason;
 
 /// Events read from history at a time.
 const PAGE: usize = 128;
 
-/// The steps that a page takes, whatever becomes of its events: to read it, and to look at who may
-/// see them.
+/// The steps that a page costs apart from filters: reading it, and checking who may see its events.
 const READ: u64 = 20 * 128;
 
-/// What is next for a subscription that catches up.
+/// The connections in recovery, and the frames of events that were replayed lately.
+#[derive(Default)]
+pub(super) struct Recovery {
+    /// Connections whose recovery goes on after this round's events.
+    awaiting: Vec<u32>,
+    pub(super) replays: Replays,
+}
+
+impl Recovery {
+    /// Marks a connection whose recovery may go on.
+    pub(super) fn schedule(&mut self, slot: u32, connection: &mut Connection) {
+        if !connection.flags.awaiting_recovery {
+            connection.flags.awaiting_recovery = true;
+            self.awaiting.push(slot);
+        }
+    }
+
+    /// True if no recovery can go on.
+    pub(super) fn is_idle(&self) -> bool {
+        self.awaiting.is_empty()
+    }
+
+    /// The marked connections, in their order.
+    fn take(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.awaiting)
+    }
+
+    /// Puts connections that had no turn in front of those marked meanwhile.
+    fn put_first(&mut self, slots: impl Iterator<Item = u32>) {
+        let later = std::mem::replace(&mut self.awaiting, slots.collect());
+        self.awaiting.extend(later);
+    }
+}
+
+/// The next step of a subscription in recovery.
 enum Step {
-    /// It stands where the shard stands.
+    /// It has reached its topic's position.
     Live,
     /// Events are missing up to this offset.
     Read(u64),
     /// Events that are read can be sent.
     Send,
-    /// The filter is to be asked about events that are read.
+    /// The filter must be evaluated on events that were read.
     Ask,
-    /// The shard is not there yet, or the outbox has no room.
+    /// The topic has not advanced, a page is pending, or the outbox has no room.
     Wait,
 }
 
 impl Shard {
-    /// Goes on with every connection whose catching up may go on, as far as the round allows. Those
-    /// that had no turn come first in the next.
+    /// Continues the recovery of every marked connection within the round's budget. Those that had
+    /// no turn come first in the next round.
     pub(super) fn run_recovery(&mut self) {
-        let mut awaiting_recovery = mem::take(&mut self.awaiting_recovery).into_iter();
+        let mut awaiting = self.recovery.take().into_iter();
         let mut turns = 0;
-        while (turns == 0 || !self.slice.is_used_up())
-            && let Some(slot) = awaiting_recovery.next()
+        while (turns == 0 || !self.budget.slice.is_used_up())
+            && let Some(slot) = awaiting.next()
         {
             turns += 1;
             if let Some(connection) = self.connections.get_mut(slot) {
                 connection.flags.awaiting_recovery = false;
-                self.advance_catch_ups(slot);
+                self.advance_recoveries(slot);
             }
         }
-        let fed = mem::replace(&mut self.awaiting_recovery, awaiting_recovery.collect());
-        self.awaiting_recovery.extend(fed);
+        self.recovery.put_first(awaiting);
     }
 
-    /// Brings a connection's subscriptions as far forward as its outbox has room.
-    pub(super) fn advance_catch_ups(&mut self, slot: u32) {
+    /// Advances a connection's subscriptions as far as its outbox has room.
+    pub(super) fn advance_recoveries(&mut self, slot: u32) {
         let Some(connection) = self.connections.get(slot) else {
             return;
         };
-        let Some(catch_ups) = &connection.catch_ups else {
-            return;
-        };
-        // Those with a page in hand come first: no other is read before it is sent.
-        let (with_page, without): (Vec<&CatchUp>, Vec<&CatchUp>) = catch_ups
-            .iter()
-            .filter(|c| !c.reading)
-            .partition(|c| !c.waiting.is_empty());
-        let topics: Vec<u32> = with_page
-            .into_iter()
-            .chain(without)
-            .map(|c| c.topic)
-            .collect();
+        let topics = connection.next_recoveries();
         for (turns, topic) in topics.into_iter().enumerate() {
-            if turns > 0 && self.slice.is_used_up() {
+            if turns > 0 && self.budget.slice.is_used_up() {
                 if let Some(connection) = self.connections.get_mut(slot) {
-                    super::fanout::schedule_recovery(&mut self.awaiting_recovery, slot, connection);
+                    self.recovery.schedule(slot, connection);
                 }
                 return;
             }
@@ -90,84 +111,48 @@ impl Shard {
         }
     }
 
-    /// Lets the connection's other subscriptions read before this one reads on, so that a channel
-    /// that never comes to its end holds up none of them.
-    fn go_last(&mut self, slot: u32, topic: u32) {
-        let connection = self.connections.get_mut(slot);
-        let Some(catch_ups) = connection.and_then(|c| c.catch_ups.as_mut()) else {
-            return;
-        };
-        if let Some(at) = catch_ups.iter().position(|c| c.topic == topic) {
-            let catch_up = catch_ups.remove(at);
-            catch_ups.push(catch_up);
-        }
-    }
-
-    /// True if the subscription has to wait with its next page, because others of the connection
-    /// have one. A connection holds one page at a time, however many of its subscriptions catch
-    /// up, and a second one while a filter is asked about the first: a subscription without a
-    /// filter does not wait for the filter of another. What is held back and comes from no history
-    /// is bounded by itself.
-    fn others_have_pages(&self, slot: u32, topic: u32, asks: bool) -> bool {
-        let catch_ups = self
-            .connections
-            .get(slot)
-            .and_then(|connection| connection.catch_ups.as_ref());
-        let mut asked = 0;
-        for other in catch_ups.into_iter().flat_map(|all| all.iter()) {
-            if other.topic == topic || other.loose.is_some() {
-                continue;
-            }
-            match (other.reading, other.waiting.is_empty()) {
-                (false, true) => {}
-                (true, false) => asked += 1,
-                _ => return true,
-            }
-        }
-        asked > usize::from(!asks)
-    }
-
     /// Goes on in the next round, after the connection's other subscriptions.
     fn yield_turn(&mut self, slot: u32, topic: u32) {
-        self.go_last(slot, topic);
         if let Some(connection) = self.connections.get_mut(slot) {
-            super::fanout::schedule_recovery(&mut self.awaiting_recovery, slot, connection);
+            connection.recover_last(topic);
+            self.recovery.schedule(slot, connection);
         }
     }
 
     fn advance_one(&mut self, slot: u32, topic: u32) {
-        // A page in each round: others have their turn as well, even where nothing passes. One that
-        // was in hand from before counts, or the others would never see the connection without it.
+        // One page per round, so that others get their turn even where nothing passes. A page in
+        // memory from before counts, or other subscriptions would always find the connection with a
+        // page.
         let mut had_page = self
-            .catch_up(slot, topic)
-            .is_some_and(|catch_up| !catch_up.waiting.is_empty());
+            .recovery(slot, topic)
+            .is_some_and(|recovery| !recovery.waiting.is_empty());
         loop {
             match self.next_step(slot, topic) {
                 Step::Wait => return,
                 Step::Read(_) if had_page => return self.yield_turn(slot, topic),
                 Step::Ask => {
                     self.keep_back_invisible(slot, topic);
-                    if !self.ask_here(slot, topic) {
-                        self.ask_elsewhere(slot, topic);
+                    if !self.evaluate_here(slot, topic) {
+                        self.evaluate_off_shard(slot, topic);
                         return;
                     }
                 }
                 Step::Live => {
-                    self.end_catch_up(slot, topic);
+                    self.end_recovery(slot, topic);
                     self.go_live(slot, topic);
                     return;
                 }
                 Step::Send => self.send_waiting(slot, topic),
                 Step::Read(until) => {
                     had_page = true;
-                    self.slice.take(READ);
+                    self.budget.slice.take(READ);
                     let Some(page) = self.read_page(slot, topic, until) else {
                         return;
                     };
                     match page {
                         MaybeReady::Ready(page) => self.take_page(slot, topic, page),
-                        later @ MaybeReady::Pending(_) => {
-                            self.wait_for_page(slot, topic, later);
+                        MaybeReady::Pending(page) => {
+                            self.wait_for_page(slot, topic, page);
                             return;
                         }
                     }
@@ -176,16 +161,11 @@ impl Shard {
         }
     }
 
-    pub(super) fn catch_up(&mut self, slot: u32, topic: u32) -> Option<&mut CatchUp> {
-        self.connections
-            .get_mut(slot)?
-            .catch_ups
-            .as_mut()?
-            .iter_mut()
-            .find(|c| c.topic == topic)
+    pub(super) fn recovery(&mut self, slot: u32, topic: u32) -> Option<&mut RecoveryState> {
+        self.connections.get_mut(slot)?.recovery_mut(topic)
     }
 
-    fn next_step(&mut self, slot: u32, topic: u32) -> Step {
+    fn next_step(&self, slot: u32, topic: u32) -> Step {
         let room = self.settings.outbox_bytes / 2;
         let Some(connection) = self.connections.get(slot) else {
             return Step::Wait;
@@ -195,27 +175,27 @@ impl Shard {
         let asks = self
             .filter_of(slot, topic)
             .is_some_and(|filter| filter != NO_FILTER);
-        let others_have_pages = self.others_have_pages(slot, topic, asks);
-        let Some(catch_up) = self.catch_up(slot, topic) else {
+        let others_have_pages = connection.others_have_pages(topic, asks);
+        let Some(recovery) = connection.recovery(topic) else {
             return match position {
                 Some(_) => Step::Wait,
                 None => Step::Live,
             };
         };
-        if catch_up.reading {
+        if recovery.reading {
             return Step::Wait;
         }
-        let until = match (catch_up.loose, position) {
-            (Some(_), _) if catch_up.waiting.is_empty() => return Step::Live,
+        let until = match (recovery.loose, position) {
+            (Some(_), _) if recovery.waiting.is_empty() => return Step::Live,
             (Some(_), _) => None,
             (None, None) => return Step::Live,
-            (None, Some(position)) if catch_up.after == position.offset => return Step::Live,
+            (None, Some(position)) if recovery.after == position.offset => return Step::Live,
             (None, Some(position)) => Some(position.offset),
         };
-        if !has_room || until.is_some_and(|until| catch_up.after > until) {
+        if !has_room || until.is_some_and(|until| recovery.after > until) {
             return Step::Wait;
         }
-        match (catch_up.waiting.front(), until) {
+        match (recovery.waiting.front(), until) {
             (Some(first), _) if asks && first.verdict.is_none() => Step::Ask,
             (None, Some(_)) if others_have_pages => Step::Wait,
             (None, Some(until)) => Step::Read(until),
@@ -224,14 +204,14 @@ impl Shard {
     }
 
     fn read_page(&mut self, slot: u32, topic: u32, until: u64) -> Option<MaybeReady<Option<Page>>> {
-        let after = self.catch_up(slot, topic)?.after;
+        let after = self.recovery(slot, topic)?.after;
         let ChannelPattern::Exact(channel) = &self.topics.get(topic)?.pattern else {
             return None;
         };
         let range = Range {
             after,
             until,
-            // What the outbox has no room for would only wait.
+            // A larger page would only wait for the outbox.
             bytes: self.settings.outbox_bytes / 2,
             ..Range::all(PAGE)
         };
@@ -240,25 +220,56 @@ impl Shard {
         Some(self.hub.broker().read_for(share, channel, range))
     }
 
-    fn wait_for_page(&mut self, slot: u32, topic: u32, page: MaybeReady<Option<Page>>) {
-        let Some(catch_up) = self.catch_up(slot, topic) else {
+    fn wait_for_page(&mut self, slot: u32, topic: u32, page: BoxFuture<Result<Option<Page>>>) {
+        let Some(subscription) = self.begin_reading(slot, topic) else {
             return;
         };
-        catch_up.reading = true;
-        let serial = catch_up.serial;
-        ConnCtx::new(self, slot).meanwhile(page, move |cx, page| {
-            let slot = cx.slot();
-            if let Some(catch_up) = cx.shard().catch_up(slot, topic)
-                && catch_up.serial == serial
-            {
-                catch_up.reading = false;
-                cx.shard().take_page(slot, topic, page);
-                cx.shard().send_waiting(slot, topic);
-                cx.shard().go_last(slot, topic);
+        self.send_later(async move {
+            ShardCommand::HistoryPage {
+                subscription,
+                page: page.await,
             }
-            // The others have waited for this page, whether or not it was still wanted.
-            cx.shard().advance_catch_ups(slot);
         });
+    }
+
+    /// A page of history has arrived, after the shard went on without it.
+    pub(super) fn history_page(
+        &mut self,
+        subscription: SubscriptionRef,
+        page: Result<Option<Page>>,
+    ) {
+        let topic = subscription.topic;
+        let Some(slot) = self.connections.find(subscription.connection) else {
+            return;
+        };
+        if self.end_reading(slot, subscription) {
+            self.take_page(slot, topic, page);
+            self.send_waiting(slot, topic);
+            if let Some(connection) = self.connections.get_mut(slot) {
+                connection.recover_last(topic);
+            }
+        }
+        // The connection's other subscriptions waited for this page, even if it is of no use now.
+        self.advance_recoveries(slot);
+    }
+
+    /// Notes that a page or a verdict for this subscription is being made off the shard.
+    pub(super) fn begin_reading(&mut self, slot: u32, topic: u32) -> Option<SubscriptionRef> {
+        let connection = self.connections.id(slot)?;
+        let recovery = self.recovery(slot, topic)?;
+        recovery.reading = true;
+        Some(SubscriptionRef {
+            connection,
+            topic,
+            serial: recovery.serial,
+        })
+    }
+
+    /// The page or verdict has come. False if the subscription has ended meanwhile.
+    pub(super) fn end_reading(&mut self, slot: u32, subscription: SubscriptionRef) -> bool {
+        let recovery = self.recovery(slot, subscription.topic);
+        let same = recovery.filter(|recovery| recovery.serial == subscription.serial);
+        same.map(|recovery| recovery.reading = false).is_some()
     }
 
     /// A page of history is there.
@@ -268,18 +279,18 @@ impl Shard {
             .get(topic)
             .and_then(|t| t.position)
             .map_or(0, |p| p.offset);
-        let epoch = self.catch_up(slot, topic).map(|catch_up| catch_up.epoch);
+        let epoch = self.recovery(slot, topic).map(|recovery| recovery.epoch);
         match page {
             Ok(Some(page)) if Some(page.top.epoch) != epoch => self.renumber(topic, page.top),
             Ok(Some(page)) if !page.events.is_empty() => {
-                if let Some(catch_up) = self.catch_up(slot, topic) {
-                    catch_up.waiting = page.events.into_iter().map(Waiting::from).collect();
+                if let Some(recovery) = self.recovery(slot, topic) {
+                    recovery.waiting = page.events.into_iter().map(Waiting::from).collect();
                 }
             }
-            // Gone meanwhile, or unreadable: said, never silent.
+            // The events have expired: report the gap.
             Ok(_) => self.skip(slot, topic, until, "expired"),
             Err(error) => {
-                let connection_id = self.id(slot).map(tracing::field::display);
+                let connection_id = self.connections.id(slot).map(tracing::field::display);
                 tracing::warn!(connection_id, %error, "history could not be read");
                 self.skip(slot, topic, until, "unavailable");
             }
@@ -293,59 +304,56 @@ impl Shard {
             .filter_of(slot, topic)
             .is_some_and(|filter| filter != NO_FILTER);
         loop {
-            let full = |c: &crate::hub::connection::Connection| {
-                c.outbox.bytes() >= room.max(1) || c.flags.pending_close
-            };
+            let full = |c: &Connection| c.outbox.bytes() >= room.max(1) || c.flags.pending_close;
             if self.connections.get(slot).is_none_or(full) {
                 return;
             }
-            let Some(catch_up) = self.catch_up(slot, topic) else {
+            let Some(recovery) = self.recovery(slot, topic) else {
                 return;
             };
             let unasked = |first: &Waiting| first.verdict.is_none();
-            if asks && catch_up.waiting.front().is_some_and(unasked) {
+            if asks && recovery.waiting.front().is_some_and(unasked) {
                 return;
             }
-            let Some(Waiting { event, verdict }) = catch_up.waiting.pop_front() else {
+            let Some(Waiting { event, verdict }) = recovery.waiting.pop_front() else {
                 return;
             };
-            catch_up.let_go(&event);
-            if catch_up.loose.is_none() {
+            recovery.let_go(&event);
+            if recovery.loose.is_none() {
                 let Some(offset) = event.position.map(|p| p.offset) else {
                     continue;
                 };
-                let expected = catch_up.after + 1;
-                catch_up.after = offset;
+                let expected = recovery.after + 1;
+                recovery.after = offset;
                 if offset > expected {
-                    self.tell_gap(slot, topic, expected, offset - 1, "expired");
+                    self.notify_gap(slot, topic, expected, offset - 1, "expired");
                 }
             }
-            // Its roles may have changed since the filter was asked.
+            // Its roles may have changed since the filter was evaluated.
             if verdict == Some(Verdict::Kept) || !self.is_visible(slot, &event) {
                 continue;
             }
             match verdict {
                 None | Some(Verdict::Passes) => self.replay_event(slot, topic, &event),
                 Some(Verdict::Kept) => {}
-                Some(Verdict::Costly) => self.tell_costly(slot, topic, &event),
+                Some(Verdict::Costly) => self.notify_costly(slot, topic, &event),
             }
         }
     }
 
-    /// Decides about events that the connection may not see before its filter is asked: what a
-    /// filter takes, and what is told of it, must say nothing about them.
+    /// Excludes events that the connection may not see before its filter is evaluated: the filter's
+    /// cost, and notices about it, must reveal nothing about them.
     fn keep_back_invisible(&mut self, slot: u32, topic: u32) {
-        let id = self.id(slot);
+        let id = self.connections.id(slot);
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        let identity = connection.identity.as_deref();
-        let catch_ups = connection.catch_ups.as_mut();
-        let Some(catch_up) = catch_ups.and_then(|all| all.iter_mut().find(|c| c.topic == topic))
-        else {
+        let identity = connection.identity.clone();
+        let identity = identity.as_deref();
+        let Some(recovery) = connection.recovery_mut(topic) else {
             return;
         };
-        for waiting in &mut catch_up.waiting {
+        for waiting in &mut recovery.waiting {
             let event = &waiting.event;
             if waiting.verdict.is_none()
                 && !may_see(
@@ -355,7 +363,7 @@ impl Shard {
                     id,
                 )
             {
-                // It stays in its place, so that its offset is no hole.
+                // It keeps its place, so that its offset is not reported as a gap.
                 waiting.verdict = Some(Verdict::Kept);
             }
         }
@@ -365,7 +373,7 @@ impl Shard {
         let roles = self.hub.type_roles(&event.event_type);
         let connection = self.connections.get(slot);
         let identity = connection.and_then(|c| c.identity.as_deref());
-        may_see(event, roles.as_deref(), identity, self.id(slot))
+        may_see(event, roles.as_deref(), identity, self.connections.id(slot))
     }
 
     fn replay_event(&mut self, slot: u32, topic: u32, event: &Arc<Event>) {
@@ -374,30 +382,31 @@ impl Shard {
         };
         let frame = if event.position.is_some() {
             let numbering = self.topics.get(topic).map_or(0, |topic| topic.serial);
-            self.replays
+            self.recovery
+                .replays
                 .frame(numbering, event, connection.dialect, &*connection.protocol)
         } else {
             chunk(event, connection.protocol.event(event))
         };
-        connection.outbox.push(frame, Some(topic), &mut self.pool);
+        self.writer.push(connection, frame, Some(topic));
         connection.delivered += 1;
         self.metrics.delivered(connection.transport, 1);
-        Shard::touch(&mut self.touched, slot, connection);
+        self.writer.touch(slot, connection);
     }
 
-    /// What is missing can't be had: says so, and goes on behind it.
+    /// Reports events that cannot be read, and continues after them.
     pub(super) fn skip(&mut self, slot: u32, topic: u32, until: u64, reason: &'static str) {
-        let Some(catch_up) = self.catch_up(slot, topic) else {
+        let Some(recovery) = self.recovery(slot, topic) else {
             return;
         };
-        let from = catch_up.after + 1;
-        catch_up.after = until;
+        let from = recovery.after + 1;
+        recovery.after = until;
         if from <= until {
-            self.tell_gap(slot, topic, from, until, reason);
+            self.notify_gap(slot, topic, from, until, reason);
         }
     }
 
-    pub(super) fn tell_gap(
+    pub(super) fn notify_gap(
         &mut self,
         slot: u32,
         topic: u32,
@@ -421,27 +430,21 @@ impl Shard {
         );
     }
 
-    fn end_catch_up(&mut self, slot: u32, topic: u32) {
+    fn end_recovery(&mut self, slot: u32, topic: u32) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        let Some(catch_ups) = &mut connection.catch_ups else {
-            return;
-        };
-        catch_ups.retain(|c| c.topic != topic);
-        if catch_ups.is_empty() {
-            connection.catch_ups = None;
-        }
+        connection.end_recovery(topic);
     }
 
-    /// A slow connection whose namespace says `resync`: live delivery of the topic stops behind
-    /// `after`, and goes on from history once the outbox drains.
+    /// Applies the policy `resync` to a slow connection: live delivery of the topic stops after
+    /// `after`, and continues from history once the outbox drains.
     pub(super) fn resync(&mut self, slot: u32, topic: u32, after: u64) {
         let Some(position) = self.topics.get(topic).and_then(|t| t.position) else {
-            // Followed by a pattern.
+            // A pattern has no history to read.
             return self.too_slow(slot);
         };
-        if !self.fall_behind(
+        if !self.begin_recovery(
             slot,
             topic,
             Position {
@@ -456,21 +459,13 @@ impl Shard {
     }
 
     /// From now on the subscription reads history behind `after`; false if it ends anyway.
-    pub(super) fn fall_behind(&mut self, slot: u32, topic: u32, after: Position) -> bool {
-        let Some(connection) = self.connections.get_mut(slot) else {
-            return false;
-        };
-        let subscription = connection.subscription(topic);
-        let (Some(subscription), None) = (subscription, &connection.ending) else {
-            return false;
-        };
-        let catch_up = CatchUp::behind(topic, subscription.serial, after);
-        connection.catch_ups.get_or_insert_default().push(catch_up);
-        true
+    pub(super) fn begin_recovery(&mut self, slot: u32, topic: u32, after: Position) -> bool {
+        let connection = self.connections.get_mut(slot);
+        connection.is_some_and(|connection| connection.begin_recovery(topic, after))
     }
 
-    /// A broker left a hole in a channel: its subscribers read the missing part first.
-    pub(super) fn catch_up_all(&mut self, topic: u32, after: Position) {
+    /// The broker skipped offsets: the channel's subscribers read the missing events first.
+    pub(super) fn recover_all(&mut self, topic: u32, after: Position) {
         let Some(entry) = self.topics.get(topic) else {
             return;
         };
@@ -481,19 +476,19 @@ impl Shard {
             .map(|s| s.connection)
             .collect();
         for slot in live {
-            if self.fall_behind(slot, topic, after) {
+            if self.begin_recovery(slot, topic, after) {
                 self.set_live(slot, topic, false);
             }
             if let Some(connection) = self.connections.get_mut(slot) {
-                super::fanout::schedule_recovery(&mut self.awaiting_recovery, slot, connection);
+                self.recovery.schedule(slot, connection);
             }
         }
     }
 
-    /// A channel is numbered anew, and live from `position` on: whatever its subscribers missed
-    /// can't be told, so each learns that it has to load its state again.
+    /// A channel has a new epoch, and is live from `position` on. What its subscribers missed is
+    /// unknown, so each is told to reload its state.
     pub(super) fn renumber(&mut self, topic: u32, position: Position) {
-        let serial = self.next_serial();
+        let serial = self.topics.next_serial();
         let Some(entry) = self.topics.get_mut(topic) else {
             return;
         };
@@ -502,13 +497,14 @@ impl Shard {
         let channel = entry.pattern.to_string();
         let slots: Vec<u32> = entry.subscribers.iter().map(|s| s.connection).collect();
         for slot in slots {
-            // One that is just joining learns it when it begins.
-            let begun = self.catch_up(slot, topic).is_some() || self.is_live(slot, topic);
+            // A subscription that has not begun is told when it begins.
+            let begun = self.recovery(slot, topic).is_some() || self.is_live(slot, topic);
             if begun {
-                self.end_catch_up(slot, topic);
+                self.end_recovery(slot, topic);
                 self.answer_from(slot, topic, position.offset);
                 if let Some(connection) = self.connections.get_mut(slot) {
-                    // What waits is of the old numbering: a gap in it can't be told any more.
+                    // Waiting events are of the old epoch: a gap among them can no longer be
+                    // reported.
                     connection.outbox.settle_channel(topic);
                 }
                 self.notify(
@@ -521,5 +517,28 @@ impl Shard {
                 self.go_live(slot, topic);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::shard::fixture::connection;
+
+    #[test]
+    fn connection_without_a_turn_goes_first_in_the_next_round() {
+        let mut recovery = Recovery::default();
+        let mut connections = [(); 3].map(|()| connection(None));
+        for (slot, connection) in (0..).zip(&mut connections) {
+            recovery.schedule(slot, connection);
+            recovery.schedule(slot, connection);
+        }
+        let mut awaiting = recovery.take().into_iter();
+        assert_eq!(awaiting.next(), Some(0));
+        connections[0].flags.awaiting_recovery = false;
+        recovery.schedule(0, &mut connections[0]);
+        recovery.put_first(awaiting);
+        assert_eq!(recovery.take(), [1, 2, 0]);
+        assert!(recovery.is_idle());
     }
 }

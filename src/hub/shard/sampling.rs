@@ -5,13 +5,13 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use super::Shard;
-use super::confirmations::Asked;
+use super::confirmations::{Asked, Confirmations};
 use crate::event::ConnectionId;
+use crate::hub::Hub;
 use crate::hub::delivery::Delivery;
 use crate::telemetry::{Delivered, Transport};
 
-/// An event in the outbox of a connection that is looked at.
+/// The delivery of an event to a sampled connection.
 pub(super) struct Sample {
     pub(super) connection: ConnectionId,
     pub(super) transport: Transport,
@@ -23,7 +23,7 @@ pub(super) struct Sample {
     pub(super) written: Option<Instant>,
 }
 
-/// Places in a list of subscribers, one after the other.
+/// Random indices in a list of subscribers, in order.
 pub(super) struct DeliverySampler {
     /// The last one first.
     places: Vec<usize>,
@@ -56,9 +56,19 @@ impl DeliverySampler {
     }
 }
 
-impl Shard {
-    /// Everything is written: ends the looks that began with this batch.
-    pub(super) fn note_sightings(&mut self) {
+/// The deliveries whose latency is measured, one by one.
+#[derive(Default)]
+pub(super) struct Sampling {
+    /// Events that are being written.
+    pub(super) samples: Vec<Sample>,
+    /// Written events that clients were asked to confirm.
+    pub(super) confirmations: Confirmations,
+}
+
+impl Sampling {
+    /// Everything is written: records the samples of this round. `most` is how many connections of
+    /// an event are sampled.
+    pub(super) fn finish(&mut self, hub: &Hub, most: usize) {
         if self.samples.is_empty() {
             return;
         }
@@ -71,7 +81,7 @@ impl Shard {
             let written = sample.written.unwrap_or(now);
             let mut parent = sample.delivery.trace().cloned();
             if let Some(trace) = sample.delivery.trace()
-                && self.spans_a_delivery(sample.delivery.subscribers())
+                && gets_span(hub, most, sample.delivery.subscribers())
             {
                 let what = Delivered {
                     channel: event.channel.as_ref(),
@@ -80,11 +90,10 @@ impl Shard {
                     event: trace,
                 };
                 let (put, written) = (at(sample.put), at(written));
-                let tracing = self.hub.tracing();
-                parent = tracing.deliver(what, sample.transport, put, written);
+                parent = hub.tracing().deliver(what, sample.transport, put, written);
             }
             if sample.asked {
-                self.hub.metrics().confirmation_asked();
+                hub.metrics().confirmation_asked();
                 let asked = Asked {
                     accepted: event.accepted,
                     parent,
@@ -96,15 +105,15 @@ impl Shard {
         }
         self.samples = samples;
     }
+}
 
-    /// Whether a delivery that is looked at gets a span: so often that of all deliveries, the
-    /// configured share has one.
-    fn spans_a_delivery(&self, subscribers: u32) -> bool {
-        let share = self.hub.tracing().delivery_spans();
-        let most = u32::try_from(self.settings.connections_per_event).unwrap_or(u32::MAX);
-        let looked_at = subscribers.min(most).max(1);
-        fastrand::f64() * f64::from(looked_at) < share * f64::from(subscribers.max(1))
-    }
+/// Whether a sampled delivery gets a span: so often that of all deliveries, the configured share
+/// has one.
+fn gets_span(hub: &Hub, most: usize, subscribers: u32) -> bool {
+    let share = hub.tracing().delivery_spans();
+    let most = u32::try_from(most).unwrap_or(u32::MAX);
+    let sampled = subscribers.min(most).max(1);
+    fastrand::f64() * f64::from(sampled) < share * f64::from(subscribers.max(1))
 }
 
 #[cfg(test)]
@@ -117,14 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn everyone_is_looked_at_where_they_are_few() {
+    fn few_subscribers_are_all_sampled() {
         assert_eq!(places(DeliverySampler::choose(3, 3, 8)), [0, 1, 2]);
         assert_eq!(places(DeliverySampler::choose(0, 0, 8)), [0_usize; 0]);
         assert_eq!(places(DeliverySampler::choose(3, 3, 0)), [0_usize; 0]);
     }
 
     #[test]
-    fn of_many_as_many_as_asked_for_are_looked_at_in_order_and_anywhere() {
+    fn many_subscribers_are_sampled_uniformly_in_order() {
         let mut seen = [0; 100];
         for _ in 0..1_000 {
             let chosen = places(DeliverySampler::choose(100, 100, 8));
@@ -141,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shards_share_what_is_looked_at_by_what_they_have() {
+    fn shards_share_samples_by_their_subscribers() {
         let total: usize = (0..10_000)
             .map(|_| places(DeliverySampler::choose(100, 1_000, 8)).len())
             .sum();

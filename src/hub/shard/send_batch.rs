@@ -1,5 +1,5 @@
-//! Frames that leave together: those of many sockets in one system call, where the system has
-//! `io_uring`, or else one by one.
+//! Batched sends: frames to many sockets in one system call where `io_uring` is available, or else
+//! one by one.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -7,17 +7,15 @@ use std::sync::Arc;
 
 use tidings_uring::{Sends, Short};
 
-use crate::hub::chunk::Frame;
-use crate::hub::connection::Connection;
-use crate::hub::slots::Slots;
+use super::connections::Connections;
+use crate::hub::shard::chunk::Frame;
 
 /// The most sends in one system call; measured.
 const MOST: u16 = 512;
 /// Up to so many sends are cheaper one by one.
-const FEW: usize = 3;
+const SMALL_ROUND_SUBSCRIBERS: usize = 3;
 
-/// Sends that are being gathered. The sockets of a gathered send must not be written otherwise
-/// before [`SendBatch::submit`].
+/// A batch of sends. Its sockets must not be written otherwise before [`SendBatch::submit`].
 pub(super) struct SendBatch {
     ring: Option<Sends>,
     waiting: Vec<Waiting>,
@@ -34,8 +32,8 @@ struct Waiting {
     channel: Option<u32>,
 }
 
-/// What became of one of them.
-pub(super) struct Left<'f> {
+/// The outcome of one send.
+pub(super) struct Sent<'f> {
     pub(super) slot: u32,
     pub(super) frame: &'f Frame,
     /// The place of its channel, where it may be taken out of an outbox again.
@@ -84,11 +82,11 @@ impl SendBatch {
         });
     }
 
-    /// Sends all that waits, and tells what became of each.
+    /// Sends the batch, and reports the outcome of each send.
     pub(super) fn submit(
         &mut self,
-        connections: &mut Slots<Connection>,
-        mut told: impl FnMut(&mut Slots<Connection>, Left<'_>),
+        connections: &mut Connections,
+        mut told: impl FnMut(&mut Connections, Sent<'_>),
     ) {
         if self.waiting.is_empty() {
             return;
@@ -105,7 +103,7 @@ impl SendBatch {
             let Some(frame) = frames.get(waited.frame) else {
                 continue;
             };
-            // Why it was not all is found out by whoever writes the rest.
+            // The next write of the rest finds out the reason.
             let bytes = match short.next_if(|short| short.index == index) {
                 Some(short) => short.sent.unwrap_or(0),
                 None if index < given => frame.len(),
@@ -113,7 +111,7 @@ impl SendBatch {
             };
             told(
                 connections,
-                Left {
+                Sent {
                     slot: waited.slot,
                     frame,
                     channel: waited.channel,
@@ -126,22 +124,23 @@ impl SendBatch {
 
     /// Answers how many of those that wait were tried; which of these were not done whole is in
     /// `short`, in order.
-    fn send(&mut self, connections: &Slots<Connection>) -> usize {
+    fn send(&mut self, connections: &Connections) -> usize {
         let SendBatch {
             ring,
             waiting,
             frames,
             short,
         } = self;
-        // Ends where a connection has no socket any more, so that what is told is told of the
-        // right one.
+        // Stops at a connection without a socket, so that indices match the waiting sends.
         let sends = waiting.iter().map_while(|waiting| {
             let socket = connections.get(waiting.slot)?.link.plain()?;
             let frame = frames.get(waiting.frame)?;
             Some((socket, frame))
         });
         match ring {
-            Some(ring) if waiting.len() > FEW && waiting.len() <= ring.most() => {
+            Some(ring)
+                if waiting.len() > SMALL_ROUND_SUBSCRIBERS && waiting.len() <= ring.most() =>
+            {
                 let sends = sends.map(|(socket, frame)| (socket.as_fd(), &**frame.bytes()));
                 let given = ring.send(sends, |one| short.push(one));
                 short.sort_unstable_by_key(|short| short.index);

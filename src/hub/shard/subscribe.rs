@@ -4,18 +4,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::deferred::meter_of;
-use super::position_lookup::{Beginning, Filtered, Viewer, look_up};
-use super::{ConnCtx, Shard, Subscriber, Topic};
+use super::position_lookup::{Beginning, Filtered, Lookup, Viewer, look_up};
+use super::topics::Subscriber;
+use super::{ConnCtx, Shard};
 use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, Position};
 use crate::filter::EventFilter;
-use crate::hub::connection::{CatchUp, Connection, Subscription, Waiting};
-use crate::hub::filter_table::NO_FILTER;
-use crate::hub::meter::Asking;
+use crate::hub::command::ShardCommand;
 use crate::hub::protocol::{Joined, Refused};
+use crate::hub::shard::connection::{Connection, RecoveryState, Subscription, Waiting};
+use crate::hub::shard::filter_table::NO_FILTER;
 use crate::maybe_ready::MaybeReady;
 
-/// One channel to follow.
+/// One subscription that a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Join {
     /// The channel, or a pattern.
@@ -26,28 +27,36 @@ pub struct Join {
     pub rewind: Option<u32>,
 }
 
-/// What a client asks to follow; its right to each is already checked.
+/// The subscriptions that a client asks for; its right to each is checked already.
 #[derive(Debug, Clone, Default)]
 pub struct JoinRequest {
     /// The channels.
     pub joins: Vec<Join>,
-    /// Those that were refused, to be told with the rest.
+    /// Those that were refused, reported with the rest.
     pub refused: Vec<Refused>,
     /// Which events are wanted; all if `None`.
     pub filter: Option<Arc<EventFilter>>,
-    /// Whether to hear who comes and goes.
+    /// Whether to be notified of who joins and leaves.
     pub watch: bool,
 }
 
-/// What is told once all subscriptions stand.
+/// What runs once all subscriptions have begun.
 pub(super) type Then = Box<dyn FnOnce(&mut ConnCtx<'_>, Vec<Joined>, Vec<Refused>) + Send>;
 
-/// A subscription whose history is being looked up.
+/// A client's subscriptions whose start positions are being looked up.
+pub(in crate::hub) struct PendingJoin {
+    pending: Vec<Pending>,
+    /// Those that were refused, to be told with the rest.
+    refused: Vec<Refused>,
+    then: Then,
+}
+
+/// A subscription whose start position is being looked up.
 struct Pending {
     join: Join,
     topic: u32,
     serial: u32,
-    /// Where the subscription stood that it replaces.
+    /// The position of the subscription that it replaces.
     replaced: Option<Position>,
 }
 
@@ -61,9 +70,9 @@ enum Replaced {
 }
 
 impl Shard {
-    /// Subscribes a connection. The subscriptions take events only once `then` has been told how
-    /// each began; until then the topics advance without them, and the difference is read from
-    /// history. So nothing is missed and nothing comes twice.
+    /// Subscribes a connection. The subscriptions get events only after `then` has reported how
+    /// each began. Until then their topics advance without them, and they read the difference from
+    /// history. So no event is missed and none comes twice.
     pub(super) fn join(&mut self, slot: u32, request: JoinRequest, then: Then) {
         let JoinRequest {
             joins,
@@ -100,44 +109,69 @@ impl Shard {
                 }),
             }
         }
-        let finish = move |cx: &mut ConnCtx<'_>, found: Vec<Result<Option<Beginning>>>| {
-            let (slot, shard) = (cx.slot(), cx.shard());
-            let mut joined = Vec::with_capacity(pending.len());
-            for (pending, found) in pending.into_iter().zip(found) {
-                match found.and_then(|found| shard.begin(slot, &pending, found)) {
-                    Ok(began) => joined.push(began),
-                    Err(error) => {
-                        if shard.still_stands(slot, pending.topic, pending.serial) {
-                            shard.leave_topic(slot, pending.topic);
-                        }
-                        let channel = pending.join.pattern.to_string();
-                        refused.push(Refused { channel, error });
-                    }
-                }
-            }
-            then(cx, joined, refused);
-            cx.shard().advance_catch_ups(slot);
+        let join = PendingJoin {
+            pending,
+            refused,
+            then,
         };
-        ConnCtx::new(self, slot).wait(MaybeReady::all(found), move |cx, found| {
-            // All of them are there, each with its own failure if it has one.
-            finish(cx, found.unwrap_or_default());
-        });
+        match MaybeReady::all(found) {
+            // Each position has its own failure if it has one.
+            MaybeReady::Ready(found) => self.finish_join(slot, join, found.unwrap_or_default()),
+            MaybeReady::Pending(found) => {
+                let Some(connection) = self.connections.id(slot) else {
+                    return;
+                };
+                self.set_busy(slot);
+                let join = Box::new(join);
+                self.send_later(async move {
+                    ShardCommand::PositionsFound {
+                        connection,
+                        join,
+                        found: found.await.unwrap_or_default(),
+                    }
+                });
+            }
+        }
     }
 
-    /// Where the channel stands, and what of it is asked for.
+    /// The start positions are known: begins the subscriptions and tells the client.
+    pub(super) fn finish_join(&mut self, slot: u32, join: PendingJoin, found: Vec<Result<Lookup>>) {
+        let PendingJoin {
+            pending,
+            mut refused,
+            then,
+        } = join;
+        let mut joined = Vec::with_capacity(pending.len());
+        for (pending, found) in pending.into_iter().zip(found) {
+            match found.and_then(|found| self.begin(slot, &pending, found)) {
+                Ok(began) => joined.push(began),
+                Err(error) => {
+                    if self.is_current(slot, pending.topic, pending.serial) {
+                        self.leave_topic(slot, pending.topic);
+                    }
+                    let channel = pending.join.pattern.to_string();
+                    refused.push(Refused { channel, error });
+                }
+            }
+        }
+        then(&mut ConnCtx::new(self, slot), joined, refused);
+        self.advance_recoveries(slot);
+    }
+
+    /// Looks up the channel's position and counts the events to replay.
     fn look_up(
         &self,
         slot: u32,
         join: &Join,
         filter: Option<&Arc<EventFilter>>,
-    ) -> MaybeReady<Option<Beginning>> {
+    ) -> MaybeReady<Lookup> {
         let ChannelPattern::Exact(channel) = &join.pattern else {
             return MaybeReady::ok(None);
         };
         let connection = self.connections.get(slot);
         let meter = connection.and_then(Connection::meter);
         let viewer = Viewer {
-            id: self.id(slot),
+            id: self.connections.id(slot),
             identity: connection.and_then(|c| c.identity.clone()),
             filter: filter.map(|filter| Filtered {
                 hub: Arc::clone(&self.hub),
@@ -146,18 +180,15 @@ impl Shard {
             }),
             type_roles: self.hub.all_type_roles(),
         };
-        let asking = Asking {
-            slice: &self.slice,
-            meter: meter.map(|meter| &**meter),
-            limits: &self.settings.filters,
-            now_us: self.now_us,
-            metrics: &self.metrics,
-        };
+        let limits = &self.settings.filters;
+        let asking = self
+            .budget
+            .asking(meter.map(|meter| &**meter), limits, &self.metrics);
         look_up(self.hub.broker(), channel, join, viewer, &asking)
     }
 
-    /// Puts the connection among the topic's subscribers, not yet live. Answers the topic, the
-    /// subscription's serial, and where the subscription stood that it replaces.
+    /// Adds the connection to the topic's subscribers, not yet live. Returns the topic, the
+    /// subscription's serial, and the position of the subscription that it replaces.
     fn attach(
         &mut self,
         slot: u32,
@@ -173,7 +204,7 @@ impl Shard {
                 "a pattern has no position: resume its channels one by one",
             ));
         }
-        let known = self.topic_of(&join.pattern);
+        let known = self.topics.of(&join.pattern);
         let limit = self.settings.subscriptions_per_connection;
         let connection = self
             .connections
@@ -200,30 +231,20 @@ impl Shard {
             self.hub.metrics().subscriptions_added(1);
             self.presence_join(slot, &join.pattern)
         };
-        let topic = self
-            .topic_of(&join.pattern)
-            .unwrap_or_else(|| self.new_topic(&join.pattern));
-        let filter = self.filters.acquire(filter);
-        let entry = self
-            .topics
-            .get_mut(topic)
-            .ok_or_else(|| Error::internal("a topic vanished"))?;
-        let at = u32::try_from(entry.subscribers.len()).unwrap_or(u32::MAX);
-        if entry.subscribers.is_empty() {
-            // Most channels of a large server are one user's own: no room for more in advance.
-            entry.subscribers.reserve_exact(1);
-        }
-        entry.subscribers.push(Subscriber {
+        let topic = match self.topics.of(&join.pattern) {
+            Some(topic) => topic,
+            None => self.new_topic(&join.pattern),
+        };
+        let subscriber = Subscriber {
             connection: slot,
-            filter,
+            filter: self.filters.acquire(filter),
             live: false,
             watches: watch,
             from: u64::MAX,
-        });
-        entry.catching_up += 1;
-        entry.watchers += u32::from(watch);
-        entry.route.joined();
-        let serial = self.next_serial();
+        };
+        let at = self.topics.subscribe(topic, subscriber);
+        let at = at.ok_or_else(|| Error::internal("a topic vanished"))?;
+        let serial = self.topics.next_serial();
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.subscriptions.push(Subscription {
                 topic,
@@ -232,7 +253,7 @@ impl Shard {
                 serial,
             });
         }
-        Ok((topic, serial, self.take_on(slot, topic, serial, replaced)))
+        Ok((topic, serial, self.inherit(slot, topic, serial, replaced)))
     }
 
     /// What the next subscription to this topic takes over from the connection's present one;
@@ -240,12 +261,12 @@ impl Shard {
     fn replace(&mut self, slot: u32, topic: u32) -> Option<Replaced> {
         let position = self.topics.get(topic)?.position;
         let live = self.is_live(slot, topic);
-        match self.catch_up(slot, topic) {
-            Some(catch_up) => Some(match catch_up.loose {
-                Some(bytes) => Replaced::Held(std::mem::take(&mut catch_up.waiting), bytes),
+        match self.recovery(slot, topic) {
+            Some(recovery) => Some(match recovery.loose {
+                Some(bytes) => Replaced::Held(std::mem::take(&mut recovery.waiting), bytes),
                 None => Replaced::At(Position {
-                    epoch: catch_up.epoch,
-                    offset: catch_up.after,
+                    epoch: recovery.epoch,
+                    offset: recovery.after,
                 }),
             }),
             None if live => Some(position.map_or(Replaced::Held(VecDeque::new(), 0), Replaced::At)),
@@ -255,7 +276,7 @@ impl Shard {
 
     /// Gives a subscription what was held back for the one before it, to be asked about anew. What
     /// comes before it begins is held back as well.
-    fn take_on(
+    fn inherit(
         &mut self,
         slot: u32,
         topic: u32,
@@ -268,15 +289,15 @@ impl Shard {
                 for one in &mut waiting {
                     one.verdict = None;
                 }
-                let catch_up = CatchUp {
+                let recovery = RecoveryState {
                     waiting,
                     loose: Some(bytes),
                     // Nothing is sent before it has begun.
                     reading: true,
-                    ..CatchUp::loose(topic, serial)
+                    ..RecoveryState::loose(topic, serial)
                 };
                 let connection = self.connections.get_mut(slot)?;
-                connection.catch_ups.get_or_insert_default().push(catch_up);
+                connection.recoveries.get_or_insert_default().push(recovery);
                 None
             }
         }
@@ -284,12 +305,12 @@ impl Shard {
 
     /// Lets what was taken over go on; true if there is such.
     fn begin_held(&mut self, slot: u32, topic: u32) -> bool {
-        let held = self.catch_up(slot, topic).filter(|c| c.loose.is_some());
-        held.map(|catch_up| catch_up.reading = false).is_some()
+        let held = self.recovery(slot, topic).filter(|c| c.loose.is_some());
+        held.map(|recovery| recovery.reading = false).is_some()
     }
 
-    /// Lets a filter in beside those that the connection has, as far as their memory goes. One
-    /// that several subscriptions share counts once.
+    /// Checks the memory of the connection's filters with this one. A filter that several
+    /// subscriptions share counts once.
     fn check_filter_bytes(&self, slot: u32, filter: Option<&Arc<EventFilter>>) -> Result<()> {
         let (Some(filter), Some(connection)) = (filter, self.connections.get(slot)) else {
             return Ok(());
@@ -318,15 +339,9 @@ impl Shard {
         Err(Error::exhausted(text))
     }
 
-    /// A number that no subscription and no topic of this shard had lately.
-    pub(super) fn next_serial(&mut self) -> u32 {
-        self.serials = self.serials.wrapping_add(1);
-        self.serials
-    }
-
-    /// True if the connection still has just this subscription: while something was read, it may
-    /// have gone, and its topic's place may be another's.
-    pub(super) fn still_stands(&self, slot: u32, topic: u32, serial: u32) -> bool {
+    /// True if the connection still has this very subscription: it may have ended during a lookup,
+    /// and its topic's slot may be another's.
+    pub(super) fn is_current(&self, slot: u32, topic: u32, serial: u32) -> bool {
         let subscription = self
             .connections
             .get(slot)
@@ -334,7 +349,7 @@ impl Shard {
         subscription.is_some_and(|s| s.serial == serial)
     }
 
-    /// The look-up is there: says how the subscription begins, and notes what is to be replayed.
+    /// The position is known: begins the subscription with the events to replay.
     fn begin(&mut self, slot: u32, pending: &Pending, found: Option<Beginning>) -> Result<Joined> {
         let Pending {
             join,
@@ -342,7 +357,7 @@ impl Shard {
             serial,
             replaced,
         } = pending;
-        if !self.still_stands(slot, *topic, *serial) {
+        if !self.is_current(slot, *topic, *serial) {
             return Err(Error::unavailable("the subscription ended while it began"));
         }
         let mut joined = Joined {
@@ -372,7 +387,7 @@ impl Shard {
         }
         let position = *entry.position.get_or_insert(found.top);
         if position.epoch != found.top.epoch {
-            // Numbered anew since the look-up.
+            // The epoch has changed since the lookup.
             found = Beginning {
                 top: position,
                 after: position.offset,
@@ -383,8 +398,8 @@ impl Shard {
         }
         let asks_from = join.since.is_some() || join.rewind.is_some();
         if let Some(at) = replaced.filter(|at| !asks_from && at.epoch == found.top.epoch) {
-            // It goes on where the one before it stood: what lies between comes as if it were
-            // live, or is told as a gap.
+            // It continues from the replaced subscription's position: the events since come as if
+            // live, or are reported as a gap.
             found = Beginning {
                 top: at,
                 after: at.offset,
@@ -406,40 +421,37 @@ impl Shard {
                 offset: found.after,
                 ..found.top
             };
-            let mut catch_up = CatchUp::behind(*topic, *serial, after);
-            catch_up.waiting = found.events.into();
-            connection.catch_ups.get_or_insert_default().push(catch_up);
+            let mut recovery = RecoveryState::behind(*topic, *serial, after);
+            recovery.waiting = found.events.into();
+            connection.recoveries.get_or_insert_default().push(recovery);
         }
         Ok(joined)
     }
 
     /// The connection's entry among a topic's subscribers.
-    fn follower(&self, slot: u32, topic: u32) -> Option<&Subscriber> {
-        let at = self.connections.get(slot)?.subscription(topic)?.at;
-        let at = usize::try_from(at).ok()?;
-        self.topics.get(topic)?.subscribers.get(at)
+    fn subscriber(&self, slot: u32, topic: u32) -> Option<&Subscriber> {
+        self.topics.subscriber(self.connections.get(slot)?, topic)
     }
 
     /// The same, to change it.
-    fn follower_mut(&mut self, slot: u32, topic: u32) -> Option<&mut Subscriber> {
-        let at = self.connections.get(slot)?.subscription(topic)?.at;
-        let at = usize::try_from(at).ok()?;
-        self.topics.get_mut(topic)?.subscribers.get_mut(at)
+    fn subscriber_mut(&mut self, slot: u32, topic: u32) -> Option<&mut Subscriber> {
+        let connection = self.connections.get(slot)?;
+        self.topics.subscriber_mut(connection, topic)
     }
 
-    /// Notes behind which offset a subscription answers for its channel.
+    /// Sets the offset after which a subscription delivers its channel's events.
     pub(super) fn answer_from(&mut self, slot: u32, topic: u32, from: u64) {
-        if let Some(follower) = self.follower_mut(slot, topic) {
-            follower.from = from;
+        if let Some(subscriber) = self.subscriber_mut(slot, topic) {
+            subscriber.from = from;
         }
     }
 
     pub(super) fn is_live(&self, slot: u32, topic: u32) -> bool {
-        self.follower(slot, topic).is_some_and(|f| f.live)
+        self.subscriber(slot, topic).is_some_and(|f| f.live)
     }
 
     pub(super) fn filter_of(&self, slot: u32, topic: u32) -> Option<u32> {
-        Some(self.follower(slot, topic)?.filter)
+        Some(self.subscriber(slot, topic)?.filter)
     }
 
     pub(super) fn set_filter(
@@ -448,75 +460,37 @@ impl Shard {
         pattern: &ChannelPattern,
         filter: Option<&Arc<EventFilter>>,
     ) {
-        let Some(topic) = self.topic_of(pattern) else {
+        let Some(topic) = self.topics.of(pattern) else {
             return;
         };
         let place = self.filters.acquire(filter);
-        let unused = match self.follower_mut(slot, topic) {
-            Some(follower) => std::mem::replace(&mut follower.filter, place),
+        let unused = match self.subscriber_mut(slot, topic) {
+            Some(subscriber) => std::mem::replace(&mut subscriber.filter, place),
             None => place,
         };
         self.filters.release(unused);
-        if let Some(catch_up) = self.catch_up(slot, topic) {
-            for waiting in &mut catch_up.waiting {
+        if let Some(recovery) = self.recovery(slot, topic) {
+            for waiting in &mut recovery.waiting {
                 waiting.verdict = None;
             }
         }
     }
 
-    /// From now on the subscriber gets events as they come.
+    /// From now on the subscriber gets live events.
     pub(super) fn go_live(&mut self, slot: u32, topic: u32) {
         self.set_live(slot, topic, true);
     }
 
     pub(super) fn set_live(&mut self, slot: u32, topic: u32, live: bool) {
-        let Some(follower) = self.follower_mut(slot, topic) else {
-            return;
-        };
-        if std::mem::replace(&mut follower.live, live) == live {
-            return;
-        }
-        if let Some(entry) = self.topics.get_mut(topic) {
-            entry.catching_up = if live {
-                entry.catching_up.saturating_sub(1)
-            } else {
-                entry.catching_up + 1
-            };
-        }
-    }
-
-    /// The topic of a pattern, where anyone here follows it.
-    pub(super) fn topic_of(&self, pattern: &ChannelPattern) -> Option<u32> {
-        match pattern {
-            ChannelPattern::Exact(channel) => self.topic_named(channel),
-            ChannelPattern::Namespace(namespace) => self.by_namespace.get(namespace).copied(),
-            ChannelPattern::All => self.of_all,
+        if let Some(subscriber) = self.subscriber_mut(slot, topic) {
+            subscriber.live = live;
         }
     }
 
     /// The first subscriber here: from now on the channel's events come to this shard. Only after
-    /// that may its position be asked for.
+    /// that may its position be asked for, or an event between the two would be lost.
     fn new_topic(&mut self, pattern: &ChannelPattern) -> u32 {
         let route = self.hub.follow(pattern, usize::from(self.index));
-        let serial = self.next_serial();
-        let topic = self.topics.insert(Topic {
-            serial,
-            pattern: pattern.clone(),
-            route,
-            position: None,
-            subscribers: Vec::new(),
-            catching_up: 0,
-            watchers: 0,
-        });
-        match pattern {
-            ChannelPattern::Exact(channel) => {
-                self.by_channel.insert(channel, topic, &self.topics);
-            }
-            ChannelPattern::Namespace(namespace) => {
-                self.by_namespace.insert(Arc::clone(namespace), topic);
-            }
-            ChannelPattern::All => self.of_all = Some(topic),
-        }
-        topic
+        self.topics.insert(pattern, route)
     }
 }

@@ -1,14 +1,17 @@
-//! What happens by itself: heartbeats, deadlines, expiry. One queue for all connections, with one
-//! entry for each; nothing else of a connection keeps time.
+//! Timers: heartbeats, deadlines and expiry of tokens. One queue for all connections, with one
+//! entry for each.
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use super::Shard;
+use super::clock::Clock;
 use crate::error::{CloseCode, Error};
 use crate::event::Timestamp;
-use crate::hub::connection::Connection;
 use crate::hub::protocol::Notice;
+use crate::hub::shard::connection::Connection;
 use crate::telemetry::Transport;
 
 /// When to look at a connection again; the earliest stands first.
@@ -16,7 +19,7 @@ use crate::telemetry::Transport;
 pub(super) struct Timer(Reverse<(u64, u32)>);
 
 impl Timer {
-    pub(super) fn at(self) -> u64 {
+    fn at(self) -> u64 {
         self.0.0.0
     }
 }
@@ -28,17 +31,54 @@ const UNJUDGED_RETRY: Duration = Duration::from_secs(5);
 /// How long before a token expires the client is told, at most.
 const EXPIRY_NOTICE_MS: i64 = 60_000;
 
+/// A shard's clock and timers.
+pub(super) struct Time {
+    clock: Clock,
+    queue: BinaryHeap<Timer>,
+    /// Milliseconds that the shard has been running, read once in each round.
+    pub(super) now: u64,
+}
+
+impl Time {
+    pub(super) fn new() -> Self {
+        Time {
+            clock: Clock::new(),
+            queue: BinaryHeap::new(),
+            now: 0,
+        }
+    }
+
+    /// When the next timer is due.
+    pub(super) fn next_timer(&self) -> Option<u64> {
+        self.queue.peek().map(|timer| timer.at())
+    }
+}
+
+impl Deref for Time {
+    type Target = Clock;
+
+    fn deref(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+impl DerefMut for Time {
+    fn deref_mut(&mut self) -> &mut Clock {
+        &mut self.clock
+    }
+}
+
 impl Shard {
-    /// Looks at every connection whose time has come.
-    pub(super) fn ring_timers(&mut self) {
-        while let Some(timer) = self.timers.peek().copied() {
+    /// Fires the timers that are due.
+    pub(super) fn fire_timers(&mut self) {
+        while let Some(timer) = self.time.queue.peek().copied() {
             let (at, slot) = timer.0.0;
-            if at > self.now {
+            if at > self.time.now {
                 return;
             }
-            self.timers.pop();
+            self.time.queue.pop();
             if self.connections.get(slot).is_some_and(|c| c.timer == at) {
-                self.look_after(slot);
+                self.on_timer(slot);
             }
         }
     }
@@ -51,11 +91,11 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        // An entry that rings earlier will set the later one itself.
-        let pending = connection.timer > self.now && connection.timer <= at;
+        // An entry that fires earlier will schedule the later one itself.
+        let pending = connection.timer > self.time.now && connection.timer <= at;
         if !pending {
             connection.timer = at;
-            self.timers.push(Timer(Reverse((at, slot))));
+            self.time.queue.push(Timer(Reverse((at, slot))));
         }
     }
 
@@ -65,15 +105,15 @@ impl Shard {
             return Some(ending.deadline);
         }
         let interval = millis(self.settings.heartbeat_interval);
-        let mut due = asked_or_heard(connection) + interval;
+        let mut due = heartbeat_base(connection) + interval;
         if answers(connection.transport) {
             due = due.min(self.silent_until(connection));
         }
         let mut due = together(due, interval);
         if self.must_authenticate(slot) {
-            let had = self.clock.since(connection.connected_at);
+            let had = self.time.since(connection.connected_at);
             let left = millis(self.settings.auth_deadline).saturating_sub(had);
-            due = due.min(self.now + left);
+            due = due.min(self.time.now + left);
         }
         if let Some(left) = self.token_left(slot) {
             let notice = if connection.flags.expiry_told {
@@ -81,9 +121,9 @@ impl Shard {
             } else {
                 left - notice_before(left)
             };
-            due = due.min(self.now + u64::try_from(notice).unwrap_or(0));
+            due = due.min(self.time.now + u64::try_from(notice).unwrap_or(0));
         }
-        Some(due.max(self.now + 1))
+        Some(due.max(self.time.now + 1))
     }
 
     /// True if the connection has shown no token and has to.
@@ -97,7 +137,7 @@ impl Shard {
     /// another interval, so that it is asked once more before it is given up.
     fn silent_until(&self, connection: &Connection) -> u64 {
         let settings = &self.settings;
-        let asked = self.clock.resumed() + millis(settings.heartbeat_interval);
+        let asked = self.time.resumed() + millis(settings.heartbeat_interval);
         asked.max(connection.last_seen + millis(settings.heartbeat_timeout))
     }
 
@@ -107,19 +147,19 @@ impl Shard {
         Some(identity.valid_until()?.as_millis() - Timestamp::now().as_millis())
     }
 
-    fn look_after(&mut self, slot: u32) {
+    fn on_timer(&mut self, slot: u32) {
         let Some(connection) = self.connections.get(slot) else {
             return;
         };
         if let Some(ending) = &connection.ending {
-            if ending.deadline <= self.now {
+            if ending.deadline <= self.time.now {
                 self.remove(slot);
             } else {
                 self.schedule(slot);
             }
             return;
         }
-        if answers(connection.transport) && self.now >= self.silent_until(connection) {
+        if answers(connection.transport) && self.time.now >= self.silent_until(connection) {
             self.close(
                 slot,
                 CloseCode::HeartbeatTimeout,
@@ -128,7 +168,7 @@ impl Shard {
             return;
         }
         if self.must_authenticate(slot)
-            && self.clock.since(connection.connected_at) >= millis(self.settings.auth_deadline)
+            && self.time.since(connection.connected_at) >= millis(self.settings.auth_deadline)
         {
             let error = self.no_token(slot);
             self.fail(slot, &error, CloseCode::for_code(error.code()));
@@ -137,7 +177,7 @@ impl Shard {
         if self.look_at_token(slot) {
             return;
         }
-        self.beat(slot);
+        self.send_heartbeat(slot);
         self.schedule(slot);
     }
 
@@ -175,15 +215,15 @@ impl Shard {
         false
     }
 
-    fn beat(&mut self, slot: u32) {
+    fn send_heartbeat(&mut self, slot: u32) {
         let interval = millis(self.settings.heartbeat_interval);
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
-        if self.now < asked_or_heard(connection) + interval {
+        if self.time.now < heartbeat_base(connection) + interval {
             return;
         }
-        connection.last_ping = self.now;
+        connection.last_ping = self.time.now;
         if !connection.outbox.is_empty() && !counts_on_pings(connection.transport) {
             // What waits says that the server is there, once the client reads it.
             return;
@@ -218,7 +258,7 @@ const fn counts_on_pings(transport: Transport) -> bool {
 }
 
 /// From when the interval of heartbeats counts.
-fn asked_or_heard(connection: &Connection) -> u64 {
+fn heartbeat_base(connection: &Connection) -> u64 {
     if counts_on_pings(connection.transport) {
         connection.last_ping
     } else {
@@ -241,7 +281,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heartbeats_wait_for_others_but_not_for_long() {
+    fn heartbeats_are_coalesced_within_a_bound() {
         assert_eq!(together(30_001, 30_000), 30_250);
         assert_eq!(together(30_250, 30_000), 30_250);
         assert_eq!(together(701, 640), 710);

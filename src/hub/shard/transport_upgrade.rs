@@ -1,27 +1,26 @@
-//! A connection that goes on by another way: from a pipe to a socket.
+//! Transport upgrade: a connection goes from a pipe to a socket.
 //!
-//! Its subscriptions, its place among the followers and its counters stay; what waited for it goes
-//! first on the new way. All of it happens on the shard between two events, so nothing is lost and
-//! nothing comes twice.
+//! Its subscriptions and counters stay, and waiting frames go first to the new socket. The shard
+//! does it between two events, so none is lost and none comes twice.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Shard;
-use super::lifecycle::Greeting;
 use crate::event::ConnectionId;
-use crate::hub::chunk::Chunk;
-use crate::hub::connection::Connection;
+use crate::hub::command::Continuation;
 use crate::hub::delivery::DialectId;
-use crate::hub::link::Link;
-use crate::hub::outbox::QueuePool;
 use crate::hub::protocol::Protocol;
+use crate::hub::shard::chunk::Chunk;
+use crate::hub::shard::connection::Connection;
+use crate::hub::shard::connection_io::Link;
+use crate::hub::shard::outbox::QueuePool;
 
 /// What the connection goes on with, given its dialect until now and what waits in that.
 type Translate = Box<dyn FnOnce(DialectId, Vec<Bytes>) -> (Arc<dyn Protocol>, Bytes) + Send>;
 
-/// The new way of a connection.
+/// The new IO of a connection.
 pub struct TransportUpgrade {
     /// The socket.
     pub link: Link,
@@ -32,15 +31,17 @@ pub struct TransportUpgrade {
 }
 
 impl Shard {
-    /// Bytes of a client that came by another way than its link; forgotten where the connection has
-    /// a socket, in which they would stand between frames.
-    pub(in crate::hub) fn hear_from(
+    /// Decodes bytes that arrived outside the connection's IO. Ignored if the connection has a
+    /// socket, whose bytes they would interleave with.
+    pub(in crate::hub) fn receive_from(
         &mut self,
         id: ConnectionId,
         mut bytes: Vec<u8>,
-        first: Greeting,
+        before: Continuation,
     ) {
-        let Some(slot) = self.find(id) else { return };
+        let Some(slot) = self.connections.find(id) else {
+            return;
+        };
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -48,16 +49,22 @@ impl Shard {
             return;
         }
         let count = u64::try_from(bytes.len()).unwrap_or(0);
-        connection.last_seen = self.now;
+        connection.last_seen = self.time.now;
         connection.bytes_in += count;
         self.hub.metrics().received(count);
-        first(&mut super::ConnCtx::new(self, slot));
-        self.hear(slot, &mut bytes);
+        before(&mut super::ConnCtx::new(self, slot));
+        self.receive(slot, &mut bytes);
     }
 
-    /// Gives a connection its socket.
-    pub(in crate::hub) fn cross(&mut self, id: ConnectionId, crossing: TransportUpgrade) {
-        let Some(slot) = self.find(id) else { return };
+    /// Replaces a connection's pipe by a socket.
+    pub(in crate::hub) fn upgrade_transport(
+        &mut self,
+        id: ConnectionId,
+        upgrade: TransportUpgrade,
+    ) {
+        let Some(slot) = self.connections.find(id) else {
+            return;
+        };
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };
@@ -68,31 +75,29 @@ impl Shard {
             link,
             mut early,
             translate,
-        } = crossing;
-        let Some(waiting) = what_waits(connection, &mut self.pool) else {
+        } = upgrade;
+        let Some(waiting) = what_waits(connection, &mut self.writer.pool) else {
             return;
         };
         let (protocol, bytes) = translate(connection.dialect, waiting);
         connection.link = link;
         connection.dialect = protocol.dialect();
         connection.protocol = protocol;
-        // Of the old way, and not whole: nobody will send the rest.
+        // An incomplete message of the old transport: the rest will never come.
         connection.partial = None;
-        connection.last_seen = self.now;
+        connection.last_seen = self.time.now;
         if !bytes.is_empty() {
-            connection
-                .outbox
-                .push(Chunk::plain(bytes), None, &mut self.pool);
+            self.writer.push(connection, Chunk::plain(bytes), None);
         }
-        Shard::touch(&mut self.touched, slot, connection);
+        self.writer.touch(slot, connection);
         if !self.watch_socket(slot) {
             self.remove(slot);
             return;
         }
         if !early.is_empty() {
-            self.hear(slot, &mut early);
+            self.receive(slot, &mut early);
         }
-        // What TLS has decrypted already makes no event.
+        // The poll does not report bytes that TLS has decrypted already.
         self.read(slot);
     }
 }

@@ -1,21 +1,21 @@
-//! A shard's rounds: on its own thread, and small ones of publishers that find it asleep.
+//! A shard's rounds: those of its own thread, and small ones that publishers run while it sleeps.
 
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
-use super::{BATCH, IDLE, RESTLESS, Shard, WAKE};
+use super::{ACTIVE_WAIT, BATCH, IDLE_WAIT, Shard, WAKE};
 use crate::hub::Hub;
-use crate::hub::inbox::Inbound;
-use crate::hub::shard_cell::{Left, ShardCell};
+use crate::hub::queue::Inbound;
+use crate::hub::shard_cell::{Remaining, ShardCell};
 
-/// Deliveries that a publisher may make in the place of a shard's thread.
-pub(in crate::hub) const FEW: u32 = 8;
-/// Deliveries after which it stops: of its own events, and of others that came to lie there.
-const HELPED: u32 = 16;
+/// The most subscribers of an event that a small round delivers.
+pub(in crate::hub) const SMALL_ROUND_SUBSCRIBERS: u32 = 8;
+/// Deliveries after which a small round ends.
+const SMALL_ROUND_DELIVERIES: u32 = 16;
 
 impl Shard {
-    /// The thread of the shard that lives in `cell`, until it is told to stop.
+    /// The loop of the shard's thread, until [`Shard::stop`].
     pub(in crate::hub) fn run(hub: &Hub, cell: &ShardCell, mut poll: Poll) {
         let mut events = Events::with_capacity(1024);
         let mut wait = Duration::ZERO;
@@ -25,35 +25,34 @@ impl Shard {
                     tracing::error!(%error, "the event queue of a shard failed");
                     break;
                 }
-                // Interrupted: what was found is not told, and comes again.
+                // Interrupted: the poll reports its events again.
                 Err(_) => events.clear(),
                 Ok(()) => {}
             }
             let quiet = events.is_empty();
-            let turned = cell.enter(hub.clock_us(), |shard| shard.turn(&events));
+            let turned = cell.enter(hub.clock_us(), |shard| shard.run_round(&events));
             match turned.flatten() {
                 Some(next) => wait = next,
                 None => break,
             }
-            // Outside, where publishers can help meanwhile; not before work that is known of.
+            // Outside the cell, so that publishers can run rounds meanwhile; and not before known
+            // work.
             if quiet && !wait.is_zero() {
                 let start = Instant::now();
                 tidings_malloc::give_back();
                 wait = wait.saturating_sub(start.elapsed());
             }
         }
-        drop(cell.move_out());
+        drop(cell.take());
     }
 
-    /// One round of the thread; answers how long it may wait for the next, `None` where that was
-    /// the last one.
-    pub(in crate::hub) fn turn(&mut self, events: &Events) -> Option<Duration> {
-        let stall = self.clock.wakes();
+    /// One round of the thread. Returns how long it may sleep, or `None` after the last round.
+    pub(in crate::hub) fn run_round(&mut self, events: &Events) -> Option<Duration> {
+        let stall = self.time.wakes();
         self.note_stall(stall);
-        self.now = self.clock.now();
-        self.now_us = self.hub.clock_us();
-        self.slice.renew();
-        self.overlaps.renew();
+        self.time.now = self.time.now();
+        self.budget.now_us = self.hub.clock_us();
+        self.budget.renew();
         for event in events {
             if event.token() != WAKE {
                 let slot = u32::try_from(event.token().0).unwrap_or(u32::MAX);
@@ -61,48 +60,48 @@ impl Shard {
             }
         }
         self.read_the_rest();
-        self.inbox.looking();
+        self.inbox.begin_round();
         self.drain();
-        self.ring_timers();
-        self.send_next_away();
-        self.settle();
+        self.fire_timers();
+        self.close_due();
+        self.finish_round();
         (!self.stopping).then(|| self.sleep(events.is_empty()))
     }
 
-    /// Ends a round of the thread; answers how long it may wait for the next.
+    /// Ends a round of the thread; returns how long it may sleep.
     fn sleep(&mut self, quiet: bool) -> Duration {
         let wait = self.wait(quiet);
-        let stall = self.clock.sleeps(super::timers::millis(wait));
+        let stall = self.time.sleeps(super::timers::millis(wait));
         self.note_stall(stall);
         wait
     }
 
-    /// One round in the place of the thread, which sleeps: hands out a few events that have few
-    /// subscribers, and writes them. Everything else is left to the thread: tasks, which may open
-    /// connections and publish themselves, history and timers.
-    pub(in crate::hub) fn help(&mut self) -> Left {
-        if self.put_off.is_some() {
-            return Left::Work;
+    /// One small round in place of the sleeping thread: delivers a few events that have few
+    /// subscribers, and writes them. Commands, recovery and timers are left to the thread: a
+    /// command may open connections and publish.
+    pub(in crate::hub) fn run_small_round(&mut self) -> Remaining {
+        if self.left_item.is_some() {
+            return Remaining::Work;
         }
-        self.now = self.clock.now();
-        self.now_us = self.hub.clock_us();
-        self.slice.renew();
-        self.overlaps.renew();
+        self.time.now = self.time.now();
+        self.budget.now_us = self.hub.clock_us();
+        self.budget.renew();
         self.settings = self.hub.settings();
-        self.inbox.looking();
+        self.inbox.begin_round();
         let mut made = 0;
-        while made < HELPED
+        while made < SMALL_ROUND_DELIVERIES
             && let Some(inbound) = self.inbox.pop()
         {
             match inbound {
                 Inbound::Event(delivery)
-                    if delivery.subscribers() <= FEW && !delivery.event().is_for_roles() =>
+                    if delivery.subscribers() <= SMALL_ROUND_SUBSCRIBERS
+                        && !delivery.event().is_for_roles() =>
                 {
                     made += delivery.subscribers().max(1);
                     self.gather(delivery);
                 }
-                Inbound::Event(_) | Inbound::Task(_) => {
-                    self.put_off = Some(inbound);
+                Inbound::Event(_) | Inbound::Command(_) => {
+                    self.left_item = Some(inbound);
                     break;
                 }
             }
@@ -113,59 +112,69 @@ impl Shard {
         self.left()
     }
 
-    fn left(&self) -> Left {
-        let earlier = |timer: &super::timers::Timer| timer.at() < self.sleeps_until;
-        let nothing = self.put_off.is_none()
-            && self.inbox.is_empty()
-            && self.awaiting_recovery.is_empty()
-            && !self.timers.peek().is_some_and(earlier);
-        if nothing { Left::Nothing } else { Left::Work }
+    /// Records the samples of this round, now that everything is written.
+    pub(super) fn finish_samples(&mut self) {
+        let most = self.settings.connections_per_event;
+        self.sampling.finish(&self.hub, most);
     }
 
-    /// Does what has come: events in batches, each followed by one write to each connection.
+    fn left(&self) -> Remaining {
+        let earlier = |at| at < self.sleeps_until;
+        let nothing = self.left_item.is_none()
+            && self.inbox.is_empty()
+            && self.recovery.is_idle()
+            && !self.time.next_timer().is_some_and(earlier);
+        if nothing {
+            Remaining::Nothing
+        } else {
+            Remaining::Work
+        }
+    }
+
+    /// Drains the queue: events in batches, each followed by one write to each connection.
     fn drain(&mut self) {
         self.settings = self.hub.settings();
         let mut rounds = 0;
         loop {
             let mut taken = 0;
             while taken < BATCH
-                && let Some(inbound) = self.put_off.take().or_else(|| self.inbox.pop())
+                && let Some(inbound) = self.left_item.take().or_else(|| self.inbox.pop())
             {
                 match inbound {
                     Inbound::Event(delivery) => self.gather(delivery),
-                    Inbound::Task(task) => {
-                        // It sees the shard as it is after the events before it.
+                    Inbound::Command(command) => {
+                        // A command sees the shard as it is after the events before it.
                         self.fan_out(false);
-                        task(self);
+                        self.execute(*command);
                     }
                 }
                 taken += 1;
             }
             self.fan_out(true);
-            self.settle();
+            self.finish_round();
             rounds += 1;
-            // Under a flood, sockets and timers get their turn as well.
+            // Under a flood of events, sockets and timers get their turn too.
             if taken < BATCH || rounds >= 16 {
                 return;
             }
         }
     }
 
-    /// Goes on with what is read from history, and writes.
-    fn settle(&mut self) {
-        // Once in each round: a long replay leaves others their turn.
+    /// Continues recovery, and writes.
+    fn finish_round(&mut self) {
+        // Once per round, so that a long replay starves nobody.
         self.run_recovery();
         self.write();
     }
 
-    /// Writes every touched connection once, and ends those that broke.
+    /// Writes every touched connection once, and closes those that broke.
     fn write(&mut self) {
-        while !(self.touched.is_empty() && self.pending_close.is_empty()) {
+        while !self.writer.is_idle() {
             self.flush_touched();
             self.reap_closed();
         }
-        self.note_sightings();
-        for (delivery, delivered) in self.batch.drain(..) {
+        self.finish_samples();
+        for (delivery, delivered) in self.batches.delivered.drain(..) {
             if delivered > 0 {
                 let took = delivery.accepted().elapsed();
                 self.metrics.delivery_latency(took, u64::from(delivered));
@@ -176,23 +185,23 @@ impl Shard {
         }
     }
 
-    /// How long the poll may wait: not at all while something is left to do.
+    /// How long the poll may wait: not at all while there is work.
     fn wait(&mut self, quiet: bool) -> Duration {
         self.sleeps_until = 0;
-        if !self.unread.is_empty() || !self.awaiting_recovery.is_empty() || !self.inbox.is_empty() {
+        if !self.reader.unread.is_empty() || !self.recovery.is_idle() || !self.inbox.is_empty() {
             return Duration::ZERO;
         }
         if quiet {
-            self.pool.clear();
-            self.replays.clear();
+            self.writer.pool.clear();
+            self.recovery.replays.clear();
         }
-        let longest = if quiet { IDLE } else { RESTLESS };
-        let timer = self.timers.peek().map(|timer| timer.at());
-        let Some(next) = timer.into_iter().chain(self.departures.next()).min() else {
+        let longest = if quiet { IDLE_WAIT } else { ACTIVE_WAIT };
+        let timer = self.time.next_timer();
+        let Some(next) = timer.into_iter().chain(self.drain.next()).min() else {
             self.sleeps_until = u64::MAX;
             return longest;
         };
         self.sleeps_until = next;
-        Duration::from_millis(next.saturating_sub(self.clock.now())).min(longest)
+        Duration::from_millis(next.saturating_sub(self.time.now())).min(longest)
     }
 }

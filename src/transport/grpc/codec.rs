@@ -10,7 +10,7 @@ use tonic::codec::{BufferSettings, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic_prost::ProstDecoder;
 
 /// What a call's buffers start with, in bytes. A follower that waits for a rare event should not
-/// own more; a larger message makes room for itself.
+/// own more; a larger message grows it.
 const BUFFER: usize = 1024;
 /// From how many bytes on messages that are ready together are handed to HTTP/2.
 const HAND_OVER: usize = 32 * 1024;
@@ -79,7 +79,7 @@ where
     }
 }
 
-/// Makes room for a whole message before it writes it.
+/// Reserves memory for a whole message before it writes it.
 #[derive(Debug, Clone, Copy)]
 pub struct SizedEncoder<T>(PhantomData<T>);
 

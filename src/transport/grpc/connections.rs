@@ -56,7 +56,7 @@ impl ConnectionService for Connections {
     ) -> Result<Response<GetStatsResponse>, Status> {
         let stats = |call: Call<GetStatsRequest>| async move {
             Ok(GetStatsResponse {
-                stats: Some(reports::stats(admin(&call.session)?.stats())),
+                stats: Some(reports::stats(admin(&call.session)?.stats().await?)),
             })
         };
         self.context
@@ -142,7 +142,7 @@ impl ConnectionService for Connections {
             // Whoever may read what is said in a channel may know who listens, as over HTTP.
             call.session.check_service()?;
             let channel = ChannelName::new(&call.message.channel)?;
-            let present = call.session.presence(&channel)?;
+            let present = call.session.presence(&channel).await?;
             Ok(reports::presence(&channel, present))
         };
         self.context
@@ -268,7 +268,7 @@ impl Stream for WatchStats {
             return Poll::Ready(Some(Err(status)));
         }
         Poll::Ready(Some(Ok(WatchStatsResponse {
-            stats: Some(reports::stats(this.admin.stats())),
+            stats: Some(reports::stats(this.admin.stats_here())),
         })))
     }
 }

@@ -1,7 +1,7 @@
 //! A server of the gRPC services in the test's own process, with a memory broker behind it.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,17 +15,20 @@ use tonic::{Request, Streaming};
 use super::{GrpcAuth, HealthHandle, routes};
 use crate::audit::Audit;
 use crate::auth::{
-    NamespaceRules, Policy, Secret, TokenMint, TokenRequest, Verifier, VerifierSettings,
+    LocalRevocations, NamespaceRules, Policy, Secret, TokenMint, TokenRequest, Verifier,
+    VerifierSettings,
 };
-use crate::broker::{Bounds, Broker, Memory, Sink};
+use crate::broker::{Bounds, Broker, Memory};
 use crate::catalog::{Catalog, Mode};
+use crate::cluster::Local;
 use crate::event::{HistoryPolicy, Namespace, Namespaces};
-use crate::hub::{Hub, Settings};
+use crate::hub::{Hub, HubParts, Settings};
+use crate::lifecycle::Lifecycle;
 use crate::proto::connection_service_client::ConnectionServiceClient;
 use crate::proto::event_service_client::EventServiceClient;
 use crate::proto::subscribe_response::Message as Step;
 use crate::proto::{PublishRequest, SubscribeRequest, SubscribeResponse, Subscribed, Subscription};
-use crate::session::{BodyLimits, RequestLimits, Services};
+use crate::session::{BodyLimits, RequestLimits, ServiceParts, Services, revalidator};
 use crate::telemetry::{Metrics, Tracing};
 
 /// How long a test waits for what must come.
@@ -126,7 +129,7 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
     };
     let namespaces = Arc::new(ArcSwap::from_pointee(Namespaces::new([room])));
     let (metrics, tracing) = (Metrics::new("test"), Arc::new(Tracing::off()));
-    let hub = Hub::start(
+    let builder = Hub::builder(
         2,
         settings,
         Arc::clone(&namespaces),
@@ -134,27 +137,32 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
         tracing,
     )
     .unwrap();
-    let sink: Arc<dyn Sink> = hub.clone();
-    let sink: Weak<dyn Sink> = Arc::downgrade(&sink);
+    let sink = builder.sink();
     let broker: Arc<dyn Broker> = Arc::new(Memory::new(
         namespaces,
         sink,
         Arc::clone(&metrics),
         Bounds::default(),
     ));
-    hub.attach(Arc::clone(&broker));
+    let verifier = Verifier::new(verifying, Arc::new(LocalRevocations), |_| {}).unwrap();
+    let parts = HubParts {
+        revalidator: revalidator(&verifier),
+        ..HubParts::new(Arc::clone(&broker))
+    };
+    let hub = builder.start(parts).unwrap();
     let rules = NamespaceRules {
         name: "room".to_owned(),
         subscribe: Some("id == 'open'".to_owned()),
         publish: None,
     };
-    Services::new(
+    Services::new(ServiceParts {
+        cluster: Arc::new(Local::new(Arc::clone(&hub))),
         hub,
         broker,
-        Verifier::new(verifying, |_| {}).unwrap(),
-        Policy::new([rules], false).unwrap(),
-        Catalog::new(Mode::Open, []),
-        RequestLimits {
+        verifier,
+        policy: Policy::new([rules], false).unwrap(),
+        catalog: Catalog::new(Mode::Open, []),
+        limits: RequestLimits {
             event_bytes: 1 << 20,
             publishes_per_second: 0,
             publishes_burst: 0,
@@ -165,8 +173,9 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
             audit_publishes: false,
             bodies: BodyLimits::default(),
         },
-        Audit::off(&metrics),
-    )
+        audit: Audit::off(&metrics),
+        lifecycle: Arc::new(Lifecycle::default()),
+    })
 }
 
 /// A request to follow one channel.

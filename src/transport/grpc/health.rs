@@ -74,7 +74,7 @@ impl HealthHandle {
         self.reporter.set_service_status(name, status).await;
     }
 
-    /// Says that nothing serves any more, although everything does: whoever asks is to go elsewhere
+    /// Says that nothing serves any more, although everything does: clients are to go elsewhere
     /// while that is still without haste.
     pub async fn not_ready(&self) {
         self.retiring.cancel();

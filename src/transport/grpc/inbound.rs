@@ -1,6 +1,6 @@
 //! The body of a call, held to its limits before it is buffered.
 //!
-//! gRPC makes room for a whole message as soon as its length is known. So the length is read here
+//! tonic reserves memory for a whole message as soon as its length is known. So the length is read here
 //! first, and the bytes are reserved; a message that is compressed is inflated here, because its true
 //! length shows only then.
 

@@ -11,7 +11,7 @@ use crate::session::Reservation;
 
 /// What an inflater itself takes, in bytes: its state and a window of 32 KiB.
 const INFLATER: usize = 64 * 1024;
-/// How much room the inflated message gets at first, in bytes.
+/// The initial capacity for the inflated message, in bytes.
 const FIRST: usize = 4 * 1024;
 
 /// One compressed message that is on its way.
@@ -72,7 +72,7 @@ impl Inflating {
                 return Err(broken());
             }
             input = input.get(taken..).unwrap_or_default();
-            // There may be more than there was room for.
+            // The message may exceed the initial capacity.
             full = !self.ended && self.inflated.len() == self.inflated.capacity();
         }
         Ok(())

@@ -77,7 +77,7 @@ pub enum GrpcAuth {
     Trusted,
 }
 
-/// Where a call comes from: whoever accepts connections puts it into each request's extensions.
+/// The peer of a call. The listener puts it into each request's extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddress(pub SocketAddr);
 
@@ -86,7 +86,7 @@ pub struct PeerAddress(pub SocketAddr);
 #[derive(Debug, Clone)]
 pub struct PeerIdentity(pub Arc<Identity>);
 
-/// The connection that a call comes by: whoever accepts connections puts the same into the
+/// The connection of a call. The listener puts the same value into the
 /// extensions of each of its requests.
 #[derive(Debug, Clone, Default)]
 pub struct PeerConnection {
@@ -105,7 +105,7 @@ impl PeerConnection {
         self.proven.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a call on it was ever let in: whoever is at the other end has a token.
+    /// Whether a call on it was ever authenticated.
     #[must_use]
     pub fn is_proven(&self) -> bool {
         self.proven.load(Ordering::Relaxed)

@@ -32,7 +32,7 @@ const IN_FLIGHT: usize = 64;
 /// # Errors
 /// Those of [`Session::publish`], and wrong fields.
 pub(super) async fn one(call: Call<PublishRequest>) -> Result<PublishResponse> {
-    let promise = {
+    let answer = {
         let Call {
             session,
             message,
@@ -42,7 +42,7 @@ pub(super) async fn one(call: Call<PublishRequest>) -> Result<PublishResponse> {
         count_bytes(&session, &message);
         session.publish(messages::publish(message, trace)?)
     };
-    promise.await.map(messages::published)
+    answer.await.map(messages::published)
 }
 
 /// Publishes several events in order, each judged alone: all are begun before the first is
@@ -70,14 +70,14 @@ pub(super) async fn batch(call: Call<PublishBatchRequest>) -> Result<PublishBatc
         );
         return Err(Error::field("requests", text));
     }
-    let mut promises = Vec::with_capacity(message.requests.len());
+    let mut answers = Vec::with_capacity(message.requests.len());
     for request in message.requests {
         session.ready().await;
-        promises.push(begin(&session, request, trace.clone()));
+        answers.push(begin(&session, request, trace.clone()));
     }
-    let mut responses = Vec::with_capacity(promises.len());
-    for (at, (promise, most)) in promises.into_iter().zip(sizes).enumerate() {
-        let published = promise
+    let mut responses = Vec::with_capacity(answers.len());
+    for (at, (answer, most)) in answers.into_iter().zip(sizes).enumerate() {
+        let published = answer
             .await
             .map_err(|error| error.within(&format!("requests[{at}]")));
         let brief = published.as_ref().err().map(|error| error.clone().brief());
@@ -143,7 +143,7 @@ pub(super) struct Publishing {
     context: RpcContext,
     span: Span,
     begun: VecDeque<Awaited<Published>>,
-    /// Waits until the bus has room for the next event.
+    /// Waits until the hub has capacity for the next event.
     ready: Option<BoxFuture<()>>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Set once no more is taken: how the stream ends after the last answer.
@@ -209,11 +209,11 @@ impl Publishing {
             self.end = Some(End::Refused(error));
             return;
         }
-        let promise = match request {
+        let answer = match request {
             Some(request) => begin(&self.session, request, self.span.context()),
             None => MaybeReady::Ready(Err(Error::field("request", "expected an event to publish"))),
         };
-        self.begun.push_back(promise.then(in_stream).into_future());
+        self.begun.push_back(answer.then(in_stream).into_future());
     }
 
     /// Ends the span, and says how the stream ends.

@@ -122,7 +122,7 @@ impl RpcContext {
             Err(error) => {
                 let grpc = Some(Transport::Grpc);
                 self.services
-                    .not_let_in(address_in(extensions), grpc, &error);
+                    .note_rejection(address_in(extensions), grpc, &error);
                 Err(self.refuse(span, &error))
             }
         }

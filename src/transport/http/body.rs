@@ -46,7 +46,7 @@ impl Deref for Whole {
 /// Reads a body of at most `limit` bytes, whose caller is known.
 ///
 /// # Errors
-/// 413 where it is longer, 429 where there is no room for it (`limits.body_bytes` and its kin), 408
+/// 413 where it is longer, 429 where a limit is reached (`limits.body_bytes` and its kin), 408
 /// where it comes too slowly, 400 where it breaks off.
 pub(super) async fn read(body: Body, limit: usize, session: &Session) -> Result<Whole, Refusal> {
     let services = session.services();
@@ -71,7 +71,7 @@ async fn collect(
         tasks.spawn(throw_away(body, limit));
         return Err(longer_than(limit));
     };
-    // Where the length is not told, there is room for a little at first.
+    // If the length is unknown, reserve a little at first.
     let first = announced.max(FIRST.min(limit));
     if let Err(full) = held.grow_to(first) {
         tasks.spawn(throw_away(body, limit));

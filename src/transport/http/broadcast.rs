@@ -1,6 +1,6 @@
-//! What a broadcast of the older systems says: an event, and for whom.
+//! The body of a broadcast of the older systems: an event and its audience.
 //!
-//! Every member counts or is refused by its name. Members that say for whom are never taken for a
+//! Every member is used or is refused by its name. Members that name an audience are never taken for a
 //! part of the payload: what was meant for somebody must not go to everybody.
 
 use std::borrow::Cow;
@@ -32,7 +32,7 @@ const USERS: [&str; 6] = [
 ];
 /// Members that name roles, one of which is enough.
 const ROLES: [&str; 4] = ["role", "roles", "target_role", "target_roles"];
-/// Members that name roles which whoever is meant must have.
+/// Members that name roles which receivers must have.
 const REQUIRED: [&str; 2] = ["required_role", "required_roles"];
 /// The members of a broadcast that has its payload under `data`.
 const NAMED: [&str; 20] = [
@@ -170,7 +170,7 @@ fn time(members: &Members<'_>) -> Result<Option<Timestamp>> {
     Ok(None)
 }
 
-/// For whom it is; `None` is everybody.
+/// The audience; `None` is everybody.
 fn audience(members: &Members<'_>) -> Result<Option<Audience>> {
     let users = names(members, &USERS)?;
     let mut roles = names(members, &ROLES)?;

@@ -39,7 +39,7 @@ impl FromRequestParts<Shared> for Caller {
         let identity = identity.inspect_err(|error| {
             span.set_error(error);
             if let Some(ConnectInfo(address)) = parts.extensions.get() {
-                services.not_let_in(*address, None, error);
+                services.note_rejection(*address, None, error);
             }
         })?;
         check_parameters(parts)?;

@@ -39,7 +39,7 @@ pub(super) async fn list(caller: Caller, query: Query) -> Answer {
 pub(super) async fn show(caller: Caller, uri: Uri, query: Query) -> Answer {
     match uri.path().rsplit_once('/') {
         Some((_, "history")) => history(&caller, &uri, &query).await,
-        Some((_, "presence")) => presence(&caller, &uri),
+        Some((_, "presence")) => presence(&caller, &uri).await,
         _ => Err(Error::not_found("a channel has /history and /presence").into()),
     }
 }
@@ -85,10 +85,10 @@ fn page_json(channel: &ChannelName, page: &HistoryPage) -> Bytes {
     out.freeze()
 }
 
-fn presence(caller: &Caller, uri: &Uri) -> Answer {
+async fn presence(caller: &Caller, uri: &Uri) -> Answer {
     let session = caller.service()?;
     let channel = channel_in(uri, "/presence")?;
-    let present = session.presence(&channel)?;
+    let present = session.presence(&channel).await?;
     let users = present
         .users
         .iter()

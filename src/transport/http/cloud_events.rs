@@ -7,15 +7,15 @@
 //! | `data`, `data_base64`, or the body | the payload |
 //! | the extension `channel`, else `subject` | the channel; `global` where there is neither |
 //! | `source` and `id` | the idempotency key: together they name an event (CloudEvents §3.1.1) |
-//! | extensions that say for whom, such as `audience` | refused |
+//! | extensions that name an audience, such as `audience` | refused |
 //! | other attributes and extensions | headers |
 
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use ring::digest::{SHA256, digest};
 use serde_json::Value;
 use serde_json::value::RawValue;
 

@@ -17,7 +17,7 @@ const ONE: &str = "/api/v1/connections/";
 
 /// `GET /api/v1/stats`: the counters at this moment.
 pub(super) async fn stats(caller: Caller) -> Answer {
-    reply::json(&caller.admin()?.stats())
+    reply::json(&caller.admin()?.stats().await?)
 }
 
 /// `GET /api/v1/connections`: a page of connections.

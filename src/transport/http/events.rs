@@ -169,7 +169,7 @@ pub(super) fn describe(published: &Published) -> Value {
 /// The entry of a batch that was refused.
 fn refused(session: &Session, error: &Error) -> Value {
     session.services().metrics.error(error.code());
-    json!({ "error": crate::hub::server_text::error(error) })
+    json!({ "error": crate::protocol::error_members(error) })
 }
 
 /// Takes a request in the server's own JSON.

@@ -50,7 +50,7 @@ async fn list(
     let token = query.text("page_token");
     let (found, next) = admin.connections(filter(query)?, size, token).await?;
     let found: Vec<Value> = found.iter().map(show).collect();
-    let now = admin.stats();
+    let now = admin.stats().await?;
     reply::json(&json!({
         name: found,
         "total": now.connections.now,
@@ -94,7 +94,7 @@ pub(super) async fn stats(caller: Caller) -> Answer {
     let subscriptions: BTreeMap<&str, u64> = followed
         .map(|channel| (channel.channel.as_str(), channel.subscribers))
         .collect();
-    let now = admin.stats();
+    let now = admin.stats().await?;
     reply::json(&json!({
         "total_connections": now.connections.now,
         "total_subscriptions": now.subscriptions,

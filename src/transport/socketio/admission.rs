@@ -1,4 +1,4 @@
-//! Who may open a connection, and how much they have shown of who they are.
+//! Admission of a handshake, and the check of every later request's origin.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,27 +8,30 @@ use http::{HeaderMap, Response, StatusCode};
 
 use super::endpoint::Endpoint;
 use super::failure::Failure;
-use super::state::Shown;
-use crate::api::problem::{problem, problem_with_status};
-use crate::auth::{Identity, bearer};
-use crate::error::{Error, Result};
-use crate::event::TraceContext;
-use crate::hub::ConnectionPermit;
-use crate::net::origin;
+use super::state::HandshakeIdentity;
+use crate::api::problem::problem_with_status;
+use crate::auth::bearer;
+use crate::session::{
+    self, AdmissionRequest, Authentication, Credentials, OriginRule, RejectReason, Rejection,
+    check_origin,
+};
 use crate::telemetry::{Span, Transport, extract};
 
-/// A request that becomes a connection.
+/// A handshake that becomes a connection.
 pub(super) struct Admitted {
     /// The span of the request.
     pub(super) span: Span,
-    pub(super) permit: ConnectionPermit,
-    /// A token that is wrong refuses nothing here: the client is told as it connects to a
-    /// namespace, where pages can read it.
-    pub(super) shown: Shown,
+    pub(super) connection: session::Admitted,
+    /// The handshake's identity. It is set when the client connects to a namespace, which may bring
+    /// another token; there the client is notified of a wrong token, because pages can read that.
+    pub(super) handshake: HandshakeIdentity,
 }
 
 impl Endpoint {
-    /// Checks everything that can be refused with an HTTP status.
+    /// Asks for admission.
+    ///
+    /// # Errors
+    /// The answer that rejects the handshake.
     pub(super) async fn admit(
         &self,
         headers: &HeaderMap,
@@ -41,65 +44,57 @@ impl Endpoint {
             .tracing
             .connect(Transport::SocketIo, parent.as_ref());
         let connecting = span.context();
-        let mut refuse = |error: &Error| {
-            services.metrics.error(error.code());
-            services.not_let_in(address, Some(Transport::SocketIo), error);
-            span.set_error(error);
+        let allowed = self.allowed_origins.load_full();
+        let admission = AdmissionRequest {
+            transport: Transport::SocketIo,
+            address,
+            origin: Some(OriginRule {
+                headers,
+                allowed: &allowed,
+            }),
+            credentials: Credentials::Token(bearer(headers).map(|of_header| of_header.or(token))),
+            authentication: Authentication::InBand,
+            trace: connecting.as_ref(),
         };
-        if let Some(departure) = self.lifecycle.departure() {
-            let error = Error::unavailable("the server is about to stop");
-            let error = error.retry_after(departure.come_back());
-            refuse(&error);
-            return Err(Box::new(problem(&error)));
+        match services.admit(admission).await {
+            Ok(mut admitted) => Ok(Admitted {
+                span,
+                handshake: Arc::new(admitted.take_identity()),
+                connection: admitted,
+            }),
+            Err(rejection) => {
+                services.metrics.error(rejection.error.code());
+                span.set_error(&rejection.error);
+                Err(Box::new(encode(&rejection)))
+            }
         }
-        let permit = services.hub.permit(address.ip()).map_err(|error| {
-            refuse(&error);
-            Box::new(if services.hub.is_crowded() {
-                // Not this client's doing.
-                problem_with_status(&error, StatusCode::SERVICE_UNAVAILABLE)
-            } else {
-                problem(&error)
-            })
-        })?;
-        let shown = Arc::new(self.identify(headers, token, connecting.as_ref()).await);
-        Ok(Admitted {
-            span,
-            permit,
-            shown,
-        })
     }
 
-    /// Holds every request to the allowed origins.
+    /// Holds the requests of an open session to the allowed origins.
+    ///
+    /// # Errors
+    /// [`Failure::Forbidden`].
     pub(super) fn check_origin(
         &self,
         headers: &HeaderMap,
         address: SocketAddr,
     ) -> Result<(), Failure> {
-        if origin::is_allowed(headers, &self.allowed_origins.load()) {
-            return Ok(());
-        }
-        let error = Error::denied("this origin may not connect (public.allowed_origins)");
-        self.services
-            .not_let_in(address, Some(Transport::SocketIo), &error);
-        Err(Failure::Forbidden)
+        let allowed = &self.allowed_origins.load();
+        check_origin(OriginRule { headers, allowed }).map_err(|rejection| {
+            let socketio = Some(Transport::SocketIo);
+            self.services
+                .note_rejection(address, socketio, &rejection.error);
+            Failure::Forbidden
+        })
     }
+}
 
-    /// Who the handshake says that the client is: by header, else by query; `None` without a token.
-    async fn identify(
-        &self,
-        headers: &HeaderMap,
-        token: Option<&str>,
-        parent: Option<&TraceContext>,
-    ) -> Result<Option<Arc<Identity>>> {
-        let verifier = &self.services.verifier;
-        let of_header = bearer(headers).map_err(|failure| verifier.refused(failure))?;
-        let Some(token) = of_header.or(token) else {
-            return Ok(None);
-        };
-        let mut span = self.services.tracing.authenticate(parent);
-        let identity = verifier.verify(token).await;
-        identity
-            .inspect_err(|error| span.set_error(error))
-            .map(Some)
+/// A rejection as a problem, but for the one that Engine.IO has a number for.
+fn encode(rejection: &Rejection) -> Response<Body> {
+    if rejection.reason == RejectReason::Origin {
+        return Failure::Forbidden.response();
     }
+    let status = StatusCode::from_u16(rejection.http_status());
+    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    problem_with_status(&rejection.error, status)
 }

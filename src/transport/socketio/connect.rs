@@ -1,4 +1,4 @@
-//! Connecting to a namespace: who the client is, and whether it may be there.
+//! Connecting to a namespace: authenticates the client and enters the namespace.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -6,20 +6,20 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::namespace_set::Place;
+use super::namespace_set::Slot;
 use super::packet::{Kind, head};
-use super::speaker::Speaker;
-use super::state::Shown;
+use super::protocol::NamespaceProtocol;
+use super::state::HandshakeIdentity;
 use crate::audit::{Record, What};
 use crate::auth::{AuthFailure, Identity};
 use crate::error::{Code, Error, Result};
-use crate::hub::{ConnCtx, server_text};
+use crate::hub::ConnCtx;
 use crate::maybe_ready::MaybeReady;
-use crate::protocol::{self, Framer};
+use crate::protocol::{error_members, send_welcome};
 use crate::session::Services;
 use crate::telemetry::Transport;
 
-/// What a client shows as it connects. Other members are the application's own.
+/// The `auth` object of a CONNECT packet. Other members are the application's own.
 #[derive(Default, Deserialize)]
 struct Auth<'a> {
     #[serde(borrow, default)]
@@ -30,23 +30,23 @@ struct Auth<'a> {
 #[serde(transparent)]
 struct Token<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Lets a client into a namespace, or says why not. The token of `auth` counts first, then that of
-/// the handshake.
+/// Connects a client to a namespace or sends `CONNECT_ERROR`. The token of `auth` takes precedence over
+/// that of the handshake.
 pub(super) fn connect(
-    speaker: &Arc<Speaker>,
+    protocol: &Arc<NamespaceProtocol>,
     cx: &mut ConnCtx<'_>,
-    shown: Option<&Shown>,
+    handshake: Option<&HandshakeIdentity>,
     namespace: &str,
     auth: &str,
 ) {
-    let place = match may_try(speaker, cx, namespace) {
-        Ok(place) => place,
-        Err(error) => return refuse(speaker, cx, namespace, &error),
+    let slot = match check_namespace(protocol, cx, namespace) {
+        Ok(slot) => slot,
+        Err(error) => return refuse(protocol, cx, namespace, &error),
     };
-    if speaker.place == place {
-        return welcome(speaker, cx);
+    if protocol.slot == slot {
+        return welcome(protocol, cx);
     }
-    let services = Arc::clone(&speaker.namespace_set.services);
+    let services = Arc::clone(&protocol.namespace_set.services);
     let mut span = None;
     let identity = match token(auth) {
         Err(error) => MaybeReady::Ready(Err(error)),
@@ -54,47 +54,51 @@ pub(super) fn connect(
             span = Some(services.tracing.authenticate(None));
             services.verifier.verify(&token)
         }
-        Ok(None) => MaybeReady::Ready(of_handshake(&services, cx, shown)),
+        Ok(None) => MaybeReady::Ready(handshake_identity(&services, handshake)),
     };
-    let (speaker, namespace) = (Arc::clone(speaker), namespace.to_owned());
+    let (protocol, namespace) = (Arc::clone(protocol), namespace.to_owned());
     cx.set_unjudged(true);
     cx.wait(identity, move |cx, identity| {
-        // The connection may have left polling for a WebSocket meanwhile.
-        let speaker = speaker.now(cx);
-        let let_in = identity.and_then(|identity| cx.recognise(identity));
-        if let (Some(span), Err(error)) = (&mut span, &let_in) {
+        // Meanwhile the connection may have upgraded to a WebSocket.
+        let protocol = protocol.now(cx);
+        let connected = identity.and_then(|identity| cx.recognise(identity));
+        if let (Some(span), Err(error)) = (&mut span, &connected) {
             span.set_error(error);
         }
         drop(span);
-        let code = let_in.as_ref().err().map(Error::code);
+        let code = connected.as_ref().err().map(Error::code);
         cx.set_unjudged(code == Some(Code::Unavailable));
-        match let_in {
-            Ok(()) => enter(&speaker, place, cx),
+        match connected {
+            Ok(()) => enter(&protocol, slot, cx),
             Err(error) => {
                 let address = cx.address();
                 if let Some(address) = address {
-                    services.not_let_in(address, Some(Transport::SocketIo), &error);
+                    services.note_rejection(address, Some(Transport::SocketIo), &error);
                 }
-                refuse(&speaker, cx, &namespace, &error);
+                refuse(&protocol, cx, &namespace, &error);
             }
         }
     });
 }
 
-/// The place of a namespace that the client may try to connect to.
-fn may_try(speaker: &Speaker, cx: &mut ConnCtx<'_>, namespace: &str) -> Result<Place> {
+/// The slot of a namespace that clients may connect to.
+fn check_namespace(
+    protocol: &NamespaceProtocol,
+    cx: &mut ConnCtx<'_>,
+    namespace: &str,
+) -> Result<Slot> {
     cx.take_message()?;
-    let place = speaker.namespace_set.place_of(namespace);
-    let place = place.ok_or_else(|| Error::not_found("Invalid namespace"))?;
-    if speaker.place != Place::Lobby && speaker.place != place {
+    let slot = protocol.namespace_set.slot_of(namespace);
+    let slot = slot.ok_or_else(|| Error::not_found("Invalid namespace"))?;
+    if protocol.slot != Slot::Unconnected && protocol.slot != slot {
         return Err(Error::precondition(
             "this connection is in another namespace: open a second one (forceNew)",
         ));
     }
-    Ok(place)
+    Ok(slot)
 }
 
-/// The token in what the client shows.
+/// The token of the `auth` object.
 fn token(auth: &str) -> Result<Option<Cow<'_, str>>> {
     if auth.is_empty() {
         return Ok(None);
@@ -107,26 +111,18 @@ fn token(auth: &str) -> Result<Option<Cow<'_, str>>> {
     Ok(auth.token.map(|token| token.0))
 }
 
-/// Who the handshake said that the client is; without a token, whoever may be anonymous is.
-fn of_handshake(
+/// The handshake's identity.
+fn handshake_identity(
     services: &Services,
-    cx: &ConnCtx<'_>,
-    shown: Option<&Shown>,
+    handshake: Option<&HandshakeIdentity>,
 ) -> Result<Arc<Identity>> {
-    if let Some(identity) = shown.map_or(Ok(None), |shown| (**shown).clone())? {
-        return Ok(identity);
-    }
-    match cx.address() {
-        Some(address) if !services.limits.load().auth_required => {
-            Ok(Arc::new(Identity::anonymous_from(address.ip())))
-        }
-        _ => Err(services.verifier.refused(AuthFailure::Missing)),
-    }
+    let identity = handshake.map_or(Ok(None), |handshake| (**handshake).clone())?;
+    identity.ok_or_else(|| services.verifier.refused(AuthFailure::Missing))
 }
 
-fn enter(speaker: &Speaker, place: Place, cx: &mut ConnCtx<'_>) {
-    let entered = Speaker::new(&speaker.namespace_set, place, speaker.packing);
-    cx.speak(Arc::<Speaker>::clone(&entered));
+fn enter(protocol: &NamespaceProtocol, slot: Slot, cx: &mut ConnCtx<'_>) {
+    let entered = NamespaceProtocol::new(&protocol.namespace_set, slot, protocol.packing);
+    cx.speak(Arc::<NamespaceProtocol>::clone(&entered));
     let services = &entered.namespace_set.services;
     let identity = cx.identity().cloned();
     let user = identity.as_ref().and_then(|identity| identity.user());
@@ -139,24 +135,23 @@ fn enter(speaker: &Speaker, place: Place, cx: &mut ConnCtx<'_>) {
         services.audit.note(What::Authenticated, &record);
     }
     welcome(&entered, cx);
-    let framer: Arc<dyn Framer> = Arc::<Speaker>::clone(&entered);
-    protocol::send_welcome(services, &framer, cx);
+    send_welcome(services, &entered.writer(), cx);
 }
 
-/// The client is connected: the id that it knows itself by is the connection's.
-fn welcome(speaker: &Speaker, cx: &mut ConnCtx<'_>) {
-    if let Some(namespace) = speaker.namespace() {
+/// Confirms the CONNECT; the `sid` is the connection's id.
+fn welcome(protocol: &NamespaceProtocol, cx: &mut ConnCtx<'_>) {
+    if let Some(namespace) = protocol.namespace() {
         let body = json!({ "sid": cx.id().to_string() });
         let packet = format!("{}{body}", namespace.connect);
-        speaker.send(cx, &packet);
+        protocol.send(cx, &packet);
     }
 }
 
-fn refuse(speaker: &Speaker, cx: &mut ConnCtx<'_>, namespace: &str, error: &Error) {
+fn refuse(protocol: &NamespaceProtocol, cx: &mut ConnCtx<'_>, namespace: &str, error: &Error) {
     cx.hub().metrics().error(error.code());
-    let body = json!({ "message": error.message(), "data": server_text::error(error) });
+    let body = json!({ "message": error.message(), "data": error_members(error) });
     let packet = format!("{}{body}", head(Kind::ConnectError, namespace));
-    speaker.send(cx, &packet);
+    protocol.send(cx, &packet);
 }
 
 #[cfg(test)]
@@ -164,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_stands_in_an_object_beside_anything_else() {
+    fn token_is_a_member_of_the_auth_object() {
         let read = |auth| token(auth).map(|token| token.map(Cow::into_owned));
         assert_eq!(read(""), Ok(None));
         assert_eq!(read("{}"), Ok(None));

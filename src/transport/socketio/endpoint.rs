@@ -1,4 +1,4 @@
-//! The endpoint: which requests are Socket.IO's, and what each of them is.
+//! The endpoint: routes the requests of Engine.IO.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,26 +13,25 @@ use super::failure::Failure;
 use super::namespace_set::NamespaceSet;
 use super::query::{Query, Transport, is_engine};
 use super::sessions::Sessions;
-use crate::lifecycle::Lifecycle;
 use crate::protocol::Definition;
 use crate::session::Services;
 
-/// How late a ping may be, at least, before a client gives up.
+/// The least `pingTimeout`.
 const LEAST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A dialect that is spoken over Socket.IO.
+/// A `[[dialect]]` over Socket.IO.
 pub struct SocketIoDialect {
-    /// What client and server call things.
+    /// What it is made from.
     pub definition: Arc<Definition>,
-    /// The paths of the requests; a slash at the end makes no difference.
+    /// The paths of the requests; a trailing slash makes no difference.
     pub paths: Vec<String>,
     /// The namespaces to which clients may connect.
     pub namespaces: Vec<String>,
 }
 
-/// What the endpoint is set up with.
+/// The settings of the endpoint.
 pub struct SocketIoSettings {
-    /// Each with its own paths.
+    /// The dialects, each with its own paths.
     pub dialects: Vec<SocketIoDialect>,
     /// Whether permessage-deflate is offered.
     pub compression: bool,
@@ -44,19 +43,18 @@ pub struct SocketIoSettings {
 pub struct Endpoint {
     pub(super) services: Arc<Services>,
     pub(super) allowed_origins: Arc<ArcSwap<Vec<String>>>,
-    pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) sessions: Arc<Sessions>,
-    spoken: ArcSwap<ServedPaths>,
+    served: ArcSwap<ServedPaths>,
 }
 
-/// What is spoken where.
+/// The dialects by path.
 struct ServedPaths {
     namespace_sets: Vec<(String, Arc<NamespaceSet>)>,
     compression: bool,
 }
 
 impl ServedPaths {
-    /// What these settings say. A dialect that stays the same stays itself, with its numbers.
+    /// The dialects of these settings. Unchanged ones are kept with their numbers.
     fn new(
         services: &Arc<Services>,
         settings: SocketIoSettings,
@@ -67,12 +65,12 @@ impl ServedPaths {
             compression,
             message_bytes,
         } = settings;
-        let namespace_sets = dialects.into_iter().flat_map(|spoken| {
+        let namespace_sets = dialects.into_iter().flat_map(|served| {
             let SocketIoDialect {
                 definition,
                 paths,
                 namespaces,
-            } = spoken;
+            } = served;
             let namespace_set = NamespaceSet::new(services, definition, &namespaces, message_bytes);
             let mut known = before.iter().flat_map(|before| &before.namespace_sets);
             let same = known.find(|(_, known)| known.is_like(&namespace_set));
@@ -89,33 +87,31 @@ impl ServedPaths {
 }
 
 impl Endpoint {
-    /// The endpoint; it takes no new connections once those that are open leave.
+    /// The endpoint.
     #[must_use]
     pub fn new(
         services: Arc<Services>,
         settings: SocketIoSettings,
         allowed_origins: Arc<ArcSwap<Vec<String>>>,
-        lifecycle: Arc<Lifecycle>,
     ) -> Self {
         Endpoint {
             sessions: Arc::new(Sessions::new(Arc::clone(&services.metrics))),
-            spoken: ArcSwap::from_pointee(ServedPaths::new(&services, settings, None)),
+            served: ArcSwap::from_pointee(ServedPaths::new(&services, settings, None)),
             services,
             allowed_origins,
-            lifecycle,
         }
     }
 
-    /// Takes over new settings; they hold for new connections.
+    /// Applies new settings to new connections.
     pub fn reload(&self, settings: SocketIoSettings) {
-        let before = self.spoken.load();
-        let spoken = ServedPaths::new(&self.services, settings, Some(&before));
-        self.spoken.store(Arc::new(spoken));
+        let before = self.served.load();
+        let served = ServedPaths::new(&self.services, settings, Some(&before));
+        self.served.store(Arc::new(served));
     }
 
-    /// Whether a request with this path and query is for this endpoint. Where its path is the
-    /// WebSocket's too, the query says which is meant. The clients that poll go on where their
-    /// dialect, or its path, is gone from the configuration.
+    /// Whether a request with this path and query is for this endpoint. Where the WebSocket has the same
+    /// path, the query decides. Open polling sessions continue after their dialect or its path has been
+    /// removed from the configuration.
     #[must_use]
     pub fn takes(&self, path: &str, query: Option<&str>, is_also_another: bool) -> bool {
         if self.namespace_set(path).is_some() {
@@ -125,8 +121,8 @@ impl Endpoint {
         sid.is_some_and(|sid| self.sessions.get(sid).is_some())
     }
 
-    /// Waits until every client that polls has fetched the end of its connection, or had its time
-    /// for that: after the connections have ended, before nobody answers polls any more.
+    /// Waits until every polling client has fetched the end of its connection or its linger time is
+    /// over. Called after the connections have ended and before polls are no longer answered.
     pub async fn deserted(&self) {
         let mut look = tokio::time::interval(Duration::from_millis(20));
         while !self.sessions.is_empty() {
@@ -135,7 +131,7 @@ impl Endpoint {
         }
     }
 
-    /// Forgets sessions that have ended. Called about once a second.
+    /// Removes ended sessions. Called about once a second.
     pub fn sweep(&self) {
         self.sessions.sweep();
     }
@@ -160,17 +156,18 @@ impl Endpoint {
     ) -> Result<Response<Body>, Failure> {
         let uri = request.uri().clone();
         let query = Query::read(uri.query())?;
-        self.check_origin(request.headers(), address)?;
         let session = match query.sid {
+            // A handshake: admission checks the origin.
             None => None,
             Some(sid) => {
+                self.check_origin(request.headers(), address)?;
                 let session = self.sessions.get(sid).ok_or(Failure::Session)?;
                 Some((sid, session))
             }
         };
         let namespace_set = namespace_set.ok_or(Failure::Request);
         let method = request.method().clone();
-        match (query.way, session, method) {
+        match (query.transport, session, method) {
             (Transport::Polling, None, Method::GET) => Ok(self
                 .open_polling(namespace_set?, request.headers(), query.token, address)
                 .await),
@@ -193,17 +190,17 @@ impl Endpoint {
     }
 
     fn namespace_set(&self, path: &str) -> Option<Arc<NamespaceSet>> {
-        let spoken = self.spoken.load();
+        let served = self.served.load();
         let path = without_slash(path);
-        let found = spoken.namespace_sets.iter().find(|(own, _)| own == path)?;
+        let found = served.namespace_sets.iter().find(|(own, _)| own == path)?;
         Some(Arc::clone(&found.1))
     }
 
     pub(super) fn compression(&self) -> bool {
-        self.spoken.load().compression
+        self.served.load().compression
     }
 
-    /// The first packet: under which name the client comes back, and what it may count on.
+    /// The OPEN packet: the session's id and the parameters of the connection.
     pub(super) fn open_packet(
         &self,
         namespace_set: &NamespaceSet,
@@ -212,8 +209,8 @@ impl Endpoint {
     ) -> String {
         let settings = self.services.hub.settings();
         let interval = settings.heartbeat_interval;
-        // The client gives up after both, and so does the server. Pings of a crowd go out together,
-        // so a ping may be a little late.
+        // Client and server close after the sum of both. Pings of many connections are sent in one pass,
+        // so a ping may be slightly late.
         let timeout = settings.heartbeat_timeout.saturating_sub(interval);
         let timeout = timeout.max(LEAST_TIMEOUT);
         let body = json!({

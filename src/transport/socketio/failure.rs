@@ -1,4 +1,4 @@
-//! What the Engine.IO protocol says of requests that it refuses.
+//! The errors of Engine.IO requests.
 
 use axum::body::Body;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -7,16 +7,16 @@ use serde_json::json;
 
 use crate::error::Code;
 
-/// A refusal, as the reference implementation numbers and words it.
+/// An error with the number and text of the reference implementation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
     /// `transport` is neither `polling` nor `websocket`.
     Transport,
-    /// There is no session of this `sid`, or no more.
+    /// No session has this `sid`.
     Session,
-    /// A session is opened with GET.
+    /// A handshake must be a GET.
     Method,
-    /// Something else is wrong with it.
+    /// Any other error.
     Request,
     /// The origin may not connect.
     Forbidden,
@@ -36,7 +36,7 @@ impl Failure {
         }
     }
 
-    /// What it would be elsewhere.
+    /// The code of the same error on other transports.
     pub(super) const fn means(self) -> Code {
         match self {
             Failure::Session => Code::NotFound,
@@ -47,7 +47,7 @@ impl Failure {
         }
     }
 
-    /// What is wrong.
+    /// The error's text.
     pub(super) const fn message(self) -> &'static str {
         match self {
             Failure::Transport => "Transport unknown",
@@ -59,7 +59,7 @@ impl Failure {
         }
     }
 
-    /// The answer: 400, or 403 where it is forbidden.
+    /// The response: 400, or 403 for [`Failure::Forbidden`].
     pub(super) fn response(self) -> Response<Body> {
         let status = if self == Failure::Forbidden {
             StatusCode::FORBIDDEN
@@ -69,7 +69,7 @@ impl Failure {
         self.response_with(status)
     }
 
-    /// The answer, where HTTP has a status that says it better.
+    /// The response with a more precise HTTP status.
     pub(super) fn response_with(self, status: StatusCode) -> Response<Body> {
         let body = json!({ "code": self.code(), "message": self.message() });
         let mut response = Response::new(Body::from(body.to_string()));

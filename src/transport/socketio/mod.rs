@@ -1,10 +1,9 @@
 //! The Socket.IO transport: Engine.IO 4 by long polling and WebSocket, Socket.IO 5 on top.
 //!
-//! An Engine.IO connection is a connection on the bus like any other; it is in one namespace at a
-//! time. Over a WebSocket its shard owns the socket; while it polls, its packets wait in a pipe
-//! for the next request. Going from one to the other changes how the shard reaches
-//! the client and nothing else. An event is one packet, made once for everyone in
-//! the namespace.
+//! An Engine.IO connection is a connection of the hub like any other; it is in one namespace at a time.
+//! Over a WebSocket its shard owns the socket; while it polls, its packets wait in a pipe for the next
+//! request. The upgrade from polling to a WebSocket changes only the connection's link. An event is
+//! encoded as a packet once for all connections in the namespace.
 
 mod admission;
 mod connect;
@@ -14,9 +13,9 @@ mod namespace_set;
 mod packet;
 mod packing;
 mod polling;
+mod protocol;
 mod query;
 mod sessions;
-mod speaker;
 mod state;
 mod upgrade;
 

@@ -1,28 +1,27 @@
-//! A dialect with the namespaces in which it is spoken.
+//! A dialect with its namespaces.
 
 use std::sync::{Arc, OnceLock};
 
 use super::packet::{Kind, head};
 use super::packing::Packing;
 use crate::hub::DialectId;
-use crate::protocol::{Definition, Words};
+use crate::protocol::{Definition, JsonCodec};
 use crate::session::Services;
 
-/// A dialect over Socket.IO. Its connections hold it, so that they go on in it where the
-/// configuration changes.
+/// A dialect over Socket.IO. Its connections hold it, so that they keep it after a reload.
 pub(super) struct NamespaceSet {
     pub(super) services: Arc<Services>,
-    pub(super) dialect: Words,
+    pub(super) codec: Arc<JsonCodec>,
     definition: Arc<Definition>,
     /// The largest message of a client, and the largest payload of a POST, in bytes.
     pub(super) message_bytes: usize,
     namespaces: Vec<Namespace>,
-    /// By namespace, the lobby first, and packing: numbered when they are first spoken, so that
-    /// those in use get the cheapest places in every event.
+    /// Codec numbers by slot, unconnected first, and packing. They are claimed on first use, so that the
+    /// codecs in use get the cheapest slots of an event's frame table.
     ids: Vec<[OnceLock<DialectId>; Packing::COUNT]>,
 }
 
-/// A Socket.IO namespace, with the beginnings of its packets.
+/// A Socket.IO namespace with the prefixes of its packets.
 pub(super) struct Namespace {
     pub(super) name: Box<str>,
     pub(super) connect: Box<str>,
@@ -43,12 +42,12 @@ impl Namespace {
     }
 }
 
-/// Where a connection is: in a namespace, or in none yet.
+/// The namespace of a connection, by its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// It has not connected to a namespace.
-    Lobby,
-    /// In this one.
+pub(super) enum Slot {
+    /// None yet.
+    Unconnected,
+    /// This one.
     Namespace(usize),
 }
 
@@ -63,7 +62,7 @@ impl NamespaceSet {
         let ids = (0..=namespaces.len()).map(|_| Default::default());
         NamespaceSet {
             services: Arc::clone(services),
-            dialect: Words::new(Arc::clone(&definition)),
+            codec: Arc::new(JsonCodec::new(Arc::clone(&definition))),
             definition,
             message_bytes,
             ids: ids.collect(),
@@ -71,7 +70,7 @@ impl NamespaceSet {
         }
     }
 
-    /// True if nobody could tell it from the other.
+    /// Whether the two are equal for clients.
     pub(super) fn is_like(&self, other: &NamespaceSet) -> bool {
         let names = |namespace_set: &NamespaceSet| -> Vec<Box<str>> {
             namespace_set
@@ -85,37 +84,39 @@ impl NamespaceSet {
             && names(self) == names(other)
     }
 
-    /// The place of a namespace, if clients may connect to it.
-    pub(super) fn place_of(&self, name: &str) -> Option<Place> {
+    /// The slot of a namespace, if clients may connect to it.
+    pub(super) fn slot_of(&self, name: &str) -> Option<Slot> {
         let found = self.namespaces.iter().position(|n| *n.name == *name)?;
-        Some(Place::Namespace(found))
+        Some(Slot::Namespace(found))
     }
 
-    /// The namespace at a place.
-    pub(super) fn namespace(&self, place: Place) -> Option<&Namespace> {
-        match place {
-            Place::Lobby => None,
-            Place::Namespace(at) => self.namespaces.get(at),
+    /// The namespace of a slot.
+    pub(super) fn namespace(&self, slot: Slot) -> Option<&Namespace> {
+        match slot {
+            Slot::Unconnected => None,
+            Slot::Namespace(at) => self.namespaces.get(at),
         }
     }
 
-    /// The number of what is spoken there.
-    pub(super) fn id(&self, place: Place, packing: Packing) -> DialectId {
-        let row = match place {
-            Place::Lobby => 0,
-            Place::Namespace(at) => at + 1,
+    /// The codec number for a slot and a packing.
+    pub(super) fn id(&self, slot: Slot, packing: Packing) -> DialectId {
+        let row = match slot {
+            Slot::Unconnected => 0,
+            Slot::Namespace(at) => at + 1,
         };
-        let cell = self.ids.get(row).and_then(|row| row.get(packing.place()));
+        let cell = self.ids.get(row).and_then(|row| row.get(packing.index()));
         let claim = || self.services.hub.dialects().claim();
         cell.map_or_else(claim, |cell| *cell.get_or_init(claim))
     }
 
-    /// Where those who speak it are, and how their packets leave.
-    pub(super) fn find(&self, id: DialectId) -> Option<(Place, Packing)> {
+    /// The slot and the packing of a codec number.
+    pub(super) fn find(&self, id: DialectId) -> Option<(Slot, Packing)> {
         self.ids.iter().enumerate().find_map(|(row, cells)| {
             let at = cells.iter().position(|cell| cell.get() == Some(&id))?;
-            let place = row.checked_sub(1).map_or(Place::Lobby, Place::Namespace);
-            Some((place, *Packing::ALL.get(at)?))
+            let slot = row
+                .checked_sub(1)
+                .map_or(Slot::Unconnected, Slot::Namespace);
+            Some((slot, *Packing::ALL.get(at)?))
         })
     }
 }

@@ -10,30 +10,30 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Stands between the packets of a payload. JSON never contains it.
+/// The separator between the packets of a payload. JSON never contains it.
 pub(super) const SEPARATOR: u8 = 0x1e;
 
 /// The longest name of a namespace, in bytes.
 pub(super) const MAX_NAMESPACE: usize = 255;
 
-/// The namespace that is not written.
+/// The default namespace, which packets omit.
 pub(super) const MAIN: &str = "/";
 
-/// The most that can be acknowledged by: what JavaScript counts to without loss.
+/// The largest acknowledgement id: JavaScript's largest safe integer.
 const MAX_ACK: u64 = (1 << 53) - 1;
 
 /// An Engine.IO packet of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Engine<'a> {
-    /// The client goes.
+    /// The client closes.
     Close,
-    /// A question, sent by clients only to try another transport.
+    /// A ping, sent by clients only to probe another transport.
     Ping(&'a str),
-    /// The answer to the server's ping.
+    /// The reply to the server's ping.
     Pong,
     /// A Socket.IO packet.
     Message(&'a str),
-    /// The client goes on over this transport.
+    /// The client completes the upgrade to this transport.
     Upgrade,
     /// Nothing.
     Noop,
@@ -48,7 +48,7 @@ pub(super) enum Socket<'a> {
     Connect {
         /// The namespace.
         namespace: &'a str,
-        /// What it shows: an object, as text; empty where there is none.
+        /// The `auth` object as text; empty where there is none.
         auth: &'a str,
     },
     /// The client leaves a namespace.
@@ -56,36 +56,36 @@ pub(super) enum Socket<'a> {
         /// The namespace.
         namespace: &'a str,
     },
-    /// The client says something.
+    /// An event of the client.
     Event {
         /// The namespace.
         namespace: &'a str,
-        /// By what it wants to have it acknowledged.
+        /// The acknowledgement id.
         ack: Option<u64>,
-        /// What it says.
+        /// The event's name.
         name: Cow<'a, str>,
-        /// What comes with it.
+        /// The arguments.
         arguments: Vec<&'a RawValue>,
     },
-    /// The client acknowledges something that it was never asked to.
+    /// An acknowledgement, which the server never requests.
     Ack,
     /// An event or an acknowledgement with binary parts.
     Binary {
         /// The namespace.
         namespace: &'a str,
-        /// By what the client wants to have an event acknowledged.
+        /// The acknowledgement id.
         ack: Option<u64>,
     },
 }
 
-/// Bytes that are no packet: the rule that they break. Never holds what the client sent.
+/// Bytes that are no packet: the violated rule. Never contains what the client sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) &'static str);
 
 /// Reads an Engine.IO packet.
 ///
 /// # Errors
-/// Where its type is none that a client sends.
+/// Where clients never send its type.
 pub(super) fn engine(text: &str) -> Result<Engine<'_>, Malformed> {
     let mut letters = text.chars();
     let kind = letters.next();
@@ -171,7 +171,7 @@ fn event(text: &str) -> Result<Socket<'_>, Malformed> {
     })
 }
 
-/// The number to acknowledge by at the front, where there is one, and the rest.
+/// The acknowledgement id at the front, if any, and the rest.
 fn number(text: &str) -> Result<(Option<u64>, &str), Malformed> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, rest) = text.split_at(digits);
@@ -183,13 +183,12 @@ fn number(text: &str) -> Result<(Option<u64>, &str), Malformed> {
     Ok((Some(number.ok_or(wrong)?), rest))
 }
 
-/// A text, kept as it stands in the JSON where that has no escapes.
+/// A string, borrowed from the JSON where that has no escapes.
 #[derive(Deserialize)]
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Names of events that Socket.IO keeps for itself: a client takes a packet that names one for
-/// broken, and hangs up.
+/// Event names that Socket.IO reserves: a client treats a packet with one as malformed and closes.
 pub(super) const RESERVED: [&str; 6] = [
     "connect",
     "connect_error",
@@ -199,8 +198,7 @@ pub(super) const RESERVED: [&str; 6] = [
     "removeListener",
 ];
 
-/// The beginning of a Socket.IO packet within an Engine.IO message: the two digits and the
-/// namespace.
+/// The prefix of a Socket.IO packet within an Engine.IO message: the two digits and the namespace.
 #[must_use]
 pub(super) fn head(kind: Kind, namespace: &str) -> String {
     let digit = kind.digit();
@@ -216,13 +214,13 @@ pub(super) fn head(kind: Kind, namespace: &str) -> String {
 pub(super) enum Kind {
     /// The client is connected.
     Connect,
-    /// The client is no longer connected, on the server's word.
+    /// The server disconnects the client.
     Disconnect,
     /// An event.
     Event,
     /// An acknowledgement.
     Ack,
-    /// The client may not connect.
+    /// `CONNECT_ERROR`.
     ConnectError,
 }
 
@@ -241,7 +239,7 @@ impl Kind {
 /// For `fuzz/`: reads any text as a packet of both protocols.
 ///
 /// # Panics
-/// Where one packet is judged by itself in another way than in a payload.
+/// Where a packet alone and the same packet in a payload are judged differently.
 #[cfg(feature = "fuzzing")]
 pub fn read_all(text: &str) {
     let alone = !text.contains(char::from(SEPARATOR));
@@ -260,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_packets_of_the_protocols_documents_are_read() {
+    fn packets_of_the_specification_are_parsed() {
         assert_eq!(engine("1"), Ok(Engine::Close));
         assert_eq!(engine("2probe"), Ok(Engine::Ping("probe")));
         assert_eq!(engine("3"), Ok(Engine::Pong));
@@ -297,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_has_a_name_arguments_and_perhaps_a_number() {
+    fn event_has_name_arguments_and_optional_ack_id() {
         let packet = socket(r#"2/ws,17["sub\u0073cribe",{"room":"a"},2]"#).unwrap();
         let Socket::Event {
             namespace,
@@ -318,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_a_rule_is_refused_by_it() {
+    fn malformed_packet_names_the_violated_rule() {
         assert_eq!(broken("2[]"), "expected an event's name");
         for text in ["2", "2{}", "2[1]", "2[\"a\"", "2/ws,", "2[\"a\u{1e}\"]"] {
             assert!(broken(text).starts_with("expected a JSON list"), "{text}");
@@ -333,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_name_every_namespace_but_the_main_one() {
+    fn packet_prefix_omits_the_default_namespace() {
         assert_eq!(head(Kind::Event, "/"), "42");
         assert_eq!(head(Kind::Event, "/ws"), "42/ws,");
         assert_eq!(head(Kind::ConnectError, "/ws"), "44/ws,");

@@ -1,4 +1,4 @@
-//! How packets leave: in a frame each, or one behind the other.
+//! The framing of packets: a WebSocket frame each, or a payload of several.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -6,11 +6,10 @@ use super::packet::SEPARATOR;
 use tidings_websocket::Compression;
 use tidings_websocket::frame::{self, Opcode};
 
-/// What stands around a packet.
+/// The framing of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Packing {
-    /// A separator behind it: so many packets may stand in one piece, and the last separator of a
-    /// payload is left out.
+    /// A trailing separator: packets may be joined, and a payload omits the last separator.
     Polling,
     /// A text frame.
     Frames(Compression),
@@ -20,7 +19,7 @@ impl Packing {
     /// How many there are.
     pub(super) const COUNT: usize = 4;
 
-    /// Each with its place in a table.
+    /// Each at its [`Packing::index`].
     pub(super) const ALL: [Packing; Self::COUNT] = [
         Packing::Frames(Compression::Off),
         Packing::Frames(Compression::Full),
@@ -28,8 +27,8 @@ impl Packing {
         Packing::Polling,
     ];
 
-    /// Its place in [`Packing::ALL`].
-    pub(super) const fn place(self) -> usize {
+    /// Its index in [`Packing::ALL`].
+    pub(super) const fn index(self) -> usize {
         match self {
             Packing::Frames(Compression::Off) => 0,
             Packing::Frames(Compression::Full) => 1,
@@ -38,7 +37,7 @@ impl Packing {
         }
     }
 
-    /// The packet, ready for the socket or the pipe.
+    /// Frames a packet that many connections share.
     pub(super) fn pack(self, packet: &[u8]) -> Bytes {
         match self {
             Packing::Frames(compression) => compression.frame(Opcode::Text, packet),
@@ -51,7 +50,7 @@ impl Packing {
         }
     }
 
-    /// A packet for one client: compressing each would cost more than it saves.
+    /// Frames a packet for one client, uncompressed: compression would cost more than it saves.
     pub(super) fn pack_one(self, packet: &[u8]) -> Bytes {
         match self {
             Packing::Frames(_) => frame::text(packet),
@@ -59,7 +58,7 @@ impl Packing {
         }
     }
 
-    /// Packets that waited for the next poll.
+    /// Frames packets that waited for the next poll.
     pub(super) fn repack(self, waiting: &[Bytes]) -> Bytes {
         let mut out = BytesMut::new();
         for piece in waiting {
@@ -77,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_waited_for_a_poll_leaves_in_frames_packet_by_packet() {
+    fn repack_frames_each_packet_of_a_payload() {
         let waiting = [
             Bytes::from_static(b"42[\"a\"]\x1e42[\"b\"]\x1e"),
             Bytes::from_static(b"2\x1e"),
@@ -87,9 +86,9 @@ mod tests {
     }
 
     #[test]
-    fn every_packing_has_its_own_place() {
+    fn every_packing_has_its_own_index() {
         for (at, packing) in Packing::ALL.iter().enumerate() {
-            assert_eq!(packing.place(), at);
+            assert_eq!(packing.index(), at);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Long polling: packets come by POST and leave with the answer to a GET.
+//! Long polling: a POST carries the client's packets, the response to a GET the server's.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,34 +13,35 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::oneshot;
 use tokio_stream::StreamExt;
 
+use super::admission::Admitted;
 use super::endpoint::Endpoint;
 use super::failure::Failure;
-use super::namespace_set::{NamespaceSet, Place};
+use super::namespace_set::{NamespaceSet, Slot};
 use super::packet::{SEPARATOR, is_payload};
 use super::packing::Packing;
+use super::protocol::NamespaceProtocol;
 use super::sessions::{Poll, Session, Sessions};
-use super::speaker::Speaker;
 use super::state::State;
 use crate::api::problem::problem;
 use crate::clock::timeout;
-use crate::error::{CloseCode, Error};
-use crate::hub::{Hub, Link, Opening, Pipe, Piped};
-use crate::session::BodySender;
+use crate::error::CloseCode;
+use crate::hub::{Hub, Piped};
+use crate::session::{BodySender, open_stream};
 
-/// The connection ends.
+/// The CLOSE packet.
 const CLOSE: Bytes = Bytes::from_static(b"1");
-/// Nothing: ends a poll that has nothing else to say.
+/// The NOOP packet: ends a poll without other packets.
 const NOOP: Bytes = Bytes::from_static(b"6");
-/// Bytes after which no more packets are put into one answer.
+/// The size after which a response takes no more packets.
 const FULL: usize = 256 * 1024;
-/// How long a POST may take to arrive.
+/// The time limit for the body of a POST.
 const SENDING: Duration = Duration::from_secs(30);
-/// How long a poll waits while the client tries a WebSocket: it does not go on before its poll has
-/// ended.
+/// How long a poll waits while the client probes a WebSocket: the client continues only after its poll
+/// has ended.
 const WHILE_UPGRADING: Duration = Duration::from_millis(100);
 
 impl Endpoint {
-    /// The first GET: opens a connection.
+    /// The handshake: opens a connection.
     pub(super) async fn open_polling(
         &self,
         namespace_set: Arc<NamespaceSet>,
@@ -52,42 +53,34 @@ impl Endpoint {
             Ok(admitted) => admitted,
             Err(refusal) => return *refusal,
         };
-        let (pipe, shareable) = Pipe::new();
-        let (tell, told) = oneshot::channel();
-        let shown = admitted.shown;
-        let hub = &self.services.hub;
-        hub.open(Opening {
-            link: Link::Pipe(pipe),
-            protocol: Speaker::new(&namespace_set, Place::Lobby, Packing::Polling),
-            identity: None,
-            address,
-            permit: admitted.permit,
-            answer: Bytes::new(),
-            early: Vec::new(),
-            nonce: Hub::new_nonce(),
-            greeting: Box::new(move |cx| {
-                let state = State {
-                    shown: Some(shown),
-                    ..State::default()
-                };
-                state.keep(cx);
-                // Whoever has gone meanwhile drops it, which ends the connection.
-                drop(tell.send(shareable.reader(Arc::clone(cx.hub()), cx.id())));
-            }),
+        let Admitted {
+            connection,
+            handshake,
+            ..
+        } = admitted;
+        let protocol = NamespaceProtocol::new(&namespace_set, Slot::Unconnected, Packing::Polling);
+        let opened = open_stream(&self.services, connection, protocol, move |cx, reply| {
+            let state = State {
+                handshake: Some(handshake),
+                ..State::default()
+            };
+            state.keep(cx);
+            reply.accept(cx, ());
         });
-        let Ok(reader) = told.await else {
-            return problem(&Error::unavailable("the server stops"));
+        let reader = match opened.await {
+            Ok((reader, ())) => reader,
+            Err(error) => return problem(&error),
         };
         let sid = Sessions::new_name();
         let packet = self.open_packet(&namespace_set, &sid, &["websocket"]);
         let session = Session::new(namespace_set, reader);
-        match self.sessions.insert(hub, &sid, session) {
+        match self.sessions.insert(&self.services.hub, &sid, session) {
             Ok(()) => text(packet.into()),
             Err(error) => problem(&error),
         }
     }
 
-    /// A GET of a session: waits for packets and takes those that are there.
+    /// A poll: waits for packets and returns all that are there.
     pub(super) async fn poll(
         &self,
         sid: &str,
@@ -98,7 +91,7 @@ impl Endpoint {
             return Err(Failure::Request);
         }
         let Ok(mut poll) = session.poll.try_lock() else {
-            session.break_off(&self.services.hub, "a second poll at once");
+            session.abort(&self.services.hub, "a second poll at once");
             return Err(Failure::Request);
         };
         let mut abandoned = Abandoned {
@@ -115,8 +108,8 @@ impl Endpoint {
         Ok(text(packets))
     }
 
-    /// A POST of a session: hands its packets over, and answers when they are dealt with, so that
-    /// no more than one payload waits for a connection.
+    /// A POST: hands its packets to the shard and responds once they are handled, so that at most one
+    /// payload waits per connection.
     pub(super) async fn post(
         &self,
         session: &Session,
@@ -125,11 +118,11 @@ impl Endpoint {
     ) -> Result<Response<Body>, Failure> {
         let hub = &self.services.hub;
         let Ok(_turn) = session.posting.try_lock() else {
-            session.break_off(hub, "a second POST at once");
+            session.abort(hub, "a second POST at once");
             return Err(Failure::Request);
         };
         let limit = session.namespace_set.message_bytes;
-        // Who it is may not be known yet, but where it comes from is.
+        // The client may not be authenticated yet, so its address is charged.
         let sender = BodySender::at(address.ip());
         let mut held = self.services.bodies.reserve(sender, None);
         let announced = HttpBody::size_hint(request.body()).upper();
@@ -142,23 +135,23 @@ impl Endpoint {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
                 self.services.metrics.limit_reached("message_bytes");
-                session.break_off(hub, "a payload over limits.message_bytes");
+                session.abort(hub, "a payload over limits.message_bytes");
                 return Ok(Failure::Request.response_with(StatusCode::PAYLOAD_TOO_LARGE));
             }
             Ok(Err(_)) => return Err(Failure::Request),
             Err(_) => return Ok(Failure::Request.response_with(StatusCode::REQUEST_TIMEOUT)),
         };
         if !std::str::from_utf8(&body).is_ok_and(is_payload) {
-            session.break_off(hub, "no payload of Engine.IO packets");
+            session.abort(hub, "no payload of Engine.IO packets");
             return Err(Failure::Request);
         }
         let (done, dealt_with) = oneshot::channel();
         let mut packets = Vec::with_capacity(body.len() + 1);
         packets.extend_from_slice(&body);
         packets.push(SEPARATOR);
-        hub.hear(session.id, packets, move |cx| {
+        hub.receive(session.id, packets, move |cx| {
             let mut state = State::take(cx);
-            // A request that was given up does not make room for another payload.
+            // An abandoned request does not allow a second payload.
             if state.posted.is_some() {
                 cx.close(CloseCode::Protocol, "a second POST at once");
             }
@@ -167,14 +160,14 @@ impl Endpoint {
         });
         match dealt_with.await {
             Ok(()) => Ok(text(Bytes::from_static(b"ok"))),
-            // The connection has ended, perhaps by what was in the payload.
+            // The connection has ended, perhaps by a packet of the payload.
             Err(_) => Err(Failure::Session),
         }
     }
 }
 
-/// The packets for one poll, and whether they are the last. The end stands by itself: clients act on
-/// it before they look at what came with it.
+/// The packets for one poll, and whether they are the last. CLOSE is sent alone: clients act on it before
+/// they read packets of the same payload.
 async fn collect(session: &Session, poll: &mut Poll) -> (Bytes, bool) {
     if poll.closing {
         return (CLOSE, true);
@@ -183,7 +176,7 @@ async fn collect(session: &Session, poll: &mut Poll) -> (Bytes, bool) {
     let mut next = tokio::select! {
         biased;
         piped = poll.reader.next() => match piped {
-            // The client has gone over to a WebSocket: nothing comes here any more.
+            // The client has upgraded to a WebSocket: polling is over.
             None => return (NOOP, true),
             piped => piped,
         },
@@ -204,7 +197,7 @@ async fn collect(session: &Session, poll: &mut Poll) -> (Bytes, bool) {
         }
         next = poll.reader.try_next();
     }
-    // The separator behind the last packet.
+    // Without the separator after the last packet.
     packets.truncate(packets.len().saturating_sub(1));
     let packets = if packets.is_empty() {
         NOOP
@@ -214,8 +207,8 @@ async fn collect(session: &Session, poll: &mut Poll) -> (Bytes, bool) {
     (packets, false)
 }
 
-/// Ends the connection of a client that goes away while it polls, as it will not come back to it:
-/// its library takes this for the end of the connection, and what the poll has taken is lost.
+/// Closes the connection of a client that aborts a poll: its library treats that as the end of the
+/// connection, and the packets of the poll are lost.
 struct Abandoned<'p> {
     session: &'p Session,
     hub: &'p Hub,
@@ -225,12 +218,12 @@ struct Abandoned<'p> {
 impl Drop for Abandoned<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            self.session.break_off(self.hub, "a poll was abandoned");
+            self.session.abort(self.hub, "a poll was abandoned");
         }
     }
 }
 
-/// Waits until a poll must end without a packet.
+/// Waits until the poll must end without a packet.
 async fn asked_to_end(session: &Session) {
     if session.upgrading.load(Ordering::Acquire) {
         tokio::time::sleep(WHILE_UPGRADING).await;

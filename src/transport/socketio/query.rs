@@ -4,19 +4,19 @@ use std::fmt;
 
 use super::failure::Failure;
 
-/// How the client wants to be reached.
+/// The transport that the client asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Transport {
-    /// By long polling.
+    /// Long polling.
     Polling,
-    /// By a WebSocket.
+    /// A WebSocket.
     WebSocket,
 }
 
-/// What stands in it. Its `Debug` shows neither the session nor the token.
+/// The parsed query. Its `Debug` shows neither the session nor the token.
 #[derive(PartialEq, Eq)]
 pub(super) struct Query<'q> {
-    pub(super) way: Transport,
+    pub(super) transport: Transport,
     /// The session; `None` opens one.
     pub(super) sid: Option<&'q str>,
     /// A token for all namespaces.
@@ -26,21 +26,21 @@ pub(super) struct Query<'q> {
 impl fmt::Debug for Query<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Query")
-            .field("way", &self.way)
+            .field("transport", &self.transport)
             .finish_non_exhaustive()
     }
 }
 
-/// True if a query is one of Engine.IO, whatever it asks for.
+/// Whether a query is one of Engine.IO.
 pub(super) fn is_engine(query: Option<&str>) -> bool {
     member(query.unwrap_or_default(), "EIO").is_some()
 }
 
 impl<'q> Query<'q> {
-    /// Reads it.
+    /// Parses it.
     pub(super) fn read(query: Option<&'q str>) -> Result<Self, Failure> {
         let query = query.unwrap_or_default();
-        let way = match member(query, "transport") {
+        let transport = match member(query, "transport") {
             Some("polling") => Transport::Polling,
             Some("websocket") => Transport::WebSocket,
             _ => return Err(Failure::Transport),
@@ -49,14 +49,14 @@ impl<'q> Query<'q> {
             return Err(Failure::Version);
         }
         Ok(Query {
-            way,
+            transport,
             sid: member(query, "sid"),
             token: member(query, "token"),
         })
     }
 }
 
-/// The first member of this name, as it stands: nothing that is looked for needs percent-encoding.
+/// The first parameter of this name, not decoded: no expected value needs percent-encoding.
 fn member<'q>(query: &'q str, name: &str) -> Option<&'q str> {
     query
         .split('&')
@@ -69,27 +69,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_names_the_version_the_transport_and_perhaps_a_session() {
+    fn query_has_version_transport_and_optional_session() {
         let read = Query::read(Some("token=a.b&EIO=4&transport=polling&t=x&sid=abc")).unwrap();
         let expected = Query {
-            way: Transport::Polling,
+            transport: Transport::Polling,
             sid: Some("abc"),
             token: Some("a.b"),
         };
         assert_eq!(read, expected);
         let direct = Query::read(Some("EIO=4&transport=websocket")).unwrap();
-        assert_eq!((direct.way, direct.sid), (Transport::WebSocket, None));
+        assert_eq!((direct.transport, direct.sid), (Transport::WebSocket, None));
     }
 
     #[test]
-    fn what_is_secret_in_it_is_not_shown() {
+    fn debug_shows_no_secrets() {
         let read = Query::read(Some("EIO=4&transport=polling&sid=abc&token=a.b")).unwrap();
         let shown = format!("{read:?}");
         assert!(!shown.contains("abc") && !shown.contains("a.b"), "{shown}");
     }
 
     #[test]
-    fn what_is_wrong_is_named_as_the_protocol_names_it() {
+    fn wrong_query_has_the_protocols_error() {
         for (query, failure) in [
             (None, Failure::Transport),
             (Some("EIO=4"), Failure::Transport),

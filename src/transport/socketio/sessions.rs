@@ -1,14 +1,14 @@
-//! The clients that poll, by the name under which they come back.
+//! The sessions of polling clients, by their `sid`.
 //!
-//! Whoever knows a session's name can read its events, so it is a random one, stands in no log,
-//! and is not the connection's id, which operators and other clients may see.
+//! A session's `sid` is a bearer secret: it is random, never logged, and not the connection's id, which
+//! operators and other clients may see.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex as RequestCtx, Notify};
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::namespace_set::NamespaceSet;
 use crate::error::{CloseCode, Error, Result};
@@ -16,33 +16,33 @@ use crate::event::ConnectionId;
 use crate::hub::{Hub, PipeReader};
 use crate::telemetry::Metrics;
 
-/// How long the end of a connection waits for a client to poll for it.
+/// How long an ended session waits for the client to poll its end.
 const LINGER: Duration = Duration::from_secs(5);
-/// The most time between two sweeps that counts: they are a second apart.
+/// The longest time between two sweeps that counts: they are normally a second apart.
 const MOST: Duration = Duration::from_secs(2);
-/// Sessions that have ended and wait for a client, beyond those that limits.connections allows.
+/// Ended sessions that may wait for their clients, beyond limits.connections.
 const ENDED: usize = 1024;
 
-/// A client that polls.
+/// The session of a polling client.
 pub(super) struct Session {
     pub(super) id: ConnectionId,
     pub(super) namespace_set: Arc<NamespaceSet>,
-    /// Held by the request that polls.
-    pub(super) poll: RequestCtx<Poll>,
-    /// Held by the request that brings packets.
-    pub(super) posting: RequestCtx<()>,
-    /// The client tries a WebSocket.
+    /// Locked by the poll.
+    pub(super) poll: AsyncMutex<Poll>,
+    /// Locked by the POST.
+    pub(super) posting: AsyncMutex<()>,
+    /// The client is probing a WebSocket.
     pub(super) upgrading: AtomicBool,
-    /// Ends a poll that waits, as the client wants to leave polling.
+    /// Ends a waiting poll, because the client upgrades.
     pub(super) nudge: Notify,
-    /// For how long the connection has been seen ended.
+    /// For how long the connection has been over.
     ended: Mutex<Option<Duration>>,
 }
 
-/// What polls go on with, one after the other.
+/// The state that successive polls share.
 pub(super) struct Poll {
     pub(super) reader: PipeReader,
-    /// The client has everything but the word that the connection ends.
+    /// The client has received everything but CLOSE.
     pub(super) closing: bool,
 }
 
@@ -51,32 +51,32 @@ impl Session {
         Session {
             id: reader.id(),
             namespace_set,
-            poll: RequestCtx::new(Poll {
+            poll: AsyncMutex::new(Poll {
                 reader,
                 closing: false,
             }),
-            posting: RequestCtx::new(()),
+            posting: AsyncMutex::new(()),
             upgrading: AtomicBool::new(false),
             nudge: Notify::new(),
             ended: Mutex::default(),
         }
     }
 
-    /// Begins to try a WebSocket; false if another one is being tried.
+    /// Begins an upgrade; false if another one is under way.
     pub(super) fn begin_upgrade(&self) -> bool {
         !self.upgrading.swap(true, Ordering::AcqRel)
     }
 
     /// Closes the connection of a client that breaks the protocol.
-    pub(super) fn break_off(&self, hub: &Hub, reason: &'static str) {
-        hub.hear(self.id, Vec::new(), move |cx| {
+    pub(super) fn abort(&self, hub: &Hub, reason: &'static str) {
+        hub.receive(self.id, Vec::new(), move |cx| {
             cx.close(CloseCode::Protocol, reason);
         });
     }
 
-    /// True if it has been over for long enough, now that this much more time has passed.
+    /// Adds the passed time and returns whether the session has lingered long enough.
     fn is_stale(&self, passed: Duration) -> bool {
-        // A request that polls hears of the end itself.
+        // A waiting poll learns of the end itself.
         let Ok(poll) = self.poll.try_lock() else {
             return false;
         };
@@ -90,10 +90,10 @@ impl Session {
     }
 }
 
-/// All of them.
+/// The sessions by `sid`.
 pub(super) struct Sessions {
     table: Mutex<HashMap<Box<str>, Arc<Session>>>,
-    /// When they were swept last.
+    /// The time of the last sweep.
     swept: Mutex<Instant>,
     metrics: Arc<Metrics>,
 }
@@ -111,7 +111,7 @@ impl Sessions {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A name that nobody can guess: 122 random bits.
+    /// A `sid` with 122 random bits.
     pub(super) fn new_name() -> Box<str> {
         uuid::Uuid::new_v4().simple().to_string().into()
     }
@@ -119,7 +119,7 @@ impl Sessions {
     /// Adds a session under a name of [`Sessions::new_name`].
     ///
     /// # Errors
-    /// `resource_exhausted` where too many that have ended wait for their clients.
+    /// `resource_exhausted` where too many ended sessions wait for their clients.
     pub(super) fn insert(&self, hub: &Hub, name: &str, session: Session) -> Result<()> {
         let most = hub.settings().connections.saturating_add(ENDED);
         let mut table = self.lock();
@@ -135,12 +135,12 @@ impl Sessions {
         Ok(())
     }
 
-    /// The session of this name.
+    /// The session of this `sid`.
     pub(super) fn get(&self, name: &str) -> Option<Arc<Session>> {
         self.lock().get(name).cloned()
     }
 
-    /// Forgets a session. If its connection still polls, it ends.
+    /// Removes a session. A connection that still polls ends.
     pub(super) fn remove(&self, name: &str) {
         let mut table = self.lock();
         let gone = table.remove(name);
@@ -154,11 +154,11 @@ impl Sessions {
         self.lock().is_empty()
     }
 
-    /// Forgets those that have ended and whose clients do not come for it.
+    /// Removes ended sessions whose clients do not poll.
     pub(super) fn sweep(&self) {
         let now = Instant::now();
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
-        // While the process stood still nobody could come.
+        // Time in which the process was suspended does not count.
         let passed = now.saturating_duration_since(*swept).min(MOST);
         *swept = now;
         drop(swept);

@@ -1,4 +1,4 @@
-//! What is kept of a connection between two reads.
+//! The state of a connection between two reads.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use crate::error::Result;
 use crate::hub::ConnCtx;
 use tidings_websocket::frame::Assembly;
 
-/// Nothing of it is there on a connection that is idle in its namespace.
+/// An idle connection in a namespace has none of it.
 #[derive(Default)]
 pub(super) struct State {
-    /// A WebSocket message that has come in part.
+    /// A partial WebSocket message.
     pub(super) assembly: Option<Box<Assembly>>,
-    /// What the handshake said, until the client is in a namespace.
-    pub(super) shown: Option<Shown>,
-    /// Tells the request that brought packets that all of them are dealt with.
+    /// The handshake's identity, until the client has connected to a namespace.
+    pub(super) handshake: Option<HandshakeIdentity>,
+    /// Notifies the POST that all of its packets are handled.
     pub(super) posted: Option<oneshot::Sender<()>>,
 }
 
-/// Who the handshake's token says that the client is: `None` where it brought none.
-pub(super) type Shown = Arc<Result<Option<Arc<Identity>>>>;
+/// The identity of the handshake: `None` where a token must still be shown.
+pub(super) type HandshakeIdentity = Arc<Result<Option<Arc<Identity>>>>;
 
 impl State {
     /// Takes it from the connection.
@@ -33,16 +33,16 @@ impl State {
 
     /// Gives it back.
     pub(super) fn keep(self, cx: &mut ConnCtx<'_>) {
-        let empty = self.assembly.is_none() && self.shown.is_none() && self.posted.is_none();
+        let empty = self.assembly.is_none() && self.handshake.is_none() && self.posted.is_none();
         cx.keep_state((!empty).then(|| -> Box<dyn Any + Send> { Box::new(self) }));
     }
 
-    /// Every packet of a POST is dealt with.
-    pub(super) fn all_done(&mut self, cx: &ConnCtx<'_>) {
+    /// Completes the POST: all of its packets are handled.
+    pub(super) fn finish_post(&mut self, cx: &ConnCtx<'_>) {
         if let Some(posted) = self.posted.take()
             && posted.send(()).is_err()
         {
-            tracing::trace!(connection_id = %cx.id(), "the client was gone before its packets were dealt with");
+            tracing::trace!(connection_id = %cx.id(), "the client went away before its packets were handled");
         }
     }
 }

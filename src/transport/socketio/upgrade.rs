@@ -1,9 +1,8 @@
-//! The WebSocket: for a new connection, or for one that has polled until now.
+//! The WebSocket of a new connection, or the upgrade of one that polls.
 //!
-//! A client that polls opens a WebSocket beside and asks whether it carries (`2probe`, answered
-//! `3probe`); then it lets its last poll and its last POST end, and says that it goes on here
-//! (`5`). Only then does the connection's shard take the socket over, and with it everything that
-//! no poll has taken.
+//! A polling client opens a WebSocket and probes it (`2probe`, answered `3probe`), waits for its last poll
+//! and POST, and completes the upgrade (`5`). Only then the connection's shard takes over the socket, with
+//! all packets that no poll has taken.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,25 +19,25 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::admission::Admitted;
 use super::endpoint::Endpoint;
 use super::failure::Failure;
-use super::namespace_set::{NamespaceSet, Place};
+use super::namespace_set::{NamespaceSet, Slot};
 use super::packing::Packing;
+use super::protocol::NamespaceProtocol;
 use super::sessions::Session;
-use super::speaker::Speaker;
 use super::state::State;
 use crate::api::problem::problem_with_status;
 use crate::clock::timeout;
 use crate::error::Error;
-use crate::hub::{Hub, Opening, TransportUpgrade};
+use crate::hub::{Hub, TransportUpgrade};
 use crate::net::bare_socket;
-use crate::session::Services;
+use crate::session::{self, NewConnection, Services};
 use crate::transport::message_reader::decode;
 use tidings_websocket::Compression;
 use tidings_websocket::frame::{self, Message, Params};
 use tidings_websocket::handshake::{Offer, Refusal};
 
-/// How long the attempt of a client to leave polling may take.
+/// The time limit of an upgrade.
 const ATTEMPT: Duration = Duration::from_secs(10);
-/// The most that a client sends before it has gone over, in bytes.
+/// The most bytes that a client sends before the upgrade is complete.
 const MAX_ATTEMPT: usize = 4096;
 
 impl Endpoint {
@@ -65,8 +64,8 @@ impl Endpoint {
         let upgrade = hyper::upgrade::on(&mut request);
         let services = Arc::clone(&self.services);
         self.services.hub.spawn(async move {
-            let speaker = Speaker::new(&namespace_set, Place::Lobby, packing);
-            open(&services, upgrade, admitted, speaker, packet, address).await;
+            let protocol = NamespaceProtocol::new(&namespace_set, Slot::Unconnected, packing);
+            open(&services, upgrade, admitted, protocol, packet, address).await;
         });
         Ok(offer.answer(None).map(|()| Body::empty()))
     }
@@ -95,7 +94,7 @@ impl Endpoint {
                 session.upgrading.store(false, Ordering::Release);
                 return;
             };
-            if cross(&services.hub, &session, upgraded, early, compression) {
+            if complete_upgrade(&services.hub, &session, upgraded, early, compression) {
                 services.metrics.transport_upgraded();
             }
             sessions.remove(&sid);
@@ -122,12 +121,12 @@ fn refused(refusal: Refusal) -> Response<Body> {
     response
 }
 
-/// The answer is out: hands the socket to a shard.
+/// Waits until the answer is sent, and hands the socket to a shard.
 async fn open(
     services: &Services,
     upgrade: OnUpgrade,
     admitted: Admitted,
-    speaker: Arc<Speaker>,
+    protocol: Arc<NamespaceProtocol>,
     packet: bytes::Bytes,
     address: SocketAddr,
 ) {
@@ -139,29 +138,27 @@ async fn open(
     let Some((link, early)) = bare_socket(upgraded) else {
         return;
     };
-    let Admitted { permit, shown, .. } = admitted;
-    services.hub.open(Opening {
-        link,
-        protocol: speaker,
-        identity: None,
-        address,
-        permit,
-        answer: bytes::Bytes::new(),
+    let Admitted {
+        connection: admitted,
+        handshake,
+        ..
+    } = admitted;
+    let connection = NewConnection {
         early,
-        nonce: Hub::new_nonce(),
-        greeting: Box::new(move |cx| {
+        ..NewConnection::new(link, protocol, move |cx| {
             let state = State {
-                shown: Some(shown),
+                handshake: Some(handshake),
                 ..State::default()
             };
             state.keep(cx);
             cx.send(packet);
-        }),
-    });
+        })
+    };
+    session::open(&services.hub, admitted, connection);
 }
 
-/// Lets a client try a WebSocket: the socket, and what came behind the packet by which the client
-/// went over. `None` where it did not.
+/// Runs the client's probe: the socket and the bytes after the upgrade packet; `None` where the client did
+/// not upgrade.
 async fn attempt(
     upgrade: OnUpgrade,
     session: &Session,
@@ -172,26 +169,26 @@ async fn attempt(
         message_bytes: MAX_ATTEMPT,
         deflate: compression.params(),
     };
-    let early = converse(&mut socket, session, &params).await?;
+    let early = probe(&mut socket, session, &params).await?;
     Some((socket.into_inner(), early))
 }
 
-/// What a client that tries a WebSocket says there.
+/// A message of a client that probes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
-    /// Whether it carries.
+    /// The probe.
     Probe,
-    /// It goes on there.
+    /// The upgrade packet.
     Go,
     /// A Ping of the WebSocket.
     Ping(Vec<u8>),
-    /// Nothing that matters.
+    /// No action.
     Nothing,
-    /// Something that has no place here.
+    /// A violation of the protocol.
     Wrong,
 }
 
-async fn converse(
+async fn probe(
     socket: &mut (impl AsyncRead + AsyncWrite + Unpin),
     session: &Session,
     params: &Params,
@@ -232,8 +229,8 @@ fn classify(message: Message<'_>) -> Step {
     }
 }
 
-/// Gives the connection the socket; true if that could be tried.
-fn cross(
+/// Gives the socket to the connection; false where the upgraded IO has none.
+fn complete_upgrade(
     hub: &Hub,
     session: &Arc<Session>,
     upgraded: Upgraded,
@@ -244,22 +241,22 @@ fn cross(
         return false;
     };
     early.extend_from_slice(&unread);
-    // Held until the shard has taken back what waits: a session that nobody holds ends its
-    // connection.
+    // Held until the shard has taken back the waiting packets: dropping the last handle of a session
+    // closes its connection.
     let held = Arc::clone(session);
-    hub.cross(
+    hub.upgrade_transport(
         session.id,
         TransportUpgrade {
             link,
             early,
             translate: Box::new(move |dialect, waiting| {
                 let namespace_set = &held.namespace_set;
-                let place = namespace_set
+                let slot = namespace_set
                     .find(dialect)
-                    .map_or(Place::Lobby, |(place, _)| place);
+                    .map_or(Slot::Unconnected, |(slot, _)| slot);
                 let packing = Packing::Frames(compression);
                 (
-                    Speaker::new(namespace_set, place, packing),
+                    NamespaceProtocol::new(namespace_set, slot, packing),
                     packing.repack(&waiting),
                 )
             }),

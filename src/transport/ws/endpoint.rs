@@ -1,4 +1,4 @@
-//! The upgrade: from an HTTP request to a connection on the bus.
+//! The upgrade: from an HTTP request to a connection of the hub.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use super::codec_registry::{self, CodecRegistry, Declared, WsCodec};
+use super::codec_registry::{CodecRegistry, Declared, WsCodec};
 use super::handshake::Offer;
-use crate::api::problem::{problem, problem_with_status};
-use crate::auth::{Identity, bearer};
+use crate::api::problem::problem_with_status;
+use crate::auth::{AuthFailure, bearer};
 use crate::error::{CloseCode, Error, Result};
-use crate::event::TraceContext;
-use crate::hub::{ConnectionPermit, Hub, Link, Opening};
-use crate::lifecycle::Lifecycle;
+use crate::hub::Link;
 use crate::net::bare_socket;
-use crate::net::origin;
-use crate::protocol::{reject, send_welcome};
-use crate::session::Services;
+use crate::protocol::{registry, reject, send_welcome};
+use crate::session::{
+    self, AdmissionRequest, Authentication, Credentials, NewConnection, OriginRule, Rejection,
+    Services,
+};
 use crate::telemetry::{Span, Transport, extract};
 use tidings_websocket::Compression;
 use tidings_websocket::head::write_answer;
@@ -36,9 +36,9 @@ pub struct WsSettings {
     pub compression: bool,
     /// The largest message of a client, in bytes.
     pub message_bytes: usize,
-    /// What is spoken where the client asks for no subprotocol: the name of a dialect.
+    /// The name of the codec where the client asks for no subprotocol.
     pub dialect: String,
-    /// The dialects that are not built in.
+    /// The `[[dialect]]`s of the configuration.
     pub dialects: Vec<Declared>,
 }
 
@@ -47,18 +47,15 @@ pub struct Endpoint {
     services: Arc<Services>,
     settings: ArcSwap<WsSettings>,
     codecs: ArcSwap<CodecRegistry>,
-    lifecycle: Arc<Lifecycle>,
 }
 
-/// A request that may become a connection.
+/// An upgrade request that becomes a connection.
 pub struct Admitted {
     /// The span of the upgrade.
     span: Span,
     answer: Response<()>,
-    spoken: WsCodec,
-    identity: Result<Option<Arc<Identity>>>,
-    address: SocketAddr,
-    permit: ConnectionPermit,
+    codec: WsCodec,
+    connection: session::Admitted,
 }
 
 impl Admitted {
@@ -70,15 +67,14 @@ impl Admitted {
 }
 
 impl Endpoint {
-    /// The endpoint; it refuses upgrades once connections leave.
+    /// The endpoint.
     #[must_use]
-    pub fn new(services: Arc<Services>, settings: WsSettings, lifecycle: Arc<Lifecycle>) -> Self {
+    pub fn new(services: Arc<Services>, settings: WsSettings) -> Self {
         let codecs = CodecRegistry::new(&services, &settings, None);
         Endpoint {
             services,
             codecs: ArcSwap::from_pointee(codecs),
             settings: ArcSwap::from_pointee(settings),
-            lifecycle,
         }
     }
 
@@ -90,13 +86,13 @@ impl Endpoint {
         self.settings.store(Arc::new(settings));
     }
 
-    /// True if a dialect is spoken at this path, which is not `websocket.path`.
+    /// Whether this path, which is not `websocket.path`, has a codec of its own.
     #[must_use]
     pub fn is_at(&self, path: &str) -> bool {
         self.codecs.load().is_at(path)
     }
 
-    /// Answers an upgrade request, and hands the connection to the bus once the answer is out.
+    /// Answers an upgrade request, and hands the connection to a shard once the answer is sent.
     pub async fn upgrade(
         &self,
         mut request: Request<Incoming>,
@@ -115,17 +111,17 @@ impl Endpoint {
         Response::from_parts(head, Full::default())
     }
 
-    /// Hands the connection of a request that was admitted to the bus, and its answer, which
-    /// nobody has given yet, with it: it leaves with the greeting. `early` came behind the head.
+    /// Hands the connection of an admitted request to a shard together with the answer, which leaves
+    /// with the first message. `early` came behind the head.
     pub fn enter(&self, admitted: Admitted, link: Link, early: Vec<u8>) {
         let answer = write_answer(&admitted.answer);
         open(&self.services, admitted, link, answer, early);
     }
 
-    /// Checks everything that can be refused with an HTTP status.
+    /// Reads the offer and asks for admission.
     ///
     /// # Errors
-    /// The answer that refuses it.
+    /// The answer that rejects the request.
     pub async fn admit<B: Sync>(
         &self,
         request: &Request<B>,
@@ -139,12 +135,6 @@ impl Endpoint {
             .tracing
             .connect(Transport::WebSocket, parent.as_ref());
         let connecting = span.context();
-        let mut refuse = |error: Error| {
-            self.services.metrics.error(error.code());
-            self.not_let_in(address, &error);
-            span.set_error(&error);
-            Box::new(problem(&error))
-        };
         let offer = Offer::read(
             request.method(),
             request.version(),
@@ -153,101 +143,69 @@ impl Endpoint {
         )
         .map_err(|refusal| {
             let error = Error::invalid(refusal.message());
-            self.not_let_in(address, &error);
+            let websocket = Some(Transport::WebSocket);
+            self.services.note_rejection(address, websocket, &error);
             let mut response = problem_with_status(&error, refusal.status());
             if let Some((name, value)) = refusal.header() {
                 response.headers_mut().insert(name, value);
             }
             Box::new(response)
         })?;
-        if let Some(departure) = self.lifecycle.departure() {
-            let error = Error::unavailable("the server is about to stop");
-            return Err(refuse(error.retry_after(departure.come_back())));
-        }
-        if !origin::is_allowed(headers, &settings.allowed_origins) {
-            return Err(refuse(Error::denied(
-                "this origin may not connect (public.allowed_origins)",
-            )));
-        }
-        let permit = self.services.hub.permit(address.ip()).map_err(|error| {
-            let mut response = refuse(error.clone());
-            if self.services.hub.is_crowded() {
-                // Not this client's doing.
-                *response = problem_with_status(&error, StatusCode::SERVICE_UNAVAILABLE);
-            }
-            response
+        let authentication = if headers.contains_key(ORIGIN) {
+            Authentication::InBand
+        } else {
+            Authentication::Later
+        };
+        let admission = AdmissionRequest {
+            transport: Transport::WebSocket,
+            address,
+            origin: Some(OriginRule {
+                headers,
+                allowed: &settings.allowed_origins,
+            }),
+            credentials: Credentials::Token(token(request, &offer)),
+            authentication,
+            trace: connecting.as_ref(),
+        };
+        let admitted = self.services.admit(admission).await.map_err(|rejection| {
+            self.services.metrics.error(rejection.error.code());
+            span.set_error(&rejection.error);
+            Box::new(encode(&rejection))
         })?;
-        let identity = self
-            .identify(request, &offer, address, connecting.as_ref())
-            .await;
-        match &identity {
-            Err(error) if !headers.contains_key(ORIGIN) => return Err(refuse(error.clone())),
-            Err(error) => self.not_let_in(address, error),
-            Ok(Some(identity)) => {
-                if identity
-                    .user()
-                    .is_some_and(|user| !self.services.hub.user_has_room(user))
-                {
-                    return Err(refuse(Error::exhausted(
-                        "too many connections of this user (limits.connections_per_user)",
-                    )));
-                }
-            }
-            Ok(None) => {}
-        }
-        let chosen = codec_registry::choose(&offer.protocols);
+        let chosen = registry::choose(&offer.protocols);
         let compression = Compression::of(offer.deflate);
         let path = request.uri().path();
         Ok(Admitted {
             span,
             answer: offer.answer(chosen.map(HeaderValue::from_static)),
-            spoken: self.codecs.load().spoken(path, chosen, compression),
-            identity,
-            address,
-            permit,
+            codec: self.codecs.load().find(path, chosen, compression),
+            connection: admitted,
         })
-    }
-
-    /// Who asks: by header, query or subprotocol. Without a token, whoever may be anonymous is.
-    async fn identify<B: Sync>(
-        &self,
-        request: &Request<B>,
-        offer: &Offer,
-        address: SocketAddr,
-        parent: Option<&TraceContext>,
-    ) -> Result<Option<Arc<Identity>>> {
-        let verifier = &self.services.verifier;
-        let token = bearer(request.headers())
-            .map_err(|failure| verifier.refused(failure))?
-            .map(str::to_owned)
-            .or_else(|| token_in_query(request.uri().query()))
-            .or_else(|| offer.bearer.clone());
-        match token {
-            Some(token) => {
-                let mut span = self.services.tracing.authenticate(parent);
-                let identity = verifier.verify(&token).await;
-                identity
-                    .inspect_err(|error| span.set_error(error))
-                    .map(Some)
-            }
-            None if self.services.limits.load().auth_required => Ok(None),
-            None => Ok(Some(Arc::new(Identity::anonymous_from(address.ip())))),
-        }
-    }
-
-    fn not_let_in(&self, address: SocketAddr, error: &Error) {
-        let websocket = Some(Transport::WebSocket);
-        self.services.not_let_in(address, websocket, error);
     }
 }
 
-/// The answer is out: takes the socket and hands it to a shard.
+/// A rejection as a problem.
+fn encode(rejection: &Rejection) -> Response<Full<Bytes>> {
+    let status = StatusCode::from_u16(rejection.http_status());
+    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    problem_with_status(&rejection.error, status)
+}
+
+/// The token of the header, the query or the subprotocol.
+fn token<'r, B>(request: &'r Request<B>, offer: &'r Offer) -> Result<Option<&'r str>, AuthFailure> {
+    let of_header = bearer(request.headers())?;
+    Ok(of_header
+        .or_else(|| token_in_query(request.uri().query()))
+        .or(offer.bearer.as_deref()))
+}
+
+/// Waits until the answer is sent, takes the socket and hands it to a shard.
 async fn take_over(services: Arc<Services>, upgrade: OnUpgrade, admitted: Admitted) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
             let (trace_id, span_id) = (admitted.span.trace_id(), admitted.span.span_id());
-            let address = admitted.address;
+            let address = admitted.connection.address();
             tracing::debug!(trace_id, span_id, %address, %error, "the client went away during the upgrade");
             return;
         }
@@ -257,36 +215,34 @@ async fn take_over(services: Arc<Services>, upgrade: OnUpgrade, admitted: Admitt
     }
 }
 
-fn open(services: &Arc<Services>, admitted: Admitted, link: Link, answer: Bytes, early: Vec<u8>) {
-    let (identity, refusal) = match admitted.identity {
-        Ok(identity) => (identity, None),
-        Err(error) => (None, Some(error)),
-    };
-    let WsCodec { protocol, framer } = admitted.spoken;
-    let of_greeting = Arc::clone(services);
-    services.hub.open(Opening {
+fn open(services: &Arc<Services>, upgrade: Admitted, link: Link, answer: Bytes, early: Vec<u8>) {
+    let Admitted {
+        connection: admitted,
+        codec,
+        ..
+    } = upgrade;
+    let rejected = admitted.identity().as_ref().err().cloned();
+    let WsCodec { protocol, writer } = codec;
+    let shared = Arc::clone(services);
+    let connection = NewConnection {
         link,
         protocol,
-        identity,
-        address: admitted.address,
-        permit: admitted.permit,
         answer,
         early,
-        nonce: Hub::new_nonce(),
-        greeting: Box::new(move |cx| match (framer, refusal) {
-            // A page can't read the status of a refused upgrade, but it can read this.
-            (Some(framer), Some(error)) => reject(&*framer, cx, &error),
-            (Some(framer), None) => send_welcome(&of_greeting, &framer, cx),
+        on_open: Box::new(move |cx| match (writer, rejected) {
+            // A page can't read the status of a rejected upgrade, but it can read this.
+            (Some(writer), Some(error)) => reject(&writer, cx, &error),
+            (Some(writer), None) => send_welcome(&shared, &writer, cx),
             (None, Some(error)) => cx.close(CloseCode::for_code(error.code()), error.description()),
             (None, None) => {}
         }),
-    });
+    };
+    session::open(&services.hub, admitted, connection);
 }
 
-fn token_in_query(query: Option<&str>) -> Option<String> {
+fn token_in_query(query: Option<&str>) -> Option<&str> {
     // A JWT needs no percent-encoding.
     query?
         .split('&')
         .find_map(|pair| pair.strip_prefix("token="))
-        .map(str::to_owned)
 }

@@ -1,4 +1,4 @@
-//! A dialect in frames of the WebSocket.
+//! Payloads in WebSocket frames.
 
 use std::sync::Arc;
 
@@ -6,60 +6,63 @@ use bytes::{Bytes, BytesMut};
 
 use super::frame::{self, Opcode};
 use crate::event::Event;
-use crate::protocol::{Dialect, Framer, Message};
+use crate::protocol::{Encoded, Encoder, MessageWriter};
 use tidings_websocket::Compression;
 
-/// A dialect in frames.
+/// An encoder with WebSocket framing.
 pub(super) struct WsFramer {
-    dialect: Arc<dyn Dialect>,
+    encoder: Arc<dyn Encoder>,
     compression: Compression,
 }
 
 impl WsFramer {
-    /// The dialect in frames, compressed as agreed.
-    pub(super) fn new(dialect: Arc<dyn Dialect>, compression: Compression) -> Self {
+    /// Frames what this encoder writes, compressed as negotiated.
+    pub(super) fn new(encoder: Arc<dyn Encoder>, compression: Compression) -> Self {
         WsFramer {
-            dialect,
+            encoder,
             compression,
         }
     }
 
+    /// Whether payloads are bytes, not text.
+    pub(super) fn is_binary(&self) -> bool {
+        self.encoder.is_binary()
+    }
+
     /// An event as a frame.
     pub(super) fn event(&self, event: &Event) -> Bytes {
-        let size = self.dialect.event_size(event);
+        let size = self.encoder.event_size(event);
         if self.compression == Compression::Off {
             let mut out = frame::reserve(size);
-            self.dialect.event(&mut out, event);
+            self.encoder.encode_event(&mut out, event);
             return frame::seal(out, self.opcode());
         }
         let mut out = BytesMut::with_capacity(size);
-        self.dialect.event(&mut out, event);
+        self.encoder.encode_event(&mut out, event);
         self.compression.frame(self.opcode(), &out)
     }
 
-    /// The same with the question to confirm it, if the dialect has words for that.
+    /// The same with the question to confirm it, where the codec has a form for that.
     pub(super) fn event_to_confirm(&self, event: &Event) -> Option<Bytes> {
-        let mut out = BytesMut::with_capacity(self.dialect.event_size(event));
-        let asks = self.dialect.event_to_confirm(&mut out, event);
+        let mut out = BytesMut::with_capacity(self.encoder.event_size(event));
+        let asks = self.encoder.encode_event_to_confirm(&mut out, event);
         asks.then(|| self.compression.frame(self.opcode(), &out))
     }
 
+    /// Writes messages for one connection. They are not compressed: compressing each would cost more
+    /// than it saves.
+    pub(super) fn writer(&self) -> MessageWriter {
+        let opcode = self.opcode();
+        MessageWriter::new(Arc::clone(&self.encoder), move |payload: &Encoded<'_>| {
+            frame::frame(opcode, false, payload.body)
+        })
+    }
+
     fn opcode(&self) -> Opcode {
-        if self.dialect.is_binary() {
+        if self.is_binary() {
             Opcode::Binary
         } else {
             Opcode::Text
         }
-    }
-}
-
-impl Framer for WsFramer {
-    fn dialect(&self) -> &dyn Dialect {
-        &*self.dialect
-    }
-
-    /// Replies differ from client to client: compressing each would cost more than it saves.
-    fn pack(&self, message: &Message<'_>) -> Bytes {
-        frame::frame(self.opcode(), false, message.body)
     }
 }

@@ -1,4 +1,4 @@
-//! The WebSocket transport: the upgrade and the dialects.
+//! The WebSocket transport: the upgrade, and codecs in frames.
 
 mod codec_registry;
 mod endpoint;
@@ -16,8 +16,8 @@ pub use endpoint::{Admitted, Endpoint, WsSettings};
 pub fn event_frame(event: &crate::event::Event) -> bytes::Bytes {
     use std::sync::{Arc, LazyLock};
     static TIDINGS: LazyLock<framer::WsFramer> = LazyLock::new(|| {
-        let dialect = Arc::new(crate::protocol::Words::tidings());
-        framer::WsFramer::new(dialect, tidings_websocket::Compression::Off)
+        let encoder = Arc::new(crate::protocol::JsonCodec::tidings());
+        framer::WsFramer::new(encoder, tidings_websocket::Compression::Off)
     });
     TIDINGS.event(event)
 }

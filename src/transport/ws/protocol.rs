@@ -1,4 +1,4 @@
-//! The dialects of the WebSocket, as the bus sees them.
+//! What the hub calls for connections over a WebSocket.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -10,36 +10,38 @@ use super::framer::WsFramer;
 use crate::error::CloseCode;
 use crate::event::{Event, Timestamp};
 use crate::hub::{ConnCtx, DialectId, Notice, Protocol};
-use crate::protocol::{Dialect, Framer, Incoming, ServerMessage, handle, spoken};
+use crate::protocol::{Codec, Decoder, Incoming, MessageWriter, ServerMessage, handle};
 use crate::session::Services;
 use crate::telemetry::Transport;
 use crate::transport::message_reader::read_messages;
 use tidings_websocket::Compression;
 
-/// A dialect over the WebSocket.
-pub(super) struct Speaking {
+/// A codec over the WebSocket.
+pub(super) struct WsProtocol {
     services: Arc<Services>,
-    framed: Arc<WsFramer>,
-    framer: Arc<dyn Framer>,
+    decoder: Arc<dyn Decoder>,
+    framer: WsFramer,
+    writer: MessageWriter,
     id: DialectId,
     params: Params,
 }
 
-impl Speaking {
-    /// The dialect in one kind of compression, with messages of at most so many bytes.
+impl WsProtocol {
+    /// The codec with one kind of compression and this limit on messages.
     #[must_use]
     pub(super) fn new(
         services: Arc<Services>,
-        dialect: Arc<dyn Dialect>,
+        codec: Codec,
         compression: Compression,
         id: DialectId,
         message_bytes: usize,
     ) -> Self {
-        let framed = Arc::new(WsFramer::new(dialect, compression));
-        Speaking {
+        let framer = WsFramer::new(codec.encoder, compression);
+        WsProtocol {
             services,
-            framer: Arc::<WsFramer>::clone(&framed),
-            framed,
+            decoder: codec.decoder,
+            writer: framer.writer(),
+            framer,
             id,
             params: Params {
                 message_bytes,
@@ -48,13 +50,17 @@ impl Speaking {
         }
     }
 
-    /// What replies are said with.
-    pub(super) fn framer(&self) -> &Arc<dyn Framer> {
-        &self.framer
+    /// Writes messages for its connections.
+    pub(super) fn writer(&self) -> &MessageWriter {
+        &self.writer
+    }
+
+    fn handle(&self, cx: &mut ConnCtx<'_>, incoming: &Incoming<'_>) {
+        handle(&self.services, &*self.decoder, &self.writer, cx, incoming);
     }
 }
 
-impl Protocol for Speaking {
+impl Protocol for WsProtocol {
     fn transport(&self) -> Transport {
         Transport::WebSocket
     }
@@ -64,21 +70,21 @@ impl Protocol for Speaking {
     }
 
     fn event(&self, event: &Event) -> Bytes {
-        self.framed.event(event)
+        self.framer.event(event)
     }
 
     fn event_to_confirm(&self, event: &Event) -> Option<Bytes> {
-        self.framed.event_to_confirm(event)
+        self.framer.event_to_confirm(event)
     }
 
     fn notice(&self, notice: &Notice<'_>) -> Option<Bytes> {
-        spoken(&*self.framed, &ServerMessage::Notice(notice))
+        self.writer.frames(&ServerMessage::from(notice))
     }
 
-    /// A message behind a protocol Ping, whose payload comes back with the Pong.
+    /// A message behind a Ping frame, whose payload the Pong returns.
     fn heartbeat(&self, now: Timestamp) -> Bytes {
         let ping = frame::ping(&self.services.hub.clock_us().to_be_bytes());
-        let Some(message) = spoken(&*self.framed, &ServerMessage::Heartbeat(now)) else {
+        let Some(message) = self.writer.frames(&ServerMessage::Heartbeat(now)) else {
             return ping;
         };
         let mut both = BytesMut::with_capacity(ping.len() + message.len());
@@ -92,15 +98,15 @@ impl Protocol for Speaking {
     }
 
     fn received(&self, cx: &mut ConnCtx<'_>, input: &mut [u8]) -> usize {
-        let binary = self.framed.dialect().is_binary();
+        let binary = self.framer.is_binary();
         read(cx, input, &self.params, |cx, message| match message {
             Message::Text(text) if !binary => {
-                handle(&self.services, &self.framer, cx, &Incoming::Text(&text));
+                self.handle(cx, &Incoming::Text(&text));
             }
             Message::Binary(bytes) if binary => {
-                handle(&self.services, &self.framer, cx, &Incoming::Binary(&bytes));
+                self.handle(cx, &Incoming::Binary(&bytes));
             }
-            // What the dialect has no use for.
+            // The codec does not decode this kind.
             Message::Text(_) | Message::Binary(_) => {
                 cx.close(CloseCode::Unsupported, CloseCode::Unsupported.reason());
             }
@@ -109,7 +115,7 @@ impl Protocol for Speaking {
     }
 }
 
-/// A dialect for conformance suites: every message comes back as it went; the bus is not touched.
+/// For conformance suites: every message is sent back unchanged, and the hub is not touched.
 pub(super) struct Echo {
     services: Arc<Services>,
     compression: Compression,
@@ -118,7 +124,7 @@ pub(super) struct Echo {
 }
 
 impl Echo {
-    /// The dialect with messages of at most so many bytes.
+    /// With this limit on messages.
     #[must_use]
     pub(super) fn new(
         services: Arc<Services>,
@@ -172,7 +178,7 @@ impl Protocol for Echo {
     }
 }
 
-/// Takes frames from the front of `input`, with what was kept of the last one.
+/// Reads frames from the front of `input`, with the fragments kept of the last one.
 fn read(
     cx: &mut ConnCtx<'_>,
     input: &mut [u8],

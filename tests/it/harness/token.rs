@@ -72,7 +72,7 @@ impl Token {
     /// The token.
     pub fn sign(&self) -> String {
         let key = EncodingKey::from_secret(self.secret.as_bytes());
-        jsonwebtoken::encode(&Header::new(self.algorithm), &self.claims, &key).unwrap()
+        tidings_jwt::encode(&Header::new(self.algorithm), &self.claims, &key).unwrap()
     }
 }
 
@@ -81,6 +81,6 @@ pub fn handmade(payload: &str) -> String {
     let base64 = |text: &str| URL_SAFE_NO_PAD.encode(text);
     let message = format!("{}.{}", base64(r#"{"alg":"HS256"}"#), base64(payload));
     let key = EncodingKey::from_secret(SECRET.as_bytes());
-    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256);
+    let signature = tidings_jwt::sign(message.as_bytes(), &key, Algorithm::HS256);
     format!("{message}.{}", signature.unwrap())
 }

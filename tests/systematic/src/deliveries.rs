@@ -42,7 +42,7 @@ fn event() -> Arc<Event> {
 }
 
 #[test]
-fn shards_share_one_frame_and_one_verdict_of_each_filter() {
+fn shards_share_one_frame_and_one_verdict_per_filter() {
     model(|| {
         let delivery = Arc::new(Delivery::new(event(), 2, None));
         let protocol = Arc::new(Counting::default());
@@ -77,7 +77,7 @@ fn shards_share_one_frame_and_one_verdict_of_each_filter() {
 }
 
 #[test]
-fn filters_that_share_a_place_never_answer_for_each_other() {
+fn filters_in_one_slot_never_share_a_verdict() {
     model(|| {
         let delivery = Arc::new(Delivery::new(event(), 2, None));
         let other = Arc::clone(&delivery);
@@ -107,7 +107,7 @@ impl Protocol for Numbered {
 }
 
 #[test]
-fn dialects_that_share_a_place_never_get_each_others_frames() {
+fn dialects_in_one_slot_never_share_a_frame() {
     model(|| {
         let delivery = Arc::new(Delivery::new(event(), 2, None));
         let other = Arc::clone(&delivery);
@@ -123,7 +123,7 @@ fn dialects_that_share_a_place_never_get_each_others_frames() {
 }
 
 #[test]
-fn the_last_shard_ends_the_span_with_everything_that_was_counted() {
+fn last_shard_ends_the_span_with_all_counts() {
     model(|| {
         let told = Arc::new(std::sync::Mutex::new(None));
         let telling = Arc::clone(&told);

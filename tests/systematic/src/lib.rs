@@ -1,40 +1,40 @@
-//! The shared parts of the bus under loom: the very files of the server, compiled over stand-ins
-//! for threads, locks and atomics that try every order of events.
+//! The parts of the hub that threads share, under loom: the server's own files, compiled with loom's
+//! threads, locks and atomics, which try every interleaving.
 //!
-//! What the files import from the bus and from the rooms below is stood in for here, as little of
-//! it as they use. `cargo test --manifest-path tests/systematic/Cargo.toml`
+//! Stubs take the place of what the files import from other modules. `cargo test --manifest-path tests/systematic/Cargo.toml`
 #![cfg(test)]
 #![allow(dead_code, reason = "the files hold more than the models use")]
 
 mod stand_ins;
 mod sync;
 
-use stand_ins::{error, event, hub, protocol, shard, telemetry};
+use stand_ins::hub::{self, Hub};
+use stand_ins::{command, error, event, protocol, shard, telemetry};
 
 #[path = "../../../src/hub/delivery.rs"]
 mod delivery;
-#[path = "../../../src/hub/inbox.rs"]
-mod inbox;
+#[path = "../../../src/hub/interest.rs"]
+mod interest;
 #[path = "../../../src/hub/pipe.rs"]
 mod pipe;
-#[path = "../../../src/hub/route.rs"]
-mod route;
+#[path = "../../../src/hub/queue.rs"]
+mod queue;
 #[path = "../../../src/hub/shard_cell.rs"]
 mod shard_cell;
 
 mod deliveries;
-mod helping;
-mod inboxes;
-mod joining;
 mod pipes;
+mod queues;
+mod small_rounds;
+mod subscribing;
 
-/// A scene is gone through in every order in which threads are interrupted at most this often where
-/// they need not be; switches at locks and waits are free. Without a bound it would take hours.
-const INTERRUPTIONS: usize = 2;
+/// The bound on preemptions of an interleaving; switches at locks and waits are free. Without a
+/// bound a model would run for hours.
+const PREEMPTION_BOUND: usize = 2;
 
-/// Tries a scene in every order.
+/// Runs a scene in every interleaving.
 fn model(scene: impl Fn() + Send + Sync + 'static) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound = Some(INTERRUPTIONS);
+    model.preemption_bound = Some(PREEMPTION_BOUND);
     model.check(scene);
 }

@@ -57,7 +57,7 @@ fn write_all(pipe: &Pipe, hub: &Hub, frames: Vec<Bytes>) {
 }
 
 #[test]
-fn every_frame_comes_in_order_and_then_the_end() {
+fn frames_arrive_in_order_before_the_end() {
     for (frames, bytes) in [(3, 10), (3, FRAME)] {
         model(move || {
             let hub = Arc::new(Hub::new());
@@ -85,7 +85,7 @@ fn every_frame_comes_in_order_and_then_the_end() {
 }
 
 #[test]
-fn a_shard_hears_of_a_reader_that_goes_away_however_full_the_pipe_is() {
+fn shard_is_notified_when_the_reader_of_a_full_pipe_goes() {
     model(|| {
         let hub = Arc::new(Hub::new());
         let (pipe, shareable) = Pipe::new();
@@ -102,7 +102,7 @@ fn a_shard_hears_of_a_reader_that_goes_away_however_full_the_pipe_is() {
 }
 
 #[test]
-fn what_was_read_and_what_is_taken_back_are_all_frames_in_order() {
+fn read_and_detached_frames_are_all_frames_in_order() {
     model(|| {
         let hub = Arc::new(Hub::new());
         let (pipe, shareable) = Pipe::new();

@@ -1,4 +1,10 @@
-//! What the bus's files name of the rest of the program: as much of it as they use.
+//! Stubs of what the hub's files import from the rest of the program.
+
+pub(crate) mod command {
+    /// Anything but an event.
+    #[derive(Default)]
+    pub struct ShardCommand;
+}
 
 pub(crate) mod error {
     /// Why a connection ended.
@@ -118,12 +124,12 @@ pub(crate) mod hub {
             }
         }
 
-        pub fn refill(&self, _: ConnectionId) {
+        pub fn pipe_drained(&self, _: ConnectionId) {
             self.told.lock().unwrap().refills += 1;
             self.waker.wake().unwrap();
         }
 
-        pub fn reader_gone(&self, _: ConnectionId) {
+        pub fn pipe_closed(&self, _: ConnectionId) {
             self.told.lock().unwrap().gone += 1;
             self.waker.wake().unwrap();
         }

@@ -102,7 +102,7 @@ class Server {
       if (child.exitCode !== null) throw new Error(`the server did not start:\n${log}`);
       return existsSync(ready) && readFileSync(ready, "utf8").trim().endsWith("}");
     }, "the server to be ready");
-    this.address = JSON.parse(readFileSync(ready, "utf8")).public;
+    ({ public: this.address, internal: this.internal } = JSON.parse(readFileSync(ready, "utf8")));
     this.proxy.target = Number(this.address.split(":").at(-1));
   }
 

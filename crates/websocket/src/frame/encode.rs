@@ -4,7 +4,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{MAX_CONTROL_PAYLOAD, Opcode};
 
-/// The room that [`reserve`] leaves for a header: the longest that a server writes, in bytes.
+/// The space that [`reserve`] leaves for a header: the longest that a server writes, in bytes.
 pub const HEADER_SPACE: usize = 10;
 
 const FIN: u8 = 0x80;
@@ -24,7 +24,7 @@ pub const fn header_len(payload: usize) -> usize {
 /// RSV1 (RFC 7692 §6).
 ///
 /// # Panics
-/// If `out` has no room for the header, as any [`BufMut`].
+/// If `out` has no capacity for the header, as any [`BufMut`].
 pub fn write_header(out: &mut impl BufMut, opcode: Opcode, compressed: bool, payload: usize) {
     out.put_u8(FIN | if compressed { RSV1 } else { 0 } | opcode.bits());
     match (
@@ -90,7 +90,7 @@ pub fn frame(opcode: Opcode, compressed: bool, payload: &[u8]) -> Bytes {
     out.freeze()
 }
 
-/// A buffer with room for a header and then `payload` bytes. Write the payload behind what is in
+/// A buffer with space for a header and then `payload` bytes. Write the payload behind what is in
 /// it and give it to [`seal`]: so a payload whose length shows only at its end is never copied.
 #[must_use]
 pub fn reserve(payload: usize) -> BytesMut {
@@ -99,7 +99,7 @@ pub fn reserve(payload: usize) -> BytesMut {
     out
 }
 
-/// Turns a buffer from [`reserve`], with its payload behind, into a frame. The room not used by
+/// Turns a buffer from [`reserve`], with its payload behind, into a frame. The space not used by
 /// the header and the payload stays allocated as long as the frame lives.
 #[must_use]
 pub fn seal(mut buffer: BytesMut, opcode: Opcode) -> Bytes {

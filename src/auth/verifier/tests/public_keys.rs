@@ -1,13 +1,38 @@
 //! Public keys from files.
 
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
-use aws_lc_rs::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
+use std::cell::Cell;
+
 use base64::engine::general_purpose::STANDARD;
+use ring::rand::SystemRandom;
+use ring::rsa::PublicKeyComponents;
+use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
 use serde_json::{Value, json};
 
 use super::*;
+
+/// Keys that nothing but tests uses: ring makes none for RSA.
+const RSA_A: &[u8] = include_bytes!("rsa_a.pk8");
+const RSA_B: &[u8] = include_bytes!("rsa_b.pk8");
+/// What stands before a key of 2048 bits in a `SubjectPublicKeyInfo` (RFC 8017 §A.1).
+const RSA_HEAD: &[u8] = b"\x30\x82\x01\x22\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\x03\x82\x01\x0f\x00";
+/// What stands before a point of P-256 (RFC 5480 §2).
+const EC_HEAD: &[u8] = b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+/// What stands before an Ed25519 key (RFC 8410 §4).
+const ED_HEAD: &[u8] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00";
+
+thread_local! {
+    /// Which RSA key this test's last [`Signer::all`] has: each test has a thread of its own.
+    static LAST_WAS_A: Cell<bool> = const { Cell::new(false) };
+}
+
+fn ec_pair() -> EcdsaKeyPair {
+    let (curve, random) = (
+        &signature::ECDSA_P256_SHA256_FIXED_SIGNING,
+        SystemRandom::new(),
+    );
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(curve, &random).unwrap();
+    EcdsaKeyPair::from_pkcs8(curve, pkcs8.as_ref(), &random).unwrap()
+}
 
 /// A key pair of each family, with its public half in both forms.
 pub(super) enum Signer {
@@ -17,12 +42,18 @@ pub(super) enum Signer {
 }
 
 impl Signer {
+    /// Another pair of each family than the call before gave in this test.
     pub(super) fn all() -> [Signer; 3] {
-        let curve = &signature::ECDSA_P256_SHA256_FIXED_SIGNING;
+        let rsa = if LAST_WAS_A.replace(!LAST_WAS_A.get()) {
+            RSA_B
+        } else {
+            RSA_A
+        };
+        let ed = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         [
-            Signer::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).unwrap()),
-            Signer::Ec(EcdsaKeyPair::generate(curve).unwrap()),
-            Signer::Ed(Ed25519KeyPair::generate().unwrap()),
+            Signer::Rsa(RsaKeyPair::from_pkcs8(rsa).unwrap()),
+            Signer::Ec(ec_pair()),
+            Signer::Ed(Ed25519KeyPair::from_pkcs8(ed.as_ref()).unwrap()),
         ]
     }
 
@@ -38,7 +69,7 @@ impl Signer {
         let random = SystemRandom::new();
         match self {
             Signer::Rsa(key) => {
-                let mut signed = vec![0; key.public_modulus_len()];
+                let mut signed = vec![0; key.public().modulus_len()];
                 key.sign(&signature::RSA_PKCS1_SHA256, &random, message, &mut signed)
                     .unwrap();
                 signed
@@ -56,12 +87,12 @@ impl Signer {
     }
 
     fn pem(&self) -> String {
-        let der: PublicKeyX509Der<'_> = match self {
-            Signer::Rsa(key) => key.public_key().as_der().unwrap(),
-            Signer::Ec(key) => key.public_key().as_der().unwrap(),
-            Signer::Ed(key) => key.public_key().as_der().unwrap(),
+        let (head, key): (&[u8], &[u8]) = match self {
+            Signer::Rsa(key) => (RSA_HEAD, key.public().as_ref()),
+            Signer::Ec(key) => (EC_HEAD, key.public_key().as_ref()),
+            Signer::Ed(key) => (ED_HEAD, key.public_key().as_ref()),
         };
-        let text = STANDARD.encode(der.as_ref());
+        let text = STANDARD.encode([head, key].concat());
         let lines: Vec<&str> = text
             .as_bytes()
             .chunks(64)
@@ -77,7 +108,7 @@ impl Signer {
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         match self {
             Signer::Rsa(key) => {
-                let public = signature::RsaPublicKeyComponents::<Vec<u8>>::from(key.public_key());
+                let public = PublicKeyComponents::<Vec<u8>>::from(key.public());
                 json!({"kty": "RSA", "kid": kid, "use": "sig", "alg": "RS256",
                     "n": text(&public.n), "e": text(&public.e)})
             }
@@ -218,10 +249,7 @@ fn algorithms_follow_the_kind_of_key_where_none_are_listed() {
 
 #[test]
 fn a_token_without_a_key_id_is_tried_with_every_key_of_the_set() {
-    let curve = &signature::ECDSA_P256_SHA256_FIXED_SIGNING;
-    let signers: Vec<Signer> = (0..20)
-        .map(|_| Signer::Ec(EcdsaKeyPair::generate(curve).unwrap()))
-        .collect();
+    let signers: Vec<Signer> = (0..20).map(|_| Signer::Ec(ec_pair())).collect();
     for named in [true, false] {
         let keys = signers.iter().enumerate().map(|(n, signer)| {
             let mut jwk = signer.jwk(&n.to_string());
@@ -275,9 +303,8 @@ fn padded_and_zero_led_numbers_are_the_same_key() {
 
 #[test]
 fn a_coordinate_without_its_leading_zeros_is_the_same_key() {
-    let curve = &signature::ECDSA_P256_SHA256_FIXED_SIGNING;
     let short = (0..20_000).find_map(|_| {
-        let pair = EcdsaKeyPair::generate(curve).unwrap();
+        let pair = ec_pair();
         (pair.public_key().as_ref()[1] == 0).then_some(pair)
     });
     let signer = Signer::Ec(short.expect("one of 256 begins with a zero"));
@@ -329,5 +356,5 @@ fn key_files_that_cannot_be_used_are_faults_of_their_keys() {
     let named: Vec<_> = faults.iter().filter_map(Error::field_name).collect();
     let keys = ["auth.public_key_file", "auth.jwks_file", "auth.jwks_url"];
     assert_eq!(named, keys);
-    assert!(Verifier::new(&settings, |_| ()).is_err());
+    assert!(Verifier::new(&settings, Arc::new(crate::auth::LocalRevocations), |_| ()).is_err());
 }

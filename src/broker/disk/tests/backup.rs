@@ -3,7 +3,7 @@
 use super::*;
 
 /// A backup of a store that is in use.
-async fn backup(disk: &TestDisk) -> Vec<u8> {
+pub(super) async fn backup(disk: &TestDisk) -> Vec<u8> {
     let mut parts = disk.disk.backup().unwrap();
     let mut backup = Vec::new();
     while let Some(part) = parts.recv().await {

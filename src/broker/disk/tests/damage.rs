@@ -21,7 +21,7 @@ pub(super) async fn killed(on_damage: OnDamage) -> Killed {
         disk.publish("brief:a", n).await;
     }
     let top = disk.page("brief:a").await.top;
-    disk.disk.stop();
+    disk.disk.close();
     let killed = Killed { disk, top };
     killed.leave_as_running();
     killed
@@ -195,7 +195,7 @@ pub(super) async fn with_tables(rotate: impl Fn(&TestDisk, &Store)) -> Killed {
         disk.publish("brief:b", n).await;
     }
     let top = disk.page("brief:a").await.top;
-    disk.disk.stop();
+    disk.disk.close();
     let killed = Killed { disk, top };
     killed.leave_as_running();
     killed
@@ -268,12 +268,12 @@ async fn a_store_that_was_put_back_gives_new_epochs() {
     for n in 0..EVENTS {
         disk.publish("brief:a", n).await;
     }
-    disk.disk.stop();
+    disk.disk.close();
     let backup = disk.dir.path().join("backup");
     copy(&disk.settings.path, &backup);
     let disk = disk.reopen();
     let lost = disk.publish("brief:a", 9).await.position.unwrap();
-    disk.disk.stop();
+    disk.disk.close();
     // Put back over the files that are there.
     copy(&backup, &disk.settings.path);
     let disk = disk.reopen();
@@ -290,7 +290,7 @@ async fn a_store_that_was_put_back_gives_new_epochs() {
 async fn a_store_that_was_copied_gives_new_epochs_and_one_that_was_moved_does_not() {
     let disk = TestDisk::new(bounds());
     let before = disk.publish("brief:a", 0).await.position.unwrap();
-    disk.disk.stop();
+    disk.disk.close();
     let (moved, copied) = (
         disk.dir.path().join("moved"),
         disk.dir.path().join("copied"),
@@ -343,7 +343,7 @@ async fn nobody_else_may_read_a_store() {
 async fn a_damaged_note_of_a_refused_batch_takes_nothing_back() {
     let disk = TestDisk::new(bounds());
     disk.publish("brief:a", 0).await;
-    disk.disk.stop();
+    disk.disk.close();
     let path = disk.file("refused");
     let mut note = fs::read(&path).unwrap();
     note[7] ^= 2;
@@ -378,7 +378,7 @@ async fn the_idempotency_key_of_a_lost_event_is_free_again() {
     publish(&disk, "lost").await.unwrap();
     // The keys are in a table already, the events are not.
     disk.store().flush_keys();
-    disk.disk.stop();
+    disk.disk.close();
     let killed = Killed {
         top: crate::event::Position {
             epoch: crate::event::Epoch::from_bits(1),

@@ -138,7 +138,7 @@ async fn missing_and_changed_files_of_the_database_are_borne() {
 #[tokio::test]
 async fn a_first_start_that_ended_early_is_no_damage() {
     let disk = TestDisk::new(bounds());
-    disk.disk.stop();
+    disk.disk.close();
     // The database is there, and nobody was served from it.
     fs::write(disk.file("state"), "new\n").unwrap();
     for entry in fs::read_dir(&disk.settings.path).unwrap() {
@@ -149,7 +149,7 @@ async fn a_first_start_that_ended_early_is_no_damage() {
     }
     let mut disk = disk.reopen();
     for unfinished in ["log/version", "log"] {
-        disk.disk.stop();
+        disk.disk.close();
         fs::write(disk.file("state"), "new\n").unwrap();
         remove(&disk.file(unfinished));
         disk = disk.reopen();
@@ -163,12 +163,12 @@ async fn files_put_back_without_the_mark_give_new_epochs() {
     for n in 0..6 {
         disk.publish("brief:a", n).await;
     }
-    disk.disk.stop();
+    disk.disk.close();
     let backup = disk.dir.path().join("backup");
     copy(&disk.settings.path, &backup);
     let disk = disk.reopen();
     let lost = disk.publish("brief:a", 9).await.position.unwrap();
-    disk.disk.stop();
+    disk.disk.close();
     // Everything but the present mark.
     let is_mark = |path: &Path| path.display().to_string().contains("/mark-");
     for path in [&disk.settings.path, &backup] {

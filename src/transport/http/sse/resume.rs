@@ -1,9 +1,9 @@
 //! The ids by which a stream is resumed.
 //!
 //! With one channel the id of an event is its position, `EPOCH/OFFSET`. A browser sends only the
-//! last id that it saw, so with several channels an id says where each of them stood: positions
-//! separated by commas, in the order of the request's `channel` parameters, `-` where a channel
-//! has none yet. A pattern such as `project:*` has no position: its place is always `-`.
+//! last id that it received, so with several channels an id holds the position of each: separated by
+//! commas, in the order of the request's `channel` parameters, `-` where a channel has none yet. A
+//! pattern such as `project:*` has no position and is always `-`.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, Position};
 use crate::hub::Joined;
 
-/// Where the channels of one stream stand.
+/// The positions of one stream's channels.
 pub(super) struct Ids {
     places: Vec<Place>,
 }
@@ -24,7 +24,7 @@ struct Place {
 }
 
 impl Ids {
-    /// The places of a stream that starts anew, or behind the id that a client saw last.
+    /// The positions of a new stream, or those of the last id that the client received.
     ///
     /// # Errors
     /// `invalid_argument` for the field `last_event_id`.
@@ -51,13 +51,13 @@ impl Ids {
         })
     }
 
-    /// Behind which position each channel is to be resumed.
+    /// The position after which each channel resumes.
     pub(super) fn positions(&self) -> impl Iterator<Item = Option<Position>> {
         self.places.iter().map(|place| place.position)
     }
 
-    /// Notes how the subscriptions began. What is to be replayed has not been seen yet: its place
-    /// stays as it was asked for.
+    /// Sets the positions after the subscriptions have begun. Events that are still to be replayed were
+    /// not received yet, so the requested position stays.
     pub(super) fn began(&mut self, joined: &[Joined]) {
         for place in &mut self.places {
             let joined = joined.iter().find(|joined| joined.channel == place.channel);
@@ -68,7 +68,7 @@ impl Ids {
         }
     }
 
-    /// The id that says where the stream stands; `None` where no channel has a position.
+    /// The id of the stream's positions; `None` where no channel has one.
     pub(super) fn known(&self) -> Option<String> {
         let positions = || self.places.iter().map(|place| place.position);
         positions().any(|position| position.is_some()).then(|| {
@@ -77,7 +77,7 @@ impl Ids {
         })
     }
 
-    /// An event with the id of this stream in place of its own position.
+    /// Replaces the position of an event by the id of this stream.
     pub(super) fn rewrite(&mut self, frame: Bytes) -> Bytes {
         if let [only] = self.places.as_slice()
             && only.exact
@@ -117,7 +117,7 @@ fn place(text: &str) -> Result<Option<Position>> {
     }
 }
 
-/// The field `id` with which an event begins, and what follows.
+/// The `id` field of an event, and the rest.
 fn take_id(frame: &[u8]) -> Option<(Position, &[u8])> {
     let rest = frame.strip_prefix(b"id: ")?;
     let end = rest.iter().position(|b| *b == b'\n')?;
@@ -126,7 +126,7 @@ fn take_id(frame: &[u8]) -> Option<(Position, &[u8])> {
     Some((position, rest.get(1..)?))
 }
 
-/// The channel of an event, which stands behind its type; neither holds anything to be escaped.
+/// The channel of an event, which follows its type; neither contains escapes.
 fn channel_of(data: &[u8]) -> Option<&[u8]> {
     let rest = data.strip_prefix(br#"data: {"type":""#)?;
     let end = rest.iter().position(|b| *b == b'"')?;
@@ -152,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn with_one_channel_the_id_is_the_position() {
+    fn id_with_one_channel_is_the_position() {
         let mut ids = Ids::parse(&["a"], "").unwrap();
         let event = frame("a", 7);
         assert_eq!(ids.rewrite(event.clone()), event);
     }
 
     #[test]
-    fn with_several_channels_the_last_id_resumes_them_all() {
+    fn last_id_resumes_all_channels() {
         let mut ids = Ids::parse(&["a", "b", "c:*"], "").unwrap();
         let first = ids.rewrite(frame("b", 3));
         assert_eq!(id(&first), Some("-,00000000000000aa/3,-"));
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_a_pattern_has_no_id() {
+    fn event_of_a_pattern_has_no_id() {
         let mut ids = Ids::parse(&["c:*"], "").unwrap();
         let event = ids.rewrite(frame("c:1", 3));
         assert_eq!(id(&event), None);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_still_to_be_replayed_counts_as_not_seen() {
+    fn events_to_replay_keep_the_requested_position() {
         let position: Position = format!("{EPOCH}/9").parse().unwrap();
         let joined = |channel: &str, recovered, replayed| Joined {
             channel: channel.to_owned(),
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_other_channels_are_refused() {
+    fn id_of_other_channels_is_refused() {
         for last in ["x", "aa/1", "aa/1,bb/2,cc/3", "aa/1,"] {
             let refused = Ids::parse(&["a", "b"], last).err().unwrap();
             assert_eq!(refused.field_name(), Some("last_event_id"), "{last}");

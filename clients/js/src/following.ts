@@ -1,0 +1,188 @@
+import { TidingsError } from "./errors.js";
+import { errorOfCall } from "./status.js";
+import type { Gap, Position, Stale, Subscribed } from "./types.js";
+import { eventOf } from "./wired.js";
+
+export interface FollowOptions<Pattern extends string = string> {
+  /** Only these types: exact, or with a trailing `*`. */
+  eventTypes?: readonly Pattern[];
+  /** A CEL expression. */
+  filter?: string;
+  /** Begin with the newest so many events of each channel that names no `since`. */
+  rewind?: number;
+  onSubscribed?: (how: Subscribed) => void;
+  /** The state is to be loaded anew: `recovered: false`, or a `gap` other than `conflated`. */
+  onStale?: (why: Stale) => void;
+  onGap?: (gap: Gap) => void;
+  /** One channel was refused or taken away. Where all are, the loop ends with the error. */
+  onError?: (error: TidingsError, channel: string) => void;
+}
+
+/** A channel that is followed, and how far it is. */
+interface Place {
+  channel: string;
+  at: Position | undefined;
+  rewind: number;
+  /** It had a position, or stood before. */
+  resumes: boolean;
+}
+
+/** After these the same may be asked again. */
+const PASSING = new Set(["unavailable", "resource_exhausted", "internal", "cancelled", "deadline_exceeded"]);
+const LONGEST_MS = 30_000;
+
+/** Channels that are followed over gRPC: to be read in a loop, which holds the server back where it is slow. */
+export class Following<Event> implements AsyncIterableIterator<Event> {
+  /** Resolves when the subscriptions stand for the first time; rejects where all are refused. */
+  readonly ready: Promise<void>;
+  readonly #places = new Map<string, Place>();
+  readonly #events: AsyncGenerator<Event, void, undefined>;
+  #settle!: { resolve: () => void; reject: (error: Error) => void };
+  #call: any;
+  #left = false;
+  #wake: (() => void) | undefined;
+
+  /** @internal */
+  constructor(
+    channels: readonly (string | { channel: string; since?: Position; rewind?: number })[],
+    readonly options: FollowOptions<any>,
+    readonly open: (request: object, refused: boolean) => Promise<any>,
+    readonly renewable: boolean,
+    readonly ended: () => void,
+  ) {
+    for (const entry of channels) {
+      const { channel, since, rewind = options.rewind ?? 0 } = typeof entry === "string" ? { channel: entry, since: undefined } : entry;
+      this.#places.set(channel, { channel, at: since && { ...since }, rewind: since ? 0 : rewind, resumes: since !== undefined });
+    }
+    this.ready = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
+    this.ready.catch(() => {});
+    this.#events = this.#run();
+    // The stream begins now, not with the first turn of the loop.
+    this.#first = this.#events.next();
+    this.#first.catch(() => {});
+  }
+
+  #first: Promise<IteratorResult<Event, void>> | undefined;
+
+  /** The last position of a channel: what to give as `since` to go on from here. */
+  position(channel: string): Position | undefined {
+    const at = this.#places.get(channel)?.at;
+    return at && { ...at };
+  }
+
+  next(): Promise<IteratorResult<Event, void>> {
+    const first = this.#first;
+    this.#first = undefined;
+    return first ?? this.#events.next();
+  }
+
+  async return(): Promise<IteratorResult<Event, void>> {
+    this.unsubscribe();
+    return { value: undefined, done: true };
+  }
+
+  unsubscribe(): void {
+    this.#left = true;
+    this.#wake?.();
+    this.#call?.cancel();
+    this.#settle.reject(new TidingsError("cancelled", "unsubscribed"));
+    this.ended();
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  async *#run(): AsyncGenerator<Event, void, undefined> {
+    let refused = false;
+    for (let attempt = 0; !this.#left; attempt++) {
+      let failure: TidingsError;
+      try {
+        const call = (this.#call = await this.open(this.#request(), refused));
+        if (this.#left) return call.cancel();
+        for await (const message of call) {
+          if (this.#left) return;
+          attempt = 0;
+          refused = false;
+          if (message.message === "event") {
+            const event = eventOf(message.event);
+            if (this.#fresh(event)) yield event;
+          } else if (message.message === "subscribed") {
+            this.#subscribed(message.subscribed);
+          } else if (message.message === "gap") {
+            this.#gap(message.gap);
+          }
+        }
+        failure = new TidingsError("unavailable", "the stream has ended");
+      } catch (thrown) {
+        failure = errorOfCall(thrown);
+      }
+      if (this.#left) return;
+      const renews: boolean = failure.code === "unauthenticated" && this.renewable && !refused;
+      if (!renews && !PASSING.has(failure.code)) {
+        this.#settle.reject(failure);
+        this.ended();
+        throw failure;
+      }
+      refused = renews;
+      if (!renews) await this.#pause((failure.retryAfterMs ?? 0) + Math.random() * Math.min(LONGEST_MS, 200 * 2 ** attempt));
+    }
+  }
+
+  #pause(millis: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, millis);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  #request(): object {
+    const { eventTypes = [], filter = "" } = this.options;
+    const subscriptions = [...this.#places.values()].map(({ channel, at, rewind }) => (at ? { channel, since: at } : { channel, rewind }));
+    return { subscriptions, eventTypes, filter };
+  }
+
+  #subscribed({ channels, errors }: any): void {
+    for (const { channel, position, recovered } of channels) {
+      const place = this.#places.get(channel);
+      if (!place) continue;
+      const how: Subscribed = { channel, ...(position && { epoch: position.epoch, offset: position.offset }) };
+      if (place.resumes) how.recovered = recovered;
+      // With `recovered` its own position still stands: the replayed events are yet to come.
+      if (!recovered) place.at = position ? { epoch: position.epoch, offset: Math.max(0, position.offset - place.rewind) } : undefined;
+      place.rewind = 0;
+      place.resumes = true;
+      this.options.onSubscribed?.(how);
+      if (how.recovered === false) this.options.onStale?.({ recovered: false, channel });
+    }
+    for (const { channel, code, message } of errors) {
+      this.#places.delete(channel);
+      const error = new TidingsError(code, message);
+      this.options.onError?.(error, channel);
+      if (!this.#places.size) throw error;
+    }
+    this.#settle.resolve();
+  }
+
+  #fresh({ channel, epoch, offset }: any): boolean {
+    const place = this.#places.get(channel);
+    if (!place || offset === undefined) return true;
+    if (place.at?.epoch === epoch && offset <= place.at!.offset) return false;
+    place.at = { epoch, offset };
+    return true;
+  }
+
+  #gap({ channel, from, to, reason }: any): void {
+    const place = this.#places.get(channel);
+    if (place?.at && to) {
+      if (to <= place.at.offset) return;
+      place.at.offset = to;
+    }
+    const gap: Gap = { channel, from, to, reason };
+    this.options.onGap?.(gap);
+    if (reason !== "conflated") this.options.onStale?.(gap);
+  }
+}

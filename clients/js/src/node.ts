@@ -1,0 +1,464 @@
+import * as grpc from "@grpc/grpc-js";
+import * as loader from "@grpc/proto-loader";
+import { randomBytes } from "node:crypto";
+import { TidingsError } from "./errors.js";
+import { type FollowOptions, Following } from "./following.js";
+import { Pace } from "./pace.js";
+import { schema } from "./schema.js";
+import { errorOfCall, errorOfStatus } from "./status.js";
+import type { AnyEvents, EventOf, Position, Presence, TypePattern } from "./types.js";
+import { dateOf, eventOf, millisOf, type Wired } from "./wired.js";
+
+export { type Code, TidingsError } from "./errors.js";
+export type { FollowOptions, Following } from "./following.js";
+export type { EventOf, Gap, Position, Presence, Stale, TidingsEvent } from "./types.js";
+
+export interface NodeOptions {
+  /** A token, or a function that gets one: it is asked again when one is refused. */
+  token?: string | ((why: { refused: boolean }) => string | Promise<string>);
+  /** For `https:` addresses: a root certificate of one's own, and for mutual TLS key and certificate (PEM). */
+  tls?: { ca?: Uint8Array; key?: Uint8Array; cert?: Uint8Array };
+  /** Milliseconds that a call may take, with its retries; 30 000 unless told. */
+  timeoutMs?: number;
+}
+
+/** For whom an event is, besides or instead of those who follow a channel. */
+export interface Audience {
+  users?: string[];
+  roles?: string[];
+  connections?: string[];
+  exceptConnections?: string[];
+}
+
+export interface NodePublishOptions {
+  headers?: Record<string, string>;
+  /** For conflation. */
+  key?: string;
+  /** One is made up for events with a channel, so that a retry is not published twice. */
+  idempotencyKey?: string;
+  audience?: Audience;
+  /** Who publishes, as subscribers see it. */
+  source?: string;
+  /** When the event happened. */
+  time?: Date;
+  /** Of a `Uint8Array` as data; `application/octet-stream` unless told. */
+  contentType?: string;
+}
+
+/** An event to publish. A `Uint8Array` as data goes as it is, anything else as JSON. */
+export interface Draft<Events = AnyEvents, Type extends keyof Events & string = keyof Events & string> extends NodePublishOptions {
+  /** A channel, several (at most 100), or none: then to the audience, or without one to `global`. */
+  channel?: string | string[];
+  type: Type;
+  data: Events[Type] | Uint8Array;
+}
+
+/** What became of an event. */
+export interface Receipt {
+  /** The event's. */
+  id: string;
+  /** One for each channel. */
+  results: { channel: string; position?: Position; subscribers: number; duplicate: boolean }[];
+}
+
+/** What became of one event of a batch. */
+export type BatchReceipt = (Receipt & { error?: undefined }) | { error: TidingsError };
+
+export interface PageOptions {
+  pageSize?: number;
+}
+
+export interface ConnectionFilter extends PageOptions {
+  user?: string;
+  role?: string;
+  channel?: string;
+  transport?: "websocket" | "socketio" | "sse" | "grpc";
+  clientType?: string;
+}
+
+/** A connection as operators see it. */
+export interface ConnectionInfo {
+  id: string;
+  user: string;
+  roles: string[];
+  transport: string;
+  clientType: string;
+  clientName: string;
+  address: string;
+  connectedAt: Date;
+  lastSeenAt: Date;
+  subscriptions: { channel: string; position?: Position }[];
+  delivered: number;
+  dropped: number;
+  bytesIn: number;
+  bytesOut: number;
+  outboxBytes: number;
+  roundTripMs?: number;
+}
+
+/** The counters of a node. */
+export interface Stats {
+  node: string;
+  uptimeMs: number;
+  connections: { now: number; peak: number; total: number; byTransport: Record<string, number>; byClientType: Record<string, number> };
+  subscriptions: number;
+  channels: number;
+  events: Record<"published" | "delivered" | "replayed" | "dropped" | "conflated" | "filtered", number> & { byType: Record<string, number> };
+  bytesIn: number;
+  bytesOut: number;
+  errors: Record<string, number>;
+  authFailures: number;
+  rateLimited: number;
+  slowConsumers: number;
+  latencyMs: Record<"p50" | "p90" | "p99" | "max", number>;
+}
+
+/** A known kind of event. */
+export interface EventType {
+  name: string;
+  namespace: string;
+  description: string;
+  roles: string[];
+  /** JSON Schema as JSON; empty without one. */
+  schema: string;
+  example: string;
+}
+
+/** Whether a payload would be accepted. */
+export interface Verdict {
+  valid: boolean;
+  errors: { path: string; message: string }[];
+}
+
+const LOADED = loader.fromJSON(schema as any, { longs: Number, defaults: true, oneofs: true, arrays: true, objects: true });
+const PACKAGE: any = grpc.loadPackageDefinition(LOADED);
+/** The longest pause between two attempts of a call, in milliseconds. */
+const PAUSE_MS = 5_000;
+
+/** A back end's client over gRPC, on the server's internal listener. */
+export class Backend<Events = AnyEvents> {
+  readonly #services = new Map<string, any>();
+  readonly #credentials: grpc.ChannelCredentials;
+  readonly #address: string;
+  readonly #pace = new Pace();
+  readonly #session = randomBytes(12).toString("hex");
+  readonly #following = new Set<{ unsubscribe(): void }>();
+  #published = 0;
+  #token: Promise<string> | undefined;
+  #closed = false;
+
+  constructor(
+    address: string,
+    readonly options: NodeOptions = {},
+  ) {
+    const secure = address.startsWith("https://");
+    this.#address = address.replace(/^[a-z]+:\/\//, "").replace(/\/$/, "");
+    const { ca, key, cert } = options.tls ?? {};
+    const bytes = (pem: Uint8Array | undefined) => (pem ? Buffer.from(pem) : null);
+    this.#credentials = secure ? grpc.credentials.createSsl(bytes(ca), bytes(key), bytes(cert)) : grpc.credentials.createInsecure();
+  }
+
+  /** Publishes an event; resolves when it has its place in every channel. */
+  publish<Type extends keyof Events & string>(
+    channel: string | string[],
+    type: Type,
+    data: Events[Type] | Uint8Array,
+    options?: NodePublishOptions,
+  ): Promise<Receipt>;
+  publish<Type extends keyof Events & string>(draft: Draft<Events, Type>): Promise<Receipt>;
+  async publish(first: any, type?: any, data?: any, options: NodePublishOptions = {}): Promise<Receipt> {
+    const draft: Draft = type === undefined ? first : { channel: first, type, data, ...options };
+    const request = this.#request(draft);
+    // Without an idempotency key it is not known whether an attempt that failed has published.
+    return receiptOf(await this.#call("EventService", "publish", request, request.idempotencyKey !== ""));
+  }
+
+  /** Publishes up to 1,000 events in order; each has its own outcome. */
+  async publishBatch(drafts: Draft<Events>[]): Promise<BatchReceipt[]> {
+    const requests = drafts.map((draft) => this.#request(draft as Draft));
+    const safe = requests.every(({ idempotencyKey }) => idempotencyKey !== "");
+    const { responses } = await this.#call("EventService", "publishBatch", { requests }, safe);
+    return responses.map((response: any) => (response.error ? { error: errorOfStatus(response.error) } : receiptOf(response)));
+  }
+
+  /** A stream of publishes: many under way at once, answered in order. A stream that breaks refuses what is open. */
+  publishStream(): PublishStream<Events> {
+    return new PublishStream<Events>(
+      async () => this.#service("EventService").publishStream(await this.#metadata(false)),
+      (draft) => this.#request(draft as Draft),
+    );
+  }
+
+  /**
+   * Follows channels, in a loop: `for await (const event of backend.subscribe("project:*"))`. It
+   * reconnects, and resumes every channel where it was.
+   */
+  subscribe<const Pattern extends TypePattern<Events> = keyof Events & string>(
+    channels: string | readonly (string | { channel: string; since?: Position; rewind?: number })[],
+    options: FollowOptions<Pattern> = {},
+  ): Following<EventOf<Events, Pattern>> {
+    if (this.#closed) throw new TidingsError("cancelled", "the client is closed");
+    const open = async (request: object, refused: boolean) => this.#service("EventService").subscribe(request, await this.#metadata(refused));
+    const list = typeof channels === "string" ? [channels] : channels;
+    const following = new Following<EventOf<Events, Pattern>>(list, options, open, typeof this.options.token === "function", () => this.#following.delete(following));
+    this.#following.add(following);
+    return following;
+  }
+
+  /** Reads a channel's history, page after page. */
+  async *history(
+    channel: string,
+    options: { since?: Position; reverse?: boolean } & PageOptions = {},
+  ): AsyncGenerator<EventOf<Events>, void, undefined> {
+    const { since, reverse = false, pageSize = 0 } = options;
+    yield* this.#pages<EventOf<Events>>("EventService", "getHistory", { channel, since, reverse, pageSize }, ({ events }) => events.map(eventOf));
+  }
+
+  /** Who follows a channel. */
+  async presence(channel: string): Promise<Presence> {
+    const { users, total } = await this.#call("ConnectionService", "getPresence", { channel });
+    return { channel, users, total };
+  }
+
+  /** The counters of the node. Role `admin`, as all that follows. */
+  async stats(): Promise<Stats> {
+    return statsOf((await this.#call("ConnectionService", "getStats", {})).stats);
+  }
+
+  /** The counters, again and again, until the loop is left. */
+  async *watchStats(intervalMs = 1000): AsyncGenerator<Stats, void, undefined> {
+    const interval = { seconds: Math.floor(intervalMs / 1000), nanos: Math.round((intervalMs % 1000) * 1e6) };
+    yield* this.#streamed<Stats>("ConnectionService", "watchStats", { interval }, ({ stats }) => statsOf(stats));
+  }
+
+  /** Connections, page after page. */
+  connections(filter: ConnectionFilter = {}): AsyncGenerator<ConnectionInfo, void, undefined> {
+    return this.#pages("ConnectionService", "listConnections", filter, ({ connections }) => connections.map(connectionOf));
+  }
+
+  async connection(connectionId: string): Promise<ConnectionInfo> {
+    return connectionOf((await this.#call("ConnectionService", "getConnection", { connectionId })).connection);
+  }
+
+  /** Ends one connection, or all of a user's; with `revoke` takes the tokens back. Resolves with how many. */
+  async disconnect(target: { connectionId: string } | { user: string }, options: { reason?: string; revoke?: boolean } = {}): Promise<number> {
+    return (await this.#call("ConnectionService", "disconnect", { ...target, ...options })).disconnected;
+  }
+
+  /** Channels that have subscribers or history, by name. */
+  channels(options: { prefix?: string } & PageOptions = {}): AsyncGenerator<{ channel: string; subscribers: number; position?: Position }, void, undefined> {
+    return this.#pages("ConnectionService", "listChannels", options, ({ channels }) => channels.map(withoutNull));
+  }
+
+  /** The event types that the server knows. */
+  eventTypes(options: PageOptions = {}): AsyncGenerator<EventType, void, undefined> {
+    return this.#pages("CatalogService", "listEventTypes", options, ({ eventTypes }) => eventTypes);
+  }
+
+  async eventType(name: string): Promise<EventType> {
+    return (await this.#call("CatalogService", "getEventType", { name })).eventType;
+  }
+
+  /** Whether a payload would be accepted. */
+  async validate(type: string, data: unknown): Promise<Verdict> {
+    const { valid, errors } = await this.#call("CatalogService", "validateEvent", { type, data: bytesOf(data) });
+    return { valid, errors };
+  }
+
+  /** A backup of a store on disk, in parts. */
+  backup(): AsyncGenerator<Uint8Array, void, undefined> {
+    return this.#streamed("StoreService", "backup", {}, ({ part }) => part);
+  }
+
+  /** The end: loops end, calls under way fail. */
+  close(): void {
+    this.#closed = true;
+    for (const following of [...this.#following]) following.unsubscribe();
+    for (const service of this.#services.values()) service.close();
+    this.#services.clear();
+  }
+
+  #request(draft: Draft): Wired {
+    const { channel, type, data, contentType, time, audience, idempotencyKey, ...rest } = draft;
+    const channels = channel === undefined ? [] : [channel].flat();
+    const binary = data instanceof Uint8Array;
+    // A key counts for a channel: what goes straight to an audience has none. Without either it goes to `global`.
+    const direct = channels.length === 0 && audience !== undefined;
+    return {
+      ...rest,
+      ...{ channels, type, audience, data: bytesOf(data) },
+      contentType: contentType ?? (binary ? "application/octet-stream" : ""),
+      idempotencyKey: idempotencyKey ?? (direct ? "" : `${this.#session}-${++this.#published}`),
+      ...(time && { time: { seconds: Math.floor(time.getTime() / 1000), nanos: (time.getTime() % 1000) * 1e6 } }),
+    };
+  }
+
+  /** One call, repeated where that is safe and may help. */
+  async #call(service: string, method: string, request: object, safe = true): Promise<any> {
+    const end = Date.now() + (this.options.timeoutMs ?? 30_000);
+    let refused = false;
+    for (let attempt = 0; ; attempt++) {
+      const number = await this.#pace.enter();
+      let failure: TidingsError;
+      try {
+        const answer = await this.#once(service, method, request, await this.#metadata(refused), end);
+        this.#pace.leave(number);
+        return answer;
+      } catch (thrown) {
+        failure = errorOfCall(thrown);
+        const paced = failure.code === "resource_exhausted" ? failure.retryAfterMs : undefined;
+        this.#pace.leave(number, paced);
+      }
+      const renews: boolean = failure.code === "unauthenticated" && typeof this.options.token === "function" && !refused;
+      const passing = (failure.code === "unavailable" && safe) || (failure.code === "resource_exhausted" && failure.retryAfterMs !== undefined);
+      const grown = Math.random() * Math.min(PAUSE_MS, 100 * 2 ** attempt);
+      const wait = renews ? 0 : (failure.retryAfterMs ?? 0) + grown;
+      if (this.#closed || !(renews || passing) || Date.now() + wait >= end) throw failure;
+      refused = renews;
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
+  }
+
+  #once(service: string, method: string, request: object, metadata: grpc.Metadata, deadline: number): Promise<any> {
+    return new Promise((resolve, reject) => {
+      const done = (error: unknown, answer: unknown) => (error ? reject(error) : resolve(answer));
+      this.#service(service)[method](request, metadata, { deadline }, done);
+    });
+  }
+
+  async *#pages<Item>(service: string, method: string, request: object, items: (answer: any) => Item[]): AsyncGenerator<Item, void, undefined> {
+    for (let pageToken = ""; ; ) {
+      const answer = await this.#call(service, method, { ...request, pageToken });
+      yield* items(answer);
+      pageToken = answer.nextPageToken;
+      if (!pageToken) return;
+    }
+  }
+
+  async *#streamed<Item>(service: string, method: string, request: object, item: (answer: any) => Item): AsyncGenerator<Item, void, undefined> {
+    const call = this.#service(service)[method](request, await this.#metadata(false));
+    try {
+      for await (const answer of call) yield item(answer);
+    } catch (thrown) {
+      throw errorOfCall(thrown);
+    } finally {
+      call.cancel();
+    }
+  }
+
+  #service(name: string): any {
+    if (this.#closed) throw new TidingsError("cancelled", "the client is closed");
+    let service = this.#services.get(name);
+    if (!service) {
+      const options = {
+        "grpc.keepalive_time_ms": 30_000,
+        "grpc.keepalive_timeout_ms": 10_000,
+        "grpc.max_receive_message_length": 64 << 20,
+        "grpc.initial_reconnect_backoff_ms": 100,
+        "grpc.max_reconnect_backoff_ms": PAUSE_MS,
+      };
+      service = new PACKAGE.tidings.v1[name](this.#address, this.#credentials, options);
+      this.#services.set(name, service);
+    }
+    return service;
+  }
+
+  async #metadata(refused: boolean): Promise<grpc.Metadata> {
+    const metadata = new grpc.Metadata();
+    const { token } = this.options;
+    if (typeof token === "function") {
+      if (refused) this.#token = undefined;
+      // Whoever asks while one is under way gets the same; a failure is not kept.
+      const asked = (this.#token ??= Promise.resolve(token({ refused })));
+      asked.catch(() => (this.#token = this.#token === asked ? undefined : this.#token));
+      metadata.set("authorization", `Bearer ${await asked}`);
+    } else if (token) {
+      metadata.set("authorization", `Bearer ${token}`);
+    }
+    return metadata;
+  }
+}
+
+/** Publishes over one stream. */
+export class PublishStream<Events = AnyEvents> {
+  readonly #open: Promise<any>;
+  #waiting: { resolve: (receipt: Receipt) => void; reject: (error: Error) => void }[] = [];
+  #failure: TidingsError | undefined;
+
+  /** @internal */
+  constructor(
+    open: () => Promise<any>,
+    readonly toRequest: (draft: Draft<Events>) => object,
+  ) {
+    this.#open = open().then((call) => {
+      call.on("data", ({ response }: any) => {
+        const waiting = this.#waiting.shift();
+        if (response.error) waiting?.reject(errorOfStatus(response.error));
+        else waiting?.resolve(receiptOf(response));
+      });
+      call.on("error", (error: unknown) => this.#fail(errorOfCall(error)));
+      call.on("end", () => this.#fail(new TidingsError("unavailable", "the stream has ended")));
+      return call;
+    });
+    this.#open.catch((error) => this.#fail(errorOfCall(error)));
+  }
+
+  /** Resolves with the outcome of this event; does not wait for those before it. */
+  async publish(draft: Draft<Events>): Promise<Receipt> {
+    const request = this.toRequest(draft);
+    const call = await this.#open;
+    if (this.#failure) throw this.#failure;
+    const receipt = new Promise<Receipt>((resolve, reject) => this.#waiting.push({ resolve, reject }));
+    call.write({ request });
+    return receipt;
+  }
+
+  /** No more follow: resolves when all are answered. */
+  async end(): Promise<void> {
+    const call = await this.#open;
+    if (this.#failure) return;
+    const ended = new Promise((resolve) => call.once("close", resolve).once("end", resolve).once("error", resolve));
+    call.end();
+    await ended;
+  }
+
+  #fail(error: TidingsError): void {
+    this.#failure ??= error;
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const { reject } of waiting) reject(error);
+  }
+}
+
+/** Connects to a server's internal listener, such as `http://127.0.0.1:50051`. */
+export function connect<Events = AnyEvents>(address: string, options?: NodeOptions): Backend<Events> {
+  return new Backend<Events>(address, options);
+}
+
+function bytesOf(data: unknown): Uint8Array {
+  return data instanceof Uint8Array ? data : Buffer.from(JSON.stringify(data ?? null));
+}
+
+/** Absent messages are left out, as everywhere in this package. */
+function withoutNull<Value extends object>(value: Value): Value {
+  return Object.fromEntries(Object.entries(value).filter(([, member]) => member !== null)) as Value;
+}
+
+function receiptOf({ id, results }: any): Receipt {
+  return { id, results: results.map(withoutNull) };
+}
+
+function connectionOf({ connectedAt, lastSeenAt, roundTrip, subscriptions, ...rest }: any): ConnectionInfo {
+  return {
+    ...rest,
+    connectedAt: dateOf(connectedAt),
+    lastSeenAt: dateOf(lastSeenAt),
+    subscriptions: subscriptions.map(withoutNull),
+    ...(roundTrip && { roundTripMs: millisOf(roundTrip) }),
+  };
+}
+
+function statsOf({ uptime, latency, ...rest }: any): Stats {
+  const [p50, p90, p99, max] = [latency?.p50, latency?.p90, latency?.p99, latency?.max].map(millisOf);
+  return { ...rest, uptimeMs: millisOf(uptime), latencyMs: { p50, p90, p99, max } } as Stats;
+}

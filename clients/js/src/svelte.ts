@@ -1,0 +1,1 @@
+export { connectionStore, type EventsValue, eventsStore, presenceStore, type Readable } from "./stores.js";

@@ -1,0 +1,54 @@
+//! Signs and verifies JSON Web Tokens (RFC 7519) with ring, the cryptography that TLS uses as well.
+//!
+//! `jsonwebtoken` comes with two providers: one needs aws-lc, whose C takes longer to compile than any crate of this
+//! workspace, the other brings a second implementation of every algorithm. This crate gives it a third one. Each
+//! function here installs that provider for the process first, so that none can be called without it.
+
+mod provider;
+
+use std::sync::Once;
+
+use jsonwebtoken::errors::Result;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
+use serde::Serialize;
+
+/// Makes a token of the claims.
+///
+/// # Errors
+/// The key can't be used with the algorithm of the header, or the claims can't be written as JSON.
+pub fn encode<T: Serialize>(header: &Header, claims: &T, key: &EncodingKey) -> Result<String> {
+    install();
+    jsonwebtoken::encode(header, claims, key)
+}
+
+/// Signs a message; the signature is in base64url.
+///
+/// # Errors
+/// The key can't be used with this algorithm.
+pub fn sign(message: &[u8], key: &EncodingKey, algorithm: Algorithm) -> Result<String> {
+    install();
+    jsonwebtoken::crypto::sign(message, key, algorithm)
+}
+
+/// True if the signature, in base64url, is that of the message.
+///
+/// # Errors
+/// The key can't be used with this algorithm, or the signature is no base64url.
+pub fn verify(
+    signature: &str,
+    message: &[u8],
+    key: &DecodingKey,
+    algorithm: Algorithm,
+) -> Result<bool> {
+    install();
+    jsonwebtoken::crypto::verify(signature, message, key, algorithm)
+}
+
+/// Installs the provider, once in a process.
+fn install() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        // Fails only where the process has a provider already, which then stays in use.
+        let _kept = provider::RING.install_default();
+    });
+}

@@ -1,0 +1,66 @@
+//! What one subscriber has seen, whatever it came over.
+
+use crate::payload::Finder;
+use crate::sequence::Sequence;
+use crate::tally::{Seen, Tally};
+use crate::type_filter::TypeFilter;
+
+/// One subscriber's view of its channel.
+#[derive(Debug, Default)]
+pub(super) struct Subscriber {
+    /// Its channel.
+    pub(super) channel: usize,
+    /// What it asks for.
+    pub(super) filter: TypeFilter,
+    /// One for each task, once it is subscribed.
+    sequences: Vec<Sequence>,
+    finder: Finder,
+}
+
+impl Subscriber {
+    pub(super) fn new(channel: usize, filter: TypeFilter) -> Self {
+        Subscriber {
+            channel,
+            filter,
+            ..Subscriber::default()
+        }
+    }
+
+    /// Events of so many tasks will come.
+    pub(super) fn begin(&mut self, tasks: usize) {
+        self.sequences = vec![Sequence::default(); tasks];
+    }
+
+    /// True if `payload`, a message of `bytes` bytes or its data, was a test event.
+    #[inline]
+    pub(super) fn take(
+        &mut self,
+        payload: &[u8],
+        bytes: usize,
+        now: u64,
+        tally: &mut Tally,
+    ) -> bool {
+        let Some(stamp) = self.finder.find(payload) else {
+            return false;
+        };
+        let task = usize::try_from(stamp.task).unwrap_or(usize::MAX);
+        if let Some(sequence) = self.sequences.get_mut(task) {
+            match self.filter.place(stamp.sequence) {
+                Some(place) => sequence.saw(place),
+                None => tally.unwanted(),
+            }
+        }
+        tally.event(bytes, stamp.sent, now);
+        true
+    }
+
+    /// The account of it; `to_the_end` if it was there until the run ended.
+    pub(super) fn seen(self, to_the_end: bool) -> Seen {
+        Seen {
+            channel: self.channel,
+            filter: self.filter,
+            sequences: self.sequences,
+            to_the_end,
+        }
+    }
+}

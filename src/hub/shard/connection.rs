@@ -1,0 +1,424 @@
+//! One client, as its shard keeps it.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::mem;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use super::connection_io::Link;
+use super::outbox::Outbox;
+use crate::auth::Identity;
+use crate::error::CloseCode;
+use crate::event::{ConnectionId, Epoch, Event, Position, Timestamp};
+use crate::hub::delivery::DialectId;
+use crate::hub::evaluator::Verdict;
+use crate::hub::filter_budget::{Meter, MeterSlot};
+use crate::hub::protocol::Protocol;
+use crate::telemetry::Transport;
+
+/// What a client registered as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Such as `gui` or `mobile`.
+    pub kind: Box<str>,
+    /// Its name.
+    pub name: Box<str>,
+}
+
+/// A connection, as operators see it.
+#[derive(Debug, Clone)]
+pub struct ConnectionInfo {
+    /// Its id.
+    pub id: ConnectionId,
+    /// The token's user; `None` for anonymous ones.
+    pub user: Option<Arc<str>>,
+    /// The token's roles.
+    pub roles: Vec<Arc<str>>,
+    /// `websocket`, `socketio`, `sse` or `grpc`.
+    pub transport: &'static str,
+    /// What it said of itself.
+    pub client: Option<Client>,
+    /// Its network address.
+    pub address: SocketAddr,
+    /// When it came.
+    pub connected_at: Timestamp,
+    /// When it was last heard of.
+    pub last_seen_at: Timestamp,
+    /// What it follows, with where it stands; of very many the first.
+    pub subscriptions: Vec<(String, Option<Position>)>,
+    /// How many it follows.
+    pub subscription_count: usize,
+    /// Events handed to it.
+    pub delivered: u64,
+    /// Events it lost for being slow.
+    pub dropped: u64,
+    /// Bytes received from it.
+    pub bytes_in: u64,
+    /// Bytes handed to its socket or stream.
+    pub bytes_out: u64,
+    /// Bytes waiting for it.
+    pub outbox_bytes: usize,
+    /// Round trip of the last answered Ping, in microseconds; 0 before the first.
+    pub round_trip_us: u32,
+}
+
+/// A connection. Everything that only some need at a time is behind a pointer that is empty
+/// otherwise: an idle connection must cost little. What every delivery touches stands first and
+/// together (`repr(C)` keeps the order): of thousands of connections none is in a cache.
+#[repr(C)]
+pub(super) struct Connection {
+    pub(super) outbox: Outbox,
+    pub(super) link: Link,
+    pub(super) flags: Flags,
+    pub(super) dialect: DialectId,
+    pub(super) round_trip_us: u32,
+    /// The number of the last batch that it got events of, and which of them: so that two
+    /// subscriptions deliver an event once.
+    pub(super) last_batch: u64,
+    pub(super) covered: u64,
+    #[expect(clippy::box_collection, reason = "eight bytes where there is nothing")]
+    pub(super) recoveries: Option<Box<Vec<RecoveryState>>>,
+    pub(super) ending: Option<Box<Ending>>,
+    pub(super) delivered: u64,
+    pub(super) bytes_out: u64,
+    pub(super) protocol: Arc<dyn Protocol>,
+    /// `None` until it has shown a token, where one is required.
+    pub(super) identity: Option<Arc<Identity>>,
+    pub(super) nonce: u64,
+    /// Bytes that came but are not a whole message yet.
+    #[expect(clippy::box_collection, reason = "eight bytes where there is nothing")]
+    pub(super) partial: Option<Box<Vec<u8>>>,
+    pub(super) cold: Option<Box<ColdState>>,
+    pub(super) subscriptions: Subscriptions,
+    /// Milliseconds since the shard began, its stalls included.
+    pub(super) connected_at: u64,
+    /// Milliseconds on the shard's clock.
+    pub(super) last_seen: u64,
+    pub(super) last_ping: u64,
+    /// When its timer will ring; entries of the timer queue for other times are stale.
+    pub(super) timer: u64,
+    /// When the message rate allows the next one (virtual scheduling), in microseconds.
+    pub(super) next_message: u64,
+    pub(super) bytes_in: u64,
+    pub(super) address: Address,
+    pub(super) dropped: u32,
+    pub(super) refused_messages: u16,
+    pub(super) transport: Transport,
+    /// A token was shown that is not judged, or not yet.
+    pub(super) unjudged: bool,
+}
+
+/// What few connections have.
+#[derive(Default)]
+pub(super) struct ColdState {
+    pub(super) client: Option<Client>,
+    /// What the protocol keeps between two reads.
+    pub(super) state: Option<Box<dyn Any + Send>>,
+    /// What its filters have cost; there once it has one.
+    pub(super) meter: MeterSlot,
+}
+
+/// A client's network address; an IPv6 address is apart.
+#[derive(Debug, Clone)]
+pub(super) enum Address {
+    V4(SocketAddrV4),
+    V6(Box<SocketAddrV6>),
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(address) => Address::V4(address),
+            SocketAddr::V6(address) => Address::V6(Box::new(address)),
+        }
+    }
+}
+
+impl Address {
+    /// The address itself.
+    pub(super) fn get(&self) -> SocketAddr {
+        match self {
+            Address::V4(address) => SocketAddr::V4(*address),
+            Address::V6(address) => SocketAddr::V6(**address),
+        }
+    }
+}
+
+/// What one connection follows: a list with no room to spare, because most never change once they
+/// are there.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions(Box<[Subscription]>);
+
+impl Subscriptions {
+    /// Adds one at the end.
+    pub(super) fn push(&mut self, subscription: Subscription) {
+        let mut list = mem::take(&mut self.0).into_vec();
+        list.reserve_exact(1);
+        list.push(subscription);
+        self.0 = list.into_boxed_slice();
+    }
+
+    /// Takes out the one of a topic; the last one takes its place.
+    pub(super) fn take(&mut self, topic: u32) -> Option<Subscription> {
+        let place = self.0.iter().position(|s| s.topic == topic)?;
+        let mut list = mem::take(&mut self.0).into_vec();
+        let gone = list.swap_remove(place);
+        self.0 = list.into_boxed_slice();
+        Some(gone)
+    }
+}
+
+impl Deref for Subscriptions {
+    type Target = [Subscription];
+
+    fn deref(&self) -> &[Subscription] {
+        &self.0
+    }
+}
+
+impl DerefMut for Subscriptions {
+    fn deref_mut(&mut self) -> &mut [Subscription] {
+        &mut self.0
+    }
+}
+
+/// Small facts about a connection.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, one byte each"
+)]
+pub(super) struct Flags {
+    /// An answer is pending; further messages wait.
+    pub(super) busy: bool,
+    /// Already on the list of those to flush.
+    pub(super) touched: bool,
+    /// Reading was deferred to the next round.
+    pub(super) unread: bool,
+    /// The expiry of the token was announced.
+    pub(super) expiry_told: bool,
+    /// Counted among the connections of its user.
+    pub(super) user_counted: bool,
+    /// The client has shut its side: what is left must be read to its end.
+    pub(super) peer_closed: bool,
+    /// Marked for [`Recovery`](super::recovery::Recovery).
+    pub(super) awaiting_recovery: bool,
+    /// About to be closed as too slow: an event found no room, so no later event may be delivered.
+    pub(super) pending_close: bool,
+}
+
+/// What one connection follows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subscription {
+    /// The topic's place in the shard.
+    pub(super) topic: u32,
+    /// The subscriber's place in the topic.
+    pub(super) at: u32,
+    /// Counted among those present.
+    pub(super) present: bool,
+    /// Distinguishes it from every other subscription that the shard has seen.
+    pub(super) serial: u32,
+}
+
+/// A subscription that reads history before it goes live.
+#[derive(Debug)]
+pub(super) struct RecoveryState {
+    pub(super) topic: u32,
+    /// The subscription's.
+    pub(super) serial: u32,
+    pub(super) epoch: Epoch,
+    /// The last offset that was sent.
+    pub(super) after: u64,
+    /// Events that are read but not sent.
+    pub(super) waiting: VecDeque<Waiting>,
+    /// A page is being read, or a filter evaluated, off the shard.
+    pub(super) reading: bool,
+    /// The bytes of live events that wait for a deferred filter and are in no history.
+    pub(super) loose: Option<usize>,
+    /// The bytes of live events that wait behind the page: the filter is deferred, and history may
+    /// be too short to keep them meanwhile.
+    pub(super) kept: Option<usize>,
+}
+
+/// An event that waits for a subscription in recovery.
+#[derive(Debug, Clone)]
+pub(super) struct Waiting {
+    pub(super) event: Arc<Event>,
+    /// The filter's verdict, once it was evaluated.
+    pub(super) verdict: Option<Verdict>,
+}
+
+impl From<Arc<Event>> for Waiting {
+    fn from(event: Arc<Event>) -> Self {
+        Waiting {
+            event,
+            verdict: None,
+        }
+    }
+}
+
+/// A connection that is being closed.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) code: CloseCode,
+    pub(super) reason: String,
+    /// The operator who ended it.
+    pub(super) by: Option<Box<str>>,
+    /// When it is removed even if the client has not answered.
+    pub(super) deadline: u64,
+    /// Our side is shut.
+    pub(super) finished: bool,
+    /// Bytes that came since, and were not looked at.
+    pub(super) unread: usize,
+}
+
+impl RecoveryState {
+    pub(super) fn behind(topic: u32, serial: u32, after: Position) -> Self {
+        RecoveryState {
+            topic,
+            serial,
+            epoch: after.epoch,
+            after: after.offset,
+            waiting: VecDeque::new(),
+            reading: false,
+            loose: None,
+            kept: None,
+        }
+    }
+
+    /// An event that waited has gone out.
+    pub(super) fn let_go(&mut self, event: &Event) {
+        for bytes in [&mut self.loose, &mut self.kept].into_iter().flatten() {
+            *bytes = bytes.saturating_sub(event.weight());
+        }
+    }
+
+    /// One whose events come from no history.
+    pub(super) fn loose(topic: u32, serial: u32) -> Self {
+        let after = Position {
+            epoch: Epoch::from_bits(0),
+            offset: 0,
+        };
+        RecoveryState {
+            loose: Some(0),
+            ..Self::behind(topic, serial, after)
+        }
+    }
+}
+
+impl Connection {
+    /// How it follows a topic, if it does.
+    pub(super) fn subscription(&self, topic: u32) -> Option<&Subscription> {
+        self.subscriptions.iter().find(|s| s.topic == topic)
+    }
+
+    /// True if nothing but writing is left to do once it has got an event.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.flags.touched && self.recoveries.is_none() && self.ending.is_none()
+    }
+
+    /// True if what it gets can go to its socket as it is: nothing waits before it.
+    pub(super) fn takes_at_once(&self) -> bool {
+        self.outbox.is_empty() && self.link.plain().is_some()
+    }
+
+    pub(super) fn user(&self) -> Option<&str> {
+        self.identity.as_ref()?.user().map(|user| &**user)
+    }
+
+    pub(super) fn roles(&self) -> &[Arc<str>] {
+        self.identity
+            .as_ref()
+            .map_or(&[], |identity| identity.roles())
+    }
+
+    /// What its filters have cost.
+    pub(super) fn meter(&self) -> Option<&Arc<Meter>> {
+        self.cold.as_ref()?.meter.get()
+    }
+
+    /// What the client said of itself.
+    pub(super) fn client(&self) -> Option<&Client> {
+        self.cold.as_ref()?.client.as_ref()
+    }
+
+    pub(super) fn client_kind(&self) -> &str {
+        self.client().map_or("unknown", |client| &client.kind)
+    }
+
+    /// What few have, made where it is not there.
+    pub(super) fn cold(&mut self) -> &mut ColdState {
+        let cold = self.cold.get_or_insert_default();
+        cold.meter.is_for(self.identity.as_ref());
+        cold
+    }
+
+    /// Takes what the protocol keeps between two reads.
+    pub(super) fn take_state(&mut self) -> Option<Box<dyn Any + Send>> {
+        let cold = self.cold.as_mut()?;
+        let state = cold.state.take();
+        if cold.client.is_none() && cold.meter.get().is_none() {
+            self.cold = None;
+        }
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A socket is larger where mio keeps more of it for its own assertions.
+    const LINK: usize = size_of::<Link>();
+
+    /// With a link of 16 bytes it is 224: the 128 of a block in the shard are 28 KiB then, which is
+    /// one of the allocator's own sizes. A byte more would cost 32.
+    #[test]
+    fn connection_is_208_bytes_and_its_io() {
+        assert_eq!(size_of::<Connection>() - LINK, 208);
+        assert_eq!(size_of::<Option<Connection>>(), size_of::<Connection>());
+        if !cfg!(debug_assertions) {
+            assert_eq!(LINK, 16);
+        }
+    }
+
+    #[test]
+    fn fields_of_every_delivery_come_first() {
+        assert_eq!(mem::offset_of!(Connection, protocol) - LINK, 72);
+    }
+
+    #[test]
+    fn subscriptions_have_no_spare_capacity() {
+        let one = |topic| Subscription {
+            topic,
+            at: 0,
+            present: false,
+            serial: topic,
+        };
+        let topics = |list: &Subscriptions| list.iter().map(|s| s.topic).collect::<Vec<_>>();
+        let mut list = Subscriptions::default();
+        for topic in 1..4 {
+            list.push(one(topic));
+        }
+        assert_eq!(topics(&list), [1, 2, 3]);
+        assert_eq!(list.take(1).map(|gone| gone.serial), Some(1));
+        assert!(list.take(1).is_none());
+        assert_eq!(topics(&list), [3, 2]);
+        assert_eq!(size_of::<Subscription>(), 16);
+    }
+
+    #[test]
+    fn address_survives_its_compact_form() {
+        for text in [
+            "127.0.0.1:80",
+            "[::1]:443",
+            "[fe80::1%7]:1",
+            "[::ffff:10.0.0.1]:2",
+        ] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(Address::from(address).get(), address);
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! One shard without a thread, its broker and the runtime of the model.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use mio::Events;
+
+use super::broker::{DIALECTS, Lines, SlowBroker, line};
+use super::client::Client;
+use super::{CHANNELS, How, KEPT, OUTBOX};
+use crate::auth::Identity;
+use crate::broker::{Bounds, Broker, Memory};
+use crate::event::{
+    ChannelName, ChannelPattern, ConnectionId, Draft, Epoch, EventType, Headers, HistoryPolicy,
+    Namespace, Namespaces, Payload, Position, Timestamp,
+};
+use crate::hub::pipe::Pipe;
+use crate::hub::protocol::{Joined, Refused};
+use crate::hub::shard::connection_io::Link;
+use crate::hub::shard::{ConnCtx, Join, JoinRequest, Opening, Shard, TransportUpgrade};
+use crate::hub::shard_cell::Remaining;
+use crate::hub::{Hub, HubParts, Settings};
+use crate::maybe_ready::MaybeReady;
+use crate::telemetry::{Metrics, Tracing};
+
+pub(super) struct World {
+    runtime: tokio::runtime::Runtime,
+    hub: Arc<Hub>,
+    shard: Shard,
+    pub(super) broker: Arc<SlowBroker>,
+    poll: mio::Poll,
+    events: Events,
+    /// How far each numbering of each channel came.
+    tops: HashMap<(usize, String), u64>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let namespaces = CHANNELS.map(|(channel, slow_consumer)| Namespace {
+            history: HistoryPolicy {
+                size: KEPT,
+                ttl: Duration::from_hours(1),
+                bytes: usize::MAX,
+            },
+            slow_consumer,
+            ..Namespace::named(channel.split(':').next().unwrap())
+        });
+        let namespaces = Arc::new(ArcSwap::from_pointee(Namespaces::new(namespaces)));
+        let metrics = Metrics::new("model");
+        let settings = Settings {
+            outbox_bytes: OUTBOX,
+            ..Settings::default()
+        };
+        let guard = runtime.enter();
+        let builder = Hub::builder(
+            1,
+            settings,
+            Arc::clone(&namespaces),
+            Arc::clone(&metrics),
+            Arc::new(Tracing::default()),
+        )
+        .unwrap();
+        let sink = builder.sink();
+        let make = move || {
+            Memory::new(
+                Arc::clone(&namespaces),
+                Weak::clone(&sink),
+                Arc::clone(&metrics),
+                Bounds::default(),
+            )
+        };
+        let broker = Arc::new(SlowBroker {
+            memory: ArcSwap::from_pointee(make()),
+            make: Box::new(make),
+            late: AtomicBool::new(false),
+            stale: AtomicBool::new(false),
+            waiting: Mutex::default(),
+            interest: Mutex::default(),
+        });
+        let parts = HubParts::new(Arc::<SlowBroker>::clone(&broker));
+        let (hub, mut polls) = builder.build(parts);
+        drop(guard);
+        let inbox = Arc::clone(&hub.dispatcher.queues[0]);
+        let poll = polls.remove(0);
+        let registry = poll.registry().try_clone().unwrap();
+        let shard = Shard::new(0, Arc::clone(&hub), inbox, registry);
+        World {
+            runtime,
+            hub,
+            shard,
+            broker,
+            poll,
+            events: Events::with_capacity(16),
+            tops: HashMap::new(),
+        }
+    }
+
+    pub(super) fn top(&self, channel: usize, epoch: Epoch) -> u64 {
+        let key = (channel, epoch.to_string());
+        self.tops.get(&key).copied().unwrap_or(0)
+    }
+
+    pub(super) fn publish(&mut self, channel: usize, key: u8) -> Position {
+        let now = Timestamp::now();
+        let draft = Draft {
+            id: Draft::new_id(now),
+            channel: Some(ChannelName::new(CHANNELS[channel].0).unwrap()),
+            event_type: EventType::new("tick").unwrap(),
+            payload: Payload::new(Bytes::from_static(b"1"), "").unwrap(),
+            headers: Headers::default(),
+            key: Some(Arc::from(key.to_string())),
+            idempotency_key: None,
+            audience: None,
+            source: None,
+            time: now,
+            trace: None,
+            accepted: std::time::Instant::now(),
+        };
+        let MaybeReady::Ready(receipt) = self.broker.publish(draft, None) else {
+            panic!("memory answers at once");
+        };
+        let position = receipt.unwrap().position.unwrap();
+        self.tops
+            .insert((channel, position.epoch.to_string()), position.offset);
+        position
+    }
+
+    /// Lets the shard and the runtime do what there is to do.
+    pub(super) fn run_round(&mut self) {
+        for _ in 0..2 {
+            self.runtime.block_on(async {
+                for _ in 0..8 {
+                    tokio::task::yield_now().await;
+                }
+            });
+            self.round();
+        }
+    }
+
+    /// A round of the shard's thread.
+    fn round(&mut self) {
+        let poll = self.poll.poll(&mut self.events, Some(Duration::ZERO));
+        poll.unwrap();
+        self.shard.run_round(&self.events);
+    }
+
+    /// A round of a publisher in the place of the thread, which comes after it where it must.
+    pub(super) fn help(&mut self) {
+        if self.shard.run_small_round() == Remaining::Work {
+            self.round();
+        }
+    }
+
+    pub(super) fn answer(&self, count: usize) {
+        let mut waiting = self.broker.waiting.lock().unwrap();
+        let count = count.min(waiting.len());
+        for answer in waiting.drain(..count) {
+            answer.send(()).ok();
+        }
+    }
+
+    pub(super) fn connect(&mut self, client: &mut Client) -> ConnectionId {
+        if let Some(reader) = &client.reader {
+            return reader.id();
+        }
+        let (pipe, shareable) = Pipe::new();
+        let address = "127.0.0.1:9".parse().unwrap();
+        let permit = self
+            .hub
+            .permit(std::net::IpAddr::from([127, 0, 0, 1]))
+            .unwrap();
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        self.shard.open(Opening {
+            link: Link::Pipe(pipe),
+            protocol: Arc::new(Lines(client.dialect)),
+            identity: Some(Arc::new(Identity::anonymous())),
+            address,
+            permit,
+            answer: Bytes::new(),
+            early: Vec::new(),
+            greeting: Box::new(move |cx| tell.send(cx.id()).unwrap()),
+            nonce: ConnectionId::new_nonce(self.hub.node()),
+        });
+        let id = told.recv().unwrap();
+        client.reader = Some(shareable.reader(Arc::clone(&self.hub), id));
+        id
+    }
+
+    pub(super) fn join(&mut self, client: &mut Client, channel: usize, how: How) {
+        let id = self.connect(client);
+        let Some(slot) = self.shard.connections.find(id) else {
+            return;
+        };
+        let follows = client.follows.contains(&channel);
+        if client.asked.contains_key(&channel)
+            || follows && (!matches!(how, How::Now) || client.unanswered.contains(&channel))
+        {
+            // One that asks again before it was answered, or has unread messages of before,
+            // could not tell which is which.
+            return;
+        }
+        if follows {
+            client.again.insert(channel);
+        } else {
+            client.follows.push(channel);
+        }
+        client.unanswered.insert(channel);
+        let book = client.books.get(&channel).copied();
+        let since = match (how, book) {
+            (How::Since, Some(book)) => Some(Position {
+                epoch: book.epoch,
+                offset: book.at,
+            }),
+            _ => None,
+        };
+        let rewind = match how {
+            How::Rewind(count) => Some(u32::from(count)),
+            How::Now | How::Since => None,
+        };
+        if let Some(since) = since {
+            client.asked.insert(channel, since);
+        }
+        let name = ChannelName::new(CHANNELS[channel].0).unwrap();
+        let request = JoinRequest {
+            joins: vec![Join {
+                pattern: ChannelPattern::Exact(name),
+                since,
+                rewind,
+            }],
+            ..JoinRequest::default()
+        };
+        let then = |cx: &mut ConnCtx<'_>, joined: Vec<Joined>, refused: Vec<Refused>| {
+            // A channel that is numbered anew may answer for a join before its reply does.
+            let replaced = |one: &Refused| one.error.message().contains("while it began");
+            assert!(refused.iter().all(replaced), "{refused:?}");
+            for joined in joined {
+                let position = joined.position.unwrap();
+                cx.send(line(format!(
+                    "subscribed {} {} {} {} {}",
+                    joined.channel,
+                    position.offset,
+                    position.epoch,
+                    joined.recovered,
+                    joined.replayed
+                )));
+            }
+        };
+        self.shard.join(slot, request, Box::new(then));
+    }
+
+    pub(super) fn leave(&mut self, client: &mut Client, channel: usize) {
+        // Reads what is still to come of it first, as one that waits for the answer would.
+        self.drain(client);
+        if !client.follows.contains(&channel) {
+            return;
+        }
+        let id = client.reader.as_ref().unwrap().id();
+        if let Some(slot) = self.shard.connections.find(id) {
+            let name = ChannelName::new(CHANNELS[channel].0).unwrap();
+            self.shard.leave(slot, &ChannelPattern::Exact(name));
+        }
+        self.drain(client);
+        client.follows.retain(|other| *other != channel);
+        client.unanswered.remove(&channel);
+        client.again.remove(&channel);
+    }
+
+    /// Gives a connection another pipe; what it had not read comes there, in the other dialect.
+    pub(super) fn upgrade_transport(&mut self, client: &mut Client) {
+        let Some(before) = &client.reader else {
+            return;
+        };
+        let id = before.id();
+        let next = DIALECTS.iter().position(|number| *number == client.dialect);
+        let next = DIALECTS[(next.unwrap() + 1) % DIALECTS.len()];
+        let (pipe, shareable) = Pipe::new();
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let upgrade = TransportUpgrade {
+            link: Link::Pipe(pipe),
+            early: Vec::new(),
+            translate: Box::new(move |dialect, waiting| {
+                tell.send(()).unwrap();
+                let (old, new) = (dialect.place(), next);
+                let text = String::from_utf8(waiting.concat()).unwrap();
+                let lines = text.lines().map(|said| {
+                    let event = said.strip_prefix("event ").map(str::trim_end);
+                    let event = event.and_then(|said| said.strip_suffix(&format!(" {old}")));
+                    match event {
+                        Some(event) => format!("event {event} {new}\n"),
+                        None => format!("{said}\n"),
+                    }
+                });
+                (Arc::new(Lines(new)), lines.collect::<String>().into())
+            }),
+        };
+        self.shard.upgrade_transport(id, upgrade);
+        // One that is being closed stays where it is, and hears of it there.
+        if told.try_recv().is_ok() {
+            client.dialect = next;
+            client.reader = Some(shareable.reader(Arc::clone(&self.hub), id));
+        }
+    }
+
+    /// Reads until nothing more comes, with every late answer given.
+    pub(super) fn drain(&mut self, client: &mut Client) {
+        let mut quiet = 0;
+        while quiet < 3 {
+            self.answer(usize::MAX);
+            self.run_round();
+            quiet += 1;
+            while client.read(self) {
+                quiet = 0;
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Templates of channel names with members of a client's message: `session:{session_id}`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde_json::value::RawValue;
+
+use crate::error::{Error, Result};
+use crate::event::strict_json;
+
+/// The most channels of one message: as many as it may list.
+const MAX_CHANNELS: usize = 256;
+/// The longest inserted value, in bytes: the longest channel name.
+const MAX_VALUE: usize = 255;
+
+/// A channel name with placeholders for members of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template(Vec<Piece>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Member(String),
+}
+
+impl Template {
+    /// Parses a text in which `{name}` stands for the message's member of that name.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            let (name, behind) = after.split_once('}').ok_or("expected a } for each {")?;
+            if before.contains('}') {
+                return Err("expected a { for each }");
+            }
+            if name.is_empty() || name.contains('{') {
+                return Err("expected a member's name between { and }");
+            }
+            if !before.is_empty() {
+                pieces.push(Piece::Text(before.to_owned()));
+            }
+            pieces.push(Piece::Member(name.to_owned()));
+            rest = behind;
+        }
+        if rest.contains('}') {
+            return Err("expected a { for each }");
+        }
+        if !rest.is_empty() {
+            pieces.push(Piece::Text(rest.to_owned()));
+        }
+        if pieces.is_empty() {
+            return Err("expected a channel's name");
+        }
+        Ok(Template(pieces))
+    }
+
+    /// The members that it names.
+    pub fn members(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|piece| match piece {
+            Piece::Member(name) => Some(name.as_str()),
+            Piece::Text(_) => None,
+        })
+    }
+
+    /// The channels: one for each value of each member.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the member that is missing, or is neither a string nor a whole
+    /// number in its plain spelling, nor a list of those: `7` and `7.0` must not become two
+    /// channels, nor two big numbers one.
+    pub(in crate::protocol) fn fill<'a>(
+        &self,
+        member: impl Fn(&str) -> Option<&'a RawValue>,
+    ) -> Result<Vec<String>> {
+        let mut made = vec![String::new()];
+        for piece in &self.0 {
+            let (name, values) = match piece {
+                Piece::Text(text) => ("", vec![text.clone()]),
+                Piece::Member(name) => (name.as_str(), values(name, member(name))?),
+            };
+            if made.len().saturating_mul(values.len()) > MAX_CHANNELS {
+                let text = "expected what makes at most 256 channels";
+                return Err(Error::field(name.to_owned(), text));
+            }
+            let joined = made
+                .iter()
+                .flat_map(|before| values.iter().map(move |value| format!("{before}{value}")));
+            made = joined.collect();
+        }
+        Ok(made)
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|piece| match piece {
+            Piece::Text(text) => f.write_str(text),
+            Piece::Member(name) => write!(f, "{{{name}}}"),
+        })
+    }
+}
+
+/// The values of a member.
+fn values(name: &str, raw: Option<&RawValue>) -> Result<Vec<String>> {
+    let wrong = || {
+        let text = "expected a string or a whole number such as 7, or a list of those";
+        Error::field(name.to_owned(), text)
+    };
+    let Some(raw) = raw else {
+        return Err(wrong().note("and it is missing"));
+    };
+    let one = |value: &RawValue| {
+        let id = strict_json::identifier(value).filter(|id| id.len() <= MAX_VALUE);
+        id.map(Cow::into_owned).ok_or_else(wrong)
+    };
+    if raw.get().starts_with('[') {
+        let list: Vec<&RawValue> = serde_json::from_str(raw.get()).map_err(|_| wrong())?;
+        return list.into_iter().map(one).collect();
+    }
+    Ok(vec![one(raw)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn fill(template: &str, json: &str) -> Result<Vec<String>> {
+        let members: std::collections::HashMap<String, Box<RawValue>> =
+            serde_json::from_str(json).unwrap();
+        let template = Template::parse(template).unwrap();
+        template.fill(|name| members.get(name).map(|raw| &**raw))
+    }
+
+    #[test]
+    fn a_member_stands_for_itself_and_a_list_for_each_of_its_values() {
+        let filled = |template, json| fill(template, json).unwrap();
+        assert_eq!(filled("global", "{}"), ["global"]);
+        assert_eq!(filled("s:{id}", r#"{"id":"x"}"#), ["s:x"]);
+        assert_eq!(filled("s:{id}/a", r#"{"id":7}"#), ["s:7/a"]);
+        assert_eq!(
+            filled("s:{id}", r#"{"id":18446744073709551616}"#),
+            ["s:18446744073709551616"]
+        );
+        assert_eq!(
+            filled("{room}", r#"{"room":["a:1","b:2"]}"#),
+            ["a:1", "b:2"]
+        );
+        let product = filled("{a}:{b}", r#"{"a":["x","y"],"b":[1,2]}"#);
+        assert_eq!(product, ["x:1", "x:2", "y:1", "y:2"]);
+        assert_eq!(filled("{a}", r#"{"a":[]}"#), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_cannot_be_put_in_is_refused_by_its_name() {
+        let long = format!(r#"{{"id":"{}"}}"#, "x".repeat(256));
+        let many = format!(r#"{{"id":{:?}}}"#, vec![1; 257]);
+        for json in [
+            "{}",
+            r#"{"id":null}"#,
+            r#"{"id":true}"#,
+            r#"{"id":1.0}"#,
+            r#"{"id":[1,1e3]}"#,
+            r#"{"id":"\ud83d"}"#,
+            r#"{"id":{}}"#,
+            r#"{"id":[[1]]}"#,
+            &long,
+            &many,
+        ] {
+            let error = fill("s:{id}", json).unwrap_err();
+            assert_eq!(error.field_name(), Some("id"), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_template_that_is_none_is_refused() {
+        for text in ["", "{", "}", "a{b", "a}b", "{}", "{{a}}", "a}{b}"] {
+            assert!(Template::parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_template_reads_as_it_is_written(text in "[a-z:{}]{0,12}") {
+            if let Ok(template) = Template::parse(&text) {
+                prop_assert_eq!(template.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn a_filled_template_holds_each_value_between_its_texts(
+            before in "[a-z:]{0,5}", after in "[a-z:]{0,5}", values in prop::collection::vec("[^\u{0}]{0,9}", 0..9),
+        ) {
+            let template = Template::parse(&format!("{before}{{m}}{after}")).unwrap();
+            let json = serde_json::to_string(&values).unwrap();
+            let raw = RawValue::from_string(json).unwrap();
+            let expected: Vec<String> =
+                values.iter().map(|value| format!("{before}{value}{after}")).collect();
+            prop_assert_eq!(template.fill(|_| Some(&*raw)).unwrap(), expected);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Admission: whether a request may become a connection.
+//!
+//! Every transport asks here, so that the same request is rejected for the same reason and with the
+//! same code everywhere. The order is fixed:
+//!
+//! 1. *Drain*: a server that is about to stop takes no connections.
+//! 2. *Origin*: pages of other origins are rejected before their token is read.
+//! 3. *Limits that need no identity*: the total and the address. They are only checked, so that a
+//!    client without a valid token holds no place while its token is verified.
+//! 4. *Token*: by header, query or subprotocol, as the transport has found it.
+//! 5. *Permit*: the total, the user and the address; the permit is taken.
+//! 6. *Registration*: the shard revalidates the identity and counts the user after the connection is
+//!    in its table, so that a concurrent revocation sweep cannot miss it (see [`super::open`]).
+//!
+//! A transport supplies an [`AdmissionRequest`] and encodes a [`Rejection`]; it decides nothing.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use super::Services;
+use crate::auth::{AuthFailure, Identity};
+use crate::error::{Error, Result};
+use crate::event::TraceContext;
+use crate::hub::{ConnectionPermit, PermitError};
+use crate::net::origin;
+use crate::telemetry::Transport;
+
+/// What a transport knows of a request that would become a connection.
+pub struct AdmissionRequest<'a> {
+    /// The transport.
+    pub transport: Transport,
+    /// The client's address.
+    pub address: SocketAddr,
+    /// Which origins may connect; `None` where the listener has checked that already.
+    pub origin: Option<OriginRule<'a>>,
+    /// What the client shows of its identity.
+    pub credentials: Credentials<'a>,
+    /// When the client must be authenticated.
+    pub authentication: Authentication,
+    /// The span of the request.
+    pub trace: Option<&'a TraceContext>,
+}
+
+/// The headers of a request, and the origins that may connect.
+#[derive(Clone, Copy)]
+pub struct OriginRule<'a> {
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// As [`origin::is_allowed`] has it.
+    pub allowed: &'a [String],
+}
+
+/// What a client shows of its identity.
+pub enum Credentials<'a> {
+    /// A token, none, or a header that can't be read.
+    Token(Result<Option<&'a str>, AuthFailure>),
+    /// The identity was verified with the head of the call.
+    Verified(Arc<Identity>),
+}
+
+/// When a client must be authenticated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authentication {
+    /// By the request: the transport has no message for a later token.
+    Now,
+    /// The token may come in a message of the open connection, but one that is here must be valid.
+    Later,
+    /// As [`Authentication::Later`], and a wrong token is reported on the open connection: a page
+    /// can't read the status of a rejected request.
+    InBand,
+}
+
+/// A request that becomes a connection.
+pub struct Admitted {
+    pub(super) address: SocketAddr,
+    pub(super) permit: ConnectionPermit,
+    pub(super) identity: Result<Option<Arc<Identity>>>,
+}
+
+impl Admitted {
+    /// The identity: `None` until the client authenticates, an error where a wrong token is reported
+    /// on the open connection ([`Authentication::InBand`]).
+    pub fn identity(&self) -> &Result<Option<Arc<Identity>>> {
+        &self.identity
+    }
+
+    /// The same for a transport that registers the connection without an identity and sets it later.
+    ///
+    /// # Errors
+    /// As [`Admitted::identity`].
+    pub fn take_identity(&mut self) -> Result<Option<Arc<Identity>>> {
+        std::mem::replace(&mut self.identity, Ok(None))
+    }
+
+    /// The client's address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Why a request does not become a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RejectReason {
+    /// The server is about to stop.
+    Draining,
+    /// Pages of this origin may not connect.
+    Origin,
+    /// The token is wrong or missing.
+    Token,
+    /// A limit on connections is reached.
+    Full(PermitError),
+}
+
+/// A request that was rejected. A transport encodes it.
+#[derive(Debug, Clone)]
+pub struct Rejection {
+    /// Why.
+    pub reason: RejectReason,
+    /// The error that the client gets.
+    pub error: Error,
+}
+
+impl Rejection {
+    fn new(reason: RejectReason, error: Error) -> Self {
+        Rejection { reason, error }
+    }
+
+    /// The HTTP status. A full server is no fault of the client: 503, not 429.
+    #[must_use]
+    pub fn http_status(&self) -> u16 {
+        match self.reason {
+            RejectReason::Full(PermitError::Server) => 503,
+            RejectReason::Full(_)
+            | RejectReason::Draining
+            | RejectReason::Origin
+            | RejectReason::Token => self.error.code().http_status(),
+        }
+    }
+}
+
+impl From<PermitError> for Rejection {
+    fn from(full: PermitError) -> Self {
+        Rejection::new(RejectReason::Full(full), full.error())
+    }
+}
+
+impl Services {
+    /// Admits a request, or rejects it and notes that in the logs.
+    ///
+    /// # Errors
+    /// The rejection. The transport counts its code where it writes the answer.
+    pub async fn admit(&self, request: AdmissionRequest<'_>) -> Result<Admitted, Rejection> {
+        let (transport, address) = (Some(request.transport), request.address);
+        let admitted = self.decide(request).await;
+        let rejected = match &admitted {
+            Ok(admitted) => admitted.identity.as_ref().err(),
+            Err(rejection) => Some(&rejection.error),
+        };
+        if let Some(error) = rejected {
+            self.note_rejection(address, transport, error);
+        }
+        admitted
+    }
+
+    async fn decide(&self, request: AdmissionRequest<'_>) -> Result<Admitted, Rejection> {
+        let AdmissionRequest {
+            address,
+            origin,
+            credentials,
+            authentication,
+            trace,
+            transport: _,
+        } = request;
+        self.check_drain()?;
+        if let Some(rule) = origin {
+            check_origin(rule)?;
+        }
+        self.hub.check_permits(address.ip())?;
+        let identity = match credentials {
+            Credentials::Verified(identity) => Ok(Some(identity)),
+            Credentials::Token(token) => {
+                self.authenticate(token, authentication, address, trace)
+                    .await
+            }
+        };
+        if let Err(error) = &identity
+            && authentication != Authentication::InBand
+        {
+            return Err(Rejection::new(RejectReason::Token, error.clone()));
+        }
+        if let Ok(Some(identity)) = &identity
+            && let Some(user) = identity.user()
+        {
+            self.hub.check_user(user)?;
+        }
+        Ok(Admitted {
+            address,
+            permit: self.hub.permit(address.ip())?,
+            identity,
+        })
+    }
+
+    fn check_drain(&self) -> Result<(), Rejection> {
+        let Some(departure) = self.lifecycle.departure() else {
+            return Ok(());
+        };
+        let error = Error::unavailable("the server is about to stop");
+        let error = error.retry_after(departure.come_back());
+        Err(Rejection::new(RejectReason::Draining, error))
+    }
+
+    /// Verifies the token. Without one the client is anonymous, where that is allowed.
+    async fn authenticate(
+        &self,
+        token: Result<Option<&str>, AuthFailure>,
+        authentication: Authentication,
+        address: SocketAddr,
+        trace: Option<&TraceContext>,
+    ) -> Result<Option<Arc<Identity>>> {
+        let refused = |failure| self.verifier.refused(failure);
+        match token.map_err(refused)? {
+            Some(token) => {
+                let mut span = self.tracing.authenticate(trace);
+                let identity = self.verifier.verify(token).await;
+                identity
+                    .inspect_err(|error| span.set_error(error))
+                    .map(Some)
+            }
+            None if !self.limits.load().auth_required => {
+                Ok(Some(Arc::new(Identity::anonymous_from(address.ip()))))
+            }
+            None if authentication == Authentication::Now => Err(refused(AuthFailure::Missing)),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Whether a page of the request's origin may connect.
+///
+/// # Errors
+/// The rejection.
+pub fn check_origin(rule: OriginRule<'_>) -> Result<(), Rejection> {
+    if origin::is_allowed(rule.headers, rule.allowed) {
+        return Ok(());
+    }
+    let error = Error::denied("this origin may not connect (public.allowed_origins)");
+    Err(Rejection::new(RejectReason::Origin, error))
+}
