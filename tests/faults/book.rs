@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 /// The guarantees of a channel.
 #[derive(Debug, Clone, Copy)]
-pub struct Promise {
+pub struct Guarantees {
     /// Its policy drops events for slow clients, and reports them.
     pub drops: bool,
     /// Its store survives restarts, and so do its epochs.
@@ -29,7 +29,7 @@ pub enum Finding {
 
 /// A position in a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct ChannelPosition {
     /// The epoch.
     pub epoch: String,
     /// The event's offset in it.
@@ -39,69 +39,75 @@ pub struct Place {
 /// The client's state for one channel.
 #[derive(Debug)]
 pub struct Book {
-    promise: Promise,
+    guarantees: Guarantees,
     /// The last event that it has received, or knows to be missing.
-    at: Option<Place>,
-    /// The position from which it has asked to resume, until the reply.
-    asked: Option<Place>,
+    at: Option<ChannelPosition>,
+    /// The position from which it has requested to resume, until the reply.
+    requested: Option<ChannelPosition>,
     /// The events that it missed without notice, in this epoch.
     missed: BTreeSet<u64>,
     /// The store was restored from an earlier state: the epoch may change once.
-    renumbered: bool,
+    new_epoch: bool,
 }
 
 impl Book {
     /// A client without any state.
     #[must_use]
-    pub fn new(promise: Promise) -> Self {
+    pub fn new(guarantees: Guarantees) -> Self {
         Book {
-            promise,
+            guarantees,
             at: None,
-            asked: None,
+            requested: None,
             missed: BTreeSet::new(),
-            renumbered: false,
+            new_epoch: false,
         }
     }
 
     /// The store was damaged or restored. Only a new epoch is correct.
     pub fn expect_new_epoch(&mut self) {
-        self.renumbered = true;
+        self.new_epoch = true;
     }
 
     /// The current position.
     #[must_use]
-    pub fn at(&self) -> Option<&Place> {
+    pub fn at(&self) -> Option<&ChannelPosition> {
         self.at.as_ref()
     }
 
     /// The client reconnects. Returns the position to resume from.
-    pub fn resume(&mut self) -> Option<Place> {
-        self.asked.clone_from(&self.at);
-        self.asked.clone()
+    pub fn resume(&mut self) -> Option<ChannelPosition> {
+        self.requested.clone_from(&self.at);
+        self.requested.clone()
     }
 
     /// The channel's entry of `subscribed`.
-    pub fn subscribed(&mut self, to: Place, recovered: bool, replayed: u64) -> Vec<Finding> {
-        let asked = self.asked.take();
-        let renumbered = std::mem::take(&mut self.renumbered);
-        let told = format!("{to:?}, recovered {recovered}, replayed {replayed}");
+    pub fn subscribed(
+        &mut self,
+        to: ChannelPosition,
+        recovered: bool,
+        replayed: u64,
+    ) -> Vec<Finding> {
+        let requested = self.requested.take();
+        let new_epoch = std::mem::take(&mut self.new_epoch);
+        let reported = format!("{to:?}, recovered {recovered}, replayed {replayed}");
         if recovered {
-            return match asked {
-                Some(asked) => self.recovered(&asked, &to, replayed, &told),
-                None => vec![Finding::Wrong(format!("{told}: nobody asked"))],
+            return match requested {
+                Some(requested) => self.recovered(&requested, &to, replayed, &reported),
+                None => vec![Finding::Wrong(format!("{reported}: nobody requested"))],
             };
         }
         let mut findings = Vec::new();
         if replayed > 0 {
-            findings.push(Finding::Wrong(format!("{told}: replayed all the same")));
+            findings.push(Finding::Wrong(format!("{reported}: replayed all the same")));
         }
-        if let Some(before) = asked.or_else(|| self.at.take()) {
+        if let Some(before) = requested.or_else(|| self.at.take()) {
             if before.epoch == to.epoch {
                 let lost = to.offset.saturating_sub(before.offset).max(1);
-                let why = format!("{told}: not recovered from {before:?}, all of which is kept");
+                let why =
+                    format!("{reported}: not recovered from {before:?}, all of which is kept");
                 findings.push(Finding::Lost(lost, why));
-            } else if self.promise.durable && !renumbered {
-                let why = format!("{told}: a new epoch after {before:?}");
+            } else if self.guarantees.durable && !new_epoch {
+                let why = format!("{reported}: a new epoch after {before:?}");
                 findings.push(Finding::Wrong(why));
             }
         }
@@ -110,19 +116,25 @@ impl Book {
         findings
     }
 
-    fn recovered(&mut self, asked: &Place, to: &Place, replayed: u64, told: &str) -> Vec<Finding> {
+    fn recovered(
+        &mut self,
+        requested: &ChannelPosition,
+        to: &ChannelPosition,
+        replayed: u64,
+        reported: &str,
+    ) -> Vec<Finding> {
         let mut findings = Vec::new();
-        if asked.epoch != to.epoch {
-            let why = format!("{told}: {asked:?} is of another epoch");
+        if requested.epoch != to.epoch {
+            let why = format!("{reported}: {requested:?} is of another epoch");
             findings.push(Finding::Wrong(why));
             self.missed.clear();
-        } else if asked.offset + replayed != to.offset {
-            let why = format!("{told}: that is not all since {asked:?}");
+        } else if requested.offset + replayed != to.offset {
+            let why = format!("{reported}: that is not all since {requested:?}");
             findings.push(Finding::Wrong(why));
         }
-        self.at = Some(Place {
+        self.at = Some(ChannelPosition {
             epoch: to.epoch.clone(),
-            offset: asked.offset,
+            offset: requested.offset,
         });
         findings
     }
@@ -130,7 +142,7 @@ impl Book {
     /// An event, with its epoch if the transport reports it.
     pub fn event(&mut self, epoch: Option<&str>, offset: u64) -> Option<Finding> {
         let Some(at) = &mut self.at else {
-            let why = format!("event {offset} before anything was said of its channel");
+            let why = format!("event {offset} before its channel was answered");
             return Some(Finding::Wrong(why));
         };
         if epoch.is_some_and(|epoch| epoch != at.epoch) {
@@ -157,18 +169,18 @@ impl Book {
 
     /// A `gap`.
     pub fn gap(&mut self, from: u64, to: u64, reason: &str) -> Option<Finding> {
-        let told = format!("gap {from} to {to}, {reason}, at {:?}", self.at);
+        let reported = format!("gap {from} to {to}, {reason}, at {:?}", self.at);
         let Some(at) = &mut self.at else {
-            return Some(Finding::Wrong(told));
+            return Some(Finding::Wrong(reported));
         };
         if from != at.offset + 1 || to < from {
-            return Some(Finding::Wrong(told));
+            return Some(Finding::Wrong(reported));
         }
         at.offset = to;
         let dropped = matches!(reason, "slow_consumer" | "conflated");
-        if self.promise.drops && dropped {
+        if self.guarantees.drops && dropped {
             return None;
         }
-        Some(Finding::Lost(to - from + 1, told))
+        Some(Finding::Lost(to - from + 1, reported))
     }
 }

@@ -14,11 +14,11 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use crate::book::Place;
-use crate::follower::{Event, Follower};
+use crate::book::ChannelPosition;
 use crate::ledger::Number;
 use crate::options::channel_name;
 use crate::server::SECRET;
+use crate::subscriber::{Event, Subscriber};
 use crate::world::World;
 
 /// The type of every event.
@@ -26,7 +26,7 @@ pub const EVENT_TYPE: &str = "fault.tick";
 /// The close code for a silent client.
 const SILENT: u16 = 4408;
 /// The timeout of an upgrade before the client retries.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A token that is valid for this many seconds.
 pub fn token(user: &str, role: &str, seconds: u64) -> String {
@@ -38,7 +38,7 @@ pub fn token(user: &str, role: &str, seconds: u64) -> String {
 
 /// A server message, as far as these clients read it.
 #[derive(Deserialize)]
-struct Heard {
+struct ServerMessage {
     r#type: String,
     channel: Option<String>,
     offset: Option<u64>,
@@ -74,31 +74,31 @@ type Ws = WebSocketStream<TcpStream>;
 
 /// One client, for the whole run.
 pub struct Client {
-    follower: Arc<Follower>,
+    subscriber: Arc<Subscriber>,
     world: Arc<World>,
     rng: Rng,
-    /// Renews its token when asked to. Otherwise, the token expires.
+    /// Renews its token when requested to. Otherwise, the token expires.
     renews: bool,
     names: HashMap<String, usize>,
 }
 
 impl Client {
-    pub fn new(world: &Arc<World>, follower: Arc<Follower>, seed: u64) -> Self {
+    pub fn new(world: &Arc<World>, subscriber: Arc<Subscriber>, seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let names = follower.channels.iter().map(|c| (channel_name(*c), *c));
+        let names = subscriber.channels.iter().map(|c| (channel_name(*c), *c));
         Client {
             world: Arc::clone(world),
             renews: rng.bool(),
             rng,
             names: names.collect(),
-            follower,
+            subscriber,
         }
     }
 
     /// Reconnects until the run ends.
     pub async fn run(mut self) {
         loop {
-            let pause = match tokio::time::timeout(PATIENCE, self.connect()).await {
+            let pause = match tokio::time::timeout(TIMEOUT, self.connect()).await {
                 Ok(Some(ws)) => self.live(ws).await,
                 Ok(None) | Err(_) => None,
             };
@@ -108,7 +108,7 @@ impl Client {
     }
 
     fn token(&mut self) -> String {
-        token(&self.follower.name, "member", self.rng.u64(2..20))
+        token(&self.subscriber.name, "member", self.rng.u64(2..20))
     }
 
     async fn connect(&mut self) -> Option<Ws> {
@@ -125,9 +125,9 @@ impl Client {
             .ok()?;
         let mut since = Map::new();
         let mut channels = Vec::new();
-        for (channel, place) in self.follower.resume() {
+        for (channel, position) in self.subscriber.resume() {
             channels.push(channel_name(channel));
-            if let Some(Place { epoch, offset }) = place {
+            if let Some(ChannelPosition { epoch, offset }) = position {
                 since.insert(
                     channel_name(channel),
                     json!({"epoch": epoch, "offset": offset}),
@@ -146,23 +146,23 @@ impl Client {
         loop {
             match ws.next().await {
                 Some(Ok(Message::Text(text))) => {
-                    let heard: Heard = match serde_json::from_str(&text) {
-                        Ok(heard) => heard,
+                    let received: ServerMessage = match serde_json::from_str(&text) {
+                        Ok(received) => received,
                         Err(error) => {
                             let why = format!("{error}: {text}");
-                            self.world.wrong(&self.follower.name, why);
+                            self.world.wrong(&self.subscriber.name, why);
                             return None;
                         }
                     };
-                    match heard.r#type.as_str() {
-                        "reconnect" => away = heard.after_ms.map(Duration::from_millis),
+                    match received.r#type.as_str() {
+                        "reconnect" => away = received.after_ms.map(Duration::from_millis),
                         "token_expiring" if self.renews => {
                             let renewal = json!({"type": "authenticate", "token": self.token()});
                             ws.send(Message::text(renewal.to_string())).await.ok()?;
                             self.world.totals.renewals.add(1);
                         }
                         _ => {
-                            if !self.hear(heard) {
+                            if !self.handle(received) {
                                 return None;
                             }
                         }
@@ -171,10 +171,11 @@ impl Client {
                 Some(Ok(Message::Close(frame))) => {
                     let code = frame.map_or(1005, |frame| u16::from(frame.code));
                     self.world.totals.closed(&code.to_string());
-                    let way = ws.get_ref().local_addr().ok();
-                    if code == SILENT && !way.is_some_and(|way| self.world.public.froze(way)) {
-                        let why = "closed for its silence, though it heard and answered";
-                        self.world.wrong(&self.follower.name, why.into());
+                    let local = ws.get_ref().local_addr().ok();
+                    if code == SILENT && !local.is_some_and(|local| self.world.public.froze(local))
+                    {
+                        let why = "closed for its silence, though it read and answered";
+                        self.world.wrong(&self.subscriber.name, why.into());
                     }
                     return away;
                 }
@@ -188,19 +189,19 @@ impl Client {
     }
 
     /// Handles one message. Returns false if the client should reconnect.
-    fn hear(&self, heard: Heard) -> bool {
-        let channel = heard
+    fn handle(&self, received: ServerMessage) -> bool {
+        let channel = received
             .channel
             .as_ref()
             .and_then(|c| self.names.get(c))
             .copied();
-        match (heard.r#type.as_str(), channel, heard.offset) {
+        match (received.r#type.as_str(), channel, received.offset) {
             (EVENT_TYPE, Some(channel), Some(offset)) => {
-                let Some(Data { n }) = heard.data else {
-                    self.world.wrong(&self.follower.name, "no data".into());
+                let Some(Data { n }) = received.data else {
+                    self.world.wrong(&self.subscriber.name, "no data".into());
                     return true;
                 };
-                self.follower.event(Event {
+                self.subscriber.event(Event {
                     channel,
                     epoch: None,
                     offset,
@@ -209,34 +210,38 @@ impl Client {
             }
             ("subscribed", Some(channel), Some(offset)) => {
                 // The channel has a new epoch.
-                let epoch = heard.epoch.unwrap_or_default();
-                let recovered = heard.recovered.unwrap_or_default();
-                let place = Place { epoch, offset };
-                self.follower.subscribed(channel, place, recovered, 0);
+                let epoch = received.epoch.unwrap_or_default();
+                let recovered = received.recovered.unwrap_or_default();
+                let position = ChannelPosition { epoch, offset };
+                self.subscriber.subscribed(channel, position, recovered, 0);
             }
             ("subscribed", None, _) => {
-                for joined in heard.channels {
-                    let place = Place {
+                for joined in received.channels {
+                    let position = ChannelPosition {
                         epoch: joined.epoch,
                         offset: joined.offset,
                     };
                     let channel = self.names[&joined.channel];
-                    self.follower
-                        .subscribed(channel, place, joined.recovered, joined.replayed);
+                    self.subscriber.subscribed(
+                        channel,
+                        position,
+                        joined.recovered,
+                        joined.replayed,
+                    );
                 }
-                return heard.errors.is_empty();
+                return received.errors.is_empty();
             }
             ("gap", Some(channel), _) => {
-                let reason = heard.reason.unwrap_or_default();
-                let (from, to) = (heard.from.unwrap_or(0), heard.to.unwrap_or(0));
+                let reason = received.reason.unwrap_or_default();
+                let (from, to) = (received.from.unwrap_or(0), received.to.unwrap_or(0));
                 let reason = reason.as_str().unwrap_or_default();
-                self.follower.gap(channel, from, to, reason);
+                self.subscriber.gap(channel, from, to, reason);
             }
             ("error" | "unsubscribed", ..) => return false,
             ("connection_established" | "heartbeat" | "authenticated" | "token_expiring", ..) => {}
             (other, ..) => {
                 let why = format!("{other} was not expected");
-                self.world.wrong(&self.follower.name, why);
+                self.world.wrong(&self.subscriber.name, why);
             }
         }
         true

@@ -50,10 +50,10 @@ pub fn offset(rng: &mut Rng) -> &'static str {
 /// Debian's path contains the architecture.
 fn find_library() -> Option<PathBuf> {
     let machines = fs::read_dir("/usr/lib").ok()?;
-    let mut places: Vec<PathBuf> = machines.flatten().map(|entry| entry.path()).collect();
-    places.extend(["/usr/lib".into(), "/usr/local/lib".into()]);
-    let files = places
+    let mut positions: Vec<PathBuf> = machines.flatten().map(|entry| entry.path()).collect();
+    positions.extend(["/usr/lib".into(), "/usr/local/lib".into()]);
+    let files = positions
         .iter()
-        .map(|place| place.join("faketime/libfaketime.so.1"));
+        .map(|position| position.join("faketime/libfaketime.so.1"));
     files.into_iter().find(|file| file.exists())
 }

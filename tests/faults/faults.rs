@@ -18,7 +18,7 @@ use crate::world::World;
 /// The number of events published while connections are frozen.
 const BURST: usize = 100;
 /// How long a start may be refused, for instance on a full disk.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Injects faults.
 pub struct Faults {
@@ -68,7 +68,7 @@ impl Faults {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         };
-        let started = tokio::time::timeout(PATIENCE, started).await;
+        let started = tokio::time::timeout(TIMEOUT, started).await;
         assert!(started.is_ok(), "no start:\n{}", tail(&self.server.log()));
     }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use crate::book::Place;
+use crate::book::ChannelPosition;
 
 /// An event: its publisher, and the publisher's own sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,28 +29,30 @@ impl Number {
 
 /// What is known of one epoch of one channel.
 #[derive(Default)]
-struct Numbering {
+struct EpochRecord {
     events: HashMap<u64, Number>,
-    places: HashMap<Number, u64>,
+    positions: HashMap<Number, u64>,
     acknowledged: Vec<(u64, Number)>,
 }
 
-impl Numbering {
+impl EpochRecord {
     fn note(&mut self, offset: u64, number: Number) -> Result<(), String> {
         let event = *self.events.entry(offset).or_insert(number);
         if event != number {
             return Err(format!("offset {offset} is {event:?} and {number:?}"));
         }
-        let place = *self.places.entry(number).or_insert(offset);
-        if place != offset {
-            return Err(format!("{number:?} has the offsets {place} and {offset}"));
+        let position = *self.positions.entry(number).or_insert(offset);
+        if position != offset {
+            return Err(format!(
+                "{number:?} has the offsets {position} and {offset}"
+            ));
         }
         Ok(())
     }
 }
 
 /// One table per channel.
-pub struct Ledger(Vec<Mutex<HashMap<String, Numbering>>>);
+pub struct Ledger(Vec<Mutex<HashMap<String, EpochRecord>>>);
 
 impl Ledger {
     pub fn new(channels: usize) -> Self {
@@ -59,34 +61,39 @@ impl Ledger {
 
     /// A subscriber saw this event at this position. Fails if another event has it, or if the event
     /// has another one.
-    pub fn saw(&self, channel: usize, place: &Place, number: Number) -> Result<(), String> {
+    pub fn saw(
+        &self,
+        channel: usize,
+        position: &ChannelPosition,
+        number: Number,
+    ) -> Result<(), String> {
         let mut table = self.0[channel].lock().unwrap();
-        if let Some(numbering) = table.get_mut(&place.epoch) {
-            return numbering.note(place.offset, number);
+        if let Some(epoch) = table.get_mut(&position.epoch) {
+            return epoch.note(position.offset, number);
         }
-        let numbering = table.entry(place.epoch.clone()).or_default();
-        numbering.note(place.offset, number)
+        let epoch = table.entry(position.epoch.clone()).or_default();
+        epoch.note(position.offset, number)
     }
 
     /// A publisher got this position for its event.
     pub fn acknowledged(
         &self,
         channel: usize,
-        place: &Place,
+        position: &ChannelPosition,
         number: Number,
     ) -> Result<(), String> {
         let mut table = self.0[channel].lock().unwrap();
-        let numbering = table.entry(place.epoch.clone()).or_default();
-        numbering.acknowledged.push((place.offset, number));
-        numbering.note(place.offset, number)
+        let epoch = table.entry(position.epoch.clone()).or_default();
+        epoch.acknowledged.push((position.offset, number));
+        epoch.note(position.offset, number)
     }
 
     /// How many distinct events have a position.
     pub fn events(&self) -> usize {
-        self.sum(|numbering| numbering.events.len())
+        self.sum(|epoch| epoch.events.len())
     }
 
-    fn sum(&self, count: impl Fn(&Numbering) -> usize) -> usize {
+    fn sum(&self, count: impl Fn(&EpochRecord) -> usize) -> usize {
         let tables = self.0.iter().map(|table| {
             let table = table.lock().unwrap();
             table.values().map(&count).sum::<usize>()
@@ -114,11 +121,11 @@ impl Ledger {
             if u64::try_from(at).unwrap() + 1 != *offset {
                 wrong.push(format!("offset {offset} stands at {at} of history"));
             }
-            let place = Place {
+            let position = ChannelPosition {
                 epoch: epoch.to_owned(),
                 offset: *offset,
             };
-            wrong.extend(self.saw(channel, &place, *number).err());
+            wrong.extend(self.saw(channel, &position, *number).err());
             let before = last.insert(number.publisher, number.count);
             if number.publisher < ordered && before.is_some_and(|before| before >= number.count) {
                 wrong.push(format!("{number:?} stands behind {before:?}"));
@@ -126,8 +133,8 @@ impl Ledger {
         }
         let table = self.0[channel].lock().unwrap();
         let kept: HashMap<u64, Number> = history.iter().copied().collect();
-        let missing = table.get(epoch).into_iter().flat_map(|numbering| {
-            let acknowledged = numbering.acknowledged.iter();
+        let missing = table.get(epoch).into_iter().flat_map(|epoch| {
+            let acknowledged = epoch.acknowledged.iter();
             acknowledged.filter(|(offset, number)| kept.get(offset) != Some(number))
         });
         (missing.map(|event| format!("{event:?}")).collect(), wrong)

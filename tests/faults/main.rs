@@ -23,7 +23,6 @@ mod client;
 mod clock;
 mod disk;
 mod faults;
-mod follower;
 mod ledger;
 mod options;
 mod proxy;
@@ -33,6 +32,7 @@ mod schedule;
 mod server;
 mod store;
 mod stream;
+mod subscriber;
 mod totals;
 mod world;
 

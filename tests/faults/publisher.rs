@@ -9,11 +9,11 @@ use tidings::proto::event_service_client::EventServiceClient;
 use tidings::proto::{PublishBatchRequest, PublishRequest, PublishResponse};
 use tonic::transport::Channel;
 
-use crate::book::Place;
+use crate::book::ChannelPosition;
 use crate::client::EVENT_TYPE;
 use crate::ledger::Number;
 use crate::options::channel_name;
-use crate::stream::{PATIENCE, channel, signed};
+use crate::stream::{TIMEOUT, channel, signed};
 use crate::world::World;
 
 /// A publisher with its own number.
@@ -67,15 +67,15 @@ impl Publisher {
     }
 
     /// Publishes until it is acknowledged. Returns the position.
-    pub async fn publish(&mut self, channel: usize, bytes: usize) -> Place {
+    pub async fn publish(&mut self, channel: usize, bytes: usize) -> ChannelPosition {
         let (number, request) = self.event(channel, bytes);
         loop {
             let call = signed(request.clone(), "backend", "service", 60);
-            let answer = tokio::time::timeout(PATIENCE, self.events.publish(call)).await;
+            let answer = tokio::time::timeout(TIMEOUT, self.events.publish(call)).await;
             if let Ok(Ok(answer)) = answer
-                && let Some(place) = self.acknowledged(channel, number, &answer.into_inner())
+                && let Some(position) = self.acknowledged(channel, number, &answer.into_inner())
             {
-                return place;
+                return position;
             }
             self.pause().await;
         }
@@ -87,7 +87,7 @@ impl Publisher {
         while !left.is_empty() {
             let requests = left.iter().map(|(_, request)| request.clone()).collect();
             let call = signed(PublishBatchRequest { requests }, "backend", "service", 60);
-            let answer = tokio::time::timeout(PATIENCE, self.events.publish_batch(call)).await;
+            let answer = tokio::time::timeout(TIMEOUT, self.events.publish_batch(call)).await;
             if let Ok(Ok(answer)) = answer {
                 let responses = answer.into_inner().responses;
                 let answered = left.into_iter().zip(&responses);
@@ -114,22 +114,22 @@ impl Publisher {
         channel: usize,
         number: Number,
         response: &PublishResponse,
-    ) -> Option<Place> {
+    ) -> Option<ChannelPosition> {
         if response.error.is_some() {
             return None;
         }
         let result = response.results.first()?;
         let position = result.position.clone()?;
-        let place = Place {
+        let position = ChannelPosition {
             epoch: position.epoch,
             offset: position.offset,
         };
         let totals = &self.world.totals;
         totals.acknowledged.add(1);
         totals.duplicates.add(u64::from(result.duplicate));
-        if let Err(why) = self.world.ledger.acknowledged(channel, &place, number) {
+        if let Err(why) = self.world.ledger.acknowledged(channel, &position, number) {
             self.world.wrong("a publisher", why);
         }
-        Some(place)
+        Some(position)
     }
 }

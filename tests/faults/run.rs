@@ -9,24 +9,24 @@ use tidings::proto::GetHistoryRequest;
 use tidings::proto::event_service_client::EventServiceClient;
 use tokio::task::JoinSet;
 
-use crate::book::{Finding, Place};
+use crate::book::{ChannelPosition, Finding};
 use crate::client::Client;
 use crate::clock::Clock;
 use crate::disk::{SmallDisk, can_fail_syncs};
 use crate::faults::Faults;
-use crate::follower::Follower;
 use crate::ledger::Number;
 use crate::options::{Options, Store, channel_name};
 use crate::publisher::Publisher;
 use crate::server::Server;
 use crate::stream::{channel, signed};
+use crate::subscriber::Subscriber;
 use crate::world::World;
 use crate::{schedule, stream};
 
 /// How long all clients may take to catch up at the end.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// How many channels each client subscribes to.
-const FOLLOWED: usize = 3;
+const CHANNELS_EACH: usize = 3;
 /// The number of publishers that publish sequentially.
 const PUBLISHERS: u32 = 8;
 
@@ -44,7 +44,7 @@ pub async fn run(options: Options) -> bool {
     };
     let syncs = options.store == Store::Disk && can_fail_syncs();
     let clock = Clock::new(directory.path());
-    say_what_is_skipped(options.store, disk.is_some(), syncs);
+    print_skipped(options.store, disk.is_some(), syncs);
     if clock.is_none() {
         println!("skipped: a clock that is set, as libfaketime is missing");
     }
@@ -58,7 +58,7 @@ pub async fn run(options: Options) -> bool {
     let burst = Publisher::new(&world, PUBLISHERS, rng.u64(..));
     let mut faults = Faults::new(&world, server, disk, syncs, clock, burst, rng.fork());
     faults.start().await;
-    let mut followers = follow(&world, &mut rng);
+    let mut subscribers = subscribe(&world, &mut rng);
     let publishers = publish(&world, &mut rng);
     let start = Instant::now();
     for (at, fault) in plan {
@@ -68,13 +68,13 @@ pub async fn run(options: Options) -> bool {
     let lasts = start + Duration::from_secs(world.options.seconds);
     tokio::time::sleep_until(lasts.into()).await;
     finish(&world, &mut faults, publishers, &mut rng).await;
-    followers.abort_all();
+    subscribers.abort_all();
     faults.stop().await;
     faults.check_log();
     report(&world, seed, began.elapsed())
 }
 
-fn say_what_is_skipped(store: Store, disk: bool, syncs: bool) {
+fn print_skipped(store: Store, disk: bool, syncs: bool) {
     if store == Store::Disk && !disk {
         println!("skipped: a full disk, as mounting a small one takes root");
     }
@@ -91,20 +91,20 @@ fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-fn follow(world: &Arc<World>, rng: &mut Rng) -> JoinSet<()> {
+fn subscribe(world: &Arc<World>, rng: &mut Rng) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let channels = world.options.channels();
     for n in 0..world.options.clients + world.options.streams {
         let mut all: Vec<usize> = (0..channels).collect();
         rng.shuffle(&mut all);
-        all.truncate(FOLLOWED);
+        all.truncate(CHANNELS_EACH);
         let seed = rng.u64(..);
         if n < world.options.clients {
-            let follower = Follower::new(world, format!("client-{n}"), all);
-            tasks.spawn(Client::new(world, follower, seed).run());
+            let subscriber = Subscriber::new(world, format!("client-{n}"), all);
+            tasks.spawn(Client::new(world, subscriber, seed).run());
         } else {
-            let follower = Follower::new(world, format!("stream-{n}"), all);
-            tasks.spawn(stream::run(Arc::clone(world), follower, seed));
+            let subscriber = Subscriber::new(world, format!("stream-{n}"), all);
+            tasks.spawn(stream::run(Arc::clone(world), subscriber, seed));
         }
     }
     tasks
@@ -125,7 +125,7 @@ async fn finish(world: &Arc<World>, faults: &mut Faults, publishers: JoinSet<()>
     faults.over().await;
     world.enough.cancel();
     let mut last = Publisher::new(world, PUBLISHERS + 1, rng.u64(..));
-    let ends = tokio::time::timeout(PATIENCE, async {
+    let ends = tokio::time::timeout(TIMEOUT, async {
         publishers.join_all().await;
         let mut ends = Vec::new();
         for channel in 0..world.options.channels() {
@@ -143,13 +143,13 @@ async fn finish(world: &Arc<World>, faults: &mut Faults, publishers: JoinSet<()>
     }
 }
 
-async fn caught_up(world: &World, ends: &[Place]) {
-    let followers = world.followers.lock().unwrap().clone();
-    let deadline = Instant::now() + PATIENCE;
+async fn caught_up(world: &World, ends: &[ChannelPosition]) {
+    let subscribers = world.subscribers.lock().unwrap().clone();
+    let deadline = Instant::now() + TIMEOUT;
     loop {
-        let behind = followers.iter().flat_map(|follower| {
-            let behind = follower.behind(ends).into_iter();
-            behind.map(|(channel, at)| (follower.name.clone(), channel, at))
+        let behind = subscribers.iter().flat_map(|subscriber| {
+            let behind = subscriber.behind(ends).into_iter();
+            behind.map(|(channel, at)| (subscriber.name.clone(), channel, at))
         });
         let behind: Vec<_> = behind.collect();
         if behind.is_empty() {
@@ -170,7 +170,7 @@ async fn caught_up(world: &World, ends: &[Place]) {
     }
 }
 
-async fn check_history(world: &World, number: usize, end: &Place) {
+async fn check_history(world: &World, number: usize, end: &ChannelPosition) {
     let name = channel_name(number);
     let mut events = EventServiceClient::new(channel(world)).max_decoding_message_size(1 << 26);
     let mut history = Vec::new();
@@ -215,7 +215,7 @@ async fn check_history(world: &World, number: usize, end: &Place) {
     }
     let may_change = world.time_lines.get() > 0;
     if world.options.store == Store::Disk && !may_change && world.ledger.epochs(number) > 1 {
-        world.wrong(&name, "it was numbered anew".into());
+        world.wrong(&name, "it was given a new epoch".into());
     }
 }
 

@@ -3,25 +3,25 @@
 
 mod book;
 
-use book::{Book, Finding, Place, Promise};
+use book::{Book, ChannelPosition, Finding, Guarantees};
 
-const KEPT: Promise = Promise {
+const KEPT: Guarantees = Guarantees {
     drops: false,
     durable: true,
 };
 
-fn place(epoch: &str, offset: u64) -> Place {
-    Place {
+fn position(epoch: &str, offset: u64) -> ChannelPosition {
+    ChannelPosition {
         epoch: epoch.to_owned(),
         offset,
     }
 }
 
 /// A client of a channel that is at offset 10, and has received 11 and 12.
-fn book(promise: Promise) -> Book {
-    let mut book = Book::new(promise);
+fn book(guarantees: Guarantees) -> Book {
+    let mut book = Book::new(guarantees);
     assert_eq!(book.resume(), None);
-    assert_eq!(book.subscribed(place("e", 10), false, 0), []);
+    assert_eq!(book.subscribed(position("e", 10), false, 0), []);
     assert_eq!(book.event(None, 11), None);
     assert_eq!(book.event(Some("e"), 12), None);
     book
@@ -30,12 +30,12 @@ fn book(promise: Promise) -> Book {
 #[test]
 fn faultless_run_has_no_findings() {
     let mut book = book(KEPT);
-    assert_eq!(book.resume(), Some(place("e", 12)));
-    assert_eq!(book.subscribed(place("e", 14), true, 2), []);
+    assert_eq!(book.resume(), Some(position("e", 12)));
+    assert_eq!(book.subscribed(position("e", 14), true, 2), []);
     for offset in 13..=20 {
         assert_eq!(book.event(None, offset), None);
     }
-    assert_eq!(book.at(), Some(&place("e", 20)));
+    assert_eq!(book.at(), Some(&position("e", 20)));
 }
 
 #[test]
@@ -65,11 +65,11 @@ fn reordered_events_are_reported() {
 fn replay_from_wrong_position_is_reported() {
     let mut late = book(KEPT);
     late.resume();
-    assert_eq!(late.subscribed(place("e", 15), true, 3), []);
+    assert_eq!(late.subscribed(position("e", 15), true, 3), []);
     assert!(matches!(late.event(None, 14), Some(Finding::Lost(1, _))));
     let mut early = book(KEPT);
     early.resume();
-    assert_eq!(early.subscribed(place("e", 15), true, 3), []);
+    assert_eq!(early.subscribed(position("e", 15), true, 3), []);
     assert!(matches!(early.event(None, 12), Some(Finding::Repeated(_))));
 }
 
@@ -77,18 +77,18 @@ fn replay_from_wrong_position_is_reported() {
 fn incomplete_recovery_is_reported() {
     let mut book = book(KEPT);
     book.resume();
-    let findings = book.subscribed(place("e", 15), true, 2);
+    let findings = book.subscribed(position("e", 15), true, 2);
     assert!(matches!(*findings, [Finding::Wrong(_)]), "{findings:?}");
 }
 
 #[test]
 fn recovery_across_epochs_is_reported() {
-    let mut book = book(Promise {
+    let mut book = book(Guarantees {
         durable: false,
         ..KEPT
     });
     book.resume();
-    let findings = book.subscribed(place("f", 13), true, 1);
+    let findings = book.subscribed(position("f", 13), true, 1);
     assert!(matches!(*findings, [Finding::Wrong(_)]), "{findings:?}");
 }
 
@@ -96,24 +96,27 @@ fn recovery_across_epochs_is_reported() {
 fn missing_recovery_of_kept_events_is_a_loss() {
     let mut book = book(KEPT);
     book.resume();
-    let findings = book.subscribed(place("e", 15), false, 0);
+    let findings = book.subscribed(position("e", 15), false, 0);
     assert!(matches!(*findings, [Finding::Lost(3, _)]), "{findings:?}");
 }
 
 #[test]
 fn new_epoch_is_valid_in_memory_and_wrong_on_disk() {
-    let forgetful = Promise {
+    let forgetful = Guarantees {
         durable: false,
         ..KEPT
     };
-    for (promise, found) in [(forgetful, 0), (KEPT, 1)] {
-        let mut resumed = book(promise);
+    for (guarantees, found) in [(forgetful, 0), (KEPT, 1)] {
+        let mut resumed = book(guarantees);
         resumed.resume();
-        assert_eq!(resumed.subscribed(place("f", 1), false, 0).len(), found);
+        assert_eq!(resumed.subscribed(position("f", 1), false, 0).len(), found);
         assert_eq!(resumed.event(Some("f"), 2), None);
-        let mut unasked = book(promise);
-        assert_eq!(unasked.subscribed(place("f", 1), false, 0).len(), found);
-        assert_eq!(unasked.event(None, 2), None);
+        let mut unrequested = book(guarantees);
+        assert_eq!(
+            unrequested.subscribed(position("f", 1), false, 0).len(),
+            found
+        );
+        assert_eq!(unrequested.event(None, 2), None);
     }
 }
 
@@ -122,12 +125,12 @@ fn restored_store_may_change_epoch_once() {
     let mut book = book(KEPT);
     book.resume();
     book.expect_new_epoch();
-    assert_eq!(book.subscribed(place("f", 9), false, 0), []);
+    assert_eq!(book.subscribed(position("f", 9), false, 0), []);
     book.resume();
-    assert_eq!(book.subscribed(place("g", 9), false, 0).len(), 1, "once");
+    assert_eq!(book.subscribed(position("g", 9), false, 0).len(), 1, "once");
     book.resume();
     book.expect_new_epoch();
-    let findings = book.subscribed(place("h", 9), true, 0);
+    let findings = book.subscribed(position("h", 9), true, 0);
     assert!(matches!(*findings, [Finding::Wrong(_)]), "{findings:?}");
 }
 
@@ -139,13 +142,13 @@ fn event_of_other_epoch_is_reported() {
 
 #[test]
 fn gap_requires_dropping_policy_and_matching_offsets() {
-    let dropping = Promise {
+    let dropping = Guarantees {
         drops: true,
         ..KEPT
     };
-    let mut told = book(dropping);
-    assert_eq!(told.gap(13, 15, "slow_consumer"), None);
-    assert_eq!(told.event(None, 16), None);
+    let mut reported = book(dropping);
+    assert_eq!(reported.gap(13, 15, "slow_consumer"), None);
+    assert_eq!(reported.event(None, 16), None);
     let mut expired = book(dropping);
     let finding = expired.gap(13, 15, "expired");
     assert!(matches!(finding, Some(Finding::Lost(3, _))), "{finding:?}");

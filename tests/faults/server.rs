@@ -19,7 +19,7 @@ pub const SECRET: &str = "a-secret-of-the-fault-run-that-is-long-enough";
 /// The drain time.
 const DRAIN: Duration = Duration::from_secs(2);
 /// The timeout of a start or stop, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(40);
+const TIMEOUT: Duration = Duration::from_secs(40);
 /// The polling interval.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -77,7 +77,7 @@ impl Server {
             .spawn()
             .unwrap();
         let child = self.child.insert(child);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = child.try_wait().unwrap() {
                 self.child = None;
@@ -140,7 +140,7 @@ impl Server {
     /// SIGTERM, and waits for the exit. `None` if it had to be killed.
     pub async fn stop(&mut self) -> Option<ExitStatus> {
         self.terminate();
-        let deadline = Instant::now() + DRAIN + PATIENCE;
+        let deadline = Instant::now() + DRAIN + TIMEOUT;
         while let Some(child) = &mut self.child {
             if let Some(status) = child.try_wait().unwrap() {
                 self.child = None;

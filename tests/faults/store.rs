@@ -79,7 +79,7 @@ pub fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Restores a copy, either in place of the store or over its files.
+/// Restores a copy, either in position of the store or over its files.
 pub fn put_back(backup: &Path, store: &Path, over: bool) {
     if !over {
         fs::remove_dir_all(store).unwrap();

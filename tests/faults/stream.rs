@@ -11,20 +11,20 @@ use tidings::proto::{Position, SubscribeRequest, Subscription};
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::book::Place;
+use crate::book::ChannelPosition;
 use crate::client::token;
-use crate::follower::{Event, Follower};
 use crate::ledger::Number;
 use crate::options::channel_name;
+use crate::subscriber::{Event, Subscriber};
 use crate::world::World;
 
 /// The timeout of a call's response.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A lazy connection to the internal listener.
 pub fn channel(world: &World) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://{}", world.internal.address)).unwrap();
-    endpoint.connect_timeout(PATIENCE).connect_lazy()
+    endpoint.connect_timeout(TIMEOUT).connect_lazy()
 }
 
 /// A request with a token that is valid for this many seconds.
@@ -37,18 +37,18 @@ pub fn signed<T>(message: T, user: &str, role: &str, seconds: u64) -> Request<T>
     request
 }
 
-fn place(position: Option<Position>) -> Place {
+fn position(position: Option<Position>) -> ChannelPosition {
     let position = position.unwrap_or_default();
-    Place {
+    ChannelPosition {
         epoch: position.epoch,
         offset: position.offset,
     }
 }
 
 /// Resubscribes until the run ends.
-pub async fn run(world: Arc<World>, follower: Arc<Follower>, seed: u64) {
+pub async fn run(world: Arc<World>, subscriber: Arc<Subscriber>, seed: u64) {
     let mut rng = Rng::with_seed(seed);
-    let names: HashMap<String, usize> = follower
+    let names: HashMap<String, usize> = subscriber
         .channels
         .iter()
         .map(|channel| (channel_name(*channel), *channel))
@@ -56,25 +56,25 @@ pub async fn run(world: Arc<World>, follower: Arc<Follower>, seed: u64) {
     // Its own connection, so that it freezes and breaks independently.
     let mut events = EventServiceClient::new(channel(&world));
     loop {
-        let subscriptions = follower.resume().into_iter();
-        let subscriptions = subscriptions.map(|(channel, place)| Subscription {
+        let subscriptions = subscriber.resume().into_iter();
+        let subscriptions = subscriptions.map(|(channel, position)| Subscription {
             channel: channel_name(channel),
-            since: place.map(|Place { epoch, offset }| Position { epoch, offset }),
+            since: position.map(|ChannelPosition { epoch, offset }| Position { epoch, offset }),
             rewind: 0,
         });
         let request = SubscribeRequest {
             subscriptions: subscriptions.collect(),
             ..SubscribeRequest::default()
         };
-        let request = signed(request, &follower.name, "member", rng.u64(2..20));
-        let answer = tokio::time::timeout(PATIENCE, events.subscribe(request)).await;
+        let request = signed(request, &subscriber.name, "member", rng.u64(2..20));
+        let answer = tokio::time::timeout(TIMEOUT, events.subscribe(request)).await;
         if let Ok(Ok(answer)) = answer {
             world.totals.connects.add(1);
             let mut stream = answer.into_inner();
             let end = loop {
                 match stream.message().await {
                     Ok(Some(message)) => {
-                        if !hear(&world, &follower, &names, message.message) {
+                        if !handle(&world, &subscriber, &names, message.message) {
                             break "left".to_owned();
                         }
                     }
@@ -89,17 +89,17 @@ pub async fn run(world: Arc<World>, follower: Arc<Follower>, seed: u64) {
 }
 
 /// Handles one message. Returns false if the stream should be reopened.
-fn hear(
+fn handle(
     world: &World,
-    follower: &Follower,
+    subscriber: &Subscriber,
     names: &HashMap<String, usize>,
     message: Option<Message>,
 ) -> bool {
     match message {
         Some(Message::Subscribed(subscribed)) => {
             for joined in subscribed.channels {
-                let to = place(joined.position);
-                follower.subscribed(
+                let to = position(joined.position);
+                subscriber.subscribed(
                     names[&joined.channel],
                     to,
                     joined.recovered,
@@ -110,8 +110,8 @@ fn hear(
         }
         Some(Message::Event(event)) => {
             let data: serde_json::Value = serde_json::from_slice(&event.data).unwrap();
-            let at = place(event.position);
-            follower.event(Event {
+            let at = position(event.position);
+            subscriber.event(Event {
                 channel: names[&event.channel],
                 epoch: Some(at.epoch),
                 offset: at.offset,
@@ -120,11 +120,11 @@ fn hear(
             true
         }
         Some(Message::Gap(gap)) => {
-            follower.gap(names[&gap.channel], gap.from, gap.to, &gap.reason);
+            subscriber.gap(names[&gap.channel], gap.from, gap.to, &gap.reason);
             true
         }
         None => {
-            world.wrong(&follower.name, "an empty message".into());
+            world.wrong(&subscriber.name, "an empty message".into());
             true
         }
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::book::Finding;
 
 /// Findings that are printed in full. Further ones are only counted.
-const TOLD: u64 = 20;
+const MAX_PRINTED: u64 = 20;
 
 /// A counter of the run.
 #[derive(Default)]
@@ -41,7 +41,7 @@ pub struct Totals {
     pub renewals: Count,
     pub refused_starts: Count,
     /// Events reported by `gap`, where the policy drops.
-    pub told: Count,
+    pub reported: Count,
     lost: Count,
     repeated: Count,
     reordered: Count,
@@ -72,7 +72,7 @@ impl Totals {
             Finding::Wrong(why) => (&self.wrong, 1, why),
         };
         count.add(by);
-        if self.bad() <= TOLD {
+        if self.bad() <= MAX_PRINTED {
             eprintln!("FOUND {who}: {why}");
         }
     }
@@ -104,7 +104,7 @@ impl Totals {
             "not_recovered": self.not_recovered.get(),
             "renewals": self.renewals.get(),
             "refused_starts": self.refused_starts.get(),
-            "told_dropped": self.told.get(),
+            "told_dropped": self.reported.get(),
             "lost": self.lost.get(),
             "repeated": self.repeated.get(),
             "reordered": self.reordered.get(),

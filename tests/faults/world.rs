@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use tokio_util::sync::CancellationToken;
 
 use crate::book::Finding;
-use crate::follower::Follower;
 use crate::ledger::Ledger;
 use crate::options::Options;
 use crate::proxy::Proxy;
+use crate::subscriber::Subscriber;
 use crate::totals::{Count, Totals};
 
 /// A run.
@@ -16,7 +16,7 @@ pub struct World {
     pub options: Options,
     pub totals: Totals,
     pub ledger: Ledger,
-    pub followers: Mutex<Vec<Arc<Follower>>>,
+    pub subscribers: Mutex<Vec<Arc<Subscriber>>>,
     /// How often an earlier copy of the store was restored, after which every channel gets a new
     /// epoch.
     pub time_lines: Count,
@@ -34,7 +34,7 @@ impl World {
             ledger: Ledger::new(options.channels()),
             options,
             totals: Totals::default(),
-            followers: Mutex::default(),
+            subscribers: Mutex::default(),
             time_lines: Count::default(),
             public: Proxy::start().await,
             internal: Proxy::start().await,

@@ -50,11 +50,11 @@ async fn answered(stream: &mut TcpStream) -> String {
 
 /// Reads text frames until one contains this.
 async fn until(stream: &mut TcpStream, text: &str) {
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     within(text, async {
-        while !String::from_utf8_lossy(&heard).contains(text) {
-            let count = stream.read_buf(&mut heard).await.unwrap();
-            assert!(count > 0, "{}", String::from_utf8_lossy(&heard));
+        while !String::from_utf8_lossy(&received).contains(text) {
+            let count = stream.read_buf(&mut received).await.unwrap();
+            assert!(count > 0, "{}", String::from_utf8_lossy(&received));
         }
     })
     .await;

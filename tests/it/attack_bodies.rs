@@ -269,8 +269,8 @@ async fn tokenless_calls_accept_small_bodies_only() {
         // The message is refused by its length prefix, before its body arrives.
         for _ in 0..100 {
             loop {
-                let came = eve.next().await.expect("a refusal");
-                if came.kind == HEADERS && came.flags & END_STREAM != 0 {
+                let incoming = eve.next().await.expect("a refusal");
+                if incoming.kind == HEADERS && incoming.flags & END_STREAM != 0 {
                     break;
                 }
             }
@@ -304,9 +304,9 @@ async fn publish_gzip(server: &Server, message: &[u8], piece: usize) -> bool {
     client.send(&frame(DATA, END_STREAM, 1, &[])).await;
     let mut answered = false;
     loop {
-        let came = client.next().await.expect("the end of the call");
-        answered |= came.kind == DATA && came.stream == 1;
-        if came.stream == 1 && came.flags & END_STREAM != 0 {
+        let incoming = client.next().await.expect("the end of the call");
+        answered |= incoming.kind == DATA && incoming.stream == 1;
+        if incoming.stream == 1 && incoming.flags & END_STREAM != 0 {
             return answered;
         }
     }
@@ -327,8 +327,8 @@ async fn messages_may_be_compressed_with_gzip() {
     for piece in [16_000, 100, 3, 1] {
         let answered = publish_gzip(&server, &message, piece).await;
         assert!(answered, "in pieces of {piece}");
-        let came = alice.expect_event("was.small").await;
-        assert_eq!(came["data"].as_str().unwrap().len(), 200_000, "{piece}");
+        let incoming = alice.expect_event("was.small").await;
+        assert_eq!(incoming["data"].as_str().unwrap().len(), 200_000, "{piece}");
     }
 }
 

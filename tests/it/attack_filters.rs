@@ -25,13 +25,13 @@ fn subscribe(channel: &str, filter: &str) -> Value {
 }
 
 /// The message of the only refusal in a reply to `subscribe`, or of an `unsubscribed`.
-fn refusal(said: &Value) -> String {
-    let error = match said["type"].as_str() {
-        Some("subscribed") => &said["errors"][0],
-        Some("unsubscribed") => &said["reason"],
-        _ => said,
+fn refusal(reported: &Value) -> String {
+    let error = match reported["type"].as_str() {
+        Some("subscribed") => &reported["errors"][0],
+        Some("unsubscribed") => &reported["reason"],
+        _ => reported,
     };
-    assert_eq!(error["code"], "resource_exhausted", "{said}");
+    assert_eq!(error["code"], "resource_exhausted", "{reported}");
     error["message"].as_str().unwrap().to_owned()
 }
 
@@ -64,8 +64,11 @@ async fn replay_that_matches_nothing_blocks_nobody() {
     assert_eq!(eve.unread().count(), 0, "the replay goes on meanwhile");
     // Counting would exceed the budget of five seconds.
     let subscribed = eve.expect("subscribed").await;
-    let said = refusal(&subscribed);
-    assert!(said.contains("limits.filter_steps_per_second"), "{said}");
+    let reported = refusal(&subscribed);
+    assert!(
+        reported.contains("limits.filter_steps_per_second"),
+        "{reported}"
+    );
     let reached = "tidings_limit_reached_total{limit=\"filter_steps_per_second\"}";
     assert!(server.metric(reached).await > 0);
     eve.lives().await;
@@ -170,10 +173,10 @@ async fn evaluation_over_budget_is_reported() {
     // If events have offsets, a gap names the skipped one. Otherwise, the subscription ends.
     let (mut gap, mut ended) = (None, None);
     while gap.is_none() || ended.is_none() {
-        let said = eve.next_or_close().await.expect("the connection lives");
-        match said["type"].as_str() {
-            Some("gap") => gap = Some(said),
-            Some("unsubscribed") => ended = Some(said),
+        let reported = eve.next_or_close().await.expect("the connection lives");
+        match reported["type"].as_str() {
+            Some("gap") => gap = Some(reported),
+            Some("unsubscribed") => ended = Some(reported),
             _ => {}
         }
     }
@@ -201,8 +204,8 @@ async fn queue_for_costly_filter_is_bounded() {
         service.publish("plain:1", "a.b", data(20)).await;
     }
     let ended = eve.expect("unsubscribed").await;
-    let said = refusal(&ended);
-    assert!(said.contains("limits.outbox_bytes"), "{said}");
+    let reported = refusal(&ended);
+    assert!(reported.contains("limits.outbox_bytes"), "{reported}");
     eve.lives().await;
 }
 
@@ -226,7 +229,7 @@ async fn overlapping_subscriptions_deliver_once_with_filter() {
     assert_eq!(server.metric(reached).await, 1);
     assert_eq!(eve.numbers("count.up", 3).await, [0, 1, 2]);
     eve.lives().await;
-    assert!(eve.unread().all(|said| said["type"] != "count.up"));
+    assert!(eve.unread().all(|reported| reported["type"] != "count.up"));
 }
 
 /// A filter with this many unique regular expressions.
@@ -246,19 +249,19 @@ async fn compiled_filters_stay_within_memory_limit() {
     let server = Server::start(config).await;
     let calm = server.calm().await;
     let mut victim = server.ws().token("ann", &[]).connect().await;
-    let (mut told, mut eves) = (Vec::new(), Vec::new());
+    let (mut notified, mut eves) = (Vec::new(), Vec::new());
     for user in 0..5 {
         let user = user * 1000;
         let name = format!("eve-{user}");
         let mut eve = server.ws().token(&name, &[]).connect().await;
         let large = patterns(user, r"\\pL", 22);
         let refused = eve.ask(subscribe("room:1", &large)).await;
-        told.push(refusal(&refused));
+        notified.push(refusal(&refused));
         for n in user..user + 10 {
             let filter = patterns(n, r"\\d", 8);
             let reply = eve.ask(subscribe(&format!("room:{n}"), &filter)).await;
             if reply["errors"] != json!([]) {
-                told.push(refusal(&reply));
+                notified.push(refusal(&reply));
             }
         }
         is_served(&server, &mut victim).await;
@@ -270,8 +273,8 @@ async fn compiled_filters_stay_within_memory_limit() {
         "limits.filter_memory)",
     ] {
         assert!(
-            told.iter().any(|said| said.contains(limit)),
-            "{limit} is not in {told:?}"
+            notified.iter().any(|reported| reported.contains(limit)),
+            "{limit} is not in {notified:?}"
         );
     }
     // While all of them are in use.

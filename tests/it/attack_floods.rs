@@ -91,10 +91,10 @@ async fn oversized_list_is_refused_as_a_whole() {
     let closed: Vec<String> = (0..4000).map(|n| format!("project:{n}")).collect();
     let message = json!({"type": "subscribe", "channels": closed});
     let refused = eve.refused(message, "invalid_argument").await;
-    let said = refused["message"].as_str().unwrap();
+    let reported = refused["message"].as_str().unwrap();
     assert!(
-        said.contains("limits.subscriptions_per_connection"),
-        "{said}"
+        reported.contains("limits.subscriptions_per_connection"),
+        "{reported}"
     );
     // No rule was evaluated for each entry, and no log line was written for each.
     let audit = std::fs::read_to_string(server.path("audit.log")).unwrap();
@@ -222,7 +222,7 @@ async fn client_that_never_reads_is_closed() {
     for _ in 0..1500 {
         ask_for_history(&mut eve).await;
     }
-    eventually("the end of who does not read", async || {
+    eventually("the end of the client that does not read", async || {
         (server.metric(slow).await > 0).then_some(())
     })
     .await;

@@ -28,9 +28,9 @@ async fn rapid_reset_closes_connection() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
     let headers = call("EventService/Publish", &[]);
-    let burst = |turn: u32| {
+    let burst = |round: u32| {
         let mut burst = Vec::new();
-        for n in turn * 500..(turn + 1) * 500 {
+        for n in round * 500..(round + 1) * 500 {
             burst.extend(frame(HEADERS, END_HEADERS, stream(n), &headers));
             burst.extend(frame(RST_STREAM, 0, stream(n), &8_u32.to_be_bytes()));
         }
@@ -50,16 +50,16 @@ async fn rapid_reset_closes_connection() {
 async fn endless_continuation_closes_connection() {
     let server = Server::start(Config::rooms()).await;
     let calm = server.calm().await;
-    let endless = |turn: u32| {
+    let endless = |round: u32| {
         let piece = fields(&[("x", &"a".repeat(1000))]).repeat(16);
-        if turn == 0 {
+        if round == 0 {
             frame(HEADERS, 0, 1, &call("EventService/Publish", &[]))
         } else {
             frame(CONTINUATION, 0, 1, &piece[..16_000])
         }
     };
-    let empty = |turn: u32| {
-        let kind = if turn == 0 { HEADERS } else { CONTINUATION };
+    let empty = |round: u32| {
+        let kind = if round == 0 { HEADERS } else { CONTINUATION };
         frame(kind, 0, 1, &[])
     };
     let eve = Http2::connect(&server.internal).await;
@@ -186,8 +186,8 @@ async fn calls_without_message_are_limited() {
     let head = call("EventService/Publish", &[("authorization", &token)]);
     // Announces a message of 4 GiB and sends its first bytes.
     let begun = frame(DATA, 0, 0, &[0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3]);
-    let calls = |turn: u32| {
-        let id = stream(turn);
+    let calls = |round: u32| {
+        let id = stream(round);
         let mut data = begun.clone();
         data[5..9].copy_from_slice(&id.to_be_bytes());
         [frame(HEADERS, END_HEADERS, id, &head), data].concat()

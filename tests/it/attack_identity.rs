@@ -152,7 +152,7 @@ async fn operator_endpoints_require_admin_role() {
     let victim = server.ws().token("alice", &[]).connect().await;
     let one = format!("/api/v1/connections/{}", victim.id());
     let older = format!("/websocket/disconnect/{}", victim.id());
-    let doors = [
+    let endpoints = [
         (Method::GET, "/api/v1/stats"),
         (Method::GET, "/api/v1/connections"),
         (Method::GET, one.as_str()),
@@ -178,7 +178,7 @@ async fn operator_endpoints_require_admin_role() {
     for roles in spellings.as_array().unwrap() {
         let token = Token::new("eve").claim("roles", roles.clone());
         let header = format!("Bearer {}", token.sign());
-        for (method, path) in &doors {
+        for (method, path) in &endpoints {
             let headers = [("Authorization", header.as_str())];
             let answer = server.http(method.clone(), path, &headers, "{}").await;
             assert!(
@@ -276,11 +276,11 @@ async fn events_for_one_user_reach_no_other_user() {
             .await;
         // All earlier responses of the server precede this one.
         eve.lives().await;
-        let heard: Vec<&Value> = eve
+        let received: Vec<&Value> = eve
             .unread()
             .filter(|m| m["channel"] == "user:alice" || m["data"] == "for-alice")
             .collect();
-        assert!(heard.is_empty(), "{name} hears {heard:?}");
+        assert!(received.is_empty(), "{name} hears {received:?}");
         let forged =
             json!({"type": "publish", "channel": "user:alice", "event_type": "a.b", "data": 1});
         eve.refused(forged, "permission_denied").await;

@@ -96,11 +96,11 @@ async fn internal_sockets_are_limited_per_address() {
     assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
     // Another address is served, and a probe from the same one after a while.
     let mut other = from("127.0.0.2", &server).await;
-    let said = raw_get(&mut other, "/metrics").await;
-    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
+    let reported = raw_get(&mut other, "/metrics").await;
+    assert!(reported.starts_with("HTTP/1.1 200"), "{reported}");
     assert!(
-        said.contains("tidings_limit_reached_total{limit=\"sockets_per_ip\"} 1"),
-        "{said}"
+        reported.contains("tidings_limit_reached_total{limit=\"sockets_per_ip\"} 1"),
+        "{reported}"
     );
     // An unauthenticated request may be in progress for 10 s.
     let made_room = async {
@@ -152,13 +152,13 @@ async fn health_watch_of_unknown_service_stays_open() {
     let server = Server::start(Config::rooms()).await;
     let mut client = watch(&server.internal, "no.such.Service").await;
     let status = loop {
-        let came = client.next().await.expect("an answer");
+        let incoming = client.next().await.expect("an answer");
         assert!(
-            came.stream != 1 || came.flags & END_STREAM == 0,
-            "it has ended: {came:?}"
+            incoming.stream != 1 || incoming.flags & END_STREAM == 0,
+            "it has ended: {incoming:?}"
         );
-        if came.kind == DATA && came.stream == 1 {
-            break came.payload;
+        if incoming.kind == DATA && incoming.stream == 1 {
+            break incoming.payload;
         }
     };
     // `SERVICE_UNKNOWN` is 3 (grpc/health/v1/health.proto).
@@ -166,9 +166,9 @@ async fn health_watch_of_unknown_service_stays_open() {
     // No further message and no end follow, while another call on the connection is answered.
     client.send(&frame(6, 0, 0, b"still on")).await;
     loop {
-        let came = client.next().await.expect("the answer to the PING");
-        assert!(came.stream != 1, "{came:?}");
-        if came.kind == 6 && came.payload == b"still on" {
+        let incoming = client.next().await.expect("the answer to the PING");
+        assert!(incoming.stream != 1, "{incoming:?}");
+        if incoming.kind == 6 && incoming.payload == b"still on" {
             break;
         }
     }
@@ -182,13 +182,13 @@ async fn connection_without_requests_is_closed() {
     service.publish("room:1", "first.one", 1.into()).await;
     let mut idle = Http2::connect(&server.internal).await;
     let ended = timeout(std::time::Duration::from_secs(40), async {
-        let mut told = false;
-        while let Some(came) = idle.later().await {
-            told |= came.kind == GOAWAY;
+        let mut notified = false;
+        while let Some(incoming) = idle.later().await {
+            notified |= incoming.kind == GOAWAY;
         }
-        told
+        notified
     });
-    assert!(ended.await.expect("closed"), "it is told");
+    assert!(ended.await.expect("closed"), "it gets a GOAWAY");
     // An authenticated connection has stayed meanwhile.
     service.publish("room:1", "second.one", 2.into()).await;
 }
@@ -241,11 +241,14 @@ async fn unlisted_host_names_are_refused() {
     client.send(&frame(HEADERS, END_HEADERS, 1, &head)).await;
     client.send(&frame(DATA, END_STREAM, 1, &[0; 5])).await;
     let health = loop {
-        let came = client.next().await.expect("an answer");
-        if came.stream == 1 && came.kind == DATA {
-            break came.payload;
+        let incoming = client.next().await.expect("an answer");
+        if incoming.stream == 1 && incoming.kind == DATA {
+            break incoming.payload;
         }
-        assert!(came.stream != 1 || came.flags & END_STREAM == 0, "refused");
+        assert!(
+            incoming.stream != 1 || incoming.flags & END_STREAM == 0,
+            "refused"
+        );
     };
     assert_eq!(health, [0, 0, 0, 0, 2, 0x08, 1], "SERVING");
 }

@@ -32,13 +32,13 @@ async fn log_lines_cannot_be_forged_or_leak_secrets() {
             let line: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
             assert!(line["event"].is_string(), "{line}");
         }
-        for said in [server.log(), server.printed(), audit] {
-            let forged = said
+        for reported in [server.log(), server.printed(), audit] {
+            let forged = reported
                 .lines()
                 .find(|line| line.starts_with("2026-11-21T10:00:00Z INFO"));
             assert_eq!(forged, None);
             assert!(
-                !said.contains(PIN),
+                !reported.contains(PIN),
                 "{format}: a payload or a token is in the log"
             );
         }
@@ -191,15 +191,18 @@ async fn logs_have_user_and_reason_of_connections() {
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok())
             .collect();
-        let said = |message: &str| {
+        let reported = |message: &str| {
             let of = lines.iter().filter(|line| line["message"] == message);
             of.collect::<Vec<_>>()
         };
-        for line in said("connected").into_iter().chain(said("disconnected")) {
+        for line in reported("connected")
+            .into_iter()
+            .chain(reported("disconnected"))
+        {
             assert!(line["user"].is_null() || line["user"] == "alice", "{line}");
             assert_eq!(line["transport"], "websocket", "{line}");
         }
-        let [nobody, alice] = said("disconnected")[..] else {
+        let [nobody, alice] = reported("disconnected")[..] else {
             panic!("{log}")
         };
         assert!(nobody["user"].is_null(), "{nobody}");
@@ -207,7 +210,7 @@ async fn logs_have_user_and_reason_of_connections() {
             (&alice["user"], &alice["by"]),
             (&json!("alice"), &json!("client"))
         );
-        for line in said("a client was rejected") {
+        for line in reported("a client was rejected") {
             assert_eq!(line["code"], "unauthenticated", "{line}");
             assert_eq!(line["reason"], "the token has expired", "{line}");
         }

@@ -85,9 +85,9 @@ async fn idempotency_table_flood_affects_only_its_user() {
         let answer = publish_cloud_event(&server, &eve, "/junk", &n.to_string()).await;
         if answer.status == 429 {
             let problem = answer.assert_problem(429);
-            let said = problem["detail"].as_str().unwrap();
+            let reported = problem["detail"].as_str().unwrap();
             let key = "limits.idempotency_keys_per_publisher";
-            assert!(said.contains(key), "{said}");
+            assert!(reported.contains(key), "{reported}");
             assert!(!answer.header("retry-after").is_empty());
             refusals += 1;
         }
@@ -208,22 +208,22 @@ impl Hall {
     }
 
     /// Who has received something: the anonymous page, Ann, the operator.
-    async fn heard(&mut self) -> [bool; 3] {
+    async fn received(&mut self) -> [bool; 3] {
         let fence = json!({"type": "fence", "data": {}});
         let answer = self.broadcast("/websocket/broadcast", &fence).await;
         assert_eq!(answer.status, 200, "{answer:?}");
-        let mut heard = [false; 3];
+        let mut received = [false; 3];
         for (at, ws) in [&mut self.anyone, &mut self.ann, &mut self.ops]
             .into_iter()
             .enumerate()
         {
-            heard[at] = ws
+            received[at] = ws
                 .until("fence")
                 .await
                 .iter()
                 .any(|e| e["type"] == "secret");
         }
-        heard
+        received
     }
 }
 
@@ -261,7 +261,7 @@ async fn addressed_broadcast_never_reaches_everybody() {
             let answer = hall.broadcast(path, &body).await;
             assert_eq!(answer.status, 200, "{body} {answer:?}");
             assert_eq!(answer.json()["recipients"], 1, "{body} {answer:?}");
-            assert_eq!(hall.heard().await, expected, "{path} {body}");
+            assert_eq!(hall.received().await, expected, "{path} {body}");
         }
     }
 }
@@ -294,7 +294,7 @@ async fn unsupported_broadcast_member_is_refused_by_name() {
         .await;
     let problem = answer.assert_problem(400);
     assert_eq!(problem["errors"][0]["field"], "room", "{problem}");
-    assert_eq!(hall.heard().await, [false; 3]);
+    assert_eq!(hall.received().await, [false; 3]);
 }
 
 #[tokio::test]
@@ -310,8 +310,8 @@ async fn audience_is_applied_or_refused_on_all_transports() {
             json!({"type": "publish", "channel": "room:1", "event_type": "a.b", "data": 1});
         message[name] = value;
         let refused = alice.refused(message, "invalid_argument").await;
-        let said = refused["message"].as_str().unwrap();
-        assert!(said.starts_with(&format!("{name}: ")), "{said}");
+        let reported = refused["message"].as_str().unwrap();
+        assert!(reported.starts_with(&format!("{name}: ")), "{reported}");
     }
     let cloud_event = json!({"specversion": "1.0", "type": "a.b", "source": "/s", "id": "1",
         "subject": "room:1", "audience": "bob"});

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::harness::{Config, Server, Token, eventually};
 
 /// When all slow connections must have been closed. A body has the longest timeout, 30 s.
-const PATIENCE: Duration = Duration::from_secs(45);
+const TIMEOUT: Duration = Duration::from_secs(45);
 
 /// How often a slow client sends one more byte.
 const DRIP: Duration = Duration::from_millis(200);
@@ -23,7 +23,7 @@ pub async fn drips(address: String, first: String, drip: &'static str) -> String
     socket.write_all(first.as_bytes()).await.unwrap();
     let (mut read, mut write) = socket.split();
     let mut answer = Vec::new();
-    let speak = async {
+    let sending = async {
         let mut pause = tokio::time::interval(DRIP);
         loop {
             pause.tick().await;
@@ -35,7 +35,7 @@ pub async fn drips(address: String, first: String, drip: &'static str) -> String
     tokio::select! {
         // A reset counts too.
         _ = read.read_to_end(&mut answer) => {}
-        () = speak => {}
+        () = sending => {}
     }
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -107,7 +107,7 @@ async fn slow_senders_are_disconnected() {
         }
     }
     server.serves_promptly().await;
-    tokio::time::timeout(PATIENCE, async {
+    tokio::time::timeout(TIMEOUT, async {
         while let Some(ended) = ends.join_next().await {
             let (first, drip, expected, answer) = ended.unwrap();
             assert!(answer.starts_with(expected), "{first:?} {drip:?}: {answer}");
@@ -145,12 +145,12 @@ async fn unauthenticated_sockets_time_out() {
     })
     .await;
     server.serves_promptly().await;
-    tokio::time::timeout(PATIENCE, async {
-        let mut told = 0;
+    tokio::time::timeout(TIMEOUT, async {
+        let mut notified = 0;
         while let Some(answer) = ends.join_next().await {
-            told += usize::from(answer.unwrap().contains("unauthenticated"));
+            notified += usize::from(answer.unwrap().contains("unauthenticated"));
         }
-        assert_eq!(told, 1000, "all that were upgraded are told why");
+        assert_eq!(notified, 1000, "all upgraded clients are told why");
     })
     .await
     .unwrap_or_else(|_| panic!("{} are held open", ends.len()));
@@ -175,7 +175,7 @@ async fn sockets_are_limited_per_address() {
     })
     .await;
     drop(held);
-    eventually("free places", async || {
+    eventually("free slots", async || {
         Some(server.try_status("/healthz").await? == 200).filter(|served| *served)
     })
     .await;

@@ -15,7 +15,7 @@ use crate::harness::http2::{
 use crate::harness::{Config, Http2, Server, Token, eventually};
 
 /// When stalled readers must have been disconnected.
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(1);
 const GIVEN_UP: &str = "tidings_limit_reached_total{limit=\"unread_answers\"}";
 /// An HTTP/2 client's SETTINGS with an initial window of zero (RFC 9113 §6.5.2).
 const SHUT: [u8; 6] = [0, 4, 0, 0, 0, 0];
@@ -56,7 +56,7 @@ async fn given_up(server: &Server, expected: u64) {
             second.tick().await;
         }
     };
-    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    let waited = tokio::time::timeout(TIMEOUT, waiting).await;
     let count = server.metric(GIVEN_UP).await;
     assert!(waited.is_ok(), "{count} of {expected} were given up");
 }
@@ -136,7 +136,7 @@ async fn unread_http2_streams_are_reset() {
             }
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, all).await.is_ok(), "{ended}");
+    assert!(tokio::time::timeout(TIMEOUT, all).await.is_ok(), "{ended}");
     assert_eq!(server.metric(GIVEN_UP).await, u64::from(STREAMS));
     // A client that reads is served, on this connection too.
     eve.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0])).await;

@@ -218,9 +218,9 @@ async fn audit_log_is_flushed_on_shutdown() {
 #[tokio::test]
 async fn unwritable_audit_file_prevents_start() {
     let config = Config::rooms().set("audit.file", r#""no/such/directory/audit.log""#);
-    let (status, said) = Server::refuses(config).await;
+    let (status, reported) = Server::refuses(config).await;
     assert!(!status.success());
-    assert!(said.contains("audit.file"), "{said}");
+    assert!(reported.contains("audit.file"), "{reported}");
 }
 
 #[tokio::test]
@@ -236,9 +236,9 @@ async fn full_audit_disk_blocks_nobody() {
         server.ws().token("bob", &[]).connect().await.close().await;
     }
     alice.lives().await;
-    let said = server
+    let reported = server
         .log()
         .matches("the audit log can't be written")
         .count();
-    assert_eq!(said, 1, "once, however often it fails");
+    assert_eq!(reported, 1, "once, however often it fails");
 }

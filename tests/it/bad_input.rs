@@ -165,9 +165,9 @@ async fn invalid_argument_is_named() {
     ];
     for (field, message) in table {
         let error = ws.refused(message.clone(), "invalid_argument").await;
-        let said = format!("{}{}", error["message"], error["details"]);
+        let reported = format!("{}{}", error["message"], error["details"]);
         assert!(
-            said.contains(field),
+            reported.contains(field),
             "{message} does not name {field}: {error}"
         );
     }
@@ -236,8 +236,8 @@ async fn harmless_unknown_fields_are_ignored() {
     assert_eq!(ws.ask(ping).await["type"], "pong");
     let subscribe = json!({"type": "subscribe", "channels": ["room:1"], "since_when": 5});
     let refused = ws.refused(subscribe, "invalid_argument").await;
-    let said = refused["message"].as_str().unwrap();
-    assert!(said.starts_with("since_when: "), "{said}");
+    let reported = refused["message"].as_str().unwrap();
+    assert!(reported.starts_with("since_when: "), "{reported}");
 }
 
 #[tokio::test]

@@ -48,9 +48,9 @@ impl Client {
 
     async fn of(server: &Server, user: &str) -> Self {
         let mut client = Self::connect(server, Some(&Token::new(user)), &[]).await;
-        let said = client.next().await.message;
-        let Some(Message::ConnectionEstablished(hello)) = said else {
-            panic!("{said:?}");
+        let reported = client.next().await.message;
+        let Some(Message::ConnectionEstablished(hello)) = reported else {
+            panic!("{reported:?}");
         };
         assert_eq!(hello.user, user);
         assert!(
@@ -90,34 +90,34 @@ impl Client {
         let id = format!("ask-{}", self.asked);
         self.tell(&id, Some(command)).await;
         loop {
-            let said = self.next().await;
-            if said.id == id {
-                return said.message.expect("a message");
+            let reported = self.next().await;
+            if reported.id == id {
+                return reported.message.expect("a message");
             }
-            self.unread.push(said);
+            self.unread.push(reported);
         }
     }
 
     async fn event(&mut self) -> Event {
-        let known = |said: &ServerMessage| matches!(said.message, Some(Message::Event(_)));
+        let known = |reported: &ServerMessage| matches!(reported.message, Some(Message::Event(_)));
         let waiting = self.unread.iter().position(known);
-        let mut said = match waiting {
+        let mut reported = match waiting {
             Some(at) => self.unread.remove(at),
             None => self.next().await,
         };
         loop {
-            match said.message {
+            match reported.message {
                 Some(Message::Event(event)) => return event,
                 other => drop(other),
             }
-            said = self.next().await;
+            reported = self.next().await;
         }
     }
 
     async fn refused(&mut self, command: Command, code: &str) -> String {
-        let said = self.ask(command).await;
-        let Message::Error(failure) = said else {
-            panic!("expected {code}, not {said:?}");
+        let reported = self.ask(command).await;
+        let Message::Error(failure) = reported else {
+            panic!("expected {code}, not {reported:?}");
         };
         assert_eq!(failure.code, code, "{failure:?}");
         failure.field
@@ -347,10 +347,10 @@ async fn events_can_be_confirmed_in_binary() {
     client.ask(subscribe(vec![follow("room:1")])).await;
     let mut service = server.publisher("service").await;
     service.publish("room:1", "a.b", json!({"n": 1})).await;
-    let said = client.next().await;
-    assert!(said.confirm, "{said:?}");
-    let Some(Message::Event(event)) = said.message else {
-        panic!("{said:?}");
+    let reported = client.next().await;
+    assert!(reported.confirm, "{reported:?}");
+    let Some(Message::Event(event)) = reported.message else {
+        panic!("{reported:?}");
     };
     assert_eq!(event.data, r#"{"n":1}"#);
 
@@ -367,22 +367,25 @@ async fn events_can_be_confirmed_in_binary() {
         sent_at: None,
     };
     let with = |change: fn(&mut ReceiveCommand)| {
-        let mut said = good.clone();
-        change(&mut said);
-        Command::Receive(said)
+        let mut reported = good.clone();
+        change(&mut reported);
+        Command::Receive(reported)
     };
     for (wrong, field) in [
-        (with(|said| said.id = "none".to_owned()), "id"),
-        (with(|said| said.channel = "not one".to_owned()), "channel"),
-        (with(|said| said.received_at = None), "received_at"),
+        (with(|reported| reported.id = "none".to_owned()), "id"),
         (
-            with(|said| said.handled_at.as_mut().unwrap().nanos = -1),
+            with(|reported| reported.channel = "not one".to_owned()),
+            "channel",
+        ),
+        (with(|reported| reported.received_at = None), "received_at"),
+        (
+            with(|reported| reported.handled_at.as_mut().unwrap().nanos = -1),
             "handled_at",
         ),
         (
-            with(|said| {
+            with(|reported| {
                 let seconds = i64::MAX;
-                said.sent_at = Some(prost_types::Timestamp { seconds, nanos: 0 });
+                reported.sent_at = Some(prost_types::Timestamp { seconds, nanos: 0 });
             }),
             "sent_at",
         ),

@@ -200,12 +200,12 @@ async fn check_names_line_of_error() {
     ];
     for (line, toml, word) in table {
         let done = check(toml).await.exits(1);
-        let said = done.stdout.clone() + &done.stderr;
+        let reported = done.stdout.clone() + &done.stderr;
         assert!(
-            said.contains(&line.to_string()),
-            "line {line} of {toml}: {said}"
+            reported.contains(&line.to_string()),
+            "line {line} of {toml}: {reported}"
         );
-        assert!(said.contains(word), "{word} in {toml}: {said}");
+        assert!(reported.contains(word), "{word} in {toml}: {reported}");
     }
 }
 
@@ -261,8 +261,11 @@ async fn check_refuses_what_serve_refuses() {
             .await
             .exits(1);
         assert!(checked.stderr.contains(key), "{key}: {checked:?}");
-        let (status, said) = Server::refuses_in(dir.path(), config).await;
-        assert!(!status.success() && said.contains(key), "{key}: {said}");
+        let (status, reported) = Server::refuses_in(dir.path(), config).await;
+        assert!(
+            !status.success() && reported.contains(key),
+            "{key}: {reported}"
+        );
     }
 }
 

@@ -90,9 +90,9 @@ async fn impossible_confirmation_times_are_ignored() {
     let mut service = server.publisher("service").await;
     for (n, handled) in (1..).zip(["2000-01-01T00:00:00Z", "2099-01-01T00:00:00Z"]) {
         service.publish("room:1", "a.b", json!({})).await;
-        let mut said = receive(&alice.expect_event("a.b").await);
-        said["handled_at"] = handled.into();
-        alice.send(said).await;
+        let mut reported = receive(&alice.expect_event("a.b").await);
+        reported["handled_at"] = handled.into();
+        alice.send(reported).await;
         alice.lives().await;
         assert_eq!(server.metric(IMPLAUSIBLE).await, n);
     }
@@ -112,9 +112,9 @@ async fn malformed_confirmation_is_refused() {
         ("handled_at", json!("yesterday")),
         ("sent_at", json!("")),
     ] {
-        let mut said = receive(&good);
-        said[name] = value;
-        alice.send(said).await;
+        let mut reported = receive(&good);
+        reported[name] = value;
+        alice.send(reported).await;
         let error = alice.expect("error").await;
         assert_eq!(error["code"], "invalid_argument", "{name}");
     }

@@ -101,8 +101,8 @@ async fn configured_dialect_uses_its_own_names() {
         "type": "tell", "hall": "egypt", "about": "item.shown",
         "what": {"item": "sphinx", "type": "stone", "offset": "far"},
     });
-    let told = bob.ask(tell).await;
-    assert_eq!(told["type"], "told", "{told}");
+    let notified = bob.ask(tell).await;
+    assert_eq!(notified["type"], "told", "{notified}");
     let shown = ann.expect("item.shown").await;
     assert_eq!(shown["item"], "sphinx", "{shown}");
     assert_eq!(shown["offset"], "far", "the data's own: {shown}");
@@ -115,7 +115,11 @@ async fn configured_dialect_uses_its_own_names() {
         .ask(json!({"type": "back", "data": {"hall": "egypt"}}))
         .await;
     assert_eq!(back["type"], "history");
-    assert_eq!(back["payload"]["events"], json!([shown]), "as it came live");
+    assert_eq!(
+        back["payload"]["events"],
+        json!([shown]),
+        "as in live delivery"
+    );
     let who = ann.ask(json!({"type": "who", "hall": "egypt"})).await;
     assert_eq!(who["payload"]["users"][0]["user"], "ann", "{who}");
 
@@ -232,10 +236,10 @@ async fn reload_changes_dialect_of_new_connections_only() {
 #[tokio::test]
 async fn invalid_dialect_is_refused_by_key() {
     let bad = GUIDE.replace("does = \"publish\"", "does = \"pubish\"");
-    let (status, said) = Server::refuses(Config::rooms().dialects(&bad)).await;
+    let (status, reported) = Server::refuses(Config::rooms().dialects(&bad)).await;
     assert!(!status.success());
     let expected = "dialect[0].command[2].does: no such command: expected authenticate,";
-    assert!(said.contains(expected), "{said}");
+    assert!(reported.contains(expected), "{reported}");
 }
 
 #[tokio::test]

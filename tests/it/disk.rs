@@ -149,13 +149,13 @@ async fn second_process_cannot_open_store() {
     let first = Server::start(config("fsync")).await;
     let path = first.path("tidings-data");
     let config = config("fsync").set("history.path", &format!("{path:?}"));
-    let (status, said) = Server::refuses(config).await;
+    let (status, reported) = Server::refuses(config).await;
     assert!(!status.success());
     assert!(
-        said.contains("another process is using this store"),
-        "{said}"
+        reported.contains("another process is using this store"),
+        "{reported}"
     );
-    assert!(said.contains(path.to_str().unwrap()), "{said}");
+    assert!(reported.contains(path.to_str().unwrap()), "{reported}");
 }
 
 #[tokio::test]
@@ -170,10 +170,10 @@ async fn damaged_store_is_refused_with_explanation() {
     bytes[at] ^= 1;
     std::fs::write(&journal, bytes).unwrap();
 
-    let (status, said) = Server::refuses_in(dir.path(), config("fsync")).await;
+    let (status, reported) = Server::refuses_in(dir.path(), config("fsync")).await;
     assert!(!status.success());
-    assert!(said.contains("the store is damaged"), "{said}");
-    assert!(said.contains("tidings-data"), "{said}");
+    assert!(reported.contains("the store is damaged"), "{reported}");
+    assert!(reported.contains("tidings-data"), "{reported}");
 }
 
 #[tokio::test]

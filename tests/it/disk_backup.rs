@@ -71,12 +71,12 @@ async fn backup_requires_admin_and_disk_store() {
     let server = Server::start(config()).await;
     let service = Token::new("service").roles(&["service"]);
     let refused = server.cli_as(&service, &["backup", "a.backup"]).run().await;
-    let said = refused.exits(1).stderr;
-    assert!(said.contains("permission_denied"), "{said}");
+    let reported = refused.exits(1).stderr;
+    assert!(reported.contains("permission_denied"), "{reported}");
     assert!(!server.path("a.backup").exists() && !server.path("a.backup.partial").exists());
 
     let server = Server::start(Config::rooms()).await;
     let refused = server.cli(&["backup", "a.backup"]).run().await;
-    let said = refused.exits(1).stderr;
-    assert!(said.contains("history.storage"), "{said}");
+    let reported = refused.exits(1).stderr;
+    assert!(reported.contains("history.storage"), "{reported}");
 }

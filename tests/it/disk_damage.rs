@@ -42,10 +42,10 @@ async fn flipped_byte_is_always_detected() {
     let whole = fs::read(dir.path().join("tidings-data/log/0.jnl")).unwrap();
     for part in [1, 5, 9, 12] {
         let journal = flip(dir.path(), part, 12);
-        let (status, said) = Server::refuses_in(dir.path(), config()).await;
-        assert!(!status.success(), "{part}: {said}");
-        let names = said.contains("the store is damaged: the journal 0.jnl");
-        assert!(names && said.contains("at byte"), "{part}: {said}");
+        let (status, reported) = Server::refuses_in(dir.path(), config()).await;
+        assert!(!status.success(), "{part}: {reported}");
+        let names = reported.contains("the store is damaged: the journal 0.jnl");
+        assert!(names && reported.contains("at byte"), "{part}: {reported}");
         fs::write(journal, &whole).unwrap();
     }
     // The refusals changed nothing.
@@ -129,9 +129,9 @@ async fn check_refuses_path_unusable_for_store() {
         let toml = format!("[history]\nstorage = \"disk\"\npath = {path:?}\n");
         fs::write(dir.path().join("a.toml"), toml).unwrap();
         let check = Tidings::new(&["check", "a.toml"]).within(dir.path());
-        let said = check.run().await.exits(1).stderr;
-        assert!(said.contains("a.toml:3: history.path"), "{said}");
-        assert!(said.contains(why), "{said}");
+        let reported = check.run().await.exits(1).stderr;
+        assert!(reported.contains("a.toml:3: history.path"), "{reported}");
+        assert!(reported.contains(why), "{reported}");
     }
     let toml = "[history]\nstorage = \"disk\"\npath = \"not/yet/there\"\n";
     fs::write(dir.path().join("a.toml"), toml).unwrap();
@@ -147,9 +147,9 @@ async fn check_refuses_unwritable_path() {
     let toml = "[history]\nstorage = \"disk\"\npath = \"/proc/x\"\n";
     fs::write(dir.path().join("a.toml"), toml).unwrap();
     let check = Tidings::new(&["check", "a.toml"]).within(dir.path());
-    let said = check.run().await.exits(1).stderr;
-    assert!(said.contains("a.toml:3: history.path"), "{said}");
-    assert!(said.contains("/proc can't be written to"), "{said}");
+    let reported = check.run().await.exits(1).stderr;
+    assert!(reported.contains("a.toml:3: history.path"), "{reported}");
+    assert!(reported.contains("/proc can't be written to"), "{reported}");
 }
 
 #[tokio::test]
@@ -163,10 +163,16 @@ async fn missing_watermark_hides_no_loss() {
         let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
         bytes[end - 3000..end].fill(0);
         fs::write(&journal, &bytes).unwrap();
-        let (status, said) = Server::refuses_in(dir.path(), config()).await;
-        assert!(!status.success(), "{note}: {said}");
-        assert!(said.contains("the store is damaged"), "{note}: {said}");
-        assert!(said.contains(&format!("`{note}` is missing")), "{said}");
+        let (status, reported) = Server::refuses_in(dir.path(), config()).await;
+        assert!(!status.success(), "{note}: {reported}");
+        assert!(
+            reported.contains("the store is damaged"),
+            "{note}: {reported}"
+        );
+        assert!(
+            reported.contains(&format!("`{note}` is missing")),
+            "{reported}"
+        );
         let config = config().set("history.on_damage", r#""new_epoch""#);
         let server = Server::start_in(dir, config).await;
         let mut ws = server.ws().token("alice", &[]).connect().await;

@@ -58,7 +58,7 @@ async fn filter_is_not_evaluated_for_invisible_events() {
         eve.expect_event("secret.told").await;
     }
     assert!(server.metric(steps).await > 0);
-    assert_eq!(eve.unread().count(), 0, "nothing is told of the others");
+    assert_eq!(eve.unread().count(), 0, "the others are not reported");
 }
 
 /// So large that no filter is evaluated for it on a shard's thread.
@@ -70,13 +70,16 @@ fn large(n: u64) -> Value {
 async fn given(ws: &mut Ws, last: u64, channel: &str) -> (Vec<u64>, Option<String>) {
     let (mut numbers, mut reason) = (Vec::new(), None);
     while numbers.last() != Some(&last) {
-        let said = ws.next_or_close().await.expect("the connection lives");
-        match said["type"].as_str() {
-            Some("count.up") => numbers.push(said["data"]["n"].as_u64().unwrap()),
+        let reported = ws.next_or_close().await.expect("the connection lives");
+        match reported["type"].as_str() {
+            Some("count.up") => numbers.push(reported["data"]["n"].as_u64().unwrap()),
             Some("unsubscribed") => {
-                assert_eq!(said["channels"], json!([channel]), "{said}");
-                assert_eq!(said["reason"]["code"], "resource_exhausted", "{said}");
-                reason = Some(said["reason"]["message"].as_str().unwrap().to_owned());
+                assert_eq!(reported["channels"], json!([channel]), "{reported}");
+                assert_eq!(
+                    reported["reason"]["code"], "resource_exhausted",
+                    "{reported}"
+                );
+                reason = Some(reported["reason"]["message"].as_str().unwrap().to_owned());
             }
             _ => {}
         }

@@ -102,8 +102,8 @@ async fn costly_replay_does_not_block_other_subscriptions() {
     let before = ann.until("last").await;
     let numbers: Vec<u64> = before
         .iter()
-        .filter(|said| said["type"] == "count.up")
-        .map(|said| said["data"]["n"].as_u64().unwrap())
+        .filter(|reported| reported["type"] == "count.up")
+        .map(|reported| reported["data"]["n"].as_u64().unwrap())
         .collect();
     assert_eq!(numbers, (0..300).collect::<Vec<u64>>());
 }
@@ -126,13 +126,15 @@ async fn deferred_events_do_not_block_replay() {
         .await;
     ann.subscribe_with("room:1", json!({ "rewind": 300 })).await;
     let before = ann.until("last").await;
-    let replayed = before.iter().filter(|said| said["type"] == "count.up");
+    let replayed = before
+        .iter()
+        .filter(|reported| reported["type"] == "count.up");
     assert_eq!(replayed.count(), 300);
 }
 
 /// The number of a live event that matched, or of the lost ones.
-fn number(said: &Value) -> Option<u64> {
-    said["data"]["n"].as_u64()
+fn number(reported: &Value) -> Option<u64> {
+    reported["data"]["n"].as_u64()
 }
 
 #[tokio::test]
@@ -166,9 +168,9 @@ async fn replacing_filtering_subscription_loses_nothing() {
         }
         let mut numbers = Vec::new();
         while numbers.last() != Some(&7) {
-            let said = ann.next_or_close().await.expect("the connection lives");
-            assert_ne!(said["type"], "unsubscribed", "{said}");
-            numbers.extend(number(&said));
+            let reported = ann.next_or_close().await.expect("the connection lives");
+            assert_ne!(reported["type"], "unsubscribed", "{reported}");
+            numbers.extend(number(&reported));
         }
         assert_eq!(numbers, (0..8).collect::<Vec<u64>>(), "{channel}");
     }

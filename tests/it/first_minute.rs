@@ -71,9 +71,12 @@ async fn demo_page_exists_only_in_dev_mode() {
 
 #[tokio::test]
 async fn server_without_key_does_not_start() {
-    let (status, said) = Server::refuses(Config::new().without_key()).await;
-    assert_eq!(status.code(), Some(1), "{said}");
-    assert!(said.contains("auth") && said.contains("--dev"), "{said}");
+    let (status, reported) = Server::refuses(Config::new().without_key()).await;
+    assert_eq!(status.code(), Some(1), "{reported}");
+    assert!(
+        reported.contains("auth") && reported.contains("--dev"),
+        "{reported}"
+    );
 }
 
 #[tokio::test]
@@ -111,27 +114,27 @@ async fn unauthenticated_internal_requires_loopback() {
     let config = Config::new()
         .set("internal.listen", r#""0.0.0.0:0""#)
         .set("internal.auth", r#""none""#);
-    let (status, said) = Server::refuses(config).await;
-    assert_eq!(status.code(), Some(1), "{said}");
-    assert!(said.contains("internal"), "{said}");
+    let (status, reported) = Server::refuses(config).await;
+    assert_eq!(status.code(), Some(1), "{reported}");
+    assert!(reported.contains("internal"), "{reported}");
 }
 
 #[tokio::test]
 async fn unknown_config_key_suggests_nearest() {
-    let (status, said) = Server::refuses(Config::new().set("limits.conections", "5")).await;
-    assert_eq!(status.code(), Some(1), "{said}");
+    let (status, reported) = Server::refuses(Config::new().set("limits.conections", "5")).await;
+    assert_eq!(status.code(), Some(1), "{reported}");
     assert!(
-        said.contains("conections") && said.contains("connections"),
-        "{said}"
+        reported.contains("conections") && reported.contains("connections"),
+        "{reported}"
     );
 }
 
 #[tokio::test]
 async fn resync_policy_without_history_is_refused() {
     let keys = "history = { size = 0, ttl = \"1h\" }\nslow_consumer = \"resync\"";
-    let (status, said) = Server::refuses(Config::new().namespace("quick", keys)).await;
-    assert_eq!(status.code(), Some(1), "{said}");
-    assert!(said.contains("resync"), "{said}");
+    let (status, reported) = Server::refuses(Config::new().namespace("quick", keys)).await;
+    assert_eq!(status.code(), Some(1), "{reported}");
+    assert!(reported.contains("resync"), "{reported}");
 }
 
 #[tokio::test]

@@ -279,18 +279,18 @@ async fn descriptor_exhaustion_is_survived() {
     let before = prlimit(process, Resource::Nofile, few).unwrap();
     let started = std::time::Instant::now();
     let mut sockets = Vec::new();
-    let said = "connections could not be accepted";
+    let reported = "connections could not be accepted";
     eventually("the shortage", async || {
         sockets.push(
             tokio::net::TcpStream::connect(&server.public)
                 .await
                 .unwrap(),
         );
-        server.log().contains(said).then_some(())
+        server.log().contains(reported).then_some(())
     })
     .await;
     ws.lives().await;
-    let lines = server.log().matches(said).count();
+    let lines = server.log().matches(reported).count();
     let seconds = usize::try_from(started.elapsed().as_secs()).unwrap();
     assert!(lines <= seconds + 1, "{lines} lines in {seconds} s");
     drop(sockets);

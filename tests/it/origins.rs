@@ -158,8 +158,11 @@ async fn origin_that_never_matches_is_refused() {
     ] {
         for key in ["public.allowed_origins", "internal.allowed_origins"] {
             let config = Config::rooms().set(key, &format!("[{never:?}]"));
-            let (_, said) = Server::refuses(config).await;
-            assert!(said.contains(key) && said.contains(never), "{said}");
+            let (_, reported) = Server::refuses(config).await;
+            assert!(
+                reported.contains(key) && reported.contains(never),
+                "{reported}"
+            );
         }
     }
 }
@@ -184,11 +187,11 @@ async fn pages_may_send_cloud_events_and_baggage() {
             "",
         )
         .await;
-    let told = preflight
+    let notified = preflight
         .header("access-control-allow-headers")
         .to_ascii_lowercase();
     for name in asked.split(',') {
-        assert!(told.contains(name), "{name} in {told:?}");
+        assert!(notified.contains(name), "{name} in {notified:?}");
     }
     let foreign = server
         .http(

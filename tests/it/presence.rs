@@ -88,7 +88,7 @@ async fn presence_subscribers_see_joins_and_leaves() {
     let before = bystander.until("fence").await;
     assert!(
         before.is_empty(),
-        "nobody is told who did not ask: {before:?}"
+        "only presence subscribers are notified: {before:?}"
     );
 }
 

@@ -65,21 +65,24 @@ async fn preset_can_be_printed_checked_and_started() {
                 >= 5
         );
     }
-    let (status, said) = Server::refuses(Config::preset("spc").without_key()).await;
+    let (status, reported) = Server::refuses(Config::preset("spc").without_key()).await;
     assert_eq!(status.code(), Some(1));
-    assert!(said.contains("TIDINGS_AUTH__HS256_SECRET"), "{said}");
-    let (status, said) = Server::refuses(Config::preset("chess")).await;
+    assert!(
+        reported.contains("TIDINGS_AUTH__HS256_SECRET"),
+        "{reported}"
+    );
+    let (status, reported) = Server::refuses(Config::preset("chess")).await;
     assert_eq!(status.code(), Some(2));
     assert!(
-        said.contains("football") && said.contains("robotics"),
-        "{said}"
+        reported.contains("football") && reported.contains("robotics"),
+        "{reported}"
     );
     let by_environment = Config::new().env("TIDINGS_PRESET", "chess");
-    let (status, said) = Server::refuses(by_environment).await;
+    let (status, reported) = Server::refuses(by_environment).await;
     assert_eq!(status.code(), Some(1));
     assert!(
-        said.contains("expected one of football, devplatform"),
-        "{said}"
+        reported.contains("expected one of football, devplatform"),
+        "{reported}"
     );
 }
 
@@ -90,11 +93,12 @@ async fn config_over_preset_reports_errors_with_lines() {
         schema = '{"type": "object"}'
         example = '5'
     "#;
-    let (status, said) = Server::refuses(Config::preset("spc").event_type("own.type", own)).await;
+    let (status, reported) =
+        Server::refuses(Config::preset("spc").event_type("own.type", own)).await;
     assert_eq!(status.code(), Some(1));
-    assert!(said.contains("tidings.toml:"), "{said}");
+    assert!(reported.contains("tidings.toml:"), "{reported}");
     let expected = "example: not valid by the type's schema: expected the type object, of the event type \"own.type\"";
-    assert!(said.contains(expected), "{said}");
+    assert!(reported.contains(expected), "{reported}");
 
     let own = "schema = '{\"required\": [\"x\"]}'\nexample = '{\"x\": 1}'";
     let config = Config::preset("spc")

@@ -113,7 +113,11 @@ async fn spc_screen_receives_subscribed_characteristics() {
     );
     screen.send(json!({"type": "ping"})).await;
     assert_eq!(screen.expect("pong").await["type"], "pong");
-    assert_eq!(screen.unread().count(), 0, "nothing is said unasked");
+    assert_eq!(
+        screen.unread().count(),
+        0,
+        "nothing is sent without a request"
+    );
     let mut publisher = server.publisher("service").await;
     let sample = |id: u64| {
         json!({

@@ -90,8 +90,8 @@ async fn forwarded_header_is_used_if_configured() {
 #[tokio::test]
 async fn invalid_trusted_network_is_refused() {
     let config = Config::rooms().set("public.trusted_proxies", r#"["10.0.0.0/33"]"#);
-    let (_, said) = Server::refuses(config).await;
-    assert!(said.contains("public.trusted_proxies"), "{said}");
+    let (_, reported) = Server::refuses(config).await;
+    assert!(reported.contains("public.trusted_proxies"), "{reported}");
     // The rest of the server is unchanged: a token does not allow setting the address.
     let server = Server::start(Config::rooms()).await;
     let admin = Token::new("root").roles(&["admin"]);
@@ -119,13 +119,13 @@ async fn ipv4_mapped_addresses_are_ipv4() {
 async fn untrusted_proxy_is_warned_about_once() {
     let server = Server::start(Config::rooms()).await;
     seen(&server, &[]).await;
-    let told = |server: &Server| server.log().matches("public.trusted_proxies").count();
-    assert_eq!(told(&server), 0, "{}", server.log());
+    let notified = |server: &Server| server.log().matches("public.trusted_proxies").count();
+    assert_eq!(notified(&server), 0, "{}", server.log());
     for _ in 0..3 {
         seen(&server, &[(X_FORWARDED_FOR, "203.0.113.7")]).await;
         seen(&server, &[("Forwarded", "for=203.0.113.7")]).await;
     }
-    assert_eq!(told(&server), 1, "{}", server.log());
+    assert_eq!(notified(&server), 1, "{}", server.log());
     assert!(
         !server.log().contains("203.0.113.7"),
         "nobody's word is logged"
@@ -134,5 +134,5 @@ async fn untrusted_proxy_is_warned_about_once() {
     let config = Config::rooms().set("public.trusted_proxies", r#"["127.0.0.1"]"#);
     let server = Server::start(config).await;
     seen(&server, &[(X_FORWARDED_FOR, "203.0.113.7")]).await;
-    assert_eq!(told(&server), 0, "{}", server.log());
+    assert_eq!(notified(&server), 0, "{}", server.log());
 }

@@ -21,9 +21,12 @@ async fn reload_that_closes_namespace_ends_subscriptions() {
     eve.subscribe("desk:1").await;
 
     server.reload(&editors_only());
-    let told = alice.expect("unsubscribed").await;
-    assert_eq!(told["channels"], json!(["desk:1"]));
-    assert_eq!(told["reason"]["code"], "permission_denied", "{told}");
+    let notified = alice.expect("unsubscribed").await;
+    assert_eq!(notified["channels"], json!(["desk:1"]));
+    assert_eq!(
+        notified["reason"]["code"], "permission_denied",
+        "{notified}"
+    );
     let mut service = server.publisher("service").await;
     service.publish("desk:1", "a.b", json!({"n": 1})).await;
     service.publish("global", "fence", json!({})).await;
@@ -42,8 +45,8 @@ async fn renewal_with_fewer_roles_ends_subscriptions() {
         .ask(json!({"type": "authenticate", "token": token}))
         .await;
     assert_eq!(reply["type"], "authenticated");
-    let told = alice.expect("unsubscribed").await;
-    assert_eq!(told["channels"], json!(["desk:1"]));
+    let notified = alice.expect("unsubscribed").await;
+    assert_eq!(notified["channels"], json!(["desk:1"]));
     alice.lives().await;
 }
 

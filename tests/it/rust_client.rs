@@ -103,9 +103,9 @@ async fn client_resumes_after_kill_9_without_loss() {
     let server = Server::start(config.clone()).await;
     let client = service(&server);
     let interruptions = Arc::new(AtomicUsize::new(0));
-    let heard = Arc::clone(&interruptions);
+    let received = Arc::clone(&interruptions);
     let wanted = Subscribe::to(["room:1"]).on_interruption(move |_| {
-        heard.fetch_add(1, Ordering::Relaxed);
+        received.fetch_add(1, Ordering::Relaxed);
     });
     let mut following = client.subscribe(wanted);
     assert_eq!(began(&mut following).await, None);

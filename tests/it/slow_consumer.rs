@@ -71,7 +71,7 @@ async fn disconnect_policy_closes_slow_consumer_4411() {
         .filter_map(|m| m["data"]["n"].as_u64())
         .collect();
     let expected: Vec<u64> = (1..).take(numbers.len()).collect();
-    assert_eq!(numbers, expected, "what came before the close is whole");
+    assert_eq!(numbers, expected, "events before the close are complete");
     let lost = dropped(&server, "slow_consumer").await;
     assert!(lost > 1, "what waited counts too: {lost}");
     reader.lives().await;
@@ -101,11 +101,11 @@ async fn events_queued_at_disconnect_count_as_dropped() {
 
 /// Reads up to the last event. Returns the received offsets, and those that gaps name.
 async fn account(slow: &mut Ws, last: u64) -> (Vec<u64>, Vec<(u64, u64)>) {
-    let (mut came, mut gaps) = (Vec::new(), Vec::new());
-    while came.last() != Some(&last) {
+    let (mut incoming, mut gaps) = (Vec::new(), Vec::new());
+    while incoming.last() != Some(&last) {
         let message: Value = slow.next_or_close().await.expect("no close");
         match message["type"].as_str().unwrap() {
-            "big" | "fence" => came.push(message["offset"].as_u64().unwrap()),
+            "big" | "fence" => incoming.push(message["offset"].as_u64().unwrap()),
             "gap" => {
                 assert_eq!(message["channel"], "room:1", "{message}");
                 assert!(message["reason"].is_string(), "{message}");
@@ -115,7 +115,7 @@ async fn account(slow: &mut Ws, last: u64) -> (Vec<u64>, Vec<(u64, u64)>) {
             _ => {}
         }
     }
-    (came, gaps)
+    (incoming, gaps)
 }
 
 #[tokio::test]
@@ -128,10 +128,10 @@ async fn drop_oldest_policy_reports_gap() {
     let last = flood(&server, &mut service, &mut reader).await + 1;
     service.publish("room:1", "fence", json!({})).await;
 
-    let (came, gaps) = account(&mut slow, last).await;
+    let (incoming, gaps) = account(&mut slow, last).await;
     assert!(
-        came.is_sorted_by(|a, b| a < b),
-        "in order, each once: {came:?}"
+        incoming.is_sorted_by(|a, b| a < b),
+        "in order, each once: {incoming:?}"
     );
     assert!(!gaps.is_empty());
     for offset in 1..=last {
@@ -139,9 +139,9 @@ async fn drop_oldest_policy_reports_gap() {
             .iter()
             .any(|(from, to)| (*from..=*to).contains(&offset));
         assert_ne!(
-            came.contains(&offset),
+            incoming.contains(&offset),
             named,
-            "{offset} of {came:?}, gaps {gaps:?}"
+            "{offset} of {incoming:?}, gaps {gaps:?}"
         );
     }
 }
@@ -158,19 +158,19 @@ async fn conflate_policy_delivers_newest_of_each_key() {
 
     let conflated = server.metric("tidings_events_conflated_total").await;
     assert_eq!(dropped(&server, "conflated").await, conflated);
-    let (came, gaps) = account(&mut slow, last).await;
+    let (incoming, gaps) = account(&mut slow, last).await;
     for offset in 1..=last {
         let named = gaps
             .iter()
             .any(|(from, to)| (*from..=*to).contains(&offset));
         assert!(
-            came.contains(&offset) || named,
-            "{offset} of {came:?}, gaps {gaps:?}"
+            incoming.contains(&offset) || named,
+            "{offset} of {incoming:?}, gaps {gaps:?}"
         );
     }
     assert!(
-        came.is_sorted_by(|a, b| a < b),
-        "in order, each once: {came:?}"
+        incoming.is_sorted_by(|a, b| a < b),
+        "in order, each once: {incoming:?}"
     );
 }
 
@@ -184,19 +184,19 @@ async fn resync_policy_loses_nothing_in_history() {
     let last = flood(&server, &mut service, &mut reader).await + 1;
     service.publish("room:1", "fence", json!({})).await;
 
-    let (came, gaps) = account(&mut slow, last).await;
+    let (incoming, gaps) = account(&mut slow, last).await;
     assert!(
-        came.is_sorted_by(|a, b| a < b),
-        "in order, each once: {came:?}"
+        incoming.is_sorted_by(|a, b| a < b),
+        "in order, each once: {incoming:?}"
     );
     for offset in 1..=last {
         let named = gaps
             .iter()
             .any(|(from, to)| (*from..=*to).contains(&offset));
         assert_ne!(
-            came.contains(&offset),
+            incoming.contains(&offset),
             named,
-            "{offset} of {came:?}, gaps {gaps:?}"
+            "{offset} of {incoming:?}, gaps {gaps:?}"
         );
     }
     // After recovery it is live again.

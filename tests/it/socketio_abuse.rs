@@ -81,8 +81,8 @@ async fn binary_data_is_refused_and_connection_stays() {
     polling.connect(&Token::new("ada")).await;
     let packets = [r#"451-["publish",{"_placeholder":true,"num":0}]"#, "bAQID"];
     polling.send(&packets).await;
-    let said = polling.until("42[\"error\"").await;
-    assert!(said.contains("invalid_argument"), "{said}");
+    let reported = polling.until("42[\"error\"").await;
+    assert!(reported.contains("invalid_argument"), "{reported}");
     client.send(r#"428["ping"]"#).await;
     client.until("438[").await;
 }
@@ -140,14 +140,15 @@ async fn flood_ends_with_final_disconnect() {
     polling.connect(&Token::new("ada")).await;
     let flood = vec![r#"42["ping"]"#; 40].join("\u{1e}");
     polling.post(&flood).await;
-    let mut said = Vec::new();
-    while said.last().is_none_or(|last| last != "41") {
-        said.extend(polling.packets().await);
+    let mut reported = Vec::new();
+    while reported.last().is_none_or(|last| last != "41") {
+        reported.extend(polling.packets().await);
     }
     assert!(
-        said.iter()
+        reported
+            .iter()
             .any(|packet| packet.contains("resource_exhausted")),
-        "{said:?}"
+        "{reported:?}"
     );
     assert_eq!(polling.packets().await, ["1"]);
     // Before joining a namespace, too.

@@ -96,8 +96,8 @@ async fn failed_upgrade_leaves_client_polling() {
         })
         .await;
         socket.send(wrong).await;
-        let (code, said) = socket.closed().await;
-        assert_eq!((code, said.as_str()), (None, ""), "{wrong}");
+        let (code, reported) = socket.closed().await;
+        assert_eq!((code, reported.as_str()), (None, ""), "{wrong}");
     }
     publish(&server, 1).await;
     assert_eq!(number(&client.until("42[").await), 1);
@@ -159,8 +159,8 @@ async fn connection_end_cancels_upgrade() {
     assert_eq!(socket.text().await, "3probe");
     client.send(&["1"]).await;
     socket.send("5").await;
-    let (_, said) = socket.closed().await;
-    assert_eq!(said, "");
+    let (_, reported) = socket.closed().await;
+    assert_eq!(reported, "");
     eventually("nothing is left", async || {
         let sessions = server.metric("tidings_polling_sessions").await;
         let connections = r#"tidings_connections{transport="socketio"}"#;

@@ -245,9 +245,9 @@ async fn draining_server_tells_event_source_to_retry() {
     // It never answers the close, so the server waits for it.
     let mut lingers = server.raw_ws(&Token::new("bob")).await;
     server.signal("TERM");
-    let told = stream.next().await;
-    assert_eq!(told.event, "reconnect");
-    assert_eq!(told.retry, told.json()["after_ms"].to_string());
+    let notified = stream.next().await;
+    assert_eq!(notified.event, "reconnect");
+    assert_eq!(notified.retry, notified.json()["after_ms"].to_string());
     assert_eq!(stream.next().await.json()["code"], 1012);
     stream.ended().await;
     assert_eq!(lingers.close_code().await, 1012);

@@ -101,7 +101,7 @@ async fn batched_events_respect_audience_and_filters() {
         );
         for ws in [&mut ann, &mut bob, &mut threes, &mut even] {
             ws.lives().await;
-            assert_eq!(ws.unread().count(), 0, "nothing came twice");
+            assert_eq!(ws.unread().count(), 0, "no event arrives twice");
         }
     }
 }
@@ -145,7 +145,7 @@ async fn overlapping_subscriptions_keep_channel_order() {
             not_for_ann
         );
         ws.lives().await;
-        assert_eq!(ws.unread().count(), 0, "nothing came twice");
+        assert_eq!(ws.unread().count(), 0, "no event arrives twice");
     }
 }
 

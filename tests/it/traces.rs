@@ -317,14 +317,14 @@ fn creator(n: usize) -> String {
 async fn batch_span_links_event_creators() {
     let (server, collector) = start(|config| config).await;
     // One event has no context, one has an invalid one, and two have the same creator.
-    let said = [
+    let reported = [
         creator(0),
         creator(1),
         String::new(),
         "00-zz".to_owned(),
         creator(1),
     ];
-    publish_batch(&server, &[("traceparent", &traceparent("01"))], &said).await;
+    publish_batch(&server, &[("traceparent", &traceparent("01"))], &reported).await;
     let request = collector.one("POST /api/v1/events").await;
     let linked: Vec<String> = request.links.iter().map(|l| hex(&l.trace_id)).collect();
     assert_eq!(linked, [format!("{:032x}", 1), format!("{:032x}", 2)]);
@@ -336,8 +336,8 @@ async fn batch_span_links_event_creators() {
 #[tokio::test]
 async fn batch_without_trace_links_event_traces() {
     let (server, collector) = start(|config| config).await;
-    let said: Vec<String> = (0..200).map(creator).collect();
-    publish_batch(&server, &[], &said).await;
+    let reported: Vec<String> = (0..200).map(creator).collect();
+    publish_batch(&server, &[], &reported).await;
     let request = collector.one("POST /api/v1/events").await;
     assert_eq!(request.links.len(), 128);
     let publishes = collector.wait("publish room", 200).await;

@@ -100,12 +100,15 @@ impl Calm<'_> {
     /// Checks the log and the audit log.
     fn says_nothing_wrong(&self) {
         let audit = fs::read_to_string(self.server.path("audit.log")).unwrap_or_default();
-        for said in [self.server.log(), self.server.printed(), audit] {
-            assert!(!said.contains("panicked"), "{said}");
-            assert!(!said.contains(SECRET), "the secret is in the log");
+        for reported in [self.server.log(), self.server.printed(), audit] {
+            assert!(!reported.contains("panicked"), "{reported}");
+            assert!(!reported.contains(SECRET), "the secret is in the log");
             // Every token in these tests has this header: {"typ":"JWT","alg":"HS256"}.
-            assert!(!said.contains("eyJ"), "a token is in the log: {said}");
-            let raw = said.chars().find(|c| c.is_control() && *c != '\n');
+            assert!(
+                !reported.contains("eyJ"),
+                "a token is in the log: {reported}"
+            );
+            let raw = reported.chars().find(|c| c.is_control() && *c != '\n');
             assert_eq!(raw, None, "a control character is in the log");
         }
     }

@@ -167,7 +167,7 @@ impl Publisher {
             .unwrap()
             .expect("a message");
         let Some(subscribe_response::Message::Subscribed(subscribed)) = first.message else {
-            panic!("{first:?} came before subscribed");
+            panic!("{first:?} arrived before subscribed");
         };
         EventStream { stream, subscribed }
     }

@@ -139,8 +139,8 @@ impl Http2 {
     pub async fn flood(self, bytes: impl Fn(u32) -> Vec<u8>, times: u32) -> Outcome {
         let (mut read, mut write) = tokio::io::split(self.stream);
         let send = async {
-            for turn in 0..times {
-                if write.write_all(&bytes(turn)).await.is_err() {
+            for round in 0..times {
+                if write.write_all(&bytes(round)).await.is_err() {
                     return;
                 }
             }

@@ -65,8 +65,8 @@ impl Server {
     pub async fn refuses_in(dir: &Path, config: Config) -> (ExitStatus, String) {
         let mut child = spawn(dir, &config);
         let status = eventually("the server to refuse", async || child.try_wait().unwrap()).await;
-        let said = ["stderr", "stdout"].map(|f| fs::read_to_string(dir.join(f)).unwrap());
-        (status, said.concat())
+        let reported = ["stderr", "stdout"].map(|f| fs::read_to_string(dir.join(f)).unwrap());
+        (status, reported.concat())
     }
 
     /// Kills the process (SIGKILL). Returns its directory.

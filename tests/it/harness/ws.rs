@@ -366,7 +366,7 @@ impl Ws {
         loop {
             let unread = &self.inbox;
             let next = tokio::time::timeout(super::DEADLINE, self.stream.next()).await;
-            match next.unwrap_or_else(|_| panic!("no message came; unread: {unread:?}")) {
+            match next.unwrap_or_else(|_| panic!("no message arrived; unread: {unread:?}")) {
                 Some(Ok(Message::Text(text))) => return Received::Text(text.to_string()),
                 Some(Ok(Message::Ping(_))) => self.pings += 1,
                 Some(Ok(Message::Close(close))) => return Received::Closed(close),

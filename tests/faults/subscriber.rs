@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::book::{Book, Place, Promise};
+use crate::book::{Book, ChannelPosition, Guarantees};
 use crate::ledger::Number;
 use crate::options::{NAMESPACES, Sabotage, Store};
 use crate::world::World;
@@ -11,7 +11,7 @@ use crate::world::World;
 const SABOTAGED: u64 = 50;
 
 /// A subscriber: its channels, and its book for each.
-pub struct Follower {
+pub struct Subscriber {
     pub name: String,
     pub channels: Vec<usize>,
     books: Mutex<Vec<Book>>,
@@ -37,16 +37,16 @@ pub struct Event {
     pub number: Number,
 }
 
-impl Follower {
+impl Subscriber {
     pub fn new(world: &Arc<World>, name: String, channels: Vec<usize>) -> Arc<Self> {
         let book = |channel: &usize| {
-            Book::new(Promise {
+            Book::new(Guarantees {
                 drops: NAMESPACES[channel % NAMESPACES.len()].1,
                 durable: world.options.store == Store::Disk,
             })
         };
         let books = channels.iter().map(book).collect();
-        let follower = Arc::new(Follower {
+        let subscriber = Arc::new(Subscriber {
             name,
             time_lines: Mutex::new(vec![0; channels.len()]),
             channels,
@@ -54,18 +54,22 @@ impl Follower {
             world: Arc::clone(world),
             seen: Mutex::default(),
         });
-        world.followers.lock().unwrap().push(Arc::clone(&follower));
-        follower
+        world
+            .subscribers
+            .lock()
+            .unwrap()
+            .push(Arc::clone(&subscriber));
+        subscriber
     }
 
     /// Reconnects. Returns the channels, each with the position to resume from.
-    pub fn resume(&self) -> Vec<(usize, Option<Place>)> {
+    pub fn resume(&self) -> Vec<(usize, Option<ChannelPosition>)> {
         let mut books = self.books.lock().unwrap();
-        let places = books.iter_mut().map(Book::resume);
-        self.channels.iter().copied().zip(places).collect()
+        let positions = books.iter_mut().map(Book::resume);
+        self.channels.iter().copied().zip(positions).collect()
     }
 
-    pub fn subscribed(&self, channel: usize, to: Place, recovered: bool, replayed: u64) {
+    pub fn subscribed(&self, channel: usize, to: ChannelPosition, recovered: bool, replayed: u64) {
         self.on(channel, |book| {
             if book.at().is_some() {
                 let count = if recovered {
@@ -77,11 +81,11 @@ impl Follower {
             }
             let now = self.world.time_lines.get();
             if let Some(at) = self.channels.iter().position(|other| *other == channel) {
-                let mut heard = self.time_lines.lock().unwrap();
-                if heard[at] < now && book.at().is_some_and(|at| at.epoch != to.epoch) {
+                let mut received = self.time_lines.lock().unwrap();
+                if received[at] < now && book.at().is_some_and(|at| at.epoch != to.epoch) {
                     // One entry per restore. Reports from before the newest may still be queued and
                     // read afterwards.
-                    heard[at] += 1;
+                    received[at] += 1;
                     book.expect_new_epoch();
                 }
             }
@@ -123,11 +127,14 @@ impl Follower {
                 self.world.totals.found(&self.of(event.channel), finding);
             }
             if let Some(at) = book.at() {
-                let place = Place {
+                let position = ChannelPosition {
                     offset: event.offset,
                     ..at.clone()
                 };
-                let saw = self.world.ledger.saw(event.channel, &place, event.number);
+                let saw = self
+                    .world
+                    .ledger
+                    .saw(event.channel, &position, event.number);
                 if let Err(why) = saw {
                     self.world.wrong(&self.of(event.channel), why);
                 }
@@ -138,15 +145,15 @@ impl Follower {
     pub fn gap(&self, channel: usize, from: u64, to: u64, reason: &str) {
         self.on(channel, |book| match book.gap(from, to, reason) {
             Some(finding) => self.world.totals.found(&self.of(channel), finding),
-            None => self.world.totals.told.add(to - from + 1),
+            None => self.world.totals.reported.add(to - from + 1),
         });
     }
 
     /// The channels in which it has not reached the end.
-    pub fn behind(&self, ends: &[Place]) -> Vec<(usize, Option<Place>)> {
+    pub fn behind(&self, ends: &[ChannelPosition]) -> Vec<(usize, Option<ChannelPosition>)> {
         let books = self.books.lock().unwrap();
-        let places = self.channels.iter().zip(&*books);
-        let behind = places.filter(|(channel, book)| book.at() != Some(&ends[**channel]));
+        let positions = self.channels.iter().zip(&*books);
+        let behind = positions.filter(|(channel, book)| book.at() != Some(&ends[**channel]));
         behind
             .map(|(channel, book)| (*channel, book.at().cloned()))
             .collect()
@@ -154,7 +161,9 @@ impl Follower {
 
     fn on(&self, channel: usize, then: impl FnOnce(&mut Book)) {
         let Some(at) = self.channels.iter().position(|other| *other == channel) else {
-            return self.world.wrong(&self.of(channel), "not asked for".into());
+            return self
+                .world
+                .wrong(&self.of(channel), "not requested for".into());
         };
         then(&mut self.books.lock().unwrap()[at]);
     }
