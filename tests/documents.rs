@@ -27,7 +27,7 @@ fn documents(directory: &Path, found: &mut Vec<String>) {
             .into_owned();
         if path.is_dir() && !FOREIGN.contains(&name.as_str()) {
             documents(&path, found);
-        } else if name.ends_with(".md") {
+        } else if path.extension().is_some_and(|kind| kind == "md") {
             let root = Path::new(env!("CARGO_MANIFEST_DIR"));
             let inside = path.strip_prefix(root).expect("within the repository");
             found.push(inside.to_string_lossy().into_owned());
@@ -251,8 +251,7 @@ fn help() -> String {
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         // Lines that end in spaces can't be kept in a document.
         text.lines()
-            .map(|line| format!("{}\n", line.trim_end()))
-            .collect::<String>()
+            .fold(String::new(), |text, line| text + line.trim_end() + "\n")
     };
     let whole = run(&[]);
     let commands = between(&whole, "Commands:\n", "\n\n")
@@ -264,7 +263,7 @@ fn help() -> String {
     let mut page = format!("## tidings\n\n```text\n{whole}```\n");
     for name in names.filter(|name| *name != "help") {
         let text = run(&[name]);
-        page.push_str(&format!("\n## tidings {name}\n\n```text\n{text}```\n"));
+        page.extend(["\n## tidings ", name, "\n\n```text\n", &text, "```\n"]);
     }
     page
 }

@@ -83,9 +83,12 @@ impl Config {
                     None if table.is_empty() => key.path,
                     None => name,
                 };
-                let default = match name.ends_with("name") || name.ends_with("does") {
-                    true if key.path.contains("[]") => String::from("none"),
-                    _ => format!("`{}`", key.default),
+                // The declaration has an example, for the default file.
+                let required = ["name", "command[].name", "command[].does"];
+                let default = if key.path.contains("[]") && required.contains(&name) {
+                    String::from("none")
+                } else {
+                    format!("`{}`", key.default)
                 };
                 let reload = if key.reloads { "yes" } else { "no" };
                 let row = format!(

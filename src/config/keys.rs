@@ -34,15 +34,12 @@ impl Key {
                 let (_, after) = after.split_once(')')?;
                 Some((text, after))
             });
-            match parts.filter(|(text, _)| !text.contains('"')) {
-                Some((text, after)) => {
-                    plain.push_str(text);
-                    rest = after;
-                }
-                None => {
-                    plain.push('[');
-                    rest = link;
-                }
+            if let Some((text, after)) = parts.filter(|(text, _)| !text.contains('"')) {
+                plain.push_str(text);
+                rest = after;
+            } else {
+                plain.push('[');
+                rest = link;
             }
         }
         plain.push_str(rest);
