@@ -49,5 +49,10 @@ pub(super) async fn run(args: Args, server: &Server, output: &mut Output) -> Res
         return output.object(&json!({"disconnected": count}));
     }
     let plural = if count == 1 { "" } else { "s" };
-    output.line(&format!("{count} connection{plural} ended"))
+    let revoked = if args.revoke {
+        "; the tokens shown until now are refused"
+    } else {
+        ""
+    };
+    output.line(&format!("{count} connection{plural} ended{revoked}"))
 }
