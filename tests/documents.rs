@@ -27,7 +27,7 @@ fn documents(directory: &Path, found: &mut Vec<String>) {
             .into_owned();
         if path.is_dir() && !FOREIGN.contains(&name.as_str()) {
             documents(&path, found);
-        } else if name.ends_with(".md") {
+        } else if path.extension().is_some_and(|kind| kind == "md") {
             let root = Path::new(env!("CARGO_MANIFEST_DIR"));
             let inside = path.strip_prefix(root).expect("within the repository");
             found.push(inside.to_string_lossy().into_owned());
@@ -47,42 +47,53 @@ fn between<'t>(text: &'t str, from: &str, to: &'t str) -> impl Iterator<Item = &
         .filter_map(move |rest| rest.split(to).next())
 }
 
-/// The paths of all keys, as the list of keys has them.
-fn keys(source: &str) -> Vec<String> {
-    let list = source.split_once("KEYS:").expect("the list").1;
-    let calls = list.split("key(").skip(1);
-    calls
-        .filter_map(|call| call.split('"').nth(1))
-        .map(str::to_owned)
-        .collect()
+/// The heading in the reference of the table that holds a key.
+fn heading_of(path: &str) -> String {
+    match path.split_once("[].") {
+        Some(("namespace", _)) => "## Namespaces".to_owned(),
+        Some(("dialect", _)) => "## Dialects".to_owned(),
+        Some(_) => "## Event types".to_owned(),
+        None => match path.split_once('.') {
+            Some((table, _)) => format!("### `[{table}]`"),
+            None => "## Keys".to_owned(),
+        },
+    }
 }
 
+/// `UPDATE_DOCS=1 cargo test --test documents` writes the rows anew.
 #[test]
-fn every_key_is_in_the_table_of_its_section() {
-    let document = read("docs/reference/configuration.md");
-    let keys = keys(&read("src/config/key_list.rs"));
-    assert!(keys.len() > 60, "{}", keys.len());
+fn configuration_reference_shows_the_declared_keys() {
+    const PAGE: &str = "docs/reference/configuration.md";
+    let mut page = read(PAGE);
+    let rows = tidings::config::Config::reference();
+    assert!(rows.len() > 100, "{}", rows.len());
     let mut missing = Vec::new();
-    for key in keys {
-        let (table, name) = match key.split_once("[].") {
-            Some(("namespace", name)) => ("## Namespaces", name),
-            Some(("dialect", name)) => ("## Dialects", name),
-            Some((_, name)) => ("## Event types", name),
-            None if ["namespace", "event_type", "dialect"].contains(&&*key) => continue,
-            None => match key.split_once('.') {
-                Some((table, name)) => (&*format!("### `[{table}]`"), name),
-                None => ("## Keys", &*key),
-            },
-        };
-        let section = document.split_once(table).map_or("", |(_, rest)| rest);
-        let section = section.split("\n#").next().unwrap_or_default();
-        if !section.contains(&format!("| `{name}` |")) {
-            missing.push(key);
+    for row in rows {
+        let heading = heading_of(row.path);
+        let start = page.find(&heading).unwrap_or_else(|| panic!("{heading}"));
+        let end = page[start + 3..]
+            .find("\n#")
+            .map_or(page.len(), |at| start + 3 + at);
+        let begins = format!("| `{}` |", row.name);
+        let shown = page[start..end]
+            .lines()
+            .find(|line| line.starts_with(&begins));
+        match shown.map(str::to_owned) {
+            Some(shown) if shown == row.row => {}
+            Some(shown) if std::env::var_os("UPDATE_DOCS").is_some() => {
+                let section = page[start..end].replacen(&shown, &row.row, 1);
+                page.replace_range(start..end, &section);
+            }
+            Some(_) | None => missing.push(row.row),
         }
+    }
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
+        std::fs::write(path, &page).expect("the page can be written");
     }
     assert!(
         missing.is_empty(),
-        "docs/reference/configuration.md lacks {missing:?}"
+        "UPDATE_DOCS=1 cargo test --test documents; {PAGE} lacks {missing:#?}"
     );
 }
 
@@ -240,8 +251,7 @@ fn help() -> String {
         let text = String::from_utf8(output.stdout).expect("UTF-8");
         // Lines that end in spaces can't be kept in a document.
         text.lines()
-            .map(|line| format!("{}\n", line.trim_end()))
-            .collect::<String>()
+            .fold(String::new(), |text, line| text + line.trim_end() + "\n")
     };
     let whole = run(&[]);
     let commands = between(&whole, "Commands:\n", "\n\n")
@@ -253,7 +263,7 @@ fn help() -> String {
     let mut page = format!("## tidings\n\n```text\n{whole}```\n");
     for name in names.filter(|name| *name != "help") {
         let text = run(&[name]);
-        page.push_str(&format!("\n## tidings {name}\n\n```text\n{text}```\n"));
+        page.extend(["\n## tidings ", name, "\n\n```text\n", &text, "```\n"]);
     }
     page
 }

@@ -1,8 +1,11 @@
-//! The whole default configuration as a commented file.
+//! The declared keys as a commented file, and as rows of the reference.
 
 use super::Config;
-use super::keys::{KEYS, Key, TABLES};
+use super::keys::{self, Key, TABLES};
 use super::kind::Kind;
+
+/// The longest line of a comment, in characters.
+const WIDTH: usize = 110;
 
 impl Config {
     /// Every key with its default and a line on what it means. Reading it back gives the defaults.
@@ -15,10 +18,7 @@ impl Config {
              # Durations are texts such as \"250ms\", \"30s\", \"5m\", \"1h\" or \"7d\". Relative paths are taken\n\
              # from this file's directory.\n",
         );
-        for key in KEYS
-            .iter()
-            .filter(|key| !key.path.contains(['.', '[']) && !is_array(key.path))
-        {
+        for key in keys::all().filter(|key| !key.path.contains(['.', '[']) && !is_array(key.path)) {
             text.push('\n');
             line(&mut text, key, key.path, "");
         }
@@ -40,7 +40,7 @@ impl Config {
                 &header.replace("[].", "."),
                 "\n",
             ]);
-            for key in KEYS {
+            for key in keys::all() {
                 let name = key
                     .path
                     .strip_prefix(table)
@@ -57,6 +57,56 @@ impl Config {
     }
 }
 
+/// A key as the reference shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRow {
+    /// The dotted path; `[]` follows the name of a table that may stand several times.
+    pub path: &'static str,
+    /// The key's name within its table.
+    pub name: &'static str,
+    /// The row of the Markdown table: key, values, default, whether SIGHUP changes it, meaning.
+    pub row: String,
+    /// The environment variable that sets it.
+    pub environment_name: Option<String>,
+}
+
+impl Config {
+    /// Every key that holds a value, as the reference shows it.
+    #[must_use]
+    pub fn reference() -> Vec<KeyRow> {
+        let values = keys::all().filter(|key| key.kind != Kind::Tables);
+        values
+            .map(|key| {
+                let (table, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
+                let name = match key.path.split_once("[].") {
+                    Some((_, name)) => name,
+                    None if table.is_empty() => key.path,
+                    None => name,
+                };
+                // The declaration has an example, for the default file.
+                let required = ["name", "command[].name", "command[].does"];
+                let default = if key.path.contains("[]") && required.contains(&name) {
+                    String::from("none")
+                } else {
+                    format!("`{}`", key.default)
+                };
+                let reload = if key.reloads { "yes" } else { "no" };
+                let row = format!(
+                    "| `{name}` | {} | {default} | {reload} | {} |",
+                    key.kind.summary(),
+                    key.help
+                );
+                KeyRow {
+                    path: key.path,
+                    name,
+                    row,
+                    environment_name: key.environment_name(),
+                }
+            })
+            .collect()
+    }
+}
+
 /// True for the tables that may stand several times.
 fn is_array(table: &str) -> bool {
     matches!(
@@ -66,5 +116,24 @@ fn is_array(table: &str) -> bool {
 }
 
 fn line(text: &mut String, key: &Key, name: &str, prefix: &str) {
-    text.extend(["# ", key.help, "\n", prefix, name, " = ", key.default, "\n"]);
+    for part in wrapped(&key.plain_help()) {
+        text.extend(["# ", &part, "\n"]);
+    }
+    text.extend([prefix, name, " = ", key.default, "\n"]);
+}
+
+/// A text in lines of at most [`WIDTH`] characters, where its words allow it.
+fn wrapped(text: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) | None => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }

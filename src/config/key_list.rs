@@ -1,23 +1,26 @@
-//! The list of every key, table by table.
+//! The declaration of every key that stands once, table by table.
+//!
+//! A declaration is the only place for a default and for the text that documents the key: the
+//! structs, `tidings config` and `docs/reference/configuration.md` are made from it. Texts are
+//! Markdown, with links from that page.
 
-use super::keys::{Key, key};
+use super::keys::{Key, fixed, key};
 use super::kind::{Kind, MANY};
 
 const ONE: Kind = Kind::Whole(1, MANY);
 const RATE: Kind = Kind::Whole(0, 4_294_967_295);
 /// Sizes of one message or event: what protobuf and HTTP/2 carry without strain.
 const MESSAGE: Kind = Kind::Whole(1, 1 << 30);
-const POLICIES: Kind = Kind::OneOf(&["disconnect", "drop_oldest", "conflate", "resync"]);
 
-/// Every key, table by table.
-pub(super) const KEYS: &[Key] = &[
+/// Every key that stands once.
+pub(super) const SETTINGS: &[Key] = &[
     key(
         "auto_subscribe",
         Kind::List,
         r#"["global", "user:{user}"]"#,
-        "Channels that a new connection follows unasked; {user} stands for its user.",
+        "Channels that a new WebSocket connection follows unasked, as far as it may; `{user}` stands for its user.",
     ),
-    key(
+    fixed(
         "public.listen",
         Kind::Address,
         r#""127.0.0.1:8000""#,
@@ -27,45 +30,45 @@ pub(super) const KEYS: &[Key] = &[
         "public.allowed_origins",
         Kind::List,
         "[]",
-        "Origins of pages that may connect, such as \"https://app.example.com\"; empty: same origin only; [\"*\"]: any.",
+        "Origins of pages that may connect, such as \"https://app.example.com\", where case and the scheme's own port make no difference; empty: same origin only; [\"*\"]: any.",
     ),
     key(
         "public.trusted_proxies",
         Kind::List,
         "[]",
-        "Addresses of proxies that say for whom they ask, such as \"10.0.0.0/8\"; empty: none is believed.",
+        "Addresses of proxies that say for whom they ask, such as \"10.0.0.0/8\" or \"2001:db8::1\"; empty: none is believed.",
     ),
     key(
         "public.forwarded_header",
         Kind::OneOf(&["x-forwarded-for", "forwarded"]),
         r#""x-forwarded-for""#,
-        "The header in which they say it: x-forwarded-for, or forwarded (RFC 7239).",
+        "The header in which they say it: `x-forwarded-for`, or `forwarded` (RFC 7239). The other one is not looked at.",
     ),
     key(
         "public.documents",
         Kind::OneOf(&["open", "token"]),
         r#""open""#,
-        "Who may read /openapi.json and /asyncapi.json: open (anyone) or token.",
+        "Who may read `/openapi.json` and `/asyncapi.json`: `open` (anyone) or `token` (holders of any valid token).",
     ),
     key(
         "public.cert",
         Kind::Path,
         r#""""#,
-        "TLS certificate chain (PEM file); empty: no TLS.",
+        "TLS certificate chain (PEM file); empty: no TLS. Read again on SIGHUP.",
     ),
     key(
         "public.key",
         Kind::Path,
         r#""""#,
-        "TLS private key (PEM file).",
+        "TLS private key (PEM file). Read again on SIGHUP.",
     ),
-    key(
+    fixed(
         "internal.listen",
         Kind::Address,
         r#""127.0.0.1:50051""#,
         "Where to listen; port 0 takes a free one.",
     ),
-    key(
+    fixed(
         "internal.auth",
         Kind::OneOf(&["jwt", "mtls", "none"]),
         r#""jwt""#,
@@ -75,7 +78,7 @@ pub(super) const KEYS: &[Key] = &[
         "internal.allowed_origins",
         Kind::List,
         "[]",
-        "Origins of pages that may call gRPC-Web; empty: none, requests of pages are refused.",
+        "Origins of pages that may call gRPC-Web (CORS); empty: none, and a request with an `Origin` is refused; [\"*\"]: any.",
     ),
     key(
         "internal.cert",
@@ -95,24 +98,24 @@ pub(super) const KEYS: &[Key] = &[
         r#""""#,
         "Authorities of client certificates (PEM file); if set, callers need a certificate.",
     ),
-    key("internal.connections", ONE, "1024", "Sockets in all."),
-    key(
+    fixed("internal.connections", ONE, "1024", "Sockets in all."),
+    fixed(
         "internal.connections_per_ip",
         ONE,
         "512",
-        "Sockets from one network address.",
+        "Sockets from one network address; of IPv6 from one /64.",
     ),
     key(
         "internal.allowed_hosts",
         Kind::List,
         "[]",
-        "Names by which it may be called over HTTP/1.1 without TLS; [\"*\"]: any.",
+        "Names by which it may be called over HTTP/1.1 without TLS, beside [those that nobody can buy](#names-of-the-internal-listener); [\"*\"]: any.",
     ),
     key(
         "auth.hs256_secret",
         Kind::Text,
         r#""""#,
-        "Shared secret of HS256, HS384 and HS512; 32 bytes or more.",
+        "Shared secret of HS256, HS384 and HS512; use 32 bytes or more (RFC 7518 §3.2): a shorter one is warned of.",
     ),
     key(
         "auth.public_key_file",
@@ -130,13 +133,13 @@ pub(super) const KEYS: &[Key] = &[
         "auth.jwks_url",
         Kind::Text,
         r#""""#,
-        "JWK Set, as an https URL, or an http one on loopback.",
+        "JWK Set, as an https URL, or http on loopback. Fetched again every five minutes and when a token needs a key that is not known: [below](#keys-behind-a-url).",
     ),
     key(
         "auth.algorithms",
         Kind::List,
         "[]",
-        "Accepted algorithms, each for keys of its own family; []: those of the kinds of keys that are set.",
+        "Accepted algorithms, of HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, Ed25519 (RFC 9864: the same as EdDSA); a key is only used with its own family. `[]`: those of the kinds of keys that are set, HS256 for a secret.",
     ),
     key(
         "auth.issuer",
@@ -160,13 +163,13 @@ pub(super) const KEYS: &[Key] = &[
         "auth.user_claim",
         Kind::Text,
         r#""sub""#,
-        "The claim with the user's name.",
+        "The claim with the user's name: a name or a dotted path.",
     ),
     key(
         "auth.roles_claim",
         Kind::Text,
         r#""roles""#,
-        "The claim with the roles.",
+        "The claim with the roles, such as `roles` or `realm_access.roles`.",
     ),
     key(
         "auth.channels_claim",
@@ -190,15 +193,20 @@ pub(super) const KEYS: &[Key] = &[
         "auth.max_lifetime",
         Kind::Duration,
         r#""0s""#,
-        "How long after iat a token may expire, at most; 0s: no limit, and no iat is needed.",
+        "How long after its `iat` a token may expire, at most; tokens that live longer, or have no `iat`, are then refused. 0s: no limit, and no `iat` is needed.",
     ),
     key(
         "auth.revocations",
         ONE,
         "10000",
-        "Revoked tokens, and users, that are kept in mind; each until its tokens have expired.",
+        "How many revoked tokens, and how many users, are kept in mind; beyond that a revocation is refused. A token's entry goes when the token has expired, a user's after `max_lifetime`; without one it stays until the server stops, and with the store on disk for good: set `max_lifetime`.",
     ),
-    key("limits.connections", ONE, "10000", "Connections in all."),
+    key(
+        "limits.connections",
+        ONE,
+        "10000",
+        "Connections in all, of every transport.",
+    ),
     key(
         "limits.connections_per_user",
         ONE,
@@ -209,7 +217,7 @@ pub(super) const KEYS: &[Key] = &[
         "limits.connections_per_ip",
         ONE,
         "1000",
-        "Connections from one network address.",
+        "Connections from one network address; of IPv6 from one /64. Behind a proxy see [`trusted_proxies`](#public-the-listener-for-browsers-and-the-http-api).",
     ),
     key(
         "limits.subscriptions_per_connection",
@@ -233,7 +241,7 @@ pub(super) const KEYS: &[Key] = &[
         "limits.messages_per_second",
         RATE,
         "50",
-        "Messages per second from one connection; 0: no limit.",
+        "Messages per second from one connection (token bucket); 0: no limit. Who goes on when refused is closed with 4429.",
     ),
     key(
         "limits.messages_burst",
@@ -245,7 +253,7 @@ pub(super) const KEYS: &[Key] = &[
         "limits.publishes_per_second",
         RATE,
         "0",
-        "Publishes per second by one identity; 0: no limit.",
+        "Publishes per second by one user, over all its connections; 0: no limit.",
     ),
     key(
         "limits.publishes_burst",
@@ -263,7 +271,7 @@ pub(super) const KEYS: &[Key] = &[
         "limits.filter_steps",
         ONE,
         "250000",
-        "Steps of one evaluation of a filter; see [Limits of expressions](#limits-of-expressions).",
+        "Steps of one evaluation of a filter; see [Limits of expressions](filters.md#limits-of-expressions).",
     ),
     key(
         "limits.filter_steps_per_second",
@@ -289,42 +297,42 @@ pub(super) const KEYS: &[Key] = &[
         "67108864",
         "What the filters of all connections may take, in bytes.",
     ),
-    key("limits.channels", ONE, "1000000", "Channels that are kept."),
+    fixed("limits.channels", ONE, "1000000", "Channels that are kept."),
     key(
         "limits.channels_per_minute",
         RATE,
         "300",
-        "Channels with history that one user may bring into being in a minute; 0: no limit.",
+        "Channels with history that one user (or one address, for anonymous clients) may bring into being in a minute, by joining, reading or publishing, so that nobody alone uses `channels` up; 0: no limit. Services are free of it.",
     ),
     key(
         "limits.body_bytes",
         ONE,
         "268435456",
-        "Bytes of request bodies that are held at once, in all.",
+        "Bytes of request bodies (gRPC, HTTP, Socket.IO's POSTs) that are held at once, in all; [see below](#bodies-of-requests).",
     ),
     key(
         "limits.body_bytes_per_user",
         ONE,
         "67108864",
-        "Bytes of request bodies of one user.",
+        "The same of one user, or of one address where no token is asked for.",
     ),
     key(
         "limits.body_bytes_per_connection",
         ONE,
         "33554432",
-        "Bytes of request bodies of one gRPC connection.",
+        "The same of one gRPC connection.",
     ),
-    key(
+    fixed(
         "limits.idempotency_keys",
         ONE,
         "1000000",
-        "Idempotency keys that are kept, each for five minutes.",
+        "Idempotency keys that are kept, each for five minutes; at most 400 bytes of memory each.",
     ),
-    key(
+    fixed(
         "limits.idempotency_keys_per_publisher",
         ONE,
         "500000",
-        "The most of one publisher; never more than its share of what is free.",
+        "The most of one [publisher](protocol.md#idempotency-keys); never more than its [share](protocol.md#idempotency-keys) of what is free, so whoever fills the table leaves room for the others.",
     ),
     key(
         "heartbeat.interval",
@@ -338,43 +346,43 @@ pub(super) const KEYS: &[Key] = &[
         r#""60s""#,
         "Silence after which it is closed (4408); longer than the interval.",
     ),
-    key(
+    fixed(
         "history.storage",
         Kind::OneOf(&["memory", "disk", "nats"]),
         r#""memory""#,
-        "The kind of store: memory, disk or nats.",
+        "The kind of store. This build has `memory` and `disk`; `nats` is refused.",
     ),
-    key(
+    fixed(
         "history.path",
         Kind::Path,
         r#""./tidings-data""#,
         "The store's directory, for disk; relative to this file.",
     ),
-    key(
+    fixed(
         "history.durability",
         Kind::OneOf(&["fsync", "async"]),
         r#""fsync""#,
         "When a publish is acknowledged, for disk: fsync (on disk) or async.",
     ),
-    key(
+    fixed(
         "history.on_damage",
         Kind::OneOf(&["refuse", "new_epoch"]),
         r#""refuse""#,
-        "What becomes of a damaged store, for disk: refuse (to start), or new_epoch (keep what can be read).",
+        "What becomes of a damaged store, for disk: `refuse` (to start), or `new_epoch` (keep what can be read). [More](../how-to/backup-and-restore.md#damage).",
     ),
-    key(
+    fixed(
         "history.cache_bytes",
         Kind::Whole(0, MANY),
         "67108864",
         "The newest events that stay in memory, for disk, in bytes over all channels; 0: none.",
     ),
-    key(
+    fixed(
         "history.memory_bytes",
         Kind::Whole(0, MANY),
         "0",
         "What channels and their events may take, for memory, in bytes; 0: a quarter of the memory.",
     ),
-    key(
+    fixed(
         "history.disk_bytes",
         Kind::Whole(0, MANY),
         "0",
@@ -386,12 +394,12 @@ pub(super) const KEYS: &[Key] = &[
         r#""open""#,
         "open: unknown types pass; strict: unknown or invalid events are refused.",
     ),
-    key("websocket.path", Kind::Text, r#""/ws""#, "Its path."),
+    fixed("websocket.path", Kind::Text, r#""/ws""#, "Its path."),
     key(
         "websocket.dialect",
         Kind::Text,
         r#""tidings""#,
-        "What is spoken where no subprotocol is asked for: tidings, a dialect's name, or echo.",
+        "What is spoken where the client asks for no subprotocol: `tidings`, `cloudevents`, `tidings.v1.proto`, the name of a [`[[dialect]]`](#dialects), or `echo`, which sends every message back (for conformance suites).",
     ),
     key(
         "websocket.compression",
@@ -399,320 +407,106 @@ pub(super) const KEYS: &[Key] = &[
         "true",
         "Whether permessage-deflate is offered.",
     ),
-    key(
+    fixed(
         "telemetry.otlp_endpoint",
         Kind::Text,
         r#""""#,
         "Where traces go, as an http or https URL; empty: nowhere, unless OTEL_* says so.",
     ),
-    key(
+    fixed(
         "telemetry.otlp_protocol",
         Kind::OneOf(&["grpc", "http/protobuf"]),
         r#""grpc""#,
         "How they go there: grpc or http/protobuf.",
     ),
-    key(
+    fixed(
         "telemetry.service_name",
         Kind::Text,
         r#""tidings""#,
         "The name under which they are found.",
     ),
-    key(
+    fixed(
         "telemetry.sample_ratio",
         Kind::Ratio,
         "1.0",
         "Share of the traces that begin here to record, 0 to 1.",
     ),
-    key(
+    fixed(
         "telemetry.delivery_spans",
         Kind::Ratio,
         "0.01",
         "Share of deliveries in a recorded trace that get a span of their own, 0 to 1.",
     ),
-    key(
+    fixed(
         "telemetry.confirmations",
         Kind::Ratio,
         "0.0",
         "Share of the other events whose arrival pages are asked to confirm, 0 to 1.",
     ),
-    key(
+    fixed(
         "telemetry.connections_per_event",
         Kind::Whole(0, 64),
         "8",
         "Connections of one event that get a span or are asked to confirm, at most.",
     ),
-    key(
+    fixed(
         "telemetry.log_format",
         Kind::OneOf(&["text", "json"]),
         r#""text""#,
         "What log lines look like: text or json.",
     ),
-    key(
+    fixed(
         "audit.file",
         Kind::Path,
         r#""""#,
-        "File to append to, as JSON lines; empty: no record is kept.",
+        "File to append to, as JSON lines; empty: no record is kept. [What stands in it](../how-to/observe.md#audit-log).",
     ),
-    key(
+    fixed(
         "audit.publishes",
         Kind::Bool,
         "false",
-        "Whether every published event stands in it too: by whom, where and of what type.",
+        "Whether every published event stands in it too: by whom, where and of what type; never what it says.",
     ),
-    key(
+    fixed(
         "server.shards",
         Kind::Whole(0, 1024),
         "0",
-        "Threads that own connections, at most 1024; 0: one per core.",
+        "Threads that own connections; 0: one per core. More than 64 count as 64.",
     ),
-    key(
+    fixed(
         "server.runtime_threads",
         Kind::Whole(0, 1024),
         "0",
-        "Threads for handshakes, tokens, HTTP and gRPC; 0: half as many as cores, at least one.",
+        "Threads for all but the connections: accepting, TLS handshakes, tokens, HTTP and gRPC; 0: half as many as cores, at least one.",
     ),
-    key(
+    fixed(
         "server.io_uring",
         Kind::Bool,
         "true",
-        "Whether many sends go out in one system call by io_uring, where the system allows it.",
+        "Whether many sends go out in one system call by io_uring, where the system allows it (Linux 5.6; containers mostly forbid it). Otherwise each send is a call of its own.",
     ),
-    key(
+    fixed(
         "server.drain",
         Kind::Duration,
         r#""10s""#,
-        "How long clients have to leave when the server stops.",
+        "How long clients have to leave when the server stops: it ends within this time. See [Stopping](../how-to/operate.md#stopping).",
     ),
-    key(
+    fixed(
         "server.drain_delay",
         Kind::Duration,
         r#""0s""#,
-        "How much of that the server goes on as before and only says that it is not ready, for balancers to see.",
+        "How much of that the server goes on as before and only says that it is not ready, so that balancers see it. Less than `drain`.",
     ),
-    key(
+    fixed(
         "server.keep_alive",
         Kind::Duration,
         r#""75s""#,
-        "How long an HTTP connection may be idle between two requests.",
+        "How long an HTTP/1.1 connection may be idle between two requests; longer than proxies in front keep theirs (nginx and most balancers: 60 s). The head of a request has 10 s from its first byte on.",
     ),
-    key(
+    fixed(
         "server.node",
         Kind::Text,
         r#""""#,
         "The node's name in statistics and telemetry; empty: the host's name.",
-    ),
-    key("namespace", Kind::Tables, "[]", "Namespaces."),
-    key(
-        "namespace[].name",
-        Kind::Text,
-        r#""project""#,
-        "Its name, or \"*\" for every undeclared one.",
-    ),
-    key(
-        "namespace[].presence",
-        Kind::Bool,
-        "false",
-        "Whether it is known who is in a channel.",
-    ),
-    key(
-        "namespace[].subscribe",
-        Kind::Text,
-        r#""""#,
-        "Who may follow (CEL over user, roles, claims, client, id, channel); empty: services and admins only.",
-    ),
-    key(
-        "namespace[].publish",
-        Kind::Text,
-        r#""""#,
-        "Who may publish from a browser (CEL, as above); empty: services and admins only.",
-    ),
-    key(
-        "namespace[].slow_consumer",
-        POLICIES,
-        r#""disconnect""#,
-        "When an outbox is full: disconnect, drop_oldest, conflate or resync (needs history).",
-    ),
-    key(
-        "namespace[].max_idle",
-        Kind::Duration,
-        r#""1h""#,
-        "An empty, unused channel is forgotten after this.",
-    ),
-    key(
-        "namespace[].history.size",
-        Kind::Whole(0, 100_000_000),
-        "0",
-        "Events of each channel; 0: none, and no offsets.",
-    ),
-    key(
-        "namespace[].history.ttl",
-        Kind::Duration,
-        r#""1h""#,
-        "How long.",
-    ),
-    key(
-        "namespace[].history.bytes",
-        ONE,
-        "67108864",
-        "Bytes of each channel.",
-    ),
-    key("event_type", Kind::Tables, "[]", "Event types."),
-    key(
-        "event_type[].name",
-        Kind::Text,
-        r#""project.updated""#,
-        "Its name.",
-    ),
-    key(
-        "event_type[].namespace",
-        Kind::Text,
-        r#""""#,
-        "The namespace in whose channels it is published, which must be declared; empty: any.",
-    ),
-    key(
-        "event_type[].description",
-        Kind::Text,
-        r#""""#,
-        "What it means.",
-    ),
-    key(
-        "event_type[].roles",
-        Kind::List,
-        "[]",
-        "If set, only holders of one of these receive it.",
-    ),
-    key(
-        "event_type[].broadcast",
-        Kind::Bool,
-        "false",
-        "Whether it may also go to everyone, in the channel global, where namespace is set.",
-    ),
-    key(
-        "event_type[].control",
-        Kind::Bool,
-        "false",
-        "true: one of the server's own messages, which can be looked up but not published.",
-    ),
-    key(
-        "event_type[].schema",
-        Kind::Json,
-        r#""""#,
-        "JSON Schema (2020-12) of its payload, as a table or as JSON in a text; empty: none.",
-    ),
-    key(
-        "event_type[].schema_file",
-        Kind::Path,
-        r#""""#,
-        "The same in a JSON file.",
-    ),
-    key(
-        "event_type[].example",
-        Kind::Json,
-        r#""""#,
-        "A valid payload, as a table or as JSON in a text; empty: the first of the schema's examples.",
-    ),
-    key(
-        "event_type[].example_file",
-        Kind::Path,
-        r#""""#,
-        "The same in a JSON file.",
-    ),
-    key(
-        "event_type[].conflate_key",
-        Kind::Text,
-        r#""""#,
-        "Where the key for conflation stands, such as \"data.job_id\"; empty: only the publisher's own key.",
-    ),
-    key("dialect", Kind::Tables, "[]", "Dialects."),
-    key(
-        "dialect[].name",
-        Kind::Text,
-        r#""mobile""#,
-        "Its name, for websocket.dialect.",
-    ),
-    key(
-        "dialect[].protocol",
-        Kind::OneOf(&["websocket", "socket.io"]),
-        r#""websocket""#,
-        "What carries it: websocket or socket.io.",
-    ),
-    key(
-        "dialect[].paths",
-        Kind::List,
-        "[]",
-        "Paths where it is spoken, beside websocket.path if that names it.",
-    ),
-    key(
-        "dialect[].namespaces",
-        Kind::List,
-        r#"["/"]"#,
-        "Socket.IO namespaces to which a client may connect.",
-    ),
-    key(
-        "dialect[].event.data",
-        Kind::Text,
-        r#""data""#,
-        "The member with the data; empty: the data's own members stand beside the others.",
-    ),
-    key(
-        "dialect[].event.members",
-        Kind::List,
-        r#"["type", "channel", "id", "timestamp", "offset", "headers", "traceparent"]"#,
-        "Which members of the envelope are written, in this order.",
-    ),
-    key(
-        "dialect[].control.data",
-        Kind::Text,
-        r#""""#,
-        "The member with the body; empty: the body's members stand beside the others.",
-    ),
-    key(
-        "dialect[].control.members",
-        Kind::List,
-        r#"["type"]"#,
-        "What is written beside the body: type, timestamp.",
-    ),
-    key(
-        "dialect[].control.refusals",
-        Kind::OneOf(&["subscribed", "error"]),
-        r#""subscribed""#,
-        "Refused channels stand in `errors` of subscribed, or each in an error of its own.",
-    ),
-    key(
-        "dialect[].control.names",
-        Kind::Names,
-        "{}",
-        "By our name, what a message is called: a name, several, or [] (not said at all).",
-    ),
-    key("dialect[].command", Kind::Tables, "[]", "What clients say."),
-    key(
-        "dialect[].command[].name",
-        Kind::Text,
-        r#""join""#,
-        "What the client says.",
-    ),
-    key(
-        "dialect[].command[].does",
-        Kind::Text,
-        r#""subscribe""#,
-        "Our command.",
-    ),
-    key(
-        "dialect[].command[].channels",
-        Kind::Text,
-        r#""""#,
-        "What makes the channels, such as \"room:{room}\"; empty: they are named as ours are.",
-    ),
-    key(
-        "dialect[].command[].members",
-        Kind::Texts,
-        "{}",
-        "By their name, which member of ours it is.",
-    ),
-    key(
-        "dialect[].command[].echo",
-        Kind::List,
-        "[]",
-        "Members of the message that its reply repeats.",
     ),
 ];

@@ -1,10 +1,12 @@
-//! Every key there is, with its kind, its default and what it means.
+//! Every key there is, with its kind, its default, what it means and when a change takes effect.
 //!
-//! The one list from which files are checked, suggestions are made and the default file is written.
+//! From these declarations files are checked, suggestions are made, defaults are set, and the default
+//! file and the tables of `docs/reference/configuration.md` are written.
 
-pub(super) use super::key_list::KEYS;
+use super::key_list::SETTINGS;
 use super::kind::Kind;
 use super::nearest::nearest;
+use super::repeated_keys::REPEATED;
 
 /// One key.
 #[derive(Debug)]
@@ -15,10 +17,49 @@ pub(super) struct Key {
     pub(super) kind: Kind,
     /// Its default, as TOML.
     pub(super) default: &'static str,
-    /// What it means, with its unit.
+    /// What it means, with its unit, in Markdown.
     pub(super) help: &'static str,
+    /// Whether SIGHUP changes it.
+    pub(super) reloads: bool,
 }
 
+impl Key {
+    /// What it means, without Markdown's links and code marks.
+    pub(super) fn plain_help(&self) -> String {
+        let mut plain = String::with_capacity(self.help.len());
+        let mut rest = self.help;
+        while let Some((before, link)) = rest.split_once('[') {
+            plain.push_str(before);
+            let parts = link.split_once("](").and_then(|(text, after)| {
+                let (_, after) = after.split_once(')')?;
+                Some((text, after))
+            });
+            if let Some((text, after)) = parts.filter(|(text, _)| !text.contains('"')) {
+                plain.push_str(text);
+                rest = after;
+            } else {
+                plain.push('[');
+                rest = link;
+            }
+        }
+        plain.push_str(rest);
+        plain.retain(|c| c != '`');
+        plain
+    }
+
+    /// The environment variable that sets it; `None` in tables that may stand several times.
+    pub(super) fn environment_name(&self) -> Option<String> {
+        let stands_once = !self.path.contains("[]") && self.kind != Kind::Tables;
+        stands_once.then(|| format!("TIDINGS_{}", self.path.replace('.', "__").to_uppercase()))
+    }
+}
+
+/// Every key, table by table.
+pub(super) fn all() -> impl Iterator<Item = &'static Key> {
+    SETTINGS.iter().chain(REPEATED)
+}
+
+/// A key that SIGHUP changes.
 pub(super) const fn key(
     path: &'static str,
     kind: Kind,
@@ -30,6 +71,20 @@ pub(super) const fn key(
         kind,
         default,
         help,
+        reloads: true,
+    }
+}
+
+/// A key that only a restart changes.
+pub(super) const fn fixed(
+    path: &'static str,
+    kind: Kind,
+    default: &'static str,
+    help: &'static str,
+) -> Key {
+    Key {
+        reloads: false,
+        ..key(path, kind, default, help)
     }
 }
 
@@ -85,12 +140,12 @@ pub(super) const ALIAS: (&str, &str) = ("history.auto_subscribe", "auto_subscrib
 /// The key with this path.
 pub(super) fn find(path: &str) -> Option<&'static Key> {
     let path = if path == ALIAS.0 { ALIAS.1 } else { path };
-    KEYS.iter().find(|key| key.path == path)
+    all().find(|key| key.path == path)
 }
 
 /// True if this path is a table that holds keys.
 pub(super) fn is_table(path: &str) -> bool {
-    KEYS.iter().any(|key| {
+    all().any(|key| {
         key.path
             .strip_prefix(path)
             .is_some_and(|rest| rest.starts_with('.'))
@@ -100,5 +155,5 @@ pub(super) fn is_table(path: &str) -> bool {
 /// The known key or table that is nearest to this path.
 pub(super) fn suggest(path: &str) -> &'static str {
     let tables = TABLES.iter().map(|(name, _)| *name);
-    nearest(path, KEYS.iter().map(|key| key.path).chain(tables)).unwrap_or("auth.hs256_secret")
+    nearest(path, all().map(|key| key.path).chain(tables)).unwrap_or("auth.hs256_secret")
 }

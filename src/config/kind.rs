@@ -63,6 +63,26 @@ impl Kind {
         }
     }
 
+    /// What the kind takes, for the reference.
+    pub(super) fn summary(self) -> String {
+        String::from(match self {
+            Kind::Text => "text",
+            Kind::Path => "path",
+            Kind::Address => "address",
+            Kind::Duration => "duration",
+            Kind::OneOf(_) => "choice",
+            Kind::Whole(least, MANY | 4_294_967_295) => return format!("number ≥ {least}"),
+            Kind::Whole(least, most) => return format!("{least} to {most}"),
+            Kind::Ratio => "0 to 1",
+            Kind::Bool => "boolean",
+            Kind::List => "texts",
+            Kind::TextOrList => "text or texts",
+            Kind::Json => "table, or JSON in a text",
+            Kind::Tables => "tables",
+            Kind::Texts | Kind::Names => "table",
+        })
+    }
+
     /// What the kind looks like, for error messages.
     pub(super) fn expected(self) -> String {
         match self {

@@ -28,9 +28,8 @@ impl Layer {
     /// The declared default of every key outside arrays of tables.
     pub(super) fn defaults() -> Self {
         let mut layer = Layer::default();
-        let declared = keys::KEYS
-            .iter()
-            .filter(|key| key.kind != Kind::Tables && !key.path.contains("[]"));
+        let declared =
+            keys::all().filter(|key| key.kind != Kind::Tables && !key.path.contains("[]"));
         for key in declared {
             let default = key.default.parse::<toml_edit::Value>().ok();
             if let Some(value) = default.as_ref().and_then(plain) {

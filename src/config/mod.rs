@@ -24,6 +24,7 @@ mod presets;
 mod problem;
 #[cfg(test)]
 mod refusals;
+mod repeated_keys;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub use dialect_tables::{
     DialectCommand, DialectConfig, DialectControl, DialectEvent, DialectNames, DialectProtocol,
     DialectRefusals,
 };
+pub use document::KeyRow;
 pub use event_tables::{Catalog, CatalogMode, EventTypeConfig, NamespaceConfig, NamespaceHistory};
 pub use listeners::{Documents, ForwardedHeader, Internal, InternalAuth, Public};
 pub use load::Inputs;

@@ -132,6 +132,8 @@ export interface Verdict {
 
 const LOADED = loader.fromJSON(schema as any, { longs: Number, defaults: true, oneofs: true, arrays: true, objects: true });
 const PACKAGE: any = grpc.loadPackageDefinition(LOADED);
+/** Events of one stream without an answer at one time: the server resets a stream that runs far ahead of it. */
+const STREAM_WINDOW = 128;
 /** The longest pause between two attempts of a call, in milliseconds. */
 const PAUSE_MS = 5_000;
 
@@ -379,10 +381,21 @@ export class Backend<Events = AnyEvents> {
   }
 }
 
+interface Publish {
+  request: object;
+  resolve: (receipt: Receipt) => void;
+  reject: (error: Error) => void;
+  sent?: () => void;
+}
+
 /** Publishes over one stream. */
 export class PublishStream<Events = AnyEvents> {
   readonly #open: Promise<any>;
-  #waiting: { resolve: (receipt: Receipt) => void; reject: (error: Error) => void }[] = [];
+  /** Sent, in order, without an answer yet. */
+  #waiting: Publish[] = [];
+  /** Not sent yet, in order. */
+  #queue: Publish[] = [];
+  #call: any;
   #failure: TidingsError | undefined;
 
   /** @internal */
@@ -395,9 +408,12 @@ export class PublishStream<Events = AnyEvents> {
         const waiting = this.#waiting.shift();
         if (response.error) waiting?.reject(errorOfStatus(response.error));
         else waiting?.resolve(receiptOf(response));
+        this.#pump();
       });
       call.on("error", (error: unknown) => this.#fail(errorOfCall(error)));
       call.on("end", () => this.#fail(new TidingsError("unavailable", "the stream has ended")));
+      this.#call = call;
+      this.#pump();
       return call;
     });
     this.#open.catch((error) => this.#fail(errorOfCall(error)));
@@ -406,16 +422,18 @@ export class PublishStream<Events = AnyEvents> {
   /** Resolves with the outcome of this event; does not wait for those before it. */
   async publish(draft: Draft<Events>): Promise<Receipt> {
     const request = this.toRequest(draft);
-    const call = await this.#open;
     if (this.#failure) throw this.#failure;
-    const receipt = new Promise<Receipt>((resolve, reject) => this.#waiting.push({ resolve, reject }));
-    call.write({ request });
+    const receipt = new Promise<Receipt>((resolve, reject) => this.#queue.push({ request, resolve, reject }));
+    this.#pump();
     return receipt;
   }
 
   /** No more follow: resolves when all are answered. */
   async end(): Promise<void> {
     const call = await this.#open;
+    const last = this.#queue.at(-1);
+    // What waits is sent first; whether it was refused is its publisher's business.
+    if (last) await new Promise<void>((resolve) => (last.sent = resolve));
     if (this.#failure) return;
     const ended = new Promise((resolve) => call.once("close", resolve).once("end", resolve).once("error", resolve));
     call.end();
@@ -424,9 +442,23 @@ export class PublishStream<Events = AnyEvents> {
 
   #fail(error: TidingsError): void {
     this.#failure ??= error;
-    const waiting = this.#waiting;
+    const open = [...this.#waiting, ...this.#queue];
     this.#waiting = [];
-    for (const { reject } of waiting) reject(error);
+    this.#queue = [];
+    for (const { reject, sent } of open) {
+      sent?.();
+      reject(error);
+    }
+  }
+
+  #pump(): void {
+    if (!this.#call || this.#failure) return;
+    while (this.#queue.length && this.#waiting.length < STREAM_WINDOW) {
+      const publish = this.#queue.shift()!;
+      this.#waiting.push(publish);
+      this.#call.write({ request: publish.request });
+      publish.sent?.();
+    }
   }
 }
 

@@ -53,10 +53,10 @@ describe("over gRPC", () => {
     assert.ok(bad.error instanceof TidingsError && bad.error.code === "invalid_argument");
     assert.deepEqual(other.results.map(({ channel, position }) => [channel, position.offset]), [["room:batch", 2], ["room:batch2", 1]]);
     const stream = backend.publishStream();
-    const receipts = offsets(1, 300).map((n) => stream.publish({ channel: "room:stream", type: "count", data: n }));
+    const receipts = offsets(1, 5000).map((n) => stream.publish({ channel: "room:stream", type: "count", data: n }));
     const refused = stream.publish({ channel: "room:stream", type: "subscribe", data: 0 });
     await assert.rejects(refused, { code: "invalid_argument" });
-    assert.deepEqual((await Promise.all(receipts)).map(({ results }) => results[0].position.offset), offsets(1, 300));
+    assert.deepEqual((await Promise.all(receipts)).map(({ results }) => results[0].position.offset), offsets(1, 5000));
     await stream.end();
     await assert.rejects(stream.publish({ channel: "room:stream", type: "count", data: 0 }));
   });

@@ -50,6 +50,10 @@ enum SigningKey {
     Ed(Ed25519KeyPair),
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "`CryptoProvider` declares it so"
+)]
 fn signer(algorithm: &Algorithm, key: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
     if key.family() != algorithm.family() {
         return Err(ErrorKind::InvalidKeyFormat.into());
@@ -132,6 +136,10 @@ enum VerifyingKey {
     Public(UnparsedPublicKey<Vec<u8>>),
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "`CryptoProvider` declares it so"
+)]
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
     if key.family() != algorithm.family() {
         return Err(ErrorKind::InvalidKeyFormat.into());

@@ -94,7 +94,7 @@ pub struct PublisherTask {
 }
 
 impl PublisherTask {
-    /// PublisherTask `number`, which publishes to `channels` channels in turn until `until`.
+    /// The task `number`, which publishes to `channels` channels in turn until `until`.
     #[must_use]
     pub fn new(
         number: u32,

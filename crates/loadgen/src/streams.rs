@@ -154,7 +154,7 @@ impl Thread {
         let first = stream.message().await.map_err(told)?;
         drop(place);
         match first.and_then(|first| first.message) {
-            Some(Step::Subscribed(subscribed)) if subscribed.errors.is_empty() => {
+            Some(Step::Subscribed(reply)) if reply.errors.is_empty() => {
                 let took = clock::now().saturating_sub(started);
                 self.tally.borrow_mut().setup.record(took);
                 Ok(stream)

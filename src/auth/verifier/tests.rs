@@ -333,7 +333,12 @@ impl Revocations for SharedRegister {
 }
 
 fn sharing(register: &Arc<SharedRegister>) -> Arc<Verifier> {
-    let verifier = Verifier::new(&with_secret(), Arc::clone(register) as _, |_| ()).unwrap();
+    let verifier = Verifier::new(
+        &with_secret(),
+        Arc::<SharedRegister>::clone(register),
+        |_| (),
+    )
+    .unwrap();
     now(verifier.load_revocations()).unwrap();
     verifier
 }
@@ -361,7 +366,7 @@ fn registered_revocation_of_a_user_ends_with_the_longest_lifetime() {
         max_lifetime: std::time::Duration::from_hours(1),
         ..with_secret()
     };
-    let second = Verifier::new(&settings, Arc::clone(&register) as _, |_| ()).unwrap();
+    let second = Verifier::new(&settings, Arc::<SharedRegister>::clone(&register), |_| ()).unwrap();
     let ends = second.within_lifetime(kept.clone()).until;
     assert!(ends > kept.issued_before && ends < end_of_time());
 }
