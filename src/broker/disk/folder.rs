@@ -206,7 +206,7 @@ impl Folder {
     }
 
     /// Rewrites the journals with their own contents. After a failed sync, the kernel may mark
-    /// pages as clean that are not on the device (as in the fsync errors of PostgreSQL). Rewriting
+    /// pages as clean that are not on the device. Rewriting
     /// makes them dirty again.
     pub(super) fn rewrite_journals(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.log())? {
