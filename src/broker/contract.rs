@@ -1,4 +1,4 @@
-//! What every broker must do: one suite that each of them passes.
+//! The contract suite: every broker must pass it.
 
 mod subject;
 
@@ -168,7 +168,7 @@ async fn holds_a_key_to_be_its_publishers_alone(subject: &Subject) {
         assert!(!real.duplicate && real.id != junk.id, "{channel}");
         let again = publish("s:shop", "order-1").await.unwrap();
         assert_eq!((again.id, again.duplicate), (real.id, true), "{channel}");
-        // Nor do names that run together make one key.
+        // Pairs whose concatenations are equal are different keys too.
         assert!(!publish("s:shopo", "rder-1").await.unwrap().duplicate);
     }
     assert_eq!(subject.sink.events.lock().unwrap().len(), 6);
@@ -450,7 +450,7 @@ async fn answers_repeats_that_come_at_once(subject: &Subject) {
 async fn ends_a_numbering_with_the_first_event_that_it_leaves_out(subject: &Subject) {
     let seen = subject.publish("kept:a", 0).await.position.unwrap();
     subject.keep(0);
-    // Begun one after the other and answered in any order: they still come in theirs.
+    // Started sequentially and answered in any order: results arrive in order.
     let passing: Vec<_> = (1..=5)
         .map(|n| subject.broker.publish(draft("kept:a", n, None), None))
         .collect();
@@ -467,7 +467,7 @@ async fn ends_a_numbering_with_the_first_event_that_it_leaves_out(subject: &Subj
     assert_ne!(next.epoch, seen.epoch);
     let page = subject.read("kept:a", Range::all(9)).await;
     assert!(!page.covers(seen) && page.covers(next));
-    // And once more, from the new numbering on.
+    // Once more, after the new epoch.
     subject.keep(0);
     subject.publish("kept:a", 7).await;
     subject.keep(5);
@@ -510,8 +510,8 @@ async fn reads_no_more_bytes_than_asked_for(subject: &Subject) {
     }
 }
 
-/// Shares decide who waits, and never the order of one publisher's events in a channel. What is
-/// delivered, and what is answered, is in the order of offsets.
+/// Shares determine who waits, never the order of one publisher's events in a channel. Delivery and
+/// results are in the order of offsets.
 async fn keeps_the_order_of_each_publisher_among_many(subject: &Subject) {
     let mut answers = Vec::new();
     for n in 0..600_usize {
@@ -534,7 +534,7 @@ async fn keeps_the_order_of_each_publisher_among_many(subject: &Subject) {
     assert_eq!(offsets.collect::<Vec<_>>(), (1..=600).collect::<Vec<_>>());
 }
 
-/// Runs every rule against a fresh subject each. `memory` goes by the runtime's clock.
+/// Runs every rule against a fresh subject each. `memory` uses the runtime's clock.
 macro_rules! every_rule {
     ($($rule:ident)*) => {
         mod memory_broker {$(

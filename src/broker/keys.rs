@@ -1,7 +1,7 @@
-//! Idempotency keys: which publishes were answered within the last five minutes.
+//! Idempotency keys: the publishes of the last five minutes.
 //!
-//! A key counts for one channel and one publisher. Tables keep digests, never texts, so that every
-//! key costs the same memory however long it is. [`KeyShares`] bounds how many are kept in all.
+//! A key is scoped to one channel and one publisher. Tables store digests, so every key takes the
+//! same memory, whatever its length. [`KeyShares`] limits the total number.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,18 +16,18 @@ use crate::telemetry::Metrics;
 
 /// How long an idempotency key is kept.
 pub(super) const KEY_TTL: Duration = Duration::from_mins(5);
-/// A publisher that is no service may have one in so many of the keys that are free to it.
+/// A publisher other than a service may hold this fraction (1/n) of the keys that are free to it.
 const USERS_SHARE: usize = 8;
-/// When a publisher whose key was refused may try again.
+/// When a publisher whose key was refused may retry.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// The first half of a SHA-256: a second text with the same one can't be found.
+/// The first half of a SHA-256 digest, for which second preimages are infeasible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Digest([u8; 16]);
 
 impl Digest {
-    /// The digest of several texts. Each is preceded by its length, so that no other texts run
-    /// together to the same bytes.
+    /// The digest of several strings. Each is preceded by its length, so that different lists never
+    /// have equal input.
     fn of(texts: &[&str]) -> Self {
         let mut context = Context::new(&SHA256);
         for text in texts {
@@ -40,14 +40,14 @@ impl Digest {
     }
 }
 
-/// A key in the scope in which it counts.
+/// A key within its scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ScopedKey {
-    /// Of the channel, the publisher and the key.
+    /// The digest of channel, publisher and key.
     whole: Digest,
-    /// Of the channel and the key, as records of before publishers were kept have them.
+    /// The digest of channel and key, as in records of versions that stored no publisher.
     unowned: Digest,
-    /// Of the publisher.
+    /// The digest of the publisher.
     publisher: Digest,
     is_of_service: bool,
 }
@@ -64,12 +64,12 @@ impl ScopedKey {
     }
 }
 
-/// Keys with the receipts that stand for them, by a clock of the owner's choice. Keys are entered
-/// in the order in which they expire.
+/// Keys and their receipts, by a clock of the owner's choice. Keys must be inserted in order of
+/// expiry.
 pub(super) struct KeyTable<T> {
     receipts: HashMap<Digest, Receipt>,
     expiry: VecDeque<(T, Digest, KeyShare)>,
-    /// Keys of no known publisher, restored from records of an earlier version.
+    /// Keys without a known publisher, restored from records of an earlier version.
     unowned: usize,
 }
 
@@ -84,7 +84,7 @@ impl<T> Default for KeyTable<T> {
 }
 
 impl<T: Copy + PartialOrd> KeyTable<T> {
-    /// The answer to a repeat; `None` where the key is new.
+    /// The receipt of a repeat. `None` if the key is new.
     pub(super) fn repeat(&self, key: &ScopedKey) -> Option<Receipt> {
         let mut first = self.receipts.get(&key.whole);
         if self.unowned > 0 {
@@ -109,13 +109,13 @@ impl<T: Copy + PartialOrd> KeyTable<T> {
         self.receipts.insert(key.whole, receipt);
     }
 
-    /// How many keys are kept.
+    /// The number of keys.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.receipts.len()
     }
 
-    /// Forgets the keys that have expired.
+    /// Removes expired keys.
     pub(super) fn forget(&mut self, now: T) {
         while self.expiry.front().is_some_and(|(at, ..)| *at <= now) {
             if let Some((_, key, share)) = self.expiry.pop_front() {
@@ -132,12 +132,12 @@ impl<T: Copy + PartialOrd> KeyTable<T> {
     }
 }
 
-/// How many keys each publisher holds, over all tables of a broker.
+/// The number of keys of each publisher, over all tables of a broker.
 ///
-/// A publisher may hold as many as `per_publisher`, and never more than a share of what is free.
-/// That is all of it for a service, which so stops at the half of the table. All other publishers
-/// together have one half of the table, and each no more than an eighth of what is free there: they
-/// can't reach the other half, and one of them alone leaves most of theirs to the others.
+/// A publisher may hold up to `per_publisher` keys, and at most a share of the free ones. A service
+/// may use all free keys, up to half of the table. All other publishers together have the other
+/// half, and each may use at most an eighth of what is free there. Hence, they cannot exhaust the
+/// services' half, and a single one leaves most of theirs to the others.
 pub(super) struct KeyShares {
     total: usize,
     per_publisher: usize,
@@ -148,13 +148,13 @@ pub(super) struct KeyShares {
 #[derive(Default)]
 struct Held {
     total: usize,
-    /// Those of publishers that are no services.
+    /// Keys of publishers other than services.
     users: usize,
     by_publisher: HashMap<Digest, usize>,
 }
 
 impl KeyShares {
-    /// Nobody holds any.
+    /// No keys.
     pub(super) fn new(bounds: Bounds, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(KeyShares {
             total: bounds.keys,
@@ -168,10 +168,10 @@ impl KeyShares {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the place of one more key.
+    /// Reserves space for one more key.
     ///
     /// # Errors
-    /// `resource_exhausted`, naming the bound.
+    /// `resource_exhausted`, with the limit's name.
     pub(super) fn take(self: &Arc<Self>, key: &ScopedKey) -> Result<KeyShare> {
         let held = self.lock();
         let own = held.by_publisher.get(&key.publisher).copied();
@@ -189,12 +189,12 @@ impl KeyShares {
         Err(Error::exhausted(text).retry_after(RETRY))
     }
 
-    /// The place of a key that was kept by an earlier process: it counts, and is never refused.
+    /// Reserves space for a key that an earlier process stored. It counts, and is never refused.
     pub(super) fn restore(self: &Arc<Self>, key: &ScopedKey) -> KeyShare {
         self.add(self.lock(), key)
     }
 
-    /// How many keys the publisher may have as things stand; none where nothing is free.
+    /// The current limit of the publisher. Zero if nothing is free.
     fn share(&self, held: &Held, key: &ScopedKey) -> usize {
         let free = self.total.saturating_sub(held.total);
         if key.is_of_service {
@@ -235,7 +235,7 @@ impl KeyShares {
     }
 }
 
-/// The place of one key among those of its publisher; given back when it is dropped.
+/// A reserved key of a publisher, released on drop.
 pub(super) struct KeyShare {
     shares: Arc<KeyShares>,
     publisher: Digest,
@@ -278,7 +278,7 @@ mod tests {
         ScopedKey::new(&ChannelName::new("room:1").unwrap(), &key)
     }
 
-    /// Takes keys until one is refused: how many, and what the refusal says.
+    /// Reserves keys until one is refused. Returns their number and the error.
     fn fill(shares: &Arc<KeyShares>, publisher: &str, held: &mut Vec<KeyShare>) -> (usize, String) {
         let before = held.len();
         loop {

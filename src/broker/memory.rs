@@ -25,25 +25,26 @@ use crate::telemetry::{FanoutSpan, Metrics};
 use budget::{Budget, Shelf};
 use channel::Channel;
 
-/// How long a channel that was only looked at is kept.
+/// How long a channel that was only read is kept.
 const NEVER_USED: Duration = Duration::from_mins(1);
-/// Channels are spread over this many locks, so that publishers to different ones rarely meet.
+/// Channels are sharded over this many locks, so that publishers to different channels rarely
+/// contend.
 const STRIPES: usize = 64;
-/// Stripes swept at a call: all of them every eight calls.
+/// Stripes per sweep: all of them every eight sweeps.
 const STRIPES_A_SWEEP: usize = 8;
-/// The bytes of history that a sweep lets go of where there are too many, about half of it.
+/// The approximate limit of history bytes that one sweep frees when there are too many.
 const SWEPT_BYTES: usize = 16 * 1024 * 1024;
 
-/// Bounds of a [`Memory`] broker.
+/// Limits of a [`Memory`] broker.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// The most channels kept at once.
+    /// The most channels.
     pub channels: usize,
-    /// The most idempotency keys kept at once.
+    /// The most idempotency keys.
     pub keys: usize,
-    /// The most of one publisher.
+    /// The most idempotency keys of one publisher.
     pub keys_per_publisher: usize,
-    /// The most bytes of channels and history in memory. Of no meaning for what is on disk.
+    /// The most bytes of channels and history in memory. Does not apply to history on disk.
     pub memory_bytes: usize,
 }
 
@@ -58,7 +59,7 @@ impl Default for Bounds {
     }
 }
 
-/// Channels in memory: a new process starts new epochs.
+/// Channels in memory. Every process starts new epochs.
 pub struct Memory {
     stripes: Box<[Mutex<Stripe>]>,
     hasher: RandomState,
@@ -72,7 +73,7 @@ pub struct Memory {
     next_sweep: AtomicUsize,
 }
 
-/// What one lock guards.
+/// The state behind one lock.
 #[derive(Default)]
 struct Stripe {
     channels: HashMap<ChannelName, Channel>,
@@ -81,7 +82,7 @@ struct Stripe {
 }
 
 impl Memory {
-    /// A broker with no channels. It holds the sink weakly, for the sink holds the broker.
+    /// A broker without channels. It holds the sink weakly, because the sink holds the broker.
     #[must_use]
     pub fn new(
         namespaces: Arc<ArcSwap<Namespaces>>,
@@ -93,7 +94,8 @@ impl Memory {
         Self::sharing_keys(namespaces, sink, metrics, bounds, keys)
     }
 
-    /// The same for a broker that keeps idempotency keys elsewhere too: `keys` counts them all.
+    /// The same for a broker that also stores idempotency keys elsewhere. `keys` counts all of
+    /// them.
     pub(super) fn sharing_keys(
         namespaces: Arc<ArcSwap<Namespaces>>,
         sink: Weak<dyn Sink>,
@@ -115,7 +117,7 @@ impl Memory {
         }
     }
 
-    /// The number of the stripe that has a channel.
+    /// The index of the channel's stripe.
     fn place(&self, channel: &ChannelName) -> usize {
         let hash = self.hasher.hash_one(channel);
         usize::try_from(hash % 64).unwrap_or(0)
@@ -133,11 +135,11 @@ impl Memory {
         }
     }
 
-    /// Publishes an event that is not kept: to a channel without history, or straight to its
-    /// audience. Keeps the order of a channel, and its idempotency keys.
+    /// Publishes an event that is not stored: to a channel without history, or directly to its
+    /// audience. Preserves the channel's order, and checks idempotency keys.
     ///
     /// # Errors
-    /// `resource_exhausted` where there are too many keys.
+    /// `resource_exhausted` if there are too many keys.
     pub(super) fn publish_unkept(&self, draft: Draft, span: Option<FanoutSpan>) -> Result<Receipt> {
         self.publish_by(HistoryPolicy::NONE, draft, span)
     }
@@ -174,8 +176,8 @@ impl Memory {
         }
         let (id, accepted) = (draft.id, draft.accepted);
         let (event, position, left) = if policy.size == 0 {
-            // The numbering ends with the first event that it leaves out: a position of before
-            // may never pass for one of after.
+            // The first event without an offset ends the epoch, so that an earlier position never
+            // appears to be complete.
             let left = self.forget(&mut stripe, place, &channel);
             (Arc::new(Event::new(draft, None)), None, left)
         } else {
@@ -185,7 +187,7 @@ impl Memory {
             self.metrics.publish_commit(accepted.elapsed());
         }
         let event_bytes = event.weight();
-        // Still under the channel's lock: the order of offsets is the order of delivery.
+        // Still under the channel's lock, so that the order of offsets is the order of delivery.
         let subscribers = self
             .sink
             .upgrade()
@@ -266,7 +268,7 @@ impl Broker for Memory {
                     top: kept.top(),
                 })
             }));
-            // Bounded however many channels there are: only the first `limit` can be answered.
+            // Bounded for any number of channels: only the first `limit` can be returned.
             if found.len() > limit.saturating_mul(4) {
                 found.sort_unstable_by(|a, b| a.channel.cmp(&b.channel));
                 found.truncate(limit);
@@ -293,7 +295,7 @@ impl Broker for Memory {
             let trimmed = self.sweep_channels(&mut stripe, at % STRIPES, |name, kept| {
                 let namespace = namespaces.of(name);
                 let trimmed = kept.trim(namespace.history, now);
-                // One that never had an event has nothing that could be resumed from.
+                // A channel that never had an event has nothing to resume from.
                 let patience = if kept.is_new() {
                     namespace.max_idle.min(NEVER_USED)
                 } else {
@@ -306,7 +308,7 @@ impl Broker for Memory {
             drop(stripe);
             drop(trimmed);
         }
-        // Whatever a publisher has left undone.
+        // Evict what publishers have left over the budget.
         self.make_room(SWEPT_BYTES);
     }
 }

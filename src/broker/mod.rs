@@ -1,8 +1,8 @@
-//! Stores that give events their places in their channels.
+//! Brokers assign offsets to events and store them.
 //!
-//! A [`Broker`] appends an event to its channel and hands it to the [`Sink`] in one step, so that
-//! the order of offsets is the order of delivery. Every broker hands events to the hub through that one trait
-//! and passes one contract suite; the rest of the program can't tell which is there.
+//! A [`Broker`] appends an event to its channel and delivers it to the [`Sink`] in one step, so
+//! that the order of offsets is the order of delivery. Every broker delivers through that trait and
+//! passes one contract suite. The rest of the program does not depend on which one is configured.
 
 #[cfg(test)]
 mod contract;
@@ -30,31 +30,31 @@ pub use disk::{
 };
 pub use memory::{Bounds, Memory};
 
-/// Where events go once they have their place: the hub.
+/// The receiver of published events: the hub.
 pub trait Sink: Send + Sync {
-    /// Takes an event that has its place. A broker calls this once for each event, and for the
-    /// events of one channel in the order of their offsets, one after the other. It never waits.
-    /// `span` ends when the last shard is done. Answers how many subscriptions the channel has.
+    /// Delivers an event with its position. A broker calls this once per event, and sequentially in
+    /// the order of offsets for the events of one channel. It never blocks. `span` ends when the
+    /// last shard is done. Returns the number of subscriptions of the channel.
     fn deliver(&self, event: Arc<Event>, span: Option<FanoutSpan>) -> u64;
 
-    /// True if the channel has subscribers, so that its numbering must be kept.
+    /// True if the channel has subscribers, so that its epoch must be kept.
     fn is_followed(&self, channel: &ChannelName) -> bool;
 }
 
-/// What became of a publish.
+/// The result of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// The event's id; the first one's where this is a duplicate.
+    /// The event's id, or the first event's if this is a duplicate.
     pub id: Uuid,
-    /// The place it was given; `None` where the channel keeps no history.
+    /// The assigned position. `None` if the channel keeps no history.
     pub position: Option<Position>,
     /// Subscriptions to the channel on this node.
     pub subscribers: u64,
-    /// True if an earlier publish with the same idempotency key stands for this one.
+    /// True if an earlier publish had the same idempotency key.
     pub duplicate: bool,
 }
 
-/// Which part of a channel's history, by offsets of its present epoch.
+/// A range of a channel's history, by offsets of its current epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
     /// Only events after this offset.
@@ -65,12 +65,12 @@ pub struct Range {
     pub limit: usize,
     /// Newest first.
     pub reverse: bool,
-    /// The most bytes of events, but for the first one, which always is in the page.
+    /// The most bytes of events. The first event is always included.
     pub bytes: usize,
 }
 
 impl Range {
-    /// Everything that is kept, up to `limit` events.
+    /// Everything that is stored, up to `limit` events.
     #[must_use]
     pub const fn all(limit: usize) -> Self {
         Range {
@@ -88,16 +88,16 @@ impl Range {
 pub struct Page {
     /// The channel's newest position.
     pub top: Position,
-    /// The offset of the oldest event that is kept; `top.offset + 1` where none is.
+    /// The offset of the oldest stored event. `top.offset + 1` if there is none.
     pub oldest: u64,
-    /// The events in the range, in the asked order.
+    /// The events in the range, in the requested order.
     pub events: Vec<Arc<Event>>,
-    /// True if the range holds more.
+    /// True if the range contains more.
     pub more: bool,
 }
 
 impl Page {
-    /// The page without the events at its end that make it longer than so many bytes.
+    /// The page truncated to this many bytes.
     pub(super) fn within(mut self, bytes: usize) -> Self {
         let mut held: usize = 0;
         let fits = self.events.iter().take_while(|event| {
@@ -112,8 +112,8 @@ impl Page {
         self
     }
 
-    /// True if every event after `since` is still kept, so that a subscriber that stood there
-    /// can be given each of them.
+    /// True if every event after `since` is still stored, so that a subscriber at that position can
+    /// recover completely.
     #[must_use]
     pub fn covers(&self, since: Position) -> bool {
         since.epoch == self.top.epoch
@@ -122,7 +122,7 @@ impl Page {
     }
 }
 
-/// A channel that a broker keeps.
+/// A channel that a broker stores.
 #[derive(Debug, Clone)]
 pub struct Kept {
     /// Its name.
@@ -131,69 +131,69 @@ pub struct Kept {
     pub top: Position,
 }
 
-/// A store that gives events their places.
+/// A store that assigns offsets to events.
 pub trait Broker: Send + Sync {
-    /// Appends an event to its channel and hands it to the sink; answers once it has its place
-    /// (and, where the store is durable, is kept for good).
-    /// `span` goes to the sink with the event.
+    /// Appends an event to its channel and delivers it to the sink. Completes once it has a
+    /// position, and if the store is durable, once it is durable. `span` is passed to the sink.
     fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt>;
 
-    /// Reads a part of a channel's history; `None` where the channel keeps none. Starts the
-    /// channel's numbering if it has none yet, so that a first position can be resumed from.
+    /// Reads a range of a channel's history. `None` if the channel keeps none. Starts the channel's
+    /// epoch if it has none, so that clients can resume from the first position.
     fn read(&self, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>>;
 
-    /// As [`Broker::publish`], with the share of the publisher.
+    /// Like [`Broker::publish`], with the publisher's share.
     fn publish_for(&self, _: Share, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
         self.publish(draft, span)
     }
 
-    /// As [`Broker::read`], with the share of the reader.
+    /// Like [`Broker::read`], with the reader's share.
     fn read_for(&self, _: Share, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>> {
         self.read(channel, range)
     }
 
-    /// The channel's newest position; `None` where the channel keeps no history. Starts the numbering
-    /// as [`Broker::read`] does.
+    /// The channel's newest position. `None` if the channel keeps no history. Starts the epoch like
+    /// [`Broker::read`].
     fn top(&self, channel: &ChannelName) -> MaybeReady<Option<Position>> {
         let page = self.read(channel, Range::all(0));
         page.then(|page| Ok(page?.map(|page| page.top)))
     }
 
-    /// A shard of this node begins to follow a channel or a pattern, or stops following it. The
-    /// broker counts the shards; it must hand events to the sink while the count is not zero. Never
-    /// waits: a [`Broker::read`] or [`Broker::top`] that begins after this call is answered once the
-    /// interest is in force, so that no event falls between a position and the first live event. A
-    /// broker in this process hands every event to the sink anyway.
+    /// A shard of this node subscribes to a channel or a pattern, or unsubscribes. The broker
+    /// counts the shards, and must deliver events to the sink while the count is not zero. Never
+    /// blocks. A [`Broker::read`] or [`Broker::top`] that begins after this call completes once the
+    /// interest is in force, so that no event is lost between a position and the first live event.
+    /// A broker in this process delivers every event anyway.
     fn set_interest(&self, _: &ChannelPattern, _wanted: bool) {}
 
-    /// A hint, answered at once from what this node knows: true if the channel's numbering is kept,
-    /// or if it will never have one. Then a publish or a read creates nothing.
+    /// A hint, answered immediately from local state: true if the channel's epoch exists, or if it
+    /// will never have one. Then a publish or a read creates nothing.
     fn exists(&self, channel: &ChannelName) -> bool;
 
-    /// Up to `limit` kept channels whose names start with `prefix` and come after `after`, by name.
+    /// Up to `limit` stored channels whose names start with `prefix` and come after `after`,
+    /// ordered by name.
     fn list(&self, prefix: &str, after: &str, limit: usize) -> MaybeReady<Vec<Kept>>;
 
-    /// A backup of all that is kept at this moment, in parts.
+    /// A consistent backup of everything, in parts.
     ///
     /// # Errors
-    /// `failed_precondition` where nothing outlives the process; `resource_exhausted` while another
-    /// backup is being made; `unavailable` where the store can't be used.
+    /// `failed_precondition` if the store is not persistent. `resource_exhausted` while another
+    /// backup is in progress. `unavailable` if the store is unavailable.
     fn backup(&self) -> Result<Receiver<Result<Bytes>>> {
         Err(Error::precondition(
             "history is not kept on disk (history.storage), so there is nothing to back up",
         ))
     }
 
-    /// Lets go of what has expired: old events, idempotency keys, idle channels. Called about
-    /// once a second; does a bounded part of the work at each call, and never waits.
+    /// Removes expired events, idempotency keys and idle channels. Called about once per second.
+    /// Each call does a bounded part of the work and never blocks.
     fn sweep(&self);
 
-    /// False while nothing can be published because the store can't write.
+    /// False while publishing is impossible because the store cannot write.
     fn is_available(&self) -> bool {
         true
     }
 
-    /// Finishes what was accepted and closes the store; what is published later is refused.
-    /// Waits until that is done, so it must not be called where nothing may wait.
+    /// Finishes accepted publishes and closes the store. Later publishes are refused. Blocks until
+    /// that is done, so async code must not call it.
     fn close(&self) {}
 }

@@ -1,4 +1,4 @@
-//! The spans at the end of a trace: one connection is handed an event, and its page handles it.
+//! The last spans of a trace: delivery to one connection, and handling by its page.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,35 +11,35 @@ use super::span::to_sdk;
 use super::spans::{Parent, Tracing, connection_id, message};
 use crate::event::{ChannelName, ConnectionId, TraceContext};
 
-/// An event and the connection that it went to.
+/// An event and the connection that received it.
 #[derive(Debug, Clone, Copy)]
 pub struct Delivered<'a> {
-    /// The event's channel; `None` where it went straight to its audience.
+    /// The event's channel. `None` if it was sent directly to its audience.
     pub channel: Option<&'a ChannelName>,
     /// The event.
     pub id: Uuid,
     /// The connection.
     pub connection: ConnectionId,
-    /// What the event carries: the context of its `fanout`.
+    /// The context that the event carries: that of its `fanout` span.
     pub event: &'a TraceContext,
 }
 
-/// What a page said about an event, by the server's clock.
+/// A page's report about an event, converted to the server's clock.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
     /// When it arrived.
     pub arrived: SystemTime,
-    /// When the page's handler had returned.
+    /// When the page's handler returned.
     pub handled: SystemTime,
-    /// By how much the page's clock is ahead of the server's, in milliseconds.
+    /// The offset of the page's clock from the server's, in milliseconds.
     pub clock_offset_ms: i64,
-    /// The round trip by which that was found.
+    /// The round trip time by which the offset was measured.
     pub round_trip: Duration,
 }
 
 impl Tracing {
-    /// One event went to one connection: from being put into its outbox until it was handed to
-    /// the socket. Answers the context of the span, `None` where tracing is off.
+    /// The delivery of an event to one connection, from its outbox to the socket. Returns the
+    /// span's context, or `None` if tracing is off.
     pub fn deliver(
         &self,
         what: Delivered<'_>,
@@ -64,8 +64,8 @@ impl Tracing {
         context
     }
 
-    /// A page has handled an event. `parent` is the context of its `deliver` where there is one,
-    /// else that of its `fanout`.
+    /// The handling of an event by a page. `parent` is the context of its `deliver` span if there
+    /// is one, else of its `fanout` span.
     pub fn receive(&self, what: Delivered<'_>, arrival: Arrival, parent: &TraceContext) {
         let Some(on) = &self.on else { return };
         let mut attributes = message("process", "receive", what.channel, what.id);

@@ -1,16 +1,16 @@
-//! Connected clients by the type that they gave.
+//! Connected clients by their registered type.
 //!
-//! Any client may invent types. Each is counted exactly for as long as a client of it is connected,
-//! so there are never more than connections; only the most common ones are shown.
+//! Clients may invent types. Each is counted exactly while such a client is connected, so there are
+//! never more types than connections. Only the most common ones are exported.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::names::OTHER;
 
-/// How many types are shown by name.
+/// The number of types that are exported by name.
 const SHOWN: usize = 100;
-/// The client type of a connection that gave none.
+/// The type of connections that registered none.
 const UNKNOWN: &str = "unknown";
 
 /// Clients by type.
@@ -22,7 +22,7 @@ impl ClientTypes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more of this type; `None` has not said what it is.
+    /// Adds one. `None` means not registered.
     pub(super) fn add(&self, name: Option<&str>) {
         let name = name.unwrap_or(UNKNOWN);
         let mut clients = self.lock();
@@ -32,7 +32,7 @@ impl ClientTypes {
         }
     }
 
-    /// One less.
+    /// Removes one.
     pub(super) fn remove(&self, name: Option<&str>) {
         let name = name.unwrap_or(UNKNOWN);
         let mut clients = self.lock();
@@ -48,7 +48,7 @@ impl ClientTypes {
         }
     }
 
-    /// The most common types, sorted by name; the rest as [`OTHER`], if there is any.
+    /// The most common types, sorted by name. The others are summed up as [`OTHER`].
     pub(super) fn all(&self) -> Vec<(String, u64)> {
         let clients = self.lock();
         let mut all: Vec<(&str, u64)> = clients.iter().map(|(name, n)| (&**name, *n)).collect();

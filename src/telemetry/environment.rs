@@ -1,8 +1,8 @@
-//! The standard `OTEL_*` variables, brought together with the configuration.
+//! The standard `OTEL_*` variables, merged with the configuration.
 //!
-//! They are often set for a whole cluster, for programs of all kinds. So none of them ends the
-//! server: what can't be used is told once and counts as not set, as OpenTelemetry's specification
-//! asks for ("Environment Variable Specification").
+//! They are often set for a whole cluster and all kinds of programs, so none of them prevents the
+//! start. An unusable value is warned about once and ignored, as the OpenTelemetry specification
+//! requires ("Environment Variable Specification").
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -13,17 +13,16 @@ use opentelemetry_sdk::trace::Sampler;
 use super::exporter::Batching;
 use super::otlp::{TracingError, TracingSettings};
 
-/// How long one export may take, retries included, unless `OTEL_EXPORTER_OTLP_TIMEOUT` says
-/// otherwise.
+/// The timeout of one export including retries, unless `OTEL_EXPORTER_OTLP_TIMEOUT` overrides it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often metrics are sent, unless `OTEL_METRIC_EXPORT_INTERVAL` says otherwise.
+/// The interval of metric exports, unless `OTEL_METRIC_EXPORT_INTERVAL` overrides it.
 const METRICS_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Where the configuration names the protocol.
+/// The configuration key of the protocol.
 const PROTOCOL_KEY: &str = "telemetry.otlp_protocol";
 
-/// What is exported.
+/// A signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
     Traces,
@@ -31,7 +30,7 @@ pub(super) enum Signal {
 }
 
 impl Signal {
-    /// As it stands in the names of variables.
+    /// The signal in the names of variables.
     const fn name(self) -> &'static str {
         match self {
             Signal::Traces => "TRACES",
@@ -48,7 +47,7 @@ impl Signal {
     }
 }
 
-/// How OTLP is spoken.
+/// The transport of OTLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
     Grpc,
@@ -56,21 +55,21 @@ pub(super) enum Protocol {
     Http,
 }
 
-/// A collector and how to speak to it.
+/// A collector and its transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) endpoint: String,
     /// The variable or key that names it.
     pub(super) place: String,
     pub(super) protocol: Protocol,
-    /// Whether what is sent is compressed.
+    /// Whether exports are compressed.
     pub(super) gzip: bool,
 }
 
-/// The variables of the environment.
+/// The process's environment variables.
 pub(super) struct Environment<F> {
     variable: F,
-    /// What was told of those that can't be used.
+    /// Warnings about unusable variables.
     ignored: RefCell<Vec<String>>,
 }
 
@@ -82,8 +81,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         }
     }
 
-    /// What can't be used, each once, with the variable's name. Values are not shown: some hold
-    /// secrets.
+    /// The unusable variables, each once. Values are not included, because some are secret.
     pub(super) fn ignored(&self) -> Vec<String> {
         self.ignored.borrow().clone()
     }
@@ -96,13 +94,13 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         }
     }
 
-    /// A variable; one that is empty counts as not set.
+    /// A variable. An empty one counts as not set.
     pub(super) fn get(&self, name: &str) -> Option<String> {
         let value = (self.variable)(name)?.trim().to_owned();
         (!value.is_empty()).then_some(value)
     }
 
-    /// The variable for one signal and the one for all, where they are set, with their names.
+    /// The signal's variable and the general one, if they are set, with their names.
     fn otlp(&self, signal: Signal, what: &str) -> impl Iterator<Item = (String, String)> {
         let own = format!("OTEL_EXPORTER_OTLP_{}_{what}", signal.name());
         let names = [own, format!("OTEL_EXPORTER_OTLP_{what}")];
@@ -111,7 +109,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
             .filter_map(|name| self.get(&name).map(|value| (name, value)))
     }
 
-    /// The first of these variables that can be used; of the others it is told what was expected.
+    /// The first usable one of these variables. For the others, a warning says what was expected.
     fn usable<T>(
         &self,
         variables: impl IntoIterator<Item = (String, String)>,
@@ -131,7 +129,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         self.get(name).map(|value| (name.to_owned(), value))
     }
 
-    /// True where the environment says that this signal is not exported.
+    /// True if the environment disables this signal's export.
     fn is_off(&self, signal: Signal) -> bool {
         let expected = "expected true or false";
         let disabled = self.usable(self.one("OTEL_SDK_DISABLED"), expected, |value| match value
@@ -145,7 +143,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         let name = format!("OTEL_{}_EXPORTER", signal.name());
         let exporters = self.get(&name).unwrap_or_default();
         let listed: Vec<&str> = exporters.split(',').map(str::trim).collect();
-        // What Prometheus fetches is at /metrics in any case.
+        // The Prometheus endpoint /metrics always exists.
         let elsewhere = signal == Signal::Metrics && listed == ["prometheus"];
         let known = |exporter: &&str| {
             matches!(*exporter, "" | "otlp" | "none")
@@ -157,10 +155,10 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         disabled == Some(true) || listed == ["none"] || elsewhere
     }
 
-    /// The collector; `None` where nothing names one.
+    /// The collector. `None` if none is configured.
     ///
     /// # Errors
-    /// Names the key of the configuration that can't be used.
+    /// Names the unusable configuration key.
     pub(super) fn target(
         &self,
         settings: &TracingSettings,
@@ -199,12 +197,13 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
             return Ok(None);
         }
         let protocol = self.protocol(signal).unwrap_or(of_file);
-        // Only the general endpoint gets the signal's path (OTLP exporter, "Endpoint URLs").
+        // Only the general endpoint gets the signal's path appended (OTLP exporter, "Endpoint
+        // URLs").
         let (place, endpoint) = match (own, general.or(file)) {
             (Some(own), _) => own,
             (None, Some((place, base))) if protocol == Protocol::Grpc => (place, base),
             (None, Some((place, base))) => {
-                // Some write the path of traces into the general one.
+                // Some users include the path of traces in the general endpoint.
                 let base = base
                     .trim_end_matches('/')
                     .trim_end_matches(Signal::Traces.path());
@@ -220,14 +219,15 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         }))
     }
 
-    /// The protocol, where the environment names one that is spoken.
+    /// The protocol, if the environment names a supported one.
     fn protocol(&self, signal: Signal) -> Option<Protocol> {
         for (name, value) in self.otlp(signal, "PROTOCOL") {
             match value.as_str() {
                 "grpc" => return Some(Protocol::Grpc),
                 "http/protobuf" => return Some(Protocol::Http),
                 "http/json" => {
-                    // A collector takes both on the same port and path (OTLP, "OTLP/HTTP").
+                    // Collectors accept both encodings on the same port and path (OTLP,
+                    // "OTLP/HTTP").
                     self.ignore(&name, "http/json is sent as http/protobuf");
                     return Some(Protocol::Http);
                 }
@@ -237,7 +237,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         None
     }
 
-    /// Whether what is sent is compressed.
+    /// Whether exports are compressed.
     fn gzip(&self, signal: Signal) -> bool {
         let gzip = self.usable(
             self.otlp(signal, "COMPRESSION"),
@@ -251,10 +251,10 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         gzip.unwrap_or(false)
     }
 
-    /// The head sampler, and whether a parent's decision holds.
+    /// The head sampler, and whether the parent's decision takes precedence.
     ///
     /// # Errors
-    /// Names the key of the configuration that can't be used.
+    /// Names the unusable configuration key.
     pub(super) fn sampler(
         &self,
         settings: &TracingSettings,
@@ -284,7 +284,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         })
     }
 
-    /// The share of traces that `traceidratio` records; without one that can be used, all.
+    /// The ratio of `traceidratio`. Without a usable one, 1.
     fn sampler_argument(&self) -> f64 {
         let given = self.one("OTEL_TRACES_SAMPLER_ARG");
         let expected = "expected 0 to 1; all traces are recorded";
@@ -315,19 +315,19 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         }
     }
 
-    /// How long one export may take.
+    /// The timeout of one export.
     pub(super) fn timeout(&self, signal: Signal) -> Duration {
         let timeout = self.millis(self.otlp(signal, "TIMEOUT"));
         timeout.unwrap_or(TIMEOUT)
     }
 
-    /// How often metrics are sent.
+    /// The interval of metric exports.
     pub(super) fn metrics_interval(&self) -> Duration {
         let interval = self.millis(self.one("OTEL_METRIC_EXPORT_INTERVAL"));
         interval.unwrap_or(METRICS_INTERVAL)
     }
 
-    /// A time: 1 ms to 10 minutes. None at all would keep the thread that exports busy.
+    /// A duration: 1 ms to 10 minutes. Zero would keep the export thread busy.
     fn millis(&self, variables: impl IntoIterator<Item = (String, String)>) -> Option<Duration> {
         let expected = "expected 1 to 600000 milliseconds";
         self.usable(variables, expected, |value| {
@@ -337,8 +337,8 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         })
     }
 
-    /// What every request to the collector carries: `name=value`, comma-separated, the value
-    /// percent-encoded. What is malformed is left out.
+    /// The headers of every request to the collector: `name=value`, comma-separated, with
+    /// percent-encoded values. Malformed ones are ignored.
     pub(super) fn headers(&self, signal: Signal) -> HeaderMap {
         let Some((variable, text)) = self.otlp(signal, "HEADERS").next() else {
             return HeaderMap::new();
@@ -360,7 +360,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         headers
     }
 
-    /// Tells of variables whose wishes are not met, whatever collector there is.
+    /// Warns about variables that are not supported.
     pub(super) fn look_at_the_rest(&self) {
         if let Some(named) = self.get("OTEL_PROPAGATORS") {
             let mut named = named.split(',').map(str::trim);
@@ -389,7 +389,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
     }
 }
 
-/// An address as a URL; without a scheme `http` is meant.
+/// An address as a URL. The default scheme is `http`.
 fn with_scheme(endpoint: &str) -> String {
     if endpoint.contains("://") {
         endpoint.to_owned()
@@ -416,7 +416,7 @@ fn header(pair: &str) -> Option<(HeaderName, HeaderValue)> {
     Some((name, value))
 }
 
-/// RFC 3986 §2.1; a `%` without two hexadecimal digits stands for itself.
+/// RFC 3986 §2.1. A `%` without two hexadecimal digits is kept.
 pub(super) fn percent_decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,7 +1,7 @@
-//! Published events by type: every declared type has a label, and some of the others.
+//! Published events by type. Every declared type has a label, and a limited number of others.
 //!
-//! Any publisher may invent types. So those that are not declared share a bounded number of labels,
-//! and one that is not published any more gives its label up.
+//! Publishers may invent types. Undeclared types share a limited number of labels, and release them
+//! when they are not published any more.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -12,9 +12,9 @@ use super::names::{Counter, OTHER};
 #[derive(Debug)]
 pub(super) struct EventTypes {
     known: RwLock<Known>,
-    /// Of types without a label, and of those that have given theirs up.
+    /// The count of types without a label, including released ones.
     other: Counter,
-    /// How many types that are not declared have a label.
+    /// How many undeclared types have a label.
     limit: usize,
 }
 
@@ -28,7 +28,7 @@ struct Known {
 struct Entry {
     published: Counter,
     declared: bool,
-    /// What `published` was at the last turnover.
+    /// The value of `published` at the last cleanup.
     seen: u64,
 }
 
@@ -50,8 +50,8 @@ impl EventTypes {
         self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An event of this type was published. Counted under the lock, so that no count is lost to a
-    /// turnover.
+    /// Counts an event of this type. Counted under the lock, so that no count is lost during a
+    /// cleanup.
     pub(super) fn count(&self, name: &str) {
         let known = self.read();
         if let Some(entry) = known.types.get(name) {
@@ -62,7 +62,7 @@ impl EventTypes {
         }
         drop(known);
         let mut known = self.write();
-        // Another thread may have been first, with this type or with the last label.
+        // Another thread may have inserted this type, or taken the last label.
         if let Some(entry) = known.types.get(name) {
             return entry.published.add(1);
         }
@@ -78,7 +78,7 @@ impl EventTypes {
             .add(1);
     }
 
-    /// These types are declared, and no others.
+    /// Replaces the declared types.
     pub(super) fn declare<'a>(&self, names: impl Iterator<Item = &'a str>) {
         let mut known = self.write();
         for entry in known.types.values_mut() {
@@ -90,8 +90,8 @@ impl EventTypes {
         known.undeclared = known.types.values().filter(|entry| !entry.declared).count();
     }
 
-    /// Takes the label of every undeclared type of which nothing was published since the last
-    /// turnover. What was counted goes to the rest.
+    /// Releases the label of every undeclared type that was not published since the last cleanup.
+    /// Its count moves to the rest.
     pub(super) fn turn_over(&self) {
         let mut known = self.write();
         known.types.retain(|_, entry| {
@@ -107,7 +107,7 @@ impl EventTypes {
         known.undeclared = known.types.values().filter(|entry| !entry.declared).count();
     }
 
-    /// Every type of which something was published, sorted; [`OTHER`] last.
+    /// All types with published events, sorted, [`OTHER`] last.
     pub(super) fn all(&self) -> Vec<(String, u64)> {
         let known = self.read();
         let types = known.types.iter();
@@ -145,7 +145,7 @@ mod tests {
         flood(&types, "junk");
         types.count("order.paid");
         assert_eq!(of(&types, "order.paid"), Some(1));
-        // After a reload as well.
+        // After a reload, too.
         types.declare(["order.paid", "order.sent"].into_iter());
         types.count("order.sent");
         types.count("order.paid");

@@ -1,4 +1,4 @@
-//! Traces that stand for the buckets of a histogram.
+//! Trace exemplars of a histogram's buckets.
 
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::histogram::{EXPORTED, exported_bucket};
 use crate::event::TraceContext;
 
-/// An observation whose trace is recorded.
+/// An observation in a sampled trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Exemplar {
     pub(super) trace_id: u128,
@@ -26,7 +26,7 @@ impl Default for Exemplars {
 }
 
 impl Exemplars {
-    /// Keeps this one, unless somebody is at the same bucket just now: nobody waits for that.
+    /// Stores this one, unless another thread holds the bucket's lock: exemplars never block.
     pub(super) fn note(&self, value: Duration, trace: &TraceContext) {
         if let Some(place) = self.0.get(exported_bucket(value))
             && let Ok(mut place) = place.try_lock()
@@ -40,7 +40,7 @@ impl Exemplars {
         }
     }
 
-    /// One for each bucket, where there is one.
+    /// The exemplar of each bucket, if there is one.
     pub(super) fn read(&self) -> Vec<Option<Exemplar>> {
         let read = |place: &Mutex<Option<Exemplar>>| place.lock().ok().and_then(|kept| *kept);
         self.0.iter().map(read).collect()

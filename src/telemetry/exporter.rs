@@ -1,4 +1,4 @@
-//! The thread that sends spans away, and the bounded queue in front of it.
+//! The export thread of spans, and its bounded queue.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,28 +15,28 @@ use tokio::time::Instant;
 
 use super::metrics::Metrics;
 
-/// The bytes of spans that may wait, besides the bound on their number: what they carry may be
-/// large, such as the trace state of every event of a batch. A term of the server's worst case of
-/// memory.
+/// The most bytes of queued spans, in addition to the limit on their number, because spans can be
+/// large, for instance through the trace state of every event of a batch. Part of the server's
+/// memory bound.
 pub const SPAN_BYTES: usize = 32 * 1024 * 1024;
 
-/// About what a span takes in memory.
+/// The approximate size of a span in memory.
 fn weight(span: &SpanData) -> usize {
-    // A name and a value for each attribute; for each link an identity, and up to 512 bytes of
-    // state as pairs of texts.
+    // A name and a value for each attribute. For each link an identity, and up to 512 bytes of
+    // state as pairs of strings.
     let events: usize = span.events.iter().map(|event| event.attributes.len()).sum();
     size_of::<SpanData>() + 512 * (1 + span.attributes.len() + events) + 2048 * span.links.len()
 }
 
-/// How spans wait and leave.
+/// The limits of queueing and batching.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Batching {
-    /// How many spans may wait; more are dropped and counted. Stops a slow collector from taking
-    /// the memory.
+    /// The most queued spans. More are dropped and counted, so that a slow collector does not
+    /// exhaust memory.
     pub(super) queue: usize,
-    /// How many leave at once.
+    /// The batch size.
     pub(super) batch: usize,
-    /// How long a span waits for others.
+    /// How long a span waits for its batch to fill.
     pub(super) delay: Duration,
 }
 
@@ -50,20 +50,20 @@ impl Default for Batching {
     }
 }
 
-/// What the SDK and the thread share.
+/// State shared by the SDK and the thread.
 #[derive(Debug)]
 struct Waiting {
     spans: ArrayQueue<SpanData>,
-    /// The bytes of those.
+    /// The bytes of the queued spans.
     bytes: AtomicUsize,
-    /// How many make a batch.
+    /// The batch size.
     batch: usize,
     full_batch: Notify,
     metrics: Arc<Metrics>,
 }
 
 impl Waiting {
-    /// Adds a span; false if the queue is full.
+    /// Queues a span. False if the queue is full.
     fn push(&self, span: SpanData) -> bool {
         let weight = weight(&span);
         let before = self.bytes.fetch_add(weight, Ordering::Relaxed);
@@ -82,7 +82,7 @@ impl Waiting {
     }
 }
 
-/// The SDK's end: takes spans as they end, never waits.
+/// The SDK's span processor: queues ended spans and never blocks.
 #[derive(Debug)]
 pub(super) struct Queue(Arc<Waiting>);
 
@@ -93,7 +93,7 @@ impl SpanProcessor for Queue {
         if !self.0.push(span) {
             self.0.metrics.telemetry_dropped(1);
         }
-        // Not for every span: a wake-up costs more than the push.
+        // Not for every span, because a wake-up costs more than the push.
         if self.0.spans.len() >= self.0.batch {
             self.0.full_batch.notify_one();
         }
@@ -109,28 +109,28 @@ impl SpanProcessor for Queue {
     }
 }
 
-/// Tells the thread to stop: `Some` is the moment at which it has to be done.
+/// Tells the thread to stop. `Some` is the deadline.
 pub(super) type Told = watch::Receiver<Option<Instant>>;
 
-/// What runs on the thread beside the export of spans, until it is told to stop.
+/// A task that runs on the thread beside the export of spans, until it is told to stop.
 pub(super) type Beside = Pin<Box<dyn Future<Output = ()>>>;
 
-/// The other end: a thread with a runtime of its own, which the exporters' clients need.
+/// The thread, with a runtime of its own, which the exporters' clients need.
 #[derive(Debug)]
 pub(super) struct Exporting {
-    /// `Some` is the moment at which the thread has to be done.
+    /// `Some` is the deadline for stopping.
     stop: watch::Sender<Option<Instant>>,
     thread: Mutex<Option<JoinHandle<()>>>,
-    /// Closed when the thread is at its end.
+    /// Closed when the thread ends.
     done: watch::Receiver<()>,
 }
 
 impl Exporting {
-    /// Starts the thread. `build` makes the exporter on it, within its runtime, and
-    /// what else is to run there.
+    /// Starts the thread. `build` runs on it, within its runtime, and returns the exporter and the
+    /// other task.
     ///
     /// # Errors
-    /// What `build` answers, or why there is no thread or runtime.
+    /// The error of `build`, or the failure to start a thread or runtime.
     pub(super) fn start<E: SpanExporter + 'static>(
         batching: Batching,
         metrics: Arc<Metrics>,
@@ -187,11 +187,11 @@ impl Exporting {
         ))
     }
 
-    /// Lets the thread export what waits, and waits for its end, for at most `timeout`.
+    /// Exports queued spans and stops the thread, for at most `timeout`.
     pub(super) async fn finish(&self, timeout: Duration) {
         self.stop.send_replace(Some(Instant::now() + timeout));
         let mut done = self.done.clone();
-        // The thread itself keeps the deadline; this one guards against a client that blocks.
+        // The thread itself observes the deadline. This timeout guards against a blocking client.
         let waited = tokio::time::timeout(timeout + Duration::from_secs(1), async {
             while done.changed().await.is_ok() {}
         });
@@ -208,7 +208,7 @@ impl Exporting {
     }
 }
 
-/// Exports batch after batch until it is told to stop.
+/// Exports batches until it is told to stop.
 async fn run<E: SpanExporter>(
     waiting: &Waiting,
     exporter: &E,
@@ -220,7 +220,7 @@ async fn run<E: SpanExporter>(
         let stop = tokio::select! {
             () = waiting.full_batch.notified() => false,
             () = tokio::time::sleep(delay) => false,
-            // Told to stop, or nobody is left who could.
+            // Told to stop, or all senders are gone.
             _ = stopping.changed() => true,
         };
         while let Some(batch) = next_batch(waiting) {
@@ -252,7 +252,7 @@ async fn run<E: SpanExporter>(
     }
 }
 
-/// Up to a batch of what waits; `None` where nothing does.
+/// Up to a batch of queued spans. `None` if there are none.
 fn next_batch(waiting: &Waiting) -> Option<Vec<SpanData>> {
     let first = waiting.pop()?;
     let rest = std::iter::from_fn(|| waiting.pop());
@@ -263,9 +263,9 @@ fn next_batch(waiting: &Waiting) -> Option<Vec<SpanData>> {
     )
 }
 
-/// Resolves when the time to stop is over; never while nobody asked to stop.
+/// Resolves at the deadline for stopping, or never before stopping is requested.
 pub(super) async fn deadline(mut stopping: Told) {
-    // An error means that nobody is left who could ask: then there is nothing to wait for either.
+    // An error means that all senders are gone: then there is no deadline.
     let asked = stopping.wait_for(Option::is_some).await.map(|until| *until);
     if let Ok(Some(until)) = asked {
         tokio::time::sleep_until(until).await;

@@ -1,4 +1,4 @@
-//! Every metric by its public name: the one list from which both `/metrics` and OTLP are written.
+//! Every metric by its public name. `/metrics` and OTLP are both generated from this list.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,29 +14,29 @@ use crate::error::Code;
 /// One metric with all of its series.
 #[derive(Debug)]
 pub(super) struct Family {
-    /// Without the `_total` that a counter gets when it is written.
+    /// Without the suffix `_total`, which counters get in the text format.
     pub(super) name: &'static str,
     pub(super) help: &'static str,
     pub(super) data: Data,
 }
 
-/// The label of a series and its number.
+/// The label of a series and its value.
 #[derive(Debug, PartialEq)]
 pub(super) struct Series<N> {
-    /// At most one, so that series can't multiply.
+    /// At most one label, so that the number of series stays linear.
     pub(super) label: Option<(&'static str, String)>,
     pub(super) value: N,
 }
 
 #[derive(Debug)]
 pub(super) enum Data {
-    /// Only grows.
+    /// Monotonic.
     Counter(Vec<Series<u64>>),
-    /// Only grows, in seconds.
+    /// Monotonic, in seconds.
     Seconds(f64),
-    /// Goes up and down.
+    /// Not monotonic.
     Gauge(Vec<Series<f64>>),
-    /// Durations, in seconds when written.
+    /// Durations, in seconds in the output.
     Histogram(HistogramSnapshot, Vec<Option<Exemplar>>),
 }
 
@@ -101,7 +101,7 @@ fn histogram(name: &'static str, help: &'static str, data: HistogramSnapshot) ->
 }
 
 impl Family {
-    /// A histogram with a trace for some of its buckets.
+    /// A histogram with exemplars for some of its buckets.
     fn with(mut self, exemplars: &Exemplars) -> Self {
         if let Data::Histogram(_, own) = &mut self.data {
             *own = exemplars.read();
@@ -110,7 +110,7 @@ impl Family {
     }
 }
 
-/// A gauge as it is written; exact up to 2^53.
+/// The value of a gauge, exact up to 2^53.
 #[expect(
     clippy::as_conversions,
     clippy::cast_precision_loss,
@@ -120,7 +120,7 @@ fn float(value: u64) -> f64 {
     value as f64
 }
 
-/// All metrics at this moment, in the order in which they are written.
+/// All metrics now, in the order of output.
 pub(super) fn read(metrics: &Metrics) -> Vec<Family> {
     let mut families = Vec::from(clients(metrics));
     families.extend(events(metrics));

@@ -1,4 +1,4 @@
-//! The spans of an event on its way: it is given its place, then handed to everyone.
+//! The spans of an event between publish and delivery: `commit` and `fanout`.
 
 use std::cell::Cell;
 use std::mem;
@@ -13,16 +13,16 @@ use super::span::{Span, to_sdk};
 use super::spans::{Parent, Tracing, message};
 use crate::event::{ChannelName, TraceContext};
 
-/// The most events that the span of a common commit points at.
+/// The most links of a group commit's span.
 const MAX_LINKS: usize = 128;
 
 thread_local! {
-    /// The id of the span that this thread starts next, if it was reserved before.
+    /// The id of the next span on this thread, if it was reserved.
     static RESERVED: Cell<Option<SpanId>> = const { Cell::new(None) };
 }
 
-/// Ids at random, but for those that were reserved: an event carries the id of its `fanout` span
-/// to the disk, long before that span begins.
+/// Random ids, except reserved ones: an event carries the id of its `fanout` span to disk, long
+/// before that span starts.
 #[derive(Debug, Default)]
 pub(super) struct Ids(RandomIdGenerator);
 
@@ -36,9 +36,9 @@ impl IdGenerator for Ids {
     }
 }
 
-/// The way of one event to all of its subscribers: `commit` until it has its place, then
-/// `fanout`, which is counted by every thread that delivers and ends when the last one drops it.
-/// The event carries the context of `fanout` from the beginning.
+/// The spans of one event on its way to its subscribers: `commit` until it has a position, then
+/// `fanout`, which every delivering thread updates and which ends when the last one drops it. The
+/// event carries the context of `fanout` from the start.
 #[derive(Debug)]
 pub struct FanoutSpan(Box<EventTrace>);
 
@@ -56,7 +56,7 @@ struct EventTrace {
     dropped: AtomicU64,
 }
 
-/// A `fanout` that has not begun.
+/// A `fanout` that has not started.
 #[derive(Debug)]
 struct Planned {
     tracer: SdkTracer,
@@ -65,8 +65,8 @@ struct Planned {
 }
 
 impl Tracing {
-    /// An event is given its place, and then goes to all subscribers. Its parent is `publish`.
-    /// `None` where nobody will see it.
+    /// An event is committed, and then fanned out. The parent is `publish`. `None` if it will not
+    /// be recorded.
     #[must_use]
     pub fn fanout(
         &self,
@@ -98,13 +98,13 @@ impl Tracing {
 }
 
 impl FanoutSpan {
-    /// What the event carries.
+    /// The context that the event carries.
     #[must_use]
     pub fn context(&self) -> &TraceContext {
         &self.0.context
     }
 
-    /// The event has its place: `commit` ends, and `fanout` begins.
+    /// The event has a position: `commit` ends, and `fanout` starts.
     pub fn begin(&mut self) {
         let way = &mut *self.0;
         let Some(planned) = way.planned.take() else {
@@ -124,13 +124,12 @@ impl FanoutSpan {
             .with_attributes(planned.attributes);
         RESERVED.set(Some(planned.id));
         let span = planned.tracer.build_with_context(builder, &context);
-        // Where the provider is shut down, nobody asked for it.
+        // The provider was shut down before it used the reserved id.
         RESERVED.set(None);
         way.fanout = Span::started(span, false, parent.and_then(|parent| parent.state));
     }
 
-    /// Adds what one thread did: of its `subscribers` so many were handed the event, were kept
-    /// from it, or lost it.
+    /// Adds the counts of one thread: subscribers reached, delivered, withheld and dropped.
     pub fn add(&self, subscribers: u64, delivered: u64, filtered: u64, dropped: u64) {
         self.0.subscribers.fetch_add(subscribers, Relaxed);
         self.0.delivered.fetch_add(delivered, Relaxed);
@@ -138,7 +137,7 @@ impl FanoutSpan {
         self.0.dropped.fetch_add(dropped, Relaxed);
     }
 
-    /// Adds the last counts and ends it.
+    /// Adds the last counts and ends the span.
     pub fn finish(self, subscribers: u64, delivered: u64, filtered: u64, dropped: u64) {
         self.add(subscribers, delivered, filtered, dropped);
     }
@@ -160,9 +159,9 @@ impl Drop for EventTrace {
     }
 }
 
-/// One write for several events that wait for their places: a span `commit batch` in the trace of
-/// the first, linked with the `commit` of each; `events` counts those that are not traced too.
-/// Nothing where less than two events are written, or none of them is traced.
+/// A group commit: a span `commit batch` in the trace of the first event, linked to the `commit` of
+/// each. `events` includes untraced ones. Nothing if fewer than two events are written, or if none
+/// of them is traced.
 #[must_use]
 pub fn commit_together<'s>(spans: impl Iterator<Item = &'s mut FanoutSpan>, events: usize) -> Span {
     let mut waiting: Vec<&mut FanoutSpan> = spans.filter(|s| s.0.planned.is_some()).collect();

@@ -1,14 +1,15 @@
-//! Latencies in fine buckets, from which percentiles and Prometheus' coarse buckets both follow.
+//! Latency histograms with fine buckets, from which percentiles and Prometheus' coarse buckets are
+//! derived.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Where the exported bounds lie in each decade, in tenths of its start.
+/// The exported bounds of each decade, in tenths of its start.
 const STEPS: [u64; 9] = [10, 15, 20, 25, 30, 40, 50, 60, 80];
 
-/// The bounds that are exported, in nanoseconds: 10 µs to 10 s. Each is also a fine bound, so
-/// the cumulative counts are exact; and each at most half above the one before, so that a
-/// percentile that is interpolated between them says something.
+/// The exported bounds, in nanoseconds: 10 µs to 10 s. Each is also a fine bound, so the cumulative
+/// counts are exact. Each is at most 1.5 times the previous one, so that interpolated percentiles
+/// are meaningful.
 pub(super) const EXPORTED: [u64; STEPS.len() * 6 + 1] = exported_bounds();
 
 #[expect(
@@ -29,11 +30,12 @@ const fn exported_bounds() -> [u64; STEPS.len() * 6 + 1] {
     bounds
 }
 
-/// How many fine bounds there are: one at 1 µs, 35 in each of the seven decades up to 10 s, and
-/// 29 from there to 60 s.
+/// The number of fine bounds: one at 1 µs, 35 in each of the seven decades up to 10 s, and 29 from
+/// there to 60 s.
 const BOUNDS: usize = 1 + 35 * 7 + 29;
 
-/// The fine upper bounds, inclusive, in nanoseconds; each at most a tenth above the one before.
+/// The fine upper bounds, inclusive, in nanoseconds. Each is at most a tenth above the previous
+/// one.
 static FINE: [u64; BOUNDS] = fine_bounds();
 
 #[expect(
@@ -51,7 +53,8 @@ const fn fine_bounds() -> [u64; BOUNDS] {
         if bound >= decade * 10 {
             decade *= 10;
         }
-        // Inside a decade the steps are a tenth of its start, then of 2.5 times it, then of 5.
+        // Within a decade, the step is a tenth of its start, then of 2.5 times its start, then of 5
+        // times its start.
         bound += if bound < decade * 5 / 2 {
             decade / 10
         } else if bound < decade * 5 || decade == 10_000_000_000 {
@@ -63,13 +66,13 @@ const fn fine_bounds() -> [u64; BOUNDS] {
     bounds
 }
 
-/// A lock-free histogram of durations: buckets at most 10 % wide from 1 µs to 60 s, one below
+/// A lock-free histogram of durations, with buckets at most 10 % wide from 1 µs to 60 s, one below
 /// and one above. About 2 KiB.
 #[derive(Debug)]
 pub struct Histogram {
-    /// One per fine bound, and the last for what is above them all.
+    /// One per fine bound, and one for values above all bounds.
     counts: Box<[AtomicU64]>,
-    /// In microseconds, so that it lasts for centuries of waiting.
+    /// In microseconds, so that it does not overflow for centuries.
     sum: AtomicU64,
     /// In nanoseconds.
     max: AtomicU64,
@@ -91,7 +94,7 @@ impl Histogram {
         self.record_many(value, 1);
     }
 
-    /// Counts `times` observations of the same value at the price of one.
+    /// Counts `times` observations of one value at the cost of one.
     pub fn record_many(&self, value: Duration, times: u64) {
         if times == 0 {
             return;
@@ -108,7 +111,7 @@ impl Histogram {
         }
     }
 
-    /// What it holds now. Observations that arrive meanwhile may be in or not.
+    /// A snapshot. Concurrent observations may be included or not.
     #[must_use]
     pub fn snapshot(&self) -> HistogramSnapshot {
         HistogramSnapshot {
@@ -123,13 +126,13 @@ impl Histogram {
     }
 }
 
-/// The place of a value among the exported buckets; the last is above all bounds.
+/// The index of a value's exported bucket. The last one is above all bounds.
 pub(super) fn exported_bucket(value: Duration) -> usize {
     let nanos = u64::try_from(value.as_nanos()).unwrap_or(u64::MAX);
     EXPORTED.partition_point(|bound| *bound < nanos)
 }
 
-/// The state of one or several [`Histogram`]s at a moment.
+/// A snapshot of one or several [`Histogram`]s.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistogramSnapshot {
     counts: Vec<u64>,
@@ -157,7 +160,7 @@ impl HistogramSnapshot {
         self.max_nanos = self.max_nanos.max(other.max_nanos);
     }
 
-    /// How many observations there are.
+    /// The number of observations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
@@ -169,15 +172,14 @@ impl HistogramSnapshot {
         Duration::from_micros(self.sum_micros)
     }
 
-    /// The longest observation, exact; zero where there is none.
+    /// The longest observation, exact. Zero if there is none.
     #[must_use]
     pub fn max(&self) -> Duration {
         Duration::from_nanos(self.max_nanos)
     }
 
-    /// The value that `percent` (0–100) of the observations do not exceed, by nearest rank:
-    /// never below the exact one, and at most 10 % (below 1 µs: 1 µs) above it. Zero where
-    /// there is none.
+    /// The percentile `percent` (0–100) by nearest rank: never below the exact value, and at most
+    /// 10 % (below 1 µs: 1 µs) above it. Zero without observations.
     #[must_use]
     pub fn percentile(&self, percent: f64) -> Duration {
         let rank = rank(self.count(), percent);
@@ -191,8 +193,8 @@ impl HistogramSnapshot {
         self.max()
     }
 
-    /// The buckets for Prometheus and OTLP: upper bound in seconds and how many observations lie
-    /// in this bucket (not cumulative). The last bound is infinity.
+    /// The buckets for Prometheus and OTLP: the upper bound in seconds, and the number of
+    /// observations in the bucket (not cumulative). The last bound is infinity.
     #[must_use]
     pub fn exported_buckets(&self) -> Vec<(f64, u64)> {
         let mut counts = self.counts.iter().zip(FINE).peekable();

@@ -1,28 +1,28 @@
-//! What is counted of history in memory.
+//! Metrics of history in memory.
 
 use super::names::{Counter, Gauge};
 
-/// Why an event is no longer in history.
+/// Why an event was removed from history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Evicted {
-    /// Its namespace keeps no more events of a channel.
+    /// Its namespace's limit on events per channel.
     Size,
-    /// Its namespace keeps no more bytes of a channel.
+    /// Its namespace's limit on bytes per channel.
     Bytes,
-    /// It was there for as long as its namespace says.
+    /// Its namespace's limit on age.
     Age,
-    /// All channels together held more than `history.memory_bytes`.
+    /// The limit on all channels together (`history.memory_bytes`).
     Memory,
 }
 
 impl Evicted {
-    /// How many reasons there are.
+    /// The number of reasons.
     pub const COUNT: usize = 4;
-    /// All of them.
+    /// All reasons.
     pub(super) const ALL: [Evicted; Evicted::COUNT] =
         [Evicted::Size, Evicted::Bytes, Evicted::Age, Evicted::Memory];
 
-    /// The name as it stands in a label.
+    /// The value of the metric's label.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Evicted::Size => "size",
@@ -32,7 +32,7 @@ impl Evicted {
         }
     }
 
-    /// This reason's own of an array.
+    /// This reason's element of an array.
     pub fn pick_mut<T>(self, all: &mut [T; Evicted::COUNT]) -> &mut T {
         let [size, bytes, age, memory] = all;
         match self {
@@ -44,7 +44,7 @@ impl Evicted {
     }
 }
 
-/// Counters of a store that keeps events in memory.
+/// Metrics of a store in memory.
 #[derive(Debug, Default)]
 pub struct HistoryMetrics {
     pub(super) bytes: Gauge,
@@ -52,12 +52,12 @@ pub struct HistoryMetrics {
 }
 
 impl HistoryMetrics {
-    /// Channels and events take so many bytes more, or fewer.
+    /// Channels and events take this many bytes more, or fewer.
     pub fn held(&self, delta: i64) {
         self.bytes.add(delta);
     }
 
-    /// So many events went, for each reason.
+    /// This many events were removed, for each reason.
     pub fn evicted(&self, events: &[u64; Evicted::COUNT]) {
         for (counter, events) in self.evicted.iter().zip(events) {
             if *events > 0 {

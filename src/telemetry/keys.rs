@@ -1,9 +1,9 @@
-//! The keys that tokens are checked with, where they are fetched.
+//! Metrics of fetched token verification keys.
 
 use super::metrics::Metrics;
 use super::names::Counter;
 
-/// What became of fetches, and of the tokens that wait for them.
+/// The results of fetches, and of the tokens that wait for them.
 #[derive(Debug, Default)]
 pub(super) struct KeyMetrics {
     pub(super) fetched: Counter,
@@ -12,7 +12,7 @@ pub(super) struct KeyMetrics {
 }
 
 impl Metrics {
-    /// The keys of `auth.jwks_url` were fetched, or could not be.
+    /// A fetch of `auth.jwks_url` succeeded or failed.
     pub fn keys_fetched(&self, succeeded: bool) {
         let counter = if succeeded {
             &self.keys.fetched
@@ -22,7 +22,7 @@ impl Metrics {
         counter.add(1);
     }
 
-    /// A token could be neither taken nor refused, as its key could not be fetched.
+    /// A token could neither be accepted nor refused, because its key could not be fetched.
     pub fn token_not_judged(&self) {
         self.keys.not_judged.add(1);
     }

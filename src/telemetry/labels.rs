@@ -1,11 +1,12 @@
-//! The label values that are known beforehand.
+//! Label values that are known at compile time.
 
-/// How a client is connected.
+/// The transport of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Transport {
-    /// A WebSocket of the server's own dialects.
+    /// A WebSocket of one of the server's own dialects.
     WebSocket,
-    /// Socket.IO, by long polling or over a WebSocket: a connection goes from one to the other.
+    /// Socket.IO, by long polling or over a WebSocket: a connection can upgrade from one to the
+    /// other.
     SocketIo,
     /// Server-sent events.
     Sse,
@@ -22,10 +23,10 @@ impl Transport {
         Transport::Grpc,
     ];
 
-    /// How many there are.
+    /// The number of transports.
     pub const COUNT: usize = 4;
 
-    /// The name as it stands in metrics and answers.
+    /// The name in metrics and responses.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,7 +37,7 @@ impl Transport {
         }
     }
 
-    /// What is said where something else is named: all of them.
+    /// The list of all transports, for error messages.
     #[must_use]
     pub fn expected() -> String {
         let names = Self::ALL.map(Transport::as_str);
@@ -44,7 +45,7 @@ impl Transport {
         format!("expected {} or {last}", names.join(", "))
     }
 
-    /// Picks this transport's part of a table that has one part for each.
+    /// This transport's element of a table.
     pub(super) const fn pick<T>(self, table: &[T; Self::COUNT]) -> &T {
         let [websocket, socketio, sse, grpc] = table;
         match self {
@@ -63,11 +64,11 @@ pub enum DropReason {
     SlowConsumer,
     /// The outbox was full and the policy dropped the oldest.
     DropOldest,
-    /// A newer event of the same key took its place in a full outbox.
+    /// A newer event of the same key replaced it in a full outbox.
     Conflated,
-    /// The connection ended with the event still in its outbox.
+    /// The connection closed with the event still in its outbox.
     Disconnected,
-    /// A catch-up needed an event that history no longer holds.
+    /// Recovery needed an event that history no longer holds.
     NoHistory,
 }
 
@@ -81,7 +82,7 @@ impl DropReason {
         DropReason::NoHistory,
     ];
 
-    /// The reason as it stands in metrics.
+    /// The reason in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -93,7 +94,7 @@ impl DropReason {
         }
     }
 
-    /// Picks this reason's part of a table that has one part for each.
+    /// This reason's element of a table.
     pub(super) const fn pick<T>(self, table: &[T; 5]) -> &T {
         let [
             slow_consumer,
@@ -112,26 +113,26 @@ impl DropReason {
     }
 }
 
-/// What became of a client's word that an event has arrived.
+/// The result of a client's delivery confirmation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Confirmation {
-    /// It stands in the trace and the histogram.
+    /// It is in the trace and the histogram.
     Taken,
-    /// The client was not asked about this event, has told already, or took too long.
+    /// The client was not asked about this event, has confirmed it already, or took too long.
     Unknown,
-    /// Its times can't be: the event had not been sent yet, or they run backwards.
+    /// Its times are impossible: before the event was sent, or decreasing.
     Implausible,
 }
 
 impl Confirmation {
-    /// Every outcome.
+    /// All results.
     pub const ALL: [Confirmation; 3] = [
         Confirmation::Taken,
         Confirmation::Unknown,
         Confirmation::Implausible,
     ];
 
-    /// The outcome as it stands in metrics.
+    /// The result in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -141,7 +142,7 @@ impl Confirmation {
         }
     }
 
-    /// Picks this outcome's part of a table that has one part for each.
+    /// This result's element of a table.
     pub(super) const fn pick<T>(self, table: &[T; 3]) -> &T {
         let [taken, unknown, implausible] = table;
         match self {
@@ -152,20 +153,20 @@ impl Confirmation {
     }
 }
 
-/// What was not there for a while.
+/// The part of the server that stalled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stalled {
-    /// The thread of a shard, with its connections.
+    /// A shard's thread, with its connections.
     Shard,
     /// The runtime, with HTTP, gRPC and handshakes.
     Runtime,
 }
 
 impl Stalled {
-    /// Everything that can stall.
+    /// All parts that can stall.
     pub const ALL: [Stalled; 2] = [Stalled::Shard, Stalled::Runtime];
 
-    /// What it is called in metrics.
+    /// The name in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -174,7 +175,7 @@ impl Stalled {
         }
     }
 
-    /// Picks its part of a table that has one part for each.
+    /// This part's element of a table.
     pub(super) const fn pick<T>(self, table: &[T; 2]) -> &T {
         let [shard, runtime] = table;
         match self {

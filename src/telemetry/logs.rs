@@ -1,9 +1,9 @@
-//! Log lines on standard error.
+//! Logging to standard error.
 //!
-//! Text that comes from a client is logged with `?` (its `Debug` form), never with `%`: then a
-//! line break or an escape sequence in it stays inside its quotes and cannot forge a line.
-//! A line of a request carries its trace and its span, one about a connection that one's id:
-//! `info!(trace_id = span.trace_id(), span_id = span.span_id(), connection_id = %id, "…")`.
+//! Client text is logged with `?` (its `Debug` form), never with `%`: line breaks and escape
+//! sequences then stay escaped within quotes and cannot forge a line. A log line of a request has
+//! its trace and span ids, one about a connection its connection id: `info!(trace_id =
+//! span.trace_id(), span_id = span.span_id(), connection_id = %id, "…")`.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -14,10 +14,10 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How a line is written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
-    /// For people.
+    /// For humans.
     #[default]
     Text,
     /// One JSON object per line.
@@ -38,7 +38,7 @@ impl FromStr for Format {
     }
 }
 
-/// Why logging could not be set up.
+/// Why logging could not be initialized.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogError(String);
 
@@ -50,11 +50,11 @@ impl fmt::Display for LogError {
 
 impl std::error::Error for LogError {}
 
-/// Sends the process's log lines to standard error, from `info` up; `RUST_LOG` says otherwise
-/// (`debug`, `tidings::hub=trace,info`).
+/// Sends the process's log lines to standard error, from `info` up, unless `RUST_LOG` says
+/// otherwise (`debug`, `tidings::hub=trace,info`).
 ///
 /// # Errors
-/// `RUST_LOG` can't be read, or logging was set up before.
+/// `RUST_LOG` is invalid, or logging was initialized before.
 pub fn init(format: Format) -> Result<(), LogError> {
     let filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())

@@ -1,4 +1,4 @@
-//! What happened, counted as it happens.
+//! The server's metrics, counted as things happen.
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,22 +16,23 @@ use super::store::StoreMetrics;
 use crate::error::Code;
 use crate::event::{EventType, TraceContext};
 
-/// How many event types that are not declared are counted by name.
+/// The most undeclared event types that are counted by name.
 const MAX_EVENT_TYPES: usize = 1000;
-/// After how long without an event such a type gives its label up.
+/// An undeclared type without events for this long loses its label.
 const TURNOVER: Duration = Duration::from_mins(5);
-/// How many reasons or limits are counted by name; all are written in this program.
+/// The most reasons or limits that are counted by name. All of them are defined in this program.
 const MAX_STATIC_NAMES: usize = 64;
-/// How many shards have counters of their own; more share them.
+/// The number of shards with their own counters. Further ones share them.
 const MAX_SHARDS: usize = 256;
-/// The close codes that are counted by number. A client may send any of 4,000; the rest is "other".
+/// The close codes that are counted by number. Clients may send thousands of others, which are
+/// counted as "other".
 pub(super) const CLOSE_CODES: [u16; 18] = [
     1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 4401, 4403, 4408, 4410,
     4411, 4429,
 ];
 
-/// The process's metrics. Each method is one thing that can happen; all are safe to call from any
-/// thread, allocate nothing for a name that was seen before, and never wait for a reader.
+/// The metrics of the process. Each method records one kind of occurrence. All are thread-safe,
+/// allocate nothing for known names, and never wait for a reader.
 #[derive(Debug)]
 pub struct Metrics {
     pub(super) node: String,
@@ -78,13 +79,13 @@ pub struct Metrics {
     pub(super) confirmations: [Counter; 3],
     pub(super) store: StoreMetrics,
     pub(super) history: HistoryMetrics,
-    /// For those that have no shard.
+    /// For threads other than shards.
     shared: ShardMetrics,
     shards: RwLock<Vec<Arc<ShardMetrics>>>,
 }
 
 impl Metrics {
-    /// Starts counting, in the name of this node.
+    /// Starts counting, with the name of this node.
     #[must_use]
     pub fn new(node: impl Into<String>) -> Arc<Self> {
         Arc::new(Metrics {
@@ -137,8 +138,8 @@ impl Metrics {
         })
     }
 
-    /// The own counters of shard `i`, for its thread to keep; the same for every call with the
-    /// same number. Shards from 256 on share those of the lower ones.
+    /// The counters of shard `i`, for its thread only. Returns the same ones for the same number.
+    /// Shards from 256 on share those of lower ones.
     #[must_use]
     pub fn shard(&self, i: usize) -> Arc<ShardMetrics> {
         let i = i % MAX_SHARDS;
@@ -158,8 +159,8 @@ impl Metrics {
         self.client_types.add(None);
     }
 
-    /// A connection ended with this close code (0 where its transport has none), and its last
-    /// client type, `None` if it never gave one.
+    /// A connection closed with this close code (0 if its transport has none), and its last client
+    /// type (`None` if never registered).
     pub fn connection_closed(
         &self,
         transport: Transport,
@@ -172,23 +173,23 @@ impl Metrics {
         self.closed(close_code);
     }
 
-    /// A connection said what it is. `None` stands for "unknown".
+    /// A connection registered its client type. `None` means "unknown".
     pub fn client_type_changed(&self, from: Option<&str>, to: Option<&str>) {
         self.client_types.remove(from);
         self.client_types.add(to);
     }
 
-    /// So many subscriptions began.
+    /// This many subscriptions began.
     pub fn subscriptions_added(&self, n: usize) {
         self.subscriptions.add(signed(n));
     }
 
-    /// So many subscriptions ended.
+    /// This many subscriptions ended.
     pub fn subscriptions_removed(&self, n: usize) {
         self.subscriptions.add(-signed(n));
     }
 
-    /// Channels were made (positive) or forgotten (negative).
+    /// Channels were created (positive) or removed (negative).
     pub fn channels_changed(&self, delta: i64) {
         self.channels.add(delta);
     }
@@ -198,13 +199,13 @@ impl Metrics {
         self.published.count(event_type.as_str());
     }
 
-    /// These event types are declared: each has its own label, whatever else is published.
+    /// Sets the declared event types. Each has its own label, whatever else is published.
     pub fn declare_types<'a>(&self, names: impl Iterator<Item = &'a str>) {
         self.published.declare(names);
     }
 
-    /// Takes the labels of event types that nobody declares or publishes any more. Called about
-    /// once a second.
+    /// Releases the labels of undeclared event types that are no longer published. Called about
+    /// once per second.
     pub fn sweep(&self) {
         let mut turned_over = self
             .turned_over
@@ -217,12 +218,12 @@ impl Metrics {
         }
     }
 
-    /// Bytes came in from clients.
+    /// Bytes were received from clients.
     pub fn received(&self, bytes: u64) {
         self.bytes_in.add(bytes);
     }
 
-    /// Events were sent from history.
+    /// Events were replayed from history.
     pub fn replayed(&self, n: u64) {
         self.replayed.add(n);
     }
@@ -232,37 +233,37 @@ impl Metrics {
         reason.pick(&self.dropped).add(n);
     }
 
-    /// Events gave way to newer ones of the same key.
+    /// Events were replaced by newer ones of the same key.
     pub fn conflated(&self, n: u64) {
         self.conflated.add(n);
     }
 
-    /// Events were kept from subscribers by a filter, a role or an audience.
+    /// Events were withheld from subscribers by a filter, a role or an audience.
     pub fn filtered(&self, n: u64) {
         self.shared.filtered(n);
     }
 
-    /// A filter was asked about an event, away from the shards.
+    /// A filter was evaluated off the shards.
     pub fn filter_evaluated(&self) {
         self.shared.filter_evaluated();
     }
 
-    /// Filters took so many steps, away from the shards.
+    /// Filters took this many steps off the shards.
     pub fn filter_steps(&self, steps: u64) {
         self.shared.filter_steps(steps);
     }
 
-    /// A shard had no time to ask a filter, so that its subscription goes on elsewhere.
+    /// A shard exhausted its budget for filters, so a subscription is evaluated off the shard.
     pub fn filter_deferred(&self) {
         self.filters_deferred.add(1);
     }
 
-    /// The filters of a connection wait until its budget has filled again.
+    /// The filters of a connection are paused until its budget is refilled.
     pub fn filter_waited(&self) {
         self.limit_reached("filter_steps_per_second");
     }
 
-    /// A client was told of an error.
+    /// An error was sent to a client.
     pub fn error(&self, code: Code) {
         if let Some(counter) = self.errors.get(code.index()) {
             counter.add(1);
@@ -274,24 +275,25 @@ impl Metrics {
         self.auth_failures.of(reason).add(1);
     }
 
-    /// Somebody was too fast; counts as [`Metrics::limit_reached`] too.
+    /// A rate limit was exceeded. Also counts as [`Metrics::limit_reached`].
     pub fn rate_limited(&self, what: &'static str) {
         self.rate_limited.add(1);
         self.limit_reached(what);
     }
 
-    /// A configured limit refused something; `name` is its key.
+    /// A configured limit refused something. `name` is its key.
     pub fn limit_reached(&self, name: &'static str) {
         self.limits_reached.of(name).add(1);
     }
 
-    /// So many Socket.IO clients poll, or have to learn still that they are gone.
+    /// The number of polling Socket.IO clients, including those that have not yet fetched their
+    /// disconnect.
     pub fn polling_sessions(&self, now: usize) {
         self.polling_sessions
             .set(i64::try_from(now).unwrap_or(i64::MAX));
     }
 
-    /// A Socket.IO client has gone from polling to a WebSocket.
+    /// A Socket.IO client upgraded from polling to a WebSocket.
     pub fn transport_upgraded(&self) {
         self.transport_upgrades.add(1);
     }
@@ -301,8 +303,8 @@ impl Metrics {
         self.slow_consumers.add(1);
     }
 
-    /// A connection was closed with this code without having counted as opened; those that did
-    /// are counted by [`Metrics::connection_closed`].
+    /// A connection was closed with this code without having been counted as opened. Others are
+    /// counted by [`Metrics::connection_closed`].
     pub fn closed(&self, code: u16) {
         if code == 0 {
             return;
@@ -316,7 +318,7 @@ impl Metrics {
             .add(1);
     }
 
-    /// A subscription that asked to resume was served (or told to reload).
+    /// A subscription that requested resuming was recovered (or told to reload).
     pub fn recovery(&self, recovered: bool) {
         if recovered {
             &self.recovered
@@ -326,17 +328,18 @@ impl Metrics {
         .add(1);
     }
 
-    /// What waits in outboxes grew or shrank by this many bytes.
+    /// The bytes in outboxes changed by this many.
     pub fn outbox_bytes(&self, delta: i64) {
         self.shared.outbox_bytes(delta);
     }
 
-    /// An event took this long to get its place, durably if its channel asks for that.
+    /// An event took this long to get its position, including durability if its channel requires
+    /// that.
     pub fn publish_commit(&self, took: Duration) {
         self.publish_commit.record(took);
     }
 
-    /// So many deliveries took this long from the accepted publish to the socket.
+    /// This many deliveries took this long from the accepted publish to the socket.
     pub fn delivery_latency(&self, latency: Duration, deliveries: u64) {
         self.shared.delivery_latency(latency, deliveries);
     }
@@ -346,18 +349,18 @@ impl Metrics {
         self.confirmations_asked.add(1);
     }
 
-    /// A client said that an event has arrived.
+    /// A client confirmed the receipt of an event.
     pub fn confirmation(&self, outcome: Confirmation) {
         outcome.pick(&self.confirmations).add(1);
     }
 
-    /// A delivery in a recorded trace took this long; it is counted by itself.
+    /// A delivery in a sampled trace took this long. It is counted individually.
     pub fn delivery_exemplar(&self, latency: Duration, trace: &TraceContext) {
         self.delivery_exemplars.note(latency, trace);
     }
 
-    /// An event took this long from its accepted publish until a page's handler had returned;
-    /// `trace` is its recorded trace, if it has one.
+    /// An event took this long from the accepted publish until a page's handler returned. `trace`
+    /// is its sampled trace, if there is one.
     pub fn end_to_end_latency(&self, latency: Duration, trace: Option<&TraceContext>) {
         self.end_to_end.record(latency);
         if let Some(trace) = trace {
@@ -365,50 +368,50 @@ impl Metrics {
         }
     }
 
-    /// What is counted of the store on disk.
+    /// Metrics of the store on disk.
     #[must_use]
     pub fn store(&self) -> &StoreMetrics {
         &self.store
     }
 
-    /// What is counted of history in memory.
+    /// Metrics of history in memory.
     #[must_use]
     pub fn history(&self) -> &HistoryMetrics {
         &self.history
     }
 
-    /// Spans could not be exported and were thrown away.
+    /// Spans were dropped because they could not be exported.
     pub fn telemetry_dropped(&self, n: u64) {
         self.telemetry_dropped.add(n);
     }
 
-    /// Records of the audit log could not be written and were thrown away.
+    /// Records of the audit log were dropped because they could not be written.
     pub fn audit_dropped(&self, n: u64) {
         self.audit_dropped.add(n);
     }
 
-    /// The operating system gave no socket for a connection that had come.
+    /// `accept` failed on a listener.
     pub fn accept_error(&self) {
         self.accept_errors.add(1);
     }
 
-    /// The configuration was read again, and taken over or refused.
+    /// The configuration was reloaded, or a reload was refused.
     pub fn reloaded(&self, taken: bool) {
         let [taken_over, refused] = &self.reloads;
         if taken { taken_over } else { refused }.add(1);
     }
 
-    /// A part of the server was not there for a second or more, and has noticed it.
+    /// A part of the server stalled for a second or more.
     pub fn stalled(&self, what: Stalled) {
         what.pick(&self.stalls).add(1);
     }
 
-    /// So many idempotency keys are kept now.
+    /// The current number of idempotency keys.
     pub fn idempotency_keys(&self, now: usize) {
         self.idempotency_keys.set(signed(now));
     }
 
-    /// So many revocations are kept now.
+    /// The current number of revocations.
     pub fn revocations(&self, now: usize) {
         self.revocations.set(signed(now));
     }

@@ -1,7 +1,7 @@
-//! Metrics, traces and logs: what happens in the server, told to those who run it.
+//! Metrics, traces and logs.
 //!
-//! Three rules hold here. Whoever reports never waits: counters are atomics, spans go to a bounded
-//! queue that drops when it is full. What is off costs a branch. And no token, secret or payload
+//! Three rules apply. Recording never blocks: counters are atomics, and spans go to a bounded queue
+//! that drops when it is full. What is disabled costs one branch. And no token, secret or payload
 //! may appear in any of them, nor a channel, user or connection in a metric's label.
 
 mod arrival;

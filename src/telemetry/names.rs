@@ -1,16 +1,16 @@
-//! Counters by name, with a bound on how many names there may be.
+//! Counters by name, with a limit on the number of names.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Names longer than this are counted as [`OTHER`]; in bytes.
+/// Longer names are counted as [`OTHER`], in bytes.
 const MAX_NAME: usize = 128;
 
-/// The label of everything beyond the bound.
+/// The label of all names beyond the limit.
 pub(super) const OTHER: &str = "other";
 
-/// A number that only grows.
+/// A monotonic counter.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -20,14 +20,14 @@ impl Counter {
         self.0.fetch_add(n, Relaxed);
     }
 
-    /// What was added so far.
+    /// The current value.
     #[must_use]
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
-/// A number that goes up and down.
+/// A gauge.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicI64);
 
@@ -37,33 +37,33 @@ impl Gauge {
         self.0.fetch_add(delta, Relaxed).wrapping_add(delta)
     }
 
-    /// Makes it `value`.
+    /// Sets the value.
     pub fn set(&self, value: i64) {
         self.0.store(value, Relaxed);
     }
 
-    /// Makes it at least `value`.
+    /// Raises the value to at least `value`.
     pub fn raise(&self, value: i64) {
         if self.get() < value {
             self.0.fetch_max(value, Relaxed);
         }
     }
 
-    /// The value now.
+    /// The current value.
     #[must_use]
     pub fn get(&self) -> i64 {
         self.0.load(Relaxed)
     }
 
-    /// The value now; zero where opposite changes were seen in the wrong order.
+    /// The current value, or zero if concurrent changes were observed out of order.
     #[must_use]
     pub fn level(&self) -> u64 {
         u64::try_from(self.get()).unwrap_or(0)
     }
 }
 
-/// One [`Counter`] or [`Gauge`] per name. A name that is known costs a shared lock; names are
-/// never forgotten, so that whoever beyond the bound fell to [`OTHER`] stays there.
+/// One [`Counter`] or [`Gauge`] per name. A known name costs a shared lock. Names are never
+/// removed, so names that were counted as [`OTHER`] stay there.
 #[derive(Debug)]
 pub(super) struct Names<T> {
     known: RwLock<HashMap<Box<str>, Arc<T>>>,
@@ -81,7 +81,7 @@ impl<T: Default> Names<T> {
         }
     }
 
-    /// The number of this name, or of [`OTHER`] where the table is full.
+    /// The value of this name, or of [`OTHER`] if the table is full.
     pub(super) fn of(&self, name: &str) -> Arc<T> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(number) = known.get(name) {
@@ -92,14 +92,14 @@ impl<T: Default> Names<T> {
         }
         drop(known);
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        // Another thread may have been first, with this name or with the last free place.
+        // Another thread may have inserted this name, or taken the last slot.
         if known.len() >= self.limit && !known.contains_key(name) {
             return Arc::clone(&self.other);
         }
         Arc::clone(known.entry(Box::from(name)).or_default())
     }
 
-    /// Every name with its number, sorted; [`OTHER`] last, where `keep` wants it.
+    /// Every name with its value, sorted. [`OTHER`] is last, if `keep` accepts it.
     pub(super) fn read<V>(
         &self,
         value: impl Fn(&T) -> V,

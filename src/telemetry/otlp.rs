@@ -1,4 +1,4 @@
-//! Sets tracing up: the collector, the client that speaks to it, and the sampler.
+//! Initializes tracing: the collector, its client, and the sampler.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,20 +25,20 @@ use super::otlp_metrics::{Client, MetricsExport};
 use super::otlp_spans::{GrpcExporter, Rejections, Spans};
 use super::spans::Tracing;
 
-/// The part of the configuration that is about traces. The standard environment variables win
-/// over it, as the environment does over the file everywhere.
+/// The configuration of traces. Standard environment variables override it, as the environment
+/// overrides the file everywhere.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TracingSettings {
-    /// The collector, as `http://host:4317`; without a scheme `http` is meant. Empty: none.
+    /// The collector, as `http://host:4317`. The default scheme is `http`. Empty means none.
     pub otlp_endpoint: String,
     /// `grpc` or `http/protobuf`.
     pub otlp_protocol: String,
     /// The resource's `service.name`.
     pub service_name: String,
-    /// The share of traces begun here that are recorded, 0–1. Where a caller brought a trace, its
-    /// decision holds.
+    /// The ratio of traces started here that are sampled, 0–1. If a caller sends a trace, its
+    /// decision applies.
     pub sample_ratio: f64,
-    /// The share of deliveries within recorded traces that get a span of their own, 0–1.
+    /// The ratio of deliveries within sampled traces that get their own span, 0–1.
     pub delivery_spans: f64,
 }
 
@@ -54,7 +54,7 @@ impl Default for TracingSettings {
     }
 }
 
-/// Why tracing could not be set up. Names the key; holds no header and no secret.
+/// Why tracing could not be initialized. Names the key, and contains no header and no secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TracingError(String);
 
@@ -73,12 +73,12 @@ impl fmt::Display for TracingError {
 impl std::error::Error for TracingError {}
 
 impl Tracing {
-    /// Sets tracing up by the configuration and the environment; off where neither names a
-    /// collector, or `OTEL_SDK_DISABLED` or `OTEL_TRACES_EXPORTER=none` says so. Never waits for
-    /// the collector: it may be started later.
+    /// Initializes tracing from the configuration and the environment. Disabled if neither names a
+    /// collector, or by `OTEL_SDK_DISABLED` or `OTEL_TRACES_EXPORTER=none`. Never waits for the
+    /// collector, which may be started later.
     ///
     /// # Errors
-    /// Names the key that can't be used. A variable that can't be is told in the log and ignored.
+    /// Names the unusable key. An unusable variable is logged and ignored.
     pub fn init(
         settings: &TracingSettings,
         metrics: &Arc<Metrics>,
@@ -156,7 +156,7 @@ impl Tracing {
     }
 }
 
-/// Where metrics go; the client is made later, within a Tokio runtime.
+/// The target of metrics. Its client is created later, within a Tokio runtime.
 struct MetricsPlan {
     target: Target,
     headers: HeaderMap,
@@ -167,7 +167,7 @@ struct MetricsPlan {
 }
 
 impl MetricsPlan {
-    /// `None` where no collector is named or metrics are not wanted there.
+    /// `None` if no collector is configured, or metric export is disabled.
     fn read<F: Fn(&str) -> Option<String>>(
         environment: &Environment<F>,
         settings: &TracingSettings,
@@ -214,7 +214,7 @@ impl MetricsPlan {
     }
 }
 
-/// Makes the exporter; within a Tokio runtime, which its client will use.
+/// Creates the exporter. Must be called within a runtime, which its client uses.
 fn build_exporter(
     target: Target,
     headers: HeaderMap,
@@ -249,7 +249,7 @@ fn post(target: Target, headers: HeaderMap, timeout: Duration) -> Result<Post, S
     })
 }
 
-/// Connects when it is first used.
+/// Connects on first use.
 fn channel(target: &Target, timeout: Duration) -> Result<Channel, String> {
     let mut endpoint = Endpoint::from_shared(target.endpoint.clone())
         .map_err(|error| error.to_string())?

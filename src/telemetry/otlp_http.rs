@@ -1,4 +1,4 @@
-//! OTLP over HTTP: one message, one POST.
+//! OTLP over HTTP: one POST per message.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -22,18 +22,18 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use super::otlp_spans::{Rejections, in_time, repeated};
 
-/// A collector that takes HTTP.
+/// A collector that accepts HTTP.
 #[derive(Debug, Clone)]
 pub(super) struct Post {
     pub(super) client: Arc<dyn HttpClient>,
     pub(super) endpoint: String,
-    /// From `OTEL_EXPORTER_OTLP_HEADERS`; may hold secrets, so it is never logged.
+    /// From `OTEL_EXPORTER_OTLP_HEADERS`. May contain secrets, so it is never logged.
     pub(super) headers: HeaderMap,
     pub(super) gzip: bool,
 }
 
 impl Post {
-    /// A message, as it is sent.
+    /// An encoded message.
     fn body(&self, message: &impl Message) -> Result<Bytes, Status> {
         let plain = message.encode_to_vec();
         if !self.gzip {
@@ -46,10 +46,10 @@ impl Post {
             .map_err(|_| Status::internal("the message could not be compressed"))
     }
 
-    /// Sends a message once; answers what the collector says, where that is a success.
+    /// Sends a message once. Returns the collector's response if it succeeded.
     ///
     /// # Errors
-    /// What went wrong, as the status of gRPC that is treated alike.
+    /// The failure, as the equivalent gRPC status.
     pub(super) async fn export(&self, message: &impl Message) -> Result<Bytes, Status> {
         self.succeed(self.body(message)?).await
     }
@@ -63,10 +63,10 @@ impl Post {
         }
     }
 
-    /// Sends a body and takes the answer, of whatever status.
+    /// Sends a body and returns the response, with any status.
     ///
     /// # Errors
-    /// `unavailable` where there was none.
+    /// `unavailable` if there was no response.
     async fn send(&self, body: Bytes) -> Result<Response<Bytes>, Status> {
         let mut request = Request::post(self.endpoint.as_str())
             .body(body)
@@ -86,11 +86,11 @@ impl Post {
     }
 }
 
-/// Sends spans over HTTP.
+/// Exports spans over HTTP.
 #[derive(Debug)]
 pub(super) struct HttpExporter {
     pub(super) post: Post,
-    /// How long one export may take, retries included.
+    /// The timeout of one export including retries.
     pub(super) timeout: Duration,
     pub(super) resource: ResourceAttributesWithSchema,
     pub(super) rejections: Rejections,
@@ -111,13 +111,13 @@ impl HttpExporter {
 
     async fn try_once(&self, body: Bytes) -> Result<ExportTraceServiceResponse, Status> {
         let answer = self.post.succeed(body).await?;
-        // Anything else than protobuf says nothing about spans.
+        // A response other than protobuf says nothing about spans.
         Ok(ExportTraceServiceResponse::decode(answer).unwrap_or_default())
     }
 }
 
-/// An HTTP status as the one of gRPC that is treated alike (OTLP, "OTLP/HTTP Response": of the
-/// failures 429, 502, 503 and 504 pass).
+/// The gRPC status equivalent to an HTTP status (OTLP, "OTLP/HTTP Response": 429, 502, 503 and 504
+/// are retryable).
 fn failed(response: &Response<Bytes>) -> Status {
     let status = response.status();
     let code = match status {
@@ -142,7 +142,7 @@ fn failed(response: &Response<Bytes>) -> Status {
     failed
 }
 
-/// The status of an answer that was no success.
+/// The status of an unsuccessful response.
 #[derive(Debug)]
 struct Answered(StatusCode);
 
@@ -166,7 +166,7 @@ mod tests {
     use super::super::metrics::Metrics;
     use super::*;
 
-    /// A collector that says the same each time, and keeps what it was sent.
+    /// A collector with a fixed response, which records requests.
     #[derive(Debug)]
     struct Says(u16, Vec<u8>, Mutex<Vec<Request<Bytes>>>);
 

@@ -1,5 +1,5 @@
-//! The metrics over OTLP: what `/metrics` shows, sent at an interval. The SDK's own instruments
-//! know no histogram that is read from outside, so the messages are made here.
+//! Metrics over OTLP: the contents of `/metrics`, exported at an interval. The SDK's instruments do
+//! not support histograms that are collected elsewhere, so the messages are built here.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -25,18 +25,18 @@ use super::metrics::Metrics;
 use super::otlp_http::Post;
 use super::otlp_spans::reason;
 
-/// How requests reach the collector.
+/// The transport of requests.
 #[derive(Debug)]
 pub(super) enum Client {
     Grpc {
         client: MetricsServiceClient<Channel>,
-        /// From `OTEL_EXPORTER_OTLP_HEADERS`; may hold secrets, so it is never logged.
+        /// From `OTEL_EXPORTER_OTLP_HEADERS`. May contain secrets, so it is never logged.
         headers: HeaderMap,
     },
     Http(Post),
 }
 
-/// What is sent, where, and how often.
+/// What is exported, where, and at which interval.
 #[derive(Debug)]
 pub(super) struct MetricsExport {
     pub(super) metrics: Arc<Metrics>,
@@ -46,15 +46,15 @@ pub(super) struct MetricsExport {
     pub(super) timeout: Duration,
 }
 
-/// Why a request failed, and whether the next can't fare better.
+/// Why a request failed, and whether the failure is permanent.
 struct Failure {
     problem: String,
     for_good: bool,
 }
 
 impl MetricsExport {
-    /// Sends at each interval, and once more when told to stop. Gives up where the collector takes
-    /// no metrics.
+    /// Exports at each interval, and once more when told to stop. Gives up if the collector does
+    /// not support metrics.
     pub(super) async fn run(mut self, mut told: watch::Receiver<Option<Instant>>) {
         let mut failing = false;
         loop {
@@ -113,7 +113,7 @@ impl MetricsExport {
     }
 }
 
-/// All metrics at this moment, as one request.
+/// All metrics now, as one request.
 fn request(metrics: &Metrics, resource: &Resource, now: SystemTime) -> ExportMetricsServiceRequest {
     let times = Times {
         start: nanos(metrics.started_at),
@@ -142,7 +142,7 @@ fn request(metrics: &Metrics, resource: &Resource, now: SystemTime) -> ExportMet
     }
 }
 
-/// Since when counters count, and when they were read; nanoseconds since 1970.
+/// The start of counting and the time of collection, in nanoseconds since 1970.
 #[derive(Clone, Copy)]
 struct Times {
     start: u64,
@@ -156,7 +156,7 @@ fn nanos(time: SystemTime) -> u64 {
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// A family under the name that it has in Prometheus, so that both ways lead to one series.
+/// A family with its Prometheus name, so that both exports result in the same series.
 fn metric(family: &Family, times: Times) -> proto::Metric {
     let int = |value: &u64| Value::AsInt(i64::try_from(*value).unwrap_or(i64::MAX));
     let (suffix, data) = match &family.data {
@@ -180,8 +180,8 @@ fn metric(family: &Family, times: Times) -> proto::Metric {
             proto::metric::Data::Histogram(histogram(snapshot, exemplars, times)),
         ),
     };
-    // Prometheus makes a suffix of the unit, unless the name has it: of "1" on a gauge `_ratio`.
-    // None at all leaves the name as it is.
+    // Prometheus appends the unit as a suffix, unless the name has it; the unit "1" of a gauge
+    // becomes `_ratio`. Without a unit, the name stays unchanged.
     let unit = if family.name.ends_with("_seconds") {
         "s"
     } else if family.name.ends_with("_bytes") {
@@ -253,7 +253,7 @@ fn histogram(
 ) -> proto::Histogram {
     let buckets = snapshot.exported_buckets();
     let (mut bounds, counts): (Vec<f64>, Vec<u64>) = buckets.into_iter().unzip();
-    // The last bucket has no bound of its own here.
+    // The last bucket has no explicit bound in OTLP.
     bounds.pop();
     let point = proto::HistogramDataPoint {
         start_time_unix_nano: times.start,
@@ -317,8 +317,8 @@ mod tests {
         assert_eq!(gauge.data_points[2].value, Some(Value::AsDouble(1.0)));
     }
 
-    /// The name under which Prometheus keeps a metric that comes over OTLP (OpenTelemetry's
-    /// "Prometheus and `OpenMetrics` Compatibility").
+    /// The name that Prometheus gives to a metric received over OTLP (OpenTelemetry's "Prometheus
+    /// and `OpenMetrics` Compatibility").
     fn in_prometheus(metric: &proto::Metric) -> String {
         let mut words: Vec<&str> = metric.name.split('_').collect();
         let (gauge, counter) = match &metric.data {
@@ -358,7 +358,7 @@ mod tests {
         for name in &names {
             assert!(home.contains(&format!("# TYPE {name} ")), "{name}");
         }
-        // And what the alerts ask for is among them.
+        // The metrics used by the alerts are among them.
         let word = |c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':';
         for asked in rules.iter().flat_map(|text| text.split(word)) {
             if asked.starts_with("tidings_") {

@@ -1,6 +1,5 @@
-//! Spans over OTLP. The SDK's clients only log how many spans a collector took and then threw
-//! away (a partial success), and end the server for variables that they can't use. So these are
-//! clients of our own.
+//! Spans over OTLP. The SDK's clients only log how many accepted spans a collector discarded (a
+//! partial success), and exit for unusable variables. Hence, these clients are our own.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -25,17 +24,17 @@ use tonic_types::StatusExt as _;
 use super::metrics::Metrics;
 use super::otlp_http::HttpExporter;
 
-/// How often a request is repeated, and how long the first repeat waits; each further one waits
-/// twice as long, as in the SDK. All of them wait somewhat longer, by chance: servers whom one
-/// collector has turned away together shall not come back together.
+/// The number of retries, and the delay of the first. Each further delay is doubled, as in the SDK.
+/// All delays have jitter, so that servers that one collector has rejected do not retry
+/// simultaneously.
 const RETRIES: u32 = 3;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
-/// Counts the spans that a collector throws away.
+/// Counts spans that a collector discards.
 #[derive(Debug, Clone)]
 pub(super) struct Rejections {
     pub(super) metrics: Arc<Metrics>,
-    /// The most spans of one request: a collector that says more is wrong.
+    /// The most spans of one request. A collector that reports more is wrong.
     pub(super) most: u64,
 }
 
@@ -51,14 +50,14 @@ impl Rejections {
     }
 }
 
-/// Sends spans over gRPC.
+/// Exports spans over gRPC.
 #[derive(Debug)]
 pub(super) struct GrpcExporter {
     pub(super) channel: Channel,
-    /// From `OTEL_EXPORTER_OTLP_HEADERS`; may hold secrets, so it is never logged.
+    /// From `OTEL_EXPORTER_OTLP_HEADERS`. May contain secrets, so it is never logged.
     pub(super) headers: HeaderMap,
     pub(super) gzip: bool,
-    /// How long one export may take, retries included.
+    /// The timeout of one export including retries.
     pub(super) timeout: Duration,
     pub(super) resource: ResourceAttributesWithSchema,
     pub(super) rejections: Rejections,
@@ -94,7 +93,7 @@ impl GrpcExporter {
     }
 }
 
-/// The answer to an export, if it comes in time.
+/// The response to an export, unless it times out.
 pub(super) async fn in_time<T>(
     timeout: Duration,
     sent: impl Future<Output = Result<T, Status>>,
@@ -105,7 +104,7 @@ pub(super) async fn in_time<T>(
     }
 }
 
-/// Asks until there is an answer that a repeat can't better, [`RETRIES`] times more at most.
+/// Retries until there is a success or a permanent failure, at most [`RETRIES`] times.
 pub(super) async fn repeated<T, A>(mut ask: impl FnMut() -> A) -> Result<T, Status>
 where
     A: Future<Output = Result<T, Status>>,
@@ -126,14 +125,14 @@ where
     ask().await
 }
 
-/// `wait` and up to half of it more, as `chance` (0 to 1) has it: never earlier than a collector
-/// asked for. What is too long to count is the longest there is.
+/// `wait` plus up to half of it, selected by `chance` (0 to 1), so never earlier than a collector
+/// requested. Saturates on overflow.
 fn spread_out(wait: Duration, chance: f64) -> Duration {
     let more = Duration::try_from_secs_f64(wait.as_secs_f64() * chance / 2.0);
     wait.saturating_add(more.unwrap_or(Duration::MAX))
 }
 
-/// Whether a repeat may fare better (OTLP specification, "Failures").
+/// Whether the failure is retryable (OTLP specification, "Failures").
 fn passes(status: &Status) -> bool {
     match status.code() {
         Code::Cancelled
@@ -156,8 +155,8 @@ fn passes(status: &Status) -> bool {
     }
 }
 
-/// Why an export failed, for a log: the code, and what went wrong on this side. The collector's
-/// own words may repeat a secret of the headers.
+/// Why an export failed, for a log: the code, and the local error. The collector's message may
+/// repeat a secret of the headers.
 pub(super) fn reason(status: &Status) -> String {
     let causes = std::iter::successors(status.source(), |&cause| cause.source());
     causes.fold(format!("{:?}", status.code()), |text, cause| {
@@ -165,7 +164,7 @@ pub(super) fn reason(status: &Status) -> String {
     })
 }
 
-/// Sends spans by either protocol.
+/// Exports spans with either protocol.
 #[derive(Debug)]
 pub(super) enum Spans {
     Grpc(GrpcExporter),
@@ -219,7 +218,7 @@ mod tests {
     async fn a_collector_that_turns_everything_away_is_asked_four_times_at_growing_distances() {
         let asked = ErrorDetails::with_retry_info(Some(Duration::from_secs(1)));
         let asked = Status::with_error_details(Code::ResourceExhausted, "", asked);
-        // 100 + 200 + 400 ms of our own, or three times what the collector says.
+        // 100 + 200 + 400 ms of our own, or three times the collector's delay.
         for (answer, least) in [(Status::unavailable(""), 700), (asked, 3000)] {
             let least = Duration::from_millis(least);
             let (started, mut count) = (tokio::time::Instant::now(), 0);
@@ -230,7 +229,7 @@ mod tests {
             .await;
             assert_eq!(done.unwrap_err().code(), answer.code());
             assert_eq!(count, 4);
-            // The timer counts whole milliseconds and rounds up.
+            // The timer has a resolution of a millisecond and rounds up.
             let most = least * 3 / 2 + Duration::from_millis(3);
             let took = started.elapsed();
             assert!((least..=most).contains(&took), "{took:?}");

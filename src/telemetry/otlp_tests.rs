@@ -1,4 +1,4 @@
-//! How the configuration and the environment lead to a collector.
+//! Tests of how the configuration and the environment determine a collector.
 
 use std::time::Duration;
 
@@ -148,7 +148,7 @@ fn what_of_the_configuration_cannot_be_used_is_refused_by_its_key() {
     }
 }
 
-/// What an environment leads to, and what is told of it.
+/// The result of an environment, and its warnings.
 fn read(pairs: &'static [(&'static str, &'static str)]) -> (String, Vec<String>) {
     let (environment, on) = (environment(pairs), to("http://c:4317", "grpc"));
     let target = environment.target(&on, Signal::Traces).unwrap();
@@ -233,7 +233,7 @@ fn what_is_set_for_a_whole_cluster_is_met_as_far_as_it_can_be() {
     assert_eq!(of(Signal::Metrics, own), (Some((Protocol::Grpc, false)), 0));
     let json = &[("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")];
     assert_eq!(of(Signal::Traces, json), (Some((Protocol::Http, false)), 1));
-    // The signal's own can't be used, so the general one counts.
+    // The signal's own variable is unusable, so the general one applies.
     let own = &[
         ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "x"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
@@ -265,7 +265,7 @@ fn attributes_are_decoded_and_the_names_of_the_environment_win() {
     assert_eq!(environment.ignored().len(), 1);
 }
 
-/// Every variable that OpenTelemetry's specification names for what is done here.
+/// Every variable of OpenTelemetry's specification for the implemented features.
 const VARIABLES: [&str; 24] = [
     "OTEL_SDK_DISABLED",
     "OTEL_RESOURCE_ATTRIBUTES",
@@ -293,7 +293,7 @@ const VARIABLES: [&str; 24] = [
     "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
 ];
 
-/// Values as people write them, and others.
+/// Valid, unusual and invalid values.
 fn value() -> impl Strategy<Value = String> {
     const KNOWN: &[&str] = &[
         "",
@@ -381,8 +381,8 @@ fn the_services_name_comes_from_the_environment_first() {
     assert_eq!(value("service.instance.id").as_deref(), Some("node-1"));
 }
 
-/// Both clients are built within the exporter's runtime, with nobody listening: that must
-/// neither fail nor wait.
+/// Both clients are built within the exporter's runtime, without a collector: that must neither
+/// fail nor block.
 #[test]
 fn a_collector_that_is_not_there_yet_is_no_error() {
     for (endpoint, protocol) in [

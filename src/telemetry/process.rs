@@ -1,13 +1,12 @@
-//! What the process itself uses, as Linux tells in `/proc/self` (proc(5)).
+//! Resource usage of the process, from `/proc/self` on Linux (proc(5)).
 
 use std::fs;
 use std::time::Duration;
 
-/// How often Linux counts processor time per second in `/proc` (`USER_HZ`): 100 wherever this
-/// program runs.
+/// The unit of processor time in `/proc` (`USER_HZ`), which is 100 on all supported systems.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// `None` where the system does not tell.
+/// `None` if the system does not report it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     pub(super) resident_bytes: Option<u64>,
@@ -15,7 +14,7 @@ pub(super) struct Usage {
     pub(super) open_files: Option<u64>,
 }
 
-/// Reads it; three small files.
+/// Reads three small files.
 pub(super) fn usage() -> Usage {
     Usage {
         resident_bytes: fs::read_to_string("/proc/self/status")
@@ -24,7 +23,7 @@ pub(super) fn usage() -> Usage {
         cpu: fs::read_to_string("/proc/self/stat")
             .ok()
             .and_then(|text| cpu(&text)),
-        // The listing itself holds one open.
+        // The directory listing itself holds one open descriptor.
         open_files: fs::read_dir("/proc/self/fd")
             .ok()
             .and_then(|files| u64::try_from(files.count()).ok())
@@ -40,8 +39,8 @@ fn resident(status: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// User and system time are the fields 14 and 15; the second is a name in parentheses that may
-/// hold spaces and parentheses of its own.
+/// User and system time are the fields 14 and 15. Field 2 is a name in parentheses, which may
+/// contain spaces and parentheses.
 fn cpu(stat: &str) -> Option<Duration> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut times = after_name.split_whitespace().skip(11);

@@ -1,4 +1,4 @@
-//! `/metrics`, as Prometheus reads it.
+//! The text format of `/metrics`.
 
 use std::fmt::{self, Write};
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use super::histogram::HistogramSnapshot;
 use super::metrics::Metrics;
 use super::span::TraceId;
 
-/// The forms in which metrics are written.
+/// The supported formats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextFormat {
-    /// Prometheus' text format 0.0.4, which everything reads.
+    /// Prometheus' text format 0.0.4, which all scrapers support.
     Prometheus,
     /// `OpenMetrics` 1.0.
     OpenMetrics,
 }
 
 impl TextFormat {
-    /// The form for a request with this `Accept` header: `OpenMetrics` if it is named.
+    /// The format for a request with this `Accept` header: `OpenMetrics` if it is listed.
     #[must_use]
     pub fn accepted(accept: Option<&str>) -> Self {
         if accept.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
@@ -30,7 +30,7 @@ impl TextFormat {
         }
     }
 
-    /// The `Content-Type` of the answer.
+    /// The `Content-Type` of the response.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl Metrics {
             text: String::with_capacity(32 * 1024),
             format,
         };
-        // Writing to a string can't fail; an empty page would be seen as a failed scrape.
+        // Cannot fail: the output is a string.
         match writer.write(&families::read(self)) {
             Ok(()) => writer.text,
             Err(fmt::Error) => String::new(),
@@ -98,7 +98,8 @@ impl Writer {
         }
     }
 
-    /// In the older format a counter is described by the name of its series, which ends in `_total`.
+    /// In the older format, the metadata of a counter has the name of its series, which ends in
+    /// `_total`.
     fn describe(&mut self, name: &str, help: &str, kind: &str) -> fmt::Result {
         let suffix = match self.format {
             TextFormat::Prometheus if kind == "counter" => "_total",
@@ -146,7 +147,7 @@ impl Writer {
         Ok(())
     }
 
-    /// A trace that fell into the bucket before (`OpenMetrics` 1.0, "Exemplars").
+    /// An exemplar of the preceding bucket (`OpenMetrics` 1.0, "Exemplars").
     fn exemplar(&mut self, exemplar: &Exemplar) -> fmt::Result {
         if self.format == TextFormat::Prometheus {
             return Ok(());
@@ -159,7 +160,7 @@ impl Writer {
     }
 }
 
-/// A number that can be told from an integer, as `OpenMetrics` wants the bounds of buckets.
+/// A float that is distinguishable from an integer, as `OpenMetrics` requires for bucket bounds.
 struct Float(f64);
 
 impl fmt::Display for Float {
@@ -218,7 +219,7 @@ mod tests {
         metrics
     }
 
-    /// Series (with labels) to values; fails where a line is malformed or stands twice.
+    /// Series (with labels) and their values. Fails for malformed or repeated lines.
     fn parse(text: &str) -> HashMap<&str, f64> {
         let mut series = HashMap::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {

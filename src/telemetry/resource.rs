@@ -1,4 +1,4 @@
-//! Who tells it: the resource of spans and metrics.
+//! The OpenTelemetry resource of spans and metrics.
 
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::Resource;
@@ -7,11 +7,11 @@ use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use super::environment::{Environment, percent_decoded};
 use super::otlp::TracingSettings;
 
-/// The variable with attributes of any name.
+/// The variable with arbitrary attributes.
 const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
 
 impl<F: Fn(&str) -> Option<String>> Environment<F> {
-    /// Who says it: the name from the environment, else the configured one.
+    /// The service name: from the environment, or else the configured one.
     pub(super) fn resource(&self, settings: &TracingSettings, node: &str) -> Resource {
         let mut attributes = vec![
             ("service.name".to_owned(), settings.service_name.clone()),
@@ -21,7 +21,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
             ),
             ("service.instance.id".to_owned(), node.to_owned()),
         ];
-        // Of two with one key the later wins.
+        // If a key is repeated, the last one wins.
         attributes.extend(self.attributes());
         let name = self.get("OTEL_SERVICE_NAME");
         attributes.extend(name.map(|name| ("service.name".to_owned(), name)));
@@ -33,7 +33,7 @@ impl<F: Fn(&str) -> Option<String>> Environment<F> {
         builder.build()
     }
 
-    /// `key=value`, comma-separated, the values percent-encoded. What is malformed is left out.
+    /// `key=value`, comma-separated, with percent-encoded values. Malformed ones are ignored.
     fn attributes(&self) -> Vec<(String, String)> {
         let text = self.get(ATTRIBUTES).unwrap_or_default();
         let pairs = text.split(',').map(str::trim).filter(|p| !p.is_empty());

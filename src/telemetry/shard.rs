@@ -1,4 +1,4 @@
-//! The counters that every delivery touches, once per thread that delivers.
+//! The counters that every delivery updates, separate for each delivering thread.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use super::histogram::{Histogram, HistogramSnapshot};
 use super::labels::Transport;
 use super::names::{Counter, Gauge};
 
-/// One delivering thread's own counters: no other thread writes their cache lines. They are
-/// summed when somebody reads.
+/// The counters of one delivering thread. No other thread writes to their cache lines. They are
+/// summed when read.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ShardMetrics {
@@ -22,42 +22,42 @@ pub struct ShardMetrics {
 }
 
 impl ShardMetrics {
-    /// Events were handed to connections of this transport.
+    /// Events were delivered to connections of this transport.
     pub fn delivered(&self, transport: Transport, events: u64) {
         transport.pick(&self.delivered).add(events);
     }
 
-    /// So many bytes left for a socket or a stream.
+    /// This many bytes were passed to a socket or stream.
     pub fn sent(&self, bytes: u64) {
         self.bytes_out.add(bytes);
     }
 
-    /// Events were kept from subscribers by a filter, a role or an audience.
+    /// Events were withheld from subscribers by a filter, a role or an audience.
     pub fn filtered(&self, n: u64) {
         self.filtered.add(n);
     }
 
-    /// A filter was asked about an event.
+    /// A filter was evaluated.
     pub fn filter_evaluated(&self) {
         self.filter_evaluations.add(1);
     }
 
-    /// Filters took so many steps.
+    /// Filters took this many steps.
     pub fn filter_steps(&self, steps: u64) {
         self.filter_steps.add(steps);
     }
 
-    /// What waits in outboxes grew or shrank by this many bytes.
+    /// The bytes in outboxes changed by this many.
     pub fn outbox_bytes(&self, delta: i64) {
         self.outbox_bytes.add(delta);
     }
 
-    /// A publisher did a round in the place of the shard's thread.
+    /// A publisher ran a round instead of the shard's thread.
     pub fn helped(&self) {
         self.helped.add(1);
     }
 
-    /// So many deliveries took this long from the accepted publish to the socket.
+    /// This many deliveries took this long from the accepted publish to the socket.
     pub fn delivery_latency(&self, latency: Duration, deliveries: u64) {
         self.delivery_latency.record_many(latency, deliveries);
     }
@@ -78,7 +78,7 @@ pub(super) struct Deliveries {
 }
 
 impl Deliveries {
-    /// Adds what one shard holds now.
+    /// Adds the current values of one shard.
     pub(super) fn add(&mut self, shard: &ShardMetrics) {
         for (sum, delivered) in self.delivered.iter_mut().zip(&shard.delivered) {
             *sum += delivered.get();

@@ -1,4 +1,4 @@
-//! A span that may be recorded, only passed on, or nothing at all.
+//! A span that is recorded, only propagated, or disabled.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use tracing::field::DisplayValue;
 use crate::error::{Code, Error};
 use crate::event::{Position, TraceContext};
 
-/// A trace's id in its usual form, 32 hexadecimal digits; for log lines.
+/// A trace id as 32 hexadecimal digits, for log lines.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TraceId(pub u128);
 
@@ -28,7 +28,7 @@ impl fmt::Debug for TraceId {
     }
 }
 
-/// A span's id in its usual form, 16 hexadecimal digits; for log lines.
+/// A span id as 16 hexadecimal digits, for log lines.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SpanId(pub u64);
 
@@ -44,20 +44,20 @@ impl fmt::Debug for SpanId {
     }
 }
 
-/// Something that takes time. It ends when it is dropped.
+/// An operation with a duration. Ends on drop.
 ///
-/// Where tracing is off or the trace is not sampled, nothing is recorded and the context of the
-/// parent, if any, is passed on.
+/// If tracing is off or the trace is not sampled, nothing is recorded, and the parent's context is
+/// propagated.
 #[derive(Debug, Default)]
 pub struct Span {
     recording: Option<Box<SdkSpan>>,
     context: Option<TraceContext>,
-    /// True for the kind server, where a client's mistake is no error of the span.
+    /// True for the kind server, where a client's error is not an error of the span.
     server: bool,
 }
 
 impl Span {
-    /// Nothing: no recording, no context.
+    /// Disabled: no recording, no context.
     #[must_use]
     pub const fn none() -> Self {
         Span {
@@ -67,7 +67,7 @@ impl Span {
         }
     }
 
-    /// No recording; hands the parent's context on.
+    /// No recording. Propagates the parent's context.
     pub(super) fn passing_on(parent: Option<&TraceContext>) -> Self {
         Span {
             recording: None,
@@ -76,7 +76,7 @@ impl Span {
         }
     }
 
-    /// What the SDK started, `parent_state` being the tracestate that it inherits.
+    /// A span that the SDK started. `parent_state` is the inherited tracestate.
     pub(super) fn started(span: SdkSpan, server: bool, parent_state: Option<Arc<str>>) -> Self {
         let own = span.span_context();
         let context = own.is_valid().then(|| TraceContext {
@@ -93,7 +93,7 @@ impl Span {
         }
     }
 
-    /// What children and events carry: this span where it is recorded, else the parent's.
+    /// The context for children and events: this span's if it is recorded, else the parent's.
     #[must_use]
     pub fn context(&self) -> Option<TraceContext> {
         self.context.clone()
@@ -105,7 +105,7 @@ impl Span {
         self.context.as_ref()
     }
 
-    /// For the field `trace_id` of a log line; the field is left out where there is no trace.
+    /// For the field `trace_id` of a log line, which is omitted without a trace.
     #[must_use]
     pub fn trace_id(&self) -> Option<DisplayValue<TraceId>> {
         self.context
@@ -113,14 +113,14 @@ impl Span {
             .map(|context| tracing::field::display(TraceId(context.trace_id)))
     }
 
-    /// For the field `span_id` of a log line; the field is left out where the span is not recorded.
+    /// For the field `span_id` of a log line, which is omitted if the span is not recorded.
     #[must_use]
     pub fn span_id(&self) -> Option<DisplayValue<SpanId>> {
         let context = self.context.as_ref().filter(|_| self.is_recording());
         context.map(|context| tracing::field::display(SpanId(context.span_id)))
     }
 
-    /// True if the span is recorded. Ask before computing costly attributes.
+    /// True if the span is recorded. Check before computing costly attributes.
     #[must_use]
     pub fn is_recording(&self) -> bool {
         self.recording.is_some()
@@ -133,8 +133,8 @@ impl Span {
         }
     }
 
-    /// Says that it failed. In a span of the kind server a client's mistake leaves the status
-    /// unset, as the conventions ask; the code stands in `error.type` all the same.
+    /// Marks the span as failed. In a span of the kind server, a client's error leaves the status
+    /// unset, as the conventions require. The code is always in `error.type`.
     pub fn set_error(&mut self, error: &Error) {
         if let Some(span) = &mut self.recording {
             span.set_attribute(KeyValue::new("error.type", error.code().as_str()));
@@ -144,7 +144,7 @@ impl Span {
         }
     }
 
-    /// An event has its place, if it has one; or it is the repeat of an earlier one.
+    /// Sets the event's position, if it has one, and whether it is a duplicate.
     pub fn committed(&mut self, position: Option<Position>, duplicate: bool) {
         if let Some(position) = position {
             let offset = i64::try_from(position.offset).unwrap_or(i64::MAX);
@@ -155,12 +155,12 @@ impl Span {
         }
     }
 
-    /// The answer of a remote procedure call, by its number in `google.rpc.Code` (0 is OK).
+    /// Sets the status of a remote procedure call, by its number in `google.rpc.Code` (0 is OK).
     pub fn grpc_status(&mut self, code: i32) {
         self.attribute("rpc.grpc.status_code", i64::from(code));
     }
 
-    /// The answer of an HTTP request.
+    /// Sets the status of an HTTP response.
     pub fn http_status(&mut self, status: u16) {
         self.attribute("http.response.status_code", i64::from(status));
         if status >= 500
@@ -171,22 +171,22 @@ impl Span {
         }
     }
 
-    /// Points at the span, of whatever process, that made an event which it serves (OpenTelemetry's
-    /// conventions for messaging). As many as the SDK takes, 128 unless it is told otherwise.
+    /// Links to the span, of any process, that created an event of this operation (OpenTelemetry's
+    /// conventions for messaging). Limited by the SDK, to 128 by default.
     pub fn link_to_creator(&mut self, creator: &TraceContext) {
         if let Some(span) = &mut self.recording {
             span.add_link(to_sdk(creator, true), Vec::new());
         }
     }
 
-    /// Points at another span that has to do with it.
+    /// Links to a related span.
     pub(super) fn link(&mut self, other: &TraceContext) {
         if let Some(span) = &mut self.recording {
             span.add_link(to_sdk(other, false), Vec::new());
         }
     }
 
-    /// Ends it now, at a time of its own.
+    /// Ends it now, with an explicit end time.
     pub(super) fn end_at(mut self, time: std::time::SystemTime) {
         if let Some(mut span) = self.recording.take() {
             span.end_with_timestamp(time);
@@ -194,7 +194,7 @@ impl Span {
     }
 }
 
-/// The codes for which a server's span is failed (OpenTelemetry's conventions for gRPC).
+/// The codes that fail a server's span (OpenTelemetry's conventions for gRPC).
 fn is_servers_fault(code: Code) -> bool {
     match code {
         Code::Internal | Code::Unavailable => true,

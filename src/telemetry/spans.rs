@@ -1,4 +1,4 @@
-//! The spans of the server, one method for each, named after what happens.
+//! The server's spans, with one method for each kind.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,37 +15,37 @@ use crate::event::{ChannelName, ConnectionId, EventType, TraceContext};
 /// The version of OpenTelemetry's semantic conventions that names and attributes follow.
 const CONVENTIONS: &str = "https://opentelemetry.io/schemas/1.37.0";
 
-/// The trace context of a request, from its `traceparent` and `tracestate` (W3C Trace Context
-/// §3); `None` where there is none or it is malformed.
+/// The trace context of a request, from its `traceparent` and `tracestate` (W3C Trace Context §3).
+/// `None` if it is missing or malformed.
 pub fn extract<'a>(headers: impl Fn(&str) -> Option<&'a str>) -> Option<TraceContext> {
     TraceContext::parse(headers("traceparent")?, headers("tracestate").unwrap_or(""))
 }
 
-/// Makes the server's spans, or does nothing where tracing is off.
+/// Creates the server's spans, or does nothing if tracing is off.
 #[derive(Debug, Default)]
 pub struct Tracing {
-    /// `None` where tracing is off.
+    /// `None` if tracing is off.
     pub(super) on: Option<On>,
 }
 
 #[derive(Debug)]
 pub(super) struct On {
     pub(super) tracer: SdkTracer,
-    /// Whether a parent that is not sampled decides for its children.
+    /// Whether an unsampled parent determines the decision for its children.
     parent_based: bool,
-    /// The share of deliveries that get a span of their own, 0–1.
+    /// The ratio of deliveries that get their own span, 0–1.
     delivery_spans: f64,
     exporting: Exporting,
 }
 
 impl Tracing {
-    /// No tracing: contexts are passed on, nothing is recorded.
+    /// Tracing off: contexts are propagated, nothing is recorded.
     #[must_use]
     pub const fn off() -> Self {
         Tracing { on: None }
     }
 
-    /// Makes spans with this provider, whose spans go to `exporting`.
+    /// Creates spans with this provider, whose spans go to `exporting`.
     pub(super) fn on(
         provider: &SdkTracerProvider,
         exporting: Exporting,
@@ -66,21 +66,21 @@ impl Tracing {
         }
     }
 
-    /// False where tracing is off.
+    /// False if tracing is off.
     #[must_use]
     pub const fn enabled(&self) -> bool {
         self.on.is_some()
     }
 
-    /// Exports what is waiting, for at most `timeout`; what is left then is dropped and counted.
-    /// Spans that end later are dropped too.
+    /// Exports queued spans, for at most `timeout`. The rest is dropped and counted, and so are
+    /// spans that end later.
     pub async fn shutdown(&self, timeout: Duration) {
         if let Some(on) = &self.on {
             on.exporting.finish(timeout).await;
         }
     }
 
-    /// A remote procedure call, served: `rpc("tidings.v1.EventService", "Publish", …)`.
+    /// A served remote procedure call: `rpc("tidings.v1.EventService", "Publish", …)`.
     #[must_use]
     pub fn rpc(
         &self,
@@ -98,7 +98,7 @@ impl Tracing {
         })
     }
 
-    /// An HTTP request, served; `route` is the pattern (`/api/v1/connections/{id}`), never the path.
+    /// A served HTTP request. `route` is the pattern (`/api/v1/connections/{id}`), never the path.
     #[must_use]
     pub fn http(&self, method: &str, route: &'static str, parent: Option<&TraceContext>) -> Span {
         self.start(SpanKind::Server, Parent::Remote(parent), || {
@@ -112,7 +112,7 @@ impl Tracing {
         })
     }
 
-    /// An event is given its place. Its parent is the span of the request.
+    /// The publish of an event. The parent is the span of the request.
     #[must_use]
     pub fn publish(
         &self,
@@ -144,7 +144,7 @@ impl Tracing {
         })
     }
 
-    /// A token is checked.
+    /// A token is verified.
     #[must_use]
     pub fn authenticate(&self, parent: Option<&TraceContext>) -> Span {
         self.start(SpanKind::Internal, Parent::Local(parent), || {
@@ -152,7 +152,7 @@ impl Tracing {
         })
     }
 
-    /// A connection asks for so many channels.
+    /// A connection subscribes to this many channels.
     #[must_use]
     pub fn subscribe(
         &self,
@@ -172,7 +172,7 @@ impl Tracing {
         })
     }
 
-    /// A connection ends, by a close code (0 where its transport has none).
+    /// A connection closes with a close code (0 if its transport has none).
     #[must_use]
     pub fn disconnect(
         &self,
@@ -186,13 +186,13 @@ impl Tracing {
         })
     }
 
-    /// The share of deliveries in recorded traces that get a span of their own, 0–1.
+    /// The ratio of deliveries in sampled traces that get their own span, 0–1.
     #[must_use]
     pub fn delivery_spans(&self) -> f64 {
         self.on.as_ref().map_or(0.0, |on| on.delivery_spans)
     }
 
-    /// Starts a span; what it is called and says is only asked for where it may be recorded.
+    /// Starts a span. Its name and attributes are only computed if it may be recorded.
     pub(super) fn start(
         &self,
         kind: SpanKind,
@@ -232,12 +232,12 @@ impl On {
         if started.is_recording() || parent.context().is_none() {
             return started;
         }
-        // Nobody will see it, so whoever comes next is told of the last span that somebody may see.
+        // It is not recorded, so children get the last context that may be recorded.
         Span::passing_on(parent.context())
     }
 }
 
-/// Where the parent's context came from.
+/// The origin of the parent's context.
 #[derive(Clone, Copy)]
 pub(super) enum Parent<'a> {
     /// Another process.
@@ -260,7 +260,7 @@ impl<'a> Parent<'a> {
     }
 }
 
-/// What every span about a message says (OpenTelemetry's messaging conventions).
+/// The attributes of every messaging span (OpenTelemetry's messaging conventions).
 pub(super) fn message(
     kind: &'static str,
     name: &'static str,
@@ -289,7 +289,7 @@ pub(super) fn connection_id(connection: ConnectionId) -> KeyValue {
     KeyValue::new("messaging.client.id", connection.to_string())
 }
 
-/// The methods of RFC 9110 and RFC 5789; another's name is a client's text and bounded so.
+/// The methods of RFC 9110 and RFC 5789. Any other name is client text, and is replaced.
 fn known_method(method: &str) -> &'static str {
     const KNOWN: [&str; 9] = [
         "GET", "POST", "DELETE", "PUT", "PATCH", "OPTIONS", "HEAD", "CONNECT", "TRACE",

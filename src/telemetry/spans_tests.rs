@@ -1,4 +1,4 @@
-//! What the spans of the server say, seen through an exporter that keeps them.
+//! Tests of the server's spans, through an exporter that records them.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -25,7 +25,7 @@ impl SpanExporter for Kept {
     }
 }
 
-/// A collector that takes the first batch and never answers.
+/// A collector that accepts the first batch and never responds.
 #[derive(Debug, Clone, Default)]
 struct Stuck(Arc<(Mutex<bool>, Condvar)>);
 
@@ -70,7 +70,7 @@ fn sampling(sampler: Sampler) -> (Tracing, Kept) {
     )
 }
 
-/// Everything that ended, in that order.
+/// All ended spans, in order.
 fn ended(tracing: &Tracing, kept: &Kept) -> Vec<SpanData> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -105,7 +105,7 @@ fn span_id(span: &SpanData) -> u64 {
 }
 
 /// The spans of one publish that one connection receives and confirms: commit, deliver, fanout,
-/// publish, rpc, receive; and what the event carried.
+/// publish, rpc, receive. Also the context that the event carried.
 fn publish_and_receive() -> ([SpanData; 6], TraceContext) {
     let (tracing, kept) = sampling(Sampler::AlwaysOn);
     let (channel, id) = (ChannelName::new("project:42").unwrap(), Uuid::from_u128(7));
@@ -386,7 +386,7 @@ fn a_dead_collector_blocks_nobody_and_what_is_lost_is_counted() {
         delay: Duration::from_hours(1),
     };
     let tracing = tracing_to(stuck.clone(), Sampler::AlwaysOn, batching, &metrics);
-    // The exporter has to hang first, so that the queue is all there is.
+    // The exporter has to hang first, so that only the queue absorbs spans.
     (0..100).for_each(|_| drop(tracing.authenticate(None)));
     let (begun, changed) = &*stuck.0;
     drop(
@@ -402,7 +402,7 @@ fn a_dead_collector_blocks_nobody_and_what_is_lost_is_counted() {
     });
     assert_eq!(metrics.telemetry_dropped.get(), SPANS - 1_000);
 
-    // A shutdown gives up at its deadline, and counts what was still waiting.
+    // A shutdown gives up at its deadline, and counts queued spans.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -444,7 +444,7 @@ fn spans_that_wait_are_bounded_by_bytes_too() {
     for _ in 0..spans {
         opentelemetry_sdk::trace::SpanProcessor::on_end(&queue, span.clone());
     }
-    // Each has links of a quarter of a megabyte, and one has left.
+    // Each has links of a quarter of a megabyte, and one is exported.
     let fit = u64::try_from(SPAN_BYTES >> 18).unwrap() + 1;
     let text = metrics.text(TextFormat::Prometheus);
     let name = "tidings_telemetry_dropped_total ";

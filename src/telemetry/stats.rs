@@ -1,4 +1,4 @@
-//! The numbers that operators ask for over gRPC and HTTP.
+//! The statistics for operators, over gRPC and HTTP.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use super::metrics::Metrics;
 use super::names::Counter;
 use crate::error::Code;
 
-/// All statistics at a moment. Read from counters: asking costs the same with one connection as
-/// with a million. Numbers that change while it is read may be one event apart from each other.
+/// A snapshot of all statistics. Read from counters, so the cost does not depend on the number of
+/// connections. Values that change meanwhile may differ from each other by one event.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct StatsSnapshot {
-    /// The node that answers.
+    /// The node.
     pub node: String,
     /// Since the start of the process.
     pub uptime_seconds: f64,
@@ -23,36 +23,36 @@ pub struct StatsSnapshot {
     pub connections: ConnectionStats,
     /// Connections × channels.
     pub subscriptions: u64,
-    /// Channels that exist.
+    /// Existing channels.
     pub channels: u64,
     /// Events since the start.
     pub events: EventStats,
     /// Traffic since the start.
     pub bytes: ByteStats,
-    /// Errors that clients were told, by code; only those that happened.
+    /// Errors sent to clients, by code. Only those that occurred.
     pub errors: BTreeMap<String, u64>,
-    /// Tokens and certificates refused.
+    /// Refused tokens and certificates.
     pub auth_failures: u64,
-    /// Requests refused because they came too fast.
+    /// Requests refused by a rate limit.
     pub rate_limited: u64,
     /// How often an outbox was full.
     pub slow_consumers: u64,
-    /// From the accepted publish to the bytes handed to the socket.
+    /// From the accepted publish to passing the bytes to the socket.
     pub latency: LatencyStats,
 }
 
 /// Connected clients.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConnectionStats {
-    /// At this moment.
+    /// Now.
     pub now: u64,
-    /// The most at any moment.
+    /// The maximum so far.
     pub peak: u64,
     /// All since the start.
     pub total: u64,
-    /// At this moment, by `websocket`, `socketio`, `sse`, `grpc`.
+    /// Now, by `websocket`, `socketio`, `sse`, `grpc`.
     pub by_transport: BTreeMap<String, u64>,
-    /// At this moment, by the type that they gave; only those that are there.
+    /// Now, by registered type. Only types with connections.
     pub by_client_type: BTreeMap<String, u64>,
 }
 
@@ -61,17 +61,17 @@ pub struct ConnectionStats {
 pub struct EventStats {
     /// Accepted from publishers.
     pub published: u64,
-    /// Handed to connections.
+    /// Delivered to connections.
     pub delivered: u64,
-    /// Sent from history.
+    /// Replayed from history.
     pub replayed: u64,
-    /// Kept from a subscriber that it was meant for, for any reason but conflation.
+    /// Dropped for a subscriber, for any reason except conflation.
     pub dropped: u64,
-    /// Gave way to a newer one of the same key.
+    /// Replaced by a newer one of the same key.
     pub conflated: u64,
-    /// Kept from a subscriber by a filter, a role or an audience.
+    /// Withheld from a subscriber by a filter, a role or an audience.
     pub filtered: u64,
-    /// Published, by event type: those that are declared, at most 1000 others, and "other".
+    /// Published, by event type: the declared ones, at most 1000 others, and "other".
     pub by_type: BTreeMap<String, u64>,
 }
 
@@ -86,16 +86,16 @@ pub struct ByteStats {
     pub sent: u64,
 }
 
-/// Percentiles in milliseconds, at most 10 % above the exact ones; `max_ms` is exact.
+/// Percentiles in milliseconds, at most 10 % above the exact ones. `max_ms` is exact.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct LatencyStats {
     /// The median.
     pub p50_ms: f64,
-    /// Nine of ten are not longer.
+    /// The 90th percentile.
     pub p90_ms: f64,
-    /// 99 of 100 are not longer.
+    /// The 99th percentile.
     pub p99_ms: f64,
-    /// The longest.
+    /// The maximum.
     pub max_ms: f64,
 }
 
@@ -115,7 +115,7 @@ fn millis(duration: Duration) -> f64 {
 }
 
 impl Metrics {
-    /// All statistics at this moment.
+    /// All statistics now.
     #[must_use]
     pub fn snapshot(&self) -> StatsSnapshot {
         let deliveries = self.deliveries();

@@ -1,11 +1,11 @@
-//! What is counted of the store on disk.
+//! Metrics of the store on disk.
 
 use super::names::{Counter, Gauge};
 
-/// Counters of a store that keeps events on disk.
+/// Metrics of a store on disk.
 #[derive(Debug, Default)]
 pub struct StoreMetrics {
-    /// 0 or 1, the wrong way round: what is not on disk is always there.
+    /// 0 or 1, inverted, because without a store on disk publishing is always available.
     pub(super) unavailable: Gauge,
     pub(super) commits: Counter,
     pub(super) events: Counter,
@@ -15,7 +15,7 @@ pub struct StoreMetrics {
 }
 
 impl StoreMetrics {
-    /// The store can write, or can't any more.
+    /// The store became writable or unwritable.
     pub fn available(&self, is: bool) {
         let now = self.unavailable.get();
         match (is, now) {
@@ -30,19 +30,19 @@ impl StoreMetrics {
         }
     }
 
-    /// So many events were written together.
+    /// This many events were written in one batch.
     pub fn committed(&self, events: u64) {
         self.commits.add(1);
         self.events.add(events);
     }
 
-    /// So many bytes of events are kept now.
+    /// The current bytes of stored events.
     pub fn kept(&self, bytes: u64) {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.kept.add(bytes.saturating_sub(self.kept.get()));
     }
 
-    /// So many records were found damaged or missing.
+    /// This many records were found damaged or missing.
     pub fn damaged(&self, records: u64) {
         self.damaged.add(records);
     }

@@ -1,9 +1,9 @@
-//! Backups: everything that a store holds at one moment, as one stream of bytes.
+//! Backups: a consistent snapshot of a store, as one stream of bytes.
 //!
-//! A backup is a head and parts. A part is a length, a checksum and a message with entries of the
-//! database. The checksum covers the one before it, and the last part says how many entries there
-//! are, so that a backup that is cut, changed or put together wrongly is found out. A restored store
-//! is another time line: every channel gets a new epoch.
+//! A backup is a header and parts. A part is a length, a checksum and a message with entries of the
+//! database. Each checksum covers the previous one, and the last part contains the number of
+//! entries. Hence, truncation, changes and reordering are detected. A restored store is a separate
+//! history: every channel gets a new epoch.
 
 use std::fs;
 use std::io::{self, Read};
@@ -21,13 +21,13 @@ use super::revive::settle;
 use super::store::{Commit, Entry, Store};
 use super::trouble::Trouble;
 
-/// With this a backup begins: what it is, and its version.
+/// The header of a backup: magic and version.
 const HEAD: &[u8; 16] = b"tidings backup 1";
-/// A part is closed once it has so many bytes.
+/// A part is closed once it has this many bytes.
 const PART: usize = 256 * 1024;
-/// No part is longer: it holds at most one entry beyond the bound, and a key and an event.
+/// The longest part: it exceeds the limit by at most one entry, a key and an event.
 const LONGEST: u32 = 1 << 31;
-/// What stands before a part: its length and its checksum.
+/// The length and the checksum before each part.
 const PREFIX: usize = 12;
 
 /// A part of a backup.
@@ -35,7 +35,7 @@ const PREFIX: usize = 12;
 struct Part {
     #[prost(message, repeated, tag = "1")]
     entries: Vec<EntryRecord>,
-    /// In the last part: how many entries there are in all.
+    /// Only in the last part: the total number of entries.
     #[prost(uint64, optional, tag = "2")]
     all: Option<u64>,
 }
@@ -52,7 +52,7 @@ struct EntryRecord {
     value: Vec<u8>,
 }
 
-/// How many of what a backup holds.
+/// The numbers of entries in a backup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Contents {
     /// Channels.
@@ -63,10 +63,10 @@ pub struct Contents {
     pub keys: u64,
 }
 
-/// Which of the numbers counts an entry.
+/// The counter for an entry.
 pub(super) type Counted = fn(&mut Contents) -> &mut u64;
 
-/// Writes a store as it is now, a part at a time, until `send` fails.
+/// Writes a snapshot of a store, one part at a time, until `send` fails.
 pub(super) fn write(
     store: &Store,
     mut send: impl FnMut(Bytes) -> Result<(), Trouble>,
@@ -106,7 +106,7 @@ fn seal(part: &Part, chain: &mut u64) -> Bytes {
     sealed.into()
 }
 
-/// Reads a backup, and hands out each entry.
+/// Reads a backup, and yields each entry.
 fn read(
     from: &mut impl Read,
     mut each: impl FnMut(Entry) -> Result<(), Trouble>,
@@ -176,22 +176,21 @@ impl Contents {
     }
 }
 
-/// Reads a whole backup, and checks every part and every entry of it.
+/// Reads a whole backup, and verifies every part and every entry.
 ///
 /// # Errors
-/// Says what is wrong with it.
+/// Describes the damage.
 pub fn verify(mut backup: impl Read) -> Result<Contents, BackupError> {
     let mut contents = Contents::default();
     read(&mut backup, |entry| contents.count(&entry))?;
     Ok(contents)
 }
 
-/// Makes a store from a backup, in a directory that is empty or not there. Each channel of it has a
-/// new epoch.
+/// Creates a store from a backup, in a directory that is empty or missing. Each channel gets a new
+/// epoch.
 ///
 /// # Errors
-/// Says what is wrong with the backup, or why the directory can't be used. Nothing is left there
-/// then.
+/// Describes the problem of the backup or of the directory. Nothing is left there then.
 pub fn restore(mut backup: impl Read, to: &Path) -> Result<Contents, BackupError> {
     let is_free = match fs::read_dir(to) {
         Ok(mut entries) => entries.next().is_none(),
@@ -213,13 +212,13 @@ pub fn restore(mut backup: impl Read, to: &Path) -> Result<Contents, BackupError
         Ok(contents)
     });
     if restored.is_err() {
-        // What is left of it is of no use.
+        // A partial store is useless.
         drop(fs::remove_dir_all(&beside));
     }
     Ok(restored?)
 }
 
-/// Where a store is made before it has its name.
+/// The temporary name of a store that is being restored.
 fn beside(to: &Path) -> Result<PathBuf, BackupError> {
     let mut name = to
         .file_name()
@@ -247,7 +246,7 @@ fn fill(backup: &mut impl Read, path: &Path) -> Result<Contents, Trouble> {
     read(backup, |entry| {
         contents.count(&entry)?;
         if let Some(found) = entry.manifest()? {
-            // It tells of another database: of its sequence numbers, and of batches that are not here.
+            // The watermark refers to another database's sequence numbers and batches.
             manifest = Some(Manifest {
                 batch: found.batch,
                 channels: found.channels,
@@ -273,7 +272,7 @@ fn fill(backup: &mut impl Read, path: &Path) -> Result<Contents, Trouble> {
     Ok(contents)
 }
 
-/// Why a backup can't be used.
+/// Why a backup is unusable.
 #[derive(Debug)]
 pub struct BackupError(String);
 

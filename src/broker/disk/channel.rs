@@ -1,4 +1,4 @@
-//! A channel in use: where it stands, and its newest events.
+//! A channel in use: its positions, and its newest events.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,45 +8,44 @@ use super::record::ChannelRecord;
 use crate::broker::{Page, Range};
 use crate::event::{ChannelName, Epoch, Event, HistoryPolicy, Position};
 
-/// A channel that is in use. The committer alone changes where it stands; readers may move up
-/// where its kept events begin.
+/// A channel in use. Only the committer changes its end. Readers may advance its start.
 pub(super) struct Channel {
     pub(super) name: ChannelName,
     /// Its number in the keys of its events.
     pub(super) id: u64,
-    /// The epoch as it stands in its record, without the store's era.
+    /// The epoch in its record, without the store's era.
     pub(super) own_epoch: u64,
-    /// The epoch as the world sees it.
+    /// The epoch that clients see.
     pub(super) epoch: Epoch,
     state: Mutex<State>,
 }
 
-/// What changes of a channel.
+/// The mutable state of a channel.
 pub(super) struct State {
     pub(super) history: History,
     /// Events below this offset have been deleted.
     pub(super) removed: u64,
-    /// How many bytes are kept by its record.
+    /// The bytes stored according to its record.
     pub(super) recorded: u64,
     /// When it was last published to or read, in milliseconds since 1970.
     pub(super) used: u64,
-    /// The newest events, up to the newest of all.
+    /// The newest events, up to the end.
     tail: VecDeque<Arc<Event>>,
 }
 
-/// Which events a page needs, and what else is in it.
+/// The events that a page needs, and its other fields.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted {
     pub(super) top: Position,
     pub(super) oldest: u64,
-    /// The offsets in question; empty where the first is above the second.
+    /// The offsets. Empty if the first exceeds the second.
     pub(super) from: u64,
     pub(super) to: u64,
     pub(super) more: bool,
 }
 
 impl Channel {
-    /// A channel as it stands in its record.
+    /// A channel as in its record.
     pub(super) fn new(name: ChannelName, record: &ChannelRecord, era: u64, now: u64) -> Self {
         Channel {
             name,
@@ -67,7 +66,7 @@ impl Channel {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A page that can be had without the disk.
+    /// A page from memory, if possible.
     pub(super) fn page(&self, range: Range, policy: &HistoryPolicy, now: u64) -> Option<Page> {
         let mut state = self.state();
         state.used = state.used.max(now);
@@ -79,7 +78,7 @@ impl Channel {
         Some(wanted.page(events))
     }
 
-    /// Which events a range means.
+    /// The events of a range.
     pub(super) fn wanted(&self, history: &History, range: Range) -> Wanted {
         let numbers = history.numbers();
         let first = range.after.saturating_add(1).max(numbers.first);
@@ -111,7 +110,7 @@ pub(super) fn epoch(own: u64, era: u64) -> Epoch {
 }
 
 impl Wanted {
-    /// True if no event is wanted.
+    /// True if no event is needed.
     pub(super) fn is_empty(&self) -> bool {
         self.from > self.to
     }
@@ -128,7 +127,7 @@ impl Wanted {
 }
 
 impl State {
-    /// The wanted events, if all of them are among the newest.
+    /// The events, if all of them are cached.
     fn cached(&self, wanted: &Wanted, newest_first: bool) -> Option<Vec<Arc<Event>>> {
         if wanted.is_empty() {
             return Some(Vec::new());
@@ -147,7 +146,7 @@ impl State {
         })
     }
 
-    /// Keeps the newest event at hand, and no more from before the kept ones.
+    /// Caches the newest event, and removes cached events from before the stored ones.
     pub(super) fn keep_at_hand(&mut self, event: Arc<Event>) {
         self.tail.push_back(event);
         let first = self.history.numbers().first;
@@ -156,7 +155,7 @@ impl State {
         }
     }
 
-    /// Lets go of the event at this offset, if it is the oldest at hand.
+    /// Removes the event at this offset from the cache, if it is the oldest.
     pub(super) fn let_go(&mut self, offset: u64) {
         if self.first_at_hand() == Some(offset) {
             self.tail.pop_front();

@@ -1,10 +1,9 @@
 //! The time by which events and keys expire.
 //!
-//! While the process runs, it goes on as the machine's uptime does: nobody can set it, so a step of
-//! the system's clock makes nothing older or younger than it is. A start takes it up from the
-//! system's clock, so that the time in which the process was down counts as well, but never before
-//! the last time that stands in the store: what was written while the clock was ahead has the age
-//! that it has, and times on disk never go back.
+//! During the process it follows the machine's uptime, which cannot be set, so a step of the
+//! system's clock does not change any age. A start initializes it from the system's clock, which
+//! includes the time since the last process, but never to before the last time in the store. Events
+//! written while the clock was ahead keep their age, and times on disk never decrease.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,44 +12,44 @@ use std::time::Duration;
 use crate::clock::uptime_ms;
 use crate::event::Timestamp;
 
-/// Milliseconds since 1970, by the store's own reckoning. Tests can put it forward.
+/// Milliseconds since 1970, by the store's clock. Tests can advance it.
 #[derive(Debug, Clone)]
 pub(super) struct Clock {
-    /// What it was when the machine started.
+    /// Its value when the machine started.
     base: Arc<AtomicU64>,
 }
 
 impl Default for Clock {
-    /// A clock that starts at the system's time.
+    /// Starts at the system's time.
     fn default() -> Self {
         Clock::starting_at(u64::try_from(Timestamp::now().as_millis()).unwrap_or(0))
     }
 }
 
 impl Clock {
-    /// A clock that starts at this time.
+    /// Starts at this time.
     pub(super) fn starting_at(now: u64) -> Self {
-        // The machine may be up for longer than the clock says that time exists.
+        // The uptime may exceed the clock's value.
         let base = now.saturating_sub(uptime_ms());
         Clock {
             base: Arc::new(AtomicU64::new(base)),
         }
     }
 
-    /// The time.
+    /// The current time.
     pub(super) fn now(&self) -> u64 {
         self.base
             .load(Ordering::Relaxed)
             .saturating_add(uptime_ms())
     }
 
-    /// It has been this time before: it is at least as late now.
+    /// This time was observed: the clock is at least as late now.
     pub(super) fn not_before(&self, at: u64) {
         let base = at.saturating_sub(uptime_ms());
         self.base.fetch_max(base, Ordering::Relaxed);
     }
 
-    /// Puts the clock forward.
+    /// Advances the clock.
     #[cfg(test)]
     pub(super) fn advance(&self, by: Duration) {
         self.base.fetch_add(millis(by), Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The thread that writes: everything that changes a channel happens here, one after the other.
+//! The committer thread, which makes all changes to channels, sequentially.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,38 +24,38 @@ use crate::broker::keys::{KEY_TTL, KeyShares, KeyTable, ScopedKey};
 use crate::event::{ChannelName, Epoch, IdempotencyKey, Position};
 use crate::telemetry::{Span, commit_together};
 
-/// How long it sleeps when there is nothing to do.
+/// How long it sleeps when idle.
 const IDLE: Duration = Duration::from_mins(1);
-/// How long events may wait for the device where nobody waits for that.
+/// The longest time before events reach the device if nobody waits for it.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
-/// The committer's own things.
+/// The committer's state.
 pub(super) struct Committer {
     pub(super) shared: Arc<Shared>,
     pub(super) folder: Folder,
     pub(super) settings: DiskSettings,
-    /// What holds since the last batch.
+    /// The state as of the last batch.
     pub(super) manifest: Manifest,
-    /// The number of the next batch; never that of one that failed.
+    /// The number of the next batch. A failed batch's number is never reused.
     pub(super) next_batch: u64,
     pub(super) keys: KeyTable<u64>,
-    /// How many of them each publisher may have.
+    /// How many keys each publisher may hold.
     pub(super) key_shares: Arc<KeyShares>,
     pub(super) cache: Cache,
-    /// How much is kept.
+    /// The stored bytes.
     pub(super) usage: Usage,
-    /// Why nothing can be written now.
+    /// Why writing is impossible now.
     pub(super) down: Option<Down>,
-    /// Where the next sweep goes on.
+    /// Where the next sweep continues.
     pub(super) swept_to: String,
-    /// When the store was opened: nobody could use a channel before.
+    /// When the store was opened. No channel was used before.
     pub(super) opened: u64,
-    /// Since when something waits to be synced.
+    /// Since when unsynced data exists.
     unsynced: Option<Instant>,
 }
 
 impl Committer {
-    /// Opens the store, and brings it in order.
+    /// Opens the store, and recovers it.
     pub(super) fn open(
         shared: Arc<Shared>,
         mut folder: Folder,
@@ -82,11 +82,11 @@ impl Committer {
                  of before may belong to what came after the copy"
             );
         }
-        // Whoever held a position may have seen events that never came to the disk.
+        // Clients may have received events that never reached the disk.
         let is_unclean = left == LeftAs::Running(Durability::Async);
         let new_era = is_unclean || is_lossy || folder.is_copy;
         let refused = folder.refused().map_err(failed)?;
-        // Damage that was borne is still known if this process ends before the new epochs stand.
+        // Tolerated damage is still known if this process ends before the new epochs are durable.
         let noted = if is_lossy {
             folder.running(Durability::Async)
         } else {
@@ -130,7 +130,7 @@ impl Committer {
         Ok(committer)
     }
 
-    /// Works until the queue has stopped and is empty.
+    /// Runs until the queue is stopped and empty.
     pub(super) fn run(mut self) {
         let guard = Guard(Arc::clone(&self.shared));
         while let Some(ops) = self.shared.queue.take(self.patience()) {
@@ -173,7 +173,7 @@ impl Committer {
                 Op::Pass(event) => passing.push(*event),
                 Op::Open(name, answer) => stage.open(&shared, &name, answer),
                 Op::Revoke(revocation, answer) => stage.revoke(&revocation, answer),
-                // After the batch: a revocation of this batch may have replaced one of them.
+                // After the batch, because a revocation in it may have replaced one of them.
                 Op::RemoveRevocations(mut more) => ended.append(&mut more),
                 Op::Sweep => sweep = true,
                 #[cfg(test)]
@@ -203,7 +203,7 @@ impl Committer {
         }
     }
 
-    /// Writes a batch; then, and only then, is it true.
+    /// Writes a batch. Only then do its changes take effect.
     fn commit(&mut self, mut stage: Stage<'_>, now: u64) {
         stage.complete(&self.shared);
         if stage.batch.is_empty() {
@@ -260,7 +260,7 @@ impl Committer {
         self.deliver(done, now);
     }
 
-    /// Finds how much each channel may keep from now on.
+    /// Computes how much each channel may store from now on.
     pub(super) fn level(&self) {
         let metrics = &self.shared.metrics;
         metrics.store().kept(self.usage.bytes());
@@ -275,7 +275,7 @@ impl Committer {
             .next(self.next_batch, self.folder.synced.batch())
     }
 
-    /// Notes that a batch was written.
+    /// Records that a batch was written.
     pub(super) fn wrote(&mut self, manifest: Manifest) {
         self.manifest = manifest;
         if self.settings.durability == Durability::Async {
@@ -283,7 +283,7 @@ impl Committer {
         }
     }
 
-    /// Hands the events of a written batch on, in the order in which they came.
+    /// Delivers the events of a written batch, in their order.
     fn deliver(&mut self, done: Vec<Done>, now: u64) {
         let sink = self.shared.sink.upgrade();
         let expires = now.saturating_add(millis(KEY_TTL));
@@ -353,14 +353,14 @@ impl Committer {
         }
     }
 
-    /// What was acknowledged may never come to the disk: as after an unclean end, no position of
-    /// before may pass for one of after.
+    /// Acknowledged events may never reach the disk. As after an unclean end, no earlier position
+    /// may appear to be complete.
     pub(super) fn fail_to_sync(&mut self, trouble: &Trouble) {
         self.fail(trouble, None);
         self.down = self.down.take().map(Down::unclean);
     }
 
-    /// The store can't write any more.
+    /// The store can no longer write.
     pub(super) fn fail(&mut self, trouble: &Trouble, refused: Option<u64>) {
         tracing::error!(%trouble, "the store can't write: publishes are refused until it can");
         self.shared.available.store(false, Ordering::Relaxed);
@@ -374,7 +374,7 @@ impl Committer {
         self.down = Some(Down::new(trouble, refused));
     }
 
-    /// Brings everything to the device and says that this process has finished.
+    /// Syncs everything to the device, and records that this process finished.
     fn finish(&mut self) {
         let store = self.shared.store.swap(None);
         let Some(store) = store.filter(|_| self.down.is_none()) else {
@@ -406,7 +406,7 @@ impl Done {
     }
 }
 
-/// The span of one write for several events; ends when it is dropped.
+/// The span of one write for several events. Ends on drop.
 fn together(done: &mut [Done]) -> Span {
     let mut events = 0;
     let mut spans = Vec::new();
@@ -444,7 +444,7 @@ fn refuse(shared: &Shared, ops: Vec<Op>) {
     }
 }
 
-/// Whoever waits for the committer is not left waiting if it ends in the midst of its work.
+/// If the committer panics, its callers are released.
 struct Guard(Arc<Shared>);
 
 impl Drop for Guard {
@@ -465,7 +465,7 @@ pub(super) fn load_keys(
     shares: &Arc<KeyShares>,
 ) -> Result<KeyTable<u64>, Trouble> {
     let mut keys = KeyTable::default();
-    // However far ahead the clock was when a key was entered, it is not kept for longer than others.
+    // If the clock was ahead when a key was stored, the key still expires no later than others.
     let latest = now.saturating_add(millis(KEY_TTL));
     for entry in store.keys() {
         let (expires, _, record) = match entry {
@@ -490,13 +490,13 @@ pub(super) fn load_keys(
     Ok(keys)
 }
 
-/// How much the channels of a store keep.
+/// The bytes stored by all channels.
 pub(super) fn load_usage(store: &Store, most: u64) -> Result<Usage, Trouble> {
     let mut usage = Usage::new(most);
     for entry in store.channels("", "") {
         match entry {
             Ok((_, record)) => usage.change(0, record.now.kept()),
-            // What can't be read is counted where it is asked for.
+            // Unreadable channels are counted when they are requested.
             Err(Trouble::Damaged(_)) => {}
             Err(trouble) => return Err(trouble),
         }
@@ -511,7 +511,7 @@ fn receipt(record: &KeyRecord, era: u64) -> Option<(ChannelName, Receipt)> {
             epoch: Epoch::from_bits(record.epoch ^ era),
             offset: record.offset,
         }),
-        // How many there were when it was delivered is not kept.
+        // The number of subscribers at delivery is not stored.
         subscribers: 0,
         duplicate: false,
     };

@@ -1,4 +1,4 @@
-//! Files that only the server's own user may read: they hold what was published.
+//! Files that only the server's own user may read, because they contain events.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -7,17 +7,17 @@ use std::path::Path;
 #[cfg(unix)]
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 
-/// Opens a file to read and write, making it if need be.
+/// Opens a file for reading and writing, and creates it if necessary.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     private().create(true).truncate(false).open(path)
 }
 
-/// Makes a file, empty even where there was one.
+/// Creates a file, truncating an existing one.
 pub(super) fn create(path: &Path) -> io::Result<File> {
     private().create(true).truncate(true).open(path)
 }
 
-/// Makes a file where there is nothing, not even a link.
+/// Creates a file exclusively. Symlinks are not followed.
 pub(super) fn create_new(path: &Path) -> io::Result<File> {
     private().create_new(true).open(path)
 }
@@ -30,7 +30,7 @@ fn private() -> OpenOptions {
     options
 }
 
-/// Makes a directory, and those above it, for this user only. One that is there stays as it is.
+/// Creates a directory and its parents for this user only. An existing one stays unchanged.
 pub(super) fn create_directory(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -39,7 +39,7 @@ pub(super) fn create_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Replaces a file so that after a crash the old text is there, or the new one.
+/// Replaces a file atomically: after a crash it has the old or the new text.
 pub(super) fn replace(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     let beside = folder.join(format!("{name}.new"));
     let mut file = create(&beside)?;
@@ -49,7 +49,7 @@ pub(super) fn replace(folder: &Path, name: &str, text: &str) -> io::Result<()> {
     sync_directory(folder)
 }
 
-/// Brings the names in a directory to the device.
+/// Syncs a directory.
 pub(super) fn sync_directory(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }

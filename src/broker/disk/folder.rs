@@ -1,11 +1,10 @@
-//! The store's directory: who may use it, what it holds, and how the last process left it.
+//! The store's directory: its lock, its contents, and how the last process left it.
 //!
-//! Beside the database in `log/` stand a few small files. `lock` is held by the process that uses
-//! the store. `format` names the version of the whole. `state` says whether the last process
-//! finished, and `refused` holds the number of the last batch that was refused because it could not
-//! be written: should parts of it have come to the disk after all, they are taken back. `synced` is
-//! the [`Watermark`], and `mark-…` tells the store from a copy of it ([`Mark`]). What was damaged
-//! and had to be put aside is in `damaged`.
+//! Besides the database in `log/` it contains a few small files. `lock` is held by the process that
+//! uses the store. `format` is the version. `state` says whether the last process finished.
+//! `refused` is the number of the last batch whose write failed: if parts of it reached the disk
+//! nevertheless, they are reverted. `synced` is the [`Watermark`]. `mark-…` distinguishes the store
+//! from a copy ([`Mark`]). `damaged` contains damaged files that were moved away.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -21,25 +20,25 @@ use super::recover::OnDamage;
 use super::trouble::Trouble;
 use super::watermark::{self, Watermark};
 
-/// What `format` holds.
+/// The contents of `format`.
 const FORMAT: &str = "tidings";
-/// The newest version that this program can read, and the one that it writes.
+/// The newest version that this program reads, which is the one that it writes.
 const VERSION: u32 = 1;
-/// What `state` says of a store that a process uses, before the name of its durability.
+/// The contents of `state` while a process uses the store, followed by its durability.
 const RUNNING: &str = "running";
-/// What `state` says until the first process has made the whole store.
+/// The contents of `state` until the first process has created the whole store.
 pub(super) const NEW: &str = "new\n";
-/// How much must fit for the store to be tried again.
+/// The free space that is required before retrying.
 const PROBE: usize = 64 * 1024;
-/// The database rewrites journals by these units.
+/// The unit in which journals are rewritten.
 const PAGE: usize = 4096;
 
-/// Why a store can't be used.
+/// Why a store is unusable.
 #[derive(Debug)]
 pub struct OpenError(String);
 
 impl OpenError {
-    /// A store in this directory can't be used.
+    /// The store in this directory is unusable.
     pub(super) fn new(path: &Path, why: impl std::fmt::Display) -> Self {
         OpenError(format!("history.path = {}: {why}", path.display()))
     }
@@ -58,28 +57,28 @@ impl std::error::Error for OpenError {}
 pub(super) enum LeftAs {
     /// There is no store yet.
     New,
-    /// It finished; the last batch had this number.
+    /// It finished. The last batch had this number.
     Clean(u64),
-    /// It ended in the midst of things.
+    /// It ended uncleanly.
     Running(Durability),
 }
 
-/// The store's directory, locked for as long as this value lives.
+/// The store's directory, locked for the lifetime of this value.
 pub(super) struct Folder {
     path: PathBuf,
     refused: File,
     /// How far the store was synced.
     pub(super) synced: Watermark,
-    /// Tells the store from a copy of it.
+    /// Distinguishes the store from a copy of it.
     pub(super) mark: Mark,
-    /// True if these files were copied or put back since the last process used them.
+    /// True if these files were copied or restored since the last process used them.
     pub(super) is_copy: bool,
     _lock: File,
 }
 
 impl Folder {
-    /// Takes the directory, making it if need be. Damage is borne as `on_damage` says; then the
-    /// store counts as one that did not end in order, so that it gets new epochs.
+    /// Locks the directory, and creates it if necessary. Damage is tolerated as `on_damage` says.
+    /// The store then counts as unclean, so that it gets new epochs.
     pub(super) fn open(path: &Path, on_damage: OnDamage) -> Result<(Self, LeftAs), OpenError> {
         let failed = |error: io::Error| OpenError::new(path, error);
         files::create_directory(path).map_err(failed)?;
@@ -88,7 +87,8 @@ impl Folder {
         let (mut synced, mut left) = read_notes(path, &mut damage)?;
         let (mark, origin) = Mark::open(path).map_err(failed)?;
         if left == LeftAs::New {
-            // Each file before the one that counts on it, so that an end between two is no damage.
+            // Each file precedes the one that relies on it, so that an end between two is not
+            // damage.
             let format = format!("{FORMAT} {VERSION}\n");
             files::replace(path, "format", &format).map_err(failed)?;
             synced.create().map_err(failed)?;
@@ -103,7 +103,7 @@ impl Folder {
         }
         let is_expected = synced.expects_mark(mark.number()).map_err(failed)?;
         let is_copy = match origin {
-            // Older versions had no watermark, and marked nothing.
+            // Older versions had no watermark, and no marks.
             Origin::Unmarked => !synced.is_missing() && left != LeftAs::New,
             Origin::Same => !is_expected,
             Origin::Copied => true,
@@ -120,7 +120,7 @@ impl Folder {
             Err(_) if damage.is_borne => 0,
             number => number.map_err(|trouble| OpenError::new(path, trouble.of_a_store()))?,
         };
-        // Written now, so that it needs no more space later.
+        // Written in advance, so that it needs no space later.
         folder.refuse(number).map_err(failed)?;
         Ok((folder, left))
     }
@@ -135,12 +135,12 @@ impl Folder {
         self.path.join("log")
     }
 
-    /// The number of the last batch that was refused; 0 where none was.
+    /// The number of the last refused batch. 0 if there is none.
     pub(super) fn refused(&self) -> Result<u64, Trouble> {
         refused(&self.refused)
     }
 
-    /// Notes that a batch was refused. In place, so that it works on a full disk.
+    /// Records that a batch was refused. Written in place, so that it works on a full disk.
     pub(super) fn refuse(&self, batch: u64) -> io::Result<()> {
         let mut file = &self.refused;
         file.seek(SeekFrom::Start(0))?;
@@ -149,15 +149,16 @@ impl Folder {
         file.sync_all()
     }
 
-    /// Notes that a process is using the store.
+    /// Records that a process uses the store.
     pub(super) fn running(&self, durability: Durability) -> io::Result<()> {
         files::replace(&self.path, "state", &running(durability))
     }
 
-    /// Notes that the process has finished, with this as the last batch.
+    /// Records that the process finished, with this as the last batch.
     pub(super) fn finished(&mut self, batch: u64) -> io::Result<()> {
         if let Err(error) = self.renew_mark() {
-            // As on a full disk: only a copy that is put back over the files is not recognised then.
+            // This may fail on a full disk. Then only a copy that is restored over the files goes
+            // undetected.
             tracing::debug!(%error, "the mark of the store could not be renewed");
         }
         self.synced.note(batch);
@@ -165,17 +166,17 @@ impl Folder {
         files::replace(&self.path, "state", &format!("clean {batch}\n"))
     }
 
-    /// Replaces the mark, and notes its number where files that are put back bring another.
+    /// Replaces the mark. Advances its number if restored files have a different one.
     pub(super) fn renew_mark(&mut self) -> io::Result<()> {
         let (present, next) = (self.mark.number(), self.mark.number() + 1);
         self.synced.expect_mark(present, next)?;
-        // Before the mark: a crash between the two must not look like a copy.
+        // Before the mark, so that a crash between the two does not look like a copy.
         self.synced.sync()?;
         self.mark.renew()?;
         self.synced.expect_mark(next, next)
     }
 
-    /// Replaces the mark, if that was some time ago.
+    /// Replaces the mark, if it is due.
     pub(super) fn renew_mark_if_due(&mut self) {
         if self.mark.is_due()
             && let Err(error) = self.renew_mark()
@@ -184,7 +185,7 @@ impl Folder {
         }
     }
 
-    /// A new directory for what is damaged.
+    /// A new directory for damaged files.
     pub(super) fn aside(&self) -> io::Result<PathBuf> {
         let now = crate::event::Timestamp::now().as_millis();
         let path = self.path.join("damaged").join(now.to_string());
@@ -192,11 +193,11 @@ impl Folder {
         Ok(path)
     }
 
-    /// Finds out whether the directory takes writes.
+    /// Checks whether the directory can be written.
     pub(super) fn probe(&self) -> io::Result<()> {
         let path = self.path.join("probe");
         let written = files::create(&path).and_then(|mut file| {
-            // Not zeros: some file systems take those for free.
+            // Not zeros, which some file systems store without allocating space.
             file.write_all(&vec![0xA5; PROBE])?;
             file.sync_all()
         });
@@ -204,8 +205,9 @@ impl Folder {
         written.and(removed)
     }
 
-    /// Writes the journals again, byte by byte what they hold. After a failed sync the system may
-    /// count pages as written that are not; this makes it write them.
+    /// Rewrites the journals with their own contents. After a failed sync, the kernel may mark
+    /// pages as clean that are not on the device. Rewriting
+    /// makes them dirty again.
     pub(super) fn rewrite_journals(&self) -> io::Result<()> {
         for entry in fs::read_dir(self.log())? {
             let path = entry?.path();
@@ -217,11 +219,11 @@ impl Folder {
     }
 }
 
-/// Says why a store can't be opened in this directory, as far as that can be told without opening
-/// it, or making the directory.
+/// Describes why a store cannot be opened in this directory, as far as that can be determined
+/// without opening it or creating the directory.
 ///
 /// # Errors
-/// The reason, in words.
+/// The reason.
 pub fn check_path(path: &Path, on_damage: OnDamage) -> Result<(), String> {
     let mut there = path;
     while !there.exists() {
@@ -247,7 +249,7 @@ pub fn check_path(path: &Path, on_damage: OnDamage) -> Result<(), String> {
     let probe = there.join(format!(".tidings-{}", std::process::id()));
     match files::create_new(&probe) {
         Ok(_) => fs::remove_file(&probe).map_err(|error| error.to_string()),
-        // A full disk passes: the server starts, and can write once there is space.
+        // A full disk is temporary: the server starts, and can write once there is space.
         Err(error)
             if matches!(
                 error.kind(),
@@ -260,7 +262,7 @@ pub fn check_path(path: &Path, on_damage: OnDamage) -> Result<(), String> {
     }
 }
 
-/// A directory without a store may hold nothing that looks like one.
+/// A directory without a store must not contain anything that looks like one.
 fn check_foreign(path: &Path, damage: &mut Damage<'_>) -> Result<(), OpenError> {
     let has = |name: &str| path.join(name).exists();
     if !has("log") && !has("state") && !has(watermark::NAME) {
@@ -275,7 +277,7 @@ fn check_foreign(path: &Path, damage: &mut Damage<'_>) -> Result<(), OpenError> 
     ))
 }
 
-/// True if this is a store, whatever its file `format` says.
+/// True if this is a store, regardless of its file `format`.
 fn looks_like_a_store(path: &Path) -> bool {
     let state = read(&path.join("state")).ok().flatten();
     let is_understood = state.is_some_and(|state| understood(&state).is_some());
@@ -303,7 +305,7 @@ fn check_format(path: &Path, format: &str, damage: &mut Damage<'_>) -> Result<()
                 "the store has format {newer}, and this version of Tidings reads up to {VERSION}: use a newer one"
             ),
         )),
-        // Only what is a store for the rest is made one again.
+        // The file is recreated only if everything else is a store.
         _ if !looks_like_a_store(path) => Err(OpenError::new(
             path,
             "the store is damaged: the file `format` can't be understood",
@@ -312,7 +314,7 @@ fn check_format(path: &Path, format: &str, damage: &mut Damage<'_>) -> Result<()
     }
 }
 
-/// What the small files say. Changes nothing.
+/// Reads the small files. Changes nothing.
 fn read_notes(path: &Path, damage: &mut Damage<'_>) -> Result<(Watermark, LeftAs), OpenError> {
     let failed = |error: io::Error| OpenError::new(path, error);
     let synced = match Watermark::open(path) {
@@ -329,7 +331,7 @@ fn read_notes(path: &Path, damage: &mut Damage<'_>) -> Result<(Watermark, LeftAs
     }
     let left = match state {
         Some(state) => understood(&state),
-        // The first process did not come to write anything.
+        // The first process did not write anything.
         None if !is_used(path, &synced).map_err(failed)? => Some(LeftAs::New),
         None => {
             damage.bear("the file `state` is missing")?;
@@ -350,7 +352,7 @@ fn read_notes(path: &Path, damage: &mut Damage<'_>) -> Result<(Watermark, LeftAs
     Ok((synced, left.unwrap_or(LeftAs::Running(Durability::Async))))
 }
 
-/// True if something stands in this directory that is only written to a store in use.
+/// True if the directory contains a file that is only written to a store in use.
 fn is_used(path: &Path, synced: &Watermark) -> io::Result<bool> {
     let log = path.join("log");
     let has_journals = log.exists() && !journal::list(&log)?.is_empty();
@@ -362,7 +364,7 @@ fn is_used(path: &Path, synced: &Watermark) -> io::Result<bool> {
     Ok(has_journals || has_keyspaces || is_marked || synced.batch() > 0)
 }
 
-/// What `state` says.
+/// Parses `state`.
 fn understood(state: &str) -> Option<LeftAs> {
     if state == NEW {
         return Some(LeftAs::New);
@@ -374,7 +376,7 @@ fn understood(state: &str) -> Option<LeftAs> {
     }
 }
 
-/// What `state` says of a store that a process uses.
+/// The contents of `state` for a store in use.
 pub(super) fn running(durability: Durability) -> String {
     format!("{RUNNING} {}\n", durability.name())
 }
@@ -397,11 +399,11 @@ fn refused(mut file: &File) -> Result<u64, Trouble> {
     }
 }
 
-/// What is done about damage of the small files.
+/// How damage of the small files is handled.
 struct Damage<'p> {
     path: &'p Path,
     policy: OnDamage,
-    /// True if there is some, and the store goes on nevertheless.
+    /// True if there is damage, and it is tolerated.
     is_borne: bool,
 }
 
@@ -414,7 +416,7 @@ impl<'p> Damage<'p> {
         }
     }
 
-    /// Fails unless damage is borne.
+    /// Fails unless damage is tolerated.
     fn bear(&mut self, why: &str) -> Result<(), OpenError> {
         if self.policy == OnDamage::Refuse {
             let why = format!("the store is damaged: {why}");
@@ -449,7 +451,7 @@ fn rewrite(path: &Path) -> io::Result<()> {
         let Some(bytes) = page.get(..length).filter(|bytes| !bytes.is_empty()) else {
             break;
         };
-        // Pages that were never written need no space, and are not given any.
+        // Pages that were never written are sparse, and stay so.
         if bytes.iter().any(|byte| *byte != 0) {
             file.seek(SeekFrom::Start(at))?;
             file.write_all(bytes)?;

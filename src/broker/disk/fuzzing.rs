@@ -1,14 +1,14 @@
-//! What reads the disk, with any bytes: for `fuzz/`, and in short with the other tests.
+//! Reads arbitrary bytes as the disk's formats, for `fuzz/`, and briefly with the unit tests.
 
 use super::journal;
 use super::record::{ChannelRecord, EventRecord, KeyRecord, Manifest, MarkRecord, seal, unseal};
 use crate::event::{ChannelName, Epoch, Position};
 
-/// Reads bytes as each kind of record, as they are and under a checksum that fits. An event that
-/// can be read must come back the same when it is written and read again.
+/// Decodes bytes as each kind of record, unchanged and with a valid checksum. A readable event must
+/// be equal after being encoded and decoded again.
 ///
 /// # Panics
-/// Where it does not.
+/// It is not.
 pub fn records(key: &[u8], bytes: &[u8]) {
     read::<ChannelRecord>(key, bytes);
     read::<KeyRecord>(key, bytes);
@@ -37,7 +37,7 @@ pub fn records(key: &[u8], bytes: &[u8]) {
     }
 }
 
-/// What bytes hold of one kind: as a record, and as the message in one.
+/// Decodes bytes as one kind, both as a record and as the message in one.
 fn read<M: prost::Message + Default>(key: &[u8], bytes: &[u8]) -> Vec<M> {
     let bare = M::decode(bytes).ok();
     let sealed = bare.map(|message| unseal::<M>(key, &seal(key, &message)));
@@ -50,10 +50,10 @@ fn read<M: prost::Message + Default>(key: &[u8], bytes: &[u8]) -> Vec<M> {
     read.filter_map(Result::ok).collect()
 }
 
-/// Looks at bytes as at a journal: where it is damaged.
+/// Checks bytes as a journal. Returns where it is damaged.
 ///
 /// # Panics
-/// Where that is not within it.
+/// The position is outside of the bytes.
 #[must_use]
 pub fn journal(bytes: &[u8]) -> Option<u64> {
     let damaged = journal::damaged(bytes);
@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    /// An item, as a journal holds it.
+    /// An item in the format of a journal.
     fn item(key: &[u8], value: &[u8]) -> Vec<u8> {
         let length = u32::try_from(value.len()).unwrap().to_le_bytes();
         let key_length = u16::try_from(key.len()).unwrap().to_le_bytes();
@@ -79,7 +79,7 @@ mod tests {
         [&head.concat(), key, value].concat()
     }
 
-    /// A batch with an item and a manifest, as a journal holds it.
+    /// A batch with an item and a manifest, in the format of a journal.
     fn batch(number: u64, value: &[u8]) -> Vec<u8> {
         let manifest = Manifest {
             batch: number,
@@ -115,7 +115,7 @@ mod tests {
             #[expect(clippy::as_conversions, clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length")]
             let cut = (bytes.len() as f64 * cut) as usize;
             prop_assert_eq!(journal(&bytes[..cut]), None);
-            // The tag of the second batch is gone.
+            // The tag of the second batch is missing.
             let second = whole[0].len();
             let mut broken = bytes;
             broken[second] = 77;

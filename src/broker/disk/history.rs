@@ -1,8 +1,8 @@
-//! What is kept of a channel: by count, by bytes and by age, found without reading what is not.
+//! Retention by count, bytes and age, determined without reading what is kept.
 //!
-//! Each event carries how many bytes its channel had taken before it, and times never go back
-//! within a channel. So whether an event is too old or one too many can be told from its own
-//! [`Mark`] alone, and where the kept ones begin is found by halving.
+//! Each event stores how many bytes its channel had received before it, and times never decrease
+//! within a channel. Hence, the [`Mark`] of an event alone determines whether it is expired, and
+//! the first kept event is found by binary search.
 
 use std::collections::VecDeque;
 
@@ -11,28 +11,28 @@ use super::record::Numbers;
 use super::trouble::Trouble;
 use crate::event::HistoryPolicy;
 
-/// The marks of the oldest events that are kept in memory for each channel.
+/// How many marks of the oldest events are cached per channel.
 pub(super) const MARKS: usize = 64;
 
-/// What retention asks of an event.
+/// The data that retention needs of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// When it was stored, in milliseconds since 1970.
+    /// When it was stored, in milliseconds since 1970, by the store's clock.
     pub(super) at: u64,
-    /// How many bytes its channel had taken before it.
+    /// The bytes that its channel had received before it.
     pub(super) before: u64,
 }
 
-/// Where a channel stands and where its kept events begin.
+/// The start and the end of a channel's kept events.
 #[derive(Debug, Clone)]
 pub(super) struct History {
     numbers: Numbers,
-    /// The marks of the oldest events: of `first`, of the one after it, and so on.
+    /// The marks of the oldest events: of `first` and its successors.
     marks: VecDeque<Mark>,
 }
 
-/// Looks marks up on disk: a run of up to so many from an offset on, with the offset at which it
-/// begins (a later one, where an event can't be read).
+/// Reads marks from disk: a sequence of up to this many from an offset on, with the offset at which
+/// it begins (a later one, if an event is unreadable).
 pub(super) type LookUp<'l> =
     &'l mut dyn FnMut(u64, usize) -> Result<Option<(u64, Vec<Mark>)>, Trouble>;
 
@@ -44,7 +44,7 @@ impl History {
         }
     }
 
-    /// The numbers of a channel that has had no event.
+    /// The state of a channel without events.
     pub(super) const EMPTY: Numbers = Numbers {
         last: 0,
         last_at: 0,
@@ -67,7 +67,7 @@ impl History {
         (self.numbers.last + 1).saturating_sub(self.numbers.first)
     }
 
-    /// Adds an event of this weight: its offset and mark.
+    /// Appends an event of this weight. Returns its offset and mark.
     pub(super) fn append(&mut self, now: u64, weight: usize) -> (u64, Mark) {
         let numbers = &mut self.numbers;
         let mark = Mark {
@@ -88,8 +88,8 @@ impl History {
         (numbers.last, mark)
     }
 
-    /// Moves the beginning up to the first event that is still to be kept, as far as that is
-    /// known in memory; false where the disk must be asked.
+    /// Advances the start to the first event to keep, as far as the cached marks tell. False if the
+    /// disk must be read.
     pub(super) fn trim(&mut self, policy: &HistoryPolicy, now: u64) -> bool {
         if !self.is_empty() && expired(self.numbers.last_at, policy, now) {
             self.clear();
@@ -108,7 +108,7 @@ impl History {
         true
     }
 
-    /// As [`History::trim`], asking the disk where need be.
+    /// Like [`History::trim`], reading the disk if necessary.
     pub(super) fn trim_with(
         &mut self,
         policy: &HistoryPolicy,
@@ -118,7 +118,7 @@ impl History {
         if self.trim(policy, now) {
             return Ok(());
         }
-        // Mostly only the next few have to go.
+        // Usually, only the next few are expired.
         self.take_run(look_up(self.numbers.first, MARKS)?);
         if self.trim(policy, now) {
             return Ok(());
@@ -128,14 +128,15 @@ impl History {
         Ok(())
     }
 
-    /// Finds the first event to be kept among those after `first`, which is not.
+    /// Finds the first event to keep after `first`, which is expired.
     fn halve(
         &mut self,
         policy: &HistoryPolicy,
         now: u64,
         look_up: LookUp<'_>,
     ) -> Result<(), Trouble> {
-        // `low` is not to be kept; `high` is, if `found` is there, or lies behind the newest.
+        // Invariant: `low` is expired. `high` is to be kept if `found` is set, or is after the
+        // newest.
         let (mut low, mut high) = (self.numbers.first, self.numbers.last + 1);
         let mut found = None;
         while high - low > 1 {
@@ -151,7 +152,7 @@ impl History {
                         found = Some((offset, mark));
                     }
                 }
-                // Nothing that can be read from here to `high`.
+                // Nothing readable from here to `high`.
                 _ => high = middle,
             }
         }
@@ -198,7 +199,7 @@ impl History {
         );
     }
 
-    /// Takes marks that were looked up from `first` on.
+    /// Caches marks that were read from `first` on.
     fn take_run(&mut self, run: Option<(u64, Vec<Mark>)>) {
         let Some((offset, marks)) = run else { return };
         let known = usize::try_from(self.len()).unwrap_or(usize::MAX);
@@ -207,7 +208,7 @@ impl History {
         }
     }
 
-    /// Takes over where another look at the same channel found that the kept events begin.
+    /// Adopts the start that another reader of the same channel found.
     pub(super) fn catch_up_with(&mut self, other: &History) {
         if other.numbers.first > self.numbers.first && !other.is_empty() {
             self.marks.clone_from(&other.marks);

@@ -1,12 +1,12 @@
-//! A check of the database's journals before the database opens them.
+//! Verifies the database's journals before the database opens them.
 //!
-//! Where a journal can't be read any further, the database takes the rest for the batch that a
-//! crash has cut off, and forgets it. It also trusts the number of a batch, which its checksum does
-//! not cover. So the journals are read here first: shape, checksums and numbers, and the chain of
-//! batches that each [`Manifest`] continues. A batch that was never synced may be missing (a *torn
-//! tail*). A batch that was synced may not (*damage*). Two things tell them apart: the watermark
-//! beside the database, and the batches behind the broken one, which name the newest batch that was
-//! synced before they were written.
+//! If a journal becomes unreadable at some point, the database treats the rest as the batch that a
+//! crash has cut off, and discards it. It also trusts a batch's number, which its checksum does not
+//! cover. Hence, the journals are read here first: their structure, checksums and numbers, and the
+//! chain of batches that each [`Manifest`] continues. A batch that was never synced may be missing
+//! (a *torn tail*). A batch that was synced may not (*damage*). Two things distinguish them: the
+//! watermark beside the database, and later batches, which record the newest batch synced before
+//! them.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
@@ -18,55 +18,54 @@ use super::record::{Manifest, unseal};
 use super::store::MANIFEST;
 use super::trouble::Trouble;
 
-/// The tags with which entries begin: a batch's start, its items, its end, and a cleared keyspace.
+/// The tags of entries: start of a batch, items, end of a batch, cleared keyspace.
 const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
 const CLEAR: u8 = 4;
-/// With this a batch ends.
+/// The trailer of a batch.
 const TRAILER: [u8; 4] = *b"FJL\x03";
-/// The bytes of a start after its tag: the number of items, and the batch's sequence number.
+/// The size of a start entry after its tag: the number of items, and the batch's sequence number.
 const START_LEN: usize = 12;
-/// The greatest tag of a kind of value.
+/// The greatest tag of a value type.
 const LAST_KIND: u8 = 2;
-/// No sequence number is this far ahead of the one before it.
+/// The largest plausible increase of a sequence number.
 const FAR_AHEAD: u64 = 1 << 32;
-/// Read at a time.
+/// The size of a read.
 const PART: usize = 64 * 1024;
 
-/// What the journals hold.
+/// The contents of the journals.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    /// The first batch of the oldest journal that holds any.
+    /// The first batch of the oldest journal that has any.
     pub(super) first: Option<Manifest>,
-    /// The newest batch before anything that is broken.
+    /// The newest batch before any damage.
     pub(super) newest: Option<Manifest>,
-    /// What is wrong with them.
+    /// The problem, if there is one.
     pub(super) fault: Option<Fault>,
 }
 
-/// A place at which the journals can't be read any further.
+/// The point at which the journals become unreadable.
 #[derive(Debug)]
 pub(super) struct Fault {
-    /// The journal, or the one that should be there.
+    /// The journal, or the missing one.
     pub(super) path: PathBuf,
-    /// Where in it whole batches end.
+    /// The end of the complete batches in it.
     pub(super) at: u64,
-    /// True if something that was synced is lost; else a crash cut off what was being written.
+    /// True if something that was synced is lost. Otherwise, a crash cut off a write.
     pub(super) is_damage: bool,
-    /// What is wrong.
+    /// The problem.
     why: String,
 }
 
 impl Fault {
-    /// The damage in words.
+    /// A description of the damage.
     pub(super) fn trouble(&self) -> Trouble {
         Trouble::Damaged(self.why.clone())
     }
 }
 
-/// Reads the journals in this directory. `synced` is the newest batch that is known to have been
-/// synced.
+/// Reads the journals in this directory. `synced` is the newest batch that is known to be synced.
 pub(super) fn examine(directory: &Path, synced: u64) -> io::Result<Report> {
     let mut report = Report::default();
     let mut chain = Chain::default();
@@ -86,7 +85,7 @@ pub(super) fn examine(directory: &Path, synced: u64) -> io::Result<Report> {
         report.first = report.first.or(chain.first);
         let rest = bytes.get(end..).unwrap_or_default();
         if !rest.is_empty() {
-            // A sealed journal was synced as a whole.
+            // A sealed journal was synced completely.
             let sealed = newest != Some(*id);
             report.fault = Some(chain.fault(path, end, rest, sealed, synced));
             break;
@@ -114,7 +113,7 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
         let path = entry?.path();
         let is_journal = path.extension().is_some_and(|extension| extension == "jnl");
         let stem = path.file_stem().and_then(|stem| stem.to_str());
-        // The database refuses a name that is no number by itself.
+        // The database itself refuses a name that is not a number.
         if let (true, Some(id)) = (is_journal, stem.and_then(|stem| stem.parse().ok())) {
             journals.push((id, path));
         }
@@ -123,7 +122,7 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(journals)
 }
 
-/// Where a journal's whole batches end although later batches follow.
+/// The end of a journal's complete batches although later batches follow.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn damaged(bytes: &[u8]) -> Option<u64> {
     let mut chain = Chain::default();
@@ -144,7 +143,7 @@ impl Fault {
     }
 }
 
-/// Batches that follow one another.
+/// A sequence of consecutive batches.
 #[derive(Debug, Default)]
 struct Chain {
     first: Option<Manifest>,
@@ -154,7 +153,7 @@ struct Chain {
 }
 
 impl Chain {
-    /// Reads batches while they follow one another; answers where that ends.
+    /// Reads batches while they are consecutive. Returns where that ends.
     fn follow(&mut self, bytes: &[u8]) -> usize {
         let mut end = 0;
         while let Some(batch) = bytes.get(end..).and_then(Batch::read) {
@@ -184,7 +183,7 @@ impl Chain {
         in_order && numbered && continues
     }
 
-    /// What it means that the journal can't be read behind `at`, where `rest` stands.
+    /// Classifies the end of readable data at `at`, followed by `rest`.
     fn fault(&self, path: &Path, at: usize, rest: &[u8], sealed: bool, synced: u64) -> Fault {
         let reached = self.newest.map_or(0, |manifest| manifest.batch);
         let behind = self.synced_behind(rest);
@@ -200,13 +199,13 @@ impl Chain {
         Fault {
             path: path.to_owned(),
             at: u64::try_from(at).unwrap_or(u64::MAX),
-            // Where no batch is left here, only the database knows how far its tables reach.
+            // If no batch is left here, only the database knows what its tables contain.
             is_damage: behind > reached || sealed || (synced > reached && self.newest.is_some()),
             why,
         }
     }
 
-    /// The newest batch of which whole batches somewhere in these bytes know that it was synced.
+    /// The newest batch that any complete batch in these bytes records as synced.
     fn synced_behind(&self, bytes: &[u8]) -> u64 {
         let (mut at, mut newest) = (0, 0);
         while let Some(step) = bytes.get(at..).and_then(next_start) {
@@ -218,7 +217,7 @@ impl Chain {
             let later = batch.sequence > self.sequence;
             if let (Some(manifest), true) = (batch.manifest, later) {
                 let known = if manifest.previous == 0 {
-                    // An older version: it wrote a batch only after the one before it was synced.
+                    // An older version wrote a batch only after the previous one was synced.
                     manifest.batch.saturating_sub(1)
                 } else {
                     manifest.synced
@@ -231,7 +230,7 @@ impl Chain {
     }
 }
 
-/// How far it is to the next byte that can be the start of a batch.
+/// The distance to the next byte that can be the start of a batch.
 fn next_start(bytes: &[u8]) -> Option<usize> {
     let looks_so = |window: &[u8]| {
         let (first, last) = (window.first(), window.last());
@@ -240,10 +239,10 @@ fn next_start(bytes: &[u8]) -> Option<usize> {
     bytes.windows(1 + START_LEN + 1).position(looks_so)
 }
 
-/// A whole batch.
+/// A complete batch.
 struct Batch {
     length: usize,
-    /// The database's number for it.
+    /// The database's sequence number of it.
     sequence: u64,
     /// What it says of the store; none where somebody else wrote it.
     manifest: Option<Manifest>,
@@ -278,11 +277,11 @@ impl Batch {
 
 /// An item of a batch.
 struct Item {
-    /// What it says of the store, if it is that.
+    /// Its manifest, if this is one.
     manifest: Option<Manifest>,
 }
 
-/// Bytes that are still to be read.
+/// The unread bytes.
 struct Bytes<'b>(&'b [u8]);
 
 impl<'b> Bytes<'b> {
@@ -298,7 +297,7 @@ impl<'b> Bytes<'b> {
         Some(head)
     }
 
-    /// Reads over an item; `None` where there is none, or one that the database would not take.
+    /// Skips an item. `None` if there is none, or if the database would refuse it.
     fn item(&mut self) -> Option<Item> {
         match self.take::<1>()? {
             [ITEM] => {}
@@ -318,7 +317,7 @@ impl<'b> Bytes<'b> {
         }
         let key = self.slice(key)?;
         let value = self.slice(usize::try_from(stored).ok()?)?;
-        // Each batch ends with its manifest; a channel may have this name, too.
+        // Each batch ends with its manifest. A channel may have this name, too.
         let manifest = (key == MANIFEST).then(|| unseal(key, value).ok());
         Some(Item {
             manifest: manifest.flatten(),
@@ -330,7 +329,7 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().display().to_string()
 }
 
-/// What is written in a journal: its space is set aside ahead, and reads as zeros.
+/// The written part of a journal. Its space is preallocated and reads as zeros.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let length = written(path)?;
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
@@ -338,7 +337,7 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The length of a file without the zeros at its end.
+/// The length of a file without trailing zeros.
 fn written(path: &Path) -> io::Result<u64> {
     let mut file = BufReader::with_capacity(PART, File::open(path)?);
     let mut part = vec![0; PART];

@@ -1,4 +1,4 @@
-//! Which channels there are, without their names: eight bytes for each.
+//! The set of existing channels, with eight bytes per channel instead of its name.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet};
@@ -6,21 +6,21 @@ use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The channels of a store. Two channels may rarely count as one; callers must tolerate that.
+/// The channels of a store. Two channels may collide; callers must tolerate that.
 #[derive(Default)]
 pub(super) struct Known {
     hasher: RandomState,
     tables: Mutex<Tables>,
-    /// Whether a numbering has ended, so that those who keep events need not ask.
+    /// Whether any epoch has ended, so that other callers can skip the check.
     any_ended: AtomicBool,
 }
 
 #[derive(Default)]
 struct Tables {
     channels: HashSet<u64>,
-    /// Channels whose numbering has ended since their last event with a place.
+    /// Channels whose epoch has ended since their last event with an offset.
     ended: HashSet<u64>,
-    /// How many events without a place wait for the committer, by channel.
+    /// How many events without an offset are queued for the committer, by channel.
     passing: HashMap<u64, usize>,
 }
 
@@ -48,7 +48,7 @@ impl Known {
         tables.ended.remove(&hash);
     }
 
-    /// Takes these names in place of all others.
+    /// Replaces the set with these names.
     pub(super) fn replace<E>(
         &self,
         names: impl Iterator<Item = Result<Vec<u8>, E>>,
@@ -61,9 +61,9 @@ impl Known {
         Ok(())
     }
 
-    /// Whether an event without a place has to go through the committer: the first one, as it ends
-    /// the numbering of a channel that is kept, and those behind it until all of them are through,
-    /// so that none goes past another. Whoever is told so calls [`Known::passed`] later.
+    /// Whether an event without an offset must go through the committer. The first one must,
+    /// because it ends the epoch of a stored channel, and so must later ones until all of them are
+    /// done, so that none overtakes another. If true, the caller must call [`Known::passed`] later.
     pub(super) fn must_pass(&self, name: &str) -> bool {
         let hash = self.hash(name.as_bytes());
         let mut tables = self.lock();
@@ -78,7 +78,7 @@ impl Known {
         first
     }
 
-    /// An event without a place is through, or was refused.
+    /// An event without an offset is done, or was refused.
     pub(super) fn passed(&self, name: &str) {
         let hash = self.hash(name.as_bytes());
         let mut tables = self.lock();
@@ -90,7 +90,7 @@ impl Known {
         }
     }
 
-    /// The channel's numbering has ended.
+    /// The channel's epoch has ended.
     pub(super) fn end(&self, name: &str) {
         let hash = self.hash(name.as_bytes());
         let mut tables = self.lock();
@@ -100,12 +100,12 @@ impl Known {
         }
     }
 
-    /// Whether the channel's numbering has ended since its last event with a place.
+    /// Whether the channel's epoch has ended since its last event with an offset.
     pub(super) fn has_ended(&self, name: &str) -> bool {
         self.lock().ended.contains(&self.hash(name.as_bytes()))
     }
 
-    /// An event of the channel will get a place: the next one without ends its numbering again.
+    /// An event of the channel gets an offset, so the next one without ends its epoch again.
     pub(super) fn keeps(&self, name: &str) {
         if !self.any_ended.load(Ordering::Relaxed) {
             return;

@@ -1,15 +1,15 @@
-//! Tells a store that goes on from one that was copied or put back.
+//! Distinguishes a store from a copy or an earlier state of it.
 //!
-//! A position is only good for the time line in which it was given. A copy of the files has the
-//! same epochs, but from the copy on another time line. So the store holds an empty file whose name
-//! says when that very file was made, which a copy can't keep: `mark-<number>-<birth>`. It is
-//! replaced at each start and end, and about once a minute between, so that files that are put back
-//! over the present ones leave two marks of which one is wrong. Its number also stands in the
-//! watermark, for files that are put back without theirs. Where the file system does not know
-//! when a file was made, its inode number stands for that.
+//! A position is only valid for the history in which it was assigned. A copy of the files has the
+//! same epochs, but diverges from the original. Hence, the store contains an empty file whose name
+//! records when that file was created, which a copy cannot preserve: `mark-<number>-<birth>`. It is
+//! replaced at each start and end, and about once a minute. If files are restored over the present
+//! ones, two marks exist, one of which is wrong. Its number is also in the watermark, to detect
+//! files that are restored without their mark. If the file system has no creation times, the inode
+//! number is used instead.
 //!
-//! A snapshot of the whole device, or of a virtual machine, keeps all of this. It can't be
-//! recognised here.
+//! A snapshot of the whole device, or of a virtual machine, preserves all of this, and cannot be
+//! detected.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -19,9 +19,9 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use super::files;
 
 const PREFIX: &str = "mark-";
-/// The new mark before it has its name.
+/// The temporary name of a new mark.
 const UNNAMED: &str = "mark.new";
-/// A mark is replaced so often.
+/// The interval at which a mark is replaced.
 const EVERY: Duration = Duration::from_mins(1);
 
 /// The mark of an open store.
@@ -33,19 +33,19 @@ pub(super) struct Mark {
     renewed: Instant,
 }
 
-/// What the marks in a directory say.
+/// The result of checking the marks in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
     /// There is none: a new store, or one of an older version.
     Unmarked,
     /// These are the files that the last process left.
     Same,
-    /// They were copied, or put back.
+    /// They were copied or restored.
     Copied,
 }
 
 impl Mark {
-    /// Looks at the marks of the store in this directory.
+    /// Checks the marks of the store in this directory.
     pub(super) fn open(folder: &Path) -> io::Result<(Self, Origin)> {
         let mut mark = Mark {
             folder: folder.to_owned(),
@@ -67,11 +67,11 @@ impl Mark {
         Ok((mark, origin))
     }
 
-    /// Replaces the mark, and removes every other.
+    /// Replaces the mark, and removes all others.
     pub(super) fn renew(&mut self) -> io::Result<()> {
         self.renewed = Instant::now();
         let unnamed = self.folder.join(UNNAMED);
-        // A birth is only new where the file is.
+        // A creation time is only new in the file's own directory.
         match fs::remove_file(&unnamed) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -90,12 +90,12 @@ impl Mark {
         Ok(())
     }
 
-    /// True if the mark was not replaced for some time.
+    /// True if replacing the mark is due.
     pub(super) fn is_due(&self) -> bool {
         self.renewed.elapsed() >= EVERY
     }
 
-    /// The number of the present mark; 0 where there is none.
+    /// The number of the current mark. 0 if there is none.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
@@ -113,14 +113,14 @@ fn marks(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(marks)
 }
 
-/// The number and the birth in a mark's name.
+/// Parses the number and the creation time in a mark's name.
 fn read(path: &Path) -> Option<(u64, u128)> {
     let name = path.file_name()?.to_str()?.strip_prefix(PREFIX)?;
     let (number, born) = name.split_once('-')?;
     Some((number.parse().ok()?, u128::from_str_radix(born, 16).ok()?))
 }
 
-/// When a file was made, in nanoseconds; else what the file system calls it by.
+/// The creation time of a file in nanoseconds, or else its inode number.
 fn birth(metadata: &Metadata) -> u128 {
     let born = metadata.created().ok();
     let born = born.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(origin(&store), Origin::Same);
         copy(&store, &copied);
         assert_eq!(origin(&copied), Origin::Copied);
-        // Once it has a mark of its own, the copy goes on by itself.
+        // With its own mark, the copy is a store of its own.
         Mark::open(&copied).unwrap().0.renew().unwrap();
         assert_eq!(origin(&copied), Origin::Same);
     }

@@ -1,10 +1,10 @@
 //! The broker that keeps channels on disk.
 //!
-//! Publishers put their events into a bounded queue. One thread, the committer, takes whatever has
-//! gathered, gives the events their places, writes them as one batch with one sync, and only then
-//! hands them to the sink and answers the publishers. While it waits for the device, the next
-//! batch gathers. Readers find the newest events in memory and the rest on disk; they never wait
-//! for the committer, but for a channel that is not in memory yet.
+//! Publishers append events to a bounded queue. One thread, the committer, takes all queued events,
+//! assigns offsets, writes them as one batch with one sync, and only then delivers them to the sink
+//! and answers the publishers (group commit). Meanwhile, the next batch accumulates. Readers find
+//! the newest events in memory and the rest on disk. They wait for the committer only if the
+//! channel is not in memory yet.
 
 mod aside;
 mod backup;
@@ -73,8 +73,8 @@ pub use folder::{OpenError, check_path};
 pub use queue::MAX_BYTES as COMMIT_QUEUE_BYTES;
 pub use recover::OnDamage;
 
-/// So many readers may be at the disk at a time: not many more than there are processors, for
-/// reading what the system has in memory is work for them.
+/// The most concurrent disk readers. Not many more than there are processors, because reading
+/// cached data is CPU work.
 fn readers() -> usize {
     thread::available_parallelism().map_or(2, |processors| processors.get().clamp(2, 16))
 }
@@ -82,10 +82,10 @@ fn readers() -> usize {
 /// When a publish is acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
-    /// When its event is on the device.
+    /// Once its event is on the device.
     Fsync,
-    /// When the operating system has its event; it comes to the device within about a second. A
-    /// process that does not end in order starts every channel's numbering anew.
+    /// Once the operating system has its event, which reaches the device within about a second. If
+    /// a process ends uncleanly, every channel gets a new epoch.
     Async,
 }
 
@@ -104,58 +104,58 @@ impl Durability {
     }
 }
 
-/// How a [`Disk`] broker is set up.
+/// The settings of a [`Disk`] broker.
 #[derive(Debug, Clone)]
 pub struct DiskSettings {
-    /// The store's directory; made if need be.
+    /// The store's directory, created if necessary.
     pub path: PathBuf,
     /// When a publish is acknowledged.
     pub durability: Durability,
-    /// What becomes of a store in which something that was acknowledged is lost.
+    /// What to do with a store that has lost acknowledged data.
     pub on_damage: OnDamage,
-    /// The newest events that stay in memory, in bytes over all channels; 0 for none.
+    /// The size of the cache of newest events, in bytes over all channels. 0 disables it.
     pub cache_bytes: usize,
-    /// The most bytes of events over all channels; 0 for no bound.
+    /// The most bytes of events over all channels. 0 means no limit.
     pub disk_bytes: u64,
     /// The most channels and idempotency keys.
     pub bounds: Bounds,
 }
 
-/// Channels on disk: they outlive the process.
+/// Channels on disk, which survive the process.
 pub struct Disk {
     shared: Arc<Shared>,
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the committer and those who ask have in common.
+/// State shared by the committer and its callers.
 struct Shared {
     namespaces: Arc<ArcSwap<Namespaces>>,
     sink: Weak<dyn Sink>,
     metrics: Arc<Metrics>,
     clock: Clock,
     table: Table,
-    /// The most that each channel may keep, so that everything fits.
+    /// The most bytes that each channel may store so that everything fits.
     level: Level,
     known: Known,
-    /// What needs no disk: channels without history, and events straight to an audience.
+    /// Handles what needs no disk: channels without history, and events directly to an audience.
     unkept: Memory,
     queue: Queue,
-    /// `None` while it is opened again.
+    /// `None` while it is reopened.
     store: ArcSwapOption<Store>,
-    /// False while the store can't write.
+    /// False while the store cannot write.
     available: AtomicBool,
     readers: FairQueue,
     on_damage: OnDamage,
-    /// One backup is made at a time.
+    /// Allows one backup at a time.
     backups: Arc<Semaphore>,
 }
 
 impl Disk {
-    /// Opens the store, or makes a new one. It holds the sink weakly, for the sink holds the broker.
+    /// Opens or creates the store. It holds the sink weakly, because the sink holds the broker.
     ///
     /// # Errors
-    /// Names the directory, and says why it can't be used: another process uses it, a newer
-    /// version made it, or it is damaged.
+    /// Names the directory and the problem: another process uses it, a newer version created it, or
+    /// it is damaged.
     pub fn open(
         namespaces: Arc<ArcSwap<Namespaces>>,
         sink: Weak<dyn Sink>,
@@ -174,7 +174,7 @@ impl Disk {
     ) -> Result<Self, OpenError> {
         let path = settings.path.clone();
         let (folder, left) = Folder::open(&path, settings.on_damage)?;
-        // Channels with and without history draw on the same shares.
+        // Channels with and without history share the limits of keys.
         let keys = KeyShares::new(settings.bounds, Arc::clone(&metrics));
         let unkept = Memory::sharing_keys(
             Arc::clone(&namespaces),
@@ -210,7 +210,7 @@ impl Disk {
         })
     }
 
-    /// Waits until everything that was asked before is done.
+    /// Waits until all previous requests are done.
     #[cfg(test)]
     async fn settle(&self) {
         let (answer, settled) = queue::Answer::new();
@@ -224,13 +224,13 @@ impl Disk {
     }
 }
 
-/// The refusal of everything while the store can't write.
+/// The error of every request while the store cannot write.
 fn unavailable() -> Error {
     Error::unavailable("the store can't write").retry_after(Duration::from_secs(1))
 }
 
 impl Shared {
-    /// How much of a channel is kept: as its namespace says, and so that everything fits.
+    /// The retention of a channel: that of its namespace, reduced so that everything fits.
     fn policy(&self, name: &ChannelName) -> HistoryPolicy {
         let policy = self.namespaces.load().of(name).history;
         let level = usize::try_from(self.level.get()).unwrap_or(usize::MAX);
@@ -240,7 +240,7 @@ impl Shared {
         }
     }
 
-    /// Asks the committer for something.
+    /// Sends a request to the committer.
     fn ask<T: Send + 'static>(
         &self,
         share: Share,
@@ -262,7 +262,7 @@ impl Shared {
     }
 }
 
-/// What the committer answers; it answers nothing if it ended in the midst of it.
+/// The committer's answer. There is none if it panicked meanwhile.
 async fn answered<T>(later: oneshot::Receiver<Result<T>>) -> Result<T> {
     later.await.unwrap_or_else(|_| Err(unavailable()))
 }
@@ -342,7 +342,7 @@ impl Broker for Disk {
 
     fn sweep(&self) {
         self.shared.unkept.sweep();
-        // Where the queue is full there is more to do than this.
+        // If the queue is full, there is more important work.
         self.shared
             .queue
             .push(Share::OWN, Op::Sweep)

@@ -1,8 +1,8 @@
-//! Events that get no place, in channels that are kept.
+//! Events without offsets in channels that are stored.
 //!
-//! A namespace that keeps history no more may keep it again later, even after a restart. So before
-//! the first event that goes by without an offset, its channel gets a new epoch on disk: whoever
-//! comes back with a position of before is told to reload, as it can't be known what it missed.
+//! A namespace whose history is disabled may enable it again later, even after a restart. Hence,
+//! before the first event without an offset, its channel gets a new epoch on disk. A client that
+//! resumes from an earlier position is told to reload, because it is unknown what it missed.
 
 use super::committer::Committer;
 use super::queue::Publish;
@@ -13,7 +13,7 @@ use super::{Durability, unavailable};
 use crate::event::{ChannelName, Epoch};
 
 impl Committer {
-    /// Ends the numbering of the events' channels, and passes them on.
+    /// Ends the epochs of the events' channels, and delivers the events.
     pub(super) fn pass(&mut self, store: &Store, events: Vec<Publish>) {
         if events.is_empty() {
             return;
@@ -36,7 +36,7 @@ impl Committer {
         }
     }
 
-    /// True if no position of before these events passes for one of after.
+    /// True if no position from before these events can appear to be complete.
     fn end_numberings(&mut self, store: &Store, events: &[Publish]) -> bool {
         let mut names: Vec<&ChannelName> = events.iter().map(|event| &event.channel).collect();
         names.sort_unstable();
@@ -60,7 +60,7 @@ impl Committer {
         true
     }
 
-    /// Gives channels new epochs.
+    /// Assigns new epochs to channels.
     fn renumber(&mut self, store: &Store, names: &[&ChannelName]) -> Result<(), Trouble> {
         let mut batch = store.batch();
         for name in names {
@@ -85,7 +85,7 @@ impl Committer {
             Durability::Async => Commit::Buffered,
         })?;
         self.wrote(manifest);
-        // Whoever comes next finds it on disk, as it is now.
+        // The next access reads it from disk.
         for name in names {
             self.shared.table.remove(name);
         }

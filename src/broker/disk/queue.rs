@@ -1,8 +1,8 @@
-//! What waits for the committer: bounded, and never waited for by those who put it there.
+//! The bounded queue of the committer. Enqueueing never blocks.
 //!
-//! Each publisher has a flow. Batches are taken from the flows by deficit round robin in bytes, so a
-//! publisher that floods the queue waits behind itself. A flow keeps its order. A flow may use
-//! as much as is still free (a dynamic threshold), so there is always room for others.
+//! Each publisher has a flow. Batches are filled from the flows by deficit round robin in bytes, so
+//! a publisher that floods the queue delays only itself. A flow preserves its order. A flow may use
+//! as much space as is still free (a dynamic threshold), so there is always space for others.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,33 +17,33 @@ use crate::error::Result;
 use crate::event::{ChannelName, Draft, allocated, shared};
 use crate::telemetry::FanoutSpan;
 
-/// The most that may wait.
+/// The most queued operations.
 const MAX_OPS: usize = 65_536;
-/// The same in bytes: a term of the server's worst case of memory.
+/// The most queued bytes. Part of the server's memory bound.
 pub const MAX_BYTES: usize = 64 * 1024 * 1024;
-/// The most that is committed together.
+/// The most operations in one batch.
 const BATCH_OPS: usize = 1024;
 const BATCH_BYTES: usize = 1024 * 1024;
-/// What a flow may add to a batch at each of its turns.
+/// The quantum: what a flow may add to a batch per round.
 const QUANTUM: usize = 16 * 1024;
 
-/// Where an answer goes.
+/// The sender of a result.
 pub(super) struct Answer<T>(oneshot::Sender<Result<T>>);
 
 impl<T> Answer<T> {
-    /// A place for an answer, and where to wait for it.
+    /// A result channel: its sender and its receiver.
     pub(super) fn new() -> (Self, oneshot::Receiver<Result<T>>) {
         let (answer, later) = oneshot::channel();
         (Answer(answer), later)
     }
 
-    /// Answers, if anyone still waits.
+    /// Sends the result, if the receiver still exists.
     pub(super) fn give(self, answer: Result<T>) {
         drop(self.0.send(answer));
     }
 }
 
-/// An event to be published.
+/// An event to publish.
 pub(super) struct Publish {
     pub(super) channel: ChannelName,
     pub(super) draft: Draft,
@@ -51,38 +51,38 @@ pub(super) struct Publish {
     pub(super) answer: Answer<Receipt>,
 }
 
-/// Something for the committer to do.
+/// An operation for the committer.
 pub(super) enum Op {
-    /// Give an event its place.
+    /// Assign an offset to an event, and store it.
     Publish(Box<Publish>),
-    /// Pass on an event that gets no place, in a channel that is kept on disk.
+    /// Deliver an event without an offset, in a channel that is stored.
     Pass(Box<Publish>),
-    /// Bring a channel into memory; make it where there is none.
+    /// Load a channel, and create it if necessary.
     Open(ChannelName, Answer<Arc<Channel>>),
-    /// Keep a revocation.
+    /// Store a revocation.
     Revoke(Box<Revocation>, Answer<()>),
-    /// Remove revocations that have ended.
+    /// Remove expired revocations.
     RemoveRevocations(Vec<Revocation>),
-    /// Let go of what has expired.
+    /// Remove expired data.
     Sweep,
-    /// Say when everything before it is done.
+    /// Report when all previous operations are done.
     #[cfg(test)]
     Settle(Answer<()>),
-    /// Behave as if the device had failed.
+    /// Simulate a failure of the device.
     #[cfg(test)]
     Fail(Answer<()>),
 }
 
-/// Why something was not taken.
+/// Why an operation was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// Too much waits.
+    /// The queue is full.
     Full,
-    /// The server stops.
+    /// The server shuts down.
     Stopped,
 }
 
-/// What waits for the committer.
+/// The queue of the committer.
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
@@ -91,11 +91,11 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct Waiting {
-    /// The flows that hold something.
+    /// The flows that are not empty.
     flows: HashMap<Share, Flow>,
-    /// Whose turn it is.
+    /// The flows in round-robin order.
     turns: VecDeque<Share>,
-    /// Done once everything else is.
+    /// Runs once everything else is done.
     #[cfg(test)]
     last: Vec<Op>,
     count: usize,
@@ -103,13 +103,13 @@ struct Waiting {
     stopped: bool,
 }
 
-/// What one publisher has waiting, in its order.
+/// The queued operations of one publisher, in order.
 #[derive(Default)]
 struct Flow {
     /// With the weight of each.
     ops: VecDeque<(usize, Op)>,
     bytes: usize,
-    /// What it may still add to a batch at this turn.
+    /// The deficit: what it may still add to a batch in this round.
     credit: usize,
 }
 
@@ -144,7 +144,7 @@ impl Waiting {
         Ok(())
     }
 
-    /// The next one in turn.
+    /// The next operation.
     fn next(&mut self) -> Option<(usize, Op)> {
         loop {
             let share = *self.turns.front()?;
@@ -170,7 +170,7 @@ impl Waiting {
 }
 
 impl Op {
-    /// The bytes that it keeps in memory.
+    /// The memory that it holds, in bytes.
     fn weight(&self) -> usize {
         let held = match self {
             Op::Publish(publish) | Op::Pass(publish) => {
@@ -193,7 +193,7 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds something to do, in somebody's flow.
+    /// Queues an operation in the share's flow.
     pub(super) fn push(&self, share: Share, op: Op) -> Result<(), Refused> {
         let weight = op.weight();
         let mut waiting = self.lock();
@@ -213,8 +213,8 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes what has gathered, up to a batch. Waits for something to come for so long; `None`
-    /// once it has stopped and nothing is left.
+    /// Takes all queued operations, up to a batch. Waits this long for the first one. `None` once
+    /// the queue is stopped and empty.
     pub(super) fn take(&self, patience: Duration) -> Option<Vec<Op>> {
         let mut waiting = self.lock();
         if waiting.is_empty() && !waiting.stopped {
@@ -237,13 +237,13 @@ impl Queue {
         Some(taken)
     }
 
-    /// Takes nothing more; what waits is still done.
+    /// Accepts no more operations. Queued ones are still done.
     pub(super) fn stop(&self) {
         self.lock().stopped = true;
         self.news.notify_all();
     }
 
-    /// Takes nothing more, and drops what waits.
+    /// Accepts no more operations, and drops queued ones.
     pub(super) fn abandon(&self) {
         let mut waiting = self.lock();
         waiting.stopped = true;
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(queue.push(other, publish("kept:b", 0)), Ok(()));
         let first = channels(&queue.take(Duration::ZERO).unwrap());
         assert!(first.contains(&"kept:b".to_owned()), "in the next batch");
-        // A third one, and a fourth, have room too.
+        // A third and a fourth have space too.
         let third = fill(&queue, Share::of("third"), "kept:c");
         let fourth = fill(&queue, Share::of("fourth"), "kept:d");
         assert!(third > 1000 && fourth > 1000, "{third} {fourth}");

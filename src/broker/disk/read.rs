@@ -1,4 +1,4 @@
-//! Reading: from memory where that is enough, else from the disk, by a thread that may wait.
+//! Reads: from memory if possible, else from disk on a blocking thread.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::event::{ChannelName, HistoryPolicy, Position};
 use crate::maybe_ready::MaybeReady;
 
-/// A page that holds so many bytes is not made longer: a turn at the disk takes no longer.
+/// A page stops growing at this many bytes, which bounds how long a permit for the disk is held.
 const PAGE_BYTES: usize = 1024 * 1024;
 
 /// A part of a channel's history.
@@ -64,7 +64,7 @@ async fn from_disk(
     page.await.map(Some)
 }
 
-/// Does something that waits for the disk, on a thread that may.
+/// Runs blocking disk work on a blocking thread.
 async fn at_the_disk<T: Send + 'static>(
     shared: &Arc<Shared>,
     share: Share,
@@ -73,7 +73,7 @@ async fn at_the_disk<T: Send + 'static>(
     let turn = shared.readers.take(share).await;
     let shared = Arc::clone(shared);
     let done = tokio::task::spawn_blocking(move || {
-        // Held until the work is done, also where nobody waits for it any more.
+        // Held until the work is done, even if the caller has given up.
         let _turn = turn;
         let store = shared.store.load_full().ok_or_else(unavailable)?;
         work(&shared, &store).map_err(|trouble| {
@@ -109,7 +109,7 @@ fn read(
         range.limit,
         PAGE_BYTES,
     )?;
-    // What was let go of meanwhile may have been deleted while this was reading.
+    // Events that expired meanwhile may have been deleted during this read.
     wanted.oldest = wanted.oldest.max(channel.state().history.numbers().first);
     wanted.more |= stretch.cut;
     let mut damaged = stretch.damaged;
@@ -126,17 +126,17 @@ fn read(
     let from = wanted.from.max(wanted.oldest);
     let expected = (wanted.to + 1).saturating_sub(from);
     if damaged > 0 || (seen < expected && !stretch.cut) {
-        // The reader sees the hole in the offsets, and is told of a gap.
+        // The reader detects the missing offsets, and reports a gap.
         shared.metrics.store().damaged(damaged.max(1));
         tracing::error!(channel = %channel.name, damaged, "events are damaged or missing");
     }
     Ok(wanted.page(events))
 }
 
-/// How long the receiver of a backup may leave a part waiting.
+/// How long the receiver of a backup may delay a part.
 const STALL: Duration = Duration::from_secs(30);
 
-/// Everything that is kept at this moment, in parts.
+/// Streams a snapshot of everything, in parts.
 pub(super) fn backup(shared: &Arc<Shared>) -> Result<Receiver<Result<Bytes>>> {
     let store = shared.store.load_full().ok_or_else(unavailable)?;
     let permit = Arc::clone(&shared.backups)
@@ -151,7 +151,7 @@ pub(super) fn backup(shared: &Arc<Shared>) -> Result<Receiver<Result<Bytes>>> {
     let work = move || {
         let _permit = permit;
         let send = |part: Result<Bytes>| {
-            // Who holds the database keeps it from being opened again.
+            // A reference to the database prevents reopening it.
             if !shared.available.load(Ordering::Relaxed) {
                 return Err(Trouble::Failed("the store can't write".to_owned()));
             }
@@ -171,7 +171,7 @@ pub(super) fn backup(shared: &Arc<Shared>) -> Result<Receiver<Result<Bytes>>> {
     Ok(given)
 }
 
-/// Kept channels by name.
+/// Stored channels by name.
 pub(super) fn list(
     shared: &Arc<Shared>,
     prefix: &str,

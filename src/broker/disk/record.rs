@@ -1,8 +1,8 @@
-//! What stands on disk: versioned records that are checked when they are read.
+//! The records on disk: versioned, and verified when read.
 //!
 //! A record is a version, a checksum (XXH3 over its key and its body) and a protobuf message. The
-//! key is part of the sum, so a record under another's key is found out too. Fields are only ever
-//! added; a change that older programs can't read gets a new version.
+//! key is part of the checksum, so a record under another key is detected too. Fields are only ever
+//! added. A change that older programs cannot read gets a new version.
 
 use std::sync::Arc;
 
@@ -18,15 +18,15 @@ use crate::event::{
     Timestamp, TraceContext,
 };
 
-/// The version of every record that is written.
+/// The version of every written record.
 const VERSION: u8 = 1;
-/// The bytes before the message: the version and the checksum.
+/// The size of the header: the version and the checksum.
 const HEAD: usize = 9;
 
-/// Why a record can't be read.
+/// Why a record is unreadable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unreadable {
-    /// Its checksum is wrong, or it holds what was never written.
+    /// Its checksum is wrong, or its contents are invalid.
     Damaged,
     /// A newer program wrote it.
     Newer,
@@ -41,12 +41,12 @@ impl std::fmt::Display for Unreadable {
     }
 }
 
-/// The record of a message that stands under `key`.
+/// Encodes a message as the record of `key`.
 pub(super) fn seal(key: &[u8], message: &impl Message) -> Vec<u8> {
     let mut record = Vec::with_capacity(HEAD + message.encoded_len());
     record.push(VERSION);
     record.extend_from_slice(&[0; 8]);
-    // A vector takes whatever it is given.
+    // Cannot fail: a vector grows as needed.
     message.encode(&mut record).unwrap_or_default();
     let (head, body) = record.split_at_mut(HEAD);
     let sum = checksum(key, body).to_le_bytes();
@@ -56,7 +56,7 @@ pub(super) fn seal(key: &[u8], message: &impl Message) -> Vec<u8> {
     record
 }
 
-/// The message in a record that stands under `key`.
+/// Decodes the message in the record of `key`.
 pub(super) fn unseal<M: Message + Default>(key: &[u8], record: &[u8]) -> Result<M, Unreadable> {
     let (head, body) = record.split_at_checked(HEAD).ok_or(Unreadable::Damaged)?;
     let (version, sum) = head.split_first().ok_or(Unreadable::Damaged)?;
@@ -105,13 +105,13 @@ pub(super) struct EventRecord {
     before: u64,
 }
 
-/// The part of an [`EventRecord`] that retention asks for.
+/// The part of an [`EventRecord`] that retention needs.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct MarkRecord {
-    /// When it was stored, in milliseconds since 1970.
+    /// When it was stored, in milliseconds since 1970, by the store's clock.
     #[prost(uint64, tag = "11")]
     pub(super) at: u64,
-    /// How many bytes its channel had taken before it.
+    /// The bytes that its channel had received before it.
     #[prost(uint64, tag = "12")]
     pub(super) before: u64,
 }
@@ -149,7 +149,7 @@ struct TraceRecord {
 }
 
 impl EventRecord {
-    /// What is kept of an event that was stored `at`, after so many bytes of its channel.
+    /// The record of an event that was stored `at`, after this many bytes of its channel.
     pub(super) fn new(event: &Event, at: u64, before: u64) -> Self {
         let header = |(name, value): (&str, &str)| HeaderRecord {
             name: name.to_owned(),
@@ -171,7 +171,7 @@ impl EventRecord {
         }
     }
 
-    /// The event, in its place.
+    /// The event, with its position.
     pub(super) fn event(
         self,
         channel: &ChannelName,
@@ -256,31 +256,31 @@ impl TraceRecord {
     }
 }
 
-/// Where a channel stands, and what of it is kept.
+/// The start and end of a channel.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct Numbers {
-    /// The newest event's offset; 0 where there was none.
+    /// The newest event's offset. 0 if there was none.
     #[prost(uint64, tag = "1")]
     pub(super) last: u64,
-    /// When that was stored, in milliseconds since 1970.
+    /// When it was stored, in milliseconds since 1970.
     #[prost(uint64, tag = "2")]
     pub(super) last_at: u64,
-    /// How many bytes the channel has taken in all.
+    /// The total bytes that the channel has received.
     #[prost(uint64, tag = "3")]
     pub(super) total: u64,
-    /// The oldest kept event's offset; `last + 1` where none is.
+    /// The oldest stored event's offset. `last + 1` if there is none.
     #[prost(uint64, tag = "4")]
     pub(super) first: u64,
     /// When that was stored.
     #[prost(uint64, tag = "5")]
     pub(super) first_at: u64,
-    /// How many bytes the channel had taken before it.
+    /// The bytes that the channel had received before it.
     #[prost(uint64, tag = "6")]
     pub(super) before: u64,
 }
 
 impl Numbers {
-    /// How many bytes are kept.
+    /// The stored bytes.
     pub(super) fn kept(&self) -> u64 {
         self.total.saturating_sub(self.before)
     }
@@ -289,30 +289,30 @@ impl Numbers {
 /// A channel.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct ChannelRecord {
-    /// Its number in the keys of its events; never given twice.
+    /// Its number in the keys of its events. Never reused.
     #[prost(uint64, tag = "1")]
     pub(super) id: u64,
-    /// Names its numbering, together with the store's era.
+    /// Its epoch, combined with the store's era.
     #[prost(fixed64, tag = "2")]
     pub(super) epoch: u64,
-    /// Where it stands.
+    /// Its start and end.
     #[prost(message, required, tag = "3")]
     pub(super) now: Numbers,
     /// Events below this offset have been deleted.
     #[prost(uint64, tag = "4")]
     pub(super) removed: u64,
-    /// When it was last published to, or made.
+    /// When it was last published to, or created.
     #[prost(uint64, tag = "5")]
     pub(super) used: u64,
-    /// The batch that wrote this; 0 where nothing of it would ever be taken back.
+    /// The batch that wrote this. 0 if it never needs to be reverted.
     #[prost(uint64, tag = "6")]
     pub(super) batch: u64,
-    /// Where it stood before that batch; none where the batch made it.
+    /// The state before that batch. None if the batch created it.
     #[prost(message, optional, tag = "7")]
     pub(super) previous: Option<Numbers>,
 }
 
-/// An idempotency key with what was answered.
+/// An idempotency key with its receipt.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct KeyRecord {
     #[prost(string, tag = "1")]
@@ -325,22 +325,23 @@ pub(super) struct KeyRecord {
     pub(super) epoch: u64,
     #[prost(uint64, tag = "5")]
     pub(super) offset: u64,
-    /// Whose it is; empty where an earlier version wrote it, which held a key to be everybody's.
+    /// The publisher. Empty if an earlier version wrote it, where keys were not scoped to
+    /// publishers.
     #[prost(string, tag = "6")]
     pub(super) publisher: String,
 }
 
-/// A revocation of tokens. Its fields have other numbers than those of [`Manifest`], beside which
-/// it stands: a program that knows no revocations reads it as a manifest without content.
+/// A revocation of tokens. Its field numbers differ from those of [`Manifest`], which is in the
+/// same keyspace: an older program reads it as an empty manifest.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct RevocationRecord {
-    /// The revoked token, where it is one token.
+    /// The revoked token, if it is one token.
     #[prost(bytes = "vec", optional, tag = "101")]
     token: Option<Vec<u8>>,
     /// The user whose tokens are revoked.
     #[prost(string, optional, tag = "102")]
     user: Option<String>,
-    /// In microseconds since 1970, as the next.
+    /// In microseconds since 1970, as is the next.
     #[prost(int64, tag = "103")]
     issued_before: i64,
     #[prost(int64, tag = "104")]
@@ -361,13 +362,13 @@ impl RevocationRecord {
         }
     }
 
-    /// True if it replaced the other one, of the same subject.
+    /// True if it replaced the other one of the same subject.
     pub(super) fn is_later_than(&self, other: &Self) -> bool {
         let of_token = self.token.is_some() && self.until > other.until;
         of_token || self.issued_before > other.issued_before
     }
 
-    /// Where it stands: one record for each subject.
+    /// Its key: one record per subject.
     pub(super) fn key(&self) -> Vec<u8> {
         let token = self.token.as_deref().map(|token| (b"t", token));
         let user = self.user.as_deref().map(|user| (b"u", user.as_bytes()));
@@ -392,34 +393,34 @@ impl RevocationRecord {
     }
 }
 
-/// What holds for the whole store; written with every batch.
+/// The state of the whole store, written with every batch.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub(super) struct Manifest {
     /// The number of the batch.
     #[prost(uint64, tag = "1")]
     pub(super) batch: u64,
-    /// How many channels there are.
+    /// The number of channels.
     #[prost(uint64, tag = "2")]
     pub(super) channels: u64,
-    /// The number that the next channel gets.
+    /// The number of the next new channel.
     #[prost(uint64, tag = "3")]
     pub(super) next_id: u64,
-    /// Mixed into every epoch; another number gives every channel a new one.
+    /// The era, mixed into every epoch. A new era gives every channel a new epoch.
     #[prost(fixed64, tag = "4")]
     pub(super) era: u64,
-    /// The number of the batch before it; 0 where an older version wrote it.
+    /// The number of the previous batch. 0 if an older version wrote it.
     #[prost(uint64, tag = "5")]
     pub(super) previous: u64,
     /// The newest batch that was synced before this one was written.
     #[prost(uint64, tag = "6")]
     pub(super) synced: u64,
-    /// The database's number for this batch is at least this one.
+    /// A lower bound of the database's sequence number of this batch.
     #[prost(uint64, tag = "7")]
     pub(super) sequence: u64,
-    /// Which keyspaces this batch writes to, as a set of bits.
+    /// The keyspaces that this batch writes to, as a bit set.
     #[prost(uint32, tag = "8")]
     pub(super) touches: u32,
-    /// The `sequence` of the last batch before this one that wrote to `meta`, and so on.
+    /// The `sequence` of the last earlier batch that wrote to `meta`, and so on.
     #[prost(uint64, tag = "9")]
     pub(super) meta: u64,
     #[prost(uint64, tag = "10")]
@@ -428,7 +429,7 @@ pub(super) struct Manifest {
     pub(super) events_at: u64,
     #[prost(uint64, tag = "12")]
     pub(super) keys_at: u64,
-    /// When the batch was written, by the store's clock; 0 where an older version wrote it.
+    /// When the batch was written, by the store's clock. 0 if an older version wrote it.
     #[prost(uint64, tag = "13")]
     pub(super) at: u64,
 }
@@ -440,7 +441,7 @@ pub(super) const EVENTS: u32 = 4;
 pub(super) const KEYS: u32 = 8;
 
 impl Manifest {
-    /// The manifest of the batch that follows.
+    /// The manifest of the next batch.
     pub(super) fn next(&self, batch: u64, synced: u64) -> Self {
         let [meta, channels_at, events_at, keys_at] = self.written_at();
         Manifest {
@@ -457,7 +458,7 @@ impl Manifest {
         }
     }
 
-    /// For each keyspace, the `sequence` of the last batch up to this one that wrote to it; 0 where
+    /// For each keyspace, the `sequence` of the last batch up to this one that wrote to it. 0 if
     /// none did.
     pub(super) fn written_at(&self) -> [u64; 4] {
         let at = |bit: u32, before: u64| {
@@ -475,7 +476,7 @@ impl Manifest {
         ]
     }
 
-    /// The same as of the batch before this one.
+    /// The same as of the previous batch.
     pub(super) fn written_before(&self) -> [u64; 4] {
         [self.meta, self.channels_at, self.events_at, self.keys_at]
     }

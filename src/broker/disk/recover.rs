@@ -1,4 +1,4 @@
-//! Opening the database after whatever became of the last process, and of the files since.
+//! Recovery: opens the database after any end of the last process, and any change of its files.
 
 use std::fs;
 use std::io::Write;
@@ -11,36 +11,36 @@ use super::record::Manifest;
 use super::store::Store;
 use super::trouble::Trouble;
 
-/// What becomes of a store in which something that was acknowledged is lost.
+/// What to do with a store that has lost acknowledged data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnDamage {
-    /// It is not opened.
+    /// Do not open it.
     Refuse,
-    /// What can be read is kept, the rest is put aside, and every channel gets a new epoch.
+    /// Keep what is readable, move the rest away, and give every channel a new epoch.
     NewEpoch,
 }
 
-/// What is known of the last time that the store was used.
+/// What is known of the last use of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LastKnown {
-    /// There was none.
+    /// It was never used.
     Nothing,
-    /// It was closed in order, with this as the last batch.
+    /// It was closed cleanly. The last batch had this number.
     Finished(u64),
-    /// It was used.
+    /// It was in use.
     Running,
 }
 
 /// An open database.
 pub(super) struct Opened {
     pub(super) store: Store,
-    /// What it says of itself; nothing where it is new.
+    /// Its manifest. `None` if it is new.
     pub(super) found: Option<Manifest>,
-    /// True if something that was acknowledged is lost.
+    /// True if acknowledged data is lost.
     pub(super) is_lossy: bool,
 }
 
-/// Opens the database of a store, and finds out whether all that was acknowledged is there.
+/// Opens the database of a store, and checks whether all acknowledged data is there.
 pub(super) fn open(
     folder: &Folder,
     last: LastKnown,
@@ -93,13 +93,13 @@ fn count(store: &Store) -> Result<u64, Trouble> {
 struct Attempt<'f> {
     folder: &'f Folder,
     last: LastKnown,
-    /// The newest batch that is known to have been synced.
+    /// The newest batch that is known to be synced.
     synced: u64,
     on_damage: OnDamage,
 }
 
 impl Attempt<'_> {
-    /// Opens what is there; with what is lost.
+    /// Opens the existing database. Also returns what is lost.
     fn open(&self) -> Result<(Store, Option<Trouble>), Trouble> {
         let log = self.folder.log();
         let mut lost = None;
@@ -122,7 +122,8 @@ impl Attempt<'_> {
                 if fault.is_damage {
                     lost.get_or_insert(self.tolerate(fault.trouble())?);
                 }
-                // Without a batch before it, only the open database tells what is lost.
+                // If no earlier batch is in the journals, only the open database can tell what is
+                // lost.
                 let is_unclear = self.synced > 0 && report.newest.is_none();
                 self.cut(&fault, fault.is_damage || is_unclear)?;
             }
@@ -134,13 +135,13 @@ impl Attempt<'_> {
             lost.get_or_insert(self.tolerate(trouble)?);
         }
         if self.on_damage == OnDamage::NewEpoch {
-            // Whoever can't be listed can't be served.
+            // A channel that cannot be listed cannot be served.
             count(&store)?;
         }
         Ok((store, lost))
     }
 
-    /// A database that a first process did not come to make whole is put aside.
+    /// A database that a first process did not finish creating is moved away.
     fn clear_unfinished(&self) -> Result<(), Trouble> {
         let log = self.folder.log();
         if log.exists() && !log.join("version").exists() {
@@ -149,8 +150,8 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Makes the files anew by which the database knows its directory, if they are missing. It
-    /// would take the directory for a new one.
+    /// Recreates the files by which the database recognizes its directory, if they are missing.
+    /// Without them it would treat the directory as new.
     fn bear_missing_markers(&self) -> Result<Option<Trouble>, Trouble> {
         let log = self.folder.log();
         if !log.exists() {
@@ -170,7 +171,7 @@ impl Attempt<'_> {
         Ok(lost)
     }
 
-    /// Something that was acknowledged and is not in the open database.
+    /// Acknowledged data that is missing in the open database.
     fn missing(
         &self,
         store: &Store,
@@ -183,7 +184,7 @@ impl Attempt<'_> {
         let Some(found) = found else {
             return Some(Trouble::Damaged("the log is empty".to_owned()));
         };
-        // Older versions had no watermark, and noted nothing of what is new with it.
+        // Older versions had no watermark, and recorded less.
         let has_watermark = found.touches != 0 || found.previous != 0 || found.synced != 0;
         if has_watermark && self.folder.synced.is_missing() {
             return Some(Trouble::Damaged(
@@ -196,7 +197,7 @@ impl Attempt<'_> {
                 found.batch, self.synced
             )));
         }
-        // What no journal holds any more must be in tables.
+        // What the journals no longer contain must be in tables.
         let written = oldest.map_or_else(|| found.written_at(), Manifest::written_before);
         let keyspace = store.lost_tables(written)?;
         Some(Trouble::Damaged(format!(
@@ -204,7 +205,7 @@ impl Attempt<'_> {
         )))
     }
 
-    /// Fails unless damage is borne.
+    /// Fails unless damage is tolerated.
     fn tolerate(&self, trouble: Trouble) -> Result<Trouble, Trouble> {
         match self.on_damage {
             OnDamage::Refuse => Err(trouble),
@@ -212,7 +213,7 @@ impl Attempt<'_> {
         }
     }
 
-    /// Lets the journals end where they can't be read any further. What may be damaged is kept aside.
+    /// Truncates the journals where they become unreadable. Damaged parts are saved first.
     fn cut(&self, fault: &Fault, keep: bool) -> Result<(), Trouble> {
         let aside = if keep {
             Some(self.folder.aside()?)
@@ -243,7 +244,7 @@ impl Attempt<'_> {
         Ok(files::sync_directory(&log)?)
     }
 
-    /// Puts the whole database aside, and makes a new one.
+    /// Moves the whole database away, and creates a new one.
     fn start_anew(&self) -> Result<Store, Trouble> {
         let log = self.folder.log();
         if log.exists() {
@@ -260,7 +261,7 @@ fn name(path: &Path) -> Result<&std::ffi::OsStr, Trouble> {
     path.file_name().ok_or_else(nameless)
 }
 
-/// Nobody else may look into the database's directory.
+/// Only the owner may access the database's directory.
 fn protect(log: &Path) -> Result<(), Trouble> {
     #[cfg(unix)]
     if log.exists() {

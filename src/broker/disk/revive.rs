@@ -1,11 +1,11 @@
-//! A store that failed, tried again until it works.
+//! Reopens a failed store, and retries until it works.
 //!
-//! After a failed write or sync the database takes no more writes, and what it holds in memory
-//! can't be trusted to be on the device. So once the directory takes writes again the database is
-//! closed and opened anew from what is really there. A batch that was refused is taken back should
-//! parts of it have come to the disk after all: its publishers were told that it failed, and will
-//! publish again. Where something may be missing that was acknowledged, which with `async` is so
-//! after a failed sync, every channel gets a new epoch, as after an unclean end.
+//! After a failed write or sync, the database accepts no more writes, and its memory cannot be
+//! trusted to be on the device. Hence, once the directory is writable again, the database is closed
+//! and reopened from what is actually there. If parts of a refused batch reached the disk
+//! nevertheless, it is reverted: its publishers were told that it failed, and will retry. If
+//! acknowledged data may be missing, which with `async` is so after a failed sync, every channel
+//! gets a new epoch, as after an unclean end.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,15 +20,15 @@ use super::trouble::Trouble;
 use crate::auth::Revocation;
 use crate::event::ChannelName;
 
-/// The first and the longest wait between two attempts.
+/// The first and the longest delay between two attempts.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// How long readers may take to finish before the database is closed.
 const READERS: Duration = Duration::from_secs(2);
-/// The database's own threads end this long after it was closed, at the latest.
+/// The latest end of the database's own threads after it was closed.
 const THREADS: Duration = Duration::from_millis(100);
 
-/// A failure that lasts.
+/// A persistent failure.
 #[derive(Debug)]
 pub(super) struct Down {
     since: Instant,
@@ -36,11 +36,11 @@ pub(super) struct Down {
     wait: Duration,
     /// The batch that could not be written.
     refused: Option<u64>,
-    /// True where the system may count as written what is not.
+    /// True if the kernel may mark pages as clean that are not on the device.
     doubtful: bool,
-    /// True where what was acknowledged may never have come to the disk.
+    /// True if acknowledged data may never have reached the disk.
     unclean: bool,
-    /// The revocations in the store that failed, should the next one have lost them.
+    /// The revocations of the failed store, in case the next one has lost them.
     revocations: Option<Vec<Revocation>>,
 }
 
@@ -58,7 +58,7 @@ impl Down {
         }
     }
 
-    /// The same after a sync of what was acknowledged before it.
+    /// The same after a failed sync of acknowledged data.
     pub(super) fn unclean(self) -> Self {
         Down {
             unclean: true,
@@ -66,14 +66,14 @@ impl Down {
         }
     }
 
-    /// How long until the next attempt.
+    /// The time until the next attempt.
     pub(super) fn patience(&self) -> Duration {
         self.next.saturating_duration_since(Instant::now())
     }
 }
 
 impl Committer {
-    /// Tries again, if the store is down and it is time.
+    /// Retries, if the store has failed and the next attempt is due.
     pub(super) fn revive_if_due(&mut self) {
         let Some(mut down) = self.down.take() else {
             return;
@@ -130,14 +130,14 @@ impl Committer {
             let kept = down.revocations.as_deref().unwrap_or_default();
             self.restore_revocations(&store, kept)?;
         }
-        // What is in memory is asked from the disk again.
+        // Cached state is read again from disk.
         self.cache.clear();
         self.shared.table.clear();
         self.shared.store.store(Some(Arc::new(store)));
         Ok(())
     }
 
-    /// Closes the database once nobody reads from it.
+    /// Closes the database once no reader uses it.
     #[expect(
         clippy::disallowed_methods,
         reason = "neither readers nor the database's threads tell when they are done"
@@ -163,14 +163,14 @@ impl Committer {
                 }
             }
         }
-        // They hold its files a moment longer than it waits for them.
+        // They hold its files slightly longer than the database waits for them.
         thread::sleep(THREADS);
         Ok(())
     }
 }
 
-/// Brings a store that was just opened in order, and finds out whether it takes writes: what holds
-/// from then on. `refused` and `synced` are the newest batches of which that is known.
+/// Recovers a reopened store, checks whether it is writable, and returns its state. `refused` and
+/// `synced` are the newest batches known to be so.
 pub(super) fn settle(
     store: &Store,
     found: Option<Manifest>,
@@ -192,17 +192,17 @@ pub(super) fn settle(
     if new_era {
         forget_lost(store, &mut batch)?;
     }
-    // A number of its own, so that nothing is ever taken back twice.
+    // A new number, so that nothing is ever reverted twice.
     let number = manifest.batch.max(refused).max(synced) + 1;
-    // Whatever the database holds is on the device once this batch is.
+    // Everything in the database is on the device once this batch is.
     manifest = manifest.next(number, found.map_or(0, |found| found.synced));
     batch.put_manifest(&mut manifest);
     batch.commit(Commit::Synced)?;
     Ok(manifest)
 }
 
-/// Forgets the idempotency keys of events that are lost: who repeats such a publish must not be told
-/// that it is there.
+/// Removes the idempotency keys of lost events: a retry of such a publish must not be answered as a
+/// duplicate.
 fn forget_lost(store: &Store, batch: &mut Batch<'_>) -> Result<(), Trouble> {
     for entry in store.keys() {
         let (_, place, key) = match entry {
@@ -227,12 +227,12 @@ fn forget_lost(store: &Store, batch: &mut Batch<'_>) -> Result<(), Trouble> {
     Ok(())
 }
 
-/// Takes the last batch back.
+/// Reverts the last batch.
 fn take_back(store: &Store, batch: &mut Batch<'_>, manifest: &mut Manifest) -> Result<(), Trouble> {
     for entry in store.channels("", "") {
         let (name, record) = match entry {
             Ok(entry) => entry,
-            // What can't be read is not served either.
+            // Unreadable data is not served either.
             Err(Trouble::Damaged(_)) => continue,
             Err(trouble) => return Err(trouble),
         };

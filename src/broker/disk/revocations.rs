@@ -1,8 +1,8 @@
-//! Revocations of tokens in the store, so that they survive a restart.
+//! Stores revocations of tokens, so that they survive a restart.
 //!
-//! They stand in the keyspace `meta` beside the manifest. So each is part of a batch, is written
-//! with one sync, and is covered by what finds damage and by backups. A batch with a revocation is
-//! always synced, also with `durability = "async"`. The committer owns all writes.
+//! They are in the keyspace `meta` beside the manifest. Hence, each is part of a batch, is written
+//! with one sync, and is covered by damage detection and by backups. A batch with a revocation is
+//! always synced, even with `durability = "async"`. The committer does all writes.
 
 use std::sync::Arc;
 
@@ -33,11 +33,11 @@ impl Revocations for Disk {
 
     fn remove(&self, ended: Vec<Revocation>) {
         let op = Op::RemoveRevocations(ended);
-        // If the queue is full they stay until the next start removes them.
+        // If the queue is full, they stay until the next start removes them.
         self.shared.queue.push(Share::OWN, op).unwrap_or_default();
     }
 
-    /// One process uses the store, so nobody else adds any.
+    /// One process uses the store, so there is no other writer.
     fn watch(&self, _: RevocationWatcher) {}
 }
 
@@ -84,7 +84,7 @@ impl Committer {
             match store.revocation(&record) {
                 Ok(Some(kept)) if !kept.is_later_than(&record) => batch.remove_revocation(&kept),
                 Ok(_) => {}
-                // The next start removes it, or says what is wrong with it.
+                // The next start removes it, or reports the problem.
                 Err(trouble) => tracing::debug!(%trouble, "an ended revocation can't be read"),
             }
         }
@@ -93,7 +93,7 @@ impl Committer {
         }
     }
 
-    /// Writes revocations into a store that was made anew because the last one was damaged.
+    /// Writes revocations into a store that was recreated because the last one was damaged.
     pub(super) fn restore_revocations(
         &mut self,
         store: &Store,
@@ -119,7 +119,7 @@ impl Committer {
         Ok(())
     }
 
-    /// The revocations of a store that is about to be opened anew.
+    /// The revocations of a store that is about to be reopened.
     pub(super) fn kept_revocations(&self) -> Vec<Revocation> {
         let store: Option<Arc<Store>> = self.shared.store.load_full();
         let kept = store.map(|store| load(&store, OnDamage::NewEpoch));

@@ -1,4 +1,4 @@
-//! A batch in the making: nothing of it is true before it is written.
+//! A batch under construction. Nothing in it takes effect before it is written.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,18 +18,19 @@ use crate::error::{Error, Result};
 use crate::event::{ChannelName, Epoch, Event, HistoryPolicy, IdempotencyKey, Position};
 use crate::telemetry::FanoutSpan;
 
-/// Deletes at least so many old events of a channel with a batch, if there are as many.
+/// The minimum number of old events of a channel that a batch deletes at once, if there are as
+/// many.
 const REMOVED_AT_ONCE: u64 = 64;
 
-/// A batch in the making.
+/// A batch under construction.
 pub(super) struct Stage<'s> {
     pub(super) store: &'s Store,
     pub(super) batch: Batch<'s>,
-    /// What will hold when it is written.
+    /// The state after it is written.
     pub(super) manifest: Manifest,
     pub(super) channels: Vec<Staged>,
     pub(super) done: Vec<Done>,
-    /// True if the batch must be on the device before anything of it is answered, even with
+    /// True if the batch must be synced before anything in it is acknowledged, even with
     /// `durability = "async"`.
     pub(super) is_synced: bool,
     now: u64,
@@ -38,7 +39,7 @@ pub(super) struct Stage<'s> {
     keys: HashMap<ScopedKey, usize>,
 }
 
-/// A channel as it will stand.
+/// The state of a channel after the batch.
 pub(super) struct Staged {
     pub(super) channel: Arc<Channel>,
     pub(super) is_new: bool,
@@ -49,20 +50,20 @@ pub(super) struct Staged {
     marks: Vec<Mark>,
 }
 
-/// What is to be answered once the batch is written, in the order in which it was asked.
+/// The results to send once the batch is written, in the order of the requests.
 pub(super) enum Done {
-    /// An event has its place.
+    /// An event has an offset.
     Event {
         event: Arc<Event>,
         span: Option<FanoutSpan>,
         key: Option<(ScopedKey, KeyShare)>,
         answer: Answer<Receipt>,
     },
-    /// A repeat of an earlier one of this batch.
+    /// A repeat of an earlier event of this batch.
     Repeat { of: usize, answer: Answer<Receipt> },
-    /// A revocation is kept.
+    /// A revocation is stored.
     Revoked { answer: Answer<()> },
-    /// A channel was made.
+    /// A channel was created.
     Opened {
         channel: Arc<Channel>,
         answer: Answer<Arc<Channel>>,
@@ -89,7 +90,7 @@ impl<'s> Stage<'s> {
         }
     }
 
-    /// Gives an event its place, or refuses it.
+    /// Assigns an offset to an event, or refuses it.
     pub(super) fn publish(
         &mut self,
         shared: &Shared,
@@ -182,7 +183,7 @@ impl<'s> Stage<'s> {
         self.keys.insert(scoped, self.done.len());
     }
 
-    /// Keeps a revocation.
+    /// Stores a revocation.
     pub(super) fn revoke(&mut self, revocation: &Revocation, answer: Answer<()>) {
         self.batch
             .put_revocation(&RevocationRecord::new(revocation));
@@ -190,7 +191,7 @@ impl<'s> Stage<'s> {
         self.done.push(Done::Revoked { answer });
     }
 
-    /// Brings a channel into memory, or makes it; answers now if it was there.
+    /// Loads a channel, or creates it. Answers immediately if it exists.
     pub(super) fn open(
         &mut self,
         shared: &Shared,
@@ -217,7 +218,7 @@ impl<'s> Stage<'s> {
         }
     }
 
-    /// The place of a channel among the staged ones.
+    /// The index of a channel among the staged ones.
     fn channel(&mut self, shared: &Shared, name: &ChannelName) -> Result<usize> {
         if let Some(place) = self.by_name.get(name) {
             return Ok(*place);
@@ -232,7 +233,7 @@ impl<'s> Stage<'s> {
         Ok(place)
     }
 
-    /// A channel from the disk, or a new one.
+    /// A channel from disk, or a new one.
     fn load(&mut self, shared: &Shared, name: &ChannelName) -> Result<Staged> {
         let found = self.store.channel(name).map_err(|trouble| {
             shared.metrics.store().damaged(1);
@@ -264,7 +265,7 @@ impl<'s> Stage<'s> {
         Ok(Staged::of(Arc::new(channel), true))
     }
 
-    /// Completes the batch: trims what has become too much, and writes where everything stands.
+    /// Completes the batch: applies retention, and writes the state of all changed channels.
     pub(super) fn complete(&mut self, shared: &Shared) {
         for staged in &mut self.channels {
             if !staged.is_changed() {
@@ -324,8 +325,8 @@ impl Staged {
         self.history.trim_with(policy, now, &mut look_up)
     }
 
-    /// Deletes events that were let go of earlier. Those that this batch lets go of stay until
-    /// the next, so that all of it can be taken back.
+    /// Deletes events that expired in earlier batches. Those that expire in this one stay until the
+    /// next, so that it can be reverted completely.
     fn remove_old(&mut self, batch: &mut Batch<'_>) {
         let published = u64::try_from(self.events.len()).unwrap_or(u64::MAX);
         let at_once = published.saturating_mul(2).max(REMOVED_AT_ONCE);

@@ -1,8 +1,8 @@
 //! The database: four keyspaces of fjall, an embedded log-structured store.
 //!
-//! `events` holds events by channel number and offset, `channels` where each channel stands, `keys`
-//! the idempotency keys in the order in which they expire, `meta` the [`Manifest`] and revocations. A batch is
-//! written to fjall's journal as one: after a crash all of it is there, or nothing.
+//! `events` contains events by channel number and offset, `channels` the state of each channel,
+//! `keys` the idempotency keys in order of expiry, `meta` the [`Manifest`] and revocations. A batch
+//! is written to fjall's journal atomically: after a crash all of it is there, or nothing.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -23,23 +23,23 @@ use super::record::{
 use super::trouble::{Trouble, unreadable};
 use crate::event::ChannelName;
 
-/// Where the [`Manifest`] stands.
+/// The key of the [`Manifest`].
 pub(super) const MANIFEST: &[u8] = b"manifest";
-/// Revocations stand in the keyspace of the manifest, below this.
+/// The key prefix of revocations, which are in the manifest's keyspace.
 pub(super) const REVOCATIONS: &[u8] = b"revocation/";
-/// Stands in every other keyspace, and is written with each batch that writes there: so the newest
-/// write of a keyspace is never compacted away, and tables that are missing are noticed.
+/// A key in every other keyspace, rewritten by each batch that writes there. Hence, the newest
+/// write of a keyspace is never compacted away, and missing tables are detected.
 const SENTINEL: &[u8] = b"\xff";
 /// The keyspaces.
 const KEYSPACES: [&str; 4] = ["meta", "channels", "events", "keys"];
-/// Memory for blocks that were read.
+/// The size of the block cache.
 const BLOCK_CACHE: u64 = 16 * 1024 * 1024;
-/// Journals are at most about this long, so that a start need not read more.
+/// The approximate limit of journals, which bounds how much a start has to read.
 const JOURNALS: u64 = 128 * 1024 * 1024;
-/// What is gathered in memory before it becomes a table: for events, and for the rest.
+/// The memtable sizes: for events, and for the rest.
 const EVENTS_IN_MEMORY: u64 = 16 * 1024 * 1024;
 const REST_IN_MEMORY: u64 = 4 * 1024 * 1024;
-/// A reader of marks stops after so many bytes.
+/// A read of marks stops after this many bytes.
 const MARKS_BYTES: usize = 256 * 1024;
 
 /// An open database.
@@ -54,13 +54,13 @@ pub(super) struct Store {
 /// When a batch counts as written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Commit {
-    /// When it is on the device.
+    /// Once it is on the device.
     Synced,
-    /// When the operating system has it.
+    /// Once the operating system has it.
     Buffered,
 }
 
-/// Changes that are written together.
+/// Changes that are written atomically.
 pub(super) struct Batch<'s> {
     store: &'s Store,
     writes: OwnedWriteBatch,
@@ -68,7 +68,7 @@ pub(super) struct Batch<'s> {
     touches: u32,
 }
 
-/// An entry of the database, of whatever kind.
+/// An entry of any keyspace.
 #[derive(Debug)]
 pub(super) struct Entry {
     /// The number of its keyspace.
@@ -77,21 +77,21 @@ pub(super) struct Entry {
     pub(super) value: Vec<u8>,
 }
 
-/// A stretch of a channel's events, as far as they can be read.
+/// A range of a channel's events, as far as they are readable.
 #[derive(Debug, Default)]
 pub(super) struct Stretch {
-    /// The records with their offsets, in the asked order.
+    /// The records with their offsets, in the requested order.
     pub(super) records: Vec<(u64, EventRecord)>,
-    /// How many could not be read.
+    /// The number of unreadable ones.
     pub(super) damaged: u64,
-    /// True if it was cut short for its size.
+    /// True if it was truncated because of its size.
     pub(super) cut: bool,
 }
 
 impl Store {
-    /// Opens the database in a directory, or makes one there.
+    /// Opens the database in a directory, or creates one.
     pub(super) fn open(path: &Path) -> Result<Self, Trouble> {
-        // The database trusts some of the names and numbers that it finds on disk.
+        // The database trusts some names and numbers that it finds on disk.
         match catch_unwind(AssertUnwindSafe(|| Self::try_open(path))) {
             Ok(opened) => opened.map_err(|error| Trouble::of_opening(error, path)),
             Err(_) => Err(unreadable(path, "its files can't be understood")),
@@ -105,7 +105,7 @@ impl Store {
             .worker_threads(2)
             .open()?;
         let open = |name: &str, in_memory: u64| {
-            // Leveled compaction, which is the default; what is too old is deleted by name.
+            // Leveled compaction, which is the default. Expired events are deleted by key.
             let options = || KeyspaceCreateOptions::default().max_memtable_size(in_memory);
             db.keyspace(name, options)
         };
@@ -118,8 +118,8 @@ impl Store {
         })
     }
 
-    /// The keyspaces that the database in this directory should have but has not. It would make
-    /// them anew, or forget what is left of them.
+    /// The keyspaces that the database in this directory should have but does not. Otherwise, it
+    /// would recreate them, or discard what is left of them.
     pub(super) fn missing_keyspaces(path: &Path) -> std::io::Result<bool> {
         let mut sound = 0;
         let keyspaces = path.join("keyspaces");
@@ -129,13 +129,13 @@ impl Store {
         for entry in std::fs::read_dir(keyspaces)? {
             sound += usize::from(entry?.path().join("current").try_exists()?);
         }
-        // The database has one of its own, in which it keeps the names of the others.
+        // The database has a keyspace of its own for the names of the others.
         let own = path.join("keyspaces/0/current").try_exists()?;
         Ok(!own || sound < KEYSPACES.len() + 1)
     }
 
-    /// A keyspace in whose tables writes are missing, by what was written to each before the
-    /// oldest batch that a journal still holds.
+    /// A keyspace whose tables lack writes. Determined from what was written to each before the
+    /// oldest batch that a journal still contains.
     pub(super) fn lost_tables(&self, written: [u64; 4]) -> Option<&'static str> {
         let all = KEYSPACES.into_iter().zip(self.keyspaces()).zip(written);
         let mut lost = all.filter(|((_, keyspace), written)| {
@@ -145,7 +145,7 @@ impl Store {
         lost.next().map(|((name, _), _)| name)
     }
 
-    /// What holds for the whole store; `None` where it is new.
+    /// The state of the whole store. `None` if it is new.
     pub(super) fn manifest(&self) -> Result<Option<Manifest>, Trouble> {
         let record = self.meta.get(MANIFEST)?;
         let manifest = record.map(|record| unseal(MANIFEST, &record));
@@ -164,7 +164,7 @@ impl Store {
         })
     }
 
-    /// The revocation of the same subject; `None` where there is none.
+    /// The revocation of the same subject. `None` if there is none.
     pub(super) fn revocation(
         &self,
         like: &RevocationRecord,
@@ -174,7 +174,7 @@ impl Store {
         Ok(record.map(|record| unseal(&key, &record)).transpose()?)
     }
 
-    /// A channel; `None` where there is none of this name.
+    /// A channel. `None` if there is none with this name.
     pub(super) fn channel(&self, name: &ChannelName) -> Result<Option<ChannelRecord>, Trouble> {
         let key = name.as_str().as_bytes();
         let record = self.channels.get(key)?;
@@ -182,8 +182,9 @@ impl Store {
         Ok(channel.transpose()?)
     }
 
-    /// The channels whose names come after `after` and start with `prefix`, by name. A damaged
-    /// record is an error between the others; a damaged file is one behind which nothing comes.
+    /// The channels whose names come after `after` and start with `prefix`, ordered by name. A
+    /// damaged record is an error between the others. A damaged file is an error that ends the
+    /// list.
     pub(super) fn channels(
         &self,
         prefix: &str,
@@ -222,7 +223,7 @@ impl Store {
         names.filter(|name| !matches!(name, Ok(name) if name == SENTINEL))
     }
 
-    /// Events of a channel within offsets, up to a number and, once there is one, to a size.
+    /// Events of a channel within offsets, up to a number, and after the first one up to a size.
     pub(super) fn events(
         &self,
         id: u64,
@@ -261,8 +262,8 @@ impl Store {
         Ok(stretch)
     }
 
-    /// The marks of consecutive readable events from an offset on: at most `limit`, and two at
-    /// least where there are two. With the offset of the first.
+    /// The marks of consecutive readable events from an offset on: at most `limit`, and at least
+    /// two if there are two. With the offset of the first.
     pub(super) fn marks(
         &self,
         id: u64,
@@ -281,7 +282,7 @@ impl Store {
             bytes += record.len();
             let mark = unseal::<MarkRecord>(&key, &record);
             let (Some(offset), Ok(mark)) = (offset_in(&key), mark) else {
-                // A damaged record: what comes before and after it is not one run.
+                // A damaged record: those before and after it are not consecutive.
                 if found.is_some() {
                     break;
                 }
@@ -303,7 +304,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Every idempotency key with the time at which it expires, in that order.
+    /// Every idempotency key with its expiry, in that order.
     pub(super) fn keys(&self) -> impl Iterator<Item = Result<(u64, Vec<u8>, KeyRecord), Trouble>> {
         let entries = self.keys.iter().map(fjall::Guard::into_inner);
         let entries = entries.filter(|entry| !is_sentinel(entry));
@@ -315,8 +316,8 @@ impl Store {
         })
     }
 
-    /// The places of up to `limit` idempotency keys that expired before this time, or would later
-    /// than any key that was entered until then: that one was entered while a clock was ahead.
+    /// The keys of up to `limit` idempotency entries that expired before this time, or would expire
+    /// later than any valid key: such a key was stored while a clock was ahead.
     pub(super) fn expired_keys(
         &self,
         now: u64,
@@ -336,7 +337,7 @@ impl Store {
         [&self.meta, &self.channels, &self.events, &self.keys]
     }
 
-    /// Every entry, as they are between two batches.
+    /// A snapshot of every entry, between two batches.
     pub(super) fn snapshot(&self) -> impl Iterator<Item = Result<Entry, Trouble>> {
         let snapshot = self.db.snapshot();
         let keyspaces = (0..).zip(self.keyspaces());
@@ -354,7 +355,7 @@ impl Store {
         })
     }
 
-    /// Moves everything from the journals to tables.
+    /// Flushes all journals to tables.
     #[cfg(test)]
     pub(super) fn flush_all(&self) {
         for keyspace in self.keyspaces() {
@@ -362,14 +363,14 @@ impl Store {
         }
     }
 
-    /// Moves the idempotency keys to a table.
+    /// Flushes the idempotency keys to a table.
     #[cfg(test)]
     pub(super) fn flush_keys(&self) {
         self.keys.rotate_memtable_and_wait().unwrap();
     }
 
-    /// Fills the journal until the database begins another. What the other keyspaces have in it is
-    /// in no table then.
+    /// Fills the journal until the database rotates it. The other keyspaces' data in it is not in
+    /// tables then.
     #[cfg(test)]
     pub(super) fn fill_journal(&self, is_done: impl Fn() -> bool) {
         let filler = vec![0xA5; 1 << 20];
@@ -380,13 +381,13 @@ impl Store {
         }
     }
 
-    /// Puts anything in an event's place.
+    /// Overwrites an event with arbitrary bytes.
     #[cfg(test)]
     pub(super) fn put_raw_event(&self, id: u64, offset: u64, record: &[u8]) {
         self.events.insert(event_key(id, offset), record).unwrap();
     }
 
-    /// Puts anything beside the manifest.
+    /// Writes an arbitrary entry beside the manifest.
     #[cfg(test)]
     pub(super) fn put_raw_meta(&self, key: &[u8], record: &[u8]) {
         self.meta.insert(key, record).unwrap();
@@ -401,19 +402,18 @@ impl Store {
         }
     }
 
-    /// Brings everything that was written to the device.
+    /// Syncs everything that was written.
     pub(super) fn sync(&self) -> Result<(), Trouble> {
         Ok(self.db.persist(PersistMode::SyncData)?)
     }
 
-    /// Fails where an earlier failure, also one in the background, keeps the database from taking
-    /// writes.
+    /// Fails if an earlier failure, including one in the background, prevents writes.
     pub(super) fn check(&self) -> Result<(), Trouble> {
         Ok(self.db.persist(PersistMode::Buffer)?)
     }
 
-    /// Waits while tables are written behind. The database would wait by itself, but it would
-    /// not notice that the writing has failed.
+    /// Waits while background flushes lag. The database would wait too, but would not notice that
+    /// flushing has failed.
     #[expect(
         clippy::disallowed_methods,
         reason = "the database tells nobody when it has caught up"
@@ -430,7 +430,7 @@ impl Store {
 }
 
 impl Entry {
-    /// Fails where it can't be read; else says how it is counted.
+    /// Fails if it is unreadable. Otherwise returns how it is counted.
     pub(super) fn check(&self) -> Result<Option<Counted>, Trouble> {
         let (key, value) = (self.key.as_slice(), self.value.as_slice());
         Ok(match self.keyspace {
@@ -446,7 +446,7 @@ impl Entry {
                 unseal::<ChannelRecord>(key, value)?;
                 Some(|contents| &mut contents.channels)
             }
-            // A damaged event is left out when it is read, wherever it is.
+            // A damaged event is skipped when it is read, wherever it is.
             2 => Some(|contents| &mut contents.events),
             3 => {
                 unseal::<KeyRecord>(key, value)?;
@@ -465,7 +465,7 @@ impl Entry {
 }
 
 impl Batch<'_> {
-    /// Puts an entry of another store into this one.
+    /// Inserts an entry of another store.
     pub(super) fn put(&mut self, entry: Entry) -> Result<(), Trouble> {
         let place = usize::try_from(entry.keyspace).unwrap_or(usize::MAX);
         let keyspace = self.store.keyspaces().get(place).copied();
@@ -488,7 +488,7 @@ impl Batch<'_> {
             }
         }
         manifest.touches = self.touches | META;
-        // Nobody else writes, so this is the batch's own number, or close below it.
+        // There is no other writer, so this is the batch's own number, or slightly below.
         manifest.sequence = self.store.db.seqno();
         let record = seal(MANIFEST, manifest);
         self.writes.insert(&self.store.meta, MANIFEST, record);
@@ -520,7 +520,7 @@ impl Batch<'_> {
             .remove(&self.store.events, event_key(id, offset));
     }
 
-    /// Keeps an idempotency key; `index` tells the keys of a batch apart.
+    /// Stores an idempotency key. `index` distinguishes the keys of a batch.
     pub(super) fn put_key(&mut self, expires: u64, batch: u64, index: u32, key: &KeyRecord) {
         let mut place = Vec::with_capacity(20);
         place.extend_from_slice(&expires.to_be_bytes());
@@ -546,12 +546,12 @@ impl Batch<'_> {
         self.writes.remove(&self.store.keys, place);
     }
 
-    /// True if nothing would be written.
+    /// True if there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
         self.writes.is_empty()
     }
 
-    /// Writes it all, or, as far as readers can tell, nothing. After a failure the database takes
+    /// Writes everything atomically with respect to readers. After a failure the database accepts
     /// no more writes.
     pub(super) fn commit(self, how: Commit) -> Result<(), Trouble> {
         self.store.wait_for_room()?;
@@ -563,7 +563,7 @@ impl Batch<'_> {
     }
 }
 
-/// The batch that wrote the idempotency key in this place.
+/// The batch that wrote the idempotency key at this position.
 pub(super) fn batch_of_key(place: &[u8]) -> Option<u64> {
     let batch = place.get(8..16)?.first_chunk()?;
     Some(u64::from_be_bytes(*batch))

@@ -1,4 +1,4 @@
-//! Letting go of what has expired, a bounded part at a time and between batches.
+//! Removes expired data, a bounded part at a time and between batches.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::trouble::Trouble;
 use crate::broker::keys::KEY_TTL;
 use crate::event::ChannelName;
 
-/// So much is done at a sweep: channels looked at, events deleted, keys deleted.
+/// The limits of one sweep: visited channels, deleted events, deleted keys.
 const CHANNELS: usize = 1000;
 const EVENTS: u64 = 4096;
 const KEYS: usize = 4096;
@@ -22,24 +22,24 @@ const NEVER_USED: u64 = 60_000;
 /// How long a channel stays in memory without being used, where there are many.
 const IN_MEMORY: u64 = 60_000;
 
-/// What a sweep has found.
+/// The result of a sweep.
 struct Sweep<'s> {
     store: &'s Store,
     batch: Batch<'s>,
     now: u64,
-    /// How many events may still be deleted.
+    /// How many more events may be deleted.
     budget: u64,
-    /// Channels in memory whose kept events begin later, and up to where they are deleted.
+    /// Channels in memory whose kept events start later, and up to where they are deleted.
     trimmed: Vec<(Arc<Channel>, History, u64)>,
     forgotten: Vec<ChannelName>,
-    /// How many bytes channels kept before, and now.
+    /// The bytes that channels stored before, and now.
     kept: Vec<(u64, u64)>,
 }
 
 impl Committer {
-    /// Lets go of a part of what has expired.
+    /// Removes a part of what has expired.
     pub(super) fn sweep(&mut self, store: &Store) {
-        // A failure in the background shows only when somebody asks.
+        // A failure in the background is only visible when queried.
         if let Err(trouble) = store.check() {
             self.fail(&trouble, None);
             return;
@@ -78,7 +78,7 @@ impl Committer {
             looked_at += 1;
             let (name, record) = match entry {
                 Ok(entry) => entry,
-                // The others still have their turn.
+                // The other channels are still processed.
                 Err(Trouble::Damaged(_)) if looked_at < CHANNELS => {
                     self.shared.metrics.store().damaged(1);
                     continue;
@@ -103,7 +103,7 @@ impl Committer {
         };
         self.next_batch += 1;
         sweep.batch.put_manifest(&mut manifest);
-        // Nobody waits for it, and the next sync takes it along.
+        // Not synced here: nobody waits for it, and the next sync includes it.
         sweep.batch.commit(Commit::Buffered)?;
         self.wrote(manifest);
         for (channel, history, removed) in sweep.trimmed {
@@ -179,8 +179,8 @@ impl Committer {
         Ok(())
     }
 
-    /// True if nobody has used the channel for so long, and nobody follows it; it is no longer in
-    /// memory then. Whoever comes from now on asks the committer for it, and gets a new one.
+    /// True if the channel was unused for this long and has no subscriber. Then it is removed from
+    /// memory. Later accesses go through the committer, which creates a new one.
     fn may_forget(&self, name: &ChannelName, used: u64, patience: u64, now: u64) -> bool {
         let idle = now.saturating_sub(used) >= patience;
         if !idle {
@@ -190,7 +190,7 @@ impl Committer {
         if !self.shared.table.remove_unused(name, since) {
             return false;
         }
-        // Followers come first and read then, so one that has read shows here.
+        // Subscribers register interest before they read, so any that has read is visible here.
         let sink = self.shared.sink.upgrade();
         !sink.is_some_and(|sink| sink.is_followed(name))
     }

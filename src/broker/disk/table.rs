@@ -1,4 +1,4 @@
-//! The channels in use, and how much of their newest events stays at hand.
+//! The channels in use, and the cache of their newest events.
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, VecDeque};
@@ -10,12 +10,12 @@ use crate::event::{ChannelName, Event};
 
 /// Channels are spread over this many locks.
 const STRIPES: usize = 64;
-/// More channels than this are not kept in memory unless they were used within a minute.
+/// If there are more channels than this, those unused for a minute are removed from memory.
 pub(super) const ROOMY: usize = 65_536;
 
 type Stripe = HashMap<ChannelName, Arc<Channel>>;
 
-/// The channels in use. Anyone may look; the committer alone adds and removes.
+/// The channels in use. All threads may read. Only the committer adds and removes.
 pub(super) struct Table {
     stripes: Box<[Mutex<Stripe>]>,
     hasher: RandomState,
@@ -63,7 +63,7 @@ impl Table {
         true
     }
 
-    /// Lets go of channels that were last used before this time, where there are too many.
+    /// Removes channels that were last used before this time, if there are too many.
     pub(super) fn shrink(&self, since: u64, at_most: usize) {
         let each = |stripe: &Mutex<Stripe>| {
             let stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
@@ -78,7 +78,7 @@ impl Table {
         }
     }
 
-    /// Forgets everything that is known; the disk is asked again.
+    /// Clears the table. Channels are loaded from disk again.
     pub(super) fn clear(&self) {
         for stripe in &self.stripes {
             stripe
@@ -89,7 +89,7 @@ impl Table {
     }
 }
 
-/// Keeps the newest events of all channels at hand up to a number of bytes; the oldest go first.
+/// A FIFO cache of the newest events of all channels, limited in bytes.
 pub(super) struct Cache {
     order: VecDeque<(Arc<Channel>, u64, usize)>,
     bytes: usize,
@@ -97,7 +97,7 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    /// A cache of so many bytes; 0 keeps nothing.
+    /// A cache of this many bytes. 0 disables it.
     pub(super) fn new(most: usize) -> Self {
         Cache {
             order: VecDeque::new(),
@@ -106,7 +106,7 @@ impl Cache {
         }
     }
 
-    /// Keeps events that have just been stored, the newest of their channel.
+    /// Adds events that were just stored, the newest of their channel.
     pub(super) fn keep(&mut self, channel: &Arc<Channel>, events: &[Arc<Event>]) {
         if self.most == 0 {
             return;
@@ -121,8 +121,8 @@ impl Cache {
             self.bytes += weight;
             channel.state().keep_at_hand(Arc::clone(event));
         }
-        // Events that retention has let go of still count until their turn comes, so that the
-        // order can't grow without bound.
+        // Events that retention has removed still count until they reach the front, so that the
+        // queue stays bounded.
         while self.bytes > self.most {
             let Some((channel, offset, weight)) = self.order.pop_front() else {
                 break;
@@ -132,7 +132,7 @@ impl Cache {
         }
     }
 
-    /// Forgets everything.
+    /// Clears the cache.
     pub(super) fn clear(&mut self) {
         self.order.clear();
         self.bytes = 0;

@@ -1,4 +1,5 @@
-//! What only a store on disk must do; the rest is in the contract of all brokers.
+//! Tests of what is specific to the store on disk. All other behaviour is covered by the contract
+//! suite.
 
 mod backup;
 mod bytes;
@@ -14,7 +15,7 @@ use super::*;
 use crate::broker::contract::{Recorder, draft, keyed, namespaces};
 use crate::broker::keys::{KEY_TTL, KeyShares};
 
-/// A broker on a directory of its own, which can be closed and opened again.
+/// A broker in its own directory, which can be closed and reopened.
 pub(in crate::broker) struct TestDisk {
     pub(in crate::broker) sink: Arc<Recorder>,
     pub(super) metrics: Arc<Metrics>,
@@ -89,7 +90,7 @@ fn bounds() -> Bounds {
 }
 
 impl TestDisk {
-    /// Closes the store and opens it again.
+    /// Closes and reopens the store.
     fn reopen(self) -> Self {
         self.try_reopen().unwrap()
     }
@@ -118,7 +119,7 @@ impl TestDisk {
         positions.map(|position| position.offset).collect()
     }
 
-    /// Lets the store fail, and waits until it works again.
+    /// Makes the store fail, and waits until it works again.
     async fn fail(&self) {
         let (answer, failed) = queue::Answer::new();
         assert!(
@@ -200,7 +201,7 @@ async fn keys_of_an_earlier_version_answer_whoever_repeats() {
     {
         let store = disk.store();
         let era = store.manifest().unwrap().unwrap().era;
-        // As it was written before publishers were kept.
+        // In the format before publishers were stored.
         let record = KeyRecord {
             channel: "kept:a".to_owned(),
             key: "k".to_owned(),
@@ -401,7 +402,7 @@ async fn an_async_store_that_failed_to_sync_gives_every_channel_a_new_epoch() {
     let (old, new) = (before.position.unwrap(), page.top);
     assert_ne!(new.epoch, old.epoch);
     assert!(!page.covers(old));
-    // Whoever publishes again is told the place by which the event is found now.
+    // A retry gets the position at which the event is found now.
     let again = publish().await.unwrap();
     assert_eq!((again.id, again.duplicate), (before.id, true));
     assert_eq!(again.position, Some(new));
@@ -418,7 +419,7 @@ async fn what_was_synced_keeps_its_epoch_when_the_store_fails() {
     assert_eq!(disk.page("kept:a").await.top, before);
 }
 
-/// What opening the store says, after something was done to its files.
+/// Opens the store after a change of its files. Returns the error.
 async fn refusal(change: impl FnOnce(&TestDisk)) -> String {
     let disk = TestDisk::new(bounds());
     for n in 0..3 {
@@ -506,7 +507,7 @@ async fn with_a_broken_item(journal: impl Fn(&mut Vec<u8>, usize)) -> TestDisk {
         .windows(4)
         .enumerate()
         .filter(|(_, w)| *w == b"FJL\x03");
-    // Of the batches: the database's own, the first manifest, the channel's first event, …
+    // The batches: the database's own, the first manifest, the channel's first event, …
     let ends: Vec<usize> = trailers.map(|(at, _)| at + 4).collect();
     journal(&mut bytes, ends[ends.len() - 3]);
     std::fs::write(&path, bytes).unwrap();
@@ -523,7 +524,7 @@ async fn a_journal_that_breaks_off_before_whole_batches_is_refused() {
 #[tokio::test]
 async fn a_batch_that_a_crash_cut_off_is_forgotten() {
     let disk = with_a_broken_item(|bytes, batch| bytes.truncate(batch + 40)).await;
-    // It and what followed were never acknowledged.
+    // It and later ones were never acknowledged.
     std::fs::remove_file(disk.file(watermark::NAME)).unwrap();
     let mut mark = watermark::Watermark::open(&disk.settings.path).unwrap();
     mark.create().unwrap();

@@ -1,4 +1,4 @@
-//! What can be wrong with the store.
+//! Errors of the store.
 
 use std::fs;
 use std::io;
@@ -6,20 +6,20 @@ use std::path::{Path, PathBuf};
 
 use super::record::Unreadable;
 
-/// Why the store could not do what was asked.
+/// Why the store could not do what was requested.
 #[derive(Debug)]
 pub(super) enum Trouble {
     /// There is no space left.
     Full,
-    /// The device or file system failed, or an earlier failure stands in the way.
+    /// The device or file system failed, or an earlier failure prevents it.
     Failed(String),
-    /// What was read is not what was written.
+    /// The read data is not what was written.
     Damaged(String),
 }
 
 impl Trouble {
-    /// Why the database in this directory could not be opened. A file that is not there, or ends
-    /// too early, is damage then, and no failure of the device.
+    /// Why the database in this directory could not be opened. A missing or truncated file is
+    /// damage here, not a failure of the device.
     pub(super) fn of_opening(error: fjall::Error, log: &Path) -> Self {
         use fjall::{Error, LsmError};
         use io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof};
@@ -37,7 +37,7 @@ impl Trouble {
         }
     }
 
-    /// The trouble as what is wrong with a store.
+    /// The error as a problem of the store.
     pub(super) fn of_a_store(&self) -> String {
         match self {
             Trouble::Damaged(why) => format!("the store is damaged: {why}"),
@@ -46,8 +46,8 @@ impl Trouble {
     }
 }
 
-/// Damage in the database in this directory. The database does not say in which file, so the
-/// first one is named that is wrong as far as can be told from outside.
+/// Locates damage in the database in this directory. The database does not name the file, so this
+/// names the first file that is visibly wrong from outside.
 pub(super) fn unreadable(log: &Path, why: &str) -> Trouble {
     let place = suspect(log).unwrap_or_else(|| log.join("keyspaces"));
     let store = log.parent().unwrap_or(log);

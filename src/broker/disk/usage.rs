@@ -1,19 +1,19 @@
-//! How many bytes of events are kept in all, and how many each channel may keep so that they fit.
+//! The total stored bytes, and how many each channel may store so that everything fits.
 //!
-//! Where all channels together keep too much, the largest give way first: there is a level, and no
-//! channel keeps more than it. It is the highest at which everything fits. So a publisher that floods a few
-//! channels loses their own oldest events, and small channels lose nothing. Channels are counted by
-//! size in classes, so that the level is found without looking at each.
+//! If all channels together exceed the limit, the largest are reduced first. No channel may store
+//! more than a common level, which is the highest at which everything fits. Hence, a publisher that
+//! floods a few channels loses their oldest events, and small channels lose nothing. Channels are
+//! counted by size class, so the level is found without visiting each.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Classes of size: by the number of bits.
+/// The number of size classes: one per bit.
 const CLASSES: usize = 65;
 
-/// What is kept. The committer alone changes it.
+/// The stored bytes. Only the committer changes them.
 #[derive(Debug)]
 pub(super) struct Usage {
-    /// The most bytes in all; 0 for no bound.
+    /// The limit in bytes. 0 means none.
     most: u64,
     classes: Box<[Class; CLASSES]>,
     all: u64,
@@ -25,7 +25,7 @@ struct Class {
     bytes: u64,
 }
 
-/// The most that each channel may keep now, for everybody who asks.
+/// The most that each channel may store now, readable by all threads.
 #[derive(Debug)]
 pub(super) struct Level(AtomicU64);
 
@@ -40,14 +40,14 @@ impl Level {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Sets it; true if a bound has begun to be felt.
+    /// Sets it. True if the limit has just become effective.
     pub(super) fn set(&self, level: u64) -> bool {
         self.0.swap(level, Ordering::Relaxed) == u64::MAX && level != u64::MAX
     }
 }
 
 impl Usage {
-    /// Nothing yet, and so many bytes at most.
+    /// Nothing stored, with this limit in bytes.
     pub(super) fn new(most: u64) -> Self {
         Usage {
             most,
@@ -56,7 +56,7 @@ impl Usage {
         }
     }
 
-    /// A channel keeps so many bytes now, and kept so many before.
+    /// Updates the bytes of a channel from the old to the new number.
     pub(super) fn change(&mut self, before: u64, now: u64) {
         if let Some(class) = self.classes.get_mut(class(before)) {
             class.channels = class.channels.saturating_sub(u64::from(before > 0));
@@ -69,17 +69,17 @@ impl Usage {
         self.all = self.all.saturating_sub(before) + now;
     }
 
-    /// How many bytes are kept.
+    /// The total stored bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.all
     }
 
-    /// The most that each channel may keep; `u64::MAX` where everything fits.
+    /// The most that each channel may store. `u64::MAX` if everything fits.
     pub(super) fn level(&self) -> u64 {
         if self.most == 0 || self.all <= self.most {
             return u64::MAX;
         }
-        // Below it everything fits, and from `high` on it does not.
+        // Invariant: at `low` everything fits, at `high` it does not.
         let (mut low, mut high) = (0, self.most.saturating_add(1));
         while high - low > 1 {
             let middle = low + (high - low) / 2;
@@ -92,7 +92,7 @@ impl Usage {
         low
     }
 
-    /// What would be kept at most at this level.
+    /// An upper bound of the stored bytes at this level.
     fn at_level(&self, level: u64) -> u128 {
         let kept = self.classes.iter().map(|class| {
             let held = u128::from(class.channels) * u128::from(level);

@@ -1,12 +1,12 @@
-//! How far the store was synced: the number of the newest batch that is on the device.
+//! The watermark: the number of the newest batch that is known to be on the device.
 //!
-//! The number stands in a file of its own and is written after the sync of its batch, without a
-//! sync of its own. So it is exact when a process was killed, and may be older when the system lost
-//! power. It is only ever a lower bound: whatever it names was acknowledged. It is written to two
-//! places in turn, each with a checksum, so that one of them is always whole.
+//! The number is in its own file, which is written after the sync of its batch, without a sync of
+//! its own. It is exact if a process was killed, and may be older after a power loss. It is always
+//! a lower bound: every batch up to it was acknowledged. It is written to two slots alternately,
+//! each with a checksum, so that one of them is always intact.
 //!
-//! Behind them stands the number of the store's [`Mark`](super::mark::Mark). So files that were put
-//! back without their mark are found out.
+//! They are followed by the number of the store's [`Mark`](super::mark::Mark), to detect files that
+//! are restored without their mark.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -19,31 +19,31 @@ use super::trouble::Trouble;
 
 /// The name of the file.
 pub(super) const NAME: &str = "synced";
-/// The two places are in different sectors.
+/// The two slots are in different sectors.
 const APART: u64 = 4096;
-/// A place holds the number and its checksum.
+/// A slot contains the number and its checksum.
 const LENGTH: usize = 16;
 
-/// The number of the store's mark stands behind the two places.
+/// The number of the store's mark follows the two slots.
 const MARK_AT: u64 = 2 * APART;
-/// The mark's place holds the present number, the next one, and a checksum.
+/// The mark's slot contains the current number, the next one, and a checksum.
 const MARK_LENGTH: usize = 24;
 
 /// The watermark of a store.
 #[derive(Debug)]
 pub(super) struct Watermark {
     path: PathBuf,
-    /// None where it is missing.
+    /// None if it is missing.
     file: Option<File>,
-    /// The batch that is noted.
+    /// The recorded batch.
     batch: u64,
-    /// Where the next note goes.
+    /// The slot of the next write.
     second: bool,
 }
 
 impl Watermark {
-    /// Reads the watermark of the store in this directory. A missing one is not made: that would
-    /// hide that it was missing.
+    /// Reads the watermark of the store in this directory. A missing file is not created, because
+    /// that would hide that it was missing.
     pub(super) fn open(folder: &Path) -> Result<Self, Trouble> {
         let mut mark = Self::missing(folder);
         let mut file = match OpenOptions::new().read(true).write(true).open(&mark.path) {
@@ -62,7 +62,7 @@ impl Watermark {
         Ok(mark)
     }
 
-    /// The watermark of a store that has none.
+    /// Creates the watermark of a store that has none.
     pub(super) fn missing(folder: &Path) -> Self {
         Watermark {
             path: folder.join(NAME),
@@ -77,13 +77,13 @@ impl Watermark {
         self.file.is_none()
     }
 
-    /// Makes the file if it is missing.
+    /// Creates the file if it is missing.
     pub(super) fn create(&mut self) -> io::Result<()> {
         if self.file.is_some() {
             return Ok(());
         }
         self.file = Some(files::create(&self.path)?);
-        // Every place, so that notes need no more space.
+        // All slots, so that later writes need no more space.
         self.write(self.batch)?;
         self.write(self.batch)?;
         self.expect_mark(0, 0)?;
@@ -91,7 +91,7 @@ impl Watermark {
         self.path.parent().map_or(Ok(()), files::sync_directory)
     }
 
-    /// Notes that the store's mark has one of these numbers.
+    /// Records that the store's mark has one of these numbers.
     pub(super) fn expect_mark(&mut self, present: u64, next: u64) -> io::Result<()> {
         let mut place = [present.to_le_bytes(), next.to_le_bytes()].concat();
         place.extend_from_slice(&xxh3_64(&place).to_le_bytes());
@@ -100,7 +100,7 @@ impl Watermark {
         file.write_all(&place)
     }
 
-    /// True if the store's mark may have this number. Older versions noted none.
+    /// True if the store's mark may have this number. Older versions recorded none.
     pub(super) fn expects_mark(&self, number: u64) -> io::Result<bool> {
         let Ok(mut file) = self.file() else {
             return Ok(true);
@@ -123,19 +123,20 @@ impl Watermark {
         self.batch
     }
 
-    /// Notes that everything up to this batch is on the device.
+    /// Records that everything up to this batch is on the device.
     pub(super) fn note(&mut self, batch: u64) {
         if batch == self.batch {
             return;
         }
         self.batch = batch;
         if let Err(error) = self.write(batch) {
-            // The journal tells a torn tail from damage without it, but for its last batch.
+            // Without it, the journal distinguishes a torn tail from damage for all but its last
+            // batch.
             tracing::debug!(%error, "the watermark could not be noted");
         }
     }
 
-    /// Brings the note to the device.
+    /// Syncs the file.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file()?.sync_all()
     }
@@ -195,7 +196,7 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             let mut mark = Watermark::open(folder.path()).unwrap();
             assert!(found.contains(&mark.batch()), "{}", mark.batch());
-            // The next note goes over the broken place.
+            // The next write overwrites the broken slot.
             mark.note(9);
             assert_eq!(Watermark::open(folder.path()).unwrap().batch(), 9);
         }

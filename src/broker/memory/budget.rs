@@ -1,10 +1,10 @@
-//! The bytes that history may take, over all channels.
+//! The memory budget of history, over all channels.
 //!
-//! When they are used up, the oldest events of the channels that hold most go first, so that a
-//! flood into some channels costs the history of those and not that of small ones. No list of all
-//! channels is kept in order for that: each stripe sorts its channels by the power of two that
-//! their bytes reach, which changes rarely, and tells the largest by an atomic. So a publisher
-//! finds a channel to take from without a lock, and holds one stripe's lock for a bounded step.
+//! When it is exceeded, the oldest events of the largest channels are evicted first, so that a
+//! flood to some channels does not evict the history of small ones. There is no sorted list of
+//! channels. Each stripe groups its channels by the power of two that their bytes reach, which
+//! rarely changes, and publishes the largest group as an atomic. Hence, a publisher finds a victim
+//! without a lock, and holds one stripe's lock for a bounded step.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use super::channel::Trimmed;
 use crate::event::ChannelName;
 use crate::telemetry::Metrics;
 
-/// The power of two that a number of bytes reaches, from 1; 0 stands for no bytes.
+/// The size class: the power of two that a number of bytes reaches, from 1. 0 means no bytes.
 pub(super) fn class(bytes: usize) -> u8 {
     let class = bytes.checked_ilog2().map_or(0, |log| log + 1);
     u8::try_from(class).unwrap_or(u8::MAX)
 }
 
-/// What is held, and the most that may be.
+/// The current use and the limit.
 pub(super) struct Budget {
     most: usize,
-    /// Events and channels.
+    /// Bytes of events and channels.
     held: AtomicUsize,
-    /// Channels alone: they can't be let go of for the sake of others.
+    /// Bytes of channels alone, which cannot be evicted.
     channels: AtomicUsize,
-    /// The class of the largest channel of each stripe.
+    /// The size class of each stripe's largest channel.
     largest: [AtomicU8; STRIPES],
     metrics: Arc<Metrics>,
 }
@@ -44,12 +44,12 @@ impl Budget {
         }
     }
 
-    /// The bytes that are held beyond the bound.
+    /// The bytes over the limit.
     pub(super) fn excess(&self) -> usize {
         self.held.load(Ordering::Relaxed).saturating_sub(self.most)
     }
 
-    /// The stripe with one of the largest channels; `None` where no channel holds an event.
+    /// A stripe with one of the largest channels. `None` if no channel holds an event.
     pub(super) fn richest(&self) -> Option<usize> {
         let classes = self
             .largest
@@ -59,7 +59,7 @@ impl Budget {
         (class > 0).then_some(stripe)
     }
 
-    /// Takes the bytes of a new channel; false if channels alone would take more than there is.
+    /// Adds the bytes of a new channel. False if channels alone would exceed the limit.
     pub(super) fn admit_channel(&self, bytes: usize) -> bool {
         let before = self.channels.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) > self.most {
@@ -70,19 +70,19 @@ impl Budget {
         true
     }
 
-    /// A channel of so many bytes is forgotten.
+    /// Subtracts the bytes of a removed channel.
     pub(super) fn forget_channel(&self, bytes: usize) {
         self.channels.fetch_sub(bytes, Ordering::Relaxed);
         self.release(bytes);
     }
 
-    /// An event of so many bytes is kept.
+    /// Adds the bytes of a stored event.
     pub(super) fn hold(&self, bytes: usize) {
         self.held.fetch_add(bytes, Ordering::Relaxed);
         self.metrics.history().held(signed(bytes));
     }
 
-    /// Counts events that were let go of.
+    /// Subtracts evicted events.
     pub(super) fn trimmed(&self, trimmed: &Trimmed) {
         if trimmed.bytes == 0 {
             return;
@@ -101,12 +101,12 @@ fn signed(bytes: usize) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// The channels of one stripe that hold events, by class.
+/// The channels of one stripe that hold events, by size class.
 #[derive(Default)]
 pub(super) struct Shelf(BTreeSet<(u8, ChannelName)>);
 
 impl Shelf {
-    /// A channel has gone from one class to another.
+    /// Moves a channel to another size class.
     pub(super) fn move_to(
         &mut self,
         name: &ChannelName,

@@ -1,4 +1,4 @@
-//! One channel's numbering and history.
+//! The offsets and history of one channel.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use crate::broker::{Page, Range};
 use crate::event::{ChannelName, Draft, Epoch, Event, HistoryPolicy, Position, shared};
 use crate::telemetry::Evicted;
 
-/// An event's place in the list of its channel, which has room for up to twice as many.
+/// The size of a list entry. The list may have capacity for twice as many.
 const SLOT: usize = 2 * size_of::<(Instant, Arc<Event>)>();
-/// A list that has room for more than this, and holds less than a quarter, gives room back.
+/// A list with more capacity than this shrinks when less than a quarter is used.
 const ROOMY: usize = 64;
 
-/// One channel's numbering and history.
+/// The offsets and history of one channel.
 pub(super) struct Channel {
     epoch: Epoch,
     last: u64,
@@ -23,18 +23,18 @@ pub(super) struct Channel {
     bytes: usize,
     /// When it was last published to or read.
     pub(super) used: Instant,
-    /// Its class on the shelf of its stripe.
+    /// Its size class in the stripe.
     pub(super) shelved: u8,
 }
 
-/// What was let go of.
+/// What was evicted.
 #[derive(Default)]
 pub(super) struct Trimmed {
-    /// The bytes that the channel holds no more.
+    /// The bytes that the channel no longer holds.
     pub(super) bytes: usize,
-    /// How many events went, for each reason.
+    /// The number of events for each reason.
     pub(super) events: [u64; Evicted::COUNT],
-    /// The events themselves, to be dropped where no lock is held: mostly it is one.
+    /// The events themselves, mostly one, to be dropped without holding a lock.
     first: Option<Arc<Event>>,
     more: Vec<Arc<Event>>,
 }
@@ -51,7 +51,7 @@ impl Trimmed {
     }
 }
 
-/// What an event takes in history.
+/// The memory of an event in history.
 pub(super) fn weight(event: &Event) -> usize {
     event.weight() + SLOT
 }
@@ -68,8 +68,8 @@ impl Channel {
         }
     }
 
-    /// What a channel of this name takes without its events: its entry in a table that may be half
-    /// empty, and its place on the shelf.
+    /// The memory of a channel with this name without events: its entry in a hash table that may be
+    /// half empty, and in its size class.
     pub(super) fn own_bytes(name: &ChannelName) -> usize {
         2 * size_of::<(ChannelName, Channel)>()
             + 2 * size_of::<(u8, ChannelName)>()
@@ -83,7 +83,7 @@ impl Channel {
         }
     }
 
-    /// Notes the class of what it holds now: the one before, and the new one.
+    /// Updates the size class. Returns the old and the new one.
     pub(super) fn reclass(&mut self) -> (u8, u8) {
         let class = class(self.bytes);
         (std::mem::replace(&mut self.shelved, class), class)
@@ -99,7 +99,7 @@ impl Channel {
         self.events.is_empty()
     }
 
-    /// Adds an event: it, its position, and how many bytes it takes.
+    /// Appends an event. Returns it with its position and size.
     pub(super) fn append(
         &mut self,
         draft: Draft,
@@ -114,7 +114,7 @@ impl Channel {
         (event, position, weight)
     }
 
-    /// Lets go of what retention does not keep.
+    /// Evicts what retention does not keep.
     pub(super) fn trim(&mut self, policy: HistoryPolicy, now: Instant) -> Trimmed {
         let mut trimmed = Trimmed::default();
         while let Some((at, _)) = self.events.front() {
@@ -133,8 +133,8 @@ impl Channel {
         trimmed
     }
 
-    /// Lets go of the oldest events, up to so many bytes, but of no more than a half unless it is
-    /// the last one: there may be others that hold as much.
+    /// Evicts the oldest events, up to this many bytes, but at most half unless it is the last one,
+    /// because other channels may be equally large.
     pub(super) fn evict(&mut self, bytes: usize) -> Trimmed {
         let mut trimmed = Trimmed::default();
         let goal = bytes.min(self.bytes / 2).max(1);
@@ -145,7 +145,7 @@ impl Channel {
         trimmed
     }
 
-    /// Lets go of everything.
+    /// Evicts everything.
     pub(super) fn clear(&mut self) -> Trimmed {
         let mut trimmed = Trimmed::default();
         while !self.events.is_empty() {
@@ -175,7 +175,7 @@ impl Channel {
             .front()
             .and_then(|(_, event)| event.position)
             .map_or(self.last + 1, |position| position.offset);
-        // Offsets are consecutive, so a range of offsets is a range of places.
+        // Offsets are consecutive, so a range of offsets is a range of indexes.
         let first = range.after.saturating_add(1).max(oldest);
         let last = range.until.min(self.last);
         let count = usize::try_from((last + 1).saturating_sub(first)).unwrap_or(usize::MAX);

@@ -1,4 +1,4 @@
-//! Channels that come, grow, shrink and go, with the bytes that they take.
+//! Creates, appends to, trims and removes channels, and accounts for their memory.
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use super::{Memory, Stripe};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, Event, HistoryPolicy, Position};
 
-/// A publisher lets go of at least so many bytes, where there are too many.
+/// The least number of bytes that a publisher evicts when the budget is exceeded.
 const STEP: usize = 64 * 1024;
 
 impl Memory {
-    /// Adds an event to its channel: it, its position, and what had to go for it.
+    /// Appends an event to its channel. Returns it, its position, and what was evicted.
     pub(super) fn append(
         &self,
         stripe: &mut Stripe,
@@ -37,7 +37,7 @@ impl Memory {
         Ok((event, position, trimmed))
     }
 
-    /// The channel, started if it is not there.
+    /// The channel, created if necessary.
     pub(super) fn kept<'s>(
         &self,
         stripe: &'s mut Stripe,
@@ -68,7 +68,7 @@ impl Memory {
         }
     }
 
-    /// Forgets a channel, if it is there; answers what it held.
+    /// Removes a channel, if it exists. Returns what it held.
     pub(super) fn forget(&self, stripe: &mut Stripe, place: usize, name: &ChannelName) -> Trimmed {
         if stripe.channels.is_empty() {
             return Trimmed::default();
@@ -85,8 +85,8 @@ impl Memory {
         held
     }
 
-    /// Looks at every channel of a stripe: `look` trims it, and says whether it stays. Answers
-    /// what had to go.
+    /// Visits every channel of a stripe. `look` trims it, and returns whether it is kept. Returns
+    /// what was evicted.
     pub(super) fn sweep_channels(
         &self,
         stripe: &mut Stripe,
@@ -125,9 +125,9 @@ impl Memory {
         }
     }
 
-    /// Lets go of history where there is too much of it, for an event of so many bytes: of up to
-    /// twice as many, so that less and less is too much, and no publisher is held up for long.
-    /// Called where no lock is held.
+    /// Evicts history when the budget is exceeded. For an event of this many bytes it evicts up to
+    /// twice as many. Hence, the excess shrinks, and no publisher is delayed for long. Must be
+    /// called without holding a lock.
     pub(super) fn make_room(&self, added: usize) {
         let mut left = added.saturating_mul(2).max(STEP);
         loop {
@@ -140,14 +140,14 @@ impl Memory {
             };
             let freed = self.evict(place, excess.min(left));
             if freed == 0 {
-                // Another publisher was there first.
+                // Another publisher evicted it first.
                 return;
             }
             left = left.saturating_sub(freed);
         }
     }
 
-    /// Lets go of the oldest events of a stripe's largest channel; answers how many bytes went.
+    /// Evicts the oldest events of a stripe's largest channel. Returns the freed bytes.
     fn evict(&self, place: usize, bytes: usize) -> usize {
         let mut stripe = self.stripe_at(place);
         let Some(name) = stripe.shelf.largest().cloned() else {

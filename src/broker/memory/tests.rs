@@ -1,5 +1,4 @@
-//! What only history in memory must do: stay within its bytes. The rest is in the contract of all
-//! brokers.
+//! Tests of the memory limit. All other behaviour is covered by the contract suite.
 
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use crate::broker::contract::{Recorder, draft, namespaces};
 use crate::event::{Audience, Payload};
 use crate::telemetry::TextFormat;
 
-/// A broker with so many bytes, and the sink of its events.
+/// A broker with a budget of this many bytes, and the sink of its events.
 struct World {
     memory: Memory,
     metrics: Arc<Metrics>,
@@ -41,7 +40,7 @@ impl World {
             ..draft(channel, 0, None)
         };
         let published = self.memory.publish_now(draft, None);
-        // The test's own sink would hold what history lets go of.
+        // The test's own sink would keep evicted events alive.
         self.sink.events.lock().unwrap().clear();
         published
     }
@@ -52,7 +51,7 @@ impl World {
         page.unwrap().expect("history")
     }
 
-    /// What the metrics say is held, and what really is.
+    /// The usage according to the metrics, and the actual one.
     fn held(&self) -> (usize, usize) {
         let told = self.metric("tidings_history_memory_bytes");
         let each = |stripe: &Mutex<Stripe>| {
@@ -74,7 +73,7 @@ impl World {
             .lines()
             .find(|line| line.starts_with(&format!("{name} ")));
         let value = line.and_then(|line| line.split(' ').next_back()).unwrap();
-        // A gauge is written as a number with a point.
+        // A gauge is formatted as a float.
         value.split('.').next().unwrap().parse().unwrap()
     }
 }
@@ -165,7 +164,7 @@ async fn channels_alone_are_bounded_by_the_same_bytes() {
         refused.message().contains("history.memory_bytes"),
         "{refused}"
     );
-    // Channels that are there take events still.
+    // Existing channels still accept events.
     assert!(world.publish("kept:0", 1).is_ok());
     tokio::time::advance(Duration::from_hours(2)).await;
     for _ in 0..8 {

@@ -1,4 +1,4 @@
-//! Backups, and the stores that are made from them.
+//! Backups and restored stores.
 
 use super::*;
 
@@ -31,7 +31,7 @@ async fn a_restored_store_holds_what_was_there_on_another_time_line() {
     let contents = verify(backup.as_slice()).unwrap();
     let counted = (contents.channels, contents.events, contents.keys);
     assert_eq!(counted, (2, 61, 1));
-    // The first time line goes on.
+    // The original store continues.
     let lost = disk.publish("brief:a", 31).await.position.unwrap();
 
     let mut settings = disk.settings.clone();
@@ -56,7 +56,7 @@ async fn a_restored_store_holds_what_was_there_on_another_time_line() {
     let other = restored.publish("brief:a", 99).await.position.unwrap();
     assert_eq!(other.offset, lost.offset);
     assert_ne!(other.epoch, lost.epoch);
-    // It is a store like any other from then on.
+    // It is an ordinary store from then on.
     let restored = restored.reopen();
     assert_eq!(restored.page("brief:a").await.top, other);
 }

@@ -1,4 +1,4 @@
-//! A bound on what is kept in all.
+//! The limit on all stored bytes.
 
 use super::*;
 
@@ -61,7 +61,7 @@ async fn a_lower_bound_holds_after_a_restart() {
     disk.sweep().await;
     let kept = disk.kept("brief:a").await + disk.kept("brief:b").await;
     assert!(kept <= all / 2 && kept > all / 4, "{kept} of {all}");
-    // What is deleted stays so, and the bound is not felt any more.
+    // Deleted events stay deleted, and the limit is no longer reached.
     let disk = disk.reopen();
     assert_eq!(disk.disk.shared.level.get(), u64::MAX);
 }

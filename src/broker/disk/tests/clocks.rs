@@ -1,19 +1,19 @@
-//! What a store does when the system's clock was set between two processes.
+//! A store whose system clock was stepped between two processes.
 
 use super::*;
 
-/// Milliseconds of a month.
+/// A month in milliseconds.
 const MONTH: u64 = 30 * 86_400_000;
 
 impl TestDisk {
-    /// A new store, opened while the system's clock says this.
+    /// A new store, opened while the system's clock has this value.
     fn at(wall: u64) -> Self {
         let mut new = Self::new(bounds());
         new.clock = Clock::starting_at(wall);
         new.reopen()
     }
 
-    /// Closes the store, and opens it while the system's clock says this.
+    /// Closes the store, and reopens it while the system's clock has this value.
     fn reopen_at(mut self, wall: u64) -> Self {
         self.disk.close();
         self.clock = Clock::starting_at(wall);
@@ -38,7 +38,7 @@ async fn a_key_of_a_clock_that_was_a_month_ahead_is_forgotten_after_five_minutes
     );
     disk.advance(KEY_TTL);
     assert!(!disk.publish_with_key("k").await.duplicate);
-    // Nor does the next start find it again, once a sweep has come by.
+    // The next start does not find it either, after a sweep.
     disk.advance(KEY_TTL);
     disk.disk.sweep();
     disk.settle().await;

@@ -1,11 +1,11 @@
-//! What becomes of a store whose files were changed, cut, copied or removed.
+//! Stores whose files were changed, truncated, copied or removed.
 
 use std::fs;
 
 use super::super::journal;
 use super::*;
 
-/// A store with some events that was killed, and where its channel stood.
+/// A store with some events that was killed, and its channel's position.
 pub(super) struct Killed {
     pub(super) disk: TestDisk,
     pub(super) top: crate::event::Position,
@@ -32,7 +32,7 @@ impl Killed {
         fs::write(self.disk.file("state"), "running fsync\n").unwrap();
     }
 
-    /// The journal without what is set aside in it.
+    /// The written part of the journal.
     pub(super) fn journal(&self) -> Vec<u8> {
         let mut bytes = fs::read(self.disk.file("log/0.jnl")).unwrap();
         let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
@@ -79,7 +79,7 @@ async fn every_flipped_bit_of_a_journal_is_noticed_or_changes_nothing() {
     assert!(harmless < 16, "{harmless} of {}", bytes.len());
 }
 
-/// So many positions over the whole journal.
+/// This many positions, spread over the whole journal.
 fn positions(bytes: &[u8], count: usize) -> impl Iterator<Item = usize> {
     let length = bytes.len();
     (0..count).map(move |n| n * (length - 1) / (count - 1))
@@ -131,7 +131,7 @@ async fn a_damaged_store_goes_on_with_new_epochs_where_that_is_wanted() {
         assert_eq!(fs::read(aside).unwrap(), bytes, "nothing is thrown away");
         let next = disk.publish("brief:a", 9).await.position.unwrap();
         assert_eq!(next.offset, page.top.offset + 1);
-        // What was repaired is sound.
+        // The repaired store is sound.
         let disk = disk.reopen();
         assert_eq!(disk.page("brief:a").await.top, next);
     }
@@ -182,7 +182,7 @@ async fn a_journal_cut_between_two_batches_is_damage() {
     assert!(said.contains("0.jnl ends with batch"), "{said}");
 }
 
-/// A store whose events are in tables; the journals hold no more of them, or some.
+/// A store whose events are in tables. The journals contain none of them, or some.
 pub(super) async fn with_tables(rotate: impl Fn(&TestDisk, &Store)) -> Killed {
     let disk = TestDisk::new(bounds());
     for n in 0..EVENTS {
@@ -247,7 +247,7 @@ async fn missing_files_of_the_database_are_damage() {
 
 #[tokio::test]
 async fn a_missing_journal_is_damage() {
-    // Sealed, but not yet in tables.
+    // Sealed, but not in tables yet.
     let fill = |disk: &TestDisk, store: &Store| {
         let next = disk.file("log/1.jnl");
         store.fill_journal(|| next.exists());
@@ -274,14 +274,14 @@ async fn a_store_that_was_put_back_gives_new_epochs() {
     let disk = disk.reopen();
     let lost = disk.publish("brief:a", 9).await.position.unwrap();
     disk.disk.close();
-    // Put back over the files that are there.
+    // Restored over the existing files.
     copy(&backup, &disk.settings.path);
     let disk = disk.reopen();
     let other = disk.publish("brief:a", 10).await.position.unwrap();
     assert_eq!(other.offset, lost.offset, "another event in its place");
     assert_ne!(other.epoch, lost.epoch);
     assert!(!disk.page("brief:a").await.covers(lost));
-    // From then on it goes on by itself.
+    // From then on it is a store of its own.
     let disk = disk.reopen();
     assert_eq!(disk.page("brief:a").await.top, other);
 }

@@ -1,4 +1,4 @@
-//! What becomes of a store whose small files, or those of the database, are missing or changed.
+//! Stores whose small files, or those of the database, are missing or changed.
 
 use std::fs;
 use std::path::Path;
@@ -7,8 +7,8 @@ use super::super::*;
 use super::damage::{Killed, copy, killed, with_tables};
 use super::{TestDisk, bounds};
 
-/// Opens a store after a change, as each choice has it: refused by the file's name, or with a new
-/// epoch.
+/// Opens a store after a change, with each setting: it is refused with the file's name, or gets a
+/// new epoch.
 async fn is_damage(file: &str, said: &str, tables: bool, change: impl Fn(&Path)) {
     for on_damage in [OnDamage::Refuse, OnDamage::NewEpoch] {
         let killed = if tables {
@@ -37,7 +37,7 @@ async fn is_damage(file: &str, said: &str, tables: bool, change: impl Fn(&Path))
                 disk.publish("brief:a", 1).await;
                 let page = disk.page("brief:a").await;
                 assert_ne!(page.top.epoch, top.epoch, "{name}");
-                // What was repaired is sound.
+                // The repaired store is sound.
                 let top = page.top;
                 let disk = disk.reopen();
                 assert_eq!(disk.page("brief:a").await.top, top, "{name}");
@@ -48,7 +48,7 @@ async fn is_damage(file: &str, said: &str, tables: bool, change: impl Fn(&Path))
     }
 }
 
-/// The small files with what they hold.
+/// The small files with their contents.
 fn listing(path: &Path) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = ["state", "format", "refused", "synced"]
         .into_iter()
@@ -139,7 +139,7 @@ async fn missing_and_changed_files_of_the_database_are_borne() {
 async fn a_first_start_that_ended_early_is_no_damage() {
     let disk = TestDisk::new(bounds());
     disk.disk.close();
-    // The database is there, and nobody was served from it.
+    // The database exists, and served no client.
     fs::write(disk.file("state"), "new\n").unwrap();
     for entry in fs::read_dir(&disk.settings.path).unwrap() {
         let path = entry.unwrap().path();
@@ -169,7 +169,7 @@ async fn files_put_back_without_the_mark_give_new_epochs() {
     let disk = disk.reopen();
     let lost = disk.publish("brief:a", 9).await.position.unwrap();
     disk.disk.close();
-    // Everything but the present mark.
+    // Everything but the current mark.
     let is_mark = |path: &Path| path.display().to_string().contains("/mark-");
     for path in [&disk.settings.path, &backup] {
         for entry in fs::read_dir(path).unwrap() {
