@@ -1,6 +1,6 @@
 //! What a client may do: the only interface of the transports to hub and broker.
 //!
-//! [`admission`] decides which requests become connections, [`open`] hands them to a shard. A
+//! `admission` decides which requests become connections, `open` hands them to a shard. A
 //! [`Session`] holds an identity and checks every right. It can't be made without an identity, so no
 //! code path fails open.
 
