@@ -192,7 +192,10 @@ fn filters() -> Vec<Value> {
             "Only those that registered as this.",
         ),
     ];
-    let token = json!({ "type": "string", "pattern": "^[0-9]{1,4}\\.[0-9]{1,9}$" });
+    // The node is a number of 16 bits.
+    let node = "([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
+    let pattern = format!("^{node}\\.[0-9]{{1,4}}\\.[0-9]{{1,9}}$");
+    let token = json!({ "type": "string", "pattern": pattern });
     parameters.extend(page(&token));
     parameters
 }
