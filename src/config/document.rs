@@ -66,8 +66,6 @@ pub struct KeyRow {
     pub name: &'static str,
     /// The row of the Markdown table: key, values, default, whether SIGHUP changes it, meaning.
     pub row: String,
-    /// The environment variable that sets it.
-    pub environment_name: Option<String>,
 }
 
 impl Config {
@@ -77,15 +75,11 @@ impl Config {
         let values = keys::all().filter(|key| key.kind != Kind::Tables);
         values
             .map(|key| {
-                let (table, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
                 let name = match key.path.split_once("[].") {
                     Some((_, name)) => name,
-                    None if table.is_empty() => key.path,
-                    None => name,
+                    None => key.path.rsplit_once('.').map_or(key.path, |(_, name)| name),
                 };
-                // The declaration has an example, for the default file.
-                let required = ["name", "command[].name", "command[].does"];
-                let default = if key.path.contains("[]") && required.contains(&name) {
+                let default = if key.required {
                     String::from("none")
                 } else {
                     format!("`{}`", key.default)
@@ -100,7 +94,6 @@ impl Config {
                     path: key.path,
                     name,
                     row,
-                    environment_name: key.environment_name(),
                 }
             })
             .collect()

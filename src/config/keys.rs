@@ -21,6 +21,8 @@ pub(super) struct Key {
     pub(super) help: &'static str,
     /// Whether SIGHUP changes it.
     pub(super) reloads: bool,
+    /// Whether it must be set: `default` is an example then.
+    pub(super) required: bool,
 }
 
 impl Key {
@@ -46,12 +48,6 @@ impl Key {
         plain.retain(|c| c != '`');
         plain
     }
-
-    /// The environment variable that sets it; `None` in tables that may stand several times.
-    pub(super) fn environment_name(&self) -> Option<String> {
-        let stands_once = !self.path.contains("[]") && self.kind != Kind::Tables;
-        stands_once.then(|| format!("TIDINGS_{}", self.path.replace('.', "__").to_uppercase()))
-    }
 }
 
 /// Every key, table by table.
@@ -72,6 +68,20 @@ pub(super) const fn key(
         default,
         help,
         reloads: true,
+        required: false,
+    }
+}
+
+/// A key that must be set, with an example in place of a default.
+pub(super) const fn required(
+    path: &'static str,
+    kind: Kind,
+    example: &'static str,
+    help: &'static str,
+) -> Key {
+    Key {
+        required: true,
+        ..key(path, kind, example, help)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The declarations of the keys in tables that may stand several times: namespaces, event types and
 //! dialects.
 
-use super::keys::{Key, key};
+use super::keys::{Key, key, required};
 use super::kind::{Kind, MANY};
 
 const ONE: Kind = Kind::Whole(1, MANY);
@@ -10,7 +10,7 @@ const POLICIES: Kind = Kind::OneOf(&["disconnect", "drop_oldest", "conflate", "r
 /// Every key of a repeated table.
 pub(super) const REPEATED: &[Key] = &[
     key("namespace", Kind::Tables, "[]", "Namespaces."),
-    key(
+    required(
         "namespace[].name",
         Kind::Text,
         r#""project""#,
@@ -65,7 +65,7 @@ pub(super) const REPEATED: &[Key] = &[
         "Bytes of events of each channel.",
     ),
     key("event_type", Kind::Tables, "[]", "Event types."),
-    key(
+    required(
         "event_type[].name",
         Kind::Text,
         r#""project.updated""#,
@@ -132,7 +132,7 @@ pub(super) const REPEATED: &[Key] = &[
         "Where the key for conflation stands, such as \"data.job_id\"; empty: only the publisher's own key.",
     ),
     key("dialect", Kind::Tables, "[]", "Dialects."),
-    key(
+    required(
         "dialect[].name",
         Kind::Text,
         r#""mobile""#,
@@ -198,13 +198,13 @@ pub(super) const REPEATED: &[Key] = &[
         "[]",
         "What clients say, as below. What is not listed keeps our names.",
     ),
-    key(
+    required(
         "dialect[].command[].name",
         Kind::Text,
         r#""join""#,
         "What the client says: its message's `type`, or the event's name in Socket.IO.",
     ),
-    key(
+    required(
         "dialect[].command[].does",
         Kind::Text,
         r#""subscribe""#,

@@ -65,8 +65,8 @@ fn is_well_formed(name: &str) -> bool {
 ///
 /// The list is closed. Commands have a name space of their own, so a command that is added later
 /// reserves nothing and makes no event type illegal. Its reply may be named like an event type,
-/// because it echoes the `id` of its request, while the `id` of an event is a UUID. A *notice* that is added later must have a name
-/// that no event type can have, such as one that begins with `$`.
+/// because it echoes the `id` of its request, while the `id` of an event is a UUID. A *notice* that
+/// is added later must have a name that no event type can have, such as one that begins with `$`.
 pub const RESERVED_EVENT_TYPES: [&str; 25] = [
     "authenticate",
     "authenticated",

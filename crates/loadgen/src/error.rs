@@ -22,19 +22,13 @@ impl Error {
         }
     }
 
-    /// The server can't be reached, or refuses.
+    /// The run can't be done: the server can't be reached or refuses, or this process fails.
     #[must_use]
-    pub fn unavailable(message: impl Into<String>) -> Self {
+    pub fn new(message: impl Into<String>) -> Self {
         Error {
             field: None,
             message: message.into(),
         }
-    }
-
-    /// This process can't do its part.
-    #[must_use]
-    pub fn internal(message: impl Into<String>) -> Self {
-        Self::unavailable(message)
     }
 
     /// What is wrong, without the argument's name.

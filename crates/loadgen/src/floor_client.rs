@@ -22,7 +22,7 @@ pub(super) async fn publish(
     window: usize,
     burst: bool,
 ) -> Result<PublisherLog> {
-    let failed = |error: std::io::Error| Error::unavailable(format!("the floor server: {error}"));
+    let failed = |error: std::io::Error| Error::new(format!("the floor server: {error}"));
     let socket = TcpStream::connect(address).await.map_err(failed)?;
     socket.set_nodelay(true).map_err(failed)?;
     let (mut reader, mut writer) = socket.into_split();

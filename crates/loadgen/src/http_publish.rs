@@ -103,7 +103,7 @@ fn body(event: &Outgoing) -> Bytes {
 }
 
 fn failed(why: impl std::fmt::Display) -> Error {
-    Error::unavailable(format!("publishing over HTTP failed: {why}"))
+    Error::new(format!("publishing over HTTP failed: {why}"))
 }
 
 #[cfg(test)]

@@ -183,7 +183,7 @@ pub async fn run(args: Args, json: bool, out: &mut (dyn Write + Send)) -> Result
     let report = scenario::run(&args).await?;
     report
         .write(json, out)
-        .map_err(|error| Error::internal(format!("the report can't be written: {error}")))?;
+        .map_err(|error| Error::new(format!("the report can't be written: {error}")))?;
     Ok(report.flawless())
 }
 

@@ -60,7 +60,7 @@ impl Process {
     pub fn cpu(&self) -> Result<Cpu> {
         let stat = self.read("stat")?;
         let ticks = rustix::param::clock_ticks_per_second().max(1);
-        parse_stat(&stat, ticks).ok_or_else(|| Error::internal("/proc/PID/stat can't be read"))
+        parse_stat(&stat, ticks).ok_or_else(|| Error::new("/proc/PID/stat can't be read"))
     }
 
     /// Its resident memory, in bytes.
@@ -73,12 +73,12 @@ impl Process {
             Ok(text) => text,
             Err(_) => self.read("status")?,
         };
-        parse_rss(&text).ok_or_else(|| Error::internal("the process has no resident memory"))
+        parse_rss(&text).ok_or_else(|| Error::new("the process has no resident memory"))
     }
 
     fn read(&self, file: &str) -> Result<String> {
         fs::read_to_string(self.directory.join(file))
-            .map_err(|error| Error::unavailable(format!("the measured process is gone: {error}")))
+            .map_err(|error| Error::new(format!("the measured process is gone: {error}")))
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn connect(address: &str, token: Option<Secret>) -> Result<Clie
     let channel = endpoint
         .connect()
         .await
-        .map_err(|error| Error::unavailable(format!("no gRPC server at {address}: {error}")))?;
+        .map_err(|error| Error::new(format!("no gRPC server at {address}: {error}")))?;
     let bearer = token.map(|token| {
         let mut value = MetadataValue::try_from(format!("Bearer {}", token.expose()))
             .map_err(|_| Error::field("token", "letters that can stand in a header"))?;
@@ -118,7 +118,7 @@ pub(super) async fn batch(
         let answer = limited(call).await.map_err(|status| given_up(&status))?;
         let responses = answer.into_inner().responses;
         if responses.len() != sent.len() {
-            return Err(Error::internal(
+            return Err(Error::new(
                 "a batch was answered with too few or too many responses",
             ));
         }
@@ -165,15 +165,13 @@ pub(super) async fn stream(
         while let Some(answer) = answers.next().await {
             let answer = answer.map_err(|status| given_up(&status))?;
             let Some((channel, sent)) = answered.recv().await else {
-                return Err(Error::internal("an answer without a request"));
+                return Err(Error::new("an answer without a request"));
             };
             note(&mut log, channel, sent, answer.response.as_ref());
         }
         answered.close();
         match answered.recv().await {
-            Some(_) => Err(Error::unavailable(
-                "the server ended the stream with answers due",
-            )),
+            Some(_) => Err(Error::new("the server ended the stream with answers due")),
             None => Ok(()),
         }
     };
@@ -208,7 +206,7 @@ fn note(log: &mut PublisherLog, channel: usize, sent: u64, response: Option<&Pub
 }
 
 fn given_up(status: &Status) -> Error {
-    Error::unavailable(format!(
+    Error::new(format!(
         "publishing failed: {:?}: {}",
         status.code(),
         status.message()

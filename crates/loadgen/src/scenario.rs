@@ -153,9 +153,9 @@ impl Run<'_> {
         let limit = Instant::now() + self.args.measured() + Duration::from_mins(1);
         while let Some(ended) = timeout_at(limit, tasks.join_next())
             .await
-            .map_err(|_| Error::unavailable("publishers did not end in time"))?
+            .map_err(|_| Error::new("publishers did not end in time"))?
         {
-            let (number, log) = ended.map_err(|error| Error::internal(error.to_string()))?;
+            let (number, log) = ended.map_err(|error| Error::new(error.to_string()))?;
             logs.push((number, log?));
         }
         logs.sort_by_key(|(number, _)| *number);
@@ -239,9 +239,7 @@ impl Run<'_> {
             setup.latency_ms = tally.setup.percentiles();
             if setup.ready == 0 {
                 let why = tally.samples.first().map_or("no answer", String::as_str);
-                return Err(Error::unavailable(format!(
-                    "no connection was subscribed: {why}"
-                )));
+                return Err(Error::new(format!("no connection was subscribed: {why}")));
             }
         }
         if let Some(traffic) = traffic {
@@ -278,7 +276,7 @@ fn collect(threads: Vec<JoinHandle<Tally>>, progress: &Arc<Progress>) -> Result<
     for thread in threads {
         let counted = thread
             .join()
-            .map_err(|_| Error::internal("a subscriber thread panicked"))?;
+            .map_err(|_| Error::new("a subscriber thread panicked"))?;
         tally.add(counted);
     }
     Ok(tally)

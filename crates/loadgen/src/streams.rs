@@ -39,7 +39,7 @@ pub(super) fn start(
     threads: usize,
     progress: &Arc<Progress>,
 ) -> Result<Vec<JoinHandle<Tally>>> {
-    let failed = |error: std::io::Error| Error::internal(format!("can't start a thread: {error}"));
+    let failed = |error: std::io::Error| Error::new(format!("can't start a thread: {error}"));
     let mut handles = Vec::with_capacity(threads);
     for first in 0..threads {
         let runtime = tokio::runtime::Builder::new_current_thread()

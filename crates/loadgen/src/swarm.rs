@@ -60,7 +60,7 @@ pub fn start(
     threads: usize,
     progress: &Arc<Progress>,
 ) -> Result<Vec<JoinHandle<Tally>>> {
-    let failed = |error: io::Error| Error::internal(format!("can't start a thread: {error}"));
+    let failed = |error: io::Error| Error::new(format!("can't start a thread: {error}"));
     let mut handles = Vec::with_capacity(threads);
     for first in 0..threads {
         let mut worker = Worker {

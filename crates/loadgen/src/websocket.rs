@@ -281,7 +281,7 @@ fn closed(payload: &[u8]) -> Error {
 }
 
 fn failed(why: impl std::fmt::Display) -> Error {
-    Error::unavailable(format!("publishing over the WebSocket failed: {why}"))
+    Error::new(format!("publishing over the WebSocket failed: {why}"))
 }
 
 #[cfg(test)]

@@ -207,6 +207,20 @@ pub(super) fn negate<'a>(value: &Value<'a>) -> Given<Value<'a>> {
     }
 }
 
+/// An operator on two integers of one type; `None` if the result overflows it.
+macro_rules! whole_arithmetic {
+    ($operator:expr, $left:expr, $right:expr) => {
+        match $operator {
+            Arithmetic::Add => $left.checked_add(*$right),
+            Arithmetic::Subtract => $left.checked_sub(*$right),
+            Arithmetic::Multiply => $left.checked_mul(*$right),
+            Arithmetic::Divide | Arithmetic::Remainder if *$right == 0 => return Err(by_zero()),
+            Arithmetic::Divide => $left.checked_div(*$right),
+            Arithmetic::Remainder => $left.checked_rem(*$right),
+        }
+    };
+}
+
 /// `+`, `-`, `*`, `/` and `%`.
 pub(super) fn arithmetic<'a>(
     operator: Arithmetic,
@@ -215,28 +229,12 @@ pub(super) fn arithmetic<'a>(
     steps: &Steps,
 ) -> Given<Value<'a>> {
     match (left, right) {
-        (Value::Int(left), Value::Int(right)) => {
-            let made = match operator {
-                Arithmetic::Add => left.checked_add(*right),
-                Arithmetic::Subtract => left.checked_sub(*right),
-                Arithmetic::Multiply => left.checked_mul(*right),
-                Arithmetic::Divide | Arithmetic::Remainder if *right == 0 => return Err(by_zero()),
-                Arithmetic::Divide => left.checked_div(*right),
-                Arithmetic::Remainder => left.checked_rem(*right),
-            };
-            made.map(Value::Int).ok_or_else(too_large)
-        }
-        (Value::Uint(left), Value::Uint(right)) => {
-            let made = match operator {
-                Arithmetic::Add => left.checked_add(*right),
-                Arithmetic::Subtract => left.checked_sub(*right),
-                Arithmetic::Multiply => left.checked_mul(*right),
-                Arithmetic::Divide | Arithmetic::Remainder if *right == 0 => return Err(by_zero()),
-                Arithmetic::Divide => left.checked_div(*right),
-                Arithmetic::Remainder => left.checked_rem(*right),
-            };
-            made.map(Value::Uint).ok_or_else(too_large)
-        }
+        (Value::Int(left), Value::Int(right)) => whole_arithmetic!(operator, left, right)
+            .map(Value::Int)
+            .ok_or_else(too_large),
+        (Value::Uint(left), Value::Uint(right)) => whole_arithmetic!(operator, left, right)
+            .map(Value::Uint)
+            .ok_or_else(too_large),
         (Value::Double(left), Value::Double(right)) => match operator {
             Arithmetic::Add => Ok(Value::Double(left + right)),
             Arithmetic::Subtract => Ok(Value::Double(left - right)),

@@ -309,6 +309,46 @@ impl RecoveryState {
 }
 
 impl Connection {
+    /// A connection that has neither an identity nor subscriptions yet, opened at time 0 of the
+    /// shard's clock.
+    pub(super) fn new(
+        nonce: u64,
+        link: Link,
+        protocol: Arc<dyn Protocol>,
+        address: SocketAddr,
+    ) -> Self {
+        Connection {
+            nonce,
+            link,
+            dialect: protocol.dialect(),
+            transport: protocol.transport(),
+            protocol,
+            identity: None,
+            cold: None,
+            address: address.into(),
+            outbox: Outbox::default(),
+            partial: None,
+            subscriptions: Subscriptions::default(),
+            recoveries: None,
+            ending: None,
+            connected_at: 0,
+            last_seen: 0,
+            last_ping: 0,
+            timer: 0,
+            last_batch: 0,
+            covered: 0,
+            next_message: 0,
+            delivered: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            dropped: 0,
+            round_trip_us: 0,
+            refused_messages: 0,
+            unjudged: false,
+            flags: Flags::default(),
+        }
+    }
+
     /// How it follows a topic, if it does.
     pub(super) fn subscription(&self, topic: u32) -> Option<&Subscription> {
         self.subscriptions.iter().find(|s| s.topic == topic)

@@ -11,9 +11,8 @@ use crate::event::{Event, Timestamp};
 use crate::hub::delivery::DialectId;
 use crate::hub::pipe::Pipe;
 use crate::hub::protocol::{Notice, Protocol};
-use crate::hub::shard::connection::{Connection, Flags, Subscriptions};
+use crate::hub::shard::connection::Connection;
 use crate::hub::shard::connection_io::Link;
-use crate::hub::shard::outbox::Outbox;
 use crate::telemetry::Transport;
 
 /// A codec that says nothing.
@@ -52,35 +51,9 @@ impl Protocol for Silent {
 /// A connection with a pipe that nobody reads.
 pub(super) fn connection(user: Option<&str>) -> Connection {
     let (pipe, _reader) = Pipe::new();
-    let identity = user.map(|user| Arc::new(Identity::trusted(user)));
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
     Connection {
-        nonce: 1,
-        link: Link::Pipe(pipe),
-        dialect: DialectId::SSE,
-        transport: Transport::Sse,
-        protocol: Arc::new(Silent),
-        identity,
-        cold: None,
-        address: std::net::SocketAddr::from(([127, 0, 0, 1], 9)).into(),
-        outbox: Outbox::default(),
-        partial: None,
-        subscriptions: Subscriptions::default(),
-        recoveries: None,
-        ending: None,
-        connected_at: 0,
-        last_seen: 0,
-        last_ping: 0,
-        timer: 0,
-        last_batch: 0,
-        covered: 0,
-        next_message: 0,
-        delivered: 0,
-        bytes_in: 0,
-        bytes_out: 0,
-        dropped: 0,
-        round_trip_us: 0,
-        refused_messages: 0,
-        unjudged: false,
-        flags: Flags::default(),
+        identity: user.map(|user| Arc::new(Identity::trusted(user))),
+        ..Connection::new(1, Link::Pipe(pipe), Arc::new(Silent), address)
     }
 }

@@ -16,9 +16,8 @@ use crate::hub::ConnectionPermit;
 use crate::hub::observer::{End, Seen};
 use crate::hub::protocol::{Notice, Protocol};
 use crate::hub::shard::chunk::Chunk;
-use crate::hub::shard::connection::{Connection, Ending, Flags, Subscriptions};
+use crate::hub::shard::connection::{Connection, Ending};
 use crate::hub::shard::connection_io::Link;
-use crate::hub::shard::outbox::Outbox;
 use crate::telemetry::DropReason;
 
 /// How long a client may take to answer a close frame, in milliseconds.
@@ -63,34 +62,10 @@ impl Shard {
         } = opening;
         let transport = protocol.transport();
         let connection = Connection {
-            nonce,
-            link,
-            dialect: protocol.dialect(),
-            transport,
-            protocol,
-            identity: None,
-            cold: None,
-            address: address.into(),
-            outbox: Outbox::default(),
-            partial: None,
-            subscriptions: Subscriptions::default(),
-            recoveries: None,
-            ending: None,
             connected_at: self.time.elapsed(),
             last_seen: self.time.now,
             last_ping: self.time.now,
-            timer: 0,
-            last_batch: 0,
-            covered: 0,
-            next_message: 0,
-            delivered: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-            dropped: 0,
-            round_trip_us: 0,
-            refused_messages: 0,
-            unjudged: false,
-            flags: Flags::default(),
+            ..Connection::new(nonce, link, protocol, address)
         };
         let slot = self.connections.insert(connection);
         permit.keep();

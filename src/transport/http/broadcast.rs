@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -35,46 +35,24 @@ const ROLES: [&str; 4] = ["role", "roles", "target_role", "target_roles"];
 /// Members that name roles which receivers must have.
 const REQUIRED: [&str; 2] = ["required_role", "required_roles"];
 /// The members of a broadcast that has its payload under `data`.
-const NAMED: [&str; 20] = [
-    "event_type",
-    "type",
-    "event",
-    "channel",
-    "data",
-    "time",
-    "timestamp",
-    "audience",
-    "user",
-    "users",
-    "user_id",
-    "user_ids",
-    "target_user",
-    "target_users",
-    "role",
-    "roles",
-    "target_role",
-    "target_roles",
-    "required_role",
-    "required_roles",
-];
+static NAMED: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    let own = [
+        "event_type",
+        "type",
+        "event",
+        "channel",
+        "data",
+        "time",
+        "timestamp",
+        "audience",
+    ];
+    [&own[..], &USERS, &ROLES, &REQUIRED].concat()
+});
 /// The members beside a `message`.
-const BESIDE: [&str; 15] = [
-    "message",
-    "channel",
-    "audience",
-    "user",
-    "users",
-    "user_id",
-    "user_ids",
-    "target_user",
-    "target_users",
-    "role",
-    "roles",
-    "target_role",
-    "target_roles",
-    "required_role",
-    "required_roles",
-];
+static BESIDE: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    let own = ["message", "channel", "audience"];
+    [&own[..], &USERS, &ROLES, &REQUIRED].concat()
+});
 
 /// Takes a broadcast: `{type, data}` with a channel and an audience; or flat, where all other
 /// members are the payload's own; or either of them under `message`, beside the channel.

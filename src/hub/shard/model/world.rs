@@ -237,7 +237,7 @@ impl World {
             ..JoinRequest::default()
         };
         let then = |cx: &mut ConnCtx<'_>, joined: Vec<Joined>, refused: Vec<Refused>| {
-            // A channel that is numbered anew may answer for a join before its reply does.
+            // A channel that starts a new epoch may answer for a join before its reply does.
             let replaced = |one: &Refused| one.error.message().contains("while it began");
             assert!(refused.iter().all(replaced), "{refused:?}");
             for joined in joined {
