@@ -1,4 +1,4 @@
-//! Why a command failed, and how it is told.
+//! Failures of a command, and how they are reported.
 
 use std::error::Error as _;
 use std::io::{self, Write as _};
@@ -11,31 +11,31 @@ use tonic_types::StatusExt;
 use crate::config::Problems;
 use crate::error::Error;
 
-/// Why a command failed.
+/// The failure of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// Whoever read the results has gone (`tidings tail … | head`): no failure to them.
+    /// The reader of stdout has exited (`tidings tail … | head`): not reported as a failure.
     ReaderGone,
-    /// A command that makes no sense.
+    /// Invalid arguments.
     Usage(String),
-    /// What went wrong, for people.
+    /// A failure message for people.
     Told(String),
 }
 
 impl Failure {
-    /// A failure in these words.
+    /// A failure with this message.
     pub(super) fn new(message: impl Into<String>) -> Self {
         Failure::Told(message.into())
     }
 
-    /// Tells it on stderr.
+    /// Prints it on stderr.
     pub(super) fn report(self) -> ExitCode {
         let (message, code) = match self {
             Failure::ReaderGone => return ExitCode::SUCCESS,
             Failure::Usage(message) => (message, ExitCode::from(2)),
             Failure::Told(message) => (message, ExitCode::FAILURE),
         };
-        // There is nobody left to tell where even this can't be written.
+        // If even stderr can't be written, the message is lost.
         drop(writeln!(io::stderr(), "{message}"));
         code
     }
@@ -100,8 +100,8 @@ impl From<Status> for Failure {
     }
 }
 
-/// True if the message of a status tells a violation already. It tells all places in a payload, and
-/// names them from the payload on: `data/n` where the field is `requests[0].data/n`.
+/// True if the message of a status already contains a violation. The message has all places in a
+/// payload, with names relative to the payload: `data/n` where the field is `requests[0].data/n`.
 fn is_told(message: &str, field: &str, description: &str) -> bool {
     let within = field.rsplit_once("].").map_or(field, |(_, within)| within);
     let stands = |piece: &str| {
@@ -112,7 +112,7 @@ fn is_told(message: &str, field: &str, description: &str) -> bool {
                 && (after.is_empty() || after.starts_with("; "))
         })
     };
-    // A place that is the whole payload stands in the message without a name.
+    // The whole payload as a place has no name in the message.
     stands(&format!("{within}: {description}"))
         || (!within.contains('/') && stands(description))
         || message == format!("{field}: {description}")

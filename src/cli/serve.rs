@@ -17,7 +17,7 @@ use crate::event::Timestamp;
 use crate::server::{self, Bound, ServeOptions};
 use crate::telemetry::logs;
 
-/// How long the token for trying things out is good.
+/// The lifetime of the token that `--dev` prints.
 const DEV_TTL: Duration = Duration::from_hours(24);
 
 /// How to run the server.
@@ -33,22 +33,22 @@ pub(super) struct Args {
         long,
         value_name = "NAME",
         value_parser = check::preset_names(),
-        help = "A ready configuration that lies under the file and the environment [env: TIDINGS_PRESET]"
+        help = "A ready configuration below the file and the environment [env: TIDINGS_PRESET]"
     )]
     preset: Option<String>,
-    /// For trying things out: a made-up secret, anonymous connections, open channels, a demo page
+    /// For trying the server: a random secret, anonymous connections, open channels, a demo page
     #[arg(long)]
     dev: bool,
-    /// Write the bound addresses to this file, as JSON, once both listeners accept
+    /// Write the bound addresses to this file, as JSON, once both listeners accept connections
     #[arg(long, value_name = "PATH")]
     ready_file: Option<PathBuf>,
-    /// How long clients have to leave when the server stops (`server.drain`)
+    /// Time that clients have to leave when the server stops (`server.drain`)
     #[arg(long, value_name = "DURATION", value_parser = checked_duration)]
     drain: Option<String>,
-    /// Where browsers connect (`public.listen`)
+    /// Address for browsers (`public.listen`)
     #[arg(long, value_name = "ADDRESS")]
     public: Option<SocketAddr>,
-    /// Where services connect (`internal.listen`)
+    /// Address for services (`internal.listen`)
     #[arg(long, value_name = "ADDRESS")]
     internal: Option<SocketAddr>,
 }
@@ -57,27 +57,27 @@ fn checked_duration(text: &str) -> Result<String, &'static str> {
     duration::parse(text).map(|_| text.to_owned())
 }
 
-/// Loads the configuration again, from the same sources.
+/// Reloads the configuration from the same sources.
 type Reload = Arc<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
 
-/// What the server is started with.
+/// Everything that the server is started with.
 struct Start {
     /// The checked configuration.
     config: Config,
-    /// For trying things out.
+    /// True with `--dev`.
     dev: bool,
     /// Where to write the bound addresses.
     ready_file: Option<PathBuf>,
-    /// For SIGHUP.
+    /// The reload for SIGHUP.
     reload: Reload,
     /// With `dev`: a token with the roles `service` and `admin`, if there is a secret to sign it
     /// with.
     dev_token: Option<String>,
-    /// With `dev`: what to try it out with.
+    /// With `dev`: the event of the printed commands.
     trial: Trial,
 }
 
-/// An event to try the server out with.
+/// An event for trying the server.
 #[derive(Debug, PartialEq, Eq)]
 struct Trial {
     channel: String,
@@ -86,7 +86,7 @@ struct Trial {
 }
 
 impl Trial {
-    /// The event of a greeting; where the catalog takes none, the first that it has an example of.
+    /// A greeting; if the catalog does not accept it, the first event type with an example.
     fn of(config: &Config) -> Self {
         let greeting = Trial {
             channel: String::from("demo"),
@@ -107,7 +107,7 @@ impl Trial {
             Some(Trial {
                 channel: channel.to_owned(),
                 event_type: known.name.clone(),
-                // It stands between single quotes.
+                // The shell commands have it between single quotes.
                 data: known.example.clone().filter(|data| !data.contains('\''))?,
             })
         });
@@ -123,7 +123,7 @@ impl fmt::Debug for Start {
     }
 }
 
-/// Runs the server until it is told to stop.
+/// Runs the server until it receives a signal to stop.
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let start = options(args)?;
     super::runtime(start.config.server.runtime_threads)?.block_on(serve(start))
@@ -172,7 +172,7 @@ fn options(args: Args) -> Result<Start, Failure> {
     let file = args
         .config
         .or_else(|| said(None, "TIDINGS_CONFIG").map(PathBuf::from));
-    // Made once: the same secret after every reload, so that tokens stay good.
+    // Generated once: the same secret after every reload, so that tokens stay valid.
     let secret = args.dev.then(Secret::random).transpose()?;
     let addresses = [
         ("--public", "public.listen", args.public),
@@ -217,7 +217,7 @@ fn dev_token(config: &Config) -> Result<Option<String>, Failure> {
     token::sign(&config.auth, &claims, Timestamp::now()).map(Some)
 }
 
-/// What a developer is told once the server listens: the token, and three lines to copy.
+/// The text printed once the server listens: the token, and three commands to copy.
 fn dev_banner(public: SocketAddr, internal: SocketAddr, token: &str, trial: &Trial) -> String {
     let (public, internal) = (reachable(public), reachable(internal));
     let to = format!("--server http://{internal} --token {token}");
@@ -239,7 +239,7 @@ fn dev_banner(public: SocketAddr, internal: SocketAddr, token: &str, trial: &Tri
     )
 }
 
-/// The address by which this machine reaches a listener.
+/// The address at which this machine reaches a listener.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

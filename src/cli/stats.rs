@@ -13,10 +13,10 @@ use crate::proto::{GetStatsRequest, LatencyStats, Stats, WatchStatsRequest};
 /// How to show the counters.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Show them again and again
+    /// Print them repeatedly
     #[arg(long)]
     watch: bool,
-    /// Time between two showings, 100ms to 1h [default: 1s]
+    /// Time between two prints, 100ms to 1h [default: 1s]
     #[arg(long, value_name = "DURATION", value_parser = interval, requires = "watch")]
     interval: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! Checks of what a configuration declares: namespaces with their rules, and event types with
+//! Checks of the declarations in a configuration: namespaces with their rules, and event types with
 //! their schemas.
 
 use std::collections::HashSet;
@@ -10,7 +10,7 @@ use crate::auth::{NamespaceRules, Policy};
 use crate::catalog::{Definition, Part};
 use crate::event::{ChannelName, EventType, SlowConsumer};
 
-/// Notes everything in the namespaces and event types that makes no sense.
+/// Reports every invalid namespace and event type.
 pub(super) fn check(config: &Config, dev: bool, check: &mut Check<'_>) {
     for (index, namespace) in config.namespace.iter().enumerate() {
         one_namespace(namespace, &format!("namespace[{index}]"), check);
@@ -50,7 +50,7 @@ fn one_namespace(namespace: &NamespaceConfig, at: &str, check: &mut Check<'_>) {
     rules(namespace, at, check);
 }
 
-/// Compiles the rules one by one, so that each bad one is named.
+/// Compiles the rules one by one, so that each invalid one is reported.
 fn rules(namespace: &NamespaceConfig, at: &str, check: &mut Check<'_>) {
     let rules = [
         NamespaceRules {
@@ -73,7 +73,7 @@ fn is_namespace(name: &str) -> bool {
     ChannelName::new(name).is_ok() && !name.contains(':')
 }
 
-/// Notes every name that stood before.
+/// Reports every duplicate name.
 pub(super) fn duplicates<'a>(
     names: impl Iterator<Item = &'a str>,
     table: &str,
@@ -124,7 +124,7 @@ fn event_types(config: &Config, dev: bool, check: &mut Check<'_>) {
     );
 }
 
-/// A type whose namespace is not declared could be published nowhere.
+/// A type whose namespace is not declared could not be published anywhere.
 fn home(namespace: &str, declared: &[&str], at: &str, check: &mut Check<'_>) {
     let known = declared.contains(&namespace) || declared.contains(&"*");
     if known || !is_namespace(namespace) {

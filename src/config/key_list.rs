@@ -1,18 +1,18 @@
-//! The declaration of every key that stands once, table by table.
+//! The declaration of every key outside repeated tables, table by table.
 //!
 //! A declaration is the only place for a default and for the text that documents the key: the
-//! structs, `tidings config` and `docs/reference/configuration.md` are made from it. Texts are
-//! Markdown, with links from that page.
+//! structs, `tidings config` and `docs/reference/configuration.md` are generated from it. Texts are
+//! Markdown, with links relative to that page.
 
 use super::keys::{Key, fixed, key};
 use super::kind::{Kind, MANY};
 
 const ONE: Kind = Kind::Whole(1, MANY);
 const RATE: Kind = Kind::Whole(0, 4_294_967_295);
-/// Sizes of one message or event: what protobuf and HTTP/2 carry without strain.
+/// Sizes of one message or event: sizes that protobuf and HTTP/2 handle well.
 const MESSAGE: Kind = Kind::Whole(1, 1 << 30);
 
-/// Every key that stands once.
+/// Every key outside repeated tables.
 pub(super) const SETTINGS: &[Key] = &[
     key(
         "auto_subscribe",

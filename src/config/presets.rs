@@ -1,4 +1,4 @@
-//! Ready configurations, each for one system that Tidings stands in for.
+//! Ready configurations, each for one system that Tidings replaces.
 
 use super::layer::Layer;
 use super::problem::{Place, Problem};
@@ -8,7 +8,7 @@ use super::problem::{Place, Problem};
 pub struct Preset {
     /// Its name.
     pub name: &'static str,
-    /// The TOML file, with comments that say why.
+    /// The TOML file, with comments that explain it.
     pub toml: &'static str,
 }
 
@@ -36,20 +36,21 @@ const PRESETS: [Preset; 5] = [
     },
 ];
 
-/// Arrays of tables that are put together by `name`, where others are replaced as a whole.
+/// Arrays of tables that are merged by `name`; other arrays are replaced as a whole.
 const TABLES: [&str; 3] = ["namespace", "event_type", "dialect"];
 
 impl Preset {
-    /// All there are.
+    /// All presets.
     #[must_use]
     pub fn all() -> &'static [Preset] {
         &PRESETS
     }
 
-    /// The preset of this name.
+    /// The preset with this name.
     ///
     /// # Errors
-    /// There is none; names those that there are.
+    ///
+    /// Unknown name; lists the known ones.
     pub fn named(name: &str) -> Result<Preset, Problem> {
         let found = PRESETS.iter().find(|preset| preset.name == name).copied();
         found.ok_or_else(|| {
@@ -63,8 +64,8 @@ impl Preset {
     }
 }
 
-/// Puts a preset's layer under the others, the strongest last. Of its namespaces, event types and
-/// dialects those stay that no other layer declares by the same name.
+/// Puts a preset's layer below the others; later layers take precedence. Of its namespaces, event
+/// types and dialects those are kept that no other layer declares.
 pub(super) fn put_under(mut preset: Layer, layers: &mut Vec<Layer>) {
     for table in TABLES {
         let winner = layers.iter_mut().rev().find(|layer| layer.has(table));
@@ -83,7 +84,7 @@ mod tests {
     use super::super::{Config, Inputs};
     use super::*;
 
-    /// Loads a file over a made-up preset; `Err` with what is wrong.
+    /// Loads a file over a test preset; `Err` with the problems.
     fn load(preset: &'static str, file: &str, inputs: &Inputs) -> Result<Config, String> {
         let preset = Preset {
             name: "made-up",

@@ -1,4 +1,4 @@
-//! What is refused, and in which words.
+//! Tests that invalid settings are refused with the expected messages.
 
 use super::tests::{environment, load, problems};
 

@@ -1,4 +1,4 @@
-//! The declarations of the keys in tables that may stand several times: namespaces, event types and
+//! The declarations of the keys in tables that may be repeated: namespaces, event types and
 //! dialects.
 
 use super::keys::{Key, key, required};

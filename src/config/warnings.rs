@@ -1,4 +1,4 @@
-//! What works but is hardly meant.
+//! Warnings about settings that work but are probably a mistake.
 
 use super::{Config, Secret};
 use crate::net::forwarded::Network;

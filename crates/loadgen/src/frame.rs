@@ -1,16 +1,16 @@
-//! The client's half of RFC 6455 framing, no more than a load generator needs: frames are cut
-//! out of a buffer by their length, nothing is copied.
+//! The client's half of RFC 6455 framing, reduced to the needs of a load generator: frames are
+//! split off a buffer by their length, without copying.
 
 use std::fmt;
 
 /// The largest frame that is accepted, in bytes of payload.
 pub const MAX_PAYLOAD: usize = 16 << 20;
 
-/// The key with which every frame is masked. RFC 6455 §5.3 wants it unpredictable so that a
-/// page can't write chosen bytes through a proxy; a load generator's bytes are its own.
+/// The key with which every frame is masked. RFC 6455 §5.3 requires an unpredictable key so that a
+/// page can't write chosen bytes through a proxy; a load generator chooses its own bytes anyway.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// What a frame is (RFC 6455 §5.2).
+/// The kind of a frame (RFC 6455 §5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opcode {
     /// UTF-8 text.
@@ -48,26 +48,26 @@ impl Opcode {
     }
 }
 
-/// What stands at the beginning of a buffer.
+/// What a buffer begins with.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<'a> {
     /// A whole frame, and what follows it.
     Frame {
-        /// What it is.
+        /// Its kind.
         opcode: Opcode,
         /// Its payload.
         payload: &'a [u8],
         /// The bytes after it.
         rest: &'a [u8],
     },
-    /// Not yet a whole frame; it ends when the buffer holds this many bytes (a header at least).
+    /// An incomplete frame; it ends when the buffer has this many bytes (at least the header).
     Needs(usize),
 }
 
-/// Why a server's bytes are no frame that this client takes.
+/// Why this client does not accept a server's frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameError {
-    /// A reserved bit is set, though no extension was agreed (§5.2).
+    /// A reserved bit is set, though no extension was negotiated (§5.2).
     Reserved,
     /// A server masked its frame (§5.1).
     Masked,
@@ -90,10 +90,11 @@ impl fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
-/// Cuts the first frame off `input`.
+/// Splits the first frame off `input`.
 ///
 /// # Errors
-/// If the bytes break RFC 6455 or need something that the load generator does not do.
+///
+/// If the bytes violate RFC 6455 or need a feature that the load generator does not have.
 pub fn next(input: &[u8]) -> Result<Next<'_>, FrameError> {
     let [first, second, after @ ..] = input else {
         return Ok(Next::Needs(2));

@@ -4,13 +4,13 @@ use tidings_websocket::handshake::accept_key;
 
 use crate::token::Secret;
 
-/// RFC 6455 §4.1 wants the key random to tell caches apart, of which there are none between a
+/// RFC 6455 §4.1 requires a random key so that caches can be detected; there are none between a
 /// load generator and its server.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// The longest answer to the handshake that is read, in bytes.
+/// The longest response to the handshake that is read, in bytes.
 pub(super) const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// Asks `host` for a WebSocket at `path`, with `token`.
+/// Requests a WebSocket from `host` at `path`, with `token`.
 pub(super) fn request(host: &str, path: &str, token: Option<&Secret>) -> String {
     let authorization = token.map_or(String::new(), |token| {
         format!("Authorization: Bearer {}\r\n", token.expose())
@@ -21,14 +21,14 @@ pub(super) fn request(host: &str, path: &str, token: Option<&Secret>) -> String 
     )
 }
 
-/// Parts the answer's head from what follows it; `None` where it is not whole yet.
+/// Splits the response's head from the bytes after it; `None` if it is incomplete.
 pub(super) fn split(input: &[u8]) -> Option<(&[u8], &[u8])> {
     const END: &[u8] = b"\r\n\r\n";
     let length = input.windows(END.len()).position(|window| window == END)?;
     input.split_at_checked(length + END.len())
 }
 
-/// Whether `head` grants the WebSocket; if not, why.
+/// Checks that `head` accepts the WebSocket; otherwise returns the reason.
 pub(super) fn check(head: &[u8]) -> Result<(), String> {
     let text = String::from_utf8_lossy(head);
     if !text.starts_with("HTTP/1.1 101 ") {

@@ -18,7 +18,7 @@ pub struct Histogram {
     max: u64,
 }
 
-/// A distribution in five numbers, in milliseconds.
+/// The percentiles of a distribution, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Percentiles {
     /// Half were faster.
@@ -44,7 +44,7 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Takes note of one duration, in nanoseconds.
+    /// Records one duration, in nanoseconds.
     pub fn record(&mut self, nanoseconds: u64) {
         if let Some(bucket) = self.buckets.get_mut(index(nanoseconds)) {
             *bucket += 1;
@@ -53,7 +53,7 @@ impl Histogram {
         self.max = self.max.max(nanoseconds);
     }
 
-    /// Adds what another one counted.
+    /// Adds the counts of another histogram.
     pub fn add(&mut self, other: &Histogram) {
         for (bucket, more) in self.buckets.iter_mut().zip(&other.buckets) {
             *bucket += more;
@@ -62,13 +62,13 @@ impl Histogram {
         self.max = self.max.max(other.max);
     }
 
-    /// How many durations there are.
+    /// The number of recorded durations.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The duration that `per_thousand` of 1,000 do not exceed; zero if there are none.
+    /// The duration that `per_thousand` of 1,000 durations do not exceed; zero if there are none.
     #[must_use]
     pub fn quantile(&self, per_thousand: u64) -> Duration {
         let rank = self

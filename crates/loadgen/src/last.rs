@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use crate::histogram::{Histogram, Percentiles};
 
-/// A run with more events than this has no answer: it would cost more than it tells.
+/// With more events than this the run reports no result, because it would cost too much memory.
 const MAX_EVENTS: usize = 20_000;
-/// Subscribers that are read one after the other get the newest few events in turn.
+/// Subscribers that are read one after the other receive the newest few events alternately.
 const LOOK_BACK: usize = 32;
 
-/// When events were sent and last read. An event is known by the nanosecond of its sending.
+/// When events were sent and last read. An event is identified by the nanosecond at which it was
+/// sent.
 #[derive(Debug, Default)]
 pub struct LastOfEach {
-    /// When it was sent, and when it was last read. An event may stand here more than once.
+    /// When an event was sent, and when it was last read. An event may have several entries.
     events: Vec<(u64, u64)>,
     overrun: bool,
 }
@@ -38,7 +39,7 @@ impl LastOfEach {
         }
     }
 
-    /// Adds what another thread saw.
+    /// Adds the entries of another thread.
     pub fn add(&mut self, other: LastOfEach) {
         self.overrun |= other.overrun;
         self.events.extend(other.events);

@@ -1,4 +1,4 @@
-//! Subscribers over gRPC: many streams on few HTTP/2 connections, as backend services have them.
+//! Subscribers over gRPC: many streams on few HTTP/2 connections, as back-end services use them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -26,13 +26,14 @@ use tidings_client::proto::{SubscribeRequest, SubscribeResponse, Subscription};
 
 /// Streams that share an HTTP/2 connection: half of what servers commonly allow.
 const STREAMS_PER_CONNECTION: usize = 100;
-/// How often a thread looks whether it shall stop.
+/// How often a thread checks whether it should stop.
 const TURN: Duration = Duration::from_millis(50);
 
-/// Starts `threads` threads that follow over gRPC at `address` until [`Progress::stop`].
+/// Starts `threads` threads that subscribe over gRPC at `address` until [`Progress::stop`].
 ///
 /// # Errors
-/// If a thread or its runtime can't be made.
+///
+/// If a thread or its runtime can't be created.
 pub(super) fn start(
     plan: &Plan,
     address: &str,
@@ -133,7 +134,7 @@ impl Thread {
         tally.seen.push(subscriber.seen(ended.is_none()));
     }
 
-    /// Subscribes; answers once the server has said that the subscription stands.
+    /// Subscribes; returns once the server has confirmed the subscription.
     async fn open(
         &self,
         mut client: Client,
@@ -170,7 +171,7 @@ impl Thread {
         }
     }
 
-    /// Reads until the stream ends; answers why it did.
+    /// Reads until the stream ends; returns the reason.
     async fn read(
         &self,
         stream: &mut Streaming<SubscribeResponse>,

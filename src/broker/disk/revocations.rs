@@ -52,8 +52,8 @@ fn list(shared: &Shared) -> Result<Vec<Revocation>> {
     load(&store, shared.on_damage).map_err(told)
 }
 
-/// The revocations in a store. Where damage is tolerated, those that can't be read are left out
-/// with a warning: their tokens are good again.
+/// The revocations in a store. If damage is tolerated, unreadable ones are left out with a warning:
+/// their tokens are valid again.
 pub(super) fn load(store: &Store, on_damage: OnDamage) -> Result<Vec<Revocation>, Trouble> {
     let mut found = Vec::new();
     for entry in store.meta_from(REVOCATIONS) {

@@ -1,4 +1,4 @@
-//! The header of a client's frame and the rules that it alone can break.
+//! The header of a client's frame, and the rules that apply to a single header.
 
 use super::{MAX_CONTROL_PAYLOAD, Opcode, Violation};
 
@@ -7,12 +7,12 @@ const RSV1: u8 = 0x40;
 const RSV2_RSV3: u8 = 0x30;
 const MASKED: u8 = 0x80;
 
-/// A client frame's header, with everything checked that doesn't depend on earlier frames.
+/// A client frame's header, with all checks that don't depend on earlier frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Header {
-    /// The last frame of its message.
+    /// True for the last frame of a message.
     pub(super) fin: bool,
-    /// Compressed, if permessage-deflate was agreed (RFC 7692 §6).
+    /// Compressed, if permessage-deflate was negotiated (RFC 7692 §6).
     pub(super) rsv1: bool,
     pub(super) opcode: Opcode,
     pub(super) key: [u8; 4],
@@ -22,7 +22,7 @@ pub(super) struct Header {
     pub(super) size: usize,
 }
 
-/// Reads the header at the front of `buf`; `None` where it is not yet complete.
+/// Parses the header at the front of `buf`; `None` if it is incomplete.
 pub(super) fn parse(buf: &[u8]) -> Result<Option<Header>, Violation> {
     let [first, second, rest @ ..] = buf else {
         return Ok(None);
@@ -72,8 +72,8 @@ fn check_control(fin: bool, rsv1: bool, short: u8) -> Result<(), Violation> {
     Ok(())
 }
 
-/// The payload's length and what follows it. It must take the fewest bytes possible, and the top
-/// bit of eight bytes must be 0 (RFC 6455 §5.2).
+/// The payload's length and the bytes after it. The length must use the shortest encoding, and the
+/// top bit of eight bytes must be 0 (RFC 6455 §5.2).
 fn parse_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Violation> {
     let (length, after, smallest) = match short {
         126 => {

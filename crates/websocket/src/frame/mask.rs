@@ -1,7 +1,7 @@
-//! Masking (RFC 6455 §5.3): the same operation hides and shows.
+//! Masking (RFC 6455 §5.3): the same operation masks and unmasks.
 
 /// Applies the masking key to a payload in place. The key starts at the first byte; for a later
-/// part of a payload, give the key turned left by the number of bytes already done.
+/// part of a payload, pass the key rotated by the number of bytes before it.
 pub fn unmask(payload: &mut [u8], key: [u8; 4]) {
     let [a, b, c, d] = key;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
@@ -14,7 +14,7 @@ pub fn unmask(payload: &mut [u8], key: [u8; 4]) {
     }
 }
 
-/// The key for what follows `done` bytes of a payload.
+/// The key for the bytes after the first `done` bytes of a payload.
 pub(super) fn turned(mut key: [u8; 4], done: usize) -> [u8; 4] {
     key.rotate_left(done % 4);
     key

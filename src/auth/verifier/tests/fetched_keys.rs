@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::public_keys::{Signer, public_only};
 use super::*;
 
-/// A server for one document; it counts how often it was asked.
+/// A server for one document; it counts the requests.
 struct Served {
     url: String,
     document: Arc<Mutex<String>>,
@@ -73,7 +73,8 @@ async fn keys_behind_a_url_are_fetched_when_needed_and_follow_rotation() {
     assert_eq!(served.asked(), 1);
     assert!(!verifier.lacks_keys());
 
-    // A key that comes right behind a fetch is found as well: the token waits for the next one.
+    // A key that is published right after a fetch is found as well: the token waits for the next
+    // fetch.
     served.serve(&json!({"keys": [ec.jwk("two")]}).to_string());
     assert!(verifier.verify(&new).await.is_ok());
     assert_eq!(served.asked(), 2);
@@ -114,7 +115,7 @@ async fn a_token_is_not_judged_while_its_key_cannot_be_fetched() {
     assert_eq!(error.code(), Code::Unavailable);
     assert!(error.retry_delay().is_some());
     assert!(verifier.lacks_keys());
-    // What no key could mend is refused all the same, and costs no fetch.
+    // A token that no key could make valid is still refused, and causes no fetch.
     let asked = served.asked();
     let expired = json!({"sub": "ann", "exp": seconds() - 60}).to_string();
     let expired = signed(r#"{"alg":"ES256"}"#, &expired, |message| ec.sign(message));
@@ -124,7 +125,7 @@ async fn a_token_is_not_judged_while_its_key_cannot_be_fetched() {
     assert_eq!(served.asked(), asked);
     let refused = [AuthFailure::Expired, AuthFailure::Signature];
     assert_eq!(*reasons.lock().unwrap(), refused);
-    // And those of other keys are taken.
+    // Tokens of other keys are accepted.
     assert!(now(verifier.verify(&hs256_token(&claims()))).is_ok());
     served.serve(&json!({"keys": [rsa.jwk("one")]}).to_string());
     verifier.fetches.let_time_pass();
@@ -228,7 +229,7 @@ async fn a_secret_in_a_published_set_is_no_key() {
     };
     settings.algorithms.push(String::from("HS256"));
     let (verifier, reasons) = verifier(&settings);
-    // Nor is any looked for there.
+    // And no fetch is made for it.
     assert!(now(verifier.verify(&hs256_token(&claims()))).is_err());
     assert_eq!(served.asked(), 0);
     assert_eq!(*reasons.lock().unwrap(), [AuthFailure::UnknownKey]);
