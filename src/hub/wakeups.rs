@@ -11,7 +11,7 @@ use super::deliver::Dispatcher;
 use super::end_the_process;
 use crate::hub::shard::{SMALL_ROUND_SUBSCRIBERS, Shard};
 
-/// How publishes of this thread wake shards.
+/// How publishes on this thread wake shards.
 #[derive(Clone, Copy)]
 enum WakeScope {
     /// A sleeping shard is woken at once.
@@ -36,15 +36,15 @@ thread_local! {
     static SCOPE: Cell<WakeScope> = const { Cell::new(WakeScope::Outside) };
 }
 
-/// Marks the calling thread as a shard's thread, for as long as it lives.
+/// Marks the calling thread as a shard's thread for its lifetime.
 pub(in crate::hub) fn enter_shard_thread() {
     SCOPE.set(WakeScope::InRound);
 }
 
 impl Dispatcher {
-    /// Runs `work`, then wakes the shards once for all that it published, or runs a sleeping shard
-    /// in the place of its thread where that is a few deliveries. A panic of `work` wakes as well.
-    /// The caller holds no lock. Nested calls are part of the outermost one.
+    /// Runs `work`, then wakes the shards once for all its publishes. If they are only a few
+    /// deliveries, it runs the round of a sleeping shard instead of waking its thread. A panic of
+    /// `work` wakes as well. The caller holds no lock. Nested calls are part of the outermost one.
     pub(in crate::hub) fn wake_after<T>(&self, work: impl FnOnce() -> T) -> T {
         if !matches!(SCOPE.get(), WakeScope::Outside) {
             return work();
@@ -60,7 +60,7 @@ impl Dispatcher {
         done
     }
 
-    /// Records that an event with so many deliveries was pushed and that these shards, a bit set,
+    /// Records that an event with this many deliveries was pushed and that these shards, a bit set,
     /// were asleep.
     pub(in crate::hub) fn defer_wake(&self, shards: u64, deliveries: u64) {
         let WakeScope::Owing(owed) = SCOPE.get() else {
@@ -147,14 +147,14 @@ mod tests {
     use crate::hub::{Hub, HubParts, Settings};
     use crate::telemetry::{Metrics, TextFormat, Tracing};
 
-    /// One shard whose thread sleeps for ever.
+    /// One shard whose thread never wakes.
     struct World {
         hub: Arc<Hub>,
         poll: Poll,
         metrics: Arc<Metrics>,
     }
 
-    /// A shard with so many subscriptions to the channel.
+    /// A shard with this many subscriptions to the channel.
     fn world(subscriptions: usize) -> World {
         let metrics = Metrics::new("wake_ups");
         let namespaces = Namespaces::new([Namespace::named("room")]);

@@ -1,4 +1,4 @@
-//! Templates of channel names with members of a client's message: `session:{session_id}`.
+//! Templates of channel names that insert members of a client's message: `session:{session_id}`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,10 +24,11 @@ enum Piece {
 }
 
 impl Template {
-    /// Parses a text in which `{name}` stands for the message's member of that name.
+    /// Parses a text in which `{name}` stands for the message's member with that name.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    ///
+    /// The problem.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let mut pieces = Vec::new();
         let mut rest = text;
@@ -57,7 +58,7 @@ impl Template {
         Ok(Template(pieces))
     }
 
-    /// The members that it names.
+    /// The members that it inserts.
     pub fn members(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|piece| match piece {
             Piece::Member(name) => Some(name.as_str()),
@@ -65,12 +66,13 @@ impl Template {
         })
     }
 
-    /// The channels: one for each value of each member.
+    /// The channel names: one for each value of each member.
     ///
     /// # Errors
-    /// `invalid_argument` naming the member that is missing, or is neither a string nor a whole
-    /// number in its plain spelling, nor a list of those: `7` and `7.0` must not become two
-    /// channels, nor two big numbers one.
+    ///
+    /// `invalid_argument` with the member that is missing, or is not a string, a whole number in
+    /// its plain form, or a list of those: `7` and `7.0` must not become two channels, nor two
+    /// large numbers the same one.
     pub(in crate::protocol) fn fill<'a>(
         &self,
         member: impl Fn(&str) -> Option<&'a RawValue>,

@@ -1,4 +1,4 @@
-//! What holds for events of any data in any envelope.
+//! Properties that hold for events of any data in any envelope.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::tests::{event, with_events, written};
 use crate::event::json::Member;
 
-/// The names of an object's members, as they stand.
+/// The names of an object's members, in order.
 fn names(text: &str) -> Vec<String> {
     struct Names;
     impl<'de> serde::de::Visitor<'de> for Names {

@@ -34,7 +34,7 @@ pub(super) struct World {
     pub(super) broker: Arc<SlowBroker>,
     poll: mio::Poll,
     events: Events,
-    /// How far each numbering of each channel came.
+    /// The last offset of each epoch of each channel.
     tops: HashMap<(usize, String), u64>,
 }
 
@@ -132,7 +132,7 @@ impl World {
         position
     }
 
-    /// Lets the shard and the runtime do what there is to do.
+    /// Runs the shard and the runtime until they are idle.
     pub(super) fn run_round(&mut self) {
         for _ in 0..2 {
             self.runtime.block_on(async {
@@ -151,7 +151,7 @@ impl World {
         self.shard.run_round(&self.events);
     }
 
-    /// A round of a publisher in the place of the thread, which comes after it where it must.
+    /// A publisher's round in place of the thread's, followed by the thread's if necessary.
     pub(super) fn help(&mut self) {
         if self.shard.run_small_round() == Remaining::Work {
             self.round();
@@ -202,8 +202,8 @@ impl World {
         if client.asked.contains_key(&channel)
             || follows && (!matches!(how, How::Now) || client.unanswered.contains(&channel))
         {
-            // One that asks again before it was answered, or has unread messages of before,
-            // could not tell which is which.
+            // A client that subscribes again before the reply, or with unread earlier messages,
+            // could not tell the replies apart.
             return;
         }
         if follows {
@@ -237,7 +237,7 @@ impl World {
             ..JoinRequest::default()
         };
         let then = |cx: &mut ConnCtx<'_>, joined: Vec<Joined>, refused: Vec<Refused>| {
-            // A channel that starts a new epoch may answer for a join before its reply does.
+            // A channel that starts a new epoch may answer a subscription before its reply does.
             let replaced = |one: &Refused| one.error.message().contains("while it began");
             assert!(refused.iter().all(replaced), "{refused:?}");
             for joined in joined {
@@ -256,7 +256,7 @@ impl World {
     }
 
     pub(super) fn leave(&mut self, client: &mut Client, channel: usize) {
-        // Reads what is still to come of it first, as one that waits for the answer would.
+        // Reads its outstanding messages first, as a client that waits for the answer would.
         self.drain(client);
         if !client.follows.contains(&channel) {
             return;
@@ -272,7 +272,7 @@ impl World {
         client.again.remove(&channel);
     }
 
-    /// Gives a connection another pipe; what it had not read comes there, in the other dialect.
+    /// Replaces a connection's pipe; unread messages are repeated there, in the other dialect.
     pub(super) fn upgrade_transport(&mut self, client: &mut Client) {
         let Some(before) = &client.reader else {
             return;
@@ -301,14 +301,14 @@ impl World {
             }),
         };
         self.shard.upgrade_transport(id, upgrade);
-        // One that is being closed stays where it is, and hears of it there.
+        // A connection that is being closed keeps its pipe, and is notified there.
         if told.try_recv().is_ok() {
             client.dialect = next;
             client.reader = Some(shareable.reader(Arc::clone(&self.hub), id));
         }
     }
 
-    /// Reads until nothing more comes, with every late answer given.
+    /// Reads until no more messages arrive, with every late answer given.
     pub(super) fn drain(&mut self, client: &mut Client) {
         let mut quiet = 0;
         while quiet < 3 {
