@@ -133,7 +133,7 @@ fn page_token(token: &str) -> Result<Position> {
     token.parse().map_err(wrong)
 }
 
-/// Shortens a page to what fits into one message.
+/// Truncates a page to one message.
 fn cut(page: &mut HistoryPage) {
     let mut bytes = 0_usize;
     let fits = page.events.iter().take_while(|event| {

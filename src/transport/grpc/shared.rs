@@ -1,4 +1,4 @@
-//! A `SubscribeResponse` that is encoded already.
+//! An encoded `SubscribeResponse`.
 
 use bytes::{Buf, BufMut, Bytes};
 use prost::encoding::{DecodeContext, WireType, skip_field};
@@ -7,7 +7,7 @@ use prost::{DecodeError, Message};
 use crate::proto::SubscribeResponse;
 use crate::proto::subscribe_response::Message as Step;
 
-/// The bytes of one `tidings.v1.SubscribeResponse`: every follower of an event sends the same.
+/// The bytes of one `tidings.v1.SubscribeResponse`, shared by all subscribers of an event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SharedResponse(Bytes);
 
@@ -40,7 +40,7 @@ impl Message for SharedResponse {
         buffer.put_slice(&self.0);
     }
 
-    /// Servers only send it: whatever is read into it is passed over.
+    /// Servers only send it: fields are ignored when it is decoded.
     fn merge_field(
         &mut self,
         tag: u32,

@@ -1,4 +1,4 @@
-//! Failures as gRPC says them: a status with `google.rpc` details.
+//! Errors as gRPC statuses with `google.rpc` details.
 
 use std::collections::HashMap;
 
@@ -8,10 +8,10 @@ use tonic_types::{ErrorDetails, StatusExt, pb};
 
 use crate::error::{CloseCode, Error};
 
-/// Who gave the reason of an `ErrorInfo`.
+/// The domain of an `ErrorInfo`.
 const DOMAIN: &str = "tidings";
 
-/// The status of a call that failed.
+/// The status of a failed call.
 pub(super) fn status(error: &Error) -> Status {
     let code = error.code();
     let mut details = ErrorDetails::new();
@@ -30,10 +30,10 @@ pub(super) fn status(error: &Error) -> Status {
     Status::with_error_details(tonic::Code::from_i32(code.grpc()), error.message(), details)
 }
 
-/// The same as a message, for the answers of batches and streams.
+/// The same as a message, for the responses of batches and streams.
 pub(super) fn message(error: &Error) -> pb::Status {
     let status = status(error);
-    // The details of a status are this very message, encoded.
+    // The details of a status are this same message, encoded.
     pb::Status::decode(status.details()).unwrap_or_else(|_| pb::Status {
         code: error.code().grpc(),
         message: error.message(),
@@ -41,7 +41,8 @@ pub(super) fn message(error: &Error) -> pb::Status {
     })
 }
 
-/// How a followed stream ends when its connection does; `None` is an ordinary end.
+/// The error with which a subscription's stream ends when its connection closes; `None` is a normal
+/// end.
 pub(super) fn ended(code: CloseCode, reason: String) -> Option<Error> {
     let reason = if reason.is_empty() {
         code.reason().to_owned()

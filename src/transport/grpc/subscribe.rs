@@ -24,10 +24,10 @@ use crate::session::{
 };
 use crate::telemetry::Transport;
 
-/// The channel of a request that names none.
+/// The channel of a request without channels.
 const GLOBAL: &str = "global";
 
-/// What the hub calls for gRPC streams: each frame is one encoded `SubscribeResponse`.
+/// The hub's protocol for gRPC streams: each frame is one encoded `SubscribeResponse`.
 pub(super) struct Follower;
 
 impl Protocol for Follower {
@@ -57,7 +57,7 @@ impl Protocol for Follower {
         Bytes::new()
     }
 
-    /// The stream's status says why it ends.
+    /// The stream's status has the reason.
     fn close(&self, _code: CloseCode, _reason: &str) -> Bytes {
         Bytes::new()
     }
@@ -68,7 +68,7 @@ impl Protocol for Follower {
     }
 }
 
-/// A message as `SubscribeResponse` has it; `None` where it has no form for it.
+/// A message as a `SubscribeResponse`; `None` if that has no form for it.
 fn step(message: Message) -> Option<Step> {
     if let Message::Gap(gap) = message {
         return Some(Step::Gap(gap));
@@ -89,8 +89,9 @@ fn step(message: Message) -> Option<Step> {
 /// Opens a connection of the hub and subscribes it. The stream begins with `subscribed`.
 ///
 /// # Errors
-/// What is wrong with the whole request, or with its only subscription; `unavailable` and
-/// `resource_exhausted` where the server takes no more connections.
+///
+/// The error of the whole request, or of its only subscription; `unavailable` and
+/// `resource_exhausted` if the server accepts no more connections.
 pub(super) async fn follow(
     call: Call<SubscribeRequest>,
     protocol: Arc<dyn Protocol>,
@@ -121,7 +122,7 @@ pub(super) async fn follow(
     Ok(Following { reader })
 }
 
-/// The first message: how each subscription began. Fails where the only one was refused.
+/// The first message: the result of each subscription. Fails if the only one was refused.
 fn first(cx: &ConnCtx<'_>, joined: &[Joined], refused: &[Refused]) -> Result<(Bytes, ())> {
     if let ([], [only]) = (joined, refused) {
         return Err(only.error.clone().within("subscriptions[0]"));

@@ -1,4 +1,4 @@
-//! The services as their clients see them.
+//! Tests of the services through their clients.
 
 use std::sync::Arc;
 

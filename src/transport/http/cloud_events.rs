@@ -31,7 +31,7 @@ use crate::session::{Publish, Source};
 const MAX_BATCH: usize = 1000;
 /// The longest idempotency key, in bytes.
 const MAX_KEY: usize = 255;
-/// Attributes that are texts (CloudEvents §3.1 and §3.2).
+/// Attributes with string values (CloudEvents §3.1 and §3.2).
 const TEXTS: [&str; 9] = [
     "id",
     "type",
@@ -43,25 +43,26 @@ const TEXTS: [&str; 9] = [
     "traceparent",
     "tracestate",
 ];
-/// What the headers of the binary mode begin with.
+/// The prefix of headers in the binary mode.
 const PREFIX: &str = "ce-";
 
-/// Where an attribute stands and what it says.
+/// An attribute: its name and its value.
 struct Attribute {
     name: String,
     value: String,
 }
 
-/// True if a request carries a CloudEvent in the binary mode.
+/// True if a request is a CloudEvent in the binary mode.
 pub(super) fn is_binary(headers: &HeaderMap) -> bool {
     let telling = ["ce-specversion", "ce-id", "ce-source", "ce-type"];
     telling.iter().any(|name| headers.contains_key(*name))
 }
 
-/// Takes a CloudEvent in the structured mode (JSON event format §3).
+/// Parses a CloudEvent in the structured mode (JSON event format §3).
 ///
 /// # Errors
-/// `invalid_argument` naming the attribute that is wrong.
+///
+/// `invalid_argument` with the invalid attribute.
 pub(super) fn structured(json: &[u8]) -> Result<Publish> {
     let members = Members::parse(json)?;
     let content_type = members.text("datacontenttype")?;
@@ -93,7 +94,7 @@ fn nothing() -> Result<Payload> {
     Payload::new(Bytes::from_static(b"null"), "")
 }
 
-/// Data of another media type than JSON stands in the JSON as a string (JSON event format §3.1).
+/// Data of another media type than JSON is a string in the JSON (JSON event format §3.1).
 fn payload_of(data: &RawValue, content_type: &str) -> Result<Payload> {
     let json = Bytes::copy_from_slice(data.get().as_bytes());
     let payload = Payload::new(json, content_type)?;
@@ -105,13 +106,13 @@ fn payload_of(data: &RawValue, content_type: &str) -> Result<Payload> {
     Payload::new(text.into(), content_type)
 }
 
-/// An attribute's value as a text; `null` is absent (JSON event format §2.2).
+/// An attribute's value as a string; `null` is absent (JSON event format §2.2).
 fn plain(name: &str, value: &RawValue) -> Result<Option<String>> {
     match strict_json::value(value.get().as_bytes()) {
         Ok(Value::String(text)) => Ok(Some(text)),
         Ok(Value::Null) => Ok(None),
         Ok(_) if TEXTS.contains(&name) => Err(Error::field(name.to_owned(), "expected a string")),
-        // As they stand: a number keeps its digits.
+        // Unchanged: a number keeps its digits.
         Ok(Value::Number(_) | Value::Bool(_)) => Ok(Some(value.get().to_owned())),
         Ok(Value::Array(_) | Value::Object(_)) | Err(_) => Err(Error::field(
             name.chars().take(64).collect::<String>(),
@@ -120,10 +121,11 @@ fn plain(name: &str, value: &RawValue) -> Result<Option<String>> {
     }
 }
 
-/// Takes a CloudEvent in the binary mode (HTTP binding §3.1).
+/// Parses a CloudEvent in the binary mode (HTTP binding §3.1).
 ///
 /// # Errors
-/// `invalid_argument` naming the attribute that is wrong.
+///
+/// `invalid_argument` with the invalid attribute.
 pub(super) fn binary(headers: &HeaderMap, body: Bytes) -> Result<Publish> {
     let content_type = match headers.get(CONTENT_TYPE).map(|value| value.to_str()) {
         None => "",
@@ -153,7 +155,8 @@ pub(super) fn binary(headers: &HeaderMap, body: Bytes) -> Result<Publish> {
 /// The events of a batch (JSON event format §4), one by one.
 ///
 /// # Errors
-/// `invalid_argument` where the body is no list, or has more than 1,000 entries.
+///
+/// `invalid_argument` if the body is not a list, or has more than 1,000 entries.
 pub(super) fn batch(json: &[u8]) -> Result<Vec<&RawValue>> {
     let json = strict_json::without_bom(json);
     if !json.trim_ascii_start().starts_with(b"[") {
@@ -167,7 +170,7 @@ pub(super) fn batch(json: &[u8]) -> Result<Vec<&RawValue>> {
     Ok(events)
 }
 
-/// Makes an event of its attributes.
+/// Builds an event from its attributes.
 fn assemble(attributes: Vec<Attribute>, payload: Payload) -> Result<Publish> {
     let (mut id, mut kind, mut source, mut version) = Default::default();
     let (mut channel, mut subject, mut at) = <(String, String, String)>::default();
@@ -245,9 +248,9 @@ fn is_attribute_name(name: &str) -> bool {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
-/// No two pairs make the same key. The first space ends a source that holds none, as a URI
-/// reference does; any other source is preceded by its length. Long keys, and those with a length,
-/// are told by their digest, each kind in a form of its own.
+/// Two different pairs never produce the same key. The first space ends a source that contains
+/// none, as a URI reference does; any other source is preceded by its length. Long keys, and those
+/// with a length, are replaced by their digest, each kind in a form of its own.
 fn idempotency_key(source: &str, id: &str) -> String {
     let encoded = |text: &str| URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes()));
     if source.contains(' ') {

@@ -16,12 +16,12 @@ use super::reply;
 /// The description; it is the same for every server of this version.
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
 
-/// Answers with the description.
+/// Responds with the document.
 pub(super) async fn show(_: Reader) -> Response {
     reply::json_text(DOCUMENT.clone())
 }
 
-/// The whole description.
+/// The whole document.
 pub(super) fn document() -> Value {
     json!({
         "openapi": "3.1.0",
@@ -53,7 +53,7 @@ pub(super) fn document() -> Value {
     })
 }
 
-/// The refusals that many operations share.
+/// The error responses that many operations share.
 fn responses() -> Value {
     let problem = |description: &str| {
         json!({

@@ -48,7 +48,7 @@ pub(super) enum Socket<'a> {
     Connect {
         /// The namespace.
         namespace: &'a str,
-        /// The `auth` object as text; empty where there is none.
+        /// The `auth` object as text; empty if there is none.
         auth: &'a str,
     },
     /// The client leaves a namespace.
@@ -78,7 +78,7 @@ pub(super) enum Socket<'a> {
     },
 }
 
-/// Bytes that are no packet: the violated rule. Never contains what the client sent.
+/// Bytes that are not a packet: the violated rule. Never contains the client's bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) &'static str);
 

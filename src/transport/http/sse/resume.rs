@@ -68,7 +68,7 @@ impl Ids {
         }
     }
 
-    /// The id of the stream's positions; `None` where no channel has one.
+    /// The id of the stream's positions; `None` if no channel has one.
     pub(super) fn known(&self) -> Option<String> {
         let positions = || self.places.iter().map(|place| place.position);
         positions().any(|position| position.is_some()).then(|| {
