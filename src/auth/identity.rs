@@ -43,7 +43,7 @@ pub(super) struct Apart {
     pub(super) certified: Option<Arc<str>>,
 }
 
-/// What is kept of a token.
+/// The stored part of a token.
 #[derive(Clone)]
 pub(super) struct Token {
     /// Fingerprint of the signed part.

@@ -186,18 +186,18 @@ async fn lets_the_full_table_cost_its_filler_only(subject: &Subject) {
         publish("u:evil", n).await.unwrap();
     }
     let refused = publish("u:evil", 3).await.unwrap_err();
-    let said = refused.message();
+    let message = refused.message();
     assert!(
-        said.contains("limits.idempotency_keys_per_publisher"),
-        "{said}"
+        message.contains("limits.idempotency_keys_per_publisher"),
+        "{message}"
     );
     let mut refused = None;
     for n in 0..100 {
         let accomplice = format!("u:accomplice{}", n / 3);
         refused = publish(&accomplice, n % 3).await.err().or(refused);
     }
-    let said = refused.unwrap().message();
-    assert!(said.contains("(limits.idempotency_keys)"), "{said}");
+    let message = refused.unwrap().message();
+    assert!(message.contains("(limits.idempotency_keys)"), "{message}");
     assert!(!publish("s:shop", 0).await.unwrap().duplicate);
     assert!(publish("s:shop", 0).await.unwrap().duplicate);
     assert!(

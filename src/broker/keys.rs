@@ -292,9 +292,9 @@ mod tests {
     #[test]
     fn users_who_fill_the_table_leave_room_for_others_and_for_services() {
         let (shares, mut held) = (shares(1000, 1000), Vec::new());
-        let (first, said) = fill(&shares, "u:mallory", &mut held);
+        let (first, message) = fill(&shares, "u:mallory", &mut held);
         assert_eq!(first, 56, "about an eighth of what is left of the half");
-        assert!(said.ends_with("(limits.idempotency_keys)"), "{said}");
+        assert!(message.ends_with("(limits.idempotency_keys)"), "{message}");
         assert!(fill(&shares, "u:ann", &mut held).0 > 40);
         for n in 0..1000 {
             fill(&shares, &format!("a:{n}"), &mut held);
@@ -309,11 +309,11 @@ mod tests {
     #[test]
     fn a_publisher_holds_no_more_than_its_share() {
         let (shares, mut held) = (shares(1000, 10), Vec::new());
-        let (took, said) = fill(&shares, "u:mallory", &mut held);
+        let (took, message) = fill(&shares, "u:mallory", &mut held);
         assert_eq!(took, 10);
         assert!(
-            said.ends_with("(limits.idempotency_keys_per_publisher)"),
-            "{said}"
+            message.ends_with("(limits.idempotency_keys_per_publisher)"),
+            "{message}"
         );
         assert_eq!(fill(&shares, "s:billing", &mut held).0, 10);
     }

@@ -43,11 +43,15 @@ pub(super) async fn run(args: &Args, target: &Target, output: &mut Output) -> Re
         // A partial backup is useless.
         drop(fs::remove_file(&partial));
     }
-    told(&written?, file, output)
+    print_contents(&written?, file, output)
 }
 
 /// Prints what a backup contains.
-pub(super) fn told(contents: &Contents, place: &Path, output: &mut Output) -> Result<(), Failure> {
+pub(super) fn print_contents(
+    contents: &Contents,
+    place: &Path,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let Contents {
         channels,
         events,

@@ -60,13 +60,13 @@ impl Target {
 
     /// Connects.
     pub(super) async fn connect(&self) -> Result<Client, Failure> {
-        let server = said(self.server.as_ref(), "TIDINGS_SERVER")
+        let server = flag_or_env(self.server.as_ref(), "TIDINGS_SERVER")
             .unwrap_or_else(|| String::from(DEFAULT_SERVER));
         let mut client = Client::builder(server)
             .timeout(ANSWER)
             .largest_message(LARGEST)
             .user_agent(concat!("tidings-cli/", env!("CARGO_PKG_VERSION")));
-        if let Some(token) = said(self.token.as_ref(), "TIDINGS_TOKEN") {
+        if let Some(token) = flag_or_env(self.token.as_ref(), "TIDINGS_TOKEN") {
             client = client.token(token);
         }
         if let Some(path) = &self.ca {
@@ -86,7 +86,7 @@ impl Target {
 }
 
 /// A flag's value, or else a variable that is not empty.
-pub(super) fn said(flag: Option<&String>, variable: &str) -> Option<String> {
+pub(super) fn flag_or_env(flag: Option<&String>, variable: &str) -> Option<String> {
     let variable = || std::env::var(variable).ok().filter(|text| !text.is_empty());
     flag.cloned().or_else(variable)
 }

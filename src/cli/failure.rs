@@ -19,13 +19,13 @@ pub(super) enum Failure {
     /// Invalid arguments.
     Usage(String),
     /// A failure message for people.
-    Told(String),
+    Message(String),
 }
 
 impl Failure {
     /// A failure with this message.
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Failure::Told(message.into())
+        Failure::Message(message.into())
     }
 
     /// Prints it on stderr.
@@ -33,7 +33,7 @@ impl Failure {
         let (message, code) = match self {
             Failure::ReaderGone => return ExitCode::SUCCESS,
             Failure::Usage(message) => (message, ExitCode::from(2)),
-            Failure::Told(message) => (message, ExitCode::FAILURE),
+            Failure::Message(message) => (message, ExitCode::FAILURE),
         };
         // If even stderr can't be written, the message is lost.
         drop(writeln!(io::stderr(), "{message}"));
@@ -46,26 +46,26 @@ impl From<io::Error> for Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Failure::ReaderGone
         } else {
-            Failure::Told(error.to_string())
+            Failure::Message(error.to_string())
         }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure::Told(error.to_string())
+        Failure::Message(error.to_string())
     }
 }
 
 impl From<tidings_loadgen::Error> for Failure {
     fn from(error: tidings_loadgen::Error) -> Self {
-        Failure::Told(error.to_string())
+        Failure::Message(error.to_string())
     }
 }
 
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
-        Failure::Told(problems.to_string())
+        Failure::Message(problems.to_string())
     }
 }
 
@@ -96,7 +96,7 @@ impl From<Status> for Failure {
         if status.code() == Code::Unauthenticated {
             text.push_str("\n  give a token with --token or TIDINGS_TOKEN");
         }
-        Failure::Told(text)
+        Failure::Message(text)
     }
 }
 
@@ -126,7 +126,7 @@ impl From<tidings_client::Error> for Failure {
         while let Some(inner) = cause.source() {
             cause = inner;
         }
-        Failure::Told(format!("unavailable: the server can't be reached: {cause}"))
+        Failure::Message(format!("unavailable: the server can't be reached: {cause}"))
     }
 }
 
@@ -174,8 +174,8 @@ mod tests {
             let message = error.message();
             let status =
                 Status::with_error_details(Code::InvalidArgument, message.clone(), details);
-            let told = Failure::new(format!("invalid_argument: {message}"));
-            assert_eq!(Failure::from(status), told);
+            let failure = Failure::new(format!("invalid_argument: {message}"));
+            assert_eq!(Failure::from(status), failure);
         }
     }
 

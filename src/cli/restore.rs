@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
 
-use super::backup::{at, told};
+use super::backup::{at, print_contents};
 use super::failure::Failure;
 use super::output::Output;
 use crate::broker::restore;
@@ -24,5 +24,5 @@ pub(super) fn run(args: &Args, output: &mut Output) -> Result<(), Failure> {
     let file = File::open(&args.file).map_err(|error| at(&args.file, &error))?;
     let contents =
         restore(BufReader::new(file), &args.to).map_err(|error| Failure::new(error.to_string()))?;
-    told(&contents, &args.to, output)
+    print_contents(&contents, &args.to, output)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::check;
-use super::client::said;
+use super::client::flag_or_env;
 use super::failure::Failure;
 use super::output::note;
 use super::token::{self, Claims};
@@ -167,11 +167,11 @@ async fn serve(start: Start) -> Result<(), Failure> {
 }
 
 fn options(args: Args) -> Result<Start, Failure> {
-    let preset = args.preset.or_else(|| said(None, "TIDINGS_PRESET"));
+    let preset = args.preset.or_else(|| flag_or_env(None, "TIDINGS_PRESET"));
     let preset = check::preset(preset.as_deref())?;
     let file = args
         .config
-        .or_else(|| said(None, "TIDINGS_CONFIG").map(PathBuf::from));
+        .or_else(|| flag_or_env(None, "TIDINGS_CONFIG").map(PathBuf::from));
     // Generated once: the same secret after every reload, so that tokens stay valid.
     let secret = args.dev.then(Secret::random).transpose()?;
     let addresses = [
@@ -354,7 +354,7 @@ mod tests {
         })
         .expect_err("unknown");
         assert!(
-            matches!(&failure, Failure::Told(message) if message.contains("expected one of football, ")),
+            matches!(&failure, Failure::Message(message) if message.contains("expected one of football, ")),
             "{failure:?}"
         );
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Map, Value, json};
 
-use super::client::said;
+use super::client::flag_or_env;
 use super::failure::Failure;
 use super::output::Output;
 use crate::config::{Auth, Config, Inputs, duration};
@@ -70,7 +70,7 @@ pub(super) struct Claims<'a> {
 pub(super) fn run(args: Args, output: &mut Output) -> Result<(), Failure> {
     let file = args
         .config
-        .or_else(|| said(None, "TIDINGS_CONFIG").map(PathBuf::from));
+        .or_else(|| flag_or_env(None, "TIDINGS_CONFIG").map(PathBuf::from));
     let environment = Inputs::process_environment();
     let config = Config::load(&Inputs {
         file,
@@ -213,7 +213,7 @@ mod tests {
         let failure =
             sign(&Auth::default(), &claims(&[]), Timestamp::now()).expect_err("no secret");
         assert!(
-            matches!(failure, Failure::Told(message) if message.contains("TIDINGS_AUTH__HS256_SECRET"))
+            matches!(failure, Failure::Message(message) if message.contains("TIDINGS_AUTH__HS256_SECRET"))
         );
     }
 }

@@ -89,7 +89,7 @@ impl Hub {
     /// Closes a connection on behalf of the operator `by`; true if it was open.
     ///
     /// # Errors
-    /// `unavailable` where the shard has stopped.
+    /// `unavailable` if the shard has stopped.
     pub async fn disconnect(
         &self,
         connection: ConnectionId,

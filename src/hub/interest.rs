@@ -119,7 +119,7 @@ impl InterestTable {
         (shards, subscriptions)
     }
 
-    /// Subscriptions to exactly this channel; `None` where there are none.
+    /// Subscriptions to exactly this channel; `None` if there are none.
     #[must_use]
     pub fn subscriptions(&self, channel: &ChannelName) -> Option<u64> {
         let stripe = self

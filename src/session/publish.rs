@@ -71,7 +71,7 @@ struct Traced {
     draft: Draft,
     /// Ends when the broker has answered.
     publish: Span,
-    /// The context that the event carries; `None` where the trace is not recorded.
+    /// The context that the event carries; `None` if the trace is not recorded.
     fanout: Option<FanoutSpan>,
 }
 
@@ -145,7 +145,7 @@ impl Session {
         })
     }
 
-    /// What the audit log needs; nothing where publishes are not audited.
+    /// What the audit log needs; nothing if publishes are not audited.
     fn noted(&self, drafts: &[Traced]) -> Option<(Session, EventType)> {
         let services = &self.services;
         if !services.audit.is_on() || !services.limits.load().audit_publishes {

@@ -315,7 +315,7 @@ fn events(metrics: &Metrics) -> [Family; 15] {
         ),
         counters(
             "tidings_confirmations",
-            "What pages said of events that arrived, by what became of it",
+            "Confirmations of deliveries that pages sent, by outcome",
             "outcome",
             Confirmation::ALL.map(|c| (c.as_str(), c.pick(&metrics.confirmations).get())),
         ),
@@ -394,12 +394,7 @@ fn troubles(metrics: &Metrics) -> [Family; 12] {
         .into_iter()
         .zip(metrics.reloads.iter().map(Counter::get));
     [
-        counters(
-            "tidings_errors",
-            "Errors that clients were told",
-            "code",
-            errors,
-        ),
+        counters("tidings_errors", "Errors sent to clients", "code", errors),
         counters(
             "tidings_auth_failures",
             "Tokens and certificates refused",

@@ -55,18 +55,18 @@ struct Failure {
 impl MetricsExport {
     /// Exports at each interval, and once more when told to stop. Gives up if the collector does
     /// not support metrics.
-    pub(super) async fn run(mut self, mut told: watch::Receiver<Option<Instant>>) {
+    pub(super) async fn run(mut self, mut stopping: watch::Receiver<Option<Instant>>) {
         let mut failing = false;
         loop {
             let stop = tokio::select! {
                 () = tokio::time::sleep(self.interval) => false,
-                _ = told.changed() => true,
+                _ = stopping.changed() => true,
             };
             let request = request(&self.metrics, &self.resource, SystemTime::now());
             let limit = self.timeout;
             let sent = tokio::select! {
                 sent = tokio::time::timeout(limit, self.send(request)) => sent,
-                () = deadline(told.clone()) => return,
+                () = deadline(stopping.clone()) => return,
             };
             let timed_out = || Failure {
                 problem: "no answer in time".to_owned(),

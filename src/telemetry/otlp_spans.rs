@@ -40,8 +40,8 @@ pub(super) struct Rejections {
 
 impl Rejections {
     pub(super) fn count(&self, answer: &ExportTraceServiceResponse) {
-        let said = answer.partial_success.as_ref().map(|p| p.rejected_spans);
-        let rejected = said.and_then(|count| u64::try_from(count).ok());
+        let reported = answer.partial_success.as_ref().map(|p| p.rejected_spans);
+        let rejected = reported.and_then(|count| u64::try_from(count).ok());
         let rejected = rejected.unwrap_or(0).min(self.most);
         if rejected > 0 {
             self.metrics.telemetry_dropped(rejected);

@@ -165,14 +165,14 @@ fn read(pairs: &'static [(&'static str, &'static str)]) -> (String, Vec<String>)
 
 #[test]
 fn a_variable_that_cannot_be_used_is_told_and_counts_as_not_set() {
-    let (usual, told) = read(&[]);
-    assert_eq!(told, Vec::<String>::new());
+    let (usual, warnings) = read(&[]);
+    assert_eq!(warnings, Vec::<String>::new());
     macro_rules! ignored {
         ($($name:literal = $value:literal),* $(,)?) => {$(
-            let (found, told) = read(&[($name, $value)]);
+            let (found, warnings) = read(&[($name, $value)]);
             assert_eq!(found, usual, "{}", $name);
-            assert_eq!(told.len(), 1, "{told:?}");
-            assert!(told[0].starts_with(concat!($name, ": ")), "{told:?}");
+            assert_eq!(warnings.len(), 1, "{warnings:?}");
+            assert!(warnings[0].starts_with(concat!($name, ": ")), "{warnings:?}");
         )*};
     }
     ignored! {
@@ -197,8 +197,8 @@ fn a_variable_that_cannot_be_used_is_told_and_counts_as_not_set() {
         "OTEL_RESOURCE_ATTRIBUTES" = "nonsense,=x",
         "OTEL_PROPAGATORS" = "tracecontext,b3",
     }
-    let (_, told) = read(&[("OTEL_EXPORTER_OTLP_HEADERS", "s3cret")]);
-    assert!(!told[0].contains("s3cret"));
+    let (_, warnings) = read(&[("OTEL_EXPORTER_OTLP_HEADERS", "s3cret")]);
+    assert!(!warnings[0].contains("s3cret"));
     for pairs in [
         [("OTEL_SDK_DISABLED", "False")].as_slice(),
         &[("OTEL_TRACES_EXPORTER", "otlp")],

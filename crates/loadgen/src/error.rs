@@ -31,7 +31,7 @@ impl Error {
         }
     }
 
-    /// What is wrong, without the argument's name.
+    /// The message, without the argument's name.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message

@@ -45,7 +45,7 @@ impl LastOfEach {
         self.events.extend(other.events);
     }
 
-    /// From sending an event to reading it for the last time; `None` where there were too many
+    /// From sending an event to reading it for the last time; `None` if there were too many
     /// events, or none.
     #[must_use]
     pub fn percentiles(&self) -> Option<Percentiles> {

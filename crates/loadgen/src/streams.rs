@@ -99,7 +99,7 @@ async fn follow_all(
     thread.tally.replace(empty)
 }
 
-/// What the streams of one thread share.
+/// State shared by the streams of one thread.
 struct Thread {
     plan: Plan,
     progress: Arc<Progress>,
@@ -140,7 +140,7 @@ impl Thread {
         mut client: Client,
         subscriber: &Subscriber,
     ) -> std::result::Result<Streaming<SubscribeResponse>, String> {
-        let told = |status: Status| status.message().to_owned();
+        let message_of = |status: Status| status.message().to_owned();
         let place = self.opening.acquire().await;
         let started = clock::now();
         let request = SubscribeRequest {
@@ -151,8 +151,12 @@ impl Thread {
             filter: subscriber.filter.expression().unwrap_or_default(),
             ..SubscribeRequest::default()
         };
-        let mut stream = client.subscribe(request).await.map_err(told)?.into_inner();
-        let first = stream.message().await.map_err(told)?;
+        let mut stream = client
+            .subscribe(request)
+            .await
+            .map_err(message_of)?
+            .into_inner();
+        let first = stream.message().await.map_err(message_of)?;
         drop(place);
         match first.and_then(|first| first.message) {
             Some(Step::Subscribed(reply)) if reply.errors.is_empty() => {

@@ -33,7 +33,7 @@ pub struct Tally {
     pub errors: u64,
     /// Connections that failed before they were subscribed.
     pub failed: u64,
-    /// Subscribed connections that ended, by close code; 0 where there was none.
+    /// Subscribed connections that ended, by close code; 0 if there was none.
     pub closes: BTreeMap<u16, u64>,
     /// The first few errors, as they came.
     pub samples: Vec<String>,

@@ -74,8 +74,8 @@ impl Sends {
             let went = whole.submit_and_wait(taken - answered);
             for answer in whole.completion() {
                 answered += 1;
-                if let Some(told) = read(answer.user_data(), answer.result()) {
-                    short(told);
+                if let Some(reported) = read(answer.user_data(), answer.result()) {
+                    short(reported);
                 }
             }
             if let Err(error) = went {
@@ -185,10 +185,10 @@ mod tests {
     }
 
     fn all<'a>(sends: &mut Sends, each: &[(&'a TcpStream, &'a [u8])]) -> Vec<Short> {
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let list = each.iter().map(|(socket, bytes)| (socket.as_fd(), *bytes));
-        sends.send(list, |short| told.push(short));
-        told
+        sends.send(list, |short| reported.push(short));
+        reported
     }
 
     #[test]
@@ -228,22 +228,22 @@ mod tests {
             return Err("two pairs".into());
         };
         let large = vec![7; 32 << 20];
-        let told = all(
+        let reported = all(
             &mut sends,
             &[(slow, &large), (slow, b"later"), (quick, b"now")],
         );
-        let mut told = told.into_iter();
-        let first = told.next().ok_or("the large one is told")?;
+        let mut reported = reported.into_iter();
+        let first = reported.next().ok_or("the large one is reported")?;
         assert_eq!(first.index, 0);
         assert!(
             matches!(first.sent, Ok(some) if some > 0 && some < large.len()),
             "{first:?}"
         );
-        let second = told.next().ok_or("the one behind it is told")?;
+        let second = reported.next().ok_or("the one behind it is reported")?;
         assert_eq!(second.index, 1);
         let kind = second.sent.as_ref().map_err(io::Error::kind);
         assert!(matches!(kind, Err(io::ErrorKind::WouldBlock)), "{second:?}");
-        assert!(told.next().is_none(), "the other socket has got it");
+        assert!(reported.next().is_none(), "the other socket has got it");
         let mut got = [0; 3];
         (&*far).read_exact(&mut got)?;
         assert_eq!(&got, b"now");
@@ -261,11 +261,11 @@ mod tests {
         };
         far.shutdown(std::net::Shutdown::Both)?;
         near.shutdown(std::net::Shutdown::Write)?;
-        let told = all(&mut sends, &[(near, b"too late")]);
+        let reported = all(&mut sends, &[(near, b"too late")]);
         assert!(
-            matches!(&*told, [Short { index: 0, sent: Err(error) }]
+            matches!(&*reported, [Short { index: 0, sent: Err(error) }]
             if error.kind() == io::ErrorKind::BrokenPipe),
-            "{told:?}"
+            "{reported:?}"
         );
         Ok(())
     }
@@ -284,10 +284,10 @@ mod tests {
             .iter()
             .map(|text| (near, &text[..]))
             .collect();
-        let told = all(&mut sends, &each);
-        let which: Vec<usize> = told.iter().map(|short| short.index).collect();
+        let reported = all(&mut sends, &each);
+        let which: Vec<usize> = reported.iter().map(|short| short.index).collect();
         assert_eq!(which, [4, 5]);
-        assert!(told.iter().all(|short| short.sent.is_err()));
+        assert!(reported.iter().all(|short| short.sent.is_err()));
         near.shutdown(std::net::Shutdown::Write)?;
         let mut got = String::new();
         (&*far).read_to_string(&mut got)?;

@@ -428,15 +428,15 @@ async fn refusal(change: impl FnOnce(&TestDisk)) -> String {
     disk.disk.close();
     change(&disk);
     let path = disk.settings.path.display().to_string();
-    let said = match disk.try_reopen() {
+    let message = match disk.try_reopen() {
         Ok(_) => panic!("it was opened"),
         Err(error) => error.to_string(),
     };
     assert!(
-        said.starts_with(&format!("history.path = {path}: ")),
-        "{said}"
+        message.starts_with(&format!("history.path = {path}: ")),
+        "{message}"
     );
-    said
+    message
 }
 
 #[tokio::test]
@@ -447,50 +447,53 @@ async fn a_store_that_is_in_use_is_refused() {
         disk.settings.clone(),
         Clock::default(),
     );
-    let said = second.err().unwrap().to_string();
+    let message = second.err().unwrap().to_string();
     assert!(
-        said.contains("another process is using this store"),
-        "{said}"
+        message.contains("another process is using this store"),
+        "{message}"
     );
 }
 
 #[tokio::test]
 async fn a_newer_store_is_refused() {
-    let said = refusal(|disk| std::fs::write(disk.file("format"), "tidings 2\n").unwrap()).await;
+    let message = refusal(|disk| std::fs::write(disk.file("format"), "tidings 2\n").unwrap()).await;
     assert!(
-        said.contains("format 2") && said.contains("newer"),
-        "{said}"
+        message.contains("format 2") && message.contains("newer"),
+        "{message}"
     );
 }
 
 #[tokio::test]
 async fn a_directory_of_something_else_is_refused() {
-    let said = refusal(|disk| std::fs::remove_file(disk.file("format")).unwrap()).await;
-    assert!(said.contains("the file `format` is missing"), "{said}");
-    let said = refusal(|disk| {
+    let message = refusal(|disk| std::fs::remove_file(disk.file("format")).unwrap()).await;
+    assert!(
+        message.contains("the file `format` is missing"),
+        "{message}"
+    );
+    let message = refusal(|disk| {
         std::fs::remove_file(disk.file("format")).unwrap();
         std::fs::write(disk.file("state"), "of something else").unwrap();
     })
     .await;
-    assert!(said.contains("not a store of Tidings"), "{said}");
+    assert!(message.contains("not a store of Tidings"), "{message}");
 }
 
 #[tokio::test]
 async fn a_store_without_its_log_is_refused() {
-    let said = refusal(|disk| std::fs::remove_dir_all(disk.file("log")).unwrap()).await;
-    assert!(said.contains("damaged"), "{said}");
+    let message = refusal(|disk| std::fs::remove_dir_all(disk.file("log")).unwrap()).await;
+    assert!(message.contains("damaged"), "{message}");
 }
 
 #[tokio::test]
 async fn a_store_whose_journal_was_cut_is_refused() {
-    let said = refusal(|disk| {
+    let message = refusal(|disk| {
         let journal = std::fs::File::options()
             .write(true)
             .open(disk.file("log/0.jnl"));
         journal.unwrap().set_len(600).unwrap();
     })
     .await;
-    assert!(said.contains("damaged"), "{said}");
+    assert!(message.contains("damaged"), "{message}");
 }
 
 /// Changes the first byte of the item of the second of three events.
@@ -517,8 +520,8 @@ async fn with_a_broken_item(journal: impl Fn(&mut Vec<u8>, usize)) -> TestDisk {
 #[tokio::test]
 async fn a_journal_that_breaks_off_before_whole_batches_is_refused() {
     let disk = with_a_broken_item(|bytes, batch| bytes[batch + 13] = 77).await;
-    let said = disk.try_reopen().err().unwrap().to_string();
-    assert!(said.contains("whole batches follow"), "{said}");
+    let message = disk.try_reopen().err().unwrap().to_string();
+    assert!(message.contains("whole batches follow"), "{message}");
 }
 
 #[tokio::test]
@@ -536,7 +539,7 @@ async fn a_batch_that_a_crash_cut_off_is_forgotten() {
 
 #[tokio::test]
 async fn a_store_whose_journal_was_altered_is_refused() {
-    let said = refusal(|disk| {
+    let message = refusal(|disk| {
         let path = disk.file("log/0.jnl");
         let mut bytes = std::fs::read(&path).unwrap();
         let at = bytes.windows(6).position(|w| w == b"kept:a").unwrap();
@@ -544,5 +547,5 @@ async fn a_store_whose_journal_was_altered_is_refused() {
         std::fs::write(&path, bytes).unwrap();
     })
     .await;
-    assert!(said.contains("damaged"), "{said}");
+    assert!(message.contains("damaged"), "{message}");
 }

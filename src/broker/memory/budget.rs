@@ -124,8 +124,8 @@ impl Shelf {
             self.0.insert((to, name.clone()));
         }
         let largest = self.0.last().map_or(0, |(class, _)| *class);
-        if let Some(told) = budget.largest.get(stripe) {
-            told.store(largest, Ordering::Relaxed);
+        if let Some(class) = budget.largest.get(stripe) {
+            class.store(largest, Ordering::Relaxed);
         }
     }
 

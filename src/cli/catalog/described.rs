@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::super::check;
-use super::super::client::{Target, said};
+use super::super::client::{Target, flag_or_env};
 use super::super::failure::Failure;
 use super::super::output::Output;
 use super::{get, page};
@@ -32,7 +32,7 @@ impl Source {
 
     /// The configuration that `tidings serve` would have with these flags.
     fn config(&self) -> Result<Config, Failure> {
-        let named = |variable| said(None, variable).filter(|_| !self.is_named());
+        let named = |variable| flag_or_env(None, variable).filter(|_| !self.is_named());
         let preset = self.preset.clone().or_else(|| named("TIDINGS_PRESET"));
         let file = self.config.clone();
         Ok(Config::load(&Inputs {

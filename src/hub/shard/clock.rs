@@ -80,7 +80,7 @@ impl Clock {
         Some(Duration::from_millis(stall))
     }
 
-    /// When the last stall ended, by [`Clock::now`]; 0 where there was none.
+    /// When the last stall ended, by [`Clock::now`]; 0 if there was none.
     pub(super) fn resumed(&self) -> u64 {
         self.resumed.map_or(0, |(now, _)| now)
     }

@@ -111,15 +111,15 @@ impl Arrived {
 struct Moments {
     arrived: Instant,
     handled: Instant,
-    said: Instant,
+    confirmed: Instant,
     round_trip: Duration,
 }
 
 /// Converts a client's times to the server's clock. Only their differences count, so the client's
 /// clock may be wrong. The rest of the time since the event was written is the round trip (as in
 /// NTP, RFC 5905 §8), or less, if a Ping has measured less; the answer took half of it.
-fn moments(told: &Arrived, written: Instant, now: Instant, ping: Duration) -> Option<Moments> {
-    let (handling, spent) = told.spent()?;
+fn moments(reported: &Arrived, written: Instant, now: Instant, ping: Duration) -> Option<Moments> {
+    let (handling, spent) = reported.spent()?;
     let passed = now.saturating_duration_since(written);
     if spent > passed.saturating_add(DRIFT) {
         return None;
@@ -132,13 +132,13 @@ fn moments(told: &Arrived, written: Instant, now: Instant, ping: Duration) -> Op
     };
     let back =
         |from: Instant, by: Duration| from.checked_sub(by).map_or(written, |t| t.max(written));
-    let said = back(now, round_trip / 2);
-    let arrived = back(said, spent);
-    let handled = (arrived + handling).min(said);
+    let confirmed = back(now, round_trip / 2);
+    let arrived = back(confirmed, spent);
+    let handled = (arrived + handling).min(confirmed);
     Some(Moments {
         arrived,
         handled,
-        said,
+        confirmed,
         round_trip,
     })
 }
@@ -146,22 +146,22 @@ fn moments(told: &Arrived, written: Instant, now: Instant, ping: Duration) -> Op
 impl ConnCtx<'_> {
     /// The client confirms an event. An unsolicited confirmation, or one with impossible times, is
     /// counted and otherwise ignored.
-    pub fn confirm(&mut self, said: &Arrived) {
-        let outcome = self.note_arrival(said);
+    pub fn confirm(&mut self, confirmed: &Arrived) {
+        let outcome = self.note_arrival(confirmed);
         self.hub().metrics().confirmation(outcome);
     }
 
-    fn note_arrival(&mut self, said: &Arrived) -> Confirmation {
+    fn note_arrival(&mut self, confirmed: &Arrived) -> Confirmation {
         let (connection, slot, now) = (self.id(), self.slot(), Instant::now());
         let shard = self.shard();
         shard.finish_samples();
-        let key = (connection, said.id, said.channel.clone());
+        let key = (connection, confirmed.id, confirmed.channel.clone());
         let Some(asked) = shard.sampling.confirmations.take(&key, now) else {
             return Confirmation::Unknown;
         };
         let ping = shard.connections.get(slot).map_or(0, |c| c.round_trip_us);
         let ping = Duration::from_micros(ping.into());
-        let Some(moments) = moments(said, asked.written, now, ping) else {
+        let Some(moments) = moments(confirmed, asked.written, now, ping) else {
             return Confirmation::Implausible;
         };
         let took = moments.handled.saturating_duration_since(asked.accepted);
@@ -171,16 +171,16 @@ impl ConnCtx<'_> {
         if let (Some(trace), Some(parent)) = (trace, &asked.parent) {
             let wall = SystemTime::now();
             let at = |then: Instant| wall - now.saturating_duration_since(then);
-            let server = Timestamp::from(at(moments.said)).as_millis();
+            let server = Timestamp::from(at(moments.confirmed)).as_millis();
             let arrival = Arrival {
                 arrived: at(moments.arrived),
                 handled: at(moments.handled),
-                clock_offset_ms: said.sent_at.as_millis().saturating_sub(server),
+                clock_offset_ms: confirmed.sent_at.as_millis().saturating_sub(server),
                 round_trip: moments.round_trip,
             };
             let what = Delivered {
-                channel: said.channel.as_ref(),
-                id: said.id,
+                channel: confirmed.channel.as_ref(),
+                id: confirmed.id,
                 connection,
                 event: trace,
             };
@@ -199,7 +199,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     /// Times of a clock that is `ahead` of any other, in milliseconds.
-    fn told(ahead: i64, received: i64, handled: i64, sent: i64) -> Arrived {
+    fn reported(ahead: i64, received: i64, handled: i64, sent: i64) -> Arrived {
         let at = |ms: i64| Timestamp::from_micros((ahead + ms) * 1_000);
         Arrived {
             id: Uuid::nil(),
@@ -216,7 +216,7 @@ mod tests {
         for ahead in [0, -1_000_000_000_000, 1_000_000_000_000] {
             // 10 ms to the client, 5 ms in the handler, 10 ms back.
             let found = moments(
-                &told(ahead, 0, 5, 5),
+                &reported(ahead, 0, 5, 5),
                 written,
                 written + MS * 25,
                 Duration::ZERO,
@@ -224,7 +224,7 @@ mod tests {
             let expected = Moments {
                 arrived: written + MS * 10,
                 handled: written + MS * 15,
-                said: written + MS * 15,
+                confirmed: written + MS * 15,
                 round_trip: MS * 20,
             };
             assert_eq!(found, Some(expected), "{ahead}");
@@ -235,8 +235,8 @@ mod tests {
     fn shorter_round_trip_of_a_ping_is_used() {
         // 18 ms behind other frames, 1 ms back.
         let written = Instant::now();
-        let found = moments(&told(0, 0, 5, 6), written, written + MS * 25, MS * 2).unwrap();
-        assert_eq!(found.said, written + MS * 24);
+        let found = moments(&reported(0, 0, 5, 6), written, written + MS * 25, MS * 2).unwrap();
+        assert_eq!(found.confirmed, written + MS * 24);
         assert_eq!(
             (found.arrived, found.handled),
             (written + MS * 18, written + MS * 23)
@@ -248,7 +248,7 @@ mod tests {
         let written = Instant::now();
         let now = written + MS * 10;
         // A little more than the total: the clock was corrected meanwhile.
-        let found = moments(&told(0, 0, 500, 600), written, now, Duration::ZERO).unwrap();
+        let found = moments(&reported(0, 0, 500, 600), written, now, Duration::ZERO).unwrap();
         assert_eq!((found.arrived, found.handled), (written, now));
     }
 
@@ -258,14 +258,14 @@ mod tests {
         let now = written + MS * 10;
         for (received, handled, sent) in [(5, 4, 5), (0, 5, 4), (0, 2_000, 2_000), (0, 0, 2_000)] {
             let found = moments(
-                &told(0, received, handled, sent),
+                &reported(0, received, handled, sent),
                 written,
                 now,
                 Duration::ZERO,
             );
             assert_eq!(found, None, "{received} {handled} {sent}");
         }
-        let mut absurd = told(0, 0, 0, 0);
+        let mut absurd = reported(0, 0, 0, 0);
         absurd.received_at = Timestamp::from_micros(i64::MIN);
         absurd.handled_at = Timestamp::from_micros(i64::MAX);
         absurd.sent_at = absurd.handled_at;

@@ -86,7 +86,7 @@ impl SendBatch {
     pub(super) fn submit(
         &mut self,
         connections: &mut Connections,
-        mut told: impl FnMut(&mut Connections, Sent<'_>),
+        mut report: impl FnMut(&mut Connections, Sent<'_>),
     ) {
         if self.waiting.is_empty() {
             return;
@@ -109,7 +109,7 @@ impl SendBatch {
                 None if index < given => frame.len(),
                 None => 0,
             };
-            told(
+            report(
                 connections,
                 Sent {
                     slot: waited.slot,

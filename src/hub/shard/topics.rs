@@ -27,7 +27,7 @@ pub(super) struct Topic {
 pub(super) struct Subscriber {
     /// The connection's slot.
     pub(super) connection: u32,
-    /// Its filter's slot in the filter table; `u32::MAX` where it has none.
+    /// Its filter's slot in the filter table; `u32::MAX` if it has none.
     pub(super) filter: u32,
     /// True if it gets events as they are published, not from history.
     pub(super) live: bool,

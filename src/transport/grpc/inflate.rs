@@ -113,12 +113,12 @@ impl Inflating {
             return Err(broken());
         }
         let length = self.inflated.len();
-        let Some(told) = u32::try_from(length).ok().filter(|_| length <= self.limit) else {
+        let Some(length_field) = u32::try_from(length).ok().filter(|_| length <= self.limit) else {
             return Err(too_long(self.limit));
         };
         let mut head = BytesMut::with_capacity(HEAD);
         head.put_u8(0);
-        head.put_u32(told);
+        head.put_u32(length_field);
         Ok([head.freeze(), self.inflated.into()])
     }
 }

@@ -5,7 +5,7 @@
 //! | `type`, `time`, `datacontenttype` | the same |
 //! | `source` | the same for services; for others a header, as they may not name one |
 //! | `data`, `data_base64`, or the body | the payload |
-//! | the extension `channel`, else `subject` | the channel; `global` where there is neither |
+//! | the extension `channel`, else `subject` | the channel; `global` if there is neither |
 //! | `source` and `id` | the idempotency key: together they name an event (CloudEvents §3.1.1) |
 //! | extensions that name an audience, such as `audience` | refused |
 //! | other attributes and extensions | headers |

@@ -85,7 +85,7 @@ pub(super) struct Malformed(pub(super) &'static str);
 /// Reads an Engine.IO packet.
 ///
 /// # Errors
-/// Where clients never send its type.
+/// If its type is never sent by clients.
 pub(super) fn engine(text: &str) -> Result<Engine<'_>, Malformed> {
     let mut letters = text.chars();
     let kind = letters.next();
@@ -209,7 +209,7 @@ pub(super) fn head(kind: Kind, namespace: &str) -> String {
     }
 }
 
-/// What the server sends in a namespace.
+/// The kinds of packets that the server sends in a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The client is connected.
@@ -239,7 +239,7 @@ impl Kind {
 /// For `fuzz/`: reads any text as a packet of both protocols.
 ///
 /// # Panics
-/// Where a packet alone and the same packet in a payload are judged differently.
+/// If a single packet and the same packet in a payload have different results.
 #[cfg(feature = "fuzzing")]
 pub fn read_all(text: &str) {
     let alone = !text.contains(char::from(SEPARATOR));
@@ -361,9 +361,9 @@ mod tests {
             let number = ack.map(|ack| ack.to_string()).unwrap_or_default();
             let text = format!("{}{number}{list}", head(Kind::Event, &namespace));
             let Engine::Message(message) = engine(&text).unwrap() else { panic!("a message") };
-            let Socket::Event { namespace: read, ack: by, name: said, arguments } =
+            let Socket::Event { namespace: read, ack: by, name: event_name, arguments } =
                 socket(message).unwrap() else { panic!("an event") };
-            prop_assert_eq!((read, by, &*said), (&*namespace, ack, &*name));
+            prop_assert_eq!((read, by, &*event_name), (&*namespace, ack, &*name));
             prop_assert_eq!(arguments.len(), 1);
         }
     }

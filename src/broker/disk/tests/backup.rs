@@ -89,8 +89,8 @@ async fn a_backup_that_is_cut_or_changed_is_refused_and_leaves_nothing() {
     for at in (0..whole.len()).step_by(whole.len() / 40) {
         let mut changed = whole.clone();
         changed[at] ^= 0x20;
-        let said = restore(changed.as_slice(), &to).unwrap_err().to_string();
-        assert!(said.contains("the backup is damaged"), "{at}: {said}");
+        let message = restore(changed.as_slice(), &to).unwrap_err().to_string();
+        assert!(message.contains("the backup is damaged"), "{at}: {message}");
         assert!(restore(&whole[..at], &to).is_err(), "cut at {at}");
         assert!(!to.exists());
     }
@@ -103,8 +103,8 @@ async fn a_backup_that_is_cut_or_changed_is_refused_and_leaves_nothing() {
 async fn a_directory_with_something_in_it_is_not_restored_over() {
     let disk = with_events().await;
     let backup = backup(&disk).await;
-    let said = restore(backup.as_slice(), &disk.settings.path).unwrap_err();
-    assert!(said.to_string().contains("not empty"), "{said}");
+    let message = restore(backup.as_slice(), &disk.settings.path).unwrap_err();
+    assert!(message.to_string().contains("not empty"), "{message}");
     let empty = disk.dir.path().join("empty");
     std::fs::create_dir(&empty).unwrap();
     restore(backup.as_slice(), &empty).unwrap();

@@ -101,13 +101,13 @@ async fn a_store_with_a_flipped_byte_is_refused_by_file_and_place() {
             kept.settings.clone(),
             Clock::default(),
         );
-        let said = again.err().map(|error| error.to_string());
-        let said = said.unwrap_or_else(|| panic!("byte {at} was not noticed"));
+        let message = again.err().map(|error| error.to_string());
+        let message = message.unwrap_or_else(|| panic!("byte {at} was not noticed"));
         assert!(
-            said.contains("the store is damaged: the journal 0.jnl"),
-            "byte {at}: {said}"
+            message.contains("the store is damaged: the journal 0.jnl"),
+            "byte {at}: {message}"
         );
-        assert!(said.contains("at byte"), "byte {at}: {said}");
+        assert!(message.contains("at byte"), "byte {at}: {message}");
         disk = kept;
     }
 }
@@ -155,9 +155,9 @@ async fn the_last_batch_is_damage_if_it_was_synced_and_a_torn_tail_if_not() {
         let Killed { disk, top } = killed;
         match disk.try_reopen() {
             Err(error) => {
-                let said = error.to_string();
-                assert!(is_damage, "{said}");
-                assert!(said.contains("was acknowledged"), "{said}");
+                let message = error.to_string();
+                assert!(is_damage, "{message}");
+                assert!(message.contains("was acknowledged"), "{message}");
             }
             Ok(disk) => {
                 assert!(!is_damage, "it was not noticed");
@@ -178,8 +178,8 @@ async fn a_journal_cut_between_two_batches_is_damage() {
     let last = bytes.windows(4).rposition(|w| w == b"FJL\x03").unwrap();
     let before = bytes[..last].windows(4).rposition(|w| w == b"FJL\x03");
     killed.put_journal(&bytes[..before.unwrap() + 4]);
-    let said = killed.refusal();
-    assert!(said.contains("0.jnl ends with batch"), "{said}");
+    let message = killed.refusal();
+    assert!(message.contains("0.jnl ends with batch"), "{message}");
 }
 
 /// A store whose events are in tables. The journals contain none of them, or some.
@@ -225,22 +225,25 @@ async fn missing_files_of_the_database_are_damage() {
         let killed = with_tables(|_, store| store.flush_all()).await;
         let path = killed.disk.file("log/keyspaces").join(keyspace.to_string());
         fs::remove_dir_all(path).unwrap();
-        let said = killed.refusal();
-        assert!(said.contains("log/keyspaces"), "{keyspace}: {said}");
+        let message = killed.refusal();
+        assert!(message.contains("log/keyspaces"), "{keyspace}: {message}");
 
         let killed = with_tables(|_, store| store.flush_all()).await;
         let path = killed.disk.file("log/keyspaces").join(keyspace.to_string());
         fs::remove_file(path.join("current")).unwrap();
-        let said = killed.refusal();
-        assert!(said.contains("log/keyspaces"), "{keyspace}: {said}");
+        let message = killed.refusal();
+        assert!(message.contains("log/keyspaces"), "{keyspace}: {message}");
 
         // `keys` has no tables here.
         if keyspace < 4 {
             let killed = with_tables(|_, store| store.flush_all()).await;
             let path = killed.disk.file("log/keyspaces").join(keyspace.to_string());
             fs::remove_file(first_file(&path.join("tables"))).unwrap();
-            let said = killed.refusal();
-            assert!(said.contains("the store is damaged"), "{keyspace}: {said}");
+            let message = killed.refusal();
+            assert!(
+                message.contains("the store is damaged"),
+                "{keyspace}: {message}"
+            );
         }
     }
 }
@@ -258,8 +261,8 @@ async fn a_missing_journal_is_damage() {
     for (_, path) in &journals[..journals.len() - 1] {
         fs::remove_file(path).unwrap();
     }
-    let said = killed.refusal();
-    assert!(said.contains("are missing"), "{said}");
+    let message = killed.refusal();
+    assert!(message.contains("are missing"), "{message}");
 }
 
 #[tokio::test]
@@ -348,8 +351,11 @@ async fn a_damaged_note_of_a_refused_batch_takes_nothing_back() {
     let mut note = fs::read(&path).unwrap();
     note[7] ^= 2;
     fs::write(&path, note).unwrap();
-    let said = disk.try_reopen().err().unwrap().to_string();
-    assert!(said.contains("`refused` can't be understood"), "{said}");
+    let message = disk.try_reopen().err().unwrap().to_string();
+    assert!(
+        message.contains("`refused` can't be understood"),
+        "{message}"
+    );
 }
 
 #[tokio::test]

@@ -127,8 +127,8 @@ async fn damaged_revocation_is_refused_or_reported_and_never_passed_over() {
         let listed = Revocations::list(&*disk.disk).await;
         match on_damage {
             OnDamage::Refuse => {
-                let said = listed.unwrap_err().to_string();
-                assert!(said.contains("the store is damaged"), "{said}");
+                let message = listed.unwrap_err().to_string();
+                assert!(message.contains("the store is damaged"), "{message}");
             }
             OnDamage::NewEpoch => assert_eq!(listed.unwrap(), [user("bob", 200)]),
         }

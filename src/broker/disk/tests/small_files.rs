@@ -9,7 +9,7 @@ use super::{TestDisk, bounds};
 
 /// Opens a store after a change, with each setting: it is refused with the file's name, or gets a
 /// new epoch.
-async fn is_damage(file: &str, said: &str, tables: bool, change: impl Fn(&Path)) {
+async fn is_damage(file: &str, expected: &str, tables: bool, change: impl Fn(&Path)) {
     for on_damage in [OnDamage::Refuse, OnDamage::NewEpoch] {
         let killed = if tables {
             with_tables(|_, store| store.flush_all()).await
@@ -22,12 +22,12 @@ async fn is_damage(file: &str, said: &str, tables: bool, change: impl Fn(&Path))
         let _dir = Arc::clone(&disk.dir);
         change(&disk.file(file));
         let before = listing(&disk.settings.path);
-        let (path, name) = (disk.settings.path.clone(), format!("{file} ({said})"));
+        let (path, name) = (disk.settings.path.clone(), format!("{file} ({expected})"));
         match (on_damage, disk.try_reopen()) {
             (OnDamage::Refuse, Err(error)) => {
                 let error = error.to_string();
                 assert!(error.contains("the store is damaged: "), "{name}: {error}");
-                assert!(error.contains(said), "{name}: {error}");
+                assert!(error.contains(expected), "{name}: {error}");
                 assert!(
                     listing(&path) == before,
                     "{name}: a refusal changes nothing"
@@ -97,15 +97,15 @@ async fn a_missing_state_hides_no_loss() {
         bytes.truncate(keep);
         killed.put_journal(&bytes);
         fs::remove_file(killed.disk.file("state")).unwrap();
-        let said = killed.refusal();
-        assert!(said.contains("`state` is missing"), "{said}");
+        let expected = killed.refusal();
+        assert!(expected.contains("`state` is missing"), "{expected}");
     }
     // Nor where nothing else is left but the notes.
     let killed = killed(OnDamage::Refuse).await;
     fs::remove_file(killed.disk.file("state")).unwrap();
     fs::remove_dir_all(killed.disk.file("log")).unwrap();
-    let said = killed.refusal();
-    assert!(said.contains("`state` is missing"), "{said}");
+    let expected = killed.refusal();
+    assert!(expected.contains("`state` is missing"), "{expected}");
 }
 
 #[tokio::test]

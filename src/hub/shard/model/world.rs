@@ -176,7 +176,7 @@ impl World {
             .hub
             .permit(std::net::IpAddr::from([127, 0, 0, 1]))
             .unwrap();
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.shard.open(Opening {
             link: Link::Pipe(pipe),
             protocol: Arc::new(Lines(client.dialect)),
@@ -185,10 +185,10 @@ impl World {
             permit,
             answer: Bytes::new(),
             early: Vec::new(),
-            greeting: Box::new(move |cx| tell.send(cx.id()).unwrap()),
+            greeting: Box::new(move |cx| sender.send(cx.id()).unwrap()),
             nonce: ConnectionId::new_nonce(self.hub.node()),
         });
-        let id = told.recv().unwrap();
+        let id = receiver.recv().unwrap();
         client.reader = Some(shareable.reader(Arc::clone(&self.hub), id));
         id
     }
@@ -281,20 +281,20 @@ impl World {
         let next = DIALECTS.iter().position(|number| *number == client.dialect);
         let next = DIALECTS[(next.unwrap() + 1) % DIALECTS.len()];
         let (pipe, shareable) = Pipe::new();
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let upgrade = TransportUpgrade {
             link: Link::Pipe(pipe),
             early: Vec::new(),
             translate: Box::new(move |dialect, waiting| {
-                tell.send(()).unwrap();
+                sender.send(()).unwrap();
                 let (old, new) = (dialect.place(), next);
                 let text = String::from_utf8(waiting.concat()).unwrap();
-                let lines = text.lines().map(|said| {
-                    let event = said.strip_prefix("event ").map(str::trim_end);
-                    let event = event.and_then(|said| said.strip_suffix(&format!(" {old}")));
+                let lines = text.lines().map(|line| {
+                    let event = line.strip_prefix("event ").map(str::trim_end);
+                    let event = event.and_then(|line| line.strip_suffix(&format!(" {old}")));
                     match event {
                         Some(event) => format!("event {event} {new}\n"),
-                        None => format!("{said}\n"),
+                        None => format!("{line}\n"),
                     }
                 });
                 (Arc::new(Lines(new)), lines.collect::<String>().into())
@@ -302,7 +302,7 @@ impl World {
         };
         self.shard.upgrade_transport(id, upgrade);
         // A connection that is being closed keeps its pipe, and is notified there.
-        if told.try_recv().is_ok() {
+        if receiver.try_recv().is_ok() {
             client.dialect = next;
             client.reader = Some(shareable.reader(Arc::clone(&self.hub), id));
         }

@@ -2,7 +2,7 @@
 //!
 //! With one channel the id of an event is its position, `EPOCH/OFFSET`. A browser sends only the
 //! last id that it received, so with several channels an id holds the position of each: separated by
-//! commas, in the order of the request's `channel` parameters, `-` where a channel has none yet. A
+//! commas, in the order of the request's `channel` parameters, `-` if a channel has none yet. A
 //! pattern such as `project:*` has no position and is always `-`.
 
 use bytes::{BufMut, Bytes, BytesMut};

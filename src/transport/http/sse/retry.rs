@@ -23,7 +23,7 @@ const SOONEST: Duration = Duration::from_secs(1);
 /// The reconnection time where an error has none.
 const SOON: Duration = Duration::from_secs(2);
 
-/// The response to a rejected request: a stream that ends at once where the rejection is temporary and
+/// The response to a rejected request: a stream that ends at once if the rejection is temporary and
 /// the client accepts streams, else the rejection itself.
 pub(super) fn instead_of(refusal: Refusal, headers: &HeaderMap, lifecycle: &Lifecycle) -> Answer {
     match retry_after(refusal.error()) {
