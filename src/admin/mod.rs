@@ -379,7 +379,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn page_token_says_node_shard_and_slot() {
+    fn page_token_contains_node_shard_and_slot() {
         let (node, place) = (NodeId::new(7), Place { shard: 3, slot: 90 });
         let token = page_token_of(node, place);
         assert_eq!(token, "7.3.90");
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn page_token_of_an_earlier_version_is_refused_by_the_field_s_name() {
+    fn old_page_token_is_refused_with_field_name() {
         for token in [
             "3.90",
             "3",

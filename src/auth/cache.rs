@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_ends_with_its_token_and_with_the_keys() {
+    fn entry_ends_when_token_or_keys_expire() {
         let (cache, token) = (Cache::new(), Fingerprint::exact("a"));
         let at = Timestamp::from_micros;
         cache.put(1, &identity("a", 100), at(0));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_verified_with_older_keys_comes_too_late() {
+    fn token_verified_with_old_keys_is_not_cached() {
         let (cache, now) = (Cache::new(), Timestamp::from_micros(0));
         cache.put(2, &identity("a", 100), now);
         cache.put(1, &identity("a", 50), now);
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn another_signature_is_another_token() {
+    fn different_signature_is_different_entry() {
         let (cache, now) = (Cache::new(), Timestamp::from_micros(0));
         cache.put(1, &identity("head.claims.signature", 100), now);
         let other = Fingerprint::exact("head.claims.another");
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_is_bounded() {
+    fn cache_is_bounded() {
         let (cache, now) = (Cache::new(), Timestamp::from_micros(0));
         for n in 0..40_000 {
             cache.put(1, &identity(&n.to_string(), 100), now);

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_flood_of_unknown_keys_costs_the_provider_a_bounded_number_of_fetches() {
+    async fn flood_of_unknown_keys_causes_bounded_fetches() {
         let (fetches, count) = (Fetches::new(), Cell::new(0));
         let fetch = || async {
             count.set(count.get() + 1);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fetch_serves_all_who_asked_before_it_began() {
+    async fn fetch_serves_all_earlier_callers() {
         let (fetches, count) = (Fetches::new(), Cell::new(0));
         let fetch = || async {
             count.set(count.get() + 1);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_who_wait_for_a_fetch_that_fails_do_not_start_another() {
+    async fn failed_fetch_is_not_repeated_for_waiters() {
         let (fetches, count) = (Fetches::new(), Cell::new(0));
         let fetch = || async {
             count.set(count.get() + 1);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_background_tries_again_soon_and_then_less_often() {
+    fn background_retries_with_backoff() {
         let pauses = [1, 2, 3, 6, 7, 40].map(|failures| backoff(failures).as_secs());
         assert_eq!(pauses, [1, 2, 4, 32, 60, 60]);
     }

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn table_is_bounded_and_sweeps_what_has_ended() {
+    fn table_is_bounded_and_sweeps_ended_entries() {
         let table = RevocationTable::default();
         for n in 0..10 {
             table
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn clock_that_was_ahead_for_a_while_ends_nothing() {
+    fn temporarily_fast_clock_ends_no_entry() {
         let revocations = RevocationTable::default();
         revocations.add(token("ann", 100), moment(0), 10).unwrap();
         let ahead = Moment {

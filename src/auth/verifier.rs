@@ -143,7 +143,10 @@ impl Verifier {
             return Err(AuthFailure::Revoked);
         }
         match &identity.token {
-            Some(token) => self.state.load().recheck(identity, &token.vouched, now),
+            Some(token) => self
+                .state
+                .load()
+                .recheck(identity, &token.verification, now),
             None => Ok(()),
         }
     }

@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn users_who_fill_the_table_leave_room_for_others_and_for_services() {
+    fn users_cannot_fill_the_table_for_services() {
         let (shares, mut held) = (shares(1000, 1000), Vec::new());
         let (first, message) = fill(&shares, "u:mallory", &mut held);
         assert_eq!(first, 56, "about an eighth of what is left of the half");
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_publisher_holds_no_more_than_its_share() {
+    fn publisher_is_limited_to_its_share() {
         let (shares, mut held) = (shares(1000, 10), Vec::new());
         let (took, message) = fill(&shares, "u:mallory", &mut held);
         assert_eq!(took, 10);
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_key_gives_its_place_back() {
+    fn expired_key_releases_its_entry() {
         let (shares, mut table) = (shares(100, 2), KeyTable::default());
         let receipt = Receipt {
             id: Uuid::nil(),
@@ -341,7 +341,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn texts_that_are_cut_elsewhere_have_another_digest(
+        fn differently_split_texts_have_other_digests(
             publisher in "[a-z\\x00 :]{0,6}", name in "[a-z\\x00 :]{1,6}", cut in 0_usize..12,
         ) {
             let whole = format!("{publisher}{name}");

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_token_does_not_show() {
+    fn token_is_not_printed() {
         let target = Target {
             server: None,
             token: Some(String::from("hunter2")),

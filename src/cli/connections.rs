@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_has_a_cell_under_every_heading() {
+    fn every_row_has_all_columns() {
         assert_eq!(row(&Connection::default()).len(), HEADINGS.len());
     }
 }

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_names_its_code_and_fields() {
+    fn status_names_code_and_fields() {
         let mut details = ErrorDetails::new();
         details.add_bad_request_violation("requests[0].type", "expected a letter");
         let status =
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_violation_is_not_told_twice() {
+    fn violation_is_printed_once() {
         let details = ErrorDetails::with_bad_request_violation("type", "expected a letter");
         let status =
             Status::with_error_details(Code::InvalidArgument, "type: expected a letter", details);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_places_in_a_payload_are_not_told_twice() {
+    fn payload_places_are_printed_once() {
         let places = [("/n", "expected a number"), ("", "expected 3 members")];
         let places = places.map(|(path, text)| (path.to_owned(), text.to_owned()));
         for error in [
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_leaves_is_no_failure() {
+    fn closed_stdout_is_not_a_failure() {
         assert_eq!(
             Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)),
             Failure::ReaderGone

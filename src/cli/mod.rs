@@ -167,12 +167,12 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn no_command_has_a_flag_of_its_own_under_the_name_of_a_common_one() {
+    fn no_command_shadows_a_global_flag() {
         let command = Cli::command();
         let common: Vec<_> = command.get_arguments().map(clap::Arg::get_id).collect();
         for one in command.get_subcommands() {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_is_taken() {
+    fn every_command_is_parsed() {
         for line in [
             "tidings serve",
             "tidings serve --config a.toml --dev --ready-file r.json --drain 5s --public 127.0.0.1:0 --internal [::1]:0",
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_a_usage_error() {
+    fn invalid_arguments_are_usage_errors() {
         for line in [
             "tidings",
             "tidings fly",

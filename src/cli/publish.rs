@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_said_is_asked_for() {
+    fn every_argument_is_in_the_request() {
         let request = request(&[
             "project:42",
             "a.b",
@@ -173,12 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn without_user_and_role_everyone_is_meant() {
+    fn no_user_or_role_means_everyone() {
         assert_eq!(request(&["global", "a", "{}"]).audience, None);
     }
 
     #[test]
-    fn an_empty_channel_goes_straight_to_the_audience() {
+    fn empty_channel_publishes_directly_to_audience() {
         assert!(request(&["", "a", "{}", "--user", "u"]).channels.is_empty());
     }
 }

@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_banner_has_lines_that_work_from_this_machine() {
+    fn banner_commands_use_reachable_addresses() {
         let all = SocketAddr::from(([0, 0, 0, 0], 8000));
         let six = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 50051));
         let banner = dev_banner(all, six, "abc.def.ghi", &Trial::of(&Config::default()));
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_preset_the_banner_publishes_what_its_catalog_takes() {
+    fn banner_event_fits_preset_catalog() {
         for preset in crate::config::Preset::all() {
             let inputs = Inputs {
                 preset: Some(*preset),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_win_and_a_reload_keeps_them_and_the_made_up_secret() {
+    fn reload_keeps_flags_and_generated_secret() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("config.toml");
         std::fs::write(
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preset_holds_where_nothing_else_is_said() {
+    fn preset_applies_below_other_sources() {
         let public = Some(SocketAddr::from(([127, 0, 0, 1], 2)));
         let options = options(Args {
             preset: Some(String::from("football")),
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_preset_is_refused_with_the_known_ones() {
+    fn unknown_preset_error_lists_known_ones() {
         let failure = options(Args {
             preset: Some(String::from("x")),
             ..args(None, true)

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_belongs_to_one_channel() {
+    fn since_requires_one_channel() {
         assert!(request("tail a --since 00000000000000ff/7").is_ok());
         assert!(matches!(
             request("tail a b --since 00000000000000ff/7"),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_when_where_what() {
+    fn line_has_time_position_type_and_data() {
         let event = Event {
             r#type: String::from("a.b"),
             channel: String::from("c:1"),

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_carries_its_claims_and_is_signed_with_the_secret() {
+    fn token_has_claims_and_is_signed_with_secret() {
         let roles = [String::from("service")];
         let token = sign(&auth(), &claims(&roles), Timestamp::now()).expect("a token");
         let mut validation = Validation::new(Algorithm::HS256);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_secret_there_is_no_token() {
+    fn token_requires_a_secret() {
         let failure =
             sign(&Auth::default(), &claims(&[]), Timestamp::now()).expect_err("no secret");
         assert!(

@@ -34,7 +34,7 @@ fn one_namespace(namespace: &NamespaceConfig, at: &str, check: &mut Check<'_>) {
     check.expect(
         namespace.slow_consumer != SlowConsumer::Resync || history.size > 0,
         &format!("{at}.slow_consumer"),
-        format!("\"resync\" catches up from history: it needs {at}.history.size of at least 1"),
+        format!("\"resync\" recovers from history: it needs {at}.history.size of at least 1"),
     );
     let lasting = history.size == 0 || !history.ttl.is_zero();
     check.expect(
@@ -173,7 +173,7 @@ mod tests {
     use crate::config::tests::problems;
 
     #[test]
-    fn every_bad_rule_is_named_with_its_line() {
+    fn invalid_rule_is_reported_with_line() {
         let says = problems(
             "[[namespace]]\nname = \"a\"\nsubscribe = 'id =='\npublish = 'nobody == id'\n\
              [[namespace]]\nname = \"b\"\nsubscribe = 'user == id'\npublish = ''",
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_namespace_of_a_type_must_be_declared() {
+    fn namespace_of_event_type_must_be_declared() {
         let says = problems(
             "[[namespace]]\nname = \"rooms\"\n[[event_type]]\nname = \"a.b\"\nnamespace = \"room\"",
         );
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_schema_or_example_is_named_with_its_line_type_and_file() {
+    fn invalid_schema_is_reported_with_line_and_file() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = |name: &str, text: &str| {
             let path = directory.path().join(name);
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_example_in_the_file_is_named_with_its_line_type_and_pointer() {
+    fn invalid_example_is_reported_with_pointer() {
         let declare = |keys: &str| problems(&format!("[[event_type]]\nname = \"a.b\"\n{keys}"));
         let says = declare(
             "[event_type.schema.properties.n]\ntype = \"integer\"\n\

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_unit_is_read() {
+    fn every_unit_is_parsed() {
         for (text, millis) in [
             ("250ms", 250),
             ("30s", 30_000),
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_says_what_was_expected() {
+    fn invalid_duration_error_has_expected_form() {
         for text in [
             "",
             "5",
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn formatted_duration_is_parsed_back() {
         for (millis, text) in [
             (0, "0s"),
             (250, "250ms"),

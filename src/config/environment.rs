@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_are_told_from_other_variables() {
+    fn settings_are_distinguished_from_other_variables() {
         for (variable, setting) in [
             ("TIDINGS_AUTH__HS256_SECRET", Some("auth.hs256_secret")),
             ("TIDINGS_AUTO_SUBSCRIBE", Some("auto_subscribe")),
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_its_variable() {
+    fn path_maps_to_variable() {
         assert_eq!(name("limits.event_bytes"), "TIDINGS_LIMITS__EVENT_BYTES");
     }
 }

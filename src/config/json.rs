@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_become_objects_and_texts_stay_as_they_are() {
+    fn tables_become_objects_and_strings_stay() {
         for (toml, json) in [
             (
                 "x = { a = [1, 2.5, true], b = { c = \"d\" } }",
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_does_not_have_is_refused() {
+    fn non_json_values_are_refused() {
         let deep = format!("x = {}1{}", "[".repeat(64), "]".repeat(64));
         for toml in [
             "x = nan",

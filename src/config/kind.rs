@@ -176,7 +176,7 @@ mod tests {
     const LEVELS: Kind = Kind::OneOf(&["low", "high"]);
 
     #[test]
-    fn each_kind_takes_its_own_and_nothing_else() {
+    fn kind_accepts_only_its_own_values() {
         for (kind, good, bad) in [
             (Kind::Text, r#""a""#, "1"),
             (Kind::Path, r#""./a""#, "true"),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_needs_no_quotes() {
+    fn environment_values_need_no_quotes() {
         for (kind, text, good) in [
             (Kind::Text, "plain text", true),
             (Kind::Text, "42", true),

@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machine_and_the_groups_are_understood() {
+    fn machine_and_cgroup_limits_are_parsed() {
         assert_eq!(
             total("MemTotal:       24576 kB\nMemFree: 1 kB"),
             Some(24576 * 1024)

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn each_limit_moves_its_own_terms() {
+    fn each_limit_changes_its_own_terms() {
         let plain = bound(|_| {});
         let moved = |change: &dyn Fn(&mut Config)| -> Vec<&'static str> {
             let changed = bound(change);
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_the_bound_weighs_no_more_than_the_formula_has() {
+    fn largest_event_fits_the_formula() {
         let config = Config::default();
         let names = |count: usize, bytes: usize| -> Vec<std::sync::Arc<str>> {
             (0..count).map(|_| "x".repeat(bytes).into()).collect()
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn every_term_stands_in_the_document() {
+    fn every_term_is_documented() {
         let document = include_str!("../../SECURITY.md");
         for storage in [Storage::Memory, Storage::Disk] {
             for term in bound(|c| c.history.storage = storage).terms {
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sum_never_wraps() {
+    fn sum_saturates() {
         let huge = bound(|c| {
             c.limits.connections = 1 << 40;
             c.limits.outbox_bytes = 1 << 40;

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn built_in_namespaces_keep_nothing_and_undeclared_ones_have_no_rule() {
+    fn built_in_namespaces_keep_no_history() {
         let config = Config::default();
         let names: Vec<String> = config
             .all_namespaces(false)
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_declared_namespace_stands_for_the_built_in_one() {
+    fn declared_namespace_replaces_built_in_one() {
         let declared = NamespaceConfig {
             name: String::from("global"),
             ..NamespaceConfig::default()
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn for_development_everything_undeclared_is_open_and_remembered() {
+    fn dev_mode_opens_undeclared_namespaces() {
         let config = Config::default();
         let all = config.all_namespaces(true);
         let other = all.iter().find(|n| n.name == "*").expect("the rest");

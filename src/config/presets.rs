@@ -105,7 +105,7 @@ mod tests {
         [[event_type]]\nname = \"a.b\"\nnamespace = \"first\"";
 
     #[test]
-    fn every_preset_is_good_and_its_name_is_its_files() {
+    fn every_preset_is_valid_and_named_like_its_file() {
         for preset in Preset::all() {
             let inputs = Inputs {
                 preset: Some(*preset),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_preset_yields_to_file_environment_and_flags() {
+    fn preset_is_overridden_by_other_sources() {
         let mut inputs = environment(&[("TIDINGS_HEARTBEAT__INTERVAL", "6s")]);
         let flag = ("--public", "public.listen", String::from("127.0.0.1:2"));
         inputs.flags.push(flag);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_are_put_together_by_their_names() {
+    fn tables_are_merged_by_name() {
         let file = "[[namespace]]\nname = \"third\"\n[[namespace]]\nname = \"first\"";
         let names = |config: &Config| {
             let namespaces = config.namespace.iter();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_the_preset_or_the_file_and_their_line() {
+    fn mistake_names_source_and_line() {
         let bad = "[[namespace]]\nname = \"a\"\n[[namespace]]\nname = \"b\"\nsubscribe = 'id =='";
         let says = load(bad, "", &Inputs::default()).expect_err("a bad rule");
         let start = "preset made-up:5: namespace[1].subscribe: not valid CEL";
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn words_in_a_preset_hold_for_development_too() {
+    fn preset_settings_apply_in_dev_mode() {
         let dev = Inputs {
             dev: Some(super::super::Secret::new("x".repeat(32))),
             ..Inputs::default()

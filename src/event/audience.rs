@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn connection_id_keeps_its_length_and_says_its_node() {
+    fn connection_id_keeps_length_and_has_node() {
         for number in [0, 1, 0xabcd, u16::MAX] {
             let node = NodeId::new(number);
             let id = ConnectionId::new(3, 7, ConnectionId::new_nonce(node));

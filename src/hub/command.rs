@@ -242,7 +242,7 @@ mod tests {
 
     /// A command is sent for each drained pipe, so it must be a small allocation.
     #[test]
-    fn a_command_is_small() {
+    fn command_is_small() {
         assert!(
             size_of::<ShardCommand>() <= 128,
             "{}",
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_nobody_waits_for_is_dropped() {
+    async fn answer_without_receiver_is_dropped() {
         let (reply, receiver) = Reply::channel();
         reply.send(1);
         assert_eq!(receiver.await, Ok(1));

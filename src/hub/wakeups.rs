@@ -17,14 +17,14 @@ enum WakeScope {
     /// A sleeping shard is woken at once.
     Outside,
     /// Within `Hub::wake_after`.
-    Owing(Owed),
+    Deferring(DeferredWakes),
     /// In a shard's round: no other round is run.
     InRound,
 }
 
 /// Deferred wake-ups.
 #[derive(Clone, Copy)]
-struct Owed {
+struct DeferredWakes {
     dispatcher: *const Dispatcher,
     /// The shards that were asleep, as a bit set.
     shards: u64,
@@ -49,7 +49,7 @@ impl Dispatcher {
         if !matches!(SCOPE.get(), WakeScope::Outside) {
             return work();
         }
-        SCOPE.set(WakeScope::Owing(Owed {
+        SCOPE.set(WakeScope::Deferring(DeferredWakes {
             dispatcher: self,
             shards: 0,
             deliveries: 0,
@@ -63,23 +63,23 @@ impl Dispatcher {
     /// Records that an event with this many deliveries was pushed and that these shards, a bit set,
     /// were asleep.
     pub(in crate::hub) fn defer_wake(&self, shards: u64, deliveries: u64) {
-        let WakeScope::Owing(owed) = SCOPE.get() else {
+        let WakeScope::Deferring(deferred) = SCOPE.get() else {
             return self.wake(shards);
         };
-        if !std::ptr::eq(owed.dispatcher, self) {
+        if !std::ptr::eq(deferred.dispatcher, self) {
             return self.wake(shards);
         }
-        let mut owed = Owed {
-            shards: owed.shards | shards,
-            deliveries: owed.deliveries.saturating_add(deliveries.max(1)),
-            ..owed
+        let mut deferred = DeferredWakes {
+            shards: deferred.shards | shards,
+            deliveries: deferred.deliveries.saturating_add(deliveries.max(1)),
+            ..deferred
         };
-        if owed.deliveries > u64::from(SMALL_ROUND_SUBSCRIBERS) {
+        if deferred.deliveries > u64::from(SMALL_ROUND_SUBSCRIBERS) {
             // Too many for a small round: wake the threads while more events are published.
-            self.wake(owed.shards);
-            owed.shards = 0;
+            self.wake(deferred.shards);
+            deferred.shards = 0;
         }
-        SCOPE.set(WakeScope::Owing(owed));
+        SCOPE.set(WakeScope::Deferring(deferred));
     }
 
     fn wake(&self, shards: u64) {
@@ -111,17 +111,17 @@ struct FlushWakesOnDrop<'d>(&'d Dispatcher);
 
 impl Drop for FlushWakesOnDrop<'_> {
     fn drop(&mut self) {
-        let WakeScope::Owing(owed) = SCOPE.replace(WakeScope::Outside) else {
+        let WakeScope::Deferring(deferred) = SCOPE.replace(WakeScope::Outside) else {
             return;
         };
-        if owed.shards == 0 {
+        if deferred.shards == 0 {
             return;
         }
         if std::thread::panicking() {
-            return self.0.wake(owed.shards);
+            return self.0.wake(deferred.shards);
         }
         SCOPE.set(WakeScope::InRound);
-        self.0.run_or_wake(owed.shards);
+        self.0.run_or_wake(deferred.shards);
         SCOPE.set(WakeScope::Outside);
     }
 }
@@ -373,8 +373,8 @@ mod tests {
         let mut world = world(1);
         let (reply, mut answer) = Reply::channel();
         let question = Inbound::Command(Box::new(ShardCommand::IsEmpty { reply }));
-        let owed = world.hub.dispatcher.queues[0].push_deferred(question);
-        assert!(owed);
+        let deferred = world.hub.dispatcher.queues[0].push_deferred(question);
+        assert!(deferred);
         world.hub.dispatcher.run_or_wake(1);
         assert!(world.woken(), "commands are for the thread");
         world.publish();

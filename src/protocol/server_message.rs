@@ -389,7 +389,7 @@ mod tests {
     use crate::event::EventType;
 
     #[test]
-    fn unsolicited_messages_have_names_that_no_event_has() {
+    fn unsolicited_message_names_are_reserved() {
         let error = Error::denied("no");
         let (channel, user) = ("a", "ann");
         let now = Timestamp::from_micros(0);
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_is_in_the_list() {
+    fn every_message_name_is_listed() {
         let error = Error::denied("no");
         let now = Timestamp::now();
         let notice = Notice::Presence {

@@ -59,7 +59,7 @@ pub fn open(hub: &Hub, admitted: Admitted, connection: NewConnection) {
         answer: connection.answer,
         early: connection.early,
         nonce: ConnectionId::new_nonce(hub.node()),
-        greeting: connection.on_open,
+        on_open: connection.on_open,
     });
 }
 

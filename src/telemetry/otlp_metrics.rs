@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_and_gauges_are_sent_under_their_prometheus_names() {
+    fn metrics_are_exported_with_otlp_names() {
         let metrics = Metrics::new("n");
         metrics.connection_opened(Transport::Sse);
         metrics.shard(0).delivered(Transport::Sse, 5);
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn prometheus_keeps_every_metric_under_the_name_that_it_has_at_home() {
+    fn prometheus_keeps_metric_names_over_otlp() {
         let metrics = Metrics::new("n");
         let home = metrics.text(crate::telemetry::TextFormat::Prometheus);
         let rules = [
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_has_one_more_bucket_than_bounds_and_counts_everything() {
+    fn histogram_has_one_more_bucket_than_bounds() {
         let metrics = Metrics::new("n");
         metrics.delivery_latency(Duration::from_secs(20), 2);
         metrics.delivery_latency(Duration::from_millis(1), 3);
@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exemplar_names_its_trace() {
+    fn exemplar_has_trace_id() {
         let metrics = Metrics::new("n");
         let header = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let trace = crate::event::TraceContext::parse(header, "").unwrap();

@@ -328,7 +328,7 @@ fn value() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn no_value_of_any_variable_stops_the_start(
+    fn no_variable_prevents_the_start(
         values in proptest::collection::hash_map(proptest::sample::select(&VARIABLES[..]), value(), 0..12),
         endpoint in prop_oneof![Just(""), Just("http://127.0.0.1:1")],
         http in any::<bool>(),

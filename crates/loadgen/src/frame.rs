@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_every_length_form_are_cut_off_whole() {
+    fn frames_of_every_length_form_are_split() {
         for length in [0, 1, 125, 126, 65_535, 65_536, 100_000] {
             let payload = vec![b'x'; length];
             let mut input = server_frame(Opcode::Text, &payload);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_cut_anywhere_asks_for_no_more_than_it_needs() {
+    fn partial_frame_requests_needed_bytes() {
         for length in [5, 200, 70_000] {
             let frame = server_frame(Opcode::Binary, &vec![1; length]);
             for end in (0..frame.len()).step_by(if length > 1000 { 997 } else { 1 }) {
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_must_not_send_is_refused() {
+    fn invalid_server_frame_is_refused() {
         assert_eq!(next(&[0xc1, 0]), Err(FrameError::Reserved));
         assert_eq!(next(&[0x81, 0x80]), Err(FrameError::Masked));
         assert_eq!(next(&[0x01, 0]), Err(FrameError::Opcode), "not final");
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_frame_is_masked_and_unmasks_to_its_payload() {
+    fn client_frame_unmasks_to_payload() {
         let frame = client_frame(Opcode::Text, b"hello");
         assert_eq!(frame[..2], [0x81, 0x85]);
         let key: [u8; 4] = frame[2..6].try_into().unwrap();

@@ -60,7 +60,7 @@ mod tests {
     const GRANTED: &str = "HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
     #[test]
-    fn only_a_101_with_the_right_accept_key_is_an_upgrade() {
+    fn upgrade_requires_101_and_accept_key() {
         assert_eq!(check(GRANTED.as_bytes()), Ok(()));
         let refused = check(b"HTTP/1.1 401 Unauthorized\r\n\r\n").unwrap_err();
         assert!(refused.contains("401"), "{refused}");
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_ends_at_the_first_empty_line() {
+    fn head_ends_at_first_empty_line() {
         let answer = [GRANTED.as_bytes(), b"\x81\x00\r\n\r\n"].concat();
         for end in 0..GRANTED.len() {
             assert_eq!(split(&answer[..end]), None);
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_stands_in_the_request_only_where_there_is_one() {
+    fn request_has_token_only_if_given() {
         let token = Secret::from("a.b.c");
         let with = request("h:1", "/ws", Some(&token));
         assert!(with.starts_with("GET /ws HTTP/1.1\r\nHost: h:1\r\n"));

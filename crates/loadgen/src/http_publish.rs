@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_goes_out_as_the_http_api_takes_it() {
+    fn event_has_http_api_form() {
         let body = body(&Outgoing {
             channel: 2,
             data: Bytes::from_static(br#"{"n":1}"#),
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_is_none_is_named() {
+    fn invalid_host_is_named() {
         let wrong = Poster::new("a b", None).err().unwrap();
         assert_eq!(wrong.field_name(), Some("url"));
     }

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_reader_of_an_event_counts_whichever_thread_it_was_on() {
+    fn last_reader_counts_on_any_thread() {
         let (mut one, mut other) = (LastOfEach::default(), LastOfEach::default());
         for at in [3_000_000, 5_000_000] {
             one.arrived(1_000_000, at);
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_events_have_no_answer() {
+    fn too_many_events_have_no_result() {
         let mut last = LastOfEach::default();
         assert!(last.percentiles().is_none());
         for sent in 0..=u64::try_from(MAX_EVENTS).unwrap() {

@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_argument_is_named() {
+    fn invalid_argument_is_named() {
         for (words, field) in [
             (["--connections", "200001"], "connections"),
             (["--channels", "0"], "channels"),
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_do_not_show() {
+    fn secrets_are_not_printed() {
         let mut args = args(&["--hs256-secret", "ijklmnop"]);
         args.token = Some(Secret::from("abcdefgh"));
         let shown = format!("{args:?}");
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_has_a_host_and_a_path() {
+    fn url_has_host_and_path() {
         assert_eq!(split_url("ws://h:1/ws?a=b").unwrap(), ("h:1", "/ws?a=b"));
         assert_eq!(split_url("ws://h:1").unwrap(), ("h:1", "/"));
         for wrong in ["http://h:1/", "ws:///ws", "ws://h:1/a b", "ws://h:1/\r\n"] {
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn concurrent_calls_are_lanes_of_their_own() {
+    fn concurrent_calls_are_separate_tasks() {
         assert_eq!(args(&["--publishers", "2", "--window", "5"]).tasks(), 10);
         let two = |by| args(&["--publishers", "2", "--window", "5", "--publish", by]).tasks();
         assert_eq!(two("http"), 10);

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_refused_is_not_lost_and_what_was_taken_is() {
+    fn refused_events_are_not_lost() {
         let log = |refused| PublisherLog {
             sent: vec![4],
             refused: vec![refused],
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_filter_keeps_back_is_not_lost() {
+    fn filtered_events_are_not_lost() {
         let log = PublisherLog {
             sent: vec![20],
             refused: vec![0],
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_ended_early_lost_only_what_it_skipped() {
+    fn early_end_counts_only_skipped_events() {
         let log = PublisherLog {
             sent: vec![100],
             refused: vec![0],

@@ -152,7 +152,7 @@ mod tests {
     };
 
     #[test]
-    fn a_payload_is_json_of_exactly_the_asked_size() {
+    fn payload_is_json_of_requested_size() {
         for size in [MIN_BYTES, 200, 16_384] {
             let mut template = Template::new(size).unwrap();
             let bytes = template.stamped(STAMP);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_is_found_wherever_it_stands() {
+    fn stamp_is_found_at_any_position() {
         let mut template = Template::new(100).unwrap();
         let payload = template.stamped(STAMP).to_vec();
         let mut finder = Finder::default();
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_a_whole_stamp_has_none() {
+    fn message_without_whole_stamp_has_none() {
         let mut finder = Finder::default();
         assert_eq!(finder.find(br#"{"type":"heartbeat"}"#), None);
         assert_eq!(finder.find(br#"{"data":{"bench":"@@@@"#), None);

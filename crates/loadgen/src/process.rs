@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processor_time_is_found_behind_any_program_name() {
+    fn processor_time_is_found_after_any_name() {
         let stat = "42 (a ) b) S 1 2 3 4 5 6 7 8 9 10 1234 567 0 0 20 0 4";
         let cpu = parse_stat(stat, 100).unwrap();
         assert_eq!(cpu.user, Duration::from_millis(12_340));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_can_be_measured_and_one_that_is_not_there_can_not() {
+    fn missing_process_cannot_be_measured() {
         let own = Process::new(std::process::id()).unwrap();
         assert!(own.rss().unwrap() > 100_000);
         assert_eq!(

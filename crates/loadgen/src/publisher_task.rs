@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn channels_take_turns_and_each_is_numbered_by_itself() {
+    fn channels_alternate_with_own_numbers() {
         let mut task = task(Pace::AsFastAsPossible { max_lag: 1 }, 3);
         let events: Vec<_> = (0..7)
             .map(|_| {
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_paced_lane_makes_what_is_due_and_dates_late_events_back() {
+    fn paced_task_backdates_late_events() {
         let start = clock::now();
         let second = 1_000_000_000;
         let pace = Pace::Every {
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_waits_for_subscribers_that_lag() {
+    fn burst_waits_for_lagging_subscribers() {
         let mut task = task(Pace::AsFastAsPossible { max_lag: 2 }, 1);
         let progress = Arc::clone(&task.progress);
         progress.connection_ready(0, TypeFilter::default(), 1);

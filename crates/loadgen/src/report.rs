@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cost_of_a_delivery_stands_in_both_forms() {
+    fn delivery_cost_is_in_both_formats() {
         let (mut text, mut json) = (Vec::new(), Vec::new());
         report().write(false, &mut text).unwrap();
         report().write(true, &mut json).unwrap();
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_or_a_close_is_a_flaw() {
+    fn loss_or_close_is_a_flaw() {
         assert!(report().flawless());
         let mut lossy = report();
         lossy.delivery.as_mut().unwrap().lost = 1;

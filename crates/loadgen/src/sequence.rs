@@ -122,13 +122,13 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_sequence_has_nothing_wrong() {
+    fn complete_sequence_has_no_errors() {
         assert_eq!(counts(&[0, 1, 2, 3], 4), (0, 0, 0));
         assert_eq!(counts(&[], 0), (0, 0, 0));
     }
 
     #[test]
-    fn what_never_comes_is_lost_at_the_start_in_the_middle_and_at_the_end() {
+    fn missing_events_are_lost_at_any_position() {
         assert_eq!(counts(&[1, 2], 3), (1, 0, 0));
         assert_eq!(counts(&[0, 4], 5), (3, 0, 0));
         assert_eq!(counts(&[0], 5), (4, 0, 0));
@@ -136,20 +136,20 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_again_is_a_duplicate_even_out_of_a_filled_gap() {
+    fn repeated_event_is_duplicate_after_filled_gap() {
         assert_eq!(counts(&[0, 0, 1, 1, 1], 2), (0, 3, 0));
         assert_eq!(counts(&[0, 2, 1, 1], 3), (0, 1, 1));
     }
 
     #[test]
-    fn what_comes_late_is_reordered_and_not_lost() {
+    fn late_event_is_reordered_not_lost() {
         assert_eq!(counts(&[1, 0], 2), (0, 0, 1));
         assert_eq!(counts(&[0, 5, 3, 1, 2, 4], 6), (0, 0, 4));
         assert_eq!(counts(&[0, 5, 3], 6), (3, 0, 1));
     }
 
     #[test]
-    fn a_stream_that_ended_early_counts_only_its_gaps() {
+    fn early_end_counts_only_gaps() {
         let mut sequence = Sequence::default();
         sequence.saw(0);
         sequence.saw(2);

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_user_gets_a_token_of_its_own_and_none_shows_in_debug() {
+    fn minted_tokens_differ_and_are_not_printed() {
         let minter = Minter::new(
             &Secret::from("a-secret-of-32-bytes-for-the-test"),
             "service".into(),
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_given_token_is_everybodys() {
+    fn given_token_is_shared() {
         let tokens = Tokens::Shared(Secret::from("abc"));
         assert_eq!(tokens.token("x").unwrap(), tokens.token("y").unwrap());
         assert_eq!(Tokens::None.token("x").unwrap(), None);

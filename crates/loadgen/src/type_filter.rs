@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_through_is_numbered_without_holes() {
+    fn passing_events_are_numbered_contiguously() {
         for subscriber in 0..20 {
             let filter = TypeFilter::of(subscriber, 10);
             let places: Vec<u32> = (0..95).filter_map(|n| filter.place(n)).collect();
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_filter_keeps_one_part_back() {
+    fn filter_excludes_one_part() {
         let filter = TypeFilter::of(13, 10);
         assert_eq!(filter.expression().as_deref(), Some("data.part != 3"));
         assert_eq!(filter.place(3), None);
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn without_filters_everything_comes_through() {
+    fn without_filters_everything_passes() {
         let filter = TypeFilter::of(13, 0);
         assert_eq!(filter, TypeFilter::default());
         assert_eq!(filter.expression(), None);

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_find_their_events_in_any_order_and_make_room() {
+    fn answers_in_any_order_free_their_slots() {
         let (open, mut places) = Open::new(2);
         for channel in [1, 2] {
             open.waits(places.try_recv().unwrap(), &event(channel));
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_names_no_publish_is_kept_as_a_sample_and_other_messages_are_not() {
+    fn unrelated_error_is_kept_as_sample() {
         let (open, mut places) = Open::new(1);
         open.waits(places.try_recv().unwrap(), &event(0));
         let mut log = log();
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_goes_out_as_the_command_publish() {
+    fn event_is_a_publish_command() {
         let mut bytes = Vec::new();
         append(&mut bytes, 7, &event(2));
         let (header, length) = (2, usize::from(bytes[1] & 0x7f));

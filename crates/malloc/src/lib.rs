@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn what_another_thread_has_freed_goes_back_and_what_is_in_use_stays() {
+    fn memory_freed_elsewhere_is_returned() {
         let kept: Vec<Vec<u8>> = (0..100).map(|n| vec![n; 1000]).collect();
         let lent: Vec<Vec<u8>> = (0..40_000).map(|_| vec![1; 1000]).collect();
         let before = resident();

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn each_socket_gets_its_own_bytes_in_order() -> Result<(), Failure> {
+    fn sockets_get_their_bytes_in_order() -> Result<(), Failure> {
         let Some(mut sends) = ring(64) else {
             return Ok(());
         };
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_socket_is_told_with_what_it_took_and_holds_nobody_up() -> Result<(), Failure> {
+    fn full_socket_is_reported_and_does_not_block() -> Result<(), Failure> {
         let Some(mut sends) = ring(8) else {
             return Ok(());
         };
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_has_gone_is_told_and_raises_no_signal() -> Result<(), Failure> {
+    fn closed_socket_is_reported_without_signal() -> Result<(), Failure> {
         let Some(mut sends) = ring(8) else {
             return Ok(());
         };
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_told_and_not_sent() -> Result<(), Failure> {
+    fn excess_sends_are_reported_not_sent() -> Result<(), Failure> {
         let Some(mut sends) = ring(4) else {
             return Ok(());
         };
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_midway_sends_nothing_later() -> Result<(), Failure> {
+    fn panic_midway_sends_nothing_later() -> Result<(), Failure> {
         let Some(mut sends) = ring(8) else {
             return Ok(());
         };

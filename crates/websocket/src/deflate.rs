@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_gain_is_taken_and_no_gain_leaves_the_plain_frame() {
+    fn frame_is_compressed_only_if_smaller() {
         let mut deflater = Deflater::new();
         let json = events(5);
         let frame = deflater.compress(Opcode::Text, &json, 15).expect("smaller");
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_outside_9_to_15_compresses_nothing() {
+    fn unsupported_window_compresses_nothing() {
         for bits in [0, 8, 16, 255] {
             assert_eq!(
                 Deflater::new().compress(Opcode::Text, &events(50), bits),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_with_a_small_window_can_read_what_is_made_for_it() {
+    fn small_window_client_can_inflate() {
         let mut deflater = Deflater::new();
         for bits in MIN_WINDOW_BITS..=MAX_WINDOW_BITS {
             for count in [3, 10, 100, 5000] {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_within_the_clients_window_shares_the_common_frame() {
+    fn small_payload_shares_common_frame() {
         let small = DeflateParams {
             server_window_bits: 10,
         };
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bomb_is_stopped_at_the_limit() {
+    fn decompression_bomb_stops_at_limit() {
         let zeros = vec![0; 50 << 20];
         let frame = Deflater::new()
             .compress(Opcode::Text, &zeros, 15)
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_many_streams_is_damaged() {
+    fn message_of_many_streams_is_refused() {
         // An empty final block, in two bytes.
         let streams = |count: usize| [0x03, 0x00].repeat(count);
         let mut inflater = Inflater::new();
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_of_exactly_the_limit_passes_and_the_next_starts_afresh() {
+    fn message_of_exact_limit_passes() {
         let json = events(200);
         let frame = Deflater::new()
             .compress(Opcode::Text, &json, 15)
@@ -323,7 +323,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_compressed_inflates_to_itself(
+        fn compressed_payload_round_trips(
             words in prop::collection::vec("[a-d]{1,9}", 0..800),
             bits in MIN_WINDOW_BITS..=MAX_WINDOW_BITS,
         ) {
@@ -335,7 +335,7 @@ mod tests {
         }
 
         #[test]
-        fn random_bytes_never_panic_nor_pass_the_limit(
+        fn random_bytes_stay_within_limit(
             payload in prop::collection::vec(any::<u8>(), 0..500),
             limit in 0_usize..2000,
         ) {

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_the_rfc_gets_the_answer_of_the_rfc() {
+    fn rfc_key_gets_rfc_accept_value() {
         assert_eq!(accept_key(KEY), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         let answer = read(&request()).expect("valid").answer(None);
         assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn only_get_and_http_1_1_open_a_websocket() {
+    fn upgrade_requires_get_and_http_1_1() {
         let post = Offer::read(&Method::POST, Version::HTTP_11, &request(), true);
         assert_eq!(post, Err(Refusal::Method));
         for version in [Version::HTTP_10, Version::HTTP_2] {
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_compared_whole_and_without_case() {
+    fn header_tokens_match_whole_and_case_insensitive() {
         assert!(with(UPGRADE, "WebSocket").is_ok());
         assert!(with(CONNECTION, "upgrade").is_ok());
         assert_eq!(with(UPGRADE, "websocket2"), Err(Refusal::NotAnUpgrade));
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_answered_with_ours() {
+    fn other_version_is_answered_with_13() {
         for version in ["8", "12", "14", "", "13, 8"] {
             assert_eq!(with(SEC_WEBSOCKET_VERSION, version), Err(Refusal::Version));
         }
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_16_bytes_in_base64_and_stands_once() {
+    fn key_must_be_single_and_16_bytes() {
         for key in [
             "",
             "short",
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn subprotocols_keep_their_order_and_the_token_stands_apart() {
+    fn subprotocols_keep_order_without_token() {
         let mut headers = request();
         let lines = [
             "tidings.v1.json, bearer.aaa.bbb.ccc",
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_subprotocols_is_tokens_and_bounded() {
+    fn subprotocol_list_is_validated_and_bounded() {
         assert_eq!(with(SEC_WEBSOCKET_PROTOCOL, "a b"), Err(Refusal::Protocol));
         let mut headers = request();
         let many = ["p"; MAX_PROTOCOLS].join(",");
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn compression_is_only_agreed_where_it_is_switched_on() {
+    fn compression_requires_setting() {
         let mut headers = request();
         let offered = HeaderValue::from_static("permessage-deflate");
         headers.insert(SEC_WEBSOCKET_EXTENSIONS, offered);

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_upgrade_is_read_and_what_follows_is_left() {
+    fn upgrade_head_is_parsed_and_rest_kept() {
         let (request, len) = read(&format!("{UPGRADE_HEAD}frame")).expect("an upgrade");
         assert_eq!(len, UPGRADE_HEAD.len());
         assert_eq!(request.uri(), "/ws?token=a");
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_unusual_is_left_alone() {
+    fn unusual_request_is_not_parsed() {
         for len in 0..UPGRADE_HEAD.len() {
             assert!(read(&UPGRADE_HEAD[..len]).is_none(), "{len} bytes");
         }
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_written_as_it_is() {
+    fn response_head_is_written_verbatim() {
         let mut answer = Response::new(());
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let websocket = HeaderValue::from_static("websocket");

@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 
 use crate::auth::claims::Expectations;
 use crate::auth::failure::Refusal;
-use crate::auth::identity::{Token, Vouched};
+use crate::auth::identity::{Token, Verification};
 use crate::auth::jwks::Source;
 use crate::auth::keys::{self, Check, Key};
 use crate::auth::{AuthFailure, Fingerprint, Identity, VerifierSettings};
@@ -115,7 +115,7 @@ impl State {
                 identity.token = Some(Token {
                     signed: Fingerprint::of(token),
                     exact,
-                    vouched: Arc::new(Vouched {
+                    verification: Arc::new(Verification {
                         key,
                         algorithm: parts.algorithm,
                         expected: self.expected,
@@ -141,10 +141,10 @@ impl State {
     pub(super) fn recheck(
         &self,
         identity: &Identity,
-        vouched: &Vouched,
+        verification: &Verification,
         now: Timestamp,
     ) -> Result<(), AuthFailure> {
-        if !self.algorithms.contains(&vouched.algorithm) {
+        if !self.algorithms.contains(&verification.algorithm) {
             return Err(AuthFailure::Algorithm);
         }
         let mut keys = self
@@ -152,10 +152,10 @@ impl State {
             .iter()
             .chain(&self.fetched_keys)
             .chain(&self.retired_keys);
-        if !keys.any(|key| key.is(vouched.key, vouched.algorithm)) {
+        if !keys.any(|key| key.is(verification.key, verification.algorithm)) {
             return Err(AuthFailure::UnknownKey);
         }
-        if vouched.expected == self.expected {
+        if verification.expected == self.expected {
             return Ok(());
         }
         self.expectations

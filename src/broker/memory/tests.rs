@@ -79,7 +79,7 @@ impl World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_costs_its_own_channels_and_not_small_ones() {
+async fn flood_evicts_its_own_channels_only() {
     let world = world(1 << 20);
     for n in 0..5 {
         world.publish("kept:quiet", 100 + n).unwrap();
@@ -100,7 +100,7 @@ async fn a_flood_costs_its_own_channels_and_not_small_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_let_go_of_can_not_be_resumed_from() {
+async fn evicted_position_cannot_be_resumed() {
     let world = world(300_000);
     let first = world.publish("brief:a", 50_000).unwrap().position.unwrap();
     let mut newest = first;
@@ -120,7 +120,7 @@ async fn what_was_let_go_of_can_not_be_resumed_from() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_small_events_give_way_to_a_large_one() {
+async fn small_events_are_evicted_for_large_one() {
     let world = world(200_000);
     for _ in 0..900 {
         world.publish("brief:small", 1).unwrap();
@@ -132,7 +132,7 @@ async fn many_small_events_give_way_to_a_large_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn audiences_weigh_in_history() {
+async fn audiences_count_in_history() {
     let world = world(1 << 20);
     let users = (0..1000).map(|n| Arc::from(format!("{n:060}"))).collect();
     let audience = Arc::new(Audience {
@@ -151,7 +151,7 @@ async fn audiences_weigh_in_history() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn channels_alone_are_bounded_by_the_same_bytes() {
+async fn empty_channels_count_towards_limit() {
     let world = world(100_000);
     let made = (0..10_000)
         .take_while(|n| world.publish(&format!("kept:{n}"), 1).is_ok())
@@ -175,7 +175,7 @@ async fn channels_alone_are_bounded_by_the_same_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_publishes_at_once_stays_within_the_bytes() {
+async fn concurrent_publishers_stay_within_limit() {
     let world = Arc::new(world(1 << 20));
     let threads: Vec<_> = (0..4)
         .map(|thread| {

@@ -41,7 +41,7 @@ pub struct Opening {
     /// Bytes that came with the handshake.
     pub early: Vec<u8>,
     /// Runs first on the shard's thread.
-    pub greeting: Box<dyn FnOnce(&mut ConnCtx<'_>) + Send>,
+    pub on_open: Box<dyn FnOnce(&mut ConnCtx<'_>) + Send>,
     /// Makes its id unique; from [`crate::event::ConnectionId::new_nonce`].
     pub nonce: u64,
 }
@@ -57,7 +57,7 @@ impl Shard {
             mut permit,
             answer,
             mut early,
-            greeting,
+            on_open,
             nonce,
         } = opening;
         let transport = protocol.transport();
@@ -90,7 +90,7 @@ impl Shard {
             self.schedule(slot);
             return;
         }
-        greeting(&mut ConnCtx::new(self, slot));
+        on_open(&mut ConnCtx::new(self, slot));
         if self.drain.has_begun() {
             self.close_for_restart(slot);
         }

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_hardly_fit_are_not_gone_through_for_each_event() {
+    fn conflation_is_amortised_near_the_limit() {
         let mut pool = QueuePool::default();
         let keys: Vec<(u64, u64)> = (1..=100).map(|n| (n, n)).collect();
         let mut outbox = filled(&keys, &mut pool);

@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_stands_for_itself_and_a_list_for_each_of_its_values() {
+    fn list_member_makes_one_channel_per_value() {
         let filled = |template, json| fill(template, json).unwrap();
         assert_eq!(filled("global", "{}"), ["global"]);
         assert_eq!(filled("s:{id}", r#"{"id":"x"}"#), ["s:x"]);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_put_in_is_refused_by_its_name() {
+    fn invalid_member_is_refused_by_name() {
         let long = format!(r#"{{"id":"{}"}}"#, "x".repeat(256));
         let many = format!(r#"{{"id":{:?}}}"#, vec![1; 257]);
         for json in [
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_template_that_is_none_is_refused() {
+    fn invalid_template_is_refused() {
         for text in ["", "{", "}", "a{b", "a}b", "{}", "{{a}}", "a}{b}"] {
             assert!(Template::parse(text).is_err(), "{text}");
         }
@@ -187,14 +187,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_template_reads_as_it_is_written(text in "[a-z:{}]{0,12}") {
+        fn template_display_round_trips(text in "[a-z:{}]{0,12}") {
             if let Ok(template) = Template::parse(&text) {
                 prop_assert_eq!(template.to_string(), text);
             }
         }
 
         #[test]
-        fn a_filled_template_holds_each_value_between_its_texts(
+        fn filled_template_contains_each_value(
             before in "[a-z:]{0,5}", after in "[a-z:]{0,5}", values in prop::collection::vec("[^\u{0}]{0,9}", 0..9),
         ) {
             let template = Template::parse(&format!("{before}{{m}}{after}")).unwrap();

@@ -395,7 +395,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_may_stand_at_the_top_or_under_data() {
+    fn arguments_are_at_top_level_or_under_data() {
         let top = Arguments::parse(r#"{"type":"subscribe","channels":["a"]}"#)
             .unwrap()
             .with_data()
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn message_that_is_no_object_is_refused() {
+    fn non_object_message_is_refused() {
         for text in ["", "[]", "1", "\"x\"", "nul", "{", "{\"a\":}"] {
             assert!(Arguments::parse(text).is_err(), "{text}");
         }
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_may_be_a_number_or_its_digits() {
+    fn offset_is_number_or_string() {
         let since = |offset: &str| {
             let text = format!(r#"{{"since":{{"epoch":"00000000000000aa","offset":{offset}}}}}"#);
             let read = Arguments::parse(&text).unwrap().position("since");

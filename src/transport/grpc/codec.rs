@@ -128,7 +128,7 @@ mod tests {
     use crate::proto::{PublishBatchRequest, PublishRequest};
 
     #[test]
-    fn a_message_has_no_more_than_so_many_fields() {
+    fn message_with_too_many_fields_is_refused() {
         let batch = |count: usize| {
             let requests = vec![PublishRequest::default(); count];
             PublishBatchRequest { requests }.encode_to_vec()

@@ -108,8 +108,15 @@ impl Fixture {
     }
 
     /// Subscribes to a channel, and reads its first message.
-    pub(super) async fn follow(&self, channel: &str) -> (Streaming<SubscribeResponse>, Subscribed) {
-        let response = self.events().await.subscribe(following(channel)).await;
+    pub(super) async fn subscribe(
+        &self,
+        channel: &str,
+    ) -> (Streaming<SubscribeResponse>, Subscribed) {
+        let response = self
+            .events()
+            .await
+            .subscribe(subscribe_request(channel))
+            .await;
         let mut stream = response.unwrap().into_inner();
         match next(&mut stream).await {
             Step::Subscribed(subscribed) => (stream, subscribed),
@@ -179,7 +186,7 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
 }
 
 /// A request to subscribe to one channel.
-pub(super) fn following(channel: &str) -> SubscribeRequest {
+pub(super) fn subscribe_request(channel: &str) -> SubscribeRequest {
     let channel = channel.to_owned();
     SubscribeRequest {
         subscriptions: vec![Subscription {

@@ -155,7 +155,7 @@ mod tests {
     use crate::proto;
 
     #[test]
-    fn every_procedure_of_ours_needs_a_token() {
+    fn every_procedure_needs_a_token() {
         let files = FileDescriptorSet::decode(proto::FILE_DESCRIPTOR_SET).unwrap();
         let mut declared = Vec::new();
         for file in files.file.iter().filter(|f| f.package() == "tidings.v1") {

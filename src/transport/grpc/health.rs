@@ -6,7 +6,7 @@ use tokio_stream::{Stream, StreamExt};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::ServingStatus;
-use tonic_health::pb::health_check_response::ServingStatus as Told;
+use tonic_health::pb::health_check_response::ServingStatus as WatchStatus;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_health::server::{HealthReporter, HealthService};
@@ -122,7 +122,7 @@ impl Health for Services {
             Ok(known) => Ok(known.map(|stream| -> Watched { Box::pin(stream) })),
             Err(status) if status.code() == Code::NotFound => {
                 let unknown = HealthCheckResponse {
-                    status: Told::ServiceUnknown.into(),
+                    status: WatchStatus::ServiceUnknown.into(),
                 };
                 let once = tokio_stream::once(Ok(unknown));
                 // No service is added later.

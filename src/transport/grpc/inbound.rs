@@ -406,7 +406,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn messages_come_through_whole_however_they_are_cut(
+        fn messages_are_complete_for_any_split(
             messages in proptest::collection::vec(
                 (any::<bool>(), proptest::collection::vec(0_u8..4, 0..12_000)), 0..5),
             piece in prop_oneof![1_usize..8, 1_usize..5000],
@@ -433,7 +433,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_end_without_more_than_the_limit(
+        fn arbitrary_bytes_stay_within_limit(
             bytes in proptest::collection::vec(any::<u8>(), 0..2000),
             piece in 1_usize..300,
         ) {
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_long_or_broken_is_refused() {
+    async fn oversized_or_malformed_message_is_refused() {
         assert_eq!(
             refused(&[0, 0, 0, 0x4e, 0x21], false).await,
             Grpc::OutOfRange
@@ -478,7 +478,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_length_is_reserved_before_the_message_comes() {
+    async fn length_is_reserved_before_message_arrives() {
         let bodies = bodies(25_000);
         let begun = |bytes: Vec<u8>| {
             let first = tokio_stream::iter([Ok::<_, std::io::Error>(Bytes::from(bytes))]);
@@ -506,7 +506,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_must_be_whole_in_time_and_a_pause_between_two_is_none() {
+    async fn deadline_applies_to_messages_not_pauses() {
         let bodies = bodies(1 << 19);
         let began = Instant::now();
         let never = || Body::from_stream(tokio_stream::pending::<Result<Bytes, std::io::Error>>());

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_field_is_named_as_the_request_has_it() {
+    fn invalid_field_has_request_name() {
         let channels = vec!["ok".into(), "not ok".into()];
         assert_eq!(
             wrong_field(proto::PublishRequest {
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn times_that_cannot_be_said_are_refused() {
+    fn unrepresentable_times_are_refused() {
         for (seconds, nanos) in [
             (0, -1),
             (0, 1_000_000_000),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn times_before_1970_come_back_as_they_went() {
+    fn times_before_1970_round_trip() {
         let before = prost_types::Timestamp {
             seconds: -2,
             nanos: 500_000_000,

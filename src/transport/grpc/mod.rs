@@ -177,7 +177,7 @@ pub fn routes(
 #[cfg(feature = "parts")]
 #[must_use]
 pub fn dialect() -> Arc<dyn crate::hub::Protocol> {
-    Arc::new(subscribe::Follower)
+    Arc::new(subscribe::SubscribeProtocol)
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

@@ -66,7 +66,7 @@ mod tests {
     use crate::proto::Gap;
 
     #[test]
-    fn shared_bytes_are_read_as_the_message_they_were_made_of() {
+    fn shared_bytes_decode_to_original_message() {
         let gap = Gap {
             channel: "a:1".into(),
             from: 3,

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_field_becomes_a_violation_and_the_code_a_reason() {
+    fn invalid_field_becomes_a_violation() {
         let status = status(&Error::field("type", "expected a name"));
         assert_eq!(status.code(), tonic::Code::InvalidArgument);
         assert_eq!(status.message(), "type: expected a name");
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_to_wait_is_told() {
+    fn retry_delay_is_in_the_status() {
         let wait = Duration::from_millis(1500);
         let status = status(&Error::exhausted("slow down").retry_after(wait));
         assert_eq!(
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_in_a_batch_says_the_same_as_a_status() {
+    fn batch_error_equals_status() {
         let error = Error::field("requests[3].type", "expected a name");
         let message = message(&error);
         assert_eq!(message.code, 3);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_ordinary_end_is_no_failure() {
+    fn only_normal_end_has_no_error() {
         assert!(ended(CloseCode::Normal, String::new()).is_none());
         let restart = ended(CloseCode::Restart, String::new()).unwrap();
         assert_eq!(

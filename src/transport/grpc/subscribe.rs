@@ -28,9 +28,9 @@ use crate::telemetry::Transport;
 const GLOBAL: &str = "global";
 
 /// The hub's protocol for gRPC streams: each frame is one encoded `SubscribeResponse`.
-pub(super) struct Follower;
+pub(super) struct SubscribeProtocol;
 
-impl Protocol for Follower {
+impl Protocol for SubscribeProtocol {
     fn transport(&self) -> Transport {
         Transport::Grpc
     }
@@ -92,10 +92,10 @@ fn step(message: Message) -> Option<Step> {
 ///
 /// The error of the whole request, or of its only subscription; `unavailable` and
 /// `resource_exhausted` if the server accepts no more connections.
-pub(super) async fn follow(
+pub(super) async fn open(
     call: Call<SubscribeRequest>,
     protocol: Arc<dyn Protocol>,
-) -> Result<Following> {
+) -> Result<SubscribeEvents> {
     let Call {
         session,
         message,
@@ -119,7 +119,7 @@ pub(super) async fn follow(
     let admitted = admitted.map_err(|rejection| rejection.error)?;
     let opened = open_subscribed(services, admitted, protocol, wanted, trace, first);
     let (reader, ()) = opened.await?;
-    Ok(Following { reader })
+    Ok(SubscribeEvents { reader })
 }
 
 /// The first message: the result of each subscription. Fails if the only one was refused.
@@ -165,11 +165,11 @@ fn wanted(request: SubscribeRequest, limit: usize) -> Result<Subscribe> {
 }
 
 /// The stream of a subscription. Dropping it closes its connection.
-pub(super) struct Following {
+pub(super) struct SubscribeEvents {
     reader: PipeReader,
 }
 
-impl Stream for Following {
+impl Stream for SubscribeEvents {
     type Item = Result<SharedResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_to_everyone_and_what_the_server_says_have_their_places() {
+    fn global_and_server_messages_have_entries() {
         let wide = KnownType {
             broadcast: true,
             ..known("a.b", "room")
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn every_namespace_has_its_own_types_and_those_of_none() {
+    fn namespace_lists_own_and_global_types() {
         let types = [known("a.b", "room"), known("c.d", ""), known("e.f", "a/b")];
         let catalog = Catalog::new(Mode::Open, types);
         let document = document(&server(), ["room", "global"].into_iter(), &catalog);
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_with_a_schema_shows_it_and_an_example() {
+    fn type_shows_schema_and_example() {
         let text = r##"{"$ref": "#/$defs/bill", "$defs": {"bill": {"required": ["n"]}}}"##;
         let bill = KnownType {
             schema: Some(Schema::compile(text).unwrap()),

@@ -245,7 +245,7 @@ mod tests {
     use crate::telemetry::Metrics;
 
     #[test]
-    fn members_are_named_where_they_are_wrong() {
+    fn invalid_members_are_named() {
         let members = Members::parse(br#"{"type":5,"n":null,"chanel":"a"}"#).unwrap();
         assert_eq!(members.text("type").unwrap_err().field_name(), Some("type"));
         assert_eq!(members.take::<u32>("n", "a number").unwrap(), None);
@@ -271,13 +271,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_over_the_limit_is_refused_with_413() {
+    async fn body_over_limit_is_refused_with_413() {
         assert_eq!(read("12345", 5).await.unwrap(), "12345");
         assert_eq!(read("123456", 5).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
     }
 
     #[tokio::test]
-    async fn a_body_of_untold_length_grows_as_it_comes() {
+    async fn body_of_unknown_length_grows() {
         let piece = Bytes::from(vec![7; 10_000]);
         let pieces = |count: usize| {
             let pieces: Vec<_> = (0..count)

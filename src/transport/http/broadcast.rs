@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_broadcast_carries_its_own_members() {
+    fn flat_broadcast_keeps_its_members() {
         let flat =
             taken(r#"{"type":"job_progress","channel":"jobs","progress":1.50,"job_id":"7"}"#);
         assert_eq!(flat.payload.data(), r#"{"job_id":"7","progress":1.50}"#);
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_broadcast_may_stand_beside_its_channel() {
+    fn flat_broadcast_accepts_channel_next_to_message() {
         let inner = r#"{"type":"job_failed","user":"ann","error":"e"}"#;
         let event = taken(&format!(r#"{{"message":{inner},"channel":"jobs"}}"#));
         assert_eq!(event.event_type.as_str(), "job_failed");
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_a_receiver_counts_in_every_form() {
+    fn receiver_members_count_in_every_form() {
         for name in USERS {
             for value in [r#""ann""#, r#"["ann"]"#] {
                 let (users, roles) = receivers(&format!("\"{name}\":{value}"));
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn receivers_that_cannot_be_honoured_are_refused_in_every_form() {
+    fn unsupported_receivers_are_refused() {
         let table = [
             (r#""users":[]"#, "users"),
             (r#""user":"""#, "user"),
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_is_none_is_refused_beside_data() {
+    fn unknown_member_next_to_data_is_refused() {
         assert_eq!(
             refused(r#"{"type":"a","data":1,"chanel":"jobs"}"#),
             "chanel"
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_without_a_zone_is_in_utc() {
+    fn time_without_zone_is_utc() {
         for text in ["2026-11-21T10:00:00.5", "2026-11-21T10:00:00.5Z"] {
             let event = taken(&format!(r#"{{"type":"a","data":1,"timestamp":"{text}"}}"#));
             assert_eq!(event.time, Timestamp::parse("2026-11-21T10:00:00.5Z"));

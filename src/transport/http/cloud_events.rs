@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_subject_is_the_channel_unless_an_extension_names_it() {
+    fn subject_is_the_default_channel() {
         let plain = event(r#","subject":"bills:1","data":{"n":1}"#).unwrap();
         assert_eq!(plain.channels, [ChannelName::new("bills:1").unwrap()]);
         assert!(plain.headers.is_empty());
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn one_id_of_two_sources_names_two_events() {
+    fn same_id_of_two_sources_differs() {
         assert_ne!(idempotency_key("/a", "1"), idempotency_key("/b", "1"));
         let long = "x".repeat(300);
         assert!(idempotency_key("/a", &long).len() <= MAX_KEY);
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_that_are_cut_elsewhere_name_two_events() {
+    fn differently_split_pairs_have_other_keys() {
         let tail = "x".repeat(300);
         let pairs = [
             ("a b", "c"),
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn invalid_input_is_named() {
         let field = |refused: Result<Publish>| {
             let error = refused.unwrap_err();
             error.field_name().map(str::to_owned)
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn text_in_json_and_bytes_in_base64_are_taken_as_they_are() {
+    fn text_and_base64_data_are_unchanged() {
         let text = event(r#","datacontenttype":"text/plain","data":"hi""#).unwrap();
         assert_eq!(text.payload.data(), "hi");
         let bytes = event(r#","datacontenttype":"image/png","data_base64":"AAH/""#).unwrap();
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn in_the_binary_mode_the_attributes_are_headers() {
+    fn binary_mode_attributes_are_headers() {
         let headers: HeaderMap = [
             ("content-type", "application/json"),
             ("ce-specversion", "1.0"),
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_a_list_of_at_most_a_thousand() {
+    fn batch_is_limited_to_a_thousand() {
         assert_eq!(batch(b"[{},{}]").unwrap().len(), 2);
         assert!(batch(b"{}").is_err() && batch(b"[{]").is_err());
         let many = format!("[{}1]", "1,".repeat(1000));

@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_taken_with_its_data_byte_for_byte() {
+    fn request_data_is_kept_byte_for_byte() {
         let body = br#"{"type":"a.b","channels":["room:1"],"data":{ "n" : 1.0 },"key":"k",
             "time":"2026-11-21T10:00:00Z","audience":{"users":["ann"]},"headers":{"h":"v"}}"#;
         let event = request(body).unwrap();
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn invalid_input_is_named() {
         assert_eq!(field(r#"{"data":1}"#).unwrap(), "type");
         assert_eq!(field(r#"{"type":"a.b"}"#).unwrap(), "data");
         let table = [
@@ -346,7 +346,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn every_face_accepts_the_same_data(text in odd_json()) {
+        fn all_transports_accept_the_same_data(text in odd_json()) {
             let request = request(format!(r#"{{"type":"a.b","data":{text}}}"#).as_bytes());
             let cloud = r#""specversion":"1.0","id":"1","source":"/a","type":"a.b""#;
             let cloud = cloud_events::structured(format!("{{{cloud},\"data\":{text}}}").as_bytes());
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_come_in_base64() {
+    fn data_base64_is_decoded() {
         let body = br#"{"type":"a.b","data_base64":"AAH/","content_type":"image/png"}"#;
         let event = request(body).unwrap();
         assert_eq!(event.payload.data().as_ref(), [0, 1, 255]);

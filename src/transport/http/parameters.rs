@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_parameter_is_refused_by_its_name() {
+    fn unknown_parameter_is_refused_by_name() {
         let connections = "/api/v1/connections";
         for good in ["", "?", "?user=a&page_size=5", "?token=x&access_token=y"] {
             let uri = format!("{connections}{good}");
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_description_of_the_api_names_the_same_parameters() {
+    fn openapi_lists_the_same_parameters() {
         let document = super::super::openapi::document();
         for (route, _) in super::super::api() {
             let path = route.replace("{*channel}", "{channel}/history");

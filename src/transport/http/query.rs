@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percent_encoding_is_undone_or_refused() {
+    fn percent_encoding_is_decoded_or_refused() {
         assert_eq!(decode("a%2Fb%c3%a4+c", true).unwrap(), "a/bä c");
         assert_eq!(decode("a+b", false).unwrap(), "a+b");
         for broken in ["%", "%4", "%zz", "%ff", "%+1"] {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_values_are_refused_by_their_name() {
+    fn invalid_values_are_refused_by_name() {
         let query = Query::parse("limit=ten&reverse=maybe&x=1&empty=&a=1&a=2").unwrap();
         assert_eq!(
             query.number("limit").unwrap_err().field_name(),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_in_the_path_may_hold_slashes() {
+    fn name_in_path_may_contain_slashes() {
         let uri = Uri::from_static("/api/v1/channels/a/b%2fc/history");
         let name = name_in_path(&uri, "/api/v1/channels/", "/history").unwrap();
         assert_eq!(name, "a/b/c");

@@ -339,19 +339,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_more_than_refused(text in "\\PC{0,80}") {
+        fn no_text_panics_the_packet_parser(text in "\\PC{0,80}") {
             let read = engine(&text);
             prop_assert_eq!(read.is_ok(), is_payload(&text));
             drop(socket(&text));
         }
 
         #[test]
-        fn no_event_is_more_than_refused(text in "2(/[a-z,]{0,6})?[0-9]{0,20}[\\[\\]{}\"a,:1]{0,20}") {
+        fn no_event_panics_the_packet_parser(text in "2(/[a-z,]{0,6})?[0-9]{0,20}[\\[\\]{}\"a,:1]{0,20}") {
             drop(socket(&text));
         }
 
         #[test]
-        fn an_event_is_read_as_it_was_written(
+        fn event_packet_round_trips(
             namespace in "/[a-z0-9_-]{0,20}",
             ack in proptest::option::of(0..=MAX_ACK),
             name in "\\PC{0,20}",

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rfc_examples_are_encoded_as_printed() {
+    fn rfc_examples_are_encoded() {
         assert_eq!(
             &text(b"Hello")[..],
             [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f]
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_class_has_its_header() {
+    fn every_length_form_has_its_header() {
         for (payload, header) in [
             (0, 2),
             (125, 2),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_buffer_is_the_same_frame_as_a_copied_payload() {
+    fn sealed_buffer_equals_copied_frame() {
         for length in [0, 1, 125, 126, 65_535, 65_536] {
             let payload = vec![b'x'; length];
             let mut buffer = reserve(4);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_close_reason_is_cut_between_characters() {
+    fn long_close_reason_is_cut_at_character() {
         assert_eq!(&close(1000, "")[..], [0x88, 2, 0x03, 0xE8]);
         assert_eq!(&close(4401, "no")[..], [0x88, 4, 0x11, 0x31, b'n', b'o']);
         let frame = close(1001, &"é".repeat(100));
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ping_carries_at_most_125_bytes() {
+    fn ping_payload_is_limited_to_125_bytes() {
         assert_eq!(ping(&[1; 200]).len(), 2 + 125);
     }
 }

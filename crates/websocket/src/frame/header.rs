@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_read_once_its_last_byte_is_there() {
+    fn header_is_parsed_once_complete() {
         for (bytes, payload) in [
             (&[0x82, 0x85, 1, 2, 3, 4][..], 5),
             (&[0x82, 0xFE, 0x01, 0x00, 1, 2, 3, 4], 256),
@@ -143,12 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unmasked_frame_is_refused() {
+    fn unmasked_frame_is_refused() {
         assert_eq!(refused(&[0x81, 0x05]), "client frame is not masked");
     }
 
     #[test]
-    fn control_frames_are_whole_plain_and_short() {
+    fn control_frame_rules_are_enforced() {
         for opcode in [0x8, 0x9, 0xA] {
             assert_eq!(refused(&[opcode, 0x80]), "control frame is fragmented");
             assert_eq!(refused(&[0xC0 | opcode, 0x80]), "reserved bit set");
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_takes_the_shortest_form_and_63_bits() {
+    fn length_requires_shortest_form() {
         let wide = |length: u64| [&[0x82, 0xFF][..], &length.to_be_bytes(), &KEY].concat();
         assert_eq!(
             refused(&[0x82, 0xFE, 0, 125]),

@@ -25,14 +25,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rfc_example_unmasks_to_hello() {
+    fn rfc_example_unmasks_to_hello() {
         let mut payload = [0x7f, 0x9f, 0x4d, 0x51, 0x58];
         unmask(&mut payload, [0x37, 0xfa, 0x21, 0x3d]);
         assert_eq!(&payload, b"Hello");
     }
 
     #[test]
-    fn every_length_and_every_split_agrees_with_the_byte_by_byte_definition() {
+    fn unmasking_matches_definition_for_any_split() {
         let key = [0x12, 0x34, 0x56, 0x78];
         let plain: Vec<u8> = (0..67).map(|n| n * 3).collect();
         for len in 0..plain.len() {

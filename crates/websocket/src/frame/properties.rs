@@ -195,7 +195,7 @@ fn ordered(cuts: &[prop::sample::Index], stream: &[u8]) -> Vec<usize> {
 
 proptest! {
     #[test]
-    fn any_stream_cut_anywhere_gives_its_messages(
+    fn stream_split_anywhere_yields_messages(
         sent in prop::collection::vec(sent(), 0..6),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
     ) {
@@ -204,14 +204,14 @@ proptest! {
     }
 
     #[test]
-    fn any_stream_byte_by_byte_gives_its_messages(sent in prop::collection::vec(sent(), 0..3)) {
+    fn stream_byte_by_byte_yields_messages(sent in prop::collection::vec(sent(), 0..3)) {
         let (stream, seen) = stream_of(&sent);
         let everywhere: Vec<usize> = (0..stream.len()).collect();
         prop_assert_eq!(read(&stream, &everywhere, &PARAMS), (seen, None));
     }
 
     #[test]
-    fn random_bytes_never_panic_and_are_judged_alike_however_they_are_cut(
+    fn random_bytes_decode_alike_for_any_split(
         stream in prop::collection::vec(any::<u8>(), 0..600),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
     ) {
@@ -220,7 +220,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_stream_is_judged_alike_however_it_is_cut(
+    fn damaged_stream_decodes_alike_for_any_split(
         sent in prop::collection::vec(sent(), 1..4),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
@@ -234,7 +234,7 @@ proptest! {
     }
 
     #[test]
-    fn the_server_writes_frames_as_tungstenite_does(
+    fn server_frames_equal_tungstenite_frames(
         payload in prop::collection::vec(any::<u8>(), 0..70_000),
         compressed in any::<bool>(),
     ) {

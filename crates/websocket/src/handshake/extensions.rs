@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_smaller_window_is_respected_and_repeated_in_the_answer() {
+    fn smaller_window_is_used_and_echoed() {
         for bits in 9..=15 {
             let wanted = Some((bits, format!("; server_max_window_bits={bits}")));
             let bare = format!("permessage-deflate; server_max_window_bits={bits}");
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn offers_with_wrong_parameters_are_declined() {
+    fn offers_with_invalid_parameters_are_declined() {
         for parameters in [
             "server_max_window_bits",
             "server_max_window_bits=8",
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_acceptable_of_several_offers_wins() {
+    fn first_acceptable_offer_wins() {
         let offers = "permessage-deflate; server_max_window_bits=8, \
                       permessage-deflate; server_max_window_bits=10, permessage-deflate";
         let wanted = Some((10, "; server_max_window_bits=10".to_owned()));

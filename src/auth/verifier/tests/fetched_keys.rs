@@ -56,7 +56,7 @@ impl Served {
 }
 
 #[tokio::test]
-async fn keys_behind_a_url_are_fetched_when_needed_and_follow_rotation() {
+async fn rotated_url_keys_are_fetched_on_demand() {
     let [rsa, ec, _] = Signer::all();
     let served = Served::start(&json!({"keys": [rsa.jwk("one")]})).await;
     let settings = VerifierSettings {
@@ -84,7 +84,7 @@ async fn keys_behind_a_url_are_fetched_when_needed_and_follow_rotation() {
 }
 
 #[tokio::test]
-async fn a_key_id_that_comes_back_with_another_key_is_found() {
+async fn reused_key_id_with_new_key_is_found() {
     let ([old, ..], [new, ..]) = (Signer::all(), Signer::all());
     let served = Served::start(&json!({"keys": [old.jwk("one")]})).await;
     let settings = VerifierSettings {
@@ -102,7 +102,7 @@ async fn a_key_id_that_comes_back_with_another_key_is_found() {
 }
 
 #[tokio::test]
-async fn a_token_is_not_judged_while_its_key_cannot_be_fetched() {
+async fn token_is_not_judged_without_fetched_key() {
     let [rsa, ec, _] = Signer::all();
     let served = Served::start(&json!("no set")).await;
     let settings = VerifierSettings {
@@ -133,7 +133,7 @@ async fn a_token_is_not_judged_while_its_key_cannot_be_fetched() {
 }
 
 #[tokio::test]
-async fn a_connection_stays_until_the_keys_of_a_new_url_are_there() {
+async fn connection_stays_until_new_url_keys_are_fetched() {
     let [rsa, ec, _] = Signer::all();
     let served = Served::start(&json!({"keys": [rsa.jwk("one")]})).await;
     let elsewhere = Served::start(&json!("not yet")).await;
@@ -155,7 +155,7 @@ async fn a_connection_stays_until_the_keys_of_a_new_url_are_there() {
 }
 
 #[tokio::test]
-async fn a_secret_that_was_changed_ends_its_connections_whatever_can_be_fetched() {
+async fn changed_secret_ends_connections_without_fetch() {
     let served = Served::start(&json!("no set")).await;
     let settings = |secret: &str| VerifierSettings {
         jwks_url: Some(served.url.clone()),
@@ -170,7 +170,7 @@ async fn a_secret_that_was_changed_ends_its_connections_whatever_can_be_fetched(
 }
 
 #[tokio::test]
-async fn many_tokens_at_once_share_one_fetch() {
+async fn concurrent_tokens_share_one_fetch() {
     let [rsa, ..] = Signer::all();
     let served = Served::start(&json!({"keys": [rsa.jwk("one")]})).await;
     let settings = VerifierSettings {
@@ -189,7 +189,7 @@ async fn many_tokens_at_once_share_one_fetch() {
 }
 
 #[tokio::test]
-async fn the_known_keys_stay_when_a_fetch_fails() {
+async fn known_keys_stay_after_failed_fetch() {
     let [rsa, ec, _] = Signer::all();
     let served = Served::start(&json!({"keys": [rsa.jwk("one")]})).await;
     let settings = VerifierSettings {
@@ -219,7 +219,7 @@ async fn the_known_keys_stay_when_a_fetch_fails() {
 }
 
 #[tokio::test]
-async fn a_secret_in_a_published_set_is_no_key() {
+async fn secret_in_published_set_is_ignored() {
     let shared = URL_SAFE_NO_PAD.encode(SECRET);
     let set = json!({"keys": [{"kty": "oct", "kid": "s", "k": shared}]});
     let served = Served::start(&set).await;

@@ -24,7 +24,7 @@ async fn with_events() -> TestDisk {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restored_store_holds_what_was_there_on_another_time_line() {
+async fn restored_store_has_data_with_new_epochs() {
     let disk = with_events().await;
     let backup = backup(&disk).await;
     let before = disk.page("brief:a").await;
@@ -62,7 +62,7 @@ async fn a_restored_store_holds_what_was_there_on_another_time_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_that_is_made_under_load_is_of_one_moment() {
+async fn backup_under_load_is_consistent() {
     let disk = with_events().await;
     let publish = async {
         for n in 0..500 {
@@ -82,7 +82,7 @@ async fn a_backup_that_is_made_under_load_is_of_one_moment() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_that_is_cut_or_changed_is_refused_and_leaves_nothing() {
+async fn damaged_backup_is_refused_and_leaves_nothing() {
     let disk = with_events().await;
     let whole = backup(&disk).await;
     let to = disk.dir.path().join("restored");
@@ -100,7 +100,7 @@ async fn a_backup_that_is_cut_or_changed_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_with_something_in_it_is_not_restored_over() {
+async fn restore_refuses_nonempty_directory() {
     let disk = with_events().await;
     let backup = backup(&disk).await;
     let message = restore(backup.as_slice(), &disk.settings.path).unwrap_err();
@@ -111,7 +111,7 @@ async fn a_directory_with_something_in_it_is_not_restored_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_backup_is_made_at_a_time() {
+async fn concurrent_backup_is_refused() {
     let disk = with_events().await;
     let first = disk.disk.backup().unwrap();
     let second = disk.disk.backup().unwrap_err();

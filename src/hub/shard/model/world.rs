@@ -185,7 +185,7 @@ impl World {
             permit,
             answer: Bytes::new(),
             early: Vec::new(),
-            greeting: Box::new(move |cx| sender.send(cx.id()).unwrap()),
+            on_open: Box::new(move |cx| sender.send(cx.id()).unwrap()),
             nonce: ConnectionId::new_nonce(self.hub.node()),
         });
         let id = receiver.recv().unwrap();

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_described_as_the_dialect_writes_them() {
+    fn messages_are_described_in_dialect_form() {
         let sample = KnownType {
             schema: Some(Schema::compile(r#"{"required": ["n"]}"#).unwrap()),
             example: Some(r#"{"n":1}"#.into()),
