@@ -114,7 +114,9 @@ pub async fn open_stream<T: Send + 'static>(
             services.hub.check_user(user).map_err(PermitError::error)?;
         }
     }
-    Err(Error::unavailable("the connection was not taken in"))
+    Err(Error::unavailable(
+        "the shard did not accept the connection",
+    ))
 }
 
 /// Opens a stream that begins with subscriptions. `first` decides whether the stream stands, and

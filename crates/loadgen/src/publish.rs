@@ -63,7 +63,7 @@ pub(super) async fn connect(address: &str, token: Option<Secret>) -> Result<Clie
         .map_err(|error| Error::new(format!("no gRPC server at {address}: {error}")))?;
     let bearer = token.map(|token| {
         let mut value = MetadataValue::try_from(format!("Bearer {}", token.expose()))
-            .map_err(|_| Error::field("token", "letters that can stand in a header"))?;
+            .map_err(|_| Error::field("token", "a valid header value"))?;
         value.set_sensitive(true);
         Ok::<_, Error>(value)
     });

@@ -229,8 +229,7 @@ fn own_members(members: &Members<'_>) -> Result<Bytes> {
         .filter(|(name, _)| !NAMED.contains(name) || matches!(*name, "time" | "timestamp"))
         .collect();
     if let Some(name) = own.keys().find(|name| names_receivers(name)) {
-        let text = "it says for whom an event is, and is not known here; \
-                    put a payload that has such a member under data";
+        let text = "it seems to name receivers, but is not supported; put a payload with such a member under data";
         return Err(Error::field((*name).to_owned(), text));
     }
     let members: Vec<String> = own

@@ -37,7 +37,7 @@ impl Broker for SlowBroker {
             return;
         }
         let at = interest.iter().position(|followed| followed == pattern);
-        interest.swap_remove(at.expect("a shard stops following what it has followed"));
+        interest.swap_remove(at.expect("a shard removes only interest that it has added"));
     }
 
     fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
