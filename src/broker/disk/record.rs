@@ -14,8 +14,8 @@ use xxhash_rust::xxh3::Xxh3;
 use super::store::REVOCATIONS;
 use crate::auth::{Fingerprint, Revocation, RevokedSubject};
 use crate::event::{
-    Audience, ChannelName, ConnectionId, Draft, Event, EventType, Headers, Payload, Position,
-    Timestamp, TraceContext,
+    AcceptedAt, Audience, ChannelName, ConnectionId, Draft, Event, EventType, Headers, Payload,
+    Position, Timestamp, TraceContext,
 };
 
 /// The version of every written record.
@@ -197,7 +197,7 @@ impl EventRecord {
                 Some(trace) => Some(trace.context()?),
                 None => None,
             },
-            accepted: std::time::Instant::now(),
+            accepted: AcceptedAt::UNKNOWN,
         };
         Ok(Event::new(draft, Some(position)))
     }
