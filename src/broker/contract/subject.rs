@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -11,10 +11,10 @@ use crate::broker::disk::tests::TestDisk;
 use crate::broker::nats::fixture::TestNats;
 use crate::broker::{Bounds, Broker, Memory, Page, Range, Receipt, Sink};
 use crate::event::{
-    ChannelName, Draft, Event, EventType, Headers, HistoryPolicy, IdempotencyKey, Namespace,
-    Namespaces, Payload, Timestamp,
+    AcceptedAt, ChannelName, Draft, Event, EventType, Headers, HistoryPolicy, IdempotencyKey,
+    Namespace, Namespaces, Payload, Timestamp,
 };
-use crate::telemetry::{FanoutSpan, Metrics};
+use crate::telemetry::Metrics;
 
 /// A sink that remembers what it was given.
 #[derive(Default)]
@@ -24,9 +24,13 @@ pub(in crate::broker) struct Recorder {
 }
 
 impl Sink for Recorder {
-    fn deliver(&self, event: Arc<Event>, _: Option<FanoutSpan>) -> u64 {
+    fn deliver(&self, event: Arc<Event>) -> u64 {
         self.events.lock().unwrap().push(event);
         3
+    }
+
+    fn lagged(&self, _: Option<&ChannelName>) {
+        unreachable!("a broker in this process loses nothing");
     }
 
     fn is_followed(&self, _: &ChannelName) -> bool {
@@ -132,7 +136,7 @@ pub(in crate::broker) fn draft(channel: &str, n: usize, key: Option<&str>) -> Dr
         source: None,
         time: now,
         trace: None,
-        accepted: Instant::now(),
+        accepted: AcceptedAt::now(),
     }
 }
 
@@ -146,10 +150,7 @@ pub(in crate::broker) fn keyed(publisher: &str, key: &str) -> Arc<IdempotencyKey
 
 impl Subject {
     pub(super) async fn publish(&self, channel: &str, n: usize) -> Receipt {
-        self.broker
-            .publish(draft(channel, n, None), None)
-            .await
-            .unwrap()
+        self.broker.publish(draft(channel, n, None)).await.unwrap()
     }
 
     pub(super) async fn read(&self, channel: &str, range: Range) -> Page {
