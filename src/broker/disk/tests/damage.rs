@@ -379,7 +379,7 @@ async fn idempotency_key_of_lost_event_is_released() {
     let mut disk = TestDisk::new(bounds());
     disk.settings.on_damage = OnDamage::NewEpoch;
     let disk = disk.reopen();
-    let publish = |disk: &TestDisk, key| disk.disk.publish(draft("brief:a", 1, Some(key)), None);
+    let publish = |disk: &TestDisk, key| disk.disk.publish(draft("brief:a", 1, Some(key)));
     publish(&disk, "kept").await.unwrap();
     publish(&disk, "lost").await.unwrap();
     // The keys are in a table already, the events are not.
