@@ -20,10 +20,10 @@ use crate::event::ChannelName;
 const HEAD_AFTER: u64 = 30_000;
 /// The most records of that kind per second and node.
 const HEADS_A_SECOND: usize = 500;
-/// A channel that nobody uses is forgotten after this time, in milliseconds: idempotency keys are
-/// kept elsewhere, and the rest is read again.
+/// An unused channel is removed after this time, in milliseconds: idempotency keys are kept
+/// elsewhere, and the rest is read again.
 const UNUSED: u64 = 60_000;
-/// How long a close waits for what is queued.
+/// How long a close waits for queued events.
 const CLOSE: Duration = Duration::from_secs(10);
 /// After the connection is back or a leader was elected, replicas need a moment.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -111,11 +111,14 @@ impl Shared {
         });
     }
 
-    /// Compares the newest record of each channel with what was delivered.
+    /// Compares the newest record of each channel with the delivered position.
     pub(super) async fn verify(self: &Arc<Self>, channels: &[Arc<Channel>]) {
         let mut by_stream: HashMap<&str, Vec<&Arc<Channel>>> = HashMap::new();
         for channel in channels {
-            by_stream.entry(&channel.stream.name).or_default().push(channel);
+            by_stream
+                .entry(&channel.stream.name)
+                .or_default()
+                .push(channel);
         }
         for (stream, channels) in by_stream {
             for part in channels.chunks(NEWEST) {
@@ -168,12 +171,9 @@ impl Shared {
                 this.down_since.store(0, Ordering::Release);
             } else {
                 // Keeps the time of the first failure.
-                let first = this.down_since.compare_exchange(
-                    0,
-                    now,
-                    Ordering::AcqRel,
-                    Ordering::Acquire,
-                );
+                let first =
+                    this.down_since
+                        .compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire);
                 if first.is_ok() {
                     tracing::warn!("the engine does not answer: publishing is not possible");
                 }
@@ -190,7 +190,11 @@ impl Shared {
                 self.line.ask("INFO", &serde_json::json!({})).await;
             return info.is_ok();
         };
-        let subject = format!("{}.s.{}.+probe", self.prefix, stream.token.replace('.', "%"));
+        let subject = format!(
+            "{}.s.{}.+probe",
+            self.prefix,
+            stream.token.replace('.', "%")
+        );
         self.line.probe(subject).await == Some(WRONG_LAST)
     }
 
@@ -252,7 +256,7 @@ impl Shared {
         Ok(kept)
     }
 
-    /// Finishes what was accepted. Blocks.
+    /// Finishes the accepted publishes. Blocks.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
         let until = Instant::now() + CLOSE;
