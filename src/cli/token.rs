@@ -212,8 +212,6 @@ mod tests {
     fn without_a_secret_there_is_no_token() {
         let failure =
             sign(&Auth::default(), &claims(&[]), Timestamp::now()).expect_err("no secret");
-        assert!(
-            matches!(failure, Failure::Told(message) if message.contains("TIDINGS_AUTH__HS256_SECRET"))
-        );
+        assert!(failure.to_string().contains("TIDINGS_AUTH__HS256_SECRET"));
     }
 }

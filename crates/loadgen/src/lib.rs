@@ -155,7 +155,7 @@ pub struct Args {
     /// The server's process: also measures its processor time and memory
     #[arg(long)]
     pub pid: Option<u32>,
-    /// Token for both sides: the flag `--token`, which every command has.
+    /// The token for both sides: the caller's flag `--token`.
     #[arg(skip)]
     pub token: Option<Secret>,
     /// Signs a token for each connection, each a user of its own
