@@ -14,7 +14,7 @@ use crate::event::{
     Audience, ChannelName, ConnectionId, Draft, Event, Headers, Payload, Position, Timestamp,
     TraceContext,
 };
-use subject::{Subject, disk, memory, offsets};
+use subject::{Subject, disk, memory, nats, offsets};
 
 pub(super) use subject::{Recorder, draft, keyed, namespaces};
 
@@ -547,6 +547,12 @@ macro_rules! every_rule {
             #[tokio::test]
             async fn $rule() {
                 super::$rule(&super::disk()).await;
+            }
+        )*}
+        mod nats_broker {$(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+            async fn $rule() {
+                super::$rule(&super::nats().await).await;
             }
         )*}
     };

@@ -6,9 +6,12 @@
 
 #[cfg(test)]
 mod contract;
+mod clock;
 mod disk;
 mod keys;
 mod memory;
+mod nats;
+mod record;
 
 use std::sync::Arc;
 

@@ -12,6 +12,7 @@ use super::keys::KeyMetrics;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::names::{Counter, Gauge, Names};
 use super::shard::{Deliveries, ShardMetrics};
+use super::cluster::ClusterMetrics;
 use super::store::StoreMetrics;
 use crate::error::Code;
 use crate::event::{EventType, TraceContext};
@@ -78,6 +79,7 @@ pub struct Metrics {
     pub(super) confirmations_asked: Counter,
     pub(super) confirmations: [Counter; 3],
     pub(super) store: StoreMetrics,
+    pub(super) cluster: ClusterMetrics,
     pub(super) history: HistoryMetrics,
     /// For threads other than shards.
     shared: ShardMetrics,
@@ -132,6 +134,7 @@ impl Metrics {
             confirmations_asked: Counter::default(),
             confirmations: Default::default(),
             store: StoreMetrics::default(),
+            cluster: ClusterMetrics::default(),
             history: HistoryMetrics::default(),
             shared: ShardMetrics::default(),
             shards: RwLock::default(),
@@ -370,6 +373,11 @@ impl Metrics {
 
     /// Metrics of the store on disk.
     #[must_use]
+    pub fn cluster(&self) -> &ClusterMetrics {
+        &self.cluster
+    }
+
+    /// Metrics of the store on disk.
     pub fn store(&self) -> &StoreMetrics {
         &self.store
     }

@@ -6,6 +6,7 @@
 
 mod arrival;
 mod client_types;
+mod cluster;
 mod environment;
 mod event_types;
 mod exemplars;
@@ -46,6 +47,7 @@ pub use shard::ShardMetrics;
 pub use span::{Span, SpanId, TraceId};
 pub use spans::{Tracing, extract};
 pub use stats::{ByteStats, ConnectionStats, EventStats, LatencyStats, StatsSnapshot};
+pub use cluster::ClusterMetrics;
 pub use store::StoreMetrics;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::broker::disk::tests::TestDisk;
+use crate::broker::nats::fixture::TestNats;
 use crate::broker::{Bounds, Broker, Memory, Page, Range, Receipt, Sink};
 use crate::event::{
     ChannelName, Draft, Event, EventType, Headers, HistoryPolicy, IdempotencyKey, Namespace,
@@ -40,6 +41,7 @@ pub(super) struct Subject {
     pub(super) sink: Arc<Recorder>,
     namespaces: Arc<ArcSwap<Namespaces>>,
     disk: Option<TestDisk>,
+    nats: Option<TestNats>,
 }
 
 pub(in crate::broker) fn namespaces() -> Arc<ArcSwap<Namespaces>> {
@@ -78,6 +80,7 @@ pub(super) fn memory() -> Subject {
         sink,
         namespaces,
         disk: None,
+        nats: None,
     }
 }
 
@@ -94,6 +97,24 @@ pub(super) fn disk() -> Subject {
         sink: Arc::clone(&disk.sink),
         namespaces: Arc::clone(&disk.namespaces),
         disk: Some(disk),
+        nats: None,
+    }
+}
+
+pub(super) async fn nats() -> Subject {
+    let bounds = Bounds {
+        channels: 100,
+        keys: 48,
+        keys_per_publisher: 3,
+        ..Bounds::default()
+    };
+    let nats = TestNats::new(bounds).await;
+    Subject {
+        broker: nats.broker(),
+        sink: Arc::clone(&nats.sink),
+        namespaces: Arc::clone(&nats.namespaces),
+        disk: None,
+        nats: Some(nats),
     }
 }
 
@@ -156,14 +177,18 @@ impl Subject {
             if let Some(disk) = &self.disk {
                 disk.settle().await;
             }
+            if let Some(nats) = &self.nats {
+                nats.settle().await;
+            }
         }
     }
 
     /// Lets time pass.
     pub(super) async fn advance(&self, by: Duration) {
-        match &self.disk {
-            Some(disk) => disk.advance(by),
-            None => tokio::time::advance(by).await,
+        match (&self.disk, &self.nats) {
+            (Some(disk), _) => disk.advance(by),
+            (None, Some(nats)) => nats.advance(by),
+            (None, None) => tokio::time::advance(by).await,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::clock::millis;
+use crate::broker::clock::millis;
 use super::folder::{Folder, LeftAs, OpenError};
 use super::queue::Op;
 use super::record::{KeyRecord, Manifest};

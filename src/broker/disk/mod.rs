@@ -9,7 +9,6 @@
 mod aside;
 mod backup;
 mod channel;
-mod clock;
 mod committer;
 mod files;
 mod folder;
@@ -58,7 +57,7 @@ use crate::event::{ChannelName, Draft, HistoryPolicy, Namespaces};
 use crate::fair_queue::FairQueue;
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::{FanoutSpan, Metrics};
-use clock::Clock;
+use super::clock::Clock;
 use committer::Committer;
 use folder::Folder;
 use known::Known;

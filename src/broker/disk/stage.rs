@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::channel::{Channel, epoch};
-use super::clock::millis;
+use crate::broker::clock::millis;
 use super::history::{History, Mark};
 use super::queue::{Answer, Publish};
 use super::record::{ChannelRecord, EventRecord, KeyRecord, Manifest, Numbers, RevocationRecord};
