@@ -466,7 +466,7 @@ fn troubles(metrics: &Metrics) -> [Family; 12] {
     ]
 }
 
-fn cluster(cluster: &ClusterMetrics) -> [Family; 11] {
+fn cluster(cluster: &ClusterMetrics) -> [Family; 10] {
     [
         gauge(
             "tidings_cluster_up",
@@ -507,11 +507,6 @@ fn cluster(cluster: &ClusterMetrics) -> [Family; 11] {
             "tidings_cluster_late",
             "Lost last events of channels, found by comparing positions",
             cluster.late.get(),
-        ),
-        counter(
-            "tidings_cluster_lost",
-            "Messages without an offset that were lost on their way to this node",
-            cluster.lost.get(),
         ),
         counter(
             "tidings_cluster_conflicts",
