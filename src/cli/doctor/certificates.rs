@@ -13,7 +13,7 @@ use crate::event::Timestamp;
 
 const CHECK: &str = "certificate";
 const DAY: i64 = 86_400;
-/// A certificate that ends within so many days should have been renewed.
+/// A certificate that expires within this many days should have been renewed.
 const SOON: i64 = 14;
 
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
@@ -37,7 +37,7 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// The first certificate of a file: the server's own stands before the ones that signed it.
+/// The first certificate of a file, which is the server's own; its issuers follow.
 fn file(key: &str, path: &Path, now: i64) -> Finding {
     let name = format!("{key} ({})", path.display());
     let certificate = match CertificateDer::from_pem_file(path) {
