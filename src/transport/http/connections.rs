@@ -7,6 +7,8 @@ use super::caller::Caller;
 use super::query::{Query, name_in_path};
 use super::reply::{self, Answer};
 use crate::admin::Target;
+use crate::api;
+use crate::api::refusals::Guarded;
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, ConnectionId, Position};
 use crate::hub::{ConnectionFilter, ConnectionInfo};
@@ -15,9 +17,17 @@ use crate::telemetry::Transport;
 /// The path of one connection, before its id.
 const ONE: &str = "/api/v1/connections/";
 
-/// `GET /api/v1/stats`: the current counters.
+/// Shows the counters
+#[utoipa::path(
+    get,
+    path = "/api/v1/stats",
+    tag = "connections",
+    operation_id = "getStats",
+    responses((status = 200, description = "Done.", body = api::Stats), Guarded),
+)]
 pub(super) async fn stats(caller: Caller) -> Answer {
-    reply::json(&caller.admin()?.stats().await?)
+    let stats = caller.admin()?.stats().await?;
+    reply::json(&api::Stats::from(stats))
 }
 
 /// `GET /api/v1/connections`: a page of connections.

@@ -266,9 +266,6 @@ fn connections() -> Value {
         json!({ "parameters": all }),
     );
     json!({
-        "/api/v1/stats": {
-            "get": operation(tag, "getStats", "Shows the counters", &schema("Stats"), &[]),
-        },
         "/api/v1/connections": {
             "get": with(list, json!({ "parameters": filters() })), "delete": end_all,
         },

@@ -40,10 +40,6 @@ fn texts() -> Value {
     json!({ "type": "array", "items": { "type": "string" } })
 }
 
-fn counts() -> Value {
-    json!({ "type": "object", "additionalProperties": { "type": "integer", "minimum": 0 } })
-}
-
 fn object(required: &[&str], properties: Value) -> Value {
     let mut schema = Map::new();
     schema.insert("type".to_owned(), "object".into());
@@ -225,7 +221,6 @@ fn with_no_others(mut schema: Value) -> Value {
 
 fn connections() -> Value {
     let position = json!({ "channel": text(), "epoch": text(), "offset": count() });
-    let millis = json!({ "type": "number", "minimum": 0 });
     json!({
         "Connection": object(&["id", "transport", "connected_at"], json!({
             "id": text(), "user": { "type": ["string", "null"] }, "roles": texts(),
@@ -238,25 +233,6 @@ fn connections() -> Value {
             "round_trip_ms": { "type": ["number", "null"] },
         })),
         "ConnectionPage": page_of("connections", "Connection"),
-        "Stats": object(&["node", "uptime_seconds", "connections", "events"], json!({
-            "node": text(), "uptime_seconds": millis,
-            "connections": object(&["now", "peak", "total"], json!({
-                "now": count(), "peak": count(), "total": count(),
-                "by_transport": counts(), "by_client_type": counts(),
-            })),
-            "subscriptions": count(), "channels": count(),
-            "events": object(&[], json!({
-                "published": count(), "delivered": count(), "replayed": count(),
-                "dropped": count(), "conflated": count(), "filtered": count(),
-                "by_type": counts(),
-            })),
-            "bytes": object(&["in", "out"], json!({ "in": count(), "out": count() })),
-            "errors": counts(), "auth_failures": count(), "rate_limited": count(),
-            "slow_consumers": count(),
-            "latency": object(&[], json!({
-                "p50_ms": millis, "p90_ms": millis, "p99_ms": millis, "max_ms": millis,
-            })),
-        })),
     })
 }
 
