@@ -82,7 +82,7 @@ fn offset_of(stored: &StoredEvent) -> u64 {
     stored.event.position.map_or(0, |position| position.offset)
 }
 
-/// Bounds the bytes of all windows: the events that came first go first.
+/// Bounds the bytes of all windows: the oldest events are dropped first.
 pub(super) struct Cache {
     most: usize,
     state: Mutex<CacheState>,

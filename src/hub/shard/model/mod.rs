@@ -172,7 +172,7 @@ fn run(ops: Vec<Op>) {
     check_books(&mut world, &mut clients, &lost);
 }
 
-/// Every client stands where the channels stand that it follows.
+/// Every client's position is the position of each channel to which it is subscribed.
 fn check_books(world: &mut World, clients: &mut [Client], last: &[Position]) {
     for client in clients {
         world.drain(client);
