@@ -1,4 +1,4 @@
-// Hooks and stores: what a component shows, moment by moment, against a server that says what the test wants.
+// Hooks and stores: the rendered state after each message of a fake server that the test controls.
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { JSDOM } from "jsdom";

@@ -1,5 +1,5 @@
-// The client in real browsers against the real server. What is not installed is skipped, with a
-// word; TIDINGS_BROWSERS=chrome,firefox makes it a failure.
+// The client in real browsers against the real server. A browser that is not installed is skipped with
+// a message; TIDINGS_BROWSERS=chrome,firefox makes its absence a failure.
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { after, afterEach, before, describe, it } from "node:test";
@@ -36,7 +36,7 @@ for (const name of ["chrome", "firefox"]) {
       return page;
     }
 
-    /** A page that follows a channel. */
+    /** A page that subscribes to a channel. */
     async function follow(channel, settings = {}) {
       const page = await open();
       await page.waitForFunction(() => globalThis.start !== undefined);
@@ -46,7 +46,7 @@ for (const name of ["chrome", "firefox"]) {
 
     const notes = (page) => page.evaluate(() => globalThis.notes);
 
-    /** Waits until the page has noted something; answers its notes. */
+    /** Waits until the page has recorded something; returns its records. */
     function noted(page, condition, what) {
       return until(async () => {
         const found = await notes(page);
@@ -97,7 +97,7 @@ for (const name of ["chrome", "firefox"]) {
       await until(() => site.blocked.length, "the page to be blocked");
       const gone = async () => !(await server.api("GET", "/connections?user=ann")).connections.length;
       let count = 0;
-      // Firefox itself keeps what the page does not take; Chromium lets the server find it too slow.
+      // Firefox buffers messages that the page does not read; in Chromium the server detects a slow consumer.
       while (name === "firefox" ? count < 200 : !(await gone())) {
         const data = randomBytes(60_000).toString("base64");
         for (let n = 0; n < 50; n++, count++) await server.publish("strict:blocked", "big", data);
@@ -114,7 +114,7 @@ for (const name of ["chrome", "firefox"]) {
     it("comes back at once when the network does", async () => {
       const page = await follow("room:offline", { options: { minDelayMs: 600_000, maxDelayMs: 600_000 } });
       server.proxy.refuse();
-      // Firefox can't be told to be offline from here; it is told of the event.
+      // Firefox can't be set offline from here, so only the event is dispatched.
       const offline = name === "chrome" ? (on) => page.setOfflineMode(on) : async (on) => on || page.evaluate(() => dispatchEvent(new Event("online")));
       await offline(true);
       await noted(page, ({ states }) => states.at(-1).state === "waiting", "the loss");

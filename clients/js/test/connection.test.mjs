@@ -1,5 +1,5 @@
-// How the client connects, reconnects and shows who it is, moment by moment, against a server that
-// says what the test wants.
+// How the client connects, reconnects and authenticates, step by step, against a fake server that the
+// test controls.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { connect } from "../dist/index.js";
@@ -158,7 +158,7 @@ describe("reconnecting", () => {
     await start(t);
     await open();
     t.mock.timers.tick(38_500);
-    // The page is blocked over the time of the pong: the timer is late, the pong behind it.
+    // The page is blocked while the pong is due: the timer fires late, before the queued pong is read.
     t.mock.timers.setTime(Date.now() + 60_000);
     assert.equal(client.state, "open");
     sockets[0].say({ type: "pong" });
@@ -328,13 +328,13 @@ describe("tokens", () => {
     assert.deepEqual(delays.at(-1), [1013, 4000]);
     t.mock.timers.tick(4000);
     await settle();
-    // Where the token came with the connection, the server closes it.
+    // If the token was part of the handshake, the server closes the connection.
     sockets[1].say({ ...error, retry_after_ms: 5000 });
     sockets[1].end(1013, "no keys");
     assert.deepEqual(delays.at(-1), [1013, 7000]);
     t.mock.timers.tick(7000);
     await settle();
-    // Where the upgrade is answered 503, a page is told nothing more than that.
+    // If the upgrade is answered 503, a page only sees that the connection failed.
     sockets[2].end(1006);
     assert.equal(client.state, "waiting");
     t.mock.timers.tick(delays.at(-1)[1]);

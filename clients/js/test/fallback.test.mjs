@@ -1,4 +1,4 @@
-// Where a network lets no WebSocket through: the client over server-sent events and POSTs.
+// A network that blocks WebSockets: the client over server-sent events and POSTs.
 import assert from "node:assert/strict";
 import { after, afterEach, before, describe, it } from "node:test";
 import WebSocket from "ws";
@@ -89,7 +89,7 @@ describe("without WebSockets", () => {
 
   it("goes back to a WebSocket when one comes through, and misses nothing", async (t) => {
     const real = globalThis.setTimeout;
-    // Half a minute is not waited for.
+    // It does not wait half a minute.
     t.mock.method(globalThis, "setTimeout", (run, wait, ...rest) => real(run, wait >= 30_000 && wait < 31_000 ? wait / 100 : wait, ...rest));
     const client = start({ requestTimeoutMs: 20_000 });
     const got = [];

@@ -1,4 +1,4 @@
-// The back end's client over gRPC against the real server.
+// The back-end client over gRPC against the real server.
 import assert from "node:assert/strict";
 import net from "node:net";
 import { after, before, describe, it } from "node:test";

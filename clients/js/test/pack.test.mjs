@@ -1,4 +1,4 @@
-// The packed file, installed in a fresh directory: what a user gets from the registry.
+// The package as a user gets it from the registry: packed, and installed in a fresh directory.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -21,7 +21,7 @@ describe("the packed file", () => {
     const file = execFileSync("npm", ["pack", "--silent", "--ignore-scripts", "--pack-destination", dir], { cwd: ROOT, encoding: "utf8" }).trim();
     writeFileSync(`${dir}/package.json`, '{"private":true}');
     run("npm", ["install", "--offline", "--no-audit", "--no-fund", "--legacy-peer-deps", `./${file}`]);
-    // What users install beside it, as it is installed here.
+    // The peer dependencies, as installed here.
     for (const name of readdirSync(`${ROOT}/node_modules`)) {
       const target = `${dir}/node_modules/${name}`;
       if (name.startsWith(".") || existsSync(target)) continue;
@@ -44,7 +44,7 @@ describe("the packed file", () => {
       const map = JSON.parse(readFileSync(`${home()}/${name}.map`, "utf8"));
       for (const source of map.sources) assert.ok(existsSync(join(home(), name, "..", source)), source);
     }
-    // A page of a registry knows no neighbouring files.
+    // A registry's page has no neighbouring files, so links must be absolute.
     assert.doesNotMatch(readFileSync(`${home()}/README.md`, "utf8"), /\]\((?!https:|#|CHANGELOG)/);
   });
 

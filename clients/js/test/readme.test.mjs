@@ -1,4 +1,4 @@
-// The README's examples: those for Node are run, the others compiled.
+// The README's examples: those for Node are executed, the others compiled.
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
 import { build } from "esbuild";

@@ -1,4 +1,4 @@
-// Loops and requests: what is bounded, and what happens at the bound.
+// Loops and requests: their limits, and the behaviour at the limits.
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { connect, TidingsError } from "../dist/index.js";
@@ -127,7 +127,7 @@ describe("requests", () => {
     t.mock.timers.tick(39);
     assert.equal(sockets[0].of("presence").length, 1);
     t.mock.timers.tick(1);
-    // One at a time from now on: a bucket with one token takes one.
+    // One at a time from now on: the token bucket has one token.
     assert.deepEqual(sockets[0].of("presence").map(({ channel }) => channel), ["a", "a"]);
     t.mock.timers.tick(40);
     assert.deepEqual(sockets[0].of("presence").map(({ channel }) => channel), ["a", "a", "b"]);

@@ -1,4 +1,4 @@
-// The client in Node over restarts of the real server, and where there is no WebSocket.
+// The client in Node during restarts of the real server, and without WebSockets.
 import assert from "node:assert/strict";
 import { afterEach, describe, it } from "node:test";
 import WebSocket from "ws";

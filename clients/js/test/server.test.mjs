@@ -43,7 +43,7 @@ describe("against the server", () => {
     return client;
   }
 
-  /** A subscription that writes everything down. */
+  /** A subscription that records everything. */
   async function follow(client, channel, options = {}) {
     const notes = { offsets: [], how: [], stale: [], gaps: [] };
     const subscription = client.subscribe(
@@ -60,7 +60,7 @@ describe("against the server", () => {
     return Object.assign(notes, { subscription });
   }
 
-  /** Publishes until the server finds somebody too slow; answers how many events. */
+  /** Publishes until the server detects a slow consumer; returns the number of events. */
   async function overwhelm(channel) {
     const data = noise(30_000);
     const slow = async () => (await server.api("GET", "/stats")).slow_consumers;
@@ -139,7 +139,7 @@ describe("against the server", () => {
     const publishing = (async () => {
       while (cuts < 5) {
         await server.publish("room:load", "count", { n: ++count });
-        // No further ahead than history reaches back.
+        // No further ahead than the length of history.
         await until(() => count - notes.offsets.length < 500 || cuts === 5, "the client to recover");
       }
     })();
@@ -248,7 +248,7 @@ describe("against the server", () => {
 
   it("renews its token on the connection that stands", async () => {
     let calls = 0;
-    // The first lives for three seconds: the server says so after half of them.
+    // The first token is valid for three seconds: the server announces the expiry after half of them.
     const client = start({ token: () => token({ ttl: ++calls === 1 ? 3 : 3600 }) });
     const notes = await follow(client, "room:renew");
     await until(() => calls === 2, "the renewal");

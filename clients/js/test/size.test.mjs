@@ -1,4 +1,4 @@
-// What pages have to load.
+// The size of the code that pages load.
 import assert from "node:assert/strict";
 import { build } from "esbuild";
 import { readdirSync, readFileSync } from "node:fs";

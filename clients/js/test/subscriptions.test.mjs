@@ -1,4 +1,4 @@
-// What subscriptions hand on, whatever the server says.
+// The events and states that subscriptions pass on, for every sequence of server messages.
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { connect } from "../dist/index.js";
@@ -18,7 +18,7 @@ describe("subscriptions", () => {
 
   afterEach(() => client.close());
 
-  /** Loses the connection; answers the next one, greeted. */
+  /** Loses the connection; returns the next one after its first message. */
   async function again() {
     const before = sockets.length;
     sockets.at(-1).end(1006);
@@ -40,7 +40,7 @@ describe("subscriptions", () => {
     const [{ channels, since, rewind }, ...more] = socket.of("subscribe");
     assert.deepEqual(more, []);
     assert.deepEqual(channels, ["a", "b", "c"]);
-    // What was not replayed before the drop is asked for again.
+    // Events that were not replayed before the drop are requested again.
     assert.deepEqual(since, { a: { epoch: "e1", offset: 3 }, b: { epoch: "e1", offset: 8 }, c: { epoch: "e1", offset: 0 } });
     assert.equal(rewind, undefined);
   });
@@ -74,7 +74,7 @@ describe("subscriptions", () => {
     sockets[0].subscribed({ a: 5 });
     for (const offset of [6, 6, 7, 6, 7, 9]) sockets[0].event("a", offset);
     const socket = await again();
-    // Followed automatically: live events before the answer must not move the position.
+    // Subscribed automatically: live events before the reply must not move the position.
     socket.event("a", 12);
     assert.deepEqual(socket.of("subscribe")[0].since.a, { epoch: "e1", offset: 9 });
     socket.subscribed({ a: 12 }, { recovered: true });
@@ -154,7 +154,7 @@ describe("subscriptions", () => {
     await settle();
     const asked = sockets[0].of("subscribe").at(-1);
     assert.deepEqual([asked.event_types, asked.since], [["count", "x.*"], { a: { epoch: "e1", offset: 3 } }]);
-    sockets[0].event("a", 7); // Of the subscription before; it comes again.
+    sockets[0].event("a", 7); // From the earlier subscription; it is sent again.
     sockets[0].subscribed({ a: 7 }, { recovered: true });
     sockets[0].event("a", 4);
     sockets[0].event("a", 5, { type: "x.y" });
@@ -203,7 +203,7 @@ describe("subscriptions", () => {
     assert.equal(limit, 1);
     sockets[0].say({ type: "history", id, channel: "a", epoch: "e1", offset: 50, events: [{ offset: 45 }] });
     await settle();
-    // History does not reach back ten.
+    // History has fewer than ten events.
     assert.deepEqual(sockets[0].of("subscribe").at(-1).since, { a: { epoch: "e1", offset: 44 } });
     sockets[0].subscribed({ a: 50 }, { recovered: true });
     for (const offset of [45, 50, 51]) sockets[0].event("a", offset);
@@ -309,7 +309,7 @@ describe("subscriptions", () => {
     t.mock.timers.tick(1);
     await settle();
     assert.equal(sockets[0].of("subscribe").length, 2);
-    // Timers of before are to be ended by what they were made with.
+    // Earlier timers are cleared with the functions that created them.
     t.mock.timers.reset();
   });
 

@@ -29,7 +29,7 @@ pub(crate) struct Positions {
     tracked: Vec<(String, Position)>,
     // Requested channels that have a position to resume from.
     resumes: HashSet<String>,
-    // What the current stream was asked to resume.
+    // The positions that the current stream was asked to resume.
     sent: HashSet<String>,
     opening: bool,
 }
@@ -134,7 +134,7 @@ impl Positions {
         self.advance(&channel, position.clone());
         let mut steps = Vec::new();
         if same_epoch == Some(false) {
-            // A subscription by pattern is not told of a new epoch otherwise.
+            // This is the only sign of a new epoch for a subscription by pattern.
             steps.push(Step::Subscribed(Joined {
                 channel,
                 position: Some(Position {
