@@ -93,7 +93,7 @@ describe("the types of a catalog", () => {
     assert.deepEqual(complaints(...PRESETS.map((name) => `${name}.ts`)), []);
   });
 
-  it("are what the client's events are typed by", () => {
+  it("are usable as the client's event types", () => {
     generate("football", "--preset", "football");
     const use = `
       import { connect } from "../../dist/index.js";

@@ -48,7 +48,7 @@ describe("the packed file", () => {
     assert.doesNotMatch(readFileSync(`${home()}/README.md`, "utf8"), /\]\((?!https:|#|CHANGELOG)/);
   });
 
-  it("is imported and required, each entry, with the same names, and touches no page", () => {
+  it("exports the same names by import and require, and needs no page", () => {
     for (const entry of ENTRIES) {
       const name = `@tidings/client${entry}`;
       const required = run(process.execPath, ["-p", `Object.keys(require("${name}")).sort().join()`]).trim();
@@ -80,7 +80,7 @@ describe("the packed file", () => {
     });
   }
 
-  it("publishes and follows in the examples, from a page's client and from a back end's", () => {
+  it("runs the examples of the page's client and of the back-end client", () => {
     const env = { TIDINGS_WS: `ws://${server.address}/ws`, TIDINGS_GRPC: `http://${server.internal}` };
     const example = `
       const { connect } = require("@tidings/client");
@@ -95,7 +95,7 @@ describe("the packed file", () => {
     assert.equal(run(process.execPath, ["-e", example], { ...env, TOKEN: token({ roles: ["service"] }) }).trim(), "hello from a package");
   });
 
-  it("is required by Jest", () => {
+  it("can be required by Jest", () => {
     writeFileSync(`${dir}/a.test.js`, `test("works", () => { const { connect } = require("@tidings/client"); const c = connect("/ws"); expect(c.state).toBe("connecting"); c.close(); });`);
     run(process.execPath, [`${ROOT}/node_modules/jest/bin/jest.js`, "--rootDir", dir, "--testRegex", "a\\.test\\.js$"]);
   });
