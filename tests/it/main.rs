@@ -67,6 +67,7 @@ mod limits;
 mod many_sockets;
 mod messages;
 mod metrics;
+mod moving_in;
 mod namespaces;
 mod one_reader;
 mod origins;
