@@ -64,6 +64,13 @@ impl ScopedKey {
     }
 }
 
+impl ScopedKey {
+    /// Which of so many tables has it.
+    pub(super) fn stripe(&self, stripes: usize) -> usize {
+        usize::from(self.whole.0[0]) % stripes
+    }
+}
+
 /// Keys and their receipts, by a clock of the owner's choice. Keys must be inserted in order of
 /// expiry.
 pub(super) struct KeyTable<T> {

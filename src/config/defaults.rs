@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::layer::Layer;
 use super::{
-    Audit, Auth, Catalog, Heartbeat, HistoryConfig, Internal, Limits, Public, Server, Telemetry,
+    Audit, Auth, Catalog, ClusterConfig, Heartbeat, HistoryConfig, Internal, Limits, Public, Server, Telemetry,
     WebSocket,
 };
 
@@ -41,6 +41,7 @@ declared_defaults! {
     Limits = "limits",
     Heartbeat = "heartbeat",
     HistoryConfig = "history",
+    ClusterConfig = "cluster",
     Catalog = "catalog",
     WebSocket = "websocket",
     Telemetry = "telemetry",

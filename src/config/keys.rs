@@ -99,7 +99,7 @@ pub(super) const fn fixed(
 }
 
 /// Tables with what they are about, in the order of the default file.
-pub(super) const TABLES: [(&str, &str); 18] = [
+pub(super) const TABLES: [(&str, &str); 21] = [
     ("public", "The listener for browsers and the HTTP API."),
     ("internal", "The listener for gRPC, gRPC-Web and /metrics."),
     (
@@ -111,6 +111,18 @@ pub(super) const TABLES: [(&str, &str); 18] = [
     (
         "history",
         "Where events are kept. How much is a namespace's setting.",
+    ),
+    (
+        "cluster",
+        "Several nodes that serve as one, joined by an engine.",
+    ),
+    (
+        "cluster.nats",
+        "The engine NATS: nats-server 2.11 or newer with JetStream.",
+    ),
+    (
+        "cluster.redis",
+        "The engine Redis: Redis 7.0 or Valkey 7.2, or newer.",
     ),
     ("catalog", "The known event types."),
     ("websocket", "The WebSocket."),

@@ -123,7 +123,7 @@ fn terms(config: &Config) -> Vec<Term> {
     let (history, history_formula) = history(config, &size);
     let (audit, spans) = (
         bytes(crate::audit::QUEUE_BYTES),
-        bytes(crate::telemetry::SPAN_BYTES),
+        bytes(crate::telemetry::SPAN_BYTES + crate::telemetry::OPEN_SPAN_BYTES),
     );
     let term = |name, bytes, formula| Term {
         name,
@@ -233,7 +233,7 @@ fn terms(config: &Config) -> Vec<Term> {
             "event types × 256 KiB",
         ),
         term("audit log", audit, "8 MiB"),
-        term("spans", spans, "32 MiB"),
+        term("spans", spans, "36 MiB"),
     ]
 }
 

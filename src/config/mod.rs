@@ -1,6 +1,8 @@
 //! The configuration: defaults, files, environment, checks.
 
 pub(crate) mod certificates;
+mod cluster;
+mod cluster_tables;
 mod declarations;
 mod defaults;
 mod dialect_tables;
@@ -33,6 +35,7 @@ mod values;
 mod warnings;
 
 pub use crate::auth::Secret;
+pub use cluster_tables::{ClusterConfig, Engine, NatsConfig, RedisConfig};
 pub use dialect_tables::{
     DialectCommand, DialectConfig, DialectControl, DialectEvent, DialectNames, DialectProtocol,
     DialectRefusals,
@@ -68,6 +71,8 @@ pub struct Config {
     pub heartbeat: Heartbeat,
     /// Where events are kept.
     pub history: HistoryConfig,
+    /// The nodes that serve as one.
+    pub cluster: ClusterConfig,
     /// Channels that a new connection follows unasked; `{user}` stands for its user, and entries
     /// with it are left out for anonymous ones.
     pub auto_subscribe: Vec<String>,
@@ -98,6 +103,7 @@ impl Default for Config {
             limits: Limits::default(),
             heartbeat: Heartbeat::default(),
             history: HistoryConfig::default(),
+            cluster: ClusterConfig::default(),
             auto_subscribe: defaults::of("auto_subscribe"),
             namespace: Vec::new(),
             event_type: Vec::new(),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::certificates::{Unusable, server_config};
 use super::problem::{Place, Problem};
-use super::{Config, InternalAuth, OnDamage, Storage, declarations, dialects};
+use super::{Config, InternalAuth, OnDamage, Storage, cluster, declarations, dialects};
 use crate::event::ChannelName;
 use crate::net::forwarded::Network;
 use crate::net::origin;
@@ -64,6 +64,7 @@ pub(super) fn problems(
     heartbeat(config, &mut check);
     declarations::check(config, setting.dev, &mut check);
     dialects::check(config, &mut check);
+    cluster::check(config, &mut check);
     rest(config, &mut check);
     check.found
 }
@@ -87,6 +88,11 @@ impl Check<'_> {
             key: key.to_owned(),
             message: message.into(),
         });
+    }
+
+    /// True if a file or the environment sets the key.
+    pub(super) fn is_set(&self, key: &str) -> bool {
+        self.places.contains_key(key)
     }
 
     /// The key's place, or that of the table it would stand in.
@@ -285,7 +291,7 @@ fn rest(config: &Config, check: &mut Check<'_>) {
     check.expect(
         config.history.storage != Storage::Nats,
         "history.storage",
-        "not in this build yet: history.storage = \"nats\"",
+        "expected memory or disk: a cluster's history is its engine's (cluster.engine = \"nats\")",
     );
     check.expect(
         !config.history.path.as_os_str().is_empty(),

@@ -6,6 +6,7 @@ use super::exemplars::{Exemplar, Exemplars};
 use super::histogram::HistogramSnapshot;
 use super::history::Evicted;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
+use super::cluster::ClusterMetrics;
 use super::metrics::{CLOSE_CODES, Metrics};
 use super::names::{Counter, OTHER};
 use super::process;
@@ -127,6 +128,9 @@ pub(super) fn read(metrics: &Metrics) -> Vec<Family> {
     families.extend(history(metrics));
     families.extend(filters(metrics));
     families.extend(store(metrics));
+    if metrics.cluster().is_configured() {
+        families.extend(cluster(metrics.cluster()));
+    }
     families.extend(troubles(metrics));
     families.extend(keys(metrics));
     families.extend(process_itself(metrics));
@@ -231,7 +235,7 @@ fn filters(metrics: &Metrics) -> [Family; 3] {
     ]
 }
 
-fn events(metrics: &Metrics) -> [Family; 15] {
+fn events(metrics: &Metrics) -> [Family; 16] {
     let sums = metrics.deliveries();
     let published = metrics.published.all();
     let delivered = Transport::ALL
@@ -318,6 +322,11 @@ fn events(metrics: &Metrics) -> [Family; 15] {
             "What pages said of events that arrived, by what became of it",
             "outcome",
             Confirmation::ALL.map(|c| (c.as_str(), c.pick(&metrics.confirmations).get())),
+        ),
+        counter(
+            "tidings_cluster_lost",
+            "Times that events without history may have been lost between nodes",
+            metrics.lost_reports.get(),
         ),
     ]
 }
@@ -458,6 +467,66 @@ fn troubles(metrics: &Metrics) -> [Family; 12] {
             "tidings_idempotency_keys",
             "Idempotency keys that are kept",
             float(metrics.idempotency_keys.level()),
+        ),
+    ]
+}
+
+fn cluster(cluster: &ClusterMetrics) -> [Family; 11] {
+    [
+        gauge(
+            "tidings_cluster_up",
+            "Whether the engine answered the last probe",
+            float(cluster.up.level()),
+        ),
+        gauge(
+            "tidings_cluster_nodes",
+            "Live nodes, this one included",
+            float(cluster.nodes.level()),
+        ),
+        gauge(
+            "tidings_cluster_channels",
+            "Channels whose state this node holds",
+            float(cluster.channels.level()),
+        ),
+        gauge(
+            "tidings_cluster_queue_bytes",
+            "Bytes of events that wait to be appended to the engine",
+            float(cluster.queue_bytes.level()),
+        ),
+        counter(
+            "tidings_cluster_events_received",
+            "Events that came from the engine",
+            cluster.received.get(),
+        ),
+        counter(
+            "tidings_cluster_events_sent",
+            "Events that went to the engine",
+            cluster.sent.get(),
+        ),
+        counter(
+            "tidings_cluster_holes_filled",
+            "Missing parts of channels that were read from their logs",
+            cluster.holes.get(),
+        ),
+        counter(
+            "tidings_cluster_late",
+            "Lost last events of channels, found by comparing positions",
+            cluster.late.get(),
+        ),
+        counter(
+            "tidings_cluster_lost",
+            "Messages without an offset that were lost on their way to this node",
+            cluster.lost.get(),
+        ),
+        counter(
+            "tidings_cluster_conflicts",
+            "Appends that another node's append preceded",
+            cluster.conflicts.get(),
+        ),
+        histogram(
+            "tidings_cluster_round_trip_seconds",
+            "Time that the engine took to answer a probe",
+            cluster.round_trip.snapshot(),
         ),
     ]
 }

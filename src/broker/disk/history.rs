@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::clock::millis;
+use crate::broker::clock::millis;
 use super::record::Numbers;
 use super::trouble::Trouble;
 use crate::event::HistoryPolicy;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::channel::Channel;
-use super::clock::millis;
+use crate::broker::clock::millis;
 use super::committer::Committer;
 use super::history::History;
 use super::record::{ChannelRecord, Manifest};
