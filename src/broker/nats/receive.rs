@@ -290,6 +290,12 @@ impl<L: Log> Receiving<L> {
         }
     }
 
+    /// True if the delivered position is ahead of the log.
+    pub(super) fn is_ahead(channel: &Channel, last: &Stored) -> bool {
+        let receiver = channel.receiver();
+        receiver.head().is_some_and(|head| last.seq < head.seq)
+    }
+
     /// True if the log is ahead of the delivered position.
     pub(super) fn is_behind(channel: &Channel, last: &Stored) -> bool {
         let receiver = channel.receiver();
