@@ -1,4 +1,4 @@
-//! //! Checks the documents against the code: everything public is documented, and links have a
+//! Checks the documents against the code: everything public is documented, and links have a
 //! target.
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 

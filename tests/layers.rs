@@ -1,6 +1,6 @@
-//! //! Checks the imports of the source tree: each layer imports only from layers below it.
+//! Checks the imports of the source tree: each layer imports only from layers below it.
 //!
-//! //! `ARCHITECTURE.md` describes each layer; [`LAYERS`] lists their order.
+//! `ARCHITECTURE.md` describes each layer; [`LAYERS`] lists their order.
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! //! Advice on failed connections: the probable cause, and how to fix it.
+//! Advice on failed connections: the probable cause, and how to fix it.
 
 /// Error texts of the transport, each with its advice. The first match wins.
 const CAUSES: [(&str, &str); 14] = [

@@ -1,4 +1,4 @@
-//! //! `tidings doctor`: checks this machine and the configuration for production use.
+//! `tidings doctor`: checks this machine and the configuration for production use.
 
 mod certificates;
 mod clock;

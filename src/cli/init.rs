@@ -1,4 +1,4 @@
-//! //! `tidings init`: a first configuration with a generated secret.
+//! `tidings init`: a first configuration with a generated secret.
 
 use std::fmt::Write as _;
 use std::fs;

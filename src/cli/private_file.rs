@@ -1,4 +1,4 @@
-//! //! Files that hold secrets: only their owner can read them.
+//! Files that hold secrets: only their owner can read them.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io;

@@ -253,7 +253,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "limits.publishes_per_second",
         RATE,
         "0",
-        "Publishes per second by one user, over all its connections; 0: no limit. Services have none.",
+        "Publishes per second by one user, over all its connections; 0: no limit. Services are not limited.",
     ),
     key(
         "limits.publishes_burst",
@@ -529,7 +529,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "catalog.mode",
         Kind::OneOf(&["open", "known", "strict"]),
         r#""open""#,
-        "open: every event passes; known: unknown types pass, and events of known types are checked; strict: unknown types are refused too.",
+        "open: all events are accepted; known: unknown types are accepted, and events of known types are checked; strict: unknown types are also refused.",
     ),
     fixed(
         "websocket.path",

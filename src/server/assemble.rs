@@ -200,8 +200,8 @@ impl Assembled {
     }
 }
 
-/// The configuration with `limits.event_bytes` lowered to what the engine takes; `None` if that is
-/// enough.
+/// The configuration with `limits.event_bytes` lowered to the engine's limit; `None` if it is not
+/// above that limit.
 fn lowered(config: &Config, most: Option<usize>) -> Option<Config> {
     let most = most.filter(|most| config.limits.event_bytes > *most)?;
     let mut lowered = config.clone();

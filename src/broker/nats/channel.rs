@@ -1,4 +1,4 @@
-//! //! One channel on this node: its writer, its receiver, and the part of it that is in memory.
+//! One channel on this node: its writer, its receiver, and the part of it that is in memory.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

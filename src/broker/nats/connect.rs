@@ -1,4 +1,4 @@
-//! //! Connecting: options, and the features that the servers must have.
+//! Connecting: options, and the features that the servers must have.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -53,7 +53,7 @@ pub struct NatsSettings {
     pub sweep: Duration,
     /// The largest event, in bytes.
     pub event_bytes: usize,
-    /// Whether that is set: the default is lowered to what the servers take.
+    /// Whether the configuration sets it: only the default is lowered to the servers' limit.
     pub event_bytes_is_set: bool,
     /// The newest events that stay in memory, in bytes.
     pub cache_bytes: usize,
@@ -123,7 +123,7 @@ pub(super) async fn connect(
     Ok((line, events, event_bytes))
 }
 
-/// An error with its cause, which is where TLS and rights are named.
+/// An error with its cause, which contains TLS and permission errors.
 fn with_source(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

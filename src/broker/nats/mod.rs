@@ -1,6 +1,6 @@
-//! //! The broker on NATS JetStream, for nodes that serve as one.
+//! The broker on NATS JetStream, for nodes that serve as one.
 //!
-//! //! A channel is a log on one subject, appended by compare-and-append ([`append`]). The servers
+//! A channel is a log on one subject, appended by compare-and-append ([`append`]). The servers
 //! publish each stored batch again, and nodes subscribe to those messages for the channels that
 //! have subscribers ([`receive`]). History is read from the log ([`history`]). Channels without
 //! history, and direct events to an audience, are plain messages ([`unlogged`]).

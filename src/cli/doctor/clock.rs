@@ -1,4 +1,4 @@
-//! //! The system clock, which decides when tokens expire.
+//! The system clock, which decides when tokens expire.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! //! Token keys: whether the JWK set can be fetched, and how far the provider's clock differs.
+//! Token keys: whether the JWK set can be fetched, and how far the provider's clock differs.
 
 use jiff::fmt::rfc2822;
 

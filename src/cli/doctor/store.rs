@@ -1,4 +1,4 @@
-//! //! The store's directory: permissions, free space and the time of an fsync.
+//! The store's directory: permissions, free space and the time of an fsync.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};

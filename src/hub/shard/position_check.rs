@@ -1,6 +1,6 @@
-//! //! Position checks: whether the broker has events of a channel that this shard has not seen.
+//! Position checks: whether the broker has events of a channel that this shard has not seen.
 //!
-//! //! A broker whose events cross a network may lose the last event of a channel, and no later
+//! A broker whose events cross a network may lose the last event of a channel, and no later
 //! offset shows it. The broker reports such a loss by
 //! [`Sink::lagged`](crate::broker::Sink::lagged). Then the shard compares its position in each such
 //! channel with the broker's, and its subscribers read the difference from history.

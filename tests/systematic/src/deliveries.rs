@@ -1,4 +1,4 @@
-//! //! A delivery that shards share: a frame is encoded once, a filter is evaluated once per event
+//! A delivery that shards share: a frame is encoded once, a filter is evaluated once per event
 //! and never returns another filter's result, and the last shard ends the span with the counts of
 //! all shards.
 

@@ -1,7 +1,7 @@
-//! //! The hub's shared data structures under loom: the server's own files, compiled with loom's
+//! The hub's shared data structures under loom: the server's own files, compiled with loom's
 //! threads, locks and atomics. Loom runs every interleaving.
 //!
-//! //! Stubs replace the imports of these files from other modules. `cargo test --manifest-path
+//! Stubs replace the imports of these files from other modules. `cargo test --manifest-path
 //! tests/systematic/Cargo.toml`
 #![cfg(test)]
 #![allow(dead_code, reason = "the files hold more than the models use")]

@@ -1,4 +1,4 @@
-//! //! The pipe between a shard and a stream's task: every frame arrives, in order, then the end;
+//! The pipe between a shard and a stream's task: every frame arrives, in order, then the end;
 //! and neither side waits for the other forever.
 
 use std::pin::pin;

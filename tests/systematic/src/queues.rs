@@ -1,4 +1,4 @@
-//! //! The inbox: each pushed item is processed without another push, and publishers that wait for
+//! The inbox: each pushed item is processed without another push, and publishers that wait for
 //! space are woken.
 
 use std::sync::Arc;

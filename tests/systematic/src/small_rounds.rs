@@ -1,4 +1,4 @@
-//! //! Publishers that process the inbox of a shard whose thread sleeps: each pushed item is
+//! Publishers that process the inbox of a shard whose thread sleeps: each pushed item is
 //! processed, by a publisher or by the thread, without another push.
 
 use std::sync::Arc;

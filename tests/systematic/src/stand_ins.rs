@@ -1,4 +1,4 @@
-//! //! Stubs of the hub files' imports from the rest of the program.
+//! Stubs of the hub files' imports from the rest of the program.
 
 pub(crate) mod command {
     /// Anything but an event.

@@ -1,7 +1,7 @@
-//! //! Subscribing while events are published: an event after the position that a shard looked up
+//! Subscribing while events are published: an event after the position that a shard looked up
 //! is delivered to the shard; and a channel's route stays when another shard removes its own.
 //!
-//! //! The broker is replaced by the step that both of its kinds share: an event gets its offset
+//! The broker is replaced by the step that both of its kinds share: an event gets its offset
 //! and is passed to the routes atomically, under the channel's lock.
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! //! The types of `src/hub/sync.rs`, over loom.
+//! The types of `src/hub/sync.rs`, over loom.
 //!
-//! //! Loom has no queue, no waker of a poll, no `Notify` and no `OnceLock`. These replacements
+//! Loom has no queue, no waker of a poll, no `Notify` and no `OnceLock`. These replacements
 //! keep the promises of their documentation.
 
 use std::collections::VecDeque;
