@@ -103,9 +103,9 @@ impl Positions {
                 return Err(Error::of_channel(code, refused.message, refused.channel));
             }
             // Its events still arrive through the pattern.
-            let place = self.tracked.iter().position(|(c, _)| *c == refused.channel);
-            if let Some(place) = place {
-                self.tracked.remove(place);
+            let index = self.tracked.iter().position(|(c, _)| *c == refused.channel);
+            if let Some(index) = index {
+                self.tracked.remove(index);
                 if self.opening {
                     steps.push(lost(refused.channel));
                 }
@@ -203,7 +203,7 @@ impl Positions {
             .tracked
             .iter()
             .rposition(|(tracked, _)| tracked == channel);
-        match known.map(|place| self.tracked.remove(place)) {
+        match known.map(|index| self.tracked.remove(index)) {
             Some((channel, _)) => self.tracked.push((channel, position)),
             None => self.tracked.push((channel.to_owned(), position)),
         }

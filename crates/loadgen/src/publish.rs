@@ -148,11 +148,11 @@ pub(super) async fn stream(
     let (waiting, mut answered) = mpsc::channel::<(usize, u64)>(window);
     let call = limited(client.publish_stream(ReceiverStream::new(outgoing)));
     let requesting = async {
-        while let Ok(place) = waiting.reserve().await {
+        while let Ok(permit) = waiting.reserve().await {
             let Some(event) = task.next().await else {
                 break;
             };
-            place.send((event.channel, event.sent));
+            permit.send((event.channel, event.sent));
             let request = PublishStreamRequest {
                 request: Some(request_for(event)),
             };

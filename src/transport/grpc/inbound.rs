@@ -136,8 +136,8 @@ impl Inbound {
         };
         let first = looked.at;
         let rest = data.get(first..).unwrap_or_default();
-        for (place, byte) in bytes.iter_mut().skip(*count).zip(rest) {
-            *place = *byte;
+        for (target, byte) in bytes.iter_mut().skip(*count).zip(rest) {
+            *target = *byte;
             looked.at += 1;
         }
         *count += looked.at - first;
