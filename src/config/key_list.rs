@@ -469,25 +469,25 @@ pub(super) const SETTINGS: &[Key] = &[
         "cluster.nats.replicas",
         Kind::Whole(0, 5),
         "0",
-        "Replicas of each stream: 1, 3 or 5; 0: 3 where the servers are a cluster of three or more, else 1.",
+        "Replicas of each stream: 1, 3 or 5; 0: 3 if the servers form a cluster of three or more, else 1.",
     ),
     fixed(
         "cluster.nats.durability",
         Kind::OneOf(&["fsync", "async"]),
         r#""async""#,
-        "What survives a power failure of the servers: async (what they have synced), or fsync, which is your promise that they run with `sync_interval: always`.",
+        "Events that survive a power failure of the servers: async: those that they have synced; fsync: all. fsync declares that the servers run with `sync_interval: always`.",
     ),
     fixed(
         "cluster.nats.partitions",
         Kind::Whole(1, 256),
         "1",
-        "Streams over which each namespace is spread: 1, 2, 4 … 256. A change starts new epochs.",
+        "Streams over which each namespace is distributed: 1, 2, 4 … 256. A change starts new epochs.",
     ),
     fixed(
         "cluster.nats.max_bytes",
         Kind::Whole(0, MANY),
         "0",
-        "The most bytes of each stream, in which the oldest events are removed first; 0: no limit.",
+        "The most bytes of each stream; the oldest events are removed first; 0: no limit.",
     ),
     fixed(
         "cluster.nats.publish_timeout",
@@ -499,7 +499,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "cluster.nats.sweep",
         Kind::Duration,
         r#""15s""#,
-        "How often each subscribed channel is compared with its log, so that a lost last event is noticed.",
+        "How often each subscribed channel is compared with its log, so that the loss of its last event is detected.",
     ),
     fixed(
         "cluster.redis.urls",
@@ -523,7 +523,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "cluster.redis.sweep",
         Kind::Duration,
         r#""15s""#,
-        "How often each subscribed channel is compared with its log, so that a lost last event is noticed.",
+        "How often each subscribed channel is compared with its log, so that the loss of its last event is detected.",
     ),
     key(
         "catalog.mode",
