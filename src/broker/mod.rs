@@ -4,9 +4,9 @@
 //! that the order of offsets is the order of delivery. Every broker delivers through that trait and
 //! passes one contract suite. The rest of the program does not depend on which one is configured.
 
+mod clock;
 #[cfg(test)]
 mod contract;
-mod clock;
 mod disk;
 mod keys;
 mod memory;

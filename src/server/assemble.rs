@@ -12,10 +12,9 @@ use crate::audit::Audit;
 use crate::auth::{AuthEvent, NamespaceRules, Policy, Verifier};
 use crate::cluster::{Cluster, ClusterPresence, Local, Me, Remote};
 use crate::config::{
-    Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth,
-    OtlpProtocol,
+    Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth, OtlpProtocol,
 };
-use crate::event::{NodeId};
+use crate::event::NodeId;
 use crate::filter::FilterLimits;
 use crate::hub::{Hub, HubParts, LocalPresence, PresenceStore, Settings};
 use crate::lifecycle::Lifecycle;
@@ -239,8 +238,8 @@ impl Assembled {
     }
 }
 
-/// The configuration with `limits.event_bytes` lowered to what the engine takes; `None` if that is
-/// enough.
+/// The configuration with `limits.event_bytes` lowered to the engine's limit; `None` if it is not
+/// above that limit.
 fn lowered(config: &Config, most: Option<usize>) -> Option<Config> {
     let most = most.filter(|most| config.limits.event_bytes > *most)?;
     let mut lowered = config.clone();

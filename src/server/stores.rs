@@ -15,7 +15,7 @@ use crate::config::{self, Config, Engine, Storage};
 use crate::event::{Namespaces, NodeId};
 use crate::telemetry::{Metrics, Tracing};
 
-/// Where events are kept, and what is beside it.
+/// The opened store or engine, and its companions.
 pub(super) struct Stores {
     pub(super) broker: Arc<dyn Broker>,
     pub(super) revocations: Arc<dyn Revocations>,
@@ -138,7 +138,7 @@ async fn nats(
     })
 }
 
-/// A store on disk that exists but is not used misses all events from now on.
+/// A store on disk that exists but is not used misses all events from now on, so it is marked.
 fn set_store_aside(config: &Config) {
     let path = &config.history.path;
     match set_aside(path) {

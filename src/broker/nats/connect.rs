@@ -1,4 +1,4 @@
-//! Connecting: options, and what the servers must be able to do.
+//! Connecting: options, and the features that the servers must have.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::broker::Bounds;
 
 /// The oldest server that can be used: older ones ignore a part of the reads silently.
 const OLDEST: (i64, i64) = (2, 11);
-/// Messages that wait for a subscription at most. What comes beyond is read from the log.
+/// The most messages that a subscription queues. Further ones are read from the log.
 const SUBSCRIPTION_CAPACITY: usize = 4096;
 /// The smallest event size, in bytes, to which the default is lowered.
 const LEAST: usize = 65_536;
@@ -24,7 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest pause between attempts to reconnect.
 const RECONNECT: Duration = Duration::from_secs(1);
 
-/// How to reach the engine, and what is kept there.
+/// How to reach the engine, and the limits of the data kept there.
 #[derive(Debug, Clone)]
 pub struct NatsSettings {
     /// The prefix of subjects and streams.
@@ -53,7 +53,7 @@ pub struct NatsSettings {
     pub sweep: Duration,
     /// The largest event, in bytes.
     pub event_bytes: usize,
-    /// Whether that is set: the default is lowered to what the servers take.
+    /// Whether the configuration sets it: only the default is lowered to the servers' limit.
     pub event_bytes_is_set: bool,
     /// The newest events that stay in memory, in bytes.
     pub cache_bytes: usize,
@@ -86,9 +86,7 @@ impl ConnectError {
                  Servers do not answer what is not allowed"
             }
             EngineError::NoResponders => ": JetStream is off, or has no leader",
-            EngineError::Disconnected
-            | EngineError::Refused(..)
-            | EngineError::Unreadable(_) => "",
+            EngineError::Disconnected | EngineError::Refused(..) | EngineError::Unreadable(_) => "",
         };
         ConnectError::at("cluster.nats", format!("{error}{hint}"))
     }
@@ -115,14 +113,17 @@ pub(super) async fn connect(
     });
     let client = options.connect(settings.urls.clone()).await;
     let client = client.map_err(|error| {
-        ConnectError::at("cluster.nats.urls", format!("can't connect: {}", with_source(&error)))
+        ConnectError::at(
+            "cluster.nats.urls",
+            format!("can't connect: {}", with_source(&error)),
+        )
     })?;
     let line = Line::new(client);
     let event_bytes = check(&line, settings).await?;
     Ok((line, events, event_bytes))
 }
 
-/// An error with its cause, which is where TLS and rights are named.
+/// An error with its cause, which contains TLS and permission errors.
 fn with_source(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -155,7 +156,10 @@ async fn options(settings: &NatsSettings) -> Result<ConnectOptions, ConnectError
     if let Some(path) = &settings.credentials_file {
         let read = options.credentials_file(path).await;
         options = read.map_err(|why| {
-            ConnectError::at("cluster.nats.credentials_file", format!("can't be read: {why}"))
+            ConnectError::at(
+                "cluster.nats.credentials_file",
+                format!("can't be read: {why}"),
+            )
         })?;
     }
     if let Some(path) = &settings.nkey_file {
@@ -166,7 +170,9 @@ async fn options(settings: &NatsSettings) -> Result<ConnectOptions, ConnectError
         options = options.nkey(seed.trim().to_owned());
     }
     if let Some(path) = &settings.ca {
-        options = options.add_root_certificates(path.clone()).require_tls(true);
+        options = options
+            .add_root_certificates(path.clone())
+            .require_tls(true);
     }
     if let Some((cert, key)) = &settings.identity {
         options = options
@@ -217,7 +223,9 @@ async fn check(line: &Line, settings: &NatsSettings) -> Result<usize, ConnectErr
 
 /// Major and minor version.
 fn parse(version: &str) -> (i64, i64) {
-    let mut parts = version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+    let mut parts = version
+        .split(['.', '-'])
+        .map(|part| part.parse().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
