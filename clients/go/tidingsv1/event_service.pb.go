@@ -618,6 +618,7 @@ type SubscribeResponse struct {
 	//	*SubscribeResponse_Subscribed
 	//	*SubscribeResponse_Event
 	//	*SubscribeResponse_Gap
+	//	*SubscribeResponse_Heartbeat
 	Message       isSubscribeResponse_Message `protobuf_oneof:"message"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -687,6 +688,15 @@ func (x *SubscribeResponse) GetGap() *Gap {
 	return nil
 }
 
+func (x *SubscribeResponse) GetHeartbeat() *timestamppb.Timestamp {
+	if x != nil {
+		if x, ok := x.Message.(*SubscribeResponse_Heartbeat); ok {
+			return x.Heartbeat
+		}
+	}
+	return nil
+}
+
 type isSubscribeResponse_Message interface {
 	isSubscribeResponse_Message()
 }
@@ -706,11 +716,19 @@ type SubscribeResponse_Gap struct {
 	Gap *Gap `protobuf:"bytes,3,opt,name=gap,proto3,oneof"`
 }
 
+type SubscribeResponse_Heartbeat struct {
+	// The server's time. Sent when nothing else was for `heartbeat.interval`, so that proxies do not
+	// end an idle stream.
+	Heartbeat *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=heartbeat,proto3,oneof"`
+}
+
 func (*SubscribeResponse_Subscribed) isSubscribeResponse_Message() {}
 
 func (*SubscribeResponse_Event) isSubscribeResponse_Message() {}
 
 func (*SubscribeResponse_Gap) isSubscribeResponse_Message() {}
+
+func (*SubscribeResponse_Heartbeat) isSubscribeResponse_Message() {}
 
 // The state of each subscription: the first message of a stream. It is sent again for one channel
 // when the channel gets a new epoch (`recovered` is false: reload the state), and with an entry in
@@ -1191,13 +1209,14 @@ const file_tidings_v1_event_service_proto_rawDesc = "" +
 	"\fSubscription\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\tR\achannel\x12*\n" +
 	"\x05since\x18\x02 \x01(\v2\x14.tidings.v1.PositionR\x05since\x12\x16\n" +
-	"\x06rewind\x18\x03 \x01(\rR\x06rewind\"\xa8\x01\n" +
+	"\x06rewind\x18\x03 \x01(\rR\x06rewind\"\xe4\x01\n" +
 	"\x11SubscribeResponse\x128\n" +
 	"\n" +
 	"subscribed\x18\x01 \x01(\v2\x16.tidings.v1.SubscribedH\x00R\n" +
 	"subscribed\x12)\n" +
 	"\x05event\x18\x02 \x01(\v2\x11.tidings.v1.EventH\x00R\x05event\x12#\n" +
-	"\x03gap\x18\x03 \x01(\v2\x0f.tidings.v1.GapH\x00R\x03gapB\t\n" +
+	"\x03gap\x18\x03 \x01(\v2\x0f.tidings.v1.GapH\x00R\x03gap\x12:\n" +
+	"\theartbeat\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampH\x00R\theartbeatB\t\n" +
 	"\amessage\"\xa3\x01\n" +
 	"\n" +
 	"Subscribed\x129\n" +
@@ -1293,27 +1312,28 @@ var file_tidings_v1_event_service_proto_depIdxs = []int32{
 	10, // 12: tidings.v1.SubscribeResponse.subscribed:type_name -> tidings.v1.Subscribed
 	21, // 13: tidings.v1.SubscribeResponse.event:type_name -> tidings.v1.Event
 	13, // 14: tidings.v1.SubscribeResponse.gap:type_name -> tidings.v1.Gap
-	11, // 15: tidings.v1.Subscribed.channels:type_name -> tidings.v1.SubscribedChannel
-	12, // 16: tidings.v1.Subscribed.errors:type_name -> tidings.v1.SubscriptionError
-	20, // 17: tidings.v1.SubscribedChannel.position:type_name -> tidings.v1.Position
-	20, // 18: tidings.v1.GetHistoryRequest.since:type_name -> tidings.v1.Position
-	20, // 19: tidings.v1.GetHistoryResponse.position:type_name -> tidings.v1.Position
-	21, // 20: tidings.v1.GetHistoryResponse.events:type_name -> tidings.v1.Event
-	0,  // 21: tidings.v1.EventService.Publish:input_type -> tidings.v1.PublishRequest
-	3,  // 22: tidings.v1.EventService.PublishBatch:input_type -> tidings.v1.PublishBatchRequest
-	5,  // 23: tidings.v1.EventService.PublishStream:input_type -> tidings.v1.PublishStreamRequest
-	7,  // 24: tidings.v1.EventService.Subscribe:input_type -> tidings.v1.SubscribeRequest
-	14, // 25: tidings.v1.EventService.GetHistory:input_type -> tidings.v1.GetHistoryRequest
-	1,  // 26: tidings.v1.EventService.Publish:output_type -> tidings.v1.PublishResponse
-	4,  // 27: tidings.v1.EventService.PublishBatch:output_type -> tidings.v1.PublishBatchResponse
-	6,  // 28: tidings.v1.EventService.PublishStream:output_type -> tidings.v1.PublishStreamResponse
-	9,  // 29: tidings.v1.EventService.Subscribe:output_type -> tidings.v1.SubscribeResponse
-	15, // 30: tidings.v1.EventService.GetHistory:output_type -> tidings.v1.GetHistoryResponse
-	26, // [26:31] is the sub-list for method output_type
-	21, // [21:26] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	18, // 15: tidings.v1.SubscribeResponse.heartbeat:type_name -> google.protobuf.Timestamp
+	11, // 16: tidings.v1.Subscribed.channels:type_name -> tidings.v1.SubscribedChannel
+	12, // 17: tidings.v1.Subscribed.errors:type_name -> tidings.v1.SubscriptionError
+	20, // 18: tidings.v1.SubscribedChannel.position:type_name -> tidings.v1.Position
+	20, // 19: tidings.v1.GetHistoryRequest.since:type_name -> tidings.v1.Position
+	20, // 20: tidings.v1.GetHistoryResponse.position:type_name -> tidings.v1.Position
+	21, // 21: tidings.v1.GetHistoryResponse.events:type_name -> tidings.v1.Event
+	0,  // 22: tidings.v1.EventService.Publish:input_type -> tidings.v1.PublishRequest
+	3,  // 23: tidings.v1.EventService.PublishBatch:input_type -> tidings.v1.PublishBatchRequest
+	5,  // 24: tidings.v1.EventService.PublishStream:input_type -> tidings.v1.PublishStreamRequest
+	7,  // 25: tidings.v1.EventService.Subscribe:input_type -> tidings.v1.SubscribeRequest
+	14, // 26: tidings.v1.EventService.GetHistory:input_type -> tidings.v1.GetHistoryRequest
+	1,  // 27: tidings.v1.EventService.Publish:output_type -> tidings.v1.PublishResponse
+	4,  // 28: tidings.v1.EventService.PublishBatch:output_type -> tidings.v1.PublishBatchResponse
+	6,  // 29: tidings.v1.EventService.PublishStream:output_type -> tidings.v1.PublishStreamResponse
+	9,  // 30: tidings.v1.EventService.Subscribe:output_type -> tidings.v1.SubscribeResponse
+	15, // 31: tidings.v1.EventService.GetHistory:output_type -> tidings.v1.GetHistoryResponse
+	27, // [27:32] is the sub-list for method output_type
+	22, // [22:27] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_tidings_v1_event_service_proto_init() }
@@ -1326,6 +1346,7 @@ func file_tidings_v1_event_service_proto_init() {
 		(*SubscribeResponse_Subscribed)(nil),
 		(*SubscribeResponse_Event)(nil),
 		(*SubscribeResponse_Gap)(nil),
+		(*SubscribeResponse_Heartbeat)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

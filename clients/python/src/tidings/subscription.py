@@ -162,7 +162,7 @@ class Subscription:
         if which == "gap":
             return [*self._places.gap(wire.gap(message.gap))]
         if which != "subscribed":
-            # A message of a newer server, which this client does not know.
+            # A heartbeat, or a message of a newer server, which this client does not know.
             return []
         steps: list[Step] = [*self._places.subscribed(message.subscribed)]
         if self._stood_since is None:
