@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -35,13 +36,21 @@ class Client:
         return self.transport in case.transports and (self.streams or not case.given.get("stream"))
 
 
+# Compiled and with its classpath written by Maven: see `.ci/run`.
+JAVA = [
+    "sh",
+    "-c",
+    'cd "$0" && exec java -XX:TieredStopAtLevel=1 -cp "target/test-classes:target/classes:$(cat target/classpath)" "$@"',
+    str(ROOT / "clients/java"),
+    "dev.tidings.BehaviourDriver",
+]
+
 CLIENTS = [
     Client("python", [sys.executable, str(HERE / "drivers/python_async.py")], HERE),
     Client("python-sync", [sys.executable, str(HERE / "drivers/python_sync.py")], HERE),
     Client("go", [str(TARGET / "behaviour-go")], TARGET / "behaviour-go"),
-    Client(
-        "rust", [str(TARGET / "debug/examples/behaviour")], TARGET / "debug/examples/behaviour", streams=False
-    ),
+    Client("rust", [str(TARGET / "debug/examples/behaviour")], TARGET / "debug/examples/behaviour"),
+    Client("java", JAVA, ROOT / "clients/java/target/classpath", streams=False),
     Client("js", ["node", str(HERE / "drivers/js.mjs")], ROOT / "clients/js/dist/index.js", "websocket"),
     # Its streams do not repeat: what was under way when they broke is refused.
     Client(
@@ -119,6 +128,8 @@ async def main() -> int:
         return 2
     for name in absent:
         print(f"{name}: skipped, it is not built")
+    # It reports processes of whose end it hears late.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     cases = [case for case in load(HERE / "scenarios") if given.case in case.name]
     results = await asyncio.gather(
         *(run_client(client, cases) for client in chosen if client.name not in absent)
