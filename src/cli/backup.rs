@@ -13,10 +13,10 @@ use super::private_file;
 use crate::broker::{Contents, verify};
 use crate::proto::BackupRequest;
 
-/// Where to write it.
+/// The arguments of `tidings backup`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The file to write; it must not be there
+    /// The file to write; it must not exist
     file: PathBuf,
 }
 
@@ -25,7 +25,7 @@ pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Res
     let Args { file } = args;
     let file = file.as_path();
     if file == Path::new("-") {
-        // It is checked before it counts as a backup, which needs a file.
+        // The backup is checked before it is reported as complete, which needs a regular file.
         return Err(Failure::new(
             "-: a backup is written to a file, not to the standard output",
         ));
@@ -42,14 +42,18 @@ pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Res
         failed => failed.map(|()| Contents::default()),
     };
     if written.is_err() {
-        // A part of a backup is of no use.
+        // A partial backup is useless.
         drop(fs::remove_file(&partial));
     }
-    told(&written?, file, output)
+    print_contents(&written?, file, output)
 }
 
-/// Says what a backup holds.
-pub(super) fn told(contents: &Contents, place: &Path, output: &mut Output) -> Result<(), Failure> {
+/// Prints what a backup contains.
+pub(super) fn print_contents(
+    contents: &Contents,
+    place: &Path,
+    output: &mut Output,
+) -> Result<(), Failure> {
     let Contents {
         channels,
         events,
@@ -82,7 +86,7 @@ async fn fetch(target: &Target, partial: &Path) -> Result<(), Failure> {
     file.sync_all().map_err(|error| at(partial, &error))
 }
 
-/// Gives a backup its name, if it is whole.
+/// Renames a complete backup to its final name.
 fn keep(partial: &Path, file: &Path) -> Result<Contents, Failure> {
     let read = File::open(partial).map_err(|error| at(partial, &error))?;
     let contents = verify(BufReader::new(read)).map_err(|error| Failure::new(error.to_string()))?;
@@ -97,7 +101,7 @@ fn keep(partial: &Path, file: &Path) -> Result<Contents, Failure> {
     Ok(contents)
 }
 
-/// The file while it is not whole.
+/// The name of the file while it is incomplete.
 fn partial(file: &Path) -> Result<PathBuf, Failure> {
     let mut name = file
         .file_name()

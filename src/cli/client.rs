@@ -11,9 +11,10 @@ use super::failure::Failure;
 
 /// The server, unless one is named.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
-/// How long an answer may take.
+/// The longest wait for a response.
 const ANSWER: Duration = Duration::from_mins(1);
-/// The biggest answer, in bytes: above the biggest event that a server can be set to take.
+/// The largest response, in bytes: more than the largest event that a server can be configured to
+/// accept.
 const LARGEST: usize = (1 << 30) + (1 << 20);
 /// The heading of these options in the help.
 const HEADING: &str = "Server";
@@ -138,7 +139,7 @@ impl Target {
     fn resolve(&self) -> Result<Context, Failure> {
         let environment = |name| {
             let unnamed = self.server.is_none() && self.context.is_none();
-            unnamed.then(|| said(None, name)).flatten()
+            unnamed.then(|| flag_or_env(None, name)).flatten()
         };
         let server = self
             .server
@@ -156,7 +157,7 @@ impl Target {
             } else {
                 server
             },
-            token: said(self.token.as_ref(), "TIDINGS_TOKEN").or(context.token),
+            token: flag_or_env(self.token.as_ref(), "TIDINGS_TOKEN").or(context.token),
             ca: self.ca.clone().or(context.ca),
             client_cert: self.client_cert.clone().or(context.client_cert),
             client_key: self.client_key.clone().or(context.client_key),
@@ -174,8 +175,8 @@ fn remembered(name: Option<String>) -> Result<Context, Failure> {
     contexts.named(&name).cloned()
 }
 
-/// A flag, or else a variable that is not empty.
-pub(super) fn said(flag: Option<&String>, variable: &str) -> Option<String> {
+/// A flag's value, or else a variable that is not empty.
+pub(super) fn flag_or_env(flag: Option<&String>, variable: &str) -> Option<String> {
     let variable = || std::env::var(variable).ok().filter(|text| !text.is_empty());
     flag.cloned().or_else(variable)
 }
@@ -189,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_token_does_not_show() {
+    fn token_is_not_printed() {
         let target = Target {
             token: Some(String::from("hunter2")),
             ..Target::default()

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use self::finding::{Finding, Level};
 use super::check;
-use super::client::said;
+use super::client::flag_or_env;
 use super::failure::Failure;
 use super::output::{Output, printable};
 use super::private_file;
@@ -71,8 +71,8 @@ pub(super) async fn run(args: Args, output: &mut Output) -> Result<(), Failure> 
 fn load(args: Args, findings: &mut Vec<Finding>) -> Result<Config, Failure> {
     let file = args
         .config
-        .or_else(|| said(None, "TIDINGS_CONFIG").map(PathBuf::from));
-    let preset = args.preset.or_else(|| said(None, "TIDINGS_PRESET"));
+        .or_else(|| flag_or_env(None, "TIDINGS_CONFIG").map(PathBuf::from));
+    let preset = args.preset.or_else(|| flag_or_env(None, "TIDINGS_PRESET"));
     let inputs = Inputs {
         preset: check::preset(preset.as_deref())?,
         file: file.clone(),
@@ -169,5 +169,5 @@ fn print(finding: &Finding, output: &mut Output) -> Result<(), Failure> {
 
 /// Whether stdout shows colours (<https://no-color.org>).
 fn is_coloured() -> bool {
-    std::io::stdout().is_terminal() && said(None, "NO_COLOR").is_none()
+    std::io::stdout().is_terminal() && flag_or_env(None, "NO_COLOR").is_none()
 }

@@ -1,4 +1,4 @@
-//! Why a command failed, and how it is told.
+//! Failures of a command, and how they are reported.
 
 use std::error::Error as _;
 use std::fmt;
@@ -15,12 +15,12 @@ use super::connection_failure;
 use crate::config::Problems;
 use crate::error::{Code, Error};
 
-/// Why a command failed.
+/// The failure of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The reader of the results has gone (`tidings tail … | head`). This is no failure to it.
     ReaderGone,
-    /// A command that makes no sense.
+    /// Invalid arguments.
     Usage(String),
     /// What went wrong.
     Told(Box<Report>),
@@ -267,7 +267,7 @@ fn is_told(message: &str, field: &str, description: &str) -> bool {
                 && (after.is_empty() || after.starts_with("; "))
         })
     };
-    // A place that is the whole payload stands in the message without a name.
+    // The whole payload as a place has no name in the message.
     stands(&format!("{within}: {description}"))
         || (!within.contains('/') && stands(description))
         || message == format!("{field}: {description}")
@@ -291,7 +291,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn a_status_names_its_code_and_fields() {
+    fn status_names_code_and_fields() {
         let mut details = ErrorDetails::new();
         details.add_bad_request_violation("requests[0].type", "expected a letter");
         let status =
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_violation_is_not_told_twice() {
+    fn violation_is_printed_once() {
         let details = ErrorDetails::with_bad_request_violation("type", "expected a letter");
         let status =
             Status::with_error_details(Code::InvalidArgument, "type: expected a letter", details);
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn the_places_in_a_payload_are_not_told_twice() {
+    fn payload_places_are_printed_once() {
         let places = [("/n", "expected a number"), ("", "expected 3 members")];
         let places = places.map(|(path, text)| (path.to_owned(), text.to_owned()));
         for error in [
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_leaves_is_no_failure() {
+    fn closed_stdout_is_not_a_failure() {
         assert_eq!(
             Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)),
             Failure::ReaderGone

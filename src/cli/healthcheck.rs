@@ -20,7 +20,7 @@ use tokio_rustls::rustls::crypto::{
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 
-use super::client::said;
+use super::client::flag_or_env;
 use super::failure::Failure;
 use super::output::{Output, note};
 use super::serve::reachable;
@@ -104,9 +104,9 @@ fn of_url(url: &Uri, path: &'static str) -> Result<Probe, Failure> {
 /// The public listener of the configuration that `tidings serve` would use here. A file that was
 /// broken after the start must not make the running server count as ill.
 fn of_config(file: Option<PathBuf>, path: &'static str) -> Probe {
-    let file = file.or_else(|| said(None, "TIDINGS_CONFIG").map(PathBuf::from));
+    let file = file.or_else(|| flag_or_env(None, "TIDINGS_CONFIG").map(PathBuf::from));
     let inputs = Inputs {
-        preset: super::check::preset(said(None, "TIDINGS_PRESET").as_deref()).unwrap_or_default(),
+        preset: super::check::preset(flag_or_env(None, "TIDINGS_PRESET").as_deref()).unwrap_or_default(),
         file,
         environment: Inputs::process_environment(),
         ..Inputs::default()

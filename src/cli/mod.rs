@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! Results go to stdout, everything else to stderr. The exit code is 0 for good, 1 for a failure
-//! and 2 for a command that makes no sense.
+//! Results go to stdout, everything else to stderr. The exit code is 0 for success, 1 for a failure
+//! and 2 for invalid arguments.
 
 mod backup;
 mod catalog;
@@ -204,7 +204,7 @@ pub fn main() -> ExitCode {
     };
     let json = cli.json;
     let outcome = match cli.command {
-        // It says itself how many threads it wants.
+        // `serve` chooses the number of runtime threads itself.
         Command::Serve(args) => serve::run(args),
         Command::Other(errand) => runtime(0)
             .and_then(|runtime| runtime.block_on(run(errand, cli.target, Output::stdout(json)))),
@@ -215,7 +215,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Help is a result; anything else that clap says is a usage error (2).
+/// Help is a result; other messages of clap are usage errors (2).
 fn misuse(error: &clap::Error) -> ExitCode {
     if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
         let text = error.to_string();
@@ -227,9 +227,9 @@ fn misuse(error: &clap::Error) -> ExitCode {
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// The runtime, with so many threads; 0: half as many as there are processors. More would wake each
-/// other for nothing: a server's shards have as many threads as there are processors, and what
-/// asks a server, the load generator too, leaves it half of the machine.
+/// The runtime, with this many threads; 0: half as many as there are processors. More threads would
+/// only contend with each other: a server's shards have as many threads as there are processors,
+/// and clients such as the load generator leave the server half of the machine.
 fn runtime(threads: usize) -> Result<Runtime, Failure> {
     let processors = || std::thread::available_parallelism().map_or(1, NonZero::get);
     let threads = match threads {
@@ -239,8 +239,8 @@ fn runtime(threads: usize) -> Result<Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .enable_all()
-        // Sockets are asked for news after so many tasks: with tokio's 61, whoever publishes over
-        // HTTP waits behind as many new connections of a flood.
+        // The IO driver is polled after this many tasks. With tokio's default of 61, an HTTP
+        // publisher would wait behind as many new connections of a flood.
         .event_interval(16)
         .on_thread_park(tidings_malloc::pausing)
         .build()?;
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_is_taken() {
+    fn every_command_is_parsed() {
         for line in [
             "tidings serve",
             "tidings serve --config a.toml --dev --ready-file r.json --drain 5s --public 127.0.0.1:0 --internal [::1]:0",
@@ -412,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_a_usage_error() {
+    fn invalid_arguments_are_usage_errors() {
         for line in [
             "tidings",
             "tidings fly",
