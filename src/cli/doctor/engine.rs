@@ -67,7 +67,9 @@ async fn ask(address: &str, request: &[u8]) -> Result<String, String> {
     let exchange = async {
         socket.write_all(request).await?;
         let mut line = String::new();
-        BufReader::new(socket.take(LARGEST)).read_line(&mut line).await?;
+        BufReader::new(socket.take(LARGEST))
+            .read_line(&mut line)
+            .await?;
         std::io::Result::Ok(line)
     };
     match timeout(TIMEOUT, exchange).await {
@@ -102,7 +104,10 @@ fn nats(address: &str, greeting: Result<String, String>) -> Finding {
     let Some(info) = info else {
         return unreachable(address, "the server is not NATS");
     };
-    let version = info.get("version").and_then(Value::as_str).unwrap_or_default();
+    let version = info
+        .get("version")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
     let (major, minor) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if (major, minor) < OLDEST_NATS {
@@ -111,7 +116,11 @@ fn nats(address: &str, greeting: Result<String, String>) -> Finding {
     }
     if info.get("jetstream") != Some(&Value::Bool(true)) {
         let message = format!("{address}: NATS {version} without JetStream");
-        return Finding::fail(CHECK, message, "start it with -js, or set jetstream in its configuration");
+        return Finding::fail(
+            CHECK,
+            message,
+            "start it with -js, or set jetstream in its configuration",
+        );
     }
     Finding::ok(CHECK, format!("{address}: NATS {version} with JetStream"))
 }
@@ -144,9 +153,15 @@ mod tests {
     fn nats_needs_version_and_jetstream() {
         let judge = |info: &str| nats("h:4222", Ok(format!("INFO {info}\r\n"))).level;
         assert_eq!(judge(r#"{"version":"2.11.3","jetstream":true}"#), Level::Ok);
-        assert_eq!(judge(r#"{"version":"2.9.10","jetstream":true}"#), Level::Fail);
+        assert_eq!(
+            judge(r#"{"version":"2.9.10","jetstream":true}"#),
+            Level::Fail
+        );
         assert_eq!(judge(r#"{"version":"2.12.0"}"#), Level::Fail);
-        assert_eq!(nats("h:4222", Ok(String::from("HTTP/1.1 400"))).level, Level::Fail);
+        assert_eq!(
+            nats("h:4222", Ok(String::from("HTTP/1.1 400"))).level,
+            Level::Fail
+        );
     }
 
     #[test]
