@@ -215,6 +215,7 @@ impl Server {
         let ends = Instant::now() + self.drain;
         self.lifecycle.not_ready();
         self.assembled.not_ready().await;
+        self.assembled.leave().await;
         tokio::time::sleep(self.drain_delay).await;
         let hub = &self.services().hub;
         let window = ends.saturating_duration_since(Instant::now());

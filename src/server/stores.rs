@@ -10,8 +10,9 @@ use crate::broker::{
     Bounds, Broker, Disk, DiskSettings, Durability, Memory, Nats, NatsSettings, OnDamage, Sink,
     set_aside,
 };
+use crate::cluster::{self, Link, NatsLink};
 use crate::config::{self, Config, Engine, Storage};
-use crate::event::Namespaces;
+use crate::event::{Namespaces, NodeId};
 use crate::telemetry::{Metrics, Tracing};
 
 /// The opened store or engine, and its companions.
@@ -20,6 +21,8 @@ pub(super) struct Stores {
     pub(super) revocations: Arc<dyn Revocations>,
     /// The largest event that the engine takes, if there is one.
     pub(super) most_event_bytes: Option<usize>,
+    /// What carries messages between nodes, with this node's number.
+    pub(super) link: Option<(Arc<dyn Link>, NodeId)>,
 }
 
 impl Stores {
@@ -28,6 +31,7 @@ impl Stores {
             broker,
             revocations,
             most_event_bytes: None,
+            link: None,
         }
     }
 }
@@ -122,10 +126,15 @@ async fn nats(
     };
     let nats = Nats::connect(settings, namespaces, sink, Arc::clone(metrics));
     let nats = nats.await.map_err(StartError::new)?;
+    let cluster = &config.cluster;
+    let link = NatsLink::open(nats.client(), cluster.name.clone(), cluster.nats.replicas);
+    let link = link.await.map_err(StartError::new)?;
+    let number = cluster::claim(&link).await.map_err(StartError::new)?;
     Ok(Stores {
         most_event_bytes: Some(nats.event_bytes()),
         broker: Arc::new(nats),
-        revocations: Arc::new(LocalRevocations),
+        revocations: Arc::new(Arc::clone(&link)),
+        link: Some((Arc::new(link), number)),
     })
 }
 

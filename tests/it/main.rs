@@ -39,6 +39,7 @@ mod cli;
 mod cli_setup;
 mod clocks;
 mod closing;
+mod cluster;
 mod collectors;
 mod compression;
 mod confirmations;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::error::named;
 use crate::step::{Joined, Step};
-use crate::{Error, Event, Position, Result, proto};
+use crate::{Error, Event, Gap, Position, Result, proto};
 
 /// How many channels of patterns have their positions remembered. The least recently active ones
 /// are dropped first.
@@ -147,6 +147,25 @@ impl Positions {
         }
         steps.push(Step::Event(event));
         steps
+    }
+
+    /// The step for a gap. None if all of it was delivered before.
+    ///
+    /// Its offsets will not come, so they are not requested again after a reconnect.
+    pub(crate) fn gap(&mut self, gap: Gap) -> Option<Step> {
+        if let Some(before) = self.position(&gap.channel).cloned()
+            && gap.last > 0
+        {
+            if gap.last <= before.offset {
+                return None;
+            }
+            let after = Position {
+                offset: gap.last,
+                ..before
+            };
+            self.advance(&gap.channel, after);
+        }
+        Some(Step::Gap(gap))
     }
 
     fn position(&self, channel: &str) -> Option<&Position> {

@@ -227,7 +227,7 @@ impl Subscription {
     fn take(&mut self, response: SubscribeResponse) -> Result<()> {
         match response.message {
             Some(Message::Event(event)) => self.ready.extend(self.positions.event(event.into())),
-            Some(Message::Gap(gap)) => self.ready.push_back(Step::Gap(gap.into())),
+            Some(Message::Gap(gap)) => self.ready.extend(self.positions.gap(gap.into())),
             Some(Message::Subscribed(mut subscribed)) => {
                 let connection = std::mem::take(&mut subscribed.connection_id);
                 self.ready.extend(self.positions.subscribed(subscribed)?);

@@ -255,6 +255,12 @@ impl Nats {
         })
     }
 
+    /// The connection to the servers.
+    #[must_use]
+    pub fn client(&self) -> async_nats::Client {
+        self.shared.line.client().clone()
+    }
+
     /// The largest event that the servers take, in bytes.
     #[must_use]
     pub fn event_bytes(&self) -> usize {
