@@ -14,7 +14,7 @@ use crate::event::{
     Audience, ChannelName, ConnectionId, Draft, Event, Headers, Payload, Position, Timestamp,
     TraceContext,
 };
-use subject::{Subject, disk, memory, nats, offsets};
+use subject::{Subject, disk, memory, nats, offsets, redis};
 
 pub(super) use subject::{Recorder, draft, keyed, namespaces};
 
@@ -38,10 +38,8 @@ async fn delivers_in_order_and_with_the_place_it_answers(subject: &Subject) {
         places.push(receipt.position);
     }
     let delivered: Vec<Option<Position>> = subject
-        .sink
-        .events
-        .lock()
-        .unwrap()
+        .events()
+        .await
         .iter()
         .map(|event| event.position)
         .collect();
@@ -150,7 +148,7 @@ async fn answers_a_repeat_with_the_first_place(subject: &Subject) {
             (first.id, first.position, true)
         );
     }
-    let events = subject.sink.events.lock().unwrap().len();
+    let events = subject.events().await.len();
     assert_eq!(events, 2, "a repeat is delivered to nobody");
 }
 
@@ -171,7 +169,7 @@ async fn holds_a_key_to_be_its_publishers_alone(subject: &Subject) {
         // Pairs whose concatenations are equal are different keys too.
         assert!(!publish("s:shopo", "rder-1").await.unwrap().duplicate);
     }
-    assert_eq!(subject.sink.events.lock().unwrap().len(), 6);
+    assert_eq!(subject.events().await.len(), 6);
 }
 
 async fn lets_the_full_table_cost_its_filler_only(subject: &Subject) {
@@ -211,7 +209,7 @@ async fn keeps_no_key_with_an_event(subject: &Subject) {
         let event = draft(channel, 1, Some("k"));
         subject.broker.publish(event, None).await.unwrap();
     }
-    let events = subject.sink.events.lock().unwrap();
+    let events = subject.events().await;
     assert!(events.iter().all(|event| event.idempotency_key.is_none()));
 }
 
@@ -328,7 +326,7 @@ async fn keeps_the_order_of_concurrent_publishers(subject: &Subject) {
         });
     }
     publishers.join_all().await;
-    let delivered = subject.sink.events.lock().unwrap().clone();
+    let delivered = subject.events().await;
     let offsets = delivered.iter().map(|e| e.position.unwrap().offset);
     assert_eq!(offsets.collect::<Vec<_>>(), (1..=200).collect::<Vec<_>>());
     let numbers = delivered.iter().map(|event| number(event));
@@ -444,7 +442,7 @@ async fn answers_repeats_that_come_at_once(subject: &Subject) {
             (first.id, first.position, true)
         );
     }
-    assert_eq!(subject.sink.events.lock().unwrap().len(), 1);
+    assert_eq!(subject.events().await.len(), 1);
 }
 
 async fn ends_a_numbering_with_the_first_event_that_it_leaves_out(subject: &Subject) {
@@ -457,7 +455,7 @@ async fn ends_a_numbering_with_the_first_event_that_it_leaves_out(subject: &Subj
     for receipt in passing {
         assert_eq!(receipt.await.unwrap().position, None);
     }
-    let delivered = subject.sink.events.lock().unwrap().clone();
+    let delivered = subject.events().await;
     let numbers = delivered.iter().map(|event| number(event));
     assert_eq!(numbers.collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
     subject.keep(5);
@@ -529,7 +527,7 @@ async fn keeps_the_order_of_each_publisher_among_many(subject: &Subject) {
         assert!(offset > last[publisher], "{publisher}: {offset}");
         last[publisher] = offset;
     }
-    let delivered = subject.sink.events.lock().unwrap();
+    let delivered = subject.events().await;
     let offsets = delivered.iter().map(|event| event.position.unwrap().offset);
     assert_eq!(offsets.collect::<Vec<_>>(), (1..=600).collect::<Vec<_>>());
 }
@@ -553,6 +551,12 @@ macro_rules! every_rule {
             #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
             async fn $rule() {
                 super::$rule(&super::nats().await).await;
+            }
+        )*}
+        mod redis_broker {$(
+            #[tokio::test]
+            async fn $rule() {
+                super::$rule(&super::redis().await).await;
             }
         )*}
     };

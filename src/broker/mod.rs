@@ -4,14 +4,15 @@
 //! that the order of offsets is the order of delivery. Every broker delivers through that trait and
 //! passes one contract suite. The rest of the program does not depend on which one is configured.
 
+mod clock;
 #[cfg(test)]
 mod contract;
-mod clock;
 mod disk;
 mod keys;
 mod memory;
 mod nats;
 mod record;
+mod redis;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ use crate::event::{ChannelName, ChannelPattern, Draft, Event, Position};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::FanoutSpan;
 
+pub use self::redis::{Redis, RedisBus, RedisSettings, Trouble as RedisTrouble};
 pub use crate::fair_queue::Share;
 #[cfg(feature = "fuzzing")]
 pub use disk::fuzzing;
@@ -42,6 +44,16 @@ pub trait Sink: Send + Sync {
 
     /// True if the channel has subscribers, so that its epoch must be kept.
     fn is_followed(&self, channel: &ChannelName) -> bool;
+
+    /// The number of subscriptions on this node to which an event would go. 0 if it counts none.
+    fn subscribers(&self, _: &Draft) -> u64 {
+        0
+    }
+
+    /// True if the shards have so much to do that a receiver should wait.
+    fn is_full(&self) -> bool {
+        false
+    }
 }
 
 /// The result of a publish.

@@ -55,7 +55,10 @@ pub(in crate::broker) fn seal(key: &[u8], message: &impl Message) -> Vec<u8> {
 }
 
 /// Decodes the message in the record of `key`.
-pub(in crate::broker) fn unseal<M: Message + Default>(key: &[u8], record: &[u8]) -> Result<M, Unreadable> {
+pub(in crate::broker) fn unseal<M: Message + Default>(
+    key: &[u8],
+    record: &[u8],
+) -> Result<M, Unreadable> {
     let (head, body) = record.split_at_checked(HEAD).ok_or(Unreadable::Damaged)?;
     let (version, sum) = head.split_first().ok_or(Unreadable::Damaged)?;
     if *version > VERSION {

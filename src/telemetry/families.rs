@@ -2,11 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::cluster::ClusterMetrics;
 use super::exemplars::{Exemplar, Exemplars};
 use super::histogram::HistogramSnapshot;
 use super::history::Evicted;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
-use super::cluster::ClusterMetrics;
 use super::metrics::{CLOSE_CODES, Metrics};
 use super::names::{Counter, OTHER};
 use super::process;

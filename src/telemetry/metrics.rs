@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::client_types::ClientTypes;
+use super::cluster::ClusterMetrics;
 use super::event_types::EventTypes;
 use super::exemplars::Exemplars;
 use super::histogram::Histogram;
@@ -12,7 +13,6 @@ use super::keys::KeyMetrics;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::names::{Counter, Gauge, Names};
 use super::shard::{Deliveries, ShardMetrics};
-use super::cluster::ClusterMetrics;
 use super::store::StoreMetrics;
 use crate::error::Code;
 use crate::event::{EventType, TraceContext};

@@ -34,6 +34,7 @@ mod stats;
 mod store;
 
 pub use arrival::{Arrival, Delivered};
+pub use cluster::ClusterMetrics;
 pub use exporter::SPAN_BYTES;
 pub use fanout::{FanoutSpan, commit_together};
 pub use histogram::{Histogram, HistogramSnapshot};
@@ -47,7 +48,6 @@ pub use shard::ShardMetrics;
 pub use span::{Span, SpanId, TraceId};
 pub use spans::{Tracing, extract};
 pub use stats::{ByteStats, ConnectionStats, EventStats, LatencyStats, StatsSnapshot};
-pub use cluster::ClusterMetrics;
 pub use store::StoreMetrics;
 
 #[cfg(test)]

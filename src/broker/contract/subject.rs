@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::broker::disk::tests::TestDisk;
 use crate::broker::nats::fixture::TestNats;
+use crate::broker::redis::tests::TestRedis;
 use crate::broker::{Bounds, Broker, Memory, Page, Range, Receipt, Sink};
 use crate::event::{
     ChannelName, Draft, Event, EventType, Headers, HistoryPolicy, IdempotencyKey, Namespace,
@@ -32,6 +33,10 @@ impl Sink for Recorder {
     fn is_followed(&self, _: &ChannelName) -> bool {
         self.followed.load(Ordering::Relaxed)
     }
+
+    fn subscribers(&self, _: &Draft) -> u64 {
+        3
+    }
 }
 
 /// A broker with its sink. `kept` keeps five events for an hour, `brief` any number for a minute,
@@ -42,6 +47,7 @@ pub(super) struct Subject {
     namespaces: Arc<ArcSwap<Namespaces>>,
     disk: Option<TestDisk>,
     nats: Option<TestNats>,
+    redis: Option<TestRedis>,
 }
 
 pub(in crate::broker) fn namespaces() -> Arc<ArcSwap<Namespaces>> {
@@ -81,6 +87,7 @@ pub(super) fn memory() -> Subject {
         namespaces,
         disk: None,
         nats: None,
+        redis: None,
     }
 }
 
@@ -98,6 +105,7 @@ pub(super) fn disk() -> Subject {
         namespaces: Arc::clone(&disk.namespaces),
         disk: Some(disk),
         nats: None,
+        redis: None,
     }
 }
 
@@ -115,6 +123,25 @@ pub(super) async fn nats() -> Subject {
         namespaces: Arc::clone(&nats.namespaces),
         disk: None,
         nats: Some(nats),
+        redis: None,
+    }
+}
+
+pub(super) async fn redis() -> Subject {
+    let bounds = Bounds {
+        channels: 100,
+        keys: 48,
+        keys_per_publisher: 3,
+        ..Bounds::default()
+    };
+    let redis = TestRedis::shared(bounds).await;
+    Subject {
+        broker: redis.broker(),
+        sink: Arc::clone(&redis.sink),
+        namespaces: Arc::clone(&redis.namespaces),
+        disk: None,
+        nats: None,
+        redis: Some(redis),
     }
 }
 
@@ -165,6 +192,14 @@ impl Subject {
         offsets(&self.read(channel, range).await)
     }
 
+    /// What was delivered. An engine delivers after it has answered.
+    pub(super) async fn events(&self) -> Vec<Arc<Event>> {
+        if let Some(redis) = &self.redis {
+            redis.settle().await;
+        }
+        self.sink.events.lock().unwrap().clone()
+    }
+
     /// As a reload that lets `kept` keep so many events.
     pub(super) fn keep(&self, size: usize) {
         self.namespaces.store(Arc::new(keeping(size)));
@@ -185,10 +220,11 @@ impl Subject {
 
     /// Lets time pass.
     pub(super) async fn advance(&self, by: Duration) {
-        match (&self.disk, &self.nats) {
-            (Some(disk), _) => disk.advance(by),
-            (None, Some(nats)) => nats.advance(by),
-            (None, None) => tokio::time::advance(by).await,
+        match (&self.disk, &self.nats, &self.redis) {
+            (Some(disk), _, _) => disk.advance(by),
+            (None, Some(nats), _) => nats.advance(by),
+            (None, None, Some(redis)) => redis.advance(by).await,
+            (None, None, None) => tokio::time::advance(by).await,
         }
     }
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::broker::clock::millis;
 use super::folder::{Folder, LeftAs, OpenError};
 use super::queue::Op;
 use super::record::{KeyRecord, Manifest};
@@ -20,6 +19,7 @@ use super::trouble::Trouble;
 use super::usage::Usage;
 use super::{DiskSettings, Durability, Shared, unavailable};
 use crate::broker::Receipt;
+use crate::broker::clock::millis;
 use crate::broker::keys::{KEY_TTL, KeyShares, KeyTable, ScopedKey};
 use crate::event::{ChannelName, Epoch, IdempotencyKey, Position};
 use crate::telemetry::{Span, commit_together};

@@ -1,0 +1,87 @@
+//! Messages, leases and entries between nodes.
+
+use std::time::Duration;
+
+use super::super::RedisBus;
+use super::server::TestServer;
+use crate::event::NodeId;
+
+const LEASE: Duration = Duration::from_secs(10);
+
+async fn bus(server: &TestServer, name: &str) -> std::sync::Arc<RedisBus> {
+    RedisBus::open(&[&server.url()], name, 0).await.unwrap()
+}
+
+fn unique() -> String {
+    format!("b{:x}", fastrand::u64(..))
+}
+
+#[tokio::test]
+async fn messages_reach_one_node_or_all() {
+    let (server, name) = (TestServer::shared(), unique());
+    let (a, b) = (bus(server, &name).await, bus(server, &name).await);
+    a.listen_as(NodeId::new(1)).await;
+    b.listen_as(NodeId::new(2)).await;
+    assert!(a.send(Some(NodeId::new(2)), b"to b").await.unwrap());
+    assert!(b.send(None, b"to all").await.unwrap());
+    assert!(!a.send(Some(NodeId::new(3)), b"nobody").await.unwrap());
+    assert_eq!(&*b.receive().await, b"to b");
+    assert_eq!(&*b.receive().await, b"to all");
+    assert_eq!(&*a.receive().await, b"to all");
+}
+
+#[tokio::test]
+async fn a_number_has_one_owner_at_a_time() {
+    let (server, name) = (TestServer::shared(), unique());
+    let (a, b) = (bus(server, &name).await, bus(server, &name).await);
+    let node = NodeId::new(7);
+    assert!(a.claim(node, "a", LEASE).await.unwrap());
+    assert!(a.claim(node, "a", LEASE).await.unwrap(), "renewed");
+    assert!(!b.claim(node, "b", LEASE).await.unwrap());
+    b.release(node, "b").await.unwrap();
+    assert!(!b.claim(node, "b", LEASE).await.unwrap(), "it is not b's");
+    a.release(node, "a").await.unwrap();
+    assert!(b.claim(node, "b", Duration::from_millis(1)).await.unwrap());
+    let expired = async {
+        while !a.claim(node, "a", LEASE).await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let expired = tokio::time::timeout(Duration::from_secs(10), expired);
+    expired.await.unwrap();
+}
+
+#[tokio::test]
+async fn entries_are_watched_and_survive_the_nodes() {
+    let mut server = TestServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let (a, b) = (bus(&server, "t").await, bus(&server, "t").await);
+    let receiver = std::sync::Arc::clone(&b);
+    let receiver = tokio::spawn(async move {
+        loop {
+            receiver.receive().await;
+        }
+    });
+    b.changed().await;
+    a.put("old", b"old", 1).await.unwrap();
+    a.put("x", b"revoked", u64::from(u32::MAX) * 1000)
+        .await
+        .unwrap();
+    b.changed().await;
+    assert_eq!(
+        b.entries().await.unwrap(),
+        [b"revoked".to_vec()],
+        "and not the expired one"
+    );
+    server.kill();
+    server.run();
+    // Something may have changed meanwhile.
+    tokio::time::timeout(Duration::from_secs(20), b.changed())
+        .await
+        .unwrap();
+    assert_eq!(b.entries().await.unwrap().len(), 1);
+    assert!(a.remove("x").await.unwrap());
+    assert!(!a.remove("x").await.unwrap());
+    b.changed().await;
+    assert!(b.entries().await.unwrap().is_empty());
+    receiver.abort();
+}
