@@ -200,7 +200,7 @@ mod publish {
         let hub = fixture::TestHub::new(history);
         bencher
             .with_inputs(|| draft(DATA))
-            .bench_values(|draft| hub.broker.publish(draft, None));
+            .bench_values(|draft| hub.broker.publish(draft));
     }
 }
 

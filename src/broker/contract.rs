@@ -140,7 +140,7 @@ async fn keeps_nothing_where_nothing_is_to_be_kept(subject: &Subject) {
 
 async fn answers_a_repeat_with_the_first_place(subject: &Subject) {
     for channel in ["kept:a", "plain:a"] {
-        let publish = |key| subject.broker.publish(draft(channel, 1, Some(key)), None);
+        let publish = |key| subject.broker.publish(draft(channel, 1, Some(key)));
         let first = publish("k").await.unwrap();
         let again = publish("k").await.unwrap();
         assert_eq!(
@@ -159,7 +159,7 @@ async fn holds_a_key_to_be_its_publishers_alone(subject: &Subject) {
                 idempotency_key: Some(keyed(publisher, key)),
                 ..draft(channel, 1, None)
             };
-            subject.broker.publish(event, None)
+            subject.broker.publish(event)
         };
         let junk = publish("u:evil", "order-1").await.unwrap();
         let real = publish("s:shop", "order-1").await.unwrap();
@@ -178,7 +178,7 @@ async fn lets_the_full_table_cost_its_filler_only(subject: &Subject) {
             idempotency_key: Some(keyed(publisher, &n.to_string())),
             ..draft(["kept:a", "plain:a"][n % 2], n, None)
         };
-        subject.broker.publish(event, None)
+        subject.broker.publish(event)
     };
     for n in 0..3 {
         publish("u:evil", n).await.unwrap();
@@ -207,7 +207,7 @@ async fn lets_the_full_table_cost_its_filler_only(subject: &Subject) {
 async fn keeps_no_key_with_an_event(subject: &Subject) {
     for channel in ["kept:a", "plain:a"] {
         let event = draft(channel, 1, Some("k"));
-        subject.broker.publish(event, None).await.unwrap();
+        subject.broker.publish(event).await.unwrap();
     }
     let events = subject.events().await;
     assert!(events.iter().all(|event| event.idempotency_key.is_none()));
@@ -268,7 +268,7 @@ async fn forgets_an_idle_channel_but_never_a_followed_one(subject: &Subject) {
 async fn bounds_keys_and_channels(subject: &Subject) {
     let publish = |n: usize| {
         let key = n.to_string();
-        subject.broker.publish(draft("kept:a", 1, Some(&key)), None)
+        subject.broker.publish(draft("kept:a", 1, Some(&key)))
     };
     for n in 0..3 {
         publish(n).await.unwrap();
@@ -285,10 +285,7 @@ async fn bounds_keys_and_channels(subject: &Subject) {
     for n in 1..100 {
         subject.publish(&format!("kept:{n}"), 0).await;
     }
-    let one_more = subject
-        .broker
-        .publish(draft("kept:more", 0, None), None)
-        .await;
+    let one_more = subject.broker.publish(draft("kept:more", 0, None)).await;
     assert_eq!(
         one_more.unwrap_err().code(),
         crate::error::Code::ResourceExhausted
@@ -321,7 +318,7 @@ async fn keeps_the_order_of_concurrent_publishers(subject: &Subject) {
         publishers.spawn(async move {
             for n in 0..25 {
                 let event = draft("brief:a", publisher * 100 + n, None);
-                broker.publish(event, None).await.unwrap();
+                broker.publish(event).await.unwrap();
             }
         });
     }
@@ -403,7 +400,7 @@ async fn gives_back_what_was_published(subject: &Subject) {
         ..draft("kept:a", 0, None)
     };
     let sent = published.clone();
-    subject.broker.publish(published, None).await.unwrap();
+    subject.broker.publish(published).await.unwrap();
     let page = subject.read("kept:a", Range::all(1)).await;
     let got = &page.events[0];
     assert_eq!((got.id, &got.channel), (sent.id, &sent.channel));
@@ -433,7 +430,7 @@ async fn pages_through_the_channels(subject: &Subject) {
 }
 
 async fn answers_repeats_that_come_at_once(subject: &Subject) {
-    let publish = || subject.broker.publish(draft("kept:a", 1, Some("k")), None);
+    let publish = || subject.broker.publish(draft("kept:a", 1, Some("k")));
     let (first, second, third) = (publish(), publish(), publish());
     let first = first.await.unwrap();
     for again in [second.await.unwrap(), third.await.unwrap()] {
@@ -450,7 +447,7 @@ async fn ends_a_numbering_with_the_first_event_that_it_leaves_out(subject: &Subj
     subject.keep(0);
     // Started sequentially and answered in any order: results arrive in order.
     let passing: Vec<_> = (1..=5)
-        .map(|n| subject.broker.publish(draft("kept:a", n, None), None))
+        .map(|n| subject.broker.publish(draft("kept:a", n, None)))
         .collect();
     for receipt in passing {
         assert_eq!(receipt.await.unwrap().position, None);
@@ -515,10 +512,9 @@ async fn keeps_the_order_of_each_publisher_among_many(subject: &Subject) {
     for n in 0..600_usize {
         let publisher = [0, 0, 0, 1, 2][n % 5];
         let share = Share::of(["flood", "one", "other"][publisher]);
-        let answer =
-            subject
-                .broker
-                .publish_for(share, draft("brief:a", publisher * 10_000 + n, None), None);
+        let answer = subject
+            .broker
+            .publish_for(share, draft("brief:a", publisher * 10_000 + n, None));
         answers.push((publisher, answer));
     }
     let mut last = [0; 3];

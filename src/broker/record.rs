@@ -12,8 +12,8 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::event::{
-    Audience, ChannelName, ConnectionId, Draft, Event, EventType, Headers, IdempotencyKey, Payload,
-    Position, Timestamp, TraceContext,
+    AcceptedAt, Audience, ChannelName, ConnectionId, Draft, Event, EventType, Headers,
+    IdempotencyKey, Payload, Position, Timestamp, TraceContext,
 };
 
 /// The version of every written record.
@@ -109,6 +109,9 @@ pub(in crate::broker) struct EventRecord {
     publisher: Option<String>,
     #[prost(string, optional, tag = "14")]
     idempotency_key: Option<String>,
+    /// When its publish was accepted, in microseconds since 1970. Only engines keep it. 0: not known.
+    #[prost(int64, tag = "15")]
+    accepted: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -165,11 +168,18 @@ impl EventRecord {
             before,
             publisher: None,
             idempotency_key: None,
+            accepted: 0,
         }
     }
 
-    /// The same with its idempotency key, so that every node that reads the record knows the key.
-    pub(in crate::broker) fn with_key(mut self, key: Option<&IdempotencyKey>) -> Self {
+    /// The same for other nodes: with the event's idempotency key, so that every node that reads the
+    /// record knows it, and with the time from which they measure latency.
+    pub(in crate::broker) fn for_nodes(
+        mut self,
+        accepted: AcceptedAt,
+        key: Option<&IdempotencyKey>,
+    ) -> Self {
+        self.accepted = accepted.wall().map_or(0, Timestamp::as_micros);
         self.publisher = key.map(|key| key.publisher.to_string());
         self.idempotency_key = key.map(|key| key.key.to_string());
         self
@@ -232,7 +242,10 @@ impl EventRecord {
                 Some(trace) => Some(trace.context()?),
                 None => None,
             },
-            accepted: std::time::Instant::now(),
+            accepted: match self.accepted {
+                0 => AcceptedAt::UNKNOWN,
+                micros => AcceptedAt::elsewhere(Timestamp::from_micros(micros)),
+            },
         })
     }
 }

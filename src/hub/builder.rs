@@ -58,8 +58,6 @@ impl HubParts {
 pub struct HubBuilder {
     dispatcher: Arc<Dispatcher>,
     polls: Vec<mio::Poll>,
-    namespaces: Arc<ArcSwap<Namespaces>>,
-    tracing: Arc<Tracing>,
 }
 
 impl Hub {
@@ -74,12 +72,10 @@ impl Hub {
         metrics: Arc<Metrics>,
         tracing: Arc<Tracing>,
     ) -> io::Result<HubBuilder> {
-        let (dispatcher, polls) = Dispatcher::new(shards, settings, metrics)?;
+        let (dispatcher, polls) = Dispatcher::new(shards, settings, namespaces, metrics, tracing)?;
         Ok(HubBuilder {
             dispatcher: Arc::new(dispatcher),
             polls,
-            namespaces,
-            tracing,
         })
     }
 }
@@ -114,12 +110,7 @@ impl HubBuilder {
 
     /// The hub without threads, and the event queue of each shard.
     pub(in crate::hub) fn build(self, parts: HubParts) -> (Arc<Hub>, Vec<mio::Poll>) {
-        let HubBuilder {
-            dispatcher,
-            polls,
-            namespaces,
-            tracing,
-        } = self;
+        let HubBuilder { dispatcher, polls } = self;
         let HubParts {
             broker,
             observer,
@@ -138,9 +129,7 @@ impl HubBuilder {
             evaluator: Evaluator::default(),
             dialects: DialectIds::default(),
             presence,
-            namespaces,
             type_roles: ArcSwap::default(),
-            tracing,
             runtime: tokio::runtime::Handle::current(),
             tasks: TaskTracker::new(),
             next_shard: AtomicUsize::new(0),

@@ -13,7 +13,7 @@ use super::evaluator::Verdict;
 use super::shard::ConnectionInfo;
 use super::shard::{
     ConnCtx, ConnectionPage, ConnectionQuery, FilterBatch, Lookup, Opening, PendingJoin,
-    SubscriptionRef, TransportUpgrade,
+    SubscriptionRef, Tops, TransportUpgrade,
 };
 use crate::auth::Identity;
 use crate::broker::Page;
@@ -132,6 +132,11 @@ pub(in crate::hub) enum ShardCommand {
         join: Box<PendingJoin>,
         found: Vec<Result<Lookup>>,
     },
+    /// Compare the position of a channel, or of all channels, with the broker's: its last events may
+    /// have been lost.
+    CheckPositions(Option<ChannelName>),
+    /// The broker's positions are known.
+    PositionsChecked(Tops),
     /// The answer to a client's request is ready; replies keep the order of requests.
     Resume {
         connection: ConnectionId,
@@ -166,6 +171,8 @@ impl ShardCommand {
             ShardCommand::HistoryPage { .. } => "HistoryPage",
             ShardCommand::FilterVerdicts { .. } => "FilterVerdicts",
             ShardCommand::PositionsFound { .. } => "PositionsFound",
+            ShardCommand::CheckPositions(_) => "CheckPositions",
+            ShardCommand::PositionsChecked(_) => "PositionsChecked",
             ShardCommand::Resume { .. } => "Resume",
             ShardCommand::Drain(_) => "Drain",
             ShardCommand::Stop => "Stop",
@@ -194,6 +201,8 @@ impl ShardCommand {
             | ShardCommand::RecheckIdentities
             | ShardCommand::RecheckSubscriptions(_)
             | ShardCommand::PresenceChanged { .. }
+            | ShardCommand::CheckPositions(_)
+            | ShardCommand::PositionsChecked(_)
             | ShardCommand::Drain(_)
             | ShardCommand::Stop => None,
         }

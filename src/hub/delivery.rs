@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -54,7 +53,6 @@ pub(super) struct Delivery {
     near: [OnceLock<Bytes>; NEAR],
     far: OnceLock<Box<[OnceLock<FarFrame>]>>,
     verdicts: OnceLock<Box<[OnceLock<Verdict>]>>,
-    accepted: Instant,
     tally: Tally,
     span: Option<FanoutSpan>,
     /// The frames that ask for a confirmation; `None` if the delivery is not sampled.
@@ -100,13 +98,11 @@ impl Delivery {
             u32::try_from(subscribers).unwrap_or(u32::MAX),
             Ordering::Relaxed,
         );
-        let accepted = event.accepted;
         Delivery {
             event,
             near: std::array::from_fn(|_| OnceLock::new()),
             far: OnceLock::new(),
             verdicts: OnceLock::new(),
-            accepted,
             tally,
             span,
             watched: None,
@@ -124,10 +120,10 @@ impl Delivery {
         self.watched.is_some()
     }
 
-    /// The context of its `fanout`, where that is recorded.
+    /// The context of its `fanout` on this node, where that is recorded.
     #[must_use]
     pub(super) fn trace(&self) -> Option<&TraceContext> {
-        self.span.as_ref().and(self.event.trace.as_ref())
+        self.span.as_ref().map(FanoutSpan::context)
     }
 
     /// How many subscriptions its channel has, on all shards.
@@ -147,12 +143,6 @@ impl Delivery {
     #[must_use]
     pub(super) fn weight(&self) -> usize {
         size_of::<Delivery>() + self.event.weight() + self.event.payload_len()
-    }
-
-    /// When its publish was accepted.
-    #[must_use]
-    pub(super) fn accepted(&self) -> Instant {
-        self.accepted
     }
 
     /// The frame for connections of this protocol.

@@ -85,9 +85,7 @@ pub struct Hub {
     evaluator: Evaluator,
     dialects: DialectIds,
     presence: Box<dyn PresenceStore>,
-    namespaces: Arc<ArcSwap<Namespaces>>,
     type_roles: ArcSwap<TypeRoles>,
-    tracing: Arc<Tracing>,
     runtime: tokio::runtime::Handle,
     tasks: TaskTracker,
     next_shard: AtomicUsize,
@@ -131,12 +129,12 @@ impl Hub {
     /// The current namespaces.
     #[must_use]
     pub fn namespaces(&self) -> arc_swap::Guard<Arc<Namespaces>> {
-        self.namespaces.load()
+        self.dispatcher.namespaces.load()
     }
 
     /// Replaces the namespaces.
     pub fn set_namespaces(&self, namespaces: Namespaces) {
-        self.namespaces.store(Arc::new(namespaces));
+        self.dispatcher.namespaces.store(Arc::new(namespaces));
     }
 
     /// For which roles an event type is meant; `None` is everyone.
@@ -169,7 +167,7 @@ impl Hub {
     /// The tracer.
     #[must_use]
     pub fn tracing(&self) -> &Arc<Tracing> {
-        &self.tracing
+        &self.dispatcher.tracing
     }
 
     /// Which shards have subscribers of which channels.

@@ -138,8 +138,8 @@ mod tests {
     use super::*;
     use crate::broker::{Bounds, Memory, Sink};
     use crate::event::{
-        Audience, ChannelName, ChannelPattern, Draft, Event, EventType, Headers, Namespace,
-        Namespaces, Payload, Timestamp,
+        AcceptedAt, Audience, ChannelName, ChannelPattern, Draft, Event, EventType, Headers,
+        Namespace, Namespaces, Payload, Timestamp,
     };
     use crate::hub::command::{Reply, ShardCommand};
     use crate::hub::queue::Inbound;
@@ -213,11 +213,11 @@ mod tests {
                 source: None,
                 time: now,
                 trace: None,
-                accepted: std::time::Instant::now(),
+                accepted: AcceptedAt::now(),
             };
             self.hub
                 .dispatcher
-                .deliver(Arc::new(Event::new(draft, None)), None);
+                .deliver(Arc::new(Event::new(draft, None)));
         }
 
         fn woken(&mut self) -> bool {

@@ -10,11 +10,12 @@ use super::observer::LoggingObserver;
 use crate::audit::Audit;
 use crate::auth::{AuthEvent, LocalRevocations, NamespaceRules, Policy, Revocations, Verifier};
 use crate::broker::{
-    Bounds, Broker, Disk, DiskSettings, Durability, Memory, OnDamage, Sink, set_aside,
+    Bounds, Broker, Disk, DiskSettings, Durability, Memory, OnDamage, Redis, RedisBus,
+    RedisRevocations, RedisSettings, Sink, set_aside,
 };
 use crate::cluster::Local;
 use crate::config::{
-    self, Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth,
+    self, Config, DialectConfig, DialectProtocol, Documents, Engine, ForwardedHeader, InternalAuth,
     OtlpProtocol, Storage,
 };
 use crate::event::{Namespaces, NodeId};
@@ -50,7 +51,7 @@ pub struct Assembled {
 }
 
 /// Builds the parts.
-pub(super) fn assemble(
+pub(super) async fn assemble(
     config: &Config,
     dev: bool,
     lifecycle: Arc<Lifecycle>,
@@ -71,7 +72,13 @@ pub(super) fn assemble(
         Arc::clone(&tracing),
     )
     .map_err(StartError::at("server.shards"))?;
-    let (broker, revocations) = stores(config, namespaces, builder.sink(), &metrics)?;
+    let ((broker, revocations), node) = match config.cluster.engine {
+        Engine::Redis => redis(config, namespaces, builder.sink(), &metrics).await?,
+        Engine::None | Engine::Nats => {
+            let stores = stores(config, namespaces, builder.sink(), &metrics, &tracing)?;
+            (stores, NodeId::ALONE)
+        }
+    };
     let audit = match &config.audit.file {
         None => Audit::off(&metrics),
         Some(path) => Audit::open(path, &metrics).map_err(StartError::at("audit.file"))?,
@@ -95,7 +102,7 @@ pub(super) fn assemble(
         }),
         revalidator: revalidator(&verifier),
         presence: Box::new(LocalPresence::new()),
-        node: NodeId::ALONE,
+        node,
     };
     let hub = builder
         .start(parts)
@@ -201,14 +208,10 @@ fn stores(
     namespaces: Arc<ArcSwap<Namespaces>>,
     sink: Weak<dyn Sink>,
     metrics: &Arc<Metrics>,
+    tracing: &Arc<Tracing>,
 ) -> Result<Stores, StartError> {
     let metrics = Arc::clone(metrics);
-    let bounds = Bounds {
-        channels: config.limits.channels,
-        memory_bytes: config.history.most_memory(),
-        keys: config.limits.idempotency_keys,
-        keys_per_publisher: config.limits.idempotency_keys_per_publisher,
-    };
+    let bounds = bounds(config);
     Ok(match config.history.storage {
         Storage::Memory => {
             set_store_aside(config);
@@ -230,7 +233,7 @@ fn stores(
                 disk_bytes: config.history.disk_bytes,
                 bounds,
             };
-            let disk = Disk::open(namespaces, sink, metrics, settings);
+            let disk = Disk::open(namespaces, sink, metrics, Arc::clone(tracing), settings);
             let disk = Arc::new(disk.map_err(StartError::new)?);
             let broker: Arc<dyn Broker> = Arc::<Disk>::clone(&disk);
             (broker, disk)
@@ -241,6 +244,48 @@ fn stores(
             ));
         }
     })
+}
+
+fn bounds(config: &Config) -> Bounds {
+    Bounds {
+        channels: config.limits.channels,
+        memory_bytes: config.history.most_memory(),
+        keys: config.limits.idempotency_keys,
+        keys_per_publisher: config.limits.idempotency_keys_per_publisher,
+    }
+}
+
+/// The broker on Redis, the register of revocations in it, and this node's number.
+async fn redis(
+    config: &Config,
+    namespaces: Arc<ArcSwap<Namespaces>>,
+    sink: Weak<dyn Sink>,
+    metrics: &Arc<Metrics>,
+) -> Result<(Stores, NodeId), StartError> {
+    set_store_aside(config);
+    let (cluster, redis) = (&config.cluster, &config.cluster.redis);
+    let urls: Vec<String> = redis
+        .urls
+        .iter()
+        .map(|url| url.expose().to_owned())
+        .collect();
+    let wait_replicas = usize::try_from(redis.wait_replicas).unwrap_or(usize::MAX);
+    let names: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let bus = RedisBus::open(&names, &cluster.name, wait_replicas).await;
+    let bus = bus.map_err(StartError::new)?;
+    let settings = RedisSettings {
+        urls,
+        name: cluster.name.clone(),
+        wait_replicas,
+        publish_timeout: redis.publish_timeout,
+        sweep: redis.sweep,
+        bounds: bounds(config),
+    };
+    let broker = Redis::open(namespaces, sink, Arc::clone(metrics), settings).await;
+    let broker = Arc::new(broker.map_err(StartError::new)?);
+    let node = bus.join().await.map_err(StartError::new)?;
+    let stores: Stores = (broker, Arc::new(RedisRevocations::new(bus)));
+    Ok((stores, node))
 }
 
 /// A store on disk that exists but is not used misses all events from now on.

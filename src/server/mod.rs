@@ -131,7 +131,8 @@ impl Server {
                 .map_err(StartError::at("internal.listen"))?,
         };
         let tls = tls::Listeners::load(config)?;
-        let assembled = Arc::new(assemble::assemble(config, dev, Arc::clone(&lifecycle))?);
+        let assembled = assemble::assemble(config, dev, Arc::clone(&lifecycle)).await?;
+        let assembled = Arc::new(assembled);
         // Before anything is accepted: a revoked token must never be taken for a good one.
         let revocations = assembled.services.verifier.load_revocations();
         revocations.await.map_err(StartError::new)?;

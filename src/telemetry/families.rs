@@ -235,7 +235,7 @@ fn filters(metrics: &Metrics) -> [Family; 3] {
     ]
 }
 
-fn events(metrics: &Metrics) -> [Family; 15] {
+fn events(metrics: &Metrics) -> [Family; 16] {
     let sums = metrics.deliveries();
     let published = metrics.published.all();
     let delivered = Transport::ALL
@@ -322,6 +322,11 @@ fn events(metrics: &Metrics) -> [Family; 15] {
             "What pages said of events that arrived, by what became of it",
             "outcome",
             Confirmation::ALL.map(|c| (c.as_str(), c.pick(&metrics.confirmations).get())),
+        ),
+        counter(
+            "tidings_cluster_lost",
+            "Times that events without history may have been lost between nodes",
+            metrics.lost_reports.get(),
         ),
     ]
 }

@@ -15,7 +15,7 @@ use super::names::{Counter, Gauge, Names};
 use super::shard::{Deliveries, ShardMetrics};
 use super::store::StoreMetrics;
 use crate::error::Code;
-use crate::event::{EventType, TraceContext};
+use crate::event::{AcceptedAt, EventType, TraceContext};
 
 /// The most undeclared event types that are counted by name.
 const MAX_EVENT_TYPES: usize = 1000;
@@ -69,6 +69,7 @@ pub struct Metrics {
     pub(super) accept_errors: Counter,
     pub(super) reloads: [Counter; 2],
     pub(super) stalls: [Counter; 2],
+    pub(super) lost_reports: Counter,
     pub(super) revocations: Gauge,
     pub(super) keys: KeyMetrics,
     pub(super) idempotency_keys: Gauge,
@@ -124,6 +125,7 @@ impl Metrics {
             accept_errors: Counter::default(),
             reloads: Default::default(),
             stalls: Default::default(),
+            lost_reports: Counter::default(),
             revocations: Gauge::default(),
             keys: KeyMetrics::default(),
             idempotency_keys: Gauge::default(),
@@ -338,8 +340,15 @@ impl Metrics {
 
     /// An event took this long to get its position, including durability if its channel requires
     /// that.
-    pub fn publish_commit(&self, took: Duration) {
-        self.publish_commit.record(took);
+    pub fn publish_commit(&self, accepted: AcceptedAt) {
+        if let Some(took) = accepted.elapsed() {
+            self.publish_commit.record(took);
+        }
+    }
+
+    /// Events of channels without history may have been lost between nodes.
+    pub fn events_may_be_lost(&self) {
+        self.lost_reports.add(1);
     }
 
     /// This many deliveries took this long from the accepted publish to the socket.

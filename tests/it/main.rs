@@ -38,6 +38,7 @@ mod churn;
 mod cli;
 mod clocks;
 mod closing;
+mod cluster_redis;
 mod collectors;
 mod compression;
 mod confirmations;

@@ -1,8 +1,8 @@
 //! The brokers that are held to the contract, and how they are asked.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -12,22 +12,28 @@ use crate::broker::nats::fixture::TestNats;
 use crate::broker::redis::tests::TestRedis;
 use crate::broker::{Bounds, Broker, Memory, Page, Range, Receipt, Sink};
 use crate::event::{
-    ChannelName, Draft, Event, EventType, Headers, HistoryPolicy, IdempotencyKey, Namespace,
-    Namespaces, Payload, Timestamp,
+    AcceptedAt, ChannelName, Draft, Event, EventType, Headers, HistoryPolicy, IdempotencyKey,
+    Namespace, Namespaces, Payload, Timestamp,
 };
-use crate::telemetry::{FanoutSpan, Metrics};
+use crate::telemetry::Metrics;
 
 /// A sink that remembers what it was given.
 #[derive(Default)]
 pub(in crate::broker) struct Recorder {
     pub(in crate::broker) events: Mutex<Vec<Arc<Event>>>,
     pub(in crate::broker) followed: AtomicBool,
+    /// How often it was told that events may have been lost.
+    pub(in crate::broker) lagged: AtomicUsize,
 }
 
 impl Sink for Recorder {
-    fn deliver(&self, event: Arc<Event>, _: Option<FanoutSpan>) -> u64 {
+    fn deliver(&self, event: Arc<Event>) -> u64 {
         self.events.lock().unwrap().push(event);
         3
+    }
+
+    fn lagged(&self, _: Option<&ChannelName>) {
+        self.lagged.fetch_add(1, Ordering::Relaxed);
     }
 
     fn is_followed(&self, _: &ChannelName) -> bool {
@@ -159,7 +165,7 @@ pub(in crate::broker) fn draft(channel: &str, n: usize, key: Option<&str>) -> Dr
         source: None,
         time: now,
         trace: None,
-        accepted: Instant::now(),
+        accepted: AcceptedAt::now(),
     }
 }
 
@@ -173,10 +179,7 @@ pub(in crate::broker) fn keyed(publisher: &str, key: &str) -> Arc<IdempotencyKey
 
 impl Subject {
     pub(super) async fn publish(&self, channel: &str, n: usize) -> Receipt {
-        self.broker
-            .publish(draft(channel, n, None), None)
-            .await
-            .unwrap()
+        self.broker.publish(draft(channel, n, None)).await.unwrap()
     }
 
     pub(super) async fn read(&self, channel: &str, range: Range) -> Page {

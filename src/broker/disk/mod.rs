@@ -57,7 +57,7 @@ use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, HistoryPolicy, Namespaces};
 use crate::fair_queue::FairQueue;
 use crate::maybe_ready::MaybeReady;
-use crate::telemetry::{FanoutSpan, Metrics};
+use crate::telemetry::{Metrics, Tracing};
 use committer::Committer;
 use folder::Folder;
 use known::Known;
@@ -70,6 +70,7 @@ pub use aside::set_aside;
 pub use backup::{BackupError, Contents, restore, verify};
 pub use folder::{OpenError, check_path};
 pub use queue::MAX_BYTES as COMMIT_QUEUE_BYTES;
+pub(super) use record::RevocationRecord;
 pub use recover::OnDamage;
 
 /// The most concurrent disk readers. Not many more than there are processors, because reading
@@ -131,6 +132,7 @@ struct Shared {
     namespaces: Arc<ArcSwap<Namespaces>>,
     sink: Weak<dyn Sink>,
     metrics: Arc<Metrics>,
+    tracing: Arc<Tracing>,
     clock: Clock,
     table: Table,
     /// The most bytes that each channel may store so that everything fits.
@@ -159,15 +161,24 @@ impl Disk {
         namespaces: Arc<ArcSwap<Namespaces>>,
         sink: Weak<dyn Sink>,
         metrics: Arc<Metrics>,
+        tracing: Arc<Tracing>,
         settings: DiskSettings,
     ) -> Result<Self, OpenError> {
-        Self::open_at(namespaces, sink, metrics, settings, Clock::default())
+        Self::open_at(
+            namespaces,
+            sink,
+            metrics,
+            tracing,
+            settings,
+            Clock::default(),
+        )
     }
 
     fn open_at(
         namespaces: Arc<ArcSwap<Namespaces>>,
         sink: Weak<dyn Sink>,
         metrics: Arc<Metrics>,
+        tracing: Arc<Tracing>,
         settings: DiskSettings,
         clock: Clock,
     ) -> Result<Self, OpenError> {
@@ -186,6 +197,7 @@ impl Disk {
             namespaces,
             sink,
             metrics,
+            tracing,
             clock,
             table: Table::new(),
             level: Level::default(),
@@ -267,31 +279,25 @@ async fn answered<T>(later: oneshot::Receiver<Result<T>>) -> Result<T> {
 }
 
 impl Broker for Disk {
-    fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
-        self.publish_for(Share::OWN, draft, span)
+    fn publish(&self, draft: Draft) -> MaybeReady<Receipt> {
+        self.publish_for(Share::OWN, draft)
     }
 
-    fn publish_for(
-        &self,
-        share: Share,
-        draft: Draft,
-        span: Option<FanoutSpan>,
-    ) -> MaybeReady<Receipt> {
+    fn publish_for(&self, share: Share, draft: Draft) -> MaybeReady<Receipt> {
         let Some(channel) = draft.channel.clone() else {
-            return MaybeReady::Ready(self.shared.unkept.publish_unkept(draft, span));
+            return MaybeReady::Ready(self.shared.unkept.publish_unkept(draft));
         };
         let kept = self.shared.namespaces.load().of(&channel).history.size > 0;
         if kept {
             self.shared.known.keeps(channel.as_str());
         } else if !self.shared.known.must_pass(channel.as_str()) {
-            return MaybeReady::Ready(self.shared.unkept.publish_unkept(draft, span));
+            return MaybeReady::Ready(self.shared.unkept.publish_unkept(draft));
         }
         let name = channel.clone();
         let publish = |answer| {
             let publish = Box::new(Publish {
                 channel,
                 draft,
-                span,
                 answer,
             });
             if kept {

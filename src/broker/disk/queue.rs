@@ -15,7 +15,6 @@ use crate::auth::Revocation;
 use crate::broker::{Receipt, Share};
 use crate::error::Result;
 use crate::event::{ChannelName, Draft, allocated, shared};
-use crate::telemetry::FanoutSpan;
 
 /// The most queued operations.
 const MAX_OPS: usize = 65_536;
@@ -47,7 +46,6 @@ impl<T> Answer<T> {
 pub(super) struct Publish {
     pub(super) channel: ChannelName,
     pub(super) draft: Draft,
-    pub(super) span: Option<FanoutSpan>,
     pub(super) answer: Answer<Receipt>,
 }
 
@@ -265,7 +263,6 @@ mod tests {
         Op::Publish(Box::new(Publish {
             channel: draft.channel.clone().unwrap(),
             draft,
-            span: None,
             answer: Answer::new().0,
         }))
     }

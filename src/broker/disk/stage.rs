@@ -16,7 +16,6 @@ use crate::broker::keys::{KEY_TTL, KeyShare, KeyShares, KeyTable, ScopedKey};
 use crate::broker::{Bounds, Receipt};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Epoch, Event, HistoryPolicy, IdempotencyKey, Position};
-use crate::telemetry::FanoutSpan;
 
 /// The minimum number of old events of a channel that a batch deletes at once, if there are as
 /// many.
@@ -55,7 +54,6 @@ pub(super) enum Done {
     /// An event has an offset.
     Event {
         event: Arc<Event>,
-        span: Option<FanoutSpan>,
         key: Option<(ScopedKey, KeyShare)>,
         answer: Answer<Receipt>,
     },
@@ -101,7 +99,6 @@ impl<'s> Stage<'s> {
         let Publish {
             channel: name,
             mut draft,
-            span,
             answer,
         } = publish;
         let given = draft.idempotency_key.take();
@@ -135,12 +132,7 @@ impl<'s> Stage<'s> {
         if let (Some(given), Some((scoped, _))) = (&given, &key) {
             self.keep_key(&name, given, *scoped, &event);
         }
-        self.done.push(Done::Event {
-            event,
-            span,
-            key,
-            answer,
-        });
+        self.done.push(Done::Event { event, key, answer });
     }
 
     fn append(&mut self, staged: usize, mut event: Event) -> Arc<Event> {

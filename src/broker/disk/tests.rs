@@ -53,6 +53,7 @@ impl TestDisk {
             Arc::clone(&namespaces),
             Arc::downgrade(&shared),
             Arc::clone(&metrics),
+            Arc::default(),
             settings.clone(),
             clock.clone(),
         )?;
@@ -104,7 +105,7 @@ impl TestDisk {
 
     async fn publish(&self, channel: &str, n: usize) -> Receipt {
         let event = draft(channel, n, None);
-        self.disk.publish(event, None).await.unwrap()
+        self.disk.publish(event).await.unwrap()
     }
 
     async fn page(&self, channel: &str) -> Page {
@@ -151,7 +152,7 @@ async fn a_store_that_was_closed_is_there_again() {
     for n in 0..8 {
         disk.publish("kept:a", n).await;
     }
-    let first = disk.disk.publish(draft("kept:b", 0, Some("k")), None);
+    let first = disk.disk.publish(draft("kept:b", 0, Some("k")));
     let first = first.await.unwrap();
     let before = disk.page("kept:a").await;
 
@@ -159,7 +160,7 @@ async fn a_store_that_was_closed_is_there_again() {
     let after = disk.page("kept:a").await;
     assert_eq!((after.top, after.oldest), (before.top, 4));
     assert_eq!(disk.offsets("kept:a").await, [4, 5, 6, 7, 8]);
-    let again = disk.disk.publish(draft("kept:b", 1, Some("k")), None);
+    let again = disk.disk.publish(draft("kept:b", 1, Some("k")));
     let again = again.await.unwrap();
     assert_eq!(
         (again.id, again.position, again.duplicate),
@@ -179,7 +180,7 @@ async fn shares_of_keys_are_restored_with_the_store() {
             idempotency_key: Some(keyed(publisher, key)),
             ..draft("kept:a", 0, None)
         };
-        disk.disk.publish(event, None).await
+        disk.disk.publish(event).await
     };
     let first = publish(&disk, "u:evil", "a").await.unwrap();
     publish(&disk, "u:evil", "b").await.unwrap();
@@ -216,14 +217,14 @@ async fn keys_of_an_earlier_version_answer_whoever_repeats() {
         batch.commit(store::Commit::Synced).unwrap();
     }
     let disk = disk.reopen();
-    let again = disk.disk.publish(draft("kept:a", 1, Some("k")), None).await;
+    let again = disk.disk.publish(draft("kept:a", 1, Some("k"))).await;
     let again = again.unwrap();
     assert_eq!(
         (again.id, again.position, again.duplicate),
         (id, Some(place), true)
     );
     disk.advance(Duration::from_mins(6));
-    let fresh = disk.disk.publish(draft("kept:a", 1, Some("k")), None).await;
+    let fresh = disk.disk.publish(draft("kept:a", 1, Some("k"))).await;
     assert!(!fresh.unwrap().duplicate);
 }
 
@@ -296,7 +297,7 @@ async fn a_batch_that_was_refused_is_taken_back_even_if_it_came_to_the_disk() {
     disk.publish("kept:a", 0).await;
     let kept = disk.page("kept:a").await.top;
     disk.disk
-        .publish(draft("kept:a", 1, Some("k")), None)
+        .publish(draft("kept:a", 1, Some("k")))
         .await
         .unwrap();
     let batch = disk.store().manifest().unwrap().unwrap().batch;
@@ -306,7 +307,7 @@ async fn a_batch_that_was_refused_is_taken_back_even_if_it_came_to_the_disk() {
     let disk = disk.reopen();
     assert_eq!(disk.page("kept:a").await.top, kept);
     assert_eq!(disk.offsets("kept:a").await, [1]);
-    let again = disk.disk.publish(draft("kept:a", 2, Some("k")), None).await;
+    let again = disk.disk.publish(draft("kept:a", 2, Some("k"))).await;
     let again = again.unwrap();
     assert!(!again.duplicate, "its key is free again");
     assert_eq!(again.position.unwrap().offset, 2);
@@ -380,7 +381,7 @@ async fn a_failed_store_refuses_and_works_again_by_itself() {
     );
     failed.await.unwrap().unwrap();
     assert!(!disk.disk.is_available());
-    let refused = disk.disk.publish(draft("kept:a", 1, None), None).await;
+    let refused = disk.disk.publish(draft("kept:a", 1, None)).await;
     assert_eq!(refused.unwrap_err().code(), crate::error::Code::Unavailable);
     while !disk.disk.is_available() {
         tokio::task::yield_now().await;
@@ -395,7 +396,7 @@ async fn an_async_store_that_failed_to_sync_gives_every_channel_a_new_epoch() {
     let mut disk = TestDisk::new(bounds());
     disk.settings.durability = Durability::Async;
     let disk = disk.reopen();
-    let publish = || disk.disk.publish(draft("kept:a", 0, Some("k")), None);
+    let publish = || disk.disk.publish(draft("kept:a", 0, Some("k")));
     let before = publish().await.unwrap();
     disk.fail().await;
     let page = disk.page("kept:a").await;

@@ -39,7 +39,7 @@ impl World {
             payload: Payload::new(data, "text/plain").unwrap(),
             ..draft(channel, 0, None)
         };
-        let published = self.memory.publish_now(draft, None);
+        let published = self.memory.publish_now(draft);
         // The test's own sink would keep evicted events alive.
         self.sink.events.lock().unwrap().clear();
         published
@@ -144,7 +144,7 @@ async fn audiences_weigh_in_history() {
             audience: Some(Arc::clone(&audience)),
             ..draft("brief:a", 0, None)
         };
-        world.memory.publish_now(draft, None).unwrap();
+        world.memory.publish_now(draft).unwrap();
     }
     let kept = world.page("brief:a").events.len();
     assert!(kept * 60_000 <= 1 << 20, "{kept}");

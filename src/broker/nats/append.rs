@@ -378,7 +378,8 @@ impl<L: Log, A: Appended> Appender<L, A> {
             }
             bytes += waiting.weight;
             let event = Event::new(waiting.draft.clone(), None);
-            let record = EventRecord::new(&event, now, before).with_key(waiting.key.as_deref());
+            let record = EventRecord::new(&event, now, before)
+                .for_nodes(event.accepted, waiting.key.as_deref());
             before = before.saturating_add(u64::try_from(waiting.weight).unwrap_or(u64::MAX));
             picked.events.push(record);
             picked.ids.push(waiting.draft.id);

@@ -102,7 +102,7 @@ pub(super) async fn connect(settings: &NatsSettings) -> Result<(Line, Receiver<(
                 other => return tracing::warn!(%other, "the engine reports"),
             }
             // One note is enough for any number of events.
-            drop(lost.try_send(()));
+            lost.try_send(()).ok();
         }
     });
     let client = options.connect(settings.urls.clone()).await;

@@ -597,20 +597,11 @@ impl Shared {
 }
 
 impl Broker for Nats {
-    fn publish(
-        &self,
-        draft: Draft,
-        _: Option<crate::telemetry::FanoutSpan>,
-    ) -> MaybeReady<Receipt> {
+    fn publish(&self, draft: Draft) -> MaybeReady<Receipt> {
         self.shared.publish(draft)
     }
 
-    fn publish_for(
-        &self,
-        _: Share,
-        draft: Draft,
-        _: Option<crate::telemetry::FanoutSpan>,
-    ) -> MaybeReady<Receipt> {
+    fn publish_for(&self, _: Share, draft: Draft) -> MaybeReady<Receipt> {
         self.shared.publish(draft)
     }
 

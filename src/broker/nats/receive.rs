@@ -163,7 +163,7 @@ impl<L: Log> Receiving<L> {
         };
         let mut subscribers = 0;
         for event in stored.events {
-            subscribers = sink.deliver(event.event, None);
+            subscribers = sink.deliver(event.event);
         }
         subscribers
     }
@@ -197,7 +197,7 @@ impl<L: Log> Receiving<L> {
         };
         let mut subscribers = 0;
         for event in events {
-            subscribers = sink.deliver(event, None);
+            subscribers = sink.deliver(event);
         }
         subscribers
     }

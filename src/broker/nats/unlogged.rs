@@ -45,15 +45,21 @@ struct Forward {
 }
 
 impl Sink for Forward {
-    fn deliver(&self, event: Arc<Event>, _: Option<crate::telemetry::FanoutSpan>) -> u64 {
+    fn deliver(&self, event: Arc<Event>) -> u64 {
         let subscribers = self
             .sink
             .upgrade()
-            .map_or(0, |sink| sink.deliver(Arc::clone(&event), None));
+            .map_or(0, |sink| sink.deliver(Arc::clone(&event)));
         self.queued.fetch_add(event.weight(), Ordering::AcqRel);
         // The receiver ends with the process only.
         drop(self.queue.send(event));
         subscribers
+    }
+
+    fn lagged(&self, channel: Option<&ChannelName>) {
+        if let Some(sink) = self.sink.upgrade() {
+            sink.lagged(channel);
+        }
     }
 
     fn is_followed(&self, channel: &ChannelName) -> bool {
@@ -124,7 +130,7 @@ impl Unlogged {
             let text = "too many events wait for the engine";
             return Err(Error::exhausted(text).retry_after(super::RETRY));
         }
-        self.local.publish_unkept(draft, None)
+        self.local.publish_unkept(draft)
     }
 
     /// A message of another node, or this node's own.
@@ -151,7 +157,7 @@ impl Unlogged {
         for record in events {
             match record.draft(channel) {
                 Ok(draft) => {
-                    sink.deliver(Arc::new(Event::new(draft, None)), None);
+                    sink.deliver(Arc::new(Event::new(draft, None)));
                 }
                 Err(why) => {
                     tracing::error!(%subject, %why, "an event of the engine is unreadable");
@@ -199,7 +205,7 @@ impl Sending {
             Some(channel) => (subject::live(&self.prefix, channel), Kind::Plain),
             None => (subject::direct(&self.prefix), Kind::Direct),
         };
-        let record = EventRecord::new(event, 0, 0);
+        let record = EventRecord::new(event, 0, 0).for_nodes(event.accepted, None);
         let batch = BatchRecord::unlogged(kind, vec![record], 0, self.node);
         let body = batch.seal(&subject);
         (subject, body)

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{Cmd, RedisError, Value};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio::task::JoinSet;
 
@@ -23,21 +24,39 @@ use crate::event::NodeId;
 
 /// The bucket of everything that is not an event.
 const BUCKET: u8 = 0;
+/// The most bytes of messages that wait to be routed.
+pub(super) const INBOX_BYTES: usize = 8 * 1024 * 1024;
 /// How long a command may wait for Redis to come back.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a node's number is kept after its process has ended.
+const LEASE: Duration = Duration::from_secs(10);
+/// Numbers to try.
+const ATTEMPTS: usize = 64;
+/// Messages that wait to be received.
+const WAITING: usize = 4096;
 /// The pause between attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Stores an entry until a time, removes some that have expired, and tells all nodes.
+/// Stores an entry until a time, unless it is there for longer. Removes some that have expired, and
+/// tells all nodes.
 /// KEYS: entries, their times. ARGV: name, value, time, topic.
 const PUT: &str = "local now = redis.call('TIME') \
     now = now[1] * 1000 + math.floor(now[2] / 1000) \
     local old = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 100) \
     for _, name in ipairs(old) do \
       redis.call('HDEL', KEYS[1], name) redis.call('ZREM', KEYS[2], name) end \
+    local had = redis.call('ZSCORE', KEYS[2], ARGV[1]) \
+    if had and tonumber(had) > tonumber(ARGV[3]) then return 0 end \
     redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) \
     redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1]) \
     redis.call('SPUBLISH', ARGV[4], 'e') return 1";
+/// Removes entries that have expired. KEYS: entries, their times.
+const PRUNE: &str = "local now = redis.call('TIME') \
+    now = now[1] * 1000 + math.floor(now[2] / 1000) \
+    local old = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 1000) \
+    for _, name in ipairs(old) do \
+      redis.call('HDEL', KEYS[1], name) redis.call('ZREM', KEYS[2], name) end \
+    return #old";
 /// Removes an entry and tells all nodes. KEYS: entries, their times. ARGV: name, topic.
 const REMOVE: &str = "redis.call('ZREM', KEYS[2], ARGV[1]) \
     local gone = redis.call('HDEL', KEYS[1], ARGV[1]) \
@@ -55,14 +74,13 @@ pub struct RedisBus {
     servers: Arc<Servers>,
     keys: Keys,
     wait_replicas: usize,
-    inbox: Arc<Inbox>,
     /// The topics that this node listens to.
     topics: watch::Sender<Vec<String>>,
     /// Counts the times that all topics came into force.
     listening: watch::Sender<u64>,
-    /// Messages that were taken from the inbox.
-    taken: Mutex<std::collections::VecDeque<Bytes>>,
-    changed: Notify,
+    /// Messages for this node, or for all.
+    messages: Mutex<Receiver<Bytes>>,
+    changed: Arc<Notify>,
     tasks: std::sync::Mutex<JoinSet<()>>,
 }
 
@@ -80,20 +98,21 @@ impl RedisBus {
             address: "cluster.redis.urls".to_owned(),
             reason,
         })?;
-        let inbox = Arc::<Inbox>::default();
+        let inbox = Inbox::new(INBOX_BYTES);
         let servers = Arc::new(Servers::new(deployment, Arc::clone(&inbox)));
         servers.connect(START_PATIENCE).await?;
         let keys = Keys::new(name);
         let topics = vec![keys.nodes_topic(BUCKET, None)];
+        let (sender, messages) = channel(WAITING);
+        let changed = Arc::<Notify>::default();
         let bus = Arc::new(RedisBus {
             servers: Arc::clone(&servers),
             keys,
             wait_replicas,
-            inbox,
             topics: watch::Sender::new(topics),
             listening: watch::Sender::new(0),
-            taken: Mutex::default(),
-            changed: Notify::new(),
+            messages: Mutex::new(messages),
+            changed: Arc::clone(&changed),
             tasks: std::sync::Mutex::default(),
         });
         let keeper = Arc::clone(&servers);
@@ -105,6 +124,7 @@ impl RedisBus {
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             tasks.spawn(async move { keeper.run().await });
             tasks.spawn(listen(listener));
+            tasks.spawn(route(inbox, sender, changed));
         }
         bus.in_force().await;
         Ok(bus)
@@ -128,22 +148,17 @@ impl RedisBus {
         self.in_force().await;
     }
 
-    /// Waits for the next message.
+    /// Waits for the next message. Those that nobody waits for are dropped once many have gathered.
     pub async fn receive(&self) -> Bytes {
-        let mut taken = self.taken.lock().await;
-        loop {
-            while let Some(message) = taken.pop_front() {
-                match message.split_first() {
-                    Some((b'm', _)) => return message.slice(1..),
-                    _ => self.changed.notify_one(),
-                }
-            }
-            *taken = self.inbox.take().await.messages;
+        let next = self.messages.lock().await.recv().await;
+        match next {
+            Some(message) => message,
+            // The task that sends them ends with this value.
+            None => std::future::pending().await,
         }
     }
 
-    /// Waits until an entry has changed, or may have while Redis was away. Needs somebody who
-    /// receives.
+    /// Waits until an entry has changed, or may have while Redis was away.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -175,6 +190,40 @@ impl RedisBus {
         command.arg(CLAIM).arg(1).arg(self.keys.node(BUCKET, node));
         command.arg(owner).arg(millis(lease));
         Ok(self.run(&command).await? == Value::Int(1))
+    }
+
+    /// Takes a free number for this node, keeps it, and listens to messages for it.
+    ///
+    /// # Errors
+    /// `unavailable` while Redis is away, or all numbers that were tried are taken.
+    pub async fn join(self: &Arc<Self>) -> Result<NodeId> {
+        let owner = format!("{:032x}", fastrand::u128(..));
+        for _ in 0..ATTEMPTS {
+            let node = NodeId::new(fastrand::u16(1..));
+            if !self.claim(node, &owner, LEASE).await? {
+                continue;
+            }
+            let keeper = Arc::downgrade(self);
+            let mut tasks = self
+                .tasks
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            tasks.spawn(async move {
+                loop {
+                    tokio::time::sleep(LEASE / 3).await;
+                    let Some(bus) = keeper.upgrade() else { return };
+                    if let Ok(false) = bus.claim(node, &owner, LEASE).await {
+                        tracing::error!(%node, "another node has taken this node's number");
+                    }
+                }
+            });
+            drop(tasks);
+            self.listen_as(node).await;
+            return Ok(node);
+        }
+        Err(Error::unavailable(
+            "cluster.engine: no number is free for this node",
+        ))
     }
 
     /// Gives a node's number back.
@@ -216,6 +265,16 @@ impl RedisBus {
         let gone = self.run(&command).await? != Value::Int(0);
         self.wait().await?;
         Ok(gone)
+    }
+
+    /// Removes some entries that have expired.
+    ///
+    /// # Errors
+    /// `unavailable` while Redis is away.
+    pub async fn prune(&self) -> Result<()> {
+        let mut command = redis::cmd("EVAL");
+        command.arg(PRUNE).arg(2).arg(&self.keys.entries(BUCKET));
+        self.run(&command).await.map(drop)
     }
 
     /// All entries. Some may have expired.
@@ -280,6 +339,24 @@ impl Drop for RedisBus {
         tasks
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .abort_all();
+    }
+}
+
+/// Passes on what arrives. Never returns.
+async fn route(inbox: Arc<Inbox>, messages: Sender<Bytes>, changed: Arc<Notify>) {
+    loop {
+        let taken = inbox.take().await;
+        if taken.overflowed {
+            changed.notify_one();
+        }
+        for message in taken.messages {
+            if message.first() == Some(&b'm') {
+                // A message that does not fit is lost, as if the node were not reached.
+                messages.try_send(message.slice(1..)).unwrap_or_default();
+            } else {
+                changed.notify_one();
+            }
+        }
     }
 }
 

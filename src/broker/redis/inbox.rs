@@ -2,19 +2,17 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-/// The most bytes that wait. Redis itself disconnects a subscriber that is this far behind.
-const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// What a message costs beside its bytes.
 const OVERHEAD: usize = 64;
 
 /// A bounded queue. What does not fit is dropped, and noted: positions have to be verified then.
-#[derive(Default)]
 pub(super) struct Inbox {
+    most_bytes: usize,
     waiting: Mutex<Waiting>,
     arrived: Notify,
     received: AtomicU64,
@@ -35,6 +33,16 @@ pub(super) struct Taken {
 }
 
 impl Inbox {
+    /// A queue of so many bytes. Redis itself disconnects a subscriber that is far behind.
+    pub(super) fn new(most_bytes: usize) -> Arc<Self> {
+        Arc::new(Inbox {
+            most_bytes,
+            waiting: Mutex::default(),
+            arrived: Notify::new(),
+            received: AtomicU64::new(0),
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -43,7 +51,7 @@ impl Inbox {
     pub(super) fn push(&self, message: Bytes) {
         let mut waiting = self.lock();
         let bytes = waiting.bytes + message.len() + OVERHEAD;
-        if bytes > MAX_BYTES {
+        if bytes > self.most_bytes {
             waiting.overflowed = true;
             return;
         }
@@ -88,8 +96,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_inbox_drops_and_says_so() {
-        let inbox = Inbox::default();
-        let message = Bytes::from(vec![0; MAX_BYTES / 4]);
+        let inbox = Inbox::new(4096);
+        let message = Bytes::from(vec![0; 1024]);
         for _ in 0..5 {
             inbox.push(message.clone());
         }

@@ -16,6 +16,7 @@ mod message;
 mod publish;
 mod read;
 mod receive;
+mod revocations;
 mod scripts;
 mod server;
 mod servers;
@@ -23,7 +24,7 @@ mod servers;
 pub(super) mod tests;
 mod trouble;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -31,7 +32,6 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use redis::{RedisError, Value};
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 use super::keys::{KeyShare, KeyShares};
 use super::{Bounds, Broker, Kept, Page, Range, Receipt, Share, Sink};
@@ -39,7 +39,7 @@ use crate::error::Error;
 use crate::event::{ChannelName, ChannelPattern, Draft, HistoryPolicy, Namespaces};
 use crate::fair_queue::FairQueue;
 use crate::maybe_ready::MaybeReady;
-use crate::telemetry::{FanoutSpan, Metrics};
+use crate::telemetry::Metrics;
 use address::Deployment;
 use inbox::Inbox;
 use interest::{Followed, Interest};
@@ -51,18 +51,19 @@ use scripts::Prepared;
 use servers::Servers;
 
 pub use bus::RedisBus;
+pub use revocations::RedisRevocations;
 pub use trouble::Trouble;
 
 /// How long a start waits for the servers.
 const START_PATIENCE: Duration = Duration::from_secs(10);
+/// The most bytes of messages that wait to be delivered.
+const INBOX_BYTES: usize = 64 * 1024 * 1024;
+/// What waits on this node for Redis, and for its shards. Part of the server's memory bound.
+pub const QUEUE_BYTES: usize = publish::MOST_BYTES + INBOX_BYTES + bus::INBOX_BYTES;
 /// Concurrent reads of history.
 const READS: usize = 64;
 /// How long a channel that was only read is kept.
 const NEVER_USED: Duration = Duration::from_mins(1);
-/// Spans of this node's own events on the way through Redis.
-const SPANS: usize = 10_000;
-/// How long such a span waits for its event.
-const SPAN_PATIENCE: Duration = Duration::from_secs(10);
 /// The largest whole number that a script counts with.
 const MAX_NUMBER: u64 = (1 << 53) - 1;
 
@@ -110,7 +111,6 @@ struct Shared {
     receiver: Receiver,
     inbox: Arc<Inbox>,
     reads: FairQueue,
-    spans: Mutex<HashMap<(Uuid, Option<ChannelName>), (Instant, FanoutSpan)>>,
     /// This process, in the messages of channels without history.
     node: u64,
     is_closed: AtomicBool,
@@ -176,7 +176,7 @@ impl Redis {
             address: "cluster.redis.urls".to_owned(),
             reason,
         })?;
-        let inbox = Arc::<Inbox>::default();
+        let inbox = Inbox::new(INBOX_BYTES);
         let servers = Servers::new(deployment, Arc::clone(&inbox));
         servers.connect(START_PATIENCE).await?;
         metrics.cluster().configured();
@@ -201,7 +201,6 @@ impl Redis {
             receiver: Receiver::new(settings.bounds.channels),
             inbox,
             reads: FairQueue::new(READS),
-            spans: Mutex::default(),
             node: fastrand::u64(1..),
             is_closed: AtomicBool::new(false),
             metrics,
@@ -338,25 +337,6 @@ impl Shared {
         }
     }
 
-    /// Keeps the span of an event until the event comes back.
-    fn keep_span(&self, id: Uuid, channel: Option<&ChannelName>, span: Option<FanoutSpan>) {
-        let Some(span) = span else { return };
-        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
-        if spans.len() < SPANS {
-            spans.insert((id, channel.cloned()), (Instant::now(), span));
-        }
-    }
-
-    /// The span of an event that has come back, or never will.
-    fn take_span(&self, id: Uuid, channel: Option<&ChannelName>) -> Option<FanoutSpan> {
-        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
-        if spans.is_empty() {
-            return None;
-        }
-        let (_, span) = spans.remove(&(id, channel.cloned()))?;
-        Some(span)
-    }
-
     /// Reserves an idempotency key until Redis has forgotten it.
     fn reserve(&self, share: KeyShare) {
         let until = self.clock.now() + millis(super::keys::KEY_TTL);
@@ -377,12 +357,12 @@ impl Shared {
 }
 
 impl Broker for Redis {
-    fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
-        self.publish_for(Share::OWN, draft, span)
+    fn publish(&self, draft: Draft) -> MaybeReady<Receipt> {
+        self.publish_for(Share::OWN, draft)
     }
 
-    fn publish_for(&self, _: Share, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
-        publish::publish(&self.shared, draft, span)
+    fn publish_for(&self, _: Share, draft: Draft) -> MaybeReady<Receipt> {
+        publish::publish(&self.shared, draft)
     }
 
     fn read(&self, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>> {
@@ -417,10 +397,6 @@ impl Broker for Redis {
         let is_followed =
             |channel: &ChannelName| sink.as_ref().is_some_and(|sink| sink.is_followed(channel));
         shared.known.sweep(shared.clock.now(), is_followed);
-        {
-            let mut spans = shared.spans.lock().unwrap_or_else(PoisonError::into_inner);
-            spans.retain(|_, (since, _)| since.elapsed() < SPAN_PATIENCE);
-        }
         let metrics = shared.metrics.cluster();
         metrics.up(self.is_available());
         metrics.channels(shared.receiver.channels());

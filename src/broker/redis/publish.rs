@@ -22,9 +22,8 @@ use crate::broker::Receipt;
 use crate::broker::keys::{KEY_TTL, KeyShare, ScopedKey};
 use crate::broker::record::{EventRecord, seal};
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, Draft, Event, HistoryPolicy, Position};
+use crate::event::{AcceptedAt, ChannelName, Draft, Event, HistoryPolicy, Position};
 use crate::maybe_ready::MaybeReady;
-use crate::telemetry::FanoutSpan;
 
 const LANES: u8 = 8;
 /// The most events of one pipeline, and their bytes.
@@ -32,7 +31,7 @@ const BATCH: usize = 256;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// The most events that wait in all lanes, and their bytes.
 const MOST_WAITING: usize = 20_000;
-const MOST_BYTES: usize = 64 * 1024 * 1024;
+pub(super) const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// Channels without history whose last number a lane remembers.
 const COUNTED: usize = 16_384;
 
@@ -100,7 +99,7 @@ pub(super) struct Job {
     target: Target,
     id: Uuid,
     record: Vec<u8>,
-    accepted: Instant,
+    accepted: AcceptedAt,
     subscribers: u64,
     key: Option<Key>,
     answer: oneshot::Sender<Result<Receipt>>,
@@ -140,12 +139,8 @@ impl Target {
 }
 
 /// Puts an event into its lane.
-pub(super) fn publish(
-    shared: &Arc<Shared>,
-    mut draft: Draft,
-    span: Option<FanoutSpan>,
-) -> MaybeReady<Receipt> {
-    match enqueue(shared, &mut draft, span) {
+pub(super) fn publish(shared: &Arc<Shared>, mut draft: Draft) -> MaybeReady<Receipt> {
+    match enqueue(shared, &mut draft) {
         Ok(answer) => MaybeReady::later(async move {
             let lost = || Error::unavailable("the server stops");
             answer.await.unwrap_or_else(|_| Err(lost()))
@@ -154,11 +149,7 @@ pub(super) fn publish(
     }
 }
 
-fn enqueue(
-    shared: &Arc<Shared>,
-    draft: &mut Draft,
-    span: Option<FanoutSpan>,
-) -> Result<oneshot::Receiver<Result<Receipt>>> {
+fn enqueue(shared: &Arc<Shared>, draft: &mut Draft) -> Result<oneshot::Receiver<Result<Receipt>>> {
     if shared.is_closed.load(Ordering::Acquire) {
         return Err(Error::unavailable("the server stops"));
     }
@@ -186,7 +177,8 @@ fn enqueue(
     };
     let event = Event::new(draft.clone(), None);
     let seal_key = channel.as_ref().map_or("", |channel| channel.as_str());
-    let record = seal(seal_key.as_bytes(), &EventRecord::new(&event, 0, 0));
+    let record = EventRecord::new(&event, 0, 0).for_nodes(accepted, None);
+    let record = seal(seal_key.as_bytes(), &record);
     let target = match channel {
         None => Target::Direct,
         Some(channel) => {
@@ -216,7 +208,6 @@ fn enqueue(
             Error::exhausted("too much waits to be stored").retry_after(Duration::from_millis(500))
         );
     }
-    shared.keep_span(id, target.channel(), span);
     let (answer, later) = oneshot::channel();
     let lane = usize::from(target.bucket(shared) % LANES);
     let job = Job {
@@ -256,10 +247,8 @@ impl Job {
         if is_new {
             shared.metrics.cluster().sent(1);
             if matches!(self.target, Target::Kept { .. }) {
-                shared.metrics.publish_commit(self.accepted.elapsed());
+                shared.metrics.publish_commit(self.accepted);
             }
-        } else {
-            drop(shared.take_span(self.id, self.target.channel()));
         }
         if let Some(share) = self.key.and_then(|key| key.share)
             // Where the outcome is not known, Redis may hold the key.

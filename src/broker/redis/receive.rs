@@ -185,14 +185,16 @@ impl Receiver {
         Verdict::Deliver
     }
 
-    /// Advances the position over events that history has no more.
-    fn skip_to(&self, channel: &ChannelName, position: Position) {
+    /// Advances the position over events that history has no more. True if there are some.
+    fn skip_to(&self, channel: &ChannelName, position: Position) -> bool {
         let mut positions = self.positions();
-        if let Some(stand) = positions.get_mut(channel)
-            && stand.epoch == position.epoch
-        {
-            stand.top = stand.top.max(position.offset);
-        }
+        let stand = positions.get_mut(channel);
+        let Some(stand) = stand.filter(|stand| stand.epoch == position.epoch) else {
+            return false;
+        };
+        let skips = stand.top < position.offset;
+        stand.top = stand.top.max(position.offset);
+        skips
     }
 
     /// Judges the number of an event without an offset.
@@ -279,6 +281,7 @@ async fn handle(shared: &Shared, message: &Bytes) {
             let counted = shared.receiver.count(&channel, count);
             if counted == Counted::AfterLoss {
                 shared.metrics.cluster().lost(1);
+                lagged(shared, &channel);
             }
             if counted != Counted::Repeat {
                 deliver_plain(shared, Some(&channel), &record).await;
@@ -378,7 +381,8 @@ async fn deliver_entry(
         Ok(event) => event,
         Err(error) => {
             read::damaged(shared, channel, position, error);
-            return shared.receiver.skip_to(channel, position);
+            shared.receiver.skip_to(channel, position);
+            return;
         }
     };
     if skips {
@@ -409,8 +413,7 @@ async fn deliver(shared: &Shared, event: Event) {
         sleep(FULL_PAUSE).await;
     }
     shared.metrics.cluster().received(1);
-    let span = shared.take_span(event.id, event.channel.as_ref());
-    sink.deliver(Arc::new(event), span);
+    sink.deliver(Arc::new(event));
 }
 
 /// Delivers what has arrived, so that a comparison finds only what is missing.
@@ -497,7 +500,10 @@ async fn compare(shared: &Shared, channels: &[ChannelName]) -> Result<()> {
             Some(stand) if stand.epoch == top.epoch && stand.top < top.offset => {
                 shared.metrics.cluster().late();
                 fill(shared, channel, top.epoch, stand.top, top.offset).await?;
-                shared.receiver.skip_to(channel, top);
+                if shared.receiver.skip_to(channel, top) {
+                    // History has no more what is missing.
+                    lagged(shared, channel);
+                }
             }
             Some(stand) if stand.epoch != top.epoch && stand.former != Some(top.epoch) => {
                 renumbered(shared, channel, stand, top).await?;
@@ -523,9 +529,8 @@ fn parse_tops(answer: Value) -> Option<Vec<Option<Position>>> {
     Some(tops)
 }
 
-/// A channel has a new epoch. Delivers the events after the last one that this node has delivered;
-/// the hub tells its subscribers of the epoch with the first of them. If Redis has lost that event,
-/// it tells with the newest one.
+/// A channel has a new epoch. Delivers the events after the last one that this node has delivered,
+/// if Redis still has that one. The hub tells subscribers of the epoch.
 async fn renumbered(
     shared: &Shared,
     channel: &ChannelName,
@@ -549,11 +554,7 @@ async fn renumbered(
             .is_ok_and(|event| Some(event.id) == stand.last)
     };
     let known = part.entries.iter().find(|entry| is_last(entry));
-    let after = match known {
-        Some(entry) => entry.offset,
-        None if stand.last.is_none() => part.top.offset,
-        None => part.top.offset.saturating_sub(1),
-    };
+    let after = known.map_or(part.top.offset, |entry| entry.offset);
     {
         let mut positions = shared.receiver.positions();
         if let Some(known) = positions.get_mut(channel) {
@@ -570,7 +571,15 @@ async fn renumbered(
             deliver_entry(shared, channel, top.epoch, entry, true).await;
         }
     }
+    lagged(shared, channel);
     Ok(())
+}
+
+/// Lets the hub compare the positions of a channel's subscribers.
+fn lagged(shared: &Shared, channel: &ChannelName) {
+    if let Some(sink) = shared.sink() {
+        sink.lagged(Some(channel));
+    }
 }
 
 /// Delivers the events of an outage in channels that only patterns follow, and of which this node

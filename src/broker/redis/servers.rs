@@ -22,8 +22,9 @@ use super::trouble::Trouble;
 
 /// How often servers are probed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
-/// How often a cluster is asked which server serves which slots. Redirections tell sooner.
-const SLOTS_INTERVAL: Duration = Duration::from_secs(10);
+/// How often a cluster is asked which server serves which slots, and a Sentinel who the master is.
+/// Redirections and lost connections tell sooner.
+const ASK_INTERVAL: Duration = Duration::from_secs(10);
 /// The first pause between attempts to connect. It doubles up to the next.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -116,12 +117,6 @@ impl Servers {
         self.changed.notify_one();
     }
 
-    /// Why there are no servers.
-    pub(super) fn trouble(&self) -> Option<Trouble> {
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        trouble.clone()
-    }
-
     /// Connects for the first time.
     ///
     /// # Errors
@@ -147,7 +142,7 @@ impl Servers {
     pub(super) async fn run(&self) {
         let mut probes = interval(PROBE_INTERVAL);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut slots_read = Instant::now();
+        let mut asked_at = Instant::now();
         loop {
             let asked = tokio::select! {
                 () = self.changed.notified() => true,
@@ -156,15 +151,21 @@ impl Servers {
             if !asked {
                 self.probe().await;
             }
-            let is_cluster = self
-                .map()
-                .is_some_and(|map| map.servers.iter().any(|server| server.is_clustered));
-            let is_due = is_cluster && slots_read.elapsed() >= SLOTS_INTERVAL;
+            let is_due = self.may_move() && asked_at.elapsed() >= ASK_INTERVAL;
             if asked || is_due || self.is_incomplete() {
                 self.renew().await;
-                slots_read = Instant::now();
+                asked_at = Instant::now();
             }
         }
+    }
+
+    /// True if others than the servers themselves decide who serves.
+    fn may_move(&self) -> bool {
+        let is_member = |server: &Arc<Server>| server.is_clustered;
+        matches!(self.deployment, Deployment::Sentinel { .. })
+            || self
+                .map()
+                .is_some_and(|map| map.servers.iter().any(is_member))
     }
 
     fn is_incomplete(&self) -> bool {
@@ -192,6 +193,8 @@ impl Servers {
             }
             match self.discover().await {
                 Ok(map) => return self.publish(Some(map)),
+                // Nobody tells who serves, and everybody still does.
+                Err(_) if !self.is_incomplete() => return,
                 Err(trouble) => self.report(trouble),
             }
             sleep(pause).await;

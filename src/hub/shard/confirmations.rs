@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use uuid::Uuid;
 
 use super::ConnCtx;
-use crate::event::{ChannelName, ConnectionId, Event, Timestamp, TraceContext};
+use crate::event::{AcceptedAt, ChannelName, ConnectionId, Event, Timestamp, TraceContext};
 use crate::telemetry::{Arrival, Confirmation, Delivered, TraceId};
 
 /// The most questions that wait for an answer, on each shard; beyond it the oldest is forgotten.
@@ -23,8 +23,8 @@ const DRIFT: Duration = Duration::from_secs(1);
 /// What is kept of an event that a client was asked to confirm: not its payload, for thousands may
 /// wait, and nobody says for how long after the last one.
 pub(super) struct Asked {
-    /// When the server took the event.
-    pub(super) accepted: Instant,
+    /// When the publish was accepted.
+    pub(super) accepted: AcceptedAt,
     /// What `receive` is a child of.
     pub(super) parent: Option<TraceContext>,
     /// The event's trace; `None` where there will be no `receive` at all.
@@ -164,10 +164,14 @@ impl ConnCtx<'_> {
         let Some(moments) = moments(said, asked.written, now, ping) else {
             return Confirmation::Implausible;
         };
-        let took = moments.handled.saturating_duration_since(asked.accepted);
+        let since_handled = now.saturating_duration_since(moments.handled);
+        let took = asked.accepted.elapsed();
+        let took = took.map(|took| took.saturating_sub(since_handled));
         let trace = asked.trace.as_ref();
         let hub = self.hub();
-        hub.metrics().end_to_end_latency(took, trace);
+        if let Some(took) = took {
+            hub.metrics().end_to_end_latency(took, trace);
+        }
         if let (Some(trace), Some(parent)) = (trace, &asked.parent) {
             let wall = SystemTime::now();
             let at = |then: Instant| wall - now.saturating_duration_since(then);

@@ -54,6 +54,8 @@ impl Shard {
                 }),
             ),
             ShardCommand::Resume { connection, then } => self.resume(connection, then),
+            ShardCommand::CheckPositions(channel) => self.check_positions(channel.as_ref()),
+            ShardCommand::PositionsChecked(tops) => self.take_tops(tops),
             ShardCommand::RecheckIdentities => self.check_identities(),
             ShardCommand::RecheckSubscriptions(rule) => self.check_all_rights(&*rule),
             ShardCommand::PresenceChanged {

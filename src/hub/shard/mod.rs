@@ -35,6 +35,7 @@ mod overflow;
 mod overlap_merger;
 #[cfg(feature = "parts")]
 pub mod parts;
+mod position_check;
 mod position_lookup;
 mod presence;
 mod query;
@@ -64,6 +65,7 @@ use self::connections::Connections;
 use self::drain::Drain;
 use self::filter_table::FilterTable;
 use self::io::Reader;
+use self::position_check::PositionChecks;
 use self::recovery::Recovery;
 use self::sampling::Sampling;
 use self::timers::Time;
@@ -80,6 +82,7 @@ pub use connection_io::Link;
 pub(super) use deferred::FilterBatch;
 pub(super) use execute::SubscriptionRef;
 pub use lifecycle::Opening;
+pub(super) use position_check::Tops;
 pub(super) use position_lookup::Lookup;
 pub use query::{ConnectionFilter, ConnectionPage, ConnectionQuery};
 pub use replay_cache::REPLAY_BYTES;
@@ -122,6 +125,7 @@ pub(super) struct Shard {
     batches: Batches,
     writer: Writer,
     recovery: Recovery,
+    position_checks: PositionChecks,
     sampling: Sampling,
     drain: Drain,
     stopping: bool,
@@ -152,6 +156,7 @@ impl Shard {
             batches: Batches::default(),
             writer: Writer::new(settings.io_uring, Arc::clone(&metrics)),
             recovery: Recovery::default(),
+            position_checks: PositionChecks::default(),
             sampling: Sampling::default(),
             drain: Drain::default(),
             stopping: false,

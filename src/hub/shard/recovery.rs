@@ -464,19 +464,19 @@ impl Shard {
         connection.is_some_and(|connection| connection.begin_recovery(topic, after))
     }
 
-    /// The broker skipped offsets: the channel's subscribers read the missing events first.
+    /// Events after this position are missing: the channel's subscribers read them from history
+    /// first.
     pub(super) fn recover_all(&mut self, topic: u32, after: Position) {
         let Some(entry) = self.topics.get(topic) else {
             return;
         };
-        let live: Vec<u32> = entry
+        let subscribers: Vec<(u32, bool)> = entry
             .subscribers
             .iter()
-            .filter(|s| s.live)
-            .map(|s| s.connection)
+            .map(|s| (s.connection, s.live))
             .collect();
-        for slot in live {
-            if self.begin_recovery(slot, topic, after) {
+        for (slot, live) in subscribers {
+            if live && self.begin_recovery(slot, topic, after) {
                 self.set_live(slot, topic, false);
             }
             if let Some(connection) = self.connections.get_mut(slot) {

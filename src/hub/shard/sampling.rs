@@ -97,7 +97,7 @@ impl Sampling {
                 let asked = Asked {
                     accepted: event.accepted,
                     parent,
-                    trace: sample.delivery.trace().and(event.trace.clone()),
+                    trace: sample.delivery.trace().cloned(),
                     written,
                 };
                 self.confirmations.ask(sample.connection, event, asked);

@@ -86,6 +86,12 @@ impl Topics {
         }
     }
 
+    /// The topics of all channels.
+    pub(super) fn channels(&self) -> impl Iterator<Item = u32> {
+        let is_channel = |topic: &Topic| matches!(topic.pattern, ChannelPattern::Exact(_));
+        (0..self.slab.end()).filter(move |place| self.get(*place).is_some_and(is_channel))
+    }
+
     /// The topics that an event of this channel reaches: the channel's own first.
     pub(super) fn matching(&self, channel: &ChannelName) -> [Option<u32>; 3] {
         [

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use bytes::Bytes;
 use loom::thread;
@@ -35,7 +34,6 @@ impl Protocol for Counting {
 
 fn event() -> Arc<Event> {
     Arc::new(Event {
-        accepted: Instant::now(),
         trace: None,
         weight: 0,
     })

@@ -14,7 +14,6 @@ pub(crate) mod error {
 
 pub(crate) mod event {
     use std::sync::Arc;
-    use std::time::Instant;
 
     /// Names a connection.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +21,6 @@ pub(crate) mod event {
 
     /// An event, as far as its delivery looks.
     pub struct Event {
-        pub accepted: Instant,
         pub trace: Option<TraceContext>,
         pub weight: usize,
     }
@@ -68,6 +66,10 @@ pub(crate) mod telemetry {
     pub struct FanoutSpan(pub Box<dyn FnOnce([u64; 4]) + Send + Sync>);
 
     impl FanoutSpan {
+        pub fn context(&self) -> &super::event::TraceContext {
+            &super::event::TraceContext
+        }
+
         pub fn finish(self, subscribers: u64, delivered: u64, filtered: u64, dropped: u64) {
             (self.0)([subscribers, delivered, filtered, dropped]);
         }

@@ -18,7 +18,7 @@ async fn with_events() -> TestDisk {
         disk.publish("brief:a", n).await;
         disk.publish("brief:b", n).await;
     }
-    let keyed = disk.disk.publish(draft("brief:a", 30, Some("k")), None);
+    let keyed = disk.disk.publish(draft("brief:a", 30, Some("k")));
     keyed.await.unwrap();
     disk
 }
@@ -50,7 +50,7 @@ async fn a_restored_store_holds_what_was_there_on_another_time_line() {
     assert_eq!(data(&page), data(&before));
     assert_eq!(page.top.offset, before.top.offset);
     assert!(!page.covers(before.top), "no position of before is good");
-    let repeat = restored.disk.publish(draft("brief:a", 30, Some("k")), None);
+    let repeat = restored.disk.publish(draft("brief:a", 30, Some("k")));
     let repeat = repeat.await.unwrap();
     assert_eq!((repeat.duplicate, repeat.position), (true, Some(page.top)));
     let other = restored.publish("brief:a", 99).await.position.unwrap();

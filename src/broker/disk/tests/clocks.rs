@@ -22,7 +22,7 @@ impl TestDisk {
 
     async fn publish_with_key(&self, key: &str) -> Receipt {
         let event = draft("kept:1", 1, Some(key));
-        self.disk.publish(event, None).await.unwrap()
+        self.disk.publish(event).await.unwrap()
     }
 }
 

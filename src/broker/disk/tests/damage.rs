@@ -373,7 +373,7 @@ async fn the_idempotency_key_of_a_lost_event_is_free_again() {
     let mut disk = TestDisk::new(bounds());
     disk.settings.on_damage = OnDamage::NewEpoch;
     let disk = disk.reopen();
-    let publish = |disk: &TestDisk, key| disk.disk.publish(draft("brief:a", 1, Some(key)), None);
+    let publish = |disk: &TestDisk, key| disk.disk.publish(draft("brief:a", 1, Some(key)));
     publish(&disk, "kept").await.unwrap();
     publish(&disk, "lost").await.unwrap();
     // The keys are in a table already, the events are not.

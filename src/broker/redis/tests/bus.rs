@@ -1,14 +1,16 @@
 //! Messages, leases and entries between nodes.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::super::RedisBus;
+use super::super::{RedisBus, RedisRevocations};
 use super::server::TestServer;
-use crate::event::NodeId;
+use crate::auth::{Revocation, Revocations, RevokedSubject};
+use crate::event::{NodeId, Timestamp};
 
 const LEASE: Duration = Duration::from_secs(10);
 
-async fn bus(server: &TestServer, name: &str) -> std::sync::Arc<RedisBus> {
+async fn bus(server: &TestServer, name: &str) -> Arc<RedisBus> {
     RedisBus::open(&[&server.url()], name, 0).await.unwrap()
 }
 
@@ -55,12 +57,6 @@ async fn a_number_has_one_owner_at_a_time() {
 async fn entries_are_watched_and_survive_the_nodes() {
     let mut server = TestServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
     let (a, b) = (bus(&server, "t").await, bus(&server, "t").await);
-    let receiver = std::sync::Arc::clone(&b);
-    let receiver = tokio::spawn(async move {
-        loop {
-            receiver.receive().await;
-        }
-    });
     b.changed().await;
     a.put("old", b"old", 1).await.unwrap();
     a.put("x", b"revoked", u64::from(u32::MAX) * 1000)
@@ -79,9 +75,46 @@ async fn entries_are_watched_and_survive_the_nodes() {
         .await
         .unwrap();
     assert_eq!(b.entries().await.unwrap().len(), 1);
+    a.put("x", b"shorter", 1).await.unwrap();
+    assert_eq!(
+        b.entries().await.unwrap(),
+        [b"revoked".to_vec()],
+        "the longer one stays"
+    );
     assert!(a.remove("x").await.unwrap());
     assert!(!a.remove("x").await.unwrap());
     b.changed().await;
     assert!(b.entries().await.unwrap().is_empty());
-    receiver.abort();
+}
+
+#[tokio::test]
+async fn revocations_reach_other_nodes_and_survive_them() {
+    let (server, name) = (TestServer::shared(), unique());
+    let register = async || RedisRevocations::new(bus(server, &name).await);
+    let (a, b) = (register().await, register().await);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sees = Arc::clone(&seen);
+    b.watch(Box::new(move |revocation| {
+        sees.lock().unwrap().push(revocation)
+    }));
+    let revocation = |user: &str| Revocation {
+        subject: RevokedSubject::User(user.into()),
+        issued_before: Timestamp::from_micros(1_000_000),
+        until: Timestamp::from_micros(i64::from(u32::MAX) * 1_000_000),
+    };
+    a.add(revocation("ann")).await.unwrap();
+    let all_seen = async || {
+        let began = std::time::Instant::now();
+        while seen.lock().unwrap().is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(10));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    all_seen().await;
+    assert_eq!(*seen.lock().unwrap(), [revocation("ann")]);
+    a.add(revocation("bob")).await.unwrap();
+    drop((a, b));
+    let mut listed = register().await.list().await.unwrap();
+    listed.sort_by_key(|one| format!("{:?}", one.subject));
+    assert_eq!(listed, [revocation("ann"), revocation("bob")]);
 }

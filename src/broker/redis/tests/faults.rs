@@ -45,7 +45,7 @@ async fn node_at(urls: &[String], name: &str, wait_replicas: usize) -> TestRedis
 
 impl TestRedis {
     async fn publish(&self, name: &str, n: usize) -> Result<Receipt, Error> {
-        self.broker.publish(draft(name, n, None), None).await
+        self.broker.publish(draft(name, n, None)).await
     }
 
     /// Publishes until it is acknowledged. Returns the position.
@@ -111,8 +111,8 @@ async fn nodes_share_channels_and_idempotency_keys() {
     let (on_a, on_b) = (a.page("kept:a").await, b.page("kept:a").await);
     assert_eq!((on_a.top, on_a.events.len()), (on_b.top, 5));
     let keyed = || draft("kept:a", 9, Some("k"));
-    let first = a.broker.publish(keyed(), None).await.unwrap();
-    let again = b.broker.publish(keyed(), None).await.unwrap();
+    let first = a.broker.publish(keyed()).await.unwrap();
+    let again = b.broker.publish(keyed()).await.unwrap();
     assert_eq!((again.id, again.position), (first.id, first.position));
     assert!(again.duplicate);
 }
@@ -145,7 +145,7 @@ async fn events_for_an_audience_reach_every_node() {
         channel: None,
         ..draft("kept:a", 7, None)
     };
-    a.broker.publish(event.clone(), None).await.unwrap();
+    a.broker.publish(event.clone()).await.unwrap();
     a.delivers(7..8).await;
     b.delivers(7..8).await;
     assert_eq!(b.events()[0].id, event.id);
@@ -431,7 +431,7 @@ async fn a_cluster_serves_channels_and_patterns() {
     assert_eq!((tops.len(), tops.values().sum()), (20, 60));
     assert_eq!(a.broker.list("kept:", "", 100).await.unwrap().len(), 20);
     let alone = Deployment::parse(&[&TestServer::shared().url(), &urls[0]]).unwrap();
-    let servers = Servers::new(alone, Arc::default());
+    let servers = Servers::new(alone, Inbox::new(1024));
     let trouble = servers.connect(Duration::ZERO).await;
     assert!(trouble.is_ok(), "another address is a member: {trouble:?}");
 }

@@ -1,22 +1,22 @@
 //! The broker of the model, and the codec of its clients.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::FRAME;
-use crate::broker::{Broker, Kept, Memory, Page, Range, Receipt};
+use crate::broker::{Broker, Kept, Memory, Page, Range, Receipt, Sink};
 use crate::error::CloseCode;
 use crate::event::{ChannelName, ChannelPattern, Draft, Event, Position, Timestamp};
 use crate::hub::delivery::DialectId;
 use crate::hub::protocol::{Notice, Protocol};
 use crate::hub::shard::ConnCtx;
 use crate::maybe_ready::MaybeReady;
-use crate::telemetry::{FanoutSpan, Transport};
+use crate::telemetry::Transport;
 
 /// A broker in memory whose reads may be answered late, and that can lose everything.
 pub(super) struct SlowBroker {
@@ -40,8 +40,8 @@ impl Broker for SlowBroker {
         interest.swap_remove(at.expect("a shard stops following what it has followed"));
     }
 
-    fn publish(&self, draft: Draft, span: Option<FanoutSpan>) -> MaybeReady<Receipt> {
-        self.memory.load().publish(draft, span)
+    fn publish(&self, draft: Draft) -> MaybeReady<Receipt> {
+        self.memory.load().publish(draft)
     }
 
     fn read(&self, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>> {
@@ -74,6 +74,30 @@ impl Broker for SlowBroker {
 
     fn sweep(&self) {
         self.memory.load().sweep();
+    }
+}
+
+/// The network between the broker and the hub.
+pub(super) struct LossySink {
+    pub(super) hub: Weak<dyn Sink>,
+    /// Events are lost now.
+    pub(super) loses: AtomicBool,
+}
+
+impl Sink for LossySink {
+    fn deliver(&self, event: Arc<Event>) -> u64 {
+        if self.loses.load(Ordering::Relaxed) {
+            return 0;
+        }
+        self.hub.upgrade().unwrap().deliver(event)
+    }
+
+    fn lagged(&self, channel: Option<&ChannelName>) {
+        self.hub.upgrade().unwrap().lagged(channel);
+    }
+
+    fn is_followed(&self, channel: &ChannelName) -> bool {
+        self.hub.upgrade().unwrap().is_followed(channel)
     }
 }
 

@@ -38,6 +38,13 @@ const OUTBOX: usize = 5 * FRAME;
 enum Op {
     /// So many events into a channel, with keys from a few.
     Publish { channel: usize, count: u8, keys: u8 },
+    /// The same, but the events are lost between the broker and the hub, which is told so: of the
+    /// channel, or of any.
+    Lose {
+        channel: usize,
+        count: u8,
+        named: bool,
+    },
     /// A client joins a channel, connecting first if need be: from where it stands, with the
     /// newest few, or from now on.
     Join {
@@ -86,7 +93,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
             .prop_map(|(channel, count, keys)| Op::Publish { channel, count, keys }),
         6 => (client.clone(), channel.clone(), how)
             .prop_map(|(client, channel, how)| Op::Join { client, channel, how }),
-        1 => (client.clone(), channel).prop_map(|(client, channel)| Op::Leave { client, channel }),
+        1 => (client.clone(), channel.clone()).prop_map(|(client, channel)| Op::Leave { client, channel }),
         2 => client.clone().prop_map(|client| Op::Drop { client }),
         3 => client.clone().prop_map(|client| Op::Cross { client }),
         6 => (client, 1_u8..30).prop_map(|(client, count)| Op::Read { client, count }),
@@ -95,6 +102,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => (any::<bool>(), any::<bool>()).prop_map(|(late, stale)| Op::Late { late, stale }),
         4 => (1_u8..4).prop_map(|count| Op::Answer { count }),
         1 => Just(Op::Renumber),
+        3 => (channel, 1_u8..4, any::<bool>()).prop_map(|(channel, count, named)| Op::Lose { channel, count, named }),
     ];
     proptest::collection::vec(op, 1..80)
 }
@@ -115,6 +123,13 @@ fn run(ops: Vec<Op>) {
                 for n in 0..count {
                     world.publish(channel, n % keys);
                 }
+            }
+            Op::Lose {
+                channel,
+                count,
+                named,
+            } => {
+                world.lose(channel, count, named);
             }
             Op::Join {
                 client,
@@ -148,7 +163,17 @@ fn run(ops: Vec<Op>) {
         world.drain(client);
     }
     let last: Vec<Position> = (0..CHANNELS.len()).map(|c| world.publish(c, 0)).collect();
-    for client in &mut clients {
+    check_books(&mut world, &mut clients, &last);
+    // Then the last event of each channel is lost, and no later one shows it.
+    let lost: Vec<Position> = (0..CHANNELS.len())
+        .map(|c| world.lose(c, 1, c % 2 == 0).unwrap())
+        .collect();
+    check_books(&mut world, &mut clients, &lost);
+}
+
+/// Every client stands where the channels stand that it follows.
+fn check_books(world: &mut World, clients: &mut [Client], last: &[Position]) {
+    for client in clients {
         world.drain(client);
         for channel in client.follows.clone() {
             let book = client.books[&channel];

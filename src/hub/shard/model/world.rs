@@ -1,7 +1,7 @@
 //! One shard without a thread, its broker and the runtime of the model.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use mio::Events;
 
-use super::broker::{DIALECTS, Lines, SlowBroker, line};
+use super::broker::{DIALECTS, Lines, LossySink, SlowBroker, line};
 use super::client::Client;
 use super::{CHANNELS, How, KEPT, OUTBOX};
 use crate::auth::Identity;
-use crate::broker::{Bounds, Broker, Memory};
+use crate::broker::{Bounds, Broker, Memory, Sink};
 use crate::event::{
-    ChannelName, ChannelPattern, ConnectionId, Draft, Epoch, EventType, Headers, HistoryPolicy,
-    Namespace, Namespaces, Payload, Position, Timestamp,
+    AcceptedAt, ChannelName, ChannelPattern, ConnectionId, Draft, Epoch, EventType, Headers,
+    HistoryPolicy, Namespace, Namespaces, Payload, Position, Timestamp,
 };
 use crate::hub::pipe::Pipe;
 use crate::hub::protocol::{Joined, Refused};
@@ -32,6 +32,7 @@ pub(super) struct World {
     hub: Arc<Hub>,
     shard: Shard,
     pub(super) broker: Arc<SlowBroker>,
+    network: Arc<LossySink>,
     poll: mio::Poll,
     events: Events,
     /// How far each numbering of each channel came.
@@ -67,7 +68,12 @@ impl World {
             Arc::new(Tracing::default()),
         )
         .unwrap();
-        let sink = builder.sink();
+        let network = Arc::new(LossySink {
+            hub: builder.sink(),
+            loses: AtomicBool::new(false),
+        });
+        let shared: Arc<dyn Sink> = Arc::<LossySink>::clone(&network);
+        let sink: Weak<dyn Sink> = Arc::downgrade(&shared);
         let make = move || {
             Memory::new(
                 Arc::clone(&namespaces),
@@ -96,6 +102,7 @@ impl World {
             hub,
             shard,
             broker,
+            network,
             poll,
             events: Events::with_capacity(16),
             tops: HashMap::new(),
@@ -121,15 +128,25 @@ impl World {
             source: None,
             time: now,
             trace: None,
-            accepted: std::time::Instant::now(),
+            accepted: AcceptedAt::now(),
         };
-        let MaybeReady::Ready(receipt) = self.broker.publish(draft, None) else {
+        let MaybeReady::Ready(receipt) = self.broker.publish(draft) else {
             panic!("memory answers at once");
         };
         let position = receipt.unwrap().position.unwrap();
         self.tops
             .insert((channel, position.epoch.to_string()), position.offset);
         position
+    }
+
+    /// Publishes events that the hub never gets, and tells it so.
+    pub(super) fn lose(&mut self, channel: usize, count: u8, named: bool) -> Option<Position> {
+        self.network.loses.store(true, Ordering::Relaxed);
+        let lost = (0..count).map(|key| self.publish(channel, key)).last();
+        self.network.loses.store(false, Ordering::Relaxed);
+        let name = ChannelName::new(CHANNELS[channel].0).unwrap();
+        self.network.lagged(named.then_some(&name));
+        lost
     }
 
     /// Lets the shard and the runtime do what there is to do.
