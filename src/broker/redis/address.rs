@@ -127,18 +127,20 @@ fn parse_sentinels(urls: &[&str]) -> Result<Deployment, String> {
 /// The same connection to another address.
 pub(super) fn moved(info: &ConnectionInfo, host: &str, port: u16) -> ConnectionInfo {
     let host = host.to_owned();
-    let address = match info.addr() {
+    let address = if let ConnectionAddr::TcpTls {
+        insecure,
+        tls_params,
+        ..
+    } = info.addr()
+    {
         ConnectionAddr::TcpTls {
-            insecure,
-            tls_params,
-            ..
-        } => ConnectionAddr::TcpTls {
             host,
             port,
             insecure: *insecure,
             tls_params: tls_params.clone(),
-        },
-        _ => ConnectionAddr::Tcp(host, port),
+        }
+    } else {
+        ConnectionAddr::Tcp(host, port)
     };
     info.clone().set_addr(address)
 }

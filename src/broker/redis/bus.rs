@@ -18,7 +18,7 @@ use super::inbox::Inbox;
 use super::keys::Keys;
 use super::servers::Servers;
 use super::trouble::Trouble;
-use super::{START_PATIENCE, millis};
+use super::{START_PATIENCE, millis, value};
 use crate::error::{Error, Result};
 use crate::event::NodeId;
 
@@ -286,11 +286,7 @@ impl RedisBus {
         let mut command = redis::cmd("HVALS");
         let answer = self.run(command.arg(entries)).await?;
         let values = answer.into_sequence().unwrap_or_default();
-        let bytes = |value| match value {
-            Value::BulkString(bytes) => Some(bytes),
-            _ => None,
-        };
-        Ok(values.into_iter().filter_map(bytes).collect())
+        Ok(values.into_iter().filter_map(value::bytes).collect())
     }
 
     /// Waits until replicas have what was written.
@@ -300,14 +296,13 @@ impl RedisBus {
         }
         let mut command = redis::cmd("WAIT");
         command.arg(self.wait_replicas).arg(millis(PATIENCE));
-        match self.run(&command).await? {
-            Value::Int(reached) if usize::try_from(reached).unwrap_or(0) >= self.wait_replicas => {
-                Ok(())
-            }
-            _ => Err(Error::unavailable(
+        let reached = value::count(&self.run(&command).await?).unwrap_or(0);
+        if reached < self.wait_replicas {
+            return Err(Error::unavailable(
                 "too few replicas of Redis have it (cluster.redis.wait_replicas)",
-            )),
+            ));
         }
+        Ok(())
     }
 
     /// Runs a command that may be repeated.

@@ -15,7 +15,7 @@ use super::Shared;
 use super::keys::{Keys, bucket};
 use super::server::Server;
 use super::servers::Map;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::event::{ChannelName, ChannelPattern};
 
 /// How long a subscription outlives its last follower.
@@ -24,8 +24,9 @@ const LINGER: Duration = Duration::from_secs(5);
 const BATCH: usize = 512;
 /// How long a read waits for a subscription to be in force.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The pause after a failure.
+/// The pause after a failure, and after a refusal.
 const PAUSE: Duration = Duration::from_millis(50);
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a subscription is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -148,7 +149,11 @@ impl Interest {
     ///
     /// # Errors
     /// `unavailable` while Redis is away.
-    pub(super) async fn in_force(&self, channel: &ChannelName, shared: &Shared) -> Result<()> {
+    pub(super) async fn in_force(
+        &self,
+        channel: &ChannelName,
+        shared: &Shared,
+    ) -> crate::error::Result<()> {
         let channel = Followed::Channel(channel.clone());
         self.is_subscribed(&channel, shared).await
     }
@@ -157,7 +162,11 @@ impl Interest {
     ///
     /// # Errors
     /// `unavailable` while Redis is away.
-    pub(super) async fn is_subscribed(&self, followed: &Followed, shared: &Shared) -> Result<()> {
+    pub(super) async fn is_subscribed(
+        &self,
+        followed: &Followed,
+        shared: &Shared,
+    ) -> crate::error::Result<()> {
         let is_in_force = || {
             let Some(map) = shared.servers.map() else {
                 return false;
@@ -353,9 +362,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
         let Some(map) = shared.servers.map() else {
             continue;
         };
-        if !subscribe(&shared, &map).await {
+        if let Err(pause) = subscribe(&shared, &map).await {
             shared.servers.look_again();
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause).await;
             interest.changed.notify_one();
             continue;
         }
@@ -366,19 +375,23 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Makes the subscriptions that are missing. False if a server failed.
-async fn subscribe(shared: &Shared, map: &Map) -> bool {
+/// Makes the subscriptions that are missing. If a server failed, says when to try again.
+async fn subscribe(shared: &Shared, map: &Map) -> Result<(), Duration> {
     loop {
         let (all, topics) = shared.interest.to_subscribe(map, &shared.keys);
         if all.is_empty() {
-            return true;
+            return Ok(());
         }
         for part in topics {
             for names in part.names.chunks(BATCH) {
                 if let Err(error) = part.server.subscribe(names).await {
-                    tracing::debug!(%error, "Redis refused a subscription");
                     shared.interest.failed(all);
-                    return false;
+                    // A lost connection is reported elsewhere, and a slot that has moved is found.
+                    if error.code().is_none_or(|code| code == "MOVED") {
+                        return Err(PAUSE);
+                    }
+                    tracing::warn!(%error, "Redis refuses subscriptions");
+                    return Err(REFUSED_PAUSE);
                 }
             }
         }

@@ -7,7 +7,7 @@ use redis::Value;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::read::text;
+use super::value::text;
 use super::{Shared, fresh, message};
 use crate::broker::Kept;
 use crate::error::{Error, Result};

@@ -23,6 +23,8 @@ mod servers;
 #[cfg(test)]
 pub(super) mod tests;
 mod trouble;
+mod value;
+mod verify;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -214,7 +216,7 @@ impl Redis {
         tasks.spawn(async move { keeper.servers.run().await });
         tasks.spawn(interest::run(Arc::clone(&shared)));
         tasks.spawn(receive::run(Arc::clone(&shared)));
-        tasks.spawn(receive::sweep(Arc::clone(&shared)));
+        tasks.spawn(verify::sweep(Arc::clone(&shared)));
         tasks.spawn(list::tidy(Arc::clone(&shared)));
         // Events for this node's connections arrive from now on.
         let direct = shared.interest.is_subscribed(&Followed::Direct, &shared);

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::keys::bucket;
 use super::message::{self, Count};
 use super::server::{ANSWER_TIMEOUT, Server};
-use super::{Refusal, Shared, away, fresh, millis, number, refusal};
+use super::{Refusal, Shared, away, fresh, millis, number, refusal, value};
 use crate::broker::Receipt;
 use crate::broker::keys::{KEY_TTL, KeyShare, ScopedKey};
 use crate::broker::record::{EventRecord, seal};
@@ -510,10 +510,7 @@ async fn send_part(shared: &Shared, server: &Server, jobs: Vec<(Job, Count)>) ->
         return refuse(jobs, &unknown);
     };
     if shared.wait_replicas > 0 {
-        let reached = match answers.pop() {
-            Some(Value::Int(reached)) => usize::try_from(reached).unwrap_or(0),
-            _ => 0,
-        };
+        let reached = answers.pop().as_ref().and_then(value::count).unwrap_or(0);
         let is_confirmed =
             reached >= shared.wait_replicas && confirm(shared, server, &jobs, &answers).await;
         if !is_confirmed {
@@ -523,16 +520,17 @@ async fn send_part(shared: &Shared, server: &Server, jobs: Vec<(Job, Count)>) ->
     let mut again = Vec::new();
     let mut no_script = false;
     for ((job, _), answer) in jobs.into_iter().zip(answers) {
-        let outcome = match answer {
-            Value::ServerError(error) => match refusal(&RedisError::from(error)) {
+        let outcome = if let Value::ServerError(error) = answer {
+            match refusal(&RedisError::from(error)) {
                 Refusal::Again => Outcome::Again,
                 Refusal::NoScript => {
                     no_script = true;
                     Outcome::Again
                 }
                 Refusal::Final(error) => Outcome::Refused(error),
-            },
-            answer => job.receipt(answer),
+            }
+        } else {
+            job.receipt(answer)
         };
         match outcome {
             Outcome::Done(receipt) => job.finish(shared, Ok(receipt)),

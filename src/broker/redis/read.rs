@@ -7,6 +7,7 @@ use redis::Value;
 
 use super::keys::bucket;
 use super::publish::too_many_channels;
+use super::value::{bytes, text};
 use super::{MAX_NUMBER, Shared, fresh, message, millis, number};
 use crate::broker::record::{EventRecord, Unreadable, unseal};
 use crate::broker::{Page, Range, Share};
@@ -143,13 +144,10 @@ fn parse(answer: Value) -> Option<Part> {
     let mut found = found.into_sequence().ok()?.into_iter();
     let mut entries = Vec::with_capacity(found.len() / 3);
     while let (Some(offset), Some(at), Some(record)) = (found.next(), found.next(), found.next()) {
-        let Value::BulkString(record) = record else {
-            return None;
-        };
         entries.push(Entry {
             offset: text(offset)?.parse().ok()?,
             at: text(at)?.parse().ok()?,
-            record: record.into(),
+            record: bytes(record)?.into(),
         });
     }
     Some(Part {
@@ -161,13 +159,4 @@ fn parse(answer: Value) -> Option<Part> {
         entries,
         more: more == Value::Int(1),
     })
-}
-
-pub(super) fn text(value: Value) -> Option<String> {
-    match value {
-        Value::BulkString(text) => String::from_utf8(text).ok(),
-        Value::SimpleString(text) => Some(text),
-        Value::Int(number) => Some(number.to_string()),
-        _ => None,
-    }
 }

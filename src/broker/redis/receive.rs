@@ -3,7 +3,7 @@
 //! Messages may be lost, repeated and out of order between connections. The receiver knows where
 //! each channel stands and delivers the next offset only: what was delivered is dropped, and a hole
 //! is filled from the stream before anything newer is delivered. The loss of a last event shows
-//! when positions are compared: after each reconnect, and periodically.
+//! when positions are compared (`verify.rs`).
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,30 +11,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::Value;
 use tokio::sync::Notify;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::interest::{Followed, Interest};
-use super::keys::bucket;
 use super::message::{self, Count, Message};
-use super::read::{self, Entry, text};
-use super::{Shared, fresh, list, millis};
+use super::read::{self, Entry};
+use super::{Shared, verify};
 use crate::broker::Range;
 use crate::broker::record::{EventRecord, unseal};
 use crate::error::Result;
 use crate::event::{ChannelName, Epoch, Event, Position};
 
 /// Events of a hole read at once.
-const PAGE: usize = 128;
-/// Channels compared at once.
-const COMPARED: usize = 128;
+pub(super) const PAGE: usize = 128;
 /// The pause while the shards have too much to do, and before a failed comparison is repeated.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 const RETRY: Duration = Duration::from_millis(500);
-/// How far the clocks of two Redis servers may be apart.
-const CLOCKS_APART: u64 = 5_000;
 /// Nodes whose numbers are remembered in one channel without history.
 const NODES: usize = 64;
 
@@ -43,24 +37,24 @@ pub(super) struct Receiver {
     positions: Mutex<HashMap<ChannelName, Stand>>,
     /// For channels without history, the last number of each node.
     numbers: Mutex<HashMap<ChannelName, Vec<(u64, u64)>>>,
-    most: usize,
+    pub(super) most: usize,
     due: Notify,
     /// Messages may have been lost with a connection.
-    after_outage: AtomicBool,
+    pub(super) after_outage: AtomicBool,
     /// Messages that were handled.
     pub(super) handled: AtomicU64,
 }
 
 /// Where a channel stands.
 #[derive(Debug, Clone, Copy)]
-struct Stand {
-    epoch: Epoch,
+pub(super) struct Stand {
+    pub(super) epoch: Epoch,
     /// The epoch before it. Its messages are late.
-    former: Option<Epoch>,
+    pub(super) former: Option<Epoch>,
     /// The newest delivered offset.
-    top: u64,
+    pub(super) top: u64,
     /// The id of that event, if this node has delivered it.
-    last: Option<Uuid>,
+    pub(super) last: Option<Uuid>,
 }
 
 /// What to do with an event.
@@ -93,7 +87,7 @@ impl Receiver {
         }
     }
 
-    fn positions(&self) -> MutexGuard<'_, HashMap<ChannelName, Stand>> {
+    pub(super) fn positions(&self) -> MutexGuard<'_, HashMap<ChannelName, Stand>> {
         self.positions
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -186,7 +180,7 @@ impl Receiver {
     }
 
     /// Advances the position over events that history has no more. True if there are some.
-    fn skip_to(&self, channel: &ChannelName, position: Position) -> bool {
+    pub(super) fn skip_to(&self, channel: &ChannelName, position: Position) -> bool {
         let mut positions = self.positions();
         let stand = positions.get_mut(channel);
         let Some(stand) = stand.filter(|stand| stand.epoch == position.epoch) else {
@@ -242,7 +236,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 }
             }
             () = shared.receiver.due.notified() => {
-                if let Err(error) = verify(&shared).await {
+                if let Err(error) = verify::positions(&shared).await {
                     tracing::debug!(%error, "positions can't be compared with Redis");
                     sleep(RETRY).await;
                     shared.receiver.verify(false);
@@ -252,17 +246,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Compares positions periodically. Never returns.
-pub(super) async fn sweep(shared: Arc<Shared>) {
-    let mut ticks = interval(shared.sweep);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        shared.receiver.verify(false);
-    }
-}
-
-async fn handle(shared: &Shared, message: &Bytes) {
+pub(super) async fn handle(shared: &Shared, message: &Bytes) {
     match message::parse(message) {
         Some(Message::Kept {
             channel,
@@ -280,7 +264,6 @@ async fn handle(shared: &Shared, message: &Bytes) {
         }) => {
             let counted = shared.receiver.count(&channel, count);
             if counted == Counted::AfterLoss {
-                shared.metrics.cluster().lost(1);
                 lagged(shared, &channel);
             }
             if counted != Counted::Repeat {
@@ -334,7 +317,7 @@ async fn receive(shared: &Shared, channel: &ChannelName, position: Position, rec
 }
 
 /// Delivers the events of a hole from the stream.
-async fn fill(
+pub(super) async fn fill(
     shared: &Shared,
     channel: &ChannelName,
     epoch: Epoch,
@@ -366,7 +349,7 @@ async fn fill(
 }
 
 /// Delivers an event of the stream unless it was delivered. With `skips`, also over a gap.
-async fn deliver_entry(
+pub(super) async fn deliver_entry(
     shared: &Shared,
     channel: &ChannelName,
     epoch: Epoch,
@@ -416,200 +399,11 @@ async fn deliver(shared: &Shared, event: Event) {
     sink.deliver(Arc::new(event));
 }
 
-/// Delivers what has arrived, so that a comparison finds only what is missing.
-async fn drain(shared: &Shared) {
-    let taken = shared.inbox.take_now();
-    if taken.overflowed {
-        shared.receiver.verify(false);
-    }
-    for message in taken.messages {
-        handle(shared, &message).await;
-    }
-}
-
-/// Compares all positions with Redis, fills what is missing, and renews the time for which Redis
-/// keeps the channels.
-pub(super) async fn verify(shared: &Shared) -> Result<()> {
-    let after_outage = shared.receiver.after_outage.swap(false, Ordering::AcqRel);
-    let compared = compare_all(shared, after_outage).await;
-    if compared.is_err() {
-        shared
-            .receiver
-            .after_outage
-            .fetch_or(after_outage, Ordering::AcqRel);
-    }
-    compared
-}
-
-async fn compare_all(shared: &Shared, after_outage: bool) -> Result<()> {
-    let mut channels: Vec<ChannelName> = {
-        let positions = shared.receiver.positions();
-        positions.keys().cloned().collect()
-    };
-    if let Some(sink) = shared.sink() {
-        channels.extend(shared.known.followed(|channel| sink.is_followed(channel)));
-    }
-    channels.sort_unstable_by(|a, b| (bucket(a), a).cmp(&(bucket(b), b)));
-    channels.dedup();
-    for group in channels.chunk_by(|a, b| bucket(a) == bucket(b)) {
-        for part in group.chunks(COMPARED) {
-            compare(shared, part).await?;
-        }
-    }
-    if after_outage && let Some(since) = shared.servers.take_outage() {
-        let patterns = shared.interest.patterns();
-        if !patterns.is_empty() {
-            unseen(shared, &patterns, since.saturating_sub(CLOCKS_APART)).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Compares the positions of some channels of one bucket.
-async fn compare(shared: &Shared, channels: &[ChannelName]) -> Result<()> {
-    let Some(bucket) = channels.first().map(bucket) else {
-        return Ok(());
-    };
-    // Only a channel that is followed by its name is kept for that.
-    let sink = shared.sink();
-    let keep = |channel: &ChannelName| {
-        let is_followed = sink.as_ref().is_some_and(|sink| sink.is_followed(channel));
-        let keep = shared.keep(channel).max(shared.keep_new(channel));
-        is_followed.then(|| millis(keep))
-    };
-    let mut keys = vec![shared.keys.generation(bucket)];
-    let mut args = vec![fresh(), shared.hold().to_owned()];
-    for channel in channels {
-        keys.push(shared.keys.channel(channel));
-        args.push(keep(channel).unwrap_or(0).to_string());
-    }
-    let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
-    let script = &shared.servers.scripts.look;
-    let answer = shared.read_script(bucket, script, &keys, &args).await?;
-    let Some(tops) = parse_tops(answer) else {
-        return Ok(());
-    };
-    drain(shared).await;
-    for (channel, top) in channels.iter().zip(tops) {
-        let Some(top) = top else { continue };
-        if let Some(keep) = keep(channel) {
-            shared.known.touch(channel, shared.clock.now() + keep);
-        }
-        let stand = shared.receiver.positions().get(channel).copied();
-        match stand {
-            Some(stand) if stand.epoch == top.epoch && stand.top < top.offset => {
-                shared.metrics.cluster().late();
-                fill(shared, channel, top.epoch, stand.top, top.offset).await?;
-                if shared.receiver.skip_to(channel, top) {
-                    // History has no more what is missing.
-                    lagged(shared, channel);
-                }
-            }
-            Some(stand) if stand.epoch != top.epoch && stand.former != Some(top.epoch) => {
-                renumbered(shared, channel, stand, top).await?;
-            }
-            Some(_) | None => {}
-        }
-    }
-    Ok(())
-}
-
-/// The positions in an answer of the script `look`.
-fn parse_tops(answer: Value) -> Option<Vec<Option<Position>>> {
-    let mut words = answer.into_sequence().ok()?.into_iter();
-    let generation = text(words.next()?)?;
-    let mut tops = Vec::new();
-    while let (Some(own), Some(offset)) = (words.next(), words.next()) {
-        let (own, offset) = (text(own)?, text(offset)?);
-        tops.push(offset.parse().ok().map(|offset| Position {
-            epoch: message::epoch(&generation, &own),
-            offset,
-        }));
-    }
-    Some(tops)
-}
-
-/// A channel has a new epoch. Delivers the events after the last one that this node has delivered,
-/// if Redis still has that one. The hub tells subscribers of the epoch.
-async fn renumbered(
-    shared: &Shared,
-    channel: &ChannelName,
-    stand: Stand,
-    top: Position,
-) -> Result<()> {
-    let range = Range {
-        reverse: true,
-        ..Range::all(PAGE)
-    };
-    let part = read::part(shared, channel, range).await?;
-    if part.top.epoch != top.epoch {
-        return Ok(());
-    }
-    let is_last = |entry: &Entry| {
-        let position = Position {
-            offset: entry.offset,
-            ..top
-        };
-        read::event(channel, position, &entry.record)
-            .is_ok_and(|event| Some(event.id) == stand.last)
-    };
-    let known = part.entries.iter().find(|entry| is_last(entry));
-    let after = known.map_or(part.top.offset, |entry| entry.offset);
-    {
-        let mut positions = shared.receiver.positions();
-        if let Some(known) = positions.get_mut(channel) {
-            *known = Stand {
-                epoch: top.epoch,
-                former: Some(stand.epoch),
-                top: after,
-                last: stand.last,
-            };
-        }
-    }
-    for entry in part.entries.into_iter().rev() {
-        if entry.offset > after {
-            deliver_entry(shared, channel, top.epoch, entry, true).await;
-        }
-    }
-    lagged(shared, channel);
-    Ok(())
-}
-
 /// Lets the hub compare the positions of a channel's subscribers.
-fn lagged(shared: &Shared, channel: &ChannelName) {
+pub(super) fn lagged(shared: &Shared, channel: &ChannelName) {
     if let Some(sink) = shared.sink() {
         sink.lagged(Some(channel));
     }
-}
-
-/// Delivers the events of an outage in channels that only patterns follow, and of which this node
-/// has not seen an event before.
-async fn unseen(shared: &Shared, patterns: &[Followed], since: u64) -> Result<()> {
-    for pattern in patterns {
-        let prefix = match pattern {
-            Followed::Namespace(name) => name.as_ref(),
-            Followed::All | Followed::Channel(_) | Followed::Direct => "",
-        };
-        for bucket in 0..=u8::MAX {
-            let listed = list::in_bucket(shared, bucket, prefix, "", shared.receiver.most).await?;
-            for listed in listed {
-                let channel = listed.kept.channel;
-                if listed.at < since
-                    || !pattern.includes(&channel)
-                    || shared.receiver.positions().contains_key(&channel)
-                {
-                    continue;
-                }
-                let part = read::part(shared, &channel, Range::all(usize::MAX)).await?;
-                for entry in part.entries {
-                    if entry.at >= since {
-                        deliver_entry(shared, &channel, part.top.epoch, entry, true).await;
-                    }
-                }
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

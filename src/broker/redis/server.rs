@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::inbox::Inbox;
 use super::scripts::Scripts;
 use super::trouble::Trouble;
+use super::value;
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -239,32 +240,24 @@ impl State {
 
     /// Takes what the server pushes. True if the connections have to be replaced.
     fn takes(&self, push: PushInfo, inbox: Option<&Inbox>) -> bool {
-        match push.kind {
-            PushKind::SMessage => {
-                if let (Some(inbox), Some(Value::BulkString(payload))) =
-                    (inbox, push.data.into_iter().nth(1))
-                {
-                    inbox.push(payload.into());
-                }
-                false
+        if push.kind == PushKind::SMessage {
+            let payload = push.data.into_iter().nth(1).and_then(value::bytes);
+            if let (Some(inbox), Some(payload)) = (inbox, payload) {
+                inbox.push(payload.into());
             }
-            PushKind::SUnsubscribe => {
-                let topic = push.data.into_iter().next();
-                let asked = match topic {
-                    Some(Value::BulkString(topic)) => self.leaving().remove(&topic),
-                    _ => true,
-                };
-                if !asked {
-                    self.lost.store(true, Ordering::Release);
-                }
-                !asked
-            }
-            PushKind::Disconnection => {
-                self.lost.store(true, Ordering::Release);
-                true
-            }
-            _ => false,
+            return false;
         }
+        let is_lost = match push.kind {
+            PushKind::SUnsubscribe => {
+                let topic = push.data.into_iter().next().and_then(value::bytes);
+                topic.is_some_and(|topic| !self.leaving().remove(&topic))
+            }
+            kind => kind == PushKind::Disconnection,
+        };
+        if is_lost {
+            self.lost.store(true, Ordering::Release);
+        }
+        is_lost
     }
 }
 

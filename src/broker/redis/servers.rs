@@ -19,6 +19,7 @@ use super::keys::{BUCKETS, slot};
 use super::scripts::Scripts;
 use super::server::Server;
 use super::trouble::Trouble;
+use super::value::{self, text};
 
 /// How often servers are probed.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
@@ -364,11 +365,7 @@ fn parse_slots(answer: &Value, seed: &str) -> Vec<SlotRange> {
     let range = |value: &Value| {
         let parts = value.as_sequence()?;
         let master = parts.get(2)?.as_sequence()?;
-        let host = match master.first()? {
-            Value::BulkString(host) => String::from_utf8(host.clone()).ok()?,
-            Value::SimpleString(host) => host.clone(),
-            _ => String::new(),
-        };
+        let host = text(master.first()?.clone()).unwrap_or_default();
         let host = match host.as_str() {
             "" | "?" => seed.to_owned(),
             _ => host,
@@ -385,10 +382,7 @@ fn parse_slots(answer: &Value, seed: &str) -> Vec<SlotRange> {
 }
 
 fn number(value: &Value) -> Option<u16> {
-    match value {
-        Value::Int(number) => u16::try_from(*number).ok(),
-        _ => None,
-    }
+    u16::try_from(value::count(value)?).ok()
 }
 
 /// One question over a connection of its own.

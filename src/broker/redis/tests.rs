@@ -99,7 +99,7 @@ impl TestRedis {
                 server.command(&command).await.unwrap();
             }
             shared.clock.skew.fetch_add(millis(step), Ordering::Relaxed);
-            receive::verify(shared).await.unwrap();
+            verify::positions(shared).await.unwrap();
         }
     }
 }
