@@ -20,7 +20,6 @@ use super::servers::Servers;
 use super::trouble::Trouble;
 use super::{START_PATIENCE, millis, value};
 use crate::error::{Error, Result};
-use crate::event::NodeId;
 
 /// The bucket of everything that is not an event.
 const BUCKET: u8 = 0;
@@ -28,10 +27,6 @@ const BUCKET: u8 = 0;
 pub(super) const INBOX_BYTES: usize = 8 * 1024 * 1024;
 /// How long a command may wait for Redis to come back.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a node's number is kept after its process has ended.
-const LEASE: Duration = Duration::from_secs(10);
-/// Numbers to try.
-const ATTEMPTS: usize = 64;
 /// Messages that wait to be received.
 const WAITING: usize = 4096;
 /// The pause between attempts.
@@ -69,10 +64,15 @@ const CLAIM: &str = "local owner = redis.call('GET', KEYS[1]) \
 const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
     return redis.call('DEL', KEYS[1]) end return 0";
 
+/// Called with each message for this process.
+pub type Receive = Box<dyn Fn(Bytes) + Send + Sync>;
+
 /// The messages and entries of a cluster's nodes.
 pub struct RedisBus {
     servers: Arc<Servers>,
     keys: Keys,
+    /// This process, as the owner of claims.
+    owner: String,
     wait_replicas: usize,
     /// The topics that this node listens to.
     topics: watch::Sender<Vec<String>>,
@@ -108,6 +108,7 @@ impl RedisBus {
         let bus = Arc::new(RedisBus {
             servers: Arc::clone(&servers),
             keys,
+            owner: format!("{:032x}", fastrand::u128(..)),
             wait_replicas,
             topics: watch::Sender::new(topics),
             listening: watch::Sender::new(0),
@@ -140,16 +141,28 @@ impl RedisBus {
             .ok();
     }
 
-    /// Listens to messages for this node as well.
-    pub async fn listen_as(&self, node: NodeId) {
+    /// Calls `receive` for each message to this process, or to all, from now on. It must not block.
+    pub async fn listen(self: &Arc<Self>, process: u64, receive: Receive) {
+        let listener = Arc::downgrade(self);
+        {
+            let mut tasks = self
+                .tasks
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            tasks.spawn(async move {
+                while let Some(bus) = listener.upgrade() {
+                    receive(bus.receive().await);
+                }
+            });
+        }
         self.listening.send_replace(0);
-        self.topics
-            .send_modify(|topics| topics.push(self.keys.nodes_topic(BUCKET, Some(node))));
+        let topic = self.keys.nodes_topic(BUCKET, Some(process));
+        self.topics.send_modify(|topics| topics.push(topic));
         self.in_force().await;
     }
 
-    /// Waits for the next message. Those that nobody waits for are dropped once many have gathered.
-    pub async fn receive(&self) -> Bytes {
+    /// The next message. Those that nobody waits for are dropped once many have gathered.
+    async fn receive(&self) -> Bytes {
         let next = self.messages.lock().await.recv().await;
         match next {
             Some(message) => message,
@@ -170,73 +183,43 @@ impl RedisBus {
         Some(map.of(BUCKET)?.round_trip())
     }
 
-    /// Sends a message to a node, or to all. True if anybody listened.
+    /// Sends a message to a process, or to all. True if anybody listened.
     ///
     /// # Errors
     /// `unavailable` while Redis is away.
-    pub async fn send(&self, to: Option<NodeId>, message: &[u8]) -> Result<bool> {
+    pub async fn send(&self, to: Option<u64>, message: &[u8]) -> Result<bool> {
         let mut command = redis::cmd("SPUBLISH");
         command.arg(self.keys.nodes_topic(BUCKET, to));
         command.arg([b"m", message].concat());
         Ok(self.run(&command).await? != Value::Int(0))
     }
 
-    /// Takes a node's number for a while, or renews it. False if another owner has it.
+    /// Claims a node's number for this process, or renews the claim. False if another process has
+    /// it. The claim ends by itself after `lease`.
     ///
     /// # Errors
     /// `unavailable` while Redis is away.
-    pub async fn claim(&self, node: NodeId, owner: &str, lease: Duration) -> Result<bool> {
+    pub async fn claim(&self, number: u16, lease: Duration) -> Result<bool> {
         let mut command = redis::cmd("EVAL");
-        command.arg(CLAIM).arg(1).arg(self.keys.node(BUCKET, node));
-        command.arg(owner).arg(millis(lease));
+        command
+            .arg(CLAIM)
+            .arg(1)
+            .arg(self.keys.node(BUCKET, number));
+        command.arg(&self.owner).arg(millis(lease));
         Ok(self.run(&command).await? == Value::Int(1))
-    }
-
-    /// Takes a free number for this node, keeps it, and listens to messages for it.
-    ///
-    /// # Errors
-    /// `unavailable` while Redis is away, or all numbers that were tried are taken.
-    pub async fn join(self: &Arc<Self>) -> Result<NodeId> {
-        let owner = format!("{:032x}", fastrand::u128(..));
-        for _ in 0..ATTEMPTS {
-            let node = NodeId::new(fastrand::u16(1..));
-            if !self.claim(node, &owner, LEASE).await? {
-                continue;
-            }
-            let keeper = Arc::downgrade(self);
-            let mut tasks = self
-                .tasks
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            tasks.spawn(async move {
-                loop {
-                    tokio::time::sleep(LEASE / 3).await;
-                    let Some(bus) = keeper.upgrade() else { return };
-                    if let Ok(false) = bus.claim(node, &owner, LEASE).await {
-                        tracing::error!(%node, "another node has taken this node's number");
-                    }
-                }
-            });
-            drop(tasks);
-            self.listen_as(node).await;
-            return Ok(node);
-        }
-        Err(Error::unavailable(
-            "cluster.engine: no number is free for this node",
-        ))
     }
 
     /// Gives a node's number back.
     ///
     /// # Errors
     /// `unavailable` while Redis is away.
-    pub async fn release(&self, node: NodeId, owner: &str) -> Result<()> {
+    pub async fn release(&self, number: u16) -> Result<()> {
         let mut command = redis::cmd("EVAL");
         command
             .arg(RELEASE)
             .arg(1)
-            .arg(self.keys.node(BUCKET, node));
-        self.run(command.arg(owner)).await.map(drop)
+            .arg(self.keys.node(BUCKET, number));
+        self.run(command.arg(&self.owner)).await.map(drop)
     }
 
     /// Stores an entry until a time, in milliseconds since 1970.

@@ -4,7 +4,7 @@
 //! topics, so that Redis Cluster keeps them in one slot: a script then reaches everything of a
 //! channel, and 256 sharded topics are all the channels of a namespace.
 
-use crate::event::{ChannelName, NodeId};
+use crate::event::ChannelName;
 
 /// How many buckets there are. Part of the format: another number would move channels.
 pub(super) const BUCKETS: u16 = 256;
@@ -104,17 +104,17 @@ impl Keys {
         ]
     }
 
-    /// The topic of messages to a node, or to all.
-    pub(super) fn nodes_topic(&self, bucket: u8, node: Option<NodeId>) -> String {
-        match node {
-            Some(node) => self.key(bucket, &format!("m:{node}")),
+    /// The topic of messages to a process, or to all.
+    pub(super) fn nodes_topic(&self, bucket: u8, process: Option<u64>) -> String {
+        match process {
+            Some(process) => self.key(bucket, &format!("m:{process:x}")),
             None => self.key(bucket, "m"),
         }
     }
 
     /// Who has a node's number.
-    pub(super) fn node(&self, bucket: u8, node: NodeId) -> String {
-        self.key(bucket, &format!("node:{node}"))
+    pub(super) fn node(&self, bucket: u8, number: u16) -> String {
+        self.key(bucket, &format!("node:{number}"))
     }
 
     /// What every node watches, and until when it is kept.

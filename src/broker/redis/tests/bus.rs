@@ -3,10 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use super::super::bus::Receive;
 use super::super::{RedisBus, RedisRevocations};
 use super::server::TestServer;
 use crate::auth::{Revocation, Revocations, RevokedSubject};
-use crate::event::{NodeId, Timestamp};
+use crate::event::Timestamp;
 
 const LEASE: Duration = Duration::from_secs(10);
 
@@ -18,34 +21,41 @@ fn unique() -> String {
     format!("b{:x}", fastrand::u64(..))
 }
 
+/// Collects what is received.
+fn inbox() -> (Receive, tokio::sync::mpsc::UnboundedReceiver<Bytes>) {
+    let (sender, received) = tokio::sync::mpsc::unbounded_channel();
+    let receive = move |message| sender.send(message).unwrap_or_default();
+    (Box::new(receive), received)
+}
+
 #[tokio::test]
-async fn messages_reach_one_node_or_all() {
+async fn messages_reach_one_process_or_all() {
     let (server, name) = (TestServer::shared(), unique());
     let (a, b) = (bus(server, &name).await, bus(server, &name).await);
-    a.listen_as(NodeId::new(1)).await;
-    b.listen_as(NodeId::new(2)).await;
-    assert!(a.send(Some(NodeId::new(2)), b"to b").await.unwrap());
+    let ((to_a, mut on_a), (to_b, mut on_b)) = (inbox(), inbox());
+    a.listen(1, to_a).await;
+    b.listen(u64::MAX, to_b).await;
+    assert!(a.send(Some(u64::MAX), b"to b").await.unwrap());
     assert!(b.send(None, b"to all").await.unwrap());
-    assert!(!a.send(Some(NodeId::new(3)), b"nobody").await.unwrap());
-    assert_eq!(&*b.receive().await, b"to b");
-    assert_eq!(&*b.receive().await, b"to all");
-    assert_eq!(&*a.receive().await, b"to all");
+    assert!(!a.send(Some(3), b"nobody").await.unwrap());
+    assert_eq!(on_b.recv().await.as_deref(), Some(&b"to b"[..]));
+    assert_eq!(on_b.recv().await.as_deref(), Some(&b"to all"[..]));
+    assert_eq!(on_a.recv().await.as_deref(), Some(&b"to all"[..]));
 }
 
 #[tokio::test]
 async fn a_number_has_one_owner_at_a_time() {
     let (server, name) = (TestServer::shared(), unique());
     let (a, b) = (bus(server, &name).await, bus(server, &name).await);
-    let node = NodeId::new(7);
-    assert!(a.claim(node, "a", LEASE).await.unwrap());
-    assert!(a.claim(node, "a", LEASE).await.unwrap(), "renewed");
-    assert!(!b.claim(node, "b", LEASE).await.unwrap());
-    b.release(node, "b").await.unwrap();
-    assert!(!b.claim(node, "b", LEASE).await.unwrap(), "it is not b's");
-    a.release(node, "a").await.unwrap();
-    assert!(b.claim(node, "b", Duration::from_millis(1)).await.unwrap());
+    assert!(a.claim(7, LEASE).await.unwrap());
+    assert!(a.claim(7, LEASE).await.unwrap(), "renewed");
+    assert!(!b.claim(7, LEASE).await.unwrap());
+    b.release(7).await.unwrap();
+    assert!(!b.claim(7, LEASE).await.unwrap(), "it is not b's");
+    a.release(7).await.unwrap();
+    assert!(b.claim(7, Duration::from_millis(1)).await.unwrap());
     let expired = async {
-        while !a.claim(node, "a", LEASE).await.unwrap() {
+        while !a.claim(7, LEASE).await.unwrap() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
