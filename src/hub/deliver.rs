@@ -18,7 +18,7 @@ use super::queue::{HighWater, Inbound, ShardQueue};
 use super::shard::Shard;
 use super::shard_cell::ShardCell;
 use crate::broker::Sink;
-use crate::event::{ChannelName, Event, Namespaces};
+use crate::event::{ChannelName, Draft, Event, Namespaces};
 use crate::telemetry::{Metrics, Tracing};
 
 /// State that publishers share with the shards.
@@ -98,8 +98,8 @@ impl Dispatcher {
     }
 
     /// How many connections a direct event addresses: those of its users, and the named ones.
-    fn count_addressed(&self, event: &Event) -> u64 {
-        let Some(audience) = &event.audience else {
+    fn count_addressed(&self, draft: &Draft) -> u64 {
+        let Some(audience) = &draft.audience else {
             return 0;
         };
         let per_user = self.per_user.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,5 +178,16 @@ impl Sink for Dispatcher {
 
     fn is_followed(&self, channel: &ChannelName) -> bool {
         self.routes.subscriptions(channel).is_some()
+    }
+
+    fn subscribers(&self, draft: &Draft) -> u64 {
+        match &draft.channel {
+            Some(channel) => self.routes.find(channel).1,
+            None => self.count_addressed(draft),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        Dispatcher::is_full(self)
     }
 }
