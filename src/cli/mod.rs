@@ -5,14 +5,19 @@
 
 mod backup;
 mod catalog;
+mod channels;
 mod check;
 mod client;
 mod connections;
 mod disconnect;
+mod explain;
 mod failure;
+mod history;
 mod json;
 mod output;
+mod presence;
 mod publish;
+mod refusals;
 mod restore;
 pub mod serve;
 mod stats;
@@ -69,6 +74,16 @@ enum Errand {
     Connections(connections::Args),
     /// End a connection, or all of a user's
     Disconnect(disconnect::Args),
+    /// List channels
+    Channels(channels::Args),
+    /// Print the events of a channel's history
+    History(history::Args),
+    /// Show who is in a channel
+    Presence(presence::Args),
+    /// Ask the rules whether somebody may do something, and why
+    Explain(explain::Args),
+    /// Show the newest refusals, and closes with a reason
+    Refusals(refusals::Args),
     /// Make a token, signed with the configured `auth.hs256_secret`
     Token(token::Args),
     /// Write a backup of a running server's store to a file
@@ -139,6 +154,11 @@ async fn run(errand: Errand, target: &Target, mut output: Output) -> Result<(), 
         Errand::Stats(args) => stats::run(&args, target, &mut output).await,
         Errand::Connections(args) => connections::run(args, target, &mut output).await,
         Errand::Disconnect(args) => disconnect::run(args, target, &mut output).await,
+        Errand::Channels(args) => channels::run(args, target, &mut output).await,
+        Errand::History(args) => history::run(args, target, &mut output).await,
+        Errand::Presence(args) => presence::run(args, target, &mut output).await,
+        Errand::Explain(args) => explain::run(args, target, &mut output).await,
+        Errand::Refusals(args) => refusals::run(&args, target, &mut output).await,
         Errand::Token(args) => token::run(args, &mut output),
         Errand::Backup(args) => backup::run(&args, target, &mut output).await,
         Errand::Restore(args) => restore::run(&args, &mut output),
@@ -195,6 +215,14 @@ mod tests {
             "tidings tail project:42 --since 00000000000000ff/7",
             "tidings stats --watch --interval 500ms",
             "tidings connections --user u --role r --channel c --transport sse --client-type t",
+            "tidings connections --address 192.0.2.0/24 --order-by outbox --desc",
+            "tidings channels --prefix project: --order-by rate --desc",
+            "tidings history project:42 --since 00000000000000ff/7 --reverse --limit 5",
+            "tidings presence project:42",
+            "tidings explain publish project:42 --user ann --role editor --type a.b",
+            "tidings explain subscribe project:42 --claims {}",
+            "tidings refusals",
+            "tidings refusals --recent 5 --watch",
             "tidings disconnect 00 --reason bye",
             "tidings disconnect --user u",
             "tidings token --sub u --role a --role b --ttl 1h --channel project:*",
@@ -237,6 +265,12 @@ mod tests {
             "tidings check --preset chess",
             "tidings serve --preset chess",
             "tidings config --preset chess",
+            "tidings channels --desc",
+            "tidings history",
+            "tidings presence",
+            "tidings explain delete a",
+            "tidings explain publish a --user u --claims {}",
+            "tidings refusals --recent 1001",
             "tidings disconnect",
             "tidings disconnect a --user u",
             "tidings token",

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::auth::Identity;
 use crate::event::{ChannelName, ConnectionId, NodeId};
-use crate::hub::{ConnectionFilter, ConnectionInfo, Present};
+use crate::hub::{ConnectionFilter, ConnectionInfo, Present, RankQuery, Ranked};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::StatsSnapshot;
 
@@ -71,6 +71,8 @@ pub enum Query {
     Stats,
     /// A page of its connections.
     Connections(ConnectionsQuery),
+    /// The first of its connections in an order.
+    Ranked(RankQuery),
     /// One of its connections.
     Connection(ConnectionId),
     /// Whose one of its connections is.
@@ -135,6 +137,8 @@ pub enum Answer {
     Stats(Box<StatsSnapshot>),
     /// To [`Query::Connections`].
     Connections(ConnectionsPage),
+    /// To [`Query::Ranked`]: in its order.
+    Ranked(Vec<(Ranked, ConnectionInfo)>),
     /// To [`Query::Connection`]; `None` where it has gone.
     Connection(Option<Box<ConnectionInfo>>),
     /// To [`Query::Identity`]: anonymous until it has authenticated, `None` where it has gone.

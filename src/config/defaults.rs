@@ -5,8 +5,8 @@ use serde::de::DeserializeOwned;
 
 use super::layer::Layer;
 use super::{
-    Audit, Auth, Catalog, Heartbeat, HistoryConfig, Internal, Limits, Public, Server, Telemetry,
-    WebSocket,
+    Audit, Auth, Catalog, Console, Heartbeat, HistoryConfig, Internal, Limits, Public, Server,
+    Telemetry, WebSocket,
 };
 
 /// The declared default of a key or of a whole table.
@@ -46,4 +46,5 @@ declared_defaults! {
     Telemetry = "telemetry",
     Audit = "audit",
     Server = "server",
+    Console = "console",
 }

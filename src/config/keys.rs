@@ -99,7 +99,7 @@ pub(super) const fn fixed(
 }
 
 /// Tables with what they are about, in the order of the default file.
-pub(super) const TABLES: [(&str, &str); 18] = [
+pub(super) const TABLES: [(&str, &str); 19] = [
     ("public", "The listener for browsers and the HTTP API."),
     ("internal", "The listener for gRPC, gRPC-Web and /metrics."),
     (
@@ -123,6 +123,10 @@ pub(super) const TABLES: [(&str, &str); 18] = [
         "The record of who connected, was refused, subscribed, was disconnected, and by whom.",
     ),
     ("server", "The process itself."),
+    (
+        "console",
+        "The page for operators, at /console/ on the internal listener.",
+    ),
     (
         "namespace",
         "Settings for the channels whose names begin with this name and a colon. Repeat as needed.",

@@ -110,7 +110,7 @@ impl Sink for Dispatcher {
             span.begin();
         }
         let (shards, subscribers) = match &event.channel {
-            Some(channel) => self.routes.find(channel),
+            Some(channel) => self.routes.find_for_event(channel),
             None => (u64::MAX, self.count_addressed(&event)),
         };
         self.metrics.published(&event.event_type);

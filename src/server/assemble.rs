@@ -142,6 +142,11 @@ pub(super) fn assemble(
 }
 
 impl Assembled {
+    /// Whether the server runs with `--dev`.
+    pub(super) fn is_dev(&self) -> bool {
+        self.dev
+    }
+
     /// Reports to gRPC's health service that the server accepts requests.
     pub(super) async fn serve(&self) {
         self.health.set_serving(true).await;

@@ -4,6 +4,7 @@ mod assemble;
 mod described;
 mod descriptors;
 mod evictions;
+mod facts;
 mod internal;
 mod listen;
 mod observer;
@@ -136,6 +137,8 @@ impl Server {
         let revocations = assembled.services.verifier.load_revocations();
         revocations.await.map_err(StartError::new)?;
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let facts = facts::facts(config, dev, bound);
+        assembled.services.facts.store(Arc::new(facts));
         let server = Server {
             bound,
             assembled: Arc::clone(&assembled),
@@ -201,6 +204,8 @@ impl Server {
     pub fn reload(&self, config: &Config) -> Result<(), StartError> {
         let renewed = tls::Renewed::load(config)?;
         self.assembled.reload(config)?;
+        let facts = facts::facts(config, self.assembled.is_dev(), self.bound);
+        self.services().facts.store(Arc::new(facts));
         self.tls.renew(renewed);
         Ok(())
     }

@@ -69,6 +69,7 @@ mod messages;
 mod metrics;
 mod namespaces;
 mod one_reader;
+mod operations;
 mod origins;
 mod patterns;
 mod presence;

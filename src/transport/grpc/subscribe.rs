@@ -99,6 +99,7 @@ pub(super) async fn follow(
         session,
         message,
         address,
+        headers,
         trace,
     } = call;
     let services = session.services();
@@ -112,6 +113,7 @@ pub(super) async fn follow(
         origin: None,
         credentials: Credentials::Verified(Arc::clone(session.identity())),
         authentication: Authentication::Now,
+        headers: Some(&headers),
         trace: trace.as_ref(),
     };
     let admitted = services.admit(admission).await;

@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::caller::Caller;
-use super::connections::{describe, filter, id_in};
+use super::connections::{describe, id_in, request};
 use super::events;
 use super::observe::Trace;
 use super::query::Query;
 use super::reply::{self, Answer};
 use super::{body, broadcast};
-use crate::admin::Target;
+use crate::admin::{ChannelsQuery, Target};
 use crate::hub::ConnectionInfo;
 use crate::telemetry::StatsSnapshot;
 
@@ -46,9 +46,7 @@ async fn list(
     show: fn(&ConnectionInfo) -> Value,
 ) -> Answer {
     let admin = caller.admin()?;
-    let size = query.number("page_size")?.unwrap_or_default();
-    let token = query.text("page_token");
-    let (found, next) = admin.connections(filter(query)?, size, token).await?;
+    let (found, next) = admin.connections(&request(query)?).await?;
     let found: Vec<Value> = found.iter().map(show).collect();
     let now = admin.stats().await?;
     reply::json(&json!({
@@ -72,7 +70,10 @@ fn statistics(now: &StatsSnapshot) -> Value {
 
 fn client(connection: &ConnectionInfo) -> Value {
     let known = connection.client.as_ref();
-    let channels = connection.subscriptions.iter().map(|(channel, _)| channel);
+    let channels = connection
+        .subscriptions
+        .iter()
+        .map(|subscription| &subscription.channel);
     json!({
         "id": connection.id.to_string(),
         "client_id": connection.id.to_string(),
@@ -89,7 +90,11 @@ fn client(connection: &ConnectionInfo) -> Value {
 /// the subscriptions of each, for the first 1,000 channels by name.
 pub(super) async fn stats(caller: Caller) -> Answer {
     let admin = caller.admin()?;
-    let (channels, _) = admin.channels("", CHANNELS, "").await?;
+    let first = ChannelsQuery {
+        page_size: CHANNELS,
+        ..ChannelsQuery::default()
+    };
+    let (channels, _) = admin.channels(&first).await?;
     let followed = channels.iter().filter(|channel| channel.subscribers > 0);
     let subscriptions: BTreeMap<&str, u64> = followed
         .map(|channel| (channel.channel.as_str(), channel.subscribers))

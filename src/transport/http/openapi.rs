@@ -1,6 +1,7 @@
 //! `GET /openapi.json`: the HTTP API, described in OpenAPI 3.1.
 
 mod names;
+mod operations;
 mod paths;
 mod schemas;
 
@@ -34,7 +35,7 @@ pub(super) fn document() -> Value {
         "servers": [{ "url": "/" }],
         "tags": [
             { "name": "events", "description": "Publishing and following." },
-            { "name": "connections", "description": "For operators: role `admin`." },
+            { "name": "connections", "description": "For operators: role `admin`, or `viewer` to look." },
             { "name": "channels", "description": "History and presence." },
             { "name": "catalog", "description": "The known event types." },
             { "name": "older", "description": "Paths of systems that came before." },
