@@ -40,7 +40,7 @@ export function Chart(props: Props): JSX.Element {
       legend: { live: true },
       scales: { y: { range: (_, __, most) => [0, most > 0 ? most * 1.1 : 1] } },
       axes: [
-        { ...axis, values: (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toTimeString().slice(0, 5)) },
+        { ...axis, size: 26, values: (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toTimeString().slice(0, 5)) },
         { ...axis, size: 64, values: (_, ticks) => ticks.map((tick) => format(tick)) },
       ],
       series: [

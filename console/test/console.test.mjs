@@ -3,15 +3,28 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { browse, client, publish, serve, token, XSS } from "./support.mjs";
 
+const CONFIG = `
+[[namespace]]
+name = "demo"
+history = { size = 1000, ttl = "1h" }
+presence = true
+subscribe = 'true'
+publish = 'true'
+[[event_type]]
+name = "greeting"
+namespace = "demo"
+description = "Somebody says hello."
+schema = { type = "object", required = ["text"], properties = { text = { type = "string" }, loud = { type = "boolean" }, n = { type = "integer" } } }
+example = { text = "hello" }
+`;
+
 let server;
 let browser;
 let admin;
 let sockets;
 
 before(async () => {
-  const namespaces = JSON.stringify("");
-  void namespaces;
-  server = await serve(["--preset", "spc", "--dev"]);
+  server = await serve(["--dev"], CONFIG);
   browser = await browse();
   admin = await token("root", ["admin"]);
   const user = await token(XSS, ["member"]);
@@ -21,7 +34,7 @@ before(async () => {
     sockets.push(await client(server, name, ["demo:1", `demo:${n}`]));
   }
   for (let n = 0; n < 20; n += 1) {
-    await publish(server, admin, { channels: ["demo:1"], type: "greeting", data: { n, text: XSS } }).catch(() => undefined);
+    await publish(server, admin, { channels: ["demo:1"], type: "greeting", data: { n, text: XSS } });
   }
 });
 
@@ -100,12 +113,48 @@ test("what clients say is shown as text on every page", async () => {
   await page.getByText("Decided by").waitFor();
   await page.goto(`${server.console}#/live?channel=*`);
   await page.getByText("live,").waitFor();
-  await publish(server, admin, { channels: ["demo:1"], type: "greeting", data: { text: XSS } }).catch(() => undefined);
+  await publish(server, admin, { channels: ["demo:1"], type: "greeting", data: { text: XSS } });
   sockets[1].send(JSON.stringify({ type: "subscribe", channels: [XSS.slice(0, 40)] }));
   await page.goto(`${server.console}#/refusals`);
   await page.getByRole("heading", { name: "Refusals" }).waitFor();
   browser.clean();
   assert.equal(await page.locator("img, script:not([src])").count(), 0);
+  await page.context().close();
+});
+
+test("a channel shows its history, who is there and its settings, and an event is published by a form", async () => {
+  const page = await browser.open(server);
+  await page.goto(`${server.console}#/channels?order_by=history&desc=true`);
+  await page.getByRole("row").filter({ hasText: "demo:1" }).first().click();
+  await page.getByRole("heading", { name: "Channel demo:1" }).waitFor();
+  const history = page.getByRole("table", { name: "History, newest first" });
+  await history.getByRole("row").filter({ hasText: "greeting" }).first().click();
+  await page.locator(".event").getByText("offset").waitFor();
+  await page.getByRole("tab", { name: "presence" }).click();
+  await page.getByRole("table", { name: "Users present" }).getByText("user5", { exact: true }).waitFor();
+  await page.getByRole("tab", { name: "settings" }).click();
+  await page.getByText("May subscribe").waitFor();
+  await page.getByRole("tab", { name: "publish" }).click();
+  await page.getByLabel("From the catalog").selectOption("greeting");
+  await page.getByLabel("text *").fill("from the form");
+  const got = new Promise((resolve) => sockets[2].on("message", (data) => String(data).includes("from the form") && resolve()));
+  await page.getByRole("button", { name: "Publish", exact: true }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Publish" }).click();
+  await page.getByText(/Published greeting as/).waitFor();
+  await got;
+  browser.clean();
+  await page.context().close();
+});
+
+test("a flood of events is sampled, and the page says so", async () => {
+  const page = await browser.open(server);
+  await page.goto(`${server.console}#/live?channel=demo:*`);
+  await page.getByText("live,").waitFor();
+  const batch = (from) => Promise.all(Array.from({ length: 100 }, (_, n) => publish(server, admin, { channels: ["demo:1"], type: "greeting", data: { n: from + n, text: "x" } })));
+  await batch(0);
+  await batch(100);
+  await page.getByText(/events were left out/).waitFor();
+  browser.clean();
   await page.context().close();
 });
 

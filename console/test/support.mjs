@@ -1,7 +1,7 @@
 // A server with its console, and a browser to look at it.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
@@ -11,13 +11,15 @@ const places = [process.env.CHROMIUM_BIN, "/usr/bin/chromium", "/usr/bin/chromiu
 const path = places.find((place) => place && existsSync(place));
 
 /** A running server; `stop` ends it. */
-export async function serve(args = [], env = {}) {
+export async function serve(args = [], config = "") {
   const home = mkdtempSync(join(tmpdir(), "tidings-console-"));
+  const file = join(home, "tidings.toml");
+  writeFileSync(file, config);
   const ready = join(home, "ready.json");
-  const all = ["serve", "--public", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--ready-file", ready, ...args];
+  const all = ["serve", "--public", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--ready-file", ready, "--config", file, ...args];
   const child = spawn(bin, all, {
     cwd: home,
-    env: { ...process.env, TIDINGS_AUTH__HS256_SECRET: "a-secret-for-this-one-run-and-no-other", ...env },
+    env: { ...process.env, TIDINGS_AUTH__HS256_SECRET: "a-secret-for-this-one-run-and-no-other" },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let log = "";

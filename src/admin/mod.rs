@@ -1,4 +1,4 @@
-//! What operators may ask and do: one set of use cases that gRPC and HTTP both call.
+//! The operations of operators: one set of use cases that gRPC and HTTP both call.
 //!
 //! A [`Viewer`] looks and changes nothing; an [`Admin`] is a viewer that may also act.
 
@@ -30,12 +30,12 @@ pub use viewer::Viewer;
 
 /// The most entries of one page.
 const MAX_PAGE: usize = 1000;
-/// Entries of a page that names no size.
+/// The default page size.
 const DEFAULT_PAGE: usize = 100;
-/// The longest reason of a disconnect: what a close frame holds (RFC 6455 §5.5).
+/// The longest reason of a disconnect: the capacity of a close frame (RFC 6455 §5.5).
 const MAX_REASON: usize = 123;
 
-/// An operator's dealings with the server.
+/// The operations of one operator.
 #[derive(Clone)]
 pub struct Admin {
     viewer: Viewer,
@@ -43,20 +43,21 @@ pub struct Admin {
     by: Arc<str>,
 }
 
-/// Whom to disconnect.
+/// The connections to close.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// One connection.
     Connection(ConnectionId),
-    /// All of a user's.
+    /// All connections of a user.
     User(String),
 }
 
 impl Admin {
-    /// Only for holders of role `admin`.
+    /// Requires the role `admin`.
     ///
     /// # Errors
-    /// `permission_denied` for everyone else.
+    ///
+    /// `permission_denied` without it.
     pub fn new(services: &Arc<Services>, identity: &Identity) -> Result<Self> {
         if identity.is_admin() {
             let unnamed = || Arc::from("an operator");
@@ -71,14 +72,15 @@ impl Admin {
         }
     }
 
-    /// Ends connections; answers how many. With `revoke`, first takes back the one connection's
-    /// token, or all tokens of the user that were issued until now, and closes whatever else uses
+    /// Closes connections and returns how many. With `revoke`, first revokes the connection's
+    /// token, or all tokens issued to the user until now, and closes all other connections that use
     /// them with 4401.
     ///
     /// # Errors
-    /// `not_found` where the one connection has gone; `invalid_argument` for `reason` and `user`;
-    /// `failed_precondition` where it has shown no token that could be taken back;
-    /// `resource_exhausted` where `auth.revocations` are kept already.
+    ///
+    /// `not_found` if the connection no longer exists; `invalid_argument` for `reason` and `user`;
+    /// `failed_precondition` if it has no token that could be revoked; `resource_exhausted` if
+    /// there are `auth.revocations` already.
     pub async fn disconnect(&self, target: Target, reason: &str, revoke: bool) -> Result<u64> {
         if reason.len() > MAX_REASON {
             return Err(Error::field("reason", "expected at most 123 bytes"));

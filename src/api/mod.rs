@@ -1,4 +1,5 @@
-//! What HTTP, the command line and the OpenAPI document share: one serde type for each answer.
+//! Types shared by HTTP, the command line and the OpenAPI document: one serde type for each
+//! response.
 
 pub mod operations;
 pub mod problem;

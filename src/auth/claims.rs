@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::identity::Apart;
+use super::identity::IdentityExtras;
 use super::{AuthFailure, Identity, VerifierSettings};
 use crate::event::Timestamp;
 use crate::event::strict_json::{self, Text};
@@ -106,21 +106,21 @@ impl Expectations {
             issued_at,
             expires_at: Some(expires_at),
             token: None,
-            apart: self.grants(&claims)?,
+            extras: self.grants(&claims)?,
         })
     }
 
     /// What the token itself grants.
-    fn grants(&self, claims: &Claims<'_>) -> Result<Option<Box<Apart>>, AuthFailure> {
+    fn grants(&self, claims: &Claims<'_>) -> Result<Option<Box<IdentityExtras>>, AuthFailure> {
         let channels: Box<[Box<str>]> = claims
             .names(&self.channels)?
             .into_iter()
             .map(Box::from)
             .collect();
         Ok((!channels.is_empty()).then(|| {
-            Box::new(Apart {
+            Box::new(IdentityExtras {
                 channels,
-                ..Apart::default()
+                ..IdentityExtras::default()
             })
         }))
     }
@@ -137,7 +137,7 @@ impl Expectations {
             user: user.transpose()?,
             roles: own.chain(more).collect(),
             claims: Box::from(claims),
-            apart: self.grants(&read)?,
+            extras: self.grants(&read)?,
             ..Identity::default()
         })
     }

@@ -14,7 +14,7 @@ use super::keys::MAX_BYTES;
 use crate::clock::{Elapsed, timeout};
 use crate::error::{Error, Result};
 
-/// How long a fetch may take in all.
+/// The longest time of a fetch in total.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where a JWK set is fetched from.
@@ -26,16 +26,17 @@ pub(super) struct Source {
 
 #[derive(Clone)]
 enum Transport {
-    /// Only ever on loopback.
+    /// Used only for loopback.
     Plain(Client<HttpConnector, Empty<Bytes>>),
     Tls(Client<HttpsConnector<HttpConnector>, Empty<Bytes>>),
 }
 
 impl Source {
-    /// Takes an `https` address, or an `http` one on loopback: keys that anybody on the way could
-    /// replace are worse than none.
+    /// Accepts an `https` URL, or an `http` URL on loopback: over plain `http` anyone on the path
+    /// could replace the keys.
     ///
     /// # Errors
+    ///
     /// `invalid_argument` for the field `auth.jwks_url`.
     pub(super) fn new(url: &str) -> Result<Self> {
         let uri = address(url)?;
@@ -92,15 +93,16 @@ fn wrong(what: &'static str) -> Error {
     Error::field("auth.jwks_url", what)
 }
 
-/// Says whether keys may be fetched from there, without trying it.
+/// Checks whether keys may be fetched from this URL, without fetching them.
 ///
 /// # Errors
+///
 /// `invalid_argument` for the field `auth.jwks_url`.
 pub(super) fn check_url(url: &str) -> Result<()> {
     address(url).map(drop)
 }
 
-/// An address that keys may be fetched from.
+/// Parses a URL that keys may be fetched from.
 fn address(url: &str) -> Result<Uri> {
     let expected = || wrong("expected an https URL, or an http one on loopback");
     let uri: Uri = url.parse().map_err(|_| expected())?;
@@ -113,7 +115,7 @@ fn address(url: &str) -> Result<Uri> {
     }
 }
 
-/// Fetches are minutes apart: no connection is kept.
+/// Fetches are minutes apart, so no connection is kept alive.
 fn builder() -> hyper_util::client::legacy::Builder {
     let mut builder = Client::builder(TokioExecutor::new());
     builder.pool_max_idle_per_host(0);

@@ -8,14 +8,15 @@ use tidings_client::Client;
 
 use super::failure::Failure;
 
-/// Where a server is found unless it is said.
+/// The server's address if none is given.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
-/// How long an answer may take.
+/// The longest wait for a response.
 const ANSWER: Duration = Duration::from_mins(1);
-/// The biggest answer, in bytes: above the biggest event that a server can be set to take.
+/// The largest response, in bytes: more than the largest event that a server can be configured to
+/// accept.
 const LARGEST: usize = (1 << 30) + (1 << 20);
 
-/// Which server, and who asks.
+/// The server, and the credentials.
 #[derive(Args)]
 pub(super) struct Target {
     #[arg(
@@ -29,10 +30,10 @@ pub(super) struct Target {
         long,
         global = true,
         value_name = "JWT",
-        help = "The token to show to the server [env: TIDINGS_TOKEN]"
+        help = "The token for the server [env: TIDINGS_TOKEN]"
     )]
     token: Option<String>,
-    /// Authorities to trust for https (PEM file), besides the system's
+    /// Certificate authorities to trust for https (PEM file), besides the system's
     #[arg(long, global = true, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Client certificate for https (PEM file)
@@ -59,13 +60,13 @@ impl Target {
 
     /// Connects.
     pub(super) async fn connect(&self) -> Result<Client, Failure> {
-        let server = said(self.server.as_ref(), "TIDINGS_SERVER")
+        let server = flag_or_env(self.server.as_ref(), "TIDINGS_SERVER")
             .unwrap_or_else(|| String::from(DEFAULT_SERVER));
         let mut client = Client::builder(server)
             .timeout(ANSWER)
             .largest_message(LARGEST)
             .user_agent(concat!("tidings-cli/", env!("CARGO_PKG_VERSION")));
-        if let Some(token) = said(self.token.as_ref(), "TIDINGS_TOKEN") {
+        if let Some(token) = flag_or_env(self.token.as_ref(), "TIDINGS_TOKEN") {
             client = client.token(token);
         }
         if let Some(path) = &self.ca {
@@ -84,8 +85,8 @@ impl Target {
     }
 }
 
-/// A flag, or else a variable that is not empty.
-pub(super) fn said(flag: Option<&String>, variable: &str) -> Option<String> {
+/// A flag's value, or else a variable that is not empty.
+pub(super) fn flag_or_env(flag: Option<&String>, variable: &str) -> Option<String> {
     let variable = || std::env::var(variable).ok().filter(|text| !text.is_empty());
     flag.cloned().or_else(variable)
 }
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_token_does_not_show() {
+    fn token_is_not_printed() {
         let target = Target {
             server: None,
             token: Some(String::from("hunter2")),

@@ -1,4 +1,4 @@
-//! Why a command failed, and how it is told.
+//! Failures of a command, and how they are reported.
 
 use std::error::Error as _;
 use std::io::{self, Write as _};
@@ -11,31 +11,31 @@ use tonic_types::StatusExt;
 use crate::config::Problems;
 use crate::error::Error;
 
-/// Why a command failed.
+/// The failure of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// Whoever read the results has gone (`tidings tail … | head`): no failure to them.
+    /// The reader of stdout has exited (`tidings tail … | head`): not reported as a failure.
     ReaderGone,
-    /// A command that makes no sense.
+    /// Invalid arguments.
     Usage(String),
-    /// What went wrong, for people.
-    Told(String),
+    /// A failure message for people.
+    Message(String),
 }
 
 impl Failure {
-    /// A failure in these words.
+    /// A failure with this message.
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Failure::Told(message.into())
+        Failure::Message(message.into())
     }
 
-    /// Tells it on stderr.
+    /// Prints it on stderr.
     pub(super) fn report(self) -> ExitCode {
         let (message, code) = match self {
             Failure::ReaderGone => return ExitCode::SUCCESS,
             Failure::Usage(message) => (message, ExitCode::from(2)),
-            Failure::Told(message) => (message, ExitCode::FAILURE),
+            Failure::Message(message) => (message, ExitCode::FAILURE),
         };
-        // There is nobody left to tell where even this can't be written.
+        // If even stderr can't be written, the message is lost.
         drop(writeln!(io::stderr(), "{message}"));
         code
     }
@@ -46,26 +46,26 @@ impl From<io::Error> for Failure {
         if error.kind() == io::ErrorKind::BrokenPipe {
             Failure::ReaderGone
         } else {
-            Failure::Told(error.to_string())
+            Failure::Message(error.to_string())
         }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Failure::Told(error.to_string())
+        Failure::Message(error.to_string())
     }
 }
 
 impl From<tidings_loadgen::Error> for Failure {
     fn from(error: tidings_loadgen::Error) -> Self {
-        Failure::Told(error.to_string())
+        Failure::Message(error.to_string())
     }
 }
 
 impl From<Problems> for Failure {
     fn from(problems: Problems) -> Self {
-        Failure::Told(problems.to_string())
+        Failure::Message(problems.to_string())
     }
 }
 
@@ -96,12 +96,12 @@ impl From<Status> for Failure {
         if status.code() == Code::Unauthenticated {
             text.push_str("\n  give a token with --token or TIDINGS_TOKEN");
         }
-        Failure::Told(text)
+        Failure::Message(text)
     }
 }
 
-/// True if the message of a status tells a violation already. It tells all places in a payload, and
-/// names them from the payload on: `data/n` where the field is `requests[0].data/n`.
+/// True if the message of a status already contains a violation. The message has all places in a
+/// payload, with names relative to the payload: `data/n` where the field is `requests[0].data/n`.
 fn is_told(message: &str, field: &str, description: &str) -> bool {
     let within = field.rsplit_once("].").map_or(field, |(_, within)| within);
     let stands = |piece: &str| {
@@ -112,7 +112,7 @@ fn is_told(message: &str, field: &str, description: &str) -> bool {
                 && (after.is_empty() || after.starts_with("; "))
         })
     };
-    // A place that is the whole payload stands in the message without a name.
+    // The whole payload as a place has no name in the message.
     stands(&format!("{within}: {description}"))
         || (!within.contains('/') && stands(description))
         || message == format!("{field}: {description}")
@@ -126,7 +126,7 @@ impl From<tidings_client::Error> for Failure {
         while let Some(inner) = cause.source() {
             cause = inner;
         }
-        Failure::Told(format!("unavailable: the server can't be reached: {cause}"))
+        Failure::Message(format!("unavailable: the server can't be reached: {cause}"))
     }
 }
 
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_names_its_code_and_fields() {
+    fn status_names_code_and_fields() {
         let mut details = ErrorDetails::new();
         details.add_bad_request_violation("requests[0].type", "expected a letter");
         let status =
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_violation_is_not_told_twice() {
+    fn violation_is_printed_once() {
         let details = ErrorDetails::with_bad_request_violation("type", "expected a letter");
         let status =
             Status::with_error_details(Code::InvalidArgument, "type: expected a letter", details);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_places_in_a_payload_are_not_told_twice() {
+    fn payload_places_are_printed_once() {
         let places = [("/n", "expected a number"), ("", "expected 3 members")];
         let places = places.map(|(path, text)| (path.to_owned(), text.to_owned()));
         for error in [
@@ -174,13 +174,13 @@ mod tests {
             let message = error.message();
             let status =
                 Status::with_error_details(Code::InvalidArgument, message.clone(), details);
-            let told = Failure::new(format!("invalid_argument: {message}"));
-            assert_eq!(Failure::from(status), told);
+            let failure = Failure::new(format!("invalid_argument: {message}"));
+            assert_eq!(Failure::from(status), failure);
         }
     }
 
     #[test]
-    fn a_reader_that_leaves_is_no_failure() {
+    fn closed_stdout_is_not_a_failure() {
         assert_eq!(
             Failure::from(io::Error::from(io::ErrorKind::BrokenPipe)),
             Failure::ReaderGone

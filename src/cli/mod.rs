@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! Results go to stdout, everything else to stderr. The exit code is 0 for good, 1 for a failure
-//! and 2 for a command that makes no sense.
+//! Results go to stdout, everything else to stderr. The exit code is 0 for success, 1 for a failure
+//! and 2 for invalid arguments.
 
 mod backup;
 mod catalog;
@@ -44,7 +44,7 @@ use self::output::Output;
     arg_required_else_help = true
 )]
 pub struct Cli {
-    /// Print results as JSON, one object a line
+    /// Print results as JSON, one object per line
     #[arg(long, global = true)]
     json: bool,
     #[command(flatten)]
@@ -61,18 +61,18 @@ enum Command {
     Other(Errand),
 }
 
-/// What is done at once, most of it by asking a server.
+/// Commands other than `serve`; most of them call a server.
 #[derive(Debug, Subcommand)]
 enum Errand {
     /// Publish an event
     Publish(publish::Args),
-    /// Follow channels and print their events
+    /// Subscribe to channels and print their events
     Tail(tail::Args),
     /// Show the server's counters
     Stats(stats::Args),
     /// List connections
     Connections(connections::Args),
-    /// End a connection, or all of a user's
+    /// Close a connection, or all connections of a user
     Disconnect(disconnect::Args),
     /// List channels
     Channels(channels::Args),
@@ -84,19 +84,19 @@ enum Errand {
     Explain(explain::Args),
     /// Show the newest refusals, and closes with a reason
     Refusals(refusals::Args),
-    /// Make a token, signed with the configured `auth.hs256_secret`
+    /// Issue a token, signed with the configured `auth.hs256_secret`
     Token(token::Args),
     /// Write a backup of a running server's store to a file
     Backup(backup::Args),
-    /// Make a store from a backup, for a server that is started afterwards
+    /// Create a store from a backup, for a server that is started afterwards
     Restore(restore::Args),
     /// Check a configuration file, or a preset
     Check(check::Args),
-    /// Print the whole default configuration, commented, or a preset
+    /// Print the default configuration with comments, or a preset
     Config(check::PrintArgs),
-    /// Show the known event types
+    /// Show the declared event types
     Catalog(catalog::Args),
-    /// Put a server under load and measure it
+    /// Load-test a server
     Bench(Box<tidings_loadgen::Args>),
 }
 
@@ -108,7 +108,7 @@ pub fn main() -> ExitCode {
         Err(error) => return misuse(&error),
     };
     let outcome = match cli.command {
-        // It says itself how many threads it wants.
+        // `serve` chooses the number of runtime threads itself.
         Command::Serve(args) => serve::run(args),
         Command::Other(errand) => runtime(0).and_then(|runtime| {
             runtime.block_on(run(errand, &cli.target, Output::stdout(cli.json)))
@@ -120,16 +120,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Help is a result; anything else that clap says is a usage error (2).
+/// Help is a result; other messages of clap are usage errors (2).
 fn misuse(error: &clap::Error) -> ExitCode {
-    // There is nobody left to tell where even this can't be written.
+    // If even this can't be written, the message is lost.
     drop(error.print());
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// The runtime, with so many threads; 0: half as many as there are processors. More would wake each
-/// other for nothing: a server's shards have as many threads as there are processors, and what
-/// asks a server, the load generator too, leaves it half of the machine.
+/// The runtime, with this many threads; 0: half as many as there are processors. More threads would
+/// only contend with each other: a server's shards have as many threads as there are processors,
+/// and clients such as the load generator leave the server half of the machine.
 fn runtime(threads: usize) -> Result<Runtime, Failure> {
     let processors = || std::thread::available_parallelism().map_or(1, NonZero::get);
     let threads = match threads {
@@ -139,8 +139,8 @@ fn runtime(threads: usize) -> Result<Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .enable_all()
-        // Sockets are asked for news after so many tasks: with tokio's 61, whoever publishes over
-        // HTTP waits behind as many new connections of a flood.
+        // The IO driver is polled after this many tasks. With tokio's default of 61, an HTTP
+        // publisher would wait behind as many new connections of a flood.
         .event_interval(16)
         .on_thread_park(tidings_malloc::pausing)
         .build()?;
@@ -187,12 +187,12 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn no_command_has_a_flag_of_its_own_under_the_name_of_a_common_one() {
+    fn no_command_shadows_a_global_flag() {
         let command = Cli::command();
         let common: Vec<_> = command.get_arguments().map(clap::Arg::get_id).collect();
         for one in command.get_subcommands() {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_is_taken() {
+    fn every_command_is_parsed() {
         for line in [
             "tidings serve",
             "tidings serve --config a.toml --dev --ready-file r.json --drain 5s --public 127.0.0.1:0 --internal [::1]:0",
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_a_usage_error() {
+    fn invalid_arguments_are_usage_errors() {
         for line in [
             "tidings",
             "tidings fly",

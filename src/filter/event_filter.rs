@@ -314,7 +314,7 @@ pub(crate) mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::event::{ChannelName, Draft, EventType, Headers, Payload, Timestamp};
+    use crate::event::{AcceptedAt, ChannelName, Draft, EventType, Headers, Payload, Timestamp};
 
     pub(crate) fn event(event_type: &str, data: impl Into<Bytes>, content_type: &str) -> Event {
         let now = Timestamp::now();
@@ -330,7 +330,7 @@ pub(crate) mod tests {
             source: Some(Arc::from("billing")),
             time: now,
             trace: None,
-            accepted: std::time::Instant::now(),
+            accepted: AcceptedAt::now(),
         };
         Event::new(draft, None)
     }

@@ -71,7 +71,7 @@ pub(super) fn assemble(
         Arc::clone(&tracing),
     )
     .map_err(StartError::at("server.shards"))?;
-    let (broker, revocations) = stores(config, namespaces, builder.sink(), &metrics)?;
+    let (broker, revocations) = stores(config, namespaces, builder.sink(), &metrics, &tracing)?;
     let audit = match &config.audit.file {
         None => Audit::off(&metrics),
         Some(path) => Audit::open(path, &metrics).map_err(StartError::at("audit.file"))?,
@@ -206,6 +206,7 @@ fn stores(
     namespaces: Arc<ArcSwap<Namespaces>>,
     sink: Weak<dyn Sink>,
     metrics: &Arc<Metrics>,
+    tracing: &Arc<Tracing>,
 ) -> Result<Stores, StartError> {
     let metrics = Arc::clone(metrics);
     let bounds = Bounds {
@@ -235,7 +236,7 @@ fn stores(
                 disk_bytes: config.history.disk_bytes,
                 bounds,
             };
-            let disk = Disk::open(namespaces, sink, metrics, settings);
+            let disk = Disk::open(namespaces, sink, metrics, Arc::clone(tracing), settings);
             let disk = Arc::new(disk.map_err(StartError::new)?);
             let broker: Arc<dyn Broker> = Arc::<Disk>::clone(&disk);
             (broker, disk)

@@ -36,6 +36,7 @@ use crate::config::Config;
 use crate::lifecycle::{Departure, Lifecycle};
 use crate::session::Services;
 use crate::telemetry::Stalled;
+use crate::transport::http::DevGuide;
 
 pub use assemble::Assembled;
 pub use described::{asyncapi_settings, catalog};
@@ -58,6 +59,8 @@ pub struct ServeOptions {
     /// Whether undeclared namespaces are open, anonymous clients are admitted, and the demo page is
     /// served.
     pub dev: bool,
+    /// With `dev`: what the page for newcomers says. The address of the internal listener is added.
+    pub guide: Option<DevGuide>,
     /// Where to write the bound addresses, once both listeners accept.
     pub ready_file: Option<PathBuf>,
     /// Loads the configuration again on SIGHUP. The error describes the problem.
@@ -116,7 +119,11 @@ impl Server {
     ///
     /// # Errors
     /// Names the key or address that is unusable.
-    pub async fn start(config: &Config, dev: bool) -> Result<Server, StartError> {
+    pub async fn start(
+        config: &Config,
+        dev: bool,
+        guide: Option<DevGuide>,
+    ) -> Result<Server, StartError> {
         tls::install_crypto();
         let lifecycle = Arc::new(Lifecycle::default());
         let public = bind("public.listen", config.public.listen)?;
@@ -152,7 +159,13 @@ impl Server {
             drain: config.server.drain,
             drain_delay: config.server.drain_delay,
         };
-        let front = public::Public::new(&assembled, config, dev, Arc::clone(&lifecycle));
+        let guide = guide.map(|guide| {
+            Arc::new(DevGuide {
+                internal: bound.internal.to_string(),
+                ..guide
+            })
+        });
+        let front = public::Public::new(&assembled, config, guide, Arc::clone(&lifecycle));
         let back = internal::Internal::new(&assembled, config, lifecycle);
         let limit = config.limits.connections.saturating_add(listen::HANDSHAKES);
         let descriptors = descriptors::Descriptors::raise(config);
@@ -317,7 +330,7 @@ pub async fn run(options: ServeOptions) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::at("SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::at("SIGINT"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::at("SIGHUP"))?;
-    let server = Server::start(&options.config, options.dev).await?;
+    let server = Server::start(&options.config, options.dev, options.guide).await?;
     let bound = server.bound();
     tracing::info!(public = %bound.public, internal = %bound.internal, "ready");
     if let Some(path) = &options.ready_file {

@@ -190,7 +190,7 @@ mod tests {
     use crate::event::EventType;
 
     #[test]
-    fn everything_returns_to_zero_when_all_have_left_whatever_the_threads() {
+    fn gauges_return_to_zero_after_disconnects() {
         let metrics = Metrics::new("test");
         std::thread::scope(|scope| {
             for transport in Transport::ALL {
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_json_has_the_documented_shape() {
+    fn json_has_the_documented_structure() {
         let metrics = Metrics::new("n1");
         metrics.connection_opened(Transport::WebSocket);
         metrics.published(&EventType::new("a.b").unwrap());

@@ -45,7 +45,7 @@ export function Why(): JSX.Element {
       >
         <Field label="User" value={read("user")} hint={claims === "" ? "Empty: anonymous" : "The claims say who it is"} onChange={set("user")} />
         <Field label="Roles" value={read("roles")} placeholder="editor, member" onChange={set("roles")} />
-        <Field label="Or the claims of a token (JSON)" value={claims} placeholder='{"sub": "ann", "projects": ["42"]}' onChange={set("claims")} />
+        <Field label="Or a token's claims" value={claims} placeholder='{"sub": "ann", "projects": ["42"]}' onChange={set("claims")} />
         <Choice label="Action" value={read("action") || "subscribe"} options={ACTIONS} onChange={set("action")} />
         <Field label="Channel" value={read("channel")} placeholder="project:42" onChange={set("channel")} />
         <Field label="Event type (optional)" value={read("event_type")} onChange={set("event_type")} />

@@ -1,4 +1,4 @@
-//! Statistics, and the connections of all transports: what operators see and end.
+//! Statistics, and the connections of all transports, for operators.
 
 use http::Uri;
 use serde_json::{Value, json};
@@ -57,7 +57,7 @@ pub(super) async fn show(caller: Caller, uri: Uri) -> Answer {
     reply::json(&describe(&connection))
 }
 
-/// `DELETE /api/v1/connections/{id}?reason=&revoke=`: ends a connection with close code 4410.
+/// `DELETE /api/v1/connections/{id}?reason=&revoke=`: closes a connection with close code 4410.
 pub(super) async fn end(caller: Caller, uri: Uri, query: Query) -> Answer {
     let admin = caller.admin()?;
     let target = Target::Connection(id_in(&uri, ONE)?);
@@ -66,8 +66,8 @@ pub(super) async fn end(caller: Caller, uri: Uri, query: Query) -> Answer {
     Ok(reply::nothing())
 }
 
-/// `DELETE /api/v1/connections?user=&reason=&revoke=`: ends all connections of a user. The user
-/// must be named: what ends everybody is not one parameter away.
+/// `DELETE /api/v1/connections?user=&reason=&revoke=`: closes all connections of a user. The user
+/// is required, so that a forgotten parameter can't close everybody's connections.
 pub(super) async fn end_all(caller: Caller, query: Query) -> Answer {
     let admin = caller.admin()?;
     let user = query.text("user");
@@ -80,14 +80,14 @@ pub(super) async fn end_all(caller: Caller, query: Query) -> Answer {
     reply::json(&json!({ "disconnected": disconnected }))
 }
 
-/// The connection named at the end of a path; what can't be an id names no connection.
+/// The connection whose id ends a path; a malformed id matches no connection.
 pub(super) fn id_in(uri: &Uri, before: &str) -> Result<ConnectionId> {
     let name = name_in_path(uri, before, "")?;
     name.parse()
         .map_err(|_| Error::not_found("no such connection"))
 }
 
-/// A connection, as operators see it.
+/// A connection, as shown to operators.
 pub(super) fn describe(connection: &ConnectionInfo) -> Value {
     let subscriptions = connection.subscriptions.iter();
     let subscriptions = subscriptions.map(|subscription| {
@@ -135,7 +135,7 @@ pub(super) fn describe(connection: &ConnectionInfo) -> Value {
     })
 }
 
-/// A channel with where it stands; without a position where it keeps no history.
+/// A channel with its position; without a position if it keeps no history.
 pub(super) fn at_position(channel: &str, position: Option<Position>) -> Value {
     match position {
         None => json!({ "channel": channel }),

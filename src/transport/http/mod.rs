@@ -1,4 +1,4 @@
-//! The HTTP routes of the public listener, but for the WebSocket.
+//! The HTTP routes of the public listener, except for the WebSocket.
 
 mod asyncapi;
 mod body;
@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::extract::ConnectInfo;
+use axum::extract::{ConnectInfo, Request};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
 
@@ -39,20 +39,21 @@ use crate::lifecycle::Lifecycle;
 use crate::net::origin;
 use crate::session::Services;
 use observe::{Route, observe};
+pub use pages::DevGuide;
 
 #[cfg(feature = "parts")]
 pub use sse::dialect as sse_dialect;
 
-/// What the routes are set up with.
+/// The settings of the routes.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
-    /// Origins whose pages may call the API (CORS) and open event streams; what is stored here
-    /// later holds for the requests from then on.
+    /// Origins whose pages may call the API (CORS) and open event streams; a stored replacement
+    /// applies to later requests.
     pub allowed_origins: Arc<ArcSwap<Vec<String>>>,
-    /// Whether the demo page is at `/`.
-    pub demo: bool,
-    /// What is spoken where, for the description of the events; what is stored here later holds
-    /// from then on.
+    /// What the page for newcomers at `/` says; `None` without `--dev`.
+    pub guide: Option<Arc<DevGuide>>,
+    /// The dialects of each path, for the AsyncAPI document; a stored replacement applies from then
+    /// on.
     pub asyncapi: Arc<ArcSwap<AsyncApiSettings>>,
 }
 
@@ -90,7 +91,7 @@ impl Access {
     }
 }
 
-/// What the handlers share.
+/// State shared by the handlers.
 #[derive(Clone)]
 struct Shared {
     access: Access,
@@ -102,7 +103,7 @@ struct Shared {
     asyncapi: Arc<ArcSwap<AsyncApiSettings>>,
 }
 
-/// The routes. `/readyz` says no once the server is about to stop.
+/// The routes. `/readyz` answers 503 once the server is about to stop.
 pub fn routes(
     services: &Arc<Services>,
     settings: HttpSettings,
@@ -119,8 +120,11 @@ pub fn routes(
     let mut routes = Router::new()
         .route("/healthz", get(pages::healthy))
         .route("/readyz", get(pages::ready));
-    if settings.demo {
-        routes = routes.route("/", get(pages::demo));
+    if let Some(guide) = settings.guide {
+        let answer = async move |request: Request| pages::guide(&guide, &request);
+        routes = routes
+            .route("/", get(pages::demo))
+            .route("/dev.json", get(answer));
     }
     for (path, methods) in api() {
         routes = routes.route(path, observed(&shared, path, methods));
@@ -168,7 +172,7 @@ pub fn is_for_console(path: &str) -> bool {
         || (path.starts_with("/api/v1/") && !path.starts_with("/api/v1/websocket/"))
 }
 
-/// Every path of the API with what it answers.
+/// Every path of the API with its handlers.
 fn api() -> Vec<(&'static str, MethodRouter<Shared>)> {
     vec![
         ("/openapi.json", get(openapi::show)),

@@ -17,12 +17,12 @@ use super::reply;
 /// The description; it is the same for every server of this version.
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
 
-/// Answers with the description.
+/// Responds with the document.
 pub(super) async fn show(_: Reader) -> Response {
     reply::json_text(DOCUMENT.clone())
 }
 
-/// The whole description.
+/// The whole document.
 pub(super) fn document() -> Value {
     json!({
         "openapi": "3.1.0",
@@ -54,7 +54,7 @@ pub(super) fn document() -> Value {
     })
 }
 
-/// The refusals that many operations share.
+/// The error responses that many operations share.
 fn responses() -> Value {
     let problem = |description: &str| {
         json!({
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_route_of_the_api_is_described() {
+    fn every_route_is_described() {
         let document = document();
         let described = document["paths"].as_object().unwrap();
         for (path, _) in super::super::api() {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reference_leads_somewhere() {
+    fn every_reference_resolves() {
         fn walk(value: &Value, document: &Value) {
             match value {
                 Value::Object(members) => {

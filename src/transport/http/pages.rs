@@ -1,24 +1,29 @@
-//! What needs no token: health, the demo page, and nothing.
+//! Routes that need no token: health, the demo page, and the 404.
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::LazyLock;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::HeaderValue;
-use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use ring::digest::{SHA256, digest};
+use serde::Serialize;
 
 use super::Shared;
-use super::reply::Refusal;
+use super::reply::{self, Refusal};
 use crate::error::Error;
+use crate::net::host;
 
-/// The page that shows a newcomer what happens.
+/// The demo page.
 const DEMO: &str = include_str!("demo.html");
 
-/// What the page may do: run its own script and style, by their digests, and nothing injected.
+/// The content security policy of the page: its own script and style, by their digests, and nothing
+/// injected.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let style = sources(DEMO, "<style>", "</style>");
     let script = sources(DEMO, "<script>", "</script>");
@@ -46,7 +51,8 @@ pub(super) async fn healthy() -> &'static str {
     "ok\n"
 }
 
-/// The server takes connections, can judge their tokens, and can keep what is published.
+/// Readiness: the server accepts connections, can judge their tokens, and can store published
+/// events.
 pub(super) async fn ready(State(shared): State<Shared>) -> Response {
     if !shared.lifecycle.is_ready() {
         let error = Error::unavailable("the server is about to stop");
@@ -81,12 +87,59 @@ pub(super) async fn nothing_here(State(shared): State<Shared>) -> Refusal {
     error.into()
 }
 
+/// What the page for newcomers says: an event to try, and lines to paste.
+#[derive(Clone, Serialize)]
+pub struct DevGuide {
+    /// The path of the running program.
+    pub binary: String,
+    /// The address of the internal listener.
+    pub internal: String,
+    /// The channel of the event to try.
+    pub channel: String,
+    /// Its type.
+    pub event_type: String,
+    /// Its data, as JSON.
+    pub data: String,
+    /// Where WebSockets connect.
+    pub path: String,
+    /// Whether connections without a token are admitted.
+    pub anonymous: bool,
+    /// Whether `/console/` is on the internal listener.
+    pub console: bool,
+    /// A token with the roles `service` and `admin`; only for pages on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+}
+
+/// Without the token.
+impl fmt::Debug for DevGuide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DevGuide")
+            .field("channel", &self.channel)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Answers with the guide. The token is only for a page on this machine, called by an address or a
+/// name that nobody else can own: a page of another site must not get it by DNS rebinding.
+pub(super) fn guide(guide: &DevGuide, request: &Request) -> Response {
+    let address = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let is_here = address.is_some_and(|ConnectInfo(at)| at.ip().to_canonical().is_loopback());
+    let is_own_page = request.headers().get(ORIGIN).is_none();
+    let may_know = is_here && is_own_page && host::is_for_own(request, &[]);
+    let guide = DevGuide {
+        token: guide.token.clone().filter(|_| may_know),
+        ..guide.clone()
+    };
+    reply::json(&guide).into_response()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_page_has_no_inline_handlers_or_styles_that_its_policy_would_stop() {
+    fn demo_page_complies_with_its_policy() {
         assert_eq!(
             DEMO.matches("<script").count(),
             DEMO.matches("<script>").count()

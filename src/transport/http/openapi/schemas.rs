@@ -1,4 +1,4 @@
-//! The shapes of requests and answers.
+//! The schemas of requests and responses.
 
 use serde_json::{Map, Value, json};
 
@@ -160,7 +160,7 @@ fn publish_request() -> Value {
             "properties": { "content_type": names::other_media(), "data_base64": text() } },
     ]);
     insert(&mut request, "anyOf", either);
-    // A key counts for a channel: `global` where neither channel nor audience is named.
+    // A key is scoped to a channel: `global` if neither channel nor audience is named.
     let key_needs_channel = json!([{ "anyOf": [
         { "properties": { "idempotency_key": { "enum": ["", null] } } },
         { "properties": { "audience": { "type": "null" } } },
@@ -218,7 +218,7 @@ fn insert(schema: &mut Value, name: &str, value: Value) {
     }
 }
 
-/// Unknown members are refused: a misspelt one would be lost silently.
+/// Unknown members are refused: a misspelt one would be ignored silently.
 fn with_no_others(mut schema: Value) -> Value {
     insert(&mut schema, "additionalProperties", false.into());
     schema
