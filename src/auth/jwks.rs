@@ -10,6 +10,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
+use super::jwk::from_jwks;
 use super::keys::MAX_BYTES;
 use crate::clock::{Elapsed, timeout};
 use crate::error::{Error, Result};
@@ -62,13 +63,18 @@ impl Source {
 
     /// Fetches the set: at most 1 MiB within 5 s, following no redirects.
     pub(super) async fn fetch(&self) -> std::result::Result<Bytes, String> {
+        self.fetch_dated().await.map(|(body, _)| body)
+    }
+
+    /// Fetches the set, and the provider's time: the answer's `Date`.
+    async fn fetch_dated(&self) -> std::result::Result<(Bytes, Option<String>), String> {
         match timeout(TIMEOUT, self.request()).await {
             Ok(answer) => answer,
             Err(Elapsed) => Err(String::from("no answer within 5 s")),
         }
     }
 
-    async fn request(&self) -> std::result::Result<Bytes, String> {
+    async fn request(&self) -> std::result::Result<(Bytes, Option<String>), String> {
         let request = Request::get(&self.uri)
             .header(header::ACCEPT, "application/jwk-set+json, application/json")
             .body(Empty::new())
@@ -81,12 +87,34 @@ impl Source {
         if response.status() != http::StatusCode::OK {
             return Err(format!("the answer was {}", response.status()));
         }
+        let date = response.headers().get(header::DATE);
+        let date = date.and_then(|date| date.to_str().ok()).map(str::to_owned);
         let body = Limited::new(response.into_body(), MAX_BYTES)
             .collect()
             .await;
-        body.map(http_body_util::Collected::to_bytes)
+        body.map(|body| (body.to_bytes(), date))
             .map_err(|error| error.to_string())
     }
+}
+
+/// What one fetch of a JWK set has found.
+#[derive(Debug)]
+pub struct JwksProbe {
+    /// How many keys of the set are usable.
+    pub keys: usize,
+    /// The provider's time (the `Date` header), if it sent one.
+    pub date: Option<String>,
+}
+
+/// Fetches a JWK set once, as the server does, to find out whether that works.
+///
+/// # Errors
+/// Why the set can't be fetched or used.
+pub async fn probe_jwks(url: &str) -> std::result::Result<JwksProbe, String> {
+    let source = Source::new(url).map_err(|error| error.message())?;
+    let (body, date) = source.fetch_dated().await?;
+    let keys = from_jwks(&body)?.len();
+    Ok(JwksProbe { keys, date })
 }
 
 fn wrong(what: &'static str) -> Error {

@@ -29,6 +29,7 @@ pub use failure::AuthFailure;
 pub use fingerprint::Fingerprint;
 pub use identity::{ADMIN, Identity, SERVICE, VIEWER, rate_limit_key};
 pub use interner::Pool;
+pub use jwks::{JwksProbe, probe_jwks};
 pub use mint::{TokenMint, TokenRequest};
 pub use policy::{Action, Explanation, NamespaceRules, Policy, RuleError};
 pub use revocations::{

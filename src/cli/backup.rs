@@ -1,6 +1,6 @@
 //! `tidings backup`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use serde_json::json;
 use super::client::Target;
 use super::failure::Failure;
 use super::output::Output;
+use super::private_file;
 use crate::broker::{Contents, verify};
 use crate::proto::BackupRequest;
 
@@ -19,9 +20,10 @@ pub(super) struct Args {
     file: PathBuf,
 }
 
-/// Requests a backup from a running server, writes it to a file and checks it.
-pub(super) async fn run(args: &Args, target: &Target, output: &mut Output) -> Result<(), Failure> {
-    let file = args.file.as_path();
+/// Has a running server make a backup, writes it to a file and checks it.
+pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Result<(), Failure> {
+    let Args { file } = args;
+    let file = file.as_path();
     if file == Path::new("-") {
         // The backup is checked before it is reported as complete, which needs a regular file.
         return Err(Failure::new(
@@ -72,7 +74,8 @@ async fn fetch(target: &Target, partial: &Path) -> Result<(), Failure> {
     let client = target.connect().await?;
     let request = client.endless(BackupRequest {}).await?;
     let mut parts = client.store().backup(request).await?.into_inner();
-    let mut file = BufWriter::new(create(partial).map_err(|error| at(partial, &error))?);
+    let mut file =
+        BufWriter::new(private_file::create(partial).map_err(|error| at(partial, &error))?);
     while let Some(part) = parts.message().await? {
         file.write_all(&part.part)
             .map_err(|error| at(partial, &error))?;
@@ -106,15 +109,6 @@ fn partial(file: &Path) -> Result<PathBuf, Failure> {
         .to_owned();
     name.push(".partial");
     Ok(file.with_file_name(name))
-}
-
-/// Creates a file that no other user may read: it contains published events.
-fn create(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 /// A failure at a path.

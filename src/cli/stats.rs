@@ -32,18 +32,17 @@ fn interval(text: &str) -> Result<Duration, &'static str> {
 }
 
 /// Prints the counters, once or until it is stopped.
-pub(super) async fn run(args: &Args, target: &Target, output: &mut Output) -> Result<(), Failure> {
+pub(super) async fn run(args: Args, target: &Target, output: &mut Output) -> Result<(), Failure> {
+    let Args { watch, interval } = args;
     let client = target.connect().await?;
-    if !args.watch {
+    if !watch {
         let answer = client
             .connections()
             .get_stats(client.request(GetStatsRequest {}).await?)
             .await?;
         return print(&answer.into_inner().stats.unwrap_or_default(), output);
     }
-    let interval = args
-        .interval
-        .and_then(|interval| prost_types::Duration::try_from(interval).ok());
+    let interval = interval.and_then(|interval| prost_types::Duration::try_from(interval).ok());
     let request = client.endless(WatchStatsRequest { interval }).await?;
     let mut stream = client
         .connections()

@@ -3,9 +3,10 @@
 /// The prefix of all of them.
 pub(super) const PREFIX: &str = "TIDINGS_";
 
-/// Variables of the command line and of tests; none is a setting.
-const OTHERS: [&str; 5] = [
+/// Variables of the command line and of those who test it; none is a setting.
+const OTHERS: [&str; 6] = [
     "TIDINGS_SERVER",
+    "TIDINGS_CONTEXT",
     "TIDINGS_TOKEN",
     "TIDINGS_CONFIG",
     "TIDINGS_PRESET",
@@ -61,6 +62,7 @@ mod tests {
             ("TIDINGS_PORTS", Some("ports")),
             ("TIDINGS_TOKEN", None),
             ("TIDINGS_SERVER", None),
+            ("TIDINGS_CONTEXT", None),
             ("TIDINGS_CONFIG", None),
             ("TIDINGS_PORT", None),
             ("TIDINGS_PORT_8000_TCP_ADDR", None),

@@ -157,7 +157,7 @@ pub struct Args {
     /// Process id of the server: also measures its processor time and memory
     #[arg(long)]
     pub pid: Option<u32>,
-    /// The token of publishers and subscribers: the flag `--token`, which every command has.
+    /// The token for both sides: the caller's flag `--token`.
     #[arg(skip)]
     pub token: Option<Secret>,
     /// Secret to sign a token for each connection, each with a user of its own [env:

@@ -169,7 +169,7 @@ impl Thread {
                 .into_iter()
                 .map(|error| error.message)
                 .collect()),
-            Some(Step::Event(_) | Step::Gap(_)) | None => {
+            Some(Step::Event(_) | Step::Gap(_) | Step::Heartbeat(_)) | None => {
                 Err("a stream that does not begin with `subscribed`".to_owned())
             }
         }
@@ -204,7 +204,7 @@ impl Thread {
                 tally.gaps += 1;
                 tally.sample(format!("gap: {}", gap.reason));
             }
-            Some(Step::Subscribed(_)) | None => {}
+            Some(Step::Subscribed(_) | Step::Heartbeat(_)) | None => {}
         }
     }
 

@@ -120,7 +120,9 @@ impl Fixture {
         let mut stream = response.unwrap().into_inner();
         match next(&mut stream).await {
             Step::Subscribed(subscribed) => (stream, subscribed),
-            other @ (Step::Event(_) | Step::Gap(_)) => panic!("expected subscribed, not {other:?}"),
+            other @ (Step::Event(_) | Step::Gap(_) | Step::Heartbeat(_)) => {
+                panic!("expected subscribed, not {other:?}")
+            }
         }
     }
 }
@@ -223,6 +225,8 @@ pub(super) async fn next(stream: &mut Streaming<SubscribeResponse>) -> Step {
 pub(super) async fn next_event(stream: &mut Streaming<SubscribeResponse>) -> crate::proto::Event {
     match next(stream).await {
         Step::Event(event) => event,
-        other @ (Step::Subscribed(_) | Step::Gap(_)) => panic!("expected an event, not {other:?}"),
+        other @ (Step::Subscribed(_) | Step::Gap(_) | Step::Heartbeat(_)) => {
+            panic!("expected an event, not {other:?}")
+        }
     }
 }

@@ -18,6 +18,7 @@ use crate::hub::{ConnCtx, DialectId, Joined, Notice, PipeReader, Piped, Protocol
 use crate::proto::server_message::Message;
 use crate::proto::subscribe_response::Message as Step;
 use crate::proto::{SubscribeRequest, Subscribed};
+use crate::protocol::protobuf::schema;
 use crate::protocol::{ServerMessage, protobuf};
 use crate::session::{
     AdmissionRequest, Authentication, Credentials, Subscribe, Wanted, open_subscribed,
@@ -52,9 +53,9 @@ impl Protocol for SubscribeProtocol {
         step(protobuf::message(&ServerMessage::from(notice))).map(SharedResponse::encoded)
     }
 
-    /// HTTP/2 has its own keep-alive.
-    fn heartbeat(&self, _now: Timestamp) -> Bytes {
-        Bytes::new()
+    /// Proxies end a stream that is idle for a while, and do not count HTTP/2's own keep-alive.
+    fn heartbeat(&self, now: Timestamp) -> Bytes {
+        SharedResponse::encoded(Step::Heartbeat(schema::timestamp(now)))
     }
 
     /// The stream's status has the reason.

@@ -20,6 +20,7 @@ use super::query::Query;
 use super::reply::{self, Answer};
 use super::{body, broadcast};
 use crate::admin::{ChannelsQuery, Target};
+use crate::api::Stats;
 use crate::hub::ConnectionInfo;
 use crate::telemetry::StatsSnapshot;
 
@@ -100,6 +101,7 @@ pub(super) async fn stats(caller: Caller) -> Answer {
         .map(|channel| (channel.channel.as_str(), channel.subscribers))
         .collect();
     let now = admin.stats().await?;
+    let errors: u64 = now.errors.values().sum();
     reply::json(&json!({
         "total_connections": now.connections.now,
         "total_subscriptions": now.subscriptions,
@@ -109,8 +111,8 @@ pub(super) async fn stats(caller: Caller) -> Answer {
         // The same under the older name.
         "rooms": subscriptions,
         "messages_delivered": now.events.delivered,
-        "errors": now.errors.values().sum::<u64>(),
-        "stats": now,
+        "errors": errors,
+        "stats": Stats::from(now),
     }))
 }
 

@@ -14,6 +14,7 @@ use super::query::Query;
 use super::reply::{self, Answer};
 use super::ticks::{self, asks_for_stream};
 use crate::admin::ExplainRequest;
+use crate::api::Stats;
 use crate::api::operations::{
     Explain, Explanation, RefusalStream, Refusals, Server, StatsHistory, Subject,
 };
@@ -37,13 +38,13 @@ pub(super) async fn stats(
     let viewer = caller.viewer()?;
     let interval = interval(&query)?;
     if !asks_for_stream(&headers) {
-        return reply::json(&viewer.stats().await?);
+        return reply::json(&Stats::from(viewer.stats().await?));
     }
     Ok(ticks::stream(
         caller,
         &shared.lifecycle,
         interval,
-        move |_| Some(ticks::message("stats", &viewer.stats_here())),
+        move |_| Some(ticks::message("stats", &Stats::from(viewer.stats_here()))),
     ))
 }
 

@@ -229,7 +229,6 @@ fn connections() -> Value {
         "channel": text(), "epoch": text(), "offset": count(), "filter": text(),
         "event_types": texts(), "live": { "type": "boolean" },
     });
-    let millis = json!({ "type": "number", "minimum": 0 });
     json!({
         "Connection": object(&["id", "transport", "connected_at"], json!({
             "id": text(), "user": { "type": ["string", "null"] }, "roles": texts(),
@@ -248,25 +247,6 @@ fn connections() -> Value {
                 "description": "The names of the token's claims, never their values." },
         })),
         "ConnectionPage": page_of("connections", "Connection"),
-        "Stats": object(&["node", "uptime_seconds", "connections", "events"], json!({
-            "node": text(), "uptime_seconds": millis,
-            "connections": object(&["now", "peak", "total"], json!({
-                "now": count(), "peak": count(), "total": count(),
-                "by_transport": counts(), "by_client_type": counts(),
-            })),
-            "subscriptions": count(), "channels": count(),
-            "events": object(&[], json!({
-                "published": count(), "delivered": count(), "replayed": count(),
-                "dropped": count(), "conflated": count(), "filtered": count(),
-                "by_type": counts(),
-            })),
-            "bytes": object(&["in", "out"], json!({ "in": count(), "out": count() })),
-            "errors": counts(), "auth_failures": count(), "rate_limited": count(),
-            "slow_consumers": count(),
-            "latency": object(&[], json!({
-                "p50_ms": millis, "p90_ms": millis, "p99_ms": millis, "max_ms": millis,
-            })),
-        })),
     })
 }
 
