@@ -106,7 +106,8 @@ fn of_url(url: &Uri, path: &'static str) -> Result<Probe, Failure> {
 fn of_config(file: Option<PathBuf>, path: &'static str) -> Probe {
     let file = file.or_else(|| flag_or_env(None, "TIDINGS_CONFIG").map(PathBuf::from));
     let inputs = Inputs {
-        preset: super::check::preset(flag_or_env(None, "TIDINGS_PRESET").as_deref()).unwrap_or_default(),
+        preset: super::check::preset(flag_or_env(None, "TIDINGS_PRESET").as_deref())
+            .unwrap_or_default(),
         file,
         environment: Inputs::process_environment(),
         ..Inputs::default()

@@ -82,7 +82,8 @@ async fn guide_names_an_event_that_every_preset_accepts() {
         }
         let mut page = client.connect().await;
         let data = serde_json::from_str(&text("data")).unwrap();
-        page.publish(&text("channel"), &text("event_type"), data).await;
+        page.publish(&text("channel"), &text("event_type"), data)
+            .await;
         assert!(text("internal").contains(&server.internal), "{guide}");
         let page = server.get("/").await;
         assert!(page.text().contains("dev.json") && page.text().contains("--dev"));
@@ -93,7 +94,9 @@ async fn guide_names_an_event_that_every_preset_accepts() {
 async fn guide_gives_its_token_to_pages_of_this_machine_only() {
     let server = Server::start(Config::dev()).await;
     let get = async |headers: &[(&str, &str)]| {
-        server.http(http::Method::GET, "/dev.json", headers, "").await
+        server
+            .http(http::Method::GET, "/dev.json", headers, "")
+            .await
     };
     assert!(get(&[]).await.json()["token"].is_string());
     for foreign in [("Origin", "https://evil.example"), ("Host", "evil.example")] {

@@ -121,7 +121,10 @@ pub fn routes(
         .route("/healthz", get(pages::healthy))
         .route("/readyz", get(pages::ready));
     if let Some(guide) = settings.guide {
-        let answer = async move |request: Request| pages::guide(&guide, &request);
+        let answer = move |request: Request| {
+            let guide = Arc::clone(&guide);
+            async move { pages::guide(&guide, &request) }
+        };
         routes = routes
             .route("/", get(pages::demo))
             .route("/dev.json", get(answer));
