@@ -53,7 +53,7 @@ fn heading_of(path: &str) -> String {
         Some(("namespace", _)) => "## Namespaces".to_owned(),
         Some(("dialect", _)) => "## Dialects".to_owned(),
         Some(_) => "## Event types".to_owned(),
-        None => match path.split_once('.') {
+        None => match path.rsplit_once('.') {
             Some((table, _)) => format!("### `[{table}]`"),
             None => "## Keys".to_owned(),
         },

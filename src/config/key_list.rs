@@ -253,7 +253,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "limits.publishes_per_second",
         RATE,
         "0",
-        "Publishes per second by one user, over all its connections; 0: no limit.",
+        "Publishes per second by one user, over all its connections; 0: no limit. Services have none.",
     ),
     key(
         "limits.publishes_burst",
@@ -527,9 +527,9 @@ pub(super) const SETTINGS: &[Key] = &[
     ),
     key(
         "catalog.mode",
-        Kind::OneOf(&["open", "strict"]),
+        Kind::OneOf(&["open", "known", "strict"]),
         r#""open""#,
-        "open: unknown event types are accepted; strict: unknown or invalid events are refused.",
+        "open: every event passes; known: unknown types pass, and events of known types are checked; strict: unknown types are refused too.",
     ),
     fixed(
         "websocket.path",

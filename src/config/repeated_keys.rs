@@ -166,7 +166,7 @@ pub(super) const REPEATED: &[Key] = &[
         "dialect[].event.members",
         Kind::List,
         r#"["type", "channel", "id", "timestamp", "offset", "headers", "traceparent"]"#,
-        "Members of the envelope that are written, in this order. `traceparent` also writes `tracestate`.",
+        "Which members of the envelope are written, in this order. `traceparent` brings `tracestate`; `position`, which is not a default, is `{channel, epoch, offset}`.",
     ),
     key(
         "dialect[].control.data",

@@ -149,7 +149,12 @@ impl EventFilter {
     /// True if the event's type matches.
     #[must_use]
     pub fn wants(&self, event: &Event) -> bool {
-        let event_type = event.event_type.as_str();
+        self.wants_type(event.event_type.as_str())
+    }
+
+    /// True if this type matches.
+    #[must_use]
+    pub fn wants_type(&self, event_type: &str) -> bool {
         let types = &self.key.types;
         types.is_empty() || types.iter().any(|pattern| pattern.matches(event_type))
     }

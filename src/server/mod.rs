@@ -12,6 +12,7 @@ mod public;
 mod rehearsal;
 mod serve;
 mod socket_limiter;
+mod stores;
 mod tls;
 
 use std::io::{self, Write};
@@ -140,7 +141,7 @@ impl Server {
                 .map_err(StartError::at("internal.listen"))?,
         };
         let tls = tls::Listeners::load(config)?;
-        let assembled = Arc::new(assemble::assemble(config, dev, Arc::clone(&lifecycle))?);
+        let assembled = Arc::new(assemble::assemble(config, dev, Arc::clone(&lifecycle)).await?);
         // Before anything is accepted: a revoked token must never be taken for a good one.
         let revocations = assembled.services.verifier.load_revocations();
         revocations.await.map_err(StartError::new)?;

@@ -144,7 +144,7 @@ pub async fn open_subscribed<T: Send + 'static>(
             };
             cx.join(request, move |cx, joined, refused| {
                 drop(span);
-                shared.note_refused(cx.identity(), cx.id(), &refused);
+                shared.note_subscribed(cx.identity(), cx.id(), &joined, &refused);
                 match first(cx, &joined, &refused) {
                     Ok((message, with)) => {
                         for refused in &refused {

@@ -68,6 +68,7 @@ mod limits;
 mod many_sockets;
 mod messages;
 mod metrics;
+mod moving_in;
 mod namespaces;
 mod one_reader;
 mod operations;

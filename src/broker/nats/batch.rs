@@ -72,10 +72,10 @@ impl BatchRecord {
     }
 
     /// A batch of events that are in no log.
-    pub(super) fn unlogged(kind: Kind, events: Vec<EventRecord>, count: u64, node: u64) -> Self {
+    pub(super) fn unlogged(kind: Kind, events: Vec<EventRecord>, node: u64) -> Self {
         BatchRecord {
             epoch: 0,
-            first: count,
+            first: 0,
             kind: kind.into(),
             events,
             at: 0,
@@ -114,11 +114,6 @@ impl BatchRecord {
     /// The node that sent it.
     pub(super) fn node(&self) -> u64 {
         self.node
-    }
-
-    /// For events in no log: the count of the sender's batches on this subject.
-    pub(super) fn count(&self) -> u64 {
-        self.first
     }
 
     /// Its events.

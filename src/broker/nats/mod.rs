@@ -76,6 +76,7 @@ const NEWEST: usize = 256;
 /// Channels on NATS JetStream.
 pub struct Nats {
     shared: Arc<Shared>,
+    event_bytes: usize,
 }
 
 struct Shared {
@@ -95,8 +96,6 @@ struct Shared {
     metrics: Arc<Metrics>,
     sink: Weak<dyn Sink>,
     runtime: Handle,
-    /// Random for each process.
-    node: u64,
     publish_timeout: Duration,
     sweep_interval: Duration,
     queued: Arc<Queued>,
@@ -163,12 +162,12 @@ impl Nats {
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Result<Self, ConnectError> {
-        let (line, mut events) = connect::connect(&settings).await?;
+        let (line, mut events, event_bytes) = connect::connect(&settings).await?;
         let defaults = StreamDefaults {
             prefix: settings.prefix.clone(),
             replicas: settings.replicas,
             max_bytes: settings.max_bytes,
-            event_bytes: settings.event_bytes,
+            event_bytes,
         };
         let streams = Streams::new(line.clone(), defaults);
         streams
@@ -227,7 +226,6 @@ impl Nats {
             metrics,
             sink,
             runtime,
-            node,
             publish_timeout: settings.publish_timeout,
             sweep_interval: settings.sweep,
             queued,
@@ -248,7 +246,18 @@ impl Nats {
                 shared.verify_soon();
             }
         });
-        Ok(Nats { shared })
+        shared.metrics.cluster().configured();
+        shared.metrics.cluster().up(true);
+        Ok(Nats {
+            shared,
+            event_bytes,
+        })
+    }
+
+    /// The largest event that the servers take, in bytes.
+    #[must_use]
+    pub fn event_bytes(&self) -> usize {
+        self.event_bytes
     }
 }
 

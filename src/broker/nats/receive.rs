@@ -291,6 +291,12 @@ impl<L: Log> Receiving<L> {
         }
     }
 
+    /// True if more was delivered than the log has.
+    pub(super) fn is_ahead(channel: &Channel, last: &Stored) -> bool {
+        let receiver = channel.receiver();
+        receiver.head().is_some_and(|head| last.seq < head.seq)
+    }
+
     /// True if the log stands further than what was delivered.
     pub(super) fn is_behind(channel: &Channel, last: &Stored) -> bool {
         let receiver = channel.receiver();

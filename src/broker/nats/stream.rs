@@ -72,15 +72,10 @@ impl Stream {
         now.saturating_sub(at) > self.keep()
     }
 
-    /// Takes over what the server has.
-    pub(super) fn set(&self, salt: u64, keep: Duration) {
-        self.salt.store(salt, Ordering::Release);
+    /// Takes over what the server has; true if the epochs are others now.
+    pub(super) fn set(&self, salt: u64, keep: Duration) -> bool {
         self.keep.store(millis(keep), Ordering::Relaxed);
-    }
-
-    /// The salt.
-    pub(super) fn salt(&self) -> u64 {
-        self.salt.load(Ordering::Acquire)
+        self.salt.swap(salt, Ordering::AcqRel) != salt
     }
 
     /// True once an event went by without an offset, and the epochs before it have ended.

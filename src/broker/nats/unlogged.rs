@@ -206,7 +206,7 @@ impl Sending {
             None => (subject::direct(&self.prefix), Kind::Direct),
         };
         let record = EventRecord::new(event, 0, 0).for_nodes(event.accepted, None);
-        let batch = BatchRecord::unlogged(kind, vec![record], 0, self.node);
+        let batch = BatchRecord::unlogged(kind, vec![record], self.node);
         let body = batch.seal(&subject);
         (subject, body)
     }

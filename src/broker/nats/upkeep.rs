@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use super::batch::Stored;
 use super::channel::Channel;
 use super::error::EngineError;
+use super::log::Log as _;
 use super::receive::Receiving;
 use super::{NEWEST, Shared};
 use crate::broker::Kept;
@@ -104,6 +105,13 @@ impl Shared {
         self.runtime.spawn(async move {
             sleep(after).await;
             this.verifying.store(false, Ordering::Release);
+            if let Ok(changed) = this.streams.refresh().await {
+                for stream in changed {
+                    for wanted in this.channels.forget_stream(&stream) {
+                        this.cache.remove(&wanted);
+                    }
+                }
+            }
             let followed = this
                 .channels
                 .select(|channel| channel.receiver().position().is_some());
@@ -141,12 +149,31 @@ impl Shared {
         }
     }
 
-    fn compare(&self, channel: &Arc<Channel>, seq: u64, body: &[u8]) {
+    /// The log seems to be behind what was delivered. If the leader confirms it, offsets would be
+    /// assigned twice: the channel continues with a new epoch.
+    async fn check_ahead(self: &Arc<Self>, channel: &Arc<Channel>) {
+        if let Ok(Some(last)) = self.line.last(channel).await
+            && Receiving::<super::Line>::is_ahead(channel, &last)
+        {
+            tracing::warn!(channel = %channel.name, "the engine has lost events: new epoch");
+            if channel.writer().want_renumber() {
+                self.spawn_append(channel);
+            }
+        }
+    }
+
+    fn compare(self: &Arc<Self>, channel: &Arc<Channel>, seq: u64, body: &[u8]) {
         let read = Stored::read(&channel.name, &channel.stream, &channel.subject, seq, body);
         match read {
             Ok(last) if Receiving::<super::Line>::is_behind(channel, &last) => {
                 self.metrics.cluster().late();
                 self.receiving.arrived(channel, last);
+            }
+            Ok(last) if Receiving::<super::Line>::is_ahead(channel, &last) => {
+                // A replica may be behind; the leader decides.
+                let (this, channel) = (Arc::clone(self), Arc::clone(channel));
+                self.runtime
+                    .spawn(async move { this.check_ahead(&channel).await });
             }
             Ok(_) => {}
             Err(why) => {
