@@ -3,21 +3,25 @@
 use std::time::Duration;
 
 use super::Bound;
-use crate::config::{Config, Durability, NamespaceConfig, Storage};
+use crate::config::{Config, Durability, Engine, NamespaceConfig, Storage};
 use crate::event::SlowConsumer;
 use crate::session::{NamespaceFacts, ServerFacts, Setting};
 
 /// What a server with this configuration was started with.
 pub(super) fn facts(config: &Config, dev: bool, bound: Bound) -> ServerFacts {
-    let (storage, durability, limit) = match config.history.storage {
-        Storage::Disk => {
+    let (storage, durability, limit) = match (config.cluster.engine, config.history.storage) {
+        (Engine::Nats, _) => ("nats", "", 0),
+        (Engine::Redis, _) => ("redis", "", 0),
+        (Engine::None, Storage::Disk) => {
             let durability = match config.history.durability {
                 Durability::Fsync => "fsync",
                 Durability::Async => "async",
             };
             ("disk", durability, config.history.disk_bytes)
         }
-        Storage::Memory | Storage::Nats => ("memory", "", count(config.history.most_memory())),
+        (Engine::None, Storage::Memory | Storage::Nats) => {
+            ("memory", "", count(config.history.most_memory()))
+        }
     };
     let namespaces = config.all_namespaces(dev);
     let settings = config.provenance.0.iter().map(|value| Setting {

@@ -11,7 +11,7 @@ pub struct ServerFacts {
     pub public: Option<SocketAddr>,
     /// The address of the internal listener.
     pub internal: Option<SocketAddr>,
-    /// Where history is kept: `memory` or `disk`.
+    /// Where history is kept: `memory`, `disk`, or the engine of the cluster.
     pub storage: String,
     /// How durable an acknowledged event is: `fsync` or `async`; empty for a store in memory.
     pub durability: String,
