@@ -116,7 +116,7 @@ impl Sink for Dispatcher {
     fn deliver(&self, event: Arc<Event>) -> u64 {
         let span = self.tracing.begin_fanout(&event);
         let (shards, subscribers) = match &event.channel {
-            Some(channel) => self.routes.find(channel),
+            Some(channel) => self.routes.find_for_event(channel),
             None => (u64::MAX, self.count_addressed(&event)),
         };
         self.metrics.published(&event.event_type);

@@ -13,6 +13,7 @@ mod evaluate;
 mod evaluator;
 mod filter_budget;
 mod interest;
+mod network;
 mod observer;
 mod permits;
 mod pipe;
@@ -52,6 +53,8 @@ use crate::lifecycle::Departure;
 use crate::telemetry::{Metrics, Tracing};
 
 pub use delivery::DialectId;
+pub use interest::Activity;
+pub use network::Network;
 pub use permits::{ConnectionPermit, PermitError};
 pub use pipe::{Pipe, PipeReader, Piped, Shareable};
 pub use protocol::{Joined, Notice, Protocol, Refused};
@@ -61,10 +64,10 @@ pub use shard::REPLAY_BYTES;
 #[cfg(feature = "parts")]
 pub use shard::parts;
 pub use shard::{
-    Arrived, ConnCtx, ConnectionFilter, ConnectionPage, ConnectionQuery, Join, JoinRequest,
-    Opening, TransportUpgrade,
+    Arrived, ConnCtx, ConnectionFilter, ConnectionOrder, ConnectionPage, ConnectionQuery, Join,
+    JoinRequest, Opening, RankQuery, Ranked, Ranking, TransportUpgrade,
 };
-pub use shard::{Client, ConnectionInfo, Link};
+pub use shard::{Client, ConnectionInfo, Link, RequestFacts, SubscriptionInfo};
 
 /// How long accepted publishes may take to complete after the last connection has closed.
 const LAST_WORK: Duration = Duration::from_secs(1);
@@ -218,6 +221,13 @@ impl Hub {
     #[must_use]
     pub fn clock_us(&self) -> u64 {
         self.dispatcher.clock_us()
+    }
+
+    /// Tells the table of interest how much time has passed. Called about once a second.
+    pub fn tick(&self) {
+        let second = self.clock_us() / 1_000_000;
+        let second = u32::try_from(second).unwrap_or(u32::MAX - 1);
+        self.dispatcher.routes.set_second(second);
     }
 
     /// How many shards there are.

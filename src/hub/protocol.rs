@@ -15,6 +15,16 @@ pub trait Protocol: Send + Sync {
     /// The transport.
     fn transport(&self) -> Transport;
 
+    /// The name of the codec, for operators.
+    fn name(&self) -> &str {
+        self.transport().as_str()
+    }
+
+    /// Whether what it sends is compressed.
+    fn is_compressed(&self) -> bool {
+        false
+    }
+
     /// The number of the codec: connections with the same number share frames.
     fn dialect(&self) -> DialectId;
 

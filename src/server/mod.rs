@@ -4,6 +4,7 @@ mod assemble;
 mod described;
 mod descriptors;
 mod evictions;
+mod facts;
 mod internal;
 mod listen;
 mod observer;
@@ -36,6 +37,7 @@ use crate::config::Config;
 use crate::lifecycle::{Departure, Lifecycle};
 use crate::session::Services;
 use crate::telemetry::Stalled;
+use crate::transport::http::DevGuide;
 
 pub use assemble::Assembled;
 pub use described::{asyncapi_settings, catalog};
@@ -59,6 +61,8 @@ pub struct ServeOptions {
     /// Whether undeclared namespaces are open, anonymous clients are admitted, and the demo page is
     /// served.
     pub dev: bool,
+    /// With `dev`: what the page for newcomers says. The address of the internal listener is added.
+    pub guide: Option<DevGuide>,
     /// Where to write the bound addresses, once both listeners accept.
     pub ready_file: Option<PathBuf>,
     /// Loads the configuration again on SIGHUP. The error describes the problem.
@@ -117,7 +121,11 @@ impl Server {
     ///
     /// # Errors
     /// Names the key or address that is unusable.
-    pub async fn start(config: &Config, dev: bool) -> Result<Server, StartError> {
+    pub async fn start(
+        config: &Config,
+        dev: bool,
+        guide: Option<DevGuide>,
+    ) -> Result<Server, StartError> {
         tls::install_crypto();
         let lifecycle = Arc::new(Lifecycle::default());
         let public = bind("public.listen", config.public.listen)?;
@@ -138,6 +146,8 @@ impl Server {
         let revocations = assembled.services.verifier.load_revocations();
         revocations.await.map_err(StartError::new)?;
         let (closing, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let facts = facts::facts(config, dev, bound);
+        assembled.services.facts.store(Arc::new(facts));
         let server = Server {
             bound,
             assembled: Arc::clone(&assembled),
@@ -151,7 +161,13 @@ impl Server {
             drain: config.server.drain,
             drain_delay: config.server.drain_delay,
         };
-        let front = public::Public::new(&assembled, config, dev, Arc::clone(&lifecycle));
+        let guide = guide.map(|guide| {
+            Arc::new(DevGuide {
+                internal: bound.internal.to_string(),
+                ..guide
+            })
+        });
+        let front = public::Public::new(&assembled, config, guide, Arc::clone(&lifecycle));
         let back = internal::Internal::new(&assembled, config, lifecycle);
         let limit = config.limits.connections.saturating_add(listen::HANDSHAKES);
         let descriptors = descriptors::Descriptors::raise(config);
@@ -203,6 +219,8 @@ impl Server {
     pub fn reload(&self, config: &Config) -> Result<(), StartError> {
         let renewed = tls::Renewed::load(config)?;
         self.assembled.reload(config)?;
+        let facts = facts::facts(config, self.assembled.is_dev(), self.bound);
+        self.services().facts.store(Arc::new(facts));
         self.tls.renew(renewed);
         Ok(())
     }
@@ -318,7 +336,7 @@ pub async fn run(options: ServeOptions) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::at("SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::at("SIGINT"))?;
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::at("SIGHUP"))?;
-    let server = Server::start(&options.config, options.dev).await?;
+    let server = Server::start(&options.config, options.dev, options.guide).await?;
     let bound = server.bound();
     tracing::info!(public = %bound.public, internal = %bound.internal, "ready");
     if let Some(path) = &options.ready_file {

@@ -55,6 +55,7 @@ pub fn open(hub: &Hub, admitted: Admitted, connection: NewConnection) {
         protocol: connection.protocol,
         identity: admitted.identity.unwrap_or_default(),
         address: admitted.address,
+        request: admitted.request,
         permit: admitted.permit,
         answer: connection.answer,
         early: connection.early,

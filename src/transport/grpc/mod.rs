@@ -15,6 +15,7 @@ mod inbound;
 mod inflate;
 mod messages;
 mod publish;
+mod refusals;
 mod reports;
 mod rpc_context;
 mod shared;

@@ -331,6 +331,7 @@ async fn event_is_encoded_once_for_all_subscribers() {
             message: subscribe_request("room:1"),
             address: "127.0.0.1:1".parse().unwrap(),
             trace: None,
+            headers: http::HeaderMap::new(),
         };
         let mut stream = subscribe::open(call, Arc::clone(&protocol)).await.unwrap();
         assert!(

@@ -199,6 +199,7 @@ impl World {
             protocol: Arc::new(Lines(client.dialect)),
             identity: Some(Arc::new(Identity::anonymous())),
             address,
+            request: None,
             permit,
             answer: Bytes::new(),
             early: Vec::new(),
