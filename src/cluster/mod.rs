@@ -4,7 +4,9 @@
 //! [`Cluster`], and the cluster asks the hub of each node. A server that is not in a cluster has
 //! [`Local`], which answers from its own hub at once.
 
+mod link;
 mod local;
+mod redis;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use crate::hub::{ConnectionFilter, ConnectionInfo, Present};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::StatsSnapshot;
 
+pub use self::redis::RedisLink;
+pub use link::{Address, Link, Receive};
 pub use local::Local;
 
 /// How long other nodes may take to answer an operator's query.

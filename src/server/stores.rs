@@ -136,11 +136,11 @@ async fn redis(
 ) -> Result<Stores, StartError> {
     let (name, redis) = (&config.cluster.name, &config.cluster.redis);
     let wait_replicas = usize::try_from(redis.wait_replicas).unwrap_or(usize::MAX);
-    let urls = || redis.urls.iter().map(Secret::expose);
-    let bus = RedisBus::open(&urls().collect::<Vec<_>>(), name, wait_replicas);
-    let bus = bus.await.map_err(StartError::new)?;
+    let urls: Vec<&str> = redis.urls.iter().map(Secret::expose).collect();
+    let bus = RedisBus::open(&urls, name, wait_replicas).await;
+    let bus = bus.map_err(StartError::new)?;
     let settings = RedisSettings {
-        urls: urls().map(str::to_owned).collect(),
+        urls: urls.into_iter().map(str::to_owned).collect(),
         name: name.clone(),
         wait_replicas,
         publish_timeout: redis.publish_timeout,
