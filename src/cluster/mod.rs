@@ -6,13 +6,17 @@
 
 mod link;
 mod local;
+mod messages;
+mod nats;
+mod presence;
 mod redis;
+mod remote;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Identity;
-use crate::event::{ChannelName, ConnectionId, NodeId};
+use crate::event::{ChannelName, ConnectionId, NodeId, Timestamp};
 use crate::hub::{ConnectionFilter, ConnectionInfo, Present};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::StatsSnapshot;
@@ -20,6 +24,9 @@ use crate::telemetry::StatsSnapshot;
 pub use self::redis::RedisLink;
 pub use link::{Address, Link, Receive};
 pub use local::Local;
+pub use nats::NatsLink;
+pub use presence::{Change, ClusterPresence};
+pub use remote::{Me, Remote, claim};
 
 /// How long other nodes may take to answer an operator's query.
 pub const DEADLINE: Duration = Duration::from_secs(2);
@@ -159,12 +166,36 @@ pub struct Survey {
 }
 
 /// The nodes of a cluster.
+/// A node, as shown to operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Its number.
+    pub number: NodeId,
+    /// Its name for operators.
+    pub name: String,
+    /// The version of its program.
+    pub version: String,
+    /// When its process started.
+    pub started_at: Timestamp,
+    /// Its connections, at its last heartbeat.
+    pub connections: u64,
+    /// True while it drains.
+    pub leaving: bool,
+    /// How long ago it was last heard. Zero for this node.
+    pub heard: Duration,
+}
+
+/// The nodes that serve together.
 pub trait Cluster: Send + Sync {
     /// This node.
     fn node(&self) -> NodeId;
 
     /// The nodes that are alive, this one included, by number.
     fn nodes(&self) -> Vec<NodeId>;
+
+    /// The nodes for operators, this one included, by number. Nodes that are not heard any more are
+    /// shown for a moment.
+    fn describe(&self) -> Vec<NodeInfo>;
 
     /// Sends a command. Returns how many connections it has closed, over all nodes; a node that is
     /// not alive has none.

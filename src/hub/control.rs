@@ -145,7 +145,7 @@ impl Hub {
     /// How many connections an audience includes now. Every connection is checked.
     ///
     /// # Errors
-    /// `unavailable` where a shard has stopped.
+    /// `unavailable` if a shard has stopped.
     pub async fn count_included(
         &self,
         event_type: &EventType,

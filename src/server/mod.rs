@@ -215,6 +215,7 @@ impl Server {
         let ends = Instant::now() + self.drain;
         self.lifecycle.not_ready();
         self.assembled.not_ready().await;
+        self.assembled.leave().await;
         tokio::time::sleep(self.drain_delay).await;
         let hub = &self.services().hub;
         let window = ends.saturating_duration_since(Instant::now());
@@ -233,7 +234,7 @@ impl Server {
             .await
             .is_err()
         {
-            tracing::info!("some requests had not ended");
+            tracing::info!("some requests were still in progress");
         }
         let services = Arc::clone(self.services());
         let stopped = tokio::task::spawn_blocking(move || {
@@ -293,7 +294,10 @@ async fn sweep(assembled: Arc<Assembled>, closing: CancellationToken) {
         if late >= STALL {
             services.metrics.stalled(Stalled::Runtime);
             let ms = late.as_millis();
-            tracing::warn!(ms, "the server stood still; its clients get that time back");
+            tracing::warn!(
+                ms,
+                "the server did not run for a while; its clients' deadlines are extended"
+            );
         }
         services.broker.sweep();
         services.sweep();
@@ -340,7 +344,7 @@ pub async fn run(options: ServeOptions) -> Result<(), StartError> {
 fn reload(server: &Server, load: &(dyn Fn() -> Result<Config, String> + Send + Sync)) {
     let outcome = load().and_then(|config| {
         for warning in config.warnings() {
-            tracing::warn!(warning, "about the new configuration");
+            tracing::warn!(warning, "a warning about the new configuration");
         }
         server.reload(&config).map_err(|error| error.to_string())
     });

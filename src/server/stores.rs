@@ -10,16 +10,19 @@ use crate::broker::{
     Bounds, Broker, Disk, DiskSettings, Durability, Memory, Nats, NatsSettings, OnDamage, Redis,
     RedisBus, RedisRevocations, RedisSettings, Sink, set_aside,
 };
+use crate::cluster::{self, Link, NatsLink, RedisLink};
 use crate::config::{self, Config, Engine, Secret, Storage};
-use crate::event::Namespaces;
+use crate::event::{Namespaces, NodeId};
 use crate::telemetry::{Metrics, Tracing};
 
-/// Where events are kept, and what is beside it.
+/// The opened store or engine, and its companions.
 pub(super) struct Stores {
     pub(super) broker: Arc<dyn Broker>,
     pub(super) revocations: Arc<dyn Revocations>,
     /// The largest event that the engine takes, if there is one.
     pub(super) most_event_bytes: Option<usize>,
+    /// What carries messages between nodes, with this node's number.
+    pub(super) link: Option<(Arc<dyn Link>, NodeId)>,
 }
 
 impl Stores {
@@ -28,6 +31,7 @@ impl Stores {
             broker,
             revocations,
             most_event_bytes: None,
+            link: None,
         }
     }
 }
@@ -120,10 +124,15 @@ async fn nats(
     };
     let nats = Nats::connect(settings, namespaces, sink, Arc::clone(metrics));
     let nats = nats.await.map_err(StartError::new)?;
+    let cluster = &config.cluster;
+    let link = NatsLink::open(nats.client(), cluster.name.clone(), cluster.nats.replicas);
+    let link = link.await.map_err(StartError::new)?;
+    let number = cluster::claim(&link).await.map_err(StartError::new)?;
     Ok(Stores {
         most_event_bytes: Some(nats.event_bytes()),
         broker: Arc::new(nats),
-        revocations: Arc::new(LocalRevocations),
+        revocations: Arc::new(Arc::clone(&link)),
+        link: Some((Arc::new(link), number)),
     })
 }
 
@@ -149,15 +158,18 @@ async fn redis(
     };
     let broker = Redis::open(namespaces, sink, Arc::clone(metrics), settings);
     let broker = broker.await.map_err(StartError::new)?;
+    let link = RedisLink::new(Arc::clone(&bus));
+    let number = cluster::claim(&link).await.map_err(StartError::new)?;
     Ok(Stores {
         broker: Arc::new(broker),
         revocations: Arc::new(RedisRevocations::new(bus)),
         // A string in Redis may have 512 MB.
         most_event_bytes: None,
+        link: Some((Arc::new(link), number)),
     })
 }
 
-/// A store on disk that exists but is not used misses all events from now on.
+/// A store on disk that exists but is not used misses all events from now on, so it is marked.
 fn set_store_aside(config: &Config) {
     let path = &config.history.path;
     match set_aside(path) {

@@ -15,7 +15,7 @@ use crate::config::certificates::{Unusable, server_config};
 /// Installs the process-wide cryptography provider. The first choice stays.
 pub(super) fn install_crypto() {
     if ring::default_provider().install_default().is_err() {
-        tracing::debug!("the cryptography was chosen before");
+        tracing::debug!("a cryptography provider was installed before");
     }
 }
 

@@ -312,8 +312,8 @@ impl Services {
         self.check_tokens();
     }
 
-    /// Counts a publish against the identity's rate. Services have no such limit: theirs is the
-    /// traffic that the limit on users protects.
+    /// Counts a publish against the identity's rate. Services have no such limit: the limit
+    /// on users protects the services' traffic.
     fn take_publish(&self, who: &Identity) -> Result<()> {
         if who.is_service() {
             return Ok(());

@@ -39,6 +39,7 @@ mod cli;
 mod cli_setup;
 mod clocks;
 mod closing;
+mod cluster;
 mod cluster_redis;
 mod collectors;
 mod compression;

@@ -30,7 +30,7 @@ const ENVELOPE: usize = 64 * 1024;
 const PAGE: u32 = 1000;
 /// The most connections of a list without pages; `next_page_token` leads to the rest.
 const MOST: usize = 10_000;
-/// The most channels that statistics name.
+/// The most channels in the statistics.
 const CHANNELS: u32 = 1000;
 
 /// `GET /api/v1/websocket/connections`: as `/api/v1/connections`, with their number, deliveries and
@@ -54,7 +54,7 @@ async fn list(
     let size = query.number("page_size")?;
     let mut token = query.text("page_token").to_owned();
     let mut found: Vec<Value> = Vec::new();
-    // The old systems had no pages: who does not ask for one gets as many as fit into an answer.
+    // The old systems had no pages: without a page size, the response has as many as fit.
     let next = loop {
         let asked = size.unwrap_or(PAGE);
         let (page, next) = admin.connections(filter(query)?, asked, &token).await?;
@@ -148,7 +148,7 @@ pub(super) async fn broadcast(
     let audience = event.audience.as_ref();
     let for_roles = audience.filter(|to| event.channels.is_empty() && !to.roles.is_empty());
     let included = match for_roles.cloned().map(Arc::new) {
-        // Before it is published: what fails here has reached nobody.
+        // Before the publish, so that a failure here means that no one received the event.
         Some(audience) => Some(
             shared
                 .services
