@@ -37,6 +37,9 @@ pub use disk::{
 pub use memory::{Bounds, Memory};
 pub use nats::{ConnectError, NATS_QUEUE_BYTES, Nats, NatsSettings};
 
+#[cfg(test)]
+pub(crate) use self::redis::tests::TestServer as TestRedisServer;
+
 /// The receiver of published events: the hub.
 pub trait Sink: Send + Sync {
     /// Delivers an event with its position. A broker calls this once per event, and sequentially in

@@ -330,10 +330,7 @@ fn page_of(page: pb::ConnectionsPage) -> Result<ConnectionsPage> {
 
 fn connection(info: ConnectionInfo) -> pb::Connection {
     let (client_type, client_name) = info.client.map_or((None, None), |client| {
-        (
-            Some(client.kind.to_string()),
-            Some(client.name.to_string()),
-        )
+        (Some(client.kind.to_string()), Some(client.name.to_string()))
     });
     pb::Connection {
         id: info.id.to_string(),

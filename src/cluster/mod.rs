@@ -9,6 +9,7 @@ mod local;
 mod messages;
 mod nats;
 mod presence;
+mod redis;
 mod remote;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::hub::{ConnectionFilter, ConnectionInfo, Present, RankQuery, Ranked};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::StatsSnapshot;
 
+pub use self::redis::RedisLink;
 pub use link::{Address, Link, Receive};
 pub use local::Local;
 pub use nats::NatsLink;

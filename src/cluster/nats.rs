@@ -253,7 +253,9 @@ impl Link for Arc<NatsLink> {
                 claims.get(&number).copied()
             };
             let key = format!("node.{number}");
-            let mut seq = this.put(&key, Some(held.unwrap_or(0)), lease, Bytes::new()).await?;
+            let mut seq = this
+                .put(&key, Some(held.unwrap_or(0)), lease, Bytes::new())
+                .await?;
             if seq.is_none() && held.is_some() {
                 // The lease may have ended while the engine was away; the number may still be free.
                 seq = this.put(&key, Some(0), lease, Bytes::new()).await?;
@@ -325,10 +327,12 @@ fn key(subject: &RevokedSubject) -> String {
         RevokedSubject::Token(token) => ("t", token.as_bytes().to_vec()),
         RevokedSubject::User(user) => ("u", Fingerprint::of(user).as_bytes().to_vec()),
     };
-    bytes.iter().fold(format!("revoked.{kind}"), |mut key, byte| {
-        write!(key, "{byte:02x}").ok();
-        key
-    })
+    bytes
+        .iter()
+        .fold(format!("revoked.{kind}"), |mut key, byte| {
+            write!(key, "{byte:02x}").ok();
+            key
+        })
 }
 
 impl Revocations for Arc<NatsLink> {

@@ -183,7 +183,10 @@ mod tests {
         };
         let (one, two) = (NodeId::new(1), NodeId::new(2));
         assert!(presence.changed_elsewhere(one, &elsewhere(true)));
-        assert!(!presence.changed_elsewhere(one, &elsewhere(true)), "repeated");
+        assert!(
+            !presence.changed_elsewhere(one, &elsewhere(true)),
+            "repeated"
+        );
         assert!(!presence.changed_elsewhere(two, &elsewhere(true)));
         assert!(!presence.join(&channel, &user), "known already");
         assert!(changes.try_recv().unwrap().joined);

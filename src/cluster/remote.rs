@@ -129,9 +129,7 @@ impl Remote {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pending(
-        &self,
-    ) -> MutexGuard<'_, HashMap<u64, mpsc::UnboundedSender<(NodeId, pb::Reply)>>> {
+    fn pending(&self) -> MutexGuard<'_, HashMap<u64, mpsc::UnboundedSender<(NodeId, pb::Reply)>>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

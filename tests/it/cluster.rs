@@ -32,7 +32,10 @@ async fn event_reaches_subscribers_of_both_nodes_with_one_position() {
     for ws in [&mut here, &mut there] {
         for n in 1..=40_u64 {
             let event = ws.expect_event("tick").await;
-            assert_eq!((&event["offset"], &event["data"]["n"]), (&json!(n), &json!(n)));
+            assert_eq!(
+                (&event["offset"], &event["data"]["n"]),
+                (&json!(n), &json!(n))
+            );
         }
     }
 }
@@ -52,7 +55,10 @@ async fn client_resumes_on_another_node_without_loss() {
     let mut back = b.ws().token("alice", &[]).connect().await;
     let since = json!({"since": {"room:1": {"epoch": epoch, "offset": 3}}});
     let reply = back.subscribe_with("room:1", since).await;
-    assert_eq!((&reply["recovered"], &reply["replayed"]), (&json!(true), &json!(497)));
+    assert_eq!(
+        (&reply["recovered"], &reply["replayed"]),
+        (&json!(true), &json!(497))
+    );
     b.publisher("service")
         .await
         .count("room:1", "tick", 501..=510)
@@ -71,7 +77,10 @@ async fn idempotency_key_is_known_on_every_node() {
     let first = a.publisher("service").await.send(once()).await;
     let again = b.publisher("service").await.send(once()).await;
     assert!(again.results[0].duplicate);
-    assert_eq!((&again.id, &again.results[0].position), (&first.id, &first.results[0].position));
+    assert_eq!(
+        (&again.id, &again.results[0].position),
+        (&first.id, &first.results[0].position)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,14 +129,19 @@ async fn engine_that_was_killed_loses_no_acknowledged_event() {
     nats.kill();
     let refused = eventually("a refusal", async || {
         let mut service = service.clone();
-        service.try_send(event("room:1", "lost", json!({}))).await.err()
+        service
+            .try_send(event("room:1", "lost", json!({})))
+            .await
+            .err()
     })
     .await;
     assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused}");
     nats.restart().await;
     let mut back = service.clone();
     eventually("publishing to work again", async || {
-        back.try_send(event("room:1", "again", json!({}))).await.ok()
+        back.try_send(event("room:1", "again", json!({})))
+            .await
+            .ok()
     })
     .await;
     service.count("room:1", "tick", 11..=20).await;
@@ -193,7 +207,9 @@ async fn revocation_holds_on_every_node_and_outlives_them() {
     let (nats, a, b) = two().await;
     let mut there = b.ws().token("mallory", &[]).connect().await;
     let request = DisconnectRequest {
-        target: Some(tidings::proto::disconnect_request::Target::User("mallory".into())),
+        target: Some(tidings::proto::disconnect_request::Target::User(
+            "mallory".into(),
+        )),
         reason: String::new(),
         revoke: true,
     };
@@ -213,12 +229,17 @@ async fn revocation_holds_on_every_node_and_outlives_them() {
 async fn presence_counts_users_of_all_nodes() {
     let (_nats, a, b) = two().await;
     let mut here = a.ws().token("alice", &[]).connect().await;
-    here.subscribe_with("room:1", json!({"presence": true})).await;
+    here.subscribe_with("room:1", json!({"presence": true}))
+        .await;
     let mut there = b.ws().token("bob", &[]).connect().await;
-    there.subscribe_with("room:1", json!({"presence": true})).await;
+    there
+        .subscribe_with("room:1", json!({"presence": true}))
+        .await;
     assert_eq!(here.expect("presence_joined").await["user"], "bob");
     let present = eventually("alice to be known on the other node", async || {
-        let answer = there.ask(json!({"type": "presence", "channel": "room:1"})).await;
+        let answer = there
+            .ask(json!({"type": "presence", "channel": "room:1"}))
+            .await;
         (answer["total"] == 2).then_some(answer)
     })
     .await;
