@@ -174,7 +174,7 @@ fn architecture_lists_the_layers_in_this_order() {
 }
 
 #[test]
-fn an_import_from_above_or_beside_is_found() {
+fn import_from_higher_or_same_layer_is_found() {
     for (layer, code) in [
         ("hub", "use crate::session::Session;"),
         (

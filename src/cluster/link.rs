@@ -9,7 +9,7 @@ use crate::maybe_ready::MaybeReady;
 /// Called with each message for this node. It must not block.
 pub type Receive = Box<dyn Fn(Bytes) + Send + Sync>;
 
-/// Who gets a message.
+/// The receivers of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Address {
     /// The process with this random number.
@@ -26,7 +26,7 @@ pub trait Link: Send + Sync {
     /// `unavailable` if the engine does not answer.
     fn listen(&self, process: u64, receive: Receive) -> MaybeReady<()>;
 
-    /// Sends a message. `false` if it is known that nobody gets it.
+    /// Sends a message. `false` if it is known that no process receives it.
     ///
     /// # Errors
     /// `unavailable` if it could not be sent.
@@ -39,6 +39,6 @@ pub trait Link: Send + Sync {
     /// `unavailable` if the engine does not answer.
     fn claim(&self, number: u16, lease: Duration) -> MaybeReady<bool>;
 
-    /// Gives the number back.
+    /// Releases the number.
     fn release(&self, number: u16) -> MaybeReady<()>;
 }

@@ -196,8 +196,8 @@ pub trait Cluster: Send + Sync {
     /// The nodes that are alive, this one included, by number.
     fn nodes(&self) -> Vec<NodeId>;
 
-    /// The nodes for operators, this one included, by number. Nodes that are not heard any more are
-    /// shown for a moment.
+    /// The nodes for operators, this one included, by number. A node whose heartbeats have stopped
+    /// is shown for a short time.
     fn describe(&self) -> Vec<NodeInfo>;
 
     /// Sends a command. Returns how many connections it has closed, over all nodes; a node that is

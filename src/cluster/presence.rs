@@ -16,9 +16,9 @@ use crate::hub::{LocalPresence, PresenceStore, Present};
 /// A user joined a channel on a node, or left it there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Where.
+    /// The channel.
     pub channel: ChannelName,
-    /// Who.
+    /// The user.
     pub user: Arc<str>,
     /// False if the user left.
     pub joined: bool,
@@ -77,7 +77,7 @@ impl ClusterPresence {
             .is_some_and(|users| users.contains_key(user))
     }
 
-    /// Everybody who is on this node.
+    /// All users on this node.
     pub(super) fn local_users(&self) -> Vec<Change> {
         let joined = |(channel, user)| Change {
             channel,
@@ -114,7 +114,7 @@ impl ClusterPresence {
         left && is_last && !is_here
     }
 
-    /// A node is gone. Returns who has left with it.
+    /// A node is gone. Returns the users that have left with it.
     pub(super) fn node_lost(&self, node: NodeId) -> Vec<(ChannelName, Arc<str>)> {
         let mut gone = Vec::new();
         self.elsewhere().retain(|channel, users| {
@@ -151,7 +151,7 @@ impl PresenceStore for Arc<ClusterPresence> {
         self.local.of(channel, limit)
     }
 
-    /// Heartbeats are the lease: the users of a node that is not heard leave.
+    /// Heartbeats act as the lease: the users of a node without heartbeats leave.
     fn renew(&self) {}
 }
 

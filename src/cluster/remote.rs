@@ -24,7 +24,7 @@ use crate::hub::Hub;
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::Metrics;
 
-/// A node that was not heard for so long is not alive.
+/// A node without a heartbeat for this long is not alive.
 const ALIVE: Duration = Duration::from_secs(3);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long a claim of a number holds, and how often it is renewed, in heartbeats.
@@ -52,7 +52,7 @@ pub struct Me {
 /// `unavailable` if the engine does not answer, or no number is free.
 pub async fn claim(link: &dyn Link) -> Result<NodeId> {
     for _ in 0..ATTEMPTS {
-        // 0 is the number of nodes in no cluster.
+        // 0 is the number of a node that is in no cluster.
         let number = fastrand::u16(1..);
         if link.claim(number, LEASE).await? {
             return Ok(NodeId::new(number));
@@ -264,7 +264,7 @@ impl Remote {
             .ok_or_else(|| Error::unavailable("the node does not answer"))
     }
 
-    /// The other nodes that are alive and that the message is for.
+    /// The other live nodes to which the message is addressed.
     fn others(&self, to: To) -> Vec<(NodeId, u64)> {
         let now = Instant::now();
         let peers = self.peers();
@@ -346,7 +346,7 @@ impl Remote {
         self.metrics.cluster().nodes(self.peers().len() + 1);
     }
 
-    /// Tells the others that this node leaves, and gives its number back.
+    /// Announces that this node leaves, and releases its number.
     pub async fn leave(&self) {
         self.leaving.store(true, Ordering::Relaxed);
         self.send_heartbeat().await;
@@ -359,7 +359,7 @@ enum Work {
     Query(pb::Query),
 }
 
-/// Forgets a request when it ends, also where its caller has gone.
+/// Removes a request when it ends, even if its caller has gone.
 struct Registered<'r> {
     remote: &'r Remote,
     request: u64,

@@ -61,7 +61,7 @@ async fn connect(address: &str) -> Result<TcpStream, String> {
     }
 }
 
-/// The first line that the server says, after this request.
+/// The first line that the server sends after this request.
 async fn ask(address: &str, request: &[u8]) -> Result<String, String> {
     let mut socket = connect(address).await?;
     let exchange = async {
@@ -93,7 +93,7 @@ fn connected(address: &str, socket: Result<TcpStream, String>) -> Finding {
     }
 }
 
-/// Judges the greeting of a NATS server, `INFO {…}`.
+/// Checks the greeting of a NATS server, `INFO {…}`.
 fn nats(address: &str, greeting: Result<String, String>) -> Finding {
     let greeting = match greeting {
         Ok(greeting) => greeting,
@@ -125,7 +125,7 @@ fn nats(address: &str, greeting: Result<String, String>) -> Finding {
     Finding::ok(CHECK, format!("{address}: NATS {version} with JetStream"))
 }
 
-/// Judges the answer of a Redis server to PING. One that asks for a password first is there.
+/// Checks the response of a Redis server to PING. One that requires a password counts as reachable.
 fn redis(address: &str, answer: Result<String, String>) -> Finding {
     match answer {
         Ok(answer) if answer.starts_with("+PONG") || answer.starts_with("-NOAUTH") => {

@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_is_none_is_refused_beside_data() {
+    fn unknown_member_beside_data_is_refused() {
         assert_eq!(
             refused(r#"{"type":"a","data":1,"chanel":"jobs"}"#),
             "chanel"

@@ -63,17 +63,17 @@ impl Waker {
 }
 
 /// Notifies every future that was created before the call, whether or not it is polled already.
-pub(super) struct Notify(Mutex<Notified>);
+pub(super) struct Notify(Mutex<NotifyState>);
 
 #[derive(Default)]
-struct Notified {
+struct NotifyState {
     calls: usize,
     waiting: Vec<std::task::Waker>,
 }
 
 impl Notify {
     pub(super) fn new() -> Self {
-        Notify(Mutex::new(Notified::default()))
+        Notify(Mutex::new(NotifyState::default()))
     }
 
     pub(super) fn notified(&self) -> impl Future<Output = ()> + '_ {
