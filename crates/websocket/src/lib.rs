@@ -1,6 +1,7 @@
 //! WebSocket below any protocol: the opening handshake and the frames (RFC 6455) and their
 //! compression (RFC 7692). It knows no event and no session.
 
+pub mod client;
 mod close_code;
 mod compression;
 pub mod deflate;

@@ -1,19 +1,18 @@
 //! The client's half of RFC 6455's opening handshake.
 
-use tidings_websocket::handshake::accept_key;
+use crate::handshake::accept_key;
 
-use crate::token::Secret;
-
-/// RFC 6455 §4.1 wants the key random to tell caches apart, of which there are none between a
-/// load generator and its server.
+/// RFC 6455 §4.1 wants the key random, so that no cache answers. There is none between a load
+/// generator and its server.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// The longest answer to the handshake that is read, in bytes.
-pub(super) const MAX_HEAD_BYTES: usize = 16 << 10;
+pub const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// Asks `host` for a WebSocket at `path`, with `token`.
-pub(super) fn request(host: &str, path: &str, token: Option<&Secret>) -> String {
+/// Asks `host` for a WebSocket at `path`, with a bearer token.
+#[must_use]
+pub fn request(host: &str, path: &str, token: Option<&str>) -> String {
     let authorization = token.map_or(String::new(), |token| {
-        format!("Authorization: Bearer {}\r\n", token.expose())
+        format!("Authorization: Bearer {}\r\n", token)
     });
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -21,15 +20,19 @@ pub(super) fn request(host: &str, path: &str, token: Option<&Secret>) -> String 
     )
 }
 
-/// Parts the answer's head from what follows it; `None` where it is not whole yet.
-pub(super) fn split(input: &[u8]) -> Option<(&[u8], &[u8])> {
+/// Parts the answer's head from what follows it. `None` if it is not whole yet.
+#[must_use]
+pub fn split(input: &[u8]) -> Option<(&[u8], &[u8])> {
     const END: &[u8] = b"\r\n\r\n";
     let length = input.windows(END.len()).position(|window| window == END)?;
     input.split_at_checked(length + END.len())
 }
 
-/// Whether `head` grants the WebSocket; if not, why.
-pub(super) fn check(head: &[u8]) -> Result<(), String> {
+/// Checks that `head` grants the WebSocket.
+///
+/// # Errors
+/// Why it does not, for people.
+pub fn check(head: &[u8]) -> Result<(), String> {
     let text = String::from_utf8_lossy(head);
     if !text.starts_with("HTTP/1.1 101 ") {
         return Err(format!(
@@ -79,8 +82,7 @@ mod tests {
 
     #[test]
     fn a_token_stands_in_the_request_only_where_there_is_one() {
-        let token = Secret::from("a.b.c");
-        let with = request("h:1", "/ws", Some(&token));
+        let with = request("h:1", "/ws", Some("a.b.c"));
         assert!(with.starts_with("GET /ws HTTP/1.1\r\nHost: h:1\r\n"));
         assert!(with.ends_with("\r\nAuthorization: Bearer a.b.c\r\n\r\n"));
         assert!(!request("h:1", "/ws", None).contains("Authorization"));
