@@ -2,15 +2,11 @@
 
 mod assemble;
 mod described;
-mod descriptors;
-mod evictions;
 mod internal;
-mod listen;
 mod observer;
 mod public;
 mod rehearsal;
 mod serve;
-mod socket_limiter;
 mod tls;
 
 use std::io::{self, Write};
@@ -33,6 +29,9 @@ use crate::audit::{Record, What};
 use crate::clock::uptime;
 use crate::config::Config;
 use crate::lifecycle::{Departure, Lifecycle};
+use crate::net::descriptors::Descriptors;
+use crate::net::listen;
+use crate::net::socket_limiter::SocketLimiter;
 use crate::session::Services;
 use crate::telemetry::Stalled;
 
@@ -152,18 +151,18 @@ impl Server {
         let front = public::Public::new(&assembled, config, dev, Arc::clone(&lifecycle));
         let back = internal::Internal::new(&assembled, config, lifecycle);
         let limit = config.limits.connections.saturating_add(listen::HANDSHAKES);
-        let descriptors = descriptors::Descriptors::raise(config);
+        let descriptors = Descriptors::raise(limit.saturating_add(config.internal.connections));
         let metrics = &assembled.services.metrics;
         let public = listen::Listener {
             socket: public,
             tls: tls.public,
-            limiter: socket_limiter::SocketLimiter::new(limit, false, metrics),
+            limiter: SocketLimiter::new(limit, false, metrics),
             descriptors,
         };
         let internal = listen::Listener {
             socket: internal,
             tls: tls.internal,
-            limiter: socket_limiter::SocketLimiter::new(config.internal.connections, true, metrics),
+            limiter: SocketLimiter::new(config.internal.connections, true, metrics),
             descriptors,
         };
         let (until, with) = (closing.clone(), tasks.clone());
@@ -217,7 +216,7 @@ impl Server {
         let hub = &self.services().hub;
         let window = ends.saturating_duration_since(Instant::now());
         let elsewhere = !self.drain_delay.is_zero();
-        let departure = Departure::begin(hub.connections(), window, elsewhere);
+        let departure = Departure::begin(hub.permits().connections(), window, elsewhere);
         self.lifecycle.leave(departure);
         self.assembled.drain().await;
         hub.drain(departure, window).await;
