@@ -83,7 +83,7 @@ impl TestHub {
         let metrics = Metrics::new("bench");
         let builder = Hub::builder(
             2,
-            Settings::default(),
+            Settings::sample(),
             Arc::clone(&namespaces),
             Arc::clone(&metrics),
             Arc::new(Tracing::off()),

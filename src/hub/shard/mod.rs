@@ -57,7 +57,7 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::{Registry, Token};
+use mio::Registry;
 
 use self::batch::Batches;
 use self::budget::Budget;
@@ -89,10 +89,7 @@ pub use replay_cache::REPLAY_BYTES;
 pub(super) use subscribe::PendingJoin;
 pub use subscribe::{Join, JoinRequest};
 pub use transport_upgrade::TransportUpgrade;
-pub(super) use worker::SMALL_ROUND_SUBSCRIBERS;
 
-/// The inbox's place among the sockets.
-const WAKE: Token = Token(usize::MAX);
 /// The longest wait for something to happen.
 const IDLE_WAIT: Duration = Duration::from_secs(10);
 /// The same after something has happened: what it took is given back once nothing more comes.
@@ -164,12 +161,6 @@ impl Shard {
             settings,
             metrics,
         }
-    }
-
-    /// The queue's token among those of the sockets.
-    #[must_use]
-    pub(super) const fn wake_token() -> Token {
-        WAKE
     }
 
     /// Records that the shard's thread did not run, where it did not.

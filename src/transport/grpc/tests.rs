@@ -101,7 +101,7 @@ async fn a_stream_of_two_thousand_keeps_its_order_and_ends_cleanly() {
 
 #[tokio::test]
 async fn the_only_subscription_that_is_refused_is_the_calls_own_failure() {
-    let fixture = Fixture::start(GrpcAuth::Jwt, Settings::default()).await;
+    let fixture = Fixture::start(GrpcAuth::Jwt, Settings::sample()).await;
     let mut client = fixture.events().await;
     let request = fixture.signed("alice", &[], following("room:1"));
     let status = client.subscribe(request).await.unwrap_err();
@@ -124,7 +124,7 @@ async fn the_only_subscription_that_is_refused_is_the_calls_own_failure() {
 
 #[tokio::test]
 async fn of_several_subscriptions_the_refused_are_named() {
-    let fixture = Fixture::start(GrpcAuth::Jwt, Settings::default()).await;
+    let fixture = Fixture::start(GrpcAuth::Jwt, Settings::sample()).await;
     let mut both = following("room:open");
     both.subscriptions.extend(following("room:1").subscriptions);
     let request = fixture.signed("alice", &[], both);
@@ -143,7 +143,7 @@ async fn of_several_subscriptions_the_refused_are_named() {
 
 #[tokio::test]
 async fn without_a_token_nothing_is_answered_but_health_and_reflection() {
-    let fixture = Fixture::start(GrpcAuth::Jwt, Settings::default()).await;
+    let fixture = Fixture::start(GrpcAuth::Jwt, Settings::sample()).await;
     let denied = fixture.events().await.publish(numbered("room:1", 1)).await;
     assert_eq!(denied.unwrap_err().code(), Code::Unauthenticated);
     let mut health = tonic_health::pb::health_client::HealthClient::new(fixture.connect().await);
@@ -197,7 +197,7 @@ async fn reflected(fixture: &Fixture) -> Vec<String> {
 async fn a_slow_reader_is_ended_while_another_goes_on() {
     let settings = Settings {
         outbox_bytes: 64 * 1024,
-        ..Settings::default()
+        ..Settings::sample()
     };
     let fixture = Fixture::start(GrpcAuth::Trusted, settings).await;
     let (mut slow, _) = fixture.follow("room:1").await;
@@ -407,7 +407,7 @@ async fn a_drain_ends_every_stream_as_unavailable() {
 async fn a_user_with_too_many_streams_is_told_so() {
     let settings = Settings {
         connections_per_user: 1,
-        ..Settings::default()
+        ..Settings::sample()
     };
     let fixture = Fixture::start(GrpcAuth::Trusted, settings).await;
     let (_first, _) = fixture.follow("room:1").await;
