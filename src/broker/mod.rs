@@ -4,11 +4,14 @@
 //! that the order of offsets is the order of delivery. Every broker delivers through that trait and
 //! passes one contract suite. The rest of the program does not depend on which one is configured.
 
+mod clock;
 #[cfg(test)]
 mod contract;
 mod disk;
 mod keys;
 mod memory;
+mod nats;
+mod record;
 
 use std::sync::Arc;
 

@@ -6,9 +6,9 @@ use serde::de::DeserializeOwned;
 
 use super::layer::Layer;
 use super::{
-    Audit, Auth, Catalog, DialectCommand, DialectConfig, DialectControl, DialectEvent,
-    EventTypeConfig, Heartbeat, HistoryConfig, Internal, Limits, NamespaceConfig, NamespaceHistory,
-    Public, Server, Telemetry, WebSocket,
+    Audit, Auth, Catalog, ClusterConfig, DialectCommand, DialectConfig, DialectControl,
+    DialectEvent, EventTypeConfig, Heartbeat, HistoryConfig, Internal, Limits, NamespaceConfig,
+    NamespaceHistory, Public, Server, Telemetry, WebSocket,
 };
 
 /// The declared default of a key or of a whole table.
@@ -56,6 +56,7 @@ declared_defaults! {
     Limits = "limits",
     Heartbeat = "heartbeat",
     HistoryConfig = "history",
+    ClusterConfig = "cluster",
     Catalog = "catalog",
     WebSocket = "websocket",
     Telemetry = "telemetry",

@@ -1,9 +1,9 @@
-//! The numbers of dialects, and their register.
+//! The numbers of dialects, and what assigns them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Names a dialect in one framing and one compression: whose frames are the same bytes for
-/// everyone. A number is never given twice, so that frames that are kept stay true when dialects
+/// Identifies a dialect with one framing and one compression, whose frames are the same bytes for
+/// every connection. A number is never reused, so that cached frames stay valid when dialects
 /// change while the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DialectId(u32);
@@ -14,7 +14,7 @@ impl DialectId {
     /// Server-sent events.
     pub const SSE: DialectId = DialectId(1);
 
-    /// The dialect with this number. [`DialectIds`] gives them out.
+    /// The dialect with this number, which [`DialectIds`] assigns.
     #[must_use]
     pub const fn new(number: u32) -> Self {
         DialectId(number)
@@ -26,27 +26,27 @@ impl DialectId {
         self.0
     }
 
-    /// Its number, as a place in a table.
+    /// Its number, as an index of a table.
     #[must_use]
     pub fn place(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
 }
 
-/// Gives out the numbers of dialects, each once. The first few get the cheapest places in every
-/// event's table of frames, so whoever asks first should be who is spoken most.
+/// Assigns the numbers of dialects, each once. The first few get the cheapest slots in every
+/// event's table of frames, so the most used dialects should be registered first.
 #[derive(Debug)]
 pub struct DialectIds(AtomicU32);
 
 impl Default for DialectIds {
     fn default() -> Self {
-        // After those that have a number of their own.
+        // After the fixed numbers.
         DialectIds(AtomicU32::new(2))
     }
 }
 
 impl DialectIds {
-    /// A number that nobody has had.
+    /// A number that was never assigned before.
     #[must_use]
     pub fn claim(&self) -> DialectId {
         DialectId::new(self.0.fetch_add(1, Ordering::Relaxed))

@@ -1,4 +1,4 @@
-//! Permits for connections: in all, of an address and of a user.
+//! Permits for connections: in total, per address and per user.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::auth::rate_limit_key;
 use crate::error::{Error, Result};
 use crate::telemetry::Metrics;
 
-/// When a client that found no room should try again.
+/// When a client that was refused a permit should retry.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The connections there are, by address and by user, held to the limits.
@@ -25,14 +25,14 @@ pub struct Permits {
     per_user: Mutex<HashMap<Arc<str>, u32>>,
 }
 
-/// A permit for one connection, given back unless a shard keeps it.
+/// A permit for one connection, released on drop unless a shard keeps it.
 pub struct ConnectionPermit {
     permits: Option<Arc<Permits>>,
     ip: IpAddr,
 }
 
 impl ConnectionPermit {
-    /// A shard has taken the connection over, and gives its permit back.
+    /// The connection was registered: its shard releases the permit.
     pub(in crate::hub) fn keep(&mut self) {
         self.permits = None;
     }
@@ -61,7 +61,8 @@ impl Permits {
     /// Takes a permit for a connection from this address.
     ///
     /// # Errors
-    /// Which limit is reached.
+    ///
+    /// The limit that is reached.
     pub fn take(self: &Arc<Self>, ip: IpAddr) -> Result<ConnectionPermit, PermitError> {
         let ip = rate_limit_key(ip);
         let mut per_ip = lock(&self.per_ip);
@@ -74,10 +75,11 @@ impl Permits {
         })
     }
 
-    /// Whether [`Permits::take`] would give a permit now. Takes nothing.
+    /// Whether [`Permits::take`] would return a permit now; takes none.
     ///
     /// # Errors
-    /// Which limit is reached.
+    ///
+    /// The limit that is reached.
     pub fn check(&self, ip: IpAddr) -> Result<(), PermitError> {
         let ip = rate_limit_key(ip);
         let of_address = lock(&self.per_ip).get(&ip).copied();
@@ -98,13 +100,13 @@ impl Permits {
         Err(full)
     }
 
-    /// How many connections there are, with those that a shard is about to take over.
+    /// The number of connections, including those that are about to be registered.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Gives the permit of a connection from this address back.
+    /// Releases the permit of a connection from this address.
     pub(in crate::hub) fn release(&self, ip: IpAddr) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
         release(&mut lock(&self.per_ip), &rate_limit_key(ip));
@@ -132,9 +134,10 @@ impl Permits {
     }
 
     /// Whether the user may have another connection. The shard counts the user at registration:
-    /// this check is for a rejection that can still be a status.
+    /// this check is for a rejection that can still be an HTTP status.
     ///
     /// # Errors
+    ///
     /// [`PermitError::User`].
     pub fn check_user(&self, user: &str) -> Result<(), PermitError> {
         let of_user = lock(&self.per_user).get(user).copied();
@@ -172,7 +175,7 @@ impl PermitError {
         }
     }
 
-    /// What the client is told: `resource_exhausted`, and when to try again.
+    /// The client's error: `resource_exhausted`, with a retry time.
     #[must_use]
     pub fn error(self) -> Error {
         let text = match self {

@@ -58,7 +58,7 @@ impl Descriptors {
 }
 
 /// The number of descriptors that this many sockets and everything else may use.
-fn needed(sockets: usize) -> u64 {
+pub(crate) fn needed(sockets: usize) -> u64 {
     u64::try_from(sockets)
         .unwrap_or(u64::MAX)
         .saturating_add(OTHERS)

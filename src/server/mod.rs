@@ -29,7 +29,7 @@ use crate::audit::{Record, What};
 use crate::clock::uptime;
 use crate::config::Config;
 use crate::lifecycle::{Departure, Lifecycle};
-use crate::net::descriptors::Descriptors;
+use crate::net::descriptors::{self, Descriptors};
 use crate::net::listen;
 use crate::net::socket_limiter::SocketLimiter;
 use crate::session::Services;
@@ -41,7 +41,7 @@ pub use rehearsal::rehearse;
 
 /// The accept backlog. The kernel may use less. Beyond it, a client's SYN is dropped and retried
 /// after a second or more; many clients arrive at once when another server has failed.
-const BACKLOG: u32 = 4096;
+pub const BACKLOG: u32 = 4096;
 /// The interval of the sweep of expired data.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How late a sweep must be to count as a stall.
@@ -94,6 +94,18 @@ impl StartError {
         let context = context.to_owned();
         move |error| StartError(format!("{context}: {error}"))
     }
+}
+
+/// The most sockets of both listeners.
+fn sockets(config: &Config) -> usize {
+    let public = config.limits.connections.saturating_add(listen::HANDSHAKES);
+    public.saturating_add(config.internal.connections)
+}
+
+/// The number of file descriptors that the configured limits may use.
+#[must_use]
+pub fn needed_descriptors(config: &Config) -> u64 {
+    descriptors::needed(sockets(config))
 }
 
 /// A running server.
@@ -151,7 +163,7 @@ impl Server {
         let front = public::Public::new(&assembled, config, dev, Arc::clone(&lifecycle));
         let back = internal::Internal::new(&assembled, config, lifecycle);
         let limit = config.limits.connections.saturating_add(listen::HANDSHAKES);
-        let descriptors = Descriptors::raise(limit.saturating_add(config.internal.connections));
+        let descriptors = Descriptors::raise(sockets(config));
         let metrics = &assembled.services.metrics;
         let public = listen::Listener {
             socket: public,

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::client_types::ClientTypes;
+use super::cluster::ClusterMetrics;
 use super::event_types::EventTypes;
 use super::exemplars::Exemplars;
 use super::histogram::Histogram;
@@ -79,6 +80,7 @@ pub struct Metrics {
     pub(super) confirmations_asked: Counter,
     pub(super) confirmations: [Counter; 3],
     pub(super) store: StoreMetrics,
+    pub(super) cluster: ClusterMetrics,
     pub(super) history: HistoryMetrics,
     /// For threads other than shards.
     shared: ShardMetrics,
@@ -134,6 +136,7 @@ impl Metrics {
             confirmations_asked: Counter::default(),
             confirmations: Default::default(),
             store: StoreMetrics::default(),
+            cluster: ClusterMetrics::default(),
             history: HistoryMetrics::default(),
             shared: ShardMetrics::default(),
             shards: RwLock::default(),
@@ -379,6 +382,11 @@ impl Metrics {
 
     /// Metrics of the store on disk.
     #[must_use]
+    pub fn cluster(&self) -> &ClusterMetrics {
+        &self.cluster
+    }
+
+    /// Metrics of the store on disk.
     pub fn store(&self) -> &StoreMetrics {
         &self.store
     }

@@ -6,6 +6,7 @@
 
 mod arrival;
 mod client_types;
+mod cluster;
 mod environment;
 mod event_types;
 mod exemplars;
@@ -34,6 +35,7 @@ mod stats;
 mod store;
 
 pub use arrival::{Arrival, Delivered};
+pub use cluster::ClusterMetrics;
 pub use exporter::SPAN_BYTES;
 pub use fanout::FanoutSpan;
 pub use histogram::{Histogram, HistogramSnapshot};

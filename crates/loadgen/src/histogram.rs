@@ -16,7 +16,7 @@ pub struct Histogram {
     max: u64,
 }
 
-/// A distribution in five numbers, in milliseconds.
+/// The percentiles of a distribution, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Percentiles {
     /// Half were faster.
@@ -41,13 +41,13 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// Takes note of one duration, in nanoseconds.
+    /// Records one duration, in nanoseconds.
     pub fn record(&mut self, nanoseconds: u64) {
         self.counts.saturating_record(nanoseconds);
         self.max = self.max.max(nanoseconds);
     }
 
-    /// Adds what another one counted.
+    /// Adds the counts of another histogram.
     pub fn add(&mut self, other: &Histogram) {
         // Both have the same limits, so that nothing is refused.
         self.counts.add(&other.counts).unwrap_or_default();
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_those_of_the_sorted_values() {
+    fn percentiles_match_sorted_values() {
         let mut histogram = Histogram::default();
         for microseconds in (1..=1000).rev() {
             histogram.record(microseconds * 1000);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_histogram_has_only_zeros_and_sums_keep_the_largest() {
+    fn empty_histogram_is_zero_and_sums_keep_maximum() {
         let mut histogram = Histogram::default();
         let empty = histogram.percentiles();
         assert!(empty.p99 + empty.max < 1e-9, "{empty:?}");

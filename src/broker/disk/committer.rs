@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::clock::millis;
 use super::folder::{Folder, LeftAs, OpenError};
 use super::queue::Op;
 use super::record::{KeyRecord, Manifest};
@@ -20,6 +19,7 @@ use super::trouble::Trouble;
 use super::usage::Usage;
 use super::{DiskSettings, Durability, Shared, unavailable};
 use crate::broker::Receipt;
+use crate::broker::clock::millis;
 use crate::broker::keys::{KEY_TTL, KeyShares, KeyTable, ScopedKey};
 use crate::event::{ChannelName, Epoch, IdempotencyKey, Position};
 use crate::telemetry::Span;
@@ -244,7 +244,7 @@ impl Committer {
                 let kept = staged.history.numbers().kept();
                 self.usage.change(held.recorded, kept);
                 held.recorded = kept;
-                staged.history.catch_up_with(&held.history);
+                staged.history.adopt_start_of(&held.history);
                 held.history = staged.history;
                 held.removed = staged.removed;
                 held.used = held.used.max(now);

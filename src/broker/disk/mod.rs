@@ -9,7 +9,6 @@
 mod aside;
 mod backup;
 mod channel;
-mod clock;
 mod committer;
 mod files;
 mod folder;
@@ -51,6 +50,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::clock::Clock;
 use super::keys::KeyShares;
 use super::{Bounds, Broker, Kept, Memory, Page, Range, Receipt, Share, Sink};
 use crate::error::{Error, Result};
@@ -58,7 +58,6 @@ use crate::event::{ChannelName, Draft, HistoryPolicy, Namespaces};
 use crate::fair_queue::FairQueue;
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::{Metrics, Tracing};
-use clock::Clock;
 use committer::Committer;
 use folder::Folder;
 use known::Known;

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::channel::{Channel, epoch};
-use super::clock::millis;
 use super::history::{History, Mark};
 use super::queue::{Answer, Publish};
 use super::record::{ChannelRecord, EventRecord, KeyRecord, Manifest, Numbers, RevocationRecord};
@@ -12,6 +11,7 @@ use super::store::{Batch, Store};
 use super::trouble::Trouble;
 use super::{Shared, unavailable};
 use crate::auth::Revocation;
+use crate::broker::clock::millis;
 use crate::broker::keys::{KEY_TTL, KeyShare, KeyShares, KeyTable, ScopedKey};
 use crate::broker::{Bounds, Receipt};
 use crate::error::{Error, Result};

@@ -109,12 +109,12 @@ pub(crate) mod hub {
 
     /// The way to the one shard of a model: what it was told.
     pub struct Hub {
-        pub told: Mutex<Told>,
+        pub notified: Mutex<Notified>,
         pub waker: Waker,
     }
 
     #[derive(Default)]
-    pub struct Told {
+    pub struct Notified {
         pub refills: usize,
         pub gone: usize,
     }
@@ -122,7 +122,7 @@ pub(crate) mod hub {
     impl Hub {
         pub(crate) fn new() -> Self {
             Hub {
-                told: Mutex::new(Told::default()),
+                notified: Mutex::new(Notified::default()),
                 waker: Waker::new(),
             }
         }

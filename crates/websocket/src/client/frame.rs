@@ -9,8 +9,8 @@ use crate::frame::{Opcode, header_len, parse_length, unmask, write_length};
 /// The largest frame that is accepted, in bytes of payload.
 pub const MAX_PAYLOAD: usize = 16 << 20;
 
-/// The key with which every frame is masked. RFC 6455 §5.3 wants it unpredictable so that a page
-/// can't write chosen bytes through a proxy. The bytes of a load generator are its own.
+/// The key with which every frame is masked. RFC 6455 §5.3 requires an unpredictable key so that a
+/// page can't write chosen bytes through a proxy. A load generator chooses its own bytes anyway.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 const FIN: u8 = 0x80;
@@ -20,7 +20,7 @@ const MASKED: u8 = 0x80;
 /// A server's frame in the buffer that it was read into.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ServerFrame<'a> {
-    /// What it is.
+    /// Its kind.
     pub opcode: Opcode,
     /// Its payload.
     pub payload: &'a [u8],
@@ -28,10 +28,10 @@ pub struct ServerFrame<'a> {
     pub rest: &'a [u8],
 }
 
-/// Why a server's bytes are no frame that this client takes.
+/// Why this client does not accept a server's frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameError {
-    /// A reserved bit is set, though no extension was agreed (§5.2).
+    /// A reserved bit is set, though no extension was negotiated (§5.2).
     Reserved,
     /// A server masked its frame (§5.1).
     Masked,
@@ -57,10 +57,11 @@ impl fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
-/// Cuts the first frame off `input`, without a copy. `None` if it is not whole yet.
+/// Splits the first frame off `input`, without a copy. `None` if it is incomplete.
 ///
 /// # Errors
-/// The bytes break RFC 6455, or need something that this client does not do.
+///
+/// The bytes violate RFC 6455, or need a feature that this client does not have.
 pub fn next(input: &[u8]) -> Result<Option<ServerFrame<'_>>, FrameError> {
     let [first, second, after @ ..] = input else {
         return Ok(None);
@@ -107,7 +108,7 @@ mod tests {
     use crate::frame::frame as server_frame;
 
     #[test]
-    fn frames_of_every_length_form_are_cut_off_whole() {
+    fn frames_of_every_length_form_are_split() {
         for length in [0, 1, 125, 126, 65_535, 65_536, 100_000] {
             let payload = vec![b'x'; length];
             let mut input = server_frame(Opcode::Text, false, &payload).to_vec();
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn frame_that_is_cut_anywhere_is_not_whole() {
+    fn frame_that_is_cut_anywhere_is_incomplete() {
         for length in [5, 200, 70_000] {
             let frame = server_frame(Opcode::Binary, false, &vec![1; length]);
             for end in (0..frame.len()).step_by(if length > 1000 { 997 } else { 1 }) {
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_must_not_send_is_refused() {
+    fn forbidden_server_frames_are_refused() {
         assert_eq!(next(&[0xc1, 0]), Err(FrameError::Reserved));
         assert_eq!(next(&[0x81, 0x80]), Err(FrameError::Masked));
         assert_eq!(next(&[0x01, 0]), Err(FrameError::Opcode), "not final");

@@ -2,13 +2,13 @@
 
 use crate::handshake::accept_key;
 
-/// RFC 6455 §4.1 wants the key random, so that no cache answers. There is none between a load
-/// generator and its server.
+/// RFC 6455 §4.1 requires a random key so that caches can be detected; there are none between a
+/// load generator and its server.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// The longest answer to the handshake that is read, in bytes.
+/// The longest response to the handshake that is read, in bytes.
 pub const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// Asks `host` for a WebSocket at `path`, with a bearer token.
+/// Requests a WebSocket from `host` at `path`, with a bearer token.
 #[must_use]
 pub fn request(host: &str, path: &str, token: Option<&str>) -> String {
     let authorization = token.map_or(String::new(), |token| {
@@ -20,7 +20,7 @@ pub fn request(host: &str, path: &str, token: Option<&str>) -> String {
     )
 }
 
-/// Parts the answer's head from what follows it. `None` if it is not whole yet.
+/// Splits the response's head from the bytes after it. `None` if it is incomplete.
 #[must_use]
 pub fn split(input: &[u8]) -> Option<(&[u8], &[u8])> {
     const END: &[u8] = b"\r\n\r\n";
@@ -28,10 +28,11 @@ pub fn split(input: &[u8]) -> Option<(&[u8], &[u8])> {
     input.split_at_checked(length + END.len())
 }
 
-/// Checks that `head` grants the WebSocket.
+/// Checks that `head` accepts the WebSocket.
 ///
 /// # Errors
-/// Why it does not, for people.
+///
+/// The reason, as text.
 pub fn check(head: &[u8]) -> Result<(), String> {
     let text = String::from_utf8_lossy(head);
     if !text.starts_with("HTTP/1.1 101 ") {
@@ -63,7 +64,7 @@ mod tests {
     const GRANTED: &str = "HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
     #[test]
-    fn only_a_101_with_the_right_accept_key_is_an_upgrade() {
+    fn upgrade_requires_101_and_accept_key() {
         assert_eq!(check(GRANTED.as_bytes()), Ok(()));
         let refused = check(b"HTTP/1.1 401 Unauthorized\r\n\r\n").unwrap_err();
         assert!(refused.contains("401"), "{refused}");
@@ -71,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn the_head_ends_at_the_first_empty_line() {
+    fn head_ends_at_first_empty_line() {
         let answer = [GRANTED.as_bytes(), b"\x81\x00\r\n\r\n"].concat();
         for end in 0..GRANTED.len() {
             assert_eq!(split(&answer[..end]), None);
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_stands_in_the_request_only_where_there_is_one() {
+    fn request_has_token_only_if_given() {
         let with = request("h:1", "/ws", Some("a.b.c"));
         assert!(with.starts_with("GET /ws HTTP/1.1\r\nHost: h:1\r\n"));
         assert!(with.ends_with("\r\nAuthorization: Bearer a.b.c\r\n\r\n"));
