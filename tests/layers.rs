@@ -1,12 +1,12 @@
-//! Holds the source tree to its order: each layer imports only from layers below it.
+//! Checks the imports of the source tree: each layer imports only from layers below it.
 //!
-//! `ARCHITECTURE.md` says what each layer is for; [`LAYERS`] is its order.
+//! `ARCHITECTURE.md` describes each layer; [`LAYERS`] lists their order.
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The layers of `src/` from the ground up. Layers of one line don't know each other.
+/// The layers of `src/`, the lowest first. Layers on the same line do not import each other.
 const LAYERS: &[&[&str]] = &[
     &["error", "clock"],
     &["event", "lifecycle"],
@@ -32,7 +32,7 @@ const LAYERS: &[&[&str]] = &[
 /// Files that belong to no layer: the crate's root and the program's.
 const ROOTS: [&str; 2] = ["lib", "main"];
 
-/// Where each layer stands, the lowest at 0.
+/// The level of each layer, the lowest at 0.
 fn levels() -> BTreeMap<&'static str, usize> {
     let layers = LAYERS.iter().enumerate();
     layers
@@ -51,7 +51,7 @@ fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The layer in which a file stands: the first step of its path within `src/`.
+/// The layer of a file: the first component of its path within `src/`.
 fn layer_of(path: &Path) -> String {
     let first = path.components().next().expect("a path within src");
     Path::new(first.as_os_str())
@@ -68,7 +68,7 @@ fn without_comments(text: &str) -> String {
     code.collect::<Vec<_>>().join("\n")
 }
 
-/// What a text names directly under `crate::`, in `use` lines, in groups and in single paths.
+/// The names directly under `crate::` in a text: in `use` lines, in groups and in single paths.
 fn named_layers(code: &str) -> Vec<String> {
     let mut named = Vec::new();
     for (_, after) in code
@@ -108,7 +108,7 @@ fn group_members(group: &str) -> Vec<String> {
     members
 }
 
-/// What is wrong with the imports of one file.
+/// The errors in the imports of one file.
 fn violations(layer: &str, code: &str) -> Vec<String> {
     let levels = levels();
     let Some(own) = levels.get(layer) else {

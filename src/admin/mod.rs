@@ -270,7 +270,7 @@ impl Admin {
         if is_long(page_token) {
             return Err(Error::field(
                 "page_token",
-                "expected the next_page_token of the page before",
+                "expected the next_page_token of the previous page",
             ));
         }
         let query = Query::Channels {
@@ -312,7 +312,7 @@ impl Admin {
     /// # Errors
     /// As [`Broker::backup`](crate::broker::Broker::backup).
     pub fn backup(&self) -> Result<Receiver<Result<Bytes>>> {
-        tracing::info!(by = %self.by, "a backup is made");
+        tracing::info!(by = %self.by, "a backup was started");
         self.services.broker.backup()
     }
 }
@@ -369,7 +369,7 @@ fn parse_token(token: &str) -> Result<(NodeId, Place)> {
     parse().ok_or_else(|| {
         Error::field(
             "page_token",
-            "expected the next_page_token of the page before",
+            "expected the next_page_token of the previous page",
         )
     })
 }

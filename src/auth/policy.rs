@@ -232,7 +232,7 @@ impl Rule {
                 let steps = Steps::new(STEPS);
                 expression.evaluate(&request, &steps).unwrap_or_else(|fault| {
                     let connection_id = client.map(tracing::field::display);
-                    tracing::debug!(connection_id, %channel, %fault, "a rule gave no answer, which means no");
+                    tracing::debug!(connection_id, %channel, %fault, "a rule failed, so access is denied");
                     false
                 })
             }

@@ -220,7 +220,7 @@ impl Verifier {
     /// `auth.revocations` already, and as [`Revocations::add`].
     pub fn revoke_token(&self, identity: &Identity) -> MaybeReady<()> {
         let Some(token) = identity.fingerprint() else {
-            let error = Error::precondition("the connection has shown no token");
+            let error = Error::precondition("the connection has presented no token");
             return MaybeReady::Ready(Err(error));
         };
         self.revoke(Revocation {

@@ -309,7 +309,7 @@ async fn exists_reports_stored_channels(subject: &Subject) {
     }
     assert!(
         exists("other:1"),
-        "nothing is ever brought into being there"
+        "a channel without history is never created"
     );
 }
 

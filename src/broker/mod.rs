@@ -31,6 +31,7 @@ pub use disk::{
     COMMIT_QUEUE_BYTES, Disk, DiskSettings, Durability, OnDamage, OpenError, set_aside,
 };
 pub use memory::{Bounds, Memory};
+pub use nats::{ConnectError, NATS_QUEUE_BYTES, Nats, NatsSettings};
 
 /// The receiver of published events: the hub.
 pub trait Sink: Send + Sync {

@@ -69,7 +69,7 @@ enum Command {
     Other(Errand),
 }
 
-/// A command that asks a server.
+/// A command that sends requests to a server.
 #[derive(Debug, clap::Args)]
 struct Asking<T: clap::Args> {
     #[command(flatten)]
@@ -78,7 +78,7 @@ struct Asking<T: clap::Args> {
     target: Target,
 }
 
-/// `tidings bench`. It has addresses of its own, as it connects to both listeners.
+/// `tidings bench`. It has its own address options, because it connects to both listeners.
 #[derive(Debug, clap::Args)]
 struct BenchArgs {
     #[command(flatten)]
@@ -88,10 +88,10 @@ struct BenchArgs {
     token: Option<String>,
 }
 
-/// Commands that end by themselves. Most of them ask a server.
+/// Commands that end by themselves. Most of them send requests to a server.
 #[derive(Debug, Subcommand)]
 enum Errand {
-    /// Write a first configuration file, with fresh secrets
+    /// Write a first configuration file with a generated secret
     #[command(after_help = "Examples:
   tidings init
   tidings init /etc/tidings/tidings.toml --data /var/lib/tidings --origin https://app.example.com")]
@@ -136,7 +136,7 @@ enum Errand {
     #[command(after_help = "Example:
   tidings backup tidings.backup")]
     Backup(Asking<backup::Args>),
-    /// Make a store from a backup, for a server that is started afterwards
+    /// Create a store from a backup, for a server that is started afterwards
     #[command(after_help = "Example:
   tidings restore tidings.backup --to /var/lib/tidings")]
     Restore(restore::Args),
@@ -145,12 +145,12 @@ enum Errand {
   tidings check tidings.toml
   tidings check --preset spc")]
     Check(check::Args),
-    /// Look at this machine and the configuration, and say what to do before production
+    /// Check this machine and the configuration for production use
     #[command(after_help = "Examples:
   tidings doctor --config /etc/tidings/tidings.toml
   tidings doctor --json")]
     Doctor(doctor::Args),
-    /// Ask a server on this machine whether it is ready, for container health checks
+    /// Check whether the server on this machine is ready, for container health checks
     #[command(after_help = "Examples:
   tidings healthcheck
   tidings healthcheck --live --url http://127.0.0.1:8000")]
@@ -222,7 +222,7 @@ fn misuse(error: &clap::Error) -> ExitCode {
         let text = text.trim().trim_start_matches("error: ");
         return Failure::Usage(text.to_owned()).report(true);
     }
-    // There is nobody left to tell where even this can't be written.
+    // If even this can't be written, there is nowhere left to report it.
     drop(error.print());
     u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }
@@ -239,8 +239,8 @@ fn runtime(threads: usize) -> Result<Runtime, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .enable_all()
-        // The IO driver is polled after this many tasks. With tokio's default of 61, an HTTP
-        // publisher would wait behind as many new connections of a flood.
+        // The I/O driver is polled after this many tasks. With tokio's default of 61, an HTTP
+        // publisher would wait behind as many connections of a connection flood.
         .event_interval(16)
         .on_thread_park(tidings_malloc::pausing)
         .build()?;
@@ -312,7 +312,7 @@ mod tests {
         command().debug_assert();
     }
 
-    /// The words of a line of shell, with single quotes at most.
+    /// The words of a shell command line, which has no quotes other than single ones.
     fn words(line: &str) -> Vec<String> {
         let mut words = vec![String::new()];
         for (index, piece) in line.split('\'').enumerate() {

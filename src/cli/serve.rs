@@ -150,7 +150,7 @@ async fn serve(start: Start) -> Result<(), Failure> {
         if let Some(token) = dev_token {
             let banner = dev_banner(bound.public, bound.internal, &token, &trial);
             if let Err(error) = std::io::stdout().write_all(banner.as_bytes()) {
-                tracing::debug!(%error, "nobody reads the banner");
+                tracing::debug!(%error, "the banner could not be printed");
             }
         }
     };
@@ -227,12 +227,12 @@ fn dev_banner(public: SocketAddr, internal: SocketAddr, token: &str, trial: &Tri
         data,
     } = trial;
     format!(
-        "Tidings for development: every channel is open, and no token is needed to follow one.\n\
+        "Tidings for development: every channel is open, and subscribing needs no token.\n\
          \n\
-         A token with the roles service and admin, good for 24 hours:\n\
+         A token with the roles service and admin, valid for 24 hours:\n\
          {token}\n\
          \n\
-         Publish an event, follow a channel, see it in a browser:\n\
+         Publish an event, subscribe to a channel, open the demo page:\n\
          tidings publish {channel} {event_type} '{data}' {to}\n\
          tidings tail {channel} --rewind 5 {to}\n\
          open http://{public}/\n"

@@ -4,18 +4,27 @@
 //! [`Cluster`], and the cluster asks the hub of each node. A server that is not in a cluster has
 //! [`Local`], which answers from its own hub at once.
 
+mod link;
 mod local;
+mod messages;
+mod nats;
+mod presence;
+mod remote;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::Identity;
-use crate::event::{ChannelName, ConnectionId, NodeId};
+use crate::event::{ChannelName, ConnectionId, NodeId, Timestamp};
 use crate::hub::{ConnectionFilter, ConnectionInfo, Present};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::StatsSnapshot;
 
+pub use link::{Address, Link, Receive};
 pub use local::Local;
+pub use nats::NatsLink;
+pub use presence::{Change, ClusterPresence};
+pub use remote::{Me, Remote, claim};
 
 /// How long other nodes may take to answer an operator's query.
 pub const DEADLINE: Duration = Duration::from_secs(2);
@@ -155,12 +164,36 @@ pub struct Survey {
 }
 
 /// The nodes of a cluster.
+/// A node, as shown to operators.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeInfo {
+    /// Its number.
+    pub number: NodeId,
+    /// Its name for operators.
+    pub name: String,
+    /// The version of its program.
+    pub version: String,
+    /// When its process started.
+    pub started_at: Timestamp,
+    /// Its connections, at its last heartbeat.
+    pub connections: u64,
+    /// True while it drains.
+    pub leaving: bool,
+    /// How long ago it was last heard. Zero for this node.
+    pub heard: Duration,
+}
+
+/// The nodes that serve together.
 pub trait Cluster: Send + Sync {
     /// This node.
     fn node(&self) -> NodeId;
 
     /// The nodes that are alive, this one included, by number.
     fn nodes(&self) -> Vec<NodeId>;
+
+    /// The nodes for operators, this one included, by number. Nodes that are not heard any more are
+    /// shown for a moment.
+    fn describe(&self) -> Vec<NodeInfo>;
 
     /// Sends a command. Returns how many connections it has closed, over all nodes; a node that is
     /// not alive has none.

@@ -105,6 +105,8 @@ pub struct Catalog {
 pub enum CatalogMode {
     /// Unknown types are accepted.
     Open,
+    /// Unknown types are accepted, and invalid payloads of known ones are refused.
+    Known,
     /// Unknown types and invalid payloads are refused.
     Strict,
 }

@@ -86,7 +86,7 @@ fn mistakes_in_a_file_name_line_key_and_what_was_expected() {
         ),
         (
             "[catalog]\nmode = \"shut\"",
-            "config.toml:2: catalog.mode: expected one of \"open\", \"strict\"",
+            "config.toml:2: catalog.mode: expected one of \"open\", \"known\", \"strict\"",
         ),
         (
             "[telemetry]\nsample_ratio = 1.5",

@@ -18,7 +18,7 @@ use super::shard::{
 use crate::auth::Identity;
 use crate::broker::Page;
 use crate::error::Result;
-use crate::event::{Audience, ChannelName, ChannelPattern, ConnectionId};
+use crate::event::{Audience, ChannelName, ChannelPattern, ConnectionId, EventType};
 use crate::lifecycle::Departure;
 
 /// A protocol's operation on one of its connections, run on the shard's thread.
@@ -85,6 +85,8 @@ pub(in crate::hub) enum ShardCommand {
     /// Count the connections of an audience, one page from the slot `from`. Answers the count and
     /// the slot to continue from.
     CountAudience {
+        /// The event's type: an event for roles honours `event_types`.
+        event_type: EventType,
         audience: Arc<Audience>,
         from: u32,
         reply: Reply<(u64, Option<u32>)>,

@@ -13,7 +13,7 @@ use super::shard::{ConnCtx, ConnectionPage, ConnectionQuery, Opening, TransportU
 use crate::auth::Identity;
 use crate::clock::{Elapsed, timeout};
 use crate::error::{Error, Result};
-use crate::event::{Audience, ChannelPattern, ConnectionId};
+use crate::event::{Audience, ChannelPattern, ConnectionId, EventType};
 
 /// How long a shard may take to answer a query.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -146,14 +146,18 @@ impl Hub {
     /// How many connections an audience includes now. Every connection is checked.
     ///
     /// # Errors
-    ///
     /// `unavailable` if a shard has stopped.
-    pub async fn count_included(&self, audience: &Arc<Audience>) -> Result<u64> {
+    pub async fn count_included(
+        &self,
+        event_type: &EventType,
+        audience: &Arc<Audience>,
+    ) -> Result<u64> {
         let mut sum = 0;
         for shard in 0..self.dispatcher.queues.len() {
             let mut next = Some(0);
             while let Some(from) = next {
                 let question = |reply| ShardCommand::CountAudience {
+                    event_type: event_type.clone(),
                     audience: Arc::clone(audience),
                     from,
                     reply,

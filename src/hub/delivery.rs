@@ -97,7 +97,7 @@ impl Delivery {
         self.watched.is_some()
     }
 
-    /// The context of its `fanout` on this node, where that is recorded.
+    /// The context of its `fanout` span on this node, if that is recorded.
     #[must_use]
     pub(super) fn trace(&self) -> Option<&TraceContext> {
         self.span.as_ref().map(FanoutSpan::context)

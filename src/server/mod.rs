@@ -7,6 +7,7 @@ mod observer;
 mod public;
 mod rehearsal;
 mod serve;
+mod stores;
 mod tls;
 
 use std::io::{self, Write};
@@ -142,7 +143,7 @@ impl Server {
                 .map_err(StartError::at("internal.listen"))?,
         };
         let tls = tls::Listeners::load(config)?;
-        let assembled = Arc::new(assemble::assemble(config, dev, Arc::clone(&lifecycle))?);
+        let assembled = Arc::new(assemble::assemble(config, dev, Arc::clone(&lifecycle)).await?);
         // Before anything is accepted: a revoked token must never be taken for a good one.
         let revocations = assembled.services.verifier.load_revocations();
         revocations.await.map_err(StartError::new)?;
@@ -224,6 +225,7 @@ impl Server {
         let ends = Instant::now() + self.drain;
         self.lifecycle.not_ready();
         self.assembled.not_ready().await;
+        self.assembled.leave().await;
         tokio::time::sleep(self.drain_delay).await;
         let hub = &self.services().hub;
         let window = ends.saturating_duration_since(Instant::now());
@@ -242,7 +244,7 @@ impl Server {
             .await
             .is_err()
         {
-            tracing::info!("some requests had not ended");
+            tracing::info!("some requests were still in progress");
         }
         let services = Arc::clone(self.services());
         let stopped = tokio::task::spawn_blocking(move || {
@@ -302,7 +304,10 @@ async fn sweep(assembled: Arc<Assembled>, closing: CancellationToken) {
         if late >= STALL {
             services.metrics.stalled(Stalled::Runtime);
             let ms = late.as_millis();
-            tracing::warn!(ms, "the server stood still; its clients get that time back");
+            tracing::warn!(
+                ms,
+                "the server did not run for a while; its clients' deadlines are extended"
+            );
         }
         services.broker.sweep();
         services.sweep();
@@ -349,7 +354,7 @@ pub async fn run(options: ServeOptions) -> Result<(), StartError> {
 fn reload(server: &Server, load: &(dyn Fn() -> Result<Config, String> + Send + Sync)) {
     let outcome = load().and_then(|config| {
         for warning in config.warnings() {
-            tracing::warn!(warning, "about the new configuration");
+            tracing::warn!(warning, "a warning about the new configuration");
         }
         server.reload(&config).map_err(|error| error.to_string())
     });

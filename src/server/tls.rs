@@ -14,7 +14,7 @@ use crate::net::tls::Tls;
 /// Installs the process-wide cryptography provider. The first choice stays.
 pub(super) fn install_crypto() {
     if ring::default_provider().install_default().is_err() {
-        tracing::debug!("the cryptography was chosen before");
+        tracing::debug!("a cryptography provider was installed before");
     }
 }
 

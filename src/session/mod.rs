@@ -31,7 +31,7 @@ use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, ChannelPattern, ConnectionId};
-use crate::hub::{Hub, Refused, Revalidator};
+use crate::hub::{Hub, Joined, Refused, Revalidator};
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Tracing, Transport};
 
@@ -236,13 +236,28 @@ impl Services {
         })
     }
 
-    /// Audits refused subscriptions.
-    pub fn note_refused(
+    /// Audits the granted and the refused subscriptions of a request.
+    pub fn note_subscribed(
         &self,
         identity: Option<&Arc<Identity>>,
         connection: ConnectionId,
+        joined: &[Joined],
         refused: &[Refused],
     ) {
+        if !self.audit.is_on() {
+            return;
+        }
+        for Joined { channel, .. } in joined {
+            let mut record = Record {
+                connection: Some(connection),
+                channel: Some(channel),
+                ..Record::default()
+            };
+            if let Some(identity) = identity {
+                record = about(identity, record);
+            }
+            self.audit.note(What::Subscribe, &record);
+        }
         for Refused { channel, error } in refused {
             let mut record = Record {
                 connection: Some(connection),
@@ -297,7 +312,12 @@ impl Services {
         self.check_tokens();
     }
 
+    /// Counts a publish against the identity's rate. Services have no such limit: the limit
+    /// on users protects the services' traffic.
     fn take_publish(&self, who: &Identity) -> Result<()> {
+        if who.is_service() {
+            return Ok(());
+        }
         let taken = take(&self.publish_rate, who);
         taken.map_err(|wait| {
             self.metrics.rate_limited("publishes");

@@ -428,6 +428,12 @@ impl Metrics {
         self.idempotency_keys.set(signed(now));
     }
 
+    /// The current number of connections.
+    #[must_use]
+    pub fn connections_now(&self) -> u64 {
+        self.connections_now.level()
+    }
+
     /// The current number of revocations.
     pub fn revocations(&self, now: usize) {
         self.revocations.set(signed(now));

@@ -365,7 +365,7 @@ impl Broker for Disk {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the committer ended in the midst of its work");
+            tracing::error!("the committer ended unexpectedly");
         }
     }
 }

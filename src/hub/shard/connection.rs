@@ -79,7 +79,7 @@ pub(super) struct Connection {
     /// subscriptions deliver an event only once.
     pub(super) last_batch: u64,
     pub(super) covered: u64,
-    #[expect(clippy::box_collection, reason = "eight bytes where there is nothing")]
+    #[expect(clippy::box_collection, reason = "eight bytes if it is empty")]
     pub(super) recoveries: Option<Box<Vec<RecoveryState>>>,
     pub(super) ending: Option<Box<Ending>>,
     pub(super) delivered: u64,
@@ -89,7 +89,7 @@ pub(super) struct Connection {
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) nonce: u64,
     /// Received bytes of an incomplete message.
-    #[expect(clippy::box_collection, reason = "eight bytes where there is nothing")]
+    #[expect(clippy::box_collection, reason = "eight bytes if it is empty")]
     pub(super) partial: Option<Box<Vec<u8>>>,
     pub(super) cold: Option<Box<ColdState>>,
     pub(super) subscriptions: Subscriptions,

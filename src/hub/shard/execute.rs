@@ -73,10 +73,11 @@ impl Shard {
                 reply.send(self.identity_of(connection));
             }
             ShardCommand::CountAudience {
+                event_type,
                 audience,
                 from,
                 reply,
-            } => reply.send(self.count_included(&audience, from)),
+            } => reply.send(self.count_included(&event_type, &audience, from)),
             ShardCommand::IsEmpty { reply } => reply.send(self.has_no_connections()),
             ShardCommand::Disconnect {
                 connection,

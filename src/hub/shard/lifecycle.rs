@@ -236,7 +236,7 @@ impl Shard {
         let over = connection.link.finish(ending.code, &ending.reason);
         let is_pipe = matches!(connection.link, Link::Pipe(_));
         if let (Err(error), Some(id)) = (over, self.connections.id(slot)) {
-            tracing::trace!(connection_id = %id, %error, "the client was gone before the last byte");
+            tracing::trace!(connection_id = %id, %error, "the client closed before the last byte");
         }
         if is_pipe {
             self.remove(slot);

@@ -171,7 +171,7 @@ impl Shard {
             tracing::warn!(
                 shard,
                 ms,
-                "a shard stood still; its clients get that time back"
+                "a shard did not run for a while; its clients' deadlines are extended"
             );
         }
     }

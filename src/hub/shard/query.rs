@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Shard;
-use crate::event::{Audience, ChannelName, ConnectionId, Timestamp};
+use super::fanout::{is_named, type_filter};
+use crate::event::{Audience, ChannelName, ConnectionId, EventType, Timestamp};
 use crate::hub::shard::connection::ConnectionInfo;
 
 /// The most connections that one answer visits.
@@ -106,9 +107,11 @@ impl Shard {
     /// Counts an audience's connections from a slot on; returns the slot to continue from.
     pub(in crate::hub) fn count_included(
         &self,
+        event_type: &EventType,
         audience: &Audience,
         from: u32,
     ) -> (u64, Option<u32>) {
+        let narrowed = self.narrowing(audience);
         let end = self.connections.end().min(from.saturating_add(LOOKED_AT));
         let included = (from..end).filter(|slot| {
             let connection = self.connections.get(*slot);
@@ -116,7 +119,13 @@ impl Shard {
                 return false;
             };
             let (user, roles) = (connection.user(), connection.roles());
-            connection.ending.is_none() && audience.includes(id, user, roles)
+            connection.ending.is_none()
+                && audience.includes(id, user, roles)
+                && (is_named(audience, id, connection)
+                    || narrowed.is_none_or(|global| {
+                        let filter = type_filter(global, connection, &self.topics, &self.filters);
+                        filter.is_none_or(|filter| filter.wants_type(event_type.as_str()))
+                    }))
         });
         let count = u64::try_from(included.count()).unwrap_or(u64::MAX);
         (count, (end < self.connections.end()).then_some(end))

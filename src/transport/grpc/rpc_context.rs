@@ -142,7 +142,7 @@ impl RpcContext {
         let (_, extensions, message) = request.into_parts();
         let admitted = extensions.get().and_then(Admission::take);
         let Some(admitted) = admitted.filter(|admitted| admitted.procedure == procedure) else {
-            return Err(status(&Error::internal("nobody looked who calls")));
+            return Err(status(&Error::internal("the caller was not authenticated")));
         };
         let Admitted { identity, span, .. } = admitted;
         let session = Session::new(Arc::clone(&self.services), identity, None);

@@ -347,11 +347,11 @@ async fn event_is_encoded_once_for_all_subscribers() {
         .publish(numbered("room:1", 1))
         .await
         .unwrap();
-    let mut places = Vec::new();
+    let mut addresses = Vec::new();
     for stream in &mut streams {
-        places.push(stream.next().await.unwrap().unwrap().as_bytes().as_ptr());
+        addresses.push(stream.next().await.unwrap().unwrap().as_bytes().as_ptr());
     }
-    assert!(places.iter().all(|place| *place == places[0]));
+    assert!(addresses.iter().all(|address| *address == addresses[0]));
 }
 
 #[tokio::test]

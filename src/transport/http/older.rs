@@ -26,7 +26,11 @@ use crate::telemetry::StatsSnapshot;
 
 /// The most bytes of a request besides its payload.
 const ENVELOPE: usize = 64 * 1024;
-/// The most channels listed in statistics.
+/// Connections that are read at once for a list without pages.
+const PAGE: u32 = 1000;
+/// The most connections of a list without pages; `next_page_token` leads to the rest.
+const MOST: usize = 10_000;
+/// The most channels in the statistics.
 const CHANNELS: u32 = 1000;
 
 /// `GET /api/v1/websocket/connections`: as `/api/v1/connections`, with their number, deliveries and
@@ -47,10 +51,19 @@ async fn list(
     show: fn(&ConnectionInfo) -> Value,
 ) -> Answer {
     let admin = caller.admin()?;
-    let size = query.number("page_size")?.unwrap_or_default();
-    let token = query.text("page_token");
-    let (found, next) = admin.connections(filter(query)?, size, token).await?;
-    let found: Vec<Value> = found.iter().map(show).collect();
+    let size = query.number("page_size")?;
+    let mut token = query.text("page_token").to_owned();
+    let mut found: Vec<Value> = Vec::new();
+    // The old systems had no pages: without a page size, the response has as many as fit.
+    let next = loop {
+        let asked = size.unwrap_or(PAGE);
+        let (page, next) = admin.connections(filter(query)?, asked, &token).await?;
+        found.extend(page.iter().map(show));
+        if size.is_some() || next.is_empty() || found.len() >= MOST {
+            break next;
+        }
+        token = next;
+    };
     let now = admin.stats().await?;
     reply::json(&json!({
         name: found,
@@ -135,8 +148,14 @@ pub(super) async fn broadcast(
     let audience = event.audience.as_ref();
     let for_roles = audience.filter(|to| event.channels.is_empty() && !to.roles.is_empty());
     let included = match for_roles.cloned().map(Arc::new) {
-        // Before it is published: an error here means that nobody has received it.
-        Some(audience) => Some(shared.services.hub.count_included(&audience).await?),
+        // Before the publish, so that a failure here means that no one received the event.
+        Some(audience) => Some(
+            shared
+                .services
+                .hub
+                .count_included(&event.event_type, &audience)
+                .await?,
+        ),
         None => None,
     };
     let published = events::commit(&session, event).await?;

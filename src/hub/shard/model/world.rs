@@ -140,7 +140,7 @@ impl World {
         position
     }
 
-    /// Publishes events that the hub never gets, and tells it so.
+    /// Publishes events that the hub never receives, and notifies the hub of the loss.
     pub(super) fn lose(&mut self, channel: usize, count: u8, named: bool) -> Option<Position> {
         self.network.loses.store(true, Ordering::Relaxed);
         let lost = (0..count).map(|key| self.publish(channel, key)).last();
@@ -150,7 +150,7 @@ impl World {
         lost
     }
 
-    /// Lets the shard and the runtime do what there is to do.
+    /// Runs the shard and the runtime until they are idle.
     pub(super) fn run_round(&mut self) {
         for _ in 0..2 {
             self.runtime.block_on(async {
