@@ -12,6 +12,7 @@ mod keys;
 mod memory;
 mod nats;
 mod record;
+mod redis;
 
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ use crate::error::{Error, Result};
 use crate::event::{ChannelName, ChannelPattern, Draft, Event, Position};
 use crate::maybe_ready::MaybeReady;
 
+pub use self::redis::QUEUE_BYTES as REDIS_QUEUE_BYTES;
+pub use self::redis::{Redis, RedisBus, RedisRevocations, RedisSettings, Trouble as RedisTrouble};
 pub use crate::fair_queue::Share;
 #[cfg(feature = "fuzzing")]
 pub use disk::fuzzing;
@@ -49,6 +52,16 @@ pub trait Sink: Send + Sync {
 
     /// True if the channel has subscribers, so that its epoch must be kept.
     fn is_followed(&self, channel: &ChannelName) -> bool;
+
+    /// The number of subscriptions on this node to which an event would go. 0 if it counts none.
+    fn subscribers(&self, _: &Draft) -> u64 {
+        0
+    }
+
+    /// True if the shards have so much to do that a receiver should wait.
+    fn is_full(&self) -> bool {
+        false
+    }
 }
 
 /// The result of a publish.

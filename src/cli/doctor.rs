@@ -2,6 +2,7 @@
 
 mod certificates;
 mod clock;
+mod engine;
 mod finding;
 mod keys;
 mod network;
@@ -50,6 +51,7 @@ pub(super) async fn run(args: Args, output: &mut Output) -> Result<(), Failure> 
     findings.extend(clock::findings());
     findings.extend(certificates::findings(&config));
     findings.extend(store::findings(&config));
+    findings.extend(engine::findings(&config).await);
     findings.extend(keys::findings(&config).await);
     for finding in &findings {
         print(finding, output)?;

@@ -148,7 +148,7 @@ async fn serve(start: Start) -> Result<(), Failure> {
     logs::init(format).map_err(|error| Failure::new(error.to_string()))?;
     let on_ready = move |bound: Bound| {
         if let Some(token) = dev_token {
-            let banner = dev_banner(bound.public, bound.internal, &token, &trial);
+            let banner = dev_banner(&program(), bound.public, bound.internal, &token, &trial);
             if let Err(error) = std::io::stdout().write_all(banner.as_bytes()) {
                 tracing::debug!(%error, "the banner could not be printed");
             }
@@ -218,7 +218,13 @@ fn dev_token(config: &Config) -> Result<Option<String>, Failure> {
 }
 
 /// The text printed once the server listens: the token, and three commands to copy.
-fn dev_banner(public: SocketAddr, internal: SocketAddr, token: &str, trial: &Trial) -> String {
+fn dev_banner(
+    program: &str,
+    public: SocketAddr,
+    internal: SocketAddr,
+    token: &str,
+    trial: &Trial,
+) -> String {
     let (public, internal) = (reachable(public), reachable(internal));
     let to = format!("--server http://{internal} --token {token}");
     let Trial {
@@ -233,10 +239,30 @@ fn dev_banner(public: SocketAddr, internal: SocketAddr, token: &str, trial: &Tri
          {token}\n\
          \n\
          Publish an event, subscribe to a channel, open the demo page:\n\
-         tidings publish {channel} {event_type} '{data}' {to}\n\
-         tidings tail {channel} --rewind 5 {to}\n\
+         {program} publish {channel} {event_type} '{data}' {to}\n\
+         {program} tail {channel} --rewind 5 {to}\n\
          open http://{public}/\n"
     )
+}
+
+/// This program, as a shell finds it: by the path that it was started with, because a program that
+/// was built or unpacked is mostly not on the `PATH`.
+fn program() -> String {
+    let first = std::env::args_os().next().unwrap_or_default();
+    match first.to_str() {
+        Some(path) if path.contains('/') => quoted(path),
+        Some(_) | None => String::from("tidings"),
+    }
+}
+
+/// A word for a POSIX shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 /// The address by which this machine reaches a listener.
@@ -269,12 +295,24 @@ mod tests {
     fn banner_commands_use_reachable_addresses() {
         let all = SocketAddr::from(([0, 0, 0, 0], 8000));
         let six = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 50051));
-        let banner = dev_banner(all, six, "abc.def.ghi", &Trial::of(&Config::default()));
+        let banner = dev_banner(
+            "tidings",
+            all,
+            six,
+            "abc.def.ghi",
+            &Trial::of(&Config::default()),
+        );
         let to = "--server http://[::1]:50051 --token abc.def.ghi\n";
         let publish = format!("\ntidings publish demo greeting '{{\"text\":\"hello\"}}' {to}");
         assert!(banner.contains(&publish), "{banner}");
         assert!(banner.contains(&format!("\ntidings tail demo --rewind 5 {to}")));
         assert!(banner.contains("http://127.0.0.1:8000/\n"));
+    }
+
+    #[test]
+    fn program_with_special_characters_is_quoted() {
+        assert_eq!(quoted("target/release/tidings"), "target/release/tidings");
+        assert_eq!(quoted("/my tools/it's"), r"'/my tools/it'\''s'");
     }
 
     #[test]

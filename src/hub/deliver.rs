@@ -17,7 +17,7 @@ use super::queue::{HighWater, Inbound, ShardQueue};
 use super::round::{Cell, WAKE};
 use super::settings::Settings;
 use crate::broker::Sink;
-use crate::event::{ChannelName, Event, Namespaces};
+use crate::event::{ChannelName, Draft, Event, Namespaces};
 use crate::telemetry::{Metrics, Tracing};
 
 /// State that publishers share with the shards.
@@ -99,8 +99,8 @@ impl Dispatcher {
     }
 
     /// How many connections a direct event addresses: those of its users, and the named ones.
-    fn count_addressed(&self, event: &Event) -> u64 {
-        let Some(audience) = &event.audience else {
+    fn count_addressed(&self, draft: &Draft) -> u64 {
+        let Some(audience) = &draft.audience else {
             return 0;
         };
         let connections = u64::try_from(audience.connections.len()).unwrap_or(u64::MAX);
@@ -176,5 +176,16 @@ impl Sink for Dispatcher {
 
     fn is_followed(&self, channel: &ChannelName) -> bool {
         self.routes.subscriptions(channel).is_some()
+    }
+
+    fn subscribers(&self, draft: &Draft) -> u64 {
+        match &draft.channel {
+            Some(channel) => self.routes.find(channel).1,
+            None => self.count_addressed(draft),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        Dispatcher::is_full(self)
     }
 }

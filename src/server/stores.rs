@@ -7,11 +7,11 @@ use arc_swap::ArcSwap;
 use super::StartError;
 use crate::auth::{LocalRevocations, Revocations};
 use crate::broker::{
-    Bounds, Broker, Disk, DiskSettings, Durability, Memory, Nats, NatsSettings, OnDamage, Sink,
-    set_aside,
+    Bounds, Broker, Disk, DiskSettings, Durability, Memory, Nats, NatsSettings, OnDamage, Redis,
+    RedisBus, RedisRevocations, RedisSettings, Sink, set_aside,
 };
 use crate::cluster::{self, Link, NatsLink};
-use crate::config::{self, Config, Engine, Storage};
+use crate::config::{self, Config, Engine, Secret, Storage};
 use crate::event::{Namespaces, NodeId};
 use crate::telemetry::{Metrics, Tracing};
 
@@ -53,9 +53,7 @@ pub(super) async fn open(
     match config.cluster.engine {
         Engine::None => local(config, namespaces, sink, metrics, tracing, bounds),
         Engine::Nats => nats(config, namespaces, sink, metrics, bounds).await,
-        Engine::Redis => Err(StartError::new(
-            "cluster.engine: redis is not in this build: expected none or nats",
-        )),
+        Engine::Redis => redis(config, namespaces, sink, metrics, bounds).await,
     }
 }
 
@@ -135,6 +133,38 @@ async fn nats(
         broker: Arc::new(nats),
         revocations: Arc::new(Arc::clone(&link)),
         link: Some((Arc::new(link), number)),
+    })
+}
+
+async fn redis(
+    config: &Config,
+    namespaces: Arc<ArcSwap<Namespaces>>,
+    sink: Weak<dyn Sink>,
+    metrics: &Arc<Metrics>,
+    bounds: Bounds,
+) -> Result<Stores, StartError> {
+    let (name, redis) = (&config.cluster.name, &config.cluster.redis);
+    let wait_replicas = usize::try_from(redis.wait_replicas).unwrap_or(usize::MAX);
+    let urls = || redis.urls.iter().map(Secret::expose);
+    let servers: Vec<&str> = urls().collect();
+    let bus = RedisBus::open(&servers, name, wait_replicas);
+    let bus = bus.await.map_err(StartError::new)?;
+    let settings = RedisSettings {
+        urls: urls().map(str::to_owned).collect(),
+        name: name.clone(),
+        wait_replicas,
+        publish_timeout: redis.publish_timeout,
+        sweep: redis.sweep,
+        bounds,
+    };
+    let broker = Redis::open(namespaces, sink, Arc::clone(metrics), settings);
+    let broker = broker.await.map_err(StartError::new)?;
+    Ok(Stores {
+        broker: Arc::new(broker),
+        revocations: Arc::new(RedisRevocations::new(bus)),
+        // A string in Redis may have 512 MB.
+        most_event_bytes: None,
+        link: None,
     })
 }
 

@@ -40,6 +40,7 @@ mod cli_setup;
 mod clocks;
 mod closing;
 mod cluster;
+mod cluster_redis;
 mod collectors;
 mod compression;
 mod confirmations;

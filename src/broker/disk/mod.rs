@@ -70,6 +70,7 @@ pub use aside::set_aside;
 pub use backup::{BackupError, Contents, restore, verify};
 pub use folder::{OpenError, check_path};
 pub use queue::MAX_BYTES as COMMIT_QUEUE_BYTES;
+pub(super) use record::RevocationRecord;
 pub use recover::OnDamage;
 
 /// The most concurrent disk readers. Not many more than there are processors, because reading

@@ -19,6 +19,12 @@ const SLOW: Duration = Duration::from_millis(20);
 const LEAST_SPACE: u64 = 1 << 30;
 
 pub(super) fn findings(config: &Config) -> Vec<Finding> {
+    if !config.cluster.is_alone() {
+        return vec![Finding::ok(
+            CHECK,
+            "history is kept by the engine of the cluster",
+        )];
+    }
     if config.history.storage != Storage::Disk {
         return vec![Finding::ok(
             CHECK,
