@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Hub;
 use super::command::{Reply, ShardCommand};
+use super::pipe::PipeOwner;
 use super::queue::Inbound;
 use super::shard::ConnectionInfo;
 use super::shard::{
@@ -241,14 +242,14 @@ impl Hub {
         };
         self.send_to(connection, command);
     }
+}
 
-    /// The reader of a pipe has made room.
-    pub(in crate::hub) fn pipe_drained(&self, connection: ConnectionId) {
+impl PipeOwner for Hub {
+    fn pipe_drained(&self, connection: ConnectionId) {
         self.send_to(connection, ShardCommand::PipeDrained(connection));
     }
 
-    /// The reader of a pipe was dropped.
-    pub(in crate::hub) fn pipe_closed(&self, connection: ConnectionId) {
+    fn pipe_closed(&self, connection: ConnectionId) {
         self.send_to(connection, ShardCommand::PipeClosed(connection));
     }
 }

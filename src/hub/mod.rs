@@ -20,14 +20,15 @@ mod pipe;
 mod presence;
 mod protocol;
 mod queue;
+mod round;
 mod settings;
 mod shard;
 mod shard_cell;
+mod shard_thread;
 mod sync;
 mod wakeups;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -39,7 +40,7 @@ use tokio_util::task::TaskTracker;
 pub use self::builder::{HubBuilder, HubParts, Revalidator};
 use self::command::ShardCommand;
 use self::deliver::Dispatcher;
-pub use self::dialect_ids::DialectIds;
+pub use self::dialect_ids::{DialectId, DialectIds};
 use self::evaluator::Evaluator;
 use self::interest::{Interest, InterestTable};
 pub use self::observer::{End, Observer, Seen};
@@ -52,11 +53,10 @@ use crate::filter::FilterNumbers;
 use crate::lifecycle::Departure;
 use crate::telemetry::{Metrics, Tracing};
 
-pub use delivery::DialectId;
 pub use interest::Activity;
 pub use network::Network;
-pub use permits::{ConnectionPermit, PermitError};
-pub use pipe::{Pipe, PipeReader, Piped, Shareable};
+pub use permits::{ConnectionPermit, PermitError, Permits};
+pub use pipe::{Pipe, PipeOwner, PipeReader, Piped, Shareable};
 pub use protocol::{Joined, Notice, Protocol, Refused};
 pub use queue::INBOX_BYTES;
 pub use settings::Settings;
@@ -92,8 +92,6 @@ pub struct Hub {
     runtime: tokio::runtime::Handle,
     tasks: TaskTracker,
     next_shard: AtomicUsize,
-    connections: AtomicUsize,
-    per_ip: Mutex<HashMap<IpAddr, u32>>,
 }
 
 impl Hub {
@@ -117,6 +115,12 @@ impl Hub {
     /// thread. Call it without holding a lock. Nested calls are part of the outermost one.
     pub fn wake_after<T>(&self, work: impl FnOnce() -> T) -> T {
         self.dispatcher.wake_after(work)
+    }
+
+    /// The connections there are, held to the limits.
+    #[must_use]
+    pub fn permits(&self) -> &Arc<Permits> {
+        &self.dispatcher.permits
     }
 
     /// The current settings.

@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::delivery::DialectId;
+use super::dialect_ids::DialectId;
 use super::shard::ConnCtx;
 use crate::error::{CloseCode, Error};
 use crate::event::{Event, Position, Timestamp};

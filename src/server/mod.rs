@@ -2,16 +2,12 @@
 
 mod assemble;
 mod described;
-mod descriptors;
-mod evictions;
 mod facts;
 mod internal;
-mod listen;
 mod observer;
 mod public;
 mod rehearsal;
 mod serve;
-mod socket_limiter;
 mod stores;
 mod tls;
 
@@ -35,13 +31,15 @@ use crate::audit::{Record, What};
 use crate::clock::uptime;
 use crate::config::Config;
 use crate::lifecycle::{Departure, Lifecycle};
+use crate::net::descriptors::{self, Descriptors};
+use crate::net::listen;
+use crate::net::socket_limiter::SocketLimiter;
 use crate::session::Services;
 use crate::telemetry::Stalled;
 use crate::transport::http::DevGuide;
 
 pub use assemble::Assembled;
 pub use described::{asyncapi_settings, catalog};
-pub use descriptors::needed as needed_descriptors;
 pub use rehearsal::rehearse;
 
 /// The accept backlog. The kernel may use less. Beyond it, a client's SYN is dropped and retried
@@ -101,6 +99,18 @@ impl StartError {
         let context = context.to_owned();
         move |error| StartError(format!("{context}: {error}"))
     }
+}
+
+/// The most sockets of both listeners.
+fn sockets(config: &Config) -> usize {
+    let public = config.limits.connections.saturating_add(listen::HANDSHAKES);
+    public.saturating_add(config.internal.connections)
+}
+
+/// The number of file descriptors that the configured limits may use.
+#[must_use]
+pub fn needed_descriptors(config: &Config) -> u64 {
+    descriptors::needed(sockets(config))
 }
 
 /// A running server.
@@ -170,18 +180,18 @@ impl Server {
         let front = public::Public::new(&assembled, config, guide, Arc::clone(&lifecycle));
         let back = internal::Internal::new(&assembled, config, lifecycle);
         let limit = config.limits.connections.saturating_add(listen::HANDSHAKES);
-        let descriptors = descriptors::Descriptors::raise(config);
+        let descriptors = Descriptors::raise(sockets(config));
         let metrics = &assembled.services.metrics;
         let public = listen::Listener {
             socket: public,
             tls: tls.public,
-            limiter: socket_limiter::SocketLimiter::new(limit, false, metrics),
+            limiter: SocketLimiter::new(limit, false, metrics),
             descriptors,
         };
         let internal = listen::Listener {
             socket: internal,
             tls: tls.internal,
-            limiter: socket_limiter::SocketLimiter::new(config.internal.connections, true, metrics),
+            limiter: SocketLimiter::new(config.internal.connections, true, metrics),
             descriptors,
         };
         let (until, with) = (closing.clone(), tasks.clone());
@@ -238,7 +248,7 @@ impl Server {
         let hub = &self.services().hub;
         let window = ends.saturating_duration_since(Instant::now());
         let elsewhere = !self.drain_delay.is_zero();
-        let departure = Departure::begin(hub.connections(), window, elsewhere);
+        let departure = Departure::begin(hub.permits().connections(), window, elsewhere);
         self.lifecycle.leave(departure);
         self.assembled.drain().await;
         hub.drain(departure, window).await;

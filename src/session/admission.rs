@@ -186,7 +186,7 @@ impl Services {
         if let Some(rule) = origin {
             check_origin(rule)?;
         }
-        self.hub.check_permits(address.ip())?;
+        self.hub.permits().check(address.ip())?;
         let identity = match credentials {
             Credentials::Verified(identity) => Ok(Some(identity)),
             Credentials::Token(token) => {
@@ -202,11 +202,11 @@ impl Services {
         if let Ok(Some(identity)) = &identity
             && let Some(user) = identity.user()
         {
-            self.hub.check_user(user)?;
+            self.hub.permits().check_user(user)?;
         }
         Ok(Admitted {
             address,
-            permit: self.hub.permit(address.ip())?,
+            permit: self.hub.permits().take(address.ip())?,
             identity,
             request: headers.and_then(|headers| self.request_facts(headers)),
         })

@@ -112,7 +112,11 @@ pub async fn open_stream<T: Send + 'static>(
         let refused = |failure| services.verifier.refused(failure);
         services.verifier.recheck(&identity).map_err(refused)?;
         if let Some(user) = identity.user() {
-            services.hub.check_user(user).map_err(PermitError::error)?;
+            services
+                .hub
+                .permits()
+                .check_user(user)
+                .map_err(PermitError::error)?;
         }
     }
     Err(Error::unavailable(

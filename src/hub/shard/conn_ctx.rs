@@ -15,7 +15,7 @@ use crate::event::{ChannelPattern, ConnectionId};
 use crate::filter::EventFilter;
 use crate::hub::Hub;
 use crate::hub::command::ShardCommand;
-use crate::hub::delivery::DialectId;
+use crate::hub::dialect_ids::DialectId;
 use crate::hub::protocol::Protocol;
 use crate::hub::shard::connection::Client;
 use crate::maybe_ready::MaybeReady;

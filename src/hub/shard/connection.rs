@@ -12,7 +12,7 @@ use super::outbox::Outbox;
 use crate::auth::Identity;
 use crate::error::CloseCode;
 use crate::event::{ConnectionId, Epoch, Event, Position, Timestamp};
-use crate::hub::delivery::DialectId;
+use crate::hub::dialect_ids::DialectId;
 use crate::hub::evaluator::Verdict;
 use crate::hub::filter_budget::{Meter, MeterSlot};
 use crate::hub::protocol::Protocol;

@@ -156,7 +156,7 @@ impl Shard {
         if before.is_none()
             && let Some(user) = &user
         {
-            self.hub.acquire_user(user)?;
+            self.hub.permits().acquire_user(user)?;
             connection.flags.user_counted = true;
         }
         let renamed = before != user;
@@ -305,14 +305,14 @@ impl Shard {
             && let Some(user) = connection.identity.as_ref().and_then(|i| i.user().cloned())
         {
             self.connections.remove_user(&user, slot);
-            self.hub.release_user(&user);
+            self.hub.permits().release_user(&user);
         }
         let kind = connection.client().map(|client| &*client.kind);
         self.hub
             .metrics()
             .connection_closed(connection.transport, code.number(), kind);
         let address = connection.address.get();
-        self.hub.release_permit(address.ip());
+        self.hub.permits().release(address.ip());
         let of_itself = if code == CloseCode::Normal {
             "client"
         } else {

@@ -58,7 +58,7 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mio::{Registry, Token};
+use mio::Registry;
 
 use self::batch::Batches;
 use self::budget::Budget;
@@ -91,10 +91,7 @@ pub use replay_cache::REPLAY_BYTES;
 pub(super) use subscribe::PendingJoin;
 pub use subscribe::{Join, JoinRequest};
 pub use transport_upgrade::TransportUpgrade;
-pub(super) use worker::SMALL_ROUND_SUBSCRIBERS;
 
-/// The queue's token among those of the sockets.
-const WAKE: Token = Token(usize::MAX);
 /// The longest poll when idle.
 const IDLE_WAIT: Duration = Duration::from_secs(10);
 /// The longest poll after some activity: unused memory is freed once nothing more arrives.
@@ -166,12 +163,6 @@ impl Shard {
             settings,
             metrics,
         }
-    }
-
-    /// The queue's token among those of the sockets.
-    #[must_use]
-    pub(super) const fn wake_token() -> Token {
-        WAKE
     }
 
     /// Records that the shard's thread did not run, if that was the case.
