@@ -232,3 +232,40 @@ fn no_transport_knows_another() {
         }
     }
 }
+
+/// The publishers' side of the hub: what runs between a broker and the queues of the shards. A
+/// publisher reaches a shard only through its queue and `hub/round.rs`, so these files compile and
+/// are tested without a connection.
+const PUBLISHERS_SIDE: [&str; 11] = [
+    "deliver",
+    "delivery",
+    "dialect_ids",
+    "interest",
+    "permits",
+    "pipe",
+    "round",
+    "settings",
+    "shard_cell",
+    "shard_thread",
+    "wakeups",
+];
+
+/// The code of a file without its unit tests, which stand at its end.
+fn without_tests(code: &str) -> &str {
+    let tests = code.find("#[cfg(test)]\nmod tests");
+    &code[..tests.unwrap_or(code.len())]
+}
+
+#[test]
+fn publishers_side_of_the_hub_names_neither_shard_nor_hub() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/hub");
+    for name in PUBLISHERS_SIDE {
+        let file = root.join(name).with_extension("rs");
+        let text = std::fs::read_to_string(&file).expect("the file can be read");
+        let code = without_comments(&text);
+        for named in ["shard::", "super::Hub;", "hub::Hub;", "Hub,"] {
+            let found = without_tests(&code).contains(named);
+            assert!(!found, "{} names {named}", file.display());
+        }
+    }
+}

@@ -5,6 +5,7 @@
 //! `utoipa::path` annotation of its handler. Constraints that an annotation can't express are set
 //! by a function beside the type. The document is assembled in `transport/http/openapi.rs`.
 
+pub mod operations;
 pub mod problem;
 pub mod refusals;
 mod stats;

@@ -5,6 +5,7 @@
 
 mod backup;
 mod catalog;
+mod channels;
 mod check;
 mod client;
 mod connection_failure;
@@ -13,13 +14,17 @@ mod context;
 mod contexts;
 mod disconnect;
 mod doctor;
+mod explain;
 mod failure;
 mod healthcheck;
+mod history;
 mod init;
 mod json;
 mod output;
+mod presence;
 mod private_file;
 mod publish;
+mod refusals;
 mod restore;
 pub mod serve;
 mod shell;
@@ -115,6 +120,16 @@ enum Errand {
     #[command(after_help = "Examples:
   tidings connections --user alice
   tidings connections --channel project:42 --json")]
+    /// List channels
+    Channels(Asking<channels::Args>),
+    /// Print the events of a channel's history
+    History(Asking<history::Args>),
+    /// Show who is in a channel
+    Presence(Asking<presence::Args>),
+    /// Ask the rules whether somebody may do something, and why
+    Explain(Asking<explain::Args>),
+    /// Show the newest refusals, and closes with a reason
+    Refusals(Asking<refusals::Args>),
     Connections(Asking<connections::Args>),
     /// End a connection, or all of a user's
     #[command(after_help = "Examples:
@@ -255,6 +270,11 @@ async fn run(errand: Errand, before: Target, mut output: Output) -> Result<(), F
         Errand::Tail(asking) => asking.run(before, output, tail::run).await,
         Errand::Stats(asking) => asking.run(before, output, stats::run).await,
         Errand::Connections(asking) => asking.run(before, output, connections::run).await,
+        Errand::Channels(asking) => asking.run(before, output, channels::run).await,
+        Errand::History(asking) => asking.run(before, output, history::run).await,
+        Errand::Presence(asking) => asking.run(before, output, presence::run).await,
+        Errand::Explain(asking) => asking.run(before, output, explain::run).await,
+        Errand::Refusals(asking) => asking.run(before, output, refusals::run).await,
         Errand::Disconnect(asking) => asking.run(before, output, disconnect::run).await,
         Errand::Token(args) => token::run(args, output),
         Errand::Context(args) => context::run(args, output),
@@ -373,6 +393,14 @@ mod tests {
             "tidings tail project:42 --since 00000000000000ff/7",
             "tidings stats --watch --interval 500ms",
             "tidings connections --user u --role r --channel c --transport sse --client-type t",
+            "tidings connections --address 192.0.2.0/24 --order-by outbox --desc",
+            "tidings channels --prefix project: --order-by rate --desc",
+            "tidings history project:42 --since 00000000000000ff/7 --reverse --limit 5",
+            "tidings presence project:42",
+            "tidings explain publish project:42 --user ann --role editor --type a.b",
+            "tidings explain subscribe project:42 --claims {}",
+            "tidings refusals",
+            "tidings refusals --recent 5 --watch",
             "tidings disconnect 00 --reason bye",
             "tidings disconnect --user u",
             "tidings token --sub u --role a --role b --ttl 1h --channel project:*",
@@ -427,6 +455,12 @@ mod tests {
             "tidings check --preset chess",
             "tidings serve --preset chess",
             "tidings config --preset chess",
+            "tidings channels --desc",
+            "tidings history",
+            "tidings presence",
+            "tidings explain delete a",
+            "tidings explain publish a --user u --claims {}",
+            "tidings refusals --recent 1001",
             "tidings disconnect",
             "tidings disconnect a --user u",
             "tidings token",

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::event::{NodeId, Timestamp};
-use crate::hub::{ConnectionQuery, Hub};
+use crate::hub::{ConnectionInfo, ConnectionQuery, Hub, RankQuery, Ranked};
 use crate::maybe_ready::MaybeReady;
 
 /// A server that is not in a cluster: every answer comes from its own hub.
@@ -114,6 +114,10 @@ fn answer(hub: &Arc<Hub>, query: Query) -> MaybeReady<Answer> {
                 Ok(Answer::Connections(page))
             })
         }
+        Query::Ranked(query) => {
+            let hub = Arc::clone(hub);
+            MaybeReady::later(async move { Ok(Answer::Ranked(ranked(&hub, &query).await?)) })
+        }
         Query::Connection(id) => {
             let hub = Arc::clone(hub);
             MaybeReady::later(async move {
@@ -164,6 +168,17 @@ async fn connections(hub: &Hub, query: ConnectionsQuery) -> Result<ConnectionsPa
         if (page.full || found.connections.len() >= limit) && shard < hub.shards() {
             found.next = Some(Place { shard, slot });
             break;
+        }
+    }
+    Ok(found)
+}
+
+/// The first connections in an order. One that closes meanwhile is left out.
+async fn ranked(hub: &Hub, query: &RankQuery) -> Result<Vec<(Ranked, ConnectionInfo)>> {
+    let mut found = Vec::new();
+    for ranked in hub.rank_connections(query).await? {
+        if let Some(connection) = hub.connection(ranked.id).await? {
+            found.push((ranked, connection));
         }
     }
     Ok(found)

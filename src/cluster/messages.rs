@@ -17,7 +17,10 @@ use std::sync::Arc;
 use super::{Answer, ConnectionsPage, ConnectionsQuery, Control, Place, Query};
 use crate::error::{Code, Error, Result};
 use crate::event::{ChannelName, Epoch, Position, Timestamp};
-use crate::hub::{Client, ConnectionFilter, ConnectionInfo, Present};
+use crate::hub::{
+    Client, ConnectionFilter, ConnectionInfo, ConnectionOrder, Present, RankQuery, Ranked,
+    RequestFacts, SubscriptionInfo,
+};
 
 fn unreadable() -> Error {
     Error::internal("a message of another node is unreadable")
@@ -84,18 +87,21 @@ pub(super) fn control(command: pb::Command) -> Result<Control> {
 /// A query for other nodes. `None` if only the node itself can answer it.
 pub(super) fn query(query: &Query) -> Option<pb::Query> {
     use pb::query::Query as Body;
-    let text = |text: &Option<Box<str>>| text.as_ref().map(ToString::to_string);
     let body = match query {
         Query::Connections(it) => Body::Connections(pb::ConnectionsQuery {
-            user: it.filter.user.as_ref().map(ToString::to_string),
-            role: it.filter.role.as_ref().map(ToString::to_string),
-            channel: it.filter.channel.as_ref().map(ToString::to_string),
-            transport: text(&it.filter.transport),
-            client_type: text(&it.filter.client_type),
             shard: small(it.from.shard),
             slot: it.from.slot,
             limit: small(it.limit),
             bytes: large(it.bytes),
+            ..filter(&it.filter)
+        }),
+        Query::Ranked(it) => Body::Ranked(pb::RankQuery {
+            filter: Some(filter(&it.filter)),
+            order: it.order.as_str().to_owned(),
+            descending: it.descending,
+            after_id: it.after.map(|after| after.id.to_string()),
+            after_value: it.after.map_or(0, |after| after.value),
+            limit: small(it.limit),
         }),
         Query::Connection(id) => Body::ConnectionId(id.to_string()),
         Query::Channels {
@@ -116,25 +122,59 @@ pub(super) fn query(query: &Query) -> Option<pb::Query> {
     Some(pb::Query { query: Some(body) })
 }
 
+fn filter(filter: &ConnectionFilter) -> pb::ConnectionsQuery {
+    let text = |text: &Option<Box<str>>| text.as_ref().map(ToString::to_string);
+    pb::ConnectionsQuery {
+        user: filter.user.as_ref().map(ToString::to_string),
+        role: filter.role.as_ref().map(ToString::to_string),
+        channel: filter.channel.as_ref().map(ToString::to_string),
+        transport: text(&filter.transport),
+        client_type: text(&filter.client_type),
+        address: filter.address.as_ref().map(ToString::to_string),
+        ..pb::ConnectionsQuery::default()
+    }
+}
+
+fn filter_of(query: pb::ConnectionsQuery) -> Result<ConnectionFilter> {
+    Ok(ConnectionFilter {
+        user: query.user.map(Into::into),
+        role: query.role.map(Into::into),
+        channel: query.channel.map(ChannelName::new).transpose()?,
+        transport: query.transport.map(Into::into),
+        client_type: query.client_type.map(Into::into),
+        address: query.address.map(|text| text.parse()).transpose()?,
+    })
+}
+
 /// The query in a message.
 pub(super) fn asked(query: pb::Query) -> Result<Query> {
     use pb::query::Query as Body;
     Ok(match query.query.ok_or_else(unreadable)? {
         Body::Connections(it) => Query::Connections(ConnectionsQuery {
-            filter: ConnectionFilter {
-                user: it.user.map(Into::into),
-                role: it.role.map(Into::into),
-                channel: it.channel.map(ChannelName::new).transpose()?,
-                transport: it.transport.map(Into::into),
-                client_type: it.client_type.map(Into::into),
-            },
             from: Place {
                 shard: size(it.shard),
                 slot: it.slot,
             },
             limit: size(it.limit),
             bytes: size(it.bytes),
+            filter: filter_of(it)?,
         }),
+        Body::Ranked(it) => {
+            let mut orders = ConnectionOrder::ALL.into_iter();
+            let after = it.after_id.map(|id| id.parse()).transpose();
+            Query::Ranked(RankQuery {
+                order: orders
+                    .find(|order| order.as_str() == it.order)
+                    .ok_or_else(unreadable)?,
+                descending: it.descending,
+                after: after.map_err(|_| unreadable())?.map(|id| Ranked {
+                    value: it.after_value,
+                    id,
+                }),
+                limit: size(it.limit),
+                filter: filter_of(it.filter.unwrap_or_default())?,
+            })
+        }
         Body::ConnectionId(id) => Query::Connection(id.parse().map_err(|_| unreadable())?),
         Body::Channels(it) => Query::Channels {
             prefix: it.prefix,
@@ -176,6 +216,15 @@ pub(super) fn reply(answer: Result<Answer>) -> pb::Reply {
                 })
                 .collect(),
             total: present.total,
+        }),
+        Ok(Answer::Ranked(ranked)) => Reply::Ranked(pb::RankedConnections {
+            connections: ranked
+                .into_iter()
+                .map(|(ranked, info)| pb::RankedConnection {
+                    value: ranked.value,
+                    connection: Some(connection(info)),
+                })
+                .collect(),
         }),
         Ok(Answer::Stats(_) | Answer::Identity(_)) => {
             return reply(Err(Error::internal("not for other nodes")));
@@ -226,6 +275,17 @@ pub(super) fn replied(reply: pb::Reply) -> Result<Replied> {
         Reply::Connection(page) => {
             let found = page_of(page)?.connections.into_iter().next();
             Replied::Answer(Answer::Connection(found.map(Box::new)))
+        }
+        Reply::Ranked(ranked) => {
+            let ranked = ranked.connections.into_iter().map(|it| {
+                let info = info(it.connection.ok_or_else(unreadable)?)?;
+                let ranked = Ranked {
+                    value: it.value,
+                    id: info.id,
+                };
+                Ok((ranked, info))
+            });
+            Replied::Answer(Answer::Ranked(ranked.collect::<Result<_>>()?))
         }
         Reply::Channels(page) => {
             let channels = page.channels.into_iter();
@@ -285,10 +345,13 @@ fn connection(info: ConnectionInfo) -> pb::Connection {
         subscriptions: info
             .subscriptions
             .into_iter()
-            .map(|(channel, position)| pb::Subscription {
-                channel,
-                epoch: position.map(|position| position.epoch.to_bits()),
-                offset: position.map_or(0, |position| position.offset),
+            .map(|it| pb::Subscription {
+                channel: it.channel,
+                epoch: it.position.map(|position| position.epoch.to_bits()),
+                offset: it.position.map_or(0, |position| position.offset),
+                filter: it.filter,
+                event_types: it.event_types,
+                live: it.is_live,
             })
             .collect(),
         subscription_count: large(info.subscription_count),
@@ -298,6 +361,17 @@ fn connection(info: ConnectionInfo) -> pb::Connection {
         bytes_out: info.bytes_out,
         outbox_bytes: large(info.outbox_bytes),
         round_trip_us: info.round_trip_us,
+        origin: info
+            .request
+            .as_ref()
+            .map_or_else(String::new, |request| request.origin.to_string()),
+        user_agent: info.request.map(|request| request.user_agent.to_string()),
+        dialect: info.dialect.into(),
+        compressed: info.is_compressed,
+        expires_at_us: info.expires_at.map(Timestamp::as_micros),
+        messages_in: info.messages_in,
+        rate_limited: info.rate_limited,
+        claims: info.claims,
     }
 }
 
@@ -326,7 +400,13 @@ fn info(connection: pb::Connection) -> Result<ConnectionInfo> {
                     epoch: Epoch::from_bits(epoch),
                     offset: it.offset,
                 });
-                (it.channel, position)
+                SubscriptionInfo {
+                    channel: it.channel,
+                    position,
+                    filter: it.filter,
+                    event_types: it.event_types,
+                    is_live: it.live,
+                }
             })
             .collect(),
         subscription_count: size(connection.subscription_count),
@@ -336,5 +416,17 @@ fn info(connection: pb::Connection) -> Result<ConnectionInfo> {
         bytes_out: connection.bytes_out,
         outbox_bytes: size(connection.outbox_bytes),
         round_trip_us: connection.round_trip_us,
+        request: connection.user_agent.map(|user_agent| {
+            Arc::new(RequestFacts {
+                user_agent: user_agent.into(),
+                origin: connection.origin.into(),
+            })
+        }),
+        dialect: connection.dialect.into(),
+        is_compressed: connection.compressed,
+        expires_at: connection.expires_at_us.map(Timestamp::from_micros),
+        messages_in: connection.messages_in,
+        rate_limited: connection.rate_limited,
+        claims: connection.claims,
     })
 }

@@ -9,6 +9,7 @@ mod local;
 mod messages;
 mod nats;
 mod presence;
+mod redis;
 mod remote;
 
 use std::sync::Arc;
@@ -16,10 +17,11 @@ use std::time::Duration;
 
 use crate::auth::Identity;
 use crate::event::{ChannelName, ConnectionId, NodeId, Timestamp};
-use crate::hub::{ConnectionFilter, ConnectionInfo, Present};
+use crate::hub::{ConnectionFilter, ConnectionInfo, Present, RankQuery, Ranked};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::StatsSnapshot;
 
+pub use self::redis::RedisLink;
 pub use link::{Address, Link, Receive};
 pub use local::Local;
 pub use nats::NatsLink;
@@ -80,6 +82,8 @@ pub enum Query {
     Stats,
     /// A page of its connections.
     Connections(ConnectionsQuery),
+    /// The first of its connections in an order.
+    Ranked(RankQuery),
     /// One of its connections.
     Connection(ConnectionId),
     /// The identity of one of its connections.
@@ -144,6 +148,8 @@ pub enum Answer {
     Stats(Box<StatsSnapshot>),
     /// To [`Query::Connections`].
     Connections(ConnectionsPage),
+    /// To [`Query::Ranked`]: in its order.
+    Ranked(Vec<(Ranked, ConnectionInfo)>),
     /// To [`Query::Connection`]; `None` if it no longer exists.
     Connection(Option<Box<ConnectionInfo>>),
     /// To [`Query::Identity`]: anonymous until it has authenticated, `None` if it no longer exists.
@@ -163,7 +169,6 @@ pub struct Survey {
     pub unreachable: Vec<NodeId>,
 }
 
-/// The nodes of a cluster.
 /// A node, as shown to operators.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeInfo {

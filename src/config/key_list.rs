@@ -651,4 +651,10 @@ pub(super) const SETTINGS: &[Key] = &[
         r#""""#,
         "The node's name in statistics and telemetry; empty: the host name.",
     ),
+    fixed(
+        "console.enabled",
+        Kind::Bool,
+        "true",
+        "Whether `/console/` on the internal listener is the page for operators, which needs a token of role `admin` or `viewer` ([the console](../how-to/console.md)); beside it, `/api/v1/` answers there too.",
+    ),
 ];

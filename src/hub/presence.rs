@@ -157,6 +157,13 @@ impl PresenceStore for LocalPresence {
             };
         };
         let total = u64::try_from(users.len()).unwrap_or(u64::MAX);
+        if limit == 0 {
+            // Only the total is asked for.
+            return Present {
+                users: Vec::new(),
+                total,
+            };
+        }
         let mut users: Vec<(Arc<str>, u32)> = users
             .iter()
             .map(|(user, count)| (Arc::clone(user), *count))

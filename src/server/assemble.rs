@@ -179,6 +179,11 @@ fn node_name(config: &Config) -> String {
 }
 
 impl Assembled {
+    /// Whether the server runs with `--dev`.
+    pub(super) fn is_dev(&self) -> bool {
+        self.dev
+    }
+
     /// Reports to gRPC's health service that the server accepts requests.
     pub(super) async fn serve(&self) {
         self.health.set_serving(true).await;

@@ -10,7 +10,7 @@ use crate::broker::{
     Bounds, Broker, Disk, DiskSettings, Durability, Memory, Nats, NatsSettings, OnDamage, Redis,
     RedisBus, RedisRevocations, RedisSettings, Sink, set_aside,
 };
-use crate::cluster::{self, Link, NatsLink};
+use crate::cluster::{self, Link, NatsLink, RedisLink};
 use crate::config::{self, Config, Engine, Secret, Storage};
 use crate::event::{Namespaces, NodeId};
 use crate::telemetry::{Metrics, Tracing};
@@ -145,12 +145,11 @@ async fn redis(
 ) -> Result<Stores, StartError> {
     let (name, redis) = (&config.cluster.name, &config.cluster.redis);
     let wait_replicas = usize::try_from(redis.wait_replicas).unwrap_or(usize::MAX);
-    let urls = || redis.urls.iter().map(Secret::expose);
-    let servers: Vec<&str> = urls().collect();
-    let bus = RedisBus::open(&servers, name, wait_replicas);
-    let bus = bus.await.map_err(StartError::new)?;
+    let urls: Vec<&str> = redis.urls.iter().map(Secret::expose).collect();
+    let bus = RedisBus::open(&urls, name, wait_replicas).await;
+    let bus = bus.map_err(StartError::new)?;
     let settings = RedisSettings {
-        urls: urls().map(str::to_owned).collect(),
+        urls: urls.into_iter().map(str::to_owned).collect(),
         name: name.clone(),
         wait_replicas,
         publish_timeout: redis.publish_timeout,
@@ -159,12 +158,14 @@ async fn redis(
     };
     let broker = Redis::open(namespaces, sink, Arc::clone(metrics), settings);
     let broker = broker.await.map_err(StartError::new)?;
+    let link = RedisLink::new(Arc::clone(&bus));
+    let number = cluster::claim(&link).await.map_err(StartError::new)?;
     Ok(Stores {
         broker: Arc::new(broker),
         revocations: Arc::new(RedisRevocations::new(bus)),
         // A string in Redis may have 512 MB.
         most_event_bytes: None,
-        link: None,
+        link: Some((Arc::new(link), number)),
     })
 }
 

@@ -55,6 +55,7 @@ pub fn open(hub: &Hub, admitted: Admitted, connection: NewConnection) {
         protocol: connection.protocol,
         identity: admitted.identity.unwrap_or_default(),
         address: admitted.address,
+        request: admitted.request,
         permit: admitted.permit,
         answer: connection.answer,
         early: connection.early,
@@ -111,7 +112,11 @@ pub async fn open_stream<T: Send + 'static>(
         let refused = |failure| services.verifier.refused(failure);
         services.verifier.recheck(&identity).map_err(refused)?;
         if let Some(user) = identity.user() {
-            services.hub.check_user(user).map_err(PermitError::error)?;
+            services
+                .hub
+                .permits()
+                .check_user(user)
+                .map_err(PermitError::error)?;
         }
     }
     Err(Error::unavailable(

@@ -73,6 +73,7 @@ mod metrics;
 mod moving_in;
 mod namespaces;
 mod one_reader;
+mod operations;
 mod origins;
 mod patterns;
 mod presence;

@@ -3,6 +3,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
+use tidings_websocket::client::frame::{self, ServerFrame, client_frame};
+use tidings_websocket::client::handshake::{self, MAX_HEAD_BYTES};
+use tidings_websocket::frame::Opcode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -11,8 +14,6 @@ use tokio::time::timeout;
 
 use crate::connection::excerpt;
 use crate::error::{Error, Result};
-use crate::frame::{self, Next, Opcode, client_frame};
-use crate::handshake::{self, MAX_HEAD_BYTES};
 use crate::payload::{EVENT_TYPE, NAMESPACE};
 use crate::publish::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, MAX_REFUSALS};
 use crate::publisher_task::{Outgoing, PublisherLog, PublisherTask};
@@ -45,7 +46,7 @@ async fn open(plan: &Plan, token: Option<&Secret>) -> Result<Socket> {
     let stream = TcpStream::connect(plan.address).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     let (mut reader, mut writer) = stream.into_split();
-    let request = handshake::request(&plan.host, &plan.path, token);
+    let request = handshake::request(&plan.host, &plan.path, token.map(Secret::expose));
     writer.write_all(request.as_bytes()).await.map_err(failed)?;
     let mut input = Vec::new();
     loop {
@@ -150,12 +151,12 @@ async fn read(
         let mut rest = input.as_slice();
         loop {
             let (opcode, payload, after) = match frame::next(rest) {
-                Ok(Next::Frame {
+                Ok(Some(ServerFrame {
                     opcode,
                     payload,
                     rest,
-                }) => (opcode, payload, rest),
-                Ok(Next::Needs(_)) => break,
+                })) => (opcode, payload, rest),
+                Ok(None) => break,
                 Err(error) => return failed(error),
             };
             match opcode {
@@ -171,7 +172,7 @@ async fn read(
                     }
                 }
                 Opcode::Close => return closed(payload),
-                Opcode::Binary | Opcode::Pong => {}
+                Opcode::Binary | Opcode::Pong | Opcode::Continuation => {}
             }
             if refusals >= MAX_REFUSALS {
                 let last = log.sample.as_deref().unwrap_or_default();

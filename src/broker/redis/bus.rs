@@ -4,13 +4,13 @@
 //! Everything of it is in one bucket, so that one server of a cluster has it. The connections are
 //! not those of events: an operator's question does not wait behind them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use redis::{Cmd, RedisError, Value};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::address::Deployment;
@@ -79,9 +79,9 @@ pub struct RedisBus {
     /// Counts the times that all topics came into force.
     listening: watch::Sender<u64>,
     /// Messages for this node, or for all.
-    messages: Mutex<Receiver<Bytes>>,
+    messages: Mutex<Option<Receiver<Bytes>>>,
     changed: Arc<Notify>,
-    tasks: std::sync::Mutex<JoinSet<()>>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 impl RedisBus {
@@ -112,17 +112,14 @@ impl RedisBus {
             wait_replicas,
             topics: watch::Sender::new(topics),
             listening: watch::Sender::new(0),
-            messages: Mutex::new(messages),
+            messages: Mutex::new(Some(messages)),
             changed: Arc::clone(&changed),
-            tasks: std::sync::Mutex::default(),
+            tasks: Mutex::default(),
         });
         let keeper = Arc::clone(&servers);
         let listener = Arc::downgrade(&bus);
         {
-            let mut tasks = bus
-                .tasks
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut tasks = lock(&bus.tasks);
             tasks.spawn(async move { keeper.run().await });
             tasks.spawn(listen(listener));
             tasks.spawn(route(inbox, sender, changed));
@@ -142,33 +139,20 @@ impl RedisBus {
     }
 
     /// Calls `receive` for each message to this process, or to all, from now on. It must not block.
-    pub async fn listen(self: &Arc<Self>, process: u64, receive: Receive) {
-        let listener = Arc::downgrade(self);
-        {
-            let mut tasks = self
-                .tasks
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            tasks.spawn(async move {
-                while let Some(bus) = listener.upgrade() {
-                    receive(bus.receive().await);
-                }
-            });
-        }
+    /// Only the first call has an effect. Messages before it are dropped once many have gathered.
+    pub async fn listen(&self, process: u64, receive: Receive) {
+        let Some(mut messages) = lock(&self.messages).take() else {
+            return;
+        };
+        lock(&self.tasks).spawn(async move {
+            while let Some(message) = messages.recv().await {
+                receive(message);
+            }
+        });
         self.listening.send_replace(0);
         let topic = self.keys.nodes_topic(BUCKET, Some(process));
         self.topics.send_modify(|topics| topics.push(topic));
         self.in_force().await;
-    }
-
-    /// The next message. Those that nobody waits for are dropped once many have gathered.
-    async fn receive(&self) -> Bytes {
-        let next = self.messages.lock().await.recv().await;
-        match next {
-            Some(message) => message,
-            // The task that sends them ends with this value.
-            None => std::future::pending().await,
-        }
     }
 
     /// Waits until an entry has changed, or may have while Redis was away.
@@ -311,12 +295,14 @@ impl RedisBus {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Drop for RedisBus {
     fn drop(&mut self) {
         let tasks = self.tasks.get_mut();
-        tasks
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .abort_all();
+        tasks.unwrap_or_else(PoisonError::into_inner).abort_all();
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::*;
 use crate::broker::contract::{Recorder, namespaces};
 use crate::event::Namespaces;
-pub(in crate::broker) use server::TestServer;
+pub(crate) use server::TestServer;
 
 /// A broker, and what it delivers to.
 pub(in crate::broker) struct TestRedis {

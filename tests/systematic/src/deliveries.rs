@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use loom::thread;
 
-use crate::delivery::{Delivery, DialectId};
+use crate::delivery::Delivery;
+use crate::dialect_ids::DialectId;
 use crate::event::Event;
 use crate::model;
 use crate::protocol::Protocol;

@@ -9,11 +9,12 @@
 mod stand_ins;
 mod sync;
 
-use stand_ins::hub::{self, Hub};
-use stand_ins::{command, error, event, protocol, shard, telemetry};
+use stand_ins::{command, error, event, hub, protocol, shard, telemetry};
 
 #[path = "../../../src/hub/delivery.rs"]
 mod delivery;
+#[path = "../../../src/hub/dialect_ids.rs"]
+mod dialect_ids;
 #[path = "../../../src/hub/interest.rs"]
 mod interest;
 #[path = "../../../src/hub/pipe.rs"]

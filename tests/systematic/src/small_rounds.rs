@@ -12,7 +12,7 @@ use crate::shard_cell::{Remaining, ShardCell};
 use crate::sync::Waker;
 
 struct World {
-    cell: ShardCell,
+    cell: ShardCell<Shard>,
     inbox: ShardQueue,
     waker: Waker,
     /// The number of items to process.

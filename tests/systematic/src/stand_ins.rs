@@ -79,7 +79,7 @@ pub(crate) mod telemetry {
 pub(crate) mod protocol {
     use bytes::Bytes;
 
-    use crate::delivery::DialectId;
+    use crate::dialect_ids::DialectId;
     use crate::event::Event;
 
     /// Makes frames.
@@ -104,6 +104,7 @@ pub(crate) mod shard {
 
 pub(crate) mod hub {
     use crate::event::ConnectionId;
+    use crate::pipe::PipeOwner;
     use crate::sync::{Mutex, Waker};
 
     /// The hub of a model with one shard: records the notifications of the shard.
@@ -125,14 +126,16 @@ pub(crate) mod hub {
                 waker: Waker::new(),
             }
         }
+    }
 
-        pub fn pipe_drained(&self, _: ConnectionId) {
-            self.notified.lock().unwrap().refills += 1;
+    impl PipeOwner for Hub {
+        fn pipe_drained(&self, _: ConnectionId) {
+            self.told.lock().unwrap().refills += 1;
             self.waker.wake().unwrap();
         }
 
-        pub fn pipe_closed(&self, _: ConnectionId) {
-            self.notified.lock().unwrap().gone += 1;
+        fn pipe_closed(&self, _: ConnectionId) {
+            self.told.lock().unwrap().gone += 1;
             self.waker.wake().unwrap();
         }
     }

@@ -14,7 +14,7 @@ cat >/dev/null
 kill -9 "$server" 2>/dev/null"#;
 
 /// A `redis-server` with a directory of its own, on a Unix socket.
-pub(in crate::broker) struct TestServer {
+pub(crate) struct TestServer {
     directory: TempDir,
     options: Vec<String>,
     guard: Option<Child>,
@@ -23,7 +23,7 @@ pub(in crate::broker) struct TestServer {
 
 impl TestServer {
     /// The one of this test process.
-    pub(in crate::broker) fn shared() -> &'static TestServer {
+    pub(crate) fn shared() -> &'static TestServer {
         static SERVER: OnceLock<TestServer> = OnceLock::new();
         SERVER.get_or_init(|| TestServer::start(&[]))
     }
@@ -62,7 +62,7 @@ impl TestServer {
         self.directory.path().join("socket")
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis+unix://{}", self.path().display())
     }
 

@@ -12,7 +12,7 @@ use super::FRAME;
 use crate::broker::{Broker, Kept, Memory, Page, Range, Receipt, Sink};
 use crate::error::CloseCode;
 use crate::event::{ChannelName, ChannelPattern, Draft, Event, Position, Timestamp};
-use crate::hub::delivery::DialectId;
+use crate::hub::dialect_ids::DialectId;
 use crate::hub::protocol::{Notice, Protocol};
 use crate::hub::shard::ConnCtx;
 use crate::maybe_ready::MaybeReady;

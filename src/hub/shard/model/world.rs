@@ -20,6 +20,7 @@ use crate::event::{
 };
 use crate::hub::pipe::Pipe;
 use crate::hub::protocol::{Joined, Refused};
+use crate::hub::round::Round;
 use crate::hub::shard::connection_io::Link;
 use crate::hub::shard::{ConnCtx, Join, JoinRequest, Opening, Shard, TransportUpgrade};
 use crate::hub::shard_cell::Remaining;
@@ -57,7 +58,7 @@ impl World {
         let metrics = Metrics::new("model");
         let settings = Settings {
             outbox_bytes: OUTBOX,
-            ..Settings::default()
+            ..Settings::sample()
         };
         let guard = runtime.enter();
         let builder = Hub::builder(
@@ -191,7 +192,8 @@ impl World {
         let address = "127.0.0.1:9".parse().unwrap();
         let permit = self
             .hub
-            .permit(std::net::IpAddr::from([127, 0, 0, 1]))
+            .permits()
+            .take(std::net::IpAddr::from([127, 0, 0, 1]))
             .unwrap();
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.shard.open(Opening {
@@ -199,6 +201,7 @@ impl World {
             protocol: Arc::new(Lines(client.dialect)),
             identity: Some(Arc::new(Identity::anonymous())),
             address,
+            request: None,
             permit,
             answer: Bytes::new(),
             early: Vec::new(),
