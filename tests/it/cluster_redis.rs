@@ -247,3 +247,48 @@ async fn unusable_redis_is_named_at_start() {
     let (_, said) = Server::refuses(redis.config()).await;
     assert!(said.contains("noeviction"), "{said}");
 }
+
+#[tokio::test]
+async fn presence_counts_users_of_all_nodes() {
+    let redis = Redis::start().await;
+    let (a, b) = (
+        Server::start(redis.config()).await,
+        Server::start(redis.config()).await,
+    );
+    let watch = || json!({"presence": true});
+    let mut here = a.ws().token("alice", &[]).connect().await;
+    here.subscribe_with("room:1", watch()).await;
+    let mut there = b.ws().token("bob", &[]).connect().await;
+    there.subscribe_with("room:1", watch()).await;
+    assert_eq!(here.expect("presence_joined").await["user"], "bob");
+    eventually("alice to be known on the other node", async || {
+        let question = json!({"type": "presence", "channel": "room:1"});
+        (there.ask(question).await["total"] == 2).then_some(())
+    })
+    .await;
+    b.kill().await;
+    assert_eq!(here.expect("presence_left").await["user"], "bob");
+}
+
+#[tokio::test]
+async fn disconnect_closes_connection_of_another_node() {
+    let redis = Redis::start().await;
+    let (a, b) = (
+        Server::start(redis.config()).await,
+        Server::start(redis.config()).await,
+    );
+    let mut alice = b.ws().token("alice", &[]).connect().await;
+    let mut admin = a.admin().await;
+    let closed = eventually("the other node to be known", async || {
+        let request = DisconnectRequest {
+            target: Some(Target::ConnectionId(alice.id())),
+            reason: "out".to_owned(),
+            revoke: false,
+        };
+        let answer = admin.disconnect(request).await.ok()?.into_inner();
+        (answer.disconnected > 0).then_some(answer.disconnected)
+    })
+    .await;
+    assert_eq!(closed, 1);
+    assert_eq!(alice.expect_close(4410).await, "out");
+}
