@@ -65,7 +65,7 @@ const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
     return redis.call('DEL', KEYS[1]) end return 0";
 
 /// Called with each message for this process.
-pub type Receive = Box<dyn Fn(Bytes) + Send + Sync>;
+pub(super) type Receive = Box<dyn Fn(Bytes) + Send + Sync>;
 
 /// The messages and entries of a cluster's nodes.
 pub struct RedisBus {

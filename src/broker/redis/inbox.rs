@@ -65,6 +65,7 @@ impl Inbox {
     }
 
     /// How many messages were added.
+    #[cfg(test)]
     pub(super) fn received(&self) -> u64 {
         self.received.load(Ordering::Relaxed)
     }
