@@ -1,6 +1,7 @@
 //! Driver of the behaviour suite (`clients/behaviour`): does what a case says, and prints what it
 //! sees.
 #![allow(clippy::print_stdout, reason = "what it is for")]
+#![allow(clippy::indexing_slicing, reason = "a missing member of JSON is null")]
 
 use std::error::Error;
 use std::sync::Mutex;
