@@ -167,7 +167,7 @@ func (p *positions) event(event *Event) []Step {
 		return nil
 	}
 	if known && before.Epoch != event.Position.Epoch {
-		// A subscription by pattern is not told of a new epoch otherwise.
+		// This is the only sign of a new epoch for a subscription by pattern.
 		begins := &Position{event.Position.Epoch, event.Position.Offset - 1}
 		return []Step{&Subscribed{Channel: event.Channel, Position: begins, Recovery: Lost, moves: true}, event}
 	}

@@ -12,8 +12,8 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::event::{
-    AcceptedAt, Audience, ChannelName, ConnectionId, Draft, Event, EventType, Headers, IdempotencyKey, Payload,
-    Position, Timestamp, TraceContext,
+    AcceptedAt, Audience, ChannelName, ConnectionId, Draft, Event, EventType, Headers,
+    IdempotencyKey, Payload, Position, Timestamp, TraceContext,
 };
 
 /// The version of every written record.
@@ -55,7 +55,10 @@ pub(in crate::broker) fn seal(key: &[u8], message: &impl Message) -> Vec<u8> {
 }
 
 /// Decodes the message in the record of `key`.
-pub(in crate::broker) fn unseal<M: Message + Default>(key: &[u8], record: &[u8]) -> Result<M, Unreadable> {
+pub(in crate::broker) fn unseal<M: Message + Default>(
+    key: &[u8],
+    record: &[u8],
+) -> Result<M, Unreadable> {
     let (head, body) = record.split_at_checked(HEAD).ok_or(Unreadable::Damaged)?;
     let (version, sum) = head.split_first().ok_or(Unreadable::Damaged)?;
     if *version > VERSION {
@@ -180,11 +183,6 @@ impl EventRecord {
         self.publisher = key.map(|key| key.publisher.to_string());
         self.idempotency_key = key.map(|key| key.key.to_string());
         self
-    }
-
-    /// The event's id.
-    pub(in crate::broker) fn id(&self) -> Result<Uuid, Unreadable> {
-        Uuid::from_slice(&self.id).map_err(|_| Unreadable::Damaged)
     }
 
     /// Its idempotency key.

@@ -80,7 +80,9 @@ impl DialectCommand {
 }
 
 fn member(name: &str) -> Option<Member> {
-    Member::ALL.into_iter().find(|member| member.name() == name)
+    Member::KNOWN
+        .into_iter()
+        .find(|member| member.name() == name)
 }
 
 fn beside(name: &str) -> Option<ControlMember> {
@@ -148,7 +150,7 @@ fn protocol(dialect: &DialectConfig, at: &str, check: &mut Check<'_>) {
 }
 
 fn event(event: &DialectEvent, at: &str, check: &mut Check<'_>) {
-    let names: Vec<&str> = Member::ALL.iter().map(|member| member.name()).collect();
+    let names: Vec<&str> = Member::KNOWN.iter().map(|member| member.name()).collect();
     listed(&event.members, &names, &format!("{at}.members"), check);
     // Members that an event may have besides its envelope's members.
     let taken = ["data_base64", "content_type", "tracestate"].contains(&event.data.as_str());

@@ -86,7 +86,7 @@ fn mistakes_in_a_file_name_line_key_and_what_was_expected() {
         ),
         (
             "[catalog]\nmode = \"shut\"",
-            "config.toml:2: catalog.mode: expected one of \"open\", \"strict\"",
+            "config.toml:2: catalog.mode: expected one of \"open\", \"known\", \"strict\"",
         ),
         (
             "[telemetry]\nsample_ratio = 1.5",
@@ -266,6 +266,10 @@ fn settings_that_make_no_sense_are_refused() {
         (
             "[cluster.redis]\nurls = [\"http://127.0.0.1\"]",
             "config.toml:2: cluster.redis.urls: expected URLs such as \"redis://127.0.0.1:6379\", rediss:// or redis+sentinel://",
+        ),
+        (
+            "[cluster.redis]\nurls = [\"redis+sentinel://127.0.0.1:26379\"]",
+            "config.toml:2: cluster.redis.urls: address 1: expected the master's name as the path",
         ),
         (
             "auto_subscribe = [\"{team}\"]",

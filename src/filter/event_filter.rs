@@ -149,7 +149,12 @@ impl EventFilter {
     /// True if the event's type matches.
     #[must_use]
     pub fn wants(&self, event: &Event) -> bool {
-        let event_type = event.event_type.as_str();
+        self.wants_type(event.event_type.as_str())
+    }
+
+    /// True if this type matches.
+    #[must_use]
+    pub fn wants_type(&self, event_type: &str) -> bool {
         let types = &self.key.types;
         types.is_empty() || types.iter().any(|pattern| pattern.matches(event_type))
     }
@@ -252,9 +257,9 @@ impl<'a> EventView<'a> {
         static LOGGED: Once = Once::new();
         let event_id = tracing::field::display(self.event.id);
         LOGGED.call_once(|| {
-            tracing::warn!(event_id, %flaw, "filters take the data of a kept event for null: it is JSON that they can't read");
+            tracing::warn!(event_id, %flaw, "filters treat the data of a stored event as null, because they can't parse it");
         });
-        tracing::debug!(event_id = %self.event.id, %flaw, "filters can't read the data of a kept event");
+        tracing::debug!(event_id = %self.event.id, %flaw, "filters can't parse the data of a stored event");
     }
 
     fn part(&self, name: &str) -> Option<Value<'_>> {

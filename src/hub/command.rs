@@ -12,13 +12,13 @@ use tokio::sync::oneshot;
 use super::evaluator::Verdict;
 use super::shard::ConnectionInfo;
 use super::shard::{
-    ConnCtx, ConnectionPage, ConnectionQuery, FilterBatch, Lookup, Opening, PendingJoin,
-    SubscriptionRef, Tops, TransportUpgrade,
+    ConnCtx, ConnectionPage, ConnectionQuery, FilterBatch, Lookup, Opening, PendingJoin, RankQuery,
+    Ranked, SubscriptionRef, Tops, TransportUpgrade,
 };
 use crate::auth::Identity;
 use crate::broker::Page;
 use crate::error::Result;
-use crate::event::{Audience, ChannelName, ChannelPattern, ConnectionId};
+use crate::event::{Audience, ChannelName, ChannelPattern, ConnectionId, EventType};
 use crate::lifecycle::Departure;
 
 /// A protocol's operation on one of its connections, run on the shard's thread.
@@ -71,6 +71,13 @@ pub(in crate::hub) enum ShardCommand {
         query: ConnectionQuery,
         reply: Reply<ConnectionPage>,
     },
+    /// The first connections in an order, of a part of the shard from the slot `from`. Answers them
+    /// and the slot to continue from.
+    RankConnections {
+        query: Arc<RankQuery>,
+        from: u32,
+        reply: Reply<(Vec<Ranked>, Option<u32>)>,
+    },
     /// Describe one connection.
     GetConnection {
         connection: ConnectionId,
@@ -85,6 +92,8 @@ pub(in crate::hub) enum ShardCommand {
     /// Count the connections of an audience, one page from the slot `from`. Answers the count and
     /// the slot to continue from.
     CountAudience {
+        /// The event's type: an event for roles honours `event_types`.
+        event_type: EventType,
         audience: Arc<Audience>,
         from: u32,
         reply: Reply<(u64, Option<u32>)>,
@@ -161,6 +170,7 @@ impl ShardCommand {
             ShardCommand::PipeDrained(_) => "PipeDrained",
             ShardCommand::PipeClosed(_) => "PipeClosed",
             ShardCommand::ListConnections { .. } => "ListConnections",
+            ShardCommand::RankConnections { .. } => "RankConnections",
             ShardCommand::GetConnection { .. } => "GetConnection",
             ShardCommand::GetIdentity { .. } => "GetIdentity",
             ShardCommand::CountAudience { .. } => "CountAudience",
@@ -197,6 +207,7 @@ impl ShardCommand {
             | ShardCommand::FilterVerdicts { subscription, .. } => Some(subscription.connection),
             ShardCommand::Open(_)
             | ShardCommand::ListConnections { .. }
+            | ShardCommand::RankConnections { .. }
             | ShardCommand::CountAudience { .. }
             | ShardCommand::IsEmpty { .. }
             | ShardCommand::DisconnectUser { .. }

@@ -114,6 +114,9 @@ impl RequestCtx {
         request
             .joins
             .retain(|join| cx.filter_of(&join.pattern).is_none());
-        cx.join(request, |_, _, _| {});
+        let services = Arc::clone(&self.services);
+        cx.join(request, move |cx, joined, refused| {
+            services.note_subscribed(cx.identity(), cx.id(), &joined, &refused);
+        });
     }
 }

@@ -15,6 +15,7 @@ use crate::transport::http::AsyncApiSettings;
 pub fn catalog(config: &Config) -> Result<Catalog, StartError> {
     let mode = match config.catalog.mode {
         CatalogMode::Open => Mode::Open,
+        CatalogMode::Known => Mode::Known,
         CatalogMode::Strict => Mode::Strict,
     };
     let known = config.event_type.iter().map(known_type);

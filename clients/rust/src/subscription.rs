@@ -88,8 +88,8 @@ impl Subscribe {
 
     /// Sets a callback for lost connections, called before reconnecting. Meant for logging.
     #[must_use]
-    pub fn on_interruption(mut self, hear: impl Fn(&Error) + Send + Sync + 'static) -> Self {
-        self.on_interruption = OnInterruption(Some(Arc::new(hear)));
+    pub fn on_interruption(mut self, callback: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        self.on_interruption = OnInterruption(Some(Arc::new(callback)));
         self
     }
 
@@ -283,8 +283,8 @@ impl Subscription {
         let pause = backoff.pause(self.attempts.failures, failure.retry_after());
         self.attempts.failures = self.attempts.failures.saturating_add(1);
         self.attempts.again_at = Some(Instant::now() + pause);
-        if let Some(hear) = &self.on_interruption.0 {
-            hear(&failure);
+        if let Some(callback) = &self.on_interruption.0 {
+            callback(&failure);
         }
         Ok(())
     }

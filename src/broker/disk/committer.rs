@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use crate::broker::clock::millis;
 use super::folder::{Folder, LeftAs, OpenError};
 use super::queue::Op;
 use super::record::{KeyRecord, Manifest};
@@ -20,6 +19,7 @@ use super::trouble::Trouble;
 use super::usage::Usage;
 use super::{DiskSettings, Durability, Shared, unavailable};
 use crate::broker::Receipt;
+use crate::broker::clock::millis;
 use crate::broker::keys::{KEY_TTL, KeyShares, KeyTable, ScopedKey};
 use crate::event::{ChannelName, Epoch, IdempotencyKey, Position};
 use crate::telemetry::Span;
@@ -78,8 +78,7 @@ impl Committer {
         } = recover::open(&folder, last, on_damage).map_err(failed)?;
         if folder.is_copy {
             tracing::warn!(
-                "the store was copied or put back: every channel has a new epoch, for positions \
-                 of before may belong to what came after the copy"
+                "the store was copied or restored: every channel gets a new epoch, because earlier positions may belong to events after the copy"
             );
         }
         // Clients may have received events that never reached the disk.
@@ -376,7 +375,7 @@ impl Committer {
         if let Some(batch) = refused
             && let Err(error) = self.folder.refuse(batch)
         {
-            tracing::warn!(%error, "the refused batch could not be noted on disk");
+            tracing::warn!(%error, "the refused batch could not be recorded on disk");
         }
         self.unsynced = None;
         self.down = Some(Down::new(trouble, refused));
@@ -393,7 +392,7 @@ impl Committer {
             noted.map_err(Trouble::from)
         });
         if let Err(trouble) = finished {
-            tracing::error!(%trouble, "the store could not be closed in order");
+            tracing::error!(%trouble, "the store could not be closed cleanly");
         }
     }
 }

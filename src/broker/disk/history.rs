@@ -6,9 +6,9 @@
 
 use std::collections::VecDeque;
 
-use crate::broker::clock::millis;
 use super::record::Numbers;
 use super::trouble::Trouble;
+use crate::broker::clock::millis;
 use crate::event::HistoryPolicy;
 
 /// How many marks of the oldest events are cached per channel.

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::channel::{Channel, epoch};
-use crate::broker::clock::millis;
 use super::history::{History, Mark};
 use super::queue::{Answer, Publish};
 use super::record::{ChannelRecord, EventRecord, KeyRecord, Manifest, Numbers, RevocationRecord};
@@ -12,6 +11,7 @@ use super::store::{Batch, Store};
 use super::trouble::Trouble;
 use super::{Shared, unavailable};
 use crate::auth::Revocation;
+use crate::broker::clock::millis;
 use crate::broker::keys::{KEY_TTL, KeyShare, KeyShares, KeyTable, ScopedKey};
 use crate::broker::{Bounds, Receipt};
 use crate::error::{Error, Result};
@@ -265,7 +265,7 @@ impl<'s> Stage<'s> {
             }
             let policy = shared.policy(&staged.channel.name);
             if let Err(trouble) = staged.trim(self.store, &policy, self.now) {
-                // They are only kept longer.
+                // The only effect is that old events are kept longer.
                 shared.metrics.store().damaged(1);
                 tracing::error!(channel = %staged.channel.name, %trouble, "old events can't be read");
             }

@@ -1,4 +1,4 @@
-//! Connecting: options, and what the servers must be able to do.
+//! Connecting: options, and the features that the servers must have.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,13 +16,15 @@ use crate::broker::Bounds;
 
 /// The oldest server that can be used: older ones ignore a part of the reads silently.
 const OLDEST: (i64, i64) = (2, 11);
-/// Messages that wait for a subscription at most. What comes beyond is read from the log.
+/// The most messages that a subscription queues. Further ones are read from the log.
 const SUBSCRIPTION_CAPACITY: usize = 4096;
+/// The smallest event size, in bytes, to which the default is lowered.
+const LEAST: usize = 65_536;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest pause between attempts to reconnect.
 const RECONNECT: Duration = Duration::from_secs(1);
 
-/// How to reach the engine, and what is kept there.
+/// How to reach the engine, and the limits of the data kept there.
 #[derive(Debug, Clone)]
 pub struct NatsSettings {
     /// The prefix of subjects and streams.
@@ -51,6 +53,8 @@ pub struct NatsSettings {
     pub sweep: Duration,
     /// The largest event, in bytes.
     pub event_bytes: usize,
+    /// Whether the configuration sets it: only the default is lowered to the servers' limit.
+    pub event_bytes_is_set: bool,
     /// The newest events that stay in memory, in bytes.
     pub cache_bytes: usize,
     /// Limits of channels and idempotency keys.
@@ -82,9 +86,7 @@ impl ConnectError {
                  Servers do not answer what is not allowed"
             }
             EngineError::NoResponders => ": JetStream is off, or has no leader",
-            EngineError::Disconnected
-            | EngineError::Refused(..)
-            | EngineError::Unreadable(_) => "",
+            EngineError::Disconnected | EngineError::Refused(..) | EngineError::Unreadable(_) => "",
         };
         ConnectError::at("cluster.nats", format!("{error}{hint}"))
     }
@@ -93,7 +95,7 @@ impl ConnectError {
 /// Connects and checks the servers. The receiver reports when live messages may have been lost.
 pub(super) async fn connect(
     settings: &NatsSettings,
-) -> Result<(Line, Receiver<()>), ConnectError> {
+) -> Result<(Line, Receiver<()>, usize), ConnectError> {
     let (lost, events) = channel(1);
     let options = options(settings).await?;
     let options = options.event_callback(move |event| {
@@ -111,14 +113,17 @@ pub(super) async fn connect(
     });
     let client = options.connect(settings.urls.clone()).await;
     let client = client.map_err(|error| {
-        ConnectError::at("cluster.nats.urls", format!("can't connect: {}", with_source(&error)))
+        ConnectError::at(
+            "cluster.nats.urls",
+            format!("can't connect: {}", with_source(&error)),
+        )
     })?;
     let line = Line::new(client);
-    check(&line, settings).await?;
-    Ok((line, events))
+    let event_bytes = check(&line, settings).await?;
+    Ok((line, events, event_bytes))
 }
 
-/// An error with its cause, which is where TLS and rights are named.
+/// An error with its cause, which contains TLS and permission errors.
 fn with_source(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -151,7 +156,10 @@ async fn options(settings: &NatsSettings) -> Result<ConnectOptions, ConnectError
     if let Some(path) = &settings.credentials_file {
         let read = options.credentials_file(path).await;
         options = read.map_err(|why| {
-            ConnectError::at("cluster.nats.credentials_file", format!("can't be read: {why}"))
+            ConnectError::at(
+                "cluster.nats.credentials_file",
+                format!("can't be read: {why}"),
+            )
         })?;
     }
     if let Some(path) = &settings.nkey_file {
@@ -162,7 +170,9 @@ async fn options(settings: &NatsSettings) -> Result<ConnectOptions, ConnectError
         options = options.nkey(seed.trim().to_owned());
     }
     if let Some(path) = &settings.ca {
-        options = options.add_root_certificates(path.clone()).require_tls(true);
+        options = options
+            .add_root_certificates(path.clone())
+            .require_tls(true);
     }
     if let Some((cert, key)) = &settings.identity {
         options = options
@@ -172,7 +182,8 @@ async fn options(settings: &NatsSettings) -> Result<ConnectOptions, ConnectError
     Ok(options)
 }
 
-async fn check(line: &Line, settings: &NatsSettings) -> Result<(), ConnectError> {
+/// Checks the servers. Returns the largest event that they take, in bytes.
+async fn check(line: &Line, settings: &NatsSettings) -> Result<usize, ConnectError> {
     #[derive(Deserialize)]
     struct Account {}
     let info = line.client().server_info();
@@ -182,16 +193,26 @@ async fn check(line: &Line, settings: &NatsSettings) -> Result<(), ConnectError>
         return Err(ConnectError::at("cluster.nats.urls", text));
     }
     let needed = settings.event_bytes.saturating_add(BATCH_EXTRA);
-    if info.max_payload < needed {
+    let fits = info.max_payload.saturating_sub(BATCH_EXTRA);
+    if info.max_payload < needed && (settings.event_bytes_is_set || fits < LEAST) {
         let text = format!(
-            "max_payload of the server is {}; limits.event_bytes = {} needs {needed}",
-            info.max_payload, settings.event_bytes
+            "{} needs a max_payload of {needed} bytes, and that of the server \
+             (cluster.nats.urls) is {}",
+            settings.event_bytes, info.max_payload
         );
-        return Err(ConnectError::at("cluster.nats.urls", text));
+        return Err(ConnectError::at("limits.event_bytes", text));
     }
     let account: Result<Account, EngineError> = line.ask("INFO", &json!({})).await;
     match account {
-        Ok(_) => Ok(()),
+        Ok(_) if fits < settings.event_bytes => {
+            tracing::info!(
+                event_bytes = fits,
+                max_payload = info.max_payload,
+                "limits.event_bytes is lowered to what the engine takes"
+            );
+            Ok(fits)
+        }
+        Ok(_) => Ok(settings.event_bytes),
         Err(EngineError::NoResponders | EngineError::Refused(10039 | 10076, _)) => {
             let text = "JetStream is not enabled: start nats-server with -js, or enable it for the account";
             Err(ConnectError::at("cluster.nats.urls", text))
@@ -202,7 +223,9 @@ async fn check(line: &Line, settings: &NatsSettings) -> Result<(), ConnectError>
 
 /// Major and minor version.
 fn parse(version: &str) -> (i64, i64) {
-    let mut parts = version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+    let mut parts = version
+        .split(['.', '-'])
+        .map(|part| part.parse().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 

@@ -66,6 +66,9 @@ impl Shard {
             ShardCommand::Drain(departure) => self.begin_drain(departure),
             ShardCommand::Stop => self.stop(),
             ShardCommand::ListConnections { query, reply } => reply.send(self.list(&query)),
+            ShardCommand::RankConnections { query, from, reply } => {
+                reply.send(self.rank(&query, from));
+            }
             ShardCommand::GetConnection { connection, reply } => {
                 reply.send(self.connection_info(connection));
             }
@@ -73,10 +76,11 @@ impl Shard {
                 reply.send(self.identity_of(connection));
             }
             ShardCommand::CountAudience {
+                event_type,
                 audience,
                 from,
                 reply,
-            } => reply.send(self.count_included(&audience, from)),
+            } => reply.send(self.count_included(&event_type, &audience, from)),
             ShardCommand::IsEmpty { reply } => reply.send(self.has_no_connections()),
             ShardCommand::Disconnect {
                 connection,

@@ -171,9 +171,12 @@ commands! {
 }
 
 impl Kind {
-    /// The kind with this name.
+    /// The kind with this name. A client's message `pong` counts as the answer to a heartbeat.
     #[must_use]
     pub fn of(name: &str) -> Option<Self> {
+        if name == "pong" {
+            return Some(Kind::HeartbeatResponse);
+        }
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 

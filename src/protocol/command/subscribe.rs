@@ -132,7 +132,8 @@ impl CommandSpec for Subscribe {
             };
             cx.join(request, move |cx, joined, refused| {
                 drop(span);
-                req.services.note_refused(cx.identity(), cx.id(), &refused);
+                req.services
+                    .note_subscribed(cx.identity(), cx.id(), &joined, &refused);
                 for refused in &refused {
                     cx.hub().metrics().error(refused.error.code());
                 }

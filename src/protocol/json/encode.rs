@@ -98,7 +98,7 @@ impl JsonCodec {
         message: &ServerMessage<'_>,
         out: &mut dyn FnMut(Encoded<'_>),
     ) {
-        let name = message.name();
+        let mut name = message.name();
         let mut answer = body(reply_to, message);
         match (message, self.definition.control.refusals) {
             (ServerMessage::Error(_), _) => {
@@ -113,6 +113,8 @@ impl JsonCodec {
                 Refusals::Error,
             ) => {
                 let error = Value::Object(refusal(channel, error).members);
+                // Nothing is subscribed, so the acknowledgement must not report a subscription.
+                name = "error";
                 answer.members.remove("channels");
                 answer.members.insert("error".into(), error);
             }

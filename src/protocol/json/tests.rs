@@ -253,7 +253,7 @@ fn refusals_can_be_separate_errors() {
     let first = json!({"channel": "b:1", "code": "permission_denied",
         "message": refused[0].error.message()});
     let second = json!({"channel": "c:1", "code": "invalid_argument", "message": "no"});
-    let expected = json!({"type": "subscribed", "error": first, "errors": [first, second]});
+    let expected = json!({"type": "error", "error": first, "errors": [first, second]});
     assert_eq!(*answer, expected);
 }
 

@@ -1,6 +1,7 @@
 //! `GET /openapi.json`: the HTTP API, described in OpenAPI 3.1.
 
 mod names;
+mod operations;
 mod paths;
 mod schemas;
 
@@ -9,6 +10,7 @@ use std::sync::LazyLock;
 use axum::response::Response;
 use bytes::Bytes;
 use serde_json::{Value, json};
+use utoipa::OpenApi;
 
 use super::caller::Reader;
 use super::reply;
@@ -21,8 +23,27 @@ pub(super) async fn show(_: Reader) -> Response {
     reply::json_text(DOCUMENT.clone())
 }
 
-/// The whole document.
+/// The operations whose handlers are annotated, with the types that they name.
+#[derive(OpenApi)]
+#[openapi(components(schemas(crate::api::Stats)))]
+struct Annotated;
+
+/// The whole description.
 pub(super) fn document() -> Value {
+    let mut document = by_hand();
+    let annotated = serde_json::to_value(Annotated::openapi()).unwrap_or_default();
+    for pointer in ["/paths", "/components/schemas"] {
+        let annotated = annotated.pointer(pointer).and_then(Value::as_object);
+        let members = document.pointer_mut(pointer).and_then(Value::as_object_mut);
+        if let (Some(annotated), Some(members)) = (annotated, members) {
+            members.extend(annotated.clone());
+        }
+    }
+    document
+}
+
+/// What is not annotated yet.
+fn by_hand() -> Value {
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -34,7 +55,7 @@ pub(super) fn document() -> Value {
         "servers": [{ "url": "/" }],
         "tags": [
             { "name": "events", "description": "Publishing and following." },
-            { "name": "connections", "description": "For operators: role `admin`." },
+            { "name": "connections", "description": "For operators: role `admin`, or `viewer` to look." },
             { "name": "channels", "description": "History and presence." },
             { "name": "catalog", "description": "The known event types." },
             { "name": "older", "description": "Paths of systems that came before." },

@@ -91,6 +91,18 @@ fn envelope(known: &KnownType, words: &Definition) -> Vec<(&'static str, Value, 
             ("traceparent", text.clone(), false),
             ("tracestate", text.clone(), false),
         ],
+        Member::Position => {
+            let position = json!({
+                "type": "object",
+                "required": ["channel", "epoch", "offset"],
+                "properties": {
+                    "channel": text,
+                    "epoch": text,
+                    "offset": { "type": "integer", "minimum": 1 },
+                },
+            });
+            vec![("position", position, false)]
+        }
     });
     members.collect()
 }

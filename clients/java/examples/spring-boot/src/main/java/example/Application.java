@@ -9,7 +9,7 @@ import org.springframework.boot.SpringApplication;
 import org.springframework.boot.autoconfigure.SpringBootApplication;
 import org.springframework.context.annotation.Bean;
 
-/** Publishes a greeting, and ends when the follower has it. */
+/** Publishes a greeting, and ends when the subscriber has it. */
 @SpringBootApplication
 public class Application {
   public static void main(String[] arguments) {
@@ -24,11 +24,11 @@ public class Application {
   }
 
   @Bean
-  CommandLineRunner greet(TidingsClient tidings, Follower follower) {
+  CommandLineRunner greet(TidingsClient tidings, EventSubscriber subscriber) {
     return arguments -> {
-      follower.subscribed().await(30, TimeUnit.SECONDS);
+      subscriber.subscribed().await(30, TimeUnit.SECONDS);
       tidings.publish(NewEvent.json("greeting", "{\"text\":\"hello from Java\"}").to("demo"));
-      follower.received().await(30, TimeUnit.SECONDS);
+      subscriber.received().await(30, TimeUnit.SECONDS);
     };
   }
 }

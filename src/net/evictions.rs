@@ -7,11 +7,11 @@ use tokio::time::Instant;
 /// The burst and the refill interval of evictions that one address may cause. Beyond them, new
 /// sockets are refused: otherwise, a flood of sockets would cost an eviction, a wake-up and a close
 /// each.
-pub(super) const EVICTIONS: u32 = 64;
-pub(super) const EVICTION_INTERVAL: Duration = Duration::from_millis(10);
+pub(crate) const EVICTIONS: u32 = 64;
+pub(crate) const EVICTION_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A token bucket of evictions for one address.
-pub(super) struct Evictions {
+pub(crate) struct Evictions {
     left: u32,
     filled: Instant,
 }
@@ -27,7 +27,7 @@ impl Default for Evictions {
 
 impl Evictions {
     /// Refills the bucket, and returns how many are left.
-    pub(super) fn refill(&mut self) -> u32 {
+    pub(crate) fn refill(&mut self) -> u32 {
         let intervals = self.filled.elapsed().as_micros() / EVICTION_INTERVAL.as_micros();
         if let Ok(more) = u32::try_from(intervals)
             && self.left.saturating_add(more) < EVICTIONS
@@ -40,7 +40,7 @@ impl Evictions {
         self.left
     }
 
-    pub(super) fn take(&mut self) {
+    pub(crate) fn take(&mut self) {
         self.left = self.left.saturating_sub(1);
     }
 }

@@ -14,22 +14,22 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::accepted::Accepted;
 use super::descriptors::Descriptors;
 use super::socket_limiter::{Full, SlotHolder, SocketLimiter};
+use super::subject;
 use super::tls::Tls;
 use crate::clock::{Elapsed, timeout};
 use crate::error::Error;
-use crate::net::accepted::Accepted;
-use crate::net::subject;
-use crate::session::Services;
+use crate::telemetry::Metrics;
 
 /// The most sockets that are handshaking, not upgraded yet, or speaking plain HTTP, in addition to
 /// the hub's connection limit.
-pub(super) const HANDSHAKES: usize = 1024;
+pub(crate) const HANDSHAKES: usize = 1024;
 /// The same per address, in addition to the hub's limit per address.
-pub(super) const HANDSHAKES_EACH: usize = 128;
+pub(crate) const HANDSHAKES_EACH: usize = 128;
 /// The timeout of a TLS handshake and of a request's head.
-pub(super) const HANDSHAKE: Duration = Duration::from_secs(10);
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How many connections are accepted before yielding to the runtime. This keeps a flood of new
 /// connections from starving established ones. The flood waits in the kernel's backlog.
 const ACCEPT_BURST: u32 = 8;
@@ -43,29 +43,32 @@ const MAX_SHORT: usize = 16;
 /// The time limit for serving one of them.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an evicted connection may finish its current write.
-pub(super) const EVICTION_GRACE: Duration = Duration::from_secs(1);
+pub(crate) const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
 /// An accepted socket, before its request is known.
 #[derive(Clone)]
-pub(super) struct SocketInfo {
-    pub(super) address: SocketAddr,
+pub(crate) struct SocketInfo {
+    pub(crate) address: SocketAddr,
     /// Its entry in the socket limiter.
-    pub(super) holder: Arc<SlotHolder>,
+    pub(crate) holder: Arc<SlotHolder>,
     /// It has one of the last file descriptors, so it gets only a short response.
-    pub(super) short: bool,
+    pub(crate) short: bool,
 }
 
 /// The peer of a connection.
-pub(super) struct Peer {
-    pub(super) info: SocketInfo,
+pub(crate) struct Peer {
+    pub(crate) info: SocketInfo,
     /// The subject of its client certificate, if it presented one.
-    pub(super) name: Option<Arc<str>>,
+    pub(crate) name: Option<Arc<str>>,
 }
 
 /// Serves a listener's connections, with or without TLS.
-pub(super) trait Serve: Send + Sync + 'static {
-    /// State shared by all transports.
-    fn services(&self) -> &Arc<Services>;
+pub(crate) trait Serve: Send + Sync + 'static {
+    /// The counters.
+    fn metrics(&self) -> &Metrics;
+
+    /// Records that a connection from this address was refused.
+    fn note_rejection(&self, address: SocketAddr, error: &Error);
 
     /// The most sockets of this address.
     fn most_of(&self, address: IpAddr) -> Option<usize>;
@@ -94,15 +97,15 @@ pub(super) trait Serve: Send + Sync + 'static {
 }
 
 /// A listening socket and its settings.
-pub(super) struct Listener {
-    pub(super) socket: AsyncFd<TcpListener>,
-    pub(super) tls: Option<Tls>,
-    pub(super) limiter: Arc<SocketLimiter>,
-    pub(super) descriptors: Descriptors,
+pub(crate) struct Listener {
+    pub(crate) socket: AsyncFd<TcpListener>,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) limiter: Arc<SocketLimiter>,
+    pub(crate) descriptors: Descriptors,
 }
 
 /// Accepts connections until the server closes.
-pub(super) async fn listen<T: Serve>(
+pub(crate) async fn listen<T: Serve>(
     listener: Listener,
     server: T,
     closing: CancellationToken,
@@ -113,7 +116,7 @@ pub(super) async fn listen<T: Serve>(
     let mut errors = AcceptErrors::default();
     let mut burst = 0_u32;
     while let Some((socket, address)) =
-        accept(&listener, &closing, server.services(), &mut errors).await
+        accept(&listener, &closing, server.metrics(), &mut errors).await
     {
         burst = (burst + 1) % ACCEPT_BURST;
         if burst == 0 {
@@ -121,7 +124,7 @@ pub(super) async fn listen<T: Serve>(
         }
         let short = listener.descriptors.is_last(&socket);
         if short {
-            server.services().metrics.limit_reached("descriptors");
+            server.metrics().limit_reached("descriptors");
             listener.limiter.evict_longest_idle();
         }
         // Above the limit, the socket is closed at once, and nothing is read from it.
@@ -188,13 +191,13 @@ async fn over_tls<T: Serve>(
             let peer = Peer { info, name };
             server.serve(socket, peer).await;
         }
-        Ok(Err(error)) => tls_failed(server.services(), address, &error.to_string()),
-        Err(Elapsed) => tls_failed(server.services(), address, "it took too long"),
+        Ok(Err(error)) => tls_failed(&**server, address, &error.to_string()),
+        Err(Elapsed) => tls_failed(&**server, address, "it took too long"),
     }
 }
 
 /// Registers the socket with the runtime.
-pub(super) fn watched(accepted: Accepted, address: SocketAddr) -> Option<TcpStream> {
+pub(crate) fn watched(accepted: Accepted, address: SocketAddr) -> Option<TcpStream> {
     let broke = |error: &io::Error| tracing::debug!(%address, %error, "a connection broke");
     accepted.watched().inspect_err(broke).ok()
 }
@@ -209,16 +212,15 @@ fn refuse_socket<T: Serve>(server: &T, address: SocketAddr, full: Full) {
             format!("too many sockets of this address ({of_address})"),
         ),
     };
-    let services = server.services();
-    services.metrics.limit_reached(limit);
-    services.note_rejection(address, None, &Error::exhausted(text));
+    server.metrics().limit_reached(limit);
+    server.note_rejection(address, &Error::exhausted(text));
 }
 
 /// Records that a TLS handshake failed.
-fn tls_failed(services: &Services, address: SocketAddr, reason: &str) {
+fn tls_failed<T: Serve>(server: &T, address: SocketAddr, reason: &str) {
     tracing::debug!(%address, reason, "no TLS");
     let error = Error::denied(format!("the TLS handshake failed: {reason}"));
-    services.note_rejection(address, None, &error);
+    server.note_rejection(address, &error);
 }
 
 /// Rate-limits the log lines about failed accepts.
@@ -249,7 +251,7 @@ impl AcceptErrors {
 async fn accept(
     listener: &Listener,
     closing: &CancellationToken,
-    services: &Services,
+    metrics: &Metrics,
     errors: &mut AcceptErrors,
 ) -> Option<(Unwatched, SocketAddr)> {
     loop {
@@ -264,7 +266,7 @@ async fn accept(
             }
             Err(error) => {
                 errors.log(&error);
-                services.metrics.accept_error();
+                metrics.accept_error();
                 if is_shortage(&error) {
                     // Other sockets must close first.
                     listener.limiter.evict_longest_idle();

@@ -8,15 +8,15 @@ import java.util.concurrent.CountDownLatch;
 import org.springframework.context.SmartLifecycle;
 import org.springframework.stereotype.Component;
 
-/** Follows a channel in a thread of its own, for as long as the application runs. */
+/** Subscribes to a channel in its own thread, for as long as the application runs. */
 @Component
-class Follower implements SmartLifecycle {
+class EventSubscriber implements SmartLifecycle {
   private final TidingsClient tidings;
   private final CountDownLatch subscribed = new CountDownLatch(1);
   private final CountDownLatch received = new CountDownLatch(1);
   private volatile Subscription subscription;
 
-  Follower(TidingsClient tidings) {
+  EventSubscriber(TidingsClient tidings) {
     this.tidings = tidings;
   }
 
@@ -41,7 +41,7 @@ class Follower implements SmartLifecycle {
                 Thread.currentThread().interrupt();
               }
             },
-            "tidings-follower");
+            "tidings-subscriber");
     thread.setDaemon(true);
     thread.start();
   }

@@ -1,19 +1,18 @@
 //! The client's half of RFC 6455's opening handshake.
 
-use tidings_websocket::handshake::accept_key;
-
-use crate::token::Secret;
+use crate::handshake::accept_key;
 
 /// RFC 6455 §4.1 requires a random key so that caches can be detected; there are none between a
 /// load generator and its server.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// The longest response to the handshake that is read, in bytes.
-pub(super) const MAX_HEAD_BYTES: usize = 16 << 10;
+pub const MAX_HEAD_BYTES: usize = 16 << 10;
 
-/// Requests a WebSocket from `host` at `path`, with `token`.
-pub(super) fn request(host: &str, path: &str, token: Option<&Secret>) -> String {
+/// Requests a WebSocket from `host` at `path`, with a bearer token.
+#[must_use]
+pub fn request(host: &str, path: &str, token: Option<&str>) -> String {
     let authorization = token.map_or(String::new(), |token| {
-        format!("Authorization: Bearer {}\r\n", token.expose())
+        format!("Authorization: Bearer {}\r\n", token)
     });
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -21,15 +20,20 @@ pub(super) fn request(host: &str, path: &str, token: Option<&Secret>) -> String 
     )
 }
 
-/// Splits the response's head from the bytes after it; `None` if it is incomplete.
-pub(super) fn split(input: &[u8]) -> Option<(&[u8], &[u8])> {
+/// Splits the response's head from the bytes after it. `None` if it is incomplete.
+#[must_use]
+pub fn split(input: &[u8]) -> Option<(&[u8], &[u8])> {
     const END: &[u8] = b"\r\n\r\n";
     let length = input.windows(END.len()).position(|window| window == END)?;
     input.split_at_checked(length + END.len())
 }
 
-/// Checks that `head` accepts the WebSocket; otherwise returns the reason.
-pub(super) fn check(head: &[u8]) -> Result<(), String> {
+/// Checks that `head` accepts the WebSocket.
+///
+/// # Errors
+///
+/// The reason, as text.
+pub fn check(head: &[u8]) -> Result<(), String> {
     let text = String::from_utf8_lossy(head);
     if !text.starts_with("HTTP/1.1 101 ") {
         return Err(format!(
@@ -79,8 +83,7 @@ mod tests {
 
     #[test]
     fn request_has_token_only_if_given() {
-        let token = Secret::from("a.b.c");
-        let with = request("h:1", "/ws", Some(&token));
+        let with = request("h:1", "/ws", Some("a.b.c"));
         assert!(with.starts_with("GET /ws HTTP/1.1\r\nHost: h:1\r\n"));
         assert!(with.ends_with("\r\nAuthorization: Bearer a.b.c\r\n\r\n"));
         assert!(!request("h:1", "/ws", None).contains("Authorization"));

@@ -13,10 +13,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::evictions::Evictions;
+use super::timeout_io::Activity;
 use crate::auth::rate_limit_key;
-use crate::net::timeout_io::Activity;
 use crate::telemetry::Metrics;
-use crate::transport::grpc::PeerConnection;
 
 /// The minimum time before a new socket may be evicted.
 const MIN_AGE: Duration = Duration::from_millis(250);
@@ -31,7 +30,7 @@ const RESERVED: usize = 16;
 const FEW: usize = 8;
 
 /// Tracks the sockets of a listener that are handshaking, not upgraded yet, or speaking HTTP.
-pub(super) struct SocketLimiter {
+pub(crate) struct SocketLimiter {
     most: usize,
     /// Whether unauthenticated connections may be evicted although a request is in progress. If so,
     /// authenticated connections are never evicted.
@@ -87,7 +86,7 @@ struct Socket {
 
 /// The limit that was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Full {
+pub(crate) enum Full {
     /// The limit in total.
     All,
     /// The limit of this address.
@@ -96,7 +95,7 @@ pub(super) enum Full {
 
 impl SocketLimiter {
     /// A limiter for this many sockets. With `tokens`, authenticated connections are never evicted.
-    pub(super) fn new(most: usize, tokens: bool, metrics: &Arc<Metrics>) -> Arc<Self> {
+    pub(crate) fn new(most: usize, tokens: bool, metrics: &Arc<Metrics>) -> Arc<Self> {
         Arc::new(SocketLimiter {
             most,
             tokens,
@@ -108,7 +107,7 @@ impl SocketLimiter {
     /// Acquires a slot for a socket of this address, which may have `most` of them. The slot is
     /// released on drop. The connection is cancelled with `closing`, or by itself when it is
     /// evicted.
-    pub(super) fn take(
+    pub(crate) fn take(
         self: &Arc<Self>,
         address: IpAddr,
         most: Option<usize>,
@@ -127,7 +126,6 @@ impl SocketLimiter {
             limiter: Arc::clone(self),
             id,
             activity: Arc::default(),
-            peer: PeerConnection::default(),
             leave: closing.child_token(),
             evicted: AtomicBool::new(false),
         });
@@ -145,7 +143,7 @@ impl SocketLimiter {
     }
 
     /// Evicts the socket that has been idle for longest.
-    pub(super) fn evict_longest_idle(&self) -> bool {
+    pub(crate) fn evict_longest_idle(&self) -> bool {
         let mut taken = self.lock();
         let oldest = taken.queues.idle.first_key_value().map(|(_, id)| *id);
         oldest.is_some_and(|id| self.evict(&mut taken, id))
@@ -258,7 +256,7 @@ impl Taken {
             if now.duration_since(socket.since) < min_age {
                 return None;
             }
-            if state == State::Pending && socket.holder.peer.is_proven() {
+            if state == State::Pending && socket.holder.activity.is_proven() {
                 // A connection stays authenticated.
                 self.leave_queue(id);
             } else if self.count_of(socket.address) >= own {
@@ -325,11 +323,11 @@ impl Taken {
 }
 
 /// The slot of one socket, released on drop.
-pub(super) struct Slot(Arc<SlotHolder>);
+pub(crate) struct Slot(Arc<SlotHolder>);
 
 impl Slot {
     /// The connection that holds the slot.
-    pub(super) fn holder(&self) -> &Arc<SlotHolder> {
+    pub(crate) fn holder(&self) -> &Arc<SlotHolder> {
         &self.0
     }
 }
@@ -341,33 +339,27 @@ impl Drop for Slot {
 }
 
 /// The state of the connection that holds a slot.
-pub(super) struct SlotHolder {
+pub(crate) struct SlotHolder {
     limiter: Arc<SocketLimiter>,
     id: u64,
     activity: Arc<Activity>,
-    peer: PeerConnection,
     leave: CancellationToken,
     evicted: AtomicBool,
 }
 
 impl SlotHolder {
     /// The requests in progress.
-    pub(super) fn activity(&self) -> &Arc<Activity> {
+    pub(crate) fn activity(&self) -> &Arc<Activity> {
         &self.activity
     }
 
-    /// State shared by its gRPC calls.
-    pub(super) fn peer(&self) -> &PeerConnection {
-        &self.peer
-    }
-
     /// Cancelled when the connection should close.
-    pub(super) fn leave(&self) -> &CancellationToken {
+    pub(crate) fn leave(&self) -> &CancellationToken {
         &self.leave
     }
 
     /// Waits until the connection is evicted.
-    pub(super) async fn wait_until_evicted(&self) {
+    pub(crate) async fn wait_until_evicted(&self) {
         self.leave.cancelled().await;
         if !self.evicted.load(Ordering::Acquire) {
             std::future::pending::<()>().await;
@@ -375,22 +367,25 @@ impl SlotHolder {
     }
 
     /// A request begins. It is in progress until the returned guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> RequestGuard {
+    pub(crate) fn begin(self: &Arc<Self>) -> RequestGuard {
         self.activity.begin();
         let mut taken = self.limiter.lock();
-        taken.begin(self.id, self.limiter.tokens && !self.peer.is_proven());
+        taken.begin(self.id, self.limiter.tokens && !self.activity.is_proven());
         drop(taken);
         RequestGuard(Arc::clone(self))
     }
 }
 
 /// Guards a request in progress.
-pub(super) struct RequestGuard(Arc<SlotHolder>);
+pub(crate) struct RequestGuard(Arc<SlotHolder>);
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
         let SlotHolder {
-            limiter, id, peer, ..
+            limiter,
+            id,
+            activity,
+            ..
         } = &*self.0;
         self.0.activity.end();
         let mut taken = limiter.lock();
@@ -399,7 +394,7 @@ impl Drop for RequestGuard {
         };
         socket.open -= 1;
         if socket.open == 0 {
-            if limiter.tokens && peer.is_proven() {
+            if limiter.tokens && activity.is_proven() {
                 taken.leave_queue(*id);
             } else {
                 taken.enter(*id, State::Idle);
@@ -516,7 +511,7 @@ mod tests {
         let slots: Vec<Slot> = (0..2)
             .map(|_| test.take("10.0.0.1", None).ok().unwrap())
             .collect();
-        slots[0].holder().peer().prove();
+        slots[0].holder().activity().prove();
         drop(slots[0].holder().begin());
         let _watches = slots[1].holder().begin();
         tokio::time::advance(MIN_AGE).await;
@@ -578,7 +573,7 @@ mod tests {
             .collect();
         let _busy: Vec<RequestGuard> = held.iter().map(|p| p.holder().begin()).collect();
         let others = held.iter().skip(1);
-        others.for_each(|p| p.holder().peer().prove());
+        others.for_each(|p| p.holder().activity().prove());
         tokio::time::advance(UNAUTHENTICATED_MIN_AGE).await;
         drop(test.take("10.0.0.1", Some(112)).ok().unwrap());
         assert!(held[0].holder().leave().is_cancelled());

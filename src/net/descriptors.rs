@@ -4,9 +4,6 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::listen::HANDSHAKES;
-use crate::config::Config;
-
 /// Descriptors that the process opens besides sockets: the store, logs, certificates, the shards'
 /// own.
 const OTHERS: u64 = 256;
@@ -15,14 +12,14 @@ const KEPT: u64 = 64;
 
 /// The limit on open file descriptors of the process.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Descriptors {
+pub(crate) struct Descriptors {
     limit: u64,
 }
 
 impl Descriptors {
     /// Raises the soft limit to the hard limit (`RLIMIT_NOFILE`), and warns if that is too little
-    /// for the configured limits.
-    pub(super) fn raise(config: &Config) -> Self {
+    /// for this many sockets.
+    pub(crate) fn raise(sockets: usize) -> Self {
         let before = getrlimit(Resource::Nofile);
         let wanted = Rlimit {
             current: before.maximum,
@@ -35,7 +32,7 @@ impl Descriptors {
         }
         // `None` means unlimited.
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let needed = needed(config);
+        let needed = needed(sockets);
         if limit < needed {
             tracing::warn!(
                 limit,
@@ -50,7 +47,7 @@ impl Descriptors {
 
     /// Whether a socket has one of the last descriptors. The kernel allocates the lowest free
     /// number, so all below it are in use.
-    pub(super) fn is_last(self, socket: &impl AsRawFd) -> bool {
+    pub(crate) fn is_last(self, socket: &impl AsRawFd) -> bool {
         self.is_kept(socket.as_raw_fd())
     }
 
@@ -60,14 +57,8 @@ impl Descriptors {
     }
 }
 
-/// The number of descriptors that the configured limits may use.
-#[must_use]
-pub fn needed(config: &Config) -> u64 {
-    let sockets = config
-        .limits
-        .connections
-        .saturating_add(HANDSHAKES)
-        .saturating_add(config.internal.connections);
+/// The number of descriptors that this many sockets and everything else may use.
+pub(crate) fn needed(sockets: usize) -> u64 {
     u64::try_from(sockets)
         .unwrap_or(u64::MAX)
         .saturating_add(OTHERS)
@@ -88,10 +79,8 @@ mod tests {
     }
 
     #[test]
-    fn needed_descriptors_follow_from_limits() {
-        let mut config = Config::default();
-        config.limits.connections = 500;
-        config.internal.connections = 100;
-        assert_eq!(needed(&config), 500 + 1024 + 100 + 256);
+    fn needed_descriptors_never_overflow() {
+        assert_eq!(needed(1_624), 1_624 + 256);
+        assert_eq!(needed(usize::MAX), u64::MAX);
     }
 }
