@@ -196,7 +196,11 @@ impl HistogramSnapshot {
     /// 10 % (below 1 µs: 1 µs) above it. Zero without observations.
     #[must_use]
     pub fn percentile(&self, percent: f64) -> Duration {
-        let rank = rank(self.count(), percent);
+        let count = self.count();
+        if count == 0 {
+            return Duration::ZERO;
+        }
+        let rank = rank(count, percent);
         let mut seen = 0;
         for (count, bound) in self.counts.iter().zip(FINE) {
             seen += count;
