@@ -154,7 +154,8 @@ async fn serve(start: Start) -> Result<(), Failure> {
         event_type: trial.event_type.clone(),
         data: trial.data.clone(),
         path: config.websocket.path.clone(),
-        anonymous: !config.auth.required,
+        // Where namespaces have rules, a page without a token may not publish.
+        anonymous: !config.auth.required && config.namespace.is_empty(),
         console: config.console.enabled,
         token: dev_token.clone(),
     });

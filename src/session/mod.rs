@@ -252,10 +252,9 @@ impl Services {
         joined: &[Joined],
         refused: &[Refused],
     ) {
-        if !self.audit.is_on() {
-            return;
-        }
-        for Joined { channel, .. } in joined {
+        // Refusals are kept for operators also where there is no audit log.
+        let granted = if self.audit.is_on() { joined } else { &[] };
+        for Joined { channel, .. } in granted {
             let mut record = Record {
                 connection: Some(connection),
                 channel: Some(channel),

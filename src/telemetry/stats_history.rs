@@ -183,7 +183,10 @@ impl Metrics {
     #[must_use]
     pub fn stats_history(&self, after: Option<Timestamp>) -> Vec<StatsSample> {
         let ring = self.recent.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_wanted = |sample: &&StatsSample| after.is_none_or(|after| sample.time > after);
+        // Times are told in milliseconds.
+        let is_wanted = |sample: &&StatsSample| {
+            after.is_none_or(|after| sample.time.as_millis() > after.as_millis())
+        };
         ring.samples.iter().filter(is_wanted).copied().collect()
     }
 }

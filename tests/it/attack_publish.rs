@@ -288,12 +288,12 @@ async fn unsupported_broadcast_member_is_refused_by_name() {
             assert_eq!(problem["errors"][0]["field"], name, "{body} {problem}");
         }
     }
-    let unknown = json!({"type": "secret", "data": {"n": 1}, "room": "ops"});
+    let unknown = json!({"type": "secret", "data": {"n": 1}, "rooom": "ops"});
     let answer = hall
         .broadcast("/api/v1/websocket/broadcast", &unknown)
         .await;
     let problem = answer.assert_problem(400);
-    assert_eq!(problem["errors"][0]["field"], "room", "{problem}");
+    assert_eq!(problem["errors"][0]["field"], "rooom", "{problem}");
     assert_eq!(hall.received().await, [false; 3]);
 }
 

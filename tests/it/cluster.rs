@@ -29,6 +29,26 @@ async fn event_reaches_subscribers_of_both_nodes_with_one_position() {
         .await
         .count("room:1", "tick", 21..=40)
         .await;
+    let metrics = b
+        .internal_http(http::Method::GET, "/metrics", &[], bytes::Bytes::new())
+        .await;
+    let metrics = metrics.text();
+    for name in [
+        "up 1",
+        "nodes ",
+        "channels ",
+        "queue_bytes ",
+        "events_received_total ",
+        "events_sent_total ",
+        "holes_filled_total ",
+        "late_total ",
+        "lost_total ",
+        "conflicts_total ",
+        "round_trip_seconds_count ",
+    ] {
+        let name = format!("tidings_cluster_{name}");
+        assert!(metrics.contains(&name), "{name}");
+    }
     for ws in [&mut here, &mut there] {
         for n in 1..=40_u64 {
             let event = ws.expect_event("tick").await;

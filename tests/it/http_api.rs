@@ -188,9 +188,9 @@ async fn refused_publish_explains_why() {
         .send(Method::POST, path, "application/json", &larger)
         .await;
     answer.assert_problem(413);
-    let viewer = Caller::new(&server, "editor");
+    let guest = Caller::new(&server, "guest");
     let closed = json!({ "channels": ["project:1"], "type": "a.b", "data": 1 });
-    viewer.post(path, &closed).await.assert_problem(403);
+    guest.post(path, &closed).await.assert_problem(403);
     let stats = Caller::new(&server, "admin").get("/api/v1/stats").await;
     let errors = &stats.json()["errors"];
     assert_eq!(errors["permission_denied"], 1, "{errors}");
