@@ -65,7 +65,8 @@ system("devplatform", (at) => {
     };
     await at.publish(["project:123"], "project.updated", changed);
     const event = await at.heard(socket, "project.updated");
-    assert.deepEqual(Object.keys(event).sort(), ["data", "timestamp", "type"]);
+    assert.deepEqual(Object.keys(event).sort(), ["data", "position", "timestamp", "type"]);
+    assert.deepEqual(Object.keys(event.position).sort(), ["channel", "epoch", "offset"]);
     assert.deepEqual(event.data, changed);
     socket.emit("unsubscribe", { room: "project:123" });
     await at.heard(socket, "unsubscribed");
@@ -135,7 +136,8 @@ system("robotics", (at) => {
     await at.publish(["session:session-2"], "session_started", { session_id: "session-2" });
     const progress = { session_id: "session-1", progress: 62.5, estimated_remaining_seconds: 180 };
     await at.publish(["session:session-1"], "session_progress", progress);
-    const { timestamp, ...event } = await at.heard(socket, "session_progress");
+    const { timestamp, position, ...event } = await at.heard(socket, "session_progress");
+    assert.equal(position.offset, 1);
     assert.deepEqual(event, progress);
     assert.ok(Date.parse(timestamp));
     assert.ok(!socket.heard.some(([name]) => name === "session_started"));
@@ -155,8 +157,8 @@ system("robotics", (at) => {
     assert.equal(types.length, 8);
     for (const { name, namespace, example } of types) {
       await at.publish([namespace === "session" ? "session:session-1" : "global"], name, example);
-      const { timestamp, ...event } = await at.heard(socket, name);
-      assert.ok(timestamp);
+      const { timestamp, position, ...event } = await at.heard(socket, name);
+      assert.ok(timestamp && position.epoch);
       assert.deepEqual(event, example, name);
     }
   });

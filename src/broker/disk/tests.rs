@@ -100,7 +100,21 @@ impl TestDisk {
         let (dir, settings, clock) = (Arc::clone(&self.dir), self.settings.clone(), self.clock);
         self.disk.close();
         drop(self.disk);
-        Self::open(dir, settings, clock)
+        let until = std::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            let opened = Self::open(Arc::clone(&dir), settings.clone(), clock.clone());
+            match opened {
+                // Another test starts a process: until that has its program, it holds a copy of the
+                // lock's descriptor.
+                Err(why)
+                    if why.to_string().contains("another process is using")
+                        && std::time::Instant::now() < until =>
+                {
+                    std::thread::park_timeout(Duration::from_millis(1));
+                }
+                opened => return opened,
+            }
+        }
     }
 
     async fn publish(&self, channel: &str, n: usize) -> Receipt {
