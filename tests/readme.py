@@ -88,7 +88,7 @@ def same_device(one: pathlib.Path, other: pathlib.Path) -> bool:
 
 def readme(tree: pathlib.Path) -> None:
     build, serve, install, publish = (lines(block) for block in blocks("README.md", "sh")[:4])
-    assert build[-1] == "cargo build --release", build
+    assert build == ["cargo build --release", "cargo test"], build
     (hello,) = blocks("README.md", "python")
     (tree / "hello.py").write_text(hello)
     with Serving(serve[0], tree, "http://127.0.0.1:8000/readyz") as server:

@@ -95,7 +95,7 @@ system({ preset: "devplatform", address: "localhost:8000", connection: "socket" 
       const { type, data } = await page.hears(name);
       assert.deepEqual([type, data], [name, example]);
     }
-    await at.refuses("agent:a-1", "agent.status_changed", { agent_id: "a-1", status: "asleep" }, /status/);
+    await at.refuses("agent:a-1", "agent.status_changed", { agent_id: "a-1", status: 42 }, /status/);
     await until("the pages before it are gone", async () => {
       const { rooms } = (await at.http("GET", "/api/v1/websocket/stats")).body;
       return rooms["project:123"] === 1 && rooms.global === 1;

@@ -39,7 +39,7 @@ system({ preset: "photo", address: "localhost:5100", connection: "ws" }, (at) =>
       await at.publish("global", name, example);
       await page.hears(name);
     }
-    await at.refuses("photos", "photo_imported", { photo_id: 42 }, /photo_id/);
+    await at.refuses("photos", "photo_imported", { photo_id: [42] }, /photo_id/);
   });
 
   it("is listed, counted, addressed and ended over HTTP", async () => {
