@@ -68,6 +68,8 @@ test("a connection is found, sorted, described and disconnected, after one quest
   await page.getByRole("button", { name: /^Bytes/ }).click();
   await page.waitForURL(/order_by=bytes/);
   await page.getByLabel("User").fill("user7");
+  await page.waitForURL(/user=user7/);
+  await page.getByText(/^1 connections?\./).waitFor();
   const row = page.getByRole("row").filter({ hasText: "user7" });
   await row.first().click();
   await page.getByRole("heading", { name: "Connection of user7" }).waitFor();

@@ -130,7 +130,7 @@ export function Connections(): JSX.Element {
           />
           <p class="hint">
             {count(rows.value.length)}
-            {next.value === "" ? "" : " or more"} connections. Values are those of the moment at which a page was read.
+            {next.value === "" ? "" : " or more"} {rows.value.length === 1 && next.value === "" ? "connection" : "connections"}. Values are those of the moment at which a page was read.
           </p>
         </>
       )}
