@@ -1,6 +1,7 @@
 //! Two nodes joined by Redis are one server to their clients.
 
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -21,12 +22,22 @@ struct Redis {
     directory: TempDir,
 }
 
+/// A port below those that the system gives away, so that no other test's server takes it first.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + (std::process::id().wrapping_mul(97).wrapping_add(n)) % 12_000;
+        let port = u16::try_from(port).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 impl Redis {
     async fn start() -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        Self::start_in(tempfile::tempdir().unwrap(), port).await
+        Self::start_in(tempfile::tempdir().unwrap(), free_port()).await
     }
 
     async fn start_in(directory: TempDir, port: u16) -> Self {

@@ -106,11 +106,11 @@ describe("the types of a catalog", () => {
         event.data.percent;
       });
       client.subscribe("global", (event) => {
-        if (event.type === "system_alert") event.data.level satisfies "info" | "warning" | "critical" | undefined;
+        if (event.type === "system_alert") event.data.level satisfies string | null | undefined;
       });
       void client.publish("global", "job_queued", { job_id: "1" });
       // @ts-expect-error: a member is missing
-      void client.publish("global", "job_queued", { priority: 1 });
+      void client.publish("global", "processing_progress", { job_id: "1" });
       // @ts-expect-error: there is no such event
       void client.publish("global", "job_lost", {});
     `;
