@@ -301,16 +301,8 @@ impl<L: Log, A: Appended> Appender<L, A> {
             return Some(Next::nothing());
         };
         let keeps = writer.wants_head && writer.queue.is_empty();
-        if head.seq > 0 && !keeps && channel.stream.has_forgotten(head.at, now) {
-            // Every event of the channel has expired long ago: it begins anew, and the compare value
-            // is that of the batch that is still there.
-            head = Head {
-                epoch: channel.stream.computed_epoch(&channel.name, now),
-                top: 0,
-                total: 0,
-                at: now,
-                ..head
-            };
+        if !keeps {
+            head = channel.unless_forgotten(head, now);
         }
         if std::mem::take(&mut writer.wants_renumber) {
             head = Head {
@@ -472,13 +464,7 @@ impl<L: Log, A: Appended> Appender<L, A> {
             let mut guard = channel.writer();
             guard.recent.restart(0);
             guard.keys_since = 0;
-            guard.head = Some(Head {
-                epoch: channel.stream.computed_epoch(&channel.name, now),
-                top: 0,
-                seq: 0,
-                at: now,
-                total: 0,
-            });
+            guard.head = Some(channel.empty_head(now));
             return;
         };
         let mut guard = channel.writer();
@@ -501,13 +487,7 @@ impl<L: Log, A: Appended> Appender<L, A> {
             // The computed epoch could be the one that was removed.
             fastrand::u64(1..)
         };
-        guard.head = Some(Head {
-            epoch,
-            top: 0,
-            seq: 0,
-            at: now,
-            total: 0,
-        });
+        guard.head = Some(Head::empty(epoch, now));
     }
 
     /// The log's newest batch is older than one that is known. Offsets would be assigned twice, so
@@ -529,21 +509,7 @@ impl<L: Log, A: Appended> Appender<L, A> {
         let answered = guard.note(&stored, now);
         drop(guard);
         self.note_keys(channel, &stored);
-        let (mut bytes, count) = (0, answered.len());
-        for (waiting, found) in answered {
-            bytes += waiting.weight;
-            let receipt = Receipt {
-                id: waiting.draft.id,
-                position: Some(Position {
-                    epoch,
-                    offset: found.offset,
-                }),
-                subscribers: 0,
-                duplicate: false,
-            };
-            drop(waiting.answer.send(Ok(receipt)));
-        }
-        self.receiver.left_queue(count, bytes);
+        self.answer_found(epoch, answered);
         self.receiver.noticed(channel, stored);
     }
 
@@ -728,16 +694,9 @@ struct Next {
 
 impl Next {
     fn nothing() -> Self {
-        let head = Head {
-            epoch: 0,
-            top: 0,
-            seq: 0,
-            at: 0,
-            total: 0,
-        };
         Next {
             is_empty_round: true,
-            ..Next::alone(Kind::Head, head, 0, 0)
+            ..Next::alone(Kind::Head, Head::empty(0, 0), 0, 0)
         }
     }
 

@@ -137,6 +137,19 @@ pub(super) struct Head {
     pub(super) total: u64,
 }
 
+impl Head {
+    /// The head of a channel without a batch.
+    pub(super) fn empty(epoch: u64, now: u64) -> Self {
+        Head {
+            epoch,
+            top: 0,
+            seq: 0,
+            at: now,
+            total: 0,
+        }
+    }
+}
+
 /// A batch of a log, read.
 #[derive(Debug, Clone)]
 pub(super) struct Stored {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::append::Writer;
+use super::batch::Head;
 use super::history::Window;
 use super::receive::Receiver;
 use super::stream::Stream;
@@ -59,6 +60,23 @@ impl Channel {
 
     pub(super) fn window(&self) -> MutexGuard<'_, Window> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The head of the channel without a batch. Every node computes the same epoch.
+    pub(super) fn empty_head(&self, now: u64) -> Head {
+        Head::empty(self.stream.computed_epoch(&self.name, now), now)
+    }
+
+    /// The head, unless every event has expired long ago. Then the channel begins anew, and the
+    /// compare value is that of the batch that is still stored.
+    pub(super) fn unless_forgotten(&self, head: Head, now: u64) -> Head {
+        if head.seq > 0 && self.stream.has_forgotten(head.at, now) {
+            return Head {
+                seq: head.seq,
+                ..self.empty_head(now)
+            };
+        }
+        head
     }
 
     /// Notes that its epoch was returned to a client.

@@ -398,33 +398,13 @@ impl Shared {
             Some(last) => last.head(),
             None => Self::empty(entry, now),
         };
-        Ok(Self::fresh(entry, head, now))
+        Ok(entry.unless_forgotten(head, now))
     }
 
     /// The head of a channel that has no record.
     fn empty(entry: &Channel, now: u64) -> Head {
         let known = entry.writer().head().filter(|head| head.seq == 0);
-        known.unwrap_or(Head {
-            epoch: entry.stream.computed_epoch(&entry.name, now),
-            top: 0,
-            seq: 0,
-            at: now,
-            total: 0,
-        })
-    }
-
-    /// The head, unless its channel has been idle for so long that it begins anew.
-    fn fresh(entry: &Channel, head: Head, now: u64) -> Head {
-        if head.seq > 0 && entry.stream.has_forgotten(head.at, now) {
-            return Head {
-                epoch: entry.stream.computed_epoch(&entry.name, now),
-                top: 0,
-                at: now,
-                total: 0,
-                ..head
-            };
-        }
-        head
+        known.unwrap_or_else(|| entry.empty_head(now))
     }
 
     /// The position up to which this node has delivered; waits until it is known.
@@ -435,7 +415,7 @@ impl Shared {
             tokio::pin!(positioned);
             positioned.as_mut().enable();
             if let Some(head) = entry.receiver().position() {
-                return Ok(Self::fresh(entry, head, self.clock.now()));
+                return Ok(entry.unless_forgotten(head, self.clock.now()));
             }
             if timeout_at(deadline, positioned).await.is_err() {
                 let text = "cluster.engine: nats: the channel's position is not known yet";
