@@ -1,5 +1,6 @@
 //! The contract suite: every broker must pass it.
 
+mod demands;
 mod subject;
 
 use std::sync::Arc;
@@ -13,6 +14,10 @@ use super::{Range, Share};
 use crate::event::{
     Audience, ChannelName, ConnectionId, Draft, Event, Headers, Payload, Position, Timestamp,
     TraceContext,
+};
+use demands::{
+    delivers_without_keeping, keeps_the_lifetime_of_an_event,
+    publishes_only_behind_the_expected_offset, purges_up_to_an_offset, purges_what_is_of_one_user,
 };
 use subject::{Subject, disk, memory, nats, offsets};
 
@@ -579,4 +584,31 @@ every_rule! {
     goes_on_with_a_numbering_that_left_nothing_out
     reads_no_more_bytes_than_asked_for
     keeps_the_order_of_each_publisher_among_many
+    keeps_the_lifetime_of_an_event
+}
+
+/// Rules for stores in this process. An engine that does not follow them yet refuses conditions and
+/// purges with `failed_precondition`.
+macro_rules! every_local_rule {
+    ($($rule:ident)*) => {
+        mod memory_broker_demands {$(
+            #[tokio::test(start_paused = true)]
+            async fn $rule() {
+                super::$rule(&super::memory()).await;
+            }
+        )*}
+        mod disk_broker_demands {$(
+            #[tokio::test]
+            async fn $rule() {
+                super::$rule(&super::disk()).await;
+            }
+        )*}
+    };
+}
+
+every_local_rule! {
+    publishes_only_behind_the_expected_offset
+    delivers_without_keeping
+    purges_up_to_an_offset
+    purges_what_is_of_one_user
 }

@@ -12,8 +12,8 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::event::{
-    AcceptedAt, Audience, ChannelName, ConnectionId, Draft, Event, EventType, Headers, IdempotencyKey, Payload,
-    Position, Timestamp, TraceContext,
+    AcceptedAt, Audience, ChannelName, ConnectionId, Draft, Event, EventType, Headers,
+    IdempotencyKey, Payload, Position, Timestamp, TraceContext,
 };
 
 /// The version of every written record.
@@ -55,7 +55,10 @@ pub(in crate::broker) fn seal(key: &[u8], message: &impl Message) -> Vec<u8> {
 }
 
 /// Decodes the message in the record of `key`.
-pub(in crate::broker) fn unseal<M: Message + Default>(key: &[u8], record: &[u8]) -> Result<M, Unreadable> {
+pub(in crate::broker) fn unseal<M: Message + Default>(
+    key: &[u8],
+    record: &[u8],
+) -> Result<M, Unreadable> {
     let (head, body) = record.split_at_checked(HEAD).ok_or(Unreadable::Damaged)?;
     let (version, sum) = head.split_first().ok_or(Unreadable::Damaged)?;
     if *version > VERSION {
@@ -109,6 +112,13 @@ pub(in crate::broker) struct EventRecord {
     /// When its publish was accepted, in microseconds since 1970. Only engines keep it. 0: not known.
     #[prost(int64, tag = "15")]
     accepted: i64,
+    /// When its own lifetime ends, in microseconds since 1970.
+    #[prost(int64, optional, tag = "16")]
+    expires: Option<i64>,
+    /// True if its content was purged. It keeps its place, so that retention can still tell where
+    /// its neighbours stand.
+    #[prost(bool, tag = "17")]
+    pub(in crate::broker) purged: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -166,7 +176,26 @@ impl EventRecord {
             publisher: None,
             idempotency_key: None,
             accepted: 0,
+            expires: event.expires.map(Timestamp::as_micros),
+            purged: false,
         }
+    }
+
+    /// The record without its content.
+    pub(in crate::broker) fn purge(&self) -> Self {
+        EventRecord {
+            at: self.at,
+            before: self.before,
+            purged: true,
+            ..EventRecord::default()
+        }
+    }
+
+    /// True if a purge of what this user published, or was sent alone, takes the event.
+    pub(in crate::broker) fn is_of(&self, user: &str) -> bool {
+        let audience = self.audience.as_ref();
+        let alone = audience.is_some_and(|audience| audience.is_only(user));
+        !self.purged && (self.source.as_deref() == Some(user) || alone)
     }
 
     /// The same for other nodes: with the event's idempotency key, so that every node that reads the
@@ -243,6 +272,8 @@ impl EventRecord {
                 0 => AcceptedAt::UNKNOWN,
                 micros => AcceptedAt::elsewhere(Timestamp::from_micros(micros)),
             },
+            expires: self.expires.map(Timestamp::from_micros),
+            conditions: None,
         })
     }
 }
@@ -252,6 +283,11 @@ fn owned(text: Option<&Arc<str>>) -> Option<String> {
 }
 
 impl AudienceRecord {
+    /// True if it names this user and nobody else.
+    fn is_only(&self, user: &str) -> bool {
+        self.users == [user] && self.roles.is_empty() && self.connections.is_empty()
+    }
+
     fn new(audience: &Audience) -> Self {
         let texts = |names: &[Arc<str>]| names.iter().map(|n| n.as_ref().to_owned()).collect();
         let ids = |ids: &[ConnectionId]| ids.iter().map(ToString::to_string).collect();

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::event::NodeId;
-use crate::hub::{ConnectionQuery, Hub};
+use crate::hub::{ConnectionQuery, Grant, Hub};
 use crate::maybe_ready::MaybeReady;
 
 /// A server that is in no cluster: every answer is its own hub's.
@@ -56,6 +56,9 @@ impl Cluster for Local {
             }),
             Control::DisconnectUser { user, reason, by } => {
                 MaybeReady::later(async move { hub.disconnect_user(&user, &reason, &by).await })
+            }
+            Control::Grant(grant) => {
+                MaybeReady::later(async move { hub.grant(Grant::clone(&grant)).await })
             }
             Control::Revoked => {
                 hub.check_identities();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::auth::Identity;
 use crate::event::{ChannelName, ConnectionId, NodeId};
-use crate::hub::{ConnectionFilter, ConnectionInfo, Present};
+use crate::hub::{ConnectionFilter, ConnectionInfo, Grant, Present};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::StatsSnapshot;
 
@@ -50,6 +50,9 @@ pub enum Control {
         /// The operator's name, for the audit log.
         by: Arc<str>,
     },
+    /// Make or end subscriptions of a user's connections, or of one connection, for a service.
+    /// Answers how many connections there are.
+    Grant(Arc<Grant>),
     /// A revocation was added: close the connections whose identity is no longer valid.
     Revoked,
     /// A user joined a channel for the first time, or left it for the last time: notify the
@@ -162,7 +165,7 @@ pub trait Cluster: Send + Sync {
     /// The nodes that are alive, this one included, by number.
     fn nodes(&self) -> Vec<NodeId>;
 
-    /// Sends a command. Answers how many connections it has closed, over all nodes; a node that is
+    /// Sends a command. Answers how many connections it has closed or subscribed, over all nodes; a node that is
     /// not alive has none.
     ///
     /// # Errors

@@ -31,6 +31,9 @@ pub struct NamespaceConfig {
     /// How long an empty, unused channel is kept.
     #[serde(deserialize_with = "duration::deserialize")]
     pub max_idle: Duration,
+    /// The least time between two events of a key, for each subscriber; 0: none.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub min_interval: Duration,
 }
 
 impl Default for NamespaceConfig {
@@ -43,6 +46,7 @@ impl Default for NamespaceConfig {
             publish: None,
             slow_consumer: SlowConsumer::Disconnect,
             max_idle: Duration::from_hours(1),
+            min_interval: Duration::ZERO,
         }
     }
 }

@@ -304,6 +304,18 @@ pub(super) const SETTINGS: &[Key] = &[
         "300",
         "Channels with history that one user (or one address, for anonymous clients) may bring into being in a minute, by joining, reading or publishing, so that nobody alone uses `channels` up; 0: no limit. Services are free of it.",
     ),
+    fixed(
+        "limits.cursors",
+        ONE,
+        "100000",
+        "Cursors of durable subscriptions that are kept, each of a user, a name and a channel.",
+    ),
+    fixed(
+        "limits.cursors_per_user",
+        ONE,
+        "100",
+        "The same of one user.",
+    ),
     key(
         "limits.body_bytes",
         ONE,
@@ -363,6 +375,12 @@ pub(super) const SETTINGS: &[Key] = &[
         Kind::OneOf(&["fsync", "async"]),
         r#""fsync""#,
         "When a publish is acknowledged, for disk: fsync (on disk) or async.",
+    ),
+    fixed(
+        "history.cursor_ttl",
+        Kind::Duration,
+        r#""30d""#,
+        "How long the cursor of a durable subscription is kept that nobody uses, for disk.",
     ),
     fixed(
         "history.on_damage",

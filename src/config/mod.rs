@@ -8,7 +8,6 @@ mod defaults;
 mod dialect_tables;
 mod dialects;
 mod document;
-pub mod duration;
 mod environment;
 mod event_tables;
 mod json;
@@ -35,6 +34,7 @@ mod values;
 mod warnings;
 
 pub use crate::auth::Secret;
+pub use crate::clock::duration;
 pub use cluster_tables::{ClusterConfig, Engine, NatsConfig, RedisConfig};
 pub use dialect_tables::{
     DialectCommand, DialectConfig, DialectControl, DialectEvent, DialectNames, DialectProtocol,

@@ -122,6 +122,10 @@ pub struct Limits {
     pub filter_memory: usize,
     /// The most channels kept.
     pub channels: usize,
+    /// The most cursors of durable subscriptions.
+    pub cursors: usize,
+    /// The most cursors of one user.
+    pub cursors_per_user: usize,
     /// Channels that one user may bring into being in a minute; 0: no limit.
     pub channels_per_minute: u32,
     /// Bytes of request bodies that are held at once, in all.
@@ -158,6 +162,9 @@ pub struct HistoryConfig {
     pub path: PathBuf,
     /// When a publish counts as stored, for `disk`.
     pub durability: Durability,
+    /// How long an unused cursor is kept, for `disk`.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub cursor_ttl: Duration,
     /// What becomes of a store in which something that was acknowledged is lost, for `disk`.
     pub on_damage: OnDamage,
     /// The newest events that stay in memory, for `disk`: bytes over all channels; 0 for none.

@@ -30,6 +30,8 @@ impl DialectId {
     pub const GRPC: DialectId = DialectId(0);
     /// Server-sent events.
     pub const SSE: DialectId = DialectId(1);
+    /// Lines of JSON over HTTP.
+    pub const LINES: DialectId = DialectId(2);
 
     /// The dialect with this number. [`DialectIds`](super::DialectIds) gives them out.
     #[must_use]

@@ -12,7 +12,7 @@ pub struct DialectIds(AtomicU32);
 impl Default for DialectIds {
     fn default() -> Self {
         // After those that have a number of their own.
-        DialectIds(AtomicU32::new(2))
+        DialectIds(AtomicU32::new(3))
     }
 }
 
@@ -31,7 +31,13 @@ mod tests {
     #[test]
     fn dialect_id_is_never_reused() {
         let ids = DialectIds::default();
-        let given = [DialectId::GRPC, DialectId::SSE, ids.claim(), ids.claim()];
+        let given = [
+            DialectId::GRPC,
+            DialectId::SSE,
+            DialectId::LINES,
+            ids.claim(),
+            ids.claim(),
+        ];
         for (at, id) in given.iter().enumerate() {
             assert!(!given.iter().skip(at + 1).any(|other| other == id));
         }

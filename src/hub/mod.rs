@@ -37,6 +37,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::builder::{HubBuilder, HubParts, Revalidator};
 use self::command::ShardCommand;
+pub use self::command::{Grant, GrantTo};
 use self::deliver::Dispatcher;
 pub use self::dialect_ids::DialectIds;
 use self::evaluator::Evaluator;
@@ -57,7 +58,6 @@ pub use pipe::{Pipe, PipeReader, Piped, Shareable};
 pub use protocol::{Joined, Notice, Protocol, Refused};
 pub use queue::INBOX_BYTES;
 pub use settings::Settings;
-pub use shard::REPLAY_BYTES;
 #[cfg(feature = "parts")]
 pub use shard::parts;
 pub use shard::{
@@ -65,6 +65,7 @@ pub use shard::{
     Opening, TransportUpgrade,
 };
 pub use shard::{Client, ConnectionInfo, Link};
+pub use shard::{REPLAY_BYTES, THROTTLE_BYTES};
 
 /// How long accepted publishes may take to complete after the last connection has closed.
 const LAST_WORK: Duration = Duration::from_secs(1);

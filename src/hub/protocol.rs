@@ -113,6 +113,8 @@ pub struct Joined {
     pub recovered: bool,
     /// How many events are replayed.
     pub replayed: u64,
+    /// The acknowledged offset of a durable subscription.
+    pub cursor: Option<u64>,
 }
 
 /// A refused subscription.

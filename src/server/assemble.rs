@@ -10,7 +10,8 @@ use super::observer::LoggingObserver;
 use crate::audit::Audit;
 use crate::auth::{AuthEvent, LocalRevocations, NamespaceRules, Policy, Revocations, Verifier};
 use crate::broker::{
-    Bounds, Broker, Disk, DiskSettings, Durability, Memory, OnDamage, Sink, set_aside,
+    Bounds, Broker, CursorBounds, CursorStore, Disk, DiskSettings, Durability, Memory, OnDamage,
+    Sink, set_aside,
 };
 use crate::cluster::Local;
 use crate::config::{
@@ -71,7 +72,8 @@ pub(super) fn assemble(
         Arc::clone(&tracing),
     )
     .map_err(StartError::at("server.shards"))?;
-    let (broker, revocations) = stores(config, namespaces, builder.sink(), &metrics, &tracing)?;
+    let (broker, revocations, cursors) =
+        stores(config, namespaces, builder.sink(), &metrics, &tracing)?;
     let audit = match &config.audit.file {
         None => Audit::off(&metrics),
         Some(path) => Audit::open(path, &metrics).map_err(StartError::at("audit.file"))?,
@@ -104,6 +106,7 @@ pub(super) fn assemble(
         cluster: Arc::new(Local::new(Arc::clone(&hub))),
         hub,
         broker,
+        cursors,
         verifier,
         policy: policy(config, dev)?,
         catalog: catalog(config)?,
@@ -192,10 +195,14 @@ impl Assembled {
     }
 }
 
-/// A store, and the register of revocations beside it.
-type Stores = (Arc<dyn Broker>, Arc<dyn Revocations>);
+/// A store, the register of revocations beside it, and its cursors if it survives the process.
+type Stores = (
+    Arc<dyn Broker>,
+    Arc<dyn Revocations>,
+    Option<Arc<dyn CursorStore>>,
+);
 
-/// The store that the configuration selects, and the register of revocations beside it.
+/// The store that the configuration selects, with what it stores besides.
 fn stores(
     config: &Config,
     namespaces: Arc<ArcSwap<Namespaces>>,
@@ -214,7 +221,7 @@ fn stores(
         Storage::Memory => {
             set_store_aside(config);
             let memory = Memory::new(namespaces, sink, metrics, bounds);
-            (Arc::new(memory), Arc::new(LocalRevocations))
+            (Arc::new(memory), Arc::new(LocalRevocations), None)
         }
         Storage::Disk => {
             let settings = DiskSettings {
@@ -230,11 +237,17 @@ fn stores(
                 cache_bytes: config.history.cache_bytes,
                 disk_bytes: config.history.disk_bytes,
                 bounds,
+                cursors: CursorBounds {
+                    per_user: config.limits.cursors_per_user,
+                    total: config.limits.cursors,
+                    ttl: config.history.cursor_ttl,
+                },
             };
             let disk = Disk::open(namespaces, sink, metrics, Arc::clone(tracing), settings);
             let disk = Arc::new(disk.map_err(StartError::new)?);
             let broker: Arc<dyn Broker> = Arc::<Disk>::clone(&disk);
-            (broker, disk)
+            let cursors: Arc<dyn CursorStore> = Arc::<Disk>::clone(&disk);
+            (broker, disk, Some(cursors))
         }
         Storage::Nats => {
             return Err(StartError::new(

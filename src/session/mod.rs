@@ -6,7 +6,9 @@
 
 mod admission;
 mod bodies;
+mod durable;
 mod history;
+mod manage;
 mod open;
 mod publish;
 mod refusals;
@@ -26,7 +28,7 @@ use governor::{Quota, RateLimiter};
 
 use crate::audit::{Audit, Record, What};
 use crate::auth::{Identity, Policy, Verifier};
-use crate::broker::Broker;
+use crate::broker::{Broker, CursorStore};
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::error::{Code, Error, Result};
@@ -42,7 +44,9 @@ pub use admission::{
 pub use bodies::{Bodies, BodyLimits, BodySender, ConnectionBodies, Reservation};
 use refusals::RefusalLog;
 
+pub use durable::{Durable, Subscribing};
 pub use history::{HistoryPage, HistoryQuery};
+pub use manage::GrantRequest;
 pub use open::{NewConnection, StreamReply, open, open_stream, open_subscribed};
 pub use publish::{Publish, PublishResult, Published};
 pub use source::{CLAIMED_SOURCE, Source};
@@ -84,6 +88,8 @@ pub struct Services {
     pub hub: Arc<Hub>,
     /// The broker.
     pub broker: Arc<dyn Broker>,
+    /// The cursors of durable subscriptions. `None` if the store does not survive the process.
+    pub cursors: Option<Arc<dyn CursorStore>>,
     /// The nodes that serve together.
     pub cluster: Arc<dyn Cluster>,
     /// Verifies tokens.
@@ -119,6 +125,8 @@ pub struct ServiceParts {
     pub hub: Arc<Hub>,
     /// The broker.
     pub broker: Arc<dyn Broker>,
+    /// The cursors of durable subscriptions. `None` if the store does not survive the process.
+    pub cursors: Option<Arc<dyn CursorStore>>,
     /// The nodes that serve together.
     pub cluster: Arc<dyn Cluster>,
     /// Verifies tokens.
@@ -152,6 +160,7 @@ impl Services {
         let ServiceParts {
             hub,
             broker,
+            cursors,
             cluster,
             verifier,
             policy,
@@ -170,6 +179,7 @@ impl Services {
         Arc::new(Services {
             hub,
             broker,
+            cursors,
             cluster,
             verifier,
             policy: ArcSwap::from_pointee(policy),

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::cluster::ClusterMetrics;
 use super::exemplars::{Exemplar, Exemplars};
 use super::histogram::HistogramSnapshot;
 use super::history::Evicted;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
-use super::cluster::ClusterMetrics;
 use super::metrics::{CLOSE_CODES, Metrics};
 use super::names::{Counter, OTHER};
 use super::process;
@@ -392,7 +392,7 @@ fn store(metrics: &Metrics) -> [Family; 6] {
     ]
 }
 
-fn troubles(metrics: &Metrics) -> [Family; 12] {
+fn troubles(metrics: &Metrics) -> [Family; 14] {
     let errors = Code::ALL
         .iter()
         .zip(&metrics.errors)
@@ -462,6 +462,16 @@ fn troubles(metrics: &Metrics) -> [Family; 12] {
             "tidings_revocations",
             "Tokens and users whose revocation is kept",
             float(metrics.revocations.level()),
+        ),
+        counter(
+            "tidings_history_purged",
+            "Events that were purged from history",
+            metrics.purged.get(),
+        ),
+        gauge(
+            "tidings_cursors",
+            "Cursors of durable subscriptions that are kept",
+            float(metrics.cursors.level()),
         ),
         gauge(
             "tidings_idempotency_keys",

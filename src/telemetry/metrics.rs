@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::client_types::ClientTypes;
+use super::cluster::ClusterMetrics;
 use super::event_types::EventTypes;
 use super::exemplars::Exemplars;
 use super::histogram::Histogram;
@@ -12,7 +13,6 @@ use super::keys::KeyMetrics;
 use super::labels::{Confirmation, DropReason, Stalled, Transport};
 use super::names::{Counter, Gauge, Names};
 use super::shard::{Deliveries, ShardMetrics};
-use super::cluster::ClusterMetrics;
 use super::store::StoreMetrics;
 use crate::error::Code;
 use crate::event::{AcceptedAt, EventType, TraceContext};
@@ -71,6 +71,8 @@ pub struct Metrics {
     pub(super) stalls: [Counter; 2],
     pub(super) lost_reports: Counter,
     pub(super) revocations: Gauge,
+    pub(super) cursors: Gauge,
+    pub(super) purged: Counter,
     pub(super) keys: KeyMetrics,
     pub(super) idempotency_keys: Gauge,
     pub(super) publish_commit: Histogram,
@@ -127,6 +129,8 @@ impl Metrics {
             stalls: Default::default(),
             lost_reports: Counter::default(),
             revocations: Gauge::default(),
+            cursors: Gauge::default(),
+            purged: Counter::default(),
             keys: KeyMetrics::default(),
             idempotency_keys: Gauge::default(),
             publish_commit: Histogram::default(),
@@ -426,6 +430,16 @@ impl Metrics {
     /// The current number of idempotency keys.
     pub fn idempotency_keys(&self, now: usize) {
         self.idempotency_keys.set(signed(now));
+    }
+
+    /// Counts events that were purged.
+    pub fn purged(&self, events: u64) {
+        self.purged.add(events);
+    }
+
+    /// The current number of cursors of durable subscriptions.
+    pub fn cursors(&self, now: usize) {
+        self.cursors.set(signed(now));
     }
 
     /// The current number of revocations.

@@ -35,6 +35,7 @@ mod stats;
 mod store;
 
 pub use arrival::{Arrival, Delivered};
+pub use cluster::ClusterMetrics;
 pub use exporter::SPAN_BYTES;
 pub use fanout::FanoutSpan;
 pub use histogram::{Histogram, HistogramSnapshot};
@@ -49,7 +50,6 @@ pub use shard::ShardMetrics;
 pub use span::{Span, SpanId, TraceId};
 pub use spans::{Tracing, extract};
 pub use stats::{ByteStats, ConnectionStats, EventStats, LatencyStats, StatsSnapshot};
-pub use cluster::ClusterMetrics;
 pub use store::StoreMetrics;
 
 #[cfg(test)]

@@ -6,9 +6,9 @@
 
 use std::collections::VecDeque;
 
-use crate::broker::clock::millis;
 use super::record::Numbers;
 use super::trouble::Trouble;
+use crate::broker::clock::millis;
 use crate::event::HistoryPolicy;
 
 /// How many marks of the oldest events are cached per channel.
@@ -125,6 +125,26 @@ impl History {
         }
         self.halve(policy, now, look_up)?;
         self.take_run(look_up(self.numbers.first, MARKS)?);
+        Ok(())
+    }
+
+    /// Advances the start behind this offset, whatever retention says.
+    pub(super) fn begin_after(&mut self, until: u64, look_up: LookUp<'_>) -> Result<(), Trouble> {
+        if until < self.numbers.first {
+            return Ok(());
+        }
+        if until >= self.numbers.last {
+            self.clear();
+            return Ok(());
+        }
+        let next = look_up(until + 1, 1)?;
+        match next.and_then(|(offset, marks)| Some((offset, *marks.first()?))) {
+            Some((offset, mark)) => {
+                self.marks.clear();
+                self.begin(offset, mark);
+            }
+            None => self.clear(),
+        }
         Ok(())
     }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::channel::Channel;
-use crate::broker::clock::millis;
 use super::committer::Committer;
 use super::history::History;
 use super::record::{ChannelRecord, Manifest};
 use super::store::{Batch, Commit, Store};
 use super::table::ROOMY;
 use super::trouble::Trouble;
+use crate::broker::clock::millis;
 use crate::broker::keys::KEY_TTL;
 use crate::event::ChannelName;
 

@@ -347,13 +347,7 @@ impl<L: Log, A: Appended> Appender<L, A> {
     }
 
     /// Takes from the front of the queue what goes into one batch.
-    fn pick(
-        &self,
-        channel: &Arc<Channel>,
-        writer: &mut Writer,
-        head: Head,
-        now: u64,
-    ) -> Picked {
+    fn pick(&self, channel: &Arc<Channel>, writer: &mut Writer, head: Head, now: u64) -> Picked {
         let mut picked = Picked::default();
         let (mut bytes, mut before) = (0_usize, head.total);
         let mut keys: Vec<ScopedKey> = Vec::new();
@@ -584,7 +578,10 @@ impl<L: Log, A: Appended> Appender<L, A> {
             }
             seq
         };
-        let mut page = self.log.page_since(channel, KEY_TTL + CLOCK_SKEW, PAGE).await?;
+        let mut page = self
+            .log
+            .page_since(channel, KEY_TTL + CLOCK_SKEW, PAGE)
+            .await?;
         while let Some(last) = page.last() {
             let from = last.seq + 1;
             for stored in &page {

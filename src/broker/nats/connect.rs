@@ -82,18 +82,14 @@ impl ConnectError {
                  Servers do not answer what is not allowed"
             }
             EngineError::NoResponders => ": JetStream is off, or has no leader",
-            EngineError::Disconnected
-            | EngineError::Refused(..)
-            | EngineError::Unreadable(_) => "",
+            EngineError::Disconnected | EngineError::Refused(..) | EngineError::Unreadable(_) => "",
         };
         ConnectError::at("cluster.nats", format!("{error}{hint}"))
     }
 }
 
 /// Connects and checks the servers. The receiver reports when live messages may have been lost.
-pub(super) async fn connect(
-    settings: &NatsSettings,
-) -> Result<(Line, Receiver<()>), ConnectError> {
+pub(super) async fn connect(settings: &NatsSettings) -> Result<(Line, Receiver<()>), ConnectError> {
     let (lost, events) = channel(1);
     let options = options(settings).await?;
     let options = options.event_callback(move |event| {
@@ -111,7 +107,10 @@ pub(super) async fn connect(
     });
     let client = options.connect(settings.urls.clone()).await;
     let client = client.map_err(|error| {
-        ConnectError::at("cluster.nats.urls", format!("can't connect: {}", with_source(&error)))
+        ConnectError::at(
+            "cluster.nats.urls",
+            format!("can't connect: {}", with_source(&error)),
+        )
     })?;
     let line = Line::new(client);
     check(&line, settings).await?;
@@ -151,7 +150,10 @@ async fn options(settings: &NatsSettings) -> Result<ConnectOptions, ConnectError
     if let Some(path) = &settings.credentials_file {
         let read = options.credentials_file(path).await;
         options = read.map_err(|why| {
-            ConnectError::at("cluster.nats.credentials_file", format!("can't be read: {why}"))
+            ConnectError::at(
+                "cluster.nats.credentials_file",
+                format!("can't be read: {why}"),
+            )
         })?;
     }
     if let Some(path) = &settings.nkey_file {
@@ -162,7 +164,9 @@ async fn options(settings: &NatsSettings) -> Result<ConnectOptions, ConnectError
         options = options.nkey(seed.trim().to_owned());
     }
     if let Some(path) = &settings.ca {
-        options = options.add_root_certificates(path.clone()).require_tls(true);
+        options = options
+            .add_root_certificates(path.clone())
+            .require_tls(true);
     }
     if let Some((cert, key)) = &settings.identity {
         options = options
@@ -202,7 +206,9 @@ async fn check(line: &Line, settings: &NatsSettings) -> Result<(), ConnectError>
 
 /// Major and minor version.
 fn parse(version: &str) -> (i64, i64) {
-    let mut parts = version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+    let mut parts = version
+        .split(['.', '-'])
+        .map(|part| part.parse().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 

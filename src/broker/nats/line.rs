@@ -102,7 +102,10 @@ impl Line {
     pub(super) async fn probe(&self, subject: String) -> Option<u32> {
         let mut headers = HeaderMap::new();
         headers.insert(EXPECTED, "1");
-        let answer = self.request(subject, Some(headers), Bytes::new(), API).await.ok()?;
+        let answer = self
+            .request(subject, Some(headers), Bytes::new(), API)
+            .await
+            .ok()?;
         match serde_json::from_slice::<Answer<serde_json::Value>>(&answer.payload).ok()? {
             Answer::Refused { error } => error.err_code,
             Answer::Done(_) => None,
@@ -214,14 +217,8 @@ impl Line {
 }
 
 fn read(channel: &Channel, seq: u64, body: &[u8]) -> Result<Stored, EngineError> {
-    Stored::read(
-        &channel.name,
-        &channel.stream,
-        &channel.subject,
-        seq,
-        body,
-    )
-    .map_err(|why| EngineError::Unreadable(format!("{}: {why}", channel.name)))
+    Stored::read(&channel.name, &channel.stream, &channel.subject, seq, body)
+        .map_err(|why| EngineError::Unreadable(format!("{}: {why}", channel.name)))
 }
 
 fn unreadable(error: serde_json::Error) -> EngineError {

@@ -136,7 +136,9 @@ impl Appended for Delivering {
     fn left_queue(&self, events: usize, bytes: usize) {
         self.queued.events.fetch_sub(events, Ordering::AcqRel);
         let before = self.queued.bytes.fetch_sub(bytes, Ordering::AcqRel);
-        self.metrics.cluster().queue_bytes(before.saturating_sub(bytes));
+        self.metrics
+            .cluster()
+            .queue_bytes(before.saturating_sub(bytes));
     }
 }
 
@@ -235,7 +237,10 @@ impl Nats {
             verifying: AtomicBool::new(false),
             verified: AtomicU64::new(0),
         });
-        shared.follow_direct().await.map_err(ConnectError::streams)?;
+        shared
+            .follow_direct()
+            .await
+            .map_err(ConnectError::streams)?;
         let weak = Arc::downgrade(&shared);
         shared.runtime.spawn(async move {
             while let Some(()) = events.recv().await {
@@ -293,6 +298,10 @@ impl Shared {
         let namespace = self.namespace(&channel);
         if namespace.history.size == 0 {
             return self.publish_unlogged(&channel, &namespace, draft);
+        }
+        if draft.conditions.is_some() {
+            let text = "skip_history and expected_offset need history in memory or on disk";
+            return MaybeReady::Ready(Err(Error::precondition(text)));
         }
         if !self.line.is_up() {
             let text = "cluster.engine: nats: not connected; the event was not stored";
@@ -459,7 +468,9 @@ impl Shared {
         }
         if is_first {
             let (this, wanted) = (Arc::clone(self), pattern.clone());
-            let task = self.runtime.spawn(async move { this.subscribe(wanted).await });
+            let task = self
+                .runtime
+                .spawn(async move { this.subscribe(wanted).await });
             self.interest.runs(pattern, task.abort_handle());
         }
     }
@@ -499,8 +510,7 @@ impl Shared {
             if let Ok(mut messages) = client.subscribe(subject.clone()).await {
                 if let ChannelPattern::Exact(channel) = &pattern {
                     let (this, channel) = (Arc::clone(&self), channel.clone());
-                    self.runtime
-                        .spawn(async move { this.join(&channel).await });
+                    self.runtime.spawn(async move { this.join(&channel).await });
                 }
                 while let Some(message) = messages.next().await {
                     self.received(&message);
@@ -568,7 +578,9 @@ impl Shared {
                 self.metrics.cluster().received(stored.events.len());
                 self.receiving.arrived(&entry, stored);
             }
-            Err(why) => tracing::error!(%channel, seq, %why, "a record of the engine is unreadable"),
+            Err(why) => {
+                tracing::error!(%channel, seq, %why, "a record of the engine is unreadable")
+            }
         }
     }
 

@@ -237,8 +237,7 @@ impl<L: Log> Receiving<L> {
 
     fn spawn_fill(self: &Arc<Self>, channel: &Arc<Channel>) {
         let (this, channel) = (Arc::clone(self), Arc::clone(channel));
-        self.runtime
-            .spawn(async move { this.fill(&channel).await });
+        self.runtime.spawn(async move { this.fill(&channel).await });
     }
 
     /// Reads from the position on until nothing is missing before what waits.

@@ -205,7 +205,8 @@ impl StreamConfig {
 
     /// The same with another salt.
     pub(super) fn renewed(mut self, salt: u64) -> Self {
-        self.metadata.insert(SALT.to_owned(), format!("{salt:016x}"));
+        self.metadata
+            .insert(SALT.to_owned(), format!("{salt:016x}"));
         self
     }
 

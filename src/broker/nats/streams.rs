@@ -60,7 +60,11 @@ impl Streams {
     }
 
     /// The stream of a channel of this namespace, if it is wide enough.
-    pub(super) fn get(&self, channel: &ChannelName, namespace: &Arc<Namespace>) -> Option<Arc<Stream>> {
+    pub(super) fn get(
+        &self,
+        channel: &ChannelName,
+        namespace: &Arc<Namespace>,
+    ) -> Option<Arc<Stream>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let known = known.get(token_of(channel, namespace))?;
         let same = Arc::ptr_eq(&known.namespace, namespace) || known.namespace == *namespace;
@@ -68,7 +72,11 @@ impl Streams {
     }
 
     /// The stream of a channel whose namespace keeps no history now, if it once did.
-    pub(super) fn former(&self, channel: &ChannelName, namespace: &Arc<Namespace>) -> Option<Arc<Stream>> {
+    pub(super) fn former(
+        &self,
+        channel: &ChannelName,
+        namespace: &Arc<Namespace>,
+    ) -> Option<Arc<Stream>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let known = known.get(token_of(channel, namespace))?;
         Some(Arc::clone(&known.stream))
@@ -77,7 +85,10 @@ impl Streams {
     /// All streams.
     pub(super) fn all(&self) -> Vec<Arc<Stream>> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.values().map(|known| Arc::clone(&known.stream)).collect()
+        known
+            .values()
+            .map(|known| Arc::clone(&known.stream))
+            .collect()
     }
 
     /// The stream of a channel, made or widened if necessary.
@@ -101,7 +112,10 @@ impl Streams {
             let token = if &*token == "*" { UNDECLARED } else { &token };
             if namespace.history.size > 0 {
                 self.ensure_token(token, namespace, now).await?;
-            } else if let Some(found) = self.info(&stream_name(&self.defaults.prefix, token)).await? {
+            } else if let Some(found) = self
+                .info(&stream_name(&self.defaults.prefix, token))
+                .await?
+            {
                 self.take_over(token, namespace, &found);
             }
         }
@@ -174,7 +188,10 @@ impl Streams {
                 event_bytes: self.defaults.event_bytes,
             };
             let wanted = StreamConfig::new(shape, namespace, now, fastrand::u64(1..));
-            let made: Result<Info, _> = self.line.ask(&format!("STREAM.CREATE.{name}"), &wanted).await;
+            let made: Result<Info, _> = self
+                .line
+                .ask(&format!("STREAM.CREATE.{name}"), &wanted)
+                .await;
             let error = match made {
                 Ok(made) => return Ok(made.config),
                 Err(error) => error,
@@ -200,7 +217,9 @@ impl Streams {
         if found.salt().is_none() {
             return Err(EngineError::Refused(
                 EXISTS,
-                format!("the stream {name} exists and is not from Tidings: choose another cluster.name"),
+                format!(
+                    "the stream {name} exists and is not from Tidings: choose another cluster.name"
+                ),
             ));
         }
         let wide = match self.defaults.replicas {
@@ -215,12 +234,18 @@ impl Streams {
     }
 
     async fn update(&self, name: &str, config: &StreamConfig) -> Result<StreamConfig, EngineError> {
-        let updated: Info = self.line.ask(&format!("STREAM.UPDATE.{name}"), config).await?;
+        let updated: Info = self
+            .line
+            .ask(&format!("STREAM.UPDATE.{name}"), config)
+            .await?;
         Ok(updated.config)
     }
 
     async fn info(&self, name: &str) -> Result<Option<StreamConfig>, EngineError> {
-        let info: Result<Info, _> = self.line.ask(&format!("STREAM.INFO.{name}"), &json!({})).await;
+        let info: Result<Info, _> = self
+            .line
+            .ask(&format!("STREAM.INFO.{name}"), &json!({}))
+            .await;
         match info {
             Ok(info) => Ok(Some(info.config)),
             Err(EngineError::Refused(NOT_FOUND, _)) => Ok(None),
@@ -286,7 +311,10 @@ impl Streams {
                 return Ok(found);
             }
             let count = page.len();
-            found.extend(page.keys().filter_map(|subject| super::subject::channel_of(subject)));
+            found.extend(
+                page.keys()
+                    .filter_map(|subject| super::subject::channel_of(subject)),
+            );
             // A page of the API has up to 100,000 subjects.
             if count < 100_000 {
                 return Ok(found);

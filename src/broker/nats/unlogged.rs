@@ -70,7 +70,10 @@ impl Sink for Forward {
 }
 
 impl Unlogged {
-    #[expect(clippy::too_many_arguments, reason = "the parts of one broker, passed once")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one broker, passed once"
+    )]
     pub(super) fn new(
         line: &Line,
         prefix: &str,

@@ -115,7 +115,10 @@ impl Shared {
     pub(super) async fn verify(self: &Arc<Self>, channels: &[Arc<Channel>]) {
         let mut by_stream: HashMap<&str, Vec<&Arc<Channel>>> = HashMap::new();
         for channel in channels {
-            by_stream.entry(&channel.stream.name).or_default().push(channel);
+            by_stream
+                .entry(&channel.stream.name)
+                .or_default()
+                .push(channel);
         }
         for (stream, channels) in by_stream {
             for part in channels.chunks(NEWEST) {
@@ -168,12 +171,9 @@ impl Shared {
                 this.down_since.store(0, Ordering::Release);
             } else {
                 // Keeps the time of the first failure.
-                let first = this.down_since.compare_exchange(
-                    0,
-                    now,
-                    Ordering::AcqRel,
-                    Ordering::Acquire,
-                );
+                let first =
+                    this.down_since
+                        .compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire);
                 if first.is_ok() {
                     tracing::warn!("the engine does not answer: publishing is not possible");
                 }
@@ -190,7 +190,11 @@ impl Shared {
                 self.line.ask("INFO", &serde_json::json!({})).await;
             return info.is_ok();
         };
-        let subject = format!("{}.s.{}.+probe", self.prefix, stream.token.replace('.', "%"));
+        let subject = format!(
+            "{}.s.{}.+probe",
+            self.prefix,
+            stream.token.replace('.', "%")
+        );
         self.line.probe(subject).await == Some(WRONG_LAST)
     }
 

@@ -218,6 +218,8 @@ pub(super) struct Subscription {
     pub(super) at: u32,
     /// Counted among those present.
     pub(super) present: bool,
+    /// Made by a service, not by the client.
+    pub(super) granted: bool,
     /// Distinguishes it from every other subscription that the shard has seen.
     pub(super) serial: u32,
 }
@@ -435,6 +437,7 @@ mod tests {
             topic,
             at: 0,
             present: false,
+            granted: false,
             serial: topic,
         };
         let topics = |list: &Subscriptions| list.iter().map(|s| s.topic).collect::<Vec<_>>();

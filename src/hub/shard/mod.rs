@@ -25,6 +25,7 @@ mod fanout;
 mod filter_table;
 #[cfg(test)]
 mod fixture;
+mod grant;
 mod held_back;
 mod io;
 mod lifecycle;
@@ -46,6 +47,7 @@ mod sampling;
 mod send_batch;
 mod slab;
 mod subscribe;
+mod throttle;
 mod timers;
 mod topics;
 mod transport_upgrade;
@@ -68,6 +70,7 @@ use self::io::Reader;
 use self::position_check::PositionChecks;
 use self::recovery::Recovery;
 use self::sampling::Sampling;
+use self::throttle::Throttles;
 use self::timers::Time;
 use self::topics::Topics;
 use self::writer::Writer;
@@ -88,6 +91,7 @@ pub use query::{ConnectionFilter, ConnectionPage, ConnectionQuery};
 pub use replay_cache::REPLAY_BYTES;
 pub(super) use subscribe::PendingJoin;
 pub use subscribe::{Join, JoinRequest};
+pub use throttle::THROTTLE_BYTES;
 pub use transport_upgrade::TransportUpgrade;
 pub(super) use worker::SMALL_ROUND_SUBSCRIBERS;
 
@@ -128,6 +132,7 @@ pub(super) struct Shard {
     position_checks: PositionChecks,
     sampling: Sampling,
     drain: Drain,
+    throttles: Throttles,
     stopping: bool,
 }
 
@@ -159,6 +164,7 @@ impl Shard {
             position_checks: PositionChecks::default(),
             sampling: Sampling::default(),
             drain: Drain::default(),
+            throttles: Throttles::default(),
             stopping: false,
             hub,
             settings,

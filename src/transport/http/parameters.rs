@@ -39,7 +39,19 @@ impl Parameters {
                 "filter",
                 "rewind",
                 "presence",
+                "durable",
+                "min_interval",
                 "last_event_id",
+            ],
+            "/stream" => &[
+                "channel",
+                "event_types",
+                "filter",
+                "rewind",
+                "presence",
+                "durable",
+                "min_interval",
+                "since",
             ],
             "/api/v1/connections" if deletes => &["user", "reason", "revoke"],
             "/api/v1/connections/{id}" if deletes => &["reason", "revoke"],
@@ -47,6 +59,7 @@ impl Parameters {
                 CONNECTIONS
             }
             "/api/v1/channels" => &["prefix", "page_size", "page_token"],
+            "/api/v1/channels/{*channel}" if deletes => &["until_offset", "user"],
             "/api/v1/channels/{*channel}" => &["limit", "since", "reverse"],
             "/api/v1/catalog" => &["page_size", "page_token"],
             _ => &[],
@@ -77,7 +90,7 @@ impl Parameters {
 
     /// A second value would be passed over, whichever of the two is meant.
     fn once_each(self, query: &Query) -> Result<()> {
-        let is_stream = self.0.contains(&"last_event_id");
+        let is_stream = self.0.contains(&"durable");
         let is_list = |name: &str| is_stream && LISTS.contains(&name);
         let names: Vec<&str> = query.names().filter(|name| !is_list(name)).collect();
         let mut seen = BTreeSet::new();

@@ -32,6 +32,7 @@ use super::parameters::Parameters;
 use super::query::Query;
 use super::reply::{Answer, Refusal};
 use crate::auth::{AuthFailure, bearer};
+use crate::clock::duration;
 use crate::error::{Error, Result};
 use crate::hub::{Joined, PipeReader, Piped, Refused};
 use crate::session::{
@@ -87,7 +88,13 @@ async fn follow(
         trace: trace.context(),
     };
     let admitted = services.admit(admission).await.map_err(encode)?;
-    let (wanted, ids) = wanted(headers, query)?;
+    let last = match headers.get("last-event-id") {
+        Some(value) => value
+            .to_str()
+            .map_err(|_| Error::field("last_event_id", "expected an id as the server gave it"))?,
+        None => query.text("last_event_id"),
+    };
+    let (wanted, ids) = wanted(last, query)?;
     unknown?;
     if *method == Method::HEAD {
         return Ok(stream(Body::empty()));
@@ -105,7 +112,7 @@ async fn follow(
 }
 
 /// A rejection as a problem.
-fn encode(rejection: Rejection) -> Refusal {
+pub(super) fn encode(rejection: Rejection) -> Refusal {
     match StatusCode::from_u16(rejection.http_status()) {
         Ok(status) => Refusal::with_status(rejection.error, status),
         Err(_) => rejection.error.into(),
@@ -113,7 +120,10 @@ fn encode(rejection: Rejection) -> Refusal {
 }
 
 /// The token of the header or the query: `EventSource` can't send headers.
-fn token<'r>(headers: &'r HeaderMap, query: &'r Query) -> Result<Option<&'r str>, AuthFailure> {
+pub(super) fn token<'r>(
+    headers: &'r HeaderMap,
+    query: &'r Query,
+) -> Result<Option<&'r str>, AuthFailure> {
     let in_query = ["token", "access_token"];
     let in_query = || in_query.iter().find_map(|name| query.all(name).next());
     Ok(bearer(headers)?.or_else(in_query))
@@ -128,19 +138,13 @@ fn first(mut ids: Ids, joined: &[Joined], refused: &[Refused]) -> Result<(Bytes,
     Ok((protocol::subscribed(&ids, joined, refused), ids))
 }
 
-/// The subscriptions of a request, and the ids to resume from.
-fn wanted(headers: &HeaderMap, query: &Query) -> Result<(Subscribe, Ids)> {
+/// The subscriptions of a request, and the ids to resume from: `last` is the last one received.
+pub(super) fn wanted(last: &str, query: &Query) -> Result<(Subscribe, Ids)> {
     let channels: Vec<&str> = query.all("channel").collect();
     if channels.is_empty() {
         let expected = "expected one or more channels, as in ?channel=a&channel=b";
         return Err(Error::field("channel", expected));
     }
-    let last = match headers.get("last-event-id") {
-        Some(value) => value
-            .to_str()
-            .map_err(|_| Error::field("last_event_id", "expected an id as the server gave it"))?,
-        None => query.text("last_event_id"),
-    };
     let ids = Ids::parse(&channels, last)?;
     let rewind = query.number("rewind")?;
     let channels = channels
@@ -158,6 +162,14 @@ fn wanted(headers: &HeaderMap, query: &Query) -> Result<(Subscribe, Ids)> {
         event_types: types.map(str::to_owned).collect(),
         filter: query.text("filter").to_owned(),
         presence: query.flag("presence")?,
+        durable: query.text("durable").to_owned(),
+        min_interval: match query.text("min_interval") {
+            "" => None,
+            text => {
+                let parsed = duration::parse(text);
+                Some(parsed.map_err(|expected| Error::field("min_interval", expected))?)
+            }
+        },
     };
     Ok((wanted, ids))
 }
