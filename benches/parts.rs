@@ -206,7 +206,7 @@ mod publish {
 
 /// Reading history: one page, and counting the events of a replay.
 #[divan::bench_group]
-mod catch_up {
+mod recovery {
     use super::*;
 
     #[divan::bench]

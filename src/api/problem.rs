@@ -1,4 +1,4 @@
-//! Failures as RFC 9457 problem+json.
+//! Errors as RFC 9457 problem+json.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -10,14 +10,14 @@ use crate::error::Error;
 /// The media type (RFC 9457 §3).
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// The response for a failure: its code's status, with `code`, and the field where there is one.
+/// The response for an error: its code's status, with `code`, and the field if there is one.
 #[must_use]
 pub fn problem<B: From<Bytes>>(error: &Error) -> Response<B> {
     let status = StatusCode::from_u16(error.code().http_status());
     problem_with_status(error, status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR))
 }
 
-/// The same, where HTTP has a status that says it better.
+/// The same with a more precise HTTP status.
 #[must_use]
 pub fn problem_with_status<B: From<Bytes>>(error: &Error, status: StatusCode) -> Response<B> {
     let mut body = json!({

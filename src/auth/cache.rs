@@ -1,4 +1,4 @@
-//! Tokens that were verified a moment ago.
+//! A cache of recently verified tokens.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,7 +7,7 @@ use hashbrown::HashTable;
 use super::{Fingerprint, Identity};
 use crate::event::Timestamp;
 
-/// How many parts the cache has, each with its own lock.
+/// The number of parts of the cache, each with its own lock.
 const STRIPES: usize = 16;
 /// The most tokens in one part.
 const STRIPE_LEN: usize = 1024;
@@ -20,9 +20,9 @@ pub(super) struct Cache {
 
 #[derive(Default)]
 struct Stripe {
-    /// Which keys all of them were verified with.
+    /// The generation of the keys that verified all of the entries.
     generation: u64,
-    /// Found by the print of the whole token.
+    /// Entries, found by the fingerprint of the whole token.
     identities: HashTable<Arc<Identity>>,
 }
 
@@ -53,7 +53,8 @@ impl Cache {
         None
     }
 
-    /// Keeps a verified token. A full part first loses what has expired, and then any one entry.
+    /// Adds a verified token. A full part first drops its expired entries, and then one arbitrary
+    /// entry.
     pub(super) fn put(&self, generation: u64, identity: &Arc<Identity>, now: Timestamp) {
         let Some(token) = exact(identity) else { return };
         let Some(mut stripe) = self.stripe(token) else {
@@ -86,7 +87,7 @@ impl Cache {
         identities.insert_unique(token.hash(), Arc::clone(identity), hash);
     }
 
-    /// Forgets everything.
+    /// Removes all entries.
     pub(super) fn clear(&self) {
         for stripe in &self.stripes {
             let mut stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
@@ -100,7 +101,7 @@ impl Cache {
     }
 }
 
-/// The print of the whole token.
+/// The fingerprint of the whole token.
 fn exact(identity: &Identity) -> Option<Fingerprint> {
     identity.token.as_ref().map(|token| token.exact)
 }
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_ends_with_its_token_and_with_the_keys() {
+    fn entry_ends_when_token_or_keys_expire() {
         let (cache, token) = (Cache::new(), Fingerprint::exact("a"));
         let at = Timestamp::from_micros;
         cache.put(1, &identity("a", 100), at(0));
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_verified_with_older_keys_comes_too_late() {
+    fn token_verified_with_old_keys_is_not_cached() {
         let (cache, now) = (Cache::new(), Timestamp::from_micros(0));
         cache.put(2, &identity("a", 100), now);
         cache.put(1, &identity("a", 50), now);
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn another_signature_is_another_token() {
+    fn different_signature_is_different_entry() {
         let (cache, now) = (Cache::new(), Timestamp::from_micros(0));
         cache.put(1, &identity("head.claims.signature", 100), now);
         let other = Fingerprint::exact("head.claims.another");
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_is_bounded() {
+    fn cache_is_bounded() {
         let (cache, now) = (Cache::new(), Timestamp::from_micros(0));
         for n in 0..40_000 {
             cache.put(1, &identity(&n.to_string(), 100), now);

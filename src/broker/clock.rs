@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_goes_on_from_the_last_time_that_is_known_but_never_back() {
+    fn clock_continues_from_last_known_time() {
         let clock = Clock::starting_at(1_000_000_000_000);
         clock.not_before(999_999_999_999);
         assert!(clock.now() >= 1_000_000_000_000 && clock.now() < 1_000_000_100_000);

@@ -1,5 +1,5 @@
-//! Messages of the schema as JSON: fields are named as in the schema, durations are texts in
-//! seconds (`"1.5s"`) and times are RFC 3339, as protobuf's own JSON mapping has them.
+//! Messages of the schema as JSON: fields have the names in the schema, durations are strings in
+//! seconds (`"1.5s"`) and times are RFC 3339, as in protobuf's own JSON mapping.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +14,8 @@ use crate::proto::{
     ValidateEventResponse,
 };
 
-/// An event as WebSocket clients see it, with its epoch, so that `--since` can go on from it.
+/// An event in the form of WebSocket clients, plus its epoch, so that `--since` can resume after
+/// it.
 #[derive(Serialize)]
 pub(super) struct EventLine<'a> {
     r#type: &'a str,
@@ -64,7 +65,7 @@ pub(super) fn event(event: &Event) -> EventLine<'_> {
     }
 }
 
-/// The event's data, if it is JSON, on one line: line breaks in JSON can only stand between values.
+/// The event's data, if it is JSON, on one line: line breaks in JSON can only be between tokens.
 pub(super) fn payload(event: &Event) -> Option<Box<RawValue>> {
     let essence = event
         .content_type
@@ -80,7 +81,7 @@ pub(super) fn payload(event: &Event) -> Option<Box<RawValue>> {
     RawValue::from_string(text.replace(['\n', '\r'], " ")).ok()
 }
 
-/// What became of a publish.
+/// The result of a publish.
 pub(super) fn published(response: &PublishResponse) -> Value {
     let results: Vec<Value> = response
         .results
@@ -181,7 +182,7 @@ pub(super) fn event_type(event_type: &EventType) -> Value {
     })
 }
 
-/// The judgement on a payload.
+/// The result of a validation.
 pub(super) fn judgement(response: &ValidateEventResponse) -> Value {
     let errors: Vec<Value> = response
         .errors
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_one_line_with_its_type_first_and_its_data_as_published() {
+    fn event_is_one_line_with_type_first() {
         let line = serde_json::to_string(&event(&sample(b"{\"a\":\n 1.0}", ""))).expect("JSON");
         assert_eq!(
             line,
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn data_that_is_not_json_is_in_base64() {
+    fn non_json_data_is_base64() {
         let line = serde_json::to_value(event(&sample(b"\xff", "image/png"))).expect("JSON");
         assert_eq!(line.get("data_base64"), Some(&json!("/w==")));
         assert_eq!(line.get("content_type"), Some(&json!("image/png")));

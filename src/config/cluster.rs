@@ -6,7 +6,7 @@ use super::{ClusterConfig, Config, Engine, NatsConfig, RedisConfig};
 /// The longest `cluster.name`: it is a part of stream names and keys.
 const LONGEST_NAME: usize = 32;
 
-/// Finds what makes no sense in `[cluster]`.
+/// Reports invalid settings in `[cluster]`.
 pub(super) fn check(config: &Config, check: &mut Check<'_>) {
     let cluster = &config.cluster;
     check.expect(

@@ -1,48 +1,48 @@
-//! The declaration of every key that stands once, table by table.
+//! The declaration of every key outside repeated tables, table by table.
 //!
 //! A declaration is the only place for a default and for the text that documents the key: the
-//! structs, `tidings config` and `docs/reference/configuration.md` are made from it. Texts are
-//! Markdown, with links from that page.
+//! structs, `tidings config` and `docs/reference/configuration.md` are generated from it. Texts are
+//! Markdown, with links relative to that page.
 
 use super::keys::{Key, fixed, key};
 use super::kind::{Kind, MANY};
 
 const ONE: Kind = Kind::Whole(1, MANY);
 const RATE: Kind = Kind::Whole(0, 4_294_967_295);
-/// Sizes of one message or event: what protobuf and HTTP/2 carry without strain.
+/// Sizes of one message or event: sizes that protobuf and HTTP/2 handle well.
 const MESSAGE: Kind = Kind::Whole(1, 1 << 30);
 
-/// Every key that stands once.
+/// Every key outside repeated tables.
 pub(super) const SETTINGS: &[Key] = &[
     key(
         "auto_subscribe",
         Kind::List,
         r#"["global", "user:{user}"]"#,
-        "Channels that a new WebSocket connection follows unasked, as far as it may; `{user}` stands for its user.",
+        "Channels to which a new WebSocket connection is subscribed without asking, as far as its rights allow; `{user}` is replaced by its user.",
     ),
     fixed(
         "public.listen",
         Kind::Address,
         r#""127.0.0.1:8000""#,
-        "Where to listen; port 0 takes a free one.",
+        "Address to listen on; port 0 picks a free port.",
     ),
     key(
         "public.allowed_origins",
         Kind::List,
         "[]",
-        "Origins of pages that may connect, such as \"https://app.example.com\", where case and the scheme's own port make no difference; empty: same origin only; [\"*\"]: any.",
+        "Origins of pages that may connect, such as \"https://app.example.com\"; case and the scheme's default port are ignored. Empty: same origin only; [\"*\"]: any.",
     ),
     key(
         "public.trusted_proxies",
         Kind::List,
         "[]",
-        "Addresses of proxies that say for whom they ask, such as \"10.0.0.0/8\" or \"2001:db8::1\"; empty: none is believed.",
+        "Addresses of proxies whose `forwarded_header` is trusted, such as \"10.0.0.0/8\" or \"2001:db8::1\"; empty: none.",
     ),
     key(
         "public.forwarded_header",
         Kind::OneOf(&["x-forwarded-for", "forwarded"]),
         r#""x-forwarded-for""#,
-        "The header in which they say it: `x-forwarded-for`, or `forwarded` (RFC 7239). The other one is not looked at.",
+        "The header that carries the client's address: `x-forwarded-for`, or `forwarded` (RFC 7239). The other one is ignored.",
     ),
     key(
         "public.documents",
@@ -66,13 +66,13 @@ pub(super) const SETTINGS: &[Key] = &[
         "internal.listen",
         Kind::Address,
         r#""127.0.0.1:50051""#,
-        "Where to listen; port 0 takes a free one.",
+        "Address to listen on; port 0 picks a free port.",
     ),
     fixed(
         "internal.auth",
         Kind::OneOf(&["jwt", "mtls", "none"]),
         r#""jwt""#,
-        "How callers prove who they are: jwt, mtls, or none (only on loopback or with --dev).",
+        "How callers authenticate: jwt, mtls, or none (only on loopback or with --dev).",
     ),
     key(
         "internal.allowed_origins",
@@ -96,26 +96,26 @@ pub(super) const SETTINGS: &[Key] = &[
         "internal.client_ca",
         Kind::Path,
         r#""""#,
-        "Authorities of client certificates (PEM file); if set, callers need a certificate.",
+        "Certificate authorities of client certificates (PEM file); if set, callers need a certificate.",
     ),
-    fixed("internal.connections", ONE, "1024", "Sockets in all."),
+    fixed("internal.connections", ONE, "1024", "Sockets in total."),
     fixed(
         "internal.connections_per_ip",
         ONE,
         "512",
-        "Sockets from one network address; of IPv6 from one /64.",
+        "Sockets from one network address; for IPv6 from one /64.",
     ),
     key(
         "internal.allowed_hosts",
         Kind::List,
         "[]",
-        "Names by which it may be called over HTTP/1.1 without TLS, beside [those that nobody can buy](#names-of-the-internal-listener); [\"*\"]: any.",
+        "Host names under which the listener may be called over HTTP/1.1 without TLS, besides [the private names](#names-of-the-internal-listener); [\"*\"]: any.",
     ),
     key(
         "auth.hs256_secret",
         Kind::Text,
         r#""""#,
-        "Shared secret of HS256, HS384 and HS512; use 32 bytes or more (RFC 7518 §3.2): a shorter one is warned of.",
+        "Shared secret of HS256, HS384 and HS512. Use 32 bytes or more (RFC 7518 §3.2); the server warns of a shorter one.",
     ),
     key(
         "auth.public_key_file",
@@ -133,31 +133,31 @@ pub(super) const SETTINGS: &[Key] = &[
         "auth.jwks_url",
         Kind::Text,
         r#""""#,
-        "JWK Set, as an https URL, or http on loopback. Fetched again every five minutes and when a token needs a key that is not known: [below](#keys-behind-a-url).",
+        "JWK Set, as an https URL, or http on loopback. It is fetched again every five minutes and when a token needs an unknown key: [below](#keys-behind-a-url).",
     ),
     key(
         "auth.algorithms",
         Kind::List,
         "[]",
-        "Accepted algorithms, of HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, Ed25519 (RFC 9864: the same as EdDSA); a key is only used with its own family. `[]`: those of the kinds of keys that are set, HS256 for a secret.",
+        "Accepted algorithms, of HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, Ed25519 (RFC 9864: the same as EdDSA). A key is only used with its own family. `[]`: the algorithms that fit the configured keys; for a secret, HS256.",
     ),
     key(
         "auth.issuer",
         Kind::Text,
         r#""""#,
-        "What the claim iss must be; empty: anything.",
+        "Required value of the claim iss; empty: any.",
     ),
     key(
         "auth.audience",
         Kind::Text,
         r#""""#,
-        "What the claim aud must hold; empty: anything.",
+        "Value that the claim aud must contain; empty: any.",
     ),
     key(
         "auth.leeway",
         Kind::Duration,
         r#""5s""#,
-        "How far clocks may differ.",
+        "Tolerated clock skew.",
     ),
     key(
         "auth.user_claim",
@@ -175,37 +175,37 @@ pub(super) const SETTINGS: &[Key] = &[
         "auth.channels_claim",
         Kind::Text,
         r#""channels""#,
-        "The claim with the channels that may be followed.",
+        "The claim with the channels that the token may subscribe to.",
     ),
     key(
         "auth.required",
         Kind::Bool,
         "true",
-        "false: connections without a token are let in as anonymous.",
+        "false: connections without a token are accepted as anonymous.",
     ),
     key(
         "auth.deadline",
         Kind::Duration,
         r#""10s""#,
-        "A connection without a token is closed after this.",
+        "Time after which a connection without a token is closed.",
     ),
     key(
         "auth.max_lifetime",
         Kind::Duration,
         r#""0s""#,
-        "How long after its `iat` a token may expire, at most; tokens that live longer, or have no `iat`, are then refused. 0s: no limit, and no `iat` is needed.",
+        "Longest time from a token's `iat` to its `exp`; tokens that live longer, or have no `iat`, are then refused. 0s: no limit, and no `iat` is needed.",
     ),
     key(
         "auth.revocations",
         ONE,
         "10000",
-        "How many revoked tokens, and how many users, are kept in mind; beyond that a revocation is refused. A token's entry goes when the token has expired, a user's after `max_lifetime`; without one it stays until the server stops, and with the store on disk for good: set `max_lifetime`.",
+        "Most revoked tokens, and most users with a revocation, that are kept; further revocations are refused. A token's entry is removed when the token has expired, a user's entry after `max_lifetime`. Without `max_lifetime` a user's entry stays until the server stops, and with the store on disk forever: set `max_lifetime`.",
     ),
     key(
         "limits.connections",
         ONE,
         "10000",
-        "Connections in all, of every transport.",
+        "Connections in total, over all transports.",
     ),
     key(
         "limits.connections_per_user",
@@ -217,7 +217,7 @@ pub(super) const SETTINGS: &[Key] = &[
         "limits.connections_per_ip",
         ONE,
         "1000",
-        "Connections from one network address; of IPv6 from one /64. Behind a proxy see [`trusted_proxies`](#public-the-listener-for-browsers-and-the-http-api).",
+        "Connections from one network address; for IPv6 from one /64. Behind a proxy see [`trusted_proxies`](#public-the-listener-for-browsers-and-the-http-api).",
     ),
     key(
         "limits.subscriptions_per_connection",
@@ -229,25 +229,25 @@ pub(super) const SETTINGS: &[Key] = &[
         "limits.message_bytes",
         MESSAGE,
         "65536",
-        "Biggest message from a client, in bytes.",
+        "Largest message from a client, in bytes.",
     ),
     key(
         "limits.event_bytes",
         MESSAGE,
         "1048576",
-        "Biggest payload of an event, in bytes.",
+        "Largest payload of an event, in bytes.",
     ),
     key(
         "limits.messages_per_second",
         RATE,
         "50",
-        "Messages per second from one connection (token bucket); 0: no limit. Who goes on when refused is closed with 4429.",
+        "Messages per second from one connection (token bucket); 0: no limit. A client that keeps sending while it is refused is closed with 4429.",
     ),
     key(
         "limits.messages_burst",
         RATE,
         "200",
-        "Messages that may come at once; 0: as many as in a second. A client may subscribe one by one.",
+        "Messages that one connection may send at once; 0: as many as in one second. The default lets a client subscribe to its channels one by one.",
     ),
     key(
         "limits.publishes_per_second",
@@ -259,19 +259,19 @@ pub(super) const SETTINGS: &[Key] = &[
         "limits.publishes_burst",
         RATE,
         "0",
-        "Publishes that may come at once; 0: as many as in a second.",
+        "Publishes that one user may send at once; 0: as many as in one second.",
     ),
     key(
         "limits.outbox_bytes",
         ONE,
         "1048576",
-        "What may wait for one slow connection, in bytes.",
+        "Bytes that may be queued for one slow connection.",
     ),
     key(
         "limits.filter_steps",
         ONE,
         "250000",
-        "Steps of one evaluation of a filter; see [Limits of expressions](filters.md#limits-of-expressions).",
+        "Most steps of one evaluation of a filter; see [Limits of expressions](filters.md#limits-of-expressions).",
     ),
     key(
         "limits.filter_steps_per_second",
@@ -283,26 +283,31 @@ pub(super) const SETTINGS: &[Key] = &[
         "limits.filter_bytes",
         ONE,
         "131072",
-        "What one filter may take when compiled, in bytes.",
+        "Most memory of one compiled filter, in bytes.",
     ),
     key(
         "limits.filter_bytes_per_connection",
         ONE,
         "1048576",
-        "What the filters of one connection may take, in bytes.",
+        "Most memory of one connection's compiled filters, in bytes.",
     ),
     key(
         "limits.filter_memory",
         ONE,
         "67108864",
-        "What the filters of all connections may take, in bytes.",
+        "Most memory of all compiled filters, in bytes.",
     ),
-    fixed("limits.channels", ONE, "1000000", "Channels that are kept."),
+    fixed(
+        "limits.channels",
+        ONE,
+        "1000000",
+        "Most channels that exist at once.",
+    ),
     key(
         "limits.channels_per_minute",
         RATE,
         "300",
-        "Channels with history that one user (or one address, for anonymous clients) may bring into being in a minute, by joining, reading or publishing, so that nobody alone uses `channels` up; 0: no limit. Services are free of it.",
+        "Channels with history that one user (or one address, for anonymous clients) may create per minute, by subscribing, reading or publishing, so that no single user exhausts `channels`; 0: no limit. Services are exempt.",
     ),
     fixed(
         "limits.cursors",
@@ -320,43 +325,43 @@ pub(super) const SETTINGS: &[Key] = &[
         "limits.body_bytes",
         ONE,
         "268435456",
-        "Bytes of request bodies (gRPC, HTTP, Socket.IO's POSTs) that are held at once, in all; [see below](#bodies-of-requests).",
+        "Bytes of request bodies (gRPC, HTTP, Socket.IO's POSTs) that are held at once, in total; [see below](#bodies-of-requests).",
     ),
     key(
         "limits.body_bytes_per_user",
         ONE,
         "67108864",
-        "The same of one user, or of one address where no token is asked for.",
+        "The same for one user, or for one address where no token is required.",
     ),
     key(
         "limits.body_bytes_per_connection",
         ONE,
         "33554432",
-        "The same of one gRPC connection.",
+        "The same for one gRPC connection.",
     ),
     fixed(
         "limits.idempotency_keys",
         ONE,
         "1000000",
-        "Idempotency keys that are kept, each for five minutes; at most 400 bytes of memory each.",
+        "Idempotency keys that are kept, each for five minutes and with at most 400 bytes of memory.",
     ),
     fixed(
         "limits.idempotency_keys_per_publisher",
         ONE,
         "500000",
-        "The most of one [publisher](protocol.md#idempotency-keys); never more than its [share](protocol.md#idempotency-keys) of what is free, so whoever fills the table leaves room for the others.",
+        "Most idempotency keys of one [publisher](protocol.md#idempotency-keys). A publisher never gets more than its [share](protocol.md#idempotency-keys) of the free entries, so that one publisher can't fill the table.",
     ),
     key(
         "heartbeat.interval",
         Kind::Duration,
         r#""30s""#,
-        "Silence after which a client is asked for a sign of life.",
+        "Silence after which the server sends the client a heartbeat.",
     ),
     key(
         "heartbeat.timeout",
         Kind::Duration,
         r#""60s""#,
-        "Silence after which it is closed (4408); longer than the interval.",
+        "Silence after which the connection is closed (4408); longer than the interval.",
     ),
     fixed(
         "history.storage",
@@ -368,13 +373,13 @@ pub(super) const SETTINGS: &[Key] = &[
         "history.path",
         Kind::Path,
         r#""./tidings-data""#,
-        "The store's directory, for disk; relative to this file.",
+        "The directory of the store on disk; relative to this file.",
     ),
     fixed(
         "history.durability",
         Kind::OneOf(&["fsync", "async"]),
         r#""fsync""#,
-        "When a publish is acknowledged, for disk: fsync (on disk) or async.",
+        "When the store on disk acknowledges a publish: fsync (after the sync) or async.",
     ),
     fixed(
         "history.cursor_ttl",
@@ -386,25 +391,25 @@ pub(super) const SETTINGS: &[Key] = &[
         "history.on_damage",
         Kind::OneOf(&["refuse", "new_epoch"]),
         r#""refuse""#,
-        "What becomes of a damaged store, for disk: `refuse` (to start), or `new_epoch` (keep what can be read). [More](../how-to/backup-and-restore.md#damage).",
+        "What the server does with a damaged store on disk: `refuse` (to start), or `new_epoch` (keep what can be read). [More](../how-to/backup-and-restore.md#damage).",
     ),
     fixed(
         "history.cache_bytes",
         Kind::Whole(0, MANY),
         "67108864",
-        "The newest events that stay in memory, for disk, in bytes over all channels; 0: none.",
+        "For the store on disk: bytes of the newest events that are cached in memory, over all channels; 0: none.",
     ),
     fixed(
         "history.memory_bytes",
         Kind::Whole(0, MANY),
         "0",
-        "What channels and their events may take, for memory, in bytes; 0: a quarter of the memory.",
+        "For the store in memory: most bytes of channels and their events; 0: a quarter of the memory.",
     ),
     fixed(
         "history.disk_bytes",
         Kind::Whole(0, MANY),
         "0",
-        "The most events that are kept, for disk, in bytes over all channels; 0: no bound.",
+        "For the store on disk: most bytes of events, over all channels; 0: no limit.",
     ),
     fixed(
         "cluster.engine",
@@ -544,12 +549,17 @@ pub(super) const SETTINGS: &[Key] = &[
         r#""open""#,
         "open: every event passes; known: unknown types pass, and events of known types are checked; strict: unknown types are refused too.",
     ),
-    fixed("websocket.path", Kind::Text, r#""/ws""#, "Its path."),
+    fixed(
+        "websocket.path",
+        Kind::Text,
+        r#""/ws""#,
+        "Path of the WebSocket endpoint.",
+    ),
     key(
         "websocket.dialect",
         Kind::Text,
         r#""tidings""#,
-        "What is spoken where the client asks for no subprotocol: `tidings`, `cloudevents`, `tidings.v1.proto`, the name of a [`[[dialect]]`](#dialects), or `echo`, which sends every message back (for conformance suites).",
+        "The dialect for clients that offer no subprotocol: `tidings`, `cloudevents`, `tidings.v1.proto`, the name of a [`[[dialect]]`](#dialects), or `echo`, which sends every message back (for conformance suites).",
     ),
     key(
         "websocket.compression",
@@ -561,102 +571,102 @@ pub(super) const SETTINGS: &[Key] = &[
         "telemetry.otlp_endpoint",
         Kind::Text,
         r#""""#,
-        "Where traces go, as an http or https URL; empty: nowhere, unless OTEL_* says so.",
+        "Collector to which traces are exported, as an http or https URL; empty: none, unless OTEL_* names one.",
     ),
     fixed(
         "telemetry.otlp_protocol",
         Kind::OneOf(&["grpc", "http/protobuf"]),
         r#""grpc""#,
-        "How they go there: grpc or http/protobuf.",
+        "Protocol of the export: grpc or http/protobuf.",
     ),
     fixed(
         "telemetry.service_name",
         Kind::Text,
         r#""tidings""#,
-        "The name under which they are found.",
+        "The `service.name` of the exported traces.",
     ),
     fixed(
         "telemetry.sample_ratio",
         Kind::Ratio,
         "1.0",
-        "Share of the traces that begin here to record, 0 to 1.",
+        "Share of the traces started by this server that are recorded, 0 to 1.",
     ),
     fixed(
         "telemetry.delivery_spans",
         Kind::Ratio,
         "0.01",
-        "Share of deliveries in a recorded trace that get a span of their own, 0 to 1.",
+        "Share of the deliveries of a recorded trace that get a span of their own, 0 to 1.",
     ),
     fixed(
         "telemetry.confirmations",
         Kind::Ratio,
         "0.0",
-        "Share of the other events whose arrival pages are asked to confirm, 0 to 1.",
+        "Share of the other events for which pages are asked to confirm the delivery, 0 to 1.",
     ),
     fixed(
         "telemetry.connections_per_event",
         Kind::Whole(0, 64),
         "8",
-        "Connections of one event that get a span or are asked to confirm, at most.",
+        "Most connections of one event that get a span or are asked to confirm.",
     ),
     fixed(
         "telemetry.log_format",
         Kind::OneOf(&["text", "json"]),
         r#""text""#,
-        "What log lines look like: text or json.",
+        "Format of log lines: text or json.",
     ),
     fixed(
         "audit.file",
         Kind::Path,
         r#""""#,
-        "File to append to, as JSON lines; empty: no record is kept. [What stands in it](../how-to/observe.md#audit-log).",
+        "File to which the audit log is appended, as JSON lines; empty: no audit log. [Its records](../how-to/observe.md#audit-log).",
     ),
     fixed(
         "audit.publishes",
         Kind::Bool,
         "false",
-        "Whether every published event stands in it too: by whom, where and of what type; never what it says.",
+        "Whether the audit log also records every published event: its publisher, channel and type; never its payload.",
     ),
     fixed(
         "server.shards",
         Kind::Whole(0, 1024),
         "0",
-        "Threads that own connections; 0: one per core. More than 64 count as 64.",
+        "Threads that own connections; 0: one per core. Values above 64 count as 64.",
     ),
     fixed(
         "server.runtime_threads",
         Kind::Whole(0, 1024),
         "0",
-        "Threads for all but the connections: accepting, TLS handshakes, tokens, HTTP and gRPC; 0: half as many as cores, at least one.",
+        "Threads for everything but the connections: accepting, TLS handshakes, tokens, HTTP and gRPC; 0: half as many as cores, at least one.",
     ),
     fixed(
         "server.io_uring",
         Kind::Bool,
         "true",
-        "Whether many sends go out in one system call by io_uring, where the system allows it (Linux 5.6; containers mostly forbid it). Otherwise each send is a call of its own.",
+        "Whether many sends are batched into one system call by io_uring, where the system allows it (Linux 5.6; containers mostly forbid it). Otherwise each send is a system call of its own.",
     ),
     fixed(
         "server.drain",
         Kind::Duration,
         r#""10s""#,
-        "How long clients have to leave when the server stops: it ends within this time. See [Stopping](../how-to/operate.md#stopping).",
+        "Time that clients have to leave when the server stops; it exits within this time. See [Stopping](../how-to/operate.md#stopping).",
     ),
     fixed(
         "server.drain_delay",
         Kind::Duration,
         r#""0s""#,
-        "How much of that the server goes on as before and only says that it is not ready, so that balancers see it. Less than `drain`.",
+        "Part of `drain` in which the server works as before and only reports that it is not ready, so that load balancers notice. Less than `drain`.",
     ),
     fixed(
         "server.keep_alive",
         Kind::Duration,
         r#""75s""#,
-        "How long an HTTP/1.1 connection may be idle between two requests; longer than proxies in front keep theirs (nginx and most balancers: 60 s). The head of a request has 10 s from its first byte on.",
+        "How long an HTTP/1.1 connection may be idle between two requests. Set it longer than the keep-alive of proxies in front (nginx and most load balancers: 60 s). The head of a request must be complete 10 s after its first byte.",
     ),
     fixed(
         "server.node",
         Kind::Text,
         r#""""#,
-        "The node's name in statistics and telemetry; empty: the host's name.",
+        "The node's name in statistics and telemetry; empty: the host name.",
     ),
 ];

@@ -1,4 +1,4 @@
-//! The configuration: defaults, files, environment, checks.
+//! The configuration: defaults, files, environment, validation.
 
 pub(crate) mod certificates;
 mod cluster;
@@ -55,7 +55,7 @@ pub use tables::{
 
 use serde::Deserialize;
 
-/// Everything that can be set, one field for each table or key of the TOML file.
+/// All settings, one field for each table or top-level key of the TOML file.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -65,7 +65,7 @@ pub struct Config {
     pub internal: Internal,
     /// Tokens.
     pub auth: Auth,
-    /// Bounds.
+    /// Limits.
     pub limits: Limits,
     /// Liveness of connections.
     pub heartbeat: Heartbeat,
@@ -73,22 +73,22 @@ pub struct Config {
     pub history: HistoryConfig,
     /// The nodes that serve as one.
     pub cluster: ClusterConfig,
-    /// Channels that a new connection follows unasked; `{user}` stands for its user, and entries
-    /// with it are left out for anonymous ones.
+    /// Channels to which a new connection is subscribed automatically; `{user}` is replaced by its
+    /// user, and entries with it are left out for anonymous ones.
     pub auto_subscribe: Vec<String>,
     /// The declared namespaces.
     pub namespace: Vec<NamespaceConfig>,
-    /// The known event types.
+    /// The declared event types.
     pub event_type: Vec<EventTypeConfig>,
-    /// What clients and server call things, where they don't speak a dialect that is always there.
+    /// Dialects besides the built-in ones.
     pub dialect: Vec<DialectConfig>,
-    /// How strictly event types are held to the catalog.
+    /// How strictly events are checked against the catalog.
     pub catalog: Catalog,
     /// The WebSocket.
     pub websocket: WebSocket,
     /// Traces, metrics and logs.
     pub telemetry: Telemetry,
-    /// The record of who did what.
+    /// The audit log.
     pub audit: Audit,
     /// The process itself.
     pub server: Server,

@@ -1,4 +1,4 @@
-//! What is refused, and in which words.
+//! Tests that invalid settings are refused with the expected messages.
 
 use super::tests::{environment, load, problems};
 
@@ -141,7 +141,7 @@ fn namespaces_and_event_types_that_make_no_sense_are_refused() {
         ),
         (
             "[[namespace]]\nname = \"a\"\nslow_consumer = \"resync\"",
-            "config.toml:3: namespace[0].slow_consumer: \"resync\" catches up from history: it needs namespace[0].history.size of at least 1",
+            "config.toml:3: namespace[0].slow_consumer: \"resync\" recovers from history: it needs namespace[0].history.size of at least 1",
         ),
         (
             "[[namespace]]\nname = \"a\"\nhistory = { size = 1, ttl = \"0s\" }",

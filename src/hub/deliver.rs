@@ -21,7 +21,7 @@ use crate::broker::Sink;
 use crate::event::{ChannelName, Event, Namespaces};
 use crate::telemetry::{Metrics, Tracing};
 
-/// What publishers share with the shards.
+/// State that publishers share with the shards.
 pub(in crate::hub) struct Dispatcher {
     pub(in crate::hub) queues: Box<[Arc<ShardQueue>]>,
     pub(in crate::hub) cells: Box<[ShardCell]>,
@@ -36,10 +36,11 @@ pub(in crate::hub) struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// A dispatcher for so many shards, and the event queue of each.
+    /// A dispatcher for this many shards, and the event queue of each.
     ///
     /// # Errors
-    /// The operating system gives no more event queues.
+    ///
+    /// The operating system provides no more event queues.
     pub(in crate::hub) fn new(
         shards: usize,
         settings: Settings,
@@ -96,7 +97,7 @@ impl Dispatcher {
                 || (settings.confirmations > 0.0 && fastrand::f64() < settings.confirmations))
     }
 
-    /// How many connections a direct event addresses: those of its users, and those it names.
+    /// How many connections a direct event addresses: those of its users, and the named ones.
     fn count_addressed(&self, event: &Event) -> u64 {
         let Some(audience) = &event.audience else {
             return 0;
@@ -138,7 +139,7 @@ impl Sink for Dispatcher {
             }
         }
         let deliveries = if delivery.event().is_for_roles() {
-            // The shard has to look at every connection.
+            // The shard must check every connection.
             u64::MAX
         } else {
             subscribers

@@ -36,7 +36,7 @@ fn event(payload: Payload) -> Event {
     Event::new(draft, None)
 }
 
-/// A catalog whose only schema takes anything that can be read.
+/// A catalog whose only schema accepts every readable value.
 fn catalog() -> Catalog {
     let known = KnownType {
         name: EventType::new("a.b").unwrap(),
@@ -56,7 +56,7 @@ fn filter(source: &str) -> Arc<EventFilter> {
     EventFilter::new([], Some(source)).unwrap().unwrap()
 }
 
-/// The data within an event of a dialect, as it stands there.
+/// The data within an encoded event of a dialect, as text.
 fn data_in(text: &[u8]) -> String {
     let members = strict_json::members(text).unwrap();
     members["data"].get().to_owned()

@@ -38,11 +38,12 @@ use crate::telemetry::Stalled;
 
 pub use assemble::Assembled;
 pub use described::{asyncapi_settings, catalog};
+pub use descriptors::needed as needed_descriptors;
 pub use rehearsal::rehearse;
 
 /// The accept backlog. The kernel may use less. Beyond it, a client's SYN is dropped and retried
 /// after a second or more; many clients arrive at once when another server has failed.
-const BACKLOG: u32 = 4096;
+pub const BACKLOG: u32 = 4096;
 /// The interval of the sweep of expired data.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How late a sweep must be to count as a stall.

@@ -1,4 +1,4 @@
-//! What a client may do: the only interface of the transports to hub and broker.
+//! The operations of clients: the only interface of the transports to hub and broker.
 //!
 //! `admission` decides which requests become connections, `open` hands them to a shard. A
 //! [`Session`] holds an identity and checks every right. It can't be made without an identity, so no
@@ -96,7 +96,7 @@ pub struct Services {
     pub verifier: Arc<Verifier>,
     /// The rules.
     pub policy: ArcSwap<Policy>,
-    /// The known event types.
+    /// The declared event types.
     pub catalog: ArcSwap<Catalog>,
     /// Limits on requests.
     pub limits: ArcSwap<RequestLimits>,
@@ -104,7 +104,7 @@ pub struct Services {
     pub metrics: Arc<Metrics>,
     /// The tracer.
     pub tracing: Arc<Tracing>,
-    /// The rate limit on publishes; `None` where there is none.
+    /// The rate limit on publishes; `None` if there is none.
     publish_rate: ArcSwap<Option<Rate>>,
     /// The rate limit on new channels.
     channel_rate: ArcSwap<Option<Rate>>,
@@ -119,7 +119,7 @@ pub struct Services {
     refusals: RefusalLog,
 }
 
-/// What [`Services`] are made of.
+/// The parts of [`Services`].
 pub struct ServiceParts {
     /// The hub.
     pub hub: Arc<Hub>,
@@ -133,7 +133,7 @@ pub struct ServiceParts {
     pub verifier: Arc<Verifier>,
     /// The rules.
     pub policy: Policy,
-    /// The known event types.
+    /// The declared event types.
     pub catalog: Catalog,
     /// Limits on requests.
     pub limits: RequestLimits,

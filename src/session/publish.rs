@@ -163,7 +163,7 @@ impl Session {
         })
     }
 
-    /// What the audit log needs; nothing where publishes are not audited.
+    /// What the audit log needs; nothing if publishes are not audited.
     fn noted(&self, drafts: &[Traced]) -> Option<(Session, EventType)> {
         let services = &self.services;
         if !services.audit.is_on() || !services.limits.load().audit_publishes {

@@ -15,7 +15,7 @@ use crate::maybe_ready::MaybeReady;
 /// The bounds of a minimum interval.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 const MAX_INTERVAL: Duration = Duration::from_hours(1);
-/// How many names a request may list even where fewer subscriptions are allowed: each costs the
+/// How many names a request may list even if fewer subscriptions are allowed: each costs the
 /// evaluation of a rule and an entry in the reply, also if it is refused.
 const MAX_LISTED: usize = 256;
 

@@ -18,7 +18,6 @@ pub struct ClusterMetrics {
     pub(super) sent: Counter,
     pub(super) holes: Counter,
     pub(super) late: Counter,
-    pub(super) lost: Counter,
     pub(super) conflicts: Counter,
     pub(super) round_trip: Histogram,
 }
@@ -73,11 +72,6 @@ impl ClusterMetrics {
     /// The loss of a channel's last event was noticed by comparing positions.
     pub fn late(&self) {
         self.late.add(1);
-    }
-
-    /// Messages without an offset were lost on their way to this node.
-    pub fn lost(&self, messages: u64) {
-        self.lost.add(messages);
     }
 
     /// Another node appended first.

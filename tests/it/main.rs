@@ -36,6 +36,7 @@ mod bad_input;
 mod binary;
 mod churn;
 mod cli;
+mod cli_setup;
 mod clocks;
 mod closing;
 mod collectors;

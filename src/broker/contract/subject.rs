@@ -1,4 +1,4 @@
-//! The brokers that are held to the contract, and how they are asked.
+//! The brokers that the contract suite tests, and helpers to call them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -16,7 +16,7 @@ use crate::event::{
 };
 use crate::telemetry::Metrics;
 
-/// A sink that remembers what it was given.
+/// A sink that records delivered events.
 #[derive(Default)]
 pub(in crate::broker) struct Recorder {
     pub(in crate::broker) events: Mutex<Vec<Arc<Event>>>,
@@ -52,7 +52,7 @@ pub(in crate::broker) fn namespaces() -> Arc<ArcSwap<Namespaces>> {
     Arc::new(ArcSwap::from_pointee(keeping(5)))
 }
 
-/// The namespaces, with so many events of each channel of `kept`.
+/// The namespaces, with this many events for each channel of `kept`.
 fn keeping(size: usize) -> Namespaces {
     let hour = Duration::from_hours(1);
     let policy = |name: &str, size, ttl, bytes| Namespace {
@@ -168,12 +168,12 @@ impl Subject {
         offsets(&self.read(channel, range).await)
     }
 
-    /// As a reload that lets `kept` keep so many events.
+    /// Simulates a reload that lets `kept` keep this many events.
     pub(super) fn keep(&self, size: usize) {
         self.namespaces.store(Arc::new(keeping(size)));
     }
 
-    /// Enough sweeps for everything to have been looked at.
+    /// Enough sweeps to visit everything.
     pub(super) async fn sweep(&self) {
         for _ in 0..8 {
             self.broker.sweep();
@@ -186,7 +186,7 @@ impl Subject {
         }
     }
 
-    /// Lets time pass.
+    /// Advances the time.
     pub(super) async fn advance(&self, by: Duration) {
         match (&self.disk, &self.nats) {
             (Some(disk), _) => disk.advance(by),

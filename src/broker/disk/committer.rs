@@ -252,7 +252,7 @@ impl Committer {
                 let kept = staged.history.numbers().kept();
                 self.usage.change(held.recorded, kept);
                 held.recorded = kept;
-                staged.history.catch_up_with(&held.history);
+                staged.history.adopt_start_of(&held.history);
                 held.history = staged.history;
                 held.removed = staged.removed;
                 held.used = held.used.max(now);

@@ -229,7 +229,7 @@ impl History {
     }
 
     /// Adopts the start that another reader of the same channel found.
-    pub(super) fn catch_up_with(&mut self, other: &History) {
+    pub(super) fn adopt_start_of(&mut self, other: &History) {
         if other.numbers.first > self.numbers.first && !other.is_empty() {
             self.marks.clone_from(&other.marks);
             self.begin(other.numbers.first, other.front());

@@ -79,7 +79,7 @@ impl Committer {
         if let Some(channel) = in_memory {
             let mut state = channel.state();
             state.recorded = history.numbers().kept();
-            state.history.catch_up_with(&history);
+            state.history.adopt_start_of(&history);
             state.removed = removed;
             state.forget_at_hand();
         }

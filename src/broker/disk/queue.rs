@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_floods_the_queue_leaves_room_and_turns_for_others() {
+    fn flooding_publisher_leaves_room_for_others() {
         let queue = Queue::default();
         let (flood, other) = (Share::of("flood"), Share::of("other"));
         assert!(fill(&queue, flood, "kept:a") <= MAX_OPS / 2);
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_keeps_its_order_and_everything_is_taken_once() {
+    fn flow_keeps_order_and_is_taken_once() {
         let queue = Queue::default();
         let shares: Vec<Share> = (0..5).map(|n: u32| Share::of(&n.to_string())).collect();
         let mut expected = vec![Vec::new(); shares.len()];
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn an_audience_counts_like_a_payload() {
+    fn audience_counts_like_payload() {
         let users = (0..1000).map(|_| Arc::from("x".repeat(250))).collect();
         let audience = Arc::new(Audience {
             users,

@@ -109,7 +109,7 @@ impl Committer {
         for (channel, history, removed) in sweep.trimmed {
             let mut state = channel.state();
             state.recorded = history.numbers().kept();
-            state.history.catch_up_with(&history);
+            state.history.adopt_start_of(&history);
             state.removed = removed;
         }
         for (before, now) in sweep.kept {

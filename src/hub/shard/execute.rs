@@ -1,4 +1,4 @@
-//! A shard's commands: what each does, and how late answers come back as commands.
+//! Executes a shard's commands, and returns late answers as commands.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::event::ConnectionId;
 use crate::hub::command::{Continuation, ShardCommand};
 use crate::hub::queue::Inbound;
 
-/// Names one subscription of one connection while an answer for it is made off the shard.
+/// Identifies one subscription of one connection while an answer for it is computed off the shard.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::hub) struct SubscriptionRef {
     pub(in crate::hub) connection: ConnectionId,
@@ -96,7 +96,7 @@ impl Shard {
     }
 
     /// Continues a request of a client, with the messages that waited behind it. Nothing happens if
-    /// the connection has gone or is closing.
+    /// the connection no longer exists or is closing.
     fn resume(&mut self, id: ConnectionId, then: Continuation) {
         let Some(slot) = self.connections.find(id) else {
             return;

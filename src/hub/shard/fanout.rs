@@ -308,7 +308,7 @@ impl Shard {
                 all
             }
             Advance::Gap(before) => {
-                // Everyone reads the missing events from history first.
+                // All subscribers read the missing events from history first.
                 self.recover_all(place, before);
                 batch.behind(before.offset)
             }
@@ -358,7 +358,8 @@ pub(super) fn type_filter<'f>(
 struct WritePass {
     /// No batch follows in this round.
     last: bool,
-    /// Handled before the next batch, or that batch would overtake the events that found no room.
+    /// Handled before the next batch, because that batch would overtake the events that did not
+    /// fit.
     too_slow: Vec<(u32, Option<(u32, u64)>)>,
 }
 
@@ -422,7 +423,7 @@ impl WritePass {
             let Some(connection) = connections.get_mut(slot) else {
                 continue;
             };
-            // Events of a pattern cannot be read from history when they find no room.
+            // Events of a pattern cannot be read from history if they do not fit.
             let channel = share
                 .channel
                 .filter(|_| !share.by_pattern || out.policy != SlowConsumer::Resync);

@@ -362,7 +362,7 @@ fn custom_command_fills_its_channel_template() {
         Some("only"),
         "the name that the client knows"
     );
-    // Ours are there too.
+    // The built-in members are there too.
     let ours = codec
         .decode(&Incoming::Text(r#"{"type":"subscribe","channels":["a"]}"#))
         .1;

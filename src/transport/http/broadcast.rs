@@ -1,7 +1,7 @@
 //! The body of a broadcast of the older systems: an event and its audience.
 //!
-//! Every member is used or is refused by its name. Members that name an audience are never taken for a
-//! part of the payload: what was meant for somebody must not go to everybody.
+//! Every member is used or refused by name. Members that name an audience are never treated as part
+//! of the payload: an event for somebody must not go to everybody.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use crate::event::{
 };
 use crate::session::{Publish, Source};
 
-/// The names that the event's type has; the first one that is there counts.
+/// The names of the member with the event's type; the first one that is present counts.
 const TYPES: [&str; 3] = ["event_type", "type", "event"];
 /// Members that name users, each a name or a list of names.
 const USERS: [&str; 6] = [
@@ -31,7 +31,7 @@ const USERS: [&str; 6] = [
     "target_user",
     "target_users",
 ];
-/// Members that name roles, one of which is enough.
+/// Members that name roles, of which a receiver needs one.
 const ROLES: [&str; 4] = ["role", "roles", "target_role", "target_roles"];
 /// Members that name roles which receivers must have.
 const REQUIRED: [&str; 2] = ["required_role", "required_roles"];
@@ -77,11 +77,12 @@ static NAMED: LazyLock<Vec<&str>> = LazyLock::new(|| {
 static BESIDE: LazyLock<Vec<&str>> =
     LazyLock::new(|| [&["message"][..], &CHANNELS, &RECEIVERS].concat());
 
-/// Takes a broadcast: `{type, data}` with a channel and an audience; or flat, where all other
-/// members are the payload's own; or either of them under `message`, beside the channel.
+/// Parses a broadcast: `{type, data}` with a channel and an audience; or flat, where all other
+/// members are the payload's own; or either of them under `message`, next to the channel.
 ///
 /// # Errors
-/// `invalid_argument` naming the member that is wrong, or that is none.
+///
+/// `invalid_argument` with the invalid or unknown member.
 pub(super) fn event(body: &[u8], trace: Option<&TraceContext>) -> Result<Publish> {
     let outer = Members::parse(body)?;
     let inner = match outer.raw("message") {
@@ -125,7 +126,7 @@ pub(super) fn event(body: &[u8], trace: Option<&TraceContext>) -> Result<Publish
     })
 }
 
-/// What is said beside a message or in it, but not differently in both.
+/// A value next to a message or in it, which must not differ if it is in both.
 fn either<T: PartialEq>(
     name: &'static str,
     beside: Option<T>,
@@ -140,7 +141,7 @@ fn either<T: PartialEq>(
     }
 }
 
-/// The event's type, by any of the names that it had; empty where there is none.
+/// The event's type, under any of its names; empty if there is none.
 fn kind<'a>(members: &Members<'a>) -> Result<Cow<'a, str>> {
     for name in TYPES {
         let kind = members.text(name)?;
@@ -166,8 +167,8 @@ fn channels(members: &Members<'_>, flat: bool) -> Result<Option<Vec<ChannelName>
     Ok((!channels.is_empty()).then_some(channels))
 }
 
-/// When it happened, where a broadcast with `data` says so. The older systems left out the zone
-/// and meant UTC.
+/// The time of the event, if a broadcast with `data` has one. The older systems omitted the time
+/// zone and meant UTC.
 fn time(members: &Members<'_>) -> Result<Option<Timestamp>> {
     for name in ["time", "timestamp"] {
         let text = members.text(name)?;
@@ -228,7 +229,7 @@ fn connections(members: &Members<'_>, of: &[&'static str]) -> Result<Vec<Connect
     Ok(found)
 }
 
-/// The most names in one of these members.
+/// The most names in one member.
 fn most_of(member: &str) -> usize {
     if ROLES.contains(&member) || REQUIRED.contains(&member) {
         Audience::MAX_ROLES
@@ -274,8 +275,8 @@ fn names(members: &Members<'_>, of: &[&'static str]) -> Result<Vec<Arc<str>>> {
     Ok(found)
 }
 
-/// The members of a flat broadcast that are not the envelope's, as an object in the order of their
-/// names.
+/// The members of a flat broadcast that do not belong to the envelope, as an object in the order of
+/// their names.
 fn own_members(members: &Members<'_>) -> Result<Bytes> {
     let own: BTreeMap<&str, _> = members
         .iter()
@@ -306,7 +307,7 @@ mod tests {
         error.field_name().unwrap_or_default().to_owned()
     }
 
-    /// Whom a broadcast with these members is for.
+    /// The receivers of a broadcast with these members.
     fn receivers(members: &str) -> (Vec<String>, Vec<String>) {
         let texts = |names: &[Arc<str>]| names.iter().map(ToString::to_string).collect();
         let flat = taken(&format!(r#"{{"type":"a.b","n":1,{members}}}"#));
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_broadcast_carries_its_own_members() {
+    fn flat_broadcast_keeps_its_members() {
         let flat =
             taken(r#"{"type":"job_progress","channel":"jobs","progress":1.50,"job_id":"7"}"#);
         assert_eq!(flat.payload.data(), r#"{"job_id":"7","progress":1.50}"#);
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_broadcast_may_stand_beside_its_channel() {
+    fn flat_broadcast_accepts_channel_next_to_message() {
         let inner = r#"{"type":"job_failed","user":"ann","error":"e"}"#;
         let event = taken(&format!(r#"{{"message":{inner},"channel":"jobs"}}"#));
         assert_eq!(event.event_type.as_str(), "job_failed");
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn every_name_of_a_receiver_counts_in_every_form() {
+    fn receiver_members_count_in_every_form() {
         for name in USERS {
             for value in [r#""ann""#, r#"["ann"]"#] {
                 let (users, roles) = receivers(&format!("\"{name}\":{value}"));
@@ -367,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn receivers_that_cannot_be_honoured_are_refused_in_every_form() {
+    fn unsupported_receivers_are_refused() {
         let table = [
             (r#""users":[]"#, "users"),
             (r#""user":"""#, "user"),
@@ -425,7 +426,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_that_is_none_is_refused_beside_data() {
+    fn unknown_member_next_to_data_is_refused() {
         assert_eq!(
             refused(r#"{"type":"a","data":1,"chanel":"jobs"}"#),
             "chanel"
@@ -440,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_without_a_zone_is_in_utc() {
+    fn time_without_zone_is_utc() {
         for text in ["2026-11-21T10:00:00.5", "2026-11-21T10:00:00.5Z"] {
             let event = taken(&format!(r#"{{"type":"a","data":1,"timestamp":"{text}"}}"#));
             assert_eq!(event.time, Timestamp::parse("2026-11-21T10:00:00.5Z"));

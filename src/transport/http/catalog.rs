@@ -1,4 +1,4 @@
-//! The known event types, and whether a payload would be accepted.
+//! The declared event types, and validation of payloads.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -17,8 +17,7 @@ use crate::catalog::{KnownType, Schema};
 
 /// The path of one type, before its name.
 const ONE: &str = "/api/v1/catalog/";
-/// A page takes no further type once it has this many bytes: a schema or an example alone may have
-/// a mebibyte.
+/// A page ends once it has this many bytes: a single schema or example may have 1 MiB.
 const PAGE_BYTES: usize = 1 << 20;
 
 /// `GET /api/v1/catalog`: a page of event types, by name.
@@ -81,7 +80,7 @@ struct Page<'a> {
     next_page_token: &'a str,
 }
 
-/// An event type as it is shown. Schema and example stay as they were written.
+/// An event type in the response. Schema and example stay unchanged.
 #[derive(Serialize)]
 struct Described<'a> {
     name: &'a str,
@@ -96,7 +95,7 @@ struct Described<'a> {
 
 impl<'a> Described<'a> {
     fn new(known: &'a KnownType) -> Self {
-        // Both were held to be JSON when they were loaded.
+        // Both were validated as JSON when they were loaded.
         let raw = |text: &'a str| serde_json::from_str(text).ok();
         Described {
             name: known.name.as_str(),
@@ -108,7 +107,7 @@ impl<'a> Described<'a> {
         }
     }
 
-    /// About how many bytes it takes.
+    /// Its approximate size in bytes.
     fn bytes(&self) -> usize {
         let raw = [self.schema, self.example].into_iter().flatten();
         let raw: usize = raw.map(|raw| raw.get().len()).sum();

@@ -1,4 +1,4 @@
-//! Statistics, and the connections of all transports: what operators see and end.
+//! Statistics, and the connections of all transports, for operators.
 
 use http::Uri;
 use serde_json::{Value, json};
@@ -7,6 +7,8 @@ use super::caller::Caller;
 use super::query::{Query, name_in_path};
 use super::reply::{self, Answer};
 use crate::admin::Target;
+use crate::api;
+use crate::api::refusals::Guarded;
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, ConnectionId, Position};
 use crate::hub::{ConnectionFilter, ConnectionInfo};
@@ -15,9 +17,17 @@ use crate::telemetry::Transport;
 /// The path of one connection, before its id.
 const ONE: &str = "/api/v1/connections/";
 
-/// `GET /api/v1/stats`: the counters at this moment.
+/// Shows the counters
+#[utoipa::path(
+    get,
+    path = "/api/v1/stats",
+    tag = "connections",
+    operation_id = "getStats",
+    responses((status = 200, description = "Done.", body = api::Stats), Guarded),
+)]
 pub(super) async fn stats(caller: Caller) -> Answer {
-    reply::json(&caller.admin()?.stats().await?)
+    let stats = caller.admin()?.stats().await?;
+    reply::json(&api::Stats::from(stats))
 }
 
 /// `GET /api/v1/connections`: a page of connections.
@@ -31,7 +41,7 @@ pub(super) async fn list(caller: Caller, query: Query) -> Answer {
     reply::json(&json!({ "connections": connections, "next_page_token": next }))
 }
 
-/// Which connections a query asks for.
+/// The filter of a query.
 pub(super) fn filter(query: &Query) -> Result<ConnectionFilter> {
     let text = |name| query.all(name).next();
     let transport = text("transport");
@@ -54,7 +64,7 @@ pub(super) async fn show(caller: Caller, uri: Uri) -> Answer {
     reply::json(&describe(&connection))
 }
 
-/// `DELETE /api/v1/connections/{id}?reason=&revoke=`: ends a connection with close code 4410.
+/// `DELETE /api/v1/connections/{id}?reason=&revoke=`: closes a connection with close code 4410.
 pub(super) async fn end(caller: Caller, uri: Uri, query: Query) -> Answer {
     let admin = caller.admin()?;
     let target = Target::Connection(id_in(&uri, ONE)?);
@@ -63,8 +73,8 @@ pub(super) async fn end(caller: Caller, uri: Uri, query: Query) -> Answer {
     Ok(reply::nothing())
 }
 
-/// `DELETE /api/v1/connections?user=&reason=&revoke=`: ends all connections of a user. The user
-/// must be named: what ends everybody is not one parameter away.
+/// `DELETE /api/v1/connections?user=&reason=&revoke=`: closes all connections of a user. The user
+/// is required, so that a forgotten parameter can't close everybody's connections.
 pub(super) async fn end_all(caller: Caller, query: Query) -> Answer {
     let admin = caller.admin()?;
     let user = query.text("user");
@@ -77,14 +87,14 @@ pub(super) async fn end_all(caller: Caller, query: Query) -> Answer {
     reply::json(&json!({ "disconnected": disconnected }))
 }
 
-/// The connection named at the end of a path; what can't be an id names no connection.
+/// The connection whose id ends a path; a malformed id matches no connection.
 pub(super) fn id_in(uri: &Uri, before: &str) -> Result<ConnectionId> {
     let name = name_in_path(uri, before, "")?;
     name.parse()
         .map_err(|_| Error::not_found("no such connection"))
 }
 
-/// A connection, as operators see it.
+/// A connection, as shown to operators.
 pub(super) fn describe(connection: &ConnectionInfo) -> Value {
     let subscriptions = connection.subscriptions.iter();
     let subscriptions = subscriptions.map(|(channel, position)| at_position(channel, *position));
@@ -112,7 +122,7 @@ pub(super) fn describe(connection: &ConnectionInfo) -> Value {
     })
 }
 
-/// A channel with where it stands; without a position where it keeps no history.
+/// A channel with its position; without a position if it keeps no history.
 pub(super) fn at_position(channel: &str, position: Option<Position>) -> Value {
     match position {
         None => json!({ "channel": channel }),

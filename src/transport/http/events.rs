@@ -28,7 +28,7 @@ use crate::event::{
 };
 use crate::session::{MAX_ANSWER_BYTES, Publish, Published, Session};
 
-/// What a request may hold beside its payload, in bytes.
+/// The most bytes of a request besides its payload.
 const ENVELOPE: usize = 64 * 1024;
 /// The members of a request.
 const MEMBERS: [&str; 16] = [
@@ -60,7 +60,7 @@ pub(super) async fn publish(
 ) -> Answer {
     let session = caller.session();
     let limit = shared.services.limits.load().event_bytes;
-    // Base64 makes four bytes of three.
+    // Base64 encodes three bytes as four.
     let whole = limit.div_ceil(3).saturating_mul(4).saturating_add(ENVELOPE);
     let kind = Kind::of(&headers)?;
     let body = body::read(body, whole, &session).await?;
@@ -80,7 +80,7 @@ pub(super) async fn publish(
                 };
                 let answer = match published {
                     Ok(published) => describe(&published),
-                    // Few words each, once there are many.
+                    // Shortened errors, once there are many.
                     Err(refusal) if bytes > MAX_ANSWER_BYTES / 3 => {
                         refused(&session, &refusal.error().clone().brief())
                     }
@@ -96,7 +96,7 @@ pub(super) async fn publish(
     }
 }
 
-/// How an event stands in a request.
+/// The encoding of an event in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// The server's own JSON.
@@ -138,13 +138,13 @@ async fn one(session: &Session, event: Publish, trace: &Trace) -> Answer {
     reply::json(&describe(&published))
 }
 
-/// Puts an event into its request's trace, unless it has one of its own and the request has not.
+/// Adds an event to its request's trace, unless only the event has one.
 fn within(mut event: Publish, trace: &Trace) -> Publish {
     event.trace = trace.of_event(event.trace.take());
     event
 }
 
-/// Publishes an event, unless its payload is too large for the limits.
+/// Publishes an event, unless its payload exceeds the limit.
 pub(super) async fn commit(session: &Session, event: Publish) -> Result<Published, Refusal> {
     let services = session.services();
     let limit = services.limits.load().event_bytes;
@@ -156,7 +156,7 @@ pub(super) async fn commit(session: &Session, event: Publish) -> Result<Publishe
     Ok(session.publish(event).await?)
 }
 
-/// What became of an event.
+/// The result of an event.
 pub(super) fn describe(published: &Published) -> Value {
     let results = published.results.iter().map(|result| {
         let mut entry = json!({
@@ -173,16 +173,17 @@ pub(super) fn describe(published: &Published) -> Value {
     json!({ "id": published.id.to_string(), "results": results.collect::<Vec<_>>() })
 }
 
-/// The entry of a batch that was refused.
+/// The entry of a refused event in a batch.
 fn refused(session: &Session, error: &Error) -> Value {
     session.services().metrics.error(error.code());
     json!({ "error": crate::protocol::error_members(error) })
 }
 
-/// Takes a request in the server's own JSON.
+/// Parses a request in the server's own JSON.
 ///
 /// # Errors
-/// `invalid_argument` naming the member that is wrong.
+///
+/// `invalid_argument` with the invalid member.
 fn request(body: &[u8]) -> Result<Publish> {
     let members = Members::parse(body)?;
     members.only(&MEMBERS)?;
@@ -215,7 +216,7 @@ fn request(body: &[u8]) -> Result<Publish> {
     })
 }
 
-/// The payload: JSON as it stands, or bytes in base64.
+/// The payload: unchanged JSON, or bytes in base64.
 fn payload(members: &Members<'_>) -> Result<Payload> {
     let content_type = members.text("content_type")?;
     match (members.raw("data"), members.text("data_base64")?) {
@@ -248,9 +249,10 @@ pub(super) fn from_base64(text: &str) -> Result<Bytes> {
     Ok(BASE64.decode(text).map_err(wrong)?.into())
 }
 
-/// A time; an empty text is none.
+/// A time; an empty string is none.
 ///
 /// # Errors
+///
 /// `invalid_argument` for the field `time`.
 pub(super) fn time(text: &str) -> Result<Option<Timestamp>> {
     if text.is_empty() {
@@ -269,7 +271,7 @@ fn ttl(text: &str) -> Result<Option<Duration>> {
     parsed.map_err(|expected| Error::field("ttl", expected))
 }
 
-/// An audience as it stands in a request.
+/// An audience in a request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct AudienceMembers {
@@ -280,14 +282,15 @@ pub(super) struct AudienceMembers {
 }
 
 impl AudienceMembers {
-    /// What is expected where it is something else.
+    /// The expected value, for error messages.
     pub(super) const EXPECTED: &str =
         "expected {users, roles, connections, except_connections}, each a list of strings";
 
     /// The audience.
     ///
     /// # Errors
-    /// `invalid_argument` where a connection's id is none, or nobody is named.
+    ///
+    /// `invalid_argument` if a connection's id is malformed, or nobody is named.
     pub(super) fn audience(self) -> Result<Audience> {
         let ids = |names: &[String]| -> Result<Vec<ConnectionId>> {
             let ids = names.iter().map(|name| name.parse());
@@ -300,7 +303,7 @@ impl AudienceMembers {
             users: self.users,
             roles: self.roles,
         };
-        // A list that has turned out empty must not become everybody.
+        // An empty list must not become everybody.
         if audience.is_everyone() && audience.except_connections.is_empty() {
             let expected = "expected users, roles or connections: it names nobody; \
                             leave it out for everybody";
@@ -310,7 +313,7 @@ impl AudienceMembers {
     }
 }
 
-/// For `fuzz/`: reads any bytes as each kind of request to publish.
+/// For `fuzz/`: decodes arbitrary bytes as each kind of publish request.
 #[cfg(feature = "fuzzing")]
 pub fn read_all(body: &[u8]) {
     drop(request(body));
@@ -329,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_taken_with_its_data_byte_for_byte() {
+    fn request_data_is_kept_byte_for_byte() {
         let body = br#"{"type":"a.b","channels":["room:1"],"data":{ "n" : 1.0 },"key":"k",
             "time":"2026-11-21T10:00:00Z","audience":{"users":["ann"]},"headers":{"h":"v"}}"#;
         let event = request(body).unwrap();
@@ -340,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn invalid_input_is_named() {
         assert_eq!(field(r#"{"data":1}"#).unwrap(), "type");
         assert_eq!(field(r#"{"type":"a.b"}"#).unwrap(), "data");
         let table = [
@@ -384,7 +387,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn every_face_accepts_the_same_data(text in odd_json()) {
+        fn all_transports_accept_the_same_data(text in odd_json()) {
             let request = request(format!(r#"{{"type":"a.b","data":{text}}}"#).as_bytes());
             let cloud = r#""specversion":"1.0","id":"1","source":"/a","type":"a.b""#;
             let cloud = cloud_events::structured(format!("{{{cloud},\"data\":{text}}}").as_bytes());
@@ -395,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_come_in_base64() {
+    fn data_base64_is_decoded() {
         let body = br#"{"type":"a.b","data_base64":"AAH/","content_type":"image/png"}"#;
         let event = request(body).unwrap();
         assert_eq!(event.payload.data().as_ref(), [0, 1, 255]);

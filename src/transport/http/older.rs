@@ -1,6 +1,6 @@
-//! The paths of the systems that came before, so that their scripts go on working.
+//! The paths of the older systems, so that their scripts continue to work.
 //!
-//! They answer from the same use cases as `/api/v1`, with the same roles; only the names differ.
+//! They use the same use cases as `/api/v1`, with the same roles; only the names differ.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,20 +20,21 @@ use super::query::Query;
 use super::reply::{self, Answer};
 use super::{body, broadcast};
 use crate::admin::Target;
+use crate::api::Stats;
 use crate::hub::ConnectionInfo;
 use crate::telemetry::StatsSnapshot;
 
-/// What a request may hold beside its payload, in bytes.
+/// The most bytes of a request besides its payload.
 const ENVELOPE: usize = 64 * 1024;
 /// Connections that are read at once for a list without pages.
 const PAGE: u32 = 1000;
 /// The most connections of a list without pages; `next_page_token` leads to the rest.
 const MOST: usize = 10_000;
-/// The most channels that statistics name.
+/// The most channels listed in statistics.
 const CHANNELS: u32 = 1000;
 
-/// `GET /api/v1/websocket/connections`: as `/api/v1/connections`, with how many there are, what
-/// was delivered to them, and what went wrong.
+/// `GET /api/v1/websocket/connections`: as `/api/v1/connections`, with their number, deliveries and
+/// errors.
 pub(super) async fn connections(caller: Caller, query: Query) -> Answer {
     list(&caller, &query, "connections", describe).await
 }
@@ -72,7 +73,7 @@ async fn list(
     }))
 }
 
-/// Connections, deliveries and errors, in few words.
+/// A summary of connections, deliveries and errors.
 fn statistics(now: &StatsSnapshot) -> Value {
     json!({
         "active_connections": now.connections.now,
@@ -108,21 +109,22 @@ pub(super) async fn stats(caller: Caller) -> Answer {
         .map(|channel| (channel.channel.as_str(), channel.subscribers))
         .collect();
     let now = admin.stats().await?;
+    let errors: u64 = now.errors.values().sum();
     reply::json(&json!({
         "total_connections": now.connections.now,
         "total_subscriptions": now.subscriptions,
         "clients_by_type": now.connections.by_client_type,
         "active_channels": subscriptions.keys().collect::<Vec<_>>(),
         "subscriptions_per_channel": subscriptions,
-        // The same by the name that rooms had.
+        // The same under the older name.
         "rooms": subscriptions,
         "messages_delivered": now.events.delivered,
-        "errors": now.errors.values().sum::<u64>(),
-        "stats": now,
+        "errors": errors,
+        "stats": Stats::from(now),
     }))
 }
 
-/// `POST /websocket/disconnect/{id}`: ends a connection with close code 4410.
+/// `POST /websocket/disconnect/{id}`: closes a connection with close code 4410.
 pub(super) async fn disconnect(caller: Caller, uri: Uri) -> Answer {
     let admin = caller.admin()?;
     let id = id_in(&uri, "/websocket/disconnect/")?;
@@ -142,11 +144,11 @@ pub(super) async fn broadcast(
     let limit = shared.services.limits.load().event_bytes;
     let body = body::read(body, limit.saturating_add(ENVELOPE), &session).await?;
     let event = broadcast::event(&body, trace.context())?;
-    // Of an event for roles nobody else counts whom it reaches.
+    // For an event with an audience, the broker does not count the receivers.
     let audience = event.audience.as_ref();
     let for_roles = audience.filter(|to| event.channels.is_empty() && !to.roles.is_empty());
     let included = match for_roles.cloned().map(Arc::new) {
-        // Before it is published: what fails here has reached nobody.
+        // Before it is published: an error here means that nobody has received it.
         Some(audience) => Some(
             shared
                 .services

@@ -1,4 +1,4 @@
-//! What needs no token: health, the demo page, and nothing.
+//! Routes that need no token: health, the demo page, and the 404.
 
 use std::sync::LazyLock;
 
@@ -15,10 +15,11 @@ use super::Shared;
 use super::reply::Refusal;
 use crate::error::Error;
 
-/// The page that shows a newcomer what happens.
+/// The demo page.
 const DEMO: &str = include_str!("demo.html");
 
-/// What the page may do: run its own script and style, by their digests, and nothing injected.
+/// The content security policy of the page: its own script and style, by their digests, and nothing
+/// injected.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     let style = sources(DEMO, "<style>", "</style>");
     let script = sources(DEMO, "<script>", "</script>");
@@ -46,7 +47,8 @@ pub(super) async fn healthy() -> &'static str {
     "ok\n"
 }
 
-/// The server takes connections, can judge their tokens, and can keep what is published.
+/// Readiness: the server accepts connections, can judge their tokens, and can store published
+/// events.
 pub(super) async fn ready(State(shared): State<Shared>) -> Response {
     if !shared.lifecycle.is_ready() {
         let error = Error::unavailable("the server is about to stop");
@@ -86,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_has_no_inline_handlers_or_styles_that_its_policy_would_stop() {
+    fn demo_page_complies_with_its_policy() {
         assert_eq!(
             DEMO.matches("<script").count(),
             DEMO.matches("<script>").count()

@@ -1,5 +1,5 @@
-//! Which parameters a query may have: one that is unknown is refused by its name, as what it was
-//! meant to say would be lost.
+//! The parameters that a query may have: an unknown one is refused by name, because it would be
+//! ignored silently.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use http::Method;
 use super::query::Query;
 use crate::error::{Error, Result};
 
-/// Names under which clients put tokens into any address (RFC 6750 §2.3). `/sse` takes them; the
-/// rest takes the header `Authorization`, and passes over them.
+/// Names under which clients put tokens into URLs (RFC 6750 §2.3). `/sse` accepts them; other
+/// routes use the header `Authorization`, and ignore them.
 const TOKENS: [&str; 2] = ["token", "access_token"];
-/// What `/sse` takes more than once.
+/// Parameters that `/sse` accepts more than once.
 const LISTS: [&str; 2] = ["channel", "event_types"];
-/// Of lists of connections.
+/// For lists of connections.
 const CONNECTIONS: &[&str] = &[
     "user",
     "role",
@@ -24,12 +24,12 @@ const CONNECTIONS: &[&str] = &[
     "page_token",
 ];
 
-/// The parameters that a route takes, as a request extension.
+/// The parameters of a route, as a request extension.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parameters(&'static [&'static str]);
 
 impl Parameters {
-    /// Those of a route and a method.
+    /// The parameters of a route and a method.
     pub(super) fn of(route: &str, method: &Method) -> Self {
         let deletes = method == Method::DELETE;
         Parameters(match route {
@@ -66,13 +66,14 @@ impl Parameters {
         })
     }
 
-    /// Whether the query has no others, and each once, but for those that are lists.
+    /// Checks that the query has no other parameters, and each once, except for lists.
     ///
     /// # Errors
-    /// `invalid_argument` naming the first unknown or repeated one.
+    ///
+    /// `invalid_argument` with the first unknown or repeated one.
     pub(super) fn check(self, path: &str, query: &Query) -> Result<()> {
         let known = |name: &str| self.0.contains(&name) || TOKENS.contains(&name);
-        // The last part of the path decides what is asked of a channel.
+        // The last part of the path decides what is requested of a channel.
         let none = self.0.contains(&"reverse") && path.ends_with("/presence");
         let mut names = query.names();
         let unknown = names.find(|name| !known(name) || (none && !TOKENS.contains(name)));
@@ -88,7 +89,7 @@ impl Parameters {
         Err(Error::field(name, expected))
     }
 
-    /// A second value would be passed over, whichever of the two is meant.
+    /// A repeated parameter is refused, because only one of the values would be used.
     fn once_each(self, query: &Query) -> Result<()> {
         let is_stream = self.0.contains(&"durable");
         let is_list = |name: &str| is_stream && LISTS.contains(&name);
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_parameter_is_refused_by_its_name() {
+    fn unknown_parameter_is_refused_by_name() {
         let connections = "/api/v1/connections";
         for good in ["", "?", "?user=a&page_size=5", "?token=x&access_token=y"] {
             let uri = format!("{connections}{good}");
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_description_of_the_api_names_the_same_parameters() {
+    fn openapi_lists_the_same_parameters() {
         let document = super::super::openapi::document();
         for (route, _) in super::super::api() {
             let path = route.replace("{*channel}", "{channel}/history");

@@ -108,12 +108,12 @@ pub(crate) mod hub {
 
     /// The way to the one shard of a model: what it was told.
     pub struct Hub {
-        pub told: Mutex<Told>,
+        pub notified: Mutex<Notified>,
         pub waker: Waker,
     }
 
     #[derive(Default)]
-    pub struct Told {
+    pub struct Notified {
         pub refills: usize,
         pub gone: usize,
     }
@@ -121,18 +121,18 @@ pub(crate) mod hub {
     impl Hub {
         pub(crate) fn new() -> Self {
             Hub {
-                told: Mutex::new(Told::default()),
+                notified: Mutex::new(Notified::default()),
                 waker: Waker::new(),
             }
         }
 
         pub fn pipe_drained(&self, _: ConnectionId) {
-            self.told.lock().unwrap().refills += 1;
+            self.notified.lock().unwrap().refills += 1;
             self.waker.wake().unwrap();
         }
 
         pub fn pipe_closed(&self, _: ConnectionId) {
-            self.told.lock().unwrap().gone += 1;
+            self.notified.lock().unwrap().gone += 1;
             self.waker.wake().unwrap();
         }
     }

@@ -18,14 +18,14 @@ use crate::hub::shard::ConnCtx;
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::Transport;
 
-/// A broker in memory whose reads may be answered late, and that can lose everything.
+/// A broker in memory whose reads may be answered late, and which can lose everything.
 pub(super) struct SlowBroker {
     pub(super) memory: ArcSwap<Memory>,
     pub(super) make: Box<dyn Fn() -> Memory + Send + Sync>,
     pub(super) late: AtomicBool,
     pub(super) stale: AtomicBool,
     pub(super) waiting: Mutex<VecDeque<oneshot::Sender<()>>>,
-    /// The patterns that shards follow, once for each shard.
+    /// The patterns to which shards are subscribed, once for each shard.
     pub(super) interest: Mutex<Vec<ChannelPattern>>,
 }
 
@@ -105,8 +105,8 @@ impl Sink for LossySink {
 /// padded to the frame's length.
 pub(super) struct Lines(pub(super) u32);
 
-/// The numbers of the dialects that clients speak: frames of the first have their own place in
-/// each event, those of the others share one.
+/// The numbers of the clients' dialects: frames of the first have their own slot in each event,
+/// those of the others share one.
 pub(super) const DIALECTS: [u32; 3] = [0, 40, 72];
 
 pub(super) fn line(text: String) -> Bytes {

@@ -35,7 +35,7 @@ pub(super) struct World {
     network: Arc<LossySink>,
     poll: mio::Poll,
     events: Events,
-    /// How far each numbering of each channel came.
+    /// The last offset of each epoch of each channel.
     tops: HashMap<(usize, String), u64>,
 }
 
@@ -170,7 +170,7 @@ impl World {
         self.shard.run_round(&self.events);
     }
 
-    /// A round of a publisher in the place of the thread, which comes after it where it must.
+    /// A publisher's round in place of the thread's, followed by the thread's if necessary.
     pub(super) fn help(&mut self) {
         if self.shard.run_small_round() == Remaining::Work {
             self.round();
@@ -195,7 +195,7 @@ impl World {
             .hub
             .permit(std::net::IpAddr::from([127, 0, 0, 1]))
             .unwrap();
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.shard.open(Opening {
             link: Link::Pipe(pipe),
             protocol: Arc::new(Lines(client.dialect)),
@@ -204,10 +204,10 @@ impl World {
             permit,
             answer: Bytes::new(),
             early: Vec::new(),
-            greeting: Box::new(move |cx| tell.send(cx.id()).unwrap()),
+            on_open: Box::new(move |cx| sender.send(cx.id()).unwrap()),
             nonce: ConnectionId::new_nonce(self.hub.node()),
         });
-        let id = told.recv().unwrap();
+        let id = receiver.recv().unwrap();
         client.reader = Some(shareable.reader(Arc::clone(&self.hub), id));
         id
     }
@@ -221,8 +221,8 @@ impl World {
         if client.asked.contains_key(&channel)
             || follows && (!matches!(how, How::Now) || client.unanswered.contains(&channel))
         {
-            // One that asks again before it was answered, or has unread messages of before,
-            // could not tell which is which.
+            // A client that subscribes again before the reply, or with unread earlier messages,
+            // could not tell the replies apart.
             return;
         }
         if follows {
@@ -256,7 +256,7 @@ impl World {
             ..JoinRequest::default()
         };
         let then = |cx: &mut ConnCtx<'_>, joined: Vec<Joined>, refused: Vec<Refused>| {
-            // A channel that starts a new epoch may answer for a join before its reply does.
+            // A channel that starts a new epoch may answer a subscription before its reply does.
             let replaced = |one: &Refused| one.error.message().contains("while it began");
             assert!(refused.iter().all(replaced), "{refused:?}");
             for joined in joined {
@@ -275,7 +275,7 @@ impl World {
     }
 
     pub(super) fn leave(&mut self, client: &mut Client, channel: usize) {
-        // Reads what is still to come of it first, as one that waits for the answer would.
+        // Reads its outstanding messages first, as a client that waits for the answer would.
         self.drain(client);
         if !client.follows.contains(&channel) {
             return;
@@ -291,7 +291,7 @@ impl World {
         client.again.remove(&channel);
     }
 
-    /// Gives a connection another pipe; what it had not read comes there, in the other dialect.
+    /// Replaces a connection's pipe; unread messages are repeated there, in the other dialect.
     pub(super) fn upgrade_transport(&mut self, client: &mut Client) {
         let Some(before) = &client.reader else {
             return;
@@ -300,34 +300,34 @@ impl World {
         let next = DIALECTS.iter().position(|number| *number == client.dialect);
         let next = DIALECTS[(next.unwrap() + 1) % DIALECTS.len()];
         let (pipe, shareable) = Pipe::new();
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         let upgrade = TransportUpgrade {
             link: Link::Pipe(pipe),
             early: Vec::new(),
             translate: Box::new(move |dialect, waiting| {
-                tell.send(()).unwrap();
+                sender.send(()).unwrap();
                 let (old, new) = (dialect.place(), next);
                 let text = String::from_utf8(waiting.concat()).unwrap();
-                let lines = text.lines().map(|said| {
-                    let event = said.strip_prefix("event ").map(str::trim_end);
-                    let event = event.and_then(|said| said.strip_suffix(&format!(" {old}")));
+                let lines = text.lines().map(|line| {
+                    let event = line.strip_prefix("event ").map(str::trim_end);
+                    let event = event.and_then(|line| line.strip_suffix(&format!(" {old}")));
                     match event {
                         Some(event) => format!("event {event} {new}\n"),
-                        None => format!("{said}\n"),
+                        None => format!("{line}\n"),
                     }
                 });
                 (Arc::new(Lines(new)), lines.collect::<String>().into())
             }),
         };
         self.shard.upgrade_transport(id, upgrade);
-        // One that is being closed stays where it is, and hears of it there.
-        if told.try_recv().is_ok() {
+        // A connection that is being closed keeps its pipe, and is notified there.
+        if receiver.try_recv().is_ok() {
             client.dialect = next;
             client.reader = Some(shareable.reader(Arc::clone(&self.hub), id));
         }
     }
 
-    /// Reads until nothing more comes, with every late answer given.
+    /// Reads until no more messages arrive, with every late answer given.
     pub(super) fn drain(&mut self, client: &mut Client) {
         let mut quiet = 0;
         while quiet < 3 {

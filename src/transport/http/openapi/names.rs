@@ -1,16 +1,16 @@
-//! The shapes of names and other small values, as narrow as the server takes them.
+//! The schemas of names and other small values, as strict as the server.
 
 use serde_json::{Value, json};
 
 use crate::event::{Audience, Headers};
 
-/// A text of at most 255 bytes, or none.
+/// A string of at most 255 bytes, or an empty one.
 pub(super) fn short() -> Value {
     or_none(&bytes(0, 255))
 }
 
-/// A text of so many bytes in UTF-8. JSON Schema counts characters, which have up to four: longer
-/// texts are described only where they are ASCII.
+/// A string of this many bytes in UTF-8. JSON Schema counts characters, which have up to four
+/// bytes: longer strings are only described if they are ASCII.
 pub(super) fn bytes(least: usize, most: usize) -> Value {
     let ascii = format!("^[\\x00-\\x7f]{{{least},{most}}}$");
     json!({
@@ -24,7 +24,7 @@ pub(super) fn channel() -> Value {
     json!({ "type": "string", "pattern": "^[A-Za-z0-9_.:@/~-]{1,255}$" })
 }
 
-/// The name of a channel, or an empty text, which is none.
+/// The name of a channel, or an empty string for none.
 pub(super) fn channel_or_none() -> Value {
     json!({ "type": ["string", "null"], "pattern": "^[A-Za-z0-9_.:@/~-]{0,255}$" })
 }
@@ -42,14 +42,14 @@ pub(super) fn connection_id() -> Value {
     json!({ "type": "string", "pattern": "^[0-9a-f]{28}$" })
 }
 
-/// A place in a channel, as EPOCH/OFFSET.
+/// A position in a channel, as EPOCH/OFFSET.
 pub(super) fn position(description: &str) -> Value {
     json!({
         "type": "string", "pattern": "^[0-9a-f]{16}/[0-9]{1,19}$", "description": description,
     })
 }
 
-/// A time as in RFC 3339; an empty one is none.
+/// A time in RFC 3339; an empty one is none.
 pub(super) fn time_or_none() -> Value {
     let time = json!({ "type": "string", "format": "date-time" });
     json!({ "anyOf": [time, { "enum": ["", null] }] })
@@ -73,7 +73,7 @@ pub(super) fn headers() -> Value {
     })
 }
 
-/// Users or roles that a broadcast is for, at most so many in one member.
+/// Users or roles that a broadcast addresses, at most this many in one member.
 pub(super) fn receivers(most: usize) -> Value {
     let several = json!({
         "type": "array", "minItems": 1, "maxItems": most, "items": bytes(1, 255),
@@ -86,19 +86,19 @@ pub(super) fn or_none(schema: &Value) -> Value {
     json!({ "anyOf": [schema, { "type": "null" }] })
 }
 
-/// Users or roles, at most so many.
+/// Users or roles, at most this many.
 fn names(most: usize) -> Value {
     json!({
         "type": "array", "maxItems": most, "items": bytes(1, 255),
     })
 }
 
-/// Who an event is for.
+/// The audience of an event.
 pub(super) fn audience() -> Value {
     let connections = json!({
         "type": "array", "maxItems": Audience::MAX_NAMES, "items": connection_id(),
     });
-    // Whoever names an audience means somebody.
+    // An audience must name somebody.
     let somebody = ["users", "roles", "connections", "except_connections"];
     let somebody = somebody.map(|name| {
         let properties = json!({ name: { "minItems": 1 } });
@@ -113,7 +113,8 @@ pub(super) fn audience() -> Value {
     })
 }
 
-/// What [`Payload`](crate::event::Payload) takes for JSON; empty is `application/json`.
+/// The media types that [`Payload`](crate::event::Payload) treats as JSON; empty is
+/// `application/json`.
 pub(super) fn json_media() -> Value {
     json!({
         "type": ["string", "null"], "maxLength": 255,
@@ -132,7 +133,7 @@ pub(super) fn other_media() -> Value {
 /// A character of a token (RFC 9110 §5.6.2).
 const TOKEN: &str = "[!#$%&'*+.^_`|~0-9A-Za-z-]";
 
-/// The types of JSON, in letters of any case.
+/// JSON media types, in any case.
 fn json_essence() -> String {
     let any_case = |word: &str| -> String {
         let both = |letter: char| format!("[{letter}{}]", letter.to_ascii_uppercase());

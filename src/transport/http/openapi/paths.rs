@@ -36,14 +36,14 @@ fn response(name: &str) -> Value {
     json!({ "$ref": format!("#/components/responses/{name}") })
 }
 
-/// An operation that needs a token: what it answers, and in what ways it may refuse.
+/// An operation that needs a token, with its success and error responses.
 fn operation(tag: &str, id: &str, summary: &str, ok: &Value, refusals: &[&str]) -> Value {
     let mut responses = Map::new();
     responses.insert(
         "200".to_owned(),
         json!({ "description": "Done.", "content": json_content(ok) }),
     );
-    // Where the token can't be judged, any operation is unavailable.
+    // If the token can't be judged, any operation is unavailable.
     for name in ["Unauthenticated", "PermissionDenied", "Unavailable"]
         .iter()
         .chain(refusals)
@@ -71,7 +71,7 @@ fn with(mut operation: Value, members: Value) -> Value {
     operation
 }
 
-/// A parameter that may be missing; an empty one counts as missing.
+/// An optional parameter; an empty one counts as missing.
 fn in_query(name: &str, schema: &Value, description: &str) -> Value {
     json!({
         "name": name, "in": "query", "description": description, "schema": schema,
@@ -98,7 +98,7 @@ fn in_path(name: &str, schema: &Value, description: &str) -> Value {
     })
 }
 
-/// The parameters of paging, with the shape of this list's tokens.
+/// The parameters of paging, with the schema of this list's tokens.
 fn page(token: &Value) -> [Value; 2] {
     let size = number(0, 1000);
     [
@@ -318,9 +318,6 @@ fn connections() -> Value {
         json!({ "parameters": all }),
     );
     json!({
-        "/api/v1/stats": {
-            "get": operation(tag, "getStats", "Shows the counters", &schema("Stats"), &[]),
-        },
         "/api/v1/connections": {
             "get": with(list, json!({ "parameters": filters() })), "delete": end_all,
         },

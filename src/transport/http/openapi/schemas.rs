@@ -1,4 +1,4 @@
-//! The shapes of requests and answers.
+//! The schemas of requests and responses.
 
 use serde_json::{Map, Value, json};
 
@@ -38,10 +38,6 @@ fn count() -> Value {
 
 fn texts() -> Value {
     json!({ "type": "array", "items": { "type": "string" } })
-}
-
-fn counts() -> Value {
-    json!({ "type": "object", "additionalProperties": { "type": "integer", "minimum": 0 } })
 }
 
 fn object(required: &[&str], properties: Value) -> Value {
@@ -167,7 +163,7 @@ fn publish_request() -> Value {
             "properties": { "content_type": names::other_media(), "data_base64": text() } },
     ]);
     insert(&mut request, "anyOf", either);
-    // A key counts for a channel: `global` where neither channel nor audience is named.
+    // A key is scoped to a channel: `global` if neither channel nor audience is named.
     let key_needs_channel = json!([{ "anyOf": [
         { "properties": { "idempotency_key": { "enum": ["", null] } } },
         { "properties": { "audience": { "type": "null" } } },
@@ -225,7 +221,7 @@ fn insert(schema: &mut Value, name: &str, value: Value) {
     }
 }
 
-/// Unknown members are refused: a misspelt one would be lost silently.
+/// Unknown members are refused: a misspelt one would be ignored silently.
 fn with_no_others(mut schema: Value) -> Value {
     insert(&mut schema, "additionalProperties", false.into());
     schema
@@ -233,7 +229,6 @@ fn with_no_others(mut schema: Value) -> Value {
 
 fn connections() -> Value {
     let position = json!({ "channel": text(), "epoch": text(), "offset": count() });
-    let millis = json!({ "type": "number", "minimum": 0 });
     json!({
         "Connection": object(&["id", "transport", "connected_at"], json!({
             "id": text(), "user": { "type": ["string", "null"] }, "roles": texts(),
@@ -246,25 +241,6 @@ fn connections() -> Value {
             "round_trip_ms": { "type": ["number", "null"] },
         })),
         "ConnectionPage": page_of("connections", "Connection"),
-        "Stats": object(&["node", "uptime_seconds", "connections", "events"], json!({
-            "node": text(), "uptime_seconds": millis,
-            "connections": object(&["now", "peak", "total"], json!({
-                "now": count(), "peak": count(), "total": count(),
-                "by_transport": counts(), "by_client_type": counts(),
-            })),
-            "subscriptions": count(), "channels": count(),
-            "events": object(&[], json!({
-                "published": count(), "delivered": count(), "replayed": count(),
-                "dropped": count(), "conflated": count(), "filtered": count(),
-                "by_type": counts(),
-            })),
-            "bytes": object(&["in", "out"], json!({ "in": count(), "out": count() })),
-            "errors": counts(), "auth_failures": count(), "rate_limited": count(),
-            "slow_consumers": count(),
-            "latency": object(&[], json!({
-                "p50_ms": millis, "p90_ms": millis, "p99_ms": millis, "max_ms": millis,
-            })),
-        })),
     })
 }
 

@@ -1,0 +1,79 @@
+//! The refusals that operations of the HTTP API share. Each is described once in the document, and
+//! named in the `responses` of the operations that may answer it.
+
+use std::collections::BTreeMap;
+
+use utoipa::IntoResponses;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::{ContentBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Type};
+
+/// Declares the refusals: name, status and description of each.
+macro_rules! refusals {
+    ($($name:ident = $status:literal, $description:literal;)*) => {
+        $(
+            #[doc = $description]
+            #[derive(Debug)]
+            pub struct $name;
+
+            impl IntoResponses for $name {
+                fn responses() -> BTreeMap<String, RefOr<Response>> {
+                    reference($status, stringify!($name))
+                }
+            }
+        )*
+
+        /// All of them by name, for the document's components.
+        #[must_use]
+        pub fn all() -> BTreeMap<String, RefOr<Response>> {
+            let all = [$((stringify!($name), describe($status, $description)),)*];
+            all.into_iter()
+                .map(|(name, response)| (name.to_owned(), RefOr::T(response)))
+                .collect()
+        }
+    };
+}
+
+refusals! {
+    BadRequest = "400", "The request is wrong; `errors` names the field.";
+    Unauthenticated = "401", "There is no valid token.";
+    PermissionDenied = "403", "The token's roles, or the namespace's rules, do not allow it.";
+    NotFound = "404", "There is no such thing.";
+    TooLarge = "413", "The body or the payload is over the limit.";
+    UnsupportedMediaType = "415", "The content type is none of those that are taken.";
+    ResourceExhausted = "429", "A limit was reached; `Retry-After` says when to try again.";
+    Unavailable = "503", "Not now; `Retry-After` says when to try again.";
+}
+
+/// What every operation that needs a token may answer: none, a token that may not, and a server
+/// that can't judge it now.
+#[derive(Debug)]
+pub struct Guarded;
+
+impl IntoResponses for Guarded {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut all = Unauthenticated::responses();
+        all.extend(PermissionDenied::responses());
+        all.extend(Unavailable::responses());
+        all
+    }
+}
+
+fn reference(status: &str, name: &str) -> BTreeMap<String, RefOr<Response>> {
+    let reference = RefOr::Ref(Ref::from_response_name(name));
+    BTreeMap::from([(status.to_owned(), reference)])
+}
+
+fn describe(status: &str, description: &str) -> Response {
+    let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem")));
+    let response = ResponseBuilder::new()
+        .description(description)
+        .content("application/problem+json", problem.build());
+    if status != "401" {
+        return response.build();
+    }
+    let scheme = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(["Bearer"]));
+    let header = HeaderBuilder::new().schema(Some(scheme)).build();
+    response.header("WWW-Authenticate", header).build()
+}
