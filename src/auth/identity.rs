@@ -223,7 +223,7 @@ impl Identity {
     /// True if the token itself grants every channel whose name begins with this.
     #[must_use]
     pub fn is_granted_all(&self, prefix: &str) -> bool {
-        let channels = self.apart.as_deref().map(|apart| &*apart.channels);
+        let channels = self.extras.as_deref().map(|extras| &*extras.channels);
         let covers = |pattern: &str| prefix.starts_with(pattern);
         let mut patterns = channels.unwrap_or_default().iter();
         patterns.any(|pattern| pattern.strip_suffix('*').is_some_and(covers))
