@@ -6,7 +6,8 @@ use crate::auth::Identity;
 use crate::event::{ConnectionId, Event};
 
 /// True if this identity may see the event: it has one of the roles that the event type requires
-/// (services see every type), the audience includes it, and its own lifetime is not over. Without a connection, events addressed
+/// (services and viewers see every type), the audience includes it, and its own lifetime is not
+/// over. Without a connection, events addressed
 /// to or excluding single connections are withheld.
 #[must_use]
 pub fn may_see(
@@ -20,7 +21,7 @@ pub fn may_see(
     }
     if let Some(wanted) = type_roles {
         let holds = |identity: &Identity| {
-            identity.is_service() || identity.roles().iter().any(|role| wanted.contains(role))
+            identity.sees_all() || identity.roles().iter().any(|role| wanted.contains(role))
         };
         if !identity.is_some_and(holds) {
             return false;

@@ -18,7 +18,8 @@ use tokio::time::Instant;
 
 use super::keys::{KEY_TTL, KeyShares, KeyTable, ScopedKey};
 use super::{
-    Broker, Kept, Page, Purge, Purged, Range, Receipt, Sink, no_offsets, unexpected_offset,
+    Broker, ChannelUsage, Kept, Page, Purge, Purged, Range, Receipt, Sink, no_offsets,
+    unexpected_offset,
 };
 use crate::error::Result;
 use crate::event::{ChannelName, Draft, Event, HistoryPolicy, Namespaces};
@@ -300,6 +301,12 @@ impl Broker for Memory {
         found.sort_unstable_by(|a, b| a.channel.cmp(&b.channel));
         found.truncate(limit);
         MaybeReady::ok(found)
+    }
+
+    fn usage(&self, channel: &ChannelName) -> MaybeReady<Option<ChannelUsage>> {
+        let stripe = self.stripe(channel);
+        let kept = stripe.channels.get(channel);
+        MaybeReady::ok(kept.map(|kept| kept.usage(Instant::now())))
     }
 
     fn sweep(&self) {

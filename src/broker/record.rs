@@ -211,11 +211,6 @@ impl EventRecord {
         self
     }
 
-    /// The event's id.
-    pub(in crate::broker) fn id(&self) -> Result<Uuid, Unreadable> {
-        Uuid::from_slice(&self.id).map_err(|_| Unreadable::Damaged)
-    }
-
     /// Its idempotency key.
     pub(in crate::broker) fn idempotency(&self) -> Option<IdempotencyKey> {
         Some(IdempotencyKey {

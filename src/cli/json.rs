@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 use crate::proto::{
-    Connection, Event, EventType, LatencyStats, Position, PublishResponse, Stats,
-    ValidateEventResponse,
+    Channel, Connection, Event, EventType, ExplainResponse, LatencyStats, Position,
+    PublishResponse, Refusal, Stats, ValidateEventResponse,
 };
 
 /// An event in the form of WebSocket clients, plus its epoch, so that `--since` can resume after
@@ -148,7 +148,15 @@ pub(super) fn connection(connection: &Connection) -> Value {
     let subscriptions: Vec<Value> = connection
         .subscriptions
         .iter()
-        .map(|s| json!({"channel": s.channel, "position": position(s.position.as_ref())}))
+        .map(|s| {
+            json!({
+                "channel": s.channel,
+                "position": position(s.position.as_ref()),
+                "filter": s.filter,
+                "event_types": s.event_types,
+                "live": s.live,
+            })
+        })
         .collect();
     json!({
         "id": connection.id,
@@ -167,6 +175,62 @@ pub(super) fn connection(connection: &Connection) -> Value {
         "bytes_out": connection.bytes_out,
         "outbox_bytes": connection.outbox_bytes,
         "round_trip": duration(connection.round_trip.as_ref()),
+        "user_agent": connection.user_agent,
+        "origin": connection.origin,
+        "dialect": connection.dialect,
+        "compression": connection.compression,
+        "token_expires_at": time(connection.token_expires_at.as_ref()),
+        "messages_in": connection.messages_in,
+        "rate_limited": connection.rate_limited,
+        "claims": connection.claims,
+    })
+}
+
+/// One channel.
+pub(super) fn channel(channel: &Channel) -> Value {
+    json!({
+        "channel": channel.channel,
+        "subscribers": channel.subscribers,
+        "position": position(channel.position.as_ref()),
+        "last_event_at": time(channel.last_event_at.as_ref()),
+        "history_events": channel.history_events,
+        "history_bytes": channel.history_bytes,
+        "rate": channel.rate,
+        "users": channel.users,
+    })
+}
+
+/// The answer of the rules.
+pub(super) fn explanation(answer: &ExplainResponse) -> Value {
+    let inputs = answer.inputs.iter();
+    let inputs: BTreeMap<&String, Value> = inputs
+        .map(|(name, value)| (name, serde_json::from_str(value).unwrap_or(Value::Null)))
+        .collect();
+    json!({
+        "allowed": answer.allowed,
+        "rule": answer.rule,
+        "source": answer.source,
+        "inputs": inputs,
+        "reason": answer.reason,
+    })
+}
+
+/// One refusal.
+pub(super) fn refusal(refusal: &Refusal) -> Value {
+    json!({
+        "sequence": refusal.sequence,
+        "time": time(refusal.time.as_ref()),
+        "kind": refusal.kind,
+        "code": refusal.code,
+        "close_code": refusal.close_code,
+        "reason": refusal.reason,
+        "user": refusal.user,
+        "address": refusal.address,
+        "transport": refusal.transport,
+        "channel": refusal.channel,
+        "event_type": refusal.event_type,
+        "connection_id": refusal.connection_id,
+        "by": refusal.by,
     })
 }
 

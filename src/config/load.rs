@@ -7,7 +7,7 @@ use figment::Figment;
 
 use super::layer::Layer;
 use super::problem::{Place, Problem, Problems};
-use super::{Config, Preset, Secret, environment, presets, validate};
+use super::{Config, Preset, Provenance, Secret, environment, presets, validate};
 
 /// The sources of a configuration; later ones take precedence: defaults, `preset`, `file`,
 /// `environment`, `flags`.
@@ -114,6 +114,7 @@ fn merge(file: Layer, inputs: &Inputs) -> Result<Config, Problems> {
             return Err(Problems(problems));
         }
     };
+    config.limits.event_bytes_is_set = places.contains_key("limits.event_bytes");
     if let Some(secret) = &inputs.dev {
         if !config.auth.has_key() {
             config.auth.hs256_secret = Some(secret.clone());
@@ -122,6 +123,7 @@ fn merge(file: Layer, inputs: &Inputs) -> Result<Config, Problems> {
             config.auth.required = false;
         }
     }
+    config.provenance = Provenance::new(&figment, &places);
     let setting = validate::Setting {
         dev: inputs.dev.is_some(),
         needs_key: inputs.needs_key,

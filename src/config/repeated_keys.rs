@@ -172,7 +172,7 @@ pub(super) const REPEATED: &[Key] = &[
         "dialect[].event.members",
         Kind::List,
         r#"["type", "channel", "id", "timestamp", "offset", "headers", "traceparent"]"#,
-        "Members of the envelope that are written, in this order. `traceparent` also writes `tracestate`; `position`, which is not a default, is `{channel, epoch, offset}`.",
+        "The members of the envelope, in this order. `traceparent` includes `tracestate`; `position`, which is not a default, is `{channel, epoch, offset}`.",
     ),
     key(
         "dialect[].control.data",

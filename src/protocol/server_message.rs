@@ -305,13 +305,13 @@ pub fn error_members(error: &Error) -> Value {
     body.insert("message".into(), error.message().into());
     if let Some(field) = error.field_name() {
         let mut details = json!({ "field": field, "expected": error.description() });
-        let places = error
+        let violations = error
             .wrong_places()
             .iter()
             .map(|(path, expected)| json!({ "path": path, "message": expected }));
-        let places: Vec<Value> = places.collect();
-        if let (false, Some(details)) = (places.is_empty(), details.as_object_mut()) {
-            details.insert("errors".into(), places.into());
+        let violations: Vec<Value> = violations.collect();
+        if let (false, Some(details)) = (violations.is_empty(), details.as_object_mut()) {
+            details.insert("errors".into(), violations.into());
         }
         body.insert("details".into(), details);
     }

@@ -1,26 +1,22 @@
 //! Builds the running parts from a configuration.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use super::StartError;
 use super::described::{asyncapi_settings, catalog};
 use super::observer::LoggingObserver;
+use super::stores::{self, Stores};
 use crate::audit::Audit;
-use crate::auth::{AuthEvent, LocalRevocations, NamespaceRules, Policy, Revocations, Verifier};
-use crate::broker::{
-    Bounds, Broker, CursorBounds, CursorStore, Disk, DiskSettings, Durability, Memory, OnDamage,
-    Sink, set_aside,
-};
-use crate::cluster::Local;
+use crate::auth::{AuthEvent, NamespaceRules, Policy, Verifier};
+use crate::cluster::{Cluster, ClusterPresence, Local, Me, Remote};
 use crate::config::{
-    self, Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth,
-    OtlpProtocol, Storage,
+    Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth, OtlpProtocol,
 };
-use crate::event::{Namespaces, NodeId};
+use crate::event::NodeId;
 use crate::filter::FilterLimits;
-use crate::hub::{Hub, HubParts, LocalPresence, Settings};
+use crate::hub::{Hub, HubParts, LocalPresence, PresenceStore, Settings};
 use crate::lifecycle::Lifecycle;
 use crate::net::forwarded::Trust;
 use crate::net::origin;
@@ -48,10 +44,14 @@ pub struct Assembled {
     pub(super) internal_hosts: Arc<ArcSwap<Vec<String>>>,
     health: HealthHandle,
     dev: bool,
+    /// The largest event that the engine takes, if there is one.
+    most_event_bytes: Option<usize>,
+    /// The other nodes, if there is an engine.
+    remote: Option<Arc<Remote>>,
 }
 
 /// Builds the parts.
-pub(super) fn assemble(
+pub(super) async fn assemble(
     config: &Config,
     dev: bool,
     lifecycle: Arc<Lifecycle>,
@@ -72,8 +72,15 @@ pub(super) fn assemble(
         Arc::clone(&tracing),
     )
     .map_err(StartError::at("server.shards"))?;
-    let (broker, revocations, cursors) =
-        stores(config, namespaces, builder.sink(), &metrics, &tracing)?;
+    let Stores {
+        broker,
+        revocations,
+        cursors,
+        most_event_bytes,
+        link,
+    } = stores::open(config, namespaces, builder.sink(), &metrics, &tracing).await?;
+    let lowered = lowered(config, most_event_bytes);
+    let config = lowered.as_ref().unwrap_or(config);
     let audit = match &config.audit.file {
         None => Audit::off(&metrics),
         Some(path) => Audit::open(path, &metrics).map_err(StartError::at("audit.file"))?,
@@ -89,6 +96,11 @@ pub(super) fn assemble(
         },
     )
     .map_err(StartError::new)?;
+    let joining = link.is_some().then(ClusterPresence::new);
+    let presence: Box<dyn PresenceStore> = match &joining {
+        Some((presence, _)) => Box::new(Arc::clone(presence)),
+        None => Box::new(LocalPresence::new()),
+    };
     let parts = HubParts {
         broker: Arc::clone(&broker),
         observer: Arc::new(LoggingObserver {
@@ -96,14 +108,30 @@ pub(super) fn assemble(
             audit: Arc::clone(&audit),
         }),
         revalidator: revalidator(&verifier),
-        presence: Box::new(LocalPresence::new()),
-        node: NodeId::ALONE,
+        presence,
+        node: link.as_ref().map_or(NodeId::ALONE, |(_, number)| *number),
     };
     let hub = builder
         .start(parts)
         .map_err(StartError::at("server.shards"))?;
+    let mut remote = None;
+    let cluster: Arc<dyn Cluster> = match link.zip(joining) {
+        None => Arc::new(Local::new(Arc::clone(&hub))),
+        Some(((link, number), (presence, changes))) => {
+            let me = Me {
+                process: fastrand::u64(1..),
+                number,
+                name: node_name(config),
+            };
+            let (hub, metrics) = (Arc::clone(&hub), Arc::clone(hub.metrics()));
+            let joined = Remote::join(hub, link, me, metrics, presence, changes);
+            let joined = joined.await.map_err(StartError::new)?;
+            remote = Some(Arc::clone(&joined));
+            Arc::new(joined)
+        }
+    };
     let services = Services::new(ServiceParts {
-        cluster: Arc::new(Local::new(Arc::clone(&hub))),
+        cluster,
         hub,
         broker,
         cursors,
@@ -141,10 +169,23 @@ pub(super) fn assemble(
         internal_hosts: Arc::new(ArcSwap::from_pointee(config.internal.allowed_hosts.clone())),
         health,
         dev,
+        most_event_bytes,
+        remote,
     })
 }
 
+/// The node's name for operators.
+fn node_name(config: &Config) -> String {
+    let random = || format!("{}-{:04x}", config.server.node, fastrand::u16(..));
+    config.cluster.node.clone().unwrap_or_else(random)
+}
+
 impl Assembled {
+    /// Whether the server runs with `--dev`.
+    pub(super) fn is_dev(&self) -> bool {
+        self.dev
+    }
+
     /// Reports to gRPC's health service that the server accepts requests.
     pub(super) async fn serve(&self) {
         self.health.set_serving(true).await;
@@ -166,8 +207,17 @@ impl Assembled {
         self.health.drain().await;
     }
 
+    /// Tells the other nodes that this one stops.
+    pub(super) async fn leave(&self) {
+        if let Some(remote) = &self.remote {
+            remote.leave().await;
+        }
+    }
+
     /// Applies the settings that can change while connections stay open.
     pub(super) fn reload(&self, config: &Config) -> Result<(), StartError> {
+        let lowered = lowered(config, self.most_event_bytes);
+        let config = lowered.as_ref().unwrap_or(config);
         // Everything that can fail comes first, so that an invalid file changes nothing.
         let policy = policy(config, self.dev)?;
         let catalog = catalog(config)?;
@@ -195,83 +245,13 @@ impl Assembled {
     }
 }
 
-/// A store, the register of revocations beside it, and its cursors if it survives the process.
-type Stores = (
-    Arc<dyn Broker>,
-    Arc<dyn Revocations>,
-    Option<Arc<dyn CursorStore>>,
-);
-
-/// The store that the configuration selects, with what it stores besides.
-fn stores(
-    config: &Config,
-    namespaces: Arc<ArcSwap<Namespaces>>,
-    sink: Weak<dyn Sink>,
-    metrics: &Arc<Metrics>,
-    tracing: &Arc<Tracing>,
-) -> Result<Stores, StartError> {
-    let metrics = Arc::clone(metrics);
-    let bounds = Bounds {
-        channels: config.limits.channels,
-        memory_bytes: config.history.most_memory(),
-        keys: config.limits.idempotency_keys,
-        keys_per_publisher: config.limits.idempotency_keys_per_publisher,
-    };
-    Ok(match config.history.storage {
-        Storage::Memory => {
-            set_store_aside(config);
-            let memory = Memory::new(namespaces, sink, metrics, bounds);
-            (Arc::new(memory), Arc::new(LocalRevocations), None)
-        }
-        Storage::Disk => {
-            let settings = DiskSettings {
-                path: config.history.path.clone(),
-                durability: match config.history.durability {
-                    config::Durability::Fsync => Durability::Fsync,
-                    config::Durability::Async => Durability::Async,
-                },
-                on_damage: match config.history.on_damage {
-                    config::OnDamage::Refuse => OnDamage::Refuse,
-                    config::OnDamage::NewEpoch => OnDamage::NewEpoch,
-                },
-                cache_bytes: config.history.cache_bytes,
-                disk_bytes: config.history.disk_bytes,
-                bounds,
-                cursors: CursorBounds {
-                    per_user: config.limits.cursors_per_user,
-                    total: config.limits.cursors,
-                    ttl: config.history.cursor_ttl,
-                },
-            };
-            let disk = Disk::open(namespaces, sink, metrics, Arc::clone(tracing), settings);
-            let disk = Arc::new(disk.map_err(StartError::new)?);
-            let broker: Arc<dyn Broker> = Arc::<Disk>::clone(&disk);
-            let cursors: Arc<dyn CursorStore> = Arc::<Disk>::clone(&disk);
-            (broker, disk, Some(cursors))
-        }
-        Storage::Nats => {
-            return Err(StartError::new(
-                "history.storage: nats is not in this build",
-            ));
-        }
-    })
-}
-
-/// A store on disk that exists but is not used misses all events from now on.
-fn set_store_aside(config: &Config) {
-    let path = &config.history.path;
-    match set_aside(path) {
-        Ok(false) => {}
-        Ok(true) => tracing::info!(
-            path = %path.display(),
-            "history.path holds a store that is not used: its channels will have new epochs"
-        ),
-        Err(error) => tracing::warn!(
-            path = %path.display(),
-            %error,
-            "history.path holds a store that is not used, and can't be marked: remove it"
-        ),
-    }
+/// The configuration with `limits.event_bytes` lowered to the engine's limit; `None` if it is not
+/// above that limit.
+fn lowered(config: &Config, most: Option<usize>) -> Option<Config> {
+    let most = most.filter(|most| config.limits.event_bytes > *most)?;
+    let mut lowered = config.clone();
+    lowered.limits.event_bytes = most;
+    Some(lowered)
 }
 
 pub(super) fn policy(config: &Config, dev: bool) -> Result<Policy, StartError> {

@@ -20,7 +20,7 @@ use crate::event::{ChannelName, Event, IdempotencyKey, Position};
 pub(super) enum Kind {
     /// Events of a channel with history.
     Events = 0,
-    /// No events: says where the channel stands, so that its epoch outlives its events.
+    /// No events: records the channel's head, so that its epoch outlives its events.
     Head = 1,
     /// No events: the channel continues with a new epoch, from offset 1.
     Renumber = 2,
@@ -72,10 +72,10 @@ impl BatchRecord {
     }
 
     /// A batch of events that are in no log.
-    pub(super) fn unlogged(kind: Kind, events: Vec<EventRecord>, count: u64, node: u64) -> Self {
+    pub(super) fn unlogged(kind: Kind, events: Vec<EventRecord>, node: u64) -> Self {
         BatchRecord {
             epoch: 0,
-            first: count,
+            first: 0,
             kind: kind.into(),
             events,
             at: 0,
@@ -116,18 +116,13 @@ impl BatchRecord {
         self.node
     }
 
-    /// For events in no log: the count of the sender's batches on this subject.
-    pub(super) fn count(&self) -> u64 {
-        self.first
-    }
-
     /// Its events.
     pub(super) fn into_events(self) -> Vec<EventRecord> {
         self.events
     }
 }
 
-/// Where a channel's log stands.
+/// The head of a channel's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     /// The epoch, as it is stored.
@@ -216,7 +211,7 @@ impl Stored {
         self.first.saturating_sub(1).saturating_add(events)
     }
 
-    /// Where the log stands after it.
+    /// The head of the log after it.
     pub(super) fn head(&self) -> Head {
         let total = self.events.last().map_or(self.before, |last| {
             let weight = u64::try_from(last.event.weight()).unwrap_or(u64::MAX);

@@ -1,4 +1,4 @@
-//! Connecting: options, and what the servers must be able to do.
+//! Connecting: options, and the features that the servers must have.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,13 +16,15 @@ use crate::broker::Bounds;
 
 /// The oldest server that can be used: older ones ignore a part of the reads silently.
 const OLDEST: (i64, i64) = (2, 11);
-/// Messages that wait for a subscription at most. What comes beyond is read from the log.
+/// The most messages that a subscription queues. Further ones are read from the log.
 const SUBSCRIPTION_CAPACITY: usize = 4096;
+/// The smallest event size, in bytes, to which the default is lowered.
+const LEAST: usize = 65_536;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest pause between attempts to reconnect.
 const RECONNECT: Duration = Duration::from_secs(1);
 
-/// How to reach the engine, and what is kept there.
+/// How to reach the engine, and the limits of the data kept there.
 #[derive(Debug, Clone)]
 pub struct NatsSettings {
     /// The prefix of subjects and streams.
@@ -51,6 +53,8 @@ pub struct NatsSettings {
     pub sweep: Duration,
     /// The largest event, in bytes.
     pub event_bytes: usize,
+    /// Whether the configuration sets it: only the default is lowered to the servers' limit.
+    pub event_bytes_is_set: bool,
     /// The newest events that stay in memory, in bytes.
     pub cache_bytes: usize,
     /// Limits of channels and idempotency keys.
@@ -89,7 +93,9 @@ impl ConnectError {
 }
 
 /// Connects and checks the servers. The receiver reports when live messages may have been lost.
-pub(super) async fn connect(settings: &NatsSettings) -> Result<(Line, Receiver<()>), ConnectError> {
+pub(super) async fn connect(
+    settings: &NatsSettings,
+) -> Result<(Line, Receiver<()>, usize), ConnectError> {
     let (lost, events) = channel(1);
     let options = options(settings).await?;
     let options = options.event_callback(move |event| {
@@ -113,11 +119,11 @@ pub(super) async fn connect(settings: &NatsSettings) -> Result<(Line, Receiver<(
         )
     })?;
     let line = Line::new(client);
-    check(&line, settings).await?;
-    Ok((line, events))
+    let event_bytes = check(&line, settings).await?;
+    Ok((line, events, event_bytes))
 }
 
-/// An error with its cause, which is where TLS and rights are named.
+/// An error with its cause, which contains TLS and permission errors.
 fn with_source(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -176,7 +182,8 @@ async fn options(settings: &NatsSettings) -> Result<ConnectOptions, ConnectError
     Ok(options)
 }
 
-async fn check(line: &Line, settings: &NatsSettings) -> Result<(), ConnectError> {
+/// Checks the servers. Returns the largest event that they take, in bytes.
+async fn check(line: &Line, settings: &NatsSettings) -> Result<usize, ConnectError> {
     #[derive(Deserialize)]
     struct Account {}
     let info = line.client().server_info();
@@ -186,16 +193,26 @@ async fn check(line: &Line, settings: &NatsSettings) -> Result<(), ConnectError>
         return Err(ConnectError::at("cluster.nats.urls", text));
     }
     let needed = settings.event_bytes.saturating_add(BATCH_EXTRA);
-    if info.max_payload < needed {
+    let fits = info.max_payload.saturating_sub(BATCH_EXTRA);
+    if info.max_payload < needed && (settings.event_bytes_is_set || fits < LEAST) {
         let text = format!(
-            "max_payload of the server is {}; limits.event_bytes = {} needs {needed}",
-            info.max_payload, settings.event_bytes
+            "{} needs a max_payload of {needed} bytes, and that of the server \
+             (cluster.nats.urls) is {}",
+            settings.event_bytes, info.max_payload
         );
-        return Err(ConnectError::at("cluster.nats.urls", text));
+        return Err(ConnectError::at("limits.event_bytes", text));
     }
     let account: Result<Account, EngineError> = line.ask("INFO", &json!({})).await;
     match account {
-        Ok(_) => Ok(()),
+        Ok(_) if fits < settings.event_bytes => {
+            tracing::info!(
+                event_bytes = fits,
+                max_payload = info.max_payload,
+                "limits.event_bytes is lowered to what the engine takes"
+            );
+            Ok(fits)
+        }
+        Ok(_) => Ok(settings.event_bytes),
         Err(EngineError::NoResponders | EngineError::Refused(10039 | 10076, _)) => {
             let text = "JetStream is not enabled: start nats-server with -js, or enable it for the account";
             Err(ConnectError::at("cluster.nats.urls", text))

@@ -154,6 +154,7 @@ pub(in crate::broker) fn settings(url: &str, bounds: Bounds) -> NatsSettings {
         publish_timeout: Duration::from_secs(10),
         sweep: Duration::from_secs(15),
         event_bytes: 256 * 1024,
+        event_bytes_is_set: true,
         cache_bytes: 1024 * 1024,
         bounds,
     }

@@ -1,9 +1,9 @@
 //! The broker on NATS JetStream, for nodes that serve as one.
 //!
 //! A channel is a log on one subject, appended by compare-and-append ([`append`]). The servers
-//! publish each stored batch again, and nodes subscribe to the channels that somebody follows there
-//! ([`receive`]). History is read from the log ([`history`]). Channels without history, and events
-//! straight to an audience, are plain messages ([`unlogged`]).
+//! publish each stored batch again, and nodes subscribe to those messages for the channels that
+//! have subscribers ([`receive`]). History is read from the log ([`history`]). Channels without
+//! history, and direct events to an audience, are plain messages ([`unlogged`]).
 
 mod append;
 mod batch;
@@ -37,7 +37,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_stream::StreamExt as _;
 
 use super::clock::Clock;
-use super::{Broker, Kept, Page, Range, Receipt, Share, Sink};
+use super::{Broker, Kept, Page, Range, Receipt, Share, Sink, without_conditions};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, ChannelPattern, Draft, Namespace, Namespaces};
 use crate::maybe_ready::MaybeReady;
@@ -76,6 +76,7 @@ const NEWEST: usize = 256;
 /// Channels on NATS JetStream.
 pub struct Nats {
     shared: Arc<Shared>,
+    event_bytes: usize,
 }
 
 struct Shared {
@@ -95,8 +96,6 @@ struct Shared {
     metrics: Arc<Metrics>,
     sink: Weak<dyn Sink>,
     runtime: Handle,
-    /// Random for each process.
-    node: u64,
     publish_timeout: Duration,
     sweep_interval: Duration,
     queued: Arc<Queued>,
@@ -108,14 +107,14 @@ struct Shared {
     verified: AtomicU64,
 }
 
-/// What waits to be appended.
+/// The number of events and bytes that wait to be appended.
 #[derive(Default)]
 struct Queued {
     events: AtomicUsize,
     bytes: AtomicUsize,
 }
 
-/// Passes what was appended or read to the receiving side.
+/// Passes appended and read batches to the receiving side.
 struct Delivering {
     receiving: Arc<Receiving<Line>>,
     queued: Arc<Queued>,
@@ -143,10 +142,11 @@ impl Appended for Delivering {
 }
 
 impl Nats {
-    /// Connects, checks what the servers can do, and makes the streams.
+    /// Connects, checks the servers' features, and creates the streams.
     ///
     /// # Errors
-    /// Names what is wrong with the servers or the configuration.
+    ///
+    /// Names the server or configuration problem.
     pub async fn connect(
         settings: NatsSettings,
         namespaces: Arc<ArcSwap<Namespaces>>,
@@ -163,12 +163,12 @@ impl Nats {
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Result<Self, ConnectError> {
-        let (line, mut events) = connect::connect(&settings).await?;
+        let (line, mut events, event_bytes) = connect::connect(&settings).await?;
         let defaults = StreamDefaults {
             prefix: settings.prefix.clone(),
             replicas: settings.replicas,
             max_bytes: settings.max_bytes,
-            event_bytes: settings.event_bytes,
+            event_bytes,
         };
         let streams = Streams::new(line.clone(), defaults);
         streams
@@ -227,7 +227,6 @@ impl Nats {
             metrics,
             sink,
             runtime,
-            node,
             publish_timeout: settings.publish_timeout,
             sweep_interval: settings.sweep,
             queued,
@@ -248,7 +247,24 @@ impl Nats {
                 shared.verify_soon();
             }
         });
-        Ok(Nats { shared })
+        shared.metrics.cluster().configured();
+        shared.metrics.cluster().up(true);
+        Ok(Nats {
+            shared,
+            event_bytes,
+        })
+    }
+
+    /// The connection to the servers.
+    #[must_use]
+    pub fn client(&self) -> async_nats::Client {
+        self.shared.line.client().clone()
+    }
+
+    /// The largest event that the servers take, in bytes.
+    #[must_use]
+    pub fn event_bytes(&self) -> usize {
+        self.event_bytes
     }
 }
 
@@ -288,20 +304,21 @@ impl Shared {
         self.entry(channel, &stream)
     }
 
-    fn publish(self: &Arc<Self>, draft: Draft) -> MaybeReady<Receipt> {
+    fn publish(self: &Arc<Self>, mut draft: Draft) -> MaybeReady<Receipt> {
         if self.closing.load(Ordering::Acquire) {
             return MaybeReady::Ready(Err(Error::unavailable("the server is stopping")));
         }
+        let conditions = draft.take_conditions();
         let Some(channel) = draft.channel.clone() else {
             return MaybeReady::Ready(self.unlogged.publish(draft));
         };
         let namespace = self.namespace(&channel);
-        if namespace.history.size == 0 {
-            return self.publish_unlogged(&channel, &namespace, draft);
+        let is_kept = namespace.history.size > 0;
+        if let Err(refused) = without_conditions(&channel, conditions, is_kept) {
+            return MaybeReady::Ready(Err(refused));
         }
-        if draft.conditions.is_some() {
-            let text = "skip_history and expected_offset need history in memory or on disk";
-            return MaybeReady::Ready(Err(Error::precondition(text)));
+        if !is_kept {
+            return self.publish_unlogged(&channel, &namespace, draft);
         }
         if !self.line.is_up() {
             let text = "cluster.engine: nats: not connected; the event was not stored";
@@ -375,7 +392,7 @@ impl Shared {
         })
     }
 
-    /// Where a channel stands.
+    /// The head of a channel.
     async fn head(self: &Arc<Self>, entry: &Arc<Channel>) -> Result<Head> {
         let now = self.clock.now();
         if !entry.receiver().is_off() {
@@ -453,7 +470,7 @@ impl Shared {
     fn follow(self: &Arc<Self>, pattern: &ChannelPattern) {
         let is_first = self.interest.add(pattern);
         if let ChannelPattern::Exact(channel) = pattern {
-            // Whoever reads from now on waits for the position.
+            // Readers from now on wait for the position.
             let namespace = self.namespace(channel);
             if namespace.history.size > 0
                 && let Some(stream) = self.streams.get(channel, &namespace)
@@ -523,7 +540,7 @@ impl Shared {
         }
     }
 
-    /// Looks up where a channel stands, now that its live events arrive.
+    /// Looks up the head of a channel, now that its live events arrive.
     async fn join(self: &Arc<Self>, channel: &ChannelName) {
         loop {
             let namespace = self.namespace(channel);
@@ -584,7 +601,7 @@ impl Shared {
         }
     }
 
-    /// Receives the events that go straight to an audience.
+    /// Receives the direct events to an audience.
     async fn follow_direct(self: &Arc<Self>) -> Result<(), EngineError> {
         let subject = subject::direct(&self.prefix);
         let messages = self.line.client().subscribe(subject).await;

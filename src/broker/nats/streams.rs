@@ -277,14 +277,18 @@ impl Streams {
         Ok(())
     }
 
-    /// Reads the salt of each stream again: another node may have renewed it.
-    pub(super) async fn refresh(&self) -> Result<(), EngineError> {
+    /// Reads the salt of each stream again, as another node may have renewed it. Returns the streams
+    /// whose epochs are others now.
+    pub(super) async fn refresh(&self) -> Result<Vec<Arc<Stream>>, EngineError> {
+        let mut changed = Vec::new();
         for stream in self.all() {
-            if let Some(config) = self.info(&stream.name).await? {
-                stream.set(config.salt().unwrap_or(0), config.keep());
+            if let Some(config) = self.info(&stream.name).await?
+                && stream.set(config.salt().unwrap_or(0), config.keep())
+            {
+                changed.push(stream);
             }
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// The channels of a stream whose names may start with `prefix`.

@@ -1,4 +1,4 @@
-//! What happens now and then: verifying, keeping epochs alive, probing, listing, closing.
+//! Periodic work: verifying, keeping epochs alive, probing, listing, closing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,26 +10,27 @@ use tokio::time::sleep;
 use super::batch::Stored;
 use super::channel::Channel;
 use super::error::EngineError;
+use super::log::Log as _;
 use super::receive::Receiving;
 use super::{NEWEST, Shared};
 use crate::broker::Kept;
 use crate::error::Result;
 use crate::event::ChannelName;
 
-/// A channel that is followed so long without a record gets one, in milliseconds.
+/// A channel that has subscribers but no record for this long gets one, in milliseconds.
 const HEAD_AFTER: u64 = 30_000;
 /// The most records of that kind per second and node.
 const HEADS_A_SECOND: usize = 500;
-/// A channel that nobody uses is forgotten after this time, in milliseconds: idempotency keys are
-/// kept elsewhere, and the rest is read again.
+/// An unused channel is removed after this time, in milliseconds: idempotency keys are kept
+/// elsewhere, and the rest is read again.
 const UNUSED: u64 = 60_000;
-/// How long a close waits for what is queued.
+/// How long a close waits for queued events.
 const CLOSE: Duration = Duration::from_secs(10);
 /// After the connection is back or a leader was elected, replicas need a moment.
 const SETTLE: Duration = Duration::from_millis(300);
 /// How long a probe waits.
 const PROBE: Duration = Duration::from_secs(2);
-/// JetStream's code for a compare value that does not fit: a leader has answered.
+/// JetStream's code for a compare value that does not fit: it shows that a leader has answered.
 const WRONG_LAST: u32 = 10071;
 
 impl Shared {
@@ -63,8 +64,8 @@ impl Shared {
         self.metrics.cluster().channels(self.channels.len());
     }
 
-    /// Appends a record to followed channels that have none or an old one, so that their epoch lives
-    /// on.
+    /// Appends a record to channels with subscribers that have none or an old one, so that their
+    /// epoch continues.
     fn keep_heads(self: &Arc<Self>, now: u64) {
         let Some(sink) = self.sink.upgrade() else {
             return;
@@ -91,7 +92,7 @@ impl Shared {
         }
     }
 
-    /// Live messages may have been lost: compares positions soon, for all channels.
+    /// Live messages may have been lost: compares the positions of all channels soon.
     pub(super) fn verify_soon(self: &Arc<Self>) {
         self.spawn_verify(SETTLE);
     }
@@ -104,6 +105,13 @@ impl Shared {
         self.runtime.spawn(async move {
             sleep(after).await;
             this.verifying.store(false, Ordering::Release);
+            if let Ok(changed) = this.streams.refresh().await {
+                for stream in changed {
+                    for wanted in this.channels.forget_stream(&stream) {
+                        this.cache.remove(&wanted);
+                    }
+                }
+            }
             let followed = this
                 .channels
                 .select(|channel| channel.receiver().position().is_some());
@@ -111,7 +119,7 @@ impl Shared {
         });
     }
 
-    /// Compares the newest record of each channel with what was delivered.
+    /// Compares the newest record of each channel with the delivered position.
     pub(super) async fn verify(self: &Arc<Self>, channels: &[Arc<Channel>]) {
         let mut by_stream: HashMap<&str, Vec<&Arc<Channel>>> = HashMap::new();
         for channel in channels {
@@ -141,12 +149,31 @@ impl Shared {
         }
     }
 
-    fn compare(&self, channel: &Arc<Channel>, seq: u64, body: &[u8]) {
+    /// The log seems to be behind the delivered position. If the leader confirms it, offsets would
+    /// be assigned twice: the channel continues with a new epoch.
+    async fn check_ahead(self: &Arc<Self>, channel: &Arc<Channel>) {
+        if let Ok(Some(last)) = self.line.last(channel).await
+            && Receiving::<super::Line>::is_ahead(channel, &last)
+        {
+            tracing::warn!(channel = %channel.name, "the engine has lost events: new epoch");
+            if channel.writer().want_renumber() {
+                self.spawn_append(channel);
+            }
+        }
+    }
+
+    fn compare(self: &Arc<Self>, channel: &Arc<Channel>, seq: u64, body: &[u8]) {
         let read = Stored::read(&channel.name, &channel.stream, &channel.subject, seq, body);
         match read {
             Ok(last) if Receiving::<super::Line>::is_behind(channel, &last) => {
                 self.metrics.cluster().late();
                 self.receiving.arrived(channel, last);
+            }
+            Ok(last) if Receiving::<super::Line>::is_ahead(channel, &last) => {
+                // A replica may be behind; the leader decides.
+                let (this, channel) = (Arc::clone(self), Arc::clone(channel));
+                self.runtime
+                    .spawn(async move { this.check_ahead(&channel).await });
             }
             Ok(_) => {}
             Err(why) => {
@@ -256,7 +283,7 @@ impl Shared {
         Ok(kept)
     }
 
-    /// Finishes what was accepted. Blocks.
+    /// Finishes the accepted publishes. Blocks.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
         let until = Instant::now() + CLOSE;

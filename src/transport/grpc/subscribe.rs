@@ -102,6 +102,7 @@ pub(super) async fn open(
         session,
         message,
         address,
+        headers,
         trace,
     } = call;
     let services = session.services();
@@ -115,6 +116,7 @@ pub(super) async fn open(
         origin: None,
         credentials: Credentials::Verified(Arc::clone(session.identity())),
         authentication: Authentication::Now,
+        headers: Some(&headers),
         trace: trace.as_ref(),
     };
     let admitted = services.admit(admission).await;

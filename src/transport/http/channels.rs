@@ -8,9 +8,10 @@ use super::caller::Caller;
 use super::connections::at_position;
 use super::query::{Query, name_in_path};
 use super::reply::{self, Answer};
+use crate::admin::{ChannelOrder, ChannelsQuery, parse_order};
 use crate::broker::Purge;
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, Position, json as event_json};
+use crate::event::{ChannelName, Position, Timestamp, json as event_json};
 use crate::session::{HistoryPage, HistoryQuery};
 
 /// The path of one channel, before its name.
@@ -20,14 +21,31 @@ const DEFAULT_LIMIT: u32 = 100;
 
 /// `GET /api/v1/channels`: a page of channels, by name.
 pub(super) async fn list(caller: Caller, query: Query) -> Answer {
-    let admin = caller.admin()?;
-    let size = query.number("page_size")?.unwrap_or_default();
-    let (prefix, token) = (query.text("prefix"), query.text("page_token"));
-    let (channels, next) = admin.channels(prefix, size, token).await?;
+    let viewer = caller.viewer()?;
+    let asked = ChannelsQuery {
+        prefix: query.text("prefix").to_owned(),
+        order: parse_order(
+            query.text("order_by"),
+            query.flag("desc")?,
+            ChannelOrder::ALL,
+        )?,
+        page_size: query.number("page_size")?.unwrap_or_default(),
+        page_token: query.text("page_token").to_owned(),
+    };
+    let (channels, next) = viewer.channels(&asked).await?;
     let channels = channels.iter().map(|channel| {
         let mut entry = at_position(channel.channel.as_str(), channel.position);
         if let Some(entry) = entry.as_object_mut() {
-            entry.insert("subscribers".to_owned(), channel.subscribers.into());
+            let last = channel.last_event_at.map(Timestamp::to_rfc3339);
+            let more = [
+                ("subscribers", json!(channel.subscribers)),
+                ("rate", json!(channel.rate)),
+                ("last_event_at", json!(last)),
+                ("history_events", json!(channel.history_events)),
+                ("history_bytes", json!(channel.history_bytes)),
+                ("users", json!(channel.users)),
+            ];
+            entry.extend(more.map(|(name, value)| (name.to_owned(), value)));
         }
         entry
     });
@@ -72,7 +90,7 @@ fn channel_in(uri: &Uri, after: &str) -> Result<ChannelName> {
 }
 
 async fn history(caller: &Caller, uri: &Uri, query: &Query) -> Answer {
-    let session = caller.service()?;
+    let session = caller.reader()?;
     let channel = channel_in(uri, "/history")?;
     let limit = query.number("limit")?.unwrap_or(DEFAULT_LIMIT);
     let since = query.all("since").next();
@@ -109,7 +127,7 @@ fn page_json(channel: &ChannelName, page: &HistoryPage) -> Bytes {
 }
 
 async fn presence(caller: &Caller, uri: &Uri) -> Answer {
-    let session = caller.service()?;
+    let session = caller.reader()?;
     let channel = channel_in(uri, "/presence")?;
     let present = session.presence(&channel).await?;
     let users = present

@@ -6,43 +6,35 @@ use serde_json::{Value, json};
 use super::caller::Caller;
 use super::query::{Query, name_in_path};
 use super::reply::{self, Answer};
-use crate::admin::Target;
-use crate::api;
-use crate::api::refusals::Guarded;
+use crate::admin::{ConnectionsRequest, Target, parse_order};
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, ConnectionId, Position};
-use crate::hub::{ConnectionFilter, ConnectionInfo};
+use crate::event::{ChannelName, ConnectionId, Position, Timestamp};
+use crate::hub::{ConnectionFilter, ConnectionInfo, ConnectionOrder};
 use crate::telemetry::Transport;
 
 /// The path of one connection, before its id.
 const ONE: &str = "/api/v1/connections/";
 
-/// Shows the counters
-#[utoipa::path(
-    get,
-    path = "/api/v1/stats",
-    tag = "connections",
-    operation_id = "getStats",
-    responses((status = 200, description = "Done.", body = api::Stats), Guarded),
-)]
-pub(super) async fn stats(caller: Caller) -> Answer {
-    let stats = caller.admin()?.stats().await?;
-    reply::json(&api::Stats::from(stats))
-}
-
 /// `GET /api/v1/connections`: a page of connections.
 pub(super) async fn list(caller: Caller, query: Query) -> Answer {
-    let admin = caller.admin()?;
-    let filter = filter(&query)?;
-    let size = query.number("page_size")?.unwrap_or_default();
-    let token = query.text("page_token");
-    let (connections, next) = admin.connections(filter, size, token).await?;
+    let viewer = caller.viewer()?;
+    let (connections, next) = viewer.connections(&request(&query)?).await?;
     let connections: Vec<Value> = connections.iter().map(describe).collect();
     reply::json(&json!({ "connections": connections, "next_page_token": next }))
 }
 
-/// The filter of a query.
-pub(super) fn filter(query: &Query) -> Result<ConnectionFilter> {
+/// Which page of which connections a query asks for.
+pub(super) fn request(query: &Query) -> Result<ConnectionsRequest> {
+    let orders = ConnectionOrder::ALL.map(|order| (order.as_str(), order));
+    Ok(ConnectionsRequest {
+        filter: filter(query)?,
+        order: parse_order(query.text("order_by"), query.flag("desc")?, orders)?,
+        page_size: query.number("page_size")?.unwrap_or_default(),
+        page_token: query.text("page_token").to_owned(),
+    })
+}
+
+fn filter(query: &Query) -> Result<ConnectionFilter> {
     let text = |name| query.all(name).next();
     let transport = text("transport");
     if transport.is_some_and(|asked| Transport::ALL.iter().all(|known| known.as_str() != asked)) {
@@ -54,13 +46,14 @@ pub(super) fn filter(query: &Query) -> Result<ConnectionFilter> {
         channel: text("channel").map(ChannelName::new).transpose()?,
         transport: transport.map(Into::into),
         client_type: text("client_type").map(Into::into),
+        address: text("address").map(str::parse).transpose()?,
     })
 }
 
 /// `GET /api/v1/connections/{id}`: one connection.
 pub(super) async fn show(caller: Caller, uri: Uri) -> Answer {
-    let admin = caller.admin()?;
-    let connection = admin.connection(id_in(&uri, ONE)?).await?;
+    let viewer = caller.viewer()?;
+    let connection = viewer.connection(id_in(&uri, ONE)?).await?;
     reply::json(&describe(&connection))
 }
 
@@ -97,7 +90,19 @@ pub(super) fn id_in(uri: &Uri, before: &str) -> Result<ConnectionId> {
 /// A connection, as shown to operators.
 pub(super) fn describe(connection: &ConnectionInfo) -> Value {
     let subscriptions = connection.subscriptions.iter();
-    let subscriptions = subscriptions.map(|(channel, position)| at_position(channel, *position));
+    let subscriptions = subscriptions.map(|subscription| {
+        let mut entry = at_position(&subscription.channel, subscription.position);
+        if let Some(entry) = entry.as_object_mut() {
+            let more = [
+                ("filter", json!(subscription.filter)),
+                ("event_types", json!(subscription.event_types)),
+                ("live", json!(subscription.is_live)),
+            ];
+            entry.extend(more.map(|(name, value)| (name.to_owned(), value)));
+        }
+        entry
+    });
+    let facts = connection.request.as_ref();
     let client = connection.client.as_ref();
     let round_trip =
         (connection.round_trip_us > 0).then(|| f64::from(connection.round_trip_us) / 1e3);
@@ -119,6 +124,14 @@ pub(super) fn describe(connection: &ConnectionInfo) -> Value {
         "bytes_out": connection.bytes_out,
         "outbox_bytes": connection.outbox_bytes,
         "round_trip_ms": round_trip,
+        "user_agent": facts.map_or("", |facts| &facts.user_agent),
+        "origin": facts.map_or("", |facts| &facts.origin),
+        "dialect": connection.dialect,
+        "compression": connection.is_compressed,
+        "token_expires_at": connection.expires_at.map(Timestamp::to_rfc3339),
+        "messages_in": connection.messages_in,
+        "rate_limited": connection.rate_limited,
+        "claims": connection.claims,
     })
 }
 

@@ -236,7 +236,7 @@ fn payload(members: &Members<'_>) -> Result<Payload> {
         (None, encoded) if members.raw("data_base64").is_some() => {
             Payload::new(from_base64(&encoded)?, &content_type)
         }
-        (None, _) => Err(Error::field("data", "expected JSON, and it is missing")),
+        (None, _) => Err(Error::field("data", "expected JSON, but it is missing")),
     }
 }
 

@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 
 use super::Shared;
 use super::caller::Caller;
-use super::connections::{describe, filter, id_in};
+use super::connections::{describe, id_in, request};
 use super::events;
 use super::observe::Trace;
 use super::query::Query;
 use super::reply::{self, Answer};
 use super::{body, broadcast};
-use crate::admin::Target;
+use crate::admin::{ChannelsQuery, Target};
 use crate::api::Stats;
 use crate::hub::ConnectionInfo;
 use crate::telemetry::StatsSnapshot;
@@ -30,7 +30,7 @@ const ENVELOPE: usize = 64 * 1024;
 const PAGE: u32 = 1000;
 /// The most connections of a list without pages; `next_page_token` leads to the rest.
 const MOST: usize = 10_000;
-/// The most channels listed in statistics.
+/// The most channels in the statistics.
 const CHANNELS: u32 = 1000;
 
 /// `GET /api/v1/websocket/connections`: as `/api/v1/connections`, with their number, deliveries and
@@ -52,17 +52,17 @@ async fn list(
 ) -> Answer {
     let admin = caller.admin()?;
     let size = query.number("page_size")?;
-    let mut token = query.text("page_token").to_owned();
+    let mut asked = request(query)?;
+    asked.page_size = size.unwrap_or(PAGE);
     let mut found: Vec<Value> = Vec::new();
-    // The old systems had no pages: who does not ask for one gets as many as fit into an answer.
+    // The old systems had no pages: without a page size, the response has as many as fit.
     let next = loop {
-        let asked = size.unwrap_or(PAGE);
-        let (page, next) = admin.connections(filter(query)?, asked, &token).await?;
+        let (page, next) = admin.connections(&asked).await?;
         found.extend(page.iter().map(show));
         if size.is_some() || next.is_empty() || found.len() >= MOST {
             break next;
         }
-        token = next;
+        asked.page_token = next;
     };
     let now = admin.stats().await?;
     reply::json(&json!({
@@ -86,7 +86,10 @@ fn statistics(now: &StatsSnapshot) -> Value {
 
 fn client(connection: &ConnectionInfo) -> Value {
     let known = connection.client.as_ref();
-    let channels = connection.subscriptions.iter().map(|(channel, _)| channel);
+    let channels = connection
+        .subscriptions
+        .iter()
+        .map(|subscription| &subscription.channel);
     json!({
         "id": connection.id.to_string(),
         "client_id": connection.id.to_string(),
@@ -103,7 +106,11 @@ fn client(connection: &ConnectionInfo) -> Value {
 /// the subscriptions of each, for the first 1,000 channels by name.
 pub(super) async fn stats(caller: Caller) -> Answer {
     let admin = caller.admin()?;
-    let (channels, _) = admin.channels("", CHANNELS, "").await?;
+    let first = ChannelsQuery {
+        page_size: CHANNELS,
+        ..ChannelsQuery::default()
+    };
+    let (channels, _) = admin.channels(&first).await?;
     let followed = channels.iter().filter(|channel| channel.subscribers > 0);
     let subscriptions: BTreeMap<&str, u64> = followed
         .map(|channel| (channel.channel.as_str(), channel.subscribers))
@@ -148,7 +155,7 @@ pub(super) async fn broadcast(
     let audience = event.audience.as_ref();
     let for_roles = audience.filter(|to| event.channels.is_empty() && !to.roles.is_empty());
     let included = match for_roles.cloned().map(Arc::new) {
-        // Before it is published: an error here means that nobody has received it.
+        // Before the publish, so that a failure here means that no one received the event.
         Some(audience) => Some(
             shared
                 .services

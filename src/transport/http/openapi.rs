@@ -1,6 +1,7 @@
 //! `GET /openapi.json`: the HTTP API, described in OpenAPI 3.1.
 
 mod names;
+mod operations;
 mod paths;
 mod schemas;
 
@@ -24,7 +25,7 @@ pub(super) async fn show(_: Reader) -> Response {
 
 /// The operations whose handlers are annotated, with the types that they name.
 #[derive(OpenApi)]
-#[openapi(paths(super::connections::stats))]
+#[openapi(components(schemas(crate::api::Stats)))]
 struct Annotated;
 
 /// The whole description.
@@ -54,7 +55,7 @@ fn by_hand() -> Value {
         "servers": [{ "url": "/" }],
         "tags": [
             { "name": "events", "description": "Publishing and following." },
-            { "name": "connections", "description": "For operators: role `admin`." },
+            { "name": "connections", "description": "For operators: role `admin`, or `viewer` to look." },
             { "name": "channels", "description": "History and presence." },
             { "name": "catalog", "description": "The known event types." },
             { "name": "older", "description": "Paths of systems that came before." },

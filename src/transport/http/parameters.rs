@@ -20,6 +20,9 @@ const CONNECTIONS: &[&str] = &[
     "channel",
     "transport",
     "client_type",
+    "address",
+    "order_by",
+    "desc",
     "page_size",
     "page_token",
 ];
@@ -42,6 +45,7 @@ impl Parameters {
                 "durable",
                 "min_interval",
                 "last_event_id",
+                "sample",
             ],
             "/stream" => &[
                 "channel",
@@ -53,13 +57,16 @@ impl Parameters {
                 "min_interval",
                 "since",
             ],
+            "/api/v1/stats" => &["interval_ms"],
+            "/api/v1/stats/history" => &["after"],
+            "/api/v1/refusals" => &["limit", "after"],
             "/api/v1/connections" if deletes => &["user", "reason", "revoke"],
             "/api/v1/connections/{id}" if deletes => &["reason", "revoke"],
             "/api/v1/connections" | "/api/v1/websocket/connections" | "/websocket/clients" => {
                 CONNECTIONS
             }
-            "/api/v1/channels" => &["prefix", "page_size", "page_token"],
             "/api/v1/channels/{*channel}" if deletes => &["until_offset", "user"],
+            "/api/v1/channels" => &["prefix", "order_by", "desc", "page_size", "page_token"],
             "/api/v1/channels/{*channel}" => &["limit", "since", "reverse"],
             "/api/v1/catalog" => &["page_size", "page_token"],
             _ => &[],

@@ -10,6 +10,7 @@
 mod protocol;
 mod resume;
 mod retry;
+mod sampled;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -42,6 +43,7 @@ use crate::session::{
 use crate::telemetry::Transport;
 use protocol::EventStream;
 use resume::Ids;
+use sampled::{Sampled, Sampler};
 
 /// The protocol of event streams, for `benches/parts.rs`.
 #[cfg(feature = "parts")]
@@ -56,35 +58,59 @@ pub(super) async fn open(
     Extension(trace): Extension<Trace>,
     Extension(ConnectInfo(address)): Extension<ConnectInfo<SocketAddr>>,
     Extension(parameters): Extension<Parameters>,
+    extensions: http::Extensions,
     method: Method,
     headers: HeaderMap,
     query: Query,
 ) -> Answer {
-    let unknown = parameters.check("/sse", &query);
-    let answer = follow(&shared, &trace, address, &method, &headers, &query, unknown).await;
+    let request = Request {
+        shared: &shared,
+        trace: &trace,
+        address,
+        extensions: &extensions,
+        method: &method,
+        headers: &headers,
+        query: &query,
+    };
+    let answer = follow(request, parameters.check("/sse", &query)).await;
     answer.or_else(|refusal| retry::instead_of(refusal, &headers, &shared.lifecycle))
 }
 
-async fn follow(
-    shared: &Shared,
-    trace: &Trace,
+/// A request for a stream.
+#[derive(Clone, Copy)]
+struct Request<'r> {
+    shared: &'r Shared,
+    trace: &'r Trace,
     address: SocketAddr,
-    method: &Method,
-    headers: &HeaderMap,
-    query: &Query,
-    unknown: Result<()>,
-) -> Answer {
+    extensions: &'r http::Extensions,
+    method: &'r Method,
+    headers: &'r HeaderMap,
+    query: &'r Query,
+}
+
+async fn follow(request: Request<'_>, unknown: Result<()>) -> Answer {
+    let Request {
+        shared,
+        trace,
+        address,
+        headers,
+        query,
+        ..
+    } = request;
     let services = &shared.services;
     let allowed = shared.allowed_origins.load_full();
+    // The internal listener checks origins itself.
+    let origin = (!shared.is_internal).then_some(OriginRule {
+        headers,
+        allowed: &allowed,
+    });
     let admission = AdmissionRequest {
         transport: Transport::Sse,
         address,
-        origin: Some(OriginRule {
-            headers,
-            allowed: &allowed,
-        }),
-        credentials: Credentials::Token(token(headers, query)),
+        origin,
+        credentials: credentials(shared, request.extensions, headers, query),
         authentication: Authentication::Now,
+        headers: Some(headers),
         trace: trace.context(),
     };
     let admitted = services.admit(admission).await.map_err(encode)?;
@@ -95,8 +121,9 @@ async fn follow(
         None => query.text("last_event_id"),
     };
     let (wanted, ids) = wanted(last, query)?;
+    let sampler = Sampler::parse(query)?;
     unknown?;
-    if *method == Method::HEAD {
+    if *request.method == Method::HEAD {
         return Ok(stream(Body::empty()));
     }
     let opened = open_subscribed(
@@ -108,7 +135,11 @@ async fn follow(
         move |_, joined, refused| first(ids, joined, refused),
     );
     let (reader, ids) = opened.await?;
-    Ok(stream(Body::from_stream(Frames { reader, ids })))
+    let frames = Frames { reader, ids };
+    Ok(stream(match sampler {
+        None => Body::from_stream(frames),
+        Some(sampler) => Body::from_stream(Sampled::new(frames, sampler)),
+    }))
 }
 
 /// A rejection as a problem.
@@ -119,11 +150,24 @@ pub(super) fn encode(rejection: Rejection) -> Refusal {
     }
 }
 
-/// The token of the header or the query: `EventSource` can't send headers.
-pub(super) fn token<'r>(
+/// The credentials of a request for a stream. Without a token, the internal listener may know the
+/// caller.
+pub(super) fn credentials<'r>(
+    shared: &Shared,
+    extensions: &http::Extensions,
     headers: &'r HeaderMap,
     query: &'r Query,
-) -> Result<Option<&'r str>, AuthFailure> {
+) -> Credentials<'r> {
+    let token = token(headers, query);
+    let without = matches!(token, Ok(None)).then(|| shared.access.without_token(extensions));
+    match without.flatten() {
+        Some(identity) => Credentials::Verified(identity),
+        None => Credentials::Token(token),
+    }
+}
+
+/// The token of the header or the query: `EventSource` can't send headers.
+fn token<'r>(headers: &'r HeaderMap, query: &'r Query) -> Result<Option<&'r str>, AuthFailure> {
     let in_query = ["token", "access_token"];
     let in_query = || in_query.iter().find_map(|name| query.all(name).next());
     Ok(bearer(headers)?.or_else(in_query))
@@ -175,7 +219,7 @@ pub(super) fn wanted(last: &str, query: &Query) -> Result<(Subscribe, Ids)> {
 }
 
 /// The response head of every stream. Proxies must not buffer events.
-fn stream(body: Body) -> Response {
+pub(super) fn stream(body: Body) -> Response {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     let kind = HeaderValue::from_static("text/event-stream");

@@ -31,7 +31,7 @@ use crate::error::{CloseCode, Result};
 use crate::event::{Event, Timestamp, json as event_json};
 use crate::hub::{ConnCtx, DialectId, Joined, Notice, PipeReader, Piped, Protocol, Refused};
 use crate::protocol::{ReplyTo, ServerMessage};
-use crate::session::{AdmissionRequest, Authentication, Credentials, OriginRule, open_subscribed};
+use crate::session::{AdmissionRequest, Authentication, OriginRule, open_subscribed};
 use crate::telemetry::Transport;
 
 /// Opens a stream.
@@ -40,6 +40,7 @@ pub(super) async fn open(
     Extension(trace): Extension<Trace>,
     Extension(ConnectInfo(address)): Extension<ConnectInfo<SocketAddr>>,
     Extension(parameters): Extension<Parameters>,
+    extensions: http::Extensions,
     method: Method,
     headers: HeaderMap,
     query: Query,
@@ -53,8 +54,9 @@ pub(super) async fn open(
             headers: &headers,
             allowed: &allowed,
         }),
-        credentials: Credentials::Token(sse::token(&headers, &query)),
+        credentials: sse::credentials(&shared, &extensions, &headers, &query),
         authentication: Authentication::Now,
+        headers: Some(&headers),
         trace: trace.context(),
     };
     let admitted = services.admit(admission).await.map_err(sse::encode)?;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::names;
+use super::{names, operations};
 use crate::telemetry::Transport;
 
 /// All paths with their operations.
@@ -14,6 +14,7 @@ pub(super) fn all() -> Value {
         catalog(),
         older(),
         server(),
+        operations::paths(),
     ];
     let mut paths = Map::new();
     for part in parts {
@@ -24,7 +25,7 @@ pub(super) fn all() -> Value {
     Value::Object(paths)
 }
 
-fn schema(name: &str) -> Value {
+pub(super) fn schema(name: &str) -> Value {
     json!({ "$ref": format!("#/components/schemas/{name}") })
 }
 
@@ -37,7 +38,13 @@ fn response(name: &str) -> Value {
 }
 
 /// An operation that needs a token, with its success and error responses.
-fn operation(tag: &str, id: &str, summary: &str, ok: &Value, refusals: &[&str]) -> Value {
+pub(super) fn operation(
+    tag: &str,
+    id: &str,
+    summary: &str,
+    ok: &Value,
+    refusals: &[&str],
+) -> Value {
     let mut responses = Map::new();
     responses.insert(
         "200".to_owned(),
@@ -64,7 +71,7 @@ fn operation(tag: &str, id: &str, summary: &str, ok: &Value, refusals: &[&str]) 
 }
 
 /// The same with more members, such as parameters and a body.
-fn with(mut operation: Value, members: Value) -> Value {
+pub(super) fn with(mut operation: Value, members: Value) -> Value {
     if let (Value::Object(operation), Value::Object(members)) = (&mut operation, members) {
         operation.extend(members);
     }
@@ -72,22 +79,22 @@ fn with(mut operation: Value, members: Value) -> Value {
 }
 
 /// An optional parameter; an empty one counts as missing.
-fn in_query(name: &str, schema: &Value, description: &str) -> Value {
+pub(super) fn in_query(name: &str, schema: &Value, description: &str) -> Value {
     json!({
         "name": name, "in": "query", "description": description, "schema": schema,
         "allowEmptyValue": true,
     })
 }
 
-fn text() -> Value {
+pub(super) fn text() -> Value {
     json!({ "type": "string" })
 }
 
-fn number(from: u32, to: u32) -> Value {
+pub(super) fn number(from: u32, to: u32) -> Value {
     json!({ "type": "integer", "minimum": from, "maximum": to })
 }
 
-fn flag() -> Value {
+pub(super) fn flag() -> Value {
     json!({ "type": "boolean" })
 }
 
@@ -164,6 +171,7 @@ fn events() -> Value {
                 in_query("durable", &durable(), "The name of a durable subscription."),
                 in_query("min_interval", &interval(), "The least time between two events of a key."),
                 in_query("last_event_id", &text(), "As the header `Last-Event-ID`."),
+                in_query("sample", &number(1, 10_000), "At most so many events a second; what is left out is counted by `event: sampled`."),
                 {
                     "name": "Last-Event-ID", "in": "header",
                     "description": "Resumes behind this id.", "schema": { "type": "string" },
@@ -243,10 +251,22 @@ fn filters() -> Vec<Value> {
             &text(),
             "Only those that registered as this.",
         ),
+        in_query(
+            "address",
+            &text(),
+            "Only those from this address or network, such as 192.0.2.0/24.",
+        ),
+        in_query(
+            "order_by",
+            &operations::order(&["outbox", "dropped", "bytes", "connected_at", "round_trip"]),
+            "The order; a `desc` behind it is as the parameter.",
+        ),
+        in_query("desc", &flag(), "The largest first; only with `order_by`."),
     ];
     // The node is a number of 16 bits.
     let node = "([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])";
-    let pattern = format!("^{node}\\.[0-9]{{1,4}}\\.[0-9]{{1,9}}$");
+    let pattern =
+        format!("^({node}\\.[0-9]{{1,4}}\\.[0-9]{{1,9}}|[0-9]{{1,20}}\\.[0-9a-f]{{28}})$");
     let token = json!({ "type": "string", "pattern": pattern });
     parameters.extend(page(&token));
     parameters
@@ -365,7 +385,9 @@ fn channels() -> Value {
     );
     json!({
         "/api/v1/channels": { "get": with(list, json!({ "parameters": [
-            in_query("prefix", &short, "Only names that start with this."), size, token,
+            in_query("prefix", &short, "Only names that start with this."),
+            in_query("order_by", &operations::order(&["rate", "subscribers", "history"]), "The order; by name if absent."),
+            in_query("desc", &flag(), "The largest first; only with `order_by`."), size, token,
         ] })) },
         "/api/v1/channels/{channel}/history": {
             "parameters": [channel],

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::names;
+use super::{names, operations};
 use crate::catalog::MAX_VIOLATIONS;
 use crate::event::Audience;
 use crate::telemetry::Transport;
@@ -16,6 +16,7 @@ pub(super) fn all() -> Value {
         connections(),
         channels(),
         catalog(),
+        operations::schemas(),
     ] {
         if let Value::Object(part) = part {
             all.extend(part);
@@ -24,23 +25,27 @@ pub(super) fn all() -> Value {
     Value::Object(all)
 }
 
-fn text() -> Value {
+pub(super) fn text() -> Value {
     json!({ "type": "string" })
 }
 
-fn time() -> Value {
+pub(super) fn time() -> Value {
     json!({ "type": "string", "format": "date-time" })
 }
 
-fn count() -> Value {
+pub(super) fn count() -> Value {
     json!({ "type": "integer", "minimum": 0 })
 }
 
-fn texts() -> Value {
+pub(super) fn texts() -> Value {
     json!({ "type": "array", "items": { "type": "string" } })
 }
 
-fn object(required: &[&str], properties: Value) -> Value {
+pub(super) fn counts() -> Value {
+    json!({ "type": "object", "additionalProperties": { "type": "integer", "minimum": 0 } })
+}
+
+pub(super) fn object(required: &[&str], properties: Value) -> Value {
     let mut schema = Map::new();
     schema.insert("type".to_owned(), "object".into());
     schema.insert("required".to_owned(), required.to_vec().into());
@@ -48,7 +53,7 @@ fn object(required: &[&str], properties: Value) -> Value {
     Value::Object(schema)
 }
 
-fn list_of(name: &str) -> Value {
+pub(super) fn list_of(name: &str) -> Value {
     json!({ "type": "array", "items": { "$ref": format!("#/components/schemas/{name}") } })
 }
 
@@ -228,7 +233,10 @@ fn with_no_others(mut schema: Value) -> Value {
 }
 
 fn connections() -> Value {
-    let position = json!({ "channel": text(), "epoch": text(), "offset": count() });
+    let position = json!({
+        "channel": text(), "epoch": text(), "offset": count(), "filter": text(),
+        "event_types": texts(), "live": { "type": "boolean" },
+    });
     json!({
         "Connection": object(&["id", "transport", "connected_at"], json!({
             "id": text(), "user": { "type": ["string", "null"] }, "roles": texts(),
@@ -239,6 +247,12 @@ fn connections() -> Value {
             "delivered": count(), "dropped": count(), "bytes_in": count(),
             "bytes_out": count(), "outbox_bytes": count(),
             "round_trip_ms": { "type": ["number", "null"] },
+            "user_agent": text(), "origin": text(), "dialect": text(),
+            "compression": { "type": "boolean" },
+            "token_expires_at": { "type": ["string", "null"], "format": "date-time" },
+            "messages_in": count(), "rate_limited": count(),
+            "claims": { "type": "array", "items": { "type": "string" },
+                "description": "The names of the token's claims, never their values." },
         })),
         "ConnectionPage": page_of("connections", "Connection"),
     })
@@ -248,6 +262,10 @@ fn channels() -> Value {
     json!({
         "Channel": object(&["channel", "subscribers"], json!({
             "channel": text(), "subscribers": count(), "epoch": text(), "offset": count(),
+            "rate": { "type": "number", "description": "Events per second over the last 10 s." },
+            "last_event_at": { "type": ["string", "null"], "format": "date-time" },
+            "history_events": count(), "history_bytes": count(),
+            "users": { "type": ["integer", "null"], "description": "Users present." },
         })),
         "ChannelPage": page_of("channels", "Channel"),
         "Purged": object(&["channel", "purged"], json!({
