@@ -347,6 +347,11 @@ export function Field(props: {
           clearTimeout(timer.current);
           timer.current = setTimeout(() => props.onChange(value.trim()), 250);
         }}
+        onBlur={() => {
+          // What is typed counts at once for whatever is clicked next.
+          clearTimeout(timer.current);
+          if (text.trim() !== props.value) props.onChange(text.trim());
+        }}
       />
       {props.hint !== undefined && <small>{props.hint}</small>}
     </label>

@@ -131,7 +131,7 @@ test("a channel shows its history, who is there and its settings, and an event i
   await history.getByRole("row").filter({ hasText: "greeting" }).first().click();
   await page.locator(".event").getByText("offset").waitFor();
   await page.getByRole("tab", { name: "presence" }).click();
-  await page.getByRole("table", { name: "Users present" }).getByText("user5", { exact: true }).waitFor();
+  await page.getByRole("table", { name: "Users present" }).getByText("user1", { exact: true }).waitFor();
   await page.getByRole("tab", { name: "settings" }).click();
   await page.getByText("May subscribe").waitFor();
   await page.getByRole("tab", { name: "publish" }).click();

@@ -9,7 +9,7 @@ use super::{Record, What};
 use crate::event::Timestamp;
 
 /// How many are kept.
-pub const KEPT: usize = 1000;
+const KEPT: usize = 1000;
 /// The longest text of one, in bytes: clients choose some of them.
 const LONGEST: usize = 256;
 

@@ -7,16 +7,21 @@ import { Choice, Facts, Field, Loading, Wrong } from "../ui.tsx";
 const ACTIONS: [string, string][] = [["subscribe", "subscribe"], ["publish", "publish"], ["history", "read history"], ["presence", "see presence"]];
 
 export function Why(): JSX.Element {
-  const given = route.value.query;
-  const read = (name: string) => given.get(name) ?? "";
+  const read = (name: string) => route.value.query.get(name) ?? "";
   const [answer, setAnswer] = useState<Explanation | null>(null);
   const [error, setError] = useState<Error | null>(null);
   const [busy, setBusy] = useState(false);
   const claims = read("claims");
-  const key = given.toString();
+  const key = route.value.query.toString();
   const question = async () => {
+    if (read("channel") === "") {
+      setAnswer(null);
+      setError(new Error("Name a channel."));
+      return;
+    }
     setBusy(true);
     try {
+      const claims = read("claims");
       const roles = read("roles").split(",").map((role) => role.trim()).filter((role) => role !== "");
       const who = claims === "" ? { user: read("user") } : { claims };
       const body = { ...who, roles, action: read("action") || "subscribe", channel: read("channel"), event_type: read("event_type") };

@@ -28,7 +28,7 @@ const CONNECTIONS: &str = "tidings.v1.ConnectionService";
 const CATALOG: &str = "tidings.v1.CatalogService";
 const STORE: &str = "tidings.v1.StoreService";
 /// The procedures that need a token.
-const CLOSED: [Procedure; 16] = [
+const CLOSED: [Procedure; 20] = [
     Procedure(EVENTS, "Publish"),
     Procedure(EVENTS, "PublishBatch"),
     Procedure(EVENTS, "PublishStream"),
@@ -41,6 +41,10 @@ const CLOSED: [Procedure; 16] = [
     Procedure(CONNECTIONS, "Disconnect"),
     Procedure(CONNECTIONS, "ListChannels"),
     Procedure(CONNECTIONS, "GetPresence"),
+    Procedure(CONNECTIONS, "GetServerInfo"),
+    Procedure(CONNECTIONS, "GetStatsHistory"),
+    Procedure(CONNECTIONS, "Explain"),
+    Procedure(CONNECTIONS, "WatchRefusals"),
     Procedure(CATALOG, "ListEventTypes"),
     Procedure(CATALOG, "GetEventType"),
     Procedure(CATALOG, "ValidateEvent"),

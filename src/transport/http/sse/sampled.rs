@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, Interval, interval_at};
 use tokio_stream::Stream;
 
@@ -15,6 +15,8 @@ use crate::transport::http::query::Query;
 
 /// The period over which events are counted.
 const PERIOD: Duration = Duration::from_secs(1);
+/// The end of a message.
+const END: &[u8] = b"\n\n";
 /// The most events a second that may be asked for.
 const MOST: u32 = 10_000;
 
@@ -43,9 +45,27 @@ impl Sampler {
         }
     }
 
-    /// Whether a frame passes. Notices always do: only events are left out.
-    fn passes(&mut self, frame: &[u8]) -> bool {
-        let is_event = frame.starts_with(b"id:") || frame.starts_with(b"data:");
+    /// What passes of a frame, which may hold several messages; `None` if nothing does.
+    fn sample(&mut self, frame: Bytes) -> Option<Bytes> {
+        let mut kept = BytesMut::new();
+        let (mut rest, before) = (&frame[..], self.skipped);
+        while !rest.is_empty() {
+            let end = memchr::memmem::find(rest, END).map_or(rest.len(), |at| at + END.len());
+            let (message, after) = rest.split_at(end);
+            if self.passes(message) {
+                kept.extend_from_slice(message);
+            }
+            rest = after;
+        }
+        if self.skipped == before {
+            return Some(frame);
+        }
+        (!kept.is_empty()).then(|| kept.freeze())
+    }
+
+    /// Whether a message passes. Notices always do: only events are left out.
+    fn passes(&mut self, message: &[u8]) -> bool {
+        let is_event = message.starts_with(b"id:") || message.starts_with(b"data:");
         if !is_event {
             return true;
         }
@@ -99,9 +119,12 @@ impl Stream for Sampled {
             {
                 return Poll::Ready(Some(Ok(notice)));
             }
-            match std::task::ready!(Pin::new(&mut this.frames).poll_next(cx)) {
-                Some(Ok(frame)) if !this.sampler.passes(&frame) => {}
-                other => return Poll::Ready(other),
+            let Some(Ok(frame)) = std::task::ready!(Pin::new(&mut this.frames).poll_next(cx))
+            else {
+                return Poll::Ready(None);
+            };
+            if let Some(frame) = this.sampler.sample(frame) {
+                return Poll::Ready(Some(Ok(frame)));
             }
         }
     }
@@ -115,16 +138,22 @@ mod tests {
     fn events_beyond_the_limit_are_counted_and_notices_pass() {
         let query = Query::parse("sample=2").unwrap();
         let mut sampler = Sampler::parse(&query).unwrap().unwrap();
-        let event = b"id: e/1\ndata: {}\n\n";
-        let passed: Vec<bool> = (0..5).map(|_| sampler.passes(event)).collect();
-        assert_eq!(passed, [true, true, false, false, false]);
-        assert!(sampler.passes(b"event: gap\ndata: {}\n\n"));
+        let event = "id: e/1\ndata: {}\n\n";
+        let notice = "event: gap\ndata: {}\n\n";
+        let mut sample = |text: String| sampler.sample(Bytes::from(text));
+        assert_eq!(sample(event.repeat(1)).unwrap(), event);
+        // Several messages may be one piece.
+        let joined = format!("{event}{notice}{event}{event}{notice}");
+        assert_eq!(sample(joined).unwrap(), format!("{event}{notice}{notice}"));
+        assert_eq!(sample(event.repeat(1)), None);
         let told = sampler.end_period().unwrap();
         assert!(
             told.starts_with(b"event: sampled\n")
                 && told.ends_with(b"\"skipped\":3,\"limit\":2}\n\n")
         );
-        assert!(sampler.passes(b"data: {}\n\n") && sampler.end_period().is_none());
+        let plain = Bytes::from_static(b"data: {}\n\n");
+        assert_eq!(sampler.sample(plain.clone()), Some(plain));
+        assert!(sampler.end_period().is_none());
     }
 
     #[test]
