@@ -15,10 +15,7 @@ use crate::event::{
     Audience, ChannelName, ConnectionId, Draft, Event, Headers, Payload, Position, Timestamp,
     TraceContext,
 };
-use demands::{
-    delivers_without_keeping, keeps_the_lifetime_of_an_event,
-    publishes_only_behind_the_expected_offset, purges_up_to_an_offset, purges_what_is_of_one_user,
-};
+use demands::{conditions_are_met_or_refused, keeps_the_lifetime_of_an_event};
 use subject::{Subject, disk, memory, nats, offsets, redis};
 
 pub(super) use subject::{Recorder, draft, keyed, namespaces};
@@ -588,31 +585,6 @@ every_rule! {
     epoch_continues_if_nothing_was_missed
     reads_stay_within_requested_bytes
     keeps_the_order_of_each_publisher_among_many
+    conditions_are_met_or_refused
     keeps_the_lifetime_of_an_event
-}
-
-/// Rules for stores in this process. An engine that does not follow them yet refuses conditions and
-/// purges with `failed_precondition`.
-macro_rules! every_local_rule {
-    ($($rule:ident)*) => {
-        mod memory_broker_demands {$(
-            #[tokio::test(start_paused = true)]
-            async fn $rule() {
-                super::$rule(&super::memory()).await;
-            }
-        )*}
-        mod disk_broker_demands {$(
-            #[tokio::test]
-            async fn $rule() {
-                super::$rule(&super::disk()).await;
-            }
-        )*}
-    };
-}
-
-every_local_rule! {
-    publishes_only_behind_the_expected_offset
-    delivers_without_keeping
-    purges_up_to_an_offset
-    purges_what_is_of_one_user
 }

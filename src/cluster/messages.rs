@@ -481,3 +481,46 @@ fn info(connection: pb::Connection) -> Result<ConnectionInfo> {
         claims: connection.claims,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::ConnectionId;
+
+    fn carried(grant: Grant) -> Grant {
+        let sent = command(&Control::Grant(Arc::new(grant))).unwrap();
+        let source = filter_source(&sent).map(ToOwned::to_owned);
+        let compiled = EventFilter::new([], source.as_deref()).unwrap();
+        let condition = compiled.and_then(|filter| filter.condition().cloned());
+        let Control::Grant(grant) = control(sent, condition).unwrap() else {
+            panic!("expected a grant");
+        };
+        Grant::clone(&grant)
+    }
+
+    #[test]
+    fn grant_arrives_as_it_was_sent() {
+        let types = || [TypePattern::parse("order.*").unwrap()];
+        let to_user = GrantTo::User("ann".into());
+        let to_one = GrantTo::Connection(ConnectionId::new(1, 2, 3));
+        let wanted = EventFilter::new(types(), Some("data.n > 1")).unwrap();
+        let typed = EventFilter::new(types(), None).unwrap();
+        for (to, filter) in [(to_user, wanted), (to_one.clone(), typed), (to_one, None)] {
+            let sent = Grant {
+                to,
+                patterns: vec![
+                    ChannelPattern::parse("room:1").unwrap(),
+                    ChannelPattern::parse("room:*").unwrap(),
+                ],
+                filter,
+                begins: true,
+            };
+            let arrived = carried(sent.clone());
+            assert_eq!(arrived.to, sent.to);
+            assert_eq!(arrived.patterns, sent.patterns);
+            assert!(arrived.begins);
+            let keys = [&arrived, &sent].map(|grant| grant.filter.as_ref().map(|it| it.key()));
+            assert_eq!(keys[0], keys[1]);
+        }
+    }
+}

@@ -23,6 +23,7 @@ mod namespaces;
 mod nearest;
 mod presets;
 mod problem;
+mod process_keys;
 mod provenance;
 #[cfg(test)]
 mod refusals;

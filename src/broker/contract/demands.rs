@@ -1,6 +1,6 @@
 //! What a publish may demand of its channel, and purges.
 
-use super::subject::{Subject, draft, offsets};
+use super::subject::{Subject, disk, draft, memory, offsets};
 use crate::broker::{Purge, Range};
 use crate::error::Code;
 use crate::event::{Audience, ChannelName, Conditions, Draft, Position};
@@ -19,7 +19,7 @@ fn expecting(offset: u64) -> Conditions {
     }
 }
 
-pub(super) async fn publishes_only_behind_the_expected_offset(subject: &Subject) {
+async fn publishes_only_behind_the_expected_offset(subject: &Subject) {
     let publish = |channel: &str, n, expected| {
         subject
             .broker
@@ -51,7 +51,32 @@ pub(super) async fn publishes_only_behind_the_expected_offset(subject: &Subject)
     assert_eq!((again.position, again.duplicate), (once.position, true));
 }
 
-pub(super) async fn delivers_without_keeping(subject: &Subject) {
+/// An engine that can't check a condition with its append must refuse it, and publish nothing.
+pub(super) async fn conditions_are_met_or_refused(subject: &Subject) {
+    subject.publish("kept:a", 1).await;
+    for channel in ["kept:a", "plain:a"] {
+        let wrong = demanding(channel, 2, expecting(7));
+        let error = subject.broker.publish(wrong).await.unwrap_err();
+        assert_eq!(error.code(), Code::FailedPrecondition, "{error:?}");
+        assert!(error.message().contains("expected_offset"), "{error:?}");
+    }
+    let skip = || Conditions {
+        skip_history: true,
+        ..Conditions::default()
+    };
+    let plain = subject.broker.publish(demanding("plain:a", 3, skip()));
+    assert_eq!(plain.await.unwrap().position, None);
+    match subject.broker.publish(demanding("kept:a", 4, skip())).await {
+        Ok(receipt) => assert_eq!(receipt.position, None),
+        Err(error) => {
+            assert_eq!(error.code(), Code::FailedPrecondition, "{error:?}");
+            assert!(error.message().contains("skip_history"), "{error:?}");
+        }
+    }
+    assert_eq!(subject.offsets("kept:a", Range::all(9)).await, [1]);
+}
+
+async fn delivers_without_keeping(subject: &Subject) {
     let skip = Conditions {
         skip_history: true,
         ..Conditions::default()
@@ -71,7 +96,7 @@ pub(super) async fn delivers_without_keeping(subject: &Subject) {
     assert!(delivered.iter().all(|event| event.conditions.is_none()));
 }
 
-pub(super) async fn purges_up_to_an_offset(subject: &Subject) {
+async fn purges_up_to_an_offset(subject: &Subject) {
     for n in 0..5 {
         subject.publish("kept:a", n).await;
     }
@@ -100,7 +125,7 @@ pub(super) async fn purges_up_to_an_offset(subject: &Subject) {
     assert_eq!(nothing.await.unwrap().events, 0);
 }
 
-pub(super) async fn purges_what_is_of_one_user(subject: &Subject) {
+async fn purges_what_is_of_one_user(subject: &Subject) {
     let of = |n, source: Option<&str>, to: &[&str]| Draft {
         source: source.map(Into::into),
         audience: (!to.is_empty()).then(|| {
@@ -162,4 +187,30 @@ pub(super) async fn keeps_the_lifetime_of_an_event(subject: &Subject) {
     subject.broker.publish(event).await.unwrap();
     let page = subject.read("kept:a", Range::all(1)).await;
     assert_eq!(page.events[0].expires, Some(expires));
+}
+
+/// Rules for stores in this process. An engine refuses these conditions and purges with
+/// `failed_precondition`.
+macro_rules! every_local_rule {
+    ($($rule:ident)*) => {
+        mod memory_broker {$(
+            #[tokio::test(start_paused = true)]
+            async fn $rule() {
+                super::$rule(&super::memory()).await;
+            }
+        )*}
+        mod disk_broker {$(
+            #[tokio::test]
+            async fn $rule() {
+                super::$rule(&super::disk()).await;
+            }
+        )*}
+    };
+}
+
+every_local_rule! {
+    publishes_only_behind_the_expected_offset
+    delivers_without_keeping
+    purges_up_to_an_offset
+    purges_what_is_of_one_user
 }

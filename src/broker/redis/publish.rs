@@ -18,9 +18,9 @@ use super::keys::bucket;
 use super::message::{self, Count};
 use super::server::{ANSWER_TIMEOUT, Server};
 use super::{Refusal, Shared, away, fresh, millis, number, refusal, value};
+use crate::broker::Receipt;
 use crate::broker::keys::{KEY_TTL, KeyShare, ScopedKey};
 use crate::broker::record::{EventRecord, seal};
-use crate::broker::{Receipt, without_conditions};
 use crate::error::{Error, Result};
 use crate::event::{AcceptedAt, ChannelName, Draft, Event, HistoryPolicy, Position};
 use crate::maybe_ready::MaybeReady;
@@ -155,10 +155,6 @@ fn enqueue(shared: &Arc<Shared>, draft: &mut Draft) -> Result<oneshot::Receiver<
     }
     if shared.servers.map().is_none() {
         return Err(away());
-    }
-    let conditions = draft.take_conditions();
-    if let Some(channel) = &draft.channel {
-        without_conditions(channel, conditions, shared.policy(channel).size > 0)?;
     }
     let key = draft.idempotency_key.take();
     let (id, accepted) = (draft.id, draft.accepted);
