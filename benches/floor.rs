@@ -34,7 +34,7 @@ enum Command {
 
 /// The options of both servers.
 #[derive(Debug, Clone, clap::Args)]
-struct Common {
+struct FloorArgs {
     /// The address to listen on
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
@@ -46,7 +46,7 @@ struct Common {
     seconds: u64,
 }
 
-impl Common {
+impl FloorArgs {
     fn ready(&self, public: SocketAddr, internal: SocketAddr) -> std::io::Result<()> {
         let text = format!("{{\"public\":\"{public}\",\"internal\":\"{internal}\"}}");
         match &self.ready_file {

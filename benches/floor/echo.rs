@@ -19,12 +19,12 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Failure, FloorArgs};
+use crate::{Common, Failure};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    floor_args: FloorArgs,
+    options: FloorArgs,
     /// Threads of its runtime [default: the number of processors]
     #[arg(long)]
     threads: Option<NonZeroUsize>,
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         builder.worker_threads(threads.get());
     }
     let runtime = builder.enable_all().build()?;
-    let args = &args.floor_args;
+    let args = &args.options;
     runtime.block_on(async {
         let listener = TcpListener::bind(args.listen).await?;
         let address = listener.local_addr()?;

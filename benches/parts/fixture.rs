@@ -1,7 +1,7 @@
 //! Events, frames and a hub to measure with.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;

@@ -49,9 +49,7 @@ CLIENTS = [
     Client("python", [sys.executable, str(HERE / "drivers/python_async.py")], HERE),
     Client("python-sync", [sys.executable, str(HERE / "drivers/python_sync.py")], HERE),
     Client("go", [str(TARGET / "behaviour-go")], TARGET / "behaviour-go"),
-    Client(
-        "rust", [str(TARGET / "debug/examples/behaviour")], TARGET / "debug/examples/behaviour", streams=False
-    ),
+    Client("rust", [str(TARGET / "debug/examples/behaviour")], TARGET / "debug/examples/behaviour"),
     Client("java", JAVA, ROOT / "clients/java/target/classpath", streams=False),
     Client("js", ["node", str(HERE / "drivers/js.mjs")], ROOT / "clients/js/dist/index.js", "websocket"),
     # Its streams do not repeat: what was under way when they broke is refused.

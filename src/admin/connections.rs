@@ -50,14 +50,12 @@ pub fn parse_order<T: Copy>(
     }
     let known: Vec<(&'static str, T)> = known.into_iter().collect();
     let found = known.iter().find(|(known, _)| *known == name);
-    match found {
-        Some((_, order)) => Ok(Some((*order, descending))),
-        None => {
-            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-            let expected = format!("expected one of {}", names.join(", "));
-            Err(Error::field("order_by", expected))
-        }
+    if let Some((_, order)) = found {
+        return Ok(Some((*order, descending)));
     }
+    let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+    let expected = format!("expected one of {}", names.join(", "));
+    Err(Error::field("order_by", expected))
 }
 
 impl Viewer {

@@ -196,9 +196,11 @@ impl Identity {
     /// The names of the claims of its token, sorted. Never their values.
     #[must_use]
     pub fn claim_names(&self) -> Vec<String> {
-        let claims: std::collections::BTreeMap<String, serde::de::IgnoredAny> =
+        let claims: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(&self.claims).unwrap_or_default();
-        claims.into_keys().collect()
+        let mut names: Vec<String> = claims.into_iter().map(|(name, _)| name).collect();
+        names.sort_unstable();
+        names
     }
 
     /// True if there is no user name.

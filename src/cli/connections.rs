@@ -30,7 +30,7 @@ pub(super) struct Args {
     /// Only those from this address or network, such as 192.0.2.0/24
     #[arg(long)]
     address: Option<String>,
-    /// The order: outbox, dropped, bytes, connected_at or round_trip
+    /// The order: `outbox`, `dropped`, `bytes`, `connected_at` or `round_trip`
     #[arg(long, value_name = "ORDER")]
     order_by: Option<String>,
     /// The largest first

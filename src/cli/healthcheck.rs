@@ -38,7 +38,7 @@ pub(super) struct Args {
         help = "The server's configuration file, for its address [env: TIDINGS_CONFIG]"
     )]
     config: Option<PathBuf>,
-    /// Probe this server instead, such as http://127.0.0.1:8000
+    /// Probe this server instead, such as `http://127.0.0.1:8000`
     #[arg(long, value_name = "URL")]
     url: Option<Uri>,
     /// Only check whether the process answers (`/healthz`), not whether it is ready (`/readyz`)

@@ -9,6 +9,7 @@ use async_nats::{Client, Message, Request};
 use bytes::Bytes;
 use prost::Message as _;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
 
@@ -90,8 +91,7 @@ impl NatsLink {
             .request(format!("$JS.API.STREAM.CREATE.{name}"), None, config)
             .await?;
         match error_of(&answer) {
-            None => Ok(()),
-            Some((EXISTS, _)) => Ok(()),
+            None | Some((EXISTS, _)) => Ok(()),
             Some((_, why)) => Err(Error::unavailable(format!("cluster.nats: {name}: {why}"))),
         }
     }
@@ -148,7 +148,7 @@ impl NatsLink {
     async fn listen_to(&self, subject: String, receive: Arc<Receive>) -> Result<()> {
         let messages = self.client.subscribe(subject).await;
         let mut messages = messages.map_err(|error| away(&error))?;
-        tokio::spawn(async move {
+        Handle::current().spawn(async move {
             while let Some(message) = messages.next().await {
                 receive(message.payload);
             }
@@ -294,7 +294,7 @@ fn record(revocation: &Revocation) -> Bytes {
         RevokedSubject::User(user) => (None, Some(user.to_string())),
     };
     let record = pb::Revocation {
-        token: token.map(Into::into),
+        token,
         user,
         issued_before_us: revocation.issued_before.as_micros(),
         until_us: revocation.until.as_micros(),
@@ -364,7 +364,7 @@ impl Revocations for Arc<NatsLink> {
 
     fn watch(&self, watcher: RevocationWatcher) {
         let this = Arc::clone(self);
-        tokio::spawn(async move {
+        Handle::current().spawn(async move {
             let subject = format!("{}.w.revoked.>", this.prefix);
             loop {
                 let Ok(mut messages) = this.client.subscribe(subject.clone()).await else {

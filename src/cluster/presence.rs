@@ -7,7 +7,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::messages::pb;
 use crate::event::{ChannelName, NodeId};
@@ -42,24 +44,30 @@ impl Change {
     }
 }
 
+/// The most changes that wait to be sent.
+const QUEUED: usize = 65_536;
+
 type Elsewhere = HashMap<ChannelName, HashMap<Arc<str>, BTreeSet<NodeId>>>;
 
 /// The users of this node, and on which other nodes users are.
 pub struct ClusterPresence {
     local: LocalPresence,
     elsewhere: Mutex<Elsewhere>,
-    changes: UnboundedSender<Change>,
+    changes: Sender<Change>,
+    /// True once a change found no room: the other nodes need everything anew.
+    overflowed: AtomicBool,
 }
 
 impl ClusterPresence {
     /// Nobody anywhere; and the changes of this node, to send to the others.
     #[must_use]
-    pub fn new() -> (Arc<Self>, UnboundedReceiver<Change>) {
-        let (changes, receiver) = unbounded_channel();
+    pub fn new() -> (Arc<Self>, Receiver<Change>) {
+        let (changes, receiver) = channel(QUEUED);
         let presence = ClusterPresence {
             local: LocalPresence::new(),
             elsewhere: Mutex::default(),
             changes,
+            overflowed: AtomicBool::new(false),
         };
         (Arc::new(presence), receiver)
     }
@@ -75,6 +83,11 @@ impl ClusterPresence {
         elsewhere
             .get(channel)
             .is_some_and(|users| users.contains_key(user))
+    }
+
+    /// True if the other nodes need everything anew; false from then on.
+    pub(super) fn take_overflow(&self) -> bool {
+        self.overflowed.swap(false, Ordering::AcqRel)
     }
 
     /// All users on this node.
@@ -162,8 +175,9 @@ impl ClusterPresence {
             user: Arc::clone(user),
             joined,
         };
-        // Without a receiver, the node is stopping.
-        self.changes.send(change).ok();
+        if self.changes.try_send(change).is_err() {
+            self.overflowed.store(true, Ordering::Release);
+        }
     }
 }
 

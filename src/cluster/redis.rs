@@ -65,8 +65,8 @@ mod tests {
             RedisLink::new(bus)
         };
         let (a, b) = (open().await, open().await);
-        let (sender, mut received) = tokio::sync::mpsc::unbounded_channel();
-        let receive = move |message| sender.send(message).unwrap_or_default();
+        let (sender, mut received) = tokio::sync::mpsc::channel(64);
+        let receive = move |message| sender.try_send(message).unwrap_or_default();
         b.listen(7, Box::new(receive)).await.unwrap();
         let hello = Bytes::from_static(b"hello");
         assert!(a.send(Address::Process(7), hello.clone()).await.unwrap());

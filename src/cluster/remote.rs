@@ -33,6 +33,8 @@ const LEASE: Duration = Duration::from_secs(10);
 const RENEWAL: u64 = 3;
 /// The most presence changes in one message.
 const CHANGES: usize = 500;
+/// The most replies that wait: one for each node.
+const REPLIES: usize = 1024;
 /// How many numbers a start tries.
 const ATTEMPTS: usize = 64;
 
@@ -72,7 +74,7 @@ pub struct Remote {
     metrics: Arc<Metrics>,
     presence: Arc<ClusterPresence>,
     peers: Mutex<BTreeMap<NodeId, Peer>>,
-    pending: Mutex<HashMap<u64, mpsc::UnboundedSender<(NodeId, pb::Reply)>>>,
+    pending: Mutex<HashMap<u64, mpsc::Sender<(NodeId, pb::Reply)>>>,
     next_request: AtomicU64,
     leaving: AtomicBool,
     runtime: Handle,
@@ -97,7 +99,7 @@ impl Remote {
         me: Me,
         metrics: Arc<Metrics>,
         presence: Arc<ClusterPresence>,
-        changes: mpsc::UnboundedReceiver<Change>,
+        changes: mpsc::Receiver<Change>,
     ) -> Result<Arc<Self>> {
         let remote = Arc::new(Remote {
             local: Local::new(Arc::clone(&hub)),
@@ -120,8 +122,10 @@ impl Remote {
             }
         });
         remote.link.listen(remote.me.process, receive).await?;
-        tokio::spawn(beat(Arc::downgrade(&remote)));
-        tokio::spawn(send_changes(Arc::downgrade(&remote), changes));
+        remote.runtime.spawn(beat(Arc::downgrade(&remote)));
+        remote
+            .runtime
+            .spawn(send_changes(Arc::downgrade(&remote), changes));
         remote.send_heartbeat().await;
         Ok(remote)
     }
@@ -130,7 +134,7 @@ impl Remote {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pending(&self) -> MutexGuard<'_, HashMap<u64, mpsc::UnboundedSender<(NodeId, pb::Reply)>>> {
+    fn pending(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<(NodeId, pb::Reply)>>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -188,10 +192,13 @@ impl Remote {
             Some(pb::envelope::Body::Reply(reply)) => {
                 let pending = self.pending();
                 if let Some(waiting) = pending.get(&request) {
-                    waiting.send((number, reply)).ok();
+                    waiting.try_send((number, reply)).ok();
                 }
             }
             Some(pb::envelope::Body::Presence(changes)) => {
+                if changes.reset {
+                    self.absent(number);
+                }
                 for change in changes.changes {
                     if let Some(change) = Change::of(&change) {
                         self.presence_changed(number, &change);
@@ -215,11 +222,17 @@ impl Remote {
         // A node that has just joined learns who is present here.
         let this = Arc::clone(self);
         self.runtime.spawn(async move {
-            let all = this.presence.local_users();
-            for part in all.chunks(CHANGES) {
-                this.send_presence(Address::Process(process), part).await;
-            }
+            this.send_all_presence(Address::Process(process)).await;
         });
+    }
+
+    /// Sends who is present on this node, in the place of everything sent before.
+    async fn send_all_presence(&self, to: Address) {
+        let all = self.presence.local_users();
+        self.send_presence(to, &[], true).await;
+        for part in all.chunks(CHANGES) {
+            self.send_presence(to, part, false).await;
+        }
     }
 
     fn presence_changed(&self, node: NodeId, change: &Change) {
@@ -229,9 +242,10 @@ impl Remote {
         }
     }
 
-    async fn send_presence(&self, to: Address, changes: &[Change]) {
+    async fn send_presence(&self, to: Address, changes: &[Change], reset: bool) {
         let changes = pb::PresenceChanges {
             changes: changes.iter().map(Change::message).collect(),
+            reset,
         };
         let message = self.envelope(0, pb::envelope::Body::Presence(changes));
         if let Err(why) = self.link.send(to, message).await {
@@ -294,7 +308,7 @@ impl Remote {
     ) -> (Vec<(NodeId, pb::Reply)>, Vec<NodeId>) {
         let deadline = Instant::now() + deadline;
         let request = self.next_request.fetch_add(1, Ordering::Relaxed);
-        let (sender, mut replies) = mpsc::unbounded_channel();
+        let (sender, mut replies) = mpsc::channel(REPLIES);
         self.pending().insert(request, sender);
         let _registered = Registered {
             remote: self,
@@ -331,6 +345,11 @@ impl Remote {
     /// A node is gone: its users leave.
     fn lost(&self, node: NodeId) {
         self.peers().remove(&node);
+        self.absent(node);
+    }
+
+    /// Nobody is on this node any more.
+    fn absent(&self, node: NodeId) {
         for (channel, user) in self.presence.node_lost(node) {
             self.hub.notify_presence(&channel, &user, false);
         }
@@ -400,14 +419,17 @@ async fn beat(remote: Weak<Remote>) {
     }
 }
 
-async fn send_changes(remote: Weak<Remote>, mut changes: mpsc::UnboundedReceiver<Change>) {
+async fn send_changes(remote: Weak<Remote>, mut changes: mpsc::Receiver<Change>) {
     let mut batch = Vec::new();
     while changes.recv_many(&mut batch, CHANGES).await > 0 {
         let Some(remote) = remote.upgrade() else {
             return;
         };
-        remote.send_presence(Address::All, &batch).await;
+        remote.send_presence(Address::All, &batch, false).await;
         batch.clear();
+        if remote.presence.take_overflow() {
+            remote.send_all_presence(Address::All).await;
+        }
     }
 }
 

@@ -54,7 +54,7 @@ pub struct NatsConfig {
     /// A credentials file, in place of a user name.
     #[serde(deserialize_with = "values::path")]
     pub credentials_file: Option<PathBuf>,
-    /// A file with an NKey seed, in place of a user name.
+    /// A file with an `NKey` seed, in place of a user name.
     #[serde(deserialize_with = "values::path")]
     pub nkey_file: Option<PathBuf>,
     /// The certificates that sign the servers' certificates.

@@ -181,9 +181,10 @@ fn declared_default(key: &Key) -> Option<Value> {
     if key.required {
         return Some(Value::from(""));
     }
-    match key.default.parse::<toml_edit::Value>().ok()? {
-        toml_edit::Value::InlineTable(table) if table.is_empty() => Some(Value::from(Dict::new())),
-        value => plain(&value),
+    let value = key.default.parse::<toml_edit::Value>().ok()?;
+    match value.as_inline_table() {
+        Some(table) if table.is_empty() => Some(Value::from(Dict::new())),
+        Some(_) | None => plain(&value),
     }
 }
 

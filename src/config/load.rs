@@ -114,7 +114,6 @@ fn merge(file: Layer, inputs: &Inputs) -> Result<Config, Problems> {
             return Err(Problems(problems));
         }
     };
-    config.limits.event_bytes_is_set = places.contains_key("limits.event_bytes");
     if let Some(secret) = &inputs.dev {
         if !config.auth.has_key() {
             config.auth.hs256_secret = Some(secret.clone());

@@ -240,38 +240,6 @@ fn settings_that_make_no_sense_are_refused() {
             "config.toml:2: history.storage: expected memory or disk: a cluster's history is its engine's (cluster.engine = \"nats\")",
         ),
         (
-            "[history]\nstorage = \"disk\"\n[cluster]\nengine = \"nats\"",
-            "config.toml:2: history.storage: is for a node that is alone: with cluster.engine, the engine keeps history",
-        ),
-        (
-            "[cluster]\nname = \"a.b\"",
-            "config.toml:2: cluster.name: expected 1 to 32 of A-Z a-z 0-9 _ -",
-        ),
-        (
-            "[cluster.nats]\nurls = [\"nats://u:p@host:4222\"]",
-            "config.toml:2: cluster.nats.urls: expected URLs such as \"nats://127.0.0.1:4222\" or \"tls://nats.example.com:4222\"; user and password have keys of their own",
-        ),
-        (
-            "[cluster.nats]\nreplicas = 2",
-            "config.toml:2: cluster.nats.replicas: expected 0, 1, 3 or 5",
-        ),
-        (
-            "[cluster.nats]\npartitions = 3",
-            "config.toml:2: cluster.nats.partitions: expected 1, 2, 4, 8, 16, 32, 64, 128 or 256",
-        ),
-        (
-            "[cluster.nats]\nuser = \"u\"",
-            "config.toml:1: cluster.nats.password: expected together with cluster.nats.user",
-        ),
-        (
-            "[cluster.redis]\nurls = [\"http://127.0.0.1\"]",
-            "config.toml:2: cluster.redis.urls: expected URLs such as \"redis://127.0.0.1:6379\", rediss:// or redis+sentinel://",
-        ),
-        (
-            "[cluster.redis]\nurls = [\"redis+sentinel://127.0.0.1:26379\"]",
-            "config.toml:2: cluster.redis.urls: address 1: expected the master's name as the path",
-        ),
-        (
             "auto_subscribe = [\"{team}\"]",
             "config.toml:1: auto_subscribe: expected names of channels, where {user} stands for the user",
         ),
@@ -332,4 +300,44 @@ fn all_problems_are_found_at_once() {
             "config.toml:5"
         ]
     );
+}
+
+#[test]
+fn cluster_settings_that_make_no_sense_are_refused() {
+    for (text, says) in [
+        (
+            "[history]\nstorage = \"disk\"\n[cluster]\nengine = \"nats\"",
+            "config.toml:2: history.storage: is for a node that is alone: with cluster.engine, the engine keeps history",
+        ),
+        (
+            "[cluster]\nname = \"a.b\"",
+            "config.toml:2: cluster.name: expected 1 to 32 of A-Z a-z 0-9 _ -",
+        ),
+        (
+            "[cluster.nats]\nurls = [\"nats://u:p@host:4222\"]",
+            "config.toml:2: cluster.nats.urls: expected URLs such as \"nats://127.0.0.1:4222\" or \"tls://nats.example.com:4222\"; user and password have keys of their own",
+        ),
+        (
+            "[cluster.nats]\nreplicas = 2",
+            "config.toml:2: cluster.nats.replicas: expected 0, 1, 3 or 5",
+        ),
+        (
+            "[cluster.nats]\npartitions = 3",
+            "config.toml:2: cluster.nats.partitions: expected 1, 2, 4, 8, 16, 32, 64, 128 or 256",
+        ),
+        (
+            "[cluster.nats]\nuser = \"u\"",
+            "config.toml:1: cluster.nats.password: expected together with cluster.nats.user",
+        ),
+        (
+            "[cluster.redis]\nurls = [\"http://127.0.0.1\"]",
+            "config.toml:2: cluster.redis.urls: expected URLs such as \"redis://127.0.0.1:6379\", rediss:// or redis+sentinel://",
+        ),
+        (
+            "[cluster.redis]\nurls = [\"redis+sentinel://127.0.0.1:26379\"]",
+            "config.toml:2: cluster.redis.urls: address 1: expected the master's name as the path",
+        ),
+    ] {
+        assert_eq!(problems(text), says);
+    }
 }

@@ -100,9 +100,6 @@ pub struct Limits {
     pub message_bytes: usize,
     /// The largest payload of an event, in bytes.
     pub event_bytes: usize,
-    /// Whether a file, the environment or a preset sets it: an engine lowers only the default.
-    #[serde(skip)]
-    pub event_bytes_is_set: bool,
     /// Messages per second from one connection; 0: no limit.
     pub messages_per_second: u32,
     /// Messages that may be sent at once; 0: as many as in one second.

@@ -88,7 +88,9 @@ impl Hub {
                     reply,
                 };
                 let (ranked, rest) = self.query(shard, question).await?;
-                ranked.into_iter().for_each(|ranked| ranking.add(ranked));
+                for ranked in ranked {
+                    ranking.add(ranked);
+                }
                 next = rest;
             }
         }

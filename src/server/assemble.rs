@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::mpsc::Receiver;
 
 use super::StartError;
 use super::described::{asyncapi_settings, catalog};
 use super::observer::LoggingObserver;
 use super::stores::{self, Stores};
 use crate::audit::Audit;
-use crate::auth::{AuthEvent, NamespaceRules, Policy, Verifier};
-use crate::cluster::{Cluster, ClusterPresence, Local, Me, Remote};
+use crate::auth::{AuthEvent, NamespaceRules, Policy, Revocations, Verifier};
+use crate::cluster::{Change, Cluster, ClusterPresence, Link, Local, Me, Remote};
 use crate::config::{
     Config, DialectConfig, DialectProtocol, Documents, ForwardedHeader, InternalAuth, OtlpProtocol,
 };
@@ -85,17 +86,7 @@ pub(super) async fn assemble(
         None => Audit::off(&metrics),
         Some(path) => Audit::open(path, &metrics).map_err(StartError::at("audit.file"))?,
     };
-    let counted = Arc::clone(&metrics);
-    let verifier = Verifier::new(
-        &config.auth.verifier(),
-        revocations,
-        move |event| match event {
-            AuthEvent::Refused(failure) => counted.auth_failure(failure.as_str()),
-            AuthEvent::NotJudged => counted.token_not_judged(),
-            AuthEvent::Fetched(succeeded) => counted.keys_fetched(succeeded),
-        },
-    )
-    .map_err(StartError::new)?;
+    let verifier = verifier(config, revocations, &metrics)?;
     let joining = link.is_some().then(ClusterPresence::new);
     let presence: Box<dyn PresenceStore> = match &joining {
         Some((presence, _)) => Box::new(Arc::clone(presence)),
@@ -114,22 +105,7 @@ pub(super) async fn assemble(
     let hub = builder
         .start(parts)
         .map_err(StartError::at("server.shards"))?;
-    let mut remote = None;
-    let cluster: Arc<dyn Cluster> = match link.zip(joining) {
-        None => Arc::new(Local::new(Arc::clone(&hub))),
-        Some(((link, number), (presence, changes))) => {
-            let me = Me {
-                process: fastrand::u64(1..),
-                number,
-                name: node_name(config),
-            };
-            let (hub, metrics) = (Arc::clone(&hub), Arc::clone(hub.metrics()));
-            let joined = Remote::join(hub, link, me, metrics, presence, changes);
-            let joined = joined.await.map_err(StartError::new)?;
-            remote = Some(Arc::clone(&joined));
-            Arc::new(joined)
-        }
-    };
+    let (cluster, remote) = join(config, &hub, link.zip(joining)).await?;
     let services = Services::new(ServiceParts {
         cluster,
         hub,
@@ -172,6 +148,46 @@ pub(super) async fn assemble(
         most_event_bytes,
         remote,
     })
+}
+
+/// What joins this node with others: the link, its number, and the changes of presence to send.
+type Joining = (
+    (Arc<dyn Link>, NodeId),
+    (Arc<ClusterPresence>, Receiver<Change>),
+);
+
+/// The cluster: this node alone, or with those that the engine joins it with.
+async fn join(
+    config: &Config,
+    hub: &Arc<Hub>,
+    joining: Option<Joining>,
+) -> Result<(Arc<dyn Cluster>, Option<Arc<Remote>>), StartError> {
+    let Some(((link, number), (presence, changes))) = joining else {
+        return Ok((Arc::new(Local::new(Arc::clone(hub))), None));
+    };
+    let me = Me {
+        process: fastrand::u64(1..),
+        number,
+        name: node_name(config),
+    };
+    let metrics = Arc::clone(hub.metrics());
+    let joined = Remote::join(Arc::clone(hub), link, me, metrics, presence, changes);
+    let remote = joined.await.map_err(StartError::new)?;
+    Ok((Arc::new(Arc::clone(&remote)), Some(remote)))
+}
+
+fn verifier(
+    config: &Config,
+    revocations: Arc<dyn Revocations>,
+    metrics: &Arc<Metrics>,
+) -> Result<Arc<Verifier>, StartError> {
+    let metrics = Arc::clone(metrics);
+    let observe = move |event| match event {
+        AuthEvent::Refused(failure) => metrics.auth_failure(failure.as_str()),
+        AuthEvent::NotJudged => metrics.token_not_judged(),
+        AuthEvent::Fetched(succeeded) => metrics.keys_fetched(succeeded),
+    };
+    Verifier::new(&config.auth.verifier(), revocations, observe).map_err(StartError::new)
 }
 
 /// The node's name for operators.

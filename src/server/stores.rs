@@ -11,7 +11,7 @@ use crate::broker::{
     NatsSettings, OnDamage, Redis, RedisBus, RedisRevocations, RedisSettings, Sink, set_aside,
 };
 use crate::cluster::{self, Link, NatsLink, RedisLink};
-use crate::config::{self, Config, Engine, Secret, Storage};
+use crate::config::{self, Config, Engine, Limits, Secret, Storage};
 use crate::event::{Namespaces, NodeId};
 use crate::telemetry::{Metrics, Tracing};
 
@@ -130,7 +130,7 @@ async fn nats(
         publish_timeout: nats.publish_timeout,
         sweep: nats.sweep,
         event_bytes: config.limits.event_bytes,
-        event_bytes_is_set: config.limits.event_bytes_is_set,
+        event_bytes_is_set: config.limits.event_bytes != Limits::default().event_bytes,
         cache_bytes: config.history.cache_bytes,
         bounds,
     };

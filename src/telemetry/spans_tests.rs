@@ -226,7 +226,7 @@ fn event(channel: Option<ChannelName>, id: Uuid, trace: &TraceContext) -> Event 
 #[test]
 fn event_of_another_node_gets_a_fanout_below_the_publishers() {
     let (here, kept_here) = always_on();
-    let (there, kept_there) = always_on();
+    let (there, spans_there) = always_on();
     let id = Uuid::from_u128(7);
     let fanout = here.fanout(None, id, Some(&parent(true))).unwrap();
     let published = event(None, id, fanout.context());
@@ -241,7 +241,7 @@ fn event_of_another_node_gets_a_fanout_below_the_publishers() {
     remote.finish(2, 2, 0, 0);
     let here = ended(&here, &kept_here);
     let local = here.iter().find(|span| span.name == "fanout").unwrap();
-    let [remote] = &ended(&there, &kept_there)[..] else {
+    let [remote] = &ended(&there, &spans_there)[..] else {
         panic!("one span on each node");
     };
     assert_eq!(remote.name, "fanout");

@@ -93,7 +93,7 @@ async fn healthcheck_tells_ready_from_unreachable() {
         assert!(done.stdout.contains("200"), "{done:?}");
     }
     // The listener is found in the configuration.
-    let address = server.public.to_string();
+    let address = server.public.clone();
     let listen = ("TIDINGS_PUBLIC__LISTEN", address.as_str());
     let found = Tidings::new(&["healthcheck"]).env(listen.0, listen.1);
     found.run().await.exits(0);

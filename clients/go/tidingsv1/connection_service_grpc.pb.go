@@ -260,16 +260,16 @@ func (UnimplementedConnectionServiceServer) GetPresence(context.Context, *GetPre
 	return nil, status.Error(codes.Unimplemented, "method GetPresence not implemented")
 }
 func (UnimplementedConnectionServiceServer) GetServerInfo(context.Context, *GetServerInfoRequest) (*GetServerInfoResponse, error) {
-	return nil, status.Errorf(codes.Unimplemented, "method GetServerInfo not implemented")
+	return nil, status.Error(codes.Unimplemented, "method GetServerInfo not implemented")
 }
 func (UnimplementedConnectionServiceServer) GetStatsHistory(context.Context, *GetStatsHistoryRequest) (*GetStatsHistoryResponse, error) {
-	return nil, status.Errorf(codes.Unimplemented, "method GetStatsHistory not implemented")
+	return nil, status.Error(codes.Unimplemented, "method GetStatsHistory not implemented")
 }
 func (UnimplementedConnectionServiceServer) Explain(context.Context, *ExplainRequest) (*ExplainResponse, error) {
-	return nil, status.Errorf(codes.Unimplemented, "method Explain not implemented")
+	return nil, status.Error(codes.Unimplemented, "method Explain not implemented")
 }
 func (UnimplementedConnectionServiceServer) WatchRefusals(*WatchRefusalsRequest, grpc.ServerStreamingServer[WatchRefusalsResponse]) error {
-	return status.Errorf(codes.Unimplemented, "method WatchRefusals not implemented")
+	return status.Error(codes.Unimplemented, "method WatchRefusals not implemented")
 }
 func (UnimplementedConnectionServiceServer) mustEmbedUnimplementedConnectionServiceServer() {}
 func (UnimplementedConnectionServiceServer) testEmbeddedByValue()                           {}

@@ -1,6 +1,12 @@
 //! Driver of the behaviour suite (`clients/behaviour`): does what a case says, and prints what it
 //! sees.
+
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a missing member of a JSON value reads as null"
+)]
 #![allow(clippy::print_stdout, reason = "what it is for")]
+#![allow(clippy::indexing_slicing, reason = "a missing member of JSON is null")]
 
 use std::error::Error;
 use std::sync::Mutex;
@@ -30,17 +36,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     let client = builder.build()?;
     if let Some(count) = case["publish"].as_u64() {
-        publish(&client, count).await?;
+        publish(&client, count, case["stream"] == true).await?;
     } else {
         subscribe(&client, &case["subscribe"]).await?;
     }
     Ok(())
 }
 
-async fn publish(client: &Client, count: u64) -> Result<(), Box<dyn Error>> {
+async fn publish(client: &Client, count: u64, as_stream: bool) -> Result<(), Box<dyn Error>> {
+    let publisher = client.publisher(100);
+    let mut receipts = Vec::new();
     for n in 0..count {
         let event = NewEvent::json("n", &n)?.channel("project:1");
-        say(n, client.publish(event).await);
+        if as_stream {
+            receipts.push(publisher.publish(event).await?);
+        } else {
+            say(n, client.publish(event).await);
+        }
+    }
+    for (n, receipt) in (0..count).zip(receipts) {
+        say(n, receipt.await);
     }
     Ok(())
 }

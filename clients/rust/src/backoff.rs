@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The longest delay, whether advised by the server or our own.
-const LONGEST_ADVICE: Duration = Duration::from_hours(24);
+const LONGEST_ADVICE: Duration = Duration::from_secs(24 * 3600);
 
 /// Exponential backoff with full jitter: a random part of a time that doubles with each consecutive
 /// failure.
@@ -50,7 +50,7 @@ mod tests {
         assert!(longest(0) <= backoff.first);
         assert!(longest(2) > backoff.first && longest(2) <= backoff.first * 4);
         assert!(longest(u32::MAX) > backoff.first * 4 && longest(40) <= backoff.longest);
-        let advice = Duration::from_mins(1);
+        let advice = Duration::from_secs(60);
         assert!(backoff.pause(0, Some(advice)) >= advice);
     }
 

@@ -15,7 +15,7 @@ use crate::proto::event_service_client::EventServiceClient;
 use crate::proto::store_service_client::StoreServiceClient;
 use crate::subscription::{Subscribe, Subscription};
 use crate::token::Tokens;
-use crate::{Backoff, Builder, Error, NewEvent, Published, Result, proto};
+use crate::{Backoff, Builder, Error, NewEvent, Published, Publisher, Result, proto};
 
 /// A connection to a server. Clones share it.
 #[derive(Debug, Clone)]
@@ -85,6 +85,13 @@ impl Client {
             refused.map_or_else(|| Ok(Published::from(response)), |why| Err(why.into()))
         });
         Ok(answers.collect())
+    }
+
+    /// A stream for many events, of which at most `in_flight` (1 to 65,536) are unacknowledged. Must
+    /// be called within a Tokio runtime.
+    #[must_use]
+    pub fn publisher(&self, in_flight: u32) -> Publisher {
+        Publisher::new(self.clone(), in_flight)
     }
 
     /// Subscribes to channels. Nothing is sent before the first [`Subscription::next`].
@@ -180,7 +187,7 @@ impl Client {
 
     /// Retries until there is a response, a permanent failure, or the timeout. A call that is not
     /// idempotent is only retried if the server has surely not executed it.
-    async fn call<T: Clone, R, F>(
+    pub(crate) async fn call<T: Clone, R, F>(
         &self,
         call: impl Fn(Request<T>) -> F,
         message: T,

@@ -15,7 +15,7 @@ use crate::{Backoff, Client, Error, Result};
 /// The timeout of connecting.
 const CONNECT: Duration = Duration::from_secs(10);
 /// The longest timeout of a call. gRPC cannot express much more, and timers would overflow.
-const LONGEST: Duration = Duration::from_hours(24 * 365);
+const LONGEST: Duration = Duration::from_secs(24 * 365 * 3600);
 /// The interval of keep-alive pings on a silent connection, and the timeout of their answers.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
@@ -38,7 +38,7 @@ impl Builder {
             url,
             tokens: Ok(Tokens::none()),
             backoff: Backoff::default(),
-            timeout: Duration::from_mins(1),
+            timeout: Duration::from_secs(60),
             largest: 32 << 20,
             user_agent: concat!("tidings-client/", env!("CARGO_PKG_VERSION")).to_owned(),
             #[cfg(feature = "tls")]

@@ -21,7 +21,12 @@ pub struct Error {
 
 impl Error {
     pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
-        Error::from(Status::new(code, message))
+        Error {
+            status: Status::new(code, message),
+            field: None,
+            retry_after: None,
+            channel: None,
+        }
     }
 
     pub(crate) fn of_channel(code: Code, message: String, channel: String) -> Self {

@@ -301,7 +301,7 @@ impl NewEvent {
         // Without a channel, no key can be remembered.
         let keeps = !request.channels.is_empty() || request.audience.is_none();
         if request.idempotency_key.is_empty() && keeps {
-            request.idempotency_key = uuid::Uuid::new_v4().to_string();
+            request.idempotency_key = format!("{:032x}", fastrand::u128(..));
         }
         request
     }

@@ -14,6 +14,7 @@ use crate::positions::Positions;
 use crate::proto::SubscribeResponse;
 use crate::proto::subscribe_response::Message;
 use crate::step::Step;
+use crate::steps::Steps;
 use crate::{Client, Error, Position, Result, proto};
 
 /// A stream that was open for this long resets the backoff.
@@ -195,6 +196,12 @@ impl Subscription {
                 return Some(Err(failure));
             }
         }
+    }
+
+    /// The steps as a `Stream`, for the combinators of `futures` or `tokio-stream`.
+    #[must_use]
+    pub fn into_stream(self) -> Steps {
+        Steps::new(self)
     }
 
     /// For each channel, the position after the last delivered event: the `since` for resuming

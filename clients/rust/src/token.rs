@@ -22,7 +22,7 @@ pub(crate) type Provider =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<String, TokenError>> + Send>> + Send + Sync>;
 
 /// How long before expiry a new token is fetched, or at half of its lifetime.
-const EARLY: Duration = Duration::from_mins(1);
+const EARLY: Duration = Duration::from_secs(60);
 
 /// A fixed token or a provider. Its `Debug` prints no token.
 pub(crate) struct Tokens {
@@ -160,7 +160,7 @@ mod tests {
     #[tokio::test]
     async fn token_is_cached_until_refused() {
         let asked = Arc::new(AtomicU64::new(0));
-        let tokens = provider(Duration::from_hours(1), &asked);
+        let tokens = provider(Duration::from_secs(3600), &asked);
         let first = tokens.get().await.expect("a token");
         assert_eq!(tokens.get().await.expect("a token"), first);
         assert!(tokens.refused(first.as_ref()).await);

@@ -176,7 +176,7 @@ impl Policy {
         let is_built_in = |(name, text): &(&str, &str)| {
             *name == namespace && matches!(rule, Rule::When(rule) if **rule.source() == **text)
         };
-        if BUILT_IN.iter().any(|built_in| is_built_in(built_in)) {
+        if BUILT_IN.iter().any(is_built_in) {
             format!("built in for namespace {namespace}")
         } else if self.rules.contains_key(namespace) {
             format!("namespace {namespace}")

@@ -264,15 +264,15 @@ impl<L: Log, A: Appended> Appender<L, A> {
                 Ok(())
             }
             Err(AppendError::Conflict | AppendError::Busy) => {
-                self.mark_unclear(channel, &ids);
+                Self::mark_unclear(channel, &ids);
                 Err(None)
             }
             Err(AppendError::Unclear) => {
-                self.mark_unclear(channel, &ids);
+                Self::mark_unclear(channel, &ids);
                 Err(Some(EngineError::Timeout))
             }
             Err(AppendError::NoLeader) => {
-                self.mark_unclear(channel, &ids);
+                Self::mark_unclear(channel, &ids);
                 Err(Some(EngineError::NoResponders))
             }
             Err(AppendError::Exhausted(why)) => {
@@ -453,7 +453,7 @@ impl<L: Log, A: Appended> Appender<L, A> {
                 // in any batch behind it, not just in the newest.
                 Some(last) if last.seq > at => {}
                 Some(last) if last.seq < at => {
-                    self.went_back(channel, &last);
+                    Self::went_back(channel, &last);
                     return Ok(());
                 }
                 Some(_) => return Ok(()),
@@ -512,7 +512,7 @@ impl<L: Log, A: Appended> Appender<L, A> {
 
     /// The log's newest batch is older than one that is known. Offsets would be assigned twice, so
     /// the channel continues with a new epoch.
-    fn went_back(&self, channel: &Arc<Channel>, last: &Stored) {
+    fn went_back(channel: &Channel, last: &Stored) {
         let mut guard = channel.writer();
         guard.recent.restart(last.seq);
         guard.head = Some(last.head());
@@ -678,7 +678,7 @@ impl<L: Log, A: Appended> Appender<L, A> {
         self.receiver.left_queue(count, bytes);
     }
 
-    fn mark_unclear(&self, channel: &Channel, ids: &[Uuid]) {
+    fn mark_unclear(channel: &Channel, ids: &[Uuid]) {
         for waiting in &mut channel.writer().queue {
             waiting.unclear |= ids.contains(&waiting.draft.id);
         }

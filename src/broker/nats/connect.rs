@@ -35,9 +35,9 @@ pub struct NatsSettings {
     pub user: Option<(String, Secret)>,
     /// A token.
     pub token: Option<Secret>,
-    /// A file with a JWT and an NKey seed.
+    /// A file with a JWT and an `NKey` seed.
     pub credentials_file: Option<PathBuf>,
-    /// A file with an NKey seed.
+    /// A file with an `NKey` seed.
     pub nkey_file: Option<PathBuf>,
     /// The certificates that sign the servers' certificates.
     pub ca: Option<PathBuf>,
@@ -79,8 +79,8 @@ impl ConnectError {
     }
 
     /// The streams can't be made or read.
-    pub(super) fn streams(error: EngineError) -> Self {
-        let hint = match &error {
+    pub(super) fn streams(error: &EngineError) -> Self {
+        let hint = match error {
             EngineError::Timeout => {
                 ": has the user the right to use $JS.API.> and this cluster's subjects? \
                  Servers do not answer what is not allowed"
@@ -105,7 +105,11 @@ pub(super) async fn connect(
                 Event::Connected => tracing::info!("connected to the engine"),
                 Event::SlowConsumer(_) => {}
                 Event::Disconnected => tracing::warn!("the connection to the engine was lost"),
-                other => return tracing::warn!(%other, "the engine reports"),
+                Event::LameDuckMode
+                | Event::Draining
+                | Event::Closed
+                | Event::ServerError(_)
+                | Event::ClientError(_) => return tracing::warn!(%event, "the engine reports"),
             }
             // One note is enough for any number of events.
             lost.try_send(()).ok();
@@ -217,7 +221,7 @@ async fn check(line: &Line, settings: &NatsSettings) -> Result<usize, ConnectErr
             let text = "JetStream is not enabled: start nats-server with -js, or enable it for the account";
             Err(ConnectError::at("cluster.nats.urls", text))
         }
-        Err(error) => Err(ConnectError::streams(error)),
+        Err(error) => Err(ConnectError::streams(&error)),
     }
 }
 

@@ -22,7 +22,10 @@ impl EngineError {
     pub(super) fn code(&self) -> Option<u32> {
         match self {
             EngineError::Refused(code, _) => Some(*code),
-            _ => None,
+            EngineError::Timeout
+            | EngineError::NoResponders
+            | EngineError::Disconnected
+            | EngineError::Unreadable(_) => None,
         }
     }
 

@@ -48,7 +48,7 @@ impl NatsServer {
             if let Some(url) = url_in(&ports) {
                 break url;
             }
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::park_timeout(Duration::from_millis(2));
         };
         NatsServer {
             child,

@@ -65,7 +65,9 @@ impl Line {
             .map_err(|error| match error.kind() {
                 RequestErrorKind::TimedOut => EngineError::Timeout,
                 RequestErrorKind::NoResponders => EngineError::NoResponders,
-                _ => EngineError::Disconnected,
+                RequestErrorKind::InvalidSubject
+                | RequestErrorKind::MaxPayloadExceeded
+                | RequestErrorKind::Other => EngineError::Disconnected,
             })
     }
 
@@ -76,10 +78,11 @@ impl Line {
         body: &impl Serialize,
         patience: Duration,
     ) -> Result<T, EngineError> {
-        let body = serde_json::to_vec(body).map_err(unreadable)?;
+        let body = serde_json::to_vec(body).map_err(|error| unreadable(&error))?;
         let subject = format!("$JS.API.{subject}");
         let answer = self.request(subject, None, body.into(), patience).await?;
-        let answer: Answer<T> = serde_json::from_slice(&answer.payload).map_err(unreadable)?;
+        let answer: Answer<T> =
+            serde_json::from_slice(&answer.payload).map_err(|error| unreadable(&error))?;
         match answer {
             Answer::Refused { error } => Err(EngineError::Refused(
                 error.err_code.unwrap_or(error.code),
@@ -118,7 +121,7 @@ impl Line {
         stream: &str,
         body: &impl Serialize,
     ) -> Result<Vec<Message>, EngineError> {
-        let body = serde_json::to_vec(body).map_err(unreadable)?;
+        let body = serde_json::to_vec(body).map_err(|error| unreadable(&error))?;
         let inbox = self.client.new_inbox();
         let subscribed = self.client.subscribe(inbox.clone()).await;
         let mut answers = subscribed.map_err(|_| EngineError::Disconnected)?;
@@ -185,7 +188,7 @@ impl Line {
     }
 
     /// A message of a stream, from the leader.
-    async fn from_leader(
+    async fn ask_leader(
         &self,
         channel: &Channel,
         body: &impl Serialize,
@@ -221,14 +224,14 @@ fn read(channel: &Channel, seq: u64, body: &[u8]) -> Result<Stored, EngineError>
         .map_err(|why| EngineError::Unreadable(format!("{}: {why}", channel.name)))
 }
 
-fn unreadable(error: serde_json::Error) -> EngineError {
+fn unreadable(error: &serde_json::Error) -> EngineError {
     EngineError::Unreadable(error.to_string())
 }
 
 /// A header of a message.
 pub(super) fn header<'m>(message: &'m Message, name: &str) -> Option<&'m str> {
     let headers = message.headers.as_ref()?;
-    headers.get(name).map(|value| value.as_str())
+    headers.get(name).map(async_nats::HeaderValue::as_str)
 }
 
 /// An answer of JetStream's API.
@@ -251,7 +254,8 @@ struct ApiError {
 struct Next<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     seq: Option<u64>,
-    next_by_subj: &'a str,
+    #[serde(rename = "next_by_subj")]
+    subject: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     batch: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -303,17 +307,17 @@ impl Log for Line {
         let body = Last {
             last_by_subj: &channel.subject,
         };
-        self.from_leader(channel, &body).await
+        self.ask_leader(channel, &body).await
     }
 
     async fn next(&self, channel: &Channel, from: u64) -> Result<Option<Stored>, EngineError> {
         let body = Next {
             seq: Some(from),
-            next_by_subj: &channel.subject,
+            subject: &channel.subject,
             batch: None,
             start_time: None,
         };
-        self.from_leader(channel, &body).await
+        self.ask_leader(channel, &body).await
     }
 
     async fn page(
@@ -324,7 +328,7 @@ impl Log for Line {
     ) -> Result<Vec<Stored>, EngineError> {
         let body = Next {
             seq: Some(from.max(1)),
-            next_by_subj: &channel.subject,
+            subject: &channel.subject,
             batch: Some(limit),
             start_time: None,
         };
@@ -341,7 +345,7 @@ impl Log for Line {
         let start = now.saturating_sub(age).unwrap_or(now);
         let body = Next {
             seq: None,
-            next_by_subj: &channel.subject,
+            subject: &channel.subject,
             batch: Some(limit),
             start_time: Some(start.to_string()),
         };

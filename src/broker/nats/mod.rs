@@ -174,7 +174,7 @@ impl Nats {
         streams
             .ensure_all(&namespaces.load_full(), clock.now())
             .await
-            .map_err(ConnectError::streams)?;
+            .map_err(|error| ConnectError::streams(&error))?;
         let runtime = Handle::current();
         let node = fastrand::u64(1..);
         let cache = Arc::new(Cache::new(settings.cache_bytes));
@@ -239,7 +239,7 @@ impl Nats {
         shared
             .follow_direct()
             .await
-            .map_err(ConnectError::streams)?;
+            .map_err(|error| ConnectError::streams(&error))?;
         let weak = Arc::downgrade(&shared);
         shared.runtime.spawn(async move {
             while let Some(()) = events.recv().await {
@@ -401,13 +401,13 @@ impl Shared {
         let last = self.line.last(entry).await;
         let head = match last.map_err(|error| error.unavailable())? {
             Some(last) => last.head(),
-            None => self.empty(entry, now),
+            None => Self::empty(entry, now),
         };
-        Ok(self.fresh(entry, head, now))
+        Ok(Self::fresh(entry, head, now))
     }
 
     /// The head of a channel that has no record.
-    fn empty(&self, entry: &Channel, now: u64) -> Head {
+    fn empty(entry: &Channel, now: u64) -> Head {
         let known = entry.writer().head().filter(|head| head.seq == 0);
         known.unwrap_or(Head {
             epoch: entry.stream.computed_epoch(&entry.name, now),
@@ -419,7 +419,7 @@ impl Shared {
     }
 
     /// The head, unless its channel has been idle for so long that it begins anew.
-    fn fresh(&self, entry: &Channel, head: Head, now: u64) -> Head {
+    fn fresh(entry: &Channel, head: Head, now: u64) -> Head {
         if head.seq > 0 && entry.stream.has_forgotten(head.at, now) {
             return Head {
                 epoch: entry.stream.computed_epoch(&entry.name, now),
@@ -440,7 +440,7 @@ impl Shared {
             tokio::pin!(positioned);
             positioned.as_mut().enable();
             if let Some(head) = entry.receiver().position() {
-                return Ok(self.fresh(entry, head, self.clock.now()));
+                return Ok(Self::fresh(entry, head, self.clock.now()));
             }
             if timeout_at(deadline, positioned).await.is_err() {
                 let text = "cluster.engine: nats: the channel's position is not known yet";
@@ -559,7 +559,7 @@ impl Shared {
                     let now = self.clock.now();
                     let head = match last {
                         Some(last) => last.head(),
-                        None => self.empty(&entry, now),
+                        None => Self::empty(&entry, now),
                     };
                     self.receiving.start(&entry, head);
                     sleep(SECOND_LOOK).await;
@@ -596,7 +596,7 @@ impl Shared {
                 self.receiving.arrived(&entry, stored);
             }
             Err(why) => {
-                tracing::error!(%channel, seq, %why, "a record of the engine is unreadable")
+                tracing::error!(%channel, seq, %why, "a record of the engine is unreadable");
             }
         }
     }

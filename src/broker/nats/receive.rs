@@ -215,17 +215,13 @@ impl<L: Log> Receiving<L> {
         let mut receiver = channel.receiver();
         while let Some(stored) = receiver.waiting.pop_front() {
             receiver.waiting_bytes = receiver.waiting_bytes.saturating_sub(stored.weight());
-            match receiver.take(&stored, false) {
-                Some(events) => {
-                    self.deliver(channel, events, &stored);
-                }
-                None => {
-                    receiver.waiting_bytes += stored.weight();
-                    receiver.waiting.push_front(stored);
-                    drop(receiver);
-                    return self.spawn_fill(channel);
-                }
-            }
+            let Some(events) = receiver.take(&stored, false) else {
+                receiver.waiting_bytes += stored.weight();
+                receiver.waiting.push_front(stored);
+                drop(receiver);
+                return self.spawn_fill(channel);
+            };
+            self.deliver(channel, events, &stored);
         }
         if std::mem::take(&mut receiver.truncated) {
             drop(receiver);

@@ -4,6 +4,8 @@
 //! live events. A channel name is one token: `.` is written `%`, which no name contains. `<bb>` are
 //! two hex digits of the channel's hash, so that a namespace can be spread over several streams.
 
+use std::fmt::Write as _;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::event::{ChannelName, ChannelPattern};
@@ -11,8 +13,11 @@ use crate::event::{ChannelName, ChannelPattern};
 /// The stream token of channels that belong to no declared namespace.
 pub(super) const UNDECLARED: &str = "+";
 
-/// A name as one token of a subject.
+/// A name as one token of a subject. The namespace of `:a` is empty, but a token is not.
 fn token(name: &str) -> String {
+    if name.is_empty() {
+        return "=".to_owned();
+    }
     name.replace('.', "%")
 }
 
@@ -75,7 +80,8 @@ pub(super) fn stream_part(namespace: &str) -> String {
         if byte.is_ascii_alphanumeric() || byte == b'-' {
             part.push(char::from(byte));
         } else {
-            part.push_str(&format!("={byte:02X}"));
+            // Writing to a string cannot fail.
+            write!(part, "={byte:02X}").ok();
         }
     }
     part

@@ -65,9 +65,9 @@ impl ChannelTable {
             }
             self.count.fetch_add(1, Ordering::Relaxed);
         }
-        let made = Arc::new(make());
-        stripe.insert(channel.clone(), Arc::clone(&made));
-        Some(made)
+        let entry = Arc::new(make());
+        stripe.insert(channel.clone(), Arc::clone(&entry));
+        Some(entry)
     }
 
     /// How many channels are here.

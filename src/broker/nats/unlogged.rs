@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::batch::{BatchRecord, Kind};
 use super::line::Line;
@@ -21,7 +21,8 @@ use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, Event, Namespaces};
 use crate::telemetry::Metrics;
 
-/// The most bytes of events that wait to be sent. Part of the server's memory bound.
+/// The most events, and bytes of events, that wait to be sent. Part of the server's memory bound.
+const QUEUE_EVENTS: usize = 65_536;
 const QUEUE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Events that are in no log.
@@ -40,7 +41,7 @@ pub(super) struct Unlogged {
 /// Delivers on this node and passes on to the others.
 struct Forward {
     sink: Weak<dyn Sink>,
-    queue: UnboundedSender<Arc<Event>>,
+    queue: Sender<Arc<Event>>,
     queued: Arc<AtomicUsize>,
 }
 
@@ -50,9 +51,13 @@ impl Sink for Forward {
             .sink
             .upgrade()
             .map_or(0, |sink| sink.deliver(Arc::clone(&event)));
-        self.queued.fetch_add(event.weight(), Ordering::AcqRel);
-        // The receiver ends with the process only.
-        drop(self.queue.send(event));
+        let weight = event.weight();
+        self.queued.fetch_add(weight, Ordering::AcqRel);
+        if self.queue.try_send(event).is_err() {
+            // `publish` has looked for room, so that only publishes of the same moment end here.
+            self.queued.fetch_sub(weight, Ordering::AcqRel);
+            tracing::warn!("an event without an offset was not sent to the other nodes");
+        }
         subscribers
     }
 
@@ -85,7 +90,7 @@ impl Unlogged {
         node: u64,
         runtime: &Handle,
     ) -> Self {
-        let (queue, events) = unbounded_channel();
+        let (queue, events) = channel(QUEUE_EVENTS);
         let queued = Arc::new(AtomicUsize::new(0));
         let forward = Arc::new(Forward {
             sink: Weak::clone(&sink),
@@ -125,7 +130,8 @@ impl Unlogged {
             let text = "cluster.engine: nats: not connected; the event was not sent";
             return Err(Error::unavailable(text).retry_after(super::RETRY));
         }
-        if self.forward.queued.load(Ordering::Acquire) > QUEUE_BYTES {
+        let is_full = self.forward.queue.capacity() == 0;
+        if is_full || self.forward.queued.load(Ordering::Acquire) > QUEUE_BYTES {
             self.metrics.limit_reached("cluster_queue");
             let text = "too many events wait for the engine";
             return Err(Error::exhausted(text).retry_after(super::RETRY));
@@ -187,7 +193,7 @@ struct Sending {
 }
 
 impl Sending {
-    async fn run(self, mut events: UnboundedReceiver<Arc<Event>>) {
+    async fn run(self, mut events: Receiver<Arc<Event>>) {
         while let Some(event) = events.recv().await {
             let (subject, body) = self.message(&event);
             // While the connection is lost, the client keeps the messages that it was given.

@@ -26,6 +26,8 @@ const HEADS_A_SECOND: usize = 500;
 const UNUSED: u64 = 60_000;
 /// How long a close waits for queued events.
 const CLOSE: Duration = Duration::from_secs(10);
+/// How often a close looks.
+const CLOSE_LOOK: Duration = Duration::from_millis(5);
 /// After the connection is back or a leader was elected, replicas need a moment.
 const SETTLE: Duration = Duration::from_millis(300);
 /// How long a probe waits.
@@ -286,13 +288,14 @@ impl Shared {
     /// Finishes the accepted publishes. Blocks.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::Release);
-        let until = Instant::now() + CLOSE;
-        while Instant::now() < until {
-            if self.queued.events.load(Ordering::Acquire) == 0 && self.unlogged.is_idle() {
-                break;
+        let idle = async {
+            while self.queued.events.load(Ordering::Acquire) > 0 || !self.unlogged.is_idle() {
+                sleep(CLOSE_LOOK).await;
             }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        };
+        // What is not acknowledged by then is not.
+        self.runtime
+            .block_on(async { tokio::time::timeout(CLOSE, idle).await.ok() });
         self.interest.close();
     }
 }

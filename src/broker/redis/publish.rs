@@ -46,6 +46,10 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "bounded by `waiting` and `bytes`, which are looked at before an event is queued"
+    )]
     pub(super) fn new() -> (Self, Vec<UnboundedReceiver<Job>>) {
         let (senders, queues) = (0..LANES).map(|_| unbounded_channel()).unzip();
         let lanes = Lanes {
@@ -402,12 +406,15 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: UnboundedReceiver<Job>) 
     }
 }
 
+/// The events of a batch for one server.
+type Part = (Arc<Server>, Vec<(Job, Count)>);
+
 /// Sends a batch, each part to its server, until each event is answered.
 async fn send(shared: &Arc<Shared>, mut batch: Vec<Job>, counts: &mut HashMap<ChannelName, u64>) {
     let deadline = Instant::now() + shared.publish_timeout;
     loop {
         let map = shared.servers.map();
-        let mut parts: Vec<(Arc<Server>, Vec<(Job, Count)>)> = Vec::new();
+        let mut parts: Vec<Part> = Vec::new();
         for job in batch {
             let server = map
                 .as_ref()

@@ -247,12 +247,11 @@ impl State {
             }
             return false;
         }
-        let is_lost = match push.kind {
-            PushKind::SUnsubscribe => {
-                let topic = push.data.into_iter().next().and_then(value::bytes);
-                topic.is_some_and(|topic| !self.leaving().remove(&topic))
-            }
-            kind => kind == PushKind::Disconnection,
+        let is_lost = if push.kind == PushKind::SUnsubscribe {
+            let topic = push.data.into_iter().next().and_then(value::bytes);
+            topic.is_some_and(|topic| !self.leaving().remove(&topic))
+        } else {
+            push.kind == PushKind::Disconnection
         };
         if is_lost {
             self.lost.store(true, Ordering::Release);

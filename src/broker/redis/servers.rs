@@ -315,14 +315,13 @@ impl Servers {
                 return Err(Trouble::Incomplete { address });
             };
             let master = (range.host.clone(), range.port);
-            let place = match places.get(&master) {
-                Some(place) => *place,
-                None => {
-                    let info = moved(seed, &range.host, range.port);
-                    servers.push(self.server(&info).await?);
-                    places.insert(master, servers.len() - 1);
-                    servers.len() - 1
-                }
+            let place = if let Some(place) = places.get(&master) {
+                *place
+            } else {
+                let info = moved(seed, &range.host, range.port);
+                servers.push(self.server(&info).await?);
+                places.insert(master, servers.len() - 1);
+                servers.len() - 1
             };
             buckets.push(place);
         }

@@ -24,7 +24,12 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
     let urls: Vec<&str> = match cluster.engine {
         Engine::None => return Vec::new(),
         Engine::Nats => cluster.nats.urls.iter().map(String::as_str).collect(),
-        Engine::Redis => cluster.redis.urls.iter().map(|url| url.expose()).collect(),
+        Engine::Redis => cluster
+            .redis
+            .urls
+            .iter()
+            .map(crate::auth::Secret::expose)
+            .collect(),
     };
     let mut findings = Vec::new();
     for url in urls {

@@ -163,13 +163,12 @@ impl Shard {
             None if entry.subscribers.iter().all(|subscriber| !subscriber.live) => {
                 entry.position = Some(top);
             }
-            None => {}
             Some(at) if at.epoch != top.epoch => self.renumber(topic, top),
             Some(at) if at.offset < top.offset => {
                 entry.position = Some(top);
                 self.recover_all(topic, at);
             }
-            Some(_) => {}
+            Some(_) | None => {}
         }
     }
 }

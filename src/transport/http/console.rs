@@ -1,5 +1,6 @@
 //! `GET /console/`: the page for operators. Its files are built from `console/` and embedded.
 
+use std::fmt::Write as _;
 use std::io::Read;
 use std::sync::LazyLock;
 
@@ -47,19 +48,20 @@ const STYLE: Asset = Asset {
 
 /// The routes. The page keeps its own addresses behind `#`, so there is one document.
 pub(super) fn routes() -> Router<Shared> {
+    let [index, script, style] = &*TAGS;
     Router::new()
         .route("/console", get(async || Redirect::permanent("/console/")))
         .route(
             "/console/",
-            get(async |headers: HeaderMap| INDEX.answer(&headers, &TAGS[0])),
+            get(async |headers: HeaderMap| INDEX.answer(&headers, index)),
         )
         .route(
             "/console/app.js",
-            get(async |headers: HeaderMap| SCRIPT.answer(&headers, &TAGS[1])),
+            get(async |headers: HeaderMap| SCRIPT.answer(&headers, script)),
         )
         .route(
             "/console/app.css",
-            get(async |headers: HeaderMap| STYLE.answer(&headers, &TAGS[2])),
+            get(async |headers: HeaderMap| STYLE.answer(&headers, style)),
         )
 }
 
@@ -70,12 +72,12 @@ static TAGS: LazyLock<[HeaderValue; 3]> =
 impl Asset {
     fn tag(&self) -> HeaderValue {
         let digest = digest(&SHA256, self.gzip);
-        let text: String = digest
-            .as_ref()
-            .iter()
-            .take(12)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let bytes = digest.as_ref().iter().take(12);
+        let text = bytes.fold(String::new(), |mut text, byte| {
+            // Writing to a string cannot fail.
+            write!(text, "{byte:02x}").ok();
+            text
+        });
         HeaderValue::try_from(format!("W/\"{text}\"")).unwrap_or(HeaderValue::from_static("W/\"\""))
     }
 

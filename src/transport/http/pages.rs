@@ -100,7 +100,7 @@ pub struct DevGuide {
     pub event_type: String,
     /// Its data, as JSON.
     pub data: String,
-    /// Where WebSockets connect.
+    /// The path of the WebSocket.
     pub path: String,
     /// Whether connections without a token are admitted.
     pub anonymous: bool,

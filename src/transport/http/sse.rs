@@ -53,6 +53,7 @@ pub fn dialect() -> Arc<dyn crate::hub::Protocol> {
 }
 
 /// Opens a stream, or says when to reconnect.
+#[expect(clippy::too_many_arguments, reason = "the extractors of one request")]
 pub(super) async fn open(
     State(shared): State<Shared>,
     Extension(trace): Extension<Trace>,

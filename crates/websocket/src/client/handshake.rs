@@ -12,7 +12,7 @@ pub const MAX_HEAD_BYTES: usize = 16 << 10;
 #[must_use]
 pub fn request(host: &str, path: &str, token: Option<&str>) -> String {
     let authorization = token.map_or(String::new(), |token| {
-        format!("Authorization: Bearer {}\r\n", token)
+        format!("Authorization: Bearer {token}\r\n")
     });
     format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

@@ -40,11 +40,11 @@ pub(crate) fn write_length(out: &mut impl BufMut, masked: u8, payload: usize) {
     ) {
         (Ok(short @ 0..=125), ..) => out.put_u8(masked | short),
         (_, Ok(medium), _) => {
-            out.put_u8(masked | 126);
+            out.put_u8(masked | 0x7e);
             out.put_u16(medium);
         }
         (_, _, long) => {
-            out.put_u8(masked | 127);
+            out.put_u8(masked | 0x7f);
             // A slice's length always fits into 63 bits.
             out.put_u64(long.unwrap_or(u64::MAX));
         }

@@ -22,9 +22,9 @@ fn unique() -> String {
 }
 
 /// Collects what is received.
-fn inbox() -> (Receive, tokio::sync::mpsc::UnboundedReceiver<Bytes>) {
-    let (sender, received) = tokio::sync::mpsc::unbounded_channel();
-    let receive = move |message| sender.send(message).unwrap_or_default();
+fn inbox() -> (Receive, tokio::sync::mpsc::Receiver<Bytes>) {
+    let (sender, received) = tokio::sync::mpsc::channel(64);
+    let receive = move |message| sender.try_send(message).unwrap_or_default();
     (Box::new(receive), received)
 }
 
@@ -103,9 +103,9 @@ async fn revocations_reach_other_nodes_and_survive_them() {
     let register = async || RedisRevocations::new(bus(server, &name).await);
     let (a, b) = (register().await, register().await);
     let seen = Arc::new(Mutex::new(Vec::new()));
-    let sees = Arc::clone(&seen);
+    let recorder = Arc::clone(&seen);
     b.watch(Box::new(move |revocation| {
-        sees.lock().unwrap().push(revocation)
+        recorder.lock().unwrap().push(revocation);
     }));
     let revocation = |user: &str| Revocation {
         subject: RevokedSubject::User(user.into()),

@@ -104,11 +104,12 @@ impl TestServer {
                 self.pid = pid.expect("a process").trim().parse().unwrap();
                 return;
             }
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::park_timeout(Duration::from_millis(10));
         }
         let log = std::fs::read_to_string(directory.join("log")).unwrap_or_default();
         let mut guard = self.guard.take().unwrap();
         guard.kill().ok();
+        guard.wait().ok();
         let mut error = String::new();
         guard.stderr.take().unwrap().read_to_string(&mut error).ok();
         panic!("redis-server is needed (Debian: apt-get install redis-server): {error}{log}");

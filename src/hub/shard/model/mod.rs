@@ -166,10 +166,10 @@ fn run(ops: Vec<Op>) {
     let last: Vec<Position> = (0..CHANNELS.len()).map(|c| world.publish(c, 0)).collect();
     check_books(&mut world, &mut clients, &last);
     // Then the last event of each channel is lost, and no later one shows it.
-    let lost: Vec<Position> = (0..CHANNELS.len())
+    let missed: Vec<Position> = (0..CHANNELS.len())
         .map(|c| world.lose(c, 1, c % 2 == 0).unwrap())
         .collect();
-    check_books(&mut world, &mut clients, &lost);
+    check_books(&mut world, &mut clients, &missed);
 }
 
 /// Every client's position is the position of each channel to which it is subscribed.

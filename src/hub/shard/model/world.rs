@@ -73,8 +73,8 @@ impl World {
             hub: builder.sink(),
             loses: AtomicBool::new(false),
         });
-        let shared: Arc<dyn Sink> = Arc::<LossySink>::clone(&network);
-        let sink: Weak<dyn Sink> = Arc::downgrade(&shared);
+        let strong: Arc<dyn Sink> = Arc::<LossySink>::clone(&network);
+        let sink: Weak<dyn Sink> = Arc::downgrade(&strong);
         let make = move || {
             Memory::new(
                 Arc::clone(&namespaces),

@@ -10,6 +10,13 @@ pub(super) fn order(names: &[&str]) -> Value {
     json!({ "type": "string", "pattern": format!("^({})( desc)?$", names.join("|")) })
 }
 
+/// Adds a property.
+fn put(properties: &mut Value, name: &str, schema: Value) {
+    if let Some(properties) = properties.as_object_mut() {
+        properties.insert(name.to_owned(), schema);
+    }
+}
+
 /// The operations.
 pub(super) fn paths() -> Value {
     let tag = "connections";
@@ -125,7 +132,7 @@ pub(super) fn schemas() -> Value {
         "bytes_in",
         "bytes_out",
     ] {
-        sample[name] = count();
+        put(&mut sample, name, count());
     }
     let mut refusal = json!({
         "sequence": count(), "time": time(), "close_code": count(),
@@ -142,7 +149,11 @@ pub(super) fn schemas() -> Value {
         "connection_id",
         "by",
     ] {
-        refusal[name] = json!({ "type": "string", "maxLength": 256 });
+        put(
+            &mut refusal,
+            name,
+            json!({ "type": "string", "maxLength": 256 }),
+        );
     }
     json!({
         "StatsHistory": object(&["step_seconds", "samples"], json!({
