@@ -196,7 +196,12 @@ impl HistogramSnapshot {
     /// 10 % (below 1 µs: 1 µs) above it. Zero without observations.
     #[must_use]
     pub fn percentile(&self, percent: f64) -> Duration {
-        let rank = rank(self.count(), percent);
+        let count = self.count();
+        if count == 0 {
+            // The longest one of a difference may be an earlier observation.
+            return Duration::ZERO;
+        }
+        let rank = rank(count, percent);
         let mut seen = 0;
         for (count, bound) in self.counts.iter().zip(FINE) {
             seen += count;

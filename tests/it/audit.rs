@@ -112,7 +112,7 @@ async fn refusals_are_audited_with_reason() {
         .assert_problem(403);
     noted(
         &server,
-        json!({"event": "refused", "user": "eve", "reason": "needs role admin"}),
+        json!({"event": "refused", "user": "eve", "reason": "needs role admin or viewer"}),
     )
     .await;
 

@@ -91,7 +91,7 @@ async fn replaced_store_files_are_recognized() {
 
     let server = Server::start_in(dir, config()).await;
     let log = server.log();
-    assert!(log.contains("copied or put back"), "{log}");
+    assert!(log.contains("copied or restored"), "{log}");
     let mut service = server.publisher("service").await;
     service.count("room:1", "count.up", 1..=9).await;
     let mut ws = server.ws().token("alice", &[]).connect().await;

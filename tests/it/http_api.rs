@@ -188,7 +188,7 @@ async fn refused_publish_explains_why() {
         .send(Method::POST, path, "application/json", &larger)
         .await;
     answer.assert_problem(413);
-    let viewer = Caller::new(&server, "editor");
+    let viewer = Caller::new(&server, "reader");
     let closed = json!({ "channels": ["project:1"], "type": "a.b", "data": 1 });
     viewer.post(path, &closed).await.assert_problem(403);
     let stats = Caller::new(&server, "admin").get("/api/v1/stats").await;
