@@ -19,7 +19,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Common, Failure};
+use crate::{Failure, FloorArgs};
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {

@@ -9,7 +9,7 @@ use tidings_loadgen::payload::{EVENT_TYPE, NAMESPACE};
 use tidings_websocket::frame::{self, Opcode, write_header};
 use tidings_websocket::handshake::accept_key;
 
-use crate::{Common, Failure};
+use crate::{Failure, FloorArgs};
 
 const SUBSCRIBERS: Token = Token(0);
 const PUBLISHERS: Token = Token(1);

@@ -116,20 +116,30 @@ enum Errand {
   tidings stats
   tidings stats --watch --interval 5s")]
     Stats(Asking<stats::Args>),
+    /// List channels
+    #[command(after_help = "Examples:
+  tidings channels --prefix project:")]
+    Channels(Asking<channels::Args>),
+    /// Print the events of a channel's history
+    #[command(after_help = "Examples:
+  tidings history project:42 --limit 20")]
+    History(Asking<history::Args>),
+    /// Show who is in a channel
+    #[command(after_help = "Examples:
+  tidings presence project:42")]
+    Presence(Asking<presence::Args>),
+    /// Ask the rules whether somebody may do something, and why
+    #[command(after_help = "Examples:
+  tidings explain --user alice subscribe project:42")]
+    Explain(Asking<explain::Args>),
+    /// Show the newest refusals, and closes with a reason
+    #[command(after_help = "Examples:
+  tidings refusals")]
+    Refusals(Asking<refusals::Args>),
     /// List connections
     #[command(after_help = "Examples:
   tidings connections --user alice
   tidings connections --channel project:42 --json")]
-    /// List channels
-    Channels(Asking<channels::Args>),
-    /// Print the events of a channel's history
-    History(Asking<history::Args>),
-    /// Show who is in a channel
-    Presence(Asking<presence::Args>),
-    /// Ask the rules whether somebody may do something, and why
-    Explain(Asking<explain::Args>),
-    /// Show the newest refusals, and closes with a reason
-    Refusals(Asking<refusals::Args>),
     Connections(Asking<connections::Args>),
     /// End a connection, or all of a user's
     #[command(after_help = "Examples:

@@ -91,7 +91,7 @@ pub(in crate::hub) enum ShardCommand {
 
     /// List connections, one page.
     ListConnections {
-        query: ConnectionQuery,
+        query: Box<ConnectionQuery>,
         reply: Reply<ConnectionPage>,
     },
     /// The first connections in an order, of a part of the shard from the slot `from`. Answers them

@@ -67,6 +67,7 @@ impl Hub {
         shard: usize,
         query: ConnectionQuery,
     ) -> Result<ConnectionPage> {
+        let query = Box::new(query);
         let question = |reply| ShardCommand::ListConnections { query, reply };
         self.query(shard, question).await
     }

@@ -313,34 +313,3 @@ impl Default for InterestTable {
         Self::new()
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rate_is_that_of_the_last_ten_seconds() {
-        let table = InterestTable::new();
-        let channel = ChannelName::new("a").unwrap();
-        assert_eq!(table.activity(&channel), None);
-        let _ = table.add(&ChannelPattern::Exact(channel.clone()), 0);
-        let idle = table.activity(&channel).unwrap();
-        assert_eq!((idle.rate > 0.0, idle.idle_seconds), (false, None));
-        for second in 0..20 {
-            table.set_second(second);
-            for _ in 0..5 {
-                let _shards = table.find_for_event(&channel);
-            }
-        }
-        let busy = table.activity(&channel).unwrap();
-        assert!((4.9..=5.1).contains(&busy.rate), "{busy:?}");
-        assert_eq!(busy.idle_seconds, Some(0));
-        let _shards = table.find(&channel);
-        table.set_second(24);
-        let slower = table.activity(&channel).unwrap();
-        assert!((2.0..=3.0).contains(&slower.rate), "{slower:?}");
-        assert_eq!(slower.idle_seconds, Some(5));
-        table.set_second(60);
-        assert!(table.activity(&channel).unwrap().rate < 0.001);
-    }
-}

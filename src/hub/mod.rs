@@ -13,6 +13,8 @@ mod evaluate;
 mod evaluator;
 mod filter_budget;
 mod interest;
+#[cfg(test)]
+mod interest_tests;
 mod network;
 mod observer;
 mod permits;

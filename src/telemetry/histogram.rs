@@ -198,7 +198,6 @@ impl HistogramSnapshot {
     pub fn percentile(&self, percent: f64) -> Duration {
         let count = self.count();
         if count == 0 {
-            // The longest one of a difference may be an earlier observation.
             return Duration::ZERO;
         }
         let rank = rank(count, percent);

@@ -1,10 +1,6 @@
 //! Driver of the behaviour suite (`clients/behaviour`): does what a case says, and prints what it
 //! sees.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a missing member of a JSON value reads as null"
-)]
 #![allow(clippy::print_stdout, reason = "what it is for")]
 #![allow(clippy::indexing_slicing, reason = "a missing member of JSON is null")]
 

@@ -43,6 +43,10 @@ pub(crate) mod event {
     pub struct ChannelName(pub Arc<str>);
 
     impl ChannelName {
+        pub fn new(name: &str) -> Result<Self, std::convert::Infallible> {
+            Ok(ChannelName(Arc::from(name)))
+        }
+
         pub fn as_str(&self) -> &str {
             &self.0
         }
@@ -130,12 +134,12 @@ pub(crate) mod hub {
 
     impl PipeOwner for Hub {
         fn pipe_drained(&self, _: ConnectionId) {
-            self.told.lock().unwrap().refills += 1;
+            self.notified.lock().unwrap().refills += 1;
             self.waker.wake().unwrap();
         }
 
         fn pipe_closed(&self, _: ConnectionId) {
-            self.told.lock().unwrap().gone += 1;
+            self.notified.lock().unwrap().gone += 1;
             self.waker.wake().unwrap();
         }
     }
