@@ -19,7 +19,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tidings::broker::{Bounds, Broker, Disk, DiskSettings, Durability, OnDamage, Range, Sink};
+use tidings::broker::{
+    Bounds, Broker, CursorBounds, Disk, DiskSettings, Durability, OnDamage, Range, Sink,
+};
 use tidings::event::{
     AcceptedAt, ChannelName, Draft, Event, EventType, Headers, HistoryPolicy, Namespace,
     Namespaces, Payload, Timestamp,
@@ -97,6 +99,7 @@ fn open(directory: &Path, sink: &Arc<dyn Sink>) -> Arc<Disk> {
         cache_bytes: 64 << 20,
         disk_bytes: 0,
         bounds: Bounds::default(),
+        cursors: CursorBounds::default(),
     };
     let sink: Weak<dyn Sink> = Arc::downgrade(sink);
     let namespaces = Arc::new(ArcSwap::from_pointee(namespaces));
@@ -120,6 +123,8 @@ fn draft(channel: &str) -> Draft {
         time: now,
         trace: None,
         accepted: AcceptedAt::now(),
+        expires: None,
+        conditions: None,
     }
 }
 

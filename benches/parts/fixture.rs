@@ -40,6 +40,8 @@ pub(crate) fn draft(data: usize) -> Draft {
         time: now,
         trace: None,
         accepted: AcceptedAt::now(),
+        expires: None,
+        conditions: None,
     }
 }
 

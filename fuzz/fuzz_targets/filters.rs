@@ -29,6 +29,8 @@ fuzz_target!(|source: &str| {
             time: now,
             trace: None,
             accepted: AcceptedAt::now(),
+            expires: None,
+            conditions: None,
         };
         filter.matches(&EventView::new(&Event::new(draft, None)));
     }

@@ -54,6 +54,10 @@ pub enum What {
     Publish,
     /// An event was refused.
     PublishRefused,
+    /// A service purged history.
+    Purge,
+    /// A service made or ended subscriptions of others.
+    Grant,
     /// A token, or all tokens of a user, were revoked.
     Revoke,
     /// The configuration was reloaded.
@@ -78,6 +82,8 @@ impl What {
             What::SubscribeRefused => "subscribe_refused",
             What::Publish => "publish",
             What::PublishRefused => "publish_refused",
+            What::Purge => "purge",
+            What::Grant => "grant",
             What::Revoke => "revoke",
             What::Reload => "reload",
             What::Start => "start",

@@ -104,6 +104,8 @@ impl RecentRefusals {
             | What::Authenticated
             | What::Subscribe
             | What::Publish
+            | What::Purge
+            | What::Grant
             | What::Revoke
             | What::Reload
             | What::Start

@@ -250,6 +250,15 @@ impl Identity {
                 None => channel == &**pattern,
             })
     }
+
+    /// True if the token itself grants every channel whose name begins with this.
+    #[must_use]
+    pub fn is_granted_all(&self, prefix: &str) -> bool {
+        let channels = self.extras.as_deref().map(|extras| &*extras.channels);
+        let covers = |pattern: &str| prefix.starts_with(pattern);
+        let mut patterns = channels.unwrap_or_default().iter();
+        patterns.any(|pattern| pattern.strip_suffix('*').is_some_and(covers))
+    }
 }
 
 /// Maps an address to its rate-limit key. For IPv6 this is the /64, which is what one subscriber is

@@ -193,17 +193,19 @@ impl Policy {
             ChannelPattern::Exact(channel) => {
                 return self.may_subscribe(identity, channel, None);
             }
-            ChannelPattern::Namespace(name) => matches!(self.of(name).subscribe, Rule::Open),
-            // Declared namespaces are never open, so `*` is allowed only if none is declared.
+            ChannelPattern::Namespace(name) => {
+                identity.is_granted_all(name) || self.of(name).subscribe.allows_all(identity)
+            }
             ChannelPattern::All => {
-                self.rules.is_empty() && matches!(self.other.subscribe, Rule::Open)
+                let mut all = self.rules.values().chain([&self.other]);
+                identity.is_granted_all("") || all.all(|rules| rules.subscribe.allows_all(identity))
             }
         };
         if allowed || identity.sees_all() {
             return Ok(());
         }
         Err(Error::denied(format!(
-            "may not subscribe to {pattern}: only services may"
+            "may not subscribe to {pattern}: the rules don't allow all of it"
         )))
     }
 
@@ -248,10 +250,32 @@ impl Rule {
     }
 }
 
+impl Rule {
+    /// True if the rule allows every channel of its namespace: its answer is yes while the channel
+    /// is unknown. A part of it that reads the channel has no answer, and `||` needs only one side.
+    fn allows_all(&self, identity: &Identity) -> bool {
+        match self {
+            Rule::Closed => false,
+            Rule::Open => true,
+            Rule::When(expression) => {
+                let request = Request {
+                    identity,
+                    channel: None,
+                    client_id: String::new(),
+                    claims: OnceLock::new(),
+                };
+                let steps = Steps::new(STEPS);
+                expression.evaluate(&request, &steps).unwrap_or(false)
+            }
+        }
+    }
+}
+
 /// The variables of a rule. Claims are parsed only if a rule reads them.
 struct Request<'a> {
     identity: &'a Identity,
-    channel: &'a ChannelName,
+    /// Unknown if the rule is asked about all channels.
+    channel: Option<&'a ChannelName>,
     client_id: String,
     claims: OnceLock<serde_json::Value>,
 }
@@ -260,7 +284,7 @@ impl<'a> Request<'a> {
     fn new(identity: &'a Identity, channel: &'a ChannelName, client: Option<ConnectionId>) -> Self {
         Request {
             identity,
-            channel,
+            channel: Some(channel),
             client_id: client.map(|id| id.to_string()).unwrap_or_default(),
             claims: OnceLock::new(),
         }
@@ -282,9 +306,9 @@ impl Variables for Request<'_> {
             "user" => expression::text(self.identity.user().map_or("", |user| user)),
             "roles" => expression::texts(self.identity.roles()),
             "claims" => expression::json(self.claims()),
-            "client" => expression::text(&self.client_id),
-            "id" => expression::text(self.channel.id()),
-            "channel" => expression::text(self.channel.as_str()),
+            "client" if self.channel.is_some() => expression::text(&self.client_id),
+            "id" => expression::text(self.channel?.id()),
+            "channel" => expression::text(self.channel?.as_str()),
             _ => return None,
         })
     }

@@ -6,7 +6,8 @@ use crate::auth::Identity;
 use crate::event::{ConnectionId, Event};
 
 /// True if this identity may see the event: it has one of the roles that the event type requires
-/// (services and viewers see every type), and the audience includes it. Without a connection, events addressed
+/// (services and viewers see every type), the audience includes it, and its own lifetime is not
+/// over. Without a connection, events addressed
 /// to or excluding single connections are withheld.
 #[must_use]
 pub fn may_see(
@@ -15,6 +16,9 @@ pub fn may_see(
     identity: Option<&Identity>,
     connection: Option<ConnectionId>,
 ) -> bool {
+    if event.is_expired() {
+        return false;
+    }
     if let Some(wanted) = type_roles {
         let holds = |identity: &Identity| {
             identity.sees_all() || identity.roles().iter().any(|role| wanted.contains(role))

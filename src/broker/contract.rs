@@ -1,5 +1,6 @@
 //! The contract suite: every broker must pass it.
 
+mod demands;
 mod subject;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::event::{
     Audience, ChannelName, ConnectionId, Draft, Event, Headers, Payload, Position, Timestamp,
     TraceContext,
 };
+use demands::{conditions_are_met_or_refused, keeps_the_lifetime_of_an_event};
 use subject::{Subject, disk, memory, nats, offsets, redis};
 
 pub(super) use subject::{Recorder, draft, keyed, namespaces};
@@ -583,4 +585,6 @@ every_rule! {
     epoch_continues_if_nothing_was_missed
     reads_stay_within_requested_bytes
     keeps_the_order_of_each_publisher_among_many
+    conditions_are_met_or_refused
+    keeps_the_lifetime_of_an_event
 }

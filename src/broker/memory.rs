@@ -17,13 +17,16 @@ use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use super::keys::{KEY_TTL, KeyShares, KeyTable, ScopedKey};
-use super::{Broker, ChannelUsage, Kept, Page, Range, Receipt, Sink};
+use super::{
+    Broker, ChannelUsage, Kept, Page, Purge, Purged, Range, Receipt, Sink, no_offsets,
+    unexpected_offset,
+};
 use crate::error::Result;
 use crate::event::{ChannelName, Draft, Event, HistoryPolicy, Namespaces};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::Metrics;
 use budget::{Budget, Shelf};
-use channel::Channel;
+use channel::{Channel, Trimmed};
 
 /// How long a channel that was only read is kept.
 const NEVER_USED: Duration = Duration::from_mins(1);
@@ -154,6 +157,7 @@ impl Memory {
 
     fn publish_by(&self, policy: HistoryPolicy, mut draft: Draft) -> Result<Receipt> {
         let key = draft.idempotency_key.take();
+        let conditions = draft.take_conditions();
         let Some(channel) = draft.channel.clone() else {
             return Ok(self.publish_direct(draft));
         };
@@ -169,8 +173,20 @@ impl Memory {
             }
             share = Some((key, self.keys.take(&key)?));
         }
+        if let Some(expected) = conditions.expected_offset {
+            if policy.size == 0 {
+                return Err(no_offsets(&channel));
+            }
+            let newest = stripe.channels.get(&channel);
+            let newest = newest.map_or(0, |kept| kept.top().offset);
+            if newest != expected {
+                return Err(unexpected_offset(&channel, newest));
+            }
+        }
         let (id, accepted) = (draft.id, draft.accepted);
-        let (event, position, left) = if policy.size == 0 {
+        let (event, position, left) = if policy.size > 0 && conditions.skip_history {
+            (Arc::new(Event::new(draft, None)), None, Trimmed::default())
+        } else if policy.size == 0 {
             // The first event without an offset ends the epoch, so that an earlier position never
             // appears to be complete.
             let left = self.forget(&mut stripe, place, &channel);
@@ -239,6 +255,25 @@ impl Broker for Memory {
 
     fn read(&self, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>> {
         MaybeReady::Ready(self.read_now(channel, range))
+    }
+
+    fn purge(&self, channel: &ChannelName, purge: Purge) -> MaybeReady<Purged> {
+        let place = self.place(channel);
+        let mut stripe = self.stripe_at(place);
+        let Some(kept) = stripe.channels.get_mut(channel) else {
+            return MaybeReady::ok(Purged::default());
+        };
+        let gone = kept.purge(&purge);
+        let purged = Purged {
+            events: gone.events.iter().sum(),
+            top: Some(kept.top()),
+        };
+        self.budget.trimmed(&gone);
+        let classes = kept.reclass();
+        stripe.shelf.move_to(channel, classes, &self.budget, place);
+        drop(stripe);
+        drop(gone);
+        MaybeReady::ok(purged)
     }
 
     fn exists(&self, channel: &ChannelName) -> bool {

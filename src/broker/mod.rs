@@ -7,6 +7,7 @@
 mod clock;
 #[cfg(test)]
 mod contract;
+mod cursors;
 mod disk;
 mod keys;
 mod memory;
@@ -22,9 +23,10 @@ use tokio::sync::mpsc::Receiver;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, ChannelPattern, Draft, Event, Position, Timestamp};
+use crate::event::{ChannelName, ChannelPattern, Conditions, Draft, Event, Position, Timestamp};
 use crate::maybe_ready::MaybeReady;
 
+pub use self::cursors::{Cursor, CursorBounds, CursorKey, CursorQuery, CursorStore};
 pub use self::redis::QUEUE_BYTES as REDIS_QUEUE_BYTES;
 pub use self::redis::{Redis, RedisBus, RedisRevocations, RedisSettings, Trouble as RedisTrouble};
 pub use crate::fair_queue::Share;
@@ -149,6 +151,42 @@ impl Page {
     }
 }
 
+/// Which events of a channel to purge.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Purge {
+    /// Only events up to this offset.
+    pub until: Option<u64>,
+    /// Only events that this user published, or that were addressed to this user alone.
+    pub user: Option<Arc<str>>,
+}
+
+impl Purge {
+    /// True if the purge takes this stored event.
+    #[must_use]
+    pub fn takes(&self, event: &Event) -> bool {
+        let offset = event.position.map_or(0, |position| position.offset);
+        let Some(user) = &self.user else {
+            return self.until.is_none_or(|until| offset <= until);
+        };
+        let alone = event.audience.as_ref().is_some_and(|audience| {
+            let others = audience.roles.is_empty() && audience.connections.is_empty();
+            others && audience.users.as_slice() == std::slice::from_ref(user)
+        });
+        self.until.is_none_or(|until| offset <= until)
+            && (event.source.as_ref() == Some(user) || alone)
+    }
+}
+
+/// The result of a purge.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// How many events were purged.
+    pub events: u64,
+    /// The channel's newest position, which a purge does not change. `None` if the channel does
+    /// not exist or keeps no history.
+    pub top: Option<Position>,
+}
+
 /// A channel that a broker stores.
 #[derive(Debug, Clone)]
 pub struct Kept {
@@ -194,6 +232,11 @@ impl ChannelUsage {
 pub trait Broker: Send + Sync {
     /// Appends an event to its channel and delivers it to the sink. Completes once it has a
     /// position, and if the store is durable, once it is durable.
+    ///
+    /// [`Draft::conditions`] hold in the same step, after a known idempotency key was answered:
+    /// with `expected_offset` the publish is `failed_precondition` unless it is the channel's newest
+    /// offset; with `skip_history` the event is delivered in the channel's order, without a
+    /// position, and the channel's offsets and history do not change.
     fn publish(&self, draft: Draft) -> MaybeReady<Receipt>;
 
     /// Reads a range of a channel's history. `None` if the channel keeps none. Starts the channel's
@@ -208,6 +251,14 @@ pub trait Broker: Send + Sync {
     /// Like [`Broker::read`], with the reader's share.
     fn read_for(&self, _: Share, channel: &ChannelName, range: Range) -> MaybeReady<Option<Page>> {
         self.read(channel, range)
+    }
+
+    /// Removes events from a channel's history for good: when it completes, no read returns them, also
+    /// after a restart. The epoch, the newest offset and all other events stay as they are. What
+    /// was purged is missing like what has expired: pages skip its offsets, and [`Page::oldest`] is
+    /// the first event that is still there.
+    fn purge(&self, _: &ChannelName, _: Purge) -> MaybeReady<Purged> {
+        MaybeReady::Ready(Err(Error::precondition("this store can't purge history")))
     }
 
     /// The channel's newest position. `None` if the channel keeps no history. Starts the epoch like
@@ -299,4 +350,39 @@ pub trait Broker: Send + Sync {
     /// Finishes accepted publishes and closes the store. Later publishes are refused. Blocks until
     /// that is done, so async code must not call it.
     fn close(&self) {}
+}
+
+/// The refusal of a publish whose `expected_offset` is not the channel's newest.
+fn unexpected_offset(channel: &ChannelName, newest: u64) -> Error {
+    Error::precondition(format!(
+        "expected_offset: the newest offset of {channel} is {newest}"
+    ))
+}
+
+/// Refuses the conditions that an engine can't check with its append. A channel without history
+/// fulfils `skip_history` always.
+fn without_conditions(channel: &ChannelName, conditions: Conditions, is_kept: bool) -> Result<()> {
+    let refused = |field: &str| {
+        let text = format!("{field}: needs history in memory or on disk, not in an engine");
+        Err(Error::precondition(text))
+    };
+    match conditions {
+        Conditions {
+            expected_offset: Some(_),
+            ..
+        } if is_kept => refused("expected_offset"),
+        Conditions {
+            expected_offset: Some(_),
+            ..
+        } => Err(no_offsets(channel)),
+        Conditions {
+            skip_history: true, ..
+        } if is_kept => refused("skip_history"),
+        _ => Ok(()),
+    }
+}
+
+/// The refusal of `expected_offset` in a channel without offsets.
+fn no_offsets(channel: &ChannelName) -> Error {
+    Error::precondition(format!("expected_offset: {channel} keeps no history"))
 }

@@ -112,6 +112,13 @@ pub(in crate::broker) struct EventRecord {
     /// When its publish was accepted, in microseconds since 1970. Only engines keep it. 0: not known.
     #[prost(int64, tag = "15")]
     accepted: i64,
+    /// When its own lifetime ends, in microseconds since 1970.
+    #[prost(int64, optional, tag = "16")]
+    expires: Option<i64>,
+    /// True if its content was purged. It keeps its place, so that retention can still tell where
+    /// its neighbours stand.
+    #[prost(bool, tag = "17")]
+    pub(in crate::broker) purged: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -169,7 +176,26 @@ impl EventRecord {
             publisher: None,
             idempotency_key: None,
             accepted: 0,
+            expires: event.expires.map(Timestamp::as_micros),
+            purged: false,
         }
+    }
+
+    /// The record without its content.
+    pub(in crate::broker) fn purge(&self) -> Self {
+        EventRecord {
+            at: self.at,
+            before: self.before,
+            purged: true,
+            ..EventRecord::default()
+        }
+    }
+
+    /// True if a purge of what this user published, or was sent alone, takes the event.
+    pub(in crate::broker) fn is_of(&self, user: &str) -> bool {
+        let audience = self.audience.as_ref();
+        let alone = audience.is_some_and(|audience| audience.is_only(user));
+        !self.purged && (self.source.as_deref() == Some(user) || alone)
     }
 
     /// The same for other nodes: with the event's idempotency key, so that every node that reads the
@@ -241,6 +267,8 @@ impl EventRecord {
                 0 => AcceptedAt::UNKNOWN,
                 micros => AcceptedAt::elsewhere(Timestamp::from_micros(micros)),
             },
+            expires: self.expires.map(Timestamp::from_micros),
+            conditions: None,
         })
     }
 }
@@ -250,6 +278,11 @@ fn owned(text: Option<&Arc<str>>) -> Option<String> {
 }
 
 impl AudienceRecord {
+    /// True if it names this user and nobody else.
+    fn is_only(&self, user: &str) -> bool {
+        self.users == [user] && self.roles.is_empty() && self.connections.is_empty()
+    }
+
     fn new(audience: &Audience) -> Self {
         let texts = |names: &[Arc<str>]| names.iter().map(|n| n.as_ref().to_owned()).collect();
         let ids = |ids: &[ConnectionId]| ids.iter().map(ToString::to_string).collect();

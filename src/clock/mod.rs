@@ -7,6 +7,7 @@
 //! lasted. Deadlines of peers are kept with [`RunTimer`], which does not count time in which this
 //! process could not run.
 
+pub mod duration;
 mod run_timer;
 mod wall;
 

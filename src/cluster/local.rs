@@ -8,7 +8,7 @@ use super::{
 };
 use crate::error::Result;
 use crate::event::{NodeId, Timestamp};
-use crate::hub::{ConnectionInfo, ConnectionQuery, Hub, RankQuery, Ranked};
+use crate::hub::{ConnectionInfo, ConnectionQuery, Grant, Hub, RankQuery, Ranked};
 use crate::maybe_ready::MaybeReady;
 
 /// A server that is not in a cluster: every answer comes from its own hub.
@@ -73,6 +73,9 @@ impl Cluster for Local {
             }),
             Control::DisconnectUser { user, reason, by } => {
                 MaybeReady::later(async move { hub.disconnect_user(&user, &reason, &by).await })
+            }
+            Control::Grant(grant) => {
+                MaybeReady::later(async move { hub.grant(Grant::clone(&grant)).await })
             }
             Control::Revoked => {
                 hub.check_identities();

@@ -16,10 +16,11 @@ use std::sync::Arc;
 
 use super::{Answer, ConnectionsPage, ConnectionsQuery, Control, Place, Query};
 use crate::error::{Code, Error, Result};
-use crate::event::{ChannelName, Epoch, Position, Timestamp};
+use crate::event::{ChannelName, ChannelPattern, Epoch, Position, Timestamp, TypePattern};
+use crate::filter::{Condition, EventFilter};
 use crate::hub::{
-    Client, ConnectionFilter, ConnectionInfo, ConnectionOrder, Present, RankQuery, Ranked,
-    RequestFacts, SubscriptionInfo,
+    Client, ConnectionFilter, ConnectionInfo, ConnectionOrder, Grant, GrantTo, Present, RankQuery,
+    Ranked, RequestFacts, SubscriptionInfo,
 };
 
 fn unreadable() -> Error {
@@ -58,6 +59,7 @@ pub(super) fn command(control: &Control) -> Option<pb::Command> {
                 by: by.to_string(),
             })
         }
+        Control::Grant(it) => Command::Grant(grant(it)),
         Control::Revoked => Command::Revoked(pb::Revoked {}),
         Control::Presence { .. } => return None,
     };
@@ -66,8 +68,16 @@ pub(super) fn command(control: &Control) -> Option<pb::Command> {
     })
 }
 
-/// The command in a message.
-pub(super) fn control(command: pb::Command) -> Result<Control> {
+/// The source of the filter in a command, which the node compiles before it executes the command.
+pub(super) fn filter_source(command: &pb::Command) -> Option<&str> {
+    match &command.command {
+        Some(pb::command::Command::Grant(it)) if !it.filter.is_empty() => Some(&it.filter),
+        _ => None,
+    }
+}
+
+/// The command in a message, with the compiled filter of its [`filter_source`].
+pub(super) fn control(command: pb::Command, condition: Option<Arc<Condition>>) -> Result<Control> {
     use pb::command::Command;
     Ok(match command.command.ok_or_else(unreadable)? {
         Command::Disconnect(it) => Control::Disconnect {
@@ -80,7 +90,48 @@ pub(super) fn control(command: pb::Command) -> Result<Control> {
             reason: it.reason.into(),
             by: it.by.into(),
         },
+        Command::Grant(it) => Control::Grant(Arc::new(granted(it, condition)?)),
         Command::Revoked(_) => Control::Revoked,
+    })
+}
+
+fn grant(grant: &Grant) -> pb::Grant {
+    let filter = grant.filter.as_ref().map(|filter| filter.key());
+    let types = filter.map_or(&[][..], |key| key.types());
+    pb::Grant {
+        to: Some(match &grant.to {
+            GrantTo::User(user) => pb::grant::To::User(user.to_string()),
+            GrantTo::Connection(id) => pb::grant::To::ConnectionId(id.to_string()),
+        }),
+        channels: grant.patterns.iter().map(ToString::to_string).collect(),
+        event_types: types.iter().map(|kind| kind.as_str().to_owned()).collect(),
+        filter: filter
+            .and_then(|key| key.source())
+            .map_or_else(String::new, ToString::to_string),
+        begins: grant.begins,
+    }
+}
+
+fn granted(grant: pb::Grant, condition: Option<Arc<Condition>>) -> Result<Grant> {
+    let patterns = grant
+        .channels
+        .iter()
+        .map(|name| ChannelPattern::parse(name));
+    let types = grant
+        .event_types
+        .iter()
+        .map(|name| TypePattern::parse(name));
+    let types = types.collect::<Result<Vec<TypePattern>>>()?;
+    Ok(Grant {
+        to: match grant.to.ok_or_else(unreadable)? {
+            pb::grant::To::User(user) => GrantTo::User(user.into()),
+            pb::grant::To::ConnectionId(id) => {
+                GrantTo::Connection(id.parse().map_err(|_| unreadable())?)
+            }
+        },
+        patterns: patterns.collect::<Result<_>>()?,
+        filter: EventFilter::with(types, condition)?,
+        begins: grant.begins,
     })
 }
 
@@ -429,4 +480,47 @@ fn info(connection: pb::Connection) -> Result<ConnectionInfo> {
         rate_limited: connection.rate_limited,
         claims: connection.claims,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::ConnectionId;
+
+    fn carried(grant: Grant) -> Grant {
+        let sent = command(&Control::Grant(Arc::new(grant))).unwrap();
+        let source = filter_source(&sent).map(ToOwned::to_owned);
+        let compiled = EventFilter::new([], source.as_deref()).unwrap();
+        let condition = compiled.and_then(|filter| filter.condition().cloned());
+        let Control::Grant(grant) = control(sent, condition).unwrap() else {
+            panic!("expected a grant");
+        };
+        Grant::clone(&grant)
+    }
+
+    #[test]
+    fn grant_arrives_as_it_was_sent() {
+        let types = || [TypePattern::parse("order.*").unwrap()];
+        let to_user = GrantTo::User("ann".into());
+        let to_one = GrantTo::Connection(ConnectionId::new(1, 2, 3));
+        let wanted = EventFilter::new(types(), Some("data.n > 1")).unwrap();
+        let typed = EventFilter::new(types(), None).unwrap();
+        for (to, filter) in [(to_user, wanted), (to_one.clone(), typed), (to_one, None)] {
+            let sent = Grant {
+                to,
+                patterns: vec![
+                    ChannelPattern::parse("room:1").unwrap(),
+                    ChannelPattern::parse("room:*").unwrap(),
+                ],
+                filter,
+                begins: true,
+            };
+            let arrived = carried(sent.clone());
+            assert_eq!(arrived.to, sent.to);
+            assert_eq!(arrived.patterns, sent.patterns);
+            assert!(arrived.begins);
+            let keys = [&arrived, &sent].map(|grant| grant.filter.as_ref().map(|it| it.key()));
+            assert_eq!(keys[0], keys[1]);
+        }
+    }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::auth::Identity;
 use crate::event::{ChannelName, ConnectionId, NodeId, Timestamp};
-use crate::hub::{ConnectionFilter, ConnectionInfo, Present, RankQuery, Ranked};
+use crate::hub::{ConnectionFilter, ConnectionInfo, Grant, Present, RankQuery, Ranked};
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::StatsSnapshot;
 
@@ -61,6 +61,9 @@ pub enum Control {
         /// The operator's name, for the audit log.
         by: Arc<str>,
     },
+    /// Make or end subscriptions of a user's connections, or of one connection, for a service.
+    /// Answers how many connections there are.
+    Grant(Arc<Grant>),
     /// A revocation was added: close the connections whose identity is no longer valid.
     Revoked,
     /// A user joined a channel for the first time, or left it for the last time: notify the
@@ -200,8 +203,8 @@ pub trait Cluster: Send + Sync {
     /// is shown for a short time.
     fn describe(&self) -> Vec<NodeInfo>;
 
-    /// Sends a command. Returns how many connections it has closed, over all nodes; a node that is
-    /// not alive has none.
+    /// Sends a command. Returns how many connections it has closed or subscribed, over all nodes; a
+    /// node that is not alive has none.
     ///
     /// # Errors
     ///

@@ -18,6 +18,7 @@ use super::link::{Address, Link};
 use super::messages::{self, Replied, pb};
 use super::presence::{Change, ClusterPresence};
 use super::{Answer, Cluster, Control, DEADLINE, Local, NodeInfo, Query, Survey, To};
+use crate::broker::Share;
 use crate::error::{Error, Result};
 use crate::event::{NodeId, Timestamp};
 use crate::hub::Hub;
@@ -265,7 +266,11 @@ impl Remote {
     }
 
     async fn execute(&self, command: pb::Command) -> Result<u64> {
-        let control = messages::control(command)?;
+        let condition = match messages::filter_source(&command) {
+            None => None,
+            Some(source) => Some(self.hub.condition(source, Share::OWN).await?),
+        };
+        let control = messages::control(command, condition)?;
         self.local.notify(To::All, control).await
     }
 

@@ -31,6 +31,9 @@ pub struct NamespaceConfig {
     /// How long an empty, unused channel is kept.
     #[serde(deserialize_with = "duration::deserialize")]
     pub max_idle: Duration,
+    /// The least time between two events of a key, for each subscriber; 0: none.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub min_interval: Duration,
 }
 
 /// `history` of a namespace: how much of each channel is kept.

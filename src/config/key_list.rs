@@ -1,4 +1,5 @@
-//! The declaration of every key outside repeated tables, table by table.
+//! The declaration of every key outside repeated tables, table by table; those of telemetry and of
+//! the process are in `process_keys.rs`.
 //!
 //! A declaration is the only place for a default and for the text that documents the key: the
 //! structs, `tidings config` and `docs/reference/configuration.md` are generated from it. Texts are
@@ -12,7 +13,7 @@ const RATE: Kind = Kind::Whole(0, 4_294_967_295);
 /// Sizes of one message or event: sizes that protobuf and HTTP/2 handle well.
 const MESSAGE: Kind = Kind::Whole(1, 1 << 30);
 
-/// Every key outside repeated tables.
+/// The keys outside repeated tables, up to `[websocket]`.
 pub(super) const SETTINGS: &[Key] = &[
     key(
         "auto_subscribe",
@@ -309,6 +310,18 @@ pub(super) const SETTINGS: &[Key] = &[
         "300",
         "Channels with history that one user (or one address, for anonymous clients) may create per minute, by subscribing, reading or publishing, so that no single user exhausts `channels`; 0: no limit. Services are exempt.",
     ),
+    fixed(
+        "limits.cursors",
+        ONE,
+        "100000",
+        "Cursors of durable subscriptions that are kept, each of a user, a name and a channel.",
+    ),
+    fixed(
+        "limits.cursors_per_user",
+        ONE,
+        "100",
+        "The same of one user.",
+    ),
     key(
         "limits.body_bytes",
         ONE,
@@ -368,6 +381,12 @@ pub(super) const SETTINGS: &[Key] = &[
         Kind::OneOf(&["fsync", "async"]),
         r#""fsync""#,
         "When the store on disk acknowledges a publish: fsync (after the sync) or async.",
+    ),
+    fixed(
+        "history.cursor_ttl",
+        Kind::Duration,
+        r#""30d""#,
+        "How long the cursor of a durable subscription is kept that nobody uses, for disk.",
     ),
     fixed(
         "history.on_damage",
@@ -548,113 +567,5 @@ pub(super) const SETTINGS: &[Key] = &[
         Kind::Bool,
         "true",
         "Whether permessage-deflate is offered.",
-    ),
-    fixed(
-        "telemetry.otlp_endpoint",
-        Kind::Text,
-        r#""""#,
-        "Collector to which traces are exported, as an http or https URL; empty: none, unless OTEL_* names one.",
-    ),
-    fixed(
-        "telemetry.otlp_protocol",
-        Kind::OneOf(&["grpc", "http/protobuf"]),
-        r#""grpc""#,
-        "Protocol of the export: grpc or http/protobuf.",
-    ),
-    fixed(
-        "telemetry.service_name",
-        Kind::Text,
-        r#""tidings""#,
-        "The `service.name` of the exported traces.",
-    ),
-    fixed(
-        "telemetry.sample_ratio",
-        Kind::Ratio,
-        "1.0",
-        "Share of the traces started by this server that are recorded, 0 to 1.",
-    ),
-    fixed(
-        "telemetry.delivery_spans",
-        Kind::Ratio,
-        "0.01",
-        "Share of the deliveries of a recorded trace that get a span of their own, 0 to 1.",
-    ),
-    fixed(
-        "telemetry.confirmations",
-        Kind::Ratio,
-        "0.0",
-        "Share of the other events for which pages are asked to confirm the delivery, 0 to 1.",
-    ),
-    fixed(
-        "telemetry.connections_per_event",
-        Kind::Whole(0, 64),
-        "8",
-        "Most connections of one event that get a span or are asked to confirm.",
-    ),
-    fixed(
-        "telemetry.log_format",
-        Kind::OneOf(&["text", "json"]),
-        r#""text""#,
-        "Format of log lines: text or json.",
-    ),
-    fixed(
-        "audit.file",
-        Kind::Path,
-        r#""""#,
-        "File to which the audit log is appended, as JSON lines; empty: no audit log. [Its records](../how-to/observe.md#audit-log).",
-    ),
-    fixed(
-        "audit.publishes",
-        Kind::Bool,
-        "false",
-        "Whether the audit log also records every published event: its publisher, channel and type; never its payload.",
-    ),
-    fixed(
-        "server.shards",
-        Kind::Whole(0, 1024),
-        "0",
-        "Threads that own connections; 0: one per core. Values above 64 count as 64.",
-    ),
-    fixed(
-        "server.runtime_threads",
-        Kind::Whole(0, 1024),
-        "0",
-        "Threads for everything but the connections: accepting, TLS handshakes, tokens, HTTP and gRPC; 0: half as many as cores, at least one.",
-    ),
-    fixed(
-        "server.io_uring",
-        Kind::Bool,
-        "true",
-        "Whether many sends are batched into one system call by io_uring, where the system allows it (Linux 5.6; containers mostly forbid it). Otherwise each send is a system call of its own.",
-    ),
-    fixed(
-        "server.drain",
-        Kind::Duration,
-        r#""10s""#,
-        "Time that clients have to leave when the server stops; it exits within this time. See [Stopping](../how-to/operate.md#stopping).",
-    ),
-    fixed(
-        "server.drain_delay",
-        Kind::Duration,
-        r#""0s""#,
-        "Part of `drain` in which the server works as before and only reports that it is not ready, so that load balancers notice. Less than `drain`.",
-    ),
-    fixed(
-        "server.keep_alive",
-        Kind::Duration,
-        r#""75s""#,
-        "How long an HTTP/1.1 connection may be idle between two requests. Set it longer than the keep-alive of proxies in front (nginx and most load balancers: 60 s). The head of a request must be complete 10 s after its first byte.",
-    ),
-    fixed(
-        "server.node",
-        Kind::Text,
-        r#""""#,
-        "The node's name in statistics and telemetry; empty: the host name.",
-    ),
-    fixed(
-        "console.enabled",
-        Kind::Bool,
-        "true",
-        "Whether `/console/` on the internal listener is the page for operators, which needs a token of role `admin` or `viewer` ([the console](../how-to/console.md)); beside it, `/api/v1/` answers there too.",
     ),
 ];

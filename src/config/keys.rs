@@ -6,6 +6,7 @@
 use super::key_list::SETTINGS;
 use super::kind::Kind;
 use super::nearest::nearest;
+use super::process_keys::PROCESS;
 use super::repeated_keys::REPEATED;
 
 /// One key.
@@ -52,7 +53,7 @@ impl Key {
 
 /// Every key, table by table.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {
-    SETTINGS.iter().chain(REPEATED)
+    SETTINGS.iter().chain(PROCESS).chain(REPEATED)
 }
 
 /// A key that SIGHUP changes.

@@ -9,7 +9,7 @@ use std::thread::available_parallelism;
 use super::{Config, Engine, Storage};
 use crate::broker::{COMMIT_QUEUE_BYTES, REDIS_QUEUE_BYTES};
 use crate::event::{Audience, Headers};
-use crate::hub::{INBOX_BYTES, REPLAY_BYTES};
+use crate::hub::{INBOX_BYTES, REPLAY_BYTES, THROTTLE_BYTES};
 use crate::session::MAX_ANSWER_BYTES;
 
 const KIB: u64 = 1 << 10;
@@ -211,6 +211,19 @@ fn terms(config: &Config) -> Vec<Term> {
             "idempotency keys",
             product(&[bytes(config.limits.idempotency_keys), 512]),
             "limits.idempotency_keys × 512 B",
+        ),
+        term(
+            "cursors",
+            match config.history.storage {
+                Storage::Disk => product(&[bytes(config.limits.cursors), KIB]),
+                Storage::Memory | Storage::Nats => 0,
+            },
+            "limits.cursors × 1 KiB, for disk",
+        ),
+        term(
+            "minimum intervals",
+            product(&[size.shards, bytes(THROTTLE_BYTES)]),
+            "shards × 32 MiB",
         ),
         term(
             "polling sessions",

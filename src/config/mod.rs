@@ -8,7 +8,6 @@ mod defaults;
 mod dialect_tables;
 mod dialects;
 mod document;
-pub mod duration;
 mod environment;
 mod event_tables;
 mod json;
@@ -24,6 +23,7 @@ mod namespaces;
 mod nearest;
 mod presets;
 mod problem;
+mod process_keys;
 mod provenance;
 #[cfg(test)]
 mod refusals;
@@ -36,6 +36,7 @@ mod values;
 mod warnings;
 
 pub use crate::auth::Secret;
+pub use crate::clock::duration;
 pub use cluster_tables::{ClusterConfig, Engine, NatsConfig, RedisConfig};
 pub use dialect_tables::{
     DialectCommand, DialectConfig, DialectControl, DialectEvent, DialectNames, DialectProtocol,

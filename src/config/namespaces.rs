@@ -59,6 +59,7 @@ impl NamespaceConfig {
             presence: self.presence,
             slow_consumer: self.slow_consumer,
             max_idle: self.max_idle,
+            min_interval: self.min_interval,
         }
     }
 }

@@ -41,6 +41,12 @@ pub(super) const REPEATED: &[Key] = &[
         "Policy for a full outbox: `disconnect`, `drop_oldest`, `conflate` or `resync` (needs history); [what each does](protocol.md#slow-connections).",
     ),
     key(
+        "namespace[].min_interval",
+        Kind::Duration,
+        r#""0""#,
+        "The least time between two events of a key, for each subscriber of a channel: only the newest is delivered, and the others count as `conflated`; `0`: none. [More](protocol.md#at-most-one-event-of-a-key).",
+    ),
+    key(
         "namespace[].max_idle",
         Kind::Duration,
         r#""1h""#,

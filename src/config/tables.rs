@@ -122,6 +122,10 @@ pub struct Limits {
     pub filter_memory: usize,
     /// The most channels that exist at once.
     pub channels: usize,
+    /// The most cursors of durable subscriptions.
+    pub cursors: usize,
+    /// The most cursors of one user.
+    pub cursors_per_user: usize,
     /// Channels that one user may create per minute; 0: no limit.
     pub channels_per_minute: u32,
     /// Bytes of request bodies that are held at once, in total.
@@ -158,6 +162,9 @@ pub struct HistoryConfig {
     pub path: PathBuf,
     /// When a publish is acknowledged, for `disk`.
     pub durability: Durability,
+    /// How long an unused cursor is kept, for `disk`.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub cursor_ttl: Duration,
     /// What happens to a store that has lost acknowledged data, for `disk`.
     pub on_damage: OnDamage,
     /// The newest events that are cached in memory, for `disk`: bytes over all channels; 0 for

@@ -22,9 +22,10 @@ pub(super) struct Setting {
 }
 
 /// Paths of the public listener that the WebSocket can't use.
-const TAKEN: [&str; 10] = [
+const TAKEN: [&str; 11] = [
     "/",
     "/sse",
+    "/stream",
     "/healthz",
     "/readyz",
     "/metrics",

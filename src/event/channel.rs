@@ -24,6 +24,12 @@ impl ChannelName {
         Ok(ChannelName(Arc::from(name)))
     }
 
+    /// A name that sorts before every other one.
+    #[must_use]
+    pub(crate) fn first() -> Self {
+        ChannelName(Arc::from("-"))
+    }
+
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {

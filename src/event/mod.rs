@@ -24,7 +24,7 @@ pub use namespace::{HistoryPolicy, Namespace, Namespaces, SlowConsumer};
 pub use node::NodeId;
 pub use payload::{JSON, Payload};
 pub use position::{Epoch, Position};
-pub use record::{Draft, Event, Headers, IdempotencyKey};
+pub use record::{Conditions, Draft, Event, Headers, IdempotencyKey};
 pub use targeting::names_receivers;
 pub use timestamp::Timestamp;
 pub use trace_context::TraceContext;

@@ -53,6 +53,8 @@ pub struct Namespace {
     pub slow_consumer: SlowConsumer,
     /// How long a channel without subscribers and events is kept.
     pub max_idle: Duration,
+    /// The least time between two events of a key, for each subscriber; none if zero.
+    pub min_interval: Duration,
 }
 
 impl Namespace {
@@ -65,6 +67,7 @@ impl Namespace {
             presence: false,
             slow_consumer: SlowConsumer::Disconnect,
             max_idle: Duration::from_hours(1),
+            min_interval: Duration::ZERO,
         }
     }
 }
@@ -99,6 +102,12 @@ impl Namespaces {
         let declared = self.declared.iter();
         let declared = declared.map(|(name, namespace)| (Arc::clone(name), namespace));
         declared.chain(std::iter::once((Arc::from("*"), &self.other)))
+    }
+
+    /// The settings of the namespace with this name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> &Arc<Namespace> {
+        self.declared.get(name).unwrap_or(&self.other)
     }
 
     /// The settings of a channel.

@@ -100,6 +100,15 @@ impl IdempotencyKey {
     }
 }
 
+/// What a publish demands of its channel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// Deliver the event, and keep it nowhere. It gets no offset.
+    pub skip_history: bool,
+    /// Publish only if this is the channel's newest offset (0 before the first event).
+    pub expected_offset: Option<u64>,
+}
+
 /// An event without an offset.
 #[derive(Debug, Clone)]
 pub struct Draft {
@@ -128,6 +137,28 @@ pub struct Draft {
     pub trace: Option<TraceContext>,
     /// When the publish was accepted, for measuring delivery latency.
     pub accepted: AcceptedAt,
+    /// From this time on the event is neither replayed nor read. It keeps its offset, and its
+    /// absence is no gap. Brokers store it with the event.
+    pub expires: Option<Timestamp>,
+    /// What the publish demands. The broker removes it: stored events have none.
+    pub conditions: Option<Box<Conditions>>,
+}
+
+impl Draft {
+    /// Takes the conditions out.
+    #[must_use]
+    pub fn take_conditions(&mut self) -> Conditions {
+        self.conditions
+            .take()
+            .map_or_else(Conditions::default, |conditions| *conditions)
+    }
+
+    /// True if the event's own lifetime is over.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.expires
+            .is_some_and(|expires| expires <= Timestamp::now())
+    }
 }
 
 /// An event as it is stored in its channel.

@@ -98,6 +98,8 @@ mod tests {
             time: now,
             trace: None,
             accepted: AcceptedAt::now(),
+            expires: None,
+            conditions: None,
         }
     }
 

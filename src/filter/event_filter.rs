@@ -336,6 +336,8 @@ pub(crate) mod tests {
             time: now,
             trace: None,
             accepted: AcceptedAt::now(),
+            expires: None,
+            conditions: None,
         };
         Event::new(draft, None)
     }

@@ -19,6 +19,7 @@ use crate::auth::Identity;
 use crate::broker::Page;
 use crate::error::Result;
 use crate::event::{Audience, ChannelName, ChannelPattern, ConnectionId, EventType};
+use crate::filter::EventFilter;
 use crate::lifecycle::Departure;
 
 /// A protocol's operation on one of its connections, run on the shard's thread.
@@ -27,6 +28,28 @@ pub(in crate::hub) type Continuation = Box<dyn FnOnce(&mut ConnCtx<'_>) + Send>;
 /// Decides whether an identity may keep a subscription.
 pub(in crate::hub) type SubscribeRule =
     Arc<dyn Fn(&Identity, &ChannelPattern, ConnectionId) -> Result<()> + Send + Sync>;
+
+/// Subscriptions that a service makes or ends for a user's connections, or for one connection.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// Whose.
+    pub to: GrantTo,
+    /// The channels, or patterns.
+    pub patterns: Vec<ChannelPattern>,
+    /// Which events are wanted; all if `None`.
+    pub filter: Option<Arc<EventFilter>>,
+    /// False if the subscriptions end.
+    pub begins: bool,
+}
+
+/// The connections of a [`Grant`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GrantTo {
+    /// One connection.
+    Connection(ConnectionId),
+    /// All connections that a user has at this moment.
+    User(Arc<str>),
+}
 
 /// The sender of an answer.
 pub(in crate::hub) struct Reply<T>(oneshot::Sender<T>);
@@ -115,6 +138,12 @@ pub(in crate::hub) enum ShardCommand {
         by: Arc<str>,
         reply: Reply<u64>,
     },
+    /// Subscribe the connections of a user, or one connection, on behalf of a service. Answers how
+    /// many there are.
+    Grant {
+        grant: Arc<Grant>,
+        reply: Reply<u64>,
+    },
     /// Revalidate every identity, after a revocation or a change of keys.
     RecheckIdentities,
     /// End every subscription that the rule refuses, after a change of rules.
@@ -177,6 +206,7 @@ impl ShardCommand {
             ShardCommand::IsEmpty { .. } => "IsEmpty",
             ShardCommand::Disconnect { .. } => "Disconnect",
             ShardCommand::DisconnectUser { .. } => "DisconnectUser",
+            ShardCommand::Grant { .. } => "Grant",
             ShardCommand::RecheckIdentities => "RecheckIdentities",
             ShardCommand::RecheckSubscriptions(_) => "RecheckSubscriptions",
             ShardCommand::PresenceChanged { .. } => "PresenceChanged",
@@ -211,6 +241,7 @@ impl ShardCommand {
             | ShardCommand::CountAudience { .. }
             | ShardCommand::IsEmpty { .. }
             | ShardCommand::DisconnectUser { .. }
+            | ShardCommand::Grant { .. }
             | ShardCommand::RecheckIdentities
             | ShardCommand::RecheckSubscriptions(_)
             | ShardCommand::PresenceChanged { .. }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Hub;
-use super::command::{Reply, ShardCommand};
+use super::command::{Grant, GrantTo, Reply, ShardCommand};
 use super::pipe::PipeOwner;
 use super::queue::Inbound;
 use super::shard::ConnectionInfo;
@@ -165,6 +165,32 @@ impl Hub {
                 user: Arc::clone(&user),
                 reason: Arc::clone(&reason),
                 by: Arc::clone(by),
+                reply,
+            };
+            count += self.query(shard, command).await?;
+        }
+        Ok(count)
+    }
+
+    /// Makes or ends subscriptions for a user's connections, or for one connection. Returns how many
+    /// there are.
+    ///
+    /// # Errors
+    ///
+    /// `unavailable` where a shard has stopped.
+    pub async fn grant(&self, grant: Grant) -> Result<u64> {
+        let shards = match &grant.to {
+            GrantTo::Connection(id) => {
+                let shard = usize::from(id.shard());
+                shard..shard.saturating_add(1).min(self.dispatcher.queues.len())
+            }
+            GrantTo::User(_) => 0..self.dispatcher.queues.len(),
+        };
+        let grant = Arc::new(grant);
+        let mut count = 0;
+        for shard in shards {
+            let command = |reply| ShardCommand::Grant {
+                grant: Arc::clone(&grant),
                 reply,
             };
             count += self.query(shard, command).await?;

@@ -13,6 +13,8 @@ impl DialectId {
     pub const GRPC: DialectId = DialectId(0);
     /// Server-sent events.
     pub const SSE: DialectId = DialectId(1);
+    /// Lines of JSON over HTTP.
+    pub const LINES: DialectId = DialectId(2);
 
     /// The dialect with this number, which [`DialectIds`] assigns.
     #[must_use]
@@ -41,7 +43,7 @@ pub struct DialectIds(AtomicU32);
 impl Default for DialectIds {
     fn default() -> Self {
         // After the fixed numbers.
-        DialectIds(AtomicU32::new(2))
+        DialectIds(AtomicU32::new(3))
     }
 }
 
@@ -60,7 +62,13 @@ mod tests {
     #[test]
     fn dialect_id_is_never_reused() {
         let ids = DialectIds::default();
-        let given = [DialectId::GRPC, DialectId::SSE, ids.claim(), ids.claim()];
+        let given = [
+            DialectId::GRPC,
+            DialectId::SSE,
+            DialectId::LINES,
+            ids.claim(),
+            ids.claim(),
+        ];
         for (at, id) in given.iter().enumerate() {
             assert!(!given.iter().skip(at + 1).any(|other| other == id));
         }

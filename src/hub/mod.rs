@@ -41,6 +41,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::builder::{HubBuilder, HubParts, Revalidator};
 use self::command::ShardCommand;
+pub use self::command::{Grant, GrantTo};
 use self::deliver::Dispatcher;
 pub use self::dialect_ids::{DialectId, DialectIds};
 use self::evaluator::Evaluator;
@@ -62,7 +63,6 @@ pub use pipe::{Pipe, PipeOwner, PipeReader, Piped, Shareable};
 pub use protocol::{Joined, Notice, Protocol, Refused};
 pub use queue::INBOX_BYTES;
 pub use settings::Settings;
-pub use shard::REPLAY_BYTES;
 #[cfg(feature = "parts")]
 pub use shard::parts;
 pub use shard::{
@@ -70,6 +70,7 @@ pub use shard::{
     JoinRequest, Opening, RankQuery, Ranked, Ranking, TransportUpgrade,
 };
 pub use shard::{Client, ConnectionInfo, Link, RequestFacts, SubscriptionInfo};
+pub use shard::{REPLAY_BYTES, THROTTLE_BYTES};
 
 /// How long accepted publishes may take to complete after the last connection has closed.
 const LAST_WORK: Duration = Duration::from_secs(1);

@@ -123,6 +123,8 @@ pub struct Joined {
     pub recovered: bool,
     /// The number of replayed events.
     pub replayed: u64,
+    /// The acknowledged offset of a durable subscription.
+    pub cursor: Option<u64>,
 }
 
 /// A refused subscription.

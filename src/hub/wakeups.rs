@@ -218,6 +218,8 @@ mod tests {
                 time: now,
                 trace: None,
                 accepted: AcceptedAt::now(),
+                expires: None,
+                conditions: None,
             };
             self.hub
                 .dispatcher

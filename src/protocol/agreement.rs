@@ -30,6 +30,8 @@ fn event(payload: Payload) -> Event {
         time: now,
         trace: None,
         accepted: AcceptedAt::now(),
+        expires: None,
+        conditions: None,
     };
     Event::new(draft, None)
 }

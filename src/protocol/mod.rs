@@ -20,7 +20,7 @@ mod server_message;
 
 pub use codec::{Codec, Decoder, Encoded, Encoder, MessageWriter, frames};
 pub use command::{
-    Authenticate, ClientCommand, HeartbeatResponse, History, Kind, Ping, Presence, Publish,
+    Ack, Authenticate, ClientCommand, HeartbeatResponse, History, Kind, Ping, Presence, Publish,
     Receive, Register, Subscribe, Unsubscribe,
 };
 pub use custom::{

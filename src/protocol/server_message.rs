@@ -334,6 +334,9 @@ fn subscribed(joined: &[Joined], refused: &[Refused]) -> Value {
             entry.insert("epoch".into(), position.epoch.to_string().into());
             entry.insert("offset".into(), position.offset.into());
         }
+        if let (Some(cursor), Some(entry)) = (joined.cursor, entry.as_object_mut()) {
+            entry.insert("cursor".into(), cursor.into());
+        }
         entry
     });
     let errors = refused.iter().map(|refused| {
@@ -353,6 +356,7 @@ pub(super) fn resubscribed(channel: &str, position: Position) -> Joined {
         position: Some(position),
         recovered: false,
         replayed: 0,
+        cursor: None,
     }
 }
 

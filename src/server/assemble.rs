@@ -76,6 +76,7 @@ pub(super) async fn assemble(
     let Stores {
         broker,
         revocations,
+        cursors,
         most_event_bytes,
         link,
     } = stores::open(config, namespaces, builder.sink(), &metrics, &tracing).await?;
@@ -109,6 +110,7 @@ pub(super) async fn assemble(
         cluster,
         hub,
         broker,
+        cursors,
         verifier,
         policy: policy(config, dev)?,
         catalog: catalog(config)?,

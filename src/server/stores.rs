@@ -7,8 +7,8 @@ use arc_swap::ArcSwap;
 use super::StartError;
 use crate::auth::{LocalRevocations, Revocations};
 use crate::broker::{
-    Bounds, Broker, Disk, DiskSettings, Durability, Memory, Nats, NatsSettings, OnDamage, Redis,
-    RedisBus, RedisRevocations, RedisSettings, Sink, set_aside,
+    Bounds, Broker, CursorBounds, CursorStore, Disk, DiskSettings, Durability, Memory, Nats,
+    NatsSettings, OnDamage, Redis, RedisBus, RedisRevocations, RedisSettings, Sink, set_aside,
 };
 use crate::cluster::{self, Link, NatsLink, RedisLink};
 use crate::config::{self, Config, Engine, Limits, Secret, Storage};
@@ -19,6 +19,8 @@ use crate::telemetry::{Metrics, Tracing};
 pub(super) struct Stores {
     pub(super) broker: Arc<dyn Broker>,
     pub(super) revocations: Arc<dyn Revocations>,
+    /// The cursors of durable subscriptions, if the store survives the process.
+    pub(super) cursors: Option<Arc<dyn CursorStore>>,
     /// The largest event that the engine takes, if there is one.
     pub(super) most_event_bytes: Option<usize>,
     /// What carries messages between nodes, with this node's number.
@@ -30,6 +32,7 @@ impl Stores {
         Stores {
             broker,
             revocations,
+            cursors: None,
             most_event_bytes: None,
             link: None,
         }
@@ -87,11 +90,20 @@ fn local(
                 cache_bytes: config.history.cache_bytes,
                 disk_bytes: config.history.disk_bytes,
                 bounds,
+                cursors: CursorBounds {
+                    per_user: config.limits.cursors_per_user,
+                    total: config.limits.cursors,
+                    ttl: config.history.cursor_ttl,
+                },
             };
             let disk = Disk::open(namespaces, sink, metrics, Arc::clone(tracing), settings);
             let disk = Arc::new(disk.map_err(StartError::new)?);
             let broker: Arc<dyn Broker> = Arc::<Disk>::clone(&disk);
-            Stores::local(broker, disk)
+            let cursors: Arc<dyn CursorStore> = Arc::<Disk>::clone(&disk);
+            Stores {
+                cursors: Some(cursors),
+                ..Stores::local(broker, disk)
+            }
         }
     })
 }
@@ -132,6 +144,7 @@ async fn nats(
         most_event_bytes: Some(nats.event_bytes()),
         broker: Arc::new(nats),
         revocations: Arc::new(Arc::clone(&link)),
+        cursors: None,
         link: Some((Arc::new(link), number)),
     })
 }
@@ -163,6 +176,7 @@ async fn redis(
     Ok(Stores {
         broker: Arc::new(broker),
         revocations: Arc::new(RedisRevocations::new(bus)),
+        cursors: None,
         // A string in Redis may have 512 MB.
         most_event_bytes: None,
         link: Some((Arc::new(link), number)),

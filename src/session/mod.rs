@@ -6,7 +6,9 @@
 
 mod admission;
 mod bodies;
+mod durable;
 mod history;
+mod manage;
 mod open;
 mod publish;
 mod refusals;
@@ -27,7 +29,7 @@ use governor::{Quota, RateLimiter};
 
 use crate::audit::{Audit, Record, What};
 use crate::auth::{Identity, Policy, Pool, Verifier};
-use crate::broker::Broker;
+use crate::broker::{Broker, CursorStore};
 use crate::catalog::Catalog;
 use crate::cluster::Cluster;
 use crate::error::{Code, Error, Result};
@@ -43,7 +45,9 @@ pub use admission::{
 pub use bodies::{Bodies, BodyLimits, BodySender, ConnectionBodies, Reservation};
 use refusals::RefusalLog;
 
+pub use durable::{Durable, Subscribing};
 pub use history::{HistoryPage, HistoryQuery};
+pub use manage::GrantRequest;
 pub use open::{NewConnection, StreamReply, open, open_stream, open_subscribed};
 pub use publish::{Publish, PublishResult, Published};
 pub use server_facts::{NamespaceFacts, ServerFacts, Setting};
@@ -86,6 +90,8 @@ pub struct Services {
     pub hub: Arc<Hub>,
     /// The broker.
     pub broker: Arc<dyn Broker>,
+    /// The cursors of durable subscriptions. `None` if the store does not survive the process.
+    pub cursors: Option<Arc<dyn CursorStore>>,
     /// The nodes that serve together.
     pub cluster: Arc<dyn Cluster>,
     /// Verifies tokens.
@@ -125,6 +131,8 @@ pub struct ServiceParts {
     pub hub: Arc<Hub>,
     /// The broker.
     pub broker: Arc<dyn Broker>,
+    /// The cursors of durable subscriptions. `None` if the store does not survive the process.
+    pub cursors: Option<Arc<dyn CursorStore>>,
     /// The nodes that serve together.
     pub cluster: Arc<dyn Cluster>,
     /// Verifies tokens.
@@ -158,6 +166,7 @@ impl Services {
         let ServiceParts {
             hub,
             broker,
+            cursors,
             cluster,
             verifier,
             policy,
@@ -176,6 +185,7 @@ impl Services {
         Arc::new(Services {
             hub,
             broker,
+            cursors,
             cluster,
             verifier,
             policy: ArcSwap::from_pointee(policy),

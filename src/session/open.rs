@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::admission::Admitted;
-use super::{Services, Session, Subscribe};
+use super::{Services, Session, Subscribe, Subscribing};
 use crate::error::{CloseCode, Error, Result};
 use crate::event::{ConnectionId, TraceContext};
 use crate::hub::{
@@ -145,12 +145,13 @@ pub async fn open_subscribed<T: Send + 'static>(
         let span = shared.tracing.subscribe(cx.id(), count, trace.as_ref());
         let session = Session::new(Arc::clone(&shared), identity, Some(cx.id()));
         cx.wait(session.subscribe(wanted), move |cx, request| {
-            let request = match request {
+            let Subscribing { request, durable } = match request {
                 Ok(request) => request,
                 Err(error) => return reply.reject(cx, error),
             };
-            cx.join(request, move |cx, joined, refused| {
+            cx.join(request, move |cx, mut joined, refused| {
                 drop(span);
+                durable.begun(&shared, &mut joined);
                 shared.note_subscribed(cx.identity(), cx.id(), &joined, &refused);
                 match first(cx, &joined, &refused) {
                     Ok((message, with)) => {

@@ -1,6 +1,7 @@
 //! Publishing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -9,8 +10,8 @@ use crate::audit::{Record, What};
 use crate::broker::{Receipt, Share};
 use crate::error::{Error, Result};
 use crate::event::{
-    AcceptedAt, Audience, ChannelName, Draft, EventType, Headers, IdempotencyKey, Payload,
-    Timestamp, TraceContext,
+    AcceptedAt, Audience, ChannelName, Conditions, Draft, EventType, Headers, IdempotencyKey,
+    Payload, Timestamp, TraceContext,
 };
 use crate::maybe_ready::MaybeReady;
 use crate::telemetry::{FanoutSpan, Span};
@@ -19,6 +20,8 @@ use crate::telemetry::{FanoutSpan, Span};
 const MAX_CHANNELS: usize = 100;
 /// The longest key, idempotency key or source, in bytes.
 const MAX_KEY: usize = 255;
+/// The shortest lifetime of an event.
+const MIN_TTL: Duration = Duration::from_millis(1);
 /// The channel of an event that names neither a channel nor an audience.
 const GLOBAL: &str = "global";
 
@@ -45,6 +48,10 @@ pub struct Publish {
     pub time: Option<Timestamp>,
     /// The publisher's trace context.
     pub trace: Option<TraceContext>,
+    /// How long it may be replayed and read.
+    pub ttl: Option<Duration>,
+    /// What the publish demands of its channel.
+    pub conditions: Conditions,
 }
 
 /// The result of a publish.
@@ -213,6 +220,8 @@ impl Session {
             source,
             time,
             trace,
+            ttl,
+            conditions,
         } = publish;
         if let Some(audience) = &audience {
             audience.validate()?;
@@ -222,6 +231,13 @@ impl Session {
         if !idempotency_key.is_empty() && targets.contains(&None) {
             let text = "expected a channel too: a key counts for one channel";
             return Err(Error::field("idempotency_key", text));
+        }
+        if conditions.expected_offset.is_some() && (targets.len() > 1 || targets.contains(&None)) {
+            let text = "expected exactly one channel: each has its own offsets";
+            return Err(Error::field("expected_offset", text));
+        }
+        if ttl.is_some_and(|ttl| ttl < MIN_TTL) {
+            return Err(Error::field("ttl", "expected at least 1 ms"));
         }
         let catalog = self.services.catalog.load();
         for target in &targets {
@@ -245,6 +261,8 @@ impl Session {
             time: time.unwrap_or(now),
             trace,
             accepted,
+            expires: ttl.map(|ttl| now.later(ttl)),
+            conditions: (conditions != Conditions::default()).then(|| Box::new(conditions)),
         };
         Ok(targets
             .into_iter()

@@ -1,6 +1,9 @@
 //! Subscribing: the rights to channels.
 
+use std::time::Duration;
+
 use super::Session;
+use super::durable::Subscribing;
 use crate::auth::{Identity, Policy};
 use crate::error::{Error, Result};
 use crate::event::{ChannelPattern, ConnectionId, Position, TypePattern};
@@ -9,6 +12,9 @@ use crate::filter::EventFilter;
 use crate::hub::{Join, JoinRequest, Refused};
 use crate::maybe_ready::MaybeReady;
 
+/// The bounds of a minimum interval.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+const MAX_INTERVAL: Duration = Duration::from_hours(1);
 /// How many names a request may list even if fewer subscriptions are allowed: each costs the
 /// evaluation of a rule and an entry in the reply, also if it is refused.
 const MAX_LISTED: usize = 256;
@@ -35,6 +41,10 @@ pub struct Subscribe {
     pub filter: String,
     /// Whether to send `presence_joined` and `presence_left`.
     pub presence: bool,
+    /// The name of a durable subscription; none if empty.
+    pub durable: String,
+    /// The least time between two events of a key.
+    pub min_interval: Option<Duration>,
 }
 
 impl Session {
@@ -45,7 +55,7 @@ impl Session {
     /// # Errors
     /// `invalid_argument` for the fields `channels`, `event_types` and `filter`,
     /// `resource_exhausted` for a filter that takes too much memory.
-    pub fn subscribe(&self, wanted: Subscribe) -> MaybeReady<JoinRequest> {
+    pub fn subscribe(&self, wanted: Subscribe) -> MaybeReady<Subscribing> {
         let source = wanted.filter.trim();
         let condition = match source {
             "" => None,
@@ -62,6 +72,7 @@ impl Session {
             Ok(types) => types,
             Err(error) => return MaybeReady::Ready(Err(error)),
         };
+        let durable = wanted.durable.clone();
         let request = match self.request(wanted) {
             Ok(request) => request,
             Err(error) => return MaybeReady::Ready(Err(error)),
@@ -70,9 +81,27 @@ impl Session {
             let filter = EventFilter::with(types, condition)?;
             Ok(JoinRequest { filter, ..request })
         };
-        match condition {
+        let request = match condition {
             None => MaybeReady::Ready(finish(None)),
             Some(condition) => condition.then(|condition| finish(Some(condition?))),
+        };
+        if durable.is_empty() {
+            return request.then(|request| {
+                Ok(Subscribing {
+                    request: request?,
+                    ..Subscribing::default()
+                })
+            });
+        }
+        match request {
+            MaybeReady::Ready(Ok(request)) => self.make_durable(&durable, request),
+            MaybeReady::Ready(Err(error)) => MaybeReady::Ready(Err(error)),
+            MaybeReady::Pending(request) => {
+                let session = self.clone();
+                MaybeReady::later(
+                    async move { session.make_durable(&durable, request.await?).await },
+                )
+            }
         }
     }
 
@@ -87,8 +116,14 @@ impl Session {
             );
             return Err(Error::field("channels", text));
         }
+        let min_interval = wanted.min_interval.unwrap_or_default();
+        let is_set = wanted.min_interval.is_some();
+        if is_set && !(MIN_INTERVAL..=MAX_INTERVAL).contains(&min_interval) {
+            return Err(Error::field("min_interval", "expected 10ms to 1h"));
+        }
         let mut request = JoinRequest {
             watch: wanted.presence,
+            min_interval,
             ..JoinRequest::default()
         };
         for wanted in wanted.channels {

@@ -392,7 +392,7 @@ fn store(metrics: &Metrics) -> [Family; 6] {
     ]
 }
 
-fn troubles(metrics: &Metrics) -> [Family; 12] {
+fn troubles(metrics: &Metrics) -> [Family; 14] {
     let errors = Code::ALL
         .iter()
         .zip(&metrics.errors)
@@ -457,6 +457,16 @@ fn troubles(metrics: &Metrics) -> [Family; 12] {
             "tidings_revocations",
             "Revocations of tokens and users that are kept",
             float(metrics.revocations.level()),
+        ),
+        counter(
+            "tidings_history_purged",
+            "Events that were purged from history",
+            metrics.purged.get(),
+        ),
+        gauge(
+            "tidings_cursors",
+            "Cursors of durable subscriptions that are kept",
+            float(metrics.cursors.level()),
         ),
         gauge(
             "tidings_idempotency_keys",

@@ -13,14 +13,21 @@ pub enum Evicted {
     Age,
     /// The limit on all channels together (`history.memory_bytes`).
     Memory,
+    /// A purge.
+    Purge,
 }
 
 impl Evicted {
     /// The number of reasons.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 5;
     /// All reasons.
-    pub(super) const ALL: [Evicted; Evicted::COUNT] =
-        [Evicted::Size, Evicted::Bytes, Evicted::Age, Evicted::Memory];
+    pub(super) const ALL: [Evicted; Evicted::COUNT] = [
+        Evicted::Size,
+        Evicted::Bytes,
+        Evicted::Age,
+        Evicted::Memory,
+        Evicted::Purge,
+    ];
 
     /// The value of the metric's label.
     pub(super) const fn as_str(self) -> &'static str {
@@ -29,17 +36,19 @@ impl Evicted {
             Evicted::Bytes => "bytes",
             Evicted::Age => "ttl",
             Evicted::Memory => "memory",
+            Evicted::Purge => "purge",
         }
     }
 
     /// This reason's element of an array.
     pub fn pick_mut<T>(self, all: &mut [T; Evicted::COUNT]) -> &mut T {
-        let [size, bytes, age, memory] = all;
+        let [size, bytes, age, memory, purge] = all;
         match self {
             Evicted::Size => size,
             Evicted::Bytes => bytes,
             Evicted::Age => age,
             Evicted::Memory => memory,
+            Evicted::Purge => purge,
         }
     }
 }

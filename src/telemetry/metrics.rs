@@ -72,6 +72,8 @@ pub struct Metrics {
     pub(super) stalls: [Counter; 2],
     pub(super) lost_reports: Counter,
     pub(super) revocations: Gauge,
+    pub(super) cursors: Gauge,
+    pub(super) purged: Counter,
     pub(super) keys: KeyMetrics,
     pub(super) idempotency_keys: Gauge,
     pub(super) publish_commit: Histogram,
@@ -129,6 +131,8 @@ impl Metrics {
             stalls: Default::default(),
             lost_reports: Counter::default(),
             revocations: Gauge::default(),
+            cursors: Gauge::default(),
+            purged: Counter::default(),
             keys: KeyMetrics::default(),
             idempotency_keys: Gauge::default(),
             publish_commit: Histogram::default(),
@@ -465,6 +469,16 @@ impl Metrics {
     /// The current number of idempotency keys.
     pub fn idempotency_keys(&self, now: usize) {
         self.idempotency_keys.set(signed(now));
+    }
+
+    /// Counts events that were purged.
+    pub fn purged(&self, events: u64) {
+        self.purged.add(events);
+    }
+
+    /// The current number of cursors of durable subscriptions.
+    pub fn cursors(&self, now: usize) {
+        self.cursors.set(signed(now));
     }
 
     /// The current number of connections.

@@ -217,6 +217,8 @@ fn event(channel: Option<ChannelName>, id: Uuid, trace: &TraceContext) -> Event 
         time: Timestamp::now(),
         trace: Some(trace.clone()),
         accepted: AcceptedAt::now(),
+        expires: None,
+        conditions: None,
     };
     Event::new(draft, None)
 }

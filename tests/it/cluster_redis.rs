@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tidings::proto::disconnect_request::Target;
-use tidings::proto::{DisconnectRequest, PublishRequest};
+use tidings::proto::{DisconnectRequest, PublishRequest, SubscribeUserRequest};
 
 use crate::harness::{Config, Server, Token, event, eventually};
 
@@ -319,4 +319,52 @@ async fn disconnect_closes_connection_of_another_node() {
     .await;
     assert_eq!(closed, 1);
     assert_eq!(alice.expect_close(4410).await, "out");
+}
+
+#[tokio::test]
+async fn service_subscribes_connection_of_another_node() {
+    let redis = Redis::start().await;
+    let (a, b) = (
+        Server::start(redis.config()).await,
+        Server::start(redis.config()).await,
+    );
+    let mut alice = b.ws().token("alice", &[]).connect().await;
+    let mut service = a.publisher("service").await;
+    eventually("the other node to be known", async || {
+        let request = SubscribeUserRequest {
+            user: "alice".to_owned(),
+            channels: vec!["room:1".to_owned()],
+            filter: "data.n > 1".to_owned(),
+            ..SubscribeUserRequest::default()
+        };
+        let mut service = service.clone();
+        let answer = service.events.subscribe_user(request).await.ok()?;
+        (answer.into_inner().connections == 1).then_some(())
+    })
+    .await;
+    let told = alice.expect("subscribed").await;
+    assert_eq!(told["channels"][0]["channel"], "room:1", "{told}");
+    service.count("room:1", "count.up", 1..=3).await;
+    assert_eq!(alice.numbers("count.up", 2).await, [2, 3]);
+}
+
+#[tokio::test]
+async fn conditions_are_refused_by_name() {
+    let redis = Redis::start().await;
+    let server = Server::start(redis.config()).await;
+    let mut service = server.publisher("service").await;
+    let refused = PublishRequest {
+        expected_offset: Some(0),
+        ..event("room:1", "a.b", json!({}))
+    };
+    let refused = service.try_send(refused).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
+    assert!(refused.message().contains("expected_offset"), "{refused}");
+    let refused = PublishRequest {
+        skip_history: true,
+        ..event("room:1", "a.b", json!({}))
+    };
+    let refused = service.try_send(refused).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition, "{refused}");
+    assert!(refused.message().contains("skip_history"), "{refused}");
 }

@@ -139,6 +139,7 @@ async fn types_and_filter_narrow_stream() {
         subscriptions: vec![subscription("room:1")],
         event_types: vec!["count.*".into()],
         filter: "event.data.n > 2".into(),
+        ..SubscribeRequest::default()
     };
     let mut stream = service.subscribe(request).await;
     for (kind, n) in [

@@ -100,6 +100,32 @@ impl Client {
         Subscription::new(self.clone(), what)
     }
 
+    /// Acknowledges the events of a channel up to an offset, for the durable subscription of this
+    /// name.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` if the server's store does not survive its process.
+    pub async fn ack(
+        &self,
+        channel: impl Into<String>,
+        durable: impl Into<String>,
+        offset: u64,
+    ) -> Result<()> {
+        let request = proto::AckRequest {
+            channel: channel.into(),
+            durable: durable.into(),
+            offset,
+            user: String::new(),
+        };
+        let call = |request| {
+            let mut events = self.events();
+            async move { events.ack(request).await }
+        };
+        // A cursor only moves forward, so a repeat changes nothing.
+        self.call(call, request, true).await?;
+        Ok(())
+    }
+
     /// The generated client for publishing, subscribing and history. Send [`Client::request`]s with
     /// it.
     #[must_use]

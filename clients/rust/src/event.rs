@@ -270,6 +270,27 @@ impl NewEvent {
         self
     }
 
+    /// Lets the event be replayed and read for so long only.
+    #[must_use]
+    pub fn ttl(mut self, ttl: std::time::Duration) -> Self {
+        self.request.ttl = ttl.try_into().ok();
+        self
+    }
+
+    /// Delivers the event and keeps it nowhere.
+    #[must_use]
+    pub fn skip_history(mut self) -> Self {
+        self.request.skip_history = true;
+        self
+    }
+
+    /// Publishes only if this is the channel's newest offset. Otherwise `FailedPrecondition`.
+    #[must_use]
+    pub fn expected_offset(mut self, offset: u64) -> Self {
+        self.request.expected_offset = Some(offset);
+        self
+    }
+
     fn audience(&mut self) -> &mut proto::Audience {
         self.request.audience.get_or_insert_default()
     }

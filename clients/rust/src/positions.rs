@@ -268,6 +268,7 @@ mod tests {
                 position: Some(at("e", offset).into()),
                 recovered,
                 replayed,
+                cursor: None,
             }],
             ..proto::Subscribed::default()
         }

@@ -28,6 +28,8 @@ pub struct Subscribe {
     rewind: u32,
     event_types: Vec<String>,
     filter: String,
+    durable: String,
+    min_interval: Option<Duration>,
     once: bool,
     on_interruption: OnInterruption,
 }
@@ -86,6 +88,21 @@ impl Subscribe {
         self
     }
 
+    /// Sets the least time between two events of a key, 10 ms to 1 h: only the newest is sent.
+    #[must_use]
+    pub fn min_interval(mut self, interval: Duration) -> Self {
+        self.min_interval = Some(interval);
+        self
+    }
+
+    /// Makes it durable under this name: channels without a position resume behind what the token's
+    /// user has acknowledged with [`Client::ack`], on any device.
+    #[must_use]
+    pub fn durable(mut self, name: impl Into<String>) -> Self {
+        self.durable = name.into();
+        self
+    }
+
     /// Sets a callback for lost connections, called before reconnecting. Meant for logging.
     #[must_use]
     pub fn on_interruption(mut self, callback: impl Fn(&Error) + Send + Sync + 'static) -> Self {
@@ -112,6 +129,8 @@ pub struct Subscription {
     positions: Positions,
     event_types: Vec<String>,
     filter: String,
+    durable: String,
+    min_interval: Option<Duration>,
     once: bool,
     ready: VecDeque<Step>,
     stream: Option<Streaming<SubscribeResponse>>,
@@ -139,6 +158,8 @@ impl Subscription {
             positions: Positions::new(what.channels, what.since, what.rewind),
             event_types: what.event_types,
             filter: what.filter,
+            durable: what.durable,
+            min_interval: what.min_interval,
             once: what.once,
             ready: VecDeque::new(),
             stream: None,
@@ -223,6 +244,10 @@ impl Subscription {
                     subscriptions: self.positions.subscriptions(),
                     event_types: self.event_types.clone(),
                     filter: self.filter.clone(),
+                    durable: self.durable.clone(),
+                    min_interval: self
+                        .min_interval
+                        .and_then(|interval| interval.try_into().ok()),
                 };
                 let request = signed(request, self.token.as_ref());
                 none.insert(self.client.events().subscribe(request).await?.into_inner())

@@ -200,8 +200,8 @@ fn inputs(rule: &str, request: &Request<'_>) -> Vec<(&'static str, Value)> {
         "roles" => roles(identity),
         "claims" => request.claims().clone(),
         "client" => json!(request.client_id),
-        "id" => json!(request.channel.id()),
-        _ => json!(request.channel.as_str()),
+        "id" => json!(request.channel.map(ChannelName::id)),
+        _ => json!(request.channel.map(ChannelName::as_str)),
     };
     NAMES
         .iter()

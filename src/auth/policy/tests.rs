@@ -213,31 +213,39 @@ fn token_grants_allow_subscribing_only() {
 }
 
 #[test]
-fn whole_namespace_requires_service_or_open() {
-    let (ann, service) = (
-        identity("ann", &[], "{}"),
-        identity("s", &["service"], "{}"),
-    );
+fn whole_namespace_needs_a_rule_that_allows_every_channel() {
     let parse = |text| ChannelPattern::parse(text).unwrap();
-    let closed = Policy::new([rules("project", Some("true"), None)], false).unwrap();
-    for pattern in ["project:*", "chat:*", "*"] {
-        assert!(
-            closed.may_subscribe_pattern(&ann, &parse(pattern)).is_err(),
-            "{pattern}"
-        );
-        assert!(
-            closed
-                .may_subscribe_pattern(&service, &parse(pattern))
-                .is_ok(),
-            "{pattern}"
-        );
+    let ann = identity("ann", &["editor"], r#"{"projects":["7"]}"#);
+    let guest = identity("", &[], "{}");
+    let service = identity("s", &["service"], "{}");
+    for (rule, ann_may, guest_may) in [
+        ("true", true, true),
+        (r#""editor" in roles"#, true, false),
+        (r#"user != """#, true, false),
+        (r#"id in claims.projects || "editor" in roles"#, true, false),
+        (
+            r#"channel.startsWith("project:") || user == "ann""#,
+            true,
+            false,
+        ),
+        ("id in claims.projects", false, false),
+        (r#"user != "" && id == user"#, false, false),
+        (r#"channel.startsWith("project:")"#, false, false),
+        (r#"client == "x" || client != "x""#, false, false),
+    ] {
+        let policy = Policy::new([rules("project", Some(rule), None)], false).unwrap();
+        let may = |identity, pattern| {
+            policy
+                .may_subscribe_pattern(identity, &parse(pattern))
+                .is_ok()
+        };
+        assert_eq!(may(&ann, "project:*"), ann_may, "{rule}");
+        assert_eq!(may(&guest, "project:*"), guest_may, "{rule}");
+        assert!(may(&service, "project:*") && may(&service, "*"), "{rule}");
+        // Other namespaces are closed.
+        assert!(!may(&ann, "chat:*") && !may(&ann, "*"), "{rule}");
     }
-    assert!(
-        closed
-            .may_subscribe_pattern(&ann, &parse("project:1"))
-            .is_ok()
-    );
-    let open = Policy::new([rules("project", Some("true"), None)], true).unwrap();
+    let open = Policy::new([rules("project", Some("id == user"), None)], true).unwrap();
     assert!(open.may_subscribe_pattern(&ann, &parse("chat:*")).is_ok());
     assert!(
         open.may_subscribe_pattern(&ann, &parse("project:*"))

@@ -166,6 +166,8 @@ pub(in crate::broker) fn draft(channel: &str, n: usize, key: Option<&str>) -> Dr
         time: now,
         trace: None,
         accepted: AcceptedAt::now(),
+        expires: None,
+        conditions: None,
     }
 }
 

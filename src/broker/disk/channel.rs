@@ -165,6 +165,11 @@ impl State {
         }
     }
 
+    /// Empties the cache: what it holds may have been purged.
+    pub(super) fn forget_at_hand(&mut self) {
+        self.tail = VecDeque::new();
+    }
+
     fn first_at_hand(&self) -> Option<u64> {
         Some(self.tail.front()?.position?.offset)
     }

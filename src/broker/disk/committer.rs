@@ -105,6 +105,7 @@ impl Committer {
         let now = shared.clock.now();
         let keys = load_keys(&store, manifest.era, now, on_damage, &key_shares).map_err(failed)?;
         shared.known.replace(store.names()).map_err(failed)?;
+        super::cursors::load(&store, &shared.cursors, on_damage).map_err(failed)?;
         let usage = load_usage(&store, settings.disk_bytes).map_err(failed)?;
         let channels = i64::try_from(manifest.channels).unwrap_or(i64::MAX);
         shared.metrics.channels_changed(channels);
@@ -161,7 +162,7 @@ impl Committer {
         let bounds = self.settings.bounds;
         let mut stage = Stage::new(store, self.next_manifest(), now, bounds);
         let (mut sweep, mut ended) = (false, Vec::new());
-        let mut passing = Vec::new();
+        let (mut passing, mut purges) = (Vec::new(), Vec::new());
         #[cfg(test)]
         let mut settled = Vec::new();
         for op in ops {
@@ -174,6 +175,8 @@ impl Committer {
                 Op::Revoke(revocation, answer) => stage.revoke(&revocation, answer),
                 // After the batch, because a revocation in it may have replaced one of them.
                 Op::RemoveRevocations(mut more) => ended.append(&mut more),
+                Op::Cursors(changes) => stage.put_cursors(&changes),
+                Op::Purge(purge, answer) => purges.push((*purge, answer)),
                 Op::Sweep => sweep = true,
                 #[cfg(test)]
                 Op::Settle(answer) => settled.push(answer),
@@ -190,6 +193,9 @@ impl Committer {
         }
         self.commit(stage, now);
         self.pass(store, passing);
+        for (purge, answer) in purges {
+            answer.give(self.purge(store, &purge));
+        }
         if self.down.is_none() {
             self.remove_revocations(store, &ended);
         }
@@ -206,6 +212,8 @@ impl Committer {
     fn commit(&mut self, mut stage: Stage<'_>, now: u64) {
         stage.complete(&self.shared);
         if stage.batch.is_empty() {
+            // Events that are kept nowhere need no write.
+            self.deliver(stage.done, now);
             return;
         }
         let how = match self.settings.durability {
@@ -306,7 +314,9 @@ impl Committer {
                 Done::Event { event, key, answer } => {
                     events += 1;
                     let metrics = &self.shared.metrics;
-                    metrics.publish_commit(event.accepted);
+                    if event.position.is_some() {
+                        metrics.publish_commit(event.accepted);
+                    }
                     let (id, position) = (event.id, event.position);
                     let subscribers = sink.as_ref().map_or(0, |sink| sink.deliver(event));
                     let receipt = Receipt {
@@ -426,10 +436,13 @@ fn refuse(shared: &Shared, ops: Vec<Op>) {
             Op::Open(_, answer) => {
                 answer.give(Err(unavailable()));
             }
+            Op::Purge(_, answer) => {
+                answer.give(Err(unavailable()));
+            }
             Op::Revoke(_, answer) => {
                 answer.give(Err(unavailable()));
             }
-            Op::RemoveRevocations(_) | Op::Sweep => {}
+            Op::RemoveRevocations(_) | Op::Cursors(_) | Op::Sweep => {}
             #[cfg(test)]
             Op::Settle(answer) | Op::Fail(answer) => {
                 answer.give(Ok(()));

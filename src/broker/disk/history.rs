@@ -128,6 +128,26 @@ impl History {
         Ok(())
     }
 
+    /// Advances the start behind this offset, whatever retention says.
+    pub(super) fn begin_after(&mut self, until: u64, look_up: LookUp<'_>) -> Result<(), Trouble> {
+        if until < self.numbers.first {
+            return Ok(());
+        }
+        if until >= self.numbers.last {
+            self.clear();
+            return Ok(());
+        }
+        let next = look_up(until + 1, 1)?;
+        match next.and_then(|(offset, marks)| Some((offset, *marks.first()?))) {
+            Some((offset, mark)) => {
+                self.marks.clear();
+                self.begin(offset, mark);
+            }
+            None => self.clear(),
+        }
+        Ok(())
+    }
+
     /// Finds the first event to keep after `first`, which is expired.
     fn halve(
         &mut self,

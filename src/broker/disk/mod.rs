@@ -10,6 +10,7 @@ mod aside;
 mod backup;
 mod channel;
 mod committer;
+mod cursors;
 mod files;
 mod folder;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -23,6 +24,7 @@ mod journal;
 mod known;
 mod mark;
 mod pass;
+mod purge;
 mod queue;
 mod read;
 mod record;
@@ -51,8 +53,11 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::clock::Clock;
+use super::cursors::CursorIndex;
 use super::keys::KeyShares;
-use super::{Bounds, Broker, Kept, Memory, Page, Range, Receipt, Share, Sink};
+use super::{
+    Bounds, Broker, CursorBounds, Kept, Memory, Page, Purge, Purged, Range, Receipt, Share, Sink,
+};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Draft, HistoryPolicy, Namespaces};
 use crate::fair_queue::FairQueue;
@@ -61,7 +66,7 @@ use crate::telemetry::{Metrics, Tracing};
 use committer::Committer;
 use folder::Folder;
 use known::Known;
-use queue::{Op, Publish, Queue, Refused};
+use queue::{Op, Publish, PurgeOp, Queue, Refused};
 use store::Store;
 use table::Table;
 use usage::Level;
@@ -119,6 +124,8 @@ pub struct DiskSettings {
     pub disk_bytes: u64,
     /// The most channels and idempotency keys.
     pub bounds: Bounds,
+    /// The most cursors, and how long they are kept.
+    pub cursors: CursorBounds,
 }
 
 /// Channels on disk, which survive the process.
@@ -141,6 +148,7 @@ struct Shared {
     /// Handles what needs no disk: channels without history, and events directly to an audience.
     unkept: Memory,
     queue: Queue,
+    cursors: CursorIndex,
     /// `None` while it is reopened.
     store: ArcSwapOption<Store>,
     /// False while the store cannot write.
@@ -193,6 +201,7 @@ impl Disk {
             settings.bounds,
             Arc::clone(&keys),
         );
+        let cursors = CursorIndex::new(settings.cursors, Arc::clone(&metrics));
         let shared = Arc::new(Shared {
             namespaces,
             sink,
@@ -204,6 +213,7 @@ impl Disk {
             known: Known::default(),
             unkept,
             queue: Queue::default(),
+            cursors,
             store: ArcSwapOption::empty(),
             available: AtomicBool::new(true),
             readers: FairQueue::new(readers()),
@@ -332,6 +342,20 @@ impl Broker for Disk {
             .then(move |page| Ok(page?.map(|page| page.within(bytes))))
     }
 
+    fn purge(&self, channel: &ChannelName, purge: Purge) -> MaybeReady<Purged> {
+        let op = PurgeOp {
+            channel: channel.clone(),
+            purge,
+        };
+        match self
+            .shared
+            .ask(Share::OWN, |answer| Op::Purge(Box::new(op), answer))
+        {
+            Ok(later) => MaybeReady::later(answered(later)),
+            Err(error) => MaybeReady::Ready(Err(error)),
+        }
+    }
+
     fn exists(&self, channel: &ChannelName) -> bool {
         self.shared.namespaces.load().of(channel).history.size == 0
             || self.shared.known.contains(channel.as_str())
@@ -347,6 +371,7 @@ impl Broker for Disk {
 
     fn sweep(&self) {
         self.shared.unkept.sweep();
+        cursors::sweep(&self.shared);
         // If the queue is full, there is more important work.
         self.shared
             .queue

@@ -11,8 +11,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::channel::Channel;
+use super::cursors::CursorChange;
 use crate::auth::Revocation;
-use crate::broker::{Receipt, Share};
+use crate::broker::{Purge, Purged, Receipt, Share};
 use crate::error::Result;
 use crate::event::{ChannelName, Draft, allocated, shared};
 
@@ -49,6 +50,12 @@ pub(super) struct Publish {
     pub(super) answer: Answer<Receipt>,
 }
 
+/// A purge of one channel.
+pub(super) struct PurgeOp {
+    pub(super) channel: ChannelName,
+    pub(super) purge: Purge,
+}
+
 /// An operation for the committer.
 pub(super) enum Op {
     /// Assign an offset to an event, and store it.
@@ -61,6 +68,10 @@ pub(super) enum Op {
     Revoke(Box<Revocation>, Answer<()>),
     /// Remove expired revocations.
     RemoveRevocations(Vec<Revocation>),
+    /// Purge events of a channel.
+    Purge(Box<PurgeOp>, Answer<Purged>),
+    /// Store or remove cursors.
+    Cursors(Vec<CursorChange>),
     /// Remove expired data.
     Sweep,
     /// Report when all previous operations are done.
@@ -178,6 +189,20 @@ impl Op {
             // A user's name has at most 255 bytes.
             Op::Revoke(..) => allocated(size_of::<Revocation>()) + 256,
             Op::RemoveRevocations(ended) => ended.len() * (size_of::<Revocation>() + 256),
+            Op::Purge(op, _) => {
+                allocated(size_of::<PurgeOp>())
+                    + shared(op.channel.as_str())
+                    + op.purge.user.as_ref().map_or(0, |user| shared(user))
+            }
+            Op::Cursors(changes) => changes
+                .iter()
+                .map(|(key, _)| {
+                    size_of::<CursorChange>()
+                        + shared(&key.user)
+                        + shared(&key.name)
+                        + shared(key.channel.as_str())
+                })
+                .sum(),
             Op::Sweep => 0,
             #[cfg(test)]
             Op::Settle(_) | Op::Fail(_) => 0,
@@ -279,6 +304,8 @@ mod tests {
             Op::Open(..)
             | Op::Revoke(..)
             | Op::RemoveRevocations(_)
+            | Op::Purge(..)
+            | Op::Cursors(_)
             | Op::Sweep
             | Op::Settle(_)
             | Op::Fail(_) => String::new(),

@@ -114,8 +114,13 @@ fn read(
     wanted.more |= stretch.cut;
     let mut damaged = stretch.damaged;
     let mut events = Vec::with_capacity(stretch.records.len());
+    let mut purged = 0_u64;
     for (offset, record) in stretch.records {
         let epoch = channel.epoch;
+        if record.purged {
+            purged += u64::from(offset >= wanted.oldest);
+            continue;
+        }
         match record.event(&channel.name, Position { epoch, offset }) {
             Ok(event) if offset >= wanted.oldest => events.push(Arc::new(event)),
             Ok(_) => {}
@@ -123,6 +128,7 @@ fn read(
         }
     }
     let seen = u64::try_from(events.len()).unwrap_or(u64::MAX);
+    let seen = seen.saturating_add(purged);
     let from = wanted.from.max(wanted.oldest);
     let expected = (wanted.to + 1).saturating_sub(from);
     if damaged > 0 || (seen < expected && !stretch.cut) {

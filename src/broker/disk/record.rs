@@ -2,9 +2,10 @@
 
 use prost::Message;
 
-use super::store::REVOCATIONS;
+use super::store::{CURSORS, REVOCATIONS};
 use crate::auth::{Fingerprint, Revocation, RevokedSubject};
-use crate::event::Timestamp;
+use crate::broker::{Cursor, CursorKey};
+use crate::event::{ChannelName, Epoch, Position, Timestamp};
 
 pub(super) use crate::broker::record::{EventRecord, Unreadable, seal, unseal};
 
@@ -153,6 +154,70 @@ impl RevocationRecord {
             issued_before: Timestamp::from_micros(self.issued_before),
             until: Timestamp::from_micros(self.until),
         })
+    }
+}
+
+/// A cursor of a durable subscription. Its field numbers differ from those of [`Manifest`], as those
+/// of a revocation.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct CursorRecord {
+    #[prost(string, tag = "111")]
+    user: String,
+    #[prost(string, tag = "112")]
+    name: String,
+    #[prost(string, tag = "113")]
+    channel: String,
+    /// The epoch that clients see.
+    #[prost(fixed64, tag = "114")]
+    epoch: u64,
+    #[prost(uint64, tag = "115")]
+    offset: u64,
+    /// In microseconds since 1970.
+    #[prost(int64, tag = "116")]
+    used_at: i64,
+}
+
+impl CursorRecord {
+    pub(super) fn new(key: &CursorKey, cursor: &Cursor) -> Self {
+        CursorRecord {
+            user: key.user.to_string(),
+            name: key.name.to_string(),
+            channel: key.channel.to_string(),
+            epoch: cursor.position.epoch.to_bits(),
+            offset: cursor.position.offset,
+            used_at: cursor.used_at.as_micros(),
+        }
+    }
+
+    pub(super) fn key(&self) -> Vec<u8> {
+        Self::key_of(&self.user, &self.name, &self.channel)
+    }
+
+    /// The key in the store. Names of users have no control characters, so the parts are told
+    /// apart.
+    pub(super) fn key_of(user: &str, name: &str, channel: &str) -> Vec<u8> {
+        let parts = [
+            user.as_bytes(),
+            b"\0",
+            name.as_bytes(),
+            b"\0",
+            channel.as_bytes(),
+        ];
+        [CURSORS, &parts.concat()].concat()
+    }
+
+    pub(super) fn cursor(self) -> Result<(CursorKey, Cursor), Unreadable> {
+        let key = CursorKey {
+            user: self.user.into(),
+            name: self.name.into(),
+            channel: ChannelName::new(&self.channel).map_err(|_| Unreadable::Damaged)?,
+        };
+        let position = Position {
+            epoch: Epoch::from_bits(self.epoch),
+            offset: self.offset,
+        };
+        let used_at = Timestamp::from_micros(self.used_at);
+        Ok((key, Cursor { position, used_at }))
     }
 }
 

@@ -4,16 +4,19 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::channel::{Channel, epoch};
+use super::cursors::CursorChange;
 use super::history::{History, Mark};
 use super::queue::{Answer, Publish};
-use super::record::{ChannelRecord, EventRecord, KeyRecord, Manifest, Numbers, RevocationRecord};
+use super::record::{
+    ChannelRecord, CursorRecord, EventRecord, KeyRecord, Manifest, Numbers, RevocationRecord,
+};
 use super::store::{Batch, Store};
 use super::trouble::Trouble;
 use super::{Shared, unavailable};
 use crate::auth::Revocation;
 use crate::broker::clock::millis;
 use crate::broker::keys::{KEY_TTL, KeyShare, KeyShares, KeyTable, ScopedKey};
-use crate::broker::{Bounds, Receipt};
+use crate::broker::{Bounds, Receipt, unexpected_offset};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Epoch, Event, HistoryPolicy, IdempotencyKey, Position};
 
@@ -121,6 +124,18 @@ impl<'s> Stage<'s> {
                 }
             }
         }
+        let conditions = draft.take_conditions();
+        if conditions.skip_history && conditions.expected_offset.is_none() {
+            if let Some((scoped, _)) = &key {
+                self.keys.insert(*scoped, self.done.len());
+            }
+            self.done.push(Done::Event {
+                event: Arc::new(Event::new(draft, None)),
+                key,
+                answer,
+            });
+            return;
+        }
         let staged = match self.channel(shared, &name) {
             Ok(staged) => staged,
             Err(error) => {
@@ -128,7 +143,20 @@ impl<'s> Stage<'s> {
                 return;
             }
         };
-        let event = self.append(staged, Event::new(draft, None));
+        if let Some(expected) = conditions.expected_offset
+            && let Some(staged) = self.channels.get(staged)
+        {
+            let newest = staged.history.numbers().last;
+            if newest != expected {
+                answer.give(Err(unexpected_offset(&name, newest)));
+                return;
+            }
+        }
+        let event = if conditions.skip_history {
+            Arc::new(Event::new(draft, None))
+        } else {
+            self.append(staged, Event::new(draft, None))
+        };
         if let (Some(given), Some((scoped, _))) = (&given, &key) {
             self.keep_key(&name, given, *scoped, &event);
         }
@@ -181,6 +209,16 @@ impl<'s> Stage<'s> {
             .put_revocation(&RevocationRecord::new(revocation));
         self.is_synced = true;
         self.done.push(Done::Revoked { answer });
+    }
+
+    /// Stores or removes cursors.
+    pub(super) fn put_cursors(&mut self, changes: &[CursorChange]) {
+        for (key, cursor) in changes {
+            match cursor {
+                Some(cursor) => self.batch.put_cursor(&CursorRecord::new(key, cursor)),
+                None => self.batch.remove_cursor(key),
+            }
+        }
     }
 
     /// Loads a channel, or creates it. Answers immediately if it exists.

@@ -17,16 +17,19 @@ use fjall::{
 use super::backup::Counted;
 use super::history::Mark;
 use super::record::{
-    CHANNELS, ChannelRecord, EVENTS, EventRecord, KEYS, KeyRecord, META, Manifest, MarkRecord,
-    RevocationRecord, Unreadable, seal, unseal,
+    CHANNELS, ChannelRecord, CursorRecord, EVENTS, EventRecord, KEYS, KeyRecord, META, Manifest,
+    MarkRecord, RevocationRecord, Unreadable, seal, unseal,
 };
 use super::trouble::{Trouble, unreadable};
+use crate::broker::CursorKey;
 use crate::event::ChannelName;
 
 /// The key of the [`Manifest`].
 pub(super) const MANIFEST: &[u8] = b"manifest";
 /// The key prefix of revocations, which are in the manifest's keyspace.
 pub(super) const REVOCATIONS: &[u8] = b"revocation/";
+/// The key prefix of cursors, which are there too.
+pub(super) const CURSORS: &[u8] = b"cursor/";
 /// A key in every other keyspace, rewritten by each batch that writes there. Hence, the newest
 /// write of a keyspace is never compacted away, and missing tables are detected.
 const SENTINEL: &[u8] = b"\xff";
@@ -438,6 +441,10 @@ impl Entry {
                 unseal::<RevocationRecord>(key, value)?.revocation()?;
                 None
             }
+            0 if key.starts_with(CURSORS) => {
+                unseal::<CursorRecord>(key, value)?.cursor()?;
+                None
+            }
             0 => {
                 unseal::<Manifest>(key, value)?;
                 None
@@ -539,6 +546,17 @@ impl Batch<'_> {
 
     pub(super) fn remove_revocation(&mut self, revocation: &RevocationRecord) {
         self.writes.remove(&self.store.meta, revocation.key());
+    }
+
+    pub(super) fn put_cursor(&mut self, cursor: &CursorRecord) {
+        let key = cursor.key();
+        let record = seal(&key, cursor);
+        self.writes.insert(&self.store.meta, key, record);
+    }
+
+    pub(super) fn remove_cursor(&mut self, key: &CursorKey) {
+        let key = CursorRecord::key_of(&key.user, &key.name, key.channel.as_str());
+        self.writes.remove(&self.store.meta, key);
     }
 
     pub(super) fn remove_key(&mut self, place: Vec<u8>) {

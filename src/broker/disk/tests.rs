@@ -36,6 +36,7 @@ impl TestDisk {
             cache_bytes: 1 << 20,
             disk_bytes: 0,
             bounds,
+            cursors: CursorBounds::default(),
         };
         Self::open(dir, settings, Clock::default()).unwrap()
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::budget::class;
-use crate::broker::{ChannelUsage, Page, Range};
+use crate::broker::{ChannelUsage, Page, Purge, Range};
 use crate::event::{ChannelName, Draft, Epoch, Event, HistoryPolicy, Position, shared};
 use crate::telemetry::Evicted;
 
@@ -146,6 +146,21 @@ impl Channel {
         trimmed
     }
 
+    /// Removes the events that the purge takes, wherever they stand.
+    pub(super) fn purge(&mut self, purge: &Purge) -> Trimmed {
+        let mut trimmed = Trimmed::default();
+        for (at, event) in std::mem::take(&mut self.events) {
+            if purge.takes(&event) {
+                self.bytes = self.bytes.saturating_sub(weight(&event));
+                trimmed.add(Evicted::Purge, event);
+            } else {
+                self.events.push_back((at, event));
+            }
+        }
+        self.shrink();
+        trimmed
+    }
+
     /// Evicts everything.
     pub(super) fn clear(&mut self) -> Trimmed {
         let mut trimmed = Trimmed::default();
@@ -197,11 +212,16 @@ impl Channel {
             .front()
             .and_then(|(_, event)| event.position)
             .map_or(self.last + 1, |position| position.offset);
-        // Offsets are consecutive, so a range of offsets is a range of indexes.
-        let first = range.after.saturating_add(1).max(oldest);
-        let last = range.until.min(self.last);
-        let count = usize::try_from((last + 1).saturating_sub(first)).unwrap_or(usize::MAX);
-        let skip = usize::try_from(first - oldest).unwrap_or(usize::MAX);
+        // A purge may have left holes, so positions are searched for, not computed.
+        let before = |offset: u64| {
+            self.events.partition_point(|(_, event)| {
+                event
+                    .position
+                    .is_some_and(|position| position.offset <= offset)
+            })
+        };
+        let skip = before(range.after);
+        let count = before(range.until).saturating_sub(skip);
         let within = self
             .events
             .iter()

@@ -37,7 +37,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_stream::StreamExt as _;
 
 use super::clock::Clock;
-use super::{Broker, Kept, Page, Range, Receipt, Share, Sink};
+use super::{Broker, Kept, Page, Range, Receipt, Share, Sink, without_conditions};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, ChannelPattern, Draft, Namespace, Namespaces};
 use crate::maybe_ready::MaybeReady;
@@ -304,15 +304,20 @@ impl Shared {
         self.entry(channel, &stream)
     }
 
-    fn publish(self: &Arc<Self>, draft: Draft) -> MaybeReady<Receipt> {
+    fn publish(self: &Arc<Self>, mut draft: Draft) -> MaybeReady<Receipt> {
         if self.closing.load(Ordering::Acquire) {
             return MaybeReady::Ready(Err(Error::unavailable("the server is stopping")));
         }
+        let conditions = draft.take_conditions();
         let Some(channel) = draft.channel.clone() else {
             return MaybeReady::Ready(self.unlogged.publish(draft));
         };
         let namespace = self.namespace(&channel);
-        if namespace.history.size == 0 {
+        let is_kept = namespace.history.size > 0;
+        if let Err(refused) = without_conditions(&channel, conditions, is_kept) {
+            return MaybeReady::Ready(Err(refused));
+        }
+        if !is_kept {
             return self.publish_unlogged(&channel, &namespace, draft);
         }
         if !self.line.is_up() {

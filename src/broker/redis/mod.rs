@@ -36,7 +36,7 @@ use redis::{RedisError, Value};
 use tokio::task::JoinSet;
 
 use super::keys::{KeyShare, KeyShares};
-use super::{Bounds, Broker, Kept, Page, Range, Receipt, Share, Sink};
+use super::{Bounds, Broker, Kept, Page, Range, Receipt, Share, Sink, without_conditions};
 use crate::error::Error;
 use crate::event::{ChannelName, ChannelPattern, Draft, HistoryPolicy, Namespaces};
 use crate::fair_queue::FairQueue;
@@ -363,7 +363,14 @@ impl Broker for Redis {
         self.publish_for(Share::OWN, draft)
     }
 
-    fn publish_for(&self, _: Share, draft: Draft) -> MaybeReady<Receipt> {
+    fn publish_for(&self, _: Share, mut draft: Draft) -> MaybeReady<Receipt> {
+        let conditions = draft.take_conditions();
+        if let Some(channel) = &draft.channel {
+            let is_kept = self.shared.policy(channel).size > 0;
+            if let Err(refused) = without_conditions(channel, conditions, is_kept) {
+                return MaybeReady::Ready(Err(refused));
+            }
+        }
         publish::publish(&self.shared, draft)
     }
 

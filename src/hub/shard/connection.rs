@@ -273,6 +273,8 @@ pub(super) struct Subscription {
     pub(super) at: u32,
     /// Counted in the channel's presence.
     pub(super) present: bool,
+    /// Made by a service, not by the client.
+    pub(super) granted: bool,
     /// Distinguishes it from every other subscription that the shard has seen.
     pub(super) serial: u32,
 }
@@ -491,6 +493,7 @@ mod tests {
             topic,
             at: 0,
             present: false,
+            granted: false,
             serial: topic,
         };
         let topics = |list: &Subscriptions| list.iter().map(|s| s.topic).collect::<Vec<_>>();

@@ -116,6 +116,7 @@ mod tests {
                 topic,
                 at: 0,
                 present: false,
+                granted: false,
                 serial: topic,
             });
             assert!(connection.begin_recovery(topic, after));

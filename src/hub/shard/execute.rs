@@ -94,6 +94,7 @@ impl Shard {
                 by,
                 reply,
             } => reply.send(self.disconnect_user(&user, &reason, &by)),
+            ShardCommand::Grant { grant, reply } => reply.send(self.grant(&grant)),
         }
     }
 

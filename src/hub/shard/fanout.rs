@@ -91,8 +91,10 @@ impl Shard {
             connections,
             filters,
             recovery,
+            throttles,
             ..
         } = self;
+        let (now, mut conflated) = (self.time.now, 0);
         let most = self.settings.connections_per_event;
         let policy = self.hub.namespaces().of(channel).slow_consumer;
         let mut out = BatchWriter {
@@ -154,6 +156,12 @@ impl Shard {
                     behind.push((slot, place, live, live & seen));
                     continue;
                 };
+                let set = if subscriber.throttled && set != 0 {
+                    let whose = (slot, place);
+                    throttles.take(whose, set, out.batch, now, out.limit, &mut conflated)
+                } else {
+                    set
+                };
                 held.sent(slot, set, connection);
                 if set == 0 || merger.add(slot, set, channel, is_sampled) {
                     continue;
@@ -167,6 +175,7 @@ impl Shard {
         }
         pass.share_out(merger, connections, &mut out);
         let too_slow = pass.too_slow;
+        self.count_conflated(conflated);
         for (slot, place, fresh, visible) in behind {
             self.defer_filter(slot, place, topics, batch, [fresh, visible]);
         }

@@ -25,6 +25,7 @@ mod fanout;
 mod filter_table;
 #[cfg(test)]
 mod fixture;
+mod grant;
 mod held_back;
 mod io;
 mod lifecycle;
@@ -47,6 +48,7 @@ mod sampling;
 mod send_batch;
 mod slab;
 mod subscribe;
+mod throttle;
 mod timers;
 mod topics;
 mod transport_upgrade;
@@ -69,6 +71,7 @@ use self::io::Reader;
 use self::position_check::PositionChecks;
 use self::recovery::Recovery;
 use self::sampling::Sampling;
+use self::throttle::Throttles;
 use self::timers::Time;
 use self::topics::Topics;
 use self::writer::Writer;
@@ -90,6 +93,7 @@ pub use ranking::{ConnectionOrder, RankQuery, Ranked, Ranking};
 pub use replay_cache::REPLAY_BYTES;
 pub(super) use subscribe::PendingJoin;
 pub use subscribe::{Join, JoinRequest};
+pub use throttle::THROTTLE_BYTES;
 pub use transport_upgrade::TransportUpgrade;
 
 /// The longest poll when idle.
@@ -127,6 +131,7 @@ pub(super) struct Shard {
     position_checks: PositionChecks,
     sampling: Sampling,
     drain: Drain,
+    throttles: Throttles,
     stopping: bool,
 }
 
@@ -158,6 +163,7 @@ impl Shard {
             position_checks: PositionChecks::default(),
             sampling: Sampling::default(),
             drain: Drain::default(),
+            throttles: Throttles::default(),
             stopping: false,
             hub,
             settings,

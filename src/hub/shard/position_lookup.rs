@@ -232,6 +232,12 @@ impl Count {
             if offset <= self.read_to || offset > until {
                 continue;
             }
+            if self.since.is_some() && offset > self.read_to.saturating_add(1) {
+                // Events between the position and the newest one were purged.
+                (found.after, found.recovered, found.replayed) = (found.top.offset, false, 0);
+                found.events = Vec::new();
+                return None;
+            }
             self.read_to = offset;
             self.weight = self.weight.saturating_add(event.weight());
             let verdict = verdicts.get(at).copied();
@@ -249,6 +255,11 @@ impl Count {
         }
         // A page without events: they have expired meanwhile.
         let ended = self.read_to == after && !begins;
+        if ended && self.since.is_some() && self.read_to < until {
+            // The newest ones were purged.
+            (found.after, found.recovered, found.replayed) = (found.top.offset, false, 0);
+            found.events = Vec::new();
+        }
         (self.read_to < until && !ended).then_some(Range {
             after: self.read_to,
             until,

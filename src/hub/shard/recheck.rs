@@ -21,7 +21,8 @@ impl Shard {
         let Some(identity) = connection.identity.clone() else {
             return;
         };
-        let topics: Vec<u32> = connection.subscriptions.iter().map(|s| s.topic).collect();
+        let own = connection.subscriptions.iter().filter(|s| !s.granted);
+        let topics: Vec<u32> = own.map(|s| s.topic).collect();
         for topic in topics {
             let Some(pattern) = self.topics.get(topic).map(|t| t.pattern.clone()) else {
                 continue;

@@ -376,7 +376,7 @@ impl Shard {
         may_see(event, roles.as_deref(), identity, self.connections.id(slot))
     }
 
-    fn replay_event(&mut self, slot: u32, topic: u32, event: &Arc<Event>) {
+    pub(super) fn replay_event(&mut self, slot: u32, topic: u32, event: &Arc<Event>) {
         let Some(connection) = self.connections.get_mut(slot) else {
             return;
         };

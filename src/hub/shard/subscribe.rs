@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::deferred::meter_of;
 use super::position_lookup::{Beginning, Filtered, Lookup, Viewer, look_up};
@@ -38,6 +39,12 @@ pub struct JoinRequest {
     pub filter: Option<Arc<EventFilter>>,
     /// Whether to be notified of presence changes.
     pub watch: bool,
+    /// Whether a service subscribes the connection. The rules for its identity do not end such a
+    /// subscription.
+    pub granted: bool,
+    /// The least time between two events of a key; none if zero. That of the namespace counts where it
+    /// is longer.
+    pub min_interval: Duration,
 }
 
 /// What runs once all subscriptions have begun.
@@ -60,6 +67,14 @@ struct Pending {
     replaced: Option<Position>,
 }
 
+/// How the subscriptions of a request are made.
+#[derive(Clone, Copy)]
+struct Manner {
+    watch: bool,
+    granted: bool,
+    min_interval: Duration,
+}
+
 /// What a subscription inherits from the one that it replaces, so that nothing is lost between the
 /// two.
 enum Replaced {
@@ -79,12 +94,19 @@ impl Shard {
             mut refused,
             filter,
             watch,
+            granted,
+            min_interval,
         } = request;
+        let how = Manner {
+            watch,
+            granted,
+            min_interval,
+        };
         let mut pending = Vec::with_capacity(joins.len());
         let mut found = Vec::with_capacity(joins.len());
         let mut takes_over = false;
         for join in joins {
-            match self.attach(slot, &join, filter.as_ref(), watch) {
+            match self.attach(slot, &join, filter.as_ref(), how) {
                 Ok((topic, serial, replaced)) => {
                     found.push(self.look_up(slot, &join, filter.as_ref()));
                     // The same channel twice: the first never begins.
@@ -194,7 +216,7 @@ impl Shard {
         slot: u32,
         join: &Join,
         filter: Option<&Arc<EventFilter>>,
-        watch: bool,
+        how: Manner,
     ) -> Result<(u32, u32, Option<Position>)> {
         if !matches!(join.pattern, ChannelPattern::Exact(_))
             && (join.since.is_some() || join.rewind.is_some())
@@ -235,11 +257,16 @@ impl Shard {
             Some(topic) => topic,
             None => self.new_topic(&join.pattern),
         };
+        let interval = self.interval(&join.pattern, how.min_interval);
+        if interval > 0 {
+            self.throttles.begin(slot, topic, interval);
+        }
         let subscriber = Subscriber {
             connection: slot,
             filter: self.filters.acquire(filter),
             live: false,
-            watches: watch,
+            watches: how.watch,
+            throttled: interval > 0,
             from: u64::MAX,
         };
         let at = self.topics.subscribe(topic, subscriber);
@@ -250,10 +277,23 @@ impl Shard {
                 topic,
                 at,
                 present,
+                granted: how.granted,
                 serial,
             });
         }
         Ok((topic, serial, self.inherit(slot, topic, serial, replaced)))
+    }
+
+    /// The interval of a subscription, in milliseconds: what was asked for, or what the namespace
+    /// demands.
+    fn interval(&self, pattern: &ChannelPattern, asked: Duration) -> u64 {
+        let namespaces = self.hub.namespaces();
+        let demanded = match pattern {
+            ChannelPattern::Exact(channel) => namespaces.of(channel).min_interval,
+            ChannelPattern::Namespace(name) => namespaces.named(name).min_interval,
+            ChannelPattern::All => Duration::ZERO,
+        };
+        super::timers::millis(asked.max(demanded))
     }
 
     /// What the next subscription to this topic inherits from the connection's present one; `None`
@@ -365,6 +405,7 @@ impl Shard {
             position: None,
             recovered: false,
             replayed: 0,
+            cursor: None,
         };
         let resumed = join.since.is_some();
         let held = self.begin_held(slot, *topic);

@@ -32,6 +32,8 @@ pub(super) struct Subscriber {
     /// True if it gets events as they are published, not from history.
     pub(super) live: bool,
     pub(super) watches: bool,
+    /// It has a minimum interval.
+    pub(super) throttled: bool,
     /// This subscription delivers the channel's events after this offset. Earlier ones are
     /// delivered by a pattern to which the connection is subscribed as well.
     pub(super) from: u64,
@@ -225,6 +227,7 @@ mod tests {
             filter: u32::MAX,
             live: true,
             watches: connection.is_multiple_of(2),
+            throttled: false,
             from: 0,
         }
     }

@@ -42,6 +42,7 @@ impl Shard {
     pub(super) fn detach(&mut self, slot: u32, topic: u32) -> Option<Subscription> {
         let connection = self.connections.get_mut(slot)?;
         let gone = connection.subscriptions.take(topic)?;
+        self.throttles.end(slot, topic);
         if connection.recoveries.is_some() {
             connection.end_recovery(topic);
             if connection.recoveries.is_some() {

@@ -29,6 +29,7 @@ impl Round for Shard {
         self.inbox.begin_round();
         self.drain();
         self.fire_timers();
+        self.end_windows();
         self.close_due();
         self.go_on_checking_positions();
         self.finish_round();
@@ -89,7 +90,8 @@ impl Shard {
         let nothing = self.left_item.is_none()
             && self.inbox.is_empty()
             && self.recovery.is_idle()
-            && !self.time.next_timer().is_some_and(earlier);
+            && !self.time.next_timer().is_some_and(earlier)
+            && !self.throttles.next().is_some_and(earlier);
         if nothing {
             Remaining::Nothing
         } else {
@@ -164,7 +166,11 @@ impl Shard {
         }
         let longest = if quiet { IDLE_WAIT } else { ACTIVE_WAIT };
         let timer = self.time.next_timer();
-        let others = [self.drain.next(), self.position_checks.next()];
+        let others = [
+            self.drain.next(),
+            self.position_checks.next(),
+            self.throttles.next(),
+        ];
         let others = others.into_iter().flatten();
         let Some(next) = timer.into_iter().chain(others).min() else {
             self.sleeps_until = u64::MAX;

@@ -13,6 +13,7 @@
 //! clients. The names of a command and of its reply reserve no event type: see
 //! [`RESERVED_EVENT_TYPES`](crate::event::RESERVED_EVENT_TYPES).
 
+mod ack;
 mod authenticate;
 mod heartbeat_response;
 mod history;
@@ -24,6 +25,7 @@ mod register;
 mod subscribe;
 mod unsubscribe;
 
+pub use ack::Ack;
 pub use authenticate::Authenticate;
 pub use heartbeat_response::HeartbeatResponse;
 pub use history::History;
@@ -168,6 +170,7 @@ commands! {
     "ping" => Ping,
     "heartbeat_response" => HeartbeatResponse,
     "receive" => Receive,
+    "ack" => Ack,
 }
 
 impl Kind {

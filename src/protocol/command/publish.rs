@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::CommandSpec;
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, EventType, Headers, Payload, TraceContext};
+use crate::event::{ChannelName, Conditions, EventType, Headers, Payload, TraceContext};
 use crate::hub::ConnCtx;
 use crate::proto;
 use crate::protocol::json::arguments::Arguments;
@@ -48,6 +48,8 @@ impl CommandSpec for Publish {
             source: session::Source::Own,
             time: None,
             trace,
+            ttl: None,
+            conditions: Conditions::default(),
         })))
     }
 
@@ -65,6 +67,8 @@ impl CommandSpec for Publish {
             source: session::Source::Own,
             time: None,
             trace: TraceContext::parse(&message.traceparent, &message.tracestate),
+            ttl: None,
+            conditions: Conditions::default(),
         })))
     }
 

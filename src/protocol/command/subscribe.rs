@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{CommandSpec, GLOBAL};
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ use crate::protocol::json::arguments::Arguments;
 use crate::protocol::protobuf::schema::since;
 use crate::protocol::request_ctx::RequestCtx;
 use crate::protocol::server_message::ServerMessage;
-use crate::session::{self, Wanted};
+use crate::session::{self, Subscribing, Wanted};
 
 /// Subscribes to channels, or restricts `global` to event types.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,6 +67,8 @@ impl CommandSpec for Subscribe {
         "since",
         "rewind",
         "presence",
+        "durable",
+        "min_interval",
     ];
 
     fn from_json(arguments: &Arguments<'_>) -> Result<Self> {
@@ -90,6 +93,8 @@ impl CommandSpec for Subscribe {
             event_types,
             filter: arguments.text("filter")?.unwrap_or_default().into_owned(),
             presence: arguments.flag("presence")?,
+            durable: arguments.text("durable")?.unwrap_or_default().into_owned(),
+            min_interval: arguments.duration("min_interval")?,
         })?;
         if subscribe.narrows {
             subscribe.wanted.channels = vec![wanted(GLOBAL.to_owned())];
@@ -110,6 +115,8 @@ impl CommandSpec for Subscribe {
             event_types: message.event_types,
             filter: message.filter,
             presence: message.presence,
+            durable: message.durable,
+            min_interval: message.min_interval.map(interval).transpose()?,
         })
     }
 
@@ -126,12 +133,13 @@ impl CommandSpec for Subscribe {
         let span = tracing.subscribe(cx.id(), wanted.channels.len(), None);
         let req = req.clone();
         cx.wait(session.subscribe(wanted), move |cx, request| {
-            let request = match request {
+            let Subscribing { request, durable } = match request {
                 Ok(request) => request,
                 Err(error) => return req.reply_error(cx, &error),
             };
-            cx.join(request, move |cx, joined, refused| {
+            cx.join(request, move |cx, mut joined, refused| {
                 drop(span);
+                durable.begun(&req.services, &mut joined);
                 req.services
                     .note_subscribed(cx.identity(), cx.id(), &joined, &refused);
                 for refused in &refused {
@@ -143,6 +151,12 @@ impl CommandSpec for Subscribe {
         });
         Ok(())
     }
+}
+
+fn interval(interval: prost_types::Duration) -> Result<Duration> {
+    interval
+        .try_into()
+        .map_err(|_| Error::field("min_interval", "expected 10ms to 1h"))
 }
 
 fn no_channels() -> Error {

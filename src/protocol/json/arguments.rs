@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::clock::duration;
 use crate::error::{Error, Result};
 use crate::event::strict_json::{self, OffsetText, Text};
 use crate::event::{Position, names_receivers};
@@ -277,6 +279,27 @@ impl<'a> Arguments<'a> {
     pub(in crate::protocol) fn position(&self, name: &'static str) -> Result<Option<Position>> {
         let wire: Option<WirePosition> = self.take(name, "expected {epoch, offset}")?;
         wire.map(WirePosition::position).transpose()
+    }
+
+    /// A duration such as `200ms`.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the field where it is something else.
+    pub(in crate::protocol) fn duration(&self, name: &'static str) -> Result<Option<Duration>> {
+        let Some(text) = self.text(name)? else {
+            return Ok(None);
+        };
+        let parsed = duration::parse(&text).map(Some);
+        parsed.map_err(|expected| self.wrong(name, expected))
+    }
+
+    /// An offset: a whole number of up to 64 bits, also as a string.
+    ///
+    /// # Errors
+    /// `invalid_argument` naming the field where it is something else.
+    pub(in crate::protocol) fn offset(&self, name: &'static str) -> Result<Option<u64>> {
+        let offset: Option<OffsetText> = self.take(name, "expected a whole number")?;
+        Ok(offset.map(|offset| offset.0))
     }
 
     /// Positions by channel.

@@ -27,6 +27,8 @@ fn event_of(data: &str, content_type: &str) -> Event {
         time: Timestamp::from_micros(0),
         trace: TraceContext::parse(trace, "a=b"),
         accepted: AcceptedAt::now(),
+        expires: None,
+        conditions: None,
     };
     let epoch: Epoch = "d1fcce7d744e59b9".parse().unwrap();
     Event::new(draft, Some(Position { epoch, offset: 7 }))
@@ -195,6 +197,7 @@ fn outcome() -> ([Joined; 1], [Refused; 1]) {
         position: None,
         recovered: false,
         replayed: 0,
+        cursor: None,
     };
     let refused = Refused {
         channel: "b:1".into(),
@@ -275,7 +278,7 @@ fn unknown_command_error_lists_each_name_once() {
     assert_eq!(
         error.message(),
         "type: expected subscribe, enter, authenticate, register, unsubscribe, publish, history, \
-         presence, ping, heartbeat_response or receive, not \"sing\""
+         presence, ping, heartbeat_response, receive or ack, not \"sing\""
     );
 }
 

@@ -130,6 +130,7 @@ pub fn subscribed(joined: &[Joined], refused: &[Refused]) -> proto::Subscribed {
         position: joined.position.map(position),
         recovered: joined.recovered,
         replayed: joined.replayed,
+        cursor: joined.cursor,
     });
     let errors = refused
         .iter()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status, Streaming};
 
+use super::manage;
 use super::messages;
 use super::publish::{self, Publishing};
 use super::rpc_context::{Call, Procedure, RpcContext};
@@ -14,8 +15,10 @@ use crate::error::{Error, Result};
 use crate::event::{ChannelName, Position};
 use crate::hub::Protocol;
 use crate::proto::{
-    GetHistoryRequest, GetHistoryResponse, PublishBatchRequest, PublishBatchResponse,
-    PublishRequest, PublishResponse, PublishStreamRequest, SubscribeRequest,
+    AckRequest, AckResponse, GetCursorsRequest, GetCursorsResponse, GetHistoryRequest,
+    GetHistoryResponse, PublishBatchRequest, PublishBatchResponse, PublishRequest, PublishResponse,
+    PublishStreamRequest, PurgeHistoryRequest, PurgeHistoryResponse, SubscribeRequest,
+    SubscribeUserRequest, SubscribeUserResponse, UnsubscribeUserRequest, UnsubscribeUserResponse,
 };
 use crate::session::{HistoryPage, HistoryQuery, MAX_ANSWER_BYTES};
 
@@ -89,6 +92,48 @@ impl EventService for Events {
     ) -> Result<Response<GetHistoryResponse>, Status> {
         self.context
             .answer(procedure("GetHistory"), request, history)
+            .await
+    }
+
+    async fn purge_history(
+        &self,
+        request: Request<PurgeHistoryRequest>,
+    ) -> Result<Response<PurgeHistoryResponse>, Status> {
+        self.context
+            .answer(procedure("PurgeHistory"), request, manage::purge)
+            .await
+    }
+
+    async fn subscribe_user(
+        &self,
+        request: Request<SubscribeUserRequest>,
+    ) -> Result<Response<SubscribeUserResponse>, Status> {
+        self.context
+            .answer(procedure("SubscribeUser"), request, manage::subscribe)
+            .await
+    }
+
+    async fn unsubscribe_user(
+        &self,
+        request: Request<UnsubscribeUserRequest>,
+    ) -> Result<Response<UnsubscribeUserResponse>, Status> {
+        self.context
+            .answer(procedure("UnsubscribeUser"), request, manage::unsubscribe)
+            .await
+    }
+
+    async fn ack(&self, request: Request<AckRequest>) -> Result<Response<AckResponse>, Status> {
+        self.context
+            .answer(procedure("Ack"), request, manage::ack)
+            .await
+    }
+
+    async fn get_cursors(
+        &self,
+        request: Request<GetCursorsRequest>,
+    ) -> Result<Response<GetCursorsResponse>, Status> {
+        self.context
+            .answer(procedure("GetCursors"), request, manage::cursors)
             .await
     }
 }

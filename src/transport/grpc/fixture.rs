@@ -168,6 +168,7 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
         cluster: Arc::new(Local::new(Arc::clone(&hub))),
         hub,
         broker,
+        cursors: None,
         verifier,
         policy: Policy::new([rules], false).unwrap(),
         catalog: Catalog::new(Mode::Open, []),

@@ -28,12 +28,17 @@ const CONNECTIONS: &str = "tidings.v1.ConnectionService";
 const CATALOG: &str = "tidings.v1.CatalogService";
 const STORE: &str = "tidings.v1.StoreService";
 /// The procedures that need a token.
-const CLOSED: [Procedure; 20] = [
+const CLOSED: [Procedure; 25] = [
     Procedure(EVENTS, "Publish"),
     Procedure(EVENTS, "PublishBatch"),
     Procedure(EVENTS, "PublishStream"),
     Procedure(EVENTS, "Subscribe"),
     Procedure(EVENTS, "GetHistory"),
+    Procedure(EVENTS, "Ack"),
+    Procedure(EVENTS, "GetCursors"),
+    Procedure(EVENTS, "PurgeHistory"),
+    Procedure(EVENTS, "SubscribeUser"),
+    Procedure(EVENTS, "UnsubscribeUser"),
     Procedure(CONNECTIONS, "GetStats"),
     Procedure(CONNECTIONS, "WatchStats"),
     Procedure(CONNECTIONS, "ListConnections"),

@@ -1,9 +1,12 @@
 //! Converts between messages of the schema and the program's own types.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::event::{Audience, ChannelName, EventType, Headers, Payload, Timestamp, TraceContext};
+use crate::event::{
+    Audience, ChannelName, Conditions, EventType, Headers, Payload, Timestamp, TraceContext,
+};
 use crate::proto;
 pub(super) use crate::protocol::schema::{event, moment, position, since, timestamp};
 use crate::session::{Publish, PublishResult, Published};
@@ -16,6 +19,10 @@ pub(super) fn publish(
     request: proto::PublishRequest,
     trace: Option<TraceContext>,
 ) -> Result<Publish> {
+    let own = TraceContext::parse(&request.traceparent, &request.tracestate);
+    let ttl = request.ttl.map(|ttl| {
+        Duration::try_from(ttl).map_err(|_| Error::field("ttl", "expected at least 1 ms"))
+    });
     let channels = request.channels.iter().enumerate().map(|(at, name)| {
         ChannelName::new(name).map_err(|error| renamed(&error, format!("channels[{at}]")))
     });
@@ -29,7 +36,12 @@ pub(super) fn publish(
         audience: request.audience.map(audience).transpose()?,
         source: request.source.into(),
         time: request.time.map(time).transpose()?,
-        trace,
+        trace: own.or(trace),
+        ttl: ttl.transpose()?,
+        conditions: Conditions {
+            skip_history: request.skip_history,
+            expected_offset: request.expected_offset,
+        },
     })
 }
 

@@ -13,6 +13,7 @@ mod gate;
 mod health;
 mod inbound;
 mod inflate;
+mod manage;
 mod messages;
 mod publish;
 mod refusals;

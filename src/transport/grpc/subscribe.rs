@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_stream::Stream;
@@ -159,11 +160,17 @@ fn wanted(request: SubscribeRequest, limit: usize) -> Result<Subscribe> {
             ..Wanted::default()
         });
     }
+    let interval = request.min_interval.map(|interval| {
+        Duration::try_from(interval)
+            .map_err(|_| Error::field("min_interval", "expected 10ms to 1h"))
+    });
     Ok(Subscribe {
         channels,
         event_types: request.event_types,
         filter: request.filter,
         presence: false,
+        durable: request.durable,
+        min_interval: interval.transpose()?,
     })
 }
 

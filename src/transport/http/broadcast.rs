@@ -15,8 +15,8 @@ use super::body::Members;
 use super::events::AudienceMembers;
 use crate::error::{Error, Result};
 use crate::event::{
-    Audience, ChannelName, ConnectionId, EventType, Headers, Payload, Timestamp, TraceContext,
-    names_receivers, strict_json,
+    Audience, ChannelName, Conditions, ConnectionId, EventType, Headers, Payload, Timestamp,
+    TraceContext, names_receivers, strict_json,
 };
 use crate::session::{Publish, Source};
 
@@ -121,6 +121,8 @@ pub(super) fn event(body: &[u8], trace: Option<&TraceContext>) -> Result<Publish
         source: Source::Own,
         time,
         trace: trace.cloned(),
+        ttl: None,
+        conditions: Conditions::default(),
     })
 }
 

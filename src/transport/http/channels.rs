@@ -9,6 +9,7 @@ use super::connections::at_position;
 use super::query::{Query, name_in_path};
 use super::reply::{self, Answer};
 use crate::admin::{ChannelOrder, ChannelsQuery, parse_order};
+use crate::broker::Purge;
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Position, Timestamp, json as event_json};
 use crate::session::{HistoryPage, HistoryQuery};
@@ -60,6 +61,28 @@ pub(super) async fn show(caller: Caller, uri: Uri, query: Query) -> Answer {
         Some((_, "presence")) => presence(&caller, &uri).await,
         _ => Err(Error::not_found("a channel has /history and /presence").into()),
     }
+}
+
+/// `DELETE /api/v1/channels/{channel}/history`: purges events.
+pub(super) async fn purge(caller: Caller, uri: Uri, query: Query) -> Answer {
+    let session = caller.service()?;
+    let channel = match uri.path().rsplit_once('/') {
+        Some((_, "history")) => channel_in(&uri, "/history")?,
+        _ => return Err(Error::not_found("only /history can be deleted").into()),
+    };
+    let until = query.all("until_offset").next();
+    let wrong = |_| Error::field("until_offset", "expected a whole number");
+    let user = query.text("user");
+    let purge = Purge {
+        until: until.map(|text| text.parse().map_err(wrong)).transpose()?,
+        user: (!user.is_empty()).then(|| user.into()),
+    };
+    let purged = session.purge(&channel, purge).await?;
+    let mut answer = at_position(channel.as_str(), purged.top);
+    if let Some(answer) = answer.as_object_mut() {
+        answer.insert("purged".to_owned(), purged.events.into());
+    }
+    reply::json(&answer)
 }
 
 fn channel_in(uri: &Uri, after: &str) -> Result<ChannelName> {

@@ -24,7 +24,9 @@ use super::events::{from_base64, time};
 use super::query::decode;
 use crate::error::{Error, Result};
 use crate::event::strict_json::{self, Flaw};
-use crate::event::{ChannelName, EventType, Headers, Payload, TraceContext, names_receivers};
+use crate::event::{
+    ChannelName, Conditions, EventType, Headers, Payload, TraceContext, names_receivers,
+};
 use crate::session::{Publish, Source};
 
 /// The most events of one batch.
@@ -225,6 +227,8 @@ fn assemble(attributes: Vec<Attribute>, payload: Payload) -> Result<Publish> {
         source: Source::CloudEvent(source),
         time: time(&at)?,
         trace: TraceContext::parse(&traceparent, &tracestate),
+        ttl: None,
+        conditions: Conditions::default(),
     })
 }
 

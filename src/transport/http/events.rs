@@ -1,6 +1,7 @@
 //! `POST /api/v1/events`: publishing over HTTP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -19,16 +20,18 @@ use super::caller::Caller;
 use super::cloud_events;
 use super::observe::Trace;
 use super::reply::{self, Answer, Refusal};
+use crate::clock::duration;
 use crate::error::{Error, Result};
 use crate::event::{
-    Audience, ChannelName, ConnectionId, EventType, Headers, Payload, Timestamp, TraceContext,
+    Audience, ChannelName, Conditions, ConnectionId, EventType, Headers, Payload, Timestamp,
+    TraceContext,
 };
 use crate::session::{MAX_ANSWER_BYTES, Publish, Published, Session};
 
 /// The most bytes of a request besides its payload.
 const ENVELOPE: usize = 64 * 1024;
 /// The members of a request.
-const MEMBERS: [&str; 12] = [
+const MEMBERS: [&str; 16] = [
     "channels",
     "type",
     "data",
@@ -41,6 +44,10 @@ const MEMBERS: [&str; 12] = [
     "source",
     "time",
     "traceparent",
+    "tracestate",
+    "ttl",
+    "skip_history",
+    "expected_offset",
 ];
 
 /// Publishes one event, or a batch of CloudEvents.
@@ -198,7 +205,14 @@ fn request(body: &[u8]) -> Result<Publish> {
         audience: audience.map(AudienceMembers::audience).transpose()?,
         source: members.text("source")?.into_owned().into(),
         time: time(&members.text("time")?)?,
-        trace: TraceContext::parse(&members.text("traceparent")?, ""),
+        trace: TraceContext::parse(&members.text("traceparent")?, &members.text("tracestate")?),
+        ttl: ttl(&members.text("ttl")?)?,
+        conditions: Conditions {
+            skip_history: members
+                .take("skip_history", "expected true or false")?
+                .unwrap_or_default(),
+            expected_offset: members.take("expected_offset", "expected a whole number")?,
+        },
     })
 }
 
@@ -246,6 +260,15 @@ pub(super) fn time(text: &str) -> Result<Option<Timestamp>> {
     }
     let wrong = || Error::field("time", "expected a time as in RFC 3339");
     Timestamp::parse(text).map(Some).ok_or_else(wrong)
+}
+
+/// A lifetime; an empty text is none.
+fn ttl(text: &str) -> Result<Option<Duration>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let parsed = duration::parse(text).map(Some);
+    parsed.map_err(|expected| Error::field("ttl", expected))
 }
 
 /// An audience in a request.
@@ -341,6 +364,24 @@ mod tests {
         for (member, name) in table {
             let body = format!(r#"{{"type":"a.b","data":1,{member}}}"#);
             assert_eq!(field(&body).as_deref(), Some(name), "{member}");
+        }
+    }
+
+    #[test]
+    fn conditions_of_a_publish_are_read() {
+        let body = br#"{"type":"a","channels":["a:1"],"data":1,"ttl":"90s","skip_history":true,
+                        "expected_offset":7}"#;
+        let event = request(body).unwrap();
+        assert_eq!(event.ttl, Some(Duration::from_secs(90)));
+        assert!(event.conditions.skip_history);
+        assert_eq!(event.conditions.expected_offset, Some(7));
+        for (member, name) in [
+            (r#""ttl":"soon""#, "ttl"),
+            (r#""skip_history":1"#, "skip_history"),
+            (r#""expected_offset":-1"#, "expected_offset"),
+        ] {
+            let body = format!(r#"{{"type":"a","data":1,{member}}}"#);
+            assert_eq!(field(&body).as_deref(), Some(name));
         }
     }
 

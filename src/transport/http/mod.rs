@@ -19,6 +19,7 @@ mod parameters;
 mod query;
 mod reply;
 mod sse;
+mod stream;
 mod ticks;
 
 pub use asyncapi::{AsyncApiServer, AsyncApiSettings, document as asyncapi_document};
@@ -181,6 +182,7 @@ fn api() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/openapi.json", get(openapi::show)),
         ("/asyncapi.json", get(asyncapi::show)),
         ("/sse", get(sse::open)),
+        ("/stream", get(stream::open)),
         ("/api/v1/events", post(events::publish)),
         ("/api/v1/stats", get(operations::stats)),
         ("/api/v1/stats/history", get(operations::stats_history)),
@@ -196,7 +198,10 @@ fn api() -> Vec<(&'static str, MethodRouter<Shared>)> {
             get(connections::show).delete(connections::end),
         ),
         ("/api/v1/channels", get(channels::list)),
-        ("/api/v1/channels/{*channel}", get(channels::show)),
+        (
+            "/api/v1/channels/{*channel}",
+            get(channels::show).delete(channels::purge),
+        ),
         ("/api/v1/catalog", get(catalog::list)),
         ("/api/v1/catalog/{type}", get(catalog::show)),
         ("/api/v1/catalog/{type}/validate", post(catalog::validate)),

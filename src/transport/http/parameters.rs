@@ -42,8 +42,20 @@ impl Parameters {
                 "filter",
                 "rewind",
                 "presence",
+                "durable",
+                "min_interval",
                 "last_event_id",
                 "sample",
+            ],
+            "/stream" => &[
+                "channel",
+                "event_types",
+                "filter",
+                "rewind",
+                "presence",
+                "durable",
+                "min_interval",
+                "since",
             ],
             "/api/v1/stats" => &["interval_ms"],
             "/api/v1/stats/history" => &["after"],
@@ -53,6 +65,7 @@ impl Parameters {
             "/api/v1/connections" | "/api/v1/websocket/connections" | "/websocket/clients" => {
                 CONNECTIONS
             }
+            "/api/v1/channels/{*channel}" if deletes => &["until_offset", "user"],
             "/api/v1/channels" => &["prefix", "order_by", "desc", "page_size", "page_token"],
             "/api/v1/channels/{*channel}" => &["limit", "since", "reverse"],
             "/api/v1/catalog" => &["page_size", "page_token"],
@@ -85,7 +98,7 @@ impl Parameters {
 
     /// A repeated parameter is refused, because only one of the values would be used.
     fn once_each(self, query: &Query) -> Result<()> {
-        let is_stream = self.0.contains(&"last_event_id");
+        let is_stream = self.0.contains(&"durable");
         let is_list = |name: &str| is_stream && LISTS.contains(&name);
         let names: Vec<&str> = query.names().filter(|name| !is_list(name)).collect();
         let mut seen = BTreeSet::new();

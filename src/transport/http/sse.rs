@@ -33,6 +33,7 @@ use super::parameters::Parameters;
 use super::query::Query;
 use super::reply::{Answer, Refusal};
 use crate::auth::{AuthFailure, bearer};
+use crate::clock::duration;
 use crate::error::{Error, Result};
 use crate::hub::{Joined, PipeReader, Piped, Refused};
 use crate::session::{
@@ -99,13 +100,6 @@ async fn follow(request: Request<'_>, unknown: Result<()>) -> Answer {
     } = request;
     let services = &shared.services;
     let allowed = shared.allowed_origins.load_full();
-    let token = token(headers, query);
-    let without =
-        matches!(token, Ok(None)).then(|| shared.access.without_token(request.extensions));
-    let credentials = match without.flatten() {
-        Some(identity) => Credentials::Verified(identity),
-        None => Credentials::Token(token),
-    };
     // The internal listener checks origins itself.
     let origin = (!shared.is_internal).then_some(OriginRule {
         headers,
@@ -115,13 +109,19 @@ async fn follow(request: Request<'_>, unknown: Result<()>) -> Answer {
         transport: Transport::Sse,
         address,
         origin,
-        credentials,
+        credentials: credentials(shared, request.extensions, headers, query),
         authentication: Authentication::Now,
         headers: Some(headers),
         trace: trace.context(),
     };
     let admitted = services.admit(admission).await.map_err(encode)?;
-    let (wanted, ids) = wanted(headers, query)?;
+    let last = match headers.get("last-event-id") {
+        Some(value) => value
+            .to_str()
+            .map_err(|_| Error::field("last_event_id", "expected an id as the server gave it"))?,
+        None => query.text("last_event_id"),
+    };
+    let (wanted, ids) = wanted(last, query)?;
     let sampler = Sampler::parse(query)?;
     unknown?;
     if *request.method == Method::HEAD {
@@ -144,10 +144,26 @@ async fn follow(request: Request<'_>, unknown: Result<()>) -> Answer {
 }
 
 /// A rejection as a problem.
-fn encode(rejection: Rejection) -> Refusal {
+pub(super) fn encode(rejection: Rejection) -> Refusal {
     match StatusCode::from_u16(rejection.http_status()) {
         Ok(status) => Refusal::with_status(rejection.error, status),
         Err(_) => rejection.error.into(),
+    }
+}
+
+/// The credentials of a request for a stream. Without a token, the internal listener may know the
+/// caller.
+pub(super) fn credentials<'r>(
+    shared: &Shared,
+    extensions: &http::Extensions,
+    headers: &'r HeaderMap,
+    query: &'r Query,
+) -> Credentials<'r> {
+    let token = token(headers, query);
+    let without = matches!(token, Ok(None)).then(|| shared.access.without_token(extensions));
+    match without.flatten() {
+        Some(identity) => Credentials::Verified(identity),
+        None => Credentials::Token(token),
     }
 }
 
@@ -167,19 +183,13 @@ fn first(mut ids: Ids, joined: &[Joined], refused: &[Refused]) -> Result<(Bytes,
     Ok((protocol::subscribed(&ids, joined, refused), ids))
 }
 
-/// The subscriptions of a request, and the ids to resume from.
-fn wanted(headers: &HeaderMap, query: &Query) -> Result<(Subscribe, Ids)> {
+/// The subscriptions of a request, and the ids to resume from: `last` is the last one received.
+pub(super) fn wanted(last: &str, query: &Query) -> Result<(Subscribe, Ids)> {
     let channels: Vec<&str> = query.all("channel").collect();
     if channels.is_empty() {
         let expected = "expected one or more channels, as in ?channel=a&channel=b";
         return Err(Error::field("channel", expected));
     }
-    let last = match headers.get("last-event-id") {
-        Some(value) => value
-            .to_str()
-            .map_err(|_| Error::field("last_event_id", "expected an id as the server gave it"))?,
-        None => query.text("last_event_id"),
-    };
     let ids = Ids::parse(&channels, last)?;
     let rewind = query.number("rewind")?;
     let channels = channels
@@ -197,6 +207,14 @@ fn wanted(headers: &HeaderMap, query: &Query) -> Result<(Subscribe, Ids)> {
         event_types: types.map(str::to_owned).collect(),
         filter: query.text("filter").to_owned(),
         presence: query.flag("presence")?,
+        durable: query.text("durable").to_owned(),
+        min_interval: match query.text("min_interval") {
+            "" => None,
+            text => {
+                let parsed = duration::parse(text);
+                Some(parsed.map_err(|expected| Error::field("min_interval", expected))?)
+            }
+        },
     };
     Ok((wanted, ids))
 }

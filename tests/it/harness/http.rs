@@ -161,7 +161,8 @@ async fn request(
     }
 }
 
-pub(super) async fn open(
+/// Sends a request, and returns the response before its body.
+pub async fn open(
     address: &str,
     method: Method,
     path: &str,

@@ -17,7 +17,7 @@ mod ws;
 
 use std::time::Duration;
 
-pub use self::http::Answer;
+pub use self::http::{Answer, open};
 pub use cli::{Finished, Tidings};
 pub use collector::{Collector, attribute};
 pub use config::Config;

@@ -130,6 +130,8 @@ impl World {
             time: now,
             trace: None,
             accepted: AcceptedAt::now(),
+            expires: None,
+            conditions: None,
         };
         let MaybeReady::Ready(receipt) = self.broker.publish(draft) else {
             panic!("memory answers at once");

@@ -168,6 +168,8 @@ fn events() -> Value {
                 in_query("filter", &text(), "A CEL expression over `event`."),
                 in_query("rewind", &number(0, u32::MAX), "Replays the newest so many events first."),
                 in_query("presence", &flag(), "Whether to hear who comes and goes."),
+                in_query("durable", &durable(), "The name of a durable subscription."),
+                in_query("min_interval", &interval(), "The least time between two events of a key."),
                 in_query("last_event_id", &text(), "As the header `Last-Event-ID`."),
                 in_query("sample", &number(1, 10_000), "At most so many events a second; what is left out is counted by `event: sampled`."),
                 {
@@ -180,7 +182,57 @@ fn events() -> Value {
     if let Some(ok) = follow.pointer_mut("/responses/200/content") {
         *ok = json!({ "text/event-stream": { "schema": { "type": "string" } } });
     }
-    json!({ "/api/v1/events": { "post": publish }, "/sse": { "get": follow } })
+    json!({
+        "/api/v1/events": { "post": publish },
+        "/sse": { "get": follow },
+        "/stream": { "get": stream() },
+    })
+}
+
+/// The name of a durable subscription; empty for none.
+fn durable() -> Value {
+    json!({ "type": "string", "pattern": "^[A-Za-z0-9_.-]{0,64}$" })
+}
+
+/// 10 ms to 1 h; empty for none.
+fn interval() -> Value {
+    json!({ "type": "string", "pattern": "^([1-9][0-9]{1,5}ms|[1-9][0-9]?[sm]|1h)?$" })
+}
+
+fn stream() -> Value {
+    let mut stream = with(
+        operation(
+            "events",
+            "stream",
+            "Follows channels as lines of JSON",
+            &json!({ "type": "string" }),
+            &["BadRequest", "ResourceExhausted", "Unavailable"],
+        ),
+        json!({
+            "description": "Each line is a message as on the WebSocket: first `subscribed`, then \
+                events and notices, and last `close`.",
+            "security": [{ "bearer": [] }, { "token": [] }, {}],
+            "parameters": [
+                {
+                    "name": "channel", "in": "query", "required": true, "explode": true,
+                    "description": "A channel, or a pattern such as `project:*`; may be repeated.",
+                    "schema": { "type": "array", "minItems": 1, "items": text() },
+                },
+                in_query("event_types", &text(), "Exact names or with a trailing `*`, by commas."),
+                in_query("filter", &text(), "A CEL expression over `event`."),
+                in_query("rewind", &number(0, u32::MAX), "Replays the newest so many events first."),
+                in_query("presence", &flag(), "Whether to hear who comes and goes."),
+                in_query("durable", &durable(), "The name of a durable subscription."),
+                in_query("min_interval", &interval(), "The least time between two events of a key."),
+                in_query("since", &text(), "EPOCH/OFFSET, with several channels one for each by \
+                    commas, `-` for none: resumes behind it."),
+            ],
+        }),
+    );
+    if let Some(ok) = stream.pointer_mut("/responses/200/content") {
+        *ok = json!({ "application/x-ndjson": { "schema": { "type": "string" } } });
+    }
+    stream
 }
 
 fn filters() -> Vec<Value> {
@@ -317,6 +369,13 @@ fn channels() -> Value {
         &schema("History"),
         &["BadRequest"],
     );
+    let purge = operation(
+        tag,
+        "purgeHistory",
+        "Purges history",
+        &schema("Purged"),
+        &["BadRequest", "Unavailable"],
+    );
     let presence = operation(
         tag,
         "getPresence",
@@ -336,6 +395,12 @@ fn channels() -> Value {
                 in_query("limit", &number(1, 1000), "1 to 1000; 100 if absent."),
                 in_query("since", &since, "Only events after this place; before, if `reverse`."),
                 in_query("reverse", &flag(), "Newest first."),
+            ] })),
+            "delete": with(purge, json!({ "parameters": [
+                in_query("until_offset", &json!({ "type": "integer", "minimum": 0 }),
+                    "Only events up to this offset."),
+                in_query("user", &json!({ "type": "string", "maxLength": 255 }),
+                    "Only events that this user published or was sent alone."),
             ] })),
         },
         "/api/v1/channels/{channel}/presence": { "parameters": [channel], "get": presence },

@@ -150,6 +150,14 @@ fn publish_request() -> Value {
             "audience": names::or_none(&json!({ "$ref": "#/components/schemas/Audience" })),
             "source": names::short(), "time": names::time_or_none(),
             "traceparent": { "type": ["string", "null"] },
+            "tracestate": { "type": ["string", "null"] },
+            "ttl": { "type": ["string", "null"], "pattern": "^([1-9][0-9]{0,5}(ms|s|m|h))?$",
+                "description": "How long it may be replayed and read, such as `90s`." },
+            "skip_history": { "type": ["boolean", "null"],
+                "description": "Delivers it and keeps it nowhere." },
+            "expected_offset": { "type": ["integer", "null"], "minimum": 0,
+                "description": "Publishes only if this is the channel's newest offset; needs \
+                    exactly one channel." },
         }),
     ));
     let either = json!([
@@ -260,6 +268,10 @@ fn channels() -> Value {
             "users": { "type": ["integer", "null"], "description": "Users present." },
         })),
         "ChannelPage": page_of("channels", "Channel"),
+        "Purged": object(&["channel", "purged"], json!({
+            "channel": names::channel(), "purged": { "type": "integer", "minimum": 0 },
+            "epoch": text(), "offset": { "type": "integer", "minimum": 0 },
+        })),
         "History": object(&["channel", "epoch", "offset", "events"], json!({
             "channel": text(), "epoch": text(), "offset": count(), "events": list_of("Event"),
             "next_since": {

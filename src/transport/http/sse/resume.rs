@@ -12,7 +12,7 @@ use crate::event::{ChannelPattern, Position};
 use crate::hub::Joined;
 
 /// The positions of one stream's channels.
-pub(super) struct Ids {
+pub(in crate::transport::http) struct Ids {
     places: Vec<Place>,
 }
 
@@ -187,6 +187,7 @@ mod tests {
             position: Some(position),
             recovered,
             replayed,
+            cursor: None,
         };
         let last = format!("{EPOCH}/4,-,-");
         let mut ids = Ids::parse(&["a", "b", "c"], &last).unwrap();
