@@ -22,6 +22,7 @@ pub mod hub;
 pub mod lifecycle;
 pub mod maybe_ready;
 pub mod net;
+pub mod outbound;
 pub mod protocol;
 pub mod server;
 pub mod session;

@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["maybe_ready", "filter", "telemetry"],
     &["audit"],
     &["auth"],
-    &["fair_queue"],
+    &["fair_queue", "outbound"],
     &["catalog"],
     &["broker"],
     &["hub"],
