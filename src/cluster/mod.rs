@@ -8,6 +8,7 @@ mod link;
 mod local;
 mod messages;
 mod nats;
+mod occupancy;
 mod presence;
 mod redis;
 mod remote;
@@ -25,8 +26,9 @@ pub use self::redis::RedisLink;
 pub use link::{Address, Link, Receive};
 pub use local::Local;
 pub use nats::NatsLink;
+pub use occupancy::{ClusterOccupancy, OccupancyChange};
 pub use presence::{Change, ClusterPresence};
-pub use remote::{Me, Remote, claim};
+pub use remote::{Me, Remote, Shared, claim};
 
 /// How long other nodes may take to answer an operator's query.
 pub const DEADLINE: Duration = Duration::from_secs(2);

@@ -37,6 +37,7 @@ use crate::event::{ChannelName, ChannelPattern, ConnectionId};
 use crate::hub::{Hub, Joined, Refused, RequestFacts, Revalidator};
 use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Metrics, Tracing, Transport};
+use crate::webhooks::Webhooks;
 
 pub use admission::{
     AdmissionRequest, Admitted, Authentication, Credentials, OriginRule, RejectReason, Rejection,
@@ -92,6 +93,8 @@ pub struct Services {
     pub broker: Arc<dyn Broker>,
     /// The cursors of durable subscriptions. `None` if the store does not survive the process.
     pub cursors: Option<Arc<dyn CursorStore>>,
+    /// The webhooks, if there are any.
+    pub webhooks: Option<Arc<Webhooks>>,
     /// The nodes that serve together.
     pub cluster: Arc<dyn Cluster>,
     /// Verifies tokens.
@@ -133,6 +136,8 @@ pub struct ServiceParts {
     pub broker: Arc<dyn Broker>,
     /// The cursors of durable subscriptions. `None` if the store does not survive the process.
     pub cursors: Option<Arc<dyn CursorStore>>,
+    /// The webhooks, if there are any.
+    pub webhooks: Option<Arc<Webhooks>>,
     /// The nodes that serve together.
     pub cluster: Arc<dyn Cluster>,
     /// Verifies tokens.
@@ -167,6 +172,7 @@ impl Services {
             hub,
             broker,
             cursors,
+            webhooks,
             cluster,
             verifier,
             policy,
@@ -186,6 +192,7 @@ impl Services {
             hub,
             broker,
             cursors,
+            webhooks,
             cluster,
             verifier,
             policy: ArcSwap::from_pointee(policy),

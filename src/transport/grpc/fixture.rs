@@ -169,6 +169,7 @@ fn services(settings: Settings, verifying: &VerifierSettings) -> Arc<Services> {
         hub,
         broker,
         cursors: None,
+        webhooks: None,
         verifier,
         policy: Policy::new([rules], false).unwrap(),
         catalog: Catalog::new(Mode::Open, []),

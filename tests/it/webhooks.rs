@@ -1,0 +1,367 @@
+//! Webhooks: what the application is told, in which order, and what happens when it does not answer.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Config, Receiver, Reply, Server, WEBHOOK_SECRET, Ws, eventually, within};
+
+fn on_disk(config: Config) -> Config {
+    config.set("history.storage", r#""disk""#)
+}
+
+async fn user(server: &Server, name: &str) -> Ws {
+    server.ws().token(name, &[]).connect().await
+}
+
+fn id(ws: &Ws) -> String {
+    ws.established["connection_id"].as_str().unwrap().to_owned()
+}
+
+async fn unsubscribe(ws: &mut Ws, channel: &str) {
+    let reply = ws
+        .ask(json!({"type": "unsubscribe", "channels": [channel]}))
+        .await;
+    assert_eq!(reply["type"], "unsubscribed");
+}
+
+/// Waits for a metric of webhooks.
+async fn metric(server: &Server, series: &str, at_least: u64) -> u64 {
+    let series = format!("tidings_webhooks_{series}");
+    eventually(&series, async || {
+        Some(server.metric(&series).await).filter(|value| *value >= at_least)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn application_is_told_of_connections_channels_and_presence() {
+    let app = Receiver::start().await;
+    let server = Server::start(Config::rooms().webhook(&app.address, "")).await;
+    let mut ann = user(&server, "ann").await;
+    let connection = id(&ann);
+    ann.subscribe("room:1").await;
+    app.event("presence.joined", "room:1").await;
+    ann.close().await;
+    let vacated = app.event("channel.vacated", "room:1").await;
+
+    let told = app.told();
+    let of = |subject: &str| -> Vec<String> {
+        let told = told.iter().filter(|(_, about)| about == subject);
+        told.map(|(kind, _)| kind.clone()).collect()
+    };
+    assert_eq!(of(&connection), ["connection.opened", "connection.closed"]);
+    let channel = of("room:1");
+    assert_eq!(channel.len(), 4, "{channel:?}");
+    assert_eq!(
+        channel.iter().collect::<HashSet<_>>().len(),
+        4,
+        "{channel:?}"
+    );
+    assert_eq!(channel[3], "channel.vacated");
+
+    let opened = app.event("connection.opened", &connection).await;
+    assert_eq!(opened["specversion"], "1.0");
+    assert_eq!(opened["datacontenttype"], "application/json");
+    assert!(opened["source"].as_str().unwrap().starts_with("/tidings/"));
+    assert_eq!(opened["data"]["connection_id"], *connection);
+    assert_eq!(opened["data"]["user"], "ann");
+    assert_eq!(opened["data"]["transport"], "websocket");
+    let closed = app.event("connection.closed", &connection).await;
+    let data = &closed["data"];
+    assert_eq!(
+        (&data["code"], &data["by"]),
+        (&json!(1000), &json!("client"))
+    );
+    assert!(data["duration_ms"].is_u64() && data["bytes_in"].as_u64() > Some(0));
+    assert_eq!(vacated["data"], json!({"channel": "room:1"}));
+    let joined = app.event("presence.joined", "room:1").await;
+    assert_eq!(joined["data"], json!({"channel": "room:1", "user": "ann"}));
+
+    for request in app.requests() {
+        assert!(request.is_signed());
+        assert_eq!(
+            request.header("content-type"),
+            "application/cloudevents-batch+json"
+        );
+    }
+    let url = format!("{{url=\"http://{}/tidings\"}}", app.address);
+    metric(&server, &format!("delivered_total{url}"), 6).await;
+    metric(&server, r#"sent_total{outcome="delivered"}"#, 1).await;
+    assert!(!server.log().contains("hidden") && !server.log().contains(WEBHOOK_SECRET));
+}
+
+#[tokio::test]
+async fn connection_is_told_once_it_has_authenticated() {
+    let app = Receiver::start().await;
+    let server = Server::start(Config::rooms().webhook(&app.address, "")).await;
+    let silent = server.ws().connect().await;
+    let mut late = server.ws().connect().await;
+    let token = crate::harness::Token::new("late").sign();
+    late.ask(json!({"type": "authenticate", "token": token}))
+        .await;
+    let opened = app.event("connection.opened", &id(&late)).await;
+    assert_eq!(opened["data"]["user"], "late");
+    let unknown = id(&silent);
+    silent.close().await;
+    late.close().await;
+    app.event("connection.closed", &id_of(&opened)).await;
+    assert!(app.told().iter().all(|(_, subject)| *subject != unknown));
+}
+
+fn id_of(event: &Value) -> String {
+    event["subject"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn order_holds_through_failures_and_ids_stay_the_same() {
+    let app = Receiver::start().await;
+    let keys = "retry_pause = \"20ms\"\nbatch_events = 7";
+    let server = Server::start(on_disk(Config::rooms().webhook(&app.address, keys))).await;
+    let mut replies = Vec::new();
+    for round in 0..8 {
+        replies.extend([Reply::Status(500 + round), Reply::Status(204)]);
+    }
+    app.next(&replies);
+    let mut connections = Vec::new();
+    for round in 0..3 {
+        for name in 0..6 {
+            let mut ws = user(&server, &format!("user{name}")).await;
+            ws.subscribe(&format!("room:{name}")).await;
+            connections.push(id(&ws));
+            if round < 2 {
+                unsubscribe(&mut ws, &format!("room:{name}")).await;
+            }
+            ws.close().await;
+        }
+    }
+    for connection in &connections {
+        app.event("connection.closed", connection).await;
+    }
+    eventually("the last to leave", async || {
+        let told = app.told();
+        let left = told.iter().filter(|(kind, _)| kind == "presence.left");
+        (left.count() == 18).then_some(())
+    })
+    .await;
+    let mut last: HashMap<(String, String), String> = HashMap::new();
+    for (kind, subject) in app.told() {
+        let (group, _) = kind.split_once('.').unwrap();
+        let before = last.insert((group.to_owned(), subject), kind.clone());
+        assert_ne!(before, Some(kind), "opened and closed alternate");
+    }
+    // A request that failed is sent again unchanged, with the same ids.
+    let requests = app.requests();
+    let failed = requests
+        .iter()
+        .zip(&requests[1..])
+        .filter(|(one, _)| matches!(one.reply, Reply::Status(500..)));
+    let mut failures = 0;
+    for (one, next) in failed {
+        failures += 1;
+        assert_eq!(one.body, next.body);
+        assert_eq!(one.header("webhook-id"), next.header("webhook-id"));
+        assert!(one.is_signed() && next.is_signed());
+    }
+    assert_eq!(failures, 8);
+    let ids: Vec<Value> = app
+        .events()
+        .iter()
+        .map(|event| event["id"].clone())
+        .collect();
+    let distinct: HashSet<String> = ids.iter().map(Value::to_string).collect();
+    assert_eq!(ids.len(), distinct.len(), "each was accepted once");
+}
+
+#[tokio::test]
+async fn queued_events_survive_kill_9() {
+    let address = Receiver::later().await;
+    let config = on_disk(Config::rooms()).webhook(&address, "retry_pause = \"100ms\"");
+    let server = Server::start(config.clone()).await;
+    let mut ann = user(&server, "ann").await;
+    ann.subscribe("room:1").await;
+    let mut bob = user(&server, "bob").await;
+    bob.subscribe("room:2").await;
+    let (ann, bob_id) = (id(&ann), id(&bob));
+    bob.close().await;
+    let queued = format!("queued{{url=\"http://{address}/tidings\"}}");
+    metric(&server, &queued, 8).await;
+    let dir = server.kill().await;
+
+    let app = Receiver::start_at(&address).await;
+    let server = Server::start_in(dir, config).await;
+    // Ann returns; her old connection has ended with the server.
+    let mut again = user(&server, "ann").await;
+    again.subscribe("room:1").await;
+    for connection in [&ann, &bob_id] {
+        app.event("connection.opened", connection).await;
+    }
+    assert_eq!(
+        app.event("connection.closed", &bob_id).await["data"]["code"],
+        1000
+    );
+    let ended = app.event("connection.closed", &ann).await;
+    assert_eq!(ended["data"]["code"], 1006);
+    assert_eq!(ended["data"]["user"], "ann");
+    app.event("channel.vacated", "room:2").await;
+    let opened = app.event("connection.opened", &id(&again)).await;
+    assert_eq!(opened["data"]["user"], "ann");
+    let room: Vec<String> = app
+        .told()
+        .into_iter()
+        .filter(|(_, subject)| subject == "room:1")
+        .map(|(kind, _)| kind)
+        .collect();
+    assert_eq!(
+        room.iter().collect::<HashSet<_>>().len(),
+        room.len(),
+        "{room:?}"
+    );
+    assert!(!room.iter().any(|kind| kind == "channel.vacated"));
+}
+
+#[tokio::test]
+async fn channel_that_nobody_returns_to_after_a_restart_is_vacated() {
+    let app = Receiver::start().await;
+    let config = on_disk(Config::rooms()).webhook(&app.address, "");
+    let server = Server::start(config.clone()).await;
+    let mut ann = user(&server, "ann").await;
+    ann.subscribe("room:1").await;
+    app.event("presence.joined", "room:1").await;
+    let dir = server.kill().await;
+    let _server = Server::start_in(dir, config).await;
+    let vacated = async {
+        let mut pause = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            let told = app.told();
+            let has = |kind: &str| told.iter().any(|(told, _)| told == kind);
+            if has("channel.vacated") && has("presence.left") {
+                return;
+            }
+            pause.tick().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(25), vacated)
+        .await
+        .expect("the channel is vacated after 15 s");
+}
+
+#[tokio::test]
+async fn channel_occupied_again_within_a_second_is_not_told() {
+    let app = Receiver::start().await;
+    let server = Server::start(Config::rooms().webhook(&app.address, "")).await;
+    let mut ann = user(&server, "ann").await;
+    ann.subscribe("plain:1").await;
+    for _ in 0..3 {
+        unsubscribe(&mut ann, "plain:1").await;
+        ann.subscribe("plain:1").await;
+    }
+    // A channel that is vacated later is told later: order holds over all of them.
+    ann.subscribe("plain:2").await;
+    app.event("channel.occupied", "plain:2").await;
+    unsubscribe(&mut ann, "plain:2").await;
+    app.event("channel.vacated", "plain:2").await;
+    let first: Vec<_> = app.told();
+    let of_first = first.iter().filter(|(_, subject)| subject == "plain:1");
+    assert_eq!(of_first.count(), 1, "{first:?}");
+    unsubscribe(&mut ann, "plain:1").await;
+    app.event("channel.vacated", "plain:1").await;
+}
+
+#[tokio::test]
+async fn huge_and_hanging_answers_are_failures_with_their_metric() {
+    let app = Receiver::start().await;
+    let keys = "timeout = \"300ms\"\nretry_pause = \"20ms\"";
+    let server = Server::start(Config::rooms().webhook(&app.address, keys)).await;
+    let replies = [
+        Reply::Huge,
+        Reply::Hang,
+        Reply::Status(302),
+        Reply::Status(400),
+    ];
+    app.next(&replies);
+    let ann = user(&server, "ann").await;
+    app.event("connection.opened", &id(&ann)).await;
+    for (outcome, count) in [
+        ("too_large", 1),
+        ("timeout", 1),
+        ("refused", 2),
+        ("delivered", 1),
+    ] {
+        metric(
+            &server,
+            &format!("sent_total{{outcome=\"{outcome}\"}}"),
+            count,
+        )
+        .await;
+    }
+    metric(&server, "seconds_count", 5).await;
+    assert!(server.log().contains("a webhook works again"));
+}
+
+#[tokio::test]
+async fn retry_after_is_honoured() {
+    let app = Receiver::start().await;
+    let keys = "retry_pause = \"10ms\"";
+    let server = Server::start(Config::rooms().webhook(&app.address, keys)).await;
+    app.next(&[Reply::RetryAfter(503, 1)]);
+    let ann = user(&server, "ann").await;
+    app.event("connection.opened", &id(&ann)).await;
+    let requests = app.requested(2).await;
+    let pause = requests[1].at - requests[0].at;
+    assert!(pause >= Duration::from_millis(990), "{pause:?}");
+}
+
+#[tokio::test]
+async fn full_queue_drops_counts_and_tells() {
+    let address = Receiver::later().await;
+    let keys = "queue_bytes = 65536\nretry_pause = \"50ms\"";
+    let server = Server::start(Config::rooms().webhook(&address, keys)).await;
+    let url = format!("{{url=\"http://{address}/tidings\"}}");
+    let mut ann = user(&server, "ann").await;
+    for channel in 0..100 {
+        ann.subscribe(&format!("room:{}{channel}", "x".repeat(200)))
+            .await;
+    }
+    let dropped = metric(&server, &format!("dropped_total{url}"), 1).await;
+    eventually("the log to name the full queue", async || {
+        server
+            .log()
+            .contains("the queue of a webhook is full")
+            .then_some(())
+    })
+    .await;
+    let bytes = server
+        .metric(&format!("tidings_webhooks_queued_bytes{url}"))
+        .await;
+    assert!(bytes <= 65_536, "{bytes}");
+    let app = Receiver::start_at(&address).await;
+    let report = app.event("webhook.dropped", "queue").await;
+    let told = report["data"]["count"].as_u64().unwrap();
+    assert!(told >= dropped, "{told} < {dropped}");
+    // Whatever comes now is told again.
+    let bob = user(&server, "bob").await;
+    app.event("connection.opened", &id(&bob)).await;
+    assert!(
+        app.requests()
+            .iter()
+            .all(crate::harness::Received::is_signed)
+    );
+}
+
+#[tokio::test]
+async fn stop_sends_what_a_queue_in_memory_holds() {
+    let app = Receiver::start().await;
+    let server = Server::start(Config::rooms().webhook(&app.address, "")).await;
+    let mut ann = user(&server, "ann").await;
+    ann.subscribe("room:1").await;
+    app.event("presence.joined", "room:1").await;
+    let stopped = within("the stop", server.stop());
+    tokio::join!(stopped, ann.expect_close(1012));
+    let told = app.told();
+    let kinds: HashSet<&str> = told.iter().map(|(kind, _)| kind.as_str()).collect();
+    for kind in ["connection.closed", "presence.left", "channel.vacated"] {
+        assert!(kinds.contains(kind), "{kind}: {told:?}");
+    }
+}
