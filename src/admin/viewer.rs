@@ -11,6 +11,7 @@ use crate::event::{ConnectionId, NodeId, Timestamp};
 use crate::hub::ConnectionInfo;
 use crate::session::Services;
 use crate::telemetry::{StatsSample, StatsSnapshot};
+use crate::webhooks::WebhookStatus;
 
 /// An operator's view of the server.
 #[derive(Clone)]
@@ -75,6 +76,13 @@ impl Viewer {
     #[must_use]
     pub fn stats_history(&self, after: Option<Timestamp>) -> Vec<StatsSample> {
         self.services.metrics.stats_history(after)
+    }
+
+    /// The webhooks of this node.
+    #[must_use]
+    pub fn webhooks(&self) -> Vec<WebhookStatus> {
+        let webhooks = self.services.webhooks.as_ref();
+        webhooks.map_or_else(Vec::new, |webhooks| webhooks.status())
     }
 
     /// The newest refusals and closes on this node.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::proto::{
     Channel, Connection, Event, EventType, ExplainResponse, LatencyStats, Position,
-    PublishResponse, Refusal, Stats, ValidateEventResponse,
+    PublishResponse, Refusal, Stats, ValidateEventResponse, Webhook,
 };
 
 /// An event in the form of WebSocket clients, plus its epoch, so that `--since` can resume after
@@ -96,6 +96,24 @@ pub(super) fn published(response: &PublishResponse) -> Value {
         })
         .collect();
     json!({"id": response.id, "results": results})
+}
+
+/// How a webhook is doing.
+pub(super) fn webhook(webhook: &Webhook) -> Value {
+    json!({
+        "url": webhook.url,
+        "events": webhook.events,
+        "state": webhook.state,
+        "queued": webhook.queued,
+        "queued_bytes": webhook.queued_bytes,
+        "lag": duration(webhook.lag.as_ref()),
+        "delivered": webhook.delivered,
+        "failures": webhook.failures,
+        "last_error": webhook.last_error,
+        "next_attempt_at": time(webhook.next_attempt_at.as_ref()),
+        "dead_letters": webhook.dead_letters,
+        "dropped": webhook.dropped,
+    })
 }
 
 /// A node's counters.
@@ -273,7 +291,7 @@ pub(super) fn time(time: Option<&Timestamp>) -> Option<String> {
     Some(crate::event::Timestamp::from_micros(micros).to_rfc3339())
 }
 
-fn duration(duration: Option<&Duration>) -> Option<String> {
+pub(super) fn duration(duration: Option<&Duration>) -> Option<String> {
     let duration = duration?;
     let mut text = format!("{}.{:09}", duration.seconds, duration.nanos.max(0));
     text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());

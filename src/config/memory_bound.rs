@@ -248,7 +248,7 @@ fn terms(config: &Config) -> Vec<Term> {
         term(
             "webhooks",
             webhooks(config, &size),
-            "webhooks, each: a batch + webhook.queue_bytes + webhook.dead_letter_bytes (in memory) + 72 MiB + (limits.connections × (limits.subscriptions_per_connection + 1)) × 512 B, if there are any",
+            "webhooks, each: a batch + webhook.queue_bytes + webhook.dead_letter_bytes (in memory) + 136 MiB + (limits.connections × (limits.subscriptions_per_connection + 1)) × 512 B, if there are any",
         ),
         term("audit log", audit, "8 MiB"),
         term("spans", spans, "36 MiB"),
@@ -281,7 +281,7 @@ fn webhooks(config: &Config, size: &Sizes) -> u64 {
         sum(&[2 * MIB, in_memory])
     });
     let reported = product(&[size.connections, size.subscriptions.saturating_add(1), 512]);
-    sum(&[queues.fold(0, u64::saturating_add), 72 * MIB, reported])
+    sum(&[queues.fold(0, u64::saturating_add), 136 * MIB, reported])
 }
 
 /// The memory of the store.

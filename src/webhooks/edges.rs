@@ -9,7 +9,8 @@ use crate::event::{ChannelName, Timestamp};
 use crate::hub::{End, Observer, Seen};
 use crate::telemetry::Metrics;
 
-/// The most edges that wait. About 4 MiB; part of the server's memory bound.
+/// The most edges that wait. At most 120 MiB, if every token has 100 roles, and a few MiB otherwise;
+/// part of the server's memory bound.
 pub(super) const QUEUED: usize = 65_536;
 
 /// Something that a shard has seen.

@@ -244,6 +244,7 @@ impl Webhooks {
             }
         }
         if !self.is_durable {
+            self.webhooks.iter().for_each(|w| w.state.retry_now());
             let sent = async {
                 for webhook in &self.webhooks {
                     webhook.queue.emptied().await;

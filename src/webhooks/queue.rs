@@ -171,6 +171,11 @@ impl Queue {
         }
     }
 
+    /// Whether nothing is queued, since [`Queue::stop`].
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
     /// Whether dropped events have still to be reported.
     pub(super) fn has_gap(&self) -> bool {
         self.locked().gap.is_some()
@@ -181,7 +186,7 @@ impl Queue {
     /// application by an event of its own when there is room again.
     pub(super) fn add(&self, value: &Bytes, at: Timestamp, source: &str, writes: &mut Vec<Write>) {
         let mut level = self.locked();
-        if self.stopped.load(Ordering::Relaxed) {
+        if self.is_stopped() {
             level.dropped += 1;
             self.metrics.dropped(1);
             return;

@@ -77,6 +77,8 @@ pub(super) struct Recorder {
     /// Whether this node reports what concerns channels.
     reports_channels: bool,
     recent: VecDeque<(u64, Fact)>,
+    /// The ends of connections of an earlier process.
+    restored: Vec<Fact>,
     runtime: Handle,
 }
 
@@ -104,10 +106,10 @@ impl Recorder {
             is_durable: settings.path.is_some(),
             started: uptime_ms(),
             recent: VecDeque::new(),
+            restored: Vec::new(),
             runtime,
         };
-        let closed = recorder.restore()?;
-        recorder.record(closed);
+        recorder.restored = recorder.restore()?;
         Ok(recorder)
     }
 
@@ -138,6 +140,8 @@ impl Recorder {
     }
 
     pub(super) fn run(mut self) {
+        let restored = std::mem::take(&mut self.restored);
+        self.record(restored);
         loop {
             let (edges, is_closing) = self.next();
             let mut facts = Vec::new();

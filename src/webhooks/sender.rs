@@ -267,7 +267,10 @@ impl Sender {
             progress.failures += 1;
             "the application answered 410".clone_into(&mut progress.last_error);
         }
-        self.state.retry.notified().await;
+        // An earlier notification may still be stored.
+        while self.queue.is_stopped() {
+            self.state.retry.notified().await;
+        }
         self.state.locked().name = DELIVERING;
     }
 

@@ -98,7 +98,7 @@ async fn connection_is_told_once_it_has_authenticated() {
     let server = Server::start(Config::rooms().webhook(&app.address, "")).await;
     let silent = server.ws().connect().await;
     let mut late = server.ws().connect().await;
-    let token = crate::harness::Token::new("late").sign();
+    let token = Token::new("late").sign();
     late.ask(json!({"type": "authenticate", "token": token}))
         .await;
     let opened = app.event("connection.opened", &id(&late)).await;
@@ -364,4 +364,151 @@ async fn stop_sends_what_a_queue_in_memory_holds() {
     for kind in ["connection.closed", "presence.left", "channel.vacated"] {
         assert!(kinds.contains(kind), "{kind}: {told:?}");
     }
+}
+
+#[tokio::test]
+async fn dead_letters_are_kept_shown_and_sent_again() {
+    let app = Receiver::start().await;
+    app.always(Reply::Status(500));
+    let keys = "retry_for = \"1s\"\nretry_pause = \"100ms\"";
+    let config = on_disk(Config::rooms())
+        .webhook(&app.address, keys)
+        .set("audit.file", "\"audit.log\"");
+    let server = Server::start(config.clone()).await;
+    let ann = user(&server, "ann").await;
+    let url = format!("http://{}/tidings", app.address);
+    let dead = format!("dead_letters{{url=\"{url}\"}}");
+    metric(&server, &dead, 1).await;
+    metric(&server, &format!("dead_lettered_total{{url=\"{url}\"}}"), 1).await;
+    assert!(server.log().contains("they are dead letters"));
+    // They survive a crash.
+    let server = Server::start_in(server.kill().await, config).await;
+    metric(&server, &dead, 1).await;
+    app.always(Reply::Status(200));
+    assert!(app.events().is_empty());
+
+    let listed = server
+        .cli_as(&Token::new("admin").roles(&["viewer"]), &["webhooks", "--json"])
+        .run()
+        .await
+        .exits(0)
+        .json();
+    assert_eq!(listed["url"], *url);
+    assert_eq!(listed["dead_letters"], 1);
+    let shown = server
+        .cli_as(&Token::new("admin").roles(&["admin"]), &["webhooks"])
+        .run()
+        .await
+        .exits(0);
+    assert!(shown.stdout.contains("DEAD LETTERS") && shown.stdout.contains(&url));
+    server
+        .cli_as(&Token::new("eve").roles(&["viewer"]), &["webhooks", "--resend"])
+        .run()
+        .await
+        .exits(1);
+    let resent = server
+        .cli_as(&Token::new("ops").roles(&["admin"]), &["webhooks", "--resend", "--url", &url])
+        .run()
+        .await
+        .exits(0);
+    assert_eq!(resent.stdout, "1 event queued again\n");
+    app.event("connection.opened", &id(&ann)).await;
+    let audit = std::fs::read_to_string(server.path("audit.log")).unwrap();
+    let audited = audit.lines().find(|line| line.contains("resend_webhooks"));
+    assert!(audited.is_some_and(|line| line.contains("\"ops\"")), "{audit}");
+}
+
+#[tokio::test]
+async fn gone_stops_a_webhook_until_it_is_resent() {
+    let app = Receiver::start().await;
+    app.always(Reply::Status(410));
+    let server = Server::start(Config::rooms().webhook(&app.address, "")).await;
+    let ann = user(&server, "ann").await;
+    let admin = Token::new("ops").roles(&["admin"]).sign();
+    let bearer = format!("Bearer {admin}");
+    let headers = [("authorization", bearer.as_str())];
+    let webhook = eventually("the webhook to stop", async || {
+        let answer = server
+            .http(Method::GET, "/api/v1/webhooks", &headers, Bytes::new())
+            .await;
+        let webhook = answer.json()["webhooks"][0].clone();
+        (webhook["state"] == "stopped").then_some(webhook)
+    })
+    .await;
+    assert_eq!(webhook["dead_letters"], 1);
+    assert_eq!(webhook["last_error"], "the application answered 410");
+    let bob = user(&server, "bob").await;
+    let url = webhook["url"].as_str().unwrap().to_owned();
+    metric(&server, &format!("dropped_total{{url=\"{url}\"}}"), 1).await;
+    assert_eq!(app.requests().len(), 1);
+    app.always(Reply::Status(204));
+    let unknown = server
+        .http(
+            Method::POST,
+            "/api/v1/webhooks/resend?url=http://other/",
+            &headers,
+            Bytes::new(),
+        )
+        .await;
+    assert_eq!(unknown.status, 404);
+    let resent = server
+        .http(Method::POST, "/api/v1/webhooks/resend", &headers, Bytes::new())
+        .await;
+    assert_eq!(resent.json(), json!({"resent": 1}));
+    app.event("connection.opened", &id(&ann)).await;
+    let bob = id(&bob);
+    let eve = user(&server, "eve").await;
+    app.event("connection.opened", &id(&eve)).await;
+    assert!(app.told().iter().all(|(_, subject)| *subject != bob));
+}
+
+#[tokio::test]
+async fn invalid_webhook_refuses_the_start() {
+    let config = Config::rooms().dialects(
+        "[[webhook]]\nurl = \"http://127.0.0.1:1/\"\nsecret = \"hunter2-hunter2\"\n",
+    );
+    let (status, says) = Server::refuses(config).await;
+    assert!(!status.success());
+    assert!(says.contains("webhook[0].secret") && !says.contains("hunter2"), "{says}");
+}
+
+#[tokio::test]
+async fn cluster_tells_of_a_channel_once() {
+    let nats = Nats::start().await;
+    let app = Receiver::start().await;
+    let config = nats.join(Config::rooms().webhook(&app.address, ""));
+    let one = Server::start(config.clone()).await;
+    eventually("the first node to report", async || {
+        one.log().contains("this node reports channels").then_some(())
+    })
+    .await;
+    let two = Server::start(config).await;
+    let mut ann = user(&one, "ann").await;
+    ann.subscribe("plain:1").await;
+    app.event("channel.occupied", "plain:1").await;
+    let mut bob = user(&two, "bob").await;
+    bob.subscribe("plain:1").await;
+    bob.subscribe("room:2").await;
+    // The first node learns from the second that this channel is occupied.
+    app.event("channel.occupied", "room:2").await;
+    app.event("presence.joined", "room:2").await;
+    unsubscribe(&mut ann, "plain:1").await;
+    unsubscribe(&mut bob, "room:2").await;
+    app.event("channel.vacated", "room:2").await;
+    let about = |subject: &str| -> Vec<String> {
+        let told = app.told().into_iter();
+        let told = told.filter(|(_, about)| about == subject);
+        told.map(|(kind, _)| kind).collect()
+    };
+    assert_eq!(about("plain:1"), ["channel.occupied"]);
+    assert_eq!(about("room:2").len(), 4, "{:?}", about("room:2"));
+    app.event("connection.opened", &id(&bob)).await;
+    // The node that reports is killed: the other one reports what happens from then on.
+    drop(one.kill().await);
+    eventually("the second node to report", async || {
+        two.log().contains("this node reports channels").then_some(())
+    })
+    .await;
+    unsubscribe(&mut bob, "plain:1").await;
+    app.event("channel.vacated", "plain:1").await;
 }

@@ -11,6 +11,7 @@ use crate::hub::{ConnectionInfo, Present};
 use crate::proto;
 use crate::session::{NamespaceFacts, Setting};
 use crate::telemetry::{STATS_STEP, StatsSample, StatsSnapshot};
+use crate::webhooks::WebhookStatus;
 
 /// The counters.
 pub(super) fn stats(snapshot: StatsSnapshot) -> proto::Stats {
@@ -264,6 +265,24 @@ pub(super) fn refusals(recent: &Recent) -> proto::WatchRefusalsResponse {
     proto::WatchRefusalsResponse {
         refusals: refusals.collect(),
         missed: recent.missed,
+    }
+}
+
+/// A webhook.
+pub(super) fn webhook(webhook: WebhookStatus) -> proto::Webhook {
+    proto::Webhook {
+        url: webhook.url,
+        events: webhook.events.into_iter().map(str::to_owned).collect(),
+        state: webhook.state.to_owned(),
+        queued: webhook.queued,
+        queued_bytes: webhook.queued_bytes,
+        lag: webhook.lag.try_into().ok(),
+        delivered: webhook.delivered,
+        failures: webhook.failures,
+        last_error: webhook.last_error,
+        next_attempt_at: webhook.next_attempt_at.map(timestamp),
+        dead_letters: webhook.dead_letters,
+        dropped: webhook.dropped,
     }
 }
 

@@ -60,6 +60,7 @@ impl Parameters {
             "/api/v1/stats" => &["interval_ms"],
             "/api/v1/stats/history" => &["after"],
             "/api/v1/refusals" => &["limit", "after"],
+            "/api/v1/webhooks/resend" => &["url"],
             "/api/v1/connections" if deletes => &["user", "reason", "revoke"],
             "/api/v1/connections/{id}" if deletes => &["reason", "revoke"],
             "/api/v1/connections" | "/api/v1/websocket/connections" | "/websocket/clients" => {
