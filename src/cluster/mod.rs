@@ -9,6 +9,7 @@ mod local;
 mod messages;
 mod nats;
 mod occupancy;
+mod nats_cursors;
 mod presence;
 mod redis;
 mod remote;
@@ -27,6 +28,7 @@ pub use link::{Address, Link, Receive};
 pub use local::Local;
 pub use nats::NatsLink;
 pub use occupancy::{ClusterOccupancy, OccupancyChange};
+pub use nats_cursors::NatsCursors;
 pub use presence::{Change, ClusterPresence};
 pub use remote::{Me, Remote, Shared, claim};
 

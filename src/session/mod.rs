@@ -91,10 +91,10 @@ pub struct Services {
     pub hub: Arc<Hub>,
     /// The broker.
     pub broker: Arc<dyn Broker>,
-    /// The cursors of durable subscriptions. `None` if the store does not survive the process.
-    pub cursors: Option<Arc<dyn CursorStore>>,
     /// The webhooks, if there are any.
     pub webhooks: Option<Arc<Webhooks>>,
+    /// The cursors of durable subscriptions.
+    pub cursors: Arc<dyn CursorStore>,
     /// The nodes that serve together.
     pub cluster: Arc<dyn Cluster>,
     /// Verifies tokens.
@@ -134,10 +134,10 @@ pub struct ServiceParts {
     pub hub: Arc<Hub>,
     /// The broker.
     pub broker: Arc<dyn Broker>,
-    /// The cursors of durable subscriptions. `None` if the store does not survive the process.
-    pub cursors: Option<Arc<dyn CursorStore>>,
     /// The webhooks, if there are any.
     pub webhooks: Option<Arc<Webhooks>>,
+    /// The cursors of durable subscriptions.
+    pub cursors: Arc<dyn CursorStore>,
     /// The nodes that serve together.
     pub cluster: Arc<dyn Cluster>,
     /// Verifies tokens.
