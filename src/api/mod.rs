@@ -8,7 +8,7 @@
 pub mod operations;
 pub mod problem;
 pub mod refusals;
-pub mod webhooks;
 mod stats;
+pub mod webhooks;
 
 pub use stats::{Bytes, ConnectionCounts, EventCounts, Latency, Stats};

@@ -19,16 +19,17 @@ pub struct Webhook {
     /// Its address, without the query.
     pub url: String,
     /// The events that it gets.
-    pub events: Vec<&'static str>,
+    pub events: Vec<String>,
     /// `delivering`, `retrying`, or `stopped` after an answer 410.
     #[schema(pattern = "^(delivering|retrying|stopped)$")]
-    pub state: &'static str,
+    pub state: String,
     /// Events in its queue.
     pub queued: u64,
     /// Their bytes.
     pub queued_bytes: u64,
     /// How long the oldest has waited.
-    pub lag_ms: u64,
+    #[schema(minimum = 0)]
+    pub lag_seconds: f64,
     /// Events delivered since the node started.
     pub delivered: u64,
     /// Requests that failed since the node started.
@@ -63,11 +64,11 @@ impl From<WebhookStatus> for Webhook {
     fn from(status: WebhookStatus) -> Self {
         Webhook {
             url: status.url,
-            events: status.events,
-            state: status.state,
+            events: status.events.into_iter().map(str::to_owned).collect(),
+            state: status.state.to_owned(),
             queued: status.queued,
             queued_bytes: status.queued_bytes,
-            lag_ms: u64::try_from(status.lag.as_millis()).unwrap_or(u64::MAX),
+            lag_seconds: status.lag.as_secs_f64(),
             delivered: status.delivered,
             failures: status.failures,
             last_error: status.last_error,

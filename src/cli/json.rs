@@ -99,21 +99,22 @@ pub(super) fn published(response: &PublishResponse) -> Value {
 }
 
 /// How a webhook is doing.
-pub(super) fn webhook(webhook: &Webhook) -> Value {
-    json!({
-        "url": webhook.url,
-        "events": webhook.events,
-        "state": webhook.state,
-        "queued": webhook.queued,
-        "queued_bytes": webhook.queued_bytes,
-        "lag": duration(webhook.lag.as_ref()),
-        "delivered": webhook.delivered,
-        "failures": webhook.failures,
-        "last_error": webhook.last_error,
-        "next_attempt_at": time(webhook.next_attempt_at.as_ref()),
-        "dead_letters": webhook.dead_letters,
-        "dropped": webhook.dropped,
-    })
+pub(super) fn webhook(webhook: &Webhook) -> crate::api::webhooks::Webhook {
+    let lag = webhook.lag.unwrap_or_default();
+    crate::api::webhooks::Webhook {
+        url: webhook.url.clone(),
+        events: webhook.events.clone(),
+        state: webhook.state.clone(),
+        queued: webhook.queued,
+        queued_bytes: webhook.queued_bytes,
+        lag_seconds: std::time::Duration::try_from(lag).map_or(0.0, |lag| lag.as_secs_f64()),
+        delivered: webhook.delivered,
+        failures: webhook.failures,
+        last_error: webhook.last_error.clone(),
+        next_attempt_at: time(webhook.next_attempt_at.as_ref()),
+        dead_letters: webhook.dead_letters,
+        dropped: webhook.dropped,
+    }
 }
 
 /// A node's counters.
@@ -291,7 +292,7 @@ pub(super) fn time(time: Option<&Timestamp>) -> Option<String> {
     Some(crate::event::Timestamp::from_micros(micros).to_rfc3339())
 }
 
-pub(super) fn duration(duration: Option<&Duration>) -> Option<String> {
+fn duration(duration: Option<&Duration>) -> Option<String> {
     let duration = duration?;
     let mut text = format!("{}.{:09}", duration.seconds, duration.nanos.max(0));
     text.truncate(text.trim_end_matches('0').trim_end_matches('.').len());

@@ -62,7 +62,7 @@ fn row(webhook: &Webhook) -> Vec<String> {
         webhook.url.clone(),
         webhook.state.clone(),
         webhook.queued.to_string(),
-        json::duration(webhook.lag.as_ref()).unwrap_or_else(|| String::from("0s")),
+        format!("{:.1}s", json::webhook(webhook).lag_seconds),
         webhook.delivered.to_string(),
         webhook.failures.to_string(),
         webhook.dead_letters.to_string(),

@@ -58,6 +58,11 @@ pub(super) fn check(config: &Config, check: &mut Check<'_>) {
         "webhook",
         format!("expected at most {MOST} webhooks"),
     );
+    check.expect(
+        config.webhooks.path.as_deref() != Some(&*config.history.path),
+        "webhooks.path",
+        "expected another directory than history.path",
+    );
     for (index, webhook) in config.webhook.iter().enumerate() {
         one(webhook, &format!("webhook[{index}]"), check);
     }

@@ -31,6 +31,8 @@ const OVERLAP: u64 = 10_000;
 const MOST_RECENT: usize = 10_000;
 /// A node without a heartbeat for this long does not report channels.
 const ALIVE: Duration = Duration::from_secs(3);
+/// How often the reporting node is determined, in milliseconds.
+const CHOICE: u64 = 500;
 /// Connections asked for at a time.
 const PAGE: usize = 1000;
 
@@ -74,6 +76,8 @@ pub(super) struct Recorder {
     source: String,
     is_durable: bool,
     started: u64,
+    /// When the reporting node was last determined.
+    chosen: u64,
     /// Whether this node reports what concerns channels.
     reports_channels: bool,
     recent: VecDeque<(u64, Fact)>,
@@ -105,6 +109,7 @@ impl Recorder {
             source: format!("/tidings/{}", settings.node),
             is_durable: settings.path.is_some(),
             started: uptime_ms(),
+            chosen: 0,
             recent: VecDeque::new(),
             restored: Vec::new(),
             runtime,
@@ -132,6 +137,8 @@ impl Recorder {
                         let reason = "the server has ended without closing it";
                         closed.push(closed_unseen(id, user, at, reason));
                     }
+                    // The state of channels is the cluster's: this is of a time without one.
+                    Some(Restored::Item(_)) if self.tables.occupancy.is_some() => {}
                     Some(Restored::Item(item)) => self.reported.restore(item, now, at),
                     None => tracing::warn!("a record of what webhooks have reported is unreadable"),
                 }
@@ -287,6 +294,10 @@ impl Recorder {
             return;
         }
         let now = uptime_ms();
+        if now.saturating_sub(self.chosen) < CHOICE {
+            return;
+        }
+        self.chosen = now;
         let nodes = self.parts.cluster.describe().into_iter();
         let alive = nodes.filter(|node| !node.leaving && node.heard < ALIVE);
         let oldest = alive.min_by_key(|node| (node.started_at, node.number));

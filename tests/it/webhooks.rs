@@ -3,9 +3,12 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use http::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Config, Receiver, Reply, Server, WEBHOOK_SECRET, Ws, eventually, within};
+use crate::harness::{
+    Config, Nats, Receiver, Reply, Server, Token, WEBHOOK_SECRET, Ws, eventually, within,
+};
 
 fn on_disk(config: Config) -> Config {
     config.set("history.storage", r#""disk""#)
@@ -388,7 +391,10 @@ async fn dead_letters_are_kept_shown_and_sent_again() {
     assert!(app.events().is_empty());
 
     let listed = server
-        .cli_as(&Token::new("admin").roles(&["viewer"]), &["webhooks", "--json"])
+        .cli_as(
+            &Token::new("admin").roles(&["viewer"]),
+            &["webhooks", "--json"],
+        )
         .run()
         .await
         .exits(0)
@@ -402,12 +408,18 @@ async fn dead_letters_are_kept_shown_and_sent_again() {
         .exits(0);
     assert!(shown.stdout.contains("DEAD LETTERS") && shown.stdout.contains(&url));
     server
-        .cli_as(&Token::new("eve").roles(&["viewer"]), &["webhooks", "--resend"])
+        .cli_as(
+            &Token::new("eve").roles(&["viewer"]),
+            &["webhooks", "--resend"],
+        )
         .run()
         .await
         .exits(1);
     let resent = server
-        .cli_as(&Token::new("ops").roles(&["admin"]), &["webhooks", "--resend", "--url", &url])
+        .cli_as(
+            &Token::new("ops").roles(&["admin"]),
+            &["webhooks", "--resend", "--url", &url],
+        )
         .run()
         .await
         .exits(0);
@@ -415,7 +427,10 @@ async fn dead_letters_are_kept_shown_and_sent_again() {
     app.event("connection.opened", &id(&ann)).await;
     let audit = std::fs::read_to_string(server.path("audit.log")).unwrap();
     let audited = audit.lines().find(|line| line.contains("resend_webhooks"));
-    assert!(audited.is_some_and(|line| line.contains("\"ops\"")), "{audit}");
+    assert!(
+        audited.is_some_and(|line| line.contains("\"ops\"")),
+        "{audit}"
+    );
 }
 
 #[tokio::test]
@@ -429,7 +444,7 @@ async fn gone_stops_a_webhook_until_it_is_resent() {
     let headers = [("authorization", bearer.as_str())];
     let webhook = eventually("the webhook to stop", async || {
         let answer = server
-            .http(Method::GET, "/api/v1/webhooks", &headers, Bytes::new())
+            .http(Method::GET, "/api/v1/webhooks", &headers, "")
             .await;
         let webhook = answer.json()["webhooks"][0].clone();
         (webhook["state"] == "stopped").then_some(webhook)
@@ -447,12 +462,12 @@ async fn gone_stops_a_webhook_until_it_is_resent() {
             Method::POST,
             "/api/v1/webhooks/resend?url=http://other/",
             &headers,
-            Bytes::new(),
+            "",
         )
         .await;
     assert_eq!(unknown.status, 404);
     let resent = server
-        .http(Method::POST, "/api/v1/webhooks/resend", &headers, Bytes::new())
+        .http(Method::POST, "/api/v1/webhooks/resend", &headers, "")
         .await;
     assert_eq!(resent.json(), json!({"resent": 1}));
     app.event("connection.opened", &id(&ann)).await;
@@ -464,12 +479,14 @@ async fn gone_stops_a_webhook_until_it_is_resent() {
 
 #[tokio::test]
 async fn invalid_webhook_refuses_the_start() {
-    let config = Config::rooms().dialects(
-        "[[webhook]]\nurl = \"http://127.0.0.1:1/\"\nsecret = \"hunter2-hunter2\"\n",
-    );
+    let config = Config::rooms()
+        .dialects("[[webhook]]\nurl = \"http://127.0.0.1:1/\"\nsecret = \"hunter2-hunter2\"\n");
     let (status, says) = Server::refuses(config).await;
     assert!(!status.success());
-    assert!(says.contains("webhook[0].secret") && !says.contains("hunter2"), "{says}");
+    assert!(
+        says.contains("webhook[0].secret") && !says.contains("hunter2"),
+        "{says}"
+    );
 }
 
 #[tokio::test]
@@ -479,7 +496,9 @@ async fn cluster_tells_of_a_channel_once() {
     let config = nats.join(Config::rooms().webhook(&app.address, ""));
     let one = Server::start(config.clone()).await;
     eventually("the first node to report", async || {
-        one.log().contains("this node reports channels").then_some(())
+        one.log()
+            .contains("this node reports channels")
+            .then_some(())
     })
     .await;
     let two = Server::start(config).await;
@@ -506,7 +525,9 @@ async fn cluster_tells_of_a_channel_once() {
     // The node that reports is killed: the other one reports what happens from then on.
     drop(one.kill().await);
     eventually("the second node to report", async || {
-        two.log().contains("this node reports channels").then_some(())
+        two.log()
+            .contains("this node reports channels")
+            .then_some(())
     })
     .await;
     unsubscribe(&mut bob, "plain:1").await;
