@@ -4,8 +4,37 @@
 //! `utoipa::path` annotation of its handler. What an annotation can't say stands in a function beside
 //! the type. The document is put together in `transport/http/openapi.rs`.
 
+mod catalog;
+mod channels;
+mod connections;
+pub(crate) mod names;
+pub mod older;
 pub mod problem;
+mod publish;
 pub mod refusals;
 mod stats;
 
+pub use catalog::{EventType, EventTypePage, Judgement, Violation};
+pub use channels::{Channel, ChannelPage, History, Presence, PresentUser};
+pub use connections::{
+    Connection, ConnectionPage, ConnectionsParams, Disconnected, EndParams, Subscription,
+};
+pub use publish::{
+    Audience, BatchEntry, CloudEvent, CloudEventBatch, ErrorBody, ErrorDetails, Event,
+    PublishRequest, PublishResult, Published,
+};
 pub use stats::{Bytes, ConnectionCounts, EventCounts, Latency, Stats};
+
+use serde_json::Value;
+
+/// What JSON Schema says of several members of a type together, by the name of its schema: keywords
+/// that an annotation can't say.
+#[must_use]
+pub fn conditions() -> [(&'static str, Vec<(&'static str, Value)>); 4] {
+    [
+        ("Audience", Audience::conditions()),
+        ("Broadcast", older::Broadcast::conditions()),
+        ("CloudEvent", CloudEvent::conditions()),
+        ("PublishRequest", PublishRequest::conditions()),
+    ]
+}

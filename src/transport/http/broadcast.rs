@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::body::Members;
-use super::events::AudienceMembers;
+use crate::api;
 use crate::error::{Error, Result};
 use crate::event::{
     Audience, ChannelName, EventType, Headers, Payload, Timestamp, TraceContext, names_receivers,
@@ -166,11 +166,11 @@ fn audience(members: &Members<'_>) -> Result<Option<Audience>> {
         ..Audience::default()
     };
     let own = (!own.is_everyone()).then_some(own);
-    let given: Option<AudienceMembers> = members.take("audience", AudienceMembers::EXPECTED)?;
+    let given: Option<api::Audience> = members.take("audience", api::Audience::EXPECTED)?;
     either(
         "audience",
         own,
-        given.map(AudienceMembers::audience).transpose()?,
+        given.map(api::Audience::checked).transpose()?,
     )
 }
 

@@ -2,12 +2,12 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::Uri;
-use serde_json::{Value, json};
 
 use super::caller::Caller;
-use super::connections::at_position;
 use super::query::{Query, name_in_path};
 use super::reply::{self, Answer};
+use crate::api;
+use crate::api::refusals::{BadRequest, Guarded};
 use crate::error::{Error, Result};
 use crate::event::{ChannelName, Position, json as event_json};
 use crate::session::{HistoryPage, HistoryQuery};
@@ -17,21 +17,31 @@ const ONE: &str = "/api/v1/channels/";
 /// Events of a history that names no limit.
 const DEFAULT_LIMIT: u32 = 100;
 
-/// `GET /api/v1/channels`: a page of channels, by name.
+/// Lists channels
+#[utoipa::path(
+    get,
+    path = "/api/v1/channels",
+    tag = "channels",
+    operation_id = "listChannels",
+    params(
+        ("prefix" = Option<String>, Query, max_length = 255,
+            description = "Only names that start with this."),
+        ("page_size" = Option<u32>, Query, maximum = 1000,
+            description = "At most 1000; 100 if absent or 0."),
+        ("page_token" = Option<String>, Query, max_length = 255,
+            description = "`next_page_token` of the page before."),
+    ),
+    responses((status = 200, description = "Done.", body = api::ChannelPage), BadRequest, Guarded),
+)]
 pub(super) async fn list(caller: Caller, query: Query) -> Answer {
     let admin = caller.admin()?;
     let size = query.number("page_size")?.unwrap_or_default();
     let (prefix, token) = (query.text("prefix"), query.text("page_token"));
-    let (channels, next) = admin.channels(prefix, size, token).await?;
-    let channels = channels.iter().map(|channel| {
-        let mut entry = at_position(channel.channel.as_str(), channel.position);
-        if let Some(entry) = entry.as_object_mut() {
-            entry.insert("subscribers".to_owned(), channel.subscribers.into());
-        }
-        entry
-    });
-    let channels: Vec<Value> = channels.collect();
-    reply::json(&json!({ "channels": channels, "next_page_token": next }))
+    let (channels, next_page_token) = admin.channels(prefix, size, token).await?;
+    reply::json(&api::ChannelPage {
+        channels: channels.iter().map(Into::into).collect(),
+        next_page_token,
+    })
 }
 
 /// `GET /api/v1/channels/{channel}/history` and `/presence`. A channel's name may hold slashes, so
@@ -48,6 +58,23 @@ fn channel_in(uri: &Uri, after: &str) -> Result<ChannelName> {
     ChannelName::new(name_in_path(uri, ONE, after)?)
 }
 
+/// Reads history
+#[utoipa::path(
+    get,
+    path = "/api/v1/channels/{channel}/history",
+    tag = "channels",
+    operation_id = "getHistory",
+    params(
+        ("channel" = String, Path, pattern = "^[A-Za-z0-9_.:@/~-]{1,255}$",
+            description = "The channel's name; it may hold `/`."),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000,
+            description = "1 to 1000; 100 if absent."),
+        ("since" = Option<String>, Query, pattern = "^[0-9a-f]{16}/[0-9]{1,19}$",
+            description = "EPOCH/OFFSET: only events after this place; before, if `reverse`."),
+        ("reverse" = Option<bool>, Query, description = "Newest first."),
+    ),
+    responses((status = 200, description = "Done.", body = api::History), BadRequest, Guarded),
+)]
 async fn history(caller: &Caller, uri: &Uri, query: &Query) -> Answer {
     let session = caller.service()?;
     let channel = channel_in(uri, "/history")?;
@@ -85,17 +112,21 @@ fn page_json(channel: &ChannelName, page: &HistoryPage) -> Bytes {
     out.freeze()
 }
 
+/// Shows who is there
+#[utoipa::path(
+    get,
+    path = "/api/v1/channels/{channel}/presence",
+    tag = "channels",
+    operation_id = "getPresence",
+    params(
+        ("channel" = String, Path, pattern = "^[A-Za-z0-9_.:@/~-]{1,255}$",
+            description = "The channel's name; it may hold `/`."),
+    ),
+    responses((status = 200, description = "Done.", body = api::Presence), BadRequest, Guarded),
+)]
 async fn presence(caller: &Caller, uri: &Uri) -> Answer {
     let session = caller.service()?;
     let channel = channel_in(uri, "/presence")?;
     let present = session.presence(&channel).await?;
-    let users = present
-        .users
-        .iter()
-        .map(|(user, connections)| json!({ "user": &**user, "connections": connections }));
-    reply::json(&json!({
-        "channel": channel.as_str(),
-        "users": users.collect::<Vec<_>>(),
-        "total": present.total,
-    }))
+    reply::json(&api::Presence::new(&channel, &present))
 }

@@ -1,17 +1,16 @@
 //! Statistics, and the connections of all transports: what operators see and end.
 
 use http::Uri;
-use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::query::{Query, name_in_path};
 use super::reply::{self, Answer};
 use crate::admin::Target;
-use crate::api;
-use crate::api::refusals::Guarded;
+use crate::api::refusals::{BadRequest, Guarded, NotFound, ResourceExhausted};
+use crate::api::{self, ConnectionsParams, EndParams};
 use crate::error::{Error, Result};
-use crate::event::{ChannelName, ConnectionId, Position};
-use crate::hub::{ConnectionFilter, ConnectionInfo};
+use crate::event::{ChannelName, ConnectionId};
+use crate::hub::ConnectionFilter;
 use crate::telemetry::Transport;
 
 /// The path of one connection, before its id.
@@ -30,15 +29,28 @@ pub(super) async fn stats(caller: Caller) -> Answer {
     reply::json(&api::Stats::from(stats))
 }
 
-/// `GET /api/v1/connections`: a page of connections.
+/// Lists connections
+#[utoipa::path(
+    get,
+    path = "/api/v1/connections",
+    tag = "connections",
+    operation_id = "listConnections",
+    params(ConnectionsParams),
+    responses(
+        (status = 200, description = "Done.", body = api::ConnectionPage),
+        BadRequest, Guarded,
+    ),
+)]
 pub(super) async fn list(caller: Caller, query: Query) -> Answer {
     let admin = caller.admin()?;
     let filter = filter(&query)?;
     let size = query.number("page_size")?.unwrap_or_default();
     let token = query.text("page_token");
-    let (connections, next) = admin.connections(filter, size, token).await?;
-    let connections: Vec<Value> = connections.iter().map(describe).collect();
-    reply::json(&json!({ "connections": connections, "next_page_token": next }))
+    let (connections, next_page_token) = admin.connections(filter, size, token).await?;
+    reply::json(&api::ConnectionPage {
+        connections: connections.iter().map(Into::into).collect(),
+        next_page_token,
+    })
 }
 
 /// Which connections a query asks for.
@@ -57,14 +69,33 @@ pub(super) fn filter(query: &Query) -> Result<ConnectionFilter> {
     })
 }
 
-/// `GET /api/v1/connections/{id}`: one connection.
+/// Shows a connection
+#[utoipa::path(
+    get,
+    path = "/api/v1/connections/{id}",
+    tag = "connections",
+    operation_id = "getConnection",
+    params(("id" = String, Path, description = "The connection's id.")),
+    responses((status = 200, description = "Done.", body = api::Connection), NotFound, Guarded),
+)]
 pub(super) async fn show(caller: Caller, uri: Uri) -> Answer {
     let admin = caller.admin()?;
     let connection = admin.connection(id_in(&uri, ONE)?).await?;
-    reply::json(&describe(&connection))
+    reply::json(&api::Connection::from(&connection))
 }
 
-/// `DELETE /api/v1/connections/{id}?reason=&revoke=`: ends a connection with close code 4410.
+/// Ends a connection (4410)
+#[utoipa::path(
+    delete,
+    path = "/api/v1/connections/{id}",
+    tag = "connections",
+    operation_id = "disconnect",
+    params(("id" = String, Path, description = "The connection's id."), EndParams),
+    responses(
+        (status = 204, description = "Ended."),
+        BadRequest, NotFound, ResourceExhausted, Guarded,
+    ),
+)]
 pub(super) async fn end(caller: Caller, uri: Uri, query: Query) -> Answer {
     let admin = caller.admin()?;
     let target = Target::Connection(id_in(&uri, ONE)?);
@@ -73,8 +104,27 @@ pub(super) async fn end(caller: Caller, uri: Uri, query: Query) -> Answer {
     Ok(reply::nothing())
 }
 
-/// `DELETE /api/v1/connections?user=&reason=&revoke=`: ends all connections of a user. The user
-/// must be named: what ends everybody is not one parameter away.
+/// Ends all connections of a user (4410)
+///
+/// The user must be named: what ends everybody is not one parameter away.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/connections",
+    tag = "connections",
+    operation_id = "disconnectUser",
+    params(
+        (
+            "user" = String, Query, min_length = 1, max_length = 255,
+            pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+            description = "Whose connections: 1 to 255 bytes without control characters.",
+        ),
+        EndParams,
+    ),
+    responses(
+        (status = 200, description = "Done.", body = api::Disconnected),
+        BadRequest, ResourceExhausted, Guarded,
+    ),
+)]
 pub(super) async fn end_all(caller: Caller, query: Query) -> Answer {
     let admin = caller.admin()?;
     let user = query.text("user");
@@ -84,7 +134,7 @@ pub(super) async fn end_all(caller: Caller, query: Query) -> Answer {
     let (reason, revoke) = (query.text("reason"), query.flag("revoke")?);
     let target = Target::User(user.to_owned());
     let disconnected = admin.disconnect(target, reason, revoke).await?;
-    reply::json(&json!({ "disconnected": disconnected }))
+    reply::json(&api::Disconnected { disconnected })
 }
 
 /// The connection named at the end of a path; what can't be an id names no connection.
@@ -92,42 +142,4 @@ pub(super) fn id_in(uri: &Uri, before: &str) -> Result<ConnectionId> {
     let name = name_in_path(uri, before, "")?;
     name.parse()
         .map_err(|_| Error::not_found("no such connection"))
-}
-
-/// A connection, as operators see it.
-pub(super) fn describe(connection: &ConnectionInfo) -> Value {
-    let subscriptions = connection.subscriptions.iter();
-    let subscriptions = subscriptions.map(|(channel, position)| at_position(channel, *position));
-    let client = connection.client.as_ref();
-    let round_trip =
-        (connection.round_trip_us > 0).then(|| f64::from(connection.round_trip_us) / 1e3);
-    json!({
-        "id": connection.id.to_string(),
-        "user": connection.user.as_deref(),
-        "roles": connection.roles.iter().map(|role| &**role).collect::<Vec<_>>(),
-        "transport": connection.transport,
-        "client_type": client.map_or("unknown", |client| &client.kind),
-        "client_name": client.map_or("", |client| &client.name),
-        "address": connection.address.to_string(),
-        "connected_at": connection.connected_at.to_rfc3339(),
-        "last_seen_at": connection.last_seen_at.to_rfc3339(),
-        "subscriptions": subscriptions.collect::<Vec<_>>(),
-        "subscription_count": connection.subscription_count,
-        "delivered": connection.delivered,
-        "dropped": connection.dropped,
-        "bytes_in": connection.bytes_in,
-        "bytes_out": connection.bytes_out,
-        "outbox_bytes": connection.outbox_bytes,
-        "round_trip_ms": round_trip,
-    })
-}
-
-/// A channel with where it stands; without a position where it keeps no history.
-pub(super) fn at_position(channel: &str, position: Option<Position>) -> Value {
-    match position {
-        None => json!({ "channel": channel }),
-        Some(Position { epoch, offset }) => {
-            json!({ "channel": channel, "epoch": epoch.to_string(), "offset": offset })
-        }
-    }
 }

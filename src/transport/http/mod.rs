@@ -94,6 +94,11 @@ fn api() -> Vec<(&'static str, MethodRouter<Shared>)> {
         ("/asyncapi.json", get(asyncapi::show)),
         ("/sse", get(sse::open)),
         ("/api/v1/events", post(events::publish)),
+        ("/api/v1/cloudevents", post(events::publish_cloud_event)),
+        (
+            "/api/v1/cloudevents/batch",
+            post(events::publish_cloud_event_batch),
+        ),
         ("/api/v1/stats", get(connections::stats)),
         (
             "/api/v1/connections",

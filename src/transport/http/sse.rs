@@ -31,6 +31,7 @@ use super::observe::Trace;
 use super::parameters::Parameters;
 use super::query::Query;
 use super::reply::{Answer, Refusal};
+use crate::api::refusals::{BadRequest, Guarded, ResourceExhausted};
 use crate::auth::{AuthFailure, bearer};
 use crate::error::{Error, Result};
 use crate::hub::{Joined, PipeReader, Piped, Refused};
@@ -49,7 +50,33 @@ pub fn dialect() -> Arc<dyn crate::hub::Protocol> {
     Arc::new(EventStream)
 }
 
-/// Opens a stream, or says when to reconnect.
+/// Follows channels as server-sent events
+///
+/// The first message is `event: subscribed`; events have no `event` field; `id` is EPOCH/OFFSET, with
+/// several channels one for each separated by commas, and resumes all of them as `Last-Event-ID`.
+#[utoipa::path(
+    get,
+    path = "/sse",
+    tag = "events",
+    operation_id = "follow",
+    security(("bearer" = []), ("token" = []), ()),
+    params(
+        ("channel" = Vec<String>, Query, explode, min_items = 1,
+            description = "A channel, or a pattern such as `project:*`; may be repeated."),
+        ("event_types" = Option<String>, Query,
+            description = "Exact names or with a trailing `*`, by commas."),
+        ("filter" = Option<String>, Query, description = "A CEL expression over `event`."),
+        ("rewind" = Option<u64>, Query, maximum = 4_294_967_295_u64,
+            description = "Replays the newest so many events first."),
+        ("presence" = Option<bool>, Query, description = "Whether to hear who comes and goes."),
+        ("last_event_id" = Option<String>, Query, description = "As the header `Last-Event-ID`."),
+        ("Last-Event-ID" = Option<String>, Header, description = "Resumes behind this id."),
+    ),
+    responses(
+        (status = 200, description = "Done.", body = String, content_type = "text/event-stream"),
+        BadRequest, ResourceExhausted, Guarded,
+    ),
+)]
 pub(super) async fn open(
     State(shared): State<Shared>,
     Extension(trace): Extension<Trace>,
@@ -59,7 +86,7 @@ pub(super) async fn open(
     headers: HeaderMap,
     query: Query,
 ) -> Answer {
-    let unknown = parameters.check("/sse", &query);
+    let unknown = parameters.check(&query);
     let answer = follow(&shared, &trace, address, &method, &headers, &query, unknown).await;
     answer.or_else(|refusal| retry::instead_of(refusal, &headers, &shared.lifecycle))
 }
