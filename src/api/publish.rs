@@ -44,7 +44,6 @@ pub struct PublishRequest<'a> {
     #[schema(schema_with = names::idempotency_key, required = false)]
     pub idempotency_key: Cow<'a, str>,
     /// Who gets it; everybody in the channels if absent.
-    #[schema(value_type = Audience, required = false)]
     pub audience: Option<Audience>,
     /// Where the event comes from.
     #[schema(schema_with = names::source, required = false)]
@@ -160,7 +159,7 @@ impl Audience {
     /// At least one list has an entry.
     pub(super) fn conditions() -> Vec<(&'static str, Value)> {
         let none = json!({ "maxItems": 0 });
-        let nobody = json!({ "type": "object", "properties": {
+        let nobody = json!({ "properties": {
             "users": none, "roles": none, "connections": none, "except_connections": none,
         } });
         vec![("if", nobody), ("then", false.into())]

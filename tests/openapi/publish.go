@@ -24,10 +24,10 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	event := openapi.NewCloudEvent("1.0", "go-1", "/go", "openapi.tried")
+	event := openapi.CloudEvent{Specversion: "1.0", Id: "go-1", Source: "/go", Type: "openapi.tried"}
 	event.SetChannel("project:go")
 	event.Data = map[string]any{"from": "go"}
-	second, _, err := client.EventsAPI.PublishCloudEvent(ctx).CloudEvent(*event).Execute()
+	second, _, err := client.EventsAPI.PublishCloudEvent(ctx).CloudEvent(event).Execute()
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -10,9 +10,8 @@ use http::Method;
 use serde_json::Value;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
-use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Components, PathItem, RefOr, Required, Schema, Type};
+use utoipa::openapi::{Components, PathItem, RefOr, Required, Schema};
 use utoipa::{Modify, OpenApi};
 
 use super::caller::Reader;
@@ -141,11 +140,6 @@ fn add_conditions(components: &mut Components) {
             let keywords = Extensions::from_iter(conditions);
             object.extensions.get_or_insert_default().merge(keywords);
         }
-    }
-    // Like any member, an audience that is `null` counts as absent. Said here and not by `oneOf` where
-    // it is used, of which generators of clients make a type that is anything.
-    if let Some(RefOr::T(Schema::Object(audience))) = components.schemas.get_mut("Audience") {
-        audience.schema_type = SchemaType::from_iter([Type::Object, Type::Null]);
     }
 }
 
